@@ -1,0 +1,1 @@
+"""Simulated fleets (demo and tests)."""
