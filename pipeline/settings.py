@@ -1,0 +1,91 @@
+"""Settings of the agents: names, defaults, units and help in one frozen table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+__all__ = ["PipelineSettings"]
+
+
+class PipelineSettings(BaseSettings):
+    """What the scoring and store agents need to know; environment prefix ``KPSTREAM_PIPELINE_``.
+
+    What a student expects (channels, window length, hop) is never a setting: it comes from the
+    manifest of its artifact.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="KPSTREAM_PIPELINE_", frozen=True, extra="forbid")
+
+    app_id: str = Field(
+        default="kpstream",
+        description="Prefix of the consumer groups (<app_id>-score, <app_id>-store-...).",
+    )
+    partitions: int = Field(
+        default=4,
+        ge=1,
+        le=256,
+        description="Partitions of every log topic; fixed once the log exists.",
+    )
+    lateness_ms: int = Field(
+        default=200,
+        ge=0,
+        description="Milliseconds of event time by which a reading may arrive out of order.",
+    )
+    idle_ms: int = Field(
+        default=500,
+        ge=1,
+        description=(
+            "Milliseconds of silence after which a device's watermark stops waiting for "
+            "out-of-order readings."
+        ),
+    )
+    future_ms: int = Field(
+        default=300_000,
+        ge=0,
+        description="Milliseconds a reading may lie ahead of its receive time; beyond: refused.",
+    )
+    tick_ms: int = Field(
+        default=250,
+        ge=10,
+        description="Milliseconds between the ticks by which idle devices are closed.",
+    )
+    checkpoint_ms: int = Field(
+        default=1000,
+        ge=50,
+        description="Milliseconds between two checkpoints of window state and log position.",
+    )
+    batch_readings: int = Field(
+        default=4096,
+        ge=1,
+        description="Readings after which a micro-batch is scored even if more are waiting.",
+    )
+    retry_seconds: float = Field(
+        default=30.0,
+        gt=0,
+        description="Seconds a broken dependency is retried before the worker stops loudly.",
+    )
+    store_batch: int = Field(
+        default=500, ge=1, description="Score records written to a sink in one batch at the most."
+    )
+    influx_url: str | None = Field(
+        default=None,
+        description="InfluxDB 2 URL, e.g. http://127.0.0.1:8086; unset: local results file only.",
+    )
+    influx_token: SecretStr | None = Field(
+        default=None, description="InfluxDB API token with write access to the bucket."
+    )
+    influx_org: str = Field(default="kpstream", description="InfluxDB organisation.")
+    influx_bucket: str = Field(default="kpstream", description="InfluxDB bucket of the points.")
+    results_days: float = Field(
+        default=30.0, gt=0, description="Days that points stay in the local results file."
+    )
+    results_max_mb: int = Field(
+        default=512, ge=1, description="Size in megabytes that the local results file may reach."
+    )
+
+    def results_path(self, state_dir: Path) -> Path:
+        """The local results file inside the gateway's state directory."""
+        return state_dir / "results.db"
