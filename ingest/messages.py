@@ -1,0 +1,223 @@
+"""What the log holds of the sensors' messages: batches, ticks and the bundles that carry them.
+
+The bodies themselves, their three JSON forms and their checks are in `ingest.payloads`; its names
+are available here too, because who decodes a bundle needs both.
+
+A record of the log topic `readings` is a **bundle**: a JSON array with one envelope per line, all
+of one partition, in the order they were received. A bundle that is damaged in one line loses that
+line only, and as an `Unreadable`, never silently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from ingest.errors import RefusalReason, RefusedMessage
+from ingest.payloads import (
+    MAX_CHANNELS,
+    MAX_PAYLOAD_BYTES,
+    MAX_READINGS,
+    YEAR_2000_MS,
+    BatchMessage,
+    ReadingMessage,
+    SteadyBatchMessage,
+    check_document,
+    decode_payload,
+    encode_payload,
+    event_times,
+)
+from ingest.topics import Address, are_names
+
+__all__ = [
+    "MAX_CHANNELS",
+    "MAX_PAYLOAD_BYTES",
+    "MAX_READINGS",
+    "YEAR_2000_MS",
+    "Batch",
+    "BatchMessage",
+    "ReadingMessage",
+    "SteadyBatchMessage",
+    "Tick",
+    "Unreadable",
+    "columns",
+    "decode_bundle",
+    "decode_payload",
+    "encode_bundle",
+    "encode_envelope",
+    "encode_payload",
+    "encode_readings",
+    "encode_tick",
+    "event_times",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The readings of one accepted message.
+
+    Attributes:
+        site: First level of the address.
+        device: Second level; `site` and `device` together are the log key.
+        stream: Third level: which group of channels.
+        recv_ms: When the bridge received it (epoch ms).
+        ts_ms: Event times as sent, in any order, int64 `[n]`, n >= 1.
+        values: Channel name -> n finite numbers.
+    """
+
+    site: str
+    device: str
+    stream: str
+    recv_ms: int
+    ts_ms: NDArray[np.int64]
+    values: Mapping[str, Sequence[float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Processing time in the log: "it is `now_ms`, and the line has been up since `since_ms`".
+
+    Windows of idle devices close by ticks, so that a replayed log closes the same windows.
+    `since_ms` says since when the bridge has been connected without a break: silence before
+    it means nothing.
+    """
+
+    now_ms: int
+    since_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """An envelope (or a whole record) that cannot be used; its neighbours are unharmed.
+
+    Attributes:
+        raw: The device's body where the envelope could be read, else what was found instead.
+        reason: `unreadable`, or what is wrong with the body.
+        detail: For a person.
+        address: Where it came from, if that could be read.
+        recv_ms: When the bridge received it, if that could be read.
+    """
+
+    raw: bytes
+    reason: RefusalReason
+    detail: str
+    address: Address | None = None
+    recv_ms: int | None = None
+
+
+def columns(batch: Batch, channels: Sequence[str]) -> NDArray[np.float32]:
+    """The batch's values in the order a model wants them, float32 `[n, c]`.
+
+    Other channels are left out. This is the one place where a number becomes float32.
+
+    Raises:
+        RefusedMessage: `missing_channel`, naming all that are missing.
+    """
+    values = batch.values
+    try:
+        wanted = [values[channel] for channel in channels]
+    except KeyError:
+        missing = [channel for channel in channels if channel not in values]
+        detail = f"needs {', '.join(missing)}; the message has {', '.join(values)[:400]}"
+        raise RefusedMessage(RefusalReason.missing_channel, detail) from None
+    table: NDArray[np.float32] = np.array(wanted, dtype=np.float32).T
+    return table
+
+
+def encode_readings(batch: Batch, indices: Sequence[int] | NDArray[np.intp]) -> bytes:
+    """A body with some of the batch's readings: the late, or the dead-lettered ones."""
+    chosen = [int(at) for at in indices]
+    ts_ms = [int(batch.ts_ms[at]) for at in chosen]
+    return encode_payload(
+        ts_ms, {name: [column[at] for at in chosen] for name, column in batch.values.items()}
+    )
+
+
+def encode_envelope(site: str, device: str, stream: str, recv_ms: int, payload: bytes) -> bytes:
+    """One line of a bundle: an accepted body, as it came.
+
+    Line breaks, which JSON has between tokens only, become spaces.
+    `payload` must have passed `decode_payload`; it is not looked at again.
+    """
+    if b"\n" in payload or b"\r" in payload:
+        payload = payload.replace(b"\n", b" ").replace(b"\r", b" ")
+    body = orjson.Fragment(payload)
+    return orjson.dumps({"d": (site, device, stream), "r": recv_ms, "b": body})
+
+
+def encode_tick(tick: Tick) -> bytes:
+    """One line of a bundle that moves processing time.
+
+    >>> encode_tick(Tick(now_ms=1700000001000, since_ms=1700000000000))
+    b'{"tick":1700000001000,"since":1700000000000}'
+    """
+    return orjson.dumps({"tick": tick.now_ms, "since": tick.since_ms})
+
+
+def encode_bundle(envelopes: Sequence[bytes]) -> bytes:
+    """The value of one record on the log topic `readings`: a JSON array, one envelope per line."""
+    return b"[" + b",\n".join(envelopes) + b"]"
+
+
+def decode_bundle(value: bytes) -> list[Batch | Tick | Unreadable]:
+    """Read a bundle; order is kept, and every envelope comes back as one item.
+
+    Never raises for what is in `value`: a damaged envelope is an `Unreadable` among the others.
+    """
+    try:
+        envelopes = orjson.loads(value)
+    except orjson.JSONDecodeError as exc:
+        return _rescue(value, str(exc))
+    if type(envelopes) is not list:
+        return [_unreadable(value, "a bundle is a JSON array")]
+    return [_item(envelope) for envelope in envelopes]
+
+
+def _item(envelope: Any) -> Batch | Tick | Unreadable:
+    """One decoded envelope, whatever it turns out to be."""
+    try:
+        address, recv_ms, body = envelope["d"], envelope["r"], envelope["b"]
+        site, device, stream = address
+        known = type(recv_ms) is int and recv_ms >= 0 and are_names((site, device, stream))
+    except (KeyError, TypeError, ValueError):
+        return _tick(envelope)
+    if not known:
+        return _unreadable(orjson.dumps(envelope), "the envelope's address or receive time is odd")
+    try:
+        document = check_document(body)
+    except RefusedMessage as exc:
+        where = Address(site, device, stream)
+        return Unreadable(orjson.dumps(body), exc.reason, exc.detail, where, recv_ms)
+    values = document["values"]
+    if type(document.get("ts")) is int:
+        values = {channel: (value,) for channel, value in values.items()}
+    return Batch(site, device, stream, recv_ms, event_times(document), values)
+
+
+def _tick(envelope: Any) -> Tick | Unreadable:
+    if type(envelope) is dict and envelope.keys() == {"tick", "since"}:
+        now_ms, since_ms = envelope["tick"], envelope["since"]
+        if type(now_ms) is int and type(since_ms) is int:
+            return Tick(now_ms, since_ms)
+    return _unreadable(orjson.dumps(envelope), "neither readings nor a tick")
+
+
+def _rescue(value: bytes, problem: str) -> list[Batch | Tick | Unreadable]:
+    """Line by line through a bundle that is no JSON as a whole."""
+    lines = value.removeprefix(b"[").removesuffix(b"]").split(b",\n")
+    found: list[Batch | Tick | Unreadable] = []
+    for line in lines:
+        try:
+            found.append(_item(orjson.loads(line)))
+        except orjson.JSONDecodeError:
+            found.append(_unreadable(line, f"not JSON ({problem})"))
+    return found
+
+
+def _unreadable(raw: bytes, detail: str) -> Unreadable:
+    return Unreadable(raw, RefusalReason.unreadable, detail)

@@ -1,0 +1,297 @@
+"""The body of one message: its three JSON forms, strictly checked.
+
+A message carries readings of one stream of one device in one of three JSON forms, documented and
+decided by the pydantic models below: `ReadingMessage`, `BatchMessage`, `SteadyBatchMessage`. Plain
+messages take a fast path of a few microseconds that may only say "surely fine"; whatever it does
+not accept is put to the models, which accept it after all or name the fault. So both always agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import Annotated, Any, TypeVar
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    FailFast,
+    Field,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from ingest.errors import RefusalReason, RefusedMessage
+from ingest.topics import are_names, is_name
+
+__all__ = [
+    "MAX_CHANNELS",
+    "MAX_PAYLOAD_BYTES",
+    "MAX_READINGS",
+    "YEAR_2000_MS",
+    "BatchMessage",
+    "ReadingMessage",
+    "SteadyBatchMessage",
+    "check_document",
+    "decode_payload",
+    "encode_payload",
+    "event_times",
+]
+
+MAX_PAYLOAD_BYTES = 256 * 1024
+MAX_READINGS = 10_000
+MAX_CHANNELS = 256
+YEAR_2000_MS = 946_684_800_000
+"""2000-01-01T00:00:00Z. An earlier event time means that the device's clock was never set."""
+
+_INT64_MAX = 2**63 - 1
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
+_NUMBERS = frozenset({int, float})
+
+
+def _event_time(ts_ms: int) -> int:
+    if ts_ms < YEAR_2000_MS:
+        message = "event time {ts} ms is before the year 2000: set the device's clock"
+        raise PydanticCustomError(RefusalReason.clock_unset.value, message, {"ts": ts_ms})
+    if ts_ms > _INT64_MAX:
+        message = "event time {ts} is not a 64-bit integer of milliseconds"
+        raise PydanticCustomError(RefusalReason.wrong_type.value, message, {"ts": ts_ms})
+    return ts_ms
+
+
+def _float32(value: float) -> float:
+    if not abs(value) <= _FLOAT32_MAX:
+        message = "{value} has no finite float32"
+        raise PydanticCustomError(RefusalReason.not_finite.value, message, {"value": value})
+    return value
+
+
+def _channel_name(name: str) -> str:
+    if not is_name(name):
+        message = "channel {name} is not 1 to 64 of A-Z a-z 0-9 . _ -, the first a letter or digit"
+        shown = repr(name[:80])
+        raise PydanticCustomError(RefusalReason.wrong_shape.value, message, {"name": shown})
+    return name
+
+
+_EventTime = Annotated[int, AfterValidator(_event_time)]
+_Value = Annotated[float, AfterValidator(_float32)]
+_Channel = Annotated[str, AfterValidator(_channel_name)]
+_T = TypeVar("_T")
+_Column = Annotated[list[_T], Field(min_length=1, max_length=MAX_READINGS), FailFast()]
+_Values = Annotated[dict[_Channel, _T], Field(min_length=1, max_length=MAX_CHANNELS)]
+
+
+class _WireForm(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class ReadingMessage(_WireForm):
+    """One reading: `{"ts": 1700000000000, "values": {"T24": 641.8, "T30": 1589}}`."""
+
+    ts: _EventTime = Field(description="event time, epoch ms, since 2000-01-01")
+    values: _Values[_Value] = Field(description="channel -> number with a finite float32")
+
+
+class BatchMessage(_WireForm):
+    """In columns: `{"ts": [1700000000000, 1700000000020], "values": {"acc_x": [0, 0.1]}}`."""
+
+    ts: _Column[_EventTime] = Field(description="event times, epoch ms, in any order")
+    values: _Values[_Column[_Value]] = Field(description="channel -> one number per event time")
+
+    @model_validator(mode="after")
+    def _columns_are_even(self) -> BatchMessage:
+        for channel, column in self.values.items():
+            if len(column) != len(self.ts):
+                message = "channel {channel} has {length} values for {readings} event times"
+                context = {"channel": channel, "length": len(column), "readings": len(self.ts)}
+                raise PydanticCustomError(RefusalReason.wrong_shape.value, message, context)
+        return self
+
+
+class SteadyBatchMessage(_WireForm):
+    """At a steady rate: `{"t0": 1700000000000, "dt_ms": 20, "values": {"acc_x": [0, 0.1]}}`."""
+
+    t0: _EventTime = Field(description="event time of the first reading, epoch ms")
+    dt_ms: int = Field(gt=0, description="from one reading to the next, ms")
+    values: _Values[_Column[_Value]] = Field(description="channel -> equally many numbers")
+
+    @model_validator(mode="after")
+    def _columns_are_even(self) -> SteadyBatchMessage:
+        lengths = {len(column) for column in self.values.values()}
+        if len(lengths) != 1:
+            message = "channels have different numbers of values: {lengths}"
+            context = {"lengths": sorted(lengths)[:8]}
+            raise PydanticCustomError(RefusalReason.wrong_shape.value, message, context)
+        _event_time(self.t0 + (lengths.pop() - 1) * self.dt_ms)
+        return self
+
+
+def decode_payload(payload: bytes) -> dict[str, Any]:
+    """Read and check one message body.
+
+    >>> decode_payload(b'{"ts": 1700000000000, "values": {"T24": 641.8}}')
+    {'ts': 1700000000000, 'values': {'T24': 641.8}}
+    >>> decode_payload(b'{"ts": 1700000000000, "values": {"T24": true}}')
+    Traceback (most recent call last):
+    ingest.errors.RefusedMessage: wrong_type: values.T24: Input should be a valid number, got True
+
+    Returns:
+        The body as sent; it is one of the three forms, so `event_times` takes it.
+
+    Raises:
+        RefusedMessage: With the reason, for anything else.
+    """
+    if len(payload) > MAX_PAYLOAD_BYTES:
+        detail = f"{len(payload)} bytes; at most {MAX_PAYLOAD_BYTES} may be sent in one message"
+        raise RefusedMessage(RefusalReason.too_large, detail)
+    if not payload.strip():
+        raise RefusedMessage(RefusalReason.empty, "the message has no body")
+    try:
+        document = orjson.loads(payload)
+    except orjson.JSONDecodeError as exc:
+        detail = f"{exc}; the body begins with {payload[:80]!r}"
+        raise RefusedMessage(RefusalReason.not_json, detail) from exc
+    return check_document(document)
+
+
+def event_times(document: Mapping[str, Any]) -> NDArray[np.int64]:
+    """Event times of a body that `decode_payload` returned, in order of sending, int64 `[n]`.
+
+    >>> event_times({"t0": 1700000000000, "dt_ms": 20, "values": {"acc_x": [0, 0.1]}}).tolist()
+    [1700000000000, 1700000000020]
+    """
+    ts = document.get("ts")
+    if type(ts) is list:
+        return np.array(ts, dtype=np.int64)
+    if ts is not None:
+        return np.array((ts,), dtype=np.int64)
+    readings = len(next(iter(document["values"].values())))
+    steps = np.arange(readings, dtype=np.int64)
+    steps *= document["dt_ms"] if readings > 1 else 0
+    steps += document["t0"]
+    return steps
+
+
+def encode_payload(ts_ms: Sequence[int], values: Mapping[str, Sequence[float]]) -> bytes:
+    """A message body in the batch form.
+
+    >>> encode_payload([1700000000000], {"T24": [641.8]})
+    b'{"ts":[1700000000000],"values":{"T24":[641.8]}}'
+    """
+    body = {"ts": list(ts_ms), "values": {name: list(column) for name, column in values.items()}}
+    return orjson.dumps(body)
+
+
+def check_document(document: Any) -> dict[str, Any]:
+    """Check an already parsed body, and return it; raises `RefusedMessage`."""
+    if type(document) is not dict:
+        detail = f"a message is a JSON object, not {_shown(document)}"
+        raise RefusedMessage(RefusalReason.wrong_shape, detail)
+    if not _surely_fine(document):
+        _consult_models(document)
+    return document
+
+
+def _surely_fine(document: dict[str, Any]) -> bool:
+    """The fast path: True only for what the models accept too (a property test holds that)."""
+    values = document.get("values")
+    if type(values) is not dict or not 0 < len(values) <= MAX_CHANNELS:
+        return False
+    ts = document.get("ts")
+    cells: Sequence[Any]
+    if type(ts) is int:
+        times: Sequence[Any] = (ts,)
+        cells = list(values.values())
+        fields = 2
+    else:
+        found = list(values.values())
+        if set(map(type, found)) != {list}:
+            return False
+        lengths = set(map(len, found))
+        if len(lengths) != 1:
+            return False
+        readings = lengths.pop()
+        if type(ts) is list:
+            if len(ts) != readings or set(map(type, ts)) != {int}:
+                return False
+            times = ts
+            fields = 2
+        else:
+            t0, dt_ms = document.get("t0"), document.get("dt_ms")
+            if type(t0) is not int or type(dt_ms) is not int or dt_ms < 1:
+                return False
+            times = (t0, t0 + (readings - 1) * dt_ms)
+            fields = 3
+        if not 0 < readings <= MAX_READINGS:
+            return False
+        cells = list(chain.from_iterable(found))
+    return (
+        len(document) == fields
+        and min(times) >= YEAR_2000_MS
+        and max(times) <= _INT64_MAX
+        and set(map(type, cells)) <= _NUMBERS
+        and max(cells) <= _FLOAT32_MAX
+        and min(cells) >= -_FLOAT32_MAX
+        and are_names(tuple(values))
+    )
+
+
+def _consult_models(document: dict[str, Any]) -> None:
+    """The slow path, which decides: raises `RefusedMessage` with the first fault it names."""
+    form: type[_WireForm]
+    if "t0" in document or "dt_ms" in document:
+        form = SteadyBatchMessage
+    else:
+        form = BatchMessage if type(document.get("ts")) is list else ReadingMessage
+    _refuse_oversize(document)
+    try:
+        form.model_validate(document)
+    except ValidationError as exc:
+        fault = exc.errors(include_url=False, include_context=False)[0]
+        place = ".".join(str(step) for step in fault["loc"])[:120]
+        reason = _REASONS.get(fault["type"], RefusalReason.wrong_shape)
+        if fault["type"] == "dict_type" or (fault["type"] == "list_type" and place != "ts"):
+            reason = RefusalReason.wrong_shape
+        message = fault["msg"]
+        detail = f"{place}: {message}" if place else message
+        if fault["type"] not in RefusalReason.__members__:
+            detail += f", got {_shown(fault['input'])}"
+        raise RefusedMessage(reason, detail) from None
+
+
+_REASONS = {reason.value: reason for reason in RefusalReason} | {
+    "finite_number": RefusalReason.not_finite,
+    "float_type": RefusalReason.wrong_type,
+    "int_type": RefusalReason.wrong_type,
+    "greater_than": RefusalReason.wrong_type,
+    "too_short": RefusalReason.empty,
+}
+"""Error types of pydantic (and our own) -> reason; whatever else is wrong is a `wrong_shape`."""
+
+
+def _refuse_oversize(document: dict[str, Any]) -> None:
+    """What the models' `max_length` would refuse too, before they work through all of it."""
+    values = document.get("values")
+    if type(values) is not dict:
+        return
+    if len(values) > MAX_CHANNELS:
+        detail = f"{len(values)} channels; a message may have {MAX_CHANNELS}"
+        raise RefusedMessage(RefusalReason.too_large, detail)
+    for column in (document.get("ts"), *values.values()):
+        if type(column) is list and len(column) > MAX_READINGS:
+            detail = f"{len(column)} readings; a message may have {MAX_READINGS}"
+            raise RefusedMessage(RefusalReason.too_many_readings, detail)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, dict):
+        return f"an object with {len(value)} keys"
+    if isinstance(value, list):
+        return f"an array of {len(value)}"
+    return repr(value)[:80]

@@ -1,0 +1,157 @@
+"""Names and places: log topics, MQTT topics, device keys and the partition a device lives in.
+
+A device lives in **one** partition, all its streams together, so that its readings keep their order
+and one worker has all of its state. The partition function is Kafka's own (murmur2), so that the
+gateway's log, aiokafka, Faust and any other Kafka client put a device in the same place.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import NamedTuple
+
+from ingest.errors import RefusalReason, RefusedMessage
+
+__all__ = [
+    "DEAD_LETTERS",
+    "LATE",
+    "LOG_TOPICS",
+    "MQTT_PREFIX",
+    "READINGS",
+    "SCORES",
+    "Address",
+    "are_names",
+    "device_key",
+    "is_name",
+    "murmur2",
+    "parse_topic",
+    "partition_of",
+    "subscription",
+]
+
+READINGS = "readings"
+"""Log topic of bundles of readings and ticks (see `ingest.messages`)."""
+SCORES = "scores"
+"""Log topic of score records (see `pipeline.points`)."""
+LATE = "late"
+"""Log topic of readings that came after the watermark had passed them."""
+DEAD_LETTERS = "dead-letters"
+"""Log topic of whatever was refused (see `ingest.deadletter`)."""
+LOG_TOPICS = (READINGS, SCORES, LATE, DEAD_LETTERS)
+
+MQTT_PREFIX = "sensors"
+"""Default first level(s) of the MQTT topics; a setting of the bridge."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_NAME_RULE = "1 to 64 of A-Z a-z 0-9 . _ -, the first a letter or digit"
+
+
+class Address(NamedTuple):
+    """Where a message comes from."""
+
+    site: str
+    device: str
+    stream: str
+
+    def mqtt_topic(self, prefix: str = MQTT_PREFIX) -> str:
+        """The MQTT topic of this address.
+
+        >>> Address("plant-7", "press-2", "engine").mqtt_topic()
+        'sensors/plant-7/press-2/engine'
+        """
+        return f"{prefix}/{self.site}/{self.device}/{self.stream}"
+
+
+def is_name(name: str) -> bool:
+    """Whether `name` may name a site, a device, a stream or a channel.
+
+    >>> is_name("acc_x"), is_name("../etc"), is_name("a" * 65)
+    (True, False, False)
+    """
+    return _NAME.fullmatch(name) is not None
+
+
+@lru_cache(maxsize=256)
+def are_names(names: tuple[str, ...]) -> bool:
+    """Whether all of `names` are names; remembered, since a device sends the same ones again."""
+    return all(map(is_name, names))
+
+
+def parse_topic(topic: str, prefix: str = MQTT_PREFIX) -> Address:
+    """Read the address out of an MQTT topic `{prefix}/{site}/{device}/{stream}`.
+
+    >>> parse_topic("sensors/plant-7/press-2/engine")
+    Address(site='plant-7', device='press-2', stream='engine')
+
+    Raises:
+        RefusedMessage: `bad_topic`, when the topic has another prefix, another number of levels or
+            a level that is not a name.
+    """
+    if not topic.startswith(f"{prefix}/"):
+        detail = f"topic {topic[:200]!r} does not begin with {prefix + '/'!r}"
+        raise RefusedMessage(RefusalReason.bad_topic, detail)
+    levels = topic[len(prefix) + 1 :].split("/")
+    if len(levels) != 3:
+        detail = f"topic {topic[:200]!r} is not {prefix}/{{site}}/{{device}}/{{stream}}"
+        raise RefusedMessage(RefusalReason.bad_topic, detail)
+    for level, name in zip(("site", "device", "stream"), levels, strict=True):
+        if not is_name(name):
+            detail = f"{level} {name[:80]!r} is not a name ({_NAME_RULE})"
+            raise RefusedMessage(RefusalReason.bad_topic, detail)
+    return Address(*levels)
+
+
+def subscription(prefix: str = MQTT_PREFIX) -> str:
+    """The MQTT filter that matches every address below `prefix`.
+
+    >>> subscription()
+    'sensors/+/+/+'
+    """
+    return f"{prefix}/+/+/+"
+
+
+@lru_cache(maxsize=65_536)
+def device_key(site: str, device: str) -> bytes:
+    """The log key of a device: all its streams share it, hence a partition.
+
+    >>> device_key("plant-7", "press-2")
+    b'plant-7/press-2'
+    """
+    return f"{site}/{device}".encode()
+
+
+@lru_cache(maxsize=65_536)
+def partition_of(key: bytes, partitions: int) -> int:
+    """The partition of `key`, exactly as Kafka's default partitioner decides it.
+
+    >>> partition_of(b"plant-7/press-2", 4) in range(4)
+    True
+
+    Raises:
+        ValueError: `partitions` is not positive.
+    """
+    if partitions < 1:
+        msg = f"a topic has at least one partition, not {partitions}"
+        raise ValueError(msg)
+    return (murmur2(key) & 0x7FFF_FFFF) % partitions
+
+
+def murmur2(data: bytes) -> int:
+    """Kafka's 32-bit murmur2 of `data`, unsigned (`org.apache.kafka.common.utils.Utils.murmur2`).
+
+    >>> murmur2(b"foobar") - 2**32  # Kafka's own test vector, there as a signed int
+    -790332482
+    """
+    m = 0x5BD1_E995
+    length = len(data)
+    h = 0x9747_B28C ^ length
+    whole = length & ~3
+    for at in range(0, whole, 4):
+        k = int.from_bytes(data[at : at + 4], "little") * m & 0xFFFF_FFFF
+        k = (k ^ (k >> 24)) * m & 0xFFFF_FFFF
+        h = (h * m & 0xFFFF_FFFF) ^ k
+    if whole < length:
+        h = (h ^ int.from_bytes(data[whole:], "little")) * m & 0xFFFF_FFFF
+    h = (h ^ (h >> 13)) * m & 0xFFFF_FFFF
+    return h ^ (h >> 15)
