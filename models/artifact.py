@@ -1,0 +1,205 @@
+"""Reading and writing a student: a directory with `model.onnx` and `manifest.json`.
+
+What `read_artifact` returns has passed every check that needs no inference: sizes, digests,
+manifest, opset, operators, external data, names and shapes of input and output. The bytes that
+were checked are the bytes that are handed on; nothing is read twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from models.errors import (
+    ArtifactMissing,
+    DigestMismatch,
+    ShapeMismatch,
+    TooLarge,
+    UnexpectedFile,
+)
+from models.manifest import (
+    MAX_ONNX_BYTES,
+    ClassesDecoding,
+    Draft,
+    Manifest,
+    OnnxFile,
+    decode_manifest,
+    encode_manifest,
+)
+from models.onnxfile import GraphSummary, TensorShape, inspect_onnx
+
+__all__ = ["MANIFEST_FILE", "ONNX_FILE", "Artifact", "read_artifact", "write_artifact"]
+
+ONNX_FILE = "model.onnx"
+MANIFEST_FILE = "manifest.json"
+MAX_MANIFEST_BYTES = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A student as read from disk, checked.
+
+    Attributes:
+        manifest: its self-description.
+        onnx_bytes: the graph; SHA-256 and size are those of the manifest.
+        path: the directory it was read from.
+        digest: SHA-256 (hex) of the bytes of manifest.json, the identity of the artifact.
+    """
+
+    manifest: Manifest
+    onnx_bytes: bytes
+    path: Path
+    digest: str
+
+
+def read_artifact(path: str | os.PathLike[str]) -> Artifact:
+    """Read and check an artifact directory.
+
+    Raises:
+        ArtifactError: the leaf says what is odd; see `models.errors`.
+    """
+    directory = Path(path)
+    _check_directory(directory)
+    manifest_bytes = _read_file(directory / MANIFEST_FILE, MAX_MANIFEST_BYTES)
+    manifest = decode_manifest(manifest_bytes)
+    onnx_bytes = _read_file(directory / ONNX_FILE, MAX_ONNX_BYTES)
+    _check_digest(manifest.onnx, onnx_bytes)
+    _check_graph(manifest, inspect_onnx(onnx_bytes))
+    digest = hashlib.sha256(manifest_bytes).hexdigest()
+    return Artifact(manifest, onnx_bytes, directory, digest)
+
+
+def write_artifact(path: str | os.PathLike[str], draft: Draft, onnx_bytes: bytes) -> Artifact:
+    """Write an artifact directory and read it back with all checks.
+
+    Size, SHA-256 and opset of the graph are computed here. An artifact of the same directory is
+    replaced file by file (a reader in between sees a digest mismatch, never a mixture); use
+    `models.registry.publish` where others read at the same time.
+
+    Raises:
+        ArtifactError: the graph is refused or does not match the draft; nothing was written.
+        OSError: the disk refused.
+    """
+    if len(onnx_bytes) > MAX_ONNX_BYTES:
+        raise _too_large(ONNX_FILE, len(onnx_bytes), MAX_ONNX_BYTES)
+    summary = inspect_onnx(onnx_bytes)
+    onnx = OnnxFile(
+        sha256=hashlib.sha256(onnx_bytes).hexdigest(),
+        size_bytes=len(onnx_bytes),
+        opset=summary.opset,
+    )
+    content = {name: getattr(draft, name) for name in Draft.model_fields}
+    manifest = Manifest(**content, onnx=onnx)
+    _check_graph(manifest, summary)
+    directory = Path(path)
+    directory.mkdir(parents=True, exist_ok=True)
+    write_durably(directory / ONNX_FILE, onnx_bytes)
+    write_durably(directory / MANIFEST_FILE, encode_manifest(manifest))
+    return read_artifact(directory)
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Replace a file atomically; returns when content and name are on disk."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Make renames and new names inside a directory durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _check_directory(directory: Path) -> None:
+    try:
+        mode = directory.lstat().st_mode
+        if stat.S_ISLNK(mode):
+            msg = f"{directory} is a symbolic link: name the real directory"
+            raise UnexpectedFile(msg)
+        names = sorted(entry.name for entry in directory.iterdir())
+    except (OSError, ValueError) as exc:
+        msg = f"no artifact directory at {directory}: {exc}"
+        raise ArtifactMissing(msg) from exc
+    odd = [name for name in names if name not in (ONNX_FILE, MANIFEST_FILE)]
+    if odd:
+        msg = f"{directory} holds {odd[0]!r}: only {ONNX_FILE} and {MANIFEST_FILE} belong there"
+        raise UnexpectedFile(msg)
+
+
+def _read_file(path: Path, limit: int) -> bytes:
+    try:
+        # O_NONBLOCK: a named pipe must not hang the gateway; O_NOFOLLOW: a link is refused.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as exc:
+        if path.is_symlink():
+            msg = f"{path} is a symbolic link: an artifact holds plain files"
+            raise UnexpectedFile(msg) from exc
+        msg = f"{path} cannot be opened: {exc.strerror}"
+        raise ArtifactMissing(msg) from exc
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            msg = f"{path} is not a plain file"
+            raise UnexpectedFile(msg)
+        if status.st_size > limit:
+            raise _too_large(str(path), status.st_size, limit)
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise _too_large(str(path), len(data), limit)
+    return data
+
+
+def _too_large(name: str, size: int, limit: int) -> TooLarge:
+    return TooLarge(f"{name} has {size} bytes, the limit is {limit}: export a smaller student")
+
+
+def _check_digest(promised: OnnxFile, onnx_bytes: bytes) -> None:
+    if len(onnx_bytes) != promised.size_bytes:
+        msg = (
+            f"{ONNX_FILE} has {len(onnx_bytes)} bytes, the manifest says {promised.size_bytes}: "
+            "the copy is incomplete or not of this manifest, copy it again"
+        )
+        raise DigestMismatch(msg)
+    found = hashlib.sha256(onnx_bytes).hexdigest()
+    if found != promised.sha256:
+        msg = (
+            f"{ONNX_FILE} has SHA-256 {found}, the manifest says {promised.sha256}: "
+            "the file is damaged or not of this manifest, copy it again"
+        )
+        raise DigestMismatch(msg)
+
+
+def _check_graph(manifest: Manifest, graph: GraphSummary) -> None:
+    if graph.opset != manifest.onnx.opset:
+        msg = f"onnx.opset is {manifest.onnx.opset} in the manifest, {graph.opset} in the graph"
+        raise ShapeMismatch(msg)
+    decoding = manifest.decoding
+    wanted_output = [len(decoding.labels)] if isinstance(decoding, ClassesDecoding) else []
+    wanted_input = [manifest.window.length, len(manifest.channels)]
+    _check_tensor("input", graph.inputs, manifest.input, wanted_input)
+    _check_tensor("output", graph.outputs, decoding.output, wanted_output)
+
+
+def _check_tensor(side: str, found: list[TensorShape], name: str, dims: list[int]) -> None:
+    wanted = f"one float32 {side} {name!r} of shape {['batch', *dims]}"
+    if [tensor.name for tensor in found] != [name]:
+        names = [tensor.name for tensor in found]
+        msg = f"the graph's {side}s are {names}, the manifest needs {wanted}"
+        raise ShapeMismatch(msg)
+    tensor = found[0]
+    fits = len(tensor.dims) == len(dims) + 1 and list(tensor.dims[1:]) == dims
+    if not tensor.is_float32 or not fits or isinstance(tensor.dims[0], int):
+        kind = "float32" if tensor.is_float32 else "not float32"
+        msg = f"{side} {name!r} is {kind} of shape {list(tensor.dims)}, the manifest needs {wanted}"
+        raise ShapeMismatch(msg)

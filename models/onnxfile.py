@@ -1,0 +1,241 @@
+"""What a gateway must know of an ONNX file before it gives it to ONNX Runtime.
+
+A walker over the protobuf wire form of `ModelProto` (field numbers: onnx/onnx.proto), so that
+neither the `onnx` package nor generated code is needed on a gateway. It reads all nodes,
+initializers, attribute tensors and nested graphs; everything it cannot follow is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+from models.errors import GraphRefused
+from models.manifest import MAX_OPSET, MIN_OPSET
+
+__all__ = ["GraphSummary", "TensorShape", "inspect_onnx"]
+
+MAX_IR_VERSION = 10  # the newest that ONNX Runtime 1.19 reads
+_MAX_DEPTH = 8  # graphs in attributes of nodes in graphs ...
+_MAX_NODES = 5_000
+_FLOAT = 1  # TensorProto.FLOAT
+_STANDARD_DOMAINS = frozenset({"", "ai.onnx"})
+# Loop and Scan may run without end on one window; the others give another score each time.
+_REFUSED_OPS = frozenset(
+    {
+        "Bernoulli",
+        "Loop",
+        "Multinomial",
+        "RandomNormal",
+        "RandomNormalLike",
+        "RandomUniform",
+        "RandomUniformLike",
+        "Scan",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TensorShape:
+    """Name, whether it is a float32 tensor, and dimensions (a name or None means any size)."""
+
+    name: str
+    is_float32: bool
+    dims: tuple[int | str | None, ...]
+
+
+@dataclass(slots=True)
+class GraphSummary:
+    """What `inspect_onnx` found; `inputs` and `outputs` are those of the main graph."""
+
+    ir_version: int = 0
+    opset: int = 0
+    op_types: set[str] = field(default_factory=set)
+    inputs: list[TensorShape] = field(default_factory=list)
+    outputs: list[TensorShape] = field(default_factory=list)
+    node_count: int = 0
+
+
+def inspect_onnx(data: bytes) -> GraphSummary:
+    """Walk an ONNX model and refuse what must not run on a gateway.
+
+    Raises:
+        GraphRefused: malformed bytes, an IR version or opset outside the supported range, data
+            outside the file, operators of foreign domains, operators that loop or draw random
+            numbers, model-local functions, training graphs.
+    """
+    found = GraphSummary()
+    graphs = 0
+    for number, value in _fields(memoryview(data)):
+        if number == 1:
+            found.ir_version = _integer(value)
+        elif number == 8:
+            _read_opset(_message(value), found)
+        elif number == 7:
+            graphs += 1
+            _walk_graph(_message(value), found, depth=0)
+        elif number in (20, 25):
+            what = "training graphs" if number == 20 else "model-local functions"
+            _refuse(f"it has {what}: export the plain inference graph with inlined functions")
+    if graphs != 1:
+        _refuse(f"it has {graphs} graphs instead of one: this is no ONNX model")
+    if not 3 <= found.ir_version <= MAX_IR_VERSION:
+        _refuse(f"IR version {found.ir_version} is outside 3..{MAX_IR_VERSION}: export again")
+    if not MIN_OPSET <= found.opset <= MAX_OPSET:
+        _refuse(f"opset {found.opset} is outside {MIN_OPSET}..{MAX_OPSET}: export again")
+    return found
+
+
+def _read_opset(message: memoryview, found: GraphSummary) -> None:
+    domain, version = "", 0
+    for number, value in _fields(message):
+        if number == 1:
+            domain = _text(value)
+        elif number == 2:
+            version = _integer(value)
+    if domain in _STANDARD_DOMAINS:
+        if found.opset:
+            _refuse(f"opset is given twice ({found.opset} and {version})")
+        found.opset = version
+
+
+def _walk_graph(message: memoryview, found: GraphSummary, depth: int) -> None:
+    if depth > _MAX_DEPTH:
+        _refuse(f"graphs are nested deeper than {_MAX_DEPTH}")
+    for number, value in _fields(message):
+        if number == 1:
+            _walk_node(_message(value), found, depth)
+        elif number == 5:
+            _walk_tensor(_message(value))
+        elif number == 15:
+            _walk_sparse(_message(value))
+        elif number in (11, 12) and depth == 0:
+            (found.inputs if number == 11 else found.outputs).append(_shape(_message(value)))
+
+
+def _walk_node(message: memoryview, found: GraphSummary, depth: int) -> None:
+    op_type, domain = "", ""
+    for number, value in _fields(message):
+        if number == 4:
+            op_type = _text(value)
+        elif number == 7:
+            domain = _text(value)
+        elif number == 5:
+            for inner, attribute in _fields(_message(value)):
+                if inner in (5, 10):
+                    _walk_tensor(_message(attribute))
+                elif inner in (6, 11):
+                    _walk_graph(_message(attribute), found, depth + 1)
+                elif inner in (22, 23):
+                    _walk_sparse(_message(attribute))
+    found.node_count += 1
+    if found.node_count > _MAX_NODES:
+        _refuse(f"it has more than {_MAX_NODES} nodes")
+    if domain not in _STANDARD_DOMAINS:
+        _refuse(f"operator {op_type!r} is of domain {domain!r}: only standard ONNX runs here")
+    if op_type in _REFUSED_OPS:
+        _refuse(f"operator {op_type!r} may run without end or draws random numbers")
+    found.op_types.add(op_type)
+
+
+def _walk_tensor(message: memoryview) -> None:
+    for number, value in _fields(message):
+        # Any location but the default counts: protobuf would cut 2**32 + 1 down to EXTERNAL.
+        if number == 13 or (number == 14 and _integer(value) != 0):
+            _refuse("a tensor is stored as external data: export with all weights inside")
+
+
+def _walk_sparse(message: memoryview) -> None:
+    for number, value in _fields(message):
+        if number in (1, 2):
+            _walk_tensor(_message(value))
+
+
+def _shape(message: memoryview) -> TensorShape:
+    name, is_float32 = "", False
+    dims: list[int | str | None] = []
+    for number, value in _fields(message):
+        if number == 1:
+            name = _text(value)
+        elif number == 2:
+            for kind, tensor in _fields(_message(value)):
+                if kind != 1:
+                    continue
+                for part, content in _fields(_message(tensor)):
+                    if part == 1:
+                        is_float32 = _integer(content) == _FLOAT
+                    elif part == 2:
+                        dims += [_dim(_message(d)) for n, d in _fields(_message(content)) if n == 1]
+    return TensorShape(name, is_float32, tuple(dims))
+
+
+def _dim(message: memoryview) -> int | str | None:
+    dim: int | str | None = None
+    for number, value in _fields(message):
+        if number == 1:
+            dim = _integer(value)
+        elif number == 2:
+            dim = _text(value) or None
+    return dim
+
+
+def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+    position, end = 0, len(data)
+    while position < end:
+        key, position = _varint(data, position)
+        number, wire = key >> 3, key & 7
+        if number == 0:
+            _refuse("field number 0: the file is damaged")
+        if wire == 0:
+            value, position = _varint(data, position)
+            yield number, value
+            continue
+        if wire == 2:
+            size, position = _varint(data, position)
+        elif wire in (1, 5):
+            size = 8 if wire == 1 else 4
+        else:
+            _refuse(f"wire type {wire} at field {number}: the file is damaged")
+        if size > end - position:
+            _refuse(f"field {number} ends behind the end of the file: it is cut off")
+        yield number, data[position : position + size]
+        position += size
+
+
+def _varint(data: memoryview, position: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 70, 7):
+        if position >= len(data):
+            _refuse("a number ends behind the end of the file: it is cut off")
+        byte = data[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+    _refuse("a number is longer than ten bytes: the file is damaged")
+
+
+def _integer(value: int | memoryview) -> int:
+    if isinstance(value, int):
+        return value
+    _refuse("text where a number belongs: the file is damaged")
+
+
+def _message(value: int | memoryview) -> memoryview:
+    if isinstance(value, int):
+        _refuse("a number where a message belongs: the file is damaged")
+    return value
+
+
+def _text(value: int | memoryview) -> str:
+    try:
+        return bytes(_message(value)).decode("utf-8")
+    except UnicodeDecodeError as exc:
+        msg = f"model.onnx is refused: a name is not UTF-8: {exc}"
+        raise GraphRefused(msg) from exc
+
+
+def _refuse(reason: str) -> NoReturn:
+    msg = f"model.onnx is refused: {reason}"
+    raise GraphRefused(msg)
