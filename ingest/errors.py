@@ -44,6 +44,8 @@ class RefusalReason(str, Enum):
     """The model of this stream needs a channel that the message does not carry."""
     no_model = "no_model"
     """No model scores this stream."""
+    late = "late"
+    """Behind the device's watermark: kept on the topic `late`, not among the dead letters."""
     unreadable = "unreadable"
     """A log record (or one envelope in it) that no version of this software wrote."""
 

@@ -28,7 +28,7 @@ import orjson
 from numpy.typing import NDArray
 
 from ingest.errors import RefusalReason, RefusedMessage
-from ingest.messages import Batch, Tick, Unreadable, columns
+from ingest.messages import Batch, Tick, Unreadable, columns, encode_readings
 from ingest.topics import Address
 from pipeline.errors import SnapshotError
 from pipeline.windows import DeviceWindower, Window, WindowSpec
@@ -286,10 +286,8 @@ class Devices:
 def _refusal(
     batch: Batch, reason: RefusalReason | None, detail: str, which: NDArray[np.intp]
 ) -> Refusal:
-    values = {name: [column[i] for i in which] for name, column in batch.values.items()}
-    body = orjson.dumps({"ts": [int(batch.ts_ms[i]) for i in which], "values": values})
     address = Address(batch.site, batch.device, batch.stream)
-    return Refusal(address, reason, detail, batch.recv_ms, body)
+    return Refusal(address, reason, detail, batch.recv_ms, encode_readings(batch, which))
 
 
 def _encode_row(state: _Device) -> bytes:

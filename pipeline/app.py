@@ -1,0 +1,252 @@
+"""The Faust apps: one that windows and scores, one per sink that stores.
+
+They are separate apps (consumer groups), so that a slow or absent store never holds the scoring:
+scores go to the log first. The same lines run on ``sqlite://`` (gateway) and ``kafka://`` (site).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import faust
+
+from ingest.topics import DEAD_LETTERS, LATE, READINGS, SCORES, device_key, partition_of
+from pipeline.agents import ScoringStage, now_ms
+from pipeline.devices import ClosedWindow, Devices, StreamPlan
+from pipeline.errors import PipelineError
+from pipeline.points import PointError, ScoreRecord, decode_scores, points_of
+from pipeline.settings import PipelineSettings
+from pipeline.sinks import Sink, deliver
+from pipeline.status import Latency
+
+__all__ = ["ScoringApp", "StoreApp", "create_scoring_app", "create_store_app"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class ScoringApp:
+    """A Faust app whose agent feeds a :class:`ScoringStage`."""
+
+    app: Any
+    stage: ScoringStage
+
+    async def start(self) -> None:
+        """Start the app; the agent works once window state is recovered."""
+        await self.app.start()
+
+    async def stop(self) -> None:
+        """Checkpoint what was applied, commit, stop."""
+        await self.app.stop()
+        self.stage.close()
+
+
+@dataclass(slots=True)
+class StoreCounters:
+    """What a store app has done since it started."""
+
+    stored: int = 0
+    refused: int = 0
+    unreadable: int = 0
+    sensor_to_stored: Latency | None = None
+
+
+@dataclass(slots=True)
+class StoreApp:
+    """A Faust app that writes scores to one sink."""
+
+    app: Any
+    name: str
+    counters: StoreCounters
+    executor: ThreadPoolExecutor
+
+    async def start(self) -> None:
+        """Start the app."""
+        await self.app.start()
+
+    async def stop(self) -> None:
+        """Finish the batch that is being written (or leave it in the log), commit, stop."""
+        await self.app.stop()
+        self.executor.shutdown(wait=False)
+
+
+def create_scoring_app(
+    log_url: str,
+    settings: PipelineSettings,
+    plans: Callable[[str], StreamPlan | None],
+    score: Callable[[Sequence[ClosedWindow]], list[ScoreRecord]],
+    *,
+    mqtt_prefix: str = "sensors",
+) -> ScoringApp:
+    """Build the app that windows readings and scores closed windows.
+
+    Args:
+        log_url: ``sqlite:///path/to/log.db`` or ``kafka://host:port``.
+        settings: of the agents.
+        plans: finds how a stream is windowed; asked for each batch, so it may change.
+        score: scores closed windows; called in one thread of its own.
+        mqtt_prefix: first levels of the MQTT topics, for the addresses of dead letters.
+    """
+    app = _app(log_url, settings, "score")
+    topics = {name: _topic(app, settings, name) for name in (READINGS, SCORES, LATE, DEAD_LETTERS)}
+    table = _FaustTable(app, settings.partitions)
+    stage = ScoringStage(
+        Devices(plans, table.get),
+        score,
+        _appender(app),
+        table,
+        app.crash,
+        checkpoint_ms=settings.checkpoint_ms,
+        batch_readings=settings.batch_readings,
+        mqtt_prefix=mqtt_prefix,
+    )
+
+    @app.agent(topics[READINGS], name="score")  # type: ignore[untyped-decorator]
+    async def score_readings(stream: Any) -> None:
+        working = app.add_future(stage.run())
+        try:
+            async for event in stream.noack().events():
+                await stage.offer(event)
+        finally:
+            if app.should_stop:
+                working.cancel()
+
+    @table.on_recover
+    async def reopen_devices() -> None:
+        stage.devices.restore(
+            table.keys(), lambda site, device: partition_of(device_key(site, device), settings.partitions)
+        )
+
+    return ScoringApp(app, stage)
+
+
+def create_store_app(
+    log_url: str, settings: PipelineSettings, sink: Sink, name: str
+) -> StoreApp:
+    """Build the app that stores scores in ``sink``, under its own consumer group.
+
+    A batch is acked only after the sink has confirmed it. A sink that is away is tried again for
+    as long as it takes; the scores wait in the log.
+
+    Args:
+        log_url: as for :func:`create_scoring_app`.
+        settings: of the agents.
+        sink: written in a thread of its own.
+        name: of the sink, part of the consumer group.
+    """
+    app = _app(log_url, settings, f"store-{name}")
+    scores = _topic(app, settings, SCORES)
+    counters = StoreCounters(sensor_to_stored=Latency())
+    executor = ThreadPoolExecutor(1, thread_name_prefix=f"store-{name}")
+    store = StoreApp(app, name, counters, executor)
+
+    @app.agent(scores, name=f"store-{name}")  # type: ignore[untyped-decorator]
+    async def store_scores(stream: Any) -> None:
+        async for values in stream.take(settings.store_batch, within=0.1):
+            try:
+                await _store(values, sink, store)
+            except asyncio.CancelledError:
+                raise
+            except Exception as exc:
+                log.exception("sink %s stops: unacked scores stay in the log", name)
+                await app.crash(exc)
+                await asyncio.Event().wait()  # never ack: wait to be stopped
+
+    return store
+
+
+async def _store(values: Sequence[bytes], sink: Sink, store: StoreApp) -> None:
+    records: list[ScoreRecord] = []
+    for value in values:
+        try:
+            records.extend(decode_scores(value))
+        except PointError as exc:
+            store.counters.unreadable += 1
+            log.error("a record of %r can't be read and is passed over: %s", SCORES, exc)
+    points = points_of(records)
+    refused = await deliver(sink, points, executor=store.executor)
+    for item in refused:
+        log.error("sink %s refused a point: %s", store.name, item.reason)
+    store.counters.refused += len(refused)
+    store.counters.stored += len(points) - len(refused)
+    now = now_ms()
+    if store.counters.sensor_to_stored is not None:
+        for record in records:
+            store.counters.sensor_to_stored.record(now - record["end_ms"], now)
+
+
+class _FaustTable:
+    """Window state in a changelogged Faust table, written per checkpoint.
+
+    Faust allows assignment to a table only while a stream event is current, and would write one
+    changelog record per reading; a checkpoint belongs to no single event. So rows go to the store
+    and to the changelog by the two public parts that assignment is made of.
+    """
+
+    def __init__(self, app: Any, partitions: int) -> None:
+        self._app = app
+        self._table = app.Table(
+            "windows", partitions=partitions, key_serializer="raw", value_serializer="raw"
+        )
+        self.on_recover = self._table.on_recover
+
+    def get(self, key: str) -> bytes | None:
+        value = self._table.data.get(key.encode())
+        return None if value is None else bytes(value)
+
+    def keys(self) -> list[str]:
+        return [bytes(key).decode() for key in self._table.data]
+
+    async def write(self, rows: Sequence[tuple[int, str, bytes]]) -> None:
+        for partition, key, value in rows:
+            self._table.data[key.encode()] = value
+            self._table.send_changelog(partition, key.encode(), value)
+        await self._app.producer.flush()
+
+
+def _appender(app: Any) -> Callable[[str, int, bytes], Awaitable[Awaitable[object]]]:
+    async def append(topic: str, partition: int, value: bytes) -> Awaitable[object]:
+        future: Awaitable[object] = await app.producer.send(
+            topic, None, value, partition, now_ms() / 1000, None
+        )
+        return future
+
+    return append
+
+
+def _topic(app: Any, settings: PipelineSettings, name: str) -> Any:
+    return app.topic(
+        name, partitions=settings.partitions, key_serializer="raw", value_serializer="raw"
+    )
+
+
+def _app(log_url: str, settings: PipelineSettings, role: str) -> Any:
+    scheme = log_url.partition("://")[0]
+    if scheme not in {"sqlite", "kafka"}:
+        message = f"log URL {log_url!r}: use sqlite:///path/to/log.db or kafka://host:port"
+        raise PipelineError(message)
+    return faust.App(
+        f"{settings.app_id}-{role}",
+        broker=log_url,
+        store="memory://",
+        autodiscover=False,
+        origin=None,
+        topic_partitions=settings.partitions,
+        topic_disable_leader=True,
+        table_standby_replicas=0,
+        web_enabled=False,
+        stream_wait_empty=True,  # off, Faust would ack unfinished work at every stop
+        stream_buffer_maxsize=64,  # records are bundles of many messages
+        broker_commit_interval=1.0,
+        producer_acks=-1,
+        producer_linger=0.005,
+        producer_max_batch_size=131_072,
+        worker_redirect_stdouts=False,
+    )
+
+
