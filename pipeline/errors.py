@@ -9,7 +9,11 @@ PipelineError
 │   ├── LogFailed           a write failed and what is on the disk is unknown: restart
 │   └── LogClosed           the log was closed
 ├── SnapshotError           a state snapshot does not fit the window spec
-└── SinkUnavailable         the results store is away: retry later
+├── SinkError               points cannot be stored
+│   ├── SinkUnavailable     the store is away, overloaded or full: retry later
+│   │   └── SinkMisconfigured   it answers, but refuses us: token, organisation or bucket is wrong
+│   └── ResultsCorrupted    the local results file is damaged or not ours: a person must act
+└── ConsoleError            the console page cannot be served
 ```
 
 Bad input is never one of these: it is a dead letter.
@@ -17,7 +21,10 @@ Bad input is never one of these: it is a dead letter.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 __all__ = [
+    "ConsoleError",
     "LogClosed",
     "LogCorrupt",
     "LogError",
@@ -25,6 +32,9 @@ __all__ = [
     "LogFull",
     "LogLocked",
     "PipelineError",
+    "ResultsCorrupted",
+    "SinkError",
+    "SinkMisconfigured",
     "SinkUnavailable",
     "SnapshotError",
 ]
@@ -62,5 +72,41 @@ class SnapshotError(PipelineError):
     """A state snapshot is damaged or belongs to another window spec."""
 
 
-class SinkUnavailable(PipelineError):
-    """The results store cannot be reached or is overloaded: retry later."""
+class SinkError(PipelineError):
+    """Points cannot be stored."""
+
+
+class SinkUnavailable(SinkError):
+    """The results store cannot be reached, is overloaded or full: retry later.
+
+    `retry_after_ms` is what the store asked for, None when it named no time.
+    """
+
+    def __init__(self, message: str, retry_after_ms: int | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_ms = retry_after_ms
+
+
+class SinkMisconfigured(SinkUnavailable):
+    """The store answers and refuses us (token, organisation, bucket): retried slowly.
+
+    Nothing is lost meanwhile: the scores wait in the log until the setting is corrected.
+    """
+
+
+class ResultsCorrupted(SinkError):
+    """The local results file is damaged, of another format, or no results file at all."""
+
+    def __init__(self, path: Path, detail: str) -> None:
+        super().__init__(
+            f"results file {path} cannot be used: {detail}. Stop the gateway, move the file and "
+            f"its -wal and -shm away (mv {path} {path}.broken), start again: scores that are still "
+            f"in the log are kept, new ones go to a fresh file. To save what is readable: "
+            f"sqlite3 {path}.broken .recover"
+        )
+        self.path = path
+        self.detail = detail
+
+
+class ConsoleError(PipelineError):
+    """The console page cannot be served; the message says why and what to change."""
