@@ -31,7 +31,15 @@ from models.manifest import (
 )
 from models.onnxfile import GraphSummary, TensorShape, inspect_onnx
 
-__all__ = ["MANIFEST_FILE", "ONNX_FILE", "Artifact", "read_artifact", "write_artifact"]
+__all__ = [
+    "MANIFEST_FILE",
+    "ONNX_FILE",
+    "Artifact",
+    "read_artifact",
+    "sync_directory",
+    "write_artifact",
+    "write_durably",
+]
 
 ONNX_FILE = "model.onnx"
 MANIFEST_FILE = "manifest.json"
@@ -44,12 +52,14 @@ class Artifact:
 
     Attributes:
         manifest: its self-description.
+        manifest_bytes: manifest.json as it was read.
         onnx_bytes: the graph; SHA-256 and size are those of the manifest.
         path: the directory it was read from.
         digest: SHA-256 (hex) of the bytes of manifest.json, the identity of the artifact.
     """
 
     manifest: Manifest
+    manifest_bytes: bytes
     onnx_bytes: bytes
     path: Path
     digest: str
@@ -69,7 +79,7 @@ def read_artifact(path: str | os.PathLike[str]) -> Artifact:
     _check_digest(manifest.onnx, onnx_bytes)
     _check_graph(manifest, inspect_onnx(onnx_bytes))
     digest = hashlib.sha256(manifest_bytes).hexdigest()
-    return Artifact(manifest, onnx_bytes, directory, digest)
+    return Artifact(manifest, manifest_bytes, onnx_bytes, directory, digest)
 
 
 def write_artifact(path: str | os.PathLike[str], draft: Draft, onnx_bytes: bytes) -> Artifact:

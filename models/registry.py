@@ -1,0 +1,344 @@
+"""The registry: a directory that holds every published version of every student.
+
+```
+{root}/{name}/versions/{n}/model.onnx, manifest.json     never changed once there
+{root}/{name}/stable.json                                the pointer: {"version", "digest"}
+{root}/{name}/history.jsonl                              every move of the pointer, appended
+{root}/{name}/.lock                                      held by one publisher at a time
+```
+
+A version appears by one rename of a complete, synced directory, and the pointer by one rename of
+a synced file: a reader, a crash or a power loss in between sees the old or the new state, never a
+half one. Version numbers only grow, also after a version was deleted by hand.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import getpass
+import json
+import os
+import re
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from annotated_types import Ge
+from pydantic import BaseModel, ConfigDict, Strict, StringConstraints, ValidationError
+
+from models.artifact import (
+    MANIFEST_FILE,
+    ONNX_FILE,
+    Artifact,
+    read_artifact,
+    sync_directory,
+    write_durably,
+)
+from models.errors import (
+    DigestMismatch,
+    NameRefused,
+    PointerInvalid,
+    RegistryBusy,
+    VersionMissing,
+)
+from models.manifest import NAME_PATTERN, Manifest, encode_manifest
+
+__all__ = ["Move", "Pointer", "Registry"]
+
+_VERSION_DIR = re.compile(r"[1-9][0-9]{0,8}")
+_MAX_POINTER_BYTES = 10_000
+_LOCK_SECONDS = 10.0
+
+_Version = Annotated[int, Strict(), Ge(1)]
+_Digest = Annotated[str, StringConstraints(strict=True, pattern=r"^[0-9a-f]{64}$")]
+
+
+class Pointer(BaseModel):
+    """The content of stable.json: which version gateways run, and the digest of its manifest."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: _Version
+    digest: _Digest
+
+
+class Move(BaseModel):
+    """One line of history.jsonl: who moved the pointer, when, and from where."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    ts_ms: int
+    who: str
+    what: Literal["promote", "rollback"]
+    version: _Version
+    digest: _Digest
+    previous: _Version | None
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """A registry directory. Safe to use from several processes of one machine at once.
+
+    Attributes:
+        root: the directory; it is created by the first `publish`.
+        now_ms: processing time for the history, epoch milliseconds.
+    """
+
+    root: Path
+    now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
+
+    def names(self) -> list[str]:
+        """Names of all models with at least one version or a pointer, sorted."""
+        if not self.root.is_dir():
+            return []
+        entries = [entry.name for entry in self.root.iterdir() if entry.is_dir()]
+        return sorted(name for name in entries if re.match(NAME_PATTERN, name))
+
+    def list_versions(self, name: str) -> list[int]:
+        """Published versions, oldest first; empty for an unknown name.
+
+        Raises:
+            NameRefused: `name` is not a model name.
+        """
+        versions = self._folder(name) / "versions"
+        if not versions.is_dir():
+            return []
+        found = [entry.name for entry in versions.iterdir() if entry.is_dir()]
+        return sorted(int(text) for text in found if _VERSION_DIR.fullmatch(text))
+
+    def version_path(self, name: str, version: int) -> Path:
+        """Where a version lies, whether it exists or not.
+
+        Raises:
+            NameRefused: `name` or `version` is not one; nothing outside `root` can be named.
+        """
+        if isinstance(version, bool) or not isinstance(version, int) or version < 1:
+            msg = f"version {version!r} of {name!r} is not a whole number above 0"
+            raise NameRefused(msg)
+        return self._folder(name) / "versions" / str(version)
+
+    def read(self, name: str, version: int, digest: str | None = None) -> Artifact:
+        """Read a version with all checks, and against the digest of a pointer if one is given.
+
+        Raises:
+            ArtifactError: missing, damaged, or not the artifact that name, version and digest say.
+            NameRefused: `name` or `version` is not one.
+        """
+        artifact = read_artifact(self.version_path(name, version))
+        found = artifact.manifest
+        if (found.name, found.version) != (name, version):
+            msg = (
+                f"{artifact.path} says it is {found.name} v{found.version} instead of {name} "
+                f"v{version}: directories must not be copied by hand, publish it"
+            )
+            raise DigestMismatch(msg)
+        if digest is not None and artifact.digest != digest:
+            msg = (
+                f"{name} v{version} has digest {artifact.digest}, the pointer says {digest}: "
+                "manifest.json was changed after it was published, publish it again"
+            )
+            raise DigestMismatch(msg)
+        return artifact
+
+    def read_stable(self, name: str) -> Pointer | None:
+        """The pointer of a name; None when it was never set.
+
+        Raises:
+            NameRefused: `name` is not a model name.
+            PointerInvalid: stable.json is damaged.
+        """
+        path = self._folder(name) / "stable.json"
+        try:
+            with path.open("rb") as file:
+                data = file.read(_MAX_POINTER_BYTES)
+        except FileNotFoundError:
+            return None
+        try:
+            return Pointer.model_validate_json(data)
+        except ValidationError as exc:
+            reason = exc.errors(include_url=False)[0]["msg"]
+            msg = f"{path} is damaged ({reason}): set the pointer again (publish or set_stable)"
+            raise PointerInvalid(msg) from exc
+
+    def history(self, name: str) -> list[Move]:
+        """All moves of the pointer, oldest first; a line cut off by a power loss is left out."""
+        path = self._folder(name) / "history.jsonl"
+        if not path.is_file():
+            return []
+        moves = []
+        for line in path.read_bytes().splitlines():
+            with contextlib.suppress(ValidationError):
+                moves.append(Move.model_validate_json(line))
+        return moves
+
+    def publish(
+        self,
+        artifact_dir: str | os.PathLike[str],
+        name: str | None = None,
+        *,
+        stable: bool = False,
+        who: str | None = None,
+    ) -> int:
+        """Add an artifact as the next version and return its number.
+
+        The number is that of the manifest if it is above every number used so far, else the next
+        free one, which is then written into the published manifest (its digest changes with it).
+
+        Args:
+            artifact_dir: an artifact that `read_artifact` accepts.
+            name: publish under this name instead of the manifest's.
+            stable: also move the pointer to it, in the same turn of the lock.
+            who: as in `set_stable`.
+
+        Raises:
+            ArtifactError: the artifact is refused; the registry is unchanged.
+            NameRefused: `name` is not a model name.
+            RegistryBusy: another publisher held the lock too long.
+        """
+        artifact = read_artifact(artifact_dir)
+        name = artifact.manifest.name if name is None else name
+        folder = self._folder(name)
+        (folder / "versions").mkdir(parents=True, exist_ok=True)
+        with self._locked(name):
+            version = max(artifact.manifest.version, self._last_version(name) + 1)
+            self._write_version(artifact, name, version)
+            if stable:
+                self._move_pointer(self.read(name, version), who)
+        return version
+
+    def set_stable(self, name: str, version: int, who: str | None = None) -> Pointer:
+        """Move the pointer of a name to a version; gateways follow it at their next look.
+
+        Args:
+            name: model name.
+            version: a published version; a lower one than now is a rollback.
+            who: who did it, for the history; the user and host by default.
+
+        Raises:
+            ArtifactError: the version is damaged; the pointer stays.
+            VersionMissing: there is no such version; the pointer stays.
+            RegistryBusy: another publisher held the lock too long.
+        """
+        if version not in self.list_versions(name):
+            known = ", ".join(map(str, self.list_versions(name))) or "none"
+            msg = f"{name} has no version {version!r}; published versions: {known}"
+            raise VersionMissing(msg)
+        artifact = self.read(name, version)
+        with self._locked(name):
+            return self._move_pointer(artifact, who)
+
+    def seed(self, artifact_dir: str | os.PathLike[str]) -> bool:
+        """Publish a starter student and point to it, unless its name already has a pointer.
+
+        Returns:
+            True if it was published now.
+
+        Raises:
+            ModelError: as `publish` and `set_stable`.
+        """
+        name = read_artifact(artifact_dir).manifest.name
+        if (self._folder(name) / "stable.json").exists():
+            return False
+        self.publish(artifact_dir, stable=True)
+        return True
+
+    def _folder(self, name: str) -> Path:
+        if not isinstance(name, str) or not re.fullmatch(NAME_PATTERN[1:-1], name):
+            msg = f"model name {name!r} does not match {NAME_PATTERN}"
+            raise NameRefused(msg)
+        return self.root / name
+
+    def _last_version(self, name: str) -> int:
+        used = [0, *self.list_versions(name), *(move.version for move in self.history(name))]
+        return max(used)
+
+    def _previous(self, name: str) -> int | None:
+        try:
+            pointer = self.read_stable(name)
+        except PointerInvalid:
+            moves = self.history(name)
+            return moves[-1].version if moves else None
+        return pointer.version if pointer else None
+
+    def _write_version(self, artifact: Artifact, name: str, version: int) -> None:
+        versions = self._folder(name) / "versions"
+        for leftover in versions.glob(".publishing-*"):  # of a publisher that was killed
+            shutil.rmtree(leftover, ignore_errors=True)
+        manifest_bytes = _manifest_bytes(artifact, name, version)
+        temporary = versions / f".publishing-{os.getpid()}-{version}"
+        temporary.mkdir()
+        write_durably(temporary / ONNX_FILE, artifact.onnx_bytes)
+        write_durably(temporary / MANIFEST_FILE, manifest_bytes)
+        read_artifact(temporary)
+        temporary.rename(versions / str(version))
+        for folder in (versions, versions.parent, self.root):
+            sync_directory(folder)
+
+    def _move_pointer(self, artifact: Artifact, who: str | None) -> Pointer:
+        name, version = artifact.manifest.name, artifact.manifest.version
+        previous = self._previous(name)
+        pointer = Pointer(version=version, digest=artifact.digest)
+        move = Move(
+            ts_ms=self.now_ms(),
+            who=who or f"{_user()}@{socket.gethostname()}",
+            what="rollback" if previous and version < previous else "promote",
+            version=version,
+            digest=artifact.digest,
+            previous=previous,
+        )
+        # History first: a crash in between leaves a line too many, never a move unrecorded.
+        self._append_history(name, move)
+        content = json.dumps(pointer.model_dump(), indent=2) + "\n"
+        write_durably(self._folder(name) / "stable.json", content.encode("utf-8"))
+        return pointer
+
+    def _append_history(self, name: str, move: Move) -> None:
+        path = self._folder(name) / "history.jsonl"
+        line = json.dumps(move.model_dump(), ensure_ascii=False) + "\n"
+        with path.open("ab") as file:
+            # A line without its end (power loss) must not swallow this one.
+            start = b"" if file.tell() == 0 or _ends_with_newline(path) else b"\n"
+            file.write(start + line.encode("utf-8"))
+            file.flush()
+            os.fsync(file.fileno())
+
+    @contextlib.contextmanager
+    def _locked(self, name: str) -> Iterator[None]:
+        deadline = time.monotonic() + _LOCK_SECONDS
+        with (self._folder(name) / ".lock").open("ab") as file:
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError as exc:
+                    if time.monotonic() > deadline:
+                        msg = f"another publisher has held the lock of {name} for {_LOCK_SECONDS} s"
+                        raise RegistryBusy(msg) from exc
+                    time.sleep(0.02)
+            yield  # closing the file gives the lock back
+
+
+def _manifest_bytes(artifact: Artifact, name: str, version: int) -> bytes:
+    manifest = artifact.manifest
+    if (manifest.name, manifest.version) == (name, version):
+        return artifact.manifest_bytes
+    renumbered = Manifest.model_validate({**dict(manifest), "name": name, "version": version})
+    return encode_manifest(renumbered)
+
+
+def _ends_with_newline(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a service without an entry in the user database
+        return f"uid {os.getuid()}"
