@@ -1,0 +1,75 @@
+# kpstream: one command each. `make` alone lists them.
+#
+# Everything is installed into .venv beside this file, from the versions in constraints.txt.
+# Another interpreter: make demo PYTHON=python3.12. A few tests only: make test ARGS="tests/pipeline -q".
+
+PYTHON ?= python3
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+NEEDS := pyproject.toml constraints.txt
+
+# A user's own settings of pip and Python must not reach into the environment.
+unexport PYTHONPATH PYTHONHOME
+export PIP_USER := 0
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test check bench clean
+
+help:
+	@echo 'make demo    start a gateway and a simulated fleet on this machine, show the console page'
+	@echo '             (first time: installs about 260 MB, half a minute to a minute; no torch, no root)'
+	@echo 'make test    run the tests; what is skipped says why and how to get it'
+	@echo '             (first time: installs torch from PyPI, which on Linux brings the CUDA'
+	@echo '             libraries along: about 6 GB on disk, two to five minutes)'
+	@echo 'make check   formatting, lint, types, import rule, documentation of the settings'
+	@echo 'make bench   measure throughput, latency, memory and start time on this machine'
+	@echo 'make clean   remove .venv and every cache and build product'
+	@echo
+	@echo 'PYTHON=python3.12  another interpreter (3.10 or later)    ARGS="..."  passed to the command'
+
+demo: $(VENV)/.gateway
+	@$(BIN)/kpstream demo $(ARGS)
+
+test: $(VENV)/.dev
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.dev
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m mypy
+	$(BIN)/python -m pytest -q tests/test_import_rule.py tests/test_public_names.py tests/test_settings_docs.py
+
+bench: $(VENV)/.dev
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+clean:
+	rm -rf $(VENV) build dist kpstream.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# $(call install,EXTRA): install kpstream[EXTRA] into the environment and say how long it took.
+define install
+	@echo 'Installing kpstream[$(1)] into $(VENV) ...'
+	@start=$$(date +%s) && \
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$(1)]' && \
+	echo "Installed kpstream[$(1)] in $$(( $$(date +%s) - start )) s ($$(du -sh $(VENV) | cut -f1) in $(VENV))."
+endef
+
+$(VENV)/.gateway: $(NEEDS) | $(BIN)/python
+	$(call install,gateway)
+	@touch $@
+
+$(VENV)/.dev: $(NEEDS) | $(BIN)/python
+	$(call install,dev)
+	@touch $(VENV)/.gateway $@
+
+# Made anew when the interpreter it was made with is gone: then the link dangles.
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { \
+	echo "kpstream needs Python 3.10 or later; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || true)." >&2; \
+	echo "Name another one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -m venv --clear $(VENV) || { rm -rf $(VENV); \
+	echo "'$(PYTHON) -m venv' does not work here. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }

@@ -1,0 +1,168 @@
+"""Components that some tests need: where they come from, and when their absence is a failure.
+
+A test that needs something which a plain machine lacks says so with a marker (`needs_data`,
+`needs_mosquitto`, `needs_training`, `needs_kafka_mock`, `needs_chromium`). Without the component it
+is skipped, with a reason that says how to get it. The environment variable `KPSTREAM_REQUIRE` names
+components (comma separated, or `all`) whose tests must not be skipped, for whatever reason: CI sets
+it, so that a test which silently stopped running there is a failure.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def _data_folder() -> Path | None:
+    """The folder of the public data sets, when it is named and holds the ones the tests read."""
+    named = os.environ.get("KPSTREAM_TEST_DATA")
+    if not named:
+        return None
+    folder = Path(named).expanduser().resolve()
+    files = ("cmapss.zip", "uci_har_test.npz", "uci_har_train.npz")
+    return folder if all((folder / name).is_file() for name in files) else None
+
+
+def _program(*names: str) -> str | None:
+    """The first of the programs that is on PATH or where Debian puts servers."""
+    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
+    return next((found for name in names if (found := shutil.which(name, path=path))), None)
+
+
+def _modules(*names: str) -> bool:
+    return all(find_spec(name) is not None for name in names)
+
+
+@dataclass(frozen=True)
+class Component:
+    """Something that is not everywhere: how to see whether it is here, and how to get it."""
+
+    is_here: Callable[[], object]
+    how: str
+    fixtures: tuple[str, ...] = ()
+
+
+COMPONENTS = {
+    "data": Component(
+        _data_folder,
+        "set KPSTREAM_TEST_DATA to a folder with cmapss.zip, uci_har_test.npz, uci_har_train.npz",
+        ("data_dir",),
+    ),
+    "mosquitto": Component(
+        lambda: _program("mosquitto"), "apt-get install mosquitto", ("mosquitto_program",)
+    ),
+    "training": Component(
+        lambda: _modules("torch", "transformers", "onnx"), "pip install 'kpstream[training]'"
+    ),
+    "kafka_mock": Component(
+        lambda: _modules("confluent_kafka"), "pip install 'kpstream[dev]' (confluent-kafka)"
+    ),
+    "chromium": Component(
+        lambda: _program("chromium", "chromium-browser", "google-chrome"),
+        "apt-get install chromium",
+        ("chromium_program",),
+    ),
+}
+
+
+def required_components() -> frozenset[str]:
+    """The components that `KPSTREAM_REQUIRE` names.
+
+    Raises:
+        pytest.UsageError: It names one that does not exist.
+    """
+    named = os.environ.get("KPSTREAM_REQUIRE", "")
+    names = frozenset(part.strip() for part in named.split(",") if part.strip())
+    if "all" in names:
+        return frozenset(COMPONENTS)
+    if unknown := sorted(names - set(COMPONENTS)):
+        known = ", ".join(COMPONENTS)
+        message = f"KPSTREAM_REQUIRE names {', '.join(unknown)}; known are {known} and all"
+        raise pytest.UsageError(message)
+    return names
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse a misspelt `KPSTREAM_REQUIRE` before any test runs."""
+    required_components()
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of the public data sets (`KPSTREAM_TEST_DATA`)."""
+    folder = _data_folder()
+    return folder if folder is not None else _missing("data")
+
+
+@pytest.fixture(scope="session")
+def mosquitto_program() -> str:
+    """The path of the mosquitto broker."""
+    return _program("mosquitto") or _missing("mosquitto")
+
+
+@pytest.fixture(scope="session")
+def chromium_program() -> str:
+    """The path of a Chromium that can run headless."""
+    return _program("chromium", "chromium-browser", "google-chrome") or _missing("chromium")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test whose component is not here, with the reason."""
+    for name in _needs(item):
+        if not COMPONENTS[name].is_here():
+            _missing(name)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Turn the skip of a test into a failure when its component is required."""
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail"):
+        _refuse_skip(report, _needs(item))
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Do the same for a module that skips itself as a whole (`importorskip` at its top).
+
+    Its markers are not known then, so its text is searched for them.
+    """
+    report = yield
+    if report.skipped and isinstance(collector, pytest.Module):
+        text = collector.path.read_text(encoding="utf-8")
+        _refuse_skip(report, (name for name in COMPONENTS if f"needs_{name}" in text))
+    return report
+
+
+def _needs(item: pytest.Item) -> list[str]:
+    fixtures = getattr(item, "fixturenames", ())
+    return [
+        name
+        for name, component in COMPONENTS.items()
+        if item.get_closest_marker(f"needs_{name}") or set(component.fixtures) & set(fixtures)
+    ]
+
+
+def _missing(name: str) -> Any:
+    pytest.skip(f"needs {name}: {COMPONENTS[name].how}")
+
+
+def _refuse_skip(
+    report: pytest.TestReport | pytest.CollectReport, needs: Iterable[str]
+) -> None:
+    if demanded := sorted(required_components() & set(needs)):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"KPSTREAM_REQUIRE demands {', '.join(demanded)}, yet: {reason}"
