@@ -29,6 +29,7 @@ __all__ = [
     "PartitionProgress",
     "ProgressTracker",
     "Sample",
+    "Snapshot",
     "Totals",
     "health_report",
     "stalled_partitions",
@@ -197,6 +198,48 @@ class GatewayView(Protocol):
 
     def health(self) -> HealthReport:
         """Alive, ready, and the reasons if not; see `health_report`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A view held still: taken in the event loop, read in any thread. Is itself a `GatewayView`."""
+
+    view_account: Sequence[DeviceAccount]
+    view_totals: Totals
+    view_partitions: Sequence[PartitionProgress]
+    view_models: Sequence[ModelStatus]
+    view_health: HealthReport
+
+    @classmethod
+    def of(cls, view: GatewayView) -> Snapshot:
+        """Ask the view everything once."""
+        return cls(
+            tuple(view.account()),
+            view.totals(),
+            tuple(view.partitions()),
+            tuple(view.models()),
+            view.health(),
+        )
+
+    def account(self) -> Sequence[DeviceAccount]:
+        """As the view answered."""
+        return self.view_account
+
+    def totals(self) -> Totals:
+        """As the view answered."""
+        return self.view_totals
+
+    def partitions(self) -> Sequence[PartitionProgress]:
+        """As the view answered."""
+        return self.view_partitions
+
+    def models(self) -> Sequence[ModelStatus]:
+        """As the view answered."""
+        return self.view_models
+
+    def health(self) -> HealthReport:
+        """As the view answered."""
+        return self.view_health
 
 
 def sum_accounts(accounts: Iterable[DeviceAccount]) -> Totals:
@@ -384,9 +427,7 @@ class History:
     def __init__(self, samples: int = 300) -> None:
         self._samples: deque[Sample] = deque(maxlen=samples)
 
-    def observe(
-        self, totals: Totals, partitions: Iterable[PartitionProgress], now_ms: int
-    ) -> None:
+    def observe(self, totals: Totals, partitions: Iterable[PartitionProgress], now_ms: int) -> None:
         """Add one sample; a clock that stands still or goes back is ignored."""
         if self._samples and self._samples[-1].now_ms >= now_ms:
             return
@@ -404,4 +445,4 @@ class History:
 
     def samples(self) -> list[dict[str, Any]]:
         """Oldest first, as JSON-able dicts."""
-        return [asdict(sample) for sample in self._samples]
+        return [asdict(sample) for sample in list(self._samples)]

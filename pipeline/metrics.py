@@ -1,0 +1,146 @@
+"""Prometheus exposition of a gateway's view: the text behind /metrics.
+
+Every scrape asks the view once; nothing is registered globally and nothing is counted here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from pipeline.status import DeviceAccount, GatewayView, PartitionProgress, Totals
+
+__all__ = ["CONTENT_TYPE", "exposition"]
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_DEVICE_COUNTERS = {
+    "received": "Readings received.",
+    "windowed": "Readings accepted into windows.",
+    "duplicate": "Readings seen before.",
+    "late": "Readings older than the watermark.",
+    "dead_lettered": "Readings refused with a reason.",
+    "gaps": "Missing stretches in the readings.",
+    "windows": "Windows closed.",
+}
+_TOTAL_COUNTERS = {
+    "messages_received": "MQTT messages received by the bridge.",
+    "messages_logged": "MQTT messages durable in the log.",
+    "messages_dead_lettered": "MQTT messages refused by the bridge.",
+    "scored": "Scores appended to the log.",
+    "stored": "Points that a sink confirmed.",
+    "refused_points": "Points that a sink refused.",
+}
+
+
+def exposition(view: GatewayView) -> bytes:
+    """All metrics of the gateway in the Prometheus text format.
+
+    Names begin with `kpstream_`, counters end in `_total`, durations are seconds.
+    """
+    registry = CollectorRegistry()
+    registry.register(_ViewCollector(view))
+    return generate_latest(registry)
+
+
+class _ViewCollector(Collector):
+    def __init__(self, view: GatewayView) -> None:
+        self._view = view
+
+    def describe(self) -> list[Metric]:
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        view = self._view
+        totals, health = view.totals(), view.health()
+        yield from _devices(view.account())
+        yield from _totals(totals)
+        yield from _partitions(view.partitions())
+        yield from self._models()
+        yield GaugeMetricFamily("kpstream_alive", "1 while the process works.", health.alive)
+        yield GaugeMetricFamily("kpstream_ready", "1 while it does its job.", health.ready)
+
+    def _models(self) -> Iterator[Metric]:
+        info = GaugeMetricFamily(
+            "kpstream_model_version",
+            "Version of the student that scores a stream.",
+            labels=["model", "task", "stream"],
+        )
+        refused = GaugeMetricFamily(
+            "kpstream_model_refused",
+            "1 when the newest version of a student was refused.",
+            labels=["model", "task", "stream"],
+        )
+        for model in self._view.models():
+            labels = [model.name, model.task, model.stream]
+            info.add_metric(labels, 0 if model.version is None else model.version)
+            refused.add_metric(labels, float(model.refused_version is not None))
+        yield info
+        yield refused
+
+
+def _devices(accounts: Sequence[DeviceAccount]) -> Iterator[Metric]:
+    names = ["site", "device", "stream"]
+    for field, text in _DEVICE_COUNTERS.items():
+        noun = field if field in {"gaps", "windows"} else f"readings_{field}"
+        family = CounterMetricFamily(f"kpstream_{noun}_total", text, labels=names)
+        for a in accounts:
+            family.add_metric([a.site, a.device, a.stream], getattr(a, field))
+        yield family
+    last = GaugeMetricFamily(
+        "kpstream_last_received_timestamp_seconds", "Latest receive time.", labels=names
+    )
+    for a in accounts:
+        if a.last_recv_ms is not None:
+            last.add_metric([a.site, a.device, a.stream], a.last_recv_ms / 1000)
+    yield last
+
+
+def _totals(totals: Totals) -> Iterator[Metric]:
+    for field, text in _TOTAL_COUNTERS.items():
+        yield CounterMetricFamily(f"kpstream_{field}_total", text, getattr(totals, field))
+    letters = CounterMetricFamily(
+        "kpstream_dead_letters_total", "Dead letters by reason.", labels=["reason"]
+    )
+    for reason, count in sorted(totals.dead_letters.items()):
+        letters.add_metric([reason], count)
+    yield letters
+    yield GaugeMetricFamily(
+        "kpstream_unbalanced_readings", "Readings the account cannot explain.", totals.missing
+    )
+    latency = GaugeMetricFamily(
+        "kpstream_latency_seconds",
+        "Time from a sensor or from the bridge to a score, over the last minute.",
+        labels=["origin", "quantile"],
+    )
+    for origin, summary in (
+        ("sensor", totals.sensor_to_score),
+        ("receive", totals.receive_to_score),
+    ):
+        for quantile, value in (("0.5", summary.p50_ms), ("0.99", summary.p99_ms)):
+            if value is not None:
+                latency.add_metric([origin, quantile], value / 1000)
+    yield latency
+
+
+def _partitions(partitions: Sequence[PartitionProgress]) -> Iterator[Metric]:
+    families = {
+        name: GaugeMetricFamily(
+            f"kpstream_partition_{name}", text, labels=["app", "topic", "partition"]
+        )
+        for name, text in (
+            ("end_offset", "Where the next record will be appended."),
+            ("committed_offset", "Where a consumer group goes on after a restart."),
+            ("backlog", "Records appended and not yet committed by a group."),
+        )
+    }
+    for p in partitions:
+        labels = [p.app, p.topic, str(p.partition)]
+        families["end_offset"].add_metric(labels, p.end_offset)
+        if p.committed is not None:
+            families["committed_offset"].add_metric(labels, p.committed)
+        families["backlog"].add_metric(labels, p.backlog)
+    yield from families.values()
