@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Literal
+from urllib.parse import quote
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -25,7 +26,7 @@ class GatewaySettings(BaseSettings):
         description="Folder of log, results and registry; one gateway per folder.",
     )
     registry_dir: Path | None = Field(
-        default=None, description="Model registry; unset: the folder `registry` in the state folder."
+        default=None, description="Model registry; unset: `registry` in the state folder."
     )
     model_poll_ms: int = Field(
         default=1000, ge=50, description="Milliseconds between two looks at the registry."
@@ -59,7 +60,7 @@ class GatewaySettings(BaseSettings):
     @property
     def log_url(self) -> str:
         """The log as a Faust broker URL."""
-        return f"sqlite://{self.log_path.absolute()}"
+        return f"sqlite://{quote(str(self.log_path.absolute()))}"
 
     @property
     def registry_path(self) -> Path:

@@ -37,6 +37,7 @@ from ingest.messages import decode_bundle
 from ingest.topics import DEAD_LETTERS, LATE, SCORES
 from pipeline.devices import ClosedWindow, Devices, Outcome, Refusal
 from pipeline.points import ScoreRecord, encode_scores
+from pipeline.scoring import Scored
 from pipeline.status import Latency
 
 __all__ = ["Append", "LineCounters", "ScoringStage", "StateTable", "now_ms"]
@@ -47,7 +48,7 @@ Append = Callable[[str, int, bytes], Awaitable[Awaitable[object]]]
 """``await append(topic, partition, value)`` hands a record to the log; awaiting what it returns
 waits until the log has it durably."""
 
-ScoreWindows = Callable[[Sequence[ClosedWindow]], list[ScoreRecord]]
+ScoreWindows = Callable[[Sequence[ClosedWindow]], Scored]
 
 
 def now_ms() -> int:
@@ -75,6 +76,7 @@ class LineCounters:
     records: int = 0
     readings: int = 0
     scored: int = 0
+    unscored: int = 0
     checkpoints: int = 0
     batches: int = 0
     dead_letters: dict[str, int] = field(default_factory=dict)
@@ -200,16 +202,25 @@ class ScoringStage:
         loop = asyncio.get_running_loop()
         started = time.perf_counter()
         windows = [window for _, window in closed]
-        records = await loop.run_in_executor(self._thread, self._score, windows)
+        scored = await loop.run_in_executor(self._thread, self._score, windows)
         self.counters.score_seconds += time.perf_counter() - started
         partitions = {(w.site, w.device): partition for partition, w in closed}
         by_partition: dict[int, list[ScoreRecord]] = {}
-        for record in records:
+        for record in scored.records:
             partition = partitions[record["site"], record["device"]]
             by_partition.setdefault(partition, []).append(record)
         for partition, group in by_partition.items():
             await self._send(SCORES, partition, encode_scores(group))
-        self._note_latency(records)
+        for item in scored.unscored:
+            self.counters.unscored += 1
+            closed_window = item.closed
+            log.error(
+                "a window of %s/%s has no score: %s",
+                closed_window.site,
+                closed_window.device,
+                item.reason,
+            )
+        self._note_latency(scored.records)
 
     def _note_latency(self, records: Sequence[ScoreRecord]) -> None:
         now = now_ms()

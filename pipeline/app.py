@@ -20,6 +20,7 @@ from pipeline.agents import ScoringStage, now_ms
 from pipeline.devices import ClosedWindow, Devices, StreamPlan
 from pipeline.errors import PipelineError
 from pipeline.points import PointError, ScoreRecord, decode_scores, points_of
+from pipeline.scoring import Scored
 from pipeline.settings import PipelineSettings
 from pipeline.sinks import Sink, deliver
 from pipeline.status import Latency
@@ -79,7 +80,7 @@ def create_scoring_app(
     log_url: str,
     settings: PipelineSettings,
     plans: Callable[[str], StreamPlan | None],
-    score: Callable[[Sequence[ClosedWindow]], list[ScoreRecord]],
+    score: Callable[[Sequence[ClosedWindow]], Scored],
     *,
     mqtt_prefix: str = "sensors",
 ) -> ScoringApp:
@@ -116,18 +117,17 @@ def create_scoring_app(
             if app.should_stop:
                 working.cancel()
 
+    def partition_of_device(site: str, device: str) -> int:
+        return partition_of(device_key(site, device), settings.partitions)
+
     @table.on_recover
     async def reopen_devices() -> None:
-        stage.devices.restore(
-            table.keys(), lambda site, device: partition_of(device_key(site, device), settings.partitions)
-        )
+        stage.devices.restore(table.keys(), partition_of_device)
 
     return ScoringApp(app, stage)
 
 
-def create_store_app(
-    log_url: str, settings: PipelineSettings, sink: Sink, name: str
-) -> StoreApp:
+def create_store_app(log_url: str, settings: PipelineSettings, sink: Sink, name: str) -> StoreApp:
     """Build the app that stores scores in ``sink``, under its own consumer group.
 
     A batch is acked only after the sink has confirmed it. A sink that is away is tried again for
@@ -248,5 +248,3 @@ def _app(log_url: str, settings: PipelineSettings, role: str) -> Any:
         producer_max_batch_size=131_072,
         worker_redirect_stdouts=False,
     )
-
-

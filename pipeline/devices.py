@@ -51,8 +51,7 @@ class StreamPlan:
 class Plans(Protocol):
     """Finds the plan of a stream; ``None`` when no student scores it."""
 
-    def __call__(self, stream: str) -> StreamPlan | None:  # noqa: D102 - said above
-        ...
+    def __call__(self, stream: str) -> StreamPlan | None: ...
 
 
 @dataclass(frozen=True, slots=True)

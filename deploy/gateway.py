@@ -1,0 +1,288 @@
+"""One gateway process: bridge, scoring, stores, console page, composed from the parts.
+
+```
+MQTT broker -> Bridge -> log (SQLite) -> scoring app -> log -> store app(s) -> results file, InfluxDB
+                                             ^ students <- ModelWatch <- registry folder
+console page  <- RunningGateway (a view of all of it, from memory)
+```
+
+The parts start from the end of the line to its beginning and stop the other way round, so that
+nothing is taken from the broker before it can be scored, and everything taken is scored or safely
+in the log when the process ends. A part that fails for good ends the process with exit code 1 and
+its reason: nothing was confirmed that is not durable, and the supervisor restarts it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from deploy.settings import GatewaySettings
+from deploy.view import RunningGateway
+from ingest.bridge import Bridge, LogRecord
+from ingest.errors import LogUnavailable
+from ingest.messages import Tick
+from ingest.settings import IngestSettings
+from models.manifest import Manifest
+from models.registry import Registry
+from models.zoo import list_zoo, zoo_path
+from pipeline.agents import now_ms
+from pipeline.app import ScoringApp, StoreApp, create_scoring_app, create_store_app
+from pipeline.console import Console, create_console
+from pipeline.devices import ClosedWindow, StreamPlan
+from pipeline.errors import LogError
+from pipeline.locallog import NewRecord, SqliteLog, open_log
+from pipeline.results import ResultsFile
+from pipeline.rollover import ModelWatch
+from pipeline.scoring import Scored, score_windows
+from pipeline.settings import PipelineSettings
+from pipeline.sinks import Sink
+from pipeline.windows import WindowSpec
+
+__all__ = ["Gateway", "GatewayFailed", "main", "run_gateway"]
+
+log = logging.getLogger(__name__)
+
+
+class GatewayFailed(Exception):
+    """A part of the gateway gave up; the message names it and says what to do."""
+
+
+class LocalLogWriter:
+    """The gateway's own log as the bridge sees it."""
+
+    def __init__(self, log_file: SqliteLog, partitions: int) -> None:
+        self.partitions = partitions
+        self._log = log_file
+
+    async def append(self, records: Sequence[LogRecord]) -> None:
+        """Append; returns when all records are durable.
+
+        Raises:
+            LogUnavailable: The log is full or its disk fails; try again.
+        """
+        new = [NewRecord(r.topic, r.partition, r.key, r.value, r.ts_ms, r.headers) for r in records]
+        try:
+            await asyncio.wrap_future(self._log.append(new))
+        except LogError as exc:
+            raise LogUnavailable(str(exc)) from exc
+
+
+class Gateway:
+    """All parts of one gateway process, built from settings and started together."""
+
+    def __init__(
+        self, settings: GatewaySettings, ingest: IngestSettings, pipeline: PipelineSettings
+    ) -> None:
+        """Open the files and build the parts; nothing runs before :meth:`start`.
+
+        Raises:
+            LogError, ResultsCorrupted, ModelError: A file can't be used; the message says what to do.
+        """
+        settings.state_dir.mkdir(parents=True, exist_ok=True)
+        self.settings = settings
+        self.pipeline = pipeline
+        self.registry = Registry(settings.registry_path)
+        for name in list_zoo():
+            self.registry.seed(zoo_path(name))
+        self.log_file = open_log(
+            settings.log_path,
+            partitions=pipeline.partitions,
+            durability=settings.log_durability,
+            max_bytes=settings.log_max_mb * 1_000_000,
+            retention_ms=round(settings.log_hours * 3_600_000),
+        )
+        self.results = ResultsFile(
+            pipeline.results_path(settings.state_dir),
+            max_age_ms=round(pipeline.results_days * 86_400_000),
+            max_bytes=pipeline.results_max_mb * 1_000_000,
+        )
+        self.models = ModelWatch(self.registry, now_ms)
+        self.bridge = Bridge(ingest, LocalLogWriter(self.log_file, pipeline.partitions))
+        self.scoring = create_scoring_app(
+            settings.log_url, pipeline, self._plan, self._score, mqtt_prefix=ingest.mqtt_prefix
+        )
+        self.stores = [
+            create_store_app(settings.log_url, pipeline, sink, name)
+            for name, sink in _sinks(self.results, pipeline)
+        ]
+        self.view = RunningGateway(
+            self.bridge, self.scoring, self.stores, self.models, self.log_file, now_ms
+        )
+        self.console: Console = create_console(
+            self.view, self.results, settings.console_host, settings.console_port
+        )
+        self._plans: dict[str, StreamPlan] = {}
+        self._tasks: list[asyncio.Task[Any]] = []
+
+    async def start(self) -> None:
+        """Start everything; returns when readings flow."""
+        self.models.poll()
+        await self.console.start()
+        await asyncio.gather(*(part.start() for part in (self.scoring, *self.stores)))
+        self._spawn(self.bridge.run(), "bridge")
+        self._spawn(self._tick(), "ticks")
+        self._spawn(self._watch_models(), "models")
+        for part in (self.scoring, *self.stores):
+            self._spawn(_until_crashed(part), f"app {part.app.conf.id}")
+
+    async def wait(self) -> None:
+        """Return when a part has ended by itself.
+
+        Raises:
+            GatewayFailed: With the part and its reason.
+        """
+        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            reason = task.exception() if not task.cancelled() else None
+            message = f"{task.get_name()} ended: {reason or 'without a reason'}"
+            raise GatewayFailed(message) from reason
+
+    async def stop(self) -> None:
+        """Stop taking messages, let the line run dry (bounded), checkpoint, stop."""
+        self.bridge.stop()
+        bridge = [t for t in self._tasks if t.get_name() == "bridge"]
+        await _settled(bridge, timeout_s=10)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for part in (self.scoring, *self.stores):
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(part.stop(), 15)
+        await self.console.stop()
+        self.results.close()
+        self.log_file.close()
+
+    # -- seams ------------------------------------------------------------------------------
+
+    def _plan(self, stream: str) -> StreamPlan | None:
+        student = self.models.student_of(stream)
+        if student is None:
+            return None
+        plan = self._plans.get(student.digest)
+        if plan is None:
+            plan = self._plans[student.digest] = stream_plan(student.manifest, self.pipeline)
+        return plan
+
+    def _score(self, closed: Sequence[ClosedWindow]) -> Scored:
+        return score_windows(closed, self.models.student_of, now_ms())
+
+    async def _tick(self) -> None:
+        """Put processing time into the log for partitions with readings that wait for it."""
+        while True:
+            await asyncio.sleep(self.pipeline.tick_ms / 1000)
+            partitions = self.scoring.stage.devices.pending_partitions()
+            since = self.bridge.connected_since_ms
+            if partitions and since is not None:
+                await self.bridge.append_tick(partitions, Tick(now_ms(), since))
+
+    async def _watch_models(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(self.settings.model_poll_ms / 1000)
+            await loop.run_in_executor(None, self.models.poll)
+
+    def _spawn(self, coroutine: Any, name: str) -> None:
+        self._tasks.append(asyncio.get_running_loop().create_task(coroutine, name=name))
+
+
+def stream_plan(manifest: Manifest, settings: PipelineSettings) -> StreamPlan:
+    """How a stream is windowed: shape from the manifest, tolerance of disorder from settings."""
+    window = manifest.window
+    return StreamPlan(
+        manifest.name,
+        manifest.channel_names,
+        WindowSpec(
+            length=window.length,
+            hop=window.hop,
+            min_readings=window.min_readings,
+            gap_ms=window.gap_ms,
+            lateness_ms=settings.lateness_ms,
+            idle_ms=settings.idle_ms,
+            future_ms=settings.future_ms,
+        ),
+    )
+
+
+def _sinks(results: ResultsFile, pipeline: PipelineSettings) -> list[tuple[str, Sink]]:
+    sinks: list[tuple[str, Sink]] = [("results", results)]
+    if pipeline.influx_url is not None:
+        from pipeline.influx import influx_sink_from  # heavy, and rarely needed on a gateway
+
+        sinks.append(
+            (
+                "influx",
+                influx_sink_from(
+                    url=pipeline.influx_url,
+                    token=pipeline.influx_token,
+                    org=pipeline.influx_org,
+                    bucket=pipeline.influx_bucket,
+                ),
+            )
+        )
+    return sinks
+
+
+async def _until_crashed(part: ScoringApp | StoreApp) -> None:
+    while not part.app.crashed:
+        await asyncio.sleep(0.2)
+    raise part.app.crash_reason or GatewayFailed("the app crashed")
+
+
+async def _settled(tasks: Sequence[asyncio.Task[Any]], timeout_s: float) -> None:
+    if tasks:
+        await asyncio.wait(tasks, timeout=timeout_s)
+
+
+async def run_gateway(
+    settings: GatewaySettings,
+    ingest: IngestSettings,
+    pipeline: PipelineSettings,
+    announce: Callable[[str], None] = print,
+) -> int:
+    """Run a gateway until SIGINT or SIGTERM; returns the exit code."""
+    started = time.perf_counter()
+    gateway = Gateway(settings, ingest, pipeline)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    code = 0
+    try:
+        await gateway.start()
+        announce(
+            f"gateway ready in {time.perf_counter() - started:.1f} s: "
+            f"broker {ingest.mqtt_host}:{ingest.mqtt_port}, console {gateway.console.url}, "
+            f"state {settings.state_dir}"
+        )
+        waiting = loop.create_task(gateway.wait())
+        stopping = loop.create_task(stop.wait())
+        await asyncio.wait({waiting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if waiting.done():
+            code = 1
+            print(f"kpstream gateway: {waiting.exception()}", file=sys.stderr)
+        for task in (waiting, stopping):
+            task.cancel()
+    finally:
+        await gateway.stop()
+    return code
+
+
+def main() -> None:
+    """Run a gateway with the settings of the environment."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    logging.basicConfig(
+        level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    sys.exit(asyncio.run(run_gateway(GatewaySettings(), IngestSettings(), PipelineSettings())))
+
+
+if __name__ == "__main__":
+    main()

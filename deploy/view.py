@@ -1,0 +1,142 @@
+"""What a running gateway tells its console page: filled from the parts, from memory only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from typing import Any, Protocol
+
+from ingest.bridge import Bridge
+from pipeline.app import ScoringApp, StoreApp
+from pipeline.rollover import ModelWatch
+from pipeline.status import (
+    DeviceAccount,
+    HealthReport,
+    ModelStatus,
+    PartitionProgress,
+    ProgressTracker,
+    Totals,
+    health_report,
+    sum_accounts,
+)
+
+__all__ = ["LogProgress", "RunningGateway"]
+
+
+class LogProgress(Protocol):
+    """What the view asks of the log."""
+
+    def progress(self) -> list[tuple[str, str, int, int, int, int | None]]:
+        """(group, topic, partition, end offset, position, committed) of every reader."""
+
+    def error(self) -> str | None:
+        """Why the writer failed, if it did."""
+
+    def describe(self) -> dict[str, Any]:
+        """JSON-able facts: size, records, durability."""
+
+
+class RunningGateway:
+    """Implements ``pipeline.status.GatewayView`` over the parts of one gateway process."""
+
+    def __init__(
+        self,
+        bridge: Bridge,
+        scoring: ScoringApp,
+        stores: Sequence[StoreApp],
+        models: ModelWatch,
+        log: LogProgress,
+        clock: Callable[[], int],
+    ) -> None:
+        self._bridge = bridge
+        self._scoring = scoring
+        self._stores = stores
+        self._models = models
+        self._log = log
+        self._clock = clock
+        self._tracker = ProgressTracker()
+
+    def account(self) -> list[DeviceAccount]:
+        """One record per stream of a device."""
+        return [
+            DeviceAccount(
+                site,
+                device,
+                stream,
+                received=c.received,
+                windowed=c.windowed,
+                duplicate=c.duplicate,
+                late=c.late,
+                dead_lettered=c.dead_lettered,
+                gaps=c.gaps,
+                windows=c.windows,
+                last_event_ms=c.last_event_ms or None,
+                last_recv_ms=c.last_recv_ms or None,
+            )
+            for site, device, stream, c in self._scoring.stage.devices.accounts()
+        ]
+
+    def totals(self) -> Totals:
+        """Sums over the devices, the bridge, the scores and the stores."""
+        now = self._clock()
+        line = self._scoring.stage.counters
+        bridge = self._bridge.counters
+        letters = dict(line.dead_letters)
+        for reason, count in bridge.dead_lettered_total.items():
+            letters[reason.value] = letters.get(reason.value, 0) + count
+        local = self._stores[0].counters
+        return replace(
+            sum_accounts(self.account()),
+            messages_received=bridge.received_total,
+            messages_logged=bridge.logged_total,
+            messages_dead_lettered=bridge.dead_lettered_total.total(),
+            dead_letters=letters,
+            scored=line.scored,
+            stored=local.stored,
+            refused_points=local.refused,
+            sensor_to_score=line.sensor_to_score.summary(now),
+            receive_to_score=line.receive_to_score.summary(now),
+        )
+
+    def partitions(self) -> list[PartitionProgress]:
+        """How far every consumer group is, observed now."""
+        now = self._clock()
+        for group, topic, partition, end, position, committed in self._log.progress():
+            self._tracker.observe(
+                group,
+                topic,
+                partition,
+                end_offset=end,
+                position=position,
+                committed=committed,
+                now_ms=now,
+            )
+        return self._tracker.current()
+
+    def models(self) -> list[ModelStatus]:
+        """The running students and what was refused."""
+        return self._models.statuses()
+
+    def health(self) -> HealthReport:
+        """Alive, ready, and why not."""
+        bridge = self._bridge.health()
+        line = self._scoring.stage.counters
+        return health_report(
+            now_ms=self._clock(),
+            partitions=self.partitions(),
+            bridge_connected=bridge.connected,
+            writer_error=self._log.error(),
+            tasks_without_model=[m.task for m in self.models() if m.version is None],
+            parts={
+                "bridge": asdict(bridge),
+                "log": self._log.describe(),
+                "line": {
+                    "records": line.records,
+                    "micro_batches": line.batches,
+                    "checkpoints": line.checkpoints,
+                    "apply_seconds": round(line.apply_seconds, 3),
+                    "score_seconds": round(line.score_seconds, 3),
+                    "unscored": line.unscored,
+                },
+            },
+        )
