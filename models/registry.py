@@ -41,12 +41,13 @@ from models.artifact import (
 )
 from models.errors import (
     DigestMismatch,
+    ModelError,
     NameRefused,
     PointerInvalid,
     RegistryBusy,
     VersionMissing,
 )
-from models.manifest import NAME_PATTERN, Manifest, encode_manifest
+from models.manifest import NAME_PATTERN, Manifest, check_fit, encode_manifest
 
 __all__ = ["Move", "Pointer", "Registry"]
 
@@ -165,6 +166,17 @@ class Registry:
             msg = f"{path} is damaged ({reason}): set the pointer again (publish or set_stable)"
             raise PointerInvalid(msg) from exc
 
+    def stable_stamp(self, name: str) -> tuple[int, ...] | None:
+        """Something that differs after every move of the pointer; None without a pointer.
+
+        Costs one stat: what a gateway looks at every second.
+        """
+        try:
+            status = (self._folder(name) / "stable.json").stat()
+        except OSError:
+            return None
+        return (status.st_ino, status.st_mtime_ns, status.st_size)
+
     def history(self, name: str) -> list[Move]:
         """All moves of the pointer, oldest first; a line cut off by a power loss is left out."""
         path = self._folder(name) / "history.jsonl"
@@ -196,7 +208,8 @@ class Registry:
             who: as in `set_stable`.
 
         Raises:
-            ArtifactError: the artifact is refused; the registry is unchanged.
+            ArtifactError: the artifact is refused, or does not fit the one that the pointer would
+                leave; the registry is unchanged.
             NameRefused: `name` is not a model name.
             RegistryBusy: another publisher held the lock too long.
         """
@@ -205,6 +218,8 @@ class Registry:
         folder = self._folder(name)
         (folder / "versions").mkdir(parents=True, exist_ok=True)
         with self._locked(name):
+            if stable:
+                self._check_fit(name, artifact.manifest)
             version = max(artifact.manifest.version, self._last_version(name) + 1)
             self._write_version(artifact, name, version)
             if stable:
@@ -220,7 +235,8 @@ class Registry:
             who: who did it, for the history; the user and host by default.
 
         Raises:
-            ArtifactError: the version is damaged; the pointer stays.
+            ArtifactError: the version is damaged or does not fit the one that gateways run; the
+                pointer stays.
             VersionMissing: there is no such version; the pointer stays.
             RegistryBusy: another publisher held the lock too long.
         """
@@ -230,6 +246,7 @@ class Registry:
             raise VersionMissing(msg)
         artifact = self.read(name, version)
         with self._locked(name):
+            self._check_fit(name, artifact.manifest)
             return self._move_pointer(artifact, who)
 
     def seed(self, artifact_dir: str | os.PathLike[str]) -> bool:
@@ -278,6 +295,16 @@ class Registry:
         temporary.rename(versions / str(version))
         for folder in (versions, versions.parent, self.root):
             sync_directory(folder)
+
+    def _check_fit(self, name: str, candidate: Manifest) -> None:
+        """Refuse a pointer that running gateways would refuse: their windows stay open."""
+        try:
+            pointer = self.read_stable(name)
+            running = self.read(name, pointer.version, pointer.digest) if pointer else None
+        except ModelError:
+            return  # what runs cannot be told; each gateway compares for itself
+        if running is not None:
+            check_fit(running.manifest, candidate)
 
     def _move_pointer(self, artifact: Artifact, who: str | None) -> Pointer:
         name, version = artifact.manifest.name, artifact.manifest.version

@@ -1,0 +1,231 @@
+"""A new student takes over while the line runs: the gateway's side of a rollout.
+
+`ModelWatch.poll` looks at the registry's pointer of every name. When a pointer has moved, the
+version is read with all checks, compared with the running student (windows that are open must
+stay valid), loaded, self-tested, and only then swapped in by one assignment. A refused version
+changes nothing; it is remembered, shown, and not tried again until the pointer moves.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from models.artifact import Artifact
+from models.errors import ArtifactMissing, Misfit, ModelError
+from models.manifest import RulDecoding, check_fit
+from models.registry import Pointer, Registry
+from models.session import Student
+from pipeline.status import ModelStatus
+
+__all__ = ["Change", "ModelWatch", "StudentSlot", "load_student"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One thing that `poll` did: a version took over, or was refused with `error`."""
+
+    name: str
+    version: int | None
+    what: Literal["swapped", "refused"]
+    error: str | None = None
+
+
+def load_student(artifact: Artifact) -> Student:
+    """Load an artifact and prove that its numbers are usable.
+
+    Raises:
+        GraphRefused: ONNX Runtime does not load the graph.
+        SelfTestFailed: it loads, but its scores are not usable.
+    """
+    student = Student(artifact)
+    student.self_test()
+    return student
+
+
+@dataclass(slots=True)
+class StudentSlot:
+    """What runs under one model name, and what was refused last. Written by the watch only."""
+
+    name: str
+    student: Student | None = None
+    since_ms: int | None = None
+    swaps_total: int = 0
+    refused_version: int | None = None
+    refused_digest: str | None = None
+    refused_error: str | None = None
+    refused_ms: int | None = None
+    refused_total: int = 0
+    settled_stamp: tuple[int, ...] | None = None
+
+    def status(self) -> ModelStatus:
+        """The slot as the console page and /metrics show it."""
+        if self.student is None:
+            return ModelStatus(
+                self.name,
+                task="",
+                stream="",
+                version=None,
+                refused_version=self.refused_version,
+                refused_error=self.refused_error,
+            )
+        manifest = self.student.manifest
+        decoding = manifest.decoding
+        lineage = manifest.lineage.model_dump()
+        return ModelStatus(
+            name=self.name,
+            task=manifest.task,
+            stream=manifest.stream,
+            version=manifest.version,
+            digest=self.student.digest,
+            since_ms=self.since_ms,
+            metrics=manifest.metrics,
+            refused_version=self.refused_version,
+            refused_error=self.refused_error,
+            lineage={key: "" if value is None else str(value) for key, value in lineage.items()},
+            labels=() if isinstance(decoding, RulDecoding) else decoding.labels,
+            unit=decoding.unit if isinstance(decoding, RulDecoding) else "",
+            channels=manifest.channel_names,
+        )
+
+
+class ModelWatch:
+    """Keeps one student per stream, as the registry's pointers say.
+
+    `poll` is called from one thread (it blocks for some ten milliseconds when a pointer has
+    moved); `student_of` and `statuses` may be called from any thread at any time.
+
+    Args:
+        registry: where pointers and versions are.
+        now_ms: processing time, epoch milliseconds.
+        load: turns a checked artifact into a proven student.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        now_ms: Callable[[], int],
+        load: Callable[[Artifact], Student] = load_student,
+    ) -> None:
+        self._registry = registry
+        self._now_ms = now_ms
+        self._load = load
+        self._slots: dict[str, StudentSlot] = {}
+        self._by_stream: dict[str, Student] = {}
+
+    def student_of(self, stream: str) -> Student | None:
+        """The student that scores a stream now; None when there is none."""
+        return self._by_stream.get(stream)
+
+    def slots(self) -> list[StudentSlot]:
+        """The slots of all names seen, sorted by name."""
+        return [slot for _, slot in sorted(self._slots.copy().items())]
+
+    def statuses(self) -> list[ModelStatus]:
+        """All slots as the console page shows them, sorted by name."""
+        return [slot.status() for slot in self.slots()]
+
+    def poll(self) -> list[Change]:
+        """Look at every pointer once; load and swap what has changed.
+
+        Never raises for what a registry may contain. A version that is announced but not there
+        yet, and a folder that cannot be read at the moment, are tried again at the next poll.
+
+        Returns:
+            What was swapped or refused, in the order of names; usually nothing.
+        """
+        try:
+            names = self._registry.names()
+        except OSError as exc:
+            log.warning("registry %s cannot be read: %s", self._registry.root, exc)
+            return []
+        changes: list[Change] = []
+        for name in names:
+            stamp = self._registry.stable_stamp(name)
+            slot = self._slots.get(name) or StudentSlot(name)
+            if stamp is None or stamp == slot.settled_stamp:
+                continue
+            self._slots[name] = slot
+            changes += self._follow(slot, stamp)
+        return changes
+
+    def _follow(self, slot: StudentSlot, stamp: tuple[int, ...]) -> list[Change]:
+        pointer: Pointer | None = None
+        try:
+            pointer = self._registry.read_stable(slot.name)
+            if pointer is None:
+                return []
+            return self._take(slot, pointer, stamp)
+        except (ModelError, OSError) as exc:
+            if not isinstance(exc, (ArtifactMissing, OSError)):
+                slot.settled_stamp = stamp
+            changes = self._refuse(slot, pointer, str(exc))
+        return changes + self._fall_back(slot, pointer)
+
+    def _take(self, slot: StudentSlot, pointer: Pointer, stamp: tuple[int, ...]) -> list[Change]:
+        running = slot.student
+        if running is not None and running.digest == pointer.digest:
+            slot.settled_stamp = stamp
+            _clear_refusal(slot)
+            return []
+        change = self._swap(slot, pointer)
+        slot.settled_stamp = stamp
+        _clear_refusal(slot)
+        return [change]
+
+    def _swap(self, slot: StudentSlot, pointer: Pointer) -> Change:
+        artifact = self._registry.read(slot.name, pointer.version, pointer.digest)
+        manifest = artifact.manifest
+        if slot.student is not None:
+            check_fit(slot.student.manifest, manifest)
+        owner = self._by_stream.get(manifest.stream)
+        if owner is not None and owner is not slot.student:
+            msg = (
+                f"stream {manifest.stream!r} is already scored by {owner.manifest.name}: remove "
+                f"stable.json of the name that shall not score it and restart the gateway"
+            )
+            raise Misfit(msg)
+        student = self._load(artifact)
+        slot.student = student
+        slot.since_ms = self._now_ms()
+        slot.swaps_total += 1
+        # One assignment of one reference: a scorer sees the old or the new student.
+        self._by_stream = {**self._by_stream, manifest.stream: student}
+        log.info("%s v%d scores %s from now on", slot.name, manifest.version, manifest.stream)
+        return Change(slot.name, manifest.version, "swapped")
+
+    def _refuse(self, slot: StudentSlot, pointer: Pointer | None, error: str) -> list[Change]:
+        version = pointer.version if pointer else None
+        if (slot.refused_version, slot.refused_error) == (version, error):
+            return []  # a retry of something that is not there yet
+        slot.refused_version = version
+        slot.refused_digest = pointer.digest if pointer else None
+        slot.refused_error = error
+        slot.refused_ms = self._now_ms()
+        slot.refused_total += 1
+        stays = f"v{slot.student.manifest.version} keeps scoring" if slot.student else "none runs"
+        log.error("%s v%s is refused, %s: %s", slot.name, version, stays, error)
+        return [Change(slot.name, version, "refused", error)]
+
+    def _fall_back(self, slot: StudentSlot, pointer: Pointer | None) -> list[Change]:
+        """After a start with a damaged version, run the last one that the pointer named before."""
+        if slot.student is not None:
+            return []
+        tried = {pointer.version} if pointer else set()
+        for move in reversed(self._registry.history(slot.name)):
+            if move.version in tried:
+                continue
+            tried.add(move.version)
+            try:
+                return [self._swap(slot, Pointer(version=move.version, digest=move.digest))]
+            except (ModelError, OSError) as exc:
+                log.error("%s v%d is no way back either: %s", slot.name, move.version, exc)
+        return []
+
+
+def _clear_refusal(slot: StudentSlot) -> None:
+    slot.refused_version = slot.refused_digest = slot.refused_error = slot.refused_ms = None
