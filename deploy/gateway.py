@@ -1,7 +1,7 @@
 """One gateway process: bridge, scoring, stores, console page, composed from the parts.
 
 ```
-MQTT broker -> Bridge -> log (SQLite) -> scoring app -> log -> store app(s) -> results file, InfluxDB
+MQTT broker -> Bridge -> log (SQLite) -> scoring app -> log -> store apps -> results file, InfluxDB
                                              ^ students <- ModelWatch <- registry folder
 console page  <- RunningGateway (a view of all of it, from memory)
 ```
@@ -38,7 +38,8 @@ from pipeline.app import ScoringApp, StoreApp, create_scoring_app, create_store_
 from pipeline.console import Console, create_console
 from pipeline.devices import ClosedWindow, StreamPlan
 from pipeline.errors import LogError
-from pipeline.locallog import NewRecord, SqliteLog, open_log
+from pipeline.locallog import SqliteLog, open_log
+from pipeline.pages import PageSettings
 from pipeline.results import ResultsFile
 from pipeline.rollover import ModelWatch
 from pipeline.scoring import Scored, score_windows
@@ -68,9 +69,8 @@ class LocalLogWriter:
         Raises:
             LogUnavailable: The log is full or its disk fails; try again.
         """
-        new = [NewRecord(r.topic, r.partition, r.key, r.value, r.ts_ms, r.headers) for r in records]
         try:
-            await asyncio.wrap_future(self._log.append(new))
+            await asyncio.wrap_future(self._log.append(records))
         except LogError as exc:
             raise LogUnavailable(str(exc)) from exc
 
@@ -84,7 +84,8 @@ class Gateway:
         """Open the files and build the parts; nothing runs before :meth:`start`.
 
         Raises:
-            LogError, ResultsCorrupted, ModelError: A file can't be used; the message says what to do.
+            LogError: The log can't be used; the message says what to do.
+            ResultsCorrupted: The same for the results file.
         """
         settings.state_dir.mkdir(parents=True, exist_ok=True)
         self.settings = settings
@@ -117,7 +118,15 @@ class Gateway:
             self.bridge, self.scoring, self.stores, self.models, self.log_file, now_ms
         )
         self.console: Console = create_console(
-            self.view, self.results, settings.console_host, settings.console_port
+            self.view,
+            self.results,
+            settings.console_host,
+            settings.console_port,
+            settings=PageSettings(
+                mqtt_host=ingest.mqtt_host,
+                mqtt_port=ingest.mqtt_port,
+                topic_prefix=ingest.mqtt_prefix,
+            ),
         )
         self._plans: dict[str, StreamPlan] = {}
         self._tasks: list[asyncio.Task[Any]] = []

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from typing import Any, Protocol
 
 from ingest.bridge import Bridge
 from pipeline.app import ScoringApp, StoreApp
+from pipeline.locallog import SqliteLog
 from pipeline.rollover import ModelWatch
 from pipeline.status import (
     DeviceAccount,
@@ -20,20 +20,7 @@ from pipeline.status import (
     sum_accounts,
 )
 
-__all__ = ["LogProgress", "RunningGateway"]
-
-
-class LogProgress(Protocol):
-    """What the view asks of the log."""
-
-    def progress(self) -> list[tuple[str, str, int, int, int, int | None]]:
-        """(group, topic, partition, end offset, position, committed) of every reader."""
-
-    def error(self) -> str | None:
-        """Why the writer failed, if it did."""
-
-    def describe(self) -> dict[str, Any]:
-        """JSON-able facts: size, records, durability."""
+__all__ = ["RunningGateway"]
 
 
 class RunningGateway:
@@ -45,7 +32,7 @@ class RunningGateway:
         scoring: ScoringApp,
         stores: Sequence[StoreApp],
         models: ModelWatch,
-        log: LogProgress,
+        log: SqliteLog,
         clock: Callable[[], int],
     ) -> None:
         self._bridge = bridge
@@ -101,16 +88,19 @@ class RunningGateway:
     def partitions(self) -> list[PartitionProgress]:
         """How far every consumer group is, observed now."""
         now = self._clock()
-        for group, topic, partition, end, position, committed in self._log.progress():
-            self._tracker.observe(
-                group,
-                topic,
-                partition,
-                end_offset=end,
-                position=position,
-                committed=committed,
-                now_ms=now,
-            )
+        for part in (self._scoring, *self._stores):
+            group = part.app.conf.id
+            for seen in self._log.progress(group):
+                done = seen.earliest if seen.committed is None else seen.committed
+                self._tracker.observe(
+                    group,
+                    seen.topic,
+                    seen.partition,
+                    end_offset=seen.end,
+                    position=done if seen.position is None else seen.position,
+                    committed=seen.committed,
+                    now_ms=now,
+                )
         return self._tracker.current()
 
     def models(self) -> list[ModelStatus]:
@@ -121,15 +111,24 @@ class RunningGateway:
         """Alive, ready, and why not."""
         bridge = self._bridge.health()
         line = self._scoring.stage.counters
+        log = self._log.stats()
         return health_report(
             now_ms=self._clock(),
             partitions=self.partitions(),
             bridge_connected=bridge.connected,
-            writer_error=self._log.error(),
+            writer_error=log.failure,
             tasks_without_model=[m.task for m in self.models() if m.version is None],
             parts={
                 "bridge": asdict(bridge),
-                "log": self._log.describe(),
+                "log": {
+                    "stored_records": log.stored_records,
+                    "stored_bytes": log.stored_bytes,
+                    "max_bytes": log.max_bytes,
+                    "file_bytes": log.file_bytes,
+                    "commits": log.commits,
+                    "longest_commit_seconds": round(log.longest_commit_seconds, 3),
+                    "refused": log.refused,
+                },
                 "line": {
                     "records": line.records,
                     "micro_batches": line.batches,

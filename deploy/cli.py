@@ -1,0 +1,61 @@
+"""The command ``kpstream``: one group, each command imports what it needs when it is called."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import click
+
+__all__ = ["main"]
+
+# command -> (module, attribute, one line for the overview)
+_COMMANDS = {
+    "gateway": (
+        "deploy.gatewaycmd",
+        "gateway",
+        "Run the gateway: bridge, scoring, store, console.",
+    ),
+    "demo": ("deploy.demo", "demo", "Broker, gateway and a simulated fleet, with a live account."),
+    "simulate": ("deploy.gatewaycmd", "simulate", "Publish a simulated fleet to a broker."),
+    "replay": ("deploy.replaycmd", "replay", "Publish a recorded data set over MQTT."),
+    "dead-letters": ("deploy.deadletters", "dead_letters", "List or replay refused messages."),
+    "models": ("deploy.modelscmd", "models", "List, publish, promote or roll back students."),
+    "doctor": ("deploy.doctor", "doctor", "Check broker, log, models, results, clock, disk."),
+}
+
+
+class _LazyGroup(click.Group):
+    """Imports a command's module when it is called, so that ``--help`` is fast and light."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module, attribute, _ = _COMMANDS[cmd_name]
+        try:
+            command: Any = getattr(importlib.import_module(module), attribute)
+        except ModuleNotFoundError as exc:
+            message = (
+                f"{cmd_name} needs the package {exc.name!r}, which is not installed; "
+                "run: pip install 'kpstream[gateway]'"
+            )
+            raise click.ClickException(message) from exc
+        assert isinstance(command, click.Command)  # noqa: S101 - the table above says so
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, _, text) in _COMMANDS.items()])
+
+
+@click.group(cls=_LazyGroup)
+@click.version_option(package_name="kpstream")
+def main() -> None:
+    """Score MQTT sensor streams on a gateway with small students of large language models."""
+
+
+if __name__ == "__main__":
+    main()

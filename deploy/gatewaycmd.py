@@ -1,0 +1,92 @@
+"""``kpstream gateway`` and ``kpstream simulate``."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from pathlib import Path
+
+import click
+
+__all__ = ["gateway", "simulate"]
+
+
+@click.command()
+@click.option("--mqtt", "mqtt", metavar="HOST:PORT", help="Broker; default 127.0.0.1:1883.")
+@click.option("--state-dir", type=click.Path(path_type=Path), help="Folder of log and results.")
+@click.option("--console-port", type=click.IntRange(0, 65535), help="Console page; default 8765.")
+@click.option("--verbose", is_flag=True, help="Log what happens, not only what goes wrong.")
+def gateway(
+    mqtt: str | None, state_dir: Path | None, console_port: int | None, verbose: bool
+) -> None:
+    """Run the gateway until Ctrl-C. All settings: docs/settings.md (environment KPSTREAM_*)."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    from deploy.gateway import run_gateway
+    from deploy.settings import GatewaySettings
+    from ingest.errors import IngestError
+    from ingest.settings import IngestSettings
+    from models.errors import ModelError
+    from pipeline.errors import PipelineError
+    from pipeline.settings import PipelineSettings
+
+    own = {"state_dir": state_dir, "console_port": console_port}
+    settings = GatewaySettings(**{k: v for k, v in own.items() if v is not None})  # type: ignore[arg-type]
+    ingest = IngestSettings(**_broker(mqtt))  # type: ignore[arg-type]
+    try:
+        code = asyncio.run(run_gateway(settings, ingest, PipelineSettings(), click.echo))
+    except (PipelineError, ModelError, IngestError, OSError) as exc:
+        raise click.ClickException(str(exc)) from exc
+    sys.exit(code)
+
+
+@click.command()
+@click.option("--mqtt", "mqtt", metavar="HOST:PORT", help="Broker; default 127.0.0.1:1883.")
+@click.option("--engines", type=click.IntRange(0, 1000), default=6, show_default=True)
+@click.option("--people", type=click.IntRange(0, 1000), default=4, show_default=True)
+@click.option("--cycles-per-second", type=float, default=2.0, show_default=True)
+@click.option("--seed", type=int, default=1, show_default=True)
+@click.option("--truth", type=click.Path(path_type=Path), help="Write the truth to this file.")
+def simulate(
+    mqtt: str | None,
+    engines: int,
+    people: int,
+    cycles_per_second: float,
+    seed: int,
+    truth: Path | None,
+) -> None:
+    """Publish engines that wear out and people who move, until Ctrl-C."""
+    from ingest.simulators.fleet import FleetSettings, run_fleet
+
+    host, port = split_address(mqtt or "127.0.0.1:1883")
+    settings = FleetSettings(
+        engines=engines, people=people, cycles_per_second=cycles_per_second, seed=seed
+    )
+    asyncio.run(run_fleet(settings, host, port, truth))
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Split ``HOST:PORT``; the port may be left out.
+
+    >>> split_address("127.0.0.1:1884"), split_address("broker")
+    (('127.0.0.1', 1884), ('broker', 1883))
+    """
+    host, colon, port = address.rpartition(":")
+    if not colon:
+        return address, 1883
+    if not port.isdigit() or not 0 < int(port) < 65536:
+        message = f"{address!r} is not HOST:PORT"
+        raise click.BadParameter(message)
+    return host, int(port)
+
+
+def _broker(mqtt: str | None) -> dict[str, str | int]:
+    if mqtt is None:
+        return {}
+    host, port = split_address(mqtt)
+    return {"mqtt_host": host, "mqtt_port": port}
