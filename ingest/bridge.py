@@ -1,0 +1,462 @@
+"""The bridge: takes messages from the MQTT broker and puts them into the log.
+
+The delivery promise is kept here. A message is acknowledged to the broker (PUBACK) only after the
+log has confirmed its record, in the order of arrival, and only over the connection it came by.
+Whatever is not acknowledged stays with the broker, which delivers it again after a reconnect or a
+restart: at least once, never less.
+
+1. A message arrives: checked at once; accepted -> an envelope in the load of its partition,
+   refused -> a dead letter in the same load, with the raw bytes, the reason and the receive time.
+2. The writer takes the load, one bundle per partition, and appends it. **One append at a time**:
+   with several, a later one could succeed where an earlier one failed, and a device's readings
+   would change their order. What arrives meanwhile makes up the next load, so loads grow with the
+   traffic and the cost of a durable write is shared.
+3. The log confirms: acknowledge. It does not: append the same load again, with back-off, until
+   `log_patience_s` is over; then `run` raises and the process ends with nothing acknowledged.
+
+Back-pressure needs no code of ours in MQTT 5: unacknowledged messages count against the receive
+maximum and the broker keeps the rest. Where the protocol does not bound them (3.1.1, QoS 0), the
+bridge stops reading from the socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ingest.deadletter import DeadLetter, encode_dead_letter
+from ingest.errors import LogUnavailable, RefusalReason, RefusedMessage
+from ingest.logwriter import LogRecord, LogWriter
+from ingest.messages import (
+    Tick,
+    decode_payload,
+    encode_bundle,
+    encode_envelope,
+    encode_tick,
+)
+from ingest.mqtt import Connection, Endpoint
+from ingest.settings import IngestSettings
+from ingest.topics import (
+    DEAD_LETTERS,
+    READINGS,
+    Address,
+    device_key,
+    parse_topic,
+    partition_of,
+    subscription,
+)
+
+__all__ = ["Bridge", "BridgeCounters", "BridgeHealth", "LogRecord", "LogWriter", "endpoint_of"]
+
+log = logging.getLogger(__name__)
+
+_RETRY_S = (0.1, 5.0)
+_SESSION_GRACE_MS = 2000
+_HEARTBEAT_S = 0.25
+_STALL_MS = 1000
+_KNOWN_TOPICS = 65_536
+
+
+def wall_clock_ms() -> int:
+    """Now, in epoch milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(slots=True)
+class BridgeCounters:
+    """What the bridge has done since it started; every number only grows.
+
+    Attributes:
+        received_total: Messages taken from the broker, redeliveries included.
+        received_bytes_total: Their bodies.
+        logged_total: Accepted messages that are durably in the log.
+        dead_lettered_total: Refused messages that are durably in the log, by reason.
+        dead_lettered_by_device_total: The same by (site, device), where the topic names one.
+        ticks_total: Ticks in the log.
+        records_total: Records in the log (bundles and dead letters).
+        appends_total: Confirmed appends.
+        append_failures_total: Appends the log did not confirm.
+        stale_acks_total: Acknowledgements dropped because their connection had ended.
+        connects_total: Connections made; the first one counts.
+        faults_total: Messages refused because checking them failed in a way nobody foresaw.
+    """
+
+    received_total: int = 0
+    received_bytes_total: int = 0
+    logged_total: int = 0
+    dead_lettered_total: Counter[RefusalReason] = field(default_factory=Counter)
+    dead_lettered_by_device_total: Counter[tuple[str, str]] = field(default_factory=Counter)
+    ticks_total: int = 0
+    records_total: int = 0
+    appends_total: int = 0
+    append_failures_total: int = 0
+    stale_acks_total: int = 0
+    connects_total: int = 0
+    faults_total: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class BridgeHealth:
+    """How the bridge is, at one moment.
+
+    Attributes:
+        running: The tasks that drive it are alive.
+        connected: Connected to the broker and subscribed.
+        protocol: The MQTT version spoken.
+        connected_since_ms: Since when without a break (see `Bridge.connected_since_ms`), or None.
+        last_packet_ms: When the last message was read, or None.
+        unconfirmed: Messages received and not yet acknowledged.
+        saturated: The broker holds messages back because so many are unconfirmed.
+        log_unavailable_since_ms: Since when the log has not confirmed, or None.
+        error: What is wrong, for a person, or None.
+    """
+
+    running: bool
+    connected: bool
+    protocol: str
+    connected_since_ms: int | None
+    last_packet_ms: int | None
+    unconfirmed: int
+    saturated: bool
+    log_unavailable_since_ms: int | None
+    error: str | None
+
+
+@dataclass(slots=True)
+class _Load:
+    """What has arrived and is not in the log yet, in order of arrival per partition."""
+
+    envelopes: dict[int, list[bytes]] = field(default_factory=dict)
+    letters: list[LogRecord] = field(default_factory=list)
+    acks: list[tuple[int, int]] = field(default_factory=list)  # (epoch, packet id)
+    refused: list[tuple[RefusalReason, Address | None]] = field(default_factory=list)
+    waiters: list[asyncio.Future[None]] = field(default_factory=list)
+    messages: int = 0
+    accepted: int = 0
+    ticks: int = 0
+
+
+class Bridge:
+    """Runs the line from the broker to the log. One per client id, on one event loop."""
+
+    def __init__(
+        self,
+        settings: IngestSettings,
+        writer: LogWriter,
+        *,
+        now_ms: Callable[[], int] = wall_clock_ms,
+    ) -> None:
+        """Prepare; nothing happens before `run`.
+
+        Args:
+            settings: Where the broker is, and the bounds.
+            writer: The log.
+            now_ms: Clock of the receive times, epoch ms.
+        """
+        self.counters = BridgeCounters()
+        self._settings = settings
+        self._writer = writer
+        self._now_ms = now_ms
+        self._load = _Load()
+        self._arrived = asyncio.Event()
+        self._unconfirmed = 0
+        self._addresses: dict[str, tuple[Address, int]] = {}
+        self._recv_ms: int | None = None
+        self._since_ms: int | None = None
+        self._last_packet_ms: int | None = None
+        self._log_failing_ms: int | None = None
+        self._stopping = False
+        self._running = False
+        self._connection = Connection(
+            endpoint_of(settings),
+            on_message=self._take,
+            on_up=self._up,
+            on_down=self._down,
+            after_read=self._read,
+            subscribe=subscription(settings.mqtt_prefix),
+            session_expiry_s=settings.session_expiry_s,
+            receive_maximum=settings.receive_maximum,
+        )
+
+    # -- what others see --------------------------------------------------------------------
+
+    @property
+    def connected_since_ms(self) -> int | None:
+        """Since when silence of a device means that it is silent; None while disconnected.
+
+        That is not so while messages may still be waiting at the broker: for two seconds after a
+        connect that found an old session, while the line is saturated, or after this process was
+        held up. Then this moves on to the present.
+        """
+        return self._since_ms
+
+    @property
+    def unconfirmed(self) -> int:
+        """Messages received and not yet acknowledged."""
+        return self._unconfirmed
+
+    def health(self) -> BridgeHealth:
+        """How the bridge is now."""
+        connection = self._connection
+        failing = self._log_failing_ms
+        return BridgeHealth(
+            running=self._running and connection.alive,
+            connected=connection.connected.is_set() and connection.subscribed,
+            protocol=connection.protocol,
+            connected_since_ms=self._since_ms,
+            last_packet_ms=self._last_packet_ms,
+            unconfirmed=self._unconfirmed,
+            saturated=self._saturated,
+            log_unavailable_since_ms=failing,
+            error=connection.error if failing is None else "the log does not confirm",
+        )
+
+    async def append_tick(self, partitions: Iterable[int], tick: Tick) -> None:
+        """Append a tick to these partitions, behind every message that has arrived by now.
+
+        Returns when it is durable.
+        """
+        self._connection.poll()
+        line = encode_tick(tick)
+        load = self._load
+        for partition in partitions:
+            load.envelopes.setdefault(partition, []).append(line)
+            load.ticks += 1
+        durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        load.waiters.append(durable)
+        self._arrived.set()
+        await durable
+
+    async def run(self) -> None:
+        """Work until `stop`; everything that has arrived by then is in the log and acknowledged.
+
+        Raises:
+            LogUnavailable: The log has not confirmed for `log_patience_s`. Nothing that is not in
+                the log was acknowledged; end the process, the broker keeps what is due.
+        """
+        self._connection.start()
+        self._running = True
+        heartbeat = asyncio.get_running_loop().create_task(self._heartbeat(), name="bridge-beat")
+        try:
+            self._connection.watch_over(self._arrived.set)
+            while not (self._stopping and self._unconfirmed == 0 and not self._arrived.is_set()):
+                await self._arrived.wait()
+                self._arrived.clear()
+                self._connection.check()
+                load, self._load = self._load, _Load()
+                try:
+                    await self._write(load)
+                finally:
+                    for future in load.waiters:
+                        future.cancel()  # no effect where it is done
+        finally:
+            self._running = False
+            heartbeat.cancel()
+            await self._connection.stop()
+            for future in self._load.waiters:
+                future.cancel()
+
+    def stop(self) -> None:
+        """Take nothing more; `run` returns when what was taken is in the log and acknowledged."""
+        self._stopping = True
+        self._connection.pause()
+        self._arrived.set()
+
+    # -- from the broker --------------------------------------------------------------------
+
+    def _take(self, packet_id: int, qos: int, topic: str, payload: bytes) -> None:
+        """One message; never raises, whatever is in it."""
+        recv_ms = self._recv_ms
+        if recv_ms is None:
+            recv_ms = self._recv_ms = self._now_ms()
+        counters = self.counters
+        counters.received_total += 1
+        counters.received_bytes_total += len(payload)
+        load = self._load
+        load.messages += 1
+        self._unconfirmed += 1
+        if qos:
+            load.acks.append((self._connection.epoch, packet_id))
+        try:
+            address, partition = self._addresses.get(topic) or self._address(topic)
+            self._check(decode_payload(payload), recv_ms)
+            envelope = encode_envelope(*address, recv_ms, payload)
+        except RefusedMessage as exc:
+            self._refuse(load, exc.reason, exc.detail, topic, payload, recv_ms)
+        except Exception as exc:
+            # A fault of ours must not stop the line for everybody: quarantine the message.
+            log.exception("checking a message on %r failed", topic)
+            counters.faults_total += 1
+            detail = f"checking it failed: {exc!r}"
+            self._refuse(load, RefusalReason.wrong_shape, detail, topic, payload, recv_ms)
+        else:
+            load.accepted += 1
+            load.envelopes.setdefault(partition, []).append(envelope)
+        if self._unconfirmed >= self._settings.receive_maximum:
+            self._connection.pause()
+
+    def _address(self, topic: str) -> tuple[Address, int]:
+        address = parse_topic(topic, self._settings.mqtt_prefix)
+        key = device_key(address.site, address.device)
+        if len(self._addresses) >= _KNOWN_TOPICS:
+            self._addresses.clear()
+        known = self._addresses[topic] = (address, partition_of(key, self._writer.partitions))
+        return known
+
+    def _check(self, document: dict[str, Any], recv_ms: int) -> None:
+        """Refuse a message that lies in the future as a whole; single readings are no concern."""
+        ts = document.get("ts")
+        if ts is None:
+            ts = document["t0"]
+        earliest = ts if type(ts) is int else min(ts)
+        if earliest > recv_ms + self._settings.future_ms:
+            ahead = f"{earliest - recv_ms} ms ahead of the receive time {recv_ms}"
+            detail = f"event time {earliest} is {ahead}, at most {self._settings.future_ms} allowed"
+            raise RefusedMessage(RefusalReason.future, detail)
+
+    def _refuse(
+        self,
+        load: _Load,
+        reason: RefusalReason,
+        detail: str,
+        topic: str,
+        payload: bytes,
+        recv_ms: int,
+    ) -> None:
+        most = self._settings.dead_letter_bytes
+        if len(payload) > most:
+            detail += f" (first {most} of {len(payload)} bytes kept)"
+            payload = payload[:most]
+        letter = DeadLetter(reason, detail, topic, recv_ms, bytes(payload), "bridge")
+        key = letter.id.encode()
+        load.letters.append(LogRecord(DEAD_LETTERS, None, key, encode_dead_letter(letter), recv_ms))
+        known = self._addresses.get(topic)
+        load.refused.append((reason, None if known is None else known[0]))
+
+    def _read(self) -> None:
+        """After a handful of messages."""
+        if self._recv_ms is not None:
+            self._last_packet_ms = self._recv_ms
+            self._recv_ms = None
+            self._arrived.set()
+
+    def _up(self, session_present: bool) -> None:
+        self.counters.connects_total += 1
+        self._since_ms = self._now_ms() + (_SESSION_GRACE_MS if session_present else 0)
+
+    def _down(self, reason: str) -> None:
+        self._since_ms = None
+        if not self._stopping:
+            log.warning("connection to the MQTT broker ended: %s", reason)
+
+    # -- to the log -------------------------------------------------------------------------
+
+    async def _write(self, load: _Load) -> None:
+        records = self._bundle(load)
+        if records:
+            await self._append(records)
+        epoch = self._connection.epoch
+        counters = self.counters
+        for ack_epoch, packet_id in load.acks:
+            if ack_epoch == epoch:
+                self._connection.ack(packet_id)
+            else:
+                counters.stale_acks_total += 1
+        counters.logged_total += load.accepted
+        counters.ticks_total += load.ticks
+        counters.records_total += len(records)
+        for reason, address in load.refused:
+            counters.dead_lettered_total[reason] += 1
+            if address is not None:
+                counters.dead_lettered_by_device_total[address.site, address.device] += 1
+        for future in load.waiters:
+            if not future.done():
+                future.set_result(None)
+        self._unconfirmed -= load.messages
+        if self._unconfirmed < self._settings.receive_maximum and not self._stopping:
+            self._connection.resume()
+
+    def _bundle(self, load: _Load) -> list[LogRecord]:
+        now_ms = self._now_ms()
+        most, most_bytes = self._settings.bundle_messages, self._settings.bundle_bytes
+        records = load.letters
+        for partition, envelopes in load.envelopes.items():
+            start = size = 0
+            for at, envelope in enumerate(envelopes):
+                size += len(envelope)
+                if size >= most_bytes or at + 1 - start >= most:
+                    value = encode_bundle(envelopes[start : at + 1])
+                    records.append(LogRecord(READINGS, partition, None, value, now_ms))
+                    start, size = at + 1, 0
+            if start < len(envelopes):
+                value = encode_bundle(envelopes[start:])
+                records.append(LogRecord(READINGS, partition, None, value, now_ms))
+        return records
+
+    async def _append(self, records: list[LogRecord]) -> None:
+        """Append until the log confirms, or patience is over."""
+        loop = asyncio.get_running_loop()
+        give_up_s = loop.time() + self._settings.log_patience_s
+        wait_s = _RETRY_S[0]
+        while True:
+            try:
+                await self._writer.append(records)
+            except LogUnavailable as exc:
+                self.counters.append_failures_total += 1
+                if self._log_failing_ms is None:
+                    self._log_failing_ms = self._now_ms()
+                    log.warning("the log does not confirm, trying again: %s", exc)
+                if loop.time() + wait_s > give_up_s:
+                    msg = (
+                        f"the log has not confirmed for {self._settings.log_patience_s:.0f} s "
+                        f"({exc}); stopping, nothing unconfirmed was acknowledged"
+                    )
+                    raise LogUnavailable(msg) from exc
+                await asyncio.sleep(wait_s)
+                wait_s = min(wait_s * 2, _RETRY_S[1])
+            else:
+                if self._log_failing_ms is not None:
+                    log.warning("the log confirms again")
+                    self._log_failing_ms = None
+                self.counters.appends_total += 1
+                return
+
+    # -- time -------------------------------------------------------------------------------
+
+    @property
+    def _saturated(self) -> bool:
+        return self._unconfirmed >= self._settings.receive_maximum * 9 // 10
+
+    async def _heartbeat(self) -> None:
+        """Moves `connected_since_ms` on whenever messages may have been held up."""
+        last_ms = self._now_ms()
+        while True:
+            await asyncio.sleep(_HEARTBEAT_S)
+            now_ms = self._now_ms()
+            held_up = self._saturated or not 0 <= now_ms - last_ms <= _STALL_MS
+            if held_up and self._since_ms is not None:
+                self._since_ms = max(self._since_ms, now_ms)
+            last_ms = now_ms
+
+
+def endpoint_of(settings: IngestSettings, client_id: str | None = None) -> Endpoint:
+    """The broker of `settings`; under another client id for everything but the bridge itself."""
+    secret = settings.mqtt_password
+    return Endpoint(
+        host=settings.mqtt_host,
+        port=settings.mqtt_port,
+        client_id=client_id or settings.mqtt_client_id,
+        protocol=settings.mqtt_protocol,
+        keepalive_s=settings.keepalive_s,
+        username=settings.mqtt_username,
+        password=None if secret is None else secret.get_secret_value(),
+        tls=settings.mqtt_tls,
+        ca_file=settings.mqtt_ca_file,
+        cert_file=settings.mqtt_cert_file,
+        key_file=settings.mqtt_key_file,
+    )

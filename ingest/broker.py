@@ -1,0 +1,246 @@
+"""A broker for this machine: mosquitto where it is installed, else the embedded amqtt.
+
+Both run as child processes on loopback only. mosquitto keeps every delivery promise; amqtt is for
+a first try: it speaks MQTT 3.1.1, keeps its queues in memory and does not deliver unacknowledged
+messages again, so readings on the way are lost when it or the bridge dies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Literal
+
+from ingest.errors import IngestError
+
+__all__ = ["BrokerError", "LocalBroker", "broker_kind", "free_port"]
+
+Kind = Literal["mosquitto", "amqtt"]
+_SBIN = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin")
+_START_S = 20.0
+_STOP_S = 5.0
+
+
+class BrokerError(IngestError):
+    """The local broker did not start; the message says why and what to do."""
+
+
+def broker_kind() -> Kind:
+    """What `LocalBroker` would start: mosquitto where there is one."""
+    return "mosquitto" if _mosquitto() else "amqtt"
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A TCP port nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class LocalBroker:
+    """A broker as a child process; a context manager.
+
+    Attributes:
+        host: Always a loopback address.
+        port: TCP port.
+        kind: "mosquitto" or "amqtt".
+        folder: Where mosquitto keeps its queues; what is in there survives `stop` and `kill`.
+    """
+
+    def __init__(
+        self,
+        folder: Path | None = None,
+        *,
+        port: int = 0,
+        host: str = "127.0.0.1",
+        kind: Kind | None = None,
+        autosave_s: int = 1,
+    ) -> None:
+        """Prepare; `start` starts.
+
+        Args:
+            folder: Where to keep queues, configuration and log; None: a temporary folder.
+            port: TCP port; 0 picks a free one.
+            host: Loopback address to listen on.
+            kind: Which broker; None: mosquitto where it is installed, else amqtt.
+            autosave_s: Seconds between mosquitto's writes of its queues to disk. What it has
+                confirmed within that time is lost if mosquitto itself is killed.
+        """
+        self.kind: Kind = kind or broker_kind()
+        self.host = host
+        self.port = port
+        self._autosave_s = autosave_s
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        if folder is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="kpstream-broker-")
+            folder = Path(self._temporary.name)
+        self.folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def protocol(self) -> Literal["5", "3.1.1"]:
+        """The best MQTT version it speaks."""
+        return "5" if self.kind == "mosquitto" else "3.1.1"
+
+    @property
+    def pid(self) -> int | None:
+        """Process id while it runs."""
+        return None if self._process is None else self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> LocalBroker:
+        """Start, and return when it takes connections.
+
+        Raises:
+            BrokerError: It is not installed, the port is taken, or it ended at once.
+        """
+        if self.port == 0:
+            self.port = free_port(self.host)
+        elif _listens(self.host, self.port):
+            msg = (
+                f"port {self.port} on {self.host} is taken: another broker runs there. "
+                "Use that one, stop it, or choose another port"
+            )
+            raise BrokerError(msg)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        command = self._mosquitto_command() if self.kind == "mosquitto" else self._amqtt_command()
+        with self._log_path.open("wb") as output:
+            # Its own session: Ctrl-C in the terminal reaches us, and we stop it in our order.
+            self._process = subprocess.Popen(  # noqa: S603 (our own command line)
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + _START_S
+        while not _listens(self.host, self.port):
+            if not self.alive or time.monotonic() > deadline:
+                self.kill()
+                msg = f"{self.kind} did not start on {self.host}:{self.port}: {self._last_words()}"
+                raise BrokerError(msg)
+            time.sleep(0.02)
+        return self
+
+    def stop(self) -> None:
+        """Ask it to end (mosquitto then writes its queues), and wait; after 5 s, kill it."""
+        process = self._process
+        if process is not None and process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(_STOP_S)
+        self.kill()
+        if self._temporary is not None:
+            self._temporary.cleanup()
+            self._temporary = None
+
+    def kill(self) -> None:
+        """End it at once, as a power cut would; `start` starts it again on the same port."""
+        if self._process is not None:
+            if self._process.poll() is None:
+                self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def __enter__(self) -> LocalBroker:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    @property
+    def _log_path(self) -> Path:
+        return self.folder / f"{self.kind}.log"
+
+    def _last_words(self) -> str:
+        text = self._log_path.read_text(errors="replace").strip()
+        return text[-500:] or "it said nothing"
+
+    def _mosquitto_command(self) -> list[str]:
+        binary = _mosquitto()
+        if binary is None:
+            msg = "mosquitto is not installed: `sudo apt install mosquitto`, or use kind='amqtt'"
+            raise BrokerError(msg)
+        config = self.folder / "mosquitto.conf"
+        config.write_text(_mosquitto_config(self.host, self.port, self.folder, self._autosave_s))
+        return [binary, "-c", str(config)]
+
+    def _amqtt_command(self) -> list[str]:
+        return [sys.executable, "-m", "ingest.broker", self.host, str(self.port), str(os.getpid())]
+
+
+def _mosquitto() -> str | None:
+    # Debian puts it into sbin, which is not on every user's PATH.
+    return shutil.which("mosquitto") or shutil.which("mosquitto", path=os.pathsep.join(_SBIN))
+
+
+def _mosquitto_config(host: str, port: int, folder: Path, autosave_s: int) -> str:
+    """No limit on queued messages: mosquitto's default drops what publishers think is safe."""
+    user = f"user {os.environ.get('USER', 'root')}\n" if os.geteuid() == 0 else ""
+    return (
+        "# Written by kpstream at every start.\n"
+        f"{user}"
+        f"listener {port} {host}\n"
+        "allow_anonymous true\n"
+        "persistence true\n"
+        f"persistence_location {folder.resolve()}/\n"
+        f"autosave_interval {autosave_s}\n"
+        "max_queued_messages 0\n"
+        "max_inflight_messages 0\n"
+        "max_packet_size 1048576\n"
+        "set_tcp_nodelay true\n"
+        "log_type error\n"
+        "log_type warning\n"
+        "log_type notice\n"
+    )
+
+
+def _listens(host: str, port: int) -> bool:
+    with suppress(OSError), socket.create_connection((host, port), timeout=1.0):
+        return True
+    return False
+
+
+async def _serve_amqtt(host: str, port: int, parent: int) -> None:
+    """Be the embedded broker until told to stop, or until the parent is gone."""
+    from amqtt.broker import Broker
+
+    broker = Broker(
+        {
+            "listeners": {"default": {"type": "tcp", "bind": f"{host}:{port}"}},
+            "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {}},
+        }
+    )
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    await broker.start()
+    while not stopped.is_set() and os.getppid() == parent:
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(stopped.wait(), 1.0)
+    await broker.shutdown()
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve_amqtt(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))

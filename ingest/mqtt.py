@@ -1,0 +1,574 @@
+"""MQTT client side: one connection that asyncio drives, and a publisher on top of it.
+
+The only file that imports paho. paho's own thread is not used: the connection is driven from the
+event loop through paho's interface for external loops (`loop_read`, `loop_write`, `loop_misc`).
+That spares two thread switches and a wake-up per acknowledgement, and everything about one
+connection happens in one thread, so "does this acknowledgement belong to the present connection"
+has a plain answer. Only connecting (name lookup, TCP, TLS) runs in a worker thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import ssl
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from paho.mqtt import client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from ingest.buffered import BufferedSocket
+from ingest.errors import IngestError
+
+__all__ = ["Connection", "Endpoint", "MqttRefused", "Publisher"]
+
+log = logging.getLogger(__name__)
+
+_UNSUPPORTED_VERSION = (1, 132)  # CONNACK: 1 in MQTT 3.1.1, 0x84 in MQTT 5
+_CONNECT_TIMEOUT_S = 5.0
+_BACKOFF_S = (0.2, 5.0)
+_CONNACK_S = 3.0
+_MISC_S = 0.25
+_MOST_CHUNKS = 4  # read from one socket before others get their turn
+
+
+class MqttRefused(IngestError):
+    """The broker is there and says no: wrong password, not authorised, unknown client."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a broker is and who we are to it.
+
+    Attributes:
+        host: Host name or address.
+        port: TCP port.
+        client_id: Who we are; fixed for a session that shall survive us.
+        protocol: MQTT version; "auto" tries 5 and falls back to 3.1.1 when refused.
+        keepalive_s: Seconds of silence after which the line is tested.
+        username: If the broker wants one.
+        password: If the broker wants one.
+        tls: Speak TLS.
+        ca_file: PEM file of the authority to trust; None for the system's.
+        cert_file: PEM file of our certificate, for brokers that ask for it.
+        key_file: PEM file of its private key.
+    """
+
+    host: str
+    port: int
+    client_id: str
+    protocol: Literal["auto", "5", "3.1.1"] = "auto"
+    keepalive_s: int = 30
+    username: str | None = None
+    password: str | None = None
+    tls: bool = False
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+
+
+class _Client(paho.Client):
+    """paho's client over a `BufferedSocket`; should paho stop asking, it is merely slower."""
+
+    def _create_socket(self) -> Any:
+        return BufferedSocket(super()._create_socket())  # type: ignore[arg-type]
+
+
+class Connection:
+    """Keeps one MQTT connection up from the running event loop; all callbacks run on that loop.
+
+    Every connect begins a new `epoch`. Messages are never acknowledged by themselves: `ack` does
+    it, and must be called in the order of arrival and for the present epoch only.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        on_message: Callable[[int, int, str, bytes], None] | None = None,
+        on_confirmed: Callable[[int], None] | None = None,
+        on_up: Callable[[bool], None] | None = None,
+        on_down: Callable[[str], None] | None = None,
+        after_read: Callable[[], None] | None = None,
+        subscribe: str | None = None,
+        session_expiry_s: int = 0,
+        receive_maximum: int = 65_535,
+    ) -> None:
+        """Prepare; nothing happens before `start`.
+
+        Args:
+            endpoint: Where to.
+            on_message: Called with (packet id, QoS, topic, payload); the topic is "" if it is not
+                UTF-8. Must not raise.
+            on_confirmed: Called with the packet id of a publication the broker has confirmed.
+            on_up: Called when connected, with whether the broker kept our session.
+            on_down: Called when the connection ended, with the reason.
+            after_read: Called after a handful of messages was read.
+            subscribe: MQTT filter to subscribe to with QoS 1 at every connect.
+            session_expiry_s: Seconds for which the broker shall keep our session; 0: none.
+            receive_maximum: How many unacknowledged messages the broker may send (MQTT 5).
+        """
+        self.endpoint = endpoint
+        self.epoch = 0
+        self.connected = asyncio.Event()
+        self.subscribed = False
+        self.session_present = False
+        self.error: str | None = None
+        self.connects_total = 0
+        self._on_message = on_message
+        self._on_confirmed = on_confirmed
+        self._on_up = on_up
+        self._on_down = on_down
+        self._after_read = after_read
+        self._filter = subscribe
+        self._session_expiry_s = session_expiry_s
+        self._receive_maximum = receive_maximum
+        self._version = "3.1.1" if endpoint.protocol == "3.1.1" else "5"
+        self._client: paho.Client | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._lost = asyncio.Event()
+        self._fd = -1
+        self._reading = False
+        self._paused = False
+        self._flush_due = False
+        self._stopping = False
+        self._refused: int | None = None
+
+    @property
+    def protocol(self) -> str:
+        """The MQTT version spoken: "5" or "3.1.1"."""
+        return self._version
+
+    def start(self) -> None:
+        """Begin to connect, and stay connected until `stop`."""
+        self._task = asyncio.get_running_loop().create_task(self._keep_up(), name="mqtt")
+
+    @property
+    def alive(self) -> bool:
+        """Whether the task that keeps the connection up is running."""
+        return self._task is not None and not self._task.done()
+
+    def watch_over(self, wake: Callable[[], None]) -> None:
+        """Call `wake` should the task that keeps the connection up end; then call `check`."""
+        if self._task is not None:
+            self._task.add_done_callback(lambda _: wake())
+
+    def check(self) -> None:
+        """Raise what ended the task that keeps the connection up, if it has ended by itself."""
+        task = self._task
+        if task is not None and task.done() and not task.cancelled() and not self._stopping:
+            task.result()
+
+    async def stop(self) -> None:
+        """Disconnect as MQTT asks for; a persistent session stays with the broker."""
+        self._stopping = True
+        client = self._client
+        if client is not None and self.connected.is_set():
+            client.disconnect()
+            self._flush()
+        self._lost.set()
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+        self._detach("stopped")
+
+    def ack(self, packet_id: int) -> None:
+        """Send the PUBACK of a message of the present epoch."""
+        if self._client is not None:
+            self._client.ack(packet_id, 1)
+
+    def publish(self, topic: str, payload: bytes, qos: int = 1) -> int:
+        """Hand a publication to the client and return its packet id; see `Publisher`."""
+        if self._client is None:
+            msg = "not started"
+            raise MqttRefused(msg)
+        info = self._client.publish(topic, payload, qos)
+        if info.rc == MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:
+            msg = "no packet id is free: too many publications are unconfirmed"
+            raise MqttRefused(msg)
+        return info.mid
+
+    def pause(self) -> None:
+        """Read no more from the socket: the network holds the broker back."""
+        if not self._paused:
+            self._paused = True
+            self._watch(reading=False)
+
+    def resume(self) -> None:
+        """Read again after `pause`."""
+        if self._paused:
+            self._paused = False
+            self._watch(reading=True)
+            if self._fd >= 0:  # what was read ahead makes no socket readable
+                asyncio.get_running_loop().call_soon(self.poll)
+
+    def poll(self) -> None:
+        """Take what has already arrived, without waiting."""
+        if self._fd >= 0 and not self._paused:
+            self._readable()
+
+    def reconnect(self, reason: str) -> None:
+        """Drop the connection and make a new one; the broker then delivers again what is due."""
+        self.error = reason
+        self._lost.set()
+
+    # -- the task ---------------------------------------------------------------------------
+
+    async def _keep_up(self) -> None:
+        loop = asyncio.get_running_loop()
+        wait_s, hang_ups = _BACKOFF_S[0], 0
+        while True:
+            self._refused, connects, began_s = None, self.connects_total, loop.time()
+            reached = await self._connect_once()
+            if self._stopping:
+                return
+            if self.connects_total > connects:
+                hang_ups = 0
+                if loop.time() - began_s > _BACKOFF_S[1]:
+                    wait_s = _BACKOFF_S[0]
+            elif reached and self._may_change_version():
+                # A broker that knows no MQTT 5 says so, or hangs up, or waits for more.
+                hang_ups += self._refused is None
+                if self._refused in _UNSUPPORTED_VERSION or hang_ups >= 2:
+                    self._version = "3.1.1" if self._version == "5" else "5"
+                    self._client, hang_ups = None, 0
+                    log.info("the broker does not take our MQTT version, trying %s", self._version)
+                    continue
+            jitter = 0.75 + random.random() / 2  # noqa: S311 (no secret, spreads reconnects)
+            await asyncio.sleep(wait_s * jitter)
+            wait_s = min(wait_s * 2, _BACKOFF_S[1])
+
+    def _may_change_version(self) -> bool:
+        # paho keeps unconfirmed publications in its client: such a client is not replaced.
+        publishes = self._on_confirmed is not None and self.connects_total > 0
+        return self.endpoint.protocol == "auto" and not publishes
+
+    async def _connect_once(self) -> bool:
+        """One connection, from the attempt to its end; whether anybody was there."""
+        self._lost.clear()
+        if self._client is None:
+            self._client = self._new_client()
+        client = self._client
+        attempt = asyncio.ensure_future(asyncio.to_thread(client.reconnect))
+        try:
+            await asyncio.shield(attempt)
+        except (OSError, ValueError) as exc:
+            self.error = f"cannot reach {self.endpoint.host}:{self.endpoint.port}: {exc}"
+            return False
+        except asyncio.CancelledError:
+            # A thread cannot be cancelled: wait (5 s at most), or its socket is left behind.
+            with suppress(OSError, ValueError):
+                await attempt
+            self._detach("stopped")
+            raise
+        try:
+            self._attach(client)
+            loop = asyncio.get_running_loop()
+            answer_by_s = loop.time() + _CONNACK_S
+            while not self._lost.is_set():
+                with suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(self._lost.wait(), _MISC_S)
+                if self._lost.is_set():
+                    break
+                client.loop_misc()
+                if not self.connected.is_set() and loop.time() > answer_by_s:
+                    self.error = f"the broker does not answer our CONNECT (MQTT {self._version})"
+                    break
+        finally:
+            self._detach(self.error or "connection lost")
+        return True
+
+    def _new_client(self) -> paho.Client:
+        persistent = self._session_expiry_s > 0
+        endpoint = self.endpoint
+        is_5 = self._version == "5"
+        version = MQTTProtocolVersion.MQTTv5 if is_5 else MQTTProtocolVersion.MQTTv311
+        client = _Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=endpoint.client_id,
+            protocol=version,
+            clean_session=None if is_5 else not persistent,
+            manual_ack=True,
+            reconnect_on_failure=False,
+        )
+        client.suppress_exceptions = True
+        client.connect_timeout = _CONNECT_TIMEOUT_S
+        client.max_inflight_messages_set(0)  # bounded by Publisher
+        client.enable_logger(logging.getLogger("paho"))
+        if not logging.getLogger("paho").isEnabledFor(logging.DEBUG):
+            client.disable_logger()
+        if endpoint.username is not None:
+            client.username_pw_set(endpoint.username, endpoint.password)
+        if endpoint.tls:
+            client.tls_set_context(_tls_context(endpoint))
+        client.on_connect = self._connected
+        client.on_disconnect = self._disconnected
+        client.on_subscribe = self._subscribed
+        client.on_message = self._received
+        client.on_publish = self._published
+        client.on_socket_register_write = self._wants_write
+        client.on_socket_close = self._closing
+        properties = None
+        if is_5:
+            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+            properties.SessionExpiryInterval = self._session_expiry_s
+            properties.ReceiveMaximum = self._receive_maximum
+        client.connect_async(
+            endpoint.host,
+            endpoint.port,
+            endpoint.keepalive_s,
+            clean_start=not persistent,
+            properties=properties,
+        )
+        return client
+
+    # -- the socket -------------------------------------------------------------------------
+
+    def _attach(self, client: paho.Client) -> None:
+        sock = client.socket()
+        if sock is None:
+            self._lost.set()
+            return
+        self._fd = sock.fileno()
+        self._watch(reading=not self._paused)
+        self._flush()
+
+    def _detach(self, reason: str) -> None:
+        sock = None if self._client is None else self._client.socket()
+        self._unwatch()
+        if sock is not None:
+            sock.close()
+        self.subscribed = False
+        if self.connected.is_set():
+            self.connected.clear()
+            self.epoch += 1
+            if self._on_down is not None:
+                self._on_down(reason)
+
+    def _closing(self, client: paho.Client, userdata: Any, sock: Any) -> None:
+        del client, userdata, sock
+        self._unwatch()
+
+    def _unwatch(self) -> None:
+        """Before the descriptor is closed: its number may soon be another socket's."""
+        if self._fd >= 0:
+            self._watch(reading=False)
+            asyncio.get_running_loop().remove_writer(self._fd)
+            self._fd = -1
+
+    def _watch(self, *, reading: bool) -> None:
+        if self._fd < 0 or reading == self._reading:
+            return
+        loop = asyncio.get_running_loop()
+        if reading:
+            loop.add_reader(self._fd, self._readable)
+        else:
+            loop.remove_reader(self._fd)
+        self._reading = reading
+
+    def _readable(self) -> None:
+        client = self._client
+        sock = None if client is None else client.socket()
+        if client is None or sock is None:
+            self._lost.set()
+            return
+        try:
+            if isinstance(sock, BufferedSocket):
+                for _ in range(_MOST_CHUNKS):
+                    sock.fill()
+                    if not sock.pending():
+                        break
+                    while sock.pending() and not self._paused:
+                        if client.loop_read() != MQTTErrorCode.MQTT_ERR_SUCCESS:
+                            self._lost.set()
+                            return
+                if sock.hides_more() and not self._paused:
+                    asyncio.get_running_loop().call_soon(self.poll)
+            elif client.loop_read() != MQTTErrorCode.MQTT_ERR_SUCCESS:
+                self._lost.set()
+        except OSError as exc:
+            self.error = f"connection lost: {exc}"
+            self._lost.set()
+        finally:
+            if self._after_read is not None:
+                self._after_read()
+
+    def _wants_write(self, client: paho.Client, userdata: Any, sock: Any) -> None:
+        del client, userdata, sock
+        if not self._flush_due and self._fd >= 0:
+            self._flush_due = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flush_due = False
+        client = self._client
+        sock = None if client is None else client.socket()
+        if client is None or sock is None or self._fd < 0:
+            return
+        try:
+            done = client.loop_write() == MQTTErrorCode.MQTT_ERR_SUCCESS
+            if not done:
+                self._lost.set()
+                return
+            if self._fd < 0:  # it was a DISCONNECT: paho has closed the socket
+                return
+            if isinstance(sock, BufferedSocket):
+                done = sock.flush()
+            else:
+                done = not client.want_write()
+        except OSError as exc:
+            self.error = f"connection lost: {exc}"
+            self._lost.set()
+            return
+        loop = asyncio.get_running_loop()
+        if done:
+            loop.remove_writer(self._fd)
+        else:
+            loop.add_writer(self._fd, self._flush)
+
+    # -- paho's callbacks -------------------------------------------------------------------
+
+    def _connected(
+        self,
+        client: paho.Client,
+        userdata: Any,
+        flags: paho.ConnectFlags,
+        reason: ReasonCode,
+        properties: Properties | None,
+    ) -> None:
+        del userdata, properties
+        if reason.is_failure:
+            self._refused = reason.value
+            self.error = f"the broker refuses us: {reason}"
+            log.warning("%s:%s: %s", self.endpoint.host, self.endpoint.port, self.error)
+            self._lost.set()
+            return
+        self.error = None
+        self.connects_total += 1
+        self.session_present = flags.session_present
+        self.connected.set()
+        if self._filter is not None:
+            self._subscribe(client, self._filter)
+        if self._on_up is not None:
+            self._on_up(flags.session_present)
+
+    def _subscribe(self, client: paho.Client, mqtt_filter: str) -> None:
+        if self._version == "5":
+            # Retained readings once, not again with every reconnect.
+            once = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB)
+            client.subscribe(mqtt_filter, options=once)
+        else:
+            client.subscribe(mqtt_filter, qos=1)
+
+    def _subscribed(
+        self, client: paho.Client, userdata: Any, mid: int, reasons: list[ReasonCode], props: Any
+    ) -> None:
+        del client, userdata, mid, props
+        refused = [reason for reason in reasons if reason.is_failure]
+        if refused:
+            self.error = f"the broker refuses the subscription {self._filter!r}: {refused[0]}"
+            log.error("%s", self.error)
+            self._lost.set()
+        else:
+            self.subscribed = True
+
+    def _disconnected(
+        self, client: paho.Client, userdata: Any, flags: Any, reason: ReasonCode, props: Any
+    ) -> None:
+        del client, userdata, flags, props
+        if self.error is None and not self._stopping:
+            self.error = f"connection lost: {reason}"
+        self._lost.set()
+
+    def _received(self, client: paho.Client, userdata: Any, message: paho.MQTTMessage) -> None:
+        del client, userdata
+        if self._on_message is None:
+            return
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            topic = ""
+        self._on_message(message.mid, message.qos, topic, bytes(message.payload))
+
+    def _published(
+        self, client: paho.Client, userdata: Any, mid: int, reason: ReasonCode, props: Any
+    ) -> None:
+        del client, userdata, reason, props
+        if self._on_confirmed is not None:
+            self._on_confirmed(mid)
+
+
+def _tls_context(endpoint: Endpoint) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=endpoint.ca_file)
+    if endpoint.cert_file is not None:
+        context.load_cert_chain(endpoint.cert_file, endpoint.key_file)
+    return context
+
+
+class Publisher:
+    """Publishes with QoS 1 and knows what the broker has confirmed.
+
+    Nothing is dropped while the process lives: at most `in_flight` messages are unconfirmed, and
+    `publish` waits for its turn, also while the broker is away. There is no disk queue: what is
+    unconfirmed when the process dies is lost. A reconnect sends the unconfirmed ones again, so a
+    message may arrive twice.
+    """
+
+    def __init__(self, endpoint: Endpoint, *, in_flight: int = 500) -> None:
+        """Prepare; `in_flight` bounds the unconfirmed messages (1 to 60 000)."""
+        self.published_total = 0
+        self.confirmed_total = 0
+        self._in_flight = in_flight
+        self._waiting: set[int] = set()
+        self._room = asyncio.Event()
+        self._empty = asyncio.Event()
+        self._room.set()
+        self._empty.set()
+        self.connection = Connection(endpoint, on_confirmed=self._confirmed)
+
+    async def __aenter__(self) -> Publisher:
+        self.connection.start()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.connection.stop()
+
+    @property
+    def unconfirmed(self) -> int:
+        """Messages that the broker has not confirmed yet."""
+        return len(self._waiting)
+
+    async def publish(self, topic: str, payload: bytes) -> None:
+        """Send one message; returns when it is on its way (not yet confirmed: see `flush`)."""
+        connected = self.connection.connected
+        while not (self._room.is_set() and connected.is_set()):
+            await self._room.wait()
+            await connected.wait()
+        self._waiting.add(self.connection.publish(topic, payload))
+        self.published_total += 1
+        self._empty.clear()
+        if len(self._waiting) >= self._in_flight:
+            self._room.clear()
+
+    async def flush(self) -> None:
+        """Wait until every message so far is confirmed."""
+        await self._empty.wait()
+
+    def _confirmed(self, packet_id: int) -> None:
+        if packet_id not in self._waiting:
+            return
+        self._waiting.remove(packet_id)
+        self.confirmed_total += 1
+        self._room.set()
+        if not self._waiting:
+            self._empty.set()

@@ -1,0 +1,81 @@
+"""Settings of the bridge: where the MQTT broker is, and how much may be on the way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from ingest.topics import MQTT_PREFIX
+
+__all__ = ["IngestSettings"]
+
+
+class IngestSettings(BaseSettings):
+    """What the bridge needs to know; environment prefix ``KPSTREAM_INGEST_``."""
+
+    model_config = SettingsConfigDict(env_prefix="KPSTREAM_INGEST_", frozen=True, extra="forbid")
+
+    mqtt_host: str = Field(default="127.0.0.1", description="Host name of the MQTT broker.")
+    mqtt_port: int = Field(default=1883, ge=1, le=65535, description="TCP port of the MQTT broker.")
+    mqtt_protocol: Literal["auto", "5", "3.1.1"] = Field(
+        default="auto", description="MQTT version; auto tries 5 and falls back to 3.1.1."
+    )
+    mqtt_username: str | None = Field(default=None, description="User name at the broker, if any.")
+    mqtt_password: SecretStr | None = Field(default=None, description="Password at the broker.")
+    mqtt_tls: bool = Field(default=False, description="Speak TLS to the broker (usual port 8883).")
+    mqtt_ca_file: Path | None = Field(
+        default=None, description="PEM file of the authority to trust; default: the system's."
+    )
+    mqtt_cert_file: Path | None = Field(default=None, description="PEM file of our certificate.")
+    mqtt_key_file: Path | None = Field(default=None, description="PEM file of our private key.")
+    mqtt_client_id: str = Field(
+        default="kpstream-bridge",
+        min_length=1,
+        description=(
+            "Client id, fixed: the broker keeps unconfirmed messages under this name. "
+            "One per bridge, two bridges with one id throw each other out."
+        ),
+    )
+    mqtt_prefix: str = Field(
+        default=MQTT_PREFIX,
+        pattern=r"^[^/#+\x00][^#+\x00]*[^/#+\x00]$",
+        description="First level(s) of the MQTT topics: <prefix>/<site>/<device>/<stream>.",
+    )
+    keepalive_s: int = Field(
+        default=30, ge=5, le=3600, description="Seconds of silence after which the line is tested."
+    )
+    session_expiry_s: int = Field(
+        default=7 * 24 * 3600,
+        ge=60,
+        description="Seconds for which the broker keeps messages for an absent bridge (MQTT 5).",
+    )
+    receive_maximum: int = Field(
+        default=2000,
+        ge=10,
+        le=65535,
+        description="Messages that may be unconfirmed at a time; beyond, the broker waits.",
+    )
+    bundle_messages: int = Field(
+        default=500, ge=1, description="Most messages in one record of the log."
+    )
+    bundle_bytes: int = Field(
+        default=512 * 1024, ge=1024, description="Most bytes in one record of the log (roughly)."
+    )
+    dead_letter_bytes: int = Field(
+        default=256 * 1024,
+        ge=1024,
+        description="Most raw bytes kept of a refused message; a longer one is cut, and says so.",
+    )
+    future_ms: int = Field(
+        default=300_000,
+        ge=0,
+        description="Milliseconds a message may lie ahead of its receive time; beyond: refused.",
+    )
+    log_patience_s: float = Field(
+        default=60.0,
+        gt=0,
+        description="Seconds the log may be unavailable before the bridge stops loudly.",
+    )
