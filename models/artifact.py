@@ -157,11 +157,12 @@ def _read_file(path: Path, limit: int) -> bytes:
             raise UnexpectedFile(msg) from exc
         msg = f"{path} cannot be opened: {exc.strerror}"
         raise ArtifactMissing(msg) from exc
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        msg = f"{path} is not a plain file"
+        raise UnexpectedFile(msg)
     with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            msg = f"{path} is not a plain file"
-            raise UnexpectedFile(msg)
         if status.st_size > limit:
             raise _too_large(str(path), status.st_size, limit)
         data = file.read(limit + 1)

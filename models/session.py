@@ -98,7 +98,7 @@ class Student:
             self._infer(scaled[at : at + MAX_BATCH]) for at in range(0, len(scaled), MAX_BATCH)
         ]
         raw = np.concatenate([self._empty_output(), *outputs])
-        valid &= np.isfinite(raw.reshape(len(raw), -1)).all(axis=1)
+        valid &= np.isfinite(raw).all(axis=tuple(range(1, raw.ndim)))
         return raw, valid
 
     def _infer(self, scaled: NDArray[np.float32]) -> NDArray[np.float32]:

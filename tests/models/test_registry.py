@@ -1,0 +1,252 @@
+import json
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from models.artifact import read_artifact, write_artifact
+from models.dummy import dummy_draft, dummy_onnx, write_dummy
+from models.errors import (
+    ArtifactError,
+    ArtifactMissing,
+    DigestMismatch,
+    Misfit,
+    NameRefused,
+    PointerInvalid,
+    VersionMissing,
+)
+from models.manifest import Draft
+from models.registry import Registry
+
+NAME = "dummy-rul"
+
+
+@pytest.fixture
+def registry(tmp_path) -> Registry:
+    ticks = iter(range(1000, 2000))
+    return Registry(tmp_path / "registry", now_ms=lambda: next(ticks))
+
+
+@pytest.fixture
+def student(tmp_path) -> Path:
+    write_dummy(tmp_path / "student")
+    return tmp_path / "student"
+
+
+def test_an_unknown_name_is_empty(registry):
+    assert registry.names() == []
+    assert registry.list_versions(NAME) == []
+    assert registry.read_stable(NAME) is None
+    assert registry.stable_stamp(NAME) is None
+    assert registry.history(NAME) == []
+
+
+def test_a_published_version_is_the_artifact_byte_for_byte(registry, student):
+    assert registry.publish(student) == 1
+    assert registry.read(NAME, 1).digest == read_artifact(student).digest
+    assert registry.names() == [NAME]
+    assert registry.read_stable(NAME) is None
+
+
+def test_numbers_only_grow_and_are_written_into_the_manifest(registry, student, tmp_path):
+    assert [registry.publish(student) for _ in range(3)] == [1, 2, 3]
+    assert registry.read(NAME, 3).manifest.version == 3
+    write_dummy(tmp_path / "seven", version=7)
+    assert registry.publish(tmp_path / "seven") == 7
+    assert registry.publish(student) == 8
+    assert registry.list_versions(NAME) == [1, 2, 3, 7, 8]
+
+
+def test_numbers_of_deleted_versions_are_not_used_again(registry, student):
+    registry.publish(student)
+    registry.publish(student, stable=True)
+    for file in (path := registry.version_path(NAME, 2)).iterdir():
+        file.unlink()
+    path.rmdir()
+    assert registry.publish(student) == 3
+
+
+def test_publishing_under_another_name(registry, student):
+    assert registry.publish(student, name="spare", stable=True) == 1
+    assert registry.read("spare", 1).manifest.name == "spare"
+    assert registry.names() == ["spare"]
+
+
+def test_the_pointer_names_version_and_digest_and_its_moves_are_kept(registry, student):
+    registry.publish(student)
+    registry.publish(student)
+    registry.set_stable(NAME, 1, who="anna")
+    registry.set_stable(NAME, 2, who="ben")
+    pointer = registry.set_stable(NAME, 1)
+    assert pointer == registry.read_stable(NAME)
+    assert pointer.digest == registry.read(NAME, 1, pointer.digest).digest
+    moves = registry.history(NAME)
+    assert [(m.what, m.version, m.previous) for m in moves] == [
+        ("promote", 1, None),
+        ("promote", 2, 1),
+        ("rollback", 1, 2),
+    ]
+    assert [m.who for m in moves[:2]] == ["anna", "ben"]
+    assert moves[0].ts_ms < moves[1].ts_ms
+    stored = json.loads((registry.root / NAME / "stable.json").read_bytes())
+    assert set(stored) == {"version", "digest"}
+
+
+def test_every_move_changes_the_stamp(registry, student):
+    stamps = {registry.stable_stamp(NAME)}
+    for _ in range(5):
+        registry.publish(student, stable=True)
+        stamps.add(registry.stable_stamp(NAME))
+    assert len(stamps) == 6
+
+
+def test_a_version_that_is_not_there_cannot_be_stable(registry, student):
+    with pytest.raises(VersionMissing, match="published versions: none"):
+        registry.set_stable(NAME, 1)
+    registry.publish(student)
+    with pytest.raises(VersionMissing, match="published versions: 1"):
+        registry.set_stable(NAME, 2)
+    assert registry.read_stable(NAME) is None
+
+
+def test_what_read_artifact_refuses_is_not_published(registry, student):
+    (student / "model.onnx").write_bytes(b"damaged")
+    with pytest.raises(ArtifactError):
+        registry.publish(student)
+    assert registry.names() == []
+
+
+def test_what_gateways_would_refuse_is_not_made_stable(registry, student, tmp_path):
+    registry.publish(student, stable=True)
+    content = dummy_draft().model_dump()
+    content["window"]["hop"] = 2
+    draft = Draft.model_validate(content)
+    write_artifact(tmp_path / "odd", draft, dummy_onnx(draft))
+    with pytest.raises(Misfit, match=r"window\.hop is 2.*v1 has 1"):
+        registry.publish(tmp_path / "odd", stable=True)
+    assert registry.list_versions(NAME) == [1]
+    assert registry.publish(tmp_path / "odd") == 2
+    with pytest.raises(Misfit):
+        registry.set_stable(NAME, 2)
+    assert registry.read_stable(NAME).version == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "../x", "a/b", "/etc", "a\0", "a\n", ".lock", "x" * 65, "ü", None, 3]
+)
+def test_a_name_leads_nowhere_else(registry, name):
+    for call in (registry.list_versions, registry.read_stable, registry.history):
+        with pytest.raises(NameRefused):
+            call(name)
+    with pytest.raises(NameRefused):
+        registry.set_stable(name, 1)
+
+
+@pytest.mark.parametrize("version", [0, -1, "1", "../1", 1.0, True, None])
+def test_a_version_leads_nowhere_else(registry, student, version):
+    registry.publish(student)
+    with pytest.raises(NameRefused):
+        registry.read(NAME, version)
+
+
+def test_the_name_to_publish_under_is_checked(registry, student):
+    with pytest.raises(NameRefused):
+        registry.publish(student, name="../outside")
+    assert not registry.root.exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{}", b"\xff", b'{"version": 1}', b'{"version": "1", "digest": "00"}', b"[" * 9999],
+)
+def test_a_damaged_pointer_is_said_so_and_can_be_set_again(registry, student, content):
+    registry.publish(student, stable=True)
+    (registry.root / NAME / "stable.json").write_bytes(content)
+    with pytest.raises(PointerInvalid, match=r"stable\.json is damaged"):
+        registry.read_stable(NAME)
+    registry.publish(student, stable=True)
+    assert registry.read_stable(NAME).version == 2
+    assert registry.history(NAME)[-1].previous == 1
+
+
+def test_a_version_changed_or_copied_by_hand_is_refused(registry, student):
+    registry.publish(student)
+    registry.publish(student)
+    pointer = registry.set_stable(NAME, 2)
+    path = registry.version_path(NAME, 2)
+    write_dummy(path, version=2, seed=9)
+    with pytest.raises(DigestMismatch, match="the pointer says"):
+        registry.read(NAME, 2, pointer.digest)
+    write_dummy(path, version=1)
+    with pytest.raises(DigestMismatch, match="says it is dummy-rul v1"):
+        registry.read(NAME, 2)
+    with pytest.raises(ArtifactMissing):
+        registry.read(NAME, 3)
+
+
+def test_leftovers_of_a_killed_publisher_are_no_version_and_go_away(registry, student):
+    registry.publish(student)
+    leftover = registry.root / NAME / "versions" / ".publishing-1-2"
+    leftover.mkdir()
+    (leftover / "model.onnx").write_bytes(b"half")
+    assert registry.list_versions(NAME) == [1]
+    assert registry.publish(student) == 2
+    assert not leftover.exists()
+
+
+def test_a_history_line_cut_by_a_power_loss_is_passed_over(registry, student):
+    registry.publish(student, stable=True)
+    path = registry.root / NAME / "history.jsonl"
+    path.write_bytes(path.read_bytes() + b'{"ts_ms": 12, "wh')
+    registry.publish(student, stable=True)
+    assert [move.version for move in registry.history(NAME)] == [1, 2]
+
+
+def test_concurrent_publishers_get_different_numbers_and_a_whole_registry(registry, student):
+    def publish(_: int) -> int:
+        return Registry(registry.root).publish(student, stable=True)
+
+    with ThreadPoolExecutor(8) as pool:
+        versions = sorted(pool.map(publish, range(24)))
+    assert versions == list(range(1, 25))
+    assert registry.read_stable(NAME).version == 24
+    assert [move.version for move in registry.history(NAME)] == versions
+    assert all(move.what == "promote" for move in registry.history(NAME))
+
+
+def test_a_reader_never_sees_half_of_a_publication(registry, student):
+    registry.publish(student, stable=True)
+    stop = threading.Event()
+    seen: set[int] = set()
+
+    def read() -> None:
+        while not stop.is_set():
+            pointer = registry.read_stable(NAME)
+            assert pointer is not None
+            registry.read(NAME, pointer.version, pointer.digest)
+            seen.add(pointer.version)
+
+    with ThreadPoolExecutor(1) as pool:
+        reader = pool.submit(read)
+        for _ in range(20):
+            registry.publish(student, stable=True)
+        stop.set()
+        reader.result()
+    assert seen
+
+
+def test_seeding_happens_once(registry, student):
+    assert registry.seed(student) is True
+    assert registry.seed(student) is False
+    assert registry.list_versions(NAME) == [1]
+    assert registry.read_stable(NAME).version == 1
+
+
+def test_other_users_can_read_what_was_published(registry, student):
+    registry.publish(student, stable=True)
+    umask = os.umask(0)
+    os.umask(umask)
+    for path in [registry.version_path(NAME, 1), registry.root / NAME]:
+        assert path.stat().st_mode & 0o777 == 0o777 & ~umask

@@ -1,0 +1,245 @@
+import numpy as np
+import pytest
+
+from models.artifact import read_artifact, write_artifact
+from models.dummy import dummy_draft, dummy_onnx, encode_field, write_dummy
+from models.errors import GraphRefused, ModelError, ScoreFailed, SelfTestFailed
+from models.features import pad_front, scale, slice_windows, unscale
+from models.manifest import Draft
+from models.scores import ActivityScores, RulScores
+from models.session import MAX_BATCH, Student
+
+
+@pytest.fixture(params=["rul", "activity"])
+def student(request, tmp_path) -> Student:
+    return Student(write_dummy(tmp_path / "a", request.param))
+
+
+@pytest.fixture
+def rul(tmp_path) -> Student:
+    return Student(write_dummy(tmp_path / "rul"))
+
+
+def windows(student: Student, count: int, seed: int = 0) -> np.ndarray:
+    shape = (count, student.manifest.window.length, len(student.manifest.channels))
+    return np.random.default_rng(seed).normal(0, 2, shape).astype(np.float32)
+
+
+def numbers(scores: RulScores | ActivityScores) -> np.ndarray:
+    return scores.probabilities if isinstance(scores, ActivityScores) else scores.rul
+
+
+def with_nodes(draft: Draft, *ops: tuple[str, list[str], str], extra: bytes = b"") -> bytes:
+    """The dummy graph with its last output renamed and more nodes behind it."""
+    name = draft.decoding.output
+    data = dummy_onnx(draft).replace(
+        encode_field(2, name) + encode_field(4, "Mul"),
+        encode_field(2, "raw") + encode_field(4, "Mul"),
+    )
+    assert len(name) == len("raw")  # so that no length in front changes
+    nodes = b""
+    for op_type, inputs, output in ops:
+        ins = b"".join(encode_field(1, i) for i in inputs)
+        nodes += encode_field(1, ins + encode_field(2, output) + encode_field(4, op_type))
+    return add_to_graph(data, nodes + extra)
+
+
+def add_to_graph(model: bytes, fields: bytes) -> bytes:
+    head, tail = encode_field(1, 8), encode_field(8, encode_field(1, "") + encode_field(2, 17))
+    inner = model[len(head) : -len(tail)]
+    size, shift, at = 0, 0, 1
+    while True:
+        size |= (inner[at] & 0x7F) << shift
+        shift, at = shift + 7, at + 1
+        if inner[at - 1] < 0x80:
+            break
+    assert len(inner) == at + size
+    return head + encode_field(7, inner[at:] + fields) + tail
+
+
+def test_rul_is_scored_with_its_interval_inside_the_limits(rul):
+    scores = rul.score(windows(rul, 50))
+    assert scores.rul.shape == scores.low.shape == scores.high.shape == scores.valid.shape == (50,)
+    assert scores.rul.dtype == np.float32
+    assert scores.valid.all()
+    np.testing.assert_array_equal(scores.low, np.clip(scores.rul - 20, 0, 125))
+    np.testing.assert_array_equal(scores.high, np.clip(scores.rul + 15, 0, 125))
+
+
+def test_without_an_interval_low_and_high_are_the_score(tmp_path):
+    draft = Draft.model_validate(dummy_draft().model_dump() | {"interval": None})
+    student = Student(write_artifact(tmp_path / "a", draft, dummy_onnx(draft)))
+    scores = student.score(windows(student, 3))
+    np.testing.assert_array_equal(scores.low, scores.rul)
+    np.testing.assert_array_equal(scores.high, scores.rul)
+
+
+def test_rul_is_what_the_formula_says(rul):
+    raw = windows(rul, 5)
+    scaler = rul.manifest.scaler
+    scaled = raw * np.float32(scaler.scale) + np.float32(scaler.offset)
+    weights = np.random.default_rng(0).normal(0, 0.1, (12,)).astype(np.float32)
+    expected = 125 / (1 + np.exp(-scaled.reshape(5, -1) @ weights))
+    np.testing.assert_allclose(rul.score(raw).rul, expected, atol=1e-4)
+
+
+def test_activity_is_the_most_probable_class(tmp_path):
+    student = Student(write_dummy(tmp_path / "a", "activity"))
+    scores = student.score(windows(student, 20))
+    assert scores.labels == ("WALKING", "SITTING", "LAYING")
+    np.testing.assert_allclose(scores.probabilities.sum(axis=1), 1, atol=1e-5)
+    for row in range(20):
+        assert scores.activity(row) == scores.labels[scores.probabilities[row].argmax()]
+        assert scores.probability(row) == pytest.approx(scores.probabilities[row].max())
+
+
+@pytest.mark.parametrize("count", [0, 1, MAX_BATCH, MAX_BATCH + 1, 3 * MAX_BATCH + 5])
+def test_a_score_does_not_depend_on_the_batch_around_it(student, count):
+    batch = windows(student, count)
+    scores = student.score(batch)
+    assert len(scores) == count
+    singles = [numbers(student.score(window[None]))[0] for window in batch]
+    if count:
+        np.testing.assert_allclose(numbers(scores), np.array(singles), atol=1e-4)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 3e38])
+def test_a_window_that_is_not_finite_harms_no_other(student, bad):
+    batch = windows(student, 10)
+    clean = numbers(student.score(batch))
+    batch[3, 1, 2] = bad
+    scores = student.score(batch)
+    assert scores.valid.tolist() == [row != 3 for row in range(10)]
+    np.testing.assert_array_equal(np.delete(numbers(scores), 3, 0), np.delete(clean, 3, 0))
+    assert (numbers(scores)[3] == 0).all()
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (2, 5, 3), (2, 4, 4), (2, 4, 3, 1)])
+def test_another_shape_is_a_value_error(rul, shape):
+    with pytest.raises(ValueError, match="dummy-rul v1 needs"):
+        rul.score(np.zeros(shape, np.float32))
+
+
+def test_the_input_is_left_alone(student):
+    batch = windows(student, 3)
+    before = batch.copy()
+    student.score(batch)
+    np.testing.assert_array_equal(batch, before)
+
+
+def test_good_students_pass_the_self_test(student):
+    student.self_test()
+    assert student.digest == student.digest
+    assert student.manifest.name.startswith("dummy-")
+
+
+def broken(tmp_path, *ops: tuple[str, list[str], str], extra: bytes = b"") -> Student:
+    draft = dummy_draft()
+    return Student(write_artifact(tmp_path / "b", draft, with_nodes(draft, *ops, extra=extra)))
+
+
+def test_the_self_test_refuses_numbers_that_are_not_finite(tmp_path):
+    student = broken(tmp_path, ("Sub", ["raw", "raw"], "zero"), ("Div", ["raw", "zero"], "rul"))
+    with pytest.raises(SelfTestFailed, match="inf"):
+        student.self_test()
+
+
+def test_the_self_test_refuses_a_rul_out_of_range(tmp_path):
+    student = broken(tmp_path, ("Add", ["raw", "max_rul"], "rul"))
+    with pytest.raises(SelfTestFailed, match=r"leaves \[0, 125"):
+        student.self_test()
+
+
+def test_the_self_test_refuses_layers_that_mix_windows(tmp_path):
+    student = broken(
+        tmp_path,
+        ("ReduceMean", ["raw"], "mean"),
+        ("Min", ["raw", "mean"], "rul"),
+    )
+    with pytest.raises(SelfTestFailed, match="no layer may mix windows"):
+        student.self_test()
+
+
+def test_the_self_test_refuses_probabilities_that_do_not_sum_to_one(tmp_path):
+    draft = dummy_draft("activity")
+    data = dummy_onnx(draft).replace(b"Softmax", b"Sigmoid")
+    with pytest.raises(SelfTestFailed, match="miss the sum 1"):
+        Student(write_artifact(tmp_path / "a", draft, data)).self_test()
+
+
+def test_an_output_of_another_shape_than_declared_is_a_failed_score(tmp_path):
+    draft = dummy_draft()
+    student = Student(
+        write_artifact(
+            tmp_path / "a",
+            draft,
+            with_nodes(
+                draft,
+                ("Unsqueeze", ["raw", "axes"], "rul"),
+                extra=encode_field(
+                    5,
+                    encode_field(1, 1)
+                    + encode_field(2, 7)
+                    + encode_field(8, "axes")
+                    + encode_field(9, bytes(8)),
+                ),
+            ),
+        )
+    )
+    with pytest.raises(SelfTestFailed):
+        student.self_test()
+    with pytest.raises(ScoreFailed):
+        student.score(windows(student, 2))
+
+
+def test_a_graph_that_onnx_runtime_does_not_know_is_refused(tmp_path):
+    draft = dummy_draft()
+    data = dummy_onnx(draft).replace(b"Sigmoid", b"Sigmoyd")
+    with pytest.raises(GraphRefused, match="dummy-rul v1"):
+        Student(write_artifact(tmp_path / "a", draft, data))
+
+
+def test_bit_flips_with_a_matching_digest_are_scored_or_refused_in_an_orderly_way(tmp_path):
+    draft = dummy_draft()
+    whole = dummy_onnx(draft)
+    outcomes = set()
+    for at in range(0, len(whole), 3):
+        damaged = bytearray(whole)
+        damaged[at] ^= 1 << (at % 8)
+        try:
+            student = Student(write_artifact(tmp_path / "a", draft, bytes(damaged)))
+            student.self_test()
+            outcomes.add("scored")
+        except ModelError as exc:
+            outcomes.add(type(exc).__name__)
+    assert "scored" in outcomes  # a flipped bit of a weight is another student
+    assert "GraphRefused" in outcomes
+
+
+def test_a_reading_of_the_artifact_again_gives_the_same_scores(tmp_path):
+    first = Student(write_dummy(tmp_path / "a"))
+    second = Student(read_artifact(tmp_path / "a"))
+    batch = windows(first, 9)
+    np.testing.assert_array_equal(first.score(batch).rul, second.score(batch).rul)
+
+
+def test_scaling_can_be_undone():
+    scaler = dummy_draft().scaler
+    raw = np.random.default_rng(0).normal(0, 9, (5, 4, 3)).astype(np.float32)
+    np.testing.assert_allclose(unscale(scale(raw, scaler), scaler), raw, rtol=1e-5, atol=1e-5)
+    assert scale(raw, scaler).dtype == np.float32
+
+
+def test_slices_are_the_windows_of_a_run():
+    readings = np.arange(20, dtype=np.float32).reshape(10, 2)
+    cut = slice_windows(readings, 4, 3)
+    assert cut.shape == (3, 4, 2)
+    for number in range(3):
+        np.testing.assert_array_equal(cut[number], readings[number * 3 : number * 3 + 4])
+    assert slice_windows(readings[:3], 4, 1).shape == (0, 4, 2)
+
+
+def test_padding_refuses_what_it_cannot_pad():
+    for count in (0, 5):
+        with pytest.raises(ValueError, match=f"cannot pad {count} readings to 4"):
+            pad_front(np.zeros((count, 2), np.float32), 4)
