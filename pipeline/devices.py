@@ -233,7 +233,8 @@ class Devices:
         counters.dead_lettered += len(step.future)
         counters.gaps += step.gaps
         if step.windowed:
-            counters.last_event_ms = windower.max_event_ms
+            known = np.delete(batch.ts_ms, step.future) if len(step.future) else batch.ts_ms
+            counters.last_event_ms = max(counters.last_event_ms, int(known.max()))
         if len(step.late):
             outcome.late.append(_refusal(batch, None, "behind the watermark", step.late))
         if len(step.future):

@@ -1,0 +1,136 @@
+"""A whole gateway as a child process, with its broker: what the end-to-end tests kill and restart."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ingest.broker import LocalBroker, free_port
+
+READY_S = 60.0
+
+
+class Plant:
+    """One broker, one gateway process and their state in `folder`; a context manager.
+
+    `kill_gateway` and `kill_broker` are SIGKILL; state and ports survive, so that a restart finds
+    what a restart in the field finds.
+    """
+
+    def __init__(self, folder: Path, *, broker_kind: str | None = None, **env: str) -> None:
+        self.folder = folder
+        self.broker = LocalBroker(folder / "broker", kind=broker_kind)  # type: ignore[arg-type]
+        self.console_port = free_port()
+        self.state_dir = folder / "state"
+        self.env = env
+        self.process: subprocess.Popen[bytes] | None = None
+        self.starts = 0
+
+    def __enter__(self) -> Plant:
+        self.broker.start()
+        self.start_gateway()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.stop_gateway()
+        self.broker.stop()
+
+    @property
+    def results_path(self) -> Path:
+        return self.state_dir / "results.db"
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.console_port}"
+
+    def start_gateway(self, *, wait: bool = True) -> None:
+        env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default"} | self.env
+        env |= {
+            "KPSTREAM_GATEWAY_STATE_DIR": str(self.state_dir),
+            "KPSTREAM_GATEWAY_CONSOLE_PORT": str(self.console_port),
+            "KPSTREAM_INGEST_MQTT_PORT": str(self.broker.port),
+        }
+        self.starts += 1
+        with self.log_path.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "deploy.cli", "gateway"],
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        if wait:
+            self.wait_ready()
+
+    @property
+    def log_path(self) -> Path:
+        return self.folder / "gateway.log"
+
+    def wait_ready(self) -> None:
+        self.wait_until(lambda: bool((self.get("ready") or {}).get("ready")), READY_S, "ready")
+
+    def stop_gateway(self) -> int | None:
+        if self.process is None or self.process.poll() is not None:
+            return None if self.process is None else self.process.returncode
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
+
+    def kill_gateway(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def kill_broker(self) -> None:
+        self.broker.kill()
+
+    def get(self, path: str) -> dict[str, Any] | None:
+        """A JSON page of the console; None while it does not answer."""
+        try:
+            with urllib.request.urlopen(f"{self.url}/{path}", timeout=5) as answer:
+                return json.load(answer)  # type: ignore[no-any-return]
+        except urllib.error.HTTPError as error:
+            return json.loads(error.read() or b"{}")  # type: ignore[no-any-return]
+        except (urllib.error.URLError, OSError, ValueError):
+            return None
+
+    def totals(self) -> dict[str, Any]:
+        page = self.get("api/v1/pipeline")
+        return {} if page is None else page["totals"]
+
+    def accounts(self) -> dict[tuple[str, str, str], dict[str, Any]]:
+        page = self.get("api/v1/fleet") or {"devices": []}
+        return {
+            (d["site"], d["device"], d["stream"]): d["account"]
+            for d in page["devices"]
+            if d.get("account")
+        }
+
+    def wait_until(
+        self, holds: Callable[[], bool], timeout_s: float, what: str, *, poll_s: float = 0.1
+    ) -> None:
+        """Wait for a condition; fails with the gateway's last words when it does not come."""
+        deadline = time.monotonic() + timeout_s
+        while not holds():
+            if self.process is not None and self.process.poll() is not None:
+                raise AssertionError(f"gateway ended ({self.process.returncode}):\n{self.words()}")
+            if time.monotonic() > deadline:
+                raise AssertionError(f"not {what} after {timeout_s:.0f} s:\n{self.words()}")
+            time.sleep(poll_s)
+
+    def words(self) -> str:
+        return self.log_path.read_text()[-4000:] if self.log_path.exists() else ""
