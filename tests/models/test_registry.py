@@ -1,6 +1,9 @@
 import json
 import os
+import subprocess
+import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -250,3 +253,32 @@ def test_other_users_can_read_what_was_published(registry, student):
     os.umask(umask)
     for path in [registry.version_path(NAME, 1), registry.root / NAME]:
         assert path.stat().st_mode & 0o777 == 0o777 & ~umask
+
+
+PUBLISH_FOREVER = """
+import sys
+from pathlib import Path
+from models.registry import Registry
+registry = Registry(Path(sys.argv[1]))
+print("ready", flush=True)
+while True:
+    registry.publish(sys.argv[2], stable=True)
+"""
+
+
+def test_a_publisher_killed_at_any_moment_leaves_a_whole_registry(registry, student):
+    registry.publish(student, stable=True)
+    for delay_ms in (3, 17, 31, 58):
+        command = [sys.executable, "-c", PUBLISH_FOREVER, str(registry.root), str(student)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as publisher:
+            assert publisher.stdout is not None
+            publisher.stdout.readline()
+            time.sleep(delay_ms / 1000)  # the moment of the kill, not a wait for something
+            publisher.kill()
+        pointer = registry.read_stable(NAME)
+        registry.read(NAME, pointer.version, pointer.digest)
+        for version in registry.list_versions(NAME):
+            registry.read(NAME, version)
+        number = registry.publish(student, stable=True)
+        assert number > pointer.version
+        assert [m.version for m in registry.history(NAME)][-1] == number
