@@ -220,6 +220,9 @@ class Bridge:
         """Append a tick to these partitions, behind every message that has arrived by now.
 
         Returns when it is durable.
+
+        Raises:
+            LogUnavailable: The bridge ended before that.
         """
         self._connection.poll()
         line = encode_tick(tick)
@@ -251,15 +254,14 @@ class Bridge:
                 load, self._load = self._load, _Load()
                 try:
                     await self._write(load)
-                finally:
-                    for future in load.waiters:
-                        future.cancel()  # no effect where it is done
+                except Exception as exc:
+                    _fail(load.waiters, str(exc))
+                    raise
         finally:
             self._running = False
             heartbeat.cancel()
             await self._connection.stop()
-            for future in self._load.waiters:
-                future.cancel()
+            _fail(self._load.waiters, "the bridge has stopped")
 
     def stop(self) -> None:
         """Take nothing more; `run` returns when what was taken is in the log and acknowledged."""
@@ -271,6 +273,8 @@ class Bridge:
 
     def _take(self, packet_id: int, qos: int, topic: str, payload: bytes) -> None:
         """One message; never raises, whatever is in it."""
+        if self._stopping:
+            return  # not acknowledged, so the broker keeps it for the next run
         recv_ms = self._recv_ms
         if recv_ms is None:
             recv_ms = self._recv_ms = self._now_ms()
@@ -297,8 +301,8 @@ class Bridge:
         else:
             load.accepted += 1
             load.envelopes.setdefault(partition, []).append(envelope)
-        if self._unconfirmed >= self._settings.receive_maximum:
-            self._connection.pause()
+        if self._unconfirmed > self._settings.receive_maximum:
+            self._connection.pause()  # not in MQTT 5 with QoS 1: there the broker stops by itself
 
     def _address(self, topic: str) -> tuple[Address, int]:
         address = parse_topic(topic, self._settings.mqtt_prefix)
@@ -378,7 +382,7 @@ class Bridge:
             if not future.done():
                 future.set_result(None)
         self._unconfirmed -= load.messages
-        if self._unconfirmed < self._settings.receive_maximum and not self._stopping:
+        if self._unconfirmed <= self._settings.receive_maximum and not self._stopping:
             self._connection.resume()
 
     def _bundle(self, load: _Load) -> list[LogRecord]:
@@ -442,6 +446,12 @@ class Bridge:
             if held_up and self._since_ms is not None:
                 self._since_ms = max(self._since_ms, now_ms)
             last_ms = now_ms
+
+
+def _fail(waiters: Iterable[asyncio.Future[None]], reason: str) -> None:
+    for future in waiters:
+        if not future.done():
+            future.set_exception(LogUnavailable(reason))
 
 
 def endpoint_of(settings: IngestSettings, client_id: str | None = None) -> Endpoint:

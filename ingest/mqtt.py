@@ -26,8 +26,8 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from ingest.buffered import BufferedSocket
 from ingest.errors import IngestError
+from ingest.packets import PacketSocket, Publish
 
 __all__ = ["Connection", "Endpoint", "MqttRefused", "Publisher"]
 
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 _UNSUPPORTED_VERSION = (1, 132)  # CONNACK: 1 in MQTT 3.1.1, 0x84 in MQTT 5
 _CONNECT_TIMEOUT_S = 5.0
 _BACKOFF_S = (0.2, 5.0)
-_CONNACK_S = 3.0
+_CONNACK_S = 2.0
 _MISC_S = 0.25
 _MOST_CHUNKS = 4  # read from one socket before others get their turn
 
@@ -77,10 +77,12 @@ class Endpoint:
 
 
 class _Client(paho.Client):
-    """paho's client over a `BufferedSocket`; should paho stop asking, it is merely slower."""
+    """paho's client over a `PacketSocket` (see there why)."""
 
     def _create_socket(self) -> Any:
-        return BufferedSocket(super()._create_socket())  # type: ignore[arg-type]
+        has_properties = self.protocol == MQTTProtocolVersion.MQTTv5
+        sock: Any = super()._create_socket()
+        return PacketSocket(sock, has_properties=has_properties)
 
 
 class Connection:
@@ -107,8 +109,7 @@ class Connection:
 
         Args:
             endpoint: Where to.
-            on_message: Called with (packet id, QoS, topic, payload); the topic is "" if it is not
-                UTF-8. Must not raise.
+            on_message: Called with (packet id, QoS, topic, payload), see `Publish`. Must not raise.
             on_confirmed: Called with the packet id of a publication the broker has confirmed.
             on_up: Called when connected, with whether the broker kept our session.
             on_down: Called when the connection ended, with the reason.
@@ -209,7 +210,7 @@ class Connection:
         if self._paused:
             self._paused = False
             self._watch(reading=True)
-            if self._fd >= 0:  # what was read ahead makes no socket readable
+            if self._fd >= 0:  # what has been read already makes no socket readable
                 asyncio.get_running_loop().call_soon(self.poll)
 
     def poll(self) -> None:
@@ -272,7 +273,7 @@ class Connection:
             self._detach("stopped")
             raise
         try:
-            self._attach(client)
+            self._attach()
             loop = asyncio.get_running_loop()
             answer_by_s = loop.time() + _CONNACK_S
             while not self._lost.is_set():
@@ -314,7 +315,6 @@ class Connection:
         client.on_connect = self._connected
         client.on_disconnect = self._disconnected
         client.on_subscribe = self._subscribed
-        client.on_message = self._received
         client.on_publish = self._published
         client.on_socket_register_write = self._wants_write
         client.on_socket_close = self._closing
@@ -334,13 +334,13 @@ class Connection:
 
     # -- the socket -------------------------------------------------------------------------
 
-    def _attach(self, client: paho.Client) -> None:
-        sock = client.socket()
+    def _attach(self) -> None:
+        sock = self._socket()
         if sock is None:
             self._lost.set()
             return
         self._fd = sock.fileno()
-        self._watch(reading=not self._paused)
+        self._watch(reading=True)
         self._flush()
 
     def _detach(self, reason: str) -> None:
@@ -349,6 +349,7 @@ class Connection:
         if sock is not None:
             sock.close()
         self.subscribed = False
+        self._paused = False  # the answer to our CONNECT must be read
         if self.connected.is_set():
             self.connected.clear()
             self.epoch += 1
@@ -377,31 +378,49 @@ class Connection:
         self._reading = reading
 
     def _readable(self) -> None:
-        client = self._client
-        sock = None if client is None else client.socket()
-        if client is None or sock is None:
+        sock = self._socket()
+        if sock is None:
             self._lost.set()
             return
         try:
-            if isinstance(sock, BufferedSocket):
-                for _ in range(_MOST_CHUNKS):
-                    sock.fill()
-                    if not sock.pending():
-                        break
-                    while sock.pending() and not self._paused:
-                        if client.loop_read() != MQTTErrorCode.MQTT_ERR_SUCCESS:
-                            self._lost.set()
-                            return
-                if sock.hides_more() and not self._paused:
-                    asyncio.get_running_loop().call_soon(self.poll)
-            elif client.loop_read() != MQTTErrorCode.MQTT_ERR_SUCCESS:
-                self._lost.set()
+            # A few chunks, then others get their turn; the loop calls again if more is there.
+            for _ in range(_MOST_CHUNKS):
+                if not self._take_packets(sock) or self._paused or not sock.fill():
+                    break
+            self._take_packets(sock)
+            if sock.ended and self._client is not None:
+                self._client.loop_read()  # it finds the end, and says so
+            elif sock.hides_more() and not self._paused:
+                asyncio.get_running_loop().call_soon(self.poll)
         except OSError as exc:
             self.error = f"connection lost: {exc}"
             self._lost.set()
         finally:
             if self._after_read is not None:
                 self._after_read()
+
+    def _take_packets(self, sock: PacketSocket) -> bool:
+        """Everything that has been read, in order; False when the connection has ended."""
+        while not self._paused:
+            packet = sock.next_packet()
+            if packet is None:
+                break
+            if isinstance(packet, Publish):
+                if self._on_message is not None:
+                    self._on_message(*packet)
+            else:
+                sock.offer(packet)
+                if self._client is None or self._client.loop_read():
+                    self._lost.set()
+                    return False
+        return not self._lost.is_set()
+
+    def _socket(self) -> PacketSocket | None:
+        sock: Any = None if self._client is None else self._client.socket()
+        if sock is not None and not isinstance(sock, PacketSocket):
+            msg = "this release of paho-mqtt makes its sockets another way; install paho-mqtt<2.3"
+            raise MqttRefused(msg)
+        return sock
 
     def _wants_write(self, client: paho.Client, userdata: Any, sock: Any) -> None:
         del client, userdata, sock
@@ -411,30 +430,21 @@ class Connection:
 
     def _flush(self) -> None:
         self._flush_due = False
-        client = self._client
-        sock = None if client is None else client.socket()
+        client, sock = self._client, self._socket()
         if client is None or sock is None or self._fd < 0:
             return
+        loop = asyncio.get_running_loop()
         try:
-            done = client.loop_write() == MQTTErrorCode.MQTT_ERR_SUCCESS
-            if not done:
+            if client.loop_write():
                 self._lost.set()
-                return
-            if self._fd < 0:  # it was a DISCONNECT: paho has closed the socket
-                return
-            if isinstance(sock, BufferedSocket):
-                done = sock.flush()
-            else:
-                done = not client.want_write()
+            elif self._fd >= 0:  # else it was a DISCONNECT, and paho has closed the socket
+                if sock.flush():
+                    loop.remove_writer(self._fd)
+                else:
+                    loop.add_writer(self._fd, self._flush)
         except OSError as exc:
             self.error = f"connection lost: {exc}"
             self._lost.set()
-            return
-        loop = asyncio.get_running_loop()
-        if done:
-            loop.remove_writer(self._fd)
-        else:
-            loop.add_writer(self._fd, self._flush)
 
     # -- paho's callbacks -------------------------------------------------------------------
 
@@ -489,16 +499,6 @@ class Connection:
         if self.error is None and not self._stopping:
             self.error = f"connection lost: {reason}"
         self._lost.set()
-
-    def _received(self, client: paho.Client, userdata: Any, message: paho.MQTTMessage) -> None:
-        del client, userdata
-        if self._on_message is None:
-            return
-        try:
-            topic = message.topic
-        except UnicodeDecodeError:
-            topic = ""
-        self._on_message(message.mid, message.qos, topic, bytes(message.payload))
 
     def _published(
         self, client: paho.Client, userdata: Any, mid: int, reason: ReasonCode, props: Any
