@@ -11,7 +11,6 @@ import json
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -62,9 +61,11 @@ def _printable(text: str) -> str:
     return text
 
 
-Number = Annotated[float, Strict(), Ge(-_MAX_FLOAT32), Le(_MAX_FLOAT32)]
-Count = Annotated[int, Strict(), Ge(1), Le(2**31 - 1)]
-EpochMs = Annotated[int, Strict(), Ge(0), Lt(2**53)]
+# Not Literal[1]: that takes true and 1.0 as well.
+Format = Annotated[int, Strict(), Field(ge=1, le=1)]
+Number = Annotated[float, Strict(), Field(ge=-_MAX_FLOAT32, le=_MAX_FLOAT32)]
+Count = Annotated[int, Strict(), Field(ge=1, le=2**31 - 1)]
+EpochMs = Annotated[int, Strict(), Field(ge=0, lt=2**53)]
 Name = Annotated[str, StringConstraints(strict=True, pattern=NAME_PATTERN)]
 Label = Annotated[
     str, StringConstraints(strict=True, min_length=1, max_length=64), AfterValidator(_printable)
@@ -91,8 +92,8 @@ class WindowShape(_Frozen):
     reading. A jump of event time above `gap_ms` between two readings breaks the window.
     """
 
-    length: Annotated[Count, Le(4096)]
-    hop: Annotated[Count, Le(4096)]
+    length: Annotated[Count, Field(le=4096)]
+    hop: Annotated[Count, Field(le=4096)]
     min_readings: Count
     gap_ms: Count | None
 
@@ -108,8 +109,8 @@ class Scaler(_Frozen):
     """Per channel, in float32: scaled = x * scale + offset."""
 
     kind: Literal["affine"]
-    scale: Annotated[tuple[Number, ...], MinLen(1)]
-    offset: Annotated[tuple[Number, ...], MinLen(1)]
+    scale: Annotated[tuple[Number, ...], Field(min_length=1)]
+    offset: Annotated[tuple[Number, ...], Field(min_length=1)]
 
 
 class RulDecoding(_Frozen):
@@ -118,7 +119,7 @@ class RulDecoding(_Frozen):
     kind: Literal["rul"]
     output: Literal["rul"]
     unit: Literal["cycles", "hours"]
-    max_rul: Annotated[Number, Gt(0)]
+    max_rul: Annotated[Number, Field(gt=0)]
 
 
 class ClassesDecoding(_Frozen):
@@ -126,7 +127,7 @@ class ClassesDecoding(_Frozen):
 
     kind: Literal["classes"]
     output: Literal["probabilities"]
-    labels: Annotated[tuple[Label, ...], MinLen(2), MaxLen(256)]
+    labels: Annotated[tuple[Label, ...], Field(min_length=2, max_length=256)]
 
     @model_validator(mode="after")
     def _unique(self) -> ClassesDecoding:
@@ -137,7 +138,7 @@ class ClassesDecoding(_Frozen):
 class Interval(_Frozen):
     """Calibrated residual quantiles: with probability `level` truth is in [rul+low, rul+high]."""
 
-    level: Annotated[Number, Gt(0), Lt(1)]
+    level: Annotated[Number, Field(gt=0, lt=1)]
     low: Number
     high: Number
 
@@ -166,20 +167,20 @@ class OnnxFile(_Frozen):
     """What `model.onnx` must be, byte for byte."""
 
     sha256: Sha256
-    size_bytes: Annotated[Count, Le(MAX_ONNX_BYTES)]
-    opset: Annotated[Count, Ge(MIN_OPSET), Le(MAX_OPSET)]
+    size_bytes: Annotated[Count, Field(le=MAX_ONNX_BYTES)]
+    opset: Annotated[Count, Field(ge=MIN_OPSET, le=MAX_OPSET)]
 
 
 class Draft(_Frozen):
     """A manifest before the graph is on disk; `models.artifact.write_artifact` completes it."""
 
-    format: Literal[1] = 1
+    format: Format = 1
     name: Name
     version: Count = 1
     task: Literal["rul", "activity", "forecast"]
     stream: Name
-    channels: Annotated[tuple[Channel, ...], MinLen(1), MaxLen(256)]
-    rate_hz: Annotated[Number, Gt(0)] | None
+    channels: Annotated[tuple[Channel, ...], Field(min_length=1, max_length=256)]
+    rate_hz: Annotated[Number, Field(gt=0)] | None
     window: WindowShape
     scaler: Scaler
     input: Literal["windows"] = "windows"
@@ -216,7 +217,7 @@ class Manifest(Draft):
     """The complete content of manifest.json."""
 
     # A default would let a manifest that forgot its own identity pass as format 1, version 1.
-    format: Literal[1]
+    format: Format
     version: Count
     input: Literal["windows"]
     onnx: OnnxFile

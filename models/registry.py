@@ -28,8 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from annotated_types import Ge
-from pydantic import BaseModel, ConfigDict, Strict, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, Strict, StringConstraints, ValidationError
 
 from models.artifact import (
     MANIFEST_FILE,
@@ -55,7 +54,7 @@ _VERSION_DIR = re.compile(r"[1-9][0-9]{0,8}")
 _MAX_POINTER_BYTES = 10_000
 _LOCK_SECONDS = 10.0
 
-_Version = Annotated[int, Strict(), Ge(1)]
+_Version = Annotated[int, Strict(), Field(ge=1)]
 _Digest = Annotated[str, StringConstraints(strict=True, pattern=r"^[0-9a-f]{64}$")]
 
 

@@ -42,6 +42,8 @@ def test_a_manifest_survives_writing_and_reading_and_has_one_digest(task):
     ("path", "value", "named"),
     [
         ("format", 2, "format"),
+        ("format", True, "format"),
+        ("format", 1.0, "format"),
         ("name", "../../etc", "name"),
         ("name", "a/b", "name"),
         ("name", "ok\n", "name"),
