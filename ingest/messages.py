@@ -56,6 +56,8 @@ __all__ = [
     "event_times",
 ]
 
+_MAX_RECV_MS = 2**53
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -183,7 +185,7 @@ def _item(envelope: Any) -> Batch | Tick | Unreadable:
     try:
         address, recv_ms, body = envelope["d"], envelope["r"], envelope["b"]
         site, device, stream = address
-        known = type(recv_ms) is int and recv_ms >= 0 and are_names((site, device, stream))
+        known = _is_time(recv_ms) and are_names((site, device, stream))
     except (KeyError, TypeError, ValueError):
         return _tick(envelope)
     if not known:
@@ -202,9 +204,14 @@ def _item(envelope: Any) -> Batch | Tick | Unreadable:
 def _tick(envelope: Any) -> Tick | Unreadable:
     if type(envelope) is dict and envelope.keys() == {"tick", "since"}:
         now_ms, since_ms = envelope["tick"], envelope["since"]
-        if type(now_ms) is int and type(since_ms) is int:
+        if _is_time(now_ms) and _is_time(since_ms):
             return Tick(now_ms, since_ms)
     return _unreadable(orjson.dumps(envelope), "neither readings nor a tick")
+
+
+def _is_time(ms: Any) -> bool:
+    """Whether the bridge can have written this receive time: a sum with a limit stays in 64 bits."""
+    return type(ms) is int and 0 <= ms < _MAX_RECV_MS
 
 
 def _rescue(value: bytes, problem: str) -> list[Batch | Tick | Unreadable]:
