@@ -9,20 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.manifest import Manifest
 from models.scores import ActivityScores, Scores
+from pipeline.points import ScoreRecord
 
 if TYPE_CHECKING:
     from pipeline.devices import ClosedWindow
 
 __all__ = ["Scored", "Scorer", "Unscored", "score_windows"]
-
-ScoreRecord = dict[str, Any]
 
 
 class Scorer(Protocol):

@@ -10,6 +10,7 @@ from models.features import pad_front
 from models.features import slice_windows as slice_offline
 from models.session import Student
 from pipeline import windowspec
+from pipeline.points import decode_scores, encode_scores, points_of
 from pipeline.scoring import score_windows
 from pipeline.windowspec import Window
 
@@ -74,6 +75,15 @@ def test_records_are_plain_json(students):
     items = [closed("engine", "e1", 0), closed("imu", "p1", 1)]
     records = score_windows(items, students.get, 2000).records
     assert json.loads(json.dumps(records)) == records
+
+
+def test_records_pass_through_the_log_and_become_points(students):
+    items = [closed("engine", "e1", 0), closed("imu", "p1", 1)]
+    records = score_windows(items, students.get, 2000).records
+    assert decode_scores(encode_scores(records)) == records
+    points = points_of(records)
+    assert [point.measurement for point in points] == ["rul", "activity"]
+    assert points_of(score_windows(items, students.get, 2000).records) == points
 
 
 def test_streams_and_devices_are_scored_together_and_told_apart(students):
