@@ -12,6 +12,7 @@ from models.session import Student
 from pipeline import windowspec
 from pipeline.points import decode_scores, encode_scores, points_of
 from pipeline.scoring import score_windows
+from pipeline.windows import DeviceWindower
 from pipeline.windowspec import Window
 
 
@@ -84,6 +85,17 @@ def test_records_pass_through_the_log_and_become_points(students):
     points = points_of(records)
     assert [point.measurement for point in points] == ["rul", "activity"]
     assert points_of(score_windows(items, students.get, 2000).records) == points
+
+
+def test_windows_of_the_windower_are_scored_and_stored(students):
+    spec = windowspec.WindowSpec(length=4, hop=1, lateness_ms=0)
+    readings = np.random.default_rng(0).normal(0, 1, (10, 3)).astype(np.float32)
+    step = DeviceWindower(spec, 3).step(np.arange(10) * 1000 + 10**12, readings, 10**12 + 9000)
+    items = [Closed("plant", "e1", "engine", window) for window in step.windows]
+    records = score_windows(items, students.get, 10**12 + 9001).records
+    offline = students["engine"].score(slice_offline(readings, 4, 1)).rul
+    np.testing.assert_allclose([record["rul"] for record in records], offline, atol=1e-4)
+    assert decode_scores(encode_scores(records)) == records
 
 
 def test_streams_and_devices_are_scored_together_and_told_apart(students):
