@@ -98,7 +98,7 @@ class _Gateway:
 def _broker(folder: Path, out: Console) -> Iterator[LocalBroker]:
     broker = LocalBroker(folder / "broker")
     broker.start()
-    kind = broker.kind
+    kind: str = broker.kind
     if kind == "amqtt":
         kind += " (embedded, for a first try; install mosquitto for delivery that survives kills)"
     out.print(f"[bold]broker[/]   {kind} on {broker.host}:{broker.port}")

@@ -128,6 +128,7 @@ class Gateway:
                 topic_prefix=ingest.mqtt_prefix,
             ),
         )
+        self._apps: list[ScoringApp | StoreApp] = [self.scoring, *self.stores]
         self._plans: dict[str, StreamPlan] = {}
         self._tasks: list[asyncio.Task[Any]] = []
 
@@ -135,11 +136,11 @@ class Gateway:
         """Start everything; returns when readings flow."""
         self.models.poll()
         await self.console.start()
-        await asyncio.gather(*(part.start() for part in (self.scoring, *self.stores)))
+        await asyncio.gather(*(part.start() for part in self._apps))
         self._spawn(self.bridge.run(), "bridge")
         self._spawn(self._tick(), "ticks")
         self._spawn(self._watch_models(), "models")
-        for part in (self.scoring, *self.stores):
+        for part in self._apps:
             self._spawn(_until_crashed(part), f"app {part.app.conf.id}")
 
     async def wait(self) -> None:
@@ -162,7 +163,7 @@ class Gateway:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for part in (self.scoring, *self.stores):
+        for part in self._apps:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(part.stop(), 15)
         await self.console.stop()

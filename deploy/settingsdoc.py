@@ -83,7 +83,7 @@ def _section(settings: type[BaseSettings]) -> str:
 
 
 def _meaning(field: FieldInfo) -> str:
-    return " ".join((field.description or "").split())
+    return " ".join((field.description or "").split()).replace("<", "\\<")
 
 
 def _default(field: FieldInfo) -> str:

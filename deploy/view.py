@@ -88,8 +88,8 @@ class RunningGateway:
     def partitions(self) -> list[PartitionProgress]:
         """How far every consumer group is, observed now."""
         now = self._clock()
-        for part in (self._scoring, *self._stores):
-            group = part.app.conf.id
+        groups = [part.app.conf.id for part in self._stores]
+        for group in (self._scoring.app.conf.id, *groups):
             for seen in self._log.progress(group):
                 done = seen.earliest if seen.committed is None else seen.committed
                 self._tracker.observe(

@@ -120,7 +120,7 @@ def create_scoring_app(
     def partition_of_device(site: str, device: str) -> int:
         return partition_of(device_key(site, device), settings.partitions)
 
-    @table.on_recover
+    @table.on_recover  # type: ignore[untyped-decorator]
     async def reopen_devices() -> None:
         stage.devices.restore(table.keys(), partition_of_device)
 
@@ -191,7 +191,7 @@ class _FaustTable:
     def __init__(self, app: Any, partitions: int) -> None:
         self._app = app
         self._table = app.Table(
-            "windows", partitions=partitions, key_serializer="raw", value_serializer="raw"
+            "windows", partitions=partitions, key_type=bytes, value_type=bytes
         )
         self.on_recover = self._table.on_recover
 

@@ -21,7 +21,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 import orjson
@@ -48,10 +47,8 @@ class StreamPlan:
     spec: WindowSpec
 
 
-class Plans(Protocol):
-    """Finds the plan of a stream; ``None`` when no student scores it."""
-
-    def __call__(self, stream: str) -> StreamPlan | None: ...
+Plans = Callable[[str], StreamPlan | None]
+"""Finds the plan of a stream; ``None`` when no student scores it."""
 
 
 @dataclass(frozen=True, slots=True)

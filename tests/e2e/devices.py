@@ -1,0 +1,93 @@
+"""Numbered devices of the end-to-end tests: every reading carries its number, nothing is random.
+
+A device that must not lose readings to a killed *broker* needs more than QoS 1: mosquitto confirms
+a message before it is on its disk. So these devices do what docs/delivery.md asks for: they keep
+what they sent in the last seconds and send it again after every reconnect; twice is harmless.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+
+import orjson
+
+from ingest.mqtt import Endpoint, Publisher
+
+CHANNELS = [f"{kind}_{axis}" for kind in ("body_acc", "body_gyro", "total_acc") for axis in "xyz"]
+DT_MS = 20
+
+
+def payload(start: int, count: int, t0_ms: int) -> bytes:
+    """Readings number `start` .. `start + count - 1`, 20 ms apart; channel 0 is the number."""
+    numbers = [float(start + i) for i in range(count)]
+    values = {name: [0.0] * count for name in CHANNELS} | {CHANNELS[0]: numbers}
+    return orjson.dumps({"t0": t0_ms + start * DT_MS, "dt_ms": DT_MS, "values": values})
+
+
+@dataclass
+class NumberedDevices:
+    """Publishes at 50 Hz per device, `count` readings a message, in a thread, until stopped."""
+
+    port: int
+    devices: int
+    count: int = 10
+    keep_s: float = 4.0
+    t0_ms: int = field(default_factory=lambda: time.time_ns() // 1_000_000)
+    published: dict[str, int] = field(default_factory=dict)
+    resent: int = 0
+    error: BaseException | None = None
+
+    def __post_init__(self) -> None:
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop publishing; returns when the broker has confirmed everything."""
+        self._stop.set()
+        self._thread.join(60)
+        if self.error is not None:
+            raise self.error
+        assert not self._thread.is_alive(), "the broker does not confirm"
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._publish())
+        except BaseException as exc:
+            self.error = exc
+
+    async def _publish(self) -> None:
+        async with Publisher(Endpoint("127.0.0.1", self.port, "numbered-devices")) as publisher:
+            recent: deque[tuple[float, str, bytes]] = deque()
+            connects = 0
+            start = 0
+            began = time.monotonic()
+            while not self._stop.is_set() or publisher.unconfirmed:
+                if connects != publisher.connection.connects_total:
+                    connects = publisher.connection.connects_total
+                    if connects > 1:
+                        await self._resend(publisher, recent)
+                if not self._stop.is_set():
+                    for device in range(self.devices):
+                        topic = f"sensors/ledger/device-{device}/imu"
+                        body = payload(start, self.count, self.t0_ms)
+                        recent.append((time.monotonic(), topic, body))
+                        await publisher.publish(topic, body)
+                        self.published[f"device-{device}"] = start + self.count
+                    start += self.count
+                    while recent and recent[0][0] < time.monotonic() - self.keep_s:
+                        recent.popleft()
+                due = began + start * DT_MS / 1000
+                await asyncio.sleep(max(0.005, due - time.monotonic()))
+            await publisher.flush()
+
+    async def _resend(self, publisher: Publisher, recent: deque[tuple[float, str, bytes]]) -> None:
+        for _, topic, body in list(recent):
+            await publisher.publish(topic, body)
+            self.resent += 1
