@@ -7,7 +7,7 @@ a direction of gravity plus coloured noise, restless at first, with a fidget now
 `total_acc = body_acc + gravity`, as in the data set. The numbers are fits to its training part (21
 people); no data is read.
 
-Where a person's own posture is concerned the spread is half of the fitted one for sitting: a real
+Where a person's own posture is concerned the spread of sitting is two thirds of the fitted: a real
 phone in a real pocket can make sitting and standing look alike, which no student can tell apart.
 
 >>> chunk = Person(seed=3, schedule=[Bout("WALKING", 4_000), Bout("SITTING", 4_000)]).take(100)
@@ -106,7 +106,7 @@ _POSTURES: Final[Mapping[str, _Posture]] = {
     "WALKING_DOWNSTAIRS": _Posture(
         1.015, (-0.153, -0.062), (0.03, 0.04), (0.02, 0.04), True, 0.012
     ),
-    "SITTING": _Posture(1.02, (0.143, 0.153), (0.06, 0.08), (0.06, 0.07), False, 0.0015),
+    "SITTING": _Posture(1.02, (0.143, 0.153), (0.08, 0.105), (0.08, 0.09), False, 0.0015),
     "STANDING": _Posture(1.03, (-0.16, -0.026), (0.03, 0.04), (0.03, 0.05), True, 0.002),
 }
 # Laying: gravity's x, and the angle of the rest in the y-z plane; mean, person sd, bout sd.

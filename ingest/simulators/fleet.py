@@ -1,0 +1,294 @@
+"""A simulated fleet that publishes over MQTT: engines that wear out, people who move.
+
+`Fleet` is pure: ask it what is due until now. `publish_fleet` sends that at the right time, and
+`run_fleet` is the process around it (`kpstream simulate`, `python -m ingest.simulators.fleet`).
+
+>>> fleet = Fleet(FleetSettings(engines=1, people=1), start_ms=1_700_000_000_000)
+>>> sorted({message.topic for message in fleet.take(1_700_000_001_000)})
+['sensors/clinic/person-01/imu', 'sensors/hangar/engine-01/engine']
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import heapq
+import itertools
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from ingest.mqtt import Endpoint, Publisher
+from ingest.simulators.emitters import EngineEmitter, Message, PersonEmitter, device_seed
+from ingest.simulators.imu import Person, markov_bouts
+from ingest.simulators.truth import ActivityTruth, RulTruth, encode_truth
+
+__all__ = ["Clock", "Fleet", "FleetSettings", "MessageSink", "publish_fleet", "run_fleet"]
+
+log = logging.getLogger(__name__)
+
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+_FLUSH_S = 5.0
+_GARBAGE = (
+    b'{"ts": 1700000000000, "values": {"T24": 64',
+    b'{"ts": "yesterday", "values": {"T24": 641.8}}',
+    b'{"ts": 1700000000000, "values": {"T24": NaN}}',
+    b'{"temperature": 21.5}',
+    b"\xff\xfe\x00not even text",
+    b'{"ts": 86400000, "values": {"T24": 641.8}}',
+)
+
+
+class FleetSettings(BaseModel):
+    """What the fleet consists of and how badly its radio works."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    engines: int = Field(default=6, ge=0, description="Engines that run at a time.")
+    people: int = Field(default=4, ge=0, description="People who wear an IMU.")
+    engine_site: str = Field(default="hangar", pattern=_NAME, description="Site of the engines.")
+    person_site: str = Field(default="clinic", pattern=_NAME, description="Site of the people.")
+    cycles_per_second: float = Field(
+        default=2.0, gt=0, le=100, description="Readings per second of an engine, one per cycle."
+    )
+    readings_per_message: int = Field(
+        default=10, ge=1, le=50, description="Readings in one message of a person (at 50 Hz)."
+    )
+    bout_ms: tuple[int, int] = Field(
+        default=(20_000, 40_000), description="Shortest and longest bout of an activity in ms."
+    )
+    duplicates: float = Field(
+        default=0.005, ge=0, le=1, description="Share of the messages that are sent twice."
+    )
+    disorder: float = Field(
+        default=0.02, ge=0, le=1, description="Share of the people's messages sent out of order."
+    )
+    garbage: float = Field(
+        default=0.0005, ge=0, le=1, description="Rubbish messages per proper message."
+    )
+    catch_up_ms: int = Field(
+        default=30_000,
+        ge=0,
+        description="After a longer stall (ms) the missed readings are left out: a gap.",
+    )
+    seed: int = Field(default=1, ge=0, description="Chooses every device, its readings and faults.")
+
+
+class MessageSink(Protocol):
+    """Where messages go; `ingest.mqtt.Publisher` is one."""
+
+    async def publish(self, topic: str, payload: bytes) -> None:
+        """Send one message; may wait for its turn."""
+
+
+class Clock(Protocol):
+    """The time, and waiting for it."""
+
+    def now_ms(self) -> int:
+        """Epoch milliseconds."""
+
+    async def sleep_until(self, at_ms: int) -> None:
+        """Return at `at_ms` or a little later."""
+
+
+class Fleet:
+    """All devices of a fleet; the same settings and start give the same messages, byte for byte.
+
+    Args:
+        settings: What the fleet consists of.
+        start_ms: Epoch ms at which it begins; the first messages come within a second or so.
+        on_event: Called with a line for a person when an engine is replaced or time is left out.
+    """
+
+    def __init__(
+        self,
+        settings: FleetSettings,
+        start_ms: int,
+        on_event: Callable[[str], None] | None = None,
+    ) -> None:
+        self.settings = settings
+        self._on_event = on_event or log.info
+        self._truths: list[RulTruth | ActivityTruth] = []
+        self._rng = np.random.default_rng((settings.seed, 2))
+        self._garbage = itertools.cycle(_GARBAGE)
+        numbers = itertools.count(1)
+        # Ages spread evenly: the page shows healthy and worn engines from the start.
+        ages = (self._rng.permutation(settings.engines) + self._rng.random()) / (
+            settings.engines or 1
+        )
+        self._engines = [self._engine(float(age), start_ms, numbers) for age in ages]
+        self._people = [self._person(at, start_ms) for at in range(settings.people)]
+        emitters: list[EngineEmitter | PersonEmitter] = [*self._engines, *self._people]
+        self._due = [(emitter.due_ms, at, emitter) for at, emitter in enumerate(emitters)]
+        heapq.heapify(self._due)
+
+    @property
+    def next_due_ms(self) -> int | None:
+        """When the next message is due; None for an empty fleet."""
+        return self._due[0][0] if self._due else None
+
+    def take(self, now_ms: int, most: int | None = None) -> list[Message]:
+        """The messages due until `now_ms`, in the order of their times.
+
+        At least one message's worth per call while any is due; `most` bounds the rest.
+        """
+        messages: list[Message] = []
+        while self._due and self._due[0][0] <= now_ms and (most is None or len(messages) < most):
+            due_ms, at, emitter = self._due[0]
+            if now_ms - due_ms > self.settings.catch_up_ms:
+                emitter.skip_to(now_ms)
+                self._on_event(f"stalled for {now_ms - due_ms:,} ms: a device leaves them out")
+            else:
+                for message in emitter.emit():
+                    messages += self._disturbed(message)
+            heapq.heapreplace(self._due, (emitter.due_ms, at, emitter))
+        return messages
+
+    def take_truth(self) -> list[RulTruth | ActivityTruth]:
+        """What became known of the truth since the last call."""
+        truths, self._truths = self._truths, []
+        return truths
+
+    def end(self) -> None:
+        """End the running bouts, so that `take_truth` has them too."""
+        for person in self._people:
+            person.end_bout()
+
+    def _disturbed(self, message: Message) -> list[Message]:
+        duplicate, garbage = self._rng.random(2)
+        messages = [message] * (2 if duplicate < self.settings.duplicates else 1)
+        if garbage < self.settings.garbage:
+            messages.append(Message(message.topic, next(self._garbage)))
+        return messages
+
+    def _engine(self, age: float, start_ms: int, numbers: itertools.count[int]) -> EngineEmitter:
+        settings = self.settings
+        return EngineEmitter(
+            settings.engine_site,
+            settings.seed,
+            numbers,
+            start_ms + int(self._rng.random() * 1000 / settings.cycles_per_second),
+            settings.cycles_per_second,
+            age,
+            self._truths_append,
+            self._on_event,
+        )
+
+    def _person(self, at: int, start_ms: int) -> PersonEmitter:
+        settings = self.settings
+        seed = device_seed(settings.seed, at)
+        return PersonEmitter(
+            settings.person_site,
+            f"person-{at + 1:02d}",
+            Person(seed, markov_bouts(seed, *settings.bout_ms)),
+            start_ms + int(self._rng.integers(settings.readings_per_message * 20)),
+            settings.readings_per_message,
+            settings.disorder,
+            self._rng,
+            self._truths_append,
+        )
+
+    def _truths_append(self, truth: RulTruth | ActivityTruth) -> None:
+        self._truths.append(truth)
+
+
+async def publish_fleet(
+    fleet: Fleet, sink: MessageSink, clock: Clock, truth: Path | None = None
+) -> None:
+    """Publish what is due when it is due, until cancelled; never returns for a fleet with devices.
+
+    The schedule is absolute: a slow sink delays messages, it doesn't stretch time. The truth file
+    is appended to before the readings it is about are sent (bouts: when they end).
+    """
+    try:
+        while (due_ms := fleet.next_due_ms) is not None:
+            await clock.sleep_until(due_ms)
+            messages = fleet.take(clock.now_ms(), most=100)
+            _append_truth(fleet, truth)
+            for message in messages:
+                await sink.publish(*message)
+    finally:
+        fleet.end()
+        _append_truth(fleet, truth)
+
+
+async def run_fleet(settings: FleetSettings, host: str, port: int, truth: Path | None) -> None:
+    """Publish a fleet to the broker at `host`:`port` until SIGINT or SIGTERM.
+
+    On the way out, what was sent is given 5 s to be confirmed. The truth goes to the file `truth`
+    (JSON lines, begun anew).
+
+    Raises:
+        OSError: The truth file cannot be written.
+        IngestError: The MQTT side has failed for good.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    if truth is not None:
+        truth.write_bytes(b"")
+    endpoint = Endpoint(host, port, client_id=f"kpstream-fleet-{os.getpid()}")
+    async with Publisher(endpoint) as publisher:
+        publisher.connection.watch_over(stop.set)
+        await asyncio.wait(
+            [
+                asyncio.ensure_future(publisher.connection.connected.wait()),
+                (stopped := asyncio.ensure_future(stop.wait())),
+            ],
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        fleet = Fleet(settings, _SystemClock().now_ms())
+        publishing = asyncio.ensure_future(publish_fleet(fleet, publisher, _SystemClock(), truth))
+        await asyncio.wait([publishing, stopped], return_when=asyncio.FIRST_COMPLETED)
+        if publishing.done():
+            publishing.result()
+        publishing.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await publishing
+        publisher.connection.check()
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(publisher.flush(), _FLUSH_S)
+
+
+def main() -> None:
+    """Run a fleet from the command line; a setting is given as `--name value`."""
+    parser = argparse.ArgumentParser(prog="python -m ingest.simulators.fleet")
+    parser.add_argument("--host", default="127.0.0.1", help="MQTT broker")
+    parser.add_argument("--port", type=int, default=1883)
+    parser.add_argument("--truth", type=Path, help="write the truth to this file (JSON lines)")
+    for name, field in FleetSettings.model_fields.items():
+        if field.annotation in (int, float, str):
+            option = "--" + name.replace("_", "-")
+            parser.add_argument(option, default=field.default, help=field.description)
+    options = vars(parser.parse_args())
+    host, port, truth = (options.pop(name) for name in ("host", "port", "truth"))
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    asyncio.run(run_fleet(FleetSettings(**options), host, port, truth))
+
+
+class _SystemClock:
+    def now_ms(self) -> int:
+        return time.time_ns() // 1_000_000
+
+    async def sleep_until(self, at_ms: int) -> None:
+        await asyncio.sleep(max(0, at_ms - self.now_ms()) / 1000)
+
+
+def _append_truth(fleet: Fleet, path: Path | None) -> None:
+    lines = b"".join(encode_truth(record) for record in fleet.take_truth())
+    if path is not None and lines:
+        with path.open("ab") as file:
+            file.write(lines)
+
+
+if __name__ == "__main__":
+    main()
