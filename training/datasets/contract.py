@@ -1,0 +1,83 @@
+"""What every data set offers to training, and how a scaler is fitted to it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.manifest import Channel, Scaler
+from training.windows import WindowSet
+
+__all__ = ["DataSet", "digest_windows", "fit_scaler"]
+
+
+@dataclass(frozen=True, slots=True)
+class DataSet:
+    """A labelled data set and what a manifest must say of its windows.
+
+    Attributes:
+        name: short name, part of the student's name, e.g. `FD001`.
+        title: for people and the lineage.
+        task: `rul` or `activity`.
+        stream: the stream that a student of it scores.
+        group_word: what a group is: `engine` or `subject`.
+        channels: name and unit of every column, in order.
+        rate_hz: sampling rate; None where readings are cycles.
+        length: readings in a window.
+        hop: distance of window starts of the stream, in readings.
+        gap_ms: jump of event time that breaks a window; None for none.
+        labels: activity names in the order of the class index; None for RUL.
+        scaling: `minmax` to [0, 1], or `zscore`.
+        train: windows to learn from.
+        test: official test windows (RUL: the last window of every engine); None if absent.
+        digest: SHA-256 of the content of `train`.
+        terms: terms of the data; part of the artifact's licence text.
+    """
+
+    name: str
+    title: str
+    task: Literal["rul", "activity"]
+    stream: str
+    group_word: str
+    channels: tuple[Channel, ...]
+    rate_hz: float | None
+    length: int
+    hop: int
+    gap_ms: int | None
+    labels: tuple[str, ...] | None
+    scaling: Literal["minmax", "zscore"]
+    train: WindowSet
+    test: WindowSet | None
+    digest: str
+    terms: str
+
+
+def digest_windows(windows: WindowSet) -> str:
+    """SHA-256 over windows, labels and groups; the same on every machine."""
+    digest = hashlib.sha256()
+    for array, kind in ((windows.windows, "<f4"), (windows.labels, "<i8"), (windows.groups, "<i8")):
+        content = np.ascontiguousarray(array, dtype=kind)
+        digest.update(str(content.shape).encode("ascii"))
+        digest.update(content.tobytes())
+    return digest.hexdigest()
+
+
+def fit_scaler(kind: str, windows: NDArray[np.float32]) -> Scaler:
+    """Fit the affine scaler on windows `[n, length, channels]` that a student may see.
+
+    A channel that never moves gets factor 0 and offset 0: it tells nothing and must not explode
+    when it moves later.
+    """
+    values = windows.reshape(-1, windows.shape[2]).astype(np.float64)
+    if kind == "minmax":
+        centre, spread = values.min(axis=0), np.ptp(values, axis=0)
+    else:
+        centre, spread = values.mean(axis=0), values.std(axis=0)
+    moves = spread > 0
+    scale = np.where(moves, 1 / np.where(moves, spread, 1), 0.0)
+    offset = np.where(moves, -centre * scale, 0.0)
+    return Scaler(kind="affine", scale=tuple(scale.tolist()), offset=tuple(offset.tolist()))

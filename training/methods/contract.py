@@ -1,0 +1,67 @@
+"""What every method offers, and the choice of one by recipe."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from training.anchors import random_anchors, read_anchors
+from training.methods.knowledge_pruning import KnowledgePruning
+from training.methods.plain import Plain
+from training.recipes import Recipe
+from training.students import ConvEncoder
+
+__all__ = ["Method", "build_method", "teacher_of"]
+
+
+class Method(Protocol):
+    """Forward and loss of one way to train; implemented by torch modules."""
+
+    def loss(self, windows: Tensor, labels: Tensor) -> Tensor:
+        """Scalar loss of a batch.
+
+        Args:
+            windows: `[batch, length, channels]` float32, scaled.
+            labels: `[batch]` int64, RUL in whole cycles or class index.
+        """
+
+    def exported(self) -> nn.Module:
+        """The module to export: `[batch, length, channels]` to `[batch]` or `[batch, classes]`.
+
+        It holds its own copies; training on changes nothing in it.
+        """
+
+
+def build_method(
+    recipe: Recipe, length: int, channels: int, label_counts: NDArray[np.int64]
+) -> KnowledgePruning | Plain:
+    """The untrained method that a recipe names; weights come from torch's global generator.
+
+    Args:
+        recipe: the recipe of the run.
+        length: readings in a window.
+        channels: channels of a reading.
+        label_counts: `[num_answers]` how often each label occurs among the training windows.
+
+    Raises:
+        AnchorCacheError: the text anchors are missing or damaged.
+    """
+    encoder = ConvEncoder(recipe, length, channels)
+    if recipe.method == "none":
+        return Plain(encoder, recipe, len(label_counts))
+    anchors = read_anchors(recipe.task)
+    if recipe.anchors == "random":
+        anchors = random_anchors(recipe.task, anchors.vectors.shape[1], recipe.seed)
+    return KnowledgePruning(encoder, recipe, anchors.vectors, label_counts)
+
+
+def teacher_of(recipe: Recipe) -> str | None:
+    """What stands in the lineage as the teacher; None for a student without one."""
+    if recipe.method == "none":
+        return None
+    if recipe.anchors == "random":
+        return f"random anchors, seed {recipe.seed} (control)"
+    return read_anchors(recipe.task).source

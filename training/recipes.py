@@ -1,0 +1,166 @@
+"""The recipe of one training run: one flat TOML, nothing hidden elsewhere.
+
+The recipes that made the starter students are in training/configs; a run copies its recipe into
+the lineage of the artifact, so `read_recipe` of a published student trains it again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from training.errors import RecipeError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["Recipe", "format_recipe", "parse_recipe", "read_recipe", "shipped_recipe"]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """All that a run depends on besides the data. Every field is a key of the TOML file."""
+
+    task: str
+    """`rul` or `activity`."""
+    method: str = "kp"
+    """`kp` (Knowledge Pruning from cached anchors) or `none` (the same student, plain head)."""
+    anchors: str = "text"
+    """`text`: from the text encoder's cache; `random`: Gaussian directions, the control."""
+    conv_channels: tuple[int, ...] = (32, 64, 64)
+    """Output channels of the convolutions; one entry per convolution."""
+    kernels: tuple[int, ...] = (5, 3, 3)
+    """Kernel sizes (odd), padded to keep the length."""
+    strides: tuple[int, ...] = (1, 2, 2)
+    """Strides."""
+    pooling: str = "flatten"
+    """`flatten` keeps the time steps apart; `mean_max` pools them and costs fewer weights."""
+    feature_size: int = 64
+    """Width d of the feature vector that is compared with the anchors."""
+    dropout: float = 0.2
+    """Share of features dropped before and after the last dense layer, while training."""
+    learn_alpha: bool = True
+    """False keeps alpha at 1/0.07 (an ablation)."""
+    trim: float = 0.1
+    """Anchor voting drops the least likely anchors up to this mass (RUL only)."""
+    prior_correction: float = 1.0
+    """How much of the label frequencies the graph puts back; 0 is the published inference."""
+    label_smoothing: float = 0.0
+    """Only for the plain head of `activity`."""
+    epochs: int = 30
+    """Passes over the training windows."""
+    batch_size: int = 128
+    """Windows per step."""
+    learning_rate: float = 1e-3
+    """Peak rate of Adam; a short linear warm-up, then a cosine down to zero."""
+    weight_decay: float = 1e-4
+    """Decoupled weight decay (AdamW)."""
+    average_decay: float = 0.998
+    """The student that is exported is the moving average of the weights with this decay."""
+    noise: float = 0.0
+    """Deviation of the Gaussian noise added to scaled windows while training."""
+    scale_jitter: float = 0.0
+    """Deviation of one random gain per window (activity)."""
+    offset_jitter: float = 0.0
+    """Deviation of one random offset per window and channel, on scaled windows."""
+    rotation_deg: float = 0.0
+    """Deviation of a random rotation of the sensor per window, degrees (activity)."""
+    hold_out: float = 0.2
+    """Share of groups (engines, persons) held out for validation and for the comparison."""
+    split_seed: int = 0
+    """Seed of that draw; the same for all students that are to be compared."""
+    seed: int = 0
+    """Seed of weights, batches, dropout and augmentation."""
+
+    def __post_init__(self) -> None:
+        allowed = {
+            "task": ("rul", "activity"),
+            "method": ("kp", "none"),
+            "anchors": ("text", "random"),
+            "pooling": ("flatten", "mean_max"),
+        }
+        for name, values in allowed.items():
+            if getattr(self, name) not in values:
+                msg = f"recipe: {name} is {getattr(self, name)!r}, expected one of {values}"
+                raise RecipeError(msg)
+        if not 0 < len(self.conv_channels) == len(self.kernels) == len(self.strides):
+            msg = "recipe: conv_channels, kernels and strides need one entry per convolution each"
+            raise RecipeError(msg)
+        if any(kernel % 2 == 0 for kernel in self.kernels):
+            msg = f"recipe: kernels must be odd, got {self.kernels}"
+            raise RecipeError(msg)
+        if min(self.epochs, self.batch_size, self.feature_size, *self.conv_channels) < 1:
+            msg = "recipe: epochs, batch_size, feature_size and conv_channels must be positive"
+            raise RecipeError(msg)
+        if not 0 < self.hold_out < 1 or not 0 <= self.dropout < 1 or not 0 <= self.trim < 1:
+            msg = "recipe: hold_out lies in (0, 1), dropout and trim in [0, 1)"
+            raise RecipeError(msg)
+
+
+def parse_recipe(text: str, **changes: Any) -> Recipe:
+    """Build a recipe from flat TOML; `changes` that are not None replace what the file says.
+
+    Raises:
+        RecipeError: not TOML, an unknown key, a wrong type, or an impossible value.
+    """
+    try:
+        table: dict[str, Any] = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as exc:
+        msg = f"recipe: not TOML: {exc}"
+        raise RecipeError(msg) from exc
+    table.update({key: value for key, value in changes.items() if value is not None})
+    known = {field.name: field.type for field in fields(Recipe)}
+    if unknown := sorted(set(table) - set(known)):
+        msg = f"recipe: unknown key {unknown[0]!r}; known: {', '.join(known)}"
+        raise RecipeError(msg)
+    if "task" not in table:
+        msg = "recipe: the key 'task' is missing (rul or activity)"
+        raise RecipeError(msg)
+    return Recipe(**{key: _typed(key, str(known[key]), value) for key, value in table.items()})
+
+
+def read_recipe(path: Path, **changes: Any) -> Recipe:
+    """Read a recipe from a file; see `parse_recipe`."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        msg = f"recipe: cannot read {path}: {exc}"
+        raise RecipeError(msg) from exc
+    return parse_recipe(text, **changes)
+
+
+def shipped_recipe(name: str, **changes: Any) -> Recipe:
+    """The recipe of a starter student: `rul-fd001` or `har-waist`."""
+    return read_recipe(Path(__file__).parent / "configs" / f"{name}.toml", **changes)
+
+
+def format_recipe(recipe: Recipe) -> str:
+    """The recipe as flat TOML; `parse_recipe(format_recipe(r)) == r`."""
+    return "".join(f"{key} = {_toml(value)}\n" for key, value in dataclasses.asdict(recipe).items())
+
+
+def _typed(key: str, kind: str, value: Any) -> Any:
+    if kind == "float" and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if kind.startswith("tuple"):
+        if isinstance(value, (list, tuple)) and all(type(entry) is int for entry in value):
+            return tuple(value)
+    elif type(value).__name__ == kind:
+        return value
+    msg = f"recipe: {key} = {value!r} is not of type {kind}"
+    raise RecipeError(msg)
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return f'"{value}"'
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(str, value))}]"
+    return repr(value)

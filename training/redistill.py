@@ -1,0 +1,341 @@
+"""`train-redistill`: train a student from cached anchors and publish it if it is better.
+
+Exit codes: 0 published, or better than the running student, or nothing runs yet; 3 not better (or
+not clearly), nothing published; 4 out of time, the same command goes on; 2 wrong usage or data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from models.artifact import Artifact, read_artifact
+from models.errors import ModelError
+from models.registry import Registry
+from training.datasets.contract import DataSet
+from training.errors import DataSetError, MissingExtraError, TrainingError
+from training.evaluate import Comparison
+from training.recipes import Recipe, format_recipe, read_recipe, shipped_recipe
+
+if TYPE_CHECKING:  # it needs torch, which --help does not
+    from training.candidate import Candidate, EpochReport
+
+__all__ = ["main", "redistill"]
+
+NOT_BETTER = 3
+UNFINISHED = 4
+ZOO = Path(__file__).resolve().parent.parent / "models" / "zoo"
+_STARTERS = {"rul": "rul-fd001", "activity": "har-waist"}
+_RULE = (
+    "Rule: published only if the 90 % paired bootstrap interval of the gain over held-out "
+    "{group}s lies above zero."
+)
+
+
+@click.command(context_settings={"show_default": True})
+@click.option("--task", type=click.Choice(["rul", "har"]), required=True)
+@click.option("--data", required=True, help="Zip, tar or folder of the data set; or: dummy.")
+@click.option("--subset", default="FD001", help="C-MAPSS subset (task rul).")
+@click.option(
+    "--registry",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="KPSTREAM_GATEWAY_REGISTRY_DIR",
+    default=Path.home() / ".local" / "state" / "kpstream" / "registry",
+    help="Registry with the running student.",
+)
+@click.option("--publish", is_flag=True, help="Publish the new student if it is better.")
+@click.option("--method", type=click.Choice(["kp", "none"]), help="Instead of the recipe's.")
+@click.option("--seed", type=int, help="Instead of the recipe's.")
+@click.option("--epochs", type=click.IntRange(min=1), help="Instead of the recipe's.")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Recipe (flat TOML); the starter student's by default.",
+)
+@click.option("--name", help="Name of the student; that of the running one by default.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of the run (state, log, plot, artifact); by default runs/<task>-<digest>.",
+)
+@click.option("--max-minutes", type=click.FloatRange(min=0), help="Stop then; run again to go on.")
+def redistill(**options: Any) -> None:
+    """Train a student by Knowledge Pruning and publish it if it beats the running one.
+
+    It trains from cached anchors (no language model is loaded), judges both students on the same
+    held-out engines or persons of the training set, and never looks at the official test set.
+    """
+    try:
+        sys.exit(_redistill(Console(), **options))
+    except (TrainingError, ModelError) as exc:
+        _fail(str(exc))
+
+
+def main() -> None:
+    """Entry point of the console command."""
+    redistill(prog_name="train-redistill")
+
+
+def _fail(message: str) -> NoReturn:
+    click.echo(f"train-redistill: {message}", err=True)
+    sys.exit(2)
+
+
+def _redistill(
+    console: Console,
+    *,
+    task: str,
+    data: str,
+    subset: str,
+    registry: Path,
+    publish: bool,
+    name: str | None,
+    out: Path | None,
+    max_minutes: float | None,
+    **changes: Any,
+) -> int:
+    try:
+        from training import candidate as runs
+    except ModuleNotFoundError as exc:
+        raise MissingExtraError(exc.name or "torch") from exc
+
+    deadline_s = time.monotonic() + (60 * max_minutes if max_minutes is not None else 1e12)
+    kind = "activity" if task == "har" else "rul"
+    data_set = _read_data(kind, data, subset)
+    running = _find_running(Registry(registry), kind, name)
+    recipe = _read_recipe(kind, running, data_set, **changes)
+    name = name or (running.manifest.name if running else _STARTERS[kind])
+    fairness = runs.check_comparable(running, data_set, recipe) if running else None
+    folder = out or _default_folder(task, recipe, data_set)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "recipe.toml").write_text(format_recipe(recipe), encoding="utf-8")
+
+    console.print(f"{data_set.title}: {len(data_set.train)} windows; run folder {folder}")
+    log = _Log(folder / "log.jsonl", console, recipe.epochs)
+    with log:
+        candidate = runs.train_candidate(
+            data_set,
+            recipe,
+            name,
+            folder,
+            command=_describe_command(task, data, subset),
+            on_epoch=log.add,
+            deadline_s=deadline_s,
+        )
+    if candidate is None:
+        console.print(
+            f"Out of time ({max_minutes} min). The state is kept in {folder}; the same command "
+            f"with --out {folder} goes on."
+        )
+        return UNFINISHED
+    return _conclude(
+        console, log, candidate, running, fairness, data_set, Registry(registry), publish, folder
+    )
+
+
+def _conclude(
+    console: Console,
+    log: _Log,
+    candidate: Candidate,
+    running: Artifact | None,
+    fairness: str | None,
+    data_set: DataSet,
+    registry: Registry,
+    publish: bool,
+    folder: Path,
+) -> int:
+    from training.candidate import compare
+    from training.plots import write_plot
+
+    comparison, old_metrics = compare(running, candidate) if running else (None, {})
+    better = comparison is None or comparison.is_better
+    losses, curve = log.curve()
+    write_plot(
+        folder / "result.png",
+        losses,
+        curve,
+        candidate.held_out.labels,
+        candidate.scored,
+        data_set.labels,
+    )
+    _print_table(console, candidate, running, old_metrics, data_set)
+    if comparison is not None:
+        _print_comparison(console, comparison, data_set, fairness)
+    version = None
+    if publish and better:
+        version = registry.publish(candidate.artifact.path, stable=True)
+    log.write(
+        {
+            "result": candidate.metrics,
+            "running": old_metrics or None,
+            "gain": [comparison.gain, comparison.low, comparison.high] if comparison else None,
+            "better": better,
+            "published_version": version,
+            "onnx_bytes": candidate.artifact.manifest.onnx.size_bytes,
+            "training_seconds": round(candidate.seconds, 1),
+        }
+    )
+    console.print(_verdict(candidate, better, publish, version, registry), soft_wrap=True)
+    return 0 if better else NOT_BETTER
+
+
+def _verdict(
+    candidate: Candidate, better: bool, publish: bool, version: int | None, registry: Registry
+) -> str:
+    where = f"artifact in {candidate.artifact.path}"
+    if version is not None:
+        return f"Published {candidate.artifact.manifest.name} v{version} to {registry.root}."
+    if not better:
+        return f"Not better: nothing was published; {where}."
+    return f"Better; not published{'' if publish else ' (add --publish)'}; {where}."
+
+
+def _print_table(
+    console: Console,
+    candidate: Candidate,
+    running: Artifact | None,
+    old_metrics: dict[str, float],
+    data_set: DataSet,
+) -> None:
+    table = Table(title=f"Held-out {data_set.group_word}s, {len(candidate.held_out)} windows")
+    table.add_column("student")
+    shown = [key for key in candidate.metrics if key != "windows"]
+    for key in shown:
+        table.add_column(key, justify="right")
+    table.add_column("ONNX bytes", justify="right")
+    rows = [("new", candidate.artifact, candidate.metrics)]
+    if running is not None:
+        title = f"running ({running.manifest.name} v{running.manifest.version})"
+        rows.insert(0, (title, running, old_metrics))
+    for title, artifact, metrics in rows:
+        numbers = [f"{metrics[key]:.4g}" for key in shown]
+        table.add_row(title, *numbers, str(artifact.manifest.onnx.size_bytes))
+    console.print(table)
+
+
+def _print_comparison(
+    console: Console, comparison: Comparison, data_set: DataSet, fairness: str | None
+) -> None:
+    unit = "squared cycles" if data_set.task == "rul" else "share of wrong windows"
+    console.print(
+        f"Gain per {data_set.group_word} ({unit}): {comparison.gain:.4g}, 90 % interval "
+        f"[{comparison.low:.4g}, {comparison.high:.4g}], better on {comparison.wins} of "
+        f"{comparison.groups}.",
+        f"{_RULE.format(group=data_set.group_word)}",
+        f"Fairness: {fairness}.",
+        sep="\n",
+        soft_wrap=True,
+        markup=False,
+    )
+
+
+def _read_data(task: str, path: str, subset: str) -> DataSet:
+    if path == "dummy":
+        from training.datasets.dummy import make_dummy
+
+        return make_dummy("rul" if task == "rul" else "activity")
+    if not Path(path).exists():
+        msg = f"no such file or folder: {path}"
+        raise DataSetError(msg)
+    if task == "rul":
+        from training.datasets.cmapss import read_cmapss
+
+        return read_cmapss(Path(path), subset, with_test=False)
+    from training.datasets.uci_har import read_uci_har
+
+    return read_uci_har(Path(path), with_test=False)
+
+
+def _find_running(registry: Registry, task: str, name: str | None) -> Artifact | None:
+    """The stable student of the registry; the zoo's starter when the registry has none."""
+    found = []
+    for candidate in [name] if name else registry.names():
+        pointer = registry.read_stable(candidate)
+        if pointer is not None:
+            artifact = registry.read(candidate, pointer.version, pointer.digest)
+            if artifact.manifest.task == task:
+                found.append(artifact)
+    if len(found) > 1:
+        names = ", ".join(artifact.manifest.name for artifact in found)
+        msg = f"the registry runs several students of this task ({names}): choose with --name"
+        raise TrainingError(msg)
+    starter = ZOO / _STARTERS[task]
+    if not found and starter.is_dir() and name in (None, _STARTERS[task]):
+        found.append(read_artifact(starter))
+    return found[0] if found else None
+
+
+def _read_recipe(task: str, running: Artifact | None, data_set: DataSet, **changes: Any) -> Recipe:
+    """The recipe of the run; without --config, its held-out draw is the running student's."""
+    config: Path | None = changes.pop("config")
+    if config is not None:
+        recipe = read_recipe(config, **changes)
+        if recipe.task != task:
+            msg = f"{config} is a recipe for {recipe.task}, not for {task}"
+            raise TrainingError(msg)
+        return recipe
+    from training.candidate import recipe_of
+
+    trained = recipe_of(running) if running else None
+    if running and trained and running.manifest.lineage.data_digest == data_set.digest:
+        changes.update(split_seed=trained.split_seed, hold_out=trained.hold_out)
+    return shipped_recipe(_STARTERS[task], **changes)
+
+
+def _describe_command(task: str, data: str, subset: str) -> str:
+    """The command for the lineage, without folders of this machine; the recipe stands below it."""
+    words = ["train-redistill", "--task", task, "--data", Path(data).name]
+    return shlex.join([*words, "--subset", subset] if task == "rul" else words)
+
+
+def _default_folder(task: str, recipe: Recipe, data_set: DataSet) -> Path:
+    text = f"{format_recipe(recipe)}{data_set.digest}"
+    return Path("runs") / f"{task}-{hashlib.sha256(text.encode('utf-8')).hexdigest()[:8]}"
+
+
+class _Log:
+    """JSON lines of a run, continued after a restart, and the progress bar."""
+
+    def __init__(self, path: Path, console: Console, epochs: int) -> None:
+        self._path = path
+        self._bar = Progress(
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.description}"),
+            console=console,
+        )
+        self._row = self._bar.add_task("", total=epochs)
+
+    def __enter__(self) -> None:
+        self._bar.start()
+
+    def __exit__(self, *exc: object) -> None:
+        self._bar.stop()
+
+    def add(self, report: EpochReport) -> None:
+        self.write({"epoch": report.number, "loss": report.loss, "held_out": report.held_out})
+        text = f"loss {report.loss:.3f}, held-out {report.held_out:.4g}"
+        self._bar.update(self._row, completed=report.number, description=text)
+
+    def write(self, line: dict[str, Any]) -> None:
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def curve(self) -> tuple[list[float], list[float]]:
+        """Loss and held-out measure of every pass, the passes before a restart included."""
+        lines = [json.loads(line) for line in self._path.read_text(encoding="utf-8").splitlines()]
+        passes = {line["epoch"]: line for line in lines if "epoch" in line}
+        ordered = [passes[number] for number in sorted(passes)]
+        return [line["loss"] for line in ordered], [line["held_out"] for line in ordered]

@@ -1,0 +1,98 @@
+"""Windows of recorded series, cut as the stream cuts them, and the groups that keep splits honest.
+
+Pure numpy, on the slicing of `models.features`; tests/training/test_windows.py proves that the
+stream (`pipeline.windows`, which training may not import) cuts the same windows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.features import pad_front, slice_windows
+from training.errors import DataSetError
+
+__all__ = ["WindowSet", "hold_out_groups", "slice_series"]
+
+
+@dataclass(frozen=True, slots=True)
+class WindowSet:
+    """Labelled windows, each belonging to one group (an engine, a person).
+
+    Attributes:
+        windows: `[num_windows, length, channels]` float32 in the units of the sensors (unscaled).
+        labels: `[num_windows]` int64; RUL in cycles capped at `max_rul`, or the class index.
+        groups: `[num_windows]` int64; windows of one group never stand on both sides of a split.
+    """
+
+    windows: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    groups: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        if self.windows.ndim != 3 or not len(self.windows) == len(self.labels) == len(self.groups):
+            msg = (
+                "a window set needs windows [n, length, channels] with n labels and n groups, not "
+                f"{self.windows.shape}, {self.labels.shape}, {self.groups.shape}"
+            )
+            raise DataSetError(msg)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def of_groups(self, groups: NDArray[np.int64]) -> WindowSet:
+        """The windows of these groups, in their old order."""
+        return self.where(np.isin(self.groups, groups))
+
+    def without_groups(self, groups: NDArray[np.int64]) -> WindowSet:
+        """The windows of all other groups, in their old order."""
+        return self.where(~np.isin(self.groups, groups))
+
+    def where(self, chosen: NDArray[np.bool_]) -> WindowSet:
+        """The windows for which `chosen` `[num_windows]` is true."""
+        return replace(
+            self,
+            windows=self.windows[chosen],
+            labels=self.labels[chosen],
+            groups=self.groups[chosen],
+        )
+
+
+def slice_series(
+    series: NDArray[np.float32], length: int, hop: int, *, pad_short: bool = False
+) -> NDArray[np.float32]:
+    """Cut one series `[readings, channels]` into windows `[num_windows, length, channels]`.
+
+    Window i holds the readings `[i * hop, i * hop + length)`; a rest shorter than `length` gives
+    none. With `pad_short`, a series shorter than one window gives one window, padded in front by
+    repeating the first reading.
+
+    >>> slice_series(np.arange(5, dtype=np.float32)[:, None], 3, 2)[:, :, 0].tolist()
+    [[0.0, 1.0, 2.0], [2.0, 3.0, 4.0]]
+    """
+    if pad_short and 0 < len(series) < length:
+        return pad_front(series, length)[None]
+    return np.ascontiguousarray(slice_windows(series, length, hop))
+
+
+def hold_out_groups(groups: NDArray[np.int64], share: float, seed: int) -> NDArray[np.int64]:
+    """Draw the held-out groups: about `share` of all, at least one, never all; sorted.
+
+    The draw depends on the set of group ids and the seed only, so the same data set with the same
+    split seed always holds out the same engines or persons. That is what makes a new student
+    comparable with one trained months ago.
+
+    Raises:
+        DataSetError: there are fewer than two groups.
+
+    >>> hold_out_groups(np.array([1, 1, 2, 3, 4, 5]), 0.2, seed=0)
+    array([5])
+    """
+    names = np.unique(groups)
+    if len(names) < 2:
+        msg = f"a split needs at least two groups (engines, persons), the data has {len(names)}"
+        raise DataSetError(msg)
+    count = min(max(round(share * len(names)), 1), len(names) - 1)
+    return np.sort(np.random.default_rng(seed).permutation(names)[:count])
