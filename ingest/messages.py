@@ -210,7 +210,7 @@ def _tick(envelope: Any) -> Tick | Unreadable:
 
 
 def _is_time(ms: Any) -> bool:
-    """Whether the bridge can have written this receive time: a sum with a limit stays in 64 bits."""
+    """Whether the bridge can have written this time; sums with a limit then fit into 64 bits."""
     return type(ms) is int and 0 <= ms < _MAX_RECV_MS
 
 
