@@ -252,12 +252,12 @@ class Console:
     # around every answer
 
     @web.middleware
-    async def _guard(self, request: web.Request, answer: _Answer) -> web.StreamResponse:
+    async def _guard(self, request: web.Request, handler: _Answer) -> web.StreamResponse:
         """Refuse unknown host names; add the security headers; errors as JSON."""
         try:
             name = _host_name(request.headers.get("Host", ""))
             if name in self._allowed:
-                response = await answer(request)
+                response = await handler(request)
             else:
                 message = f"host {name!r} is not allowed; add it to KPSTREAM_GATEWAY_CONSOLE_HOSTS"
                 response = _json({"error": message}, 403)

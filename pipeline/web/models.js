@@ -1,0 +1,51 @@
+// Models: which student scores what, where it came from, and what was refused.
+
+import { age, dateTime, h, icon, words } from "./dom.js";
+import { pill, problems } from "./parts.js";
+
+export const modelsPage = {
+  title: () => "Models",
+  path: () => "/api/v1/models",
+  draw(data, { now }) {
+    return [
+      h("div.head", {}, h("div", {}, h("h1", {}, "Models"), h("p", {}, "The students that score, their lineage, and versions that were refused."))),
+      problems(data.health),
+      data.models.length === 0
+        ? h("div.card.empty", {}, h("h2", {}, "No model is configured"), h("p", {}, "Publish one to the registry; the gateway notices it by itself:"), h("pre", {}, h("code", {}, "train-redistill --task rul --data PATH --publish")))
+        : data.models.map((model) => card(model, now)),
+    ];
+  },
+};
+
+function card(m, now) {
+  const running = m.version !== null;
+  return h("section.card.pad.model", { key: `${m.name} ${m.stream}`, "aria-label": `model ${m.name}` },
+    h("div.model-head", {}, h("h2", {}, m.name), running ? pill("good", "check", `Version ${m.version} running`) : pill("bad", "alert", "No model"),
+      m.refused_version !== null && pill("warn", "warn", `Version ${m.refused_version} refused`)),
+    h("p.muted", {}, `${words(m.task)} from stream “${m.stream}”`, running && m.since_ms !== null ? `, since ${dateTime(m.since_ms)} (${age(m.since_ms, now)})` : ""),
+    m.refused_error && h("div.callout.warn", {}, icon("warn"), h("div", {}, h("b", {}, `Version ${m.refused_version ?? "?"} was refused`), h("p", {}, m.refused_error), running && h("p", {}, `Version ${m.version} keeps scoring.`))),
+    running && h("div.model-grid", {}, h("div", {}, h("h3", {}, "Metrics"), metrics(m.metrics)), h("div", {}, h("h3", {}, "Lineage"), lineage(m))));
+}
+
+function metrics(splits) {
+  const names = Object.keys(splits);
+  const rows = [...new Set(names.flatMap((split) => Object.keys(splits[split])))];
+  if (!rows.length) return h("p.muted", {}, "The manifest tells no metrics.");
+  return h("div.table-box", {}, h("table.metrics", {},
+    h("thead", {}, h("tr", {}, h("th", {}, "Metric"), names.map((split) => h("th.num", {}, words(split))))),
+    h("tbody", {}, rows.map((name) => h("tr", {}, h("td", {}, name.replaceAll("_", " ")), names.map((split) => h("td.num", {}, figure(splits[split][name]))))))));
+}
+
+const figure = (value) => (value === undefined ? "–" : Number.isInteger(value) ? String(value) : value.toPrecision(4));
+
+function lineage(m) {
+  const rows = Object.entries(m.lineage);
+  return h("dl.facts", {},
+    m.digest && h("div", {}, h("dt", {}, "digest"), h("dd", {}, digest(m.digest))),
+    rows.map(([name, value]) => h("div", {}, h("dt", {}, name.replaceAll("_", " ")), h("dd", {}, name === "created_ms" ? dateTime(Number(value)) : name.endsWith("digest") ? digest(value) : String(value)))));
+}
+
+function digest(text) {
+  return h("span.digest", {}, h("code", { title: text }, `${String(text).slice(0, 12)}…`),
+    navigator.clipboard && h("button", { type: "button", "aria-label": "Copy the whole digest", title: "Copy", onclick: () => navigator.clipboard.writeText(text) }, icon("copy")));
+}

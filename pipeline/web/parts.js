@@ -1,0 +1,71 @@
+// Pieces that more than one page shows.
+
+import { age, duration, h, icon, whole } from "./dom.js";
+
+/** Where a page about this device is. */
+export const deviceHref = (d) => `#/device/${[d.site, d.device, d.stream].map(encodeURIComponent).join("/")}`;
+
+export const heardMs = (d) => d.last_recv_ms ?? d.written_ms ?? null;
+
+export const isStale = (d, settings, now) => heardMs(d) === null || now - heardMs(d) > settings.stale_ms;
+
+/** Condition of a machine: a word, an icon and a tone; never colour alone. */
+export function condition(rul, settings) {
+  if (rul === null || rul === undefined) return ["quiet", "clock", "Waiting"];
+  if (rul < settings.rul_critical) return ["bad", "alert", "Critical"];
+  if (rul < settings.rul_warning) return ["warn", "warn", "Wearing"];
+  return ["good", "check", "Healthy"];
+}
+
+export const pill = (tone, iconName, text) => h("span.pill", { class: tone }, icon(iconName), text);
+
+export function stalePill(d, now) {
+  const heard = heardMs(d);
+  return pill("quiet", "clock", heard === null ? "No data" : `Stale, ${duration(now - heard)}`);
+}
+
+export function tile(label, value, { unit, note, tone } = {}) {
+  return h("div.tile", { class: tone }, h("dt", {}, label), h("dd", {}, value, unit && h("small", {}, unit)), note && h("div.note", {}, note));
+}
+
+export const tiles = (...children) => h("dl.tiles", {}, children);
+
+export function problems(health) {
+  if (!health || health.ready) return null;
+  return h("div.callout.bad", { role: "status" }, icon("alert"),
+    h("div", {}, h("b", {}, "The gateway is not ready"), h("ul", {}, health.problems.map((text) => h("li", {}, text)))));
+}
+
+export function toggle(label, choices, chosen, choose) {
+  return h("div.buttons", { role: "group", "aria-label": label }, choices.map(([value, text]) =>
+    h("button", { type: "button", "aria-pressed": String(value === chosen), onclick: () => choose(value) }, text)));
+}
+
+/** received = windowed + duplicate + late + dead-lettered, shown and checked. */
+export function equation(account, size) {
+  const terms = [["windowed", "windowed", "hue-0"], ["duplicate", "duplicate", "hue-1"], ["late", "late", "hue-3"], ["dead_lettered", "dead-lettered", "hue-6"]];
+  const missing = account.missing;
+  return h("div", {},
+    h("div.equation", { class: size },
+      h("div.term", {}, h("b", {}, whole(account.received)), h("span", {}, "received")),
+      terms.map(([name, text, hue], i) => [
+        h("span.op", { "aria-hidden": "true" }, i ? "+" : "="),
+        h("div.term", {}, h("b", {}, whole(account[name])), h("span", {}, h("i.swatch", { class: hue }), text)),
+      ]),
+      missing === 0 ? pill("good", "check", "Balances") : pill("bad", "alert", `${whole(Math.abs(missing))} ${missing > 0 ? "missing" : "too many"}`)),
+    h("div.shares", { "aria-hidden": "true" }, terms.filter(([name]) => account[name] > 0).map(([name, , hue]) =>
+      h("i", { class: hue, style: { flex: `${account[name]} 0 0` } }))));
+}
+
+export const lastHeard = (d, now) => age(heardMs(d), now);
+
+/** A line that a user can paste to see the first readings arrive. */
+export function firstReading(settings, streams) {
+  const stream = streams?.[0]?.stream ?? "engine";
+  const channels = streams?.[0]?.channels?.length ? streams[0].channels : ["T24", "T30"];
+  const values = channels.map((name) => `"${name}": 0.0`).join(", ");
+  return h("div.card.empty", {},
+    h("h2", {}, "No readings yet"),
+    h("p", {}, `Publish readings to ${settings.topic_prefix}/{site}/{device}/${stream} at ${settings.mqtt_host}:${settings.mqtt_port}. A device appears here with its first reading, and is scored when a window is full. To try it:`),
+    h("pre", {}, h("code", {}, `mosquitto_pub -h ${settings.mqtt_host} -p ${settings.mqtt_port} -q 1 -t ${settings.topic_prefix}/plant-1/machine-01/${stream} -m "{\\"ts\\": $(date +%s%3N), \\"values\\": {${values.replaceAll('"', '\\"')}}}"`)));
+}

@@ -1,0 +1,110 @@
+// Pipeline: does everything that came in come out, how fast, and what waits.
+
+import { chart, legend } from "./charts.js";
+import { age, bytes, duration, h, rate, short, whole } from "./dom.js";
+import { equation, pill, problems, tile, tiles } from "./parts.js";
+
+const REASONS = {
+  bad_topic: "the topic has no site, device and stream, or a name with odd characters",
+  not_json: "the message is not JSON",
+  wrong_shape: "the JSON has none of the three forms of a reading",
+  wrong_type: "a value is not a number",
+  not_finite: "a value is NaN or infinite",
+  too_large: "the message is larger than allowed",
+  too_many_readings: "one message carries more readings than allowed",
+  empty: "the message carries no reading",
+  clock_unset: "the device's clock stands before the year 2000",
+  future: "the device's clock runs ahead",
+  missing_channel: "a channel that the model needs is missing",
+  no_model: "no model scores this stream",
+  unreadable: "a record of the log cannot be read",
+};
+
+export const pipelinePage = {
+  title: () => "Pipeline",
+  path: () => "/api/v1/pipeline",
+  draw(data, { now, width, redraw }) {
+    const t = data.totals;
+    const history = data.history;
+    const rates = (name) => history.slice(1).map((s, i) => {
+      const step = s[name] - history[i][name];
+      return [s.now_ms, step < 0 ? null : (step * 1000) / (s.now_ms - history[i].now_ms)]; // a restart counts from 0
+    });
+    const received = rates("received");
+    const recent = (list) => {
+      const last = list.slice(-5).filter(([, v]) => v !== null);
+      return last.length ? last.reduce((sum, [, v]) => sum + v, 0) / last.length : null;
+    };
+    const letters = Object.entries(t.dead_letters).sort((a, b) => b[1] - a[1]);
+    const backlog = data.partitions.reduce((sum, p) => sum + p.backlog, 0);
+    const half = (width - (width > 900 ? 16 : 0)) / (width > 900 ? 2 : 1) - (width > 700 ? 42 : 34);
+    const x = [history[0]?.now_ms ?? now - 60_000, Math.max(history.at(-1)?.now_ms ?? now, (history[0]?.now_ms ?? 0) + 30_000)];
+    return [
+      h("div.head", {}, h("div", {}, h("h1", {}, "Pipeline"), h("p", {}, "From the sensor's message to the stored point."))),
+      problems(data.health),
+      tiles(
+        tile("Readings", rate(recent(received)), { unit: "/s", note: `${short(t.received)} in all` }),
+        tile("Scores", rate(recent(rates("scored"))), { unit: "/s", note: `${short(t.scored)} in all` }),
+        tile("Sensor to score, p50", duration(t.sensor_to_score.p50_ms), { note: "last minute" }),
+        tile("Sensor to score, p99", duration(t.sensor_to_score.p99_ms), { note: `receive to score ${duration(t.receive_to_score.p99_ms)}` }),
+        tile("Waiting in the log", whole(backlog), { unit: backlog === 1 ? "record" : "records", note: `${data.partitions.length} partitions read` }),
+        tile("Dead letters", whole(letters.reduce((sum, [, n]) => sum + n, 0)), { note: letters.length ? `${letters.length} ${letters.length === 1 ? "reason" : "reasons"}` : "none" }),
+      ),
+      h("div.stack", {},
+        h("section.card.pad", {}, h("div.card-head", {}, h("h2", {}, "Account"), h("span.muted.small", {}, `readings of ${data.devices} ${data.devices === 1 ? "device" : "devices"}, each in exactly one term`)),
+          equation(t),
+          data.unbalanced.length > 0 && h("p.flow", {}, h("span", {}, "Does not balance: ", h("b", {}, data.unbalanced.slice(0, 8).join(", ")))),
+          h("p.flow", {},
+            h("span", {}, h("b", {}, whole(t.messages_received)), " MQTT messages →"), h("span", {}, h("b", {}, whole(t.messages_logged)), " in the log →"),
+            h("span", {}, h("b", {}, whole(t.windows)), " windows →"), h("span", {}, h("b", {}, whole(t.scored)), " scores →"), h("span", {}, h("b", {}, whole(t.stored)), " points stored;"),
+            h("span", {}, h("b", {}, whole(t.messages_dead_lettered)), " messages refused by the bridge"))),
+        h("div.two", {},
+          rateChart("throughput", "Throughput", [["Readings", "hue-accent", received], ["Scores", "hue-2", rates("scored")], ["Stored", "hue-3", rates("stored")]], (v) => `${rate(v)}/s`, rate),
+          rateChart("latency", "Latency from sensor to score", [["p50", "hue-accent", history.map((s) => [s.now_ms, s.p50_ms])], ["p99", "hue-3", history.map((s) => [s.now_ms, s.p99_ms])]], duration, (v) => (v === 0 ? "0" : duration(v)))),
+        partitionTable(data.partitions, now),
+        h("div.two", {}, letterTable(letters), storeCard(data))),
+    ];
+
+    function rateChart(id, title, lines, read, format) {
+      const all = lines.flatMap(([, , points]) => points.map(([, v]) => v ?? 0));
+      const maps = lines.map(([name, cls, points]) => [name, cls, new Map(points)]);
+      return h("section.card.pad", { key: id }, h("div.card-head", {}, h("h2", {}, title), legend(lines.map(([name, cls]) => [cls, name]))),
+        chart({
+          id, width: half, height: 200, x, y: [0, Math.max(1, ...all)], format,
+          lines: lines.map(([name, cls, points]) => ({ name, cls, points })),
+          read: (at) => maps.map(([name, cls, points]) => [name, points.has(at) && points.get(at) !== null ? read(points.get(at)) : "–", cls]),
+          label: `${title} over the last minutes; arrow keys read single values`, redraw,
+        }));
+    }
+  },
+};
+
+function partitionTable(partitions, now) {
+  return h("section.card", {}, h("div.pad.card-head", { style: { "padding-bottom": "4px", margin: "0" } }, h("h2", {}, "Partitions"), h("span.muted.small", {}, "what each consumer group has read and committed")),
+    partitions.length === 0 ? h("p.empty", {}, "No partition is read yet.") : h("div.table-box", { tabindex: "0", role: "region", "aria-label": "Partitions" }, h("table", {},
+      h("thead", {}, h("tr", {}, h("th", {}, "Group"), h("th", {}, "Topic"), h("th.num", {}, "Partition"), h("th.num", {}, "End"), h("th.num", {}, "Committed"), h("th.num", {}, "Backlog"), h("th.num", {}, "Last advance"), h("th", {}, "State"))),
+      h("tbody", {}, partitions.map((p) => h("tr", { key: `${p.app} ${p.topic} ${p.partition}` },
+        h("td.nowrap", {}, p.app), h("td.muted", {}, p.topic), h("td.num", {}, p.partition), h("td.num", {}, whole(p.end_offset)), h("td.num", {}, p.committed === null ? "–" : whole(p.committed)),
+        h("td.num", {}, whole(p.backlog)), h("td.num.muted", {}, p.backlog === 0 ? "–" : age(p.last_advance_ms, now)),
+        h("td", {}, p.stalled ? pill("bad", "alert", "Stalled") : p.backlog === 0 ? pill("good", "check", "Up to date") : pill("quiet", "clock", "Advancing"))))))));
+}
+
+function letterTable(letters) {
+  return h("section.card", { key: "letters" }, h("div.pad.card-head", { style: { "padding-bottom": "4px", margin: "0" } }, h("h2", {}, "Dead letters"), letters.length > 0 && h("code.muted", {}, "kpstream dead-letters list")),
+    letters.length === 0
+      ? h("p.empty", {}, "Nothing was refused. Messages that cannot be used are kept here with their reason, and can be replayed.")
+      : h("div.table-box", {}, h("table.reasons", {}, h("thead", {}, h("tr", {}, h("th", {}, "Reason"), h("th", {}, "Means"), h("th.num", {}, "Count"))),
+        h("tbody", {}, letters.map(([reason, count]) => h("tr", { key: reason }, h("td", {}, h("code", {}, reason)), h("td.muted.small", {}, REASONS[reason] ?? ""), h("td.num", {}, whole(count))))))));
+}
+
+function storeCard(data) {
+  const parts = Object.entries(data.health.parts);
+  const points = Object.entries(data.results.points);
+  return h("section.card.pad", { key: "store" }, h("div.card-head", {}, h("h2", {}, "Parts"), pill(...(data.health.ready ? ["good", "check", "Ready"] : ["bad", "alert", "Not ready"]))),
+    h("dl.facts", {},
+      parts.map(([name, value]) => h("div", {}, h("dt", {}, name.replaceAll("_", " ")), h("dd", {}, typeof value === "object" ? JSON.stringify(value) : String(value)))),
+      h("div", {}, h("dt", {}, "results file"), h("dd", {}, bytes(data.results.size_bytes))),
+      points.map(([name, count]) => h("div", {}, h("dt", {}, `${name} points`), h("dd", {}, whole(count)))),
+      data.totals.refused_points > 0 && h("div", {}, h("dt", {}, "points refused by a sink"), h("dd", {}, whole(data.totals.refused_points)))));
+}
+
