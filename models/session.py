@@ -138,7 +138,10 @@ def _open_session(artifact: Artifact) -> ort.InferenceSession:
     options.add_session_config_entry("session.load_model_format", "ONNX")
     try:
         return ort.InferenceSession(
-            artifact.onnx_bytes, sess_options=options, providers=["CPUExecutionProvider"]
+            artifact.onnx_bytes,
+            sess_options=options,
+            providers=["CPUExecutionProvider"],
+            enable_fallback=0,  # a refused graph would be tried again, with prints on stdout
         )
     except Exception as exc:  # ONNX Runtime raises a dozen unrelated classes
         msg = f"ONNX Runtime does not load model.onnx of {_title(artifact.manifest)}: {exc}"
