@@ -31,7 +31,8 @@ version = registry.publish("out/rul", stable=True)         # gateways take it fr
 Files, in the order of use: `manifest` (fields and their checks), `onnxfile` (what is inside the
 graph, without an ONNX library), `artifact` (directory), `features` (scaling, slicing), `session`
 (scoring), `scores` (results), `registry` (versions and pointer), `errors` (the tree), `zoo`
-(starter students that ship), `dummy` (a student without knowledge, for tests and first tries). `models` imports nothing else of kpstream.
+(starter students that ship), `dummy` (a student without knowledge, for tests and first tries).
+`models` imports nothing else of kpstream.
 """
 
 __all__: list[str] = []
