@@ -14,7 +14,18 @@ from typing import Any
 
 from pipeline.results import ResultsFile
 
-__all__ = ["Bucket", "Device", "Latest", "Run", "counts", "latest", "runs", "series", "trend"]
+__all__ = [
+    "Bucket",
+    "Device",
+    "Latest",
+    "Run",
+    "all_points",
+    "counts",
+    "latest",
+    "runs",
+    "series",
+    "trend",
+]
 
 Device = tuple[str, str, str]
 """(site, device, stream)"""
@@ -83,6 +94,23 @@ def latest(results: ResultsFile, measurement: str) -> list[Latest]:
             site, device, stream, model, time_ns // 10**6, written_ms, fields
         )
     return list(found.values())
+
+
+def all_points(results: ResultsFile, measurement: str) -> list[dict[str, Any]]:
+    """Every point of a measurement: its tags, its fields and `end_ms`, in order of time.
+
+    Reads all of it into memory: for evaluations of a bounded run, not for pages.
+    """
+    names = results.fields(measurement)
+    if not names:
+        return []
+    columns = ", ".join(f"p.{_quoted(name)}" for name in names)
+    rows = results.select(
+        f"SELECT s.site, s.device, s.stream, s.model, p.time_ns / 1000000, {columns} "  # noqa: S608
+        f"FROM {_table(measurement)} p JOIN _series s ON s.id = p.series ORDER BY p.time_ns"
+    )
+    tags = ("site", "device", "stream", "model", "end_ms")
+    return [dict(zip((*tags, *names), row, strict=True)) for row in rows]
 
 
 def trend(
