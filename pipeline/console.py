@@ -7,7 +7,7 @@ names it knows, so that a web page elsewhere cannot read it through DNS rebindin
 |---|---|
 | `/`, `/web/...` | the page and its files: static, from this package |
 | `/api/v1/fleet` | every device: newest score, trend or activity timeline, account |
-| `/api/v1/devices/{site}/{device}/{stream}?span_ms=N` | one device over the last N ms (absent: all) |
+| `/api/v1/devices/{site}/{device}/{stream}?span_ms=N` | one device, last N ms (absent: all) |
 | `/api/v1/pipeline` | totals, partitions, latency, throughput, dead letters |
 | `/api/v1/models` | running students, lineage, refused versions |
 | `/health` | 200 while the process works, else 503 |

@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from pipeline.points import PROBABILITY_PREFIX
 from pipeline.queries import Device, Latest, counts, latest, runs, series, trend
 from pipeline.results import ResultsFile
 from pipeline.status import DeviceAccount, GatewayView, History, ModelStatus, stalled_partitions
@@ -28,7 +29,6 @@ __all__ = [
 _TIMELINE_MS = 10 * 60_000
 _TREND_LAST, _TREND_POINTS = 240, 60
 _SERIES_POINTS = 400
-_PROBABILITY_PREFIX = "p_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +133,10 @@ def device_page(
         if name == "rul":
             entry["rul"] = _rul(point)
             page["series"] = [
-                [b.time_ms, b.last["rul"], b.last.get("rul_low"), b.last.get("rul_high")]
-                + [b.low, b.high]
+                [
+                    *(b.time_ms, b.last["rul"], b.last.get("rul_low"), b.last.get("rul_high")),
+                    *(b.low, b.high),
+                ]
                 for b in buckets
             ]
         else:
@@ -236,9 +238,9 @@ def _timeline(results: ResultsFile, device: Device, until_ms: int, span_ms: int)
 
 def _probabilities(fields: Mapping[str, Any]) -> dict[str, float]:
     return {
-        name.removeprefix(_PROBABILITY_PREFIX): float(value)
+        name.removeprefix(PROBABILITY_PREFIX): float(value)
         for name, value in fields.items()
-        if name.startswith(_PROBABILITY_PREFIX)
+        if name.startswith(PROBABILITY_PREFIX)
     }
 
 

@@ -116,9 +116,9 @@ def all_points(results: ResultsFile, measurement: str) -> list[dict[str, Any]]:
 def trend(
     results: ResultsFile, measurement: str, field: str, device: Device, *, last: int, points: int
 ) -> list[tuple[int, float]]:
-    """About `points` evenly picked (time_ms, value) of the `last` newest ones; ends with the newest.
+    """About `points` evenly picked (time_ms, value) of the `last` newest ones.
 
-    Oldest first. Picks rather than averages: what is drawn was really scored.
+    Oldest first, and the newest is always there. Picks, never averages: what is drawn was scored.
     """
     if field not in results.fields(measurement):
         return []

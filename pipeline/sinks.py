@@ -82,7 +82,7 @@ async def deliver(
     sink: Sink,
     points: Sequence[Point],
     *,
-    backoff: Backoff = Backoff(),  # noqa: B008 frozen, shared on purpose
+    backoff: Backoff = Backoff(),
     executor: Executor | None = None,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     on_unavailable: Callable[[SinkUnavailable, int], None] | None = None,

@@ -249,12 +249,16 @@ def sum_accounts(accounts: Iterable[DeviceAccount]) -> Totals:
     >>> sum_accounts([one, one]).received
     10
     """
-    names = ("received", "windowed", "duplicate", "late", "dead_lettered", "gaps", "windows")
-    sums = dict.fromkeys(names, 0)
-    for account in accounts:
-        for name in names:
-            sums[name] += getattr(account, name)
-    return Totals(**sums)
+    listed = list(accounts)
+    return Totals(
+        received=sum(a.received for a in listed),
+        windowed=sum(a.windowed for a in listed),
+        duplicate=sum(a.duplicate for a in listed),
+        late=sum(a.late for a in listed),
+        dead_lettered=sum(a.dead_lettered for a in listed),
+        gaps=sum(a.gaps for a in listed),
+        windows=sum(a.windows for a in listed),
+    )
 
 
 def stalled_partitions(

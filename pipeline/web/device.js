@@ -70,7 +70,7 @@ function machine(data, context) {
       ...facts(d, context.now),
     ),
     h("div.stack", {}, h("section.card.pad", {},
-      h("div.card-head", {}, h("h2", {}, "Remaining useful life"), legend([["hue-accent", "RUL"], ["swatch-band hue-accent", "interval"], ...(data.versions.length > 1 ? [["quiet", "model change"]] : [])])),
+      h("div.card-head", {}, h("h2", {}, "Remaining useful life ", h("span.unit", {}, `in ${d.unit}`)), legend([["hue-accent", "RUL"], ["swatch-band hue-accent", "interval"], ...(data.versions.length > 1 ? [["swatch-mark", "model change"]] : [])])),
       chart({
         id: "rul", width: context.width - chartInset(context), height: 300, x, y: [0, top], format: whole,
         lines: [{ name: "RUL", cls: "hue-accent", points: rows.map(([t, v]) => [t, v]) }],

@@ -131,7 +131,8 @@ export function duration(ms) {
 export function age(ms, now) {
   if (ms === null || ms === undefined) return "never";
   const passed = Math.max(0, now - ms);
-  return passed < 1_500 ? "now" : `${duration(Math.round(passed / 1000) * 1000)} ago`;
+  if (passed < 1_500) return "now";
+  return passed < 10_000 ? `${Math.round(passed / 1_000)} s ago` : `${duration(passed)} ago`;
 }
 
 export function bytes(count) {

@@ -90,7 +90,7 @@ function machineCard(d, settings, now) {
     h("div.machine-head", {}, h("div", {}, h("h3", {}, h("a.cover", { href: deviceHref(d) }, d.device)), h("p", {}, d.site)), badge(d, settings, now)),
     d.rul ? [
       h("div.rul", {}, h("b", {}, whole(d.rul.value)), h("span", {}, d.unit),
-        h("span.between", { title: "calibrated interval of this score" }, between(d.rul))),
+        between(d.rul) && h("span.between", { title: "calibrated interval of this score" }, "between ", between(d.rul))),
       trendOf(d),
     ] : waiting(d),
     h("div.machine-foot", {}, h("span", {}, d.version === undefined ? d.stream : `${d.model} v${d.version}`), h("span", {}, lastHeard(d, now))));
@@ -105,7 +105,7 @@ function machineTable(machines, settings, now) {
   return h("div.card.table-box", { key: "table" }, h("table", {},
     h("thead", {}, h("tr", {}, h("th", {}, "Machine"), h("th", {}, "Site"), h("th", {}, "Condition"), h("th.num", {}, "RUL"), h("th.num", {}, "Interval"), h("th", {}, "Trend"), h("th", {}, "Model"), h("th.num", {}, "Last reading"))),
     h("tbody", {}, machines.map((d) => h("tr.link", { key: deviceHref(d), class: `${condition(d.rul?.value, settings)[0]} ${isStale(d, settings, now) ? "is-stale" : ""}` },
-      h("td", {}, h("a", { href: deviceHref(d) }, d.device)), h("td.muted", {}, d.site), h("td", {}, badge(d, settings, now)),
+      h("td.nowrap", {}, h("a", { href: deviceHref(d) }, d.device)), h("td.muted.nowrap", {}, d.site), h("td", {}, badge(d, settings, now)),
       h("td.num", {}, d.rul ? `${whole(d.rul.value)} ${d.unit}` : "–"), h("td.num.muted", {}, d.rul ? between(d.rul) : "–"),
       h("td", {}, d.rul ? trendOf(d) : "–"), h("td.muted.nowrap", {}, d.version === undefined ? "–" : `${d.model} v${d.version}`), h("td.num.muted", {}, lastHeard(d, now)))))));
 }

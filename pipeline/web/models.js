@@ -1,7 +1,10 @@
 // Models: which student scores what, where it came from, and what was refused.
 
 import { age, dateTime, h, icon, words } from "./dom.js";
-import { pill, problems } from "./parts.js";
+import { paste, pill, problems } from "./parts.js";
+
+const TASKS = { rul: "Remaining useful life", activity: "Activity", forecast: "Forecast" };
+const METRICS = { rmse: "RMSE", mae: "MAE", macro_f1: "Macro F1", f1: "F1", nasa_score: "NASA score" };
 
 export const modelsPage = {
   title: () => "Models",
@@ -11,7 +14,7 @@ export const modelsPage = {
       h("div.head", {}, h("div", {}, h("h1", {}, "Models"), h("p", {}, "The students that score, their lineage, and versions that were refused."))),
       problems(data.health),
       data.models.length === 0
-        ? h("div.card.empty", {}, h("h2", {}, "No model is configured"), h("p", {}, "Publish one to the registry; the gateway notices it by itself:"), h("pre", {}, h("code", {}, "train-redistill --task rul --data PATH --publish")))
+        ? h("div.card.empty", {}, h("h2", {}, "No model is configured"), h("p", {}, "Publish one to the registry; the gateway notices it by itself:"), paste("train-redistill --task rul --data PATH --publish"))
         : data.models.map((model) => card(model, now)),
     ];
   },
@@ -22,9 +25,9 @@ function card(m, now) {
   return h("section.card.pad.model", { key: `${m.name} ${m.stream}`, "aria-label": `model ${m.name}` },
     h("div.model-head", {}, h("h2", {}, m.name), running ? pill("good", "check", `Version ${m.version} running`) : pill("bad", "alert", "No model"),
       m.refused_version !== null && pill("warn", "warn", `Version ${m.refused_version} refused`)),
-    h("p.muted", {}, `${words(m.task)} from stream “${m.stream}”`, running && m.since_ms !== null ? `, since ${dateTime(m.since_ms)} (${age(m.since_ms, now)})` : ""),
+    h("p.muted", {}, `${TASKS[m.task] ?? words(m.task)} from stream “${m.stream}”`, running && m.since_ms !== null ? `, since ${dateTime(m.since_ms)} (${age(m.since_ms, now)})` : ""),
     m.refused_error && h("div.callout.warn", {}, icon("warn"), h("div", {}, h("b", {}, `Version ${m.refused_version ?? "?"} was refused`), h("p", {}, m.refused_error), running && h("p", {}, `Version ${m.version} keeps scoring.`))),
-    running && h("div.model-grid", {}, h("div", {}, h("h3", {}, "Metrics"), metrics(m.metrics)), h("div", {}, h("h3", {}, "Lineage"), lineage(m))));
+    running && h("div.model-grid", {}, h("div", {}, metrics(m.metrics), h("h3.below", {}, "Artifact"), artifact(m)), h("div", {}, h("h3", {}, "Lineage"), lineage(m))));
 }
 
 function metrics(splits) {
@@ -32,8 +35,8 @@ function metrics(splits) {
   const rows = [...new Set(names.flatMap((split) => Object.keys(splits[split])))];
   if (!rows.length) return h("p.muted", {}, "The manifest tells no metrics.");
   return h("div.table-box", {}, h("table.metrics", {},
-    h("thead", {}, h("tr", {}, h("th", {}, "Metric"), names.map((split) => h("th.num", {}, words(split))))),
-    h("tbody", {}, rows.map((name) => h("tr", {}, h("td", {}, name.replaceAll("_", " ")), names.map((split) => h("td.num", {}, figure(splits[split][name]))))))));
+    h("thead", {}, h("tr", {}, h("th", {}, "Metrics"), names.map((split) => h("th.num", {}, words(split))))),
+    h("tbody", {}, rows.map((name) => h("tr", {}, h("td", {}, METRICS[name] ?? words(name)), names.map((split) => h("td.num", {}, figure(splits[split][name]))))))));
 }
 
 const figure = (value) => (value === undefined ? "–" : Number.isInteger(value) ? String(value) : value.toPrecision(4));
@@ -41,8 +44,14 @@ const figure = (value) => (value === undefined ? "–" : Number.isInteger(value)
 function lineage(m) {
   const rows = Object.entries(m.lineage);
   return h("dl.facts", {},
-    m.digest && h("div", {}, h("dt", {}, "digest"), h("dd", {}, digest(m.digest))),
-    rows.map(([name, value]) => h("div", {}, h("dt", {}, name.replaceAll("_", " ")), h("dd", {}, name === "created_ms" ? dateTime(Number(value)) : name.endsWith("digest") ? digest(value) : String(value)))));
+    rows.map(([name, value]) => h("div", {}, h("dt", {}, name === "created_ms" ? "Created" : words(name)), h("dd", {}, name === "created_ms" ? dateTime(Number(value)) : name.endsWith("digest") ? digest(value) : String(value)))));
+}
+
+function artifact(m) {
+  return h("dl.facts", {},
+    m.digest && h("div", {}, h("dt", {}, "Digest"), h("dd", {}, digest(m.digest))),
+    m.channels.length > 0 && h("div", {}, h("dt", {}, "Channels"), h("dd", {}, m.channels.join(", "))),
+    m.labels.length > 0 && h("div", {}, h("dt", {}, "Activities"), h("dd", {}, m.labels.map(words).join(", "))));
 }
 
 function digest(text) {

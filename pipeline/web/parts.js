@@ -49,8 +49,8 @@ export function equation(account, size) {
     h("div.equation", { class: size },
       h("div.term", {}, h("b", {}, whole(account.received)), h("span", {}, "received")),
       terms.map(([name, text, hue], i) => [
-        h("span.op", { "aria-hidden": "true" }, i ? "+" : "="),
-        h("div.term", {}, h("b", {}, whole(account[name])), h("span", {}, h("i.swatch", { class: hue }), text)),
+        h("div.pair", {}, h("span.op", { "aria-hidden": "true" }, i ? "+" : "="),
+          h("div.term", {}, h("b", {}, whole(account[name])), h("span", {}, h("i.swatch", { class: hue }), text))),
       ]),
       missing === 0 ? pill("good", "check", "Balances") : pill("bad", "alert", `${whole(Math.abs(missing))} ${missing > 0 ? "missing" : "too many"}`)),
     h("div.shares", { "aria-hidden": "true" }, terms.filter(([name]) => account[name] > 0).map(([name, , hue]) =>
@@ -59,13 +59,22 @@ export function equation(account, size) {
 
 export const lastHeard = (d, now) => age(heardMs(d), now);
 
-/** A line that a user can paste to see the first readings arrive. */
+/** A command line with a button that copies it. */
+export function paste(line) {
+  return h("div.paste", {}, h("pre", {}, h("code", {}, line)),
+    navigator.clipboard && h("button", { type: "button", "aria-label": "Copy the command", title: "Copy", onclick: () => navigator.clipboard.writeText(line) }, icon("copy")));
+}
+
+/** What to do when nothing was ever received: a line to paste, and where to find more. */
 export function firstReading(settings, streams) {
   const stream = streams?.[0]?.stream ?? "engine";
   const channels = streams?.[0]?.channels?.length ? streams[0].channels : ["T24", "T30"];
   const values = channels.map((name) => `"${name}": 0.0`).join(", ");
+  const address = `-h ${settings.mqtt_host} -p ${settings.mqtt_port}`;
   return h("div.card.empty", {},
     h("h2", {}, "No readings yet"),
-    h("p", {}, `Publish readings to ${settings.topic_prefix}/{site}/{device}/${stream} at ${settings.mqtt_host}:${settings.mqtt_port}. A device appears here with its first reading, and is scored when a window is full. To try it:`),
-    h("pre", {}, h("code", {}, `mosquitto_pub -h ${settings.mqtt_host} -p ${settings.mqtt_port} -q 1 -t ${settings.topic_prefix}/plant-1/machine-01/${stream} -m "{\\"ts\\": $(date +%s%3N), \\"values\\": {${values.replaceAll('"', '\\"')}}}"`)));
+    h("p", {}, `Publish readings to ${settings.topic_prefix}/{site}/{device}/${stream}. A device appears here with its first reading, and is scored as soon as a window is full. One reading by hand:`),
+    paste(`mosquitto_pub ${address} -q 1 -t ${settings.topic_prefix}/plant-1/machine-01/${stream} -m '{"ts": '$(date +%s%3N)', "values": {${values}}}'`),
+    h("p", {}, "Or publish a recorded data set, as a fleet would:"),
+    paste("kpstream replay cmapss --from PATH"));
 }

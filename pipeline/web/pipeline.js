@@ -1,7 +1,7 @@
 // Pipeline: does everything that came in come out, how fast, and what waits.
 
 import { chart, legend } from "./charts.js";
-import { age, bytes, duration, h, rate, short, whole } from "./dom.js";
+import { age, bytes, duration, h, rate, short, whole, words } from "./dom.js";
 import { equation, pill, problems, tile, tiles } from "./parts.js";
 
 const REASONS = {
@@ -70,7 +70,7 @@ export const pipelinePage = {
       const maps = lines.map(([name, cls, points]) => [name, cls, new Map(points)]);
       return h("section.card.pad", { key: id }, h("div.card-head", {}, h("h2", {}, title), legend(lines.map(([name, cls]) => [cls, name]))),
         chart({
-          id, width: half, height: 200, x, y: [0, Math.max(1, ...all)], format,
+          id, width: half, height: 200, x, y: [0, Math.max(10, ...all)], format,
           lines: lines.map(([name, cls, points]) => ({ name, cls, points })),
           read: (at) => maps.map(([name, cls, points]) => [name, points.has(at) && points.get(at) !== null ? read(points.get(at)) : "–", cls]),
           label: `${title} over the last minutes; arrow keys read single values`, redraw,
@@ -82,11 +82,12 @@ export const pipelinePage = {
 function partitionTable(partitions, now) {
   return h("section.card", {}, h("div.pad.card-head", { style: { "padding-bottom": "4px", margin: "0" } }, h("h2", {}, "Partitions"), h("span.muted.small", {}, "what each consumer group has read and committed")),
     partitions.length === 0 ? h("p.empty", {}, "No partition is read yet.") : h("div.table-box", { tabindex: "0", role: "region", "aria-label": "Partitions" }, h("table", {},
-      h("thead", {}, h("tr", {}, h("th", {}, "Group"), h("th", {}, "Topic"), h("th.num", {}, "Partition"), h("th.num", {}, "End"), h("th.num", {}, "Committed"), h("th.num", {}, "Backlog"), h("th.num", {}, "Last advance"), h("th", {}, "State"))),
+      h("thead", {}, h("tr", {}, h("th", {}, "Partition"), h("th", {}, "Group"), h("th.num", {}, "Backlog"), h("th", {}, "State"), h("th.num", {}, "Committed"), h("th.num", {}, "End"), h("th.num", {}, "Last advance"))),
       h("tbody", {}, partitions.map((p) => h("tr", { key: `${p.app} ${p.topic} ${p.partition}` },
-        h("td.nowrap", {}, p.app), h("td.muted", {}, p.topic), h("td.num", {}, p.partition), h("td.num", {}, whole(p.end_offset)), h("td.num", {}, p.committed === null ? "–" : whole(p.committed)),
-        h("td.num", {}, whole(p.backlog)), h("td.num.muted", {}, p.backlog === 0 ? "–" : age(p.last_advance_ms, now)),
-        h("td", {}, p.stalled ? pill("bad", "alert", "Stalled") : p.backlog === 0 ? pill("good", "check", "Up to date") : pill("quiet", "clock", "Advancing"))))))));
+        h("td.nowrap", {}, p.topic, " ", h("b", {}, p.partition)), h("td.muted", {}, p.app), h("td.num", {}, whole(p.backlog)),
+        h("td", {}, p.stalled ? pill("bad", "alert", "Stalled") : p.backlog === 0 ? pill("good", "check", "Up to date") : pill("quiet", "clock", "Advancing")),
+        h("td.num.muted", {}, p.committed === null ? "–" : whole(p.committed)), h("td.num.muted", {}, whole(p.end_offset)),
+        h("td.num.muted", {}, p.backlog === 0 ? "–" : age(p.last_advance_ms, now))))))));
 }
 
 function letterTable(letters) {
@@ -97,14 +98,27 @@ function letterTable(letters) {
         h("tbody", {}, letters.map(([reason, count]) => h("tr", { key: reason }, h("td", {}, h("code", {}, reason)), h("td.muted.small", {}, REASONS[reason] ?? ""), h("td.num", {}, whole(count))))))));
 }
 
+/** A line of a part; the name of a number says its unit. */
+function fact(title, key, value) {
+  const text = value === null ? "–" : value === true ? "yes" : value === false ? "no"
+    : typeof value === "object" ? JSON.stringify(value)
+      : typeof value !== "number" ? value
+        : key.endsWith("_bytes") ? bytes(value) : key.endsWith("_ms") ? duration(value) : key.endsWith("_seconds") ? duration(value * 1000) : whole(value);
+  const label = title.replace(/ (bytes|seconds|ms|total)$/, "");
+  return h("div", {}, h("dt", {}, label), h("dd", {}, text));
+}
+
 function storeCard(data) {
   const parts = Object.entries(data.health.parts);
   const points = Object.entries(data.results.points);
   return h("section.card.pad", { key: "store" }, h("div.card-head", {}, h("h2", {}, "Parts"), pill(...(data.health.ready ? ["good", "check", "Ready"] : ["bad", "alert", "Not ready"]))),
     h("dl.facts", {},
-      parts.map(([name, value]) => h("div", {}, h("dt", {}, name.replaceAll("_", " ")), h("dd", {}, typeof value === "object" ? JSON.stringify(value) : String(value)))),
-      h("div", {}, h("dt", {}, "results file"), h("dd", {}, bytes(data.results.size_bytes))),
-      points.map(([name, count]) => h("div", {}, h("dt", {}, `${name} points`), h("dd", {}, whole(count)))),
-      data.totals.refused_points > 0 && h("div", {}, h("dt", {}, "points refused by a sink"), h("dd", {}, whole(data.totals.refused_points)))));
+      parts.flatMap(([name, value]) => {
+        if (value === null || typeof value !== "object") return [fact(words(name), name, value)];
+        return Object.entries(value).map(([key, inner]) => fact(`${words(name)}: ${words(key).toLowerCase()}`, key, inner));
+      }),
+      h("div", {}, h("dt", {}, "Results file"), h("dd", {}, bytes(data.results.size_bytes))),
+      points.map(([name, count]) => h("div", {}, h("dt", {}, `${words(name)} points`), h("dd", {}, whole(count)))),
+      data.totals.refused_points > 0 && h("div", {}, h("dt", {}, "Points refused by a sink"), h("dd", {}, whole(data.totals.refused_points)))));
 }
 

@@ -67,7 +67,10 @@ class Browser:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._reader.cancel()
         await asyncio.gather(self._reader, return_exceptions=True)

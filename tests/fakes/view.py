@@ -44,7 +44,9 @@ STALE = {"engine-06", "dmitri"}
 MINUTE_MS = 60_000
 
 
-def rul_points(device: str, rul_now: float, until_ms: int, count: int, seed: int) -> Iterator[Point]:
+def rul_points(
+    device: str, rul_now: float, until_ms: int, count: int, seed: int
+) -> Iterator[Point]:
     """One score a second up to `until_ms`; version 2 takes over after two thirds."""
     random = Random(seed)
     wander = 0.0
@@ -121,7 +123,7 @@ class FakeView:
     progress: list[PartitionProgress] = field(default_factory=list)
     students: list[ModelStatus] = field(default_factory=list)
     connected: bool = True
-    latency: LatencySummary = LatencySummary(1200, 21.0, 74.0, 130.0)
+    latency: LatencySummary = field(default_factory=lambda: LatencySummary(1200, 21.0, 74.0, 130.0))
 
     @classmethod
     def fleet(cls, now_ms: int) -> FakeView:
@@ -149,6 +151,16 @@ class FakeView:
                 last_event_ms=self.now_ms - 150,
                 last_recv_ms=self.now_ms - 100,
             )
+        self.progress = [
+            replace(
+                p,
+                end_offset=p.end_offset + by_ms // 250,
+                position=p.position + by_ms // 250,
+                committed=(p.committed or 0) + by_ms // 250,
+                last_advance_ms=self.now_ms - 300,
+            )
+            for p in self.progress
+        ]
         wave = 1 + 0.3 * math.sin(self.now_ms / 9000)
         self.latency = LatencySummary(1200, 21.0 * wave, 74.0 * wave * wave, 130.0)
 
@@ -188,8 +200,8 @@ class FakeView:
             bridge_connected=self.connected,
             parts={
                 "broker": "127.0.0.1:1883, connected" if self.connected else "not connected",
-                "log": "sqlite, 4 partitions, 38 MB",
-                "results": "results.db",
+                "log": {"stored_records": 73_043, "stored_bytes": 38_400_000, "failed": False},
+                "line": {"checkpoints": 412, "score_seconds": 11.4},
             },
         )
 
