@@ -33,7 +33,7 @@ class Plant:
         self.state_dir = folder / "state"
         self.env = env
         self.process: subprocess.Popen[bytes] | None = None
-        self.starts = 0
+        self.cold_start_s = float("nan")
 
     def __enter__(self) -> Plant:
         self.broker.start()
@@ -59,7 +59,6 @@ class Plant:
             "KPSTREAM_GATEWAY_CONSOLE_PORT": str(self.console_port),
             "KPSTREAM_INGEST_MQTT_PORT": str(self.broker.port),
         }
-        self.starts += 1
         with self.log_path.open("ab") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "deploy.cli", "gateway"],
@@ -70,14 +69,18 @@ class Plant:
                 start_new_session=True,
             )
         if wait:
-            self.wait_ready()
+            began = time.perf_counter()
+            self.wait_ready(poll_s=0.02)
+            self.cold_start_s = time.perf_counter() - began
 
     @property
     def log_path(self) -> Path:
         return self.folder / "gateway.log"
 
-    def wait_ready(self) -> None:
-        self.wait_until(lambda: bool((self.get("ready") or {}).get("ready")), READY_S, "ready")
+    def wait_ready(self, poll_s: float = 0.1) -> None:
+        self.wait_until(
+            lambda: bool((self.get("ready") or {}).get("ready")), READY_S, "ready", poll_s=poll_s
+        )
 
     def stop_gateway(self) -> int | None:
         if self.process is None or self.process.poll() is not None:

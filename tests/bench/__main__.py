@@ -1,0 +1,250 @@
+"""`make bench`: what one gateway process does on one core, measured with mosquitto.
+
+Prints a table with the machine and the versions, and writes it as JSON when asked to. The measured
+process is pinned to core 0; broker and load generator are pinned to core 1. Ratios to the aims are
+printed, nothing is asserted: speed is measured here, not tested.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from ingest.broker import LocalBroker
+from tests.e2e.plant import Plant
+
+_AIMS = {
+    "bridge: messages/s confirmed, 1 reading each": 5_000,
+    "bridge: messages/s confirmed, 10 readings each": 5_000,
+    "line: readings/s window + score, 10 per message": 50_000,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench")
+    parser.add_argument("--json", type=Path, help="write the numbers to this file, too")
+    parser.add_argument("--messages", type=int, default=60_000)
+    parser.add_argument("--seconds", type=float, default=20.0, help="of the latency run")
+    args = parser.parse_args()
+    if shutil.which("mosquitto") is None and not Path("/usr/sbin/mosquitto").exists():
+        raise SystemExit("the benchmark needs mosquitto: apt-get install mosquitto")
+    numbers: dict[str, Any] = {"machine": _machine()}
+    with Console().status("measuring") as status:
+        for readings in (1, 10):
+            status.update(f"bridge, {readings} readings per message")
+            numbers[f"bridge_{readings}"] = _measure("bridge", args.messages, readings)
+        for readings in (1, 10):
+            status.update(f"window + score, {readings} readings per message")
+            numbers[f"line_{readings}"] = _measure("line", args.messages, readings)
+        status.update("the whole gateway at its limit")
+        numbers["gateway_max"] = _gateway_max(args.messages)
+        half = numbers["gateway_max"]["messages_per_second"] / 2
+        for name, rate in (("aim", 2500.0), ("half", half)):
+            status.update(f"latency at {rate:.0f} messages/s")
+            numbers[f"latency_{name}"] = _latency(rate, args.seconds)
+    _print(numbers)
+    if args.json:
+        args.json.write_text(json.dumps(numbers, indent=2) + "\n")
+
+
+def _measure(what: str, messages: int, readings: int) -> dict[str, Any]:
+    """Run one measured process (and, for the bridge, broker and load beside it)."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [
+            *(sys.executable, "-m", "tests.bench.measured", what, "--core", "0"),
+            *("--state", folder, "--messages", str(messages), "--readings", str(readings)),
+        ]
+        if what == "line":
+            return json.loads(_output(command))  # type: ignore[no-any-return]
+        with LocalBroker(Path(folder) / "broker", kind="mosquitto") as broker:
+            psutil.Process(broker.pid).cpu_affinity([1])
+            measured = subprocess.Popen(
+                [*command, "--port", str(broker.port)], stdout=subprocess.PIPE
+            )
+            time.sleep(3)
+            load = json.loads(_output(_load(broker.port, messages, readings)))
+            output, _ = measured.communicate(timeout=300)
+        return json.loads(output) | {"load": load}  # type: ignore[no-any-return]
+
+
+def _gateway_max(messages: int) -> dict[str, Any]:
+    """The whole gateway process, fed as fast as it takes: 10 readings a message."""
+    with tempfile.TemporaryDirectory() as folder, _plant(folder) as (plant, process):
+        cpu = _cpu_seconds(process)
+        started = time.perf_counter()
+        _output(_load(plant.broker.port, messages, 10))
+        plant.wait_until(lambda: plant.totals().get("windowed", 0) >= messages * 10, 300, "done")
+        seconds = time.perf_counter() - started
+        return {
+            "messages": messages,
+            "messages_per_second": messages / seconds,
+            "readings_per_second": messages * 10 / seconds,
+            "cpu_seconds": _cpu_seconds(process) - cpu,
+            "seconds": seconds,
+            "rss_mb": process.memory_info().rss / 1e6,
+        }
+
+
+def _latency(rate: float, seconds: float) -> dict[str, Any]:
+    """Publish at a steady rate with event time = now; percentiles as the gateway reports them."""
+    with tempfile.TemporaryDirectory() as folder, _plant(folder) as (plant, process):
+        cold_start = plant.cold_start_s
+        idle_rss = process.memory_info().rss / 1e6
+        cpu = _cpu_seconds(process)
+        devices = max(1, round(rate / 5))  # 50 Hz, 10 readings a message: 5 messages/s a device
+        _output([*_load(plant.broker.port, round(rate * seconds), 10, devices),
+                 "--rate", str(rate), "--live"])  # fmt: skip
+        time.sleep(2)
+        totals = plant.totals()
+        return {
+            "messages_per_second": rate,
+            "devices": devices,
+            "scored": totals["scored"],
+            "stored": totals["stored"],
+            "missing": totals["missing"],
+            "sensor_to_score": totals["sensor_to_score"],
+            "receive_to_score": totals["receive_to_score"],
+            "sensor_to_stored": totals.get("sensor_to_stored"),
+            "cpu_share": (_cpu_seconds(process) - cpu) / seconds,
+            "rss_mb": process.memory_info().rss / 1e6,
+            "rss_idle_mb": idle_rss,
+            "cold_start_s": cold_start,
+        }
+
+
+class _plant:
+    """A plant whose gateway is pinned to core 0, broker to core 1."""
+
+    def __init__(self, folder: str) -> None:
+        self._plant = Plant(Path(folder), broker_kind="mosquitto")
+
+    def __enter__(self) -> tuple[Plant, psutil.Process]:
+        before = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, {0})  # inherited by the gateway from its first instruction
+        try:
+            self._plant.__enter__()
+        finally:
+            os.sched_setaffinity(0, before)
+        assert self._plant.process is not None
+        psutil.Process(self._plant.broker.pid).cpu_affinity([1])
+        return self._plant, psutil.Process(self._plant.process.pid)
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._plant.__exit__(*exc_info)
+
+
+def _load(port: int, messages: int, readings: int, devices: int = 50) -> list[str]:
+    return [
+        *(sys.executable, "-m", "tests.bench.load", "--core", "1", "--port", str(port)),
+        *("--messages", str(messages), "--readings", str(readings), "--devices", str(devices)),
+    ]
+
+
+def _output(command: list[str]) -> str:
+    done = subprocess.run(command, stdout=subprocess.PIPE, timeout=600, check=True, text=True)
+    return done.stdout
+
+
+def _cpu_seconds(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+def _machine() -> dict[str, Any]:
+    model = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.processor(),
+    )
+    packages = ("faust-streaming", "onnxruntime", "paho-mqtt", "numpy", "orjson", "aiohttp")
+    return {
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "memory_gb": round(psutil.virtual_memory().total / 1e9),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()}",
+        "load_before": os.getloadavg()[0],
+        "versions": {name: importlib.metadata.version(name) for name in packages},
+    }
+
+
+def _print(numbers: dict[str, Any]) -> None:
+    out = Console(width=110)
+    machine = numbers["machine"]
+    out.print(
+        f"\n{machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB, "
+        f"{machine['system']}, Python {machine['python']}"
+    )
+    out.print(", ".join(f"{k} {v}" for k, v in machine["versions"].items()))
+    table = Table(title="one gateway process on one core", title_justify="left")
+    for name in ("measured", "value", "aim", "per CPU second"):
+        table.add_column(name, justify="left" if name == "measured" else "right")
+    for readings in (1, 10):
+        run = numbers[f"bridge_{readings}"]
+        _rate(
+            table,
+            f"bridge: messages/s confirmed, {readings} reading(s) each",
+            run,
+            "messages",
+            "5,000",
+        )
+    for readings in (1, 10):
+        run = numbers[f"line_{readings}"]
+        aim = "50,000" if readings == 10 else ""
+        _rate(
+            table, f"line: readings/s window + score, {readings} per message", run, "readings", aim
+        )
+    run = numbers["gateway_max"]
+    table.add_row(
+        "whole gateway: readings/s, 10 per message",
+        f"{run['readings_per_second']:,.0f}",
+        "",
+        f"{run['messages'] * 10 / run['cpu_seconds']:,.0f}",
+    )
+    for name in ("aim", "half"):
+        run = numbers[f"latency_{name}"]
+        rate = f"at {run['messages_per_second']:,.0f} messages/s ({run['devices']} devices)"
+        for kind in ("receive_to_score", "sensor_to_score", "sensor_to_stored"):
+            found = run[kind] or {"p50_ms": float("nan"), "p99_ms": float("nan")}
+            aim = "p99 < 1000" if kind == "sensor_to_score" else ""
+            table.add_row(
+                f"{kind.replace('_', ' ')} {rate}: p50 / p99 ms",
+                f"{found['p50_ms']:,.0f} / {found['p99_ms']:,.0f}",
+                aim,
+                "",
+            )
+        table.add_row(f"CPU share of the core {rate}", f"{run['cpu_share']:.0%}", "", "")
+        table.add_row(f"RSS {rate}, MB", f"{run['rss_mb']:.0f}", "< 150", "")
+    run = numbers["latency_aim"]
+    table.add_row("RSS idle, MB", f"{run['rss_idle_mb']:.0f}", "< 150", "")
+    table.add_row("cold start to ready, s", f"{run['cold_start_s']:.1f}", "< 5", "")
+    out.print(table)
+
+
+def _rate(table: Table, name: str, run: dict[str, Any], unit: str, aim: str) -> None:
+    table.add_row(
+        name, f"{run[unit] / run['seconds']:,.0f}", aim, f"{run[unit] / run['cpu_seconds']:,.0f}"
+    )
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    main()
