@@ -76,7 +76,7 @@ class CountCutter:
         ts = buffer.ts[lowest:highest].tolist()
         while self.next_close <= run:
             until = origin + self.next_close - lowest
-            since = max(until - length, origin - lowest)
+            since = max(until - length, 0)
             gaps = _gaps_between(buffer, lowest + since, lowest + until, gap_ms)
             values = rows[since:until]
             if until - since < length:

@@ -114,7 +114,11 @@ def encode_scores(records: Sequence[ScoreRecord]) -> bytes:
     """
     for record in records:
         _check(record)
-    return orjson.dumps(records)
+    try:
+        return orjson.dumps(records)
+    except TypeError as exc:
+        msg = f"score records that are not JSON: {exc}"
+        raise PointError(msg) from exc
 
 
 def decode_scores(value: bytes) -> list[ScoreRecord]:
@@ -280,9 +284,17 @@ def _flaw(point: Point) -> str | None:
         elif kind is int:
             if value not in _INT64:
                 return f"{name}={value!r}, which is beyond 64 bits,"
-        elif kind is not str and kind is not bool:
+        elif kind is str:
+            if not _is_unicode(value):  # type: ignore[arg-type]
+                return f"{name}={value!a:.80}, which is not Unicode,"
+        elif kind is not bool:
             return f"{name} of type {kind.__name__}"
     return None
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether `text` has a UTF-8 form: lone surrogates have none."""
+    return text.isascii() or text == text.encode("utf-8", "replace").decode()
 
 
 @lru_cache(maxsize=16_384)

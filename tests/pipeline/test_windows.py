@@ -95,6 +95,14 @@ def test_future_reading_is_not_accepted_and_moves_no_watermark() -> None:
     assert windower.watermark_ms == T0 + 1500
 
 
+def test_known_reading_that_a_stepped_back_gateway_clock_makes_future_counts_once() -> None:
+    windower = counting(2, 1, lateness_ms=0, future_ms=1000)
+    step(windower, 5000)
+    again = step(windower, 5000, recv=0)
+    assert (again.duplicate, again.future.tolist()) == (0, [0])
+    assert windower.counters.balances
+
+
 def test_jump_within_the_future_limit_makes_the_present_late_until_it_catches_up() -> None:
     windower = counting(2, 1, lateness_ms=0)
     step(windower, 0, 10)
