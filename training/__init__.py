@@ -1,1 +1,29 @@
-"""TODO guide."""
+"""From recorded readings with labels to a student on gateways.
+
+1. A **data set** (`datasets/`) gives windows `[num_windows, length, channels]` in raw units,
+   integer labels and groups (engines, persons). It reads through `ingest.recordings`, the readers
+   of replay, and slices through `models.features`, the slicing of the stream.
+2. **Anchors** (`anchors.py`) are one text vector per possible answer, computed once with a frozen
+   text encoder and committed as two small files. Nothing else here loads a language model.
+3. A **recipe** (`recipes.py`, `configs/*.toml`) is one flat TOML; it travels in the lineage.
+4. A **student** (`students.py`) is a small CNN; a **method** (`methods/`) is the loss around it and
+   says what of it is exported. `distill.py` is the loop.
+5. `export.py` writes an artifact only if ONNX Runtime gives the trained student's numbers.
+6. `candidate.py` is one whole run: split by groups, train, calibrate, export, compare with the
+   running student. `redistill.py` is the command around it, `evaluate.py` the measures.
+
+A walk through it (needs the extra `[training]`):
+
+    from pathlib import Path
+    from training.candidate import train_candidate
+    from training.datasets.dummy import make_dummy
+    from training.recipes import shipped_recipe
+
+    data = make_dummy("rul")
+    recipe = shipped_recipe("rul-fd001", epochs=5)
+    candidate = train_candidate(data, recipe, "rul-dummy", Path("run"), command="by hand")
+    print(candidate.metrics["rmse"], candidate.artifact.path)
+
+The official test sets are read by one command only, after all choices are made:
+`python -m training.official --artifact DIR --data PATH`.
+"""

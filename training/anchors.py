@@ -84,7 +84,7 @@ def read_anchors(task: str, folder: Path = CACHE) -> Anchors:
         with np.load(path, allow_pickle=False) as cache:
             vectors = np.asarray(cache["vectors"], dtype=np.float32)
             found = {key: str(cache[key]) for key in ("prompts", "encoder", "array")}
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as exc:
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as exc:
         msg = f"no readable anchors in {path} ({exc}): {_REBUILD}"
         raise AnchorCacheError(msg) from exc
     wanted = {

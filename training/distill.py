@@ -106,7 +106,8 @@ def distill(
             run.one_epoch(windows, labels, affine)
             if folder is not None:
                 run.write(folder / STATE_FILE)
-            on_epoch(Epoch(run.done, recipe.epochs, run.losses[-1], run.student()))
+            with torch.random.fork_rng(devices=[]):
+                on_epoch(Epoch(run.done, recipe.epochs, run.losses[-1], run.student()))
         return Distilled(run.student(), tuple(run.losses), run.seconds)
 
 

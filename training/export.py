@@ -41,7 +41,10 @@ _SINGLES = 256  # windows that are also scored one by one
 
 
 def export_onnx(student: nn.Module, length: int, channels: int, output: str) -> bytes:
-    """The graph of a student in evaluation mode, `windows` [batch, length, channels] to `output`."""
+    """The graph of a student: `windows` [batch, length, channels] to `output`.
+
+    Opset 17, all weights inside, any batch size.
+    """
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         # The TorchScript exporter gives a graph of 30 plain operators with all weights inside; its

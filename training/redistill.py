@@ -22,6 +22,7 @@ from rich.table import Table
 from models.artifact import Artifact, read_artifact
 from models.errors import ModelError
 from models.registry import Registry
+from models.zoo import list_zoo, zoo_path
 from training.datasets.contract import DataSet
 from training.errors import DataSetError, MissingExtraError, TrainingError
 from training.evaluate import Comparison
@@ -34,7 +35,6 @@ __all__ = ["main", "redistill"]
 
 NOT_BETTER = 3
 UNFINISHED = 4
-ZOO = Path(__file__).resolve().parent.parent / "models" / "zoo"
 _STARTERS = {"rul": "rul-fd001", "activity": "har-waist"}
 _RULE = (
     "Rule: published only if the 90 % paired bootstrap interval of the gain over held-out "
@@ -173,6 +173,8 @@ def _conclude(
         _print_comparison(console, comparison, data_set, fairness)
     version = None
     if publish and better:
+        if running is not None:
+            registry.seed(running.path)  # of the zoo: the registry's history begins with it
         version = registry.publish(candidate.artifact.path, stable=True)
     log.write(
         {
@@ -269,9 +271,9 @@ def _find_running(registry: Registry, task: str, name: str | None) -> Artifact |
         names = ", ".join(artifact.manifest.name for artifact in found)
         msg = f"the registry runs several students of this task ({names}): choose with --name"
         raise TrainingError(msg)
-    starter = ZOO / _STARTERS[task]
-    if not found and starter.is_dir() and name in (None, _STARTERS[task]):
-        found.append(read_artifact(starter))
+    starter = _STARTERS[task]
+    if not found and starter in list_zoo() and name in (None, starter):
+        found.append(read_artifact(zoo_path(starter)))
     return found[0] if found else None
 
 

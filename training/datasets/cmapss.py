@@ -15,19 +15,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ingest import recordings
+from ingest.recordings import CMAPSS_SENSORS, ENGINE_CHANNELS, EngineHistory
 from models.manifest import Channel
 from training.anchors import MAX_RUL
 from training.datasets.contract import DataSet, digest_windows
+from training.errors import DataSetError
 from training.windows import WindowSet, slice_series
 
 __all__ = ["LENGTH", "describe_cmapss", "label_engines", "read_cmapss"]
 
 LENGTH = 30
 _UNITS = "R R R psia rpm rpm psia pps/psi rpm rpm - - lbm/s lbm/s".split()
-_NAMES = "T24 T30 T50 P30 Nf Nc Ps30 phi NRf NRc BPR htBleed W31 W32".split()
-_SENSORS = (2, 3, 4, 7, 8, 9, 11, 12, 13, 14, 15, 17, 20, 21)
 
 
 def describe_cmapss(name: str, train: WindowSet, test: WindowSet | None) -> DataSet:
@@ -39,7 +39,8 @@ def describe_cmapss(name: str, train: WindowSet, test: WindowSet | None) -> Data
         stream="engine",
         group_word="engine",
         channels=tuple(
-            Channel(name=channel, unit=unit) for channel, unit in zip(_NAMES, _UNITS, strict=True)
+            Channel(name=channel, unit=unit)
+            for channel, unit in zip(ENGINE_CHANNELS, _UNITS, strict=True)
         ),
         rate_hz=None,
         length=LENGTH,
@@ -54,22 +55,16 @@ def describe_cmapss(name: str, train: WindowSet, test: WindowSet | None) -> Data
     )
 
 
-def label_engines(
-    engines: Sequence[NDArray[np.float32]], numbers: Sequence[int], left: Sequence[int]
-) -> WindowSet:
-    """Windows of engines that ran until `left` cycles before their end.
-
-    Args:
-        engines: one array `[cycles, 14]` per engine.
-        numbers: their unit numbers, the groups.
-        left: RUL of the last recorded cycle; 0 for an engine that ran to failure.
-    """
-    windows = [slice_series(engine, LENGTH, 1, pad_short=True) for engine in engines]
-    labels = [
-        np.minimum(np.arange(len(cut) - 1, -1, -1) + rest, MAX_RUL)
-        for cut, rest in zip(windows, left, strict=True)
-    ]
-    groups = [np.full(len(cut), number) for cut, number in zip(windows, numbers, strict=True)]
+def label_engines(histories: Sequence[EngineHistory]) -> WindowSet:
+    """All windows of some engines; the group of a window is the number of its engine."""
+    columns = [CMAPSS_SENSORS.index(name) for name in ENGINE_CHANNELS]
+    windows, labels, groups = [], [], []
+    for history in histories:
+        cut = slice_series(history.sensors[:, columns], LENGTH, 1, pad_short=True)
+        left = np.arange(len(cut) - 1, -1, -1) + history.rul_cycles
+        windows.append(cut)
+        labels.append(np.minimum(left, MAX_RUL))
+        groups.append(np.full(len(cut), history.engine))
     return WindowSet(
         np.concatenate(windows),
         np.concatenate(labels).astype(np.int64),
@@ -81,33 +76,19 @@ def read_cmapss(path: Path, subset: str = "FD001", *, with_test: bool = True) ->
     """Read one subset from the zip or folder of text files.
 
     Args:
-        path: `cmapss.zip`, or a folder that holds train_FD001.txt and so on.
+        path: `cmapss.zip` (or as downloaded), or the folder that holds train_FD001.txt and so on.
         subset: FD001 to FD004.
         with_test: read the official test set too (it must then be there).
 
     Raises:
         DataSetError: a file is missing or is not what its name says.
     """
-    train = _read_table(path, f"train_{subset}.txt")
-    numbers = [int(n) for n in np.unique(train[:, 0])]
-    engines = [_sensors(train, number) for number in numbers]
-    test_set = None
-    if with_test:
-        test = _read_table(path, f"test_{subset}.txt")
-        left = _read_table(path, f"RUL_{subset}.txt")[:, 0].astype(int).tolist()
-        units = [int(n) for n in np.unique(test[:, 0])]
-        windows = label_engines([_sensors(test, unit) for unit in units], units, left)
-        test_set = windows.where(np.diff(windows.groups, append=-1) != 0)
-    return describe_cmapss(subset, label_engines(engines, numbers, [0] * len(numbers)), test_set)
-
-
-def _sensors(table: NDArray[np.float64], unit: int) -> NDArray[np.float32]:
-    return table[table[:, 0] == unit][:, [number + 4 for number in _SENSORS]].astype(np.float32)
-
-
-def _read_table(path: Path, name: str) -> NDArray[np.float64]:
-    import io
-    import zipfile
-
-    raw = zipfile.ZipFile(path).read(name) if path.is_file() else (path / name).read_bytes()
-    return np.loadtxt(io.BytesIO(raw), ndmin=2)
+    try:
+        train = label_engines(recordings.read_cmapss(path, subset, "train"))
+        if not with_test:
+            return describe_cmapss(subset, train, None)
+        test = label_engines(recordings.read_cmapss(path, subset, "test"))
+    except recordings.RecordingError as exc:
+        raise DataSetError(str(exc)) from exc
+    last = np.diff(test.groups, append=-1) != 0
+    return describe_cmapss(subset, train, test.where(last))

@@ -1,0 +1,131 @@
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+pytest.importorskip("torch", reason="needs training: pip install 'kpstream[training]'")
+
+from models.artifact import read_artifact
+from models.registry import Registry
+from training.recipes import format_recipe, shipped_recipe
+from training.redistill import NOT_BETTER, UNFINISHED, redistill
+
+pytestmark = pytest.mark.needs_training
+
+
+def call(tmp_path, *words, task="rul"):
+    base = ["--task", task, "--data", "dummy", "--registry", str(tmp_path / "registry")]
+    if "--out" not in words:
+        base += ["--out", str(tmp_path / f"run{len(list(tmp_path.glob('run*')))}")]
+    return CliRunner().invoke(redistill, [*base, *words])
+
+
+def stable(tmp_path, name):
+    return Registry(tmp_path / "registry").read_stable(name)
+
+
+@pytest.mark.parametrize(("task", "name"), [("rul", "rul-dummy"), ("har", "har-dummy")])
+def test_publishes_the_first_then_a_better_one_and_refuses_a_worse_one(tmp_path, task, name):
+    first = call(tmp_path, "--name", name, "--publish", "--epochs", "1", task=task)
+    assert first.exit_code == 0, first.output
+    assert stable(tmp_path, name).version == 1
+
+    better = call(tmp_path, "--publish", "--epochs", "10", task=task)
+    assert better.exit_code == 0, better.output
+    assert f"Published {name} v2" in better.output
+    assert "same split seed" in better.output
+    assert stable(tmp_path, name).version == 2
+
+    worse = call(tmp_path, "--publish", "--epochs", "1", task=task)
+    assert worse.exit_code == NOT_BETTER, worse.output
+    assert "Not better: nothing was published" in worse.output
+    assert stable(tmp_path, name).version == 2
+    assert Registry(tmp_path / "registry").list_versions(name) == [1, 2]
+
+
+def test_without_publish_nothing_is_published(tmp_path):
+    done = call(tmp_path, "--name", "rul-dummy", "--epochs", "1")
+    assert done.exit_code == 0
+    assert "add --publish" in done.output
+    assert stable(tmp_path, "rul-dummy") is None
+
+
+def test_the_zoo_runs_where_the_registry_is_empty_and_becomes_its_first_version(tmp_path):
+    # The starter knows real engines, not the dummies: anything trained on them is better.
+    done = call(tmp_path, "--publish", "--epochs", "10")
+    assert done.exit_code == 0, done.output
+    assert "trained on other data" in done.output
+    assert "Published rul-fd001 v2" in done.output
+
+
+def test_the_folder_keeps_log_plot_recipe_and_artifact(tmp_path):
+    out = tmp_path / "kept"
+    done = call(tmp_path, "--name", "rul-dummy", "--epochs", "2", "--out", str(out))
+    assert done.exit_code == 0
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert [line.get("epoch") for line in lines] == [1, 2, None]
+    assert lines[-1]["result"]["rmse"] == pytest.approx(lines[1]["held_out"])
+    assert (out / "result.png").read_bytes().startswith(b"\x89PNG")
+    recipe = shipped_recipe("rul-fd001", epochs=2)
+    assert (out / "recipe.toml").read_text() == format_recipe(recipe)
+    assert str(tmp_path) not in read_artifact(out / "artifact").manifest.lineage.command
+
+
+def test_out_of_time_keeps_the_state_and_the_same_command_goes_on(tmp_path):
+    words = ("--name", "rul-dummy", "--epochs", "2", "--out", str(tmp_path / "kept"))
+    stopped = call(tmp_path, *words, "--max-minutes", "0")
+    assert stopped.exit_code == UNFINISHED
+    assert "goes on" in stopped.output
+    assert call(tmp_path, *words).exit_code == 0
+
+
+def test_a_recipe_that_holds_out_other_groups_is_refused(tmp_path):
+    assert call(tmp_path, "--name", "rul-dummy", "--publish", "--epochs", "1").exit_code == 0
+    recipe = tmp_path / "other.toml"
+    recipe.write_text(format_recipe(shipped_recipe("rul-fd001", epochs=1, split_seed=9)))
+    refused = call(tmp_path, "--config", str(recipe))
+    assert refused.exit_code == 2
+    assert "judged on what it learned from" in refused.output
+
+
+def test_the_default_recipe_takes_over_the_split_of_the_running_student(tmp_path):
+    recipe = tmp_path / "other.toml"
+    recipe.write_text(format_recipe(shipped_recipe("rul-fd001", epochs=1, split_seed=9)))
+    words = ("--name", "rul-dummy", "--publish", "--config", str(recipe))
+    assert call(tmp_path, *words).exit_code == 0
+    again = call(tmp_path, "--epochs", "1", "--out", str(tmp_path / "kept"))
+    assert again.exit_code in (0, NOT_BETTER)
+    assert "split_seed = 9" in (tmp_path / "kept" / "recipe.toml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--data", "no/such.zip"], "no such file or folder"),
+        (["--data", "."], "train_FD001.txt"),
+        (["--epochs", "0"], "0 is not in the range"),
+        (["--task", "sleep"], "'sleep' is not one of"),
+    ],
+)
+def test_wrong_usage_and_wrong_data_end_with_2(tmp_path, monkeypatch, words, message):
+    monkeypatch.chdir(tmp_path)
+    refused = call(tmp_path, *words)
+    assert refused.exit_code == 2
+    assert message in refused.output
+
+
+def test_a_recipe_of_another_task_is_refused(tmp_path):
+    recipe = tmp_path / "har.toml"
+    recipe.write_text(format_recipe(shipped_recipe("har-waist")))
+    refused = call(tmp_path, "--config", str(recipe))
+    assert refused.exit_code == 2
+    assert "is a recipe for activity" in refused.output
+
+
+def test_help_needs_no_torch():
+    code = "import sys, training.redistill; sys.exit('torch' in sys.modules)"
+    environment = {**os.environ, "PYTHONWARNINGS": "error"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment, timeout=60)
