@@ -1,0 +1,264 @@
+"""``kpstream dead-letters``: look at what was refused, and publish it again.
+
+The gateway holds its log locked. Looking needs no lock: `list` reads the file beside it. Publishing
+again goes the way every reading goes, over MQTT: what was refused for a reason that is gone (a
+model that was missing, a clock that was set) is taken now, and the rest is refused again under the
+same id, so that a replay never makes two dead letters out of one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import click
+import orjson
+
+from deploy.gatewaycmd import split_address
+from ingest.deadletter import DeadLetter, decode_dead_letter
+from ingest.errors import RefusalReason, RefusedMessage
+from ingest.topics import DEAD_LETTERS
+from pipeline.logfile import connect
+
+__all__ = ["ReadLetters", "dead_letters", "read_letters"]
+
+_CONNECT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class ReadLetters:
+    """What the log holds of dead letters.
+
+    Attributes:
+        letters: One per id, in the order in which they were refused first.
+        times: id -> how often it was refused (a redelivery counts again).
+        unreadable: Records of the topic that are no dead letters.
+    """
+
+    letters: list[DeadLetter]
+    times: dict[str, int]
+    unreadable: int
+
+
+def read_letters(log_path: Path) -> ReadLetters:
+    """Read the dead letters from the log file, whether a gateway runs or not.
+
+    Raises:
+        click.ClickException: There is no log, or it cannot be read.
+    """
+    first: dict[str, DeadLetter] = {}
+    times: dict[str, int] = {}
+    unreadable = 0
+    for value in _values(log_path):
+        try:
+            letter = decode_dead_letter(value)
+        except RefusedMessage:
+            unreadable += 1
+            continue
+        known = letter.id
+        first.setdefault(known, letter)
+        times[known] = times.get(known, 0) + 1
+    letters = sorted(first.values(), key=lambda letter: letter.recv_ms)
+    return ReadLetters(letters, times, unreadable)
+
+
+def _values(log_path: Path) -> Iterator[bytes]:
+    if not log_path.is_file():
+        msg = f"no log at {log_path}: no gateway has run with this state folder (--state-dir)"
+        raise click.ClickException(msg)
+    try:
+        with closing(connect(log_path, durability="full", read_only=True)) as db:
+            yield from (
+                value
+                for (value,) in db.execute(
+                    "SELECT r.value FROM slots s JOIN records r"
+                    " ON r.id >= (s.slot << 40) AND r.id < ((s.slot + 1) << 40)"
+                    " WHERE s.topic = ? AND r.value IS NOT NULL ORDER BY r.id",
+                    (DEAD_LETTERS,),
+                )
+            )
+    except sqlite3.DatabaseError as exc:
+        msg = f"{log_path} cannot be read: {exc}. `kpstream doctor` says more"
+        raise click.ClickException(msg) from exc
+
+
+# -- commands -------------------------------------------------------------------------------
+
+
+def _chosen(command: Any) -> Any:
+    """The options by which both commands choose."""
+    reasons = click.Choice([reason.value for reason in RefusalReason])
+    for option in (
+        click.option("--device", metavar="SITE/DEVICE", help="Only letters of this device."),
+        click.option("--reason", type=reasons, multiple=True, help="Only letters with a reason."),
+        click.option(
+            "--state-dir", type=click.Path(path_type=Path), help="The gateway's state folder."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@click.group("dead-letters")
+def dead_letters() -> None:
+    """List or replay refused messages."""
+
+
+@dead_letters.command("list")
+@_chosen
+@click.option("--last", type=click.IntRange(1), default=50, show_default=True, help="How many.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per line, all of them.")
+def list_letters(
+    state_dir: Path | None,
+    reason: tuple[str, ...],
+    device: str | None,
+    last: int,
+    as_json: bool,
+) -> None:
+    """Show what was refused, newest last, and how many per reason."""
+    found = read_letters(_log_path(state_dir))
+    letters = _filtered(found.letters, reason, device)
+    if as_json:
+        for letter in letters:
+            click.echo(_as_json(letter, found.times[letter.id]))
+        return
+    _print_table(letters[-last:], found)
+    if not letters:
+        click.echo("no dead letters")
+        return
+    counts: dict[str, int] = {}
+    for letter in letters:
+        counts[letter.reason.value] = counts.get(letter.reason.value, 0) + 1
+    by_reason = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
+    shown = f", the last {last} shown" if len(letters) > last else ""
+    click.echo(f"{len(letters)} dead letters ({by_reason}){shown}")
+    if found.unreadable:
+        click.echo(f"{found.unreadable} records of the topic are no dead letters")
+
+
+@dead_letters.command("replay")
+@_chosen
+@click.option("--id", "ids", multiple=True, metavar="ID", help="Only this letter (or its start).")
+@click.option("--all", "everything", is_flag=True, help="All of them.")
+@click.option("--mqtt", metavar="HOST:PORT", help="Broker; default 127.0.0.1:1883.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be published.")
+def replay_letters(
+    state_dir: Path | None,
+    reason: tuple[str, ...],
+    device: str | None,
+    ids: tuple[str, ...],
+    everything: bool,
+    mqtt: str | None,
+    dry_run: bool,
+) -> None:
+    """Publish the raw bytes again to the topic they came by; the broker confirms each."""
+    if not (everything or ids or reason or device):
+        msg = "say which: --id, --reason, --device, or --all"
+        raise click.UsageError(msg)
+    letters = _filtered(read_letters(_log_path(state_dir)).letters, reason, device)
+    if ids:
+        letters = [letter for letter in letters if letter.id.startswith(ids)]
+    fit = [letter for letter in letters if _can_publish(letter)]
+    if len(fit) < len(letters):
+        cut = len(letters) - len(fit)
+        click.echo(f"{cut} cannot be published again: cut to size, or their topic is no MQTT topic")
+    if dry_run or not fit:
+        click.echo(f"{len(fit)} would be published" if fit else "nothing to publish")
+        return
+    host, port = split_address(mqtt or "127.0.0.1:1883")
+    confirmed = asyncio.run(_publish(fit, host, port))
+    click.echo(f"{confirmed} of {len(fit)} published again and confirmed")
+    if confirmed < len(fit):
+        raise SystemExit(1)
+
+
+async def _publish(letters: list[DeadLetter], host: str, port: int) -> int:
+    from ingest.mqtt import Endpoint, Publisher
+
+    endpoint = Endpoint(host, port, client_id=f"kpstream-dead-letters-{os.getpid()}")
+    async with Publisher(endpoint, in_flight=100) as publisher:
+        try:
+            await asyncio.wait_for(publisher.connection.connected.wait(), _CONNECT_S)
+        except asyncio.TimeoutError as exc:
+            why = publisher.connection.error or "no answer"
+            msg = f"no MQTT broker takes us at {host}:{port}: {why}; name another with --mqtt"
+            raise click.ClickException(msg) from exc
+        for letter in letters:
+            await publisher.publish(letter.mqtt_topic, letter.raw)
+        await publisher.flush()
+        return publisher.confirmed_total
+
+
+def _filtered(
+    letters: list[DeadLetter], reasons: tuple[str, ...], device: str | None
+) -> list[DeadLetter]:
+    return [
+        letter
+        for letter in letters
+        if (not reasons or letter.reason.value in reasons)
+        and (device is None or f"/{device}/" in letter.mqtt_topic)
+    ]
+
+
+def _can_publish(letter: DeadLetter) -> bool:
+    topic = letter.mqtt_topic
+    whole = not letter.detail.endswith(" bytes kept)")
+    return whole and bool(topic) and not set("+#\x00\ufffd") & set(topic)
+
+
+def _as_json(letter: DeadLetter, times: int) -> str:
+    return orjson.dumps(
+        {
+            "id": letter.id,
+            "reason": letter.reason.value,
+            "detail": letter.detail,
+            "mqtt_topic": letter.mqtt_topic,
+            "recv_ms": letter.recv_ms,
+            "source": letter.source,
+            "times": times,
+            "raw": letter.raw.decode("utf-8", "backslashreplace"),
+        }
+    ).decode()
+
+
+def _print_table(letters: list[DeadLetter], found: ReadLetters) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    if not letters:
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("received (UTC)", "id", "times", "reason", "topic", "detail"):
+        table.add_column(title, overflow="fold" if title == "detail" else "ellipsis")
+    for letter in letters:
+        when = datetime.fromtimestamp(letter.recv_ms / 1000, timezone.utc)
+        row = (
+            f"{when:%Y-%m-%d %H:%M:%S}",
+            letter.id[:8],
+            str(found.times[letter.id]),
+            letter.reason.value,
+            letter.mqtt_topic,
+            letter.detail[:300],
+        )
+        # Text: what a stranger sent is shown, not obeyed (rich markup, terminal escapes).
+        table.add_row(*(Text(_harmless(cell)) for cell in row))
+    Console().print(table)
+
+
+def _harmless(text: str) -> str:
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
+def _log_path(state_dir: Path | None) -> Path:
+    from deploy.settings import GatewaySettings
+
+    settings = GatewaySettings() if state_dir is None else GatewaySettings(state_dir=state_dir)
+    return settings.log_path
