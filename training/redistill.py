@@ -7,7 +7,6 @@ not clearly), nothing published; 4 out of time, the same command goes on; 2 wron
 from __future__ import annotations
 
 import hashlib
-import json
 import shlex
 import sys
 import time
@@ -16,8 +15,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from models.artifact import Artifact, read_artifact
 from models.errors import ModelError
@@ -25,21 +22,17 @@ from models.registry import Registry
 from models.zoo import list_zoo, zoo_path
 from training.datasets.contract import DataSet
 from training.errors import DataSetError, MissingExtraError, TrainingError
-from training.evaluate import Comparison
 from training.recipes import Recipe, format_recipe, read_recipe, shipped_recipe
+from training.report import RunLog, print_comparison, print_table
 
 if TYPE_CHECKING:  # it needs torch, which --help does not
-    from training.candidate import Candidate, EpochReport
+    from training.candidate import Candidate
 
 __all__ = ["main", "redistill"]
 
 NOT_BETTER = 3
 UNFINISHED = 4
 _STARTERS = {"rul": "rul-fd001", "activity": "har-waist"}
-_RULE = (
-    "Rule: published only if the 90 % paired bootstrap interval of the gain over held-out "
-    "{group}s lies above zero."
-)
 
 
 @click.command(context_settings={"show_default": True})
@@ -55,6 +48,9 @@ _RULE = (
 )
 @click.option("--publish", is_flag=True, help="Publish the new student if it is better.")
 @click.option("--method", type=click.Choice(["kp", "none"]), help="Instead of the recipe's.")
+@click.option(
+    "--anchors", type=click.Choice(["text", "random"]), help="Instead of the recipe's (a control)."
+)
 @click.option("--seed", type=int, help="Instead of the recipe's.")
 @click.option("--epochs", type=click.IntRange(min=1), help="Instead of the recipe's.")
 @click.option(
@@ -121,7 +117,7 @@ def _redistill(
     (folder / "recipe.toml").write_text(format_recipe(recipe), encoding="utf-8")
 
     console.print(f"{data_set.title}: {len(data_set.train)} windows; run folder {folder}")
-    log = _Log(folder / "log.jsonl", console, recipe.epochs)
+    log = RunLog(folder / "log.jsonl", console, recipe.epochs)
     with log:
         candidate = runs.train_candidate(
             data_set,
@@ -145,7 +141,7 @@ def _redistill(
 
 def _conclude(
     console: Console,
-    log: _Log,
+    log: RunLog,
     candidate: Candidate,
     running: Artifact | None,
     fairness: str | None,
@@ -168,9 +164,9 @@ def _conclude(
         candidate.scored,
         data_set.labels,
     )
-    _print_table(console, candidate, running, old_metrics, data_set)
+    print_table(console, candidate, running, old_metrics, data_set)
     if comparison is not None:
-        _print_comparison(console, comparison, data_set, fairness)
+        print_comparison(console, comparison, data_set, fairness)
     version = None
     if publish and better:
         if running is not None:
@@ -200,45 +196,6 @@ def _verdict(
     if not better:
         return f"Not better: nothing was published; {where}."
     return f"Better; not published{'' if publish else ' (add --publish)'}; {where}."
-
-
-def _print_table(
-    console: Console,
-    candidate: Candidate,
-    running: Artifact | None,
-    old_metrics: dict[str, float],
-    data_set: DataSet,
-) -> None:
-    table = Table(title=f"Held-out {data_set.group_word}s, {len(candidate.held_out)} windows")
-    table.add_column("student")
-    shown = [key for key in candidate.metrics if key != "windows"]
-    for key in shown:
-        table.add_column(key, justify="right")
-    table.add_column("ONNX bytes", justify="right")
-    rows = [("new", candidate.artifact, candidate.metrics)]
-    if running is not None:
-        title = f"running ({running.manifest.name} v{running.manifest.version})"
-        rows.insert(0, (title, running, old_metrics))
-    for title, artifact, metrics in rows:
-        numbers = [f"{metrics[key]:.4g}" for key in shown]
-        table.add_row(title, *numbers, str(artifact.manifest.onnx.size_bytes))
-    console.print(table)
-
-
-def _print_comparison(
-    console: Console, comparison: Comparison, data_set: DataSet, fairness: str | None
-) -> None:
-    unit = "squared cycles" if data_set.task == "rul" else "share of wrong windows"
-    console.print(
-        f"Gain per {data_set.group_word} ({unit}): {comparison.gain:.4g}, 90 % interval "
-        f"[{comparison.low:.4g}, {comparison.high:.4g}], better on {comparison.wins} of "
-        f"{comparison.groups}.",
-        f"{_RULE.format(group=data_set.group_word)}",
-        f"Fairness: {fairness}.",
-        sep="\n",
-        soft_wrap=True,
-        markup=False,
-    )
 
 
 def _read_data(task: str, path: str, subset: str) -> DataSet:
@@ -303,41 +260,3 @@ def _describe_command(task: str, data: str, subset: str) -> str:
 def _default_folder(task: str, recipe: Recipe, data_set: DataSet) -> Path:
     text = f"{format_recipe(recipe)}{data_set.digest}"
     return Path("runs") / f"{task}-{hashlib.sha256(text.encode('utf-8')).hexdigest()[:8]}"
-
-
-class _Log:
-    """JSON lines of a run, continued after a restart, and the progress bar."""
-
-    def __init__(self, path: Path, console: Console, epochs: int) -> None:
-        self._path = path
-        self._bar = Progress(
-            TextColumn("training"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.description}"),
-            console=console,
-        )
-        self._row = self._bar.add_task("", total=epochs)
-
-    def __enter__(self) -> None:
-        self._bar.start()
-
-    def __exit__(self, *exc: object) -> None:
-        self._bar.stop()
-
-    def add(self, report: EpochReport) -> None:
-        self.write({"epoch": report.number, "loss": report.loss, "held_out": report.held_out})
-        text = f"loss {report.loss:.3f}, held-out {report.held_out:.4g}"
-        self._bar.update(self._row, completed=report.number, description=text)
-
-    def write(self, line: dict[str, Any]) -> None:
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-
-    def curve(self) -> tuple[list[float], list[float]]:
-        """Loss and held-out measure of every pass, the passes before a restart included."""
-        lines = [json.loads(line) for line in self._path.read_text(encoding="utf-8").splitlines()]
-        passes = {line["epoch"]: line for line in lines if "epoch" in line}
-        ordered = [passes[number] for number in sorted(passes)]
-        return [line["loss"] for line in ordered], [line["held_out"] for line in ordered]

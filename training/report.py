@@ -1,0 +1,106 @@
+"""What a run shows and keeps: progress with the time left, the log in JSON lines, the tables."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from models.artifact import Artifact
+from training.datasets.contract import DataSet
+from training.evaluate import Comparison
+
+if TYPE_CHECKING:  # it needs torch
+    from training.candidate import Candidate, EpochReport
+
+__all__ = ["RunLog", "print_comparison", "print_table"]
+
+_RULE = (
+    "Rule: published only if the 90 % paired bootstrap interval of the gain over held-out "
+    "{group}s lies above zero."
+)
+
+
+class RunLog:
+    """JSON lines of a run, continued after a restart, and the progress bar."""
+
+    def __init__(self, path: Path, console: Console, epochs: int) -> None:
+        self._path = path
+        self._bar = Progress(
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.description}"),
+            console=console,
+        )
+        self._row = self._bar.add_task("", total=epochs)
+
+    def __enter__(self) -> None:
+        self._bar.start()
+
+    def __exit__(self, *exc: object) -> None:
+        self._bar.stop()
+
+    def add(self, report: EpochReport) -> None:
+        """Log a pass and move the bar."""
+        self.write({"epoch": report.number, "loss": report.loss, "held_out": report.held_out})
+        text = f"loss {report.loss:.3f}, held-out {report.held_out:.4g}"
+        self._bar.update(self._row, completed=report.number, description=text)
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Append one JSON object."""
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def curve(self) -> tuple[list[float], list[float]]:
+        """Loss and held-out measure of every pass, the passes before a restart included."""
+        lines = [json.loads(line) for line in self._path.read_text(encoding="utf-8").splitlines()]
+        passes = {line["epoch"]: line for line in lines if "epoch" in line}
+        ordered = [passes[number] for number in sorted(passes)]
+        return [line["loss"] for line in ordered], [line["held_out"] for line in ordered]
+
+
+def print_table(
+    console: Console,
+    candidate: Candidate,
+    running: Artifact | None,
+    old_metrics: dict[str, float],
+    data_set: DataSet,
+) -> None:
+    """Print the measures of both students on the held-out windows."""
+    table = Table(title=f"Held-out {data_set.group_word}s, {len(candidate.held_out)} windows")
+    table.add_column("student")
+    shown = [key for key in candidate.metrics if key != "windows"]
+    for key in shown:
+        table.add_column(key, justify="right")
+    table.add_column("ONNX bytes", justify="right")
+    rows = [("new", candidate.artifact, candidate.metrics)]
+    if running is not None:
+        title = f"running ({running.manifest.name} v{running.manifest.version})"
+        rows.insert(0, (title, running, old_metrics))
+    for title, artifact, metrics in rows:
+        numbers = [f"{metrics[key]:.4g}" for key in shown]
+        table.add_row(title, *numbers, str(artifact.manifest.onnx.size_bytes))
+    console.print(table)
+
+
+def print_comparison(
+    console: Console, comparison: Comparison, data_set: DataSet, fairness: str | None
+) -> None:
+    """Print gain, interval, the rule for publishing, and what was done against leakage."""
+    unit = "squared cycles" if data_set.task == "rul" else "share of wrong windows"
+    console.print(
+        f"Gain per {data_set.group_word} ({unit}): {comparison.gain:.4g}, 90 % interval "
+        f"[{comparison.low:.4g}, {comparison.high:.4g}], better on {comparison.wins} of "
+        f"{comparison.groups}.",
+        f"{_RULE.format(group=data_set.group_word)}",
+        f"Fairness: {fairness}.",
+        sep="\n",
+        soft_wrap=True,
+        markup=False,
+    )
