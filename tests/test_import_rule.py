@@ -1,0 +1,194 @@
+"""Who may import whom, and what must never reach a gateway.
+
+Read from the source (imports inside functions too) and, because third-party packages import things
+of their own, proven by importing every module of the gateway in a fresh interpreter.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+OURS = ("ingest", "models", "pipeline", "training", "deploy", "dashboards")
+GATEWAY = ("ingest", "models", "pipeline", "deploy", "dashboards")
+FORBIDDEN = {"torch", "transformers", "sentence_transformers", "pandas", "sklearn", "matplotlib"}
+
+# package -> what of ours it may import, beside itself; a module stands for what is below it too.
+MAY_IMPORT = {
+    "ingest": (),
+    "models": (),
+    "pipeline": (
+        "ingest.messages",
+        "ingest.payloads",
+        "ingest.topics",
+        "ingest.errors",
+        "ingest.deadletter",
+        "models",
+    ),
+    "training": ("models", "ingest.recordings"),
+    "dashboards": ("pipeline.points",),
+    "deploy": ("ingest", "models", "pipeline", "dashboards"),
+}
+# module of a third party -> the files of the gateway's packages that may import it.
+ONE_FILE = {
+    "paho": {"ingest/mqtt.py"},
+    "amqtt": {"ingest/broker.py"},
+    "aiokafka": {"ingest/kafka.py"},
+    "confluent_kafka": set(),
+    "influxdb_client": {"pipeline/influx.py"},
+    "aiohttp": {"pipeline/console.py"},
+    "prometheus_client": {"pipeline/metrics.py"},
+    "onnxruntime": {"models/session.py"},
+    "onnx": set(),
+    "grafana_api": {"dashboards/client.py"},
+}
+SQLITE = {"locallog", "logfile", "logstate", "logwriter", "logrepair", "results", "queries"}
+PURE = ("windows", "windowspec", "reorder", "devices", "scoring", "points")
+NOT_IN_PURE = {"faust", "mode", "asyncio", "socket", "sqlite3", "aiohttp", "threading", "time"}
+
+
+def _files(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def _imports(path: Path) -> Iterator[tuple[int, str]]:
+    """Every imported dotted name of a file with its line; `from a import b` gives `a.b`."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative import"
+            for alias in node.names:
+                yield node.lineno, f"{node.module}.{alias.name}"
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(
+            ("import_module", "__import__", "importorskip")
+        ):
+            if node.args and isinstance(node.args[0], ast.Constant):
+                yield node.lineno, str(node.args[0].value)
+
+
+def _top(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def _is_below(name: str, parent: str) -> bool:
+    return name == parent or name.startswith(f"{parent}.")
+
+
+@pytest.mark.parametrize("package", OURS)
+def test_package_imports_only_what_it_may(package: str) -> None:
+    allowed = (package, *MAY_IMPORT[package])
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line} imports {name}"
+        for path in _files(package)
+        for line, name in _imports(path)
+        if _top(name) in (*OURS, "tests") and not any(_is_below(name, parent) for parent in allowed)
+    ]
+    assert not wrong
+
+
+@pytest.mark.parametrize("package", GATEWAY)
+def test_nothing_of_the_learning_line_reaches_a_gateway(package: str) -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line} imports {name}"
+        for path in _files(package)
+        for line, name in _imports(path)
+        if _top(name) in FORBIDDEN
+    ]
+    assert not wrong
+
+
+@pytest.mark.parametrize("client", sorted(ONE_FILE))
+def test_third_party_client_is_imported_by_one_file(client: str) -> None:
+    importers = {
+        path.relative_to(ROOT).as_posix()
+        for package in GATEWAY
+        for path in _files(package)
+        for _, name in _imports(path)
+        if _top(name) == client
+    }
+    assert importers <= ONE_FILE[client]
+
+
+def test_sqlite_stays_in_the_log_and_the_results_file() -> None:
+    importers = {
+        path.relative_to(ROOT).as_posix()
+        for package in OURS
+        for path in _files(package)
+        for _, name in _imports(path)
+        if _top(name) == "sqlite3"
+    }
+    assert importers <= {f"pipeline/{name}.py" for name in SQLITE}
+
+
+@pytest.mark.parametrize("module", PURE)
+def test_pure_module_knows_no_clock_no_thread_and_no_network(module: str) -> None:
+    path = ROOT / "pipeline" / f"{module}.py"
+    assert not [name for _, name in _imports(path) if _top(name) in NOT_IN_PURE]
+
+
+IMPORT_ALL = """
+import importlib, json, sys, threading
+
+forbidden, modules = json.loads(sys.argv[1])
+attempts = []
+
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in forbidden:
+            attempts.append(name)
+        return None
+
+sys.meta_path.insert(0, Watch())
+for module in modules:
+    importlib.import_module(module)
+print(json.dumps({
+    "attempts": attempts,
+    "loaded": sorted(set(forbidden) & set(sys.modules)),
+    "threads": [thread.name for thread in threading.enumerate()],
+}))
+"""
+
+
+def test_importing_the_whole_gateway_loads_nothing_heavy_and_starts_nothing() -> None:
+    modules = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for package in GATEWAY
+        for path in _files(package)
+    ]
+    # -S-like tricks are not needed: a heavy package that is not even installed would be noticed by
+    # the attempt to find it.
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORT_ALL, json.dumps([sorted(FORBIDDEN), modules])],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(done.stdout.splitlines()[-1])
+    assert seen == {"attempts": [], "loaded": [], "threads": ["MainThread"]}
+
+
+def test_pure_modules_load_without_faust_and_without_a_network_library() -> None:
+    modules = [f"pipeline.{name}" for name in PURE]
+    heavy = ["faust", "mode", "aiohttp", "paho", "onnxruntime", "influxdb_client", "sqlite3"]
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORT_ALL, json.dumps([heavy, modules])],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["loaded"] == []
