@@ -228,10 +228,9 @@ class Devices:
         counters.duplicate += step.duplicate
         counters.late += len(step.late)
         counters.dead_lettered += len(step.future)
-        counters.gaps += step.gaps
+        counters.gaps = windower.counters.gaps
         if step.windowed:
-            known = np.delete(batch.ts_ms, step.future) if len(step.future) else batch.ts_ms
-            counters.last_event_ms = max(counters.last_event_ms, int(known.max()))
+            counters.last_event_ms = windower.max_event_ms
         if len(step.late):
             outcome.late.append(_refusal(batch, None, "behind the watermark", step.late))
         if len(step.future):
@@ -244,9 +243,10 @@ class Devices:
             state = self._devices[key]
             if offset <= state.applied_offset or state.windower is None:
                 continue
-            released_before = state.windower.pending
+            before_ms = state.windower.watermark_ms
             windows = state.windower.advance(tick.now_ms, tick.since_ms)
-            if windows or released_before != state.windower.pending:
+            if state.windower.watermark_ms != before_ms:
+                state.counters.gaps = state.windower.counters.gaps
                 state.applied_offset = offset
                 self._dirty.add(key)
             self._close(key, state, windows, outcome)

@@ -36,7 +36,7 @@ one of four things (`received == windowed + duplicate + late + future`, always):
 Only a message with at least one windowed reading ends idleness: a device whose clock was set back
 sends late readings for hours, and what was pending before must not wait for that.
 
-Remembered are the event times of the last `max(length, 256)` released readings (time windows: and
+Remembered are the event times of the last `max(length, 1024)` released readings (time windows: and
 of all readings in windows that are still open). An older duplicate is counted late.
 """
 
@@ -67,7 +67,7 @@ NEVER_MS = -(2**62)
 
 _LAST_MS = 2**62
 """After every event time: differences of accepted times fit into 64 bits."""
-_REMEMBERED = 256
+_REMEMBERED = 1024
 _NONE: NDArray[np.intp] = np.empty(0, dtype=np.intp)
 _NONE.flags.writeable = False
 

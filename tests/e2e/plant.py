@@ -1,4 +1,4 @@
-"""A whole gateway as a child process, with its broker: what the end-to-end tests kill and restart."""
+"""A whole gateway as a child process, with its broker: what the tests kill and restart."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The delivery promise against SIGKILL: gateway and broker die at random points, nothing is missing.
+"""The delivery promise against SIGKILL: gateway and broker die at random, nothing is missing.
 
 Numbered readings at QoS 1 through mosquitto. In each round the gateway, the broker or both are
 killed and started again. At the end every reading is windowed exactly once, every expected window
@@ -44,8 +44,10 @@ def test_no_reading_is_missing_after_kills_of_gateway_and_broker(tmp_path: Path)
         for (_, device, _), account in accounts.items():
             total = fleet.published[device]
             assert account["windowed"] == total, (device, account, total)
-            assert account["late"] == account["dead_lettered"] == 0, (device, account)
-            assert account["received"] == account["windowed"] + account["duplicate"], account
+            # Copies older than the windower's memory count as late: never more than were sent.
+            again = account["duplicate"] + account["late"]
+            assert account["received"] == account["windowed"] + again, account
+            assert account["dead_lettered"] == 0, account
         assert plant.stop_gateway() == 0
     _check_scores(plant.results_path, fleet)
 

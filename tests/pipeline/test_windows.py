@@ -79,12 +79,12 @@ def test_duplicates_pending_released_and_within_a_message_are_counted_and_the_fi
 
 def test_duplicate_is_known_for_as_long_as_promised_then_late() -> None:
     windower = counting(4, 4, lateness_ms=0)
-    for at in range(1000):
+    for at in range(2000):
         step(windower, at)
     restored = DeviceWindower.restore(windower.spec, 1, windower.snapshot())
     for each in (windower, restored):
-        assert step(each, 1000 - 256).duplicate == 1
-        assert step(each, 1000 - 257).late.tolist() == [0]
+        assert step(each, 2000 - 1024).duplicate == 1
+        assert step(each, 2000 - 1025).late.tolist() == [0]
 
 
 def test_future_reading_is_not_accepted_and_moves_no_watermark() -> None:

@@ -129,7 +129,7 @@ class Literal:
 
     def remembered(self) -> set[int]:
         times = [ts for ts, _, _ in self.released]
-        kept = set(times[-max(self.spec.length, 256) :])
+        kept = set(times[-max(self.spec.length, 1024) :])
         return kept | set(self.pending)
 
     def step(self, ts_ms: list[int], first_value: int, recv_ms: int) -> tuple:

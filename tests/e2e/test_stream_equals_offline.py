@@ -1,0 +1,165 @@
+"""The line gives exactly the scores of an offline evaluation, on real data, undisturbed or killed.
+
+FD001: all 100 test engines; every window of every engine, hence the official RMSE. UCI-HAR: all
+2947 test windows, rebuilt into the raw recording of each subject. The offline side knows nothing
+of the stream: it cuts the arrays as the papers do and scores them in one batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from ingest.mqtt import Endpoint
+from ingest.recordings import (
+    CMAPSS_SENSORS,
+    ENGINE_CHANNELS,
+    HAR_LABELS,
+    Recording,
+    engine_recordings,
+    read_cmapss,
+    read_uci_har,
+    recordings_of,
+)
+from ingest.replay import ReplayOptions, ReplayReport, replay
+from models.artifact import read_artifact
+from models.scores import ActivityScores, RulScores
+from models.session import Student
+from models.zoo import zoo_path
+from pipeline.queries import all_points
+from pipeline.results import ResultsFile
+from tests.e2e.plant import Plant
+
+pytestmark = [pytest.mark.needs_data, pytest.mark.needs_mosquitto, pytest.mark.slow]
+
+CALM = ReplayOptions(Endpoint("127.0.0.1", 1, "replay"), readings_per_message=5)
+ROUGH = ReplayOptions(
+    Endpoint("127.0.0.1", 1, "replay"), readings_per_message=5, duplicates=0.05, disorder_ms=150
+)
+START_MS = 1_750_000_000_000
+CYCLES_TOLERANCE = 1e-4
+
+
+@pytest.mark.parametrize(("options", "killed"), [(CALM, False), (ROUGH, True)])
+def test_fd001_test_engines_end_with_the_offline_rul(
+    data_dir: Path, tmp_path: Path, options: ReplayOptions, killed: bool
+) -> None:
+    histories = read_cmapss(data_dir / "cmapss.zip", "FD001", "test")
+    columns = [CMAPSS_SENSORS.index(name) for name in ENGINE_CHANNELS]
+    offline = {
+        f"FD001-{history.engine:03d}": _offline_rul(history.sensors[:, columns])
+        for history in histories
+    }
+    recordings = engine_recordings(histories, interval_ms=100)
+    points = _stream(tmp_path, recordings, options, "rul", sum(map(len, offline.values())), killed)
+
+    streamed: dict[str, list[float]] = {}
+    for point in sorted(points, key=lambda p: p["end_ms"]):
+        streamed.setdefault(point["device"], []).append(point["rul"])
+    assert sorted(streamed) == sorted(offline)
+    for device, want in offline.items():
+        np.testing.assert_allclose(streamed[device], want, atol=CYCLES_TOLERANCE, rtol=0)
+    truth = np.minimum([history.rul_cycles for history in histories], 125)
+    last = np.array([streamed[device][-1] for device in sorted(streamed)])
+    rmse = float(np.sqrt(np.mean((last - truth) ** 2)))
+    want_rmse = float(np.sqrt(np.mean(([offline[d][-1] for d in sorted(offline)] - truth) ** 2)))
+    assert rmse == pytest.approx(want_rmse, abs=CYCLES_TOLERANCE)
+    assert rmse <= 14.5
+
+
+@pytest.mark.parametrize(("options", "killed"), [(CALM, False), (ROUGH, True)])
+def test_uci_har_test_recordings_give_the_offline_activity_of_every_window(
+    data_dir: Path, tmp_path: Path, options: ReplayOptions, killed: bool
+) -> None:
+    windows = read_uci_har(data_dir, "test")
+    scores = Student(read_artifact(zoo_path("har-waist"))).score(windows.X)
+    assert isinstance(scores, ActivityScores)
+    recordings = recordings_of(windows)
+    points = _stream(tmp_path, recordings, options, "activity", len(windows.X), killed)
+
+    found = {(point["device"], point["end_ms"]): point for point in points}
+    assert len(found) == len(points) == len(windows.X)
+    for recording in recordings:
+        for index, offset_ms in zip(recording.windows, recording.window_offsets_ms, strict=True):
+            point = found[recording.device, START_MS + int(offset_ms) + 1]
+            assert point["activity"] == HAR_LABELS[int(scores.winners[index])]
+            assert point["probability"] == pytest.approx(scores.probability(index), abs=1e-4)
+
+
+def _offline_rul(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    cut = np.stack([rows[end - 30 : end] for end in range(30, len(rows) + 1)])
+    scores = Student(read_artifact(zoo_path("rul-fd001"))).score(cut.astype(np.float32))
+    assert isinstance(scores, RulScores)
+    return scores.rul
+
+
+def _stream(
+    folder: Path,
+    recordings: Sequence[Recording],
+    options: ReplayOptions,
+    measurement: str,
+    windows: int,
+    killed: bool,
+) -> list[dict]:
+    """Replay through a whole gateway; the points it stored, once all `windows` are there."""
+    readings = sum(len(recording.offsets_ms) for recording in recordings)
+    with Plant(folder, broker_kind="mosquitto") as plant:
+        publishing = _Replay(recordings, options, plant.broker.port)
+        publishing.start()
+        if killed:
+            plant.wait_until(lambda: plant.totals().get("windowed", 0) > readings // 3, 90, "third")
+            plant.kill_gateway()
+            plant.start_gateway()
+        report = publishing.result(180)
+        assert report.complete
+        assert (report.duplicates > 0) == (options.duplicates > 0)
+        plant.wait_until(lambda: plant.totals().get("windowed") == readings, 90, "windowed")
+        plant.wait_until(lambda: _stored(plant, measurement) >= windows, 60, "stored")
+        totals = plant.totals()
+        assert (totals["missing"], totals["dead_lettered"]) == (0, 0)
+        # After a kill the broker sends a long backlog again: a copy of a reading that is older
+        # than the windower's memory counts as late. Every reading was windowed all the same.
+        again = totals["duplicate"] + (totals["late"] if killed else 0)
+        assert again == totals["received"] - readings >= report.duplicates
+        assert killed or totals["late"] == 0
+        assert plant.stop_gateway() == 0
+        results = ResultsFile(plant.results_path, read_only=True)
+        try:
+            return all_points(results, measurement)
+        finally:
+            results.close()
+
+
+def _stored(plant: Plant, measurement: str) -> int:
+    page = plant.get("api/v1/pipeline") or {}
+    return int(page.get("results", {}).get("points", {}).get(measurement, 0))
+
+
+class _Replay(threading.Thread):
+    def __init__(self, recordings: Sequence[Recording], options: ReplayOptions, port: int) -> None:
+        super().__init__(daemon=True)
+        fields = {name: getattr(options, name) for name in options.__slots__}
+        endpoint = Endpoint("127.0.0.1", port, "replay")
+        self._options = ReplayOptions(**(fields | {"endpoint": endpoint, "start_ms": START_MS}))
+        self._recordings = recordings
+        self._report: ReplayReport | None = None
+        self._error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            self._report = asyncio.run(replay(self._recordings, self._options))
+        except BaseException as exc:
+            self._error = exc
+
+    def result(self, timeout_s: float) -> ReplayReport:
+        self.join(timeout_s)
+        if self._error is not None:
+            raise self._error
+        assert self._report is not None, "the replay did not end"
+        return self._report
