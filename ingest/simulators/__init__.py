@@ -1,7 +1,7 @@
 """Simulated machines and people: for the demo, for tests, and for a first look without sensors.
 
-1. A device is **deterministic by seed**: the same seed gives the same readings, on any machine, in
-   whatever portions they are asked for.
+1. A device is **deterministic by seed**: the same seed gives the same readings, in whatever
+   portions they are asked for.
 2. The numbers behind it are **fits in the code** to public recordings (turbofan: C-MAPSS FD001,
    IMU: UCI-HAR, training parts only). No data file is shipped or read.
 3. What is published is what a real device would publish: MQTT topic and JSON forms of
