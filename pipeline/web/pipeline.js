@@ -1,7 +1,7 @@
 // Pipeline: does everything that came in come out, how fast, and what waits.
 
 import { chart, legend } from "./charts.js";
-import { age, bytes, duration, h, rate, short, whole, words } from "./dom.js";
+import { age, bytes, dateTime, duration, h, rate, short, whole, words } from "./dom.js";
 import { equation, pill, problems, tile, tiles } from "./parts.js";
 
 const REASONS = {
@@ -103,7 +103,7 @@ function fact(title, key, value) {
   const text = value === null ? "–" : value === true ? "yes" : value === false ? "no"
     : typeof value === "object" ? JSON.stringify(value)
       : typeof value !== "number" ? value
-        : key.endsWith("_bytes") ? bytes(value) : key.endsWith("_ms") ? duration(value) : key.endsWith("_seconds") ? duration(value * 1000) : whole(value);
+        : key.endsWith("_bytes") ? bytes(value) : key.endsWith("_ms") ? (value > 1e11 ? dateTime(value) : duration(value)) : key.endsWith("_seconds") ? duration(value * 1000) : whole(value);
   const label = title.replace(/ (bytes|seconds|ms|total)$/, "");
   return h("div", {}, h("dt", {}, label), h("dd", {}, text));
 }

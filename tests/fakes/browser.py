@@ -112,8 +112,9 @@ class Browser:
 
     async def wait(self, condition: str, seconds: float = 15) -> None:
         """Wait until a JavaScript condition holds."""
+        tried = f"(() => {{ try {{ return Boolean({condition}) }} catch {{ return false }} }})()"
         for _ in range(int(seconds / 0.05)):
-            if await self.run(f"Boolean({condition})"):
+            if await self.run(tried):
                 return
             await asyncio.sleep(0.05)
         text = await self.run("document.body.innerText")

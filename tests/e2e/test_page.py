@@ -1,0 +1,171 @@
+"""The console page in a real browser: it draws, fits, lives, and runs nothing it is told."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from pipeline.console import Console, create_console
+from pipeline.points import Point
+from pipeline.results import ResultsFile
+from tests.fakes.browser import Browser
+from tests.fakes.view import FakeView, fill
+
+pytestmark = pytest.mark.needs_chromium
+
+PAGES = {
+    "fleet": ("#/fleet", "document.querySelectorAll('.machine .spark').length === 8"),
+    "engine": ("#/device/plant-1/engine-03/engine", "document.querySelector('.chart path.line')"),
+    "person": ("#/device/lab/anna/imu", "document.querySelector('.probabilities')"),
+    "waiting": ("#/device/plant-1/engine-09/engine", "document.querySelector('.empty')"),
+    "pipeline": ("#/pipeline", "document.querySelectorAll('.chart').length === 2"),
+    "models": ("#/models", "document.querySelectorAll('.model').length === 2"),
+}
+TEXT = "document.querySelector('main').innerText"
+
+
+@dataclass
+class Site:
+    console: Console
+    view: FakeView
+    results: ResultsFile
+    browser: Browser
+
+    async def open(self, hash: str, ready: str) -> None:
+        await self.browser.open(self.console.url + hash, ready)
+
+
+def now_ms() -> int:
+    return time.time_ns() // 10**6
+
+
+@pytest.fixture
+async def site(tmp_path: Path, chromium_program: str) -> AsyncIterator[Site]:
+    results = ResultsFile(tmp_path / "results.db")
+    now = now_ms()
+    fill(results, now)
+    view = FakeView.fleet(now)
+    console = create_console(view, results, port=0)
+    await console.start()
+    async with Browser(chromium_program) as browser:
+        yield Site(console, view, results, browser)
+    await console.stop()
+    results.close()
+
+
+async def test_every_page_draws_without_complaint_and_fits_desktop_and_phone(
+    site: Site, tmp_path: Path
+) -> None:
+    shots = Path(os.environ.get("KPSTREAM_SCREENSHOTS", tmp_path))
+    for width, height, theme in ((1440, 900, "light"), (375, 667, "dark")):
+        await site.browser.look(width, height, theme=theme)
+        for name, (hash, ready) in PAGES.items():
+            await site.open(hash, ready)
+            wide = "Math.max(document.documentElement.scrollWidth, innerWidth)"
+            assert await site.browser.run(wide) == width, f"{name} is wider than {width}"
+            await site.browser.screenshot(shots / f"{name}-{width}-{theme}.png")
+    assert site.browser.complaints == []
+
+
+async def test_the_fleet_says_condition_activity_and_staleness_in_words(site: Site) -> None:
+    await site.browser.look(1440, 900)
+    await site.open(*PAGES["fleet"])
+    text = await site.browser.run(TEXT)
+    for word in ("Critical", "Wearing", "Healthy", "Stale, 4 min", "Waiting for a full window"):
+        assert word in text
+    order = "[...document.querySelectorAll('.machine h3')].map(e => e.innerText).slice(0, 2)"
+    assert await site.browser.run(order) == ["engine-02", "engine-03"]
+    strip = await site.browser.run("document.querySelector('svg.strip').getAttribute('aria-label')")
+    assert strip.startswith("Last 10 min: ")
+
+
+async def test_the_page_follows_the_gateway_and_keeps_the_focus(site: Site) -> None:
+    await site.browser.look(1440, 900)
+    await site.open(*PAGES["fleet"])
+    await site.browser.run("document.querySelector('a.cover').focus()")
+    tags = (("site", "plant-1"), ("device", "engine-02"), ("stream", "engine"))
+    point = Point("rul", (*tags, ("model", "rul-fd001")), (("rul", 3.0),), now_ms() * 10**6)
+    site.results.write([point])
+    await site.browser.wait("document.querySelector('.machine .rul b').innerText === '3'")
+    assert await site.browser.run("document.activeElement.innerText") == "engine-02"
+
+
+async def test_keyboard_alone_reaches_a_device_and_reads_its_chart(site: Site) -> None:
+    await site.browser.look(1440, 900)
+    await site.open(*PAGES["fleet"])
+    await site.browser.run("document.querySelector('a.cover').focus()")
+    await site.browser.press("Enter")
+    await site.browser.wait("document.querySelector('.chart path.line')")
+    await site.browser.run("document.querySelector('.chart').focus()")
+    await site.browser.press("ArrowLeft")
+    await site.browser.wait("document.querySelector('.tip')")
+    assert "cycles" in await site.browser.run("document.querySelector('.tip').innerText")
+    label = await site.browser.run("document.querySelector('.chart').getAttribute('aria-label')")
+    assert "RUL" in label
+
+
+async def test_theme_follows_the_system_and_the_button(site: Site) -> None:
+    paper = "getComputedStyle(document.body).backgroundColor"
+    await site.browser.look(1440, 900, theme="dark")
+    await site.open(*PAGES["models"])
+    dark = await site.browser.run(paper)
+    await site.browser.run("document.getElementById('theme').click()")
+    light = await site.browser.run(paper)
+    assert light != dark
+    await site.open(*PAGES["models"])  # the choice is kept over a reload
+    assert await site.browser.run(paper) == light
+
+
+async def test_hostile_names_and_labels_are_shown_not_run(site: Site) -> None:
+    hostile = "<img src=x onerror=document.title=1><script>document.title=1</script>"
+    site.view.students[0] = replace(
+        site.view.students[0], name=hostile, refused_error=hostile, lineage={hostile: hostile}
+    )
+    site.view.accounts[0] = replace(site.view.accounts[0], device=hostile)
+    tags = (("site", "lab"), ("device", "anna"), ("stream", "imu"), ("model", hostile))
+    fields = (("activity", hostile), ("probability", 0.5), (f"p_{hostile}", 0.5))
+    site.results.write([Point("activity", tags, fields, now_ms() * 10**6)])
+    site.view.connected = False
+    await site.browser.look(1440, 900)
+    for name in ("fleet", "person", "models"):
+        hash, _ = PAGES[name]
+        await site.open(hash, f"{TEXT}.toLowerCase().includes('<img src=x')")
+        assert (
+            await site.browser.run("document.querySelectorAll('main img, main script').length") == 0
+        )
+        assert "kpstream" in await site.browser.run("document.title")
+    assert site.browser.complaints == []
+
+
+async def test_a_lost_connection_is_announced_and_its_end_too(site: Site) -> None:
+    await site.browser.look(1440, 900)
+    await site.open(*PAGES["fleet"])
+    port = site.console.port
+    await site.console.stop()
+    await site.browser.wait("!document.getElementById('banner').hidden")
+    assert "No connection" in await site.browser.run("document.getElementById('banner').innerText")
+    site.console = create_console(site.view, site.results, port=port)
+    await site.console.start()
+    await site.browser.wait("document.getElementById('banner').hidden")
+    await asyncio.sleep(0)
+    await site.console.stop()
+
+
+async def test_an_empty_gateway_says_what_to_do(tmp_path: Path, chromium_program: str) -> None:
+    results = ResultsFile(tmp_path / "r.db")
+    console = create_console(FakeView(now_ms()), results, port=0)
+    await console.start()
+    async with Browser(chromium_program) as browser:
+        await browser.look(390, 844)
+        await browser.open(console.url, "document.querySelector('.empty')")
+        assert "mosquitto_pub -h 127.0.0.1 -p 1883" in await browser.run(TEXT)
+        assert await browser.run("document.documentElement.scrollWidth") == 390
+        assert browser.complaints == []
+    await console.stop()
+    results.close()
