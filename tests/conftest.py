@@ -159,9 +159,7 @@ def _missing(name: str) -> Any:
     pytest.skip(f"needs {name}: {COMPONENTS[name].how}")
 
 
-def _refuse_skip(
-    report: pytest.TestReport | pytest.CollectReport, needs: Iterable[str]
-) -> None:
+def _refuse_skip(report: pytest.TestReport | pytest.CollectReport, needs: Iterable[str]) -> None:
     if demanded := sorted(required_components() & set(needs)):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
         report.outcome = "failed"

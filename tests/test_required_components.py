@@ -42,7 +42,8 @@ def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.
     monkeypatch.delenv("KPSTREAM_REQUIRE", raising=False)
     names = ("data", "mosquitto", "training", "kafka_mock", "chromium")
     markers = "\n".join(f"  needs_{name}: x" for name in names)
-    pytester.makeini(f"[pytest]\naddopts = -p no:cacheprovider -p no:asyncio\nmarkers =\n{markers}\n")
+    options = "addopts = -p no:cacheprovider -p no:asyncio"
+    pytester.makeini(f"[pytest]\n{options}\nmarkers =\n{markers}\n")
     # Whether torch is installed where this runs must not matter.
     pytester.makeconftest(CONFTEST.replace('_modules("torch", "transformers", "onnx")', "True"))
     pytester.makepyfile(test_items=TESTS)
