@@ -143,6 +143,7 @@ class Connection:
         self._flush_due = False
         self._stopping = False
         self._refused: int | None = None
+        self._is_silent = False
 
     @property
     def protocol(self) -> str:
@@ -229,7 +230,8 @@ class Connection:
         loop = asyncio.get_running_loop()
         wait_s, hang_ups = _BACKOFF_S[0], 0
         while True:
-            self._refused, connects, began_s = None, self.connects_total, loop.time()
+            self._refused, self._is_silent = None, False
+            connects, began_s = self.connects_total, loop.time()
             reached = await self._connect_once()
             if self._stopping:
                 return
@@ -240,7 +242,7 @@ class Connection:
             elif reached and self._may_change_version():
                 # A broker that knows no MQTT 5 says so, or hangs up, or waits for more.
                 hang_ups += self._refused is None
-                if self._refused in _UNSUPPORTED_VERSION or hang_ups >= 2:
+                if self._refused in _UNSUPPORTED_VERSION or self._is_silent or hang_ups >= 2:
                     self._version = "3.1.1" if self._version == "5" else "5"
                     self._client, hang_ups = None, 0
                     log.info("the broker does not take our MQTT version, trying %s", self._version)
@@ -283,6 +285,7 @@ class Connection:
                     break
                 client.loop_misc()
                 if not self.connected.is_set() and loop.time() > answer_by_s:
+                    self._is_silent = True
                     self.error = f"the broker does not answer our CONNECT (MQTT {self._version})"
                     break
         finally:

@@ -1,0 +1,38 @@
+"""A bridge as a process of its own, to be killed: appends to a text file, durably and slowly.
+
+`python -m tests.ingest.bridge_process PORT FILE`
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ingest.bridge import Bridge
+from ingest.logwriter import LogRecord
+from ingest.messages import Batch, decode_bundle
+from ingest.settings import IngestSettings
+
+
+class FileLog:
+    partitions = 4
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("ab")
+
+    async def append(self, records: Sequence[LogRecord]) -> None:
+        for record in records:
+            for item in decode_bundle(record.value):
+                assert isinstance(item, Batch)
+                self._file.write(f"{item.device} {item.values['n'][0]:.0f}\n".encode())
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        await asyncio.sleep(0.02)  # durable, not yet acknowledged: the worst moment to be killed
+
+
+if __name__ == "__main__":
+    settings = IngestSettings(mqtt_port=int(sys.argv[1]), receive_maximum=50)
+    asyncio.run(Bridge(settings, FileLog(Path(sys.argv[2]))).run())

@@ -1,0 +1,325 @@
+"""The delivery promise, with a broker that does what the test says: acks, epochs, failing log."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import orjson
+import pytest
+
+from ingest.bridge import Bridge
+from ingest.errors import LogUnavailable, RefusalReason
+from ingest.messages import Tick
+from ingest.settings import IngestSettings
+from ingest.topics import partition_of
+from tests.fakes.log import FakeLog, body, until
+from tests.fakes.mqttbroker import ScriptedBroker
+
+TOPIC = "sensors/plant/press-1/engine"
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.ms = 1_700_000_100_000
+
+    def __call__(self) -> int:
+        return self.ms
+
+
+@asynccontextmanager
+async def running(
+    broker: ScriptedBroker, log: FakeLog, clock: Clock | None = None, **settings: Any
+) -> AsyncIterator[Bridge]:
+    bridge = Bridge(IngestSettings(mqtt_port=broker.port, **settings), log, now_ms=clock or Clock())
+    task = asyncio.ensure_future(bridge.run())
+    await until(lambda: bridge.health().connected or task.done())
+    try:
+        yield bridge
+    finally:
+        bridge.stop()
+        with suppress(asyncio.CancelledError, LogUnavailable):
+            await asyncio.wait_for(task, 10)
+
+
+async def test_acknowledges_in_order_and_only_what_is_in_the_log() -> None:
+    log = FakeLog()
+    async with ScriptedBroker() as broker, running(broker, log):
+        log.open.clear()
+        for number in range(1, 301):
+            broker.publish(number, f"sensors/plant/press-{number % 7}/engine", body(number))
+        await until(lambda: log.under_way)
+        assert broker.acks == []
+        log.open.set()
+        await until(lambda: len(broker.acks) == 300)
+        assert broker.acks == list(range(1, 301))
+        assert sorted(log.numbers()) == list(range(1, 301))
+        for device in range(7):
+            numbers = log.numbers(f"press-{device}")
+            assert numbers == sorted(numbers)
+
+
+async def test_bundles_what_arrives_while_the_log_is_busy_per_partition() -> None:
+    log = FakeLog()
+    async with ScriptedBroker() as broker, running(broker, log, bundle_messages=100):
+        log.open.clear()
+        broker.publish(1, TOPIC, body(1))
+        await until(lambda: log.under_way)
+        for number in range(2, 252):
+            broker.publish(number, TOPIC, body(number))
+        broker.publish(252, "sensors/plant/press-2/engine", body(252))
+        await until(lambda: broker.acks == [] and log.appends == 1)
+        log.open.set()
+        await until(lambda: len(broker.acks) == 252)
+        assert log.most_under_way == 1
+        home = partition_of(b"plant/press-1", 4)
+        sizes = [r.value.count(b'"d":["plant","press-1"') for r in log.records]
+        assert max(sizes) <= 100
+        assert len(log.records) < 30
+        assert {r.partition for r in log.records} == {home, partition_of(b"plant/press-2", 4)}
+        assert log.numbers("press-1") == list(range(1, 252))
+
+
+async def test_keeps_the_session_and_subscribes_with_every_connect() -> None:
+    log = FakeLog()
+    async with (
+        ScriptedBroker() as broker,
+        running(broker, log, receive_maximum=123, session_expiry_s=777) as bridge,
+    ):
+        broker.session_present = True
+        await broker.drop()
+        await until(lambda: bridge.counters.connects_total == 2 and broker.ready)
+        first, second = broker.connects
+        assert first == second
+        assert first[7] & 0x02 == 0  # clean start is off, also for the first connect
+        assert b"\x11" + (777).to_bytes(4, "big") in first  # session expiry interval
+        assert b"\x21" + (123).to_bytes(2, "big") in first  # receive maximum
+        assert b"kpstream-bridge" in first
+        assert [s[3:] for s in broker.subscriptions] == [b"\x00\x0dsensors/+/+/+\x11"] * 2
+
+
+async def test_acknowledgement_of_an_old_connection_is_dropped() -> None:
+    log = FakeLog()
+    async with ScriptedBroker(session_present=True) as broker, running(broker, log) as bridge:
+        log.open.clear()
+        for number in (1, 2, 3):
+            broker.publish(number, TOPIC, body(number))
+        await until(lambda: bridge.unconfirmed == 3)
+        await broker.drop()
+        await until(lambda: bridge.counters.connects_total == 2 and broker.ready)
+        # After a reconnect packet id 1 may mean another message: it must not be confirmed by
+        # the append of the old one.
+        broker.publish(1, TOPIC, body(4))
+        await until(lambda: bridge.unconfirmed == 4)
+        assert broker.acks == []
+        log.open.set()
+        await until(lambda: broker.acks == [1] and bridge.unconfirmed == 0)
+        assert bridge.counters.stale_acks_total == 3
+        assert log.numbers() == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("stores_before_failing", [False, True])
+async def test_failing_log_costs_neither_messages_nor_order(stores_before_failing: bool) -> None:
+    log = FakeLog()
+    async with ScriptedBroker() as broker, running(broker, log) as bridge:
+        log.failures_left = 2
+        log.stores_before_failing = stores_before_failing
+        broker.publish(1, TOPIC, body(1))
+        await until(lambda: bridge.counters.append_failures_total)
+        assert broker.acks == []
+        assert bridge.health().log_unavailable_since_ms is not None
+        for number in range(2, 20):
+            broker.publish(number, TOPIC, body(number))
+        await until(lambda: len(broker.acks) == 19)
+        assert broker.acks == list(range(1, 20))
+        assert list(dict.fromkeys(log.numbers())) == list(range(1, 20))
+        assert bridge.health().log_unavailable_since_ms is None
+        assert bridge.counters.logged_total == 19
+
+
+async def test_log_that_stays_away_ends_the_bridge_loudly_and_unacknowledged() -> None:
+    log = FakeLog()
+    log.failures_left = 10**9
+    async with ScriptedBroker() as broker:
+        settings = IngestSettings(mqtt_port=broker.port, log_patience_s=0.5)
+        bridge = Bridge(settings, log)
+        task = asyncio.ensure_future(bridge.run())
+        await until(lambda: bridge.health().connected)
+        tick = asyncio.ensure_future(bridge.append_tick([0], Tick(2, 1)))
+        broker.publish(1, TOPIC, body(1))
+        with pytest.raises(LogUnavailable, match="has not confirmed for"):
+            await asyncio.wait_for(task, 10)
+        with pytest.raises(LogUnavailable):
+            await tick
+        await until(lambda: broker.said_goodbye == 1)
+        assert broker.acks == []
+        assert not bridge.health().running
+
+
+GARBAGE = [
+    (TOPIC, b"{", RefusalReason.not_json),
+    (TOPIC, b"\xff\xfe\x00", RefusalReason.not_json),
+    (TOPIC, b"", RefusalReason.empty),
+    (TOPIC, b'{"ts": 1700000000000, "values": {"n": NaN}}', RefusalReason.not_json),
+    (TOPIC, b'{"ts": 1700000000000, "values": {"n": 1e300}}', RefusalReason.not_finite),
+    (TOPIC, b'{"ts": "now", "values": {"n": 1}}', RefusalReason.wrong_type),
+    (TOPIC, b'{"temperature": 1}', RefusalReason.wrong_shape),
+    (TOPIC, b'{"ts": 86400000, "values": {"n": 1}}', RefusalReason.clock_unset),
+    (TOPIC, b'{"ts": 4102444800000, "values": {"n": 1}}', RefusalReason.future),
+    (TOPIC, b'{"t0": 4102444800000, "dt_ms": 1, "values": {"n": [1]}}', RefusalReason.future),
+    (TOPIC, b"x" * 300_000, RefusalReason.too_large),
+    (TOPIC, b'{"ts": [1], "values": {"n": []}}', RefusalReason.wrong_shape),
+    ("sensors/plant/../engine", body(1), RefusalReason.bad_topic),
+    ("sensors/plant/press 1/engine", body(1), RefusalReason.bad_topic),
+]
+
+
+async def test_garbage_goes_to_the_dead_letters_and_harms_nobody() -> None:
+    log = FakeLog()
+    clock = Clock()
+    async with (
+        ScriptedBroker() as broker,
+        running(broker, log, clock, dead_letter_bytes=100_000) as bridge,
+    ):
+        packet = 0
+        for topic, payload, _ in GARBAGE:
+            for each in ((topic, payload), ("sensors/plant/good/engine", body(packet))):
+                packet += 1
+                broker.publish(packet, *each)
+        await until(lambda: len(broker.acks) == packet)
+        assert broker.acks == list(range(1, packet + 1))
+        assert len(log.numbers("good")) == len(GARBAGE)
+        letters = log.letters()
+        assert [letter.mqtt_topic for letter in letters] == [topic for topic, _, _ in GARBAGE]
+        for letter, (_, payload, reason) in zip(letters, GARBAGE, strict=True):
+            assert letter.raw == payload[:100_000]
+            assert letter.recv_ms == clock.ms
+            assert letter.source == "bridge"
+            if payload != b'{"ts": [1], "values": {"n": []}}':  # two faults: either is right
+                assert letter.reason == reason, letter.detail
+        assert letters[10].detail.endswith("(first 100000 of 300000 bytes kept)")
+        counters = bridge.counters
+        assert counters.dead_lettered_total.total() == len(GARBAGE)
+        assert counters.dead_lettered_by_device_total["plant", "good"] == 0
+        assert counters.received_total == counters.logged_total + len(GARBAGE)
+        assert counters.faults_total == 0
+
+
+async def test_dead_letters_count_for_the_device_that_the_topic_names() -> None:
+    log = FakeLog()
+    async with ScriptedBroker() as broker, running(broker, log) as bridge:
+        broker.publish(1, TOPIC, b"{")
+        await until(lambda: broker.acks == [1])
+        assert bridge.counters.dead_lettered_by_device_total == {("plant", "press-1"): 1}
+
+
+async def test_message_with_qos_0_is_logged_and_not_acknowledged() -> None:
+    log = FakeLog()
+    async with ScriptedBroker() as broker, running(broker, log) as bridge:
+        broker.publish(0, TOPIC, body(1), qos=0)
+        broker.publish(5, TOPIC, body(2))
+        await until(lambda: broker.acks == [5])
+        assert log.numbers() == [1, 2]
+        assert bridge.unconfirmed == 0
+
+
+async def test_stops_reading_where_the_protocol_does_not_bound_what_is_on_the_way() -> None:
+    log = FakeLog()
+    async with ScriptedBroker() as broker, running(broker, log, receive_maximum=50) as bridge:
+        log.open.clear()
+        for number in range(1, 2001):
+            broker.publish(0, TOPIC, body(number), qos=0)
+        await until(lambda: bridge.unconfirmed == 51)
+        assert bridge.health().saturated
+        log.open.set()
+        await until(lambda: len(log.numbers()) == 2000)
+        assert log.numbers() == list(range(1, 2001))
+
+
+async def test_stop_puts_what_was_taken_into_the_log_and_acknowledges_it() -> None:
+    log = FakeLog()
+    async with ScriptedBroker() as broker:
+        bridge = Bridge(IngestSettings(mqtt_port=broker.port), log)
+        task = asyncio.ensure_future(bridge.run())
+        await until(lambda: bridge.health().connected)
+        log.open.clear()
+        for number in range(1, 11):
+            broker.publish(number, TOPIC, body(number))
+        await until(lambda: bridge.unconfirmed == 10)
+        bridge.stop()
+        broker.publish(11, TOPIC, body(11))  # too late: it stays with the broker
+        log.open.set()
+        await asyncio.wait_for(task, 10)
+        await until(lambda: broker.said_goodbye == 1)
+        assert broker.acks == list(range(1, 11)) == log.numbers()
+
+
+async def test_tick_comes_after_every_message_that_has_arrived_and_waits_for_the_log() -> None:
+    log = FakeLog()
+    async with ScriptedBroker() as broker, running(broker, log) as bridge:
+        log.open.clear()
+        for number in range(1, 6):
+            broker.publish(number, TOPIC, body(number))
+        await until(lambda: bridge.unconfirmed == 5)
+        ticking = asyncio.ensure_future(bridge.append_tick(range(4), Tick(20, 10)))
+        await until(lambda: log.under_way)
+        assert not ticking.done()
+        log.open.set()
+        await asyncio.wait_for(ticking, 5)
+        items = log.items()
+        assert items.count(Tick(20, 10)) == 4
+        home = partition_of(b"plant/press-1", 4)
+        values = b"".join(r.value for r in log.records if r.partition == home)
+        assert values.rindex(b'"n": 5') < values.index(b'"tick":20')
+
+
+async def test_line_counts_as_connected_only_since_nothing_can_be_waiting() -> None:
+    log, clock = FakeLog(), Clock()
+    async with (
+        ScriptedBroker() as broker,
+        running(broker, log, clock, receive_maximum=10) as bridge,
+    ):
+        start = clock.ms
+        assert bridge.connected_since_ms == start
+        broker.session_present = True
+        await broker.drop()
+        await until(lambda: bridge.connected_since_ms is None)
+        clock.ms += 100
+        await until(lambda: bridge.connected_since_ms == start + 100 + 2000)
+        # Saturated: the broker may hold messages back, so silence means nothing.
+        log.open.clear()
+        for number in range(1, 11):
+            broker.publish(number, TOPIC, body(number))
+        clock.ms += 5000
+        await until(lambda: bridge.connected_since_ms == clock.ms)
+        log.open.set()
+        await until(lambda: bridge.unconfirmed == 0)
+        # The process (or the machine) was held up.
+        clock.ms += 60_000
+        await until(lambda: bridge.connected_since_ms == clock.ms)
+
+
+async def test_fault_in_checking_quarantines_the_message_and_the_line_goes_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def check(payload: bytes) -> dict[str, Any]:
+        if payload == b"boom":
+            msg = "a bug of ours"
+            raise ZeroDivisionError(msg)
+        found: dict[str, Any] = orjson.loads(payload)
+        return found
+
+    monkeypatch.setattr("ingest.bridge.decode_payload", check)
+    log = FakeLog()
+    async with ScriptedBroker() as broker, running(broker, log) as bridge:
+        broker.publish(1, TOPIC, b"boom")
+        broker.publish(2, TOPIC, body(2))
+        await until(lambda: broker.acks == [1, 2])
+        (letter,) = log.letters()
+        assert letter.raw == b"boom"
+        assert "a bug of ours" in letter.detail
+        assert bridge.counters.faults_total == 1
+        assert log.numbers() == [2]
+    assert "checking a message" in caplog.text
