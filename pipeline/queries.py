@@ -8,7 +8,7 @@ that a page over days of scores costs the gateway milliseconds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -193,36 +193,38 @@ def runs(
     """
     if field not in results.fields(measurement):
         return []
-    rows = results.select(
-        "SELECT t, value, before, newest, step FROM (SELECT time_ns AS t, value, "  # noqa: S608
-        "lag(time_ns) OVER w AS before, lag(value) OVER w AS previous, "
-        "max(time_ns) OVER () AS newest, min(delta) OVER () AS step FROM "
-        "(SELECT time_ns, value, time_ns - lag(time_ns) OVER (ORDER BY time_ns) AS delta FROM "
-        f"(SELECT time_ns, {_quoted(field)} AS value FROM {_table(measurement)} "
+    return results.reduce(
+        f"SELECT time_ns, {_quoted(field)} FROM {_table(measurement)} "  # noqa: S608 quoted
         f"WHERE series IN ({_SERIES}) AND time_ns >= :since AND time_ns < :until "
-        f"AND {_quoted(field)} IS NOT NULL)) "
-        "WINDOW w AS (ORDER BY time_ns)) "
-        "WHERE previous IS NULL OR previous IS NOT value OR t - before > :hole ORDER BY t",
+        f"AND {_quoted(field)} IS NOT NULL ORDER BY time_ns",
         {
             **_named(measurement, device),
             "since": since_ms * 10**6,
             "until": until_ms * 10**6,
-            "hole": 2**62 if hole_ms is None else hole_ms * 10**6,
         },
+        lambda rows: _merged(rows, hole_ms),
     )
-    if not rows:
-        return []
-    newest_ms, step_ms = rows[0][3] // 10**6, max(1, (rows[0][4] or 10**9) // 10**6)
-    if hole_ms is not None:
-        step_ms = min(step_ms, hole_ms)
-    starts = []
-    for t, value, before, _, _ in rows:
-        joined = before is not None and (hole_ms is None or t - before <= hole_ms * 10**6)
-        starts.append((before // 10**6 if joined else t // 10**6 - step_ms, value, before))
-    ends = [before // 10**6 for _, _, before in starts[1:]] + [newest_ms]
+
+
+def _merged(rows: Iterator[tuple[int, Any]], hole_ms: int | None) -> list[Run]:
+    # A loop here: window functions of SQLite take three times as long.
+    hole_ns = 2**62 if hole_ms is None else hole_ms * 10**6
+    found: list[tuple[int, bool, int, Any]] = []  # start, is its first point, end, value
+    before: int | None = None
+    step_ns: int | None = None
+    for t, value in rows:
+        start = before if before is not None and t - before <= hole_ns else None
+        if start is not None and t > start:
+            step_ns = t - start if step_ns is None else min(step_ns, t - start)
+        if start is not None and found[-1][3] == value:
+            found[-1] = (*found[-1][:2], t, value)
+        else:
+            found.append((t if start is None else start, start is None, t, value))
+        before = t
+    first_ns = min(hole_ns, step_ns or 10**9)  # what a point after a hole stands for
     return [
-        Run(start_ms, end_ms, value)
-        for (start_ms, value, _), end_ms in zip(starts, ends, strict=True)
+        Run((start - first_ns * is_first) // 10**6, end // 10**6, value)
+        for start, is_first, end, value in found
     ]
 
 

@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 
@@ -33,6 +33,8 @@ from pipeline.points import Point
 from pipeline.sinks import Refused
 
 __all__ = ["ResultsFile"]
+
+_T = TypeVar("_T")
 
 _APPLICATION_ID = 0x6B707374  # "kpst"
 _SCHEMA_VERSION = 1
@@ -149,6 +151,15 @@ class ResultsFile:
             if self._reader is None:
                 raise SinkUnavailable(f"results file {self._path} is closed")  # noqa: EM102
             return self._reader.execute(sql, parameters).fetchall()
+
+    def reduce(
+        self, sql: str, parameters: Mapping[str, Any], fold: Callable[[Iterator[Any]], _T]
+    ) -> _T:
+        """What `fold` makes of the rows of a query, which are never all in memory at once."""
+        with self._read_lock, self._translated():
+            if self._reader is None:
+                raise SinkUnavailable(f"results file {self._path} is closed")  # noqa: EM102
+            return fold(iter(self._reader.execute(sql, parameters)))
 
     def fields(self, measurement: str) -> list[str]:
         """Field names a measurement has had so far, in order of appearance; [] if unknown."""
