@@ -1,0 +1,33 @@
+"""The pinned versions cover what pyproject.toml asks for, and name no place to get them from."""
+
+from __future__ import annotations
+
+import re
+from importlib.metadata import requires
+from pathlib import Path
+
+LINES = [
+    line
+    for line in (Path(__file__).parent.parent / "constraints.txt").read_text().splitlines()
+    if line and not line.startswith("#")
+]
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_every_line_is_one_exact_version() -> None:
+    wrong = [
+        line for line in LINES if not re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][\w.]*( ; .+)?", line)
+    ]
+    assert not wrong, "name==version, perhaps with an environment marker"
+
+
+def test_every_direct_requirement_is_pinned() -> None:
+    pinned = {_normal(line.partition("==")[0]) for line in LINES}
+    wanted = {
+        _normal(re.split(r"[^A-Za-z0-9._-]", need, maxsplit=1)[0])
+        for need in requires("kpstream") or []
+    }
+    assert wanted - {"kpstream"} <= pinned
