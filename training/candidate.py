@@ -13,6 +13,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -268,18 +269,24 @@ def _decoding(data: DataSet) -> RulDecoding | ClassesDecoding:
 
 
 def _code_revision() -> str:
-    """The git revision of this checkout, or the version of the installed package."""
-    folder = Path(training.__file__).parent
+    """The git revision of this checkout (`-dirty`: changed code), or the installed version."""
+    root = Path(training.__file__).resolve().parent.parent
+    code = ["training", "models/*.py", "ingest/recordings.py"]
     with contextlib.suppress(OSError, subprocess.SubprocessError):
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"],  # noqa: S607 (git on PATH)
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=10,
-        )
-        return described.stdout.strip()
-    from importlib.metadata import version
-
+        # An installed package may lie inside a checkout of something else.
+        _git(root, "ls-files", "--error-unmatch", "training/candidate.py")
+        dirty = "-dirty" if _git(root, "status", "--porcelain", "--", *code) else ""
+        return _git(root, "rev-parse", "--short=12", "HEAD") + dirty
     return f"kpstream {version('kpstream')}"
+
+
+def _git(folder: Path, *words: str) -> str:
+    done = subprocess.run(  # noqa: S603 (fixed words)
+        ["git", *words],  # noqa: S607 (git on PATH)
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=10,
+    )
+    return done.stdout.strip()
