@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 from rich.console import Console
@@ -48,16 +48,30 @@ _DRAIN_S = 10.0
 )
 @click.option("--seconds", type=float, help="End by itself after so many seconds.")
 @click.option("--seed", type=int, default=1, show_default=True)
+@click.option(
+    "--broker",
+    "kind",
+    type=click.Choice(["auto", "mosquitto", "amqtt"]),
+    default="auto",
+    show_default=True,
+    help="auto: mosquitto where it is installed, else the embedded amqtt.",
+)
 @click.option("--keep", type=click.Path(path_type=Path), help="Keep the state in this folder.")
 def demo(
-    engines: int, people: int, port: int, seconds: float | None, seed: int, keep: Path | None
+    engines: int,
+    people: int,
+    port: int,
+    seconds: float | None,
+    seed: int,
+    kind: Literal["auto", "mosquitto", "amqtt"],
+    keep: Path | None,
 ) -> None:
     """Run broker, gateway and simulated fleet on this machine until Ctrl-C."""
-    out = Console()
+    out = Console(soft_wrap=True)
     folder = keep or Path(tempfile.mkdtemp(prefix="kpstream-demo-"))
     stopped_well = False
     try:
-        with _broker(folder, out) as broker, _gateway(folder, broker, port, out) as gateway:
+        with _broker(folder, kind, out) as broker, _gateway(folder, broker, port, out) as gateway:
             fleet = _Fleet(folder, broker, engines, people, seed)
             with fleet:
                 out.print(
@@ -95,13 +109,15 @@ class _Gateway:
 
 
 @contextmanager
-def _broker(folder: Path, out: Console) -> Iterator[LocalBroker]:
-    broker = LocalBroker(folder / "broker")
+def _broker(
+    folder: Path, kind: Literal["auto", "mosquitto", "amqtt"], out: Console
+) -> Iterator[LocalBroker]:
+    broker = LocalBroker(folder / "broker", kind=None if kind == "auto" else kind)
     broker.start()
-    kind: str = broker.kind
-    if kind == "amqtt":
-        kind += " (embedded, for a first try; install mosquitto for delivery that survives kills)"
-    out.print(f"[bold]broker[/]   {kind} on {broker.host}:{broker.port}")
+    name: str = broker.kind
+    if name == "amqtt":
+        name += " (embedded, for a first try; install mosquitto for delivery that survives kills)"
+    out.print(f"[bold]broker[/]   {name} on {broker.host}:{broker.port}")
     try:
         yield broker
     finally:

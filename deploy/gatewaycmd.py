@@ -63,6 +63,8 @@ def simulate(
     """Publish engines that wear out and people who move, until Ctrl-C."""
     from ingest.simulators.fleet import FleetSettings, run_fleet
 
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+
     host, port = split_address(mqtt or "127.0.0.1:1883")
     settings = FleetSettings(
         engines=engines, people=people, cycles_per_second=cycles_per_second, seed=seed
