@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import socket
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
@@ -29,7 +30,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from ingest.errors import IngestError
 from ingest.packets import PacketSocket, Publish
 
-__all__ = ["Connection", "Endpoint", "MqttRefused", "Publisher"]
+__all__ = ["Connection", "Endpoint", "MqttError", "Publisher"]
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +42,8 @@ _MISC_S = 0.25
 _MOST_CHUNKS = 4  # read from one socket before others get their turn
 
 
-class MqttRefused(IngestError):
-    """The broker is there and says no: wrong password, not authorised, unknown client."""
+class MqttError(IngestError):
+    """The MQTT client cannot do what it is asked to; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +78,19 @@ class Endpoint:
 
 
 class _Client(paho.Client):
-    """paho's client over a `PacketSocket` (see there why)."""
+    """paho's client over a `PacketSocket` (see there why) that is connected here."""
+
+    endpoint: Endpoint
 
     def _create_socket(self) -> Any:
+        place = (self.endpoint.host, self.endpoint.port)
+        tls = _tls_context(self.endpoint) if self.endpoint.tls else None
+        sock = socket.create_connection(place, timeout=_CONNECT_TIMEOUT_S)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls is not None:
+            # paho's own way forgets to close the socket when the handshake fails.
+            sock = tls.wrap_socket(sock, server_hostname=place[0])
         has_properties = self.protocol == MQTTProtocolVersion.MQTTv5
-        sock: Any = super()._create_socket()
         return PacketSocket(sock, has_properties=has_properties)
 
 
@@ -193,11 +202,11 @@ class Connection:
         """Hand a publication to the client and return its packet id; see `Publisher`."""
         if self._client is None:
             msg = "not started"
-            raise MqttRefused(msg)
+            raise MqttError(msg)
         info = self._client.publish(topic, payload, qos)
         if info.rc == MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:
             msg = "no packet id is free: too many publications are unconfirmed"
-            raise MqttRefused(msg)
+            raise MqttError(msg)
         return info.mid
 
     def pause(self) -> None:
@@ -218,11 +227,6 @@ class Connection:
         """Take what has already arrived, without waiting."""
         if self._fd >= 0 and not self._paused:
             self._readable()
-
-    def reconnect(self, reason: str) -> None:
-        """Drop the connection and make a new one; the broker then delivers again what is due."""
-        self.error = reason
-        self._lost.set()
 
     # -- the task ---------------------------------------------------------------------------
 
@@ -246,7 +250,6 @@ class Connection:
                     self._version = "3.1.1" if self._version == "5" else "5"
                     self._client, hang_ups = None, 0
                     log.info("the broker does not take our MQTT version, trying %s", self._version)
-                    continue
             jitter = 0.75 + random.random() / 2  # noqa: S311 (no secret, spreads reconnects)
             await asyncio.sleep(wait_s * jitter)
             wait_s = min(wait_s * 2, _BACKOFF_S[1])
@@ -305,16 +308,14 @@ class Connection:
             manual_ack=True,
             reconnect_on_failure=False,
         )
+        client.endpoint = endpoint
         client.suppress_exceptions = True
-        client.connect_timeout = _CONNECT_TIMEOUT_S
         client.max_inflight_messages_set(0)  # bounded by Publisher
         client.enable_logger(logging.getLogger("paho"))
         if not logging.getLogger("paho").isEnabledFor(logging.DEBUG):
             client.disable_logger()
         if endpoint.username is not None:
             client.username_pw_set(endpoint.username, endpoint.password)
-        if endpoint.tls:
-            client.tls_set_context(_tls_context(endpoint))
         client.on_connect = self._connected
         client.on_disconnect = self._disconnected
         client.on_subscribe = self._subscribed
@@ -422,7 +423,7 @@ class Connection:
         sock: Any = None if self._client is None else self._client.socket()
         if sock is not None and not isinstance(sock, PacketSocket):
             msg = "this release of paho-mqtt makes its sockets another way; install paho-mqtt<2.3"
-            raise MqttRefused(msg)
+            raise MqttError(msg)
         return sock
 
     def _wants_write(self, client: paho.Client, userdata: Any, sock: Any) -> None:
@@ -512,6 +513,7 @@ class Connection:
 
 
 def _tls_context(endpoint: Endpoint) -> ssl.SSLContext:
+    """Fresh for every connect, so that renewed certificates are taken."""
     context = ssl.create_default_context(cafile=endpoint.ca_file)
     if endpoint.cert_file is not None:
         context.load_cert_chain(endpoint.cert_file, endpoint.key_file)

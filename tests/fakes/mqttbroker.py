@@ -10,11 +10,15 @@ import asyncio
 import struct
 from contextlib import suppress
 
-CONNECT, PUBACK, SUBSCRIBE, PINGREQ, DISCONNECT = 0x10, 0x40, 0x80, 0xC0, 0xE0
+CONNECT, PUBLISH, PUBACK, SUBSCRIBE, PINGREQ, DISCONNECT = 0x10, 0x30, 0x40, 0x80, 0xC0, 0xE0
 
 
 class ScriptedBroker:
-    """One client at a time. `acks` has the packet ids of all PUBACKs, in order of arrival."""
+    """One client at a time.
+
+    `acks` has the packet ids of all PUBACKs, `received` the payloads of what was published, in
+    order of arrival; `confirms` decides whether those are confirmed at once.
+    """
 
     def __init__(self, *, session_present: bool = False) -> None:
         self.session_present = session_present
@@ -23,7 +27,10 @@ class ScriptedBroker:
         self.silent_to_version_5 = False
         self.hang_up = False
         self.subscription_code = 1
+        self.confirms = False
         self.acks: list[int] = []
+        self.received: list[bytes] = []
+        self._unconfirmed: list[int] = []
         self.connects: list[bytes] = []
         self.subscriptions: list[bytes] = []
         self.said_goodbye = 0
@@ -61,6 +68,12 @@ class ScriptedBroker:
         assert self._writer is not None, "no client"
         self._writer.write(data)
 
+    def confirm_all(self) -> None:
+        """Send the PUBACKs of everything this connection has received."""
+        for packet_id in self._unconfirmed:
+            self.send(b"\x40\x02" + packet_id.to_bytes(2, "big"))
+        self._unconfirmed.clear()
+
     async def drop(self) -> None:
         """Cut the line without a word."""
         writer, self._writer = self._writer, None
@@ -83,6 +96,12 @@ class ScriptedBroker:
                     writer.write(bytes([0x90, len(body)]) + body)
                 elif kind == PUBACK:
                     self.acks.append(int.from_bytes(packet[:2], "big"))
+                elif kind == PUBLISH:
+                    at = 2 + int.from_bytes(packet[:2], "big")
+                    self._unconfirmed.append(int.from_bytes(packet[at : at + 2], "big"))
+                    self.received.append(packet[at + 2 + (self.version == 5) :])
+                    if self.confirms:
+                        self.confirm_all()
                 elif kind == PINGREQ:
                     writer.write(b"\xd0\x00")
                 elif kind == DISCONNECT:
@@ -110,6 +129,7 @@ class ScriptedBroker:
         if not code:
             self.connects.append(packet)
             self._writer = writer
+            self._unconfirmed.clear()
         return not code
 
 
