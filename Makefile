@@ -69,7 +69,7 @@ $(VENV)/.dev: $(NEEDS) | $(BIN)/python
 # Made anew when the interpreter it was made with is gone: then the link dangles.
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { \
-	echo "kpstream needs Python 3.10 or later; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || true)." >&2; \
+	echo "kpstream needs Python 3.10 or later; '$(PYTHON)' is $$($(PYTHON) --version 2>/dev/null || echo 'not here')." >&2; \
 	echo "Name another one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -m venv --clear $(VENV) || { rm -rf $(VENV); \
 	echo "'$(PYTHON) -m venv' does not work here. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
