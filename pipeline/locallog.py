@@ -577,7 +577,8 @@ class SqliteLog:
     def maintain(self) -> None:
         """Run retention now instead of at its next turn; returns when a round is done."""
         self._writer.maintain_soon()
-        self.flush().result()
+        self.flush().result()  # the round follows the transaction in which this is ...
+        self.flush().result()  # ... and comes before the next one
 
     def close(self) -> None:
         """Give the log back; the last user's close writes what is queued and closes the file."""
@@ -592,6 +593,13 @@ class SqliteLog:
             while self._readers:
                 self._readers.pop().close()
             self._lock.close()
+
+
+    def __enter__(self) -> SqliteLog:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 _registry_lock = threading.RLock()

@@ -156,6 +156,7 @@ class LogWriter:
         self._queued_bytes = 0
         self._wake = threading.Condition()
         self._closing = False
+        self._pressed = False  # an append was refused since the last round of retention
         self._round_robin = 0
         self._maintain_at = 0.0
         self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
@@ -213,7 +214,7 @@ class LogWriter:
         cap = self._limits.max_bytes + (self._limits.reserve_bytes if reserve else 0)
         used = self._state.total_bytes + self._queued_bytes
         if used + command.size > cap:
-            self._maintain_at = 0.0
+            self._pressed, self._maintain_at = True, 0.0
             return LogFull(
                 f"the log {self._path} holds {used} of {cap} bytes and every record in it has "
                 "still to be read: it takes no more until a consumer catches up. Look for a "
@@ -500,22 +501,23 @@ class LogWriter:
         """One short round: delete up to a chunk per partition, give pages back."""
         self._check_disk()
         now = self._clock()
-        more = False
+        more, pressed, self._pressed = False, self._pressed or self._is_nearly_full(), False
         try:
             for part in self._state.partitions():
                 if part.compacted:
                     self._delete_tombstones(part, now)
-                more |= self._delete_old(part, now)
+                more |= self._delete_old(part, now, pressed=pressed)
             self._give_back_pages()
         except sqlite3.Error as exc:
             self._roll_back(exc)
+        self._pressed |= more and pressed
         self._maintain_at = time.monotonic() + (0.0 if more else self._limits.maintenance_ms / 1000)
 
     def _check_disk(self) -> None:
         free = shutil.disk_usage(self._path.parent).free
         self.disk_is_low = free < self._limits.min_free_bytes
 
-    def _delete_old(self, part: Partition, now: int) -> bool:
+    def _delete_old(self, part: Partition, now: int, *, pressed: bool) -> bool:
         """Delete what age, size or pressure allow; True when there is more to delete."""
         topic = self._state.topics[part.topic]
         default_ms = None if part.compacted else self._limits.retention_ms
@@ -526,7 +528,7 @@ class LogWriter:
             return False
         floor = self._state.floor(part.slot)
         limit = part.next_offset if floor is None else min(floor, part.next_offset)
-        if self._under_pressure() and floor is not None:
+        if pressed and floor is not None:
             keep_bytes = 0  # what every group has read may go at once
         share = None if keep_bytes is None else keep_bytes // len(topic.partitions)
         cutoff = None if keep_ms is None else now - keep_ms
@@ -561,7 +563,7 @@ class LogWriter:
             return False
         return cutoff is not None or (share is not None and part.size_bytes > share)
 
-    def _under_pressure(self) -> bool:
+    def _is_nearly_full(self) -> bool:
         return self.disk_is_low or self._state.total_bytes > 0.9 * self._limits.max_bytes
 
     def _delete_tombstones(self, part: Partition, now: int) -> None:

@@ -8,7 +8,8 @@ The same agents run on ``kafka://`` and here. What differs from Kafka, on purpos
   through; here the committed offset is the first record that has not been acked, also with
   ``stream.noack()`` and acks given out of order.
 - A send resolves when the record is durable. While the log is full it is held back and tried again
-  (a dropped changelog record would be lost state); if the log fails, the worker stops loudly.
+  (a dropped changelog record would be lost state), and the commits of its app wait with it; sends
+  may use the log's reserve for that reason. If the log fails, the worker stops loudly.
 - ``exactly_once`` is refused at start-up: state must be idempotent, as it is in this product.
 
 It leans on these parts of Faust 0.15 that are not public; the contract suite guards an upgrade:
@@ -24,6 +25,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+from collections import deque
 from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from sqlite3 import sqlite_version
@@ -424,36 +426,47 @@ class Producer(BaseProducer):  # type: ignore[misc]
             self._appending = None
 
     async def _append(self, sends: list[_Send]) -> None:
-        if self._log is None:
-            _fail(sends, ProducerSendError("the producer is not running"))
-            return
-        try:
-            future = self._log.append([send.record for send in sends], reserve=True)
-            offsets = await asyncio.wrap_future(future)
-        except LogFull as exc:
-            await self._append_later(sends, exc)
-        except (LogFailed, LogCorrupt, LogClosed) as exc:
-            self.failure = exc
-            _fail(sends, ProducerSendError(str(exc)))
-            await self.app.crash(exc)
-        except (LogError, TypeError, ValueError) as exc:
-            if len(sends) == 1:
-                _fail(sends, ProducerSendError(str(exc)))
-            else:  # one of them is at fault: the others must not suffer
-                for send in sends:
-                    await self._append([send])
-        else:
-            for send, offset in zip(sends, offsets, strict=True):
-                _resolve(send, offset, self._log)
+        """Append all of `sends` in order, or fail what can't be stored."""
+        rest = deque([sends])
+        while rest:
+            batch = rest.popleft()
+            try:
+                offsets = await self._append_batch(batch)
+            except LogFull as exc:
+                rest.extendleft(reversed(_halves(batch)))  # less fits sooner
+                if self.app.should_stop:  # nothing of it was acked: a restart does it again
+                    self._give_up(rest, exc)
+                else:
+                    log.warning("%d records wait: %s", sum(map(len, rest)), exc)
+                    await asyncio.sleep(_FULL_RETRY_SECONDS)
+            except (LogFailed, LogCorrupt, LogClosed) as exc:
+                rest.appendleft(batch)
+                self._give_up(rest, exc)
+                await self.app.crash(exc)
+            except (LogError, TypeError, ValueError) as exc:
+                if len(batch) == 1:
+                    _fail(batch, ProducerSendError(str(exc)))
+                else:  # one of them is at fault: the others must not suffer
+                    rest.extendleft([send] for send in reversed(batch))
+            else:
+                for send, offset in zip(batch, offsets, strict=True):
+                    _resolve(send, offset, self._store())
 
-    async def _append_later(self, sends: list[_Send], reason: LogFull) -> None:
-        log.warning("%s: %d records wait", reason, len(sends))
-        if self.app.should_stop:  # nothing of it was acked: a restart does it again
-            self.failure = reason
-            _fail(sends, ProducerSendError(str(reason)))
-            return
-        await asyncio.sleep(_FULL_RETRY_SECONDS)
-        await self._append(sends)
+    async def _append_batch(self, batch: list[_Send]) -> list[int]:
+        future = self._store().append([send.record for send in batch], reserve=True)
+        return await asyncio.wrap_future(future)
+
+    def _give_up(self, rest: deque[list[_Send]], reason: LogError) -> None:
+        self.failure = reason
+        for batch in rest:
+            _fail(batch, ProducerSendError(str(reason)))
+        rest.clear()
+
+    def _store(self) -> SqliteLog:
+        if self._log is None:
+            msg = "the producer is not running"
+            raise LogClosed(msg)
+        return self._log
 
     async def flush(self) -> None:
         """Wait until everything sent so far is durable (or has failed, see `failure`)."""
@@ -469,10 +482,7 @@ class Producer(BaseProducer):  # type: ignore[misc]
 
     async def create_topic(self, topic: str, partitions: int, replication: int, **kw: Any) -> None:
         """Create a topic unless it exists; compaction and retention are kept with it."""
-        if self._log is None:
-            msg = "the producer has not been started"
-            raise ImproperlyConfigured(msg)
-        await _create_topic(self._log, topic, partitions, **kw)
+        await _create_topic(self._store(), topic, partitions, **kw)
 
     def supports_headers(self) -> bool:
         """Headers are stored."""
@@ -543,6 +553,11 @@ def _progress_elsewhere(app: Any) -> list[PartitionProgress]:
 class _Send:
     record: NewRecord
     future: asyncio.Future[RecordMetadata]
+
+
+def _halves(batch: list[_Send]) -> list[list[_Send]]:
+    middle = (len(batch) + 1) // 2
+    return [half for half in (batch[:middle], batch[middle:]) if half]
 
 
 def _resolve(send: _Send, offset: int, store: SqliteLog) -> None:

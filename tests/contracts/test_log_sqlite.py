@@ -1,0 +1,250 @@
+"""What the local transport promises beyond Kafka's contract, and what it refuses."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from faust.exceptions import ImproperlyConfigured, ProducerSendError
+
+from pipeline.errors import LogFailed
+from pipeline.locallog import NewRecord, SqliteLog, open_log
+from pipeline.transport import progress
+
+
+@pytest.fixture(params=["sqlite"])
+def broker(request: pytest.FixtureRequest, tmp_path: Path, sqlite_broker: Any) -> Any:
+    """The local log only."""
+    return sqlite_broker
+
+
+def holder(names: Any, **settings: Any) -> tuple[Any, Any, list[Any]]:
+    """An app that holds its acks back."""
+    app = names.app(**settings)
+    topic = names.readings(app)
+    held: list[Any] = []
+
+    @app.agent(topic)
+    async def hold(stream: Any) -> None:
+        async for event in stream.noack().events():
+            held.append(event)
+
+    return app, topic, held
+
+
+class Elsewhere:
+    """The same broker, an app that reads another topic."""
+
+    def __init__(self, names: Any) -> None:
+        self.app = lambda **settings: names.app("elsewhere", **settings)
+        self.readings = lambda app: app.topic("elsewhere", partitions=1)
+
+
+def committed(app: Any, partition: int = 0) -> int:
+    return progress(app)[partition].committed or 0
+
+
+async def send(topic: Any, count: int, partition: int = 0) -> None:
+    futures = [await topic.send(value=b"%d" % n, partition=partition) for n in range(count)]
+    await asyncio.gather(*futures)
+
+
+async def test_a_commit_never_passes_a_record_that_is_not_acked(
+    names: Any, start: Any, wait: Any
+) -> None:
+    app, topic, held = holder(names, stream_wait_empty=False)
+    async with start(app):
+        await send(topic, 12)
+        await wait(lambda: len(held) == 12)
+        for n in (1, 2, 3):  # Faust's own arithmetic commits 4 here: nothing was committed before
+            held[n].ack()
+        await app.consumer.commit()
+        assert committed(app) == 0
+        held[0].ack()
+        await app.consumer.commit()
+        assert committed(app) == 4
+        for n in (5, 6, 7, 8):  # ... and 9 here: a hole of one
+            held[n].ack()
+        await app.consumer.commit()
+        assert committed(app) == 4
+    app, _, held = holder(names, stream_wait_empty=False)
+    async with start(app):
+        await wait(lambda: len(held) == 8)
+        assert [event.message.offset for event in held] == list(range(4, 12))
+
+
+async def test_a_rebalance_waits_for_the_acks_and_repeats_nothing(
+    names: Any, start: Any, wait: Any
+) -> None:
+    app, topic, held = holder(names)
+    async with start(app):
+        await send(topic, 6)
+        await wait(lambda: len(held) == 6)
+        generation = app.consumer_generation_id
+        await app.consumer.subscribe({names.topic, "another"})
+        await send(topic, 2)
+        for event in held[:6]:
+            await asyncio.sleep(0)
+            assert app.consumer_generation_id == generation
+            event.ack()
+        await wait(lambda: len(held) == 8)
+        assert app.consumer_generation_id == generation + 1
+        assert [event.message.offset for event in held] == list(range(8))
+        for event in held[6:]:
+            event.ack()
+    assert committed_in(names, names.group) == 8
+
+
+def committed_in(names: Any, group: str) -> int | None:
+    with SqliteLog(names.broker.path) as log:
+        return log.committed(group, names.topic, 0)
+
+
+async def test_a_crashed_app_stops_without_waiting_and_commits_nothing_unacked(
+    names: Any, start: Any, wait: Any
+) -> None:
+    app, topic, held = holder(names)
+    async with start(app):
+        await send(topic, 5)
+        await wait(lambda: len(held) == 5)
+        held[0].ack()
+        held[1].ack()
+        await app.crash(RuntimeError("the results store is gone for good"))
+        await asyncio.wait_for(app.stop(), 10)
+    assert committed_in(names, names.group) == 2
+    app, _, held = holder(names, stream_wait_empty=False)
+    async with start(app):
+        await wait(lambda: len(held) == 3)
+        assert held[0].message.offset == 2
+
+
+async def test_the_bridge_and_several_apps_share_the_log_and_wake_each_other(
+    names: Any, start: Any, wait: Any
+) -> None:
+    bridge = open_log(names.broker.path, partitions=4)
+    app, _, held = holder(names, stream_wait_empty=False)
+    other = names.app("other")
+    got: list[Any] = []
+
+    @other.agent(names.readings(other))
+    async def note(stream: Any) -> None:
+        async for event in stream.events():
+            got.append(event)
+
+    async with start(app, other):
+        record = NewRecord(names.topic, b"1", b"plant-7/press-1", ts_ms=1_700_000_000_001)
+        await asyncio.wrap_future(bridge.append([record]))
+        await wait(lambda: held and got)
+        assert held[0].message.timestamp == got[0].message.timestamp == 1_700_000_000.001
+        assert sum(found.lag for found in progress(app)) == 1
+        assert {(p.position, p.end) for p in progress(app)} == {(0, 0), (1, 1)}
+    assert bridge.groups() == sorted([names.group, "other"])
+    bridge.close()
+
+
+async def test_sends_into_a_full_log_are_held_back_and_arrive_in_order(
+    names: Any, start: Any, wait: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = open_log(
+        names.broker.path, max_bytes=20_000, reserve_bytes=0, min_free_bytes=0, partitions=1
+    )
+    app, _, held = holder(names)
+    sender, _, _ = holder(Elsewhere(names))
+    topic = names.readings(sender)
+    async with start(app, sender):
+        futures = [await topic.send(value=b"%02d" % n * 250, partition=0) for n in range(20)]
+        await asyncio.gather(*futures)
+        await wait(lambda: len(held) == 20)
+        more = [await topic.send(value=b"%02d" % n * 250, partition=0) for n in range(20, 50)]
+        await wait(lambda: log.stats().refused)
+        assert not all(future.done() for future in more)
+        acked = 0
+        while len(held) < 50 or acked < 50:  # committed, deleted, and room for what waits
+            for event in held[acked:]:
+                event.ack()
+            acked = len(held)
+            await wait(lambda done=acked: len(held) > done or done == 50)
+        await asyncio.gather(*more)
+        assert [event.message.value[:2] for event in held] == [b"%02d" % n for n in range(50)]
+    log.close()
+
+
+async def test_a_record_that_cannot_be_stored_fails_alone(
+    names: Any, start: Any, wait: Any
+) -> None:
+    app, topic, held = holder(names, stream_wait_empty=False)
+    async with start(app):
+        sends = [
+            await topic.send(value=b"1", partition=0),
+            await topic.send(value=b"2", partition=99),
+            await topic.send(value=bytes(17 * 1024 * 1024), partition=0),
+            await topic.send(value=b"4", partition=0),
+        ]
+        first, second, third, fourth = await asyncio.gather(*sends, return_exceptions=True)
+        assert (first.offset, fourth.offset) == (0, 1)
+        assert isinstance(second, ProducerSendError)
+        assert isinstance(third, ProducerSendError)
+        await wait(lambda: len(held) == 2)
+
+
+async def test_a_failing_log_stops_the_app_and_nothing_more_is_committed(
+    names: Any, start: Any, wait: Any
+) -> None:
+    log = open_log(names.broker.path)
+    app, topic, held = holder(names)
+    async with start(app):
+        await send(topic, 3)
+        await wait(lambda: len(held) == 3)
+        log._writer.failure = LogFailedNow("the card was pulled out")
+        sent = await topic.send(value=b"x", partition=0)
+        with pytest.raises(ProducerSendError, match="card was pulled"):
+            await sent
+        await wait(lambda: app.crashed)
+        held[0].ack()
+        await asyncio.wait_for(app.stop(), 10)
+    log._writer.failure = None
+    log.close()
+    assert committed_in(names, names.group) is None
+
+
+class LogFailedNow(LogFailed):
+    """Stands for a write error."""
+
+
+async def test_offsets_that_are_gone_from_the_log_are_passed_over(
+    names: Any, start: Any, wait: Any
+) -> None:
+    with SqliteLog(names.broker.path) as log:
+        log.create_topic(names.topic, 1, compacted=True)
+        for key in (b"a", b"b", b"a", b"c", b"b", b"d"):  # 0, 1 superseded; also within
+            log.append([NewRecord(names.topic, b"v", key)]).result()
+    app, _, held = holder(names)
+    async with start(app):
+        await wait(lambda: len(held) == 4)
+        assert [event.message.offset for event in held] == [2, 3, 4, 5]
+        for event in (held[0], held[2], held[3]):
+            event.ack()
+        await wait(lambda: committed(app) == 3)
+        held[1].ack()
+    assert committed_in(names, names.group) == 6
+
+
+@pytest.mark.parametrize(
+    ("url", "settings", "message"),
+    [
+        (None, {"processing_guarantee": "exactly_once"}, "at_least_once"),
+        ("sqlite:///", {}, "absolute path"),
+        ("sqlite://relative/log.db", {}, "absolute path"),
+        ("sqlite:///tmp/log.db?sync=off", {}, "unknown options"),
+    ],
+)
+async def test_what_it_cannot_keep_is_refused_at_start(
+    names: Any, url: str | None, settings: dict[str, Any], message: str
+) -> None:
+    if url is not None:
+        names.broker.url = url
+    app = names.app(**settings)
+    with pytest.raises(ImproperlyConfigured, match=message):
+        await app.transport.open()
