@@ -112,7 +112,8 @@ def device_page(
     page: dict[str, Any] = {"device": entry, "settings": asdict(settings)}
     for name, point in found.items():
         until_ms = point.time_ms + 1
-        since_ms = 0 if span_ms is None else until_ms - span_ms
+        first_ms = _first_ms(results, name, device)  # a young device fills the chart
+        since_ms = first_ms if span_ms is None else max(first_ms, until_ms - span_ms)
         entry |= _scored(name, point)
         lead = "rul" if name == "rul" else "probability"
         buckets = series(
@@ -120,7 +121,7 @@ def device_page(
             name,
             [lead, "rul_low", "rul_high"] if name == "rul" else [lead],
             device,
-            since_ms=_first_ms(results, name, device) if span_ms is None else since_ms,
+            since_ms=since_ms,
             until_ms=until_ms,
             max_points=_SERIES_POINTS,
         )
@@ -128,7 +129,7 @@ def device_page(
             results, name, "version", device, since_ms=since_ms, until_ms=until_ms, hole_ms=None
         )
         page["versions"] = [[run.start_ms, run.value] for run in versions]
-        page["since_ms"] = buckets[0].time_ms if span_ms is None and buckets else since_ms
+        page["since_ms"] = since_ms
         page["until_ms"] = point.time_ms
         if name == "rul":
             entry["rul"] = _rul(point)

@@ -122,15 +122,14 @@ def trend(
     """
     if field not in results.fields(measurement):
         return []
-    step = max(1, -(-last // max(1, points)))
     rows = results.select(
-        f"SELECT time_ns, value FROM (SELECT time_ns, value, row_number() OVER "  # noqa: S608
-        f"(ORDER BY time_ns DESC) - 1 AS n FROM (SELECT time_ns, {_quoted(field)} AS value "
-        f"FROM {_table(measurement)} WHERE series IN ({_SERIES}) ORDER BY time_ns DESC "
-        "LIMIT :last)) WHERE n % :step = 0 AND value IS NOT NULL ORDER BY time_ns",
-        {**_named(measurement, device), "last": last, "step": step},
+        f"SELECT time_ns, {_quoted(field)} FROM {_table(measurement)} "  # noqa: S608 quoted
+        f"WHERE series IN ({_SERIES}) AND {_quoted(field)} IS NOT NULL "
+        "ORDER BY time_ns DESC LIMIT :last",
+        {**_named(measurement, device), "last": last},
     )
-    return [(time_ns // 10**6, value) for time_ns, value in rows]
+    step = max(1, -(-len(rows) // max(1, points)))
+    return [(time_ns // 10**6, value) for time_ns, value in reversed(rows[::step])]
 
 
 def series(

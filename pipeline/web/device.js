@@ -25,7 +25,7 @@ export const devicePage = {
     return [
       h("a.crumb", { href: "#/fleet" }, icon("back"), "Fleet"),
       h("div.head", {},
-        h("div", {}, h("div.title", {}, h("h1", {}, d.device), stale ? stalePill(d, now) : d.rul ? pill(...condition(d.rul.value, data.settings)) : null),
+        h("div", {}, h("div.title", {}, h("h1", {}, d.device), d.rul ? pill(...condition(d.rul.value, data.settings)) : null, stale ? stalePill(d, now) : null),
           h("p", {}, [d.site, d.stream, d.version === undefined ? null : `scored by ${d.model} v${d.version}`].filter(Boolean).join(" · "))),
         (d.rul || d.activity) && spans),
       problems(data.health),

@@ -156,7 +156,7 @@ export function dateTime(ms) {
 
 /** WALKING_UPSTAIRS -> Walking upstairs */
 export function words(label) {
-  const text = String(label ?? "").replaceAll("_", " ").toLowerCase();
+  const text = String(label ?? "").replaceAll("_", " ").toLowerCase().replace(/^rul\b/, "RUL");
   return text.charAt(0).toUpperCase() + text.slice(1);
 }
 

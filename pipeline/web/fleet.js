@@ -4,6 +4,7 @@ import { hue, legend, sparkline, strip } from "./charts.js";
 import { duration, h, icon, percent, remembered, whole, words } from "./dom.js";
 import { condition, deviceHref, firstReading, isStale, lastHeard, pill, problems, stalePill, tile, tiles, toggle } from "./parts.js";
 
+const SPANS_MS = [1, 2, 3, 5, 10].map((minutes) => minutes * 60_000);
 const choice = { layout: remembered.get("layout", "cards"), filter: "" };
 
 export const fleetPage = {
@@ -14,6 +15,7 @@ export const fleetPage = {
     const wanted = choice.filter.trim().toLowerCase();
     const shown = data.devices.filter((d) => !wanted || `${d.site}/${d.device}/${d.stream}`.toLowerCase().includes(wanted));
     const people = shown.filter((d) => d.task === "activity");
+    const span = commonSpan(people);
     const machines = shown.filter((d) => d.task !== "activity").sort(byUrgency);
     return [
       h("div.head", {}, h("div", {}, h("h1", {}, "Fleet"), h("p", {}, summary(data.devices, settings, now))), data.devices.length > 6 && search(redraw)),
@@ -34,7 +36,7 @@ export const fleetPage = {
       people.length > 0 && h("section.section", { key: "people", "aria-labelledby": "people" },
         h("div.section-head", {}, h("h2", { id: "people" }, "People ", h("span.count", {}, people.length)),
           h("div.end", {}, legend(labels.map((label) => [hue(labels, label), words(label)])))),
-        h("ul.card.people", {}, axisRow(people), people.map((d) => person(d, labels, settings, now)))),
+        h("ul.card.people", {}, axisRow(span), people.map((d) => person(d, labels, settings, now, span)))),
     ];
   },
 };
@@ -43,9 +45,10 @@ const byUrgency = (a, b) => (a.rul?.value ?? Infinity) - (b.rul?.value ?? Infini
 
 function summary(devices, settings, now) {
   const sites = new Set(devices.map((d) => d.site)).size;
+  const unscored = devices.filter((d) => !d.rul && !d.activity).length;
   const live = devices.filter((d) => !isStale(d, settings, now)).length;
   if (!devices.length) return "Machines and people, as their sensors tell it.";
-  return `${live} of ${devices.length} ${devices.length === 1 ? "device" : "devices"} live, ${sites} ${sites === 1 ? "site" : "sites"}`;
+  return `${live} of ${devices.length} ${devices.length === 1 ? "device" : "devices"} live, ${sites} ${sites === 1 ? "site" : "sites"}${unscored ? `, ${unscored} waiting for a first score` : ""}`;
 }
 
 function search(redraw) {
@@ -60,13 +63,12 @@ function overview(devices, settings, now) {
   const lowest = machines.length ? machines.reduce((a, b) => (a.rul.value <= b.rul.value ? a : b)) : null;
   const common = people.length ? mostCommon(people.map((d) => d.activity.label)) : null;
   const stale = devices.filter((d) => isStale(d, settings, now)).length;
-  const unscored = devices.length - machines.length - people.length;
   return tiles(
     tile("Critical machines", whole(count("bad")), { tone: count("bad") ? "bad" : "", note: `RUL below ${settings.rul_critical}` }),
     tile("Wearing machines", whole(count("warn")), { tone: count("warn") ? "warn" : "", note: `RUL below ${settings.rul_warning}` }),
     tile("Lowest RUL", lowest ? whole(lowest.rul.value) : "–", { unit: lowest?.unit, note: lowest?.device ?? "no score yet" }),
     tile("Most people are", common ? words(common[0]) : "–", { note: common ? `${common[1]} of ${people.length}` : "no score yet" }),
-    tile("Stale devices", whole(stale), { tone: stale ? "warn" : "", note: unscored ? `${unscored} waiting for a first score` : `silent for ${duration(settings.stale_ms)} or more` }),
+    tile("Stale devices", whole(stale), { tone: stale ? "warn" : "", note: `silent for ${duration(settings.stale_ms)} or more` }),
   );
 }
 
@@ -80,20 +82,16 @@ const between = (rul) => (rul.low === null || rul.high === null ? "" : `${whole(
 
 const trendOf = (d) => sparkline(d.rul.trend, [0, Math.max(125, ...d.rul.trend.map(([, v]) => v))], `trend of the last scores, now ${whole(d.rul.value)} ${d.unit}`);
 
-function badge(d, settings, now) {
-  return isStale(d, settings, now) ? stalePill(d, now) : pill(...condition(d.rul?.value, settings));
-}
-
 function machineCard(d, settings, now) {
   const [tone] = condition(d.rul?.value, settings);
   return h("li.card.machine", { key: deviceHref(d), class: `${tone} ${isStale(d, settings, now) ? "is-stale" : ""}` },
-    h("div.machine-head", {}, h("div", {}, h("h3", {}, h("a.cover", { href: deviceHref(d) }, d.device)), h("p", {}, d.site)), badge(d, settings, now)),
+    h("div.machine-head", {}, h("div", {}, h("h3", {}, h("a.cover", { href: deviceHref(d) }, d.device)), h("p", {}, d.site)), pill(...condition(d.rul?.value, settings))),
     d.rul ? [
       h("div.rul", {}, h("b", {}, whole(d.rul.value)), h("span", {}, d.unit),
         between(d.rul) && h("span.between", { title: "calibrated interval of this score" }, "between ", between(d.rul))),
       trendOf(d),
     ] : waiting(d),
-    h("div.machine-foot", {}, h("span", {}, d.version === undefined ? d.stream : `${d.model} v${d.version}`), h("span", {}, lastHeard(d, now))));
+    h("div.machine-foot", {}, h("span", {}, d.version === undefined ? d.stream : `${d.model} v${d.version}`), isStale(d, settings, now) ? stalePill(d, now) : h("span", {}, lastHeard(d, now))));
 }
 
 function waiting(d) {
@@ -105,19 +103,22 @@ function machineTable(machines, settings, now) {
   return h("div.card.table-box", { key: "table" }, h("table", {},
     h("thead", {}, h("tr", {}, h("th", {}, "Machine"), h("th", {}, "Site"), h("th", {}, "Condition"), h("th.num", {}, "RUL"), h("th.num", {}, "Interval"), h("th", {}, "Trend"), h("th", {}, "Model"), h("th.num", {}, "Last reading"))),
     h("tbody", {}, machines.map((d) => h("tr.link", { key: deviceHref(d), class: `${condition(d.rul?.value, settings)[0]} ${isStale(d, settings, now) ? "is-stale" : ""}` },
-      h("td.nowrap", {}, h("a", { href: deviceHref(d) }, d.device)), h("td.muted.nowrap", {}, d.site), h("td", {}, badge(d, settings, now)),
+      h("td.nowrap", {}, h("a", { href: deviceHref(d) }, d.device)), h("td.muted.nowrap", {}, d.site), h("td", {}, pill(...condition(d.rul?.value, settings))),
       h("td.num", {}, d.rul ? `${whole(d.rul.value)} ${d.unit}` : "–"), h("td.num.muted", {}, d.rul ? between(d.rul) : "–"),
-      h("td", {}, d.rul ? trendOf(d) : "–"), h("td.muted.nowrap", {}, d.version === undefined ? "–" : `${d.model} v${d.version}`), h("td.num.muted", {}, lastHeard(d, now)))))));
+      h("td", {}, d.rul ? trendOf(d) : "–"), h("td.muted.nowrap", {}, d.version === undefined ? "–" : `${d.model} v${d.version}`), h("td.num.muted", {}, isStale(d, settings, now) ? stalePill(d, now) : lastHeard(d, now)))))));
 }
 
-function axisRow(people) {
-  const scored = people.find((d) => d.activity);
-  if (!scored) return null;
-  const span = scored.activity.until_ms - scored.activity.since_ms;
+/** The same span for everyone: what was recorded, up to what the gateway tells. */
+function commonSpan(people) {
+  const needed = Math.max(0, ...people.map(({ activity: a }) => (a?.runs.length ? a.until_ms - a.runs[0][0] : 0)));
+  return SPANS_MS.find((span) => span >= needed) ?? SPANS_MS.at(-1);
+}
+
+function axisRow(span) {
   return h("li.ends", { key: "ends", "aria-hidden": "true" }, h("div.time-axis", {}, h("span", {}, `last ${duration(span)}`), h("span", {}, duration(span / 2)), h("span", {}, "newest")));
 }
 
-function person(d, labels, settings, now) {
+function person(d, labels, settings, now, span) {
   const stale = isStale(d, settings, now);
   return h("li", { key: deviceHref(d), class: stale ? "is-stale" : "" },
     h("div", {}, h("h3", {}, h("a.cover", { href: deviceHref(d) }, d.device)), h("p", {}, d.site)),
@@ -126,7 +127,7 @@ function person(d, labels, settings, now) {
           h("div.name", {}, h("i.swatch"), words(d.activity.label), h("em", {}, percent(d.activity.probability))),
           h("div.bar", { "aria-hidden": "true" }, h("i", { style: { width: `${(d.activity.probability ?? 0) * 100}%` } })))
       : h("div.who-activity.muted.small", {}, "Waiting for a full window"),
-    d.activity ? strip(d.activity.runs, d.activity.since_ms, d.activity.until_ms, labels) : h("div"),
+    d.activity ? strip(d.activity.runs, d.activity.until_ms - span, d.activity.until_ms, labels) : h("div"),
     h("div.age", {}, stale ? stalePill(d, now) : lastHeard(d, now)));
 }
 

@@ -1,6 +1,6 @@
 // Models: which student scores what, where it came from, and what was refused.
 
-import { age, dateTime, h, icon, words } from "./dom.js";
+import { age, dateTime, h, icon, whole, words } from "./dom.js";
 import { paste, pill, problems } from "./parts.js";
 
 const TASKS = { rul: "Remaining useful life", activity: "Activity", forecast: "Forecast" };
@@ -27,7 +27,8 @@ function card(m, now) {
       m.refused_version !== null && pill("warn", "warn", `Version ${m.refused_version} refused`)),
     h("p.muted", {}, `${TASKS[m.task] ?? words(m.task)} from stream “${m.stream}”`, running && m.since_ms !== null ? `, since ${dateTime(m.since_ms)} (${age(m.since_ms, now)})` : ""),
     m.refused_error && h("div.callout.warn", {}, icon("warn"), h("div", {}, h("b", {}, `Version ${m.refused_version ?? "?"} was refused`), h("p", {}, m.refused_error), running && h("p", {}, `Version ${m.version} keeps scoring.`))),
-    running && h("div.model-grid", {}, h("div", {}, metrics(m.metrics), h("h3.below", {}, "Artifact"), artifact(m)), h("div", {}, h("h3", {}, "Lineage"), lineage(m))));
+    running && h("div.model-grid", {}, h("div", {}, metrics(m.metrics), h("h3.below", {}, "Artifact"), artifact(m)), h("div", {}, h("h3", {}, "Lineage"), lineage(m))),
+    running && isRecipe(m.lineage.command) && h("div.recipe", {}, h("h3", {}, "Command and configuration"), h("pre", { tabindex: "0" }, h("code", {}, m.lineage.command))));
 }
 
 function metrics(splits) {
@@ -39,10 +40,13 @@ function metrics(splits) {
     h("tbody", {}, rows.map((name) => h("tr", {}, h("td", {}, METRICS[name] ?? words(name)), names.map((split) => h("td.num", {}, figure(splits[split][name]))))))));
 }
 
-const figure = (value) => (value === undefined ? "–" : Number.isInteger(value) ? String(value) : value.toPrecision(4));
+const figure = (value) => (value === undefined ? "–" : Number.isInteger(value) || Math.abs(value) >= 1000 ? whole(value) : value.toPrecision(4));
+
+/** A command with its whole configuration is too long for a line. */
+const isRecipe = (text) => typeof text === "string" && (text.includes("\n") || text.length > 90);
 
 function lineage(m) {
-  const rows = Object.entries(m.lineage);
+  const rows = Object.entries(m.lineage).filter(([name, value]) => !(name === "command" && isRecipe(value)));
   return h("dl.facts", {},
     rows.map(([name, value]) => h("div", {}, h("dt", {}, name === "created_ms" ? "Created" : words(name)), h("dd", {}, name === "created_ms" ? dateTime(Number(value)) : name.endsWith("digest") ? digest(value) : String(value)))));
 }

@@ -62,7 +62,7 @@ export const pipelinePage = {
           rateChart("throughput", "Throughput", [["Readings", "hue-accent", received], ["Scores", "hue-2", rates("scored")], ["Stored", "hue-3", rates("stored")]], (v) => `${rate(v)}/s`, rate),
           rateChart("latency", "Latency from sensor to score", [["p50", "hue-accent", history.map((s) => [s.now_ms, s.p50_ms])], ["p99", "hue-3", history.map((s) => [s.now_ms, s.p99_ms])]], duration, (v) => (v === 0 ? "0" : duration(v)))),
         partitionTable(data.partitions, now),
-        h("div.two", {}, letterTable(letters), storeCard(data))),
+        letterTable(letters), partsCard(data)),
     ];
 
     function rateChart(id, title, lines, read, format) {
@@ -98,27 +98,24 @@ function letterTable(letters) {
         h("tbody", {}, letters.map(([reason, count]) => h("tr", { key: reason }, h("td", {}, h("code", {}, reason)), h("td.muted.small", {}, REASONS[reason] ?? ""), h("td.num", {}, whole(count))))))));
 }
 
+function partsCard(data) {
+  const parts = Object.entries(data.health.parts).map(([name, value]) => [name, value !== null && typeof value === "object" ? value : { state: value }]);
+  const stored = { ...Object.fromEntries(Object.entries(data.results.points).map(([name, count]) => [`${name} points`, count])), file_bytes: data.results.size_bytes, refused_points: data.totals.refused_points || null };
+  return h("section.card.pad", { key: "parts" }, h("div.card-head", {}, h("h2", {}, "Parts"), pill(...(data.health.ready ? ["good", "check", "Ready"] : ["bad", "alert", "Not ready"]))),
+    h("div.parts", {}, [...parts, ["results file", stored]].map(([name, values]) => h("div", { key: name }, h("h3", {}, words(name)),
+      h("dl.facts", {}, Object.entries(values).filter(([, value]) => value !== null).map(([key, value]) => fact(key, value)))))));
+}
+
 /** A line of a part; the name of a number says its unit. */
-function fact(title, key, value) {
-  const text = value === null ? "–" : value === true ? "yes" : value === false ? "no"
-    : typeof value === "object" ? JSON.stringify(value)
-      : typeof value !== "number" ? value
-        : key.endsWith("_bytes") ? bytes(value) : key.endsWith("_ms") ? (value > 1e11 ? dateTime(value) : duration(value)) : key.endsWith("_seconds") ? duration(value * 1000) : whole(value);
-  const label = title.replace(/ (bytes|seconds|ms|total)$/, "");
-  return h("div", {}, h("dt", {}, label), h("dd", {}, text));
+function fact(key, value) {
+  return h("div", {}, h("dt", {}, words(key.replace(/_(bytes|seconds|ms|total)$/, ""))), h("dd", {}, figure(key, value)));
 }
 
-function storeCard(data) {
-  const parts = Object.entries(data.health.parts);
-  const points = Object.entries(data.results.points);
-  return h("section.card.pad", { key: "store" }, h("div.card-head", {}, h("h2", {}, "Parts"), pill(...(data.health.ready ? ["good", "check", "Ready"] : ["bad", "alert", "Not ready"]))),
-    h("dl.facts", {},
-      parts.flatMap(([name, value]) => {
-        if (value === null || typeof value !== "object") return [fact(words(name), name, value)];
-        return Object.entries(value).map(([key, inner]) => fact(`${words(name)}: ${words(key).toLowerCase()}`, key, inner));
-      }),
-      h("div", {}, h("dt", {}, "Results file"), h("dd", {}, bytes(data.results.size_bytes))),
-      points.map(([name, count]) => h("div", {}, h("dt", {}, `${words(name)} points`), h("dd", {}, whole(count)))),
-      data.totals.refused_points > 0 && h("div", {}, h("dt", {}, "Points refused by a sink"), h("dd", {}, whole(data.totals.refused_points)))));
+function figure(key, value) {
+  if (typeof value === "boolean") return value ? "yes" : "no";
+  if (typeof value !== "number") return typeof value === "object" ? JSON.stringify(value) : String(value);
+  if (key.endsWith("_bytes")) return bytes(value);
+  if (key.endsWith("_seconds")) return duration(value * 1000);
+  if (key.endsWith("_ms")) return value > 1e11 ? dateTime(value) : duration(value);
+  return whole(value);
 }
-

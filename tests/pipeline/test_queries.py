@@ -62,6 +62,7 @@ def test_a_trend_ends_with_the_newest_and_is_thinned(results: ResultsFile) -> No
     results.write([rul(i * 1_000, float(i)) for i in range(100)])
     found = trend(results, "rul", "rul", DEVICE, last=40, points=10)
     assert found == [(i * 1_000, float(i)) for i in range(63, 100, 4)]
+    assert len(trend(results, "rul", "rul", DEVICE, last=500, points=100)) == 100
 
 
 def test_a_series_keeps_spikes_and_the_newest_value(results: ResultsFile) -> None:
