@@ -55,7 +55,6 @@ class LocalBroker:
         host: Always a loopback address.
         port: TCP port.
         kind: "mosquitto" or "amqtt".
-        folder: Where mosquitto keeps its queues; what is in there survives `stop` and `kill`.
     """
 
     def __init__(
@@ -81,12 +80,18 @@ class LocalBroker:
         self.host = host
         self.port = port
         self._autosave_s = autosave_s
+        self._folder = folder
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
-        if folder is None:
-            self._temporary = tempfile.TemporaryDirectory(prefix="kpstream-broker-")
-            folder = Path(self._temporary.name)
-        self.folder = folder
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Where mosquitto keeps its queues; a given one survives `stop` and `kill`."""
+        if self._folder is not None:
+            return self._folder
+        if self._temporary is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="kpstream-broker-")
+        return Path(self._temporary.name)
 
     @property
     def protocol(self) -> Literal["5", "3.1.1"]:
@@ -196,7 +201,8 @@ def _mosquitto() -> str | None:
 
 def _mosquitto_config(host: str, port: int, folder: Path, autosave_s: int) -> str:
     """No limit on queued messages: mosquitto's default drops what publishers think is safe."""
-    user = f"user {os.environ.get('USER', 'root')}\n" if os.geteuid() == 0 else ""
+    # Started by root it would change to a user who may not read our folder.
+    user = "user root\n" if os.geteuid() == 0 else ""
     return (
         "# Written by kpstream at every start.\n"
         f"{user}"
