@@ -16,7 +16,7 @@ export const fleetPage = {
     const shown = data.devices.filter((d) => !wanted || `${d.site}/${d.device}/${d.stream}`.toLowerCase().includes(wanted));
     const people = shown.filter((d) => d.task === "activity");
     const span = commonSpan(people);
-    const machines = shown.filter((d) => d.task !== "activity").sort(byUrgency);
+    const machines = shown.filter((d) => d.task !== "activity").sort(byUrgency(settings, now));
     return [
       h("div.head", {}, h("div", {}, h("h1", {}, "Fleet"), h("p", {}, summary(data.devices, settings, now))), data.devices.length > 6 && search(redraw)),
       problems(data.health),
@@ -24,7 +24,7 @@ export const fleetPage = {
       data.devices.length > 0 && overview(data.devices, settings, now),
       wanted && shown.length === 0 && h("div.card.empty.section", {}, h("h2", {}, "No device matches"), h("p", {}, "The filter looks at site, device and stream.")),
       machines.length > 0 && h("section.section", { key: "machines", "aria-labelledby": "machines" },
-        h("div.section-head", {}, h("h2", { id: "machines" }, "Machines ", h("span.count", {}, machines.length)), h("span.muted.small", {}, "most urgent first"),
+        h("div.section-head", {}, h("h2", { id: "machines" }, "Machines ", h("span.count", {}, machines.length)), h("span.muted.small", {}, "most urgent first, stale last"),
           h("div.end", {}, toggle("Layout", [["cards", "Cards"], ["table", "Table"]], choice.layout, (value) => {
             choice.layout = value;
             remembered.set("layout", value);
@@ -41,7 +41,10 @@ export const fleetPage = {
   },
 };
 
-const byUrgency = (a, b) => (a.rul?.value ?? Infinity) - (b.rul?.value ?? Infinity) || a.device.localeCompare(b.device, "en", { numeric: true });
+/** Live before stale (an old score is no news), then by RUL, then by name. */
+const byUrgency = (settings, now) => (a, b) => isStale(a, settings, now) - isStale(b, settings, now)
+  || (a.rul?.value ?? 1e9) - (b.rul?.value ?? 1e9)
+  || a.device.localeCompare(b.device, "en", { numeric: true });
 
 function summary(devices, settings, now) {
   const sites = new Set(devices.map((d) => d.site)).size;
