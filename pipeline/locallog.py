@@ -8,9 +8,9 @@ What it promises:
   (fsync at every commit). ``"normal"``: it survives a killed process; loss of power may take the
   last seconds. Both leave a consistent file.
 - **Retention never deletes what a registered group has still to read.** Read records go when they
-  are older than `retention_ms` or when a topic exceeds `retention_bytes`; topics that no group reads
-  go by the same limits alone. At `max_bytes` (or below `min_free_bytes` of free disk) first all
-  read records go, then appends are **refused with LogFull** until a consumer has caught up: the
+  are older than `retention_ms` or when a topic exceeds `retention_bytes`; topics that no group
+  reads go by the same limits alone. At `max_bytes` (or below `min_free_bytes` of free disk) first
+  all read records go, then appends are **refused with LogFull** until a consumer has caught up: the
   bridge stops acknowledging, the MQTT broker queues. Writers that drain the log (the agents' own
   records: ``reserve=True``) may use `reserve_bytes` more, so that a full log can empty itself.
 - A compacted topic holds the newest record of each key; a tombstone (value None) removes its key
@@ -34,7 +34,7 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass
@@ -66,6 +66,7 @@ __all__ = [
     "SqliteLog",
     "StoredRecord",
     "open_log",
+    "peek_log",
 ]
 
 log = logging.getLogger(__name__)
@@ -388,27 +389,16 @@ class SqliteLog:
         records: list[StoredRecord] = []
         db = self._reader()
         try:
-            with closing(
-                db.execute(
-                    "SELECT id, crc, ts_ms, key, headers, value FROM records"
-                    " WHERE id >= ? AND id < ? ORDER BY id LIMIT ?",
-                    bounds,
-                )
-            ) as rows:
-                for row_id, crc, ts_ms, key, headers, value in rows:
-                    at = row_id - first
-                    if checksum(part.slot, at, ts_ms, key, headers, value) != crc:
-                        if records:  # first what is sound; the next read starts here and tells
-                            break
-                        raise damaged_record(self.path, topic, partition, at)
-                    max_bytes -= stored_size(key, headers, value)
+            with closing(db.execute(f"{_SELECT} ORDER BY id LIMIT ?", bounds)) as rows:
+                for row_id, *row in rows:
+                    record = _record(self.path, part.slot, topic, partition, row_id - first, *row)
+                    max_bytes -= stored_size(record.key, None, record.value)
                     if max_bytes < 0 and records:
                         break
-                    records.append(
-                        StoredRecord(
-                            topic, partition, at, ts_ms, key, value, decode_headers(headers)
-                        )
-                    )
+                    records.append(record)
+        except LogCorrupt:
+            if not records:  # else first what is sound; the next read starts here and tells
+                raise
         except sqlite3.DatabaseError as exc:
             db.close()
             check_file(self.path)
@@ -437,7 +427,11 @@ class SqliteLog:
     # -- groups -----------------------------------------------------------------------------
 
     def register_group(
-        self, group: str, topics: Iterable[str], *, start: Literal["earliest", "latest"] = "earliest"
+        self,
+        group: str,
+        topics: Iterable[str],
+        *,
+        start: Literal["earliest", "latest"] = "earliest",
     ) -> Future[None]:
         """Declare what a group reads: from now on retention keeps what it has still to read.
 
@@ -594,12 +588,56 @@ class SqliteLog:
                 self._readers.pop().close()
             self._lock.close()
 
-
     def __enter__(self) -> SqliteLog:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def peek_log(path: str | Path, topic: str) -> Iterator[StoredRecord]:
+    """Records of a topic, partition by partition, read from beside a running gateway.
+
+    Takes no lock and writes nothing, so it also serves another process (listing dead letters).
+    A topic that does not exist has no records.
+
+    Raises:
+        LogCorrupt: a record does not match its checksum, or the file is no log.
+    """
+    file = Path(path).resolve(strict=True)
+    try:
+        with closing(connect(file, durability="full", read_only=True)) as db:
+            slots = db.execute(
+                "SELECT slot, partition FROM slots WHERE topic = ? ORDER BY partition", (topic,)
+            ).fetchall()
+            for slot, partition in slots:
+                first, end = record_id(slot, 0), record_id(slot + 1, 0)
+                for row_id, *row in db.execute(f"{_SELECT} ORDER BY id", (first, end)):
+                    yield _record(file, slot, topic, partition, row_id - first, *row)
+    except sqlite3.DatabaseError as exc:
+        check_file(file)
+        msg = f"cannot read the log {file}: {exc}"
+        raise LogError(msg) from exc
+
+
+_SELECT = "SELECT id, crc, ts_ms, key, headers, value FROM records WHERE id >= ? AND id < ?"
+
+
+def _record(
+    path: Path,
+    slot: int,
+    topic: str,
+    partition: int,
+    offset: int,
+    crc: int,
+    ts_ms: int,
+    key: bytes | None,
+    headers: bytes | None,
+    value: bytes | None,
+) -> StoredRecord:
+    if checksum(slot, offset, ts_ms, key, headers, value) != crc:
+        raise damaged_record(path, topic, partition, offset)
+    return StoredRecord(topic, partition, offset, ts_ms, key, value, decode_headers(headers))
 
 
 _registry_lock = threading.RLock()

@@ -58,8 +58,8 @@ class KafkaBroker:
         return {
             "topic_allow_declare": False,
             "producer_acks": -1,
-            "broker_session_timeout": 6.0,
-            "broker_rebalance_timeout": 3.0,
+            "broker_session_timeout": 3.0,
+            "broker_rebalance_timeout": 0.5,
             "broker_heartbeat_interval": 0.3,
         }
 

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import pytest
 
 from pipeline import logrepair
 from pipeline.errors import LogCorrupt, LogError, LogFailed, LogFull
-from pipeline.locallog import NewRecord, SqliteLog
+from pipeline.locallog import NewRecord, SqliteLog, peek_log
 
 APPENDER = textwrap.dedent(
     """
@@ -153,6 +154,34 @@ def test_a_damaged_page_is_found_when_the_log_opens_and_the_rest_is_salvaged(
         kept = log.read("readings", 0, 0, 1000, 10**9)
         assert len(kept) + len(report.damaged) == 300
         assert len(log.read("changes", 0, 0)) == 10
+
+
+def test_a_large_file_is_checked_behind_the_opening(tmp_path: Path) -> None:
+    path = tmp_path / "log.db"
+    make_log(path)
+    data = path.read_bytes()
+    page = data.index(b"<000200>" * 3) // 8192
+    path.write_bytes(data[: page * 8192] + b"\xff" * 8192 + data[(page + 1) * 8192 :])
+    with SqliteLog(path, check_bytes=0) as log:
+        deadline = time.monotonic() + 20
+        while log.stats().failure is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        with pytest.raises(LogCorrupt, match=r"logrepair"):
+            log.append([NewRecord("readings", b"")]).result()
+
+
+def test_another_process_may_look_while_the_log_is_in_use(tmp_path: Path) -> None:
+    path = tmp_path / "log.db"
+    make_log(path)
+    with SqliteLog(path) as log:
+        log.append([NewRecord("readings", b"new", headers=(("h", b"1"),))]).result()
+        seen = list(peek_log(path, "readings"))
+        assert [r.offset for r in seen] == list(range(301))
+        assert seen[-1][5:] == (b"new", (("h", b"1"),))
+        assert list(peek_log(path, "nothing")) == []
+    flip(path, b"<000100>" * 3)
+    with pytest.raises(LogCorrupt, match=r"record 100 of readings\[0\]"):
+        list(peek_log(path, "readings"))
 
 
 @pytest.mark.parametrize(
