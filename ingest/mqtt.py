@@ -13,12 +13,9 @@ import asyncio
 import logging
 import random
 import socket
-import ssl
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
@@ -27,6 +24,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from ingest.endpoint import Endpoint, tls_context
 from ingest.errors import IngestError
 from ingest.packets import PacketSocket, Publish
 
@@ -46,37 +44,6 @@ class MqttError(IngestError):
     """The MQTT client cannot do what it is asked to; the message says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where a broker is and who we are to it.
-
-    Attributes:
-        host: Host name or address.
-        port: TCP port.
-        client_id: Who we are; fixed for a session that shall survive us.
-        protocol: MQTT version; "auto" tries 5 and falls back to 3.1.1 when refused.
-        keepalive_s: Seconds of silence after which the line is tested.
-        username: If the broker wants one.
-        password: If the broker wants one.
-        tls: Speak TLS.
-        ca_file: PEM file of the authority to trust; None for the system's.
-        cert_file: PEM file of our certificate, for brokers that ask for it.
-        key_file: PEM file of its private key.
-    """
-
-    host: str
-    port: int
-    client_id: str
-    protocol: Literal["auto", "5", "3.1.1"] = "auto"
-    keepalive_s: int = 30
-    username: str | None = None
-    password: str | None = None
-    tls: bool = False
-    ca_file: Path | None = None
-    cert_file: Path | None = None
-    key_file: Path | None = None
-
-
 class _Client(paho.Client):
     """paho's client over a `PacketSocket` (see there why) that is connected here."""
 
@@ -84,7 +51,7 @@ class _Client(paho.Client):
 
     def _create_socket(self) -> Any:
         place = (self.endpoint.host, self.endpoint.port)
-        tls = _tls_context(self.endpoint) if self.endpoint.tls else None
+        tls = tls_context(self.endpoint) if self.endpoint.tls else None
         sock = socket.create_connection(place, timeout=_CONNECT_TIMEOUT_S)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if tls is not None:
@@ -510,14 +477,6 @@ class Connection:
         del client, userdata, reason, props
         if self._on_confirmed is not None:
             self._on_confirmed(mid)
-
-
-def _tls_context(endpoint: Endpoint) -> ssl.SSLContext:
-    """Fresh for every connect, so that renewed certificates are taken."""
-    context = ssl.create_default_context(cafile=endpoint.ca_file)
-    if endpoint.cert_file is not None:
-        context.load_cert_chain(endpoint.cert_file, endpoint.key_file)
-    return context
 
 
 class Publisher:
