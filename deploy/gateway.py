@@ -122,6 +122,7 @@ class Gateway:
             self.results,
             settings.console_host,
             settings.console_port,
+            allowed_hosts=settings.console_hosts,
             settings=PageSettings(
                 mqtt_host=ingest.mqtt_host,
                 mqtt_port=ingest.mqtt_port,

@@ -38,6 +38,13 @@ class GatewaySettings(BaseSettings):
     console_port: int = Field(
         default=8765, ge=0, le=65535, description="Port of the console page; 0 takes a free one."
     )
+    console_hosts: tuple[str, ...] = Field(
+        default=(),
+        description=(
+            "Host names (a JSON array) under which the page may be opened, beside loopback; needed "
+            "when console_host is not loopback."
+        ),
+    )
     log_durability: Literal["full", "normal"] = Field(
         default="full",
         description=(

@@ -79,10 +79,12 @@ class RunningGateway:
             messages_dead_lettered=bridge.dead_lettered_total.total(),
             dead_letters=letters,
             scored=line.scored,
+            unscored=line.unscored,
             stored=local.stored,
             refused_points=local.refused,
             sensor_to_score=line.sensor_to_score.summary(now),
             receive_to_score=line.receive_to_score.summary(now),
+            sensor_to_stored=local.sensor_to_stored.summary(now),
         )
 
     def partitions(self) -> list[PartitionProgress]:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import faust
@@ -54,7 +54,7 @@ class StoreCounters:
     stored: int = 0
     refused: int = 0
     unreadable: int = 0
-    sensor_to_stored: Latency | None = None
+    sensor_to_stored: Latency = field(default_factory=Latency)
 
 
 @dataclass(slots=True)
@@ -141,7 +141,7 @@ def create_store_app(log_url: str, settings: PipelineSettings, sink: Sink, name:
     """
     app = _app(log_url, settings, f"store-{name}")
     scores = _topic(app, settings, SCORES)
-    counters = StoreCounters(sensor_to_stored=Latency())
+    counters = StoreCounters()
     executor = ThreadPoolExecutor(1, thread_name_prefix=f"store-{name}")
     store = StoreApp(app, name, counters, executor)
 
@@ -175,9 +175,8 @@ async def _store(values: Sequence[bytes], sink: Sink, store: StoreApp) -> None:
     store.counters.refused += len(refused)
     store.counters.stored += len(points) - len(refused)
     now = now_ms()
-    if store.counters.sensor_to_stored is not None:
-        for record in records:
-            store.counters.sensor_to_stored.record(now - record["end_ms"], now)
+    for record in records:
+        store.counters.sensor_to_stored.record(now - record["end_ms"], now)
 
 
 class _FaustTable:
@@ -190,9 +189,7 @@ class _FaustTable:
 
     def __init__(self, app: Any, partitions: int) -> None:
         self._app = app
-        self._table = app.Table(
-            "windows", partitions=partitions, key_type=bytes, value_type=bytes
-        )
+        self._table = app.Table("windows", partitions=partitions, key_type=bytes, value_type=bytes)
         self.on_recover = self._table.on_recover
 
     def get(self, key: str) -> bytes | None:

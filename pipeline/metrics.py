@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from pipeline.status import DeviceAccount, GatewayView, PartitionProgress, Totals
+from pipeline.status import DeviceAccount, GatewayView, LatencySummary, PartitionProgress, Totals
 
 __all__ = ["CONTENT_TYPE", "exposition"]
 
@@ -31,6 +31,7 @@ _TOTAL_COUNTERS = {
     "messages_logged": "MQTT messages durable in the log.",
     "messages_dead_lettered": "MQTT messages refused by the bridge.",
     "scored": "Scores appended to the log.",
+    "unscored": "Closed windows that have no score.",
     "stored": "Points that a sink confirmed.",
     "refused_points": "Points that a sink refused.",
 }
@@ -120,10 +121,21 @@ def _totals(totals: Totals) -> Iterator[Metric]:
         ("sensor", totals.sensor_to_score),
         ("receive", totals.receive_to_score),
     ):
-        for quantile, value in (("0.5", summary.p50_ms), ("0.99", summary.p99_ms)):
-            if value is not None:
-                latency.add_metric([origin, quantile], value / 1000)
+        _add_quantiles(latency, origin, summary)
     yield latency
+    stored = GaugeMetricFamily(
+        "kpstream_stored_latency_seconds",
+        "Time from a sensor to a stored point, over the last minute.",
+        labels=["origin", "quantile"],
+    )
+    _add_quantiles(stored, "sensor", totals.sensor_to_stored)
+    yield stored
+
+
+def _add_quantiles(family: GaugeMetricFamily, origin: str, summary: LatencySummary) -> None:
+    for quantile, value in (("0.5", summary.p50_ms), ("0.99", summary.p99_ms)):
+        if value is not None:
+            family.add_metric([origin, quantile], value / 1000)
 
 
 def _partitions(partitions: Sequence[PartitionProgress]) -> Iterator[Metric]:

@@ -90,7 +90,8 @@ class Totals:
     Readings: `received` .. `dead_lettered`. Messages: `messages_received` came over MQTT,
     `messages_logged` are durable in the log, `messages_dead_lettered` were refused by the bridge.
     `dead_letters` counts records on the dead-letter topic by reason, whoever wrote them.
-    `scored` are scores appended to the log, `stored` are points a sink confirmed.
+    `scored` are scores appended to the log, `unscored` are closed windows that have no score
+    (a number that is not finite), `stored` are points the results file confirmed.
     """
 
     received: int = 0
@@ -105,10 +106,12 @@ class Totals:
     messages_dead_lettered: int = 0
     dead_letters: Mapping[str, int] = field(default_factory=dict)
     scored: int = 0
+    unscored: int = 0
     stored: int = 0
     refused_points: int = 0
     sensor_to_score: LatencySummary = LatencySummary()
     receive_to_score: LatencySummary = LatencySummary()
+    sensor_to_stored: LatencySummary = LatencySummary()
 
     @property
     def missing(self) -> int:

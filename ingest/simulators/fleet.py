@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 _FLUSH_S = 5.0
+_OLDEST = 0.75
 _GARBAGE = (
     b'{"ts": 1700000000000, "values": {"T24": 64',
     b'{"ts": "yesterday", "values": {"T24": 641.8}}',
@@ -120,10 +121,12 @@ class Fleet:
         self._rng = np.random.default_rng((settings.seed, 2))
         self._garbage = itertools.cycle(_GARBAGE)
         numbers = itertools.count(1)
-        # Ages spread evenly: the page shows healthy and worn engines from the start.
+        # Ages spread evenly over the first part of a life: the page shows healthy and worn engines
+        # from the start, and the first one fails after a minute or two.
         ages = (self._rng.permutation(settings.engines) + self._rng.random()) / (
             settings.engines or 1
         )
+        ages *= _OLDEST
         self._engines = [self._engine(float(age), start_ms, numbers) for age in ages]
         self._people = [self._person(at, start_ms) for at in range(settings.people)]
         emitters: list[EngineEmitter | PersonEmitter] = [*self._engines, *self._people]

@@ -263,7 +263,7 @@ def test_fleet_starts_with_a_mix_of_ages_and_replaces_failed_engines() -> None:
     fleet.take(T0)
     ruls = [truth.rul_cycles for truth in fleet.take_truth() if isinstance(truth, RulTruth)]
     assert len(ruls) == 6
-    assert min(ruls) < 100 < 150 < max(ruls)
+    assert max(ruls) - min(ruls) > 50  # worn and healthy ones side by side
     devices = {parse_topic(topic).device for topic, _ in published_until(fleet, T0 + 180_000)}
     assert len(devices) > 6
     assert "takes its place" in events[0]

@@ -99,7 +99,9 @@ def test_bad_messages_are_refused_with_their_reason_and_hurt_nobody_else() -> No
     ]
     want = [w.window.end_ms for w in alone.apply(0, 0, good).windows]
     bad[2] = batch("bad", 100_000_000, recv_ms=T0)
-    got = mixed.apply(0, 0, [good[0], *bad, *good[1:], Unreadable(b"?", RefusalReason.unreadable, "")])
+    got = mixed.apply(
+        0, 0, [good[0], *bad, *good[1:], Unreadable(b"?", RefusalReason.unreadable, "")]
+    )
     assert [w.window.end_ms for w in got.windows if w.device == "good"] == want
     assert [r.reason for r in got.refused] == [
         RefusalReason.missing_channel,
