@@ -10,9 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sqlite3
-from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -25,7 +22,8 @@ from deploy.gatewaycmd import split_address
 from ingest.deadletter import DeadLetter, decode_dead_letter
 from ingest.errors import RefusalReason, RefusedMessage
 from ingest.topics import DEAD_LETTERS
-from pipeline.logfile import connect
+from pipeline.errors import LogError
+from pipeline.logpeek import peek_values
 
 __all__ = ["ReadLetters", "dead_letters", "read_letters"]
 
@@ -56,37 +54,20 @@ def read_letters(log_path: Path) -> ReadLetters:
     first: dict[str, DeadLetter] = {}
     times: dict[str, int] = {}
     unreadable = 0
-    for value in _values(log_path):
-        try:
-            letter = decode_dead_letter(value)
-        except RefusedMessage:
-            unreadable += 1
-            continue
-        known = letter.id
-        first.setdefault(known, letter)
-        times[known] = times.get(known, 0) + 1
+    try:
+        for value in peek_values(log_path, DEAD_LETTERS):
+            try:
+                letter = decode_dead_letter(value)
+            except RefusedMessage:
+                unreadable += 1
+                continue
+            known = letter.id
+            first.setdefault(known, letter)
+            times[known] = times.get(known, 0) + 1
+    except LogError as exc:
+        raise click.ClickException(str(exc)) from exc
     letters = sorted(first.values(), key=lambda letter: letter.recv_ms)
     return ReadLetters(letters, times, unreadable)
-
-
-def _values(log_path: Path) -> Iterator[bytes]:
-    if not log_path.is_file():
-        msg = f"no log at {log_path}: no gateway has run with this state folder (--state-dir)"
-        raise click.ClickException(msg)
-    try:
-        with closing(connect(log_path, durability="full", read_only=True)) as db:
-            yield from (
-                value
-                for (value,) in db.execute(
-                    "SELECT r.value FROM slots s JOIN records r"
-                    " ON r.id >= (s.slot << 40) AND r.id < ((s.slot + 1) << 40)"
-                    " WHERE s.topic = ? AND r.value IS NOT NULL ORDER BY r.id",
-                    (DEAD_LETTERS,),
-                )
-            )
-    except sqlite3.DatabaseError as exc:
-        msg = f"{log_path} cannot be read: {exc}. `kpstream doctor` says more"
-        raise click.ClickException(msg) from exc
 
 
 # -- commands -------------------------------------------------------------------------------
