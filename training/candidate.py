@@ -42,7 +42,15 @@ from training.methods.contract import teacher_of
 from training.recipes import Recipe, format_recipe, parse_recipe
 from training.windows import WindowSet, hold_out_groups
 
-__all__ = ["Candidate", "EpochReport", "compare", "measure", "recipe_of", "train_candidate"]
+__all__ = [
+    "Candidate",
+    "EpochReport",
+    "check_comparable",
+    "compare",
+    "measure",
+    "recipe_of",
+    "train_candidate",
+]
 
 _LEVEL = 0.9
 

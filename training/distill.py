@@ -29,7 +29,7 @@ from training.methods.contract import build_method
 from training.recipes import Recipe, format_recipe
 from training.windows import WindowSet
 
-__all__ = ["STATE_FILE", "Distilled", "Epoch", "distill"]
+__all__ = ["STATE_FILE", "Distilled", "Epoch", "augment", "distill"]
 
 STATE_FILE = "last.pt"
 _WARM_UP_STEPS = 200

@@ -45,6 +45,7 @@ def write_plot(
     passes = np.arange(1, len(losses) + 1)
     curve.plot(passes, losses, color="tab:gray", label="training loss")
     curve.set(xlabel="pass over the data", ylabel="training loss", title="Learning curve")
+    curve.xaxis.get_major_locator().set_params(integer=True)
     other = curve.twinx()
     what = "RMSE (cycles)" if labels is None else "macro-F1"
     other.plot(passes, held_out, color="tab:blue", label=f"held-out {what}")
@@ -57,7 +58,8 @@ def write_plot(
         counts = confusion_matrix(truth, scored.argmax(axis=1), len(labels))
         scores.imshow(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1), cmap="Blues")
         for (row, column), count in np.ndenumerate(counts):
-            scores.text(column, row, str(count), ha="center", va="center", fontsize=8)
+            ink = "white" if count > counts[row].sum() / 2 else "black"
+            scores.text(column, row, str(count), ha="center", va="center", fontsize=8, color=ink)
         names = [label.replace("WALKING_", "W. ").capitalize() for label in labels]
         scores.set_xticks(range(len(names)), names, rotation=30, ha="right")
         scores.set_yticks(range(len(names)), names)
