@@ -184,7 +184,8 @@ class _FaustTable:
 
     Faust allows assignment to a table only while a stream event is current, and would write one
     changelog record per reading; a checkpoint belongs to no single event. So rows go to the store
-    and to the changelog by the two public parts that assignment is made of.
+    and to the changelog, the two parts that assignment is made of, past the producer's buffer:
+    that is made for a hundred records, a checkpoint may have one per device.
     """
 
     def __init__(self, app: Any, partitions: int) -> None:
@@ -200,10 +201,14 @@ class _FaustTable:
         return [bytes(key).decode() for key in self._table.data]
 
     async def write(self, rows: Sequence[tuple[int, str, bytes]]) -> None:
-        for partition, key, value in rows:
-            self._table.data[key.encode()] = value
-            self._table.send_changelog(partition, key.encode(), value)
-        await self._app.producer.flush()
+        topic, at_s = self._table.changelog_topic_name, now_ms() / 1000
+        sent = []
+        for partition, name, value in rows:
+            key = name.encode()
+            self._table.data[key] = value
+            sent.append(await self._app.producer.send(topic, key, value, partition, at_s, None))
+        for confirmation in sent:
+            await confirmation
 
 
 def _appender(app: Any) -> Callable[[str, int, bytes], Awaitable[Awaitable[object]]]:
