@@ -23,7 +23,7 @@ from ingest.deadletter import DeadLetter, decode_dead_letter
 from ingest.errors import RefusalReason, RefusedMessage
 from ingest.topics import DEAD_LETTERS
 from pipeline.errors import LogError
-from pipeline.logpeek import peek_values
+from pipeline.locallog import peek_log
 
 __all__ = ["ReadLetters", "dead_letters", "read_letters"]
 
@@ -55,7 +55,10 @@ def read_letters(log_path: Path) -> ReadLetters:
     times: dict[str, int] = {}
     unreadable = 0
     try:
-        for value in peek_values(log_path, DEAD_LETTERS):
+        for record in peek_log(log_path, DEAD_LETTERS):
+            value = record.value
+            if value is None:
+                continue
             try:
                 letter = decode_dead_letter(value)
             except RefusedMessage:
@@ -64,6 +67,9 @@ def read_letters(log_path: Path) -> ReadLetters:
             known = letter.id
             first.setdefault(known, letter)
             times[known] = times.get(known, 0) + 1
+    except FileNotFoundError as exc:
+        msg = f"no log at {log_path}: no gateway has run with this state folder (--state-dir)"
+        raise click.ClickException(msg) from exc
     except LogError as exc:
         raise click.ClickException(str(exc)) from exc
     letters = sorted(first.values(), key=lambda letter: letter.recv_ms)

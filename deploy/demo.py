@@ -128,7 +128,11 @@ def _broker(
 def _gateway(folder: Path, broker: LocalBroker, port: int, out: Console) -> Iterator[_Gateway]:
     port = port if port and _is_free(port) else free_port()
     log_path = folder / "gateway.log"
-    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    # The broker is ours, so its protocol is known: no need to find out what it speaks.
+    env = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "KPSTREAM_INGEST_MQTT_PROTOCOL": broker.protocol,
+    }
     command = [
         *(sys.executable, "-m", "deploy.cli", "gateway"),
         *("--mqtt", f"{broker.host}:{broker.port}"),
@@ -192,7 +196,7 @@ def _watch(gateway: _Gateway, fleet: _Fleet, seconds: float | None, out: Console
     stop = [False]
     before = {
         number: signal.signal(number, lambda *_: stop.__setitem__(0, True))
-        for number in (signal.SIGINT, signal.SIGTERM)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     }
     started = time.monotonic()
     next_line = 5.0
