@@ -183,19 +183,24 @@ def _conclude(
             "training_seconds": round(candidate.seconds, 1),
         }
     )
-    console.print(_verdict(candidate, better, publish, version, registry), soft_wrap=True)
+    console.print(_verdict(candidate, running, better, version, registry), soft_wrap=True)
     return 0 if better else NOT_BETTER
 
 
 def _verdict(
-    candidate: Candidate, better: bool, publish: bool, version: int | None, registry: Registry
+    candidate: Candidate,
+    running: Artifact | None,
+    better: bool,
+    version: int | None,
+    registry: Registry,
 ) -> str:
     where = f"artifact in {candidate.artifact.path}"
     if version is not None:
         return f"Published {candidate.artifact.manifest.name} v{version} to {registry.root}."
     if not better:
         return f"Not better: nothing was published; {where}."
-    return f"Better; not published{'' if publish else ' (add --publish)'}; {where}."
+    what = "Better" if running else "Nothing to compare with"
+    return f"{what}; not published (add --publish); {where}."
 
 
 def _read_data(task: str, path: str, subset: str) -> DataSet:

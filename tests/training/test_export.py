@@ -89,6 +89,31 @@ def test_no_artifact_is_written_when_the_graph_disagrees(candidate, tmp_path):
     assert not (tmp_path / "artifact").exists()
 
 
+class Step(torch.nn.Module):
+    """A step of one cycle at the mean 0.5, which the graph takes a hair earlier."""
+
+    def forward(self, windows):
+        edge = 0.5 - 1e-6 if torch.jit.is_tracing() else 0.5
+        mean = windows.mean(dim=(1, 2))
+        return mean * 0 + (mean >= edge).to(mean.dtype)
+
+
+@pytest.mark.parametrize("edgy", [1, 40])
+def test_one_window_on_a_step_of_the_vote_is_let_pass_but_not_many(candidate, tmp_path, edgy):
+    draft = candidate.artifact.manifest
+    if draft.task != "rul":
+        return
+    identity = draft.scaler.model_copy(update={"scale": (1.0,) * 14, "offset": (0.0,) * 14})
+    draft = draft.model_copy(update={"scaler": identity})
+    windows = np.full((2000, 30, 14), 0.25, dtype=np.float32)
+    windows[:edgy] = np.float32(0.5 - 5e-7)
+    if edgy == 1:
+        export_artifact(Step(), draft, windows, tmp_path / "a")
+    else:
+        with pytest.raises(ExportError, match=r"40 of 2000"):
+            export_artifact(Step(), draft, windows, tmp_path / "a")
+
+
 def test_no_artifact_is_written_when_it_is_too_large(candidate, tmp_path):
     huge = torch.nn.Linear(1000, 100)
     with pytest.raises(ExportError, match="a student may have 300000"):

@@ -5,8 +5,8 @@ out on all subsets; stride 1; the label is the RUL of the last cycle capped at 1
 judged on its last window, padded in front if it ran for less than 30 cycles.
 
 FD002 and FD004 fly under six operating conditions. Their windows are read as they are, but one
-affine scaler (all a manifest can say) does not separate wear from condition: expect errors near 20
-cycles there until scaling per condition exists.
+affine scaler (all a manifest can say) does not separate wear from condition: the recipe of FD001
+reaches RMSE 35 on held-out engines of FD002, useless until scaling per condition exists.
 """
 
 from __future__ import annotations
