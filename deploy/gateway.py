@@ -49,7 +49,7 @@ from pipeline.settings import PipelineSettings
 from pipeline.sinks import Sink
 from pipeline.windows import WindowSpec
 
-__all__ = ["Gateway", "GatewayFailed", "main", "run_gateway"]
+__all__ = ["Gateway", "GatewayFailed", "LocalLogWriter", "main", "run_gateway", "stream_plan"]
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-__all__ = ["gateway", "simulate"]
+__all__ = ["gateway", "simulate", "split_address"]
 
 
 @click.command()

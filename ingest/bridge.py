@@ -51,7 +51,15 @@ from ingest.topics import (
     subscription,
 )
 
-__all__ = ["Bridge", "BridgeCounters", "BridgeHealth", "LogRecord", "LogWriter", "endpoint_of"]
+__all__ = [
+    "Bridge",
+    "BridgeCounters",
+    "BridgeHealth",
+    "LogRecord",
+    "LogWriter",
+    "endpoint_of",
+    "wall_clock_ms",
+]
 
 log = logging.getLogger(__name__)
 

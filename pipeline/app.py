@@ -25,7 +25,7 @@ from pipeline.settings import PipelineSettings
 from pipeline.sinks import Sink, deliver
 from pipeline.status import Latency
 
-__all__ = ["ScoringApp", "StoreApp", "create_scoring_app", "create_store_app"]
+__all__ = ["ScoringApp", "StoreApp", "StoreCounters", "create_scoring_app", "create_store_app"]
 
 log = logging.getLogger(__name__)
 

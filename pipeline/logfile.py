@@ -30,6 +30,7 @@ __all__ = [
     "checksum",
     "connect",
     "create_tables",
+    "damaged_record",
     "decode_headers",
     "encode_headers",
     "lock_file",

@@ -36,7 +36,7 @@ from pipeline.logfile import (
 )
 from pipeline.logstate import GroupOffset, LogState, Partition, Topic
 
-__all__ = ["Append", "Call", "Commit", "LogWriter", "WriterLimits", "create_topic"]
+__all__ = ["Append", "Call", "Commit", "LogWriter", "WriterLimits", "WriterStats", "create_topic"]
 
 log = logging.getLogger(__name__)
 

@@ -20,6 +20,7 @@ from pipeline.status import DeviceAccount, GatewayView, History, ModelStatus, st
 __all__ = [
     "PageSettings",
     "device_page",
+    "encode",
     "fleet_page",
     "health_page",
     "models_page",
