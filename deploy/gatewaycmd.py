@@ -49,7 +49,7 @@ def gateway(
 @click.option("--mqtt", "mqtt", metavar="HOST:PORT", help="Broker; default 127.0.0.1:1883.")
 @click.option("--engines", type=click.IntRange(0, 1000), default=6, show_default=True)
 @click.option("--people", type=click.IntRange(0, 1000), default=4, show_default=True)
-@click.option("--cycles-per-second", type=float, default=2.0, show_default=True)
+@click.option("--cycles-per-second", type=float, default=1.0, show_default=True)
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option("--truth", type=click.Path(path_type=Path), help="Write the truth to this file.")
 def simulate(

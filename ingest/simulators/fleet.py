@@ -58,7 +58,7 @@ class FleetSettings(BaseModel):
     engine_site: str = Field(default="hangar", pattern=_NAME, description="Site of the engines.")
     person_site: str = Field(default="clinic", pattern=_NAME, description="Site of the people.")
     cycles_per_second: float = Field(
-        default=2.0, gt=0, le=100, description="Readings per second of an engine, one per cycle."
+        default=1.0, gt=0, le=100, description="Readings per second of an engine, one per cycle."
     )
     readings_per_message: int = Field(
         default=10, ge=1, le=50, description="Readings in one message of a person (at 50 Hz)."

@@ -203,7 +203,8 @@ def test_person_refuses_an_unknown_activity_and_an_empty_schedule() -> None:
 
 def quiet(**changes: object) -> FleetSettings:
     """Settings of a fleet with a perfect radio."""
-    values: dict[str, object] = {"duplicates": 0, "disorder": 0, "garbage": 0}
+    perfect = {"duplicates": 0, "disorder": 0, "garbage": 0}
+    values: dict[str, object] = {"cycles_per_second": 2.0, **perfect}
     return FleetSettings.model_validate(values | changes)
 
 
