@@ -32,6 +32,7 @@ __all__ = [
     "PROMPTS",
     "Anchors",
     "compute_anchors",
+    "control_anchors",
     "random_anchors",
     "read_anchors",
     "write_anchors",
@@ -122,6 +123,28 @@ def random_anchors(task: str, width: int, seed: int) -> Anchors:
     vectors = np.random.default_rng(seed).standard_normal((len(PROMPTS[task]), width))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     return Anchors(vectors.astype(np.float32), f"random seed {seed}")
+
+
+def control_anchors(task: str, kind: str, text: Anchors, seed: int) -> Anchors:
+    """Anchors of a control experiment, in the place of `text`.
+
+    Args:
+        task: `rul` or `activity`.
+        kind: `random` directions; `onehot`: orthogonal anchors, which make the alignment a free
+            table; `ordinal`: thermometer code of the number, the order without any language;
+            `permuted`: the text vectors, handed to the wrong answers.
+        text: the text anchors.
+        seed: seed of `random` and `permuted`.
+    """
+    count = len(PROMPTS[task])
+    if kind == "random":
+        return random_anchors(task, text.vectors.shape[1], seed)
+    if kind == "permuted":
+        order = np.random.default_rng(seed).permutation(count)
+        return Anchors(text.vectors[order], f"permuted, seed {seed}, of {text.source}")
+    vectors = np.eye(count) if kind == "onehot" else np.tri(count)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return Anchors(vectors.astype(np.float32), kind)
 
 
 def compute_anchors(prompts: Sequence[str]) -> NDArray[np.float32]:

@@ -35,7 +35,7 @@ from models.session import Student
 from training import evaluate
 from training.anchors import MAX_RUL
 from training.datasets.contract import DataSet, fit_scaler
-from training.distill import Epoch, distill
+from training.distill import Epoch, distill, fit_front
 from training.errors import LeakageError, RecipeError
 from training.export import export_artifact, score_raw, score_torch
 from training.methods.contract import teacher_of
@@ -133,6 +133,7 @@ def train_candidate(
         seen,
         scaler,
         MAX_RUL + 1 if data.labels is None else len(data.labels),
+        front=fit_front(data.scaling, seen.windows),
         folder=folder,
         on_epoch=report,
         deadline_s=deadline_s,
@@ -248,7 +249,10 @@ def _draft(
         channels=data.channels,
         rate_hz=data.rate_hz,
         window=WindowShape(
-            length=data.length, hop=data.hop, min_readings=data.length, gap_ms=data.gap_ms
+            length=data.length,
+            hop=data.hop,
+            min_readings=data.min_readings or data.length,
+            gap_ms=data.gap_ms,
         ),
         scaler=scaler,
         decoding=_decoding(data),

@@ -20,16 +20,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.manifest import Scaler
+from training.conditions import fit_conditions
 from training.datasets.contract import digest_windows
 from training.errors import CheckpointError
 from training.methods.contract import build_method
 from training.recipes import Recipe, format_recipe
 from training.windows import WindowSet
 
-__all__ = ["STATE_FILE", "Distilled", "Epoch", "augment", "distill"]
+__all__ = ["STATE_FILE", "Distilled", "Epoch", "augment", "distill", "fit_front"]
 
 STATE_FILE = "last.pt"
 _WARM_UP_STEPS = 200
@@ -73,6 +75,7 @@ def distill(
     scaler: Scaler,
     num_answers: int,
     *,
+    front: nn.Module | None = None,
     folder: Path | None = None,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
     deadline_s: float = math.inf,
@@ -84,6 +87,7 @@ def distill(
         data: the windows to learn from, in raw units; held-out groups must not be among them.
         scaler: scales them.
         num_answers: classes, or `max_rul + 1`.
+        front: what the graph does to scaled windows before the encoder; not trained.
         folder: keeps `last.pt` after every pass, and a run that was cut off goes on from it.
         on_epoch: called after every pass; what it does cannot change the weights.
         deadline_s: `time.monotonic()` at which no further pass is started.
@@ -94,12 +98,15 @@ def distill(
     """
     with _one_thread_one_seed(recipe.seed):
         counts = np.bincount(data.labels, minlength=num_answers)
-        method = build_method(recipe, data.windows.shape[1], data.windows.shape[2], counts)
-        run = _Run(recipe, method, _identity(recipe, data, scaler))
-        if folder is not None:
-            run.read(folder / STATE_FILE)
         windows, labels = torch.from_numpy(data.windows), torch.from_numpy(data.labels)
         affine = torch.tensor(scaler.scale), torch.tensor(scaler.offset)
+        if front is not None:
+            windows = _pass_front(front, windows, affine)
+            affine = torch.ones(windows.shape[2]), torch.zeros(windows.shape[2])
+        method = build_method(recipe, windows.shape[1], windows.shape[2], counts)
+        run = _Run(recipe, method, _identity(recipe, data, scaler), front)
+        if folder is not None:
+            run.read(folder / STATE_FILE)
         while run.done < recipe.epochs:
             if time.monotonic() >= deadline_s:
                 return Distilled(None, tuple(run.losses), run.seconds)
@@ -114,7 +121,8 @@ def distill(
 class _Run:
     """Weights, their average, the optimiser and how far it got."""
 
-    def __init__(self, recipe: Recipe, method: Any, identity: str) -> None:
+    def __init__(self, recipe: Recipe, method: Any, identity: str, front: nn.Module | None) -> None:
+        self.front = front
         self.recipe = recipe
         self.method = method
         self.average = copy.deepcopy(method)
@@ -129,6 +137,8 @@ class _Run:
 
     def student(self) -> nn.Module:
         exported: nn.Module = self.average.exported()
+        if self.front is not None:
+            exported = nn.Sequential(self.front, exported)
         return exported.eval()
 
     def one_epoch(self, windows: Tensor, labels: Tensor, affine: tuple[Tensor, Tensor]) -> None:
@@ -224,6 +234,17 @@ def augment(windows: Tensor, affine: tuple[Tensor, Tensor], recipe: Recipe) -> T
     if recipe.noise:
         scaled = scaled + recipe.noise * torch.randn_like(scaled)
     return scaled
+
+
+def fit_front(scaling: str, windows: NDArray[np.float32]) -> nn.Module | None:
+    """What comes before the encoder in the graph: scaling per condition, or nothing."""
+    return fit_conditions(windows) if scaling == "conditions" else None
+
+
+def _pass_front(front: nn.Module, windows: Tensor, affine: tuple[Tensor, Tensor]) -> Tensor:
+    with torch.no_grad():
+        parts = [front(part * affine[0] + affine[1]) for part in torch.split(windows, 4096)]
+    return torch.cat(parts)
 
 
 def _rotations(count: int, deviation_rad: float) -> Tensor:

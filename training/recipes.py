@@ -31,7 +31,14 @@ class Recipe:
     method: str = "kp"
     """`kp` (Knowledge Pruning from cached anchors) or `none` (the same student, plain head)."""
     anchors: str = "text"
-    """`text`: from the text encoder's cache; `random`: Gaussian directions, the control."""
+    """`text`: from the text encoder's cache. Controls: `random` directions, `onehot` (a free
+    table), `ordinal` (thermometer code of the number, RUL), `permuted` (text, wrong answers)."""
+    student: str = "conv"
+    """`conv`: plain convolutions; `residual`: dilated residual blocks and attention over time."""
+    length: int = 0
+    """Readings in a window (RUL); 0: what the data set is usually cut into (30)."""
+    conditions: bool = False
+    """Read the operating settings too and scale per condition inside the graph (RUL)."""
     conv_channels: tuple[int, ...] = (32, 64, 64)
     """Output channels of the convolutions; one entry per convolution."""
     kernels: tuple[int, ...] = (5, 3, 3)
@@ -81,7 +88,8 @@ class Recipe:
         allowed = {
             "task": ("rul", "activity"),
             "method": ("kp", "none"),
-            "anchors": ("text", "random"),
+            "anchors": ("text", "random", "onehot", "ordinal", "permuted"),
+            "student": ("conv", "residual"),
             "pooling": ("flatten", "mean_max"),
         }
         for name, values in allowed.items():
@@ -96,6 +104,12 @@ class Recipe:
             raise RecipeError(msg)
         if min(self.epochs, self.batch_size, self.feature_size, *self.conv_channels) < 1:
             msg = "recipe: epochs, batch_size, feature_size and conv_channels must be positive"
+            raise RecipeError(msg)
+        if self.length < 0 or (self.task != "rul" and (self.length or self.conditions)):
+            msg = "recipe: length (from 1) and conditions are for task rul only"
+            raise RecipeError(msg)
+        if self.anchors == "ordinal" and self.task != "rul":
+            msg = "recipe: activities have no order, so anchors cannot be ordinal"
             raise RecipeError(msg)
         if not 0 < self.hold_out < 1 or not 0 <= self.dropout < 1 or not 0 <= self.trim < 1:
             msg = "recipe: hold_out lies in (0, 1), dropout and trim in [0, 1)"

@@ -10,6 +10,7 @@ import hashlib
 import shlex
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -107,9 +108,12 @@ def _redistill(
 
     deadline_s = time.monotonic() + (60 * max_minutes if max_minutes is not None else 1e12)
     kind = "activity" if task == "har" else "rul"
-    data_set = _read_data(kind, data, subset)
     running = _find_running(Registry(registry), kind, name)
-    recipe = _read_recipe(kind, running, data_set, **changes)
+    chosen: Path | None = changes.pop("config")
+    recipe = _read_recipe(kind, chosen, **changes)
+    data_set = _read_data(recipe, data, subset)
+    if chosen is None:
+        recipe = _draw_as(running, data_set, recipe)
     name = name or (running.manifest.name if running else _STARTERS[kind])
     fairness = runs.check_comparable(running, data_set, recipe) if running else None
     folder = out or _default_folder(task, recipe, data_set)
@@ -203,18 +207,24 @@ def _verdict(
     return f"{what}; not published (add --publish); {where}."
 
 
-def _read_data(task: str, path: str, subset: str) -> DataSet:
+def _read_data(recipe: Recipe, path: str, subset: str) -> DataSet:
     if path == "dummy":
         from training.datasets.dummy import make_dummy
 
-        return make_dummy("rul" if task == "rul" else "activity")
+        return make_dummy("rul" if recipe.task == "rul" else "activity")
     if not Path(path).exists():
         msg = f"no such file or folder: {path}"
         raise DataSetError(msg)
-    if task == "rul":
-        from training.datasets.cmapss import read_cmapss
+    if recipe.task == "rul":
+        from training.datasets import cmapss
 
-        return read_cmapss(Path(path), subset, with_test=False)
+        return cmapss.read_cmapss(
+            Path(path),
+            subset,
+            with_test=False,
+            length=recipe.length or cmapss.LENGTH,
+            conditions=recipe.conditions,
+        )
     from training.datasets.uci_har import read_uci_har
 
     return read_uci_har(Path(path), with_test=False)
@@ -239,21 +249,24 @@ def _find_running(registry: Registry, task: str, name: str | None) -> Artifact |
     return found[0] if found else None
 
 
-def _read_recipe(task: str, running: Artifact | None, data_set: DataSet, **changes: Any) -> Recipe:
-    """The recipe of the run; without --config, its held-out draw is the running student's."""
-    config: Path | None = changes.pop("config")
-    if config is not None:
-        recipe = read_recipe(config, **changes)
-        if recipe.task != task:
-            msg = f"{config} is a recipe for {recipe.task}, not for {task}"
-            raise TrainingError(msg)
-        return recipe
+def _read_recipe(task: str, config: Path | None, **changes: Any) -> Recipe:
+    if config is None:
+        return shipped_recipe(_STARTERS[task], **changes)
+    recipe = read_recipe(config, **changes)
+    if recipe.task != task:
+        msg = f"{config} is a recipe for {recipe.task}, not for {task}"
+        raise TrainingError(msg)
+    return recipe
+
+
+def _draw_as(running: Artifact | None, data_set: DataSet, recipe: Recipe) -> Recipe:
+    """The recipe with the held-out draw of a running student that was trained on these data."""
     from training.candidate import recipe_of
 
     trained = recipe_of(running) if running else None
     if running and trained and running.manifest.lineage.data_digest == data_set.digest:
-        changes.update(split_seed=trained.split_seed, hold_out=trained.hold_out)
-    return shipped_recipe(_STARTERS[task], **changes)
+        return replace(recipe, split_seed=trained.split_seed, hold_out=trained.hold_out)
+    return recipe
 
 
 def _describe_command(task: str, data: str, subset: str) -> str:

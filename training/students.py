@@ -1,6 +1,6 @@
-"""The students: small one-dimensional CNNs that turn a scaled window into a feature vector.
+"""The students: small networks that turn a scaled window into a feature vector.
 
-The only architecture here; what is compared with the feature (anchors, a plain head) is a method's
+Only encoders live here; what is compared with the feature (anchors, a plain head) is a method's
 business. Training and export share this code, so the graph on the gateway is what was trained.
 """
 
@@ -11,7 +11,13 @@ from torch import Tensor, nn
 
 from training.recipes import Recipe
 
-__all__ = ["ConvEncoder"]
+__all__ = ["ConvEncoder", "ResidualEncoder", "build_encoder"]
+
+
+def build_encoder(recipe: Recipe, length: int, channels: int) -> nn.Module:
+    """The untrained encoder that a recipe names (`student`); see `ConvEncoder` for the sizes."""
+    kinds = {"conv": ConvEncoder, "residual": ResidualEncoder}
+    return kinds[recipe.student](recipe, length, channels)
 
 
 class ConvEncoder(nn.Module):
@@ -56,3 +62,68 @@ class ConvEncoder(nn.Module):
             hidden = torch.cat([hidden.mean(dim=2), hidden.amax(dim=2)], dim=1)
         feature: Tensor = self.dense(hidden)
         return feature
+
+
+class ResidualEncoder(nn.Module):
+    """A convolution, residual blocks of growing dilation, attention over time, one dense layer.
+
+    The first of `conv_channels`, `kernels` and `strides` is the stem; every further entry is a
+    block of two convolutions, the i-th with dilation 2^i. Attention gives every step of time a
+    weight; the feature sees the weighted mean, the maximum and the newest step.
+
+    Args:
+        recipe: gives channels, kernels, strides, feature size and dropout.
+        length: readings in a window (any).
+        channels: channels of a reading.
+    """
+
+    def __init__(self, recipe: Recipe, length: int, channels: int) -> None:
+        super().__init__()
+        width = recipe.conv_channels[0]
+        kernel = recipe.kernels[0]
+        self.stem = nn.Sequential(
+            nn.Conv1d(channels, width, kernel, recipe.strides[0], kernel // 2, bias=False),
+            nn.BatchNorm1d(width),
+            nn.ReLU(),
+        )
+        blocks = []
+        for index, (out, kernel, stride) in enumerate(
+            zip(recipe.conv_channels[1:], recipe.kernels[1:], recipe.strides[1:], strict=True)
+        ):
+            blocks.append(_Block(width, out, kernel, stride, 2**index))
+            width = out
+        self.blocks = nn.Sequential(*blocks)
+        self.attention = nn.Conv1d(width, 1, 1)
+        self.dense = nn.Sequential(
+            nn.Dropout(recipe.dropout),
+            nn.Linear(3 * width, recipe.feature_size),
+            nn.ReLU(),
+            nn.Dropout(recipe.dropout),
+        )
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """Feature vectors `[batch, feature_size]` of scaled windows `[batch, length, channels]`."""
+        hidden = self.blocks(self.stem(windows.transpose(1, 2)))
+        weights = torch.softmax(self.attention(hidden), dim=2)
+        pooled = [(hidden * weights).sum(dim=2), hidden.amax(dim=2), hidden[:, :, -1]]
+        feature: Tensor = self.dense(torch.cat(pooled, dim=1))
+        return feature
+
+
+class _Block(nn.Module):
+    def __init__(self, width: int, out: int, kernel: int, stride: int, dilation: int) -> None:
+        super().__init__()
+        padding = dilation * (kernel // 2)
+        self.body = nn.Sequential(
+            nn.Conv1d(width, out, kernel, stride, padding, dilation, bias=False),
+            nn.BatchNorm1d(out),
+            nn.ReLU(),
+            nn.Conv1d(out, out, kernel, 1, padding, dilation, bias=False),
+            nn.BatchNorm1d(out),
+        )
+        same = width == out and stride == 1
+        self.short = nn.Identity() if same else nn.Conv1d(width, out, 1, stride)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        total: Tensor = torch.relu(self.body(hidden) + self.short(hidden))
+        return total

@@ -8,6 +8,7 @@ from training.anchors import (
     ENCODER_SHA256,
     PROMPTS,
     compute_anchors,
+    control_anchors,
     random_anchors,
     read_anchors,
     write_anchors,
@@ -107,3 +108,29 @@ sys.exit(", ".join(refused & set(sys.modules)) or 0)
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("kind", ["random", "onehot", "ordinal", "permuted"])
+def test_a_control_has_the_shape_and_says_what_it_is(kind):
+    text = read_anchors("rul")
+    control = control_anchors("rul", kind, text, seed=3)
+    assert len(control.vectors) == 126
+    assert control.vectors.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(control.vectors, axis=1), 1, atol=1e-5)
+    assert kind in control.source
+    again = control_anchors("rul", kind, text, seed=3)
+    assert np.array_equal(control.vectors, again.vectors)
+
+
+def test_permuted_anchors_are_the_text_anchors_at_other_places():
+    text = read_anchors("rul")
+    control = control_anchors("rul", "permuted", text, seed=0).vectors
+    assert not np.array_equal(control, text.vectors)
+    assert sorted(map(tuple, control)) == sorted(map(tuple, text.vectors))
+
+
+def test_ordinal_anchors_are_the_nearer_the_closer_their_numbers():
+    cosines = control_anchors("rul", "ordinal", read_anchors("rul"), seed=0).vectors
+    cosines = cosines @ cosines.T
+    assert (np.diff(cosines[60, 60:]) < 0).all()
+    assert (np.diff(cosines[60, :61]) > 0).all()

@@ -4,20 +4,27 @@ Choices of the literature (arXiv 2406.08765 and its code): sensors 1, 5, 6, 10, 
 out on all subsets; stride 1; the label is the RUL of the last cycle capped at 125; a test engine is
 judged on its last window, padded in front if it ran for less than 30 cycles.
 
-FD002 and FD004 fly under six operating conditions. Their windows are read as they are, but one
-affine scaler (all a manifest can say) does not separate wear from condition: the recipe of FD001
-reaches RMSE 35 on held-out engines of FD002, useless until scaling per condition exists.
+FD002 and FD004 fly under six operating conditions, which one affine scaler (all a manifest can say)
+does not separate from wear. With `conditions` the three settings are the first channels and the
+graph of the student scales per condition. `FD` with `+` joins subsets (`FD001+FD003`): engines get
+numbers of their own, 1000 apart.
+
+Windows longer than 30 cycles are padded in front from 30 cycles on, so that every length has the
+same windows, ending at the same cycles.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from ingest import recordings
-from ingest.recordings import CMAPSS_SENSORS, ENGINE_CHANNELS, EngineHistory
+from ingest.recordings import CMAPSS_SENSORS, CMAPSS_SETTINGS, ENGINE_CHANNELS, EngineHistory
+from models.features import pad_front
 from models.manifest import Channel
 from training.anchors import MAX_RUL
 from training.datasets.contract import DataSet, digest_windows
@@ -27,11 +34,18 @@ from training.windows import WindowSet, slice_series
 __all__ = ["LENGTH", "describe_cmapss", "label_engines", "read_cmapss"]
 
 LENGTH = 30
+_SETTING_UNITS = ("kft", "Mach", "deg")
 _UNITS = "R R R psia rpm rpm psia pps/psi rpm rpm - - lbm/s lbm/s".split()
 
 
 def describe_cmapss(name: str, train: WindowSet, test: WindowSet | None) -> DataSet:
-    """Put windows of turbofan engines under the contract of a data set."""
+    """Put windows of turbofan engines under the contract of a data set.
+
+    Windows of 17 channels begin with the three settings and are to be scaled per condition.
+    """
+    length, conditions = train.windows.shape[1], train.windows.shape[2] > len(ENGINE_CHANNELS)
+    names = (*CMAPSS_SETTINGS * conditions, *ENGINE_CHANNELS)
+    units = (*_SETTING_UNITS * conditions, *_UNITS)
     return DataSet(
         name=name,
         title=f"C-MAPSS {name}",
@@ -39,28 +53,43 @@ def describe_cmapss(name: str, train: WindowSet, test: WindowSet | None) -> Data
         stream="engine",
         group_word="engine",
         channels=tuple(
-            Channel(name=channel, unit=unit)
-            for channel, unit in zip(ENGINE_CHANNELS, _UNITS, strict=True)
+            Channel(name=channel, unit=unit) for channel, unit in zip(names, units, strict=True)
         ),
         rate_hz=None,
-        length=LENGTH,
+        length=length,
         hop=1,
         gap_ms=None,
         labels=None,
-        scaling="minmax",
+        scaling="conditions" if conditions else "minmax",
         train=train,
         test=test,
         digest=digest_windows(train),
         terms="trained on NASA C-MAPSS (public use; cite Saxena et al., PHM 2008)",
+        min_readings=min(length, LENGTH),
     )
 
 
-def label_engines(histories: Sequence[EngineHistory]) -> WindowSet:
-    """All windows of some engines; the group of a window is the number of its engine."""
+def label_engines(
+    histories: Sequence[EngineHistory], length: int = LENGTH, *, conditions: bool = False
+) -> WindowSet:
+    """All windows of some engines; the group of a window is the number of its engine.
+
+    Args:
+        histories: engines from their first cycle on.
+        length: readings in a window.
+        conditions: put the three operating settings before the sensors.
+    """
     columns = [CMAPSS_SENSORS.index(name) for name in ENGINE_CHANNELS]
     windows, labels, groups = [], [], []
     for history in histories:
-        cut = slice_series(history.sensors[:, columns], LENGTH, 1, pad_short=True)
+        series = history.sensors[:, columns]
+        if conditions:
+            series = np.concatenate([history.settings, series], axis=1)
+        cut = slice_series(series, length, 1, pad_short=True)
+        short = range(min(LENGTH, len(series)), min(length, len(series)))
+        if len(short):
+            padded = np.stack([pad_front(series[:count], length) for count in short])
+            cut = np.concatenate([padded, cut])
         left = np.arange(len(cut) - 1, -1, -1) + history.rul_cycles
         windows.append(cut)
         labels.append(np.minimum(left, MAX_RUL))
@@ -72,23 +101,41 @@ def label_engines(histories: Sequence[EngineHistory]) -> WindowSet:
     )
 
 
-def read_cmapss(path: Path, subset: str = "FD001", *, with_test: bool = True) -> DataSet:
-    """Read one subset from the zip or folder of text files.
+def read_cmapss(
+    path: Path,
+    subset: str = "FD001",
+    *,
+    with_test: bool = True,
+    length: int = LENGTH,
+    conditions: bool = False,
+) -> DataSet:
+    """Read one subset, or several joined by `+`, from the zip or folder of text files.
 
     Args:
         path: `cmapss.zip` (or as downloaded), or the folder that holds train_FD001.txt and so on.
-        subset: FD001 to FD004.
+        subset: FD001 to FD004, or e.g. `FD001+FD003`.
         with_test: read the official test set too (it must then be there).
+        length: readings in a window.
+        conditions: read the operating settings too, for scaling per condition.
 
     Raises:
         DataSetError: a file is missing or is not what its name says.
     """
-    try:
-        train = label_engines(recordings.read_cmapss(path, subset, "train"))
-        if not with_test:
-            return describe_cmapss(subset, train, None)
-        test = label_engines(recordings.read_cmapss(path, subset, "test"))
-    except recordings.RecordingError as exc:
-        raise DataSetError(str(exc)) from exc
+    train = label_engines(_histories(path, subset, "train"), length, conditions=conditions)
+    if not with_test:
+        return describe_cmapss(subset, train, None)
+    test = label_engines(_histories(path, subset, "test"), length, conditions=conditions)
     last = np.diff(test.groups, append=-1) != 0
     return describe_cmapss(subset, train, test.where(last))
+
+
+def _histories(path: Path, subset: str, split: Literal["train", "test"]) -> list[EngineHistory]:
+    try:
+        parts = [recordings.read_cmapss(path, name, split) for name in subset.split("+")]
+    except recordings.RecordingError as exc:
+        raise DataSetError(str(exc)) from exc
+    return [
+        replace(history, engine=history.engine + 1000 * index)
+        for index, part in enumerate(parts)
+        for history in part
+    ]

@@ -31,11 +31,14 @@ class DataSet:
         hop: distance of window starts of the stream, in readings.
         gap_ms: jump of event time that breaks a window; None for none.
         labels: activity names in the order of the class index; None for RUL.
-        scaling: `minmax` to [0, 1], or `zscore`.
+        scaling: `minmax` to [0, 1], `zscore`, or `conditions`: the first three channels are
+            operating settings, and the graph scales per condition (`training.conditions`).
         train: windows to learn from.
         test: official test windows (RUL: the last window of every engine); None if absent.
         digest: SHA-256 of the content of `train`.
         terms: terms of the data; part of the artifact's licence text.
+        min_readings: fewest readings of a window; shorter ones than `length` are padded in front
+            by repeating the first reading. None for `length`.
     """
 
     name: str
@@ -49,11 +52,12 @@ class DataSet:
     hop: int
     gap_ms: int | None
     labels: tuple[str, ...] | None
-    scaling: Literal["minmax", "zscore"]
+    scaling: Literal["minmax", "zscore", "conditions"]
     train: WindowSet
     test: WindowSet | None
     digest: str
     terms: str
+    min_readings: int | None = None
 
 
 def digest_windows(windows: WindowSet) -> str:
@@ -70,8 +74,11 @@ def fit_scaler(kind: str, windows: NDArray[np.float32]) -> Scaler:
     """Fit the affine scaler on windows `[n, length, channels]` that a student may see.
 
     A channel that never moves gets factor 0 and offset 0: it tells nothing and must not explode
-    when it moves later.
+    when it moves later. Where the graph scales (`conditions`), this is the identity.
     """
+    if kind == "conditions":
+        channels = windows.shape[2]
+        return Scaler(kind="affine", scale=(1.0,) * channels, offset=(0.0,) * channels)
     values = windows.reshape(-1, windows.shape[2]).astype(np.float64)
     if kind == "minmax":
         centre, spread = values.min(axis=0), np.ptp(values, axis=0)

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from training.anchors import random_anchors, read_anchors
+from training.anchors import control_anchors, read_anchors
 from training.methods.knowledge_pruning import KnowledgePruning
 from training.methods.plain import Plain
 from training.recipes import Recipe
-from training.students import ConvEncoder
+from training.students import build_encoder
 
 __all__ = ["Method", "build_method", "teacher_of"]
 
@@ -49,12 +49,12 @@ def build_method(
     Raises:
         AnchorCacheError: the text anchors are missing or damaged.
     """
-    encoder = ConvEncoder(recipe, length, channels)
+    encoder = build_encoder(recipe, length, channels)
     if recipe.method == "none":
         return Plain(encoder, recipe, len(label_counts))
     anchors = read_anchors(recipe.task)
-    if recipe.anchors == "random":
-        anchors = random_anchors(recipe.task, anchors.vectors.shape[1], recipe.seed)
+    if recipe.anchors != "text":
+        anchors = control_anchors(recipe.task, recipe.anchors, anchors, recipe.seed)
     return KnowledgePruning(encoder, recipe, anchors.vectors, label_counts)
 
 
@@ -62,6 +62,7 @@ def teacher_of(recipe: Recipe) -> str | None:
     """What stands in the lineage as the teacher; None for a student without one."""
     if recipe.method == "none":
         return None
-    if recipe.anchors == "random":
-        return f"random anchors, seed {recipe.seed} (control)"
-    return read_anchors(recipe.task).source
+    anchors = read_anchors(recipe.task)
+    if recipe.anchors == "text":
+        return anchors.source
+    return f"{control_anchors(recipe.task, recipe.anchors, anchors, recipe.seed).source} (control)"
