@@ -97,14 +97,13 @@ class ResultsFile:
         self._columns: dict[str, dict[str, str]] = {}  # measurement -> folded name -> name
         self._next_retention_ms = 0
         self._writer: sqlite3.Connection | None = None
-        with self._translated():
-            if not read_only:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                self._writer = _connect(path)
-                self._prepare(self._writer)
-            self._reader: sqlite3.Connection | None = _connect(path, read_only=True)
-            if read_only:
-                self._check(self._reader)
+        self._reader: sqlite3.Connection | None = None
+        try:
+            with self._translated():
+                self._open(read_only=read_only)
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def path(self) -> Path:
@@ -180,6 +179,15 @@ class ResultsFile:
             self._reader = self._writer = None
 
     # opening
+
+    def _open(self, *, read_only: bool) -> None:
+        if not read_only:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._writer = _connect(self._path)
+            self._prepare(self._writer)
+        self._reader = _connect(self._path, read_only=True)
+        if read_only:
+            self._check(self._reader)
 
     def _prepare(self, db: sqlite3.Connection) -> None:
         if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:

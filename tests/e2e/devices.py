@@ -81,8 +81,11 @@ class NumberedDevices:
                         await publisher.publish(topic, body)
                         self.published[f"device-{device}"] = start + self.count
                     start += self.count
-                    while recent and recent[0][0] < time.monotonic() - self.keep_s:
-                        recent.popleft()
+                    # Forget only what a connection that still stands has carried for a while:
+                    # after an outage everything is old, and has to be sent again first.
+                    if connects == publisher.connection.connects_total:
+                        while recent and recent[0][0] < time.monotonic() - self.keep_s:
+                            recent.popleft()
                 due = began + start * DT_MS / 1000
                 await asyncio.sleep(max(0.005, due - time.monotonic()))
             await publisher.flush()
