@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 import training
 from models.artifact import Artifact
@@ -46,6 +47,7 @@ __all__ = [
     "Candidate",
     "EpochReport",
     "check_comparable",
+    "code_revision",
     "compare",
     "measure",
     "recipe_of",
@@ -99,6 +101,7 @@ def train_candidate(
     *,
     command: str,
     on_epoch: Callable[[EpochReport], None] = lambda report: None,
+    on_student: Callable[[nn.Module, Scaler], None] = lambda student, scaler: None,
     deadline_s: float = math.inf,
 ) -> Candidate | None:
     """Train a student on all but the held-out groups and write its artifact.
@@ -110,6 +113,8 @@ def train_candidate(
         folder: gets `last.pt` and `artifact/`.
         command: the command line, for the lineage.
         on_epoch: called after every pass.
+        on_student: called after every pass with the student as it is then, and its scaler; what
+            it does cannot change the run.
         deadline_s: `time.monotonic()` at which no further pass is started.
 
     Returns:
@@ -127,6 +132,7 @@ def train_candidate(
         scored = score_torch(epoch.student, scaler, held_out.windows)
         value = measure(data.task, held_out.labels, scored)[_headline(data.task)]
         on_epoch(EpochReport(epoch.number, epoch.epochs, epoch.loss, value))
+        on_student(epoch.student, scaler)
 
     run = distill(
         recipe,
@@ -223,6 +229,18 @@ def compare(
     return evaluate.compare_groups(old, new), measure(task, held_out.labels, scored)
 
 
+def code_revision() -> str:
+    """The git revision of this checkout (`-dirty`: changed code), or the installed version."""
+    root = Path(training.__file__).resolve().parent.parent
+    code = ["training", "models/*.py", "ingest/recordings.py"]
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        # An installed package may lie inside a checkout of something else.
+        _git(root, "ls-files", "--error-unmatch", "training/candidate.py")
+        dirty = "-dirty" if _git(root, "status", "--porcelain", "--", *code) else ""
+        return _git(root, "rev-parse", "--short=12", "HEAD") + dirty
+    return f"kpstream {version('kpstream')}"
+
+
 def _headline(task: str) -> str:
     return "rmse" if task == "rul" else "macro_f1"
 
@@ -264,7 +282,7 @@ def _draft(
             data=f"{data.title}, training set without the held-out {data.group_word}s "
             f"{' '.join(map(str, groups))}",
             data_digest=data.digest,
-            code_revision=_code_revision(),
+            code_revision=code_revision(),
             seed=recipe.seed,
             created_ms=time.time_ns() // 1_000_000,
             # A comment and the recipe: the text as a whole is the TOML that trains it again.
@@ -278,18 +296,6 @@ def _decoding(data: DataSet) -> RulDecoding | ClassesDecoding:
     if data.labels is None:
         return RulDecoding(kind="rul", output="rul", unit="cycles", max_rul=MAX_RUL)
     return ClassesDecoding(kind="classes", output="probabilities", labels=data.labels)
-
-
-def _code_revision() -> str:
-    """The git revision of this checkout (`-dirty`: changed code), or the installed version."""
-    root = Path(training.__file__).resolve().parent.parent
-    code = ["training", "models/*.py", "ingest/recordings.py"]
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
-        # An installed package may lie inside a checkout of something else.
-        _git(root, "ls-files", "--error-unmatch", "training/candidate.py")
-        dirty = "-dirty" if _git(root, "status", "--porcelain", "--", *code) else ""
-        return _git(root, "rev-parse", "--short=12", "HEAD") + dirty
-    return f"kpstream {version('kpstream')}"
 
 
 def _git(folder: Path, *words: str) -> str:

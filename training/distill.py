@@ -23,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from models.features import scale
 from models.manifest import Scaler
 from training.conditions import fit_conditions
 from training.datasets.contract import digest_windows
@@ -31,7 +32,7 @@ from training.methods.contract import build_method
 from training.recipes import Recipe, format_recipe
 from training.windows import WindowSet
 
-__all__ = ["STATE_FILE", "Distilled", "Epoch", "augment", "distill", "fit_front"]
+__all__ = ["STATE_FILE", "Distilled", "Epoch", "augment", "distill", "fit_front", "scale_windows"]
 
 STATE_FILE = "last.pt"
 _WARM_UP_STEPS = 200
@@ -101,7 +102,7 @@ def distill(
         windows, labels = torch.from_numpy(data.windows), torch.from_numpy(data.labels)
         affine = torch.tensor(scaler.scale), torch.tensor(scaler.offset)
         if front is not None:
-            windows = _pass_front(front, windows, affine)
+            windows = scale_windows(data.windows, scaler, front)
             affine = torch.ones(windows.shape[2]), torch.zeros(windows.shape[2])
         method = build_method(recipe, windows.shape[1], windows.shape[2], counts)
         run = _Run(recipe, method, _identity(recipe, data, scaler), front)
@@ -241,10 +242,13 @@ def fit_front(scaling: str, windows: NDArray[np.float32]) -> nn.Module | None:
     return fit_conditions(windows) if scaling == "conditions" else None
 
 
-def _pass_front(front: nn.Module, windows: Tensor, affine: tuple[Tensor, Tensor]) -> Tensor:
+def scale_windows(windows: NDArray[np.float32], scaler: Scaler, front: nn.Module | None) -> Tensor:
+    """Raw windows as the encoder gets them: through the scaler and `front`."""
+    scaled = torch.from_numpy(scale(windows, scaler))
+    if front is None:
+        return scaled
     with torch.no_grad():
-        parts = [front(part * affine[0] + affine[1]) for part in torch.split(windows, 4096)]
-    return torch.cat(parts)
+        return torch.cat([front(part) for part in torch.split(scaled, 4096)])
 
 
 def _rotations(count: int, deviation_rad: float) -> Tensor:

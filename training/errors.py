@@ -7,6 +7,7 @@ TrainingError
 ├── AnchorCacheError    cached anchors are missing, damaged, or belong to other prompts
 ├── CheckpointError     the folder of a run belongs to another run, or its state cannot be read
 ├── LeakageError        the running student has seen the held-out groups: no fair comparison exists
+├── LedgerError         a plan or the results file of the experiment ledger cannot be used
 ├── ExportError         the ONNX graph disagrees with the trained student: no artifact is written
 └── MissingExtraError   torch (or matplotlib, transformers) is not installed
 ```
@@ -22,6 +23,7 @@ __all__ = [
     "DataSetError",
     "ExportError",
     "LeakageError",
+    "LedgerError",
     "MissingExtraError",
     "RecipeError",
     "TrainingError",
@@ -50,6 +52,10 @@ class CheckpointError(TrainingError):
 
 class LeakageError(TrainingError):
     """A comparison would flatter one side: it was trained on the groups it is judged on."""
+
+
+class LedgerError(TrainingError):
+    """A plan names what does not exist, or a line of the results file is damaged."""
 
 
 class ExportError(TrainingError):

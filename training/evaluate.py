@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 __all__ = [
     "Comparison",
     "accuracy",
+    "calibration_error",
     "compare_groups",
     "confusion_matrix",
     "group_errors",
@@ -58,6 +59,26 @@ def macro_f1(truth: NDArray[np.int64], winners: NDArray[np.int64], classes: int)
     hits = np.diag(counts)
     seen = counts.sum(axis=0) + counts.sum(axis=1)
     return float(np.mean(2 * hits[seen > 0] / seen[seen > 0]))
+
+
+def calibration_error(
+    truth: NDArray[np.int64], probabilities: NDArray[np.float32], bins: int = 15
+) -> float:
+    """Expected calibration error: |accuracy - confidence| over equal bins of the confidence.
+
+    Args:
+        truth: `[n]` class index.
+        probabilities: `[n, classes]`.
+        bins: number of bins; each counts by its share of the windows.
+
+    >>> calibration_error(np.array([0, 1]), np.array([[0.5, 0.5], [0.5, 0.5]], dtype=np.float32))
+    0.0
+    """
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    hit = (probabilities.argmax(axis=1) == truth).astype(np.float64)
+    places = np.minimum((confidence * bins).astype(int), bins - 1)
+    gaps = np.bincount(places, weights=hit - confidence, minlength=bins)
+    return float(np.abs(gaps).sum() / len(truth))
 
 
 def residual_interval(

@@ -19,7 +19,15 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["Recipe", "format_recipe", "parse_recipe", "read_recipe", "shipped_recipe"]
+__all__ = [
+    "Recipe",
+    "format_recipe",
+    "parse_recipe",
+    "parse_table",
+    "read_recipe",
+    "read_table",
+    "shipped_recipe",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,12 +130,12 @@ def parse_recipe(text: str, **changes: Any) -> Recipe:
     Raises:
         RecipeError: not TOML, an unknown key, a wrong type, or an impossible value.
     """
-    try:
-        table: dict[str, Any] = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as exc:
-        msg = f"recipe: not TOML: {exc}"
-        raise RecipeError(msg) from exc
-    table.update({key: value for key, value in changes.items() if value is not None})
+    return parse_table(_parse_toml(text), **changes)
+
+
+def parse_table(table: dict[str, Any], **changes: Any) -> Recipe:
+    """Build a recipe from the keys and values of a TOML file; see `parse_recipe`."""
+    table = table | {key: value for key, value in changes.items() if value is not None}
     known = {field.name: field.type for field in fields(Recipe)}
     if unknown := sorted(set(table) - set(known)):
         msg = f"recipe: unknown key {unknown[0]!r}; known: {', '.join(known)}"
@@ -140,12 +148,21 @@ def parse_recipe(text: str, **changes: Any) -> Recipe:
 
 def read_recipe(path: Path, **changes: Any) -> Recipe:
     """Read a recipe from a file; see `parse_recipe`."""
+    return parse_table(read_table(path), **changes)
+
+
+def read_table(path: Path) -> dict[str, Any]:
+    """Keys and values of a TOML file.
+
+    Raises:
+        RecipeError: no such file, or not TOML.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as exc:
         msg = f"recipe: cannot read {path}: {exc}"
         raise RecipeError(msg) from exc
-    return parse_recipe(text, **changes)
+    return _parse_toml(text)
 
 
 def shipped_recipe(name: str, **changes: Any) -> Recipe:
@@ -156,6 +173,14 @@ def shipped_recipe(name: str, **changes: Any) -> Recipe:
 def format_recipe(recipe: Recipe) -> str:
     """The recipe as flat TOML; `parse_recipe(format_recipe(r)) == r`."""
     return "".join(f"{key} = {_toml(value)}\n" for key, value in dataclasses.asdict(recipe).items())
+
+
+def _parse_toml(text: str) -> dict[str, Any]:
+    try:
+        return dict(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as exc:
+        msg = f"recipe: not TOML: {exc}"
+        raise RecipeError(msg) from exc
 
 
 def _typed(key: str, kind: str, value: Any) -> Any:

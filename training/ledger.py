@@ -1,0 +1,163 @@
+"""The experiment ledger: which runs there are, which are done, and what they measured.
+
+1. A **plan file** (`configs/bench-*.toml`) is flat: `benchmark`, `student`, `methods`, `seeds`,
+   and a recipe. It stands for methods x seeds runs.
+2. A **run** is one training; its configuration is one flat TOML again, and its digest names it.
+3. The **results file** has one JSON line per finished run, appended when the run is finished. A
+   run whose line is there is not done again; a line that is deleted is made again, with the same
+   measures (times and the revision aside).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from training.errors import LedgerError
+from training.recipes import Recipe, format_recipe, parse_table, read_table
+
+__all__ = [
+    "BENCHMARKS",
+    "CLASSICAL",
+    "METHODS",
+    "Run",
+    "append_line",
+    "missing_runs",
+    "read_lines",
+    "read_plan",
+    "shipped_plans",
+]
+
+METHODS: dict[str, dict[str, Any]] = {
+    "none": {"method": "none"},
+    "kp-text": {"method": "kp", "anchors": "text"},
+    "kp-random": {"method": "kp", "anchors": "random"},
+    "kp-onehot": {"method": "kp", "anchors": "onehot"},
+    "kp-ordinal": {"method": "kp", "anchors": "ordinal"},
+    "kp-permuted": {"method": "kp", "anchors": "permuted"},
+}
+"""Methods that train the student of the plan, and what they change in its recipe."""
+CLASSICAL = ("ridge", "boosting")
+"""Baselines on statistics of the window; the recipe gives them window, split and seed only."""
+BENCHMARKS: dict[str, str] = {
+    **{name: "rul" for name in ("FD001", "FD002", "FD003", "FD004", "dummy-rul")},
+    **{name: "activity" for name in ("UCI-HAR", "dummy-activity")},
+}
+"""Names of the benchmarks and their tasks. Those called dummy are made up, for tests."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One training of the ledger.
+
+    Attributes:
+        benchmark: a key of `BENCHMARKS`.
+        student: name of the student, for people; its make is in the recipe.
+        method: a key of `METHODS` or one of `CLASSICAL`.
+        recipe: the complete recipe, method and seed included. Every seed draws other held-out
+            groups, so that the spread over seeds holds the luck of the draw.
+    """
+
+    benchmark: str
+    student: str
+    method: str
+    recipe: Recipe
+
+    @property
+    def config(self) -> str:
+        """The run as one flat TOML."""
+        head = {"benchmark": self.benchmark, "student_name": self.student, "run": self.method}
+        lines = [f'{key} = "{value}"\n' for key, value in head.items()]
+        return "".join(lines) + format_recipe(self.recipe)
+
+    @property
+    def digest(self) -> str:
+        """First 16 hex digits of the SHA-256 of `config`: the identity of the run."""
+        return hashlib.sha256(self.config.encode("utf-8")).hexdigest()[:16]
+
+
+def read_plan(path: Path) -> list[Run]:
+    """All runs of a plan file.
+
+    Raises:
+        RecipeError: not TOML, or an impossible recipe.
+        LedgerError: an unknown benchmark or method, or no seeds.
+    """
+    table = read_table(path)
+    try:
+        benchmark, student = str(table.pop("benchmark")), str(table.pop("student_name"))
+        methods, seeds = list(table.pop("methods")), list(table.pop("seeds"))
+    except (KeyError, TypeError) as exc:
+        msg = f"{path}: a plan needs benchmark, student_name, methods and seeds ({exc})"
+        raise LedgerError(msg) from exc
+    known = (*METHODS, *CLASSICAL)
+    for what, value, allowed in (
+        ("benchmark", benchmark, tuple(BENCHMARKS)),
+        *(("method", method, known) for method in methods),
+    ):
+        if value not in allowed:
+            msg = f"{path}: {what} is {value!r}, expected one of {', '.join(allowed)}"
+            raise LedgerError(msg)
+    recipe = parse_table({"task": BENCHMARKS[benchmark], **table})
+    return [
+        Run(
+            benchmark,
+            student if method in METHODS else "statistics",
+            method,
+            dataclasses.replace(recipe, **METHODS.get(method, {}), seed=seed, split_seed=seed),
+        )
+        for seed in seeds
+        for method in methods
+    ]
+
+
+def shipped_plans() -> list[Path]:
+    """The plan files of the repository, in the order of their names."""
+    return sorted((Path(__file__).parent / "configs").glob("bench-*.toml"))
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The finished runs; none if there is no file yet.
+
+    A last line without its end was being written when the power went: it does not count.
+
+    Raises:
+        LedgerError: a line that is no JSON object; the message names it.
+    """
+    if not path.exists():
+        return []
+    lines = []
+    whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
+    for number, text in enumerate(whole.splitlines(), start=1):
+        try:
+            line = json.loads(text)
+            line["config"]
+        except (ValueError, TypeError, KeyError) as exc:
+            msg = f"{path}, line {number} is no finished run: delete the line to do it again"
+            raise LedgerError(msg) from exc
+        lines.append(line)
+    return lines
+
+
+def append_line(path: Path, line: dict[str, Any]) -> None:
+    """Append one finished run; on disk when this returns."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.read_bytes().endswith(b"\n"):
+        whole, end, _ = path.read_text(encoding="utf-8").rpartition("\n")
+        path.write_text(whole + end, encoding="utf-8")
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line, allow_nan=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def missing_runs(runs: Sequence[Run], lines: Iterable[dict[str, Any]]) -> list[Run]:
+    """The runs without a line, in their order."""
+    done = {line["config"] for line in lines}
+    return [run for run in runs if run.digest not in done]
