@@ -36,6 +36,7 @@ __all__ = ["STATE_FILE", "Distilled", "Epoch", "augment", "distill", "fit_front"
 
 STATE_FILE = "last.pt"
 _WARM_UP_STEPS = 200
+_SHORTEST = 30  # readings; below that C-MAPSS windows are not padded (training.datasets.cmapss)
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,11 +231,22 @@ def augment(windows: Tensor, affine: tuple[Tensor, Tensor], recipe: Recipe) -> T
     if recipe.scale_jitter:
         windows = windows * (1 + recipe.scale_jitter * torch.randn(batch, 1, 1))
     scaled = windows * affine[0] + affine[1]
+    if recipe.truncation:
+        scaled = _truncate(scaled, recipe.truncation)
     if recipe.offset_jitter:
         scaled = scaled + recipe.offset_jitter * torch.randn(batch, 1, channels)
     if recipe.noise:
         scaled = scaled + recipe.noise * torch.randn_like(scaled)
     return scaled
+
+
+def _truncate(windows: Tensor, share: float) -> Tensor:
+    """Forget the first readings of some windows; the oldest that is left takes their place."""
+    batch, length, channels = windows.shape
+    longest = max(length - _SHORTEST, 0) + 1
+    first = torch.randint(0, longest, (batch,)) * (torch.rand(batch) < share)
+    kept = torch.maximum(torch.arange(length)[None], first[:, None])
+    return windows.gather(1, kept[:, :, None].expand(-1, -1, channels))
 
 
 def fit_front(scaling: str, windows: NDArray[np.float32]) -> nn.Module | None:

@@ -85,6 +85,9 @@ class Recipe:
     """Deviation of one random offset per window and channel, on scaled windows."""
     rotation_deg: float = 0.0
     """Deviation of a random rotation of the sensor per window, degrees (activity)."""
+    truncation: float = 0.0
+    """Share of windows that are cut in front to a random length, at least 30 readings, and padded
+    as the stream pads (RUL): else padding would tell the student that an engine is young."""
     hold_out: float = 0.2
     """Share of groups (engines, persons) held out for validation and for the comparison."""
     split_seed: int = 0
@@ -113,8 +116,9 @@ class Recipe:
         if min(self.epochs, self.batch_size, self.feature_size, *self.conv_channels) < 1:
             msg = "recipe: epochs, batch_size, feature_size and conv_channels must be positive"
             raise RecipeError(msg)
-        if self.length < 0 or (self.task != "rul" and (self.length or self.conditions)):
-            msg = "recipe: length (from 1) and conditions are for task rul only"
+        for_rul = self.length or self.conditions or self.truncation
+        if self.length < 0 or (self.task != "rul" and for_rul):
+            msg = "recipe: length (from 1), conditions and truncation are for task rul only"
             raise RecipeError(msg)
         if self.anchors == "ordinal" and self.task != "rul":
             msg = "recipe: activities have no order, so anchors cannot be ordinal"

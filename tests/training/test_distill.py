@@ -11,7 +11,7 @@ from training.datasets.contract import fit_scaler  # noqa: E402
 from training.datasets.dummy import make_dummy  # noqa: E402
 from training.distill import STATE_FILE, augment, distill  # noqa: E402
 from training.errors import CheckpointError  # noqa: E402
-from training.recipes import shipped_recipe  # noqa: E402
+from training.recipes import parse_recipe, shipped_recipe  # noqa: E402
 from training.windows import WindowSet, hold_out_groups  # noqa: E402
 
 pytestmark = pytest.mark.needs_training
@@ -90,6 +90,18 @@ def test_without_augmentation_the_windows_are_only_scaled():
     affine = torch.full((9,), 2.0), torch.full((9,), 1.0)
     recipe = shipped_recipe("har-waist", rotation_deg=0.0, scale_jitter=0.0)
     assert torch.equal(augment(windows, affine, recipe), windows * 2 + 1)
+
+
+def test_truncated_windows_look_like_those_of_a_stream_that_began_late():
+    windows = torch.arange(70.0)[None, :, None].repeat(200, 1, 2)
+    affine = torch.ones(2), torch.zeros(2)
+    recipe = parse_recipe("task = 'rul'\ntruncation = 0.5")
+    cut = augment(windows, affine, recipe)
+    starts = cut[:, 0, 0]
+    assert torch.equal(cut[:, -30:], windows[:, -30:])
+    assert torch.equal(cut[:, :, 0], torch.maximum(windows[:, :, 0], starts[:, None]))
+    assert 60 < int((starts > 0).sum()) < 140
+    assert starts.max() <= 40
 
 
 class CutOff(Exception):
