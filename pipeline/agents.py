@@ -202,7 +202,12 @@ class ScoringStage:
         loop = asyncio.get_running_loop()
         started = time.perf_counter()
         windows = [window for _, window in closed]
-        scored = await loop.run_in_executor(self._thread, self._score, windows)
+        scored = Scored()
+        for start in range(0, len(windows), _MAX_SCORED):
+            part = windows[start : start + _MAX_SCORED]
+            found = await loop.run_in_executor(self._thread, self._score, part)
+            scored.records += found.records
+            scored.unscored += found.unscored
         self.counters.score_seconds += time.perf_counter() - started
         partitions = {(w.site, w.device): partition for partition, w in closed}
         by_partition: dict[int, list[ScoreRecord]] = {}
@@ -210,7 +215,9 @@ class ScoringStage:
             partition = partitions[record["site"], record["device"]]
             by_partition.setdefault(partition, []).append(record)
         for partition, group in by_partition.items():
-            await self._send(SCORES, partition, encode_scores(group))
+            for start in range(0, len(group), _MAX_RECORDED):
+                value = encode_scores(group[start : start + _MAX_RECORDED])
+                await self._send(SCORES, partition, value)
         for item in scored.unscored:
             self.counters.unscored += 1
             closed_window = item.closed
@@ -286,3 +293,7 @@ class ScoringStage:
 
 _MAX_WAITING = 256
 """Records (bundles) held in memory before the agent stops taking more."""
+_MAX_SCORED = 2048
+"""Windows scored at a time: one message may close thousands, and memory is small."""
+_MAX_RECORDED = 500
+"""Scores in one record of the log: some 200 kB, far below what a log takes."""

@@ -11,6 +11,7 @@ What is guaranteed:
 - **A record that was applied before is skipped per device**: the state of a device carries the
   offset of the last record in it, so a replay after a crash (log position behind the state)
   changes nothing.
+- **A device whose saved state can't be used begins anew** (counted, logged); the others go on.
 - **No state leaks between devices**: a device with a wrong clock or broken payloads harms itself.
 - Time comes only from the records (receive times, ticks): applying the same records again gives
   the same windows.
@@ -18,6 +19,7 @@ What is guaranteed:
 
 from __future__ import annotations
 
+import logging
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +35,8 @@ from pipeline.errors import SnapshotError
 from pipeline.windows import DeviceWindower, Window, WindowSpec
 
 __all__ = ["ClosedWindow", "DeviceCounters", "Devices", "Outcome", "Refusal", "StreamPlan"]
+
+log = logging.getLogger(__name__)
 
 _HEADER = struct.Struct("<4sI")
 _MAGIC = b"KPD1"
@@ -116,6 +120,7 @@ class _Device:
     applied_offset: int = -1
     counters: DeviceCounters = field(default_factory=DeviceCounters)
     windower: DeviceWindower | None = None
+    saved: bytes = b""  # a windower's snapshot that waits for its student to be known
 
 
 _Key = tuple[str, str, str]
@@ -133,7 +138,9 @@ class Devices:
     def __init__(self, plans: Plans, load: Callable[[str], bytes | None]) -> None:
         self._plans = plans
         self._load = load
+        self.reset_total = 0
         self._devices: dict[_Key, _Device] = {}
+        self._unmodelled = 0
         self._dirty: set[_Key] = set()
         self._pending: dict[int, set[_Key]] = {}
 
@@ -142,21 +149,20 @@ class Devices:
     ) -> Outcome:
         """Apply one record of ``readings``; never raises for bad content."""
         outcome = Outcome()
+        # Whether a device holds this record already is decided once, before any of its items.
         seen_before: dict[_Key, bool] = {}
         for item in items:
             if isinstance(item, Batch):
                 key = (item.site, item.device, item.stream)
-                state = self._devices.get(key) or self._open(key, partition)
-                skip = seen_before.get(key)
-                if skip is None:
-                    skip = seen_before[key] = offset <= state.applied_offset
-                if skip:
+                state = self._devices.get(key) or self._meet(key, partition)
+                key = (state.site, state.device, state.stream)
+                if seen_before.setdefault(key, offset <= state.applied_offset):
                     continue
                 state.applied_offset = offset
                 self._dirty.add(key)
                 self._step(key, state, item, outcome)
             elif isinstance(item, Tick):
-                self._tick(partition, offset, item, outcome)
+                self._tick(partition, offset, item, seen_before, outcome)
             else:
                 outcome.unreadable.append(item)
         return outcome
@@ -188,26 +194,60 @@ class Devices:
             self._pending.pop(partition, None)
 
     def restore(self, names: Iterable[str], partition_of: Callable[[str, str], int]) -> None:
-        """Open saved devices (``site/device/stream``) at once, so that idle ones get ticks.
-
-        Raises:
-            SnapshotError: A row was written by something else; the worker must not guess.
-        """
+        """Open saved devices (``site/device/stream``) at once, so that idle ones get ticks."""
         for name in names:
             site, device, stream = name.split("/")
             if (site, device, stream) not in self._devices:
-                self._open((site, device, stream), partition_of(site, device))
+                shared = site == "-"  # the account shared by devices without a student
+                partition = int(device.rpartition("-")[2]) if shared else partition_of(site, device)
+                self._open((site, device, stream), partition)
 
     # -- one device -------------------------------------------------------------------------
+
+    def _meet(self, key: _Key, partition: int) -> _Device:
+        """A device heard of for the first time since the start.
+
+        Streams that no student scores can be invented without end: beyond some hundred of them the
+        rest shares one account per partition.
+        """
+        if self._plans(key[2]) is None and self._load("/".join(key)) is None:
+            if self._unmodelled >= _MAX_UNMODELLED:
+                key = ("-", f"others-{partition}", "-")
+                return self._devices.get(key) or self._open(key, partition)
+            self._unmodelled += 1
+        return self._open(key, partition)
 
     def _open(self, key: _Key, partition: int) -> _Device:
         state = _Device(*key, partition=partition)
         row = self._load("/".join(key))
         if row is not None:
-            _decode_row(state, row, self._plans(key[2]))
-            self._note_pending(key, state)
+            try:
+                _decode_row(state, row)
+            except SnapshotError as exc:
+                self._reset(state, exc)
+            plan = self._plans(key[2])
+            if plan is not None:
+                self._wake(state, plan)
+                self._note_pending(key, state)
         self._devices[key] = state
         return state
+
+    def _wake(self, state: _Device, plan: StreamPlan) -> DeviceWindower:
+        """The windower of a device, from its saved state where it has one."""
+        if state.windower is None and state.saved:
+            try:
+                state.windower = DeviceWindower.restore(plan.spec, len(plan.channels), state.saved)
+            except SnapshotError as exc:
+                self._reset(state, exc)
+        if state.windower is None:
+            state.windower = DeviceWindower(plan.spec, len(plan.channels))
+        state.saved = b""
+        return state.windower
+
+    def _reset(self, state: _Device, exc: SnapshotError) -> None:
+        """One device whose state can't be used begins anew; it must not stop all the others."""
+        self.reset_total += 1
+        log.error("%s/%s/%s begins anew: %s", state.site, state.device, state.stream, exc)
 
     def _step(self, key: _Key, state: _Device, batch: Batch, outcome: Outcome) -> None:
         counters = state.counters
@@ -238,10 +278,19 @@ class Devices:
             outcome.refused.append(_refusal(batch, RefusalReason.future, detail, step.future))
         self._close(key, state, step.windows, outcome)
 
-    def _tick(self, partition: int, offset: int, tick: Tick, outcome: Outcome) -> None:
+    def _tick(
+        self,
+        partition: int,
+        offset: int,
+        tick: Tick,
+        seen_before: dict[_Key, bool],
+        outcome: Outcome,
+    ) -> None:
         for key in sorted(self._pending.get(partition, ())):
             state = self._devices[key]
-            if offset <= state.applied_offset or state.windower is None:
+            if seen_before.setdefault(key, offset <= state.applied_offset):
+                continue
+            if state.windower is None:
                 continue
             before_ms = state.windower.watermark_ms
             windows = state.windower.advance(tick.now_ms, tick.since_ms)
@@ -274,10 +323,7 @@ class Devices:
                 "dead letter",
             )
         values = columns(batch, plan.channels)
-        windower = state.windower
-        if windower is None:
-            windower = state.windower = DeviceWindower(plan.spec, len(plan.channels))
-        return windower, values
+        return state.windower or self._wake(state, plan), values
 
 
 def _refusal(
@@ -295,25 +341,25 @@ def _encode_row(state: _Device) -> bytes:
             "counters": {name: getattr(state.counters, name) for name in _COUNTER_NAMES},
         }
     )
-    body = b"" if state.windower is None else state.windower.snapshot()
+    body = state.saved if state.windower is None else state.windower.snapshot()
     return _HEADER.pack(_MAGIC, len(head)) + head + body
 
 
-def _decode_row(state: _Device, row: bytes, plan: StreamPlan | None) -> None:
+def _decode_row(state: _Device, row: bytes) -> None:
     try:
         magic, size = _HEADER.unpack_from(row)
         if magic != _MAGIC:
             message = f"window state of {state.site}/{state.device} starts with {magic!r}"
             raise SnapshotError(message)
         head = orjson.loads(row[_HEADER.size : _HEADER.size + size])
-        state.applied_offset = head["offset"]
+        if head["partition"] == state.partition:  # offsets mean nothing in another partition
+            state.applied_offset = head["offset"]
         state.counters = DeviceCounters(**head["counters"])
     except (struct.error, orjson.JSONDecodeError, KeyError, TypeError) as exc:
         message = f"window state of {state.site}/{state.device}/{state.stream} can't be read: {exc}"
         raise SnapshotError(message) from exc
-    body = row[_HEADER.size + size :]
-    if body and plan is not None:
-        state.windower = DeviceWindower.restore(plan.spec, len(plan.channels), body)
+    state.saved = row[_HEADER.size + size :]
 
 
+_MAX_UNMODELLED = 500
 _COUNTER_NAMES = tuple(DeviceCounters.__slots__)

@@ -62,11 +62,6 @@ class PipelineSettings(BaseSettings):
         ge=1,
         description="Readings after which a micro-batch is scored even if more are waiting.",
     )
-    retry_seconds: float = Field(
-        default=30.0,
-        gt=0,
-        description="Seconds a broken dependency is retried before the worker stops loudly.",
-    )
     store_batch: int = Field(
         default=500, ge=1, description="Score records written to a sink in one batch at the most."
     )

@@ -227,3 +227,15 @@ async def test_offer_holds_back_when_the_stage_is_behind() -> None:
         assert offered < 400  # the checkpoint waits for the log, so the stage takes no more
         feeding.cancel()
         await asyncio.gather(feeding, return_exceptions=True)
+
+
+async def test_one_message_that_closes_thousands_of_windows_makes_records_of_bounded_size() -> None:
+    log, table = FakeLog(), FakeTable()
+    async with running(log, table) as run:
+        times = [T0 + 10 * i for i in range(5000)]
+        body = encode_payload(times, {"a": [0.0] * 5000})
+        value = encode_bundle([encode_envelope("s", "d", "x", T0 + 50_000, body)])
+        await run.stage.offer(FakeEvent(0, value, run.acked))
+        await until(lambda: run.acked == [0])
+        assert sum(len(decode_scores(v)) for v in log.of(SCORES)) == 4999
+        assert max(map(len, log.of(SCORES))) < 300_000

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from ingest.errors import RefusalReason
 from ingest.messages import Batch, Tick, Unreadable
 from pipeline.devices import Devices, Outcome, StreamPlan
-from pipeline.errors import SnapshotError
 from pipeline.windows import WindowSpec
 
 T0 = 1_700_000_000_000
@@ -159,6 +158,77 @@ def test_devices_of_a_partition_that_moved_away_are_forgotten() -> None:
 
 
 @pytest.mark.parametrize("row", [b"", b"KPD1", b"XXXX\x00\x00\x00\x00", b"KPD1\xff\x00\x00\x00{}"])
-def test_a_row_of_something_else_is_refused(row: bytes) -> None:
-    with pytest.raises(SnapshotError, match="s/d"):
-        devices({"s/d/x": row}).apply(0, 0, [batch("d", 0)])
+def test_a_device_whose_row_is_something_else_begins_anew_and_is_counted(row: bytes) -> None:
+    found = devices({"s/d/x": row})
+    outcome = found.apply(0, 0, [batch("d", 0, 4), batch("e", 0, 4)])
+    assert [w.device for w in outcome.windows] == ["d", "e"]
+    assert found.reset_total == 1
+
+
+def test_a_snapshot_of_another_shape_resets_one_device_and_keeps_its_account() -> None:
+    before = devices()
+    before.apply(0, 5, [batch("d", 0, 3)])
+    rows = {key: value for _, key, value in before.dirty_rows()}
+    wider = StreamPlan("m", ("a", "b"), WindowSpec(length=8, hop=2, lateness_ms=0))
+    found = Devices(lambda stream: wider, rows.get)
+    found.restore(rows, lambda site, device: 0)
+    assert (found.reset_total, found.accounts()[0][3].received) == (1, 3)
+    assert found.apply(0, 5, [batch("d", 0, 3)]).readings == 0
+
+
+def test_state_survives_a_start_without_its_student() -> None:
+    before = devices()
+    before.apply(0, 0, [batch("d", 0, 3)])
+    rows = {key: value for _, key, value in before.dirty_rows()}
+    without = Devices(lambda stream: None, rows.get)
+    without.restore(rows, lambda site, device: 0)
+    without.apply(0, 1, [batch("d", 3, 1)])  # refused: no student
+    rows = {key: value for _, key, value in without.dirty_rows()}
+    again = devices(rows)
+    assert len(again.apply(0, 2, [batch("d", 3, 1)]).windows) == 1
+
+
+def test_offsets_of_another_partition_are_not_compared() -> None:
+    before = devices()
+    before.apply(0, 99, [batch("d", 0, 3)])
+    rows = {key: value for _, key, value in before.dirty_rows()}
+    assert devices(rows).apply(1, 0, [batch("d", 3, 1)]).readings == 1
+
+
+def test_invented_streams_share_one_account_beyond_a_number() -> None:
+    found = devices()
+    found.apply(2, 0, [batch(f"d{i}", 0, 1, stream="none") for i in range(2000)])
+    accounts = found.accounts()
+    assert len(accounts) < 600
+    assert sum(counters.dead_lettered for *_, counters in accounts) == 2000
+    rows = {key: value for _, key, value in found.dirty_rows()}
+    again = devices(rows)
+    again.restore(rows, lambda site, device: 2)
+    assert sum(c.dead_lettered for *_, c in again.accounts()) == 2000
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.sampled_from(["reading", "tick", "cut"]), min_size=1, max_size=60))
+def test_ticks_between_readings_lose_none_however_records_are_cut(steps: list[str]) -> None:
+    """A tick may share a record with readings of the same device, before or behind it."""
+    spec = WindowSpec(length=4, hop=2, lateness_ms=15, idle_ms=5)
+    plan = StreamPlan("m", ("a", "b"), spec)
+    found = Devices(lambda stream: plan, {}.get)
+    records: list[list[Any]] = [[]]
+    sent = 0
+    for step in steps:
+        if step == "reading":
+            records[-1].append(batch("d", sent))
+            sent += 1
+        elif step == "tick":
+            records[-1].append(Tick(T0 + 10 * sent + 1000, T0))
+        else:
+            records.append([])
+    records.append([Tick(T0 + 10 * sent + 10_000, T0)])
+    ends = [
+        w.window.end_ms
+        for offset, items in enumerate(records)
+        for w in found.apply(0, offset, items).windows
+    ]
+    assert ends == [T0 + 10 * n + 1 for n in range(3, sent, 2)]
+    assert sum(counters.windowed for *_, counters in found.accounts()) == sent
