@@ -199,7 +199,8 @@ class Console:
         return _json(page, 200 if page["ready"] else 503)
 
     async def _get_metrics(self, _: web.Request) -> web.StreamResponse:
-        return web.Response(body=exposition(self._view), headers={"Content-Type": CONTENT_TYPE})
+        body = (await self._built("/metrics", exposition))[1]
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
 
     async def _get_fleet(self, request: web.Request) -> web.StreamResponse:
         return await self._page(
@@ -228,26 +229,35 @@ class Console:
         return await self._page(request, models_page)
 
     async def _page(self, request: web.Request, build: _Builder) -> web.StreamResponse:
-        """Build in the console's one thread, at most once per path and `_CACHE_MS`."""
-        key, now = request.path_qs, self._now_ms()
+        try:
+            at_ms, body = await self._built(request.path_qs, lambda view: _encoded(build, view))
+        except SinkError as exc:
+            self._cache.pop(request.path_qs, None)
+            return _json({"error": str(exc)}, 503)
+        if body is None:
+            return _json({"error": "no such device; see /api/v1/fleet"}, 404)
+        response = _tagged(request, body, "application/json")
+        response.headers["X-Now-Ms"] = str(at_ms)
+        return response
+
+    async def _built(
+        self, key: str, build: Callable[[GatewayView], bytes | None]
+    ) -> tuple[int, bytes | None]:
+        """Now, and what `build` makes of the view.
+
+        Built in the console's one thread, at most once per key and `_CACHE_MS`: a page of many
+        devices takes longer than the event loop, which scores, can spare.
+        """
+        now = self._now_ms()
         cached = self._cache.get(key)
         if cached is None or now - cached[0] >= _CACHE_MS:
             if len(self._cache) > 64:
                 self._cache.clear()
             loop = asyncio.get_running_loop()
             view = Snapshot.of(self._view)  # here, in the loop: the gateway changes under threads
-            cached = (now, loop.run_in_executor(self._executor, _encoded, build, view))
+            cached = (now, loop.run_in_executor(self._executor, build, view))
             self._cache[key] = cached
-        try:
-            body = await asyncio.shield(cached[1])
-        except SinkError as exc:
-            self._cache.pop(key, None)
-            return _json({"error": str(exc)}, 503)
-        if body is None:
-            return _json({"error": "no such device; see /api/v1/fleet"}, 404)
-        response = _tagged(request, body, "application/json")
-        response.headers["X-Now-Ms"] = str(now)
-        return response
+        return now, await asyncio.shield(cached[1])
 
     # around every answer
 

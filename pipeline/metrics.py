@@ -1,6 +1,8 @@
 """Prometheus exposition of a gateway's view: the text behind /metrics.
 
-Every scrape asks the view once; nothing is registered globally and nothing is counted here.
+Every scrape asks the view once; nothing is registered globally and nothing is counted here. A
+fleet of more than `MOST_DEVICES` has no series per device: `kpstream_device_streams` tells how many
+there are, the sums stay.
 """
 
 from __future__ import annotations
@@ -13,9 +15,11 @@ from prometheus_client.registry import Collector
 
 from pipeline.status import DeviceAccount, GatewayView, LatencySummary, PartitionProgress, Totals
 
-__all__ = ["CONTENT_TYPE", "exposition"]
+__all__ = ["CONTENT_TYPE", "MOST_DEVICES", "exposition"]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+MOST_DEVICES = 1000
+"""With more streams of devices than this, a scrape has none of the series per device."""
 
 _DEVICE_COUNTERS = {
     "received": "Readings received.",
@@ -26,6 +30,7 @@ _DEVICE_COUNTERS = {
     "gaps": "Missing stretches in the readings.",
     "windows": "Windows closed.",
 }
+_OUTCOMES = ("received", "windowed", "duplicate", "late", "dead_lettered")
 _TOTAL_COUNTERS = {
     "messages_received": "MQTT messages received by the bridge.",
     "messages_logged": "MQTT messages durable in the log.",
@@ -57,7 +62,15 @@ class _ViewCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         view = self._view
         totals, health = view.totals(), view.health()
-        yield from _devices(view.account())
+        accounts = view.account()
+        yield GaugeMetricFamily(
+            "kpstream_device_streams",
+            "Streams of devices seen so far; with more than "
+            f"{MOST_DEVICES} there are no series per device, only the sums.",
+            len(accounts),
+        )
+        if len(accounts) <= MOST_DEVICES:
+            yield from _devices(accounts)
         yield from _totals(totals)
         yield from _partitions(view.partitions())
         yield from self._models()
@@ -101,6 +114,12 @@ def _devices(accounts: Sequence[DeviceAccount]) -> Iterator[Metric]:
 
 
 def _totals(totals: Totals) -> Iterator[Metric]:
+    readings = CounterMetricFamily(
+        "kpstream_fleet_readings_total", "Readings of all devices by outcome.", labels=["outcome"]
+    )
+    for field in _OUTCOMES:
+        readings.add_metric([field], getattr(totals, field))
+    yield readings
     for field, text in _TOTAL_COUNTERS.items():
         yield CounterMetricFamily(f"kpstream_{field}_total", text, getattr(totals, field))
     letters = CounterMetricFamily(

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 __all__ = [
+    "LOG_FILL",
     "STALL_MS",
     "DeviceAccount",
     "GatewayView",
@@ -38,6 +39,9 @@ __all__ = [
 
 STALL_MS = 30_000
 """A partition with backlog that has not moved for this long (ms) makes the gateway not ready."""
+
+LOG_FILL = 0.7
+"""Share of its disk cap above which the log makes the gateway not ready."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,22 +287,54 @@ def health_report(
     now_ms: int,
     partitions: Iterable[PartitionProgress],
     bridge_connected: bool,
+    bridge_running: bool = True,
+    bridge_error: str | None = None,
     writer_error: str | None = None,
+    log_failing_since_ms: int | None = None,
+    log_fill: float | None = None,
+    state_problems: Sequence[str] = (),
     tasks_without_model: Sequence[str] = (),
     stall_ms: int = STALL_MS,
     parts: Mapping[str, Any] | None = None,
 ) -> HealthReport:
     """Decide alive and ready.
 
-    Not ready when a partition has backlog and stopped advancing, the bridge has no broker, the log
-    writer failed, or a configured task has no model. Not alive only when the log writer failed:
-    nothing but a restart helps then.
+    Not ready while any problem is listed. Not alive only when the log writer failed: nothing but a
+    restart helps then.
+
+    Args:
+        now_ms: the time, epoch milliseconds.
+        partitions: progress of all groups; those that stand still with a backlog are problems.
+        bridge_connected: the bridge has a broker.
+        bridge_running: the bridge's task has not ended.
+        bridge_error: why the bridge has no broker, in its own words; None when it can't say.
+        writer_error: why the log writer gave up for good.
+        log_failing_since_ms: since when (epoch ms) the log has confirmed nothing that was appended,
+            because its disk is full or fails; None while it works.
+        log_fill: share of the log's disk cap that is in use, 0 to 1; a problem above `LOG_FILL`.
+        state_problems: what is wrong with the files of the state, each a line as shown.
+        tasks_without_model: configured tasks that have no model.
+        stall_ms: how long a partition may stand still.
+        parts: see `HealthReport`.
     """
     problems = []
     if writer_error is not None:
         problems.append(f"log writer failed: {writer_error}; restart the gateway")
-    if not bridge_connected:
-        problems.append("bridge is not connected to the MQTT broker; is the broker running?")
+    if log_failing_since_ms is not None:
+        seconds = max(0, now_ms - log_failing_since_ms) // 1000
+        problems.append(f"the log does not confirm since {seconds} s; check its disk")
+    if log_fill is not None and log_fill > LOG_FILL:
+        problems.append(
+            f"log is {100 * log_fill:.0f} % full: at 100 % readings wait in the broker; see which "
+            "group is behind, or raise KPSTREAM_GATEWAY_LOG_MAX_MB"
+        )
+    problems.extend(state_problems)
+    if not bridge_running:
+        problems.append("bridge task has ended: no reading is taken; restart the gateway")
+    elif not bridge_connected:
+        problems.append(
+            bridge_error or "bridge is not connected to the MQTT broker; is the broker running?"
+        )
     problems.extend(
         f"no model for task {task}; publish one to the registry" for task in tasks_without_model
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -16,9 +17,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from pipeline.console import Console, create_console
 from pipeline.errors import ConsoleError
+from pipeline.metrics import MOST_DEVICES, exposition
 from pipeline.points import Point
 from pipeline.results import ResultsFile
-from pipeline.status import DeviceAccount
+from pipeline.status import DeviceAccount, GatewayView
 from tests.fakes.view import LABELS, FakeView, fill
 
 NOW_MS = 1_800_000_000_000
@@ -174,6 +176,32 @@ async def test_metrics_are_prometheus_text(site: Site) -> None:
     assert samples["kpstream_latency_seconds", ("origin", "sensor"), ("quantile", "0.99")] == 0.074
     assert samples[("kpstream_unbalanced_readings",)] == 0
     assert samples[("kpstream_ready",)] == 1
+
+
+async def test_metrics_are_built_outside_the_event_loop(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = []
+
+    def build(view: GatewayView) -> bytes:
+        threads.append(threading.current_thread().name)
+        return exposition(view)
+
+    monkeypatch.setattr("pipeline.console.exposition", build)
+    assert (await site.get("/metrics")).status == 200
+    assert [name[:7] for name in threads] == ["console"]
+
+
+@pytest.mark.parametrize("more", [0, 1])
+async def test_a_large_fleet_has_sums_but_no_series_per_device(site: Site, more: int) -> None:
+    one = DeviceAccount("plant-2", "e", "engine", received=5, windowed=4, late=1)
+    accounts = [replace(one, device=f"e{i}") for i in range(MOST_DEVICES + more)]
+    site.view.accounts[:] = accounts
+    text = await (await site.get("/metrics")).text()
+    assert f"kpstream_device_streams {len(accounts)}.0" in text
+    assert f'kpstream_fleet_readings_total{{outcome="late"}} {len(accounts)}.0' in text
+    assert ('device="e7"' in text) is (more == 0)
+    assert len(text) < 20_000 or more == 0
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -66,6 +67,37 @@ def test_bridge_writer_and_models_decide_readiness_too() -> None:
     )
     assert not report.alive
     assert len(report.problems) == 3
+
+
+@pytest.mark.parametrize(
+    ("wrong", "problem"),
+    [
+        ({"bridge_running": False}, "bridge task has ended"),
+        ({"bridge_running": False, "bridge_connected": False}, "bridge task has ended"),
+        ({"bridge_connected": False}, "is the broker running"),
+        ({"bridge_connected": False, "bridge_error": "not authorised"}, "not authorised"),
+        ({"log_failing_since_ms": 20_000}, "the log does not confirm since 80 s"),
+        ({"log_failing_since_ms": 100_900}, "the log does not confirm since 0 s"),
+        ({"log_fill": 0.71}, "log is 71 % full: "),
+        ({"state_problems": ["results.db is gone"]}, "results.db is gone"),
+    ],
+)
+def test_each_thing_that_is_wrong_is_one_problem_and_the_process_still_lives(
+    wrong: dict[str, Any], problem: str
+) -> None:
+    working: dict[str, Any] = {"now_ms": 100_000, "partitions": [], "bridge_connected": True}
+    report = health_report(**working | wrong)
+    assert report.alive
+    assert not report.ready
+    (told,) = report.problems
+    assert problem in told
+
+
+def test_a_log_with_room_and_an_old_error_of_a_connected_bridge_are_no_problem() -> None:
+    report = health_report(
+        now_ms=0, partitions=[], bridge_connected=True, bridge_error="was refused", log_fill=0.7
+    )
+    assert report.ready
 
 
 def test_an_idle_partition_starts_its_clock_when_records_arrive() -> None:
