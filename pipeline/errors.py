@@ -12,6 +12,7 @@ PipelineError
 ├── SinkError               points cannot be stored
 │   ├── SinkUnavailable     the store is away, overloaded or full: retry later
 │   │   └── SinkMisconfigured   it answers, but refuses us: token, organisation or bucket is wrong
+│   ├── ResultsGone         somebody deleted or replaced the results file while it was open: restart
 │   └── ResultsCorrupted    the local results file is damaged or not ours: a person must act
 └── ConsoleError            the console page cannot be served
 ```
@@ -33,6 +34,7 @@ __all__ = [
     "LogLocked",
     "PipelineError",
     "ResultsCorrupted",
+    "ResultsGone",
     "SinkError",
     "SinkMisconfigured",
     "SinkUnavailable",
@@ -103,6 +105,20 @@ class ResultsCorrupted(SinkError):
             f"its -wal and -shm away (mv {path} {path}.broken), start again: scores that are still "
             f"in the log are kept, new ones go to a fresh file. To save what is readable: "
             f"sqlite3 {path}.broken .recover"
+        )
+        self.path = path
+        self.detail = detail
+
+
+class ResultsGone(SinkError):
+    """The results file was deleted or replaced while it was open: what is written there is lost."""
+
+    def __init__(self, path: Path, detail: str) -> None:
+        super().__init__(
+            f"results file {path} was {detail} while the gateway had it open. Put it back if you "
+            "still have it, then restart the gateway (systemd does that by itself): scores that "
+            "were not confirmed are still in the log and are stored then; points stored before "
+            "went with the file"
         )
         self.path = path
         self.detail = detail

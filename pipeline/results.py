@@ -28,7 +28,7 @@ from typing import Any, TypeVar
 
 import orjson
 
-from pipeline.errors import ResultsCorrupted, SinkUnavailable
+from pipeline.errors import ResultsCorrupted, ResultsGone, SinkUnavailable
 from pipeline.points import Point
 from pipeline.sinks import Refused
 
@@ -98,6 +98,7 @@ class ResultsFile:
         self._next_retention_ms = 0
         self._writer: sqlite3.Connection | None = None
         self._reader: sqlite3.Connection | None = None
+        self._opened: tuple[int, int] | None = None  # device and inode
         try:
             with self._translated():
                 self._open(read_only=read_only)
@@ -116,6 +117,7 @@ class ResultsFile:
         Raises:
             SinkUnavailable: disk full, locked or not writable; nothing of the batch is stored.
             ResultsCorrupted: the file is damaged.
+            ResultsGone: somebody deleted or replaced it while it was open.
         """
         refused: list[Refused] = []
         with self._write_lock, self._translated():
@@ -125,6 +127,7 @@ class ResultsFile:
             db.execute("BEGIN IMMEDIATE")
             try:
                 self._store(db, points, refused)
+                self._still_there()
                 db.execute("COMMIT")
             except BaseException:
                 db.rollback()
@@ -185,6 +188,7 @@ class ResultsFile:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._writer = _connect(self._path)
             self._prepare(self._writer)
+            self._opened = _identity(self._path)
         self._reader = _connect(self._path, read_only=True)
         if read_only:
             self._check(self._reader)
@@ -211,6 +215,15 @@ class ResultsFile:
             answer = db.execute("PRAGMA quick_check(1)").fetchone()[0]
             if answer != "ok":
                 raise ResultsCorrupted(self._path, answer)
+
+    def _still_there(self) -> None:
+        """A deleted file takes writes as ever, and they are gone when it is closed."""
+        try:
+            found = _identity(self._path)
+        except (FileNotFoundError, NotADirectoryError):
+            raise ResultsGone(self._path, "deleted or moved away") from None
+        if found != self._opened:
+            raise ResultsGone(self._path, "replaced by another file")
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -372,6 +385,11 @@ def _connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
 
 
 def _flaw(point: Point) -> str | None:

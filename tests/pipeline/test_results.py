@@ -9,14 +9,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.errors import ResultsCorrupted, SinkUnavailable
+from pipeline.errors import ResultsCorrupted, ResultsGone, SinkUnavailable
 from pipeline.points import Point
 from pipeline.queries import counts
 from pipeline.results import ResultsFile
@@ -34,6 +36,19 @@ def results(tmp_path: Path) -> Iterator[ResultsFile]:
     results = ResultsFile(tmp_path / "deep" / "results.db")
     yield results
     results.close()
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Iterator[Callable[..., ResultsFile]]:
+    """Opens `r.db` with the arguments of the test, and closes it afterwards."""
+    with ExitStack() as stack:
+
+        def make(**arguments: Any) -> ResultsFile:
+            results = ResultsFile(tmp_path / "r.db", **arguments)
+            stack.callback(results.close)
+            return results
+
+        yield make
 
 
 def rows(results: ResultsFile, sql: str = "SELECT device, time_ns, rul FROM rul") -> list[object]:
@@ -167,9 +182,11 @@ def test_another_process_may_read_the_file(results: ResultsFile) -> None:
     other.close()
 
 
-def test_old_points_go_by_age_within_their_series_and_replayed_ones_stay(tmp_path: Path) -> None:
+def test_old_points_go_by_age_within_their_series_and_replayed_ones_stay(
+    opened: Callable[..., ResultsFile],
+) -> None:
     now = 1_800_000_000_000
-    results = ResultsFile(tmp_path / "r.db", max_age_ms=DAY_MS, now_ms=lambda: now)
+    results = opened(max_age_ms=DAY_MS, now_ms=lambda: now)
     long_ago = 1_200_000_000_000  # a data set recorded years ago, replayed today
     results.write([rul("old", long_ago), rul("old", long_ago + 2 * DAY_MS)])
     results.write([rul("live", now - DAY_MS - 1), rul("live", now)])
@@ -177,9 +194,9 @@ def test_old_points_go_by_age_within_their_series_and_replayed_ones_stay(tmp_pat
     assert [row[0] for row in rows(results)] == ["live", "old"]  # type: ignore[index]
 
 
-def test_a_series_nobody_writes_to_any_more_goes_whole(tmp_path: Path) -> None:
+def test_a_series_nobody_writes_to_any_more_goes_whole(opened: Callable[..., ResultsFile]) -> None:
     clock = [1_800_000_000_000]
-    results = ResultsFile(tmp_path / "r.db", max_age_ms=DAY_MS, now_ms=lambda: clock[0])
+    results = opened(max_age_ms=DAY_MS, now_ms=lambda: clock[0])
     results.write([rul("gone", clock[0])])
     clock[0] += DAY_MS + 1
     results.write([rul("live", clock[0])])
@@ -189,9 +206,11 @@ def test_a_series_nobody_writes_to_any_more_goes_whole(tmp_path: Path) -> None:
     assert len(rows(results)) == 2
 
 
-def test_the_oldest_points_of_every_series_go_when_the_file_grows_too_large(tmp_path: Path) -> None:
+def test_the_oldest_points_of_every_series_go_when_the_file_grows_too_large(
+    opened: Callable[..., ResultsFile],
+) -> None:
     limit = 300_000
-    results = ResultsFile(tmp_path / "r.db", max_bytes=limit, now_ms=lambda: 10**12)
+    results = opened(max_bytes=limit, now_ms=lambda: 10**12)
     for start in range(0, 8_000, 1_000):
         results.write([rul(d, start + i) for i in range(1_000) for d in ("e1", "e2")])
     assert results.size_bytes() > limit
@@ -246,6 +265,26 @@ def test_a_directory_that_cannot_be_written_is_unavailable_not_corrupt(tmp_path:
         ResultsFile(tmp_path / "file" / "results.db")
 
 
+@pytest.mark.parametrize("way", ["deleted", "replaced", "its folder is gone"])
+def test_a_file_that_is_gone_stops_the_worker_before_anything_is_confirmed(
+    results: ResultsFile, way: str
+) -> None:
+    results.write([rul("e1", 5)])
+    if way == "its folder is gone":
+        results.path.parent.rename(results.path.parent.with_name("elsewhere"))
+    else:
+        for path in results.path.parent.iterdir():
+            path.unlink()
+    if way == "replaced":
+        ResultsFile(results.path).close()
+    for _ in range(2):
+        with pytest.raises(ResultsGone, match="restart the gateway") as caught:
+            results.write([rul("e1", 6)])
+        assert not isinstance(caught.value, SinkUnavailable)  # which would be tried again for ever
+    results.close()
+    ResultsFile(results.path).close()  # what a restart does
+
+
 def test_a_closed_file_is_unavailable(results: ResultsFile) -> None:
     results.close()
     results.close()
@@ -255,8 +294,10 @@ def test_a_closed_file_is_unavailable(results: ResultsFile) -> None:
         results.select("SELECT 1")
 
 
-def test_a_failed_batch_leaves_nothing_and_the_next_one_works(tmp_path: Path) -> None:
-    results = ResultsFile(tmp_path / "r.db")
+def test_a_failed_batch_leaves_nothing_and_the_next_one_works(
+    tmp_path: Path, opened: Callable[..., ResultsFile]
+) -> None:
+    results = opened()
     blocker = sqlite3.connect(tmp_path / "r.db", timeout=0)
     blocker.execute(
         "CREATE TRIGGER boom BEFORE INSERT ON _series BEGIN SELECT RAISE(FAIL, 'x'); END"
