@@ -6,10 +6,13 @@
 2. **Anchors** (`anchors.py`) are one text vector per possible answer, computed once with a frozen
    text encoder and committed as two small files. Nothing else here loads a language model.
 3. A **recipe** (`recipes.py`, `configs/*.toml`) is one flat TOML; it travels in the lineage.
-4. A **student** (`students.py`) is a small CNN; a **method** (`methods/`) is the loss around it and
+4. A **student** (`students.py`) is a small CNN, behind scaling per operating condition
+   (`conditions.py`) where the data need it; a **method** (`methods/`) is the loss around it and
    says what of it is exported. `distill.py` is the loop.
 5. `export.py` writes an artifact only if ONNX Runtime gives the trained student's numbers.
-6. `candidate.py` is one whole run: split by groups, train, calibrate, export, compare with the
+6. `ledger.py` says which experiments there are and which are done; `python -m training.bench` does
+   the missing ones (`classical.py` has the baselines) and `benchreport.py` writes the tables.
+7. `candidate.py` is one whole run: split by groups, train, calibrate, export, compare with the
    running student. `redistill.py` is the command around it, `evaluate.py` the measures.
 
 A walk through it (needs the extra `[training]`):

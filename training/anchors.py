@@ -57,6 +57,32 @@ PROMPTS: dict[str, tuple[str, ...]] = {
         )
     ),
 }
+PROMPTS.update(
+    {
+        name: tuple(f"the subject is {action}" for action in actions)
+        for name, actions in {
+            "arem": (
+                "bending over and upright again",
+                "bending over and staying bent",
+                "cycling",
+                "lying",
+                "sitting",
+                "standing",
+                "walking",
+            ),
+            "rfid": ("sitting on the bed", "sitting on a chair", "lying", "walking around"),
+            "spsw": ("seated", "standing up", "walking", "turning", "sitting down"),
+            "wisdm": (
+                "walking downstairs",
+                "jogging",
+                "sitting",
+                "standing",
+                "walking upstairs",
+                "walking",
+            ),
+        }.items()
+    }
+)
 _REBUILD = "compute them again with: python -m training.anchors"
 
 
@@ -75,7 +101,7 @@ class Anchors:
 
 
 def read_anchors(task: str, folder: Path = CACHE) -> Anchors:
-    """Read the cached text anchors of a task (`rul` or `activity`).
+    """Read the cached text anchors of a set of prompts (`rul`, `activity` for UCI HAR, ...).
 
     Raises:
         AnchorCacheError: no such file, made from other prompts or another encoder, or damaged.
@@ -129,7 +155,7 @@ def control_anchors(task: str, kind: str, text: Anchors, seed: int) -> Anchors:
     """Anchors of a control experiment, in the place of `text`.
 
     Args:
-        task: `rul` or `activity`.
+        task: key of `PROMPTS`.
         kind: `random` directions; `onehot`: orthogonal anchors, which make the alignment a free
             table; `ordinal`: thermometer code of the number, the order without any language;
             `permuted`: the text vectors, handed to the wrong answers.

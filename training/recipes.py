@@ -41,6 +41,8 @@ class Recipe:
     anchors: str = "text"
     """`text`: from the text encoder's cache. Controls: `random` directions, `onehot` (a free
     table), `ordinal` (thermometer code of the number, RUL), `permuted` (text, wrong answers)."""
+    prompts: str = ""
+    """Whose anchors (key of `training.anchors.PROMPTS`); empty: `rul`, or `activity` (UCI HAR)."""
     student: str = "conv"
     """`conv`: plain convolutions; `residual`: dilated residual blocks and attention over time."""
     length: int = 0

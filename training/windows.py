@@ -6,6 +6,7 @@ stream (`pipeline.windows`, which training may not import) cuts the same windows
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from models.features import pad_front, slice_windows
 from training.errors import DataSetError
 
-__all__ = ["WindowSet", "hold_out_groups", "slice_series"]
+__all__ = ["WindowSet", "hold_out_groups", "join_windows", "slice_labelled", "slice_series"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,48 @@ def slice_series(
     if pad_short and 0 < len(series) < length:
         return pad_front(series, length)[None]
     return np.ascontiguousarray(slice_windows(series, length, hop))
+
+
+def slice_labelled(
+    series: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    group: int,
+    length: int,
+    hop: int,
+) -> WindowSet:
+    """Cut one undisturbed run of labelled readings; a window has its most frequent label.
+
+    Args:
+        series: `[readings, channels]`.
+        labels: `[readings]` from 0.
+        group: the group of all windows.
+        length: readings in a window.
+        hop: distance of window starts.
+
+    >>> made = slice_labelled(np.zeros((5, 1), "f4"), np.array([0, 0, 1, 1, 1]), 7, 3, 2)
+    >>> made.labels.tolist(), made.groups.tolist()
+    ([0, 1], [7, 7])
+    """
+    windows = slice_series(series, length, hop)
+    cut = slice_series(labels[:, None].astype(np.float32), length, hop)[:, :, 0].astype(np.int64)
+    most = np.array([np.bincount(row).argmax() for row in cut], dtype=np.int64)
+    return WindowSet(windows, most, np.full(len(most), group, dtype=np.int64))
+
+
+def join_windows(parts: Sequence[WindowSet]) -> WindowSet:
+    """Several window sets as one, in their order.
+
+    Raises:
+        DataSetError: there is no part, or no window in any.
+    """
+    if not sum(len(part) for part in parts):
+        msg = "no recording is as long as one window"
+        raise DataSetError(msg)
+    return WindowSet(
+        np.concatenate([part.windows for part in parts]),
+        np.concatenate([part.labels for part in parts]),
+        np.concatenate([part.groups for part in parts]),
+    )
 
 
 def hold_out_groups(groups: NDArray[np.int64], share: float, seed: int) -> NDArray[np.int64]:

@@ -9,6 +9,8 @@
    which no choice of a training run may depend on. It may be missing.
 5. `digest` names the content of `train`, however it was packed.
 
+`cmapss.py` (engines) and `uci_har.py` (phone at the waist) make students for gateways; `spsw.py`
+(phone or smartwatch), `wisdm.py`, `arem.py` and `rfid_har.py` are there to compare methods.
 `dummy.py` makes tiny synthetic sets of the same shapes, for tests and for a first try:
 
     from training.datasets.dummy import make_dummy

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from training.anchors import control_anchors, read_anchors
+from training.anchors import PROMPTS, Anchors, control_anchors, read_anchors
+from training.errors import RecipeError
 from training.methods.knowledge_pruning import KnowledgePruning
 from training.methods.plain import Plain
 from training.recipes import Recipe
@@ -48,13 +49,15 @@ def build_method(
 
     Raises:
         AnchorCacheError: the text anchors are missing or damaged.
+        RecipeError: there is not one anchor per answer.
     """
     encoder = build_encoder(recipe, length, channels)
     if recipe.method == "none":
         return Plain(encoder, recipe, len(label_counts))
-    anchors = read_anchors(recipe.task)
-    if recipe.anchors != "text":
-        anchors = control_anchors(recipe.task, recipe.anchors, anchors, recipe.seed)
+    anchors = _anchors_of(recipe)
+    if len(anchors.vectors) != len(label_counts):
+        msg = f"{len(anchors.vectors)} anchors for {len(label_counts)} answers: set prompts"
+        raise RecipeError(msg)
     return KnowledgePruning(encoder, recipe, anchors.vectors, label_counts)
 
 
@@ -62,7 +65,16 @@ def teacher_of(recipe: Recipe) -> str | None:
     """What stands in the lineage as the teacher; None for a student without one."""
     if recipe.method == "none":
         return None
-    anchors = read_anchors(recipe.task)
+    source = _anchors_of(recipe).source
+    return source if recipe.anchors == "text" else f"{source} (control)"
+
+
+def _anchors_of(recipe: Recipe) -> Anchors:
+    prompts = recipe.prompts or recipe.task
+    if prompts not in PROMPTS:
+        msg = f"recipe: prompts is {prompts!r}, expected one of {', '.join(PROMPTS)}"
+        raise RecipeError(msg)
+    text = read_anchors(prompts)
     if recipe.anchors == "text":
-        return anchors.source
-    return f"{control_anchors(recipe.task, recipe.anchors, anchors, recipe.seed).source} (control)"
+        return text
+    return control_anchors(prompts, recipe.anchors, text, recipe.seed)

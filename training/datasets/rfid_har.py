@@ -1,0 +1,101 @@
+"""RFID-HAR: older people with a batteryless sensor, in bed, on a chair or moving; irregular.
+
+87 trials in two rooms (Shinmoto Torres et al., IEEE RFID 2013). The passive tag is read when an
+antenna reaches it, so the rate changes and stops; windows count readings, and a pause above 60 s
+breaks them. Channels are the accelerations and the signal strength, which are the same in both
+rooms; antenna, phase and frequency belong to one room. The window has its most frequent label.
+Files do not say who took part twice, so a group is a trial. There is no official split: every
+fourth trial is a test trial.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.manifest import Channel
+from training.datasets.contract import DataSet, digest_windows
+from training.errors import DataSetError
+from training.windows import WindowSet, join_windows, slice_labelled
+
+__all__ = ["read_rfid_har"]
+
+LABELS = ("SIT_ON_BED", "SIT_ON_CHAIR", "LYING", "AMBULATING")
+LENGTH, HOP = 16, 4
+_GAP_MS = 60_000
+_COLUMNS = (1, 2, 3, 5)  # frontal, vertical, lateral acceleration, signal strength
+_EVERY = 4
+
+
+def read_rfid_har(path: Path, *, with_test: bool = True) -> DataSet:
+    """Read the trials of both rooms.
+
+    Args:
+        path: `rfid_har.zip` (or another zip of `S1_Dataset/d1pNNM` and so on).
+        with_test: read the test trials too.
+
+    Raises:
+        DataSetError: the file is missing or is not what its name says.
+    """
+    train: list[WindowSet] = []
+    test: list[WindowSet] = []
+    for order, (name, table) in enumerate(_trials(path)):
+        group = 1000 * int(name[1]) + int(name[3:5])
+        breaks = np.flatnonzero(1000 * np.diff(table[:, 0]) > _GAP_MS) + 1
+        for run in np.split(table, breaks):
+            series = run[:, _COLUMNS].astype(np.float32)
+            answers = run[:, 8].astype(np.int64) - 1
+            part = slice_labelled(series, answers, group, LENGTH, HOP)
+            (test if order % _EVERY == _EVERY - 1 else train).append(part)
+    known = join_windows(train)
+    names = ("acc_frontal", "acc_vertical", "acc_lateral", "rssi")
+    return DataSet(
+        name="RFID-HAR",
+        title="RFID-HAR",
+        task="activity",
+        stream="rfid",
+        group_word="trial",
+        channels=tuple(
+            Channel(name=name, unit=unit)
+            for name, unit in zip(names, ("g", "g", "g", "dBm"), strict=True)
+        ),
+        rate_hz=None,
+        length=LENGTH,
+        hop=HOP,
+        gap_ms=_GAP_MS,
+        labels=LABELS,
+        scaling="zscore",
+        train=known,
+        test=join_windows(test) if with_test else None,
+        digest=digest_windows(known),
+        terms="trained on UCI data set 427 (Shinmoto Torres et al., IEEE RFID 2013)",
+    )
+
+
+def _trials(path: Path) -> Iterator[tuple[str, NDArray[np.float64]]]:
+    """Names and tables `[readings, 9]`, in order of the names."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            texts = {Path(name).name: archive.read(name) for name in archive.namelist()}
+    except (OSError, zipfile.BadZipFile) as exc:
+        msg = f"{path} cannot be read as the zip of RFID-HAR: {exc}"
+        raise DataSetError(msg) from exc
+    names = sorted(name for name in texts if re.fullmatch(r"d[12]p\d\d[MF]", name))
+    if not names:
+        msg = f"{path} holds no trial like d1p01M"
+        raise DataSetError(msg)
+    for name in names:
+        try:
+            table = np.loadtxt(io.BytesIO(texts[name]), delimiter=",", ndmin=2)
+            if table.shape[1] != 9 or not np.isin(table[:, 8], [1, 2, 3, 4]).all():
+                raise ValueError(table.shape)
+        except ValueError as exc:
+            msg = f"{name} in {path} is no trial of RFID-HAR: {exc}"
+            raise DataSetError(msg) from exc
+        yield name, table
