@@ -8,12 +8,14 @@ changes nothing; it is remembered, shown, and not tried again until the pointer 
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
-from models.artifact import Artifact
+from models.artifact import Artifact, write_durably
 from models.errors import ArtifactMissing, Misfit, ModelError
 from models.manifest import RulDecoding, check_fit
 from models.registry import Pointer, Registry
@@ -60,6 +62,7 @@ class StudentSlot:
     refused_error: str | None = None
     refused_ms: int | None = None
     refused_total: int = 0
+    refused_stream: str = ""
     settled_stamp: tuple[int, ...] | None = None
 
     def status(self) -> ModelStatus:
@@ -68,7 +71,7 @@ class StudentSlot:
             return ModelStatus(
                 self.name,
                 task="",
-                stream="",
+                stream=self.refused_stream,
                 version=None,
                 refused_version=self.refused_version,
                 refused_error=self.refused_error,
@@ -103,6 +106,9 @@ class ModelWatch:
         registry: where pointers and versions are.
         now_ms: processing time, epoch milliseconds.
         load: turns a checked artifact into a proven student.
+        memory: file that remembers what ran last. After a restart that version comes first, and the
+            pointer is then followed as if nothing had happened: a version that does not fit open
+            windows is refused by a started gateway as by a running one. None: no memory.
     """
 
     def __init__(
@@ -110,10 +116,13 @@ class ModelWatch:
         registry: Registry,
         now_ms: Callable[[], int],
         load: Callable[[Artifact], Student] = load_student,
+        memory: Path | None = None,
     ) -> None:
         self._registry = registry
         self._now_ms = now_ms
         self._load = load
+        self._memory = memory
+        self._remembered = _read_memory(memory)
         self._slots: dict[str, StudentSlot] = {}
         self._by_stream: dict[str, Student] = {}
 
@@ -144,6 +153,8 @@ class ModelWatch:
             log.warning("registry %s cannot be read: %s", self._registry.root, exc)
             return []
         changes: list[Change] = []
+        for name in [name for name in names if name in self._remembered]:
+            changes += self._resume(name)
         for name in names:
             stamp = self._registry.stable_stamp(name)
             slot = self._slots.get(name) or StudentSlot(name)
@@ -152,6 +163,18 @@ class ModelWatch:
             self._slots[name] = slot
             changes += self._follow(slot, stamp)
         return changes
+
+    def _resume(self, name: str) -> list[Change]:
+        """Run what ran last before the restart, if it is still there."""
+        pointer = self._remembered.pop(name)
+        slot = self._slots.setdefault(name, StudentSlot(name))
+        if slot.student is not None:
+            return []
+        try:
+            return [self._swap(slot, pointer)]
+        except (ModelError, OSError) as exc:
+            log.warning("%s v%d ran last and can't go on: %s", name, pointer.version, exc)
+            return []
 
     def _follow(self, slot: StudentSlot, stamp: tuple[int, ...]) -> list[Change]:
         pointer: Pointer | None = None
@@ -184,9 +207,11 @@ class ModelWatch:
             check_fit(slot.student.manifest, manifest)
         owner = self._by_stream.get(manifest.stream)
         if owner is not None and owner is not slot.student:
+            slot.refused_stream = manifest.stream
             msg = (
-                f"stream {manifest.stream!r} is already scored by {owner.manifest.name}: remove "
-                f"stable.json of the name that shall not score it and restart the gateway"
+                f"stream {manifest.stream!r} is already scored by {owner.manifest.name}, and one "
+                f"student scores a stream: publish under that name, or stop the gateway, remove "
+                f"the folder {owner.manifest.name} from the registry and start it again"
             )
             raise Misfit(msg)
         student = self._load(artifact)
@@ -195,8 +220,22 @@ class ModelWatch:
         slot.swaps_total += 1
         # One assignment of one reference: a scorer sees the old or the new student.
         self._by_stream = {**self._by_stream, manifest.stream: student}
+        self._remember()
         log.info("%s v%d scores %s from now on", slot.name, manifest.version, manifest.stream)
         return Change(slot.name, manifest.version, "swapped")
+
+    def _remember(self) -> None:
+        if self._memory is None:
+            return
+        running = {
+            slot.name: {"version": slot.student.manifest.version, "digest": slot.student.digest}
+            for slot in self._slots.values()
+            if slot.student is not None
+        }
+        try:
+            write_durably(self._memory, json.dumps(running, indent=2).encode())
+        except OSError as exc:
+            log.warning("what runs could not be noted in %s: %s", self._memory, exc)
 
     def _refuse(self, slot: StudentSlot, pointer: Pointer | None, error: str) -> list[Change]:
         version = pointer.version if pointer else None
@@ -225,6 +264,18 @@ class ModelWatch:
             except (ModelError, OSError) as exc:
                 log.error("%s v%d is no way back either: %s", slot.name, move.version, exc)
         return []
+
+
+def _read_memory(path: Path | None) -> dict[str, Pointer]:
+    """What ran last; nothing when there is no file or it is damaged (then the pointers decide)."""
+    if path is None or not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_bytes())
+        return {name: Pointer.model_validate(pointer) for name, pointer in found.items()}
+    except (ValueError, AttributeError, OSError) as exc:
+        log.warning("%s can't be read, the registry's pointers decide: %s", path, exc)
+        return {}
 
 
 def _clear_refusal(slot: StudentSlot) -> None:

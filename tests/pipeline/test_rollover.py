@@ -313,3 +313,41 @@ def test_scoring_goes_on_during_swaps_and_every_batch_is_of_one_version(watch, r
         scorer.result()
     assert len(seen) > 1
     assert len({tuple(numbers) for numbers in seen.values()}) == len(seen)
+
+
+def test_a_misfit_that_a_running_gateway_refused_is_refused_after_a_restart_too(
+    registry, tmp_path, clock
+):
+    memory = tmp_path / "running.json"
+    publish(registry, tmp_path)
+    before = ModelWatch(registry, clock, memory=memory)
+    before.poll()
+    draft = dummy_draft("rul")
+    longer = draft.model_copy(update={"window": draft.window.model_copy(update={"hop": 2})})
+    force_version(registry, tmp_path, longer, 2)
+    assert [c.what for c in before.poll()] == ["refused"]
+    after = ModelWatch(registry, clock, memory=memory)
+    assert [(c.version, c.what) for c in after.poll()] == [(1, "swapped"), (2, "refused")]
+    assert running(after) == 1
+
+
+def test_after_a_restart_a_fitting_version_is_followed_from_the_one_that_ran(
+    registry, tmp_path, clock
+):
+    memory = tmp_path / "running.json"
+    publish(registry, tmp_path)
+    ModelWatch(registry, clock, memory=memory).poll()
+    publish(registry, tmp_path)
+    after = ModelWatch(registry, clock, memory=memory)
+    assert [(c.version, c.what) for c in after.poll()] == [(1, "swapped"), (2, "swapped")]
+    assert after.poll() == []
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"dummy-rul": 1}', b"\xff"])
+def test_a_damaged_memory_leaves_the_decision_to_the_pointers(registry, tmp_path, clock, content):
+    memory = tmp_path / "running.json"
+    memory.write_bytes(content)
+    publish(registry, tmp_path)
+    watch = ModelWatch(registry, clock, memory=memory)
+    watch.poll()
+    assert running(watch) == 1
