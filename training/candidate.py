@@ -41,6 +41,7 @@ from training.errors import LeakageError, RecipeError
 from training.export import export_artifact, score_raw, score_torch
 from training.methods.contract import teacher_of
 from training.recipes import Recipe, format_recipe, parse_recipe
+from training.teachers import teach
 from training.windows import WindowSet, hold_out_groups
 
 __all__ = [
@@ -134,12 +135,16 @@ def train_candidate(
         on_epoch(EpochReport(epoch.number, epoch.epochs, epoch.loss, value))
         on_student(epoch.student, scaler)
 
+    answers = MAX_RUL + 1 if data.labels is None else len(data.labels)
+    front = fit_front(data.scaling, seen.windows)
+    taught = recipe.method == "ensemble"
     run = distill(
         recipe,
         seen,
         scaler,
-        MAX_RUL + 1 if data.labels is None else len(data.labels),
-        front=fit_front(data.scaling, seen.windows),
+        answers,
+        front=front,
+        hints=teach(recipe, seen, scaler, answers, front) if taught else None,
         folder=folder,
         on_epoch=report,
         deadline_s=deadline_s,

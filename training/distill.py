@@ -32,7 +32,16 @@ from training.methods.contract import build_method
 from training.recipes import Recipe, format_recipe
 from training.windows import WindowSet
 
-__all__ = ["STATE_FILE", "Distilled", "Epoch", "augment", "distill", "fit_front", "scale_windows"]
+__all__ = [
+    "STATE_FILE",
+    "Distilled",
+    "Epoch",
+    "augment",
+    "distill",
+    "fit_front",
+    "scale_windows",
+    "score_student",
+]
 
 STATE_FILE = "last.pt"
 _WARM_UP_STEPS = 200
@@ -78,6 +87,7 @@ def distill(
     num_answers: int,
     *,
     front: nn.Module | None = None,
+    hints: NDArray[np.float32] | None = None,
     folder: Path | None = None,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
     deadline_s: float = math.inf,
@@ -90,6 +100,7 @@ def distill(
         scaler: scales them.
         num_answers: classes, or `max_rul + 1`.
         front: what the graph does to scaled windows before the encoder; not trained.
+        hints: what a teacher says of each window, for methods that listen (`loss_with`).
         folder: keeps `last.pt` after every pass, and a run that was cut off goes on from it.
         on_epoch: called after every pass; what it does cannot change the weights.
         deadline_s: `time.monotonic()` at which no further pass is started.
@@ -107,12 +118,13 @@ def distill(
             affine = torch.ones(windows.shape[2]), torch.zeros(windows.shape[2])
         method = build_method(recipe, windows.shape[1], windows.shape[2], counts)
         run = _Run(recipe, method, _identity(recipe, data, scaler), front)
+        said = None if hints is None else torch.from_numpy(hints)
         if folder is not None:
             run.read(folder / STATE_FILE)
         while run.done < recipe.epochs:
             if time.monotonic() >= deadline_s:
                 return Distilled(None, tuple(run.losses), run.seconds)
-            run.one_epoch(windows, labels, affine)
+            run.one_epoch(windows, labels, affine, said)
             if folder is not None:
                 run.write(folder / STATE_FILE)
             with torch.random.fork_rng(devices=[]):
@@ -143,7 +155,13 @@ class _Run:
             exported = nn.Sequential(self.front, exported)
         return exported.eval()
 
-    def one_epoch(self, windows: Tensor, labels: Tensor, affine: tuple[Tensor, Tensor]) -> None:
+    def one_epoch(
+        self,
+        windows: Tensor,
+        labels: Tensor,
+        affine: tuple[Tensor, Tensor],
+        hints: Tensor | None,
+    ) -> None:
         started = time.perf_counter()
         self.method.train()
         total = 0.0
@@ -151,7 +169,10 @@ class _Run:
         for chosen in order:
             self._set_rate(len(order) * self.recipe.epochs)
             batch = augment(windows[chosen], affine, self.recipe)
-            loss = self.method.loss(batch, labels[chosen])
+            if hints is None:
+                loss = self.method.loss(batch, labels[chosen])
+            else:
+                loss = self.method.loss_with(batch, labels[chosen], hints[chosen])
             self.optimiser.zero_grad()
             loss.backward()
             self.optimiser.step()
@@ -238,6 +259,13 @@ def augment(windows: Tensor, affine: tuple[Tensor, Tensor], recipe: Recipe) -> T
     if recipe.noise:
         scaled = scaled + recipe.noise * torch.randn_like(scaled)
     return scaled
+
+
+def score_student(student: nn.Module, scaled: Tensor) -> NDArray[np.float32]:
+    """Scores of a student on scaled windows: `[n]` cycles or `[n, classes]`."""
+    with torch.no_grad():
+        outputs = [student(batch).numpy() for batch in torch.split(scaled, 512)]
+    return np.asarray(np.concatenate(outputs), dtype=np.float32)
 
 
 def _truncate(windows: Tensor, share: float) -> Tensor:

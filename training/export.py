@@ -22,6 +22,7 @@ from models.features import scale
 from models.manifest import Draft, Scaler
 from models.scores import RulScores
 from models.session import Student
+from training.distill import score_student
 from training.errors import ExportError
 
 __all__ = [
@@ -95,10 +96,7 @@ def score_torch(
     student: nn.Module, scaler: Scaler, windows: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     """Scores of the torch module on raw windows: `[n]` cycles or `[n, classes]`."""
-    scaled = torch.from_numpy(scale(windows, scaler))
-    with torch.no_grad():
-        outputs = [student(batch).numpy() for batch in torch.split(scaled, 512)]
-    return np.asarray(np.concatenate(outputs), dtype=np.float32)
+    return score_student(student, torch.from_numpy(scale(windows, scaler)))
 
 
 def score_raw(student: Student, windows: NDArray[np.float32]) -> NDArray[np.float32]:

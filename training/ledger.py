@@ -41,6 +41,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "kp-onehot": {"method": "kp", "anchors": "onehot"},
     "kp-ordinal": {"method": "kp", "anchors": "ordinal"},
     "kp-permuted": {"method": "kp", "anchors": "permuted"},
+    "ensemble": {"method": "ensemble"},
 }
 """Methods that train the student of the plan, and what they change in its recipe."""
 CLASSICAL = ("ridge", "boosting")

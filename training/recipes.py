@@ -37,7 +37,8 @@ class Recipe:
     task: str
     """`rul` or `activity`."""
     method: str = "kp"
-    """`kp` (Knowledge Pruning from cached anchors) or `none` (the same student, plain head)."""
+    """`kp` (Knowledge Pruning from cached anchors), `none` (the same student, plain head), or
+    `ensemble` (plain head, taught by an ensemble of larger networks)."""
     anchors: str = "text"
     """`text`: from the text encoder's cache. Controls: `random` directions, `onehot` (a free
     table), `ordinal` (thermometer code of the number, RUL), `permuted` (text, wrong answers)."""
@@ -100,7 +101,7 @@ class Recipe:
     def __post_init__(self) -> None:
         allowed = {
             "task": ("rul", "activity"),
-            "method": ("kp", "none"),
+            "method": ("kp", "none", "ensemble"),
             "anchors": ("text", "random", "onehot", "ordinal", "permuted"),
             "student": ("conv", "residual"),
             "pooling": ("flatten", "mean_max"),

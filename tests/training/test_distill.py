@@ -12,6 +12,7 @@ from training.datasets.dummy import make_dummy  # noqa: E402
 from training.distill import STATE_FILE, augment, distill  # noqa: E402
 from training.errors import CheckpointError  # noqa: E402
 from training.recipes import parse_recipe, shipped_recipe  # noqa: E402
+from training.teachers import teach  # noqa: E402
 from training.windows import WindowSet, hold_out_groups  # noqa: E402
 
 pytestmark = pytest.mark.needs_training
@@ -102,6 +103,35 @@ def test_truncated_windows_look_like_those_of_a_stream_that_began_late():
     assert torch.equal(cut[:, :, 0], torch.maximum(windows[:, :, 0], starts[:, None]))
     assert 60 < int((starts > 0).sum()) < 140
     assert starts.max() <= 40
+
+
+@pytest.mark.parametrize("task", ["rul", "activity"])
+def test_the_teacher_scores_windows_it_has_not_seen(task):
+    data = make_dummy(task, groups=3).train
+    recipe = shipped_recipe("rul-fd001" if task == "rul" else "har-waist", epochs=1)
+    scaler = fit_scaler("zscore", data.windows)
+    answers = 126 if task == "rul" else 6
+    said = teach(recipe, data, scaler, answers, None)
+    assert said.shape == ((len(data),) if task == "rul" else (len(data), 6))
+    # Labels of one person cannot move what is said of that person.
+    one = data.groups == 2
+    other = replace(data, labels=np.where(one, (data.labels + 1) % answers, data.labels))
+    again = teach(recipe, other, scaler, answers, None)
+    assert np.array_equal(said[one], again[one])
+    assert not np.array_equal(said[~one], again[~one])
+
+
+@pytest.mark.parametrize("task", ["rul", "activity"])
+def test_a_taught_student_is_exported_and_the_same_again(task, tmp_path):
+    name = "rul-fd001" if task == "rul" else "har-waist"
+    recipe = shipped_recipe(name, epochs=1, method="ensemble")
+    data = make_dummy(task, groups=4)
+    one, other = (
+        train_candidate(data, recipe, name, tmp_path / folder, command="test")
+        for folder in ("one", "other")
+    )
+    assert one.artifact.onnx_bytes == other.artifact.onnx_bytes
+    assert "no language model" in one.artifact.manifest.lineage.teacher
 
 
 class CutOff(Exception):

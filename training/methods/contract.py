@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from training.anchors import PROMPTS, Anchors, control_anchors, read_anchors
 from training.errors import RecipeError
+from training.methods.ensemble import EnsembleTaught
 from training.methods.knowledge_pruning import KnowledgePruning
 from training.methods.plain import Plain
 from training.recipes import Recipe
@@ -54,6 +55,8 @@ def build_method(
     encoder = build_encoder(recipe, length, channels)
     if recipe.method == "none":
         return Plain(encoder, recipe, len(label_counts))
+    if recipe.method == "ensemble":
+        return EnsembleTaught(encoder, recipe, len(label_counts))
     anchors = _anchors_of(recipe)
     if len(anchors.vectors) != len(label_counts):
         msg = f"{len(anchors.vectors)} anchors for {len(label_counts)} answers: set prompts"
@@ -65,6 +68,8 @@ def teacher_of(recipe: Recipe) -> str | None:
     """What stands in the lineage as the teacher; None for a student without one."""
     if recipe.method == "none":
         return None
+    if recipe.method == "ensemble":
+        return "ensemble of larger networks, out of fold (no language model)"
     source = _anchors_of(recipe).source
     return source if recipe.anchors == "text" else f"{source} (control)"
 
