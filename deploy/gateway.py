@@ -22,6 +22,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -32,6 +33,9 @@ from ingest.bridge import Bridge, LogRecord
 from ingest.errors import LogUnavailable
 from ingest.messages import Tick
 from ingest.settings import IngestSettings
+from ingest.topics import READINGS
+from models.artifact import read_artifact
+from models.errors import ModelError
 from models.manifest import Manifest
 from models.registry import Registry
 from models.zoo import list_zoo, zoo_path
@@ -89,33 +93,39 @@ class Gateway:
             LogError: The log can't be used; the message says what to do.
             ResultsCorrupted: The same for the results file.
         """
-        settings.state_dir.mkdir(parents=True, exist_ok=True)
+        settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.settings = settings
         self.pipeline = pipeline
         self.registry = Registry(settings.registry_path)
-        for name in list_zoo():
-            self.registry.seed(zoo_path(name))
+        _seed_starters(self.registry)
         self.log_file = open_log(
             settings.log_path,
             partitions=pipeline.partitions,
             durability=settings.log_durability,
             max_bytes=settings.log_max_mb * 1_000_000,
             retention_ms=round(settings.log_hours * 3_600_000),
-            cache_bytes=2
-            * 1024**2,  # every reader here is at the tail; a gateway's memory is small
+            cache_bytes=_LOG_CACHE_BYTES,
         )
+        _check_partitions(self.log_file, pipeline.partitions)
         self.results = ResultsFile(
             pipeline.results_path(settings.state_dir),
             max_age_ms=round(pipeline.results_days * 86_400_000),
             max_bytes=pipeline.results_max_mb * 1_000_000,
         )
-        self.models = ModelWatch(self.registry, now_ms)
+        running = settings.state_dir / "running.json"
+        self.models = ModelWatch(self.registry, now_ms, memory=running)
         self.bridge = Bridge(ingest, LocalLogWriter(self.log_file, pipeline.partitions))
+        data_dir = settings.state_dir / "faust"
         self.scoring = create_scoring_app(
-            settings.log_url, pipeline, self._plan, self._score, mqtt_prefix=ingest.mqtt_prefix
+            settings.log_url,
+            pipeline,
+            self._plan,
+            self._score,
+            data_dir=data_dir,
+            mqtt_prefix=ingest.mqtt_prefix,
         )
         self.stores = [
-            create_store_app(settings.log_url, pipeline, sink, name)
+            create_store_app(settings.log_url, pipeline, sink, name, data_dir=data_dir)
             for name, sink in _sinks(self.results, pipeline)
         ]
         self.view = RunningGateway(
@@ -149,6 +159,13 @@ class Gateway:
         for part in self._apps:
             self._spawn(_until_crashed(part), f"app {part.app.conf.id}")
 
+    async def connected(self, timeout_s: float) -> bool:
+        """Whether the bridge is connected, given so much time."""
+        deadline = time.monotonic() + timeout_s
+        while not self.bridge.health().connected and time.monotonic() < deadline:
+            await asyncio.sleep(0.02)
+        return self.bridge.health().connected
+
     async def wait(self) -> None:
         """Return when a part has ended by itself.
 
@@ -156,31 +173,34 @@ class Gateway:
             GatewayFailed: With the part and its reason.
         """
         done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
+        for task in [task for task in self._tasks if task in done]:  # the bridge's reason first
             reason = task.exception() if not task.cancelled() else None
             message = f"{task.get_name()} ended: {reason or 'without a reason'}"
             raise GatewayFailed(message) from reason
 
     async def stop(self) -> None:
         """Stop taking messages, let the line run dry (bounded), checkpoint, stop."""
-        self.bridge.stop()
-        bridge = [t for t in self._tasks if t.get_name() == "bridge"]
-        await _settled(bridge, timeout_s=10)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        for part in self._apps:
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(part.stop(), 15)
-        await self.console.stop()
-        self.results.close()
-        self.log_file.close()
+        try:
+            self.bridge.stop()
+            bridge = [t for t in self._tasks if t.get_name() == "bridge"]
+            await _settled(bridge, timeout_s=10)
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            for part in (*self._apps, self.console):
+                try:
+                    await asyncio.wait_for(part.stop(), 15)
+                except Exception:  # the others still have to stop
+                    log.exception("%s did not stop cleanly", type(part).__name__)
+        finally:
+            self.results.close()
+            self.log_file.close()
 
     def _drop_removed_groups(self) -> None:
         """A sink that is configured no more must not hold the log until it is full."""
         configured = {part.app.conf.id for part in self._apps}
         for group in self.log_file.groups():
-            if group.startswith(f"{self.pipeline.app_id}-") and group not in configured:
+            if group not in configured:
                 log.warning("%s is configured no more: what it had not read is let go", group)
                 self.log_file.drop_group(group).result()
 
@@ -235,6 +255,30 @@ def stream_plan(manifest: Manifest, settings: PipelineSettings) -> StreamPlan:
     )
 
 
+def _seed_starters(registry: Registry) -> None:
+    """Publish a starter student unless something in the registry scores its stream already."""
+    scored = set()
+    for name in registry.names():
+        with contextlib.suppress(ModelError):  # a damaged one is reported when it is to run
+            pointer = registry.read_stable(name)
+            if pointer is not None:
+                scored.add(registry.read(name, pointer.version).manifest.stream)
+    for name in list_zoo():
+        if read_artifact(zoo_path(name)).manifest.stream not in scored:
+            registry.seed(zoo_path(name))
+
+
+def _check_partitions(log_file: SqliteLog, wanted: int) -> None:
+    """Refuse another number of partitions than the log was made with: devices would move."""
+    found = log_file.topic_partitions(READINGS)
+    if found is not None and found != wanted:
+        message = (
+            f"the log {log_file.path} has {found} partitions, KPSTREAM_PIPELINE_PARTITIONS is "
+            f"{wanted}: set it back, or start with another state folder"
+        )
+        raise LogError(message)
+
+
 def _sinks(results: ResultsFile, pipeline: PipelineSettings) -> list[tuple[str, Sink]]:
     sinks: list[tuple[str, Sink]] = [("results", results)]
     if pipeline.influx_url is not None:
@@ -277,16 +321,24 @@ async def run_gateway(
     gateway = Gateway(settings, ingest, pipeline)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def on_signal() -> None:
+        if stop.is_set():  # asked twice: at once. Nothing unacknowledged is lost by it.
+            os._exit(130)
+        stop.set()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, on_signal)
     code = 0
     try:
         await gateway.start()
         _put_start_up_aside()
+        broker = f"{ingest.mqtt_host}:{ingest.mqtt_port}"
+        if not await gateway.connected(_BROKER_S):
+            broker += f" does NOT answer yet ({gateway.bridge.health().error})"
         announce(
-            f"gateway ready in {time.perf_counter() - started:.1f} s: "
-            f"broker {ingest.mqtt_host}:{ingest.mqtt_port}, console {gateway.console.url}, "
-            f"state {settings.state_dir}"
+            f"gateway started in {time.perf_counter() - started:.1f} s: broker {broker}, "
+            f"console {gateway.console.url}, state {settings.state_dir}"
         )
         waiting = loop.create_task(gateway.wait())
         stopping = loop.create_task(stop.wait())
@@ -297,8 +349,21 @@ async def run_gateway(
         for task in (waiting, stopping):
             task.cancel()
     finally:
+        _exit_within(_STOP_S, code)
         await gateway.stop()
     return code
+
+
+def _exit_within(seconds: float, code: int) -> None:
+    """End the process if stopping hangs: a supervisor must be able to start it again."""
+
+    def give_up() -> None:
+        log.error("stopping took more than %.0f s: ending at once, a restart goes on", seconds)
+        os._exit(code or 1)
+
+    timer = threading.Timer(seconds, give_up)
+    timer.daemon = True
+    timer.start()
 
 
 def _use_one_arena() -> None:
@@ -316,6 +381,9 @@ def _put_start_up_aside() -> None:
 
 
 _M_ARENA_MAX = -8  # malloc.h
+_LOG_CACHE_BYTES = 2 * 1024**2  # every reader here is at the tail, and memory is small
+_BROKER_S = 3.0
+_STOP_S = 40.0
 
 
 def main() -> None:

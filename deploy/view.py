@@ -109,6 +109,11 @@ class RunningGateway:
         """The running students and what was refused."""
         return self._models.statuses()
 
+    def _unscored_streams(self) -> list[str]:
+        models = self.models()
+        scored = {m.stream for m in models if m.version is not None}
+        return [m.task or m.name for m in models if m.version is None and m.stream not in scored]
+
     def health(self) -> HealthReport:
         """Alive, ready, and why not."""
         bridge = self._bridge.health()
@@ -118,8 +123,12 @@ class RunningGateway:
             now_ms=self._clock(),
             partitions=self.partitions(),
             bridge_connected=bridge.connected,
+            bridge_running=bridge.running,
+            bridge_error=bridge.error,
+            log_failing_since_ms=bridge.log_unavailable_since_ms,
+            log_fill=log.stored_bytes / log.max_bytes,
             writer_error=log.failure,
-            tasks_without_model=[m.task for m in self.models() if m.version is None],
+            tasks_without_model=self._unscored_streams(),
             parts={
                 "bridge": asdict(bridge),
                 "log": {
@@ -138,6 +147,7 @@ class RunningGateway:
                     "apply_seconds": round(line.apply_seconds, 3),
                     "score_seconds": round(line.score_seconds, 3),
                     "unscored": line.unscored,
+                    "devices_begun_anew": self._scoring.stage.devices.reset_total,
                 },
             },
         )

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import faust
@@ -18,12 +19,13 @@ import faust
 from ingest.topics import DEAD_LETTERS, LATE, READINGS, SCORES, device_key, partition_of
 from pipeline.agents import ScoringStage, now_ms
 from pipeline.devices import ClosedWindow, Devices, StreamPlan
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, SinkUnavailable
 from pipeline.points import PointError, ScoreRecord, decode_scores, points_of
 from pipeline.scoring import Scored
 from pipeline.settings import PipelineSettings
 from pipeline.sinks import Sink, deliver
 from pipeline.status import Latency
+from pipeline.transport import abandon
 
 __all__ = ["ScoringApp", "StoreApp", "StoreCounters", "create_scoring_app", "create_store_app"]
 
@@ -65,13 +67,19 @@ class StoreApp:
     name: str
     counters: StoreCounters
     executor: ThreadPoolExecutor
+    sink_is_away: bool = False
 
     async def start(self) -> None:
         """Start the app."""
         await self.app.start()
 
     async def stop(self) -> None:
-        """Finish the batch that is being written (or leave it in the log), commit, stop."""
+        """Finish the batch that is being written and commit; a sink that is away is not waited for.
+
+        What it has not confirmed stays in the log, unacked, and comes again after a restart.
+        """
+        if self.sink_is_away:
+            abandon(self.app)
         await self.app.stop()
         self.executor.shutdown(wait=False)
 
@@ -82,6 +90,7 @@ def create_scoring_app(
     plans: Callable[[str], StreamPlan | None],
     score: Callable[[Sequence[ClosedWindow]], Scored],
     *,
+    data_dir: Path,
     mqtt_prefix: str = "sensors",
 ) -> ScoringApp:
     """Build the app that windows readings and scores closed windows.
@@ -91,9 +100,10 @@ def create_scoring_app(
         settings: of the agents.
         plans: finds how a stream is windowed; asked for each batch, so it may change.
         score: scores closed windows; called in one thread of its own.
+        data_dir: folder for Faust's own files.
         mqtt_prefix: first levels of the MQTT topics, for the addresses of dead letters.
     """
-    app = _app(log_url, settings, "score")
+    app = _app(log_url, settings, "score", data_dir)
     topics = {name: _topic(app, settings, name) for name in (READINGS, SCORES, LATE, DEAD_LETTERS)}
     table = _FaustTable(app, settings.partitions)
     stage = ScoringStage(
@@ -122,12 +132,24 @@ def create_scoring_app(
 
     @table.on_recover  # type: ignore[untyped-decorator]
     async def reopen_devices() -> None:
-        stage.devices.restore(table.keys(), partition_of_device)
+        try:
+            stage.devices.restore(table.keys(), partition_of_device)
+        except Exception as exc:  # Faust would only note it and go on with half of the devices
+            log.exception("window state can't be restored")
+            await app.crash(exc)
+
+    @app.on_partitions_revoked.connect  # type: ignore[untyped-decorator]
+    async def forget_devices(_app: Any, revoked: Any, **_kwargs: Any) -> None:
+        """Another worker goes on with them; by now a checkpoint has saved and acked everything."""
+        gone = {tp.partition for tp in revoked if tp.topic == READINGS}
+        stage.devices.forget_partitions(gone)
 
     return ScoringApp(app, stage)
 
 
-def create_store_app(log_url: str, settings: PipelineSettings, sink: Sink, name: str) -> StoreApp:
+def create_store_app(
+    log_url: str, settings: PipelineSettings, sink: Sink, name: str, *, data_dir: Path
+) -> StoreApp:
     """Build the app that stores scores in ``sink``, under its own consumer group.
 
     A batch is acked only after the sink has confirmed it. A sink that is away is tried again for
@@ -138,8 +160,9 @@ def create_store_app(log_url: str, settings: PipelineSettings, sink: Sink, name:
         settings: of the agents.
         sink: written in a thread of its own.
         name: of the sink, part of the consumer group.
+        data_dir: folder for Faust's own files.
     """
-    app = _app(log_url, settings, f"store-{name}")
+    app = _app(log_url, settings, f"store-{name}", data_dir)
     scores = _topic(app, settings, SCORES)
     counters = StoreCounters()
     executor = ThreadPoolExecutor(1, thread_name_prefix=f"store-{name}")
@@ -169,7 +192,14 @@ async def _store(values: Sequence[bytes], sink: Sink, store: StoreApp) -> None:
             store.counters.unreadable += 1
             log.error("a record of %r can't be read and is passed over: %s", SCORES, exc)
     points = points_of(records)
-    refused = await deliver(sink, points, executor=store.executor)
+
+    def away(exc: SinkUnavailable, attempt: int) -> None:
+        store.sink_is_away = True
+        if attempt % 10 == 1:
+            log.warning("sink %s is away (try %d), scores wait: %s", store.name, attempt, exc)
+
+    refused = await deliver(sink, points, executor=store.executor, on_unavailable=away)
+    store.sink_is_away = False
     for item in refused:
         log.error("sink %s refused a point: %s", store.name, item.reason)
     store.counters.refused += len(refused)
@@ -227,7 +257,7 @@ def _topic(app: Any, settings: PipelineSettings, name: str) -> Any:
     )
 
 
-def _app(log_url: str, settings: PipelineSettings, role: str) -> Any:
+def _app(log_url: str, settings: PipelineSettings, role: str, data_dir: Path) -> Any:
     scheme = log_url.partition("://")[0]
     if scheme not in {"sqlite", "kafka"}:
         message = f"log URL {log_url!r}: use sqlite:///path/to/log.db or kafka://host:port"
@@ -235,6 +265,7 @@ def _app(log_url: str, settings: PipelineSettings, role: str) -> Any:
     return faust.App(
         f"{settings.app_id}-{role}",
         broker=log_url,
+        datadir=str(_made(data_dir / role)),
         store="memory://",
         autodiscover=False,
         origin=None,
@@ -250,3 +281,8 @@ def _app(log_url: str, settings: PipelineSettings, role: str) -> Any:
         producer_max_batch_size=131_072,
         worker_redirect_stdouts=False,
     )
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -111,6 +111,7 @@ async def line(args: argparse.Namespace) -> dict[str, Any]:
         settings,
         lambda stream: plan,
         lambda closed: score_windows(closed, lambda stream: student, now_ms()),
+        data_dir=args.state / "faust",
     )
     total = rounds * args.devices * args.readings
     await scoring.start()
