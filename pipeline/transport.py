@@ -14,7 +14,8 @@ The same agents run on ``kafka://`` and here. What differs from Kafka, on purpos
 
 It leans on these parts of Faust 0.15 that are not public; the contract suite guards an upgrade:
 the abstract methods of `faust.transport.consumer.Consumer`, its `_acked`, `_acked_index`,
-`_committed_offset` and `_read_offset` bookkeeping, and the assignor's `assign`/`on_assignment`.
+`_committed_offset` and `_read_offset` bookkeeping, its `_wait_for_ack` and
+`maybe_wait_for_commit_to_finish`, and the assignor's `assign`/`on_assignment`.
 
 What follows from `flow control` in Faust: between `subscribe()` and the end of recovery nothing but
 changelogs is delivered; positions of other partitions are set from the committed offsets after it.
@@ -37,13 +38,14 @@ from faust.transport.consumer import Consumer as BaseConsumer
 from faust.transport.producer import Producer as BaseProducer
 from faust.types import TP, ConsumerMessage, RecordMetadata
 from faust.types.enums import ProcessingGuarantee
+from mode.utils.futures import notify
 from mode.utils.times import want_seconds
 
 from ingest.topics import partition_of
 from pipeline.errors import LogClosed, LogCorrupt, LogError, LogFailed, LogFull
 from pipeline.locallog import NewRecord, PartitionProgress, SqliteLog, StoredRecord, open_log
 
-__all__ = ["Consumer", "Producer", "Transport", "progress"]
+__all__ = ["Consumer", "Producer", "Transport", "abandon", "progress"]
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +68,8 @@ class Consumer(BaseConsumer):  # type: ignore[misc]
         self._positions: dict[TP, int] = {}
         self._holes: dict[TP, dict[int, int]] = {}
         self._turn = 0
+        self._abandoned = False
+        self._waiting_for_ack: asyncio.Future[None] | None = None
         self._something_new: asyncio.Event | None = None
         self._stop_listening: Any = None
 
@@ -85,12 +89,14 @@ class Consumer(BaseConsumer):  # type: ignore[misc]
 
     async def on_stop(self) -> None:
         """Wait for the acks of what is being worked on, commit, give the log back."""
-        await super().on_stop()
-        if self._stop_listening is not None:
-            self._stop_listening()
-        store, self._log = self._log, None
-        if store is not None:
-            await asyncio.to_thread(store.close)
+        try:
+            await super().on_stop()
+        finally:
+            if self._stop_listening is not None:
+                self._stop_listening()
+            store, self._log = self._log, None
+            if store is not None:
+                await asyncio.to_thread(store.close)
 
     # -- assignment -------------------------------------------------------------------------
 
@@ -186,8 +192,18 @@ class Consumer(BaseConsumer):  # type: ignore[misc]
 
     # -- committing -------------------------------------------------------------------------
 
+    def abandon(self) -> None:
+        """Give up what is being worked on: from now on this consumer commits nothing, for good.
+
+        As after a crash of the app: acks that are still given, also those that Faust gives for a
+        cancelled body, count for nothing, and `wait_empty` returns at once. What was not
+        committed comes again after a restart. For an app that must stop while its work can't end.
+        """
+        self._abandoned = True
+        notify(self._waiting_for_ack)
+
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
-        if self.app.producer.failure is not None:  # something that was sent is not stored
+        if self._abandoned or self.app.producer.failure is not None:  # what was sent is not stored
             return False
         try:
             await asyncio.wrap_future(self._store().commit(self.app.conf.id, offsets))
@@ -202,6 +218,8 @@ class Consumer(BaseConsumer):  # type: ignore[misc]
         Replaces Faust's arithmetic, which commits over a hole of one record and, before the first
         commit, over any. Offsets that do not exist in the log (`_holes`) count as acked.
         """
+        if self._abandoned:
+            return None
         acked = self._acked_index[tp]
         committed = self._committed_offset[tp]
         offset = start = self._start_of(tp) if committed is None else committed
@@ -234,15 +252,39 @@ class Consumer(BaseConsumer):  # type: ignore[misc]
     async def wait_empty(self) -> None:
         """Wait until all that is being worked on is acked, then commit.
 
-        Not after a crash: what is unacked stays so, and a restart replays it.
+        Not after a crash or `abandon`: what is unacked stays so, and a restart replays it.
+        Cancelling this abandons.
         """
-        while self._unacked_messages and not (self.should_stop or self.app.crashed):
-            await self.commit()
-            if self._unacked_messages:
-                await self._wait_for_ack(timeout=1)
-                gc.collect()  # what nobody holds any more will never be acked
-                self._clean_unacked_messages()
-        await self.commit_and_end_transactions()
+        try:
+            while self._unacked_messages and not self._gives_up_waiting():
+                await self.commit()
+                if self._unacked_messages and not self._gives_up_waiting():
+                    await self._wait_for_ack(timeout=1)
+                    gc.collect()  # what nobody holds any more will never be acked
+                    self._clean_unacked_messages()
+            await self.commit_and_end_transactions()
+        except asyncio.CancelledError:
+            self.abandon()  # whoever stops us waits no longer: Faust acks the bodies it cancels
+            raise
+
+    def _gives_up_waiting(self) -> bool:
+        return bool(self._abandoned or self.should_stop or self.app.crashed)
+
+    async def _wait_for_ack(self, timeout: float) -> None:
+        """Wait for the next ack; unlike Faust's, it can be cancelled."""
+        acked = self._waiting_for_ack = asyncio.get_running_loop().create_future()
+        try:
+            await asyncio.wait({acked}, timeout=timeout)
+        finally:
+            self._waiting_for_ack = None
+
+    async def maybe_wait_for_commit_to_finish(self) -> bool:
+        """Whether a commit was under way and has ended; unlike Faust's, it can be cancelled."""
+        under_way = self._commit_fut
+        if under_way is None:
+            return False
+        await asyncio.wait({under_way})
+        return not under_way.cancelled()
 
     # -- reading ----------------------------------------------------------------------------
 
@@ -520,6 +562,15 @@ class Transport(base.Transport):  # type: ignore[misc]
         if "partitions" in options:
             options["partitions"] = int(options["partitions"])
         return await asyncio.to_thread(open_log, self.url[0].path, **options)
+
+
+def abandon(app: Any) -> bool:
+    """`Consumer.abandon` of an app; False where its broker is none of ours (kafka://)."""
+    consumer = app.consumer
+    if not isinstance(consumer, Consumer):
+        return False
+    consumer.abandon()
+    return True
 
 
 def progress(app: Any) -> list[PartitionProgress]:

@@ -11,7 +11,7 @@ from faust.exceptions import ImproperlyConfigured, ProducerSendError
 
 from pipeline.errors import LogFailed
 from pipeline.locallog import NewRecord, SqliteLog, open_log
-from pipeline.transport import progress
+from pipeline.transport import abandon, progress
 
 
 @pytest.fixture(params=["sqlite"])
@@ -118,6 +118,77 @@ async def test_a_crashed_app_stops_without_waiting_and_commits_nothing_unacked(
     async with start(app):
         await wait(lambda: len(held) == 3)
         assert held[0].message.offset == 2
+
+
+def stuck(names: Any, **settings: Any) -> tuple[Any, list[Any]]:
+    """An app that takes a batch and never comes back: its store is away."""
+    app = names.app(**settings)
+    taken: list[Any] = []
+
+    @app.agent(names.readings(app))
+    async def store(stream: Any) -> None:
+        async for values in stream.take(100, within=0.05):
+            taken.extend(values)
+            await asyncio.Event().wait()
+
+    return app, taken
+
+
+async def test_an_abandoned_app_stops_at_once_and_what_it_held_comes_again(
+    names: Any, start: Any, wait: Any
+) -> None:
+    app, taken = stuck(names)
+    async with start(app):
+        await send(names.readings(app), 5)
+        await wait(lambda: taken)
+        stopping = asyncio.ensure_future(app.stop())
+        assert not (await asyncio.wait({stopping}, timeout=0.3))[0]  # it waits for the acks
+        assert abandon(app)
+        await asyncio.wait_for(stopping, 1)
+    assert committed_in(names, names.group) is None
+    app, taken = stuck(names)
+    async with start(app):
+        await wait(lambda: taken)
+        assert abandon(app)  # before the stop, too
+        await asyncio.wait_for(app.stop(), 1)
+    assert committed_in(names, names.group) is None
+    app, _, held = holder(names, stream_wait_empty=False)
+    async with start(app):
+        await wait(lambda: len(held) == 5)
+        assert [event.message.offset for event in held] == list(range(5))
+
+
+async def test_an_abandoned_app_commits_no_ack_that_comes_later(
+    names: Any, start: Any, wait: Any
+) -> None:
+    app, topic, held = holder(names)
+    async with start(app):
+        await send(topic, 4)
+        await wait(lambda: len(held) == 4)
+        held[0].ack()
+        await app.consumer.commit()
+        assert abandon(app)
+        held[1].ack()
+        assert not await app.consumer.commit()
+        await asyncio.wait_for(app.stop(), 1)
+    assert committed_in(names, names.group) == 1
+
+
+async def test_a_stop_that_is_cancelled_ends_and_commits_nothing_unacked(
+    names: Any, start: Any, wait: Any
+) -> None:
+    app, taken = stuck(names)
+    async with start(app):
+        await send(names.readings(app), 5)
+        await wait(lambda: taken)
+        stopping = asyncio.ensure_future(app.stop())
+        await asyncio.wait({stopping}, timeout=0.2)
+        stopping.cancel()
+        assert (await asyncio.wait({stopping}, timeout=1))[0]
+        assert stopping.cancelled()
+        await app._stop_children()
+        await app._stop_futures()
+    assert committed_in(names, names.group) is None
 
 
 async def test_the_bridge_and_several_apps_share_the_log_and_wake_each_other(
