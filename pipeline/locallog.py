@@ -36,7 +36,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -53,6 +53,7 @@ from pipeline.logfile import (
     create_tables,
     damaged_record,
     decode_headers,
+    file_error,
     lock_file,
     record_id,
     stored_size,
@@ -150,7 +151,8 @@ class SqliteLog:
     Raises:
         LogLocked: another process has the log.
         LogCorrupt: the file is damaged; the message says what to do.
-        LogError: the file is of another program or a newer format.
+        LogError: the file is of another program or a newer format, or it cannot be opened: disk
+            full, read-only, locked, failing. The message says what to do.
     """
 
     def __init__(
@@ -181,7 +183,6 @@ class SqliteLog:
         self._closed = False
         self._readers: list[sqlite3.Connection] = []
         self._listen_lock = threading.Lock()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = lock_file(self.path)
         try:
             self._state, db = self._open_file(durability, cache_bytes, check_bytes)
@@ -214,11 +215,9 @@ class SqliteLog:
             if not is_new and self.path.stat().st_size <= check_bytes:
                 check_file(self.path)
             return read_state(db, cache_bytes), db
-        except sqlite3.DatabaseError as exc:
+        except sqlite3.Error as exc:
             db.close()
-            check_file(self.path)  # says it better, with what to do
-            msg = f"cannot read the log {self.path}: {exc}"
-            raise LogCorrupt(msg) from exc
+            raise file_error(self.path, exc) from exc
         except BaseException:
             db.close()
             raise
@@ -229,6 +228,8 @@ class SqliteLog:
         except LogCorrupt as exc:
             log.error("%s", exc)
             self._writer.failure = exc
+        except LogError as exc:
+            log.warning("the log could not be checked for damage: %s", exc)
 
     # -- topics -----------------------------------------------------------------------------
 
@@ -398,13 +399,14 @@ class SqliteLog:
                     records.append(record)
         except LogCorrupt:
             if not records:  # else first what is sound; the next read starts here and tells
+                db.close()
                 raise
-        except sqlite3.DatabaseError as exc:
+        except sqlite3.Error as exc:
             db.close()
-            check_file(self.path)
-            msg = f"cannot read the log {self.path}: {exc}; restart the gateway"
-            raise LogError(msg) from exc
+            raise file_error(self.path, exc) from exc
         self._readers.append(db)
+        if self._closed:  # meanwhile: nobody else will close it
+            self._close_readers()
         return records
 
     def _reader(self) -> sqlite3.Connection:
@@ -584,9 +586,13 @@ class SqliteLog:
             if _open.get(self.path) is self:
                 del _open[self.path]
             self._writer.close()
-            while self._readers:
-                self._readers.pop().close()
+            self._close_readers()
             self._lock.close()
+
+    def _close_readers(self) -> None:
+        with suppress(IndexError):
+            while True:
+                self._readers.pop().close()
 
     def __enter__(self) -> SqliteLog:
         return self
@@ -603,6 +609,7 @@ def peek_log(path: str | Path, topic: str) -> Iterator[StoredRecord]:
 
     Raises:
         LogCorrupt: a record does not match its checksum, or the file is no log.
+        LogError: it cannot be read for another reason.
     """
     file = Path(path).resolve(strict=True)
     try:
@@ -614,10 +621,8 @@ def peek_log(path: str | Path, topic: str) -> Iterator[StoredRecord]:
                 first, end = record_id(slot, 0), record_id(slot + 1, 0)
                 for row_id, *row in db.execute(f"{_SELECT} ORDER BY id", (first, end)):
                     yield _record(file, slot, topic, partition, row_id - first, *row)
-    except sqlite3.DatabaseError as exc:
-        check_file(file)
-        msg = f"cannot read the log {file}: {exc}"
-        raise LogError(msg) from exc
+    except sqlite3.Error as exc:
+        raise file_error(file, exc) from exc
 
 
 _SELECT = "SELECT id, crc, ts_ms, key, headers, value FROM records WHERE id >= ? AND id < ?"

@@ -14,7 +14,7 @@ import sqlite3
 import struct
 import zlib
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple
@@ -33,6 +33,8 @@ __all__ = [
     "damaged_record",
     "decode_headers",
     "encode_headers",
+    "file_error",
+    "is_damage",
     "lock_file",
     "record_id",
     "stored_size",
@@ -202,8 +204,14 @@ def connect(
 
     ``full`` fsyncs at every commit: a resolved append survives loss of power. ``normal`` fsyncs at
     checkpoints only: it survives a killed process, but loss of power may take the last seconds.
+
+    Raises:
+        LogError: see `file_error`.
     """
-    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10.0)
+    try:
+        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10.0)
+    except sqlite3.Error as exc:
+        raise file_error(path, exc) from exc
     try:
         if read_only:
             db.execute("PRAGMA query_only = 1")
@@ -217,7 +225,7 @@ def connect(
         db.execute("PRAGMA journal_size_limit = 67108864")
     except sqlite3.Error as exc:
         db.close()
-        raise _damaged(path, exc) from exc
+        raise file_error(path, exc) from exc
     return db
 
 
@@ -225,7 +233,7 @@ def create_tables(db: sqlite3.Connection, path: Path) -> bool:
     """Create the tables of an empty file; True when it was empty.
 
     Raises:
-        LogError: the file belongs to something else or to a newer version.
+        LogError: the file belongs to something else or to a newer version, or see `file_error`.
         LogCorrupt: it is not a database.
     """
     try:
@@ -236,8 +244,8 @@ def create_tables(db: sqlite3.Connection, path: Path) -> bool:
             script = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {FORMAT};"
             db.executescript(f"BEGIN IMMEDIATE; {_TABLES} {script} COMMIT;")
             return True
-    except sqlite3.DatabaseError as exc:
-        raise _damaged(path, exc) from exc
+    except sqlite3.Error as exc:
+        raise file_error(path, exc) from exc
     if application != APPLICATION_ID:
         msg = f"{path} is a SQLite file of another program: name another file for the log"
         raise LogError(msg)
@@ -252,12 +260,13 @@ def check_file(path: Path) -> None:
 
     Raises:
         LogCorrupt: with the first finding and what to do.
+        LogError: the file cannot be read for another reason, see `file_error`.
     """
     try:
         with closing(connect(path, durability="full", read_only=True)) as db:
             (finding,) = db.execute("PRAGMA quick_check(1)").fetchone()
-    except sqlite3.DatabaseError as exc:
-        raise _damaged(path, exc) from exc
+    except sqlite3.Error as exc:
+        raise file_error(path, exc) from exc
     if finding != "ok":
         raise _damaged(path, finding)
 
@@ -269,8 +278,13 @@ def lock_file(path: Path) -> IO[Any]:
 
     Raises:
         LogLocked: somebody else has it; the message names the process.
+        LogError: the folder or the lock file cannot be written, see `file_error`.
     """
-    lock = path.with_name(path.name + ".lock").open("a+", encoding="ascii")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.with_name(path.name + ".lock").open("a+", encoding="ascii")
+    except OSError as exc:
+        raise file_error(path, exc) from exc
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as exc:
@@ -282,15 +296,62 @@ def lock_file(path: Path) -> IO[Any]:
             "give this one another state directory"
         )
         raise LogLocked(msg) from exc
-    lock.truncate(0)
-    lock.write(str(os.getpid()))
-    lock.flush()
+    with suppress(OSError):  # no room for the number of the process: the lock holds without it
+        os.ftruncate(lock.fileno(), 0)
+        os.write(lock.fileno(), str(os.getpid()).encode())
     return lock
 
 
 def damaged_record(path: Path, topic: str, partition: int, offset: int) -> LogCorrupt:
     """The error for a record whose checksum does not match."""
     return _damaged(path, f"record {offset} of {topic}[{partition}] does not match its checksum")
+
+
+def file_error(path: Path, exc: sqlite3.Error | OSError) -> LogError:
+    """What to tell of a file that cannot be opened or read; only SQLite's verdict is damage.
+
+    >>> file_error(Path("log.db"), sqlite3.DatabaseError("file is not a database")).args[0][:26]
+    'the log log.db is damaged:'
+    >>> type(file_error(Path("log.db"), sqlite3.OperationalError("disk I/O error")))
+    <class 'pipeline.errors.LogError'>
+    """
+    text = str(exc)
+    if is_damage(exc):
+        return _damaged(path, exc)
+    advice = next((advice for sign, advice in _ADVICE if sign in text.lower()), _OTHER_ADVICE)
+    return LogError(
+        f"cannot open or read the log {path} ({text}): {advice}. Nothing says that the file is "
+        "damaged; keep it"
+    )
+
+
+def is_damage(exc: BaseException) -> bool:
+    """Whether SQLite says that the content of the file is wrong (and not that it can't reach it).
+
+    >>> is_damage(sqlite3.OperationalError("database or disk is full"))
+    False
+    """
+    text = str(exc)
+    return isinstance(exc, sqlite3.Error) and ("malformed" in text or "not a database" in text)
+
+
+_FULL = "its disk is full: make room on it, then start again"
+_READ_ONLY = (
+    "it cannot be written: look at the owner and the permissions of the file, of its -wal, -shm "
+    "and .lock, and of their folder, and whether the disk is mounted read-only"
+)
+_ADVICE = (
+    ("disk is full", _FULL),
+    ("no space left", _FULL),
+    ("quota", _FULL),
+    ("readonly", _READ_ONLY),
+    ("read-only", _READ_ONLY),
+    ("permission denied", _READ_ONLY),
+    ("unable to open", _READ_ONLY + "; or its disk is full"),
+    ("locked", "another program has it open (sqlite3, a backup?): end that, then start again"),
+    ("i/o error", "its disk is full or fails: look at the free space and the kernel log (dmesg)"),
+)
+_OTHER_ADVICE = "look at the disk (kernel log, free space, mount options)"
 
 
 def _damaged(path: Path, finding: object) -> LogCorrupt:

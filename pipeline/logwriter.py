@@ -31,6 +31,7 @@ from pipeline.logfile import (
     StoredRecord,
     checksum,
     encode_headers,
+    is_damage,
     record_id,
     stored_size,
 )
@@ -329,7 +330,7 @@ class LogWriter:
         if "full" in str(exc):
             self._maintain_at = 0.0
             return LogFull(f"the disk of {self._path} is full ({exc}): nothing was written")
-        kind = LogCorrupt if "malformed" in str(exc) or "not a database" in str(exc) else LogFailed
+        kind = LogCorrupt if is_damage(exc) else LogFailed
         self.failure = kind(
             f"writing the log {self._path} failed ({exc}); what is on the disk is unknown, so it "
             "takes no more. Look at the disk (kernel log, SMART, mount options), then restart"

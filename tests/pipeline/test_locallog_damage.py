@@ -12,12 +12,14 @@ import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pipeline import logrepair
 from pipeline.errors import LogCorrupt, LogError, LogFailed, LogFull
 from pipeline.locallog import NewRecord, SqliteLog, peek_log
+from pipeline.logfile import file_error
 
 APPENDER = textwrap.dedent(
     """
@@ -208,6 +210,82 @@ def test_a_foreign_file_is_refused_and_left_alone(
         assert path.read_bytes() == before
     with pytest.raises(LogError):
         logrepair.repair_log(path)
+
+
+@pytest.mark.parametrize(
+    ("message", "advice"),
+    [
+        ("database or disk is full", "make room"),
+        ("attempt to write a readonly database", "permissions"),
+        ("unable to open database file", "permissions"),
+        ("database is locked", "another program"),
+        ("disk I/O error", "free space"),
+        ("something new", "look at the disk"),
+    ],
+)
+@pytest.mark.parametrize("place", ["connect", "pragma", "check"])
+def test_what_keeps_a_log_from_opening_is_not_called_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, message: str, advice: str, place: str
+) -> None:
+    path = tmp_path / "log.db"
+    make_log(path, 1)
+    opened: list[Any] = []
+
+    class Failing(sqlite3.Connection):
+        def execute(self, sql: str, *parameters: object) -> sqlite3.Cursor:
+            if sql.startswith({"pragma": "PRAGMA journal_mode", "check": "PRAGMA quick"}[place]):
+                raise sqlite3.OperationalError(message)
+            return super().execute(sql, *parameters)  # type: ignore[arg-type]
+
+    def connect(*args: Any, **kwargs: Any) -> sqlite3.Connection:
+        if place == "connect":
+            raise sqlite3.OperationalError(message)
+        opened.append(real(*args, factory=Failing, **kwargs))
+        return opened[-1]  # type: ignore[no-any-return]
+
+    real = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", connect)
+    with pytest.raises(LogError, match=advice) as caught:
+        SqliteLog(path)
+    assert not isinstance(caught.value, LogCorrupt)
+    assert message in str(caught.value)
+    assert "logrepair" not in str(caught.value)
+    for db in opened:
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            db.total_changes  # noqa: B018
+    monkeypatch.undo()
+    with SqliteLog(path) as log:
+        assert len(log.read("readings", 0, 0)) == 1
+
+
+def test_a_folder_that_cannot_be_written_is_told_as_such(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(LogError, match="cannot open or read the log"):
+        SqliteLog(tmp_path / "file" / "log.db")
+    assert "permissions" in str(file_error(tmp_path, PermissionError(13, "Permission denied")))
+    assert "make room" in str(file_error(tmp_path, OSError(28, "No space left on device")))
+
+
+def test_a_read_that_fails_on_the_disk_is_not_called_damage(tmp_path: Path) -> None:
+    path = tmp_path / "log.db"
+    make_log(path)
+    with SqliteLog(path) as log:
+        log._readers.append(FailingReader())  # type: ignore[arg-type]
+        with pytest.raises(LogError, match="disk I/O error") as caught:
+            log.read("readings", 0, 0)
+        assert not isinstance(caught.value, LogCorrupt)
+        assert log.read("readings", 0, 0)
+
+
+class FailingReader:
+    """A connection of a disk that fails."""
+
+    def execute(self, _sql: str, *_parameters: object) -> sqlite3.Cursor:
+        message = "disk I/O error"
+        raise sqlite3.OperationalError(message)
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:
