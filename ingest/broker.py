@@ -1,6 +1,7 @@
 """A broker for this machine: mosquitto where it is installed, else the embedded amqtt.
 
-Both run as child processes on loopback only. mosquitto keeps every delivery promise; amqtt is for
+Both run as child processes on loopback only, and end with the process that started them, even when
+that is killed (mosquitto: on Linux). mosquitto keeps every delivery promise; amqtt is for
 a first try: it speaks MQTT 3.1.1, keeps its queues in memory and does not deliver unacknowledged
 messages again, so readings on the way are lost when it or the bridge dies.
 """
@@ -21,9 +22,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
+from ingest.child import dying_with_us
 from ingest.errors import IngestError
 
-__all__ = ["BrokerError", "LocalBroker", "broker_kind", "free_port"]
+__all__ = ["EMBEDDED_LINGER_S", "BrokerError", "LocalBroker", "broker_kind", "free_port"]
+
+EMBEDDED_LINGER_S = 1.0
+"""Seconds that a publisher stays after its last confirmed message on an MQTT 3.1.1 line.
+
+amqtt confirms a message before it hands it on, and on Python 3.12 and later drops what it had not
+handed on when the publisher leaves. It speaks 3.1.1 only, so lines with MQTT 5 need not wait.
+"""
 
 Kind = Literal["mosquitto", "amqtt"]
 _SBIN = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin")
@@ -111,6 +120,8 @@ class LocalBroker:
     def start(self) -> LocalBroker:
         """Start, and return when it takes connections.
 
+        Call it from a thread that lives as long as the broker shall: see `ingest.child`.
+
         Raises:
             BrokerError: It is not installed, the port is taken, or it ended at once.
         """
@@ -133,14 +144,20 @@ class LocalBroker:
                 stderr=output,
                 start_new_session=True,
             )
+        try:
+            self._await_start()
+        except BaseException:  # Ctrl-C too: nobody has the broker yet who could stop it
+            self.kill()
+            raise
+        return self
+
+    def _await_start(self) -> None:
         deadline = time.monotonic() + _START_S
         while not _listens(self.host, self.port):
             if not self.alive or time.monotonic() > deadline:
-                self.kill()
                 msg = f"{self.kind} did not start on {self.host}:{self.port}: {self._last_words()}"
                 raise BrokerError(msg)
             time.sleep(0.02)
-        return self
 
     def stop(self) -> None:
         """Ask it to end (mosquitto then writes its queues), and wait; after 5 s, kill it."""
@@ -188,7 +205,7 @@ class LocalBroker:
             raise BrokerError(msg)
         config = self.folder / "mosquitto.conf"
         config.write_text(_mosquitto_config(self.host, self.port, self.folder, self._autosave_s))
-        return [binary, "-c", str(config)]
+        return dying_with_us([binary, "-c", str(config)])
 
     def _amqtt_command(self) -> list[str]:
         return [sys.executable, "-m", "ingest.broker", self.host, str(self.port), str(os.getpid())]

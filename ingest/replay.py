@@ -20,6 +20,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from ingest.broker import EMBEDDED_LINGER_S
 from ingest.errors import IngestError
 from ingest.mqtt import Endpoint, Publisher
 from ingest.recordings import Recording
@@ -82,7 +83,7 @@ class ReplayReport:
         left_out: Readings left out as gaps.
         messages: Messages published.
         confirmed: Messages the broker has confirmed.
-        seconds: Duration.
+        seconds: Duration until the last message was confirmed.
         complete: Everything that was planned is confirmed.
     """
 
@@ -184,6 +185,10 @@ async def replay(
         finally:
             sending.cancel()
             stopping.cancel()
+        ended_s = time.monotonic()
+        if publisher.confirmed_total and publisher.connection.protocol == "3.1.1":
+            # amqtt drops what it has confirmed and not yet handed on when its publisher leaves.
+            await asyncio.sleep(EMBEDDED_LINGER_S)
     if on_progress is not None:
         on_progress(tally.readings + tally.duplicates, publisher.confirmed_total)
     planned = sum(_messages(plan, options) for plan in plans)
@@ -194,7 +199,7 @@ async def replay(
         left_out=sum(plan.left_out for plan in plans),
         messages=publisher.published_total,
         confirmed=publisher.confirmed_total,
-        seconds=time.monotonic() - began_s,
+        seconds=ended_s - began_s,
         complete=publisher.confirmed_total == planned,
     )
 

@@ -26,6 +26,7 @@ from typing import Protocol
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from ingest.broker import EMBEDDED_LINGER_S
 from ingest.mqtt import Endpoint, Publisher
 from ingest.simulators.emitters import EngineEmitter, Message, PersonEmitter, device_seed
 from ingest.simulators.imu import Person, markov_bouts
@@ -260,6 +261,9 @@ async def run_fleet(settings: FleetSettings, host: str, port: int, truth: Path |
         publisher.connection.check()
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(publisher.flush(), _FLUSH_S)
+        if publisher.confirmed_total and publisher.connection.protocol == "3.1.1":
+            # amqtt drops what it has confirmed and not yet handed on when its publisher leaves.
+            await asyncio.sleep(EMBEDDED_LINGER_S)
 
 
 def main() -> None:

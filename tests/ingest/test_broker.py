@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from ingest.broker import BrokerError, LocalBroker, broker_kind, free_port
+from ingest.child import dying_with_us
 from ingest.mqtt import Connection, Endpoint, Publisher
 from tests.fakes.log import until
 
@@ -113,10 +116,13 @@ async def test_mosquitto_keeps_more_than_its_default_for_an_absent_bridge(
         await line.stop()
 
 
-def test_embedded_broker_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_ends_with_the_process_that_started_it_even_if_that_is_killed(
+    kind: str, tmp_path: Path
+) -> None:
     script = (
         "import sys, time; from pathlib import Path; from ingest.broker import LocalBroker\n"
-        f"b = LocalBroker(Path({str(tmp_path)!r}), kind='amqtt').start()\n"
+        f"b = LocalBroker(Path({str(tmp_path)!r}), kind={kind!r}).start()\n"
         "print(b.port, flush=True); time.sleep(60)"
     )
     command = [sys.executable, "-c", script]
@@ -126,3 +132,30 @@ def test_embedded_broker_ends_with_the_process_that_started_it(tmp_path: Path) -
         assert listens(port)
         parent.kill()
     asyncio.run(until(lambda: not listens(port)))
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux: prctl")
+def test_a_child_whose_parent_died_first_does_not_start() -> None:
+    command = dying_with_us(["echo", "started"])
+    command[command.index(str(os.getpid()))] = "1"  # somebody else's
+    assert subprocess.run(command, capture_output=True, check=False).stdout == b""
+    done = subprocess.run(dying_with_us(["echo", "started"]), capture_output=True, check=True)
+    assert done.stdout == b"started\n"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_interrupted_start_leaves_no_broker_behind(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = LocalBroker(tmp_path, kind=kind)
+    children = []
+
+    def interrupted(*_: object) -> bool:
+        children.extend(psutil.Process().children())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ingest.broker._listens", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        broker.start()
+    assert children
+    assert not any(child.is_running() for child in children)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from ingest.bridge import Bridge
 from ingest.broker import LocalBroker, free_port
 from ingest.messages import Batch, columns, decode_bundle, encode_bundle, encode_envelope
-from ingest.mqtt import Endpoint
+from ingest.mqtt import Connection, Endpoint
 from ingest.recordings import Recording
 from ingest.replay import ReplayError, ReplayOptions, ReplayPlan, plan_replay, replay
 from ingest.settings import IngestSettings
@@ -191,6 +191,24 @@ async def test_replay_reaches_the_log_and_its_report_adds_up(broker: LocalBroker
 
 
 @pytest.mark.needs_mosquitto
+async def test_what_the_embedded_broker_confirmed_arrives_although_the_publisher_leaves() -> None:
+    """amqtt on Python 3.12 and later drops what it has not handed on when its publisher leaves."""
+    got: list[bytes] = []
+    with LocalBroker(kind="amqtt") as broker:
+        line = Connection(
+            Endpoint(broker.host, broker.port, "reader", protocol="3.1.1"),
+            subscribe="#",
+            on_message=lambda _id, _qos, _topic, payload: got.append(payload),
+        )
+        line.start()
+        await until(lambda: line.subscribed)
+        endpoint = Endpoint(broker.host, broker.port, "replay", protocol="3.1.1")
+        report = await replay([recording()], ReplayOptions(endpoint))
+        assert report.complete
+        await until(lambda: len(got) == report.messages)
+        await line.stop()
+
+
 async def test_replay_keeps_its_rate_and_can_be_stopped(broker: LocalBroker) -> None:
     stop = asyncio.Event()
     options = ReplayOptions(Endpoint(broker.host, broker.port, "slow"), rate_hz=50.0)
