@@ -14,13 +14,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
-from pydantic import ValidationError
 
 from deploy import linechecks, machinechecks
 from deploy.findings import Finding
 from deploy.gatewaycmd import split_address
 from deploy.settings import GatewaySettings
 from deploy.settingsdoc import env_name, settings_classes
+from deploy.settingserrors import SETTINGS_ADVICE, BadSettings, settings_problems
 from ingest.mqtt import Endpoint
 from ingest.settings import IngestSettings
 from pipeline.settings import PipelineSettings
@@ -46,8 +46,9 @@ def doctor(
     try:
         settings = GatewaySettings(**{k: v for k, v in own.items() if v is not None})  # type: ignore[arg-type]
         ingest, pipeline = IngestSettings(**broker), PipelineSettings()  # type: ignore[arg-type]
-    except ValidationError as exc:
-        findings: Iterable[Finding] = [_bad_settings(exc)]
+    except BadSettings as exc:
+        wrong = "; ".join(settings_problems(exc))
+        findings: Iterable[Finding] = [Finding("settings", "fail", wrong, SETTINGS_ADVICE)]
     else:
         findings = diagnose(settings, ingest, pipeline, deep=deep)
     sys.exit(_report_json(findings) if as_json else _report(findings))
@@ -121,14 +122,6 @@ def _report_json(findings: Iterable[Finding]) -> int:
     report = {"ok": not failed, "findings": [asdict(finding) for finding in listed]}
     click.echo(json.dumps(report, indent=2))
     return int(failed)
-
-
-def _bad_settings(error: ValidationError) -> Finding:
-    wrong = "; ".join(
-        f"{error.title}.{'.'.join(map(str, item['loc']))}: {item['msg']}"
-        for item in error.errors(include_url=False, include_input=False)
-    )
-    return Finding("settings", "fail", wrong, "docs/settings.md says what each setting may be")
 
 
 def _endpoint(ingest: IngestSettings) -> Endpoint:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-__all__ = ["gateway", "simulate", "split_address"]
+__all__ = ["gateway", "make_state_folder", "simulate", "split_address"]
 
 
 @click.command()
@@ -29,6 +29,7 @@ def gateway(
     )
     from deploy.gateway import run_gateway
     from deploy.settings import GatewaySettings
+    from deploy.settingserrors import SETTINGS_ADVICE, BadSettings, settings_problems
     from ingest.errors import IngestError
     from ingest.settings import IngestSettings
     from models.errors import ModelError
@@ -36,10 +37,17 @@ def gateway(
     from pipeline.settings import PipelineSettings
 
     own = {"state_dir": state_dir, "console_port": console_port}
-    settings = GatewaySettings(**{k: v for k, v in own.items() if v is not None})  # type: ignore[arg-type]
-    ingest = IngestSettings(**_broker(mqtt))  # type: ignore[arg-type]
+    broker = _broker(mqtt)
     try:
-        code = asyncio.run(run_gateway(settings, ingest, PipelineSettings(), click.echo))
+        settings = GatewaySettings(**{k: v for k, v in own.items() if v is not None})  # type: ignore[arg-type]
+        ingest, pipeline = IngestSettings(**broker), PipelineSettings()  # type: ignore[arg-type]
+    except BadSettings as exc:
+        wrong = "\n  ".join(settings_problems(exc))
+        message = f"settings that cannot be ({SETTINGS_ADVICE}):\n  {wrong}"
+        raise click.ClickException(message) from exc
+    make_state_folder(settings.state_dir)
+    try:
+        code = asyncio.run(run_gateway(settings, ingest, pipeline, click.echo))
     except (PipelineError, ModelError, IngestError, OSError) as exc:
         raise click.ClickException(str(exc)) from exc
     sys.exit(code)
@@ -49,8 +57,13 @@ def gateway(
 @click.option("--mqtt", "mqtt", metavar="HOST:PORT", help="Broker; default 127.0.0.1:1883.")
 @click.option("--engines", type=click.IntRange(0, 1000), default=6, show_default=True)
 @click.option("--people", type=click.IntRange(0, 1000), default=4, show_default=True)
-@click.option("--cycles-per-second", type=float, default=1.0, show_default=True)
-@click.option("--seed", type=int, default=1, show_default=True)
+@click.option(
+    "--cycles-per-second",
+    type=click.FloatRange(min=0, max=100, min_open=True),
+    default=1.0,
+    show_default=True,
+)
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
 @click.option("--truth", type=click.Path(path_type=Path), help="Write the truth to this file.")
 def simulate(
     mqtt: str | None,
@@ -61,6 +74,7 @@ def simulate(
     truth: Path | None,
 ) -> None:
     """Publish engines that wear out and people who move, until Ctrl-C."""
+    from ingest.errors import IngestError
     from ingest.simulators.fleet import FleetSettings, run_fleet
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
@@ -69,19 +83,51 @@ def simulate(
     settings = FleetSettings(
         engines=engines, people=people, cycles_per_second=cycles_per_second, seed=seed
     )
-    asyncio.run(run_fleet(settings, host, port, truth))
+    try:
+        asyncio.run(run_fleet(settings, host, port, truth))
+    except (IngestError, OSError) as exc:
+        raise click.ClickException(str(exc)) from exc
+
+
+def make_state_folder(folder: Path) -> None:
+    """Make the folder where there is none, for its owner only, and see that it can be used.
+
+    Raises:
+        click.ClickException: It is no folder or cannot be written; says what to do.
+    """
+    advice = (
+        "give it to this user, or choose another folder with --state-dir or "
+        "KPSTREAM_GATEWAY_STATE_DIR"
+    )
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except FileExistsError:
+        reason = "it is a file, not a folder"
+    except OSError as exc:
+        reason = f"it cannot be made: {exc.strerror}: {exc.filename}"
+    else:
+        if os.access(folder, os.W_OK | os.X_OK):
+            return
+        reason = "it cannot be written by this user"
+    message = f"state folder {folder}: {reason}; {advice}"
+    raise click.ClickException(message)
 
 
 def split_address(address: str) -> tuple[str, int]:
     """Split ``HOST:PORT``; the port may be left out.
 
-    >>> split_address("127.0.0.1:1884"), split_address("broker")
-    (('127.0.0.1', 1884), ('broker', 1883))
+    >>> split_address("127.0.0.1:1884"), split_address("broker"), split_address("[::1]:1884")
+    (('127.0.0.1', 1884), ('broker', 1883), ('::1', 1884))
     """
     host, colon, port = address.rpartition(":")
-    if not colon:
-        return address, 1883
-    if not port.isdigit() or not 0 < int(port) < 65536:
+    if not colon or address.endswith("]"):
+        host, port = address, "1883"
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        message = f"{address!r} is not HOST:PORT; an IPv6 address is written [::1]:1883"
+        raise click.BadParameter(message)
+    if not host.strip() or not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
         message = f"{address!r} is not HOST:PORT"
         raise click.BadParameter(message)
     return host, int(port)

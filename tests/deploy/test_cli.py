@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -42,10 +43,72 @@ def test_a_missing_package_fails_with_the_command_that_installs_it(
     assert "pip install 'kpstream[gateway]'" in run("demo", code=1)
 
 
-@pytest.mark.parametrize("address", ["host:", "host:0", "host:70000", "host:x"])
+@pytest.mark.parametrize(
+    "address", ["host:", "host:0", "host:70000", "host:x", ":1883", "", " :1", "::1", "[]:1"]
+)
 def test_an_address_that_is_none_is_refused(address: str) -> None:
     with pytest.raises(click.BadParameter, match="HOST:PORT"):
         split_address(address)
+
+
+@pytest.mark.parametrize("command", ["gateway", "doctor"])
+@pytest.mark.parametrize(
+    ("variable", "value", "problem"),
+    [
+        ("KPSTREAM_GATEWAY_CONSOLE_PORT", "seven", "valid integer"),
+        ("KPSTREAM_GATEWAY_CONSOLE_HOSTS", "gateway.plant", "no JSON"),
+        ("KPSTREAM_GATEWAY_CONSOLE_HOSTS", "[1]", "valid string"),
+        ("KPSTREAM_INGEST_MQTT_PORT", "99999", "less than"),
+        ("KPSTREAM_PIPELINE_PARTITIONS", "0", "greater than"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_told_by_the_name_of_its_variable(
+    monkeypatch: pytest.MonkeyPatch, command: str, variable: str, value: str, problem: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    (told,) = (line for line in run(command, code=1).splitlines() if variable in line)
+    assert problem in told
+    assert value not in told.replace(variable, "")
+
+
+@pytest.fixture
+def gateway_that_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run_gateway(*_: object) -> int:
+        return 0
+
+    monkeypatch.setattr("deploy.gateway.run_gateway", run_gateway)
+
+
+@pytest.mark.usefixtures("gateway_that_does_not_run")
+def test_the_state_folder_is_made_for_its_owner_only_and_an_old_one_left_alone(
+    tmp_path: Path,
+) -> None:
+    new, old = tmp_path / "deep" / "new", tmp_path / "old"
+    old.mkdir(mode=0o750)
+    for folder, mode in ((new, 0o700), (old, 0o750), (new, 0o700)):
+        run("gateway", "--state-dir", str(folder))
+        assert folder.stat().st_mode & 0o777 == mode
+
+
+@pytest.mark.usefixtures("gateway_that_does_not_run")
+@pytest.mark.parametrize("where", ["file", "file/below", "closed"])
+def test_a_state_folder_that_cannot_be_is_told_with_what_to_do(
+    tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "closed").mkdir()
+    monkeypatch.setattr("os.access", lambda _, mode: not mode & os.W_OK)  # tests may be root
+    told = run("gateway", "--state-dir", str(tmp_path / where), code=1)
+    assert "KPSTREAM_GATEWAY_STATE_DIR" in told
+    assert "Traceback" not in told
+
+
+def test_a_fleet_that_cannot_run_says_why_in_a_line(tmp_path: Path) -> None:
+    told = run("simulate", "--truth", str(tmp_path / "nowhere" / "truth"), code=1)
+    assert "No such file" in told
+    assert "Traceback" not in told
+    assert "--seed" in run("simulate", "--seed", "-1", code=2)
+    assert "--cycles-per-second" in run("simulate", "--cycles-per-second", "0", code=2)
 
 
 def test_models_are_published_promoted_rolled_back_and_listed(tmp_path: Path) -> None:
