@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -30,6 +31,8 @@ from pipeline.transport import abandon
 __all__ = ["ScoringApp", "StoreApp", "StoreCounters", "create_scoring_app", "create_store_app"]
 
 log = logging.getLogger(__name__)
+
+_SLOW_SINK_S = 5.0
 
 
 @dataclass(slots=True)
@@ -67,6 +70,7 @@ class StoreApp:
     name: str
     counters: StoreCounters
     executor: ThreadPoolExecutor
+    is_writing: bool = False
     sink_is_away: bool = False
 
     async def start(self) -> None:
@@ -74,11 +78,14 @@ class StoreApp:
         await self.app.start()
 
     async def stop(self) -> None:
-        """Finish the batch that is being written and commit; a sink that is away is not waited for.
+        """Finish the batch that is being written and commit; wait for a slow sink 5 s at most.
 
         What it has not confirmed stays in the log, unacked, and comes again after a restart.
         """
-        if self.sink_is_away:
+        deadline = time.monotonic() + _SLOW_SINK_S
+        while self.is_writing and not self.sink_is_away and time.monotonic() < deadline:
+            await asyncio.sleep(0.05)
+        if self.is_writing:
             abandon(self.app)
         await self.app.stop()
         self.executor.shutdown(wait=False)
@@ -198,8 +205,9 @@ async def _store(values: Sequence[bytes], sink: Sink, store: StoreApp) -> None:
         if attempt % 10 == 1:
             log.warning("sink %s is away (try %d), scores wait: %s", store.name, attempt, exc)
 
+    store.is_writing = True
     refused = await deliver(sink, points, executor=store.executor, on_unavailable=away)
-    store.sink_is_away = False
+    store.is_writing = store.sink_is_away = False
     for item in refused:
         log.error("sink %s refused a point: %s", store.name, item.reason)
     store.counters.refused += len(refused)
