@@ -384,7 +384,7 @@ def test_setting_that_cannot_be_is_a_finding(
     monkeypatch.setenv("KPSTREAM_PIPELINE_PARTITIONS", "none")
     code, output = run(tmp_path)
     assert code == 1
-    assert "PipelineSettings.partitions" in output
+    assert "KPSTREAM_PIPELINE_PARTITIONS" in output
 
 
 def test_check_that_breaks_down_does_not_stop_the_others(
