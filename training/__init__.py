@@ -27,6 +27,7 @@ A walk through it (needs the extra `[training]`):
     candidate = train_candidate(data, recipe, "rul-dummy", Path("run"), command="by hand")
     print(candidate.metrics["rmse"], candidate.artifact.path)
 
-The official test sets are read by one command only, after all choices are made:
-`python -m training.official --artifact DIR --data PATH`.
+The official test sets are read by two commands only, and nothing they say flows back into a run:
+`python -m training.official --artifact DIR --data PATH`, and the ledger, which scores them after
+the last pass (and, for comparison with the literature, watches them without acting on it).
 """

@@ -45,7 +45,8 @@ class Recipe:
     prompts: str = ""
     """Whose anchors (key of `training.anchors.PROMPTS`); empty: `rul`, or `activity` (UCI HAR)."""
     student: str = "conv"
-    """`conv`: plain convolutions; `residual`: dilated residual blocks and attention over time."""
+    """`conv`: plain convolutions; `residual`: dilated residual blocks and attention over time;
+    `spectral`: convolutions beside the spectrum and statistics of the window."""
     length: int = 0
     """Readings in a window (RUL); 0: what the data set is usually cut into (30)."""
     conditions: bool = False
@@ -103,7 +104,7 @@ class Recipe:
             "task": ("rul", "activity"),
             "method": ("kp", "none", "ensemble"),
             "anchors": ("text", "random", "onehot", "ordinal", "permuted"),
-            "student": ("conv", "residual"),
+            "student": ("conv", "residual", "spectral"),
             "pooling": ("flatten", "mean_max"),
         }
         for name, values in allowed.items():

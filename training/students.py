@@ -6,17 +6,21 @@ business. Training and export share this code, so the graph on the gateway is wh
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
 from training.recipes import Recipe
 
-__all__ = ["ConvEncoder", "ResidualEncoder", "build_encoder"]
+__all__ = ["ConvEncoder", "ResidualEncoder", "SpectralEncoder", "build_encoder"]
+
+_BINS = 32
 
 
 def build_encoder(recipe: Recipe, length: int, channels: int) -> nn.Module:
     """The untrained encoder that a recipe names (`student`); see `ConvEncoder` for the sizes."""
-    kinds = {"conv": ConvEncoder, "residual": ResidualEncoder}
+    kinds = {"conv": ConvEncoder, "residual": ResidualEncoder, "spectral": SpectralEncoder}
     return kinds[recipe.student](recipe, length, channels)
 
 
@@ -127,3 +131,57 @@ class _Block(nn.Module):
     def forward(self, hidden: Tensor) -> Tensor:
         total: Tensor = torch.relu(self.body(hidden) + self.short(hidden))
         return total
+
+
+class SpectralEncoder(nn.Module):
+    """Pooled convolutions beside the spectrum and the statistics of the window.
+
+    What the classical features of activity recognition know, computed inside the graph: for every
+    channel the logarithm of the power at the 32 lowest frequencies (a fixed matrix: a windowed
+    Fourier transform), mean, power, extremes, and the power of the steps.
+
+    Args:
+        recipe: gives channels, kernels, strides, feature size and dropout; pooling is not asked.
+        length: readings in a window.
+        channels: channels of a reading.
+    """
+
+    cosine: Tensor
+    sine: Tensor
+
+    def __init__(self, recipe: Recipe, length: int, channels: int) -> None:
+        super().__init__()
+        self.convolutions = ConvEncoder(recipe, length, channels).convolutions
+        bins = min(_BINS, length // 2)
+        angle = torch.arange(length)[:, None] * torch.arange(1, bins + 1) * (2 * math.pi / length)
+        taper = torch.hann_window(length, periodic=False)[:, None] / length
+        self.register_buffer("cosine", torch.cos(angle) * taper)
+        self.register_buffer("sine", torch.sin(angle) * taper)
+        known = (bins + 5) * channels
+        self.norm = nn.BatchNorm1d(known)
+        self.dense = nn.Sequential(
+            nn.Dropout(recipe.dropout),
+            nn.Linear(known + 2 * recipe.conv_channels[-1], recipe.feature_size),
+            nn.ReLU(),
+            nn.Dropout(recipe.dropout),
+        )
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """Feature vectors `[batch, feature_size]` of scaled windows `[batch, length, channels]`."""
+        series = windows.transpose(1, 2)
+        mean = series.mean(dim=2)
+        moving = series - mean[:, :, None]
+        power = (moving @ self.cosine).square() + (moving @ self.sine).square()
+        steps = moving[:, :, 1:] - moving[:, :, :-1]
+        known = [
+            torch.log(power + 1e-5).flatten(1),
+            mean,
+            torch.log(moving.square().mean(dim=2) + 1e-4),
+            series.amax(dim=2),
+            series.amin(dim=2),
+            torch.log(steps.square().mean(dim=2) + 1e-5),
+        ]
+        hidden = self.convolutions(series)
+        pooled = [hidden.mean(dim=2), hidden.amax(dim=2)]
+        feature: Tensor = self.dense(torch.cat([self.norm(torch.cat(known, dim=1)), *pooled], 1))
+        return feature

@@ -1,0 +1,55 @@
+"""The encoders: shapes, sizes, and that no window sees another."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs training: pip install 'kpstream[training]'")
+
+from models.session import Student  # noqa: E402
+from training.candidate import train_candidate  # noqa: E402
+from training.datasets.dummy import make_dummy  # noqa: E402
+from training.export import score_raw  # noqa: E402
+from training.ledger import METHODS, read_plan, shipped_plans  # noqa: E402
+from training.recipes import shipped_recipe  # noqa: E402
+from training.students import SpectralEncoder, build_encoder  # noqa: E402
+
+pytestmark = pytest.mark.needs_training
+
+KINDS = ["conv", "residual", "spectral"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_window_has_its_feature_whatever_is_in_the_batch(kind):
+    recipe = shipped_recipe("har-waist", student=kind)
+    encoder = build_encoder(recipe, 128, 9).eval()
+    windows = torch.randn(6, 128, 9)
+    features = encoder(windows)
+    assert features.shape == (6, recipe.feature_size)
+    torch.testing.assert_close(features[2:3], encoder(windows[2:3]), atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("task", ["rul", "activity"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_onnx_runtime_gives_the_numbers_of_torch_to_1e_5_of_the_range(kind, task, tmp_path):
+    name = "rul-fd001" if task == "rul" else "har-waist"
+    small = {"student": kind, "conv_channels": (16, 16, 16), "epochs": 1, "method": "none"}
+    recipe = shipped_recipe(name, **small)
+    candidate = train_candidate(make_dummy(task, groups=4), recipe, name, tmp_path, command="test")
+    scored = score_raw(Student(candidate.artifact), candidate.held_out.windows)
+    limit = 125e-5 if task == "rul" else 1e-5
+    np.testing.assert_allclose(scored, candidate.scored, atol=limit, rtol=0)
+
+
+def test_the_spectral_student_finds_the_frequency_of_a_sine():
+    encoder = SpectralEncoder(shipped_recipe("har-waist"), 128, 1)
+    sine = torch.sin(2 * torch.pi * 7 * torch.arange(128) / 128)
+    power = (sine @ encoder.cosine) ** 2 + (sine @ encoder.sine) ** 2
+    assert int(power.argmax()) == 7 - 1
+
+
+def test_students_of_the_ledger_stay_below_100000_parameters():
+    for run in {run.benchmark: run for path in shipped_plans() for run in read_plan(path)}.values():
+        if run.method in METHODS:
+            shape = (128, 9) if run.recipe.task == "activity" else (run.recipe.length, 14)
+            encoder = build_encoder(run.recipe, *shape)
+            assert sum(weights.numel() for weights in encoder.parameters()) < 95_000
