@@ -72,10 +72,10 @@ class Run:
 
     @property
     def config(self) -> str:
-        """The run as one flat TOML."""
+        """The run as one flat TOML; what has its default is not in it."""
         head = {"benchmark": self.benchmark, "student_name": self.student, "run": self.method}
         lines = [f'{key} = "{value}"\n' for key, value in head.items()]
-        return "".join(lines) + format_recipe(self.recipe)
+        return "".join(lines) + format_recipe(self.recipe, changed_only=True)
 
     @property
     def digest(self) -> str:

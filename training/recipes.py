@@ -178,9 +178,18 @@ def shipped_recipe(name: str, **changes: Any) -> Recipe:
     return read_recipe(Path(__file__).parent / "configs" / f"{name}.toml", **changes)
 
 
-def format_recipe(recipe: Recipe) -> str:
-    """The recipe as flat TOML; `parse_recipe(format_recipe(r)) == r`."""
-    return "".join(f"{key} = {_toml(value)}\n" for key, value in dataclasses.asdict(recipe).items())
+def format_recipe(recipe: Recipe, *, changed_only: bool = False) -> str:
+    """The recipe as flat TOML; `parse_recipe(format_recipe(r)) == r`.
+
+    With `changed_only`, keys that have their default are left out: a text that stays the same when
+    a later version of the product knows more keys.
+    """
+    defaults = {field.name: field.default for field in fields(Recipe)}
+    return "".join(
+        f"{key} = {_toml(value)}\n"
+        for key, value in dataclasses.asdict(recipe).items()
+        if not (changed_only and value == defaults[key])
+    )
 
 
 def _parse_toml(text: str) -> dict[str, Any]:

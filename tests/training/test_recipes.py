@@ -11,6 +11,13 @@ def test_a_shipped_recipe_survives_the_lineage(name):
     assert parse_recipe(f"# train-redistill --task rul\n{format_recipe(recipe)}") == recipe
 
 
+def test_the_short_form_says_only_what_is_not_the_default():
+    recipe = shipped_recipe("har-waist")
+    short = format_recipe(recipe, changed_only=True)
+    assert parse_recipe(short) == recipe
+    assert format_recipe(Recipe("rul"), changed_only=True) == 'task = "rul"\n'
+
+
 def test_changes_replace_the_file_and_none_changes_nothing():
     recipe = shipped_recipe("rul-fd001", seed=7, epochs=None, method="none")
     assert (recipe.seed, recipe.method) == (7, "none")
