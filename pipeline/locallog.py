@@ -13,6 +13,9 @@ What it promises:
   all read records go, then appends are **refused with LogFull** until a consumer has caught up: the
   bridge stops acknowledging, the MQTT broker queues. Writers that drain the log (the agents' own
   records: ``reserve=True``) may use `reserve_bytes` more, so that a full log can empty itself.
+- The exception are `soft_groups`: above 80 % of `max_bytes` what only they have still to read is
+  deleted, oldest first, counted (`released`) and told as an error. So a store that is away for long
+  stops nobody; it goes on at `earliest_offset` when it is back.
 - A compacted topic holds the newest record of each key; a tombstone (value None) removes its key
   and goes itself after `tombstone_ms`.
 - One process per file (`LogLocked`), any number of threads, apps and the bridge inside it.
@@ -105,6 +108,7 @@ class LogStats:
         commits: transactions; `commit_seconds` in all of them, mostly fsync.
         refused: appends refused with LogFull.
         deleted: records deleted by retention; `compacted`: superseded by a newer one of their key.
+        released: of the deleted, those that a soft group had still to read.
         stored_records: records in the file now; `stored_bytes` what they count against the cap.
         file_bytes: size of the file and its WAL.
         end_offsets: (topic, partition) -> next offset.
@@ -120,6 +124,7 @@ class LogStats:
     refused: int
     deleted: int
     compacted: int
+    released: int
     stored_records: int
     stored_bytes: int
     max_bytes: int
@@ -146,6 +151,8 @@ class SqliteLog:
         cache_bytes: most recent records kept in memory for readers.
         check_bytes: files up to this size are checked before the log opens, larger ones in the
             background meanwhile (then `failure` in the stats and every append tell).
+        soft_groups: consumer groups that keep what they have still to read only while the log is
+            below 80 % of `max_bytes`: those whose work is no loss to the others (a remote store).
         clock: wall clock, epoch milliseconds.
 
     Raises:
@@ -171,6 +178,7 @@ class SqliteLog:
         maintenance_ms: int = 5000,
         cache_bytes: int = 8 * 1024**2,
         check_bytes: int = 256 * 1024**2,
+        soft_groups: Iterable[str] = (),
         clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         if partitions < 1 or durability not in ("full", "normal"):
@@ -199,6 +207,7 @@ class SqliteLog:
             retention_bytes,
             tombstone_ms,
             maintenance_ms,
+            frozenset(soft_groups),
         )
         self._writer = logwriter.LogWriter(self.path, db, self._state, limits, clock)
         self._writer.start()
@@ -306,6 +315,11 @@ class SqliteLog:
         """Partition count of a topic, None when it does not exist."""
         found = self._state.topics.get(topic)
         return None if found is None else len(found.partitions)
+
+    def is_compacted(self, topic: str) -> bool:
+        """Whether a topic keeps the newest record of each key only."""
+        found = self._state.topics.get(topic)
+        return found is not None and found.compacted
 
     # -- records ----------------------------------------------------------------------------
 
@@ -562,6 +576,7 @@ class SqliteLog:
             refused=stats.refused,
             deleted=stats.deleted,
             compacted=stats.compacted,
+            released=stats.released,
             stored_records=sum(part.records for part in parts),
             stored_bytes=self._state.total_bytes,
             max_bytes=self.max_bytes,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -101,12 +101,17 @@ class LogState:
         """All partitions of all topics."""
         return [part for topic in list(self.topics.values()) for part in topic.partitions]
 
-    def floor(self, slot: int) -> int | None:
-        """First offset that a registered group has still to read; None without such a group."""
+    def floor(self, slot: int, without: Set[str] = frozenset()) -> int | None:
+        """First offset that a registered group has still to read; None without such a group.
+
+        Args:
+            slot: of the partition.
+            without: groups that don't count.
+        """
         pinned = [
             at.offset
-            for offsets in self.groups.values()
-            if (at := offsets.get(slot)) is not None and at.pins
+            for group, offsets in self.groups.items()
+            if group not in without and (at := offsets.get(slot)) is not None and at.pins
         ]
         return min(pinned, default=None)
 

@@ -17,7 +17,7 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -45,6 +45,14 @@ _MAX_BATCH_BYTES = 8 * 1024 * 1024
 _MAX_BATCH_COMMANDS = 1024
 _CHUNK_RECORDS = 1000  # that retention deletes per transaction, so that appends wait briefly
 _VACUUM_PAGES = 512
+_SOFT_SHARE = 0.8
+"""Share of the cap that soft groups may fill with what they have not read.
+
+The rest is the room that the others go on working in: at the defaults 400 MiB, far more than what
+arrives between two rounds of retention. More would take from what an absent store can make up for.
+"""
+_RELEASE_RECORDS = 200  # of the oldest partition at a time, so that the partitions age alike
+_RELEASE_CHUNKS = 10  # per round of retention
 
 INSERT_RECORD = "INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?)"
 
@@ -62,6 +70,7 @@ class WriterLimits:
     retention_bytes: int
     tombstone_ms: int
     maintenance_ms: int
+    soft_groups: Set[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -123,6 +132,7 @@ class WriterStats:
     refused: int = 0
     deleted: int = 0
     compacted: int = 0
+    released: int = 0
 
 
 class LogWriter:
@@ -159,6 +169,7 @@ class LogWriter:
         self._closing = False
         self._pressed = False  # an append was refused since the last round of retention
         self._round_robin = 0
+        self._overtaken: set[int] = set()  # slots in which records of a soft group were deleted
         self._maintain_at = 0.0
         self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
 
@@ -508,6 +519,8 @@ class LogWriter:
                 if part.compacted:
                     self._delete_tombstones(part, now)
                 more |= self._delete_old(part, now, pressed=pressed)
+            if not more:  # what everybody has read is gone
+                more = self._release()
             self._give_back_pages()
         except sqlite3.Error as exc:
             self._roll_back(exc)
@@ -536,17 +549,7 @@ class LogWriter:
         if not self._may_delete(part, limit, share, cutoff):
             return False
         gone, size, keys = [], 0, []
-        for row_id, stored_ms, row_size, key in self._db.execute(
-            "SELECT id, stored_ms, length(ifnull(key, '')) + length(ifnull(headers, ''))"
-            " + length(ifnull(value, '')) + ?, key FROM records WHERE id >= ? AND id < ?"
-            " ORDER BY id LIMIT ?",
-            (
-                stored_size(None, None, None),
-                record_id(part.slot, part.earliest),
-                record_id(part.slot, limit),
-                _CHUNK_RECORDS,
-            ),
-        ):
+        for row_id, stored_ms, row_size, key in self._oldest(part, limit, _CHUNK_RECORDS):
             too_old = cutoff is not None and stored_ms < cutoff
             too_much = share is not None and part.size_bytes - size > share
             if not (too_old or too_much):
@@ -557,6 +560,22 @@ class LogWriter:
         self._delete(part, gone, size, keys if part.compacted else [])
         return len(gone) == _CHUNK_RECORDS
 
+    def _oldest(
+        self, part: Partition, limit: int, most: int
+    ) -> Iterable[tuple[int, int, int, Any]]:
+        """Oldest records below an offset: id, when stored, size against the cap, key."""
+        return self._db.execute(
+            "SELECT id, stored_ms, length(ifnull(key, '')) + length(ifnull(headers, ''))"
+            " + length(ifnull(value, '')) + ?, key FROM records WHERE id >= ? AND id < ?"
+            " ORDER BY id LIMIT ?",
+            (
+                stored_size(None, None, None),
+                record_id(part.slot, part.earliest),
+                record_id(part.slot, limit),
+                most,
+            ),
+        )
+
     def _may_delete(
         self, part: Partition, limit: int, share: int | None, cutoff: int | None
     ) -> bool:
@@ -565,7 +584,95 @@ class LogWriter:
         return cutoff is not None or (share is not None and part.size_bytes > share)
 
     def _is_nearly_full(self) -> bool:
-        return self.disk_is_low or self._state.total_bytes > 0.9 * self._limits.max_bytes
+        if self.disk_is_low or self._state.total_bytes > 0.9 * self._limits.max_bytes:
+            return True
+        return self._soft_excess() > 0
+
+    # -- soft groups ------------------------------------------------------------------------
+
+    def _soft_excess(self) -> int:
+        """Bytes above what soft groups may fill; 0 without such groups."""
+        if not self._limits.soft_groups & self._state.groups.keys():
+            return 0
+        return max(0, self._state.total_bytes - int(_SOFT_SHARE * self._limits.max_bytes))
+
+    def _release(self) -> bool:
+        """Delete the oldest records that only soft groups have still to read; True: there is more.
+
+        An absent store must not hold up those who work: what waits for it goes, counted and told.
+        """
+        if self._overtaken:
+            self._look_for_the_overtaken()
+        for _ in range(_RELEASE_CHUNKS):
+            if not self._soft_excess() or not self._release_oldest():
+                return False
+        return True
+
+    def _release_oldest(self) -> bool:
+        heads = [
+            (stored_ms, part.slot, part)
+            for part in self._state.partitions()
+            if part.earliest < self._hard_limit(part)
+            and (stored_ms := self._stored_ms(part)) is not None
+        ]
+        if not heads:
+            return False
+        part = min(heads)[2]
+        first_unread = record_id(part.slot, self._floor(part))
+        excess = self._soft_excess()
+        gone, size, unread = [], 0, 0
+        for row_id, _, row_size, _ in self._oldest(part, self._hard_limit(part), _RELEASE_RECORDS):
+            if size >= excess:
+                break
+            gone.append((row_id,))
+            size += row_size
+            unread += row_id >= first_unread
+        self._delete(part, gone, size, [])
+        if unread:
+            self.stats.released += unread
+            if not self._overtaken:
+                log.error(
+                    "%.0f %% of the log %s wait for %s: from now on the oldest of it is deleted "
+                    "unread, so that the others can go on",
+                    100 * _SOFT_SHARE,
+                    self._path,
+                    " and ".join(sorted(self._limits.soft_groups & self._state.groups.keys())),
+                )
+            self._overtaken.add(part.slot)
+        return True
+
+    def _look_for_the_overtaken(self) -> None:
+        """The episode ends when every soft group has read on from where it was overtaken."""
+        self._overtaken = {
+            part.slot
+            for part in self._state.partitions()
+            if part.slot in self._overtaken and self._floor(part) < part.earliest
+        }
+        if not self._overtaken:
+            log.warning(
+                "the log %s: all are reading again, %d records were deleted unread since it opened",
+                self._path,
+                self.stats.released,
+            )
+
+    def _hard_limit(self, part: Partition) -> int:
+        """Up to where soft groups alone keep the records of a partition; 0: nothing."""
+        if part.compacted or self._state.floor(part.slot) is None:
+            return 0
+        floor = self._state.floor(part.slot, self._limits.soft_groups)
+        return part.next_offset if floor is None else min(floor, part.next_offset)
+
+    def _floor(self, part: Partition) -> int:
+        floor = self._state.floor(part.slot)
+        return part.next_offset if floor is None else floor
+
+    def _stored_ms(self, part: Partition) -> int | None:
+        """When the oldest record of a partition was stored."""
+        row = self._db.execute(
+            "SELECT stored_ms FROM records WHERE id >= ? AND id < ? ORDER BY id LIMIT 1",
+            (record_id(part.slot, part.earliest), record_id(part.slot, part.next_offset)),
+        ).fetchone()
+        return None if row is None else row[0]
 
     def _delete_tombstones(self, part: Partition, now: int) -> None:
         """Forget keys removed long ago; the partition's last record always stays.

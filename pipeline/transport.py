@@ -45,7 +45,7 @@ from ingest.topics import partition_of
 from pipeline.errors import LogClosed, LogCorrupt, LogError, LogFailed, LogFull
 from pipeline.locallog import NewRecord, PartitionProgress, SqliteLog, StoredRecord, open_log
 
-__all__ = ["Consumer", "Producer", "Transport", "abandon", "progress"]
+__all__ = ["Consumer", "Producer", "Transport", "abandon", "progress", "skipped"]
 
 log = logging.getLogger(__name__)
 
@@ -58,10 +58,16 @@ _FULL_RETRY_SECONDS = 0.5
 
 
 class Consumer(BaseConsumer):  # type: ignore[misc]
-    """Reads the log for one Faust app; the group is the app's id."""
+    """Reads the log for one Faust app; the group is the app's id.
+
+    Attributes:
+        skipped: records that were deleted before this app had read them (soft groups, see
+            `pipeline.locallog`; a repaired log). It goes on behind them.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.skipped = 0
         self._log: SqliteLog | None = None
         self._topics: frozenset[str] = frozenset()
         self._assigned: set[TP] = set()
@@ -124,6 +130,10 @@ class Consumer(BaseConsumer):  # type: ignore[misc]
         await asyncio.wrap_future(
             store.register_group(app.conf.id, acking, start=app.conf.consumer_auto_offset_reset)
         )
+        for tp in assigned:
+            due = store.committed(app.conf.id, *tp)
+            if due is not None and tp not in self._assigned:
+                self._note_skipped(tp, due, self._start_of(tp))
         self._assigned = assigned
         self._positions = {tp: self._start_of(tp) for tp in assigned}
         self._holes = {tp: {} for tp in assigned}
@@ -330,6 +340,7 @@ class Consumer(BaseConsumer):  # type: ignore[misc]
                 if self._positions.get(tp) != at:  # a seek came in between
                     continue
             if not found:  # nothing but a hole up to the end
+                self._note_skipped(tp, at, end)
                 self._holes[tp][at] = self._positions[tp] = end
                 continue
             self._note_holes(tp, at, found)
@@ -346,8 +357,20 @@ class Consumer(BaseConsumer):  # type: ignore[misc]
         holes = self._holes[tp]
         for record in found:
             if record.offset != at:
+                self._note_skipped(tp, at, record.offset)
                 holes[at] = record.offset
             at = record.offset + 1
+
+    def _note_skipped(self, tp: TP, at: int, to: int) -> None:
+        if to > at and not self._store().is_compacted(tp.topic):  # there holes are no loss
+            self.skipped += to - at
+            log.error(
+                "%s: records %d to %d of %s[%d] were deleted before it had read them",
+                self.app.conf.id,
+                at,
+                to - 1,
+                *tp,
+            )
 
     def _to_message(self, tp: TP, record: StoredRecord) -> ConsumerMessage:
         return ConsumerMessage(
@@ -571,6 +594,12 @@ def abandon(app: Any) -> bool:
         return False
     consumer.abandon()
     return True
+
+
+def skipped(app: Any) -> int:
+    """`Consumer.skipped` of an app; 0 where its broker is none of ours (kafka://)."""
+    consumer = app.consumer
+    return consumer.skipped if isinstance(consumer, Consumer) else 0
 
 
 def progress(app: Any) -> list[PartitionProgress]:

@@ -11,7 +11,7 @@ from faust.exceptions import ImproperlyConfigured, ProducerSendError
 
 from pipeline.errors import LogFailed
 from pipeline.locallog import NewRecord, SqliteLog, open_log
-from pipeline.transport import abandon, progress
+from pipeline.transport import abandon, progress, skipped
 
 
 @pytest.fixture(params=["sqlite"])
@@ -300,6 +300,57 @@ async def test_offsets_that_are_gone_from_the_log_are_passed_over(
         await wait(lambda: committed(app) == 3)
         held[1].ack()
     assert committed_in(names, names.group) == 6
+
+
+async def test_a_soft_group_goes_on_behind_what_was_deleted_and_counts_it(
+    names: Any, start: Any, wait: Any
+) -> None:
+    log = open_log(
+        names.broker.path,
+        partitions=1,
+        max_bytes=40_000,
+        reserve_bytes=0,
+        min_free_bytes=0,
+        cache_bytes=0,
+        soft_groups={names.group},
+    )
+    app, topic, held = holder(names, stream_wait_empty=False, stream_buffer_maxsize=4)
+
+    async def fill(count: int) -> None:
+        for _ in range(count):
+            await (await topic.send(value=b"x" * 1000, partition=0))
+            log._writer.maintain_soon()
+        await asyncio.to_thread(log.maintain)
+
+    async with start(app):
+        await send(topic, 1)
+        await wait(lambda: len(held) == 1)
+        held[0].ack()
+        await app.consumer.commit()
+        app.consumer.pause_partitions(app.consumer.assignment())
+        await fill(60)
+        assert log.stats().released > 20
+        app.consumer.resume_partitions(app.consumer.assignment())
+        earliest = log.earliest_offset(names.topic, 0)
+        await wait(lambda: held[-1].message.offset == 60)
+        offsets = [event.message.offset for event in held]
+        assert skipped(app) == 60 - (len(held) - 1) > 20
+        assert earliest in offsets
+        for event in held[1:]:
+            event.ack()
+        await app.consumer.commit()
+        assert committed(app) == 61
+    sender, _, _ = holder(Elsewhere(names))
+    topic = sender.topic(names.topic, value_serializer="raw", partitions=4)
+    async with start(sender):
+        await fill(60)
+    earliest = log.earliest_offset(names.topic, 0)
+    app, topic, held = holder(names, stream_wait_empty=False)
+    async with start(app):
+        await wait(lambda: held)
+        assert held[0].message.offset == earliest
+        assert skipped(app) == earliest - 61 > 20
+    log.close()
 
 
 @pytest.mark.parametrize(

@@ -323,3 +323,69 @@ def test_little_free_disk_refuses_appends_but_not_commits(tmp_path: Path) -> Non
         log.append([NewRecord("t", b"")]).result()
     log.commit("score", {("t", 0): 0}).result()
     log.close()
+
+
+def soft_log(path: Path, **options: Any) -> SqliteLog:
+    """A small log that a scorer reads, and a store that may go away."""
+    options = {"max_bytes": 100_000, "reserve_bytes": 0, "maintenance_ms": 60_000, **options}
+    options |= {"durability": "normal", "linger_ms": 0}
+    log = SqliteLog(path, partitions=2, min_free_bytes=0, soft_groups={"away"}, **options)
+    log.create_topic("readings", 1)
+    log.create_topic("scores", 2)
+    log.register_group("scorer", ["readings"]).result()
+    log.register_group("results", ["scores"]).result()
+    log.register_group("away", ["scores"]).result()
+    return log
+
+
+def test_a_soft_group_that_never_reads_holds_up_nobody(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "log.db"
+    with soft_log(path) as log:
+        for n in range(200):  # three times the cap
+            record = [NewRecord("readings", b"r" * 1000, partition=0)]
+            assert log.append(record).result() == [n]
+            assert len(log.read("readings", 0, n)) == 1
+            log.append([NewRecord("scores", b"%03d" % n * 200, partition=n % 2)]).result()
+            log.commit("scorer", {("readings", 0): n + 1}).result()
+            log.commit("results", {("scores", n % 2): n // 2 + 1}).result()
+            if n % 5 == 0:
+                log.maintain()
+        stats = log.stats()
+        assert stats.refused == 0
+        assert stats.stored_bytes <= 80_000 + 6 * 1700
+        left = [log.earliest_offset("scores", n) for n in (0, 1)]
+        assert stats.released == sum(left) > 50
+        assert abs(left[0] - left[1]) <= 6  # the oldest first, whichever partition
+        assert log.start_offset("away", "scores", 0) == left[0]
+        found = log._read_disk("scores", 0, left[0], 1000, 10**9)
+        assert [r.offset for r in found] == list(range(left[0], 100))
+        assert log.progress("away")[0].lag == len(found)
+        told = [r for r in caplog.records if "deleted unread" in r.message]
+        assert [r.levelname for r in told] == ["ERROR"]
+        assert "away" in told[0].message
+        for n in (0, 1):
+            log.commit("away", {("scores", n): 100}).result()
+        log.maintain()
+        told = [r for r in caplog.records if "deleted unread" in r.message]
+        assert [r.levelname for r in told] == ["ERROR", "WARNING"]
+
+
+def test_what_a_hard_group_has_to_read_is_never_released(tmp_path: Path) -> None:
+    with soft_log(tmp_path / "log.db") as log:
+        with pytest.raises(LogFull):
+            for n in range(200):  # `results` has read ten of each partition, `away` none
+                log.append([NewRecord("scores", b"s" * 1000, partition=n % 2)]).result()
+                if n == 60:
+                    log.commit("results", {("scores", 0): 10, ("scores", 1): 10}).result()
+                log.maintain()
+        assert [log.earliest_offset("scores", n) for n in (0, 1)] == [10, 10]
+        assert log.stats().released == 20
+        assert log.read("scores", 0, 10)[0].offset == 10
+    with soft_log(tmp_path / "other.db") as log:  # below the share they pin as all do
+        fill(log, 70, "scores")
+        for n in (0, 1):
+            log.commit("results", {("scores", n): log.end_offset("scores", n)}).result()
+        log.maintain()
+        assert log.stats().deleted == 0
