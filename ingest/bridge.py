@@ -68,6 +68,8 @@ _SESSION_GRACE_MS = 2000
 _HEARTBEAT_S = 0.25
 _STALL_MS = 1000
 _KNOWN_TOPICS = 65_536
+_BUNDLE_READINGS = 20_000
+"""Most readings in one record: it is windowed in one go, some 20 ms, and acked as a whole."""
 
 
 def wall_clock_ms() -> int:
@@ -84,7 +86,6 @@ class BridgeCounters:
         received_bytes_total: Their bodies.
         logged_total: Accepted messages that are durably in the log.
         dead_lettered_total: Refused messages that are durably in the log, by reason.
-        dead_lettered_by_device_total: The same by (site, device), where the topic names one.
         ticks_total: Ticks in the log.
         records_total: Records in the log (bundles and dead letters).
         appends_total: Confirmed appends.
@@ -98,7 +99,6 @@ class BridgeCounters:
     received_bytes_total: int = 0
     logged_total: int = 0
     dead_lettered_total: Counter[RefusalReason] = field(default_factory=Counter)
-    dead_lettered_by_device_total: Counter[tuple[str, str]] = field(default_factory=Counter)
     ticks_total: int = 0
     records_total: int = 0
     appends_total: int = 0
@@ -139,10 +139,10 @@ class BridgeHealth:
 class _Load:
     """What has arrived and is not in the log yet, in order of arrival per partition."""
 
-    envelopes: dict[int, list[bytes]] = field(default_factory=dict)
+    envelopes: dict[int, list[tuple[bytes, int]]] = field(default_factory=dict)  # and readings
     letters: list[LogRecord] = field(default_factory=list)
     acks: list[tuple[int, int]] = field(default_factory=list)  # (epoch, packet id)
-    refused: list[tuple[RefusalReason, Address | None]] = field(default_factory=list)
+    refused: list[RefusalReason] = field(default_factory=list)
     waiters: list[asyncio.Future[None]] = field(default_factory=list)
     messages: int = 0
     accepted: int = 0
@@ -199,7 +199,7 @@ class Bridge:
 
         That is not so while messages may still be waiting at the broker: for two seconds after a
         connect that found an old session, while the line is saturated, or after this process was
-        held up. Then this moves on to the present.
+        held up. Then this moves on to the present; and back to it when the clock was set back.
         """
         return self._since_ms
 
@@ -236,7 +236,7 @@ class Bridge:
         line = encode_tick(tick)
         load = self._load
         for partition in partitions:
-            load.envelopes.setdefault(partition, []).append(line)
+            load.envelopes.setdefault(partition, []).append((line, 0))
             load.ticks += 1
         durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         load.waiters.append(durable)
@@ -296,7 +296,7 @@ class Bridge:
             load.acks.append((self._connection.epoch, packet_id))
         try:
             address, partition = self._addresses.get(topic) or self._address(topic)
-            self._check(decode_payload(payload), recv_ms)
+            readings = self._check(decode_payload(payload), recv_ms)
             envelope = encode_envelope(*address, recv_ms, payload)
         except RefusedMessage as exc:
             self._refuse(load, exc.reason, exc.detail, topic, payload, recv_ms)
@@ -308,7 +308,7 @@ class Bridge:
             self._refuse(load, RefusalReason.wrong_shape, detail, topic, payload, recv_ms)
         else:
             load.accepted += 1
-            load.envelopes.setdefault(partition, []).append(envelope)
+            load.envelopes.setdefault(partition, []).append((envelope, readings))
         if self._unconfirmed > self._settings.receive_maximum:
             self._connection.pause()  # not in MQTT 5 with QoS 1: there the broker stops by itself
 
@@ -320,16 +320,20 @@ class Bridge:
         known = self._addresses[topic] = (address, partition_of(key, self._writer.partitions))
         return known
 
-    def _check(self, document: dict[str, Any], recv_ms: int) -> None:
-        """Refuse a message that lies in the future as a whole; single readings are no concern."""
+    def _check(self, document: dict[str, Any], recv_ms: int) -> int:
+        """Refuse a message that lies in the future as a whole; the number of its readings."""
         ts = document.get("ts")
-        if ts is None:
-            ts = document["t0"]
-        earliest = ts if type(ts) is int else min(ts)
+        if type(ts) is int:
+            earliest, readings = ts, 1
+        elif ts is not None:
+            earliest, readings = min(ts), len(ts)
+        else:
+            earliest, readings = document["t0"], len(next(iter(document["values"].values())))
         if earliest > recv_ms + self._settings.future_ms:
             ahead = f"{earliest - recv_ms} ms ahead of the receive time {recv_ms}"
             detail = f"event time {earliest} is {ahead}, at most {self._settings.future_ms} allowed"
             raise RefusedMessage(RefusalReason.future, detail)
+        return readings
 
     def _refuse(
         self,
@@ -347,8 +351,7 @@ class Bridge:
         letter = DeadLetter(reason, detail, topic, recv_ms, bytes(payload), "bridge")
         key = letter.id.encode()
         load.letters.append(LogRecord(DEAD_LETTERS, None, key, encode_dead_letter(letter), recv_ms))
-        known = self._addresses.get(topic)
-        load.refused.append((reason, None if known is None else known[0]))
+        load.refused.append(reason)
 
     def _read(self) -> None:
         """After a handful of messages."""
@@ -382,10 +385,7 @@ class Bridge:
         counters.logged_total += load.accepted
         counters.ticks_total += load.ticks
         counters.records_total += len(records)
-        for reason, address in load.refused:
-            counters.dead_lettered_total[reason] += 1
-            if address is not None:
-                counters.dead_lettered_by_device_total[address.site, address.device] += 1
+        counters.dead_lettered_total.update(load.refused)
         for future in load.waiters:
             if not future.done():
                 future.set_result(None)
@@ -398,16 +398,20 @@ class Bridge:
         most, most_bytes = self._settings.bundle_messages, self._settings.bundle_bytes
         records = load.letters
         for partition, envelopes in load.envelopes.items():
-            start = size = 0
-            for at, envelope in enumerate(envelopes):
-                size += len(envelope)
-                if size >= most_bytes or at + 1 - start >= most:
-                    value = encode_bundle(envelopes[start : at + 1])
+            bundle: list[bytes] = []
+            size = total = 0
+            for envelope, readings in envelopes:
+                if bundle and (
+                    size >= most_bytes or len(bundle) >= most or total + readings > _BUNDLE_READINGS
+                ):
+                    value = encode_bundle(bundle)
                     records.append(LogRecord(READINGS, partition, None, value, now_ms))
-                    start, size = at + 1, 0
-            if start < len(envelopes):
-                value = encode_bundle(envelopes[start:])
-                records.append(LogRecord(READINGS, partition, None, value, now_ms))
+                    bundle, size, total = [], 0, 0
+                bundle.append(envelope)
+                size += len(envelope)
+                total += readings
+            value = encode_bundle(bundle)
+            records.append(LogRecord(READINGS, partition, None, value, now_ms))
         return records
 
     async def _append(self, records: list[LogRecord]) -> None:
@@ -450,9 +454,11 @@ class Bridge:
         while True:
             await asyncio.sleep(_HEARTBEAT_S)
             now_ms = self._now_ms()
-            held_up = self._saturated or not 0 <= now_ms - last_ms <= _STALL_MS
-            if held_up and self._since_ms is not None:
-                self._since_ms = max(self._since_ms, now_ms)
+            if self._since_ms is not None:
+                if now_ms < last_ms:  # our clock was set back: what it said before says nothing
+                    self._since_ms = now_ms
+                elif self._saturated or now_ms - last_ms > _STALL_MS:
+                    self._since_ms = max(self._since_ms, now_ms)
             last_ms = now_ms
 
 

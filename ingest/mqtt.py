@@ -33,6 +33,10 @@ __all__ = ["Connection", "Endpoint", "MqttError", "Publisher"]
 log = logging.getLogger(__name__)
 
 _UNSUPPORTED_VERSION = (1, 132)  # CONNACK: 1 in MQTT 3.1.1, 0x84 in MQTT 5
+_TAKEN_OVER = 0x8E  # DISCONNECT of MQTT 5
+_TAKEN_OVER_ERROR = "another client uses this client id (KPSTREAM_INGEST_MQTT_CLIENT_ID)"
+_TAKEN_OVER_S = 30.0
+"""How long a connection must hold until two clients of one id are no concern any more."""
 _CONNECT_TIMEOUT_S = 5.0
 _BACKOFF_S = (0.2, 5.0)
 _CONNACK_S = 2.0
@@ -65,7 +69,9 @@ class Connection:
     """Keeps one MQTT connection up from the running event loop; all callbacks run on that loop.
 
     Every connect begins a new `epoch`. Messages are never acknowledged by themselves: `ack` does
-    it, and must be called in the order of arrival and for the present epoch only.
+    it, and must be called in the order of arrival and for the present epoch only. `error` says what
+    is wrong, for a person; also while connected, after another client of the same id has thrown us
+    out (MQTT 5 tells).
     """
 
     def __init__(
@@ -120,6 +126,7 @@ class Connection:
         self._stopping = False
         self._refused: int | None = None
         self._is_silent = False
+        self._taken_over = False
 
     @property
     def protocol(self) -> str:
@@ -208,7 +215,8 @@ class Connection:
                 return
             if self.connects_total > connects:
                 hang_ups = 0
-                if loop.time() - began_s > _BACKOFF_S[1]:
+                # Two clients of one id: what each reaches is the end of the other's wait.
+                if loop.time() - began_s > _BACKOFF_S[1] and not self._taken_over:
                     wait_s = _BACKOFF_S[0]
             elif reached and self._may_change_version():
                 # A broker that knows no MQTT 5 says so, or hangs up, or waits for more.
@@ -248,12 +256,15 @@ class Connection:
             self._attach()
             loop = asyncio.get_running_loop()
             answer_by_s = loop.time() + _CONNACK_S
+            sound_at_s = loop.time() + _TAKEN_OVER_S
             while not self._lost.is_set():
                 with suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(self._lost.wait(), _MISC_S)
                 if self._lost.is_set():
                     break
                 client.loop_misc()
+                if self._taken_over and self.connected.is_set() and loop.time() > sound_at_s:
+                    self._taken_over, self.error = False, None
                 if not self.connected.is_set() and loop.time() > answer_by_s:
                     self._is_silent = True
                     self.error = f"the broker does not answer our CONNECT (MQTT {self._version})"
@@ -434,7 +445,8 @@ class Connection:
             log.warning("%s:%s: %s", self.endpoint.host, self.endpoint.port, self.error)
             self._lost.set()
             return
-        self.error = None
+        if not self._taken_over:
+            self.error = None
         self.connects_total += 1
         self.session_present = flags.session_present
         self.connected.set()
@@ -467,7 +479,11 @@ class Connection:
         self, client: paho.Client, userdata: Any, flags: Any, reason: ReasonCode, props: Any
     ) -> None:
         del client, userdata, flags, props
-        if self.error is None and not self._stopping:
+        if reason.value == _TAKEN_OVER and not self._stopping:
+            if not self._taken_over:
+                log.error("thrown out by the MQTT broker: %s", _TAKEN_OVER_ERROR)
+            self._taken_over, self.error = True, _TAKEN_OVER_ERROR
+        elif self.error is None and not self._stopping:
             self.error = f"connection lost: {reason}"
         self._lost.set()
 

@@ -122,7 +122,8 @@ class DeviceWindower:
         spec: How it cuts.
         channels: Width of a reading.
         max_event_ms: Largest accepted event time, `NEVER_MS` before the first.
-        last_recv_ms: Latest receive time of a message with an accepted reading, else `NEVER_MS`.
+        last_recv_ms: Latest receive time of a message with an accepted reading, `NEVER_MS` before
+            the first; not after the last tick's time.
         watermark_ms: No window needs a reading from before; never goes back.
     """
 
@@ -202,13 +203,15 @@ class DeviceWindower:
     def advance(self, now_ms: int, since_ms: int) -> list[Window]:
         """Processing time is `now_ms`, and the line has been up without a break since `since_ms`.
 
-        Does nothing until the device was silent for `idle_ms` on a line that was up. Guaranteed to
-        depend on its arguments only, never on a clock: ticks replayed from the log close the
-        same windows.
+        Closes nothing until the device was silent for `idle_ms` on a line that was up. A receive
+        time after `now_ms` counts as now (the gateway's clock was set back: the silence begins
+        anew). Guaranteed to depend on its arguments only, never on a clock: ticks replayed from
+        the log close the same windows.
 
         Returns:
             Windows that closed, in order of their ends.
         """
+        self.last_recv_ms = min(self.last_recv_ms, now_ms)
         quiet_ms = now_ms - max(self.last_recv_ms, since_ms)
         if quiet_ms < self.spec.idle_ms or not self.pending:
             return []

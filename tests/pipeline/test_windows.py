@@ -174,6 +174,15 @@ def test_idle_closes_only_after_silence_on_a_line_that_was_up() -> None:
     assert windower.advance(T0 + 9000, 0) == []
 
 
+def test_a_clock_set_back_begins_the_silence_anew_and_does_not_end_idle_closing() -> None:
+    windower = counting(2, 1, idle_ms=500)
+    step(windower, 0, 10, recv=3_600_000)
+    assert windower.advance(T0 + 1000, T0) == []
+    windower = DeviceWindower.restore(windower.spec, 1, windower.snapshot())
+    assert windower.advance(T0 + 1499, T0) == []
+    assert rows(windower.advance(T0 + 1500, T0)) == [[0, 10]]
+
+
 def test_idle_count_windower_takes_the_next_reading_however_soon_its_event_time() -> None:
     windower = counting(2, 1)
     step(windower, 0, 10)
