@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.points import (
@@ -147,6 +147,7 @@ def test_foreign_record_is_an_error(value: bytes) -> None:
 JUNK = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3)
 
 
+@settings(deadline=None)
 @given(
     record=st.sampled_from([RUL, ACTIVITY]),
     changes=st.dictionaries(st.sampled_from(sorted({**RUL, **ACTIVITY})), JUNK, max_size=2),
@@ -172,6 +173,7 @@ FIELD_VALUES = (
 )
 
 
+@settings(deadline=None)  # the first example imports the client
 @given(
     measurement=WORDS.filter(lambda name: name[0] not in "#_"),
     tags=st.dictionaries(WORDS, WORDS, max_size=4),

@@ -6,13 +6,18 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.windows import DeviceWindower, Step, Window, WindowSpec, slice_windows
 
 T0 = 1_700_000_000_000
 WIDTH = 2
+BUSY = settings(
+    max_examples=300,
+    deadline=None,  # a busy machine is slow, not wrong
+    suppress_health_check=[HealthCheck.too_slow],
+)
 FOREVER_MS = 10**9
 
 
@@ -73,7 +78,7 @@ def messages(
     return made
 
 
-@settings(max_examples=300, deadline=None)
+@BUSY
 @given(data=st.data(), spec=specs(), cuts=st.lists(st.integers(0, 100), max_size=12))
 def test_any_order_within_lateness_with_duplicates_in_any_messages_gives_the_offline_windows(
     data: st.DataObject, spec: WindowSpec, cuts: list[int]
@@ -178,7 +183,7 @@ class Literal:
         return [plain(w) for w in cut]
 
 
-@settings(max_examples=300, deadline=None)
+@BUSY
 @given(spec=specs(), actions=ACTIONS, restarts=st.sets(st.integers(0, 25)))
 def test_whatever_arrives_every_reading_is_classified_as_the_table_says(
     spec: WindowSpec, actions: list[Action], restarts: set[int]

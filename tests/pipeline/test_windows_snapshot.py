@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import SnapshotError
@@ -64,6 +64,7 @@ def test_every_truncation_and_every_flipped_byte_is_refused() -> None:
         DeviceWindower.restore(SPEC, 9, data + b"\0")
 
 
+@settings(deadline=None)
 @given(data=st.binary(max_size=200), magic=st.booleans())
 def test_foreign_bytes_are_refused(data: bytes, magic: bool) -> None:
     with pytest.raises(SnapshotError):
