@@ -338,8 +338,7 @@ async def test_a_soft_group_goes_on_behind_what_was_deleted_and_counts_it(
         assert earliest in offsets
         for event in held[1:]:
             event.ack()
-        await app.consumer.commit()
-        assert committed(app) == 61
+        await wait(lambda: committed(app) == 61)
     sender, _, _ = holder(Elsewhere(names))
     topic = sender.topic(names.topic, value_serializer="raw", partitions=4)
     async with start(sender):
