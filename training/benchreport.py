@@ -16,6 +16,7 @@ __all__ = ["interval_95", "paired_gains", "write_report"]
 
 # Two-sided 97.5 % quantiles of Student's t for 1 to 9 degrees of freedom.
 _T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+_FEWEST = 3  # values, to be given an interval
 _HEADLINE = {"rul": "rmse", "activity": "macro_f1"}
 _WORDS = {"rmse": "RMSE", "nasa_score": "NASA score", "macro_f1": "macro-F1"}
 
@@ -67,10 +68,12 @@ def write_report(runs: Sequence[Run], lines: Sequence[Line], folder: Path) -> li
         f"{len(known)} of {len(planned)} planned runs are done. A missing row is a missing run.\n\n"
         "Protocol **clean**: engines or people held out for choices and calibration, weights after "
         "the last pass, test set scored once. Every seed has its own draw of held-out groups.\n"
-        "Mean (standard deviation) [95 % interval of the mean, Student's t]. Gain: relative to "
-        "`none` with the same seed and draw, in percent, positive is better.\n"
+        "Mean (standard deviation) [95 % interval of the mean, Student's t, from three values on]. "
+        "Gain: relative to `none` with the same seed and draw, in percent, positive is better.\n"
         "Protocol **literature**: the pass with the best test result. That selects on the test "
-        "set; it is shown only beside published numbers, no claim rests on it.\n",
+        "set; it is shown only beside published numbers, no claim rests on it.\n"
+        "Times were taken on a machine that did other work besides: p99 and seconds are upper "
+        "bounds.\n",
         *(_table(*key, found) for key, found in tables.items()),
         _summary(tables),
     ]
@@ -203,7 +206,8 @@ def _interval(values: Sequence[float]) -> str:
 
 def _range(values: Sequence[float]) -> str:
     half, mean = interval_95(values), float(np.mean(values))
-    return "" if math.isnan(half) else f"[{_number(mean - half)}, {_number(mean + half)}]"
+    # Of two values Student's t says no more than that they are two.
+    return "" if len(values) < _FEWEST else f"[{_number(mean - half)}, {_number(mean + half)}]"
 
 
 def _gain(lines: Sequence[Line], base: Sequence[Line], metric: str) -> str:

@@ -46,7 +46,8 @@ class Recipe:
     """Whose anchors (key of `training.anchors.PROMPTS`); empty: `rul`, or `activity` (UCI HAR)."""
     student: str = "conv"
     """`conv`: plain convolutions; `residual`: dilated residual blocks and attention over time;
-    `spectral`: convolutions beside the spectrum and statistics of the window."""
+    `spectral`: convolutions beside the spectrum and statistics of the window; `bilstm` and `penet`:
+    those of the literature (the body of `penet` is that of `conv`)."""
     length: int = 0
     """Readings in a window (RUL); 0: what the data set is usually cut into (30)."""
     conditions: bool = False
@@ -104,7 +105,7 @@ class Recipe:
             "task": ("rul", "activity"),
             "method": ("kp", "none", "ensemble"),
             "anchors": ("text", "random", "onehot", "ordinal", "permuted"),
-            "student": ("conv", "residual", "spectral"),
+            "student": ("bilstm", "conv", "penet", "residual", "spectral"),
             "pooling": ("flatten", "mean_max"),
         }
         for name, values in allowed.items():

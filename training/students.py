@@ -13,14 +13,28 @@ from torch import Tensor, nn
 
 from training.recipes import Recipe
 
-__all__ = ["ConvEncoder", "ResidualEncoder", "SpectralEncoder", "build_encoder"]
+__all__ = [
+    "BiLstmEncoder",
+    "ConvEncoder",
+    "PositionEncoder",
+    "ResidualEncoder",
+    "SpectralEncoder",
+    "build_encoder",
+]
 
 _BINS = 32
+_CODE = 16
 
 
 def build_encoder(recipe: Recipe, length: int, channels: int) -> nn.Module:
     """The untrained encoder that a recipe names (`student`); see `ConvEncoder` for the sizes."""
-    kinds = {"conv": ConvEncoder, "residual": ResidualEncoder, "spectral": SpectralEncoder}
+    kinds = {
+        "bilstm": BiLstmEncoder,
+        "conv": ConvEncoder,
+        "penet": PositionEncoder,
+        "residual": ResidualEncoder,
+        "spectral": SpectralEncoder,
+    }
     return kinds[recipe.student](recipe, length, channels)
 
 
@@ -185,3 +199,70 @@ class SpectralEncoder(nn.Module):
         pooled = [hidden.mean(dim=2), hidden.amax(dim=2)]
         feature: Tensor = self.dense(torch.cat([self.norm(torch.cat(known, dim=1)), *pooled], 1))
         return feature
+
+
+class BiLstmEncoder(nn.Module):
+    """The Bi-LSTM of the literature (about 18 000 weights): two layers, directions summed.
+
+    Widths 16 and 32, then dense layers of 16 and `feature_size` (8 in the literature), from the
+    first step of time, which the backward direction has reached last. Of the recipe it takes
+    feature size and dropout.
+
+    Args:
+        recipe: gives feature size and dropout.
+        length: readings in a window (any).
+        channels: channels of a reading.
+    """
+
+    def __init__(self, recipe: Recipe, length: int, channels: int) -> None:
+        super().__init__()
+        self.first = nn.LSTM(channels, 16, batch_first=True, bidirectional=True)
+        self.second = nn.LSTM(16, 32, batch_first=True, bidirectional=True)
+        self.dropout = nn.Dropout(recipe.dropout)
+        self.dense = nn.Sequential(
+            nn.Linear(32, 16), nn.ReLU(), nn.Linear(16, recipe.feature_size), nn.ReLU()
+        )
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """Feature vectors `[batch, feature_size]` of scaled windows `[batch, length, channels]`."""
+        hidden = self.dropout(_sum_directions(self.first(windows)[0]))
+        hidden = self.dropout(_sum_directions(self.second(hidden)[0]))
+        feature: Tensor = self.dense(hidden[:, 0])
+        return feature
+
+
+class PositionEncoder(nn.Module):
+    """Like PE-Net: a code of the position in the window is added before the convolutions.
+
+    The code is the sinusoidal one (16 numbers, base 10000). The body is `ConvEncoder`; PE-Net's own
+    (16, 64, 64, 128, 128, 256 channels, 519 000 weights) is too large for a gateway's student.
+
+    Args:
+        recipe: gives the body.
+        length: readings in a window.
+        channels: channels of a reading.
+    """
+
+    code: Tensor
+
+    def __init__(self, recipe: Recipe, length: int, channels: int) -> None:
+        super().__init__()
+        step = torch.arange(length)[:, None]
+        angle = step / 10000 ** (torch.arange(0, _CODE, 2) / _CODE)
+        code = torch.stack([torch.sin(angle), torch.cos(angle)], dim=2).flatten(1)
+        self.register_buffer("code", code.T.contiguous()[None])
+        self.sensors = nn.Conv1d(channels, _CODE, 1)
+        self.position = nn.Conv1d(_CODE, _CODE, 1, bias=False)
+        self.norm = nn.BatchNorm1d(_CODE)
+        self.body = ConvEncoder(recipe, length, _CODE)
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """Feature vectors `[batch, feature_size]` of scaled windows `[batch, length, channels]`."""
+        hidden = self.sensors(windows.transpose(1, 2)) + self.position(self.code)
+        feature: Tensor = self.body(torch.relu(self.norm(hidden)).transpose(1, 2))
+        return feature
+
+
+def _sum_directions(hidden: Tensor) -> Tensor:
+    forward, backward = hidden.chunk(2, dim=2)
+    return forward + backward

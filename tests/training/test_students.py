@@ -15,7 +15,7 @@ from training.students import SpectralEncoder, build_encoder  # noqa: E402
 
 pytestmark = pytest.mark.needs_training
 
-KINDS = ["conv", "residual", "spectral"]
+KINDS = ["bilstm", "conv", "penet", "residual", "spectral"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -38,6 +38,11 @@ def test_onnx_runtime_gives_the_numbers_of_torch_to_1e_5_of_the_range(kind, task
     scored = score_raw(Student(candidate.artifact), candidate.held_out.windows)
     limit = 125e-5 if task == "rul" else 1e-5
     np.testing.assert_allclose(scored, candidate.scored, atol=limit, rtol=0)
+
+
+def test_the_bilstm_has_the_size_of_the_literature():
+    encoder = build_encoder(shipped_recipe("rul-fd001", student="bilstm", feature_size=8), 30, 14)
+    assert sum(weights.numel() for weights in encoder.parameters()) == 17_560
 
 
 def test_the_spectral_student_finds_the_frequency_of_a_sine():
