@@ -35,7 +35,13 @@ log = logging.getLogger(__name__)
 _UNSUPPORTED_VERSION = (1, 132)  # CONNACK: 1 in MQTT 3.1.1, 0x84 in MQTT 5
 _TAKEN_OVER = 0x8E  # DISCONNECT of MQTT 5
 _TAKEN_OVER_ERROR = "another client uses this client id (KPSTREAM_INGEST_MQTT_CLIENT_ID)"
-_TAKEN_OVER_S = 30.0
+_CUT_SHORT = 3
+_CUT_SHORT_ERROR = (
+    "the broker ends our connections within seconds: "
+    "does another client use this client id (KPSTREAM_INGEST_MQTT_CLIENT_ID)?"
+)
+"""What a taken over session looks like with a broker that does not tell (3.1.1, old mosquitto)."""
+_SOUND_S = 30.0
 """How long a connection must hold until two clients of one id are no concern any more."""
 _CONNECT_TIMEOUT_S = 5.0
 _BACKOFF_S = (0.2, 5.0)
@@ -70,8 +76,7 @@ class Connection:
 
     Every connect begins a new `epoch`. Messages are never acknowledged by themselves: `ack` does
     it, and must be called in the order of arrival and for the present epoch only. `error` says what
-    is wrong, for a person; also while connected, after another client of the same id has thrown us
-    out (MQTT 5 tells).
+    is wrong, for a person; also while connected, if another client of the same id throws us out.
     """
 
     def __init__(
@@ -126,7 +131,7 @@ class Connection:
         self._stopping = False
         self._refused: int | None = None
         self._is_silent = False
-        self._taken_over = False
+        self._suspicion: str | None = None  # about another client of our id
 
     @property
     def protocol(self) -> str:
@@ -206,7 +211,7 @@ class Connection:
 
     async def _keep_up(self) -> None:
         loop = asyncio.get_running_loop()
-        wait_s, hang_ups = _BACKOFF_S[0], 0
+        wait_s, hang_ups, cut_short = _BACKOFF_S[0], 0, 0
         while True:
             self._refused, self._is_silent = None, False
             connects, began_s = self.connects_total, loop.time()
@@ -215,9 +220,13 @@ class Connection:
                 return
             if self.connects_total > connects:
                 hang_ups = 0
-                # Two clients of one id: what each reaches is the end of the other's wait.
-                if loop.time() - began_s > _BACKOFF_S[1] and not self._taken_over:
-                    wait_s = _BACKOFF_S[0]
+                # Of two clients of one id, each is connected for as long as the other waits.
+                if loop.time() - began_s > 2 * _BACKOFF_S[1] and self._suspicion is None:
+                    wait_s, cut_short = _BACKOFF_S[0], 0
+                elif (self.error or "").startswith("connection lost"):
+                    cut_short += 1
+                    if cut_short >= _CUT_SHORT and self._suspicion is None:
+                        self._suspect(_CUT_SHORT_ERROR)
             elif reached and self._may_change_version():
                 # A broker that knows no MQTT 5 says so, or hangs up, or waits for more.
                 hang_ups += self._refused is None
@@ -256,15 +265,15 @@ class Connection:
             self._attach()
             loop = asyncio.get_running_loop()
             answer_by_s = loop.time() + _CONNACK_S
-            sound_at_s = loop.time() + _TAKEN_OVER_S
+            sound_at_s = loop.time() + _SOUND_S
             while not self._lost.is_set():
                 with suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(self._lost.wait(), _MISC_S)
                 if self._lost.is_set():
                     break
                 client.loop_misc()
-                if self._taken_over and self.connected.is_set() and loop.time() > sound_at_s:
-                    self._taken_over, self.error = False, None
+                if self._suspicion and self.connected.is_set() and loop.time() > sound_at_s:
+                    self._suspicion = self.error = None
                 if not self.connected.is_set() and loop.time() > answer_by_s:
                     self._is_silent = True
                     self.error = f"the broker does not answer our CONNECT (MQTT {self._version})"
@@ -445,8 +454,7 @@ class Connection:
             log.warning("%s:%s: %s", self.endpoint.host, self.endpoint.port, self.error)
             self._lost.set()
             return
-        if not self._taken_over:
-            self.error = None
+        self.error = self._suspicion
         self.connects_total += 1
         self.session_present = flags.session_present
         self.connected.set()
@@ -480,12 +488,15 @@ class Connection:
     ) -> None:
         del client, userdata, flags, props
         if reason.value == _TAKEN_OVER and not self._stopping:
-            if not self._taken_over:
-                log.error("thrown out by the MQTT broker: %s", _TAKEN_OVER_ERROR)
-            self._taken_over, self.error = True, _TAKEN_OVER_ERROR
+            self._suspect(_TAKEN_OVER_ERROR)
         elif self.error is None and not self._stopping:
             self.error = f"connection lost: {reason}"
         self._lost.set()
+
+    def _suspect(self, error: str) -> None:
+        if self._suspicion != error:
+            log.error("%s:%s: %s", self.endpoint.host, self.endpoint.port, error)
+        self._suspicion = self.error = error
 
     def _published(
         self, client: paho.Client, userdata: Any, mid: int, reason: ReasonCode, props: Any

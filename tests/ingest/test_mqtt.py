@@ -75,21 +75,26 @@ async def test_refusals_are_told_and_tried_again() -> None:
             await until(lambda: line.subscribed)
 
 
+@pytest.mark.parametrize("broker_tells", [True, False])
 async def test_two_clients_of_one_id_take_turns_ever_more_slowly_and_say_so(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, broker_tells: bool
 ) -> None:
     monkeypatch.setattr("ingest.mqtt._BACKOFF_S", (0.05, 0.4))
-    monkeypatch.setattr("ingest.mqtt._TAKEN_OVER_S", 1.0)
+    monkeypatch.setattr("ingest.mqtt._SOUND_S", 1.0)
     async with ScriptedBroker() as broker, connection(broker.port) as line:
         loop = asyncio.get_running_loop()
         pauses = []
-        for _ in range(6):
+        for turn in range(6):
             await until(lambda: line.subscribed)
             await asyncio.sleep(0.45)  # longer than the longest back-off: that is no recovery
-            broker.send(b"\xe0\x02\x8e\x00")
+            if broker_tells:
+                broker.send(b"\xe0\x02\x8e\x00")
+            else:
+                await broker.drop()
             await until(lambda: not line.connected.is_set())
             began_s = loop.time()
-            assert "KPSTREAM_INGEST_MQTT_CLIENT_ID" in str(line.error)
+            if broker_tells or turn > 2:
+                assert "KPSTREAM_INGEST_MQTT_CLIENT_ID" in str(line.error)
             await until(line.connected.is_set)
             pauses.append(loop.time() - began_s)
         assert min(pauses[4:]) > 0.28
