@@ -2,15 +2,22 @@
 
 Three child processes and this one, which watches: the broker (mosquitto or the embedded amqtt),
 ``kpstream gateway``, and the fleet. The terminal shows what runs where and the account; Ctrl-C
-ends the fleet first, lets the line run dry, prints the summary and stops the rest.
+ends the fleet first, lets the line run dry, prints the summary and stops the rest. However this
+process ends, the others end with it: SIGTERM and SIGHUP unwind it like Ctrl-C, and after SIGKILL
+the kernel tells the children (`ingest.child`).
+
+Every run has a folder of its own, so that what it shows is about itself alone.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -21,19 +28,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from types import FrameType
+from typing import Any, Literal, NoReturn
 
 import click
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from ingest.broker import BrokerError, LocalBroker, free_port
+from deploy.gatewaycmd import make_state_folder
+from ingest.broker import BrokerError, LocalBroker
+from ingest.child import dying_with_us
 
 __all__ = ["demo"]
 
 _READY_S = 60.0
 _DRAIN_S = 10.0
+_START_LINE = re.compile(r"^gateway .*, console (http://\S+/), ", re.MULTILINE)
+_PORT_TAKEN = "console cannot listen on"
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @click.command()
@@ -47,7 +60,7 @@ _DRAIN_S = 10.0
     help="Console page; a free port is taken when it is in use.",
 )
 @click.option("--seconds", type=float, help="End by itself after so many seconds.")
-@click.option("--seed", type=int, default=1, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
 @click.option(
     "--broker",
     "kind",
@@ -56,7 +69,11 @@ _DRAIN_S = 10.0
     show_default=True,
     help="auto: mosquitto where it is installed, else the embedded amqtt.",
 )
-@click.option("--keep", type=click.Path(path_type=Path), help="Keep the state in this folder.")
+@click.option(
+    "--keep",
+    type=click.Path(path_type=Path),
+    help="Keep state, truth and logs of every run in this folder, as run-1, run-2, ...",
+)
 def demo(
     engines: int,
     people: int,
@@ -67,8 +84,9 @@ def demo(
     keep: Path | None,
 ) -> None:
     """Run broker, gateway and simulated fleet on this machine until Ctrl-C."""
+    _unwind_on_signals()
     out = Console(soft_wrap=True)
-    folder = keep or Path(tempfile.mkdtemp(prefix="kpstream-demo-"))
+    folder = _run_folder(keep)
     stopped_well = False
     try:
         with _broker(folder, kind, out) as broker, _gateway(folder, broker, port, out) as gateway:
@@ -89,15 +107,48 @@ def demo(
     finally:
         if keep is None and stopped_well:
             shutil.rmtree(folder, ignore_errors=True)
-        elif keep is None:
+        else:
             out.print(f"logs and state are kept in {folder}")
+
+
+def _unwind_on_signals() -> None:
+    """Let signals end the demo as an exception does, so that every child is stopped on the way."""
+
+    def unwind(number: int, _: FrameType | None) -> NoReturn:
+        for other in _ENDING[1:]:
+            signal.signal(other, signal.SIG_IGN)  # the first one is being obeyed
+        sys.exit(128 + number)
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have switched it off
+    signal.signal(signal.SIGTERM, unwind)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
+        signal.signal(signal.SIGHUP, unwind)
+
+
+def _run_folder(keep: Path | None) -> Path:
+    """A new folder for this run: what an earlier run left would be judged by the wrong truth."""
+    if keep is None:
+        return Path(tempfile.mkdtemp(prefix="kpstream-demo-"))
+    make_state_folder(keep)
+    number = 1
+    while True:
+        with contextlib.suppress(FileExistsError):
+            (folder := keep / f"run-{number}").mkdir(mode=0o700)
+            return folder
+        number += 1
 
 
 @dataclass(slots=True)
 class _Gateway:
-    url: str
     process: subprocess.Popen[bytes]
     log_path: Path
+    url: str = ""
+
+    def find_url(self) -> bool:
+        """Whether it has said where its page is. Only that is certain to be this gateway's."""
+        found = _START_LINE.search(self.log_path.read_text(errors="replace"))
+        self.url = found[1] if found else ""
+        return found is not None
 
     def get(self, path: str) -> dict[str, Any] | None:
         try:
@@ -112,22 +163,40 @@ class _Gateway:
 def _broker(
     folder: Path, kind: Literal["auto", "mosquitto", "amqtt"], out: Console
 ) -> Iterator[LocalBroker]:
-    broker = LocalBroker(folder / "broker", kind=None if kind == "auto" else kind)
-    broker.start()
-    name: str = broker.kind
-    if name == "amqtt":
-        name += " (embedded, for a first try; install mosquitto for delivery that survives kills)"
-    out.print(f"[bold]broker[/]   {name} on {broker.host}:{broker.port}")
-    try:
+    with LocalBroker(folder / "broker", kind=None if kind == "auto" else kind) as broker:
+        name: str = broker.kind
+        if name == "amqtt":
+            name += (
+                " (embedded, for a first try; install mosquitto for delivery that survives kills)"
+            )
+        out.print(f"[bold]broker[/]   {name} on {broker.host}:{broker.port}")
         yield broker
-    finally:
-        broker.stop()
 
 
 @contextmanager
 def _gateway(folder: Path, broker: LocalBroker, port: int, out: Console) -> Iterator[_Gateway]:
-    port = port if port and _is_free(port) else free_port()
-    log_path = folder / "gateway.log"
+    started = time.monotonic()
+    gateway = _start_gateway(folder, broker, port if _is_free(port) else 0)
+    try:
+        while not (gateway.find_url() and (gateway.get("ready") or {}).get("ready")):
+            if gateway.process.poll() is not None or time.monotonic() - started > _READY_S:
+                said = gateway.log_path.read_text(errors="replace")
+                if _PORT_TAKEN not in said or port == 0:
+                    message = f"the gateway did not start:\n{said[-2000:]}"
+                    raise click.ClickException(message)
+                port = 0  # somebody was faster
+                gateway = _start_gateway(folder, broker, port)
+            time.sleep(0.1)
+        out.print(
+            f"[bold]gateway[/]  pid {gateway.process.pid}, ready after "
+            f"{time.monotonic() - started:.1f} s, state in {folder / 'state'}"
+        )
+        yield gateway
+    finally:
+        _end(gateway.process)
+
+
+def _start_gateway(folder: Path, broker: LocalBroker, port: int) -> _Gateway:
     # The broker is ours, so its protocol is known: no need to find out what it speaks.
     env = os.environ | {
         "OMP_NUM_THREADS": "1",
@@ -138,26 +207,9 @@ def _gateway(folder: Path, broker: LocalBroker, port: int, out: Console) -> Iter
         *("--mqtt", f"{broker.host}:{broker.port}"),
         *("--state-dir", str(folder / "state"), "--console-port", str(port)),
     ]
-    started = time.monotonic()
+    log_path = folder / "gateway.log"
     with log_path.open("wb") as log_file:
-        process = _child(command, env, log_file)
-    gateway = _Gateway(f"http://127.0.0.1:{port}/", process, log_path)
-    try:
-        while True:
-            ready = gateway.get("ready")
-            if ready is not None and ready.get("ready"):
-                break
-            if process.poll() is not None or time.monotonic() - started > _READY_S:
-                message = f"the gateway did not start:\n{log_path.read_text()[-2000:]}"
-                raise click.ClickException(message)
-            time.sleep(0.1)
-        out.print(
-            f"[bold]gateway[/]  pid {process.pid}, ready after {time.monotonic() - started:.1f} s, "
-            f"state in {folder / 'state'}"
-        )
-        yield gateway
-    finally:
-        _end(process)
+        return _Gateway(_child(command, env, log_file), log_path)
 
 
 class _Fleet:
@@ -196,7 +248,8 @@ def _watch(gateway: _Gateway, fleet: _Fleet, seconds: float | None, out: Console
     stop = [False]
     before = {
         number: signal.signal(number, lambda *_: stop.__setitem__(0, True))
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        for number in _ENDING
+        if signal.getsignal(number) is not signal.SIG_IGN
     }
     started = time.monotonic()
     next_line = 5.0
@@ -305,7 +358,7 @@ def _child(command: list[str], env: dict[str, str], output: Any) -> subprocess.P
     # Its own session: Ctrl-C in the terminal reaches this process only, which stops the others
     # in the order that loses nothing.
     return subprocess.Popen(  # noqa: S603 - our own command line
-        command,
+        dying_with_us(command),
         env=env,
         stdin=subprocess.DEVNULL,
         stdout=output,
@@ -316,7 +369,7 @@ def _child(command: list[str], env: dict[str, str], output: Any) -> subprocess.P
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)  # SIGINT is ignored below a shell's background job
         try:
             process.wait(timeout=30)
         except subprocess.TimeoutExpired:
@@ -325,7 +378,5 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _is_free(port: int) -> bool:
-    import socket
-
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) != 0

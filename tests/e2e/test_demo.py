@@ -8,6 +8,8 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -42,6 +44,71 @@ def test_the_demo_scores_and_ends_cleanly_on_ctrl_c(tmp_path: Path, broker: str)
     assert "(balanced)" in text
     assert re.search(r"activity +accuracy \d", text), text
     assert not [child for child in children if child.is_running()], "a child was left behind"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux: prctl")
+@pytest.mark.parametrize(
+    ("number", "children"),  # broker, gateway, fleet: while it starts, and when it runs
+    [
+        (signal.SIGTERM, 1),
+        (signal.SIGTERM, 2),
+        (signal.SIGTERM, 3),
+        (signal.SIGHUP, 2),
+        (signal.SIGKILL, 1),
+        (signal.SIGKILL, 2),
+        (signal.SIGKILL, 3),
+    ],
+)
+def test_whatever_ends_the_demo_ends_its_children(
+    tmp_path: Path, number: signal.Signals, children: int
+) -> None:
+    if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+        pytest.skip("these tests run under nohup")
+    with _running(tmp_path, "--port", "0") as demo:
+        process = psutil.Process(demo.pid)
+        _wait(lambda: len(process.children(recursive=True)) >= children, demo)
+        started = process.children(recursive=True)
+        demo.send_signal(number)
+        code = demo.wait(10)
+        assert code != 0 or children == 3
+        assert not psutil.wait_procs(started, timeout=10)[1]
+
+
+@pytest.mark.slow
+def test_two_demos_at_once_and_again_in_the_same_folder_each_tell_of_themselves(
+    tmp_path: Path,
+) -> None:
+    arguments = ("--port", str(free_port()), "--seconds", "5")
+    with _running(tmp_path, *arguments) as one, _running(tmp_path, *arguments) as two:
+        assert [demo.wait(60) for demo in (one, two)] == [0, 0]
+    with _running(tmp_path, *arguments) as again:
+        assert again.wait(60) == 0
+    texts = [path.read_text() for path in sorted(tmp_path.glob("demo-*.txt"))]
+    assert len(texts) == 3
+    for number in (1, 2, 3):
+        (text,) = (text for text in texts if f"run-{number}/state" in text)
+        assert "(balanced)" in text
+        assert "no truth" not in text
+    urls = [re.search(r"http://\S+/", text) for text in texts]
+    assert all(urls)
+    assert urls[0][0] != urls[1][0]  # type: ignore[index]
+
+
+@contextmanager
+def _running(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    command = [
+        *(sys.executable, "-m", "deploy.cli", "demo", "--engines", "2", "--people", "1"),
+        *("--keep", str(folder), *arguments),
+    ]
+    number = len(list(folder.glob("demo-*.txt"))) + 1
+    with (folder / f"demo-{number}.txt").open("wb") as output:
+        demo = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        yield demo
+    finally:
+        demo.kill()
+        demo.wait()
 
 
 def _stored(port: int) -> int:
