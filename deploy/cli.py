@@ -54,7 +54,7 @@ class _LazyGroup(click.Group):
 @click.group(cls=_LazyGroup)
 @click.version_option(package_name="kpstream")
 def main() -> None:
-    """Score MQTT sensor streams on a gateway with small students of large language models."""
+    """Score MQTT sensor streams on a gateway with small ONNX students."""
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ same id, so that a replay never makes two dead letters out of one.
 from __future__ import annotations
 
 import asyncio
-import os
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -18,8 +17,9 @@ from typing import Any
 import click
 import orjson
 
-from deploy.gatewaycmd import split_address
+from deploy.gatewaycmd import device_endpoint
 from ingest.deadletter import DeadLetter, decode_dead_letter
+from ingest.endpoint import Endpoint
 from ingest.errors import RefusalReason, RefusedMessage
 from ingest.topics import DEAD_LETTERS
 from pipeline.errors import LogError
@@ -134,7 +134,7 @@ def list_letters(
 @_chosen
 @click.option("--id", "ids", multiple=True, metavar="ID", help="Only this letter (or its start).")
 @click.option("--all", "everything", is_flag=True, help="All of them.")
-@click.option("--mqtt", metavar="HOST:PORT", help="Broker; default 127.0.0.1:1883.")
+@click.option("--mqtt", metavar="HOST:PORT", help="Broker; default: as the settings say.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be published.")
 def replay_letters(
     state_dir: Path | None,
@@ -159,23 +159,24 @@ def replay_letters(
     if dry_run or not fit:
         click.echo(f"{len(fit)} would be published" if fit else "nothing to publish")
         return
-    host, port = split_address(mqtt or "127.0.0.1:1883")
-    confirmed = asyncio.run(_publish(fit, host, port))
-    click.echo(f"{confirmed} of {len(fit)} published again and confirmed")
+    endpoint = device_endpoint(mqtt, "dead-letters")
+    confirmed = asyncio.run(_publish(fit, endpoint))
+    click.echo(f"{confirmed} of {len(fit)} published again to {endpoint.host}:{endpoint.port}")
+    click.echo("they stay listed; one that is refused again is refused under the same id (times)")
     if confirmed < len(fit):
         raise SystemExit(1)
 
 
-async def _publish(letters: list[DeadLetter], host: str, port: int) -> int:
-    from ingest.mqtt import Endpoint, Publisher
+async def _publish(letters: list[DeadLetter], endpoint: Endpoint) -> int:
+    from ingest.mqtt import Publisher
 
-    endpoint = Endpoint(host, port, client_id=f"kpstream-dead-letters-{os.getpid()}")
     async with Publisher(endpoint, in_flight=100) as publisher:
         try:
             await asyncio.wait_for(publisher.connection.connected.wait(), _CONNECT_S)
         except asyncio.TimeoutError as exc:
             why = publisher.connection.error or "no answer"
-            msg = f"no MQTT broker takes us at {host}:{port}: {why}; name another with --mqtt"
+            where = f"{endpoint.host}:{endpoint.port}"
+            msg = f"no MQTT broker takes us at {where}: {why}; name another with --mqtt"
             raise click.ClickException(msg) from exc
         for letter in letters:
             await publisher.publish(letter.mqtt_topic, letter.raw)

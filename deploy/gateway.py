@@ -105,6 +105,8 @@ class Gateway:
             max_bytes=settings.log_max_mb * 1_000_000,
             retention_ms=round(settings.log_hours * 3_600_000),
             cache_bytes=_LOG_CACHE_BYTES,
+            # Away for long, it lets go of scores before the log is full: scoring never waits.
+            soft_groups=frozenset({f"{pipeline.app_id}-store-influx"}),
         )
         _check_partitions(self.log_file, pipeline.partitions)
         self.results = ResultsFile(
@@ -351,6 +353,8 @@ async def run_gateway(
     finally:
         _exit_within(_STOP_S, code)
         await gateway.stop()
+        totals = gateway.scoring.stage.counters
+        announce(f"gateway stopped: {totals.readings:,} readings taken, {totals.scored:,} scored")
     return code
 
 

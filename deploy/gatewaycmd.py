@@ -7,14 +7,18 @@ import logging
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-__all__ = ["gateway", "make_state_folder", "simulate", "split_address"]
+if TYPE_CHECKING:
+    from ingest.endpoint import Endpoint
+
+__all__ = ["device_endpoint", "gateway", "make_state_folder", "simulate", "split_address"]
 
 
 @click.command()
-@click.option("--mqtt", "mqtt", metavar="HOST:PORT", help="Broker; default 127.0.0.1:1883.")
+@click.option("--mqtt", "mqtt", metavar="HOST:PORT", help="Broker; default: as the settings say.")
 @click.option("--state-dir", type=click.Path(path_type=Path), help="Folder of log and results.")
 @click.option("--console-port", type=click.IntRange(0, 65535), help="Console page; default 8765.")
 @click.option("--verbose", is_flag=True, help="Log what happens, not only what goes wrong.")
@@ -54,7 +58,7 @@ def gateway(
 
 
 @click.command()
-@click.option("--mqtt", "mqtt", metavar="HOST:PORT", help="Broker; default 127.0.0.1:1883.")
+@click.option("--mqtt", "mqtt", metavar="HOST:PORT", help="Broker; default: as the settings say.")
 @click.option("--engines", type=click.IntRange(0, 1000), default=6, show_default=True)
 @click.option("--people", type=click.IntRange(0, 1000), default=4, show_default=True)
 @click.option(
@@ -79,12 +83,11 @@ def simulate(
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
 
-    host, port = split_address(mqtt or "127.0.0.1:1883")
     settings = FleetSettings(
         engines=engines, people=people, cycles_per_second=cycles_per_second, seed=seed
     )
     try:
-        asyncio.run(run_fleet(settings, host, port, truth))
+        asyncio.run(run_fleet(settings, device_endpoint(mqtt, "fleet"), truth))
     except (IngestError, OSError) as exc:
         raise click.ClickException(str(exc)) from exc
 
@@ -131,6 +134,18 @@ def split_address(address: str) -> tuple[str, int]:
         message = f"{address!r} is not HOST:PORT"
         raise click.BadParameter(message)
     return host, int(port)
+
+
+def device_endpoint(mqtt: str | None, role: str) -> Endpoint:
+    """The broker of the settings (``KPSTREAM_INGEST_*``), or the one named by ``--mqtt``.
+
+    Under a client id of our own, never the bridge's: two clients of one id throw each other out.
+    """
+    from ingest.bridge import endpoint_of
+    from ingest.settings import IngestSettings
+
+    settings = IngestSettings(**_broker(mqtt))  # type: ignore[arg-type]
+    return endpoint_of(settings, client_id=f"kpstream-{role}-{os.getpid()}")
 
 
 def _broker(mqtt: str | None) -> dict[str, str | int]:

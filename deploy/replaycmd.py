@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import time
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deploy.gatewaycmd import split_address
+from deploy.gatewaycmd import device_endpoint
 
 if TYPE_CHECKING:
     from ingest.recordings import Recording
@@ -23,7 +22,7 @@ __all__ = ["replay"]
 _SHARE = click.FloatRange(0, 1)
 
 _OPTIONS = [
-    click.option("--mqtt", metavar="HOST:PORT", help="Broker; default 127.0.0.1:1883."),
+    click.option("--mqtt", metavar="HOST:PORT", help="Broker; default: as the settings say."),
     click.option("--site", default="replay", show_default=True, help="Site of the devices."),
     click.option("--devices", type=click.IntRange(1), help="Only the first so many devices."),
     click.option(
@@ -135,12 +134,11 @@ def _run(
     start_ms: int | None,
 ) -> None:
     from ingest.errors import IngestError
-    from ingest.mqtt import Endpoint
     from ingest.replay import ReplayOptions
 
-    host, port = split_address(mqtt or "127.0.0.1:1883")
+    endpoint = device_endpoint(mqtt, "replay")
     options = ReplayOptions(
-        endpoint=Endpoint(host, port, client_id=f"kpstream-replay-{os.getpid()}"),
+        endpoint=endpoint,
         site=_name(site),
         rate_hz=_rate(rate),
         readings_per_message=readings_per_message or default_readings,
@@ -155,7 +153,7 @@ def _run(
         report = asyncio.run(_publish(read(), options))
     except IngestError as exc:
         raise click.ClickException(str(exc)) from exc
-    click.echo(_summary(report))
+    click.echo(_summary(report, f"{endpoint.host}:{endpoint.port}"))
     if not report.complete:
         raise SystemExit(130)
 
@@ -193,10 +191,11 @@ async def _publish(recordings: list[Recording], options: ReplayOptions) -> Repla
         return await replay(recordings, options, on_progress=progress, stop=stop)
 
 
-def _summary(report: ReplayReport) -> str:
+def _summary(report: ReplayReport, broker: str) -> str:
     rate = report.messages / max(report.seconds, 1e-9)
     lines = [
-        f"{'published' if report.complete else 'stopped early'}: {report.readings} readings of "
+        f"{'published' if report.complete else 'stopped early'} to {broker}: "
+        f"{report.readings} readings of "
         f"{report.devices} devices in {report.messages} messages, {report.confirmed} confirmed",
         f"{report.duplicates} readings sent twice, {report.left_out} left out as gaps",
         f"{report.seconds:.1f} s, {rate:.0f} messages/s",

@@ -224,8 +224,8 @@ async def publish_fleet(
         _append_truth(fleet, truth)
 
 
-async def run_fleet(settings: FleetSettings, host: str, port: int, truth: Path | None) -> None:
-    """Publish a fleet to the broker at `host`:`port` until SIGINT or SIGTERM.
+async def run_fleet(settings: FleetSettings, endpoint: Endpoint, truth: Path | None) -> None:
+    """Publish a fleet to the broker at `endpoint` until SIGINT or SIGTERM.
 
     On the way out, what was sent is given 5 s to be confirmed. The truth goes to the file `truth`
     (JSON lines, begun anew).
@@ -240,7 +240,6 @@ async def run_fleet(settings: FleetSettings, host: str, port: int, truth: Path |
         loop.add_signal_handler(number, stop.set)
     if truth is not None:
         truth.write_bytes(b"")
-    endpoint = Endpoint(host, port, client_id=f"kpstream-fleet-{os.getpid()}")
     async with Publisher(endpoint) as publisher:
         publisher.connection.watch_over(stop.set)
         await asyncio.wait(
@@ -279,7 +278,8 @@ def main() -> None:
     options = vars(parser.parse_args())
     host, port, truth = (options.pop(name) for name in ("host", "port", "truth"))
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    asyncio.run(run_fleet(FleetSettings(**options), host, port, truth))
+    endpoint = Endpoint(host, port, client_id=f"kpstream-fleet-{os.getpid()}")
+    asyncio.run(run_fleet(FleetSettings(**options), endpoint, truth))
 
 
 class _SystemClock:

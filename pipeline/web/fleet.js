@@ -70,7 +70,7 @@ function overview(devices, settings, now) {
     tile("Critical machines", whole(count("bad")), { tone: count("bad") ? "bad" : "", note: `RUL below ${settings.rul_critical}` }),
     tile("Wearing machines", whole(count("warn")), { tone: count("warn") ? "warn" : "", note: `RUL below ${settings.rul_warning}` }),
     tile("Lowest RUL", lowest ? whole(lowest.rul.value) : "–", { unit: lowest?.unit, note: lowest?.device ?? "no score yet" }),
-    tile("Most people are", common ? words(common[0]) : "–", { note: common ? `${common[1]} of ${people.length}` : "no score yet" }),
+    tile("Most common activity", common ? words(common[0]) : "–", { note: common ? `${common[1]} of ${people.length}` : "no score yet" }),
     tile("Stale devices", whole(stale), { tone: stale ? "warn" : "", note: `silent for ${duration(settings.stale_ms)} or more` }),
   );
 }

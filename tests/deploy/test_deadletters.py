@@ -117,9 +117,9 @@ def test_replay_publishes_what_can_be_and_says_what_cannot(state: Path, tmp_path
             return one, rest
 
         one, rest = asyncio.run(bridge_and_replay())
-        assert "1 of 1 published again and confirmed" in one.output
+        assert "1 of 1 published again to 127.0.0.1:" in one.output
         assert "2 cannot be published again" in rest.output
-        assert "4 of 4 published again and confirmed" in rest.output
+        assert "4 of 4 published again to 127.0.0.1:" in rest.output
         assert log.numbers() == [2, 2, 3]
         # Refused again under the same id: no second letter.
         assert {x.raw for x in log.letters()} == {b"{ 1", b"{ 4"}

@@ -3,7 +3,7 @@
 Numbered readings at QoS 1 through mosquitto. In each round the gateway, the broker or both are
 killed and started again. At the end every reading is windowed exactly once, every expected window
 has exactly one score, and the account balances per device. `KPSTREAM_LEDGER_ROUNDS` sets the
-rounds (default 6; CI runs 20).
+rounds (default 6).
 """
 
 from __future__ import annotations
