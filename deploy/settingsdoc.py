@@ -92,6 +92,8 @@ def _default(field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True, validated_data={})
     if value is None:
         return "unset"
+    if value == ():
+        return "`[]`"
     if isinstance(value, SecretStr):
         return "secret"
     if isinstance(value, Path) and value.is_relative_to(Path.home()):
@@ -125,6 +127,7 @@ _KINDS: Mapping[Any, str] = {
     Path: "path",
     SecretStr: "secret text",
     str: "text",
+    tuple[str, ...]: "JSON array of text",
 }
 
 _LIMITS: Mapping[type, Any] = {
