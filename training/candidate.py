@@ -101,7 +101,7 @@ def train_candidate(
     folder: Path,
     *,
     command: str,
-    on_epoch: Callable[[EpochReport], None] = lambda report: None,
+    on_epoch: Callable[[EpochReport], None] | None = None,
     on_student: Callable[[nn.Module, Scaler], None] = lambda student, scaler: None,
     deadline_s: float = math.inf,
 ) -> Candidate | None:
@@ -113,7 +113,7 @@ def train_candidate(
         name: name of the student.
         folder: gets `last.pt` and `artifact/`.
         command: the command line, for the lineage.
-        on_epoch: called after every pass.
+        on_epoch: called after every pass; the held-out windows are scored for it.
         on_student: called after every pass with the student as it is then, and its scaler; what
             it does cannot change the run.
         deadline_s: `time.monotonic()` at which no further pass is started.
@@ -130,9 +130,10 @@ def train_candidate(
     scaler = fit_scaler(data.scaling, seen.windows)
 
     def report(epoch: Epoch) -> None:
-        scored = score_torch(epoch.student, scaler, held_out.windows)
-        value = measure(data.task, held_out.labels, scored)[_headline(data.task)]
-        on_epoch(EpochReport(epoch.number, epoch.epochs, epoch.loss, value))
+        if on_epoch is not None:
+            scored = score_torch(epoch.student, scaler, held_out.windows)
+            value = measure(data.task, held_out.labels, scored)[_headline(data.task)]
+            on_epoch(EpochReport(epoch.number, epoch.epochs, epoch.loss, value))
         on_student(epoch.student, scaler)
 
     answers = MAX_RUL + 1 if data.labels is None else len(data.labels)

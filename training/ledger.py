@@ -63,12 +63,14 @@ class Run:
         method: a key of `METHODS` or one of `CLASSICAL`.
         recipe: the complete recipe, method and seed included. Every seed draws other held-out
             groups, so that the spread over seeds holds the luck of the draw.
+        table: the student of the plan, beside which the run stands in the report.
     """
 
     benchmark: str
     student: str
     method: str
     recipe: Recipe
+    table: str
 
     @property
     def config(self) -> str:
@@ -112,6 +114,7 @@ def read_plan(path: Path) -> list[Run]:
             student if method in METHODS else "statistics",
             method,
             dataclasses.replace(recipe, **METHODS.get(method, {}), seed=seed, split_seed=seed),
+            student,
         )
         for seed in seeds
         for method in methods
