@@ -5,7 +5,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs training: pip install 'kpstream[training]'")
 
-from ingest.recordings import EngineHistory  # noqa: E402
+from ingest.recordings import EngineHistory, engine_recordings  # noqa: E402
 from models.session import Student  # noqa: E402
 from training.candidate import train_candidate  # noqa: E402
 from training.conditions import fit_conditions  # noqa: E402
@@ -13,6 +13,7 @@ from training.datasets.cmapss import describe_cmapss, label_engines  # noqa: E40
 from training.errors import DataSetError  # noqa: E402
 from training.export import score_raw  # noqa: E402
 from training.recipes import Recipe  # noqa: E402
+from training.windows import slice_series  # noqa: E402
 
 pytestmark = pytest.mark.needs_training
 
@@ -79,6 +80,16 @@ def test_the_gateway_runs_the_scaling_inside_the_student(student, tmp_path):
     assert (manifest.window.length, manifest.window.min_readings) == (40, 30)
     scored = score_raw(Student(candidate.artifact), candidate.held_out.windows)
     np.testing.assert_allclose(scored, candidate.scored, atol=1e-4)
+
+
+def test_replay_publishes_what_such_a_student_reads():
+    histories = engines()
+    data = describe_cmapss("made", label_engines(histories, 40, conditions=True), None)
+    (recording, *_) = engine_recordings(histories, all_channels=True)
+    columns = [recording.channels.index(channel.name) for channel in data.channels]
+    full = slice_series(recording.values[:, columns], 40, 1)
+    offline = data.train.of_groups(np.array([1])).windows
+    assert np.array_equal(offline[-len(full) :], full)
 
 
 def test_padded_windows_end_at_the_same_cycles_whatever_the_length():
