@@ -139,6 +139,7 @@ class RunningGateway:
                     "commits": log.commits,
                     "longest_commit_seconds": round(log.longest_commit_seconds, 3),
                     "refused": log.refused,
+                    "released": log.released,
                 },
                 "line": {
                     "records": line.records,
