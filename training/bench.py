@@ -38,7 +38,7 @@ from training.datasets.contract import DataSet, digest_windows, fit_scaler
 from training.datasets.dummy import make_dummy
 from training.datasets.uci_har import read_uci_har
 from training.distill import fit_front, scale_windows
-from training.errors import DataSetError, TrainingError
+from training.errors import DataSetError, ExportError, TrainingError
 from training.evaluate import calibration_error, residual_interval
 from training.export import score_raw, score_torch
 from training.ledger import (
@@ -86,7 +86,10 @@ def run(
     try:
         runs = [run for plan in plans or shipped_plans() for run in read_plan(plan)]
         chosen = [run for run in runs if only in (None, run.benchmark)]
-        run_missing(chosen, data, results, scratch, deadline_s, Console())
+        failed = run_missing(chosen, data, results, scratch, deadline_s, Console())
+        for sentence in failed:
+            click.echo(f"training.bench: no line for {sentence}", err=True)
+        sys.exit(1 if failed else 0)
     except TrainingError as exc:
         click.echo(f"training.bench: {exc}", err=True)
         sys.exit(2)
@@ -113,8 +116,10 @@ def run_missing(
     scratch: Path,
     deadline_s: float,
     console: Console,
-) -> None:
+) -> list[str]:
     """Do the runs that have no line yet, one after the other; show how many and how long.
+
+    A run whose student cannot be exported gets no line, and the others are done all the same.
 
     Args:
         runs: what the ledger should hold.
@@ -123,7 +128,11 @@ def run_missing(
         scratch: for the state of the run in progress.
         deadline_s: `time.monotonic()` after which no further run is started.
         console: for the progress bar.
+
+    Returns:
+        One sentence for every run that failed.
     """
+    failed = []
     todo = missing_runs(runs, read_lines(results))
     bar = Progress(
         TextColumn("{task.description}"),
@@ -138,8 +147,12 @@ def run_missing(
             if time.monotonic() >= deadline_s:
                 break
             bar.update(row, description=f"{one.benchmark} {one.method} seed {one.recipe.seed}")
-            append_line(results, do_run(one, _read(one, data), scratch))
+            try:
+                append_line(results, do_run(one, _read(one, data), scratch))
+            except ExportError as exc:
+                failed.append(f"{one.benchmark} {one.method} seed {one.recipe.seed}: {exc}")
             bar.advance(row)
+    return failed
 
 
 def do_run(run: Run, data: DataSet, scratch: Path) -> dict[str, Any]:

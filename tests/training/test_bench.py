@@ -80,6 +80,17 @@ def test_no_run_is_started_after_the_deadline(tmp_path):
     assert read_lines(results) == []
 
 
+def test_a_student_that_cannot_be_exported_stops_no_other_run(tmp_path):
+    large = plan(tmp_path, seeds=(0,)).read_text().replace("[8]", "[3000]")
+    (tmp_path / "large.toml").write_text(large.replace('["none", "kp-text"]', '["none"]'))
+    runs = read_plan(tmp_path / "large.toml") + read_plan(plan(tmp_path, seeds=(0,)))
+    results = tmp_path / "results.jsonl"
+    failed = run_missing(runs, tmp_path, results, tmp_path, math.inf, Console(quiet=True))
+    assert len(failed) == 1
+    assert "bytes" in failed[0]
+    assert len(read_lines(results)) == 2
+
+
 def test_a_line_without_its_end_does_not_count_and_is_replaced(tmp_path):
     results = tmp_path / "results.jsonl"
     append_line(results, {"config": "a"})
