@@ -149,7 +149,8 @@ def _summary(tables: dict[tuple[str, str, str], dict[str, list[Line]]]) -> str:
         "\n## Gain over `none`, mean over tables\n",
         "The paper (arXiv 2406.08765, abstract) states 19.7 % on average for regression and up to "
         "13.7 % for classification; how it averages is not known. [95 % interval over "
-        "benchmarks.] Tables with few engines or people are left out.\n",
+        "benchmarks.] Tables with few engines or people are left out; "
+        "rows with different numbers of sets cannot be compared.\n",
         _row(["method", "RUL: RMSE, %", "RUL: NASA score, %", "activity: macro-F1, %"]),
         _row(["---"] * 4),
     ]
