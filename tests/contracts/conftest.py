@@ -159,3 +159,9 @@ def start() -> Callable[..., Any]:
 def wait() -> Callable[..., Any]:
     """`eventually`, for tests that can't import a conftest."""
     return eventually
+
+
+@pytest.fixture(autouse=True)
+def _faust_keeps_its_files_out_of_the_tree(tmp_path: Path, monkeypatch: Any) -> None:
+    """Faust makes a folder per application in the working directory unless told otherwise."""
+    monkeypatch.setenv("APP_DATADIR", str(tmp_path / "faust"))
