@@ -278,6 +278,7 @@ def _check_partitions(log_file: SqliteLog, wanted: int) -> None:
             f"the log {log_file.path} has {found} partitions, KPSTREAM_PIPELINE_PARTITIONS is "
             f"{wanted}: set it back, or start with another state folder"
         )
+        log_file.close()
         raise LogError(message)
 
 
