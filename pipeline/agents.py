@@ -238,7 +238,7 @@ class ScoringStage:
 
     async def _append_refused(self, partition: int, outcome: Outcome) -> None:
         for refusal in outcome.refused:
-            await self._dead_letter(partition, refusal, refusal.reason or RefusalReason.unreadable)
+            await self._send_letter(partition, self._letter_of(refusal))
         for item in outcome.unreadable:
             topic = item.address.mqtt_topic(self._mqtt_prefix) if item.address else ""
             letter = DeadLetter(
@@ -246,21 +246,16 @@ class ScoringStage:
             )
             await self._send_letter(partition, letter)
         for refusal in outcome.late:
-            letter = DeadLetter(
-                RefusalReason.late,
-                refusal.detail,
-                refusal.address.mqtt_topic(self._mqtt_prefix),
-                refusal.recv_ms,
-                refusal.body,
-                "windows",
-            )
-            await self._send(LATE, partition, encode_dead_letter(letter))
+            await self._send(LATE, partition, encode_dead_letter(self._letter_of(refusal)))
 
-    async def _dead_letter(self, partition: int, refusal: Refusal, reason: RefusalReason) -> None:
-        topic = refusal.address.mqtt_topic(self._mqtt_prefix)
-        await self._send_letter(
-            partition,
-            DeadLetter(reason, refusal.detail, topic, refusal.recv_ms, refusal.body, "windows"),
+    def _letter_of(self, refusal: Refusal) -> DeadLetter:
+        return DeadLetter(
+            refusal.reason or RefusalReason.late,  # only late readings have none
+            refusal.detail,
+            refusal.address.mqtt_topic(self._mqtt_prefix),
+            refusal.recv_ms,
+            refusal.body,
+            "windows",
         )
 
     async def _send_letter(self, partition: int, letter: DeadLetter) -> None:
