@@ -1,4 +1,4 @@
-"""Score records and points: the only place that knows measurement, tag and field names. Pure.
+"""Score records and points: how a score becomes a point and a line. Pure.
 
 1. A **score record** is what the scoring stage appends to the log topic `scores`, a few at once:
    a JSON array of objects (`encode_scores`, `decode_scores`).
@@ -8,14 +8,8 @@
 A point is identified by measurement, tags and time. The tag `model` is the model's name without
 its version, so that scoring a window again, even by another version, overwrites it.
 
-- `rul`: tags site, device, stream, model; time is the window's end; fields rul, rul_low, rul_high
-  and the common ones.
-- `activity`: the same tags and time; fields activity, probability, `p_{label}` for every label and
-  the common ones.
-- `device`: tags site, device, stream; fields are its counters when they were read.
-- `gateway`: tag gateway; fields are what it says of itself.
-
-The common fields are integers: version, start_ms, readings, gaps, latency_ms (receipt to score).
+The measurements, their tags and fields are a table in `pipeline.measurements`; its names are
+also to be had here.
 """
 
 from __future__ import annotations
@@ -29,14 +23,43 @@ from typing import Any
 import orjson
 
 from pipeline.errors import PipelineError
+from pipeline.measurements import (
+    ACTIVITY,
+    COMMON_FIELDS,
+    COUNTER_FIELDS,
+    DEAD_LETTERS,
+    DEVICE,
+    GATEWAY,
+    LAG,
+    MEASUREMENTS,
+    MODEL,
+    PROBABILITY_PREFIX,
+    ROLES,
+    ROLLOUT,
+    ROLLOUT_EVENTS,
+    RUL,
+    Field,
+    Measurement,
+)
 
 __all__ = [
     "ACTIVITY",
+    "COMMON_FIELDS",
+    "COUNTER_FIELDS",
+    "DEAD_LETTERS",
     "DEVICE",
     "GATEWAY",
+    "LAG",
+    "MEASUREMENTS",
+    "MODEL",
     "PROBABILITY_PREFIX",
+    "ROLES",
+    "ROLLOUT",
+    "ROLLOUT_EVENTS",
     "RUL",
+    "Field",
     "FieldValue",
+    "Measurement",
     "Point",
     "PointError",
     "ScoreRecord",
@@ -45,15 +68,9 @@ __all__ = [
     "encode_scores",
     "gateway_point",
     "points_of",
+    "rollout_point",
     "to_line",
 ]
-
-RUL = "rul"
-ACTIVITY = "activity"
-DEVICE = "device"
-GATEWAY = "gateway"
-PROBABILITY_PREFIX = "p_"
-"""Before the label in the name of a class's probability field."""
 
 FieldValue = bool | int | float | str
 
@@ -155,12 +172,22 @@ def device_point(
 ) -> Point:
     """The account of a device's stream at `time_ms`."""
     tags = (("site", site), ("device", device), ("stream", stream))
-    return Point(DEVICE, tags, tuple(counters.items()), time_ms * 1_000_000)
+    return Point(DEVICE.name, tags, tuple(counters.items()), time_ms * 1_000_000)
 
 
-def gateway_point(gateway: str, fields: Mapping[str, FieldValue], time_ms: int) -> Point:
-    """What a gateway says of itself at `time_ms`."""
-    return Point(GATEWAY, (("gateway", gateway),), tuple(fields.items()), time_ms * 1_000_000)
+def gateway_point(gateway: str, role: str, fields: Mapping[str, FieldValue], time_ms: int) -> Point:
+    """What a process of the line says of itself at `time_ms`; `role` is one of `ROLES`."""
+    tags = (("gateway", gateway), ("role", role))
+    return Point(GATEWAY.name, tags, tuple(fields.items()), time_ms * 1_000_000)
+
+
+def rollout_point(
+    gateway: str, model: str, stream: str, event: str, version: int, text: str, time_ms: int
+) -> Point:
+    """A mark: at `time_ms` a version took over or was refused (`event`, of `ROLLOUT_EVENTS`)."""
+    tags = (("gateway", gateway), ("model", model), ("stream", stream), ("event", event))
+    fields: tuple[tuple[str, FieldValue], ...] = (("version", version), ("text", text))
+    return Point(ROLLOUT.name, tags, fields, time_ms * 1_000_000)
 
 
 def to_line(point: Point) -> str:
@@ -194,7 +221,7 @@ def _surely_fine(record: ScoreRecord, common: list[Any]) -> bool:
     """Whether a RUL score with right common types makes a point: what is checked most often."""
     numbers = (record.get("rul"), record.get("rul_low"), record.get("rul_high"))
     return (
-        common[0] == RUL
+        common[0] == RUL.name
         and set(map(type, numbers)) == {float}
         and math.isfinite(sum(numbers))  # type: ignore[arg-type]
         and all(common[1 : len(_WORDS)])
@@ -207,9 +234,9 @@ def _surely_fine(record: ScoreRecord, common: list[Any]) -> bool:
 def _point_of(record: ScoreRecord) -> Point:
     try:
         task = record["task"]
-        if task == RUL:
+        if task == RUL.name:
             fields = _rul_fields(record)
-        elif task == ACTIVITY:
+        elif task == ACTIVITY.name:
             fields = _activity_fields(record)
         else:
             msg = f"score record of the unknown task {task!r:.80}"

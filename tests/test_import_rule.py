@@ -33,7 +33,7 @@ MAY_IMPORT = {
         "models",
     ),
     "training": ("models", "ingest.recordings"),
-    "dashboards": ("pipeline.points",),
+    "dashboards": ("pipeline.points", "pipeline.influxlayout"),
     "deploy": ("ingest", "models", "pipeline", "dashboards"),
 }
 # module of a third party -> the files of the gateway's packages that may import it.
@@ -51,7 +51,7 @@ ONE_FILE = {
 }
 # the log's files, the results file; the transport only tells SQLite's version.
 SQLITE = {"locallog", "logfile", "logstate", "logwriter", "logrepair", "results", "transport"}
-PURE = ("windows", "windowspec", "reorder", "devices", "scoring", "points")
+PURE = ("windows", "windowspec", "reorder", "devices", "scoring", "points", "measurements")
 NOT_IN_PURE = {"faust", "mode", "asyncio", "socket", "sqlite3", "aiohttp", "threading", "time"}
 
 

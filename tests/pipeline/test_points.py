@@ -20,6 +20,7 @@ from pipeline.points import (
     encode_scores,
     gateway_point,
     points_of,
+    rollout_point,
     to_line,
 )
 
@@ -230,5 +231,10 @@ def test_account_points() -> None:
     assert to_line(device) == (
         "device,device=press-2,site=plant-7,stream=engine late=1i,received=10i 17000000"
     )
-    gateway = gateway_point("gw-1", {"rss_bytes": 9, "ready": True}, 17)
-    assert to_line(gateway) == "gateway,gateway=gw-1 ready=true,rss_bytes=9i 17000000"
+    gateway = gateway_point("gw-1", "worker", {"rss_bytes": 9, "ready": 1}, 17)
+    assert to_line(gateway) == "gateway,gateway=gw-1,role=worker ready=1i,rss_bytes=9i 17000000"
+    mark = rollout_point("gw-1", "rul-fd001", "engine", "swapped", 2, "v1 -> v2", 17)
+    assert to_line(mark) == (
+        "rollout,event=swapped,gateway=gw-1,model=rul-fd001,stream=engine "
+        'text="v1 -> v2",version=2i 17000000'
+    )
