@@ -1,7 +1,8 @@
 """Components that some tests need: where they come from, and when their absence is a failure.
 
 A test that needs something which a plain machine lacks says so with a marker (`needs_data`,
-`needs_mosquitto`, `needs_training`, `needs_kafka_mock`, `needs_chromium`). Without the component it
+`needs_mosquitto`, `needs_training`, `needs_kafka_mock`, `needs_kafka_server`, `needs_influxd`,
+`needs_chromium`). Without the component it
 is skipped, with a reason that says how to get it. The environment variable `KPSTREAM_REQUIRE` names
 components (comma separated, or `all`) whose tests must not be skipped, for whatever reason: CI sets
 it, so that a test which silently stopped running there is a failure.
@@ -11,13 +12,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from deploy.stack.servers import InfluxServer, KafkaServer, find_servers
 
 
 def _data_folder() -> Path | None:
@@ -63,6 +66,16 @@ COMPONENTS = {
     ),
     "kafka_mock": Component(
         lambda: _modules("confluent_kafka"), "pip install 'kpstream[dev]' (confluent-kafka)"
+    ),
+    "kafka_server": Component(
+        lambda: find_servers().kafka_libs and find_servers().java,
+        "apt-get install default-jre-headless maven, then kpstream site install --only kafka",
+        ("real_kafka",),
+    ),
+    "influxd": Component(
+        lambda: find_servers().influxd,
+        "install Go and Cargo, then kpstream site install --only influxd",
+        ("real_influx",),
     ),
     "chromium": Component(
         lambda: _program("chromium", "chromium-browser", "google-chrome"),
@@ -111,6 +124,28 @@ def mosquitto_program() -> str:
 def chromium_program() -> str:
     """The path of a Chromium that can run headless."""
     return _program("chromium", "chromium-browser", "google-chrome") or _missing("chromium")
+
+
+@pytest.fixture(scope="session")
+def real_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServer]:
+    """One Kafka node for the whole run: use topics of your own, and leave it running.
+
+    A test that kills or pauses Kafka starts a `KafkaServer` of its own (marker
+    `needs_kafka_server`).
+    """
+    with KafkaServer(tmp_path_factory.mktemp("kafka")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def real_influx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InfluxServer]:
+    """One InfluxDB for the whole run, set up (`url`, `org`, `token`): use buckets of your own.
+
+    A test that kills or pauses it starts an `InfluxServer` of its own (marker `needs_influxd`).
+    """
+    with InfluxServer(tmp_path_factory.mktemp("influx")) as server:
+        server.setup("test", "test")
+        yield server
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -1,0 +1,204 @@
+"""The real servers: what they confirmed is there after SIGKILL; each verb does what it says."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from deploy.stack.servers import (
+    INFLUX_VERSION,
+    KAFKA_VERSION,
+    FoundServers,
+    InfluxServer,
+    KafkaServer,
+    ServerError,
+    find_servers,
+)
+
+NOTHING = FoundServers(Path("/nowhere"), None, None, None)
+
+
+@pytest.mark.needs_kafka_server
+def test_kafka_keeps_what_it_confirmed_across_a_kill(tmp_path: Path) -> None:
+    with KafkaServer(tmp_path / "kafka") as kafka:
+        asyncio.run(_create_topic(kafka.address, "kept", 3))
+        before = asyncio.run(_produce(kafka.address, "kept", range(100)))
+        kafka.kill()
+        assert not kafka.alive
+        kafka.start()
+        assert asyncio.run(_consume(kafka.address, "kept", 100)) == before
+
+
+@pytest.mark.needs_kafka_server
+def test_a_paused_kafka_is_alive_but_not_healthy(tmp_path: Path) -> None:
+    with KafkaServer(tmp_path / "kafka") as kafka:
+        kafka.pause()
+        assert kafka.alive
+        assert not kafka.healthy(timeout_s=0.3)
+        kafka.resume()
+        assert kafka.healthy(timeout_s=10)
+        kafka.pause()  # a paused one can be stopped all the same
+        kafka.stop()
+        assert not kafka.alive
+
+
+@pytest.mark.needs_kafka_server
+def test_kafka_makes_no_topic_by_itself(real_kafka: KafkaServer) -> None:
+    from aiokafka import AIOKafkaProducer
+    from aiokafka.errors import KafkaError
+
+    async def send() -> None:
+        producer = AIOKafkaProducer(
+            bootstrap_servers=real_kafka.address, request_timeout_ms=1000, retry_backoff_ms=50
+        )
+        await producer.start()
+        try:
+            with pytest.raises(KafkaError):
+                await producer.send_and_wait("misspelt", b"x")
+        finally:
+            await producer.stop()
+
+    asyncio.run(send())
+
+
+@pytest.mark.needs_influxd
+def test_influx_keeps_what_it_confirmed_across_a_kill(tmp_path: Path) -> None:
+    with InfluxServer(tmp_path / "influx") as influx:
+        token = influx.setup("factory", "scores")
+        lines = "\n".join(f"rul,device=d{n} rul={n} {n + 1}" for n in range(200))
+        _write(influx, "scores", lines)
+        influx.kill()
+        influx.start()
+        assert influx.setup("factory", "scores", token) == token  # nothing is made twice
+        assert _count(influx, "scores") == 200
+
+
+@pytest.mark.needs_influxd
+def test_a_second_setup_with_another_token_is_refused(tmp_path: Path) -> None:
+    with InfluxServer(tmp_path / "influx") as influx:
+        influx.setup("factory", "scores")
+        with pytest.raises(ServerError, match="401"):
+            influx.setup("factory", "scores", "another")
+
+
+@pytest.mark.needs_influxd
+def test_influx_ends_by_itself_when_told(real_influx: InfluxServer, tmp_path: Path) -> None:
+    with InfluxServer(tmp_path / "influx") as influx:
+        process = influx._process
+        influx.stop()
+        assert process is not None
+        assert process.returncode == 0
+    assert real_influx.healthy()
+
+
+@pytest.mark.needs_influxd
+def test_the_version_is_the_one_the_product_was_tested_with(real_influx: InfluxServer) -> None:
+    assert real_influx.call("GET", "/health")["version"] == f"v{INFLUX_VERSION}"
+
+
+@pytest.mark.needs_influxd
+def test_the_log_of_the_run_before_is_kept(tmp_path: Path) -> None:
+    with InfluxServer(tmp_path / "influx") as influx:
+        influx.log_path.write_text("said before")
+        influx.stop()
+        influx.start()
+        assert influx.log_path.with_suffix(".log.1").read_text() == "said before"
+
+
+@pytest.mark.needs_influxd
+def test_a_taken_port_is_named(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        influx = InfluxServer(tmp_path / "influx", port=taken.getsockname()[1])
+        with pytest.raises(ServerError, match=f"port {influx.port} .* is taken"):
+            influx.start()
+
+
+def test_a_server_that_is_not_installed_says_what_to_run(tmp_path: Path) -> None:
+    with pytest.raises(ServerError, match="kpstream site install"):
+        KafkaServer(tmp_path / "kafka", servers=NOTHING).start()
+    with pytest.raises(ServerError, match="kpstream site install"):
+        InfluxServer(tmp_path / "influx", servers=NOTHING).start()
+
+
+def test_kafka_without_java_says_so(tmp_path: Path) -> None:
+    found = FoundServers(tmp_path, tmp_path, None, None)
+    with pytest.raises(ServerError, match="needs Java"):
+        KafkaServer(tmp_path / "kafka", servers=found).start()
+
+
+def test_servers_are_found_by_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KPSTREAM_SERVERS_DIR", str(tmp_path))
+    assert find_servers().kafka_libs is None
+    assert find_servers().influxd is None
+    libs = tmp_path / f"kafka-{KAFKA_VERSION}" / "libs"
+    libs.mkdir(parents=True)
+    (libs / f"kafka_2.13-{KAFKA_VERSION}.jar").touch()
+    program = tmp_path / f"influxd-{INFLUX_VERSION}" / "influxd"
+    program.parent.mkdir()
+    program.touch(mode=0o644)
+    assert find_servers().kafka_libs == libs
+    assert find_servers().influxd is None  # half a copy can't be run
+    program.chmod(0o755)
+    assert find_servers().influxd == program
+
+
+async def _create_topic(address: str, name: str, partitions: int) -> None:
+    from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+    admin = AIOKafkaAdminClient(bootstrap_servers=address)
+    await admin.start()
+    try:
+        await admin.create_topics([NewTopic(name, partitions, 1)])
+    finally:
+        await admin.close()
+
+
+async def _produce(address: str, topic: str, numbers: range) -> list[int]:
+    from aiokafka import AIOKafkaProducer
+
+    producer = AIOKafkaProducer(bootstrap_servers=address, acks="all")
+    await producer.start()
+    try:
+        for n in numbers:
+            await producer.send_and_wait(topic, b"%d" % n, partition=n % 3)
+    finally:
+        await producer.stop()
+    return sorted(numbers)
+
+
+async def _consume(address: str, topic: str, count: int) -> list[int]:
+    from aiokafka import AIOKafkaConsumer
+
+    consumer = AIOKafkaConsumer(topic, bootstrap_servers=address, auto_offset_reset="earliest")
+    await consumer.start()
+    try:
+        return sorted([int((await consumer.getone()).value or b"") for _ in range(count)])
+    finally:
+        await consumer.stop()
+
+
+def _write(influx: InfluxServer, bucket: str, lines: str) -> None:
+    request = urllib.request.Request(
+        f"{influx.url}/api/v2/write?org={influx.org}&bucket={bucket}&precision=s",
+        data=lines.encode(),
+        headers={"Authorization": f"Token {influx.token}"},
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        assert answer.status == 204
+
+
+def _count(influx: InfluxServer, bucket: str) -> int:
+    flux = f'from(bucket: "{bucket}") |> range(start: 0) |> group() |> count()'
+    request = urllib.request.Request(
+        f"{influx.url}/api/v2/query?org={influx.org}",
+        data=json.dumps({"query": flux}).encode(),
+        headers={"Authorization": f"Token {influx.token}", "Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        rows = answer.read().decode().strip().splitlines()
+    return int(rows[-1].split(",")[-1])
