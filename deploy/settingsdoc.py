@@ -6,6 +6,7 @@ the classes disagree, so that a setting without a line in the documentation cann
 
 from __future__ import annotations
 
+import json
 import sys
 import types
 from collections.abc import Mapping
@@ -92,8 +93,8 @@ def _default(field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True, validated_data={})
     if value is None:
         return "unset"
-    if value == ():
-        return "`[]`"
+    if isinstance(value, tuple):
+        return f"`{json.dumps(value)}`"
     if isinstance(value, SecretStr):
         return "secret"
     if isinstance(value, Path) and value.is_relative_to(Path.home()):
@@ -113,6 +114,8 @@ def _kind(annotation: Any) -> str:
     origin = get_origin(annotation)
     if origin is Literal:
         return ", ".join(f"`{value}`" for value in get_args(annotation))
+    if origin is tuple and get_origin(get_args(annotation)[0]) is Literal:
+        return f"JSON array of {_kind(get_args(annotation)[0])}"
     if origin in (Union, types.UnionType):
         return " or ".join(
             _kind(part) for part in get_args(annotation) if part is not types.NoneType
