@@ -21,6 +21,7 @@ _COMMANDS = {
     "replay": ("deploy.replaycmd", "replay", "Publish a recorded data set over MQTT."),
     "dead-letters": ("deploy.deadletters", "dead_letters", "List or replay refused messages."),
     "models": ("deploy.modelscmd", "models", "List, publish, promote or roll back students."),
+    "certs": ("deploy.certscmd", "certs", "Make certificates for a trial of TLS on the site."),
     "doctor": ("deploy.doctor", "doctor", "Check broker, log, models, results, clock, disk."),
 }
 

@@ -1,0 +1,128 @@
+"""``kpstream certs``: certificates for a trial of the site, and when they expire."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from deploy.stack.certs import Certificate
+
+__all__ = ["certs"]
+
+_FOLDER = click.Path(path_type=Path, file_okay=False)
+_TRIAL = (
+    "For trials only: the keys of the authorities (ca.key, devices-ca.key) lie in this folder as "
+    "they are. Keep it off the servers: who has them can be any device and any service."
+)
+
+
+@click.group()
+def certs() -> None:
+    """Make certificates for a trial of TLS on the site, and see when they expire."""
+
+
+@certs.command()
+@click.option("--out", required=True, type=_FOLDER, help="Folder; what it has is kept.")
+@click.option("--host", "hosts", multiple=True, help="Name or address of the servers' machine.")
+@click.option("--device", "devices", multiple=True, metavar="SITE/DEVICE", help="A device.")
+@click.option(
+    "--devices",
+    "devices_file",
+    type=click.File(encoding="utf-8"),
+    help="File with one SITE/DEVICE a line; - is the standard input.",
+)
+@click.option("--service", "services", multiple=True, help="One more client of ours: bridge-2 ...")
+@click.option("--days", type=click.IntRange(min=1), help="Days they are good for; default 365.")
+@click.option("--renew", is_flag=True, help="Make all anew but the authorities.")
+def make(
+    out: Path,
+    hosts: tuple[str, ...],
+    devices: tuple[str, ...],
+    devices_file: Sequence[str] | None,
+    services: tuple[str, ...],
+    days: int | None,
+    renew: bool,
+) -> None:
+    """Make authorities, and certificates for servers, services and devices, as far as missing.
+
+    Run it again to add devices or hosts; what is good for another 30 days stays as it is.
+    """
+    library = _library()
+    listed = tuple(line.strip() for line in devices_file or () if line.strip())
+    plan = library.Plan(
+        hosts=hosts,
+        services=(*library.SERVICES, *services),
+        devices=(*devices, *(line for line in listed if not line.startswith("#"))),
+        days=library.LEAF_DAYS if days is None else days,
+    )
+    try:
+        written = library.make_certificates(out, plan, now=datetime.now(timezone.utc), renew=renew)
+    except library.CertError as exc:
+        raise click.ClickException(str(exc)) from exc
+    for path in written:
+        click.echo(f"made {path}")
+    click.echo(f"{len(written)} certificates made in {out}.\n{_TRIAL}")
+
+
+@certs.command()
+@click.argument("folder", type=_FOLDER)
+@click.option(
+    "--warn-days",
+    type=click.IntRange(min=0),
+    default=30,
+    show_default=True,
+    help="Warn of what expires within so many days.",
+)
+def show(folder: Path, warn_days: int) -> None:
+    """List the certificates of a folder; exit code 1 when one expires soon or a key is open."""
+    library = _library()
+    try:
+        found = library.read_certificates(folder)
+    except library.CertError as exc:
+        raise click.ClickException(str(exc)) from exc
+    now = datetime.now(timezone.utc)
+    complaints = 0
+    for one in found:
+        remarks = _remarks(one, now, warn_days)
+        complaints += len(remarks)
+        left = one.days_left(now)
+        line = f"{one.role:<9} {one.name:<32} until {one.not_after:%Y-%m-%d} ({left} days)"
+        if one.hosts:
+            line += f" for {', '.join(one.hosts)}"
+        click.echo("  ".join([line, *remarks]))
+    if complaints:
+        click.echo(
+            f"{complaints} to see to. Renew: kpstream certs make --out {folder} --renew; "
+            "then give the files out and restart what uses them.",
+            err=True,
+        )
+        sys.exit(1)
+
+
+def _library() -> ModuleType:
+    try:
+        return importlib.import_module("deploy.stack.certs")
+    except ModuleNotFoundError as exc:
+        message = f"the package {exc.name!r} is missing; run: pip install 'kpstream[site]'"
+        raise click.ClickException(message) from exc
+
+
+def _remarks(one: Certificate, now: datetime, warn_days: int) -> list[str]:
+    remarks = []
+    if one.not_after <= now:
+        remarks.append("EXPIRED")
+    elif one.days_left(now) < warn_days:
+        remarks.append("EXPIRES SOON")
+    elif one.not_before > now:
+        remarks.append("NOT YET GOOD: is this clock right?")
+    if one.key_mode is not None and one.key_mode & 0o077:
+        remarks.append(f"KEY IS READABLE BY OTHERS (mode {one.key_mode:o}; chmod 600)")
+    return remarks
