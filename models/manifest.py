@@ -16,9 +16,11 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    SerializerFunctionWrapHandler,
     Strict,
     StringConstraints,
     ValidationError,
+    model_serializer,
     model_validator,
 )
 
@@ -29,15 +31,18 @@ __all__ = [
     "MAX_OPSET",
     "MIN_OPSET",
     "NAME_PATTERN",
+    "UNKNOWN",
     "Channel",
     "ClassesDecoding",
     "Draft",
     "Interval",
+    "IntervalTable",
     "Lineage",
     "Manifest",
     "OnnxFile",
     "RulDecoding",
     "Scaler",
+    "Unknown",
     "WindowShape",
     "check_fit",
     "decode_manifest",
@@ -46,6 +51,8 @@ __all__ = [
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 MAX_ONNX_BYTES = 4_000_000
+UNKNOWN = "unknown"
+"""The activity of a window that looks like none of the labels; see `Unknown`."""
 # 13 is the first opset whose Softmax and reductions mean what exporters of today mean; 21 is the
 # newest that the oldest supported ONNX Runtime (1.19) runs.
 MIN_OPSET = 13
@@ -122,25 +129,80 @@ class RulDecoding(_Frozen):
     max_rul: Annotated[Number, Field(gt=0)]
 
 
-class ClassesDecoding(_Frozen):
+class Unknown(_Frozen):
+    """When a window is of no known activity: its largest probability is below `threshold`.
+
+    `rejects` is the share of windows of known activities that fell below it at calibration.
+    """
+
+    threshold: Annotated[Number, Field(gt=0, lt=1)]
+    rejects: Annotated[Number, Field(ge=0, lt=1)]
+
+
+class _Growing(_Frozen):
+    """Fields that came later default to None and are then not written.
+
+    So what was written before them keeps its bytes, and gateways of that time read it.
+    """
+
+    @model_serializer(mode="wrap")
+    def _without_none(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = write(self)
+        return {name: value for name, value in fields.items() if value is not None}
+
+
+class ClassesDecoding(_Growing):
     """Output `probabilities` [batch, classes], in the order of `labels`."""
 
     kind: Literal["classes"]
     output: Literal["probabilities"]
     labels: Annotated[tuple[Label, ...], Field(min_length=2, max_length=256)]
+    unknown: Unknown | None = None
 
     @model_validator(mode="after")
     def _unique(self) -> ClassesDecoding:
         _require_unique("labels", self.labels)
+        if self.unknown is not None and UNKNOWN in self.labels:
+            msg = f"labels hold {UNKNOWN!r}, which is what windows below unknown.threshold get"
+            raise ValueError(msg)
         return self
 
 
-class Interval(_Frozen):
-    """Calibrated residual quantiles: with probability `level` truth is in [rul+low, rul+high]."""
+class IntervalTable(_Frozen):
+    """Ends of the interval as functions of the score, relative to it and in its unit.
+
+    Linear between the knots `rul`, constant outside of them.
+    """
+
+    rul: Annotated[tuple[Number, ...], Field(min_length=2, max_length=64)]
+    low: tuple[Number, ...]
+    high: tuple[Number, ...]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> IntervalTable:
+        if not len(self.rul) == len(self.low) == len(self.high):
+            msg = f"{len(self.rul)} knots rul, {len(self.low)} low and {len(self.high)} high"
+            raise ValueError(msg)
+        if any(left >= right for left, right in zip(self.rul, self.rul[1:], strict=False)):
+            msg = "the knots rul do not ascend"
+            raise ValueError(msg)
+        for knot, low, high in zip(self.rul, self.low, self.high, strict=True):
+            if low > high:
+                msg = f"low {low} is above high {high} at rul {knot}"
+                raise ValueError(msg)
+        return self
+
+
+class Interval(_Growing):
+    """With probability `level` the truth lies in [rul + low, rul + high].
+
+    `low` and `high` are one pair for all scores; `table`, where there is one, is used instead.
+    """
 
     level: Annotated[Number, Field(gt=0, lt=1)]
     low: Number
     high: Number
+    table: IntervalTable | None = None
 
     @model_validator(mode="after")
     def _ordered(self) -> Interval:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from models.manifest import UNKNOWN
+
 __all__ = ["ActivityScores", "RulScores", "Scores"]
 
 
@@ -39,22 +41,25 @@ class ActivityScores:
         probabilities: [batch, classes] float32.
         winners: [batch] int64 index of the most probable class (the first one of a tie).
         valid: [batch] False where the window or the output was not finite; such rows hold 0.
+        known: [batch] False where the largest probability is below the threshold of the manifest:
+            the window looks like no activity the student has learned.
     """
 
     labels: tuple[str, ...]
     probabilities: NDArray[np.float32]
     winners: NDArray[np.int64]
     valid: NDArray[np.bool_]
+    known: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.winners)
 
     def activity(self, row: int) -> str:
-        """Label of the most probable class of one row."""
-        return self.labels[int(self.winners[row])]
+        """Label of the most probable class of one row; `UNKNOWN` where it is not known."""
+        return self.labels[int(self.winners[row])] if self.known[row] else UNKNOWN
 
     def probability(self, row: int) -> float:
-        """Probability of that class."""
+        """The largest probability, also where the activity is not known."""
         return float(self.probabilities[row, self.winners[row]])
 
 

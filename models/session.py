@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from models.artifact import Artifact
 from models.errors import GraphRefused, ScoreFailed, SelfTestFailed
 from models.features import scale, unscale
-from models.manifest import Manifest, RulDecoding
+from models.manifest import Interval, Manifest, RulDecoding
 from models.scores import ActivityScores, RulScores, Scores
 
 __all__ = ["MAX_BATCH", "Student"]
@@ -152,14 +152,26 @@ def _decode(manifest: Manifest, raw: NDArray[np.float32], valid: NDArray[np.bool
     decoding = manifest.decoding
     clean = np.where(valid.reshape(-1, *[1] * (raw.ndim - 1)), raw, np.float32(0))
     if not isinstance(decoding, RulDecoding):
-        return ActivityScores(decoding.labels, clean, clean.argmax(axis=1), valid)
+        known = np.ones(len(clean), dtype=np.bool_)
+        if decoding.unknown is not None:
+            known = clean.max(axis=1) >= np.float32(decoding.unknown.threshold)
+        return ActivityScores(decoding.labels, clean, clean.argmax(axis=1), valid, known)
     top = np.float32(decoding.max_rul)
     rul = clean.clip(np.float32(0), top)
     if manifest.interval is None:
         return RulScores(rul, rul, rul, valid)
-    low = (rul + np.float32(manifest.interval.low)).clip(np.float32(0), top)
-    high = (rul + np.float32(manifest.interval.high)).clip(np.float32(0), top)
-    return RulScores(rul, low, high, valid)
+    low, high = (rul + end for end in _ends(manifest.interval, rul))
+    return RulScores(rul, low.clip(np.float32(0), top), high.clip(np.float32(0), top), valid)
+
+
+def _ends(interval: Interval, rul: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
+    """Lower and upper end relative to the scores."""
+    table = interval.table
+    if table is None:
+        return tuple(np.full_like(rul, end) for end in (interval.low, interval.high))
+    return tuple(
+        np.interp(rul, table.rul, ends).astype(np.float32) for ends in (table.low, table.high)
+    )
 
 
 def _test_windows(manifest: Manifest) -> NDArray[np.float32]:

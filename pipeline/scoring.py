@@ -135,9 +135,9 @@ def _activity(scores: ActivityScores) -> list[ScoreRecord]:
     rows = zip(scores.winners.tolist(), scores.probabilities.tolist(), strict=True)
     return [
         {
-            "activity": scores.labels[winner],
+            "activity": scores.activity(number),
             "probability": row[winner],
             "probabilities": dict(zip(scores.labels, row, strict=True)),
         }
-        for winner, row in rows
+        for number, (winner, row) in enumerate(rows)
     ]

@@ -102,6 +102,54 @@ def test_doubled_and_single_labels_are_refused():
             decode_manifest(changed("decoding.labels", labels, "activity"))
 
 
+TABLE = {"rul": [0.0, 60.0, 125.0], "low": [-5.0, -30.0, -10.0], "high": [5.0, 20.0, 0.0]}
+
+
+def test_what_came_later_is_not_written_where_it_is_not_used():
+    for task in ("rul", "activity"):
+        data = encode_manifest(manifest(task))
+        assert b'"table"' not in data
+        assert b'"unknown"' not in data
+
+
+def test_an_interval_may_be_a_function_of_the_score():
+    content = json.loads(changed("interval.table", TABLE))
+    read = decode_manifest(json.dumps(content).encode())
+    assert read.interval.table.low == (-5.0, -30.0, -10.0)
+    assert decode_manifest(encode_manifest(read)) == read
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"rul": [0.0, 0.0, 1.0]}, "do not ascend"),
+        ({"rul": [0.0]}, "interval.table.rul"),
+        ({"low": [0.0]}, "3 knots rul, 1 low and 3 high"),
+        ({"low": [-5.0, 21.0, -10.0]}, "low 21.0 is above high 20.0 at rul 60.0"),
+        ({"high": [5.0, None, 0.0]}, "interval.table.high.1"),
+        ({"spare": []}, "interval.table.spare"),
+    ],
+)
+def test_an_odd_table_of_the_interval_is_refused(change, named):
+    with pytest.raises(ManifestInvalid) as refused:
+        decode_manifest(changed("interval.table", TABLE | change))
+    assert named in str(refused.value)
+
+
+def test_a_threshold_of_the_unknown_is_read_and_odd_ones_are_refused():
+    good = {"threshold": 0.6, "rejects": 0.05}
+    read = decode_manifest(changed("decoding.unknown", good, "activity"))
+    assert read.decoding.unknown.threshold == 0.6
+    assert decode_manifest(encode_manifest(read)) == read
+    for change in ({"threshold": 1.0}, {"threshold": 0.0}, {"rejects": -0.1}, {"rejects": "few"}):
+        with pytest.raises(ManifestInvalid, match="unknown"):
+            decode_manifest(changed("decoding.unknown", good | change, "activity"))
+    content = json.loads(changed("decoding.unknown", good, "activity"))
+    content["decoding"]["labels"] = ["SITTING", "unknown"]
+    with pytest.raises(ManifestInvalid, match="labels hold 'unknown'"):
+        decode_manifest(json.dumps(content).encode())
+
+
 @pytest.mark.parametrize(
     "data",
     [

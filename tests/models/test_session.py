@@ -5,7 +5,7 @@ from models.artifact import read_artifact, write_artifact
 from models.dummy import dummy_draft, dummy_onnx, encode_field, write_dummy
 from models.errors import GraphRefused, ModelError, ScoreFailed, SelfTestFailed
 from models.features import pad_front, scale, slice_windows, unscale
-from models.manifest import Draft
+from models.manifest import Draft, Unknown
 from models.scores import ActivityScores, RulScores
 from models.session import MAX_BATCH, Student
 
@@ -72,6 +72,35 @@ def test_without_an_interval_low_and_high_are_the_score(tmp_path):
     scores = student.score(windows(student, 3))
     np.testing.assert_array_equal(scores.low, scores.rul)
     np.testing.assert_array_equal(scores.high, scores.rul)
+
+
+def test_the_ends_of_a_table_are_looked_up_at_the_score(tmp_path):
+    table = {"rul": (20.0, 60.0), "low": (-5.0, -25.0), "high": (4.0, 20.0)}
+    interval = {"level": 0.9, "low": -9.0, "high": 9.0, "table": table}
+    draft = Draft.model_validate(dummy_draft().model_dump() | {"interval": interval})
+    student = Student(write_artifact(tmp_path / "a", draft, dummy_onnx(draft)))
+    scores = student.score(windows(student, 200))
+    share = np.clip((scores.rul - 20) / 40, 0, 1)
+    np.testing.assert_allclose(scores.low, np.clip(scores.rul - 5 - 20 * share, 0, 125), atol=1e-4)
+    np.testing.assert_allclose(scores.high, np.clip(scores.rul + 4 + 16 * share, 0, 125), atol=1e-4)
+    assert scores.low.dtype == scores.high.dtype == np.float32
+    assert np.ptp(scores.high - scores.low) > 1
+
+
+def test_a_window_below_the_threshold_is_of_no_known_activity(tmp_path):
+    draft = dummy_draft("activity")
+    unknown = Unknown(threshold=0.6, rejects=0.05)
+    decoding = draft.decoding.model_copy(update={"unknown": unknown})
+    draft = draft.model_copy(update={"decoding": decoding})
+    student = Student(write_artifact(tmp_path / "a", draft, dummy_onnx(draft)))
+    scores = student.score(windows(student, 100))
+    doubtful = scores.probabilities.max(axis=1) < np.float32(0.6)
+    assert 0 < doubtful.sum() < 100
+    np.testing.assert_array_equal(scores.known, ~doubtful)
+    for row in range(100):
+        winner = scores.labels[scores.winners[row]]
+        assert scores.activity(row) == ("unknown" if doubtful[row] else winner)
+        assert scores.probability(row) == scores.probabilities[row].max()
 
 
 def test_rul_is_what_the_formula_says(rul):

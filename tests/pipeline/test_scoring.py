@@ -4,10 +4,12 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from models.dummy import write_dummy
+from models.artifact import write_artifact
+from models.dummy import dummy_draft, dummy_onnx, write_dummy
 from models.errors import ScoreFailed
 from models.features import pad_front
 from models.features import slice_windows as slice_offline
+from models.manifest import Unknown
 from models.session import Student
 from pipeline import windowspec
 from pipeline.points import decode_scores, encode_scores, points_of
@@ -70,6 +72,19 @@ def test_an_activity_record_names_class_and_probabilities(students):
     assert list(probabilities) == ["WALKING", "SITTING", "LAYING"]
     assert record["probability"] == probabilities[record["activity"]] == max(probabilities.values())
     assert "rul" not in record
+
+
+def test_a_doubtful_window_is_recorded_as_unknown_with_its_probabilities(tmp_path):
+    draft = dummy_draft("activity")
+    decoding = draft.decoding.model_copy(update={"unknown": Unknown(threshold=0.999, rejects=0.0)})
+    draft = draft.model_copy(update={"decoding": decoding})
+    student = Student(write_artifact(tmp_path / "har", draft, dummy_onnx(draft)))
+    (record,) = score_windows([closed("imu", "p1", 0)], lambda stream: student, 2000).records
+    assert record["activity"] == "unknown"
+    assert record["probability"] == max(record["probabilities"].values()) < 0.999
+    assert list(record["probabilities"]) == ["WALKING", "SITTING", "LAYING"]
+    (point,) = points_of([record])
+    assert dict(point.fields)["activity"] == "unknown"
 
 
 def test_records_are_plain_json(students):
