@@ -30,6 +30,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ingest.deadletter import DeadLetter, encode_dead_letter
+from ingest.decoder import Decoder
 from ingest.errors import LogUnavailable, RefusalReason, RefusedMessage
 from ingest.logwriter import LogRecord, LogWriter
 from ingest.messages import (
@@ -84,7 +85,8 @@ class BridgeCounters:
     Attributes:
         received_total: Messages taken from the broker, redeliveries included.
         received_bytes_total: Their bodies.
-        logged_total: Accepted messages that are durably in the log.
+        logged_total: Accepted messages that are durably in the log; those of another format
+            (`ingest.decoder`) too that say something else than readings.
         dead_lettered_total: Refused messages that are durably in the log, by reason.
         ticks_total: Ticks in the log.
         records_total: Records in the log (bundles and dead letters).
@@ -144,6 +146,7 @@ class _Load:
     acks: list[tuple[int, int]] = field(default_factory=list)  # (epoch, packet id)
     refused: list[RefusalReason] = field(default_factory=list)
     waiters: list[asyncio.Future[None]] = field(default_factory=list)
+    checkpoint: Any = None  # of the decoder's memory, as these messages left it
     messages: int = 0
     accepted: int = 0
     ticks: int = 0
@@ -157,6 +160,7 @@ class Bridge:
         settings: IngestSettings,
         writer: LogWriter,
         *,
+        decoder: Decoder | None = None,
         now_ms: Callable[[], int] = wall_clock_ms,
     ) -> None:
         """Prepare; nothing happens before `run`.
@@ -164,11 +168,13 @@ class Bridge:
         Args:
             settings: Where the broker is, and the bounds.
             writer: The log.
+            decoder: Of the message format that is spoken beside JSON, if any.
             now_ms: Clock of the receive times, epoch ms.
         """
         self.counters = BridgeCounters()
         self._settings = settings
         self._writer = writer
+        self._decoder = decoder
         self._now_ms = now_ms
         self._load = _Load()
         self._arrived = asyncio.Event()
@@ -186,7 +192,8 @@ class Bridge:
             on_up=self._up,
             on_down=self._down,
             after_read=self._read,
-            subscribe=subscription(settings.mqtt_prefix),
+            subscribe=(subscription(settings.mqtt_prefix), *(decoder.filters if decoder else ())),
+            will=self._will,
             session_expiry_s=settings.session_expiry_s,
             receive_maximum=settings.receive_maximum,
         )
@@ -260,6 +267,8 @@ class Bridge:
                 self._arrived.clear()
                 self._connection.check()
                 load, self._load = self._load, _Load()
+                if self._decoder is not None:
+                    load.checkpoint = self._decoder.checkpoint()
                 try:
                     await self._write(load)
                 except Exception as exc:
@@ -268,6 +277,7 @@ class Bridge:
         finally:
             self._running = False
             heartbeat.cancel()
+            self._say_farewell()
             await self._connection.stop()
             _fail(self._load.waiters, "the bridge has stopped")
 
@@ -294,10 +304,13 @@ class Bridge:
         self._unconfirmed += 1
         if qos:
             load.acks.append((self._connection.epoch, packet_id))
+        decoder = self._decoder
         try:
-            address, partition = self._addresses.get(topic) or self._address(topic)
-            readings = self._check(decode_payload(payload), recv_ms)
-            envelope = encode_envelope(*address, recv_ms, payload)
+            if decoder is not None and topic.startswith(decoder.prefix):
+                self._take_decoded(load, decoder, topic, payload, recv_ms, qos)
+            else:
+                address, partition = self._addresses.get(topic) or self._address(topic)
+                self._add(load, address, partition, payload, recv_ms)
         except RefusedMessage as exc:
             self._refuse(load, exc.reason, exc.detail, topic, payload, recv_ms)
         except Exception as exc:
@@ -308,9 +321,31 @@ class Bridge:
             self._refuse(load, RefusalReason.wrong_shape, detail, topic, payload, recv_ms)
         else:
             load.accepted += 1
-            load.envelopes.setdefault(partition, []).append((envelope, readings))
         if self._unconfirmed > self._settings.receive_maximum:
             self._connection.pause()  # not in MQTT 5 with QoS 1: there the broker stops by itself
+
+    def _take_decoded(
+        self, load: _Load, decoder: Decoder, topic: str, payload: bytes, recv_ms: int, qos: int
+    ) -> None:
+        """A message of another format; raises the first refusal after adding all that is good."""
+        decoded = decoder.decode(topic, payload, recv_ms, qos)
+        refused = decoded.refused
+        for address, body in decoded.messages:
+            key = device_key(address.site, address.device)
+            partition = partition_of(key, self._writer.partitions)
+            try:
+                self._add(load, address, partition, body, recv_ms)
+            except RefusedMessage as exc:
+                refused = refused or exc
+        if refused is not None:
+            raise refused
+
+    def _add(
+        self, load: _Load, address: Address, partition: int, body: bytes, recv_ms: int
+    ) -> None:
+        readings = self._check(decode_payload(body), recv_ms)
+        envelope = encode_envelope(*address, recv_ms, body)
+        load.envelopes.setdefault(partition, []).append((envelope, readings))
 
     def _address(self, topic: str) -> tuple[Address, int]:
         address = parse_topic(topic, self._settings.mqtt_prefix)
@@ -362,19 +397,40 @@ class Bridge:
 
     def _up(self, session_present: bool) -> None:
         self.counters.connects_total += 1
-        self._since_ms = self._now_ms() + (_SESSION_GRACE_MS if session_present else 0)
+        now_ms = self._now_ms()
+        self._since_ms = now_ms + (_SESSION_GRACE_MS if session_present else 0)
+        if self._decoder is not None:
+            self._decoder.connected(now_ms)
+            self._speak(now_ms)
 
     def _down(self, reason: str) -> None:
         self._since_ms = None
         if not self._stopping:
             log.warning("connection to the MQTT broker ended: %s", reason)
 
+    # -- to the broker ----------------------------------------------------------------------
+
+    def _speak(self, now_ms: int) -> None:
+        """Publish what the decoder has to say."""
+        if self._decoder is not None and self._connection.connected.is_set():
+            for each in self._decoder.outgoing(now_ms):
+                self._connection.publish(each.topic, each.payload, each.qos, retain=each.retain)
+
+    def _will(self) -> tuple[str, bytes] | None:
+        will = None if self._decoder is None else self._decoder.farewell(self._now_ms())
+        return None if will is None else (will.topic, will.payload)
+
+    def _say_farewell(self) -> None:
+        will = self._will()
+        if will is not None and self._connection.connected.is_set():
+            self._connection.publish(*will, retain=True)
+
     # -- to the log -------------------------------------------------------------------------
 
     async def _write(self, load: _Load) -> None:
         records = self._bundle(load)
-        if records:
-            await self._append(records)
+        if records or load.checkpoint is not None:
+            await self._append(records, load.checkpoint)
         epoch = self._connection.epoch
         counters = self.counters
         for ack_epoch, packet_id in load.acks:
@@ -414,14 +470,17 @@ class Bridge:
             records.append(LogRecord(READINGS, partition, None, value, now_ms))
         return records
 
-    async def _append(self, records: list[LogRecord]) -> None:
-        """Append until the log confirms, or patience is over."""
+    async def _append(self, records: list[LogRecord], checkpoint: Any) -> None:
+        """Append until the log confirms (then keep the decoder's memory), or patience is over."""
         loop = asyncio.get_running_loop()
         give_up_s = loop.time() + self._settings.log_patience_s
         wait_s = _RETRY_S[0]
         while True:
             try:
-                await self._writer.append(records)
+                if records:
+                    await self._writer.append(records)
+                if self._decoder is not None and checkpoint is not None:
+                    await self._decoder.keep(checkpoint)
             except LogUnavailable as exc:
                 self.counters.append_failures_total += 1
                 if self._log_failing_ms is None:
@@ -454,6 +513,7 @@ class Bridge:
         while True:
             await asyncio.sleep(_HEARTBEAT_S)
             now_ms = self._now_ms()
+            self._speak(now_ms)
             if self._since_ms is not None:
                 if now_ms < last_ms:  # our clock was set back: what it said before says nothing
                     self._since_ms = now_ms

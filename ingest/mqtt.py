@@ -13,7 +13,7 @@ import asyncio
 import logging
 import random
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -88,7 +88,8 @@ class Connection:
         on_up: Callable[[bool], None] | None = None,
         on_down: Callable[[str], None] | None = None,
         after_read: Callable[[], None] | None = None,
-        subscribe: str | None = None,
+        subscribe: str | Sequence[str] = (),
+        will: Callable[[], tuple[str, bytes] | None] | None = None,
         session_expiry_s: int = 0,
         receive_maximum: int = 65_535,
     ) -> None:
@@ -101,7 +102,9 @@ class Connection:
             on_up: Called when connected, with whether the broker kept our session.
             on_down: Called when the connection ended, with the reason.
             after_read: Called after a handful of messages was read.
-            subscribe: MQTT filter to subscribe to with QoS 1 at every connect.
+            subscribe: MQTT filter(s) to subscribe to with QoS 1 at every connect.
+            will: Asked before every connect for the topic and the payload of a retained message
+                that the broker shall publish (QoS 1) when we vanish; None: no such message.
             session_expiry_s: Seconds for which the broker shall keep our session; 0: none.
             receive_maximum: How many unacknowledged messages the broker may send (MQTT 5).
         """
@@ -117,7 +120,8 @@ class Connection:
         self._on_up = on_up
         self._on_down = on_down
         self._after_read = after_read
-        self._filter = subscribe
+        self._filters = (subscribe,) if isinstance(subscribe, str) else tuple(subscribe)
+        self._will = will
         self._session_expiry_s = session_expiry_s
         self._receive_maximum = receive_maximum
         self._version = "3.1.1" if endpoint.protocol == "3.1.1" else "5"
@@ -177,12 +181,12 @@ class Connection:
         if self._client is not None:
             self._client.ack(packet_id, 1)
 
-    def publish(self, topic: str, payload: bytes, qos: int = 1) -> int:
+    def publish(self, topic: str, payload: bytes, qos: int = 1, *, retain: bool = False) -> int:
         """Hand a publication to the client and return its packet id; see `Publisher`."""
         if self._client is None:
             msg = "not started"
             raise MqttError(msg)
-        info = self._client.publish(topic, payload, qos)
+        info = self._client.publish(topic, payload, qos, retain)
         if info.rc == MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:
             msg = "no packet id is free: too many publications are unconfirmed"
             raise MqttError(msg)
@@ -249,6 +253,9 @@ class Connection:
         if self._client is None:
             self._client = self._new_client()
         client = self._client
+        will = None if self._will is None else self._will()
+        if will is not None:
+            client.will_set(*will, qos=1, retain=True)
         attempt = asyncio.ensure_future(asyncio.to_thread(client.reconnect))
         try:
             await asyncio.shield(attempt)
@@ -458,26 +465,28 @@ class Connection:
         self.connects_total += 1
         self.session_present = flags.session_present
         self.connected.set()
-        if self._filter is not None:
-            self._subscribe(client, self._filter)
+        if self._filters:
+            self._subscribe(client, self._filters)
         if self._on_up is not None:
             self._on_up(flags.session_present)
 
-    def _subscribe(self, client: paho.Client, mqtt_filter: str) -> None:
+    def _subscribe(self, client: paho.Client, filters: Sequence[str]) -> None:
         if self._version == "5":
             # Retained readings once, not again with every reconnect.
             once = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB)
-            client.subscribe(mqtt_filter, options=once)
+            client.subscribe([(each, once) for each in filters])
         else:
-            client.subscribe(mqtt_filter, qos=1)
+            client.subscribe([(each, 1) for each in filters])
 
     def _subscribed(
         self, client: paho.Client, userdata: Any, mid: int, reasons: list[ReasonCode], props: Any
     ) -> None:
         del client, userdata, mid, props
-        refused = [reason for reason in reasons if reason.is_failure]
+        answers = zip(self._filters, reasons, strict=False)
+        refused = [(each, reason) for each, reason in answers if reason.is_failure]
         if refused:
-            self.error = f"the broker refuses the subscription {self._filter!r}: {refused[0]}"
+            each, reason = refused[0]
+            self.error = f"the broker refuses the subscription {each!r}: {reason}"
             log.error("%s", self.error)
             self._lost.set()
         else:
