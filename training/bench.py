@@ -20,6 +20,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,9 @@ from models.session import Student
 from training.benchreport import write_report
 from training.candidate import Candidate, code_revision, measure, train_candidate
 from training.classical import fit_classical
-from training.datasets import cmapss
+from training.datasets.benchmarks import read_benchmark
 from training.datasets.contract import DataSet, digest_windows, fit_scaler
-from training.datasets.dummy import make_dummy
-from training.datasets.uci_har import read_uci_har
+from training.datasets.scarce import keep_labels
 from training.distill import fit_front, scale_windows
 from training.errors import DataSetError, ExportError, TrainingError
 from training.evaluate import calibration_error, residual_interval
@@ -133,6 +133,7 @@ def run_missing(
         One sentence for every run that failed.
     """
     failed = []
+    read = _reader(data)
     todo = missing_runs(runs, read_lines(results))
     bar = Progress(
         TextColumn("{task.description}"),
@@ -148,7 +149,7 @@ def run_missing(
                 break
             bar.update(row, description=f"{one.benchmark} {one.method} seed {one.recipe.seed}")
             try:
-                append_line(results, do_run(one, _read(one, data), scratch))
+                append_line(results, do_run(one, read(one), scratch))
             except ExportError as exc:
                 failed.append(f"{one.benchmark} {one.method} seed {one.recipe.seed}: {exc}")
             bar.advance(row)
@@ -162,6 +163,9 @@ def do_run(run: Run, data: DataSet, scratch: Path) -> dict[str, Any]:
     weights, scaler, calibration or the held-out measures.
     """
     started = time.perf_counter()
+    if run.label_share < 1:
+        groups = hold_out_groups(data.train.groups, run.recipe.hold_out, run.recipe.split_seed)
+        data = keep_labels(data, groups, run.label_share, run.recipe.split_seed)
     work = _run_classical if run.method in CLASSICAL else _run_student
     measures = work(run, data, scratch / run.digest)
     return {
@@ -285,17 +289,14 @@ def _test(data: DataSet) -> WindowSet:
     return data.test
 
 
-def _read(run: Run, folder: Path) -> DataSet:
-    if run.benchmark.startswith("dummy-"):
-        return make_dummy("rul" if run.recipe.task == "rul" else "activity", groups=5)
-    if run.benchmark == "UCI-HAR":
-        return read_uci_har(folder)
-    return cmapss.read_cmapss(
-        folder / "cmapss.zip" if folder.is_dir() else folder,
-        run.benchmark,
-        length=run.recipe.length or cmapss.LENGTH,
-        conditions=run.recipe.conditions,
-    )
+def _reader(folder: Path) -> Callable[[Run], DataSet]:
+    """Reads the benchmark of a run; that of the run before is still there."""
+
+    @lru_cache(maxsize=1)
+    def read(name: str, length: int, conditions: bool) -> DataSet:
+        return read_benchmark(name, folder, length=length, conditions=conditions)
+
+    return lambda run: read(run.benchmark, run.recipe.length, run.recipe.conditions)
 
 
 if __name__ == "__main__":

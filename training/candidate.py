@@ -34,12 +34,12 @@ from models.manifest import (
 )
 from models.session import Student
 from training import evaluate
-from training.anchors import MAX_RUL
 from training.datasets.contract import DataSet, fit_scaler
 from training.distill import Epoch, distill, fit_front
 from training.errors import LeakageError, RecipeError
 from training.export import export_artifact, score_raw, score_torch
 from training.methods.contract import teacher_of
+from training.prompts import MAX_RUL
 from training.recipes import Recipe, format_recipe, parse_recipe
 from training.teachers import teach
 from training.windows import WindowSet, hold_out_groups

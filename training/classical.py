@@ -1,5 +1,7 @@
 """Classical baselines: ridge and gradient boosting on statistics of the window (scikit-learn).
 
+`constant` says the same of every window: what a number must be better than to mean anything.
+
 They get what the student gets, scaled as its graph scales, and nothing is tuned on the test set:
 the penalty of ridge is chosen by leave-one-out on the windows it learns from, boosting has fixed
 settings. They are measured as the students are, and are not exported.
@@ -12,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.anchors import MAX_RUL
 from training.errors import MissingExtraError
+from training.prompts import MAX_RUL
 from training.windows import WindowSet
 
 __all__ = ["fit_classical", "window_statistics"]
@@ -72,7 +74,7 @@ def fit_classical(kind: str, data: WindowSet, num_answers: int | None, seed: int
     """Fit a baseline.
 
     Args:
-        kind: `ridge` or `boosting`.
+        kind: `ridge`, `boosting`, or `constant` (the mean RUL, the shares of the classes).
         data: scaled windows to learn from.
         num_answers: classes; None for RUL.
         seed: seed of boosting.
@@ -81,14 +83,16 @@ def fit_classical(kind: str, data: WindowSet, num_answers: int | None, seed: int
         MissingExtraError: scikit-learn is not installed.
     """
     try:
-        from sklearn import ensemble, linear_model
+        from sklearn import dummy, ensemble, linear_model
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
     except ImportError as exc:
         module = "scikit-learn"
         raise MissingExtraError(module) from exc
     is_rul = num_answers is None
-    if kind == "ridge":
+    if kind == "constant":
+        model = dummy.DummyRegressor() if is_rul else dummy.DummyClassifier(strategy="prior")
+    elif kind == "ridge":
         chosen = linear_model.RidgeCV if is_rul else linear_model.RidgeClassifierCV
         model = make_pipeline(StandardScaler(), chosen(alphas=_PENALTIES))
     else:

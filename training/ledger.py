@@ -1,7 +1,8 @@
 """The experiment ledger: which runs there are, which are done, and what they measured.
 
-1. A **plan file** (`configs/bench-*.toml`) is flat: `benchmark`, `student`, `methods`, `seeds`,
-   and a recipe. It stands for methods x seeds runs.
+1. A **plan file** (`configs/bench-*.toml`) is flat: `benchmark`, `student_name`, `methods`,
+   `seeds`, a recipe, and if need be `topic` (chapter of the report) and `label_share`. It stands
+   for methods x seeds runs.
 2. A **run** is one training; its configuration is one flat TOML again, and its digest names it.
 3. The **results file** has one JSON line per finished run, appended when the run is finished. A
    run whose line is there is not done again; a line that is deleted is made again, with the same
@@ -19,13 +20,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from training.datasets.benchmarks import BENCHMARKS
 from training.errors import LedgerError
 from training.recipes import Recipe, format_recipe, parse_table, read_table
 
 __all__ = [
-    "BENCHMARKS",
     "CLASSICAL",
     "METHODS",
+    "TOPICS",
     "Run",
     "append_line",
     "missing_runs",
@@ -42,15 +44,28 @@ METHODS: dict[str, dict[str, Any]] = {
     "kp-ordinal": {"method": "kp", "anchors": "ordinal"},
     "kp-permuted": {"method": "kp", "anchors": "permuted"},
     "ensemble": {"method": "ensemble"},
+    "kp-described": {"method": "kp", "anchors": "text", "prompts": "-described"},
+    "kp-cls": {"method": "kp", "anchors": "text", "prompts": "-cls"},
+    "kp-centred": {"method": "kp", "anchors": "centred"},
+    "kp-ordered": {"method": "kp", "anchors": "ordered"},
+    "kp-ordered-random": {"method": "kp", "anchors": "ordered-random"},
 }
-"""Methods that train the student of the plan, and what they change in its recipe."""
-CLASSICAL = ("ridge", "boosting")
+"""Methods that train the student of the plan, and what they change in its recipe; prompts that
+begin with `-` are added to those of the plan."""
+CLASSICAL = ("ridge", "boosting", "constant")
 """Baselines on statistics of the window; the recipe gives them window, split and seed only."""
-BENCHMARKS: dict[str, str] = {
-    **{name: "rul" for name in ("FD001", "FD002", "FD003", "FD004", "dummy-rul")},
-    **{name: "activity" for name in ("UCI-HAR", "dummy-activity")},
+
+TOPICS = {
+    "main": "Benchmarks",
+    "students": "Other students",
+    "few": "Few engines, few people",
+    "labels": "Few labels",
+    "unseen": "Faults and conditions that training has not seen",
+    "anchors": "Other anchors and other readouts of the text",
+    "switches": "Switches of the method",
+    "bearings": "Bearings, one run to failure left out",
 }
-"""Names of the benchmarks and their tasks. Those called dummy are made up, for tests."""
+"""Chapters of the report, in their order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +73,15 @@ class Run:
     """One training of the ledger.
 
     Attributes:
-        benchmark: a key of `BENCHMARKS`.
+        benchmark: a key of `training.datasets.benchmarks.BENCHMARKS`.
         student: name of the student, for people; its make is in the recipe.
         method: a key of `METHODS` or one of `CLASSICAL`.
         recipe: the complete recipe, method and seed included. Every seed draws other held-out
             groups, so that the spread over seeds holds the luck of the draw.
         table: the student of the plan, beside which the run stands in the report.
+        topic: chapter of the report; no part of the run's identity.
+        label_share: share of the windows of every class (RUL: of all) whose labels are there to
+            learn from.
     """
 
     benchmark: str
@@ -71,12 +89,16 @@ class Run:
     method: str
     recipe: Recipe
     table: str
+    topic: str = "main"
+    label_share: float = 1.0
 
     @property
     def config(self) -> str:
         """The run as one flat TOML; what has its default is not in it."""
         head = {"benchmark": self.benchmark, "student_name": self.student, "run": self.method}
         lines = [f'{key} = "{value}"\n' for key, value in head.items()]
+        if self.label_share < 1:
+            lines.append(f"label_share = {self.label_share!r}\n")
         return "".join(lines) + format_recipe(self.recipe, changed_only=True)
 
     @property
@@ -96,6 +118,7 @@ def read_plan(path: Path) -> list[Run]:
     try:
         benchmark, student = str(table.pop("benchmark")), str(table.pop("student_name"))
         methods, seeds = list(table.pop("methods")), list(table.pop("seeds"))
+        topic, share = str(table.pop("topic", "main")), float(table.pop("label_share", 1.0))
     except (KeyError, TypeError) as exc:
         msg = f"{path}: a plan needs benchmark, student_name, methods and seeds ({exc})"
         raise LedgerError(msg) from exc
@@ -103,6 +126,7 @@ def read_plan(path: Path) -> list[Run]:
     for what, value, allowed in (
         ("benchmark", benchmark, tuple(BENCHMARKS)),
         *(("method", method, known) for method in methods),
+        ("topic", topic, tuple(TOPICS)),
     ):
         if value not in allowed:
             msg = f"{path}: {what} is {value!r}, expected one of {', '.join(allowed)}"
@@ -113,12 +137,21 @@ def read_plan(path: Path) -> list[Run]:
             benchmark,
             student if method in METHODS else "statistics",
             method,
-            dataclasses.replace(recipe, **METHODS.get(method, {}), seed=seed, split_seed=seed),
+            _recipe_of(recipe, method, seed),
             student,
+            topic,
+            share,
         )
         for seed in seeds
         for method in methods
     ]
+
+
+def _recipe_of(recipe: Recipe, method: str, seed: int) -> Recipe:
+    changes = dict(METHODS.get(method, {}))
+    if str(changes.get("prompts", "")).startswith("-"):
+        changes["prompts"] = (recipe.prompts or recipe.task) + changes["prompts"]
+    return dataclasses.replace(recipe, **changes, seed=seed, split_seed=seed)
 
 
 def shipped_plans() -> list[Path]:

@@ -41,9 +41,10 @@ class Recipe:
     `ensemble` (plain head, taught by an ensemble of larger networks)."""
     anchors: str = "text"
     """`text`: from the text encoder's cache. Controls: `random` directions, `onehot` (a free
-    table), `ordinal` (thermometer code of the number, RUL), `permuted` (text, wrong answers)."""
+    table), `ordinal` (thermometer code of the number, RUL), `permuted` (text, wrong answers),
+    `centred`, `ordered`, `ordered-random` (see `training.anchors.control_anchors`)."""
     prompts: str = ""
-    """Whose anchors (key of `training.anchors.PROMPTS`); empty: `rul`, or `activity` (UCI HAR)."""
+    """Whose anchors (key of `training.prompts.PROMPTS`); empty: `rul`, or `activity` (UCI HAR)."""
     student: str = "conv"
     """`conv`: plain convolutions; `residual`: dilated residual blocks and attention over time;
     `spectral`: convolutions beside the spectrum and statistics of the window; `bilstm` and `penet`:
@@ -72,6 +73,8 @@ class Recipe:
     """How much of the label frequencies the graph puts back; 0 is the published inference."""
     label_smoothing: float = 0.0
     """Only for the plain head of `activity`."""
+    teacher_epochs: int = 0
+    """Passes of the ensemble's members; 0: as many as the student's."""
     epochs: int = 30
     """Passes over the training windows."""
     batch_size: int = 128
@@ -104,7 +107,16 @@ class Recipe:
         allowed = {
             "task": ("rul", "activity"),
             "method": ("kp", "none", "ensemble"),
-            "anchors": ("text", "random", "onehot", "ordinal", "permuted"),
+            "anchors": (
+                "text",
+                "random",
+                "onehot",
+                "ordinal",
+                "permuted",
+                "centred",
+                "ordered",
+                "ordered-random",
+            ),
             "student": ("bilstm", "conv", "penet", "residual", "spectral"),
             "pooling": ("flatten", "mean_max"),
         }
@@ -125,8 +137,8 @@ class Recipe:
         if self.length < 0 or (self.task != "rul" and for_rul):
             msg = "recipe: length (from 1), conditions and truncation are for task rul only"
             raise RecipeError(msg)
-        if self.anchors == "ordinal" and self.task != "rul":
-            msg = "recipe: activities have no order, so anchors cannot be ordinal"
+        if self.anchors.startswith("ord") and self.task != "rul":
+            msg = f"recipe: activities have no order, so anchors cannot be {self.anchors}"
             raise RecipeError(msg)
         if not 0 < self.hold_out < 1 or not 0 <= self.dropout < 1 or not 0 <= self.trim < 1:
             msg = "recipe: hold_out lies in (0, 1), dropout and trim in [0, 1)"

@@ -39,12 +39,13 @@ def teach(
         `[n]` cycles or `[n, classes]` probabilities, in the order of `data`.
     """
     width = tuple(8 * round(_WIDER * width / 8) for width in recipe.conv_channels)
+    epochs = recipe.teacher_epochs or recipe.epochs
     names = np.random.default_rng(recipe.seed).permutation(np.unique(data.groups))
     found: NDArray[np.float32] | None = None
     for fold in np.array_split(names, min(_FOLDS, len(names))):
         is_out = np.isin(data.groups, fold)
         for changes in _MEMBERS:
-            member = replace(recipe, conv_channels=width, **changes)
+            member = replace(recipe, conv_channels=width, epochs=epochs, **changes)
             run = distill(member, data.where(~is_out), scaler, num_answers, front=front)
             if run.student is None:  # impossible without a deadline
                 continue

@@ -7,12 +7,13 @@ import zipfile
 import numpy as np
 import pytest
 
-from training.anchors import PROMPTS, read_anchors
+from training.anchors import read_anchors
 from training.datasets.arem import read_arem
 from training.datasets.rfid_har import read_rfid_har
 from training.datasets.spsw import read_spsw
 from training.datasets.wisdm import read_wisdm
 from training.errors import DataSetError
+from training.prompts import PROMPTS
 
 
 def write_wisdm(

@@ -26,9 +26,9 @@ from ingest import recordings
 from ingest.recordings import CMAPSS_SENSORS, CMAPSS_SETTINGS, ENGINE_CHANNELS, EngineHistory
 from models.features import pad_front
 from models.manifest import Channel
-from training.anchors import MAX_RUL
 from training.datasets.contract import DataSet, digest_windows
 from training.errors import DataSetError
+from training.prompts import MAX_RUL
 from training.windows import WindowSet, slice_series
 
 __all__ = ["LENGTH", "describe_cmapss", "label_engines", "read_cmapss"]
@@ -108,6 +108,7 @@ def read_cmapss(
     with_test: bool = True,
     length: int = LENGTH,
     conditions: bool = False,
+    test: str = "",
 ) -> DataSet:
     """Read one subset, or several joined by `+`, from the zip or folder of text files.
 
@@ -117,6 +118,7 @@ def read_cmapss(
         with_test: read the official test set too (it must then be there).
         length: readings in a window.
         conditions: read the operating settings too, for scaling per condition.
+        test: the subset to test on, if it is another one; the name is then `FD001>FD003`.
 
     Raises:
         DataSetError: a file is missing or is not what its name says.
@@ -124,9 +126,11 @@ def read_cmapss(
     train = label_engines(_histories(path, subset, "train"), length, conditions=conditions)
     if not with_test:
         return describe_cmapss(subset, train, None)
-    test = label_engines(_histories(path, subset, "test"), length, conditions=conditions)
-    last = np.diff(test.groups, append=-1) != 0
-    return describe_cmapss(subset, train, test.where(last))
+    histories = _histories(path, test or subset, "test")
+    scored = label_engines(histories, length, conditions=conditions)
+    last = np.diff(scored.groups, append=-1) != 0
+    name = f"{subset}>{test}" if test else subset
+    return describe_cmapss(name, train, scored.where(last))
 
 
 def _histories(path: Path, subset: str, split: Literal["train", "test"]) -> list[EngineHistory]:

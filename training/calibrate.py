@@ -1,0 +1,220 @@
+"""Uncertainty that keeps its word on engines and people a student has not learned from. Pure numpy.
+
+All scores that come in here are of held-out groups (or out of fold): of windows the student that
+gave them has not seen, nor their neighbours.
+
+**RUL**: a split conformal interval whose width follows the score. The exchangeable unit is the
+engine, not the window: neighbouring windows share all but one reading, so 4000 windows of 20
+engines say little more than 20 engines. Every engine weighs the same, and its windows share its
+weight, because the product scores every window of an engine (hierarchical conformal prediction,
+Lee, Barber and Willett 2023). Then a window drawn at random from a new engine is covered with at
+least the level. That the promise also holds about a given score, and so for the one window per
+engine of an official test, rests on the shape: it is fitted to the residuals around every score.
+
+**Activities**: one temperature for the logits, folded into the graph, and the largest probability
+below which a window is of no known activity.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.manifest import Interval, IntervalTable, Unknown
+
+__all__ = [
+    "LEVEL",
+    "REJECTS",
+    "fit_interval",
+    "fit_temperature",
+    "fit_unknown",
+    "group_weights",
+    "interval_ends",
+    "share_inside",
+    "temper",
+    "weighted_quantile",
+]
+
+LEVEL = 0.9
+REJECTS = 0.05
+_KNOTS = 11
+_REACH = 10.0  # cycles: how far from a knot residuals count for it (a Gaussian's deviation)
+_NARROWEST = 1.0  # cycles
+_FOLDS = 5
+_SMALL = 1e-12
+
+
+def group_weights(groups: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Weights of windows, sum 1: every group the same, shared by its windows.
+
+    >>> group_weights(np.array([1, 1, 2])).tolist()
+    [0.25, 0.25, 0.5]
+    """
+    _, members, counts = np.unique(groups, return_inverse=True, return_counts=True)
+    return np.asarray(1 / (len(counts) * counts[members]), dtype=np.float64)
+
+
+def fit_interval(
+    truth: NDArray[np.int64],
+    rul: NDArray[np.float32],
+    groups: NDArray[np.int64],
+    *,
+    max_rul: float,
+    level: float = LEVEL,
+) -> Interval:
+    """Calibrate the interval of RUL scores.
+
+    The shape (lower and upper end as functions of the score) is the pair of local quantiles of
+    truth - rul. The factor that stretches it is the conformal quantile of how much of the shape
+    each residual needs, where the shape comes from the engines of other folds.
+
+    Args:
+        truth: `[n]` RUL in cycles, capped.
+        rul: `[n]` scores in cycles, of engines the student has not learned from.
+        groups: `[n]` engines.
+        max_rul: upper end of the scores.
+        level: wanted share of covered windows of a new engine. With fewer than
+            level / (1 - level) engines no finite interval can promise it; the widest seen is taken.
+
+    Returns:
+        The interval; its `low` and `high` are plain quantiles over all scores, for readers that
+        do not know the table.
+    """
+    residual = truth - rul.astype(np.float64)
+    names = np.unique(groups)
+    need = np.zeros(len(residual))
+    folds = np.array_split(np.random.default_rng(0).permutation(names), min(_FOLDS, len(names)))
+    for fold in folds:
+        is_out = np.isin(groups, fold)
+        known = ~is_out if len(folds) > 1 else is_out
+        shape = _fit_shape(residual[known], rul[known], groups[known], max_rul, level)
+        low, high = _ends(shape, rul[is_out])
+        need[is_out] = np.maximum(residual[is_out] / high, residual[is_out] / low)
+    # A new engine, of which nothing is known, weighs as much as each of those seen.
+    seen = len(names) / (len(names) + 1)
+    factor = weighted_quantile(need, group_weights(groups), min(level / seen, 1.0))
+    knots, low, high = _fit_shape(residual, rul, groups, max_rul, level)
+    tail = (1 - level) / 2
+    weights = group_weights(groups)
+    return Interval(
+        level=level,
+        low=round(weighted_quantile(residual, weights, tail), 3),
+        high=round(weighted_quantile(residual, weights, 1 - tail), 3),
+        table=IntervalTable(
+            rul=tuple(knots.tolist()),
+            low=tuple(np.round(factor * low, 3).tolist()),
+            high=tuple(np.round(factor * high, 3).tolist()),
+        ),
+    )
+
+
+def interval_ends(
+    interval: Interval, rul: NDArray[np.float32]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Lower and upper ends `[n]` of scores, not clipped to the range of the scores."""
+    table = interval.table
+    if table is None:
+        return rul + interval.low, rul + interval.high
+    low, high = _ends((np.array(table.rul), np.array(table.low), np.array(table.high)), rul)
+    return rul + low, rul + high
+
+
+def share_inside(
+    interval: Interval,
+    truth: NDArray[np.int64],
+    rul: NDArray[np.float32],
+    groups: NDArray[np.int64],
+) -> float:
+    """Share of truths inside their interval; every group weighs the same."""
+    low, high = interval_ends(interval, rul)
+    return float(group_weights(groups)[(low <= truth) & (truth <= high)].sum())
+
+
+def fit_temperature(truth: NDArray[np.int64], probabilities: NDArray[np.float32]) -> float:
+    """The temperature that makes the held-out labels likeliest, between 1/4 and 4.
+
+    Args:
+        truth: `[n]` class index.
+        probabilities: `[n, classes]` of groups the student has not learned from.
+    """
+    steps = np.exp(np.linspace(math.log(0.25), math.log(4.0), 200))
+    rows = np.arange(len(truth))
+    costs = [
+        -np.log(np.maximum(temper(probabilities, float(step))[rows, truth], _SMALL)).mean()
+        for step in steps
+    ]
+    return float(steps[int(np.argmin(costs))])
+
+
+def temper(probabilities: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
+    """Probabilities as a graph gives them whose logits are divided by `temperature`.
+
+    >>> temper(np.array([[0.8, 0.2]], dtype=np.float32), 2.0).round(3).tolist()
+    [[0.667, 0.333]]
+    """
+    logits = np.log(np.maximum(probabilities.astype(np.float64), 1e-30)) / temperature
+    weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
+
+
+def fit_unknown(
+    probabilities: NDArray[np.floating],
+    groups: NDArray[np.int64],
+    rejects: float = REJECTS,
+) -> Unknown:
+    """The threshold of the largest probability that rejects so many known windows.
+
+    Args:
+        probabilities: `[n, classes]` of known activities of people the student has not learned
+            from, tempered as the graph tempers them.
+        groups: `[n]` people; each weighs the same.
+        rejects: share of windows of known activities that may be called unknown.
+    """
+    largest = probabilities.max(axis=1).astype(np.float64)
+    weights = group_weights(groups)
+    threshold = weighted_quantile(largest, weights, rejects)
+    threshold = float(np.clip(round(threshold, 4), 1e-4, 1 - 1e-4))
+    return Unknown(threshold=threshold, rejects=float(weights[largest < threshold].sum()))
+
+
+def weighted_quantile(
+    values: NDArray[np.float64], weights: NDArray[np.float64], share: float
+) -> float:
+    """The smallest value up to which values hold at least `share` of the weight.
+
+    >>> weighted_quantile(np.array([3.0, 1.0, 2.0]), np.ones(3) / 3, 0.5)
+    2.0
+    """
+    order = np.argsort(values, kind="stable")
+    reached = np.cumsum(weights[order]) / weights.sum()
+    place = int(np.searchsorted(reached, share - _SMALL))
+    return float(values[order[min(place, len(order) - 1)]])
+
+
+def _fit_shape(
+    residual: NDArray[np.float64],
+    rul: NDArray[np.float32],
+    groups: NDArray[np.int64],
+    max_rul: float,
+    level: float,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Knots, and the local quantiles of the residuals there; low below 0, high above."""
+    knots = np.linspace(0, max_rul, _KNOTS)
+    weights = group_weights(groups)
+    tail = (1 - level) / 2
+    ends = []
+    for knot in knots:
+        local = weights * (np.exp(-0.5 * ((rul - knot) / _REACH) ** 2) + _SMALL)
+        ends.append([weighted_quantile(residual, local, share) for share in (tail, 1 - tail)])
+    low, high = np.array(ends).T
+    return knots, np.minimum(low, -_NARROWEST), np.maximum(high, _NARROWEST)
+
+
+def _ends(
+    shape: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]],
+    rul: NDArray[np.float32],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    knots, low, high = shape
+    return np.interp(rul, knots, low), np.interp(rul, knots, high)

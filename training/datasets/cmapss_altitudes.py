@@ -1,0 +1,61 @@
+"""FD002 with operating conditions that training has not seen.
+
+Every cycle of an engine of FD002 is flown at one of six altitudes. Here an engine to learn from is
+only looked at while it flies at 0, 10 or 20 thousand feet, and a test engine only at 25, 35 or 42;
+the readings between are left out. Labels stay the cycles that are left. What the graph does with a
+condition it has not seen is to scale it as the nearest one that it knows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from ingest import recordings
+from ingest.recordings import EngineHistory
+from training.datasets.cmapss import LENGTH, describe_cmapss, label_engines
+from training.datasets.contract import DataSet
+from training.errors import DataSetError
+from training.prompts import MAX_RUL
+from training.windows import WindowSet, join_windows
+
+__all__ = ["LEARNED", "TESTED", "read_altitudes"]
+
+LEARNED = (0, 10, 20)
+TESTED = (25, 35, 42)
+"""Altitudes in thousands of feet."""
+
+
+def read_altitudes(path: Path, length: int = LENGTH, *, with_test: bool = True) -> DataSet:
+    """Read FD002, training engines at low and test engines at high altitudes.
+
+    Raises:
+        DataSetError: a file is missing or is not what its name says.
+    """
+    try:
+        train = recordings.read_cmapss(path, "FD002", "train")
+        test = recordings.read_cmapss(path, "FD002", "test") if with_test else []
+    except recordings.RecordingError as exc:
+        raise DataSetError(str(exc)) from exc
+    known = _flown(train, LEARNED, length)
+    if not with_test:
+        return describe_cmapss("FD002-altitudes", known, None)
+    scored = _flown(test, TESTED, length)
+    last = np.diff(scored.groups, append=-1) != 0
+    return describe_cmapss("FD002-altitudes", known, scored.where(last))
+
+
+def _flown(histories: list[EngineHistory], altitudes: tuple[int, ...], length: int) -> WindowSet:
+    parts = []
+    for history in histories:
+        there = np.isin(np.round(history.settings[:, 0]), altitudes)
+        if not there.any():
+            continue
+        seen = replace(history, sensors=history.sensors[there], settings=history.settings[there])
+        part = label_engines([seen], length, conditions=True)
+        left = np.flatnonzero(there)[-len(part) :]
+        left = len(there) - 1 - left + history.rul_cycles
+        parts.append(replace(part, labels=np.minimum(left, MAX_RUL).astype(np.int64)))
+    return join_windows(parts)

@@ -1,0 +1,108 @@
+"""IMS bearings: four bearings run to failure in three tests of one rig; RUL in running hours.
+
+Only the mean absolute vibration of every snapshot is at hand (University of Cincinnati, from the
+NASA repository). A reading is one hour of running: pauses of the rig do not age a bearing, so a
+step between snapshots counts as an hour at most. The channels are the vibration of the bearing that
+failed and the mean of the other bearings, each divided by its own median of the first 24 hours,
+which a gateway would know as well. The label is the running hours left, capped at 125.
+
+Three tests are three draws: whatever is measured here (leave one test out) is an example of three,
+not an estimate. Bearings 3 and 4 of test 1 failed on one shaft at one time.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import zipfile
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.manifest import Channel
+from training.datasets.contract import DataSet, digest_windows
+from training.errors import DataSetError
+from training.prompts import MAX_RUL
+from training.windows import WindowSet, join_windows, slice_series
+
+__all__ = ["LENGTH", "read_ims"]
+
+LENGTH = 30
+_FAILED = {1: (3, 4), 2: (1,), 3: (3,)}
+_FILES = {1: "1st_test_meanabs.csv", 2: "2nd_test_meanabs.csv", 3: "3rd_test_meanabs.csv"}
+_LEARNING_HOURS = 24
+_STOPPED = 0.01  # g: below that the rig does not run
+
+
+def read_ims(path: Path, left_out: int, *, with_test: bool = True) -> DataSet:
+    """Read the runs to failure; one test of the rig is the test set.
+
+    Args:
+        path: `ims_bearing_meanabs.zip`.
+        left_out: test of the rig, 1 to 3, that is kept from training; all its windows are scored.
+        with_test: read it too.
+
+    Raises:
+        DataSetError: the file is missing or is not what its name says.
+    """
+    train: list[WindowSet] = []
+    test: list[WindowSet] = []
+    for number, failed in _FAILED.items():
+        hours = _hours(path, _FILES[number])
+        for bearing in failed:
+            run = _label(hours, bearing, 10 * number + bearing)
+            (test if number == left_out else train).append(run)
+    known = join_windows(train)
+    return DataSet(
+        name=f"IMS-{left_out}",
+        title=f"IMS bearings, test {left_out} left out",
+        task="rul",
+        stream="bearing",
+        group_word="bearing",
+        channels=(Channel(name="bearing", unit="1"), Channel(name="others", unit="1")),
+        rate_hz=None,
+        length=LENGTH,
+        hop=1,
+        gap_ms=None,
+        labels=None,
+        scaling="minmax",
+        train=known,
+        test=join_windows(test) if with_test else None,
+        digest=digest_windows(known),
+        terms="trained on IMS bearings (NASA, public use; cite Lee et al., 2007)",
+    )
+
+
+def _hours(path: Path, name: str) -> NDArray[np.float64]:
+    """Mean absolute vibration of every running hour and bearing, `[hours, 4]`."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            rows = list(csv.reader(io.StringIO(archive.read(name).decode("ascii"))))
+        times = [
+            datetime.strptime(row[1], "%Y.%m.%d.%H.%M.%S").replace(tzinfo=timezone.utc)
+            for row in rows[1:]
+        ]
+        values = np.array([[float(cell) for cell in row[2:]] for row in rows[1:]])
+        values = values.reshape(len(values), 4, -1).mean(axis=2)
+    except (OSError, KeyError, IndexError, ValueError, zipfile.BadZipFile) as exc:
+        msg = f"{path} is no zip with {name} of the IMS bearings: {exc}"
+        raise DataSetError(msg) from exc
+    seconds = np.array([time.timestamp() for time in times])
+    runs = values.max(axis=1) > _STOPPED
+    seconds, values = seconds[runs], values[runs]
+    age_h = np.concatenate([[0.0], np.cumsum(np.minimum(np.diff(seconds) / 3600, 1.0))])
+    hour = np.unique(age_h.astype(int), return_inverse=True)[1]
+    counts = np.bincount(hour)
+    return np.stack([np.bincount(hour, column) / counts for column in values.T], axis=1)
+
+
+def _label(hours: NDArray[np.float64], bearing: int, group: int) -> WindowSet:
+    healthy = np.median(hours[:_LEARNING_HOURS], axis=0)
+    ratio = hours / healthy
+    others = np.delete(ratio, bearing - 1, axis=1).mean(axis=1)
+    series = np.stack([ratio[:, bearing - 1], others], axis=1).astype(np.float32)
+    windows = slice_series(series, LENGTH, 1)
+    left = np.minimum(np.arange(len(windows) - 1, -1, -1), MAX_RUL).astype(np.int64)
+    return WindowSet(windows, left, np.full(len(windows), group, dtype=np.int64))
