@@ -322,7 +322,7 @@ class KafkaServer(_ServerProcess):
                 f"PLAINTEXT://{self.address},CONTROLLER://{self.host}:{self.controller_port}"
             ),
             "controller.listener.names": "CONTROLLER",
-            "log.dirs": str(self.folder / "data"),
+            "log.dirs": str(self._data),
             **KAFKA_SETTINGS,
             **self._properties,
         }
@@ -335,20 +335,32 @@ class KafkaServer(_ServerProcess):
         """
         self.command()
         self.folder.mkdir(parents=True, exist_ok=True)
-        lines = [f"{key}={value}\n" for key, value in self.settings().items()]
-        self._config.write_text("# Written by kpstream at every start.\n" + "".join(lines))
-        if (self.folder / "data" / "meta.properties").is_file():
-            return
+        if not self._data.exists():
+            self._format()
+        self._write(self.settings())
+
+    def _format(self) -> None:
+        """Make the data folder: under another name first, so that there is never half of one."""
+        new = self.folder / "data.new"
+        shutil.rmtree(new, ignore_errors=True)
+        self._write({**self.settings(), "log.dirs": str(new)})
         cluster_id = base64.urlsafe_b64encode(secrets.token_bytes(16)).rstrip(b"=").decode()
         done = subprocess.run(  # noqa: S603 (our own command line)
-            self._java("kafka.tools.StorageTool", "format", "-g", "-t", cluster_id, "-c"),
+            # "=", since the id may begin with "-".
+            self._java("kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}", "-c"),
             capture_output=True,
             text=True,
             check=False,
         )
         if done.returncode != 0:
-            msg = f"kafka: the folder {self.folder} can't be formatted: {done.stderr[-800:]}"
+            said = (done.stderr or done.stdout)[-800:]
+            msg = f"kafka: the folder {self.folder} can't be formatted: {said}"
             raise ServerError(msg)
+        new.rename(self._data)
+
+    def _write(self, settings: Mapping[str, str]) -> None:
+        lines = [f"{key}={value}\n" for key, value in settings.items()]
+        self._config.write_text("# Written by kpstream at every start.\n" + "".join(lines))
 
     def command(self) -> list[str]:
         """Java with Kafka's jars.
@@ -368,6 +380,10 @@ class KafkaServer(_ServerProcess):
             line.sendall(struct.pack(">i", len(request)) + request)
             return len(line.recv(4)) > 0
         return False
+
+    @property
+    def _data(self) -> Path:
+        return self.folder / "data"
 
     @property
     def _config(self) -> Path:

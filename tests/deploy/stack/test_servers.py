@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 import socket
 import urllib.request
 from pathlib import Path
@@ -64,6 +65,17 @@ def test_kafka_makes_no_topic_by_itself(real_kafka: KafkaServer) -> None:
             await producer.stop()
 
     asyncio.run(send())
+
+
+@pytest.mark.needs_kafka_server
+def test_a_cluster_id_may_begin_with_a_hyphen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(secrets, "token_bytes", lambda size: b"\xfb" * size)
+    kafka = KafkaServer(tmp_path / "kafka")
+    kafka.prepare()
+    assert "cluster.id=-_v7" in (tmp_path / "kafka" / "data" / "meta.properties").read_text()
+    assert not (tmp_path / "kafka" / "data.new").exists()
 
 
 @pytest.mark.needs_influxd
