@@ -45,6 +45,8 @@ _NARROWEST = 1.0  # cycles
 _FOLDS = 5
 _SMALL = 1e-12
 
+_Shape = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
+
 
 def group_weights(groups: NDArray[np.int64]) -> NDArray[np.float64]:
     """Weights of windows, sum 1: every group the same, shared by its windows.
@@ -66,9 +68,9 @@ def fit_interval(
 ) -> Interval:
     """Calibrate the interval of RUL scores.
 
-    The shape (lower and upper end as functions of the score) is the pair of local quantiles of
-    truth - rul. The factor that stretches it is the conformal quantile of how much of the shape
-    each residual needs, where the shape comes from the engines of other folds.
+    The shape (lower and upper end as functions of the score) is how far truths lie below and above
+    the scores around. The factor that stretches it is the conformal quantile of how much of the
+    shape each residual needs, where the shape comes from the engines of other folds.
 
     Args:
         truth: `[n]` RUL in cycles, capped.
@@ -89,13 +91,13 @@ def fit_interval(
     for fold in folds:
         is_out = np.isin(groups, fold)
         known = ~is_out if len(folds) > 1 else is_out
-        shape = _fit_shape(residual[known], rul[known], groups[known], max_rul, level)
+        shape = _fit_shape(residual[known], rul[known], groups[known], max_rul)
         low, high = _ends(shape, rul[is_out])
         need[is_out] = np.maximum(residual[is_out] / high, residual[is_out] / low)
     # A new engine, of which nothing is known, weighs as much as each of those seen.
     seen = len(names) / (len(names) + 1)
     factor = weighted_quantile(need, group_weights(groups), min(level / seen, 1.0))
-    knots, low, high = _fit_shape(residual, rul, groups, max_rul, level)
+    knots, low, high = _fit_shape(residual, rul, groups, max_rul)
     tail = (1 - level) / 2
     weights = group_weights(groups)
     return Interval(
@@ -104,8 +106,8 @@ def fit_interval(
         high=round(weighted_quantile(residual, weights, 1 - tail), 3),
         table=IntervalTable(
             rul=tuple(knots.tolist()),
-            low=tuple(np.round(factor * low, 3).tolist()),
-            high=tuple(np.round(factor * high, 3).tolist()),
+            low=tuple(np.round(np.minimum(factor * low, -_NARROWEST), 3).tolist()),
+            high=tuple(np.round(np.maximum(factor * high, _NARROWEST), 3).tolist()),
         ),
     )
 
@@ -198,23 +200,24 @@ def _fit_shape(
     rul: NDArray[np.float32],
     groups: NDArray[np.int64],
     max_rul: float,
-    level: float,
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Knots, and the local quantiles of the residuals there; low below 0, high above."""
+) -> _Shape:
+    """Knots, and how far truths lie below and above scores around them (root mean squares).
+
+    Local quantiles would be nearer to what is wanted, but from a few engines they are mostly luck.
+    """
     knots = np.linspace(0, max_rul, _KNOTS)
-    weights = group_weights(groups)
-    tail = (1 - level) / 2
     ends = []
     for knot in knots:
-        local = weights * (np.exp(-0.5 * ((rul - knot) / _REACH) ** 2) + _SMALL)
-        ends.append([weighted_quantile(residual, local, share) for share in (tail, 1 - tail)])
+        local = group_weights(groups) * (np.exp(-0.5 * ((rul - knot) / _REACH) ** 2) + _SMALL)
+        local /= local.sum()
+        below, above = np.minimum(residual, 0), np.maximum(residual, 0)
+        ends.append([-np.sqrt(local @ below**2), np.sqrt(local @ above**2)])
     low, high = np.array(ends).T
     return knots, np.minimum(low, -_NARROWEST), np.maximum(high, _NARROWEST)
 
 
 def _ends(
-    shape: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]],
-    rul: NDArray[np.float32],
+    shape: _Shape, rul: NDArray[np.float32]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     knots, low, high = shape
     return np.interp(rul, knots, low), np.interp(rul, knots, high)
