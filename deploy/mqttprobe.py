@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 import socket
-import ssl
 import struct
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ingest.mqtt import Endpoint
+from ingest.endpoint import Endpoint
+from ingest.tls import TlsError, open_tls, tls_advice
 
 __all__ = ["BrokerAnswer", "ProbeFailed", "probe_broker"]
 
@@ -77,27 +77,19 @@ def probe_broker(
                 raise ProbeFailed(msg)
             retained = _read_retained(line, topics, wait_s) if topics else {}
             line.sendall(bytes([_DISCONNECT, 0]))
-    except ssl.SSLError as exc:
-        msg = f"TLS with {where} fails: {exc.reason or exc}"
-        raise ProbeFailed(msg) from exc
+    except TlsError as exc:
+        raise ProbeFailed(str(exc)) from exc
     except (OSError, EOFError) as exc:
-        msg = f"no MQTT broker at {where}: {exc or type(exc).__name__}"
+        advice = tls_advice(exc, where, endpoint.tls_files, shaking_hands=False)
+        msg = advice or f"no MQTT broker at {where}: {exc or type(exc).__name__}"
         raise ProbeFailed(msg) from exc
     return BrokerAnswer(connect_ms, retained)
 
 
 def _open(endpoint: Endpoint, timeout_s: float) -> socket.socket:
-    line = socket.create_connection((endpoint.host, endpoint.port), timeout=timeout_s)
-    if not endpoint.tls:
-        return line
-    try:
-        context = ssl.create_default_context(cafile=endpoint.ca_file)
-        if endpoint.cert_file is not None:
-            context.load_cert_chain(endpoint.cert_file, endpoint.key_file)
-        return context.wrap_socket(line, server_hostname=endpoint.host)
-    except BaseException:
-        line.close()
-        raise
+    if endpoint.tls:
+        return open_tls(endpoint.host, endpoint.port, endpoint.tls_files, timeout_s=timeout_s)
+    return socket.create_connection((endpoint.host, endpoint.port), timeout=timeout_s)
 
 
 def _connect_packet(endpoint: Endpoint) -> bytes:

@@ -1,13 +1,14 @@
-"""Where an MQTT broker is, who we are to it, and how we speak TLS with it."""
+"""Where an MQTT broker is, and who we are to it."""
 
 from __future__ import annotations
 
-import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["Endpoint", "tls_context"]
+from ingest.tls import TlsFiles
+
+__all__ = ["Endpoint"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,7 @@ class Endpoint:
         protocol: MQTT version; "auto" tries 5 and falls back to 3.1.1 when refused.
         keepalive_s: Seconds of silence after which the line is tested.
         username: If the broker wants one.
-        password: If the broker wants one.
+        password: If the broker wants one; shown in no text made of this.
         tls: Speak TLS.
         ca_file: PEM file of the authority to trust; None for the system's.
         cert_file: PEM file of our certificate, for brokers that ask for it.
@@ -34,16 +35,13 @@ class Endpoint:
     protocol: Literal["auto", "5", "3.1.1"] = "auto"
     keepalive_s: int = 30
     username: str | None = None
-    password: str | None = None
+    password: str | None = field(default=None, repr=False)
     tls: bool = False
     ca_file: Path | None = None
     cert_file: Path | None = None
     key_file: Path | None = None
 
-
-def tls_context(endpoint: Endpoint) -> ssl.SSLContext:
-    """Fresh for every connect, so that renewed certificates are taken."""
-    context = ssl.create_default_context(cafile=endpoint.ca_file)
-    if endpoint.cert_file is not None:
-        context.load_cert_chain(endpoint.cert_file, endpoint.key_file)
-    return context
+    @property
+    def tls_files(self) -> TlsFiles:
+        """What TLS with it needs."""
+        return TlsFiles(self.ca_file, self.cert_file, self.key_file, "KPSTREAM_INGEST_MQTT_")

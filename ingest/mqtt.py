@@ -24,9 +24,10 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from ingest.endpoint import Endpoint, tls_context
+from ingest.endpoint import Endpoint
 from ingest.errors import IngestError
 from ingest.packets import PacketSocket, Publish
+from ingest.tls import TlsError, open_tls, tls_advice
 
 __all__ = ["Connection", "Endpoint", "MqttError", "Publisher"]
 
@@ -60,13 +61,14 @@ class _Client(paho.Client):
     endpoint: Endpoint
 
     def _create_socket(self) -> Any:
-        place = (self.endpoint.host, self.endpoint.port)
-        tls = tls_context(self.endpoint) if self.endpoint.tls else None
-        sock = socket.create_connection(place, timeout=_CONNECT_TIMEOUT_S)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if tls is not None:
-            # paho's own way forgets to close the socket when the handshake fails.
-            sock = tls.wrap_socket(sock, server_hostname=place[0])
+        endpoint, timeout_s = self.endpoint, _CONNECT_TIMEOUT_S
+        sock: socket.socket
+        if endpoint.tls:
+            # Not paho's own way: it forgets to close the socket when the handshake fails.
+            sock = open_tls(endpoint.host, endpoint.port, endpoint.tls_files, timeout_s=timeout_s)
+        else:
+            sock = socket.create_connection((endpoint.host, endpoint.port), timeout=timeout_s)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         has_properties = self.protocol == MQTTProtocolVersion.MQTTv5
         return PacketSocket(sock, has_properties=has_properties)
 
@@ -85,6 +87,7 @@ class Connection:
         *,
         on_message: Callable[[int, int, str, bytes], None] | None = None,
         on_confirmed: Callable[[int], None] | None = None,
+        on_refused: Callable[[int], None] | None = None,
         on_up: Callable[[bool], None] | None = None,
         on_down: Callable[[str], None] | None = None,
         after_read: Callable[[], None] | None = None,
@@ -99,6 +102,7 @@ class Connection:
             endpoint: Where to.
             on_message: Called with (packet id, QoS, topic, payload), see `Publish`. Must not raise.
             on_confirmed: Called with the packet id of a publication the broker has confirmed.
+            on_refused: Called with the packet id of one that the broker has thrown away (MQTT 5).
             on_up: Called when connected, with whether the broker kept our session.
             on_down: Called when the connection ended, with the reason.
             after_read: Called after a handful of messages was read.
@@ -115,8 +119,11 @@ class Connection:
         self.session_present = False
         self.error: str | None = None
         self.connects_total = 0
+        self.refused_total = 0
+        """Publications that the broker did not take (MQTT 5; with 3.1.1 it cannot tell)."""
         self._on_message = on_message
         self._on_confirmed = on_confirmed
+        self._on_refused = on_refused
         self._on_up = on_up
         self._on_down = on_down
         self._after_read = after_read
@@ -135,6 +142,7 @@ class Connection:
         self._stopping = False
         self._refused: int | None = None
         self._is_silent = False
+        self._refused_tls = False
         self._suspicion: str | None = None  # about another client of our id
 
     @property
@@ -217,7 +225,7 @@ class Connection:
         loop = asyncio.get_running_loop()
         wait_s, hang_ups, cut_short = _BACKOFF_S[0], 0, 0
         while True:
-            self._refused, self._is_silent = None, False
+            self._refused, self._is_silent, self._refused_tls = None, False, False
             connects, began_s = self.connects_total, loop.time()
             reached = await self._connect_once()
             if self._stopping:
@@ -231,7 +239,7 @@ class Connection:
                     cut_short += 1
                     if cut_short >= _CUT_SHORT and self._suspicion is None:
                         self._suspect(_CUT_SHORT_ERROR)
-            elif reached and self._may_change_version():
+            elif reached and not self._refused_tls and self._may_change_version():
                 # A broker that knows no MQTT 5 says so, or hangs up, or waits for more.
                 hang_ups += self._refused is None
                 if self._refused in _UNSUPPORTED_VERSION or self._is_silent or hang_ups >= 2:
@@ -259,12 +267,12 @@ class Connection:
         attempt = asyncio.ensure_future(asyncio.to_thread(client.reconnect))
         try:
             await asyncio.shield(attempt)
-        except (OSError, ValueError) as exc:
+        except (OSError, ValueError, TlsError) as exc:
             self.error = f"cannot reach {self.endpoint.host}:{self.endpoint.port}: {exc}"
             return False
         except asyncio.CancelledError:
             # A thread cannot be cancelled: wait (5 s at most), or its socket is left behind.
-            with suppress(OSError, ValueError):
+            with suppress(OSError, ValueError, TlsError):
                 await attempt
             self._detach("stopped")
             raise
@@ -391,8 +399,7 @@ class Connection:
             elif sock.hides_more() and not self._paused:
                 asyncio.get_running_loop().call_soon(self.poll)
         except OSError as exc:
-            self.error = f"connection lost: {exc}"
-            self._lost.set()
+            self._broke(exc)
         finally:
             if self._after_read is not None:
                 self._after_read()
@@ -441,8 +448,15 @@ class Connection:
                 else:
                     loop.add_writer(self._fd, self._flush)
         except OSError as exc:
-            self.error = f"connection lost: {exc}"
-            self._lost.set()
+            self._broke(exc)
+
+    def _broke(self, exc: OSError) -> None:
+        """With TLS 1.3 a broker refuses our certificate by ending a connection that stands."""
+        where = f"{self.endpoint.host}:{self.endpoint.port}"
+        advice = tls_advice(exc, where, self.endpoint.tls_files, shaking_hands=False)
+        self._refused_tls = advice is not None
+        self.error = advice or f"connection lost: {exc}"
+        self._lost.set()
 
     # -- paho's callbacks -------------------------------------------------------------------
 
@@ -500,6 +514,10 @@ class Connection:
             self._suspect(_TAKEN_OVER_ERROR)
         elif self.error is None and not self._stopping:
             self.error = f"connection lost: {reason}"
+            if not self.connected.is_set() and not self.endpoint.tls:
+                self.error += (
+                    ", without an answer: is it a port for TLS (KPSTREAM_INGEST_MQTT_TLS)?"
+                )
         self._lost.set()
 
     def _suspect(self, error: str) -> None:
@@ -510,9 +528,14 @@ class Connection:
     def _published(
         self, client: paho.Client, userdata: Any, mid: int, reason: ReasonCode, props: Any
     ) -> None:
-        del client, userdata, reason, props
-        if self._on_confirmed is not None:
-            self._on_confirmed(mid)
+        del client, userdata, props
+        if reason.is_failure:
+            self.refused_total += 1
+            if self.refused_total == 1:
+                log.error("the broker refuses what we publish: %s (its access list?)", reason)
+        answered = self._on_refused if reason.is_failure else self._on_confirmed
+        if answered is not None:
+            answered(mid)
 
 
 class Publisher:
@@ -534,7 +557,9 @@ class Publisher:
         self._empty = asyncio.Event()
         self._room.set()
         self._empty.set()
-        self.connection = Connection(endpoint, on_confirmed=self._confirmed)
+        self.connection = Connection(
+            endpoint, on_confirmed=self._confirmed, on_refused=self._refused
+        )
 
     async def __aenter__(self) -> Publisher:
         self.connection.start()
@@ -544,8 +569,16 @@ class Publisher:
         await self.connection.stop()
 
     @property
+    def refused_total(self) -> int:
+        """Messages that the broker threw away, because we may not publish them; not confirmed.
+
+        Told with MQTT 5 only: with 3.1.1 a broker confirms them all the same.
+        """
+        return self.connection.refused_total
+
+    @property
     def unconfirmed(self) -> int:
-        """Messages that the broker has not confirmed yet."""
+        """Messages that the broker has not answered yet."""
         return len(self._waiting)
 
     async def publish(self, topic: str, payload: bytes) -> None:
@@ -561,14 +594,17 @@ class Publisher:
             self._room.clear()
 
     async def flush(self) -> None:
-        """Wait until every message so far is confirmed."""
+        """Wait until every message so far is confirmed, or refused (`refused_total`)."""
         await self._empty.wait()
 
     def _confirmed(self, packet_id: int) -> None:
+        self.confirmed_total += packet_id in self._waiting
+        self._refused(packet_id)
+
+    def _refused(self, packet_id: int) -> None:
         if packet_id not in self._waiting:
             return
         self._waiting.remove(packet_id)
-        self.confirmed_total += 1
         self._room.set()
         if not self._waiting:
             self._empty.set()
