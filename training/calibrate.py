@@ -84,7 +84,7 @@ def fit_interval(
         The interval; its `low` and `high` are plain quantiles over all scores, for readers that
         do not know the table.
     """
-    residual = truth - rul.astype(np.float64)
+    residual = np.asarray(truth - rul.astype(np.float64), dtype=np.float64)
     names = np.unique(groups)
     need = np.zeros(len(residual))
     folds = np.array_split(np.random.default_rng(0).permutation(names), min(_FOLDS, len(names)))
@@ -118,7 +118,8 @@ def interval_ends(
     """Lower and upper ends `[n]` of scores, not clipped to the range of the scores."""
     table = interval.table
     if table is None:
-        return rul + interval.low, rul + interval.high
+        wide = rul.astype(np.float64)
+        return wide + interval.low, wide + interval.high
     low, high = _ends((np.array(table.rul), np.array(table.low), np.array(table.high)), rul)
     return rul + low, rul + high
 
