@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.errors import AnchorCacheError, MissingExtraError
-from training.prompts import PROMPTS, SENTENCES_APART
+from training.prompts import ATTRIBUTES, PROMPTS, SENTENCES_APART
 
 __all__ = [
     "ENCODER",
@@ -121,7 +121,8 @@ def control_anchors(task: str, kind: str, text: Anchors, seed: int) -> Anchors:
             `permuted`: the text vectors, handed to the wrong answers; `centred`: the text vectors
             without their common direction (whitening them altogether would make them `onehot`);
             `ordered` and `ordered-random`: centred text and random vectors, each mixed with its
-            neighbours (Gaussian, 8 answers), so that near numbers have near anchors.
+            neighbours (Gaussian, 8 answers), so that near numbers have near anchors;
+            `attributes`: facts about the answers, written by hand (`training.prompts`).
         text: the text anchors.
         seed: seed of all that is drawn.
     """
@@ -138,6 +139,8 @@ def control_anchors(task: str, kind: str, text: Anchors, seed: int) -> Anchors:
     elif kind == "ordered-random":
         vectors = random_anchors(task, text.vectors.shape[1], seed).vectors.astype(np.float64)
         source = f"{kind} seed {seed}"
+    elif kind == "attributes":
+        vectors = np.array(ATTRIBUTES[task])
     else:
         vectors = np.eye(count) if kind == "onehot" else np.tri(count)
     if kind.startswith("ordered"):

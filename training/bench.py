@@ -50,6 +50,7 @@ from training.ledger import (
     read_plan,
     shipped_plans,
 )
+from training.openvocab import run_open
 from training.windows import WindowSet, hold_out_groups
 
 __all__ = ["do_run", "run_missing"]
@@ -166,8 +167,11 @@ def do_run(run: Run, data: DataSet, scratch: Path) -> dict[str, Any]:
     if run.label_share < 1:
         groups = hold_out_groups(data.train.groups, run.recipe.hold_out, run.recipe.split_seed)
         data = keep_labels(data, groups, run.label_share, run.recipe.split_seed)
-    work = _run_classical if run.method in CLASSICAL else _run_student
-    measures = work(run, data, scratch / run.digest)
+    if run.unseen:
+        measures: dict[str, Any] = {"unseen": list(run.unseen), "open": _run_open(run, data)}
+    else:
+        work = _run_classical if run.method in CLASSICAL else _run_student
+        measures = work(run, data, scratch / run.digest)
     return {
         "benchmark": run.benchmark,
         "student": run.student,
@@ -231,6 +235,11 @@ def _run_classical(run: Run, data: DataSet, folder: Path) -> dict[str, Any]:
         "held_out": _calibrated(data, held_out, known, known),
         "test": _calibrated(data, held_out, known, found),
     }
+
+
+def _run_open(run: Run, data: DataSet) -> dict[str, dict[str, float]]:
+    found = run_open(data, run.recipe, run.unseen)
+    return {readout: _rounded(measures) for readout, measures in found.items()}
 
 
 def _calibrated(

@@ -88,6 +88,7 @@ def distill(
     *,
     front: nn.Module | None = None,
     hints: NDArray[np.float32] | None = None,
+    build: Callable[[Recipe, int, int, NDArray[np.int64]], nn.Module] = build_method,
     folder: Path | None = None,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
     deadline_s: float = math.inf,
@@ -101,6 +102,7 @@ def distill(
         num_answers: classes, or `max_rul + 1`.
         front: what the graph does to scaled windows before the encoder; not trained.
         hints: what a teacher says of each window, for methods that listen (`loss_with`).
+        build: makes the untrained method from recipe, length, channels and label counts.
         folder: keeps `last.pt` after every pass, and a run that was cut off goes on from it.
         on_epoch: called after every pass; what it does cannot change the weights.
         deadline_s: `time.monotonic()` at which no further pass is started.
@@ -116,7 +118,7 @@ def distill(
         if front is not None:
             windows = scale_windows(data.windows, scaler, front)
             affine = torch.ones(windows.shape[2]), torch.zeros(windows.shape[2])
-        method = build_method(recipe, windows.shape[1], windows.shape[2], counts)
+        method = build(recipe, windows.shape[1], windows.shape[2], counts)
         run = _Run(recipe, method, _identity(recipe, data, scaler), front)
         said = None if hints is None else torch.from_numpy(hints)
         if folder is not None:

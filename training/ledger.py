@@ -1,8 +1,9 @@
 """The experiment ledger: which runs there are, which are done, and what they measured.
 
 1. A **plan file** (`configs/bench-*.toml`) is flat: `benchmark`, `student_name`, `methods`,
-   `seeds`, a recipe, and if need be `topic` (chapter of the report) and `label_share`. It stands
-   for methods x seeds runs.
+   `seeds`, a recipe, and if need be `topic` (chapter of the report), `label_share` and `leave_out`
+   (so many labels have no training example; one run for each choice). It stands for methods x
+   seeds runs.
 2. A **run** is one training; its configuration is one flat TOML again, and its digest names it.
 3. The **results file** has one JSON line per finished run, appended when the run is finished. A
    run whose line is there is not done again; a line that is deleted is made again, with the same
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 from collections.abc import Iterable, Sequence
@@ -22,6 +24,7 @@ from typing import Any
 
 from training.datasets.benchmarks import BENCHMARKS
 from training.errors import LedgerError
+from training.prompts import PROMPTS
 from training.recipes import Recipe, format_recipe, parse_table, read_table
 
 __all__ = [
@@ -49,6 +52,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "kp-centred": {"method": "kp", "anchors": "centred"},
     "kp-ordered": {"method": "kp", "anchors": "ordered"},
     "kp-ordered-random": {"method": "kp", "anchors": "ordered-random"},
+    "kp-attributes": {"method": "kp", "anchors": "attributes"},
 }
 """Methods that train the student of the plan, and what they change in its recipe; prompts that
 begin with `-` are added to those of the plan."""
@@ -63,6 +67,7 @@ TOPICS = {
     "unseen": "Faults and conditions that training has not seen",
     "anchors": "Other anchors and other readouts of the text",
     "switches": "Switches of the method",
+    "open": "Open vocabulary: activities without a training example",
     "bearings": "Bearings, one run to failure left out",
 }
 """Chapters of the report, in their order."""
@@ -82,6 +87,7 @@ class Run:
         topic: chapter of the report; no part of the run's identity.
         label_share: share of the windows of every class (RUL: of all) whose labels are there to
             learn from.
+        unseen: labels that have no training example; see `training.openvocab`.
     """
 
     benchmark: str
@@ -91,6 +97,7 @@ class Run:
     table: str
     topic: str = "main"
     label_share: float = 1.0
+    unseen: tuple[int, ...] = ()
 
     @property
     def config(self) -> str:
@@ -99,6 +106,8 @@ class Run:
         lines = [f'{key} = "{value}"\n' for key, value in head.items()]
         if self.label_share < 1:
             lines.append(f"label_share = {self.label_share!r}\n")
+        if self.unseen:
+            lines.append(f"unseen = {list(self.unseen)}\n")
         return "".join(lines) + format_recipe(self.recipe, changed_only=True)
 
     @property
@@ -119,6 +128,7 @@ def read_plan(path: Path) -> list[Run]:
         benchmark, student = str(table.pop("benchmark")), str(table.pop("student_name"))
         methods, seeds = list(table.pop("methods")), list(table.pop("seeds"))
         topic, share = str(table.pop("topic", "main")), float(table.pop("label_share", 1.0))
+        leave_out = int(table.pop("leave_out", 0))
     except (KeyError, TypeError) as exc:
         msg = f"{path}: a plan needs benchmark, student_name, methods and seeds ({exc})"
         raise LedgerError(msg) from exc
@@ -132,6 +142,7 @@ def read_plan(path: Path) -> list[Run]:
             msg = f"{path}: {what} is {value!r}, expected one of {', '.join(allowed)}"
             raise LedgerError(msg)
     recipe = parse_table({"task": BENCHMARKS[benchmark], **table})
+    answers = len(PROMPTS.get(recipe.prompts or recipe.task, ()))
     return [
         Run(
             benchmark,
@@ -141,9 +152,11 @@ def read_plan(path: Path) -> list[Run]:
             student,
             topic,
             share,
+            unseen,
         )
         for seed in seeds
         for method in methods
+        for unseen in itertools.combinations(range(answers), leave_out)
     ]
 
 

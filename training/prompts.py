@@ -8,7 +8,7 @@ instead of the mean over tokens.
 
 from __future__ import annotations
 
-__all__ = ["MAX_RUL", "PROMPTS", "SENTENCES_APART"]
+__all__ = ["ATTRIBUTES", "MAX_RUL", "PROMPTS", "SENTENCES_APART"]
 
 MAX_RUL = 125  # cap of C-MAPSS practice; the grid of prompts is 0..125 (arXiv 2406.08765)
 SENTENCES_APART = " | "
@@ -160,3 +160,33 @@ PROMPTS: dict[str, tuple[str, ...]] = {
     },
 }
 PROMPTS.update({f"{name}-cls": PROMPTS[name] for name in ("rul", "activity", "spsw", "wisdm")})
+
+ATTRIBUTES: dict[str, tuple[tuple[float, ...], ...]] = {
+    # moves, hard impacts, fast rhythm, trunk upright, leans back, 1
+    "activity": (
+        (1.0, 0.5, 0.6, 1.0, 0.0, 1.0),
+        (1.0, 0.3, 0.3, 0.9, 0.0, 1.0),
+        (1.0, 1.0, 0.8, 1.0, 0.0, 1.0),
+        (0.0, 0.0, 0.0, 0.8, 0.5, 1.0),
+        (0.0, 0.0, 0.0, 1.0, 0.0, 1.0),
+        (0.0, 0.0, 0.0, 0.0, 1.0, 1.0),
+    ),
+    # moves, steps, rotates about the vertical axis, goes up, goes down, legs straight, 1
+    "spsw": (
+        (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0),
+        (0.7, 0.0, 0.2, 1.0, 0.0, 0.5, 1.0),
+        (1.0, 1.0, 0.1, 0.0, 0.0, 1.0, 1.0),
+        (1.0, 0.6, 1.0, 0.0, 0.0, 1.0, 1.0),
+        (0.7, 0.0, 0.2, 0.0, 1.0, 0.5, 1.0),
+    ),
+    # moves, hard impacts, fast rhythm, legs straight, 1
+    "wisdm": (
+        (1.0, 0.7, 0.6, 0.8, 1.0),
+        (1.0, 1.0, 1.0, 0.8, 1.0),
+        (0.0, 0.0, 0.0, 0.0, 1.0),
+        (0.0, 0.0, 0.0, 1.0, 1.0),
+        (1.0, 0.3, 0.3, 0.7, 1.0),
+        (1.0, 0.5, 0.5, 0.9, 1.0),
+    ),
+}
+"""Facts about activities, written down before any result was seen: the control that knows."""

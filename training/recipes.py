@@ -42,7 +42,7 @@ class Recipe:
     anchors: str = "text"
     """`text`: from the text encoder's cache. Controls: `random` directions, `onehot` (a free
     table), `ordinal` (thermometer code of the number, RUL), `permuted` (text, wrong answers),
-    `centred`, `ordered`, `ordered-random` (see `training.anchors.control_anchors`)."""
+    `centred`, `ordered`, `ordered-random`, `attributes`: see `training.anchors.control_anchors`."""
     prompts: str = ""
     """Whose anchors (key of `training.prompts.PROMPTS`); empty: `rul`, or `activity` (UCI HAR)."""
     student: str = "conv"
@@ -116,6 +116,7 @@ class Recipe:
                 "centred",
                 "ordered",
                 "ordered-random",
+                "attributes",
             ),
             "student": ("bilstm", "conv", "penet", "residual", "spectral"),
             "pooling": ("flatten", "mean_max"),

@@ -14,7 +14,10 @@ from training.datasets.contract import DataSet
 from training.datasets.uci_har import describe_uci_har
 from training.windows import WindowSet, slice_series
 
-__all__ = ["make_dummy"]
+__all__ = ["FACTS", "make_dummy", "make_facts"]
+
+FACTS = np.concatenate([np.repeat(np.eye(3), 3, axis=0), np.tile(np.eye(3), (3, 1))], axis=1)
+"""Of `make_facts`: rhythm and posture of its nine activities, `[9, 6]`."""
 
 
 def make_dummy(task: Literal["rul", "activity"], seed: int = 0, groups: int = 12) -> DataSet:
@@ -33,6 +36,26 @@ def make_dummy(task: Literal["rul", "activity"], seed: int = 0, groups: int = 12
         middle = np.isin(np.arange(len(test)), last - 25)
         return describe_cmapss("dummy", train, test.where(middle))
     return describe_uci_har("dummy", train, test)
+
+
+def make_facts(seed: int = 0, groups: int = 6) -> WindowSet:
+    """Nine activities: three rhythms, each in three postures, told by `FACTS`.
+
+    Who knows rhythm and posture of an activity can name it without an example: what an evaluation
+    of open vocabulary must find, and must not find with other anchors.
+    """
+    random = np.random.default_rng(seed)
+    labels = np.tile(np.repeat(np.arange(9), 8), groups).astype(np.int64)
+    time_s = np.arange(64) / 50
+    rhythm_hz = np.array([0.0, 2.0, 6.0])[labels // 3]
+    phase = random.uniform(0, 2 * np.pi, len(labels))
+    moved = np.sin(2 * np.pi * rhythm_hz[:, None] * time_s + phase[:, None])
+    moved *= (labels >= 3)[:, None]
+    posture = np.eye(3)[labels % 3]
+    windows = np.repeat(posture[:, None], 64, axis=1)
+    windows = np.concatenate([windows, np.repeat(moved[:, :, None], 3, axis=2)], axis=2)
+    windows += 0.1 * random.standard_normal(windows.shape)
+    return WindowSet(windows.astype(np.float32), labels, np.repeat(np.arange(groups), 72))
 
 
 def _wear(random: np.random.Generator, engines: int) -> WindowSet:

@@ -17,7 +17,7 @@ from training.prompts import PROMPTS
 from training.recipes import Recipe
 from training.students import build_encoder
 
-__all__ = ["Method", "build_method", "teacher_of"]
+__all__ = ["Method", "anchors_of", "build_method", "teacher_of"]
 
 
 class Method(Protocol):
@@ -58,7 +58,7 @@ def build_method(
         return Plain(encoder, recipe, len(label_counts))
     if recipe.method == "ensemble":
         return EnsembleTaught(encoder, recipe, len(label_counts))
-    anchors = _anchors_of(recipe)
+    anchors = anchors_of(recipe)
     if len(anchors.vectors) != len(label_counts):
         msg = f"{len(anchors.vectors)} anchors for {len(label_counts)} answers: set prompts"
         raise RecipeError(msg)
@@ -71,11 +71,17 @@ def teacher_of(recipe: Recipe) -> str | None:
         return None
     if recipe.method == "ensemble":
         return "ensemble of larger networks, out of fold (no language model)"
-    source = _anchors_of(recipe).source
+    source = anchors_of(recipe).source
     return source if recipe.anchors == "text" else f"{source} (control)"
 
 
-def _anchors_of(recipe: Recipe) -> Anchors:
+def anchors_of(recipe: Recipe) -> Anchors:
+    """The anchors that a recipe names, one per answer, in the order of the answers.
+
+    Raises:
+        AnchorCacheError: the text anchors are missing or damaged.
+        RecipeError: no such set of prompts.
+    """
     prompts = recipe.prompts or recipe.task
     if prompts not in PROMPTS:
         msg = f"recipe: prompts is {prompts!r}, expected one of {', '.join(PROMPTS)}"
