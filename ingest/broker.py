@@ -74,6 +74,7 @@ class LocalBroker:
         host: str = "127.0.0.1",
         kind: Kind | None = None,
         autosave_s: int = 1,
+        listeners: str | None = None,
     ) -> None:
         """Prepare; `start` starts.
 
@@ -84,11 +85,20 @@ class LocalBroker:
             kind: Which broker; None: mosquitto where it is installed, else amqtt.
             autosave_s: Seconds between mosquitto's writes of its queues to disk. What it has
                 confirmed within that time is lost if mosquitto itself is killed.
+            listeners: Lines of `mosquitto.conf` in place of the one listener that takes everybody;
+                one of theirs must be on `host` and `port`. mosquitto only.
+
+        Raises:
+            BrokerError: `listeners` for a broker that is not mosquitto, or without a port.
         """
         self.kind: Kind = kind or broker_kind()
         self.host = host
         self.port = port
         self._autosave_s = autosave_s
+        self._listeners = listeners
+        if listeners is not None and (self.kind != "mosquitto" or port == 0):
+            msg = "listeners need mosquitto (`sudo apt install mosquitto`), and one of their ports"
+            raise BrokerError(msg)
         self._folder = folder
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -204,7 +214,8 @@ class LocalBroker:
             msg = "mosquitto is not installed: `sudo apt install mosquitto`, or use kind='amqtt'"
             raise BrokerError(msg)
         config = self.folder / "mosquitto.conf"
-        config.write_text(_mosquitto_config(self.host, self.port, self.folder, self._autosave_s))
+        listeners = self._listeners or f"listener {self.port} {self.host}\nallow_anonymous true\n"
+        config.write_text(_mosquitto_config(listeners, self.folder, self._autosave_s))
         return dying_with_us([binary, "-c", str(config)])
 
     def _amqtt_command(self) -> list[str]:
@@ -216,15 +227,13 @@ def _mosquitto() -> str | None:
     return shutil.which("mosquitto") or shutil.which("mosquitto", path=os.pathsep.join(_SBIN))
 
 
-def _mosquitto_config(host: str, port: int, folder: Path, autosave_s: int) -> str:
+def _mosquitto_config(listeners: str, folder: Path, autosave_s: int) -> str:
     """No limit on queued messages: mosquitto's default drops what publishers think is safe."""
     # Started by root it would change to a user who may not read our folder.
     user = "user root\n" if os.geteuid() == 0 else ""
     return (
         "# Written by kpstream at every start.\n"
         f"{user}"
-        f"listener {port} {host}\n"
-        "allow_anonymous true\n"
         "persistence true\n"
         f"persistence_location {folder.resolve()}/\n"
         f"autosave_interval {autosave_s}\n"
@@ -235,6 +244,7 @@ def _mosquitto_config(host: str, port: int, folder: Path, autosave_s: int) -> st
         "log_type error\n"
         "log_type warning\n"
         "log_type notice\n"
+        f"{listeners}"
     )
 
 

@@ -1,0 +1,133 @@
+"""Who may publish and read what at the broker, as mosquitto's ACL file and listeners.
+
+Two listeners, because two kinds of clients:
+
+* **devices** come with a certificate of the devices' authority. Its common name `SITE/DEVICE`
+  becomes their user name *and* their client id: they publish below `sensors/SITE/DEVICE/` only,
+  whatever they claim, and cannot take over the session of another device or of the bridge.
+* **services** (bridge, operator) come with a certificate of the other authority and choose client
+  ids of their own: the bridge has one for its session, `kpstream doctor` another.
+
+Held by a test against mosquitto 2.0.11, which puts a user name with a slash into `%u` as it is and
+refuses one with `+` or `#`. A refused publication is answered with "not authorised" in MQTT 5; in
+3.1.1 the broker can only confirm it and throw it away. A forbidden subscription is granted, and
+nothing is delivered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ingest.topics import MQTT_PREFIX, subscription
+
+__all__ = ["DEVICES_PORT", "SERVICES_PORT", "acl_text", "mosquitto_tls_config"]
+
+DEVICES_PORT = 8883
+SERVICES_PORT = 8884
+
+_NODE = ("NBIRTH", "NDATA", "NDEATH")
+_BEHIND_NODE = ("DBIRTH", "DDATA", "DDEATH")
+_SPARKPLUG = "spBv1.0"
+
+
+def acl_text(
+    *,
+    prefix: str = MQTT_PREFIX,
+    bridges: Sequence[str] = ("bridge",),
+    operators: Sequence[str] = ("operator",),
+    nodes: Sequence[str] = (),
+) -> str:
+    """The ACL file: devices publish as themselves, bridges read, operators do both.
+
+    Args:
+        prefix: First levels of the MQTT topics of readings.
+        bridges: User names (common names) of the bridges.
+        operators: User names that may publish for any device: replay, dead letters, simulation.
+        nodes: Sparkplug edge nodes, `group/node`, which is also their user name. Each may send the
+            messages of its node and of the devices behind it, and read its commands.
+
+    Raises:
+        ValueError: A name would mean something else in an ACL file.
+    """
+    for name in (prefix, *bridges, *operators, *nodes):
+        if not name or set(name) & set("+#%\n\r\0") or name.strip() != name:
+            message = f"{name!r} cannot stand in an ACL file: no + # %, no space at its ends"
+            raise ValueError(message)
+    lines = [
+        "# Written by kpstream. %u is the common name of the client's certificate: SITE/DEVICE.",
+        f"pattern write {prefix}/%u/+",
+    ]
+    for name in bridges:
+        lines += ["", f"user {name}", f"topic read {subscription(prefix)}", *_BRIDGE]
+    for name in operators:
+        lines += ["", f"user {name}", f"topic readwrite {subscription(prefix)}", _BROKER_STATE]
+    for name in nodes:
+        lines += ["", f"user {name}", *_node_lines(name)]
+    return "\n".join(lines) + "\n"
+
+
+_BROKER_STATE = "topic read $SYS/broker/#"
+_BRIDGE = (
+    *(f"topic read {_SPARKPLUG}/+/{kind}/+" for kind in _NODE),
+    *(f"topic read {_SPARKPLUG}/+/{kind}/+/+" for kind in _BEHIND_NODE),
+    f"topic write {_SPARKPLUG}/+/NCMD/+",
+    f"topic readwrite {_SPARKPLUG}/STATE/+",
+    _BROKER_STATE,
+)
+
+
+def _node_lines(name: str) -> list[str]:
+    group, slash, node = name.partition("/")
+    if not (group and slash and node) or "/" in node:
+        message = f"Sparkplug node {name!r} is not GROUP/NODE"
+        raise ValueError(message)
+    return [
+        *(f"topic write {_SPARKPLUG}/{group}/{kind}/{node}" for kind in _NODE),
+        *(f"topic write {_SPARKPLUG}/{group}/{kind}/{node}/+" for kind in _BEHIND_NODE),
+        f"topic read {_SPARKPLUG}/{group}/NCMD/{node}",
+        f"topic read {_SPARKPLUG}/{group}/DCMD/{node}/+",
+        f"topic read {_SPARKPLUG}/STATE/+",
+    ]
+
+
+def mosquitto_tls_config(
+    certs: Path,
+    acl_file: Path,
+    *,
+    devices_host: str = "127.0.0.1",
+    devices_port: int = DEVICES_PORT,
+    services_host: str = "127.0.0.1",
+    services_port: int = SERVICES_PORT,
+) -> str:
+    """The listeners of `mosquitto.conf`: TLS 1.2 at least, a certificate from everybody.
+
+    Args:
+        certs: Folder of `kpstream certs make`, or one laid out like it.
+        acl_file: Where `acl_text` was written to.
+        devices_host: Address for devices; loopback unless told otherwise.
+        devices_port: TCP port for devices.
+        services_host: Address for bridges and operators.
+        services_port: TCP port for bridges and operators.
+    """
+    where, acl = certs.absolute(), acl_file.absolute()
+    server = (
+        f"certfile {where}/servers/mosquitto.pem\n"
+        f"keyfile {where}/servers/mosquitto.key\n"
+        "tls_version tlsv1.2\n"
+        "require_certificate true\n"
+        "use_identity_as_username true\n"
+    )
+    return (
+        "allow_anonymous false\n"
+        f"acl_file {acl}\n"
+        "\n"
+        f"listener {devices_port} {devices_host}\n"
+        f"cafile {where}/devices-ca.pem\n"
+        f"{server}"
+        "use_username_as_clientid true\n"
+        "\n"
+        f"listener {services_port} {services_host}\n"
+        f"cafile {where}/ca.pem\n"
+        f"{server}"
+    )
