@@ -13,8 +13,9 @@ torch = pytest.importorskip("torch", reason="needs training: pip install 'kpstre
 
 from rich.console import Console  # noqa: E402
 
-from training.bench import do_run, run_missing  # noqa: E402
+from training.bench import run_missing  # noqa: E402
 from training.benchreport import interval_95, paired_gains, write_report  # noqa: E402
+from training.benchruns import do_run  # noqa: E402
 from training.datasets.dummy import make_dummy  # noqa: E402
 from training.errors import LedgerError, RecipeError  # noqa: E402
 from training.ledger import (  # noqa: E402
@@ -80,7 +81,7 @@ def test_no_run_is_started_after_the_deadline(tmp_path):
     assert read_lines(results) == []
 
 
-def test_a_student_that_cannot_be_exported_stops_no_other_run(tmp_path):
+def test_a_student_that_cannot_be_exported_is_measured_and_says_so(tmp_path):
     large = plan(tmp_path, seeds=(0,)).read_text().replace("[8]", "[3000]")
     (tmp_path / "large.toml").write_text(large.replace('["none", "kp-text"]', '["none"]'))
     runs = read_plan(tmp_path / "large.toml") + read_plan(plan(tmp_path, seeds=(0,)))
@@ -88,7 +89,10 @@ def test_a_student_that_cannot_be_exported_stops_no_other_run(tmp_path):
     failed = run_missing(runs, tmp_path, results, tmp_path, math.inf, Console(quiet=True))
     assert len(failed) == 1
     assert "bytes" in failed[0]
-    assert len(read_lines(results)) == 2
+    lines = read_lines(results)
+    assert [line.get("export_error") is None for line in lines] == [False, True, True]
+    assert "onnx_bytes" not in lines[0]
+    assert lines[0]["test"]["rmse"] > 0
 
 
 def test_a_line_without_its_end_does_not_count_and_is_replaced(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs training: pip install 'kpstream[training]'")
 
-from training.bench import do_run  # noqa: E402
+from training.benchruns import do_run  # noqa: E402
 from training.datasets.dummy import FACTS, make_dummy, make_facts  # noqa: E402
 from training.ledger import read_plan  # noqa: E402
 from training.methods.open_vocabulary import OpenVocabulary  # noqa: E402
