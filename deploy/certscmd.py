@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
+from shlex import quote
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -100,7 +101,7 @@ def show(folder: Path, warn_days: int) -> None:
         click.echo("  ".join([line, *remarks]))
     if complaints:
         click.echo(
-            f"{complaints} to see to. Renew: kpstream certs make --out {folder} --renew; "
+            f"{complaints} to see to. Renew: kpstream certs make --out {quote(str(folder))} --renew; "
             "then give the files out and restart what uses them.",
             err=True,
         )
