@@ -47,8 +47,9 @@ class Recipe:
     """Whose anchors (key of `training.prompts.PROMPTS`); empty: `rul`, or `activity` (UCI HAR)."""
     student: str = "conv"
     """`conv`: plain convolutions; `residual`: dilated residual blocks and attention over time;
-    `spectral`: convolutions beside the spectrum and statistics of the window; `bilstm` and `penet`:
-    those of the literature (the body of `penet` is that of `conv`)."""
+    `spectral`: convolutions beside the spectrum and statistics of the window; `statistics`: means,
+    slopes and extremes of a window's newest readings; `bilstm` and `penet`: those of the literature
+    (the body of `penet` is that of `conv`)."""
     length: int = 0
     """Readings in a window (RUL); 0: what the data set is usually cut into (30)."""
     conditions: bool = False
@@ -63,6 +64,10 @@ class Recipe:
     """`flatten` keeps the time steps apart; `mean_max` pools them and costs fewer weights."""
     feature_size: int = 64
     """Width d of the feature vector that is compared with the anchors."""
+    hidden_size: int = 64
+    """Width of the dense layer before the feature (`statistics` only)."""
+    members: int = 1
+    """Students of this make in one graph; the score is the mean of theirs."""
     dropout: float = 0.2
     """Share of features dropped before and after the last dense layer, while training."""
     learn_alpha: bool = True
@@ -71,6 +76,8 @@ class Recipe:
     """Anchor voting drops the least likely anchors up to this mass (RUL only)."""
     prior_correction: float = 1.0
     """How much of the label frequencies the graph puts back; 0 is the published inference."""
+    loss: str = "squared"
+    """Of the plain head of RUL: `squared`, or `huber` (linear from 0.1 max_rul on)."""
     label_smoothing: float = 0.0
     """Only for the plain head of `activity`."""
     teacher_epochs: int = 0
@@ -98,6 +105,9 @@ class Recipe:
     as the stream pads (RUL): else padding would tell the student that an engine is young."""
     hold_out: float = 0.2
     """Share of groups (engines, persons) held out for validation and for the comparison."""
+    folds: int = 0
+    """From 2 on: every group is scored by a student that has not seen its fold; that calibrates and
+    measures the recipe, and the student that is exported learns from all groups. 0: hold out."""
     split_seed: int = 0
     """Seed of that draw; the same for all students that are to be compared."""
     seed: int = 0
@@ -118,7 +128,8 @@ class Recipe:
                 "ordered-random",
                 "attributes",
             ),
-            "student": ("bilstm", "conv", "penet", "residual", "spectral"),
+            "student": ("bilstm", "conv", "penet", "residual", "spectral", "statistics"),
+            "loss": ("squared", "huber"),
             "pooling": ("flatten", "mean_max"),
         }
         for name, values in allowed.items():
@@ -131,8 +142,12 @@ class Recipe:
         if any(kernel % 2 == 0 for kernel in self.kernels):
             msg = f"recipe: kernels must be odd, got {self.kernels}"
             raise RecipeError(msg)
-        if min(self.epochs, self.batch_size, self.feature_size, *self.conv_channels) < 1:
-            msg = "recipe: epochs, batch_size, feature_size and conv_channels must be positive"
+        sizes = (self.feature_size, self.hidden_size, self.members, *self.conv_channels)
+        if min(self.epochs, self.batch_size, *sizes) < 1:
+            msg = "recipe: epochs, batch_size, members and all sizes must be positive"
+            raise RecipeError(msg)
+        if self.folds == 1 or self.folds < 0:
+            msg = f"recipe: folds is {self.folds}: 0 to hold out groups, or at least 2"
             raise RecipeError(msg)
         for_rul = self.length or self.conditions or self.truncation
         if self.length < 0 or (self.task != "rul" and for_rul):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from training.anchors import Anchors, control_anchors, read_anchors
 from training.errors import RecipeError
+from training.methods.committee import Committee
 from training.methods.ensemble import EnsembleTaught
 from training.methods.knowledge_pruning import KnowledgePruning
 from training.methods.plain import Plain
@@ -40,7 +42,7 @@ class Method(Protocol):
 
 def build_method(
     recipe: Recipe, length: int, channels: int, label_counts: NDArray[np.int64]
-) -> KnowledgePruning | Plain:
+) -> KnowledgePruning | Plain | Committee:
     """The untrained method that a recipe names; weights come from torch's global generator.
 
     Args:
@@ -51,8 +53,17 @@ def build_method(
 
     Raises:
         AnchorCacheError: the text anchors are missing or damaged.
-        RecipeError: there is not one anchor per answer.
+        RecipeError: there is not one anchor per answer, or a committee is to be taught by others.
     """
+    if recipe.members > 1:
+        if recipe.method == "ensemble":
+            msg = "recipe: a committee has no teacher: set members = 1 or another method"
+            raise RecipeError(msg)
+        alone = replace(recipe, members=1)
+        several = [
+            build_method(alone, length, channels, label_counts) for _ in range(recipe.members)
+        ]
+        return Committee(several)
     encoder = build_encoder(recipe, length, channels)
     if recipe.method == "none":
         return Plain(encoder, recipe, len(label_counts))

@@ -12,13 +12,15 @@ from training.recipes import Recipe
 
 __all__ = ["Plain"]
 
+_LINEAR_FROM = 0.1  # of max_rul
+
 
 class Plain(nn.Module):
-    """Mean squared error on RUL / max_rul, or cross-entropy.
+    """Mean squared (or Huber) error on RUL / max_rul, or cross-entropy.
 
     Args:
         encoder: windows to features `[batch, d]`.
-        recipe: task, d and label smoothing.
+        recipe: task, d, loss and label smoothing.
         num_answers: classes, or `max_rul + 1` for the grid of RUL labels.
     """
 
@@ -28,12 +30,16 @@ class Plain(nn.Module):
         self.max_rul = num_answers - 1 if recipe.task == "rul" else None
         self.head = nn.Linear(recipe.feature_size, 1 if self.max_rul else num_answers)
         self.label_smoothing = recipe.label_smoothing
+        self.huber = recipe.loss == "huber"
 
     def loss(self, windows: Tensor, labels: Tensor) -> Tensor:
         """See `Method.loss`."""
         output = self.head(self.encoder(windows))
         if self.max_rul is not None:
-            return functional.mse_loss(output[:, 0], labels.to(output.dtype) / self.max_rul)
+            wanted = labels.to(output.dtype) / self.max_rul
+            if self.huber:
+                return functional.huber_loss(output[:, 0], wanted, delta=_LINEAR_FROM)
+            return functional.mse_loss(output[:, 0], wanted)
         return functional.cross_entropy(output, labels, label_smoothing=self.label_smoothing)
 
     def exported(self) -> nn.Module:
