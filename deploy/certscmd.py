@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import shlex
 import sys
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from shlex import quote
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -100,12 +100,55 @@ def show(folder: Path, warn_days: int) -> None:
             line += f" for {', '.join(one.hosts)}"
         click.echo("  ".join([line, *remarks]))
     if complaints:
-        click.echo(
-            f"{complaints} to see to. Renew: kpstream certs make --out {quote(str(folder))} --renew; "
-            "then give the files out and restart what uses them.",
-            err=True,
-        )
+        renew = f"kpstream certs make --out {shlex.quote(str(folder))} --renew"
+        then = "then give the files out and restart what uses them"
+        click.echo(f"{complaints} to see to. Renew: {renew}; {then}.", err=True)
         sys.exit(1)
+
+
+@certs.command()
+@click.argument("folder", type=_FOLDER)
+@click.argument("what", metavar="WHAT")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--node", "nodes", multiple=True, metavar="GROUP/NODE", help="acl: Sparkplug node.")
+def config(folder: Path, what: str, host: str, nodes: tuple[str, ...]) -> None:
+    """Print the settings for TLS with the certificates of FOLDER.
+
+    WHAT is mosquitto (its listeners; they expect the ACL in FOLDER/mosquitto.acl), acl, kafka,
+    influxdb, or the name of a service, bridge for example: its environment.
+    """
+    from deploy.stack import acl, tlsconfig
+    from ingest.settings import IngestSettings
+
+    services = sorted(path.stem for path in (folder / "services").glob("*.pem"))
+    lines: list[str]
+    if what == "mosquitto":
+        text = acl.mosquitto_tls_config(
+            folder, folder / "mosquitto.acl", devices_host=host, services_host=host
+        )
+        lines = text.splitlines()
+    elif what == "acl":
+        try:
+            prefix = IngestSettings().mqtt_prefix
+            bridges = [name for name in services if name.startswith("bridge")]
+            text = acl.acl_text(prefix=prefix, bridges=bridges, nodes=nodes)
+        except ValueError as exc:
+            raise click.ClickException(str(exc)) from exc
+        lines = text.splitlines()
+    elif what == "kafka":
+        found = tlsconfig.kafka_tls_properties(
+            folder, host=host, port=9092, controller_port=9093, services=services
+        )
+        lines = [f"{key}={value}" for key, value in found.items()]
+    elif what == "influxdb":
+        lines = [shlex.join(tlsconfig.influx_tls_args(folder))]
+    elif what in services:
+        found = tlsconfig.service_settings(folder, what)
+        lines = [f"{key}={shlex.quote(value)}" for key, value in found.items()]
+    else:
+        message = f"{what!r} is none of mosquitto, acl, kafka, influxdb, or a service in {folder}"
+        raise click.ClickException(message)
+    click.echo("\n".join(lines))
 
 
 def _library() -> ModuleType:
