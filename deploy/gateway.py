@@ -285,19 +285,10 @@ def _check_partitions(log_file: SqliteLog, wanted: int) -> None:
 def _sinks(results: ResultsFile, pipeline: PipelineSettings) -> list[tuple[str, Sink]]:
     sinks: list[tuple[str, Sink]] = [("results", results)]
     if pipeline.influx_url is not None:
-        from pipeline.influx import influx_sink_from  # heavy, and rarely needed on a gateway
+        from pipeline.influx import InfluxSink, influx_connection  # heavy, and rarely needed
 
-        sinks.append(
-            (
-                "influx",
-                influx_sink_from(
-                    url=pipeline.influx_url,
-                    token=pipeline.influx_token,
-                    org=pipeline.influx_org,
-                    bucket=pipeline.influx_bucket,
-                ),
-            )
-        )
+        sink = InfluxSink(influx_connection(pipeline), pipeline.influx_bucket)
+        sinks.append(("influx", sink))
     return sinks
 
 

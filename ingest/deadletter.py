@@ -14,8 +14,9 @@ from ingest.errors import RefusalReason, RefusedMessage
 
 __all__ = ["DeadLetter", "Source", "decode_dead_letter", "encode_dead_letter"]
 
-Source = Literal["bridge", "windows"]
-"""Who refused: the bridge (whole messages) or the windower (readings it cannot place)."""
+Source = Literal["bridge", "windows", "store"]
+"""Who refused: the bridge (whole messages), the windower (readings it cannot place) or a store
+(points it will not take)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +26,12 @@ class DeadLetter:
     Attributes:
         reason: Why.
         detail: For a person: the offending value and what would be right.
-        mqtt_topic: Where it was published, and where a replay publishes `raw` again.
-        recv_ms: When the bridge received it.
+        mqtt_topic: Where it was published, and where a replay publishes `raw` again; from `store`,
+            whose score it is ("" for points of no device).
+        recv_ms: When the bridge received it; from `store`, when it was refused.
         raw: The bytes as they came; from `windows`, a body in the batch form that holds the
-            refused readings only.
+            refused readings only; from `store`, the point as a line of InfluxDB's line protocol,
+            which a replay writes to InfluxDB again (or, `unreadable`, the record of the log).
         source: Who refused it.
     """
 

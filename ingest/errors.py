@@ -46,6 +46,17 @@ class RefusalReason(str, Enum):
     """No model scores this stream."""
     late = "late"
     """Behind the device's watermark: kept on the topic `late`, not among the dead letters."""
+    not_sparkplug = "not_sparkplug"
+    """A message on a Sparkplug topic that is no Sparkplug B payload, or breaks its rules."""
+    no_birth = "no_birth"
+    """Sparkplug data that no birth explains (unknown node, device or metric, or messages are
+    missing before it); the node is asked for a new birth."""
+    type_conflict = "type_conflict"
+    """A point with a field of another type than the store has for it."""
+    beyond_retention = "beyond_retention"
+    """A point older than the store keeps any."""
+    refused_point = "refused_point"
+    """A point that the store refuses for another reason of its own."""
     unreadable = "unreadable"
     """A log record (or one envelope in it) that no version of this software wrote."""
 

@@ -11,6 +11,7 @@ PipelineError
 ├── SnapshotError           a state snapshot does not fit the window spec
 ├── SinkError               points cannot be stored
 │   ├── SinkUnavailable     the store is away, overloaded or full: retry later
+│   │   ├── SinkSlow            it took the request and did not answer in time, or could not
 │   │   └── SinkMisconfigured   it answers, but refuses us: token, organisation or bucket is wrong
 │   ├── ResultsGone         somebody deleted or replaced the results file while it was open: restart
 │   └── ResultsCorrupted    the local results file is damaged or not ours: a person must act
@@ -37,6 +38,7 @@ __all__ = [
     "ResultsGone",
     "SinkError",
     "SinkMisconfigured",
+    "SinkSlow",
     "SinkUnavailable",
     "SnapshotError",
 ]
@@ -87,6 +89,10 @@ class SinkUnavailable(SinkError):
     def __init__(self, message: str, retry_after_ms: int | None = None) -> None:
         super().__init__(message)
         self.retry_after_ms = retry_after_ms
+
+
+class SinkSlow(SinkUnavailable):
+    """The store took a request and did not answer in time, or failed over it: ask for less."""
 
 
 class SinkMisconfigured(SinkUnavailable):

@@ -1,229 +1,259 @@
-"""InfluxDB 2 as a sink: synchronous writes, every foreign error translated, bad lines isolated.
+"""InfluxDB 2 as a sink: a write counts as stored by status 204 alone, bad lines are found.
 
-The only importer of influxdb_client, and only when a sink is made. Its batching writer is not used
-(it drops points silently), nor its retries: `pipeline.sinks.deliver` retries, and the log keeps
-the scores meanwhile. A write counts as confirmed by status 204 alone.
+What InfluxDB 2.7 does with a bad line, and what is made of it:
+
+- 400, a line that can't be parsed: *nothing* of the request is stored; all bad lines are quoted.
+- 422, a field of another type than before, or a time older than the bucket keeps: the other lines
+  are stored, *usually*: with several kinds of flaws, or several days, only the first flaw found is
+  told. How many lines that one cost is told, which they are is not.
+
+So lines that are named are set aside and the rest is written again; lines that look like what is
+told are tried by themselves; otherwise the request is halved, down to single lines. A line is
+refused only if a request was refused of which it was every line, or by name. What was stored by a
+request that was refused in part overwrites itself.
+
+Account for the rest in `pipeline.sinks.deliver`: it tries again for as long as it takes, and the
+log keeps the scores meanwhile.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
 
 from pydantic import SecretStr
 
-from pipeline.errors import SinkError, SinkMisconfigured, SinkUnavailable
+from ingest.errors import RefusalReason
+from pipeline.errors import SinkSlow, SinkUnavailable
+from pipeline.influxclient import Answer, InfluxClient, InfluxConnection
 from pipeline.points import Point, to_line
-from pipeline.sinks import Refused
+from pipeline.settings import PipelineSettings
+from pipeline.sinks import Refused, RefusedLine
 
-__all__ = ["InfluxSink", "influx_sink_from"]
+__all__ = ["InfluxSink", "influx_connection", "influx_sink_from"]
 
-_MISCONFIGURED_RETRY_MS = 30_000
-_RETRYABLE = {408, 425, 429, 500, 502, 503, 504}
-_BAD_LINES = {400, 413, 422}
-_REFUSED_US = {
+_LEAST_LINES = 100
+_HINTS = {
     401: "the token is not accepted; check KPSTREAM_PIPELINE_INFLUX_TOKEN",
     403: "the token may not write to this bucket; give it write permission",
     404: "organisation or bucket does not exist; create it or correct the setting",
 }
+_BAD_LINES = {400, 413, 422}
 _UNPARSED = re.compile(r"unable to parse '(.*?)': ([^\n]*)")
+_DROPPED = re.compile(r"\bdropped=(\d+)\b")
+_CONFLICT = re.compile(r'input field "(.+?)" on measurement "(.+?)" is type (\w+), already')
+_TOO_OLD = re.compile(r"Retention Policy Lower Bound at (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)")
+_LOOKS = {
+    "string": '"',
+    "float": "[-0-9.eE+]+(?=[ ,])",
+    "integer": "-?[0-9]+i",
+    "boolean": "[tTfF]",
+}
 
 
 class InfluxSink:
-    """A `pipeline.sinks.Sink` over the write API of InfluxDB 2 (and 3, which keeps it).
+    """A `pipeline.sinks.Sink` and `LineSink` over the write API of InfluxDB 2.
 
     Not for several threads at once: one consumer owns it.
     """
 
     def __init__(
-        self,
-        url: str,
-        token: SecretStr,
-        org: str,
-        bucket: str,
-        *,
-        timeout_ms: int = 10_000,
-        max_lines: int = 5_000,
+        self, connection: InfluxConnection, bucket: str, *, max_lines: int = 5_000
     ) -> None:
         """Prepare a client; connects at the first write.
 
         Args:
-            url: like `http://127.0.0.1:8086`.
-            token: API token that may write to the bucket; shown in no message.
-            org: organisation, name or id.
+            connection: address, token, organisation, TLS.
             bucket: name or id.
-            timeout_ms: longest wait for connection and answer of one request.
-            max_lines: longer batches are written in several requests.
+            max_lines: longer batches are written in several requests. When InfluxDB is too slow
+                for them, requests get shorter by themselves, and longer again.
 
         Raises:
-            SinkError: influxdb-client is not installed, or the URL makes no sense.
+            SinkError: influxdb-client is not installed.
         """
-        if not re.match(r"https?://[^/]+", url):
-            message = f"InfluxDB URL {url!r} must look like http://127.0.0.1:8086"
-            raise SinkError(message)
-        try:
-            from influxdb_client import InfluxDBClient, WriteService
-        except ImportError as exc:
-            message = "influxdb-client is missing: pip install 'kpstream[gateway]'"
-            raise SinkError(message) from exc
-        self._where = f"InfluxDB {_without_userinfo(url)} bucket {bucket!r}"
-        self._org = org
+        self._client = InfluxClient(connection)
         self._bucket = bucket
-        self._max_lines = max_lines
-        self._client = InfluxDBClient(
-            url=url,
-            token=token.get_secret_value(),
-            org=org,
-            timeout=timeout_ms,
-            enable_gzip=True,
-            retries=False,
-        )
-        self._writes = WriteService(self._client.api_client)
+        self._where = f"{self._client.where} bucket {bucket!r}"
+        self._max_lines = self._lines = max_lines
 
     def write(self, points: Sequence[Point]) -> list[Refused]:
-        """Store points; see `Sink.write`. Lines that InfluxDB rejects come back as refused.
+        """Store points; see `Sink.write`.
 
-        When a batch is rejected and the answer names the lines, those are set aside and the rest
-        is written again; else the batch is halved until the bad ones are found. Points that a
-        partial write stored already are overwritten by themselves.
+        Raises:
+            SinkUnavailable: as `write_lines`.
+        """
+        flaws = self._store([to_line(point) for point in points])
+        return [Refused(points[i], flaw.detail) for i, flaw in sorted(flaws.items())]
+
+    def write_lines(self, lines: Sequence[str]) -> list[RefusedLine]:
+        """Store lines of line protocol with times in ns; see `LineSink.write_lines`.
 
         Raises:
             SinkUnavailable: not reachable, too slow, overloaded (with `retry_after_ms` if given).
             SinkMisconfigured: token, organisation or bucket is wrong, or this is no InfluxDB.
         """
-        refused: list[Refused] = []
-        lines = [(point, to_line(point)) for point in points]
-        stack = [lines[i : i + self._max_lines] for i in range(0, len(lines), self._max_lines)]
-        stack.reverse()
-        while stack:
-            batch = stack.pop()
-            rejected = self._post([line for _, line in batch])
-            if rejected is None:
-                continue
-            named = {i: why for i, why in rejected.lines.items() if i < len(batch)}
-            if len(batch) == 1:
-                refused.append(Refused(batch[0][0], named.get(0, rejected.message)))
-            elif named:
-                refused.extend(Refused(batch[i][0], why) for i, why in named.items())
-                rest = [item for i, item in enumerate(batch) if i not in named]
-                if rest:
-                    stack.append(rest)
-            else:
-                middle = len(batch) // 2
-                stack += [batch[middle:], batch[:middle]]
-        return refused
+        flaws = self._store(lines)
+        return [
+            RefusedLine(lines[i], flaw.reason, flaw.detail) for i, flaw in sorted(flaws.items())
+        ]
 
     def close(self) -> None:
-        """Close the connection pool; idempotent."""
+        """Close the connections; idempotent."""
         self._client.close()
 
-    def _post(self, lines: Sequence[str]) -> _Rejected | None:
-        """Write one request; None when confirmed."""
-        from influxdb_client.client.exceptions import InfluxDBError
-        from urllib3.exceptions import HTTPError
+    def _store(self, lines: Sequence[str]) -> dict[int, _Flaw]:
+        """Write until every line is stored or refused; the flaws of the latter by index."""
+        refused: dict[int, _Flaw] = {}
+        waiting: list[list[int]] = [list(range(len(lines)))] if lines else []
+        while waiting:
+            batch = waiting.pop()
+            if len(batch) > self._lines:
+                batch, rest = batch[: self._lines], batch[self._lines :]
+                waiting.append(rest)
+            sent = [lines[i] for i in batch]
+            answer = self._post(sent)
+            if answer.status == 204:
+                continue
+            named, suspects = _blame(answer, sent)
+            if named is None:
+                flaw = _Flaw.of(answer)
+                refused |= dict.fromkeys(batch, flaw)
+                continue
+            refused |= {batch[n]: flaw for n, flaw in named.items()}
+            parts = _parted(len(batch), set(named), suspects)
+            waiting += [[batch[n] for n in part] for part in parts]
+        return refused
 
-        body = "\n".join(lines).encode()
+    def _post(self, lines: Sequence[str]) -> Answer:
+        """One request: stored, or refused for its lines; anything else is raised."""
         try:
-            _, status, headers = self._writes.post_write_with_http_info(
-                org=self._org,
-                bucket=self._bucket,
-                body=body,
-                precision="ns",
-                content_type="text/plain; charset=utf-8",
-                content_encoding="identity",
-            )
-            text = ""
-        except InfluxDBError as exc:
-            response = getattr(exc, "response", None)
-            status = getattr(exc, "status", None) or getattr(response, "status", 0)
-            headers = getattr(exc, "headers", None) or {}
-            text = _text(getattr(exc, "body", None))
-        except (HTTPError, OSError) as exc:
-            # The text of urllib3's errors holds host and port, never a header.
-            message = f"{self._where} cannot be reached: {type(exc).__name__}: {exc}"
-            raise SinkUnavailable(message) from None
-        if status == 204:
-            return None
-        message = " ".join(_message(text).split())[:2_000]
-        if status in _BAD_LINES:
-            return _Rejected(message or f"rejected with status {status}", _named(text, lines))
-        if status in _RETRYABLE or status >= 500:
-            complaint = f"{self._where} answers {status}: {message or 'no reason given'}"
-            raise SinkUnavailable(complaint, _retry_after_ms(headers))
-        hint = _REFUSED_US.get(status, "this is not how InfluxDB answers a write; check the URL")
-        complaint = f"{self._where} answers {status}: {hint}"
-        raise SinkMisconfigured(complaint, _MISCONFIGURED_RETRY_MS)
+            answer = self._client.write(self._bucket, "\n".join(lines).encode())
+            if answer.status == 204:
+                self._lines = min(2 * self._lines, self._max_lines)
+            if answer.status == 204 or answer.status in _BAD_LINES:
+                return answer
+            raise answer.complaint(self._where, _HINTS)
+        except SinkUnavailable as exc:
+            if isinstance(exc, SinkSlow):
+                self._lines = max(len(lines) // 2, min(_LEAST_LINES, self._max_lines))
+            raise
+
+
+@dataclass(frozen=True, slots=True)
+class _Flaw:
+    """Why lines are refused: for counters, and for a person."""
+
+    reason: RefusalReason
+    detail: str
+
+    @classmethod
+    def of(cls, answer: Answer) -> _Flaw:
+        message = " ".join(answer.message.split())[:2_000]
+        if "field type conflict" in message:
+            return cls(RefusalReason.type_conflict, message)
+        if "retention policy" in message:
+            return cls(RefusalReason.beyond_retention, message)
+        return cls(RefusalReason.refused_point, message or f"rejected with {answer.status}")
+
+
+def _blame(answer: Answer, lines: Sequence[str]) -> tuple[dict[int, _Flaw] | None, set[int]]:
+    """What a refusal says of the lines: those named with their flaws, those that look like it.
+
+    None in place of the named ones: all lines of the request are refused.
+    """
+    message = answer.message
+    if len(lines) == 1:
+        return None, set()
+    dropped = _DROPPED.search(message)
+    if answer.status == 422 and dropped and int(dropped[1]) >= len(lines):
+        return None, set()
+    named = {}
+    if answer.status == 400:
+        named = dict(_named(answer, lines))
+    return named, set(_suspects(message, lines)) - set(named)
+
+
+def _named(answer: Answer, lines: Sequence[str]) -> Iterable[tuple[int, _Flaw]]:
+    """Lines that the answer names, by number (InfluxDB 3) or by quoting them (InfluxDB 2)."""
+    data = answer.json.get("data")
+    for entry in data if isinstance(data, list) else []:
+        number = entry.get("line_number") if isinstance(entry, dict) else None
+        if isinstance(number, int) and 1 <= number <= len(lines):
+            why = str(entry.get("error_message", "rejected"))
+            yield number - 1, _Flaw(RefusalReason.refused_point, why)
+    places: dict[str, list[int]] = {}
+    for n, line in enumerate(lines):
+        places.setdefault(line, []).append(n)
+    for quoted, why in _UNPARSED.findall(answer.message):
+        for n in places.get(quoted, ()):
+            yield n, _Flaw(RefusalReason.refused_point, why)
+
+
+def _suspects(message: str, lines: Sequence[str]) -> Iterable[int]:
+    """Lines that look like what the message tells of one of them; only ever a guess."""
+    if conflict := _CONFLICT.search(message):
+        field, measurement, kind = conflict.groups()
+        looks = re.compile(f"[ ,]{re.escape(field)}={_LOOKS.get(kind, '')}")
+        for n, line in enumerate(lines):
+            if line.startswith((f"{measurement},", f"{measurement} ")) and looks.search(line):
+                yield n
+    elif too_old := _TOO_OLD.search(message):
+        bound = datetime.fromisoformat(too_old[1]).replace(tzinfo=timezone.utc)
+        bound_ns = int(bound.timestamp()) * 10**9
+        for n, line in enumerate(lines):
+            time_ns = line.rpartition(" ")[2]
+            if time_ns.lstrip("-").isdigit() and int(time_ns) < bound_ns:
+                yield n
+
+
+def _parted(count: int, named: set[int], suspects: set[int]) -> list[list[int]]:
+    """What to write next of `count` lines: suspects apart, or all in halves if that says nothing.
+
+    In the order in which they are to be put on a stack: the suspects come last off it.
+    """
+    rest = [n for n in range(count) if n not in named]
+    if named:
+        return [rest] if rest else []
+    if 0 < len(suspects) < count:
+        return [sorted(suspects), [n for n in rest if n not in suspects]]
+    return [rest[count // 2 :], rest[: count // 2]]
+
+
+def influx_connection(settings: PipelineSettings) -> InfluxConnection:
+    """Where InfluxDB is, from the settings.
+
+    Raises:
+        SinkError: there is no address, no token, or the CA file is missing.
+    """
+    return InfluxConnection(
+        settings.influx_url or "",
+        settings.influx_token or SecretStr(""),
+        settings.influx_org,
+        ca_file=settings.influx_ca_file,
+        verify=settings.influx_verify,
+    )
 
 
 def influx_sink_from(
-    url: str, token: SecretStr | str | None, org: str, bucket: str, *, timeout_ms: int = 10_000
+    url: str,
+    token: SecretStr | str | None,
+    org: str,
+    bucket: str,
+    *,
+    timeout_ms: int = 10_000,
+    ca_file: Path | None = None,
+    verify: bool = True,
 ) -> InfluxSink:
-    """Make a sink from settings; a plain string token is wrapped. See `InfluxSink`.
+    """Make a sink from single settings; a plain string token is wrapped. See `InfluxSink`.
 
     Raises:
-        SinkError: as `InfluxSink`, and when there is no token.
+        SinkError: as `InfluxSink`, and when address or token make no sense.
     """
-    if not token:
-        message = f"InfluxDB {_without_userinfo(url)} needs a token: KPSTREAM_PIPELINE_INFLUX_TOKEN"
-        raise SinkError(message)
-    secret = token if isinstance(token, SecretStr) else SecretStr(token)
-    return InfluxSink(url, secret, org, bucket, timeout_ms=timeout_ms)
-
-
-class _Rejected:
-    """The answer to a request of which at least one line was rejected."""
-
-    def __init__(self, message: str, lines: Mapping[int, str]) -> None:
-        self.message = message
-        self.lines = lines
-
-
-def _named(text: str, lines: Sequence[str]) -> dict[int, str]:
-    """Which lines the answer names, and why: {index: reason}; {} when it names none we know."""
-    document = _json(text)
-    named = {}
-    data = document.get("data")
-    for entry in data if isinstance(data, list) else []:  # InfluxDB 3
-        number = entry.get("line_number") if isinstance(entry, dict) else None
-        if isinstance(number, int) and 1 <= number <= len(lines):
-            named[number - 1] = str(entry.get("error_message", "rejected"))
-    if not named:  # InfluxDB 2 quotes the line itself
-        places: dict[str, list[int]] = {}
-        for i, line in enumerate(lines):
-            places.setdefault(line, []).append(i)
-        for quoted, why in _UNPARSED.findall(_message(text)):
-            named.update(dict.fromkeys(places.get(quoted, ()), why))
-    return named
-
-
-def _message(text: str) -> str:
-    document = _json(text)
-    return str(document.get("message") or document.get("error") or text)
-
-
-def _json(text: str) -> dict[str, Any]:
-    try:
-        document = json.loads(text)
-    except ValueError:
-        return {}
-    return document if isinstance(document, dict) else {}
-
-
-def _text(body: object) -> str:
-    if isinstance(body, bytes):
-        return body.decode("utf-8", "replace")
-    return "" if body is None else str(body)
-
-
-def _retry_after_ms(headers: Mapping[str, str]) -> int | None:
-    value = next((v for k, v in headers.items() if k.lower() == "retry-after"), "")
-    try:
-        return max(0, round(float(value) * 1000))
-    except ValueError:  # a date is allowed too; our own back-off does as well
-        return None
-
-
-def _without_userinfo(url: str) -> str:
-    return re.sub(r"//[^/@]*@", "//", url)
+    secret = token if isinstance(token, SecretStr) else SecretStr(token or "")
+    connection = InfluxConnection(
+        url, secret, org, timeout_ms=timeout_ms, ca_file=ca_file, verify=verify
+    )
+    return InfluxSink(connection, bucket)

@@ -7,6 +7,8 @@ One table for whoever writes points (`pipeline.points`, `pipeline.accounts`), ke
 - Accounts: `device`, `gateway`, `lag`, `dead_letters`, `model`; the time is when they were read.
   Their counters only grow while what counts them lives, and begin again at 0 afterwards.
 - Marks: `rollout`, one point per change of a model; the time is when it happened.
+- Hours: `rul_hourly`, `activity_hourly`, `device_hourly`, made of the above by the tasks of
+  `pipeline.influxlayout`; the time is the beginning of the hour.
 """
 
 from __future__ import annotations
@@ -16,11 +18,14 @@ from typing import Literal
 
 __all__ = [
     "ACTIVITY",
+    "ACTIVITY_HOURLY",
     "COMMON_FIELDS",
     "COUNTER_FIELDS",
     "DEAD_LETTERS",
     "DEVICE",
+    "DEVICE_HOURLY",
     "GATEWAY",
+    "HOURLY",
     "LAG",
     "MEASUREMENTS",
     "MODEL",
@@ -29,6 +34,7 @@ __all__ = [
     "ROLLOUT",
     "ROLLOUT_EVENTS",
     "RUL",
+    "RUL_HOURLY",
     "Field",
     "Kind",
     "Measurement",
@@ -243,4 +249,36 @@ ROLLOUT = Measurement(
 )
 
 MEASUREMENTS = (RUL, ACTIVITY, DEVICE, GATEWAY, LAG, DEAD_LETTERS, MODEL, ROLLOUT)
-"""All of them."""
+"""All that the line writes."""
+
+RUL_HOURLY = Measurement(
+    "rul_hourly",
+    _SCORE_TAGS,
+    (
+        _float("rul_mean", "cycles", "mean of the scores in the hour"),
+        _float("rul_min", "cycles", "least of them"),
+        _float("rul_max", "cycles", "greatest of them"),
+        _float("rul_last", "cycles", "last of them"),
+        _float("rul_low_min", "cycles", "lowest lower end of an interval", always=False),
+        _float("rul_high_max", "cycles", "highest upper end of an interval", always=False),
+        _int("windows", "windows", "how many there were"),
+    ),
+    "an hour of a machine",
+)
+
+ACTIVITY_HOURLY = Measurement(
+    "activity_hourly",
+    (*_SCORE_TAGS, "activity"),
+    (_int("windows", "windows", "windows of the hour with this activity"),),
+    "how often a person did something in an hour",
+)
+
+DEVICE_HOURLY = Measurement(
+    "device_hourly",
+    DEVICE.tags,
+    tuple(f for f in DEVICE.fields if f.grows),
+    "the account of one stream of one device at the end of an hour",
+)
+
+HOURLY = (RUL_HOURLY, ACTIVITY_HOURLY, DEVICE_HOURLY)
+"""All that InfluxDB makes of them; beside these, `rollout` is copied as it is."""

@@ -74,6 +74,18 @@ class PipelineSettings(BaseSettings):
     )
     influx_org: str = Field(default="kpstream", description="InfluxDB organisation.")
     influx_bucket: str = Field(default="kpstream", description="InfluxDB bucket of the points.")
+    influx_ca_file: Path | None = Field(
+        default=None,
+        description=(
+            "PEM file of the authorities to trust when influx_url is https; unset: the system's."
+        ),
+    )
+    influx_verify: bool = Field(
+        default=True,
+        description=(
+            "Check InfluxDB's certificate; false takes any, which is for trials on one machine."
+        ),
+    )
     results_days: float = Field(
         default=30.0, gt=0, description="Days that points stay in the local results file."
     )

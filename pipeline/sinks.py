@@ -16,10 +16,11 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Protocol
 
+from ingest.errors import RefusalReason
 from pipeline.errors import SinkUnavailable
 from pipeline.points import Point
 
-__all__ = ["Backoff", "Refused", "Sink", "deliver"]
+__all__ = ["Backoff", "LineSink", "Refused", "RefusedLine", "Sink", "deliver"]
 
 _log = logging.getLogger(__name__)
 
@@ -30,6 +31,25 @@ class Refused:
 
     point: Point
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedLine:
+    """A line the store will never take as it is: what kind of flaw, and why in its words."""
+
+    line: str
+    reason: RefusalReason
+    detail: str
+
+
+class LineSink(Protocol):
+    """Where points are stored that come as lines of InfluxDB's line protocol."""
+
+    def write_lines(self, lines: Sequence[str]) -> list[RefusedLine]:
+        """Store lines (times in ns); the same promise as `Sink.write`."""
+
+    def close(self) -> None:
+        """Release the connection; idempotent."""
 
 
 class Sink(Protocol):
