@@ -24,7 +24,6 @@ changelogs is delivered; positions of other partitions are set from the committe
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 from collections import deque
 from collections.abc import Awaitable, Iterable, Mapping
@@ -38,11 +37,11 @@ from faust.transport.consumer import Consumer as BaseConsumer
 from faust.transport.producer import Producer as BaseProducer
 from faust.types import TP, ConsumerMessage, RecordMetadata
 from faust.types.enums import ProcessingGuarantee
-from mode.utils.futures import notify
 from mode.utils.times import want_seconds
 
 from ingest.topics import partition_of
 from pipeline.errors import LogClosed, LogCorrupt, LogError, LogFailed, LogFull
+from pipeline.handover import Handover
 from pipeline.locallog import NewRecord, PartitionProgress, SqliteLog, StoredRecord, open_log
 
 __all__ = ["Consumer", "Producer", "Transport", "abandon", "progress", "skipped"]
@@ -57,7 +56,7 @@ _SEND_AHEAD_BYTES = 16 * 1024 * 1024
 _FULL_RETRY_SECONDS = 0.5
 
 
-class Consumer(BaseConsumer):  # type: ignore[misc]
+class Consumer(Handover, BaseConsumer):  # type: ignore[misc]
     """Reads the log for one Faust app; the group is the app's id.
 
     Attributes:
@@ -74,8 +73,6 @@ class Consumer(BaseConsumer):  # type: ignore[misc]
         self._positions: dict[TP, int] = {}
         self._holes: dict[TP, dict[int, int]] = {}
         self._turn = 0
-        self._abandoned = False
-        self._waiting_for_ack: asyncio.Future[None] | None = None
         self._something_new: asyncio.Event | None = None
         self._stop_listening: Any = None
 
@@ -202,16 +199,6 @@ class Consumer(BaseConsumer):  # type: ignore[misc]
 
     # -- committing -------------------------------------------------------------------------
 
-    def abandon(self) -> None:
-        """Give up what is being worked on: from now on this consumer commits nothing, for good.
-
-        As after a crash of the app: acks that are still given, also those that Faust gives for a
-        cancelled body, count for nothing, and `wait_empty` returns at once. What was not
-        committed comes again after a restart. For an app that must stop while its work can't end.
-        """
-        self._abandoned = True
-        notify(self._waiting_for_ack)
-
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         if self._abandoned or self.app.producer.failure is not None:  # what was sent is not stored
             return False
@@ -258,43 +245,6 @@ class Consumer(BaseConsumer):  # type: ignore[misc]
             replace(found, position=self._positions.get(TP(found.topic, found.partition)))
             for found in self._log.progress(self.app.conf.id)
         ]
-
-    async def wait_empty(self) -> None:
-        """Wait until all that is being worked on is acked, then commit.
-
-        Not after a crash or `abandon`: what is unacked stays so, and a restart replays it.
-        Cancelling this abandons.
-        """
-        try:
-            while self._unacked_messages and not self._gives_up_waiting():
-                await self.commit()
-                if self._unacked_messages and not self._gives_up_waiting():
-                    await self._wait_for_ack(timeout=1)
-                    gc.collect()  # what nobody holds any more will never be acked
-                    self._clean_unacked_messages()
-            await self.commit_and_end_transactions()
-        except asyncio.CancelledError:
-            self.abandon()  # whoever stops us waits no longer: Faust acks the bodies it cancels
-            raise
-
-    def _gives_up_waiting(self) -> bool:
-        return bool(self._abandoned or self.should_stop or self.app.crashed)
-
-    async def _wait_for_ack(self, timeout: float) -> None:
-        """Wait for the next ack; unlike Faust's, it can be cancelled."""
-        acked = self._waiting_for_ack = asyncio.get_running_loop().create_future()
-        try:
-            await asyncio.wait({acked}, timeout=timeout)
-        finally:
-            self._waiting_for_ack = None
-
-    async def maybe_wait_for_commit_to_finish(self) -> bool:
-        """Whether a commit was under way and has ended; unlike Faust's, it can be cancelled."""
-        under_way = self._commit_fut
-        if under_way is None:
-            return False
-        await asyncio.wait({under_way})
-        return not under_way.cancelled()
 
     # -- reading ----------------------------------------------------------------------------
 
