@@ -25,7 +25,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deploy.settings import GatewaySettings
 from deploy.view import RunningGateway
@@ -52,6 +52,9 @@ from pipeline.scoring import Scored, score_windows
 from pipeline.settings import PipelineSettings
 from pipeline.sinks import Sink
 from pipeline.windows import WindowSpec
+
+if TYPE_CHECKING:
+    from ingest.sparkplug import Sparkplug
 
 __all__ = ["Gateway", "GatewayFailed", "LocalLogWriter", "main", "run_gateway", "stream_plan"]
 
@@ -90,12 +93,14 @@ class Gateway:
         """Open the files and build the parts; nothing runs before :meth:`start`.
 
         Raises:
+            IngestError: The Sparkplug mapping or its state file can't be used.
             LogError: The log can't be used; the message says what to do.
             ResultsCorrupted: The same for the results file.
         """
         settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.settings = settings
         self.pipeline = pipeline
+        self.sparkplug = _sparkplug(ingest, settings)
         self.registry = Registry(settings.registry_path)
         _seed_starters(self.registry)
         self.log_file = open_log(
@@ -116,7 +121,8 @@ class Gateway:
         )
         running = settings.state_dir / "running.json"
         self.models = ModelWatch(self.registry, now_ms, memory=running)
-        self.bridge = Bridge(ingest, LocalLogWriter(self.log_file, pipeline.partitions))
+        writer = LocalLogWriter(self.log_file, pipeline.partitions)
+        self.bridge = Bridge(ingest, writer, decoder=self.sparkplug)
         data_dir = settings.state_dir / "faust"
         self.scoring = create_scoring_app(
             settings.log_url,
@@ -133,6 +139,8 @@ class Gateway:
         self.view = RunningGateway(
             self.bridge, self.scoring, self.stores, self.models, self.log_file, now_ms
         )
+        if self.sparkplug is not None:
+            self.view.also["sparkplug"] = self.sparkplug.status
         self.console: Console = create_console(
             self.view,
             self.results,
@@ -197,6 +205,8 @@ class Gateway:
         finally:
             self.results.close()
             self.log_file.close()
+            if self.sparkplug is not None:
+                self.sparkplug.close()
 
     def _drop_removed_groups(self) -> None:
         """A sink that is configured no more must not hold the log until it is full."""
@@ -255,6 +265,14 @@ def stream_plan(manifest: Manifest, settings: PipelineSettings) -> StreamPlan:
             future_ms=settings.future_ms,
         ),
     )
+
+
+def _sparkplug(ingest: IngestSettings, settings: GatewaySettings) -> Sparkplug | None:
+    if ingest.sparkplug is None:
+        return None
+    from ingest.sparkplug import sparkplug_of  # protobuf, which few gateways need
+
+    return sparkplug_of(ingest, settings.state_dir)
 
 
 def _seed_starters(registry: Registry) -> None:

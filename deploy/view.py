@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from typing import Any
 
 from ingest.bridge import Bridge
 from pipeline.app import ScoringApp, StoreApp
@@ -41,6 +42,8 @@ class RunningGateway:
         self._models = models
         self._log = log
         self._clock = clock
+        self.also: dict[str, Callable[[], Any]] = {}
+        """Further parts of the health report: name -> what it says now."""
         self._tracker = ProgressTracker()
 
     def account(self) -> list[DeviceAccount]:
@@ -150,5 +153,6 @@ class RunningGateway:
                     "unscored": line.unscored,
                     "devices_begun_anew": self._scoring.stage.devices.reset_total,
                 },
-            },
+            }
+            | {name: tell() for name, tell in self.also.items()},
         )

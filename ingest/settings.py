@@ -79,3 +79,15 @@ class IngestSettings(BaseSettings):
         gt=0,
         description="Seconds the log may be unavailable before the bridge stops loudly.",
     )
+    sparkplug: Path | None = Field(
+        default=None,
+        description=(
+            "TOML file that maps Sparkplug B metrics to streams (docs/sparkplug.md); unset: none."
+        ),
+    )
+    sparkplug_state: Path | None = Field(
+        default=None,
+        description=(
+            "File of what is known of Sparkplug nodes; unset: `sparkplug.db` in the state folder."
+        ),
+    )

@@ -7,7 +7,7 @@ there are, the sums stay.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -74,6 +74,7 @@ class _ViewCollector(Collector):
         yield from _totals(totals)
         yield from _partitions(view.partitions())
         yield from self._models()
+        yield from _sparkplug(health.parts.get("sparkplug") or {})
         yield GaugeMetricFamily("kpstream_alive", "1 while the process works.", health.alive)
         yield GaugeMetricFamily("kpstream_ready", "1 while it does its job.", health.ready)
 
@@ -94,6 +95,14 @@ class _ViewCollector(Collector):
             refused.add_metric(labels, float(model.refused_version is not None))
         yield info
         yield refused
+
+
+def _sparkplug(status: Mapping[str, int]) -> Iterator[Metric]:
+    """What the Sparkplug decoder counts; nothing where none runs."""
+    for name, value in status.items():
+        text = f"Sparkplug: {name.removesuffix('_total').replace('_', ' ')}."
+        family = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
+        yield family(f"kpstream_sparkplug_{name}", text, value)
 
 
 def _devices(accounts: Sequence[DeviceAccount]) -> Iterator[Metric]:

@@ -17,6 +17,8 @@ const REASONS = {
   future: "the device's clock runs ahead",
   missing_channel: "a channel that the model needs is missing",
   no_model: "no model scores this stream",
+  not_sparkplug: "the message is no Sparkplug B payload",
+  no_birth: "Sparkplug data without the birth that explains it (a new birth was asked for)",
   unreadable: "a record of the log cannot be read",
 };
 

@@ -1,0 +1,206 @@
+"""What a bridge knows of Sparkplug nodes, on disk: births, sequence numbers, values, last digests.
+
+One SQLite file, written once per load of messages, after the log has confirmed the load. A killed
+process loses nothing of it. A loss of power may take the last commits: then the sequence numbers do
+not fit, and the nodes are asked for a new birth. So is a file that is damaged: it is set aside.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ingest.errors import IngestError, LogUnavailable
+
+__all__ = ["Checkpoint", "SparkplugStore", "StoreUnusable"]
+
+log = logging.getLogger(__name__)
+
+_FORMAT = 1
+_TABLES = """
+CREATE TABLE IF NOT EXISTS nodes (
+    grp TEXT, node TEXT, state BLOB NOT NULL, PRIMARY KEY (grp, node)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS births (
+    grp TEXT, node TEXT, device TEXT, metrics BLOB NOT NULL, PRIMARY KEY (grp, node, device))
+    WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS live (
+    grp TEXT, node TEXT, device TEXT, state BLOB NOT NULL, PRIMARY KEY (grp, node, device))
+    WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS seen (id INTEGER PRIMARY KEY AUTOINCREMENT, digest BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS mapping (one INTEGER PRIMARY KEY CHECK (one = 1), digest TEXT NOT NULL);
+"""
+
+
+class StoreUnusable(IngestError):
+    """The file cannot be used: another process has it, or its folder cannot be written."""
+
+
+@dataclass(slots=True)
+class Checkpoint:
+    """What has changed since the last one. A device of "" is the node itself."""
+
+    nodes: list[tuple[Any, ...]] = field(default_factory=list)  # group, node, state
+    births: list[tuple[Any, ...]] = field(default_factory=list)  # group, node, device, metrics
+    live: list[tuple[Any, ...]] = field(default_factory=list)  # group, node, device, state
+    seen: list[bytes] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.nodes or self.births or self.live or self.seen)
+
+
+class SparkplugStore:
+    """The file, open in one process; used by one thread at a time."""
+
+    def __init__(self, path: Path, *, remembered: int = 8192) -> None:
+        """Open or create it; a damaged one is set aside as `<name>.damaged`.
+
+        Args:
+            path: The file; its folder is created.
+            remembered: How many digests are kept: at least as many messages as the broker may
+                have under way to us at a time.
+
+        Raises:
+            StoreUnusable: Another process has it, another version wrote it, or the disk refuses.
+        """
+        self.path = path
+        self.remembered = remembered
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self._db = _open(path)
+            except sqlite3.DatabaseError as exc:
+                if not _is_damage(exc):
+                    raise
+                log.error("%s is damaged (%s): set aside, every node is asked anew", path, exc)
+                _set_aside(path)
+                self._db = _open(path)
+        except (sqlite3.Error, OSError) as exc:
+            in_use = "locked" in str(exc)
+            advice = "one bridge per file" if in_use else "look at the folder and the disk"
+            msg = f"cannot use {path} ({exc}): {advice} (KPSTREAM_INGEST_SPARKPLUG_STATE)"
+            raise StoreUnusable(msg) from exc
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def nodes(self) -> Iterator[tuple[str, str, bytes]]:
+        """Group, node and state of every node."""
+        for group, node, row in self._db.execute("SELECT grp, node, state FROM nodes"):
+            state = self._checked(row, group, node)
+            if state is not None:
+                yield group, node, state
+
+    def devices(self) -> Iterator[tuple[str, str, str, bytes, bytes | None]]:
+        """Group, node, device, birth and live state of every device that was ever born."""
+        rows = self._db.execute(
+            "SELECT grp, node, device, metrics, state FROM births LEFT JOIN live"
+            " USING (grp, node, device)"
+        )
+        for *where, birth_row, live_row in rows:
+            birth, live = (self._checked(row, *where) for row in (birth_row, live_row))
+            if birth is not None:
+                yield where[0], where[1], where[2], birth, live
+
+    def seen(self) -> list[bytes]:
+        """Digests of the last messages, oldest first."""
+        rows = self._db.execute("SELECT digest FROM seen ORDER BY id")
+        return [digest for (digest,) in rows if isinstance(digest, bytes)]
+
+    def _checked(self, row: object, *where: object) -> bytes | None:
+        """The state in a row; None (and a warning) when it is not what was written there."""
+        if row is None:
+            return None
+        if isinstance(row, bytes) and row == _sealed(where, row[4:]):
+            return row[4:]
+        log.warning("%s: what it says of %s is damaged and is let go", self.path, where)
+        return None
+
+    def is_of_mapping(self, digest: str) -> bool:
+        """Whether the values were kept under this mapping; from now on they are.
+
+        Raises:
+            LogUnavailable: The disk refuses.
+        """
+        try:
+            found = self._db.execute("SELECT digest FROM mapping").fetchone()
+            self._db.execute("INSERT OR REPLACE INTO mapping VALUES (1, ?)", (digest,))
+        except sqlite3.Error as exc:
+            msg = f"{self.path}: {exc}"
+            raise LogUnavailable(msg) from exc
+        return found is None or found[0] == digest
+
+    def write(self, checkpoint: Checkpoint) -> None:
+        """Make it durable against the end of the process; all of it or nothing.
+
+        Raises:
+            LogUnavailable: The disk refuses.
+        """
+        db = self._db
+        try:
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                for insert, rows in (
+                    ("INSERT OR REPLACE INTO nodes VALUES (?, ?, ?)", checkpoint.nodes),
+                    ("INSERT OR REPLACE INTO births VALUES (?, ?, ?, ?)", checkpoint.births),
+                    ("INSERT OR REPLACE INTO live VALUES (?, ?, ?, ?)", checkpoint.live),
+                ):
+                    sealed = [(*where, _sealed(where, state)) for *where, state in rows]
+                    db.executemany(insert, sealed)
+                if checkpoint.seen:
+                    digests = [(digest,) for digest in checkpoint.seen]
+                    db.executemany("INSERT INTO seen (digest) VALUES (?)", digests)
+                    db.execute(
+                        "DELETE FROM seen WHERE id <= (SELECT max(id) FROM seen) - ?",
+                        (self.remembered,),
+                    )
+                db.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):
+                    db.execute("ROLLBACK")
+                raise
+        except sqlite3.Error as exc:
+            msg = f"{self.path}: {exc}"
+            raise LogUnavailable(msg) from exc
+
+
+def _sealed(where: Sequence[object], state: bytes) -> bytes:
+    """A state behind a checksum of it and of the place where it belongs."""
+    return zlib.crc32(state, zlib.crc32(repr(tuple(where)).encode())).to_bytes(4, "big") + state
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=1.0)
+    try:
+        db.execute("PRAGMA locking_mode = EXCLUSIVE")  # a second bridge on the file is told so
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = NORMAL")
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        if version not in (0, _FORMAT):
+            msg = f"format {version}, this version reads {_FORMAT}: upgrade kpstream"
+            raise sqlite3.OperationalError(msg)
+        db.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {_FORMAT}; COMMIT;")
+        (finding,) = db.execute("PRAGMA quick_check(1)").fetchone()
+        if finding != "ok":
+            msg = f"malformed: {finding}"
+            raise sqlite3.DatabaseError(msg)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _is_damage(exc: sqlite3.Error) -> bool:
+    return "malformed" in str(exc) or "not a database" in str(exc)
+
+
+def _set_aside(path: Path) -> None:
+    for end in ("", "-wal"):
+        with suppress(FileNotFoundError):
+            path.with_name(path.name + end).replace(path.with_name(f"{path.name}.damaged{end}"))
