@@ -25,7 +25,15 @@ from typing import Literal
 from ingest.child import dying_with_us
 from ingest.errors import IngestError
 
-__all__ = ["EMBEDDED_LINGER_S", "BrokerError", "LocalBroker", "broker_kind", "free_port"]
+__all__ = [
+    "EMBEDDED_LINGER_S",
+    "BrokerError",
+    "LocalBroker",
+    "broker_kind",
+    "free_port",
+    "mosquitto_config",
+    "mosquitto_program",
+]
 
 EMBEDDED_LINGER_S = 1.0
 """Seconds that a publisher stays after its last confirmed message on an MQTT 3.1.1 line.
@@ -46,7 +54,7 @@ class BrokerError(IngestError):
 
 def broker_kind() -> Kind:
     """What `LocalBroker` would start: mosquitto where there is one."""
-    return "mosquitto" if _mosquitto() else "amqtt"
+    return "mosquitto" if mosquitto_program() else "amqtt"
 
 
 def free_port(host: str = "127.0.0.1") -> int:
@@ -209,26 +217,35 @@ class LocalBroker:
         return text[-500:] or "it said nothing"
 
     def _mosquitto_command(self) -> list[str]:
-        binary = _mosquitto()
+        binary = mosquitto_program()
         if binary is None:
             msg = "mosquitto is not installed: `sudo apt install mosquitto`, or use kind='amqtt'"
             raise BrokerError(msg)
         config = self.folder / "mosquitto.conf"
         listeners = self._listeners or f"listener {self.port} {self.host}\nallow_anonymous true\n"
-        config.write_text(_mosquitto_config(listeners, self.folder, self._autosave_s))
+        config.write_text(mosquitto_config(listeners, self.folder, self._autosave_s))
         return dying_with_us([binary, "-c", str(config)])
 
     def _amqtt_command(self) -> list[str]:
         return [sys.executable, "-m", "ingest.broker", self.host, str(self.port), str(os.getpid())]
 
 
-def _mosquitto() -> str | None:
+def mosquitto_program() -> str | None:
+    """Where mosquitto is; None where it is not installed."""
     # Debian puts it into sbin, which is not on every user's PATH.
     return shutil.which("mosquitto") or shutil.which("mosquitto", path=os.pathsep.join(_SBIN))
 
 
-def _mosquitto_config(listeners: str, folder: Path, autosave_s: int) -> str:
-    """No limit on queued messages: mosquitto's default drops what publishers think is safe."""
+def mosquitto_config(listeners: str, folder: Path, autosave_s: int) -> str:
+    """What mosquitto is started with: no limit on queued messages.
+
+    Its defaults drop what publishers think is safe.
+
+    Args:
+        listeners: Lines that say where it listens, and whom it takes.
+        folder: Where it keeps its queues.
+        autosave_s: Seconds between two writes of them.
+    """
     # Started by root it would change to a user who may not read our folder.
     user = "user root\n" if os.geteuid() == 0 else ""
     return (

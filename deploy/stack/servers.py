@@ -1,8 +1,6 @@
 """Kafka and InfluxDB as child processes on loopback, with the settings a site uses.
 
-One set of verbs for every server, so that the supervisor, the fault tests and the fixtures treat
-them alike. Starting again on the same folder keeps what was stored, also after `kill`. The children
-end with the process that started them, however that ends (`ingest.child`).
+`deploy.stack.process` says what every server can do; mosquitto is in `deploy.stack.mosquitto`.
 """
 
 from __future__ import annotations
@@ -13,21 +11,20 @@ import os
 import secrets
 import shutil
 import signal
-import socket
+import ssl
 import struct
 import subprocess
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
+from deploy.stack.process import Server, ServerError, ServerProcess, open_line
+from deploy.stack.tlsconfig import influx_tls_args, kafka_tls_properties
 from ingest.broker import free_port
-from ingest.child import dying_with_us
 
 __all__ = [
     "INFLUX_VERSION",
@@ -43,44 +40,6 @@ __all__ = [
 
 KAFKA_VERSION = "4.4.0"
 INFLUX_VERSION = "2.7.12"
-
-_S = TypeVar("_S", bound="_ServerProcess")
-
-
-class ServerError(Exception):
-    """A server is not installed, did not start, or refused; the message says what to do."""
-
-
-class Server(Protocol):
-    """What every server of a site can do."""
-
-    name: str
-    port: int
-    folder: Path
-
-    @property
-    def log_path(self) -> Path:
-        """What it prints; that of the run before has `.1` appended."""
-
-    @property
-    def alive(self) -> bool:
-        """Whether the process is there; a paused one is."""
-
-    def start(self) -> Any:
-        """Start, and return once it serves; what its folder holds is kept."""
-
-    def stop(self) -> None:
-        """Ask it to end, and wait until it has."""
-
-    def kill(self) -> None:
-        """End it at once (SIGKILL), as a crash would."""
-
-    def pause(self) -> None:
-        """Freeze it (SIGSTOP): connections stay open, nothing answers."""
-
-    def resume(self) -> None:
-        """Let a paused one go on (SIGCONT)."""
-
 
 # ------------------------------------------------------------------------------ where they are
 
@@ -122,160 +81,10 @@ def find_servers(folder: Path | None = None) -> FoundServers:
     )
 
 
-# ---------------------------------------------------------------------------- one child process
-
-
-class _ServerProcess:
-    """A server as a child process; what differs is `prepare`, `command` and `healthy`."""
-
-    name = "server"
-    stop_signal = signal.SIGTERM
-    start_s = 60.0
-    stop_s = 30.0
-
-    def __init__(self, folder: Path, *, port: int = 0, host: str = "127.0.0.1") -> None:
-        self.folder = folder.absolute()
-        self.host = host
-        self.port = port or free_port(host)
-        self._process: subprocess.Popen[bytes] | None = None
-
-    # What a server defines.
-
-    def prepare(self) -> None:
-        """Write what it reads at its start; safe to repeat.
-
-        Raises:
-            ServerError: It is not installed.
-        """
-        raise NotImplementedError
-
-    def command(self) -> list[str]:
-        """The command line that runs it in the foreground."""
-        raise NotImplementedError
-
-    def healthy(self, timeout_s: float = 1.0) -> bool:
-        """Whether it answers a request of its own protocol within the time."""
-        raise NotImplementedError
-
-    # What all have.
-
-    @property
-    def address(self) -> str:
-        """`host:port`."""
-        return f"{self.host}:{self.port}"
-
-    @property
-    def log_path(self) -> Path:
-        """What it prints; that of the run before has `.1` appended."""
-        return self.folder / f"{self.name}.log"
-
-    @property
-    def pid(self) -> int | None:
-        """Process id while it runs."""
-        return self._process.pid if self._process is not None and self.alive else None
-
-    @property
-    def alive(self) -> bool:
-        """Whether the process is there; a paused one is."""
-        return self._process is not None and self._process.poll() is None
-
-    def start(self: _S) -> _S:
-        """Start, and return once it serves; a running one is left alone.
-
-        Call it from a thread that lives as long as the server shall: see `ingest.child`.
-
-        Raises:
-            ServerError: It is not installed, the port is taken, or it did not come up.
-        """
-        if self.alive:
-            return self
-        if _listens(self.host, self.port):
-            msg = f"{self.name}: port {self.port} on {self.host} is taken; choose another one"
-            raise ServerError(msg)
-        self.prepare()
-        if self.log_path.exists():
-            self.log_path.replace(self.log_path.with_suffix(".log.1"))
-        with self.log_path.open("wb") as output:
-            # Its own session: Ctrl-C in the terminal reaches us, and we stop it in our order.
-            self._process = subprocess.Popen(  # noqa: S603 (our own command line)
-                dying_with_us(self.command()),
-                cwd=self.folder,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        try:
-            self._await_health()
-        except BaseException:  # Ctrl-C too: nobody has the server yet who could stop it
-            self.kill()
-            raise
-        return self
-
-    def stop(self) -> None:
-        """Ask it to end, and wait until it has; after 30 s, kill it."""
-        if self._process is not None and self.alive:
-            self._process.send_signal(self.stop_signal)
-            self._process.send_signal(signal.SIGCONT)  # a paused one would never hear it
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(self.stop_s)
-        self.kill()
-
-    def kill(self) -> None:
-        """End it at once (SIGKILL), as a crash would."""
-        if self._process is not None:
-            if self._process.poll() is None:
-                self._process.kill()
-            self._process.wait()
-            self._process = None
-
-    def pause(self) -> None:
-        """Freeze it (SIGSTOP): connections stay open, nothing answers."""
-        if self._process is not None and self.alive:
-            self._process.send_signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """Let a paused one go on (SIGCONT)."""
-        if self._process is not None and self.alive:
-            self._process.send_signal(signal.SIGCONT)
-
-    def last_words(self) -> str:
-        """The end of what it printed."""
-        with suppress(OSError):
-            if text := self.log_path.read_text(errors="replace").strip():
-                return text[-1500:]
-        return "it said nothing"
-
-    def __enter__(self: _S) -> _S:
-        return self.start()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.stop()
-
-    def _await_health(self) -> None:
-        deadline = time.monotonic() + self.start_s
-        while not self.healthy():
-            if not self.alive:
-                msg = f"{self.name} ended at its start on {self.address}: {self.last_words()}"
-                raise ServerError(msg)
-            if time.monotonic() > deadline:
-                msg = (
-                    f"{self.name} does not serve on {self.address} after {self.start_s:.0f} s: "
-                    f"{self.last_words()}"
-                )
-                raise ServerError(msg)
-            time.sleep(0.05)
-
-
 # ---------------------------------------------------------------------------------------- Kafka
 
 
-class KafkaServer(_ServerProcess):
+class KafkaServer(ServerProcess):
     """One Kafka node, broker and controller in one (KRaft).
 
     What it has confirmed (`acks=all`) survives its own end, also by SIGKILL. A loss of power may
@@ -292,6 +101,7 @@ class KafkaServer(_ServerProcess):
         controller_port: int = 0,
         host: str = "127.0.0.1",
         heap_mb: int = 256,
+        certs: Path | None = None,
         properties: Mapping[str, str] | None = None,
         servers: FoundServers | None = None,
     ) -> None:
@@ -303,13 +113,20 @@ class KafkaServer(_ServerProcess):
             controller_port: For Kafka itself; 0 picks a free one.
             host: Loopback address to listen on.
             heap_mb: Java heap, megabytes.
+            certs: Folder of `kpstream certs make`: TLS only, and only our services may enter.
             properties: More lines for `server.properties`, or other values for ours.
             servers: Where Kafka is; None: `find_servers()`.
         """
         super().__init__(folder, port=port, host=host)
         self.controller_port = controller_port or free_port(host)
         self._heap_mb = heap_mb
-        self._properties = dict(properties or {})
+        self._certs = certs
+        self._properties: dict[str, str] = {}
+        if certs is not None:
+            self._properties = kafka_tls_properties(
+                certs, host=host, port=self.port, controller_port=self.controller_port
+            )
+        self._properties.update(properties or {})
         self._servers = servers or find_servers()
 
     def settings(self) -> dict[str, str]:
@@ -373,10 +190,7 @@ class KafkaServer(_ServerProcess):
     def healthy(self, timeout_s: float = 1.0) -> bool:
         """Whether it answers an ApiVersions request within the time; a paused one does not."""
         request = struct.pack(">hhih", 18, 0, 1, -1)  # key, version, correlation, no client id
-        with (
-            suppress(OSError),
-            socket.create_connection((self.host, self.port), timeout_s) as line,
-        ):
+        with suppress(OSError), open_line(self.host, self.port, timeout_s, self._certs) as line:
             line.sendall(struct.pack(">i", len(request)) + request)
             return len(line.recv(4)) > 0
         return False
@@ -437,7 +251,7 @@ KAFKA_SETTINGS: Mapping[str, str] = {
 # ------------------------------------------------------------------------------------- InfluxDB
 
 
-class InfluxServer(_ServerProcess):
+class InfluxServer(ServerProcess):
     """InfluxDB 2 without web page; every write it has confirmed survives SIGKILL.
 
     Attributes:
@@ -456,6 +270,7 @@ class InfluxServer(_ServerProcess):
         *,
         port: int = 0,
         host: str = "127.0.0.1",
+        certs: Path | None = None,
         servers: FoundServers | None = None,
     ) -> None:
         """Prepare; `start` starts.
@@ -464,10 +279,12 @@ class InfluxServer(_ServerProcess):
             folder: Data and log; made when it is not there.
             port: Where clients connect; 0 picks a free one.
             host: Loopback address to listen on.
+            certs: Folder of `kpstream certs make`: https only.
             servers: Where the program is; None: `find_servers()`.
         """
         super().__init__(folder, port=port, host=host)
         self._servers = servers or find_servers()
+        self._certs = certs
         self.org = ""
         self.bucket = ""
         self.token = ""
@@ -475,7 +292,7 @@ class InfluxServer(_ServerProcess):
     @property
     def url(self) -> str:
         """Where clients connect."""
-        return f"http://{self.address}"
+        return f"{'http' if self._certs is None else 'https'}://{self.address}"
 
     def prepare(self) -> None:
         """Make the folder, for its owner only: it holds the tokens.
@@ -501,6 +318,7 @@ class InfluxServer(_ServerProcess):
             *("--sqlite-path", str(self.folder / "influxd.sqlite")),
             *("--engine-path", str(self.folder / "engine")),
             *("--reporting-disabled", "--log-level=warn"),
+            *(influx_tls_args(self._certs) if self._certs is not None else ()),
         ]
 
     def healthy(self, timeout_s: float = 1.0) -> bool:
@@ -577,7 +395,9 @@ class InfluxServer(_ServerProcess):
             self.url + path, data=data, headers=headers, method=method
         )
         try:
-            with urllib.request.urlopen(request, timeout=timeout_s) as answer:  # noqa: S310
+            with urllib.request.urlopen(  # noqa: S310 (our own address)
+                request, timeout=timeout_s, context=self._tls()
+            ) as answer:
                 page: dict[str, Any] = json.loads(answer.read() or b"{}")
                 return page
         except urllib.error.HTTPError as exc:
@@ -589,8 +409,7 @@ class InfluxServer(_ServerProcess):
             msg = f"InfluxDB at {self.url} does not answer {method} {path}: {exc}"
             raise ServerError(msg) from exc
 
-
-def _listens(host: str, port: int) -> bool:
-    with suppress(OSError), socket.create_connection((host, port), timeout=1.0):
-        return True
-    return False
+    def _tls(self) -> ssl.SSLContext | None:
+        if self._certs is None:
+            return None
+        return ssl.create_default_context(cafile=self._certs / "ca.pem")

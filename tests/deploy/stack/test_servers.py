@@ -7,10 +7,13 @@ import json
 import secrets
 import socket
 import urllib.request
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
 
+from deploy.stack.mosquitto import MosquittoServer
+from deploy.stack.process import open_line
 from deploy.stack.servers import (
     INFLUX_VERSION,
     KAFKA_VERSION,
@@ -157,6 +160,78 @@ def test_servers_are_found_by_version(tmp_path: Path, monkeypatch: pytest.Monkey
     assert find_servers().influxd is None  # half a copy can't be run
     program.chmod(0o755)
     assert find_servers().influxd == program
+
+
+@pytest.mark.needs_mosquitto
+def test_mosquitto_starts_again_and_answers_when_it_is_not_paused(tmp_path: Path) -> None:
+    with MosquittoServer(tmp_path / "mosquitto") as mosquitto:
+        assert mosquitto.healthy()
+        mosquitto.pause()
+        assert not mosquitto.healthy(timeout_s=0.2)
+        mosquitto.resume()
+        assert mosquitto.healthy(timeout_s=10)
+        mosquitto.kill()
+        assert not mosquitto.healthy()
+        mosquitto.start()
+        assert mosquitto.healthy()
+
+
+@pytest.mark.needs_mosquitto
+def test_looking_at_mosquitto_does_not_fill_its_log(tmp_path: Path) -> None:
+    with MosquittoServer(tmp_path / "mosquitto") as mosquitto:
+        size = mosquitto.log_path.stat().st_size
+        assert all(mosquitto.healthy() for _ in range(50))
+        assert mosquitto.log_path.stat().st_size == size
+
+
+def test_mosquitto_that_is_not_installed_says_what_to_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deploy.stack.mosquitto.mosquitto_program", lambda: None)
+    with pytest.raises(ServerError, match="apt install mosquitto"):
+        MosquittoServer(tmp_path).start()
+
+
+@pytest.fixture(scope="module")
+def certs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from deploy.stack.certs import Plan, make_certificates
+
+    folder = tmp_path_factory.mktemp("certs")
+    now = datetime.now(timezone.utc)
+    make_certificates(folder, Plan(devices=("plant/press",)), now=now)
+    return folder
+
+
+@pytest.mark.needs_kafka_server
+def test_kafka_with_certificates_takes_our_services_only(tmp_path: Path, certs: Path) -> None:
+    with KafkaServer(tmp_path / "kafka", certs=certs) as kafka:
+        assert kafka.healthy()
+        kafka.kill()
+        kafka.start()
+        assert kafka.healthy()
+        with open_line(kafka.host, kafka.port, 5) as plain:
+            plain.sendall(b"\0\0\0\x0a\0\x12\0\0\0\0\0\x01\xff\xff")
+            assert plain.recv(4) in (b"", b"\x15\x03\x03\0")  # hung up, or a TLS alert
+
+
+@pytest.mark.needs_influxd
+def test_influx_with_certificates_serves_https(tmp_path: Path, certs: Path) -> None:
+    with InfluxServer(tmp_path / "influx", certs=certs) as influx:
+        assert influx.url.startswith("https://")
+        assert influx.setup("factory", "scores") == influx.token
+
+
+@pytest.mark.needs_mosquitto
+def test_mosquitto_with_certificates_answers_our_services(tmp_path: Path, certs: Path) -> None:
+    with MosquittoServer(tmp_path / "mosquitto", certs=certs) as mosquitto:
+        assert mosquitto.healthy()
+        with open_line(mosquitto.host, mosquitto.port, 5) as plain:
+            plain.sendall(b"\x10\x0c\0\x04MQTT\x04\x02\0\0\0\0")
+            try:
+                answer = plain.recv(4)
+            except ConnectionResetError:
+                answer = b""
+            assert answer[:1] != b"\x20"  # no CONNACK
 
 
 async def _create_topic(address: str, name: str, partitions: int) -> None:

@@ -1,0 +1,305 @@
+"""A real mosquitto with our ACL and listeners: who may publish, read, and be whom."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+from deploy.mqttprobe import ProbeFailed, probe_broker
+from deploy.stack.acl import acl_text, mosquitto_tls_config
+from deploy.stack.certs import Plan, make_certificates
+from ingest.broker import LocalBroker, free_port
+from ingest.endpoint import Endpoint
+from ingest.mqtt import Connection, Publisher
+from tests.fakes.certs import issue
+from tests.fakes.log import until
+
+NOW = datetime.now(timezone.utc)
+ME, OTHER, NODE = "plant-7/press-1", "plant-7/press-2", "plant-7/edge-1"
+MINE, THEIRS = f"sensors/{ME}/engine", f"sensors/{OTHER}/engine"
+
+
+class Line:
+    """The broker with its certificates, and endpoints for its clients."""
+
+    def __init__(self, folder: Path) -> None:
+        self.certs = folder / "certs"
+        self.folder = folder
+        plan = Plan(services=("bridge", "operator", "store"), devices=(ME, OTHER, NODE))
+        make_certificates(self.certs, plan, now=NOW)
+        (folder / "acl").write_text(acl_text(nodes=[NODE]))
+        self.devices_port, self.services_port = free_port(), free_port()
+        listeners = mosquitto_tls_config(
+            self.certs,
+            folder / "acl",
+            devices_port=self.devices_port,
+            services_port=self.services_port,
+        )
+        self.broker = LocalBroker(folder / "mq", port=self.services_port, listeners=listeners)
+
+    def device(self, name: str, client_id: str = "mine", **changes: object) -> Endpoint:
+        return self.with_cert(self.certs / f"devices/{name}.pem", client_id, **changes)
+
+    def service(self, name: str, client_id: str = "", **changes: object) -> Endpoint:
+        cert = self.certs / f"services/{name}.pem"
+        changes = {"port": self.services_port, **changes}
+        return self.with_cert(cert, client_id or f"test-{name}", **changes)
+
+    def with_cert(self, cert: Path, client_id: str = "mine", **changes: object) -> Endpoint:
+        endpoint = Endpoint(
+            *("127.0.0.1", self.devices_port, client_id, "5"),
+            tls=True,
+            ca_file=self.certs / "ca.pem",
+            cert_file=cert,
+            key_file=cert.with_suffix(".key"),
+        )
+        return replace(endpoint, **changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def line(tmp_path_factory: pytest.TempPathFactory, mosquitto_program: str) -> Iterator[Line]:
+    line = Line(tmp_path_factory.mktemp("line"))
+    with line.broker:
+        yield line
+
+
+class Reader:
+    """Somebody who listens, as an async context manager; what has arrived is in `got`."""
+
+    def __init__(
+        self, endpoint: Endpoint, mqtt_filter: str = "sensors/+/+/+", *, stays: bool = False
+    ) -> None:
+        self.got: list[tuple[str, bytes]] = []
+        self.connection = Connection(
+            endpoint,
+            subscribe=mqtt_filter,
+            session_expiry_s=600 if stays else 0,
+            on_message=self._take,
+        )
+
+    def _take(self, packet_id: int, qos: int, topic: str, payload: bytes) -> None:
+        self.got.append((topic, payload))
+        if qos:
+            self.connection.ack(packet_id)
+
+    async def __aenter__(self) -> Reader:
+        self.connection.start()
+        await until(lambda: self.connection.subscribed)
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.connection.stop()
+
+
+async def publish(endpoint: Endpoint, *topics: str, payload: bytes = b"1") -> int:
+    """How many of the topics the broker refused."""
+    async with Publisher(endpoint) as publisher:
+        await asyncio.wait_for(publisher.connection.connected.wait(), 10)
+        for topic in topics:
+            await publisher.publish(topic, payload)
+        await asyncio.wait_for(publisher.flush(), 10)
+        assert publisher.confirmed_total + publisher.refused_total == len(topics)
+        return publisher.refused_total
+
+
+async def why_not(endpoint: Endpoint) -> str:
+    """What the client says while the broker does not let it in."""
+    connection = Connection(endpoint)
+    connection.start()
+    await until(lambda: connection.error is not None and connection.connects_total == 0)
+    await connection.stop()
+    return str(connection.error)
+
+
+async def test_a_device_publishes_as_itself_only(line: Line) -> None:
+    async with Reader(line.service("bridge")) as bridge:
+        assert await publish(line.device(ME), MINE, f"sensors/{ME}/imu") == 0
+        foreign = [THEIRS, "sensors/plant-8/press-1/engine", f"sensors/{ME}/a/b", "sensors/x/y/z"]
+        foreign += ["other/topic", f"spBv1.0/{ME}", "$SYS/broker/uptime", "sensors//x/y"]
+        assert await publish(line.device(ME), *foreign) == len(foreign)
+        assert await publish(line.device(OTHER), THEIRS) == 0
+        await until(lambda: len(bridge.got) == 3)
+        assert [topic for topic, _ in bridge.got] == [MINE, f"sensors/{ME}/imu", THEIRS]
+
+
+async def test_the_certificate_counts_and_not_what_a_device_says_it_is(line: Line) -> None:
+    async with Reader(line.service("bridge")) as bridge:
+        for name in (OTHER, "bridge", "operator"):
+            liar = line.device(ME, client_id=name, username=name, password="x")
+            assert await publish(liar, THEIRS) == 1
+        assert await publish(line.device(ME), MINE) == 0
+        await until(lambda: bridge.got)
+        assert [topic for topic, _ in bridge.got] == [MINE]
+
+
+async def test_an_old_client_is_not_told_but_its_message_goes_nowhere(line: Line) -> None:
+    old = line.device(ME, protocol="3.1.1")
+    async with Reader(line.service("bridge")) as bridge:
+        assert await publish(old, THEIRS, MINE) == 0
+        await until(lambda: bridge.got)
+        assert [topic for topic, _ in bridge.got] == [MINE]
+
+
+async def test_a_device_takes_nobodys_session(line: Line) -> None:
+    bridge = Reader(line.service("bridge", "kpstream-bridge"), stays=True)
+    async with bridge:
+        pass  # it has a session now, and is away
+    assert await publish(line.device(OTHER), THEIRS, payload=b"kept") == 0
+    thief = Reader(line.device(ME, client_id="kpstream-bridge"), "#")
+    async with thief:
+        assert await publish(line.device(OTHER, client_id="kpstream-bridge"), THEIRS) == 0
+        async with bridge:
+            await until(lambda: len(bridge.got) == 2)
+            assert bridge.connection.session_present
+            assert bridge.connection.connects_total == 2, "nobody threw it out"
+        assert thief.got == []
+
+
+async def test_a_device_reads_nothing(line: Line) -> None:
+    spies = [Reader(line.device(OTHER), each) for each in ("#", "sensors/#", "$SYS/#", THEIRS)]
+    async with Reader(line.service("bridge")) as bridge:
+        for spy in spies:
+            async with spy:  # one after the other: a device has one connection
+                assert await publish(line.device(ME), MINE) == 0
+        await until(lambda: len(bridge.got) == len(spies))
+    assert [spy.got for spy in spies] == [[]] * len(spies)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["+/+", "plant-7/+", "#", "plant-7", "plant-7/press-1/engine", "bridge", "operator", "/"],
+)
+async def test_odd_names_by_the_devices_authority_open_nothing(
+    line: Line, tmp_path: Path, name: str
+) -> None:
+    cert = issue(line.certs / "devices-ca.pem", tmp_path / "odd.pem", name)
+    odd = line.with_cert(cert)
+    spy = Reader(odd)
+    async with Reader(line.service("bridge")) as bridge, spy:
+        assert await publish(line.device(ME), MINE) == 0
+        await until(lambda: bridge.got)
+    assert spy.got == []
+    assert await publish(odd, MINE, THEIRS) == 2
+
+
+async def test_the_bridge_reads_and_does_not_write_readings(line: Line) -> None:
+    async with Reader(line.service("bridge")) as bridge:
+        assert await publish(line.service("bridge", "another"), MINE) == 1
+        assert await publish(line.service("operator"), MINE, THEIRS) == 0
+        await until(lambda: len(bridge.got) == 2)
+
+
+async def test_bridges_share_a_subscription(line: Line) -> None:
+    shared = "$share/kpstream/sensors/+/+/+"
+    async with (
+        Reader(line.service("bridge", "bridge-1"), shared) as one,
+        Reader(line.service("bridge", "bridge-2"), shared) as two,
+    ):
+        assert await publish(line.device(ME), *[MINE] * 20) == 0
+        await until(lambda: len(one.got) + len(two.got) == 20)
+        assert one.got
+        assert two.got
+
+
+async def test_another_service_sees_and_says_nothing(line: Line) -> None:
+    async with Reader(line.service("store"), "#") as store:
+        assert await publish(line.service("store", "writer"), MINE, "sensors/store/x") == 1
+        assert await publish(line.device(ME), MINE) == 0
+        async with Reader(line.service("bridge")) as bridge:
+            assert await publish(line.device(ME), MINE) == 0
+            await until(lambda: bridge.got)
+        assert store.got == []
+
+
+async def test_a_sparkplug_node_is_itself_only_and_hears_its_commands(line: Line) -> None:
+    group, node = NODE.split("/")
+    own = [f"spBv1.0/{group}/{kind}/{node}" for kind in ("NBIRTH", "NDATA", "NDEATH")]
+    own += [f"spBv1.0/{group}/{kind}/{node}/saw" for kind in ("DBIRTH", "DDATA", "DDEATH")]
+    foreign = [f"spBv1.0/{group}/NDATA/other", f"spBv1.0/other/NDATA/{node}"]
+    foreign += [f"spBv1.0/{group}/NCMD/{node}", "spBv1.0/STATE/kpstream"]
+    async with Reader(line.service("bridge"), "spBv1.0/#") as bridge:
+        assert await publish(line.device(NODE), *own) == 0
+        assert await publish(line.device(NODE), *foreign) == len(foreign)
+        assert await publish(line.device(ME), *own) == len(own), "no node, no such topic"
+        await until(lambda: len(bridge.got) == len(own))
+        commands = [f"spBv1.0/{group}/NCMD/{node}", f"spBv1.0/{group}/NCMD/other"]
+        async with Reader(line.device(NODE), f"spBv1.0/{group}/NCMD/#") as edge:
+            assert await publish(line.service("bridge", "b2"), *reversed(commands)) == 0
+            await until(lambda: edge.got)
+            assert [topic for topic, _ in edge.got] == commands[:1]
+
+
+async def test_what_the_broker_holds_for_an_absent_bridge_survives_its_death(
+    tmp_path: Path, mosquitto_program: str
+) -> None:
+    line = Line(tmp_path)
+    with line.broker:
+        async with Reader(line.service("bridge"), stays=True):
+            pass
+        await publish(line.device(ME), MINE, payload=b"kept")
+        await until(lambda: (line.broker.folder / "mosquitto.db").exists())
+        await asyncio.sleep(1.2)  # the interval of its writes to disk, see LocalBroker
+        line.broker.kill()
+        line.broker.start()
+        async with Reader(line.service("bridge"), stays=True) as bridge:
+            await until(lambda: bridge.got)
+            assert bridge.got == [(MINE, b"kept")]
+
+
+async def test_who_is_not_let_in_is_told_what_to_do(line: Line, tmp_path: Path) -> None:
+    own, ca = "KPSTREAM_INGEST_MQTT_CERT_FILE", "KPSTREAM_INGEST_MQTT_CA_FILE"
+    elsewhere = tmp_path / "elsewhere"
+    make_certificates(elsewhere, Plan(devices=(ME,)), now=NOW)
+    stranger = elsewhere / f"devices/{ME}.pem"
+    expired = issue(
+        line.certs / "devices-ca.pem", tmp_path / "old.pem", ME, ends_in=timedelta(hours=-1)
+    )
+    no_cert = line.device(ME, cert_file=None, key_file=None)
+    cases = {
+        "another authority": (line.device(ME, ca_file=elsewhere / "ca.pem"), f"set {ca}"),
+        "another client authority": (line.with_cert(stranger), "not by an authority that this"),
+        "expired": (line.with_cert(expired), f"({own}): it has expired, renew it"),
+        "no certificate": (no_cert, f"asks for a certificate of ours: set {own}"),
+        "a device among services": (
+            line.device(ME, port=line.services_port),
+            f"({own}): it is not",
+        ),
+        "a service among devices": (line.service("bridge", port=line.devices_port), f"({own})"),
+        "no TLS": (line.device(ME, tls=False), "is it a port for TLS (KPSTREAM_INGEST_MQTT_TLS)?"),
+        "no file": (line.device(ME, key_file=tmp_path / "no.key"), "no.key: there is no such file"),
+    }
+    for what, (endpoint, advice) in cases.items():
+        assert advice in await why_not(endpoint), what
+        with pytest.raises(ProbeFailed) as failed:
+            probe_broker(replace(endpoint, protocol="3.1.1"))
+        assert advice in str(failed.value), what
+
+
+async def test_tls_at_a_plain_port_is_told(line: Line, tmp_path: Path) -> None:
+    with LocalBroker(tmp_path, kind="mosquitto") as plain:
+        said = await why_not(line.device(ME, port=plain.port))
+    assert f"127.0.0.1:{plain.port} does not speak TLS" in said
+    assert "turn TLS off (KPSTREAM_INGEST_MQTT_*)" in said
+
+
+def test_the_doctor_is_let_in_with_the_bridges_certificate(line: Line) -> None:
+    topic = "$SYS/broker/version"
+    answer = probe_broker(line.service("bridge"), [topic])
+    assert answer.retained[topic].startswith("mosquitto version")
+
+
+@pytest.mark.parametrize("name", ["a\nuser b", "%u", "+", "", " x"])
+def test_names_that_would_mean_something_else_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="cannot stand in an ACL file"):
+        acl_text(bridges=[name])
+
+
+@pytest.mark.parametrize("name", ["edge", "a/b/c", "/b", "a/"])
+def test_a_node_has_a_group(name: str) -> None:
+    with pytest.raises(ValueError, match="is not GROUP/NODE"):
+        acl_text(nodes=[name])
