@@ -6,7 +6,6 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs training: pip install 'kpstream[training]'")
@@ -14,7 +13,6 @@ torch = pytest.importorskip("torch", reason="needs training: pip install 'kpstre
 from rich.console import Console  # noqa: E402
 
 from training.bench import run_missing  # noqa: E402
-from training.benchreport import interval_95, paired_gains, write_report  # noqa: E402
 from training.benchruns import do_run  # noqa: E402
 from training.datasets.dummy import make_dummy  # noqa: E402
 from training.errors import LedgerError, RecipeError  # noqa: E402
@@ -148,32 +146,6 @@ def test_a_poisoned_test_set_changes_nothing_but_the_test_measures(task, method,
     for touched in ("test", "literature", "test_data"):
         assert clean.pop(touched, None) != dirty.pop(touched, None) or touched == "literature"
     assert clean == dirty
-
-
-def test_the_report_shows_every_method_and_its_gain(tmp_path):
-    runs = read_plan(plan(tmp_path, methods=("none", "kp-text", "ridge")))
-    page, plot = write_report(runs, read_lines(run(runs, tmp_path)), tmp_path / "out")
-    text = page.read_text()
-    assert "6 of 6 planned runs" in text
-    assert all(f"| {method} | 2 |" in text for method in ("none", "kp-text", "ridge"))
-    assert plot.read_bytes().startswith(b"\x89PNG")
-
-
-def test_gains_are_paired_by_seed_and_positive_when_better():
-    def lines(metric, *found):
-        return [{"seed": seed, "test": {metric: value}} for seed, value in enumerate(found)]
-
-    assert paired_gains(lines("rmse", 8.0, 12.0), lines("rmse", 10.0, 10.0), "rmse") == [20, -20]
-    (gain,) = paired_gains(lines("macro_f1", 0.9), lines("macro_f1", 0.8, 0.1), "macro_f1")
-    assert gain == pytest.approx(12.5)
-
-
-def test_the_interval_is_that_of_student():
-    stats = pytest.importorskip("scipy.stats")
-    draws = np.random.default_rng(0).normal(size=5).tolist()
-    low, high = stats.t.interval(0.95, 4, np.mean(draws), stats.sem(draws))
-    assert interval_95(draws) == pytest.approx((high - low) / 2, rel=1e-3)
-    assert math.isnan(interval_95([1.0]))
 
 
 def test_the_committed_results_can_be_read():

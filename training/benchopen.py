@@ -1,0 +1,94 @@
+"""The chapter of the report on open vocabulary."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from training.benchstats import Line, number, with_interval
+from training.openvocab import READOUTS
+
+__all__ = ["open_chapter"]
+
+_CONTROL = "kp-random"
+_MEASURES = {
+    "unseen_recall": "recall of the unseen, all labels on offer",
+    "harmonic": "harmonic mean with recall of the seen",
+    "auroc": "area under the curve of the unseen",
+    "among_unseen": "recall among the unseen only",
+}
+
+Choice = tuple[int, ...]
+
+
+def open_chapter(tables: Sequence[tuple[str, str, dict[str, list[Line]]]]) -> str:
+    """Tables of the runs that leave labels out.
+
+    A value is the mean over seeds of one choice of left-out labels; the interval is over choices,
+    for that is what the next unknown activity will be drawn from.
+
+    Args:
+        tables: benchmark, student, method to lines.
+    """
+    text = [
+        "Mean [95 % interval over the choices of left-out labels]; every choice is the mean of its "
+        "seeds. Chance is 1 / labels for recall with all labels on offer, 1 / left out among the "
+        "unseen. An area of 0.5 is chance for scores that know nothing, but strange windows "
+        "lie far from every seen anchor, so that any anchor can exceed it: the bar is "
+        f"`{_CONTROL}`. `minus random` is paired by choice. Readouts: `training/openvocab.py`.\n"
+    ]
+    for benchmark, student, rows in tables:
+        text.append(f"\n**{benchmark}**, student `{student}`\n")
+        text.append(_summary(rows))
+        text.append(_by_label(rows))
+    return "\n".join(text) + "\n"
+
+
+def _summary(rows: dict[str, list[Line]]) -> str:
+    first = next(iter(rows.values()))[0]["open"][READOUTS[0]]
+    measures = [name for name in _MEASURES if name in first]
+    head = ["readout", "anchors", "runs"]
+    head += [cell for name in measures for cell in (_MEASURES[name], "minus random")]
+    text = [_row(head), _row(["---"] * len(head))]
+    for readout in READOUTS:
+        for method, lines in rows.items():
+            cells = [readout, method, str(len(lines))]
+            for name in measures:
+                found = _by_choice(lines, readout, name)
+                base = _by_choice(rows.get(_CONTROL, []), readout, name)
+                apart = [value - base[choice] for choice, value in found.items() if choice in base]
+                cells.append(with_interval(list(found.values())))
+                cells.append("" if method == _CONTROL else with_interval(apart, signed=True))
+            text.append(_row(cells))
+    return "\n".join(text) + "\n"
+
+
+def _by_label(rows: dict[str, list[Line]]) -> str:
+    """Recall / area of every single left-out label; nothing when several are left out at once."""
+    choices = sorted({tuple(line["unseen"]) for lines in rows.values() for line in lines})
+    if not choices or len(choices[0]) > 1:
+        return ""
+    text = ["Recall of the unseen / area, readout `kp`, by left-out label:\n"]
+    text += [_row(["left out", *rows]), _row(["---"] * (1 + len(rows)))]
+    for choice in choices:
+        cells = []
+        for lines in rows.values():
+            pair = [
+                _by_choice(lines, READOUTS[0], name).get(choice)
+                for name in ("unseen_recall", "auroc")
+            ]
+            cells.append(" / ".join(number(value) for value in pair if value is not None))
+        text.append(_row([str(choice[0]), *cells]))
+    return "\n".join(text) + "\n"
+
+
+def _by_choice(lines: Sequence[Line], readout: str, name: str) -> dict[Choice, float]:
+    found: dict[Choice, list[float]] = {}
+    for line in lines:
+        found.setdefault(tuple(line["unseen"]), []).append(line["open"][readout][name])
+    return {choice: float(np.mean(values)) for choice, values in found.items()}
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

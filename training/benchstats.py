@@ -1,0 +1,117 @@
+"""Numbers of the report: means, intervals, paired differences. Pure numpy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+__all__ = [
+    "HEADLINE",
+    "Line",
+    "differences",
+    "half_within",
+    "interval_95",
+    "number",
+    "paired_gains",
+    "with_interval",
+    "with_spread",
+]
+
+# Two-sided 97.5 % quantiles of Student's t for 1 to 30 degrees of freedom.
+_T = (
+    *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228),
+    *(2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086),
+    *(2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042),
+)
+_FEWEST = 3  # values, to be given an interval
+HEADLINE = {"rul": "rmse", "activity": "macro_f1"}
+"""The measure of a task that claims rest on."""
+
+Line = dict[str, Any]
+
+
+def interval_95(values: Sequence[float]) -> float:
+    """Half the 95 % interval of the mean of a few values (Student's t); nan for one value.
+
+    >>> round(interval_95([1.0, 2.0, 3.0]), 2)
+    2.48
+    """
+    count = len(values)
+    if count < 2:
+        return math.nan
+    factor = _T[count - 2] if count - 2 < len(_T) else 1.96
+    return float(factor * np.std(values, ddof=1) / math.sqrt(count))
+
+
+def half_within(groups: Sequence[Sequence[float]]) -> float:
+    """Half the 95 % interval of the mean of group means, when the groups are not drawn anew.
+
+    The variance of every mean comes from its own values; the degrees of freedom are those of all
+    groups together. nan when a group has one value only.
+    """
+    if any(len(values) < 2 for values in groups):
+        return math.nan
+    variance = sum(float(np.var(values, ddof=1)) / len(values) for values in groups)
+    freedom = sum(len(values) - 1 for values in groups)
+    factor = _T[freedom - 1] if freedom <= len(_T) else 1.96
+    return float(factor * math.sqrt(variance) / len(groups))
+
+
+def paired_gains(
+    lines: Sequence[Line], base: Sequence[Line], metric: str, where: str = "test"
+) -> list[float]:
+    """Relative gain in percent over `base`, for every seed that both have; positive is better.
+
+    For macro-F1 it is the gain of the F1 itself, as the literature counts it.
+    """
+    old = {line["seed"]: line[where][metric] for line in base}
+    sign = 1 if metric == "macro_f1" else -1
+    return [
+        100 * sign * (line[where][metric] - old[line["seed"]]) / old[line["seed"]]
+        for line in lines
+        if line["seed"] in old
+    ]
+
+
+def differences(
+    lines: Sequence[Line], base: Sequence[Line], metric: str, where: str = "test"
+) -> list[float]:
+    """`lines` minus `base` in units of the measure, for every seed that both have."""
+    old = {line["seed"]: line[where][metric] for line in base}
+    return [line[where][metric] - old[line["seed"]] for line in lines if line["seed"] in old]
+
+
+def number(value: float) -> str:
+    """Three figures or so.
+
+    >>> number(123.4), number(12.34), number(0.9623)
+    ('123', '12.34', '0.962')
+    """
+    size = abs(value)
+    return f"{value:.0f}" if size >= 100 else f"{value:.2f}" if size >= 2 else f"{value:.3f}"
+
+
+def with_spread(values: Sequence[float], *, interval: bool = False) -> str:
+    """Mean, (standard deviation) from two values on, and with `interval` [95 % interval]."""
+    text = number(float(np.mean(values)))
+    if len(values) > 1:
+        text += f" ({number(float(np.std(values, ddof=1)))})"
+    return f"{text} {_range(values)}".strip() if interval else text
+
+
+def with_interval(values: Sequence[float], *, signed: bool = False) -> str:
+    """Mean [95 % interval], or nothing for no values."""
+    if not len(values):
+        return ""
+    mean = float(np.mean(values))
+    sign = "+" if signed and mean >= 0 else ""
+    return f"{sign}{number(mean)} {_range(values)}".strip()
+
+
+def _range(values: Sequence[float]) -> str:
+    half, mean = interval_95(values), float(np.mean(values))
+    # Of two values Student's t says no more than that they are two.
+    return "" if len(values) < _FEWEST else f"[{number(mean - half)}, {number(mean + half)}]"
