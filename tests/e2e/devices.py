@@ -14,6 +14,7 @@ import asyncio
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import orjson
@@ -40,6 +41,8 @@ class NumberedDevices:
     devices: int
     count: int = 10
     keep_s: float = 3.0
+    dt_ms: int = DT_MS
+    client_id: str = "numbered-devices"
     t0_ms: int = field(default_factory=lambda: time.time_ns() // 1_000_000)
     published: dict[str, int] = field(default_factory=dict)
     resent: int = 0
@@ -60,6 +63,16 @@ class NumberedDevices:
             raise self.error
         assert not self._thread.is_alive(), "the broker does not confirm"
 
+    def messages(self, start: int) -> Iterator[tuple[str, bytes]]:
+        """What the devices say next, from reading number `start` on: MQTT topics and payloads."""
+        for device in range(self.devices):
+            yield f"sensors/ledger/device-{device}/imu", payload(start, self.count, self.t0_ms)
+            self.published[f"device-{device}"] = start + self.count
+
+    def last_messages(self) -> Iterator[tuple[str, bytes]]:
+        """What they still have to say once they are asked to stop."""
+        return iter(())
+
     def _run(self) -> None:
         try:
             asyncio.run(self._publish())
@@ -67,33 +80,32 @@ class NumberedDevices:
             self.error = exc
 
     async def _publish(self) -> None:
-        endpoint = Endpoint("127.0.0.1", self.port, "numbered-devices")
+        endpoint = Endpoint("127.0.0.1", self.port, self.client_id)
         # What is unconfirmed overtakes what is sent again: so it must never be much.
         async with Publisher(endpoint, in_flight=2 * self.devices) as publisher:
             recent: deque[tuple[float, str, bytes]] = deque()
             connects = 0
             start = 0
             began = time.monotonic()
-            period_s = self.count * DT_MS / 1000
+            period_s = self.count * self.dt_ms / 1000
             while not self._stop.is_set() or publisher.unconfirmed:
                 if connects != publisher.connection.connects_total:
                     connects = publisher.connection.connects_total
                     if connects > 1:
                         await self._resend(publisher, recent)
                 if not self._stop.is_set():
-                    for device in range(self.devices):
-                        topic = f"sensors/ledger/device-{device}/imu"
-                        body = payload(start, self.count, self.t0_ms)
+                    for topic, body in self.messages(start):
                         recent.append((time.monotonic(), topic, body))
                         await publisher.publish(topic, body)
-                        self.published[f"device-{device}"] = start + self.count
                     start += self.count
                     # Forget only what this connection, which still stands, carried a while ago.
                     if connects == publisher.connection.connects_total:
                         while recent and recent[0][0] < time.monotonic() - self.keep_s:
                             recent.popleft()
-                due_in_s = began + start * DT_MS / 1000 - time.monotonic()
+                due_in_s = began + start * self.dt_ms / 1000 - time.monotonic()
                 await asyncio.sleep(max(period_s / CATCH_UP, due_in_s))
+            for topic, body in self.last_messages():
+                await publisher.publish(topic, body)
             await publisher.flush()
 
     async def _resend(self, publisher: Publisher, recent: deque[tuple[float, str, bytes]]) -> None:
