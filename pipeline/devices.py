@@ -34,7 +34,15 @@ from ingest.topics import Address
 from pipeline.errors import SnapshotError
 from pipeline.windows import DeviceWindower, Window, WindowSpec
 
-__all__ = ["ClosedWindow", "DeviceCounters", "Devices", "Outcome", "Refusal", "StreamPlan"]
+__all__ = [
+    "ClosedWindow",
+    "DeviceCounters",
+    "Devices",
+    "Outcome",
+    "Refusal",
+    "StreamPlan",
+    "applied_offset",
+]
 
 log = logging.getLogger(__name__)
 
@@ -192,6 +200,8 @@ class Devices:
             self._dirty.discard(key)
         for partition in gone:
             self._pending.pop(partition, None)
+        if not self._devices:
+            self._unmodelled = 0
 
     def restore(self, names: Iterable[str], partition_of: Callable[[str, str], int]) -> None:
         """Open saved devices (``site/device/stream``) at once, so that idle ones get ticks."""
@@ -359,6 +369,16 @@ def _decode_row(state: _Device, row: bytes) -> None:
         message = f"window state of {state.site}/{state.device}/{state.stream} can't be read: {exc}"
         raise SnapshotError(message) from exc
     state.saved = row[_HEADER.size + size :]
+
+
+def applied_offset(row: bytes) -> int:
+    """The last record that a saved row of a device holds; -1 when the row can't be read."""
+    try:
+        magic, size = _HEADER.unpack_from(row)
+        head = orjson.loads(row[_HEADER.size : _HEADER.size + size])
+        return int(head["offset"]) if magic == _MAGIC else -1
+    except (struct.error, orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+        return -1
 
 
 _MAX_UNMODELLED = 500

@@ -7,7 +7,8 @@ PipelineError
 │   ├── LogCorrupt          a checksum, a page or the layout is wrong
 │   ├── LogFull             the disk cap is reached: wait, then append again
 │   ├── LogFailed           a write failed and what is on the disk is unknown: restart
-│   └── LogClosed           the log was closed
+│   ├── LogClosed           the log was closed
+│   └── LogHole             a reader was not given every record: restart, and it reads again
 ├── SnapshotError           a state snapshot does not fit the window spec
 ├── SinkError               points cannot be stored
 │   ├── SinkUnavailable     the store is away, overloaded or full: retry later
@@ -32,6 +33,7 @@ __all__ = [
     "LogError",
     "LogFailed",
     "LogFull",
+    "LogHole",
     "LogLocked",
     "PipelineError",
     "ResultsCorrupted",
@@ -70,6 +72,10 @@ class LogFailed(LogError):
 
 class LogClosed(LogError):
     """The log was closed before or while this was asked."""
+
+
+class LogHole(LogError):
+    """A record was due and the one behind it came: nothing was acked past it; restart."""
 
 
 class SnapshotError(PipelineError):

@@ -1,0 +1,160 @@
+"""Faust on Kafka, with commits that never pass a record: the transport of a site's apps.
+
+Faust's own consumer loses records around a rebalance: it commits over holes, it may ack what it
+skips, and what it drops from its queues is then below the committed offset. Here
+
+- **a commit never passes a record that was not acked by an agent.** The committed offset is the
+  end of the unbroken run of acks since the assignment; acks of what came with an earlier
+  assignment count for nothing.
+- **a hole is noticed where records are used** (`follow`): an agent sees each partition without a
+  gap, or the app crashes with the offsets in its reason, and a restart reads them again. Records
+  that Kafka has deleted before they were read are passed over, logged and counted.
+- **an app that was thrown out of its group commits nothing**, also not into an empty group.
+
+It leans on these parts of Faust 0.15 that are not public; a test on a real Kafka guards an upgrade:
+`_committed_offset`, `_unacked_messages`, `_filter_tps_with_pending_acks`, `_new_offset`, and the
+consumer thread's `_consumer._coordinator.generation` of aiokafka.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+import faust
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+from mode.utils.futures import notify
+
+from pipeline.errors import LogHole
+from pipeline.handover import Handover
+
+__all__ = ["Consumer", "KafkaApp", "Transport", "follow"]
+
+log = logging.getLogger(__name__)
+
+
+class Consumer(Handover, driver.Consumer):  # type: ignore[misc]
+    """Reads Kafka for one Faust app; the group is the app's id.
+
+    Attributes:
+        skipped: Records that Kafka deleted before this app had read them.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.skipped = 0
+        self._due: dict[TP, int] = {}  # the next record that an agent shall see
+        self._settled: dict[TP, int] = {}  # the end of the unbroken run of acks
+
+    # -- without holes ----------------------------------------------------------------------
+
+    async def follow(self, message: Any) -> None:
+        """Take notice that an agent is about to use a record.
+
+        Raises:
+            LogHole: The record before it was not seen, although Kafka has it.
+        """
+        tp, offset = message.tp, message.offset
+        due = self._due.get(tp)
+        if due is None:
+            due = await self._begin(tp)
+        if offset > due:
+            first = (await self.earliest_offsets(tp))[tp] or 0
+            if first <= due or offset > first:
+                msg = (
+                    f"{tp.topic}[{tp.partition}] went on with record {offset} where {due} was due; "
+                    "a restart reads them again"
+                )
+                raise LogHole(msg)
+            self.skipped += offset - due
+            log.error("%s: Kafka has deleted %d records before they were read", tp, offset - due)
+            self._settled[tp] = offset
+        self._due[tp] = max(due, offset + 1)
+
+    async def _begin(self, tp: TP) -> int:
+        """Where this assignment began: the committed offset, or the first record there is."""
+        start = self._committed_offset[tp]
+        if start is None:
+            start = (await self.earliest_offsets(tp))[tp] or 0
+        self._settled.setdefault(tp, start)
+        return int(start)
+
+    # -- committing -------------------------------------------------------------------------
+
+    def ack(self, message: Any) -> bool:
+        """Note that an agent is done with a record; must be called in the order of delivery.
+
+        What Faust skips was handed to no agent (`tracked`) and counts for nothing, nor does what
+        was fetched under an earlier assignment: it comes again, to whoever has the partition now.
+        """
+        counts = message.tracked and message.generation_id == self.app.consumer_generation_id
+        message.acked = True
+        self._unacked_messages.discard(message)
+        if counts and self._settled.get(message.tp) == message.offset:
+            self._settled[message.tp] = message.offset + 1
+        notify(self._waiting_for_ack)
+        return bool(counts)
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
+        for tp in list(self._settled):
+            if topics is None or tp in topics or tp.topic in topics:
+                yield tp
+
+    def _new_offset(self, tp: TP) -> int | None:
+        return self._settled.get(tp)
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        """Faust would commit over it; see `follow`."""
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        if self._abandoned or self.app.crashed or not self.is_member:
+            return False
+        return bool(await super()._commit(offsets))
+
+    @property
+    def is_member(self) -> bool:
+        """Whether the group still counts us in, as far as we know."""
+        client = self._thread._consumer  # noqa: SLF001
+        return client is not None and client._coordinator.generation >= 0  # noqa: SLF001
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Wait for acks and commit (Faust does); then nothing of this assignment counts any more.
+
+        Faust forgets what is committed before it commits for the last time.
+        """
+        try:
+            await super().on_partitions_revoked(revoked)
+        finally:
+            self._due.clear()
+            self._settled.clear()
+
+
+class Transport(driver.Transport):  # type: ignore[misc]
+    """Kafka, read by our `Consumer`."""
+
+    Consumer: ClassVar[type[Consumer]] = Consumer
+
+
+class KafkaApp(faust.App):  # type: ignore[misc]
+    """A Faust app whose broker is ``kafka://`` over our `Transport`."""
+
+    def _new_transport(self) -> Transport:
+        return Transport(self.conf.broker_consumer, self)
+
+
+async def follow(app: Any, message: Any) -> None:
+    """`Consumer.follow`, where the app's consumer is ours; does not return after a hole.
+
+    An exception must not leave an agent's body, so the app is crashed with the reason instead.
+    """
+    consumer = app.consumer
+    if not isinstance(consumer, Consumer):
+        return
+    try:
+        await consumer.follow(message)
+    except LogHole as exc:
+        await app.crash(exc)
+        await asyncio.Event().wait()  # wait to be stopped
