@@ -11,7 +11,8 @@
    says what of it is exported. `distill.py` is the loop.
 5. `export.py` writes an artifact only if ONNX Runtime gives the trained student's numbers.
 6. `ledger.py` says which experiments there are and which are done; `python -m training.bench` does
-   the missing ones (`classical.py` has the baselines) and `benchreport.py` writes the tables.
+   the missing ones (one is in `benchruns.py`, `classical.py` has the baselines, `openvocab.py`
+   names activities without an example), and `benchreport.py` writes the tables.
 7. `candidate.py` is one whole run: split by groups, train, calibrate, export, compare with the
    running student. `redistill.py` is the command around it, `evaluate.py` the measures.
 

@@ -10,7 +10,9 @@
 5. `digest` names the content of `train`, however it was packed.
 
 `cmapss.py` (engines) and `uci_har.py` (phone at the waist) make students for gateways; `spsw.py`
-(phone or smartwatch), `wisdm.py`, `arem.py` and `rfid_har.py` are there to compare methods.
+(phone or smartwatch), `wisdm.py`, `arem.py` and `rfid_har.py` are there to compare methods, and so
+are `ims.py` (bearings, too few for a claim) and `cmapss_altitudes.py` (conditions not seen before).
+`benchmarks.py` reads each by its name in the ledger; `scarce.py` takes labels away.
 `dummy.py` makes tiny synthetic sets of the same shapes, for tests and for a first try:
 
     from training.datasets.dummy import make_dummy
