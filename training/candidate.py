@@ -1,8 +1,10 @@
 """One complete run: split, scale, distil, calibrate, export, and judge against the running student.
 
-The held-out groups are drawn once from the recipe's split seed. The student never sees them; the
-interval is calibrated on them and students are compared on them. The official test set is not
-touched here.
+The held-out groups are drawn once from the recipe's split seed. The student never sees them; its
+uncertainty is calibrated on them and students are compared on them. With `folds` every group is
+held out once, by students that are thrown away: their scores calibrate and measure the recipe, and
+the student that is kept learns from all groups, for the same number of passes. The official test
+set is not touched here.
 """
 
 from __future__ import annotations
@@ -29,15 +31,26 @@ from models.manifest import (
     Lineage,
     RulDecoding,
     Scaler,
+    Unknown,
     WindowShape,
     check_fit,
 )
 from models.session import Student
 from training import evaluate
+from training.calibrate import (
+    LEVEL,
+    fit_interval,
+    fit_temperature,
+    fit_unknown,
+    group_weights,
+    interval_ends,
+    share_inside,
+    temper,
+)
 from training.datasets.contract import DataSet, fit_scaler
-from training.distill import Epoch, distill, fit_front
+from training.distill import Distilled, Epoch, distill, fit_front
 from training.errors import LeakageError, RecipeError
-from training.export import export_artifact, score_raw, score_torch
+from training.export import Tempered, export_artifact, score_raw, score_torch
 from training.methods.contract import teacher_of
 from training.prompts import MAX_RUL
 from training.recipes import Recipe, format_recipe, parse_recipe
@@ -55,24 +68,23 @@ __all__ = [
     "train_candidate",
 ]
 
-_LEVEL = 0.9
-
 
 @dataclass(frozen=True, slots=True)
 class EpochReport:
     """One point of the learning curve.
 
     Attributes:
-        number: passes done, from 1.
+        number: passes done, from 1; those of all folds count.
         epochs: passes of the whole run.
         loss: mean training loss of the pass.
         held_out: RMSE in cycles, or macro-F1, on the held-out groups; watched, never acted on.
+            None while a student learns from all groups.
     """
 
     number: int
     epochs: int
     loss: float
-    held_out: float
+    held_out: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +93,10 @@ class Candidate:
 
     Attributes:
         artifact: the new student as written to disk and read back.
-        held_out: the windows it has never seen.
-        scored: its scores on them: `[n]` cycles or `[n, classes]`.
-        metrics: its measures on them.
-        seconds: computing time of the training loop.
+        held_out: the windows it has never seen; with `folds` all, each scored out of its fold.
+        scored: the scores on them: `[n]` cycles or `[n, classes]`.
+        metrics: the measures on them.
+        seconds: computing time of the training loops.
     """
 
     artifact: Artifact
@@ -111,7 +123,7 @@ def train_candidate(
         data: the data set; its `test` is not looked at.
         recipe: the recipe.
         name: name of the student.
-        folder: gets `last.pt` and `artifact/`.
+        folder: gets `last.pt` and `artifact/`; with `folds`, `fold-1/last.pt` and so on.
         command: the command line, for the lineage.
         on_epoch: called after every pass; the held-out windows are scored for it.
         on_student: called after every pass with the student as it is then, and its scaler; what
@@ -125,38 +137,144 @@ def train_candidate(
         TrainingError: the leaf says what is wrong; no artifact is written.
         ArtifactError: the gateway's checks refuse the student; no artifact is written.
     """
-    groups = hold_out_groups(data.train.groups, recipe.hold_out, recipe.split_seed)
-    seen, held_out = data.train.without_groups(groups), data.train.of_groups(groups)
-    scaler = fit_scaler(data.scaling, seen.windows)
-
-    def report(epoch: Epoch) -> None:
-        if on_epoch is not None:
-            scored = score_torch(epoch.student, scaler, held_out.windows)
-            value = measure(data.task, held_out.labels, scored)[_headline(data.task)]
-            on_epoch(EpochReport(epoch.number, epoch.epochs, epoch.loss, value))
-        on_student(epoch.student, scaler)
-
-    answers = MAX_RUL + 1 if data.labels is None else len(data.labels)
-    front = fit_front(data.scaling, seen.windows)
-    taught = recipe.method == "ensemble"
-    run = distill(
-        recipe,
-        seen,
-        scaler,
-        answers,
-        front=front,
-        hints=teach(recipe, seen, scaler, answers, front) if taught else None,
-        folder=folder,
-        on_epoch=report,
-        deadline_s=deadline_s,
-    )
-    if run.student is None:
+    run = _Run(data, recipe, folder, on_epoch, on_student, deadline_s)
+    scored: NDArray[np.float32] | None = None
+    seen = held_out = data.train
+    if recipe.folds:
+        scored = run.score_out_of_fold()
+        if scored is None:
+            return None
+    else:
+        groups = hold_out_groups(data.train.groups, recipe.hold_out, recipe.split_seed)
+        seen, held_out = data.train.without_groups(groups), data.train.of_groups(groups)
+    scaler, done = run.distill(seen, None if recipe.folds else held_out, folder)
+    if done.student is None:
         return None
-    scored = score_torch(run.student, scaler, held_out.windows)
+    if scored is None:
+        scored = score_torch(done.student, scaler, held_out.windows)
+    student, scored, doubt = _calibrate(data, recipe, done.student, held_out, scored)
     metrics = measure(data.task, held_out.labels, scored)
-    draft = _draft(data, recipe, name, scaler, groups, held_out, scored, metrics, command)
-    artifact = export_artifact(run.student, draft, held_out.windows, folder / "artifact")
+    draft = _draft(data, recipe, name, scaler, held_out, metrics, doubt, command)
+    artifact = export_artifact(student, draft, held_out.windows, folder / "artifact")
     return Candidate(artifact, held_out, scored, metrics, run.seconds)
+
+
+class _Run:
+    """The trainings of one run: one, or one for each fold and one on everything."""
+
+    def __init__(
+        self,
+        data: DataSet,
+        recipe: Recipe,
+        folder: Path,
+        on_epoch: Callable[[EpochReport], None] | None,
+        on_student: Callable[[nn.Module, Scaler], None],
+        deadline_s: float,
+    ) -> None:
+        self.data = data
+        self.recipe = recipe
+        self.folder = folder
+        self.on_epoch = on_epoch
+        self.on_student = on_student
+        self.deadline_s = deadline_s
+        self.seconds = 0.0
+        self.passes = 0
+
+    def distill(
+        self, seen: WindowSet, held_out: WindowSet | None, folder: Path, *, is_last: bool = True
+    ) -> tuple[Scaler, Distilled]:
+        """Train one student on `seen`; scaler and all else come from there too."""
+        data, recipe = self.data, self.recipe
+        scaler = fit_scaler(data.scaling, seen.windows)
+        answers = MAX_RUL + 1 if data.labels is None else len(data.labels)
+        front = fit_front(data.scaling, seen.windows)
+
+        def report(epoch: Epoch) -> None:
+            if self.on_epoch is not None:
+                value = None
+                if held_out is not None:
+                    scored = score_torch(epoch.student, scaler, held_out.windows)
+                    value = measure(data.task, held_out.labels, scored)[_headline(data.task)]
+                number, epochs = self.passes + epoch.number, epoch.epochs * (recipe.folds + 1)
+                self.on_epoch(EpochReport(number, epochs, epoch.loss, value))
+            if is_last:
+                self.on_student(epoch.student, scaler)
+
+        taught = recipe.method == "ensemble"
+        done = distill(
+            recipe,
+            seen,
+            scaler,
+            answers,
+            front=front,
+            hints=teach(recipe, seen, scaler, answers, front) if taught else None,
+            folder=folder,
+            on_epoch=report,
+            deadline_s=self.deadline_s,
+        )
+        self.seconds += done.seconds
+        self.passes += recipe.epochs
+        return scaler, done
+
+    def score_out_of_fold(self) -> NDArray[np.float32] | None:
+        """Scores of all windows by students that have not seen their fold; None: out of time."""
+        data, recipe = self.data, self.recipe
+        names = np.random.default_rng(recipe.split_seed).permutation(np.unique(data.train.groups))
+        if len(names) < recipe.folds:
+            msg = f"{recipe.folds} folds of {len(names)} {data.group_word}s: set folds lower"
+            raise RecipeError(msg)
+        found: NDArray[np.float32] | None = None
+        for number, fold in enumerate(np.array_split(names, recipe.folds), start=1):
+            is_out = np.isin(data.train.groups, fold)
+            seen, held_out = data.train.where(~is_out), data.train.where(is_out)
+            folder = self.folder / f"fold-{number}"
+            scaler, done = self.distill(seen, held_out, folder, is_last=False)
+            if done.student is None:
+                return None
+            scored = score_torch(done.student, scaler, held_out.windows)
+            if found is None:
+                found = np.zeros((len(data.train), *scored.shape[1:]), dtype=np.float32)
+            found[is_out] = scored
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Doubt:
+    """What calibration found, and how it does on the windows it was fitted to."""
+
+    interval: Interval | None
+    unknown: Unknown | None
+    measures: dict[str, float]
+
+
+def _calibrate(
+    data: DataSet,
+    recipe: Recipe,
+    student: nn.Module,
+    held_out: WindowSet,
+    scored: NDArray[np.float32],
+) -> tuple[nn.Module, NDArray[np.float32], _Doubt]:
+    """The student with its temperature in the graph, its scores, and interval or threshold."""
+    truth, groups = held_out.labels, held_out.groups
+    if data.task == "rul":
+        interval = fit_interval(truth, scored, groups, max_rul=MAX_RUL, level=LEVEL)
+        low, high = (end.clip(0, MAX_RUL) for end in interval_ends(interval, scored))
+        measures = {
+            "interval_coverage": share_inside(interval, truth, scored, groups),
+            "interval_width": float(group_weights(groups) @ (high - low)),
+        }
+        return student, scored, _Doubt(interval, None, measures)
+    if not recipe.calibrate:
+        return student, scored, _Doubt(None, None, {})
+    temperature = fit_temperature(truth, scored)
+    tempered = temper(scored, temperature).astype(np.float32)
+    unknown = fit_unknown(tempered, groups)
+    measures = {
+        "temperature": temperature,
+        "calibration_error": evaluate.calibration_error(truth, tempered),
+        "unknown_share": unknown.rejects,
+    }
+    return Tempered(student, temperature).eval(), tempered, _Doubt(None, unknown, measures)
 
 
 def measure(task: str, truth: NDArray[np.int64], scored: NDArray[np.float32]) -> dict[str, float]:
@@ -203,6 +321,13 @@ def check_comparable(running: Artifact, data: DataSet, recipe: Recipe) -> str:
     trained = recipe_of(running)
     if trained is None:
         return "the running student does not say what it held out: it may be favoured"
+    if trained.folds or recipe.folds:
+        who = "running" if trained.folds else "new"
+        msg = (
+            f"the {who} student learns from all {data.group_word}s of these data (folds), so none "
+            "is left to judge both on: train under another --name, or on other data"
+        )
+        raise LeakageError(msg)
     if (trained.split_seed, trained.hold_out) != (recipe.split_seed, recipe.hold_out):
         msg = (
             f"the running student held out split_seed={trained.split_seed}, "
@@ -256,16 +381,14 @@ def _draft(
     recipe: Recipe,
     name: str,
     scaler: Scaler,
-    groups: NDArray[np.int64],
     held_out: WindowSet,
-    scored: NDArray[np.float32],
     metrics: dict[str, float],
+    doubt: _Doubt,
     command: str,
 ) -> Draft:
-    interval = None
-    if data.task == "rul":
-        low, high = evaluate.residual_interval(held_out.labels, scored, _LEVEL)
-        interval = Interval(level=_LEVEL, low=low, high=high)
+    measures = {"out_of_fold" if recipe.folds else "held_out": metrics}
+    if doubt.measures:
+        measures["calibration"] = doubt.measures
     return Draft(
         name=name,
         task=data.task,
@@ -279,14 +402,13 @@ def _draft(
             gap_ms=data.gap_ms,
         ),
         scaler=scaler,
-        decoding=_decoding(data),
-        interval=interval,
-        metrics={"held_out": metrics},
+        decoding=_decoding(data, doubt.unknown),
+        interval=doubt.interval,
+        metrics=measures,
         lineage=Lineage(
             teacher=teacher_of(recipe),
             method=recipe.method,
-            data=f"{data.title}, training set without the held-out {data.group_word}s "
-            f"{' '.join(map(str, groups))}",
+            data=f"{data.title}, training set {_seen_groups(data, recipe, held_out)}",
             data_digest=data.digest,
             code_revision=code_revision(),
             seed=recipe.seed,
@@ -298,10 +420,19 @@ def _draft(
     )
 
 
-def _decoding(data: DataSet) -> RulDecoding | ClassesDecoding:
+def _seen_groups(data: DataSet, recipe: Recipe, held_out: WindowSet) -> str:
+    names = np.unique(held_out.groups)
+    if recipe.folds:
+        return f"with all {len(names)} {data.group_word}s, measured out of {recipe.folds} folds"
+    return f"without the held-out {data.group_word}s {' '.join(map(str, names))}"
+
+
+def _decoding(data: DataSet, unknown: Unknown | None) -> RulDecoding | ClassesDecoding:
     if data.labels is None:
         return RulDecoding(kind="rul", output="rul", unit="cycles", max_rul=MAX_RUL)
-    return ClassesDecoding(kind="classes", output="probabilities", labels=data.labels)
+    return ClassesDecoding(
+        kind="classes", output="probabilities", labels=data.labels, unknown=unknown
+    )
 
 
 def _git(folder: Path, *words: str) -> str:

@@ -105,6 +105,9 @@ class Recipe:
     as the stream pads (RUL): else padding would tell the student that an engine is young."""
     hold_out: float = 0.2
     """Share of groups (engines, persons) held out for validation and for the comparison."""
+    calibrate: bool = False
+    """Activity: fit a temperature and the threshold of the unknown to the held-out windows. RUL
+    always has its interval."""
     folds: int = 0
     """From 2 on: every group is scored by a student that has not seen its fold; that calibrates and
     measures the recipe, and the student that is exported learns from all groups. 0: hold out."""

@@ -121,7 +121,7 @@ def _redistill(
     (folder / "recipe.toml").write_text(format_recipe(recipe), encoding="utf-8")
 
     console.print(f"{data_set.title}: {len(data_set.train)} windows; run folder {folder}")
-    log = RunLog(folder / "log.jsonl", console, recipe.epochs)
+    log = RunLog(folder / "log.jsonl", console, recipe.epochs * (recipe.folds + 1))
     with log:
         candidate = runs.train_candidate(
             data_set,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +50,8 @@ class RunLog:
     def add(self, report: EpochReport) -> None:
         """Log a pass and move the bar."""
         self.write({"epoch": report.number, "loss": report.loss, "held_out": report.held_out})
-        text = f"loss {report.loss:.3f}, held-out {report.held_out:.4g}"
+        held_out = "" if report.held_out is None else f", held-out {report.held_out:.4g}"
+        text = f"loss {report.loss:.3f}{held_out}"
         self._bar.update(self._row, completed=report.number, description=text)
 
     def write(self, line: dict[str, Any]) -> None:
@@ -58,11 +60,15 @@ class RunLog:
             file.write(json.dumps(line) + "\n")
 
     def curve(self) -> tuple[list[float], list[float]]:
-        """Loss and held-out measure of every pass, the passes before a restart included."""
+        """Loss and held-out measure of every pass, the passes before a restart included.
+
+        The measure is NaN where nothing was held out.
+        """
         lines = [json.loads(line) for line in self._path.read_text(encoding="utf-8").splitlines()]
         passes = {line["epoch"]: line for line in lines if "epoch" in line}
         ordered = [passes[number] for number in sorted(passes)]
-        return [line["loss"] for line in ordered], [line["held_out"] for line in ordered]
+        measures = [math.nan if line["held_out"] is None else line["held_out"] for line in ordered]
+        return [line["loss"] for line in ordered], measures
 
 
 def print_table(
@@ -73,7 +79,11 @@ def print_table(
     data_set: DataSet,
 ) -> None:
     """Print the measures of both students on the held-out windows."""
-    table = Table(title=f"Held-out {data_set.group_word}s, {len(candidate.held_out)} windows")
+    every = "out_of_fold" in candidate.artifact.manifest.metrics
+    what = (
+        f"All {data_set.group_word}s, out of fold" if every else f"Held-out {data_set.group_word}s"
+    )
+    table = Table(title=f"{what}, {len(candidate.held_out)} windows")
     table.add_column("student")
     shown = [key for key in candidate.metrics if key != "windows"]
     for key in shown:

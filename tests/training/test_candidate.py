@@ -1,0 +1,155 @@
+"""A run with folds, and what calibration writes into manifest and graph."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="needs training: pip install 'kpstream[training]'")
+
+from models.features import scale
+from models.scores import ActivityScores
+from models.session import Student
+from training.calibrate import interval_ends, share_inside
+from training.candidate import check_comparable, train_candidate
+from training.datasets.contract import fit_scaler
+from training.datasets.dummy import make_dummy
+from training.distill import distill
+from training.errors import LeakageError, RecipeError
+from training.export import score_raw, score_torch
+from training.recipes import shipped_recipe
+
+pytestmark = pytest.mark.needs_training
+
+SMALL = {"student": "statistics", "method": "none", "noise": 0.0, "dropout": 0.0, "epochs": 2}
+
+
+@pytest.fixture(scope="module")
+def data():
+    return make_dummy("rul", groups=6)
+
+
+@pytest.fixture(scope="module")
+def folded(data, tmp_path_factory):
+    recipe = shipped_recipe("rul-fd001", folds=3, **SMALL)
+    folder = tmp_path_factory.mktemp("folded")
+    reports = []
+    candidate = train_candidate(
+        data, recipe, "student", folder, command="test", on_epoch=reports.append
+    )
+    return recipe, candidate, reports
+
+
+def test_every_window_is_scored_by_a_student_that_has_not_seen_its_engine(data, folded):
+    recipe, candidate, _ = folded
+    names = np.random.default_rng(recipe.split_seed).permutation(np.unique(data.train.groups))
+    for fold in np.array_split(names, 3):
+        is_out = np.isin(data.train.groups, fold)
+        seen = data.train.where(~is_out)
+        scaler = fit_scaler(data.scaling, seen.windows)
+        alone = distill(recipe, seen, scaler, 126).student
+        scored = score_torch(alone, scaler, data.train.windows[is_out])
+        np.testing.assert_array_equal(candidate.scored[is_out], scored)
+
+
+def test_the_student_that_is_kept_learns_from_all_engines(data, folded):
+    recipe, candidate, _ = folded
+    scaler = fit_scaler(data.scaling, data.train.windows)
+    everything = distill(recipe, data.train, scaler, 126).student
+    manifest = candidate.artifact.manifest
+    assert manifest.scaler == scaler
+    assert "with all 6 engines, measured out of 3 folds" in manifest.lineage.data
+    found = score_raw(Student(candidate.artifact), data.train.windows)
+    wanted = score_torch(everything, scaler, data.train.windows)
+    np.testing.assert_allclose(found, wanted, atol=125e-5, rtol=0)
+    assert scale(data.train.windows, manifest.scaler).max() == pytest.approx(1, abs=1e-4)
+
+
+def test_the_interval_comes_from_the_scores_out_of_fold(data, folded):
+    _, candidate, _ = folded
+    manifest = candidate.artifact.manifest
+    interval, truth, groups = manifest.interval, data.train.labels, data.train.groups
+    covered = share_inside(interval, truth, candidate.scored, groups)
+    assert manifest.metrics["calibration"]["interval_coverage"] == pytest.approx(covered)
+    assert covered >= 0.9
+    assert manifest.metrics["out_of_fold"] == candidate.metrics
+    scores = Student(candidate.artifact).score(data.train.windows)
+    low, high = interval_ends(interval, scores.rul)
+    np.testing.assert_allclose(scores.low, low.clip(0, 125), atol=1e-4)
+    np.testing.assert_allclose(scores.high, high.clip(0, 125), atol=1e-4)
+
+
+def test_the_passes_of_all_folds_are_counted_and_the_last_hold_nothing_out(folded):
+    _, _, reports = folded
+    assert [report.number for report in reports] == list(range(1, 9))
+    assert {report.epochs for report in reports} == {8}
+    assert [report.held_out is None for report in reports] == [False] * 6 + [True] * 2
+
+
+def test_a_run_with_folds_that_was_cut_off_goes_on_to_the_same_student(data, folded, tmp_path):
+    recipe, candidate, _ = folded
+
+    class Deadline:
+        """What `now >= deadline_s` asks: after three passes the time is over."""
+
+        left = 3
+
+        def __le__(self, now):
+            return self.left <= 0
+
+    deadline = Deadline()
+
+    def count(report):
+        deadline.left -= 1
+
+    cut = train_candidate(
+        data, recipe, "student", tmp_path, command="test", on_epoch=count, deadline_s=deadline
+    )
+    assert cut is None
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fold-1", "fold-2"]
+    again = train_candidate(data, recipe, "student", tmp_path, command="test")
+    assert again.artifact.onnx_bytes == candidate.artifact.onnx_bytes
+    np.testing.assert_array_equal(again.scored, candidate.scored)
+
+
+def test_a_student_of_all_engines_is_not_judged_on_them(data, folded):
+    recipe, candidate, _ = folded
+    for new in (recipe, replace(recipe, folds=0)):
+        with pytest.raises(LeakageError, match="the running student learns from all engines"):
+            check_comparable(candidate.artifact, data, new)
+    other = replace(data, digest="0" * 64)
+    assert "trained on other data" in check_comparable(candidate.artifact, other, recipe)
+
+
+def test_more_folds_than_engines_are_refused(data, tmp_path):
+    recipe = shipped_recipe("rul-fd001", folds=7, **SMALL)
+    with pytest.raises(RecipeError, match="7 folds of 6 engines"):
+        train_candidate(data, recipe, "student", tmp_path, command="test")
+
+
+@pytest.mark.parametrize("folds", [0, 2])
+def test_temperature_and_threshold_of_activities_are_in_graph_and_manifest(folds, tmp_path):
+    data = make_dummy("activity", groups=5)
+    recipe = shipped_recipe("har-waist", epochs=3, folds=folds, calibrate=True)
+    candidate = train_candidate(data, recipe, "student", tmp_path / "a", command="test")
+    bare = train_candidate(
+        data, replace(recipe, calibrate=False), "student", tmp_path / "b", command="test"
+    )
+    manifest = candidate.artifact.manifest
+    found = manifest.metrics["calibration"]
+    assert found["temperature"] != pytest.approx(1, abs=1e-3)
+    assert bare.artifact.manifest.decoding.unknown is None
+    assert "calibration" not in bare.artifact.manifest.metrics
+
+    unknown = manifest.decoding.unknown
+    scores = Student(candidate.artifact).score(candidate.held_out.windows)
+    assert isinstance(scores, ActivityScores)
+    if not folds:
+        largest = candidate.scored.max(axis=1)
+        np.testing.assert_allclose(scores.probabilities, candidate.scored, atol=1e-5)
+        assert (~scores.known).mean() == pytest.approx((largest < unknown.threshold).mean())
+    plain = score_raw(Student(bare.artifact), candidate.held_out.windows).astype(np.float64)
+    logits = np.log(np.maximum(plain, 1e-30)) / found["temperature"]
+    wanted = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(scores.probabilities, wanted, atol=1e-4)
+    np.testing.assert_array_equal(scores.winners, plain.argmax(axis=1))
