@@ -19,7 +19,7 @@ log keeps the scores meanwhile.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -83,49 +83,53 @@ class InfluxSink:
         """Store points; see `Sink.write`.
 
         Raises:
-            SinkUnavailable: as `write_lines`.
+            SinkUnavailable: as `writing`.
         """
-        flaws = self._store([to_line(point) for point in points])
+        flaws = self._finish(_Job([to_line(point) for point in points]))
         return [Refused(points[i], flaw.detail) for i, flaw in sorted(flaws.items())]
 
-    def write_lines(self, lines: Sequence[str]) -> list[RefusedLine]:
-        """Store lines of line protocol with times in ns; see `LineSink.write_lines`.
+    def writing(self, lines: Sequence[str]) -> Callable[[], list[RefusedLine]]:
+        """A call that stores lines of line protocol with times in ns; see `LineSink.writing`.
 
-        Raises:
+        The call raises:
             SinkUnavailable: not reachable, too slow, overloaded (with `retry_after_ms` if given).
             SinkMisconfigured: token, organisation or bucket is wrong, or this is no InfluxDB.
         """
-        flaws = self._store(lines)
-        return [
-            RefusedLine(lines[i], flaw.reason, flaw.detail) for i, flaw in sorted(flaws.items())
-        ]
+        job = _Job(lines)
+
+        def go_on() -> list[RefusedLine]:
+            flaws = sorted(self._finish(job).items())
+            return [RefusedLine(lines[i], flaw.reason, flaw.detail) for i, flaw in flaws]
+
+        return go_on
 
     def close(self) -> None:
         """Close the connections; idempotent."""
         self._client.close()
 
-    def _store(self, lines: Sequence[str]) -> dict[int, _Flaw]:
+    def _finish(self, job: _Job) -> dict[int, _Flaw]:
         """Write until every line is stored or refused; the flaws of the latter by index."""
-        refused: dict[int, _Flaw] = {}
-        waiting: list[list[int]] = [list(range(len(lines)))] if lines else []
-        while waiting:
-            batch = waiting.pop()
+        while job.waiting:
+            batch = job.waiting.pop()
             if len(batch) > self._lines:
                 batch, rest = batch[: self._lines], batch[self._lines :]
-                waiting.append(rest)
-            sent = [lines[i] for i in batch]
-            answer = self._post(sent)
+                job.waiting.append(rest)
+            sent = [job.lines[i] for i in batch]
+            try:
+                answer = self._post(sent)
+            except SinkUnavailable:
+                job.waiting.append(batch)
+                raise
             if answer.status == 204:
                 continue
             named, suspects = _blame(answer, sent)
             if named is None:
-                flaw = _Flaw.of(answer)
-                refused |= dict.fromkeys(batch, flaw)
+                job.flaws |= dict.fromkeys(batch, _Flaw.of(answer))
                 continue
-            refused |= {batch[n]: flaw for n, flaw in named.items()}
+            job.flaws |= {batch[n]: flaw for n, flaw in named.items()}
             parts = _parted(len(batch), set(named), suspects)
-            waiting += [[batch[n] for n in part] for part in parts]
-        return refused
+            job.waiting += [[batch[n] for n in part] for part in parts]
+        return job.flaws
 
     def _post(self, lines: Sequence[str]) -> Answer:
         """One request: stored, or refused for its lines; anything else is raised."""
@@ -140,6 +144,15 @@ class InfluxSink:
             if isinstance(exc, SinkSlow):
                 self._lines = max(len(lines) // 2, min(_LEAST_LINES, self._max_lines))
             raise
+
+
+class _Job:
+    """Lines on their way: what of them is still to be written (a stack of indices), the flaws."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        self.lines = lines
+        self.waiting: list[Sequence[int]] = [range(len(lines))] if lines else []
+        self.flaws: dict[int, _Flaw] = {}
 
 
 @dataclass(frozen=True, slots=True)

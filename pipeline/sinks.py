@@ -14,13 +14,15 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from ingest.errors import RefusalReason
-from pipeline.errors import SinkUnavailable
+from pipeline.errors import SinkMisconfigured, SinkUnavailable
 from pipeline.points import Point
 
-__all__ = ["Backoff", "LineSink", "Refused", "RefusedLine", "Sink", "deliver"]
+__all__ = ["Backoff", "LineSink", "Refused", "RefusedLine", "Sink", "deliver", "log_unavailable"]
+
+_R = TypeVar("_R")
 
 _log = logging.getLogger(__name__)
 
@@ -45,8 +47,11 @@ class RefusedLine:
 class LineSink(Protocol):
     """Where points are stored that come as lines of InfluxDB's line protocol."""
 
-    def write_lines(self, lines: Sequence[str]) -> list[RefusedLine]:
-        """Store lines (times in ns); the same promise as `Sink.write`."""
+    def writing(self, lines: Sequence[str]) -> Callable[[], list[RefusedLine]]:
+        """A call that stores the lines (times in ns), with the same promise as `Sink.write`.
+
+        Called again after `SinkUnavailable` it goes on where it was.
+        """
 
     def close(self) -> None:
         """Release the connection; idempotent."""
@@ -77,6 +82,7 @@ class Backoff:
     factor: float = 2.0
     max_ms: int = 30_000
     jitter: float = 0.2
+    max_asked_ms: int = 900_000
 
     def delay_ms(
         self,
@@ -86,7 +92,8 @@ class Backoff:
     ) -> int:
         """Pause before try number `attempt` + 1 (the first failed try is attempt 1).
 
-        Never shorter than what the store asked for, never longer than twice `max_ms`.
+        Never shorter than what the store asked for, up to `max_asked_ms`; spread as well, so that
+        many who were sent away at once do not all come back at once.
 
         >>> Backoff(jitter=0).delay_ms(1), Backoff(jitter=0).delay_ms(3)
         (500, 2000)
@@ -94,50 +101,50 @@ class Backoff:
         7000
         """
         grown = min(self.first_ms * self.factor ** min(attempt - 1, 30), self.max_ms)
-        asked = min(retry_after_ms or 0, 2 * self.max_ms)
-        return round(max(grown * (1 + self.jitter * spread()), asked))
+        asked = min(retry_after_ms or 0, self.max_asked_ms)
+        return round(max(grown, asked) * (1 + self.jitter * spread()))
 
 
 async def deliver(
-    sink: Sink,
-    points: Sequence[Point],
+    write: Callable[[], _R],
     *,
     backoff: Backoff = Backoff(),
     executor: Executor | None = None,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     on_unavailable: Callable[[SinkUnavailable, int], None] | None = None,
-) -> list[Refused]:
-    """Write points in a thread of `executor` until they are stored; return the refused ones.
+) -> _R:
+    """Call `write` in a thread of `executor` until it returns; return that.
 
     Tries without limit, because the caller's log keeps what is not stored; cancel it to stop.
     Cancelled in the middle of a write, the points may or may not be stored: write them again.
 
     Args:
-        sink: where to write.
-        points: written as one batch.
+        write: stores one batch: `LineSink.writing(lines)`, or a call of `Sink.write`.
         backoff: the pauses between tries.
         executor: threads for the blocking write; one per sink keeps a slow sink from others.
         sleep: awaited with seconds between tries; tests pass a virtual one.
         on_unavailable: called with the error and the number of failed tries (1, 2, ...); by
-            default the first one and every tenth are logged.
+            default some are logged, those that only a person can mend as errors.
 
     Raises:
         SinkError: other than `SinkUnavailable`; retrying cannot help (a damaged results file).
     """
-    if not points:
-        return []
     loop = asyncio.get_running_loop()
     attempt = 0
     while True:
         try:
-            return await loop.run_in_executor(executor, sink.write, points)
+            return await loop.run_in_executor(executor, write)
         except SinkUnavailable as exc:
             attempt += 1
-            (on_unavailable or _log_unavailable)(exc, attempt)
+            (on_unavailable or log_unavailable)(exc, attempt)
             delay_ms = backoff.delay_ms(attempt, exc.retry_after_ms)
         await sleep(delay_ms / 1000)
 
 
-def _log_unavailable(exc: SinkUnavailable, attempt: int) -> None:
-    if attempt % 10 == 1:
-        _log.warning("points are not stored yet (try %d): %s", attempt, exc)
+def log_unavailable(exc: SinkUnavailable, attempt: int) -> None:
+    """Log a failed try: a store that is away now and then, a wrong setting again and again."""
+    if isinstance(exc, SinkMisconfigured):
+        if attempt <= 3 or attempt % 10 == 0:
+            _log.error("a setting must be corrected, points wait (try %d): %s", attempt, exc)
+    elif attempt % 10 == 1:
+        _log.warning("points are not stored yet, they wait (try %d): %s", attempt, exc)

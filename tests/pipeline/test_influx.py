@@ -1,4 +1,4 @@
-"""The InfluxDB sink against a stub that answers as InfluxDB does; the real one: test_influx_real."""
+"""The InfluxDB sink against a stub; the real InfluxDB is in test_influx_real."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from pipeline.errors import SinkError, SinkMisconfigured, SinkUnavailable
 from pipeline.influx import InfluxSink, influx_sink_from
 from pipeline.influxclient import InfluxConnection
-from pipeline.points import Point, to_line
+from pipeline.points import Point
 from tests.fakes.influx import TOKEN, FakeInflux
 
 

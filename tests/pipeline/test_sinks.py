@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from pipeline.errors import SinkError, SinkUnavailable
+from pipeline.errors import SinkError, SinkMisconfigured, SinkUnavailable
 from pipeline.points import Point
-from pipeline.sinks import Backoff, Refused, deliver
+from pipeline.sinks import Backoff, Refused, deliver, log_unavailable
 
 POINT = Point("rul", (("site", "s"),), (("rul", 1.0),), 1)
 
@@ -40,8 +40,7 @@ async def test_points_are_tried_until_stored_and_refused_ones_come_back() -> Non
         pauses.append(seconds)
 
     refused = await deliver(
-        sink,
-        [POINT],
+        lambda: sink.write([POINT]),
         backoff=Backoff(jitter=0),
         sleep=sleep,
         on_unavailable=lambda _, attempt: tries.append(attempt),
@@ -52,19 +51,14 @@ async def test_points_are_tried_until_stored_and_refused_ones_come_back() -> Non
     assert tries == [1, 2]
 
 
-async def test_no_points_are_no_write() -> None:
-    sink = FakeSink(SinkError("never"))
-    assert await deliver(sink, []) == []
-
-
 async def test_an_error_that_retrying_cannot_help_is_raised() -> None:
     with pytest.raises(SinkError, match="damaged"):
-        await deliver(FakeSink(SinkError("damaged")), [POINT])
+        await deliver(lambda: FakeSink(SinkError("damaged")).write([POINT]))
 
 
 async def test_delivery_can_be_cancelled_while_the_store_is_away() -> None:
     sink = FakeSink(*[SinkUnavailable("away")] * 100)
-    task = asyncio.create_task(deliver(sink, [POINT], backoff=Backoff(first_ms=10)))
+    task = asyncio.create_task(deliver(lambda: sink.write([POINT]), backoff=Backoff(first_ms=10)))
     while len(sink.failures) > 98:
         await asyncio.sleep(0.005)
     task.cancel()
@@ -79,4 +73,18 @@ def test_pauses_grow_to_a_limit_and_are_spread() -> None:
         *(1_000, 1_000),
     ]
     assert backoff.delay_ms(5, spread=lambda: 1.0) == 1_500
-    assert backoff.delay_ms(1, retry_after_ms=10**9, spread=lambda: 0.0) == 2_000
+    assert backoff.delay_ms(1, retry_after_ms=17_000, spread=lambda: 0.0) == 17_000
+    assert backoff.delay_ms(1, retry_after_ms=17_000, spread=lambda: 1.0) == 25_500
+    assert backoff.delay_ms(1, retry_after_ms=10**9, spread=lambda: 0.0) == 900_000
+
+
+def test_a_wrong_setting_is_loud_and_a_store_that_is_away_is_mentioned(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for attempt in range(1, 21):
+        log_unavailable(SinkUnavailable("away"), attempt)
+        log_unavailable(SinkMisconfigured("the token is not accepted"), attempt)
+    levels = [record.levelname for record in caplog.records]
+    assert levels.count("WARNING") == 2
+    assert levels.count("ERROR") == 5
+    assert "a setting must be corrected" in caplog.text
