@@ -110,12 +110,15 @@ def show(folder: Path, warn_days: int) -> None:
 @click.argument("folder", type=_FOLDER)
 @click.argument("what", metavar="WHAT")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--node", "nodes", multiple=True, metavar="GROUP/NODE", help="acl: Sparkplug node.")
+@click.option(
+    "--node", "nodes", multiple=True, metavar="GROUP/NODE", help="devices-acl: Sparkplug node."
+)
 def config(folder: Path, what: str, host: str, nodes: tuple[str, ...]) -> None:
     """Print the settings for TLS with the certificates of FOLDER.
 
-    WHAT is mosquitto (its listeners; they expect the ACL in FOLDER/mosquitto.acl), acl, kafka,
-    influxdb, or the name of a service, bridge for example: its environment.
+    WHAT is mosquitto (its listeners), devices-acl and services-acl (their access lists, expected in
+    FOLDER/mosquitto-devices.acl and -services.acl), kafka, influxdb, or the name of a service,
+    bridge for example: its environment.
     """
     from deploy.stack import acl, tlsconfig
     from ingest.settings import IngestSettings
@@ -123,15 +126,16 @@ def config(folder: Path, what: str, host: str, nodes: tuple[str, ...]) -> None:
     services = sorted(path.stem for path in (folder / "services").glob("*.pem"))
     lines: list[str]
     if what == "mosquitto":
-        text = acl.mosquitto_tls_config(
-            folder, folder / "mosquitto.acl", devices_host=host, services_host=host
-        )
+        text = acl.mosquitto_tls_config(folder, folder, devices_host=host, services_host=host)
         lines = text.splitlines()
-    elif what == "acl":
+    elif what in ("devices-acl", "services-acl"):
+        prefix = IngestSettings().mqtt_prefix
+        bridges = [name for name in services if name.startswith("bridge")]
         try:
-            prefix = IngestSettings().mqtt_prefix
-            bridges = [name for name in services if name.startswith("bridge")]
-            text = acl.acl_text(prefix=prefix, bridges=bridges, nodes=nodes)
+            if what == "devices-acl":
+                text = acl.devices_acl(prefix=prefix, nodes=nodes)
+            else:
+                text = acl.services_acl(prefix=prefix, bridges=bridges)
         except ValueError as exc:
             raise click.ClickException(str(exc)) from exc
         lines = text.splitlines()
@@ -146,7 +150,9 @@ def config(folder: Path, what: str, host: str, nodes: tuple[str, ...]) -> None:
         found = tlsconfig.service_settings(folder, what)
         lines = [f"{key}={shlex.quote(value)}" for key, value in found.items()]
     else:
-        message = f"{what!r} is none of mosquitto, acl, kafka, influxdb, or a service in {folder}"
+        message = (
+            f"{what!r} is neither a server, an access list nor a service in {folder}: see --help"
+        )
         raise click.ClickException(message)
     click.echo("\n".join(lines))
 

@@ -12,6 +12,7 @@ import socket
 import struct
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from ingest.endpoint import Endpoint
@@ -65,7 +66,8 @@ def probe_broker(
     try:
         with _open(endpoint, timeout_s) as line:
             began_s = time.perf_counter()
-            line.sendall(_connect_packet(endpoint))
+            with suppress(OSError):  # refused already? then the answer says why
+                line.sendall(_connect_packet(endpoint))
             kind, body = _read_packet(line)
             connect_ms = (time.perf_counter() - began_s) * 1000
             if kind != _CONNACK or len(body) < 2:
@@ -82,6 +84,8 @@ def probe_broker(
     except (OSError, EOFError) as exc:
         advice = tls_advice(exc, where, endpoint.tls_files, shaking_hands=False)
         msg = advice or f"no MQTT broker at {where}: {exc or type(exc).__name__}"
+        if isinstance(exc, (EOFError, ConnectionError)) and not endpoint.tls:
+            msg += "; is it a port for TLS (KPSTREAM_INGEST_MQTT_TLS)?"
         raise ProbeFailed(msg) from exc
     return BrokerAnswer(connect_ms, retained)
 

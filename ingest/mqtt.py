@@ -226,7 +226,7 @@ class Connection:
         wait_s, hang_ups, cut_short = _BACKOFF_S[0], 0, 0
         while True:
             self._refused, self._is_silent, self._refused_tls = None, False, False
-            connects, began_s = self.connects_total, loop.time()
+            connects, refused, began_s = self.connects_total, self.refused_total, loop.time()
             reached = await self._connect_once()
             if self._stopping:
                 return
@@ -235,6 +235,8 @@ class Connection:
                 # Of two clients of one id, each is connected for as long as the other waits.
                 if loop.time() - began_s > 2 * _BACKOFF_S[1] and self._suspicion is None:
                     wait_s, cut_short = _BACKOFF_S[0], 0
+                elif self.refused_total > refused:  # mosquitto with TLS hangs up after a refusal
+                    wait_s = _BACKOFF_S[0]
                 elif (self.error or "").startswith("connection lost"):
                     cut_short += 1
                     if cut_short >= _CUT_SHORT and self._suspicion is None:
@@ -448,15 +450,21 @@ class Connection:
                 else:
                     loop.add_writer(self._fd, self._flush)
         except OSError as exc:
-            self._broke(exc)
+            self._broke(sock.last_words() or exc)
 
     def _broke(self, exc: OSError) -> None:
         """With TLS 1.3 a broker refuses our certificate by ending a connection that stands."""
         where = f"{self.endpoint.host}:{self.endpoint.port}"
         advice = tls_advice(exc, where, self.endpoint.tls_files, shaking_hands=False)
         self._refused_tls = advice is not None
-        self.error = advice or f"connection lost: {exc}"
+        self.error = advice or self._lost_text(exc)
         self._lost.set()
+
+    def _lost_text(self, why: object) -> str:
+        hint = ""
+        if not self.connected.is_set() and not self.endpoint.tls:
+            hint = "; is it a port for TLS (KPSTREAM_INGEST_MQTT_TLS)?"
+        return f"connection lost: {why}{hint}"
 
     # -- paho's callbacks -------------------------------------------------------------------
 
@@ -513,11 +521,7 @@ class Connection:
         if reason.value == _TAKEN_OVER and not self._stopping:
             self._suspect(_TAKEN_OVER_ERROR)
         elif self.error is None and not self._stopping:
-            self.error = f"connection lost: {reason}"
-            if not self.connected.is_set() and not self.endpoint.tls:
-                self.error += (
-                    ", without an answer: is it a port for TLS (KPSTREAM_INGEST_MQTT_TLS)?"
-                )
+            self.error = self._lost_text(reason)
         self._lost.set()
 
     def _suspect(self, error: str) -> None:

@@ -114,6 +114,17 @@ class PacketSocket:
         """Whether TLS holds decrypted bytes: then the socket need not become readable again."""
         return isinstance(self._sock, ssl.SSLSocket) and self._sock.pending() > 0
 
+    def last_words(self) -> ssl.SSLError | None:
+        """After writing failed: why the other side closed, where it said so in TLS."""
+        if isinstance(self._sock, ssl.SSLSocket):
+            try:
+                self._sock.recv(1)
+            except ssl.SSLError as exc:
+                return exc
+            except OSError:
+                pass
+        return None
+
     def flush(self) -> bool:
         """Write what was collected; True when nothing is left, False to call again when writable.
 

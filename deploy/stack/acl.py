@@ -4,7 +4,8 @@ Two listeners, because two kinds of clients:
 
 * **devices** come with a certificate of the devices' authority. Its common name `SITE/DEVICE`
   becomes their user name *and* their client id: they publish below `sensors/SITE/DEVICE/` only,
-  whatever they claim, and cannot take over the session of another device or of the bridge.
+  whatever they claim, and cannot take over the session of another device or of the bridge. One
+  certificate has one connection at a time.
 * **services** (bridge, operator) come with a certificate of the other authority and choose client
   ids of their own: the bridge has one for its session, `kpstream doctor` another.
 
@@ -21,52 +22,77 @@ from pathlib import Path
 
 from ingest.topics import MQTT_PREFIX, subscription
 
-__all__ = ["DEVICES_PORT", "SERVICES_PORT", "acl_text", "mosquitto_tls_config"]
+__all__ = [
+    "DEVICES_ACL",
+    "DEVICES_PORT",
+    "SERVICES_ACL",
+    "SERVICES_PORT",
+    "devices_acl",
+    "mosquitto_tls_config",
+    "services_acl",
+]
 
 DEVICES_PORT = 8883
 SERVICES_PORT = 8884
+DEVICES_ACL = "mosquitto-devices.acl"
+SERVICES_ACL = "mosquitto-services.acl"
 
 _NODE = ("NBIRTH", "NDATA", "NDEATH")
 _BEHIND_NODE = ("DBIRTH", "DDATA", "DDEATH")
 _SPARKPLUG = "spBv1.0"
 
 
-def acl_text(
-    *,
-    prefix: str = MQTT_PREFIX,
-    bridges: Sequence[str] = ("bridge",),
-    operators: Sequence[str] = ("operator",),
-    nodes: Sequence[str] = (),
-) -> str:
-    """The ACL file: devices publish as themselves, bridges read, operators do both.
+def devices_acl(*, prefix: str = MQTT_PREFIX, nodes: Sequence[str] = ()) -> str:
+    """The ACL file of the devices' listener: everybody publishes as itself and reads nothing.
 
     Args:
         prefix: First levels of the MQTT topics of readings.
-        bridges: User names (common names) of the bridges.
-        operators: User names that may publish for any device: replay, dead letters, simulation.
-        nodes: Sparkplug edge nodes, `group/node`, which is also their user name. Each may send the
-            messages of its node and of the devices behind it, and read its commands.
+        nodes: Sparkplug edge nodes, `group/node`, which is also the common name. Each may send the
+            messages of its node and of the devices behind it, and reads its commands.
 
     Raises:
         ValueError: A name would mean something else in an ACL file.
     """
-    for name in (prefix, *bridges, *operators, *nodes):
-        if not name or set(name) & set("+#%\n\r\0") or name.strip() != name:
-            message = f"{name!r} cannot stand in an ACL file: no + # %, no space at its ends"
-            raise ValueError(message)
-    lines = [
-        "# Written by kpstream. %u is the common name of the client's certificate: SITE/DEVICE.",
-        f"pattern write {prefix}/%u/+",
-    ]
-    for name in bridges:
-        lines += ["", f"user {name}", f"topic read {subscription(prefix)}", *_BRIDGE]
-    for name in operators:
-        lines += ["", f"user {name}", f"topic readwrite {subscription(prefix)}", _BROKER_STATE]
+    _check(prefix, *nodes)
+    lines = [_HEAD, f"pattern write {prefix}/%u/+"]
     for name in nodes:
         lines += ["", f"user {name}", *_node_lines(name)]
     return "\n".join(lines) + "\n"
 
 
+def services_acl(
+    *,
+    prefix: str = MQTT_PREFIX,
+    bridges: Sequence[str] = ("bridge",),
+    operators: Sequence[str] = ("operator",),
+) -> str:
+    """The ACL file of the services' listener: bridges read, operators publish too, others nothing.
+
+    Args:
+        prefix: First levels of the MQTT topics of readings.
+        bridges: Common names of the bridges' certificates.
+        operators: Common names of who may publish for any device: replay, dead letters, simulation.
+
+    Raises:
+        ValueError: A name would mean something else in an ACL file.
+    """
+    _check(prefix, *bridges, *operators)
+    lines = [_HEAD]
+    for name in bridges:
+        lines += ["", f"user {name}", f"topic read {subscription(prefix)}", *_BRIDGE]
+    for name in operators:
+        lines += ["", f"user {name}", f"topic readwrite {subscription(prefix)}", _BROKER_STATE]
+    return "\n".join(lines) + "\n"
+
+
+def _check(*names: str) -> None:
+    for name in names:
+        if not name or set(name) & set("+#%\n\r\0") or name.strip() != name:
+            message = f"{name!r} cannot stand in an ACL file: no + # %, no space at its ends"
+            raise ValueError(message)
+
+
+_HEAD = "# Written by kpstream. A user is the common name of a certificate; %u stands for it."
 _BROKER_STATE = "topic read $SYS/broker/#"
 _BRIDGE = (
     *(f"topic read {_SPARKPLUG}/+/{kind}/+" for kind in _NODE),
@@ -93,7 +119,7 @@ def _node_lines(name: str) -> list[str]:
 
 def mosquitto_tls_config(
     certs: Path,
-    acl_file: Path,
+    acls: Path,
     *,
     devices_host: str = "127.0.0.1",
     devices_port: int = DEVICES_PORT,
@@ -102,32 +128,37 @@ def mosquitto_tls_config(
 ) -> str:
     """The listeners of `mosquitto.conf`: TLS 1.2 at least, a certificate from everybody.
 
+    To stand after all global settings. Let the bridge take what waits for it before its port is
+    changed: to mosquitto a session of a listener that is gone may read nothing.
+
     Args:
         certs: Folder of `kpstream certs make`, or one laid out like it.
-        acl_file: Where `acl_text` was written to.
+        acls: Folder of the files `DEVICES_ACL` and `SERVICES_ACL`, with the texts from here.
         devices_host: Address for devices; loopback unless told otherwise.
         devices_port: TCP port for devices.
         services_host: Address for bridges and operators.
         services_port: TCP port for bridges and operators.
     """
-    where, acl = certs.absolute(), acl_file.absolute()
+    where = certs.absolute()
     server = (
         f"certfile {where}/servers/mosquitto.pem\n"
         f"keyfile {where}/servers/mosquitto.key\n"
         "tls_version tlsv1.2\n"
         "require_certificate true\n"
         "use_identity_as_username true\n"
+        "allow_anonymous false\n"
     )
     return (
-        "allow_anonymous false\n"
-        f"acl_file {acl}\n"
+        "per_listener_settings true\n"
         "\n"
         f"listener {devices_port} {devices_host}\n"
         f"cafile {where}/devices-ca.pem\n"
         f"{server}"
         "use_username_as_clientid true\n"
+        f"acl_file {acls.absolute() / DEVICES_ACL}\n"
         "\n"
         f"listener {services_port} {services_host}\n"
         f"cafile {where}/ca.pem\n"
         f"{server}"
+        f"acl_file {acls.absolute() / SERVICES_ACL}\n"
     )

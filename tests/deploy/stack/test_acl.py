@@ -11,7 +11,13 @@ from pathlib import Path
 import pytest
 
 from deploy.mqttprobe import ProbeFailed, probe_broker
-from deploy.stack.acl import acl_text, mosquitto_tls_config
+from deploy.stack.acl import (
+    DEVICES_ACL,
+    SERVICES_ACL,
+    devices_acl,
+    mosquitto_tls_config,
+    services_acl,
+)
 from deploy.stack.certs import Plan, make_certificates
 from ingest.broker import LocalBroker, free_port
 from ingest.endpoint import Endpoint
@@ -32,11 +38,12 @@ class Line:
         self.folder = folder
         plan = Plan(services=("bridge", "operator", "store"), devices=(ME, OTHER, NODE))
         make_certificates(self.certs, plan, now=NOW)
-        (folder / "acl").write_text(acl_text(nodes=[NODE]))
+        (folder / DEVICES_ACL).write_text(devices_acl(nodes=[NODE]))
+        (folder / SERVICES_ACL).write_text(services_acl())
         self.devices_port, self.services_port = free_port(), free_port()
         listeners = mosquitto_tls_config(
             self.certs,
-            folder / "acl",
+            folder,
             devices_port=self.devices_port,
             services_port=self.services_port,
         )
@@ -208,7 +215,7 @@ async def test_bridges_share_a_subscription(line: Line) -> None:
 
 async def test_another_service_sees_and_says_nothing(line: Line) -> None:
     async with Reader(line.service("store"), "#") as store:
-        assert await publish(line.service("store", "writer"), MINE, "sensors/store/x") == 1
+        assert await publish(line.service("store", "writer"), MINE, "sensors/store/x") == 2
         assert await publish(line.device(ME), MINE) == 0
         async with Reader(line.service("bridge")) as bridge:
             assert await publish(line.device(ME), MINE) == 0
@@ -296,10 +303,10 @@ def test_the_doctor_is_let_in_with_the_bridges_certificate(line: Line) -> None:
 @pytest.mark.parametrize("name", ["a\nuser b", "%u", "+", "", " x"])
 def test_names_that_would_mean_something_else_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match="cannot stand in an ACL file"):
-        acl_text(bridges=[name])
+        services_acl(bridges=[name])
 
 
 @pytest.mark.parametrize("name", ["edge", "a/b/c", "/b", "a/"])
 def test_a_node_has_a_group(name: str) -> None:
     with pytest.raises(ValueError, match="is not GROUP/NODE"):
-        acl_text(nodes=[name])
+        devices_acl(nodes=[name])
