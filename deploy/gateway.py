@@ -38,7 +38,7 @@ from models.artifact import read_artifact
 from models.errors import ModelError
 from models.manifest import Manifest
 from models.registry import Registry
-from models.zoo import list_zoo, zoo_path
+from models.zoo import STARTERS, zoo_path
 from pipeline.agents import now_ms
 from pipeline.app import ScoringApp, StoreApp, create_scoring_app, create_store_app
 from pipeline.console import Console, create_console
@@ -283,7 +283,7 @@ def _seed_starters(registry: Registry) -> None:
             pointer = registry.read_stable(name)
             if pointer is not None:
                 scored.add(registry.read(name, pointer.version).manifest.stream)
-    for name in list_zoo():
+    for name in STARTERS:
         if read_artifact(zoo_path(name)).manifest.stream not in scored:
             registry.seed(zoo_path(name))
 

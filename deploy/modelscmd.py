@@ -8,8 +8,11 @@ from pathlib import Path
 import click
 
 from deploy.settings import GatewaySettings
+from models.artifact import read_artifact
 from models.errors import ModelError
+from models.manifest import Manifest
 from models.registry import Registry
+from models.zoo import STARTERS, list_zoo, zoo_path
 
 __all__ = ["models"]
 
@@ -18,7 +21,7 @@ __all__ = ["models"]
 @click.option("--registry", type=click.Path(path_type=Path), help="Folder; default: the gateway's.")
 @click.pass_context
 def models(ctx: click.Context, registry: Path | None) -> None:
-    """List, publish, promote or roll back students."""
+    """List, add, publish, promote or roll back students."""
     ctx.obj = Registry(registry or GatewaySettings().registry_path)
 
 
@@ -35,6 +38,47 @@ def list_models(registry: Registry) -> None:
         for version in registry.list_versions(name):
             mark = "stable" if version == stable else ""
             click.echo(f"{name:<24} v{version:<5} {mark:<7} {_headline(registry, name, version)}")
+
+
+@models.command()
+@click.pass_obj
+def zoo(registry: Registry) -> None:
+    """List the students that ship with kpstream, and which of them the registry has."""
+    here = set(registry.names())
+    for name in list_zoo():
+        manifest = read_artifact(zoo_path(name)).manifest
+        mark = "added" if name in here else "starter" if name in STARTERS else ""
+        click.echo(
+            f"{name:<20} {mark:<8} {manifest.stream:<8} {manifest.onnx.size_bytes:>7} bytes  "
+            f"{_measures(manifest)}"
+        )
+
+
+@models.command()
+@click.argument("name")
+@click.option("--replace", is_flag=True, help="Retire what scores its stream now.")
+@click.pass_obj
+def add(registry: Registry, name: str, replace: bool) -> None:
+    """Install NAME of `kpstream models zoo` and point gateways to it.
+
+    One student scores a stream. Where another one does, --replace moves it aside; a gateway takes
+    the new one when it starts again, because windows that are open belong to the old one.
+    """
+    try:
+        artifact = zoo_path(name)
+        others = _scoring(registry, read_artifact(artifact).manifest.stream, besides=name)
+        if others and not replace:
+            message = (
+                f"{' and '.join(others)} scores that stream, and one student scores a stream: add "
+                "--replace, then start the gateway again"
+            )
+            raise click.ClickException(message)
+        version = registry.publish(artifact, stable=True)
+        for other in others:
+            click.echo(f"{other} is retired: {registry.retire(other)}")
+    except ModelError as exc:
+        raise click.ClickException(str(exc)) from exc
+    click.echo(f"{name} v{version} is stable" + (": start the gateway again" if others else ""))
 
 
 @models.command()
@@ -76,11 +120,28 @@ def history(registry: Registry, name: str) -> None:
         )
 
 
+def _scoring(registry: Registry, stream: str, besides: str) -> list[str]:
+    """Other names whose stable student scores a stream."""
+    found = []
+    for name in registry.names():
+        try:
+            pointer = registry.read_stable(name)
+            manifest = registry.read(name, pointer.version).manifest if pointer else None
+        except ModelError:
+            continue  # no gateway runs it
+        if manifest is not None and manifest.stream == stream and name != besides:
+            found.append(name)
+    return found
+
+
 def _headline(registry: Registry, name: str, version: int) -> str:
     try:
         manifest = registry.read(name, version).manifest
     except ModelError as exc:
         return f"refused: {exc}"
+    return f"{manifest.task:<9} {manifest.lineage.method:<18} {_measures(manifest)}"
+
+
+def _measures(manifest: Manifest) -> str:
     metrics = manifest.metrics.get("test") or next(iter(manifest.metrics.values()), {})
-    numbers = ", ".join(f"{key} {value:.4g}" for key, value in sorted(metrics.items())[:3])
-    return f"{manifest.task:<9} {manifest.lineage.method:<18} {numbers}"
+    return ", ".join(f"{key} {value:.4g}" for key, value in sorted(metrics.items())[:3])

@@ -263,6 +263,29 @@ class Registry:
         self.publish(artifact_dir, stable=True)
         return True
 
+    def retire(self, name: str) -> Path:
+        """Take a name out: gateways that start from now on do not know it.
+
+        A gateway that runs keeps its student until it ends. Nothing is deleted: the folder moves
+        aside, to a name that is no model's.
+
+        Returns:
+            Where it lies now.
+
+        Raises:
+            NameRefused: `name` is not a model name.
+            VersionMissing: the registry has no such name.
+        """
+        folder = self._folder(name)
+        aside = self.root / f".retired-{name}-{self.now_ms()}"
+        try:
+            folder.rename(aside)
+        except FileNotFoundError as exc:
+            msg = f"the registry has no {name!r}; it has: {', '.join(self.names()) or 'nothing'}"
+            raise VersionMissing(msg) from exc
+        sync_directory(self.root)
+        return aside
+
     def _folder(self, name: str) -> Path:
         if not isinstance(name, str) or not re.fullmatch(NAME_PATTERN[1:-1], name):
             msg = f"model name {name!r} does not match {NAME_PATTERN}"

@@ -1,6 +1,12 @@
-"""The starter students that ship with kpstream, one artifact directory each.
+"""The students that ship with kpstream, one artifact directory each.
+
+`STARTERS` are what a gateway with an empty registry begins with, one for a stream. The others are
+there to be chosen: `kpstream models zoo` lists them, `kpstream models add NAME` installs one. Names
+that end in `-int8` are the same student with weights of eight bits.
 
 >>> all((zoo_path(name) / "manifest.json").is_file() for name in list_zoo())
+True
+>>> set(STARTERS) <= set(list_zoo())
 True
 """
 
@@ -10,7 +16,10 @@ from pathlib import Path
 
 from models.errors import NameRefused
 
-__all__ = ["list_zoo", "zoo_path"]
+__all__ = ["STARTERS", "list_zoo", "zoo_path"]
+
+STARTERS = ("rul-fd001", "har-waist")
+"""The students of the streams `engine` and `imu` until others are published."""
 
 
 def list_zoo() -> list[str]:

@@ -282,3 +282,17 @@ def test_a_publisher_killed_at_any_moment_leaves_a_whole_registry(registry, stud
         number = registry.publish(student, stable=True)
         assert number > pointer.version
         assert [m.version for m in registry.history(NAME)][-1] == number
+
+
+def test_a_retired_name_is_gone_and_nothing_of_it_is_deleted(registry, student):
+    registry.publish(student, stable=True)
+    aside = registry.retire(NAME)
+    assert registry.names() == []
+    assert registry.read_stable(NAME) is None
+    assert read_artifact(aside / "versions" / "1").manifest.name == NAME
+    assert registry.publish(student, stable=True) == 1
+    assert registry.retire(NAME) != aside
+    with pytest.raises(VersionMissing, match="it has: nothing"):
+        registry.retire(NAME)
+    with pytest.raises(NameRefused):
+        registry.retire("../elsewhere")
