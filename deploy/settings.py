@@ -155,6 +155,21 @@ class SiteSettings(BaseSettings):
             "here + 21 on, workers from here + 41 on."
         ),
     )
+    name: str = Field(
+        default="",
+        pattern=r"^[A-Za-z0-9._-]{0,64}$",
+        description=(
+            "What this process is called among its like (worker-1), for its folder and in Kafka; "
+            "`kpstream site up` numbers them. Unset: by its kind."
+        ),
+    )
+    certs_dir: Path | None = Field(
+        default=None,
+        description=(
+            "Folder of `kpstream certs make`; set: the servers that `kpstream site up` runs speak "
+            "TLS only, and its processes have certificates."
+        ),
+    )
     kafka_heap_mb: int = Field(
         default=256, ge=192, description="Megabytes of Java heap of the Kafka on this machine."
     )

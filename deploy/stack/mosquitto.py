@@ -7,7 +7,13 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-from deploy.stack.acl import acl_text, mosquitto_tls_config
+from deploy.stack.acl import (
+    DEVICES_ACL,
+    SERVICES_ACL,
+    devices_acl,
+    mosquitto_tls_config,
+    services_acl,
+)
 from deploy.stack.process import ServerError, ServerProcess, open_line
 from ingest.broker import mosquitto_config, mosquitto_program
 from ingest.topics import MQTT_PREFIX
@@ -118,12 +124,16 @@ class MosquittoServer(ServerProcess):
     def _listeners(self) -> str:
         if self._certs is None:
             return f"listener {self.port} {self.host}\nallow_anonymous true\n"
-        acl_file = self.folder / "acl"
-        acl_file.touch(0o600)  # mosquitto warns of one that others can read
-        acl_file.write_text(acl_text(prefix=self._prefix))
+        lists = {
+            DEVICES_ACL: devices_acl(prefix=self._prefix),
+            SERVICES_ACL: services_acl(prefix=self._prefix),
+        }
+        for name, text in lists.items():
+            (self.folder / name).touch(0o600)  # mosquitto warns of one that others can read
+            (self.folder / name).write_text(text)
         return mosquitto_tls_config(
             self._certs,
-            acl_file,
+            self.folder,
             devices_host=self.host,
             devices_port=self.devices_port,
             services_host=self.host,

@@ -41,10 +41,9 @@ def test_the_changelog_has_the_name_that_faust_gives_it(tmp_path: Path) -> None:
     from pipeline.app import create_scoring_app
     from pipeline.settings import PipelineSettings
 
-    settings = PipelineSettings(app_id="plant")
     app = create_scoring_app(
-        "kafka://127.0.0.1:9",
-        settings,
+        f"sqlite://{tmp_path}/log.db",
+        PipelineSettings(app_id="plant"),
         lambda stream: None,
         lambda windows: pytest.fail("nothing is scored"),
         data_dir=tmp_path,

@@ -1,0 +1,402 @@
+"""The supervisor with small programs in place of servers: order, restarts, watchdog, way down."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from deploy.stack.servers import ServerError
+from deploy.stack.sitestate import (
+    Row,
+    SiteRuns,
+    born,
+    hold_lock,
+    is_running,
+    left_over,
+    read_state,
+)
+from deploy.stack.supervisor import Backoff, Look, Program, Step, Supervisor, Watchdog
+
+QUICK = Backoff(first_s=0.05, most_s=0.4, forget_s=0.3)
+Script = Generator[Callable[[], object], None, None]
+
+# Tells on the way up and down, in one file for all, and says it is ready by a file of its own.
+BODY = """\
+import pathlib, signal, sys, time
+folder, name, how = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+def tell(what):
+    with (folder / "told").open("a") as file:
+        file.write(f"{what} {name}\\n")
+def end(*_):
+    tell("ends"); (folder / name).unlink(missing_ok=True)
+    if how != "stubborn": sys.exit(0)
+signal.signal(signal.SIGTERM, end)
+tell("starts")
+if how == "fails":
+    print("Traceback ...\\nValueError: the disk is full\\n  at somewhere"); sys.exit(3)
+(folder / name).touch()
+while True: time.sleep(0.02)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "program.py").write_text(BODY)
+    return tmp_path
+
+
+def program(folder: Path, name: str, rank: int = 0, how: str = "well") -> Program:
+    (folder / name).unlink(missing_ok=True)
+    command = [sys.executable, "-S", str(folder / "program.py"), str(folder), name, how]
+    return Program(
+        name=name,
+        kind="process",
+        rank=rank,
+        command=lambda: command,
+        log_path=folder / "logs" / f"{name}.log",
+        look=lambda: Look(True, ready=(folder / name).exists()),
+        stop_s=5.0,
+    )
+
+
+def supervisor(folder: Path, *parts: Program | Step) -> Supervisor:
+    return Supervisor(parts, folder, backoff=QUICK, look_every_s=0.02)
+
+
+def play(site: Supervisor, script: Script) -> None:
+    """Run the site while each condition of the script comes true in turn."""
+    deadline = time.monotonic() + 30
+    condition = next(script)
+
+    def should_stop() -> bool:
+        nonlocal condition
+        assert time.monotonic() < deadline, site.state
+        try:
+            while condition():
+                condition = next(script)
+        except StopIteration:
+            return True
+        return False
+
+    site.run(should_stop)
+
+
+def row(site: Supervisor, name: str) -> Row:
+    return next(row for row in site.state.rows if row.name == name)
+
+
+def is_ready(site: Supervisor, name: str, restarts: int = 0) -> Callable[[], bool]:
+    def now() -> bool:
+        here = row(site, name)
+        return here.state == "ready" and here.restarts >= restarts
+
+    return now
+
+
+def told(folder: Path) -> list[str]:
+    return (folder / "told").read_text().splitlines()
+
+
+def test_ranks_start_one_after_the_other_and_stop_the_other_way_round(folder: Path) -> None:
+    def set_up() -> str:
+        assert (folder / "kafka").exists(), "the rank before is ready"
+        with (folder / "told").open("a") as file:
+            file.write("steps\n")
+        return "created 5 topics"
+
+    site = supervisor(
+        folder,
+        program(folder, "bridge", 3),
+        program(folder, "worker", 2),
+        program(folder, "kafka", 0),
+        Step("topics", 1, set_up),
+    )
+
+    def script() -> Script:
+        yield lambda: site.state.is_healthy
+
+    play(site, script())
+    assert told(folder) == [
+        *("starts kafka", "steps", "starts worker", "starts bridge"),
+        *("ends bridge", "ends worker", "ends kafka"),
+    ]
+    assert [row.state for row in site.state.rows] == ["ended", "done", "ended", "ended"]
+    assert site.state.rows[1].words == "created 5 topics"
+
+
+def test_a_killed_program_is_started_again_and_says_how_it_ended(folder: Path) -> None:
+    site = supervisor(folder, program(folder, "worker"), program(folder, "store"))
+    pids = []
+
+    def script() -> Script:
+        yield lambda: site.state.is_healthy
+        pids.append(row(site, "worker").pid)
+        os.kill(pids[0] or 0, signal.SIGKILL)
+        yield lambda: row(site, "worker").state == "restarting"
+        assert row(site, "worker").words == "killed by SIGKILL"
+        assert row(site, "worker").pid is None
+        (folder / "worker").unlink()
+        yield is_ready(site, "worker", restarts=1)
+        assert row(site, "worker").words == "before: killed by SIGKILL"
+        pids.append(row(site, "worker").pid)
+
+    play(site, script())
+    assert pids[0] != pids[1]
+    assert row(site, "worker").restarts == 1
+    assert row(site, "store").restarts == 0
+
+
+def test_what_ends_at_once_is_tried_less_and_less_often_and_its_last_words_are_shown(
+    folder: Path,
+) -> None:
+    site = supervisor(folder, program(folder, "worker", how="fails"))
+    starts: list[float] = []
+    words: list[str] = []
+
+    def script() -> Script:
+        while len(starts) < 6:
+            yield lambda: row(site, "worker").restarts > len(starts)
+            starts.append(time.monotonic())
+        yield lambda: row(site, "worker").state == "restarting"
+        words.append(row(site, "worker").words)
+
+    play(site, script())
+    assert starts[-1] - starts[-2] > 2 * (starts[1] - starts[0])
+    assert words[0] == "exit code 3: ValueError: the disk is full"
+
+
+def test_failures_are_forgotten_once_it_has_been_ready_for_a_while(folder: Path) -> None:
+    backoff = Backoff(first_s=0.2, most_s=60.0, forget_s=0.2)
+    site = Supervisor([program(folder, "worker")], folder, backoff=backoff, look_every_s=0.02)
+
+    def script() -> Script:
+        for round_ in range(8):  # otherwise the pauses alone are longer than this test may take
+            yield is_ready(site, "worker", restarts=round_)
+            since_s = time.monotonic()
+            yield lambda since_s=since_s: time.monotonic() - since_s > 0.5
+            (folder / "worker").unlink()
+            os.kill(row(site, "worker").pid or 0, signal.SIGKILL)
+            yield lambda: row(site, "worker").state == "restarting"
+
+    play(site, script())
+    assert row(site, "worker").restarts >= 7
+
+
+def test_a_program_that_cannot_be_started_says_why_and_holds_nobody_else(folder: Path) -> None:
+    def missing() -> Sequence[str]:
+        message = "Kafka is not in /x: run `kpstream site install`"
+        raise ServerError(message)
+
+    site = supervisor(
+        folder, replace(program(folder, "kafka"), command=missing), program(folder, "mosquitto")
+    )
+
+    def script() -> Script:
+        yield is_ready(site, "mosquitto")
+        yield lambda: row(site, "kafka").state == "restarting"
+
+    play(site, script())
+    assert "kpstream site install" in row(site, "kafka").words
+
+
+def test_a_step_is_tried_until_it_succeeds(folder: Path) -> None:
+    tries: list[int] = []
+
+    def set_up() -> str:
+        tries.append(1)
+        if len(tries) < 3:
+            message = "Kafka is not there yet"
+            raise OSError(message)
+        return "done"
+
+    site = supervisor(folder, Step("topics", 0, set_up), program(folder, "worker", 1))
+
+    def script() -> Script:
+        yield lambda: row(site, "topics").words == "Kafka is not there yet"
+        assert row(site, "worker").state == "waiting"
+        yield lambda: site.state.is_healthy
+
+    play(site, script())
+    assert len(tries) == 3
+
+
+def test_a_worker_with_a_backlog_and_no_progress_is_restarted(folder: Path) -> None:
+    worker = replace(
+        program(folder, "worker"),
+        look=lambda: Look(True, ready=True, backlog=5, progress=7),
+        watchdog=Watchdog(stall_s=0.3),
+    )
+    site = supervisor(folder, worker)
+    words: list[str] = []
+
+    def script() -> Script:
+        yield lambda: row(site, "worker").state in {"stopping", "restarting"}
+        words.append(row(site, "worker").words)
+        yield is_ready(site, "worker", restarts=1)
+
+    play(site, script())
+    assert words[0].startswith("ended by the watchdog: a backlog and no progress")
+
+
+def test_progress_an_empty_backlog_or_an_absent_server_keep_the_watchdog_quiet(
+    folder: Path,
+) -> None:
+    clock = time.monotonic
+    dog = Watchdog(stall_s=0.3)
+    moving = replace(
+        program(folder, "moving"),
+        look=lambda: Look(True, ready=True, backlog=5, progress=clock()),
+        watchdog=dog,
+    )
+    idle = replace(
+        program(folder, "idle"),
+        look=lambda: Look(True, ready=True, backlog=0, progress=7),
+        watchdog=dog,
+    )
+
+    def script(site: Supervisor) -> Script:
+        since_s = clock()
+        yield lambda: clock() - since_s > 1.2
+
+    site = supervisor(folder, moving, idle)
+    play(site, script(site))
+    assert [row.restarts for row in site.state.rows] == [0, 0]
+
+    stuck = replace(moving, look=lambda: Look(True, ready=True, backlog=5, progress=7))
+    away = replace(program(folder, "kafka"), kind="server", look=lambda: Look(True, ready=False))
+    site = supervisor(folder, stuck, away)
+    play(site, script(site))
+    assert [row.restarts for row in site.state.rows] == [0, 0]
+
+
+def test_a_frozen_program_is_silent_first_and_then_restarted(folder: Path) -> None:
+    def look() -> Look:
+        pid = row(site, "worker").pid
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return Look(False) if state == "T" else Look(True, ready=True)
+
+    worker = replace(
+        program(folder, "worker", how="well"), look=look, watchdog=Watchdog(silent_s=0.5)
+    )
+    site = supervisor(folder, worker)
+
+    def script() -> Script:
+        yield is_ready(site, "worker")
+        os.kill(row(site, "worker").pid or 0, signal.SIGSTOP)
+        yield lambda: row(site, "worker").state == "silent"
+        yield is_ready(site, "worker", restarts=1)
+
+    play(site, script())
+    assert told(folder)[:2] == ["starts worker", "ends worker"]  # it was woken, and asked first
+
+
+def test_what_does_not_end_when_asked_is_killed(folder: Path) -> None:
+    site = supervisor(folder, replace(program(folder, "worker", how="stubborn"), stop_s=0.2))
+    pids = []
+
+    def script() -> Script:
+        yield is_ready(site, "worker")
+        pids.append(row(site, "worker").pid)
+
+    play(site, script())
+    assert told(folder) == ["starts worker", "ends worker"]
+    assert born(pids[0] or 0) is None
+
+
+def test_the_state_is_on_disk_and_tells_the_very_process(folder: Path) -> None:
+    site = supervisor(folder, program(folder, "worker"))
+
+    def script() -> Script:
+        yield lambda: (state := read_state(folder)) is not None and state.is_healthy
+        state = read_state(folder)
+        assert state is not None
+        assert state.pid == os.getpid()
+        assert left_over(state.rows) == list(state.rows)
+        somebody_else = replace(state.rows[0], born=(state.rows[0].born or 0) - 1)
+        assert left_over([somebody_else]) == []
+
+    play(site, script())
+    state = read_state(folder)
+    assert state is not None
+    assert [row.state for row in state.rows] == ["ended"]
+    assert left_over(state.rows) == []
+
+
+def test_a_broken_state_file_is_no_state(folder: Path) -> None:
+    for text in ("", "{", "[]", '{"rows": [{}]}', '{"rows": 1}'):
+        (folder / "site.json").write_text(text)
+        assert read_state(folder) is None
+
+
+def test_one_supervisor_per_folder(folder: Path) -> None:
+    assert not is_running(folder)
+    with hold_lock(folder):
+        assert is_running(folder)
+        with pytest.raises(SiteRuns, match="kpstream site status"), hold_lock(folder):
+            pytest.fail("both have it")
+    assert not is_running(folder)
+
+
+def test_a_long_log_is_cut_and_its_end_is_kept(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deploy.stack.supervisor._LOG_BYTES", 1000)
+    monkeypatch.setattr("deploy.stack.supervisor._LOG_EVERY_S", 0.05)
+    talks = "while true; do echo 0123456789; sleep 0.001; done"
+    worker = replace(
+        program(folder, "worker"), command=lambda: ["sh", "-c", talks], look=lambda: Look(True)
+    )
+    site = supervisor(folder, worker)
+    log_path = worker.log_path
+
+    def script() -> Script:
+        yield lambda: log_path.with_name("worker.log.1").exists()
+        yield lambda: 0 < log_path.stat().st_size < 1000
+
+    play(site, script())
+    assert log_path.read_text().startswith("0123456789\n")  # nothing but text, no hole of zeros
+
+
+SUPERVISED = """\
+import sys, time
+from pathlib import Path
+from deploy.stack.supervisor import Supervisor
+from tests.deploy.stack.test_supervisor import program
+folder = Path(sys.argv[1])
+Supervisor([program(folder, "worker"), program(folder, "store")], folder).run(lambda: False)
+"""
+
+
+@pytest.fixture
+def other(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen([sys.executable, "-c", SUPERVISED, str(folder)])
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_children_do_not_outlive_a_killed_supervisor(
+    folder: Path, other: subprocess.Popen[bytes]
+) -> None:
+    _await(lambda: (state := read_state(folder)) is not None and state.is_healthy)
+    state = read_state(folder)
+    assert state is not None
+    assert len(left_over(state.rows)) == 2
+    other.kill()
+    other.wait()
+    _await(lambda: not left_over(state.rows))
+
+
+def _await(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
