@@ -89,12 +89,12 @@ def read(
     measurement: Measurement,
     fields: Sequence[str],
     *where: Where,
-    start: str = START,
-    stop: str = STOP,
+    bucket: str = BUCKET,
 ) -> list[str]:
     """The first stages of a query: these fields of a measurement, in the time range.
 
-    `PROBABILITY_PREFIX` as a field stands for the field of every class.
+    `PROBABILITY_PREFIX` as a field stands for the field of every class. The bucket is a Flux
+    expression: the data source's own, or the `text` of a name.
 
     Raises:
         FluxError: the measurement has no such field or tag.
@@ -105,8 +105,8 @@ def read(
         if condition.tag is not None:
             _known(condition.tag, measurement.tags, f"tag of {measurement.name}")
     stages = [
-        f"from(bucket: {BUCKET})",
-        f"range(start: {start}, stop: {stop})",
+        f"from(bucket: {bucket})",
+        f"range(start: {START}, stop: {STOP})",
         f"filter(fn: (r) => r._measurement == {text(measurement.name)})",
         f"filter(fn: (r) => {' or '.join(map(_is_field, fields))})",
     ]

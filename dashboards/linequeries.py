@@ -11,7 +11,7 @@ keeps its account when another worker takes it over, a worker's sum jumps.
 from __future__ import annotations
 
 from dashboards.flux import START, STEP, STOP, Where, names, read
-from dashboards.queries import per_series, table
+from dashboards.queries import ColumnType, per_series, table
 from pipeline.points import DEAD_LETTERS, DEVICE, GATEWAY, LAG, MODEL, ROLLOUT
 
 __all__ = [
@@ -131,7 +131,7 @@ DEVICE_RATES = per_series(
     ("_field", *_DEVICE_KEY),
 )
 
-_BALANCE = {
+_BALANCE: dict[str, ColumnType] = {
     "received": "int",
     "windowed": "int",
     "duplicate": "int",

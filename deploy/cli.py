@@ -22,6 +22,11 @@ _COMMANDS = {
     "dead-letters": ("deploy.deadletters", "dead_letters", "List or replay refused messages."),
     "models": ("deploy.modelscmd", "models", "List, publish, promote or roll back students."),
     "certs": ("deploy.certscmd", "certs", "Make certificates for a trial of TLS on the site."),
+    "dashboards": (
+        "deploy.dashboardscmd",
+        "dashboards",
+        "Push boards and alerts to Grafana, compare, fetch, write files.",
+    ),
     "doctor": ("deploy.doctor", "doctor", "Check broker, log, models, results, clock, disk."),
 }
 

@@ -21,8 +21,13 @@ from pydantic_settings import BaseSettings
 
 __all__ = ["SETTINGS_MODULES", "env_name", "settings_classes", "settings_page"]
 
-SETTINGS_MODULES = ("ingest.settings", "pipeline.settings", "deploy.settings")
-"""Where settings classes live: one module per package of the gateway."""
+SETTINGS_MODULES = (
+    "ingest.settings",
+    "pipeline.settings",
+    "deploy.settings",
+    "dashboards.settings",
+)
+"""Where settings classes live: one module per package that has settings."""
 
 _HEAD = """\
 # Settings

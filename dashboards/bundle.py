@@ -1,0 +1,137 @@
+"""All that Grafana shall have, in one object: data source, folder, boards, alert rules. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from dashboards.alerts import Group, alert_groups
+from dashboards.boards import SOURCE_UID, TAG, Board
+from dashboards.limits import Limits
+from dashboards.lineboards import account_board, model_board, pipeline_board
+from dashboards.machineboards import activity_board, device_board, fleet_board
+from dashboards.panels import SOURCE_TYPE, Json
+
+__all__ = ["HOURLY_BUCKET", "Bundle", "Source", "is_uid", "site_bundle"]
+
+HOURLY_BUCKET = "kpstream-hourly"
+"""Default name of the bucket of hours; a test compares it with `pipeline.influxlayout`."""
+
+
+def is_uid(uid: str) -> bool:
+    """Whether Grafana takes it as a uid of ours: 1 to 40 of a-z A-Z 0-9 - _.
+
+    >>> is_uid("kpstream-fleet"), is_uid("a/b"), is_uid("x" * 41), is_uid("")
+    (True, False, False, False)
+    """
+    return re.fullmatch(r"[a-zA-Z0-9_-]{1,40}", uid) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Grafana's data source for one site's InfluxDB.
+
+    Attributes:
+        uid: boards choose it at first, alerts ask it.
+        name: as listed in Grafana.
+        url: where Grafana's server finds InfluxDB.
+        org, bucket: of InfluxDB.
+    """
+
+    uid: str = SOURCE_UID
+    name: str = TAG
+    url: str = "http://127.0.0.1:8086"
+    org: str = "kpstream"
+    bucket: str = "kpstream"
+
+    def json(self) -> Json:
+        """The data source as Grafana's API takes it, without the token."""
+        return {
+            "uid": self.uid,
+            "name": self.name,
+            "type": SOURCE_TYPE,
+            "access": "proxy",
+            "url": self.url,
+            "basicAuth": False,
+            "jsonData": {
+                "version": "Flux",
+                "organization": self.org,
+                "defaultBucket": self.bucket,
+                "httpMode": "POST",
+            },
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """What a site shows.
+
+    Attributes:
+        boards: uid -> board.
+        groups: alert rules.
+        source: what boards and alerts ask.
+        folder_uid, folder_title: where boards and rules are.
+        org_id: Grafana's organisation.
+    """
+
+    boards: Mapping[str, Board]
+    groups: Sequence[Group]
+    source: Source = field(default_factory=Source)
+    folder_uid: str = TAG
+    folder_title: str = TAG
+    org_id: int = 1
+
+    def board_json(self, uid: str) -> Json:
+        """One board, with this bundle's data source as its first choice."""
+        found = self.boards[uid].json()
+        source = found["templating"]["list"][0]
+        source["current"] |= {"text": self.source.name, "value": self.source.uid}
+        return found
+
+    def group_json(self, group: Group) -> Json:
+        """One group of rules, as the provisioning API takes it."""
+        return {
+            "title": group.name,
+            "folderUid": self.folder_uid,
+            "interval": group.interval_s,
+            "rules": [
+                rule.api_json(
+                    self.boards,
+                    org_id=self.org_id,
+                    folder_uid=self.folder_uid,
+                    group=group.name,
+                    source_uid=self.source.uid,
+                )
+                for rule in group.rules
+            ],
+        }
+
+
+def site_bundle(
+    limits: Limits | None = None,
+    *,
+    source: Source | None = None,
+    hourly_bucket: str = HOURLY_BUCKET,
+    folder_uid: str = TAG,
+    folder_title: str = TAG,
+    org_id: int = 1,
+) -> Bundle:
+    """The six boards and all alerts of a site."""
+    limits = limits or Limits()
+    boards = (
+        fleet_board(limits),
+        device_board(limits, hourly_bucket),
+        activity_board(limits),
+        model_board(limits),
+        pipeline_board(limits),
+        account_board(limits),
+    )
+    return Bundle(
+        {board.uid: board for board in boards},
+        alert_groups(limits),
+        source or Source(),
+        folder_uid,
+        folder_title,
+        org_id,
+    )

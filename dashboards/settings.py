@@ -1,0 +1,128 @@
+"""Settings of the dashboards: where Grafana is, what it asks, from when on a number is a worry."""
+
+from __future__ import annotations
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from dashboards.bundle import HOURLY_BUCKET, Bundle, Source, site_bundle
+from dashboards.limits import Limits
+
+__all__ = ["GrafanaSettings"]
+
+_UID = r"^[a-zA-Z0-9_-]{1,40}$"
+
+
+class GrafanaSettings(BaseSettings):
+    """Grafana, its data source, and the limits of boards and alerts; ``KPSTREAM_GRAFANA_``."""
+
+    model_config = SettingsConfigDict(env_prefix="KPSTREAM_GRAFANA_", frozen=True, extra="forbid")
+
+    url: str = Field(
+        default="http://127.0.0.1:3000",
+        pattern=r"^https?://",
+        description="Grafana's address, with the path if it has one.",
+    )
+    token: SecretStr | None = Field(
+        default=None,
+        description=(
+            "Token of a Grafana service account with the role Editor (Admin to make the data "
+            "source too)."
+        ),
+    )
+    ca_file: str | None = Field(
+        default=None, description="Certificates to trust for https instead of the system's."
+    )
+    timeout_s: float = Field(
+        default=10.0, gt=0, description="Seconds to wait for Grafana's answer at the most."
+    )
+    org_id: int = Field(default=1, ge=1, description="Grafana's organisation of boards and alerts.")
+    folder: str = Field(
+        default="kpstream", pattern=_UID, description="Uid of the folder of boards and alerts."
+    )
+    folder_title: str = Field(
+        default="kpstream", min_length=1, description="Title of that folder, as people read it."
+    )
+    source: str = Field(
+        default="kpstream-influxdb", pattern=_UID, description="Uid of the data source."
+    )
+    source_name: str = Field(
+        default="kpstream", min_length=1, description="Name of the data source, as listed."
+    )
+    influx_url: str = Field(
+        default="http://127.0.0.1:8086",
+        pattern=r"^https?://",
+        description="InfluxDB's address as Grafana's server reaches it.",
+    )
+    influx_token: SecretStr | None = Field(
+        default=None,
+        description=(
+            "InfluxDB token that may read both buckets; set: push makes the data source; unset: "
+            "there must be one with that uid."
+        ),
+    )
+    influx_org: str = Field(default="kpstream", description="InfluxDB organisation to read.")
+    influx_bucket: str = Field(
+        default="kpstream", description="InfluxDB bucket of scores, accounts and marks."
+    )
+    influx_hourly_bucket: str = Field(
+        default=HOURLY_BUCKET, description="InfluxDB bucket of the hours made of them."
+    )
+    rul_cycles: float = Field(
+        default=Limits().rul_cycles,
+        gt=0,
+        description="Cycles: a machine is due when its interval begins below this.",
+    )
+    silent_s: int = Field(
+        default=Limits().silent_s,
+        ge=10,
+        description="Seconds without a reading after which a device is silent.",
+    )
+    process_s: int = Field(
+        default=Limits().process_s,
+        ge=10,
+        description="Seconds without an account after which a process is down.",
+    )
+    backlog_per_minute: float = Field(
+        default=Limits().backlog_per_minute,
+        gt=0,
+        description="Records a minute by which a group may fall behind over ten minutes.",
+    )
+    still_s: int = Field(
+        default=Limits().still_s,
+        ge=10,
+        description="Seconds a partition with a backlog may stand still.",
+    )
+    dead_letters: int = Field(
+        default=Limits().dead_letters,
+        ge=0,
+        description="Dead letters of one reason in ten minutes that are still no alert.",
+    )
+
+    def limits(self) -> Limits:
+        """The limits in force."""
+        return Limits(
+            rul_cycles=self.rul_cycles,
+            silent_s=self.silent_s,
+            process_s=self.process_s,
+            backlog_per_minute=self.backlog_per_minute,
+            still_s=self.still_s,
+            dead_letters=self.dead_letters,
+        )
+
+    def bundle(self) -> Bundle:
+        """What Grafana shall have, by these settings."""
+        return site_bundle(
+            self.limits(),
+            source=Source(
+                uid=self.source,
+                name=self.source_name,
+                url=self.influx_url,
+                org=self.influx_org,
+                bucket=self.influx_bucket,
+            ),
+            hourly_bucket=self.influx_hourly_bucket,
+            folder_uid=self.folder,
+            folder_title=self.folder_title,
+            org_id=self.org_id,
+        )
