@@ -122,19 +122,23 @@ class ScoringStage:
         self._batch_readings = batch_readings
         self._mqtt_prefix = mqtt_prefix
         self._waiting: deque[Any] = deque()
+        self._waiting_bytes = 0
         self._applied: list[Any] = []
         self._unconfirmed: list[Awaitable[object]] = []
         self._arrived = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
+        self._held = False
+        self._hurried = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="score")
         self._last_checkpoint = time.monotonic()
 
     async def offer(self, event: Any) -> None:
         """Take one Faust event; returns when there is room for the next (back-pressure)."""
         self._waiting.append(event)
+        self._waiting_bytes += len(event.message.value)
         self._arrived.set()
-        if len(self._waiting) >= _MAX_WAITING:
+        if not self._has_room:
             self._room.clear()
             await self._room.wait()
 
@@ -143,7 +147,7 @@ class ScoringStage:
         try:
             while True:
                 await self._wait_for_work()
-                if self._waiting:
+                if self._waiting and not self._held:
                     await self._work()
                 if self._checkpoint_due():
                     await self._checkpoint()
@@ -151,14 +155,39 @@ class ScoringStage:
             log.exception("scoring stops: nothing that was not acked is lost, a restart replays it")
             await self._crash(exc)
 
+    def hurry(self) -> None:
+        """Take a checkpoint as soon as what has arrived is applied: others wait for our acks."""
+        self._hurried = True
+        self._arrived.set()
+
+    def hold(self) -> None:
+        """Apply nothing until `release`, and drop what is unacked: somebody else will be given it.
+
+        For a worker whose partitions are moving, between their going and their state's coming.
+        """
+        self._held = True
+        self._waiting.clear()
+        self._waiting_bytes = 0
+        self._applied.clear()
+        self._room.set()
+
+    def release(self) -> None:
+        """Go on after `hold`; the state of the partitions is here."""
+        self._held = self._hurried = False
+        self._arrived.set()
+
     def close(self) -> None:
         """End the scoring thread; call after the app has stopped."""
         self._thread.shutdown(wait=True)
 
     # -- one turn ---------------------------------------------------------------------------
 
+    @property
+    def _has_room(self) -> bool:
+        return len(self._waiting) < _MAX_WAITING and self._waiting_bytes < _MAX_WAITING_BYTES
+
     async def _wait_for_work(self) -> None:
-        if self._waiting:
+        if (self._waiting and not self._held) or self._checkpoint_due():
             return
         self._arrived.clear()
         timeout = None
@@ -187,6 +216,7 @@ class ScoringStage:
         while self._waiting and readings < self._batch_readings:
             event = self._waiting.popleft()
             message = event.message
+            self._waiting_bytes -= len(message.value)
             items = decode_bundle(message.value)
             outcome = self.devices.apply(message.partition, message.offset, items)
             readings += outcome.readings
@@ -194,7 +224,7 @@ class ScoringStage:
             self._applied.append(event)
         self.counters.records += len(outcomes)
         self.counters.readings += readings
-        if len(self._waiting) < _MAX_WAITING:
+        if self._has_room:
             self._room.set()
         return outcomes
 
@@ -272,6 +302,8 @@ class ScoringStage:
         if not self._applied:
             self._last_checkpoint = time.monotonic()
             return False
+        if self._hurried and not self._waiting:
+            return True
         return time.monotonic() - self._last_checkpoint >= self._checkpoint_s
 
     async def _checkpoint(self) -> None:
@@ -288,6 +320,8 @@ class ScoringStage:
 
 _MAX_WAITING = 256
 """Records (bundles) held in memory before the agent stops taking more."""
+_MAX_WAITING_BYTES = 8_000_000
+"""Their bytes: a second or two of work, for which a worker that joins has to wait."""
 _MAX_SCORED = 2048
 """Windows scored at a time: one message may close thousands, and memory is small."""
 _MAX_RECORDED = 500

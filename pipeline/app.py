@@ -2,6 +2,10 @@
 
 They are separate apps (consumer groups), so that a slow or absent store never holds the scoring:
 scores go to the log first. The same lines run on ``sqlite://`` (gateway) and ``kafka://`` (site).
+
+On Kafka several workers share the partitions, and they move between them. A partition is let go
+after a checkpoint, and taken with the state that its last owner left (`pipeline.changelog`);
+meanwhile nothing is applied.
 """
 
 from __future__ import annotations
@@ -9,16 +13,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import faust
 
+from ingest.errors import LogUnavailable
 from ingest.topics import DEAD_LETTERS, LATE, READINGS, SCORES, device_key, partition_of
-from pipeline.agents import ScoringStage, now_ms
+from pipeline.agents import ScoringStage, StateTable, now_ms
+from pipeline.changelog import Changelog, ChangelogRow
 from pipeline.devices import ClosedWindow, Devices, StreamPlan
 from pipeline.errors import PipelineError, SinkUnavailable
 from pipeline.points import PointError, ScoreRecord, decode_scores, points_of
@@ -28,11 +35,38 @@ from pipeline.sinks import Sink, deliver
 from pipeline.status import Latency
 from pipeline.transport import abandon
 
-__all__ = ["ScoringApp", "StoreApp", "StoreCounters", "create_scoring_app", "create_store_app"]
+if TYPE_CHECKING:
+    import ssl
+
+__all__ = [
+    "KafkaLink",
+    "ScoringApp",
+    "StoreApp",
+    "StoreCounters",
+    "create_scoring_app",
+    "create_store_app",
+]
 
 log = logging.getLogger(__name__)
 
 _SLOW_SINK_S = 5.0
+_STATE_RETRY_S = 1.0
+_REBALANCE_S = 60.0  # for which the group waits for a member that is busy
+_REQUEST_S = 40.0
+_PRODUCE_S = 600.0  # Kafka may be away for so long before a worker gives up and is restarted
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaLink:
+    """What apps on ``kafka://`` need besides the URL (`ingest.kafka` has it).
+
+    Attributes:
+        read: ``read(topic, last)``, see `pipeline.changelog.ReadUntil`; needed for scoring.
+        ssl_context: to speak TLS with; None: without.
+    """
+
+    read: Callable[[str, Mapping[int, int]], AsyncIterator[list[ChangelogRow]]]
+    ssl_context: ssl.SSLContext | None = None
 
 
 @dataclass(slots=True)
@@ -41,6 +75,8 @@ class ScoringApp:
 
     app: Any
     stage: ScoringStage
+    changelog: Changelog | None = None
+    """Where window state is kept on Kafka; None on a local log."""
 
     async def start(self) -> None:
         """Start the app; the agent works once window state is recovered."""
@@ -99,6 +135,7 @@ def create_scoring_app(
     *,
     data_dir: Path,
     mqtt_prefix: str = "sensors",
+    kafka: KafkaLink | None = None,
 ) -> ScoringApp:
     """Build the app that windows readings and scores closed windows.
 
@@ -109,10 +146,22 @@ def create_scoring_app(
         score: scores closed windows; called in one thread of its own.
         data_dir: folder for Faust's own files.
         mqtt_prefix: first levels of the MQTT topics, for the addresses of dead letters.
+        kafka: needed where the log is Kafka.
     """
-    app = _app(log_url, settings, "score", data_dir)
+    app = _app(log_url, settings, "score", data_dir, kafka)
     topics = {name: _topic(app, settings, name) for name in (READINGS, SCORES, LATE, DEAD_LETTERS)}
-    table = _FaustTable(app, settings.partitions)
+    follow = _follower(app)
+    table: StateTable
+    changelog = None
+    if _is_kafka(log_url):
+        if kafka is None:
+            message = (
+                "scoring on kafka:// needs the way to its changelog: give create_scoring_app one"
+            )
+            raise PipelineError(message)
+        table = changelog = _changelog(app, kafka)
+    else:
+        table = _FaustTable(app, settings.partitions)
     stage = ScoringStage(
         Devices(plans, table.get),
         score,
@@ -129,6 +178,7 @@ def create_scoring_app(
         working = app.add_future(stage.run())
         try:
             async for event in stream.noack().events():
+                await follow(event.message)
                 await stage.offer(event)
         finally:
             if app.should_stop:
@@ -137,7 +187,6 @@ def create_scoring_app(
     def partition_of_device(site: str, device: str) -> int:
         return partition_of(device_key(site, device), settings.partitions)
 
-    @table.on_recover  # type: ignore[untyped-decorator]
     async def reopen_devices() -> None:
         try:
             stage.devices.restore(table.keys(), partition_of_device)
@@ -148,14 +197,52 @@ def create_scoring_app(
     @app.on_partitions_revoked.connect  # type: ignore[untyped-decorator]
     async def forget_devices(_app: Any, revoked: Any, **_kwargs: Any) -> None:
         """Another worker goes on with them; by now a checkpoint has saved and acked everything."""
+        if changelog is not None:
+            stage.hold()
         gone = {tp.partition for tp in revoked if tp.topic == READINGS}
         stage.devices.forget_partitions(gone)
 
-    return ScoringApp(app, stage)
+    if isinstance(table, _FaustTable):
+        table.on_recover(reopen_devices)
+    if changelog is not None:
+        _share_partitions(app, stage, changelog, reopen_devices)
+    return ScoringApp(app, stage, changelog)
+
+
+def _share_partitions(
+    app: Any,
+    stage: ScoringStage,
+    changelog: Changelog,
+    reopen_devices: Callable[[], Awaitable[None]],
+) -> None:
+    """Let go of partitions quickly, and take them with their state."""
+    stage.hold()
+    app.on_rebalance_begin = stage.hurry
+
+    @app.on_partitions_assigned.connect  # type: ignore[untyped-decorator]
+    async def take_partitions(_app: Any, assigned: Any, **_kwargs: Any) -> None:
+        generation = app.consumer_generation_id
+        mine = {tp.partition for tp in assigned if tp.topic == READINGS}
+        while not app.should_stop:
+            try:
+                await changelog.open(mine, generation)
+                break
+            except LogUnavailable as exc:
+                log.warning("window state can't be read yet: %s", exc)
+                await asyncio.sleep(_STATE_RETRY_S)
+        await reopen_devices()
+        changelog.release()
+        stage.release()
 
 
 def create_store_app(
-    log_url: str, settings: PipelineSettings, sink: Sink, name: str, *, data_dir: Path
+    log_url: str,
+    settings: PipelineSettings,
+    sink: Sink,
+    name: str,
+    *,
+    data_dir: Path,
+    kafka: KafkaLink | None = None,
 ) -> StoreApp:
     """Build the app that stores scores in ``sink``, under its own consumer group.
 
@@ -168,12 +255,15 @@ def create_store_app(
         sink: written in a thread of its own.
         name: of the sink, part of the consumer group.
         data_dir: folder for Faust's own files.
+        kafka: as for :func:`create_scoring_app`.
     """
-    app = _app(log_url, settings, f"store-{name}", data_dir)
+    app = _app(log_url, settings, f"store-{name}", data_dir, kafka)
     scores = _topic(app, settings, SCORES)
     counters = StoreCounters()
     executor = ThreadPoolExecutor(1, thread_name_prefix=f"store-{name}")
     store = StoreApp(app, name, counters, executor)
+    if _is_kafka(log_url):
+        app.may_not_end = lambda: store.sink_is_away
 
     @app.agent(scores, name=f"store-{name}")  # type: ignore[untyped-decorator]
     async def store_scores(stream: Any) -> None:
@@ -206,7 +296,8 @@ async def _store(values: Sequence[bytes], sink: Sink, store: StoreApp) -> None:
             log.warning("sink %s is away (try %d), scores wait: %s", store.name, attempt, exc)
 
     store.is_writing = True
-    refused = await deliver(sink, points, executor=store.executor, on_unavailable=away)
+    write = partial(sink.write, points)
+    refused = await deliver(write, executor=store.executor, on_unavailable=away) if points else []
     store.is_writing = store.sink_is_away = False
     for item in refused:
         log.error("sink %s refused a point: %s", store.name, item.reason)
@@ -265,12 +356,55 @@ def _topic(app: Any, settings: PipelineSettings, name: str) -> Any:
     )
 
 
-def _app(log_url: str, settings: PipelineSettings, role: str, data_dir: Path) -> Any:
+def _changelog(app: Any, kafka: KafkaLink) -> Changelog:
+    """The rows of window state in Kafka, sent by the app's own producer."""
+    topic = f"{app.conf.id}-windows-changelog"
+
+    async def send(partition: int, key: bytes, value: bytes | None) -> Awaitable[int]:
+        sent = await app.producer.send(topic, key, value, partition, now_ms() / 1000, None)
+        return _offset(sent)
+
+    return Changelog(send, partial(kafka.read, topic))
+
+
+async def _offset(sent: Awaitable[Any]) -> int:
+    return int((await sent).offset)
+
+
+def _follower(app: Any) -> Callable[[Any], Awaitable[None]]:
+    """What an agent tells of each record before it uses it."""
+    if not _is_kafka(str(app.conf.broker[0])):
+        return _pass
+    from pipeline.kafkatransport import follow
+
+    return partial(follow, app)
+
+
+async def _pass(_message: Any) -> None:
+    """The local log has its own ways (`pipeline.transport`)."""
+
+
+def _is_kafka(log_url: str) -> bool:
+    return log_url.startswith("kafka://")
+
+
+def _app(
+    log_url: str,
+    settings: PipelineSettings,
+    role: str,
+    data_dir: Path,
+    kafka: KafkaLink | None = None,
+) -> Any:
     scheme = log_url.partition("://")[0]
     if scheme not in {"sqlite", "kafka"}:
         message = f"log URL {log_url!r}: use sqlite:///path/to/log.db or kafka://host:port"
         raise PipelineError(message)
-    return faust.App(
+    kind, options = faust.App, {}
+    if _is_kafka(log_url):
+        from pipeline.kafkatransport import KafkaApp
+
+        kind, options = KafkaApp, _kafka_options(settings, kafka)
+    return kind(
         f"{settings.app_id}-{role}",
         broker=log_url,
         datadir=str(_made(data_dir / role)),
@@ -288,7 +422,23 @@ def _app(log_url: str, settings: PipelineSettings, role: str, data_dir: Path) ->
         producer_linger=0.005,
         producer_max_batch_size=131_072,
         worker_redirect_stdouts=False,
+        **options,
     )
+
+
+def _kafka_options(settings: PipelineSettings, kafka: KafkaLink | None) -> dict[str, Any]:
+    """Of the group, in seconds: a worker that died is missed after `broker_session_timeout`."""
+    options: dict[str, Any] = {
+        "topic_allow_declare": False,  # `ingest.kafka.create_topics` makes them, with settings
+        "broker_session_timeout": settings.session_ms / 1000,
+        "broker_heartbeat_interval": settings.session_ms / 10_000,
+        "broker_rebalance_timeout": _REBALANCE_S,
+        "broker_request_timeout": max(_REQUEST_S, settings.session_ms / 1000),
+        "producer_request_timeout": _PRODUCE_S,
+    }
+    if kafka is not None and kafka.ssl_context is not None:
+        options["broker_credentials"] = faust.SSLCredentials(kafka.ssl_context)
+    return options
 
 
 def _made(folder: Path) -> Path:

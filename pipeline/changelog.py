@@ -22,7 +22,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 
 from pipeline.devices import applied_offset
 
-__all__ = ["Changelog", "ReadUntil", "SendRow"]
+__all__ = ["Changelog", "ChangelogRow", "ReadUntil", "SendRow"]
 
 log = logging.getLogger(__name__)
 
@@ -30,9 +30,12 @@ SendRow = Callable[[int, bytes, bytes | None], Awaitable[Awaitable[int]]]
 """``await send(partition, key, value)`` hands a row to the topic (None deletes the key); awaiting
 what it returns waits until it is durable, and gives its offset."""
 
-ReadUntil = Callable[[Mapping[int, int]], AsyncIterator[list[tuple[int, bytes, bytes | None]]]]
-"""``read(last)`` yields the (partition, key, value) of the partitions in `last` from the beginning,
-each up to and with the record at the offset given there."""
+ChangelogRow = tuple[int, bytes, "bytes | None"]
+"""Partition, key and value; a value of None deletes the key."""
+
+ReadUntil = Callable[[Mapping[int, int]], AsyncIterator[list[ChangelogRow]]]
+"""``read(last)`` yields the rows of the partitions in `last` from the beginning, each up to and
+with the record at the offset given there."""
 
 _BARRIER = b"-"
 """Key of the barriers; no device has it, and compaction keeps one of them at the most."""
@@ -126,6 +129,7 @@ class Changelog:
             await confirmation
 
 
-async def _nothing() -> AsyncIterator[list[tuple[int, bytes, bytes | None]]]:
-    return
-    yield []  # it is a generator
+async def _nothing() -> AsyncIterator[list[ChangelogRow]]:
+    none: tuple[list[ChangelogRow], ...] = ()
+    for records in none:
+        yield records

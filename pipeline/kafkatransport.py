@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import faust
@@ -139,22 +139,38 @@ class Transport(driver.Transport):  # type: ignore[misc]
 
 
 class KafkaApp(faust.App):  # type: ignore[misc]
-    """A Faust app whose broker is ``kafka://`` over our `Transport`."""
+    """A Faust app whose broker is ``kafka://`` over our `Transport`.
+
+    Attributes:
+        on_rebalance_begin: Called, in the app's thread, when partitions are about to move.
+        may_not_end: See `Handover.may_not_end`.
+    """
+
+    on_rebalance_begin: Callable[[], None] | None = None
+    may_not_end: Callable[[], bool] | None = None
 
     def _new_transport(self) -> Transport:
         return Transport(self.conf.broker_consumer, self)
 
+    def _new_consumer(self) -> Any:
+        consumer = super()._new_consumer()
+        consumer.may_not_end = self.may_not_end
+        return consumer
+
+    def on_rebalance_start(self) -> None:
+        """Faust calls it in the consumer's thread, before anything else happens."""
+        super().on_rebalance_start()
+        if self.on_rebalance_begin is not None:
+            self.loop.call_soon_threadsafe(self.on_rebalance_begin)
+
 
 async def follow(app: Any, message: Any) -> None:
-    """`Consumer.follow`, where the app's consumer is ours; does not return after a hole.
+    """`Consumer.follow`; does not return after a hole.
 
     An exception must not leave an agent's body, so the app is crashed with the reason instead.
     """
-    consumer = app.consumer
-    if not isinstance(consumer, Consumer):
-        return
     try:
-        await consumer.follow(message)
+        await app.consumer.follow(message)
     except LogHole as exc:
         await app.crash(exc)
         await asyncio.Event().wait()  # wait to be stopped

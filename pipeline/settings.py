@@ -57,6 +57,15 @@ class PipelineSettings(BaseSettings):
         ge=50,
         description="Milliseconds between two checkpoints of window state and log position.",
     )
+    session_ms: int = Field(
+        default=10_000,
+        ge=1000,
+        le=60_000,
+        description=(
+            "Milliseconds after which a worker or store that is silent is given up and its "
+            "partitions move to others (Kafka only, whose own least is 6000)."
+        ),
+    )
     batch_readings: int = Field(
         default=4096,
         ge=1,

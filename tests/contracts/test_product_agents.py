@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from ingest.kafka import KafkaLogWriter
+from ingest.kafka import KafkaEndpoint, KafkaLogWriter, read_until
 from ingest.logwriter import LogRecord
 from ingest.messages import encode_bundle, encode_envelope, encode_payload
 from ingest.topics import LOG_TOPICS, READINGS, device_key, partition_of
@@ -19,7 +20,7 @@ from models.artifact import read_artifact
 from models.dummy import write_dummy
 from models.session import Student
 from pipeline.agents import now_ms
-from pipeline.app import create_scoring_app, create_store_app
+from pipeline.app import KafkaLink, create_scoring_app, create_store_app
 from pipeline.devices import StreamPlan
 from pipeline.locallog import open_log
 from pipeline.points import Point
@@ -72,13 +73,15 @@ async def test_the_products_agents_score_alike_on_both_logs_and_across_a_restart
     student = Student(read_artifact(write_dummy(tmp_path / "student").path))
     channels = student.manifest.channel_names
     spec = WindowSpec(length=student.manifest.window.length, hop=1, lateness_ms=0)
-    settings = PipelineSettings(app_id="product", checkpoint_ms=100)
+    settings = PipelineSettings(app_id="product", checkpoint_ms=100, session_ms=3000)
     if broker.kind == "kafka":  # what the mock broker lacks: topics by request, quick rebalances
         monkeypatch.setenv("TOPIC_ALLOW_DECLARE", "0")
         monkeypatch.setenv("BROKER_SESSION_TIMEOUT", "3.0")
         monkeypatch.setenv("BROKER_REBALANCE_TIMEOUT", "0.5")
         monkeypatch.setenv("BROKER_HEARTBEAT_INTERVAL", "0.3")
         broker.declare(*LOG_TOPICS, "product-score-windows-changelog")
+    servers = KafkaEndpoint(broker.url.removeprefix("kafka://"))
+    link = KafkaLink(partial(read_until, servers)) if broker.kind == "kafka" else None
     sink = MemorySink()
 
     @asynccontextmanager
@@ -89,6 +92,7 @@ async def test_the_products_agents_score_alike_on_both_logs_and_across_a_restart
             lambda stream: StreamPlan("dummy-rul", channels, spec),
             lambda closed: score_windows(closed, lambda stream: student, now_ms()),
             data_dir=tmp_path / "faust",
+            kafka=link,
         )
         store = create_store_app(broker.url, settings, sink, "memory", data_dir=tmp_path / "faust")
         await asyncio.gather(scoring.start(), store.start())
