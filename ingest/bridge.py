@@ -69,6 +69,8 @@ _SESSION_GRACE_MS = 2000
 _HEARTBEAT_S = 0.25
 _STALL_MS = 1000
 _KNOWN_TOPICS = 65_536
+_LINGER_S = 0.5
+"""How long messages are still taken after we said that we are going: some are on the way."""
 _BUNDLE_READINGS = 20_000
 """Most readings in one record: it is windowed in one go, some 20 ms, and acked as a whole."""
 
@@ -277,12 +279,23 @@ class Bridge:
         finally:
             self._running = False
             heartbeat.cancel()
-            self._say_farewell()
+            if not self._stopping:
+                self._say_farewell()
             await self._connection.stop()
             _fail(self._load.waiters, "the bridge has stopped")
 
     def stop(self) -> None:
-        """Take nothing more; `run` returns when what was taken is in the log and acknowledged."""
+        """Take nothing more; `run` returns when what was taken is in the log and acknowledged.
+
+        Where devices are told that we are going (`Decoder.farewell`), messages are taken for
+        another half second: those that were on the way meanwhile.
+        """
+        if self._running and not self._stopping and self._say_farewell():
+            asyncio.get_running_loop().call_later(_LINGER_S, self._stop_taking)
+        else:
+            self._stop_taking()
+
+    def _stop_taking(self) -> None:
         self._stopping = True
         self._connection.pause()
         self._arrived.set()
@@ -420,10 +433,13 @@ class Bridge:
         will = None if self._decoder is None else self._decoder.farewell(self._now_ms())
         return None if will is None else (will.topic, will.payload)
 
-    def _say_farewell(self) -> None:
+    def _say_farewell(self) -> bool:
+        """Whether there is anything to say and anybody to hear it."""
         will = self._will()
-        if will is not None and self._connection.connected.is_set():
-            self._connection.publish(*will, retain=True)
+        if will is None or not self._connection.connected.is_set():
+            return False
+        self._connection.publish(*will, retain=True)
+        return True
 
     # -- to the log -------------------------------------------------------------------------
 
