@@ -16,7 +16,7 @@ __all__ = ["DT_MS", "SITE", "ChaosDevices", "device_name", "readings"]
 
 SITE = "chaos"
 DT_MS = 100
-"""Time between two readings: slow, so that the pauses are few readings (the student's own is 20)."""
+"""Between two readings: slow, so that a pause is few readings (the student's own is 20)."""
 
 
 def device_name(device: int) -> str:

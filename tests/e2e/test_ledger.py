@@ -96,6 +96,8 @@ def _windows(readings: int) -> int:
 def _stored(path: Path) -> int:
     results = ResultsFile(path, read_only=True)
     try:
+        if not results.select("SELECT 1 FROM sqlite_master WHERE name = 'points_activity'"):
+            return 0  # nothing has been scored yet
         return int(results.select("SELECT count(*) FROM points_activity")[0][0])
     finally:
         results.close()
