@@ -17,6 +17,7 @@ _COMMANDS = {
         "Run the gateway: bridge, scoring, store, console.",
     ),
     "demo": ("deploy.demo", "demo", "Broker, gateway and a simulated fleet, with a live account."),
+    "site": ("deploy.sitecmd", "site", "Install, run, show and stop a whole site."),
     "simulate": ("deploy.gatewaycmd", "simulate", "Publish a simulated fleet to a broker."),
     "replay": ("deploy.replaycmd", "replay", "Publish a recorded data set over MQTT."),
     "dead-letters": ("deploy.deadletters", "dead_letters", "List or replay refused messages."),
@@ -29,6 +30,9 @@ _COMMANDS = {
     ),
     "doctor": ("deploy.doctor", "doctor", "Check broker, log, models, results, clock, disk."),
 }
+
+# the extra with what a command needs, where it is not [gateway]
+_EXTRAS = {"site": "site"}
 
 
 class _LazyGroup(click.Group):
@@ -46,7 +50,7 @@ class _LazyGroup(click.Group):
         except ModuleNotFoundError as exc:
             message = (
                 f"{cmd_name} needs the package {exc.name!r}, which is not installed; "
-                "run: pip install 'kpstream[gateway]'"
+                f"run: pip install 'kpstream[{_EXTRAS.get(cmd_name, 'gateway')}]'"
             )
             raise click.ClickException(message) from exc
         assert isinstance(command, click.Command)  # noqa: S101 - the table above says so

@@ -170,6 +170,14 @@ class SiteSettings(BaseSettings):
             "TLS only, and its processes have certificates."
         ),
     )
+    scores_days: float = Field(
+        default=30.0,
+        ge=0,
+        description="Days that InfluxDB keeps scores and accounts as written; 0: for ever.",
+    )
+    hourly_days: float = Field(
+        default=365.0, ge=0, description="Days that InfluxDB keeps the hours; 0: for ever."
+    )
     kafka_heap_mb: int = Field(
         default=256, ge=192, description="Megabytes of Java heap of the Kafka on this machine."
     )

@@ -24,6 +24,7 @@ __all__ = [
     "born",
     "hold_lock",
     "is_running",
+    "left_over",
     "read_state",
     "write_state",
 ]

@@ -1,0 +1,353 @@
+"""A whole site as parts for the supervisor, built from the settings.
+
+```
+rank 0  mosquitto, kafka, influxdb      those that shall run on this machine
+rank 1  topics, buckets                 made where they are missing
+rank 2  store-1 ...                     the end of the line first: nothing is taken
+rank 3  worker-1 ...                    that could not be passed on
+rank 4  bridge-1 ...
+```
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import socket
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+
+from deploy.settings import SiteSettings
+from deploy.stack.acl import SERVICES_PORT
+from deploy.stack.look import ProcessLook
+from deploy.stack.mosquitto import MosquittoServer
+from deploy.stack.process import ServerProcess
+from deploy.stack.servers import FoundServers, InfluxServer, KafkaServer, find_servers
+from deploy.stack.supervisor import Look, Program, Step, Watchdog
+from deploy.stack.tlsconfig import service_settings
+from deploy.stack.topics import site_topics
+from ingest.broker import mosquitto_program
+from ingest.settings import IngestSettings
+from pipeline.settings import PipelineSettings
+
+__all__ = ["GRAFANA_TOKEN_FILE", "OPERATOR_TOKEN_FILE", "STORE_TOKEN_FILE", "Site"]
+
+OPERATOR_TOKEN_FILE = Path("secrets", "influx-operator.token")
+STORE_TOKEN_FILE = Path("secrets", "influx-store.token")
+GRAFANA_TOKEN_FILE = Path("secrets", "influx-grafana.token")
+"""Files in the state folder, for its owner only: who may do everything, who writes, who reads."""
+
+_SERVER_WATCH = Watchdog(start_s=600.0, silent_s=120.0)
+
+
+@dataclass(frozen=True)
+class Site:
+    """The settings of a site, and what follows from them.
+
+    Attributes:
+        site: of the site.
+        ingest: of its bridges; where the broker is.
+        pipeline: of its workers and stores; where InfluxDB is.
+        servers: the installed servers.
+    """
+
+    site: SiteSettings
+    ingest: IngestSettings
+    pipeline: PipelineSettings
+    servers: FoundServers
+
+    @classmethod
+    def of(cls, site: SiteSettings, ingest: IngestSettings, pipeline: PipelineSettings) -> Site:
+        """With the servers that are installed here."""
+        return cls(site, ingest, pipeline, find_servers())
+
+    # -- where things are ---------------------------------------------------------------------
+
+    @property
+    def mqtt_port(self) -> int:
+        """Where bridges find the broker; with certificates it is another one unless it was set."""
+        if self.site.certs_dir is not None and "mqtt_port" not in self.ingest.model_fields_set:
+            return SERVICES_PORT
+        return self.ingest.mqtt_port
+
+    @property
+    def influx_url(self) -> str:
+        """Where InfluxDB is."""
+        scheme = "http" if self.site.certs_dir is None else "https"
+        return self.pipeline.influx_url or f"{scheme}://127.0.0.1:8086"
+
+    def server_list(self) -> list[ServerProcess]:
+        """The servers that shall run here, not started."""
+        folder, certs = self.site.state_dir, self.site.certs_dir
+        found: list[ServerProcess] = []
+        if "mosquitto" in self.site.native:
+            found.append(
+                MosquittoServer(
+                    folder / "mosquitto",
+                    host=self.ingest.mqtt_host,
+                    port=self.mqtt_port,
+                    certs=certs,
+                    prefix=self.ingest.mqtt_prefix,
+                )
+            )
+        if "kafka" in self.site.native:
+            host, port = _split(self.site.kafka, 9092)
+            found.append(
+                KafkaServer(
+                    folder / "kafka",
+                    host=host,
+                    port=port,
+                    controller_port=port + 1,
+                    heap_mb=self.site.kafka_heap_mb,
+                    certs=certs,
+                    servers=self.servers,
+                )
+            )
+        if "influxdb" in self.site.native:
+            host, port = _split(urlsplit(self.influx_url).netloc, 8086)
+            found.append(
+                InfluxServer(
+                    folder / "influxdb", host=host, port=port, certs=certs, servers=self.servers
+                )
+            )
+        return found
+
+    def problems(self) -> list[str]:
+        """What keeps the site from starting, a line each; nothing is started or changed."""
+        found = []
+        if "mosquitto" in self.site.native and mosquitto_program() is None:
+            found.append("mosquitto is not installed: sudo apt install mosquitto")
+        missing = []
+        if "kafka" in self.site.native:
+            if self.servers.kafka_libs is None:
+                missing.append("Kafka")
+            if self.servers.java is None:
+                found.append("Java is not installed: sudo apt install default-jre-headless")
+        if "influxdb" in self.site.native and self.servers.influxd is None:
+            missing.append("InfluxDB")
+        if missing:
+            names = " and ".join(missing)
+            found.append(f"{names} not found in {self.servers.folder}: run kpstream site install")
+        for server in self.server_list():
+            found += _unusable(server.name, server.host, server.port)
+        for name, port in self._process_ports():
+            found += _unusable(name, "127.0.0.1", port, "KPSTREAM_SITE_BASE_PORT")
+        if self.site.certs_dir is not None and not (self.site.certs_dir / "ca.pem").is_file():
+            folder = self.site.certs_dir
+            found.append(f"no certificates in {folder}: run kpstream certs make --out {folder}")
+        if "influxdb" not in self.site.native and self.pipeline.influx_token is None:
+            found.append(
+                "InfluxDB is somewhere else, so its token is needed: set "
+                "KPSTREAM_PIPELINE_INFLUX_URL and KPSTREAM_PIPELINE_INFLUX_TOKEN"
+            )
+        return found
+
+    # -- its parts ----------------------------------------------------------------------------
+
+    def parts(self) -> list[Program | Step]:
+        """Everything to be run, for the supervisor."""
+        servers = self.server_list()
+        parts: list[Program | Step] = [self._server(server) for server in servers]
+        parts.append(Step("topics", 1, self._make_topics))
+        for server in servers:
+            if isinstance(server, InfluxServer):
+                parts.append(Step("buckets", 1, partial(self._make_buckets, server)))
+        for name, port in self._process_ports():
+            parts.append(self._process(name, port))
+        return parts
+
+    def _process_ports(self) -> Iterator[tuple[str, int]]:
+        site = self.site
+        for kind, count, first in (
+            ("store", site.stores, 21),
+            ("worker", site.workers, 41),
+            ("bridge", site.bridges, 1),
+        ):
+            for number in range(count):
+                yield f"{kind}-{number + 1}", site.base_port + first + number
+
+    def _server(self, server: ServerProcess) -> Program:
+        def command() -> list[str]:
+            server.prepare()
+            return server.command()
+
+        def look() -> Look:
+            healthy = server.healthy(timeout_s=3.0)
+            return Look(answers=healthy, ready=healthy)
+
+        return Program(
+            name=server.name,
+            kind="server",
+            rank=0,
+            command=command,
+            log_path=self._log(server.name),
+            look=look,
+            port=server.port,
+            stop_signal=server.stop_signal,
+            stop_s=server.stop_s,
+            watchdog=_SERVER_WATCH,
+        )
+
+    def _process(self, name: str, port: int) -> Program:
+        kind = name.partition("-")[0]
+        is_worker = kind == "worker"
+        return Program(
+            name=name,
+            kind="process",
+            rank={"store": 2, "worker": 3, "bridge": 4}[kind],
+            command=lambda: [sys.executable, "-m", "deploy.cli", kind],
+            env=partial(self._env, kind, name, port),
+            log_path=self._log(name),
+            look=ProcessLook(port, tells_progress=is_worker),
+            port=port,
+            watchdog=Watchdog(stall_s=self.site.stall_s if is_worker else None),
+        )
+
+    def _log(self, name: str) -> Path:
+        return self.site.state_dir / "logs" / f"{name}.log"
+
+    def _env(self, kind: str, name: str, port: int) -> Mapping[str, str]:
+        """What a process is told beside what is in our own environment."""
+        env = {
+            "OMP_NUM_THREADS": "1",
+            "PYTHONUNBUFFERED": "1",
+            "KPSTREAM_SITE_NAME": name,
+            "KPSTREAM_SITE_STATUS_PORT": str(port),
+            "KPSTREAM_SITE_STATE_DIR": str(self.site.state_dir),
+            "KPSTREAM_INGEST_MQTT_PORT": str(self.mqtt_port),
+        }
+        if self.site.certs_dir is not None:
+            env |= service_settings(self.site.certs_dir, kind)
+        if kind == "bridge":
+            env["KPSTREAM_INGEST_MQTT_CLIENT_ID"] = f"{self.ingest.mqtt_client_id}-{name[7:]}"
+            if self.site.bridges > 1:
+                env["KPSTREAM_INGEST_MQTT_SHARED_GROUP"] = "kpstream"
+        if kind == "store":
+            env["KPSTREAM_PIPELINE_INFLUX_URL"] = self.influx_url
+            if "influxdb" in self.site.native:
+                env["KPSTREAM_PIPELINE_INFLUX_TOKEN"] = self._secret(STORE_TOKEN_FILE).read_text()
+        return env
+
+    # -- the steps ----------------------------------------------------------------------------
+
+    def _make_topics(self) -> str:
+        from ingest.kafka import KafkaEndpoint, create_topics
+
+        topics = site_topics(self.site.partitions, self.pipeline.app_id)
+        endpoint = KafkaEndpoint(self.site.kafka, self._kafka_tls(), "kpstream-site")
+        done = asyncio.run(create_topics(endpoint, topics))
+        return "; ".join(done) or f"{len(topics)} topics with {self.site.partitions} partitions"
+
+    def _kafka_tls(self) -> Any:
+        from ingest.tls import TlsFiles
+
+        site = self.site
+        if site.certs_dir is not None:
+            own = site.certs_dir / "services"
+            files = (site.certs_dir / "ca.pem", own / "operator.pem", own / "operator.key")
+        elif site.kafka_ca_file is not None:
+            files = (site.kafka_ca_file, site.kafka_cert_file, site.kafka_key_file)  # type: ignore[assignment]
+        else:
+            return None
+        return TlsFiles(*files, settings="KPSTREAM_SITE_KAFKA_")
+
+    def _make_buckets(self, server: InfluxServer) -> str:
+        from pipeline.influxclient import InfluxClient, InfluxConnection
+        from pipeline.influxlayout import GRAFANA_TOKEN, STORE_TOKEN, site_layout
+        from pipeline.influxsetup import ensure_layout
+
+        bucket, org = self.pipeline.influx_bucket, self.pipeline.influx_org
+        layout = site_layout(
+            scores_bucket=bucket,
+            hourly_bucket=f"{bucket}-hourly",
+            scores_days=self.site.scores_days,
+            hourly_days=self.site.hourly_days,
+        )
+        token = self._operator_token()
+        server.setup(org, bucket, token, retention_s=layout.buckets[0].retention_s)
+        certs = self.site.certs_dir
+        connection = InfluxConnection(
+            server.url, SecretStr(token), org, ca_file=certs / "ca.pem" if certs else None
+        )
+        with InfluxClient(connection) as client:
+            ensured = ensure_layout(client, layout)
+        for name, file in ((STORE_TOKEN, STORE_TOKEN_FILE), (GRAFANA_TOKEN, GRAFANA_TOKEN_FILE)):
+            _write_secret(self._secret(file), ensured.tokens[name].get_secret_value())
+        refused = [str(change) for change in ensured.changes if change.deed == "refused"]
+        done = sum(change.deed not in {"kept", "refused"} for change in ensured.changes)
+        counts = (
+            f"{len(layout.buckets)} buckets, {len(layout.tasks)} tasks, "
+            f"{len(layout.tokens)} tokens, {done} changed"
+        )
+        return "; ".join([counts, *refused])
+
+    def _operator_token(self) -> str:
+        """What may do everything in InfluxDB: the one of the settings, or one of our own making."""
+        if self.pipeline.influx_token is not None:
+            return self.pipeline.influx_token.get_secret_value()
+        path = self._secret(OPERATOR_TOKEN_FILE)
+        if not path.exists():
+            _write_secret(path, secrets.token_urlsafe(32))
+        return path.read_text()
+
+    def _secret(self, file: Path) -> Path:
+        return self.site.state_dir / file
+
+
+def _split(address: str, default_port: int) -> tuple[str, int]:
+    """The host and port of the first address of a list.
+
+    >>> _split("127.0.0.1:9092,b:9092", 1), _split("localhost", 8086)
+    (('127.0.0.1', 9092), ('localhost', 8086))
+    """
+    first = address.partition(",")[0].strip()
+    host, colon, port = first.rpartition(":")
+    if not colon or not port.isdigit():
+        return first, default_port
+    return host.strip("[]"), int(port)
+
+
+def _unusable(name: str, host: str, port: int, setting: str = "") -> list[str]:
+    """Why nothing of ours can listen there."""
+    try:
+        is_loopback = ip_address(host).is_loopback
+    except ValueError:
+        is_loopback = host == "localhost"
+    where = setting or _SETTING[name]
+    if not is_loopback:
+        return [
+            f"{name} on {host}: what kpstream runs listens on loopback only; take it out of "
+            f"KPSTREAM_SITE_NATIVE to use the one there, or correct {where}"
+        ]
+    with suppress(OSError), socket.create_connection((host, port), timeout=1.0):
+        advice = f"stop it, or set {where}"
+        if not setting:
+            advice += f", or take {name} out of KPSTREAM_SITE_NATIVE to use what runs there"
+        return [f"{name}: port {port} on {host} is taken by another program: {advice}"]
+    return []
+
+
+_SETTING = {
+    "mosquitto": "KPSTREAM_INGEST_MQTT_PORT",
+    "kafka": "KPSTREAM_SITE_KAFKA",
+    "influxdb": "KPSTREAM_PIPELINE_INFLUX_URL",
+}
+
+
+def _write_secret(path: Path, text: str) -> None:
+    """Write it whole, readable by the owner only from the first moment on."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    new = path.with_name(path.name + ".new")
+    new.unlink(missing_ok=True)
+    new.touch(0o600, exist_ok=False)
+    new.write_text(text)
+    new.replace(path)
