@@ -18,11 +18,18 @@ from typing import Any, Protocol
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    KafkaConnectionError,
+    KafkaError,
+    LeaderNotAvailableError,
+    TopicAlreadyExistsError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
 
 from ingest.errors import IngestError, LogUnavailable
 from ingest.logwriter import LogRecord
-from ingest.tls import TlsFiles, client_context
+from ingest.tls import TlsFiles, client_context, probe_tls
 from ingest.topics import DEAD_LETTERS, READINGS
 
 __all__ = [
@@ -205,7 +212,8 @@ class KafkaLogWriter:
                     self.partitions = len(found)
         except (KafkaError, OSError) as exc:
             await producer.stop()
-            msg = f"Kafka at {self._endpoint.servers} is not available: {exc!r}"
+            why = await _reason(self._endpoint, exc)
+            msg = f"Kafka at {self._endpoint.servers} is not available: {why}"
             raise LogUnavailable(msg) from exc
         except BaseException:
             await producer.stop()
@@ -225,6 +233,17 @@ class KafkaLogWriter:
             stopping.cancel()
             with suppress(KafkaError, OSError, asyncio.CancelledError):
                 await producer.client.close()
+
+
+async def _reason(endpoint: KafkaEndpoint, exc: Exception) -> str:
+    """What went wrong; of a failed handshake aiokafka tells only that it cannot connect."""
+    host, _, port = endpoint.servers.split(",")[0].strip().rpartition(":")
+    if isinstance(exc, KafkaConnectionError) and port.isdigit():
+        place = (host.strip("[]"), int(port))
+        advice = await asyncio.to_thread(probe_tls, *place, endpoint.tls, "KPSTREAM_SITE_KAFKA_")
+        if advice is not None:
+            return advice
+    return repr(exc)
 
 
 def _noted(future: asyncio.Future[Any]) -> None:
@@ -277,11 +296,12 @@ async def create_topics(
             new = NewTopic(name, topic.partitions, replicas, topic_configs=dict(topic.settings()))
             if await _create(admin, new):
                 done.append(f"created {name} with {topic.partitions} partitions")
-        for found in await admin.describe_topics(list(wanted)):
+        for found in await _describe(admin, list(wanted)):
             _check_partitions(wanted[found["topic"]], found)
         done += await _settle_settings(admin, wanted)
     except (KafkaError, OSError) as exc:
-        msg = f"topics cannot be made in Kafka at {endpoint.servers}: {exc!r}"
+        why = await _reason(endpoint, exc)
+        msg = f"topics cannot be made in Kafka at {endpoint.servers}: {why}"
         raise LogUnavailable(msg) from exc
     finally:
         with suppress(KafkaError, OSError):
@@ -298,6 +318,17 @@ async def _create(admin: AIOKafkaAdminClient, new: NewTopic) -> bool:
         if code:
             raise error(*message)
     return True
+
+
+async def _describe(admin: AIOKafkaAdminClient, names: list[str]) -> list[dict[str, Any]]:
+    """What topics are like; a broker may hear of a new one a moment after it was made."""
+    for _ in range(50):
+        found: list[dict[str, Any]] = await admin.describe_topics(names)
+        codes = {topic["error_code"] for topic in found}
+        if not codes & {UnknownTopicOrPartitionError.errno, LeaderNotAvailableError.errno}:
+            break
+        await asyncio.sleep(0.1)
+    return found
 
 
 def _check_partitions(topic: Topic, found: Mapping[str, Any]) -> None:
@@ -368,7 +399,8 @@ async def read_until(
                 if records[-1].offset >= due[tp]:
                     del due[tp]
     except (KafkaError, OSError) as exc:
-        msg = f"{topic!r} cannot be read from Kafka at {endpoint.servers}: {exc!r}"
+        why = await _reason(endpoint, exc)
+        msg = f"{topic!r} cannot be read from Kafka at {endpoint.servers}: {why}"
         raise LogUnavailable(msg) from exc
     finally:
         await consumer.stop()

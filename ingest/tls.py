@@ -129,11 +129,21 @@ def open_tls(host: str, port: int, files: TlsFiles, *, timeout_s: float = 5.0) -
         raise TlsError(advice) from exc
 
 
-def probe_tls(host: str, port: int, files: TlsFiles) -> str | None:
-    """What hinders TLS, for clients that only say they cannot connect; blocks for seconds.
+def probe_tls(host: str, port: int, files: TlsFiles | None, settings: str = "") -> str | None:
+    """What hinders us, for clients that only say they cannot connect; blocks for seconds.
 
-    Sends nothing but the handshake. None when TLS works, or when nobody listens there.
+    Sends nothing but a handshake. None when TLS is not the matter, or when nobody listens there.
+
+    Args:
+        host: Of the server.
+        port: Of the server.
+        files: For TLS; None where we speak none.
+        settings: Without `files`: prefix of the settings' names, for messages.
     """
+    if files is None:
+        if not _speaks_tls(host, port):
+            return None
+        return f"{host}:{port} speaks TLS: set {settings}CA_FILE, or connect to its plain port"
     try:
         with open_tls(host, port, files) as line:
             line.settimeout(_ANSWER_S)
@@ -144,6 +154,20 @@ def probe_tls(host: str, port: int, files: TlsFiles) -> str | None:
     except OSError as exc:
         return tls_advice(exc, f"{host}:{port}", files, shaking_hands=False)
     return None
+
+
+def _speaks_tls(host: str, port: int) -> bool:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False  # nothing will be said to whoever it is
+    context.verify_mode = ssl.CERT_NONE
+    try:
+        with (
+            socket.create_connection((host, port), timeout=2.0) as plain,
+            context.wrap_socket(plain, server_hostname=host),
+        ):
+            return True
+    except OSError:
+        return False
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
