@@ -31,7 +31,14 @@ from training.recipes import Recipe
 from training.students import build_encoder
 from training.windows import WindowSet, hold_out_groups
 
-__all__ = ["READOUTS", "area_under_curve", "open_measures", "run_open", "score_open"]
+__all__ = [
+    "READOUTS",
+    "alarm_measures",
+    "area_under_curve",
+    "open_measures",
+    "run_open",
+    "score_open",
+]
 
 READOUTS = ("kp", "span", "mix")
 
@@ -42,7 +49,7 @@ def run_open(data: DataSet, recipe: Recipe, unseen: Sequence[int]) -> dict[str, 
     """Train without some labels and measure on the test people with all labels.
 
     Returns:
-        Readout to its `open_measures`.
+        Readout to its `open_measures` and `alarm_measures`.
 
     Raises:
         DataSetError: no activities, or no test set.
@@ -51,12 +58,16 @@ def run_open(data: DataSet, recipe: Recipe, unseen: Sequence[int]) -> dict[str, 
         msg = f"{data.title}: open vocabulary needs activities and a test set"
         raise DataSetError(msg)
     groups = hold_out_groups(data.train.groups, recipe.hold_out, recipe.split_seed)
-    seen = data.train.without_groups(groups)
-    seen = seen.where(~np.isin(seen.labels, unseen))
-    found = score_open(
-        recipe, seen, data.test.windows, data.scaling, anchors_of(recipe).vectors, unseen
-    )
-    return {name: open_measures(scores, data.test.labels, unseen) for name, scores in found.items()}
+    known = data.train.where(~np.isin(data.train.labels, unseen))
+    seen, held_out = known.without_groups(groups), known.of_groups(groups)
+    both = np.concatenate([held_out.windows, data.test.windows])
+    found = score_open(recipe, seen, both, data.scaling, anchors_of(recipe).vectors, unseen)
+    count = len(held_out)
+    return {
+        name: open_measures(scores[count:], data.test.labels, unseen)
+        | alarm_measures(scores[:count], scores[count:], data.test.labels, unseen)
+        for name, scores in found.items()
+    }
 
 
 def score_open(
@@ -133,6 +144,46 @@ def open_measures(
             np.mean([np.mean(best[truth == label] == label) for label in unseen])
         )
     return found
+
+
+def alarm_measures(
+    held_out: NDArray[np.float32],
+    scores: NDArray[np.float32],
+    truth: NDArray[np.int64],
+    unseen: Sequence[int],
+    alarm: float = 0.1,
+) -> dict[str, float]:
+    """Recall with a margin, for without one the seen labels win almost always.
+
+    A window is given to the nearest unseen label when that is nearer than the nearest seen one by
+    a margin (it may be negative). The margin is what a share `alarm` of windows of people who were
+    held out exceeds, all of them with seen labels: it needs no unseen window.
+
+    Args:
+        held_out: `[n, num_answers]` similarities of windows with seen labels.
+        scores: `[m, num_answers]` similarities of the test windows.
+        truth: `[m]` their labels.
+        unseen: labels without training examples.
+        alarm: share of windows with seen labels that may be given to an unseen one.
+
+    Returns:
+        `alarm_recall`: mean over unseen labels of the share of their windows that get their name
+        (chance: `alarm` / number of unseen); `false_alarm`: share of the test windows with seen
+        labels that get an unseen name.
+    """
+    order = np.array(sorted(unseen))
+
+    def beyond(some: NDArray[np.float32]) -> NDArray[np.float32]:
+        kept = np.delete(some, order, axis=1)
+        return np.asarray(some[:, order].max(axis=1) - kept.max(axis=1))
+
+    is_new = beyond(scores) > np.quantile(beyond(held_out), 1 - alarm)
+    named = order[scores[:, order].argmax(axis=1)]
+    recalls = [np.mean((is_new & (named == label))[truth == label]) for label in unseen]
+    return {
+        "alarm_recall": float(np.mean(recalls)),
+        "false_alarm": float(np.mean(is_new[~np.isin(truth, unseen)])),
+    }
 
 
 def area_under_curve(scores: NDArray[np.float32], is_it: NDArray[np.bool_]) -> float:

@@ -26,7 +26,8 @@ def plan(folder, name, benchmark, student, methods, extra=""):
 
 def line(run, value):
     if run.unseen:
-        measures = {"unseen_recall": value, "harmonic": value, "auroc": value}
+        names = ("unseen_recall", "harmonic", "alarm_recall", "false_alarm", "auroc")
+        measures = dict.fromkeys(names, value)
         known = {"open": dict.fromkeys(("kp", "span", "mix"), measures)}
     else:
         names = ("rmse", "nasa_score", "interval_coverage", "macro_f1", "accuracy")

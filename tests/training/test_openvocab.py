@@ -12,7 +12,12 @@ from training.benchruns import do_run  # noqa: E402
 from training.datasets.dummy import FACTS, make_dummy, make_facts  # noqa: E402
 from training.ledger import read_plan  # noqa: E402
 from training.methods.open_vocabulary import OpenVocabulary  # noqa: E402
-from training.openvocab import area_under_curve, open_measures, score_open  # noqa: E402
+from training.openvocab import (  # noqa: E402
+    alarm_measures,
+    area_under_curve,
+    open_measures,
+    score_open,
+)
 from training.recipes import parse_recipe  # noqa: E402
 from training.students import build_encoder  # noqa: E402
 
@@ -81,6 +86,20 @@ def test_measures_of_a_small_case_by_hand():
     # beyond the nearest seen label: -3, 1, -1, -1 against 1, -1
     assert measures["auroc"] == pytest.approx((3 + 0.5 + 1 + 2 * 0.5) / 8)
     assert open_measures(scores, truth, (1, 2))["among_unseen"] == 1.0
+
+
+def test_the_margin_is_set_on_windows_with_seen_labels_only():
+    held_out = np.array([[1, 0, 0.1 * at] for at in range(10)], dtype=np.float32)
+    truth = np.array([2, 2, 0, 1])
+    scores = np.array([[1, 0, 0.95], [1, 0, 0.2], [1, 0, 0.95], [0, 1, 0.1]], dtype=np.float32)
+    # Margins of the held-out: -1 to -0.1; a tenth of them lies above -0.19, and so do two of these.
+    assert alarm_measures(held_out, scores, truth, (2,)) == {
+        "alarm_recall": 0.5,
+        "false_alarm": 0.5,
+    }
+    # With no alarm allowed, only what lies beyond all of the held-out.
+    calm = alarm_measures(held_out, scores - np.float32([0, 0, 0.1]), truth, (2,), alarm=0.0)
+    assert calm == {"alarm_recall": 0.0, "false_alarm": 0.0}
 
 
 def test_the_area_under_the_curve_is_that_of_scikit_learn():
