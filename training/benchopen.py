@@ -34,8 +34,9 @@ def open_chapter(tables: Sequence[tuple[str, str, dict[str, list[Line]]]]) -> st
         tables: benchmark, student, method to lines.
     """
     text = [
-        "Alarm: a margin is set on held-out people of the training set so that 10 % of their windows "
-        "(all of seen labels) go to an unseen one; it needs no unseen window; chance is 10 % / left out. "
+        "Alarm: a margin is set on held-out people of the training set so that 10 % of their "
+        "windows, all of seen labels, go to an unseen one; it needs no unseen window; chance is "
+        "10 % / left out. "
         "Mean [95 % interval over the choices of left-out labels]; every choice is the mean of its "
         "seeds. Chance is 1 / labels for recall with all labels on offer, 1 / left out among the "
         "unseen. An area of 0.5 is chance for scores that know nothing, but strange windows "
