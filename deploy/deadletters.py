@@ -155,7 +155,10 @@ def replay_letters(
     fit = [letter for letter in letters if _can_publish(letter)]
     if len(fit) < len(letters):
         cut = len(letters) - len(fit)
-        click.echo(f"{cut} cannot be published again: cut to size, or their topic is no MQTT topic")
+        click.echo(
+            f"{cut} cannot be published again: cut to size, no MQTT topic, or Sparkplug, which means "
+            "something in its place only (its node sends its values again with a new birth)"
+        )
     if dry_run or not fit:
         click.echo(f"{len(fit)} would be published" if fit else "nothing to publish")
         return
@@ -198,7 +201,8 @@ def _filtered(
 def _can_publish(letter: DeadLetter) -> bool:
     topic = letter.mqtt_topic
     whole = not letter.detail.endswith(" bytes kept)")
-    return whole and bool(topic) and not set("+#\x00\ufffd") & set(topic)
+    alone = bool(topic) and not topic.startswith("spBv1.0/")
+    return whole and alone and not set("+#\x00\ufffd") & set(topic)
 
 
 def _as_json(letter: DeadLetter, times: int) -> str:

@@ -125,3 +125,12 @@ def test_replay_publishes_what_can_be_and_says_what_cannot(state: Path, tmp_path
         assert {x.raw for x in log.letters()} == {b"{ 1", b"{ 4"}
         dry = run("replay", *there, "--reason", "no_model", "--dry-run")
         assert "2 would be published" in dry.output
+
+
+def test_a_sparkplug_message_is_not_published_out_of_its_place(tmp_path: Path) -> None:
+    lost = letter(1, "no_birth", "spBv1.0/plant/DDATA/line/press")
+    with SqliteLog(tmp_path / "log.db") as log:
+        log.append([NewRecord(DEAD_LETTERS, encode_dead_letter(lost), lost.id.encode())]).result()
+    result = run("replay", "--all", "--state-dir", str(tmp_path))
+    assert "1 cannot be published again" in result.output
+    assert "nothing to publish" in result.output
