@@ -184,7 +184,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _about_server(exc: ssl.SSLCertVerificationError, where: str, files: TlsFiles) -> str:
-    code = exc.verify_code
+    code = getattr(exc, "verify_code", None)
     if code in _NOT_OUR_AUTHORITY:
         trusted = f"than {files.ca_file}" if files.ca_file else "than those this system trusts"
         return (
@@ -201,11 +201,11 @@ def _about_server(exc: ssl.SSLCertVerificationError, where: str, files: TlsFiles
             f"the certificate of {where} is for other names than {host!r}: connect to a name that "
             "it holds, or make it anew with this one"
         )
-    return f"the certificate of {where} is not accepted: {exc.verify_message or exc}"
+    return f"the certificate of {where} is not accepted: {_plain(exc)}"
 
 
 def _about_line(exc: ssl.SSLError, where: str, files: TlsFiles, shaking_hands: bool) -> str | None:
-    reason = (exc.reason or "").upper()
+    reason = (getattr(exc, "reason", None) or "").upper()
     ours = f"{files.settings}CERT_FILE"
     if any(sign in reason for sign in _PLAIN_PORT) or isinstance(exc, ssl.SSLEOFError):
         return _no_tls(where, files, _plain(exc)) if shaking_hands else None
@@ -240,8 +240,9 @@ def _unusable(setting: str, path: Path | None, exc: OSError) -> str:
 
 def _plain(exc: BaseException) -> str:
     """An error of the library without its bracketed codes and source lines."""
-    reason = exc.reason if isinstance(exc, ssl.SSLError) else getattr(exc, "strerror", None)
-    return str(reason or exc or type(exc).__name__).replace("_", " ").lower()
+    name = "reason" if isinstance(exc, ssl.SSLError) else "strerror"
+    text = getattr(exc, "verify_message", None) or getattr(exc, name, None) or exc
+    return (str(text) or type(exc).__name__).replace("_", " ").lower()
 
 
 # X509_V_ERR_* of OpenSSL.
