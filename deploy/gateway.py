@@ -15,54 +15,34 @@ its reason: nothing was confirmed that is not durable, and the supervisor restar
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import ctypes
-import gc
 import logging
 import os
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
 
+from deploy.bridging import append_ticks, sparkplug_decoder
+from deploy.lifecycle import Tasks, run_process, until_crashed
 from deploy.settings import GatewaySettings
+from deploy.students import Students
 from deploy.view import RunningGateway
 from ingest.bridge import Bridge, LogRecord
 from ingest.errors import LogUnavailable
-from ingest.messages import Tick
 from ingest.settings import IngestSettings
 from ingest.topics import READINGS
-from models.artifact import read_artifact
-from models.errors import ModelError
-from models.manifest import Manifest
-from models.registry import Registry
-from models.zoo import STARTERS, zoo_path
 from pipeline.agents import now_ms
 from pipeline.app import ScoringApp, StoreApp, create_scoring_app, create_store_app
 from pipeline.console import Console, create_console
-from pipeline.devices import ClosedWindow, StreamPlan
 from pipeline.errors import LogError
 from pipeline.locallog import SqliteLog, open_log
 from pipeline.pages import PageSettings
 from pipeline.results import ResultsFile
-from pipeline.rollover import ModelWatch
-from pipeline.scoring import Scored, score_windows
 from pipeline.settings import PipelineSettings
 from pipeline.sinks import Sink
-from pipeline.windows import WindowSpec
 
-if TYPE_CHECKING:
-    from ingest.sparkplug import Sparkplug
-
-__all__ = ["Gateway", "GatewayFailed", "LocalLogWriter", "main", "run_gateway", "stream_plan"]
+__all__ = ["Gateway", "LocalLogWriter", "main", "run_gateway"]
 
 log = logging.getLogger(__name__)
-
-
-class GatewayFailed(Exception):
-    """A part of the gateway gave up; the message names it and says what to do."""
 
 
 class LocalLogWriter:
@@ -100,9 +80,11 @@ class Gateway:
         settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.settings = settings
         self.pipeline = pipeline
-        self.sparkplug = _sparkplug(ingest, settings)
-        self.registry = Registry(settings.registry_path)
-        _seed_starters(self.registry)
+        self._broker = f"{ingest.mqtt_host}:{ingest.mqtt_port}"
+        self.sparkplug = sparkplug_decoder(ingest, settings.state_dir)
+        running = settings.state_dir / "running.json"
+        self.students = Students(settings.registry_path, running, pipeline)
+        self.registry, self.models = self.students.registry, self.students.models
         self.log_file = open_log(
             settings.log_path,
             partitions=pipeline.partitions,
@@ -119,16 +101,14 @@ class Gateway:
             max_age_ms=round(pipeline.results_days * 86_400_000),
             max_bytes=pipeline.results_max_mb * 1_000_000,
         )
-        running = settings.state_dir / "running.json"
-        self.models = ModelWatch(self.registry, now_ms, memory=running)
         writer = LocalLogWriter(self.log_file, pipeline.partitions)
         self.bridge = Bridge(ingest, writer, decoder=self.sparkplug)
         data_dir = settings.state_dir / "faust"
         self.scoring = create_scoring_app(
             settings.log_url,
             pipeline,
-            self._plan,
-            self._score,
+            self.students.plan,
+            self.students.score,
             data_dir=data_dir,
             mqtt_prefix=ingest.mqtt_prefix,
         )
@@ -155,19 +135,28 @@ class Gateway:
         )
         self._apps: list[ScoringApp | StoreApp] = [self.scoring, *self.stores]
         self._drop_removed_groups()
-        self._plans: dict[str, StreamPlan] = {}
-        self._tasks: list[asyncio.Task[Any]] = []
+        self._tasks = Tasks()
+        self._bridging: list[asyncio.Task[None]] = []
 
-    async def start(self) -> None:
+    async def start(self) -> str:
         """Start everything; returns when readings flow."""
+        started = time.perf_counter()
         self.models.poll()
         await self.console.start()
         await asyncio.gather(*(part.start() for part in self._apps))
-        self._spawn(self.bridge.run(), "bridge")
-        self._spawn(self._tick(), "ticks")
-        self._spawn(self._watch_models(), "models")
+        self._bridging.append(self._tasks.spawn(self.bridge.run(), "bridge"))  # its reason first
+        pending = self.scoring.stage.devices.pending_partitions
+        self._tasks.spawn(append_ticks(self.bridge, pending, self.pipeline.tick_ms), "ticks")
+        self._tasks.spawn(self.students.watch(self.settings.model_poll_ms), "models")
         for part in self._apps:
-            self._spawn(_until_crashed(part), f"app {part.app.conf.id}")
+            self._tasks.spawn(until_crashed(part.app), f"app {part.app.conf.id}")
+        broker = self._broker
+        if not await self.connected(_BROKER_S):
+            broker += f" does NOT answer yet ({self.bridge.health().error})"
+        return (
+            f"gateway started in {time.perf_counter() - started:.1f} s: broker {broker}, "
+            f"console {self.console.url}, state {self.settings.state_dir}"
+        )
 
     async def connected(self, timeout_s: float) -> bool:
         """Whether the bridge is connected, given so much time."""
@@ -180,23 +169,17 @@ class Gateway:
         """Return when a part has ended by itself.
 
         Raises:
-            GatewayFailed: With the part and its reason.
+            PartFailed: With the part and its reason.
         """
-        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in [task for task in self._tasks if task in done]:  # the bridge's reason first
-            reason = task.exception() if not task.cancelled() else None
-            message = f"{task.get_name()} ended: {reason or 'without a reason'}"
-            raise GatewayFailed(message) from reason
+        await self._tasks.wait()
 
-    async def stop(self) -> None:
+    async def stop(self) -> str:
         """Stop taking messages, let the line run dry (bounded), checkpoint, stop."""
         try:
             self.bridge.stop()
-            bridge = [t for t in self._tasks if t.get_name() == "bridge"]
-            await _settled(bridge, timeout_s=10)
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            if self._bridging:
+                await asyncio.wait(self._bridging, timeout=10)
+            await self._tasks.cancel()
             for part in (*self._apps, self.console):
                 try:
                     await asyncio.wait_for(part.stop(), 15)
@@ -207,6 +190,8 @@ class Gateway:
             self.log_file.close()
             if self.sparkplug is not None:
                 self.sparkplug.close()
+        totals = self.scoring.stage.counters
+        return f"gateway stopped: {totals.readings:,} readings taken, {totals.scored:,} scored"
 
     def _drop_removed_groups(self) -> None:
         """A sink that is configured no more must not hold the log until it is full."""
@@ -215,77 +200,6 @@ class Gateway:
             if group not in configured:
                 log.warning("%s is configured no more: what it had not read is let go", group)
                 self.log_file.drop_group(group).result()
-
-    # -- seams ------------------------------------------------------------------------------
-
-    def _plan(self, stream: str) -> StreamPlan | None:
-        student = self.models.student_of(stream)
-        if student is None:
-            return None
-        plan = self._plans.get(student.digest)
-        if plan is None:
-            plan = self._plans[student.digest] = stream_plan(student.manifest, self.pipeline)
-        return plan
-
-    def _score(self, closed: Sequence[ClosedWindow]) -> Scored:
-        return score_windows(closed, self.models.student_of, now_ms())
-
-    async def _tick(self) -> None:
-        """Put processing time into the log for partitions with readings that wait for it."""
-        while True:
-            await asyncio.sleep(self.pipeline.tick_ms / 1000)
-            partitions = self.scoring.stage.devices.pending_partitions()
-            since = self.bridge.connected_since_ms
-            if partitions and since is not None:
-                await self.bridge.append_tick(partitions, Tick(now_ms(), since))
-
-    async def _watch_models(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            await asyncio.sleep(self.settings.model_poll_ms / 1000)
-            await loop.run_in_executor(None, self.models.poll)
-
-    def _spawn(self, coroutine: Any, name: str) -> None:
-        self._tasks.append(asyncio.get_running_loop().create_task(coroutine, name=name))
-
-
-def stream_plan(manifest: Manifest, settings: PipelineSettings) -> StreamPlan:
-    """How a stream is windowed: shape from the manifest, tolerance of disorder from settings."""
-    window = manifest.window
-    return StreamPlan(
-        manifest.name,
-        manifest.channel_names,
-        WindowSpec(
-            length=window.length,
-            hop=window.hop,
-            min_readings=window.min_readings,
-            gap_ms=window.gap_ms,
-            lateness_ms=settings.lateness_ms,
-            idle_ms=settings.idle_ms,
-            future_ms=settings.future_ms,
-        ),
-    )
-
-
-def _sparkplug(ingest: IngestSettings, settings: GatewaySettings) -> Sparkplug | None:
-    if ingest.sparkplug is None:
-        return None
-    from ingest.sparkplug import sparkplug_of  # protobuf, which few gateways need
-
-    return sparkplug_of(ingest, settings.state_dir)
-
-
-def _seed_starters(registry: Registry) -> None:
-    """Publish a starter student unless something in the registry scores its stream already."""
-    scored = set()
-    for name in registry.names():
-        with contextlib.suppress(ModelError):  # a damaged one is reported when it is to run
-            pointer = registry.read_stable(name)
-            if pointer is not None:
-                scored.add(registry.read(name, pointer.version).manifest.stream)
-    for name in STARTERS:
-        if read_artifact(zoo_path(name)).manifest.stream not in scored:
-            registry.seed(zoo_path(name))
 
 
 def _check_partitions(log_file: SqliteLog, wanted: int) -> None:
@@ -310,17 +224,6 @@ def _sinks(results: ResultsFile, pipeline: PipelineSettings) -> list[tuple[str, 
     return sinks
 
 
-async def _until_crashed(part: ScoringApp | StoreApp) -> None:
-    while not part.app.crashed:
-        await asyncio.sleep(0.2)
-    raise part.app.crash_reason or GatewayFailed("the app crashed")
-
-
-async def _settled(tasks: Sequence[asyncio.Task[Any]], timeout_s: float) -> None:
-    if tasks:
-        await asyncio.wait(tasks, timeout=timeout_s)
-
-
 async def run_gateway(
     settings: GatewaySettings,
     ingest: IngestSettings,
@@ -328,76 +231,11 @@ async def run_gateway(
     announce: Callable[[str], None] = print,
 ) -> int:
     """Run a gateway until SIGINT or SIGTERM; returns the exit code."""
-    started = time.perf_counter()
-    _use_one_arena()
-    gateway = Gateway(settings, ingest, pipeline)
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def on_signal() -> None:
-        if stop.is_set():  # asked twice: at once. Nothing unacknowledged is lost by it.
-            os._exit(130)
-        stop.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, on_signal)
-    code = 0
-    try:
-        await gateway.start()
-        _put_start_up_aside()
-        broker = f"{ingest.mqtt_host}:{ingest.mqtt_port}"
-        if not await gateway.connected(_BROKER_S):
-            broker += f" does NOT answer yet ({gateway.bridge.health().error})"
-        announce(
-            f"gateway started in {time.perf_counter() - started:.1f} s: broker {broker}, "
-            f"console {gateway.console.url}, state {settings.state_dir}"
-        )
-        waiting = loop.create_task(gateway.wait())
-        stopping = loop.create_task(stop.wait())
-        await asyncio.wait({waiting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if waiting.done():
-            code = 1
-            print(f"kpstream gateway: {waiting.exception()}", file=sys.stderr)
-        for task in (waiting, stopping):
-            task.cancel()
-    finally:
-        _exit_within(_STOP_S, code)
-        await gateway.stop()
-        totals = gateway.scoring.stage.counters
-        announce(f"gateway stopped: {totals.readings:,} readings taken, {totals.scored:,} scored")
-    return code
+    return await run_process("gateway", Gateway(settings, ingest, pipeline), announce)
 
 
-def _exit_within(seconds: float, code: int) -> None:
-    """End the process if stopping hangs: a supervisor must be able to start it again."""
-
-    def give_up() -> None:
-        log.error("stopping took more than %.0f s: ending at once, a restart goes on", seconds)
-        os._exit(code or 1)
-
-    timer = threading.Timer(seconds, give_up)
-    timer.daemon = True
-    timer.start()
-
-
-def _use_one_arena() -> None:
-    """Let all threads allocate from one heap: glibc's heap per thread costs a gateway megabytes."""
-    with contextlib.suppress(OSError, AttributeError):  # another C library: nothing to do
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
-
-
-def _put_start_up_aside() -> None:
-    """What start-up made stays: don't scan it at every collection, and give its scraps back."""
-    gc.collect()
-    gc.freeze()
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
-
-
-_M_ARENA_MAX = -8  # malloc.h
 _LOG_CACHE_BYTES = 2 * 1024**2  # every reader here is at the tail, and memory is small
 _BROKER_S = 3.0
-_STOP_S = 40.0
 
 
 def main() -> None:

@@ -71,7 +71,7 @@ async def bridge(args: argparse.Namespace) -> dict[str, Any]:
 
 async def line(args: argparse.Namespace) -> dict[str, Any]:
     """A log full of bundles -> window -> score -> log, nothing else in the process."""
-    from deploy.gateway import stream_plan
+    from deploy.students import stream_plan
     from ingest.messages import encode_bundle, encode_envelope
     from ingest.topics import READINGS, device_key, partition_of
     from models.artifact import read_artifact
