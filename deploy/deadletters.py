@@ -156,8 +156,8 @@ def replay_letters(
     if len(fit) < len(letters):
         cut = len(letters) - len(fit)
         click.echo(
-            f"{cut} cannot be published again: cut to size, no MQTT topic, or Sparkplug, which means "
-            "something in its place only (its node sends its values again with a new birth)"
+            f"{cut} cannot be published again: cut to size, no MQTT topic, or Sparkplug, which"
+            " means something in its place only (its node tells its values in a new birth)"
         )
     if dry_run or not fit:
         click.echo(f"{len(fit)} would be published" if fit else "nothing to publish")
