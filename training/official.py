@@ -19,26 +19,35 @@ from training.datasets.cmapss import read_cmapss
 from training.datasets.contract import DataSet
 from training.datasets.uci_har import read_uci_har
 from training.errors import DataSetError
-from training.evaluate import accuracy, macro_f1, nasa_score, rmse
+from training.evaluate import accuracy, calibration_error, macro_f1, nasa_score, rmse
+from training.windows import WindowSet
 
-__all__ = ["main", "measure_official"]
+__all__ = ["main", "measure_official", "measure_windows"]
 
 
 def measure_official(artifact_dir: Path, data: DataSet) -> dict[str, float]:
     """Score the official test windows with an artifact and measure the scores.
 
-    RUL: the last window of every test engine against the truth capped at 125, and the share of
-    truths inside the interval. Activity: all windows of the nine test people.
+    RUL: the last window of every test engine against the truth capped at 125, the share of truths
+    inside the interval and its mean width in cycles. Activity: all windows of the test people, the
+    calibration error of the probabilities, and the share of windows called unknown.
     """
     if data.test is None:
         msg = f"{data.title} was read without its test set"
         raise DataSetError(msg)
-    truth = data.test.labels
-    scores = Student(read_artifact(artifact_dir)).score(data.test.windows)
+    return measure_windows(Student(read_artifact(artifact_dir)), data.test)
+
+
+def measure_windows(student: Student, windows: WindowSet) -> dict[str, float]:
+    """The measures of `measure_official` on any labelled windows."""
+    truth = windows.labels
+    scores = student.score(windows.windows)
     if isinstance(scores, ActivityScores):
         return {
             "macro_f1": macro_f1(truth, scores.winners, len(scores.labels)),
             "accuracy": accuracy(truth, scores.winners),
+            "calibration_error": calibration_error(truth, scores.probabilities),
+            "unknown_share": float(np.mean(~scores.known)),
             "windows": float(len(truth)),
         }
     inside = (scores.low <= truth) & (truth <= scores.high)
@@ -46,6 +55,7 @@ def measure_official(artifact_dir: Path, data: DataSet) -> dict[str, float]:
         "rmse": rmse(truth, scores.rul),
         "nasa_score": nasa_score(truth, scores.rul),
         "interval_coverage": float(np.mean(inside)),
+        "interval_width": float(np.mean(scores.high - scores.low)),
         "windows": float(len(truth)),
     }
 
