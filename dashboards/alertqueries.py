@@ -125,7 +125,7 @@ DEAD_LETTERS_NEW = per_series(
     "alert_dead_letters",
     [
         *read(DEAD_LETTERS, ["count"]),
-        "difference(nonNegative: true)",
+        "difference(nonNegative: true, initialZero: true)",
         'group(columns: ["reason"])',
         "sum()",
         _AT_THE_END,

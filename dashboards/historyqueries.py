@@ -42,7 +42,7 @@ def readings_history(bucket: str) -> Query:
                 *_ONE,
                 bucket=text(bucket),
             ),
-            "difference(nonNegative: true)",
+            "difference(nonNegative: true, initialZero: true)",
         ],
         ("_field", *DEVICE_HOURLY.tags),
         "int",

@@ -1,8 +1,8 @@
 """The queries of the accounts: devices, processes, lag, dead letters, students, rollout marks.
 
 Counters only grow and begin again at 0 when what counts them starts anew. `difference` and
-`derivative` with `nonNegative` take a smaller number for such a new beginning, so a restart costs
-neither a spike nor a hole.
+`derivative` with `nonNegative` and `initialZero` take a smaller number for such a new beginning, so
+a restart costs neither a spike nor a hole.
 
 Sums of readings come from the accounts of the devices, not from those of the processes: a device
 keeps its account when another worker takes it over, a worker's sum jumps.
@@ -56,8 +56,8 @@ _AGE_S = f"(int(v: {STOP}) - int(v: r._time)) / 1000000000"
 _MISSING = " - ".join(f"r.{name}" for name in _ACCOUNT)
 
 _LAST = f"aggregateWindow(every: {STEP}, fn: last, createEmpty: false)"
-_PER_SECOND = "derivative(unit: 1s, nonNegative: true)"
-_GROWTH = "difference(nonNegative: true)"
+_PER_SECOND = "derivative(unit: 1s, nonNegative: true, initialZero: true)"
+_GROWTH = "difference(nonNegative: true, initialZero: true)"
 _PIVOT = 'pivot(rowKey: ["_time"], columnKey: ["_field"], valueColumn: "_value")'
 
 

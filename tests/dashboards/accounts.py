@@ -87,9 +87,7 @@ class Process:
         counters = {name: getattr(account, name) for name in _COUNTERS}
         times = {"last_event_ms": account.last_event_ms, "last_recv_ms": account.last_recv_ms}
         counters |= {name: ms for name, ms in times.items() if ms is not None}
-        return device_point(
-            account.site, account.device, account.stream, counters, self.now_ms
-        )
+        return device_point(account.site, account.device, account.stream, counters, self.now_ms)
 
     def _lag(self, progress: PartitionProgress) -> Point:
         tags = (

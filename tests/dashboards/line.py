@@ -20,7 +20,7 @@ from models.registry import Registry
 from models.zoo import list_zoo, zoo_path
 from pipeline.devices import Devices, StreamPlan
 from pipeline.points import Point, points_of
-from pipeline.rollover import Change, ModelWatch
+from pipeline.rollover import ModelWatch
 from pipeline.scoring import score_windows
 from pipeline.status import (
     DeviceAccount,
@@ -33,9 +33,10 @@ from pipeline.status import (
 from pipeline.windows import WindowSpec
 from tests.dashboards.accounts import Process
 
-START_MS = 1_767_225_600_000
-"""2026-01-01T00:00:00Z."""
 LENGTH_MS = 300_000
+START_MS = 1_767_225_600_000 - LENGTH_MS // 2
+"""Around 2026-01-01T00:00:00Z, so that the run touches two hours."""
+STOP_MS = START_MS + LENGTH_MS
 STEP_MS = 1_000
 ACCOUNT_MS = 5_000
 PARTITIONS = 4
@@ -210,8 +211,3 @@ def _fields(counters) -> dict[str, int]:
 
 def _only(totals: Counter[str], prefix: str) -> dict[str, int]:
     return {name: count for name, count in totals.items() if name.startswith(prefix)}
-
-
-def change_text(change: Change) -> str:
-    """A line about a change, for the mark."""
-    return f"{change.name} v{change.version} {change.what}"

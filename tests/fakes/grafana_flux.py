@@ -102,9 +102,7 @@ def interpolate(
         "organization": f'"{organization}"',
     }
     flux = _VARIABLE.sub(fill, flux)
-    return re.sub(
-        r"[a-zA-Z]+\.([a-zA-Z]+)", lambda match: words.get(match[1], match[0]), flux
-    )
+    return re.sub(r"[a-zA-Z]+\.([a-zA-Z]+)", lambda match: words.get(match[1], match[0]), flux)
 
 
 def _formatted(value: Sequence[str] | str, form: str) -> str:

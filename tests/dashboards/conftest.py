@@ -1,0 +1,85 @@
+"""A line that ran, its points in InfluxDB, and the stand-in of Grafana."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from deploy.stack.servers import InfluxServer
+from pipeline.influx import influx_sink_from
+from pipeline.influxlayout import ROLLUPS, rollup_flux
+from pipeline.points import Point
+from tests.dashboards.line import START_MS, STOP_MS, Line
+from tests.fakes.grafana import FakeGrafana
+from tests.fakes.grafana_flux import Frame, ask, interpolate
+
+SCORES, HOURS = "dashboards-scores", "dashboards-hours"
+DAY_MS = 86_400_000
+
+Ask = Callable[..., list[Frame]]
+"""Asks a query as Grafana would: `asked(flux, start_ms=, stop_ms=, variables=)`."""
+
+
+@pytest.fixture(scope="session")
+def line_points(tmp_path_factory: pytest.TempPathFactory) -> list[Point]:
+    """The points of the line's run."""
+    return Line(tmp_path_factory.mktemp("line")).run()
+
+
+@pytest.fixture(scope="session")
+def asked(real_influx: InfluxServer, line_points: list[Point]) -> Ask:
+    """InfluxDB with these points, and the hours that its tasks would make of them."""
+    org_id = real_influx.call("GET", f"/api/v2/orgs?org={real_influx.org}")["orgs"][0]["id"]
+    for bucket in (SCORES, HOURS):
+        real_influx.call(
+            "POST", "/api/v2/buckets", {"name": bucket, "orgID": org_id, "retentionRules": []}
+        )
+    sink = influx_sink_from(real_influx.url, real_influx.token, real_influx.org, SCORES)
+    assert sink.write(line_points) == []
+    sink.close()
+    for rollup in ROLLUPS:
+        hours = ("2025-12-31T23:00:00Z", "2026-01-01T01:00:00Z")
+        ask(
+            real_influx.url,
+            real_influx.token,
+            real_influx.org,
+            rollup_flux(rollup, *hours, SCORES, HOURS),
+        )
+
+    def asking(
+        flux: str,
+        *,
+        start_ms: int = START_MS,
+        stop_ms: int = STOP_MS,
+        step_ms: int = 10_000,
+        variables: dict[str, list[str] | str] | None = None,
+    ) -> list[Frame]:
+        filled = interpolate(
+            flux,
+            start_ms=start_ms,
+            stop_ms=stop_ms,
+            step_ms=step_ms,
+            bucket=SCORES,
+            variables=variables,
+        )
+        return ask(real_influx.url, real_influx.token, real_influx.org, filled)
+
+    return asking
+
+
+@pytest.fixture
+def grafana() -> Iterator[FakeGrafana]:
+    """The stand-in; the test fails when a request was not as documented."""
+    with FakeGrafana() as server:
+        yield server
+    assert server.flaws == []
+
+
+@pytest.fixture(autouse=True)
+def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settings of the person who runs the tests do not reach into them."""
+    for name in list(os.environ):
+        if name.startswith("KPSTREAM_GRAFANA_"):
+            monkeypatch.delenv(name)
