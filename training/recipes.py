@@ -30,6 +30,9 @@ __all__ = [
 ]
 
 
+_STUDENTS = ("bilstm", "conv", "penet", "residual", "spectral", "statistics", "trend")
+
+
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """All that a run depends on besides the data. Every field is a key of the TOML file."""
@@ -48,8 +51,8 @@ class Recipe:
     student: str = "conv"
     """`conv`: plain convolutions; `residual`: dilated residual blocks and attention over time;
     `spectral`: convolutions beside the spectrum and statistics of the window; `statistics`: means,
-    slopes and extremes of a window's newest readings; `bilstm` and `penet`: those of the literature
-    (the body of `penet` is that of `conv`)."""
+    slopes and extremes of a window's newest readings; `trend`: convolutions beside those; `bilstm`
+    and `penet`: those of the literature (the body of `penet` is that of `conv`)."""
     length: int = 0
     """Readings in a window (RUL); 0: what the data set is usually cut into (30)."""
     conditions: bool = False
@@ -65,7 +68,7 @@ class Recipe:
     feature_size: int = 64
     """Width d of the feature vector that is compared with the anchors."""
     hidden_size: int = 64
-    """Width of the dense layer before the feature (`statistics` only)."""
+    """Width of the dense layer before the feature (`statistics` and `trend` only)."""
     members: int = 1
     """Students of this make in one graph; the score is the mean of theirs."""
     dropout: float = 0.2
@@ -131,7 +134,7 @@ class Recipe:
                 "ordered-random",
                 "attributes",
             ),
-            "student": ("bilstm", "conv", "penet", "residual", "spectral", "statistics"),
+            "student": _STUDENTS,
             "loss": ("squared", "huber"),
             "pooling": ("flatten", "mean_max"),
         }

@@ -37,6 +37,7 @@ def build_encoder(recipe: Recipe, length: int, channels: int) -> nn.Module:
         "residual": ResidualEncoder,
         "spectral": SpectralEncoder,
         "statistics": StatisticsEncoder,
+        "trend": StatisticsEncoder,
     }
     return kinds[recipe.student](recipe, length, channels)
 
@@ -208,12 +209,12 @@ class StatisticsEncoder(nn.Module):
     """What gradient boosting sees of a worn engine, and two dense layers.
 
     For every channel: mean and slope of the newest 5, 10, 20, 30, 50, 70 and 100 readings (as far
-    as the window goes; one fixed matrix), deviation, lowest, highest and newest reading. Noise on
-    single readings must be off in the recipe: it would make the deviations and extremes of
-    training larger than those of use.
+    as the window goes; one fixed matrix), deviation, lowest, highest and newest reading. `trend`
+    has convolutions beside them. Noise on single readings must be off in the recipe: it would make
+    the deviations and extremes of training larger than those of use.
 
     Args:
-        recipe: gives hidden size, feature size and dropout.
+        recipe: gives hidden size, feature size and dropout; for `trend` the convolutions too.
         length: readings in a window.
         channels: channels of a reading.
     """
@@ -230,6 +231,12 @@ class StatisticsEncoder(nn.Module):
         self.register_buffer("tails", torch.stack(columns, dim=1))
         known = (len(columns) + 4) * channels
         self.norm = nn.BatchNorm1d(known)
+        self.convolutions: nn.Module | None = None
+        if recipe.student == "trend":
+            self.convolutions = ConvEncoder(recipe, length, channels).convolutions
+            for stride in recipe.strides:
+                length = (length - 1) // stride + 1
+            known += length * recipe.conv_channels[-1]
         self.dense = nn.Sequential(
             nn.Dropout(recipe.dropout),
             nn.Linear(known, recipe.hidden_size),
@@ -251,7 +258,10 @@ class StatisticsEncoder(nn.Module):
             series.amin(dim=2),
             series[:, :, -1],
         ]
-        feature: Tensor = self.dense(self.norm(torch.cat(known, dim=1)))
+        hidden: Tensor = self.norm(torch.cat(known, dim=1))
+        if self.convolutions is not None:
+            hidden = torch.cat([self.convolutions(series).flatten(1), hidden], dim=1)
+        feature: Tensor = self.dense(hidden)
         return feature
 
 

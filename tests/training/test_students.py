@@ -17,7 +17,7 @@ from training.students import SpectralEncoder, build_encoder  # noqa: E402
 pytestmark = pytest.mark.needs_training
 
 HAR = ("har-waist", (128, 9), 6)
-KINDS = ["bilstm", "conv", "penet", "residual", "spectral", "statistics"]
+KINDS = ["bilstm", "conv", "penet", "residual", "spectral", "statistics", "trend"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
