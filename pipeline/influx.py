@@ -36,6 +36,7 @@ from pipeline.sinks import Refused, RefusedLine
 __all__ = ["InfluxSink", "influx_connection", "influx_sink_from"]
 
 _LEAST_LINES = 100
+_WANTS_HTTPS = "it speaks https: KPSTREAM_PIPELINE_INFLUX_URL must begin with https://"
 _HINTS = {
     401: "the token is not accepted; check KPSTREAM_PIPELINE_INFLUX_TOKEN",
     403: "the token may not write to this bucket; give it write permission",
@@ -137,13 +138,21 @@ class InfluxSink:
             answer = self._client.write(self._bucket, "\n".join(lines).encode())
             if answer.status == 204:
                 self._lines = min(2 * self._lines, self._max_lines)
-            if answer.status == 204 or answer.status in _BAD_LINES:
+            if answer.status == 204 or (answer.status in _BAD_LINES and _is_influx(answer)):
                 return answer
-            raise answer.complaint(self._where, _HINTS)
+            hints = _HINTS | (
+                {answer.status: _WANTS_HTTPS} if "HTTPS server" in answer.text else {}
+            )
+            raise answer.complaint(self._where, hints)
         except SinkUnavailable as exc:
             if isinstance(exc, SinkSlow):
                 self._lines = max(len(lines) // 2, min(_LEAST_LINES, self._max_lines))
             raise
+
+
+def _is_influx(answer: Answer) -> bool:
+    """Whether a refusal is InfluxDB's: a port for https, or a proxy, says 400 to good lines too."""
+    return bool(answer.json) or answer.status == 413
 
 
 class _Job:

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
+from ingest.tls import TlsError, TlsFiles, client_context, tls_advice
 from pipeline.errors import SinkError, SinkMisconfigured, SinkSlow, SinkUnavailable
 
 __all__ = ["MISCONFIGURED_RETRY_MS", "Answer", "InfluxClient", "InfluxConnection"]
@@ -42,7 +43,7 @@ class InfluxConnection:
         org: organisation, name or id.
         timeout_ms: longest wait for the connection, and for the answer, of one request.
         ca_file: PEM file of the authorities to trust instead of the system's.
-        verify: False takes any certificate: for trials, never across a network.
+        verify: False takes any certificate: for trials, and refused but for this machine.
         gzip: compress what is written; None: unless the server is on this machine.
     """
 
@@ -61,9 +62,22 @@ class InfluxConnection:
         if not self.token.get_secret_value():
             message = f"InfluxDB {self.shown} needs a token: KPSTREAM_PIPELINE_INFLUX_TOKEN"
             raise SinkError(message)
-        if self.ca_file is not None and not self.ca_file.is_file():
-            message = f"KPSTREAM_PIPELINE_INFLUX_CA_FILE: {self.ca_file} is no file"
+        if not self.verify and urlsplit(self.url).hostname not in _LOOPBACK:
+            message = (
+                f"KPSTREAM_PIPELINE_INFLUX_VERIFY=false with {self.shown}: the token would go to "
+                "whoever answers there; set KPSTREAM_PIPELINE_INFLUX_CA_FILE instead"
+            )
             raise SinkError(message)
+        if self.ca_file is not None:
+            try:
+                client_context(self.tls)
+            except TlsError as exc:
+                raise SinkError(str(exc)) from exc
+
+    @property
+    def tls(self) -> TlsFiles:
+        """What https with it needs."""
+        return TlsFiles(self.ca_file, settings="KPSTREAM_PIPELINE_INFLUX_")
 
     @property
     def shown(self) -> str:
@@ -240,7 +254,8 @@ class InfluxClient:
             response = getattr(exc, "response", None)
             status = getattr(exc, "status", None) or getattr(response, "status", 0)
             if not status:  # the client turns a failed handshake into an answer without status
-                why = " ".join(str(getattr(exc, "reason", None) or exc).split())
+                why = self._tls_advice(exc)
+                why = why or " ".join(str(getattr(exc, "reason", None) or exc).split())
                 message = f"{self.where} cannot be reached: {why}"
                 raise SinkUnavailable(message) from None
             headers = getattr(exc, "headers", None) or {}
@@ -250,12 +265,18 @@ class InfluxClient:
             raise SinkSlow(message) from None
         except (HTTPError, OSError) as exc:
             # The text of urllib3's errors holds host and port, never a header.
-            message = f"{self.where} cannot be reached: {type(exc).__name__}: {exc}"
+            why = self._tls_advice(exc) or f"{type(exc).__name__}: {exc}"
+            message = f"{self.where} cannot be reached: {why}"
             raise SinkUnavailable(message) from None
         if found is None:
             return Answer(200, {}, "")
         text, status, headers = found
         return Answer(status, _lower(headers), _text(text))
+
+    def _tls_advice(self, exc: BaseException) -> str | None:
+        url = urlsplit(self.connection.url)
+        where = f"{url.hostname}:{url.port or (443 if url.scheme == 'https' else 80)}"
+        return tls_advice(exc, where, self.connection.tls)
 
 
 def _lower(headers: Mapping[str, str]) -> dict[str, str]:

@@ -30,6 +30,7 @@ MAY_IMPORT = {
         "ingest.topics",
         "ingest.errors",
         "ingest.deadletter",
+        "ingest.tls",
         "models",
     ),
     "training": ("models", "ingest.recordings"),

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import socket
 import ssl
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -23,6 +19,7 @@ from deploy.stack.certs import Plan, make_certificates
 from ingest.broker import free_port
 from ingest.endpoint import Endpoint
 from ingest.tls import TlsError, TlsFiles, client_context, open_tls, probe_tls, tls_advice
+from tests.fakes.tlsserver import server, speaking
 
 NOW = datetime.now(timezone.utc)
 SHORT = Plan(services=("bridge",), days=10)
@@ -39,44 +36,6 @@ def certs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def files(certs: Path) -> TlsFiles:
     bridge = certs / "services/bridge.pem"
     return TlsFiles(certs / "ca.pem", bridge, bridge.with_suffix(".key"), "SITE_")
-
-
-@contextmanager
-def server(context: ssl.SSLContext | None, host: str = "127.0.0.1") -> Iterator[int]:
-    """Something that takes one connection after the other and says hello; its port.
-
-    Args:
-        context: for TLS; None hangs up at the first bytes, as a server without TLS does.
-        host: address to listen on.
-    """
-    with socket.create_server((host, 0)) as door:
-
-        def serve() -> None:
-            while True:
-                try:
-                    line, _ = door.accept()
-                except OSError:
-                    return
-                with suppress(OSError), line:
-                    if context is None:
-                        line.recv(1)
-                    else:
-                        with context.wrap_socket(line, server_side=True) as talk:
-                            talk.sendall(b"hello")
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        try:
-            yield int(door.getsockname()[1])
-        finally:
-            door.shutdown(socket.SHUT_RDWR)
-            thread.join()
-
-
-def speaking(certs: Path) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certs / "servers/mosquitto.pem", certs / "servers/mosquitto.key")
-    return context
 
 
 def refusal(port: int, files: TlsFiles, host: str = "127.0.0.1") -> str:
