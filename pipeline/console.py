@@ -1,7 +1,9 @@
-"""The console page: an aiohttp server on loopback inside the gateway's event loop.
+"""What a process serves over HTTP: the gateway's console page, or the status of a site's process.
 
-Read-only, GET only, no login: it binds loopback unless told otherwise, and answers only to host
-names it knows, so that a web page elsewhere cannot read it through DNS rebinding.
+An aiohttp server on loopback inside the event loop. Read-only, GET only, no login: it listens on
+loopback unless told otherwise, and answers only to host names it knows, so that a web page
+elsewhere cannot read it through DNS rebinding. A `StatusServer` has `/health`, `/ready` and
+`/metrics` only.
 
 | path | answer |
 |---|---|
@@ -24,13 +26,14 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
+from pipeline.agents import now_ms
 from pipeline.errors import ConsoleError, SinkError
 from pipeline.metrics import CONTENT_TYPE, exposition
 from pipeline.pages import (
@@ -41,11 +44,12 @@ from pipeline.pages import (
     health_page,
     models_page,
     pipeline_page,
+    progress_page,
 )
 from pipeline.results import ResultsFile
-from pipeline.status import GatewayView, History, Snapshot
+from pipeline.status import GatewayView, History, Measure, Snapshot
 
-__all__ = ["Console", "create_console"]
+__all__ = ["Console", "StatusServer", "create_console"]
 
 _log = logging.getLogger(__name__)
 
@@ -72,6 +76,124 @@ _HEADERS = {
 
 _Builder = Callable[[GatewayView], dict[str, Any] | None]
 _Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class _Listener:
+    """Serves routes on one address, to callers that use a host name it knows."""
+
+    def __init__(self, host: str, port: int, allowed: Sequence[str], settings: str) -> None:
+        self.host = host
+        self.port = port
+        self._allowed = {name.lower() for name in (*_LOOPBACK, *allowed)}
+        self._settings = settings
+        self._runner: web.AppRunner | None = None
+
+    @property
+    def url(self) -> str:
+        """Where to point a browser; the port is the real one after `start`."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}/"
+
+    async def start(self, routes: Mapping[str, _Answer]) -> None:
+        """Bind and serve.
+
+        Raises:
+            ConsoleError: the address cannot be bound; says what to change.
+        """
+        app = web.Application(middlewares=[self._guard])
+        for path, answer in routes.items():
+            app.router.add_get(path, answer)
+        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, self.host, self.port).start()
+        except OSError as exc:
+            await runner.cleanup()
+            message = (
+                f"cannot listen on {self.host}:{self.port} ({exc.strerror or exc}): "
+                f"choose another port with {self._settings}_PORT, or stop what uses it"
+            )
+            raise ConsoleError(message) from exc
+        self._runner = runner
+        self.port = int(runner.addresses[0][1])
+
+    async def stop(self) -> None:
+        """Stop serving; open requests get a second to end. Idempotent."""
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            await runner.cleanup()
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: _Answer) -> web.StreamResponse:
+        """Refuse unknown host names; add the security headers; errors as JSON."""
+        try:
+            name = _host_name(request.headers.get("Host", ""))
+            if name in self._allowed:
+                response = await handler(request)
+            else:
+                message = f"host {name!r} is not allowed; add it to {self._settings}_HOSTS"
+                response = _json({"error": message}, 403)
+        except web.HTTPException as exc:
+            response = _json({"error": exc.reason}, exc.status)
+            if "Allow" in exc.headers:
+                response.headers["Allow"] = exc.headers["Allow"]
+        except Exception:
+            _log.exception("could not answer %s", request.path)
+            response = _json({"error": "internal error; the process's log has the details"}, 500)
+        response.headers.update(_HEADERS)
+        return response
+
+
+class StatusServer:
+    """`/health`, `/ready` and `/metrics` of one process of a site, on loopback."""
+
+    def __init__(self, view: GatewayView, port: int, more: Callable[[], Sequence[Measure]]) -> None:
+        """Prepare; nothing is bound before `start`.
+
+        Args:
+            view: the process.
+            port: TCP port; 0 takes a free one.
+            more: what only this kind of process measures.
+        """
+        self._view = view
+        self._more = more
+        self._listener = _Listener("127.0.0.1", port, (), "KPSTREAM_SITE_STATUS")
+
+    @property
+    def port(self) -> int:
+        """The TCP port; the real one after `start`."""
+        return self._listener.port
+
+    async def start(self) -> None:
+        """Bind and serve.
+
+        Raises:
+            ConsoleError: the port cannot be bound; says what to change.
+        """
+        await self._listener.start(
+            {
+                "/health": self._get_health,
+                "/ready": self._get_ready,
+                "/metrics": self._get_metrics,
+            }
+        )
+
+    async def stop(self) -> None:
+        """Stop serving; idempotent."""
+        await self._listener.stop()
+
+    async def _get_health(self, _: web.Request) -> web.StreamResponse:
+        page = health_page(self._view)
+        return _json({"alive": page["alive"], "parts": page["parts"]}, _status(page["alive"]))
+
+    async def _get_ready(self, _: web.Request) -> web.StreamResponse:
+        page = health_page(self._view) | progress_page(self._view, now_ms())
+        return _json(page, _status(page["ready"]))
+
+    async def _get_metrics(self, _: web.Request) -> web.StreamResponse:
+        view = Snapshot.of(self._view)  # here, in the loop: it changes under threads
+        body = await asyncio.to_thread(exposition, view, self._more())
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
 
 
 def create_console(
@@ -113,27 +235,23 @@ class Console:
     ) -> None:
         self._view = view
         self._results = results
-        self._host = host
-        self._port = port
-        self._allowed = {name.lower() for name in (*_LOOPBACK, *allowed_hosts)}
+        self._listener = _Listener(host, port, allowed_hosts, "KPSTREAM_GATEWAY_CONSOLE")
         self._settings = settings
         self._now_ms = now_ms
         self._history = History()
         self._cache: dict[str, tuple[int, asyncio.Future[bytes | None]]] = {}
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="console")
-        self._runner: web.AppRunner | None = None
         self._sampler: asyncio.Task[None] | None = None
 
     @property
     def url(self) -> str:
         """Where to point a browser; the port is the real one after `start`."""
-        host = f"[{self._host}]" if ":" in self._host else self._host
-        return f"http://{host}:{self._port}/"
+        return self._listener.url
 
     @property
     def port(self) -> int:
         """The TCP port; the real one after `start`."""
-        return self._port
+        return self._listener.port
 
     async def start(self) -> None:
         """Bind and serve.
@@ -141,30 +259,20 @@ class Console:
         Raises:
             ConsoleError: the address cannot be bound; says what to change.
         """
-        app = web.Application(middlewares=[self._guard])
-        app.router.add_get("/", self._static)
-        app.router.add_get("/web/{name}", self._static)
-        app.router.add_get("/favicon.ico", self._no_icon)
-        app.router.add_get("/health", self._get_health)
-        app.router.add_get("/ready", self._get_ready)
-        app.router.add_get("/metrics", self._get_metrics)
-        app.router.add_get("/api/v1/fleet", self._get_fleet)
-        app.router.add_get("/api/v1/devices/{site}/{device}/{stream}", self._get_device)
-        app.router.add_get("/api/v1/pipeline", self._get_pipeline)
-        app.router.add_get("/api/v1/models", self._get_models)
-        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, self._host, self._port).start()
-        except OSError as exc:
-            await runner.cleanup()
-            message = (
-                f"console cannot listen on {self._host}:{self._port} ({exc.strerror or exc}): "
-                "choose another port with KPSTREAM_GATEWAY_CONSOLE_PORT, or stop what uses it"
-            )
-            raise ConsoleError(message) from exc
-        self._runner = runner
-        self._port = int(runner.addresses[0][1])
+        await self._listener.start(
+            {
+                "/": self._static,
+                "/web/{name}": self._static,
+                "/favicon.ico": self._no_icon,
+                "/health": self._get_health,
+                "/ready": self._get_ready,
+                "/metrics": self._get_metrics,
+                "/api/v1/fleet": self._get_fleet,
+                "/api/v1/devices/{site}/{device}/{stream}": self._get_device,
+                "/api/v1/pipeline": self._get_pipeline,
+                "/api/v1/models": self._get_models,
+            }
+        )
         self._sampler = asyncio.create_task(self._sample(), name="console-sampler")
 
     async def stop(self) -> None:
@@ -173,9 +281,7 @@ class Console:
             self._sampler.cancel()
             await asyncio.gather(self._sampler, return_exceptions=True)
             self._sampler = None
-        if self._runner is not None:
-            await self._runner.cleanup()
-            self._runner = None
+        await self._listener.stop()
         self._executor.shutdown(wait=True)
 
     # answers
@@ -191,12 +297,11 @@ class Console:
 
     async def _get_health(self, _: web.Request) -> web.StreamResponse:
         page = health_page(self._view)
-        status = 200 if page["alive"] else 503
-        return _json({"alive": page["alive"], "parts": page["parts"]}, status)
+        return _json({"alive": page["alive"], "parts": page["parts"]}, _status(page["alive"]))
 
     async def _get_ready(self, _: web.Request) -> web.StreamResponse:
         page = health_page(self._view)
-        return _json(page, 200 if page["ready"] else 503)
+        return _json(page, _status(page["ready"]))
 
     async def _get_metrics(self, _: web.Request) -> web.StreamResponse:
         body = (await self._built("/metrics", exposition))[1]
@@ -259,28 +364,6 @@ class Console:
             self._cache[key] = cached
         return now, await asyncio.shield(cached[1])
 
-    # around every answer
-
-    @web.middleware
-    async def _guard(self, request: web.Request, handler: _Answer) -> web.StreamResponse:
-        """Refuse unknown host names; add the security headers; errors as JSON."""
-        try:
-            name = _host_name(request.headers.get("Host", ""))
-            if name in self._allowed:
-                response = await handler(request)
-            else:
-                message = f"host {name!r} is not allowed; add it to KPSTREAM_GATEWAY_CONSOLE_HOSTS"
-                response = _json({"error": message}, 403)
-        except web.HTTPException as exc:
-            response = _json({"error": exc.reason}, exc.status)
-            if "Allow" in exc.headers:
-                response.headers["Allow"] = exc.headers["Allow"]
-        except Exception:
-            _log.exception("console could not answer %s", request.path)
-            response = _json({"error": "internal error; the gateway's log has the details"}, 500)
-        response.headers.update(_HEADERS)
-        return response
-
     async def _sample(self) -> None:
         while True:
             try:
@@ -288,6 +371,10 @@ class Console:
             except Exception:
                 _log.exception("console could not sample the gateway's counters")
             await asyncio.sleep(_SAMPLE_SECONDS)
+
+
+def _status(is_fine: bool) -> int:
+    return 200 if is_fine else 503
 
 
 def _encoded(build: _Builder, view: GatewayView) -> bytes | None:

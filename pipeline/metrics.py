@@ -13,7 +13,14 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from pipeline.status import DeviceAccount, GatewayView, LatencySummary, PartitionProgress, Totals
+from pipeline.status import (
+    DeviceAccount,
+    GatewayView,
+    LatencySummary,
+    Measure,
+    PartitionProgress,
+    Totals,
+)
 
 __all__ = ["CONTENT_TYPE", "MOST_DEVICES", "exposition"]
 
@@ -42,19 +49,20 @@ _TOTAL_COUNTERS = {
 }
 
 
-def exposition(view: GatewayView) -> bytes:
-    """All metrics of the gateway in the Prometheus text format.
+def exposition(view: GatewayView, more: Sequence[Measure] = ()) -> bytes:
+    """All metrics of a process in the Prometheus text format.
 
     Names begin with `kpstream_`, counters end in `_total`, durations are seconds.
     """
     registry = CollectorRegistry()
-    registry.register(_ViewCollector(view))
+    registry.register(_ViewCollector(view, more))
     return generate_latest(registry)
 
 
 class _ViewCollector(Collector):
-    def __init__(self, view: GatewayView) -> None:
+    def __init__(self, view: GatewayView, more: Sequence[Measure]) -> None:
         self._view = view
+        self._more = more
 
     def describe(self) -> list[Metric]:
         return []
@@ -75,6 +83,9 @@ class _ViewCollector(Collector):
         yield from _partitions(view.partitions())
         yield from self._models()
         yield from _sparkplug(health.parts.get("sparkplug") or {})
+        for measure in self._more:
+            family = CounterMetricFamily if measure.grows else GaugeMetricFamily
+            yield family(f"kpstream_{measure.name}", measure.about, measure.value)
         yield GaugeMetricFamily("kpstream_alive", "1 while the process works.", health.alive)
         yield GaugeMetricFamily("kpstream_ready", "1 while it does its job.", health.ready)
 

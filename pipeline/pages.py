@@ -25,6 +25,7 @@ __all__ = [
     "health_page",
     "models_page",
     "pipeline_page",
+    "progress_page",
 ]
 
 _TIMELINE_MS = 10 * 60_000
@@ -57,6 +58,33 @@ def health_page(view: GatewayView) -> dict[str, Any]:
         "ready": report.ready,
         "problems": list(report.problems),
         "parts": dict(report.parts),
+    }
+
+
+def progress_page(view: GatewayView, now_ms: int) -> dict[str, Any]:
+    """How far a process is, for whoever restarts it: it stands still while `progress` does.
+
+    `backlog` are the records that wait for it, `progress` is when the partition that moved least
+    lately has moved (epoch ms; None without a backlog).
+    """
+    partitions = view.partitions()
+    behind = [p for p in partitions if p.backlog > 0]
+    return {
+        "backlog": sum(p.backlog for p in behind),
+        "progress": min((p.last_advance_ms for p in behind), default=None),
+        "partitions": [
+            {
+                "group": p.app,
+                "topic": p.topic,
+                "partition": p.partition,
+                "end_offset": p.end_offset,
+                "position": p.position,
+                "committed": p.committed,
+                "backlog": p.backlog,
+                "still_ms": max(0, now_ms - p.last_advance_ms) if p.backlog else 0,
+            }
+            for p in partitions
+        ],
     }
 
 

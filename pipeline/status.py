@@ -26,6 +26,7 @@ __all__ = [
     "History",
     "Latency",
     "LatencySummary",
+    "Measure",
     "ModelStatus",
     "PartitionProgress",
     "ProgressTracker",
@@ -182,6 +183,19 @@ class HealthReport:
     ready: bool
     problems: tuple[str, ...] = ()
     parts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A number that only one kind of process has, for `/metrics`.
+
+    `name` without the prefix `kpstream_`, in Prometheus style; `grows`: a counter.
+    """
+
+    name: str
+    about: str
+    value: float
+    grows: bool = False
 
 
 class GatewayView(Protocol):
