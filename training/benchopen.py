@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
-from training.benchstats import Line, number, with_interval
+from training.benchstats import Line, by_choice, number, with_interval
 from training.openvocab import READOUTS
 
 __all__ = ["open_chapter"]
@@ -20,8 +18,6 @@ _MEASURES = {
     "auroc": "area under the curve of the unseen",
     "among_unseen": "recall among the unseen only",
 }
-
-Choice = tuple[int, ...]
 
 
 def open_chapter(tables: Sequence[tuple[str, str, dict[str, list[Line]]]]) -> str:
@@ -60,8 +56,8 @@ def _summary(rows: dict[str, list[Line]]) -> str:
         for method, lines in rows.items():
             cells = [readout, method, str(len(lines))]
             for name in measures:
-                found = _by_choice(lines, readout, name)
-                base = _by_choice(rows.get(_CONTROL, []), readout, name)
+                found = by_choice(lines, readout, name)
+                base = by_choice(rows.get(_CONTROL, []), readout, name)
                 apart = [value - base[choice] for choice, value in found.items() if choice in base]
                 cells.append(with_interval(list(found.values())))
                 cells.append("" if method == _CONTROL else with_interval(apart, signed=True))
@@ -80,19 +76,12 @@ def _by_label(rows: dict[str, list[Line]]) -> str:
         cells = []
         for lines in rows.values():
             pair = [
-                _by_choice(lines, READOUTS[0], name).get(choice)
+                by_choice(lines, READOUTS[0], name).get(choice)
                 for name in ("unseen_recall", "alarm_recall", "auroc")
             ]
             cells.append(" / ".join(number(value) for value in pair if value is not None))
         text.append(_row([str(choice[0]), *cells]))
     return "\n".join(text) + "\n"
-
-
-def _by_choice(lines: Sequence[Line], readout: str, name: str) -> dict[Choice, float]:
-    found: dict[Choice, list[float]] = {}
-    for line in lines:
-        found.setdefault(tuple(line["unseen"]), []).append(line["open"][readout][name])
-    return {choice: float(np.mean(values)) for choice, values in found.items()}
 
 
 def _row(cells: Sequence[str]) -> str:

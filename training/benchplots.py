@@ -9,10 +9,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from training.benchstats import Line, interval_95
+from training.benchstats import Line, by_choice, interval_95
 from training.errors import MissingExtraError
 
-__all__ = ["plot_benchmarks", "plot_curves"]
+__all__ = ["plot_benchmarks", "plot_curves", "plot_open"]
 
 _WORDS = {"rmse": "RMSE", "macro_f1": "macro-F1"}
 _COLUMNS = 5
@@ -92,6 +92,34 @@ def plot_curves(curves: Mapping[tuple[str, str], Sequence[tuple[str, _Rows]]], p
         axis.set(title=benchmark, ylabel=f"test {_WORDS[metric]}", xlabel="to learn from")
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8)
+    _save(figure, path)
+
+
+def plot_open(tables: Sequence[tuple[str, str, dict[str, list[Line]]]], path: Path) -> None:
+    """Two panels per benchmark, readout `kp`: a dot per choice of labels, a bar at the mean.
+
+    Args:
+        tables: benchmark, student, method to lines.
+        path: the PNG.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    names = {"auroc": "area under the curve", "alarm_recall": "recall at 10 % alarm"}
+    figure = _figure(3.4 * max(len(tables), 1), 2.4 * len(names))
+    axes = figure.subplots(len(names), max(len(tables), 1), squeeze=False)
+    for column, (benchmark, student, methods) in enumerate(tables):
+        for axis, (name, word) in zip(axes[:, column], names.items(), strict=True):
+            for place, (method, lines) in enumerate(methods.items()):
+                values = list(by_choice(lines, "kp", name).values())
+                colour = _COLOURS.get(method, "tab:gray")
+                axis.scatter(values, [place] * len(values), s=14, color=colour, alpha=0.6)
+                axis.scatter([np.mean(values)], [place], marker="|", s=160, color="black")
+            axis.set_yticks(range(len(methods)), list(methods))
+            axis.invert_yaxis()
+            axis.set(xlim=(-0.03, 1.03), xlabel=word)
+            axis.grid(axis="x", alpha=0.3)
+        axes[0, column].set_title(f"{benchmark}, {student.partition(', ')[2]}")
     _save(figure, path)
 
 

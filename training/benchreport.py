@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from training.benchopen import open_chapter
-from training.benchplots import plot_benchmarks, plot_curves
+from training.benchplots import plot_benchmarks, plot_curves, plot_open
 from training.benchstats import (
     HEADLINE,
     Line,
@@ -76,6 +76,7 @@ def write_report(runs: Sequence[Run], lines: Sequence[Line], folder: Path) -> li
     planned = {run.digest for run in runs}
     known = [line for line in lines if line["config"] in planned]
     tables = tables_of(runs, known)
+    left_out = [(t.benchmark, t.student, t.rows) for t in tables if t.topic == "open"]
     text = [
         "# Knowledge Pruning: results\n\n"
         "Written by `python -m training.bench report` from knowledge_pruning.jsonl; do not edit.\n"
@@ -101,7 +102,7 @@ def write_report(runs: Sequence[Run], lines: Sequence[Line], folder: Path) -> li
         if topic == "main":
             text.extend(map(_full, chapter))
         elif topic == "open":
-            text.append(open_chapter([(t.benchmark, t.student, t.rows) for t in chapter]))
+            text.append(open_chapter(left_out))
         elif topic in ("anchors", "switches"):
             text.append(_changes(chapter, tables))
         else:
@@ -109,10 +110,11 @@ def write_report(runs: Sequence[Run], lines: Sequence[Line], folder: Path) -> li
     folder.mkdir(parents=True, exist_ok=True)
     page = folder / "knowledge_pruning.md"
     page.write_text("\n".join(text), encoding="utf-8")
-    plots = [folder / "knowledge_pruning.png", folder / "knowledge_pruning_few.png"]
+    plots = [folder / f"knowledge_pruning{kind}.png" for kind in ("", "_few", "_open")]
     main = [table for table in tables if table.topic == "main"]
     plot_benchmarks([(t.benchmark, t.student, t.metric, t.rows) for t in main], plots[0])
     plot_curves(_curves(tables), plots[1])
+    plot_open(left_out, plots[2])
     return [page, *plots]
 
 

@@ -11,6 +11,7 @@ import numpy as np
 __all__ = [
     "HEADLINE",
     "Line",
+    "by_choice",
     "differences",
     "half_within",
     "interval_95",
@@ -82,6 +83,14 @@ def differences(
     """`lines` minus `base` in units of the measure, for every seed that both have."""
     old = {line["seed"]: line[where][metric] for line in base}
     return [line[where][metric] - old[line["seed"]] for line in lines if line["seed"] in old]
+
+
+def by_choice(lines: Sequence[Line], readout: str, name: str) -> dict[tuple[int, ...], float]:
+    """Of runs that leave labels out: left-out labels to the mean of a measure over seeds."""
+    found: dict[tuple[int, ...], list[float]] = {}
+    for line in lines:
+        found.setdefault(tuple(line["unseen"]), []).append(line["open"][readout][name])
+    return {choice: float(np.mean(values)) for choice, values in found.items()}
 
 
 def number(value: float) -> str:
