@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from training.benchstats import Line, by_choice, number, with_interval
 from training.openvocab import READOUTS
@@ -20,7 +20,10 @@ _MEASURES = {
 }
 
 
-def open_chapter(tables: Sequence[tuple[str, str, dict[str, list[Line]]]]) -> str:
+def open_chapter(
+    tables: Sequence[tuple[str, str, dict[str, list[Line]]]],
+    labels: Mapping[str, Sequence[str]],
+) -> str:
     """Tables of the runs that leave labels out.
 
     A value is the mean over seeds of one choice of left-out labels; the interval is over choices,
@@ -28,6 +31,7 @@ def open_chapter(tables: Sequence[tuple[str, str, dict[str, list[Line]]]]) -> st
 
     Args:
         tables: benchmark, student, method to lines.
+        labels: benchmark to the names of its labels.
     """
     text = [
         "Alarm: a margin is set on held-out people of the training set so that 10 % of their "
@@ -42,7 +46,7 @@ def open_chapter(tables: Sequence[tuple[str, str, dict[str, list[Line]]]]) -> st
     for benchmark, student, rows in tables:
         text.append(f"\n**{benchmark}**, student `{student}`\n")
         text.append(_summary(rows))
-        text.append(_by_label(rows))
+        text.append(_by_label(rows, labels[benchmark]))
     return "\n".join(text) + "\n"
 
 
@@ -65,7 +69,7 @@ def _summary(rows: dict[str, list[Line]]) -> str:
     return "\n".join(text) + "\n"
 
 
-def _by_label(rows: dict[str, list[Line]]) -> str:
+def _by_label(rows: dict[str, list[Line]], labels: Sequence[str]) -> str:
     """Recall / area of every single left-out label; nothing when several are left out at once."""
     choices = sorted({tuple(line["unseen"]) for lines in rows.values() for line in lines})
     if not choices or len(choices[0]) > 1:
@@ -80,7 +84,7 @@ def _by_label(rows: dict[str, list[Line]]) -> str:
                 for name in ("unseen_recall", "alarm_recall", "auroc")
             ]
             cells.append(" / ".join(number(value) for value in pair if value is not None))
-        text.append(_row([str(choice[0]), *cells]))
+        text.append(_row([labels[choice[0]], *cells]))
     return "\n".join(text) + "\n"
 
 

@@ -23,6 +23,7 @@ from training.benchstats import (
     with_spread,
 )
 from training.ledger import METHODS, TOPICS, Run
+from training.prompts import PROMPTS
 
 __all__ = ["Table", "tables_of", "write_report"]
 
@@ -102,7 +103,7 @@ def write_report(runs: Sequence[Run], lines: Sequence[Line], folder: Path) -> li
         if topic == "main":
             text.extend(map(_full, chapter))
         elif topic == "open":
-            text.append(open_chapter(left_out))
+            text.append(open_chapter(left_out, _labels(runs)))
         elif topic in ("anchors", "switches"):
             text.append(_changes(chapter, tables))
         else:
@@ -320,6 +321,18 @@ def _main(table: Table, tables: Sequence[Table]) -> Table | None:
         (t for t in tables if (t.topic, t.benchmark, t.student) == ("main", table.benchmark, name)),
         None,
     )
+
+
+def _labels(runs: Sequence[Run]) -> dict[str, list[str]]:
+    """Benchmark to the short words of its plain prompts."""
+    return {
+        run.benchmark: [
+            prompt.removeprefix("the subject is ")
+            for prompt in PROMPTS[run.recipe.prompts.partition("-")[0] or run.recipe.task]
+        ]
+        for run in runs
+        if run.unseen
+    }
 
 
 def _curves(tables: Sequence[Table]) -> dict[tuple[str, str], list[tuple[str, Table]]]:
