@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
@@ -18,6 +18,7 @@ from tests.fakes.grafana_flux import Frame, ask, interpolate
 SCORES, HOURS = "dashboards-scores", "dashboards-hours"
 DAY_MS = 86_400_000
 
+Store = Callable[[str, Sequence[Point]], None]
 Ask = Callable[..., list[Frame]]
 """Asks a query as Grafana would: `asked(flux, start_ms=, stop_ms=, variables=)`."""
 
@@ -29,24 +30,23 @@ def line_points(tmp_path_factory: pytest.TempPathFactory) -> list[Point]:
 
 
 @pytest.fixture(scope="session")
-def asked(real_influx: InfluxServer, line_points: list[Point]) -> Ask:
-    """InfluxDB with these points, and the hours that its tasks would make of them."""
+def stored(real_influx: InfluxServer) -> Store:
+    """`stored(bucket, points)`: a new bucket with these points in it."""
     org_id = real_influx.call("GET", f"/api/v2/orgs?org={real_influx.org}")["orgs"][0]["id"]
-    for bucket in (SCORES, HOURS):
-        real_influx.call(
-            "POST", "/api/v2/buckets", {"name": bucket, "orgID": org_id, "retentionRules": []}
-        )
-    sink = influx_sink_from(real_influx.url, real_influx.token, real_influx.org, SCORES)
-    assert sink.write(line_points) == []
-    sink.close()
-    for rollup in ROLLUPS:
-        hours = ("2025-12-31T23:00:00Z", "2026-01-01T01:00:00Z")
-        ask(
-            real_influx.url,
-            real_influx.token,
-            real_influx.org,
-            rollup_flux(rollup, *hours, SCORES, HOURS),
-        )
+
+    def store(bucket: str, points: Sequence[Point]) -> None:
+        wishes = {"name": bucket, "orgID": org_id, "retentionRules": []}
+        real_influx.call("POST", "/api/v2/buckets", wishes)
+        sink = influx_sink_from(real_influx.url, real_influx.token, real_influx.org, bucket)
+        assert sink.write(points) == []
+        sink.close()
+
+    return store
+
+
+@pytest.fixture(scope="session")
+def asked(real_influx: InfluxServer, stored: Store, line_points: list[Point]) -> Ask:
+    """InfluxDB with the line's points, and the hours that its tasks would make of them."""
 
     def asking(
         flux: str,
@@ -54,6 +54,7 @@ def asked(real_influx: InfluxServer, line_points: list[Point]) -> Ask:
         start_ms: int = START_MS,
         stop_ms: int = STOP_MS,
         step_ms: int = 10_000,
+        bucket: str = SCORES,
         variables: dict[str, list[str] | str] | None = None,
     ) -> list[Frame]:
         filled = interpolate(
@@ -61,11 +62,16 @@ def asked(real_influx: InfluxServer, line_points: list[Point]) -> Ask:
             start_ms=start_ms,
             stop_ms=stop_ms,
             step_ms=step_ms,
-            bucket=SCORES,
+            bucket=bucket,
             variables=variables,
         )
         return ask(real_influx.url, real_influx.token, real_influx.org, filled)
 
+    stored(SCORES, line_points)
+    stored(HOURS, [])
+    hours = ("2025-12-31T23:00:00Z", "2026-01-01T01:00:00Z")
+    for rollup in ROLLUPS:
+        asking(rollup_flux(rollup, *hours, SCORES, HOURS))
     return asking
 
 
