@@ -169,6 +169,36 @@ def down(state_dir: Path | None, timeout_s: float) -> None:
     _end_supervisor(folder, timeout_s)
 
 
+@site.command(short_help="Make topics, buckets and tokens where they are missing.")
+@_STATE_DIR
+@click.option(
+    "--wait",
+    "wait_s",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    help="Seconds to try again for when a server is not there yet.",
+)
+def setup(state_dir: Path | None, wait_s: float) -> None:
+    """Make topics, buckets, tasks and tokens on servers that run already. Safe to repeat.
+
+    `kpstream site up` does it by itself. Tokens go to the folder `secrets` in the state folder.
+    Where InfluxDB was set up before, KPSTREAM_PIPELINE_INFLUX_TOKEN must be its operator token.
+    """
+    here = _site(state_dir=state_dir)
+    make_state_folder(here.site.state_dir)
+    deadline = time.monotonic() + wait_s
+    for step in here.steps():
+        while True:
+            try:
+                click.echo(f"{step.name}: {step.take()}")
+                break
+            except Exception as exc:
+                if time.monotonic() >= deadline:
+                    message = f"{step.name}: {exc}"
+                    raise click.ClickException(message) from exc
+                time.sleep(1.0)
+
+
 @site.command(short_help="Write systemd units and a compose file.")
 @click.option(
     "--out",

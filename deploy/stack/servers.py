@@ -6,22 +6,19 @@
 from __future__ import annotations
 
 import base64
-import json
 import os
 import secrets
 import shutil
 import signal
-import ssl
 import struct
 import subprocess
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deploy.stack.influxapi import InfluxApi
 from deploy.stack.process import Server, ServerError, ServerProcess, open_line
 from deploy.stack.tlsconfig import influx_tls_args, kafka_tls_properties
 from ingest.broker import free_port
@@ -255,6 +252,7 @@ class InfluxServer(ServerProcess):
     """InfluxDB 2 without web page; every write it has confirmed survives SIGKILL.
 
     Attributes:
+        api: To talk to it.
         org: Organisation made by `setup`.
         bucket: Bucket made by `setup`.
         token: What may read and write everything, of `setup`.
@@ -285,6 +283,8 @@ class InfluxServer(ServerProcess):
         super().__init__(folder, port=port, host=host)
         self._servers = servers or find_servers()
         self._certs = certs
+        scheme, ca_file = ("http", None) if certs is None else ("https", certs / "ca.pem")
+        self.api = InfluxApi(f"{scheme}://{self.address}", ca_file)
         self.org = ""
         self.bucket = ""
         self.token = ""
@@ -292,7 +292,7 @@ class InfluxServer(ServerProcess):
     @property
     def url(self) -> str:
         """Where clients connect."""
-        return f"{'http' if self._certs is None else 'https'}://{self.address}"
+        return self.api.url
 
     def prepare(self) -> None:
         """Make the folder, for its owner only: it holds the tokens.
@@ -323,10 +323,7 @@ class InfluxServer(ServerProcess):
 
     def healthy(self, timeout_s: float = 1.0) -> bool:
         """Whether `/health` says `pass` within the time; a paused one does not answer."""
-        try:
-            return bool(self.call("GET", "/health", timeout_s=timeout_s).get("status") == "pass")
-        except ServerError:
-            return False
+        return self.api.is_healthy(timeout_s)
 
     def setup(
         self,
@@ -340,13 +337,7 @@ class InfluxServer(ServerProcess):
     ) -> str:
         """Make organisation, bucket and token where nothing was set up yet; safe to repeat.
 
-        Args:
-            org: Name of the organisation.
-            bucket: Name of the first bucket.
-            token: What clients authenticate with; None: a random one.
-            retention_s: Seconds that the bucket keeps points; 0 for ever.
-            username: Of the first user.
-            password: Of the first user; None: a random one nobody knows (the token rules).
+        See `InfluxApi.setup`; without a token, a random one.
 
         Returns:
             The token; it is also the attribute.
@@ -355,61 +346,16 @@ class InfluxServer(ServerProcess):
             ServerError: It refused, or was set up before with another token or organisation.
         """
         token = token or secrets.token_urlsafe(32)
-        if self.call("GET", "/api/v2/setup")["allowed"]:
-            wishes = {
-                "username": username,
-                "password": password or secrets.token_urlsafe(24),
-                "org": org,
-                "bucket": bucket,
-                "token": token,
-                "retentionPeriodSeconds": retention_s,
-            }
-            self.call("POST", "/api/v2/setup", wishes)
-        else:
-            found = self.call("GET", f"/api/v2/orgs?org={org}", token=token)
-            if not found.get("orgs"):
-                msg = f"InfluxDB in {self.folder} was set up before, without organisation {org!r}"
-                raise ServerError(msg)
+        self.api.setup(
+            org, bucket, token, retention_s=retention_s, username=username, password=password
+        )
         self.org, self.bucket, self.token = org, bucket, token
         return token
 
-    def call(
-        self,
-        method: str,
-        path: str,
-        body: Mapping[str, Any] | None = None,
-        *,
-        token: str | None = None,
-        timeout_s: float = 10.0,
-    ) -> dict[str, Any]:
-        """One request to the HTTP API, JSON both ways; an empty answer is `{}`.
+    def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """One request with the token of `setup`; see `InfluxApi.call`.
 
         Raises:
-            ServerError: It refused, or nobody answered within the time.
+            ServerError: It refused, or nobody answered within 10 s.
         """
-        headers = {"Content-Type": "application/json"}
-        if token or self.token:
-            headers["Authorization"] = f"Token {token or self.token}"
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(  # noqa: S310 (our own address)
-            self.url + path, data=data, headers=headers, method=method
-        )
-        try:
-            with urllib.request.urlopen(  # noqa: S310 (our own address)
-                request, timeout=timeout_s, context=self._tls()
-            ) as answer:
-                page: dict[str, Any] = json.loads(answer.read() or b"{}")
-                return page
-        except urllib.error.HTTPError as exc:
-            with exc:
-                said = exc.read().decode(errors="replace")[:500]
-            msg = f"InfluxDB refused {method} {path}: {exc.code} {said}"
-            raise ServerError(msg) from exc
-        except (OSError, ValueError) as exc:
-            msg = f"InfluxDB at {self.url} does not answer {method} {path}: {exc}"
-            raise ServerError(msg) from exc
-
-    def _tls(self) -> ssl.SSLContext | None:
-        if self._certs is None:
-            return None
-        return ssl.create_default_context(cafile=self._certs / "ca.pem")
+        return self.api.call(method, path, body, token=self.token)

@@ -12,6 +12,7 @@ rank 4  bridge-1 ...
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import socket
 import sys
@@ -28,7 +29,8 @@ from pydantic import SecretStr
 
 from deploy.settings import SiteSettings
 from deploy.stack.acl import SERVICES_PORT
-from deploy.stack.look import ProcessLook
+from deploy.stack.influxapi import InfluxApi
+from deploy.stack.look import look_at
 from deploy.stack.mosquitto import MosquittoServer
 from deploy.stack.process import ServerProcess
 from deploy.stack.servers import FoundServers, InfluxServer, KafkaServer, find_servers
@@ -39,12 +41,21 @@ from ingest.broker import mosquitto_program
 from ingest.settings import IngestSettings
 from pipeline.settings import PipelineSettings
 
-__all__ = ["GRAFANA_TOKEN_FILE", "OPERATOR_TOKEN_FILE", "STORE_TOKEN_FILE", "Site"]
+__all__ = [
+    "GRAFANA_TOKEN_FILE",
+    "OPERATOR_TOKEN_FILE",
+    "STORE_ENV_FILE",
+    "STORE_TOKEN_FILE",
+    "Site",
+]
 
 OPERATOR_TOKEN_FILE = Path("secrets", "influx-operator.token")
 STORE_TOKEN_FILE = Path("secrets", "influx-store.token")
 GRAFANA_TOKEN_FILE = Path("secrets", "influx-grafana.token")
+STORE_ENV_FILE = Path("secrets", "store.env")
 """Files in the state folder, for its owner only: who may do everything, who writes, who reads."""
+
+log = logging.getLogger(__name__)
 
 _SERVER_WATCH = Watchdog(start_s=600.0, silent_s=120.0)
 
@@ -155,15 +166,18 @@ class Site:
 
     def parts(self) -> list[Program | Step]:
         """Everything to be run, for the supervisor."""
-        servers = self.server_list()
-        parts: list[Program | Step] = [self._server(server) for server in servers]
-        parts.append(Step("topics", 1, self._make_topics))
-        for server in servers:
-            if isinstance(server, InfluxServer):
-                parts.append(Step("buckets", 1, partial(self._make_buckets, server)))
-        for name, port in self._process_ports():
-            parts.append(self._process(name, port))
-        return parts
+        steps = self.steps()
+        if "influxdb" not in self.site.native:
+            del steps[1]  # it is not ours to arrange; `kpstream site setup` does when asked
+        return [
+            *(self._server(server) for server in self.server_list()),
+            *steps,
+            *(self._process(name, port) for name, port in self._process_ports()),
+        ]
+
+    def steps(self) -> list[Step]:
+        """The set-up: topics in Kafka, then buckets, tasks and tokens in InfluxDB."""
+        return [Step("topics", 1, self._make_topics), Step("buckets", 1, self._make_buckets)]
 
     def _process_ports(self) -> Iterator[tuple[str, int]]:
         site = self.site
@@ -207,7 +221,7 @@ class Site:
             command=lambda: [sys.executable, "-m", "deploy.cli", kind],
             env=partial(self._env, kind, name, port),
             log_path=self._log(name),
-            look=ProcessLook(port, tells_progress=is_worker),
+            look=partial(look_at, port),
             port=port,
             watchdog=Watchdog(stall_s=self.site.stall_s if is_worker else None),
         )
@@ -245,7 +259,9 @@ class Site:
         topics = site_topics(self.site.partitions, self.pipeline.app_id)
         endpoint = KafkaEndpoint(self.site.kafka, self._kafka_tls(), "kpstream-site")
         done = asyncio.run(create_topics(endpoint, topics))
-        return "; ".join(done) or f"{len(topics)} topics with {self.site.partitions} partitions"
+        for line in done:
+            log.info("Kafka: %s", line)
+        return f"{len(topics)} topics of {self.site.partitions} partitions, {len(done)} changed"
 
     def _kafka_tls(self) -> Any:
         from ingest.tls import TlsFiles
@@ -260,7 +276,7 @@ class Site:
             return None
         return TlsFiles(*files, settings="KPSTREAM_SITE_KAFKA_")
 
-    def _make_buckets(self, server: InfluxServer) -> str:
+    def _make_buckets(self) -> str:
         from pipeline.influxclient import InfluxClient, InfluxConnection
         from pipeline.influxlayout import GRAFANA_TOKEN, STORE_TOKEN, site_layout
         from pipeline.influxsetup import ensure_layout
@@ -272,16 +288,21 @@ class Site:
             scores_days=self.site.scores_days,
             hourly_days=self.site.hourly_days,
         )
-        token = self._operator_token()
-        server.setup(org, bucket, token, retention_s=layout.buckets[0].retention_s)
-        certs = self.site.certs_dir
-        connection = InfluxConnection(
-            server.url, SecretStr(token), org, ca_file=certs / "ca.pem" if certs else None
+        token, ca_file = self._operator_token(), self._influx_ca_file()
+        InfluxApi(self.influx_url, ca_file).setup(
+            org, bucket, token, retention_s=layout.buckets[0].retention_s
         )
+        connection = InfluxConnection(self.influx_url, SecretStr(token), org, ca_file=ca_file)
         with InfluxClient(connection) as client:
             ensured = ensure_layout(client, layout)
-        for name, file in ((STORE_TOKEN, STORE_TOKEN_FILE), (GRAFANA_TOKEN, GRAFANA_TOKEN_FILE)):
-            _write_secret(self._secret(file), ensured.tokens[name].get_secret_value())
+        for change in ensured.changes:
+            log.info("InfluxDB: %s", change)
+        store, grafana = (
+            ensured.tokens[name].get_secret_value() for name in (STORE_TOKEN, GRAFANA_TOKEN)
+        )
+        _write_secret(self._secret(STORE_TOKEN_FILE), store)
+        _write_secret(self._secret(GRAFANA_TOKEN_FILE), grafana)
+        _write_secret(self._secret(STORE_ENV_FILE), f"KPSTREAM_PIPELINE_INFLUX_TOKEN={store}\n")
         refused = [str(change) for change in ensured.changes if change.deed == "refused"]
         done = sum(change.deed not in {"kept", "refused"} for change in ensured.changes)
         counts = (
@@ -289,6 +310,10 @@ class Site:
             f"{len(layout.tokens)} tokens, {done} changed"
         )
         return "; ".join([counts, *refused])
+
+    def _influx_ca_file(self) -> Path | None:
+        certs = self.site.certs_dir
+        return self.pipeline.influx_ca_file if certs is None else certs / "ca.pem"
 
     def _operator_token(self) -> str:
         """What may do everything in InfluxDB: the one of the settings, or one of our own making."""
