@@ -14,6 +14,7 @@ from typing import NamedTuple
 from ingest.errors import RefusalReason, RefusedMessage
 
 __all__ = [
+    "ACCOUNTS",
     "DEAD_LETTERS",
     "LATE",
     "LOG_TOPICS",
@@ -38,7 +39,9 @@ LATE = "late"
 """Log topic of readings that came after the watermark had passed them."""
 DEAD_LETTERS = "dead-letters"
 """Log topic of whatever was refused (see `ingest.deadletter`)."""
-LOG_TOPICS = (READINGS, SCORES, LATE, DEAD_LETTERS)
+ACCOUNTS = "accounts"
+"""Log topic of what the processes say of themselves and their devices (see `pipeline.accounts`)."""
+LOG_TOPICS = (READINGS, SCORES, LATE, DEAD_LETTERS, ACCOUNTS)
 
 MQTT_PREFIX = "sensors"
 """Default first level(s) of the MQTT topics; a setting of the bridge."""

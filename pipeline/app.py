@@ -14,8 +14,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,17 +22,23 @@ from typing import TYPE_CHECKING, Any
 import faust
 
 from ingest.errors import LogUnavailable
-from ingest.topics import DEAD_LETTERS, LATE, READINGS, SCORES, device_key, partition_of
+from ingest.topics import (
+    ACCOUNTS,
+    DEAD_LETTERS,
+    LATE,
+    READINGS,
+    SCORES,
+    device_key,
+    partition_of,
+)
 from pipeline.agents import ScoringStage, StateTable, now_ms
 from pipeline.changelog import Changelog, ChangelogRow
 from pipeline.devices import ClosedWindow, Devices, StreamPlan
-from pipeline.errors import PipelineError, SinkUnavailable
-from pipeline.points import PointError, ScoreRecord, decode_scores, points_of
+from pipeline.errors import PipelineError
 from pipeline.scoring import Scored
 from pipeline.settings import PipelineSettings
-from pipeline.sinks import Sink, deliver
-from pipeline.status import Latency
-from pipeline.transport import abandon
+from pipeline.sinks import LineSink, Sink
+from pipeline.storing import StoreCounters, StoreStage, prepare_lines, prepare_points
 
 if TYPE_CHECKING:
     import ssl
@@ -89,42 +94,36 @@ class ScoringApp:
 
 
 @dataclass(slots=True)
-class StoreCounters:
-    """What a store app has done since it started."""
-
-    stored: int = 0
-    refused: int = 0
-    unreadable: int = 0
-    sensor_to_stored: Latency = field(default_factory=Latency)
-
-
-@dataclass(slots=True)
 class StoreApp:
-    """A Faust app that writes scores to one sink."""
+    """A Faust app that writes scores to one sink, by way of a :class:`StoreStage`."""
 
     app: Any
     name: str
-    counters: StoreCounters
-    executor: ThreadPoolExecutor
-    is_writing: bool = False
-    sink_is_away: bool = False
+    stage: StoreStage
+    _give_up_at: float = float("inf")
+
+    @property
+    def counters(self) -> StoreCounters:
+        """What it has done since it started."""
+        return self.stage.counters
 
     async def start(self) -> None:
         """Start the app."""
+        self.app.may_not_end = self._may_not_end
         await self.app.start()
+        self.app.consumer.may_not_end = self._may_not_end
 
     async def stop(self) -> None:
-        """Finish the batch that is being written and commit; wait for a slow sink 5 s at most.
+        """Finish what was taken and commit; wait for a slow sink 5 s at most, for no absent one.
 
         What it has not confirmed stays in the log, unacked, and comes again after a restart.
         """
-        deadline = time.monotonic() + _SLOW_SINK_S
-        while self.is_writing and not self.sink_is_away and time.monotonic() < deadline:
-            await asyncio.sleep(0.05)
-        if self.is_writing:
-            abandon(self.app)
+        self._give_up_at = time.monotonic() + _SLOW_SINK_S
         await self.app.stop()
-        self.executor.shutdown(wait=False)
+        self.stage.close()
+
+    def _may_not_end(self) -> bool:
+        return self.stage.is_away or time.monotonic() > self._give_up_at
 
 
 def create_scoring_app(
@@ -238,16 +237,18 @@ def _share_partitions(
 def create_store_app(
     log_url: str,
     settings: PipelineSettings,
-    sink: Sink,
+    sink: Sink | LineSink,
     name: str,
     *,
     data_dir: Path,
+    mqtt_prefix: str = "sensors",
     kafka: KafkaLink | None = None,
 ) -> StoreApp:
     """Build the app that stores scores in ``sink``, under its own consumer group.
 
     A batch is acked only after the sink has confirmed it. A sink that is away is tried again for
-    as long as it takes; the scores wait in the log.
+    as long as it takes; the scores wait in the log. A sink that takes lines also gets what the
+    processes say of themselves (topic ``accounts``).
 
     Args:
         log_url: as for :func:`create_scoring_app`.
@@ -255,57 +256,36 @@ def create_store_app(
         sink: written in a thread of its own.
         name: of the sink, part of the consumer group.
         data_dir: folder for Faust's own files.
+        mqtt_prefix: first levels of the MQTT topics, for the addresses of dead letters.
         kafka: as for :func:`create_scoring_app`.
     """
     app = _app(log_url, settings, f"store-{name}", data_dir, kafka)
-    scores = _topic(app, settings, SCORES)
-    counters = StoreCounters()
-    executor = ThreadPoolExecutor(1, thread_name_prefix=f"store-{name}")
-    store = StoreApp(app, name, counters, executor)
-    if _is_kafka(log_url):
-        app.may_not_end = lambda: store.sink_is_away
+    takes_lines = isinstance(sink, LineSink)
+    topics = _topic(app, settings, *((SCORES, ACCOUNTS) if takes_lines else (SCORES,)))
+    _topic(app, settings, DEAD_LETTERS)
+    follow = _follower(app)
+    stage = StoreStage(
+        name,
+        prepare_lines(sink) if isinstance(sink, LineSink) else prepare_points(sink),
+        _appender(app),
+        app.crash,
+        batch_points=settings.store_batch,
+        linger_ms=settings.store_linger_ms,
+        mqtt_prefix=mqtt_prefix,
+    )
 
-    @app.agent(scores, name=f"store-{name}")  # type: ignore[untyped-decorator]
+    @app.agent(topics, name=f"store-{name}")  # type: ignore[untyped-decorator]
     async def store_scores(stream: Any) -> None:
-        async for values in stream.take(settings.store_batch, within=0.1):
-            try:
-                await _store(values, sink, store)
-            except asyncio.CancelledError:
-                raise
-            except Exception as exc:
-                log.exception("sink %s stops: unacked scores stay in the log", name)
-                await app.crash(exc)
-                await asyncio.Event().wait()  # never ack: wait to be stopped
-
-    return store
-
-
-async def _store(values: Sequence[bytes], sink: Sink, store: StoreApp) -> None:
-    records: list[ScoreRecord] = []
-    for value in values:
+        working = app.add_future(stage.run())
         try:
-            records.extend(decode_scores(value))
-        except PointError as exc:
-            store.counters.unreadable += 1
-            log.error("a record of %r can't be read and is passed over: %s", SCORES, exc)
-    points = points_of(records)
+            async for event in stream.noack().events():
+                await follow(event.message)
+                await stage.offer(event)
+        finally:
+            if app.should_stop:
+                working.cancel()
 
-    def away(exc: SinkUnavailable, attempt: int) -> None:
-        store.sink_is_away = True
-        if attempt % 10 == 1:
-            log.warning("sink %s is away (try %d), scores wait: %s", store.name, attempt, exc)
-
-    store.is_writing = True
-    write = partial(sink.write, points)
-    refused = await deliver(write, executor=store.executor, on_unavailable=away) if points else []
-    store.is_writing = store.sink_is_away = False
-    for item in refused:
-        log.error("sink %s refused a point: %s", store.name, item.reason)
-    store.counters.refused += len(refused)
-    store.counters.stored += len(points) - len(refused)
-    now = now_ms()
-    for record in records:
-        store.counters.sensor_to_stored.record(now - record["end_ms"], now)
+    return StoreApp(app, name, stage)
 
 
 class _FaustTable:
@@ -350,9 +330,9 @@ def _appender(app: Any) -> Callable[[str, int, bytes], Awaitable[Awaitable[objec
     return append
 
 
-def _topic(app: Any, settings: PipelineSettings, name: str) -> Any:
+def _topic(app: Any, settings: PipelineSettings, *names: str) -> Any:
     return app.topic(
-        name, partitions=settings.partitions, key_serializer="raw", value_serializer="raw"
+        *names, partitions=settings.partitions, key_serializer="raw", value_serializer="raw"
     )
 
 

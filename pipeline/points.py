@@ -1,9 +1,9 @@
-"""Score records and points: how a score becomes a point and a line. Pure.
+"""Score records and points: how a score becomes a point. Pure.
 
 1. A **score record** is what the scoring stage appends to the log topic `scores`, a few at once:
    a JSON array of objects (`encode_scores`, `decode_scores`).
 2. A **point** is what a results store keeps: measurement, tags, fields, time (`points_of`).
-3. A **line** is a point in InfluxDB's line protocol (`to_line`).
+3. A **line** is a point in InfluxDB's line protocol (`to_line`, of `pipeline.lines`).
 
 A point is identified by measurement, tags and time. The tag `model` is the model's name without
 its version, so that scoring a window again, even by another version, overwrites it.
@@ -17,12 +17,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import orjson
 
-from pipeline.errors import PipelineError
+from pipeline.lines import PointError, to_line
 from pipeline.measurements import (
     ACTIVITY,
     ACTIVITY_HOURLY,
@@ -95,14 +94,6 @@ _COMMON = (*_WORDS, *_COUNTS)
 _COMMON_TYPES = [*(str for _ in _WORDS), *(int for _ in _COUNTS)]
 _INT64 = range(-(2**63), 2**63)
 _LAST_MS = _INT64[-1] // 1_000_000
-
-_NAME_ESCAPES = str.maketrans({",": r"\,", "=": r"\=", " ": r"\ "})
-_MEASUREMENT_ESCAPES = str.maketrans({",": r"\,", " ": r"\ "})
-_TEXT_ESCAPES = str.maketrans({'"': r"\"", "\\": r"\\"})
-
-
-class PointError(PipelineError):
-    """A score record or a point that no store could keep as it is; the message names the field."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,18 +188,6 @@ def rollout_point(
     tags = (("gateway", gateway), ("model", model), ("stream", stream), ("event", event))
     fields: tuple[tuple[str, FieldValue], ...] = (("version", version), ("text", text))
     return Point(ROLLOUT.name, tags, fields, time_ms * 1_000_000)
-
-
-def to_line(point: Point) -> str:
-    r"""The point in line protocol, tags and fields sorted by name; cannot fail.
-
-    >>> to_line(Point("rul", (("site", "plant 7"),), (("rul", 95.0), ("version", 3)), 17))
-    'rul,site=plant\\ 7 rul=95,version=3i 17'
-    """
-    fields = ",".join(
-        [f"{_escaped(name)}={_field_value(value)}" for name, value in sorted(point.fields)]
-    )
-    return f"{_series(point.measurement, point.tags)} {fields} {point.time_ns}"
 
 
 def _check(record: Any) -> None:
@@ -331,31 +310,3 @@ def _flaw(point: Point) -> str | None:
 def _is_unicode(text: str) -> bool:
     """Whether `text` has a UTF-8 form: lone surrogates have none."""
     return text.isascii() or text == text.encode("utf-8", "replace").decode()
-
-
-@lru_cache(maxsize=16_384)
-def _series(measurement: str, tags: tuple[tuple[str, str], ...]) -> str:
-    """Measurement and tags: the same for every point of a series, so it is remembered."""
-    pairs = (f",{_escaped(name)}={_tag_value(text)}" for name, text in sorted(tags))
-    return measurement.translate(_MEASUREMENT_ESCAPES) + "".join(pairs)
-
-
-@lru_cache(maxsize=1024)
-def _escaped(name: str) -> str:
-    return name.translate(_NAME_ESCAPES)
-
-
-def _tag_value(text: str) -> str:
-    escaped = text.translate(_NAME_ESCAPES)
-    # A backslash at the end would escape what follows; a blank after it is what the client adds.
-    return escaped + " " if escaped.endswith("\\") else escaped
-
-
-def _field_value(value: FieldValue) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int):
-        return f"{value}i"
-    if isinstance(value, float):
-        return repr(value).removesuffix(".0")
-    return f'"{value.translate(_TEXT_ESCAPES)}"'

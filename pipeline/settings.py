@@ -72,7 +72,19 @@ class PipelineSettings(BaseSettings):
         description="Readings after which a micro-batch is scored even if more are waiting.",
     )
     store_batch: int = Field(
-        default=500, ge=1, description="Score records written to a sink in one batch at the most."
+        default=5000,
+        ge=1,
+        le=50_000,
+        description="Points written to a store in one request when it is behind.",
+    )
+    store_linger_ms: int = Field(
+        default=50,
+        ge=0,
+        le=10_000,
+        description=(
+            "Milliseconds that a store waits for more before it writes; on a live line the "
+            "largest part of the way from score to store."
+        ),
     )
     influx_url: str | None = Field(
         default=None,

@@ -14,7 +14,7 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from ingest.errors import RefusalReason
 from pipeline.errors import SinkMisconfigured, SinkUnavailable
@@ -44,6 +44,7 @@ class RefusedLine:
     detail: str
 
 
+@runtime_checkable
 class LineSink(Protocol):
     """Where points are stored that come as lines of InfluxDB's line protocol."""
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
-from ingest.topics import DEAD_LETTERS, LATE, READINGS, SCORES
+from ingest.topics import ACCOUNTS, DEAD_LETTERS, LATE, READINGS, SCORES
 
 __all__ = ["TopicSpec", "changelog_topic", "site_topics"]
 
@@ -72,6 +72,7 @@ def site_topics(partitions: int, app_id: str = "kpstream") -> tuple[TopicSpec, .
         _log(READINGS, partitions, 3 * _DAY_MS),
         # The store may be away for a week before a point is missing in InfluxDB.
         _log(SCORES, partitions, 7 * _DAY_MS),
+        _log(ACCOUNTS, partitions, 7 * _DAY_MS),
         # For people: to look into, and to replay.
         _log(LATE, partitions, 7 * _DAY_MS),
         _log(DEAD_LETTERS, partitions, 30 * _DAY_MS),
