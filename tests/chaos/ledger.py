@@ -1,4 +1,4 @@
-"""One run of the chaos ledger: a site as `kpstream site up` starts it, devices, faults, the account."""
+"""One run of the chaos ledger: a site as users start it, devices, faults, the account."""
 
 from __future__ import annotations
 
