@@ -186,6 +186,8 @@ class Bridge:
         self._since_ms: int | None = None
         self._last_packet_ms: int | None = None
         self._log_failing_ms: int | None = None
+        self._connected_ms: int | None = None
+        self._logged_ms: dict[int, int] = {}  # partition -> when it last got readings
         self._stopping = False
         self._running = False
         self._connection = Connection(
@@ -194,7 +196,7 @@ class Bridge:
             on_up=self._up,
             on_down=self._down,
             after_read=self._read,
-            subscribe=(subscription(settings.mqtt_prefix), *(decoder.filters if decoder else ())),
+            subscribe=(_subscription(settings), *(decoder.filters if decoder else ())),
             will=self._will,
             session_expiry_s=settings.session_expiry_s,
             receive_maximum=settings.receive_maximum,
@@ -232,6 +234,17 @@ class Bridge:
             log_unavailable_since_ms=failing,
             error=connection.error if failing is None else "the log does not confirm",
         )
+
+    def quiet_partitions(self, quiet_ms: int) -> list[int]:
+        """Partitions whose devices may have fallen silent, and wait for ticks to tell them so.
+
+        Those that got readings from here within the last `quiet_ms`; and all of them for so long
+        after a connect, for an earlier life of this bridge may have left somebody waiting.
+        """
+        now_ms = self._now_ms()
+        if self._connected_ms is not None and now_ms - self._connected_ms <= quiet_ms:
+            return list(range(self._writer.partitions))
+        return sorted(n for n, at_ms in self._logged_ms.items() if now_ms - at_ms <= quiet_ms)
 
     async def append_tick(self, partitions: Iterable[int], tick: Tick) -> None:
         """Append a tick to these partitions, behind every message that has arrived by now.
@@ -410,7 +423,7 @@ class Bridge:
 
     def _up(self, session_present: bool) -> None:
         self.counters.connects_total += 1
-        now_ms = self._now_ms()
+        now_ms = self._connected_ms = self._now_ms()
         self._since_ms = now_ms + (_SESSION_GRACE_MS if session_present else 0)
         if self._decoder is not None:
             self._decoder.connected(now_ms)
@@ -454,6 +467,10 @@ class Bridge:
                 self._connection.ack(packet_id)
             else:
                 counters.stale_acks_total += 1
+        now_ms = self._now_ms()
+        for partition, envelopes in load.envelopes.items():
+            if any(readings for _, readings in envelopes):
+                self._logged_ms[partition] = now_ms
         counters.logged_total += load.accepted
         counters.ticks_total += load.ticks
         counters.records_total += len(records)
@@ -544,14 +561,22 @@ def _fail(waiters: Iterable[asyncio.Future[None]], reason: str) -> None:
             future.set_exception(LogUnavailable(reason))
 
 
+def _subscription(settings: IngestSettings) -> str:
+    """What we subscribe to: everything, or our share of it."""
+    everything = subscription(settings.mqtt_prefix)
+    group = settings.mqtt_shared_group
+    return everything if group is None else f"$share/{group}/{everything}"
+
+
 def endpoint_of(settings: IngestSettings, client_id: str | None = None) -> Endpoint:
     """The broker of `settings`; under another client id for everything but the bridge itself."""
     secret = settings.mqtt_password
+    is_shared = client_id is None and settings.mqtt_shared_group is not None
     return Endpoint(
         host=settings.mqtt_host,
         port=settings.mqtt_port,
         client_id=client_id or settings.mqtt_client_id,
-        protocol=settings.mqtt_protocol,
+        protocol="5" if is_shared else settings.mqtt_protocol,  # 3.1.1 takes $share for a name
         keepalive_s=settings.keepalive_s,
         username=settings.mqtt_username,
         password=None if secret is None else secret.get_secret_value(),

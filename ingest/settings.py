@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ingest.topics import MQTT_PREFIX
@@ -37,6 +37,15 @@ class IngestSettings(BaseSettings):
         description=(
             "Client id, fixed: the broker keeps unconfirmed messages under this name. "
             "One per bridge, two bridges with one id throw each other out."
+        ),
+    )
+    mqtt_shared_group: str | None = Field(
+        default=None,
+        pattern=r"^[^/#+\x00]+$",
+        description=(
+            "Name under which several bridges, each with its own client id, share the messages "
+            "(MQTT 5 shared subscription); unset: one bridge takes all. Order per device is then "
+            "restored by event time, within the lateness."
         ),
     )
     mqtt_prefix: str = Field(
@@ -91,3 +100,17 @@ class IngestSettings(BaseSettings):
             "File of what is known of Sparkplug nodes; unset: `sparkplug.db` in the state folder."
         ),
     )
+
+    @model_validator(mode="after")
+    def _shares_only_what_can_be_shared(self) -> IngestSettings:
+        if self.mqtt_shared_group is not None:
+            if self.mqtt_protocol == "3.1.1":
+                msg = "KPSTREAM_INGEST_MQTT_SHARED_GROUP needs MQTT 5, MQTT_PROTOCOL says 3.1.1"
+                raise ValueError(msg)
+            if self.sparkplug is not None:
+                msg = (
+                    "Sparkplug messages make sense in their order only, so one bridge takes all of "
+                    "them: set SPARKPLUG or MQTT_SHARED_GROUP, not both"
+                )
+                raise ValueError(msg)
+        return self

@@ -1,0 +1,128 @@
+"""Several bridges share the messages (MQTT 5), and each ticks the partitions it put readings in."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from ingest.bridge import Bridge
+from ingest.broker import LocalBroker
+from ingest.mqtt import Endpoint, Publisher
+from ingest.settings import IngestSettings
+from ingest.topics import partition_of
+from tests.fakes.log import FakeLog, body, until
+from tests.fakes.mqttbroker import ScriptedBroker
+
+DEVICES = 20
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[LocalBroker]:
+    with LocalBroker(tmp_path / "broker", kind="mosquitto") as found:
+        yield found
+
+
+@asynccontextmanager
+async def bridge(port: int, log: FakeLog, name: str, **settings: Any) -> AsyncIterator[Bridge]:
+    chosen = IngestSettings(
+        mqtt_port=port, mqtt_client_id=name, mqtt_shared_group="kpstream", **settings
+    )
+    found = Bridge(chosen, log)
+    task = asyncio.ensure_future(found.run())
+    await until(lambda: found.health().connected)
+    try:
+        yield found
+    finally:
+        found.stop()
+        await asyncio.wait_for(task, 15)
+
+
+async def publish(broker: LocalBroker, first: int, last: int) -> None:
+    endpoint = Endpoint(broker.host, broker.port, "test-devices")
+    async with Publisher(endpoint) as devices:
+        for number in range(first, last + 1):
+            await devices.publish(f"sensors/plant/press-{number % DEVICES}/engine", body(number))
+        await devices.flush()
+
+
+@pytest.mark.needs_mosquitto
+async def test_bridges_share_the_messages_and_together_have_each_once(broker: LocalBroker) -> None:
+    logs = [FakeLog(), FakeLog(), FakeLog()]
+    async with AsyncExitStack() as stack:
+        for number, log in enumerate(logs):
+            await stack.enter_async_context(bridge(broker.port, log, f"bridge-{number}"))
+        await publish(broker, 1, 3000)
+        await until(lambda: sum(len(log.numbers()) for log in logs) == 3000)
+    counts = Counter(int(number) for log in logs for number in log.numbers())
+    assert counts == Counter(range(1, 3001))
+    assert min(len(log.numbers()) for log in logs) > 500
+
+
+@pytest.mark.needs_mosquitto
+async def test_what_a_bridge_that_left_had_been_given_waits_for_its_return(
+    broker: LocalBroker,
+) -> None:
+    log = FakeLog()
+    async with bridge(broker.port, log, "bridge-1"):
+        async with bridge(broker.port, log, "bridge-2"):
+            await publish(broker, 1, 200)
+            await until(lambda: len(log.numbers()) == 200)
+        await publish(broker, 201, 600)
+        await until(lambda: len(log.numbers()) > 300)
+        async with bridge(broker.port, log, "bridge-2"):
+            await until(lambda: len(log.numbers()) == 600)
+    assert Counter(int(number) for number in log.numbers()) == Counter(range(1, 601))
+
+
+async def test_it_subscribes_to_its_share_with_mqtt_5_only() -> None:
+    async with ScriptedBroker() as broker, bridge(broker.port, FakeLog(), "bridge-1") as found:
+        assert found.health().protocol == "5"
+        assert b"$share/kpstream/sensors/+/+/+" in b"".join(broker.subscriptions)
+
+
+@pytest.mark.parametrize(
+    "others", [{"mqtt_protocol": "3.1.1"}, {"sparkplug": Path("map.toml")}], ids=str
+)
+def test_what_cannot_be_shared_is_refused(others: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="MQTT_SHARED_GROUP"):
+        IngestSettings(mqtt_shared_group="kpstream", **others)
+
+
+class Clock:
+    ms = 1_700_000_100_000
+
+    def __call__(self) -> int:
+        return self.ms
+
+
+async def test_it_ticks_where_it_put_readings_and_everywhere_after_a_connect() -> None:
+    clock, log = Clock(), FakeLog()
+    home = partition_of(b"plant/press-1", 4)
+    async with ScriptedBroker() as broker:
+        found = Bridge(IngestSettings(mqtt_port=broker.port), log, now_ms=clock)
+        assert found.quiet_partitions(6000) == []
+        task = asyncio.ensure_future(found.run())
+        await until(lambda: found.health().connected)
+        assert found.quiet_partitions(6000) == [0, 1, 2, 3]
+        clock.ms += 6001
+        assert found.quiet_partitions(6000) == []
+
+        broker.publish(1, "sensors/plant/press-1/engine", body(1))
+        await until(lambda: broker.acks == [1])
+        clock.ms += 6000
+        assert found.quiet_partitions(6000) == [home]
+        clock.ms += 1
+        assert found.quiet_partitions(6000) == []
+
+        broker.publish(2, "sensors/plant/press-1/engine", b"not json")
+        await until(lambda: broker.acks == [1, 2])
+        assert found.quiet_partitions(6000) == []  # a dead letter waits for nothing
+        found.stop()
+        await asyncio.wait_for(task, 10)
