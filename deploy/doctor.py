@@ -15,7 +15,7 @@ from pathlib import Path
 
 import click
 
-from deploy import linechecks, machinechecks
+from deploy import linechecks, machinechecks, tlschecks
 from deploy.findings import Finding
 from deploy.gatewaycmd import split_address
 from deploy.settings import GatewaySettings
@@ -67,15 +67,16 @@ def diagnose(
     """
     known = [env_name(cls, field) for cls in settings_classes() for field in cls.model_fields]
     url = f"http://{_dialable(settings.console_host)}:{settings.console_port}"
-    token, org, bucket = pipeline.influx_token, pipeline.influx_org, pipeline.influx_bucket
     runs: list[tuple[str, Callable[[], list[Finding]]]] = [
         ("packages", machinechecks.check_packages),
         ("settings", lambda: machinechecks.check_environment(known, os.environ)),
+        ("tls", lambda: tlschecks.check_certificates(ingest, pipeline)),
+        ("tls", lambda: tlschecks.check_clear_text(ingest, pipeline)),
         ("broker", lambda: linechecks.check_broker(_endpoint(ingest))),
         ("log", lambda: linechecks.check_log(settings.log_path, deep=deep)),
         ("models", lambda: linechecks.check_models(settings.registry_path)),
         ("results", lambda: linechecks.check_results(pipeline.results_path(settings.state_dir))),
-        ("influx", lambda: linechecks.check_influx(pipeline.influx_url, token, org, bucket)),
+        ("influx", lambda: linechecks.check_influx(pipeline)),
         (
             "gateway",
             lambda: linechecks.check_console(

@@ -12,14 +12,13 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
-from urllib.parse import urlencode
-
-from pydantic import SecretStr
 
 from deploy.findings import Finding, size_text
 from deploy.mqttprobe import ProbeFailed, probe_broker
 from ingest.mqtt import Endpoint
+from pipeline.settings import PipelineSettings
 
 __all__ = [
     "check_broker",
@@ -184,33 +183,37 @@ def check_results(path: Path) -> list[Finding]:
     return [Finding("results", "ok", f"{path} {size_text(size_bytes)}, points: {held}")]
 
 
-def check_influx(
-    url: str | None, token: SecretStr | None, org: str, bucket: str, *, timeout_s: float = 5.0
-) -> list[Finding]:
+def check_influx(settings: PipelineSettings, *, timeout_s: float = 5.0) -> list[Finding]:
     """Whether InfluxDB, where one is configured, would take our points; writes none."""
-    if url is None:
+    from pipeline.errors import SinkError
+    from pipeline.influx import influx_connection
+    from pipeline.influxclient import InfluxClient
+
+    if settings.influx_url is None:
         return []
-    query = urlencode({"org": org, "bucket": bucket, "precision": "ns"})
-    secret = token.get_secret_value() if token else ""
-    status, body = _ask(
-        f"{url.rstrip('/')}/api/v2/write?{query}",
-        timeout_s,
-        data=b"\n",
-        headers={"Authorization": f"Token {secret}", "Content-Type": "text/plain"},
-    )
+    org, bucket = settings.influx_org, settings.influx_bucket
     advices = {
         401: "the token is not accepted: check KPSTREAM_PIPELINE_INFLUX_TOKEN",
         403: f"the token may not write to bucket {bucket!r}: give it write permission",
         404: f"organisation {org!r} or bucket {bucket!r} does not exist: create it",
     }
-    if not status:
-        advice = "scores wait in the log meanwhile; check KPSTREAM_PIPELINE_INFLUX_URL"
-        return [Finding("influx", "fail", f"InfluxDB does not answer: {body}", advice)]
+    try:
+        connection = replace(influx_connection(settings), timeout_ms=round(timeout_s * 1000))
+        with InfluxClient(connection) as client:
+            answer = client.write(bucket, b"\n")
+    except SinkError as exc:
+        advice = "scores wait in the log meanwhile; check KPSTREAM_PIPELINE_INFLUX_*"
+        return [Finding("influx", "fail", str(exc), advice)]
+    status = answer.status
     if status in advices:
         return [Finding("influx", "fail", f"InfluxDB answers {status}", advices[status])]
     if status >= 500 or status == 429:
         return [Finding("influx", "warn", f"InfluxDB answers {status}; the gateway tries again")]
     # An empty write stores nothing: 204, or 400 because there is nothing, say that we may write.
+    if status != 204 and not answer.json:
+        text = f"what answers at {connection.shown} is no InfluxDB ({status} {answer.text[:80]!r})"
+        advice = "correct KPSTREAM_PIPELINE_INFLUX_URL; a port for https wants https://"
+        return [Finding("influx", "fail", text, advice)]
     return [Finding("influx", "ok", f"InfluxDB takes points for bucket {bucket!r} of {org!r}")]
 
 
@@ -243,13 +246,11 @@ def check_console(url: str, *, is_expected: bool, timeout_s: float = 5.0) -> lis
     return [Finding("gateway", "ok", f"ready, console at {url}")]
 
 
-def _ask(
-    url: str, timeout_s: float, data: bytes | None = None, headers: Mapping[str, str] | None = None
-) -> tuple[int | None, str]:
+def _ask(url: str, timeout_s: float) -> tuple[int | None, str]:
     """Status and body of a request; status None: nobody answers, 0: what answers is no HTTP."""
     if not url.startswith(("http://", "https://")):
         return None, f"{url!r} is no http address"
-    request = urllib.request.Request(url, data=data, headers=dict(headers or {}))  # noqa: S310 checked above
+    request = urllib.request.Request(url)  # noqa: S310 checked above
     # The machine's proxy is for the outside; what is asked here is near.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:

@@ -52,6 +52,7 @@ __all__ = [
     "CertError",
     "Certificate",
     "Plan",
+    "expires",
     "make_certificates",
     "read_certificates",
 ]
@@ -166,6 +167,20 @@ def read_certificates(folder: Path) -> list[Certificate]:
         paths = sorted((folder / below).rglob("*.pem"))
         found += [_read(path, role) for path in paths if not path.name.endswith("-keystore.pem")]
     return found
+
+
+def expires(path: Path) -> datetime:
+    """When the first of the certificates in a PEM file that ends does so, UTC.
+
+    Raises:
+        CertError: It holds no certificate.
+    """
+    try:
+        found = x509.load_pem_x509_certificates(path.read_bytes())
+    except (OSError, ValueError) as exc:
+        message = f"{path} is no certificate that can be read: {exc}"
+        raise CertError(message) from exc
+    return min(one.not_valid_after_utc for one in found)
 
 
 _FOLDERS: tuple[tuple[str, Role], ...] = (

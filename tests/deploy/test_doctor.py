@@ -51,6 +51,10 @@ def states(findings: list[Finding]) -> dict[str, str]:
     return {finding.name: finding.state for finding in findings}
 
 
+def influx(url: str, token: str) -> PipelineSettings:
+    return PipelineSettings(influx_url=url, influx_token=SecretStr(token))
+
+
 @contextmanager
 def serve(talk: Callable[[socket.socket], None]) -> Iterator[int]:
     """A server for one connection; yields its port."""
@@ -274,20 +278,29 @@ def test_what_is_no_web_server_is_no_gateway() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "state"),
-    [(204, "ok"), (400, "ok"), (401, "fail"), (404, "fail"), (503, "warn")],
+    ("status", "body", "state"),
+    [
+        (204, "", "ok"),
+        (400, '{"code": "invalid", "message": "no points"}', "ok"),
+        (400, "Client sent an HTTP request to an HTTPS server.", "fail"),
+        (200, "<html>some other page</html>", "fail"),
+        (401, "", "fail"),
+        (404, "", "fail"),
+        (503, "", "warn"),
+    ],
 )
-def test_influx_takes_points_or_says_why_not(status: int, state: str) -> None:
-    with http(status) as url:
-        findings = check_influx(url, SecretStr("hush"), "org", "bucket")
+def test_influx_takes_points_or_says_why_not(status: int, body: str, state: str) -> None:
+    with http(status, body) as url:
+        findings = check_influx(influx(url, "hush"))
     assert states(findings) == {"influx": state}
     assert "hush" not in str(findings)
 
 
 def test_influx_is_only_asked_where_one_is_configured() -> None:
-    assert check_influx(None, None, "org", "bucket") == []
+    assert check_influx(PipelineSettings()) == []
     url = f"http://127.0.0.1:{free_port()}"
-    assert states(check_influx(url, None, "org", "bucket")) == {"influx": "fail"}
+    assert states(check_influx(influx(url, "hush"))) == {"influx": "fail"}
+    assert states(check_influx(PipelineSettings(influx_url=url))) == {"influx": "fail"}
 
 
 # -- machine ------------------------------------------------------------------------------------
