@@ -16,6 +16,7 @@ who copy them; `kpstream dashboards render DIR` writes them for the settings of 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,7 @@ def yaml(value: Any, indent: int = 0) -> str:
     """
     pad = " " * indent
     if isinstance(value, dict):
-        return "".join(f"{pad}{key}:{_below(item, indent)}" for key, item in value.items())
+        return "".join(f"{pad}{_key(key)}:{_below(item, indent)}" for key, item in value.items())
     lines = []
     for item in value:
         if isinstance(item, (dict, list)) and item:
@@ -118,10 +119,25 @@ def _scalar(item: Any, indent: int) -> str:
     item = _plain(item)
     if isinstance(item, str) and "\n" in item:
         lines = item.split("\n")
-        if all(line == line.rstrip() and line.isprintable() for line in lines) and lines[0]:
+        plain = all(line == line.rstrip() and line.isprintable() for line in lines)
+        if plain and lines[-1] and lines[0] == lines[0].lstrip() != "":
             pad = " " * (indent + 2)
             return "|-\n" + "\n".join(pad + line if line else "" for line in lines)
-    return json.dumps(item, ensure_ascii=False)
+    return _quoted(item)
+
+
+def _quoted(item: Any) -> str:
+    """JSON, which YAML reads, but for characters that it wants escaped in its own way."""
+    text = json.dumps(item, ensure_ascii=False)
+    return "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in text)
+
+
+def _key(key: str) -> str:
+    plain = re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]*", key) and key.lower() not in _YAML_WORDS
+    return key if plain else _quoted(key)
+
+
+_YAML_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
 
 
 def _plain(value: Any) -> Any:
