@@ -27,8 +27,9 @@ row = windower.snapshot()                        # a few kB; restore continues e
 Files, in the order data flows: `locallog` (with `logfile`, `logstate`, `logwriter`), `transport`,
 `app` (the Faust apps), `agents` (micro-batches, checkpoints, acks), `devices`, `windows` (with
 `windowspec`, `cutters`, `reorder`, `snapshots`), `scoring`, `rollover` (a new student takes over),
-`measurements` (all measurements, tags, fields), `points`, `sinks`, `results`, `queries`, `influx`,
-`influxlayout` (buckets, retention, down-sampling), `status`, `metrics`, `console`, `pages`, `web/`.
+`measurements` (all measurements, tags, fields), `points`, `lines`, `storing`, `sinks`, `results`,
+`queries`, `influx` (with `influxclient`), `influxlayout` (buckets, retention, down-sampling),
+`influxsetup` (makes them), `accounts` (what a process says of itself), `status`, `metrics`, `console`, `pages`, `web/`.
 """
 
 __all__: list[str] = []
