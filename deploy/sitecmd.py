@@ -211,8 +211,10 @@ def units(out: Path) -> None:
     from deploy.stack.units import write_units
 
     try:
-        for path in write_units(out):
+        for path in write_units(out, _site()):
             click.echo(f"wrote {path}")
+    except ValueError as exc:
+        raise click.ClickException(str(exc)) from exc
     except OSError as exc:
         message = f"{exc.strerror}: {exc.filename}"
         raise click.ClickException(message) from exc

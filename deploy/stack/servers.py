@@ -24,7 +24,10 @@ from deploy.stack.tlsconfig import influx_tls_args, kafka_tls_properties
 from ingest.broker import free_port
 
 __all__ = [
+    "INFLUX_SETTINGS",
     "INFLUX_VERSION",
+    "JAVA_OPTIONS",
+    "KAFKA_SETTINGS",
     "KAFKA_VERSION",
     "FoundServers",
     "InfluxServer",
@@ -209,7 +212,7 @@ class KafkaServer(ServerProcess):
             msg = "Kafka needs Java 17 or later: `sudo apt install default-jre-headless`"
             raise ServerError(msg)
         return [
-            *(java, f"-Xmx{self._heap_mb}m", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError"),
+            *(java, f"-Xmx{self._heap_mb}m", *JAVA_OPTIONS),
             *("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Djava.awt.headless=true"),
             "-Dorg.slf4j.simpleLogger.showDateTime=true",
             "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd HH:mm:ss,SSS",
@@ -217,6 +220,9 @@ class KafkaServer(ServerProcess):
             str(self._config),
         ]
 
+
+JAVA_OPTIONS = ("-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError")
+"""Of Kafka's Java, beside the heap; out of memory it ends, and is started again."""
 
 KAFKA_SETTINGS: Mapping[str, str] = {
     # A misspelt topic is an error, not a new topic with one partition.
@@ -317,7 +323,7 @@ class InfluxServer(ServerProcess):
             *("--bolt-path", str(self.folder / "influxd.bolt")),
             *("--sqlite-path", str(self.folder / "influxd.sqlite")),
             *("--engine-path", str(self.folder / "engine")),
-            *("--reporting-disabled", "--log-level=warn"),
+            *(f"--{name}={value}" for name, value in INFLUX_SETTINGS.items()),
             *(influx_tls_args(self._certs) if self._certs is not None else ()),
         ]
 
@@ -359,3 +365,7 @@ class InfluxServer(ServerProcess):
             ServerError: It refused, or nobody answered within 10 s.
         """
         return self.api.call(method, path, body, token=self.token)
+
+
+INFLUX_SETTINGS: Mapping[str, str] = {"reporting-disabled": "true", "log-level": "warn"}
+"""What every InfluxDB of a site has, beside address and folders."""

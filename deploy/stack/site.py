@@ -150,7 +150,7 @@ class Site:
             found.append(f"{names} not found in {self.servers.folder}: run kpstream site install")
         for server in self.server_list():
             found += _unusable(server.name, server.host, server.port)
-        for name, port in self._process_ports():
+        for name, port in self.process_ports():
             found += _unusable(name, "127.0.0.1", port, "KPSTREAM_SITE_BASE_PORT")
         if self.site.certs_dir is not None and not (self.site.certs_dir / "ca.pem").is_file():
             folder = self.site.certs_dir
@@ -172,14 +172,15 @@ class Site:
         return [
             *(self._server(server) for server in self.server_list()),
             *steps,
-            *(self._process(name, port) for name, port in self._process_ports()),
+            *(self._process(name, port) for name, port in self.process_ports()),
         ]
 
     def steps(self) -> list[Step]:
         """The set-up: topics in Kafka, then buckets, tasks and tokens in InfluxDB."""
         return [Step("topics", 1, self._make_topics), Step("buckets", 1, self._make_buckets)]
 
-    def _process_ports(self) -> Iterator[tuple[str, int]]:
+    def process_ports(self) -> Iterator[tuple[str, int]]:
+        """Every process of ours with its status port, in the order in which they start."""
         site = self.site
         for kind, count, first in (
             ("store", site.stores, 21),

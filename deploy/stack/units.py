@@ -1,0 +1,475 @@
+"""systemd units and a compose file of a site, written from the settings of `kpstream site up`.
+
+`kpstream site units --out FOLDER` writes them; those in this folder (`systemd/`, `compose.yaml`,
+`Dockerfile`) are what it writes with the defaults, and a test compares. What they take over:
+
+| setting | native | systemd | compose |
+|---|---|---|---|
+| Kafka | `KafkaServer.settings` | `kafka.properties` | `KAFKA_...` of the image |
+| InfluxDB | `InfluxServer.command` | arguments | `INFLUXD_...` of the image |
+| mosquitto | `mosquitto_config` | `mosquitto.conf` | `mosquitto.conf` |
+| topics, buckets, tokens | steps of `Site` | `kpstream site setup` | `kpstream site setup` |
+| names and ports of processes | `Site.process_ports` | `%i` | a service each |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dashboards.provision import yaml
+from deploy.settings import SiteSettings
+from deploy.stack.servers import (
+    INFLUX_SETTINGS,
+    INFLUX_VERSION,
+    JAVA_OPTIONS,
+    KAFKA_SETTINGS,
+    KAFKA_VERSION,
+)
+from deploy.stack.site import GRAFANA_TOKEN_FILE, STORE_ENV_FILE, Site
+from ingest.broker import mosquitto_config
+
+__all__ = ["compose", "image_variable", "unit_files", "write_units"]
+
+_VENV = "/opt/kpstream/venv"
+_SERVERS = "/opt/kpstream/servers"
+_STATE = "/var/lib/kpstream"
+_SETTINGS = "/etc/kpstream"
+_HEAD = "# Written by `kpstream site units`; change deploy/stack/units.py instead.\n"
+
+_GRAFANA_IMAGE = "grafana/grafana:12.2.0"
+_MOSQUITTO_IMAGE = "eclipse-mosquitto:2.0.22"
+_USER = "10001"
+
+
+def write_units(folder: Path, here: Site) -> list[Path]:
+    """Write everything below the folder; returns what was written.
+
+    Raises:
+        OSError: It can't be written.
+    """
+    written = []
+    for name, text in unit_files(here).items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        written.append(path)
+    return written
+
+
+def unit_files(here: Site) -> dict[str, str]:
+    """Every file by its name below the folder."""
+    return {
+        "systemd/README.md": _GUIDE,
+        "systemd/site.env": _site_env(here.site),
+        "systemd/mosquitto.conf": _HEAD + _mosquitto("listener 1883 127.0.0.1"),
+        "systemd/kafka.properties": _kafka_properties(),
+        "systemd/kpstream-kafka.service": _kafka_unit(here.site),
+        "systemd/kpstream-influxdb.service": _influx_unit(),
+        "systemd/kpstream-setup.service": _setup_unit(),
+        "systemd/kpstream-bridge@.service": _process_unit("bridge", here.site.base_port),
+        "systemd/kpstream-worker@.service": _process_unit("worker", here.site.base_port + 40),
+        "systemd/kpstream-store@.service": _process_unit("store", here.site.base_port + 20),
+        "systemd/kpstream.target": _target(here),
+        "compose.yaml": _COMPOSE_HEAD + yaml(compose(here)),
+        "Dockerfile": _DOCKERFILE,
+    }
+
+
+def _mosquitto(listener: str) -> str:
+    """What mosquitto is told beside the configuration of its package or image.
+
+    That says where queues and log are, and saying so twice is an error.
+    """
+    text = mosquitto_config(f"{listener}\nallow_anonymous true\n", Path("/"), 1)
+    there = ("#", "user ", "persistence ", "persistence_location ", "log_type ")
+    lines = [line for line in text.splitlines() if not line.startswith(there)]
+    return "\n".join(lines) + "\n"
+
+
+# -------------------------------------------------------------------------------------- systemd
+
+
+_HARDENED = """\
+# What a service of ours needs of the system, and nothing else.
+NoNewPrivileges=yes
+ProtectSystem=strict
+ProtectHome=yes
+PrivateTmp=yes
+PrivateDevices=yes
+ProtectClock=yes
+ProtectControlGroups=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+ProtectProc=invisible
+RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+RemoveIPC=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+CapabilityBoundingSet=
+UMask=0077
+"""
+
+# With back-off where systemd knows it (254 or later), and without ever giving up.
+_RESTARTED = """\
+Restart=always
+RestartSec=1
+RestartSteps=5
+RestartMaxDelaySec=30
+"""
+
+
+def _unit(text: str, after: str, service: str, *, wants: str = "", wanted: bool = True) -> str:
+    wants = f"Wants={wants}\n" if wants else ""
+    install = "\n[Install]\nWantedBy=kpstream.target\n" if wanted else ""
+    return (
+        f"{_HEAD}[Unit]\nDescription={text}\n"
+        f"After={f'network-online.target {after}'.strip()}\n{wants}PartOf=kpstream.target\n"
+        f"StartLimitIntervalSec=0\n\n[Service]\n{service}{_HARDENED}{install}"
+    )
+
+
+def _process_unit(kind: str, first_port: int) -> str:
+    if first_port % 10:
+        message = f"with base_port {first_port} systemd can't count ports; take a multiple of 10"
+        raise ValueError(message)
+    also = ""
+    if kind == "bridge":
+        also = (
+            "Environment=KPSTREAM_INGEST_MQTT_CLIENT_ID=kpstream-bridge-%i\n"
+            "# More than one bridge: they share the messages.\n"
+            "# Environment=KPSTREAM_INGEST_MQTT_SHARED_GROUP=kpstream\n"
+        )
+    if kind == "store":
+        also = f"EnvironmentFile={_STATE}/{STORE_ENV_FILE}\n"
+    service = (
+        "User=kpstream\n"
+        f"EnvironmentFile={_SETTINGS}/site.env\n"
+        f"Environment=KPSTREAM_SITE_NAME={kind}-%i\n"
+        f"# Instances 1 to 9; the ports that `kpstream site up` gives them.\n"
+        f"Environment=KPSTREAM_SITE_STATUS_PORT={first_port // 10}%i\n"
+        f"{also}"
+        f"ExecStart={_VENV}/bin/kpstream {kind}\n"
+        "TimeoutStopSec=30\n"
+        f"{_RESTARTED}"
+        "StateDirectory=kpstream\nStateDirectoryMode=0700\n"
+    )
+    return _unit(
+        f"kpstream {kind} %i", "kpstream-setup.service", service, wants="kpstream-setup.service"
+    )
+
+
+def _setup_unit() -> str:
+    service = (
+        "Type=oneshot\nRemainAfterExit=yes\nUser=kpstream\n"
+        f"EnvironmentFile={_SETTINGS}/site.env\n"
+        f"ExecStart={_VENV}/bin/kpstream site setup --wait 300\n"
+        "TimeoutStartSec=360\n"
+        "StateDirectory=kpstream\nStateDirectoryMode=0700\n"
+    )
+    servers = "kpstream-kafka.service kpstream-influxdb.service"
+    return _unit("kpstream topics, buckets and tokens", servers, service, wants=servers)
+
+
+def _kafka_unit(site: SiteSettings) -> str:
+    classes = f"{_SERVERS}/kafka-{KAFKA_VERSION}/libs/*"
+    java = f"/usr/bin/java -cp '{classes}'"
+    tool = f"{java} kafka.tools.StorageTool"
+    options = " ".join((f"-Xmx{site.kafka_heap_mb}m", *JAVA_OPTIONS))
+    service = (
+        "User=kpstream\n"
+        "# The first time: make the data folder. An id beginning with - needs the =.\n"
+        f'ExecStartPre=/bin/sh -c "test -e {_STATE}-kafka/data/meta.properties || '
+        f'{tool} format --cluster-id=$$({tool} random-uuid) -c {_SETTINGS}/kafka.properties"\n'
+        f"ExecStart=/usr/bin/java {options} -Dorg.slf4j.simpleLogger.defaultLogLevel=warn "
+        f"-cp '{classes}' kafka.Kafka {_SETTINGS}/kafka.properties\n"
+        "SuccessExitStatus=143\nTimeoutStopSec=60\nLimitNOFILE=65536\n"
+        f"{_RESTARTED}"
+        "StateDirectory=kpstream-kafka\nStateDirectoryMode=0700\n"
+    )
+    return _unit("Kafka of kpstream", "", service)
+
+
+def _kafka_properties() -> str:
+    own = {
+        "process.roles": "broker,controller",
+        "node.id": "1",
+        "controller.quorum.voters": "1@127.0.0.1:9093",
+        "listeners": "PLAINTEXT://127.0.0.1:9092,CONTROLLER://127.0.0.1:9093",
+        "controller.listener.names": "CONTROLLER",
+        "log.dirs": f"{_STATE}-kafka/data",
+        **KAFKA_SETTINGS,
+    }
+    return _HEAD + "".join(f"{name}={value}\n" for name, value in own.items())
+
+
+def _influx_unit() -> str:
+    folder = f"{_STATE}-influxdb"
+    arguments = [
+        *("--http-bind-address=127.0.0.1:8086", f"--bolt-path={folder}/influxd.bolt"),
+        *(f"--sqlite-path={folder}/influxd.sqlite", f"--engine-path={folder}/engine"),
+        *(f"--{name}={value}" for name, value in INFLUX_SETTINGS.items()),
+    ]
+    service = (
+        "User=kpstream\n"
+        f"ExecStart={_SERVERS}/influxd-{INFLUX_VERSION}/influxd {' '.join(arguments)}\n"
+        "# It catches SIGINT only; SIGTERM would end it on the spot.\n"
+        "KillSignal=SIGINT\nTimeoutStopSec=60\nLimitNOFILE=65536\n"
+        f"{_RESTARTED}"
+        "StateDirectory=kpstream-influxdb\nStateDirectoryMode=0700\n"
+    )
+    return _unit("InfluxDB of kpstream", "", service)
+
+
+def _target(here: Site) -> str:
+    names = [name.replace("-", "@") for name, _ in here.process_ports()]
+    wants = " ".join(f"kpstream-{name}.service" for name in ("kafka", "influxdb", "setup", *names))
+    return (
+        f"{_HEAD}[Unit]\nDescription=kpstream site\nWants=mosquitto.service {wants}\n\n"
+        "[Install]\nWantedBy=multi-user.target\n"
+    )
+
+
+def _site_env(site: SiteSettings) -> str:
+    return (
+        f"{_HEAD.rstrip()}\n"
+        "# Settings of every service of kpstream here; all of them: docs/settings.md.\n"
+        f"KPSTREAM_SITE_STATE_DIR={_STATE}\n"
+        "KPSTREAM_SITE_KAFKA=127.0.0.1:9092\n"
+        f"KPSTREAM_SITE_PARTITIONS={site.partitions}\n"
+        "KPSTREAM_PIPELINE_INFLUX_URL=http://127.0.0.1:8086\n"
+        "OMP_NUM_THREADS=1\nPYTHONUNBUFFERED=1\n"
+    )
+
+
+_GUIDE = f"""\
+# kpstream under systemd
+
+Written by `kpstream site units`; `docs/operations.md` says more. Not run by the tests (they have no
+systemd of their own): `systemd-analyze verify` reads the units, and a test holds their settings
+against those of `kpstream site up`.
+
+    sudo useradd --system --home-dir /var/lib/kpstream --shell /usr/sbin/nologin kpstream
+    sudo apt install mosquitto default-jre-headless
+    sudo python3 -m venv {_VENV} && sudo {_VENV}/bin/pip install 'kpstream[site]'
+    sudo KPSTREAM_SERVERS_DIR={_SERVERS} {_VENV}/bin/kpstream site install
+    sudo install -d {_SETTINGS} && sudo install -m 644 site.env kafka.properties {_SETTINGS}/
+    sudo install -m 644 mosquitto.conf /etc/mosquitto/conf.d/kpstream.conf
+    sudo install -m 644 *.service *.target /etc/systemd/system/
+    sudo systemctl daemon-reload && sudo systemctl restart mosquitto
+    sudo systemctl enable --now kpstream.target kpstream-kafka kpstream-influxdb kpstream-setup \\
+        kpstream-bridge@1 kpstream-worker@1 kpstream-worker@2 kpstream-store@1
+
+One more worker is `sudo systemctl enable --now kpstream-worker@3`. The token for Grafana is in
+`{_STATE}/{GRAFANA_TOKEN_FILE}`. systemd restarts what ends; what only stands still it does not see:
+let the alert on growing lag tell, or use `kpstream site up`, whose watchdog restarts it.
+"""
+
+
+# -------------------------------------------------------------------------------------- compose
+
+
+def image_variable(prefix: str, name: str) -> str:
+    """The environment variable by which an official image takes a setting.
+
+    >>> image_variable("KAFKA", "log.segment.bytes"), image_variable("INFLUXD", "log-level")
+    ('KAFKA_LOG_SEGMENT_BYTES', 'INFLUXD_LOG_LEVEL')
+    """
+    return f"{prefix}_{name}".upper().replace(".", "_").replace("-", "_")
+
+
+def compose(here: Site) -> dict[str, Any]:
+    """The compose file as data."""
+    services: dict[str, Any] = {
+        "mosquitto": _mosquitto_service(),
+        "kafka": _kafka_service(here.site),
+        "influxdb": _influx_service(),
+        "setup": _setup_service(here.site),
+    }
+    for name, port in here.process_ports():
+        services[name] = _process_service(here.site, name, port)
+    services["grafana"] = _grafana_service()
+    return {
+        "name": "kpstream",
+        "services": services,
+        "configs": {"mosquitto": {"content": _mosquitto_image_config()}},
+        "secrets": {"grafana-admin": {"file": "./grafana-admin.password"}},
+        "volumes": {name: {} for name in ("mosquitto", "kafka", "influxdb", "state", "grafana")},
+    }
+
+
+def _mosquitto_image_config() -> str:
+    folder = "persistence true\npersistence_location /mosquitto/data/\n"
+    return folder + _mosquitto("listener 1883 0.0.0.0")
+
+
+def _mosquitto_service() -> dict[str, Any]:
+    return {
+        "image": _MOSQUITTO_IMAGE,
+        "restart": "unless-stopped",
+        "configs": [{"source": "mosquitto", "target": "/mosquitto/config/mosquitto.conf"}],
+        "volumes": ["mosquitto:/mosquitto/data"],
+        "ports": ["127.0.0.1:1883:1883"],
+        "healthcheck": _healthcheck(
+            "mosquitto_sub", "-t", "$$SYS/broker/uptime", "-C", "1", "-W", "3"
+        ),
+    }
+
+
+def _kafka_service(site: SiteSettings) -> dict[str, Any]:
+    own = {
+        "process.roles": "broker,controller",
+        "node.id": "1",
+        "controller.quorum.voters": "1@localhost:9093",
+        "listeners": "PLAINTEXT://:9092,CONTROLLER://localhost:9093",
+        "advertised.listeners": "PLAINTEXT://kafka:9092",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "controller.listener.names": "CONTROLLER",
+        "log.dirs": "/var/lib/kafka/data",
+        **KAFKA_SETTINGS,
+    }
+    return {
+        "image": f"apache/kafka:{KAFKA_VERSION}",
+        "restart": "unless-stopped",
+        "stop_grace_period": "60s",
+        "environment": {
+            "KAFKA_HEAP_OPTS": f"-Xmx{site.kafka_heap_mb}m",
+            "KAFKA_JVM_PERFORMANCE_OPTS": " ".join(JAVA_OPTIONS),
+            **{image_variable("KAFKA", name): value for name, value in own.items()},
+        },
+        "volumes": ["kafka:/var/lib/kafka/data"],
+        "healthcheck": _healthcheck("bash", "-c", "exec 3<>/dev/tcp/localhost/9092"),
+    }
+
+
+def _influx_service() -> dict[str, Any]:
+    return {
+        "image": f"influxdb:{INFLUX_VERSION}",
+        "restart": "unless-stopped",
+        "stop_signal": "SIGINT",
+        "stop_grace_period": "60s",
+        "environment": {
+            image_variable("INFLUXD", name): value for name, value in INFLUX_SETTINGS.items()
+        },
+        "volumes": ["influxdb:/var/lib/influxdb2"],
+        "ports": ["127.0.0.1:8086:8086"],
+        "healthcheck": _healthcheck("influx", "ping"),
+    }
+
+
+def _our_service(site: SiteSettings, more: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "image": "kpstream",
+        "build": {"context": "../..", "dockerfile": "deploy/stack/Dockerfile"},
+        "environment": {
+            "KPSTREAM_SITE_STATE_DIR": "/state",
+            "KPSTREAM_SITE_KAFKA": "kafka:9092",
+            "KPSTREAM_SITE_PARTITIONS": str(site.partitions),
+            "KPSTREAM_INGEST_MQTT_HOST": "mosquitto",
+            "KPSTREAM_PIPELINE_INFLUX_URL": "http://influxdb:8086",
+            "OMP_NUM_THREADS": "1",
+            **more,
+        },
+        "volumes": ["state:/state"],
+        "read_only": True,
+        "tmpfs": ["/tmp"],  # noqa: S108 (in the container)
+        "cap_drop": ["ALL"],
+        "security_opt": ["no-new-privileges:true"],
+    }
+
+
+def _setup_service(site: SiteSettings) -> dict[str, Any]:
+    return {
+        **_our_service(site, {}),
+        "command": ["kpstream", "site", "setup", "--wait", "300"],
+        "depends_on": ["kafka", "influxdb"],
+    }
+
+
+def _process_service(site: SiteSettings, name: str, port: int) -> dict[str, Any]:
+    kind, _, number = name.partition("-")
+    more = {"KPSTREAM_SITE_NAME": name, "KPSTREAM_SITE_STATUS_PORT": str(port)}
+    command = ["kpstream", kind]
+    if kind == "bridge":
+        more["KPSTREAM_INGEST_MQTT_CLIENT_ID"] = f"kpstream-bridge-{number}"
+        if site.bridges > 1:
+            more["KPSTREAM_INGEST_MQTT_SHARED_GROUP"] = "kpstream"
+    if kind == "store":
+        read = f". /state/{STORE_ENV_FILE} && export KPSTREAM_PIPELINE_INFLUX_TOKEN"
+        command = ["sh", "-c", f"{read} && exec kpstream store"]
+    look = (
+        f"import urllib.request; urllib.request.urlopen('http://127.0.0.1:{port}/ready', timeout=3)"
+    )
+    return {
+        **_our_service(site, more),
+        "command": command,
+        "restart": "unless-stopped",
+        "stop_grace_period": "30s",
+        "depends_on": {"setup": {"condition": "service_completed_successfully"}},
+        "healthcheck": _healthcheck("python", "-c", look),
+    }
+
+
+def _grafana_service() -> dict[str, Any]:
+    token = f"KPSTREAM_GRAFANA_INFLUX_TOKEN=$$(cat /state/{GRAFANA_TOKEN_FILE})"
+    return {
+        "image": _GRAFANA_IMAGE,
+        "profiles": ["grafana"],
+        "restart": "unless-stopped",
+        "user": f"{_USER}:0",  # who may read the token
+        "entrypoint": ["sh", "-c", f"export {token} && exec /run.sh"],
+        "environment": {
+            "KPSTREAM_GRAFANA_INFLUX_URL": "http://influxdb:8086",
+            "GF_SECURITY_ADMIN_PASSWORD__FILE": "/run/secrets/grafana-admin",
+            "GF_ANALYTICS_REPORTING_ENABLED": "false",
+        },
+        "secrets": ["grafana-admin"],
+        "volumes": [
+            "grafana:/var/lib/grafana",
+            "state:/state:ro",
+            "../../dashboards/provisioning:/etc/grafana/provisioning:ro",
+            "../../dashboards/json:/var/lib/grafana/dashboards/kpstream:ro",
+        ],
+        "ports": ["127.0.0.1:3000:3000"],
+        "depends_on": {"setup": {"condition": "service_completed_successfully"}},
+    }
+
+
+def _healthcheck(*command: str) -> dict[str, Any]:
+    return {"test": ["CMD", *command], "interval": "10s", "timeout": "5s", "start_period": "60s"}
+
+
+_COMPOSE_HEAD = f"""\
+{_HEAD}# A site in containers, for those who have Docker. The tests do not run it; they hold its
+# settings against those of `kpstream site up`. From the root of the repository:
+#
+#     docker compose -f deploy/stack/compose.yaml up --build --detach
+#
+# With Grafana: write a password of your own to deploy/stack/grafana-admin.password, then add
+# `--profile grafana` behind `compose`. Ports are open on loopback only.
+"""
+
+_DOCKERFILE = f"""\
+{_HEAD}# The processes of kpstream: bridge, worker, store, and the set-up. Built from the root.
+FROM python:3.11-slim
+WORKDIR /src
+COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY dashboards dashboards
+COPY deploy deploy
+COPY ingest ingest
+COPY models models
+COPY pipeline pipeline
+COPY training training
+RUN pip install --no-cache-dir --constraint constraints.txt '.[site]' && rm -rf /src
+WORKDIR /state
+RUN useradd --uid {_USER} --home-dir /state kpstream && chown kpstream /state && chmod 700 /state
+USER kpstream
+CMD ["kpstream", "--help"]
+"""
