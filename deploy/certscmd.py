@@ -113,13 +113,17 @@ def show(folder: Path, warn_days: int) -> None:
 @click.option(
     "--node", "nodes", multiple=True, metavar="GROUP/NODE", help="devices-acl: Sparkplug node."
 )
-def config(folder: Path, what: str, host: str, nodes: tuple[str, ...]) -> None:
+@click.option("--deny", "denied", multiple=True, metavar="SITE/DEVICE", help="devices-acl: stolen.")
+def config(
+    folder: Path, what: str, host: str, nodes: tuple[str, ...], denied: tuple[str, ...]
+) -> None:
     """Print the settings for TLS with the certificates of FOLDER.
 
     WHAT is mosquitto (its listeners), devices-acl and services-acl (their access lists, expected in
     FOLDER/mosquitto-devices.acl and -services.acl), kafka, influxdb, or the name of a service,
     bridge for example: its environment.
     """
+    from deploy.settingserrors import BadSettings, settings_problems
     from deploy.stack import acl, tlsconfig
     from ingest.settings import IngestSettings
 
@@ -129,11 +133,14 @@ def config(folder: Path, what: str, host: str, nodes: tuple[str, ...]) -> None:
         text = acl.mosquitto_tls_config(folder, folder, devices_host=host, services_host=host)
         lines = text.splitlines()
     elif what in ("devices-acl", "services-acl"):
-        prefix = IngestSettings().mqtt_prefix
+        try:
+            prefix = IngestSettings().mqtt_prefix
+        except BadSettings as exc:
+            raise click.ClickException("; ".join(settings_problems(exc))) from exc
         bridges = [name for name in services if name.startswith("bridge")]
         try:
             if what == "devices-acl":
-                text = acl.devices_acl(prefix=prefix, nodes=nodes)
+                text = acl.devices_acl(prefix=prefix, nodes=nodes, denied=denied)
             else:
                 text = acl.services_acl(prefix=prefix, bridges=bridges)
         except ValueError as exc:

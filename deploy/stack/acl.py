@@ -42,20 +42,28 @@ _BEHIND_NODE = ("DBIRTH", "DDATA", "DDEATH")
 _SPARKPLUG = "spBv1.0"
 
 
-def devices_acl(*, prefix: str = MQTT_PREFIX, nodes: Sequence[str] = ()) -> str:
+def devices_acl(
+    *, prefix: str = MQTT_PREFIX, nodes: Sequence[str] = (), denied: Sequence[str] = ()
+) -> str:
     """The ACL file of the devices' listener: everybody publishes as itself and reads nothing.
 
     Args:
         prefix: First levels of the MQTT topics of readings.
         nodes: Sparkplug edge nodes, `group/node`, which is also the common name. Each may send the
             messages of its node and of the devices behind it, and reads its commands.
+        denied: Common names that may do nothing any more: stolen devices. mosquitto takes a
+            changed file at SIGHUP, for those that are connected too.
 
     Raises:
         ValueError: A name would mean something else in an ACL file.
     """
-    _check(prefix, *nodes)
+    _check(prefix, *nodes, *denied)
     lines = [_HEAD, f"pattern write {prefix}/%u/+"]
+    for name in denied:
+        lines += ["", f"user {name}", "topic deny #"]
     for name in nodes:
+        if name in denied:
+            continue
         lines += ["", f"user {name}", *_node_lines(name)]
     return "\n".join(lines) + "\n"
 

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from deploy.cli import main
+from deploy.settings import SiteSettings
 from deploy.stack.certs import (
     CA_DAYS,
     LEAF_DAYS,
@@ -27,6 +28,8 @@ from deploy.stack.certs import (
     make_certificates,
     read_certificates,
 )
+from ingest.settings import IngestSettings
+from pipeline.settings import PipelineSettings
 
 NOW = datetime.now(timezone.utc)
 DEVICES = ("plant-7/press-1", "plant-7/press-2")
@@ -315,3 +318,53 @@ def test_without_the_library_the_command_says_how_to_get_it(tmp_path: Path) -> N
     assert done.returncode == 1
     assert "pip install 'kpstream[site]'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_config_prints_what_servers_and_services_are_told(folder: Path) -> None:
+    code, listeners = kpstream("config", str(folder), "mosquitto")
+    assert code == 0
+    assert listeners.count("require_certificate true") == 2
+    assert f"cafile {folder}/devices-ca.pem" in listeners
+    assert "allow_anonymous true" not in listeners
+    code, acl = kpstream(
+        "config", str(folder), "devices-acl", "--deny", DEVICES[0], "--node", "g/n"
+    )
+    assert code == 0
+    assert "pattern write sensors/%u/+" in acl
+    assert f"user {DEVICES[0]}\ntopic deny #" in acl
+    assert "topic write spBv1.0/g/NDATA/n" in acl
+    code, acl = kpstream("config", str(folder), "services-acl")
+    assert code == 0
+    assert "user bridge\ntopic read sensors/+/+/+" in acl
+    code, properties = kpstream("config", str(folder), "kafka", "--host", "10.0.0.7")
+    assert code == 0
+    assert "listeners=SSL://10.0.0.7:9092,CONTROLLER://10.0.0.7:9093" in properties
+    assert (
+        f"super.users={';'.join(f'User:CN={name}' for name in ('kafka', *sorted(SERVICES)))}"
+        in (properties)
+    )
+    assert kpstream("config", str(folder), "influxdb")[1].startswith("--tls-cert ")
+
+
+def test_the_environment_of_a_service_is_made_of_settings_that_exist(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, said = kpstream("config", str(folder), "bridge")
+    assert code == 0
+    for line in said.splitlines():
+        name, _, value = line.partition("=")
+        monkeypatch.setenv(name, value)
+    ingest, site, pipeline = IngestSettings(), SiteSettings(), PipelineSettings()
+    key = folder / "services/bridge.key"
+    assert ingest.mqtt_tls
+    assert ingest.mqtt_key_file == site.kafka_key_file == key
+    assert ingest.mqtt_ca_file == site.kafka_ca_file == pipeline.influx_ca_file == folder / "ca.pem"
+
+
+def test_config_refuses_what_it_does_not_know(folder: Path) -> None:
+    code, said = kpstream("config", str(folder), "grafana")
+    assert code == 1
+    assert "'grafana' is neither a server, an access list nor a service" in said
+    code, said = kpstream("config", str(folder), "devices-acl", "--node", "+/n")
+    assert code == 1
+    assert "cannot stand in an ACL file" in said

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
@@ -239,6 +241,26 @@ async def test_a_sparkplug_node_is_itself_only_and_hears_its_commands(line: Line
             assert await publish(line.service("bridge", "b2"), *reversed(commands)) == 0
             await until(lambda: edge.got)
             assert [topic for topic, _ in edge.got] == commands[:1]
+
+
+async def test_a_stolen_device_is_shut_out_while_it_is_connected(
+    tmp_path: Path, mosquitto_program: str
+) -> None:
+    line = Line(tmp_path)
+    with line.broker:
+        async with Reader(line.service("bridge")) as bridge, Publisher(line.device(ME)) as thief:
+            await thief.publish(MINE, b"before")
+            await asyncio.wait_for(thief.flush(), 10)
+            (tmp_path / DEVICES_ACL).write_text(devices_acl(nodes=[NODE, ME], denied=[ME]))
+            assert line.broker.pid is not None
+            os.kill(line.broker.pid, signal.SIGHUP)
+            while thief.refused_total == 0:
+                await thief.publish(MINE, b"after")
+                await asyncio.wait_for(thief.flush(), 10)
+            assert await publish(line.device(ME), MINE) == 1
+            assert await publish(line.device(OTHER), THEIRS) == 0
+            await until(lambda: (THEIRS, b"1") in bridge.got)
+            assert len(bridge.got) == thief.confirmed_total + 1
 
 
 async def test_what_the_broker_holds_for_an_absent_bridge_survives_its_death(
