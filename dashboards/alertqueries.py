@@ -6,8 +6,9 @@ ends at the moment of evaluation.
 
 from __future__ import annotations
 
-from dashboards.flux import START, STOP, names, read
+from dashboards.flux import START, STOP, read
 from dashboards.queries import Query, per_series
+from dashboards.stages import AGE_S, AT_THE_END, GROWTH, newest
 from pipeline.points import DEAD_LETTERS, DEVICE, GATEWAY, LAG, MODEL, RUL
 
 __all__ = [
@@ -23,7 +24,6 @@ __all__ = [
     "UNHEALTHY_MODELS",
 ]
 
-_AT_THE_END = f"map(fn: (r) => ({{r with _time: {STOP}}}))"
 _ACCOUNT = ("received", "windowed", "duplicate", "late", "dead_lettered")
 
 
@@ -53,7 +53,7 @@ PROCESS_AGE = per_series(
     [
         *read(GATEWAY, ["alive"]),
         "last()",
-        f"map(fn: (r) => ({{r with _value: (int(v: {STOP}) - int(v: r._time)) / 1000000000}}))",
+        f"map(fn: (r) => ({{r with _value: {AGE_S}}}))",
     ],
     ("role", "gateway"),
     "int",
@@ -125,10 +125,10 @@ DEAD_LETTERS_NEW = per_series(
     "alert_dead_letters",
     [
         *read(DEAD_LETTERS, ["count"]),
-        "difference(nonNegative: true, initialZero: true)",
+        GROWTH,
         'group(columns: ["reason"])',
         "sum()",
-        _AT_THE_END,
+        AT_THE_END,
     ],
     ("reason",),
     "int",
@@ -161,10 +161,7 @@ MISSING_READINGS = per_series(
     [
         *read(DEVICE, _ACCOUNT),
         "last()",
-        'pivot(rowKey: ["_time"], columnKey: ["_field"], valueColumn: "_value")',
-        f"group(columns: {names(DEVICE.tags)})",
-        'sort(columns: ["_time"])',
-        "tail(n: 1)",
+        *newest(*DEVICE.tags),
         f"map(fn: (r) => ({{r with _value: {' - '.join(f'r.{name}' for name in _ACCOUNT)}}}))",
     ],
     DEVICE.tags,

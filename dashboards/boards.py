@@ -1,8 +1,8 @@
 """What a board is: rows of panels, variables, marks, and the JSON that Grafana reads. Pure.
 
 A board's uid is fixed, so that addresses and alerts that point to it stay right, and pushing it
-again changes nothing. The boards themselves: `dashboards.machineboards` (fleet, device, activity)
-and `dashboards.lineboards` (model, pipeline, delivery account).
+again changes nothing. The boards themselves are in `fleetboard`, `deviceboard`, `activityboard`,
+`modelboard`, `pipelineboard` and `accountboard`.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dashboards.linequeries import PROCESS_STARTS, ROLLOUT_MARKS
-from dashboards.panels import SOURCE, SOURCE_TYPE, Json, Panel, panel_id
+from dashboards.panels import SOURCE, SOURCE_TYPE, Panel, panel_id
 from dashboards.queries import DEVICES, MODELS, SITES, Query
+from dashboards.views import Json
 
 __all__ = [
+    "DEVICE_UID",
     "DEVICE_VARIABLE",
     "GRID_WIDTH",
     "MODELS_VARIABLE",
@@ -37,6 +39,8 @@ SOURCE_UID = "kpstream-influxdb"
 """The data source that boards choose at first, and that alerts ask."""
 
 TAG = "kpstream"
+DEVICE_UID = "kpstream-device"
+"""Of the board that others lead to."""
 GRID_WIDTH = 24
 
 

@@ -6,12 +6,18 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from dashboards.alerts import Group, alert_groups
+from dashboards.accountboard import account_board
+from dashboards.activityboard import activity_board
+from dashboards.alerts import Group
 from dashboards.boards import SOURCE_UID, TAG, Board
+from dashboards.deviceboard import device_board
+from dashboards.fleetboard import fleet_board
 from dashboards.limits import Limits
-from dashboards.lineboards import account_board, model_board, pipeline_board
-from dashboards.machineboards import activity_board, device_board, fleet_board
-from dashboards.panels import SOURCE_TYPE, Json
+from dashboards.modelboard import model_board
+from dashboards.panels import SOURCE_TYPE
+from dashboards.pipelineboard import pipeline_board
+from dashboards.rules import alert_groups
+from dashboards.views import Json
 
 __all__ = ["HOURLY_BUCKET", "Bundle", "Source", "is_uid", "site_bundle"]
 

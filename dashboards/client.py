@@ -25,7 +25,7 @@ from dashboards.errors import (
     GrafanaRefused,
     GrafanaUnavailable,
 )
-from dashboards.panels import Json
+from dashboards.views import Json
 
 __all__ = ["GrafanaClient", "Save"]
 

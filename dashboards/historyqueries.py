@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dashboards.flux import Where, read, text
 from dashboards.queries import Query, per_series
+from dashboards.stages import GROWTH
 from pipeline.points import ACTIVITY_HOURLY, DEVICE_HOURLY, RUL_HOURLY
 
 __all__ = ["activity_history", "readings_history", "rul_history"]
@@ -42,7 +43,7 @@ def readings_history(bucket: str) -> Query:
                 *_ONE,
                 bucket=text(bucket),
             ),
-            "difference(nonNegative: true, initialZero: true)",
+            GROWTH,
         ],
         ("_field", *DEVICE_HOURLY.tags),
         "int",

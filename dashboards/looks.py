@@ -4,23 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from dashboards.boards import DEVICE_UID, link_to
 from dashboards.limits import Limits
-from dashboards.panels import Override, Style
+from dashboards.views import Column, Override, Style
 
 __all__ = [
     "ACTIVITY_COLOURS",
+    "NO_DEVICES",
+    "NO_PROCESS",
+    "NO_SCORES",
     "OUTCOMES",
     "READY_WORDS",
+    "TO_DEVICE",
+    "account_columns",
     "activity",
     "age",
     "count",
     "cycles",
+    "field_words",
     "line_name",
     "outcome_overrides",
     "rate",
     "share",
     "span_ms",
 ]
+
+NO_SCORES = "no scores in this time range"
+NO_DEVICES = "no device has reported in this time range"
+NO_PROCESS = "no process has reported in this time range"
+
+TO_DEVICE = (
+    "Open the device",
+    link_to(DEVICE_UID, site="${__data.fields.Site}", device="${__data.fields.Device}"),
+)
+"""A link from a row with the columns Site and Device."""
 
 ACTIVITY_COLOURS: Mapping[str, tuple[str, str]] = {
     "WALKING": ("walking", "green"),
@@ -109,3 +126,23 @@ def outcome_overrides() -> list[Override]:
         Override(field, {"displayName": word, "color": {"mode": "fixed", "fixedColor": colour}})
         for field, (word, colour) in OUTCOMES.items()
     ]
+
+
+def account_columns() -> list[Column]:
+    """The account of a device, as two boards show it; `missing` is red when it is not 0."""
+    number = count("")
+    return [
+        Column("received", "Received", number),
+        Column("windowed", "Windowed", number),
+        Column("duplicate", "Duplicate", number),
+        Column("late", "Late", number),
+        Column("dead_lettered", "Dead letters", number),
+        Column("missing", "Missing", count("", bad_from=1), cell="colour"),
+        Column("gaps", "Gaps", number),
+        Column("windows", "Windows", number),
+    ]
+
+
+def field_words(**words: str) -> list[Override]:
+    """Fields shown under other names."""
+    return [Override(name, {"displayName": word}) for name, word in words.items()]

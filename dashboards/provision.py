@@ -22,7 +22,7 @@ from typing import Any
 
 from dashboards.alerts import duration
 from dashboards.bundle import Bundle, site_bundle
-from dashboards.panels import Json
+from dashboards.views import Json
 
 __all__ = [
     "BOARDS_PATH",

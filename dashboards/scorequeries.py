@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dashboards.flux import STEP, STOP, Where, names, pipe, read, text
+from dashboards.flux import Where, names, pipe, read, text
 from dashboards.queries import Query, Shape, per_series, table
+from dashboards.stages import AGE_S, AT_THE_END, PIVOT, every
 from pipeline.points import ACTIVITY, PROBABILITY_PREFIX, RUL, Measurement
 
 __all__ = [
@@ -39,25 +40,17 @@ _ONE = (_SITE, _DEVICE)
 _WHO = ("site", "device", "stream", "model")
 _SERIES = ("site", "device", "model")
 
-_AGE_S = f"(int(v: {STOP}) - int(v: r._time)) / 1000000000"
-"""Seconds between a row and the end of the time range."""
-
-
-def _every(fn: str, *, create_empty: bool = False) -> str:
-    empty = "true" if create_empty else "false"
-    return f"aggregateWindow(every: {STEP}, fn: {fn}, createEmpty: {empty})"
-
 
 def _newest(measurement: Measurement, *fields: str) -> list[str]:
     """One row per device and model: its newest score, a column per field, and its age."""
     return [
         *read(measurement, fields, *_FLEET),
         "last()",
-        'pivot(rowKey: ["_time"], columnKey: ["_field"], valueColumn: "_value")',
+        PIVOT,
         f"group(columns: {names(_WHO)})",
         'sort(columns: ["_time"])',
         f'last(column: "{fields[0]}")',
-        f"map(fn: (r) => ({{r with age_s: {_AGE_S}}}))",
+        f"map(fn: (r) => ({{r with age_s: {AGE_S}}}))",
     ]
 
 
@@ -133,7 +126,7 @@ RUL_OF_FLEET = per_series(
     head="steps = "
     + pipe(
         read(RUL, ["rul"], *_FLEET),
-        _every("last"),
+        every("last"),
         'group(columns: ["_time"])',
     )
     + "\n\n",
@@ -141,7 +134,7 @@ RUL_OF_FLEET = per_series(
 
 DEVICE_RUL = per_series(
     "device_rul",
-    [*read(RUL, ["rul", "rul_low", "rul_high"], *_ONE), _every("mean")],
+    [*read(RUL, ["rul", "rul_low", "rul_high"], *_ONE), every("mean")],
     ("_field", *_SERIES),
 )
 
@@ -178,7 +171,7 @@ ACTIVITY_SHARES = per_series(
     "activity_shares",
     [
         *read(ACTIVITY, [PROBABILITY_PREFIX], *_FLEET),
-        _every("mean"),
+        every("mean"),
         'group(columns: ["_field", "_time"])',
         "mean()",
         "group()",
@@ -190,7 +183,7 @@ ACTIVITY_SHARES = per_series(
 
 ACTIVITY_BY_DEVICE = per_series(
     "activity_by_device",
-    [*read(ACTIVITY, ["activity"], *_FLEET), _every("last")],
+    [*read(ACTIVITY, ["activity"], *_FLEET), every("last")],
     _SERIES,
     "text",
 )
@@ -199,7 +192,7 @@ CERTAINTY = per_series(
     "certainty",
     [
         *read(ACTIVITY, ["probability"], *_FLEET),
-        _every("mean"),
+        every("mean"),
         'group(columns: ["model", "_time"])',
         "mean()",
     ],
@@ -214,21 +207,21 @@ LEAST_CERTAIN = per_series(
         "group()",
         'sort(columns: ["_value"])',
         "limit(n: 10)",
-        f"map(fn: (r) => ({{r with _time: {STOP}}}))",
+        AT_THE_END,
     ],
     _SERIES,
 )
 
 DEVICE_ACTIVITY = per_series(
     "device_activity",
-    [*read(ACTIVITY, ["activity"], *_ONE), _every("last")],
+    [*read(ACTIVITY, ["activity"], *_ONE), every("last")],
     _SERIES,
     "text",
 )
 
 DEVICE_PROBABILITIES = per_series(
     "device_probabilities",
-    [*read(ACTIVITY, [PROBABILITY_PREFIX], *_ONE), _every("mean"), _STRIPPED],
+    [*read(ACTIVITY, [PROBABILITY_PREFIX], *_ONE), every("mean"), _STRIPPED],
     ("activity", "site", "device"),
     head=_STRINGS,
 )
@@ -244,20 +237,20 @@ def _both(fields: Sequence[str], where: tuple[Where, ...], *more: str) -> str:
 
 
 DEVICE_WINDOWS = per_series(
-    "device_windows", [_both(["readings", "gaps"], _ONE, _every("mean"))], ("_field", *_SERIES)
+    "device_windows", [_both(["readings", "gaps"], _ONE, every("mean"))], ("_field", *_SERIES)
 )
 
 DEVICE_LATENCY = per_series(
-    "device_latency", [_both(["latency_ms"], _ONE, _every("max"))], _SERIES, "int"
+    "device_latency", [_both(["latency_ms"], _ONE, every("max"))], _SERIES, "int"
 )
 
 DEVICE_VERSION = per_series(
-    "device_version", [_both(["version"], _ONE, _every("last"))], _SERIES, "int"
+    "device_version", [_both(["version"], _ONE, every("last"))], _SERIES, "int"
 )
 
 SCORES_OF_MODELS = per_series(
     "scores_of_models",
-    [_both(["version"], _FLEET, _every("count")), 'group(columns: ["model", "_time"])', "sum()"],
+    [_both(["version"], _FLEET, every("count")), 'group(columns: ["model", "_time"])', "sum()"],
     ("model",),
     "int",
 )
@@ -283,7 +276,7 @@ DEVICES_OF_VERSIONS = table(
 LATENCY_OF_MODELS = per_series(
     "latency_of_models",
     [
-        _both(["latency_ms"], _FLEET, _every("max")),
+        _both(["latency_ms"], _FLEET, every("max")),
         'group(columns: ["model", "_time"])',
         "max()",
     ],
@@ -295,7 +288,7 @@ RUL_OF_MODELS = per_series(
     "rul_of_models",
     [
         *read(RUL, ["rul"], *_FLEET),
-        _every("mean"),
+        every("mean"),
         'group(columns: ["model", "_time"])',
         "mean()",
     ],
@@ -306,8 +299,8 @@ INTERVAL_WIDTH = per_series(
     "interval_width",
     [
         *read(RUL, ["rul_low", "rul_high"], *_FLEET),
-        _every("mean"),
-        'pivot(rowKey: ["_time"], columnKey: ["_field"], valueColumn: "_value")',
+        every("mean"),
+        PIVOT,
         "filter(fn: (r) => exists r.rul_low and exists r.rul_high)",
         "map(fn: (r) => ({r with _value: r.rul_high - r.rul_low}))",
         'group(columns: ["model", "_time"])',

@@ -24,8 +24,8 @@ from dashboards.alerts import Group
 from dashboards.bundle import Bundle
 from dashboards.client import GrafanaClient, Save
 from dashboards.errors import GrafanaConflict, GrafanaMissing
-from dashboards.panels import Json
 from dashboards.provision import canonical, write
+from dashboards.views import Json
 
 __all__ = ["Difference", "State", "compare", "pull", "push"]
 

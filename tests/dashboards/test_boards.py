@@ -11,7 +11,8 @@ from dashboards.boards import Board
 from dashboards.bundle import HOURLY_BUCKET, Source, is_uid, site_bundle
 from dashboards.limits import Limits
 from dashboards.looks import ACTIVITY_COLOURS, OUTCOMES
-from dashboards.panels import Column, Grid, Note, Panel
+from dashboards.panels import Panel
+from dashboards.views import Column, Grid, Note
 from models.artifact import read_artifact
 from models.manifest import ClassesDecoding
 from models.zoo import zoo_path

@@ -9,10 +9,16 @@ from datetime import timedelta
 
 import pytest
 
-from dashboards import alertqueries, historyqueries, linequeries, queries, scorequeries
-from dashboards.boards import Board
+from dashboards import (
+    alertqueries,
+    devicequeries,
+    historyqueries,
+    linequeries,
+    queries,
+    scorequeries,
+)
+from dashboards.boards import DEVICE_UID, Board
 from dashboards.bundle import site_bundle
-from dashboards.machineboards import DEVICE_UID
 from dashboards.queries import Query, Shape
 from tests.dashboards.conftest import DAY_MS, HOURS, Ask
 from tests.dashboards.line import START_MS, STOP_MS
@@ -70,7 +76,7 @@ def test_query_of_an_alert_gives_what_it_says(asked: Ask, query: Query, look_bac
 
 def test_every_query_is_asked_by_something() -> None:
     asked_for = {param.values[0].name for param in [*asks(), *rule_queries()]}
-    modules = (queries, scorequeries, linequeries, historyqueries, alertqueries)
+    modules = (queries, scorequeries, devicequeries, linequeries, historyqueries, alertqueries)
     written = {
         item.name for module in modules for item in vars(module).values() if isinstance(item, Query)
     }
@@ -158,7 +164,7 @@ def test_shares_of_activity_add_up_to_one(asked) -> None:
 def test_a_choice_on_the_board_narrows_every_table(asked) -> None:
     variables = {"site": ["clinic"], "model": ["har-waist"]}
     assert asked(scorequeries.RUL_NOW.flux, variables=variables) == []
-    found = rows(asked(linequeries.ACCOUNT_OF_DEVICES.flux, variables=variables))
+    found = rows(asked(devicequeries.ACCOUNT_OF_DEVICES.flux, variables=variables))
     assert {row["site"] for row in found} == {"clinic"}
     both = {"site": ["clinic", "hangar"], "model": ["rul-fd001", "har-waist"]}
     assert len(rows(asked(scorequeries.RUL_NOW.flux, variables=both))) >= 5
@@ -171,7 +177,7 @@ def test_a_chosen_name_is_no_pattern(asked, name: str) -> None:
 
 
 def test_the_silent_come_first(asked, line_points) -> None:
-    found = ask_table(asked, linequeries.SILENT_DEVICES)
+    found = ask_table(asked, devicequeries.SILENT_DEVICES)
     silences = [row["silent_s"] for row in found]
     assert silences == sorted(silences, reverse=True)
     by_device = {row["device"]: row for row in found}
@@ -185,13 +191,13 @@ def test_the_silent_come_first(asked, line_points) -> None:
 
 def test_accounts_are_those_of_the_line_and_balance(asked, line_points) -> None:
     want = newest(line_points, "device")
-    found = ask_table(asked, linequeries.ACCOUNT_OF_DEVICES)
+    found = ask_table(asked, devicequeries.ACCOUNT_OF_DEVICES)
     assert {row["device"] for row in found} == set(want)
     for row in found:
         for field in ("received", "windowed", "duplicate", "late", "dead_lettered", "windows"):
             assert row[field] == want[row["device"]][field]
         assert row["missing"] == 0
-    unbalanced = asked(linequeries.UNBALANCED_NOW.flux, variables=EVERYTHING)
+    unbalanced = asked(devicequeries.UNBALANCED_NOW.flux, variables=EVERYTHING)
     assert [frame.fields[1].values for frame in unbalanced] == [[0]]
 
 
@@ -260,6 +266,6 @@ def test_hours_are_there_for_both_hours_of_the_run(asked) -> None:
 
 def test_a_range_of_the_past_is_answered_for_the_past(asked) -> None:
     early = rows(
-        asked(linequeries.SILENT_DEVICES.flux, stop_ms=START_MS + 60_000, variables=EVERYTHING)
+        asked(devicequeries.SILENT_DEVICES.flux, stop_ms=START_MS + 60_000, variables=EVERYTHING)
     )
     assert max(row["silent_s"] for row in early) <= 10

@@ -272,7 +272,7 @@ def test_somebody_who_saves_while_we_push_is_a_conflict_with_advice(own, grafana
 
     everything(own, BUNDLE, force=True)
     grafana.before = save_in_between
-    with pytest.raises(GrafanaConflict, match="was not written: .*look at `kpstream dashboards"):
+    with pytest.raises(GrafanaConflict, match=r"was not written: .*look at `kpstream dashboards"):
         everything(own, changed)
 
 
@@ -295,7 +295,7 @@ def test_boards_of_a_provisioning_file_are_left_to_it(own, grafana) -> None:
 def test_rules_of_a_provisioning_file_are_left_to_it(own, grafana) -> None:
     everything(own, BUNDLE)
     grafana.provenance["kpstream-rul-low"] = "file"
-    with pytest.raises(GrafanaConflict, match="needs 'file'.*If a provisioning file owns it"):
+    with pytest.raises(GrafanaConflict, match=r"needs 'file'.*If a provisioning file owns it"):
         everything(own, site_bundle(Limits(rul_cycles=42)))
 
 

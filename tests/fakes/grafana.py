@@ -17,6 +17,7 @@ import json
 import re
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any
@@ -381,11 +382,12 @@ class FakeGrafana:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 found = fake.answer(self.command, self.path, self.headers, body)
                 status, text = (200, found) if isinstance(found, bytes) else _sent(found)
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json; charset=UTF-8")
-                self.send_header("Content-Length", str(len(text)))
-                self.end_headers()
-                self.wfile.write(text)
+                with suppress(OSError):  # the client gave up waiting
+                    self.send_response(status)
+                    self.send_header("Content-Type", "application/json; charset=UTF-8")
+                    self.send_header("Content-Length", str(len(text)))
+                    self.end_headers()
+                    self.wfile.write(text)
 
             do_GET = do_POST = do_PUT = do_DELETE = _serve
 

@@ -1,0 +1,400 @@
+"""How numbers look and how they are drawn: styles, and panel types of Grafana 12 and later. Pure.
+
+Each view knows the JSON of its panel type: `options` of the panel, `custom` options of the field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+__all__ = [
+    "AlertList",
+    "Bars",
+    "Column",
+    "Grid",
+    "Json",
+    "Lines",
+    "Note",
+    "Override",
+    "Stat",
+    "Style",
+    "Timeline",
+    "View",
+]
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How values look.
+
+    Attributes:
+        no_value: what a panel without rows says; never empty, so that "nothing" is an answer.
+        unit: Grafana's name of the unit, or `suffix: text`.
+        decimals: digits after the point; None leaves it to Grafana.
+        low, high: the ends of the axis.
+        steps: (value, colour): from this value on, this colour; the first value is None.
+        words: value -> (text, colour) shown instead of it.
+        name: of a series, with Grafana's variables (`${__field.labels.device}`).
+        colour: `palette`, `steps`, or the name of a colour.
+    """
+
+    no_value: str
+    unit: str = "none"
+    decimals: int | None = None
+    low: float | None = None
+    high: float | None = None
+    steps: tuple[tuple[float | None, str], ...] = ((None, "green"),)
+    words: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    name: str = ""
+    colour: str = "palette"
+
+    def in_palette(self) -> Style:
+        """The same, but series by colours of the palette; the steps stay, as lines."""
+        return replace(self, colour="palette")
+
+    def json(self, custom: Json | None = None) -> Json:
+        """The `defaults` of a panel's `fieldConfig`."""
+        found: Json = {
+            "color": _colour(self.colour),
+            "custom": custom or {},
+            "mappings": _mappings(self.words),
+            "noValue": self.no_value,
+            "thresholds": {"mode": "absolute", "steps": _steps(self.steps)},
+            "unit": self.unit,
+        }
+        limits = {"decimals": self.decimals, "min": self.low, "max": self.high}
+        found |= {key: value for key, value in limits.items() if value is not None}
+        if self.name:
+            found["displayName"] = self.name
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """Other properties for the series or column of one name."""
+
+    name: str
+    properties: Mapping[str, Any]
+
+    def json(self) -> Json:
+        """An entry of `overrides`."""
+        return {
+            "matcher": {"id": "byName", "options": self.name},
+            "properties": [{"id": key, "value": value} for key, value in self.properties.items()],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """Big numbers: the last value of every series."""
+
+    graph: bool = False
+    background: bool = False
+    all_rows: bool = False
+
+    kind = "stat"
+
+    def custom(self) -> Json:
+        """Nothing beyond the style."""
+        return {}
+
+    def options(self) -> Json:
+        """Options of the panel type."""
+        return {
+            "colorMode": "background" if self.background else "value",
+            "graphMode": "area" if self.graph else "none",
+            "justifyMode": "auto",
+            "orientation": "auto",
+            "percentChangeColorMode": "standard",
+            "reduceOptions": _reduce(values=self.all_rows),
+            "showPercentChange": False,
+            "textMode": "auto",
+            "wideLayout": True,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """Series over time.
+
+    Attributes:
+        stack: `none`, `normal` or `percent`.
+        draw: lines or bars.
+        fill: opacity of the area below, per cent.
+        show_steps: draw the style's steps as dashed lines.
+        stepped: values hold until the next one.
+        legend: `list` or `table`, with the calculations of the legend.
+    """
+
+    stack: Literal["none", "normal", "percent"] = "none"
+    draw: Literal["line", "bars"] = "line"
+    fill: int = 5
+    show_steps: bool = False
+    stepped: bool = False
+    legend: tuple[str, ...] = ("lastNotNull",)
+
+    kind = "timeseries"
+
+    def custom(self) -> Json:
+        """Options of the field."""
+        return {
+            "axisBorderShow": False,
+            "axisCenteredZero": False,
+            "axisColorMode": "text",
+            "axisLabel": "",
+            "axisPlacement": "auto",
+            "barAlignment": 0,
+            "drawStyle": self.draw,
+            "fillOpacity": 60 if self.draw == "bars" else self.fill,
+            "gradientMode": "none",
+            "hideFrom": {"legend": False, "tooltip": False, "viz": False},
+            "insertNulls": False,
+            "lineInterpolation": "stepAfter" if self.stepped else "linear",
+            "lineWidth": 1,
+            "pointSize": 4,
+            "scaleDistribution": {"type": "linear"},
+            "showPoints": "auto",
+            "spanNulls": False,
+            "stacking": {"group": "A", "mode": self.stack},
+            "thresholdsStyle": {"mode": "dashed" if self.show_steps else "off"},
+        }
+
+    def options(self) -> Json:
+        """Options of the panel type."""
+        return {
+            "legend": {
+                "calcs": list(self.legend),
+                "displayMode": "table" if len(self.legend) > 1 else "list",
+                "placement": "bottom",
+                "showLegend": True,
+            },
+            "tooltip": {"hideZeros": False, "mode": "multi", "sort": "desc"},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a `Grid`: the query's name for it, its heading, how it looks, where it leads.
+
+    Attributes:
+        link: (heading, address) of a link, with Grafana's variables.
+        cell: `auto`, `colour` (background by the steps or words) or `gauge`.
+    """
+
+    name: str
+    title: str
+    style: Style | None = None
+    link: tuple[str, str] | None = None
+    cell: Literal["auto", "colour", "gauge"] = "auto"
+    width: int | None = None
+
+    def override(self) -> Override:
+        """Its looks, by heading."""
+        properties: Json = {}
+        if self.style is not None:
+            looks = self.style.json()
+            wanted = ("unit", "decimals", "min", "max", "thresholds", "mappings", "color")
+            properties |= {key: looks[key] for key in wanted if key in looks}
+        if self.cell == "colour":
+            properties["custom.cellOptions"] = {"type": "color-background", "mode": "basic"}
+        if self.cell == "gauge":
+            properties["custom.cellOptions"] = {"type": "gauge", "mode": "basic"}
+        if self.width is not None:
+            properties["custom.width"] = self.width
+        if self.link is not None:
+            title, url = self.link
+            properties["links"] = [{"title": title, "url": url, "targetBlank": False}]
+        return Override(self.title, properties)
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """A table with these columns in this order; the query must give exactly them."""
+
+    columns: tuple[Column, ...]
+
+    kind = "table"
+
+    def custom(self) -> Json:
+        """Options of the field."""
+        return {
+            "align": "auto",
+            "cellOptions": {"type": "auto"},
+            "filterable": True,
+            "inspect": False,
+        }
+
+    def options(self) -> Json:
+        """Options of the panel type."""
+        return {
+            "cellHeight": "sm",
+            "footer": {"countRows": False, "fields": "", "reducer": ["sum"], "show": False},
+            "showHeader": True,
+            "sortBy": [],
+        }
+
+    def transformations(self) -> list[Json]:
+        """Order and headings."""
+        return [
+            {
+                "id": "organize",
+                "options": {
+                    "excludeByName": {},
+                    "includeByName": {},
+                    "indexByName": {c.name: at for at, c in enumerate(self.columns)},
+                    "renameByName": {c.name: c.title for c in self.columns},
+                },
+            }
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """States over time, one bar a series."""
+
+    kind = "state-timeline"
+
+    def custom(self) -> Json:
+        """Options of the field."""
+        return {
+            "fillOpacity": 80,
+            "hideFrom": {"legend": False, "tooltip": False, "viz": False},
+            "insertNulls": False,
+            "lineWidth": 0,
+            "spanNulls": False,
+        }
+
+    def options(self) -> Json:
+        """Options of the panel type."""
+        return {
+            "alignValue": "left",
+            "legend": {
+                "calcs": [],
+                "displayMode": "list",
+                "placement": "bottom",
+                "showLegend": True,
+            },
+            "mergeValues": True,
+            "rowHeight": 0.9,
+            "showValue": "auto",
+            "tooltip": {"hideZeros": False, "mode": "single", "sort": "none"},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Bars:
+    """The last value of every series as a bar."""
+
+    kind = "bargauge"
+
+    def custom(self) -> Json:
+        """Nothing beyond the style."""
+        return {}
+
+    def options(self) -> Json:
+        """Options of the panel type."""
+        return {
+            "displayMode": "basic",
+            "legend": {
+                "calcs": [],
+                "displayMode": "list",
+                "placement": "bottom",
+                "showLegend": False,
+            },
+            "maxVizHeight": 300,
+            "minVizHeight": 14,
+            "minVizWidth": 8,
+            "namePlacement": "left",
+            "orientation": "horizontal",
+            "reduceOptions": _reduce(),
+            "showUnfilled": True,
+            "sizing": "auto",
+            "valueMode": "color",
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A text of the board's own, in Markdown."""
+
+    text: str
+
+    kind = "text"
+
+    def custom(self) -> Json:
+        """Nothing."""
+        return {}
+
+    def options(self) -> Json:
+        """Options of the panel type."""
+        return {
+            "code": {"language": "plaintext", "showLineNumbers": False, "showMiniMap": False},
+            "content": self.text,
+            "mode": "markdown",
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class AlertList:
+    """The alerts of this product that fire or are about to."""
+
+    kind = "alertlist"
+
+    def custom(self) -> Json:
+        """Nothing."""
+        return {}
+
+    def options(self) -> Json:
+        """Options of the panel type."""
+        return {
+            "alertInstanceLabelFilter": '{product="kpstream"}',
+            "alertName": "",
+            "dashboardAlerts": False,
+            "groupBy": [],
+            "groupMode": "default",
+            "maxItems": 20,
+            "showInactiveAlerts": False,
+            "sortOrder": 3,
+            "stateFilter": {
+                "error": True,
+                "firing": True,
+                "noData": True,
+                "normal": False,
+                "pending": True,
+                "recovering": True,
+            },
+            "viewMode": "list",
+        }
+
+
+View = Stat | Lines | Grid | Timeline | Bars | Note | AlertList
+
+
+def _colour(colour: str) -> Json:
+    if colour == "palette":
+        return {"mode": "palette-classic"}
+    if colour == "steps":
+        return {"mode": "thresholds"}
+    return {"mode": "fixed", "fixedColor": colour}
+
+
+def _steps(steps: Sequence[tuple[float | None, str]]) -> list[Json]:
+    return [{"color": colour, "value": value} for value, colour in steps]
+
+
+def _mappings(words: Mapping[str, tuple[str, str]]) -> list[Json]:
+    if not words:
+        return []
+    options = {
+        value: {"text": shown, "color": colour, "index": at}
+        for at, (value, (shown, colour)) in enumerate(words.items())
+    }
+    return [{"type": "value", "options": options}]
+
+
+def _reduce(*, values: bool = False) -> Json:
+    return {"calcs": ["lastNotNull"], "fields": "", "values": values}
