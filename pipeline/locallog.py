@@ -47,16 +47,18 @@ from typing import Any, Literal
 from pipeline import logwriter
 from pipeline.errors import LogClosed, LogCorrupt, LogError
 from pipeline.logfile import (
+    FILE_ERRORS,
     MAX_RECORD_BYTES,
     NewRecord,
     StoredRecord,
     check_file,
-    checksum,
     connect,
     create_tables,
     damaged_record,
     decode_headers,
     file_error,
+    is_damage,
+    is_intact,
     lock_file,
     record_id,
     stored_size,
@@ -224,7 +226,7 @@ class SqliteLog:
             if not is_new and self.path.stat().st_size <= check_bytes:
                 check_file(self.path)
             return read_state(db, cache_bytes), db
-        except sqlite3.Error as exc:
+        except FILE_ERRORS as exc:
             db.close()
             raise file_error(self.path, exc) from exc
         except BaseException:
@@ -415,8 +417,10 @@ class SqliteLog:
             if not records:  # else first what is sound; the next read starts here and tells
                 db.close()
                 raise
-        except sqlite3.Error as exc:
+        except FILE_ERRORS as exc:
             db.close()
+            if records and is_damage(exc):  # the same, and the next read has another connection
+                return records
             raise file_error(self.path, exc) from exc
         self._readers.append(db)
         if self._closed:  # meanwhile: nobody else will close it
@@ -636,7 +640,7 @@ def peek_log(path: str | Path, topic: str) -> Iterator[StoredRecord]:
                 first, end = record_id(slot, 0), record_id(slot + 1, 0)
                 for row_id, *row in db.execute(f"{_SELECT} ORDER BY id", (first, end)):
                     yield _record(file, slot, topic, partition, row_id - first, *row)
-    except sqlite3.Error as exc:
+    except FILE_ERRORS as exc:
         raise file_error(file, exc) from exc
 
 
@@ -655,7 +659,7 @@ def _record(
     headers: bytes | None,
     value: bytes | None,
 ) -> StoredRecord:
-    if checksum(slot, offset, ts_ms, key, headers, value) != crc:
+    if not is_intact(crc, slot, offset, ts_ms, key, headers, value):
         raise damaged_record(path, topic, partition, offset)
     return StoredRecord(topic, partition, offset, ts_ms, key, value, decode_headers(headers))
 

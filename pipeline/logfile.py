@@ -22,11 +22,13 @@ from typing import IO, Any, Literal, NamedTuple
 from pipeline.errors import LogCorrupt, LogError, LogLocked
 
 __all__ = [
+    "FILE_ERRORS",
     "MAX_RECORD_BYTES",
     "NewRecord",
     "RecordRow",
     "StoredRecord",
     "check_file",
+    "check_format",
     "checksum",
     "connect",
     "create_tables",
@@ -35,6 +37,7 @@ __all__ = [
     "encode_headers",
     "file_error",
     "is_damage",
+    "is_intact",
     "lock_file",
     "record_id",
     "stored_size",
@@ -162,6 +165,27 @@ def checksum(
     return crc
 
 
+def is_intact(
+    crc: int,
+    slot: int,
+    offset: int,
+    ts_ms: int,
+    key: bytes | None,
+    headers: bytes | None,
+    value: bytes | None,
+) -> bool:
+    """Whether a row holds what was written there; in a damaged one, anything may have any type.
+
+    >>> crc = checksum(0, 1, 2, None, None, b"x")
+    >>> is_intact(crc, 0, 1, 2, None, None, b"x"), is_intact(crc, 0, 1, "2", None, None, 3.5)
+    (True, False)
+    """
+    parts = (key, headers, value)
+    if type(ts_ms) is not int or not all(part is None or type(part) is bytes for part in parts):
+        return False
+    return checksum(slot, offset, ts_ms, *parts) == crc
+
+
 def encode_headers(headers: Sequence[tuple[str, bytes]]) -> bytes | None:
     """Headers as one blob, None for none.
 
@@ -210,7 +234,7 @@ def connect(
     """
     try:
         db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10.0)
-    except sqlite3.Error as exc:
+    except FILE_ERRORS as exc:
         raise file_error(path, exc) from exc
     try:
         if read_only:
@@ -223,7 +247,7 @@ def connect(
         db.execute(f"PRAGMA synchronous = {'FULL' if durability == 'full' else 'NORMAL'}")
         db.execute("PRAGMA cache_size = -4096")
         db.execute("PRAGMA journal_size_limit = 67108864")
-    except sqlite3.Error as exc:
+    except FILE_ERRORS as exc:
         db.close()
         raise file_error(path, exc) from exc
     return db
@@ -237,14 +261,28 @@ def create_tables(db: sqlite3.Connection, path: Path) -> bool:
         LogCorrupt: it is not a database.
     """
     try:
-        (application,) = db.execute("PRAGMA application_id").fetchone()
-        (version,) = db.execute("PRAGMA user_version").fetchone()
         (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if tables == 0:
             script = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {FORMAT};"
             db.executescript(f"BEGIN IMMEDIATE; {_TABLES} {script} COMMIT;")
             return True
-    except sqlite3.Error as exc:
+    except FILE_ERRORS as exc:
+        raise file_error(path, exc) from exc
+    check_format(db, path)
+    return False
+
+
+def check_format(db: sqlite3.Connection, path: Path) -> None:
+    """See whose file it is.
+
+    Raises:
+        LogError: the file belongs to something else or to a newer version, or see `file_error`.
+        LogCorrupt: it is not a database.
+    """
+    try:
+        (application,) = db.execute("PRAGMA application_id").fetchone()
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+    except FILE_ERRORS as exc:
         raise file_error(path, exc) from exc
     if application != APPLICATION_ID:
         msg = f"{path} is a SQLite file of another program: name another file for the log"
@@ -252,7 +290,6 @@ def create_tables(db: sqlite3.Connection, path: Path) -> bool:
     if version != FORMAT:
         msg = f"{path} has log format {version}, this version reads {FORMAT}: upgrade kpstream"
         raise LogError(msg)
-    return False
 
 
 def check_file(path: Path) -> None:
@@ -265,7 +302,7 @@ def check_file(path: Path) -> None:
     try:
         with closing(connect(path, durability="full", read_only=True)) as db:
             (finding,) = db.execute("PRAGMA quick_check(1)").fetchone()
-    except sqlite3.Error as exc:
+    except FILE_ERRORS as exc:
         raise file_error(path, exc) from exc
     if finding != "ok":
         raise _damaged(path, finding)
@@ -307,7 +344,7 @@ def damaged_record(path: Path, topic: str, partition: int, offset: int) -> LogCo
     return _damaged(path, f"record {offset} of {topic}[{partition}] does not match its checksum")
 
 
-def file_error(path: Path, exc: sqlite3.Error | OSError) -> LogError:
+def file_error(path: Path, exc: Exception) -> LogError:
     """What to tell of a file that cannot be opened or read; only SQLite's verdict is damage.
 
     >>> file_error(Path("log.db"), sqlite3.DatabaseError("file is not a database")).args[0][:26]
@@ -332,9 +369,15 @@ def is_damage(exc: BaseException) -> bool:
     False
     """
     text = str(exc)
-    return isinstance(exc, sqlite3.Error) and ("malformed" in text or "not a database" in text)
+    if isinstance(exc, sqlite3.Error):
+        return any(sign in text for sign in _DAMAGE_SIGNS)
+    return isinstance(exc, UnicodeDecodeError)  # text of the file, in a message of SQLite
 
 
+FILE_ERRORS = (sqlite3.Error, UnicodeDecodeError)
+"""What reading the file may raise: for ``except FILE_ERRORS``, then `file_error`."""
+_DAMAGE_SIGNS = ("malformed", "not a database", "Could not decode", "no such table", "no such col")
+"""In SQLite's messages; the last two because our own tables have all that we ask for."""
 _FULL = "its disk is full: make room on it, then start again"
 _READ_ONLY = (
     "it cannot be written: look at the owner and the permissions of the file, of its -wal, -shm "

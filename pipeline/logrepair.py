@@ -18,18 +18,26 @@ from pathlib import Path
 
 from pipeline.errors import LogCorrupt, LogError
 from pipeline.logfile import (
+    FILE_ERRORS,
+    OFFSET_BITS,
     check_file,
-    checksum,
+    check_format,
     connect,
     create_tables,
+    is_intact,
     lock_file,
     record_id,
     stored_size,
 )
+from pipeline.logstate import are_limits, is_group_offset, is_position, read_state
 
 __all__ = ["DamagedRecord", "RepairReport", "main", "repair_log"]
 
+_END = 1 << OFFSET_BITS
+"""Behind every offset: the end of a partition whose end cannot be read."""
 _CHUNK = 500
+_GIVE_UP = 100_000
+"""So many unreadable offsets in a row are the rest of a partition."""
 _INSERT = "INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?)"
 _SELECT = "SELECT id, crc, ts_ms, stored_ms, key, headers, value FROM records"
 
@@ -71,6 +79,7 @@ def repair_log(path: Path) -> RepairReport:
     Raises:
         LogLocked: a gateway is using it.
         LogCorrupt: not even the positions can be read; start with a new file.
+        LogError: the file is of another program or a newer format, or it cannot be read.
     """
     path = path.resolve()
     if not path.is_file():
@@ -84,43 +93,86 @@ def repair_log(path: Path) -> RepairReport:
                 closing(connect(path, durability="full", read_only=True)) as old,
                 closing(connect(fresh, durability="full")) as new,
             ):
+                old.text_factory = _text
+                check_format(old, path)
                 create_tables(new, fresh)
-                slots = _copy_positions(old, new)
-                report = _copy_records(old, new, slots)
+                lost_positions: list[DamagedRecord] = []
+                slots = _copy_positions(old, new, lost_positions)
+                report = _copy_records(old, new, slots, lost_positions)
                 new.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        except sqlite3.DatabaseError as exc:
+        except FILE_ERRORS as exc:
             _remove(fresh)
             msg = (
                 f"the positions in {path} cannot be read ({exc}), so its records can't be placed: "
                 "move the file away and start with a new one"
             )
             raise LogCorrupt(msg) from exc
+        except LogError:
+            _remove(fresh)
+            raise
         if not report.damaged and _is_sound(path):
             _remove(fresh)
             return report
         return RepairReport(report.kept, report.damaged, _replace(path, fresh))
 
 
-def _copy_positions(old: sqlite3.Connection, new: sqlite3.Connection) -> list[_Slot]:
+def _text(raw: bytes) -> str:
+    """What is no UTF-8 is marked: damage in one name must not hide the other rows."""
+    return raw.decode("utf-8", "replace")
+
+
+def _copy_positions(
+    old: sqlite3.Connection, new: sqlite3.Connection, lost: list[DamagedRecord]
+) -> list[_Slot]:
     new.execute("BEGIN")
-    for table, places in (("topics", 5), ("slots", 8), ("offsets", 5), ("damaged", 7)):
-        rows = old.execute(f"SELECT * FROM {table}")  # noqa: S608  (our own table names)
-        marks = ", ".join("?" * places)
-        new.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)  # noqa: S608
+    topics = old.execute(
+        "SELECT name, compacted, retention_ms, retention_bytes, partitions FROM topics"
+    ).fetchall()
+    if not all(are_limits(*row[:4]) and type(row[4]) is int for row in topics):
+        msg = "a topic cannot be read"
+        raise sqlite3.DatabaseError(msg)
+    new.executemany(
+        "INSERT INTO topics (name, compacted, retention_ms, retention_bytes, partitions)"
+        " VALUES (?, ?, ?, ?, ?)",
+        topics,
+    )
+    compacted = {name: is_compacted for name, is_compacted, *_ in topics}
+    slots = []
+    for row in old.execute("SELECT * FROM slots ORDER BY slot").fetchall():
+        slot, topic, partition, *_ = row
+        if not is_position(slot, topic, partition, 0, 0) or topic not in compacted:
+            msg = f"a partition of {topic!r} cannot be read"
+            raise sqlite3.DatabaseError(msg)
+        if not is_position(*row):  # its records tell where it begins and ends
+            lost.append(DamagedRecord(topic, partition, -1, "its first and last offset"))
+            row = (slot, topic, partition, _END, 0, 0, 0, 0)
+        new.execute("INSERT INTO slots VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+        slots.append(_Slot(slot, topic, partition, row[3], row[4], compacted[topic]))
+    places = {slot.slot: slot for slot in slots}
+    for row in old.execute("SELECT grp, slot, offset, committed, pins FROM offsets").fetchall():
+        group, slot, *_ = row
+        if is_group_offset(*row) and slot in places and "\ufffd" not in group:
+            new.execute("INSERT INTO offsets VALUES (?, ?, ?, ?, ?)", row)
+        else:  # it begins at the first record again: twice is harmless
+            topic, partition = (
+                (places[slot].topic, places[slot].partition) if slot in places else ("?", -1)
+            )
+            reason = f"the position of the group {group!r}"
+            lost.append(DamagedRecord(topic, partition, -1, reason))
+    new.executemany(
+        "INSERT INTO damaged VALUES (?, ?, ?, ?, ?, ?, ?)", old.execute("SELECT * FROM damaged")
+    )
     new.execute("COMMIT")
-    return [
-        _Slot(*row)
-        for row in new.execute(
-            "SELECT slot, topic, partition, next_offset, earliest, compacted"
-            " FROM slots JOIN topics ON topics.name = slots.topic ORDER BY slot"
-        )
-    ]
+    return slots
 
 
 def _copy_records(
-    old: sqlite3.Connection, new: sqlite3.Connection, slots: list[_Slot]
+    old: sqlite3.Connection,
+    new: sqlite3.Connection,
+    slots: list[_Slot],
+    lost_positions: list[DamagedRecord],
 ) -> RepairReport:
-    damaged: list[DamagedRecord] = []
+    damaged = list(lost_positions)
     kept_total = 0
     for slot in slots:
         kept = size = 0
@@ -129,7 +181,7 @@ def _copy_records(
             new.execute("BEGIN")
             for row in rows:
                 offset = row[0] - record_id(slot.slot, 0)
-                if checksum(slot.slot, offset, row[2], *row[4:]) != row[1]:
+                if not is_intact(row[1], slot.slot, offset, row[2], *row[4:]) or _is_odd(row):
                     lost.append((offset, "checksum", (row[2], *row[4:])))
                     continue
                 new.execute(_INSERT, row)
@@ -142,8 +194,10 @@ def _copy_records(
                     (slot.slot, offset, reason, *raw),
                 )
             new.execute("COMMIT")
+        end = slot.next_offset
         # Table recovery waits for the record before a changelog's end: there must be one.
-        end = last + 1 if slot.compacted and kept else slot.next_offset
+        if end == _END or last >= end or (slot.compacted and kept):
+            end = last + 1
         new.execute(
             "UPDATE slots SET next_offset = ?, earliest = ?, records = ?, bytes = ? WHERE slot = ?",
             (end, min(first, end), kept, size, slot.slot),
@@ -152,22 +206,54 @@ def _copy_records(
     return RepairReport(kept_total, tuple(damaged), None)
 
 
+def _is_odd(row: _Row) -> bool:
+    """Whether what the checksum leaves out cannot be: when the record was stored."""
+    return type(row[3]) is not int
+
+
 _Lost = list[tuple[int, str, tuple["int | bytes | None", ...]]]
 
 
 def _chunks(old: sqlite3.Connection, slot: _Slot) -> Iterator[tuple[list[_Row], _Lost]]:
     """Rows chunk by chunk; where a page is damaged, one by one."""
     base = record_id(slot.slot, 0)
-    for start in range(slot.earliest, slot.next_offset, _CHUNK):
-        stop = min(start + _CHUNK, slot.next_offset)
+    start, unreadable = min(slot.earliest, *_edges(old, base, 0, slot.earliest)), 0
+    end = max(slot.next_offset, *(offset + 1 for offset in _edges(old, base, 0, _END)))
+    while start < end and unreadable < _GIVE_UP:
+        # Over holes in one step: a compacted topic is mostly holes, and a damaged end is far off.
+        start, _ = _edges(old, base, start, end)
+        stop = min(start + _CHUNK, end)
         try:
             rows = old.execute(
                 f"{_SELECT} WHERE id >= ? AND id < ? ORDER BY id", (base + start, base + stop)
             ).fetchall()
-        except sqlite3.DatabaseError:
-            yield _one_by_one(old, base, start, stop)
+        except FILE_ERRORS:
+            rows, lost = _one_by_one(old, base, start, stop)
+            unreadable = 0 if rows else unreadable + len(lost)
+            yield rows, lost
         else:
+            unreadable = 0
             yield rows, []
+        start = stop
+
+
+def _edges(old: sqlite3.Connection, base: int, start: int, end: int) -> tuple[int, int]:
+    """First and last stored offset from `start` to before `end`.
+
+    Without any: the end and what is before the start. Behind damage: as if all might be there.
+    """
+    found = []
+    for which, none, unknown in (("min", end, start), ("max", start - 1, start - 1)):
+        try:
+            (row_id,) = old.execute(
+                f"SELECT {which}(id) FROM records WHERE id >= ? AND id < ?",  # noqa: S608  (ours)
+                (base + start, base + end),
+            ).fetchone()
+        except FILE_ERRORS:
+            found.append(unknown)
+        else:
+            found.append(none if row_id is None else row_id - base)
+    return found[0], found[1]
 
 
 def _one_by_one(
@@ -178,7 +264,7 @@ def _one_by_one(
     for offset in range(start, stop):
         try:
             row = old.execute(f"{_SELECT} WHERE id = ?", (base + offset,)).fetchone()
-        except sqlite3.DatabaseError as exc:
+        except FILE_ERRORS as exc:
             lost.append((offset, f"unreadable: {exc}", (None, None, None, None)))
         else:
             if row is not None:
@@ -187,9 +273,17 @@ def _one_by_one(
 
 
 def _is_sound(path: Path) -> bool:
+    """Whether the log would open, and take records."""
     try:
         check_file(path)
-    except LogCorrupt:
+        with closing(connect(path, durability="full")) as db:
+            create_tables(db, path)
+            read_state(db, 0)
+            db.execute("BEGIN IMMEDIATE")
+            db.execute("INSERT INTO damaged (slot) VALUES (-1)")
+            db.execute("UPDATE slots SET records = records")
+            db.execute("ROLLBACK")
+    except (LogError, *FILE_ERRORS):
         return False
     return True
 

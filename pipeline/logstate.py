@@ -12,11 +12,23 @@ from collections import deque
 from collections.abc import Iterable, Set
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Any
 
 from pipeline.errors import LogError
-from pipeline.logfile import ROW_OVERHEAD_BYTES, StoredRecord, record_id
+from pipeline.logfile import OFFSET_BITS, ROW_OVERHEAD_BYTES, StoredRecord, record_id
 
-__all__ = ["GroupOffset", "LogState", "Partition", "Topic", "read_state"]
+__all__ = [
+    "GroupOffset",
+    "LogState",
+    "Partition",
+    "Topic",
+    "are_limits",
+    "is_group_offset",
+    "is_position",
+    "read_state",
+]
+
+_SLOT_BITS = 63 - OFFSET_BITS
 
 
 @dataclass(slots=True)
@@ -145,18 +157,32 @@ class LogState:
 
 
 def read_state(db: sqlite3.Connection, cache_bytes: int) -> LogState:
-    """Load the state; reads no records except the keys of compacted topics."""
+    """Load the state; reads no records except the keys of compacted topics.
+
+    Raises:
+        sqlite3.DatabaseError: As SQLite's own of damaged pages: a row cannot be what was written.
+    """
     state = LogState(cache_bytes)
     for name, compacted, retention_ms, retention_bytes in db.execute(
         "SELECT name, compacted, retention_ms, retention_bytes FROM topics"
     ):
+        _expect(are_limits(name, compacted, retention_ms, retention_bytes), "topics")
         state.topics[name] = Topic(name, bool(compacted), retention_ms, retention_bytes)
     for row in db.execute(
         "SELECT slot, topic, partition, next_offset, earliest, records, bytes, stored_ms"
         " FROM slots ORDER BY topic, partition"
     ):
+        _expect(is_position(*row) and row[1] in state.topics, "slots")
         topic = state.topics[row[1]]
+        _expect(row[2] == len(topic.partitions), "slots")
         part = Partition(row[0], row[1], row[2], topic.compacted, *row[3:])
+        for which in ("min", "max"):  # two queries: SQLite looks up one end only, not both
+            (found,) = db.execute(
+                f"SELECT {which}(id) FROM records WHERE id >= ? AND id < ?",  # noqa: S608  (ours)
+                (record_id(part.slot, 0), record_id(part.slot + 1, 0)),
+            ).fetchone()
+            offset = part.earliest if found is None else found - record_id(part.slot, 0)
+            _expect(part.earliest <= offset < part.next_offset or found is None, "slots")
         topic.partitions.append(part)
         state.total_bytes += part.size_bytes
         if part.compacted:
@@ -164,6 +190,7 @@ def read_state(db: sqlite3.Connection, cache_bytes: int) -> LogState:
     for group, slot, offset, committed, pins in db.execute(
         "SELECT grp, slot, offset, committed, pins FROM offsets"
     ):
+        _expect(is_group_offset(group, slot, offset, committed, pins), "offsets")
         at = GroupOffset(offset, bool(committed), bool(pins))
         state.groups.setdefault(group, {})[slot] = at
     return state
@@ -176,10 +203,38 @@ def _read_keys(db: sqlite3.Connection, part: Partition) -> None:
         " stored_ms, value IS NULL FROM records WHERE id >= ? AND id < ? ORDER BY id",
         (first, record_id(part.slot + 1, 0)),
     ):
+        _expect(type(key) is bytes and type(size) is int and type(stored_ms) is int, "records")
         part.newest.pop(key, None)
         part.newest[key] = (row_id - first, size + ROW_OVERHEAD_BYTES)
         if is_tombstone:
             part.tombstones[key] = stored_ms
+
+
+def are_limits(name: Any, compacted: Any, retention_ms: Any, retention_bytes: Any) -> bool:
+    """Whether these can be a topic's row."""
+    limits = all(limit is None or type(limit) is int for limit in (retention_ms, retention_bytes))
+    return bool(type(name) is str and compacted in (0, 1) and limits)
+
+
+def is_position(slot: Any, topic: Any, *numbers: Any) -> bool:
+    """Whether these can be a partition's row: partition, next offset, earliest, and the rest."""
+    if not (type(topic) is str and all(type(each) is int for each in (slot, *numbers))):
+        return False
+    partition, next_offset, earliest = numbers[:3]
+    fits = 0 <= slot < (1 << _SLOT_BITS) - 1 and partition >= 0
+    return bool(fits and 0 <= earliest <= next_offset < 1 << OFFSET_BITS)
+
+
+def is_group_offset(group: Any, slot: Any, offset: Any, committed: Any, pins: Any) -> bool:
+    """Whether these can be the row of where a group stands."""
+    whole = all(type(each) is int for each in (slot, offset, committed, pins))
+    return bool(type(group) is str and whole and 0 <= offset < 1 << OFFSET_BITS)
+
+
+def _expect(holds: bool, table: str) -> None:
+    if not holds:
+        msg = f"malformed row in the table {table}"
+        raise sqlite3.DatabaseError(msg)
 
 
 def _memory(record: StoredRecord) -> int:

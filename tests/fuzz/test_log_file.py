@@ -1,0 +1,199 @@
+"""The log file with any bytes of it changed: typed errors, no wrong record, no lost neighbour."""
+
+from __future__ import annotations
+
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pipeline import logrepair
+from pipeline.errors import LogCorrupt, LogError
+from pipeline.locallog import NewRecord, SqliteLog, peek_log
+from tests.fuzz.limits import MEMORY, within
+
+PAGE = 8192
+Key = tuple[str, int, int]
+Change = tuple[int, int, int]
+
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
+
+
+def make_log(path: Path) -> dict[Key, object]:
+    """A log with two topics, holes, and a group; its records."""
+    with SqliteLog(path, partitions=2) as log:
+        log.create_topic("changes", 2, compacted=True)
+        for n in range(60):
+            value, key = b"<%06d>" % n * 90, b"k%d" % (n % 7)
+            log.append(
+                [
+                    NewRecord("readings", value, key, n % 2, 1000 + n, (("h", b"1"),)),
+                    NewRecord("changes", b"[%06d]" % n * 5, key, n % 2),
+                ]
+            ).result()
+        log.register_group("score", ["readings"]).result()
+        log.commit("score", {("readings", 0): 5}).result()
+    return dict(stored(path))
+
+
+def stored(path: Path) -> Iterator[tuple[Key, object]]:
+    for topic in ("readings", "changes"):
+        for record in peek_log(path, topic):
+            yield (record.topic, record.partition, record.offset), record
+
+
+def usable(path: Path, records: dict[Key, object]) -> set[Key]:
+    """Open, read all that is there and append; the keys of what came, all of it as written."""
+    found: set[Key] = set()
+    with SqliteLog(path, partitions=2, cache_bytes=0, maintenance_ms=5) as log:
+        for topic, partitions in log.topics().items():
+            for partition in range(partitions):
+                at, end = log.earliest_offset(topic, partition), log.end_offset(topic, partition)
+                while at < end:
+                    batch = log.read(topic, partition, at)
+                    for record in batch:
+                        key = (topic, partition, record.offset)
+                        assert records.get(key) == record
+                        found.add(key)
+                    at = batch[-1].offset + 1 if batch else end
+        (offset,) = log.append([NewRecord("readings", b"new", partition=0)]).result(10)
+        assert ("readings", 0, offset) not in records
+    return found
+
+
+@dataclass(repr=False)
+class Whole:
+    """An undamaged log: its bytes and its records."""
+
+    good: bytes
+    records: dict[Key, object]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    path = tmp_path_factory.mktemp("log") / "log.db"
+    records = make_log(path)
+    return Whole(path.read_bytes(), records)
+
+
+# Where: a page, and a place in it. Headers and the cells at the end of a page are the tender parts.
+place = st.tuples(
+    st.integers(0, 17),
+    st.integers(0, 99) | st.integers(0, PAGE - 1) | st.integers(PAGE - 400, PAGE - 1),
+    st.integers(0, 255),
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(place, min_size=1, max_size=6), st.none() | st.integers(0, 17), st.data())
+def test_a_log_with_any_bytes_changed(
+    whole: Whole,
+    changes: list[Change],
+    wiped: int | None,
+    data: st.DataObject,
+) -> None:
+    good, records = whole.good, whole.records
+    damaged = bytearray(good)
+    for page, at, value in changes:
+        damaged[(page * PAGE + at) % len(good)] = value
+    if wiped is not None and data.draw(st.booleans()):
+        damaged[wiped * PAGE : (wiped + 1) * PAGE] = bytes([255]) * PAGE
+    elif wiped is not None:
+        del damaged[data.draw(st.integers(0, len(good))) :]
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder, within(20):
+        path = Path(folder) / "log.db"
+        path.write_bytes(damaged[: len(good)])
+        with suppress(LogError), closing(peek_log(path, "readings")) as peeked:  # type: ignore[type-var]
+            for record in peeked:
+                assert records.get(("readings", record.partition, record.offset)) == record
+        with suppress(LogError):
+            usable(path, records)
+            path.write_bytes(damaged[: len(good)])
+        try:
+            report = logrepair.repair_log(path)
+        except LogError:
+            return  # it says so, and has changed nothing
+        found = usable(path, records)
+        lost = {(each.topic, each.partition, each.offset) for each in report.damaged}
+        assert not found & lost
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.integers(0, 29), st.integers(0, 719), st.integers(1, 255))
+def test_a_damaged_record_costs_no_neighbour(whole: Whole, number: int, at: int, flip: int) -> None:
+    good, records = whole.good, whole.records
+    damaged = bytearray(good)
+    start = good.index(b"<%06d>" % (2 * number) * 90)
+    damaged[start + at] ^= flip
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder, within(20):
+        path = Path(folder) / "log.db"
+        path.write_bytes(damaged)
+        victim = ("readings", 0, number)
+        with SqliteLog(path, cache_bytes=0) as log:
+            if number:
+                assert [r.offset for r in log.read("readings", 0, 0)] == list(range(number))
+            with pytest.raises(LogCorrupt, match=f"record {number} of"):
+                log.read("readings", 0, number)
+        report = logrepair.repair_log(path)
+        assert [(d.topic, d.partition, d.offset) for d in report.damaged] == [victim]
+        assert usable(path, records) == records.keys() - {victim}
+
+
+WHERE = {
+    "slot": "topic = 'readings' AND partition = 0",
+    "record": "id = (SELECT slot << 40 | 5 FROM slots WHERE topic = 'readings' AND partition = 0)",
+    "far": str(2**39),
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "opens", "lost"),
+    [
+        ("UPDATE slots SET next_offset = 'x' WHERE {slot}", False, "its first and last offset"),
+        ("UPDATE slots SET next_offset = 7 WHERE {slot}", False, None),
+        ("UPDATE slots SET earliest = 7 WHERE {slot}", False, None),
+        ("UPDATE slots SET next_offset = {far} WHERE {slot}", True, None),
+        ("UPDATE offsets SET offset = 'x'", False, "the position of the group 'score'"),
+        (
+            "UPDATE offsets SET grp = CAST(x'ff' AS TEXT)",
+            False,
+            "the position of the group '\ufffd'",
+        ),
+        ("UPDATE records SET ts_ms = 'x' WHERE {record}", True, "checksum"),
+        ("UPDATE records SET value = 3.5 WHERE {record}", True, "checksum"),
+        ("UPDATE records SET value = CAST(x'ff' AS TEXT) WHERE {record}", True, "checksum"),
+        ("UPDATE records SET stored_ms = 'x' WHERE {record}", True, "checksum"),
+        ("ALTER TABLE offsets RENAME COLUMN pins TO pint", False, "cannot"),
+        ("UPDATE topics SET name = 'readifgs' WHERE name = 'readings'", False, "cannot"),
+        ("UPDATE slots SET topic = 'readifgs' WHERE {slot}", False, "cannot"),
+        ("UPDATE topics SET compacted = 'x'", False, "cannot"),
+    ],
+)
+def test_a_row_that_cannot_be_is_damage_and_is_repaired_as_far_as_it_can(
+    whole: Whole, tmp_path: Path, change: str, opens: bool, lost: str | None
+) -> None:
+    path = tmp_path / "log.db"
+    path.write_bytes(whole.good)
+    with closing(sqlite3.connect(path)) as db:
+        db.execute(change.format(**WHERE))
+        db.commit()
+    with within(20):
+        if opens:
+            SqliteLog(path).close()
+        else:
+            with pytest.raises(LogCorrupt, match="logrepair"):
+                SqliteLog(path)
+        if lost == "cannot":
+            with pytest.raises(LogCorrupt, match="start with a new one"):
+                logrepair.repair_log(path)
+            return
+        report = logrepair.repair_log(path)
+        assert {each.reason for each in report.damaged} == ({lost} if lost else set())
+        found = usable(path, whole.records)
+    assert len(whole.records.keys() - found) == (lost == "checksum")
