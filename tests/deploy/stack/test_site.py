@@ -1,0 +1,192 @@
+"""A site from its settings: what keeps it from starting is said, and its parts are told all."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from deploy.settings import SiteSettings
+from deploy.stack.look import look_at, look_of
+from deploy.stack.servers import FoundServers, InfluxServer
+from deploy.stack.site import (
+    GRAFANA_TOKEN_FILE,
+    OPERATOR_TOKEN_FILE,
+    STORE_ENV_FILE,
+    STORE_TOKEN_FILE,
+    Site,
+)
+from deploy.stack.supervisor import Look, Program, Step
+from ingest.broker import free_port
+from ingest.settings import IngestSettings
+from pipeline.settings import PipelineSettings
+
+INSTALLED = FoundServers(Path("/s"), Path("/s/libs"), "/usr/bin/java", Path("/s/influxd"))
+NOTHING = FoundServers(Path("/s"), None, None, None)
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("KPSTREAM_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setattr("deploy.stack.site.mosquitto_program", lambda: "/usr/sbin/mosquitto")
+
+
+def site(
+    folder: Path,
+    *,
+    found: FoundServers = INSTALLED,
+    ingest: dict[str, Any] | None = None,
+    pipeline: dict[str, Any] | None = None,
+    **own: Any,
+) -> Site:
+    """A site on free ports."""
+    own = {"kafka": f"127.0.0.1:{free_port()}", "base_port": 20_000, "state_dir": folder} | own
+    pipeline = {"influx_url": f"http://127.0.0.1:{free_port()}"} | (pipeline or {})
+    ingest = {"mqtt_port": free_port()} | (ingest or {})
+    return Site(SiteSettings(**own), IngestSettings(**ingest), PipelineSettings(**pipeline), found)
+
+
+def programs(here: Site) -> dict[str, Program]:
+    return {part.name: part for part in here.parts() if isinstance(part, Program)}
+
+
+def test_nothing_keeps_it_from_starting(tmp_path: Path) -> None:
+    assert site(tmp_path).problems() == []
+
+
+def test_servers_that_are_not_installed_are_named_with_what_to_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deploy.stack.site.mosquitto_program", lambda: None)
+    assert site(tmp_path, found=NOTHING).problems() == [
+        "mosquitto is not installed: sudo apt install mosquitto",
+        "Java is not installed: sudo apt install default-jre-headless",
+        "Kafka and InfluxDB not found in /s: run kpstream site install",
+    ]
+
+
+def test_what_runs_elsewhere_need_not_be_installed(tmp_path: Path) -> None:
+    token = {"influx_token": SecretStr("t")}
+    here = site(tmp_path, found=NOTHING, native=("mosquitto",), pipeline=token)
+    assert here.problems() == []
+    assert list(programs(here)) == ["mosquitto", "store-1", "worker-1", "worker-2", "bridge-1"]
+    assert [part.name for part in here.parts() if isinstance(part, Step)] == ["topics"]
+    without = site(tmp_path, found=NOTHING, native=("mosquitto",))
+    assert ["KPSTREAM_PIPELINE_INFLUX_TOKEN" in line for line in without.problems()] == [True]
+
+
+def test_a_taken_port_is_named_with_its_setting(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        (problem,) = site(tmp_path, ingest={"mqtt_port": port}).problems()
+        assert f"mosquitto: port {port} on 127.0.0.1 is taken" in problem
+        assert "KPSTREAM_INGEST_MQTT_PORT" in problem
+        assert "KPSTREAM_SITE_NATIVE" in problem
+        (problem,) = site(tmp_path, base_port=port - 41).problems()
+        assert f"worker-1: port {port}" in problem
+        assert "KPSTREAM_SITE_BASE_PORT" in problem
+
+
+def test_only_loopback_is_served(tmp_path: Path) -> None:
+    (problem,) = site(tmp_path, kafka="10.0.0.7:9092").problems()
+    assert problem.startswith("kafka on 10.0.0.7: what kpstream runs listens on loopback only")
+
+
+def test_missing_certificates_are_named_with_what_to_run(tmp_path: Path) -> None:
+    (problem,) = site(tmp_path, certs_dir=tmp_path / "certs").problems()
+    assert f"kpstream certs make --out {tmp_path}/certs" in problem
+
+
+def test_parts_start_in_the_order_in_which_nothing_is_taken_that_can_not_go_on(
+    tmp_path: Path,
+) -> None:
+    parts = site(tmp_path, bridges=2, workers=3).parts()
+    assert [part.name for part in sorted(parts, key=lambda part: part.rank)] == [
+        *("mosquitto", "kafka", "influxdb", "topics", "buckets", "store-1"),
+        *("worker-1", "worker-2", "worker-3", "bridge-1", "bridge-2"),
+    ]
+
+
+def test_bridges_have_names_of_their_own_and_share_when_there_are_several(tmp_path: Path) -> None:
+    alone = programs(site(tmp_path))["bridge-1"].env()
+    assert "KPSTREAM_INGEST_MQTT_SHARED_GROUP" not in alone
+    two = programs(site(tmp_path, bridges=2))
+    envs = [two["bridge-1"].env(), two["bridge-2"].env()]
+    assert {env["KPSTREAM_INGEST_MQTT_SHARED_GROUP"] for env in envs} == {"kpstream"}
+    assert len({env["KPSTREAM_INGEST_MQTT_CLIENT_ID"] for env in envs}) == 2
+    assert len({env["KPSTREAM_SITE_STATUS_PORT"] for env in envs}) == 2
+
+
+def test_with_certificates_everything_speaks_tls(tmp_path: Path) -> None:
+    here = Site(
+        SiteSettings(state_dir=tmp_path, certs_dir=tmp_path / "certs"),
+        IngestSettings(),
+        PipelineSettings(),
+        INSTALLED,
+    )
+    assert here.mqtt_port == 8884  # where mosquitto takes services only
+    assert here.influx_url == "https://127.0.0.1:8086"
+    env = programs(here)["worker-1"].env()
+    assert env["KPSTREAM_SITE_KAFKA_CERT_FILE"] == str(tmp_path / "certs/services/worker.pem")
+
+
+def test_only_workers_are_watched_for_progress(tmp_path: Path) -> None:
+    stalls = {
+        name: part.watchdog.stall_s
+        for name, part in programs(site(tmp_path, stall_s=45)).items()
+        if part.kind == "process"
+    }
+    assert stalls == {"store-1": None, "worker-1": 45.0, "worker-2": 45.0, "bridge-1": None}
+
+
+@pytest.mark.needs_influxd
+def test_tokens_are_random_and_for_the_owner_only(tmp_path: Path) -> None:
+    with InfluxServer(tmp_path / "influx") as influx:
+        here = site(tmp_path / "state", pipeline={"influx_url": influx.url})
+        buckets = next(step for step in here.steps() if step.name == "buckets")
+        assert "2 buckets" in buckets.take()
+        files = (OPERATOR_TOKEN_FILE, STORE_TOKEN_FILE, GRAFANA_TOKEN_FILE, STORE_ENV_FILE)
+        texts = [(here.site.state_dir / file).read_text() for file in files]
+        for file in files:
+            assert stat.S_IMODE((here.site.state_dir / file).stat().st_mode) == 0o600
+        assert stat.S_IMODE((here.site.state_dir / "secrets").stat().st_mode) == 0o700
+        assert len({text.strip() for text in texts}) == 4
+        assert min(len(text) for text in texts) > 40
+        assert texts[3] == f"KPSTREAM_PIPELINE_INFLUX_TOKEN={texts[1]}\n"
+        assert programs(here)["store-1"].env()["KPSTREAM_PIPELINE_INFLUX_TOKEN"] == texts[1]
+        assert ", 0 changed" in buckets.take()  # the second time finds all in place
+        assert [(here.site.state_dir / file).read_text() for file in files] == texts
+
+
+def test_a_page_of_a_process_is_read_for_what_the_watchdog_needs() -> None:
+    ready = {"ready": True, "problems": [], "backlog": 0, "progress": None}
+    assert look_of(200, ready) == Look(True, True, "", 0.0, None)
+    page = {"ready": False, "problems": ["a", "b"], "backlog": 3, "progress": 17}
+    assert look_of(503, page) == Look(True, False, "a; b", 3.0, 17.0)
+    assert look_of(200, [1]).ready is False
+    assert look_of(503, {"problems": None}) == Look(True, False)
+
+
+def test_a_process_that_is_not_there_or_talks_nonsense_does_not_answer() -> None:
+    assert look_at(free_port()) == Look(False)
+    with socket.create_server(("127.0.0.1", 0)) as odd:
+        odd.settimeout(5)
+        import threading
+
+        def talk() -> None:
+            line, _ = odd.accept()
+            with line:
+                line.recv(1000)
+                line.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc")
+
+        thread = threading.Thread(target=talk)
+        thread.start()
+        assert look_at(odd.getsockname()[1]) == Look(False)
+        thread.join()
