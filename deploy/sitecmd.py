@@ -136,7 +136,7 @@ def status(state_dir: Path | None, as_json: bool) -> None:
     elif not running or state is None:
         click.echo(f"no site runs on {folder}; start one with kpstream site up")
     else:
-        from deploy.siteview import status_table
+        from deploy.sitetable import status_table
 
         Console(soft_wrap=True).print(status_table(state, time.time_ns() // 1_000_000))
     if not running or state is None:
@@ -271,7 +271,7 @@ def _refuse_problems(here: Site) -> None:
 
 def _run(here: Site, out: Console) -> None:
     """Be the supervisor until told to end."""
-    from deploy.siteview import Shown
+    from deploy.sitetable import Shown
     from deploy.stack.supervisor import Supervisor
 
     folder = here.site.state_dir
@@ -299,7 +299,7 @@ def _run(here: Site, out: Console) -> None:
 
 def _detached(here: Site, out: Console) -> int:
     """Start the supervisor in the background, and wait until everything is ready."""
-    from deploy.siteview import Shown, status_table
+    from deploy.sitetable import Shown, status_table
     from deploy.stack.sitestate import read_state
 
     own = here.site

@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from deploy.cli import main
-from deploy.siteview import status_table
+from deploy.sitetable import status_table
 from deploy.stack.servers import KAFKA_VERSION
 from deploy.stack.sitestate import Row, SiteState, born, hold_lock, write_state
 
