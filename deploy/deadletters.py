@@ -4,12 +4,16 @@ The gateway holds its log locked. Looking needs no lock: `list` reads the file b
 again goes the way every reading goes, over MQTT: what was refused for a reason that is gone (a
 model that was missing, a clock that was set) is taken now, and the rest is refused again under the
 same id, so that a replay never makes two dead letters out of one.
+
+What a *store* has refused is no message but a point, a line of InfluxDB's line protocol: it is
+written to InfluxDB again, with the settings of the store.
+
+The letters of a site are in Kafka (`--site`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -18,75 +22,30 @@ import click
 import orjson
 
 from deploy.gatewaycmd import device_endpoint
-from ingest.deadletter import DeadLetter, decode_dead_letter
+from deploy.letters import ReadLetters, read_letters, read_site_letters
+from ingest.deadletter import DeadLetter
 from ingest.endpoint import Endpoint
-from ingest.errors import RefusalReason, RefusedMessage
-from ingest.topics import DEAD_LETTERS
-from pipeline.errors import LogError
-from pipeline.locallog import peek_log
+from ingest.errors import RefusalReason
 
-__all__ = ["ReadLetters", "dead_letters", "read_letters"]
+__all__ = ["dead_letters"]
 
 _CONNECT_S = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class ReadLetters:
-    """What the log holds of dead letters.
-
-    Attributes:
-        letters: One per id, in the order in which they were refused first.
-        times: id -> how often it was refused (a redelivery counts again).
-        unreadable: Records of the topic that are no dead letters.
-    """
-
-    letters: list[DeadLetter]
-    times: dict[str, int]
-    unreadable: int
-
-
-def read_letters(log_path: Path) -> ReadLetters:
-    """Read the dead letters from the log file, whether a gateway runs or not.
-
-    Raises:
-        click.ClickException: There is no log, or it cannot be read.
-    """
-    first: dict[str, DeadLetter] = {}
-    times: dict[str, int] = {}
-    unreadable = 0
-    try:
-        for record in peek_log(log_path, DEAD_LETTERS):
-            value = record.value
-            if value is None:
-                continue
-            try:
-                letter = decode_dead_letter(value)
-            except RefusedMessage:
-                unreadable += 1
-                continue
-            known = letter.id
-            first.setdefault(known, letter)
-            times[known] = times.get(known, 0) + 1
-    except FileNotFoundError as exc:
-        msg = f"no log at {log_path}: no gateway has run with this state folder (--state-dir)"
-        raise click.ClickException(msg) from exc
-    except LogError as exc:
-        raise click.ClickException(str(exc)) from exc
-    letters = sorted(first.values(), key=lambda letter: letter.recv_ms)
-    return ReadLetters(letters, times, unreadable)
 
 
 # -- commands -------------------------------------------------------------------------------
 
 
 def _chosen(command: Any) -> Any:
-    """The options by which both commands choose."""
+    """The options by which both commands choose, and where they read."""
     reasons = click.Choice([reason.value for reason in RefusalReason])
     for option in (
         click.option("--device", metavar="SITE/DEVICE", help="Only letters of this device."),
         click.option("--reason", type=reasons, multiple=True, help="Only letters with a reason."),
         click.option(
             "--state-dir", type=click.Path(path_type=Path), help="The gateway's state folder."
+        ),
+        click.option(
+            "--site", "of_site", is_flag=True, help="Of the site whose Kafka the settings name."
         ),
     ):
         command = option(command)
@@ -104,13 +63,14 @@ def dead_letters() -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line, all of them.")
 def list_letters(
     state_dir: Path | None,
+    of_site: bool,
     reason: tuple[str, ...],
     device: str | None,
     last: int,
     as_json: bool,
 ) -> None:
     """Show what was refused, newest last, and how many per reason."""
-    found = read_letters(_log_path(state_dir))
+    found = _read(state_dir, of_site)
     letters = _filtered(found.letters, reason, device)
     if as_json:
         for letter in letters:
@@ -138,6 +98,7 @@ def list_letters(
 @click.option("--dry-run", is_flag=True, help="Only say what would be published.")
 def replay_letters(
     state_dir: Path | None,
+    of_site: bool,
     reason: tuple[str, ...],
     device: str | None,
     ids: tuple[str, ...],
@@ -145,29 +106,66 @@ def replay_letters(
     mqtt: str | None,
     dry_run: bool,
 ) -> None:
-    """Publish the raw bytes again to the topic they came by; the broker confirms each."""
+    """Publish the raw bytes again to the topic they came by; write refused points again.
+
+    The broker, or InfluxDB, confirms each.
+    """
     if not (everything or ids or reason or device):
         msg = "say which: --id, --reason, --device, or --all"
         raise click.UsageError(msg)
-    letters = _filtered(read_letters(_log_path(state_dir)).letters, reason, device)
+    letters = _filtered(_read(state_dir, of_site).letters, reason, device)
     if ids:
         letters = [letter for letter in letters if letter.id.startswith(ids)]
+    points = [letter for letter in letters if _is_point(letter)]
     fit = [letter for letter in letters if _can_publish(letter)]
-    if len(fit) < len(letters):
-        cut = len(letters) - len(fit)
+    if cut := len(letters) - len(fit) - len(points):
         click.echo(
-            f"{cut} cannot be published again: cut to size, no MQTT topic, or Sparkplug, which"
-            " means something in its place only (its node tells its values in a new birth)"
+            f"{cut} cannot be published again: cut to size, unreadable, no MQTT topic, or Sparkplug,"
+            " which means something in its place only (its node tells its values in a new birth)"
         )
-    if dry_run or not fit:
+    if dry_run or not (fit or points):
         click.echo(f"{len(fit)} would be published" if fit else "nothing to publish")
+        if points:
+            click.echo(f"{len(points)} points would be written to InfluxDB")
         return
-    endpoint = device_endpoint(mqtt, "dead-letters")
-    confirmed = asyncio.run(_publish(fit, endpoint))
-    click.echo(f"{confirmed} of {len(fit)} published again to {endpoint.host}:{endpoint.port}")
+    done = True
+    if fit:
+        endpoint = device_endpoint(mqtt, "dead-letters")
+        confirmed = asyncio.run(_publish(fit, endpoint))
+        where = f"{endpoint.host}:{endpoint.port}"
+        click.echo(f"{confirmed} of {len(fit)} published again to {where}")
+        done = confirmed == len(fit)
+    if points:
+        stored = _write(points)
+        click.echo(f"{stored} of {len(points)} points written to InfluxDB")
+        done = done and stored == len(points)
     click.echo("they stay listed; one that is refused again is refused under the same id (times)")
-    if confirmed < len(fit):
+    if not done:
         raise SystemExit(1)
+
+
+def _write(letters: list[DeadLetter]) -> int:
+    """Write points again, with the settings of the store; how many InfluxDB took."""
+    from pipeline.errors import SinkError
+    from pipeline.influx import InfluxSink, influx_connection
+    from pipeline.settings import PipelineSettings
+
+    settings = PipelineSettings()
+    if settings.influx_url is None:
+        msg = "refused points are written to InfluxDB: set KPSTREAM_PIPELINE_INFLUX_URL and _TOKEN"
+        raise click.ClickException(msg)
+    lines = [letter.raw.decode() for letter in letters]
+    try:
+        sink = InfluxSink(influx_connection(settings), settings.influx_bucket)
+        try:
+            refused = sink.writing(lines)()
+        finally:
+            sink.close()
+    except SinkError as exc:
+        raise click.ClickException(str(exc)) from exc
+    for line in refused[:10]:
+        click.echo(_harmless(f"refused again, {line.reason}: {line.detail[:300]}"))
+    return len(lines) - len(refused)
 
 
 async def _publish(letters: list[DeadLetter], endpoint: Endpoint) -> int:
@@ -198,7 +196,13 @@ def _filtered(
     ]
 
 
+def _is_point(letter: DeadLetter) -> bool:
+    return letter.source == "store" and letter.reason is not RefusalReason.unreadable
+
+
 def _can_publish(letter: DeadLetter) -> bool:
+    if letter.source == "store":
+        return False
     topic = letter.mqtt_topic
     whole = not letter.detail.endswith(" bytes kept)")
     alone = bool(topic) and not topic.startswith("spBv1.0/")
@@ -249,8 +253,10 @@ def _harmless(text: str) -> str:
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
-def _log_path(state_dir: Path | None) -> Path:
-    from deploy.settings import GatewaySettings
+def _read(state_dir: Path | None, of_site: bool) -> ReadLetters:
+    from deploy.settings import GatewaySettings, SiteSettings
 
+    if of_site:
+        return read_site_letters(SiteSettings())
     settings = GatewaySettings() if state_dir is None else GatewaySettings(state_dir=state_dir)
-    return settings.log_path
+    return read_letters(settings.log_path)

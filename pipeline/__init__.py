@@ -29,7 +29,8 @@ Files, in the order data flows: `locallog` (with `logfile`, `logstate`, `logwrit
 `windowspec`, `cutters`, `reorder`, `snapshots`), `scoring`, `rollover` (a new student takes over),
 `measurements` (all measurements, tags, fields), `points`, `lines`, `storing`, `sinks`, `results`,
 `queries`, `influx` (with `influxclient`), `influxlayout` (buckets, retention, down-sampling),
-`influxsetup` (makes them), `accounts` (what a process says of itself), `status`, `metrics`, `console`, `pages`, `web/`.
+`influxsetup` (makes them), `accounts` (what a process says of itself), `status`, `metrics`,
+`console`, `pages`, `web/`.
 """
 
 __all__: list[str] = []

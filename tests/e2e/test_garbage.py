@@ -9,7 +9,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from deploy.deadletters import read_letters
+from deploy.letters import read_letters
 from ingest.mqtt import Endpoint, Publisher
 from pipeline.queries import all_points
 from pipeline.results import ResultsFile
