@@ -91,13 +91,12 @@ def fit_interval(
     for fold in folds:
         is_out = np.isin(groups, fold)
         known = ~is_out if len(folds) > 1 else is_out
-        shape = _fit_shape(residual[known], rul[known], groups[known], max_rul)
-        low, high = _ends(shape, rul[is_out])
-        need[is_out] = np.maximum(residual[is_out] / high, residual[is_out] / low)
+        shape = _fit_shape(residual[known], rul[known], groups[known], max_rul, level)
+        need[is_out] = _need(residual[is_out], rul[is_out], shape)
     # A new engine, of which nothing is known, weighs as much as each of those seen.
     seen = len(names) / (len(names) + 1)
     factor = weighted_quantile(need, group_weights(groups), min(level / seen, 1.0))
-    knots, low, high = _fit_shape(residual, rul, groups, max_rul)
+    knots, low, high = _fit_shape(residual, rul, groups, max_rul, level)
     tail = (1 - level) / 2
     weights = group_weights(groups)
     return Interval(
@@ -201,20 +200,29 @@ def _fit_shape(
     rul: NDArray[np.float32],
     groups: NDArray[np.int64],
     max_rul: float,
+    level: float,
 ) -> _Shape:
-    """Knots, and how far truths lie below and above scores around them (root mean squares).
+    """Knots, and how far truths lie below and above the scores around them; low < 0 < high.
 
-    Local quantiles would be nearer to what is wanted, but from a few engines they are mostly luck.
+    The two sides are root mean squares: quantiles of each side would be luck with few engines. One
+    quantile of both together then brings every knot to the level.
     """
-    knots = np.linspace(0, max_rul, _KNOTS)
-    ends = []
-    for knot in knots:
-        local = group_weights(groups) * (np.exp(-0.5 * ((rul - knot) / _REACH) ** 2) + _SMALL)
-        local /= local.sum()
-        below, above = np.minimum(residual, 0), np.maximum(residual, 0)
-        ends.append([-np.sqrt(local @ below**2), np.sqrt(local @ above**2)])
-    low, high = np.array(ends).T
-    return knots, np.minimum(low, -_NARROWEST), np.maximum(high, _NARROWEST)
+    weights, knots = group_weights(groups), np.linspace(0, max_rul, _KNOTS)
+    near = np.exp(-0.5 * ((rul[None] - knots[:, None]) / _REACH) ** 2) + _SMALL
+    local = weights * near / (weights * near).sum(axis=1, keepdims=True)
+    low = np.minimum(-np.sqrt(local @ np.minimum(residual, 0) ** 2), -_NARROWEST)
+    high = np.maximum(np.sqrt(local @ np.maximum(residual, 0) ** 2), _NARROWEST)
+    need = _need(residual, rul, (knots, low, high))
+    factor = np.array([weighted_quantile(need, row, level) for row in local])
+    return knots, np.minimum(low * factor, -_NARROWEST), np.maximum(high * factor, _NARROWEST)
+
+
+def _need(
+    residual: NDArray[np.float64], rul: NDArray[np.float32], shape: _Shape
+) -> NDArray[np.float64]:
+    """How much of the shape each residual takes; up to 1 it lies inside."""
+    low, high = _ends(shape, rul)
+    return np.maximum(residual / high, residual / low)
 
 
 def _ends(

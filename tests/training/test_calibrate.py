@@ -39,7 +39,7 @@ def engines(count, random):
 def test_the_interval_covers_windows_of_new_engines_at_its_level(count, most):
     random = np.random.default_rng(0)
     covered = []
-    for _ in range(30):
+    for _ in range(15):
         interval = fit_interval(*engines(count, random), max_rul=MAX_RUL)
         covered.append(share_inside(interval, *engines(40, random)))
     mean, error = np.mean(covered), np.std(covered) / np.sqrt(len(covered))
