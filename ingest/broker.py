@@ -151,7 +151,7 @@ class LocalBroker:
                 "Use that one, stop it, or choose another port"
             )
             raise BrokerError(msg)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         command = self._mosquitto_command() if self.kind == "mosquitto" else self._amqtt_command()
         with self._log_path.open("wb") as output:
             # Its own session: Ctrl-C in the terminal reaches us, and we stop it in our order.

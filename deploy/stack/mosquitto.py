@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -44,6 +45,7 @@ class MosquittoServer(ServerProcess):
         certs: Path | None = None,
         devices_port: int = 0,
         prefix: str = MQTT_PREFIX,
+        nodes: Sequence[str] = (),
     ) -> None:
         """Prepare; `start` starts.
 
@@ -55,12 +57,14 @@ class MosquittoServer(ServerProcess):
             certs: Folder of `kpstream certs make`: TLS, and a device can publish only as itself.
             devices_port: With `certs`: where devices connect; 0 takes the one before `port`.
             prefix: With `certs`: first levels of the MQTT topics that devices may publish to.
+            nodes: With `certs`: devices that may speak Sparkplug too, `group/node`.
         """
         super().__init__(folder, port=port, host=host)
         self._autosave_s = autosave_s
         self._certs = certs
         self.devices_port = devices_port or self.port - 1
         self._prefix = prefix
+        self._nodes = tuple(nodes)
         self._line: socket.socket | None = None
         self._looking = threading.Lock()
 
@@ -125,7 +129,7 @@ class MosquittoServer(ServerProcess):
         if self._certs is None:
             return f"listener {self.port} {self.host}\nallow_anonymous true\n"
         lists = {
-            DEVICES_ACL: devices_acl(prefix=self._prefix),
+            DEVICES_ACL: devices_acl(prefix=self._prefix, nodes=self._nodes),
             SERVICES_ACL: services_acl(prefix=self._prefix),
         }
         for name, text in lists.items():

@@ -151,7 +151,7 @@ class KafkaServer(ServerProcess):
             ServerError: Kafka or Java is not installed, or the folder can't be formatted.
         """
         self.command()
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not self._data.exists():
             self._format()
         self._write(self.settings())

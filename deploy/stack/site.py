@@ -19,6 +19,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
@@ -108,6 +109,7 @@ class Site:
                     port=self.mqtt_port,
                     certs=certs,
                     prefix=self.ingest.mqtt_prefix,
+                    nodes=self._nodes(),
                 )
             )
         if "kafka" in self.site.native:
@@ -132,6 +134,14 @@ class Site:
             )
         return found
 
+    def _nodes(self) -> list[str]:
+        """Who may speak Sparkplug: every device with a certificate, as itself."""
+        certs = self.site.certs_dir
+        if certs is None or self.ingest.sparkplug is None:
+            return []
+        folder = certs / "devices"
+        return sorted(f"{path.parent.name}/{path.stem}" for path in folder.glob("*/*.pem"))
+
     def problems(self) -> list[str]:
         """What keeps the site from starting, a line each; nothing is started or changed."""
         found = []
@@ -152,13 +162,37 @@ class Site:
             found += _unusable(server.name, server.host, server.port)
         for name, port in self.process_ports():
             found += _unusable(name, "127.0.0.1", port, "KPSTREAM_SITE_BASE_PORT")
-        if self.site.certs_dir is not None and not (self.site.certs_dir / "ca.pem").is_file():
-            folder = self.site.certs_dir
-            found.append(f"no certificates in {folder}: run kpstream certs make --out {folder}")
+        found += self._certificate_problems()
         if "influxdb" not in self.site.native and self.pipeline.influx_token is None:
             found.append(
                 "InfluxDB is somewhere else, so its token is needed: set "
                 "KPSTREAM_PIPELINE_INFLUX_URL and KPSTREAM_PIPELINE_INFLUX_TOKEN"
+            )
+        return found
+
+    def _certificate_problems(self) -> list[str]:
+        certs = self.site.certs_dir
+        if certs is None:
+            return []
+        try:
+            from deploy.stack.certs import CertError, read_certificates
+
+            known = read_certificates(certs)
+        except ModuleNotFoundError:
+            return ["the package cryptography is missing: pip install 'kpstream[site]'"]
+        except CertError as exc:
+            return [str(exc)]
+        now = datetime.now(timezone.utc)
+        over = [one.name for one in known if one.role != "device" and one.not_after <= now]
+        found = []
+        if over:
+            names = ", ".join(over)
+            advice = f"run kpstream certs make --out {certs} --renew"
+            found.append(f"certificates of {names} have expired: {advice}")
+        if "influxdb" in self.site.native and self.influx_url.startswith("http:"):
+            found.append(
+                "with KPSTREAM_SITE_CERTS_DIR, InfluxDB speaks https only: "
+                "KPSTREAM_PIPELINE_INFLUX_URL must begin with https://"
             )
         return found
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import stat
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from pydantic import SecretStr
 
 from deploy.settings import SiteSettings
+from deploy.stack.certs import Plan, make_certificates
 from deploy.stack.look import look_at, look_of
 from deploy.stack.servers import FoundServers, InfluxServer
 from deploy.stack.site import (
@@ -102,6 +104,29 @@ def test_only_loopback_is_served(tmp_path: Path) -> None:
 def test_missing_certificates_are_named_with_what_to_run(tmp_path: Path) -> None:
     (problem,) = site(tmp_path, certs_dir=tmp_path / "certs").problems()
     assert f"kpstream certs make --out {tmp_path}/certs" in problem
+
+
+def test_certificates_must_be_in_date_and_fit_the_address_of_influxdb(tmp_path: Path) -> None:
+    certs, now = tmp_path / "certs", datetime.now(timezone.utc)
+    make_certificates(certs, Plan(days=20, devices=("p/d",)), now=now - timedelta(days=25))
+    expired, http = site(tmp_path, certs_dir=certs).problems()
+    assert "mosquitto, bridge" in expired
+    assert f"have expired: run kpstream certs make --out {certs} --renew" in expired
+    assert "KPSTREAM_PIPELINE_INFLUX_URL must begin with https://" in http
+    make_certificates(certs, Plan(), now=now, renew=True)
+    https = {"influx_url": f"https://127.0.0.1:{free_port()}"}
+    assert site(tmp_path, certs_dir=certs, pipeline=https).problems() == []
+
+
+def test_who_has_a_certificate_may_speak_sparkplug_where_it_is_spoken(tmp_path: Path) -> None:
+    certs = tmp_path / "certs"
+    make_certificates(certs, Plan(devices=("g/n.1", "g/m")), now=datetime.now(timezone.utc))
+    for ingest, count in (({}, 0), ({"sparkplug": tmp_path / "map.toml"}, 1)):
+        here = site(tmp_path, certs_dir=certs, ingest=ingest)
+        programs(here)["mosquitto"].command()
+        acl = (tmp_path / "mosquitto" / "mosquitto-devices.acl").read_text()
+        assert acl.count("topic write spBv1.0/g/NDATA/n.1\n") == count
+        assert "#" not in acl.partition("\n")[2], "nobody may everything"
 
 
 def test_parts_start_in_the_order_in_which_nothing_is_taken_that_can_not_go_on(
