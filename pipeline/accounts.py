@@ -78,6 +78,9 @@ class Accounts:
         self._started_ms = started_ms
         self._told: dict[tuple[str, str, str], DeviceAccount] = {}
         self._asked: dict[tuple[str, str, str], DeviceAccount] = {}
+        self._reasons_told: set[str] = set()
+        self._reasons_asked: set[str] = set()
+        self._told_ms = self._asked_ms = started_ms
         self._models: dict[str, tuple[int | None, int | None]] | None = None
         self._marks: list[Point] = []
 
@@ -87,8 +90,10 @@ class Accounts:
         Until `confirm` is called, the next call says it all again.
         """
         view = Snapshot.of(self._view)
+        self._asked_ms = now_ms
         self._asked = {(a.site, a.device, a.stream): a for a in view.account()}
         totals, models = view.totals(), view.models()
+        self._reasons_asked = set(totals.dead_letters)
         self._notice(models, now_ms)
         return [
             gateway_point(self._gateway, self._role, self._fields(view, totals), now_ms),
@@ -98,6 +103,12 @@ class Accounts:
                 if self._told.get(key) != account
             ),
             *(self._lag(progress, now_ms) for progress in view.partitions()),
+            # A reason's counter begins at 0, or nobody would see its first letters as new.
+            *(
+                self._letters(reason, 0, self._told_ms)
+                for reason in totals.dead_letters
+                if reason not in self._reasons_told
+            ),
             *(self._letters(reason, n, now_ms) for reason, n in totals.dead_letters.items()),
             *(self._model(model, now_ms) for model in models),
             *self._marks,
@@ -106,6 +117,8 @@ class Accounts:
     def confirm(self) -> None:
         """The log has what the last call of `points` returned."""
         self._told = self._asked
+        self._reasons_told = self._reasons_asked
+        self._told_ms = self._asked_ms
         self._marks = []
 
     # -- the parts --------------------------------------------------------------------------

@@ -120,6 +120,20 @@ def test_only_devices_that_changed_are_said_again_once_the_log_has_the_others() 
     assert devices() == ["e2"]
 
 
+def test_the_first_letters_of_a_reason_come_after_a_zero() -> None:
+    """Whoever looks at the growth of the counter must see them too."""
+    accounts = Accounts(View(), "b", "bridge", NOW_MS - 10_000)
+
+    def letters(now_ms: int) -> list[tuple[int, int]]:
+        points = by_measurement(accounts.points(now_ms))["dead_letters"]
+        return [(p.time_ns // 10**6, dict(p.fields)["count"]) for p in points]
+
+    assert letters(NOW_MS) == [(NOW_MS - 10_000, 0), (NOW_MS, 2)]
+    assert letters(NOW_MS + 5_000) == [(NOW_MS - 10_000, 0), (NOW_MS + 5_000, 2)], "until told"
+    accounts.confirm()
+    assert letters(NOW_MS + 10_000) == [(NOW_MS + 10_000, 2)]
+
+
 def test_lag_knows_how_long_it_stands_still() -> None:
     lags = by_measurement(Accounts(View(), "s", "store", 5).points(NOW_MS))["lag"]
     first, second = (dict(point.fields) for point in lags)
