@@ -2,13 +2,16 @@
 
 Five minutes of a fleet go through the very functions that a site runs, without servers in between:
 payloads are decoded, bundles applied to `Devices`, closed windows scored by the shipped students,
-scores made points. Meanwhile a student is replaced, another version refused, a worker started anew
-and one engine falls silent. Time is simulated, so the same points come out every time.
+scores made points; bridge, worker and store give their accounts. Meanwhile a student is replaced,
+another version refused, the worker started anew, the broker away for a moment, and one engine falls
+silent. Time is simulated, so the same points come out every time.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ingest.errors import RefusedMessage
@@ -18,7 +21,8 @@ from ingest.simulators.fleet import Fleet, FleetSettings
 from ingest.topics import READINGS, SCORES, device_key, parse_topic, partition_of
 from models.registry import Registry
 from models.zoo import list_zoo, zoo_path
-from pipeline.devices import Devices, StreamPlan
+from pipeline.accounts import Accounts
+from pipeline.devices import Devices, Outcome, StreamPlan
 from pipeline.points import Point, points_of
 from pipeline.rollover import ModelWatch
 from pipeline.scoring import score_windows
@@ -26,12 +30,13 @@ from pipeline.status import (
     DeviceAccount,
     HealthReport,
     Latency,
+    ModelStatus,
+    PartitionProgress,
     ProgressTracker,
     Totals,
     sum_accounts,
 )
 from pipeline.windows import WindowSpec
-from tests.dashboards.accounts import Process
 
 LENGTH_MS = 300_000
 START_MS = 1_767_225_600_000 - LENGTH_MS // 2
@@ -48,8 +53,34 @@ FLEET = FleetSettings(
 )
 
 
+@dataclass
+class Process:
+    """What one process of the line tells its `Accounts`: a `pipeline.status.GatewayView`."""
+
+    seen: Sequence[DeviceAccount] = ()
+    sums: Totals = field(default_factory=Totals)
+    progress: Sequence[PartitionProgress] = ()
+    students: Sequence[ModelStatus] = ()
+    report: HealthReport = HealthReport(alive=True, ready=True)
+
+    def account(self) -> Sequence[DeviceAccount]:
+        return self.seen
+
+    def totals(self) -> Totals:
+        return self.sums
+
+    def partitions(self) -> Sequence[PartitionProgress]:
+        return self.progress
+
+    def models(self) -> Sequence[ModelStatus]:
+        return self.students
+
+    def health(self) -> HealthReport:
+        return self.report
+
+
 class Line:
-    """Bridge, worker and store in one, fed with simulated messages; collects points."""
+    """Bridge, worker and store, fed with simulated messages; collects points."""
 
     def __init__(self, folder: Path) -> None:
         self.now_ms = START_MS
@@ -66,39 +97,52 @@ class Line:
         self.offsets = [0] * PARTITIONS
         self.committed = [0] * PARTITIONS
         self.tracker = ProgressTracker()
-        self.worker_started_ms = START_MS - 60_000
+        self.bridge, self.worker, self.store = Process(), Process(), Process()
+        started_ms = START_MS - 60_000
+        self.accounts = {
+            "bridge": Accounts(self.bridge, "site-bridge-1", "bridge", started_ms),
+            "worker": Accounts(self.worker, "site-worker-1", "worker", started_ms),
+            "store": Accounts(self.store, "site-store-1", "store", started_ms),
+        }
 
     def run(self) -> list[Point]:
         """The points of the whole run."""
-        while self.now_ms < START_MS + LENGTH_MS:
+        while self.now_ms < STOP_MS:
             at_ms = self.now_ms - START_MS
-            self._follow_models(at_ms)
+            self._publish_students(at_ms)
+            self.models.poll()
             if at_ms == LENGTH_MS // 2:
-                self.worker_started_ms = self.now_ms
-                self.totals["scored"] = self.totals["unscored"] = 0
-                self.letters.clear()
+                self._restart_worker()
             self._step(at_ms)
             if at_ms % ACCOUNT_MS == 0:
                 self._account()
             self.now_ms += STEP_MS
         return self.points
 
+    def _publish_students(self, at_ms: int) -> None:
+        if at_ms == 120_000:  # the same student again, as version 2
+            self.registry.publish(zoo_path("rul-fd001"), stable=True)
+        if at_ms == 200_000:  # a version whose file was damaged on its way
+            version = self.registry.publish(zoo_path("har-waist"), stable=True)
+            path = self.registry.version_path("har-waist", version) / "model.onnx"
+            path.write_bytes(path.read_bytes()[:-100])
+
+    def _restart_worker(self) -> None:
+        self.accounts["worker"] = Accounts(self.worker, "site-worker-1", "worker", self.now_ms)
+        self.totals["scored"] = self.totals["unscored"] = 0
+
     def _plan(self, stream: str) -> StreamPlan | None:
         student = self.models.student_of(stream)
         if student is None:
             return None
-        manifest = student.manifest
-        window = manifest.window
-        return StreamPlan(
-            manifest.name,
-            manifest.channel_names,
-            WindowSpec(
-                length=window.length,
-                hop=window.hop,
-                min_readings=window.min_readings,
-                gap_ms=window.gap_ms,
-            ),
+        window = student.manifest.window
+        spec = WindowSpec(
+            length=window.length,
+            hop=window.hop,
+            min_readings=window.min_readings,
+            gap_ms=window.gap_ms,
         )
+        return StreamPlan(student.manifest.name, student.manifest.channel_names, spec)
 
     def _step(self, at_ms: int) -> None:
         envelopes: dict[int, list[bytes]] = {p: [] for p in range(PARTITIONS)}
@@ -126,9 +170,7 @@ class Line:
             if partition or at_ms % 60_000 > 20_000:  # now and then partition 0 stands still
                 self.committed[partition] = self.offsets[partition]
 
-    def _score(self, outcome) -> None:
-        for refusal in outcome.refused:
-            self.letters[refusal.reason.value] += 1
+    def _score(self, outcome: Outcome) -> None:
         scored = score_windows(outcome.windows, self.models.student_of, self.now_ms + 7)
         self.points += points_of(scored.records)
         self.totals["scored"] += len(scored.records)
@@ -137,46 +179,39 @@ class Line:
         for record in scored.records:
             self.latency.record(self.now_ms + 7 - record["end_ms"], self.now_ms)
 
-    def _follow_models(self, at_ms: int) -> None:
-        if at_ms == 120_000:  # the same student again, as version 2
-            self.registry.publish(zoo_path("rul-fd001"), stable=True)
-        if at_ms == 200_000:  # a version whose file was damaged on its way
-            version = self.registry.publish(zoo_path("har-waist"), stable=True)
-            path = self.registry.version_path("har-waist", version) / "model.onnx"
-            path.write_bytes(path.read_bytes()[:-100])
-        for change in self.models.poll():
-            self.points.append(self._worker().mark(change))
-
     def _account(self) -> None:
-        accounts = [
-            DeviceAccount(site, device, stream, **_fields(counters))
-            for site, device, stream, counters in self.devices.accounts()
+        latency = self.latency.summary(self.now_ms)
+        connected = self.now_ms - START_MS not in range(60_000, 70_000)
+        problems = () if connected else ("bridge is not connected to the MQTT broker",)
+        self.bridge.report = HealthReport(
+            True, connected, problems, {"bridge": {"connected": connected}}
+        )
+        self.bridge.sums = Totals(
+            messages_received=self.totals["messages_received"],
+            messages_logged=self.totals["messages_logged"],
+            messages_dead_lettered=self.totals["messages_dead_lettered"],
+            dead_letters=dict(self.letters),
+        )
+        self.worker.seen = [
+            DeviceAccount(site, device, stream, **{name: getattr(c, name) for name in c.__slots__})
+            for site, device, stream, c in self.devices.accounts()
         ]
-        summary = self.latency.summary(self.now_ms)
-        sums = sum_accounts(accounts)
-        self.points += self._bridge().points(Totals(**_only(self.totals, "messages")))
-        self.points += self._worker().points(
-            Totals(
-                **{f: getattr(sums, f) for f in ("received", "windowed", "duplicate", "late")},
-                dead_lettered=sums.dead_lettered,
-                gaps=sums.gaps,
-                windows=sums.windows,
-                scored=self.totals["scored"],
-                unscored=self.totals["unscored"],
-                dead_letters=dict(self.letters),
-                sensor_to_score=summary,
-                receive_to_score=summary,
-            ),
-            accounts=accounts,
-            partitions=self._progress("score", READINGS),
-            models=self.models.statuses(),
+        self.worker.sums = replace(
+            sum_accounts(self.worker.seen),
+            scored=self.totals["scored"],
+            unscored=self.totals["unscored"],
+            sensor_to_score=latency,
+            receive_to_score=latency,
         )
-        self.points += self._store().points(
-            Totals(stored=self.totals["stored"], sensor_to_stored=summary),
-            partitions=self._progress("store-influx", SCORES),
-        )
+        self.worker.progress = self._progress("kpstream-score", READINGS)
+        self.worker.students = self.models.statuses()
+        self.store.sums = Totals(stored=self.totals["stored"], sensor_to_stored=latency)
+        self.store.progress = self._progress("kpstream-store-influx", SCORES)
+        for accounts in self.accounts.values():
+            self.points += accounts.points(self.now_ms)
+            accounts.confirm()
 
-    def _progress(self, group: str, topic: str):
+    def _progress(self, group: str, topic: str) -> list[PartitionProgress]:
         return [
             self.tracker.observe(
                 group,
@@ -189,25 +224,3 @@ class Line:
             )
             for partition in range(PARTITIONS)
         ]
-
-    def _bridge(self) -> Process:
-        connected = self.now_ms - START_MS not in range(60_000, 70_000)
-        problems = () if connected else ("bridge is not connected to the MQTT broker",)
-        health = HealthReport(alive=True, ready=connected, problems=problems)
-        return Process("site-bridge-1", "bridge", START_MS - 60_000, health, self.now_ms)
-
-    def _worker(self) -> Process:
-        health = HealthReport(alive=True, ready=True)
-        return Process("site-worker-1", "worker", self.worker_started_ms, health, self.now_ms)
-
-    def _store(self) -> Process:
-        health = HealthReport(alive=True, ready=True)
-        return Process("site-store-1", "store", START_MS - 60_000, health, self.now_ms)
-
-
-def _fields(counters) -> dict[str, int]:
-    return {name: getattr(counters, name) for name in counters.__slots__}
-
-
-def _only(totals: Counter[str], prefix: str) -> dict[str, int]:
-    return {name: count for name, count in totals.items() if name.startswith(prefix)}
