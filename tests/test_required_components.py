@@ -100,3 +100,10 @@ def test_misspelt_component_is_refused(
     result = suite.runpytest()
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*KPSTREAM_REQUIRE names dat; known are data, mosquitto,*"])
+
+
+def test_a_file_of_tests_that_can_not_be_imported_is_no_skip(suite: pytest.Pytester) -> None:
+    suite.makepyfile(test_broken="import no_such_module_anywhere\ndef test_lost(): pass\n")
+    result = suite.runpytest("--doctest-modules", "--doctest-ignore-import-errors")
+    assert result.parseoutcomes().get("errors", 0) >= 1
+    assert result.ret != 0
