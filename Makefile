@@ -17,11 +17,14 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check bench clean
+.PHONY: help demo site test check bench clean
 
 help:
 	@echo 'make demo    start a gateway and a simulated fleet on this machine, show the console page'
 	@echo '             (first time: installs about 260 MB, half a minute to a minute; no torch, no root)'
+	@echo 'make site    run a whole site on this machine: mosquitto, Kafka, InfluxDB, bridge, workers, store'
+	@echo '             (first time: fetches Kafka with Maven, builds InfluxDB with Go and Cargo in about'
+	@echo '             five minutes; kept in ~/.cache/kpstream/servers)'
 	@echo 'make test    run the tests; what is skipped says why and how to get it'
 	@echo '             (first time: installs torch from PyPI, which on Linux brings the CUDA'
 	@echo '             libraries along: about 6 GB on disk, two to five minutes)'
@@ -33,6 +36,10 @@ help:
 
 demo: $(VENV)/.gateway
 	@$(BIN)/kpstream demo $(ARGS)
+
+site: $(VENV)/.site
+	@$(BIN)/kpstream site install
+	@$(BIN)/kpstream site up $(ARGS)
 
 test: $(VENV)/.dev
 	@$(BIN)/python -m pytest $(ARGS)
@@ -62,9 +69,13 @@ $(VENV)/.gateway: $(NEEDS) | $(BIN)/python
 	$(call install,gateway)
 	@touch $@
 
+$(VENV)/.site: $(NEEDS) | $(BIN)/python
+	$(call install,site)
+	@touch $(VENV)/.gateway $@
+
 $(VENV)/.dev: $(NEEDS) | $(BIN)/python
 	$(call install,dev)
-	@touch $(VENV)/.gateway $@
+	@touch $(VENV)/.gateway $(VENV)/.site $@
 
 # Made anew when the interpreter it was made with is gone: then the link dangles.
 $(BIN)/python:
