@@ -28,6 +28,9 @@ _COMMANDS = {
         "dashboards",
         "Push boards and alerts to Grafana, compare, fetch, write files.",
     ),
+    "bridge": ("deploy.bridgecmd", "bridge", "Run a bridge of a site: MQTT to Kafka."),
+    "worker": ("deploy.workercmd", "worker", "Run a worker of a site: windows and scores."),
+    "store": ("deploy.storecmd", "store", "Run a store of a site: Kafka to InfluxDB."),
     "doctor": ("deploy.doctor", "doctor", "Check broker, log, models, results, clock, disk."),
 }
 

@@ -178,6 +178,14 @@ class SiteSettings(BaseSettings):
     hourly_days: float = Field(
         default=365.0, ge=0, description="Days that InfluxDB keeps the hours; 0: for ever."
     )
+    account_ms: int = Field(
+        default=10_000,
+        ge=500,
+        description=(
+            "Milliseconds between two accounts of a bridge, worker or store: its counters, those "
+            "of its devices, lag, models; they reach InfluxDB by way of Kafka."
+        ),
+    )
     kafka_heap_mb: int = Field(
         default=256, ge=192, description="Megabytes of Java heap of the Kafka on this machine."
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 from ingest.bridge import Bridge
 from pipeline.app import ScoringApp, StoreApp
+from pipeline.devices import Devices
 from pipeline.locallog import SqliteLog
 from pipeline.rollover import ModelWatch
 from pipeline.status import (
@@ -21,7 +22,7 @@ from pipeline.status import (
     sum_accounts,
 )
 
-__all__ = ["RunningGateway"]
+__all__ = ["RunningGateway", "device_accounts"]
 
 
 class RunningGateway:
@@ -48,23 +49,7 @@ class RunningGateway:
 
     def account(self) -> list[DeviceAccount]:
         """One record per stream of a device."""
-        return [
-            DeviceAccount(
-                site,
-                device,
-                stream,
-                received=c.received,
-                windowed=c.windowed,
-                duplicate=c.duplicate,
-                late=c.late,
-                dead_lettered=c.dead_lettered,
-                gaps=c.gaps,
-                windows=c.windows,
-                last_event_ms=c.last_event_ms or None,
-                last_recv_ms=c.last_recv_ms or None,
-            )
-            for site, device, stream, c in self._scoring.stage.devices.accounts()
-        ]
+        return device_accounts(self._scoring.stage.devices)
 
     def totals(self) -> Totals:
         """Sums over the devices, the bridge, the scores and the stores."""
@@ -156,3 +141,24 @@ class RunningGateway:
             }
             | {name: tell() for name, tell in self.also.items()},
         )
+
+
+def device_accounts(devices: Devices) -> list[DeviceAccount]:
+    """The account of every stream of a device."""
+    return [
+        DeviceAccount(
+            site,
+            device,
+            stream,
+            received=c.received,
+            windowed=c.windowed,
+            duplicate=c.duplicate,
+            late=c.late,
+            dead_lettered=c.dead_lettered,
+            gaps=c.gaps,
+            windows=c.windows,
+            last_event_ms=c.last_event_ms or None,
+            last_recv_ms=c.last_recv_ms or None,
+        )
+        for site, device, stream, c in devices.accounts()
+    ]

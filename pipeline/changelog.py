@@ -45,6 +45,7 @@ class Changelog:
     """Implements ``pipeline.agents.StateTable`` on such a topic.
 
     Attributes:
+        is_opening: Whether rows are being read now.
         opened_total: How often partitions were opened.
         open_seconds: How long the last opening took.
         rows_read: How many records it read.
@@ -56,6 +57,7 @@ class Changelog:
         self._suffix = b""
         self._rows: dict[str, bytes] = {}
         self._former: dict[str, tuple[int, list[bytes]]] = {}
+        self.is_opening = False
         self.opened_total = 0
         self.open_seconds = 0.0
         self.rows_read = 0
@@ -67,6 +69,7 @@ class Changelog:
             LogUnavailable: The topic can't be read.
         """
         began = time.monotonic()
+        self.is_opening = True
         self._suffix = b"#%d" % generation
         self._rows.clear()
         self._former.clear()
@@ -107,6 +110,7 @@ class Changelog:
 
     def release(self) -> None:
         """Free the memory of the rows; whoever needed one has taken it."""
+        self.is_opening = False
         self._rows.clear()
 
     async def write(self, rows: Sequence[tuple[int, str, bytes]]) -> None:

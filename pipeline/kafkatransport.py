@@ -31,7 +31,7 @@ from mode.utils.futures import notify
 from pipeline.errors import LogHole
 from pipeline.handover import Handover
 
-__all__ = ["Consumer", "KafkaApp", "Transport", "follow"]
+__all__ = ["Consumer", "KafkaApp", "Transport", "follow", "places"]
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +73,10 @@ class Consumer(Handover, driver.Consumer):  # type: ignore[misc]
             log.error("%s: Kafka has deleted %d records before they were read", tp, offset - due)
             self._settled[tp] = offset
         self._due[tp] = max(due, offset + 1)
+
+    def next_offset(self, tp: TP) -> int | None:
+        """The record that an agent uses next; None before the first one of this assignment."""
+        return self._due.get(tp)
 
     async def _begin(self, tp: TP) -> int:
         """Where this assignment began: the committed offset, or the first record there is."""
@@ -148,6 +152,8 @@ class KafkaApp(faust.App):  # type: ignore[misc]
 
     on_rebalance_begin: Callable[[], None] | None = None
     may_not_end: Callable[[], bool] | None = None
+    has_joined = False
+    """Whether it has had partitions (or was told that there are none for it) since its start."""
 
     def _new_transport(self) -> Transport:
         return Transport(self.conf.broker_consumer, self)
@@ -156,6 +162,11 @@ class KafkaApp(faust.App):  # type: ignore[misc]
         consumer = super()._new_consumer()
         consumer.may_not_end = self.may_not_end
         return consumer
+
+    def on_rebalance_end(self) -> None:
+        """Faust calls it when records flow again."""
+        super().on_rebalance_end()
+        self.has_joined = True
 
     def on_rebalance_start(self) -> None:
         """Faust calls it in the consumer's thread, before anything else happens."""
@@ -174,3 +185,17 @@ async def follow(app: Any, message: Any) -> None:
     except LogHole as exc:
         await app.crash(exc)
         await asyncio.Event().wait()  # wait to be stopped
+
+
+def places(app: Any) -> dict[tuple[str, int], tuple[int | None, int | None]]:
+    """Of every partition a started app has: the record it uses next, and what it has committed.
+
+    None where it has not begun, or has committed nothing yet.
+    """
+    consumer = app.consumer
+    found = {}
+    for tp in consumer.assignment():
+        if app.topics.acks_enabled_for(tp.topic):
+            committed = consumer._committed_offset.get(tp)  # noqa: SLF001
+            found[tp.topic, tp.partition] = (consumer.next_offset(tp), committed)
+    return found

@@ -1,0 +1,115 @@
+"""``kpstream bridge``: takes messages from the MQTT broker and puts them into Kafka.
+
+Several bridges share the messages where KPSTREAM_INGEST_MQTT_SHARED_GROUP is set.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import click
+
+from deploy.bridging import append_ticks, sparkplug_decoder
+from deploy.settings import SiteSettings
+from deploy.siteprocess import Frame, run_command
+from ingest.bridge import Bridge, LogRecord
+from ingest.kafka import KafkaLogWriter
+from ingest.settings import IngestSettings
+from ingest.topics import ACCOUNTS, partition_of
+from pipeline.agents import now_ms
+from pipeline.settings import PipelineSettings
+
+__all__ = ["BridgeProcess", "bridge"]
+
+_BROKER_S = 3.0
+
+
+class BridgeProcess:
+    """The bridge, its log in Kafka, and its ticks."""
+
+    def __init__(
+        self, site: SiteSettings, ingest: IngestSettings, pipeline: PipelineSettings
+    ) -> None:
+        """Prepare; nothing is connected before `start`.
+
+        Raises:
+            IngestError: The Sparkplug mapping or its state file can't be used.
+        """
+        self.frame = frame = Frame("bridge", site, pipeline)
+        self.ingest = ingest
+        self.sparkplug = sparkplug_decoder(ingest, frame.folder)
+        self.writer = KafkaLogWriter(frame.kafka)
+        self.accounts = KafkaLogWriter(frame.kafka)
+        self.bridge = Bridge(ingest, self.writer, decoder=self.sparkplug)
+        self._bridging: list[asyncio.Task[None]] = []
+
+    async def start(self) -> str:
+        """Wait for Kafka, then take messages; returns when connected to the broker, or soon."""
+        frame = self.frame
+        await frame.start()
+        for writer in (self.writer, self.accounts):
+            await frame.until_available(writer.start)
+        frame.view.bridge = self.bridge
+        if self.sparkplug is not None:
+            frame.view.also["sparkplug"] = self.sparkplug.status
+        self._bridging.append(frame.tasks.spawn(self.bridge.run(), "bridge"))
+        settings = frame.pipeline
+        quiet_ms = 2 * settings.idle_ms + _TICKED_MS
+        frame.tasks.spawn(
+            append_ticks(
+                self.bridge, lambda: self.bridge.quiet_partitions(quiet_ms), settings.tick_ms
+            ),
+            "ticks",
+        )
+        frame.begin(self._append_account)
+        broker = f"{self.ingest.mqtt_host}:{self.ingest.mqtt_port}"
+        if not await self._connected():
+            broker += f" does NOT answer yet ({self.bridge.health().error})"
+        return f"{frame.name} started: broker {broker}, Kafka {frame.site.kafka}"
+
+    async def wait(self) -> None:
+        """Return when a part has ended by itself.
+
+        Raises:
+            PartFailed: With the part and its reason.
+        """
+        await self.frame.tasks.wait()
+
+    async def stop(self) -> str:
+        """Stop taking messages; what was taken is confirmed and acknowledged, or stays there."""
+        self.bridge.stop()
+        if self._bridging:
+            await asyncio.wait(self._bridging, timeout=_DRAIN_S)
+        await self.frame.stop()
+        for writer in (self.writer, self.accounts):
+            await writer.stop()
+        if self.sparkplug is not None:
+            self.sparkplug.close()
+        counters = self.bridge.counters
+        return (
+            f"{self.frame.name} stopped: {counters.received_total:,} messages taken, "
+            f"{counters.logged_total:,} in Kafka"
+        )
+
+    async def _connected(self) -> bool:
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + _BROKER_S
+        while not self.bridge.health().connected and loop.time() < until_s:
+            await asyncio.sleep(0.02)
+        return self.bridge.health().connected
+
+    async def _append_account(self, value: bytes) -> None:
+        partition = partition_of(self.frame.name.encode(), self.accounts.partitions)
+        await self.accounts.append([LogRecord(ACCOUNTS, partition, None, value, now_ms())])
+
+
+_TICKED_MS = 5000
+"""How much longer than twice the idle time a partition gets ticks after its last reading."""
+_DRAIN_S = 10.0
+
+
+@click.command()
+@click.option("--verbose", is_flag=True, help="Log what happens, not only what goes wrong.")
+def bridge(verbose: bool) -> None:
+    """Take messages from the broker into Kafka until Ctrl-C. Settings: docs/settings.md."""
+    run_command("bridge", verbose, BridgeProcess)
