@@ -61,7 +61,7 @@ class Process:
     sums: Totals = field(default_factory=Totals)
     progress: Sequence[PartitionProgress] = ()
     students: Sequence[ModelStatus] = ()
-    report: HealthReport = HealthReport(alive=True, ready=True)
+    report: HealthReport = field(default_factory=lambda: HealthReport(alive=True, ready=True))
 
     def account(self) -> Sequence[DeviceAccount]:
         return self.seen

@@ -10,8 +10,10 @@ import pytest
 from dashboards.alerts import Rule, duration
 from dashboards.bundle import Bundle, is_uid, site_bundle
 from dashboards.limits import Limits
+from pipeline.accounts import Accounts
 from pipeline.points import LAG, Point
-from tests.dashboards.line import SILENT, START_MS, STOP_MS
+from pipeline.status import Totals
+from tests.dashboards.line import SILENT, START_MS, STOP_MS, Process
 from tests.fakes.grafana_alerts import Alert, firing
 from tests.fakes.grafana_checks import rule_flaws
 
@@ -250,6 +252,25 @@ def test_dead_letters_are_told_by_reason(fires, line_points) -> None:
     alerts = fires("kpstream-dead-letters")
     assert [alert.labels["reason"] for alert in alerts] == ["not_json"]
     assert alerts[0].values["letters"] > LIMITS.dead_letters
+
+
+@pytest.mark.needs_influxd
+def test_a_burst_of_a_reason_never_seen_before_is_told(asked, stored) -> None:
+    process = Process(sums=Totals(dead_letters={}))
+    accounts = Accounts(process, "b-1", "bridge", START_MS - 600_000)
+    points = accounts.points(START_MS)
+    accounts.confirm()
+    process.sums = Totals(dead_letters={"future": 500})
+    points += accounts.points(START_MS + 5_000)
+    stored("dashboards-burst", points)
+
+    def ask(flux: str, look_back_s: int):
+        stop_ms = START_MS + 60_000
+        start_ms = stop_ms - 1000 * look_back_s
+        return asked(flux, start_ms=start_ms, stop_ms=stop_ms, bucket="dashboards-burst")
+
+    (alert,) = firing(rule_json("kpstream-dead-letters"), ask)
+    assert (alert.labels, alert.values) == ({"reason": "future"}, {"letters": 500})
 
 
 @pytest.mark.needs_influxd

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -20,7 +21,8 @@ from dashboards import (
 from dashboards.boards import DEVICE_UID, Board
 from dashboards.bundle import site_bundle
 from dashboards.queries import Query, Shape
-from tests.dashboards.conftest import DAY_MS, HOURS, Ask
+from pipeline.points import Point
+from tests.dashboards.conftest import DAY_MS, HOURS, Ask, Store
 from tests.dashboards.line import START_MS, STOP_MS
 from tests.fakes.grafana_flux import Frame
 
@@ -72,6 +74,57 @@ def test_query_of_an_alert_gives_what_it_says(asked: Ask, query: Query, look_bac
     assert_shape(frames, query.gives)
     assert all(frame.is_wide_series for frame in frames), "else Grafana can't evaluate it"
     assert all(frame.rows == 1 for frame in frames), "one value per thing that can be wrong"
+
+
+@pytest.fixture(scope="module")
+def empty_bucket(stored: Store) -> str:
+    """A site on its first day."""
+    stored("dashboards-empty", [])
+    return "dashboards-empty"
+
+
+@pytest.mark.parametrize(
+    "query", {p.values[0].name: p.values[0] for p in [*asks(), *rule_queries()]}.values()
+)
+def test_query_of_an_empty_influxdb_is_no_error(
+    asked: Ask, empty_bucket: str, query: Query
+) -> None:
+    flux = query.flux.replace(f'"{HOURS}"', f'"{empty_bucket}"')
+    variables = EVERYTHING | {"device": ["nobody"]}
+    frames = asked(flux, bucket=empty_bucket, variables=variables)
+    counts = [value for frame in frames for value in frame.fields[-1].values]
+    assert set(counts) <= {0}
+
+
+@pytest.mark.parametrize(
+    "query", [p.values[0] for p in asks() if p.values[0].name.startswith(("rul", "device_rul"))]
+)
+def test_query_of_scores_without_an_interval_is_no_error(
+    asked: Ask, stored_without_interval: str, query: Query
+) -> None:
+    """A student may be published without one; its machines are shown all the same."""
+    bucket = stored_without_interval
+    frames = asked(
+        query.flux.replace(f'"{HOURS}"', f'"{bucket}"'),
+        bucket=bucket,
+        variables=EVERYTHING | {"device": ["engine-01"]},
+    )
+    needs_it = ("rul_lowest", "rul_lowest_bound", "rul_below", "rul_history")
+    assert frames or query.name in needs_it
+
+
+@pytest.fixture(scope="module")
+def stored_without_interval(stored: Store, line_points: list[Point]) -> str:
+    points = [
+        replace(point, fields=tuple((k, v) for k, v in point.fields if k not in INTERVAL))
+        for point in line_points
+        if point.measurement == "rul"
+    ]
+    stored("dashboards-no-interval", points)
+    return "dashboards-no-interval"
+
+
+INTERVAL = ("rul_low", "rul_high")
 
 
 def test_every_query_is_asked_by_something() -> None:
