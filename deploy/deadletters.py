@@ -120,7 +120,7 @@ def replay_letters(
     fit = [letter for letter in letters if _can_publish(letter)]
     if cut := len(letters) - len(fit) - len(points):
         click.echo(
-            f"{cut} cannot be published again: cut to size, unreadable, no MQTT topic, or Sparkplug,"
+            f"{cut} cannot be published again: cut to size, unreadable, no topic, or Sparkplug,"
             " which means something in its place only (its node tells its values in a new birth)"
         )
     if dry_run or not (fit or points):

@@ -140,9 +140,10 @@ def _activity_line(record: Any) -> str | None:
 
 
 def _any_line(record: Any) -> str:
-    """The line of a record by way of its point, which finds what is wrong with it."""
-    from pipeline.points import points_of  # it imports us
+    """The line of a record by way of its point, with all the checks of one that is written."""
+    from pipeline.points import encode_scores, points_of  # it imports us
 
+    encode_scores([record])
     return to_line(points_of([record])[0])
 
 
