@@ -43,6 +43,10 @@ def open_chapter(
         "lie far from every seen anchor, so that any anchor can exceed it: the bar is "
         f"`{_CONTROL}`. `minus random` is paired by choice. Readouts: `training/openvocab.py`.\n"
     ]
+    single = [rows for _, _, rows in tables if len(_choices(rows)[0]) == 1]
+    if len(single) > 1:
+        text.append(f"**All {len(single)} benchmarks, one label left out**\n")
+        text.append(_together(single))
     for benchmark, student, rows in tables:
         text.append(f"\n**{benchmark}**, student `{student}`\n")
         text.append(_summary(rows))
@@ -69,10 +73,37 @@ def _summary(rows: dict[str, list[Line]]) -> str:
     return "\n".join(text) + "\n"
 
 
+def _together(tables: Sequence[dict[str, list[Line]]]) -> str:
+    """Left-out labels of several benchmarks as one sample of labels."""
+    measures = ("unseen_recall", "alarm_recall", "auroc")
+    head = ["readout", "anchors", "labels"]
+    head += [cell for name in measures for cell in (_MEASURES[name], "minus random")]
+    text = [_row(head), _row(["---"] * len(head))]
+    methods = [method for method in tables[0] if all(method in rows for rows in tables)]
+    for readout in READOUTS:
+        for method in methods:
+            cells: list[str] = []
+            for name in measures:
+                values, apart = [], []
+                for rows in tables:
+                    found = by_choice(rows[method], readout, name)
+                    base = by_choice(rows.get(_CONTROL, []), readout, name)
+                    values += list(found.values())
+                    apart += [found[choice] - base[choice] for choice in found if choice in base]
+                cells.append(with_interval(values))
+                cells.append("" if method == _CONTROL else with_interval(apart, signed=True))
+            text.append(_row([readout, method, str(len(values)), *cells]))
+    return "\n".join(text) + "\n"
+
+
+def _choices(rows: dict[str, list[Line]]) -> list[tuple[int, ...]]:
+    return sorted({tuple(line["unseen"]) for lines in rows.values() for line in lines})
+
+
 def _by_label(rows: dict[str, list[Line]], labels: Sequence[str]) -> str:
     """Recall / area of every single left-out label; nothing when several are left out at once."""
-    choices = sorted({tuple(line["unseen"]) for lines in rows.values() for line in lines})
-    if not choices or len(choices[0]) > 1:
+    choices = _choices(rows)
+    if len(choices[0]) > 1:
         return ""
     text = ["Recall of the unseen / at 10 % alarm / area, readout `kp`, by left-out label:\n"]
     text += [_row(["left out", *rows]), _row(["---"] * (1 + len(rows)))]
