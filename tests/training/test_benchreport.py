@@ -92,7 +92,18 @@ def test_open_vocabulary_is_set_against_random_anchors(tmp_path):
         ["kp-text", "kp-random"],
         'topic = "open"\nleave_out = 1\n',
     )
+    runs += plan(
+        tmp_path,
+        "b",
+        "SPSW-watch",
+        "tiny, one left out",
+        ["kp-text", "kp-random"],
+        'prompts = "spsw"\ntopic = "open"\nleave_out = 1\n',
+    )
     text = report(tmp_path, runs, {"kp-text": 0.5, "kp-random": 0.25})
+    assert "**All 2 benchmarks, one label left out**" in text
+    assert "| kp | kp-text | 11 | 0.510 [0.510, 0.510] | +0.250 [0.250, 0.250] |" in text
+    assert "| standing up |" in text
     assert "| kp | kp-text | 18 | 0.510 [0.510, 0.510] | +0.250 [0.250, 0.250] |" in text
     assert "| left out | kp-text | kp-random |" in text
 
