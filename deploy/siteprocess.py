@@ -23,7 +23,7 @@ from deploy.stack.topics import site_topics
 from ingest.errors import LogUnavailable
 from ingest.kafka import KafkaEndpoint, KafkaProbe, create_topics, read_until
 from ingest.settings import IngestSettings
-from ingest.tls import TlsFiles
+from ingest.tls import TlsError, TlsFiles
 from ingest.topics import ACCOUNTS, partition_of
 from pipeline.accounts import Accounts, AppendAccount, tell
 from pipeline.agents import now_ms
@@ -142,8 +142,18 @@ class Frame:
 
 
 def kafka_endpoint(site: SiteSettings, client_id: str) -> KafkaEndpoint:
-    """Kafka as the settings say."""
+    """Kafka as the settings say.
+
+    Raises:
+        TlsError: There is a certificate, and nothing that switches TLS on.
+    """
     tls = None
+    if site.kafka_ca_file is None and (site.kafka_cert_file or site.kafka_key_file):
+        message = (
+            "KPSTREAM_SITE_KAFKA_CERT_FILE or _KEY_FILE is set, KPSTREAM_SITE_KAFKA_CA_FILE is "
+            "not: set it too, or Kafka would be spoken to in the clear"
+        )
+        raise TlsError(message)
     if site.kafka_ca_file is not None:
         tls = TlsFiles(
             site.kafka_ca_file,

@@ -114,3 +114,13 @@ class IngestSettings(BaseSettings):
                 )
                 raise ValueError(msg)
         return self
+
+    @model_validator(mode="after")
+    def _files_for_tls_mean_tls(self) -> IngestSettings:
+        if not self.mqtt_tls and (self.mqtt_ca_file or self.mqtt_cert_file or self.mqtt_key_file):
+            msg = (
+                "KPSTREAM_INGEST_MQTT_CA_FILE, _CERT_FILE or _KEY_FILE is set, and "
+                "KPSTREAM_INGEST_MQTT_TLS is not true: the broker would be spoken to in the clear"
+            )
+            raise ValueError(msg)
+        return self

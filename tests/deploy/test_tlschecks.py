@@ -9,10 +9,12 @@ import pytest
 from pydantic import SecretStr
 
 from deploy.doctor import diagnose
-from deploy.settings import GatewaySettings
+from deploy.settings import GatewaySettings, SiteSettings
+from deploy.siteprocess import kafka_endpoint
 from deploy.stack.certs import Plan, make_certificates
 from deploy.tlschecks import check_certificates, check_clear_text
 from ingest.settings import IngestSettings
+from ingest.tls import TlsError
 from pipeline.settings import PipelineSettings
 
 NOW = datetime.now(timezone.utc)
@@ -60,7 +62,7 @@ def test_open_keys_and_missing_files_are_told(certs: Path, tmp_path: Path) -> No
 
 
 def test_without_tls_there_is_nothing_to_tell(certs: Path) -> None:
-    plain = IngestSettings(mqtt_ca_file=certs / "no such file")
+    plain = IngestSettings()
     assert check_certificates(plain, NO_INFLUX, NOW) == []
     assert check_clear_text(plain, PipelineSettings(influx_url="http://127.0.0.1:8086")) == []
 
@@ -75,6 +77,16 @@ def test_what_crosses_the_network_in_the_clear_is_told(certs: Path) -> None:
     assert "the token cross the network to InfluxDB at influx.plant" in found[1].text
     assert "hush" not in str(found)
     assert check_clear_text(mqtt(certs, mqtt_host="broker.plant"), NO_INFLUX) == []
+
+
+def test_files_for_tls_without_tls_are_refused(certs: Path) -> None:
+    key = certs / "services/bridge.key"
+    for name in ("mqtt_ca_file", "mqtt_cert_file", "mqtt_key_file"):
+        with pytest.raises(ValueError, match="KPSTREAM_INGEST_MQTT_TLS is not true"):
+            IngestSettings(**{name: key})  # type: ignore[arg-type]
+    with pytest.raises(TlsError, match="KPSTREAM_SITE_KAFKA_CA_FILE is not: set it too"):
+        kafka_endpoint(SiteSettings(kafka_key_file=key), "me")
+    assert kafka_endpoint(SiteSettings(), "me").tls is None
 
 
 def test_the_doctor_asks(certs: Path, tmp_path: Path) -> None:
