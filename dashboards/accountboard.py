@@ -145,7 +145,7 @@ def _accounts() -> Panel:
         "account-of-devices",
         "Accounts, the greatest loss first",
         "Since each device was first heard of. Lost is the share of readings that were late or "
-        "refused; duplicates are no loss.",
+        "refused; duplicates are no loss. The 500 with the greatest loss.",
         Grid(
             (
                 Column("site", "Site"),

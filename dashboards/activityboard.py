@@ -83,7 +83,8 @@ def activity_now(limits: Limits, width: int) -> Panel:
     return Panel(
         "activity-now",
         "People now",
-        "The newest score of every person in the time range, and how sure the student is.",
+        "The newest score of every person in the time range, of 500 at the most, and how sure the "
+        "student is.",
         Grid(
             (
                 Column("site", "Site"),

@@ -19,10 +19,14 @@ from dashboards.pipelineboard import pipeline_board
 from dashboards.rules import alert_groups
 from dashboards.views import Json
 
-__all__ = ["HOURLY_BUCKET", "Bundle", "Source", "is_uid", "site_bundle"]
+__all__ = ["HOURLY_BUCKET", "MOST_SERIES", "Bundle", "Source", "is_uid", "site_bundle"]
 
 HOURLY_BUCKET = "kpstream-hourly"
 """Default name of the bucket of hours; a test compares it with `pipeline.influxlayout`."""
+
+
+MOST_SERIES = 10_000
+"""Series that an answer may have: an alert has one per device."""
 
 
 def is_uid(uid: str) -> bool:
@@ -64,7 +68,7 @@ class Source:
                 "version": "Flux",
                 "organization": self.org,
                 "defaultBucket": self.bucket,
-                "httpMode": "POST",
+                "maxSeries": MOST_SERIES,
             },
         }
 

@@ -104,8 +104,8 @@ def _fleet_rul(limits: Limits) -> list[Panel]:
         Panel(
             "rul-now",
             "Machines, the next one due first",
-            "The newest score of every machine in the time range. The interval holds the true "
-            "remaining life as often as its level says (90 % for the shipped student).",
+            "The newest score of every machine in the time range, of 500 at the most. The interval "
+            "holds the true remaining life as often as its level says (90 % for the shipped one).",
             Grid(
                 (
                     Column("site", "Site"),

@@ -19,6 +19,8 @@ SOURCE_TYPE = "influxdb"
 SOURCE: Json = {"type": SOURCE_TYPE, "uid": "${datasource}"}
 """The data source chosen on the board."""
 
+_MOST_POINTS = 1000
+
 
 @dataclass(frozen=True, slots=True)
 class Panel:
@@ -66,6 +68,10 @@ class Panel:
         }
         if self.since:
             found["timeFrom"] = self.since
+        if self.since or isinstance(self.view, Grid):
+            found["maxDataPoints"] = (
+                _MOST_POINTS  # else as many as the panel is wide, on a phone 300
+            )
         if self.queries:
             found["datasource"] = SOURCE
             found["targets"] = [target(query, at) for at, query in enumerate(self.queries)]

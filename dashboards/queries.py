@@ -27,6 +27,8 @@ from pipeline.points import ACTIVITY, DEVICE, RUL, Measurement
 __all__ = [
     "DEVICES",
     "MODELS",
+    "MOST_MARKS",
+    "MOST_ROWS",
     "SITES",
     "STREAMS",
     "ColumnType",
@@ -39,6 +41,12 @@ __all__ = [
 
 Kind = Literal["series", "states", "table", "marks", "choices"]
 ColumnType = Literal["time", "float", "int", "text"]
+
+
+MOST_ROWS = 500
+"""Rows of a table: Grafana refuses an answer with more rows than a panel has pixels, or so."""
+MOST_MARKS = 100
+"""Marks in a chart: Grafana's own limit for annotations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,18 +109,20 @@ def table(
     *,
     sort: Sequence[str] = (),
     descending: bool = False,
-    limit: int | None = None,
+    limit: int = MOST_ROWS,
     kind: Literal["table", "marks"] = "table",
     head: str = "",
     may_be_empty: bool = False,
 ) -> Query:
-    """A query whose stages end in these columns: one table, sorted."""
+    """A query whose stages end in these columns: one table, sorted, the first rows of it.
+
+    Of marks, which are sorted by time, the last ones.
+    """
     order = ", desc: true" if descending else ""
     ending = ["group()", f"keep(columns: {names(columns)})"]
     if sort:
         ending.append(f"sort(columns: {names(sort)}{order})")
-    if limit is not None:
-        ending.append(f"limit(n: {limit})")
+    ending.append(f"tail(n: {MOST_MARKS})" if kind == "marks" else f"limit(n: {limit})")
     return Query(name, head + pipe(stages, *ending), Shape(kind, columns, (), may_be_empty))
 
 

@@ -53,9 +53,10 @@ def _rul_low(limits: Limits) -> Rule:
         ),
         meaning=(
             f"The lower end of the interval of the newest score is below {limits.rul_cycles:g} "
-            "cycles: with the interval's level (90 % for the shipped student) the machine lasts "
-            "at least so long, and perhaps not longer. The score of a day ago still counts for a "
-            "machine that is off."
+            "cycles. The true remaining life lies in the interval as often as its level says "
+            "(90 % for the shipped student): the machine will hardly fail before the lower end, "
+            "and may fail soon after it. For a machine that is off, the score of up to a day ago "
+            "counts."
         ),
         action=(
             "Plan the maintenance of this machine within the lower end of the interval. Look at "
@@ -121,9 +122,10 @@ def _process_down(limits: Limits) -> Rule:
         ),
         action=(
             "`kpstream site status` (or `systemctl status 'kpstream-*'`) says whether it runs and "
-            "its log says why not. If all processes fall silent together, look at InfluxDB first: "
-            "their accounts wait there. If the process was taken away on purpose, silence the "
-            "alert; it ends by itself after six hours."
+            "its log says why not. If all processes fall silent together, look at Kafka, the store "
+            "and InfluxDB: that is the way their accounts take, and they wait there. If the "
+            "process was taken away on purpose, silence the alert; it ends by itself after six "
+            "hours."
         ),
         panel=(PIPELINE_UID, "processes"),
     )

@@ -19,11 +19,13 @@ from dashboards import (
     scorequeries,
 )
 from dashboards.boards import DEVICE_UID, Board
-from dashboards.bundle import site_bundle
+from dashboards.bundle import MOST_SERIES, site_bundle
 from dashboards.queries import Query, Shape
+from pipeline.accounts import Accounts
 from pipeline.points import Point
+from pipeline.status import DeviceAccount
 from tests.dashboards.conftest import DAY_MS, HOURS, Ask, Store
-from tests.dashboards.line import START_MS, STOP_MS
+from tests.dashboards.line import START_MS, STOP_MS, Process
 from tests.fakes.grafana_flux import Frame
 
 pytestmark = pytest.mark.needs_influxd
@@ -314,6 +316,26 @@ def test_hours_are_there_for_both_hours_of_the_run(asked) -> None:
     frames = asked(history.flux, start_ms=STOP_MS - DAY_MS, variables=ENGINE)
     assert {frame.fields[1].name for frame in frames} == {"rul_mean", "rul_low_min", "rul_high_max"}
     assert {frame.rows for frame in frames} == {2}
+
+
+def test_tables_and_marks_of_a_large_site_fit_what_grafana_takes(asked, stored) -> None:
+    """Beyond its limits Grafana shows an error instead of the table."""
+    devices = [DeviceAccount("s", f"d{i:04}", "x", received=1, late=1) for i in range(700)]
+    process = Process(seen=devices)
+    points = []
+    for start_ms in range(START_MS, START_MS + 130_000, 1_000):
+        accounts = Accounts(process, "w", "worker", start_ms)
+        points += accounts.points(start_ms)[: None if start_ms == START_MS else 1]
+    stored("dashboards-large", points)
+    table = asked(
+        devicequeries.ACCOUNT_OF_DEVICES.flux, bucket="dashboards-large", variables=EVERYTHING
+    )
+    assert table[0].rows == queries.MOST_ROWS == 500
+    starts = rows(asked(linequeries.PROCESS_STARTS.flux, bucket="dashboards-large"))
+    assert len(starts) == queries.MOST_MARKS == 100
+    assert starts[-1]["_time"].timestamp() * 1000 == START_MS + 129_000
+    silent = next(q for p in rule_queries() if (q := p.values[0]).name == "alert_missing_readings")
+    assert len(asked(silent.flux, bucket="dashboards-large")) == 700 < MOST_SERIES
 
 
 def test_a_range_of_the_past_is_answered_for_the_past(asked) -> None:
