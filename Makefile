@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo site test check bench clean
+.PHONY: help demo site test check bench bench-site chaos clean
 
 help:
 	@echo 'make demo    start a gateway and a simulated fleet on this machine, show the console page'
@@ -30,6 +30,9 @@ help:
 	@echo '             libraries along: about 6 GB on disk, two to five minutes)'
 	@echo 'make check   formatting, lint, types, import rule, documentation of the settings'
 	@echo 'make bench   measure throughput, latency, memory and start time on this machine'
+	@echo 'make bench-site  the same for a site, with Kafka and InfluxDB'
+	@echo 'make chaos   kill and pause every part of a site, fifty times; account for every reading'
+	@echo '             (about twenty minutes; writes docs/results/chaos.md)'
 	@echo 'make clean   remove .venv and every cache and build product'
 	@echo
 	@echo 'PYTHON=python3.12  another interpreter (3.10 or later)    ARGS="..."  passed to the command'
@@ -52,6 +55,14 @@ check: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+bench-site: $(VENV)/.dev
+	@$(BIN)/kpstream site install
+	@$(BIN)/python -m tests.bench.site $(ARGS)
+
+chaos: $(VENV)/.dev
+	@$(BIN)/kpstream site install
+	@$(BIN)/python -m tests.chaos $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist kpstream.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
