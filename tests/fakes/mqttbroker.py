@@ -33,7 +33,6 @@ class ScriptedBroker:
         self._unconfirmed: list[int] = []
         self.connects: list[bytes] = []
         self.subscriptions: list[bytes] = []
-        self.subscriptions: list[bytes] = []
         self.said_goodbye = 0
         self.version = 0
         self.port = 0
@@ -91,7 +90,6 @@ class ScriptedBroker:
                     if not self._connect(packet, writer):
                         break
                 elif kind == SUBSCRIBE:
-                    self.subscriptions.append(packet)
                     self.subscriptions.append(packet)
                     body = packet[:2] + (b"\x00" if self.version == 5 else b"")
                     body += bytes([self.subscription_code])
