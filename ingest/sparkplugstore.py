@@ -35,6 +35,13 @@ CREATE TABLE IF NOT EXISTS live (
 CREATE TABLE IF NOT EXISTS seen (id INTEGER PRIMARY KEY AUTOINCREMENT, digest BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS mapping (one INTEGER PRIMARY KEY CHECK (one = 1), digest TEXT NOT NULL);
 """
+_COLUMNS = (
+    "grp, node, state FROM nodes",
+    "grp, node, device, metrics FROM births",
+    "grp, node, device, state FROM live",
+    "id, digest FROM seen",
+    "one, digest FROM mapping",
+)
 
 
 class StoreUnusable(IngestError):
@@ -74,7 +81,7 @@ class SparkplugStore:
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 self._db = _open(path)
-            except sqlite3.DatabaseError as exc:
+            except (sqlite3.DatabaseError, UnicodeDecodeError) as exc:
                 if not _is_damage(exc):
                     raise
                 log.error("%s is damaged (%s): set aside, every node is asked anew", path, exc)
@@ -177,6 +184,7 @@ def _sealed(where: Sequence[object], state: bytes) -> bytes:
 
 def _open(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=1.0)
+    db.text_factory = lambda raw: raw.decode("utf-8", "replace")  # a damaged name: no such row
     try:
         db.execute("PRAGMA locking_mode = EXCLUSIVE")  # a second bridge on the file is told so
         db.execute("PRAGMA journal_mode = WAL")
@@ -186,6 +194,8 @@ def _open(path: Path) -> sqlite3.Connection:
             msg = f"format {version}, this version reads {_FORMAT}: upgrade kpstream"
             raise sqlite3.OperationalError(msg)
         db.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {_FORMAT}; COMMIT;")
+        for columns in _COLUMNS:
+            db.execute(f"SELECT {columns} LIMIT 0")
         (finding,) = db.execute("PRAGMA quick_check(1)").fetchone()
         if finding != "ok":
             msg = f"malformed: {finding}"
@@ -196,8 +206,9 @@ def _open(path: Path) -> sqlite3.Connection:
     return db
 
 
-def _is_damage(exc: sqlite3.Error) -> bool:
-    return "malformed" in str(exc) or "not a database" in str(exc)
+def _is_damage(exc: Exception) -> bool:
+    signs = ("malformed", "not a database", "no such")
+    return isinstance(exc, UnicodeDecodeError) or any(sign in str(exc) for sign in signs)
 
 
 def _set_aside(path: Path) -> None:

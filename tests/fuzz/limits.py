@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from hypothesis import HealthCheck, settings
+
+TIMES = int(os.environ.get("KPSTREAM_FUZZ_TIMES", "1"))
+"""How many times as many examples as usual: for a long look by hand."""
 MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 """Where files are that need no disk under them: a sync costs nothing there."""
+
+
+def examples(number: int) -> settings:
+    """So many examples, however long one takes on a busy machine."""
+    return settings(
+        max_examples=TIMES * number, deadline=None, suppress_health_check=list(HealthCheck)
+    )
 
 
 class Hangs(BaseException):

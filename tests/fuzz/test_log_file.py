@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import logrepair
 from pipeline.errors import LogCorrupt, LogError
 from pipeline.locallog import NewRecord, SqliteLog, peek_log
-from tests.fuzz.limits import MEMORY, within
+from tests.fuzz.limits import MEMORY, examples, within
 
 PAGE = 8192
 Key = tuple[str, int, int]
@@ -90,7 +90,7 @@ place = st.tuples(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(150)
 @given(st.lists(place, min_size=1, max_size=6), st.none() | st.integers(0, 17), st.data())
 def test_a_log_with_any_bytes_changed(
     whole: Whole,
@@ -124,7 +124,7 @@ def test_a_log_with_any_bytes_changed(
         assert not found & lost
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(40)
 @given(st.integers(0, 29), st.integers(0, 719), st.integers(1, 255))
 def test_a_damaged_record_costs_no_neighbour(whole: Whole, number: int, at: int, flip: int) -> None:
     good, records = whole.good, whole.records
