@@ -355,7 +355,7 @@ def _end_supervisor(folder: Path, timeout_s: float) -> None:
     os.kill(state.pid, signal.SIGTERM)
     deadline = time.monotonic() + timeout_s
     ended: set[str] = set()
-    while is_running(folder):
+    while is_running(folder) or (state.born is not None and born(state.pid) == state.born):
         ended = _tell_ended(read_state(folder), ended)
         if time.monotonic() > deadline:
             message = f"the site (pid {state.pid}) has not ended after {timeout_s:.0f} s"

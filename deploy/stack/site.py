@@ -1,12 +1,13 @@
 """A whole site as parts for the supervisor, built from the settings.
 
 ```
-rank 0  mosquitto, kafka, influxdb      those that shall run on this machine
-rank 1  topics, buckets                 made where they are missing
-rank 2  store-1 ...                     the end of the line first: nothing is taken
-rank 3  worker-1 ...                    that could not be passed on
-rank 4  bridge-1 ...
+rank 0  mosquitto, kafka, influxdb              those that shall run on this machine
+rank 1  topics, buckets                         made where they are missing
+rank 2  stores, workers, bridges                what one leaves for the next lies in Kafka
 ```
+
+They end from the beginning of the line to its end, bridges first and servers last, so that each can
+still save what it has taken.
 """
 
 from __future__ import annotations
@@ -237,6 +238,7 @@ class Site:
             name=server.name,
             kind="server",
             rank=0,
+            ends=3,
             command=command,
             log_path=self._log(server.name),
             look=look,
@@ -252,7 +254,8 @@ class Site:
         return Program(
             name=name,
             kind="process",
-            rank={"store": 2, "worker": 3, "bridge": 4}[kind],
+            rank=2,
+            ends={"bridge": 0, "worker": 1, "store": 2}[kind],
             command=lambda: [sys.executable, "-m", "deploy.cli", kind],
             env=partial(self._env, kind, name, port),
             log_path=self._log(name),

@@ -2,8 +2,8 @@
 
 A part is a program (a child process that is looked at once a second) or a step of the set-up that
 has to succeed once. Parts of one rank start together; the next rank starts when all of them have
-been ready once, and never waits again: who comes later copes with a server that is away. Stopping
-goes the other way round.
+been ready once, and never waits again: who comes later copes with a server that is away. They are
+stopped in an order of its own (`Program.ends`).
 
 A program that ends is started again after a pause that doubles from one to thirty seconds, and is
 short again once the program has been ready for a minute. One that falls silent for long, or has a
@@ -106,6 +106,7 @@ class Program:
         name: unique in the site.
         kind: a server, or a process of ours.
         rank: when it starts, see the module.
+        ends: when it is stopped: those with the lowest number first, and the next once they ended.
         command: its command line; asked at every start, may raise with what is missing.
         env: its environment beside ours; asked at every start.
         log_path: where its output goes.
@@ -122,6 +123,7 @@ class Program:
     command: Callable[[], Sequence[str]]
     log_path: Path
     look: Callable[[], Look]
+    ends: int = 0
     env: Callable[[], Mapping[str, str]] = dict
     port: int = 0
     stop_signal: signal.Signals = signal.SIGTERM
@@ -223,8 +225,8 @@ class Supervisor:
 
     def _stop(self) -> None:
         children = [part for part in self._parts if isinstance(part, _Child)]
-        for rank in sorted({child.rank for child in children}, reverse=True):
-            now = [child for child in children if child.rank == rank]
+        for turn in sorted({child.program.ends for child in children}):
+            now = [child for child in children if child.program.ends == turn]
             for child in now:
                 child.ask_to_end(time.monotonic())
             while not all([child.has_ended(time.monotonic()) for child in now]):
@@ -314,6 +316,7 @@ class _Errand:
 
     def _become(self, state: State, words: str) -> None:
         if state != self._state:
+            log.info("%s: %s -> %s", self.step.name, self._state, state)
             self._state, self._since_ms = state, _now_ms()
         self._words = words
 
@@ -413,7 +416,8 @@ class _Child:
 
     def _note_end(self, code: int, now_s: float) -> None:
         assert self._process is not None  # noqa: S101 - the caller looked
-        said = self._last_line()
+        # What it said before somebody killed it is not why it ended.
+        said = "" if code == -signal.SIGKILL else self._last_line()
         words = self._reason or (f"{_how(code)}: {said}" if said else _how(code))
         log.warning("%s ended, %s", self.program.name, words)
         self._process = None
@@ -478,6 +482,7 @@ class _Child:
 
     def _become(self, state: State, words: str) -> None:
         if state != self.state:
+            log.info("%s: %s -> %s", self.program.name, self.state, state)
             self.state, self._since_ms = state, _now_ms()
         self._words = words
 

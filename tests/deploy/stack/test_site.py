@@ -129,13 +129,15 @@ def test_who_has_a_certificate_may_speak_sparkplug_where_it_is_spoken(tmp_path: 
         assert "#" not in acl.partition("\n")[2], "nobody may everything"
 
 
-def test_parts_start_in_the_order_in_which_nothing_is_taken_that_can_not_go_on(
-    tmp_path: Path,
-) -> None:
-    parts = site(tmp_path, bridges=2, workers=3).parts()
-    assert [part.name for part in sorted(parts, key=lambda part: part.rank)] == [
-        *("mosquitto", "kafka", "influxdb", "topics", "buckets", "store-1"),
-        *("worker-1", "worker-2", "worker-3", "bridge-1", "bridge-2"),
+def test_servers_start_first_and_end_last_and_bridges_end_first(tmp_path: Path) -> None:
+    parts = site(tmp_path, bridges=2).parts()
+    ranks = {part.name: part.rank for part in parts}
+    assert ranks["mosquitto"] == ranks["kafka"] == ranks["influxdb"] == 0
+    assert ranks["topics"] == ranks["buckets"] == 1
+    ends = {part.name: part.ends for part in parts if isinstance(part, Program)}
+    assert sorted(ends, key=lambda name: ends[name]) == [
+        *("bridge-1", "bridge-2", "worker-1", "worker-2", "store-1"),
+        *("mosquitto", "kafka", "influxdb"),
     ]
 
 

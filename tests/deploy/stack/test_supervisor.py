@@ -105,7 +105,7 @@ def told(folder: Path) -> list[str]:
     return (folder / "told").read_text().splitlines()
 
 
-def test_ranks_start_one_after_the_other_and_stop_the_other_way_round(folder: Path) -> None:
+def test_ranks_start_one_after_the_other_and_each_ends_in_its_turn(folder: Path) -> None:
     def set_up() -> str:
         assert (folder / "kafka").exists(), "the rank before is ready"
         with (folder / "told").open("a") as file:
@@ -115,8 +115,8 @@ def test_ranks_start_one_after_the_other_and_stop_the_other_way_round(folder: Pa
     site = supervisor(
         folder,
         program(folder, "bridge", 3),
-        program(folder, "worker", 2),
-        program(folder, "kafka", 0),
+        replace(program(folder, "worker", 2), ends=1),
+        replace(program(folder, "kafka", 0), ends=2),
         Step("topics", 1, set_up),
     )
 
