@@ -1,0 +1,142 @@
+"""Cards of the shipped students: tables for people, from nothing but their manifests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from models.manifest import Manifest
+from training.errors import DataSetError
+
+__all__ = ["BEGIN", "END", "card_tables", "write_cards"]
+
+BEGIN = "<!-- cards: written by `python -m training.starters cards` -->"
+END = "<!-- end of the cards -->"
+
+_Measures = dict[str, float]
+
+
+def write_cards(manifests: Sequence[Manifest], docs: Path) -> None:
+    """Replace what stands between the marks in a page.
+
+    Raises:
+        DataSetError: the page has no marks.
+    """
+    text = docs.read_text(encoding="utf-8")
+    head, begin, rest = text.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not begin or not end:
+        msg = f"{docs} has no place for the cards: it needs the lines {BEGIN} and {END}"
+        raise DataSetError(msg)
+    docs.write_text(f"{head}{BEGIN}\n\n{card_tables(manifests)}\n{END}{tail}", encoding="utf-8")
+
+
+def card_tables(manifests: Sequence[Manifest]) -> str:
+    """The tables, Markdown: one of RUL students, one of activities, one card for each."""
+    rul = [manifest for manifest in manifests if manifest.task == "rul"]
+    activity = [manifest for manifest in manifests if manifest.task == "activity"]
+    parts = [_rul_table(rul), _activity_table(activity)]
+    parts += [_card(one) for one in manifests if not one.name.endswith("-int8")]
+    return "\n".join(part for part in parts if part)
+
+
+def _rul_table(manifests: Sequence[Manifest]) -> str:
+    rows = []
+    for manifest in manifests:
+        own, what = _own_measures(manifest)
+        for split, test in sorted(manifest.metrics.items()):
+            if not split.startswith("test"):
+                continue
+            whole = split == "test"
+            rows.append(
+                [
+                    manifest.name if whole else f"{manifest.name} on {split[5:]}",
+                    f"{own['rmse']:.2f} ({what})" if own and whole else "",
+                    f"**{test['rmse']:.2f}**",
+                    f"{test['nasa_score']:.0f}",
+                    f"{100 * test['interval_coverage']:.1f} % of {test['windows']:.0f}",
+                    f"{test['interval_width']:.0f}",
+                    *(_size_and_time(manifest) if whole else ["", ""]),
+                ]
+            )
+    heads = ["student", "RMSE on engines not learned from", "test RMSE", "test NASA score"]
+    heads += ["90 % interval covers", "its mean width", "bytes", "p50 / p99 ms"]
+    return _table(heads, rows)
+
+
+def _activity_table(manifests: Sequence[Manifest]) -> str:
+    rows = []
+    for manifest in manifests:
+        own, what = _own_measures(manifest)
+        test = manifest.metrics["test"]
+        rows.append(
+            [
+                manifest.name,
+                f"{own['macro_f1']:.3f} ({what})" if own else "",
+                f"**{test['macro_f1']:.3f}**",
+                f"{test['accuracy']:.3f}",
+                f"{test['calibration_error']:.3f}",
+                f"{100 * test['unknown_share']:.1f} %",
+                *_size_and_time(manifest),
+            ]
+        )
+    heads = ["student", "macro-F1 on people not learned from", "test macro-F1", "test accuracy"]
+    heads += ["test ECE", "of test windows unknown", "bytes", "p50 / p99 ms"]
+    return _table(heads, rows)
+
+
+def _card(manifest: Manifest) -> str:
+    window, lineage = manifest.window, manifest.lineage
+    rate = f" at {manifest.rate_hz:g} Hz" if manifest.rate_hz else ""
+    lines = [
+        f"### {manifest.name}\n",
+        f"- **Reads** the stream `{manifest.stream}`: {len(manifest.channels)} channels "
+        f"({', '.join(manifest.channel_names)}), windows of {window.length} readings{rate}, one "
+        f"every {window.hop}, from {window.min_readings} readings on.",
+        f"- **Learned from** {lineage.data}. Teacher: {lineage.teacher or 'none'}; seed "
+        f"{lineage.seed}; recipe `training/configs/{manifest.name}.toml`.",
+    ]
+    calibration = manifest.metrics.get("calibration", {})
+    if manifest.interval is not None and manifest.interval.table is not None:
+        table = manifest.interval.table
+        ends = ", ".join(
+            f"[{low:+.0f}, {high:+.0f}] at {knot:.0f}"
+            for knot, low, high in list(zip(table.rul, table.low, table.high, strict=True))[::2]
+        )
+        lines.append(
+            f"- **{manifest.interval.level:.0%} interval**, cycles around the score: {ends}."
+        )
+    unknown = getattr(manifest.decoding, "unknown", None)
+    if unknown is not None:
+        lines.append(
+            f"- **Doubt**: temperature {calibration['temperature']:.2f} in the graph; `unknown` "
+            f"below a probability of {unknown.threshold:.3f}, which rejects "
+            f"{unknown.rejects:.1%} of known windows at calibration."
+        )
+    lines.append(f"- **Terms**: {manifest.licence}.\n")
+    return "\n".join(lines)
+
+
+def _own_measures(manifest: Manifest) -> tuple[_Measures, str]:
+    """Measures on groups the student (or its like, out of fold) has not learned from."""
+    if manifest.name.endswith("-int8"):
+        return {}, ""
+    for split, what in (("out_of_fold", "out of fold"), ("held_out", "held out")):
+        if split in manifest.metrics:
+            return manifest.metrics[split], what
+    return {}, ""
+
+
+def _size_and_time(manifest: Manifest) -> list[str]:
+    latency = manifest.metrics["latency"]
+    return [
+        f"{manifest.onnx.size_bytes:,}".replace(",", " "),
+        f"{latency['p50_ms']:.3f} / {latency['p99_ms']:.3f}",
+    ]
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    if not rows:
+        return ""
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
