@@ -163,6 +163,14 @@ class KafkaApp(faust.App):  # type: ignore[misc]
         consumer.may_not_end = self.may_not_end
         return consumer
 
+    def on_rebalance_return(self) -> None:
+        """Faust calls it when our handlers have ended; with state to read, that is after the end.
+
+        Then it has no notes of its sensors any more, and would warn of it every time.
+        """
+        if self._rebalancing_sensor_state:
+            super().on_rebalance_return()
+
     def on_rebalance_end(self) -> None:
         """Faust calls it when records flow again."""
         super().on_rebalance_end()

@@ -1,0 +1,136 @@
+"""Workers come and go under load, and no window is another one: the rebalance promise of a site.
+
+Every few seconds a worker is added, told to stop, killed, or frozen until the group has given it
+up, to wake as one that does not know it (a zombie). At the end every window of every device is in
+InfluxDB once, equal to the offline computation, and every reading is accounted for.
+
+`KPSTREAM_REBALANCE_S` is for how long (default 60), `KPSTREAM_REBALANCE_EVERY_S` how often (10).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.expected import expected_windows
+from tests.chaos.fleet import ChaosDevices
+from tests.e2e.site_plant import SitePlant
+
+pytestmark = [
+    pytest.mark.needs_mosquitto,
+    pytest.mark.needs_kafka_server,
+    pytest.mark.needs_influxd,
+    pytest.mark.slow,
+]
+
+LASTS_S = float(os.environ.get("KPSTREAM_REBALANCE_S", "60"))
+EVERY_S = float(os.environ.get("KPSTREAM_REBALANCE_EVERY_S", "10"))
+SEED = int(os.environ.get("KPSTREAM_REBALANCE_SEED", "5"))
+DEVICES = 40
+SESSION_S = 6.0
+SETTLE_S = 150.0
+
+
+@pytest.mark.timeout(round(LASTS_S + SETTLE_S + 240))
+def test_workers_that_come_and_go_change_no_window(tmp_path: Path) -> None:
+    env = {
+        # Messages come up to a second out of order, and wait for the broker's client meanwhile.
+        "KPSTREAM_PIPELINE_LATENESS_MS": "5000",
+        "KPSTREAM_PIPELINE_IDLE_MS": "5000",
+        "KPSTREAM_PIPELINE_SESSION_MS": str(round(SESSION_S * 1000)),
+    }
+    with SitePlant(tmp_path, workers=2, **env) as plant:
+        fleet = ChaosDevices(plant.mosquitto.port, DEVICES)
+        fleet.start()
+        began = time.monotonic()
+        deeds = []
+        for deed in _deeds(plant):
+            deeds.append(deed)
+            time.sleep(EVERY_S)
+            if time.monotonic() - began > LASTS_S:
+                break
+        fleet.stop()
+        plant.wait_ready()
+        _settle(plant, fleet)
+        _check_windows(plant, fleet)
+        _check_accounts(plant, fleet)
+        running = [worker for worker in plant.of("worker") if worker.alive]
+        moved = max(worker.metrics()["kpstream_rebalances_total"] for worker in running)
+        print(f"{deeds}; {moved:.0f} rebalances; {sum(fleet.published.values())} readings")
+        assert moved >= 1
+
+
+def _deeds(plant: SitePlant) -> Iterator[str]:
+    """One thing after the other that moves partitions."""
+    rng = random.Random(SEED)
+    frozen = None
+    while True:
+        running = [worker for worker in plant.of("worker") if worker.alive and worker is not frozen]
+        deed = rng.choice(["add", "remove", "kill", "freeze"])
+        if frozen is not None:
+            frozen.resume()  # more than its session has passed
+            frozen, deed = None, "wake"
+        elif deed == "add" or len(running) < 2:
+            absent = [worker for worker in plant.of("worker") if not worker.alive]
+            if absent:
+                absent[0].start()
+            elif len(plant.of("worker")) < 4:
+                plant.add(f"worker-{len(plant.of('worker')) + 1}")
+        elif deed == "remove":
+            victim = rng.choice(running)
+            assert victim.stop() == 0, victim.words()
+        elif deed == "kill":
+            victim = rng.choice(running)
+            victim.kill()
+            victim.start()
+        else:
+            frozen = rng.choice(running)
+            frozen.pause()
+        yield deed
+
+
+def _settle(plant: SitePlant, fleet: ChaosDevices) -> None:
+    """Until everything is stored, or nothing more comes."""
+    wanted = sum(
+        len(expected_windows(n, fleet.published[name], fleet.t0_ms))
+        for n, name in enumerate(sorted(fleet.published))
+    )
+    plant.wait_until(
+        lambda: plant.count("activity", "probability") >= wanted,
+        SETTLE_S,
+        f"{wanted} windows stored",
+        poll_s=1.0,
+        may_end=True,
+    )
+
+
+def _check_windows(plant: SitePlant, fleet: ChaosDevices) -> None:
+    found: dict[str, dict[int, float]] = {}
+    for device, end_ms, probability in plant.values("activity", "probability"):
+        found.setdefault(device, {})[end_ms] = probability
+    for number, name in enumerate(sorted(fleet.published)):
+        wanted = expected_windows(number, fleet.published[name], fleet.t0_ms)
+        assert sorted(found[name]) == [window.end_ms for window in wanted], name
+        for window in wanted:
+            assert found[name][window.end_ms] == pytest.approx(window.probability, abs=1e-4)
+
+
+def _check_accounts(plant: SitePlant, fleet: ChaosDevices) -> None:
+    def settled() -> bool:
+        accounts = plant.accounts()
+        return all(
+            accounts.get((device, "imu"), {}).get("windowed") == total
+            for device, total in fleet.published.items()
+        )
+
+    plant.wait_until(settled, 30, "accounts", may_end=True)
+    for (device, _), account in plant.accounts().items():
+        total = fleet.published[device]
+        again = account["duplicate"] + account["late"]
+        assert account["received"] == total + again, (device, account, total)
+        assert account["dead_lettered"] == 0, (device, account)
