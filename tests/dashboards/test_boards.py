@@ -39,6 +39,16 @@ def test_board_is_a_dashboard_that_grafana_reads(board: Board) -> None:
     assert is_uid(board.uid)
 
 
+@pytest.mark.parametrize("board", BOARDS, ids=lambda board: board.uid)
+def test_lines_of_panels_are_full_and_even(board: Board) -> None:
+    lines: dict[int, list[dict]] = {}
+    for panel in BUNDLE.board_json(board.uid)["panels"]:
+        lines.setdefault(panel["gridPos"]["y"], []).append(panel["gridPos"])
+    for line in lines.values():
+        assert sum(place["w"] for place in line) == 24
+        assert len({place["h"] for place in line}) == 1
+
+
 def test_there_are_the_six_boards_with_these_uids_for_ever() -> None:
     assert list(BUNDLE.boards) == [
         "kpstream-fleet",
