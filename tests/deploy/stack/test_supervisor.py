@@ -169,7 +169,8 @@ def test_what_ends_at_once_is_tried_less_and_less_often_and_its_last_words_are_s
         words.append(row(site, "worker").words)
 
     play(site, script())
-    assert starts[-1] - starts[-2] > 2 * (starts[1] - starts[0])
+    # The pauses before the second to the sixth restart; what comes on top is the start itself.
+    assert starts[-1] - starts[0] > 0.1 + 0.2 + 0.4 + 0.4 + 0.4
     assert words[0] == "exit code 3: ValueError: the disk is full"
 
 
