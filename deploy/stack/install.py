@@ -61,7 +61,8 @@ def install_kafka(folder: Path | None = None, say: Say = print) -> Path:
             work.step(
                 f"fetching Kafka {KAFKA_VERSION} and what it needs (40 jars, 50 MB) with Maven",
                 [
-                    *("mvn", "--batch-mode", "--quiet", "dependency:copy-dependencies"),
+                    *("mvn", "--batch-mode", "--quiet", "--strict-checksums"),
+                    "dependency:copy-dependencies",
                     *("-DincludeScope=runtime", f"-DoutputDirectory={libs}"),
                 ],
             )

@@ -41,6 +41,7 @@ _HEAD = "# Written by `kpstream site units`; change deploy/stack/units.py instea
 _GRAFANA_IMAGE = "grafana/grafana:12.2.0"
 _MOSQUITTO_IMAGE = "eclipse-mosquitto:2.0.22"
 _USER = "10001"
+_SECRETS = f"secrets:/state/{GRAFANA_TOKEN_FILE.parent}"
 
 
 def write_units(folder: Path, here: Site) -> list[Path]:
@@ -152,6 +153,8 @@ def _process_unit(kind: str, first_port: int) -> str:
     service = (
         "User=kpstream\n"
         f"EnvironmentFile={_SETTINGS}/site.env\n"
+        f"# Where there is TLS: what `kpstream certs config` says for this kind of service.\n"
+        f"EnvironmentFile=-{_SETTINGS}/{kind}.env\n"
         f"Environment=KPSTREAM_SITE_NAME={kind}-%i\n"
         f"# Instances 1 to 9; the ports that `kpstream site up` gives them.\n"
         f"Environment=KPSTREAM_SITE_STATUS_PORT={first_port // 10}%i\n"
@@ -170,6 +173,7 @@ def _setup_unit() -> str:
     service = (
         "Type=oneshot\nRemainAfterExit=yes\nUser=kpstream\n"
         f"EnvironmentFile={_SETTINGS}/site.env\n"
+        f"EnvironmentFile=-{_SETTINGS}/operator.env\n"
         f"ExecStart={_VENV}/bin/kpstream site setup --wait 300\n"
         "TimeoutStartSec=360\n"
         "StateDirectory=kpstream\nStateDirectoryMode=0700\n"
@@ -260,7 +264,8 @@ against those of `kpstream site up`.
     sudo apt install mosquitto default-jre-headless
     sudo python3 -m venv {_VENV} && sudo {_VENV}/bin/pip install 'kpstream[site]'
     sudo KPSTREAM_SERVERS_DIR={_SERVERS} {_VENV}/bin/kpstream site install
-    sudo install -d {_SETTINGS} && sudo install -m 644 site.env kafka.properties {_SETTINGS}/
+    sudo install -d {_SETTINGS} && sudo install -m 644 kafka.properties {_SETTINGS}/
+    sudo install -m 600 site.env {_SETTINGS}/
     sudo install -m 644 mosquitto.conf /etc/mosquitto/conf.d/kpstream.conf
     sudo install -m 644 *.service *.target /etc/systemd/system/
     sudo systemctl daemon-reload && sudo systemctl restart mosquitto
@@ -270,6 +275,12 @@ against those of `kpstream site up`.
 One more worker is `sudo systemctl enable --now kpstream-worker@3`. The token for Grafana is in
 `{_STATE}/{GRAFANA_TOKEN_FILE}`. systemd restarts what ends; what only stands still it does not see:
 let the alert on growing lag tell, or use `kpstream site up`, whose watchdog restarts it.
+
+With TLS (`docs/security.md`): `kpstream certs config FOLDER bridge` prints what belongs into
+`{_SETTINGS}/bridge.env`, likewise for `worker`, `store` and `operator` (the set-up); `kafka`,
+`influxdb`, `mosquitto` what the servers are told. All services here run as one user: to keep the
+bridge, which strangers talk to, from the tokens and the data of the servers, give them users of
+their own.
 """
 
 
@@ -296,12 +307,13 @@ def compose(here: Site) -> dict[str, Any]:
     for name, port in here.process_ports():
         services[name] = _process_service(here.site, name, port)
     services["grafana"] = _grafana_service()
+    volumes = ("mosquitto", "kafka", "influxdb", "state", "secrets", "grafana-token", "grafana")
     return {
         "name": "kpstream",
         "services": services,
         "configs": {"mosquitto": {"content": _mosquitto_image_config()}},
         "secrets": {"grafana-admin": {"file": "./grafana-admin.password"}},
-        "volumes": {name: {} for name in ("mosquitto", "kafka", "influxdb", "state", "grafana")},
+        "volumes": {name: {} for name in volumes},
     }
 
 
@@ -388,7 +400,13 @@ def _our_service(site: SiteSettings, more: Mapping[str, str]) -> dict[str, Any]:
 def _setup_service(site: SiteSettings) -> dict[str, Any]:
     return {
         **_our_service(site, {}),
-        "command": ["kpstream", "site", "setup", "--wait", "300"],
+        # Who is given a secret gets it alone: Grafana its token, the store the folder, others none.
+        "volumes": ["state:/state", _SECRETS, "grafana-token:/grafana"],
+        "command": [
+            *("sh", "-c"),
+            "kpstream site setup --wait 300"
+            f" && install -m 600 /state/{GRAFANA_TOKEN_FILE} /grafana/token",
+        ],
         "depends_on": ["kafka", "influxdb"],
     }
 
@@ -407,8 +425,11 @@ def _process_service(site: SiteSettings, name: str, port: int) -> dict[str, Any]
     look = (
         f"import urllib.request; urllib.request.urlopen('http://127.0.0.1:{port}/ready', timeout=3)"
     )
+    ours = _our_service(site, more)
+    if kind == "store":
+        ours["volumes"] = [*ours["volumes"], f"{_SECRETS}:ro"]
     return {
-        **_our_service(site, more),
+        **ours,
         "command": command,
         "restart": "unless-stopped",
         "stop_grace_period": "30s",
@@ -418,13 +439,13 @@ def _process_service(site: SiteSettings, name: str, port: int) -> dict[str, Any]
 
 
 def _grafana_service() -> dict[str, Any]:
-    token = f"KPSTREAM_GRAFANA_INFLUX_TOKEN=$$(cat /state/{GRAFANA_TOKEN_FILE})"
+    export = "export KPSTREAM_GRAFANA_INFLUX_TOKEN=$$(cat /grafana-token/token)"
     return {
         "image": _GRAFANA_IMAGE,
         "profiles": ["grafana"],
         "restart": "unless-stopped",
         "user": f"{_USER}:0",  # who may read the token
-        "entrypoint": ["sh", "-c", f"export {token} && exec /run.sh"],
+        "entrypoint": ["sh", "-c", f"{export} && exec /run.sh"],
         "environment": {
             "KPSTREAM_GRAFANA_INFLUX_URL": "http://influxdb:8086",
             "GF_SECURITY_ADMIN_PASSWORD__FILE": "/run/secrets/grafana-admin",
@@ -433,7 +454,7 @@ def _grafana_service() -> dict[str, Any]:
         "secrets": ["grafana-admin"],
         "volumes": [
             "grafana:/var/lib/grafana",
-            "state:/state:ro",
+            "grafana-token:/grafana-token:ro",
             "../../dashboards/provisioning:/etc/grafana/provisioning:ro",
             "../../dashboards/json:/var/lib/grafana/dashboards/kpstream:ro",
         ],
@@ -469,7 +490,8 @@ COPY pipeline pipeline
 COPY training training
 RUN pip install --no-cache-dir --constraint constraints.txt '.[site]' && rm -rf /src
 WORKDIR /state
-RUN useradd --uid {_USER} --home-dir /state kpstream && chown kpstream /state && chmod 700 /state
+RUN useradd --uid {_USER} --home-dir /state kpstream && mkdir -p /state/secrets /grafana && \\
+    chown -R kpstream /state /grafana && chmod 700 /state /state/secrets /grafana
 USER kpstream
 CMD ["kpstream", "--help"]
 """

@@ -188,6 +188,24 @@ def test_no_password_and_no_open_port_is_in_the_compose_file(here: Site) -> None
             assert not re.search("PASSWORD$|TOKEN$", variable), variable
 
 
+def test_a_container_has_only_the_secrets_it_needs(here: Site) -> None:
+    services = compose(here)["services"]
+    has = {
+        name: {volume.split(":")[0] for volume in service.get("volumes", [])}
+        for name, service in services.items()
+    }
+    assert {name for name, volumes in has.items() if "secrets" in volumes} == {"setup", "store-1"}
+    assert {name for name, volumes in has.items() if "grafana-token" in volumes} == {
+        "setup",
+        "grafana",
+    }
+    assert "state" not in has["grafana"]
+    assert set().union(*has.values()) - {
+        "../../dashboards/provisioning",
+        "../../dashboards/json",
+    } == set(compose(here)["volumes"])
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
 def test_systemd_reads_the_units(here: Site, tmp_path: Path) -> None:
     write_units(tmp_path, here)
