@@ -60,10 +60,11 @@ class PartitionWatch:
         self._looked_s = 0.0
         self._idle_since_s = time.monotonic()
         self._tracker = ProgressTracker()
+        self._seen: list[PartitionProgress] = []
 
     def partitions(self) -> list[PartitionProgress]:
         """As they were at the last look."""
-        return self._tracker.current()
+        return self._seen
 
     @property
     def stall_ms(self) -> int:
@@ -111,6 +112,7 @@ class PartitionWatch:
                 committed=committed,
                 now_ms=now_ms,
             )
+        self._seen = self._tracker.current()
         if self._is_excused():
             self._begin_anew()
         for p in stalled_partitions(self._tracker.current(), now_ms, round(self._stall_s * 1000)):

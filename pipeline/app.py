@@ -58,6 +58,9 @@ _SLOW_SINK_S = 5.0
 _STATE_RETRY_S = 1.0
 _REBALANCE_S = 60.0  # for which the group waits for a member that is busy
 _REQUEST_S = 40.0
+# A store that waits for its sink takes no records; after this long Kafka's client would leave the
+# group, and not come back. The scores are in Kafka for a week. (Kafka counts it in 32 bits of ms.)
+_MAX_POLL_S = 20 * 86_400.0
 _PRODUCE_S = 600.0  # Kafka may be away for so long before a worker gives up and is restarted
 
 
@@ -413,6 +416,7 @@ def _kafka_options(settings: PipelineSettings, kafka: KafkaLink | None) -> dict[
         "broker_session_timeout": settings.session_ms / 1000,
         "broker_heartbeat_interval": settings.session_ms / 10_000,
         "broker_rebalance_timeout": _REBALANCE_S,
+        "broker_max_poll_interval": _MAX_POLL_S,
         "broker_request_timeout": max(_REQUEST_S, settings.session_ms / 1000),
         "producer_request_timeout": _PRODUCE_S,
     }
