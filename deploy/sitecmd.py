@@ -100,6 +100,11 @@ def up(
     from rich.console import Console
 
     out = Console(soft_wrap=True)
+    if here.site.workers > here.site.partitions:
+        idle = here.site.workers - here.site.partitions
+        click.echo(
+            f"{idle} of {here.site.workers} workers will be idle: a partition has one worker"
+        )
     if detach:
         _refuse_second(folder)
         _refuse_problems(here)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
+import ssl
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ import pytest
 
 from deploy.stack.site import GRAFANA_TOKEN_FILE, OPERATOR_TOKEN_FILE
 from deploy.stack.sitestate import left_over, read_state
+from deploy.stack.tlsconfig import service_settings
 from ingest.broker import free_port
 
 pytestmark = [
@@ -31,9 +35,10 @@ pytestmark = [
 class Typed:
     """A site in a folder of its own, by its commands."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, certs: Path | None = None) -> None:
         self.folder = folder
-        self.influx = f"http://127.0.0.1:{free_port()}"
+        self.ca_file = str(certs / "ca.pem") if certs else None
+        self.influx = f"http{'s' if certs else ''}://127.0.0.1:{free_port()}"
         self.mqtt = f"127.0.0.1:{free_port()}"
         kept = {k: v for k, v in os.environ.items() if not k.startswith("KPSTREAM_")}
         if servers := os.environ.get("KPSTREAM_SERVERS_DIR"):
@@ -46,6 +51,9 @@ class Typed:
             "KPSTREAM_INGEST_MQTT_PORT": self.mqtt.rpartition(":")[2],
             "KPSTREAM_PIPELINE_INFLUX_URL": self.influx,
         }
+        if certs is not None:
+            self.env["KPSTREAM_SITE_CERTS_DIR"] = str(certs)
+            self.env |= service_settings(certs, "operator")
 
     def __call__(self, *args: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -76,7 +84,8 @@ class Typed:
             data=json.dumps({"query": flux}).encode(),
             headers={"Authorization": f"Token {token}", "Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        context = ssl.create_default_context(cafile=self.ca_file) if self.ca_file else None
+        with urllib.request.urlopen(request, timeout=10, context=context) as answer:
             lines = answer.read().decode().split()
         return int(lines[-1].rpartition(",")[2]) if lines else 0
 
@@ -91,10 +100,27 @@ def _free_block(*offsets: int) -> int:
 
 
 def _is_free(port: int) -> bool:
-    import socket
-
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+@contextmanager
+def fleet_on(site: Typed) -> Iterator[None]:
+    """Five engines at twenty cycles a second."""
+    fleet = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "deploy.cli", "simulate", "--mqtt", site.mqtt),
+            *("--engines", "5", "--people", "0", "--cycles-per-second", "20"),
+        ],
+        env=site.env,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield
+    finally:
+        fleet.terminate()
+        fleet.wait()
 
 
 @pytest.fixture(scope="module")
@@ -129,20 +155,8 @@ def test_everything_is_there_and_ready(typed: Typed) -> None:
 
 
 def test_scores_of_a_fleet_arrive_and_can_be_read_with_the_token_for_grafana(typed: Typed) -> None:
-    fleet = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "deploy.cli", "simulate", "--mqtt", typed.mqtt),
-            *("--engines", "5", "--people", "0", "--cycles-per-second", "20"),
-        ],
-        env=typed.env,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
+    with fleet_on(typed):
         _await(lambda: typed.points() > 50)
-    finally:
-        fleet.terminate()
-        fleet.wait()
 
 
 @pytest.mark.parametrize("victim", ["worker-1", "kafka", "influxdb", "mosquitto", "bridge-1"])
@@ -187,3 +201,16 @@ def test_down_stops_all_of_it_in_order(typed: Typed) -> None:
     assert left_over(state.rows) == []
     assert typed("site", "status").returncode == 3
     assert typed("site", "down").returncode == 0
+
+
+def test_with_certificates_everything_speaks_tls_and_scores_arrive(tmp_path: Path) -> None:
+    made = Typed(tmp_path)("certs", "make", "--out", str(tmp_path / "certs"))
+    assert made.returncode == 0, made.stderr
+    site = Typed(tmp_path / "site", tmp_path / "certs")
+    try:
+        up = site("site", "up", "--detach", "--workers", "1")
+        assert up.returncode == 0, up.stdout + up.stderr
+        with fleet_on(site):
+            _await(lambda: site.points() > 50)
+    finally:
+        assert site("site", "down").returncode == 0
