@@ -14,6 +14,7 @@ import logging
 import resource
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ingest.errors import LogUnavailable
@@ -234,10 +235,19 @@ async def tell(
 
 
 def _device(account: DeviceAccount, now_ms: int) -> Point:
+    """The account of a device, at the time that belongs to this state of it.
+
+    That is when the latest message came, and as many nanoseconds later as the account has counted:
+    a state told twice is one point, and a worker that was frozen and tells an old state of a device
+    that has moved to another worker does not hide the newer one.
+    """
     counters = {name: getattr(account, name) for name in _COUNTERS}
     times = {"last_event_ms": account.last_event_ms, "last_recv_ms": account.last_recv_ms}
     counters |= {name: ms for name, ms in times.items() if ms is not None}
-    return device_point(account.site, account.device, account.stream, counters, now_ms)
+    at_ms = now_ms if account.last_recv_ms is None else account.last_recv_ms
+    point = device_point(account.site, account.device, account.stream, counters, at_ms)
+    counted = account.received + account.gaps + account.windows
+    return replace(point, time_ns=point.time_ns + counted % 1_000_000)
 
 
 def _quantiles(span: str, summary: LatencySummary) -> dict[str, FieldValue]:

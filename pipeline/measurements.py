@@ -4,7 +4,8 @@ One table for whoever writes points (`pipeline.points`, `pipeline.accounts`), ke
 (`pipeline.influxlayout`) or shows them (`dashboards`, by way of `pipeline.points`).
 
 - Scores: `rul` and `activity`, one point per window; the time is the window's end (event time).
-- Accounts: `device`, `gateway`, `lag`, `dead_letters`, `model`; the time is when they were read.
+- Accounts: `device`, `gateway`, `lag`, `dead_letters`, `model`; the time is when they were read,
+  of `device` when its latest message came (and a count of nanoseconds, see `pipeline.accounts`).
   Their counters only grow while what counts them lives, and begin again at 0 afterwards.
 - Marks: `rollout`, one point per change of a model; the time is when it happened.
 - Hours: `rul_hourly`, `activity_hourly`, `device_hourly`, made of the above by the tasks of

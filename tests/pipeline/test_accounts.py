@@ -120,6 +120,20 @@ def test_only_devices_that_changed_are_said_again_once_the_log_has_the_others() 
     assert devices() == ["e2"]
 
 
+def test_the_account_of_a_device_has_the_time_of_its_state_whoever_tells_it() -> None:
+    """A worker that was frozen tells an old state last; the newest state must stay the newest."""
+    view = View()
+    (old, _, _) = by_measurement(Accounts(view, "w-1", "worker", 1).points(NOW_MS))["device"]
+    first = view.devices[0]
+    assert first.last_recv_ms is not None
+    view.devices[0] = replace(first, received=first.received + 5, windowed=first.windowed + 5)
+    (new, _, _) = by_measurement(Accounts(view, "w-2", "worker", 1).points(NOW_MS))["device"]
+    (again, _, _) = by_measurement(Accounts(view, "w-3", "worker", 1).points(NOW_MS + 77))["device"]
+    assert old.time_ns < new.time_ns
+    assert again == new
+    assert new.time_ns // 1_000_000 == first.last_recv_ms
+
+
 def test_the_first_letters_of_a_reason_come_after_a_zero() -> None:
     """Whoever looks at the growth of the counter must see them too."""
     accounts = Accounts(View(), "b", "bridge", NOW_MS - 10_000)
