@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import select
 import socket
 import struct
@@ -23,7 +24,10 @@ def main() -> None:
     if args.core is not None:
         os.sched_setaffinity(0, {args.core})
     connection = _connect(args.host, args.port)
-    templates = [_template(device, args.readings) for device in range(args.devices)]
+    templates = [
+        _noisy(device, args.readings) if args.noisy else [_template(device, args.readings)]
+        for device in range(args.devices)
+    ]
     started = time.perf_counter()
     sent, confirmed = _blast(connection, templates, args)
     print(
@@ -39,7 +43,7 @@ def main() -> None:
 
 
 def _blast(
-    connection: socket.socket, templates: list[tuple[bytes, bytes]], args: argparse.Namespace
+    connection: socket.socket, templates: list[list[tuple[bytes, bytes]]], args: argparse.Namespace
 ) -> tuple[int, int]:
     """Send `messages` at `rate` per second (0: as fast as the broker confirms)."""
     sent = confirmed = 0
@@ -52,12 +56,13 @@ def _blast(
             due = min(due, int((time.perf_counter() - started) * args.rate) + 1)
         chunk = []
         while sent < due and sent - confirmed < args.in_flight and len(chunk) < 64:
-            device = sent % args.devices
+            round_, device = divmod(sent, args.devices)
             if args.live:
                 ts_ms = time.time_ns() // 1_000_000 - (args.readings - 1) * args.dt_ms
             else:
-                ts_ms = base_ms + (sent // args.devices) * args.readings * args.dt_ms
-            chunk.append(_publish(templates[device], ts_ms, args.dt_ms, sent % 65_000 + 1))
+                ts_ms = base_ms + round_ * args.readings * args.dt_ms
+            template = templates[device][round_ % len(templates[device])]
+            chunk.append(_publish(template, ts_ms, args.dt_ms, sent % 65_000 + 1))
             sent += 1
             confirmed_now = 0
         if chunk:
@@ -95,6 +100,17 @@ def _template(device: int, readings: int) -> tuple[bytes, bytes]:
     return topic, json.dumps(columns, separators=(",", ":")).encode()
 
 
+def _noisy(device: int, readings: int) -> list[tuple[bytes, bytes]]:
+    """Messages with four decimals of noise: as long, and as hard to compress, as of a sensor."""
+    chance = random.Random(device)
+    topic, _ = _template(device, 1)
+    bodies = [
+        {name: [round(chance.gauss(0, 0.5), 4) for _ in range(readings)] for name in CHANNELS}
+        for _ in range(min(400, max(8, 400 // readings)))
+    ]
+    return [(topic, json.dumps(body, separators=(",", ":")).encode()) for body in bodies]
+
+
 def _connect(host: str, port: int) -> socket.socket:
     connection = socket.create_connection((host, port))
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -119,6 +135,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--in-flight", type=int, default=2000)
     parser.add_argument("--past-s", type=int, default=3600)
     parser.add_argument("--live", action="store_true", help="last reading's event time is now")
+    parser.add_argument("--noisy", action="store_true", help="no two messages alike, four decimals")
     parser.add_argument("--core", type=int)
     return parser.parse_args()
 

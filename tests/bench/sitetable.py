@@ -1,0 +1,149 @@
+"""How the figures of the site's benchmark are shown: on the screen, and as a page."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+from rich.table import Table
+
+from deploy.stack.servers import INFLUX_VERSION, KAFKA_VERSION
+from tests.bench.siteparts import Line, Log
+from tests.bench.siterig import Run
+
+__all__ = ["Row", "markdown", "rows_of", "shown"]
+
+_PACKAGES = ("faust-streaming", "aiokafka", "influxdb-client", "paho-mqtt", "onnxruntime", "orjson")
+_COLUMNS = ("measured", "per second", "per CPU-second", "aim", "ratio", "beside")
+
+
+class Row(NamedTuple):
+    """One line of the table, as it is shown."""
+
+    measured: str
+    per_second: str = ""
+    per_cpu_second: str = ""
+    aim: str = ""
+    ratio: str = ""
+    beside: str = ""
+
+
+def rows_of(numbers: Mapping[str, Any]) -> list[Row]:
+    """The table of the parts that were measured."""
+    logs = [numbers[name] for name in ("log-1", "log-10", "log-50") if name in numbers]
+    rows: list[Row] = []
+    for log in logs:
+        aim = 8_000 if log.readings < 50 else None
+        what = f"bridge: messages of {log.readings} confirmed by Kafka"
+        bundled = f"{log.messages_per_record:.0f} messages a record"
+        rows.append(_rate(what, log.bridge, aim, bundled))
+    for log in logs:
+        rows += _of_workers(log)
+    for size, run in numbers.get("store", {}).items():
+        what = f"store: points into InfluxDB, {size} score{'s' if size > 1 else ''} a record"
+        rows.append(_rate(what, run, 20_000))
+    if "line" in numbers:
+        rows += _of_line(numbers["line"])
+    return rows
+
+
+def _of_workers(log: Log) -> Iterator[Row]:
+    beside = f"{log.worker.cpu_seconds_per_million:.1f} CPU-s per million readings"
+    aim = 100_000 if log.readings == 50 else None
+    what = f"worker: readings windowed and scored, {log.readings} a message"
+    yield _rate(what, log.worker, aim, f"{beside}; {log.scores_per_record:.1f} scores a record")
+    if log.workers is not None:
+        two = log.workers
+        faster = two.per_second / log.worker.per_second
+        beside = f"{two.cpu_seconds_per_million:.1f} CPU-s per million readings; x {faster:.2f}"
+        yield _rate(
+            f"two workers, the second beside Kafka, {log.readings} a message", two, None, beside
+        )
+
+
+def _of_line(line: Line) -> Iterator[Row]:
+    limit = line.limit
+    beside = f"{limit.per_second * 10:,.0f} readings/s; bridge, worker, store: CPU-seconds of all"
+    yield _rate("whole line, nothing pinned: messages of 10 to points", limit, None, beside)
+    for at in line.latencies:
+        where = f"at {at.rate:,.0f} messages/s ({at.devices} devices)"
+        cpu = ", ".join(f"{name} {share:.0%}" for name, share in at.cpu.items())
+        ratio = f"{at.stored[1] / 1000:.2f}"
+        yield _times(f"window's end to InfluxDB {where}", at.stored, "p99 < 1,000 ms", ratio)
+        yield _times("window's end to Kafka", at.scored)
+        yield _times("window's end to the answer of a query", at.seen, beside="of 5 devices")
+        yield Row("points found in InfluxDB / scores", f"{at.points:,} / {at.scores:,}")
+        yield Row("share of a core", beside=cpu)
+    sizes = ", ".join(f"{name} {size:.0f}" for name, size in line.rss_mb.items())
+    yield Row("RSS, MB", beside=sizes)
+
+
+def _rate(what: str, run: Run, aim: int | None, beside: str = "") -> Row:
+    aimed = ("", "") if aim is None else (f"{aim:,}", f"{run.per_cpu_second / aim:.2f}")
+    beside = f"{beside}; " if beside else ""
+    beside += f"Kafka {run.kafka_cpu_seconds / run.seconds:.0%} of a core, {run.rss_mb:.0f} MB"
+    return Row(what, f"{run.per_second:,.0f}", f"{run.per_cpu_second:,.0f}", *aimed, beside)
+
+
+def _times(
+    what: str, found: tuple[float, float], aim: str = "", ratio: str = "", beside: str = ""
+) -> Row:
+    return Row(
+        f"{what}: p50 / p99", f"{found[0]:,.0f} / {found[1]:,.0f} ms", "", aim, ratio, beside
+    )
+
+
+def shown(rows: Sequence[Row]) -> Table:
+    """For the screen."""
+    table = Table(title="a site, with real servers", title_justify="left", caption=_machine())
+    for name in _COLUMNS:
+        table.add_column(name, justify="left" if name in ("measured", "beside") else "right")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def markdown(rows: Sequence[Row], command: str) -> str:
+    """As a page."""
+    day = time.strftime("%Y-%m-%d", time.gmtime())
+    lines = [
+        "# Benchmark of a site",
+        "",
+        f"Written by `{command}` on {day}. What is measured is one process of `kpstream bridge`,",
+        "`worker` or `store` on a core of its own; Kafka, InfluxDB, mosquitto and the load have",
+        "the other core. Figures per CPU-second count all threads of the process, the system's",
+        "part included, so they do not depend on the number of cores. Messages hold nine channels",
+        "with four decimals of noise. Latency is of the whole line with nothing pinned, from the",
+        "end of a window (event time): it has the 200 ms in it for which late readings are waited.",
+        "",
+        _machine(),
+        "",
+        "| " + " | ".join(_COLUMNS) + " |",
+        "|---|---:|---:|---:|---:|---|",
+    ]
+    lines += ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def _machine() -> str:
+    model = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.processor(),
+    )
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES)
+    return (
+        f"{model}, {os.cpu_count()} cores, {psutil.virtual_memory().total / 1e9:.0f} GB, load "
+        f"{os.getloadavg()[2]:.1f} over the last quarter of an hour, "
+        f"{platform.system()} {platform.release()}, Python {platform.python_version()}, Kafka "
+        f"{KAFKA_VERSION}, InfluxDB {INFLUX_VERSION}, {versions}."
+    )
