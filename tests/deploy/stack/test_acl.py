@@ -5,12 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
+import paho.mqtt.client as paho
 import pytest
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
 from deploy.mqttprobe import ProbeFailed, probe_broker
 from deploy.stack.acl import (
@@ -24,6 +30,7 @@ from deploy.stack.certs import Plan, make_certificates
 from ingest.broker import LocalBroker, free_port
 from ingest.endpoint import Endpoint
 from ingest.mqtt import Connection, Publisher
+from ingest.tls import client_context
 from tests.fakes.certs import issue
 from tests.fakes.log import until
 
@@ -194,6 +201,54 @@ async def test_odd_names_by_the_devices_authority_open_nothing(
         await until(lambda: bridge.got)
     assert spy.got == []
     assert await publish(odd, MINE, THEIRS) == 2
+
+
+async def die(endpoint: Endpoint, topic: str) -> None:
+    """Connect with a last will for the topic, and vanish without goodbye."""
+    dying = Connection(endpoint, will=lambda: (topic, b"will"))
+    dying.start()
+    with suppress(AssertionError):  # a broker may refuse such a connection altogether
+        await until(dying.connected.is_set, 2)
+    if dying.connected.is_set():
+        dying._client.socket()._sock.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
+        await until(lambda: not dying.connected.is_set())
+    await dying.stop()
+
+
+async def test_a_last_will_is_no_way_around(line: Line) -> None:
+    async with Reader(line.service("bridge")) as bridge:
+        await die(line.device(ME), THEIRS)
+        await die(line.device(ME), MINE)
+        await until(lambda: bridge.got)
+        assert bridge.got == [(MINE, b"will")]
+        async with Publisher(line.service("operator")) as operator:
+            await asyncio.wait_for(operator.connection.connected.wait(), 10)
+            operator.connection.publish(MINE, b"", retain=True)  # the will was retained
+            await until(lambda: len(bridge.got) == 2)
+
+
+async def test_a_topic_alias_is_no_way_around(line: Line) -> None:
+    device = line.device(ME)
+    client = paho.Client(CallbackAPIVersion.VERSION2, client_id="x", protocol=paho.MQTTv5)
+    client.tls_set_context(client_context(device.tls_files))
+    reasons: list[int] = []
+    client.on_publish = lambda _c, _u, _mid, reason, _props: reasons.append(reason.value)
+    alias = Properties(PacketTypes.PUBLISH)
+    alias.TopicAlias = 1
+    async with Reader(line.service("bridge")) as bridge:
+        client.connect(device.host, device.port)
+        client.loop_start()
+        try:
+            for number, topic in enumerate((MINE, "", THEIRS, "")):
+                client.publish(topic, str(number), qos=1, properties=alias)
+            await until(lambda: len(reasons) >= 3)
+        finally:
+            client.loop_stop()
+            client.disconnect()
+        assert await publish(line.device(ME), MINE, payload=b"end") == 0
+        await until(lambda: (MINE, b"end") in bridge.got)
+        assert {topic for topic, _ in bridge.got} == {MINE}
+        assert 0x87 in reasons
 
 
 async def test_the_bridge_reads_and_does_not_write_readings(line: Line) -> None:
