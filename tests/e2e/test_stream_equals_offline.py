@@ -7,8 +7,6 @@ of the stream: it cuts the arrays as the papers do and scores them in one batch.
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,7 +24,7 @@ from ingest.recordings import (
     read_uci_har,
     recordings_of,
 )
-from ingest.replay import ReplayOptions, ReplayReport, replay
+from ingest.replay import ReplayOptions
 from models.artifact import read_artifact
 from models.scores import ActivityScores, RulScores
 from models.session import Student
@@ -34,6 +32,7 @@ from models.zoo import zoo_path
 from pipeline.queries import all_points
 from pipeline.results import ResultsFile
 from tests.e2e.plant import Plant
+from tests.e2e.replaying import START_MS, Replaying
 
 pytestmark = [pytest.mark.needs_data, pytest.mark.needs_mosquitto, pytest.mark.slow]
 
@@ -41,7 +40,6 @@ CALM = ReplayOptions(Endpoint("127.0.0.1", 1, "replay"), readings_per_message=5)
 ROUGH = ReplayOptions(
     Endpoint("127.0.0.1", 1, "replay"), readings_per_message=5, duplicates=0.05, disorder_ms=150
 )
-START_MS = 1_750_000_000_000
 CYCLES_TOLERANCE = 1e-4
 
 
@@ -109,7 +107,7 @@ def _stream(
     """Replay through a whole gateway; the points it stored, once all `windows` are there."""
     readings = sum(len(recording.offsets_ms) for recording in recordings)
     with Plant(folder, broker_kind="mosquitto") as plant:
-        publishing = _Replay(recordings, options, plant.broker.port)
+        publishing = Replaying(recordings, options, plant.broker.port)
         publishing.start()
         if killed:
             plant.wait_until(lambda: plant.totals().get("windowed", 0) > readings // 3, 90, "third")
@@ -138,27 +136,3 @@ def _stream(
 def _stored(plant: Plant, measurement: str) -> int:
     page = plant.get("api/v1/pipeline") or {}
     return int(page.get("results", {}).get("points", {}).get(measurement, 0))
-
-
-class _Replay(threading.Thread):
-    def __init__(self, recordings: Sequence[Recording], options: ReplayOptions, port: int) -> None:
-        super().__init__(daemon=True)
-        fields = {name: getattr(options, name) for name in options.__slots__}
-        endpoint = Endpoint("127.0.0.1", port, "replay")
-        self._options = ReplayOptions(**(fields | {"endpoint": endpoint, "start_ms": START_MS}))
-        self._recordings = recordings
-        self._report: ReplayReport | None = None
-        self._error: BaseException | None = None
-
-    def run(self) -> None:
-        try:
-            self._report = asyncio.run(replay(self._recordings, self._options))
-        except BaseException as exc:
-            self._error = exc
-
-    def result(self, timeout_s: float) -> ReplayReport:
-        self.join(timeout_s)
-        if self._error is not None:
-            raise self._error
-        assert self._report is not None, "the replay did not end"
-        return self._report
