@@ -3,8 +3,8 @@
 1. `servers`: each server as a child process with one set of verbs (start, stop, kill, pause).
 2. `install`: finds the servers on this machine, or makes them (Maven, Go, Cargo).
 3. `topics`: names, partitions, retention and compaction of the topics in Kafka.
-4. `supervisor`: keeps servers and kpstream's own processes running, restarts what dies.
-5. `units`: systemd units and the compose file, written from the same settings.
+4. `supervisor` over `parts`: keeps servers and our own processes running, restarts what dies.
+5. `site`: all parts of a site from its settings; `units`: the same for systemd and compose.
 
 ```python
 from pathlib import Path

@@ -6,7 +6,7 @@ import http.client
 import json
 from typing import Any
 
-from deploy.stack.supervisor import Look
+from deploy.stack.parts import Look
 
 __all__ = ["look_at", "look_of"]
 

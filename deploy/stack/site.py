@@ -34,9 +34,9 @@ from deploy.stack.acl import SERVICES_PORT
 from deploy.stack.influxapi import InfluxApi
 from deploy.stack.look import look_at
 from deploy.stack.mosquitto import MosquittoServer
+from deploy.stack.parts import Look, Program, Step, Watchdog
 from deploy.stack.process import ServerProcess
 from deploy.stack.servers import FoundServers, InfluxServer, KafkaServer, find_servers
-from deploy.stack.supervisor import Look, Program, Step, Watchdog
 from deploy.stack.tlsconfig import service_settings
 from deploy.stack.topics import site_topics
 from ingest.broker import mosquitto_program

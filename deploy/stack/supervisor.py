@@ -17,133 +17,20 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
-import signal
-import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Generic, Literal, TypeVar
 
-from deploy.stack.sitestate import Row, SiteState, State, born, write_state
-from ingest.child import dying_with_us
+from deploy.stack.parts import Backoff, Child, Errand, Program, Step
+from deploy.stack.sitestate import Row, SiteState, born, write_state
 
-__all__ = ["Backoff", "Look", "Program", "Step", "Supervisor", "Watchdog"]
+__all__ = ["Supervisor"]
 
 log = logging.getLogger(__name__)
 
-_T = TypeVar("_T")
 _TICK_S = 0.1
 _HEARTBEAT_S = 5.0
-_LOG_BYTES = 20_000_000
-_LOG_EVERY_S = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """What a look at a program showed.
-
-    Attributes:
-        answers: It answered at all.
-        ready: It does its job.
-        words: Why not; when it is ready, what is worth telling.
-        backlog: Records that wait for it; None: it has no such thing, or does not tell.
-        progress: A number that changes whenever it gets ahead.
-    """
-
-    answers: bool
-    ready: bool = False
-    words: str = ""
-    backlog: float | None = None
-    progress: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Backoff:
-    """How long a program that ended waits for its next start.
-
-    >>> [Backoff().delay_s(failures) for failures in (1, 2, 3, 6, 100)]
-    [1.0, 2.0, 4.0, 30.0, 30.0]
-
-    Attributes:
-        first_s: after the first failure; each further one doubles it.
-        most_s: never longer than this.
-        forget_s: ready for so long, earlier failures are forgotten.
-    """
-
-    first_s: float = 1.0
-    most_s: float = 30.0
-    forget_s: float = 60.0
-
-    def delay_s(self, failures: int) -> float:
-        """Seconds to wait after so many failures in a row."""
-        return min(self.most_s, self.first_s * 2.0 ** min(failures - 1, 30))
-
-
-@dataclass(frozen=True, slots=True)
-class Watchdog:
-    """When a program that runs is ended, to be started again. None: never for this reason.
-
-    Attributes:
-        start_s: it has not answered once since its start.
-        silent_s: it answered before and does not now.
-        stall_s: it has a backlog and makes no progress.
-    """
-
-    start_s: float | None = 300.0
-    silent_s: float | None = 60.0
-    stall_s: float | None = None
-
-
-@dataclass(frozen=True)
-class Program:
-    """A child process and how to look after it.
-
-    Attributes:
-        name: unique in the site.
-        kind: a server, or a process of ours.
-        rank: when it starts, see the module.
-        ends: when it is stopped: those with the lowest number first, and the next once they ended.
-        command: its command line; asked at every start, may raise with what is missing.
-        env: its environment beside ours; asked at every start.
-        log_path: where its output goes.
-        port: what it listens on, to be shown.
-        look: looks at it, within a few seconds; called in a thread, one at a time; never raises.
-        stop_signal: what asks it to end.
-        stop_s: how long it may take for that before it is killed.
-        watchdog: when it is restarted though it runs.
-    """
-
-    name: str
-    kind: Literal["server", "process"]
-    rank: int
-    command: Callable[[], Sequence[str]]
-    log_path: Path
-    look: Callable[[], Look]
-    ends: int = 0
-    env: Callable[[], Mapping[str, str]] = dict
-    port: int = 0
-    stop_signal: signal.Signals = signal.SIGTERM
-    stop_s: float = 30.0
-    watchdog: Watchdog = field(default_factory=Watchdog)
-
-
-@dataclass(frozen=True)
-class Step:
-    """A step of the set-up: tried until it succeeds, then done for good.
-
-    Attributes:
-        name: unique in the site.
-        rank: when it is taken, see the module.
-        take: does it, safe to repeat, and tells what was done; raises when it can't. In a thread.
-    """
-
-    name: str
-    rank: int
-    take: Callable[[], str]
 
 
 class Supervisor:
@@ -173,10 +60,10 @@ class Supervisor:
         self._started_ms = _now_ms()
         self._pool = ThreadPoolExecutor(max(4, len(parts)), thread_name_prefix="look")
         ordered = sorted(parts, key=lambda part: part.rank)
-        self._parts: list[_Child | _Errand] = [
-            _Child(part, backoff, look_every_s, self._pool)
+        self._parts: list[Child | Errand] = [
+            Child(part, backoff, look_every_s, self._pool)
             if isinstance(part, Program)
-            else _Errand(part, backoff, self._pool)
+            else Errand(part, backoff, self._pool)
             for part in ordered
         ]
         self._rank = min((part.rank for part in parts), default=0)
@@ -206,13 +93,13 @@ class Supervisor:
     def hurry(self) -> None:
         """While it stops: kill what has not ended yet."""
         for part in self._parts:
-            if isinstance(part, _Child):
+            if isinstance(part, Child):
                 part.kill()
 
     def _tick(self, now_s: float) -> None:
         # A worker can't get ahead without its servers; that is no reason to end it.
         excused = any(
-            isinstance(part, _Child) and part.program.kind == "server" and part.state != "ready"
+            isinstance(part, Child) and part.program.kind == "server" and part.state != "ready"
             for part in self._parts
         )
         for part in self._parts:
@@ -224,7 +111,7 @@ class Supervisor:
         self._tell(now_s)
 
     def _stop(self) -> None:
-        children = [part for part in self._parts if isinstance(part, _Child)]
+        children = [part for part in self._parts if isinstance(part, Child)]
         for turn in sorted({child.program.ends for child in children}):
             now = [child for child in children if child.program.ends == turn]
             for child in now:
@@ -247,323 +134,6 @@ class Supervisor:
             write_state(self._folder, state)
         except OSError as exc:  # a full disk must not end what keeps the site alive
             log.error("the state of the site can't be written: %s", exc)
-
-
-class _Asked(Generic[_T]):
-    """One question at a time to something that may block."""
-
-    def __init__(self, ask: Callable[[], _T], pool: ThreadPoolExecutor) -> None:
-        self._ask = ask
-        self._pool = pool
-        self._future: Future[_T] | None = None
-
-    def begin(self) -> None:
-        if self._future is None:
-            self._future = self._pool.submit(self._ask)
-
-    def forget(self) -> None:
-        """Whatever comes back belongs to the past."""
-        if self._future is not None:
-            self._future.cancel()
-            self._future = None
-
-    def answer(self) -> Future[_T] | None:
-        """What came back since the question; then there is none any more."""
-        if self._future is None or not self._future.done():
-            return None
-        future, self._future = self._future, None
-        return future
-
-
-class _Errand:
-    """A step on its way."""
-
-    def __init__(self, step: Step, backoff: Backoff, pool: ThreadPoolExecutor) -> None:
-        self.step = step
-        self.rank = step.rank
-        self.was_ready = False
-        self._backoff = backoff
-        self._asked = _Asked(step.take, pool)
-        self._failures = 0
-        self._due_s = 0.0
-        self._state: State = "waiting"
-        self._since_ms = _now_ms()
-        self._words = ""
-
-    def row(self) -> Row:
-        return Row(
-            self.step.name, "step", self._state, None, None, 0, self._since_ms, 0, self._words, ""
-        )
-
-    def tick(self, now_s: float, excused: bool) -> None:
-        if self.was_ready:
-            return
-        answer = self._asked.answer()
-        if answer is not None:
-            error = answer.exception()
-            if error is None:
-                self.was_ready = True
-                self._become("done", answer.result())
-                return
-            self._failures += 1
-            self._due_s = now_s + self._backoff.delay_s(self._failures)
-            self._become("not ready", _one_line(str(error) or repr(error)))
-            log.warning("%s failed, is tried again: %s", self.step.name, error)
-        if now_s >= self._due_s:
-            if self._state == "waiting":
-                self._become("starting", "")
-            self._asked.begin()
-
-    def _become(self, state: State, words: str) -> None:
-        if state != self._state:
-            log.info("%s: %s -> %s", self.step.name, self._state, state)
-            self._state, self._since_ms = state, _now_ms()
-        self._words = words
-
-
-class _Child:
-    """A program on its way."""
-
-    def __init__(
-        self, program: Program, backoff: Backoff, look_every_s: float, pool: ThreadPoolExecutor
-    ) -> None:
-        self.program = program
-        self.rank = program.rank
-        self.was_ready = False
-        self.state: State = "waiting"
-        self._backoff = backoff
-        self._look_every_s = look_every_s
-        self._looking = _Asked(program.look, pool)
-        self._process: subprocess.Popen[bytes] | None = None
-        self._born: int | None = None
-        self._log_from = 0
-        self._log_checked_s = 0.0
-        self._failures = self._restarts = 0
-        self._begun = False
-        self._start_at_s = self._kill_at_s = self._look_at_s = 0.0
-        self._reason = ""  # why we end it ourselves
-        self._since_ms = _now_ms()
-        self._words = self._last_end = ""
-        self._answered = False
-        self._answered_s = self._ready_s = self._moved_s = 0.0
-        self._progress: float | None = None
-
-    def row(self) -> Row:
-        pid = self._process.pid if self._process is not None else None
-        program = self.program
-        return Row(
-            program.name,
-            program.kind,
-            self.state,
-            pid,
-            self._born if pid is not None else None,
-            self._restarts,
-            self._since_ms,
-            program.port,
-            self._words or (f"before: {self._last_end}" if self._last_end else ""),
-            str(program.log_path),
-        )
-
-    # -- while the site is up -----------------------------------------------------------------
-
-    def tick(self, now_s: float, excused: bool) -> None:
-        process = self._process
-        if process is None:
-            if now_s >= self._start_at_s:
-                self._start(now_s)
-        elif process.poll() is not None:
-            self._note_end(process.returncode, now_s)
-        elif self._reason:
-            if now_s >= self._kill_at_s:
-                process.kill()
-        else:
-            self._take_looks(now_s)
-            self._watch(now_s, excused)
-            self._trim_log(now_s)
-
-    def _start(self, now_s: float) -> None:
-        program = self.program
-        try:
-            command, env = program.command(), {**os.environ, **program.env()}
-            program.log_path.parent.mkdir(parents=True, exist_ok=True)
-            self._log_from = _size(program.log_path)
-            with program.log_path.open("ab") as output:
-                self._process = subprocess.Popen(  # noqa: S603 (a command line of ours)
-                    dying_with_us(command),
-                    env=env,
-                    cwd=program.log_path.parent,
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                )
-        except Exception as exc:
-            # Whatever it is: the others run on, and it is shown and tried again.
-            log.warning("%s can't be started: %s", program.name, exc)
-            self._wait_for_next(_one_line(str(exc)), now_s)
-            return
-        self._born = born(self._process.pid)
-        if self._begun:
-            self._restarts += 1
-        self._begun = True
-        self._answered = False
-        self._answered_s = self._moved_s = now_s
-        self._progress = None
-        self._ready_s = 0.0
-        self._look_at_s = now_s
-        self._looking.forget()
-        self._become("starting", "")
-
-    def _note_end(self, code: int, now_s: float) -> None:
-        assert self._process is not None  # noqa: S101 - the caller looked
-        # What it said before somebody killed it is not why it ended.
-        said = "" if code == -signal.SIGKILL else self._last_line()
-        words = self._reason or (f"{_how(code)}: {said}" if said else _how(code))
-        log.warning("%s ended, %s", self.program.name, words)
-        self._process = None
-        self._reason = ""
-        self._looking.forget()
-        self._wait_for_next(words, now_s)
-
-    def _wait_for_next(self, words: str, now_s: float) -> None:
-        self._failures += 1
-        self._last_end = words
-        self._start_at_s = now_s + self._backoff.delay_s(self._failures)
-        self._become("restarting", words)
-
-    def _take_looks(self, now_s: float) -> None:
-        if now_s >= self._look_at_s:
-            self._look_at_s = now_s + self._look_every_s
-            self._looking.begin()
-        answer = self._looking.answer()
-        if answer is None:
-            return
-        error = answer.exception()
-        look = Look(False, words=f"a look failed: {error!r}") if error else answer.result()
-        if look.answers:
-            self._answered, self._answered_s = True, now_s
-        if look.progress != self._progress or not look.backlog:
-            self._progress, self._moved_s = look.progress, now_s
-        if look.ready:
-            self.was_ready = True
-            self._ready_s = self._ready_s or now_s
-            if now_s - self._ready_s >= self._backoff.forget_s:
-                self._failures = 0
-            self._become("ready", look.words)
-            return
-        self._ready_s = 0.0
-        if not self._answered or (look.answers and self.state == "starting"):
-            self._become("starting", look.words)
-        elif look.answers:
-            self._become("not ready", look.words)
-        else:
-            self._become("silent", look.words or "does not answer")
-
-    def _watch(self, now_s: float, excused: bool) -> None:
-        dog = self.program.watchdog
-        silence_s = now_s - self._answered_s
-        still_s = now_s - self._moved_s
-        if not self._answered and dog.start_s is not None and silence_s >= dog.start_s:
-            self._end(f"ended by the watchdog: no answer {silence_s:.0f} s after its start", now_s)
-        elif self._answered and dog.silent_s is not None and silence_s >= dog.silent_s:
-            self._end(f"ended by the watchdog: silent for {silence_s:.0f} s", now_s)
-        elif dog.stall_s is not None and still_s >= dog.stall_s:
-            if excused:
-                self._moved_s = now_s
-            else:
-                words = f"ended by the watchdog: a backlog and no progress for {still_s:.0f} s"
-                self._end(words, now_s)
-
-    def _end(self, reason: str, now_s: float) -> None:
-        log.warning("%s is %s", self.program.name, reason)
-        self.ask_to_end(now_s)
-        self._reason = reason
-        self._become("stopping", reason)
-
-    def _become(self, state: State, words: str) -> None:
-        if state != self.state:
-            log.info("%s: %s -> %s", self.program.name, self.state, state)
-            self.state, self._since_ms = state, _now_ms()
-        self._words = words
-
-    # -- on the way down ----------------------------------------------------------------------
-
-    def ask_to_end(self, now_s: float) -> None:
-        """Send it the signal that asks; a frozen one is woken for it."""
-        if self._process is None:
-            self._become("ended", self._words)
-            return
-        for number in (self.program.stop_signal, signal.SIGCONT):
-            with suppress(ProcessLookupError):
-                self._process.send_signal(number)
-        self._kill_at_s = now_s + self.program.stop_s
-        self._become("stopping", "")
-
-    def has_ended(self, now_s: float) -> bool:
-        """Whether it has; kills it when its time is over."""
-        if self._process is None:
-            return True
-        if self._process.poll() is None:
-            if now_s >= self._kill_at_s:
-                log.warning("%s did not end when asked and is killed", self.program.name)
-                self._process.kill()
-                self._process.wait()
-            else:
-                return False
-        self._process = None
-        self._become("ended", "")
-        return True
-
-    def kill(self) -> None:
-        """At once."""
-        if self._process is not None:
-            self._process.kill()
-
-    # -- its log ------------------------------------------------------------------------------
-
-    def _last_line(self) -> str:
-        """The last thing it said since its start that is no part of a stack trace."""
-        with suppress(OSError), self.program.log_path.open("rb") as file:
-            file.seek(max(self._log_from, _size(self.program.log_path) - 8192))
-            lines = file.read().decode(errors="replace").splitlines()
-            told = [line for line in lines if line.strip() and not line[0].isspace()]
-            return _one_line(told[-1]) if told else ""
-        return ""
-
-    def _trim_log(self, now_s: float) -> None:
-        """Keep the log within bounds; its writer appends, so it can be cut under its hands."""
-        if now_s - self._log_checked_s < _LOG_EVERY_S:
-            return
-        self._log_checked_s = now_s
-        path = self.program.log_path
-        if _size(path) > _LOG_BYTES:
-            with suppress(OSError):
-                shutil.copyfile(path, path.with_name(path.name + ".1"))
-                os.truncate(path, 0)
-                self._log_from = 0
-
-
-def _how(code: int) -> str:
-    """How a process ended, in words.
-
-    >>> _how(1), _how(-9)
-    ('exit code 1', 'killed by SIGKILL')
-    """
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        return f"killed by {signal.Signals(-code).name}"
-    except ValueError:
-        return f"killed by signal {-code}"
-
-
-def _one_line(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= 300 else line[:297] + "..."
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
 
 
 def _now_ms() -> int:

@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from deploy.settings import SiteSettings
 from deploy.stack.certs import Plan, make_certificates
 from deploy.stack.look import look_at, look_of
+from deploy.stack.parts import Look, Program, Step
 from deploy.stack.servers import FoundServers, InfluxServer
 from deploy.stack.site import (
     GRAFANA_TOKEN_FILE,
@@ -23,7 +24,6 @@ from deploy.stack.site import (
     STORE_TOKEN_FILE,
     Site,
 )
-from deploy.stack.supervisor import Look, Program, Step
 from ingest.broker import free_port
 from ingest.settings import IngestSettings
 from pipeline.settings import PipelineSettings

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.stack.parts import Backoff, Look, Program, Step, Watchdog
 from deploy.stack.servers import ServerError
 from deploy.stack.sitestate import (
     Row,
@@ -23,7 +24,7 @@ from deploy.stack.sitestate import (
     left_over,
     read_state,
 )
-from deploy.stack.supervisor import Backoff, Look, Program, Step, Supervisor, Watchdog
+from deploy.stack.supervisor import Supervisor
 
 QUICK = Backoff(first_s=0.05, most_s=0.4, forget_s=0.3)
 Script = Generator[Callable[[], object], None, None]
@@ -349,8 +350,8 @@ def test_one_supervisor_per_folder(folder: Path) -> None:
 def test_a_long_log_is_cut_and_its_end_is_kept(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("deploy.stack.supervisor._LOG_BYTES", 1000)
-    monkeypatch.setattr("deploy.stack.supervisor._LOG_EVERY_S", 0.05)
+    monkeypatch.setattr("deploy.stack.parts._LOG_BYTES", 1000)
+    monkeypatch.setattr("deploy.stack.parts._LOG_EVERY_S", 0.05)
     talks = "while true; do echo 0123456789; sleep 0.001; done"
     worker = replace(
         program(folder, "worker"), command=lambda: ["sh", "-c", talks], look=lambda: Look(True)

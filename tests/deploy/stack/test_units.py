@@ -15,6 +15,7 @@ import yaml
 
 from deploy.settings import SiteSettings
 from deploy.stack.mosquitto import MosquittoServer
+from deploy.stack.parts import Program
 from deploy.stack.servers import (
     INFLUX_VERSION,
     KAFKA_VERSION,
@@ -24,7 +25,6 @@ from deploy.stack.servers import (
     find_servers,
 )
 from deploy.stack.site import Site
-from deploy.stack.supervisor import Program
 from deploy.stack.units import compose, image_variable, unit_files, write_units
 from ingest.settings import IngestSettings
 from pipeline.settings import PipelineSettings
