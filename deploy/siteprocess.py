@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
     from typing import Any
 
-__all__ = ["Frame", "MakeProcess", "run_command"]
+__all__ = ["Frame", "MakeProcess", "kafka_endpoint", "run_command"]
 
 log = logging.getLogger(__name__)
 
