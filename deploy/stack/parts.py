@@ -95,6 +95,7 @@ class Program:
         name: unique in the site.
         kind: a server, or a process of ours.
         rank: when it starts, see the module.
+        folder: where it runs; None: where we do.
         ends: when it is stopped: those with the lowest number first, and the next once they ended.
         command: its command line; asked at every start, may raise with what is missing.
         env: its environment beside ours; asked at every start.
@@ -112,6 +113,7 @@ class Program:
     command: Callable[[], Sequence[str]]
     log_path: Path
     look: Callable[[], Look]
+    folder: Path | None = None
     ends: int = 0
     env: Callable[[], Mapping[str, str]] = dict
     port: int = 0
@@ -295,7 +297,7 @@ class Child:
                 self._process = subprocess.Popen(  # noqa: S603 (a command line of ours)
                     dying_with_us(command),
                     env=env,
-                    cwd=program.log_path.parent,
+                    cwd=program.folder,
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,

@@ -12,9 +12,6 @@ still save what it has taken.
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import secrets
 import socket
 import sys
 from collections.abc import Iterator, Mapping
@@ -24,40 +21,22 @@ from datetime import datetime, timezone
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
-
-from pydantic import SecretStr
 
 from deploy.settings import SiteSettings
 from deploy.stack.acl import SERVICES_PORT
-from deploy.stack.influxapi import InfluxApi
 from deploy.stack.look import look_at
 from deploy.stack.mosquitto import MosquittoServer
 from deploy.stack.parts import Look, Program, Step, Watchdog
 from deploy.stack.process import ServerProcess
 from deploy.stack.servers import FoundServers, InfluxServer, KafkaServer, find_servers
+from deploy.stack.sitesetup import STORE_TOKEN_FILE, make_buckets, make_topics
 from deploy.stack.tlsconfig import service_settings
-from deploy.stack.topics import site_topics
 from ingest.broker import mosquitto_program
 from ingest.settings import IngestSettings
 from pipeline.settings import PipelineSettings
 
-__all__ = [
-    "GRAFANA_TOKEN_FILE",
-    "OPERATOR_TOKEN_FILE",
-    "STORE_ENV_FILE",
-    "STORE_TOKEN_FILE",
-    "Site",
-]
-
-OPERATOR_TOKEN_FILE = Path("secrets", "influx-operator.token")
-STORE_TOKEN_FILE = Path("secrets", "influx-store.token")
-GRAFANA_TOKEN_FILE = Path("secrets", "influx-grafana.token")
-STORE_ENV_FILE = Path("secrets", "store.env")
-"""Files in the state folder, for its owner only: who may do everything, who writes, who reads."""
-
-log = logging.getLogger(__name__)
+__all__ = ["Site"]
 
 _SERVER_WATCH = Watchdog(start_s=600.0, silent_s=120.0)
 
@@ -212,7 +191,10 @@ class Site:
 
     def steps(self) -> list[Step]:
         """The set-up: topics in Kafka, then buckets, tasks and tokens in InfluxDB."""
-        return [Step("topics", 1, self._make_topics), Step("buckets", 1, self._make_buckets)]
+        return [
+            Step("topics", 1, partial(make_topics, self)),
+            Step("buckets", 1, partial(make_buckets, self)),
+        ]
 
     def process_ports(self) -> Iterator[tuple[str, int]]:
         """Every process of ours with its status port, in the order in which they start."""
@@ -237,6 +219,7 @@ class Site:
         return Program(
             name=server.name,
             kind="server",
+            folder=server.folder,
             rank=0,
             ends=3,
             command=command,
@@ -286,84 +269,10 @@ class Site:
         if kind == "store":
             env["KPSTREAM_PIPELINE_INFLUX_URL"] = self.influx_url
             if "influxdb" in self.site.native:
-                env["KPSTREAM_PIPELINE_INFLUX_TOKEN"] = self._secret(STORE_TOKEN_FILE).read_text()
+                env["KPSTREAM_PIPELINE_INFLUX_TOKEN"] = (
+                    self.site.state_dir / STORE_TOKEN_FILE
+                ).read_text()
         return env
-
-    # -- the steps ----------------------------------------------------------------------------
-
-    def _make_topics(self) -> str:
-        from ingest.kafka import KafkaEndpoint, create_topics
-
-        topics = site_topics(self.site.partitions, self.pipeline.app_id)
-        endpoint = KafkaEndpoint(self.site.kafka, self._kafka_tls(), "kpstream-site")
-        done = asyncio.run(create_topics(endpoint, topics))
-        for line in done:
-            log.info("Kafka: %s", line)
-        return f"{len(topics)} topics of {self.site.partitions} partitions, {len(done)} changed"
-
-    def _kafka_tls(self) -> Any:
-        from ingest.tls import TlsFiles
-
-        site = self.site
-        if site.certs_dir is not None:
-            own = site.certs_dir / "services"
-            files = (site.certs_dir / "ca.pem", own / "operator.pem", own / "operator.key")
-        elif site.kafka_ca_file is not None:
-            files = (site.kafka_ca_file, site.kafka_cert_file, site.kafka_key_file)  # type: ignore[assignment]
-        else:
-            return None
-        return TlsFiles(*files, settings="KPSTREAM_SITE_KAFKA_")
-
-    def _make_buckets(self) -> str:
-        from pipeline.influxclient import InfluxClient, InfluxConnection
-        from pipeline.influxlayout import GRAFANA_TOKEN, STORE_TOKEN, site_layout
-        from pipeline.influxsetup import ensure_layout
-
-        bucket, org = self.pipeline.influx_bucket, self.pipeline.influx_org
-        layout = site_layout(
-            scores_bucket=bucket,
-            hourly_bucket=f"{bucket}-hourly",
-            scores_days=self.site.scores_days,
-            hourly_days=self.site.hourly_days,
-        )
-        token, ca_file = self._operator_token(), self._influx_ca_file()
-        InfluxApi(self.influx_url, ca_file).setup(
-            org, bucket, token, retention_s=layout.buckets[0].retention_s
-        )
-        connection = InfluxConnection(self.influx_url, SecretStr(token), org, ca_file=ca_file)
-        with InfluxClient(connection) as client:
-            ensured = ensure_layout(client, layout)
-        for change in ensured.changes:
-            log.info("InfluxDB: %s", change)
-        store, grafana = (
-            ensured.tokens[name].get_secret_value() for name in (STORE_TOKEN, GRAFANA_TOKEN)
-        )
-        _write_secret(self._secret(STORE_TOKEN_FILE), store)
-        _write_secret(self._secret(GRAFANA_TOKEN_FILE), grafana)
-        _write_secret(self._secret(STORE_ENV_FILE), f"KPSTREAM_PIPELINE_INFLUX_TOKEN={store}\n")
-        refused = [str(change) for change in ensured.changes if change.deed == "refused"]
-        done = sum(change.deed not in {"kept", "refused"} for change in ensured.changes)
-        counts = (
-            f"{len(layout.buckets)} buckets, {len(layout.tasks)} tasks, "
-            f"{len(layout.tokens)} tokens, {done} changed"
-        )
-        return "; ".join([counts, *refused])
-
-    def _influx_ca_file(self) -> Path | None:
-        certs = self.site.certs_dir
-        return self.pipeline.influx_ca_file if certs is None else certs / "ca.pem"
-
-    def _operator_token(self) -> str:
-        """What may do everything in InfluxDB: the one of the settings, or one of our own making."""
-        if self.pipeline.influx_token is not None:
-            return self.pipeline.influx_token.get_secret_value()
-        path = self._secret(OPERATOR_TOKEN_FILE)
-        if not path.exists():
-            _write_secret(path, secrets.token_urlsafe(32))
-        return path.read_text()
-
-    def _secret(self, file: Path) -> Path:
-        return self.site.state_dir / file
 
 
 def _split(address: str, default_port: int) -> tuple[str, int]:
@@ -404,13 +313,3 @@ _SETTING = {
     "kafka": "KPSTREAM_SITE_KAFKA",
     "influxdb": "KPSTREAM_PIPELINE_INFLUX_URL",
 }
-
-
-def _write_secret(path: Path, text: str) -> None:
-    """Write it whole, readable by the owner only from the first moment on."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    new = path.with_name(path.name + ".new")
-    new.unlink(missing_ok=True)
-    new.touch(0o600, exist_ok=False)
-    new.write_text(text)
-    new.replace(path)

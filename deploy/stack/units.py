@@ -27,7 +27,8 @@ from deploy.stack.servers import (
     KAFKA_SETTINGS,
     KAFKA_VERSION,
 )
-from deploy.stack.site import GRAFANA_TOKEN_FILE, STORE_ENV_FILE, Site
+from deploy.stack.site import Site
+from deploy.stack.sitesetup import GRAFANA_TOKEN_FILE, STORE_ENV_FILE
 from ingest.broker import mosquitto_config
 
 __all__ = ["compose", "image_variable", "unit_files", "write_units"]

@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from deploy.stack.site import GRAFANA_TOKEN_FILE
+from deploy.stack.sitesetup import GRAFANA_TOKEN_FILE
 from deploy.stack.sitestate import Row, read_state
 from ingest.broker import free_port
 from pipeline.influxclient import InfluxClient, InfluxConnection

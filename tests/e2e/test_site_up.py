@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from deploy.stack.site import GRAFANA_TOKEN_FILE, OPERATOR_TOKEN_FILE
+from deploy.stack.sitesetup import GRAFANA_TOKEN_FILE, OPERATOR_TOKEN_FILE
 from deploy.stack.sitestate import left_over, read_state
 from deploy.stack.tlsconfig import service_settings
 from ingest.broker import free_port

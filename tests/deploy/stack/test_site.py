@@ -17,12 +17,12 @@ from deploy.stack.certs import Plan, make_certificates
 from deploy.stack.look import look_at, look_of
 from deploy.stack.parts import Look, Program, Step
 from deploy.stack.servers import FoundServers, InfluxServer
-from deploy.stack.site import (
+from deploy.stack.site import Site
+from deploy.stack.sitesetup import (
     GRAFANA_TOKEN_FILE,
     OPERATOR_TOKEN_FILE,
     STORE_ENV_FILE,
     STORE_TOKEN_FILE,
-    Site,
 )
 from ingest.broker import free_port
 from ingest.settings import IngestSettings
