@@ -33,6 +33,7 @@ from deploy.stack.servers import InfluxServer, KafkaServer
 from deploy.stack.topics import site_topics
 from ingest.broker import free_port
 from ingest.child import dying_with_us
+from ingest.errors import LogUnavailable
 from ingest.kafka import KafkaEndpoint, create_topics
 from ingest.topics import SCORES, device_key, partition_of
 from pipeline.influxclient import InfluxClient, InfluxConnection
@@ -61,13 +62,19 @@ class Site:
         self.influx = InfluxServer(folder / "influx")
         self.status_port = free_port("127.0.0.1")
         self.written = 0
+        self.producer: AIOKafkaProducer | None = None
 
     async def start(self) -> None:
         """Start the servers, make topics and layout (points of any age are kept)."""
         self.kafka.start()
         self.influx.start()
         self.influx.setup("kpstream", "first")
-        await create_topics(KafkaEndpoint(self.kafka.address), site_topics(PARTITIONS))
+        while True:
+            try:
+                await create_topics(KafkaEndpoint(self.kafka.address), site_topics(PARTITIONS))
+                break
+            except LogUnavailable:  # a topic that was just made may be unknown for a moment
+                await asyncio.sleep(0.5)
         self.client = self.connect()
         ensured = ensure_layout(self.client, site_layout(scores_days=0, hourly_days=0))
         self.token = ensured.tokens[STORE_TOKEN].get_secret_value()
@@ -78,8 +85,8 @@ class Site:
 
     async def stop(self) -> None:
         """Stop everything."""
-        await self.producer.stop()
-        self.client.close()
+        if self.producer is not None:
+            await self.producer.stop()
         self.influx.stop()
         self.kafka.stop()
 
@@ -91,6 +98,7 @@ class Site:
 
     async def write(self, scores: Sequence[ScoreRecord], per_record: int) -> None:
         """Append scores, the devices of a partition together, `per_record` in each record."""
+        assert self.producer is not None
         sent = []
         by_partition: dict[int, list[ScoreRecord]] = {}
         for score in scores:
