@@ -36,10 +36,13 @@ __all__ = ["DamagedRecord", "RepairReport", "main", "repair_log"]
 _END = 1 << OFFSET_BITS
 """Behind every offset: the end of a partition whose end cannot be read."""
 _CHUNK = 500
-_GIVE_UP = 100_000
-"""So many unreadable offsets in a row are the rest of a partition."""
+_LINEAR = 1000
+"""More records than one page can hold."""
 _INSERT = "INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?)"
-_SELECT = "SELECT id, crc, ts_ms, stored_ms, key, headers, value FROM records"
+_NEXT = (
+    "SELECT id, crc, ts_ms, stored_ms, key, headers, value FROM records"
+    " WHERE id >= ? AND id < ? ORDER BY id LIMIT ?"
+)
 
 _Row = tuple[int, int, int, int, "bytes | None", "bytes | None", "bytes | None"]
 
@@ -217,24 +220,81 @@ _Lost = list[tuple[int, str, tuple["int | bytes | None", ...]]]
 def _chunks(old: sqlite3.Connection, slot: _Slot) -> Iterator[tuple[list[_Row], _Lost]]:
     """Rows chunk by chunk; where a page is damaged, one by one."""
     base = record_id(slot.slot, 0)
-    start, unreadable = min(slot.earliest, *_edges(old, base, 0, slot.earliest)), 0
+    start = min(slot.earliest, *_edges(old, base, 0, slot.earliest))
     end = max(slot.next_offset, *(offset + 1 for offset in _edges(old, base, 0, _END)))
-    while start < end and unreadable < _GIVE_UP:
-        # Over holes in one step: a compacted topic is mostly holes, and a damaged end is far off.
-        start, _ = _edges(old, base, start, end)
-        stop = min(start + _CHUNK, end)
+    while start < end:
         try:
-            rows = old.execute(
-                f"{_SELECT} WHERE id >= ? AND id < ? ORDER BY id", (base + start, base + stop)
-            ).fetchall()
+            rows = old.execute(_NEXT, (base + start, base + end, _CHUNK)).fetchall()
         except FILE_ERRORS:
-            rows, lost = _one_by_one(old, base, start, stop)
-            unreadable = 0 if rows else unreadable + len(lost)
+            rows, lost, start = _one_by_one(old, base, start, end)
             yield rows, lost
         else:
-            unreadable = 0
+            if not rows:
+                return
             yield rows, []
-        start = stop
+            start = rows[-1][0] - base + 1
+
+
+def _one_by_one(
+    old: sqlite3.Connection, base: int, start: int, end: int
+) -> tuple[list[_Row], _Lost, int]:
+    """Some rows from `start` on, what cannot be read among them, and where to go on."""
+    rows: list[_Row] = []
+    lost: _Lost = []
+    while start < end and len(rows) + len(lost) < _CHUNK:
+        try:
+            row = old.execute(_NEXT, (base + start, base + end, 1)).fetchone()
+        except FILE_ERRORS as exc:
+            place = _next_offset(old, base, start, end)
+            if place is None:  # a page of the tree: where does it lead on?
+                after = _resume(old, base, start, end)
+                places = range(start, min(after, start + _LINEAR))
+            else:  # the tree is sound here, this record is not
+                after, places = place + 1, range(place, min(place + 1, end))
+            lost += [(each, f"unreadable: {exc}", (None,) * 4) for each in places]
+            start = after
+        else:
+            if row is None:
+                return rows, lost, end
+            rows.append(row)
+            start = row[0] - base + 1
+    return rows, lost, start
+
+
+def _next_offset(old: sqlite3.Connection, base: int, start: int, end: int) -> int | None:
+    """The first stored offset from `start` on, `end` if there is none; None: it cannot be told."""
+    try:
+        row = old.execute(
+            "SELECT id FROM records WHERE id >= ? AND id < ? ORDER BY id LIMIT 1",
+            (base + start, base + end),
+        ).fetchone()
+    except FILE_ERRORS:
+        return None
+    return end if row is None else int(row[0]) - base
+
+
+def _resume(old: sqlite3.Connection, base: int, start: int, end: int) -> int:
+    """The first offset behind `start` from which something can be read again.
+
+    Step by step over what a damaged leaf can hold, then in strides that double: a damaged inner
+    page, or the damaged end of a partition whose own end is not known.
+    """
+    last, step = start, 1
+    while last < end:
+        probe = min(last + step, end)
+        if _next_offset(old, base, probe, end) is not None:
+            break
+        last = probe
+        if last - start >= _LINEAR:
+            step *= 2
+    low, high = last, min(last + step, end)
+    while high - low > 1:
+        middle = (low + high) // 2
+        if _next_offset(old, base, middle, end) is None:
+            low = middle
+        else:
+            high = middle
+    return high
 
 
 def _edges(old: sqlite3.Connection, base: int, start: int, end: int) -> tuple[int, int]:
@@ -254,22 +314,6 @@ def _edges(old: sqlite3.Connection, base: int, start: int, end: int) -> tuple[in
         else:
             found.append(none if row_id is None else row_id - base)
     return found[0], found[1]
-
-
-def _one_by_one(
-    old: sqlite3.Connection, base: int, start: int, stop: int
-) -> tuple[list[_Row], _Lost]:
-    rows: list[_Row] = []
-    lost: _Lost = []
-    for offset in range(start, stop):
-        try:
-            row = old.execute(f"{_SELECT} WHERE id = ?", (base + offset,)).fetchone()
-        except FILE_ERRORS as exc:
-            lost.append((offset, f"unreadable: {exc}", (None, None, None, None)))
-        else:
-            if row is not None:
-                rows.append(row)
-    return rows, lost
 
 
 def _is_sound(path: Path) -> bool:
