@@ -40,6 +40,12 @@ def test_starts_on_loopback_and_stops_cleanly(kind: str, tmp_path: Path) -> None
     assert not listens(broker.port)
 
 
+def test_listeners_of_ones_own_need_mosquitto_and_a_port(tmp_path: Path) -> None:
+    for kind, port in (("amqtt", 1), ("mosquitto", 0)):
+        with pytest.raises(BrokerError, match="listeners need mosquitto"):
+            LocalBroker(tmp_path, kind=kind, port=port, listeners="listener 1 127.0.0.1\n")
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_taken_port_is_told(kind: str, tmp_path: Path) -> None:
     with socket.socket() as other:
