@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -341,9 +342,11 @@ def _detached(here: Site, out: Console) -> int:
     healthy = state is not None and state.is_healthy
     if not healthy and state is not None and not out.is_terminal:
         out.print(status_table(state, time.time_ns() // 1_000_000))
+    where = "" if _settings().state_dir == folder else f" --state-dir {shlex.quote(str(folder))}"
     out.print(
         f"The site {'is ready' if healthy else 'is not ready yet, and goes on trying'}, "
-        f"pid {process.pid}. See it: kpstream site status; stop it: kpstream site down"
+        f"pid {process.pid}. See it: kpstream site status{where}; "
+        f"stop it: kpstream site down{where}"
     )
     return 0 if healthy else 1
 

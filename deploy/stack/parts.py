@@ -11,9 +11,10 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -138,22 +139,24 @@ class Step:
 
 
 class _Asked(Generic[_T]):
-    """One question at a time to something that may block."""
+    """One question at a time to something that may block: in a thread that holds no exit up."""
 
-    def __init__(self, ask: Callable[[], _T], pool: ThreadPoolExecutor) -> None:
+    def __init__(self, ask: Callable[[], _T], name: str) -> None:
         self._ask = ask
-        self._pool = pool
+        self._name = name
         self._future: Future[_T] | None = None
 
     def begin(self) -> None:
+        """Ask, unless an answer is still to come."""
         if self._future is None:
-            self._future = self._pool.submit(self._ask)
+            future = self._future = Future[_T]()
+            threading.Thread(
+                target=self._answer_to, args=[future], name=self._name, daemon=True
+            ).start()
 
     def forget(self) -> None:
         """Whatever comes back belongs to the past."""
-        if self._future is not None:
-            self._future.cancel()
-            self._future = None
+        self._future = None
 
     def answer(self) -> Future[_T] | None:
         """What came back since the question; then there is none any more."""
@@ -161,6 +164,12 @@ class _Asked(Generic[_T]):
             return None
         future, self._future = self._future, None
         return future
+
+    def _answer_to(self, future: Future[_T]) -> None:
+        try:
+            future.set_result(self._ask())
+        except BaseException as exc:  # for who reads the answer
+            future.set_exception(exc)
 
 
 class Errand:
@@ -170,12 +179,12 @@ class Errand:
         was_ready: It has succeeded.
     """
 
-    def __init__(self, step: Step, backoff: Backoff, pool: ThreadPoolExecutor) -> None:
+    def __init__(self, step: Step, backoff: Backoff) -> None:
         self.step = step
         self.rank = step.rank
         self.was_ready = False
         self._backoff = backoff
-        self._asked = _Asked(step.take, pool)
+        self._asked = _Asked(step.take, f"step-{step.name}")
         self._failures = 0
         self._due_s = 0.0
         self._state: State = "waiting"
@@ -223,16 +232,14 @@ class Child:
         state: See `deploy.stack.sitestate.State`.
     """
 
-    def __init__(
-        self, program: Program, backoff: Backoff, look_every_s: float, pool: ThreadPoolExecutor
-    ) -> None:
+    def __init__(self, program: Program, backoff: Backoff, look_every_s: float) -> None:
         self.program = program
         self.rank = program.rank
         self.was_ready = False
         self.state: State = "waiting"
         self._backoff = backoff
         self._look_every_s = look_every_s
-        self._looking = _Asked(program.look, pool)
+        self._looking = _Asked(program.look, f"look-{program.name}")
         self._process: subprocess.Popen[bytes] | None = None
         self._born: int | None = None
         self._log_from = 0

@@ -19,7 +19,6 @@ import logging
 import os
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from deploy.stack.parts import Backoff, Child, Errand, Program, Step
@@ -58,12 +57,11 @@ class Supervisor:
         self._folder = folder
         self._on_change = on_change
         self._started_ms = _now_ms()
-        self._pool = ThreadPoolExecutor(max(4, len(parts)), thread_name_prefix="look")
         ordered = sorted(parts, key=lambda part: part.rank)
         self._parts: list[Child | Errand] = [
-            Child(part, backoff, look_every_s, self._pool)
+            Child(part, backoff, look_every_s)
             if isinstance(part, Program)
-            else Errand(part, backoff, self._pool)
+            else Errand(part, backoff)
             for part in ordered
         ]
         self._rank = min((part.rank for part in parts), default=0)
@@ -119,7 +117,6 @@ class Supervisor:
             while not all([child.has_ended(time.monotonic()) for child in now]):
                 self._tell(time.monotonic())
                 time.sleep(_TICK_S / 2)
-        self._pool.shutdown(wait=False, cancel_futures=True)
         self._tell(time.monotonic(), at_once=True)
 
     def _tell(self, now_s: float, *, at_once: bool = False) -> None:

@@ -397,6 +397,25 @@ def test_children_do_not_outlive_a_killed_supervisor(
     _await(lambda: not left_over(state.rows))
 
 
+HANGING = """\
+import sys, time
+from pathlib import Path
+from deploy.stack.parts import Step
+from deploy.stack.supervisor import Supervisor
+began = time.monotonic()
+site = Supervisor([Step("topics", 0, lambda: time.sleep(600) or "")], Path(sys.argv[1]))
+site.run(lambda: time.monotonic() - began > 0.5)
+"""
+
+
+def test_a_step_that_hangs_does_not_hold_up_the_end(folder: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", HANGING, str(folder)], timeout=60)
+    assert done.returncode == 0
+    state = read_state(folder)
+    assert state is not None
+    assert [row.state for row in state.rows] == ["starting"]
+
+
 def _await(condition: Callable[[], object]) -> None:
     deadline = time.monotonic() + 30
     while not condition():
