@@ -176,7 +176,7 @@ class SpectralEncoder(nn.Module):
         self.register_buffer("cosine", torch.cos(angle) * taper)
         self.register_buffer("sine", torch.sin(angle) * taper)
         known = (bins + 5) * channels
-        self.norm = nn.BatchNorm1d(known)
+        self.norm = _VectorNorm(known)
         self.dense = nn.Sequential(
             nn.Dropout(recipe.dropout),
             nn.Linear(known + 2 * recipe.conv_channels[-1], recipe.feature_size),
@@ -230,7 +230,7 @@ class StatisticsEncoder(nn.Module):
                 columns.append(torch.cat([torch.zeros(length - newest), weights]))
         self.register_buffer("tails", torch.stack(columns, dim=1))
         known = (len(columns) + 4) * channels
-        self.norm = nn.BatchNorm1d(known)
+        self.norm = _VectorNorm(known)
         self.convolutions: nn.Module | None = None
         if recipe.student == "trend":
             self.convolutions = ConvEncoder(recipe, length, channels).convolutions
@@ -325,6 +325,18 @@ class PositionEncoder(nn.Module):
         hidden = self.sensors(windows.transpose(1, 2)) + self.position(self.code)
         feature: Tensor = self.body(torch.relu(self.norm(hidden)).transpose(1, 2))
         return feature
+
+
+class _VectorNorm(nn.BatchNorm1d):
+    """Batch normalisation of vectors that survives a last batch of one window."""
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        if self.training and len(vectors) == 1:
+            return nn.functional.batch_norm(
+                vectors, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+            )
+        normed: Tensor = super().forward(vectors)
+        return normed
 
 
 def _sum_directions(hidden: Tensor) -> Tensor:

@@ -30,6 +30,12 @@ def test_a_window_has_its_feature_whatever_is_in_the_batch(kind):
     torch.testing.assert_close(features[2:3], encoder(windows[2:3]), atol=1e-6, rtol=1e-4)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_last_batch_of_one_window_does_not_end_the_training(kind):
+    encoder = build_encoder(shipped_recipe("har-waist", student=kind), 128, 9).train()
+    encoder(torch.randn(1, 128, 9)).sum().backward()
+
+
 @pytest.mark.parametrize("task", ["rul", "activity"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_onnx_runtime_gives_the_numbers_of_torch_to_1e_5_of_the_range(kind, task, tmp_path):
