@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 
 _UNSUPPORTED_VERSION = (1, 132)  # CONNACK: 1 in MQTT 3.1.1, 0x84 in MQTT 5
 _TAKEN_OVER = 0x8E  # DISCONNECT of MQTT 5
+_NO_SUBSCRIBERS = 0x10  # PUBACK of MQTT 5
+_AGAIN_S = 1.0
 _TAKEN_OVER_ERROR = "another client uses this client id (KPSTREAM_INGEST_MQTT_CLIENT_ID)"
 _CUT_SHORT = 3
 _CUT_SHORT_ERROR = (
@@ -88,6 +90,7 @@ class Connection:
         on_message: Callable[[int, int, str, bytes], None] | None = None,
         on_confirmed: Callable[[int], None] | None = None,
         on_refused: Callable[[int], None] | None = None,
+        on_unheard: Callable[[int], None] | None = None,
         on_up: Callable[[bool], None] | None = None,
         on_down: Callable[[str], None] | None = None,
         after_read: Callable[[], None] | None = None,
@@ -103,6 +106,8 @@ class Connection:
             on_message: Called with (packet id, QoS, topic, payload), see `Publish`. Must not raise.
             on_confirmed: Called with the packet id of a publication the broker has confirmed.
             on_refused: Called with the packet id of one that the broker has thrown away (MQTT 5).
+            on_unheard: Called, instead of `on_confirmed`, with the packet id of one that the broker
+                confirmed and passed on to nobody, for want of a subscriber (MQTT 5).
             on_up: Called when connected, with whether the broker kept our session.
             on_down: Called when the connection ended, with the reason.
             after_read: Called after a handful of messages was read.
@@ -124,6 +129,7 @@ class Connection:
         self._on_message = on_message
         self._on_confirmed = on_confirmed
         self._on_refused = on_refused
+        self._on_unheard = on_unheard
         self._on_up = on_up
         self._on_down = on_down
         self._after_read = after_read
@@ -538,6 +544,8 @@ class Connection:
             if self.refused_total == 1:
                 log.error("the broker refuses what we publish: %s (its access list?)", reason)
         answered = self._on_refused if reason.is_failure else self._on_confirmed
+        if reason.value == _NO_SUBSCRIBERS:
+            answered = self._on_unheard or self._on_confirmed
         if answered is not None:
             answered(mid)
 
@@ -551,10 +559,23 @@ class Publisher:
     message may arrive twice.
     """
 
-    def __init__(self, endpoint: Endpoint, *, in_flight: int = 500) -> None:
-        """Prepare; `in_flight` bounds the unconfirmed messages (1 to 60 000)."""
+    def __init__(
+        self, endpoint: Endpoint, *, in_flight: int = 500, until_heard: bool = False
+    ) -> None:
+        """Prepare.
+
+        Args:
+            endpoint: The broker.
+            in_flight: Bounds the unconfirmed messages (1 to 60 000).
+            until_heard: A message that the broker confirmed and gave to nobody, because nobody has
+                subscribed, counts as unconfirmed and is sent again every second. Needs MQTT 5. For
+                readings that must outlive the restart of a broker that forgets its subscribers.
+        """
         self.published_total = 0
         self.confirmed_total = 0
+        self.unheard_total = 0
+        self._until_heard = until_heard
+        self._kept: dict[int, tuple[str, bytes]] = {}
         self._in_flight = in_flight
         self._waiting: set[int] = set()
         self._room = asyncio.Event()
@@ -562,7 +583,10 @@ class Publisher:
         self._room.set()
         self._empty.set()
         self.connection = Connection(
-            endpoint, on_confirmed=self._confirmed, on_refused=self._refused
+            endpoint,
+            on_confirmed=self._confirmed,
+            on_refused=self._refused,
+            on_unheard=self._unheard if until_heard else None,
         )
 
     async def __aenter__(self) -> Publisher:
@@ -591,7 +615,7 @@ class Publisher:
         while not (self._room.is_set() and connected.is_set()):
             await self._room.wait()
             await connected.wait()
-        self._waiting.add(self.connection.publish(topic, payload))
+        self._send(topic, payload)
         self.published_total += 1
         self._empty.clear()
         if len(self._waiting) >= self._in_flight:
@@ -605,7 +629,29 @@ class Publisher:
         self.confirmed_total += packet_id in self._waiting
         self._refused(packet_id)
 
+    def _send(self, topic: str, payload: bytes) -> None:
+        packet_id = self.connection.publish(topic, payload)
+        self._waiting.add(packet_id)
+        if self._until_heard:
+            self._kept[packet_id] = (topic, payload)
+
+    def _unheard(self, packet_id: int) -> None:
+        """Send it again in a moment; until then it is unconfirmed under a number of our own."""
+        if packet_id not in self._waiting:
+            return
+        self.unheard_total += 1
+        message, own = self._kept.pop(packet_id), -self.unheard_total
+        self._waiting.remove(packet_id)
+        self._waiting.add(own)
+
+        def again() -> None:
+            self._send(*message)
+            self._waiting.remove(own)
+
+        asyncio.get_running_loop().call_later(_AGAIN_S, again)
+
     def _refused(self, packet_id: int) -> None:
+        self._kept.pop(packet_id, None)
         if packet_id not in self._waiting:
             return
         self._waiting.remove(packet_id)

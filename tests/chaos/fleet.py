@@ -42,10 +42,12 @@ class ChaosDevices(NumberedDevices):
     """Some of the devices, on one connection: `first` .. `first + devices - 1`.
 
     Of the messages a twentieth is sent twice, and a twentieth is held back and sent one message
-    too late.
+    too late. They send again what the broker gave to nobody: mosquitto forgets shared
+    subscriptions when it is killed, and confirms what comes before a bridge is back.
     """
 
     dt_ms: int = DT_MS
+    until_heard: bool = True
     first: int = 0
     again: float = 0.05
     swapped: float = 0.05

@@ -43,6 +43,7 @@ class NumberedDevices:
     keep_s: float = 3.0
     dt_ms: int = DT_MS
     client_id: str = "numbered-devices"
+    until_heard: bool = False
     t0_ms: int = field(default_factory=lambda: time.time_ns() // 1_000_000)
     published: dict[str, int] = field(default_factory=dict)
     resent: int = 0
@@ -82,7 +83,9 @@ class NumberedDevices:
     async def _publish(self) -> None:
         endpoint = Endpoint("127.0.0.1", self.port, self.client_id)
         # What is unconfirmed overtakes what is sent again: so it must never be much.
-        async with Publisher(endpoint, in_flight=2 * self.devices) as publisher:
+        async with Publisher(
+            endpoint, in_flight=2 * self.devices, until_heard=self.until_heard
+        ) as publisher:
             recent: deque[tuple[float, str, bytes]] = deque()
             connects = 0
             start = 0
