@@ -80,6 +80,7 @@ log = logging.getLogger(__name__)
 Changed = frozenset[tuple[str, int]]
 """Topics and partitions that have new durable records."""
 
+_SQLITE_LEAST_BYTES = 512
 _READ_BYTES = 4 * 1024 * 1024
 
 
@@ -220,6 +221,8 @@ class SqliteLog:
         self, durability: Literal["full", "normal"], cache_bytes: int, check_bytes: int
     ) -> tuple[LogState, sqlite3.Connection]:
         is_new = not self.path.exists() or self.path.stat().st_size == 0
+        if not is_new and self.path.stat().st_size < _SQLITE_LEAST_BYTES:  # SQLite begins it anew
+            raise file_error(self.path, sqlite3.DatabaseError("the file is cut: malformed"))
         db = connect(self.path, durability=durability)
         try:
             create_tables(db, self.path)

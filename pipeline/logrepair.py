@@ -179,13 +179,14 @@ def _copy_records(
     kept_total = 0
     for slot in slots:
         kept = size = 0
-        first, last = slot.next_offset, slot.earliest - 1
+        first, last, ends = slot.next_offset, slot.earliest - 1, -1
         for rows, lost in _chunks(old, slot):
             new.execute("BEGIN")
             for row in rows:
                 offset = row[0] - record_id(slot.slot, 0)
                 if not is_intact(row[1], slot.slot, offset, row[2], *row[4:]) or _is_odd(row):
                     lost.append((offset, "checksum", (row[2], *row[4:])))
+                    ends = max(ends, offset)
                     continue
                 new.execute(_INSERT, row)
                 kept, size = kept + 1, size + stored_size(*row[4:])
@@ -199,8 +200,10 @@ def _copy_records(
             new.execute("COMMIT")
         end = slot.next_offset
         # Table recovery waits for the record before a changelog's end: there must be one.
-        if end == _END or last >= end or (slot.compacted and kept):
+        if slot.compacted and kept:
             end = last + 1
+        elif end == _END or last >= end:  # no lost record's offset is used again
+            end = max(last, ends) + 1
         new.execute(
             "UPDATE slots SET next_offset = ?, earliest = ?, records = ?, bytes = ? WHERE slot = ?",
             (end, min(first, end), kept, size, slot.slot),
