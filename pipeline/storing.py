@@ -23,6 +23,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -185,6 +186,7 @@ class StoreStage:
         self._arrived = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
+        self._full = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"store-{name}")
 
     @property
@@ -202,6 +204,8 @@ class StoreStage:
         self._waiting.append(event)
         self._waiting_bytes += len(event.message.value)
         self._arrived.set()
+        if self._is_full:
+            self._full.set()
         if not self._has_room:
             self._room.clear()
             await self._room.wait()
@@ -226,17 +230,18 @@ class StoreStage:
     def _has_room(self) -> bool:
         return self._waiting_bytes < 2 * self._batch_bytes and len(self._waiting) < _MOST_RECORDS
 
+    @property
+    def _is_full(self) -> bool:
+        return self._waiting_bytes >= self._batch_bytes or not self._has_room
+
     async def _wait_for_work(self) -> None:
         while not self._waiting:
             self._arrived.clear()
             await self._arrived.wait()
-        until = time.monotonic() + self._linger_s
-        while self._waiting_bytes < self._batch_bytes and self._has_room:
-            self._arrived.clear()
-            try:
-                await asyncio.wait_for(self._arrived.wait(), until - time.monotonic())
-            except asyncio.TimeoutError:
-                return
+        if not self._is_full:
+            self._full.clear()
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._full.wait(), self._linger_s)
 
     def _take(self) -> list[Any]:
         events: list[Any] = []
