@@ -66,10 +66,10 @@ class PartitionWatch:
         """As they were at the last look."""
         return self._seen
 
-    @property
-    def stall_ms(self) -> int:
-        """A partition that has not moved for so long is a problem, before it ends the process."""
-        return round(self._stall_s * 1000 / 2)
+    def stalled(self) -> list[PartitionProgress]:
+        """Those that have stood still for half of what ends the process: a problem by now."""
+        half_ms = round(self._stall_s * 1000 / 2)
+        return stalled_partitions(self._tracker.current(), self._now_ms(), half_ms)
 
     async def run(self) -> None:
         """Watch until cancelled.

@@ -22,7 +22,6 @@ from pipeline.status import (
     ModelStatus,
     PartitionProgress,
     Totals,
-    stalled_partitions,
     sum_accounts,
 )
 
@@ -162,7 +161,7 @@ class ProcessView:
             yield f"Kafka does not answer since {(now_ms - self.watch.away_since_ms) // 1000} s"
         if self.store is not None and self.store.stage.problem is not None:
             yield self.store.stage.problem
-        for p in stalled_partitions(self.watch.partitions(), now_ms, self.watch.stall_ms):
+        for p in self.watch.stalled():
             seconds = (now_ms - p.last_advance_ms) // 1000
             yield (
                 f"{p.app} has not advanced in {p.topic}[{p.partition}] for {seconds} s "

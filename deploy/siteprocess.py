@@ -18,6 +18,7 @@ import click
 
 from deploy.lifecycle import Process, Tasks, run_process
 from deploy.processview import ProcessView
+from deploy.seldom import Seldom
 from deploy.settings import SiteSettings
 from deploy.stack.topics import site_topics
 from ingest.errors import LogUnavailable
@@ -103,7 +104,7 @@ class Frame:
             except LogUnavailable as exc:
                 if wait_s == _RETRY_S[0]:
                     log.warning("waiting: %s", exc)
-                self.view.waiting_for = str(exc)
+                self.view.waiting_for = f"Kafka: {exc}"
                 await asyncio.sleep(wait_s)
                 wait_s = min(2 * wait_s, most_s)
 
@@ -183,6 +184,9 @@ def run_command(kind: str, verbose: bool, make: MakeProcess) -> None:
         level=logging.INFO if verbose else logging.WARNING,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
+    if not verbose:
+        for handler in logging.getLogger().handlers:
+            handler.addFilter(Seldom("aiokafka"))
     try:
         settings = SiteSettings(), IngestSettings(), PipelineSettings()
     except BadSettings as exc:

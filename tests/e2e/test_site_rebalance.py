@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.expected import expected_windows
 from tests.chaos.fleet import ChaosDevices
+from tests.e2e.site_account import check_accounts, check_windows, settle
 from tests.e2e.site_plant import SitePlant
 
 pytestmark = [
@@ -56,9 +56,9 @@ def test_workers_that_come_and_go_change_no_window(tmp_path: Path) -> None:
                 break
         fleet.stop()
         plant.wait_ready()
-        _settle(plant, fleet)
-        _check_windows(plant, fleet)
-        _check_accounts(plant, fleet)
+        settle(plant, fleet, SETTLE_S)
+        check_windows(plant, fleet)
+        check_accounts(plant, fleet)
         running = [worker for worker in plant.of("worker") if worker.alive]
         moved = max(worker.metrics()["kpstream_rebalances_total"] for worker in running)
         print(f"{deeds}; {moved:.0f} rebalances; {sum(fleet.published.values())} readings")
@@ -92,45 +92,3 @@ def _deeds(plant: SitePlant) -> Iterator[str]:
             frozen = rng.choice(running)
             frozen.pause()
         yield deed
-
-
-def _settle(plant: SitePlant, fleet: ChaosDevices) -> None:
-    """Until everything is stored, or nothing more comes."""
-    wanted = sum(
-        len(expected_windows(n, fleet.published[name], fleet.t0_ms))
-        for n, name in enumerate(sorted(fleet.published))
-    )
-    plant.wait_until(
-        lambda: plant.count("activity", "probability") >= wanted,
-        SETTLE_S,
-        f"{wanted} windows stored",
-        poll_s=1.0,
-        may_end=True,
-    )
-
-
-def _check_windows(plant: SitePlant, fleet: ChaosDevices) -> None:
-    found: dict[str, dict[int, float]] = {}
-    for device, end_ms, probability in plant.values("activity", "probability"):
-        found.setdefault(device, {})[end_ms] = probability
-    for number, name in enumerate(sorted(fleet.published)):
-        wanted = expected_windows(number, fleet.published[name], fleet.t0_ms)
-        assert sorted(found[name]) == [window.end_ms for window in wanted], name
-        for window in wanted:
-            assert found[name][window.end_ms] == pytest.approx(window.probability, abs=1e-4)
-
-
-def _check_accounts(plant: SitePlant, fleet: ChaosDevices) -> None:
-    def settled() -> bool:
-        accounts = plant.accounts()
-        return all(
-            accounts.get((device, "imu"), {}).get("windowed") == total
-            for device, total in fleet.published.items()
-        )
-
-    plant.wait_until(settled, 30, "accounts", may_end=True)
-    for (device, _), account in plant.accounts().items():
-        total = fleet.published[device]
-        again = account["duplicate"] + account["late"]
-        assert account["received"] == total + again, (device, account, total)
-        assert account["dead_lettered"] == 0, (device, account)
