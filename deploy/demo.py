@@ -45,7 +45,7 @@ __all__ = ["demo"]
 _READY_S = 60.0
 _DRAIN_S = 10.0
 _START_LINE = re.compile(r"^gateway .*, console (http://\S+/), ", re.MULTILINE)
-_PORT_TAKEN = "console cannot listen on"
+_PORT_TAKEN = "cannot listen on"
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
