@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from deploy.cli import main
-from deploy.gateway import _seed_starters
+from deploy.students import seed_starters
 from models.artifact import read_artifact, write_artifact
 from models.dummy import dummy_draft, dummy_onnx
 from models.registry import Registry
@@ -37,7 +37,7 @@ def watch(registry: Registry) -> ModelWatch:
 
 def test_an_empty_registry_gets_one_starter_for_each_stream(tmp_path: Path) -> None:
     registry = Registry(tmp_path)
-    _seed_starters(registry)
+    seed_starters(registry)
     assert registry.names() == sorted(STARTERS)
     streams = [read_artifact(zoo_path(name)).manifest.stream for name in STARTERS]
     assert sorted(streams) == sorted(set(streams)) == ["engine", "imu"]
@@ -46,7 +46,7 @@ def test_an_empty_registry_gets_one_starter_for_each_stream(tmp_path: Path) -> N
 def test_a_stream_that_is_scored_gets_no_starter(tmp_path: Path, rival: Path) -> None:
     registry = Registry(tmp_path / "registry")
     registry.publish(rival, stable=True)
-    _seed_starters(registry)
+    seed_starters(registry)
     assert registry.names() == ["har-waist", "rul-rival"]
 
 
@@ -87,7 +87,7 @@ def test_the_student_that_scores_a_stream_is_replaced_only_when_told_so(
     assert running.student_of("engine").manifest.name == "rul-rival"
     again = watch(registry)
     assert again.student_of("engine").manifest.name == "rul-fd001"
-    _seed_starters(registry)
+    seed_starters(registry)
     assert watch(registry).student_of("engine").manifest.name == "rul-fd001"
     (aside,) = registry.root.glob(".retired-rul-rival-*")
     assert (aside / "versions" / "1" / "model.onnx").is_file()
