@@ -1,0 +1,179 @@
+"""The seam for other formats: a memory kept between the log's word and ours, and what is said."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from ingest.bridge import Bridge
+from ingest.decoder import Decoded, Outgoing
+from ingest.errors import LogUnavailable, RefusalReason, RefusedMessage
+from ingest.settings import IngestSettings
+from ingest.sparkplug import Sparkplug
+from ingest.sparkplugmap import SparkplugMapping
+from ingest.sparkplugstore import SparkplugStore
+from ingest.topics import Address
+from tests.fakes.log import FakeLog, body, until
+from tests.fakes.mqttbroker import ScriptedBroker
+from tests.fakes.sparkplugnode import EdgeNode
+
+
+class Plain:
+    """A format whose messages are `<device> <number> ...`; it remembers how many there were."""
+
+    prefix = "plain/"
+    filters = ("plain/+",)
+
+    def __init__(self) -> None:
+        self.taken = 0
+        self.kept: list[int] = []
+        self.open = asyncio.Event()
+        self.open.set()
+        self.failures_left = 0
+        self.to_say: list[Outgoing] = []
+        self.will: Outgoing | None = None
+        self.connects = 0
+
+    def decode(self, topic: str, payload: bytes, recv_ms: int, qos: int) -> Decoded:
+        self.taken += 1
+        if payload == b"fault":
+            raise KeyError("of ours")
+        words = payload.decode().split()
+        found = [(Address("s", words[0], "imu"), body(float(word))) for word in words[1:]]
+        refused = RefusedMessage(RefusalReason.empty, "no number") if not found else None
+        if "-1" in words:
+            found.append((Address("s", words[0], "imu"), b"{}"))
+        return Decoded(found, refused)
+
+    def checkpoint(self) -> int | None:
+        return self.taken or None
+
+    async def keep(self, checkpoint: int) -> None:
+        await self.open.wait()
+        if self.failures_left:
+            self.failures_left -= 1
+            raise LogUnavailable("told to fail")
+        self.kept.append(checkpoint)
+
+    def connected(self, now_ms: int) -> None:
+        self.connects += 1
+
+    def outgoing(self, now_ms: int) -> list[Outgoing]:
+        said, self.to_say = self.to_say, []
+        return said
+
+    def farewell(self, now_ms: int) -> Outgoing | None:
+        return self.will
+
+
+@asynccontextmanager
+async def running(
+    broker: ScriptedBroker, log: FakeLog, decoder: Plain | Sparkplug
+) -> AsyncIterator[Bridge]:
+    bridge = Bridge(IngestSettings(mqtt_port=broker.port), log, decoder=decoder)
+    task = asyncio.ensure_future(bridge.run())
+    await until(lambda: bridge.health().connected)
+    try:
+        yield bridge
+    finally:
+        bridge.stop()
+        await asyncio.wait_for(task, 10)
+
+
+async def test_acknowledges_when_the_memory_is_kept_which_is_when_the_log_has_confirmed() -> None:
+    log, plain = FakeLog(), Plain()
+    plain.open.clear()
+    log.open.clear()
+    async with ScriptedBroker() as broker, running(broker, log, plain) as bridge:
+        assert b"plain/+" in broker.subscriptions[0]
+        broker.publish(1, "plain/x", b"press 5 6")
+        await until(lambda: log.under_way)
+        assert plain.kept == []
+        log.open.set()
+        await until(lambda: log.numbers("press") == [5.0, 6.0])
+        await asyncio.sleep(0.02)
+        assert broker.acks == plain.kept == []
+        broker.publish(2, "plain/x", b"press 7")  # of the next load, not of this checkpoint
+        plain.open.set()
+        await until(lambda: broker.acks == [1, 2])
+        assert plain.kept == [1, 2]
+        assert bridge.counters.logged_total == 2
+
+
+async def test_a_memory_that_is_not_kept_is_tried_again_with_its_load() -> None:
+    log, plain = FakeLog(), Plain()
+    plain.failures_left = 2
+    async with ScriptedBroker() as broker, running(broker, log, plain) as bridge:
+        broker.publish(1, "plain/x", b"press 5")
+        await until(lambda: broker.acks == [1])
+        assert bridge.counters.append_failures_total == 2
+        assert set(log.numbers()) == {5.0}
+        assert plain.kept[-1] == 1
+
+
+@pytest.mark.parametrize(
+    ("payload", "numbers", "reason", "faults"),
+    [
+        (b"press", [], "empty", 0),
+        (b"press 5 -1", [5.0, -1.0], "wrong_shape", 0),  # one of its bodies is none
+        (b"fault", [], "wrong_shape", 1),
+    ],
+)
+async def test_what_is_refused_is_one_letter_and_what_is_good_of_it_is_taken(
+    payload: bytes, numbers: list[float], reason: str, faults: int
+) -> None:
+    log, plain = FakeLog(), Plain()
+    async with ScriptedBroker() as broker, running(broker, log, plain) as bridge:
+        broker.publish(1, "plain/x", payload)
+        broker.publish(2, "sensors/s/d/imu", body(1))
+        await until(lambda: broker.acks == [1, 2])
+        assert [(x.reason, x.raw, x.mqtt_topic) for x in log.letters()] == [
+            (reason, payload, "plain/x")
+        ]
+        assert log.numbers("press") == numbers
+        assert log.numbers("d") == [1.0]
+        assert bridge.counters.faults_total == faults
+        assert bridge.counters.logged_total == 1
+
+
+async def test_publishes_what_the_format_has_to_say_and_leaves_its_will() -> None:
+    log, plain = FakeLog(), Plain()
+    plain.will = Outgoing("plain/gone", b"farewell", 1, retain=True)
+    async with ScriptedBroker() as broker:
+        async with running(broker, log, plain):
+            assert plain.connects == 1
+            flags = broker.connects[0][7]
+            assert flags & 0x3C == 0x2C  # a will, QoS 1, retained
+            assert b"plain/gone" in broker.connects[0]
+            plain.to_say = [Outgoing("plain/say", b"hello", 1)]
+            await until(lambda: b"hello" in broker.received)
+            plain.open.clear()
+            late = asyncio.get_running_loop().call_later
+            late(0.1, broker.publish, 7, "plain/x", b"press 5")  # on the way while we say it
+            late(0.3, plain.open.set)
+        assert broker.received[-1] == b"farewell"
+        assert broker.acks == [7]
+    assert log.numbers("press") == [5.0]
+
+
+async def test_asks_a_sparkplug_node_for_a_birth(tmp_path: Path) -> None:
+    log = FakeLog()
+    table = {"host_id": "kp", "stream": [{"name": "imu", "metrics": {"n": "N"}}]}
+    store = SparkplugStore(tmp_path / "sparkplug.db")
+    sparkplug = Sparkplug(SparkplugMapping.model_validate(table), store)
+    node = EdgeNode("g", "node", {"": {"N": 1.0}})
+    async with ScriptedBroker() as broker, running(broker, log, sparkplug):
+        await until(lambda: any(b'"online":true' in payload for payload in broker.received))
+        broker.publish(0, *node.data("", 1_700_000_000_000, {"N": 2.0}), qos=0)
+        await until(lambda: any(b"Node Control/Rebirth" in payload for payload in broker.received))
+        for topic, payload in node.births(1_700_000_000_000):
+            broker.publish(0, topic, payload, qos=0)
+        broker.publish(1, *node.data("", 1_700_000_000_001, {"N": 3.0}))
+        await until(lambda: broker.acks == [1])
+    assert log.numbers("node") == [3.0]
+    assert [letter.reason for letter in log.letters()] == [RefusalReason.no_birth]
+    sparkplug.close()
