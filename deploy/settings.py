@@ -193,7 +193,8 @@ class SiteSettings(BaseSettings):
         default=60.0,
         ge=5,
         description=(
-            "Seconds for which a worker may have lag and make no progress before it is restarted."
+            "Seconds for which a worker may have lag and make no progress, or a process not answer "
+            "at all, before `kpstream site up` restarts it."
         ),
     )
 

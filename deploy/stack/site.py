@@ -233,7 +233,7 @@ class Site:
 
     def _process(self, name: str, port: int) -> Program:
         kind = name.partition("-")[0]
-        is_worker = kind == "worker"
+        stall_s = self.site.stall_s
         return Program(
             name=name,
             kind="process",
@@ -244,7 +244,7 @@ class Site:
             log_path=self._log(name),
             look=partial(look_at, port),
             port=port,
-            watchdog=Watchdog(stall_s=self.site.stall_s if is_worker else None),
+            watchdog=Watchdog(silent_s=stall_s, stall_s=stall_s if kind == "worker" else None),
         )
 
     def _log(self, name: str) -> Path:

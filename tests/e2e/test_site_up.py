@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from deploy.stack.sitesetup import GRAFANA_TOKEN_FILE, OPERATOR_TOKEN_FILE
-from deploy.stack.sitestate import left_over, read_state
+from deploy.stack.sitestate import Row, left_over, read_state
 from deploy.stack.tlsconfig import service_settings
 from ingest.broker import free_port
 
@@ -48,6 +48,7 @@ class Typed:
             "KPSTREAM_SITE_KAFKA": f"127.0.0.1:{_free_block(0, 1)}",
             "KPSTREAM_SITE_BASE_PORT": str(_free_block(1, 21, 41, 42)),
             "KPSTREAM_SITE_PARTITIONS": "4",
+            "KPSTREAM_SITE_STALL_S": "20",
             "KPSTREAM_INGEST_MQTT_PORT": self.mqtt.rpartition(":")[2],
             "KPSTREAM_PIPELINE_INFLUX_URL": self.influx,
         }
@@ -168,6 +169,16 @@ def test_a_killed_part_comes_back(typed: Typed, victim: str) -> None:
     after = typed.rows()[victim]
     assert after["pid"] != before["pid"]
     assert after["words"] == "before: killed by SIGKILL"
+
+
+def test_a_frozen_worker_is_restarted_by_the_watchdog(typed: Typed) -> None:
+    before = typed.rows()["worker-2"]
+    os.kill(before["pid"], signal.SIGSTOP)
+    _await(lambda: typed.rows()["worker-2"]["restarts"] > before["restarts"])
+    _await(typed.is_healthy)
+    after = typed.rows()["worker-2"]
+    assert after["words"].startswith("before: ended by the watchdog: silent for ")
+    assert left_over([Row(**before)]) == []
 
 
 def test_a_killed_supervisor_takes_everything_along_and_the_next_one_finds_all(
