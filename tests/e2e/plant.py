@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,18 @@ class Plant:
     """One broker, one gateway process and their state in `folder`; a context manager.
 
     `kill_gateway` and `kill_broker` are SIGKILL; state and ports survive, so that a restart finds
-    what a restart in the field finds.
+    what a restart in the field finds. `zoo` names shipped students that are added to its registry
+    before the first start.
     """
 
-    def __init__(self, folder: Path, *, broker_kind: str | None = None, **env: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        broker_kind: str | None = None,
+        zoo: Sequence[str] = (),
+        **env: str,
+    ) -> None:
         self.folder = folder
         self.broker = LocalBroker(folder / "broker", kind=broker_kind)  # type: ignore[arg-type]
         self.console_port = free_port()
@@ -34,9 +42,13 @@ class Plant:
         self.env = env
         self.process: subprocess.Popen[bytes] | None = None
         self.cold_start_s = float("nan")
+        self.zoo = zoo
 
     def __enter__(self) -> Plant:
         self.broker.start()
+        for name in self.zoo:
+            command = ["models", "--registry", str(self.state_dir / "registry"), "add", name]
+            subprocess.run([sys.executable, "-m", "deploy.cli", *command], check=True, timeout=60)
         self.start_gateway()
         return self
 

@@ -54,9 +54,7 @@ ROUGH = ReplayOptions(NOWHERE, readings_per_message=5, duplicates=0.05, disorder
 def test_all_test_engines_and_people_end_in_influxdb_as_scored_offline(
     data_dir: Path, tmp_path: Path, options: ReplayOptions
 ) -> None:
-    histories = {
-        subset: read_cmapss(data_dir / "cmapss.zip", subset, "test") for subset in SUBSETS
-    }
+    histories = {subset: read_cmapss(data_dir / "cmapss.zip", subset, "test") for subset in SUBSETS}
     engines = [
         recording
         for subset, found in histories.items()
