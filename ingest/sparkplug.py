@@ -25,6 +25,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,7 @@ _REBIRTH_WAIT_MS = (5_000, 300_000)
 _COMMANDS_AT_ONCE = 5  # asked four times a second: 20 nodes a second, not all of them together
 _GREETING_WAIT_MS = 5_000
 _SHOWN = 5
+_SHOWN_OFFLINE = 50
 _NODE_KINDS = ("NBIRTH", "NDATA", "NDEATH")
 _DEVICE_KINDS = ("DBIRTH", "DDATA", "DDEATH")
 
@@ -458,25 +460,19 @@ class Sparkplug:
         if len(self._seen) > self._store.remembered:
             self._seen_set.discard(self._seen.popleft())
 
-    def status(self) -> dict[str, int]:
-        """Counters, and how many nodes and devices there are now."""
+    def status(self) -> dict[str, int | list[str]]:
+        """Counters, how many nodes and devices there are now, and which are offline (some)."""
         nodes = self._nodes.values()
-        devices = [device for node in nodes for name, device in node.devices.items() if name]
+        devices = [device for node in nodes for device in node.devices.values()]
+        offline = (f"{each.site}/{each.device}" for each in devices if not each.born)
         return asdict(self.counters) | {
             "nodes": len(self._nodes),
             "nodes_online": sum(node.online for node in nodes),
-            "devices": len(devices),
-            "devices_online": sum(device.born for device in devices),
+            "devices": sum(bool(device.name) for device in devices),
+            "devices_online": sum(device.born for device in devices if device.name),
             "births_awaited": len(self._due),
+            "offline": list(islice(offline, _SHOWN_OFFLINE)),
         }
-
-    def is_online(self, site: str, device: str) -> bool | None:
-        """Whether a device (or a node) is, by our names; None: never heard of it."""
-        for node in self._nodes.values():
-            for each in node.devices.values():
-                if (each.site, each.device) == (site, device):
-                    return each.born
-        return None
 
     # -- what is kept -----------------------------------------------------------------------
 

@@ -108,9 +108,11 @@ class _ViewCollector(Collector):
         yield refused
 
 
-def _sparkplug(status: Mapping[str, int]) -> Iterator[Metric]:
+def _sparkplug(status: Mapping[str, object]) -> Iterator[Metric]:
     """What the Sparkplug decoder counts; nothing where none runs."""
     for name, value in status.items():
+        if not isinstance(value, int):
+            continue
         text = f"Sparkplug: {name.removesuffix('_total').replace('_', ' ')}."
         family = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
         yield family(f"kpstream_sparkplug_{name}", text, value)

@@ -34,7 +34,7 @@ from tests.fuzz import strategies as any_of
 from tests.fuzz.limits import MEMORY, examples, within
 from tests.fuzz.strategies import T0_MS
 
-fuzz = examples(120)
+fuzz = examples(60)
 MAPPING = SparkplugMapping.model_validate(
     {
         "host_id": "kp",

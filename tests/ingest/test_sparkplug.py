@@ -227,11 +227,9 @@ def test_a_gap_concerns_all_devices_of_the_node_and_no_other_node(sparkplug: Spa
 def test_death_of_the_node_takes_its_devices_offline(sparkplug: Sparkplug) -> None:
     line = node("press", "saw")
     take(sparkplug, *line.births(T0_MS))
-    assert sparkplug.is_online("plant", "line.press") is True
+    assert sparkplug.status()["offline"] == []
     take(sparkplug, line.ndeath(T0_MS + 5))
-    assert [sparkplug.is_online("plant", d) for d in ("line", "line.press", "line.saw")] == [
-        False
-    ] * 3
+    assert sparkplug.status()["offline"] == ["plant/line", "plant/line.press", "plant/line.saw"]
     assert sparkplug.status()["nodes_online"] == sparkplug.status()["devices_online"] == 0
     assert refusal(sparkplug, line.data("press", T0_MS, {"Sensors/A": 1.0}))[0] == "no_birth"
     line.bdseq += 1
@@ -256,7 +254,7 @@ def test_late_death_of_an_earlier_session_is_without_effect(sparkplug: Sparkplug
 def test_death_of_a_device_concerns_it_alone(sparkplug: Sparkplug) -> None:
     line = node("press", "saw")
     take(sparkplug, *line.births(T0_MS), line.ddeath("press", T0_MS + 1))
-    assert sparkplug.is_online("plant", "line.press") is False
+    assert sparkplug.status()["offline"] == ["plant/line.press"]
     assert len(take(sparkplug, line.data("saw", T0_MS + 2, {"Sensors/A": 1.5}))) == 1
     assert refusal(sparkplug, line.data("press", T0_MS + 3, {"Sensors/A": 1.5}))[0] == "no_birth"
     assert sparkplug.counters.seq_gaps_total == 0
@@ -471,3 +469,16 @@ def test_settings_decide(tmp_path: Path) -> None:
     assert found is not None
     assert (tmp_path / "state" / "sparkplug.db").is_file()
     found.close()
+
+
+def test_what_it_counts_is_a_metric_each(sparkplug: Sparkplug) -> None:
+    from pipeline.metrics import _sparkplug
+
+    take(sparkplug, *node().births(T0_MS))
+    families = {each.name: each for each in _sparkplug(sparkplug.status())}
+    assert (
+        families["kpstream_sparkplug_births"].samples[0].name == "kpstream_sparkplug_births_total"
+    )
+    assert families["kpstream_sparkplug_births"].samples[0].value == 2
+    assert families["kpstream_sparkplug_devices_online"].samples[0].value == 1
+    assert "kpstream_sparkplug_offline" not in families
