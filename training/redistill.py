@@ -106,7 +106,8 @@ def _redistill(
     except ModuleNotFoundError as exc:
         raise MissingExtraError(exc.name or "torch") from exc
 
-    deadline_s = time.monotonic() + (60 * max_minutes if max_minutes is not None else 1e12)
+    started_s = time.monotonic()
+    deadline_s = started_s + (60 * max_minutes if max_minutes is not None else 1e12)
     kind = "activity" if task == "har" else "rul"
     running = _find_running(Registry(registry), kind, name)
     chosen: Path | None = changes.pop("config")
@@ -138,9 +139,14 @@ def _redistill(
             f"with --out {folder} goes on."
         )
         return UNFINISHED
-    return _conclude(
+    code = _conclude(
         console, log, candidate, running, fairness, data_set, Registry(registry), publish, folder
     )
+    console.print(
+        f"{time.monotonic() - started_s:.0f} s from reading the data to the end, "
+        f"{candidate.seconds:.0f} s of them training."
+    )
+    return code
 
 
 def _conclude(
@@ -154,7 +160,9 @@ def _conclude(
     publish: bool,
     folder: Path,
 ) -> int:
+    from models.session import Student
     from training.candidate import compare
+    from training.latency import measure_latency
     from training.plots import write_plot
 
     comparison, old_metrics = compare(running, candidate) if running else (None, {})
@@ -171,6 +179,14 @@ def _conclude(
     print_table(console, candidate, running, old_metrics, data_set)
     if comparison is not None:
         print_comparison(console, comparison, data_set, fairness)
+    doubt = candidate.artifact.manifest.metrics.get("calibration", {})
+    if doubt:
+        words = ", ".join(f"{key} {value:.4g}" for key, value in doubt.items())
+        console.print(f"Calibration on these windows: {words}.", soft_wrap=True)
+    latency = measure_latency(Student(candidate.artifact), candidate.held_out.windows[:100])
+    console.print(
+        f"One window takes {latency['p50_ms']:.3f} ms (p50), {latency['p99_ms']:.3f} ms (p99)."
+    )
     version = None
     if publish and better:
         if running is not None:
@@ -185,6 +201,8 @@ def _conclude(
             "published_version": version,
             "onnx_bytes": candidate.artifact.manifest.onnx.size_bytes,
             "training_seconds": round(candidate.seconds, 1),
+            "calibration": doubt or None,
+            **latency,
         }
     )
     console.print(_verdict(candidate, running, better, version, registry), soft_wrap=True)

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -68,6 +69,10 @@ def test_the_folder_keeps_log_plot_recipe_and_artifact(tmp_path):
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert [line.get("epoch") for line in lines] == [1, 2, None]
     assert lines[-1]["result"]["rmse"] == pytest.approx(lines[1]["held_out"])
+    assert 0 < lines[-1]["p50_ms"] <= lines[-1]["p99_ms"]
+    assert lines[-1]["calibration"]["interval_coverage"] > 0.8
+    assert "One window takes" in done.output
+    assert re.search(r"\d+ s from reading the data to the end, \d+ s of them training", done.output)
     assert (out / "result.png").read_bytes().startswith(b"\x89PNG")
     recipe = shipped_recipe("rul-fd001", epochs=2)
     assert (out / "recipe.toml").read_text() == format_recipe(recipe)
@@ -115,6 +120,21 @@ def test_wrong_usage_and_wrong_data_end_with_2(tmp_path, monkeypatch, words, mes
     refused = call(tmp_path, *words)
     assert refused.exit_code == 2
     assert message in refused.output
+
+
+def test_a_recipe_with_folds_is_measured_out_of_fold_and_published(tmp_path):
+    recipe = tmp_path / "folds.toml"
+    small = {"epochs": 1, "folds": 3, "student": "statistics", "noise": 0.0}
+    recipe.write_text(format_recipe(shipped_recipe("rul-fd001", **small)))
+    words = ("--name", "rul-dummy", "--publish", "--config", str(recipe))
+    done = call(tmp_path, *words)
+    assert done.exit_code == 0, done.output
+    assert "All engines, out of fold" in done.output
+    metrics = read_artifact(Registry(tmp_path / "registry").version_path("rul-dummy", 1)).manifest
+    assert set(metrics.metrics) == {"out_of_fold", "calibration"}
+    again = call(tmp_path, *words)
+    assert again.exit_code == 2
+    assert "learns from all engines of these data" in again.output
 
 
 def test_a_recipe_of_another_task_is_refused(tmp_path):
