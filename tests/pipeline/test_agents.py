@@ -239,3 +239,49 @@ async def test_one_message_that_closes_thousands_of_windows_makes_records_of_bou
         await until(lambda: run.acked == [0])
         assert sum(len(decode_scores(v)) for v in log.of(SCORES)) == 4999
         assert max(map(len, log.of(SCORES))) < 300_000
+
+
+async def test_when_others_wait_for_our_acks_a_checkpoint_comes_at_once() -> None:
+    log, table = FakeLog(), FakeTable()
+    async with running(log, table, checkpoint_ms=3_600_000) as run:
+        for offset in range(4):
+            await run.stage.offer(FakeEvent(offset, record(offset), run.acked))
+        await until(lambda: run.stage.counters.records == 4)
+        assert run.acked == []
+        run.stage.hurry()
+        await until(lambda: run.acked == [0, 1, 2, 3])
+        run.stage.release()
+        await run.stage.offer(FakeEvent(4, record(4), run.acked))
+        await until(lambda: run.stage.counters.records == 5)
+        await asyncio.sleep(0.02)
+        assert run.acked == [0, 1, 2, 3]  # no hurry any more
+
+
+async def test_between_two_owners_nothing_is_applied_and_what_is_unacked_is_dropped() -> None:
+    log, table = FakeLog(), FakeTable()
+    async with running(log, table, checkpoint_ms=3_600_000) as run:
+        await run.stage.offer(FakeEvent(0, record(0), run.acked))
+        await until(lambda: run.stage.counters.records == 1)
+        run.stage.hold()
+        run.stage.devices.forget_partitions({0})
+        await run.stage.offer(FakeEvent(5, record(5), run.acked))
+        await asyncio.sleep(0.05)
+        assert (run.stage.counters.records, table.rows) == (1, {})
+        run.stage.release()
+        run.stage.hurry()
+        await until(lambda: run.acked == [5])
+        assert list(table.rows) == ["s/d/x"]
+
+
+async def test_what_waits_is_bounded_by_its_bytes() -> None:
+    log, table = FakeLog(), FakeTable()
+    async with running(log, table) as run:
+        run.stage.hold()
+        large = record(0) + b" " * 5_000_000
+        await run.stage.offer(FakeEvent(0, large, run.acked))
+        offering = asyncio.ensure_future(run.stage.offer(FakeEvent(1, large, run.acked)))
+        await asyncio.sleep(0.02)
+        assert not offering.done()
+        run.stage.release()
+        await offering
+        await until(lambda: run.acked == [0, 1])
