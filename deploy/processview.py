@@ -188,7 +188,7 @@ class ProcessView:
                 "checkpoints": line.checkpoints,
                 "scored": line.scored,
                 "unscored": line.unscored,
-                "devices": len(self.scoring.stage.devices.accounts()),
+                "devices": len(self.scoring.stage.devices),
                 "devices_begun_anew": self.scoring.stage.devices.reset_total,
             }
             if self.scoring.changelog is not None:

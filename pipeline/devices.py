@@ -175,6 +175,10 @@ class Devices:
                 outcome.unreadable.append(item)
         return outcome
 
+    def __len__(self) -> int:
+        """How many streams of devices are known."""
+        return len(self._devices)
+
     def pending_partitions(self) -> list[int]:
         """Partitions with devices whose readings wait for the watermark: they need ticks."""
         return sorted(p for p, keys in self._pending.items() if keys)

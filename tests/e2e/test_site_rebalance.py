@@ -2,7 +2,8 @@
 
 Every few seconds a worker is added, told to stop, killed, or frozen until the group has given it
 up, to wake as one that does not know it (a zombie). At the end every window of every device is in
-InfluxDB once, equal to the offline computation, and every reading is accounted for.
+InfluxDB once, equal to the offline computation, and every reading is accounted for. Two bridges share
+the messages meanwhile.
 
 `KPSTREAM_REBALANCE_S` is for how long (default 60), `KPSTREAM_REBALANCE_EVERY_S` how often (10).
 """
@@ -44,7 +45,7 @@ def test_workers_that_come_and_go_change_no_window(tmp_path: Path) -> None:
         "KPSTREAM_PIPELINE_IDLE_MS": "5000",
         "KPSTREAM_PIPELINE_SESSION_MS": str(round(SESSION_S * 1000)),
     }
-    with SitePlant(tmp_path, workers=2, **env) as plant:
+    with SitePlant(tmp_path, bridges=2, workers=2, **env) as plant:
         fleet = ChaosDevices(plant.mosquitto.port, DEVICES)
         fleet.start()
         began = time.monotonic()
