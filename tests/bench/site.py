@@ -54,7 +54,7 @@ def main(
         raise click.ClickException("mosquitto is needed: apt-get install mosquitto")
     os.environ["OMP_NUM_THREADS"] = "1"
     numbers: dict[str, Any] = {}
-    screen = Console()
+    screen = Console(width=150)
     with tempfile.TemporaryDirectory(prefix="kpstream-bench-") as folder:
         rig = Rig(Path(folder), scale, None if profile is None else profile.absolute())
         for name in only or _PARTS:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 import psutil
 from pydantic import SecretStr
@@ -150,9 +151,8 @@ def measure_store(rig: Rig, points: int, sizes: tuple[int, ...]) -> dict[int, Ru
             end_ms += 4 * 3_600_000
             with pinned(0):
                 store.start()
-            runs[size] = rig.measure(
-                f"store-{size}", plant, [store], lambda store=store: _stored(store), count
-            )
+            stored = partial(_stored, store)
+            runs[size] = rig.measure(f"store-{size}", plant, [store], stored, count)
             store.stop()
             del plant.processes["store-1"]
     return runs
@@ -206,23 +206,25 @@ class Latency:
     """One rate of messages through the whole line.
 
     Attributes:
-        rate: messages a second, each of ten readings, of devices of 50 Hz.
+        rate: messages a second, each of ten readings, of devices of 50 Hz: wished, and reached.
         stored: from the end of a window (event time) to the point confirmed by InfluxDB: p50 and
             p99 in ms.
         scored: likewise, to the score in Kafka.
         seen: from the end of a window to the answer of a query that has it; of a few devices.
         points: that InfluxDB has afterwards; as many as
         scores: that the worker has written.
+        scores_per_record: of the log.
         cpu: shares of one core, by process.
     """
 
-    rate: float
+    rate: tuple[float, float]
     devices: int
     stored: tuple[float, float]
     scored: tuple[float, float]
     seen: tuple[float, float]
     points: int
     scores: int
+    scores_per_record: float
     cpu: dict[str, float]
 
 
@@ -290,36 +292,37 @@ def _latency(plant: SitePlant, rate: float, seconds: float) -> Latency:
         plant[name].stop()
         plant[name].start()
     plant.wait_ready()
-    before = _points(plant)
+    before, records = _points(plant), _records(plant, SCORES)
     _send(plant, 5, 4.0)  # a few windows of one device: whoever is new is slow
     devices = max(1, round(rate * _BATCH / _HZ))
     processes = _all(plant)
     cpu = {name: _cpu(process) for name, process in processes.items()}
     with _Watcher(plant, range(min(devices, 5))) as watcher:
         started = time.perf_counter()
-        _send(plant, rate, seconds)
+        sent = _send(plant, rate, seconds)
         spent = time.perf_counter() - started
         cpu = {name: (_cpu(process) - cpu[name]) / spent for name, process in processes.items()}
         time.sleep(2.5)
     worker, store = _metrics(plant["worker-1"]), _metrics(plant["store-1"])
     scores = round(worker["kpstream_scored_total"])
     return Latency(
-        rate=rate,
+        rate=(rate, sent["sent"] / sent["seconds"]),
         devices=devices,
         stored=_percentiles(store, "kpstream_stored_latency_seconds"),
         scored=_percentiles(worker, "kpstream_latency_seconds"),
         seen=watcher.percentiles(),
         points=_points(plant) - before,
         scores=scores,
+        scores_per_record=scores / max(1, _records(plant, SCORES) - records),
         cpu=cpu,
     )
 
 
-def _send(plant: SitePlant, rate: float, seconds: float) -> None:
+def _send(plant: SitePlant, rate: float, seconds: float) -> dict[str, float]:
     devices = str(max(1, round(rate * _BATCH / _HZ)))
     more = ("--rate", str(rate), "--live", "--devices", devices)
     with start_load(plant, max(1, round(rate * seconds)), _BATCH, *more) as load:
-        load.wait()
+        return load.wait()
 
 
 def _points(plant: SitePlant) -> int:

@@ -105,7 +105,7 @@ class Rig:
         with self._profiled(what, measured):
             first = progress()
             started, cpu, kafka_cpu = time.perf_counter(), _cpu(measured), _cpu([kafka])
-            plant.wait_until(lambda: progress() >= target, _WAIT_S, f"done ({what})", poll_s=0.1)
+            plant.wait_until(lambda: progress() >= target, _WAIT_S, f"done ({what})", poll_s=0.2)
             last = progress()
             seconds = time.perf_counter() - started
             cpu, kafka_cpu = _cpu(measured) - cpu, _cpu([kafka]) - kafka_cpu
@@ -141,6 +141,14 @@ class Rig:
             print(_summary(file))
 
 
+_IDLE = {
+    "_worker (concurrent/futures/thread.py)",
+    "EpollSelector.select (selectors.py)",
+    "SocketIO.readinto (socket.py)",
+}
+"""Waiting, which py-spy takes for work on a busy machine."""
+
+
 def _summary(file: Path, most: int = 25) -> str:
     """Where the time went: by function itself, and by function with all that it calls."""
     own: Counter[str] = Counter()
@@ -148,6 +156,8 @@ def _summary(file: Path, most: int = 25) -> str:
     for line in file.read_text().splitlines():
         stack, _, count = line.rpartition(" ")
         names = [frame.partition(":")[0].rstrip(")") + ")" for frame in stack.split(";")]
+        if names[-1] in _IDLE:
+            continue
         own[names[-1]] += int(count)
         for name in set(names):
             whole[name] += int(count)

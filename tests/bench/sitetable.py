@@ -40,13 +40,13 @@ def rows_of(numbers: Mapping[str, Any]) -> list[Row]:
     rows: list[Row] = []
     for log in logs:
         aim = 8_000 if log.readings < 50 else None
-        what = f"bridge: messages of {log.readings} confirmed by Kafka"
+        what = f"bridge: messages confirmed, of {log.readings}"
         bundled = f"{log.messages_per_record:.0f} messages a record"
         rows.append(_rate(what, log.bridge, aim, bundled))
     for log in logs:
         rows += _of_workers(log)
     for size, run in numbers.get("store", {}).items():
-        what = f"store: points into InfluxDB, {size} score{'s' if size > 1 else ''} a record"
+        what = f"store: points stored, {size} a record of the log"
         rows.append(_rate(what, run, 20_000))
     if "line" in numbers:
         rows += _of_line(numbers["line"])
@@ -56,30 +56,36 @@ def rows_of(numbers: Mapping[str, Any]) -> list[Row]:
 def _of_workers(log: Log) -> Iterator[Row]:
     beside = f"{log.worker.cpu_seconds_per_million:.1f} CPU-s per million readings"
     aim = 100_000 if log.readings == 50 else None
-    what = f"worker: readings windowed and scored, {log.readings} a message"
+    what = f"worker: readings to scores, {log.readings} a message"
     yield _rate(what, log.worker, aim, f"{beside}; {log.scores_per_record:.1f} scores a record")
     if log.workers is not None:
         two = log.workers
         faster = two.per_second / log.worker.per_second
-        beside = f"{two.cpu_seconds_per_million:.1f} CPU-s per million readings; x {faster:.2f}"
-        yield _rate(
-            f"two workers, the second beside Kafka, {log.readings} a message", two, None, beside
+        beside = (
+            f"{two.cpu_seconds_per_million:.1f} CPU-s per million readings; x {faster:.2f}, the "
+            "second beside Kafka"
         )
+        yield _rate(f"two workers: readings, {log.readings} a message", two, None, beside)
 
 
 def _of_line(line: Line) -> Iterator[Row]:
     limit = line.limit
-    beside = f"{limit.per_second * 10:,.0f} readings/s; bridge, worker, store: CPU-seconds of all"
-    yield _rate("whole line, nothing pinned: messages of 10 to points", limit, None, beside)
-    for at in line.latencies:
-        where = f"at {at.rate:,.0f} messages/s ({at.devices} devices)"
-        cpu = ", ".join(f"{name} {share:.0%}" for name, share in at.cpu.items())
+    beside = f"{limit.per_second * 10:,.0f} readings/s; CPU-s of bridge, worker and store"
+    yield _rate("whole line, nothing pinned: messages of 10", limit, None, beside)
+    for at, share in zip(line.latencies, ("modest", "half its limit"), strict=True):
+        wished, reached = at.rate
+        yield Row(
+            f"whole line, {share}: messages of 10",
+            f"{reached:,.0f}",
+            beside=f"{wished:,.0f} wished; {at.devices} devices; "
+            f"{at.points:,} points in InfluxDB of {at.scores:,} scores; "
+            f"{at.scores_per_record:.1f} scores a record; cores: "
+            + ", ".join(f"{name} {used:.0%}" for name, used in at.cpu.items()),
+        )
         ratio = f"{at.stored[1] / 1000:.2f}"
-        yield _times(f"window's end to InfluxDB {where}", at.stored, "p99 < 1,000 ms", ratio)
+        yield _times("window's end to InfluxDB", at.stored, "p99 < 1,000", ratio)
         yield _times("window's end to Kafka", at.scored)
         yield _times("window's end to the answer of a query", at.seen, beside="of 5 devices")
-        yield Row("points found in InfluxDB / scores", f"{at.points:,} / {at.scores:,}")
-        yield Row("share of a core", beside=cpu)
     sizes = ", ".join(f"{name} {size:.0f}" for name, size in line.rss_mb.items())
     yield Row("RSS, MB", beside=sizes)
 
@@ -102,8 +108,10 @@ def _times(
 def shown(rows: Sequence[Row]) -> Table:
     """For the screen."""
     table = Table(title="a site, with real servers", title_justify="left", caption=_machine())
-    for name in _COLUMNS:
-        table.add_column(name, justify="left" if name in ("measured", "beside") else "right")
+    table.add_column("measured", min_width=46)
+    for name in _COLUMNS[1:-1]:
+        table.add_column(name, justify="right")
+    table.add_column("beside", ratio=1)
     for row in rows:
         table.add_row(*row)
     return table
