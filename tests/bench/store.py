@@ -237,7 +237,8 @@ async def outage(folder: Path, per_second: float, hours: float, devices: int) ->
                 # One second of the fleet is one micro-batch of the worker, over all partitions.
                 await site.write(part, max(1, round(per_second / PARTITIONS)))
             rss_away_mb = store.memory_info().rss / 1e6
-            live = asyncio.create_task(_live(site, per_second, devices))
+            enough = asyncio.Event()
+            live = asyncio.create_task(_live(site, per_second, devices, enough))
             site.influx.start()
             began, cpu, wrote = time.perf_counter(), cpu_seconds(store), site.written
             while not site.stored():
@@ -245,8 +246,8 @@ async def outage(folder: Path, per_second: float, hours: float, devices: int) ->
             while site.stored() < site.written - 2 * per_second:
                 await asyncio.sleep(0.05)
             seconds, cpu = time.perf_counter() - began, cpu_seconds(store) - cpu
-            live.cancel()
-            await asyncio.gather(live, return_exceptions=True)
+            enough.set()
+            await live
             while site.stored() < site.written:
                 await asyncio.sleep(0.05)
         return {
@@ -262,10 +263,10 @@ async def outage(folder: Path, per_second: float, hours: float, devices: int) ->
         }
 
 
-async def _live(site: Site, per_second: float, devices: int) -> None:
+async def _live(site: Site, per_second: float, devices: int, enough: asyncio.Event) -> None:
     """The fleet goes on: scores that end now, a few times a second."""
     every_s = 0.2
-    while True:
+    while not enough.is_set():
         began = time.monotonic()
         now_ms = time.time_ns() // 1_000_000
         count = max(1, round(per_second * every_s))
@@ -278,15 +279,16 @@ async def live(folder: Path, per_second: float, samples: int) -> dict[str, Any]:
     """Milliseconds from appending a score to reading it from InfluxDB, while others arrive."""
     async with site_in(folder) as site:
         with site.store() as store:
-            others = asyncio.create_task(_live(site, per_second, 700))
+            enough = asyncio.Event()
+            others = asyncio.create_task(_live(site, per_second, 700, enough))
             while not site.stored():
                 await asyncio.sleep(0.05)
             began, cpu, stored = time.perf_counter(), cpu_seconds(store), site.stored()
             took_ms = sorted([await _seen_after_ms(site, n) for n in range(samples)])
             seconds, cpu = time.perf_counter() - began, cpu_seconds(store) - cpu
             stored = site.stored() - stored
-            others.cancel()
-            await asyncio.gather(others, return_exceptions=True)
+            enough.set()
+            await others
         return {
             "points_per_second": stored / seconds,
             "cpu_share": cpu / seconds,
