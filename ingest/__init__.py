@@ -26,8 +26,12 @@ await task                                                # everything taken is 
 
 Files, in the order data flows: `mqtt` (the only user of paho), `packets`, `payloads`, `messages`,
 `topics`, `bridge`, `logwriter` (what a log promises), `kafka` (Apache Kafka as that log),
-`deadletter`, `errors`, `settings`. Beside the line: `broker` (a broker for this machine),
-`recordings` and `replay` (recorded data sets over MQTT), `simulators` (the demo's fleet).
+`deadletter`, `errors`, `settings`. Sparkplug B as a second format comes in through `decoder` (the
+seam): `sparkplug` (births, data, deaths), `sparkplugwire` (the only user of protobuf),
+`sparkplugmap` (mapping file, names), `sparkplugstore` (what survives the process).
+
+Beside the line: `broker` (a broker for this machine), `recordings` and `replay` (recorded data sets
+over MQTT), `simulators` (the demo's fleet).
 `ingest` imports nothing else of kpstream.
 """
 

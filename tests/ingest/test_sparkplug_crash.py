@@ -6,7 +6,7 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.payloads import decode_payload, event_times
@@ -14,6 +14,7 @@ from ingest.sparkplug import Sparkplug
 from ingest.sparkplugmap import SparkplugMapping
 from ingest.sparkplugstore import SparkplugStore
 from tests.fakes.sparkplugnode import EdgeNode, Message
+from tests.fuzz.limits import MEMORY, examples
 
 T0_MS = 1_750_000_000_000
 MAPPING = SparkplugMapping.model_validate(
@@ -114,17 +115,13 @@ step = st.tuples(st.integers(0, 3), st.integers(0, 13), st.integers(-1000, 1000)
 load = st.tuples(st.integers(1, 12), st.integers(-6, 11), st.integers(0, 8), st.integers(0, 12))
 
 
-@settings(
-    max_examples=60,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
+@examples(60)
 @given(st.lists(step, max_size=60), st.lists(load, min_size=1, max_size=40))
 def test_any_kill_and_any_redelivery_give_the_same_readings(
     steps: list[tuple[int, int, int]], loads: list[tuple[int, int, int, int]]
 ) -> None:
     messages = script(steps)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
         calm = Line(messages, Path(folder) / "calm.db")
         calm.run_load(10**6, -1, 0, 0)
         calm.sparkplug.close()
