@@ -2,8 +2,8 @@
 
 Every few seconds a worker is added, told to stop, killed, or frozen until the group has given it
 up, to wake as one that does not know it (a zombie). At the end every window of every device is in
-InfluxDB once, equal to the offline computation, and every reading is accounted for. Two bridges share
-the messages meanwhile.
+InfluxDB once, equal to the offline computation, and every reading is accounted for. Meanwhile two
+bridges share the messages.
 
 `KPSTREAM_REBALANCE_S` is for how long (default 60), `KPSTREAM_REBALANCE_EVERY_S` how often (10).
 """
