@@ -92,7 +92,7 @@ place = st.tuples(
 )
 
 
-@examples(150)
+@examples(80)
 @given(
     st.lists(place, min_size=1, max_size=6),
     st.none() | st.integers(0, 17),
@@ -127,7 +127,7 @@ def test_a_log_with_any_bytes_changed(
         assert not found & lost
 
 
-@examples(40)
+@examples(20)
 @given(st.integers(0, 29), st.integers(0, 719), st.integers(1, 255))
 def test_a_damaged_record_costs_no_neighbour(whole: Whole, number: int, at: int, flip: int) -> None:
     good, records = whole.good, whole.records
