@@ -1,11 +1,13 @@
 """``kpstream bridge``: takes messages from the MQTT broker and puts them into Kafka.
 
-Several bridges share the messages where KPSTREAM_INGEST_MQTT_SHARED_GROUP is set.
+Several bridges share the messages where KPSTREAM_INGEST_MQTT_SHARED_GROUP is set. The broker keeps
+a bridge's share for it while it is away; so one that shall not come back must leave (``--leave``).
 """
 
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import click
 
@@ -13,6 +15,7 @@ from deploy.bridging import append_ticks, sparkplug_decoder
 from deploy.settings import SiteSettings
 from deploy.siteprocess import Frame, run_command
 from ingest.bridge import Bridge, LogRecord
+from ingest.errors import IngestError
 from ingest.kafka import KafkaLogWriter
 from ingest.settings import IngestSettings
 from ingest.topics import ACCOUNTS, partition_of
@@ -28,19 +31,35 @@ class BridgeProcess:
     """The bridge, its log in Kafka, and its ticks."""
 
     def __init__(
-        self, site: SiteSettings, ingest: IngestSettings, pipeline: PipelineSettings
+        self,
+        site: SiteSettings,
+        ingest: IngestSettings,
+        pipeline: PipelineSettings,
+        *,
+        leaves: bool = False,
     ) -> None:
         """Prepare; nothing is connected before `start`.
 
+        Args:
+            site: of the site.
+            ingest: of the bridge.
+            pipeline: of the agents.
+            leaves: Give up our share of the messages, and end when what is due has been taken.
+
         Raises:
-            IngestError: The Sparkplug mapping or its state file can't be used.
+            IngestError: The Sparkplug mapping or its state file can't be used, or the bridge has
+                nobody to leave the messages to.
         """
+        if leaves and ingest.mqtt_shared_group is None:
+            message = "--leave is for one of several bridges (KPSTREAM_INGEST_MQTT_SHARED_GROUP)"
+            raise IngestError(message)
         self.frame = frame = Frame("bridge", site, pipeline)
         self.ingest = ingest
         self.sparkplug = sparkplug_decoder(ingest, frame.folder)
         self.writer = KafkaLogWriter(frame.kafka)
         self.accounts = KafkaLogWriter(frame.kafka)
-        self.bridge = Bridge(ingest, self.writer, decoder=self.sparkplug)
+        self.bridge = Bridge(ingest, self.writer, decoder=self.sparkplug, leaves=leaves)
+        self._leaves = leaves
         self._bridging: list[asyncio.Task[None]] = []
 
     async def start(self) -> str:
@@ -68,12 +87,18 @@ class BridgeProcess:
         return f"{frame.name} started: broker {broker}, Kafka {frame.site.kafka}"
 
     async def wait(self) -> None:
-        """Return when a part has ended by itself.
+        """Return when it has left; else only with an error.
 
         Raises:
-            PartFailed: With the part and its reason.
+            PartFailed: With the part that ended by itself and its reason.
         """
-        await self.frame.tasks.wait()
+        parts = asyncio.ensure_future(self.frame.tasks.wait())
+        while self._leaves and not parts.done():
+            if self.bridge.has_left(_LEFT_MS):
+                parts.cancel()
+                return
+            await asyncio.wait({parts}, timeout=0.2)
+        await parts
 
     async def stop(self) -> str:
         """Stop taking messages; what was taken is confirmed and acknowledged, or stays there."""
@@ -106,10 +131,17 @@ class BridgeProcess:
 _TICKED_MS = 5000
 """How much longer than twice the idle time a partition gets ticks after its last reading."""
 _DRAIN_S = 10.0
+_LEFT_MS = 5000
+"""After so long without a message, the broker has nothing more for a bridge that leaves."""
 
 
 @click.command()
 @click.option("--verbose", is_flag=True, help="Log what happens, not only what goes wrong.")
-def bridge(verbose: bool) -> None:
+@click.option(
+    "--leave",
+    is_flag=True,
+    help="Give this bridge's share to the others for good: take what is due, then end.",
+)
+def bridge(verbose: bool, leave: bool) -> None:
     """Take messages from the broker into Kafka until Ctrl-C. Settings: docs/settings.md."""
-    run_command("bridge", verbose, BridgeProcess)
+    run_command("bridge", verbose, partial(BridgeProcess, leaves=leave))

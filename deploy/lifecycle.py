@@ -38,7 +38,7 @@ class Process(Protocol):
         """Start; returns one line about it when the work has begun. May be cancelled."""
 
     async def wait(self) -> None:
-        """Return, or raise `PartFailed`, when a part has ended by itself."""
+        """Return when the work is done for good; raise `PartFailed` when a part has given up."""
 
     async def stop(self) -> str:
         """Stop whatever has been started; returns one line about what was done."""
@@ -83,7 +83,7 @@ async def until_crashed(app: Any) -> None:
 
 
 async def run_process(name: str, process: Process, announce: Callable[[str], None] = print) -> int:
-    """Run a process until SIGINT or SIGTERM, or until a part has failed; returns the exit code.
+    """Run a process until SIGINT or SIGTERM, or until it ends itself; returns the exit code.
 
     Raises:
         Exception: What `process.start` raised.
@@ -112,7 +112,7 @@ async def run_process(name: str, process: Process, announce: Callable[[str], Non
             _put_start_up_aside()
             waiting = loop.create_task(process.wait())
             await asyncio.wait({waiting, asked}, return_when=asyncio.FIRST_COMPLETED)
-            if waiting.done():
+            if waiting.done() and waiting.exception() is not None:
                 code = 1
                 print(f"kpstream {name}: {waiting.exception()}", file=sys.stderr, flush=True)
             waiting.cancel()

@@ -163,6 +163,7 @@ class Bridge:
         writer: LogWriter,
         *,
         decoder: Decoder | None = None,
+        leaves: bool = False,
         now_ms: Callable[[], int] = wall_clock_ms,
     ) -> None:
         """Prepare; nothing happens before `run`.
@@ -171,6 +172,7 @@ class Bridge:
             settings: Where the broker is, and the bounds.
             writer: The log.
             decoder: Of the message format that is spoken beside JSON, if any.
+            leaves: Take no more than what the broker holds for us, see `has_left`.
             now_ms: Clock of the receive times, epoch ms.
         """
         self.counters = BridgeCounters()
@@ -197,6 +199,7 @@ class Bridge:
             on_down=self._down,
             after_read=self._read,
             subscribe=(_subscription(settings), *(decoder.filters if decoder else ())),
+            leaves=leaves,
             will=self._will,
             session_expiry_s=settings.session_expiry_s,
             receive_maximum=settings.receive_maximum,
@@ -234,6 +237,15 @@ class Bridge:
             log_unavailable_since_ms=failing,
             error=connection.error if failing is None else "the log does not confirm",
         )
+
+    def has_left(self, quiet_ms: int) -> bool:
+        """Whether a bridge that leaves has everything: nothing came for `quiet_ms`, all is logged.
+
+        Then `stop` ends its session, and the broker forgets it.
+        """
+        if not self.health().connected or self._unconfirmed or self._connected_ms is None:
+            return False
+        return self._now_ms() - max(self._connected_ms, self._last_packet_ms or 0) >= quiet_ms
 
     def quiet_partitions(self, quiet_ms: int) -> list[int]:
         """Partitions whose devices may have fallen silent, and wait for ticks to tell them so.

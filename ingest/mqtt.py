@@ -95,6 +95,7 @@ class Connection:
         on_down: Callable[[str], None] | None = None,
         after_read: Callable[[], None] | None = None,
         subscribe: str | Sequence[str] = (),
+        leaves: bool = False,
         will: Callable[[], tuple[str, bytes] | None] | None = None,
         session_expiry_s: int = 0,
         receive_maximum: int = 65_535,
@@ -112,6 +113,8 @@ class Connection:
             on_down: Called when the connection ended, with the reason.
             after_read: Called after a handful of messages was read.
             subscribe: MQTT filter(s) to subscribe to with QoS 1 at every connect.
+            leaves: Give up these subscriptions instead, take what is due, and end the session at
+                `stop` (MQTT 5).
             will: Asked before every connect for the topic and the payload of a retained message
                 that the broker shall publish (QoS 1) when we vanish; None: no such message.
             session_expiry_s: Seconds for which the broker shall keep our session; 0: none.
@@ -134,6 +137,7 @@ class Connection:
         self._on_down = on_down
         self._after_read = after_read
         self._filters = (subscribe,) if isinstance(subscribe, str) else tuple(subscribe)
+        self._leaves = leaves
         self._will = will
         self._session_expiry_s = session_expiry_s
         self._receive_maximum = receive_maximum
@@ -181,7 +185,7 @@ class Connection:
         self._stopping = True
         client = self._client
         if client is not None and self.connected.is_set():
-            client.disconnect()
+            client.disconnect(properties=self._goodbye())
             self._flush()
         self._lost.set()
         if self._task is not None:
@@ -189,6 +193,14 @@ class Connection:
             with suppress(asyncio.CancelledError):
                 await self._task
         self._detach("stopped")
+
+    def _goodbye(self) -> Properties | None:
+        """With the session's end, when we leave for good."""
+        if not self._leaves or self._version != "5":
+            return None
+        goodbye = Properties(PacketTypes.DISCONNECT)  # type: ignore[no-untyped-call]
+        goodbye.SessionExpiryInterval = 0
+        return goodbye
 
     def ack(self, packet_id: int) -> None:
         """Send the PUBACK of a message of the present epoch."""
@@ -329,6 +341,7 @@ class Connection:
         client.on_connect = self._connected
         client.on_disconnect = self._disconnected
         client.on_subscribe = self._subscribed
+        client.on_unsubscribe = self._unsubscribed
         client.on_publish = self._published
         client.on_socket_register_write = self._wants_write
         client.on_socket_close = self._closing
@@ -493,7 +506,9 @@ class Connection:
         self.connects_total += 1
         self.session_present = flags.session_present
         self.connected.set()
-        if self._filters:
+        if self._filters and self._leaves:
+            client.unsubscribe(list(self._filters))
+        elif self._filters:
             self._subscribe(client, self._filters)
         if self._on_up is not None:
             self._on_up(flags.session_present)
@@ -519,6 +534,12 @@ class Connection:
             self._lost.set()
         else:
             self.subscribed = True
+
+    def _unsubscribed(
+        self, client: paho.Client, userdata: Any, mid: int, reasons: list[ReasonCode], props: Any
+    ) -> None:
+        del client, userdata, mid, reasons, props
+        self.subscribed = True  # as much as it shall be
 
     def _disconnected(
         self, client: paho.Client, userdata: Any, flags: Any, reason: ReasonCode, props: Any

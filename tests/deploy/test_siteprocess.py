@@ -34,14 +34,14 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
     }
 
 
-def command(kind: str) -> list[str]:
-    return [sys.executable, "-m", "deploy.cli", kind]
+def command(kind: str, *options: str) -> list[str]:
+    return [sys.executable, "-m", "deploy.cli", kind, *options]
 
 
-def refused(kind: str, folder: Path, **more: str) -> str:
+def refused(kind: str, folder: Path, *options: str, **more: str) -> str:
     """What it says when it ends by itself."""
     done = subprocess.run(
-        command(kind),
+        command(kind, *options),
         env=environment(folder, **more),
         capture_output=True,
         text=True,
@@ -134,6 +134,10 @@ def test_settings_that_cannot_be_are_named(tmp_path: Path) -> None:
         KPSTREAM_INGEST_MQTT_PROTOCOL="3.1.1",
     )
     assert "needs MQTT 5" in said
+
+
+def test_a_bridge_that_is_the_only_one_does_not_leave(tmp_path: Path) -> None:
+    assert "KPSTREAM_INGEST_MQTT_SHARED_GROUP" in refused("bridge", tmp_path, "--leave")
 
 
 def test_a_certificate_file_that_is_not_there_is_named(tmp_path: Path) -> None:

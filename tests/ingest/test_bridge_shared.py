@@ -30,11 +30,13 @@ def broker(tmp_path: Path) -> Iterator[LocalBroker]:
 
 
 @asynccontextmanager
-async def bridge(port: int, log: FakeLog, name: str, **settings: Any) -> AsyncIterator[Bridge]:
+async def bridge(
+    port: int, log: FakeLog, name: str, *, leaves: bool = False, **settings: Any
+) -> AsyncIterator[Bridge]:
     chosen = IngestSettings(
         mqtt_port=port, mqtt_client_id=name, mqtt_shared_group="kpstream", **settings
     )
-    found = Bridge(chosen, log)
+    found = Bridge(chosen, log, leaves=leaves)
     task = asyncio.ensure_future(found.run())
     await until(lambda: found.health().connected)
     try:
@@ -79,6 +81,29 @@ async def test_what_a_bridge_that_left_had_been_given_waits_for_its_return(
         async with bridge(broker.port, log, "bridge-2"):
             await until(lambda: len(log.numbers()) == 600)
     assert Counter(int(number) for number in log.numbers()) == Counter(range(1, 601))
+
+
+@pytest.mark.needs_mosquitto
+async def test_a_bridge_that_leaves_takes_what_is_due_and_leaves_the_rest_to_the_others(
+    broker: LocalBroker,
+) -> None:
+    log, left = FakeLog(), FakeLog()
+    async with bridge(broker.port, log, "bridge-1"):
+        async with bridge(broker.port, left, "bridge-2"):
+            await publish(broker, 1, 100)
+            await until(lambda: len(log.numbers()) + len(left.numbers()) == 100)
+        await publish(broker, 101, 300)  # a part of them waits for bridge-2
+        async with bridge(broker.port, left, "bridge-2", leaves=True) as leaving:
+            await until(lambda: leaving.has_left(300))
+            assert len(log.numbers()) + len(left.numbers()) == 300
+        was_left = len(left.numbers())
+        await publish(broker, 301, 500)
+        await until(lambda: len(log.numbers()) + was_left == 500)
+        async with bridge(broker.port, left, "bridge-2", leaves=True) as leaving:
+            await until(lambda: leaving.has_left(300))
+    assert len(left.numbers()) == was_left  # nothing was kept for it
+    counts = Counter(int(number) for number in (*log.numbers(), *left.numbers()))
+    assert counts == Counter(range(1, 501))
 
 
 async def test_it_subscribes_to_its_share_with_mqtt_5_only() -> None:
