@@ -29,7 +29,8 @@ from deploy.view import RunningGateway
 from ingest.bridge import Bridge, LogRecord
 from ingest.errors import LogUnavailable
 from ingest.settings import IngestSettings
-from ingest.topics import READINGS
+from ingest.topics import ACCOUNTS, READINGS
+from pipeline.accounts import Accounts, tell
 from pipeline.agents import now_ms
 from pipeline.app import ScoringApp, StoreApp, create_scoring_app, create_store_app
 from pipeline.console import Console, create_console
@@ -38,7 +39,7 @@ from pipeline.locallog import SqliteLog, open_log
 from pipeline.pages import PageSettings
 from pipeline.results import ResultsFile
 from pipeline.settings import PipelineSettings
-from pipeline.sinks import Sink
+from pipeline.sinks import LineSink, Sink
 
 __all__ = ["Gateway", "LocalLogWriter", "main", "run_gateway"]
 
@@ -101,8 +102,8 @@ class Gateway:
             max_age_ms=round(pipeline.results_days * 86_400_000),
             max_bytes=pipeline.results_max_mb * 1_000_000,
         )
-        writer = LocalLogWriter(self.log_file, pipeline.partitions)
-        self.bridge = Bridge(ingest, writer, decoder=self.sparkplug)
+        self._writer = LocalLogWriter(self.log_file, pipeline.partitions)
+        self.bridge = Bridge(ingest, self._writer, decoder=self.sparkplug)
         data_dir = settings.state_dir / "faust"
         self.scoring = create_scoring_app(
             settings.log_url,
@@ -113,7 +114,14 @@ class Gateway:
             mqtt_prefix=ingest.mqtt_prefix,
         )
         self.stores = [
-            create_store_app(settings.log_url, pipeline, sink, name, data_dir=data_dir)
+            create_store_app(
+                settings.log_url,
+                pipeline,
+                sink,
+                name,
+                data_dir=data_dir,
+                mqtt_prefix=ingest.mqtt_prefix,
+            )
             for name, sink in _sinks(self.results, pipeline)
         ]
         self.view = RunningGateway(
@@ -150,6 +158,10 @@ class Gateway:
         self._tasks.spawn(self.students.watch(self.settings.model_poll_ms), "models")
         for part in self._apps:
             self._tasks.spawn(until_crashed(part.app), f"app {part.app.conf.id}")
+        if self.pipeline.influx_url is not None:
+            accounts = Accounts(self.view, self.settings.own_name, "gateway", now_ms())
+            telling = tell(accounts, self._append_account, now_ms, self.settings.account_ms)
+            self._tasks.spawn(telling, "account")
         broker = self._broker
         if not await self.connected(_BROKER_S):
             broker += f" does NOT answer yet ({self.bridge.health().error})"
@@ -193,6 +205,9 @@ class Gateway:
         totals = self.scoring.stage.counters
         return f"gateway stopped: {totals.readings:,} readings taken, {totals.scored:,} scored"
 
+    async def _append_account(self, value: bytes) -> None:
+        await self._writer.append([LogRecord(ACCOUNTS, 0, None, value, now_ms())])
+
     def _drop_removed_groups(self) -> None:
         """A sink that is configured no more must not hold the log until it is full."""
         configured = {part.app.conf.id for part in self._apps}
@@ -214,8 +229,8 @@ def _check_partitions(log_file: SqliteLog, wanted: int) -> None:
         raise LogError(message)
 
 
-def _sinks(results: ResultsFile, pipeline: PipelineSettings) -> list[tuple[str, Sink]]:
-    sinks: list[tuple[str, Sink]] = [("results", results)]
+def _sinks(results: ResultsFile, pipeline: PipelineSettings) -> list[tuple[str, Sink | LineSink]]:
+    sinks: list[tuple[str, Sink | LineSink]] = [("results", results)]
     if pipeline.influx_url is not None:
         from pipeline.influx import InfluxSink, influx_connection  # heavy, and rarely needed
 

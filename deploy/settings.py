@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import socket
 from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
@@ -62,6 +64,28 @@ class GatewaySettings(BaseSettings):
     log_hours: float = Field(
         default=72.0, gt=0, description="Hours that records which all groups have read are kept."
     )
+    name: str = Field(
+        default="",
+        pattern=r"^[A-Za-z0-9._-]{0,64}$",
+        description=(
+            "What this gateway is called in InfluxDB, another one for each gateway; unset: the "
+            "name of the machine."
+        ),
+    )
+    account_ms: int = Field(
+        default=10_000,
+        ge=500,
+        description=(
+            "Milliseconds between two accounts of this gateway in InfluxDB, where one is set: its "
+            "counters, those of its devices, lag, models."
+        ),
+    )
+
+    @property
+    def own_name(self) -> str:
+        """The name in force."""
+        machine = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())
+        return self.name or machine or "gateway"
 
     @property
     def log_path(self) -> Path:

@@ -139,6 +139,7 @@ class RunningGateway:
                     "devices_begun_anew": self._scoring.stage.devices.reset_total,
                 },
             }
+            | {f"store-{part.name}": part.stage.problem or "ok" for part in self._stores}
             | {name: tell() for name, tell in self.also.items()},
         )
 
