@@ -18,6 +18,7 @@ __all__ = [
     "DEAD_LETTERS",
     "LATE",
     "LOG_TOPICS",
+    "MAX_RECORD_BYTES",
     "MQTT_PREFIX",
     "READINGS",
     "SCORES",
@@ -42,6 +43,10 @@ DEAD_LETTERS = "dead-letters"
 ACCOUNTS = "accounts"
 """Log topic of what the processes say of themselves and their devices (see `pipeline.accounts`)."""
 LOG_TOPICS = (READINGS, SCORES, LATE, DEAD_LETTERS, ACCOUNTS)
+
+MAX_RECORD_BYTES = 8_000_000
+"""Of one record in Kafka, far above what one message of a device can make: numbers of a dead letter
+may be written longer than they came, and window state grows with the lateness."""
 
 MQTT_PREFIX = "sensors"
 """Default first level(s) of the MQTT topics; a setting of the bridge."""

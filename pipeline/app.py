@@ -26,6 +26,7 @@ from ingest.topics import (
     ACCOUNTS,
     DEAD_LETTERS,
     LATE,
+    MAX_RECORD_BYTES,
     READINGS,
     SCORES,
     device_key,
@@ -419,6 +420,7 @@ def _kafka_options(settings: PipelineSettings, kafka: KafkaLink | None) -> dict[
         "broker_max_poll_interval": _MAX_POLL_S,
         "broker_request_timeout": max(_REQUEST_S, settings.session_ms / 1000),
         "producer_request_timeout": _PRODUCE_S,
+        "producer_max_request_size": MAX_RECORD_BYTES,
     }
     if kafka is not None and kafka.ssl_context is not None:
         options["broker_credentials"] = faust.SSLCredentials(kafka.ssl_context)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
-from ingest.topics import ACCOUNTS, DEAD_LETTERS, LATE, READINGS, SCORES
+from ingest.topics import ACCOUNTS, DEAD_LETTERS, LATE, MAX_RECORD_BYTES, READINGS, SCORES
 
 __all__ = ["TopicSpec", "changelog_topic", "site_topics"]
 
@@ -84,9 +84,15 @@ def _log(name: str, partitions: int, retention_ms: int) -> TopicSpec:
     return TopicSpec(name, partitions, retention_ms, "delete", _LOG)
 
 
+_COMMON = {
+    "message.timestamp.type": "LogAppendTime",
+    # Of a record and what Kafka puts around it; a worker whose record is refused is stuck for good.
+    "max.message.bytes": str(MAX_RECORD_BYTES + 1000),
+}
+
 _LOG = MappingProxyType(
     {
-        "message.timestamp.type": "LogAppendTime",
+        **_COMMON,
         # Only closed segments are deleted: a quiet partition closes one an hour.
         "segment.ms": str(_HOUR_MS),
     }
@@ -94,7 +100,7 @@ _LOG = MappingProxyType(
 
 _CHANGELOG = MappingProxyType(
     {
-        "message.timestamp.type": "LogAppendTime",
+        **_COMMON,
         # Every device writes its row once a second, and a starting worker reads what is there: the
         # less often it is compacted, the longer that takes. Rows of a minute ago are dead weight.
         "segment.ms": "60000",
