@@ -3,7 +3,8 @@
 The gateway holds its log locked. Looking needs no lock: `list` reads the file beside it. Publishing
 again goes the way every reading goes, over MQTT: what was refused for a reason that is gone (a
 model that was missing, a clock that was set) is taken now, and the rest is refused again under the
-same id, so that a replay never makes two dead letters out of one.
+same id, so that a replay never makes two dead letters out of one. (But what is longer by now than a
+message may be goes in parts: a letter of the windows has every event time written out.)
 
 What a *store* has refused is no message but a point, a line of InfluxDB's line protocol: it is
 written to InfluxDB again, with the settings of the store.
@@ -14,6 +15,7 @@ The letters of a site are in Kafka (`--site`).
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,8 @@ from deploy.letters import ReadLetters, read_letters, read_site_letters
 from ingest.deadletter import DeadLetter
 from ingest.endpoint import Endpoint
 from ingest.errors import RefusalReason
+from ingest.messages import encode_payload
+from ingest.payloads import MAX_PAYLOAD_BYTES
 
 __all__ = ["dead_letters"]
 
@@ -179,10 +183,37 @@ async def _publish(letters: list[DeadLetter], endpoint: Endpoint) -> int:
             where = f"{endpoint.host}:{endpoint.port}"
             msg = f"no MQTT broker takes us at {where}: {why}; name another with --mqtt"
             raise click.ClickException(msg) from exc
+        whole = 0
         for letter in letters:
-            await publisher.publish(letter.mqtt_topic, letter.raw)
+            parts = list(_parts(letter.raw))
+            whole += 1 - len(parts)
+            for part in parts:
+                await publisher.publish(letter.mqtt_topic, part)
         await publisher.flush()
-        return publisher.confirmed_total
+        return publisher.confirmed_total + whole
+
+
+def _parts(raw: bytes) -> Iterator[bytes]:
+    """A body as messages that a bridge takes; what is no batch stays as it is."""
+    if len(raw) <= MAX_PAYLOAD_BYTES:
+        yield raw
+        return
+    try:
+        body = orjson.loads(raw)
+        ts_ms, values = body["ts"], body["values"]
+        half = len(ts_ms) // 2
+        columns = [{name: c[part] for name, c in values.items()} for part in _halves(half)]
+    except (orjson.JSONDecodeError, TypeError, KeyError, AttributeError):
+        half = 0
+    if half == 0:
+        yield raw
+        return
+    for part, chosen in zip(_halves(half), columns, strict=True):
+        yield from _parts(encode_payload(ts_ms[part], chosen))
+
+
+def _halves(at: int) -> tuple[slice, slice]:
+    return slice(None, at), slice(at, None)
 
 
 def _filtered(

@@ -15,6 +15,8 @@ from ingest.bridge import Bridge
 from ingest.broker import LocalBroker
 from ingest.deadletter import DeadLetter, encode_dead_letter
 from ingest.errors import RefusalReason
+from ingest.messages import Batch, decode_bundle, encode_payload
+from ingest.payloads import MAX_PAYLOAD_BYTES
 from ingest.settings import IngestSettings
 from ingest.topics import DEAD_LETTERS, READINGS
 from pipeline.locallog import NewRecord, SqliteLog
@@ -125,6 +127,41 @@ def test_replay_publishes_what_can_be_and_says_what_cannot(state: Path, tmp_path
         assert {x.raw for x in log.letters()} == {b"{ 1", b"{ 4"}
         dry = run("replay", *there, "--reason", "no_model", "--dry-run")
         assert "2 would be published" in dry.output
+
+
+def test_a_letter_that_has_grown_is_published_in_parts(tmp_path: Path) -> None:
+    ts = list(range(NOW_MS, NOW_MS + 10_000))
+    raw = encode_payload(ts, {"a": [1e15] * 10_000, "b": [0.25] * 10_000})
+    assert len(raw) > MAX_PAYLOAD_BYTES
+    grown = DeadLetter(RefusalReason.no_model, "no model", TOPIC, NOW_MS, raw, "windows")
+    log = SqliteLog(tmp_path / "log.db")
+    log.append([NewRecord(DEAD_LETTERS, encode_dead_letter(grown))]).result()
+    log.close()
+    taken = FakeLog()
+    with LocalBroker(tmp_path / "broker") as broker:
+
+        async def bridge_and_replay() -> Result:
+            settings = IngestSettings(mqtt_host=broker.host, mqtt_port=broker.port)
+            bridge = Bridge(settings, taken)
+            running = asyncio.create_task(bridge.run())
+            await until(lambda: bridge.health().connected)
+            where = ("--state-dir", str(tmp_path), "--mqtt", f"{broker.host}:{broker.port}")
+            result = await asyncio.to_thread(run, "replay", *where, "--all")
+            bridge.stop()
+            await running
+            return result
+
+        result = asyncio.run(bridge_and_replay())
+    assert "1 of 1 published again" in result.output
+    batches = [
+        item
+        for record in taken.records
+        if record.topic == READINGS
+        for item in decode_bundle(record.value)
+        if isinstance(item, Batch)
+    ]
+    assert [int(at) for batch in batches for at in batch.ts_ms] == ts
+    assert {len(batch.values["b"]) == len(batch.ts_ms) for batch in batches} == {True}
 
 
 def test_a_sparkplug_message_is_not_published_out_of_its_place(tmp_path: Path) -> None:
