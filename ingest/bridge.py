@@ -241,11 +241,14 @@ class Bridge:
     def has_left(self, quiet_ms: int) -> bool:
         """Whether a bridge that leaves has everything: nothing came for `quiet_ms`, all is logged.
 
-        Then `stop` ends its session, and the broker forgets it.
+        Once it was so, `stop` ends its session, and the broker forgets it; stopped before, the
+        broker keeps the rest.
         """
         if not self.health().connected or self._unconfirmed or self._connected_ms is None:
             return False
-        return self._now_ms() - max(self._connected_ms, self._last_packet_ms or 0) >= quiet_ms
+        quiet_since_ms = max(self._connected_ms, self._last_packet_ms or 0)
+        self._connection.has_left = self._now_ms() - quiet_since_ms >= quiet_ms
+        return self._connection.has_left
 
     def quiet_partitions(self, quiet_ms: int) -> list[int]:
         """Partitions whose devices may have fallen silent, and wait for ticks to tell them so.

@@ -114,7 +114,7 @@ class Connection:
             after_read: Called after a handful of messages was read.
             subscribe: MQTT filter(s) to subscribe to with QoS 1 at every connect.
             leaves: Give up these subscriptions instead, take what is due, and end the session at
-                `stop` (MQTT 5).
+                `stop` once `has_left` was set (MQTT 5).
             will: Asked before every connect for the topic and the payload of a retained message
                 that the broker shall publish (QoS 1) when we vanish; None: no such message.
             session_expiry_s: Seconds for which the broker shall keep our session; 0: none.
@@ -125,6 +125,8 @@ class Connection:
         self.connected = asyncio.Event()
         self.subscribed = False
         self.session_present = False
+        self.has_left = False
+        """Set by who leaves: all that was due is taken, so the broker may forget the session."""
         self.error: str | None = None
         self.connects_total = 0
         self.refused_total = 0
@@ -196,7 +198,7 @@ class Connection:
 
     def _goodbye(self) -> Properties | None:
         """With the session's end, when we leave for good."""
-        if not self._leaves or self._version != "5":
+        if not (self._leaves and self.has_left) or self._version != "5":
             return None
         goodbye = Properties(PacketTypes.DISCONNECT)  # type: ignore[no-untyped-call]
         goodbye.SessionExpiryInterval = 0

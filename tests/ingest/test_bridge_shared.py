@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from ingest.bridge import Bridge
 from ingest.broker import LocalBroker
+from ingest.errors import LogUnavailable
 from ingest.mqtt import Endpoint, Publisher
 from ingest.settings import IngestSettings
 from ingest.topics import partition_of
@@ -104,6 +105,24 @@ async def test_a_bridge_that_leaves_takes_what_is_due_and_leaves_the_rest_to_the
     assert len(left.numbers()) == was_left  # nothing was kept for it
     counts = Counter(int(number) for number in (*log.numbers(), *left.numbers()))
     assert counts == Counter(range(1, 501))
+
+
+@pytest.mark.needs_mosquitto
+async def test_a_bridge_that_could_not_leave_loses_nothing_of_what_waits_for_it(
+    broker: LocalBroker,
+) -> None:
+    log, away = FakeLog(), FakeLog()
+    away.failures_left = 10**9
+    async with bridge(broker.port, log, "bridge-1"):
+        async with bridge(broker.port, log, "bridge-2"):
+            pass
+        await publish(broker, 1, 200)
+        with pytest.raises(LogUnavailable):
+            async with bridge(broker.port, away, "bridge-2", leaves=True, log_patience_s=0.3):
+                await asyncio.sleep(2.0)
+        async with bridge(broker.port, log, "bridge-2", leaves=True) as leaving:
+            await until(lambda: leaving.has_left(300))
+    assert Counter(int(number) for number in log.numbers()) == Counter(range(1, 201))
 
 
 async def test_it_subscribes_to_its_share_with_mqtt_5_only() -> None:
