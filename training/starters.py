@@ -66,6 +66,7 @@ class Spec:
 STUDENTS = {
     "har-waist": Spec(""),
     "har-wrist": Spec("spsw_har.tar.xz", channels=3),
+    "rul-engines": Spec("cmapss.zip", "FD001+FD002+FD003+FD004"),
     "rul-fd001": Spec("cmapss.zip", "FD001"),
     "rul-fd001-long": Spec("cmapss.zip", "FD001"),
     "rul-fd003": Spec("cmapss.zip", "FD003"),
