@@ -4,6 +4,7 @@
 rank 0  mosquitto, kafka, influxdb              those that shall run on this machine
 rank 1  topics, buckets                         made where they are missing
 rank 2  stores, workers, bridges                what one leaves for the next lies in Kafka
+        bridge-2 leaves                         where there were more bridges the last time
 ```
 
 They end from the beginning of the line to its end, bridges first and servers last, so that each can
@@ -12,7 +13,9 @@ still save what it has taken.
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -33,11 +36,13 @@ from deploy.stack.servers import FoundServers, InfluxServer, KafkaServer, find_s
 from deploy.stack.sitesetup import STORE_TOKEN_FILE, make_buckets, make_topics
 from deploy.stack.tlsconfig import service_settings
 from ingest.broker import mosquitto_program
+from ingest.child import dying_with_us
 from ingest.settings import IngestSettings
 from pipeline.settings import PipelineSettings
 
 __all__ = ["Site"]
 
+_SHARED_GROUP = "kpstream"
 _SERVER_WATCH = Watchdog(start_s=600.0, silent_s=120.0)
 
 
@@ -187,7 +192,43 @@ class Site:
             *(self._server(server) for server in self.server_list()),
             *steps,
             *(self._process(name, port) for name, port in self.process_ports()),
+            *(Step(f"{name} leaves", 2, partial(self._leave, name)) for name in self._former()),
         ]
+
+    def _former(self) -> list[str]:
+        """Bridges that ran here and shall not run now: the broker keeps their share for them."""
+        wanted = {name for name, _ in self.process_ports()}
+        folders = self.site.state_dir.glob("bridge-*")
+        return sorted(
+            one.name for one in folders if one.name[7:].isdigit() and one.name not in wanted
+        )
+
+    def _leave(self, name: str) -> str:
+        """Let a bridge take what the broker still has for it, and give its share to the others.
+
+        Raises:
+            RuntimeError: It could not; nothing is lost by that.
+        """
+        env = os.environ | self._env("bridge", name, 0)
+        env["KPSTREAM_INGEST_MQTT_SHARED_GROUP"] = _SHARED_GROUP
+        for other in ("SPARKPLUG", "SPARKPLUG_STATE", "MQTT_PROTOCOL"):  # one for all, not shared
+            env.pop(f"KPSTREAM_INGEST_{other}", None)
+        command = [sys.executable, "-m", "deploy.cli", "bridge", "--leave"]
+        done = subprocess.run(  # noqa: S603 (our own command line)
+            dying_with_us(command),
+            env=env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            start_new_session=True,
+        )
+        if done.returncode != 0:
+            raise RuntimeError((done.stderr or done.stdout)[-500:])
+        with suppress(OSError):
+            (self.site.state_dir / name).rmdir()  # or it leaves once more at the next start
+        return done.stdout.strip().rpartition("\n")[2]
 
     def steps(self) -> list[Step]:
         """The set-up: topics in Kafka, then buckets, tasks and tokens in InfluxDB."""
@@ -265,7 +306,7 @@ class Site:
         if kind == "bridge":
             env["KPSTREAM_INGEST_MQTT_CLIENT_ID"] = f"{self.ingest.mqtt_client_id}-{name[7:]}"
             if self.site.bridges > 1:
-                env["KPSTREAM_INGEST_MQTT_SHARED_GROUP"] = "kpstream"
+                env["KPSTREAM_INGEST_MQTT_SHARED_GROUP"] = _SHARED_GROUP
         if kind == "store":
             env["KPSTREAM_PIPELINE_INFLUX_URL"] = self.influx_url
             if "influxdb" in self.site.native:

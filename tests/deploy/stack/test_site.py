@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import stat
@@ -16,7 +17,7 @@ from deploy.settings import SiteSettings
 from deploy.stack.certs import Plan, make_certificates
 from deploy.stack.look import look_at, look_of
 from deploy.stack.parts import Look, Program, Step
-from deploy.stack.servers import FoundServers, InfluxServer
+from deploy.stack.servers import FoundServers, InfluxServer, KafkaServer
 from deploy.stack.site import Site
 from deploy.stack.sitesetup import (
     GRAFANA_TOKEN_FILE,
@@ -24,9 +25,12 @@ from deploy.stack.sitesetup import (
     STORE_ENV_FILE,
     STORE_TOKEN_FILE,
 )
-from ingest.broker import free_port
+from ingest.bridge import Bridge
+from ingest.broker import LocalBroker, free_port
+from ingest.mqtt import Endpoint, Publisher
 from ingest.settings import IngestSettings
 from pipeline.settings import PipelineSettings
+from tests.fakes.log import FakeLog, body, until
 
 INSTALLED = FoundServers(Path("/s"), Path("/s/libs"), "/usr/bin/java", Path("/s/influxd"))
 NOTHING = FoundServers(Path("/s"), None, None, None)
@@ -149,6 +153,45 @@ def test_bridges_have_names_of_their_own_and_share_when_there_are_several(tmp_pa
     assert {env["KPSTREAM_INGEST_MQTT_SHARED_GROUP"] for env in envs} == {"kpstream"}
     assert len({env["KPSTREAM_INGEST_MQTT_CLIENT_ID"] for env in envs}) == 2
     assert len({env["KPSTREAM_SITE_STATUS_PORT"] for env in envs}) == 2
+
+
+def leaving(here: Site) -> dict[str, Step]:
+    steps = [part for part in here.parts() if isinstance(part, Step)]
+    return {step.name: step for step in steps if step.name.endswith(" leaves")}
+
+
+def test_bridges_that_ran_before_and_shall_not_run_now_leave(tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        (tmp_path / f"bridge-{number}").mkdir()
+    assert list(leaving(site(tmp_path, bridges=3))) == []
+    assert list(leaving(site(tmp_path, bridges=1))) == ["bridge-2 leaves", "bridge-3 leaves"]
+
+
+@pytest.mark.needs_mosquitto
+@pytest.mark.needs_kafka_server
+async def test_what_waits_for_a_bridge_that_is_no_longer_wanted_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    share: dict[str, Any] = {"mqtt_client_id": "kpstream-bridge-2", "mqtt_shared_group": "kpstream"}
+    (tmp_path / "bridge-2").mkdir()
+    with (
+        LocalBroker(tmp_path / "broker", kind="mosquitto") as broker,
+        KafkaServer(tmp_path / "kafka") as kafka,
+    ):
+        before = Bridge(IngestSettings(mqtt_port=broker.port, **share), FakeLog())
+        running = asyncio.ensure_future(before.run())
+        await until(lambda: before.health().connected)
+        before.stop()
+        await running
+        async with Publisher(Endpoint(broker.host, broker.port, "devices")) as devices:
+            for number in range(20):
+                await devices.publish("sensors/plant/press-1/engine", body(number))
+            await devices.flush()
+        monkeypatch.setenv("KPSTREAM_SITE_KAFKA", kafka.address)  # as every process is told
+        here = site(tmp_path, kafka=kafka.address, ingest={"mqtt_port": broker.port})
+        said = await asyncio.to_thread(leaving(here)["bridge-2 leaves"].take)
+    assert said.endswith("20 messages taken, 20 in Kafka")
+    assert not leaving(here)
 
 
 def test_with_certificates_everything_speaks_tls(tmp_path: Path) -> None:
