@@ -11,7 +11,8 @@ Agent, topics ``scores`` and ``accounts``::
 - **Batches grow with the backlog.** On a live line a batch is what arrives while the last one is
   written, and a moment more (`linger_ms`); behind, it is `batch_points` points.
 - **A point that the sink will never take** stops nothing: it becomes a dead letter with the sink's
-  reason. So does a record that cannot be read.
+  reason. So does a record that cannot be read. Only the account of a device that was last heard
+  longer ago than the sink keeps points is no letter: every new owner of the device tells it again.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from ingest.topics import ACCOUNTS, DEAD_LETTERS, MQTT_PREFIX, Address
 from pipeline.agents import Append, now_ms
 from pipeline.errors import SinkMisconfigured, SinkUnavailable
 from pipeline.lines import PointError, ScoreLines, score_lines, to_line
+from pipeline.measurements import DEVICE
 from pipeline.points import decode_scores, points_of
 from pipeline.sinks import Backoff, LineSink, RefusedLine, Sink, deliver, log_unavailable
 from pipeline.status import Latency
@@ -276,6 +278,8 @@ class StoreStage:
         self.problem = self.away_since_ms = None
         self.is_misconfigured = False
         written = time.perf_counter()
+        stored = batch.points - len(refused)
+        refused = [each for each in refused if not _is_old_account(each)]
         await self._bury([*batch.letters, *map(self._letter_of, refused)])
         for event in events:
             event.ack()
@@ -283,7 +287,7 @@ class StoreStage:
         counters.records += len(events)
         counters.batches += 1
         counters.largest_batch = max(counters.largest_batch, batch.points)
-        counters.stored += batch.points - len(refused)
+        counters.stored += stored
         counters.refused += len(refused)
         counters.unreadable += len(batch.letters)
         counters.prepare_seconds += prepared - started
@@ -327,6 +331,11 @@ class StoreStage:
             topic = Address(site, device, stream).mqtt_topic(self._mqtt_prefix)
         raw = refused.line.encode()
         return DeadLetter(refused.reason, refused.detail, topic, now_ms(), raw, "store")
+
+
+def _is_old_account(refused: RefusedLine) -> bool:
+    is_account = refused.line.startswith(f"{DEVICE.name},")
+    return is_account and refused.reason is RefusalReason.beyond_retention
 
 
 def _unreadable(raw: bytes, detail: str) -> DeadLetter:

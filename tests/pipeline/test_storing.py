@@ -49,6 +49,7 @@ class FakeLines:
     lines: list[str] = field(default_factory=list)
     batches: list[int] = field(default_factory=list)
     gate: threading.Event = field(default_factory=threading.Event)
+    why: RefusalReason = RefusalReason.type_conflict
 
     def __post_init__(self) -> None:
         self.gate.set()
@@ -60,8 +61,7 @@ class FakeLines:
                 raise self.failures.pop(0)
             self.batches.append(len(lines))
             self.lines += [line for line in lines if "bad" not in line]
-            why = RefusalReason.type_conflict
-            return [RefusedLine(line, why, "no good") for line in lines if "bad" in line]
+            return [RefusedLine(line, self.why, "no good") for line in lines if "bad" in line]
 
         return write
 
@@ -140,6 +140,20 @@ async def test_records_are_acked_in_order_once_the_sink_has_confirmed() -> None:
         counters = store.stage.counters
         assert (counters.records, counters.stored, counters.refused) == (5, 10, 0)
         assert counters.sensor_to_stored.summary(1) is not None
+
+
+async def test_the_account_of_a_device_silent_for_longer_than_points_are_kept_is_no_letter() -> (
+    None
+):
+    sink = FakeLines(why=RefusalReason.beyond_retention)
+    old = to_line(device_point("bad", "e1", "s", {"received": 1}, 17))
+    async with store_in(sink) as store:
+        await store.offer(old.encode(), topic=ACCOUNTS)
+        await store.offer(encode_scores([score(1, site="bad")]))
+        await until(lambda: len(store.acked) == 2)
+        assert [letter.mqtt_topic.split("/")[1] for letter in store.letters()] == ["bad"]
+        assert [letter.raw.startswith(b"rul,") for letter in store.letters()] == [True]
+        assert (store.stage.counters.stored, store.stage.counters.refused) == (0, 1)
 
 
 async def test_batches_are_small_on_a_live_line_and_large_behind() -> None:
