@@ -11,7 +11,7 @@ from deploy.settings import GatewaySettings
 from ingest.settings import IngestSettings
 from models.dummy import write_dummy
 from models.registry import Registry
-from models.zoo import list_zoo
+from models.zoo import STARTERS
 from pipeline.errors import LogError
 from pipeline.settings import PipelineSettings
 
@@ -24,7 +24,7 @@ def build(folder: Path, **pipeline: int) -> Gateway:
 async def test_an_empty_registry_gets_the_starter_students(tmp_path: Path) -> None:
     gateway = build(tmp_path)
     await gateway.stop()
-    assert gateway.registry.names() == sorted(list_zoo())
+    assert gateway.registry.names() == sorted(STARTERS)
 
 
 async def test_a_stream_with_a_student_of_the_users_own_gets_no_starter(tmp_path: Path) -> None:
