@@ -110,8 +110,8 @@ class KafkaLogWriter:
         self._options: dict[str, Any] = {
             "acks": "all",
             "enable_idempotence": True,
-            # The bridge gathers messages while it waits: half as many records as with 2 ms, each
-            # of which costs Kafka and the workers more than the messages in it.
+            # The bridge gathers messages while it waits: fewer and longer records, and a record
+            # costs Kafka and the workers more than the messages in it.
             "linger_ms": 10,
             "max_batch_size": 262_144,
             "max_request_size": _MAX_REQUEST_BYTES,
