@@ -12,6 +12,7 @@ from models.zoo import STARTERS, list_zoo, zoo_path
 ZOO = {
     "har-waist": ("activity", "imu", 9),
     "har-wrist": ("activity", "wrist", 3),
+    "rul-engines": ("rul", "engine", 17),
     "rul-fd001": ("rul", "engine", 14),
     "rul-fd001-long": ("rul", "engine", 14),
     "rul-fd003": ("rul", "engine", 14),
