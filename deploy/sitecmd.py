@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import datetime, timezone
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from types import FrameType
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["site"]
 
+_DATES = ("%Y-%m-%d", "%Y-%m-%dT%H", "%Y-%m-%dT%H:%M")
 _NOT_RUNNING = 3  # as with systemd
 _STATE_DIR = click.option(
     "--state-dir", type=click.Path(path_type=Path), help="Folder of the site; one site each."
@@ -184,7 +186,12 @@ def down(state_dir: Path | None, timeout_s: float) -> None:
     default=0.0,
     help="Seconds to try again for when a server is not there yet.",
 )
-def setup(state_dir: Path | None, wait_s: float) -> None:
+@click.option(
+    "--shorten",
+    is_flag=True,
+    help="Let a bucket of InfluxDB keep points for less long than now: older ones are deleted.",
+)
+def setup(state_dir: Path | None, wait_s: float, shorten: bool) -> None:
     """Make topics, buckets, tasks and tokens on servers that run already. Safe to repeat.
 
     `kpstream site up` does it by itself. Tokens go to the folder `secrets` in the state folder.
@@ -193,7 +200,7 @@ def setup(state_dir: Path | None, wait_s: float) -> None:
     here = _site(state_dir=state_dir)
     make_state_folder(here.site.state_dir)
     deadline = time.monotonic() + wait_s
-    for step in here.steps():
+    for step in here.steps(may_shorten=shorten):
         while True:
             try:
                 click.echo(f"{step.name}: {step.take()}")
@@ -203,6 +210,40 @@ def setup(state_dir: Path | None, wait_s: float) -> None:
                     message = f"{step.name}: {exc}"
                     raise click.ClickException(message) from exc
                 time.sleep(1.0)
+
+
+@site.command(short_help="Make hours of scores anew, after a long outage.")
+@_STATE_DIR
+@click.option(
+    "--since",
+    required=True,
+    type=click.DateTime(_DATES),
+    metavar="TIME",
+    help="The first hour, UTC, as in 2026-11-21T08:00.",
+)
+@click.option(
+    "--until", type=click.DateTime(_DATES), metavar="TIME", help="The last one; default: now."
+)
+def hours(state_dir: Path | None, since: datetime, until: datetime | None) -> None:
+    """Make the hourly aggregates in InfluxDB anew from the scores.
+
+    InfluxDB does it by itself for the last three days, once a day. What reached it later than that
+    is in its hours after this. Made again, an hour overwrites itself.
+    """
+    from deploy.stack.process import ServerError
+    from deploy.stack.sitesetup import influx_layout, influx_operator
+    from pipeline.errors import SinkError
+    from pipeline.influxsetup import aggregate
+
+    here = _site(state_dir=state_dir)
+    start, stop = (at.replace(tzinfo=timezone.utc) for at in (since, until or _utc_now()))
+    try:
+        with influx_operator(here) as client:
+            start_ms, stop_ms = (round(at.timestamp() * 1000) for at in (start, stop))
+            aggregate(client, influx_layout(here), start_ms, stop_ms)
+    except (SinkError, ServerError) as exc:
+        raise click.ClickException(str(exc)) from exc
+    click.echo(f"made the hours from {start:%Y-%m-%d %H:%M} to {stop:%Y-%m-%d %H:%M} UTC anew")
 
 
 @site.command(short_help="Write systemd units and a compose file.")
@@ -224,6 +265,10 @@ def units(out: Path) -> None:
     except OSError as exc:
         message = f"{exc.strerror}: {exc.filename}"
         raise click.ClickException(message) from exc
+
+
+def _utc_now() -> datetime:
+    return datetime.now(timezone.utc)
 
 
 # ------------------------------------------------------------------------------------- settings

@@ -230,11 +230,15 @@ class Site:
             (self.site.state_dir / name).rmdir()  # or it leaves once more at the next start
         return done.stdout.strip().rpartition("\n")[2]
 
-    def steps(self) -> list[Step]:
-        """The set-up: topics in Kafka, then buckets, tasks and tokens in InfluxDB."""
+    def steps(self, *, may_shorten: bool = False) -> list[Step]:
+        """The set-up: topics in Kafka, then buckets, tasks and tokens in InfluxDB.
+
+        Args:
+            may_shorten: A bucket may get a shorter retention; InfluxDB then deletes old points.
+        """
         return [
             Step("topics", 1, partial(make_topics, self)),
-            Step("buckets", 1, partial(make_buckets, self)),
+            Step("buckets", 1, partial(make_buckets, self, may_shorten=may_shorten)),
         ]
 
     def process_ports(self) -> Iterator[tuple[str, int]]:

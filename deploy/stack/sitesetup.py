@@ -14,17 +14,22 @@ from typing import TYPE_CHECKING
 from pydantic import SecretStr
 
 from deploy.stack.influxapi import InfluxApi
+from deploy.stack.process import ServerError
 from deploy.stack.topics import site_topics
 
 if TYPE_CHECKING:
     from deploy.stack.site import Site
     from ingest.tls import TlsFiles
+    from pipeline.influxclient import InfluxClient
+    from pipeline.influxlayout import Layout
 
 __all__ = [
     "GRAFANA_TOKEN_FILE",
     "OPERATOR_TOKEN_FILE",
     "STORE_ENV_FILE",
     "STORE_TOKEN_FILE",
+    "influx_layout",
+    "influx_operator",
     "make_buckets",
     "make_topics",
 ]
@@ -56,31 +61,27 @@ def make_topics(here: Site) -> str:
     return f"{len(topics)} topics of {here.site.partitions} partitions, {len(done)} changed"
 
 
-def make_buckets(here: Site) -> str:
+def make_buckets(here: Site, *, may_shorten: bool = False) -> str:
     """Set InfluxDB up where nobody did, then bring it to the layout; writes the token files.
+
+    Args:
+        here: The site.
+        may_shorten: A bucket may get a shorter retention, by which InfluxDB deletes old points.
 
     Raises:
         ServerError: It is not there, or was set up before with another token.
         SinkError: It refused, or a setting is wrong.
     """
-    from pipeline.influxclient import InfluxClient, InfluxConnection
-    from pipeline.influxlayout import GRAFANA_TOKEN, STORE_TOKEN, site_layout
+    from pipeline.influxlayout import GRAFANA_TOKEN, STORE_TOKEN
     from pipeline.influxsetup import ensure_layout
 
-    bucket, org = here.pipeline.influx_bucket, here.pipeline.influx_org
-    layout = site_layout(
-        scores_bucket=bucket,
-        hourly_bucket=f"{bucket}-hourly",
-        scores_days=here.site.scores_days,
-        hourly_days=here.site.hourly_days,
+    layout = influx_layout(here)
+    first = layout.buckets[0]
+    InfluxApi(here.influx_url, _influx_ca_file(here)).setup(
+        here.pipeline.influx_org, first.name, _operator_token(here), retention_s=first.retention_s
     )
-    token, ca_file = _operator_token(here), _influx_ca_file(here)
-    InfluxApi(here.influx_url, ca_file).setup(
-        org, bucket, token, retention_s=layout.buckets[0].retention_s
-    )
-    connection = InfluxConnection(here.influx_url, SecretStr(token), org, ca_file=ca_file)
-    with InfluxClient(connection) as client:
-        ensured = ensure_layout(client, layout)
+    with influx_operator(here) as client:
+        ensured = ensure_layout(client, layout, may_shorten=may_shorten)
     for change in ensured.changes:
         log.info("InfluxDB: %s", change)
     folder = here.site.state_dir
@@ -97,6 +98,36 @@ def make_buckets(here: Site) -> str:
         f"{len(layout.tokens)} tokens, {done} changed"
     )
     return "; ".join([counts, *refused])
+
+
+def influx_layout(here: Site) -> Layout:
+    """The buckets, tasks and tokens of this site."""
+    from pipeline.influxlayout import site_layout
+
+    bucket = here.pipeline.influx_bucket
+    return site_layout(
+        scores_bucket=bucket,
+        hourly_bucket=f"{bucket}-hourly",
+        scores_days=here.site.scores_days,
+        hourly_days=here.site.hourly_days,
+    )
+
+
+def influx_operator(here: Site) -> InfluxClient:
+    """A client that may do everything in InfluxDB.
+
+    Raises:
+        ServerError: It was never set up.
+    """
+    from pipeline.influxclient import InfluxClient, InfluxConnection
+
+    path = here.site.state_dir / OPERATOR_TOKEN_FILE
+    if here.pipeline.influx_token is None and not path.exists():
+        msg = f"no {path}: `kpstream site setup` makes it, or set KPSTREAM_PIPELINE_INFLUX_TOKEN"
+        raise ServerError(msg)
+    token = SecretStr(_operator_token(here))
+    org, ca_file = here.pipeline.influx_org, _influx_ca_file(here)
+    return InfluxClient(InfluxConnection(here.influx_url, token, org, ca_file=ca_file))
 
 
 def _kafka_tls(here: Site) -> TlsFiles | None:
