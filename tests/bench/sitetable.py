@@ -145,17 +145,18 @@ _PROFILE = """
 `make bench-site ARGS="--profile FOLDER"` samples the stacks of what is measured (needs py-spy).
 What it said when this was last looked into:
 
-- **Bridge:** a third of its time goes into checking the bodies (JSON, every number), a quarter into
-  zstd, most of the rest into MQTT packets and acknowledgements. Before, gzip took four fifths:
-  aiokafka drives it at level 9, 86 us for a message of ten readings where zstd takes 4 us for the
-  same size. That was 8,300 confirmed messages of ten readings per CPU-second, and 1,500 of fifty.
-- **Worker:** half of its time goes into reading bundles (JSON, checks), a quarter into bringing the
-  values into columns and windows, a tenth into Faust and Kafka's client, two per cent into the
-  students. The cost is by message: with one reading in a message it is 33 us a reading, with fifty
-  it is 4 us.
-- **Store:** the cost is by record of the log: some 80 us in Faust for a record (130 us before
-  records were handed over without tasks), about 10 us for a point in it. A quiet line writes one or
-  two scores a record, a busy one five and more, and so does one that catches up.
+- **Bridge:** with fifty readings a message, a third of its time goes into checking the bodies
+  (JSON, every number), a third into zstd, the rest into MQTT packets and asyncio. Before, gzip
+  took four fifths: aiokafka drives it at level 9, 86 us for a message of ten readings where zstd
+  takes 4 us for about the same size. That was 8,300 messages of ten readings per CPU-second, and
+  1,500 of fifty.
+- **Worker:** with ten readings a message, a third goes into reading bundles (JSON, checks), under a
+  half into columns and windows, the rest into Faust and Kafka's client; the students take one or
+  two per cent. The cost is by message: with one reading in it 33 us, with fifty 200 us.
+- **Store:** the cost is by record of the log: about 60 us in Faust (110 to 150 us before they were
+  handed over without tasks: 6,600 to 8,900 single scores per CPU-second then, 15,500 to 17,400
+  after), and about 10 us for a point in it. A quiet line writes two scores a record, a busy one
+  five and more.
 """
 
 
