@@ -6,6 +6,8 @@ What InfluxDB 2.7 does with a bad line, and what is made of it:
 - 422, a field of another type than before, or a time older than the bucket keeps: the other lines
   are stored, *usually*: with several kinds of flaws, or several days, only the first flaw found is
   told. How many lines that one cost is told, which they are is not.
+- 400 to everything, with no word about lines: a wrong request, or something in front of InfluxDB.
+  That is no line's fault: it is waited for as a wrong setting is.
 
 So lines that are named are set aside and the rest is written again; lines that look like what is
 told are tried by themselves; otherwise the request is halved, down to single lines. A line is
@@ -43,6 +45,8 @@ _HINTS = {
     404: "organisation or bucket does not exist; create it or correct the setting",
 }
 _BAD_LINES = {400, 413, 422}
+_ALWAYS = "every line is refused, not for its own sake: %s"
+_MOST_DOUBTFUL = 20
 _UNPARSED = re.compile(r"unable to parse '(.*?)': ([^\n]*)")
 _DROPPED = re.compile(r"\bdropped=(\d+)\b")
 _CONFLICT = re.compile(r'input field "(.+?)" on measurement "(.+?)" is type (\w+), already')
@@ -122,10 +126,19 @@ class InfluxSink:
                 job.waiting.append(batch)
                 raise
             if answer.status == 204:
+                job.flaws |= job.doubtful
+                job.doubtful.clear()
+                job.has_stored = True
                 continue
             named, suspects = _blame(answer, sent)
-            if named is None:
+            if named is None and (_names_lines(answer) or job.has_stored or len(job.lines) == 1):
                 job.flaws |= dict.fromkeys(batch, _Flaw.of(answer))
+                continue
+            if named is None:
+                job.doubtful[batch[0]] = _Flaw.of(answer)
+                if len(job.doubtful) >= _MOST_DOUBTFUL or not job.waiting:
+                    job.begin_anew()
+                    raise answer.complaint(self._where, {answer.status: _ALWAYS % answer.message})
                 continue
             job.flaws |= {batch[n]: flaw for n, flaw in named.items()}
             parts = _parted(len(batch), set(named), suspects)
@@ -150,18 +163,40 @@ class InfluxSink:
             raise
 
 
+def _names_lines(answer: Answer) -> bool:
+    """Whether a refusal says that lines are at fault, and not the request."""
+    message = answer.message
+    is_told = "unable to parse" in message or "partial write" in message
+    return is_told or isinstance(answer.json.get("data"), list) or answer.status == 413
+
+
 def _is_influx(answer: Answer) -> bool:
     """Whether a refusal is InfluxDB's: a port for https, or a proxy, says 400 to good lines too."""
     return bool(answer.json) or answer.status == 413
 
 
 class _Job:
-    """Lines on their way: what of them is still to be written (a stack of indices), the flaws."""
+    """Lines on their way.
+
+    Attributes:
+        lines: all of them.
+        waiting: a stack of indices: what is still to be written.
+        flaws: lines that are refused.
+        doubtful: lines that were refused one by one without a word about them, before any line of
+            the job was stored: it may be the server that is wrong, or something in front of it.
+        has_stored: something was stored.
+    """
 
     def __init__(self, lines: Sequence[str]) -> None:
         self.lines = lines
-        self.waiting: list[Sequence[int]] = [range(len(lines))] if lines else []
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Nothing of it is stored, nothing refused."""
+        self.waiting: list[Sequence[int]] = [range(len(self.lines))] if self.lines else []
         self.flaws: dict[int, _Flaw] = {}
+        self.doubtful: dict[int, _Flaw] = {}
+        self.has_stored = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ class FakeInflux:
 
     A line with `bad` in it is rejected the way `dialect` says: "v2" quotes the first line that
     cannot be parsed and stores nothing, "v3" names all by number and stores the others, "silent"
-    stores the others and names none.
+    stores the others and names none, "mute" stores nothing and says nothing.
     """
 
     def __init__(self) -> None:
@@ -61,6 +61,8 @@ class FakeInflux:
         if self.dialect == "v2":
             message = f"unable to parse '{lines[bad[0]]}': invalid field format"
             return 400, {}, json.dumps({"code": "invalid", "message": message})
+        if self.dialect == "mute":
+            return 400, {}, json.dumps({"code": "invalid", "message": "no"})
         self._store(good)
         if self.dialect == "v3":
             data = [

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from pipeline.errors import SinkError, SinkMisconfigured, SinkUnavailable
 from pipeline.influx import InfluxSink, influx_sink_from
 from pipeline.influxclient import InfluxConnection
-from pipeline.points import Point
+from pipeline.points import Point, to_line
 from tests.fakes.influx import TOKEN, FakeInflux
 
 
@@ -88,6 +88,33 @@ def test_bad_lines_come_back_refused_and_every_other_point_is_stored(
 def test_all_lines_bad_are_all_refused(server: FakeInflux, sink: InfluxSink) -> None:
     server.dialect = "silent"
     assert len(sink.write([point(i, "bad") for i in range(9)])) == 9
+
+
+@pytest.mark.parametrize("status", [400, 422])
+def test_what_refuses_everything_without_a_word_costs_no_point(
+    server: FakeInflux, sink: InfluxSink, status: int
+) -> None:
+    points = [point(i) for i in range(500)]
+    lines = [to_line(p) for p in points]
+    server.script = [(status, {}, '{"code": "invalid", "message": "bad gateway plan"}')] * 100
+    write = sink.writing(lines)
+    with pytest.raises(SinkMisconfigured, match=r"every line is refused, .*: bad gateway plan"):
+        write()
+    assert len(server.requests) < 100
+    server.script = []
+    assert write() == []
+    assert len(server.points) == 500
+
+
+def test_a_line_refused_without_a_word_is_refused_if_others_are_not(
+    server: FakeInflux, sink: InfluxSink
+) -> None:
+    server.dialect = "mute"
+    points = [point(i, "bad" if i in (0, 1, 2, 50) else "e1") for i in range(100)]
+    refused = sink.write(points)
+    assert sorted(r.point.time_ns // 10**6 for r in refused) == [0, 1, 2, 50]
+    assert len(server.points) == 96
+    assert len(sink.write([point(7, "bad")])) == 1, "one alone: its own fault"
 
 
 def test_a_request_too_large_is_halved(server: FakeInflux, sink: InfluxSink) -> None:
