@@ -60,7 +60,7 @@ async def test_every_score_is_one_point_whatever_is_killed(tmp_path: Path) -> No
             )
             assert not ready(site)["ready"]
             site.influx.start()
-            await until(lambda: site.stored() == site.written, "the backlog is stored")
+            await until(lambda: site.counted() == site.written, "the backlog is stored")
             assert ready(site)["ready"]
 
         for round_number in range(4):
