@@ -154,10 +154,11 @@ def test_an_interrupted_start_leaves_no_broker_behind(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broker = LocalBroker(tmp_path, kind=kind)
-    children = []
+    before = set(psutil.Process().children())  # servers of other tests
+    children: list[psutil.Process] = []
 
     def interrupted(*_: object) -> bool:
-        children.extend(psutil.Process().children())
+        children.extend(set(psutil.Process().children()) - before)
         raise KeyboardInterrupt
 
     monkeypatch.setattr("ingest.broker._listens", interrupted)
