@@ -11,8 +11,8 @@ Lee, Barber and Willett 2023). Then a window drawn at random from a new engine i
 least the level. That the promise also holds about a given score, and so for the one window per
 engine of an official test, rests on the shape: it is fitted to the residuals around every score.
 
-**Activities**: one temperature for the logits, folded into the graph, and the largest probability
-below which a window is of no known activity.
+**Activities**: one temperature for the logits, folded into the graph, and when a window is of no
+known activity: it is too far from all of them, or no probability is large enough.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from models.manifest import Interval, IntervalTable, Unknown
 __all__ = [
     "LEVEL",
     "REJECTS",
+    "fit_doubt",
     "fit_interval",
     "fit_temperature",
-    "fit_unknown",
     "group_weights",
     "interval_ends",
     "share_inside",
@@ -161,24 +161,37 @@ def temper(probabilities: NDArray[np.float32], temperature: float) -> NDArray[np
     return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 
-def fit_unknown(
-    probabilities: NDArray[np.floating],
+def fit_doubt(
+    probabilities: NDArray[np.float32],
+    distances: NDArray[np.float32],
     groups: NDArray[np.int64],
     rejects: float = REJECTS,
-) -> Unknown:
-    """The threshold of the largest probability that rejects so many known windows.
+) -> tuple[float, Unknown]:
+    """From when on a window is of no known activity: too far, or named with too little certainty.
+
+    Each reason gets half of the windows of known activities that may be rejected.
 
     Args:
         probabilities: `[n, classes]` of known activities of people the student has not learned
             from, tempered as the graph tempers them.
+        distances: `[n]` of these windows to the nearest activity (`training.familiarity`).
         groups: `[n]` people; each weighs the same.
         rejects: share of windows of known activities that may be called unknown.
+
+    Returns:
+        The distance from which on windows are unknown, and the threshold of the largest
+        probability, under which the graph brings them (`training.familiarity.hold_back`).
     """
-    largest = probabilities.max(axis=1).astype(np.float64)
     weights = group_weights(groups)
-    threshold = weighted_quantile(largest, weights, rejects)
-    threshold = float(np.clip(round(threshold, 4), 1e-4, 1 - 1e-4))
-    return Unknown(threshold=threshold, rejects=float(weights[largest < threshold].sum()))
+    reach = weighted_quantile(distances.astype(np.float64), weights, 1 - rejects / 2)
+    reach = max(reach, _SMALL)
+    largest = probabilities.max(axis=1).astype(np.float64)
+    largest[distances >= reach] = 0.0
+    least = 1 / probabilities.shape[1] + 1e-3
+    threshold = float(np.clip(weighted_quantile(largest, weights, rejects), least, 1 - 1e-3))
+    threshold = round(threshold, 4)
+    rejected = float(weights[largest < threshold].sum())
+    return reach, Unknown(threshold=threshold, rejects=rejected)
 
 
 def weighted_quantile(

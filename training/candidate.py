@@ -19,6 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -39,18 +40,25 @@ from models.session import Student
 from training import evaluate
 from training.calibrate import (
     LEVEL,
+    fit_doubt,
     fit_interval,
     fit_temperature,
-    fit_unknown,
     group_weights,
     interval_ends,
     share_inside,
     temper,
 )
 from training.datasets.contract import DataSet, fit_scaler
-from training.distill import Distilled, Epoch, distill, fit_front
+from training.distill import Distilled, Epoch, distill, fit_front, scale_windows
 from training.errors import LeakageError, RecipeError
 from training.export import Tempered, export_artifact, score_raw, score_torch
+from training.familiarity import (
+    Cautious,
+    Familiarity,
+    fit_familiarity,
+    hold_back,
+    measure_distances,
+)
 from training.methods.contract import teacher_of
 from training.prompts import MAX_RUL
 from training.recipes import Recipe, format_recipe, parse_recipe
@@ -138,11 +146,11 @@ def train_candidate(
         ArtifactError: the gateway's checks refuse the student; no artifact is written.
     """
     run = _Run(data, recipe, folder, on_epoch, on_student, deadline_s)
-    scored: NDArray[np.float32] | None = None
+    known: _Known | None = None
     seen = held_out = data.train
     if recipe.folds:
-        scored = run.score_out_of_fold()
-        if scored is None:
+        known = run.score_out_of_fold()
+        if known is None:
             return None
     else:
         groups = hold_out_groups(data.train.groups, recipe.hold_out, recipe.split_seed)
@@ -150,13 +158,22 @@ def train_candidate(
     scaler, done = run.distill(seen, None if recipe.folds else held_out, folder)
     if done.student is None:
         return None
-    if scored is None:
-        scored = score_torch(done.student, scaler, held_out.windows)
-    student, scored, doubt = _calibrate(data, recipe, done.student, held_out, scored)
+    if known is None:
+        known = run.score(done.student, scaler, seen, held_out)
+    familiarity = _familiarity(data, recipe, scaler, seen)
+    student, scored, doubt = _calibrate(data, done.student, familiarity, held_out, known)
     metrics = measure(data.task, held_out.labels, scored)
     draft = _draft(data, recipe, name, scaler, held_out, metrics, doubt, command)
     artifact = export_artifact(student, draft, held_out.windows, folder / "artifact")
     return Candidate(artifact, held_out, scored, metrics, run.seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """Windows by a student that has not seen them: scores, and distances where they are asked."""
+
+    scored: NDArray[np.float32]
+    distances: NDArray[np.float32]
 
 
 class _Run:
@@ -216,14 +233,26 @@ class _Run:
         self.passes += recipe.epochs
         return scaler, done
 
-    def score_out_of_fold(self) -> NDArray[np.float32] | None:
-        """Scores of all windows by students that have not seen their fold; None: out of time."""
+    def score(
+        self, student: nn.Module, scaler: Scaler, seen: WindowSet, held_out: WindowSet
+    ) -> _Known:
+        """Scores of held-out windows, and their distances to what was seen."""
+        familiarity = _familiarity(self.data, self.recipe, scaler, seen)
+        distances = np.zeros(len(held_out), dtype=np.float32)
+        if familiarity is not None:
+            inputs = scale_windows(held_out.windows, scaler, None)
+            distances = measure_distances(familiarity, inputs)
+        return _Known(score_torch(student, scaler, held_out.windows), distances)
+
+    def score_out_of_fold(self) -> _Known | None:
+        """All windows by students that have not seen their fold; None: out of time."""
         data, recipe = self.data, self.recipe
         names = np.random.default_rng(recipe.split_seed).permutation(np.unique(data.train.groups))
         if len(names) < recipe.folds:
             msg = f"{recipe.folds} folds of {len(names)} {data.group_word}s: set folds lower"
             raise RecipeError(msg)
-        found: NDArray[np.float32] | None = None
+        parts: list[_Known] = []
+        places: list[NDArray[np.int64]] = []
         for number, fold in enumerate(np.array_split(names, recipe.folds), start=1):
             is_out = np.isin(data.train.groups, fold)
             seen, held_out = data.train.where(~is_out), data.train.where(is_out)
@@ -231,11 +260,13 @@ class _Run:
             scaler, done = self.distill(seen, held_out, folder, is_last=False)
             if done.student is None:
                 return None
-            scored = score_torch(done.student, scaler, held_out.windows)
-            if found is None:
-                found = np.zeros((len(data.train), *scored.shape[1:]), dtype=np.float32)
-            found[is_out] = scored
-        return found
+            parts.append(self.score(done.student, scaler, seen, held_out))
+            places.append(np.flatnonzero(is_out))
+        order = np.argsort(np.concatenate(places))
+        return _Known(
+            np.concatenate([part.scored for part in parts])[order],
+            np.concatenate([part.distances for part in parts])[order],
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,15 +278,23 @@ class _Doubt:
     measures: dict[str, float]
 
 
+def _familiarity(
+    data: DataSet, recipe: Recipe, scaler: Scaler, seen: WindowSet
+) -> Familiarity | None:
+    if data.task == "rul" or not recipe.calibrate:
+        return None
+    return fit_familiarity(scale_windows(seen.windows, scaler, None), seen.labels)
+
+
 def _calibrate(
     data: DataSet,
-    recipe: Recipe,
     student: nn.Module,
+    familiarity: Familiarity | None,
     held_out: WindowSet,
-    scored: NDArray[np.float32],
+    known: _Known,
 ) -> tuple[nn.Module, NDArray[np.float32], _Doubt]:
-    """The student with its temperature in the graph, its scores, and interval or threshold."""
-    truth, groups = held_out.labels, held_out.groups
+    """The student as it ships, its scores on the held-out windows, and interval or threshold."""
+    truth, groups, scored = held_out.labels, held_out.groups, known.scored
     if data.task == "rul":
         interval = fit_interval(truth, scored, groups, max_rul=MAX_RUL, level=LEVEL)
         low, high = (end.clip(0, MAX_RUL) for end in interval_ends(interval, scored))
@@ -264,17 +303,23 @@ def _calibrate(
             "interval_width": float(group_weights(groups) @ (high - low)),
         }
         return student, scored, _Doubt(interval, None, measures)
-    if not recipe.calibrate:
+    if familiarity is None:
         return student, scored, _Doubt(None, None, {})
     temperature = fit_temperature(truth, scored)
     tempered = temper(scored, temperature).astype(np.float32)
-    unknown = fit_unknown(tempered, groups)
+    reach, unknown = fit_doubt(tempered, known.distances, groups)
+    ceiling = 0.999 * unknown.threshold
+    cautious = Cautious(Tempered(student, temperature), familiarity, reach, ceiling)
+    given = hold_back(
+        torch.from_numpy(tempered), torch.from_numpy(known.distances), reach, ceiling
+    ).numpy()
     measures = {
         "temperature": temperature,
-        "calibration_error": evaluate.calibration_error(truth, tempered),
+        "reach": reach,
+        "calibration_error": evaluate.calibration_error(truth, given),
         "unknown_share": unknown.rejects,
     }
-    return Tempered(student, temperature).eval(), tempered, _Doubt(None, unknown, measures)
+    return cautious.eval(), given, _Doubt(None, unknown, measures)
 
 
 def measure(task: str, truth: NDArray[np.int64], scored: NDArray[np.float32]) -> dict[str, float]:

@@ -42,7 +42,7 @@ __all__ = [
 OPSET = 17
 PARITY = 1e-5
 """Of the range of the score: `max_rul` cycles, or a probability of 1."""
-MAX_STUDENT_BYTES = 300_000
+MAX_STUDENT_BYTES = 400_000  # 100 000 numbers of four bytes
 _LEAST = 1e-30  # of a probability: its logarithm must stay finite
 _SINGLES = 256  # windows that are also scored one by one
 _INVISIBLE = 1e-5  # of the range of a channel; sensors resolve 1e-3

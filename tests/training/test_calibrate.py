@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from training.calibrate import (
+    fit_doubt,
     fit_interval,
     fit_temperature,
-    fit_unknown,
     group_weights,
     interval_ends,
     share_inside,
@@ -103,14 +103,25 @@ def test_the_temperature_of_the_logits_is_found_and_calibrates(temperature):
     assert calibration_error(new_truth, temper(new, found).astype(np.float32)) < 0.03
 
 
-def test_the_threshold_rejects_the_share_asked_for_of_people_who_count_alike():
+def test_the_share_asked_for_is_rejected_half_for_distance_half_for_doubt():
     random = np.random.default_rng(5)
+    groups = np.repeat([1, 2], [9000, 1000])
+    largest = random.uniform(0.6, 1, 10_000)
+    rows = np.stack([largest, 1 - largest], axis=1).astype(np.float32)
+    distances = random.gamma(9, 1, 10_000).astype(np.float32)
+    reach, unknown = fit_doubt(rows, distances, groups)
+    weights = group_weights(groups)
+    far, doubtful = distances >= reach, largest < unknown.threshold
+    assert weights[far].sum() == pytest.approx(0.025, abs=0.002)
+    assert weights[far | doubtful].sum() == pytest.approx(0.05, abs=0.003)
+    assert unknown.rejects == pytest.approx(0.05, abs=0.003)
+
+
+def test_people_count_alike_however_many_windows_they_have():
+    random = np.random.default_rng(6)
     groups = np.repeat([1, 2], [900, 100])
-    largest = np.where(groups == 1, random.uniform(0.9, 1, 1000), random.uniform(0.4, 0.6, 1000))
-    rows = np.stack([largest, 1 - largest], axis=1)
-    unknown = fit_unknown(rows, groups)
-    assert unknown.rejects == pytest.approx(0.05, abs=0.006)
-    # Half of the weight is the second person's, so a tenth of their windows is below.
-    assert (rows.max(axis=1) < unknown.threshold)[groups == 2].mean() == pytest.approx(
-        0.1, abs=0.02
-    )
+    largest = np.where(groups == 1, random.uniform(0.95, 1, 1000), random.uniform(0.6, 0.7, 1000))
+    rows = np.stack([largest, 1 - largest], axis=1).astype(np.float32)
+    _, unknown = fit_doubt(rows, np.zeros(1000, np.float32), groups, rejects=0.1)
+    # Half of the weight is the second person's: a fifth of their windows is below.
+    assert (largest < unknown.threshold)[groups == 2].mean() == pytest.approx(0.2, abs=0.02)
