@@ -42,6 +42,7 @@ from pipeline.influxsetup import ensure_layout
 from pipeline.points import ScoreRecord, encode_scores
 
 PARTITIONS = 12
+_SETTLE_S = 5.0
 _RECORD: ScoreRecord = {
     "task": "rul",
     "site": "plant-7",
@@ -288,8 +289,9 @@ async def live(folder: Path, per_second: float, samples: int) -> dict[str, Any]:
         with site.store() as store:
             enough = asyncio.Event()
             others = asyncio.create_task(_live(site, per_second, 700, enough))
-            while not site.stored():
+            while site.stored() < site.written - per_second:  # what came while it started
                 await asyncio.sleep(0.05)
+            await asyncio.sleep(_SETTLE_S)
             began, cpu, stored = time.perf_counter(), cpu_seconds(store), site.stored()
             took_ms = sorted([await _seen_after_ms(site, n) for n in range(samples)])
             seconds, cpu = time.perf_counter() - began, cpu_seconds(store) - cpu
