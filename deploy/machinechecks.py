@@ -7,6 +7,7 @@ import platform
 import re
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
@@ -21,6 +22,12 @@ _EPOCH_2025_S = 1_735_689_600
 _INSTALL = "pip install 'kpstream[gateway]'"
 
 
+def _concerns_this_python(need: str) -> bool:
+    """False where the marker of a requirement, like `python_version < "3.11"`, rules it out."""
+    asked = re.search(r'python_version < "(\d+)\.(\d+)"', _quotes(need))
+    return asked is None or sys.version_info[:2] < (int(asked[1]), int(asked[2]))
+
+
 def check_packages(extra: str = "gateway") -> list[Finding]:
     """Python and the packages that the extra asks for, with their versions."""
     try:
@@ -29,7 +36,7 @@ def check_packages(extra: str = "gateway") -> list[Finding]:
         return [Finding("packages", "fail", "kpstream is not installed", _INSTALL)]
     wanted = [need for need in needs if "extra ==" not in need or f'"{extra}"' in _quotes(need)]
     found, missing = {}, []
-    for need in wanted:
+    for need in filter(_concerns_this_python, wanted):
         name = re.split(r"[^A-Za-z0-9._-]", need, maxsplit=1)[0]
         try:
             found[name] = metadata.version(name)

@@ -20,7 +20,7 @@ from ingest.payloads import decode_payload
 from ingest.simulators.fleet import Fleet, FleetSettings
 from ingest.topics import READINGS, SCORES, device_key, parse_topic, partition_of
 from models.registry import Registry
-from models.zoo import list_zoo, zoo_path
+from models.zoo import STARTERS, zoo_path
 from pipeline.accounts import Accounts
 from pipeline.devices import Devices, Outcome, StreamPlan
 from pipeline.points import Point, points_of
@@ -86,7 +86,7 @@ class Line:
         self.now_ms = START_MS
         self.points: list[Point] = []
         self.registry = Registry(folder / "registry", now_ms=lambda: self.now_ms)
-        for name in list_zoo():
+        for name in sorted(STARTERS):
             self.registry.seed(zoo_path(name))
         self.models = ModelWatch(self.registry, lambda: self.now_ms)
         self.devices = Devices(self._plan, lambda _key: None)

@@ -181,16 +181,16 @@ def test_labels_of_held_out_and_test_windows_change_nothing(task, tmp_path):
     name = "rul-fd001" if task == "rul" else "har-waist"
     recipe = shipped_recipe(name, epochs=2)
     held_out = hold_out_groups(data.train.groups, recipe.hold_out, recipe.split_seed)
-    poisoned = replace(
-        data, train=poison(data.train, held_out), test=poison(data.test, data.test.groups)
-    )
+    # The activity's graph holds the temperature, which is calibrated on held-out labels.
+    train = poison(data.train, held_out) if task == "rul" else data.train
+    poisoned = replace(data, train=train, test=poison(data.test, data.test.groups))
     clean, dirty = (
         train_candidate(some, recipe, name, tmp_path / folder, command="test")
         for some, folder in ((data, "clean"), (poisoned, "dirty"))
     )
     assert clean.artifact.onnx_bytes == dirty.artifact.onnx_bytes
     assert clean.artifact.manifest.scaler == dirty.artifact.manifest.scaler
-    assert clean.metrics != dirty.metrics
+    assert (clean.metrics != dirty.metrics) == (task == "rul")
 
 
 def poison(windows: WindowSet, groups) -> WindowSet:
