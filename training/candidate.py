@@ -19,7 +19,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -28,7 +27,6 @@ from models.artifact import Artifact
 from models.manifest import (
     ClassesDecoding,
     Draft,
-    Interval,
     Lineage,
     RulDecoding,
     Scaler,
@@ -38,27 +36,11 @@ from models.manifest import (
 )
 from models.session import Student
 from training import evaluate
-from training.calibrate import (
-    LEVEL,
-    fit_doubt,
-    fit_interval,
-    fit_temperature,
-    group_weights,
-    interval_ends,
-    share_inside,
-    temper,
-)
 from training.datasets.contract import DataSet, fit_scaler
-from training.distill import Distilled, Epoch, distill, fit_front, scale_windows
+from training.distill import Distilled, Epoch, distill, fit_front
+from training.doubt import Doubt, Unseen, calibrate, familiarity_of, score_unseen
 from training.errors import LeakageError, RecipeError
-from training.export import Tempered, export_artifact, score_raw, score_torch
-from training.familiarity import (
-    Cautious,
-    Familiarity,
-    fit_familiarity,
-    hold_back,
-    measure_distances,
-)
+from training.export import export_artifact, score_raw, score_torch
 from training.methods.contract import teacher_of
 from training.prompts import MAX_RUL
 from training.recipes import Recipe, format_recipe, parse_recipe
@@ -146,7 +128,7 @@ def train_candidate(
         ArtifactError: the gateway's checks refuse the student; no artifact is written.
     """
     run = _Run(data, recipe, folder, on_epoch, on_student, deadline_s)
-    known: _Known | None = None
+    known: Unseen | None = None
     seen = held_out = data.train
     if recipe.folds:
         known = run.score_out_of_fold()
@@ -159,21 +141,13 @@ def train_candidate(
     if done.student is None:
         return None
     if known is None:
-        known = run.score(done.student, scaler, seen, held_out)
-    familiarity = _familiarity(data, recipe, scaler, seen)
-    student, scored, doubt = _calibrate(data, done.student, familiarity, held_out, known)
+        known = score_unseen(data, recipe, done.student, scaler, seen, held_out)
+    familiarity = familiarity_of(data, recipe, scaler, seen)
+    student, scored, doubt = calibrate(data, done.student, familiarity, held_out, known)
     metrics = measure(data.task, held_out.labels, scored)
     draft = _draft(data, recipe, name, scaler, held_out, metrics, doubt, command)
     artifact = export_artifact(student, draft, held_out.windows, folder / "artifact")
     return Candidate(artifact, held_out, scored, metrics, run.seconds)
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """Windows by a student that has not seen them: scores, and distances where they are asked."""
-
-    scored: NDArray[np.float32]
-    distances: NDArray[np.float32]
 
 
 class _Run:
@@ -233,25 +207,14 @@ class _Run:
         self.passes += recipe.epochs
         return scaler, done
 
-    def score(
-        self, student: nn.Module, scaler: Scaler, seen: WindowSet, held_out: WindowSet
-    ) -> _Known:
-        """Scores of held-out windows, and their distances to what was seen."""
-        familiarity = _familiarity(self.data, self.recipe, scaler, seen)
-        distances = np.zeros(len(held_out), dtype=np.float32)
-        if familiarity is not None:
-            inputs = scale_windows(held_out.windows, scaler, None)
-            distances = measure_distances(familiarity, inputs)
-        return _Known(score_torch(student, scaler, held_out.windows), distances)
-
-    def score_out_of_fold(self) -> _Known | None:
+    def score_out_of_fold(self) -> Unseen | None:
         """All windows by students that have not seen their fold; None: out of time."""
         data, recipe = self.data, self.recipe
         names = np.random.default_rng(recipe.split_seed).permutation(np.unique(data.train.groups))
         if len(names) < recipe.folds:
             msg = f"{recipe.folds} folds of {len(names)} {data.group_word}s: set folds lower"
             raise RecipeError(msg)
-        parts: list[_Known] = []
+        parts: list[Unseen] = []
         places: list[NDArray[np.int64]] = []
         for number, fold in enumerate(np.array_split(names, recipe.folds), start=1):
             is_out = np.isin(data.train.groups, fold)
@@ -260,66 +223,13 @@ class _Run:
             scaler, done = self.distill(seen, held_out, folder, is_last=False)
             if done.student is None:
                 return None
-            parts.append(self.score(done.student, scaler, seen, held_out))
+            parts.append(score_unseen(data, recipe, done.student, scaler, seen, held_out))
             places.append(np.flatnonzero(is_out))
         order = np.argsort(np.concatenate(places))
-        return _Known(
+        return Unseen(
             np.concatenate([part.scored for part in parts])[order],
             np.concatenate([part.distances for part in parts])[order],
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _Doubt:
-    """What calibration found, and how it does on the windows it was fitted to."""
-
-    interval: Interval | None
-    unknown: Unknown | None
-    measures: dict[str, float]
-
-
-def _familiarity(
-    data: DataSet, recipe: Recipe, scaler: Scaler, seen: WindowSet
-) -> Familiarity | None:
-    if data.task == "rul" or not recipe.calibrate:
-        return None
-    return fit_familiarity(scale_windows(seen.windows, scaler, None), seen.labels)
-
-
-def _calibrate(
-    data: DataSet,
-    student: nn.Module,
-    familiarity: Familiarity | None,
-    held_out: WindowSet,
-    known: _Known,
-) -> tuple[nn.Module, NDArray[np.float32], _Doubt]:
-    """The student as it ships, its scores on the held-out windows, and interval or threshold."""
-    truth, groups, scored = held_out.labels, held_out.groups, known.scored
-    if data.task == "rul":
-        interval = fit_interval(truth, scored, groups, max_rul=MAX_RUL, level=LEVEL)
-        low, high = (end.clip(0, MAX_RUL) for end in interval_ends(interval, scored))
-        measures = {
-            "interval_coverage": share_inside(interval, truth, scored, groups),
-            "interval_width": float(group_weights(groups) @ (high - low)),
-        }
-        return student, scored, _Doubt(interval, None, measures)
-    if familiarity is None:
-        return student, scored, _Doubt(None, None, {})
-    temperature = fit_temperature(truth, scored)
-    tempered = temper(scored, temperature).astype(np.float32)
-    reach, unknown = fit_doubt(tempered, known.distances, groups)
-    ceiling = 0.999 * unknown.threshold
-    cautious = Cautious(Tempered(student, temperature), familiarity, reach, ceiling)
-    given = hold_back(
-        torch.from_numpy(tempered), torch.from_numpy(known.distances), reach, ceiling
-    ).numpy()
-    measures = {
-        "temperature": temperature,
-        "reach": reach,
-        "calibration_error": evaluate.calibration_error(truth, given),
-        "unknown_share": unknown.rejects,
-    }
-    return cautious.eval(), given, _Doubt(None, unknown, measures)
 
 
 def measure(task: str, truth: NDArray[np.int64], scored: NDArray[np.float32]) -> dict[str, float]:
@@ -428,7 +338,7 @@ def _draft(
     scaler: Scaler,
     held_out: WindowSet,
     metrics: dict[str, float],
-    doubt: _Doubt,
+    doubt: Doubt,
     command: str,
 ) -> Draft:
     measures = {"out_of_fold" if recipe.folds else "held_out": metrics}

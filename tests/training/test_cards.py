@@ -31,13 +31,13 @@ def test_every_shipped_student_has_a_row_and_every_float_one_a_card():
 
 def test_cards_are_put_between_the_marks_and_nowhere_else(tmp_path):
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n", encoding="utf-8")
+    page.write_text(f"before\n{BEGIN}\nSTALE\n{END}\nafter\n", encoding="utf-8")
     write_cards(shipped(), page)
     write_cards(shipped(), page)
     text = page.read_text(encoding="utf-8")
     assert text.startswith(f"before\n{BEGIN}\n")
     assert text.endswith(f"{END}\nafter\n")
-    assert "old" not in text
+    assert "STALE" not in text
     assert text.count("| student |") == 2
     page.write_text("no marks", encoding="utf-8")
     with pytest.raises(DataSetError, match="no place for the cards"):
