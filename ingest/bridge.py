@@ -198,7 +198,7 @@ class Bridge:
             on_up=self._up,
             on_down=self._down,
             after_read=self._read,
-            subscribe=(_subscription(settings), *(decoder.filters if decoder else ())),
+            subscribe=(*_subscriptions(settings), *(decoder.filters if decoder else ())),
             leaves=leaves,
             will=self._will,
             session_expiry_s=settings.session_expiry_s,
@@ -576,11 +576,11 @@ def _fail(waiters: Iterable[asyncio.Future[None]], reason: str) -> None:
             future.set_exception(LogUnavailable(reason))
 
 
-def _subscription(settings: IngestSettings) -> str:
-    """What we subscribe to: everything, or our share of it."""
-    everything = subscription(settings.mqtt_prefix)
+def _subscriptions(settings: IngestSettings) -> list[str]:
+    """What we subscribe to: everything, or some sites, or our share of that."""
+    found = [subscription(settings.mqtt_prefix, site) for site in settings.mqtt_sites or ("+",)]
     group = settings.mqtt_shared_group
-    return everything if group is None else f"$share/{group}/{everything}"
+    return found if group is None else [f"$share/{group}/{each}" for each in found]
 
 
 def endpoint_of(settings: IngestSettings, client_id: str | None = None) -> Endpoint:

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from ingest.topics import MQTT_PREFIX
+from ingest.topics import MQTT_PREFIX, is_name
 
 __all__ = ["IngestSettings"]
 
@@ -39,13 +39,22 @@ class IngestSettings(BaseSettings):
             "One per bridge, two bridges with one id throw each other out."
         ),
     )
+    mqtt_sites: tuple[str, ...] = Field(
+        default=(),
+        description=(
+            "Sites (a JSON array) whose devices this bridge takes; unset: all. Several bridges, "
+            "each with its own client id and its own sites, share the load and keep the order of "
+            "every device."
+        ),
+    )
     mqtt_shared_group: str | None = Field(
         default=None,
         pattern=r"^[^/#+\x00]+$",
         description=(
             "Name under which several bridges, each with its own client id, share the messages "
             "(MQTT 5 shared subscription); unset: one bridge takes all. Order per device is then "
-            "restored by event time, within the lateness."
+            "restored by event time, within the lateness: what a bridge or Kafka holds up for "
+            "longer is late. See also MQTT_SITES."
         ),
     )
     mqtt_prefix: str = Field(
@@ -103,6 +112,10 @@ class IngestSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _shares_only_what_can_be_shared(self) -> IngestSettings:
+        odd = [site for site in self.mqtt_sites if not is_name(site)]
+        if odd:
+            msg = f"KPSTREAM_INGEST_MQTT_SITES: {odd[0]!r} is no name of a site"
+            raise ValueError(msg)
         if self.mqtt_shared_group is not None:
             if self.mqtt_protocol == "3.1.1":
                 msg = "KPSTREAM_INGEST_MQTT_SHARED_GROUP needs MQTT 5, MQTT_PROTOCOL says 3.1.1"

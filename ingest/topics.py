@@ -110,13 +110,13 @@ def parse_topic(topic: str, prefix: str = MQTT_PREFIX) -> Address:
     return Address(*levels)
 
 
-def subscription(prefix: str = MQTT_PREFIX) -> str:
-    """The MQTT filter that matches every address below `prefix`.
+def subscription(prefix: str = MQTT_PREFIX, site: str = "+") -> str:
+    """The MQTT filter that matches every address below `prefix`, or every one of a site.
 
-    >>> subscription()
-    'sensors/+/+/+'
+    >>> subscription(), subscription("sensors", "plant-7")
+    ('sensors/+/+/+', 'sensors/plant-7/+/+')
     """
-    return f"{prefix}/+/+/+"
+    return f"{prefix}/{site}/+/+"
 
 
 @lru_cache(maxsize=65_536)

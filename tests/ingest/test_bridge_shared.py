@@ -125,6 +125,33 @@ async def test_a_bridge_that_could_not_leave_loses_nothing_of_what_waits_for_it(
     assert Counter(int(number) for number in log.numbers()) == Counter(range(1, 201))
 
 
+@pytest.mark.needs_mosquitto
+async def test_bridges_of_different_sites_keep_the_order_of_every_device(
+    broker: LocalBroker,
+) -> None:
+    logs = {"plant": FakeLog(), "hall": FakeLog()}
+    async with AsyncExitStack() as stack:
+        for site, log in logs.items():
+            settings = IngestSettings(
+                mqtt_port=broker.port, mqtt_client_id=site, mqtt_sites=(site,)
+            )
+            found = Bridge(settings, log)
+            task = asyncio.ensure_future(found.run())
+            stack.push_async_callback(asyncio.wait_for, task, 15)
+            stack.callback(found.stop)
+            await until(lambda found=found: found.health().connected)  # type: ignore[misc]
+        endpoint = Endpoint(broker.host, broker.port, "test-devices")
+        async with Publisher(endpoint) as devices:
+            for number in range(1, 401):
+                for site in ("plant", "hall", "elsewhere"):
+                    await devices.publish(f"sensors/{site}/press-1/engine", body(number))
+            await devices.flush()
+        await until(lambda: all(len(log.numbers()) == 400 for log in logs.values()))
+    for site, log in logs.items():
+        assert log.numbers() == list(range(1, 401))
+        assert {batch.site for batch in log.batches()} == {site}
+
+
 async def test_it_subscribes_to_its_share_with_mqtt_5_only() -> None:
     async with ScriptedBroker() as broker, bridge(broker.port, FakeLog(), "bridge-1") as found:
         assert found.health().protocol == "5"
@@ -137,6 +164,11 @@ async def test_it_subscribes_to_its_share_with_mqtt_5_only() -> None:
 def test_what_cannot_be_shared_is_refused(others: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match="MQTT_SHARED_GROUP"):
         IngestSettings(mqtt_shared_group="kpstream", **others)
+
+
+def test_a_site_that_is_no_name_is_refused() -> None:
+    with pytest.raises(ValidationError, match="'plant/#' is no name of a site"):
+        IngestSettings(mqtt_sites=("plant-1", "plant/#"))
 
 
 class Clock:
