@@ -45,6 +45,7 @@ from ingest.settings import IngestSettings
 from ingest.topics import (
     DEAD_LETTERS,
     READINGS,
+    SHARED_GROUP,
     Address,
     device_key,
     parse_topic,
@@ -199,6 +200,7 @@ class Bridge:
             on_down=self._down,
             after_read=self._read,
             subscribe=(*_subscriptions(settings), *(decoder.filters if decoder else ())),
+            outgrown=_outgrown(settings),
             leaves=leaves,
             will=self._will,
             session_expiry_s=settings.session_expiry_s,
@@ -581,6 +583,13 @@ def _subscriptions(settings: IngestSettings) -> list[str]:
     found = [subscription(settings.mqtt_prefix, site) for site in settings.mqtt_sites or ("+",)]
     group = settings.mqtt_shared_group
     return found if group is None else [f"$share/{group}/{each}" for each in found]
+
+
+def _outgrown(settings: IngestSettings) -> list[str]:
+    """What this client id may hold from before: all messages where it now shares, or a share."""
+    everything = subscription(settings.mqtt_prefix)
+    before = (everything, f"$share/{SHARED_GROUP}/{everything}")
+    return [each for each in before if each not in _subscriptions(settings)]
 
 
 def endpoint_of(settings: IngestSettings, client_id: str | None = None) -> Endpoint:

@@ -33,6 +33,7 @@ from ingest.tls import TlsFiles, client_context, probe_tls
 from ingest.topics import DEAD_LETTERS, READINGS
 
 __all__ = [
+    "MAX_REQUEST_BYTES",
     "KafkaEndpoint",
     "KafkaLogWriter",
     "KafkaProbe",
@@ -42,7 +43,8 @@ __all__ = [
     "read_until",
 ]
 
-_MAX_REQUEST_BYTES = 1_000_000  # below the brokers' default message.max.bytes of 1 048 588
+MAX_REQUEST_BYTES = 1_000_000
+"""Of what the bridge sends at a time: below the brokers' default message.max.bytes of 1 048 588."""
 _REPLICAS = 3
 _CLOSE_S = 2.0
 _FETCH_BYTES = 4 * 1024 * 1024
@@ -114,7 +116,7 @@ class KafkaLogWriter:
             # costs Kafka and the workers more than the messages in it.
             "linger_ms": 10,
             "max_batch_size": 262_144,
-            "max_request_size": _MAX_REQUEST_BYTES,
+            "max_request_size": MAX_REQUEST_BYTES,
             "compression_type": compression,
             "request_timeout_ms": request_timeout_ms,
         }

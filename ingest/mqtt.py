@@ -95,6 +95,7 @@ class Connection:
         on_down: Callable[[str], None] | None = None,
         after_read: Callable[[], None] | None = None,
         subscribe: str | Sequence[str] = (),
+        outgrown: Sequence[str] = (),
         leaves: bool = False,
         will: Callable[[], tuple[str, bytes] | None] | None = None,
         session_expiry_s: int = 0,
@@ -113,6 +114,8 @@ class Connection:
             on_down: Called when the connection ended, with the reason.
             after_read: Called after a handful of messages was read.
             subscribe: MQTT filter(s) to subscribe to with QoS 1 at every connect.
+            outgrown: Filters that an earlier life of this client id may have subscribed to; given
+                up where the broker kept its session, after `subscribe`: nothing falls between.
             leaves: Give up these subscriptions instead, take what is due, and end the session at
                 `stop` once `has_left` was set (MQTT 5).
             will: Asked before every connect for the topic and the payload of a retained message
@@ -139,6 +142,7 @@ class Connection:
         self._on_down = on_down
         self._after_read = after_read
         self._filters = (subscribe,) if isinstance(subscribe, str) else tuple(subscribe)
+        self._outgrown = tuple(outgrown)
         self._leaves = leaves
         self._will = will
         self._session_expiry_s = session_expiry_s
@@ -509,9 +513,11 @@ class Connection:
         self.session_present = flags.session_present
         self.connected.set()
         if self._filters and self._leaves:
-            client.unsubscribe(list(self._filters))
+            client.unsubscribe([*self._filters, *self._outgrown])
         elif self._filters:
             self._subscribe(client, self._filters)
+            if flags.session_present and self._outgrown:
+                client.unsubscribe(list(self._outgrown))
         if self._on_up is not None:
             self._on_up(flags.session_present)
 
@@ -541,7 +547,8 @@ class Connection:
         self, client: paho.Client, userdata: Any, mid: int, reasons: list[ReasonCode], props: Any
     ) -> None:
         del client, userdata, mid, reasons, props
-        self.subscribed = True  # as much as it shall be
+        if self._leaves:
+            self.subscribed = True  # as much as it shall be
 
     def _disconnected(
         self, client: paho.Client, userdata: Any, flags: Any, reason: ReasonCode, props: Any

@@ -80,11 +80,15 @@ class IngestSettings(BaseSettings):
         default=500, ge=1, description="Most messages in one record of the log."
     )
     bundle_bytes: int = Field(
-        default=512 * 1024, ge=1024, description="Most bytes in one record of the log (roughly)."
+        default=512 * 1024,
+        ge=1024,
+        le=640 * 1024,
+        description="Most bytes in one record of the log, up to one message more.",
     )
     dead_letter_bytes: int = Field(
         default=256 * 1024,
         ge=1024,
+        le=512 * 1024,
         description="Most raw bytes kept of a refused message; a longer one is cut, and says so.",
     )
     future_ms: int = Field(

@@ -22,6 +22,7 @@ __all__ = [
     "MQTT_PREFIX",
     "READINGS",
     "SCORES",
+    "SHARED_GROUP",
     "Address",
     "are_names",
     "device_key",
@@ -50,6 +51,9 @@ may be written longer than they came, and window state grows with the lateness."
 
 MQTT_PREFIX = "sensors"
 """Default first level(s) of the MQTT topics; a setting of the bridge."""
+
+SHARED_GROUP = "kpstream"
+"""Under which the bridges of a site share its messages, where nothing else is set."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _NAME_RULE = "1 to 64 of A-Z a-z 0-9 . _ -, the first a letter or digit"

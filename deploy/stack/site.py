@@ -38,11 +38,11 @@ from deploy.stack.tlsconfig import service_settings
 from ingest.broker import mosquitto_program
 from ingest.child import dying_with_us
 from ingest.settings import IngestSettings
+from ingest.topics import SHARED_GROUP
 from pipeline.settings import PipelineSettings
 
 __all__ = ["Site"]
 
-_SHARED_GROUP = "kpstream"
 _SERVER_WATCH = Watchdog(start_s=600.0, silent_s=120.0)
 
 
@@ -210,7 +210,7 @@ class Site:
             RuntimeError: It could not; nothing is lost by that.
         """
         env = os.environ | self._env("bridge", name, 0)
-        env["KPSTREAM_INGEST_MQTT_SHARED_GROUP"] = _SHARED_GROUP
+        env["KPSTREAM_INGEST_MQTT_SHARED_GROUP"] = SHARED_GROUP
         for other in ("SPARKPLUG", "SPARKPLUG_STATE", "MQTT_PROTOCOL"):  # one for all, not shared
             env.pop(f"KPSTREAM_INGEST_{other}", None)
         command = [sys.executable, "-m", "deploy.cli", "bridge", "--leave"]
@@ -310,7 +310,7 @@ class Site:
         if kind == "bridge":
             env["KPSTREAM_INGEST_MQTT_CLIENT_ID"] = f"{self.ingest.mqtt_client_id}-{name[7:]}"
             if self.site.bridges > 1:
-                env["KPSTREAM_INGEST_MQTT_SHARED_GROUP"] = _SHARED_GROUP
+                env["KPSTREAM_INGEST_MQTT_SHARED_GROUP"] = SHARED_GROUP
         if kind == "store":
             env["KPSTREAM_PIPELINE_INFLUX_URL"] = self.influx_url
             if "influxdb" in self.site.native:

@@ -9,10 +9,13 @@ from typing import Any
 
 import orjson
 import pytest
+from pydantic import ValidationError
 
 from ingest.bridge import Bridge
 from ingest.errors import LogUnavailable, RefusalReason
+from ingest.kafka import MAX_REQUEST_BYTES
 from ingest.messages import Batch, Tick, decode_bundle
+from ingest.payloads import MAX_PAYLOAD_BYTES
 from ingest.settings import IngestSettings
 from ingest.topics import partition_of
 from tests.fakes.log import FakeLog, body, until
@@ -85,7 +88,7 @@ async def test_bundles_what_arrives_while_the_log_is_busy_per_partition() -> Non
 async def test_bounds_a_record_by_readings_too() -> None:
     log = FakeLog()
     many = b'{"t0": 1700000000000, "dt_ms": 1, "values": {"n": [%s]}}' % b",".join([b"1"] * 8000)
-    async with ScriptedBroker() as broker, running(broker, log, bundle_bytes=10**7):
+    async with ScriptedBroker() as broker, running(broker, log, bundle_bytes=640 * 1024):
         log.open.clear()
         broker.publish(1, TOPIC, body(1))
         await until(lambda: log.under_way)
@@ -103,6 +106,31 @@ async def test_bounds_a_record_by_readings_too() -> None:
         assert max(readings) == 16_001
         assert len(readings) <= 5
         assert log.numbers()[-1] == 2  # in the order of arrival
+
+
+async def test_the_largest_settings_make_no_record_that_kafka_would_refuse() -> None:
+    log = FakeLog()
+    long_numbers = b",".join([b"0.12345678901234567"] * 9900)
+    most = b'{"t0": 1700000000000, "dt_ms": 1, "values": {"n": [%s]}}' % long_numbers
+    most += b" " * (MAX_PAYLOAD_BYTES - len(most))
+    settings = {"bundle_bytes": 640 * 1024, "dead_letter_bytes": 512 * 1024}
+    with pytest.raises(ValidationError, match="bundle_bytes"):
+        IngestSettings(bundle_bytes=640 * 1024 + 1)
+    with pytest.raises(ValidationError, match="dead_letter_bytes"):
+        IngestSettings(dead_letter_bytes=512 * 1024 + 1)
+    async with ScriptedBroker() as broker, running(broker, log, **settings):
+        log.open.clear()
+        broker.publish(1, TOPIC, body(1))
+        await until(lambda: log.under_way)
+        for number in range(2, 8):
+            broker.publish(number, TOPIC, most)
+        broker.publish(8, TOPIC, b"\x00" * 600 * 1024)
+        await asyncio.sleep(0.2)
+        log.open.set()
+        await until(lambda: len(broker.acks) == 8)
+    sizes = [len(record.value) for record in log.records]
+    assert max(sizes) > 640 * 1024
+    assert max(sizes) < MAX_REQUEST_BYTES - 1000  # what a request has around it
 
 
 async def test_connected_since_goes_back_with_the_clock() -> None:

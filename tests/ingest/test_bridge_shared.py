@@ -35,7 +35,7 @@ async def bridge(
     port: int, log: FakeLog, name: str, *, leaves: bool = False, **settings: Any
 ) -> AsyncIterator[Bridge]:
     chosen = IngestSettings(
-        mqtt_port=port, mqtt_client_id=name, mqtt_shared_group="kpstream", **settings
+        mqtt_port=port, mqtt_client_id=name, **{"mqtt_shared_group": "kpstream", **settings}
     )
     found = Bridge(chosen, log, leaves=leaves)
     task = asyncio.ensure_future(found.run())
@@ -123,6 +123,33 @@ async def test_a_bridge_that_could_not_leave_loses_nothing_of_what_waits_for_it(
         async with bridge(broker.port, log, "bridge-2", leaves=True) as leaving:
             await until(lambda: leaving.has_left(300))
     assert Counter(int(number) for number in log.numbers()) == Counter(range(1, 201))
+
+
+@pytest.mark.needs_mosquitto
+async def test_a_bridge_that_shares_from_now_on_no_longer_takes_everything_and_back(
+    broker: LocalBroker,
+) -> None:
+    log, other = FakeLog(), FakeLog()
+    async with bridge(broker.port, log, "bridge-1", mqtt_shared_group=None):
+        await publish(broker, 1, 100)
+        await until(lambda: len(log.numbers()) == 100)
+    await publish(broker, 101, 200)  # wait in its session, by the old subscription
+    async with (
+        bridge(broker.port, log, "bridge-1"),
+        bridge(broker.port, other, "bridge-2"),
+    ):
+        await until(lambda: len(log.numbers()) == 200)
+        await publish(broker, 201, 600)
+        await until(lambda: len(log.numbers()) + len(other.numbers()) == 600)
+    async with bridge(broker.port, other, "bridge-2", leaves=True) as leaving:
+        await until(lambda: leaving.has_left(300))
+    async with bridge(broker.port, log, "bridge-1", mqtt_shared_group=None):
+        await publish(broker, 601, 700)
+        await until(lambda: len(log.numbers()) + len(other.numbers()) >= 700)
+        await asyncio.sleep(0.3)
+    counts = Counter(int(number) for number in (*log.numbers(), *other.numbers()))
+    assert counts == Counter(range(1, 701))
+    assert len(other.numbers()) > 50
 
 
 @pytest.mark.needs_mosquitto
