@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from deploy.settings import SiteSettings
+from deploy.stack.tlsconfig import kafka_tls
 from ingest.deadletter import DeadLetter, decode_dead_letter
 from ingest.errors import IngestError, RefusedMessage
 from ingest.topics import DEAD_LETTERS
@@ -53,7 +54,7 @@ def read_site_letters(site: SiteSettings) -> ReadLetters:
     """Read the dead letters from a site's Kafka.
 
     Raises:
-        click.ClickException: Kafka does not answer.
+        click.ClickException: Kafka does not answer, or a file for TLS can't be used.
     """
     try:
         return _sorted(asyncio.run(_fetch(site)))
@@ -63,11 +64,8 @@ def read_site_letters(site: SiteSettings) -> ReadLetters:
 
 async def _fetch(site: SiteSettings) -> list[bytes | None]:
     from ingest.kafka import KafkaEndpoint, KafkaProbe, read_until
-    from ingest.tls import TlsFiles
 
-    files = (site.kafka_ca_file, site.kafka_cert_file, site.kafka_key_file)
-    tls = TlsFiles(*files, settings="KPSTREAM_SITE_KAFKA_") if any(files) else None
-    endpoint = KafkaEndpoint(site.kafka, tls)
+    endpoint = KafkaEndpoint(site.kafka, kafka_tls(site))
     probe = KafkaProbe(endpoint)
     try:
         first = await probe.first_offsets(DEAD_LETTERS, range(site.partitions))

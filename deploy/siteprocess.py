@@ -20,11 +20,11 @@ from deploy.lifecycle import Process, Tasks, run_process
 from deploy.processview import ProcessView
 from deploy.seldom import Seldom
 from deploy.settings import SiteSettings
+from deploy.stack.tlsconfig import kafka_tls
 from deploy.stack.topics import site_topics
 from ingest.errors import LogUnavailable
 from ingest.kafka import KafkaEndpoint, KafkaProbe, create_topics, read_until
 from ingest.settings import IngestSettings
-from ingest.tls import TlsError, TlsFiles
 from ingest.topics import ACCOUNTS, partition_of
 from pipeline.accounts import Accounts, AppendAccount, tell
 from pipeline.agents import now_ms
@@ -148,21 +148,7 @@ def kafka_endpoint(site: SiteSettings, client_id: str) -> KafkaEndpoint:
     Raises:
         TlsError: There is a certificate, and nothing that switches TLS on.
     """
-    tls = None
-    if site.kafka_ca_file is None and (site.kafka_cert_file or site.kafka_key_file):
-        message = (
-            "KPSTREAM_SITE_KAFKA_CERT_FILE or _KEY_FILE is set, KPSTREAM_SITE_KAFKA_CA_FILE is "
-            "not: set it too, or Kafka would be spoken to in the clear"
-        )
-        raise TlsError(message)
-    if site.kafka_ca_file is not None:
-        tls = TlsFiles(
-            site.kafka_ca_file,
-            site.kafka_cert_file,
-            site.kafka_key_file,
-            settings="KPSTREAM_SITE_KAFKA_",
-        )
-    return KafkaEndpoint(site.kafka, tls, f"kpstream-{client_id}")
+    return KafkaEndpoint(site.kafka, kafka_tls(site), f"kpstream-{client_id}")
 
 
 MakeProcess = Callable[[SiteSettings, IngestSettings, PipelineSettings], Process]

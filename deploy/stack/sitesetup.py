@@ -15,11 +15,11 @@ from pydantic import SecretStr
 
 from deploy.stack.influxapi import InfluxApi
 from deploy.stack.process import ServerError
+from deploy.stack.tlsconfig import kafka_tls
 from deploy.stack.topics import site_topics
 
 if TYPE_CHECKING:
     from deploy.stack.site import Site
-    from ingest.tls import TlsFiles
     from pipeline.influxclient import InfluxClient
     from pipeline.influxlayout import Layout
 
@@ -54,7 +54,7 @@ def make_topics(here: Site) -> str:
     from ingest.kafka import KafkaEndpoint, create_topics
 
     topics = site_topics(here.site.partitions, here.pipeline.app_id)
-    endpoint = KafkaEndpoint(here.site.kafka, _kafka_tls(here), "kpstream-site")
+    endpoint = KafkaEndpoint(here.site.kafka, kafka_tls(here.site), "kpstream-site")
     done = asyncio.run(create_topics(endpoint, topics))
     for line in done:
         log.info("Kafka: %s", line)
@@ -128,20 +128,6 @@ def influx_operator(here: Site) -> InfluxClient:
     token = SecretStr(_operator_token(here))
     org, ca_file = here.pipeline.influx_org, _influx_ca_file(here)
     return InfluxClient(InfluxConnection(here.influx_url, token, org, ca_file=ca_file))
-
-
-def _kafka_tls(here: Site) -> TlsFiles | None:
-    from ingest.tls import TlsFiles
-
-    site, prefix = here.site, "KPSTREAM_SITE_KAFKA_"
-    if site.certs_dir is not None:
-        own = site.certs_dir / "services"
-        return TlsFiles(
-            site.certs_dir / "ca.pem", own / "operator.pem", own / "operator.key", prefix
-        )
-    if site.kafka_ca_file is not None:
-        return TlsFiles(site.kafka_ca_file, site.kafka_cert_file, site.kafka_key_file, prefix)
-    return None
 
 
 def _influx_ca_file(here: Site) -> Path | None:

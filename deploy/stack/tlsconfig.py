@@ -5,7 +5,35 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["influx_tls_args", "kafka_tls_properties", "service_settings"]
+from deploy.settings import SiteSettings
+from ingest.tls import TlsError, TlsFiles
+
+__all__ = ["influx_tls_args", "kafka_tls", "kafka_tls_properties", "service_settings"]
+
+
+def kafka_tls(site: SiteSettings) -> TlsFiles | None:
+    """With what a site's Kafka is spoken to: the files that are set, else the operator's own.
+
+    None: in the clear.
+
+    Raises:
+        TlsError: There is a certificate, and nothing that switches TLS on.
+    """
+    prefix = "KPSTREAM_SITE_KAFKA_"
+    if site.kafka_ca_file is not None:
+        return TlsFiles(site.kafka_ca_file, site.kafka_cert_file, site.kafka_key_file, prefix)
+    if site.kafka_cert_file or site.kafka_key_file:
+        message = (
+            f"{prefix}CERT_FILE or _KEY_FILE is set, {prefix}CA_FILE is not: set it too, or Kafka "
+            "would be spoken to in the clear"
+        )
+        raise TlsError(message)
+    if site.certs_dir is not None:
+        own = site.certs_dir / "services"
+        return TlsFiles(
+            site.certs_dir / "ca.pem", own / "operator.pem", own / "operator.key", prefix
+        )
+    return None
 
 
 def kafka_tls_properties(

@@ -169,6 +169,10 @@ async def test_readings_reach_influxdb_and_nobody_speaks_for_another(site: Site)
         await asyncio.sleep(0.5)
 
 
+def test_dead_letters_are_read_with_the_operators_certificate(site: Site) -> None:
+    assert "no dead letters" in site.run("dead-letters", "list", "--site")
+
+
 def test_everything_listens_on_loopback_only(site: Site) -> None:
     state = read_state(site.state_dir)
     assert state is not None
