@@ -1,0 +1,29 @@
+"""docs/metrics.md names every metric that is served, and none that is not."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+from deploy.processview import ProcessView
+from pipeline.agents import LineCounters, now_ms
+from pipeline.app import ScoringApp
+from pipeline.metrics import exposition
+from tests.fakes.view import FakeView
+
+PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
+
+
+def test_the_page_has_what_a_gateway_and_a_worker_serve() -> None:
+    worker = ProcessView(now_ms)
+    line: Any = SimpleNamespace(stage=SimpleNamespace(counters=LineCounters()))
+    line.app = SimpleNamespace(rebalancing_count=3)
+    line.changelog = SimpleNamespace(opened_total=1, open_seconds=0.1, rows_read=7)
+    worker.scoring = cast(ScoringApp, line)
+    served = exposition(FakeView(now_ms()), worker.measures()).decode()
+    names = {name for name in re.findall(r"^# TYPE (\S+)", served, re.MULTILINE)}
+    documented = set(re.findall(r"^\| `(kpstream_[a-z_]+)`", PAGE.read_text(), re.MULTILINE))
+    assert len(names) > 30
+    assert documented == names
