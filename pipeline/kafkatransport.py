@@ -22,9 +22,12 @@ import asyncio
 import logging
 import types
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, ClassVar
 
 import faust
+from aiokafka import TopicPartition
+from aiokafka.errors import IllegalStateError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from mode.services import WaitResults
@@ -75,6 +78,23 @@ class Consumer(Handover, driver.Consumer):  # type: ignore[misc]
             log.error("%s: Kafka has deleted %d records before they were read", tp, offset - due)
             self._settled[tp] = offset
         self._due[tp] = max(due, offset + 1)
+
+    async def perform_seek(self) -> None:
+        """Back to where each partition goes on, before records flow again.
+
+        Of a partition that nobody has committed yet, too: Faust lets it stand where fetching has
+        got to since the assignment, and has thrown away what was fetched.
+        """
+        await super().perform_seek()
+        fresh = [
+            TopicPartition(*tp) for tp in self._of_agents() if not self._committed_offset.get(tp)
+        ]
+        if fresh:
+            with suppress(IllegalStateError):  # they are gone again; so will be the next ones
+                await self._thread.seek_to_beginning(*fresh)
+
+    def _of_agents(self) -> list[TP]:
+        return [tp for tp in self.assignment() if self.app.topics.acks_enabled_for(tp.topic)]
 
     def next_offset(self, tp: TP) -> int | None:
         """The record that an agent uses next; None before the first one of this assignment."""

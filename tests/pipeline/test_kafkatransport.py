@@ -166,6 +166,21 @@ async def test_a_hole_stops_the_app_and_nothing_behind_it_is_committed(place: Pl
         assert set(range(5, 10)) <= set(again.offsets)
 
 
+async def test_what_was_fetched_too_early_comes_again_also_before_the_first_commit(
+    place: Place,
+) -> None:
+    await place.send(10)
+    stage = place.stage()
+
+    @stage.app.on_partitions_assigned.connect  # type: ignore[untyped-decorator]
+    async def fetch_and_drop(app: Any, assigned: Any, **_: Any) -> None:
+        await app.consumer.seek_wait(dict.fromkeys(assigned, 4))
+
+    async with running(stage):
+        await eventually(lambda: stage.app.crashed or len(stage.held) == 10)
+        assert stage.offsets == list(range(10))
+
+
 async def test_records_that_kafka_deleted_are_passed_over_and_counted(place: Place) -> None:
     await place.send(10)
     stage = place.stage()
