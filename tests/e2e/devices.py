@@ -14,7 +14,7 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import orjson
@@ -31,6 +31,17 @@ def payload(start: int, count: int, t0_ms: int) -> bytes:
     numbers = [float(start + i) for i in range(count)]
     values = {name: [0.0] * count for name in CHANNELS} | {CHANNELS[0]: numbers}
     return orjson.dumps({"t0": t0_ms + start * DT_MS, "dt_ms": DT_MS, "values": values})
+
+
+_STARTED: list[NumberedDevices] = []
+
+
+def abandon_all() -> None:
+    """After a test that failed in the middle: no thread of it publishes into the next ones."""
+    while _STARTED:
+        some = _STARTED.pop()
+        if some._thread.is_alive():
+            some.abandon()
 
 
 @dataclass
@@ -50,11 +61,18 @@ class NumberedDevices:
     error: BaseException | None = None
 
     def __post_init__(self) -> None:
+        self._end: Callable[[], object] = bool  # what ends the thread, whatever is unconfirmed
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def start(self) -> None:
+        _STARTED.append(self)
         self._thread.start()
+
+    def abandon(self) -> None:
+        """Stop at once, whatever is unconfirmed: nobody is interested any more."""
+        self._end()
+        self._thread.join(10)
 
     def stop(self) -> None:
         """Stop publishing; returns when the broker has confirmed everything."""
@@ -75,8 +93,13 @@ class NumberedDevices:
         return iter(())
 
     def _run(self) -> None:
+        async def run() -> None:
+            task, loop = asyncio.ensure_future(self._publish()), asyncio.get_running_loop()
+            self._end = lambda: loop.call_soon_threadsafe(task.cancel)
+            await task
+
         try:
-            asyncio.run(self._publish())
+            asyncio.run(run())
         except BaseException as exc:
             self.error = exc
 
