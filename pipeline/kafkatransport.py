@@ -33,6 +33,7 @@ from faust.types import TP
 from mode.services import WaitResults
 from mode.utils.futures import notify
 
+from pipeline.backpressure import WaitsForRoom
 from pipeline.errors import LogHole
 from pipeline.handover import Handover
 
@@ -41,7 +42,7 @@ __all__ = ["Consumer", "KafkaApp", "Transport", "follow", "places"]
 log = logging.getLogger(__name__)
 
 
-class Consumer(Handover, driver.Consumer):  # type: ignore[misc]
+class Consumer(Handover, WaitsForRoom, driver.Consumer):  # type: ignore[misc]
     """Reads Kafka for one Faust app; the group is the app's id.
 
     Attributes:

@@ -64,9 +64,10 @@ def _blast(
             template = templates[device][round_ % len(templates[device])]
             chunk.append(_publish(template, ts_ms, args.dt_ms, sent % 65_000 + 1))
             sent += 1
-            confirmed_now = 0
         if chunk:
             connection.sendall(b"".join(chunk))
+        if args.rate:
+            time.sleep(0.004)  # this process shares its core with others
         readable, _, _ = select.select([connection], [], [], 0 if chunk else 0.0005)
         if readable:
             acks += connection.recv(65536)

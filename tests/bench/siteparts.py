@@ -287,7 +287,12 @@ def _limit(rig: Rig, plant: SitePlant, messages: int) -> Run:
 
 
 def _latency(plant: SitePlant, rate: float, seconds: float) -> Latency:
-    """With event time = now; worker and store begin anew, as they count latency by the minute."""
+    """With event time = now; worker and store begin anew, as they count latency by the minute.
+
+    All devices have been heard before: InfluxDB takes a second or two for a thousand new series.
+    """
+    _send(plant, rate, 4.0)
+    time.sleep(1.0)
     for name in ("worker-1", "store-1"):
         plant[name].stop()
         plant[name].start()
