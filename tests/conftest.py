@@ -6,6 +6,9 @@ A test that needs something which a plain machine lacks says so with a marker (`
 is skipped, with a reason that says how to get it. The environment variable `KPSTREAM_REQUIRE` names
 components (comma separated, or `all`) whose tests must not be skipped, for whatever reason: CI sets
 it, so that a test which silently stopped running there is a failure.
+
+A slow test of real servers (Kafka, InfluxDB) runs where these are required, or where
+`KPSTREAM_TEST_SITE=1` asks for it: they take longer than all the others together.
 """
 
 from __future__ import annotations
@@ -150,9 +153,14 @@ def real_influx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InfluxServ
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip a test whose component is not here, with the reason."""
-    for name in _needs(item):
+    needs = _needs(item)
+    for name in needs:
         if not COMPONENTS[name].is_here():
             _missing(name)
+    servers = {"kafka_server", "influxd"} & set(needs)
+    if servers and item.get_closest_marker("slow") and not servers <= required_components():
+        if os.environ.get("KPSTREAM_TEST_SITE") != "1":
+            pytest.skip("minutes with real servers: KPSTREAM_TEST_SITE=1 make test runs it too")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -107,3 +107,43 @@ def test_a_file_of_tests_that_can_not_be_imported_is_no_skip(suite: pytest.Pytes
     result = suite.runpytest("--doctest-modules", "--doctest-ignore-import-errors")
     assert result.parseoutcomes().get("errors", 0) >= 1
     assert result.ret != 0
+
+
+SLOW = """
+import pytest
+pytestmark = [pytest.mark.needs_kafka_server, pytest.mark.slow]
+def test_of_a_site(): pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "runs"),
+    [
+        ("KPSTREAM_TEST_SITE", "0", False),
+        ("KPSTREAM_TEST_SITE", "1", True),
+        ("KPSTREAM_REQUIRE", "kafka_server", True),
+        ("KPSTREAM_REQUIRE", "data", False),
+    ],
+)
+def test_what_takes_minutes_with_real_servers_runs_where_it_is_asked_for(
+    pytester: pytest.Pytester,
+    monkeypatch: pytest.MonkeyPatch,
+    setting: str,
+    value: str,
+    runs: bool,
+) -> None:
+    for name in ("KPSTREAM_TEST_SITE", "KPSTREAM_REQUIRE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(setting, value)
+    pytester.makeini(
+        "[pytest]\naddopts = -p no:cacheprovider -p no:asyncio\n"
+        "markers =\n  needs_kafka_server: x\n  slow: x\n"
+    )
+    here = "lambda: find_servers().kafka_libs and find_servers().java"
+    assert here in CONFTEST
+    pytester.makeconftest(CONFTEST.replace(here, "lambda: True"))
+    pytester.makepyfile(test_items=SLOW)
+    result = pytester.runpytest("-rs")
+    result.assert_outcomes(passed=int(runs), skipped=int(not runs))
+    if not runs:
+        result.stdout.fnmatch_lines(["*KPSTREAM_TEST_SITE=1 make test runs it too*"])
