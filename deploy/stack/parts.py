@@ -23,9 +23,19 @@ from typing import Generic, Literal, TypeVar
 from deploy.stack.sitestate import Row, State, born
 from ingest.child import dying_with_us
 
-__all__ = ["Backoff", "Child", "Errand", "Look", "Program", "Step", "Watchdog"]
+__all__ = ["SECRETS", "Backoff", "Child", "Errand", "Look", "Program", "Step", "Watchdog"]
 
 log = logging.getLogger(__name__)
+
+SECRETS = frozenset(
+    {
+        "KPSTREAM_INGEST_MQTT_PASSWORD",
+        "KPSTREAM_PIPELINE_INFLUX_TOKEN",
+        "KPSTREAM_GRAFANA_TOKEN",
+        "KPSTREAM_GRAFANA_INFLUX_TOKEN",
+    }
+)
+"""Variables of our own environment that a program is given only where it is told so."""
 
 _T = TypeVar("_T")
 _LOG_BYTES = 20_000_000
@@ -99,7 +109,7 @@ class Program:
         folder: where it runs; None: where we do.
         ends: when it is stopped: those with the lowest number first, and the next once they ended.
         command: its command line; asked at every start, may raise with what is missing.
-        env: its environment beside ours; asked at every start.
+        env: its environment beside ours, which comes without `SECRETS`; asked at every start.
         log_path: where its output goes.
         port: what it listens on, to be shown.
         look: looks at it, within a few seconds; called in a thread, one at a time; never raises.
@@ -297,7 +307,7 @@ class Child:
     def _start(self, now_s: float) -> None:
         program = self.program
         try:
-            command, env = program.command(), {**os.environ, **program.env()}
+            command, env = program.command(), {**_inherited(), **program.env()}
             program.log_path.parent.mkdir(parents=True, exist_ok=True)
             self._log_from = _size(program.log_path)
             with program.log_path.open("ab") as output:
@@ -481,3 +491,7 @@ def _size(path: Path) -> int:
 
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
+
+
+def _inherited() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name not in SECRETS}

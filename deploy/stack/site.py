@@ -311,12 +311,16 @@ class Site:
             env["KPSTREAM_INGEST_MQTT_CLIENT_ID"] = f"{self.ingest.mqtt_client_id}-{name[7:]}"
             if self.site.bridges > 1:
                 env["KPSTREAM_INGEST_MQTT_SHARED_GROUP"] = SHARED_GROUP
+            if (password := self.ingest.mqtt_password) is not None:
+                env["KPSTREAM_INGEST_MQTT_PASSWORD"] = password.get_secret_value()
         if kind == "store":
             env["KPSTREAM_PIPELINE_INFLUX_URL"] = self.influx_url
             if "influxdb" in self.site.native:
                 env["KPSTREAM_PIPELINE_INFLUX_TOKEN"] = (
                     self.site.state_dir / STORE_TOKEN_FILE
                 ).read_text()
+            elif (token := self.pipeline.influx_token) is not None:
+                env["KPSTREAM_PIPELINE_INFLUX_TOKEN"] = token.get_secret_value()
         return env
 
 

@@ -155,6 +155,25 @@ def test_bridges_have_names_of_their_own_and_share_when_there_are_several(tmp_pa
     assert len({env["KPSTREAM_SITE_STATUS_PORT"] for env in envs}) == 2
 
 
+def test_a_secret_is_given_to_the_process_that_needs_it_only(tmp_path: Path) -> None:
+    native = ("mosquitto", "kafka")
+    secrets = {"KPSTREAM_INGEST_MQTT_PASSWORD": "p", "KPSTREAM_PIPELINE_INFLUX_TOKEN": "t"}
+    here = site(
+        tmp_path,
+        native=native,
+        ingest={"mqtt_username": "u", "mqtt_password": "p"},
+        pipeline={"influx_token": "t"},
+    )
+    given = {
+        name: set(secrets.items()) & set(program.env().items())
+        for name, program in programs(here).items()
+    }
+    assert given.pop("bridge-1") == {("KPSTREAM_INGEST_MQTT_PASSWORD", "p")}
+    assert given.pop("store-1") == {("KPSTREAM_PIPELINE_INFLUX_TOKEN", "t")}
+    assert set(given) == {"mosquitto", "kafka", "worker-1", "worker-2"}
+    assert not any(given.values())
+
+
 def leaving(here: Site) -> dict[str, Step]:
     steps = [part for part in here.parts() if isinstance(part, Step)]
     return {step.name: step for step in steps if step.name.endswith(" leaves")}

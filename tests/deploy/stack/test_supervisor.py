@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.stack.parts import Backoff, Look, Program, Step, Watchdog
+from deploy.stack.parts import SECRETS, Backoff, Look, Program, Step, Watchdog
 from deploy.stack.servers import ServerError
 from deploy.stack.sitestate import (
     Row,
@@ -336,6 +337,27 @@ def test_a_broken_state_file_is_no_state(folder: Path) -> None:
     for text in ("", "{", "[]", '{"rows": [{}]}', '{"rows": 1}'):
         (folder / "site.json").write_text(text)
         assert read_state(folder) is None
+
+
+def test_a_program_inherits_no_secret_that_it_was_not_given(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in SECRETS:
+        monkeypatch.setenv(name, "ours")
+    given = min(SECRETS)
+    monkeypatch.setenv("KPSTREAM_SITE_WORKERS", "3")
+    body = f"import os; open({str(folder / 'env')!r}, 'w').write(repr(dict(os.environ)))"
+    one = replace(
+        program(folder, "one"),
+        command=lambda: [sys.executable, "-S", "-c", f"{body}; import time; time.sleep(60)"],
+        look=lambda: Look(True, ready=(folder / "env").exists()),
+        env=lambda: {given: "told"},
+    )
+    site = supervisor(folder, one)
+    play(site, iter([is_ready(site, "one")]))
+    found = ast.literal_eval((folder / "env").read_text())
+    assert found["KPSTREAM_SITE_WORKERS"] == "3"
+    assert {name: found[name] for name in SECRETS & set(found)} == {given: "told"}
 
 
 def test_one_supervisor_per_folder(folder: Path) -> None:
