@@ -65,7 +65,7 @@ def read_site_letters(site: SiteSettings) -> ReadLetters:
 async def _fetch(site: SiteSettings) -> list[bytes | None]:
     from ingest.kafka import KafkaEndpoint, KafkaProbe, read_until
 
-    endpoint = KafkaEndpoint(site.kafka, kafka_tls(site))
+    endpoint = KafkaEndpoint(site.kafka, kafka_tls(site, as_operator=True))
     probe = KafkaProbe(endpoint)
     try:
         first = await probe.first_offsets(DEAD_LETTERS, range(site.partitions))

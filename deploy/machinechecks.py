@@ -61,7 +61,7 @@ def check_environment(known: Sequence[str], environ: Mapping[str, str]) -> list[
         environ: the environment.
     """
     ours = sorted(name for name in environ if name.upper().startswith("KPSTREAM_"))
-    read = set(known) | {"KPSTREAM_TEST_DATA", "KPSTREAM_REQUIRE"}
+    read = set(known) | {"KPSTREAM_TEST_DATA", "KPSTREAM_TEST_SITE", "KPSTREAM_REQUIRE"}
     unknown = [name for name in ours if name.upper() not in read]
     if unknown:
         advice = "correct the name (docs/settings.md has them all) or unset it"

@@ -115,7 +115,7 @@ class Connection:
             after_read: Called after a handful of messages was read.
             subscribe: MQTT filter(s) to subscribe to with QoS 1 at every connect.
             outgrown: Filters that an earlier life of this client id may have subscribed to; given
-                up where the broker kept its session, after `subscribe`: nothing falls between.
+                up where the broker kept its session, once it has accepted `subscribe`.
             leaves: Give up these subscriptions instead, take what is due, and end the session at
                 `stop` once `has_left` was set (MQTT 5).
             will: Asked before every connect for the topic and the payload of a retained message
@@ -516,8 +516,6 @@ class Connection:
             client.unsubscribe([*self._filters, *self._outgrown])
         elif self._filters:
             self._subscribe(client, self._filters)
-            if flags.session_present and self._outgrown:
-                client.unsubscribe(list(self._outgrown))
         if self._on_up is not None:
             self._on_up(flags.session_present)
 
@@ -532,7 +530,7 @@ class Connection:
     def _subscribed(
         self, client: paho.Client, userdata: Any, mid: int, reasons: list[ReasonCode], props: Any
     ) -> None:
-        del client, userdata, mid, props
+        del userdata, mid, props
         answers = zip(self._filters, reasons, strict=False)
         refused = [(each, reason) for each, reason in answers if reason.is_failure]
         if refused:
@@ -542,6 +540,8 @@ class Connection:
             self._lost.set()
         else:
             self.subscribed = True
+            if self.session_present and self._outgrown:
+                client.unsubscribe(list(self._outgrown))
 
     def _unsubscribed(
         self, client: paho.Client, userdata: Any, mid: int, reasons: list[ReasonCode], props: Any

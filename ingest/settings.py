@@ -88,7 +88,7 @@ class IngestSettings(BaseSettings):
     dead_letter_bytes: int = Field(
         default=256 * 1024,
         ge=1024,
-        le=512 * 1024,
+        le=384 * 1024,
         description="Most raw bytes kept of a refused message; a longer one is cut, and says so.",
     )
     future_ms: int = Field(

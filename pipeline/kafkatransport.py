@@ -21,13 +21,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import types
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import faust
-from aiokafka import TopicPartition
-from aiokafka.errors import IllegalStateError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from mode.services import WaitResults
@@ -52,6 +49,7 @@ class Consumer(Handover, WaitsForRoom, driver.Consumer):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.skipped = 0
+        self._seeking: set[asyncio.Future[Any]] = set()
         self._due: dict[TP, int] = {}  # the next record that an agent shall see
         self._settled: dict[TP, int] = {}  # the end of the unbroken run of acks
 
@@ -80,22 +78,36 @@ class Consumer(Handover, WaitsForRoom, driver.Consumer):  # type: ignore[misc]
             self._settled[tp] = offset
         self._due[tp] = max(due, offset + 1)
 
-    async def perform_seek(self) -> None:
-        """Back to where each partition goes on, before records flow again.
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        """Back to where each partition goes on; Faust asks for it before records flow again.
 
-        Of a partition that nobody has committed yet, too: Faust lets it stand where fetching has
-        got to since the assignment, and has thrown away what was fetched.
+        Partitions that nobody has committed begin at their first record: Faust and aiokafka let
+        them stand where fetching has got to since the assignment, and Faust has thrown away what
+        was fetched. This does not wait for their leaders; fetching does.
         """
-        await super().perform_seek()
-        fresh = [
-            TopicPartition(*tp) for tp in self._of_agents() if not self._committed_offset.get(tp)
-        ]
+        committed: Mapping[TP, int] = await super().seek_to_committed()
+        fresh = [tp for tp, offset in committed.items() if not offset]
+        for tp in fresh:
+            self._committed_offset[TP(*tp)] = None  # of an earlier assignment, never confirmed
         if fresh:
-            with suppress(IllegalStateError):  # they are gone again; so will be the next ones
-                await self._thread.seek_to_beginning(*fresh)
+            await self._thread.call_thread(self._begin_anew, fresh)
+        return committed
 
-    def _of_agents(self) -> list[TP]:
-        return [tp for tp in self.assignment() if self.app.topics.acks_enabled_for(tp.topic)]
+    async def _begin_anew(self, partitions: Sequence[TP]) -> None:
+        """In the consumer's thread; returns before the partitions' leaders have answered."""
+        client = self._thread._consumer  # noqa: SLF001
+        here = client.assignment()
+        fresh = [tp for tp in partitions if tp in here]
+        if fresh:
+            seeking = asyncio.ensure_future(client.seek_to_beginning(*fresh))
+            self._seeking.add(seeking)
+            seeking.add_done_callback(self._sought)
+            await asyncio.sleep(0)  # its first step
+
+    def _sought(self, seeking: asyncio.Future[Any]) -> None:
+        self._seeking.discard(seeking)
+        if not seeking.cancelled() and seeking.exception() is not None:
+            log.debug("not sought to the beginning", exc_info=seeking.exception())
 
     def next_offset(self, tp: TP) -> int | None:
         """The record that an agent uses next; None before the first one of this assignment."""

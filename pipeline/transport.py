@@ -40,7 +40,6 @@ from faust.types.enums import ProcessingGuarantee
 from mode.utils.times import want_seconds
 
 from ingest.topics import partition_of
-from pipeline.backpressure import WaitsForRoom
 from pipeline.errors import LogClosed, LogCorrupt, LogError, LogFailed, LogFull
 from pipeline.handover import Handover
 from pipeline.locallog import NewRecord, PartitionProgress, SqliteLog, StoredRecord, open_log
@@ -57,7 +56,7 @@ _SEND_AHEAD_BYTES = 16 * 1024 * 1024
 _FULL_RETRY_SECONDS = 0.5
 
 
-class Consumer(Handover, WaitsForRoom, BaseConsumer):  # type: ignore[misc]
+class Consumer(Handover, BaseConsumer):  # type: ignore[misc]
     """Reads the log for one Faust app; the group is the app's id.
 
     Attributes:

@@ -54,7 +54,9 @@ def make_topics(here: Site) -> str:
     from ingest.kafka import KafkaEndpoint, create_topics
 
     topics = site_topics(here.site.partitions, here.pipeline.app_id)
-    endpoint = KafkaEndpoint(here.site.kafka, kafka_tls(here.site), "kpstream-site")
+    endpoint = KafkaEndpoint(
+        here.site.kafka, kafka_tls(here.site, as_operator=True), "kpstream-site"
+    )
     done = asyncio.run(create_topics(endpoint, topics))
     for line in done:
         log.info("Kafka: %s", line)

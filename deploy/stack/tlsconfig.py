@@ -11,15 +11,22 @@ from ingest.tls import TlsError, TlsFiles
 __all__ = ["influx_tls_args", "kafka_tls", "kafka_tls_properties", "service_settings"]
 
 
-def kafka_tls(site: SiteSettings) -> TlsFiles | None:
-    """With what a site's Kafka is spoken to: the files that are set, else the operator's own.
+def kafka_tls(site: SiteSettings, *, as_operator: bool = False) -> TlsFiles | None:
+    """With what a site's Kafka is spoken to; None: in the clear.
 
-    None: in the clear.
+    Args:
+        site: settings; a process has its files in them.
+        as_operator: with the operator's files of `certs_dir`, where that is set.
 
     Raises:
         TlsError: There is a certificate, and nothing that switches TLS on.
     """
     prefix = "KPSTREAM_SITE_KAFKA_"
+    if as_operator and site.certs_dir is not None:
+        own = site.certs_dir / "services"
+        return TlsFiles(
+            site.certs_dir / "ca.pem", own / "operator.pem", own / "operator.key", prefix
+        )
     if site.kafka_ca_file is not None:
         return TlsFiles(site.kafka_ca_file, site.kafka_cert_file, site.kafka_key_file, prefix)
     if site.kafka_cert_file or site.kafka_key_file:
@@ -28,11 +35,6 @@ def kafka_tls(site: SiteSettings) -> TlsFiles | None:
             "would be spoken to in the clear"
         )
         raise TlsError(message)
-    if site.certs_dir is not None:
-        own = site.certs_dir / "services"
-        return TlsFiles(
-            site.certs_dir / "ca.pem", own / "operator.pem", own / "operator.key", prefix
-        )
     return None
 
 

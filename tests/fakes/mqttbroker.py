@@ -11,6 +11,7 @@ import struct
 from contextlib import suppress
 
 CONNECT, PUBLISH, PUBACK, SUBSCRIBE, PINGREQ, DISCONNECT = 0x10, 0x30, 0x40, 0x80, 0xC0, 0xE0
+UNSUBSCRIBE = 0xA0
 
 
 class ScriptedBroker:
@@ -33,6 +34,7 @@ class ScriptedBroker:
         self._unconfirmed: list[int] = []
         self.connects: list[bytes] = []
         self.subscriptions: list[bytes] = []
+        self.unsubscriptions: list[bytes] = []
         self.said_goodbye = 0
         self.version = 0
         self.port = 0
@@ -94,6 +96,10 @@ class ScriptedBroker:
                     body = packet[:2] + (b"\x00" if self.version == 5 else b"")
                     body += bytes([self.subscription_code])
                     writer.write(bytes([0x90, len(body)]) + body)
+                elif kind == UNSUBSCRIBE:
+                    self.unsubscriptions.append(packet)
+                    body = packet[:2] + (b"\x00\x00" if self.version == 5 else b"")
+                    writer.write(bytes([0xB0, len(body)]) + body)
                 elif kind == PUBACK:
                     self.acks.append(int.from_bytes(packet[:2], "big"))
                 elif kind == PUBLISH:

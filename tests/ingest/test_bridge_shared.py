@@ -185,6 +185,23 @@ async def test_it_subscribes_to_its_share_with_mqtt_5_only() -> None:
         assert b"$share/kpstream/sensors/+/+/+" in b"".join(broker.subscriptions)
 
 
+@pytest.mark.parametrize(("answer", "gives_up"), [(0x01, True), (0x9E, False)])
+async def test_the_old_subscription_is_given_up_once_the_new_one_stands(
+    answer: int, gives_up: bool
+) -> None:
+    async with ScriptedBroker(session_present=True) as broker:
+        broker.subscription_code = answer
+        settings = IngestSettings(mqtt_port=broker.port, mqtt_shared_group="kpstream")
+        found = Bridge(settings, FakeLog())
+        task = asyncio.ensure_future(found.run())
+        await until(lambda: len(broker.subscriptions) == (1 if gives_up else 2))
+        await asyncio.sleep(0.2)
+        found.stop()
+        await asyncio.wait_for(task, 15)
+        assert len(broker.unsubscriptions) == int(gives_up)
+        assert all(b"sensors/+/+/+" in packet for packet in broker.unsubscriptions)
+
+
 @pytest.mark.parametrize(
     "others", [{"mqtt_protocol": "3.1.1"}, {"sparkplug": Path("map.toml")}], ids=str
 )

@@ -13,6 +13,8 @@ import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.records_to_delete import RecordsToDelete
+from aiokafka.consumer.fetcher import Fetcher
+from aiokafka.errors import LeaderNotAvailableError
 
 from deploy.stack.servers import KafkaServer
 from deploy.stack.topics import TopicSpec
@@ -38,11 +40,10 @@ class Stage:
             topic_allow_declare=False,
             topic_disable_leader=True,
             broker_commit_interval=0.1,
-            broker_session_timeout=6.0,
             broker_heartbeat_interval=0.3,
             web_enabled=False,
             autodiscover=False,
-            **options,
+            **{"broker_session_timeout": 6.0, **options},
         )
         self.held: list[Any] = []
 
@@ -179,6 +180,29 @@ async def test_what_was_fetched_too_early_comes_again_also_before_the_first_comm
     async with running(stage):
         await eventually(lambda: stage.app.crashed or len(stage.held) == 10)
         assert stage.offsets == list(range(10))
+
+
+async def test_a_partition_without_a_leader_holds_up_no_start(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await place.send(10)
+    stage = place.stage(broker_request_timeout=6.5)
+
+    async def refuse(*_: object) -> None:
+        raise LeaderNotAvailableError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Fetcher, "_proc_offset_request", refuse)  # nobody tells where it begins
+        stage.app.finalize()
+        starting = asyncio.ensure_future(stage.app.start())
+        await asyncio.sleep(10.0)
+        assert starting.done()
+        assert not stage.held
+    try:
+        await eventually(lambda: len(stage.held) == 10)
+    finally:
+        stage.app.consumer.abandon()
+        await stage.app.stop()
 
 
 async def test_records_that_kafka_deleted_are_passed_over_and_counted(place: Place) -> None:
