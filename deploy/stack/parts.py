@@ -23,7 +23,17 @@ from typing import Generic, Literal, TypeVar
 from deploy.stack.sitestate import Row, State, born
 from ingest.child import dying_with_us
 
-__all__ = ["SECRETS", "Backoff", "Child", "Errand", "Look", "Program", "Step", "Watchdog"]
+__all__ = [
+    "SECRETS",
+    "Backoff",
+    "Child",
+    "Errand",
+    "Look",
+    "Program",
+    "Step",
+    "Watchdog",
+    "inherited",
+]
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +50,11 @@ SECRETS = frozenset(
 _T = TypeVar("_T")
 _LOG_BYTES = 20_000_000
 _LOG_EVERY_S = 30.0
+
+
+def inherited() -> dict[str, str]:
+    """Our own environment without `SECRETS`: what every program that we start is given."""
+    return {name: value for name, value in os.environ.items() if name not in SECRETS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,7 +322,7 @@ class Child:
     def _start(self, now_s: float) -> None:
         program = self.program
         try:
-            command, env = program.command(), {**_inherited(), **program.env()}
+            command, env = program.command(), {**inherited(), **program.env()}
             program.log_path.parent.mkdir(parents=True, exist_ok=True)
             self._log_from = _size(program.log_path)
             with program.log_path.open("ab") as output:
@@ -491,7 +506,3 @@ def _size(path: Path) -> int:
 
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
-
-
-def _inherited() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name not in SECRETS}

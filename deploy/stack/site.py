@@ -13,7 +13,6 @@ still save what it has taken.
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 import sys
@@ -30,7 +29,7 @@ from deploy.settings import SiteSettings
 from deploy.stack.acl import SERVICES_PORT
 from deploy.stack.look import look_at
 from deploy.stack.mosquitto import MosquittoServer
-from deploy.stack.parts import Look, Program, Step, Watchdog
+from deploy.stack.parts import Look, Program, Step, Watchdog, inherited
 from deploy.stack.process import ServerProcess
 from deploy.stack.servers import FoundServers, InfluxServer, KafkaServer, find_servers
 from deploy.stack.sitesetup import STORE_TOKEN_FILE, make_buckets, make_topics
@@ -209,7 +208,7 @@ class Site:
         Raises:
             RuntimeError: It could not; nothing is lost by that.
         """
-        env = os.environ | self._env("bridge", name, 0)
+        env = {**inherited(), **self._env("bridge", name, 0)}
         env["KPSTREAM_INGEST_MQTT_SHARED_GROUP"] = SHARED_GROUP
         for other in ("SPARKPLUG", "SPARKPLUG_STATE", "MQTT_PROTOCOL"):  # one for all, not shared
             env.pop(f"KPSTREAM_INGEST_{other}", None)

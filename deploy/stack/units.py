@@ -30,6 +30,7 @@ from deploy.stack.servers import (
 from deploy.stack.site import Site
 from deploy.stack.sitesetup import GRAFANA_TOKEN_FILE, STORE_ENV_FILE
 from ingest.broker import mosquitto_config
+from ingest.topics import SHARED_GROUP
 
 __all__ = ["compose", "image_variable", "unit_files", "write_units"]
 
@@ -147,7 +148,7 @@ def _process_unit(kind: str, first_port: int) -> str:
         also = (
             "Environment=KPSTREAM_INGEST_MQTT_CLIENT_ID=kpstream-bridge-%i\n"
             "# More than one bridge: they share the messages.\n"
-            "# Environment=KPSTREAM_INGEST_MQTT_SHARED_GROUP=kpstream\n"
+            f"# Environment=KPSTREAM_INGEST_MQTT_SHARED_GROUP={SHARED_GROUP}\n"
         )
     if kind == "store":
         also = f"EnvironmentFile={_STATE}/{STORE_ENV_FILE}\n"
@@ -419,7 +420,7 @@ def _process_service(site: SiteSettings, name: str, port: int) -> dict[str, Any]
     if kind == "bridge":
         more["KPSTREAM_INGEST_MQTT_CLIENT_ID"] = f"kpstream-bridge-{number}"
         if site.bridges > 1:
-            more["KPSTREAM_INGEST_MQTT_SHARED_GROUP"] = "kpstream"
+            more["KPSTREAM_INGEST_MQTT_SHARED_GROUP"] = SHARED_GROUP
     if kind == "store":
         read = f". /state/{STORE_ENV_FILE} && export KPSTREAM_PIPELINE_INFLUX_TOKEN"
         command = ["sh", "-c", f"{read} && exec kpstream store"]

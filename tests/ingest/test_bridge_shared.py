@@ -159,14 +159,8 @@ async def test_bridges_of_different_sites_keep_the_order_of_every_device(
     logs = {"plant": FakeLog(), "hall": FakeLog()}
     async with AsyncExitStack() as stack:
         for site, log in logs.items():
-            settings = IngestSettings(
-                mqtt_port=broker.port, mqtt_client_id=site, mqtt_sites=(site,)
-            )
-            found = Bridge(settings, log)
-            task = asyncio.ensure_future(found.run())
-            stack.push_async_callback(asyncio.wait_for, task, 15)
-            stack.callback(found.stop)
-            await until(lambda found=found: found.health().connected)  # type: ignore[misc]
+            alone = bridge(broker.port, log, site, mqtt_shared_group=None, mqtt_sites=(site,))
+            await stack.enter_async_context(alone)
         endpoint = Endpoint(broker.host, broker.port, "test-devices")
         async with Publisher(endpoint) as devices:
             for number in range(1, 401):
