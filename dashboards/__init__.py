@@ -1,8 +1,8 @@
 """Grafana boards and alerts as code: what a site shows, generated and pushed, never drawn by hand.
 
-A gateway needs none of it: it has its own console page (`pipeline.console`). Boards read the points
-of InfluxDB, whose measurement, tag and field names come from `pipeline.points` alone, so that a
-board and a sink cannot disagree.
+A gateway needs none of it: it has its own console page (`pipeline.console.server`). Boards read the
+points of InfluxDB, whose measurement, tag and field names come from `pipeline.points.points` alone,
+so that a board and a sink cannot disagree.
 
 1. A **query** is Flux together with the shape of its answer (`queries`; put together by `flux` and
    `stages`; the queries themselves in `scorequeries`, `devicequeries`, `linequeries`,
@@ -18,13 +18,13 @@ board and a sink cannot disagree.
 All but `client`, `sync` and the writing of files is pure. A board from nothing:
 
 ```python
-from dashboards.boards import SITES_VARIABLE, Board, Row
-from dashboards.flux import Where, read
-from dashboards.panels import Panel
-from dashboards.provision import canonical
-from dashboards.queries import per_series
-from dashboards.views import Lines, Style
-from pipeline.points import RUL
+from dashboards.visuals.board import SITES_VARIABLE, Board, Row
+from dashboards.queries.flux import Where, read
+from dashboards.visuals.panels import Panel
+from dashboards.grafana.provision import canonical
+from dashboards.queries.query import per_series
+from dashboards.visuals.views import Lines, Style
+from pipeline.points.points import RUL
 
 stages = [*read(RUL, ["rul"], Where.chosen("site")), "last()"]
 query = per_series("newest", stages, ("site", "device"))

@@ -6,23 +6,23 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from dashboards.accountboard import account_board
-from dashboards.activityboard import activity_board
-from dashboards.alerts import Group
-from dashboards.boards import SOURCE_UID, TAG, Board
-from dashboards.deviceboard import device_board
-from dashboards.fleetboard import fleet_board
-from dashboards.limits import Limits
-from dashboards.modelboard import model_board
-from dashboards.panels import SOURCE_TYPE
-from dashboards.pipelineboard import pipeline_board
-from dashboards.rules import alert_groups
-from dashboards.views import Json
+from dashboards.alerts.alert import Group
+from dashboards.alerts.rules import alert_groups
+from dashboards.boards.account import account_board
+from dashboards.boards.activity import activity_board
+from dashboards.boards.device import device_board
+from dashboards.boards.fleet import fleet_board
+from dashboards.boards.model import model_board
+from dashboards.boards.pipeline import pipeline_board
+from dashboards.visuals.board import SOURCE_UID, TAG, Board
+from dashboards.visuals.limits import Limits
+from dashboards.visuals.panels import SOURCE_TYPE
+from dashboards.visuals.views import Json
 
 __all__ = ["HOURLY_BUCKET", "MOST_SERIES", "Bundle", "Source", "is_uid", "site_bundle"]
 
 HOURLY_BUCKET = "kpstream-hourly"
-"""Default name of the bucket of hours; a test compares it with `pipeline.influxlayout`."""
+"""Default name of the bucket of hours; a test compares it with `pipeline.stores.influxlayout`."""
 
 
 MOST_SERIES = 10_000

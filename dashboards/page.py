@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import sys
 
-from dashboards.alerts import Rule, duration
+from dashboards.alerts.alert import Rule, duration
 from dashboards.bundle import Bundle, site_bundle
-from dashboards.provision import TOKEN_VARIABLE, URL_VARIABLE
+from dashboards.grafana.provision import TOKEN_VARIABLE, URL_VARIABLE
 
 __all__ = ["dashboards_page"]
 

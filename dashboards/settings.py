@@ -6,7 +6,7 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from dashboards.bundle import HOURLY_BUCKET, Bundle, Source, site_bundle
-from dashboards.limits import Limits
+from dashboards.visuals.limits import Limits
 
 __all__ = ["GrafanaSettings"]
 

@@ -10,8 +10,8 @@
 A walk-through:
 
 ```python
-from deploy.gateway import Gateway
-from deploy.settings import GatewaySettings
+from deploy.processes.gateway import Gateway
+from deploy.settings.settings import GatewaySettings
 from ingest.settings import IngestSettings
 from pipeline.settings import PipelineSettings
 

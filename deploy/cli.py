@@ -12,26 +12,42 @@ __all__ = ["main"]
 # command -> (module, attribute, one line for the overview)
 _COMMANDS = {
     "gateway": (
-        "deploy.gatewaycmd",
+        "deploy.commands.gateway",
         "gateway",
         "Run the gateway: bridge, scoring, store, console.",
     ),
-    "demo": ("deploy.demo", "demo", "Broker, gateway and a simulated fleet, with a live account."),
-    "site": ("deploy.sitecmd", "site", "Install, run, show and stop a whole site."),
-    "simulate": ("deploy.gatewaycmd", "simulate", "Publish a simulated fleet to a broker."),
-    "replay": ("deploy.replaycmd", "replay", "Publish a recorded data set over MQTT."),
-    "dead-letters": ("deploy.deadletters", "dead_letters", "List or replay refused messages."),
-    "models": ("deploy.modelscmd", "models", "List, publish, promote or roll back students."),
-    "certs": ("deploy.certscmd", "certs", "Make certificates for a trial of TLS on the site."),
+    "demo": (
+        "deploy.commands.demo",
+        "demo",
+        "Broker, gateway and a simulated fleet, with a live account.",
+    ),
+    "site": ("deploy.commands.site", "site", "Install, run, show and stop a whole site."),
+    "simulate": ("deploy.commands.gateway", "simulate", "Publish a simulated fleet to a broker."),
+    "replay": ("deploy.commands.replay", "replay", "Publish a recorded data set over MQTT."),
+    "dead-letters": (
+        "deploy.commands.deadletters",
+        "dead_letters",
+        "List or replay refused messages.",
+    ),
+    "models": ("deploy.commands.models", "models", "List, publish, promote or roll back students."),
+    "certs": (
+        "deploy.commands.certs",
+        "certs",
+        "Make certificates for a trial of TLS on the site.",
+    ),
     "dashboards": (
-        "deploy.dashboardscmd",
+        "deploy.commands.dashboards",
         "dashboards",
         "Push boards and alerts to Grafana, compare, fetch, write files.",
     ),
-    "bridge": ("deploy.bridgecmd", "bridge", "Run a bridge of a site: MQTT to Kafka."),
-    "worker": ("deploy.workercmd", "worker", "Run a worker of a site: windows and scores."),
-    "store": ("deploy.storecmd", "store", "Run a store of a site: Kafka to InfluxDB."),
-    "doctor": ("deploy.doctor", "doctor", "Check broker, log, models, results, clock, disk."),
+    "bridge": ("deploy.commands.bridge", "bridge", "Run a bridge of a site: MQTT to Kafka."),
+    "worker": ("deploy.commands.worker", "worker", "Run a worker of a site: windows and scores."),
+    "store": ("deploy.commands.store", "store", "Run a store of a site: Kafka to InfluxDB."),
+    "doctor": (
+        "deploy.doctor.command",
+        "doctor",
+        "Check broker, log, models, results, clock, disk.",
+    ),
 }
 
 # the extra with what a command needs, where it is not [gateway]

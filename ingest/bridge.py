@@ -40,7 +40,7 @@ from ingest.messages import (
     encode_envelope,
     encode_tick,
 )
-from ingest.mqtt import Connection, Endpoint
+from ingest.mqtt.client import Connection, Endpoint
 from ingest.settings import IngestSettings
 from ingest.topics import (
     DEAD_LETTERS,

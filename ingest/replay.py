@@ -20,9 +20,9 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from ingest.broker import EMBEDDED_LINGER_S
 from ingest.errors import IngestError
-from ingest.mqtt import Endpoint, Publisher
+from ingest.mqtt.broker import EMBEDDED_LINGER_S
+from ingest.mqtt.client import Endpoint, Publisher
 from ingest.recordings import Recording
 from ingest.topics import MQTT_PREFIX, Address
 

@@ -36,13 +36,14 @@ __all__ = [
 READINGS = "readings"
 """Log topic of bundles of readings and ticks (see `ingest.messages`)."""
 SCORES = "scores"
-"""Log topic of score records (see `pipeline.points`)."""
+"""Log topic of score records (see `pipeline.points.points`)."""
 LATE = "late"
 """Log topic of readings that came after the watermark had passed them."""
 DEAD_LETTERS = "dead-letters"
 """Log topic of whatever was refused (see `ingest.deadletter`)."""
 ACCOUNTS = "accounts"
-"""Log topic of what the processes say of themselves and their devices (see `pipeline.accounts`)."""
+"""Log topic of what the processes say of themselves and their devices (see
+`pipeline.points.accounts`)."""
 LOG_TOPICS = (READINGS, SCORES, LATE, DEAD_LETTERS, ACCOUNTS)
 
 MAX_RECORD_BYTES = 8_000_000

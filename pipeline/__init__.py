@@ -16,7 +16,7 @@ Pure, without clock, network or Faust: `windows`, `devices`, `scoring`, `points`
 A walk-through:
 
 ```python
-from pipeline.windows import DeviceWindower, WindowSpec
+from pipeline.windows.windower import DeviceWindower, WindowSpec
 
 windower = DeviceWindower(WindowSpec(length=128, hop=64, gap_ms=100), channels=9)
 step = windower.step(ts_ms, values, recv_ms)     # [n], [n, 9] -> windows and what became of each

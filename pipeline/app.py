@@ -4,7 +4,7 @@ They are separate apps (consumer groups), so that a slow or absent store never h
 scores go to the log first. The same lines run on ``sqlite://`` (gateway) and ``kafka://`` (site).
 
 On Kafka several workers share the partitions, and they move between them. A partition is let go
-after a checkpoint, and taken with the state that its last owner left (`pipeline.changelog`);
+after a checkpoint, and taken with the state that its last owner left (`pipeline.log.changelog`);
 meanwhile nothing is applied.
 """
 
@@ -32,14 +32,14 @@ from ingest.topics import (
     device_key,
     partition_of,
 )
-from pipeline.agents import ScoringStage, StateTable, now_ms
-from pipeline.changelog import Changelog, ChangelogRow
-from pipeline.devices import ClosedWindow, Devices, StreamPlan
 from pipeline.errors import PipelineError
-from pipeline.scoring import Scored
+from pipeline.log.changelog import Changelog, ChangelogRow
+from pipeline.scoring.batch import Scored
+from pipeline.scoring.stage import ScoringStage, StateTable, now_ms
 from pipeline.settings import PipelineSettings
-from pipeline.sinks import LineSink, Sink
-from pipeline.storing import StoreCounters, StoreStage, prepare_lines, prepare_points
+from pipeline.stores.sinks import LineSink, Sink
+from pipeline.stores.stage import StoreCounters, StoreStage, prepare_lines, prepare_points
+from pipeline.windows.devices import ClosedWindow, Devices, StreamPlan
 
 if TYPE_CHECKING:
     import ssl
@@ -70,7 +70,7 @@ class KafkaLink:
     """What apps on ``kafka://`` need besides the URL (`ingest.kafka` has it).
 
     Attributes:
-        read: ``read(topic, last)``, see `pipeline.changelog.ReadUntil`; needed for scoring.
+        read: ``read(topic, last)``, see `pipeline.log.changelog.ReadUntil`; needed for scoring.
         ssl_context: to speak TLS with; None: without.
     """
 
@@ -359,13 +359,13 @@ def _follower(app: Any) -> Callable[[Any], Awaitable[None]]:
     """What an agent tells of each record before it uses it."""
     if not _is_kafka(str(app.conf.broker[0])):
         return _pass
-    from pipeline.kafkatransport import follow
+    from pipeline.log.kafkatransport import follow
 
     return partial(follow, app)
 
 
 async def _pass(_message: Any) -> None:
-    """The local log has its own ways (`pipeline.transport`)."""
+    """The local log has its own ways (`pipeline.log.sqlitetransport`)."""
 
 
 def _is_kafka(log_url: str) -> bool:
@@ -385,7 +385,7 @@ def _app(
         raise PipelineError(message)
     kind, options = faust.App, {}
     if _is_kafka(log_url):
-        from pipeline.kafkatransport import KafkaApp
+        from pipeline.log.kafkatransport import KafkaApp
 
         kind, options = KafkaApp, _kafka_options(settings, kafka)
     return kind(

@@ -1,9 +1,9 @@
 """What the running gateway tells about itself: the seam between gateway, console page and /metrics.
 
-The gateway fills these frozen records; `pipeline.console` and `pipeline.metrics` only read them.
-Everything here is pure: time comes in as `now_ms`, nothing sleeps, nothing is measured behind the
-caller's back. Counters only grow while a process lives; a restart may set those that are not part
-of the persisted window state back to zero.
+The gateway fills these frozen records; `pipeline.console.server` and `pipeline.console.metrics`
+only read them. Everything here is pure: time comes in as `now_ms`, nothing sleeps, nothing is
+measured behind the caller's back. Counters only grow while a process lives; a restart may set those
+that are not part of the persisted window state back to zero.
 
 The account that must balance, per device and in sum:
 received = windowed + duplicate + late + dead_lettered, all counted in readings.

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ingest.broker import free_port
+from ingest.mqtt.broker import free_port
 
 NOT_RUN = "# not run: "
 _DOCS = Path(__file__).parent.parent / "docs"

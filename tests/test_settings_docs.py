@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from pydantic_settings import BaseSettings
 
-from deploy.settingsdoc import env_name, settings_classes, settings_page
+from deploy.settings.doc import env_name, settings_classes, settings_page
 
 PAGE = Path(__file__).parent.parent / "docs" / "settings.md"
 PREFIXES = {
     "ingest.settings": ("KPSTREAM_INGEST_",),
     "pipeline.settings": ("KPSTREAM_PIPELINE_",),
-    "deploy.settings": ("KPSTREAM_GATEWAY_", "KPSTREAM_SITE_"),
+    "deploy.settings.settings": ("KPSTREAM_GATEWAY_", "KPSTREAM_SITE_"),
     "dashboards.settings": ("KPSTREAM_GRAFANA_",),
 }
 FIELDS = [(settings, name) for settings in settings_classes() for name in settings.model_fields]
@@ -26,7 +26,7 @@ def test_every_package_of_the_gateway_has_settings() -> None:
 
 def test_page_is_up_to_date() -> None:
     assert PAGE.read_text(encoding="utf-8") == settings_page(), (
-        "out of date: python -m deploy.settingsdoc > docs/settings.md"
+        "out of date: python -m deploy.settings.doc > docs/settings.md"
     )
 
 

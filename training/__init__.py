@@ -31,7 +31,7 @@ A walk through it (needs the extra `[training]`):
     print(candidate.metrics["rmse"], candidate.artifact.path)
 
 The official test sets are read by three commands only, and nothing they say flows back into a run:
-`python -m training.official --artifact DIR --data PATH`, `python -m training.starters build`, which
-scores the exported student, and the ledger, which scores them after the last pass (and, for
-comparison with the literature, watches them without acting on it).
+`python -m training.starters.official --artifact DIR --data PATH`, `python -m training.starters
+build`, which scores the exported student, and the ledger, which scores them after the last pass
+(and, for comparison with the literature, watches them without acting on it).
 """

@@ -38,13 +38,13 @@ from models.session import Student
 from training import evaluate
 from training.datasets.contract import DataSet, fit_scaler
 from training.distill import Distilled, Epoch, distill, fit_front
-from training.doubt import Doubt, Unseen, calibrate, familiarity_of, score_unseen
 from training.errors import LeakageError, RecipeError
-from training.export import export_artifact, score_raw, score_torch
+from training.export.artifact import export_artifact, score_raw, score_torch
 from training.methods.contract import teacher_of
-from training.prompts import MAX_RUL
 from training.recipes import Recipe, format_recipe, parse_recipe
-from training.teachers import teach
+from training.teachers.ensemble import teach
+from training.teachers.prompts import MAX_RUL
+from training.uncertainty.fit import Doubt, Unseen, calibrate, familiarity_of, score_unseen
 from training.windows import WindowSet, hold_out_groups
 
 __all__ = [

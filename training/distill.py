@@ -25,11 +25,11 @@ from torch import Tensor, nn
 
 from models.features import scale
 from models.manifest import Scaler
-from training.conditions import fit_conditions
 from training.datasets.contract import digest_windows
 from training.errors import CheckpointError
 from training.methods.contract import build_method
 from training.recipes import Recipe, format_recipe
+from training.students.conditions import fit_conditions
 from training.windows import WindowSet
 
 __all__ = [

@@ -45,9 +45,11 @@ class Recipe:
     anchors: str = "text"
     """`text`: from the text encoder's cache. Controls: `random` directions, `onehot` (a free
     table), `ordinal` (thermometer code of the number, RUL), `permuted` (text, wrong answers),
-    `centred`, `ordered`, `ordered-random`, `attributes`: see `training.anchors.control_anchors`."""
+    `centred`, `ordered`, `ordered-random`, `attributes`: see
+    `training.teachers.anchors.control_anchors`."""
     prompts: str = ""
-    """Whose anchors (key of `training.prompts.PROMPTS`); empty: `rul`, or `activity` (UCI HAR)."""
+    """Whose anchors (key of `training.teachers.prompts.PROMPTS`); empty: `rul`, or `activity` (UCI
+    HAR)."""
     student: str = "conv"
     """`conv`: plain convolutions; `residual`: dilated residual blocks and attention over time;
     `spectral`: convolutions beside the spectrum and statistics of the window; `statistics`: means,

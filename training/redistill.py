@@ -162,8 +162,8 @@ def _conclude(
 ) -> int:
     from models.session import Student
     from training.candidate import compare
-    from training.latency import measure_latency
     from training.plots import write_plot
+    from training.starters.latency import measure_latency
 
     comparison, old_metrics = compare(running, candidate) if running else (None, {})
     better = comparison is None or comparison.is_better

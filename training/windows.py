@@ -1,7 +1,7 @@
 """Windows of recorded series, cut as the stream cuts them, and the groups that keep splits honest.
 
 Pure numpy, on the slicing of `models.features`; tests/training/test_windows.py proves that the
-stream (`pipeline.windows`, which training may not import) cuts the same windows.
+stream (`pipeline.windows.windower`, which training may not import) cuts the same windows.
 """
 
 from __future__ import annotations

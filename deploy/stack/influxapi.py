@@ -1,6 +1,6 @@
 """The little of InfluxDB's HTTP API that starting it needs: health and first set-up.
 
-Everything after that (buckets, tasks, tokens) is in `pipeline.influxsetup`.
+Everything after that (buckets, tasks, tokens) is in `pipeline.stores.influxsetup`.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from deploy.stack.servers import INFLUX_VERSION, KAFKA_VERSION, find_servers, servers_dir
-from ingest.child import dying_with_us
+from ingest.mqtt.child import dying_with_us
 
 __all__ = ["InstallError", "install_influxd", "install_kafka"]
 

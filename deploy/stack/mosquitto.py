@@ -16,7 +16,7 @@ from deploy.stack.acl import (
     services_acl,
 )
 from deploy.stack.process import ServerError, ServerProcess, open_line
-from ingest.broker import mosquitto_config, mosquitto_program
+from ingest.mqtt.broker import mosquitto_config, mosquitto_program
 from ingest.topics import MQTT_PREFIX
 
 __all__ = ["MosquittoServer"]

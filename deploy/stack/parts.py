@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Generic, Literal, TypeVar
 
 from deploy.stack.sitestate import Row, State, born
-from ingest.child import dying_with_us
+from ingest.mqtt.child import dying_with_us
 
 __all__ = [
     "SECRETS",

@@ -2,7 +2,7 @@
 
 The supervisor, the fault tests and the fixtures treat them alike. Starting again on the same folder
 keeps what was stored, also after `kill`. The children end with the process that started them,
-however that ends (`ingest.child`).
+however that ends (`ingest.mqtt.child`).
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
-from ingest.broker import free_port
-from ingest.child import dying_with_us
+from ingest.mqtt.broker import free_port
+from ingest.mqtt.child import dying_with_us
 
 __all__ = ["Server", "ServerError", "ServerProcess", "open_line"]
 
@@ -123,7 +123,7 @@ class ServerProcess:
     def start(self: _S) -> _S:
         """Start, and return once it serves; a running one is left alone.
 
-        Call it from a thread that lives as long as the server shall: see `ingest.child`.
+        Call it from a thread that lives as long as the server shall: see `ingest.mqtt.child`.
 
         Raises:
             ServerError: It is not installed, the port is taken, or it did not come up.

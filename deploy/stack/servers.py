@@ -21,7 +21,7 @@ from typing import Any
 from deploy.stack.influxapi import InfluxApi
 from deploy.stack.process import Server, ServerError, ServerProcess, open_line
 from deploy.stack.tlsconfig import influx_tls_args, kafka_tls_properties
-from ingest.broker import free_port
+from ingest.mqtt.broker import free_port
 
 __all__ = [
     "INFLUX_SETTINGS",

@@ -25,7 +25,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from deploy.settings import SiteSettings
+from deploy.settings.settings import SiteSettings
 from deploy.stack.acl import SERVICES_PORT
 from deploy.stack.look import look_at
 from deploy.stack.mosquitto import MosquittoServer
@@ -34,8 +34,8 @@ from deploy.stack.process import ServerProcess
 from deploy.stack.servers import FoundServers, InfluxServer, KafkaServer, find_servers
 from deploy.stack.sitesetup import STORE_TOKEN_FILE, make_buckets, make_topics
 from deploy.stack.tlsconfig import service_settings
-from ingest.broker import mosquitto_program
-from ingest.child import dying_with_us
+from ingest.mqtt.broker import mosquitto_program
+from ingest.mqtt.child import dying_with_us
 from ingest.settings import IngestSettings
 from ingest.topics import SHARED_GROUP
 from pipeline.settings import PipelineSettings

@@ -20,8 +20,8 @@ from deploy.stack.topics import site_topics
 
 if TYPE_CHECKING:
     from deploy.stack.site import Site
-    from pipeline.influxclient import InfluxClient
-    from pipeline.influxlayout import Layout
+    from pipeline.stores.influxclient import InfluxClient
+    from pipeline.stores.influxlayout import Layout
 
 __all__ = [
     "GRAFANA_TOKEN_FILE",
@@ -74,8 +74,8 @@ def make_buckets(here: Site, *, may_shorten: bool = False) -> str:
         ServerError: It is not there, or was set up before with another token.
         SinkError: It refused, or a setting is wrong.
     """
-    from pipeline.influxlayout import GRAFANA_TOKEN, STORE_TOKEN
-    from pipeline.influxsetup import ensure_layout
+    from pipeline.stores.influxlayout import GRAFANA_TOKEN, STORE_TOKEN
+    from pipeline.stores.influxsetup import ensure_layout
 
     layout = influx_layout(here)
     first = layout.buckets[0]
@@ -104,7 +104,7 @@ def make_buckets(here: Site, *, may_shorten: bool = False) -> str:
 
 def influx_layout(here: Site) -> Layout:
     """The buckets, tasks and tokens of this site."""
-    from pipeline.influxlayout import site_layout
+    from pipeline.stores.influxlayout import site_layout
 
     bucket = here.pipeline.influx_bucket
     return site_layout(
@@ -121,7 +121,7 @@ def influx_operator(here: Site) -> InfluxClient:
     Raises:
         ServerError: It was never set up.
     """
-    from pipeline.influxclient import InfluxClient, InfluxConnection
+    from pipeline.stores.influxclient import InfluxClient, InfluxConnection
 
     path = here.site.state_dir / OPERATOR_TOKEN_FILE
     if here.pipeline.influx_token is None and not path.exists():

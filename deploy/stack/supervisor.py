@@ -9,8 +9,8 @@ A program that ends is started again after a pause that doubles from one to thir
 short again once the program has been ready for a minute. One that falls silent for long, or has a
 backlog and makes no progress, is ended first (watchdog).
 
-Everything runs in the thread that calls `run`, the children's lives hang on it (`ingest.child`);
-only looks and steps, which may block, have threads of their own.
+Everything runs in the thread that calls `run`, the children's lives hang on it
+(`ingest.mqtt.child`); only looks and steps, which may block, have threads of their own.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from deploy.settings import SiteSettings
-from ingest.tls import TlsError, TlsFiles
+from deploy.settings.settings import SiteSettings
+from ingest.mqtt.tls import TlsError, TlsFiles
 
 __all__ = ["influx_tls_args", "kafka_tls", "kafka_tls_properties", "service_settings"]
 

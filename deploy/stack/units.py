@@ -18,8 +18,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dashboards.provision import yaml
-from deploy.settings import SiteSettings
+from dashboards.grafana.provision import yaml
+from deploy.settings.settings import SiteSettings
 from deploy.stack.servers import (
     INFLUX_SETTINGS,
     INFLUX_VERSION,
@@ -29,7 +29,7 @@ from deploy.stack.servers import (
 )
 from deploy.stack.site import Site
 from deploy.stack.sitesetup import GRAFANA_TOKEN_FILE, STORE_ENV_FILE
-from ingest.broker import mosquitto_config
+from ingest.mqtt.broker import mosquitto_config
 from ingest.topics import SHARED_GROUP
 
 __all__ = ["compose", "image_variable", "unit_files", "write_units"]

@@ -26,8 +26,8 @@ from typing import Protocol
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from ingest.broker import EMBEDDED_LINGER_S
-from ingest.mqtt import Endpoint, Publisher
+from ingest.mqtt.broker import EMBEDDED_LINGER_S
+from ingest.mqtt.client import Endpoint, Publisher
 from ingest.simulators.emitters import EngineEmitter, Message, PersonEmitter, device_seed
 from ingest.simulators.imu import Person, markov_bouts
 from ingest.simulators.truth import ActivityTruth, RulTruth, encode_truth
@@ -85,7 +85,7 @@ class FleetSettings(BaseModel):
 
 
 class MessageSink(Protocol):
-    """Where messages go; `ingest.mqtt.Publisher` is one."""
+    """Where messages go; `ingest.mqtt.client.Publisher` is one."""
 
     async def publish(self, topic: str, payload: bytes) -> None:
         """Send one message; may wait for its turn."""

@@ -25,7 +25,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from ingest.broker import LocalBroker
+from ingest.mqtt.broker import LocalBroker
 from tests.e2e.plant import Plant
 
 _AIMS = {

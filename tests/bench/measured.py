@@ -41,10 +41,10 @@ def main() -> None:
 
 async def bridge(args: argparse.Namespace) -> dict[str, Any]:
     """MQTT -> durable log, nothing else in the process."""
-    from deploy.gateway import LocalLogWriter
+    from deploy.processes.gateway import LocalLogWriter
     from ingest.bridge import Bridge
     from ingest.settings import IngestSettings
-    from pipeline.locallog import open_log
+    from pipeline.log.locallog import open_log
 
     log = open_log(args.state / "log.db", partitions=4)
     part = Bridge(IngestSettings(mqtt_port=args.port), LocalLogWriter(log, 4))
@@ -71,17 +71,17 @@ async def bridge(args: argparse.Namespace) -> dict[str, Any]:
 
 async def line(args: argparse.Namespace) -> dict[str, Any]:
     """A log full of bundles -> window -> score -> log, nothing else in the process."""
-    from deploy.students import stream_plan
     from ingest.messages import encode_bundle, encode_envelope
     from ingest.topics import READINGS, device_key, partition_of
     from models.artifact import read_artifact
     from models.session import Student
     from models.zoo import zoo_path
-    from pipeline.agents import now_ms
     from pipeline.app import create_scoring_app
-    from pipeline.locallog import open_log
-    from pipeline.logfile import NewRecord
-    from pipeline.scoring import score_windows
+    from pipeline.log.file import NewRecord
+    from pipeline.log.locallog import open_log
+    from pipeline.scoring.batch import score_windows
+    from pipeline.scoring.stage import now_ms
+    from pipeline.scoring.students import stream_plan
     from pipeline.settings import PipelineSettings
     from tests.bench.load import _template
 

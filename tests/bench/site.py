@@ -20,7 +20,7 @@ import click
 from rich.console import Console
 
 from deploy.stack.servers import find_servers
-from ingest.broker import mosquitto_program
+from ingest.mqtt.broker import mosquitto_program
 from tests.bench.siteparts import measure_line, measure_log, measure_store
 from tests.bench.siterig import Rig
 from tests.bench.sitetable import markdown, rows_of, shown

@@ -31,15 +31,15 @@ from pydantic import SecretStr
 
 from deploy.stack.servers import InfluxServer, KafkaServer
 from deploy.stack.topics import site_topics
-from ingest.broker import free_port
-from ingest.child import dying_with_us
 from ingest.errors import LogUnavailable
 from ingest.kafka import KafkaEndpoint, create_topics
+from ingest.mqtt.broker import free_port
+from ingest.mqtt.child import dying_with_us
 from ingest.topics import SCORES, device_key, partition_of
-from pipeline.influxclient import InfluxClient, InfluxConnection
-from pipeline.influxlayout import STORE_TOKEN, site_layout
-from pipeline.influxsetup import ensure_layout
-from pipeline.points import ScoreRecord, encode_scores
+from pipeline.points.points import ScoreRecord, encode_scores
+from pipeline.stores.influxclient import InfluxClient, InfluxConnection
+from pipeline.stores.influxlayout import STORE_TOKEN, site_layout
+from pipeline.stores.influxsetup import ensure_layout
 
 PARTITIONS = 12
 _SETTLE_S = 5.0

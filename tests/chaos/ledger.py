@@ -17,9 +17,9 @@ from pydantic import SecretStr
 
 from deploy.stack.sitesetup import GRAFANA_TOKEN_FILE
 from deploy.stack.sitestate import Row, read_state
-from ingest.broker import free_port
-from pipeline.influxclient import InfluxClient, InfluxConnection
-from pipeline.points import ACTIVITY, DEVICE
+from ingest.mqtt.broker import free_port
+from pipeline.points.points import ACTIVITY, DEVICE
+from pipeline.stores.influxclient import InfluxClient, InfluxConnection
 from tests.chaos.expected import expected_windows
 from tests.chaos.faults import Fault, schedule
 from tests.chaos.fleet import SITE, ChaosDevices, device_name

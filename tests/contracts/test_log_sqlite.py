@@ -10,8 +10,8 @@ import pytest
 from faust.exceptions import ImproperlyConfigured, ProducerSendError
 
 from pipeline.errors import LogFailed
-from pipeline.locallog import NewRecord, SqliteLog, open_log
-from pipeline.transport import abandon, progress, skipped
+from pipeline.log.locallog import NewRecord, SqliteLog, open_log
+from pipeline.log.sqlitetransport import abandon, progress, skipped
 
 
 @pytest.fixture(params=["sqlite"])

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ingest.topics import partition_of
-from pipeline.transport import progress
+from pipeline.log.sqlitetransport import progress
 
 
 def collect(app: Any, topic: Any, into: list[Any]) -> None:

@@ -19,14 +19,14 @@ from ingest.topics import LOG_TOPICS, READINGS, device_key, partition_of
 from models.artifact import read_artifact
 from models.dummy import write_dummy
 from models.session import Student
-from pipeline.agents import now_ms
 from pipeline.app import KafkaLink, create_scoring_app, create_store_app
-from pipeline.devices import StreamPlan
-from pipeline.locallog import open_log
-from pipeline.points import Point
-from pipeline.scoring import score_windows
+from pipeline.log.locallog import open_log
+from pipeline.points.points import Point
+from pipeline.scoring.batch import score_windows
+from pipeline.scoring.stage import now_ms
 from pipeline.settings import PipelineSettings
-from pipeline.windows import WindowSpec, slice_windows
+from pipeline.windows.devices import StreamPlan
+from pipeline.windows.windower import WindowSpec, slice_windows
 
 T0 = 1_750_000_000_000
 DEVICES = [f"engine-{i}" for i in range(6)]

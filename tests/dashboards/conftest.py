@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 import pytest
 
 from deploy.stack.servers import InfluxServer
-from pipeline.influx import influx_sink_from
-from pipeline.influxlayout import ROLLUPS, rollup_flux
-from pipeline.points import Point
+from pipeline.points.points import Point
+from pipeline.stores.influx import influx_sink_from
+from pipeline.stores.influxlayout import ROLLUPS, rollup_flux
 from tests.dashboards.line import START_MS, STOP_MS, Line
 from tests.fakes.grafana import FakeGrafana
 from tests.fakes.grafana_flux import Frame, ask, interpolate

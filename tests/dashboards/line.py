@@ -21,11 +21,10 @@ from ingest.simulators.fleet import Fleet, FleetSettings
 from ingest.topics import READINGS, SCORES, device_key, parse_topic, partition_of
 from models.registry import Registry
 from models.zoo import STARTERS, zoo_path
-from pipeline.accounts import Accounts
-from pipeline.devices import Devices, Outcome, StreamPlan
-from pipeline.points import Point, points_of
-from pipeline.rollover import ModelWatch
-from pipeline.scoring import score_windows
+from pipeline.points.accounts import Accounts
+from pipeline.points.points import Point, points_of
+from pipeline.scoring.batch import score_windows
+from pipeline.scoring.rollover import ModelWatch
 from pipeline.status import (
     DeviceAccount,
     HealthReport,
@@ -36,7 +35,8 @@ from pipeline.status import (
     Totals,
     sum_accounts,
 )
-from pipeline.windows import WindowSpec
+from pipeline.windows.devices import Devices, Outcome, StreamPlan
+from pipeline.windows.windower import WindowSpec
 
 LENGTH_MS = 300_000
 START_MS = 1_767_225_600_000 - LENGTH_MS // 2

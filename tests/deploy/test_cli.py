@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from deploy import cli
 from deploy.cli import main
-from deploy.gatewaycmd import split_address
+from deploy.commands.gateway import split_address
 from models.dummy import write_dummy
 from models.registry import Registry
 
@@ -76,7 +76,7 @@ def gateway_that_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
     async def run_gateway(*_: object) -> int:
         return 0
 
-    monkeypatch.setattr("deploy.gateway.run_gateway", run_gateway)
+    monkeypatch.setattr("deploy.processes.gateway.run_gateway", run_gateway)
 
 
 @pytest.mark.usefixtures("gateway_that_does_not_run")

@@ -7,10 +7,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-from deploy.processview import ProcessView
-from pipeline.agents import LineCounters, now_ms
+from deploy.processes.processview import ProcessView
 from pipeline.app import ScoringApp
-from pipeline.metrics import exposition
+from pipeline.console.metrics import exposition
+from pipeline.scoring.stage import LineCounters, now_ms
 from tests.fakes.view import FakeView
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from ingest.mqtt import Endpoint, Publisher
+from ingest.mqtt.client import Endpoint, Publisher
 
 CHANNELS = [f"{kind}_{axis}" for kind in ("body_acc", "body_gyro", "total_acc") for axis in "xyz"]
 DT_MS = 20

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ingest.broker import LocalBroker, free_port
+from ingest.mqtt.broker import LocalBroker, free_port
 
 READY_S = 60.0
 

@@ -24,9 +24,9 @@ from pydantic import SecretStr
 
 from deploy.stack.mosquitto import MosquittoServer
 from deploy.stack.servers import InfluxServer, KafkaServer
-from ingest.broker import free_port
-from ingest.child import dying_with_us
-from pipeline.influxclient import InfluxClient, InfluxConnection
+from ingest.mqtt.broker import free_port
+from ingest.mqtt.child import dying_with_us
+from pipeline.stores.influxclient import InfluxClient, InfluxConnection
 
 READY_S = 120.0
 ORG, BUCKET = "kpstream", "kpstream"

@@ -20,8 +20,8 @@ from models.features import pad_front
 from models.scores import RulScores
 from models.session import Student
 from models.zoo import zoo_path
-from pipeline.queries import all_points
-from pipeline.results import ResultsFile
+from pipeline.console.queries import all_points
+from pipeline.stores.resultsfile import ResultsFile
 from tests.e2e.plant import Plant
 
 pytestmark = [pytest.mark.needs_data, pytest.mark.needs_mosquitto, pytest.mark.slow]

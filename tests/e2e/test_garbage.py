@@ -9,10 +9,10 @@ from pathlib import Path
 import orjson
 import pytest
 
-from deploy.letters import read_letters
-from ingest.mqtt import Endpoint, Publisher
-from pipeline.queries import all_points
-from pipeline.results import ResultsFile
+from deploy.commands.dead_letter_reader import read_letters
+from ingest.mqtt.client import Endpoint, Publisher
+from pipeline.console.queries import all_points
+from pipeline.stores.resultsfile import ResultsFile
 from tests.e2e.devices import CHANNELS, payload
 from tests.e2e.plant import Plant
 

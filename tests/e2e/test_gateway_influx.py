@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from deploy.stack.servers import InfluxServer
-from pipeline.influxclient import InfluxClient
-from pipeline.influxlayout import STORE_TOKEN, site_layout
-from pipeline.influxsetup import aggregate, ensure_layout
-from pipeline.queries import all_points
-from pipeline.results import ResultsFile
+from pipeline.console.queries import all_points
+from pipeline.stores.influxclient import InfluxClient
+from pipeline.stores.influxlayout import STORE_TOKEN, site_layout
+from pipeline.stores.influxsetup import aggregate, ensure_layout
+from pipeline.stores.resultsfile import ResultsFile
 from tests.e2e.devices import NumberedDevices
 from tests.e2e.plant import Plant
-from tests.pipeline.test_influxsetup import HOUR_MS, connect, hours_of
+from tests.pipeline.stores.test_influxsetup import HOUR_MS, connect, hours_of
 
 pytestmark = [pytest.mark.needs_influxd, pytest.mark.needs_mosquitto, pytest.mark.slow]
 

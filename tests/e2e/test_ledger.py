@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.results import ResultsFile
+from pipeline.stores.resultsfile import ResultsFile
 from tests.e2e.devices import DT_MS, NumberedDevices
 from tests.e2e.plant import Plant
 

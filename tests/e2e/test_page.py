@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.console import Console, create_console
-from pipeline.points import Point
-from pipeline.results import ResultsFile
+from pipeline.console.server import Console, create_console
+from pipeline.points.points import Point
+from pipeline.stores.resultsfile import ResultsFile
 from tests.fakes.browser import Browser
 from tests.fakes.view import FakeView, fill
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import orjson
 import pytest
 
-from ingest.broker import free_port
-from ingest.mqtt import Endpoint, Publisher
+from ingest.mqtt.broker import free_port
+from ingest.mqtt.client import Endpoint, Publisher
 from ingest.recordings import ENGINE_CHANNELS
 from tests.e2e.plant import Plant
 

@@ -12,13 +12,13 @@ from pathlib import Path
 import orjson
 import pytest
 
-from ingest.mqtt import Endpoint, Publisher
+from ingest.mqtt.client import Endpoint, Publisher
 from models.artifact import Artifact, read_artifact, write_artifact
 from models.manifest import Draft
 from models.registry import Registry
 from models.zoo import zoo_path
-from pipeline.queries import all_points
-from pipeline.results import ResultsFile
+from pipeline.console.queries import all_points
+from pipeline.stores.resultsfile import ResultsFile
 from tests.e2e.devices import payload
 from tests.e2e.plant import Plant
 
@@ -79,8 +79,8 @@ def test_a_started_gateway_has_loaded_no_training_library(tmp_path: Path) -> Non
     """Looks at the modules of a gateway that has really started, not at import statements."""
     program = (
         "import asyncio, sys\n"
-        "from deploy.gateway import Gateway\n"
-        "from deploy.settings import GatewaySettings\n"
+        "from deploy.processes.gateway import Gateway\n"
+        "from deploy.settings.settings import GatewaySettings\n"
         "from ingest.settings import IngestSettings\n"
         "from pipeline.settings import PipelineSettings\n"
         "async def main():\n"

@@ -21,7 +21,7 @@ import pytest
 from deploy.stack.sitesetup import GRAFANA_TOKEN_FILE, OPERATOR_TOKEN_FILE
 from deploy.stack.sitestate import Row, left_over, read_state
 from deploy.stack.tlsconfig import service_settings
-from ingest.broker import free_port
+from ingest.mqtt.broker import free_port
 
 pytestmark = [
     pytest.mark.needs_kafka_server,

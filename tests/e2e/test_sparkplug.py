@@ -11,9 +11,9 @@ from typing import Any
 import orjson
 import pytest
 
-from ingest.mqtt import Endpoint, Publisher
-from pipeline.queries import all_points
-from pipeline.results import ResultsFile
+from ingest.mqtt.client import Endpoint, Publisher
+from pipeline.console.queries import all_points
+from pipeline.stores.resultsfile import ResultsFile
 from tests.e2e.devices import CHANNELS
 from tests.e2e.plant import Plant
 from tests.e2e.sparkplugline import LiveNode

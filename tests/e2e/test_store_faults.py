@@ -15,8 +15,8 @@ from typing import Any
 import psutil
 import pytest
 
-from deploy.letters import read_site_letters
-from deploy.settings import SiteSettings
+from deploy.commands.dead_letter_reader import read_site_letters
+from deploy.settings.settings import SiteSettings
 from ingest.errors import RefusalReason
 from ingest.topics import ACCOUNTS
 from tests.bench.store import PARTITIONS, Site, scores

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ingest.mqtt import Endpoint
+from ingest.mqtt.client import Endpoint
 from ingest.recordings import (
     CMAPSS_SENSORS,
     ENGINE_CHANNELS,
@@ -29,8 +29,8 @@ from models.artifact import read_artifact
 from models.scores import ActivityScores, RulScores
 from models.session import Student
 from models.zoo import zoo_path
-from pipeline.queries import all_points
-from pipeline.results import ResultsFile
+from pipeline.console.queries import all_points
+from pipeline.stores.resultsfile import ResultsFile
 from tests.e2e.plant import Plant
 from tests.e2e.replaying import START_MS, Replaying
 

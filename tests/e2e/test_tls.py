@@ -23,12 +23,12 @@ import pytest
 from pydantic import SecretStr
 
 from deploy.stack.sitestate import read_state
-from ingest.broker import free_port
-from ingest.endpoint import Endpoint
-from ingest.mqtt import Publisher
+from ingest.mqtt.broker import free_port
+from ingest.mqtt.client import Publisher
+from ingest.mqtt.endpoint import Endpoint
 from models.artifact import read_artifact
 from models.zoo import zoo_path
-from pipeline.influxclient import InfluxClient, InfluxConnection
+from pipeline.stores.influxclient import InfluxClient, InfluxConnection
 
 pytestmark = [
     pytest.mark.needs_mosquitto,

@@ -11,8 +11,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from pipeline.console import create_console
-from pipeline.results import ResultsFile
+from pipeline.console.server import create_console
+from pipeline.stores.resultsfile import ResultsFile
 from tests.fakes.view import (
     ENGINES,
     PEOPLE,

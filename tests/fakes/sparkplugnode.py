@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ingest.sparkplugwire import DataType, Metric, decode_sparkplug, encode_sparkplug
+from ingest.sparkplug.wire import DataType, Metric, decode_sparkplug, encode_sparkplug
 
 Message = tuple[str, bytes]
 Values = Mapping[str, "float | None"]

@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from random import Random
 
-from pipeline.points import Point
-from pipeline.results import ResultsFile
+from pipeline.points.points import Point
 from pipeline.status import (
     DeviceAccount,
     HealthReport,
@@ -23,6 +22,7 @@ from pipeline.status import (
     health_report,
     sum_accounts,
 )
+from pipeline.stores.resultsfile import ResultsFile
 
 LABELS = ("WALKING", "WALKING_UPSTAIRS", "WALKING_DOWNSTAIRS", "SITTING", "STANDING", "LAYING")
 CHANNELS = (

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 from hypothesis import strategies as st
 
-from ingest.sparkplugwire import Metric, encode_sparkplug
+from ingest.sparkplug.wire import Metric, encode_sparkplug
 
 T0_MS = 1_750_000_000_000
 

@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 from ingest.errors import RefusedMessage
 from ingest.messages import decode_bundle
-from ingest.packets import PacketSocket
+from ingest.mqtt.packets import PacketSocket
 from ingest.payloads import decode_payload, event_times
-from ingest.sparkplug import Sparkplug
-from ingest.sparkplugmap import SparkplugMapping
-from ingest.sparkplugstore import Checkpoint
+from ingest.sparkplug.decoder import Sparkplug
+from ingest.sparkplug.names import SparkplugMapping
+from ingest.sparkplug.store import Checkpoint
 from models.errors import ModelError
 from models.manifest import decode_manifest
 from models.onnxfile import inspect_onnx

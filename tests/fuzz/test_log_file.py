@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import logrepair
 from pipeline.errors import LogCorrupt, LogError
-from pipeline.locallog import NewRecord, SqliteLog, peek_log
+from pipeline.log import repair as logrepair
+from pipeline.log.locallog import NewRecord, SqliteLog, peek_log
 from tests.fuzz.limits import MEMORY, examples, within
 
 PAGE = 8192

@@ -24,10 +24,10 @@ from ingest.messages import (
     event_times,
 )
 from ingest.settings import IngestSettings
-from ingest.sparkplug import Sparkplug
-from ingest.sparkplugmap import SparkplugMapping
-from ingest.sparkplugstore import SparkplugStore, StoreUnusable
-from ingest.sparkplugwire import decode_sparkplug
+from ingest.sparkplug.decoder import Sparkplug
+from ingest.sparkplug.names import SparkplugMapping
+from ingest.sparkplug.store import SparkplugStore, StoreUnusable
+from ingest.sparkplug.wire import decode_sparkplug
 from tests.fakes.log import FakeLog, body
 from tests.fakes.sparkplugnode import EdgeNode
 from tests.fuzz import strategies as any_of

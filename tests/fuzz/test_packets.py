@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.bridge import Bridge
-from ingest.packets import PacketSocket, Publish
+from ingest.mqtt.packets import PacketSocket, Publish
 from ingest.settings import IngestSettings
 from tests.fakes.log import FakeLog, body, until
 from tests.fakes.mqttbroker import ScriptedBroker
 from tests.fuzz.limits import examples, within
 from tests.fuzz.strategies import nearly
-from tests.ingest.test_packets import PINGRESP, packets_of, publish_bytes
+from tests.ingest.mqtt.test_packets import PINGRESP, packets_of, publish_bytes
 
 GOOD = Publish(7, 1, "sensors/p/d/imu", body(1))
 streams = st.binary(max_size=300) | st.sampled_from(

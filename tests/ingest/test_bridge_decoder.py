@@ -13,9 +13,9 @@ from ingest.bridge import Bridge
 from ingest.decoder import Decoded, Outgoing
 from ingest.errors import LogUnavailable, RefusalReason, RefusedMessage
 from ingest.settings import IngestSettings
-from ingest.sparkplug import Sparkplug
-from ingest.sparkplugmap import SparkplugMapping
-from ingest.sparkplugstore import SparkplugStore
+from ingest.sparkplug.decoder import Sparkplug
+from ingest.sparkplug.names import SparkplugMapping
+from ingest.sparkplug.store import SparkplugStore
 from ingest.topics import Address
 from tests.fakes.log import FakeLog, body, until
 from tests.fakes.mqttbroker import ScriptedBroker

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from ingest.bridge import Bridge
-from ingest.broker import LocalBroker
-from ingest.mqtt import Endpoint, Publisher
+from ingest.mqtt.broker import LocalBroker
+from ingest.mqtt.client import Endpoint, Publisher
 from ingest.settings import IngestSettings
 from tests.fakes.log import FakeLog, body, until
 

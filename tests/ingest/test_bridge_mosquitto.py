@@ -16,8 +16,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from ingest.bridge import Bridge
-from ingest.broker import LocalBroker
-from ingest.mqtt import Endpoint, Publisher
+from ingest.mqtt.broker import LocalBroker
+from ingest.mqtt.client import Endpoint, Publisher
 from ingest.settings import IngestSettings
 from tests.fakes.log import FakeLog, body, until
 

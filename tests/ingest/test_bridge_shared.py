@@ -13,9 +13,9 @@ import pytest
 from pydantic import ValidationError
 
 from ingest.bridge import Bridge
-from ingest.broker import LocalBroker
 from ingest.errors import LogUnavailable
-from ingest.mqtt import Endpoint, Publisher
+from ingest.mqtt.broker import LocalBroker
+from ingest.mqtt.client import Endpoint, Publisher
 from ingest.settings import IngestSettings
 from ingest.topics import partition_of
 from tests.fakes.log import FakeLog, body, until

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from ingest.broker import free_port
 from ingest.errors import LogUnavailable
 from ingest.kafka import KafkaLogWriter
 from ingest.logwriter import LogRecord
+from ingest.mqtt.broker import free_port
 from ingest.topics import DEAD_LETTERS, READINGS
 
 pytestmark = pytest.mark.needs_kafka_mock

@@ -12,11 +12,11 @@ import pytest
 from deploy.stack.certs import Plan, make_certificates
 from deploy.stack.servers import KafkaServer
 from deploy.stack.topics import site_topics
-from ingest.broker import free_port
 from ingest.errors import IngestError
 from ingest.kafka import KafkaEndpoint, KafkaLogWriter, KafkaProbe, create_topics
 from ingest.logwriter import LogRecord
-from ingest.tls import TlsFiles
+from ingest.mqtt.broker import free_port
+from ingest.mqtt.tls import TlsFiles
 from ingest.topics import READINGS
 from tests.fakes.certs import issue
 

@@ -22,7 +22,7 @@ from ingest.recordings import (
     read_uci_har,
     recordings_of,
 )
-from pipeline.windows import DeviceWindower, WindowSpec
+from pipeline.windows.windower import DeviceWindower, WindowSpec
 
 NAMES = ("test_FD001.txt", "RUL_FD001.txt", "train_FD001.txt")
 

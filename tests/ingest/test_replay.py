@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.bridge import Bridge
-from ingest.broker import LocalBroker, free_port
 from ingest.messages import Batch, columns, decode_bundle, encode_bundle, encode_envelope
-from ingest.mqtt import Connection, Endpoint
+from ingest.mqtt.broker import LocalBroker, free_port
+from ingest.mqtt.client import Connection, Endpoint
 from ingest.recordings import Recording
 from ingest.replay import ReplayError, ReplayOptions, ReplayPlan, plan_replay, replay
 from ingest.settings import IngestSettings
-from pipeline.windows import DeviceWindower, WindowSpec
+from pipeline.windows.windower import DeviceWindower, WindowSpec
 from tests.fakes.log import FakeLog, until
 
 NOW_MS = 1_700_000_000_000

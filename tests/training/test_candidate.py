@@ -10,14 +10,14 @@ pytest.importorskip("torch", reason="needs training: pip install 'kpstream[train
 from models.features import scale
 from models.scores import ActivityScores
 from models.session import Student
-from training.calibrate import interval_ends, share_inside
 from training.candidate import check_comparable, train_candidate
 from training.datasets.contract import fit_scaler
 from training.datasets.dummy import make_dummy
 from training.distill import distill
 from training.errors import LeakageError, RecipeError
-from training.export import score_raw, score_torch
+from training.export.artifact import score_raw, score_torch
 from training.recipes import shipped_recipe
+from training.uncertainty.calibration import interval_ends, share_inside
 
 pytestmark = pytest.mark.needs_training
 

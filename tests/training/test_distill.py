@@ -12,7 +12,7 @@ from training.datasets.dummy import make_dummy  # noqa: E402
 from training.distill import STATE_FILE, augment, distill  # noqa: E402
 from training.errors import CheckpointError  # noqa: E402
 from training.recipes import parse_recipe, shipped_recipe  # noqa: E402
-from training.teachers import teach  # noqa: E402
+from training.teachers.ensemble import teach  # noqa: E402
 from training.windows import WindowSet, hold_out_groups  # noqa: E402
 
 pytestmark = pytest.mark.needs_training

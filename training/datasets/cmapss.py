@@ -28,7 +28,7 @@ from models.features import pad_front
 from models.manifest import Channel
 from training.datasets.contract import DataSet, digest_windows
 from training.errors import DataSetError
-from training.prompts import MAX_RUL
+from training.teachers.prompts import MAX_RUL
 from training.windows import WindowSet, slice_series
 
 __all__ = ["LENGTH", "describe_cmapss", "label_engines", "read_cmapss"]

@@ -18,7 +18,7 @@ from ingest.recordings import EngineHistory
 from training.datasets.cmapss import LENGTH, describe_cmapss, label_engines
 from training.datasets.contract import DataSet
 from training.errors import DataSetError
-from training.prompts import MAX_RUL
+from training.teachers.prompts import MAX_RUL
 from training.windows import WindowSet, join_windows
 
 __all__ = ["LEARNED", "TESTED", "read_altitudes"]

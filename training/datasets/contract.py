@@ -32,7 +32,7 @@ class DataSet:
         gap_ms: jump of event time that breaks a window; None for none.
         labels: activity names in the order of the class index; None for RUL.
         scaling: `minmax` to [0, 1], `zscore`, or `conditions`: the first three channels are
-            operating settings, and the graph scales per condition (`training.conditions`).
+            operating settings, and the graph scales per condition (`training.students.conditions`).
         train: windows to learn from.
         test: official test windows (RUL: the last window of every engine); None if absent.
         digest: SHA-256 of the content of `train`.

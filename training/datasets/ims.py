@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from models.manifest import Channel
 from training.datasets.contract import DataSet, digest_windows
 from training.errors import DataSetError
-from training.prompts import MAX_RUL
+from training.teachers.prompts import MAX_RUL
 from training.windows import WindowSet, join_windows, slice_series
 
 __all__ = ["LENGTH", "read_ims"]

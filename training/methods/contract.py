@@ -9,15 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from training.anchors import Anchors, control_anchors, read_anchors
 from training.errors import RecipeError
 from training.methods.committee import Committee
 from training.methods.ensemble import EnsembleTaught
 from training.methods.knowledge_pruning import KnowledgePruning
 from training.methods.plain import Plain
-from training.prompts import PROMPTS
 from training.recipes import Recipe
-from training.students import build_encoder
+from training.students.encoders import build_encoder
+from training.teachers.anchors import Anchors, control_anchors, read_anchors
+from training.teachers.prompts import PROMPTS
 
 __all__ = ["Method", "anchors_of", "build_method", "teacher_of"]
 

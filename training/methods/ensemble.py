@@ -1,7 +1,7 @@
 """A teacher that is no language model: the student also learns from an ensemble's scores.
 
-The scores are out of fold (`training.teachers`): a teacher's scores on windows it has learned from
-would say little more than the labels.
+The scores are out of fold (`training.teachers.ensemble`): a teacher's scores on windows it has
+learned from would say little more than the labels.
 """
 
 from __future__ import annotations

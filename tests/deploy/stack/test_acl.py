@@ -18,7 +18,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from deploy.mqttprobe import ProbeFailed, probe_broker
+from deploy.doctor.mqttprobe import ProbeFailed, probe_broker
 from deploy.stack.acl import (
     DEVICES_ACL,
     SERVICES_ACL,
@@ -27,10 +27,10 @@ from deploy.stack.acl import (
     services_acl,
 )
 from deploy.stack.certs import Plan, make_certificates
-from ingest.broker import LocalBroker, free_port
-from ingest.endpoint import Endpoint
-from ingest.mqtt import Connection, Publisher
-from ingest.tls import client_context
+from ingest.mqtt.broker import LocalBroker, free_port
+from ingest.mqtt.client import Connection, Publisher
+from ingest.mqtt.endpoint import Endpoint
+from ingest.mqtt.tls import client_context
 from tests.fakes.certs import issue
 from tests.fakes.log import until
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from deploy.settings import SiteSettings
+from deploy.settings.settings import SiteSettings
 from deploy.stack.certs import Plan, make_certificates
 from deploy.stack.look import look_at, look_of
 from deploy.stack.parts import Look, Program, Step
@@ -26,8 +26,8 @@ from deploy.stack.sitesetup import (
     STORE_TOKEN_FILE,
 )
 from ingest.bridge import Bridge
-from ingest.broker import LocalBroker, free_port
-from ingest.mqtt import Endpoint, Publisher
+from ingest.mqtt.broker import LocalBroker, free_port
+from ingest.mqtt.client import Endpoint, Publisher
 from ingest.settings import IngestSettings
 from pipeline.settings import PipelineSettings
 from tests.fakes.log import FakeLog, body, until

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from deploy.settings import SiteSettings
+from deploy.settings.settings import SiteSettings
 from deploy.stack.mosquitto import MosquittoServer
 from deploy.stack.parts import Program
 from deploy.stack.servers import (

@@ -1,0 +1,231 @@
+"""The board of the processes: ready or not, how fast, how far behind, what they use. Pure."""
+
+from __future__ import annotations
+
+from dashboards.queries import line
+from dashboards.visuals.board import Board, Row
+from dashboards.visuals.limits import Limits
+from dashboards.visuals.panels import Panel
+from dashboards.visuals.styles import (
+    NO_PROCESS,
+    READY_WORDS,
+    age,
+    count,
+    field_words,
+    line_name,
+    rate,
+    span_ms,
+)
+from dashboards.visuals.views import AlertList, Column, Grid, Lines, Style, Timeline
+
+__all__ = ["PIPELINE_UID", "pipeline_board"]
+
+PIPELINE_UID = "kpstream-pipeline"
+
+_NO_LAG = "no process has reported its lag in this time range"
+
+
+def pipeline_board(limits: Limits) -> Board:
+    """How the processes are and whether they keep up."""
+    return Board(
+        PIPELINE_UID,
+        "kpstream: pipeline",
+        "The processes of the line: ready or not, how fast, how far behind, what they use.",
+        [
+            Row("Processes", _processes(limits)),
+            Row("Speed", _speed()),
+            Row("Lag", _lag(limits)),
+            Row("Resources", _resources()),
+        ],
+    )
+
+
+def _processes(limits: Limits) -> list[Panel]:
+    return [
+        Panel(
+            "processes",
+            "Processes, those that are not ready first",
+            "What every process says of itself. An old age means that it says nothing any more: "
+            "it has died, or was taken away.",
+            Grid(
+                (
+                    Column("role", "Role"),
+                    Column("gateway", "Process"),
+                    Column("ready", "State", Style("", words=READY_WORDS), cell="colour"),
+                    Column("problems", "Problems"),
+                    Column("up_s", "Up for", Style("", "s", decimals=0)),
+                    Column("rss_bytes", "Memory", Style("", "bytes")),
+                    Column(
+                        "age_s",
+                        "Age",
+                        age(limits, "", limit_s=limits.process_s),
+                        cell="colour",
+                    ),
+                )
+            ),
+            Style(NO_PROCESS),
+            [line.PROCESSES],
+            16,
+            8,
+        ),
+        Panel(
+            "alerts",
+            "Alerts",
+            "Alerts of kpstream that fire or are about to; each says what to do.",
+            AlertList(),
+            Style("no alert"),
+            (),
+            8,
+            8,
+        ),
+        Panel(
+            "ready",
+            "Ready",
+            "A hole is a time in which a process said nothing.",
+            Timeline(),
+            Style(NO_PROCESS, words=READY_WORDS, name=line_name("role", "gateway")),
+            [line.READY],
+            24,
+            7,
+        ),
+    ]
+
+
+def _speed() -> list[Panel]:
+    return [
+        Panel(
+            "rates",
+            "From MQTT to InfluxDB",
+            "Messages received and durable in the log; scores made; points confirmed by InfluxDB. "
+            "Messages carry several readings, windows overlap: the first two belong together, "
+            "and the last two.",
+            Lines(),
+            rate(NO_PROCESS, "", ""),
+            [line.RATES],
+            12,
+            9,
+            field_words(
+                messages_received="messages received",
+                messages_logged="messages in the log",
+                scored="scores",
+                stored="points stored",
+            ),
+        ),
+        Panel(
+            "latencies",
+            "Latency of the last minute",
+            "Half of all windows (p50) and all but one in a hundred (p99): from the sensor's time "
+            "or the receipt to the score, and from the sensor's time to the stored point. The "
+            "slowest process counts.",
+            Lines(),
+            span_ms("no latency has been measured in this time range"),
+            [line.LATENCIES],
+            12,
+            9,
+        ),
+    ]
+
+
+def _lag(limits: Limits) -> list[Panel]:
+    return [
+        Panel(
+            "backlog",
+            "Backlog",
+            "Records in the log that a group has not committed, over all partitions. It may rise "
+            "for a while; it must fall again.",
+            Lines(),
+            Style(_NO_LAG, "suffix: records", low=0, name=line_name("group", "topic")),
+            [line.BACKLOG],
+            12,
+            8,
+        ),
+        Panel(
+            "standing-still",
+            "Standing still",
+            "How long the partition that is stuck longest has not moved in spite of a backlog.",
+            Lines(show_steps=True),
+            Style(
+                _NO_LAG,
+                "ms",
+                low=0,
+                steps=((None, "green"), (1000 * limits.still_s, "red")),
+                name=line_name("group", "topic"),
+            ),
+            [line.STANDING_STILL],
+            12,
+            8,
+        ),
+        Panel(
+            "lag-table",
+            "Partitions",
+            "Who reads which partition, and how far it is behind.",
+            Grid(
+                (
+                    Column("group", "Group"),
+                    Column("topic", "Topic"),
+                    Column("number", "Partition", count("")),
+                    Column("gateway", "Process"),
+                    Column("end_offset", "End", count("")),
+                    Column("backlog", "Backlog", count("")),
+                    Column(
+                        "still_ms",
+                        "Standing still",
+                        Style(
+                            "",
+                            "ms",
+                            steps=((None, "green"), (1000 * limits.still_s, "red")),
+                            colour="steps",
+                        ),
+                        cell="colour",
+                    ),
+                    Column("age_s", "Age", age(limits, "", limit_s=limits.process_s)),
+                )
+            ),
+            Style(_NO_LAG),
+            [line.LAG_TABLE],
+            24,
+            10,
+        ),
+    ]
+
+
+def _resources() -> list[Panel]:
+    return [
+        Panel(
+            "cpu",
+            "CPU",
+            "Cores in use, by process.",
+            Lines(stack="normal", fill=30),
+            Style(NO_PROCESS, "suffix: cores", low=0, name=line_name("role", "gateway")),
+            [line.CPU],
+            8,
+            8,
+        ),
+        Panel(
+            "memory",
+            "Memory",
+            "Resident memory, by process. It must not rise for ever.",
+            Lines(),
+            Style(NO_PROCESS, "bytes", low=0, name=line_name("role", "gateway")),
+            [line.MEMORY],
+            8,
+            8,
+        ),
+        Panel(
+            "log-fill",
+            "Log of the gateways",
+            "Share of its disk cap that a gateway's own log uses; a site on Kafka has none.",
+            Lines(show_steps=True),
+            Style(
+                "no gateway with a log of its own",
+                "percentunit",
+                low=0,
+                high=1,
+                steps=((None, "green"), (0.7, "red")),
+                name=line_name("role", "gateway"),
+            ),
+            [line.LOG_FILL],
+            8,
+            8,
+        ),
+    ]

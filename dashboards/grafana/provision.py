@@ -1,0 +1,195 @@
+"""The same boards, alerts and data source as files, for a Grafana without an API token. Pure.
+
+    json/*.json                             the boards
+    provisioning/datasources/kpstream.yaml  the data source; its token is an environment variable
+    provisioning/dashboards/kpstream.yaml   tells Grafana to read the boards, and into which folder
+    provisioning/alerting/kpstream.yaml     the alert rules
+
+The folder `provisioning` is what Grafana looks for below its own (`/etc/grafana/provisioning`); the
+boards lie where the second file says. Grafana replaces `$NAME` in these files by environment
+variables, so no text of ours has a `$` but the two that mean it.
+
+`python -m dashboards.grafana.provision` writes them beside this file, where they are committed for
+those who copy them; `kpstream dashboards render DIR` writes them for the settings of a site.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from dashboards.alerts.alert import duration
+from dashboards.bundle import Bundle, site_bundle
+from dashboards.visuals.views import Json
+
+__all__ = [
+    "BOARDS_PATH",
+    "TOKEN_VARIABLE",
+    "URL_VARIABLE",
+    "canonical",
+    "files_of",
+    "write",
+    "yaml",
+]
+
+BOARDS_PATH = "/var/lib/grafana/dashboards/kpstream"
+"""Where Grafana's server finds the boards."""
+
+URL_VARIABLE = "KPSTREAM_GRAFANA_INFLUX_URL"
+"""Environment variable of Grafana's server: where it finds InfluxDB."""
+TOKEN_VARIABLE = "KPSTREAM_GRAFANA_INFLUX_TOKEN"  # noqa: S105 (a name)
+"""Environment variable of Grafana's server: its token for InfluxDB."""
+
+_HEAD = "# Written by `kpstream dashboards render`; change dashboards/*.py instead.\n"
+
+
+def files_of(bundle: Bundle, *, boards_path: str = BOARDS_PATH) -> dict[str, str]:
+    """Every file by its path below the folder of your choice."""
+    found = {f"json/{uid}.json": canonical(bundle.board_json(uid)) for uid in bundle.boards}
+    parts = {
+        "datasources": _datasources(bundle),
+        "dashboards": _providers(bundle, boards_path),
+        "alerting": _alerting(bundle),
+    }
+    for part, content in parts.items():
+        found[f"provisioning/{part}/kpstream.yaml"] = _HEAD + yaml({"apiVersion": 1} | content)
+    return found
+
+
+def write(files: dict[str, str], folder: Path) -> list[Path]:
+    """Write the files below a folder; only what has changed is touched.
+
+    Returns:
+        The paths that were written.
+    """
+    written = []
+    for name, text in files.items():
+        path = folder / name
+        if path.is_file() and path.read_text(encoding="utf-8") == text:
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        written.append(path)
+    return written
+
+
+def canonical(value: Any) -> str:
+    """JSON in one form: keys sorted, two blanks deep, whole numbers without a point.
+
+    >>> print(canonical({"b": 20.0, "a": 1}), end="")
+    {
+      "a": 1,
+      "b": 20
+    }
+    """
+    return json.dumps(_plain(value), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def yaml(value: Any, indent: int = 0) -> str:
+    """JSON data as YAML: blocks, texts in quotes, long texts line by line.
+
+    >>> print(yaml({"a": [{"b": 1, "c": "x: y"}], "d": {}}), end="")
+    a:
+      - b: 1
+        c: "x: y"
+    d: {}
+    """
+    pad = " " * indent
+    if isinstance(value, dict):
+        return "".join(f"{pad}{_key(key)}:{_below(item, indent)}" for key, item in value.items())
+    lines = []
+    for item in value:
+        if isinstance(item, (dict, list)) and item:
+            block = yaml(item, indent + 2)
+            lines.append(f"{pad}- {block[indent + 2 :]}")
+        else:
+            lines.append(f"{pad}- {_scalar(item, indent)}\n")
+    return "".join(lines)
+
+
+def _below(item: Any, indent: int) -> str:
+    if isinstance(item, (dict, list)) and item:
+        return "\n" + yaml(item, indent + 2)
+    return f" {_scalar(item, indent)}\n"
+
+
+def _scalar(item: Any, indent: int) -> str:
+    item = _plain(item)
+    if isinstance(item, str) and "\n" in item:
+        lines = item.split("\n")
+        plain = all(line == line.rstrip() and line.isprintable() for line in lines)
+        if plain and lines[-1] and lines[0] == lines[0].lstrip() != "":
+            pad = " " * (indent + 2)
+            return "|-\n" + "\n".join(pad + line if line else "" for line in lines)
+    return _quoted(item)
+
+
+def _quoted(item: Any) -> str:
+    """JSON, which YAML reads, but for characters that it wants escaped in its own way."""
+    text = json.dumps(item, ensure_ascii=False)
+    return "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in text)
+
+
+def _key(key: str) -> str:
+    plain = re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]*", key) and key.lower() not in _YAML_WORDS
+    return key if plain else _quoted(key)
+
+
+_YAML_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def _datasources(bundle: Bundle) -> Json:
+    source = bundle.source.json() | {
+        "orgId": bundle.org_id,
+        "url": f"${URL_VARIABLE}",
+        "secureJsonData": {"token": f"${TOKEN_VARIABLE}"},
+        "editable": False,
+    }
+    return {"datasources": [source]}
+
+
+def _providers(bundle: Bundle, boards_path: str) -> Json:
+    provider = {
+        "name": "kpstream",
+        "orgId": bundle.org_id,
+        "folder": bundle.folder_title,
+        "folderUid": bundle.folder_uid,
+        "type": "file",
+        "disableDeletion": False,
+        "allowUiUpdates": False,
+        "updateIntervalSeconds": 60,
+        "options": {"path": boards_path, "foldersFromFilesStructure": False},
+    }
+    return {"providers": [provider]}
+
+
+def _alerting(bundle: Bundle) -> Json:
+    groups = [
+        {
+            "orgId": bundle.org_id,
+            "name": group.name,
+            "folder": bundle.folder_title,
+            "interval": duration(group.interval_s),
+            "rules": [
+                rule.file_json(bundle.boards, source_uid=bundle.source.uid) for rule in group.rules
+            ],
+        }
+        for group in bundle.groups
+    ]
+    return {"groups": groups}
+
+
+if __name__ == "__main__":
+    write(files_of(site_bundle()), Path(__file__).parent.parent)

@@ -1,0 +1,185 @@
+"""``kpstream certs``: certificates for a trial of the site, and when they expire."""
+
+from __future__ import annotations
+
+import importlib
+import shlex
+import sys
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from deploy.stack.certs import Certificate
+
+__all__ = ["certs"]
+
+_FOLDER = click.Path(path_type=Path, file_okay=False)
+_TRIAL = (
+    "For trials only: the keys of the authorities (ca.key, devices-ca.key) lie in this folder as "
+    "they are. Keep it off the servers: who has them can be any device and any service."
+)
+
+
+@click.group()
+def certs() -> None:
+    """Make certificates for a trial of TLS on the site, and see when they expire."""
+
+
+@certs.command()
+@click.option("--out", required=True, type=_FOLDER, help="Folder; what it has is kept.")
+@click.option("--host", "hosts", multiple=True, help="Name or address of the servers' machine.")
+@click.option("--device", "devices", multiple=True, metavar="SITE/DEVICE", help="A device.")
+@click.option(
+    "--devices",
+    "devices_file",
+    type=click.File(encoding="utf-8"),
+    help="File with one SITE/DEVICE a line; - is the standard input.",
+)
+@click.option("--service", "services", multiple=True, help="One more client of ours: bridge-2 ...")
+@click.option("--days", type=click.IntRange(min=1), help="Days they are good for; default 365.")
+@click.option("--renew", is_flag=True, help="Make all anew but the authorities.")
+def make(
+    out: Path,
+    hosts: tuple[str, ...],
+    devices: tuple[str, ...],
+    devices_file: Sequence[str] | None,
+    services: tuple[str, ...],
+    days: int | None,
+    renew: bool,
+) -> None:
+    """Make authorities, and certificates for servers, services and devices, as far as missing.
+
+    Run it again to add devices or hosts; what is good for another 30 days stays as it is.
+    """
+    library = _library()
+    listed = tuple(line.strip() for line in devices_file or () if line.strip())
+    plan = library.Plan(
+        hosts=hosts,
+        services=(*library.SERVICES, *services),
+        devices=(*devices, *(line for line in listed if not line.startswith("#"))),
+        days=library.LEAF_DAYS if days is None else days,
+    )
+    try:
+        written = library.make_certificates(out, plan, now=datetime.now(timezone.utc), renew=renew)
+    except library.CertError as exc:
+        raise click.ClickException(str(exc)) from exc
+    for path in written:
+        click.echo(f"made {path}")
+    click.echo(f"{len(written)} certificates made in {out}.\n{_TRIAL}")
+
+
+@certs.command()
+@click.argument("folder", type=_FOLDER)
+@click.option(
+    "--warn-days",
+    type=click.IntRange(min=0),
+    default=30,
+    show_default=True,
+    help="Warn of what expires within so many days.",
+)
+def show(folder: Path, warn_days: int) -> None:
+    """List the certificates of a folder; exit code 1 when one expires soon or a key is open."""
+    library = _library()
+    try:
+        found = library.read_certificates(folder)
+    except library.CertError as exc:
+        raise click.ClickException(str(exc)) from exc
+    now = datetime.now(timezone.utc)
+    complaints = 0
+    for one in found:
+        remarks = _remarks(one, now, warn_days)
+        complaints += len(remarks)
+        left = one.days_left(now)
+        line = f"{one.role:<9} {one.name:<32} until {one.not_after:%Y-%m-%d} ({left} days)"
+        if one.hosts:
+            line += f" for {', '.join(one.hosts)}"
+        click.echo("  ".join([line, *remarks]))
+    if complaints:
+        renew = f"kpstream certs make --out {shlex.quote(str(folder))} --renew"
+        then = "then give the files out and restart what uses them"
+        click.echo(f"{complaints} to see to. Renew: {renew}; {then}.", err=True)
+        sys.exit(1)
+
+
+@certs.command()
+@click.argument("folder", type=_FOLDER)
+@click.argument("what", metavar="WHAT")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--node", "nodes", multiple=True, metavar="GROUP/NODE", help="devices-acl: Sparkplug node."
+)
+@click.option("--deny", "denied", multiple=True, metavar="SITE/DEVICE", help="devices-acl: stolen.")
+def config(
+    folder: Path, what: str, host: str, nodes: tuple[str, ...], denied: tuple[str, ...]
+) -> None:
+    """Print the settings for TLS with the certificates of FOLDER.
+
+    WHAT is mosquitto (its listeners), devices-acl and services-acl (their access lists, expected in
+    FOLDER/mosquitto-devices.acl and -services.acl), kafka, influxdb, or the name of a service,
+    bridge for example: its environment.
+    """
+    from deploy.settings.errors import BadSettings, settings_problems
+    from deploy.stack import acl, tlsconfig
+    from ingest.settings import IngestSettings
+
+    services = sorted(path.stem for path in (folder / "services").glob("*.pem"))
+    lines: list[str]
+    if what == "mosquitto":
+        text = acl.mosquitto_tls_config(folder, folder, devices_host=host, services_host=host)
+        lines = text.splitlines()
+    elif what in ("devices-acl", "services-acl"):
+        try:
+            prefix = IngestSettings().mqtt_prefix
+        except BadSettings as exc:
+            raise click.ClickException("; ".join(settings_problems(exc))) from exc
+        bridges = [name for name in services if name.startswith("bridge")]
+        try:
+            if what == "devices-acl":
+                text = acl.devices_acl(prefix=prefix, nodes=nodes, denied=denied)
+            else:
+                text = acl.services_acl(prefix=prefix, bridges=bridges)
+        except ValueError as exc:
+            raise click.ClickException(str(exc)) from exc
+        lines = text.splitlines()
+    elif what == "kafka":
+        found = tlsconfig.kafka_tls_properties(
+            folder, host=host, port=9092, controller_port=9093, services=services
+        )
+        lines = [f"{key}={value}" for key, value in found.items()]
+    elif what == "influxdb":
+        lines = [shlex.join(tlsconfig.influx_tls_args(folder))]
+    elif what in services:
+        found = tlsconfig.service_settings(folder, what)
+        lines = [f"{key}={shlex.quote(value)}" for key, value in found.items()]
+    else:
+        message = (
+            f"{what!r} is neither a server, an access list nor a service in {folder}: see --help"
+        )
+        raise click.ClickException(message)
+    click.echo("\n".join(lines))
+
+
+def _library() -> ModuleType:
+    try:
+        return importlib.import_module("deploy.stack.certs")
+    except ModuleNotFoundError as exc:
+        message = f"the package {exc.name!r} is missing; run: pip install 'kpstream[site]'"
+        raise click.ClickException(message) from exc
+
+
+def _remarks(one: Certificate, now: datetime, warn_days: int) -> list[str]:
+    remarks = []
+    if one.not_after <= now:
+        remarks.append("EXPIRED")
+    elif one.days_left(now) < warn_days:
+        remarks.append("EXPIRES SOON")
+    elif one.not_before > now:
+        remarks.append("NOT YET GOOD: is this clock right?")
+    if one.key_mode is not None and one.key_mode & 0o077:
+        remarks.append(f"KEY IS READABLE BY OTHERS (mode {one.key_mode:o}; chmod 600)")
+    return remarks

@@ -1,0 +1,128 @@
+"""``kpstream dashboards``: boards and alerts of a site, from code to Grafana and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from dashboards.errors import DashboardsError
+from dashboards.grafana.client import GrafanaClient
+from dashboards.grafana.provision import BOARDS_PATH, files_of, write
+from dashboards.grafana.sync import Difference, compare, pull, push
+from dashboards.settings import GrafanaSettings
+from deploy.settings.errors import SETTINGS_ADVICE, BadSettings, settings_problems
+
+__all__ = ["dashboards"]
+
+_FOLDER = click.Path(file_okay=False, path_type=Path)
+_DONE = {"missing": "created", "different": "updated", "same": "unchanged"}
+
+
+class _Failed(click.ClickException):
+    """Exit code 2: 1 means that `diff` has found a difference."""
+
+    exit_code = 2
+
+
+@click.group()
+def dashboards() -> None:
+    """Push boards and alerts to Grafana, compare, fetch, or write them as files."""
+
+
+@dashboards.command(name="push")
+@click.option("--force", is_flag=True, help="Also overwrite boards that somebody changed.")
+def push_command(force: bool) -> None:
+    """Make Grafana as the code says; doing it again changes nothing.
+
+    Boards that somebody else saved since the last push are not overwritten without --force.
+    """
+    with _grafana() as (client, settings):
+        for item in push(client, settings.bundle(), settings.influx_token, force=force):
+            click.echo(f"{_DONE[item.state]:<9} {item.kind} {item.name}")
+
+
+@dashboards.command(name="diff")
+@click.pass_context
+def diff_command(ctx: click.Context) -> None:
+    """Show how Grafana differs from the code; exit code 1 if it does."""
+    with _grafana() as (client, settings):
+        found = compare(client, settings.bundle(), settings.influx_token)
+    for item in found:
+        if item.state != "same":
+            _show(item)
+    different = sum(item.state != "same" for item in found)
+    click.echo(f"{len(found) - different} of {len(found)} as the code says", err=True)
+    if different:
+        ctx.exit(1)
+
+
+@dashboards.command(name="pull")
+@click.argument("folder", type=_FOLDER, default=Path())
+def pull_command(folder: Path) -> None:
+    """Write the boards and alerts that Grafana has as JSON below FOLDER, normalised.
+
+    They are for reading and comparing: what shall stay is changed in the code.
+    """
+    with _grafana() as (client, settings):
+        written = pull(client, settings.bundle(), folder)
+    for path in written:
+        click.echo(path)
+    click.echo(f"{len(written)} files are new or changed", err=True)
+
+
+@dashboards.command(name="render")
+@click.argument("folder", type=_FOLDER)
+@click.option(
+    "--boards-path",
+    default=BOARDS_PATH,
+    show_default=True,
+    help="Where Grafana's server will find the folder json.",
+)
+def render_command(folder: Path, boards_path: str) -> None:
+    """Write boards, alerts and data source below FOLDER as files for Grafana's provisioning."""
+    bundle = _settings().bundle()
+    for path in write(files_of(bundle, boards_path=boards_path), folder):
+        click.echo(path)
+
+
+def _show(item: Difference) -> None:
+    click.secho(str(item), bold=True)
+    colours = {"+": "green", "-": "red", "@": "cyan"}
+    for line in item.lines:
+        click.secho(line, fg=colours.get(line[:1]))
+
+
+@contextmanager
+def _grafana() -> Iterator[tuple[GrafanaClient, GrafanaSettings]]:
+    settings = _settings()
+    if settings.token is None:
+        message = (
+            "KPSTREAM_GRAFANA_TOKEN is not set: in Grafana, Administration > Users and access > "
+            "Service accounts, add one with the role Editor and a token"
+        )
+        raise _Failed(message)
+    try:
+        client = GrafanaClient(
+            settings.url,
+            settings.token,
+            timeout_s=settings.timeout_s,
+            ca_file=settings.ca_file,
+        )
+        try:
+            yield client, settings
+        finally:
+            client.close()
+    except DashboardsError as exc:
+        raise _Failed(str(exc)) from exc
+
+
+def _settings() -> GrafanaSettings:
+    try:
+        return GrafanaSettings()
+    except BadSettings as exc:
+        lines = "\n  ".join(settings_problems(exc))
+        message = f"settings that cannot be:\n  {lines}\n{SETTINGS_ADVICE}"
+        raise _Failed(message) from exc

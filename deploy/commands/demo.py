@@ -1,0 +1,382 @@
+"""``kpstream demo``: a broker, a gateway and a simulated fleet on loopback, with a live account.
+
+Three child processes and this one, which watches: the broker (mosquitto or the embedded amqtt),
+``kpstream gateway``, and the fleet. The terminal shows what runs where and the account; Ctrl-C
+ends the fleet first, lets the line run dry, prints the summary and stops the rest. However this
+process ends, the others end with it: SIGTERM and SIGHUP unwind it like Ctrl-C, and after SIGKILL
+the kernel tells the children (`ingest.mqtt.child`).
+
+Every run has a folder of its own, so that what it shows is about itself alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal, NoReturn
+
+import click
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from deploy.commands.gateway import make_state_folder
+from ingest.mqtt.broker import BrokerError, LocalBroker
+from ingest.mqtt.child import dying_with_us
+
+__all__ = ["demo"]
+
+_READY_S = 60.0
+_DRAIN_S = 10.0
+_START_LINE = re.compile(r"^gateway .*, console (http://\S+/), ", re.MULTILINE)
+_PORT_TAKEN = "cannot listen on"
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@click.command()
+@click.option("--engines", type=click.IntRange(0, 200), default=6, show_default=True)
+@click.option("--people", type=click.IntRange(0, 200), default=4, show_default=True)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8765,
+    show_default=True,
+    help="Console page; a free port is taken when it is in use.",
+)
+@click.option("--seconds", type=float, help="End by itself after so many seconds.")
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
+@click.option(
+    "--broker",
+    "kind",
+    type=click.Choice(["auto", "mosquitto", "amqtt"]),
+    default="auto",
+    show_default=True,
+    help="auto: mosquitto where it is installed, else the embedded amqtt.",
+)
+@click.option(
+    "--keep",
+    type=click.Path(path_type=Path),
+    help="Keep state, truth and logs of every run in this folder, as run-1, run-2, ...",
+)
+def demo(
+    engines: int,
+    people: int,
+    port: int,
+    seconds: float | None,
+    seed: int,
+    kind: Literal["auto", "mosquitto", "amqtt"],
+    keep: Path | None,
+) -> None:
+    """Run broker, gateway and simulated fleet on this machine until Ctrl-C."""
+    _unwind_on_signals()
+    out = Console(soft_wrap=True)
+    folder = _run_folder(keep)
+    stopped_well = False
+    try:
+        with _broker(folder, kind, out) as broker, _gateway(folder, broker, port, out) as gateway:
+            fleet = _Fleet(folder, broker, engines, people, seed)
+            with fleet:
+                out.print(
+                    f"[bold]fleet[/]    {engines} engines that wear out, {people} people who wear "
+                    "an IMU\n[bold]page[/]     open "
+                    f"[link={gateway.url}]{gateway.url}[/]   (Ctrl-C ends the demo)\n"
+                )
+                _watch(gateway, fleet, seconds, out)
+            out.print("fleet stopped; the line runs dry ...")
+            account = _drained(gateway)
+        _summary(account, folder, out)
+        stopped_well = True
+    except BrokerError as exc:
+        raise click.ClickException(str(exc)) from exc
+    finally:
+        if keep is None and stopped_well:
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            out.print(f"logs and state are kept in {folder}")
+
+
+def _unwind_on_signals() -> None:
+    """Let signals end the demo as an exception does, so that every child is stopped on the way."""
+
+    def unwind(number: int, _: FrameType | None) -> NoReturn:
+        for other in _ENDING[1:]:
+            signal.signal(other, signal.SIG_IGN)  # the first one is being obeyed
+        sys.exit(128 + number)
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have switched it off
+    signal.signal(signal.SIGTERM, unwind)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
+        signal.signal(signal.SIGHUP, unwind)
+
+
+def _run_folder(keep: Path | None) -> Path:
+    """A new folder for this run: what an earlier run left would be judged by the wrong truth."""
+    if keep is None:
+        return Path(tempfile.mkdtemp(prefix="kpstream-demo-"))
+    make_state_folder(keep)
+    number = 1
+    while True:
+        with contextlib.suppress(FileExistsError):
+            (folder := keep / f"run-{number}").mkdir(mode=0o700)
+            return folder
+        number += 1
+
+
+@dataclass(slots=True)
+class _Gateway:
+    process: subprocess.Popen[bytes]
+    log_path: Path
+    url: str = ""
+
+    def find_url(self) -> bool:
+        """Whether it has said where its page is. Only that is certain to be this gateway's."""
+        found = _START_LINE.search(self.log_path.read_text(errors="replace"))
+        self.url = found[1] if found else ""
+        return found is not None
+
+    def get(self, path: str) -> dict[str, Any] | None:
+        try:
+            with urllib.request.urlopen(self.url + path, timeout=2) as answer:  # noqa: S310
+                page: dict[str, Any] = json.load(answer)
+                return page
+        except (urllib.error.URLError, OSError, ValueError):
+            return None
+
+
+@contextmanager
+def _broker(
+    folder: Path, kind: Literal["auto", "mosquitto", "amqtt"], out: Console
+) -> Iterator[LocalBroker]:
+    with LocalBroker(folder / "broker", kind=None if kind == "auto" else kind) as broker:
+        name: str = broker.kind
+        if name == "amqtt":
+            name += (
+                " (embedded, for a first try; install mosquitto for delivery that survives kills)"
+            )
+        out.print(f"[bold]broker[/]   {name} on {broker.host}:{broker.port}")
+        yield broker
+
+
+@contextmanager
+def _gateway(folder: Path, broker: LocalBroker, port: int, out: Console) -> Iterator[_Gateway]:
+    started = time.monotonic()
+    gateway = _start_gateway(folder, broker, port if _is_free(port) else 0)
+    try:
+        while not (gateway.find_url() and (gateway.get("ready") or {}).get("ready")):
+            if gateway.process.poll() is not None or time.monotonic() - started > _READY_S:
+                said = gateway.log_path.read_text(errors="replace")
+                if _PORT_TAKEN not in said or port == 0:
+                    message = f"the gateway did not start:\n{said[-2000:]}"
+                    raise click.ClickException(message)
+                port = 0  # somebody was faster
+                gateway = _start_gateway(folder, broker, port)
+            time.sleep(0.1)
+        out.print(
+            f"[bold]gateway[/]  pid {gateway.process.pid}, ready after "
+            f"{time.monotonic() - started:.1f} s, state in {folder / 'state'}"
+        )
+        yield gateway
+    finally:
+        _end(gateway.process)
+
+
+def _start_gateway(folder: Path, broker: LocalBroker, port: int) -> _Gateway:
+    # The broker is ours, so its protocol is known: no need to find out what it speaks.
+    env = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "KPSTREAM_INGEST_MQTT_PROTOCOL": broker.protocol,
+    }
+    command = [
+        *(sys.executable, "-m", "deploy.cli", "gateway"),
+        *("--mqtt", f"{broker.host}:{broker.port}"),
+        *("--state-dir", str(folder / "state"), "--console-port", str(port)),
+    ]
+    log_path = folder / "gateway.log"
+    with log_path.open("wb") as log_file:
+        return _Gateway(_child(command, env, log_file), log_path)
+
+
+class _Fleet:
+    """The simulated fleet as a child process."""
+
+    def __init__(
+        self, folder: Path, broker: LocalBroker, engines: int, people: int, seed: int
+    ) -> None:
+        self.truth_path = folder / "truth.jsonl"
+        self.log_path = folder / "fleet.log"
+        self._command = [
+            *(sys.executable, "-m", "deploy.cli", "simulate"),
+            *("--mqtt", f"{broker.host}:{broker.port}"),
+            *("--engines", str(engines), "--people", str(people), "--seed", str(seed)),
+            *("--truth", str(self.truth_path)),
+        ]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still publishes."""
+        return self._process is not None and self._process.poll() is None
+
+    def __enter__(self) -> _Fleet:
+        with self.log_path.open("wb") as log_file:
+            self._process = _child(self._command, dict(os.environ), log_file)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._process is not None:
+            _end(self._process)
+
+
+def _watch(gateway: _Gateway, fleet: _Fleet, seconds: float | None, out: Console) -> None:
+    """Show the account until Ctrl-C, the end of the time, or the end of a child."""
+    stop = [False]
+    before = {
+        number: signal.signal(number, lambda *_: stop.__setitem__(0, True))
+        for number in _ENDING
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
+    started = time.monotonic()
+    next_line = 5.0
+    try:
+        with Live(console=out, refresh_per_second=4, transient=False) as live:
+            while not stop[0] and (seconds is None or time.monotonic() - started < seconds):
+                page = gateway.get("api/v1/pipeline")
+                elapsed = time.monotonic() - started
+                if page is not None and out.is_terminal:
+                    live.update(_account_table(page, elapsed))
+                elif page is not None and elapsed >= next_line:
+                    next_line += 5.0
+                    out.print(_account_line(page, elapsed))
+                for name, alive, path in (
+                    ("gateway", gateway.process.poll() is None, gateway.log_path),
+                    ("fleet", fleet.alive, fleet.log_path),
+                ):
+                    if not alive:
+                        message = f"the {name} ended by itself:\n{path.read_text()[-2000:]}"
+                        raise click.ClickException(message)
+                time.sleep(0.5)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+_COUNTED = ("received", "windowed", "duplicate", "late", "dead_lettered")
+
+
+def _account_table(page: dict[str, Any], elapsed: float) -> Table:
+    totals = page["totals"]
+    table = Table(title=f"account after {elapsed:.0f} s", title_justify="left")
+    for name in ("readings", "", "scores", " "):
+        table.add_column(name, justify="left" if name in ("readings", "scores") else "right")
+    latency = totals["sensor_to_score"]
+    right = [
+        ("windows scored", f"{totals['scored']:,}"),
+        ("points stored", f"{totals['stored']:,}"),
+        ("sensor to score p50", _ms(latency["p50_ms"])),
+        ("sensor to score p99", _ms(latency["p99_ms"])),
+        ("messages refused", f"{totals['messages_dead_lettered']:,}"),
+    ]
+    for name, (label, value) in zip(_COUNTED, right, strict=True):
+        table.add_row(name.replace("_", "-"), f"{totals[name]:,}", label, value)
+    return table
+
+
+def _account_line(page: dict[str, Any], elapsed: float) -> str:
+    totals = page["totals"]
+    counts = ", ".join(f"{name.replace('_', '-')} {totals[name]}" for name in _COUNTED)
+    latency = totals["sensor_to_score"]
+    return (
+        f"{elapsed:4.0f} s  {counts}; scored {totals['scored']}, stored {totals['stored']}; "
+        f"sensor to score p50 {_ms(latency['p50_ms'])}, p99 {_ms(latency['p99_ms'])}"
+    )
+
+
+def _ms(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.0f} ms"
+
+
+def _drained(gateway: _Gateway) -> dict[str, Any] | None:
+    """The account once the numbers stand still (bounded)."""
+    deadline = time.monotonic() + _DRAIN_S
+    last: tuple[Any, ...] | None = None
+    page = gateway.get("api/v1/pipeline")
+    while page is not None and time.monotonic() < deadline:
+        totals = page["totals"]
+        now = (totals["received"], totals["scored"], totals["stored"], totals["messages_logged"])
+        if now == last and totals["scored"] == totals["stored"]:
+            break
+        last = now
+        time.sleep(1.0)
+        page = gateway.get("api/v1/pipeline") or page
+    return page
+
+
+def _summary(page: dict[str, Any] | None, folder: Path, out: Console) -> None:
+    from ingest.simulators.truth import error_against_truth, read_truth
+    from pipeline.console.queries import all_points
+    from pipeline.stores.resultsfile import ResultsFile
+
+    out.print("\n[bold]summary[/]")
+    if page is not None:
+        totals = page["totals"]
+        parts = " + ".join(f"{name.replace('_', '-')} {totals[name]:,}" for name in _COUNTED[1:])
+        state = "balanced" if totals["missing"] == 0 else f"OUT OF BALANCE by {totals['missing']}"
+        out.print(f"  readings   received {totals['received']:,} = {parts}   ({state})")
+        reasons = ", ".join(f"{k} {v}" for k, v in sorted(totals["dead_letters"].items())) or "none"
+        out.print(f"  refused    {reasons}")
+        latency = totals["sensor_to_score"]
+        out.print(
+            f"  scores     {totals['scored']:,} scored, {totals['stored']:,} stored; sensor to "
+            f"score p50 {_ms(latency['p50_ms'])}, p99 {_ms(latency['p99_ms'])}"
+        )
+    results = ResultsFile(folder / "state" / "results.db", read_only=True)
+    try:
+        scores = all_points(results, "rul") + all_points(results, "activity")
+    finally:
+        results.close()
+    for line in error_against_truth(scores, read_truth(folder / "truth.jsonl")).lines():
+        out.print(f"  {line}")
+
+
+def _child(command: list[str], env: dict[str, str], output: Any) -> subprocess.Popen[bytes]:
+    # Its own session: Ctrl-C in the terminal reaches this process only, which stops the others
+    # in the order that loses nothing.
+    return subprocess.Popen(  # noqa: S603 - our own command line
+        dying_with_us(command),
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)  # SIGINT is ignored below a shell's background job
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0

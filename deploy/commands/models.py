@@ -1,0 +1,147 @@
+"""``kpstream models``: the registry from the command line."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from pathlib import Path
+
+import click
+
+from deploy.settings.settings import GatewaySettings
+from models.artifact import read_artifact
+from models.errors import ModelError
+from models.manifest import Manifest
+from models.registry import Registry
+from models.zoo import STARTERS, list_zoo, zoo_path
+
+__all__ = ["models"]
+
+
+@click.group()
+@click.option("--registry", type=click.Path(path_type=Path), help="Folder; default: the gateway's.")
+@click.pass_context
+def models(ctx: click.Context, registry: Path | None) -> None:
+    """List, add, publish, promote or roll back students."""
+    ctx.obj = Registry(registry or GatewaySettings().registry_path)
+
+
+@models.command(name="list")
+@click.pass_obj
+def list_models(registry: Registry) -> None:
+    """Names, versions, and which one gateways run."""
+    names = registry.names()
+    if not names:
+        click.echo(f"{registry.root} is empty; a gateway fills it with the starter students")
+    for name in names:
+        pointer = registry.read_stable(name)
+        stable = None if pointer is None else pointer.version
+        for version in registry.list_versions(name):
+            mark = "stable" if version == stable else ""
+            click.echo(f"{name:<24} v{version:<5} {mark:<7} {_headline(registry, name, version)}")
+
+
+@models.command()
+@click.pass_obj
+def zoo(registry: Registry) -> None:
+    """List the students that ship with kpstream, and which of them the registry has."""
+    here = set(registry.names())
+    for name in list_zoo():
+        manifest = read_artifact(zoo_path(name)).manifest
+        mark = "added" if name in here else "starter" if name in STARTERS else ""
+        click.echo(
+            f"{name:<20} {mark:<8} {manifest.stream:<8} {manifest.onnx.size_bytes:>7} bytes  "
+            f"{_measures(manifest)}"
+        )
+
+
+@models.command()
+@click.argument("name")
+@click.option("--replace", is_flag=True, help="Retire what scores its stream now.")
+@click.pass_obj
+def add(registry: Registry, name: str, replace: bool) -> None:
+    """Install NAME of `kpstream models zoo` and point gateways to it.
+
+    One student scores a stream. Where another one does, --replace moves it aside; a gateway takes
+    the new one when it starts again, because windows that are open belong to the old one.
+    """
+    try:
+        artifact = zoo_path(name)
+        others = _scoring(registry, read_artifact(artifact).manifest.stream, besides=name)
+        if others and not replace:
+            message = (
+                f"{' and '.join(others)} scores that stream, and one student scores a stream: add "
+                "--replace, then start the gateway again"
+            )
+            raise click.ClickException(message)
+        version = registry.publish(artifact, stable=True)
+        for other in others:
+            click.echo(f"{other} is retired: {registry.retire(other)}")
+    except ModelError as exc:
+        raise click.ClickException(str(exc)) from exc
+    click.echo(f"{name} v{version} is stable" + (": start the gateway again" if others else ""))
+
+
+@models.command()
+@click.argument("name")
+@click.argument("version", type=int)
+@click.pass_obj
+def promote(registry: Registry, name: str, version: int) -> None:
+    """Point gateways to VERSION of NAME (a lower one than now is a rollback)."""
+    try:
+        pointer = registry.set_stable(name, version)
+    except ModelError as exc:
+        raise click.ClickException(str(exc)) from exc
+    click.echo(f"{name} v{pointer.version} is stable (digest {pointer.digest[:12]})")
+
+
+@models.command()
+@click.argument("artifact", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--stable/--no-stable", default=False, help="Also point gateways to it.")
+@click.pass_obj
+def publish(registry: Registry, artifact: Path, stable: bool) -> None:
+    """Add ARTIFACT (a folder with model.onnx and manifest.json) as the next version."""
+    try:
+        version = registry.publish(artifact, stable=stable)
+    except ModelError as exc:
+        raise click.ClickException(str(exc)) from exc
+    click.echo(f"published as v{version}" + (", stable" if stable else ""))
+
+
+@models.command()
+@click.argument("name")
+@click.pass_obj
+def history(registry: Registry, name: str) -> None:
+    """Who moved the pointer of NAME, when, and to which version."""
+    for move in registry.history(name):
+        at = datetime.fromtimestamp(move.ts_ms / 1000, timezone.utc)
+        before = "-" if move.previous is None else f"v{move.previous}"
+        click.echo(
+            f"{at:%Y-%m-%d %H:%M:%S}Z  {move.what:<9} {before} -> v{move.version}  {move.who}"
+        )
+
+
+def _scoring(registry: Registry, stream: str, besides: str) -> list[str]:
+    """Other names whose stable student scores a stream."""
+    found = []
+    for name in registry.names():
+        try:
+            pointer = registry.read_stable(name)
+            manifest = registry.read(name, pointer.version).manifest if pointer else None
+        except ModelError:
+            continue  # no gateway runs it
+        if manifest is not None and manifest.stream == stream and name != besides:
+            found.append(name)
+    return found
+
+
+def _headline(registry: Registry, name: str, version: int) -> str:
+    try:
+        manifest = registry.read(name, version).manifest
+    except ModelError as exc:
+        return f"refused: {exc}"
+    return f"{manifest.task:<9} {manifest.lineage.method:<18} {_measures(manifest)}"
+
+
+def _measures(manifest: Manifest) -> str:
+    metrics = manifest.metrics.get("test") or next(iter(manifest.metrics.values()), {})
+    return ", ".join(f"{key} {value:.4g}" for key, value in sorted(metrics.items())[:3])

@@ -1,0 +1,146 @@
+"""``kpstream doctor``: is this machine fit to be a gateway, and does the gateway work?
+
+One line per check with what was found, one more with what to do. The exit code is 0 when nothing
+failed (warnings included) and 1 otherwise, so that a timer can call it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from deploy.commands.gateway import split_address
+from deploy.doctor import linechecks, machinechecks, tlschecks
+from deploy.doctor.findings import Finding
+from deploy.settings.doc import env_name, settings_classes
+from deploy.settings.errors import SETTINGS_ADVICE, BadSettings, settings_problems
+from deploy.settings.settings import GatewaySettings
+from ingest.mqtt.client import Endpoint
+from ingest.settings import IngestSettings
+from pipeline.settings import PipelineSettings
+
+__all__ = ["diagnose", "doctor", "render"]
+
+_COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
+
+
+@click.command()
+@click.option("--mqtt", metavar="HOST:PORT", help="Broker; default: as the gateway's settings say.")
+@click.option("--state-dir", type=click.Path(path_type=Path), help="Folder of log and results.")
+@click.option("--console-port", type=click.IntRange(1, 65535), help="Port of the console page.")
+@click.option("--deep", is_flag=True, help="Also read a large log from end to end.")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+def doctor(
+    mqtt: str | None, state_dir: Path | None, console_port: int | None, deep: bool, as_json: bool
+) -> None:
+    """Check broker, log, models, results, console, clock, disk. Exit code 1: something failed."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    own = {"state_dir": state_dir, "console_port": console_port}
+    broker = dict(zip(("mqtt_host", "mqtt_port"), split_address(mqtt), strict=True)) if mqtt else {}
+    try:
+        settings = GatewaySettings(**{k: v for k, v in own.items() if v is not None})  # type: ignore[arg-type]
+        ingest, pipeline = IngestSettings(**broker), PipelineSettings()  # type: ignore[arg-type]
+    except BadSettings as exc:
+        wrong = "; ".join(settings_problems(exc))
+        findings: Iterable[Finding] = [Finding("settings", "fail", wrong, SETTINGS_ADVICE)]
+    else:
+        findings = diagnose(settings, ingest, pipeline, deep=deep)
+    sys.exit(_report_json(findings) if as_json else _report(findings))
+
+
+def diagnose(
+    settings: GatewaySettings,
+    ingest: IngestSettings,
+    pipeline: PipelineSettings,
+    *,
+    deep: bool = False,
+) -> Iterator[Finding]:
+    """Run every check, in the order in which data flows; yields the findings as they come.
+
+    A check that breaks down is a finding itself: the others still run.
+    """
+    known = [env_name(cls, field) for cls in settings_classes() for field in cls.model_fields]
+    url = f"http://{_dialable(settings.console_host)}:{settings.console_port}"
+    runs: list[tuple[str, Callable[[], list[Finding]]]] = [
+        ("packages", machinechecks.check_packages),
+        ("settings", lambda: machinechecks.check_environment(known, os.environ)),
+        ("tls", lambda: tlschecks.check_certificates(ingest, pipeline)),
+        ("tls", lambda: tlschecks.check_clear_text(ingest, pipeline)),
+        ("broker", lambda: linechecks.check_broker(_endpoint(ingest))),
+        ("log", lambda: linechecks.check_log(settings.log_path, deep=deep)),
+        ("models", lambda: linechecks.check_models(settings.registry_path)),
+        ("results", lambda: linechecks.check_results(pipeline.results_path(settings.state_dir))),
+        ("influx", lambda: linechecks.check_influx(pipeline)),
+        (
+            "gateway",
+            lambda: linechecks.check_console(
+                url, is_expected=linechecks.log_holder(settings.log_path) is not None
+            ),
+        ),
+        ("clock", machinechecks.check_clock),
+        ("disk", lambda: machinechecks.check_disk(settings.state_dir)),
+        ("memory", machinechecks.check_memory),
+    ]
+    for name, run in runs:
+        try:
+            yield from run()
+        except Exception as exc:  # a doctor who faints helps nobody; the reason is reported
+            advice = "please report this"
+            text = f"the check itself failed: {type(exc).__name__}: {exc}"
+            yield Finding(name, "fail", text, advice)
+
+
+def render(finding: Finding) -> str:
+    """One finding as one or two lines of text.
+
+    >>> print(render(Finding("disk", "warn", "1.0 GB free", "free some")))
+    warn  disk      1.0 GB free
+                    -> free some
+    """
+    line = f"{finding.state:<6}{finding.name:<10}{finding.text}"
+    return f"{line}\n{'':<16}-> {finding.advice}" if finding.advice else line
+
+
+def _report(findings: Iterable[Finding]) -> int:
+    counts = dict.fromkeys(_COLOURS, 0)
+    for finding in findings:
+        counts[finding.state] += 1
+        state, rest = render(finding).split(" ", 1)
+        click.echo(click.style(state, fg=_COLOURS[finding.state]) + " " + rest)
+    click.echo(f"\n{counts['ok']} ok, {counts['warn']} warnings, {counts['fail']} failed")
+    return int(counts["fail"] > 0)
+
+
+def _report_json(findings: Iterable[Finding]) -> int:
+    listed = list(findings)
+    failed = any(finding.state == "fail" for finding in listed)
+    report = {"ok": not failed, "findings": [asdict(finding) for finding in listed]}
+    click.echo(json.dumps(report, indent=2))
+    return int(failed)
+
+
+def _endpoint(ingest: IngestSettings) -> Endpoint:
+    password = ingest.mqtt_password
+    return Endpoint(
+        host=ingest.mqtt_host,
+        port=ingest.mqtt_port,
+        client_id="kpstream-doctor",
+        username=ingest.mqtt_username,
+        password=None if password is None else password.get_secret_value(),
+        tls=ingest.mqtt_tls,
+        ca_file=ingest.mqtt_ca_file,
+        cert_file=ingest.mqtt_cert_file,
+        key_file=ingest.mqtt_key_file,
+    )
+
+
+def _dialable(host: str) -> str:
+    """The address to ask when a server listens on every address."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 (compared, not bound)
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,268 @@
+"""Checks of the line: broker, log, models, results, the running gateway.
+
+See `deploy.doctor.findings` for what a check is.
+Files are opened for reading and the log's lock is not kept, so a running gateway does not notice.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import http.client
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+from deploy.doctor.findings import Finding, size_text
+from deploy.doctor.mqttprobe import ProbeFailed, probe_broker
+from ingest.mqtt.client import Endpoint
+from pipeline.settings import PipelineSettings
+
+__all__ = [
+    "check_broker",
+    "check_console",
+    "check_influx",
+    "check_log",
+    "check_models",
+    "check_results",
+    "log_holder",
+]
+
+_DROPPED = "$SYS/broker/publish/messages/dropped"
+_VERSION = "$SYS/broker/version"
+_ON_DEMAND_BYTES = 512 * 1024 * 1024
+
+
+def check_broker(endpoint: Endpoint, *, timeout_s: float = 5.0) -> list[Finding]:
+    """Whether the broker takes us, and whether it has dropped messages it had confirmed."""
+    where = f"{endpoint.host}:{endpoint.port}"
+    try:
+        answer = probe_broker(endpoint, (_VERSION, _DROPPED), timeout_s=timeout_s)
+    except ProbeFailed as exc:
+        advice = "start it (apt-get install mosquitto), or set KPSTREAM_INGEST_MQTT_HOST and _PORT"
+        return [Finding("broker", "fail", str(exc), advice)]
+    version = answer.retained.get(_VERSION, "a broker that does not tell its version")
+    text = f"{version} at {where} answers in {answer.connect_ms:.0f} ms"
+    return [Finding("broker", "ok", text), _dropped(answer.retained.get(_DROPPED))]
+
+
+def _dropped(count: str | None) -> Finding:
+    if count is None or not count.strip().isdigit():
+        text = "the broker does not tell how many messages it has dropped"
+        advice = "with mosquitto: allow reading $SYS/#, and set max_queued_messages 0"
+        return Finding("queue", "ok", text, advice if count is not None else "")
+    if int(count) == 0:
+        return Finding("queue", "ok", "the broker has dropped no message since it started")
+    text = f"the broker has dropped {int(count)} messages since it started"
+    advice = (
+        "mosquitto's default keeps 1000 messages for a client that is slow or away and drops the "
+        "rest although the sensor got its PUBACK: set max_queued_messages 0 in mosquitto.conf"
+    )
+    return Finding("queue", "warn", text, advice)
+
+
+def log_holder(path: Path) -> str | None:
+    """The process that has the log now, or None. Never takes the lock for longer than a look."""
+    lock = path.with_name(path.name + ".lock")
+    try:
+        with lock.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return file.read().decode("ascii", "replace").strip() or "unknown"
+    except OSError:
+        return None
+    return None
+
+
+def check_log(path: Path, *, deep: bool = False) -> list[Finding]:
+    """The log file: whether it is there and sound, its size, and where each group stands.
+
+    Args:
+        path: the log file.
+        deep: also read a file of more than 512 MiB from end to end.
+    """
+    from pipeline.errors import LogError
+    from pipeline.log.file import check_file, connect
+    from pipeline.log.state import read_state
+
+    if not path.exists():
+        text = f"{path} does not exist yet; the gateway makes it at its first start"
+        return [Finding("log", "ok", text)]
+    size_bytes = path.stat().st_size
+    is_checked = deep or size_bytes <= _ON_DEMAND_BYTES
+    try:
+        if is_checked:
+            check_file(path)
+        with closing(connect(path, durability="full", read_only=True)) as db:
+            state = read_state(db, 0)
+    except LogError as exc:
+        return [Finding("log", "fail", str(exc))]
+    except Exception as exc:  # SQLite's errors live in the log's files only
+        advice = "run doctor as the gateway's user; if that is the case, repair the log"
+        return [Finding("log", "fail", f"{path} cannot be read: {exc}", advice)]
+    holder = log_holder(path)
+    ends = {
+        name: sum(part.next_offset for part in topic.partitions)
+        for name, topic in sorted(state.topics.items())
+        if not topic.compacted
+    }
+    offsets = ", ".join(f"{name} {end}" for name, end in ends.items()) or "no topics"
+    sound = "sound" if is_checked else "not checked for damage (use --deep)"
+    used = f"in use by process {holder}" if holder else "in use by no process"
+    text = f"{path} {size_text(size_bytes)}, {sound}, {used}, end offsets: {offsets}"
+    lags: dict[str, int] = {}
+    parts = {part.slot: part for part in state.partitions()}
+    for group, offsets_of in state.groups.items():
+        lags[group] = sum(
+            max(0, parts[slot].next_offset - max(at.offset, parts[slot].earliest))
+            for slot, at in offsets_of.items()
+            if slot in parts
+        )
+    return [Finding("log", "ok", text), *_lag(lags)]
+
+
+def _lag(lags: Mapping[str, int]) -> list[Finding]:
+    if not lags:
+        return []
+    text = "records to read: " + ", ".join(f"{group} {lag}" for group, lag in sorted(lags.items()))
+    if max(lags.values()) <= 10_000:
+        return [Finding("groups", "ok", text)]
+    advice = "normal after a long absence; if it keeps growing, see `parts` of the console's /ready"
+    return [Finding("groups", "warn", text, advice)]
+
+
+def check_models(root: Path) -> list[Finding]:
+    """Every stable pointer: its version is read with all checks, loaded and self-tested."""
+    from models.errors import ModelError
+    from models.registry import Registry
+    from models.session import Student
+
+    registry = Registry(root)
+    names = registry.names()
+    if not names:
+        text = f"{root} is empty; the gateway puts the starter students there at its first start"
+        return [Finding("models", "ok", text)]
+    findings = []
+    for name in names:
+        try:
+            pointer = registry.read_stable(name)
+            if pointer is None:
+                advice = f"kpstream models promote {name} VERSION"
+                text = f"{name} has versions {registry.list_versions(name)} but none is stable"
+                findings.append(Finding("models", "warn", text, advice))
+                continue
+            student = Student(registry.read(name, pointer.version, pointer.digest))
+            student.self_test()
+        except (ModelError, OSError) as exc:
+            advice = "gateways keep the student they run; publish again, or promote another version"
+            findings.append(Finding("models", "fail", f"{name}: {exc}", advice))
+            continue
+        text = f"{name} v{pointer.version} scores {student.manifest.stream!r}, self-test passed"
+        findings.append(Finding("models", "ok", text))
+    return findings
+
+
+def check_results(path: Path) -> list[Finding]:
+    """The local results file: readable, its size, how many points of each measurement."""
+    from pipeline.console.queries import counts
+    from pipeline.errors import SinkError
+    from pipeline.stores.resultsfile import ResultsFile
+
+    if not path.exists():
+        text = f"{path} does not exist yet; the gateway makes it at its first start"
+        return [Finding("results", "ok", text)]
+    try:
+        with closing(ResultsFile(path, read_only=True)) as results:
+            points, size_bytes = counts(results), results.size_bytes()
+    except SinkError as exc:
+        return [Finding("results", "fail", str(exc))]
+    held = ", ".join(f"{name} {count}" for name, count in points.items()) or "none yet"
+    return [Finding("results", "ok", f"{path} {size_text(size_bytes)}, points: {held}")]
+
+
+def check_influx(settings: PipelineSettings, *, timeout_s: float = 5.0) -> list[Finding]:
+    """Whether InfluxDB, where one is configured, would take our points; writes none."""
+    from pipeline.errors import SinkError
+    from pipeline.stores.influx import influx_connection
+    from pipeline.stores.influxclient import InfluxClient
+
+    if settings.influx_url is None:
+        return []
+    org, bucket = settings.influx_org, settings.influx_bucket
+    advices = {
+        401: "the token is not accepted: check KPSTREAM_PIPELINE_INFLUX_TOKEN",
+        403: f"the token may not write to bucket {bucket!r}: give it write permission",
+        404: f"organisation {org!r} or bucket {bucket!r} does not exist: create it",
+    }
+    try:
+        connection = replace(influx_connection(settings), timeout_ms=round(timeout_s * 1000))
+        with InfluxClient(connection) as client:
+            answer = client.write(bucket, b"\n")
+    except SinkError as exc:
+        advice = "scores wait in the log meanwhile; check KPSTREAM_PIPELINE_INFLUX_*"
+        return [Finding("influx", "fail", str(exc), advice)]
+    status = answer.status
+    if status in advices:
+        return [Finding("influx", "fail", f"InfluxDB answers {status}", advices[status])]
+    if status >= 500 or status == 429:
+        return [Finding("influx", "warn", f"InfluxDB answers {status}; the gateway tries again")]
+    # An empty write stores nothing: 204, or 400 because there is nothing, say that we may write.
+    if status != 204 and not answer.json:
+        text = f"what answers at {connection.shown} is no InfluxDB ({status} {answer.text[:80]!r})"
+        advice = "correct KPSTREAM_PIPELINE_INFLUX_URL; a port for https wants https://"
+        return [Finding("influx", "fail", text, advice)]
+    return [Finding("influx", "ok", f"InfluxDB takes points for bucket {bucket!r} of {org!r}")]
+
+
+def check_console(url: str, *, is_expected: bool, timeout_s: float = 5.0) -> list[Finding]:
+    """What the gateway says of itself on /ready.
+
+    Args:
+        url: of the console page.
+        is_expected: a gateway is running here, so that silence is a failure.
+        timeout_s: for the answer.
+    """
+    status, body = _ask(f"{url.rstrip('/')}/ready", timeout_s)
+    if status is None and not is_expected:
+        advice = "start it: kpstream gateway"
+        return [Finding("gateway", "warn", f"no gateway is running, nobody at {url}", advice)]
+    if status is None:
+        advice = "it may be starting; else set KPSTREAM_GATEWAY_CONSOLE_PORT to the port it has"
+        return [Finding("gateway", "fail", f"the gateway does not answer at {url}: {body}", advice)]
+    try:
+        page = json.loads(body)
+        problems = "; ".join(map(str, page["problems"]))
+        is_ready = status == 200 and bool(page["ready"])
+    except (ValueError, KeyError, TypeError):
+        text = f"what answers at {url} is no kpstream gateway (status {status})"
+        advice = "another program has the port: set KPSTREAM_GATEWAY_CONSOLE_PORT"
+        return [Finding("gateway", "fail", text, advice)]
+    if not is_ready:
+        advice = "wait if it has just started; else see its log"
+        return [Finding("gateway", "fail", f"not ready: {problems or 'no reason given'}", advice)]
+    return [Finding("gateway", "ok", f"ready, console at {url}")]
+
+
+def _ask(url: str, timeout_s: float) -> tuple[int | None, str]:
+    """Status and body of a request; status None: nobody answers, 0: what answers is no HTTP."""
+    if not url.startswith(("http://", "https://")):
+        return None, f"{url!r} is no http address"
+    request = urllib.request.Request(url)  # noqa: S310 checked above
+    # The machine's proxy is for the outside; what is asked here is near.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=timeout_s) as response:
+            return int(response.status), response.read(100_000).decode("utf-8", "replace")
+    except urllib.error.HTTPError as exc:
+        with exc:
+            return exc.code, exc.read(100_000).decode("utf-8", "replace")
+    except http.client.HTTPException as exc:
+        return 0, f"no HTTP: {exc!r}"
+    except urllib.error.URLError as exc:
+        return None, str(exc.reason)
+    except (OSError, ValueError) as exc:
+        return None, str(exc) or type(exc).__name__

@@ -1,0 +1,159 @@
+"""Checks of the machine: packages, settings, clock, disk, memory (see `deploy.doctor.findings`)."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+
+from deploy.doctor.findings import Finding, size_text
+
+__all__ = ["check_clock", "check_disk", "check_environment", "check_memory", "check_packages"]
+
+_MIB = 1024 * 1024
+_EPOCH_2025_S = 1_735_689_600
+_INSTALL = "pip install 'kpstream[gateway]'"
+
+
+def _concerns_this_python(need: str) -> bool:
+    """False where the marker of a requirement, like `python_version < "3.11"`, rules it out."""
+    asked = re.search(r'python_version < "(\d+)\.(\d+)"', _quotes(need))
+    return asked is None or sys.version_info[:2] < (int(asked[1]), int(asked[2]))
+
+
+def check_packages(extra: str = "gateway") -> list[Finding]:
+    """Python and the packages that the extra asks for, with their versions."""
+    try:
+        version, needs = metadata.version("kpstream"), metadata.requires("kpstream") or []
+    except metadata.PackageNotFoundError:
+        return [Finding("packages", "fail", "kpstream is not installed", _INSTALL)]
+    wanted = [need for need in needs if "extra ==" not in need or f'"{extra}"' in _quotes(need)]
+    found, missing = {}, []
+    for need in filter(_concerns_this_python, wanted):
+        name = re.split(r"[^A-Za-z0-9._-]", need, maxsplit=1)[0]
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            missing.append(name)
+    if missing:
+        return [Finding("packages", "fail", f"not installed: {', '.join(missing)}", _INSTALL)]
+    text = f"Python {platform.python_version()}, kpstream {version}, " + ", ".join(
+        f"{name} {found[name]}" for name in ("faust-streaming", "onnxruntime", "numpy", "paho-mqtt")
+    )
+    if not found["faust-streaming"].startswith("0.15."):
+        advice = "the log's transport fits faust-streaming 0.15 only: " + _INSTALL
+        return [Finding("packages", "fail", text, advice)]
+    return [Finding("packages", "ok", text)]
+
+
+def check_environment(known: Sequence[str], environ: Mapping[str, str]) -> list[Finding]:
+    """Variables that look like settings: how many are set, and those that no setting reads.
+
+    Args:
+        known: names of all settings.
+        environ: the environment.
+    """
+    ours = sorted(name for name in environ if name.upper().startswith("KPSTREAM_"))
+    read = set(known) | {"KPSTREAM_TEST_DATA", "KPSTREAM_TEST_SITE", "KPSTREAM_REQUIRE"}
+    unknown = [name for name in ours if name.upper() not in read]
+    if unknown:
+        advice = "correct the name (docs/settings.md has them all) or unset it"
+        text = f"no setting is called {', '.join(unknown)}"
+        return [Finding("settings", "warn", text, advice)]
+    text = f"set in the environment: {', '.join(ours)}" if ours else "all at their defaults"
+    return [Finding("settings", "ok", text)]
+
+
+def check_clock(
+    wall: Callable[[], float] = time.time,
+    steady: Callable[[], float] = time.monotonic,
+    pause: Callable[[float], None] = time.sleep,
+    is_synchronised: Callable[[], bool | None] | None = None,
+) -> list[Finding]:
+    """Whether the wall clock is set, runs evenly, and is kept by NTP.
+
+    Args:
+        wall: wall clock, epoch seconds.
+        steady: a clock that nobody sets.
+        pause: lets some time pass between two looks.
+        is_synchronised: whether NTP keeps the clock, None where that cannot be told; default: asks
+            timedatectl.
+    """
+    wall_s, steady_s = wall(), steady()
+    pause(0.1)
+    jump_s = (wall() - wall_s) - (steady() - steady_s)
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(wall())) + " UTC"
+    set_it = "set it (timedatectl set-ntp true), then restart the gateway"
+    if wall() < _EPOCH_2025_S:
+        text = f"it is {when}: the clock was never set; readings would be refused as `future`"
+        return [Finding("clock", "fail", text, set_it)]
+    if abs(jump_s) > 0.5:
+        text = f"the clock jumped by {jump_s:+.1f} s while it was looked at"
+        return [Finding("clock", "fail", text, "find out who sets it: two time services?")]
+    synchronised = (is_synchronised or _ntp)()
+    if synchronised is False:
+        return [Finding("clock", "warn", f"{when}, not synchronised by NTP", set_it)]
+    how = "synchronised" if synchronised else "synchronisation unknown (no timedatectl)"
+    return [Finding("clock", "ok", f"{when}, {how}")]
+
+
+def check_disk(folder: Path) -> list[Finding]:
+    """Room, inodes and permission where the gateway keeps its state."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    usage, status = shutil.disk_usage(there), os.statvfs(there)
+    text = f"{size_text(usage.free)} of {size_text(usage.total)} free for {folder}"
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        advice = "give the folder to the gateway's user, or set KPSTREAM_GATEWAY_STATE_DIR"
+        return [Finding("disk", "fail", f"{there} is not writable for this user", advice)]
+    if status.f_files and status.f_favail < 1000:
+        text = f"{status.f_favail} inodes left for {folder}"
+        return [Finding("disk", "fail", text, "delete what makes many small files")]
+    if usage.free < 256 * _MIB:
+        advice = "free some: below 256 MiB the log refuses readings and the broker has to queue"
+        return [Finding("disk", "fail", text, advice)]
+    if usage.free < 2048 * _MIB:
+        advice = "log and results may need 2.5 GB: lower KPSTREAM_GATEWAY_LOG_MAX_MB, or free some"
+        return [Finding("disk", "warn", text, advice)]
+    return [Finding("disk", "ok", text)]
+
+
+def check_memory(available_bytes: int | None = None) -> list[Finding]:
+    """Memory that a gateway could have; it needs about 150 MB."""
+    if available_bytes is None:
+        import psutil
+
+        available_bytes = psutil.virtual_memory().available
+    text = f"{size_text(available_bytes)} available"
+    if available_bytes < 64 * _MIB:
+        return [Finding("memory", "fail", text, "stop other programs: a gateway needs 150 MB")]
+    if available_bytes < 256 * _MIB:
+        return [Finding("memory", "warn", text, "a gateway needs 150 MB")]
+    return [Finding("memory", "ok", text)]
+
+
+def _ntp() -> bool | None:
+    program = shutil.which("timedatectl")
+    if program is None:
+        return None
+    try:
+        done = subprocess.run(  # noqa: S603 (a fixed command)
+            [program, "show", "--property=NTPSynchronized", "--value"],
+            capture_output=True,
+            text=True,
+            timeout=3,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return {"yes": True, "no": False}.get(done.stdout.strip())
+
+
+def _quotes(text: str) -> str:
+    return text.replace("'", '"')

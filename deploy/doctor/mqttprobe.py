@@ -1,0 +1,163 @@
+"""Ask a broker the few questions that `kpstream doctor` has, in plain MQTT 3.1.1.
+
+Every broker speaks 3.1.1, and a probe that shares no code with the bridge's client tells a broken
+broker from a broken client. The probe never disturbs a running bridge: it connects under a name of
+its own, with a clean session, and publishes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from ingest.mqtt.endpoint import Endpoint
+from ingest.mqtt.tls import TlsError, open_tls, tls_advice
+
+__all__ = ["BrokerAnswer", "ProbeFailed", "probe_broker"]
+
+_CONNECT, _CONNACK, _PUBLISH, _SUBSCRIBE, _DISCONNECT = 0x10, 0x20, 0x30, 0x82, 0xE0
+_MOST_BYTES = 1_000_000
+_REFUSED = {
+    1: "it does not speak MQTT 3.1.1",
+    2: "it refuses our client id",
+    3: "it says it is not available",
+    4: "user name or password is wrong",
+    5: "we are not authorised",
+}
+
+
+class ProbeFailed(Exception):
+    """Nobody is there, or it is no MQTT broker, or it refuses us; the message says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerAnswer:
+    """What the broker said.
+
+    Attributes:
+        connect_ms: from the first packet to the broker's consent, milliseconds.
+        retained: topic -> payload of the retained messages that were asked for and exist.
+    """
+
+    connect_ms: float
+    retained: dict[str, str]
+
+
+def probe_broker(
+    endpoint: Endpoint, topics: Sequence[str] = (), *, timeout_s: float = 5.0, wait_s: float = 1.0
+) -> BrokerAnswer:
+    """Connect, read retained messages, disconnect.
+
+    Args:
+        endpoint: where the broker is, and the credentials; its client id and protocol are not used.
+        topics: without wildcards; a broker that forbids them is no error, they are just missing.
+        timeout_s: for connection and consent.
+        wait_s: how long retained messages are waited for when some do not come.
+
+    Raises:
+        ProbeFailed: no connection, no consent, or no MQTT.
+    """
+    where = f"{endpoint.host}:{endpoint.port}"
+    try:
+        with _open(endpoint, timeout_s) as line:
+            began_s = time.perf_counter()
+            with suppress(OSError):  # refused already? then the answer says why
+                line.sendall(_connect_packet(endpoint))
+            kind, body = _read_packet(line)
+            connect_ms = (time.perf_counter() - began_s) * 1000
+            if kind != _CONNACK or len(body) < 2:
+                msg = f"what listens at {where} does not speak MQTT"
+                raise ProbeFailed(msg)
+            if body[1] != 0:
+                reason = _REFUSED.get(body[1], f"code {body[1]}")
+                msg = f"the broker at {where} refuses us: {reason}"
+                raise ProbeFailed(msg)
+            retained = _read_retained(line, topics, wait_s) if topics else {}
+            line.sendall(bytes([_DISCONNECT, 0]))
+    except TlsError as exc:
+        raise ProbeFailed(str(exc)) from exc
+    except (OSError, EOFError) as exc:
+        advice = tls_advice(exc, where, endpoint.tls_files, shaking_hands=False)
+        msg = advice or f"no MQTT broker at {where}: {exc or type(exc).__name__}"
+        if isinstance(exc, (EOFError, ConnectionError)) and not endpoint.tls:
+            msg += "; is it a port for TLS (KPSTREAM_INGEST_MQTT_TLS)?"
+        raise ProbeFailed(msg) from exc
+    return BrokerAnswer(connect_ms, retained)
+
+
+def _open(endpoint: Endpoint, timeout_s: float) -> socket.socket:
+    if endpoint.tls:
+        return open_tls(endpoint.host, endpoint.port, endpoint.tls_files, timeout_s=timeout_s)
+    return socket.create_connection((endpoint.host, endpoint.port), timeout=timeout_s)
+
+
+def _connect_packet(endpoint: Endpoint) -> bytes:
+    flags, payload = 0x02, _text(f"kpstream-doctor-{os.getpid()}")  # 0x02: clean session
+    if endpoint.username is not None:
+        flags |= 0x80
+        payload += _text(endpoint.username)
+        if endpoint.password is not None:
+            flags |= 0x40
+            payload += _text(endpoint.password)
+    return _packet(_CONNECT, _text("MQTT") + bytes([4, flags]) + struct.pack("!H", 30) + payload)
+
+
+def _read_retained(line: socket.socket, topics: Sequence[str], wait_s: float) -> dict[str, str]:
+    request = b"".join(_text(topic) + b"\x00" for topic in topics)
+    line.sendall(_packet(_SUBSCRIBE, struct.pack("!H", 1) + request))
+    found: dict[str, str] = {}
+    until_s = time.monotonic() + wait_s
+    while set(topics) - set(found) and (left_s := until_s - time.monotonic()) > 0:
+        line.settimeout(left_s)
+        try:
+            kind, body = _read_packet(line)
+        except TimeoutError:
+            break
+        if kind & 0xF0 == _PUBLISH and len(body) >= 2:
+            end = 2 + struct.unpack_from("!H", body)[0]
+            found[body[2:end].decode(errors="replace")] = body[end:].decode(errors="replace")
+    return found
+
+
+def _packet(kind: int, body: bytes) -> bytes:
+    length, encoded = len(body), bytearray()
+    while True:
+        length, digit = divmod(length, 128)
+        encoded.append(digit | (0x80 if length else 0))
+        if not length:
+            return bytes([kind]) + bytes(encoded) + body
+
+
+def _read_packet(line: socket.socket) -> tuple[int, bytes]:
+    kind = _read_bytes(line, 1)[0]
+    length = 0
+    for shift in (0, 7, 14, 21):
+        digit = _read_bytes(line, 1)[0]
+        length |= (digit & 0x7F) << shift
+        if digit < 0x80:
+            break
+    if length > _MOST_BYTES:
+        msg = "the answer is no MQTT packet"
+        raise EOFError(msg)
+    return kind, _read_bytes(line, length)
+
+
+def _read_bytes(line: socket.socket, count: int) -> bytes:
+    data = b""
+    while len(data) < count:
+        chunk = line.recv(count - len(data))
+        if not chunk:
+            msg = "the connection was closed without an answer"
+            raise EOFError(msg)
+        data += chunk
+    return data
+
+
+def _text(text: str) -> bytes:
+    data = text.encode()
+    return struct.pack("!H", len(data)) + data

@@ -1,0 +1,266 @@
+"""One gateway process: bridge, scoring, stores, console page, composed from the parts.
+
+```
+MQTT broker -> Bridge -> log (SQLite) -> scoring app -> log -> store apps -> results file, InfluxDB
+                                             ^ students <- ModelWatch <- registry folder
+console page  <- RunningGateway (a view of all of it, from memory)
+```
+
+The parts start from the end of the line to its beginning and stop the other way round, so that
+nothing is taken from the broker before it can be scored, and everything taken is scored or safely
+in the log when the process ends. A part that fails for good ends the process with exit code 1 and
+its reason: nothing was confirmed that is not durable, and the supervisor restarts it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+from deploy.processes.bridging import append_ticks, sparkplug_decoder
+from deploy.processes.gatewayview import RunningGateway
+from deploy.processes.lifecycle import Tasks, run_process, until_crashed
+from deploy.settings.settings import GatewaySettings
+from ingest.bridge import Bridge, LogRecord
+from ingest.errors import LogUnavailable
+from ingest.settings import IngestSettings
+from ingest.topics import ACCOUNTS, READINGS
+from pipeline.app import ScoringApp, StoreApp, create_scoring_app, create_store_app
+from pipeline.console.pages import PageSettings
+from pipeline.console.server import Console, create_console
+from pipeline.errors import LogError
+from pipeline.log.locallog import SqliteLog, open_log
+from pipeline.points.accounts import Accounts, tell
+from pipeline.scoring.stage import now_ms
+from pipeline.scoring.students import Students
+from pipeline.settings import PipelineSettings
+from pipeline.stores.resultsfile import ResultsFile
+from pipeline.stores.sinks import LineSink, Sink
+
+__all__ = ["Gateway", "LocalLogWriter", "main", "run_gateway"]
+
+log = logging.getLogger(__name__)
+
+
+class LocalLogWriter:
+    """The gateway's own log as the bridge sees it."""
+
+    def __init__(self, log_file: SqliteLog, partitions: int) -> None:
+        self.partitions = partitions
+        self._log = log_file
+
+    async def append(self, records: Sequence[LogRecord]) -> None:
+        """Append; returns when all records are durable.
+
+        Raises:
+            LogUnavailable: The log is full or its disk fails; try again.
+        """
+        try:
+            await asyncio.wrap_future(self._log.append(records))
+        except LogError as exc:
+            raise LogUnavailable(str(exc)) from exc
+
+
+class Gateway:
+    """All parts of one gateway process, built from settings and started together."""
+
+    def __init__(
+        self, settings: GatewaySettings, ingest: IngestSettings, pipeline: PipelineSettings
+    ) -> None:
+        """Open the files and build the parts; nothing runs before :meth:`start`.
+
+        Raises:
+            IngestError: The Sparkplug mapping or its state file can't be used.
+            LogError: The log can't be used; the message says what to do.
+            ResultsCorrupted: The same for the results file.
+        """
+        settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.settings = settings
+        self.pipeline = pipeline
+        self._broker = f"{ingest.mqtt_host}:{ingest.mqtt_port}"
+        self.sparkplug = sparkplug_decoder(ingest, settings.state_dir)
+        running = settings.state_dir / "running.json"
+        self.students = Students(settings.registry_path, running, pipeline)
+        self.registry, self.models = self.students.registry, self.students.models
+        self.log_file = open_log(
+            settings.log_path,
+            partitions=pipeline.partitions,
+            durability=settings.log_durability,
+            max_bytes=settings.log_max_mb * 1_000_000,
+            retention_ms=round(settings.log_hours * 3_600_000),
+            cache_bytes=_LOG_CACHE_BYTES,
+            # Away for long, it lets go of scores before the log is full: scoring never waits.
+            soft_groups=frozenset({f"{pipeline.app_id}-store-influx"}),
+        )
+        _check_partitions(self.log_file, pipeline.partitions)
+        self.results = ResultsFile(
+            pipeline.results_path(settings.state_dir),
+            max_age_ms=round(pipeline.results_days * 86_400_000),
+            max_bytes=pipeline.results_max_mb * 1_000_000,
+        )
+        self._writer = LocalLogWriter(self.log_file, pipeline.partitions)
+        self.bridge = Bridge(ingest, self._writer, decoder=self.sparkplug)
+        data_dir = settings.state_dir / "faust"
+        self.scoring = create_scoring_app(
+            settings.log_url,
+            pipeline,
+            self.students.plan,
+            self.students.score,
+            data_dir=data_dir,
+            mqtt_prefix=ingest.mqtt_prefix,
+        )
+        self.stores = [
+            create_store_app(
+                settings.log_url,
+                pipeline,
+                sink,
+                name,
+                data_dir=data_dir,
+                mqtt_prefix=ingest.mqtt_prefix,
+            )
+            for name, sink in _sinks(self.results, pipeline)
+        ]
+        self.view = RunningGateway(
+            self.bridge, self.scoring, self.stores, self.models, self.log_file, now_ms
+        )
+        if self.sparkplug is not None:
+            self.view.also["sparkplug"] = self.sparkplug.status
+        self.console: Console = create_console(
+            self.view,
+            self.results,
+            settings.console_host,
+            settings.console_port,
+            allowed_hosts=settings.console_hosts,
+            settings=PageSettings(
+                mqtt_host=ingest.mqtt_host,
+                mqtt_port=ingest.mqtt_port,
+                topic_prefix=ingest.mqtt_prefix,
+            ),
+        )
+        self._apps: list[ScoringApp | StoreApp] = [self.scoring, *self.stores]
+        self._drop_removed_groups()
+        self._tasks = Tasks()
+        self._bridging: list[asyncio.Task[None]] = []
+
+    async def start(self) -> str:
+        """Start everything; returns when readings flow."""
+        started = time.perf_counter()
+        self.models.poll()
+        await self.console.start()
+        await asyncio.gather(*(part.start() for part in self._apps))
+        self._bridging.append(self._tasks.spawn(self.bridge.run(), "bridge"))  # its reason first
+        pending = self.scoring.stage.devices.pending_partitions
+        self._tasks.spawn(append_ticks(self.bridge, pending, self.pipeline.tick_ms), "ticks")
+        self._tasks.spawn(self.students.watch(self.settings.model_poll_ms), "models")
+        for part in self._apps:
+            self._tasks.spawn(until_crashed(part.app), f"app {part.app.conf.id}")
+        if self.pipeline.influx_url is not None:
+            accounts = Accounts(self.view, self.settings.own_name, "gateway", now_ms())
+            telling = tell(accounts, self._append_account, now_ms, self.settings.account_ms)
+            self._tasks.spawn(telling, "account")
+        broker = self._broker
+        if not await self.connected(_BROKER_S):
+            broker += f" does NOT answer yet ({self.bridge.health().error})"
+        return (
+            f"gateway started in {time.perf_counter() - started:.1f} s: broker {broker}, "
+            f"console {self.console.url}, state {self.settings.state_dir}"
+        )
+
+    async def connected(self, timeout_s: float) -> bool:
+        """Whether the bridge is connected, given so much time."""
+        deadline = time.monotonic() + timeout_s
+        while not self.bridge.health().connected and time.monotonic() < deadline:
+            await asyncio.sleep(0.02)
+        return self.bridge.health().connected
+
+    async def wait(self) -> None:
+        """Return when a part has ended by itself.
+
+        Raises:
+            PartFailed: With the part and its reason.
+        """
+        await self._tasks.wait()
+
+    async def stop(self) -> str:
+        """Stop taking messages, let the line run dry (bounded), checkpoint, stop."""
+        try:
+            self.bridge.stop()
+            if self._bridging:
+                await asyncio.wait(self._bridging, timeout=10)
+            await self._tasks.cancel()
+            for part in (*self._apps, self.console):
+                try:
+                    await asyncio.wait_for(part.stop(), 15)
+                except Exception:  # the others still have to stop
+                    log.exception("%s did not stop cleanly", type(part).__name__)
+        finally:
+            self.results.close()
+            self.log_file.close()
+            if self.sparkplug is not None:
+                self.sparkplug.close()
+        totals = self.scoring.stage.counters
+        return f"gateway stopped: {totals.readings:,} readings taken, {totals.scored:,} scored"
+
+    async def _append_account(self, value: bytes) -> None:
+        await self._writer.append([LogRecord(ACCOUNTS, 0, None, value, now_ms())])
+
+    def _drop_removed_groups(self) -> None:
+        """A sink that is configured no more must not hold the log until it is full."""
+        configured = {part.app.conf.id for part in self._apps}
+        for group in self.log_file.groups():
+            if group not in configured:
+                log.warning("%s is configured no more: what it had not read is let go", group)
+                self.log_file.drop_group(group).result()
+
+
+def _check_partitions(log_file: SqliteLog, wanted: int) -> None:
+    """Refuse another number of partitions than the log was made with: devices would move."""
+    found = log_file.topic_partitions(READINGS)
+    if found is not None and found != wanted:
+        message = (
+            f"the log {log_file.path} has {found} partitions, KPSTREAM_PIPELINE_PARTITIONS is "
+            f"{wanted}: set it back, or start with another state folder"
+        )
+        log_file.close()
+        raise LogError(message)
+
+
+def _sinks(results: ResultsFile, pipeline: PipelineSettings) -> list[tuple[str, Sink | LineSink]]:
+    sinks: list[tuple[str, Sink | LineSink]] = [("results", results)]
+    if pipeline.influx_url is not None:
+        from pipeline.stores.influx import InfluxSink, influx_connection  # heavy, and rarely needed
+
+        sink = InfluxSink(influx_connection(pipeline), pipeline.influx_bucket)
+        sinks.append(("influx", sink))
+    return sinks
+
+
+async def run_gateway(
+    settings: GatewaySettings,
+    ingest: IngestSettings,
+    pipeline: PipelineSettings,
+    announce: Callable[[str], None] = print,
+) -> int:
+    """Run a gateway until SIGINT or SIGTERM; returns the exit code."""
+    return await run_process("gateway", Gateway(settings, ingest, pipeline), announce)
+
+
+_LOG_CACHE_BYTES = 2 * 1024**2  # every reader here is at the tail, and memory is small
+_BROKER_S = 3.0
+
+
+def main() -> None:
+    """Run a gateway with the settings of the environment."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    logging.basicConfig(
+        level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    sys.exit(asyncio.run(run_gateway(GatewaySettings(), IngestSettings(), PipelineSettings())))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,303 @@
+"""A broker for this machine: mosquitto where it is installed, else the embedded amqtt.
+
+Both run as child processes on loopback only, and end with the process that started them, even when
+that is killed (mosquitto: on Linux). mosquitto keeps every delivery promise; amqtt is for
+a first try: it speaks MQTT 3.1.1, keeps its queues in memory and does not deliver unacknowledged
+messages again, so readings on the way are lost when it or the bridge dies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Literal
+
+from ingest.errors import IngestError
+from ingest.mqtt.child import dying_with_us
+
+__all__ = [
+    "EMBEDDED_LINGER_S",
+    "BrokerError",
+    "LocalBroker",
+    "broker_kind",
+    "free_port",
+    "mosquitto_config",
+    "mosquitto_program",
+]
+
+EMBEDDED_LINGER_S = 1.0
+"""Seconds that a publisher stays after its last confirmed message on an MQTT 3.1.1 line.
+
+amqtt confirms a message before it hands it on, and on Python 3.12 and later drops what it had not
+handed on when the publisher leaves. It speaks 3.1.1 only, so lines with MQTT 5 need not wait.
+"""
+
+Kind = Literal["mosquitto", "amqtt"]
+_SBIN = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin")
+_START_S = 20.0
+_STOP_S = 5.0
+
+
+class BrokerError(IngestError):
+    """The local broker did not start; the message says why and what to do."""
+
+
+def broker_kind() -> Kind:
+    """What `LocalBroker` would start: mosquitto where there is one."""
+    return "mosquitto" if mosquitto_program() else "amqtt"
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A TCP port nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class LocalBroker:
+    """A broker as a child process; a context manager.
+
+    Attributes:
+        host: Always a loopback address.
+        port: TCP port.
+        kind: "mosquitto" or "amqtt".
+    """
+
+    def __init__(
+        self,
+        folder: Path | None = None,
+        *,
+        port: int = 0,
+        host: str = "127.0.0.1",
+        kind: Kind | None = None,
+        autosave_s: int = 1,
+        listeners: str | None = None,
+    ) -> None:
+        """Prepare; `start` starts.
+
+        Args:
+            folder: Where to keep queues, configuration and log; None: a temporary folder.
+            port: TCP port; 0 picks a free one.
+            host: Loopback address to listen on.
+            kind: Which broker; None: mosquitto where it is installed, else amqtt.
+            autosave_s: Seconds between mosquitto's writes of its queues to disk. What it has
+                confirmed within that time is lost if mosquitto itself is killed.
+            listeners: Lines of `mosquitto.conf` in place of the one listener that takes everybody;
+                one of theirs must be on `host` and `port`. mosquitto only.
+
+        Raises:
+            BrokerError: `listeners` for a broker that is not mosquitto, or without a port.
+        """
+        self.kind: Kind = kind or broker_kind()
+        self.host = host
+        self.port = port
+        self._autosave_s = autosave_s
+        self._listeners = listeners
+        if listeners is not None and (self.kind != "mosquitto" or port == 0):
+            msg = "listeners need mosquitto (`sudo apt install mosquitto`), and one of their ports"
+            raise BrokerError(msg)
+        self._folder = folder
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Where mosquitto keeps its queues; a given one survives `stop` and `kill`."""
+        if self._folder is not None:
+            return self._folder
+        if self._temporary is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="kpstream-broker-")
+        return Path(self._temporary.name)
+
+    @property
+    def protocol(self) -> Literal["5", "3.1.1"]:
+        """The best MQTT version it speaks."""
+        return "5" if self.kind == "mosquitto" else "3.1.1"
+
+    @property
+    def pid(self) -> int | None:
+        """Process id while it runs."""
+        return None if self._process is None else self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> LocalBroker:
+        """Start, and return when it takes connections.
+
+        Call it from a thread that lives as long as the broker shall: see `ingest.mqtt.child`.
+
+        Raises:
+            BrokerError: It is not installed, the port is taken, or it ended at once.
+        """
+        if self.port == 0:
+            self.port = free_port(self.host)
+        elif _listens(self.host, self.port):
+            msg = (
+                f"port {self.port} on {self.host} is taken: another broker runs there. "
+                "Use that one, stop it, or choose another port"
+            )
+            raise BrokerError(msg)
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        command = self._mosquitto_command() if self.kind == "mosquitto" else self._amqtt_command()
+        with self._log_path.open("wb") as output:
+            # Its own session: Ctrl-C in the terminal reaches us, and we stop it in our order.
+            self._process = subprocess.Popen(  # noqa: S603 (our own command line)
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        try:
+            self._await_start()
+        except BaseException:  # Ctrl-C too: nobody has the broker yet who could stop it
+            self.kill()
+            raise
+        return self
+
+    def _await_start(self) -> None:
+        deadline = time.monotonic() + _START_S
+        while not _listens(self.host, self.port):
+            if not self.alive or time.monotonic() > deadline:
+                msg = f"{self.kind} did not start on {self.host}:{self.port}: {self._last_words()}"
+                raise BrokerError(msg)
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        """Ask it to end (mosquitto then writes its queues), and wait; after 5 s, kill it."""
+        process = self._process
+        if process is not None and process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(_STOP_S)
+        self.kill()
+        if self._temporary is not None:
+            self._temporary.cleanup()
+            self._temporary = None
+
+    def kill(self) -> None:
+        """End it at once, as a power cut would; `start` starts it again on the same port."""
+        if self._process is not None:
+            if self._process.poll() is None:
+                self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def __enter__(self) -> LocalBroker:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    @property
+    def _log_path(self) -> Path:
+        return self.folder / f"{self.kind}.log"
+
+    def _last_words(self) -> str:
+        text = self._log_path.read_text(errors="replace").strip()
+        return text[-500:] or "it said nothing"
+
+    def _mosquitto_command(self) -> list[str]:
+        binary = mosquitto_program()
+        if binary is None:
+            msg = "mosquitto is not installed: `sudo apt install mosquitto`, or use kind='amqtt'"
+            raise BrokerError(msg)
+        config = self.folder / "mosquitto.conf"
+        listeners = self._listeners or f"listener {self.port} {self.host}\nallow_anonymous true\n"
+        config.write_text(mosquitto_config(listeners, self.folder, self._autosave_s))
+        return dying_with_us([binary, "-c", str(config)])
+
+    def _amqtt_command(self) -> list[str]:
+        return [
+            sys.executable,
+            "-m",
+            "ingest.mqtt.broker",
+            self.host,
+            str(self.port),
+            str(os.getpid()),
+        ]
+
+
+def mosquitto_program() -> str | None:
+    """Where mosquitto is; None where it is not installed."""
+    # Debian puts it into sbin, which is not on every user's PATH.
+    return shutil.which("mosquitto") or shutil.which("mosquitto", path=os.pathsep.join(_SBIN))
+
+
+def mosquitto_config(listeners: str, folder: Path, autosave_s: int) -> str:
+    """What mosquitto is started with: no limit on queued messages.
+
+    Its defaults drop what publishers think is safe.
+
+    Args:
+        listeners: Lines that say where it listens, and whom it takes.
+        folder: Where it keeps its queues.
+        autosave_s: Seconds between two writes of them.
+    """
+    # Started by root it would change to a user who may not read our folder.
+    user = "user root\n" if os.geteuid() == 0 else ""
+    return (
+        "# Written by kpstream at every start.\n"
+        f"{user}"
+        "persistence true\n"
+        f"persistence_location {folder.resolve()}/\n"
+        f"autosave_interval {autosave_s}\n"
+        "max_queued_messages 0\n"
+        "max_inflight_messages 0\n"
+        "max_packet_size 1048576\n"
+        "set_tcp_nodelay true\n"
+        "log_type error\n"
+        "log_type warning\n"
+        "log_type notice\n"
+        f"{listeners}"
+    )
+
+
+def _listens(host: str, port: int) -> bool:
+    with suppress(OSError), socket.create_connection((host, port), timeout=1.0):
+        return True
+    return False
+
+
+async def _serve_amqtt(host: str, port: int, parent: int) -> None:
+    """Be the embedded broker until told to stop, or until the parent is gone."""
+    from amqtt.broker import Broker
+
+    broker = Broker(
+        {
+            "listeners": {"default": {"type": "tcp", "bind": f"{host}:{port}"}},
+            "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {}},
+        }
+    )
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    await broker.start()
+    while not stopped.is_set() and os.getppid() == parent:
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(stopped.wait(), 1.0)
+    await broker.shutdown()
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve_amqtt(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))

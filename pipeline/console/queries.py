@@ -1,0 +1,246 @@
+"""Questions the console page asks the results file: latest points, trends, series, runs.
+
+Times go in and out as epoch milliseconds (points are stored in nanoseconds; a score's time is the
+end of its window). All questions are about one measurement; a device is (site, device, stream),
+whichever model scored it. Each question is one SQL statement that aggregates inside SQLite, so
+that a page over days of scores costs the gateway milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.stores.resultsfile import ResultsFile
+
+__all__ = [
+    "Bucket",
+    "Device",
+    "Latest",
+    "Run",
+    "all_points",
+    "counts",
+    "latest",
+    "runs",
+    "series",
+    "trend",
+]
+
+Device = tuple[str, str, str]
+"""(site, device, stream)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Latest:
+    """The newest point of a device; `written_ms` is when its series was last written to."""
+
+    site: str
+    device: str
+    stream: str
+    model: str
+    time_ms: int
+    written_ms: int
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """A stretch of a series: the last point's fields, and the range of the leading field."""
+
+    time_ms: int
+    low: float
+    high: float
+    points: int
+    last: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Neighbouring points with one value: (start_ms, end_ms], never across a hole."""
+
+    start_ms: int
+    end_ms: int
+    value: Any
+
+
+def counts(results: ResultsFile) -> dict[str, int]:
+    """Number of points stored per measurement."""
+    rows = results.select("SELECT DISTINCT measurement FROM _series ORDER BY 1")
+    return {
+        name: int(results.select(f"SELECT count(*) FROM {_table(name)}")[0][0])  # noqa: S608 quoted
+        for (name,) in rows
+    }
+
+
+def latest(results: ResultsFile, measurement: str) -> list[Latest]:
+    """The newest point of every device, sorted by site, device, stream."""
+    names = results.fields(measurement)
+    if not names:
+        return []
+    columns = ", ".join(f"p.{_quoted(name)}" for name in names)
+    rows = results.select(
+        f"SELECT s.site, s.device, s.stream, s.model, p.time_ns, s.written_ms, {columns} "  # noqa: S608
+        f"FROM _series s JOIN {_table(measurement)} p "
+        "ON p.series = s.id AND p.time_ns = s.last_time_ns WHERE s.measurement = ? "
+        "ORDER BY s.site, s.device, s.stream, p.time_ns",
+        (measurement,),
+    )
+    found: dict[Device, Latest] = {}
+    for row in rows:
+        fields = {n: v for n, v in zip(names, row[6:], strict=True) if v is not None}
+        site, device, stream, model, time_ns, written_ms = row[:6]
+        found[(site, device, stream)] = Latest(
+            site, device, stream, model, time_ns // 10**6, written_ms, fields
+        )
+    return list(found.values())
+
+
+def all_points(results: ResultsFile, measurement: str) -> list[dict[str, Any]]:
+    """Every point of a measurement: its tags, its fields and `end_ms`, in order of time.
+
+    Reads all of it into memory: for evaluations of a bounded run, not for pages.
+    """
+    names = results.fields(measurement)
+    if not names:
+        return []
+    columns = ", ".join(f"p.{_quoted(name)}" for name in names)
+    rows = results.select(
+        f"SELECT s.site, s.device, s.stream, s.model, p.time_ns / 1000000, {columns} "  # noqa: S608
+        f"FROM {_table(measurement)} p JOIN _series s ON s.id = p.series ORDER BY p.time_ns"
+    )
+    tags = ("site", "device", "stream", "model", "end_ms")
+    return [dict(zip((*tags, *names), row, strict=True)) for row in rows]
+
+
+def trend(
+    results: ResultsFile, measurement: str, field: str, device: Device, *, last: int, points: int
+) -> list[tuple[int, float]]:
+    """About `points` evenly picked (time_ms, value) of the `last` newest ones.
+
+    Oldest first, and the newest is always there. Picks, never averages: what is drawn was scored.
+    """
+    if field not in results.fields(measurement):
+        return []
+    rows = results.select(
+        f"SELECT time_ns, {_quoted(field)} FROM {_table(measurement)} "  # noqa: S608 quoted
+        f"WHERE series IN ({_SERIES}) AND {_quoted(field)} IS NOT NULL "
+        "ORDER BY time_ns DESC LIMIT :last",
+        {**_named(measurement, device), "last": last},
+    )
+    step = max(1, -(-len(rows) // max(1, points)))
+    return [(time_ns // 10**6, value) for time_ns, value in reversed(rows[::step])]
+
+
+def series(
+    results: ResultsFile,
+    measurement: str,
+    fields: Sequence[str],
+    device: Device,
+    *,
+    since_ms: int,
+    until_ms: int,
+    max_points: int,
+) -> list[Bucket]:
+    """A device's points in [since_ms, until_ms), at most about `max_points` buckets, oldest first.
+
+    Buckets are equal stretches of event time. Each has the minimum and maximum of `fields[0]` and
+    all `fields` of its last point, so neither a spike nor the newest value is lost.
+    """
+    known = [name for name in fields if name in results.fields(measurement)]
+    if not known or known[0] != fields[0] or until_ms <= since_ms:
+        return []
+    width_ns = max(1, -(-(until_ms - since_ms) * 10**6 // max(1, max_points)))
+    columns = ", ".join(f"p.{_quoted(name)}" for name in known)
+    lead = _quoted(known[0])
+    rows = results.select(
+        "WITH b AS (SELECT series, max(time_ns) AS t, min(lead) AS low, max(lead) AS high, "  # noqa: S608
+        f"count(*) AS n FROM (SELECT series, time_ns, {lead} AS lead FROM {_table(measurement)} "
+        f"WHERE series IN ({_SERIES}) AND time_ns >= :since AND time_ns < :until "
+        f"AND {lead} IS NOT NULL) "
+        "GROUP BY series, (time_ns - :since) / :width) "
+        f"SELECT b.t, b.low, b.high, b.n, {columns} FROM b JOIN {_table(measurement)} p "
+        "ON p.series = b.series AND p.time_ns = b.t ORDER BY b.t",
+        {
+            **_named(measurement, device),
+            "since": since_ms * 10**6,
+            "until": until_ms * 10**6,
+            "width": width_ns,
+        },
+    )
+    return [
+        Bucket(t // 10**6, low, high, n, dict(zip(known, values, strict=True)))
+        for t, low, high, n, *values in rows
+    ]
+
+
+def runs(
+    results: ResultsFile,
+    measurement: str,
+    field: str,
+    device: Device,
+    *,
+    since_ms: int,
+    until_ms: int,
+    hole_ms: int | None = 10_000,
+) -> list[Run]:
+    """Merged runs of equal values in [since_ms, until_ms), oldest first.
+
+    A point stands for the time since the point before it; after a hole (no point for more than
+    `hole_ms`; None: never), and at the start, for as long as the shortest step seen. Serves the
+    activity timeline, and with the field `version` the marks where a new model took over.
+    """
+    if field not in results.fields(measurement):
+        return []
+    return results.reduce(
+        f"SELECT time_ns, {_quoted(field)} FROM {_table(measurement)} "  # noqa: S608 quoted
+        f"WHERE series IN ({_SERIES}) AND time_ns >= :since AND time_ns < :until "
+        f"AND {_quoted(field)} IS NOT NULL ORDER BY time_ns",
+        {
+            **_named(measurement, device),
+            "since": since_ms * 10**6,
+            "until": until_ms * 10**6,
+        },
+        lambda rows: _merged(rows, hole_ms),
+    )
+
+
+def _merged(rows: Iterator[tuple[int, Any]], hole_ms: int | None) -> list[Run]:
+    # A loop here: window functions of SQLite take three times as long.
+    hole_ns = 2**62 if hole_ms is None else hole_ms * 10**6
+    found: list[tuple[int, bool, int, Any]] = []  # start, is its first point, end, value
+    before: int | None = None
+    step_ns: int | None = None
+    for t, value in rows:
+        start = before if before is not None and t - before <= hole_ns else None
+        if start is not None and t > start:
+            step_ns = t - start if step_ns is None else min(step_ns, t - start)
+        if start is not None and found[-1][3] == value:
+            found[-1] = (*found[-1][:2], t, value)
+        else:
+            found.append((t if start is None else start, start is None, t, value))
+        before = t
+    first_ns = min(hole_ns, step_ns or 10**9)  # what a point after a hole stands for
+    return [
+        Run((start - first_ns * is_first) // 10**6, end // 10**6, value)
+        for start, is_first, end, value in found
+    ]
+
+
+_SERIES = (
+    "SELECT id FROM _series WHERE measurement = :measurement "
+    "AND site = :site AND device = :device AND stream = :stream"
+)
+
+
+def _named(measurement: str, device: Device) -> dict[str, Any]:
+    site, name, stream = device
+    return {"measurement": measurement, "site": site, "device": name, "stream": stream}
+
+
+def _table(measurement: str) -> str:
+    return _quoted(f"points_{measurement}")
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

@@ -1,0 +1,404 @@
+"""What a process serves over HTTP: the gateway's console page, or the status of a site's process.
+
+An aiohttp server on loopback inside the event loop. Read-only, GET only, no login: it listens on
+loopback unless told otherwise, and answers only to host names it knows, so that a web page
+elsewhere cannot read it through DNS rebinding. A `StatusServer` has `/health`, `/ready` and
+`/metrics` only.
+
+| path | answer |
+|---|---|
+| `/`, `/web/...` | the page and its files: static, from this package |
+| `/api/v1/fleet` | every device: newest score, trend or activity timeline, account |
+| `/api/v1/devices/{site}/{device}/{stream}?span_ms=N` | one device, last N ms (absent: all) |
+| `/api/v1/pipeline` | totals, partitions, latency, throughput, dead letters |
+| `/api/v1/models` | running students, lineage, refused versions |
+| `/health` | 200 while the process works, else 503 |
+| `/ready` | 200 while the gateway does its job, else 503 with `problems` |
+| `/metrics` | Prometheus text |
+
+API answers carry an ETag, answer 304 when nothing changed, and tell the server's clock in
+`X-Now-Ms`; an error is `{"error": text}` with status 4xx or 503. Times are epoch milliseconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from pipeline.console.metrics import CONTENT_TYPE, exposition
+from pipeline.console.pages import (
+    PageSettings,
+    device_page,
+    encode,
+    fleet_page,
+    health_page,
+    models_page,
+    pipeline_page,
+    progress_page,
+)
+from pipeline.errors import ConsoleError, SinkError
+from pipeline.scoring.stage import now_ms
+from pipeline.status import GatewayView, History, Measure, Snapshot
+from pipeline.stores.resultsfile import ResultsFile
+
+__all__ = ["Console", "StatusServer", "create_console"]
+
+_log = logging.getLogger(__name__)
+
+_WEB = Path(__file__).parent / "web"
+_TYPES = {
+    ".html": "text/html",
+    ".css": "text/css",
+    ".js": "text/javascript",
+    ".svg": "image/svg+xml",
+}
+_SAMPLE_SECONDS = 2.0
+_CACHE_MS = 900  # several open pages cost as much as one
+_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+        "object-src 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-cache",
+}
+
+_Builder = Callable[[GatewayView], dict[str, Any] | None]
+_Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class _Listener:
+    """Serves routes on one address, to callers that use a host name it knows."""
+
+    def __init__(self, host: str, port: int, allowed: Sequence[str], settings: str) -> None:
+        self.host = host
+        self.port = port
+        self._allowed = {name.lower() for name in (*_LOOPBACK, *allowed)}
+        self._settings = settings
+        self._runner: web.AppRunner | None = None
+
+    @property
+    def url(self) -> str:
+        """Where to point a browser; the port is the real one after `start`."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}/"
+
+    async def start(self, routes: Mapping[str, _Answer]) -> None:
+        """Bind and serve.
+
+        Raises:
+            ConsoleError: the address cannot be bound; says what to change.
+        """
+        app = web.Application(middlewares=[self._guard])
+        for path, answer in routes.items():
+            app.router.add_get(path, answer)
+        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, self.host, self.port).start()
+        except OSError as exc:
+            await runner.cleanup()
+            message = (
+                f"cannot listen on {self.host}:{self.port} ({exc.strerror or exc}): "
+                f"choose another port with {self._settings}_PORT, or stop what uses it"
+            )
+            raise ConsoleError(message) from exc
+        self._runner = runner
+        self.port = int(runner.addresses[0][1])
+
+    async def stop(self) -> None:
+        """Stop serving; open requests get a second to end. Idempotent."""
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            await runner.cleanup()
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: _Answer) -> web.StreamResponse:
+        """Refuse unknown host names; add the security headers; errors as JSON."""
+        try:
+            name = _host_name(request.headers.get("Host", ""))
+            if name in self._allowed:
+                response = await handler(request)
+            else:
+                message = f"host {name!r} is not allowed; add it to {self._settings}_HOSTS"
+                response = _json({"error": message}, 403)
+        except web.HTTPException as exc:
+            response = _json({"error": exc.reason}, exc.status)
+            if "Allow" in exc.headers:
+                response.headers["Allow"] = exc.headers["Allow"]
+        except Exception:
+            _log.exception("could not answer %s", request.path)
+            response = _json({"error": "internal error; the process's log has the details"}, 500)
+        response.headers.update(_HEADERS)
+        return response
+
+
+class StatusServer:
+    """`/health`, `/ready` and `/metrics` of one process of a site, on loopback."""
+
+    def __init__(self, view: GatewayView, port: int, more: Callable[[], Sequence[Measure]]) -> None:
+        """Prepare; nothing is bound before `start`.
+
+        Args:
+            view: the process.
+            port: TCP port; 0 takes a free one.
+            more: what only this kind of process measures.
+        """
+        self._view = view
+        self._more = more
+        self._listener = _Listener("127.0.0.1", port, (), "KPSTREAM_SITE_STATUS")
+
+    @property
+    def port(self) -> int:
+        """The TCP port; the real one after `start`."""
+        return self._listener.port
+
+    async def start(self) -> None:
+        """Bind and serve.
+
+        Raises:
+            ConsoleError: the port cannot be bound; says what to change.
+        """
+        await self._listener.start(
+            {
+                "/health": self._get_health,
+                "/ready": self._get_ready,
+                "/metrics": self._get_metrics,
+            }
+        )
+
+    async def stop(self) -> None:
+        """Stop serving; idempotent."""
+        await self._listener.stop()
+
+    async def _get_health(self, _: web.Request) -> web.StreamResponse:
+        page = health_page(self._view)
+        return _json({"alive": page["alive"], "parts": page["parts"]}, _status(page["alive"]))
+
+    async def _get_ready(self, _: web.Request) -> web.StreamResponse:
+        page = health_page(self._view) | progress_page(self._view, now_ms())
+        return _json(page, _status(page["ready"]))
+
+    async def _get_metrics(self, _: web.Request) -> web.StreamResponse:
+        view = Snapshot.of(self._view)  # here, in the loop: it changes under threads
+        body = await asyncio.to_thread(exposition, view, self._more())
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
+
+
+def create_console(
+    view: GatewayView,
+    results: ResultsFile,
+    host: str = "127.0.0.1",
+    port: int = 8765,
+    *,
+    allowed_hosts: Sequence[str] = (),
+    settings: PageSettings = PageSettings(),  # noqa: B008 frozen, shared on purpose
+    now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+) -> Console:
+    """Make a console; nothing is bound before `Console.start`.
+
+    Args:
+        view: the running gateway.
+        results: the local results file; the caller closes it, after `Console.stop`.
+        host: address to bind.
+        port: TCP port; 0 takes a free one.
+        allowed_hosts: host names (without port) the page may be opened under, beside loopback.
+        settings: what the pages show and cannot know otherwise.
+        now_ms: the clock, epoch milliseconds.
+    """
+    return Console(view, results, host, port, allowed_hosts, settings, now_ms)
+
+
+class Console:
+    """The page's server; `start` and `stop` once each, in one event loop."""
+
+    def __init__(
+        self,
+        view: GatewayView,
+        results: ResultsFile,
+        host: str,
+        port: int,
+        allowed_hosts: Sequence[str],
+        settings: PageSettings,
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._view = view
+        self._results = results
+        self._listener = _Listener(host, port, allowed_hosts, "KPSTREAM_GATEWAY_CONSOLE")
+        self._settings = settings
+        self._now_ms = now_ms
+        self._history = History()
+        self._cache: dict[str, tuple[int, asyncio.Future[bytes | None]]] = {}
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="console")
+        self._sampler: asyncio.Task[None] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where to point a browser; the port is the real one after `start`."""
+        return self._listener.url
+
+    @property
+    def port(self) -> int:
+        """The TCP port; the real one after `start`."""
+        return self._listener.port
+
+    async def start(self) -> None:
+        """Bind and serve.
+
+        Raises:
+            ConsoleError: the address cannot be bound; says what to change.
+        """
+        await self._listener.start(
+            {
+                "/": self._static,
+                "/web/{name}": self._static,
+                "/favicon.ico": self._no_icon,
+                "/health": self._get_health,
+                "/ready": self._get_ready,
+                "/metrics": self._get_metrics,
+                "/api/v1/fleet": self._get_fleet,
+                "/api/v1/devices/{site}/{device}/{stream}": self._get_device,
+                "/api/v1/pipeline": self._get_pipeline,
+                "/api/v1/models": self._get_models,
+            }
+        )
+        self._sampler = asyncio.create_task(self._sample(), name="console-sampler")
+
+    async def stop(self) -> None:
+        """Stop serving; open requests get a second to end. Idempotent."""
+        if self._sampler is not None:
+            self._sampler.cancel()
+            await asyncio.gather(self._sampler, return_exceptions=True)
+            self._sampler = None
+        await self._listener.stop()
+        self._executor.shutdown(wait=True)
+
+    # answers
+
+    async def _static(self, request: web.Request) -> web.StreamResponse:
+        path = _WEB / request.match_info.get("name", "index.html")
+        if path.parent != _WEB or path.suffix not in _TYPES or not path.is_file():
+            raise web.HTTPNotFound
+        return _tagged(request, path.read_bytes(), _TYPES[path.suffix])
+
+    async def _no_icon(self, _: web.Request) -> web.StreamResponse:
+        return web.Response(status=204)
+
+    async def _get_health(self, _: web.Request) -> web.StreamResponse:
+        page = health_page(self._view)
+        return _json({"alive": page["alive"], "parts": page["parts"]}, _status(page["alive"]))
+
+    async def _get_ready(self, _: web.Request) -> web.StreamResponse:
+        page = health_page(self._view)
+        return _json(page, _status(page["ready"]))
+
+    async def _get_metrics(self, _: web.Request) -> web.StreamResponse:
+        body = (await self._built("/metrics", exposition))[1]
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
+
+    async def _get_fleet(self, request: web.Request) -> web.StreamResponse:
+        return await self._page(
+            request, lambda view: fleet_page(view, self._results, self._settings)
+        )
+
+    async def _get_device(self, request: web.Request) -> web.StreamResponse:
+        where = request.match_info
+        device = (where["site"], where["device"], where["stream"])
+        text = request.query.get("span_ms", "")
+        if text and not (text.isascii() and text.isdigit() and 0 < int(text) < 10**13):
+            return _json({"error": f"span_ms must be a positive whole number, not {text!r}"}, 400)
+        span_ms = int(text) if text else None
+        return await self._page(
+            request,
+            lambda view: device_page(view, self._results, self._settings, device, span_ms),
+        )
+
+    async def _get_pipeline(self, request: web.Request) -> web.StreamResponse:
+        return await self._page(
+            request,
+            lambda view: pipeline_page(view, self._results, self._history, self._now_ms()),
+        )
+
+    async def _get_models(self, request: web.Request) -> web.StreamResponse:
+        return await self._page(request, models_page)
+
+    async def _page(self, request: web.Request, build: _Builder) -> web.StreamResponse:
+        try:
+            at_ms, body = await self._built(request.path_qs, lambda view: _encoded(build, view))
+        except SinkError as exc:
+            self._cache.pop(request.path_qs, None)
+            return _json({"error": str(exc)}, 503)
+        if body is None:
+            return _json({"error": "no such device; see /api/v1/fleet"}, 404)
+        response = _tagged(request, body, "application/json")
+        response.headers["X-Now-Ms"] = str(at_ms)
+        return response
+
+    async def _built(
+        self, key: str, build: Callable[[GatewayView], bytes | None]
+    ) -> tuple[int, bytes | None]:
+        """Now, and what `build` makes of the view.
+
+        Built in the console's one thread, at most once per key and `_CACHE_MS`: a page of many
+        devices takes longer than the event loop, which scores, can spare.
+        """
+        now = self._now_ms()
+        cached = self._cache.get(key)
+        if cached is None or now - cached[0] >= _CACHE_MS:
+            if len(self._cache) > 64:
+                self._cache.clear()
+            loop = asyncio.get_running_loop()
+            view = Snapshot.of(self._view)  # here, in the loop: the gateway changes under threads
+            cached = (now, loop.run_in_executor(self._executor, build, view))
+            self._cache[key] = cached
+        return now, await asyncio.shield(cached[1])
+
+    async def _sample(self) -> None:
+        while True:
+            try:
+                self._history.observe(self._view.totals(), self._view.partitions(), self._now_ms())
+            except Exception:
+                _log.exception("console could not sample the gateway's counters")
+            await asyncio.sleep(_SAMPLE_SECONDS)
+
+
+def _status(is_fine: bool) -> int:
+    return 200 if is_fine else 503
+
+
+def _encoded(build: _Builder, view: GatewayView) -> bytes | None:
+    page = build(view)
+    return None if page is None else encode(page)
+
+
+def _json(page: dict[str, Any], status: int) -> web.Response:
+    return web.Response(body=encode(page), status=status, content_type="application/json")
+
+
+def _tagged(request: web.Request, body: bytes, content_type: str) -> web.Response:
+    tag = hashlib.blake2b(body, digest_size=12).hexdigest()
+    if any(etag.value == tag for etag in request.if_none_match or ()):
+        response = web.Response(status=304)
+    else:
+        charset = None if content_type == "application/json" else "utf-8"
+        response = web.Response(body=body, content_type=content_type, charset=charset)
+    response.etag = tag
+    return response
+
+
+def _host_name(host: str) -> str:
+    """The name in a Host header, without port, lower-case."""
+    if host.startswith("["):
+        return host.partition("]")[0].lower() + "]"
+    return host.partition(":")[0].lower()

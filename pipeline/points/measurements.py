@@ -1,0 +1,287 @@
+"""What is stored: every measurement with its tags, fields, types and units, as data. Pure.
+
+One table for whoever writes points (`pipeline.points.points`, `pipeline.points.accounts`), keeps
+them (`pipeline.stores.influxlayout`) or shows them (`dashboards`, by way of
+`pipeline.points.points`).
+
+- Scores: `rul` and `activity`, one point per window; the time is the window's end (event time).
+- Accounts: `device`, `gateway`, `lag`, `dead_letters`, `model`; the time is when they were read,
+  of `device` when its latest message came (and a count of nanoseconds, see
+  `pipeline.points.accounts`). Their counters only grow while what counts them lives, and begin
+  again at 0 afterwards.
+- Marks: `rollout`, one point per change of a model; the time is when it happened.
+- Hours: `rul_hourly`, `activity_hourly`, `device_hourly`, made of the above by the tasks of
+  `pipeline.stores.influxlayout`; the time is the beginning of the hour.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = [
+    "ACTIVITY",
+    "ACTIVITY_HOURLY",
+    "COMMON_FIELDS",
+    "COUNTER_FIELDS",
+    "DEAD_LETTERS",
+    "DEVICE",
+    "DEVICE_HOURLY",
+    "GATEWAY",
+    "HOURLY",
+    "LAG",
+    "MEASUREMENTS",
+    "MODEL",
+    "PROBABILITY_PREFIX",
+    "ROLES",
+    "ROLLOUT",
+    "ROLLOUT_EVENTS",
+    "RUL",
+    "RUL_HOURLY",
+    "Field",
+    "Kind",
+    "Measurement",
+]
+
+Kind = Literal["float", "int", "text"]
+"""Type of a field for ever: InfluxDB refuses another one. A fact is an int, 0 or 1, so that it
+can be summed and compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field of a measurement.
+
+    Attributes:
+        name: as stored.
+        kind: its type.
+        unit: of the number; "" for text, "1" for a fact (0 or 1) or a share (0 to 1).
+        about: what it says.
+        grows: True for a counter.
+        always: True when every point of the measurement has it.
+    """
+
+    name: str
+    kind: Kind
+    unit: str
+    about: str
+    grows: bool = False
+    always: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One measurement: a point of it is identified by the tags and its time."""
+
+    name: str
+    tags: tuple[str, ...]
+    fields: tuple[Field, ...]
+    about: str
+
+    def field(self, name: str) -> Field:
+        """The field of this name.
+
+        Raises:
+            KeyError: there is none.
+        """
+        for field in self.fields:
+            if field.name == name:
+                return field
+        msg = f"{self.name} has no field {name!r}"
+        raise KeyError(msg)
+
+
+PROBABILITY_PREFIX = "p_"
+"""Before the label in the name of a class's probability field, as in `p_WALKING`."""
+
+ROLES = ("gateway", "bridge", "worker", "store")
+"""Values of the tag `role` of `gateway`: what a process does (`gateway` does it all)."""
+
+ROLLOUT_EVENTS = ("swapped", "refused")
+"""Values of the tag `event` of `rollout`: a version took over, or was refused."""
+
+
+def _int(name: str, unit: str, about: str, *, always: bool = True) -> Field:
+    return Field(name, "int", unit, about, always=always)
+
+
+def _float(name: str, unit: str, about: str, *, always: bool = True) -> Field:
+    return Field(name, "float", unit, about, always=always)
+
+
+def _text(name: str, about: str, *, always: bool = True) -> Field:
+    return Field(name, "text", "", about, always=always)
+
+
+def _count(name: str, unit: str, about: str, *, always: bool = True) -> Field:
+    return Field(name, "int", unit, about, grows=True, always=always)
+
+
+COMMON_FIELDS = (
+    _int("version", "1", "version of the student that scored the window"),
+    _int("start_ms", "ms", "first event time in the window, epoch"),
+    _int("readings", "readings", "readings in the window"),
+    _int("gaps", "gaps", "missing stretches inside the window"),
+    _int("latency_ms", "ms", "from the last reading's receipt to the score"),
+)
+"""Fields of every score."""
+
+_SCORE_TAGS = ("site", "device", "stream", "model")
+
+RUL = Measurement(
+    "rul",
+    _SCORE_TAGS,
+    (
+        _float("rul", "cycles", "remaining useful life"),
+        _float("rul_low", "cycles", "lower end of its interval", always=False),
+        _float("rul_high", "cycles", "upper end of its interval", always=False),
+        *COMMON_FIELDS,
+    ),
+    "one scored window of a machine",
+)
+
+ACTIVITY = Measurement(
+    "activity",
+    _SCORE_TAGS,
+    (
+        _text("activity", "the most probable class"),
+        _float("probability", "1", "its probability"),
+        _float(PROBABILITY_PREFIX, "1", "prefix: one field per class, p_{label}"),
+        *COMMON_FIELDS,
+    ),
+    "one scored window of a person",
+)
+
+COUNTER_FIELDS = (
+    _count("received", "readings", "readings that came; the sum of the next four"),
+    _count("windowed", "readings", "accepted into windows"),
+    _count("duplicate", "readings", "seen before"),
+    _count("late", "readings", "older than the watermark"),
+    _count("dead_lettered", "readings", "refused with a reason"),
+    _count("gaps", "gaps", "missing stretches in the readings"),
+    _count("windows", "windows", "windows closed"),
+)
+"""The account of readings: received = windowed + duplicate + late + dead_lettered."""
+
+DEVICE = Measurement(
+    "device",
+    ("site", "device", "stream"),
+    (
+        *COUNTER_FIELDS,
+        _int("last_event_ms", "ms", "largest event time, epoch", always=False),
+        _int("last_recv_ms", "ms", "latest receive time, epoch", always=False),
+    ),
+    "the account of one stream of one device; written when it has changed",
+)
+
+GATEWAY = Measurement(
+    "gateway",
+    ("gateway", "role"),
+    (
+        _int("alive", "1", "1 while the process works"),
+        _int("ready", "1", "1 while it does its job"),
+        _text("problems", "why it is not ready; empty when it is"),
+        _int("started_ms", "ms", "when the process started, epoch; changes at a restart"),
+        _int("rss_bytes", "bytes", "resident memory"),
+        _count("cpu_ms", "ms", "CPU time of the process"),
+        _int("connected", "1", "1 while the bridge has its broker", always=False),
+        _float("log_fill", "1", "share of the log's disk cap in use", always=False),
+        *(
+            Field(f.name, f.kind, f.unit, f"{f.about}, all devices", grows=True, always=False)
+            for f in COUNTER_FIELDS
+        ),
+        _count("messages_received", "messages", "received over MQTT", always=False),
+        _count("messages_logged", "messages", "durable in the log", always=False),
+        _count("messages_dead_lettered", "messages", "refused by the bridge", always=False),
+        _count("scored", "scores", "scores appended to the log", always=False),
+        _count("unscored", "windows", "closed windows without a score", always=False),
+        _count("stored", "points", "points that a store confirmed", always=False),
+        _count("refused_points", "points", "points that a store refused", always=False),
+        *(
+            _float(f"{span}_{quantile}_ms", "ms", f"{about}, last minute", always=False)
+            for span, about in (
+                ("sensor_to_score", "event time to score"),
+                ("receive_to_score", "receipt to score"),
+                ("sensor_to_stored", "event time to stored point"),
+            )
+            for quantile in ("p50", "p99")
+        ),
+    ),
+    "one process of the line: what it has done and how it is; a role has the fields of its parts",
+)
+
+LAG = Measurement(
+    "lag",
+    ("gateway", "group", "topic", "partition"),
+    (
+        _int("end_offset", "records", "where the next record will be appended"),
+        _int("committed", "records", "where the group goes on after a restart", always=False),
+        _int("backlog", "records", "appended and not committed by the group"),
+        _int("still_ms", "ms", "how long it has not moved although there is a backlog"),
+    ),
+    "how far one consumer group is in one partition, as a process saw it",
+)
+
+DEAD_LETTERS = Measurement(
+    "dead_letters",
+    ("gateway", "reason"),
+    (_count("count", "letters", "written by this process since it started"),),
+    "refused messages, readings and points by reason",
+)
+
+MODEL = Measurement(
+    "model",
+    ("gateway", "model", "task", "stream"),
+    (
+        _int("version", "1", "version that scores now; 0: none does"),
+        _int("healthy", "1", "1 while a version scores and none newer was refused"),
+        _int("refused_version", "1", "version refused last and not replaced since; 0: none"),
+        _text("error", "why it was refused; empty when none was"),
+    ),
+    "the student that scores a stream in one process",
+)
+
+ROLLOUT = Measurement(
+    "rollout",
+    ("gateway", "model", "stream", "event"),
+    (
+        _int("version", "1", "the version that took over, or was refused"),
+        _text("text", "one line for an annotation"),
+    ),
+    "a mark: a version took over, or was refused",
+)
+
+MEASUREMENTS = (RUL, ACTIVITY, DEVICE, GATEWAY, LAG, DEAD_LETTERS, MODEL, ROLLOUT)
+"""All that the line writes."""
+
+RUL_HOURLY = Measurement(
+    "rul_hourly",
+    _SCORE_TAGS,
+    (
+        _float("rul_mean", "cycles", "mean of the scores in the hour"),
+        _float("rul_min", "cycles", "least of them"),
+        _float("rul_max", "cycles", "greatest of them"),
+        _float("rul_last", "cycles", "last of them"),
+        _float("rul_low_min", "cycles", "lowest lower end of an interval", always=False),
+        _float("rul_high_max", "cycles", "highest upper end of an interval", always=False),
+        _int("windows", "windows", "how many there were"),
+    ),
+    "an hour of a machine",
+)
+
+ACTIVITY_HOURLY = Measurement(
+    "activity_hourly",
+    (*_SCORE_TAGS, "activity"),
+    (_int("windows", "windows", "windows of the hour with this activity"),),
+    "how often a person did something in an hour",
+)
+
+DEVICE_HOURLY = Measurement(
+    "device_hourly",
+    DEVICE.tags,
+    tuple(f for f in DEVICE.fields if f.grows),
+    "the account of one stream of one device at the end of an hour",
+)
+
+HOURLY = (RUL_HOURLY, ACTIVITY_HOURLY, DEVICE_HOURLY)
+"""All that InfluxDB makes of them; beside these, `rollout` is copied as it is."""

@@ -1,0 +1,230 @@
+"""What InfluxDB holds and for how long: buckets, down-sampling tasks and tokens, as data. Pure.
+
+- Bucket `kpstream`: every score, account and mark as it was written, 30 days.
+- Bucket `kpstream-hourly`: hours made of them by tasks inside InfluxDB, a year.
+- Raw readings are not written to InfluxDB: they lie in the log (topic `readings`), whose retention
+  is that of the log.
+
+Every task makes the last three hours anew each hour, and the last three days anew each day: points
+that came late (InfluxDB or the store was away) are in the hours all the same, and an hour made
+again overwrites itself. Further back `pipeline.stores.influxsetup.aggregate` makes hours by hand.
+
+`pipeline.stores.influxsetup.ensure_layout` brings an InfluxDB to this state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pipeline.points.measurements import (
+    ACTIVITY,
+    ACTIVITY_HOURLY,
+    DEVICE,
+    DEVICE_HOURLY,
+    ROLLOUT,
+    RUL,
+    RUL_HOURLY,
+    Measurement,
+)
+
+__all__ = [
+    "GRAFANA_TOKEN",
+    "HOURLY_BUCKET",
+    "ROLLUPS",
+    "SCORES_BUCKET",
+    "STORE_TOKEN",
+    "Bucket",
+    "Layout",
+    "Rollup",
+    "Task",
+    "Token",
+    "rollup_flux",
+    "site_layout",
+]
+
+SCORES_BUCKET = "kpstream"
+"""Bucket of scores, accounts and marks."""
+HOURLY_BUCKET = "kpstream-hourly"
+"""Bucket of the hours."""
+STORE_TOKEN = "kpstream store"  # noqa: S105 (a name)
+"""Name of the token with which `kpstream store` writes; it can't read."""
+GRAFANA_TOKEN = "kpstream grafana"  # noqa: S105 (a name)
+"""Name of the token with which Grafana reads; it can't write."""
+
+_DAY_S = 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """A bucket; points older than `retention_s` seconds are deleted (0: never)."""
+
+    name: str
+    retention_s: int
+    about: str
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A task inside InfluxDB: Flux that runs by the clock; its name and times are in the Flux."""
+
+    name: str
+    flux: str
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token that may read and write the named buckets and nothing else."""
+
+    name: str
+    read: tuple[str, ...] = ()
+    write: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The whole of it."""
+
+    buckets: tuple[Bucket, ...]
+    tasks: tuple[Task, ...]
+    tokens: tuple[Token, ...]
+
+
+Function = Literal["mean", "min", "max", "last", "count", "values", "copy"]
+"""How an hour of a field becomes one value: by a function of Flux; `values` counts each text by
+itself and makes it the tag `activity`; `copy` keeps the points as they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rollup:
+    """How one measurement is made of another.
+
+    Attributes:
+        source: of the bucket of scores.
+        target: of the bucket of hours.
+        parts: (field of the source, function, field of the target).
+    """
+
+    source: Measurement
+    target: Measurement
+    parts: tuple[tuple[str, Function, str], ...]
+
+    def __post_init__(self) -> None:
+        for field, _, made in self.parts:
+            self.source.field(field)
+            self.target.field(made)
+
+
+ROLLUPS = (
+    Rollup(
+        RUL,
+        RUL_HOURLY,
+        (
+            ("rul", "mean", "rul_mean"),
+            ("rul", "min", "rul_min"),
+            ("rul", "max", "rul_max"),
+            ("rul", "last", "rul_last"),
+            ("rul_low", "min", "rul_low_min"),
+            ("rul_high", "max", "rul_high_max"),
+            ("rul", "count", "windows"),
+        ),
+    ),
+    Rollup(ACTIVITY, ACTIVITY_HOURLY, (("activity", "values", "windows"),)),
+    Rollup(DEVICE, DEVICE_HOURLY, tuple((f.name, "last", f.name) for f in DEVICE_HOURLY.fields)),
+    Rollup(ROLLOUT, ROLLOUT, tuple((f.name, "copy", f.name) for f in ROLLOUT.fields)),
+)
+"""All of them."""
+
+
+def site_layout(
+    *,
+    scores_bucket: str = SCORES_BUCKET,
+    hourly_bucket: str = HOURLY_BUCKET,
+    scores_days: float = 30,
+    hourly_days: float = 365,
+    rollups: Sequence[Rollup] = ROLLUPS,
+) -> Layout:
+    """The layout of a site; days of 0 keep points for ever.
+
+    InfluxDB refuses points older than a bucket's retention: they become dead letters. Who replays
+    recordings with old event times chooses `scores_days` accordingly.
+    """
+    buckets = (
+        Bucket(scores_bucket, round(scores_days * _DAY_S), "scores, accounts and marks as written"),
+        Bucket(hourly_bucket, round(hourly_days * _DAY_S), "hours of scores and accounts"),
+    )
+    tasks = tuple(
+        Task(name, _task_flux(name, rollup, every, hours, scores_bucket, hourly_bucket))
+        for rollup in rollups
+        for name, every, hours in (
+            (f"kpstream {rollup.source.name} hourly", "1h", 3),
+            (f"kpstream {rollup.source.name} daily", "24h", 72),
+        )
+    )
+    tokens = (
+        Token(STORE_TOKEN, write=(scores_bucket,)),
+        Token(GRAFANA_TOKEN, read=(scores_bucket, hourly_bucket)),
+    )
+    return Layout(buckets, tasks, tokens)
+
+
+def rollup_flux(rollup: Rollup, start: str, stop: str, source: str, target: str) -> str:
+    """Flux that makes the whole hours between `start` and `stop` (Flux expressions) anew.
+
+    Args:
+        rollup: what is made.
+        start: a time at the beginning of an hour; the hour belongs to it.
+        stop: the same; the hour does not.
+        source: bucket to read.
+        target: bucket to write.
+    """
+    read = (
+        f"from(bucket: {_text(source)})\n    |> range(start: {start}, stop: {stop})\n"
+        f"    |> filter(fn: (r) => r._measurement == {_text(rollup.source.name)}"
+    )
+    parts = []
+    for field, function, made in rollup.parts:
+        # Each part reads for itself: InfluxDB then reads, filters and aggregates in one step.
+        part = f"{read} and r._field == {_text(field)})"
+        if function == "values":
+            tags = ", ".join(map(_text, rollup.target.tags))
+            part += (
+                "\n    |> map(fn: (r) => ({r with activity: r._value, _value: 1}))"
+                f"\n    |> group(columns: [{tags}])"
+            )
+        if function != "copy":
+            how = {"values": "sum"}.get(function, function)
+            part += (
+                f"\n    |> aggregateWindow(every: 1h, fn: {how}, createEmpty: false, "
+                'timeSrc: "_start")'
+            )
+        part += (
+            f'\n    |> set(key: "_measurement", value: {_text(rollup.target.name)})'
+            f'\n    |> set(key: "_field", value: {_text(made)})'
+            f"\n    |> to(bucket: {_text(target)})"
+            f"\n    |> yield(name: {_text(f'{rollup.target.name} {made}')})"
+        )
+        parts.append(part)
+    return "\n\n".join(parts) + "\n"
+
+
+def _task_flux(name: str, rollup: Rollup, every: str, hours: int, source: str, target: str) -> str:
+    body = rollup_flux(rollup, "start", "stop", source, target)
+    return (
+        'import "date"\n\n'
+        f"option task = {{name: {_text(name)}, every: {every}, offset: 5m}}\n\n"
+        "stop = date.truncate(t: now(), unit: 1h)\n"
+        f"start = date.sub(d: {hours}h, from: stop)\n\n"
+        f"{body}"
+    )
+
+
+def _text(text: str) -> str:
+    r"""A Flux string literal.
+
+    >>> _text('say "hi" to ${x}')
+    '"say \\"hi\\" to \\${x}"'
+    """
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("${", "\\${")
+    return f'"{escaped}"'

@@ -1,0 +1,440 @@
+"""The local results file: a sink that needs no server, and what the console page reads.
+
+The same measurements, tags and fields as in InfluxDB, in one SQLite file:
+
+1. `_series` interns measurement and tags; each series remembers its newest point.
+2. `points_<measurement>` holds one column per field, clustered by series and time; columns appear
+   as fields do. A point is identified by measurement, tags and time; writing it again overwrites
+   the fields it carries, as in InfluxDB.
+3. A view per measurement (`rul`, `activity`, ...) joins the two for people with a SQL prompt:
+   `sqlite3 results.db "SELECT * FROM rul WHERE device = 'engine-01' ORDER BY time_ns"`.
+
+A write is one transaction in a write-ahead log, synced to disk before it returns: after kill -9
+all points of a batch are there or none, and the batch is written again. Readers use a connection
+of their own and never hold up the writer.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import orjson
+
+from pipeline.errors import ResultsCorrupted, ResultsGone, SinkUnavailable
+from pipeline.points.points import Point
+from pipeline.stores.sinks import Refused
+
+__all__ = ["ResultsFile"]
+
+_T = TypeVar("_T")
+
+_APPLICATION_ID = 0x6B707374  # "kpst"
+_SCHEMA_VERSION = 1
+_MAX_NAME = 128
+_MAX_FIELDS = 200  # columns of one measurement; SQLite's own limit is 2000
+_CHECK_LIMIT_BYTES = 64 * 2**20  # quick_check reads everything: only small files are checked whole
+_RETENTION_EVERY_MS = 60_000
+_NAME = re.compile(r"(?!points_|sqlite_)[a-z][a-z0-9_]{0,63}")
+_RESERVED = {"series", "time_ns", "site", "device", "stream", "model"}
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS _series (
+    id INTEGER PRIMARY KEY,
+    measurement TEXT NOT NULL,
+    tags TEXT NOT NULL,
+    site TEXT NOT NULL, device TEXT NOT NULL, stream TEXT NOT NULL, model TEXT NOT NULL,
+    last_time_ns INTEGER NOT NULL,
+    written_ms INTEGER NOT NULL,
+    UNIQUE (measurement, tags)
+);
+CREATE INDEX IF NOT EXISTS _series_device ON _series (site, device, stream);
+"""
+
+
+class ResultsFile:
+    """SQLite file of points: a sink, and the source of the console page.
+
+    Implements `pipeline.stores.sinks.Sink`; `pipeline.console.queries` reads it. Thread-safe. One
+    process writes; others may open it with `read_only=True` at the same time.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        max_age_ms: int = 30 * 86_400_000,
+        max_bytes: int = 2 * 2**30,
+        read_only: bool = False,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        """Open or create the file.
+
+        Args:
+            path: the file; its directory is created. SQLite keeps `-wal` and `-shm` beside it.
+            max_age_ms: points older than this, seen from the newest of their series, are deleted;
+                a series nobody wrote to for as long goes too. Replayed old data therefore stays.
+            max_bytes: when the file holds more, the oldest points of every series are deleted.
+            read_only: no writes; the file must exist.
+            now_ms: the clock, epoch milliseconds.
+
+        Raises:
+            ResultsCorrupted: not a results file, damaged, or of a newer version.
+            SinkUnavailable: cannot be opened (permissions, disk).
+        """
+        self._path = path
+        self._max_age_ms = max_age_ms
+        self._max_bytes = max_bytes
+        self._now_ms = now_ms
+        self._write_lock = threading.Lock()
+        self._read_lock = threading.Lock()
+        self._series: dict[tuple[str, tuple[tuple[str, str], ...]], int] = {}
+        self._columns: dict[str, dict[str, str]] = {}  # measurement -> folded name -> name
+        self._next_retention_ms = 0
+        self._writer: sqlite3.Connection | None = None
+        self._reader: sqlite3.Connection | None = None
+        self._opened: tuple[int, int] | None = None  # device and inode
+        try:
+            with self._translated():
+                self._open(read_only=read_only)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def path(self) -> Path:
+        """Where the file is."""
+        return self._path
+
+    def write(self, points: Sequence[Point]) -> list[Refused]:
+        """Store points in one transaction; durable when this returns. See `Sink.write`.
+
+        Raises:
+            SinkUnavailable: disk full, locked or not writable; nothing of the batch is stored.
+            ResultsCorrupted: the file is damaged.
+            ResultsGone: somebody deleted or replaced it while it was open.
+        """
+        refused: list[Refused] = []
+        with self._write_lock, self._translated():
+            db = self._writer
+            if db is None:
+                raise SinkUnavailable(f"results file {self._path} is closed or read-only")  # noqa: EM102
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                self._store(db, points, refused)
+                self._still_there()
+                db.execute("COMMIT")
+            except BaseException:
+                db.rollback()
+                self._series.clear()  # what was interned in the transaction is gone
+                self._columns.clear()
+                raise
+            if self._now_ms() >= self._next_retention_ms:
+                self._next_retention_ms = self._now_ms() + _RETENTION_EVERY_MS
+                self._retain(db)
+        return refused
+
+    def apply_retention(self) -> int:
+        """Delete what is too old or too much now; returns the number of points deleted.
+
+        `write` does this by itself once a minute.
+        """
+        with self._write_lock, self._translated():
+            return 0 if self._writer is None else self._retain(self._writer)
+
+    def select(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[Any]:
+        """Rows of a query on a read-only connection; see everything committed so far."""
+        with self._read_lock, self._translated():
+            if self._reader is None:
+                raise SinkUnavailable(f"results file {self._path} is closed")  # noqa: EM102
+            return self._reader.execute(sql, parameters).fetchall()
+
+    def reduce(
+        self, sql: str, parameters: Mapping[str, Any], fold: Callable[[Iterator[Any]], _T]
+    ) -> _T:
+        """What `fold` makes of the rows of a query, which are never all in memory at once."""
+        with self._read_lock, self._translated():
+            if self._reader is None:
+                raise SinkUnavailable(f"results file {self._path} is closed")  # noqa: EM102
+            return fold(iter(self._reader.execute(sql, parameters)))
+
+    def fields(self, measurement: str) -> list[str]:
+        """Field names a measurement has had so far, in order of appearance; [] if unknown."""
+        rows = self.select("SELECT name FROM pragma_table_info(?)", (f"points_{measurement}",))
+        return [row[0] for row in rows[2:]]
+
+    def size_bytes(self) -> int:
+        """Bytes in use in the file (without the write-ahead log and free pages)."""
+        with self._read_lock, self._translated():
+            return 0 if self._reader is None else _used_bytes(self._reader)
+
+    def close(self) -> None:
+        """Close both connections; idempotent."""
+        with self._write_lock, self._read_lock:
+            for connection in (self._reader, self._writer):
+                if connection is not None:
+                    connection.close()
+            self._reader = self._writer = None
+
+    # opening
+
+    def _open(self, *, read_only: bool) -> None:
+        if not read_only:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._writer = _connect(self._path)
+            self._prepare(self._writer)
+            self._opened = _identity(self._path)
+        self._reader = _connect(self._path, read_only=True)
+        if read_only:
+            self._check(self._reader)
+
+    def _prepare(self, db: sqlite3.Connection) -> None:
+        if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
+            db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+            db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+            db.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+        self._check(db)
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute("PRAGMA cache_size = -4096")
+        db.executescript(_SCHEMA)
+
+    def _check(self, db: sqlite3.Connection) -> None:
+        if db.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION_ID:
+            raise ResultsCorrupted(self._path, "it is an SQLite file, but not of kpstream results")
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        if version != _SCHEMA_VERSION:
+            detail = f"its format is {version}, this program knows {_SCHEMA_VERSION}"
+            raise ResultsCorrupted(self._path, detail)
+        if self._path.stat().st_size <= _CHECK_LIMIT_BYTES:
+            answer = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if answer != "ok":
+                raise ResultsCorrupted(self._path, answer)
+
+    def _still_there(self) -> None:
+        """A deleted file takes writes as ever, and they are gone when it is closed."""
+        try:
+            found = _identity(self._path)
+        except (FileNotFoundError, NotADirectoryError):
+            raise ResultsGone(self._path, "deleted or moved away") from None
+        if found != self._opened:
+            raise ResultsGone(self._path, "replaced by another file")
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as exc:
+            text = f"results file {self._path}: {exc}; check free disk space and permissions"
+            raise SinkUnavailable(text) from exc
+        except sqlite3.DatabaseError as exc:
+            raise ResultsCorrupted(self._path, str(exc)) from exc
+        except OSError as exc:
+            raise SinkUnavailable(f"results file {self._path}: {exc}") from exc  # noqa: EM102
+
+    # writing
+
+    def _store(
+        self, db: sqlite3.Connection, points: Sequence[Point], refused: list[Refused]
+    ) -> None:
+        rows: dict[tuple[str, tuple[str, ...]], list[tuple[Any, ...]]] = {}
+        newest: dict[int, int] = {}
+        for point in points:
+            reason = _flaw(point) or self._add_columns(db, point)
+            if reason:
+                refused.append(Refused(point, reason))
+                continue
+            series = self._series_id(db, point)
+            names = tuple(name for name, _ in point.fields)
+            values = (series, point.time_ns, *(value for _, value in point.fields))
+            rows.setdefault((point.measurement, names), []).append(values)
+            newest[series] = max(newest.get(series, point.time_ns), point.time_ns)
+        for (measurement, names), batch in rows.items():
+            db.executemany(_upsert(measurement, names), batch)
+        now_ms = self._now_ms()
+        db.executemany(
+            "UPDATE _series SET last_time_ns = max(last_time_ns, ?), written_ms = ? WHERE id = ?",
+            [(time_ns, now_ms, series) for series, time_ns in newest.items()],
+        )
+
+    def _series_id(self, db: sqlite3.Connection, point: Point) -> int:
+        key = (point.measurement, tuple(sorted(point.tags)))
+        found = self._series.get(key)
+        if found is None:
+            tags = dict(key[1])
+            text = orjson.dumps(tags).decode()
+            device = [tags.get(name, "") for name in ("site", "device", "stream", "model")]
+            db.execute(
+                "INSERT INTO _series (measurement, tags, site, device, stream, model, "
+                "last_time_ns, written_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?) "
+                "ON CONFLICT DO NOTHING",
+                (point.measurement, text, *device, point.time_ns, self._now_ms()),
+            )
+            found = int(
+                db.execute(
+                    "SELECT id FROM _series WHERE measurement = ? AND tags = ?",
+                    (point.measurement, text),
+                ).fetchone()[0]
+            )
+            self._series[key] = found
+        return found
+
+    def _add_columns(self, db: sqlite3.Connection, point: Point) -> str | None:
+        table = _quoted(f"points_{point.measurement}")
+        known = self._columns.get(point.measurement)
+        if known is None:
+            db.execute(
+                f"CREATE TABLE IF NOT EXISTS {table} (series INTEGER NOT NULL, "
+                "time_ns INTEGER NOT NULL, PRIMARY KEY (series, time_ns)) WITHOUT ROWID"
+            )
+            names = [row[1] for row in db.execute(f"PRAGMA table_info({table})")][2:]
+            known = self._columns[point.measurement] = {name.casefold(): name for name in names}
+        new = [name for name, _ in point.fields if known.get(name.casefold()) != name]
+        if not new:
+            return None
+        for name in new:
+            if name.casefold() in known:
+                return f"field {name!r} differs from {known[name.casefold()]!r} by case only"
+        if len(known) + len(new) > _MAX_FIELDS:
+            return f"{point.measurement} would have more than {_MAX_FIELDS} fields"
+        for name in new:
+            db.execute(f"ALTER TABLE {table} ADD COLUMN {_quoted(name)}")
+            known[name.casefold()] = name
+        view = _quoted(point.measurement)
+        columns = ", ".join(f"p.{_quoted(name)}" for name in known.values())
+        db.execute(f"DROP VIEW IF EXISTS {view}")
+        db.execute(
+            f"CREATE VIEW {view} AS SELECT s.site, s.device, s.stream, s.model, p.time_ns, "  # noqa: S608 names are quoted
+            f"datetime(p.time_ns / 1000000000, 'unixepoch') AS time_utc, {columns} "
+            f"FROM {table} p JOIN _series s ON s.id = p.series"
+        )
+        return None
+
+    # retention
+
+    def _retain(self, db: sqlite3.Connection) -> int:
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            deleted = self._delete_excess(db)
+            db.execute("COMMIT")
+        except BaseException:
+            db.rollback()
+            raise
+        if deleted:
+            self._series.clear()
+            db.execute("PRAGMA incremental_vacuum").fetchall()
+        return deleted
+
+    def _delete_excess(self, db: sqlite3.Connection) -> int:
+        deleted = self._delete_older(db, lambda oldest, newest: newest - self._max_age_ms * 10**6)
+        gone = self._now_ms() - self._max_age_ms
+        for series, measurement in db.execute(
+            "SELECT id, measurement FROM _series WHERE written_ms < ?", (gone,)
+        ).fetchall():
+            deleted += _delete(db, measurement, series, None)
+        for _ in range(20):  # each round takes a share of every series; a few rounds suffice
+            used = _used_bytes(db)
+            if used <= self._max_bytes:
+                break
+            share = max(0.05, 1 - 0.9 * self._max_bytes / used)
+            deleted += self._delete_older(
+                db,
+                lambda oldest, newest, share=share: oldest + math.ceil((newest - oldest) * share),  # type: ignore[misc]
+            )
+        if deleted:
+            for measurement in _measurements(db):
+                db.execute(
+                    "DELETE FROM _series WHERE measurement = ? AND NOT EXISTS (SELECT 1 FROM "  # noqa: S608
+                    f"{_quoted('points_' + measurement)} p WHERE p.series = _series.id)",
+                    (measurement,),
+                )
+        return deleted
+
+    def _delete_older(self, db: sqlite3.Connection, bound: Callable[[int, int], int]) -> int:
+        deleted = 0
+        for series, measurement, newest in db.execute(
+            "SELECT id, measurement, last_time_ns FROM _series"
+        ).fetchall():
+            table = _quoted("points_" + measurement)
+            (oldest,) = db.execute(
+                f"SELECT min(time_ns) FROM {table} WHERE series = ?",  # noqa: S608 quoted
+                (series,),
+            ).fetchone()
+            if oldest is not None and oldest < (before := bound(oldest, newest)):
+                deleted += _delete(db, measurement, series, before)
+        return deleted
+
+
+def _connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+    mode = "ro" if read_only else "rwc"
+    db = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode={mode}",
+        uri=True,
+        timeout=5.0,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    try:
+        db.execute("PRAGMA cache_size = -2048")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
+def _flaw(point: Point) -> str | None:
+    """Why this file cannot hold the point (a `Point` already checks its values)."""
+    if not _NAME.fullmatch(point.measurement):
+        return f"measurement {point.measurement!r} is not a lower-case name"
+    for name, _ in point.fields:
+        if len(name) > _MAX_NAME or name.casefold() in _RESERVED:
+            return f"field name {name!r} is reserved or too long"
+    return None
+
+
+def _upsert(measurement: str, names: Sequence[str]) -> str:
+    columns = ", ".join(map(_quoted, names))
+    marks = ", ".join("?" * (len(names) + 2))
+    sets = ", ".join(f"{_quoted(name)} = excluded.{_quoted(name)}" for name in names)
+    return (
+        f"INSERT INTO {_quoted('points_' + measurement)} (series, time_ns, {columns}) "  # noqa: S608
+        f"VALUES ({marks}) ON CONFLICT (series, time_ns) DO UPDATE SET {sets}"
+    )
+
+
+def _delete(db: sqlite3.Connection, measurement: str, series: int, before_ns: int | None) -> int:
+    table = _quoted("points_" + measurement)
+    if before_ns is None:
+        before_ns = 2**63 - 1
+    return db.execute(
+        f"DELETE FROM {table} WHERE series = ? AND time_ns < ?",  # noqa: S608 quoted
+        (series, before_ns),
+    ).rowcount
+
+
+def _measurements(db: sqlite3.Connection) -> list[str]:
+    rows = db.execute("SELECT DISTINCT measurement FROM _series").fetchall()
+    return [row[0] for row in rows]
+
+
+def _used_bytes(db: sqlite3.Connection) -> int:
+    pages, free, size = (
+        db.execute(f"PRAGMA {name}").fetchone()[0]
+        for name in ("page_count", "freelist_count", "page_size")
+    )
+    return int((pages - free) * size)
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

@@ -1,0 +1,172 @@
+"""The state of a windower as bytes: compact, versioned, checksummed.
+
+```
+magic "KPW1" | crc32 of the rest | spec, channels | numbers | times | receive times | values
+```
+
+All little-endian. Times are kept as first value, smallest step and the steps above it in the
+smallest unsigned width that holds them: a regular series costs 18 bytes, whatever its length.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import SnapshotError
+from pipeline.windows.spec import WindowSpec
+
+__all__ = ["WindowerState", "decode_state", "encode_state"]
+
+_MAGIC = b"KPW1"
+_HEAD = struct.Struct("<4sI")
+_SPEC = struct.Struct("<5qI?")
+_NUMBERS = struct.Struct("<11q3I")
+_SERIES = struct.Struct("<qqH")
+_WIDTHS = (0, 1, 2, 4, 8)
+
+
+@dataclass(frozen=True, slots=True)
+class WindowerState:
+    """Everything a `DeviceWindower` knows beyond its spec.
+
+    Attributes:
+        watermark_ms: See `DeviceWindower`.
+        max_event_ms: See `DeviceWindower`.
+        last_recv_ms: See `DeviceWindower`.
+        run: Readings released in the present run.
+        next_close: The reading of the run at which the next count window closes.
+        windowed: Counter.
+        duplicate: Counter.
+        late: Counter.
+        future: Counter.
+        gaps: Counter.
+        windows: Counter.
+        released: How many of `ts_ms` the watermark has passed.
+        ts_ms: Remembered and pending event times, int64 `[m]`, ascending.
+        recv_ms: Receive times of the last k of them, int64 `[k]`.
+        values: Values of the last k of them, float32 `[k, c]`.
+    """
+
+    watermark_ms: int
+    max_event_ms: int
+    last_recv_ms: int
+    run: int
+    next_close: int
+    windowed: int
+    duplicate: int
+    late: int
+    future: int
+    gaps: int
+    windows: int
+    released: int
+    ts_ms: NDArray[np.int64]
+    recv_ms: NDArray[np.int64]
+    values: NDArray[np.float32]
+
+
+_NUMBER_NAMES = tuple(field.name for field in fields(WindowerState))[:-3]
+"""What `_NUMBERS` holds, in this order, before the numbers of times and of rows."""
+
+
+def encode_state(spec: WindowSpec, channels: int, state: WindowerState) -> bytes:
+    """The snapshot of `state`; equal states give equal bytes."""
+    body = b"".join(
+        (
+            _SPEC.pack(*_fingerprint(spec, channels)),
+            _NUMBERS.pack(
+                *(getattr(state, name) for name in _NUMBER_NAMES),
+                len(state.ts_ms),
+                len(state.recv_ms),
+            ),
+            _encode_series(state.ts_ms),
+            _encode_series(state.recv_ms),
+            state.values.astype("<f4", copy=False).tobytes(),
+        )
+    )
+    return _HEAD.pack(_MAGIC, zlib.crc32(body)) + body
+
+
+def decode_state(spec: WindowSpec, channels: int, data: bytes) -> WindowerState:
+    """Read what `encode_state` wrote for the same windows.
+
+    Raises:
+        SnapshotError: `data` is anything else; the message says what.
+    """
+    try:
+        magic, checksum = _HEAD.unpack_from(data)
+        if magic != _MAGIC:
+            msg = f"no window snapshot of this version: it begins with {magic!r}, not {_MAGIC!r}"
+            raise SnapshotError(msg)
+        body = data[_HEAD.size :]
+        if zlib.crc32(body) != checksum:
+            msg = f"window snapshot of {len(data)} bytes is damaged: its checksum differs"
+            raise SnapshotError(msg)
+        found, wanted = _SPEC.unpack_from(body), _fingerprint(spec, channels)
+        if found != wanted:
+            msg = f"window snapshot is of {_described(found)}, wanted is {_described(wanted)}"
+            raise SnapshotError(msg)
+        numbers = _NUMBERS.unpack_from(body, _SPEC.size)
+        released, times, rows = numbers[-3:]
+        at = _SPEC.size + _NUMBERS.size
+        ts_ms, at = _decode_series(body, at, times)
+        recv_ms, at = _decode_series(body, at, rows)
+        values = np.frombuffer(body, dtype="<f4", count=rows * channels, offset=at)
+    except (struct.error, TypeError, ValueError) as exc:
+        msg = f"window snapshot of {len(data)} bytes is truncated or damaged: {exc}"
+        raise SnapshotError(msg) from exc
+    if at + values.nbytes != len(body) or not (released <= times and rows <= times):
+        msg = f"window snapshot of {len(data)} bytes does not add up"
+        raise SnapshotError(msg)
+    table = values.reshape(rows, channels).astype(np.float32)
+    return WindowerState(
+        **dict(zip(_NUMBER_NAMES, numbers[:-2], strict=True)),
+        ts_ms=ts_ms,
+        recv_ms=recv_ms,
+        values=table,
+    )
+
+
+def _fingerprint(spec: WindowSpec, channels: int) -> tuple[int, int, int, int, int, int, bool]:
+    """What of the spec a state depends on."""
+    numbers = (spec.length, spec.hop, spec.min_readings, spec.length_ms, spec.hop_ms)
+    return (*numbers, channels, spec.kind == "time")
+
+
+def _described(fingerprint: tuple[int, ...]) -> str:
+    length, hop, min_readings, length_ms, hop_ms, channels, timed = fingerprint
+    size = f"length_ms={length_ms} hop_ms={hop_ms}" if timed else f"length={length} hop={hop}"
+    return f"{size} min_readings={min_readings} channels={channels}"
+
+
+def _encode_series(series: NDArray[np.int64]) -> bytes:
+    """int64 values with |step| < 2**63: first, smallest step, what is above it."""
+    if len(series) == 0:
+        return b""
+    steps = np.diff(series)
+    lowest = int(steps.min()) if len(steps) else 0
+    above = steps - lowest
+    highest = int(above.max()) if len(above) else 0
+    width = next(width for width in _WIDTHS if highest < 1 << 8 * width)
+    packed = above.astype(f"<u{width}").tobytes() if width else b""
+    return _SERIES.pack(int(series[0]), lowest, width) + packed
+
+
+def _decode_series(body: bytes, at: int, length: int) -> tuple[NDArray[np.int64], int]:
+    """The series of `length` at `at`, and where the next begins; ValueError if there is none."""
+    if length == 0:
+        return np.empty(0, dtype=np.int64), at
+    first, lowest, width = _SERIES.unpack_from(body, at)
+    at += _SERIES.size
+    series = np.empty(length, dtype=np.int64)
+    series[0] = first
+    series[1:] = lowest
+    if width:
+        above = np.frombuffer(body, dtype=f"<u{width}", count=length - 1, offset=at)
+        series[1:] += above.astype(np.int64)
+        at += above.nbytes
+    return np.cumsum(series), at

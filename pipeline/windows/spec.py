@@ -1,0 +1,176 @@
+"""What a window is: its specification, its content, and the offline slicer that defines it.
+
+`slice_windows` is the definition in few lines, for a series that is at hand as a whole (training,
+evaluation, tests). `pipeline.windows.windower.DeviceWindower` gives the same windows from a stream.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Window", "WindowSpec", "front_padded", "slice_windows"]
+
+
+@dataclass(frozen=True, slots=True)
+class WindowSpec:
+    """How one stream is cut into windows, and what becomes of readings out of order.
+
+    Count windows (the default) hold `length` readings and close at reading `length`,
+    `length + hop`, ... of a run. Time windows `[k * hop_ms, k * hop_ms + length_ms)` are aligned to
+    the epoch and hold every reading in them. Both are half-open. The values below that hold for
+    both kinds may be changed by configuration at any time; kind, lengths, hops and `min_readings`
+    belong to the model and to the state of a device.
+
+    Attributes:
+        length: Readings of a count window.
+        hop: Readings from one count window's end to the next; may exceed `length`.
+        min_readings: A count window closes from this many readings of a run on, front-padded to
+            `length` by its first reading, in phase with the full ones (at readings `n` with
+            `(n - length) % hop == 0`). A time window with fewer is left out. 0 stands for `length`,
+            with time windows for 1.
+        kind: Which of the two.
+        length_ms: Length of a time window.
+        hop_ms: From one time window's start to the next; may exceed `length_ms`.
+        lateness_ms: How far the watermark is behind the largest event time. A reading delayed by
+            up to and including this much is in time.
+        idle_ms: Without a new reading for so long (processing time), nothing older is expected.
+        future_ms: A reading further ahead of its receive time is not accepted.
+        gap_ms: An event-time jump larger than this is a gap; None: there are no gaps.
+        gap_policy: What a gap does to count windows. `reset` starts a new run, so that no window
+            spans it; `mark` goes on and counts it in `Window.gaps`. Time windows always mark.
+    """
+
+    length: int = 0
+    hop: int = 0
+    min_readings: int = 0
+    kind: Literal["count", "time"] = "count"
+    length_ms: int = 0
+    hop_ms: int = 0
+    lateness_ms: int = 200
+    idle_ms: int = 500
+    future_ms: int = 300_000
+    gap_ms: int | None = None
+    gap_policy: Literal["reset", "mark"] = "reset"
+
+    def __post_init__(self) -> None:
+        if self.min_readings == 0:
+            default = self.length if self.kind == "count" else 1
+            object.__setattr__(self, "min_readings", default)
+        for problem, found in self._problems().items():
+            if found:
+                msg = f"{problem}, which does not hold for {self}"
+                raise ValueError(msg)
+
+    def _problems(self) -> dict[str, bool]:
+        counted, timed = self.kind == "count", self.kind == "time"
+        counts, times = (self.length, self.hop), (self.length_ms, self.hop_ms)
+        limits = (self.lateness_ms, self.idle_ms, self.future_ms)
+        too_many = counted and self.min_readings > self.length
+        return {
+            "kind is count or time": not counted and not timed,
+            "gap_policy is reset or mark": self.gap_policy not in ("reset", "mark"),
+            "count windows have length and hop >= 1": counted and min(counts) < 1,
+            "count windows have no length_ms and hop_ms": counted and times != (0, 0),
+            "time windows have length_ms and hop_ms >= 1": timed and min(times) < 1,
+            "time windows have no length and hop": timed and counts != (0, 0),
+            "min_readings is 1 to length": self.min_readings < 1 or too_many,
+            "lateness_ms, idle_ms and future_ms are >= 0": min(limits) < 0,
+            "gap_ms is >= 1 or None": self.gap_ms is not None and self.gap_ms < 1,
+        }
+
+    @property
+    def first_close(self) -> int:
+        """The reading of a run at which its first count window closes."""
+        return self.length - self.hop * ((self.length - self.min_readings) // self.hop)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One closed window, half-open `[start_ms, end_ms)`.
+
+    Attributes:
+        start_ms: Count windows: event time of the first reading; time windows: aligned start.
+        end_ms: Count windows: event time of the last reading + 1; time windows: aligned end.
+        values: float32 `[length, c]` (time windows: `[readings, c]`), read-only, C order. Windows
+            that closed together may share memory.
+        readings: How many real readings it has (fewer than `length` when front-padded).
+        gaps: Gaps between its readings.
+        recv_ms: When the last received of its readings was received.
+    """
+
+    start_ms: int
+    end_ms: int
+    values: NDArray[np.float32]
+    readings: int
+    gaps: int
+    recv_ms: int
+
+
+def slice_windows(
+    ts_ms: NDArray[np.int64],
+    values: NDArray[np.float32],
+    spec: WindowSpec,
+    recv_ms: NDArray[np.int64] | None = None,
+) -> list[Window]:
+    """All windows of a whole series, in order of their ends: what a stream must come to.
+
+    Readings may be in any order; of several with one event time the first one counts. What a
+    stream may drop (late and future readings) is not known here: nothing is dropped.
+
+    >>> ts = np.arange(0, 100, 20)
+    >>> rows = np.arange(5, dtype=np.float32).reshape(5, 1)
+    >>> [w.values.ravel().tolist() for w in slice_windows(ts, rows, WindowSpec(length=3, hop=2))]
+    [[0.0, 1.0, 2.0], [2.0, 3.0, 4.0]]
+    >>> halves = WindowSpec(kind="time", length_ms=50, hop_ms=50)
+    >>> [(w.start_ms, w.end_ms, w.readings) for w in slice_windows(ts, rows, halves)]
+    [(0, 50, 3), (50, 100, 2)]
+
+    Args:
+        ts_ms: Event times, `[n]`.
+        values: Readings `[n, c]`.
+        spec: How to cut.
+        recv_ms: Receive times `[n]`; without them each reading is received at its event time.
+    """
+    ts, first = np.unique(ts_ms, return_index=True)
+    rows, recv = values[first], (ts_ms if recv_ms is None else recv_ms)[first]
+    is_gap = np.diff(ts) > (2**62 if spec.gap_ms is None else spec.gap_ms)
+    spans: list[tuple[int, int, int, int]] = []  # first reading, one past the last, start, end
+    if spec.kind == "time":
+        length, hop = spec.length_ms, spec.hop_ms
+        of_reading = (range((t - length) // hop + 1, t // hop + 1) for t in ts.tolist())
+        for k in sorted(set[int]().union(*of_reading)):
+            lo, hi = np.searchsorted(ts, (k * hop, k * hop + length)).tolist()
+            if hi - lo >= spec.min_readings:
+                spans.append((lo, hi, k * hop, k * hop + length))
+    else:
+        starts = np.flatnonzero(is_gap & (spec.gap_policy == "reset")) + 1
+        for run in np.split(np.arange(len(ts)), starts):
+            for n in range(spec.min_readings, len(run) + 1):
+                if (n - spec.length) % spec.hop == 0:
+                    lo, hi = int(run[max(0, n - spec.length)]), int(run[n - 1]) + 1
+                    spans.append((lo, hi, int(ts[lo]), int(ts[hi - 1]) + 1))
+    return [
+        Window(
+            start_ms=start,
+            end_ms=end,
+            values=front_padded(rows[lo:hi], spec.length),
+            readings=hi - lo,
+            gaps=int(is_gap[lo : hi - 1].sum()),
+            recv_ms=int(recv[lo:hi].max()),
+        )
+        for lo, hi, start, end in spans
+    ]
+
+
+def front_padded(rows: NDArray[np.float32], length: int) -> NDArray[np.float32]:
+    """`rows` with the first one repeated in front until there are `length`.
+
+    >>> front_padded(np.array([[1.0], [2.0]], dtype=np.float32), 4).ravel().tolist()
+    [1.0, 1.0, 1.0, 2.0]
+    """
+    missing = length - len(rows)
+    return rows if missing <= 0 else np.concatenate([np.repeat(rows[:1], missing, axis=0), rows])

@@ -1,0 +1,361 @@
+"""Windows of one device from a stream of readings: pure, no clock, no I/O.
+
+    step(ts_ms, values, recv_ms)  ->  Step      for every message of the device
+    advance(now_ms, since_ms)     ->  windows   for every tick, while `pending`
+
+Readings wait in event-time order until the **watermark** (largest event time - lateness) reaches
+them; then they are released, and windows close on released readings only. So the windows are those
+of `pipeline.windows.spec.slice_windows` over the same readings, whatever the order of arrival
+within the lateness, the duplicates, and the cutting into messages.
+
+A message is judged as a whole by the watermark as it was before it. Each reading becomes exactly
+one of four things (`received == windowed + duplicate + late + future`, always):
+
+| reading                                              | becomes                                  |
+|------------------------------------------------------|------------------------------------------|
+| ts > recv_ms + future_ms                             | future: not accepted, moves no watermark |
+| ts of a reading that is remembered or pending        | duplicate: the first one stays           |
+| ts < watermark, and not remembered                   | late: given back, changes nothing        |
+| twice in one message, neither future nor late        | the first windowed, the second duplicate |
+| any other; also ts == watermark, since no window that needs it has closed | windowed            |
+
+| event                                    | what follows                                         |
+|------------------------------------------|------------------------------------------------------|
+| jump forward (within the future limit)   | all pending readings are released; a gap if > gap_ms;|
+|                                          | readings from before the jump are late from then on  |
+| clock set back (device reset)            | late and counted, until event time has caught up     |
+| lateness 0                               | readings are released by their own message           |
+| gap, policy reset                        | a new run of count windows, front-padded anew        |
+| gap, policy mark; time windows           | counted in `Window.gaps`, the run goes on            |
+| idle for idle_ms                         | watermark = largest event time: nothing is pending   |
+| idle for longer, time windows            | the watermark goes on with processing time, so that  |
+|                                          | the last windows close when their end has passed     |
+| idle, then a reading between the old     | late: it would have been in a window that may have   |
+| watermark and the largest event time     | closed                                               |
+
+Only a message with at least one windowed reading ends idleness: a device whose clock was set back
+sends late readings for hours, and what was pending before must not wait for that.
+
+Remembered are the event times of the last `max(length, 1024)` released readings (time windows: and
+of all readings in windows that are still open). An older duplicate is counted late.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.windows.cutters import CountCutter, TimeCutter
+from pipeline.windows.reorder import ReadingBuffer
+from pipeline.windows.snapshots import WindowerState, decode_state, encode_state
+from pipeline.windows.spec import Window, WindowSpec, slice_windows
+
+__all__ = [
+    "NEVER_MS",
+    "DeviceWindower",
+    "Step",
+    "Window",
+    "WindowCounters",
+    "WindowSpec",
+    "slice_windows",
+]
+
+NEVER_MS = -(2**62)
+"""Before every event time: the watermark of a device that sent nothing yet."""
+
+_LAST_MS = 2**62
+"""After every event time: differences of accepted times fit into 64 bits."""
+_REMEMBERED = 1024
+_NONE: NDArray[np.intp] = np.empty(0, dtype=np.intp)
+_NONE.flags.writeable = False
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What became of one message.
+
+    Attributes:
+        windows: Windows it closed, in order of their ends.
+        windowed: How many of its readings were accepted.
+        duplicate: How many were known.
+        late: Indices of its late readings, ascending.
+        future: Indices of its readings beyond the future limit, ascending.
+        gaps: Gaps between readings released by it.
+    """
+
+    windows: list[Window]
+    windowed: int
+    duplicate: int
+    late: NDArray[np.intp]
+    future: NDArray[np.intp]
+    gaps: int
+
+
+@dataclass(frozen=True, slots=True)
+class WindowCounters:
+    """Readings, gaps and windows of a device since its windower began; kept in the snapshot."""
+
+    received: int = 0
+    windowed: int = 0
+    duplicate: int = 0
+    late: int = 0
+    future: int = 0
+    gaps: int = 0
+    windows: int = 0
+
+    @property
+    def balances(self) -> bool:
+        """Whether every received reading is accounted for; guaranteed after every call."""
+        return self.received == self.windowed + self.duplicate + self.late + self.future
+
+
+class DeviceWindower:
+    """Windows of one stream of one device.
+
+    Args:
+        spec: How to cut.
+        channels: Width of a reading.
+
+    Attributes:
+        spec: How it cuts.
+        channels: Width of a reading.
+        max_event_ms: Largest accepted event time, `NEVER_MS` before the first.
+        last_recv_ms: Latest receive time of a message with an accepted reading, `NEVER_MS` before
+            the first; not after the last tick's time.
+        watermark_ms: No window needs a reading from before; never goes back.
+    """
+
+    __slots__ = (
+        "_buffer",
+        "_cutter",
+        "_duplicate",
+        "_future",
+        "_gaps",
+        "_late",
+        "_remembered",
+        "_windowed",
+        "_windows",
+        "channels",
+        "last_recv_ms",
+        "max_event_ms",
+        "spec",
+        "watermark_ms",
+    )
+
+    def __init__(self, spec: WindowSpec, channels: int) -> None:
+        self.spec = spec
+        self.channels = channels
+        self.max_event_ms = self.last_recv_ms = self.watermark_ms = NEVER_MS
+        self._buffer = ReadingBuffer(channels)
+        self._remembered = max(spec.length, _REMEMBERED)
+        self._cutter = CountCutter(spec) if spec.kind == "count" else TimeCutter(spec)
+        self._windowed = self._duplicate = self._late = self._future = 0
+        self._gaps = self._windows = 0
+
+    @property
+    def pending(self) -> bool:
+        """Whether readings wait for the watermark or for the end of a time window (send ticks)."""
+        buffer = self._buffer
+        if buffer.released < buffer.end:
+            return True
+        return self.spec.kind == "time" and self._keep()[1] < buffer.end
+
+    @property
+    def counters(self) -> WindowCounters:
+        """The account so far."""
+        counted = (self._windowed, self._duplicate, self._late, self._future)
+        return WindowCounters(sum(counted), *counted, self._gaps, self._windows)
+
+    def step(self, ts_ms: NDArray[np.int64], values: NDArray[np.float32], recv_ms: int) -> Step:
+        """Take one message: call it for every message, in the order of the log.
+
+        Args:
+            ts_ms: Event times int64 `[n]`, any order; n may be 0.
+            values: float32 `[n, channels]`; copied, so both may be reused by the caller.
+            recv_ms: When it was received.
+
+        Returns:
+            What became of it. Every reading is in exactly one of the four groups, and a
+            window never changes after it was returned.
+
+        Raises:
+            ValueError: The shapes do not fit; nothing has changed.
+        """
+        n = len(ts_ms)
+        if values.shape != (n, self.channels):
+            msg = f"{n} event times need values [{n}, {self.channels}], not {list(values.shape)}"
+            raise ValueError(msg)
+        if n == 0:
+            return Step([], 0, 0, _NONE, _NONE, 0)
+        last = int(ts_ms[-1])
+        latest = min(recv_ms + self.spec.future_ms, _LAST_MS)
+        in_order = ts_ms[0] > max(self.max_event_ms, self.watermark_ms) and last <= latest
+        if in_order and (n == 1 or bool((ts_ms[1:] > ts_ms[:-1]).all())):
+            self._make_room(n)
+            self._buffer.append(ts_ms, values, recv_ms)
+            self._windowed += n
+            windows, gaps = self._accepted(last, recv_ms)
+            return Step(windows, n, 0, _NONE, _NONE, gaps)
+        return self._step_disordered(ts_ms, values, recv_ms, latest)
+
+    def advance(self, now_ms: int, since_ms: int) -> list[Window]:
+        """Processing time is `now_ms`, and the line has been up without a break since `since_ms`.
+
+        Closes nothing until the device was silent for `idle_ms` on a line that was up. A receive
+        time after `now_ms` counts as now (the gateway's clock was set back: the silence begins
+        anew). Guaranteed to depend on its arguments only, never on a clock: ticks replayed from
+        the log close the same windows.
+
+        Returns:
+            Windows that closed, in order of their ends.
+        """
+        self.last_recv_ms = min(self.last_recv_ms, now_ms)
+        quiet_ms = now_ms - max(self.last_recv_ms, since_ms)
+        if quiet_ms < self.spec.idle_ms or not self.pending:
+            return []
+        passed = self.max_event_ms
+        if self.spec.kind == "time":
+            passed = min(passed + quiet_ms - self.spec.idle_ms, _LAST_MS)
+        return self._move_watermark(passed)[0]
+
+    def snapshot(self) -> bytes:
+        """The whole state, for `restore`: values that a coming window needs, times, counters."""
+        buffer = self._buffer
+        keep_ts, keep_rows = self._keep()
+        return encode_state(
+            self.spec,
+            self.channels,
+            WindowerState(
+                watermark_ms=self.watermark_ms,
+                max_event_ms=self.max_event_ms,
+                last_recv_ms=self.last_recv_ms,
+                run=self._cutter.run,
+                next_close=self._cutter.next_close,
+                windowed=self._windowed,
+                duplicate=self._duplicate,
+                late=self._late,
+                future=self._future,
+                gaps=self._gaps,
+                windows=self._windows,
+                released=buffer.released - keep_ts,
+                ts_ms=buffer.ts[keep_ts : buffer.end],
+                recv_ms=buffer.recv(keep_rows, buffer.end),
+                values=buffer.rows(keep_rows, buffer.end),
+            ),
+        )
+
+    @classmethod
+    def restore(cls, spec: WindowSpec, channels: int, data: bytes) -> DeviceWindower:
+        """A windower that goes on exactly where `snapshot` was taken.
+
+        `lateness_ms`, `idle_ms`, `future_ms`, `gap_ms` and `gap_policy` may differ from then.
+
+        Raises:
+            SnapshotError: `data` is truncated, damaged, of another version, or belongs to another
+                number of channels or kind, length, hop or min_readings of windows.
+        """
+        state = decode_state(spec, channels, data)
+        windower = cls(spec, channels)
+        windower.watermark_ms = state.watermark_ms
+        windower.max_event_ms = state.max_event_ms
+        windower.last_recv_ms = state.last_recv_ms
+        windower._cutter.run = state.run
+        windower._cutter.next_close = state.next_close
+        windower._windowed = state.windowed
+        windower._duplicate = state.duplicate
+        windower._late = state.late
+        windower._future = state.future
+        windower._gaps = state.gaps
+        windower._windows = state.windows
+        windower._buffer.load(state.ts_ms, state.values, state.recv_ms, state.released)
+        return windower
+
+    def _step_disordered(
+        self,
+        ts_ms: NDArray[np.int64],
+        values: NDArray[np.float32],
+        recv_ms: int,
+        latest: int,
+    ) -> Step:
+        """Any message: sort out future, known, late and repeated readings, merge the rest."""
+        buffer = self._buffer
+        future = ts_ms > latest
+        known = buffer.ts[self._keep()[0] : buffer.end]
+        place = np.minimum(np.searchsorted(known, ts_ms), max(len(known) - 1, 0))
+        duplicate = known[place] == ts_ms if len(known) else np.zeros(len(ts_ms), dtype=bool)
+        duplicate &= ~future
+        late = ~future & ~duplicate & (ts_ms < self.watermark_ms)
+        new = np.flatnonzero(~(future | duplicate | late))
+        _, first = np.unique(ts_ms[new], return_index=True)
+        taken = new[first]
+        repeated = len(new) - len(taken)
+
+        self._windowed += len(taken)
+        self._duplicate += int(duplicate.sum()) + repeated
+        self._late += int(late.sum())
+        self._future += int(future.sum())
+        windows: list[Window] = []
+        gaps = 0
+        if len(taken):
+            self._make_room(len(taken))
+            buffer.merge(ts_ms[taken], values[taken], recv_ms)
+            windows, gaps = self._accepted(int(ts_ms[taken[-1]]), recv_ms)
+        return Step(
+            windows=windows,
+            windowed=len(taken),
+            duplicate=int(duplicate.sum()) + repeated,
+            late=np.flatnonzero(late),
+            future=np.flatnonzero(future),
+            gaps=gaps,
+        )
+
+    def _accepted(self, max_event_ms: int, recv_ms: int) -> tuple[list[Window], int]:
+        """Readings up to `max_event_ms` are in the buffer: move on, and close what closes."""
+        self.max_event_ms = max(self.max_event_ms, max_event_ms)
+        self.last_recv_ms = max(self.last_recv_ms, recv_ms)
+        watermark_ms = max(self.max_event_ms - self.spec.lateness_ms, NEVER_MS)
+        return self._move_watermark(max(watermark_ms, self.watermark_ms))
+
+    def _move_watermark(self, watermark_ms: int) -> tuple[list[Window], int]:
+        """Release what the watermark has reached; windows that close, and gaps found."""
+        buffer = self._buffer
+        before = self.watermark_ms
+        self.watermark_ms = max(before, watermark_ms)
+        first = buffer.released
+        if first < buffer.end:
+            if self.watermark_ms >= self.max_event_ms:
+                buffer.released = buffer.end
+            else:
+                waiting = buffer.ts[first : buffer.end]
+                buffer.released += int(waiting.searchsorted(self.watermark_ms, "right"))
+        gap_ms = self.spec.gap_ms
+        jumps = [] if gap_ms is None else self._jumps(first, gap_ms)
+        self._gaps += len(jumps)
+        windows = self._cutter.close(buffer, first, jumps, before, self.watermark_ms)
+        self._windows += len(windows)
+        return windows, len(jumps)
+
+    def _jumps(self, first: int, gap_ms: int) -> list[int]:
+        """Of the released readings from `first` on, those with a gap before them."""
+        before = max(first - 1, self._buffer.begin)
+        ts = self._buffer.ts[before : self._buffer.released]
+        if len(ts) < 2:
+            return []
+        found = np.flatnonzero(ts[1:] - ts[:-1] > gap_ms)
+        return [int(at) + before + 1 for at in found] if len(found) else []
+
+    def _make_room(self, readings: int) -> None:
+        if not self._buffer.has_room(readings):
+            self._buffer.make_room(readings, *self._keep())
+
+    def _keep(self) -> tuple[int, int]:
+        """First remembered reading, and first one whose values are needed.
+
+        Both follow from what was taken, never from when room was made: so a restored windower
+        knows the same duplicates.
+        """
+        buffer = self._buffer
+        keep_rows = self._cutter.keep_rows(buffer, self.watermark_ms)
+        return min(max(buffer.released - self._remembered, buffer.begin), keep_rows), keep_rows

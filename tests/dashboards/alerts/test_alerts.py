@@ -1,0 +1,292 @@
+"""The alert rules: their form, their words, and that they fire for what is wrong, and only that."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from dashboards.alerts.alert import Rule, duration
+from dashboards.bundle import Bundle, is_uid, site_bundle
+from dashboards.visuals.limits import Limits
+from pipeline.points.accounts import Accounts
+from pipeline.points.points import LAG, Point
+from pipeline.status import Totals
+from tests.dashboards.line import SILENT, START_MS, STOP_MS, Process
+from tests.fakes.grafana_alerts import Alert, firing
+from tests.fakes.grafana_checks import rule_flaws
+
+LIMITS = Limits(rul_cycles=20, silent_s=150)
+BUNDLE = site_bundle(LIMITS)
+RULES = [rule for group in BUNDLE.groups for rule in group.rules]
+
+
+def rule_json(uid: str, bundle: Bundle = BUNDLE) -> dict:
+    rules = [rule for group in bundle.groups for rule in bundle.group_json(group)["rules"]]
+    return next(rule for rule in rules if rule["uid"] == uid)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.uid)
+def test_rule_is_as_the_provisioning_api_wants_it(rule: Rule) -> None:
+    assert rule_flaws(rule_json(rule.uid)) == []
+    assert is_uid(rule.uid)
+
+
+def test_uids_and_titles_are_unique() -> None:
+    assert len({rule.uid for rule in RULES}) == len({rule.title for rule in RULES}) == len(RULES)
+
+
+def test_everything_that_shall_be_watched_is_watched() -> None:
+    assert {rule.uid.removeprefix("kpstream-") for rule in RULES} >= {
+        "rul-low",
+        "device-silent",
+        "process-down",
+        "lag-growing",
+        "dead-letters",
+        "model-unhealthy",
+    }
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.uid)
+def test_no_data_and_errors_are_decided_and_explained(rule: Rule) -> None:
+    page = rule_json(rule.uid)
+    assert page["noDataState"] in {"OK", "NoData", "Alerting"}
+    assert page["execErrState"] == "Error", "a query that fails is never taken for good news"
+    state, why = rule.no_data
+    assert page["annotations"]["no_data"] == f"{state}: {why}"
+    assert len(why) > 20
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.uid)
+def test_texts_name_only_labels_and_values_that_are_there(rule: Rule) -> None:
+    labels = set.intersection(*(set(query.gives.labels) for query in rule.queries.values()))
+    texts = rule.annotations()
+    assert set(texts) >= {"summary", "description", "action"}
+    assert all(len(texts[name]) > 20 for name in ("summary", "description", "action"))
+    everything = " ".join(texts.values())
+    assert set(re.findall(r"\.Labels\.(\w+)", everything)) <= labels
+    assert set(re.findall(r"\.Values\.(\w+)", everything)) <= set(rule.queries)
+    assert "$" not in everything, "Grafana would put an environment variable there"
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.uid)
+def test_commands_in_the_texts_exist(rule: Rule) -> None:
+    from deploy.cli import main
+
+    known = {"kpstream site status"}  # made elsewhere, and tested there
+    for words in re.findall(r"`(kpstream [^`]*)`", rule.action + rule.meaning):
+        command = main
+        for word in words.split()[1:]:
+            if words in known or word.startswith("-"):
+                break
+            command = command.get_command(None, word)
+            assert command is not None, words
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.uid)
+def test_rule_leads_to_a_panel_that_is_there(rule: Rule) -> None:
+    texts = rule_json(rule.uid)["annotations"]
+    panels = BUNDLE.board_json(texts["__dashboardUid__"])["panels"]
+    assert [p["id"] for p in panels].count(int(texts["__panelId__"])) == 1
+
+
+def test_limits_reach_the_rules() -> None:
+    bundle = site_bundle(
+        Limits(
+            rul_cycles=33,
+            silent_s=44,
+            process_s=55,
+            backlog_per_minute=66,
+            still_s=77,
+            dead_letters=88,
+        )
+    )
+    limits = {rule.uid: rule.limit for group in bundle.groups for rule in group.rules}
+    assert set(limits.values()) == {33, 44, 55, 66, 77, 88, 0.5}
+
+
+def test_file_form_says_the_same_as_the_api_form() -> None:
+    for rule in RULES:
+        page = rule_json(rule.uid)
+        file = rule.file_json(BUNDLE.boards, source_uid=BUNDLE.source.uid)
+        for key in set(page) - {"orgID", "folderUID", "ruleGroup"}:
+            assert file[key] == page[key]
+        assert file["dashboardUid"] == page["annotations"]["__dashboardUid__"]
+        assert str(file["panelId"]) == page["annotations"]["__panelId__"]
+
+
+@pytest.mark.parametrize("seconds", [0, 30, 60, 90, 300, 3600, 86_400, 90_061])
+def test_duration_is_written_as_grafana_writes_it(seconds: int) -> None:
+    units = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
+    parts = re.findall(r"(\d+)([dhms])", duration(seconds))
+    assert sum(int(number) * units[unit] for number, unit in parts) == seconds
+
+
+# ---------------------------------------------------------------------------- what fires, and when
+
+
+@pytest.fixture
+def fires(asked):
+    """`fires(uid, later_s=0, bundle=...)`: the alerts of a rule so long after the run."""
+
+    def evaluate(uid: str, later_s: int = 0, bundle: Bundle = BUNDLE) -> list[Alert] | None:
+        stop_ms = STOP_MS + 1000 * later_s
+
+        def ask(flux: str, look_back_s: int):
+            return asked(flux, start_ms=stop_ms - 1000 * look_back_s, stop_ms=stop_ms)
+
+        return firing(rule_json(uid, bundle), ask)
+
+    return evaluate
+
+
+@pytest.mark.needs_influxd
+def test_worn_machines_are_due_with_their_interval_in_words(fires, line_points) -> None:
+    newest = {}
+    for point in sorted(line_points, key=lambda p: p.time_ns):
+        if point.measurement == "rul":
+            newest[dict(point.tags)["device"]] = dict(point.fields)
+    want = {device for device, score in newest.items() if score["rul_low"] < LIMITS.rul_cycles}
+    alerts = fires("kpstream-rul-low")
+    assert {alert.labels["device"] for alert in alerts} == want
+    assert 0 < len(want) < len(newest), "some are due, some are not"
+    alert = alerts[0]
+    score = newest[alert.labels["device"]]
+    rule = next(rule for rule in RULES if rule.uid == "kpstream-rul-low")
+    assert alert.text(rule.summary) == (
+        f"hangar/{alert.labels['device']} has {score['rul']:.0f} cycles left "
+        f"({score['rul_low']:.0f} to {score['rul_high']:.0f})"
+    )
+    assert set(alert.labels) == {"site", "device", "model"}
+
+
+@pytest.mark.needs_influxd
+def test_a_machine_stays_due_while_it_is_off(fires) -> None:
+    now, later = fires("kpstream-rul-low"), fires("kpstream-rul-low", later_s=3600)
+    assert [a.labels for a in now] == [a.labels for a in later]
+    assert fires("kpstream-rul-low", later_s=2 * 86_400) is None
+
+
+@pytest.mark.needs_influxd
+def test_a_limit_nobody_is_below_fires_for_nobody(fires) -> None:
+    assert fires("kpstream-rul-low", bundle=site_bundle(Limits(rul_cycles=0))) == []
+
+
+@pytest.mark.needs_influxd
+def test_silent_devices_are_named(fires) -> None:
+    silent = {alert.labels["device"] for alert in fires("kpstream-device-silent")}
+    assert SILENT in silent
+    assert not {"person-01", "person-02"} & silent
+    everybody = fires("kpstream-device-silent", later_s=600)
+    assert {"person-01", "person-02"} <= {alert.labels["device"] for alert in everybody}
+    rule = next(rule for rule in RULES if rule.uid == "kpstream-device-silent")
+    texts = [alert.text(rule.summary) for alert in everybody]
+    assert "clinic/person-01 has sent nothing on imu for 10m 5s" in texts
+
+
+@pytest.mark.needs_influxd
+def test_processes_are_down_when_they_say_nothing(fires) -> None:
+    assert fires("kpstream-process-down") == []
+    assert {alert.labels["role"] for alert in fires("kpstream-process-down", later_s=90)} == {
+        "bridge",
+        "worker",
+        "store",
+    }
+    assert fires("kpstream-process-down", later_s=86_400) is None, "then the state of no data"
+
+
+@pytest.mark.needs_influxd
+def test_a_process_that_is_not_ready_is_named_while_it_is_not(fires) -> None:
+    assert fires("kpstream-process-not-ready") == []
+    during = fires("kpstream-process-not-ready", later_s=-235)  # the bridge had no broker
+    assert [alert.labels["role"] for alert in during] == ["bridge"]
+
+
+@pytest.mark.needs_influxd
+def test_a_backlog_that_comes_and_goes_does_not_grow(fires) -> None:
+    assert fires("kpstream-lag-growing") == []
+
+
+@pytest.mark.needs_influxd
+def test_a_backlog_that_grows_is_told_with_its_slope(asked, stored) -> None:
+    """Two partitions fall behind by 40 records a minute each; one changes hands on the way."""
+    points = []
+    for second in range(0, 900, 10):
+        for partition in (0, 1):
+            gateway = "w-2" if partition and second > 500 else "w-1"
+            tags = {"gateway": gateway, "group": "g", "topic": "t", "partition": str(partition)}
+            backlog = 40 * second // 60
+            fields = (("end_offset", 10_000 + backlog), ("backlog", backlog), ("still_ms", 0))
+            at_ns = (START_MS + 1000 * second) * 1_000_000
+            points.append(Point(LAG.name, tuple(tags.items()), fields, at_ns))
+    stored("dashboards-growth", points)
+
+    def alerts(limit: float) -> list[Alert] | None:
+        bundle = site_bundle(Limits(backlog_per_minute=limit))
+        stop_ms = START_MS + 900_000
+
+        def ask(flux: str, look_back_s: int):
+            start_ms = stop_ms - 1000 * look_back_s
+            return asked(flux, start_ms=start_ms, stop_ms=stop_ms, bucket="dashboards-growth")
+
+        return firing(rule_json("kpstream-lag-growing", bundle), ask)
+
+    (alert,) = alerts(60)
+    assert alert.labels == {"group": "g", "topic": "t"}
+    assert alert.values["growth"] == pytest.approx(80, rel=0.05)
+    assert alerts(100) == []
+
+
+@pytest.mark.needs_influxd
+def test_a_partition_that_stands_still_is_told(fires) -> None:
+    bundle = site_bundle(Limits(still_s=10))
+    assert fires("kpstream-partition-stuck", bundle=bundle) == []
+    stuck = fires("kpstream-partition-stuck", later_s=-300 + 136, bundle=bundle)
+    assert {alert.labels["topic"] for alert in stuck} == {"readings", "scores"}
+    assert all(alert.values["still"] >= 10 for alert in stuck)
+
+
+@pytest.mark.needs_influxd
+def test_dead_letters_are_told_by_reason(fires, line_points) -> None:
+    alerts = fires("kpstream-dead-letters")
+    assert [alert.labels["reason"] for alert in alerts] == ["not_json"]
+    assert alerts[0].values["letters"] > LIMITS.dead_letters
+
+
+@pytest.mark.needs_influxd
+def test_a_burst_of_a_reason_never_seen_before_is_told(asked, stored) -> None:
+    process = Process(sums=Totals(dead_letters={}))
+    accounts = Accounts(process, "b-1", "bridge", START_MS - 600_000)
+    points = accounts.points(START_MS)
+    accounts.confirm()
+    process.sums = Totals(dead_letters={"future": 500})
+    points += accounts.points(START_MS + 5_000)
+    stored("dashboards-burst", points)
+
+    def ask(flux: str, look_back_s: int):
+        stop_ms = START_MS + 60_000
+        start_ms = stop_ms - 1000 * look_back_s
+        return asked(flux, start_ms=start_ms, stop_ms=stop_ms, bucket="dashboards-burst")
+
+    (alert,) = firing(rule_json("kpstream-dead-letters"), ask)
+    assert (alert.labels, alert.values) == ({"reason": "future"}, {"letters": 500})
+
+
+@pytest.mark.needs_influxd
+def test_a_refused_student_is_told_with_the_version(fires) -> None:
+    alerts = fires("kpstream-model-unhealthy")
+    assert [(a.labels["model"], a.values["refused"]) for a in alerts] == [("har-waist", 2)]
+    rule = next(rule for rule in RULES if rule.uid == "kpstream-model-unhealthy")
+    assert alerts[0].text(rule.summary).startswith("site-worker-1 refuses version 2 of har-waist")
+
+
+@pytest.mark.needs_influxd
+def test_accounts_of_a_sound_line_balance(fires) -> None:
+    assert fires("kpstream-readings-missing") == []
+
+
+def test_rules_of_another_panel_are_refused() -> None:
+    rule = replace(RULES[0], panel=("kpstream-fleet", "gone"))
+    with pytest.raises(KeyError, match="no panel 'gone'"):
+        rule.file_json(BUNDLE.boards, source_uid="x")

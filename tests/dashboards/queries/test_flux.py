@@ -1,0 +1,49 @@
+"""Flux is put together of known names and quoted texts only."""
+
+from __future__ import annotations
+
+import pytest
+
+from dashboards.queries.flux import FluxError, Where, read, text
+from pipeline.points.points import RUL
+
+
+@pytest.mark.parametrize(
+    ("value", "literal"),
+    [
+        ("plant 7", '"plant 7"'),
+        ('a"b', r'"a\"b"'),
+        ("a\\", r'"a\\"'),
+        ("${exec()}", r'"\${exec()}"'),
+        ("Größe", '"Größe"'),
+    ],
+)
+def test_text_is_quoted(value: str, literal: str) -> None:
+    assert text(value) == literal
+
+
+@pytest.mark.parametrize("value", ["a\nb", "\x00", "\u2028"])
+def test_text_that_is_not_printable_is_refused(value: str) -> None:
+    with pytest.raises(FluxError, match="not printable"):
+        text(value)
+
+
+@pytest.mark.needs_influxd
+@pytest.mark.parametrize("value", ['a"b', "a\\", "${1 + 1}", 'x" or true or "', "Größe"])
+def test_influxdb_reads_a_quoted_text_as_it_was(asked, value: str) -> None:
+    frames = asked(f'import "array"\n\narray.from(rows: [{{_value: {text(value)}}}])')
+    assert frames[0].column("_value").values == [value]
+
+
+def test_a_field_that_is_not_stored_is_refused() -> None:
+    with pytest.raises(FluxError, match="'rull' is no field of rul; there are rul, rul_low"):
+        read(RUL, ["rull"])
+
+
+def test_a_tag_that_is_not_stored_is_refused() -> None:
+    with pytest.raises(FluxError, match="'gateway' is no tag of rul; there are site, device"):
+        read(RUL, ["rul"], Where.equal("gateway", "g1"))
+
+
+def test_a_chosen_value_is_an_escaped_regular_expression() -> None:
+    assert Where.chosen("device").flux == "r.device =~ /^${device:regex}$/"

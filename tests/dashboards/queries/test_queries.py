@@ -1,0 +1,343 @@
+"""Every query of every panel, variable, mark and alert, asked of InfluxDB as Grafana asks it."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from dashboards.bundle import MOST_SERIES, site_bundle
+from dashboards.queries import alerts as alertqueries
+from dashboards.queries import devices as devicequeries
+from dashboards.queries import history as historyqueries
+from dashboards.queries import line as linequeries
+from dashboards.queries import query as queries
+from dashboards.queries import scores as scorequeries
+from dashboards.queries.query import Query, Shape
+from dashboards.visuals.board import DEVICE_UID, Board
+from pipeline.points.accounts import Accounts
+from pipeline.points.points import Point
+from pipeline.status import DeviceAccount
+from tests.dashboards.conftest import DAY_MS, HOURS, Ask, Store
+from tests.dashboards.line import START_MS, STOP_MS, Process
+from tests.fakes.grafana_flux import Frame
+
+pytestmark = pytest.mark.needs_influxd
+
+BUNDLE = site_bundle(hourly_bucket=HOURS)
+ENGINE = {"site": ["hangar"], "device": ["engine-01"]}
+PERSON = {"site": ["clinic"], "device": ["person-01"]}
+EVERYTHING = {"site": "ALL", "model": "ALL"}
+
+
+def asks() -> Iterator[pytest.ParameterSet]:
+    """(query, board, range in days or None) of everything that boards ask."""
+    for board in BUNDLE.boards.values():
+        for panel in board.panels:
+            for query in panel.queries:
+                days = 30 if panel.since == "30d" else None
+                yield pytest.param(query, board, days, id=f"{board.uid}-{panel.key}-{query.name}")
+        for variable in board.variables:
+            yield pytest.param(variable.query, board, None, id=f"{board.uid}-{variable.name}")
+        for mark in board.marks:
+            yield pytest.param(mark.query, board, None, id=f"{board.uid}-{mark.name}")
+
+
+@pytest.mark.parametrize(("query", "board", "days"), list(asks()))
+def test_query_of_a_board_gives_what_it_says(
+    asked: Ask, query: Query, board: Board, days: int | None
+) -> None:
+    start_ms = START_MS if days is None else STOP_MS - days * DAY_MS
+    choices = [ENGINE, PERSON] if board.uid == DEVICE_UID else [EVERYTHING]
+    answers = [asked(query.flux, start_ms=start_ms, variables=variables) for variables in choices]
+    for frames in answers:
+        if frames:
+            assert_shape(frames, query.gives)
+    assert any(answers) or query.gives.may_be_empty, "nothing came out of it"
+
+
+def rule_queries() -> Iterator[pytest.ParameterSet]:
+    for group in BUNDLE.groups:
+        for rule in group.rules:
+            for query in rule.queries.values():
+                yield pytest.param(query, rule.look_back_s, id=f"{rule.uid}-{query.name}")
+
+
+@pytest.mark.parametrize(("query", "look_back_s"), list(rule_queries()))
+def test_query_of_an_alert_gives_what_it_says(asked: Ask, query: Query, look_back_s: int) -> None:
+    frames = asked(query.flux, start_ms=STOP_MS - 1000 * look_back_s)
+    assert frames
+    assert_shape(frames, query.gives)
+    assert all(frame.is_wide_series for frame in frames), "else Grafana can't evaluate it"
+    assert all(frame.rows == 1 for frame in frames), "one value per thing that can be wrong"
+
+
+@pytest.fixture(scope="module")
+def empty_bucket(stored: Store) -> str:
+    """A site on its first day."""
+    stored("dashboards-empty", [])
+    return "dashboards-empty"
+
+
+@pytest.mark.parametrize(
+    "query", {p.values[0].name: p.values[0] for p in [*asks(), *rule_queries()]}.values()
+)
+def test_query_of_an_empty_influxdb_is_no_error(
+    asked: Ask, empty_bucket: str, query: Query
+) -> None:
+    flux = query.flux.replace(f'"{HOURS}"', f'"{empty_bucket}"')
+    variables = EVERYTHING | {"device": ["nobody"]}
+    frames = asked(flux, bucket=empty_bucket, variables=variables)
+    counts = [value for frame in frames for value in frame.fields[-1].values]
+    assert set(counts) <= {0}
+
+
+@pytest.mark.parametrize(
+    "query", [p.values[0] for p in asks() if p.values[0].name.startswith(("rul", "device_rul"))]
+)
+def test_query_of_scores_without_an_interval_is_no_error(
+    asked: Ask, stored_without_interval: str, query: Query
+) -> None:
+    """A student may be published without one; its machines are shown all the same."""
+    bucket = stored_without_interval
+    frames = asked(
+        query.flux.replace(f'"{HOURS}"', f'"{bucket}"'),
+        bucket=bucket,
+        variables=EVERYTHING | {"device": ["engine-01"]},
+    )
+    needs_it = ("rul_lowest", "rul_lowest_bound", "rul_below", "rul_history")
+    assert frames or query.name in needs_it
+
+
+@pytest.fixture(scope="module")
+def stored_without_interval(stored: Store, line_points: list[Point]) -> str:
+    points = [
+        replace(point, fields=tuple((k, v) for k, v in point.fields if k not in INTERVAL))
+        for point in line_points
+        if point.measurement == "rul"
+    ]
+    stored("dashboards-no-interval", points)
+    return "dashboards-no-interval"
+
+
+INTERVAL = ("rul_low", "rul_high")
+
+
+def test_every_query_is_asked_by_something() -> None:
+    asked_for = {param.values[0].name for param in [*asks(), *rule_queries()]}
+    modules = (queries, scorequeries, devicequeries, linequeries, historyqueries, alertqueries)
+    written = {
+        item.name for module in modules for item in vars(module).values() if isinstance(item, Query)
+    }
+    assert written - asked_for == {"streams"} - asked_for
+
+
+def test_board_asks_the_very_text_of_its_queries() -> None:
+    for uid, board in BUNDLE.boards.items():
+        page = BUNDLE.board_json(uid)
+        texts = [t["query"] for panel in page["panels"] for t in panel.get("targets", [])]
+        assert texts == [query.flux for panel in board.panels for query in panel.queries]
+        marks = [m["target"]["query"] for m in page["annotations"]["list"] if "target" in m]
+        assert marks == [mark.query.flux for mark in board.marks]
+
+
+def assert_shape(frames: list[Frame], shape: Shape) -> None:
+    """The frames are what the query promises, and not empty."""
+    for frame in frames:
+        assert frame.rows > 0
+        labels = {name for column in frame.fields for name in column.labels}
+        found = {column.name: column.type for column in frame.fields}
+        if shape.kind in ("series", "states"):
+            assert len(frame.fields) == 2
+            assert labels | {"_field"} == set(shape.labels) | {"_field"}
+            assert frame.fields[0].type == "time"
+            assert frame.fields[0].values == sorted(frame.fields[0].values)
+            assert frame.fields[1].type == shape.columns["_value"]
+            if "_field" in shape.labels:
+                assert frame.fields[1].name not in ("Value", "_value")
+        else:
+            assert labels == set()
+            assert found == dict(shape.columns)
+    if shape.kind in ("series", "states"):
+        named = [(f.fields[1].name, *sorted(f.fields[1].labels.items())) for f in frames]
+        assert len(named) == len(set(named)), "two series that nobody can tell apart"
+    else:
+        assert len(frames) == 1
+
+
+# --------------------------------------------------------------------- what the numbers must say
+
+
+def rows(frames: list[Frame]) -> list[dict]:
+    """A table as rows."""
+    columns = {column.name: column.values for column in frames[0].fields}
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def ask_table(asked: Ask, query: Query, **more) -> list[dict]:
+    return rows(asked(query.flux, variables=EVERYTHING, **more))
+
+
+def newest(points, measurement: str) -> dict:
+    found = {}
+    for point in sorted(points, key=lambda p: p.time_ns):
+        if point.measurement == measurement and point.time_ns < STOP_MS * 1_000_000:
+            found[dict(point.tags)["device"]] = dict(point.fields)
+    return found
+
+
+def test_machines_come_with_their_newest_score_and_its_interval(asked, line_points) -> None:
+    found = ask_table(asked, scorequeries.RUL_NOW)
+    want = newest(line_points, "rul")
+    assert [row["rul_low"] for row in found] == sorted(row["rul_low"] for row in found)
+    assert {row["device"] for row in found} == set(want)
+    for row in found:
+        score = want[row["device"]]
+        for field in ("rul", "rul_low", "rul_high", "version"):
+            assert row[field] == pytest.approx(score[field])
+
+
+def test_people_come_with_their_newest_activity(asked, line_points) -> None:
+    want = {device: score["activity"] for device, score in newest(line_points, "activity").items()}
+    found = ask_table(asked, scorequeries.ACTIVITY_NOW)
+    assert {row["device"]: row["activity"] for row in found} == want
+
+
+def test_shares_of_activity_add_up_to_one(asked) -> None:
+    frames = asked(scorequeries.ACTIVITY_SHARES.flux, variables=EVERYTHING)
+    assert len(frames) == 6
+    for shares in zip(*(frame.fields[1].values for frame in frames), strict=True):
+        assert sum(shares) == pytest.approx(1, abs=1e-3)
+
+
+def test_a_choice_on_the_board_narrows_every_table(asked) -> None:
+    variables = {"site": ["clinic"], "model": ["har-waist"]}
+    assert asked(scorequeries.RUL_NOW.flux, variables=variables) == []
+    found = rows(asked(devicequeries.ACCOUNT_OF_DEVICES.flux, variables=variables))
+    assert {row["site"] for row in found} == {"clinic"}
+    both = {"site": ["clinic", "hangar"], "model": ["rul-fd001", "har-waist"]}
+    assert len(rows(asked(scorequeries.RUL_NOW.flux, variables=both))) >= 5
+
+
+@pytest.mark.parametrize("name", ["engine.01", "engine-0", ".*", "engine-01|engine-02", "a/b"])
+def test_a_chosen_name_is_no_pattern(asked, name: str) -> None:
+    variables = {"site": ["hangar"], "device": [name]}
+    assert asked(scorequeries.DEVICE_RUL.flux, variables=variables) == []
+
+
+def test_the_silent_come_first(asked, line_points) -> None:
+    found = ask_table(asked, devicequeries.SILENT_DEVICES)
+    silences = [row["silent_s"] for row in found]
+    assert silences == sorted(silences, reverse=True)
+    by_device = {row["device"]: row for row in found}
+    assert by_device["person-01"]["silent_s"] <= 5
+    assert by_device["engine-02"]["silent_s"] > 120
+    last = by_device["engine-02"]["last_reading"] + timedelta(
+        seconds=by_device["engine-02"]["silent_s"]
+    )
+    assert abs(last.timestamp() * 1000 - STOP_MS) <= 1000
+
+
+def test_accounts_are_those_of_the_line_and_balance(asked, line_points) -> None:
+    want = newest(line_points, "device")
+    found = ask_table(asked, devicequeries.ACCOUNT_OF_DEVICES)
+    assert {row["device"] for row in found} == set(want)
+    for row in found:
+        for field in ("received", "windowed", "duplicate", "late", "dead_lettered", "windows"):
+            assert row[field] == want[row["device"]][field]
+        assert row["missing"] == 0
+    unbalanced = asked(devicequeries.UNBALANCED_NOW.flux, variables=EVERYTHING)
+    assert [frame.fields[1].values for frame in unbalanced] == [[0]]
+
+
+def test_a_restart_costs_neither_a_spike_nor_a_hole(asked, line_points) -> None:
+    """The worker's counter of scores begins anew in the middle; the sum goes on."""
+    frames = asked(linequeries.ACCOUNT_OF_LINE.flux, step_ms=5000)
+    found = {frame.fields[1].name: sum(frame.fields[1].values) for frame in frames}
+    scored = [
+        dict(point.fields)["scored"] for point in line_points if "scored" in dict(point.fields)
+    ]
+    assert any(b < a for a, b in itertools.pairwise(scored)), "there was a restart"
+    want, before = 0, scored[0]
+    for now in scored[1:]:
+        want += now - before if now >= before else now
+        before = now
+    assert found["scored"] == want
+    assert min(min(frame.fields[1].values) for frame in frames) >= 0
+
+
+def test_backlog_is_summed_over_partitions_and_follows_the_log(asked, line_points) -> None:
+    found = rows(asked(linequeries.LAG_TABLE.flux))
+    assert [row["number"] for row in found] == [0, 1, 2, 3, 0, 1, 2, 3]
+    backlogs: Counter[int] = Counter()
+    for point in line_points:
+        if point.measurement == "lag" and dict(point.tags)["group"] == "kpstream-score":
+            backlogs[point.time_ns] += int(dict(point.fields)["backlog"])
+    frames = asked(linequeries.BACKLOG.flux, step_ms=5000)
+    assert frames[0].fields[1].labels == {"group": "kpstream-score", "topic": "readings"}
+    assert frames[0].fields[1].values == [backlogs[at] for at in sorted(backlogs)]
+    assert max(backlogs.values()) > 10
+
+
+def test_a_refused_version_is_shown_with_its_reason(asked) -> None:
+    bad, good = rows(asked(linequeries.MODELS_NOW.flux, variables=EVERYTHING))
+    assert (bad["model"], bad["version"], bad["healthy"]) == ("har-waist", 1, 0)
+    assert bad["refused_version"] == 2
+    assert "incomplete" in bad["error"]
+    assert (good["model"], good["version"], good["healthy"]) == ("rul-fd001", 2, 1)
+
+
+def test_rollouts_are_marks_with_time_text_and_tags(asked) -> None:
+    marks = rows(asked(linequeries.ROLLOUT_MARKS.flux))
+    assert [mark["tags"] for mark in marks] == ["swapped,rul-fd001", "refused,har-waist"]
+    assert marks[0]["text"] == "rul-fd001 v2 swapped, before v1"
+    assert marks[0]["_time"].timestamp() * 1000 == START_MS + 120_000
+    starts = rows(asked(linequeries.PROCESS_STARTS.flux))
+    assert [mark["text"] for mark in starts] == ["worker site-worker-1 started"]
+
+
+def test_versions_count_devices(asked) -> None:
+    found = ask_table(asked, scorequeries.DEVICES_OF_VERSIONS)
+    assert {(row["model"], row["version"]) for row in found} >= {
+        ("har-waist", 1),
+        ("rul-fd001", 2),
+    }
+    assert sum(row["devices"] for row in found if row["model"] == "har-waist") == 2
+
+
+def test_hours_are_there_for_both_hours_of_the_run(asked) -> None:
+    history = historyqueries.rul_history(HOURS)
+    frames = asked(history.flux, start_ms=STOP_MS - DAY_MS, variables=ENGINE)
+    assert {frame.fields[1].name for frame in frames} == {"rul_mean", "rul_low_min", "rul_high_max"}
+    assert {frame.rows for frame in frames} == {2}
+
+
+def test_tables_and_marks_of_a_large_site_fit_what_grafana_takes(asked, stored) -> None:
+    """Beyond its limits Grafana shows an error instead of the table."""
+    devices = [DeviceAccount("s", f"d{i:04}", "x", received=1, late=1) for i in range(700)]
+    process = Process(seen=devices)
+    points = []
+    for start_ms in range(START_MS, START_MS + 130_000, 1_000):
+        accounts = Accounts(process, "w", "worker", start_ms)
+        points += accounts.points(start_ms)[: None if start_ms == START_MS else 1]
+    stored("dashboards-large", points)
+    table = asked(
+        devicequeries.ACCOUNT_OF_DEVICES.flux, bucket="dashboards-large", variables=EVERYTHING
+    )
+    assert table[0].rows == queries.MOST_ROWS == 500
+    starts = rows(asked(linequeries.PROCESS_STARTS.flux, bucket="dashboards-large"))
+    assert len(starts) == queries.MOST_MARKS == 100
+    assert starts[-1]["_time"].timestamp() * 1000 == START_MS + 129_000
+    silent = next(q for p in rule_queries() if (q := p.values[0]).name == "alert_missing_readings")
+    assert len(asked(silent.flux, bucket="dashboards-large")) == 700 < MOST_SERIES
+
+
+def test_a_range_of_the_past_is_answered_for_the_past(asked) -> None:
+    early = rows(
+        asked(devicequeries.SILENT_DEVICES.flux, stop_ms=START_MS + 60_000, variables=EVERYTHING)
+    )
+    assert max(row["silent_s"] for row in early) <= 10

@@ -1,0 +1,173 @@
+"""Refused messages can be looked at beside a running gateway, and published again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+import pytest
+from click.testing import CliRunner, Result
+
+from deploy.commands.deadletters import dead_letters
+from ingest.bridge import Bridge
+from ingest.deadletter import DeadLetter, encode_dead_letter
+from ingest.errors import RefusalReason
+from ingest.messages import Batch, decode_bundle, encode_payload
+from ingest.mqtt.broker import LocalBroker
+from ingest.payloads import MAX_PAYLOAD_BYTES
+from ingest.settings import IngestSettings
+from ingest.topics import DEAD_LETTERS, READINGS
+from pipeline.log.locallog import NewRecord, SqliteLog
+from tests.fakes.log import FakeLog, body, until
+
+NOW_MS = 1_700_000_000_000
+TOPIC = "sensors/plant/press-1/engine"
+
+
+def letter(number: int, reason: str = "not_json", topic: str = TOPIC, **other: str) -> DeadLetter:
+    detail = other.get("detail", f"detail {number}")
+    raw = body(number) if reason == "no_model" else b"{ %d" % number
+    return DeadLetter(RefusalReason(reason), detail, topic, NOW_MS + number, raw, "bridge")
+
+
+LETTERS = [
+    letter(1),
+    letter(2, "no_model"),
+    letter(3, "no_model", "sensors/plant/press-2/engine"),
+    letter(4, detail="\x1b[31mred[/] [bold]"),
+    letter(5, "too_large", detail="300000 bytes (first 10 of 300000 bytes kept)"),
+    letter(6, "bad_topic", "sensors/plant/press\ufffd/engine"),
+]
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[Path]:
+    """A state folder whose log is held by a running gateway."""
+    log = SqliteLog(tmp_path / "log.db")
+    records = [NewRecord(DEAD_LETTERS, encode_dead_letter(x), x.id.encode()) for x in LETTERS]
+    records += [records[0], NewRecord(DEAD_LETTERS, b"no letter"), NewRecord(READINGS, b"[]")]
+    log.append(records).result()
+    yield tmp_path
+    log.close()
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(dead_letters, arguments, catch_exceptions=False)
+
+
+def listed(state: Path, *arguments: str) -> list[dict[str, object]]:
+    result = run("list", "--state-dir", str(state), "--json", *arguments)
+    assert result.exit_code == 0
+    return [orjson.loads(line) for line in result.output.splitlines()]
+
+
+def test_lists_each_letter_once_beside_a_running_gateway(state: Path) -> None:
+    found = listed(state)
+    assert [row["recv_ms"] for row in found] == [NOW_MS + n for n in range(1, 7)]
+    assert found[0]["times"] == 2
+    assert found[0]["raw"] == "{ 1"
+    assert found[0]["id"] == LETTERS[0].id
+    assert len(listed(state, "--reason", "no_model")) == 2
+    assert len(listed(state, "--device", "plant/press-2")) == 1
+
+
+def test_table_says_how_many_and_obeys_nothing_that_a_stranger_sent(state: Path) -> None:
+    output = run("list", "--state-dir", str(state)).output
+    assert "6 dead letters (bad_topic 1, no_model 2, not_json 2, too_large 1)" in output
+    assert "1 records of the topic are no dead letters" in output
+    assert "\x1b[31m" not in output
+    assert "[bold]" in output.replace("\n", "")
+
+
+def test_missing_log_is_told(tmp_path: Path) -> None:
+    result = run("list", "--state-dir", str(tmp_path))
+    assert result.exit_code == 1
+    assert "no log at" in result.output
+
+
+def test_lists_a_log_that_nobody_has_open(tmp_path: Path) -> None:
+    log = SqliteLog(tmp_path / "log.db")
+    log.append([NewRecord(DEAD_LETTERS, encode_dead_letter(LETTERS[0]))]).result()
+    log.close()
+    assert len(listed(tmp_path)) == 1
+    SqliteLog(tmp_path / "log.db").close()
+
+
+def test_replay_wants_to_be_told_what(state: Path) -> None:
+    result = run("replay", "--state-dir", str(state))
+    assert result.exit_code == 2
+    assert "say which" in result.output
+
+
+@pytest.mark.needs_mosquitto
+def test_replay_publishes_what_can_be_and_says_what_cannot(state: Path, tmp_path: Path) -> None:
+    with LocalBroker(tmp_path / "broker", kind="mosquitto") as broker:
+        there = ("--state-dir", str(state), "--mqtt", f"{broker.host}:{broker.port}")
+        log = FakeLog()
+
+        async def bridge_and_replay() -> tuple[Result, Result]:
+            bridge = Bridge(IngestSettings(mqtt_port=broker.port), log)
+            task = asyncio.ensure_future(bridge.run())
+            await until(lambda: bridge.health().connected)
+            one = await asyncio.to_thread(run, "replay", *there, "--id", LETTERS[1].id[:12])
+            rest = await asyncio.to_thread(run, "replay", *there, "--all")
+            await until(lambda: bridge.counters.received_total == 5)
+            bridge.stop()
+            await task
+            return one, rest
+
+        one, rest = asyncio.run(bridge_and_replay())
+        assert "1 of 1 published again to 127.0.0.1:" in one.output
+        assert "2 cannot be published again" in rest.output
+        assert "4 of 4 published again to 127.0.0.1:" in rest.output
+        assert log.numbers() == [2, 2, 3]
+        # Refused again under the same id: no second letter.
+        assert {x.raw for x in log.letters()} == {b"{ 1", b"{ 4"}
+        dry = run("replay", *there, "--reason", "no_model", "--dry-run")
+        assert "2 would be published" in dry.output
+
+
+def test_a_letter_that_has_grown_is_published_in_parts(tmp_path: Path) -> None:
+    ts = list(range(NOW_MS, NOW_MS + 10_000))
+    raw = encode_payload(ts, {"a": [1e15] * 10_000, "b": [0.25] * 10_000})
+    assert len(raw) > MAX_PAYLOAD_BYTES
+    grown = DeadLetter(RefusalReason.no_model, "no model", TOPIC, NOW_MS, raw, "windows")
+    log = SqliteLog(tmp_path / "log.db")
+    log.append([NewRecord(DEAD_LETTERS, encode_dead_letter(grown))]).result()
+    log.close()
+    taken = FakeLog()
+    with LocalBroker(tmp_path / "broker") as broker:
+
+        async def bridge_and_replay() -> Result:
+            settings = IngestSettings(mqtt_host=broker.host, mqtt_port=broker.port)
+            bridge = Bridge(settings, taken)
+            running = asyncio.create_task(bridge.run())
+            await until(lambda: bridge.health().connected)
+            where = ("--state-dir", str(tmp_path), "--mqtt", f"{broker.host}:{broker.port}")
+            result = await asyncio.to_thread(run, "replay", *where, "--all")
+            bridge.stop()
+            await running
+            return result
+
+        result = asyncio.run(bridge_and_replay())
+    assert "1 of 1 published again" in result.output
+    batches = [
+        item
+        for record in taken.records
+        if record.topic == READINGS
+        for item in decode_bundle(record.value)
+        if isinstance(item, Batch)
+    ]
+    assert [int(at) for batch in batches for at in batch.ts_ms] == ts
+    assert {len(batch.values["b"]) == len(batch.ts_ms) for batch in batches} == {True}
+
+
+def test_a_sparkplug_message_is_not_published_out_of_its_place(tmp_path: Path) -> None:
+    lost = letter(1, "no_birth", "spBv1.0/plant/DDATA/line/press")
+    with SqliteLog(tmp_path / "log.db") as log:
+        log.append([NewRecord(DEAD_LETTERS, encode_dead_letter(lost), lost.id.encode())]).result()
+    result = run("replay", "--all", "--state-dir", str(tmp_path))
+    assert "1 cannot be published again" in result.output
+    assert "nothing to publish" in result.output

@@ -1,0 +1,93 @@
+"""Several shipped students for one stream: what a gateway begins with, how to choose another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from deploy.cli import main
+from models.artifact import read_artifact, write_artifact
+from models.dummy import dummy_draft, dummy_onnx
+from models.registry import Registry
+from models.zoo import STARTERS, list_zoo, zoo_path
+from pipeline.scoring.rollover import ModelWatch
+from pipeline.scoring.students import seed_starters
+
+
+def run(folder: Path, *words: str, code: int = 0) -> str:
+    done = CliRunner().invoke(main, ["models", "--registry", str(folder), *words])
+    assert done.exit_code == code, done.output
+    return done.output
+
+
+@pytest.fixture
+def rival(tmp_path: Path) -> Path:
+    """A student of the starter's stream under another name."""
+    draft = dummy_draft("rul", name="rul-rival")
+    return write_artifact(tmp_path / "rival", draft, dummy_onnx(draft)).path
+
+
+def watch(registry: Registry) -> ModelWatch:
+    found = ModelWatch(registry, lambda: 0)
+    found.poll()
+    return found
+
+
+def test_an_empty_registry_gets_one_starter_for_each_stream(tmp_path: Path) -> None:
+    registry = Registry(tmp_path)
+    seed_starters(registry)
+    assert registry.names() == sorted(STARTERS)
+    streams = [read_artifact(zoo_path(name)).manifest.stream for name in STARTERS]
+    assert sorted(streams) == sorted(set(streams)) == ["engine", "imu"]
+
+
+def test_a_stream_that_is_scored_gets_no_starter(tmp_path: Path, rival: Path) -> None:
+    registry = Registry(tmp_path / "registry")
+    registry.publish(rival, stable=True)
+    seed_starters(registry)
+    assert registry.names() == ["har-waist", "rul-rival"]
+
+
+def test_the_zoo_is_listed_with_stream_size_and_what_is_added(tmp_path: Path) -> None:
+    lines = run(tmp_path, "zoo").splitlines()
+    assert [line.split()[0] for line in lines] == list_zoo()
+    assert sum("starter" in line for line in lines) == len(STARTERS)
+    run(tmp_path, "add", "rul-fd001")
+    (line,) = [line for line in run(tmp_path, "zoo").splitlines() if line.startswith("rul-fd001 ")]
+    assert "added" in line
+    assert "engine" in line
+
+
+def test_a_student_of_the_zoo_is_added_to_an_empty_registry_and_runs(tmp_path: Path) -> None:
+    assert "v1 is stable" in run(tmp_path, "add", "har-waist")
+    student = watch(Registry(tmp_path)).student_of("imu")
+    assert student is not None
+    assert student.manifest.name == "har-waist"
+    assert "there are:" in run(tmp_path, "add", "no-such-student", code=1)
+
+
+def test_the_student_that_scores_a_stream_is_replaced_only_when_told_so(
+    tmp_path: Path, rival: Path
+) -> None:
+    registry = Registry(tmp_path / "registry")
+    registry.publish(rival, stable=True)
+    running = watch(registry)
+    refused = run(registry.root, "add", "rul-fd001", code=1)
+    assert "rul-rival scores that stream" in refused
+    assert registry.names() == ["rul-rival"]
+
+    told = run(registry.root, "add", "rul-fd001", "--replace")
+    assert "rul-rival is retired" in told
+    assert "start the gateway again" in told
+    assert registry.names() == ["rul-fd001"]
+    (change,) = running.poll()
+    assert change.what == "refused"  # windows that are open belong to the old student
+    assert running.student_of("engine").manifest.name == "rul-rival"
+    again = watch(registry)
+    assert again.student_of("engine").manifest.name == "rul-fd001"
+    seed_starters(registry)
+    assert watch(registry).student_of("engine").manifest.name == "rul-fd001"
+    (aside,) = registry.root.glob(".retired-rul-rival-*")
+    assert (aside / "versions" / "1" / "model.onnx").is_file()

@@ -1,0 +1,427 @@
+"""What the doctor finds: real files, a broker and a gateway made of sockets."""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from pydantic import SecretStr
+
+from deploy.doctor.command import diagnose, doctor
+from deploy.doctor.findings import Finding
+from deploy.doctor.linechecks import (
+    check_broker,
+    check_console,
+    check_influx,
+    check_log,
+    check_models,
+    check_results,
+    log_holder,
+)
+from deploy.doctor.machinechecks import (
+    check_clock,
+    check_disk,
+    check_environment,
+    check_memory,
+    check_packages,
+)
+from deploy.settings.settings import GatewaySettings
+from ingest.mqtt.broker import LocalBroker, free_port
+from ingest.mqtt.client import Endpoint
+from ingest.settings import IngestSettings
+from models.dummy import write_dummy
+from models.registry import Registry
+from pipeline.log.locallog import NewRecord, SqliteLog
+from pipeline.points.points import Point
+from pipeline.settings import PipelineSettings
+from pipeline.stores.resultsfile import ResultsFile
+
+
+def states(findings: list[Finding]) -> dict[str, str]:
+    return {finding.name: finding.state for finding in findings}
+
+
+def influx(url: str, token: str) -> PipelineSettings:
+    return PipelineSettings(influx_url=url, influx_token=SecretStr(token))
+
+
+@contextmanager
+def serve(talk: Callable[[socket.socket], None]) -> Iterator[int]:
+    """A server for one connection; yields its port."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def accept() -> None:
+            try:
+                line, _ = server.accept()
+            except OSError:
+                return
+            with line:
+                line.settimeout(5)
+                talk(line)
+
+        thread = threading.Thread(target=accept)
+        thread.start()
+        try:
+            yield server.getsockname()[1]
+        finally:
+            with socket.socket() as knock:  # a thread that still waits is let go
+                knock.connect_ex(server.getsockname())
+            thread.join()
+
+
+def broker(code: int = 0, retained: dict[str, str] | None = None) -> Callable[..., None]:
+    def talk(line: socket.socket) -> None:
+        line.recv(1000)
+        line.sendall(bytes([0x20, 2, 0, code]))
+        if code == 0 and line.recv(1000):
+            line.sendall(bytes([0x90, 4, 0, 1, 0, 0]))
+            for topic, payload in (retained or {}).items():
+                body = struct.pack("!H", len(topic)) + topic.encode() + payload.encode()
+                line.sendall(bytes([0x31, len(body)]) + body)
+            line.recv(1000)
+
+    return talk
+
+
+@contextmanager
+def http(status: int, body: str = "") -> Iterator[str]:
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        do_POST = do_GET
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Answer) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+# -- broker -------------------------------------------------------------------------------------
+
+
+def test_broker_that_has_dropped_messages_is_a_warning() -> None:
+    told = {"$SYS/broker/version": "mosquitto 2", "$SYS/broker/publish/messages/dropped": "17"}
+    with serve(broker(retained=told)) as port:
+        answer, queue = check_broker(Endpoint("127.0.0.1", port, "x"))
+    assert (answer.state, queue.state) == ("ok", "warn")
+    assert "mosquitto 2" in answer.text
+    assert "17 messages" in queue.text
+    assert "max_queued_messages 0" in queue.advice
+
+
+@pytest.mark.parametrize(("code", "word"), [(4, "password"), (5, "authorised"), (99, "code 99")])
+def test_broker_that_refuses_is_a_failure(code: int, word: str) -> None:
+    with serve(broker(code)) as port:
+        (finding,) = check_broker(Endpoint("127.0.0.1", port, "x", username="u", password="p"))
+    assert finding.state == "fail"
+    assert word in finding.text
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x30\x02ab"])
+def test_what_is_no_broker_is_a_failure(answer: bytes) -> None:
+    def talk(line: socket.socket) -> None:
+        line.recv(1000)
+        line.sendall(answer)
+
+    with serve(talk) as port:
+        (finding,) = check_broker(Endpoint("127.0.0.1", port, "x"), timeout_s=1)
+    assert finding.state == "fail"
+
+
+def test_nobody_listening_is_a_failure() -> None:
+    (finding,) = check_broker(Endpoint("127.0.0.1", free_port(), "x"))
+    assert finding.state == "fail"
+    assert "refused" in finding.text
+
+
+@pytest.mark.needs_mosquitto
+def test_mosquitto_tells_its_version_and_its_drops(tmp_path: Path) -> None:
+    with LocalBroker(tmp_path, port=free_port(), kind="mosquitto") as local:
+        answer, queue = check_broker(Endpoint(local.host, local.port, "x"))
+    assert answer.text.startswith("mosquitto version")
+    assert queue.text == "the broker has dropped no message since it started"
+
+
+# -- files --------------------------------------------------------------------------------------
+
+
+def test_nothing_there_yet_is_fine(tmp_path: Path) -> None:
+    findings = [
+        *check_log(tmp_path / "log.db"),
+        *check_results(tmp_path / "results.db"),
+        *check_models(tmp_path / "registry"),
+    ]
+    assert states(findings) == {"log": "ok", "results": "ok", "models": "ok"}
+    assert list(tmp_path.iterdir()) == [], "the doctor makes no file"
+
+
+def test_log_in_use_tells_its_holder_offsets_and_lag(tmp_path: Path) -> None:
+    with closing(SqliteLog(tmp_path / "log.db", partitions=2)) as log:
+        log.append([NewRecord("readings", b"[]", key=bytes([n])) for n in range(5)]).result()
+        log.commit("scoring", {("readings", 0): 0, ("readings", 1): 0}).result()
+        main, groups = check_log(tmp_path / "log.db")
+        assert "in use by process" in main.text
+        assert "readings 5" in main.text
+        assert groups.text == "records to read: scoring 5"
+        log.append([NewRecord("readings", b"[]", key=b"x")]).result()
+    assert "in use by no process" in check_log(tmp_path / "log.db")[0].text
+    assert log_holder(tmp_path / "log.db") is None
+
+
+def test_looking_at_the_log_does_not_keep_a_gateway_from_starting(tmp_path: Path) -> None:
+    SqliteLog(tmp_path / "log.db").close()
+    check_log(tmp_path / "log.db")
+    SqliteLog(tmp_path / "log.db").close()
+
+
+@pytest.mark.parametrize("at", [0, 8192])
+def test_damaged_log_is_a_failure(tmp_path: Path, at: int) -> None:
+    path = tmp_path / "log.db"
+    SqliteLog(path).close()
+    sound = path.read_bytes()
+    path.write_bytes(sound[:at] + b"\xff" * (len(sound) - at))
+    (finding,) = check_log(path)
+    assert finding.state == "fail"
+
+
+def test_damaged_results_file_is_a_failure(tmp_path: Path) -> None:
+    path = tmp_path / "results.db"
+    path.write_bytes(b"not a database" * 1000)
+    assert states(check_results(path)) == {"results": "fail"}
+
+
+def test_results_file_tells_its_points(tmp_path: Path) -> None:
+    tags = (("site", "a"), ("device", "b"), ("stream", "engine"), ("model", "m"))
+    with closing(ResultsFile(tmp_path / "results.db")) as results:
+        results.write([Point("rul", tags, (("rul", 7.0),), 1_700_000_000_000_000_000)])
+        (finding,) = check_results(tmp_path / "results.db")
+    assert finding.state == "ok"
+    assert "rul 1" in finding.text
+
+
+def test_stable_students_are_loaded_and_self_tested(tmp_path: Path) -> None:
+    registry = Registry(tmp_path / "registry")
+    for task in ("rul", "activity"):
+        write_dummy(tmp_path / task, task)
+        registry.publish(tmp_path / task, stable=task == "rul")
+    unused, stable = check_models(registry.root)
+    assert (unused.state, stable.state) == ("warn", "ok")
+    assert "promote dummy-activity" in unused.advice
+    assert stable.text == "dummy-rul v1 scores 'engine', self-test passed"
+
+
+def test_damaged_student_is_a_failure(tmp_path: Path) -> None:
+    registry = Registry(tmp_path / "registry")
+    write_dummy(tmp_path / "rul")
+    registry.publish(tmp_path / "rul", stable=True)
+    model = registry.version_path("dummy-rul", 1) / "model.onnx"
+    model.write_bytes(model.read_bytes()[:-1] + b"x")
+    (finding,) = check_models(registry.root)
+    assert finding.state == "fail"
+    assert "dummy-rul" in finding.text
+
+
+# -- services -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "state", "word"),
+    [
+        (200, '{"ready": true, "problems": []}', "ok", "ready"),
+        (503, '{"ready": false, "problems": ["readings[2] stands still"]}', "fail", "readings[2]"),
+        (404, "<html>", "fail", "no kpstream gateway"),
+        (200, "[]", "fail", "no kpstream gateway"),
+    ],
+)
+def test_gateway_speaks_for_itself(status: int, body: str, state: str, word: str) -> None:
+    with http(status, body) as url:
+        (finding,) = check_console(url, is_expected=True)
+    assert finding.state == state
+    assert word in finding.text
+
+
+@pytest.mark.parametrize(("is_expected", "state"), [(True, "fail"), (False, "warn")])
+def test_silence_of_the_gateway_is_a_failure_where_one_runs(is_expected: bool, state: str) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    assert states(check_console(url, is_expected=is_expected)) == {"gateway": state}
+
+
+def test_what_is_no_web_server_is_no_gateway() -> None:
+    def talk(line: socket.socket) -> None:
+        line.recv(1000)
+        line.sendall(b"\x20\x02\x00\x00\r\n")
+
+    with serve(talk) as port:
+        (finding,) = check_console(f"http://127.0.0.1:{port}", is_expected=True)
+    assert finding.state == "fail"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "state"),
+    [
+        (204, "", "ok"),
+        (400, '{"code": "invalid", "message": "no points"}', "ok"),
+        (400, "Client sent an HTTP request to an HTTPS server.", "fail"),
+        (200, "<html>some other page</html>", "fail"),
+        (401, "", "fail"),
+        (404, "", "fail"),
+        (503, "", "warn"),
+    ],
+)
+def test_influx_takes_points_or_says_why_not(status: int, body: str, state: str) -> None:
+    with http(status, body) as url:
+        findings = check_influx(influx(url, "hush"))
+    assert states(findings) == {"influx": state}
+    assert "hush" not in str(findings)
+
+
+def test_influx_is_only_asked_where_one_is_configured() -> None:
+    assert check_influx(PipelineSettings()) == []
+    url = f"http://127.0.0.1:{free_port()}"
+    assert states(check_influx(influx(url, "hush"))) == {"influx": "fail"}
+    assert states(check_influx(PipelineSettings(influx_url=url))) == {"influx": "fail"}
+
+
+# -- machine ------------------------------------------------------------------------------------
+
+
+def test_packages_are_listed_with_their_versions() -> None:
+    (finding,) = check_packages()
+    assert finding.state == "ok"
+    assert "faust-streaming 0.15" in finding.text
+
+
+def test_misspelt_setting_is_a_warning() -> None:
+    known = ["KPSTREAM_INGEST_MQTT_HOST"]
+    (fine,) = check_environment(known, {"KPSTREAM_INGEST_MQTT_HOST": "x", "HOME": "y"})
+    (wrong,) = check_environment(known, {"KPSTREAM_INGEST_MQTT_HOTS": "x"})
+    assert (fine.state, wrong.state) == ("ok", "warn")
+    assert "KPSTREAM_INGEST_MQTT_HOTS" in wrong.text
+
+
+@pytest.mark.parametrize(
+    ("wall_s", "synchronised", "state"),
+    [
+        ([1.8e9, 1.8e9 + 0.1], True, "ok"),
+        ([1.8e9, 1.8e9 + 0.1], None, "ok"),
+        ([1.8e9, 1.8e9 + 0.1], False, "warn"),
+        ([1.8e9, 1.8e9 - 60], True, "fail"),
+        ([100.0, 100.1], True, "fail"),
+    ],
+    ids=["kept", "unknown", "not-kept", "jumps", "never-set"],
+)
+def test_clock(wall_s: list[float], synchronised: bool | None, state: str) -> None:
+    walls = iter([*wall_s, *[wall_s[-1]] * 3])
+    steady = iter([5.0, 5.1])
+    found = check_clock(
+        lambda: next(walls), lambda: next(steady), lambda s: None, lambda: synchronised
+    )
+    assert states(found) == {"clock": state}
+
+
+def test_disk_is_judged_where_the_state_will_be(tmp_path: Path) -> None:
+    (finding,) = check_disk(tmp_path / "not" / "there" / "yet")
+    assert finding.name == "disk"
+    assert "free for" in finding.text
+    (tmp_path / "file").touch()
+    assert states(check_disk(tmp_path / "file" / "state")) == {"disk": "fail"}
+
+
+@pytest.mark.parametrize(("mib", "state"), [(32, "fail"), (128, "warn"), (1024, "ok")])
+def test_memory(mib: int, state: str) -> None:
+    assert states(check_memory(mib * 1024 * 1024)) == {"memory": state}
+
+
+# -- the command --------------------------------------------------------------------------------
+
+
+def run(tmp_path: Path, *args: str) -> tuple[int, str]:
+    address = f"127.0.0.1:{free_port()}"
+    options = ["--mqtt", address, "--state-dir", str(tmp_path), "--console-port", str(free_port())]
+    result = CliRunner().invoke(doctor, [*options, *args])
+    return result.exit_code, result.output
+
+
+def test_one_line_per_finding_and_a_failure_in_the_exit_code(tmp_path: Path) -> None:
+    code, output = run(tmp_path)
+    assert code == 1
+    lines = output.splitlines()
+    assert lines[0].startswith("ok    packages  Python ")
+    assert any(line.startswith("fail  broker    no MQTT broker at 127.0.0.1:") for line in lines)
+    assert any(line.strip().startswith("-> start it") for line in lines)
+    assert lines[-1].endswith(" failed")
+
+
+def test_json_output_has_the_same_findings(tmp_path: Path) -> None:
+    code, output = run(tmp_path, "--json")
+    report = json.loads(output)
+    assert (code, report["ok"]) == (1, False)
+    assert {"name", "state", "text", "advice"} == set(report["findings"][0])
+    names = [finding["name"] for finding in report["findings"]]
+    for name in ("packages", "broker", "log", "models", "results", "gateway", "clock", "disk"):
+        assert name in names
+
+
+def test_warnings_alone_are_no_failure(tmp_path: Path) -> None:
+    told = {"$SYS/broker/version": "x", "$SYS/broker/publish/messages/dropped": "1"}
+    with serve(broker(retained=told)) as port:
+        options = ["--mqtt", f"127.0.0.1:{port}", "--state-dir", str(tmp_path)]
+        result = CliRunner().invoke(doctor, [*options, "--console-port", str(free_port())])
+    assert result.exit_code == 0, result.output
+
+
+def test_setting_that_cannot_be_is_a_finding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KPSTREAM_PIPELINE_PARTITIONS", "none")
+    code, output = run(tmp_path)
+    assert code == 1
+    assert "KPSTREAM_PIPELINE_PARTITIONS" in output
+
+
+def test_check_that_breaks_down_does_not_stop_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def faint() -> list[Finding]:
+        raise RuntimeError("boom")
+
+    monkeypatch.setattr("deploy.doctor.machinechecks.check_packages", faint)
+    ingest = IngestSettings(mqtt_port=free_port())
+    settings = GatewaySettings(state_dir=tmp_path, console_port=free_port())
+    findings = list(diagnose(settings, ingest, PipelineSettings()))
+    assert findings[0].state == "fail"
+    assert "boom" in findings[0].text
+    assert findings[-1].name == "memory"
+
+
+def test_command_is_mounted() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "deploy.cli", "doctor", "--help"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "--json" in done.stdout

@@ -1,0 +1,59 @@
+"""What a gateway decides before it starts: which starters it seeds, whether its log fits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from deploy.processes.gateway import Gateway
+from deploy.settings.settings import GatewaySettings
+from ingest.settings import IngestSettings
+from models.dummy import write_dummy
+from models.registry import Registry
+from models.zoo import STARTERS
+from pipeline.errors import LogError
+from pipeline.settings import PipelineSettings
+
+
+def build(folder: Path, **pipeline: int) -> Gateway:
+    settings = GatewaySettings(state_dir=folder / "state", console_port=0)
+    return Gateway(settings, IngestSettings(mqtt_port=1), PipelineSettings(**pipeline))
+
+
+async def test_an_empty_registry_gets_the_starter_students(tmp_path: Path) -> None:
+    gateway = build(tmp_path)
+    await gateway.stop()
+    assert gateway.registry.names() == sorted(STARTERS)
+
+
+async def test_a_stream_with_a_student_of_the_users_own_gets_no_starter(tmp_path: Path) -> None:
+    registry = Registry(tmp_path / "state" / "registry")
+    registry.publish(write_dummy(tmp_path / "own").path, stable=True)  # scores `engine`
+    gateway = build(tmp_path)
+    gateway.models.poll()
+    await gateway.stop()
+    student = gateway.models.student_of("engine")
+    assert student is not None
+    assert student.manifest.name == "dummy-rul"
+    assert "rul-fd001" not in gateway.registry.names()
+    assert gateway.view._unscored_streams() == []
+
+
+async def test_another_number_of_partitions_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    first = build(tmp_path, partitions=4)
+    await first.start()
+    await first.stop()
+    with pytest.raises(LogError, match="KPSTREAM_PIPELINE_PARTITIONS is 2: set it back"):
+        build(tmp_path, partitions=2)
+
+
+async def test_a_sink_that_is_configured_no_more_lets_go_of_the_log(tmp_path: Path) -> None:
+    first = build(tmp_path)
+    await first.start()
+    first.log_file.register_group("kpstream-store-influx", ["scores"]).result()
+    await first.stop()
+    second = build(tmp_path)
+    groups = second.log_file.groups()
+    await second.stop()
+    assert groups == ["kpstream-score", "kpstream-store-results"]

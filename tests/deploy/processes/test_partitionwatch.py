@@ -1,0 +1,150 @@
+"""When a partition stands still: told, and in the end a reason to end the process."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from types import SimpleNamespace
+
+import pytest
+from faust.types import TP
+
+from deploy.processes import partitionwatch
+from deploy.processes.lifecycle import PartFailed
+from deploy.processes.partitionwatch import PartitionWatch
+from ingest.errors import LogUnavailable
+
+PLACE = TP("readings", 0)
+
+
+class App:
+    """What the watch asks of a Faust app."""
+
+    def __init__(self) -> None:
+        self.conf = SimpleNamespace(id="kpstream-score")
+        self.rebalancing = False
+        self.has_joined = True
+        self.consumer_generation_id = 1
+        self.next = 0
+        self.topics = SimpleNamespace(acks_enabled_for=lambda topic: topic == "readings")
+        self.consumer = SimpleNamespace(
+            assignment=lambda: {PLACE, TP("changelog", 0)},
+            next_offset=lambda tp: self.next,
+            _committed_offset=defaultdict(lambda: None),
+        )
+
+    def commit(self, offset: int) -> None:
+        self.consumer._committed_offset[PLACE] = offset
+
+
+class Probe:
+    def __init__(self) -> None:
+        self.end = 0
+        self.is_away = False
+        self.closed = False
+
+    async def end_offsets(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+        if self.is_away:
+            raise LogUnavailable
+        return dict.fromkeys(partitions, self.end)
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+class Site:
+    """A watch, with a clock that the test moves."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now_s = 1000.0
+        self.app, self.probe = App(), Probe()
+        self.excused = False
+        monkeypatch.setattr(partitionwatch, "time", SimpleNamespace(monotonic=lambda: self.now_s))
+        self.watch = PartitionWatch(
+            self.app,
+            self.probe,  # type: ignore[arg-type]
+            lambda: round(self.now_s * 1000),
+            stall_s=60,
+            is_excused=lambda: self.excused,
+        )
+
+    async def looks(self, seconds: int, advance: int = 0) -> None:
+        for _ in range(seconds):
+            self.now_s += 1
+            self.app.next += advance
+            await self.watch._look()
+
+
+@pytest.fixture
+def site(monkeypatch: pytest.MonkeyPatch) -> Site:
+    return Site(monkeypatch)
+
+
+async def test_a_partition_with_lag_that_stands_still_is_told_and_then_ends_the_process(
+    site: Site,
+) -> None:
+    site.probe.end = 9
+    site.app.next = 4
+    site.app.commit(4)
+    await site.looks(30)
+    assert site.watch.stalled() == []
+    (seen,) = site.watch.partitions()
+    assert (seen.topic, seen.partition, seen.backlog) == ("readings", 0, 5)
+    await site.looks(1)
+    assert [p.partition for p in site.watch.stalled()] == [0]
+    with pytest.raises(PartFailed, match=r"readings\[0\] has not moved for 60 s with 5 records"):
+        await site.looks(31)
+
+
+async def test_one_that_moves_or_has_no_lag_is_fine_for_ever(site: Site) -> None:
+    site.probe.end = 10_000
+    await site.looks(300, advance=1)
+    assert site.watch.stalled() == []
+    site.app.next = 10_000
+    site.app.commit(10_000)
+    await site.looks(300)
+    assert site.watch.stalled() == []
+
+
+async def test_while_kafka_is_away_nobody_else_stands_still(site: Site) -> None:
+    site.probe.end = 9
+    await site.looks(50)
+    site.probe.is_away = True
+    await site.looks(300)
+    assert site.watch.away_since_ms == 1_051_000
+    assert site.watch.stalled() == []
+    site.probe.is_away = False
+    await site.looks(30)
+    assert site.watch.away_since_ms is None
+    assert site.watch.stalled() == []
+    with pytest.raises(PartFailed):
+        await site.looks(40)
+
+
+async def test_after_a_pause_or_a_rebalance_the_watch_begins_anew(site: Site) -> None:
+    site.probe.end = 9
+    await site.looks(59)
+    site.now_s += 600  # frozen
+    await site.looks(50)
+    site.app.rebalancing = True
+    await site.looks(20)
+    site.app.rebalancing, site.app.consumer_generation_id = False, 2
+    await site.looks(50)
+    assert len(site.watch.stalled()) == 1
+
+
+async def test_what_somebody_else_holds_up_is_excused(site: Site) -> None:
+    site.probe.end = 9
+    site.excused = True
+    await site.looks(300)
+    assert site.watch.stalled() == []
+    assert site.watch.partitions()[0].backlog == 9
+
+
+async def test_who_gets_no_partitions_though_kafka_answers_joins_anew(site: Site) -> None:
+    site.app.rebalancing = True
+    site.probe.is_away = True
+    await site.looks(300)
+    site.probe.is_away = False
+    with pytest.raises(PartFailed, match="no partitions for 180 s, though Kafka answers"):
+        await site.looks(200)

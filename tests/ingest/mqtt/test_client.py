@@ -1,0 +1,199 @@
+"""The connection finds the version its broker speaks, and says what is wrong; publishers wait."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shutil
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ingest.mqtt.broker import free_port
+from ingest.mqtt.client import Connection, Endpoint, Publisher
+from tests.fakes.log import until
+from tests.fakes.mqttbroker import ScriptedBroker
+
+
+@asynccontextmanager
+async def connection(port: int, protocol: Any = "auto") -> AsyncIterator[Connection]:
+    endpoint = Endpoint("127.0.0.1", port, "test", protocol=protocol)
+    line = Connection(endpoint, subscribe="sensors/+/+/+")
+    line.start()
+    try:
+        yield line
+    finally:
+        await line.stop()
+
+
+@pytest.mark.parametrize("trait", ["refuse_version_5", "silent_to_version_5"])
+async def test_falls_back_to_the_version_that_the_broker_speaks(trait: str) -> None:
+    async with ScriptedBroker() as broker:
+        setattr(broker, trait, True)
+        async with connection(broker.port) as line:
+            await until(line.connected.is_set)
+            assert line.protocol == "3.1.1"
+            # ... and back, should the broker be replaced.
+            setattr(broker, trait, False)
+            broker.hang_up = True
+            await broker.drop()
+            await until(lambda: line.protocol == "5")
+            broker.hang_up = False
+            await until(line.connected.is_set)
+            assert line.protocol == "5"
+
+
+async def test_fixed_version_is_not_given_up() -> None:
+    async with ScriptedBroker() as broker:
+        broker.refuse_version_5 = True
+        async with connection(broker.port, "5") as line:
+            await until(lambda: line.error is not None)
+            assert "Unsupported protocol version" in str(line.error)
+            broker.refuse_version_5 = False
+            await until(line.connected.is_set)
+            assert line.protocol == "5"
+            assert line.error is None
+
+
+async def test_refusals_are_told_and_tried_again() -> None:
+    async with ScriptedBroker() as broker:
+        broker.refuse_with = 0x86
+        async with connection(broker.port) as line:
+            await until(lambda: line.error is not None)
+            assert "Bad user name or password" in str(line.error)
+            assert not line.connected.is_set()
+            broker.refuse_with = None
+            broker.subscription_code = 0x87
+            await until(lambda: "refuses the subscription" in str(line.error))
+            assert not line.subscribed
+            broker.subscription_code = 1
+            await until(lambda: line.subscribed)
+
+
+@pytest.mark.parametrize("broker_tells", [True, False])
+async def test_two_clients_of_one_id_take_turns_ever_more_slowly_and_say_so(
+    monkeypatch: pytest.MonkeyPatch, broker_tells: bool
+) -> None:
+    monkeypatch.setattr("ingest.mqtt.client._BACKOFF_S", (0.05, 0.4))
+    monkeypatch.setattr("ingest.mqtt.client._SOUND_S", 1.0)
+    async with ScriptedBroker() as broker, connection(broker.port) as line:
+        loop = asyncio.get_running_loop()
+        pauses = []
+        for turn in range(6):
+            await until(lambda: line.subscribed)
+            await asyncio.sleep(0.45)  # longer than the longest back-off: that is no recovery
+            if broker_tells:
+                broker.send(b"\xe0\x02\x8e\x00")
+            else:
+                await broker.drop()
+            await until(lambda: not line.connected.is_set())
+            began_s = loop.time()
+            if broker_tells or turn > 2:
+                assert "KPSTREAM_INGEST_MQTT_CLIENT_ID" in str(line.error)
+            await until(line.connected.is_set)
+            pauses.append(loop.time() - began_s)
+        assert min(pauses[4:]) > 0.28
+        assert "KPSTREAM_INGEST_MQTT_CLIENT_ID" in str(line.error)
+        await until(lambda: line.error is None)  # alone again
+        assert line.connected.is_set()
+
+
+async def test_absent_broker_is_waited_for() -> None:
+    port = free_port()
+    async with connection(port) as line:
+        await until(lambda: line.error is not None)
+        assert f"cannot reach 127.0.0.1:{port}" in str(line.error)
+        broker = ScriptedBroker()
+        broker.port = port
+        async with broker:
+            await until(line.connected.is_set)
+
+
+async def test_stop_while_connecting_leaves_nothing_behind() -> None:
+    # 192.0.2.0/24 is reserved for documentation: nobody answers.
+    line = Connection(Endpoint("192.0.2.1", 1883, "test"))
+    line.start()
+    await asyncio.sleep(0)
+    await asyncio.wait_for(line.stop(), 10)
+    assert not line.alive
+
+
+async def test_publisher_waits_for_room_and_sends_again_after_a_cut() -> None:
+    async with ScriptedBroker() as broker:
+        endpoint = Endpoint("127.0.0.1", broker.port, "devices")
+        async with Publisher(endpoint, in_flight=3) as publisher:
+            for number in range(3):
+                await publisher.publish("a/b", b"%d" % number)
+            fourth = asyncio.ensure_future(publisher.publish("a/b", b"4"))
+            await until(lambda: broker.received == [b"0", b"1", b"2"])
+            assert not fourth.done()
+            await broker.drop()
+            await until(lambda: broker.received == [b"0", b"1", b"2"] * 2)
+            assert publisher.unconfirmed == 3
+            broker.confirms = True
+            broker.confirm_all()
+            await asyncio.wait_for(fourth, 5)
+            await asyncio.wait_for(publisher.flush(), 5)
+            assert publisher.confirmed_total == publisher.published_total == 4
+
+
+@pytest.mark.needs_mosquitto
+async def test_speaks_tls_and_refuses_an_authority_it_does_not_know(tmp_path: Path) -> None:
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("needs the openssl command to make certificates")
+    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
+    request = (
+        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=localhost"
+    )
+    names = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    command = [openssl, *request.split(), *names, "-keyout", str(key), "-out", str(cert)]
+    subprocess.run(command, check=True, capture_output=True)
+    port = free_port()
+    config = tmp_path / "mosquitto.conf"
+    config.write_text(
+        f"listener {port} 127.0.0.1\nallow_anonymous true\ncertfile {cert}\nkeyfile {key}\n"
+        + ("user root\n" if os.geteuid() == 0 else "")
+    )
+    path = os.pathsep.join([os.environ["PATH"], "/usr/sbin", "/usr/local/sbin"])
+    mosquitto = shutil.which("mosquitto", path=path)
+    assert mosquitto is not None
+    process = subprocess.Popen([mosquitto, "-c", str(config)], stderr=subprocess.DEVNULL)
+    try:
+        got: list[bytes] = []
+        trusting = Endpoint("localhost", port, "devices", tls=True, ca_file=cert)
+        line = Connection(
+            Endpoint("localhost", port, "bridge", tls=True, ca_file=cert),
+            subscribe="#",
+            on_message=lambda _id, _qos, _topic, payload: got.append(payload),
+        )
+        line.start()
+        await until(lambda: line.subscribed)
+        async with Publisher(trusting) as publisher:
+            for number in range(200):
+                await publisher.publish("a/b", b"%05d" % number * 1000)
+            await publisher.flush()
+        await until(lambda: len(got) == 200)
+        assert got == [b"%05d" % number * 1000 for number in range(200)]
+        await line.stop()
+        stranger = Connection(Endpoint("localhost", port, "stranger", tls=True))
+        stranger.start()
+        await until(lambda: "set KPSTREAM_INGEST_MQTT_CA_FILE" in str(stranger.error))
+        await stranger.stop()
+    finally:
+        process.kill()
+        process.wait()
+
+
+async def test_stop_waits_for_the_goodbye(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    async with ScriptedBroker() as broker:
+        async with connection(broker.port) as line:
+            await until(lambda: line.subscribed)
+        await until(lambda: broker.said_goodbye == 1)
+    assert caplog.text == ""

@@ -1,0 +1,120 @@
+"""Score records as lines: the same as by way of points, and one bad score spoils no other."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.points.lines import PointError, ScoreLines, score_lines
+from pipeline.points.points import ScoreRecord, decode_scores, encode_scores, points_of, to_line
+from tests.pipeline.points.test_points import ACTIVITY, BROKEN, JUNK, RUL, WORDS
+
+
+def lines_of(*records: Any) -> ScoreLines:
+    into = ScoreLines()
+    score_lines(orjson.dumps(records), into)
+    return into
+
+
+def plain(line: str) -> str:
+    """A line without the `.0` of whole numbers, which says nothing."""
+    return re.sub(r"(?<=\d)\.0(?=[ ,])", "", line)
+
+
+def test_a_score_of_each_task_is_the_line_of_its_point() -> None:
+    found = lines_of(RUL, ACTIVITY)
+    assert [plain(line) for line in found.lines] == [to_line(p) for p in points_of([RUL, ACTIVITY])]
+    assert found.end_ms == [RUL["end_ms"], ACTIVITY["end_ms"]]
+    assert found.flawed == []
+    assert "rul=95.0," in found.lines[0], "a float stays one"
+
+
+@settings(deadline=None)
+@given(
+    record=st.sampled_from([RUL, ACTIVITY]),
+    names=st.fixed_dictionaries(
+        {}, optional={name: WORDS for name in ("site", "device", "stream", "model", "activity")}
+    ),
+    changes=st.dictionaries(st.sampled_from(sorted({**RUL, **ACTIVITY})), JUNK, max_size=2),
+    labels=st.dictionaries(WORDS, st.floats(0, 1), min_size=1, max_size=3) | st.none(),
+)
+def test_any_score_makes_the_line_of_its_point_or_is_flawed_as_it_is(
+    record: ScoreRecord, names: dict[str, str], changes: dict[str, Any], labels: Any
+) -> None:
+    record = record | names | changes
+    if labels is not None:
+        record["probabilities"] = labels
+    try:
+        value = orjson.dumps([RUL, record])
+    except TypeError:  # beyond 64 bits, or no Unicode
+        return
+    into = ScoreLines()
+    score_lines(value, into)
+    assert len(into.lines) + len(into.flawed) == 2
+    assert len(into.end_ms) == len(into.lines)
+    try:
+        points = points_of(decode_scores(value))
+    except PointError:
+        # What is a line all the same has a number of more than 64 bits: InfluxDB refuses that.
+        if len(into.lines) == 2:
+            numbers = map(int, re.findall(r"-?\d+(?=i[, ]|$)", into.lines[1].split(" ", 1)[1]))
+            assert any(not -(2**63) <= number < 2**63 for number in numbers)
+        return
+    assert [plain(line) for line in into.lines] == [plain(to_line(point)) for point in points]
+
+
+@pytest.mark.parametrize("change", BROKEN, ids=range(len(BROKEN)))
+def test_a_flawed_score_is_told_and_its_neighbours_are_lines(change: dict[str, Any]) -> None:
+    if change == {"end_ms": 2**62}:
+        return  # a line, which InfluxDB refuses
+    if change == {"rul_low": float("-inf")}:
+        return  # null in JSON: no interval
+    record = RUL | change
+    found = lines_of(RUL, record, ACTIVITY)
+    assert [plain(line) for line in found.lines] == [to_line(p) for p in points_of([RUL, ACTIVITY])]
+    (flawed,) = found.flawed
+    assert orjson.loads(flawed.raw) == orjson.loads(orjson.dumps([record]))
+    assert flawed.detail
+
+
+@pytest.mark.parametrize("value", [b"", b"{}", b"null", b"\xff", b'"x"', b"[1"])
+def test_what_is_no_array_is_an_error_and_leaves_the_rest_alone(value: bytes) -> None:
+    into = lines_of(RUL)
+    with pytest.raises(PointError):
+        score_lines(value, into)
+    assert len(into.lines) == 1
+
+
+@pytest.mark.parametrize("value", [b"[1]", b"[null]", b"[[]]", b'["x"]', b"[{}]"])
+def test_what_is_no_object_is_flawed(value: bytes) -> None:
+    into = ScoreLines()
+    score_lines(value, into)
+    assert [flawed.raw for flawed in into.flawed] == [value]
+
+
+def test_a_score_without_interval_is_a_line() -> None:
+    record = {key: value for key, value in RUL.items() if key not in ("rul_low", "rul_high")}
+    assert lines_of(record).lines == [to_line(points_of([record])[0])]
+
+
+def test_nothing_can_be_smuggled_into_a_line() -> None:
+    for name in ("site", "device", "stream", "model"):
+        found = lines_of(RUL | {name: "x rul=1 5\nrul,a=b"})
+        assert found.lines == [], name
+        assert len(found.flawed) == 1
+    found = lines_of(ACTIVITY | {"activity": 'x",rul=1 5\n'})
+    assert found.lines[0].count('\\"') == 1
+
+
+def test_records_of_the_product_take_the_fast_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "pipeline.points.lines._any_line", lambda record: pytest.fail(f"slow: {record}")
+    )
+    into = ScoreLines()
+    score_lines(encode_scores([RUL, ACTIVITY]), into)
+    assert len(into.lines) == 2

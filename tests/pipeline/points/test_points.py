@@ -1,0 +1,240 @@
+"""Score records and points: identity, types, and the same lines as InfluxDB's own client."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.points.points import (
+    Point,
+    PointError,
+    ScoreRecord,
+    decode_scores,
+    device_point,
+    encode_scores,
+    gateway_point,
+    points_of,
+    rollout_point,
+    to_line,
+)
+
+COMMON: ScoreRecord = {
+    "site": "plant-7",
+    "device": "press-2",
+    "stream": "engine",
+    "model": "rul-fd001",
+    "version": 3,
+    "start_ms": 1_700_000_000_000,
+    "end_ms": 1_700_000_000_600,
+    "readings": 30,
+    "gaps": 0,
+    "recv_ms": 1_700_000_000_700,
+    "scored_ms": 1_700_000_000_712,
+}
+RUL = COMMON | {"task": "rul", "rul": 95.0, "rul_low": 80.5, "rul_high": 110.25}
+ACTIVITY = COMMON | {
+    "task": "activity",
+    "activity": "WALKING",
+    "probability": 0.75,
+    "probabilities": {"WALKING": 0.75, "SITTING": 0.25},
+}
+
+
+def test_rul_point_has_the_identity_of_its_window() -> None:
+    (point,) = points_of([RUL])
+    assert (point.measurement, point.time_ns) == ("rul", 1_700_000_000_600_000_000)
+    assert dict(point.tags) == {
+        "site": "plant-7",
+        "device": "press-2",
+        "stream": "engine",
+        "model": "rul-fd001",
+    }
+    assert dict(point.fields) == {
+        "rul": 95.0,
+        "rul_low": 80.5,
+        "rul_high": 110.25,
+        "version": 3,
+        "start_ms": 1_700_000_000_000,
+        "readings": 30,
+        "gaps": 0,
+        "latency_ms": 12,
+    }
+
+
+def test_another_version_or_a_later_scoring_is_the_same_point() -> None:
+    first, again = points_of(
+        [RUL, RUL | {"version": 4, "scored_ms": 1_800_000_000_000, "rul": 1.0}]
+    )
+    assert (first.measurement, first.tags, first.time_ns) == (
+        again.measurement,
+        again.tags,
+        again.time_ns,
+    )
+
+
+def test_activity_point_has_a_field_per_label() -> None:
+    fields = dict(points_of([ACTIVITY])[0].fields)
+    assert fields["activity"] == "WALKING"
+    assert fields["probability"] == fields["p_WALKING"] == 0.75
+    assert fields["p_SITTING"] == 0.25
+
+
+def test_interval_may_be_missing() -> None:
+    record = {key: value for key, value in RUL.items() if key not in ("rul_low", "rul_high")}
+    (decoded,) = decode_scores(encode_scores([record]))
+    assert {"rul_low", "rul_high"}.isdisjoint(dict(points_of([decoded])[0].fields))
+
+
+def test_whole_number_is_a_float_all_the_same() -> None:
+    (point,) = points_of([RUL | {"rul": 95}])
+    assert type(dict(point.fields)["rul"]) is float
+    assert "rul=95," in to_line(point)
+    assert "version=3i" in to_line(point)
+
+
+def test_records_survive_the_log() -> None:
+    assert decode_scores(encode_scores([RUL, ACTIVITY])) == [RUL, ACTIVITY]
+    assert decode_scores(encode_scores([])) == []
+
+
+BROKEN: list[dict[str, Any]] = [
+    {"rul": math.nan},
+    {"rul": math.inf},
+    {"rul_low": -math.inf},
+    {"rul": None},
+    {"rul": "95"},
+    {"rul": True},
+    {"task": "forecast"},
+    {"site": ""},
+    {"device": None},
+    {"stream": "a\nb"},
+    {"version": 3.0},
+    {"version": True},
+    {"end_ms": None},
+    {"end_ms": 2**62},
+    {"task": "activity"},
+    ACTIVITY | {"activity": 3},
+    ACTIVITY | {"probability": math.nan},
+    ACTIVITY | {"probabilities": {"WALKING": math.nan}},
+    ACTIVITY | {"probabilities": [0.5]},
+    ACTIVITY | {"probabilities": {"": None}},
+]
+
+
+@pytest.mark.parametrize("change", BROKEN, ids=range(len(BROKEN)))
+def test_broken_record_is_an_error_where_it_is_made_and_where_it_is_read(
+    change: dict[str, Any],
+) -> None:
+    record = RUL | change
+    with pytest.raises(PointError):
+        encode_scores([RUL, record])
+    if record.get("rul_low") != -math.inf:  # JSON's null, which stands for "no interval"
+        with pytest.raises(PointError):
+            decode_scores(orjson.dumps([record]))
+
+
+@pytest.mark.parametrize("value", [b"", b"{}", b"null", b"[1]", b"[{}]", b"\xff", b"[null]"])
+def test_foreign_record_is_an_error(value: bytes) -> None:
+    with pytest.raises(PointError):
+        decode_scores(value)
+
+
+JUNK = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3)
+
+
+@settings(deadline=None)
+@given(
+    record=st.sampled_from([RUL, ACTIVITY]),
+    changes=st.dictionaries(st.sampled_from(sorted({**RUL, **ACTIVITY})), JUNK, max_size=2),
+)
+def test_what_was_decoded_makes_points(record: ScoreRecord, changes: dict[str, Any]) -> None:
+    try:
+        value = encode_scores([record | changes])
+    except PointError:
+        return
+    (point,) = points_of(decode_scores(value))
+    assert to_line(point)
+
+
+WORDS = st.text(
+    st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=8
+) | st.sampled_from(["a b", "a,b", "a=b", 'a"b', "a\\b", "a\\", "é x", "\\,"])
+FIELD_VALUES = (
+    st.floats(allow_nan=False, allow_infinity=False)
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.booleans()
+    | st.text(max_size=8)
+    | st.sampled_from(['say "hi"', "back\\slash", "two\nlines", 1e300, 5e-324, -0.0, 1e16])
+)
+
+
+@settings(deadline=None)  # the first example imports the client
+@given(
+    measurement=WORDS.filter(lambda name: name[0] not in "#_"),
+    tags=st.dictionaries(WORDS, WORDS, max_size=4),
+    fields=st.dictionaries(WORDS, FIELD_VALUES, min_size=1, max_size=4),
+    time_ns=st.integers(-(2**63), 2**63 - 1),
+)
+def test_line_is_that_of_the_influxdb_client(
+    measurement: str, tags: dict[str, str], fields: dict[str, Any], time_ns: int
+) -> None:
+    client = pytest.importorskip("influxdb_client")
+    theirs = client.Point(measurement).time(time_ns)
+    for name, text in tags.items():
+        theirs.tag(name, text)
+    for name, value in fields.items():
+        theirs.field(name, value)
+    ours = Point(measurement, tuple(tags.items()), tuple(fields.items()), time_ns)
+    assert to_line(ours) == theirs.to_line_protocol()
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"fields": ()},
+        {"fields": (("rul", math.nan),)},
+        {"fields": (("rul", math.inf),)},
+        {"fields": (("rul", None),)},
+        {"fields": (("rul", np.float32(1)),)},
+        {"fields": (("n", 2**63),)},
+        {"fields": (("state", "\ud800"),)},
+        {"fields": (("", 1),)},
+        {"fields": (("a\nb", 1),)},
+        {"tags": (("site", ""),)},
+        {"tags": (("site", "a\nb"),)},
+        {"tags": (("", "a"),)},
+        {"measurement": ""},
+        {"measurement": "#rul"},
+        {"measurement": "a\nb"},
+        {"time_ns": 2**63},
+    ],
+)
+def test_what_a_store_would_drop_or_misread_cannot_be_built(parts: dict[str, Any]) -> None:
+    whole: dict[str, Any] = {
+        "measurement": "rul",
+        "tags": (),
+        "fields": (("rul", 1.0),),
+        "time_ns": 0,
+    }
+    with pytest.raises(PointError):
+        Point(**(whole | parts))
+
+
+def test_account_points() -> None:
+    device = device_point("plant-7", "press-2", "engine", {"received": 10, "late": 1}, 17)
+    assert to_line(device) == (
+        "device,device=press-2,site=plant-7,stream=engine late=1i,received=10i 17000000"
+    )
+    gateway = gateway_point("gw-1", "worker", {"rss_bytes": 9, "ready": 1}, 17)
+    assert to_line(gateway) == "gateway,gateway=gw-1,role=worker ready=1i,rss_bytes=9i 17000000"
+    mark = rollout_point("gw-1", "rul-fd001", "engine", "swapped", 2, "v1 -> v2", 17)
+    assert to_line(mark) == (
+        "rollout,event=swapped,gateway=gw-1,model=rul-fd001,stream=engine "
+        'text="v1 -> v2",version=2i 17000000'
+    )

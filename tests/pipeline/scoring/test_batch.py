@@ -1,0 +1,193 @@
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from models.artifact import write_artifact
+from models.dummy import dummy_draft, dummy_onnx, write_dummy
+from models.errors import ScoreFailed
+from models.features import pad_front
+from models.features import slice_windows as slice_offline
+from models.manifest import Unknown
+from models.session import Student
+from pipeline.points.points import decode_scores, encode_scores, points_of
+from pipeline.scoring.batch import score_windows
+from pipeline.windows import spec as windowspec
+from pipeline.windows.spec import Window
+from pipeline.windows.windower import DeviceWindower
+
+
+@dataclass(frozen=True)
+class Closed:
+    site: str
+    device: str
+    stream: str
+    window: Window
+
+
+@pytest.fixture
+def students(tmp_path) -> dict[str, Student]:
+    return {
+        "engine": Student(write_dummy(tmp_path / "rul", "rul", version=3)),
+        "imu": Student(write_dummy(tmp_path / "har", "activity")),
+    }
+
+
+def closed(stream: str, device: str, seed: int, end_ms: int = 1000) -> Closed:
+    length = {"engine": 4, "imu": 8}.get(stream, 4)
+    values = np.random.default_rng(seed).normal(0, 1, (length, 3)).astype(np.float32)
+    window = Window(end_ms - 100, end_ms, values, length, 0, end_ms + 7)
+    return Closed("plant", device, stream, window)
+
+
+def test_a_rul_record_has_every_field_of_the_contract(students):
+    scored = score_windows([closed("engine", "e1", 0)], students.get, scored_ms=2000)
+    (record,) = scored.records
+    assert not scored.unscored
+    rul = float(students["engine"].score(closed("engine", "e1", 0).window.values[None]).rul[0])
+    assert record == {
+        "task": "rul",
+        "site": "plant",
+        "device": "e1",
+        "stream": "engine",
+        "model": "dummy-rul",
+        "version": 3,
+        "start_ms": 900,
+        "end_ms": 1000,
+        "readings": 4,
+        "gaps": 0,
+        "recv_ms": 1007,
+        "scored_ms": 2000,
+        "rul": rul,
+        "rul_low": pytest.approx(max(rul - 20, 0)),
+        "rul_high": pytest.approx(min(rul + 15, 125)),
+    }
+
+
+def test_an_activity_record_names_class_and_probabilities(students):
+    (record,) = score_windows([closed("imu", "p1", 0)], students.get, 2000).records
+    assert record["task"] == "activity"
+    probabilities = record["probabilities"]
+    assert list(probabilities) == ["WALKING", "SITTING", "LAYING"]
+    assert record["probability"] == probabilities[record["activity"]] == max(probabilities.values())
+    assert "rul" not in record
+
+
+def test_a_doubtful_window_is_recorded_as_unknown_with_its_probabilities(tmp_path):
+    draft = dummy_draft("activity")
+    decoding = draft.decoding.model_copy(update={"unknown": Unknown(threshold=0.999, rejects=0.0)})
+    draft = draft.model_copy(update={"decoding": decoding})
+    student = Student(write_artifact(tmp_path / "har", draft, dummy_onnx(draft)))
+    (record,) = score_windows([closed("imu", "p1", 0)], lambda stream: student, 2000).records
+    assert record["activity"] == "unknown"
+    assert record["probability"] == max(record["probabilities"].values()) < 0.999
+    assert list(record["probabilities"]) == ["WALKING", "SITTING", "LAYING"]
+    (point,) = points_of([record])
+    assert dict(point.fields)["activity"] == "unknown"
+
+
+def test_records_are_plain_json(students):
+    items = [closed("engine", "e1", 0), closed("imu", "p1", 1)]
+    records = score_windows(items, students.get, 2000).records
+    assert json.loads(json.dumps(records)) == records
+
+
+def test_records_pass_through_the_log_and_become_points(students):
+    items = [closed("engine", "e1", 0), closed("imu", "p1", 1)]
+    records = score_windows(items, students.get, 2000).records
+    assert decode_scores(encode_scores(records)) == records
+    points = points_of(records)
+    assert [point.measurement for point in points] == ["rul", "activity"]
+    assert points_of(score_windows(items, students.get, 2000).records) == points
+
+
+def test_windows_of_the_windower_are_scored_and_stored(students):
+    spec = windowspec.WindowSpec(length=4, hop=1, lateness_ms=0)
+    readings = np.random.default_rng(0).normal(0, 1, (10, 3)).astype(np.float32)
+    step = DeviceWindower(spec, 3).step(np.arange(10) * 1000 + 10**12, readings, 10**12 + 9000)
+    items = [Closed("plant", "e1", "engine", window) for window in step.windows]
+    records = score_windows(items, students.get, 10**12 + 9001).records
+    offline = students["engine"].score(slice_offline(readings, 4, 1)).rul
+    np.testing.assert_allclose([record["rul"] for record in records], offline, atol=1e-4)
+    assert decode_scores(encode_scores(records)) == records
+
+
+def test_streams_and_devices_are_scored_together_and_told_apart(students):
+    items = [
+        closed("engine" if n % 3 else "imu", f"d{n % 5}", n, end_ms=1000 + n) for n in range(40)
+    ]
+    records = score_windows(items, students.get, 5000).records
+    assert len(records) == 40
+    for item in items:
+        alone = score_windows([item], students.get, 5000).records[0]
+        together = next(r for r in records if r["end_ms"] == item.window.end_ms)
+        assert {k: v for k, v in together.items() if k not in FLOATS} == {
+            k: v for k, v in alone.items() if k not in FLOATS
+        }
+        for name in FLOATS & alone.keys():
+            assert together[name] == pytest.approx(alone[name], abs=1e-4)
+    engines = [r["end_ms"] for r in records if r["stream"] == "engine"]
+    assert engines == sorted(engines)
+
+
+FLOATS = {"rul", "rul_low", "rul_high", "probability", "probabilities"}
+
+
+def test_a_window_that_cannot_be_scored_is_returned_with_its_reason(students):
+    broken = closed("engine", "e1", 0)
+    broken.window.values[2, 1] = np.inf
+    short = closed("imu", "p9", 1)
+    items = [broken, closed("engine", "e2", 1), closed("heat", "h1", 2),
+             Closed("plant", "p9", "engine", short.window)]  # fmt: skip
+    scored = score_windows(items, students.get, 2000)
+    assert [r["device"] for r in scored.records] == ["e2"]
+    reasons = {(u.closed.device, u.closed.stream): u.reason for u in scored.unscored}
+    assert "no finite score" in reasons["e1", "engine"]
+    assert "no student scores the stream 'heat'" in reasons["h1", "heat"]
+    assert "dummy-rul needs (4, 3)" in reasons["p9", "engine"]
+    assert len(scored.records) + len(scored.unscored) == len(items)
+
+
+def test_the_student_is_looked_up_once_per_call(students):
+    looks: list[str] = []
+
+    def student_of(stream: str) -> Student | None:
+        looks.append(stream)
+        return students.get(stream)
+
+    score_windows([closed("engine", "e1", n) for n in range(9)], student_of, 2000)
+    assert looks == ["engine"]
+
+
+def test_a_runtime_that_refuses_is_not_swallowed(students):
+    class Refusing:
+        manifest = students["engine"].manifest
+
+        def score(self, windows: np.ndarray) -> None:
+            message = "out of memory"
+            raise ScoreFailed(message)
+
+    with pytest.raises(ScoreFailed):
+        score_windows([closed("engine", "e1", 0)], lambda _: Refusing(), 2000)
+
+
+def test_nothing_to_score_is_nothing(students):
+    scored = score_windows([], students.get, 2000)
+    assert (scored.records, scored.unscored) == ([], [])
+
+
+@pytest.mark.parametrize(("length", "hop"), [(4, 1), (4, 3), (3, 5), (1, 1), (20, 1)])
+def test_training_cuts_the_windows_that_the_gateway_cuts(length, hop):
+    readings = np.random.default_rng(0).normal(0, 1, (17, 2)).astype(np.float32)
+    spec = windowspec.WindowSpec(length=length, hop=hop)
+    online = windowspec.slice_windows(np.arange(17, dtype=np.int64), readings, spec)
+    offline = slice_offline(readings, length, hop)
+    assert len(online) == len(offline)
+    for window, values in zip(online, offline, strict=True):
+        np.testing.assert_array_equal(window.values, values)
+
+
+def test_training_pads_as_the_gateway_pads():
+    readings = np.random.default_rng(0).normal(0, 1, (3, 2)).astype(np.float32)
+    np.testing.assert_array_equal(windowspec.front_padded(readings, 5), pad_front(readings, 5))

@@ -1,0 +1,90 @@
+"""Delivery: tries until stored, waits as told, passes on what retrying cannot help."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from pipeline.errors import SinkError, SinkMisconfigured, SinkUnavailable
+from pipeline.points.points import Point
+from pipeline.stores.sinks import Backoff, Refused, deliver, log_unavailable
+
+POINT = Point("rul", (("site", "s"),), (("rul", 1.0),), 1)
+
+
+class FakeSink:
+    """Raises what it is given, one at a time, then stores."""
+
+    def __init__(self, *failures: Exception) -> None:
+        self.failures = list(failures)
+        self.stored: list[Point] = []
+
+    def write(self, points: Sequence[Point]) -> list[Refused]:
+        if self.failures:
+            raise self.failures.pop(0)
+        self.stored.extend(points)
+        return [Refused(points[0], "bad")]
+
+    def close(self) -> None:
+        pass
+
+
+async def test_points_are_tried_until_stored_and_refused_ones_come_back() -> None:
+    sink = FakeSink(SinkUnavailable("away"), SinkUnavailable("busy", retry_after_ms=7_000))
+    pauses: list[float] = []
+    tries: list[int] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    refused = await deliver(
+        lambda: sink.write([POINT]),
+        backoff=Backoff(jitter=0),
+        sleep=sleep,
+        on_unavailable=lambda _, attempt: tries.append(attempt),
+    )
+    assert refused == [Refused(POINT, "bad")]
+    assert sink.stored == [POINT]
+    assert pauses == [0.5, 7.0]
+    assert tries == [1, 2]
+
+
+async def test_an_error_that_retrying_cannot_help_is_raised() -> None:
+    with pytest.raises(SinkError, match="damaged"):
+        await deliver(lambda: FakeSink(SinkError("damaged")).write([POINT]))
+
+
+async def test_delivery_can_be_cancelled_while_the_store_is_away() -> None:
+    sink = FakeSink(*[SinkUnavailable("away")] * 100)
+    task = asyncio.create_task(deliver(lambda: sink.write([POINT]), backoff=Backoff(first_ms=10)))
+    while len(sink.failures) > 98:
+        await asyncio.sleep(0.005)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+def test_pauses_grow_to_a_limit_and_are_spread() -> None:
+    backoff = Backoff(first_ms=100, factor=2, max_ms=1_000, jitter=0.5)
+    assert [backoff.delay_ms(n, spread=lambda: 0.0) for n in (1, 2, 5, 1_000)] == [
+        *(100, 200),
+        *(1_000, 1_000),
+    ]
+    assert backoff.delay_ms(5, spread=lambda: 1.0) == 1_500
+    assert backoff.delay_ms(1, retry_after_ms=17_000, spread=lambda: 0.0) == 17_000
+    assert backoff.delay_ms(1, retry_after_ms=17_000, spread=lambda: 1.0) == 25_500
+    assert backoff.delay_ms(1, retry_after_ms=10**9, spread=lambda: 0.0) == 900_000
+
+
+def test_a_wrong_setting_is_loud_and_a_store_that_is_away_is_mentioned(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for attempt in range(1, 21):
+        log_unavailable(SinkUnavailable("away"), attempt)
+        log_unavailable(SinkMisconfigured("the token is not accepted"), attempt)
+    levels = [record.levelname for record in caplog.records]
+    assert levels.count("WARNING") == 2
+    assert levels.count("ERROR") == 5
+    assert "a setting must be corrected" in caplog.text

@@ -1,0 +1,293 @@
+"""The store's stage: acks after confirmation, batches by backlog, dead letters, an absent sink."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+from ingest.deadletter import DeadLetter, decode_dead_letter
+from ingest.errors import RefusalReason
+from ingest.topics import ACCOUNTS, DEAD_LETTERS, SCORES
+from pipeline.errors import SinkError, SinkMisconfigured, SinkUnavailable
+from pipeline.points.points import Point, device_point, encode_scores, points_of, to_line
+from pipeline.stores.sinks import Backoff, LineSink, Refused, RefusedLine, Sink
+from pipeline.stores.stage import StoreStage, prepare_lines, prepare_points
+from tests.fakes.log import until
+from tests.pipeline.points.test_points import ACTIVITY, RUL
+
+
+def score(number: int, **changes: object) -> dict[str, object]:
+    return RUL | {"device": f"e{number % 7}", "end_ms": RUL["end_ms"] + number} | changes
+
+
+@dataclass
+class Message:
+    topic: str
+    value: bytes
+
+
+@dataclass
+class Event:
+    number: int
+    message: Message
+    acked: list[int]
+
+    def ack(self) -> None:
+        self.acked.append(self.number)
+
+
+@dataclass
+class FakeLines:
+    """Stores lines; raises what it is given first; refuses lines with `bad`; waits at its gate."""
+
+    failures: list[Exception] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+    batches: list[int] = field(default_factory=list)
+    gate: threading.Event = field(default_factory=threading.Event)
+    why: RefusalReason = RefusalReason.type_conflict
+
+    def __post_init__(self) -> None:
+        self.gate.set()
+
+    def writing(self, lines: Sequence[str]) -> Callable[[], list[RefusedLine]]:
+        def write() -> list[RefusedLine]:
+            assert self.gate.wait(20)
+            if self.failures:
+                raise self.failures.pop(0)
+            self.batches.append(len(lines))
+            self.lines += [line for line in lines if "bad" not in line]
+            return [RefusedLine(line, self.why, "no good") for line in lines if "bad" in line]
+
+        return write
+
+    def close(self) -> None:
+        pass
+
+
+class FakePoints:
+    def __init__(self) -> None:
+        self.points: list[Point] = []
+
+    def write(self, points: Sequence[Point]) -> list[Refused]:
+        self.points += points[1:]
+        return [Refused(points[0], "the first is never liked")]
+
+    def close(self) -> None:
+        pass
+
+
+class Store:
+    """A stage that runs, what it has appended and acked, and when its log confirms."""
+
+    def __init__(self, sink: FakeLines | FakePoints, **options: int) -> None:
+        prepare = prepare_lines(sink) if isinstance(sink, LineSink) else prepare_points(sink)
+        quick = Backoff(first_ms=1, max_ms=5)
+        self.stage = StoreStage(
+            "fake", prepare, self.append, self.crash, backoff=quick, **{"linger_ms": 1, **options}
+        )
+        self.acked: list[int] = []
+        self.appended: list[bytes] = []
+        self.crashed: list[BaseException] = []
+        self.confirms = asyncio.Event()
+        self.confirms.set()
+        self.offered = 0
+
+    async def append(self, topic: str, partition: int, value: bytes) -> Awaitable[object]:
+        assert topic == DEAD_LETTERS
+        self.appended.append(value)
+        return asyncio.ensure_future(self.confirms.wait())
+
+    async def crash(self, exc: BaseException) -> None:
+        self.crashed.append(exc)
+
+    async def offer(self, *values: bytes, topic: str = SCORES) -> None:
+        for value in values:
+            event = Event(self.offered, Message(topic, value), self.acked)
+            self.offered += 1
+            await self.stage.offer(event)
+
+    def letters(self) -> list[DeadLetter]:
+        return [decode_dead_letter(value) for value in self.appended]
+
+
+@asynccontextmanager
+async def store_in(sink: FakeLines | FakePoints, **options: int) -> AsyncIterator[Store]:
+    store = Store(sink, **options)
+    task = asyncio.create_task(store.stage.run())
+    yield store
+    task.cancel()
+    store.stage.close()
+
+
+async def test_records_are_acked_in_order_once_the_sink_has_confirmed() -> None:
+    sink = FakeLines()
+    async with store_in(sink) as store:
+        sink.gate.clear()
+        await store.offer(*(encode_scores([score(n), score(n + 100)]) for n in range(5)))
+        await asyncio.sleep(0.05)
+        assert store.acked == []
+        assert store.stage.is_working
+        sink.gate.set()
+        await until(lambda: len(store.acked) == 5)
+        assert store.acked == [0, 1, 2, 3, 4]
+        assert not store.stage.is_working
+        assert len(sink.lines) == 10
+        counters = store.stage.counters
+        assert (counters.records, counters.stored, counters.refused) == (5, 10, 0)
+        assert counters.sensor_to_stored.summary(1) is not None
+
+
+async def test_the_account_of_a_device_silent_for_longer_than_points_are_kept_is_no_letter() -> (
+    None
+):
+    sink = FakeLines(why=RefusalReason.beyond_retention)
+    old = to_line(device_point("bad", "e1", "s", {"received": 1}, 17))
+    async with store_in(sink) as store:
+        await store.offer(old.encode(), topic=ACCOUNTS)
+        await store.offer(encode_scores([score(1, site="bad")]))
+        await until(lambda: len(store.acked) == 2)
+        assert [letter.mqtt_topic.split("/")[1] for letter in store.letters()] == ["bad"]
+        assert [letter.raw.startswith(b"rul,") for letter in store.letters()] == [True]
+        assert (store.stage.counters.stored, store.stage.counters.refused) == (0, 1)
+
+
+async def test_batches_are_small_on_a_live_line_and_large_behind() -> None:
+    sink = FakeLines()
+    one = encode_scores([score(0)])
+    async with store_in(sink, batch_points=40) as store:
+        for _ in range(3):
+            await store.offer(one)
+            await until(lambda: len(store.acked) == store.offered)
+        assert sink.batches == [1, 1, 1], "nothing is held back to fill a batch"
+        sink.gate.clear()
+        filling = asyncio.create_task(store.offer(*[one] * 300))
+        await until(lambda: store.stage.is_working)
+        sink.gate.set()
+        await filling
+        await until(lambda: len(store.acked) == store.offered)
+        assert max(sink.batches) in range(30, 60)
+        assert sum(sink.batches) == 303
+
+
+async def test_what_arrives_within_a_moment_is_one_write() -> None:
+    sink = FakeLines()
+    async with store_in(sink, linger_ms=200) as store:
+        for n in range(5):
+            await store.offer(encode_scores([score(n)]))
+            await asyncio.sleep(0.01)
+        await until(lambda: len(store.acked) == 5)
+        assert sink.batches == [5]
+
+
+async def test_an_absent_sink_is_waited_for_and_takes_no_memory() -> None:
+    sink = FakeLines(failures=[SinkUnavailable("nobody there")] * 50)
+    big = encode_scores([score(n) for n in range(400)])
+    async with store_in(sink, batch_points=100) as store:
+        filling = asyncio.create_task(store.offer(*[big] * 100))
+        await until(lambda: store.stage.is_away and store.stage.counters.tries_failed > 20)
+        assert store.stage.problem == "nobody there"
+        assert store.stage.away_since_ms is not None
+        assert not store.stage.is_misconfigured
+        assert store.offered < 10, "the rest stays in the log"
+        assert store.acked == []
+        await filling
+        await until(lambda: len(store.acked) == 100)
+        assert not store.stage.is_away
+        assert len(sink.lines) == 40_000
+        assert store.acked == list(range(100))
+
+
+async def test_a_wrong_setting_is_told_apart() -> None:
+    sink = FakeLines(failures=[SinkMisconfigured("the token is not accepted", 40)])
+    async with store_in(sink) as store:
+        await store.offer(encode_scores([RUL]))
+        await until(lambda: store.stage.is_misconfigured)
+        await until(lambda: bool(store.acked))
+        assert not store.stage.is_misconfigured
+        assert store.stage.problem is None
+
+
+async def test_refused_points_are_dead_letters_before_anything_is_acked() -> None:
+    sink = FakeLines()
+    async with store_in(sink) as store:
+        store.confirms.clear()
+        await store.offer(encode_scores([score(1), score(2, model="bad"), score(3)]))
+        await until(lambda: len(store.appended) == 1)
+        await asyncio.sleep(0.02)
+        assert store.acked == [], "not before the letter is durable"
+        store.confirms.set()
+        await until(lambda: store.acked == [0])
+        (letter,) = store.letters()
+        assert letter.reason is RefusalReason.type_conflict
+        assert letter.source == "store"
+        assert letter.detail == "no good"
+        assert letter.mqtt_topic == "sensors/plant-7/e2/engine"
+        assert letter.raw.decode().startswith("rul,device=e2,model=bad,")
+        assert len(sink.lines) == 2
+        counters = store.stage.counters
+        assert (counters.stored, counters.refused) == (2, 1)
+        assert counters.dead_letters == {"type_conflict": 1}
+
+
+@pytest.mark.parametrize("kind", [FakeLines, FakePoints])
+async def test_what_cannot_be_read_is_a_dead_letter_and_stops_nothing(
+    kind: type[FakeLines] | type[FakePoints],
+) -> None:
+    sink = kind()
+    async with store_in(sink) as store:
+        await store.offer(b"\xff", encode_scores([RUL, ACTIVITY]), b'{"no": "array"}')
+        await until(lambda: len(store.acked) == 3)
+        unreadable = [x for x in store.letters() if x.reason is RefusalReason.unreadable]
+        assert [letter.raw for letter in unreadable] == [b"\xff", b'{"no": "array"}']
+        assert store.stage.counters.unreadable == 2
+
+
+async def test_one_flawed_score_in_a_record_costs_only_itself() -> None:
+    sink = FakeLines()
+    async with store_in(sink) as store:
+        value = encode_scores([score(1), score(2), score(3)]).replace(b'"e2"', b'""')
+        await store.offer(value)
+        await until(lambda: bool(store.acked))
+        assert len(sink.lines) == 2
+        (letter,) = store.letters()
+        assert letter.reason is RefusalReason.unreadable
+        assert b'"device":""' in letter.raw
+
+
+async def test_accounts_go_to_sinks_that_take_lines_only() -> None:
+    lines = [to_line(device_point("s", f"e{n}", "engine", {"received": n}, n)) for n in range(3)]
+    value = "\n".join(lines).encode()
+    sink, results = FakeLines(), FakePoints()
+    async with store_in(sink) as store:
+        await store.offer(value, topic=ACCOUNTS)
+        await store.offer(encode_scores([ACTIVITY]))
+        await until(lambda: len(store.acked) == 2)
+        assert sorted(sink.lines) == sorted([*lines, *map(to_line, points_of([ACTIVITY]))])
+    async with store_in(results) as store:
+        await store.offer(value, topic=ACCOUNTS)
+        await store.offer(encode_scores([RUL, ACTIVITY]))
+        await until(lambda: len(store.acked) == 2)
+        assert results.points == points_of([ACTIVITY])
+        (letter,) = store.letters()
+        assert letter.raw.decode() == to_line(points_of([RUL])[0])
+
+
+async def test_an_error_that_retrying_cannot_help_stops_the_store_and_acks_nothing() -> None:
+    sink = FakeLines(failures=[SinkError("the file is damaged")])
+    async with store_in(sink) as store:
+        await store.offer(encode_scores([RUL]))
+        await until(lambda: bool(store.crashed))
+        assert isinstance(store.crashed[0], SinkError)
+        assert store.acked == []
+
+
+def test_fakes_are_what_they_stand_for() -> None:
+    lines: LineSink = FakeLines()
+    points: Sink = FakePoints()
+    assert isinstance(lines, LineSink)
+    assert not isinstance(points, LineSink)

@@ -1,0 +1,85 @@
+"""Snapshots: compact, exact, and refused when they are anything else."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.errors import SnapshotError
+from pipeline.windows.windower import DeviceWindower, WindowSpec
+
+T0 = 1_700_000_000_000
+SPEC = WindowSpec(128, 64, gap_ms=100)
+
+
+def busy_windower(jitter_ms: int = 0) -> DeviceWindower:
+    rng = np.random.default_rng(3)
+    windower = DeviceWindower(SPEC, 9)
+    for number in range(60):
+        ts = T0 + 20 * np.arange(10 * number, 10 * number + 10)
+        ts += rng.integers(0, jitter_ms + 1, size=10)
+        values = rng.normal(size=(10, 9)).astype(np.float32)
+        windower.step(ts, values, int(ts[-1]) + int(rng.integers(5, 90)))
+    return windower
+
+
+@pytest.mark.parametrize(("jitter_ms", "times_bytes"), [(0, 300), (9, 600)])
+def test_snapshot_is_hardly_larger_than_the_values_it_holds(
+    jitter_ms: int, times_bytes: int
+) -> None:
+    windower = busy_windower(jitter_ms)
+    assert len(windower.snapshot()) < 128 * 9 * 4 + times_bytes
+
+
+def test_restored_windower_is_the_same_and_has_memory_of_its_own() -> None:
+    windower = busy_windower()
+    data = windower.snapshot()
+    restored = DeviceWindower.restore(SPEC, 9, data)
+    assert restored.snapshot() == data
+    assert restored.counters == windower.counters
+    windower.step(np.array([T0 + 60_000]), np.ones((1, 9), np.float32), T0 + 60_000)
+    assert restored.snapshot() == data
+
+
+def test_snapshot_of_a_new_device() -> None:
+    new = DeviceWindower(SPEC, 9)
+    assert DeviceWindower.restore(SPEC, 9, new.snapshot()).snapshot() == new.snapshot()
+
+
+def test_every_truncation_and_every_flipped_byte_is_refused() -> None:
+    data = busy_windower().snapshot()
+    for stop in range(0, len(data), 13):
+        with pytest.raises(SnapshotError):
+            DeviceWindower.restore(SPEC, 9, data[:stop])
+    for at in range(0, len(data), 13):
+        damaged = bytearray(data)
+        damaged[at] ^= 0x10
+        with pytest.raises(SnapshotError):
+            DeviceWindower.restore(SPEC, 9, bytes(damaged))
+    with pytest.raises(SnapshotError):
+        DeviceWindower.restore(SPEC, 9, data + b"\0")
+
+
+@settings(deadline=None)
+@given(data=st.binary(max_size=200), magic=st.booleans())
+def test_foreign_bytes_are_refused(data: bytes, magic: bool) -> None:
+    with pytest.raises(SnapshotError):
+        DeviceWindower.restore(SPEC, 9, b"KPW1" + data if magic else data)
+
+
+def test_snapshot_of_other_windows_is_refused_and_says_which() -> None:
+    data = busy_windower().snapshot()
+    with pytest.raises(SnapshotError, match=r"length=128 hop=64.* wanted is length=30 hop=1"):
+        DeviceWindower.restore(WindowSpec(30, 1), 9, data)
+    with pytest.raises(SnapshotError, match=r"channels=9, wanted .* channels=6"):
+        DeviceWindower.restore(SPEC, 6, data)
+
+
+def test_limits_may_change_between_snapshot_and_restore() -> None:
+    other = dataclasses.replace(SPEC, lateness_ms=0, idle_ms=9, future_ms=1, gap_ms=None)
+    restored = DeviceWindower.restore(other, 9, busy_windower().snapshot())
+    assert restored.spec.lateness_ms == 0

@@ -1,0 +1,127 @@
+"""The promises of calibration, on made-up engines and people whose truth is known."""
+
+import numpy as np
+import pytest
+
+from training.evaluate import calibration_error
+from training.uncertainty.calibration import (
+    fit_doubt,
+    fit_interval,
+    fit_temperature,
+    group_weights,
+    interval_ends,
+    share_inside,
+    temper,
+)
+
+MAX_RUL = 125.0
+
+
+def engines(count, random):
+    """Scores that are sure near the end of life and doubtful before; every engine has its bias."""
+    truth, rul, groups = [], [], []
+    for engine in range(count):
+        life = np.arange(random.integers(120, 350), -1, -1)
+        capped = np.minimum(life, 125)
+        spread = 2 + capped / 6
+        error = spread * (random.normal() + 0.5 * random.normal(size=len(life)))
+        truth.append(capped)
+        rul.append(np.clip(capped + error, 0, MAX_RUL))
+        groups.append(np.full(len(life), engine))
+    return (
+        np.concatenate(truth),
+        np.concatenate(rul).astype(np.float32),
+        np.concatenate(groups),
+    )
+
+
+@pytest.mark.parametrize(("count", "most"), [(20, 0.97), (100, 0.92)])
+def test_the_interval_covers_windows_of_new_engines_at_its_level(count, most):
+    random = np.random.default_rng(0)
+    covered = []
+    for _ in range(15):
+        interval = fit_interval(*engines(count, random), max_rul=MAX_RUL)
+        covered.append(share_inside(interval, *engines(40, random)))
+    mean, error = np.mean(covered), np.std(covered) / np.sqrt(len(covered))
+    assert 0.9 - 2 * error < mean < most  # twenty engines can promise 0.9 only by giving more
+
+
+def test_it_is_narrow_where_the_student_is_sure_and_holds_there_too():
+    random = np.random.default_rng(1)
+    interval = fit_interval(*engines(100, random), max_rul=MAX_RUL)
+    truth, rul, _ = engines(300, random)
+    low, high = interval_ends(interval, rul)
+    inside = (low <= truth) & (truth <= high)
+    near, far = rul < 15, (rul > 60) & (rul < 100)
+    assert (high - low)[near].mean() < 0.5 * (high - low)[far].mean()
+    for part in (near, far):
+        assert 0.8 < inside[part].mean() < 0.99
+    assert interval.low < 0 < interval.high
+
+
+def test_an_engine_counts_once_however_many_windows_it_has():
+    random = np.random.default_rng(2)
+    truth, rul, groups = engines(15, random)
+    once = fit_interval(truth, rul, groups, max_rul=MAX_RUL)
+    often = np.concatenate([np.arange(len(truth)), *[np.flatnonzero(groups == 3)] * 9])
+    assert fit_interval(truth[often], rul[often], groups[often], max_rul=MAX_RUL) == once
+
+
+def test_the_order_of_windows_and_the_numbers_of_engines_do_not_matter_to_the_weights():
+    weights = group_weights(np.array([7, 7, 7, 2]))
+    np.testing.assert_allclose(weights, [1 / 6, 1 / 6, 1 / 6, 1 / 2])
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_with_too_few_engines_the_widest_need_is_taken(count):
+    truth, rul, groups = engines(count, np.random.default_rng(3))
+    interval = fit_interval(truth, rul, groups, max_rul=MAX_RUL)
+    assert share_inside(interval, truth, rul, groups) > 0.9
+
+
+def test_one_group_of_windows_gives_a_finite_interval_even_without_errors():
+    truth = np.array([10, 20, 30])
+    interval = fit_interval(truth, truth.astype(np.float32), np.zeros(3, int), max_rul=MAX_RUL)
+    assert max(interval.table.low) == -1
+    assert min(interval.table.high) == 1
+
+
+def doubtful(count, random, temperature):
+    logits = random.normal(0, 3, (count, 6))
+    rows = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    truth = np.array([random.choice(6, p=row) for row in rows])
+    return truth, temper(rows, 1 / temperature).astype(np.float32)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.5])
+def test_the_temperature_of_the_logits_is_found_and_calibrates(temperature):
+    random = np.random.default_rng(4)
+    truth, sure = doubtful(4000, random, temperature)
+    found = fit_temperature(truth, sure)
+    assert found == pytest.approx(temperature, rel=0.12)
+    new_truth, new = doubtful(4000, random, temperature)
+    assert calibration_error(new_truth, temper(new, found).astype(np.float32)) < 0.03
+
+
+def test_the_share_asked_for_is_rejected_a_fifth_of_it_for_distance():
+    random = np.random.default_rng(5)
+    groups = np.repeat([1, 2], [9000, 1000])
+    largest = random.uniform(0.6, 1, 10_000)
+    rows = np.stack([largest, 1 - largest], axis=1).astype(np.float32)
+    distances = random.gamma(9, 1, 10_000).astype(np.float32)
+    reach, unknown = fit_doubt(rows, distances, groups)
+    weights = group_weights(groups)
+    far, doubtful = distances >= reach, largest < unknown.threshold
+    assert weights[far].sum() == pytest.approx(0.01, abs=0.001)
+    assert weights[far | doubtful].sum() == pytest.approx(0.05, abs=0.003)
+    assert unknown.rejects == pytest.approx(0.05, abs=0.003)
+
+
+def test_people_count_alike_however_many_windows_they_have():
+    random = np.random.default_rng(6)
+    groups = np.repeat([1, 2], [900, 100])
+    largest = np.where(groups == 1, random.uniform(0.95, 1, 1000), random.uniform(0.6, 0.7, 1000))
+    rows = np.stack([largest, 1 - largest], axis=1).astype(np.float32)
+    _, unknown = fit_doubt(rows, np.zeros(1000, np.float32), groups, rejects=0.1)
+    # Half of the weight is the second person's: a fifth of their windows is below.
+    assert (largest < unknown.threshold)[groups == 2].mean() == pytest.approx(0.2, abs=0.02)

@@ -1,0 +1,145 @@
+"""`python -m training.bench`: do the runs of the experiment ledger that are missing, and report.
+
+    python -m training.bench run --data DATA_FOLDER               # what is missing, then stop
+    python -m training.bench run --data DATA_FOLDER --only FD001  # of one benchmark
+    python -m training.bench report                               # tables and plot into docs/
+
+A run that was interrupted begins again; what one run does is in `training.bench.runs`.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from training.bench.ledger import (
+    Run,
+    append_line,
+    missing_runs,
+    read_lines,
+    read_plan,
+    shipped_plans,
+)
+from training.bench.report import write_report
+from training.bench.runs import do_run
+from training.datasets.benchmarks import read_benchmark
+from training.datasets.contract import DataSet
+from training.errors import TrainingError
+
+__all__ = ["run_missing"]
+
+RESULTS = Path("docs/results/knowledge_pruning.jsonl")
+
+
+@click.group(context_settings={"show_default": True})
+def main() -> None:
+    """The experiment ledger of Knowledge Pruning."""
+
+
+@main.command()
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="Data folder.")
+@click.option("--results", type=click.Path(path_type=Path), default=RESULTS, help="Results file.")
+@click.option("--plan", "plans", type=click.Path(path_type=Path, exists=True), multiple=True)
+@click.option("--only", help="Only plans whose benchmark has this name.")
+@click.option("--scratch", type=click.Path(path_type=Path), default=Path("runs/bench"))
+@click.option(
+    "--max-minutes", type=click.FloatRange(min=0), default=1e6, help="Start no run later."
+)
+def run(
+    data: Path,
+    results: Path,
+    plans: tuple[Path, ...],
+    only: str | None,
+    scratch: Path,
+    max_minutes: float,
+) -> None:
+    """Do the missing runs of the shipped plans (or of --plan files)."""
+    deadline_s = time.monotonic() + 60 * max_minutes
+    try:
+        runs = [run for plan in plans or shipped_plans() for run in read_plan(plan)]
+        chosen = [run for run in runs if only in (None, run.benchmark)]
+        failed = run_missing(chosen, data, results, scratch, deadline_s, Console())
+        for sentence in failed:
+            click.echo(f"training.bench: not exported: {sentence}", err=True)
+        sys.exit(1 if failed else 0)
+    except TrainingError as exc:
+        click.echo(f"training.bench: {exc}", err=True)
+        sys.exit(2)
+
+
+@main.command()
+@click.option("--results", type=click.Path(path_type=Path), default=RESULTS, help="Results file.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder; that of the results file.")
+def report(results: Path, out: Path | None) -> None:
+    """Write tables (Markdown) and a plot from the results file, for the shipped plans."""
+    try:
+        runs = [run for plan in shipped_plans() for run in read_plan(plan)]
+        for path in write_report(runs, read_lines(results), out or results.parent):
+            click.echo(path)
+    except TrainingError as exc:
+        click.echo(f"training.bench: {exc}", err=True)
+        sys.exit(2)
+
+
+def run_missing(
+    runs: Sequence[Run],
+    data: Path,
+    results: Path,
+    scratch: Path,
+    deadline_s: float,
+    console: Console,
+) -> list[str]:
+    """Do the runs that have no line yet, one after the other; show how many and how long.
+
+    A student that cannot be exported is measured as PyTorch scores it, and its line says so.
+
+    Args:
+        runs: what the ledger should hold.
+        data: folder of the data sets; not looked at for dummy benchmarks.
+        results: file to append to.
+        scratch: for the state of the run in progress.
+        deadline_s: `time.monotonic()` after which no further run is started.
+        console: for the progress bar.
+
+    Returns:
+        One sentence for every student that could not be exported.
+    """
+    failed = []
+    read = _reader(data)
+    todo = missing_runs(runs, read_lines(results))
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    )
+    with bar:
+        row = bar.add_task("", total=len(runs), completed=len(runs) - len(todo))
+        for one in todo:
+            if time.monotonic() >= deadline_s:
+                break
+            bar.update(row, description=f"{one.benchmark} {one.method} seed {one.recipe.seed}")
+            line = do_run(one, read(one), scratch)
+            append_line(results, line)
+            if why := line.get("export_error"):
+                failed.append(f"{one.benchmark} {one.method} seed {one.recipe.seed}: {why}")
+            bar.advance(row)
+    return failed
+
+
+def _reader(folder: Path) -> Callable[[Run], DataSet]:
+    """Reads the benchmark of a run; that of the run before is still there."""
+
+    @lru_cache(maxsize=1)
+    def read(name: str, length: int, conditions: bool) -> DataSet:
+        return read_benchmark(name, folder, length=length, conditions=conditions)
+
+    return lambda run: read(run.benchmark, run.recipe.length, run.recipe.conditions)

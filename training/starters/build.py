@@ -1,0 +1,244 @@
+"""The students in models/zoo: make them, measure them, and write their cards.
+
+    python -m training.starters build --data DATA_FOLDER --only rul-fd003
+    python -m training.starters cards                     # the tables of docs/starter-students.md
+
+`build` trains by the recipe `training/configs/NAME.toml`, calibrates, exports, makes the int8
+variant, and scores the official test set once, at the end, from the artifact. All that a card says
+is in the manifest.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+
+import models.zoo
+from models.artifact import Artifact, read_artifact, write_artifact
+from models.errors import ModelError
+from models.features import scale
+from models.manifest import Draft
+from models.session import Student
+from training.datasets.cmapss import LENGTH, read_cmapss
+from training.datasets.contract import DataSet, digest_windows
+from training.datasets.spsw import read_spsw
+from training.datasets.uci_har import read_uci_har
+from training.errors import DataSetError, TrainingError
+from training.export.artifact import score_raw
+from training.recipes import shipped_recipe
+from training.report import RunLog
+from training.starters.cards import write_cards
+from training.starters.latency import measure_latency
+from training.starters.official import measure_windows
+from training.windows import WindowSet
+
+__all__ = ["STUDENTS", "Spec", "build", "read_data"]
+
+DOCS = Path("docs/starter-students.md")
+_RANGES = 2000  # windows that give the ranges of eight-bit activations
+_SUBSETS = 1000  # distance of the engine numbers of joined subsets
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What a student of the zoo learns from; how stands in its recipe.
+
+    Attributes:
+        file: in the data folder; empty for the folder itself.
+        subset: of C-MAPSS, several joined by `+`; empty for activities.
+        channels: only the first so many; 0 for all.
+    """
+
+    file: str
+    subset: str = ""
+    channels: int = 0
+
+
+STUDENTS = {
+    "har-waist": Spec(""),
+    "har-wrist": Spec("spsw_har.tar.xz", channels=3),
+    "rul-engines": Spec("cmapss.zip", "FD001+FD002+FD003+FD004"),
+    "rul-fd001": Spec("cmapss.zip", "FD001"),
+    "rul-fd001-long": Spec("cmapss.zip", "FD001"),
+    "rul-fd003": Spec("cmapss.zip", "FD003"),
+}
+"""By name; each has a recipe `training/configs/NAME.toml`."""
+
+
+def read_data(name: str, folder: Path, *, with_test: bool) -> DataSet:
+    """The data of a student of the zoo.
+
+    Raises:
+        DataSetError: a file is missing or is not what its name says.
+    """
+    spec, recipe = STUDENTS[name], shipped_recipe(name)
+    if spec.subset:
+        return read_cmapss(
+            folder / spec.file,
+            spec.subset,
+            with_test=with_test,
+            length=recipe.length or LENGTH,
+            conditions=recipe.conditions,
+        )
+    if not spec.file:
+        return read_uci_har(folder, with_test=with_test)
+    return _first_channels(read_spsw(folder / spec.file, with_test=with_test), spec.channels)
+
+
+def build(name: str, data: Path, zoo: Path, scratch: Path, console: Console) -> list[Artifact]:
+    """Make a student and its int8 variant and put both into `zoo`.
+
+    Args:
+        name: a key of `STUDENTS`.
+        data: folder of the data files.
+        zoo: gets the folders NAME and NAME-int8; what was there is replaced.
+        scratch: keeps the state of the run; a run that was cut off goes on from it.
+        console: for the progress bar.
+
+    Returns:
+        Both artifacts.
+
+    Raises:
+        TrainingError: the leaf says what is wrong; `zoo` is unchanged.
+    """
+    from training.candidate import train_candidate
+
+    recipe, known = shipped_recipe(name), read_data(name, data, with_test=False)
+    folder = scratch / name
+    folder.mkdir(parents=True, exist_ok=True)
+    log = RunLog(folder / "log.jsonl", console, recipe.epochs * (recipe.folds + 1))
+    with log:
+        candidate = train_candidate(
+            known,
+            recipe,
+            name,
+            folder,
+            command=f"python -m training.starters build --only {name}",
+            on_epoch=log.add,
+        )
+    if candidate is None:  # impossible without a deadline
+        msg = f"the run of {name} did not end"
+        raise TrainingError(msg)
+    trained = candidate.artifact
+    full = read_data(name, data, with_test=True)
+    metrics = _measure_all(Student(trained), full)
+    whole = _install(trained, zoo / name, trained.onnx_bytes, name=name, metrics=metrics)
+    small = _install_small(whole, known, full, zoo)
+    return [whole, small]
+
+
+def _install_small(whole: Artifact, known: DataSet, full: DataSet, zoo: Path) -> Artifact:
+    from training.export.quantize import quantize
+
+    name = f"{whole.manifest.name}-int8"
+    at = np.unique(np.linspace(0, len(known.train) - 1, _RANGES).astype(int))
+    some = known.train.windows[at]
+    onnx = quantize(whole.onnx_bytes, scale(some, whole.manifest.scaler))
+    with tempfile.TemporaryDirectory() as folder:
+        trial = Student(write_artifact(folder, _draft(whole, name=name), onnx))
+        trial.self_test()
+        metrics = _measure_all(trial, full)
+        apart = np.abs(score_raw(trial, some) - score_raw(Student(whole), some))
+    metrics["apart_from_float32"] = {
+        "mean": float(apart.mean()),
+        "largest": float(apart.max()),
+        "windows": float(len(some)),
+    }
+    return _install(whole, zoo / name, onnx, name=name, metrics=metrics)
+
+
+def _measure_all(student: Student, data: DataSet) -> dict[str, dict[str, float]]:
+    if data.test is None:
+        msg = f"{data.title} was read without its test set"
+        raise DataSetError(msg)
+    names = data.name.split("+")
+    found = {"test": measure_windows(student, data.test)}
+    if len(names) > 1:
+        for index, name in enumerate(names):
+            part = data.test.where(data.test.groups // _SUBSETS == index)
+            found[f"test {name}"] = measure_windows(student, part)
+    found["latency"] = measure_latency(student, data.test.windows[:100])
+    return {
+        split: {key: float(f"{value:.6g}") for key, value in measures.items()}
+        for split, measures in found.items()
+    }
+
+
+def _draft(artifact: Artifact, **changes: Any) -> Draft:
+    content = {field: getattr(artifact.manifest, field) for field in Draft.model_fields}
+    return Draft(**content | changes)
+
+
+def _install(
+    artifact: Artifact,
+    folder: Path,
+    onnx: bytes,
+    *,
+    name: str,
+    metrics: dict[str, dict[str, float]],
+) -> Artifact:
+    kept = {
+        split: measures
+        for split, measures in artifact.manifest.metrics.items()
+        if split in ("held_out", "out_of_fold", "calibration")
+    }
+    draft = _draft(artifact, name=name, metrics=kept | metrics)
+    if folder.exists():
+        shutil.rmtree(folder)
+    return write_artifact(folder, draft, onnx)
+
+
+def _first_channels(data: DataSet, count: int) -> DataSet:
+    def cut(windows: WindowSet) -> WindowSet:
+        values: NDArray[np.float32] = np.ascontiguousarray(windows.windows[:, :, :count])
+        return replace(windows, windows=values)
+
+    train = cut(data.train)
+    return replace(
+        data,
+        channels=data.channels[:count],
+        train=train,
+        test=None if data.test is None else cut(data.test),
+        digest=digest_windows(train),
+    )
+
+
+@click.group(context_settings={"show_default": True})
+def main() -> None:
+    """Make the students in models/zoo and their cards."""
+
+
+@main.command("build")
+@click.option("--data", type=click.Path(path_type=Path, exists=True), required=True)
+@click.option("--only", "names", multiple=True, type=click.Choice(sorted(STUDENTS)))
+@click.option("--zoo", type=click.Path(path_type=Path), default=Path(models.zoo.__file__).parent)
+@click.option("--scratch", type=click.Path(path_type=Path), default=Path("runs/zoo"))
+def build_command(data: Path, names: tuple[str, ...], zoo: Path, scratch: Path) -> None:
+    """Train, calibrate, export, quantise and measure (all of the zoo, or --only some)."""
+    console = Console()
+    try:
+        for name in names or sorted(STUDENTS):
+            for artifact in build(name, data, zoo, scratch, console):
+                manifest = artifact.manifest
+                test = ", ".join(f"{k} {v:.4g}" for k, v in manifest.metrics["test"].items())
+                console.print(f"{manifest.name}: {manifest.onnx.size_bytes} bytes; test {test}")
+    except (TrainingError, ModelError) as exc:
+        click.echo(f"training.starters: {exc}", err=True)
+        sys.exit(2)
+
+
+@main.command("cards")
+@click.option("--docs", type=click.Path(path_type=Path, exists=True), default=DOCS)
+def cards_command(docs: Path) -> None:
+    """Write the cards of the shipped students into the page about them."""
+    found = [read_artifact(models.zoo.zoo_path(name)) for name in models.zoo.list_zoo()]
+    write_cards([artifact.manifest for artifact in found], docs)

