@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "ingest": (),
     "models": (),
     "pipeline": (
+        "ingest.backoff",
         "ingest.messages",
         "ingest.payloads",
         "ingest.topics",

@@ -4,7 +4,7 @@ Three child processes and this one, which watches: the broker (mosquitto or the 
 ``kpstream gateway``, and the fleet. The terminal shows what runs where and the account; Ctrl-C
 ends the fleet first, lets the line run dry, prints the summary and stops the rest. However this
 process ends, the others end with it: SIGTERM and SIGHUP unwind it like Ctrl-C, and after SIGKILL
-the kernel tells the children (`ingest.mqtt.child`).
+the kernel tells the children (`ingest.childprocess`).
 
 Every run has a folder of its own, so that what it shows is about itself alone.
 """
@@ -37,8 +37,8 @@ from rich.live import Live
 from rich.table import Table
 
 from deploy.commands.gateway import make_state_folder
+from ingest.childprocess import stop_child, tied_to_parent
 from ingest.mqtt.broker import BrokerError, LocalBroker
-from ingest.mqtt.child import dying_with_us
 
 __all__ = ["demo"]
 
@@ -46,6 +46,7 @@ _READY_S = 60.0
 _DRAIN_S = 10.0
 _START_LINE = re.compile(r"^gateway .*, console (http://\S+/), ", re.MULTILINE)
 _PORT_TAKEN = "cannot listen on"
+_STOP_S = 30.0
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -193,7 +194,7 @@ def _gateway(folder: Path, broker: LocalBroker, port: int, out: Console) -> Iter
         )
         yield gateway
     finally:
-        _end(gateway.process)
+        stop_child(gateway.process, _STOP_S)
 
 
 def _start_gateway(folder: Path, broker: LocalBroker, port: int) -> _Gateway:
@@ -240,7 +241,7 @@ class _Fleet:
 
     def __exit__(self, *exc_info: object) -> None:
         if self._process is not None:
-            _end(self._process)
+            stop_child(self._process, _STOP_S)
 
 
 def _watch(gateway: _Gateway, fleet: _Fleet, seconds: float | None, out: Console) -> None:
@@ -358,23 +359,13 @@ def _child(command: list[str], env: dict[str, str], output: Any) -> subprocess.P
     # Its own session: Ctrl-C in the terminal reaches this process only, which stops the others
     # in the order that loses nothing.
     return subprocess.Popen(  # noqa: S603 - our own command line
-        dying_with_us(command),
+        tied_to_parent(command),
         env=env,
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        process.send_signal(signal.SIGTERM)  # SIGINT is ignored below a shell's background job
-        try:
-            process.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def _is_free(port: int) -> bool:

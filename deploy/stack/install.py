@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from deploy.stack.servers import INFLUX_VERSION, KAFKA_VERSION, find_servers, servers_dir
-from ingest.mqtt.child import dying_with_us
+from ingest.childprocess import tied_to_parent
 
 __all__ = ["InstallError", "install_influxd", "install_kafka"]
 
@@ -231,7 +231,7 @@ class _Work:
         output = self.path / "step.out"
         with output.open("wb") as out, self.log_path.open("ab") as log_file:
             process = subprocess.Popen(  # noqa: S603 (our own command line)
-                dying_with_us(command),
+                tied_to_parent(command),
                 cwd=cwd or self.path,
                 env={**os.environ, **(env or {})},
                 stdin=subprocess.DEVNULL,

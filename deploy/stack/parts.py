@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Generic, Literal, TypeVar
 
 from deploy.stack.sitestate import Row, State, born
-from ingest.mqtt.child import dying_with_us
+from ingest.backoff import Backoff
+from ingest.childprocess import tied_to_parent
 
 __all__ = [
     "SECRETS",
-    "Backoff",
     "Child",
     "Errand",
     "Look",
@@ -74,28 +74,6 @@ class Look:
     words: str = ""
     backlog: float | None = None
     progress: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Backoff:
-    """How long a program that ended waits for its next start.
-
-    >>> [Backoff().delay_s(failures) for failures in (1, 2, 3, 6, 100)]
-    [1.0, 2.0, 4.0, 30.0, 30.0]
-
-    Attributes:
-        first_s: after the first failure; each further one doubles it.
-        most_s: never longer than this.
-        forget_s: ready for so long, earlier failures are forgotten.
-    """
-
-    first_s: float = 1.0
-    most_s: float = 30.0
-    forget_s: float = 60.0
-
-    def delay_s(self, failures: int) -> float:
-        """Seconds to wait after so many failures in a row."""
-        return min(self.most_s, self.first_s * 2.0 ** min(failures - 1, 30))
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +212,7 @@ class Errand:
                 self._become("done", answer.result())
                 return
             self._failures += 1
-            self._due_s = now_s + self._backoff.delay_s(self._failures)
+            self._due_s = now_s + self._backoff.delay_ms(self._failures) / 1000
             self._become("not ready", _one_line(str(error) or repr(error)))
             log.warning("%s failed, is tried again: %s", self.step.name, error)
         if now_s >= self._due_s:
@@ -327,7 +305,7 @@ class Child:
             self._log_from = _size(program.log_path)
             with program.log_path.open("ab") as output:
                 self._process = subprocess.Popen(  # noqa: S603 (a command line of ours)
-                    dying_with_us(command),
+                    tied_to_parent(command),
                     env=env,
                     cwd=program.folder,
                     stdin=subprocess.DEVNULL,
@@ -366,7 +344,7 @@ class Child:
     def _wait_for_next(self, words: str, now_s: float) -> None:
         self._failures += 1
         self._last_end = words
-        self._start_at_s = now_s + self._backoff.delay_s(self._failures)
+        self._start_at_s = now_s + self._backoff.delay_ms(self._failures) / 1000
         self._become("restarting", words)
 
     def _take_looks(self, now_s: float) -> None:
@@ -385,7 +363,7 @@ class Child:
         if look.ready:
             self.was_ready = True
             self._ready_s = self._ready_s or now_s
-            if now_s - self._ready_s >= self._backoff.forget_s:
+            if (now_s - self._ready_s) * 1000 >= self._backoff.reset_after_ms:
                 self._failures = 0
             self._become("ready", look.words)
             return

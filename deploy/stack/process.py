@@ -2,7 +2,7 @@
 
 The supervisor, the fault tests and the fixtures treat them alike. Starting again on the same folder
 keeps what was stored, also after `kill`. The children end with the process that started them,
-however that ends (`ingest.mqtt.child`).
+however that ends (`ingest.childprocess`).
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
+from ingest.childprocess import kill_child, stop_child, tied_to_parent
 from ingest.mqtt.broker import free_port
-from ingest.mqtt.child import dying_with_us
 
 __all__ = ["Server", "ServerError", "ServerProcess", "open_line"]
 
@@ -123,7 +123,7 @@ class ServerProcess:
     def start(self: _S) -> _S:
         """Start, and return once it serves; a running one is left alone.
 
-        Call it from a thread that lives as long as the server shall: see `ingest.mqtt.child`.
+        Call it from a thread that lives as long as the server shall: see `ingest.childprocess`.
 
         Raises:
             ServerError: It is not installed, the port is taken, or it did not come up.
@@ -139,7 +139,7 @@ class ServerProcess:
         with self.log_path.open("wb") as output:
             # Its own session: Ctrl-C in the terminal reaches us, and we stop it in our order.
             self._process = subprocess.Popen(  # noqa: S603 (our own command line)
-                dying_with_us(self.command()),
+                tied_to_parent(self.command()),
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -155,19 +155,14 @@ class ServerProcess:
 
     def stop(self) -> None:
         """Ask it to end, and wait until it has; after 30 s, kill it."""
-        if self._process is not None and self.alive:
-            self._process.send_signal(self.stop_signal)
-            self._process.send_signal(signal.SIGCONT)  # a paused one would never hear it
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(self.stop_s)
+        if self._process is not None:
+            stop_child(self._process, self.stop_s, self.stop_signal)
         self.kill()
 
     def kill(self) -> None:
         """End it at once (SIGKILL), as a crash would."""
         if self._process is not None:
-            if self._process.poll() is None:
-                self._process.kill()
-            self._process.wait()
+            kill_child(self._process)
             self._process = None
 
     def pause(self) -> None:

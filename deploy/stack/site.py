@@ -34,8 +34,8 @@ from deploy.stack.process import ServerProcess
 from deploy.stack.servers import FoundServers, InfluxServer, KafkaServer, find_servers
 from deploy.stack.sitesetup import STORE_TOKEN_FILE, make_buckets, make_topics
 from deploy.stack.tlsconfig import service_settings
+from ingest.childprocess import tied_to_parent
 from ingest.mqtt.broker import mosquitto_program
-from ingest.mqtt.child import dying_with_us
 from ingest.settings import IngestSettings
 from ingest.topics import SHARED_GROUP
 from pipeline.settings import PipelineSettings
@@ -214,7 +214,7 @@ class Site:
             env.pop(f"KPSTREAM_INGEST_{other}", None)
         command = [sys.executable, "-m", "deploy.cli", "bridge", "--leave"]
         done = subprocess.run(  # noqa: S603 (our own command line)
-            dying_with_us(command),
+            tied_to_parent(command),
             env=env,
             stdin=subprocess.DEVNULL,
             capture_output=True,

@@ -10,7 +10,7 @@ short again once the program has been ready for a minute. One that falls silent 
 backlog and makes no progress, is ended first (watchdog).
 
 Everything runs in the thread that calls `run`, the children's lives hang on it
-(`ingest.mqtt.child`); only looks and steps, which may block, have threads of their own.
+(`ingest.childprocess`); only looks and steps, which may block, have threads of their own.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from deploy.stack.parts import Backoff, Child, Errand, Program, Step
+from deploy.stack.parts import Child, Errand, Program, Step
 from deploy.stack.sitestate import Row, SiteState, born, write_state
+from ingest.backoff import Backoff
 
 __all__ = ["Supervisor"]
 
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 
 _TICK_S = 0.1
 _HEARTBEAT_S = 5.0
+_RESTART_BACKOFF = Backoff(first_ms=1_000, max_ms=30_000, reset_after_ms=60_000)
 
 
 class Supervisor:
@@ -40,7 +42,7 @@ class Supervisor:
         parts: Sequence[Program | Step],
         folder: Path,
         *,
-        backoff: Backoff | None = None,
+        backoff: Backoff = _RESTART_BACKOFF,
         look_every_s: float = 1.0,
         on_change: Callable[[SiteState], None] = lambda state: None,
     ) -> None:
@@ -53,7 +55,6 @@ class Supervisor:
             look_every_s: Seconds between two looks at a program.
             on_change: Told the state whenever a part's has changed.
         """
-        backoff = backoff or Backoff()
         self._folder = folder
         self._on_change = on_change
         self._started_ms = _now_ms()

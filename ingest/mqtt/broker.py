@@ -22,8 +22,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
+from ingest.childprocess import kill_child, stop_child, tied_to_parent
 from ingest.errors import IngestError
-from ingest.mqtt.child import dying_with_us
 
 __all__ = [
     "EMBEDDED_LINGER_S",
@@ -138,7 +138,7 @@ class LocalBroker:
     def start(self) -> LocalBroker:
         """Start, and return when it takes connections.
 
-        Call it from a thread that lives as long as the broker shall: see `ingest.mqtt.child`.
+        Call it from a thread that lives as long as the broker shall: see `ingest.childprocess`.
 
         Raises:
             BrokerError: It is not installed, the port is taken, or it ended at once.
@@ -179,11 +179,8 @@ class LocalBroker:
 
     def stop(self) -> None:
         """Ask it to end (mosquitto then writes its queues), and wait; after 5 s, kill it."""
-        process = self._process
-        if process is not None and process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(_STOP_S)
+        if self._process is not None:
+            stop_child(self._process, _STOP_S)
         self.kill()
         if self._temporary is not None:
             self._temporary.cleanup()
@@ -192,9 +189,7 @@ class LocalBroker:
     def kill(self) -> None:
         """End it at once, as a power cut would; `start` starts it again on the same port."""
         if self._process is not None:
-            if self._process.poll() is None:
-                self._process.kill()
-            self._process.wait()
+            kill_child(self._process)
             self._process = None
 
     def __enter__(self) -> LocalBroker:
@@ -224,7 +219,7 @@ class LocalBroker:
         config = self.folder / "mosquitto.conf"
         listeners = self._listeners or f"listener {self.port} {self.host}\nallow_anonymous true\n"
         config.write_text(mosquitto_config(listeners, self.folder, self._autosave_s))
-        return dying_with_us([binary, "-c", str(config)])
+        return tied_to_parent([binary, "-c", str(config)])
 
     def _amqtt_command(self) -> list[str]:
         return [

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -24,6 +23,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from ingest.backoff import Backoff
 from ingest.errors import IngestError
 from ingest.mqtt.endpoint import Endpoint
 from ingest.mqtt.packets import PacketSocket, Publish
@@ -47,7 +47,7 @@ _CUT_SHORT_ERROR = (
 _SOUND_S = 30.0
 """How long a connection must hold until two clients of one id are no concern any more."""
 _CONNECT_TIMEOUT_S = 5.0
-_BACKOFF_S = (0.2, 5.0)
+_BACKOFF = Backoff(first_ms=200, max_ms=5_000, jitter=(0.75, 1.25), reset_after_ms=10_000)
 _CONNACK_S = 2.0
 _MISC_S = 0.25
 _MOST_CHUNKS = 4  # read from one socket before others get their turn
@@ -247,7 +247,7 @@ class Connection:
 
     async def _keep_up(self) -> None:
         loop = asyncio.get_running_loop()
-        wait_s, hang_ups, cut_short = _BACKOFF_S[0], 0, 0
+        failures, hang_ups, cut_short = 0, 0, 0
         while True:
             self._refused, self._is_silent, self._refused_tls = None, False, False
             connects, refused, began_s = self.connects_total, self.refused_total, loop.time()
@@ -257,10 +257,11 @@ class Connection:
             if self.connects_total > connects:
                 hang_ups = 0
                 # Of two clients of one id, each is connected for as long as the other waits.
-                if loop.time() - began_s > 2 * _BACKOFF_S[1] and self._suspicion is None:
-                    wait_s, cut_short = _BACKOFF_S[0], 0
+                held_ms = (loop.time() - began_s) * 1000
+                if held_ms > _BACKOFF.reset_after_ms and self._suspicion is None:
+                    failures, cut_short = 0, 0
                 elif self.refused_total > refused:  # mosquitto with TLS hangs up after a refusal
-                    wait_s = _BACKOFF_S[0]
+                    failures = 0
                 elif (self.error or "").startswith("connection lost"):
                     cut_short += 1
                     if cut_short >= _CUT_SHORT and self._suspicion is None:
@@ -272,9 +273,8 @@ class Connection:
                     self._version = "3.1.1" if self._version == "5" else "5"
                     self._client, hang_ups = None, 0
                     log.info("the broker does not take our MQTT version, trying %s", self._version)
-            jitter = 0.75 + random.random() / 2  # noqa: S311 (no secret, spreads reconnects)
-            await asyncio.sleep(wait_s * jitter)
-            wait_s = min(wait_s * 2, _BACKOFF_S[1])
+            failures += 1
+            await asyncio.sleep(_BACKOFF.delay_ms(failures) / 1000)
 
     def _may_change_version(self) -> bool:
         # paho keeps unconfirmed publications in its client: such a client is not replaced.

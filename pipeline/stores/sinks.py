@@ -10,17 +10,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Protocol, TypeVar, runtime_checkable
 
+from ingest.backoff import Backoff
 from ingest.errors import RefusalReason
 from pipeline.errors import SinkMisconfigured, SinkUnavailable
 from pipeline.points.points import Point
 
-__all__ = ["Backoff", "LineSink", "Refused", "RefusedLine", "Sink", "deliver", "log_unavailable"]
+__all__ = [
+    "SINK_BACKOFF",
+    "LineSink",
+    "Refused",
+    "RefusedLine",
+    "Sink",
+    "deliver",
+    "log_unavailable",
+]
+
+SINK_BACKOFF = Backoff(first_ms=500, max_ms=30_000, jitter=(1.0, 1.2))
+"""Pauses between tries to write to a sink that is unavailable."""
 
 _R = TypeVar("_R")
 
@@ -75,41 +86,10 @@ class Sink(Protocol):
         """Release the connection; idempotent."""
 
 
-@dataclass(frozen=True, slots=True)
-class Backoff:
-    """Growing pauses between tries, in milliseconds, spread by `jitter` (a share of the pause)."""
-
-    first_ms: int = 500
-    factor: float = 2.0
-    max_ms: int = 30_000
-    jitter: float = 0.2
-    max_asked_ms: int = 900_000
-
-    def delay_ms(
-        self,
-        attempt: int,
-        retry_after_ms: int | None = None,
-        spread: Callable[[], float] = random.random,
-    ) -> int:
-        """Pause before try number `attempt` + 1 (the first failed try is attempt 1).
-
-        Never shorter than what the store asked for, up to `max_asked_ms`; spread as well, so that
-        many who were sent away at once do not all come back at once.
-
-        >>> Backoff(jitter=0).delay_ms(1), Backoff(jitter=0).delay_ms(3)
-        (500, 2000)
-        >>> Backoff(jitter=0).delay_ms(1, retry_after_ms=7_000)
-        7000
-        """
-        grown = min(self.first_ms * self.factor ** min(attempt - 1, 30), self.max_ms)
-        asked = min(retry_after_ms or 0, self.max_asked_ms)
-        return round(max(grown, asked) * (1 + self.jitter * spread()))
-
-
 async def deliver(
     write: Callable[[], _R],
     *,
-    backoff: Backoff = Backoff(),
+    backoff: Backoff = SINK_BACKOFF,
     executor: Executor | None = None,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     on_unavailable: Callable[[SinkUnavailable, int], None] | None = None,

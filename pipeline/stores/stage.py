@@ -28,6 +28,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from ingest.backoff import Backoff
 from ingest.deadletter import DeadLetter, encode_dead_letter
 from ingest.errors import RefusalReason
 from ingest.topics import ACCOUNTS, DEAD_LETTERS, MQTT_PREFIX, Address
@@ -37,7 +38,14 @@ from pipeline.points.measurements import DEVICE
 from pipeline.points.points import decode_scores, points_of
 from pipeline.scoring.stage import Append, now_ms
 from pipeline.status import Latency
-from pipeline.stores.sinks import Backoff, LineSink, RefusedLine, Sink, deliver, log_unavailable
+from pipeline.stores.sinks import (
+    SINK_BACKOFF,
+    LineSink,
+    RefusedLine,
+    Sink,
+    deliver,
+    log_unavailable,
+)
 
 __all__ = ["Prepare", "Prepared", "StoreCounters", "StoreStage", "prepare_lines", "prepare_points"]
 
@@ -167,7 +175,7 @@ class StoreStage:
         *,
         batch_points: int = 5_000,
         linger_ms: int = 50,
-        backoff: Backoff | None = None,
+        backoff: Backoff = SINK_BACKOFF,
         mqtt_prefix: str = MQTT_PREFIX,
     ) -> None:
         self.counters = StoreCounters()
@@ -180,7 +188,7 @@ class StoreStage:
         self._crash = crash
         self._batch_bytes = batch_points * _POINT_BYTES
         self._linger_s = linger_ms / 1000
-        self._backoff = backoff or Backoff()
+        self._backoff = backoff
         self._mqtt_prefix = mqtt_prefix
         self._waiting: deque[Any] = deque()
         self._waiting_bytes = 0

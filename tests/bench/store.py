@@ -31,10 +31,10 @@ from pydantic import SecretStr
 
 from deploy.stack.servers import InfluxServer, KafkaServer
 from deploy.stack.topics import site_topics
+from ingest.childprocess import tied_to_parent
 from ingest.errors import LogUnavailable
 from ingest.kafka import KafkaEndpoint, create_topics
 from ingest.mqtt.broker import free_port
-from ingest.mqtt.child import dying_with_us
 from ingest.topics import SCORES, device_key, partition_of
 from pipeline.points.points import ScoreRecord, encode_scores
 from pipeline.stores.influxclient import InfluxClient, InfluxConnection
@@ -127,7 +127,7 @@ class Site:
             **{f"KPSTREAM_PIPELINE_{name.upper()}": str(value) for name, value in settings.items()},
         }
         with (self.folder / "store.log").open("ab") as log:
-            command = dying_with_us([sys.executable, "-m", "deploy.cli", "store"])
+            command = tied_to_parent([sys.executable, "-m", "deploy.cli", "store"])
             child = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         process = psutil.Process(child.pid)
         try:

@@ -24,8 +24,8 @@ from pydantic import SecretStr
 
 from deploy.stack.mosquitto import MosquittoServer
 from deploy.stack.servers import InfluxServer, KafkaServer
+from ingest.childprocess import tied_to_parent
 from ingest.mqtt.broker import free_port
-from ingest.mqtt.child import dying_with_us
 from pipeline.stores.influxclient import InfluxClient, InfluxConnection
 
 READY_S = 120.0
@@ -60,7 +60,7 @@ class SiteProcess:
         self.restarts += 1
         with self.log_path.open("ab") as output:
             self._process = subprocess.Popen(
-                dying_with_us([sys.executable, "-m", "deploy.cli", self.kind]),
+                tied_to_parent([sys.executable, "-m", "deploy.cli", self.kind]),
                 env=os.environ | self._plant.env_of(self),
                 stdin=subprocess.DEVNULL,
                 stdout=output,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.stack.parts import SECRETS, Backoff, Look, Program, Step, Watchdog
+from deploy.stack.parts import SECRETS, Look, Program, Step, Watchdog
 from deploy.stack.servers import ServerError
 from deploy.stack.sitestate import (
     Row,
@@ -26,8 +26,9 @@ from deploy.stack.sitestate import (
     read_state,
 )
 from deploy.stack.supervisor import Supervisor
+from ingest.backoff import Backoff
 
-QUICK = Backoff(first_s=0.05, most_s=0.4, forget_s=0.3)
+QUICK = Backoff(first_ms=50, max_ms=400, reset_after_ms=300)
 Script = Generator[Callable[[], object], None, None]
 
 # Tells on the way up and down, in one file for all, and says it is ready by a file of its own.
@@ -177,7 +178,7 @@ def test_what_ends_at_once_is_tried_less_and_less_often_and_its_last_words_are_s
 
 
 def test_failures_are_forgotten_once_it_has_been_ready_for_a_while(folder: Path) -> None:
-    backoff = Backoff(first_s=0.2, most_s=60.0, forget_s=0.2)
+    backoff = Backoff(first_ms=200, max_ms=60_000, reset_after_ms=200)
     site = Supervisor([program(folder, "worker")], folder, backoff=backoff, look_every_s=0.02)
 
     def script() -> Script:
@@ -393,6 +394,7 @@ SUPERVISED = """\
 import sys, time
 from pathlib import Path
 from deploy.stack.supervisor import Supervisor
+from ingest.backoff import Backoff
 from tests.deploy.stack.test_supervisor import program
 folder = Path(sys.argv[1])
 Supervisor([program(folder, "worker"), program(folder, "store")], folder).run(lambda: False)
@@ -424,6 +426,7 @@ import sys, time
 from pathlib import Path
 from deploy.stack.parts import Step
 from deploy.stack.supervisor import Supervisor
+from ingest.backoff import Backoff
 began = time.monotonic()
 site = Supervisor([Step("topics", 0, lambda: time.sleep(600) or "")], Path(sys.argv[1]))
 site.run(lambda: time.monotonic() - began > 0.5)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import subprocess
 import sys
@@ -13,7 +12,6 @@ import psutil
 import pytest
 
 from ingest.mqtt.broker import BrokerError, LocalBroker, broker_kind, free_port
-from ingest.mqtt.child import dying_with_us
 from ingest.mqtt.client import Connection, Endpoint, Publisher
 from tests.fakes.log import until
 
@@ -138,15 +136,6 @@ def test_ends_with_the_process_that_started_it_even_if_that_is_killed(
         assert listens(port)
         parent.kill()
     asyncio.run(until(lambda: not listens(port)))
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux: prctl")
-def test_a_child_whose_parent_died_first_does_not_start() -> None:
-    command = dying_with_us(["echo", "started"])
-    command[command.index(str(os.getpid()))] = "1"  # somebody else's
-    assert subprocess.run(command, capture_output=True, check=False).stdout == b""
-    done = subprocess.run(dying_with_us(["echo", "started"]), capture_output=True, check=True)
-    assert done.stdout == b"started\n"
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from ingest.backoff import Backoff
 from ingest.mqtt.broker import free_port
 from ingest.mqtt.client import Connection, Endpoint, Publisher
 from tests.fakes.log import until
@@ -79,7 +80,8 @@ async def test_refusals_are_told_and_tried_again() -> None:
 async def test_two_clients_of_one_id_take_turns_ever_more_slowly_and_say_so(
     monkeypatch: pytest.MonkeyPatch, broker_tells: bool
 ) -> None:
-    monkeypatch.setattr("ingest.mqtt.client._BACKOFF_S", (0.05, 0.4))
+    quick = Backoff(first_ms=50, max_ms=400, jitter=(0.75, 1.25), reset_after_ms=800)
+    monkeypatch.setattr("ingest.mqtt.client._BACKOFF", quick)
     monkeypatch.setattr("ingest.mqtt.client._SOUND_S", 1.0)
     async with ScriptedBroker() as broker, connection(broker.port) as line:
         loop = asyncio.get_running_loop()

@@ -14,12 +14,13 @@ import pytest
 from pydantic import SecretStr
 
 from deploy.stack.servers import InfluxServer
+from ingest.backoff import Backoff
 from ingest.errors import RefusalReason
 from pipeline.errors import SinkMisconfigured, SinkSlow, SinkUnavailable
 from pipeline.points.points import Point, to_line
 from pipeline.stores.influx import InfluxSink
 from pipeline.stores.influxclient import Answer, InfluxClient, InfluxConnection
-from pipeline.stores.sinks import Backoff, deliver
+from pipeline.stores.sinks import deliver
 
 DAY_MS = 86_400_000
 

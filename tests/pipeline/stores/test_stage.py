@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from ingest.backoff import Backoff
 from ingest.deadletter import DeadLetter, decode_dead_letter
 from ingest.errors import RefusalReason
 from ingest.topics import ACCOUNTS, DEAD_LETTERS, SCORES
 from pipeline.errors import SinkError, SinkMisconfigured, SinkUnavailable
 from pipeline.points.points import Point, device_point, encode_scores, points_of, to_line
-from pipeline.stores.sinks import Backoff, LineSink, Refused, RefusedLine, Sink
+from pipeline.stores.sinks import LineSink, Refused, RefusedLine, Sink
 from pipeline.stores.stage import StoreStage, prepare_lines, prepare_points
 from tests.fakes.log import until
 from tests.pipeline.points.test_points import ACTIVITY, RUL
