@@ -22,7 +22,6 @@ from models.errors import (
 )
 from models.manifest import (
     MAX_ONNX_BYTES,
-    ClassesDecoding,
     Draft,
     Manifest,
     OnnxFile,
@@ -30,6 +29,7 @@ from models.manifest import (
     encode_manifest,
 )
 from models.onnxfile import GraphSummary, TensorShape, inspect_onnx
+from models.tasks.registry import find_task
 
 __all__ = [
     "MANIFEST_FILE",
@@ -196,7 +196,7 @@ def _check_graph(manifest: Manifest, graph: GraphSummary) -> None:
         msg = f"onnx.opset is {manifest.onnx.opset} in the manifest, {graph.opset} in the graph"
         raise ShapeMismatch(msg)
     decoding = manifest.decoding
-    wanted_output = [len(decoding.labels)] if isinstance(decoding, ClassesDecoding) else []
+    wanted_output = [*find_task(manifest.task).answer.dims(decoding)]
     wanted_input = [manifest.window.length, len(manifest.channels)]
     _check_tensor("input", graph.inputs, manifest.input, wanted_input)
     _check_tensor("output", graph.outputs, decoding.output, wanted_output)

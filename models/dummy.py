@@ -1,69 +1,67 @@
-"""A student that knows nothing, built in a millisecond without any training library.
+"""A student without knowledge, built in a millisecond without any training library.
 
-For tests, examples and a first try of the line: a linear layer with random weights, in the real
-file format. The ONNX bytes are written by hand (field numbers: onnx/onnx.proto).
+For tests, examples and a first try of the pipeline: a linear layer with random weights, in the real
+file format. The ONNX bytes are assembled here field by field (numbers: onnx/onnx.proto).
 """
 
 from __future__ import annotations
 
 import os
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.artifact import Artifact, write_artifact
-from models.manifest import (
-    Channel,
-    ClassesDecoding,
-    Draft,
-    Interval,
-    Lineage,
-    RulDecoding,
-    Scaler,
-    WindowShape,
-)
+from models.manifest import Channel, Draft, Lineage, Scaler, WindowShape
+from models.tasks.interval import Interval
+from models.tasks.number import BoundedNumber, NumberAnswer
+from models.tasks.registry import find_task
 
 __all__ = ["dummy_draft", "dummy_onnx", "encode_field", "write_dummy"]
 
-_CHANNELS = {
-    "engine": (("T24", "R"), ("T30", "R"), ("Nf", "rpm")),
-    "imu": (("acc_x", "g"), ("acc_y", "g"), ("acc_z", "g")),
-}
+_ENGINE = (("T24", "R"), ("T30", "R"), ("Nf", "rpm"))
+_IMU = (("acc_x", "g"), ("acc_y", "g"), ("acc_z", "g"))
+_LABELS = ("WALKING", "SITTING", "LAYING")
 
 
-def dummy_draft(task: str = "rul", *, name: str | None = None, version: int = 1) -> Draft:
-    """A small, complete draft: three channels; length 4, hop 1 (rul) or length 8, hop 4.
+def dummy_draft(
+    task: str = "rul", *, name: str | None = None, version: int = 1, stream: str | None = None
+) -> Draft:
+    """A small, complete draft with three channels for any registered task.
+
+    A task that answers a number reads the stream `engine` with length 4, hop 1; one that answers a
+    class reads `imu` with length 8, hop 4, and has three labels. `stream` replaces the name of the
+    stream only.
 
     >>> dummy_draft("activity").channel_names
     ('acc_x', 'acc_y', 'acc_z')
 
     Raises:
-        ValueError: `task` is neither "rul" nor "activity".
+        UnknownTask: No such task is registered.
     """
-    if task not in ("rul", "activity"):
-        msg = f"no dummy for task {task!r}: use 'rul' or 'activity'"
-        raise ValueError(msg)
-    is_rul = task == "rul"
-    stream = "engine" if is_rul else "imu"
-    length, hop = (4, 1) if is_rul else (8, 4)
+    contract = find_task(task)
+    is_number = isinstance(contract.answer, NumberAnswer)
+    length, hop = (4, 1) if is_number else (8, 4)
+    headline = contract.headline
     return Draft(
         name=name or f"dummy-{task}",
         version=version,
-        task="rul" if is_rul else "activity",
-        stream=stream,
-        channels=tuple(Channel(name=name, unit=unit) for name, unit in _CHANNELS[stream]),
-        rate_hz=None if is_rul else 50.0,
+        task=task,
+        stream=stream or ("engine" if is_number else "imu"),
+        channels=tuple(
+            Channel(name=name, unit=unit) for name, unit in (_ENGINE if is_number else _IMU)
+        ),
+        rate_hz=None if is_number else 50.0,
         window=WindowShape(
-            length=length, hop=hop, min_readings=length, gap_ms=None if is_rul else 100
+            length=length, hop=hop, min_readings=length, gap_ms=None if is_number else 100
         ),
         scaler=Scaler(kind="affine", scale=(0.5, 1.0, 2.0), offset=(0.0, -1.0, 0.25)),
-        decoding=RulDecoding(kind="rul", output="rul", unit="cycles", max_rul=125.0)
-        if is_rul
-        else ClassesDecoding(
-            kind="classes", output="probabilities", labels=("WALKING", "SITTING", "LAYING")
-        ),
-        interval=Interval(level=0.9, low=-20.0, high=15.0) if is_rul else None,
-        metrics={"test": {"rmse": 40.0}} if is_rul else {"test": {"macro_f1": 0.3}},
+        decoding=contract.new_decoding(() if is_number else _LABELS, None),
+        interval=Interval(level=0.9, low=-20.0, high=15.0)
+        if contract.answer.has_interval
+        else None,
+        metrics={"test": {headline.name: 40.0 if headline.better == "smaller" else 0.3}},
         lineage=Lineage(
             teacher=None,
             method="dummy",
@@ -84,31 +82,38 @@ def dummy_onnx(
     """ONNX bytes of a random linear student that fits a draft.
 
     Args:
-        draft: gives length, channels and the decoding.
-        seed: of the weights; another seed is another student.
-        opset: version written into the file, of the standard domain.
-        ir_version: written into the file.
-        domain: of the MatMul node; anything but "" must be refused by readers.
+        draft: Gives length, channels and the decoding.
+        seed: Seed of the weights; another seed makes another student.
+        opset: Version of the standard domain that is written into the file.
+        ir_version: IR version that is written into the file.
+        domain: Domain of the MatMul node; readers must refuse anything but "".
     """
     shape = (draft.window.length, len(draft.channels))
-    decoding = draft.decoding
-    classes = () if isinstance(decoding, RulDecoding) else (len(decoding.labels),)
-    weights = np.random.default_rng(seed).normal(0, 0.1, (shape[0] * shape[1], *classes))
+    answer = find_task(draft.task).answer
+    dims = answer.dims(draft.decoding)
+    weights = np.random.default_rng(seed).normal(0, 0.1, (shape[0] * shape[1], *dims))
     nodes = [
         _node("Flatten", ["windows"], "flat"),
         _node("MatMul", ["flat", "weights"], "logits", domain),
     ]
     tensors = [_tensor("weights", weights.astype(np.float32))]
-    if isinstance(decoding, RulDecoding):
-        tensors.append(_tensor("max_rul", np.array(decoding.max_rul, dtype=np.float32)))
+    output = draft.decoding.output
+    if isinstance(answer, NumberAnswer):
+        low, high = cast(BoundedNumber, draft.decoding).bounds
+        tensors.append(_tensor("max_rul", np.array(high - low, dtype=np.float32)))
         nodes.append(_node("Sigmoid", ["logits"], "share"))
-        nodes.append(_node("Mul", ["share", "max_rul"], "rul"))
+        if low == 0:
+            nodes.append(_node("Mul", ["share", "max_rul"], output))
+        else:
+            tensors.append(_tensor("low", np.array(low, dtype=np.float32)))
+            nodes.append(_node("Mul", ["share", "max_rul"], "above"))
+            nodes.append(_node("Add", ["above", "low"], output))
     else:
-        nodes.append(_node("Softmax", ["logits"], "probabilities"))
+        nodes.append(_node("Softmax", ["logits"], output))
     graph = b"".join(encode_field(1, node) for node in nodes)
     graph += encode_field(2, "dummy") + b"".join(encode_field(5, tensor) for tensor in tensors)
     graph += encode_field(11, _value("windows", shape))
-    graph += encode_field(12, _value(decoding.output, classes))
+    graph += encode_field(12, _value(output, dims))
     return (
         encode_field(1, ir_version)
         + encode_field(7, graph)
@@ -123,14 +128,15 @@ def write_dummy(
     name: str | None = None,
     version: int = 1,
     seed: int = 0,
+    stream: str | None = None,
 ) -> Artifact:
     """Write a dummy artifact directory; see `dummy_draft` and `dummy_onnx`."""
-    draft = dummy_draft(task, name=name, version=version)
+    draft = dummy_draft(task, name=name, version=version, stream=stream)
     return write_artifact(path, draft, dummy_onnx(draft, seed=seed))
 
 
 def encode_field(number: int, value: int | str | bytes) -> bytes:
-    """One field of a protobuf message.
+    """Encode one field of a protobuf message.
 
     >>> encode_field(1, 150).hex()
     '089601'

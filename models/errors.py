@@ -13,6 +13,7 @@ ModelError
 │   ├── ChannelMismatch   channels, units or their order differ from the running student's
 │   ├── Misfit            another field that windows depend on differs from the running student's
 │   └── SelfTestFailed    the student loads but its numbers are not usable
+├── UnknownTask           no task of this name is registered
 ├── ScoreFailed           ONNX Runtime refused a batch of a student that had passed its self-test
 └── RegistryError
     ├── NameRefused       a model name or version that is not one
@@ -42,6 +43,7 @@ __all__ = [
     "ShapeMismatch",
     "TooLarge",
     "UnexpectedFile",
+    "UnknownTask",
     "VersionMissing",
 ]
 
@@ -92,6 +94,10 @@ class Misfit(ArtifactError):
 
 class SelfTestFailed(ArtifactError):
     """The student runs, but its numbers are not finite, not in range or not repeatable."""
+
+
+class UnknownTask(ModelError, ValueError):
+    """No task of this name is registered."""
 
 
 class ScoreFailed(ModelError):

@@ -10,89 +10,73 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal
 
-import numpy as np
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
-    SerializerFunctionWrapHandler,
+    SerializeAsAny,
     Strict,
-    StringConstraints,
     ValidationError,
-    model_serializer,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
 from models.errors import ChannelMismatch, ManifestInvalid, Misfit
+from models.tasks.fields import (
+    Count,
+    Decoding,
+    EpochMs,
+    Float32,
+    Frozen,
+    Label,
+    Name,
+    Sha256,
+    Text,
+    require_unique,
+)
+from models.tasks.interval import Interval
+from models.tasks.registry import find_task
 
 __all__ = [
     "MAX_ONNX_BYTES",
     "MAX_OPSET",
     "MIN_OPSET",
-    "NAME_PATTERN",
-    "UNKNOWN",
     "Channel",
-    "ClassesDecoding",
     "Draft",
-    "Interval",
-    "IntervalTable",
     "Lineage",
     "Manifest",
     "OnnxFile",
-    "RulDecoding",
     "Scaler",
-    "Unknown",
     "WindowShape",
     "check_fit",
     "decode_manifest",
     "encode_manifest",
 ]
 
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 MAX_ONNX_BYTES = 4_000_000
-UNKNOWN = "unknown"
-"""The activity of a window that looks like none of the labels; see `Unknown`."""
-# 13 is the first opset whose Softmax and reductions mean what exporters of today mean; 21 is the
-# newest that the oldest supported ONNX Runtime (1.19) runs.
+# 13 is the first opset whose Softmax and reductions have today's meaning; 21 is the newest one that
+# the oldest supported ONNX Runtime (1.19) runs.
 MIN_OPSET = 13
 MAX_OPSET = 21
 
-_MAX_FLOAT32 = float(np.finfo(np.float32).max)
+
+def _known(task: str) -> str:
+    return find_task(task).name
 
 
-def _printable(text: str) -> str:
-    if not text.isprintable() or text != text.strip():
-        msg = f"{text!r} holds control characters or surrounding blanks"
-        raise ValueError(msg)
-    return text
-
-
-# Not Literal[1]: that takes true and 1.0 as well.
+# Not Literal[1]: that accepts true and 1.0 as well.
 Format = Annotated[int, Strict(), Field(ge=1, le=1)]
-Number = Annotated[float, Strict(), Field(ge=-_MAX_FLOAT32, le=_MAX_FLOAT32)]
-Count = Annotated[int, Strict(), Field(ge=1, le=2**31 - 1)]
-EpochMs = Annotated[int, Strict(), Field(ge=0, lt=2**53)]
-Name = Annotated[str, StringConstraints(strict=True, pattern=NAME_PATTERN)]
-Label = Annotated[
-    str, StringConstraints(strict=True, min_length=1, max_length=64), AfterValidator(_printable)
-]
-Text = Annotated[str, StringConstraints(strict=True, max_length=4000)]
-Sha256 = Annotated[str, StringConstraints(strict=True, pattern=r"^[0-9a-f]{64}$")]
+TaskName = Annotated[str, Strict(), AfterValidator(_known)]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Channel(_Frozen):
+class Channel(Frozen):
     """One column of a window: the key in a message's `values`, and its unit."""
 
     name: Label
     unit: Label
 
 
-class WindowShape(_Frozen):
+class WindowShape(Frozen):
     """How windows of the stream are cut, in readings.
 
     `min_readings` below `length` allows short windows, front-padded by repeating the first
@@ -112,107 +96,15 @@ class WindowShape(_Frozen):
         return self
 
 
-class Scaler(_Frozen):
+class Scaler(Frozen):
     """Per channel, in float32: scaled = x * scale + offset."""
 
     kind: Literal["affine"]
-    scale: Annotated[tuple[Number, ...], Field(min_length=1)]
-    offset: Annotated[tuple[Number, ...], Field(min_length=1)]
+    scale: Annotated[tuple[Float32, ...], Field(min_length=1)]
+    offset: Annotated[tuple[Float32, ...], Field(min_length=1)]
 
 
-class RulDecoding(_Frozen):
-    """Output `rul` [batch] is the remaining useful life itself, between 0 and `max_rul`."""
-
-    kind: Literal["rul"]
-    output: Literal["rul"]
-    unit: Literal["cycles", "hours"]
-    max_rul: Annotated[Number, Field(gt=0)]
-
-
-class Unknown(_Frozen):
-    """When a window is of no known activity: its largest probability is below `threshold`.
-
-    `rejects` is the share of windows of known activities that fell below it at calibration.
-    """
-
-    threshold: Annotated[Number, Field(gt=0, lt=1)]
-    rejects: Annotated[Number, Field(ge=0, lt=1)]
-
-
-class _Growing(_Frozen):
-    """Fields that came later default to None and are then not written.
-
-    So what was written before them keeps its bytes, and gateways of that time read it.
-    """
-
-    @model_serializer(mode="wrap")
-    def _without_none(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        fields: dict[str, Any] = write(self)
-        return {name: value for name, value in fields.items() if value is not None}
-
-
-class ClassesDecoding(_Growing):
-    """Output `probabilities` [batch, classes], in the order of `labels`."""
-
-    kind: Literal["classes"]
-    output: Literal["probabilities"]
-    labels: Annotated[tuple[Label, ...], Field(min_length=2, max_length=256)]
-    unknown: Unknown | None = None
-
-    @model_validator(mode="after")
-    def _unique(self) -> ClassesDecoding:
-        _require_unique("labels", self.labels)
-        if self.unknown is not None and UNKNOWN in self.labels:
-            msg = f"labels hold {UNKNOWN!r}, which is what windows below unknown.threshold get"
-            raise ValueError(msg)
-        return self
-
-
-class IntervalTable(_Frozen):
-    """Ends of the interval as functions of the score, relative to it and in its unit.
-
-    Linear between the knots `rul`, constant outside of them.
-    """
-
-    rul: Annotated[tuple[Number, ...], Field(min_length=2, max_length=64)]
-    low: tuple[Number, ...]
-    high: tuple[Number, ...]
-
-    @model_validator(mode="after")
-    def _consistent(self) -> IntervalTable:
-        if not len(self.rul) == len(self.low) == len(self.high):
-            msg = f"{len(self.rul)} knots rul, {len(self.low)} low and {len(self.high)} high"
-            raise ValueError(msg)
-        if any(left >= right for left, right in zip(self.rul, self.rul[1:], strict=False)):
-            msg = "the knots rul do not ascend"
-            raise ValueError(msg)
-        for knot, low, high in zip(self.rul, self.low, self.high, strict=True):
-            if low > high:
-                msg = f"low {low} is above high {high} at rul {knot}"
-                raise ValueError(msg)
-        return self
-
-
-class Interval(_Growing):
-    """With probability `level` the truth lies in [rul + low, rul + high].
-
-    `low` and `high` are one pair for all scores; `table`, where there is one, is used instead.
-    """
-
-    level: Annotated[Number, Field(gt=0, lt=1)]
-    low: Number
-    high: Number
-    table: IntervalTable | None = None
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Interval:
-        if self.low > self.high:
-            msg = f"low {self.low} is above high {self.high}"
-            raise ValueError(msg)
-        return self
-
-
-class Lineage(_Frozen):
+class Lineage(Frozen):
     """Where the student came from. `teacher` is null for a student without one."""
 
     teacher: Text | None
@@ -225,7 +117,7 @@ class Lineage(_Frozen):
     command: Text
 
 
-class OnnxFile(_Frozen):
+class OnnxFile(Frozen):
     """What `model.onnx` must be, byte for byte."""
 
     sha256: Sha256
@@ -233,22 +125,22 @@ class OnnxFile(_Frozen):
     opset: Annotated[Count, Field(ge=MIN_OPSET, le=MAX_OPSET)]
 
 
-class Draft(_Frozen):
+class Draft(Frozen):
     """A manifest before the graph is on disk; `models.artifact.write_artifact` completes it."""
 
     format: Format = 1
     name: Name
     version: Count = 1
-    task: Literal["rul", "activity", "forecast"]
+    task: TaskName
     stream: Name
     channels: Annotated[tuple[Channel, ...], Field(min_length=1, max_length=256)]
-    rate_hz: Annotated[Number, Field(gt=0)] | None
+    rate_hz: Annotated[Float32, Field(gt=0)] | None
     window: WindowShape
     scaler: Scaler
     input: Literal["windows"] = "windows"
-    decoding: Annotated[RulDecoding | ClassesDecoding, Field(discriminator="kind")]
+    decoding: SerializeAsAny[Decoding]
     interval: Interval | None
-    metrics: dict[Label, dict[Label, Number]]
+    metrics: dict[Label, dict[Label, Float32]]
     lineage: Lineage
     licence: Text
 
@@ -257,20 +149,31 @@ class Draft(_Frozen):
         """Channel names in model order."""
         return tuple(channel.name for channel in self.channels)
 
+    @field_validator("decoding", mode="before")
+    @classmethod
+    def _decoding_of_the_task(cls, value: Any, info: ValidationInfo) -> Decoding:
+        if "task" not in info.data:
+            msg = "cannot be read without a known task"
+            raise ValueError(msg)
+        task = find_task(info.data["task"])
+        if isinstance(value, task.decoding):
+            return value
+        kind = value.get("kind") if isinstance(value, dict) else getattr(value, "kind", None)
+        if kind != task.decoding_kind:
+            msg = f"task {task.name!r} needs kind {task.decoding_kind!r}, not {kind!r:.80}"
+            raise ValueError(msg)
+        return task.decoding.model_validate(value)
+
     @model_validator(mode="after")
     def _consistent(self) -> Draft:
-        _require_unique("channels", self.channel_names)
+        require_unique("channels", self.channel_names)
         for part in ("scale", "offset"):
             numbers = getattr(self.scaler, part)
             if len(numbers) != len(self.channels):
                 msg = f"scaler.{part} has {len(numbers)} numbers for {len(self.channels)} channels"
                 raise ValueError(msg)
-        wanted = {"rul": "rul", "activity": "classes"}.get(self.task)
-        if self.decoding.kind != wanted:
-            msg = f"task {self.task!r} cannot be decoded as {self.decoding.kind!r} in format 1"
-            raise ValueError(msg)
-        if self.interval is not None and self.task != "rul":
-            msg = f"interval is for task 'rul' only, this is {self.task!r}: set it to null"
+        if self.interval is not None and not find_task(self.task).answer.has_interval:
+            msg = f"task {self.task!r} has no interval: set interval to null"
             raise ValueError(msg)
         return self
 
@@ -319,7 +222,8 @@ def check_fit(running: Draft, candidate: Draft) -> None:
 
     Raises:
         ChannelMismatch: channels, units or order differ.
-        Misfit: task, stream, rate, unit of the score or a field of the window differs.
+        Misfit: Task, stream, rate, a field of the window, or a field of the decoding that the
+            task wants to match (the unit) differs.
     """
     for position in range(max(len(running.channels), len(candidate.channels))):
         has, wants = (
@@ -353,16 +257,16 @@ def _window_fields(running: Draft, candidate: Draft) -> list[tuple[str, object, 
         (f"window.{field}", getattr(running.window, field), getattr(candidate.window, field))
         for field in ("length", "hop", "min_readings", "gap_ms")
     ]
-    if isinstance(running.decoding, RulDecoding) and isinstance(candidate.decoding, RulDecoding):
-        fields.append(("decoding.unit", running.decoding.unit, candidate.decoding.unit))
+    if running.task == candidate.task:
+        fields += [
+            (
+                f"decoding.{field}",
+                getattr(running.decoding, field),
+                getattr(candidate.decoding, field),
+            )
+            for field in find_task(running.task).must_match
+        ]
     return fields
-
-
-def _require_unique(field: str, names: tuple[str, ...]) -> None:
-    doubled = sorted({name for name in names if names.count(name) > 1})
-    if doubled:
-        msg = f"{field} names {', '.join(map(repr, doubled))} more than once"
-        raise ValueError(msg)
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

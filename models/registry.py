@@ -46,7 +46,8 @@ from models.errors import (
     RegistryBusy,
     VersionMissing,
 )
-from models.manifest import NAME_PATTERN, Manifest, check_fit, encode_manifest
+from models.manifest import Manifest, check_fit, encode_manifest
+from models.tasks.fields import NAME_PATTERN
 
 __all__ = ["Move", "Pointer", "Registry"]
 

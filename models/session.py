@@ -9,17 +9,15 @@ from numpy.typing import NDArray
 from models.artifact import Artifact
 from models.errors import GraphRefused, ScoreFailed, SelfTestFailed
 from models.features import scale, unscale
-from models.manifest import Interval, Manifest, RulDecoding
-from models.scores import ActivityScores, RulScores, Scores
+from models.manifest import Manifest
+from models.tasks.contract import Scores
+from models.tasks.registry import find_task
 
 __all__ = ["MAX_BATCH", "Student"]
 
 # Windows per run. Measured with a CNN of 370 kB: above 64 the time per window hardly falls, but
 # the memory of intermediate tensors grows from 10 to 40 MB at 256.
 MAX_BATCH = 64
-# What a score may depend on its batch: of a RUL's range, and of a probability. Float32 sums in
-# another order at another batch size; a vote of anchors far apart multiplies the difference.
-_REPEATABLE_RUL, _REPEATABLE = 1e-5, 1e-4
 
 
 class Student:
@@ -31,6 +29,7 @@ class Student:
 
     def __init__(self, artifact: Artifact) -> None:
         self._manifest = artifact.manifest
+        self._answer = find_task(artifact.manifest.task).answer
         self._digest = artifact.digest
         self._session = _open_session(artifact)
 
@@ -62,7 +61,8 @@ class Student:
             ScoreFailed: ONNX Runtime refused; no window has a score.
         """
         raw, valid = self._run(windows)
-        return _decode(self._manifest, raw, valid)
+        manifest = self._manifest
+        return self._answer.decode(raw, valid, manifest.decoding, manifest.interval)
 
     def self_test(self) -> None:
         """Prove on made-up windows that the numbers are usable.
@@ -78,11 +78,9 @@ class Student:
         except ScoreFailed as exc:
             msg = f"self-test of {_title(self._manifest)} failed: {exc}"
             raise SelfTestFailed(msg) from exc
-        _check_outputs(self._manifest, raw, valid)
+        self._check_outputs(raw, valid)
         drift = float(np.max(np.abs(raw - single)))
-        limit = _REPEATABLE
-        if isinstance(self._manifest.decoding, RulDecoding):
-            limit = _REPEATABLE_RUL * self._manifest.decoding.max_rul
+        limit = self._answer.tolerance(self._manifest.decoding)
         if not drift <= limit:
             msg = (
                 f"self-test of {_title(self._manifest)} failed: a score changes by {drift:.3g} "
@@ -125,9 +123,17 @@ class Student:
         return np.asarray(output)
 
     def _empty_output(self) -> NDArray[np.float32]:
-        decoding = self._manifest.decoding
-        shape = (0,) if isinstance(decoding, RulDecoding) else (0, len(decoding.labels))
-        return np.empty(shape, dtype=np.float32)
+        return np.empty((0, *self._answer.dims(self._manifest.decoding)), dtype=np.float32)
+
+    def _check_outputs(self, raw: NDArray[np.float32], valid: NDArray[np.bool_]) -> None:
+        if valid.all():
+            flaw = self._answer.flaw(raw, self._manifest.decoding)
+        else:
+            row = int(np.flatnonzero(~valid)[0])
+            flaw = f"output of window {row} is {raw[row]}"
+        if flaw is not None:
+            msg = f"self-test of {_title(self._manifest)} failed: {flaw}"
+            raise SelfTestFailed(msg)
 
 
 def _open_session(artifact: Artifact) -> ort.InferenceSession:
@@ -154,32 +160,6 @@ def _open_session(artifact: Artifact) -> ort.InferenceSession:
         raise GraphRefused(msg) from exc
 
 
-def _decode(manifest: Manifest, raw: NDArray[np.float32], valid: NDArray[np.bool_]) -> Scores:
-    decoding = manifest.decoding
-    clean = np.where(valid.reshape(-1, *[1] * (raw.ndim - 1)), raw, np.float32(0))
-    if not isinstance(decoding, RulDecoding):
-        known = np.ones(len(clean), dtype=np.bool_)
-        if decoding.unknown is not None:
-            known = clean.max(axis=1) >= np.float32(decoding.unknown.threshold)
-        return ActivityScores(decoding.labels, clean, clean.argmax(axis=1), valid, known)
-    top = np.float32(decoding.max_rul)
-    rul = clean.clip(np.float32(0), top)
-    if manifest.interval is None:
-        return RulScores(rul, rul, rul, valid)
-    low, high = (rul + end for end in _ends(manifest.interval, rul))
-    return RulScores(rul, low.clip(np.float32(0), top), high.clip(np.float32(0), top), valid)
-
-
-def _ends(interval: Interval, rul: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
-    """Lower and upper end relative to the scores."""
-    table = interval.table
-    if table is None:
-        return tuple(np.full_like(rul, end) for end in (interval.low, interval.high))
-    return tuple(
-        np.interp(rul, table.rul, ends).astype(np.float32) for ends in (table.low, table.high)
-    )
-
-
 def _test_windows(manifest: Manifest) -> NDArray[np.float32]:
     """Return windows around the middle of the scaler (raw units), and one of raw zeros."""
     shape = (manifest.window.length, len(manifest.channels))
@@ -193,31 +173,6 @@ def _test_windows(manifest: Manifest) -> NDArray[np.float32]:
         ]
     ).astype(np.float32)
     return np.concatenate([unscale(scaled, manifest.scaler), np.zeros((1, *shape), np.float32)])
-
-
-def _check_outputs(manifest: Manifest, raw: NDArray[np.float32], valid: NDArray[np.bool_]) -> None:
-    if not valid.all():
-        row = int(np.flatnonzero(~valid)[0])
-        msg = f"self-test of {_title(manifest)} failed: output of window {row} is {raw[row]}"
-        raise SelfTestFailed(msg)
-    decoding = manifest.decoding
-    # The last window is of raw zeros, far from anything a scaler has seen: finite is enough.
-    typical = raw[:-1]
-    if isinstance(decoding, RulDecoding):
-        if typical.min() < -1e-3 or typical.max() > decoding.max_rul * (1 + 1e-5):
-            msg = (
-                f"self-test of {_title(manifest)} failed: RUL from {typical.min()} to "
-                f"{typical.max()} leaves [0, {decoding.max_rul}]: clip it inside the graph"
-            )
-            raise SelfTestFailed(msg)
-        return
-    error = float(np.max(np.abs(raw.sum(axis=1) - 1)))
-    if error > 1e-3 or raw.min() < 0:
-        msg = (
-            f"self-test of {_title(manifest)} failed: class probabilities miss the sum 1 by "
-            f"{error:.3g} (smallest {raw.min()}): end the graph with Softmax"
-        )
-        raise SelfTestFailed(msg)
 
 
 def _title(manifest: Manifest) -> str:

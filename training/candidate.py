@@ -24,17 +24,10 @@ from torch import nn
 
 import training
 from models.artifact import Artifact
-from models.manifest import (
-    ClassesDecoding,
-    Draft,
-    Lineage,
-    RulDecoding,
-    Scaler,
-    Unknown,
-    WindowShape,
-    check_fit,
-)
+from models.manifest import Draft, Lineage, Scaler, WindowShape, check_fit
 from models.session import Student
+from models.tasks.classes import ClassesDecoding, Unknown
+from models.tasks.rul import RulDecoding
 from training import evaluate
 from training.datasets.contract import DataSet, fit_scaler
 from training.distill import Distilled, Epoch, distill, fit_front

@@ -85,8 +85,8 @@ ScoreRecord = dict[str, Any]
 """One score as plain data. Of any task: `task` ("rul" or "activity"), `site`, `device`, `stream`,
 `model` (str), `version`, `start_ms`, `end_ms`, `readings`, `gaps`, `recv_ms`, `scored_ms` (int).
 Of "rul": `rul`, `rul_low`, `rul_high` (float; the latter two may be missing). Of "activity":
-`activity` (str; `models.manifest.UNKNOWN` where no label is likely enough), `probability` (float,
-the largest one), `probabilities` ({label: float})."""
+`activity` (str; `models.tasks.classes.UNKNOWN` where no label is likely enough), `probability`
+(float, the largest one), `probabilities` ({label: float})."""
 
 _WORDS = ("task", "site", "device", "stream", "model")
 _COUNTS = ("version", "start_ms", "end_ms", "readings", "gaps", "recv_ms", "scored_ms")

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.manifest import Manifest
-from models.scores import ActivityScores, Scores
+from models.tasks.contract import Scores
+from models.tasks.registry import find_task
 from pipeline.points.points import ScoreRecord
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def _score_group(
     if not fitting:
         return
     scores = student.score(np.stack([item.window.values for item in fitting]))
-    results = _activity(scores) if isinstance(scores, ActivityScores) else _rul(scores)
+    results = find_task(manifest.task).answer.record_fields(scores)
     for item, is_valid, result in zip(fitting, scores.valid.tolist(), results, strict=True):
         if is_valid:
             scored.records.append(_identity(item, manifest, scored_ms) | result)
@@ -122,22 +123,3 @@ def _identity(item: ClosedWindow, manifest: Manifest, scored_ms: int) -> ScoreRe
         "recv_ms": window.recv_ms,
         "scored_ms": scored_ms,
     }
-
-
-def _rul(scores: Scores) -> list[ScoreRecord]:
-    if isinstance(scores, ActivityScores):
-        return []
-    columns = zip(scores.rul.tolist(), scores.low.tolist(), scores.high.tolist(), strict=True)
-    return [{"rul": rul, "rul_low": low, "rul_high": high} for rul, low, high in columns]
-
-
-def _activity(scores: ActivityScores) -> list[ScoreRecord]:
-    rows = zip(scores.winners.tolist(), scores.probabilities.tolist(), strict=True)
-    return [
-        {
-            "activity": scores.activity(number),
-            "probability": row[winner],
-            "probabilities": dict(zip(scores.labels, row, strict=True)),
-        }
-        for number, (winner, row) in enumerate(rows)
-    ]

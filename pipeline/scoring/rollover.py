@@ -17,9 +17,10 @@ from typing import Literal
 
 from models.artifact import Artifact, write_durably
 from models.errors import ArtifactMissing, Misfit, ModelError
-from models.manifest import RulDecoding, check_fit
+from models.manifest import check_fit
 from models.registry import Pointer, Registry
 from models.session import Student
+from models.tasks.registry import find_task
 from pipeline.status import ModelStatus
 
 __all__ = ["Change", "ModelWatch", "StudentSlot", "load_student"]
@@ -77,7 +78,7 @@ class StudentSlot:
                 refused_error=self.refused_error,
             )
         manifest = self.student.manifest
-        decoding = manifest.decoding
+        answer = find_task(manifest.task).answer
         lineage = manifest.lineage.model_dump()
         return ModelStatus(
             name=self.name,
@@ -90,8 +91,8 @@ class StudentSlot:
             refused_version=self.refused_version,
             refused_error=self.refused_error,
             lineage={key: "" if value is None else str(value) for key, value in lineage.items()},
-            labels=() if isinstance(decoding, RulDecoding) else decoding.labels,
-            unit=decoding.unit if isinstance(decoding, RulDecoding) else "",
+            labels=answer.labels(manifest.decoding),
+            unit=answer.unit(manifest.decoding),
             channels=manifest.channel_names,
         )
 

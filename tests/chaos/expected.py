@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.artifact import read_artifact
-from models.scores import ActivityScores
 from models.session import Student
+from models.tasks.activity import ActivityScores
 from models.zoo import zoo_path
 from tests.chaos.fleet import DT_MS, readings
 

@@ -17,8 +17,8 @@ import pytest
 from ingest.recordings import CMAPSS_SENSORS, CMAPSS_SETTINGS, read_cmapss
 from models.artifact import read_artifact
 from models.features import pad_front
-from models.scores import RulScores
 from models.session import Student
+from models.tasks.rul import RulScores
 from models.zoo import zoo_path
 from pipeline.console.queries import all_points
 from pipeline.stores.resultsfile import ResultsFile

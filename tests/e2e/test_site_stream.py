@@ -28,8 +28,9 @@ from ingest.recordings import (
 )
 from ingest.replay import ReplayOptions
 from models.artifact import read_artifact
-from models.scores import ActivityScores, RulScores
 from models.session import Student
+from models.tasks.activity import ActivityScores
+from models.tasks.rul import RulScores
 from models.zoo import zoo_path
 from tests.e2e.replaying import START_MS, Replaying
 from tests.e2e.site_plant import SitePlant

@@ -26,8 +26,9 @@ from ingest.recordings import (
 )
 from ingest.replay import ReplayOptions
 from models.artifact import read_artifact
-from models.scores import ActivityScores, RulScores
 from models.session import Student
+from models.tasks.activity import ActivityScores
+from models.tasks.rul import RulScores
 from models.zoo import zoo_path
 from pipeline.console.queries import all_points
 from pipeline.stores.resultsfile import ResultsFile

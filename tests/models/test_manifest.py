@@ -6,14 +6,7 @@ from hypothesis import strategies as st
 
 from models.dummy import dummy_draft
 from models.errors import ArtifactError, ChannelMismatch, ManifestInvalid, Misfit
-from models.manifest import (
-    Draft,
-    Manifest,
-    OnnxFile,
-    check_fit,
-    decode_manifest,
-    encode_manifest,
-)
+from models.manifest import Draft, Manifest, OnnxFile, check_fit, decode_manifest, encode_manifest
 
 
 def manifest(task: str = "rul") -> Manifest:

@@ -5,9 +5,11 @@ from models.artifact import read_artifact, write_artifact
 from models.dummy import dummy_draft, dummy_onnx, encode_field, write_dummy
 from models.errors import GraphRefused, ModelError, ScoreFailed, SelfTestFailed
 from models.features import pad_front, scale, slice_windows, unscale
-from models.manifest import Draft, Unknown
-from models.scores import ActivityScores, RulScores
+from models.manifest import Draft
 from models.session import MAX_BATCH, Student
+from models.tasks.activity import ActivityScores
+from models.tasks.classes import Unknown
+from models.tasks.rul import RulScores
 
 
 @pytest.fixture(params=["rul", "activity"])

@@ -8,8 +8,8 @@ import pytest
 pytest.importorskip("torch", reason="needs training: pip install 'kpstream[training]'")
 
 from models.features import scale
-from models.scores import ActivityScores
 from models.session import Student
+from models.tasks.activity import ActivityScores
 from training.candidate import check_comparable, train_candidate
 from training.datasets.contract import fit_scaler
 from training.datasets.dummy import make_dummy

@@ -22,9 +22,9 @@ from torch import Tensor, nn
 
 from models.artifact import Artifact, write_artifact
 from models.features import scale
-from models.manifest import Draft, RulDecoding, Scaler
-from models.scores import RulScores
+from models.manifest import Draft, Scaler
 from models.session import Student
+from models.tasks.rul import RulDecoding
 from training.distill import score_student
 from training.errors import ExportError
 
@@ -134,8 +134,7 @@ def score_torch(
 
 def score_raw(student: Student, windows: NDArray[np.float32]) -> NDArray[np.float32]:
     """Scores of a loaded artifact on raw windows: `[n]` cycles or `[n, classes]`."""
-    scores = student.score(windows)
-    return scores.rul if isinstance(scores, RulScores) else scores.probabilities
+    return student.score(windows).values
 
 
 def _check_parity(

@@ -15,8 +15,9 @@ import click
 import numpy as np
 
 from models.artifact import read_artifact
-from models.scores import ActivityScores
 from models.session import Student
+from models.tasks.classes import ClassScores
+from models.tasks.number import NumberScores
 from training.datasets.cmapss import read_cmapss
 from training.datasets.contract import DataSet
 from training.datasets.uci_har import read_uci_har
@@ -52,7 +53,7 @@ def measure_windows(student: Student, windows: WindowSet) -> dict[str, float]:
     """The measures of `measure_official` on any labelled windows."""
     truth = windows.labels
     scores = student.score(windows.windows)
-    if isinstance(scores, ActivityScores):
+    if isinstance(scores, ClassScores):
         return {
             "macro_f1": macro_f1(truth, scores.winners, len(scores.labels)),
             "accuracy": accuracy(truth, scores.winners),
@@ -61,10 +62,13 @@ def measure_windows(student: Student, windows: WindowSet) -> dict[str, float]:
             "unknown_share": float(np.mean(~scores.known)),
             "windows": float(len(truth)),
         }
+    if not isinstance(scores, NumberScores):
+        msg = f"no official measures for {type(scores).__name__}"
+        raise TypeError(msg)
     inside = (scores.low <= truth) & (truth <= scores.high)
     return {
-        "rmse": rmse(truth, scores.rul),
-        "nasa_score": nasa_score(truth, scores.rul),
+        "rmse": rmse(truth, scores.values),
+        "nasa_score": nasa_score(truth, scores.values),
         "interval_coverage": float(np.mean(inside)),
         "interval_width": float(np.mean(scores.high - scores.low)),
         "windows": float(len(truth)),

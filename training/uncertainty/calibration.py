@@ -22,7 +22,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from models.manifest import Interval, IntervalTable, Unknown
+from models.tasks.classes import Unknown
+from models.tasks.interval import Interval, IntervalTable
 
 __all__ = [
     "LEVEL",

@@ -13,7 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from models.manifest import Interval, Scaler, Unknown
+from models.manifest import Scaler
+from models.tasks.classes import Unknown
+from models.tasks.interval import Interval
 from training.datasets.contract import DataSet
 from training.distill import scale_windows
 from training.evaluate import calibration_error

@@ -14,7 +14,7 @@ from dashboards.visuals.panels import Panel
 from dashboards.visuals.styles import ACTIVITY_COLOURS, OUTCOMES
 from dashboards.visuals.views import Column, Grid, Note
 from models.artifact import read_artifact
-from models.manifest import ClassesDecoding
+from models.tasks.classes import ClassesDecoding
 from models.zoo import zoo_path
 from pipeline.points.points import COUNTER_FIELDS
 from pipeline.stores.influxlayout import HOURLY_BUCKET as LAYOUT_BUCKET

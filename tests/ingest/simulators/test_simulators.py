@@ -27,8 +27,8 @@ from ingest.simulators.truth import (
 from ingest.simulators.turbofan import Engine, engine_history
 from ingest.topics import parse_topic
 from models.artifact import read_artifact
-from models.scores import ActivityScores
 from models.session import Student
+from models.tasks.activity import ActivityScores
 
 T0 = 1_700_000_000_000
 

@@ -9,8 +9,8 @@ from models.dummy import dummy_draft, dummy_onnx, write_dummy
 from models.errors import ScoreFailed
 from models.features import pad_front
 from models.features import slice_windows as slice_offline
-from models.manifest import Unknown
 from models.session import Student
+from models.tasks.classes import Unknown
 from pipeline.points.points import decode_scores, encode_scores, points_of
 from pipeline.scoring.batch import score_windows
 from pipeline.windows import spec as windowspec

@@ -8,8 +8,8 @@ pytest.importorskip("torch", reason="needs training: pip install 'kpstream[train
 from rich.console import Console
 
 from models.artifact import read_artifact
-from models.scores import RulScores
 from models.session import Student
+from models.tasks.rul import RulScores
 from training.bench.unknown import share_caught
 from training.datasets.cmapss import describe_cmapss
 from training.datasets.dummy import make_dummy

@@ -1,0 +1,29 @@
+"""Tasks: what a student can answer. One file per task, one line per task in `registry`.
+
+In: raw outputs of a graph and the student's decoding. Out: scores, the fields of a score record,
+and everything the rest of kpstream needs to know about an answer: its measurement, its measures,
+its hours in InfluxDB, its card on the console. Promise: no file outside a task's own compares with
+the name of a task; scoring, points, stores, console, boards and training read the `Task`.
+
+A walk-through:
+
+```python
+from models.tasks.registry import find_task, tasks
+
+task = find_task("rul")                                # UnknownTask names the known ones
+task.answer.dims(manifest.decoding)                    # () after [batch]: one number per window
+scores = task.answer.decode(raw, valid, manifest.decoding, manifest.interval)
+task.answer.record_fields(scores)                      # [{"rul": 95.0, "rul_low": ...}, ...]
+task.measure(truth, scores.values)                     # {"rmse": 12.3, "nasa_score": 310.0, ...}
+```
+
+A new task is one file with a `Task` and one line in `registry.py`; a card of its own on the console
+and a board are optional. `registry.registered` adds a task for the length of a `with` block, as
+`tests/test_made_up_task.py` does.
+
+Files, in order: `fields` (types that decodings and manifests are made of), `interval` (the
+calibrated interval of a number), `number` and `classes` (the two kinds of answer), `contract` (the
+`Task`), `rul`, `activity` (the tasks), `registry`.
+"""
+
+__all__: list[str] = []

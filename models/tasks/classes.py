@@ -1,0 +1,191 @@
+"""A kind of answer: one of several classes, such as an activity."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from models.tasks.fields import Decoding, Float32, Frozen, Label, require_unique
+from models.tasks.interval import Interval
+
+__all__ = [
+    "PROBABILITIES",
+    "PROBABILITY",
+    "PROBABILITY_PREFIX",
+    "UNKNOWN",
+    "ClassAnswer",
+    "ClassScores",
+    "ClassesDecoding",
+    "Unknown",
+]
+
+UNKNOWN = "unknown"
+"""The label of a window that resembles none of the classes; see `Unknown`."""
+PROBABILITY = "probability"
+"""Field of the largest probability."""
+PROBABILITIES = "probabilities"
+"""Key of a score record that holds the probability of each label."""
+PROBABILITY_PREFIX = "p_"
+"""Before the label in the name of a class's probability field, as in `p_WALKING`."""
+# How much a probability may depend on the batch around it: float32 sums in another order at another
+# batch size, and a vote of anchors far apart multiplies the difference.
+_REPEATABLE = 1e-4
+
+
+class Unknown(Frozen):
+    """When a window belongs to no known class: its largest probability is below `threshold`.
+
+    `rejects` is the share of windows of known classes that fell below it at calibration.
+    """
+
+    threshold: Annotated[Float32, Field(gt=0, lt=1)]
+    rejects: Annotated[Float32, Field(ge=0, lt=1)]
+
+
+class ClassesDecoding(Decoding):
+    """Output `probabilities` [batch, classes], in the order of `labels`."""
+
+    kind: Literal["classes"]
+    output: Literal["probabilities"]
+    labels: Annotated[tuple[Label, ...], Field(min_length=2, max_length=256)]
+    unknown: Unknown | None = None
+
+    @model_validator(mode="after")
+    def _unique(self) -> ClassesDecoding:
+        require_unique("labels", self.labels)
+        if self.unknown is not None and UNKNOWN in self.labels:
+            msg = f"labels hold {UNKNOWN!r}, the label of windows below unknown.threshold"
+            raise ValueError(msg)
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class ClassScores:
+    """Class probabilities of a batch.
+
+    Attributes:
+        labels: Class names, in the order of the columns of `probabilities`.
+        probabilities: [batch, classes] float32.
+        winners: [batch] int64 index of the most probable class (the first one of a tie).
+        valid: [batch] False where the window or the output was not finite; such rows hold 0.
+        known: [batch] False where the largest probability is below the threshold of the manifest:
+            the window resembles no class that the student has learned.
+    """
+
+    labels: tuple[str, ...]
+    probabilities: NDArray[np.float32]
+    winners: NDArray[np.int64]
+    valid: NDArray[np.bool_]
+    known: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.winners)
+
+    @property
+    def values(self) -> NDArray[np.float32]:
+        """The probabilities, [batch, classes] float32."""
+        return self.probabilities
+
+    def label(self, row: int) -> str:
+        """Label of the most probable class of a row; `UNKNOWN` where the class is not known."""
+        return self.labels[int(self.winners[row])] if self.known[row] else UNKNOWN
+
+    def probability(self, row: int) -> float:
+        """The largest probability of a row, also where the class is not known."""
+        return float(self.probabilities[row, self.winners[row]])
+
+
+@dataclass(frozen=True, slots=True)
+class ClassAnswer:
+    """One of the classes in `decoding.labels` per window; the output is `[batch, classes]`.
+
+    Attributes:
+        field: Field of the score record and of the measurement that holds the label.
+        scores: Class of the scores.
+    """
+
+    field: str
+    scores: type[ClassScores] = ClassScores
+
+    @property
+    def has_interval(self) -> bool:
+        """A class has no interval."""
+        return False
+
+    @property
+    def headline_field(self) -> str:
+        """The field that stands for the whole score."""
+        return self.field
+
+    def dims(self, decoding: ClassesDecoding) -> tuple[int, ...]:
+        """Dimensions of the output after `batch`: one probability per class."""
+        return (len(decoding.labels),)
+
+    def unit(self, decoding: ClassesDecoding) -> str:
+        """A class has no unit."""
+        return ""
+
+    def labels(self, decoding: ClassesDecoding) -> tuple[str, ...]:
+        """Labels of the classes, in the order of the output."""
+        return decoding.labels
+
+    def tolerance(self, decoding: ClassesDecoding) -> float:
+        """How much a probability may change with the batch around it: 1e-4."""
+        return _REPEATABLE
+
+    def flaw(self, raw: NDArray[np.float32], decoding: ClassesDecoding) -> str | None:
+        """What is wrong with the outputs of the self-test, None if nothing is."""
+        error = float(np.max(np.abs(raw.sum(axis=1) - 1)))
+        if error > 1e-3 or raw.min() < 0:
+            return (
+                f"class probabilities miss the sum 1 by {error:.3g} (smallest {raw.min()}): "
+                "end the graph with Softmax"
+            )
+        return None
+
+    def decode(
+        self,
+        raw: NDArray[np.float32],
+        valid: NDArray[np.bool_],
+        decoding: ClassesDecoding,
+        interval: Interval | None,
+    ) -> ClassScores:
+        """Scores of raw outputs `[batch, classes]`; invalid rows hold 0."""
+        clean = np.where(valid[:, None], raw, np.float32(0))
+        known = np.ones(len(clean), dtype=np.bool_)
+        if decoding.unknown is not None:
+            known = clean.max(axis=1) >= np.float32(decoding.unknown.threshold)
+        return self.scores(decoding.labels, clean, clean.argmax(axis=1), valid, known)
+
+    def record_fields(self, scores: ClassScores) -> Sequence[dict[str, Any]]:
+        """Fields of the score record of each row, in order."""
+        rows = zip(scores.winners.tolist(), scores.probabilities.tolist(), strict=True)
+        return [
+            {
+                self.field: scores.label(number),
+                PROBABILITY: row[winner],
+                PROBABILITIES: dict(zip(scores.labels, row, strict=True)),
+            }
+            for number, (winner, row) in enumerate(rows)
+        ]
+
+    def window_errors(
+        self, truth: NDArray[Any], values: NDArray[np.float32]
+    ) -> NDArray[np.float64]:
+        """1 for each window whose most probable class is wrong, else 0: `[n]`, `[n, classes]`."""
+        return np.asarray(values.argmax(axis=1) != truth, dtype=np.float64)
+
+    def health(self, scores: ClassScores) -> dict[str, float]:
+        """Live health figures of a batch; empty without a valid score."""
+        if not scores.valid.any():
+            return {}
+        largest = scores.probabilities[scores.valid].max(axis=1).astype(np.float64)
+        return {
+            "unknown_share": float(np.mean(~scores.known[scores.valid])),
+            "mean_probability": float(largest.mean()),
+        }

@@ -1,0 +1,236 @@
+"""The contract of a task: everything that the rest of kpstream asks about an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.tasks.classes import Unknown
+from models.tasks.fields import Decoding
+from models.tasks.interval import Interval
+
+__all__ = [
+    "Answer",
+    "Field",
+    "Hourly",
+    "HourlyField",
+    "HourlyFunction",
+    "Kind",
+    "Measure",
+    "Scores",
+    "Task",
+]
+
+Kind = Literal["float", "int", "text"]
+"""Type of a field. It never changes, because InfluxDB refuses another one. A fact is an int, 0 or
+1, so that it can be summed and compared."""
+
+HourlyFunction = Literal["mean", "min", "max", "last", "count", "values"]
+"""How an hour of a field becomes one value: a function of Flux; `values` counts each text
+separately and makes it a tag with the name of the field."""
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field of a measurement.
+
+    Attributes:
+        name: Name as stored; a prefix of names if `labels_in` is set.
+        kind: Type of the value.
+        unit: Unit of the number; "" for text, "1" for a fact (0 or 1) or a share (0 to 1).
+        about: Meaning.
+        grows: True for a counter.
+        always: True if every point of the measurement has the field.
+        labels_in: Key of a score record that holds `{label: number}`; each label becomes one field
+            `{name}{label}`. "" for a plain field, whose key in a record is its name.
+    """
+
+    name: str
+    kind: Kind
+    unit: str
+    about: str
+    grows: bool = False
+    always: bool = True
+    labels_in: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HourlyField:
+    """One field of the hours: `function` over an hour of the score's field `source`."""
+
+    field: Field
+    source: str
+    function: HourlyFunction
+
+
+@dataclass(frozen=True, slots=True)
+class Hourly:
+    """How the scores of an hour become one point per series, in the measurement `{task}_hourly`.
+
+    Attributes:
+        fields: The fields, each with the function that makes it.
+        about: Meaning of a point.
+    """
+
+    fields: tuple[HourlyField, ...]
+    about: str
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A measure of scores against the truth, in plain numpy.
+
+    Attributes:
+        name: Key in a manifest's metrics.
+        better: Direction; None for a figure without a better side, such as a bias.
+        compute: `(truth [n], values [n] or [n, classes])` to a number.
+    """
+
+    name: str
+    better: Literal["smaller", "larger"] | None
+    compute: Callable[[NDArray[Any], NDArray[np.float32]], float]
+
+    def is_better(self, new: float, old: float) -> bool:
+        """Whether `new` is strictly better than `old`; False without a direction."""
+        if self.better is None:
+            return False
+        return new < old if self.better == "smaller" else new > old
+
+
+class Scores(Protocol):
+    """Scores of a batch, one row per window."""
+
+    @property
+    def values(self) -> NDArray[np.float32]:
+        """The numbers themselves: [batch], or [batch, classes] probabilities."""
+
+    @property
+    def valid(self) -> NDArray[np.bool_]:
+        """[batch] False where the window or the output was not finite; such rows hold 0."""
+
+    def __len__(self) -> int:
+        """Number of rows."""
+
+
+class Answer(Protocol):
+    """A kind of answer: `models.tasks.number.NumberAnswer`, `models.tasks.classes.ClassAnswer`.
+
+    An answer reads the decodings and scores of its own tasks only. Code that must tell the kinds
+    apart (a loss, a chart) asks `isinstance(task.answer, NumberAnswer)`, never for a task.
+    """
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether a manifest may carry an interval."""
+
+    @property
+    def headline_field(self) -> str:
+        """The field of a record that stands for the whole score."""
+
+    def dims(self, decoding: Any) -> tuple[int, ...]:
+        """Dimensions of the output after `batch`."""
+
+    def unit(self, decoding: Any) -> str:
+        """Unit of the answer; "" if it has none."""
+
+    def labels(self, decoding: Any) -> tuple[str, ...]:
+        """Labels of the answer; () if it has none."""
+
+    def tolerance(self, decoding: Any) -> float:
+        """How much an output may change with the batch around it."""
+
+    def flaw(self, raw: NDArray[np.float32], decoding: Any) -> str | None:
+        """What is wrong with the self-test's outputs, None if nothing is; the last is of zeros."""
+
+    def decode(
+        self,
+        raw: NDArray[np.float32],
+        valid: NDArray[np.bool_],
+        decoding: Any,
+        interval: Interval | None,
+    ) -> Scores:
+        """Scores of raw outputs; rows that are not valid hold 0."""
+
+    def record_fields(self, scores: Any) -> Sequence[dict[str, Any]]:
+        """Fields of the score record of each row, in order."""
+
+    def window_errors(
+        self, truth: NDArray[Any], values: NDArray[np.float32]
+    ) -> NDArray[np.float64]:
+        """Error of each window, [n], smaller is better; training compares students by it."""
+
+    def health(self, scores: Any) -> dict[str, float]:
+        """Live health figures of a batch, without labels; empty without a valid score."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """What a student answers.
+
+    Attributes:
+        name: Name in manifests, on the topic `scores`, and of the measurement.
+        title: What the answer is, for people: a heading on the console.
+        about: Meaning of one point of the measurement.
+        answer: Kind of answer.
+        decoding: Class of the `decoding` in a manifest; its `kind` is a literal.
+        new_decoding: Makes the decoding of a new student from the labels of its data set (() for
+            numbers) and from what calibration found about unknown classes (None for nothing).
+        fields: Fields of a score, with type, unit and meaning; the fields that every score has are
+            added by `pipeline.points.measurements`.
+        must_match: Fields of the decoding that a student must share with the one it replaces.
+        measures: Measures on labelled windows; the first is the headline measure.
+        error_unit: Unit of `answer.window_errors`, for reports.
+        hourly: Hours in InfluxDB; None if there are none.
+        card: Card of the console: `pipeline/console/web/cards/{card}.js`.
+    """
+
+    name: str
+    title: str
+    about: str
+    answer: Answer
+    decoding: type[Decoding]
+    new_decoding: Callable[[tuple[str, ...], Unknown | None], Decoding]
+    fields: tuple[Field, ...]
+    measures: tuple[Measure, ...]
+    error_unit: str
+    must_match: tuple[str, ...] = ()
+    hourly: Hourly | None = None
+    card: str = "generic"
+
+    def __post_init__(self) -> None:
+        self.field(self.answer.headline_field)
+        if not self.measures or self.measures[0].better is None:
+            msg = f"the first measure of task {self.name!r} needs a direction"
+            raise ValueError(msg)
+
+    @property
+    def decoding_kind(self) -> str:
+        """The `kind` of this task's decoding in a manifest."""
+        (kind,) = get_args(self.decoding.model_fields["kind"].annotation)
+        return str(kind)
+
+    @property
+    def headline(self) -> Measure:
+        """The measure that a student is judged by."""
+        return self.measures[0]
+
+    def field(self, name: str) -> Field:
+        """The field of a score with this name.
+
+        Raises:
+            KeyError: The task has no such field.
+        """
+        for field in self.fields:
+            if field.name == name:
+                return field
+        msg = f"task {self.name!r} has no field {name!r}"
+        raise KeyError(msg)
+
+    def measure(self, truth: NDArray[Any], values: NDArray[np.float32]) -> dict[str, float]:
+        """All measures on labelled windows, and how many there were."""
+        found = {measure.name: measure.compute(truth, values) for measure in self.measures}
+        return found | {"windows": float(len(truth))}

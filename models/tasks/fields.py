@@ -1,0 +1,91 @@
+"""Field types of manifests and decodings: strict, finite in float32, printable."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    Strict,
+    StringConstraints,
+    model_serializer,
+)
+
+__all__ = [
+    "NAME_PATTERN",
+    "Count",
+    "Decoding",
+    "EpochMs",
+    "Float32",
+    "Frozen",
+    "Growing",
+    "Label",
+    "Name",
+    "Sha256",
+    "Text",
+    "require_unique",
+]
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+_MAX_FLOAT32 = float(np.finfo(np.float32).max)
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable() or text != text.strip():
+        msg = f"{text!r} contains control characters or surrounding blanks"
+        raise ValueError(msg)
+    return text
+
+
+Float32 = Annotated[float, Strict(), Field(ge=-_MAX_FLOAT32, le=_MAX_FLOAT32)]
+"""A number that is finite in float32."""
+Count = Annotated[int, Strict(), Field(ge=1, le=2**31 - 1)]
+EpochMs = Annotated[int, Strict(), Field(ge=0, lt=2**53)]
+Name = Annotated[str, StringConstraints(strict=True, pattern=NAME_PATTERN)]
+Label = Annotated[
+    str, StringConstraints(strict=True, min_length=1, max_length=64), AfterValidator(_printable)
+]
+Text = Annotated[str, StringConstraints(strict=True, max_length=4000)]
+Sha256 = Annotated[str, StringConstraints(strict=True, pattern=r"^[0-9a-f]{64}$")]
+
+
+class Frozen(BaseModel):
+    """A part of a manifest: immutable, no unknown fields, no NaN and no infinity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Growing(Frozen):
+    """A part with fields that were added later; they default to None and None is not written.
+
+    Manifests written before such a field existed keep their bytes, and older gateways read
+    manifests that do not use it.
+    """
+
+    @model_serializer(mode="wrap")
+    def _without_none(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = write(self)
+        return {name: value for name, value in fields.items() if value is not None}
+
+
+class Decoding(Growing):
+    """How the output of a graph is read; each task has a subclass.
+
+    A subclass narrows `kind` and `output` to one literal each and adds its own fields.
+    """
+
+    kind: str
+    output: str
+
+
+def require_unique(field: str, names: tuple[str, ...]) -> None:
+    """Raise ValueError if a name occurs twice."""
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    if doubled:
+        msg = f"{field} names {', '.join(map(repr, doubled))} more than once"
+        raise ValueError(msg)

@@ -1,0 +1,117 @@
+"""Task `rul`: remaining useful life of a machine, in cycles or hours, with an interval."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field as Bounds
+
+from models.tasks.contract import Field, Hourly, HourlyField, Measure, Task
+from models.tasks.fields import Decoding, Float32
+from models.tasks.number import NumberAnswer, NumberScores
+
+__all__ = ["MAX_RUL", "RUL", "RulDecoding", "RulScores", "bias", "nasa_score", "rmse"]
+
+MAX_RUL = 125
+"""Cap of the remaining useful life, in cycles, per C-MAPSS practice (arXiv 2406.08765)."""
+
+
+class RulDecoding(Decoding):
+    """Output `rul` [batch] is the remaining useful life itself, between 0 and `max_rul`."""
+
+    kind: Literal["rul"]
+    output: Literal["rul"]
+    unit: Literal["cycles", "hours"]
+    max_rul: Annotated[Float32, Bounds(gt=0)]
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """0 and `max_rul`."""
+        return 0.0, self.max_rul
+
+
+@dataclass(frozen=True, slots=True)
+class RulScores(NumberScores):
+    """Remaining useful life of a batch, in the unit of the decoding."""
+
+    @property
+    def rul(self) -> NDArray[np.float32]:
+        """[batch] float32, within [0, max_rul]; the same as `values`."""
+        return self.values
+
+
+def rmse(truth: NDArray[Any], rul: NDArray[np.float32]) -> float:
+    """Root mean squared error in cycles, `[n]` against `[n]`."""
+    return float(np.sqrt(np.mean((rul.astype(np.float64) - truth) ** 2)))
+
+
+def nasa_score(truth: NDArray[Any], rul: NDArray[np.float32]) -> float:
+    """Sum of exp(e/10) - 1 for late and exp(-e/13) - 1 for early scores, e = rul - truth.
+
+    >>> nasa_score(np.array([10]), np.array([10.0], dtype=np.float32))
+    0.0
+    """
+    error = rul.astype(np.float64) - truth
+    exponent = np.minimum(np.where(error >= 0, error / 10, -error / 13), 14)
+    return float(np.sum(np.expm1(exponent)))
+
+
+def bias(truth: NDArray[Any], rul: NDArray[np.float32]) -> float:
+    """Mean of rul - truth: positive for a student that is too optimistic."""
+    return float((rul.astype(np.float64) - truth).mean())
+
+
+_HOURLY = Hourly(
+    (
+        HourlyField(
+            Field("rul_mean", "float", "cycles", "mean of the scores in the hour"), "rul", "mean"
+        ),
+        HourlyField(Field("rul_min", "float", "cycles", "least of them"), "rul", "min"),
+        HourlyField(Field("rul_max", "float", "cycles", "greatest of them"), "rul", "max"),
+        HourlyField(Field("rul_last", "float", "cycles", "last of them"), "rul", "last"),
+        HourlyField(
+            Field(
+                "rul_low_min", "float", "cycles", "lowest lower end of an interval", always=False
+            ),
+            "rul_low",
+            "min",
+        ),
+        HourlyField(
+            Field(
+                "rul_high_max", "float", "cycles", "highest upper end of an interval", always=False
+            ),
+            "rul_high",
+            "max",
+        ),
+        HourlyField(Field("windows", "int", "windows", "how many there were"), "rul", "count"),
+    ),
+    "an hour of a machine",
+)
+
+RUL = Task(
+    name="rul",
+    title="Remaining useful life",
+    about="one scored window of a machine",
+    answer=NumberAnswer("rul", "rul_low", "rul_high", scores=RulScores),
+    decoding=RulDecoding,
+    new_decoding=lambda labels, unknown: RulDecoding(
+        kind="rul", output="rul", unit="cycles", max_rul=MAX_RUL
+    ),
+    fields=(
+        Field("rul", "float", "cycles", "remaining useful life"),
+        Field("rul_low", "float", "cycles", "lower end of its interval", always=False),
+        Field("rul_high", "float", "cycles", "upper end of its interval", always=False),
+    ),
+    must_match=("unit",),
+    measures=(
+        Measure("rmse", "smaller", rmse),
+        Measure("nasa_score", "smaller", nasa_score),
+        Measure("bias", None, bias),
+    ),
+    error_unit="squared cycles",
+    hourly=_HOURLY,
+    card="rul",
+)
