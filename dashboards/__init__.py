@@ -11,7 +11,7 @@ so that a board and a sink cannot disagree.
 3. A **board** is rows of panels, variables and marks, with a uid that never changes (`boards`;
    `fleetboard`, `deviceboard`, `activityboard`, `modelboard`, `pipelineboard`, `accountboard`).
 4. A **rule** watches a query and says what to do (`alerts`, `rules`; limits in `limits`).
-5. A **bundle** is all of it for one site (`bundle`). It goes to Grafana through the API (`client`,
+5. A **site** is all of it for one site (`site`). It goes to Grafana through the API (`client`,
    `sync`) or as files (`provision`, written to `json/` and `provisioning/`), and to the reader as
    `docs/dashboards.md` (`page`).
 
@@ -26,7 +26,7 @@ from dashboards.queries.query import per_series
 from dashboards.visuals.views import Lines, Style
 from pipeline.points.points import RUL
 
-stages = [*read(RUL, ["rul"], Where.chosen("site")), "last()"]
+stages = [*read(RUL, ["rul"], Where.selected("site")), "last()"]
 query = per_series("newest", stages, ("site", "device"))
 style = Style("no scores", "suffix: cycles", name="${__field.labels.device}")
 panel = Panel("newest", "Newest scores", "The last of every machine.", Lines(), style, [query])

@@ -8,8 +8,8 @@ from __future__ import annotations
 import sys
 
 from dashboards.alerts.alert import Rule, duration
-from dashboards.bundle import Bundle, site_bundle
 from dashboards.grafana.provision import TOKEN_VARIABLE, URL_VARIABLE
+from dashboards.site import SiteDashboards, site_dashboards
 
 __all__ = ["dashboards_page"]
 
@@ -59,16 +59,20 @@ alert rule whose query fails is in the state Error, never OK.
 """
 
 
-def dashboards_page(bundle: Bundle) -> str:
+def dashboards_page(site: SiteDashboards) -> str:
     """The whole page as Markdown."""
     lines = [_HEAD, "## Boards", ""]
-    for board in bundle.boards.values():
-        lines += [f"### {board.title} (`{board.uid}`)", "", board.about, ""]
+    for board in site.boards.values():
+        lines += [f"### {board.title} (`{board.uid}`)", "", board.description, ""]
         lines += ["| panel | what it answers |", "|---|---|"]
-        lines += [f"| {panel.title} | {panel.about} |" for panel in board.panels if panel.about]
+        lines += [
+            f"| {panel.title} | {panel.description} |"
+            for panel in board.panels
+            if panel.description
+        ]
         lines.append("")
     lines += ["## Alerts", ""]
-    for group in bundle.groups:
+    for group in site.groups:
         for rule in group.rules:
             lines += _alert(rule, group.interval_s)
     return "\n".join(lines)
@@ -80,8 +84,8 @@ def _alert(rule: Rule, interval_s: int) -> list[str]:
     return [
         f"### {rule.title} (`{rule.uid}`, {rule.severity})",
         "",
-        f"- **When:** `{next(iter(rule.queries))}` {rule.fires} {rule.limit:g}{wait}; looked at "
-        f"every {duration(interval_s)}, over the last {duration(rule.look_back_s)}.",
+        f"- **When:** `{next(iter(rule.queries))}` {rule.fires_when} {rule.limit:g}{wait}; looked "
+        f"at every {duration(interval_s)}, over the last {duration(rule.look_back_s)}.",
         f"- **Means:** {rule.meaning}",
         f"- **What to do:** {rule.action}",
         f"- **Without data:** {rule.no_data[0]}: {rule.no_data[1]}.",
@@ -91,4 +95,4 @@ def _alert(rule: Rule, interval_s: int) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(dashboards_page(site_bundle()))
+    sys.stdout.write(dashboards_page(site_dashboards()))

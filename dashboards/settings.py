@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from dashboards.bundle import HOURLY_BUCKET, Bundle, Source, site_bundle
+from dashboards.site import HOURLY_BUCKET, SiteDashboards, Source, site_dashboards
 from dashboards.visuals.limits import Limits
 
 __all__ = ["GrafanaSettings"]
@@ -110,9 +110,9 @@ class GrafanaSettings(BaseSettings):
             dead_letters=self.dead_letters,
         )
 
-    def bundle(self) -> Bundle:
+    def site_dashboards(self) -> SiteDashboards:
         """What Grafana shall have, by these settings."""
-        return site_bundle(
+        return site_dashboards(
             self.limits(),
             source=Source(
                 uid=self.source,

@@ -58,7 +58,7 @@ class Rule:
     uid: str
     title: str
     queries: Mapping[str, Query]
-    fires: Literal["above", "below"]
+    fires_when: Literal["above", "below"]
     limit: float
     look_back_s: int
     for_s: int
@@ -76,7 +76,7 @@ class Rule:
         for letter, (name, query) in zip("ABCDEFGH", self.queries.items(), strict=False):
             asked.append(_query(letter, query, source_uid, self.look_back_s))
             reduced.append(_reduce(name, letter))
-        return [*asked, *reduced, _threshold(next(iter(self.queries)), self.fires, self.limit)]
+        return [*asked, *reduced, _threshold(next(iter(self.queries)), self.fires_when, self.limit)]
 
     def annotations(self) -> dict[str, str]:
         """The texts that go with every alert of this rule."""

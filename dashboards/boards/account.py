@@ -7,16 +7,16 @@ from dashboards.visuals.board import SITES_VARIABLE, Board, Row
 from dashboards.visuals.limits import Limits
 from dashboards.visuals.panels import Panel
 from dashboards.visuals.styles import (
+    DEVICE_LINK,
     NO_DEVICES,
     NO_PROCESS,
-    TO_DEVICE,
     account_columns,
     count,
-    field_words,
-    line_name,
+    field_names,
     outcome_overrides,
+    series_name,
 )
-from dashboards.visuals.views import Column, Grid, Lines, Note, Stat, Style
+from dashboards.visuals.views import Column, Lines, Note, Stat, Style, Table
 
 __all__ = ["ACCOUNT_UID", "account_board"]
 
@@ -48,7 +48,7 @@ def account_board(limits: Limits) -> Board:
             Row("Devices", [_accounts()]),
         ],
         [SITES_VARIABLE],
-        since="now-6h",
+        time_from="now-6h",
     )
 
 
@@ -60,7 +60,7 @@ def _balance() -> list[Panel]:
             "Accounts that do not balance",
             "Streams of devices whose account leaves readings over. 0, or a defect.",
             Stat(background=True),
-            count(NO_DEVICES, bad_from=1),
+            count(NO_DEVICES, red_from=1),
             [devices.UNBALANCED_NOW],
             10,
             6,
@@ -88,10 +88,10 @@ def _flows() -> list[Panel]:
             "refused. Over all processes.",
             Lines(draw="bars", legend=("sum",)),
             count(NO_PROCESS).in_palette(),
-            [line.ACCOUNT_OF_LINE],
+            [line.PROCESS_COUNTS],
             12,
             9,
-            field_words(
+            field_names(
                 messages_received="messages received",
                 messages_logged="messages in the log",
                 messages_dead_lettered="messages refused",
@@ -111,7 +111,7 @@ def _refused(limits: Limits) -> list[Panel]:
             "Dead letters",
             "New letters by reason. `kpstream dead-letters list` shows them with the raw bytes.",
             Lines(draw="bars", stack="normal", legend=("sum",)),
-            count(_NO_LETTERS, line_name("reason")).in_palette(),
+            count(_NO_LETTERS, series_name("reason")).in_palette(),
             [line.DEAD_LETTERS_BY_REASON],
             16,
             8,
@@ -120,13 +120,13 @@ def _refused(limits: Limits) -> list[Panel]:
             "dead-letters-total",
             "By reason",
             "New letters in the whole time range.",
-            Grid(
+            Table(
                 (
                     Column("reason", "Reason"),
                     Column(
                         "letters",
                         "Letters",
-                        count("", bad_from=limits.dead_letters),
+                        count("", red_from=limits.dead_letters),
                         cell="colour",
                     ),
                 )
@@ -145,13 +145,13 @@ def _accounts() -> Panel:
         "Accounts, the greatest loss first",
         "Since each device was first heard of. Lost is the share of readings that were late or "
         "refused; duplicates are no loss. The 500 with the greatest loss.",
-        Grid(
+        Table(
             (
                 Column("site", "Site"),
-                Column("device", "Device", link=TO_DEVICE),
+                Column("device", "Device", link=DEVICE_LINK),
                 Column("stream", "Stream"),
                 *account_columns(),
-                Column("lost_share", "Lost", Style("", "percentunit", low=0, high=1)),
+                Column("lost_share", "Lost", Style("", "percentunit", minimum=0, maximum=1)),
             )
         ),
         Style(NO_DEVICES),

@@ -6,8 +6,16 @@ from dashboards.queries import scores
 from dashboards.visuals.board import MODELS_VARIABLE, SITES_VARIABLE, Board, Row
 from dashboards.visuals.limits import Limits
 from dashboards.visuals.panels import Panel
-from dashboards.visuals.styles import NO_SCORES, TO_DEVICE, activity, age, count, line_name, share
-from dashboards.visuals.views import Bars, Column, Grid, Lines, Style, Timeline
+from dashboards.visuals.styles import (
+    DEVICE_LINK,
+    NO_SCORES,
+    activity,
+    age,
+    count,
+    series_name,
+    share,
+)
+from dashboards.visuals.views import Bars, Column, Lines, Style, Table, Timeline
 
 __all__ = ["ACTIVITY_UID", "activity_board", "activity_now"]
 
@@ -29,7 +37,7 @@ def activity_board(limits: Limits) -> Board:
                         "Everybody",
                         "The most probable class of every person over time.",
                         Timeline(),
-                        activity(NO_SCORES, line_name("device")),
+                        activity(NO_SCORES, series_name("device")),
                         [scores.ACTIVITY_BY_DEVICE],
                         24,
                         12,
@@ -39,7 +47,7 @@ def activity_board(limits: Limits) -> Board:
                         "Shares",
                         "Mean probability of every class over all people chosen.",
                         Lines(stack="percent", fill=60, legend=("mean",)),
-                        share(NO_SCORES, line_name("activity")),
+                        share(NO_SCORES, series_name("activity")),
                         [scores.ACTIVITY_SHARES],
                         10,
                         10,
@@ -56,7 +64,7 @@ def activity_board(limits: Limits) -> Board:
                         "Mean over all people. A lasting fall means that people or sensors have "
                         "changed: time to distill again.",
                         Lines(),
-                        share(NO_SCORES, line_name("model")),
+                        share(NO_SCORES, series_name("model")),
                         [scores.CERTAINTY],
                         14,
                         8,
@@ -66,7 +74,7 @@ def activity_board(limits: Limits) -> Board:
                         "Least certain",
                         "The ten people with the lowest mean probability in the time range.",
                         Bars(),
-                        share(NO_SCORES, line_name("device"), good_from=0.5),
+                        share(NO_SCORES, series_name("device"), red_below=0.5),
                         [scores.LEAST_CERTAIN],
                         10,
                         8,
@@ -85,12 +93,12 @@ def activity_now(limits: Limits, width: int) -> Panel:
         "People now",
         "The newest score of every person in the time range, of 500 at the most, and how sure the "
         "student is.",
-        Grid(
+        Table(
             (
                 Column("site", "Site"),
-                Column("device", "Device", link=TO_DEVICE),
+                Column("device", "Device", link=DEVICE_LINK),
                 Column("activity", "Activity", activity(""), cell="colour"),
-                Column("probability", "Probability", share("", good_from=0.5), cell="gauge"),
+                Column("probability", "Probability", share("", red_below=0.5), cell="gauge"),
                 Column("model", "Model"),
                 Column("version", "Version", count("")),
                 Column("age_s", "Age", age(limits, "")),

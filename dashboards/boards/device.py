@@ -14,13 +14,13 @@ from dashboards.visuals.styles import (
     age,
     count,
     cycles,
-    line_name,
     outcome_overrides,
     rate,
+    series_name,
     share,
     span_ms,
 )
-from dashboards.visuals.views import Column, Grid, Lines, Override, Stat, Style, Timeline
+from dashboards.visuals.views import Column, Lines, Override, Stat, Style, Table, Timeline
 
 __all__ = ["device_board"]
 
@@ -59,7 +59,7 @@ def _device_now(limits: Limits) -> list[Panel]:
             "Silent for",
             "Time from its last reading to the end of the time range, by stream.",
             Stat(),
-            age(limits, "not heard of in this time range", line_name("stream")),
+            age(limits, "not heard of in this time range", series_name("stream")),
             [devices.DEVICE_AGE],
             5,
             5,
@@ -69,7 +69,7 @@ def _device_now(limits: Limits) -> list[Panel]:
             "Version of the student",
             "Which version of the student scored it; a step is a rollout.",
             Lines(stepped=True),
-            Style(NO_SCORES, decimals=0, low=0, name=line_name("model")),
+            Style(NO_SCORES, decimals=0, minimum=0, name=series_name("model")),
             [scores.DEVICE_VERSION],
             10,
             5,
@@ -84,7 +84,7 @@ def _device_scores(limits: Limits) -> list[Panel]:
             "Remaining useful life with its interval",
             "The band is the interval of the score. It is calibrated: the truth lies in it as "
             "often as its level says.",
-            Lines(fill=0, show_steps=True, legend=("lastNotNull", "min", "max")),
+            Lines(fill=0, show_thresholds=True, legend=("lastNotNull", "min", "max")),
             cycles(limits, "no RUL score in this time range").in_palette(),
             [scores.DEVICE_RUL],
             24,
@@ -96,7 +96,7 @@ def _device_scores(limits: Limits) -> list[Panel]:
             "Activity",
             "The most probable class over time.",
             Timeline(),
-            activity("no activity score in this time range", line_name("model")),
+            activity("no activity score in this time range", series_name("model")),
             [scores.DEVICE_ACTIVITY],
             24,
             5,
@@ -106,7 +106,7 @@ def _device_scores(limits: Limits) -> list[Panel]:
             "Probability of every class",
             "Two classes side by side for long mean that the student cannot tell them apart.",
             Lines(stack="percent", fill=60, legend=("mean",)),
-            share("no activity score in this time range", line_name("activity")),
+            share("no activity score in this time range", series_name("activity")),
             [scores.DEVICE_PROBABILITIES],
             12,
             8,
@@ -116,7 +116,7 @@ def _device_scores(limits: Limits) -> list[Panel]:
             "Receipt to score",
             "The longest time between the receipt of a window's last reading and its score.",
             Lines(),
-            span_ms(NO_SCORES, line_name("model")),
+            span_ms(NO_SCORES, series_name("model")),
             [scores.DEVICE_LATENCY],
             12,
             8,
@@ -142,7 +142,7 @@ def _device_account() -> list[Panel]:
             "Readings and gaps in a window",
             "A window with gaps is scored all the same; many gaps mean a bad radio or clock.",
             Lines(),
-            Style(NO_SCORES, low=0, name="${__field.name} ${__field.labels.model}"),
+            Style(NO_SCORES, minimum=0, name="${__field.name} ${__field.labels.model}"),
             [scores.DEVICE_WINDOWS],
             12,
             8,
@@ -151,7 +151,7 @@ def _device_account() -> list[Panel]:
             "device-account",
             "Account since it was first heard of",
             "Missing is what the account cannot explain; it is 0, or an alert is on its way.",
-            Grid(
+            Table(
                 (
                     Column("site", "Site"),
                     Column("device", "Device"),
@@ -174,7 +174,7 @@ def _device_history(limits: Limits, bucket: str) -> list[Panel]:
             "rul-history",
             "Remaining useful life",
             "Mean of the hour, within the lowest and the highest end of an interval.",
-            Lines(fill=0, show_steps=True),
+            Lines(fill=0, show_thresholds=True),
             cycles(limits, no_hours).in_palette(),
             [history.rul_history(bucket)],
             24,
@@ -188,18 +188,18 @@ def _device_history(limits: Limits, bucket: str) -> list[Panel]:
                     | {"custom.fillBelowTo": "lowest lower end", "custom.fillOpacity": 15},
                 ),
             ],
-            since="30d",
+            time_from="30d",
         ),
         Panel(
             "activity-history",
             "Windows by activity",
             "How many windows of the hour had which activity.",
             Lines(draw="bars", stack="normal", legend=("sum",)),
-            count(no_hours, line_name("activity")).in_palette(),
+            count(no_hours, series_name("activity")).in_palette(),
             [history.activity_history(bucket)],
             12,
             8,
-            since="30d",
+            time_from="30d",
         ),
         Panel(
             "readings-history",
@@ -211,7 +211,7 @@ def _device_history(limits: Limits, bucket: str) -> list[Panel]:
             12,
             8,
             outcome_overrides(),
-            since="30d",
+            time_from="30d",
         ),
     ]
 

@@ -8,17 +8,17 @@ from dashboards.visuals.board import MODELS_VARIABLE, SITES_VARIABLE, Board, Row
 from dashboards.visuals.limits import Limits
 from dashboards.visuals.panels import Panel
 from dashboards.visuals.styles import (
+    DEVICE_LINK,
     NO_DEVICES,
     NO_SCORES,
-    TO_DEVICE,
     age,
     count,
     cycles,
-    line_name,
     rate,
+    series_name,
     share,
 )
-from dashboards.visuals.views import AlertList, Bars, Column, Grid, Lines, Stat, Style
+from dashboards.visuals.views import AlertList, Bars, Column, Lines, Stat, Style, Table
 
 __all__ = ["FLEET_UID", "fleet_board"]
 
@@ -48,7 +48,7 @@ def _fleet_now(limits: Limits) -> list[Panel]:
             "Devices heard of",
             "Streams of devices whose account changed in the time range, by site.",
             Stat(),
-            count(NO_DEVICES, line_name("site")),
+            count(NO_DEVICES, series_name("site")),
             [devices.DEVICES_SEEN],
             4,
             6,
@@ -59,7 +59,7 @@ def _fleet_now(limits: Limits) -> list[Panel]:
             f"Machines whose interval begins below {limits.rul_cycles:g} cycles: the newest score "
             "of each in the time range counts.",
             Stat(background=True, all_rows=True),
-            count(NO_SCORES, bad_from=1),
+            count(NO_SCORES, red_from=1),
             [scores.rul_below(limits.rul_cycles)],
             4,
             6,
@@ -79,7 +79,7 @@ def _fleet_now(limits: Limits) -> list[Panel]:
             "Readings",
             "Readings received per second, by site.",
             Stat(graph=True),
-            rate(NO_DEVICES, "readings", line_name("site")),
+            rate(NO_DEVICES, "readings", series_name("site")),
             [devices.READINGS_OF_FLEET],
             6,
             6,
@@ -105,10 +105,10 @@ def _fleet_rul(limits: Limits) -> list[Panel]:
             "Machines, the next one due first",
             "The newest score of every machine in the time range, of 500 at the most. The interval "
             "holds the true remaining life as often as its level says (90 % for the shipped one).",
-            Grid(
+            Table(
                 (
                     Column("site", "Site"),
-                    Column("device", "Device", link=TO_DEVICE),
+                    Column("device", "Device", link=DEVICE_LINK),
                     Column("rul_low", "Lower end", in_cycles, cell="colour"),
                     Column("rul", "RUL", in_cycles),
                     Column("rul_high", "Upper end", in_cycles),
@@ -127,7 +127,7 @@ def _fleet_rul(limits: Limits) -> list[Panel]:
             "The ten lowest",
             "Lower ends of the intervals.",
             Bars(),
-            cycles(limits, NO_SCORES, line_name("device")),
+            cycles(limits, NO_SCORES, series_name("device")),
             [scores.RUL_LOWEST],
             10,
             12,
@@ -137,8 +137,8 @@ def _fleet_rul(limits: Limits) -> list[Panel]:
             "Remaining useful life of the fleet",
             "The lowest score, the lowest tenth and the middle of the fleet over time. The middle "
             "falls when the fleet ages; the lowest jumps up when a machine is replaced.",
-            Lines(show_steps=True),
-            cycles(limits, NO_SCORES, line_name("devices")).in_palette(),
+            Lines(show_thresholds=True),
+            cycles(limits, NO_SCORES, series_name("devices")).in_palette(),
             [scores.RUL_OF_FLEET],
             24,
             8,
@@ -154,7 +154,7 @@ def _fleet_activity(limits: Limits) -> list[Panel]:
             "What people do",
             "Mean probability of every class over all people chosen; the shares add up to one.",
             Lines(stack="percent", fill=60, legend=("mean",)),
-            share(NO_SCORES, line_name("activity")),
+            share(NO_SCORES, series_name("activity")),
             [scores.ACTIVITY_SHARES],
             10,
             10,
@@ -168,10 +168,10 @@ def _silent(limits: Limits) -> Panel:
         "Longest silent",
         "Time since the last reading of every stream that was heard of in the time range, until "
         "the end of the range; the hundred longest.",
-        Grid(
+        Table(
             (
                 Column("site", "Site"),
-                Column("device", "Device", link=TO_DEVICE),
+                Column("device", "Device", link=DEVICE_LINK),
                 Column("stream", "Stream"),
                 Column("silent_s", "Silent for", age(limits, ""), cell="colour"),
                 Column("last_reading", "Last reading", Style("", "dateTimeAsIso")),

@@ -6,14 +6,14 @@ from dashboards.queries import line, scores
 from dashboards.visuals.board import MODELS_VARIABLE, SITES_VARIABLE, Board, Row
 from dashboards.visuals.limits import Limits
 from dashboards.visuals.panels import Panel
-from dashboards.visuals.styles import NO_SCORES, age, count, line_name, share, span_ms
-from dashboards.visuals.views import Column, Grid, Lines, Style, Timeline
+from dashboards.visuals.styles import NO_SCORES, age, count, series_name, share, span_ms
+from dashboards.visuals.views import Column, Lines, Style, Table, Timeline
 
 __all__ = ["MODEL_UID", "model_board"]
 
 MODEL_UID = "kpstream-model"
 
-_HEALTH_WORDS = {"0": ("unhealthy", "red"), "1": ("healthy", "green")}
+_HEALTH_STATES = {"0": ("unhealthy", "red"), "1": ("healthy", "green")}
 
 
 def model_board(limits: Limits) -> Board:
@@ -27,7 +27,7 @@ def model_board(limits: Limits) -> Board:
             Row("Behaviour", _behaviour()),
         ],
         [SITES_VARIABLE, MODELS_VARIABLE],
-        since="now-6h",
+        time_from="now-6h",
     )
 
 
@@ -39,14 +39,14 @@ def _versions(limits: Limits) -> list[Panel]:
             "Students now",
             "What every process scores with. Unhealthy: no version scores, or a newer one was "
             "refused; the error says why, and the version before it keeps scoring.",
-            Grid(
+            Table(
                 (
                     Column("model", "Model"),
                     Column("task", "Task"),
                     Column("stream", "Stream"),
                     Column("gateway", "Process"),
                     Column("version", "Version", count("")),
-                    Column("healthy", "Health", Style("", words=_HEALTH_WORDS), cell="colour"),
+                    Column("healthy", "Health", Style("", mappings=_HEALTH_STATES), cell="colour"),
                     Column("refused_version", "Refused version", count("")),
                     Column("error", "Error"),
                     Column("age_s", "Age", age(limits, "", limit_s=limits.process_s)),
@@ -62,7 +62,7 @@ def _versions(limits: Limits) -> list[Panel]:
             "Health",
             "By student and process.",
             Timeline(),
-            Style(silent, words=_HEALTH_WORDS, name=line_name("model", "gateway")),
+            Style(silent, mappings=_HEALTH_STATES, name=series_name("model", "gateway")),
             [line.MODEL_HEALTH],
             12,
             7,
@@ -72,7 +72,7 @@ def _versions(limits: Limits) -> list[Panel]:
             "Version by process",
             "During a rollout the processes change one after the other.",
             Lines(stepped=True),
-            Style(silent, decimals=0, low=0, name=line_name("model", "gateway")),
+            Style(silent, decimals=0, minimum=0, name=series_name("model", "gateway")),
             [line.MODEL_VERSIONS],
             12,
             7,
@@ -81,7 +81,7 @@ def _versions(limits: Limits) -> list[Panel]:
             "devices-of-versions",
             "Devices by version",
             "How many devices got their newest score from which version.",
-            Grid(
+            Table(
                 (
                     Column("model", "Model"),
                     Column("version", "Version", count("")),
@@ -98,11 +98,11 @@ def _versions(limits: Limits) -> list[Panel]:
             "rollouts",
             "Rollouts",
             "What took over and what was refused in the time range, as the marks in the charts.",
-            Grid(
+            Table(
                 (
                     Column("_time", "When", Style("", "dateTimeAsIso")),
                     Column("model", "Model"),
-                    Column("event", "Event", Style("", words=_EVENT_WORDS), cell="colour"),
+                    Column("event", "Event", Style("", mappings=_EVENTS), cell="colour"),
                     Column("version", "Version", count("")),
                     Column("gateway", "Process"),
                     Column("text", "Text"),
@@ -116,7 +116,7 @@ def _versions(limits: Limits) -> list[Panel]:
     ]
 
 
-_EVENT_WORDS = {"swapped": ("took over", "green"), "refused": ("refused", "red")}
+_EVENTS = {"swapped": ("took over", "green"), "refused": ("refused", "red")}
 
 
 def _behaviour() -> list[Panel]:
@@ -126,7 +126,7 @@ def _behaviour() -> list[Panel]:
             "Scores",
             "Windows scored, by student.",
             Lines(draw="bars", stack="normal", legend=("sum",)),
-            count(NO_SCORES, line_name("model")).in_palette(),
+            count(NO_SCORES, series_name("model")).in_palette(),
             [scores.SCORES_OF_MODELS],
             8,
             8,
@@ -136,7 +136,7 @@ def _behaviour() -> list[Panel]:
             "Receipt to score",
             "The longest time of a window, by student.",
             Lines(),
-            span_ms(NO_SCORES, line_name("model")),
+            span_ms(NO_SCORES, series_name("model")),
             [scores.LATENCY_OF_MODELS],
             8,
             8,
@@ -146,7 +146,7 @@ def _behaviour() -> list[Panel]:
             "Probability of the chosen class",
             "Mean over all people. A fall after a rollout speaks against the new version.",
             Lines(),
-            share("no activity scores in this time range", line_name("model")),
+            share("no activity scores in this time range", series_name("model")),
             [scores.CERTAINTY],
             8,
             8,
@@ -157,7 +157,10 @@ def _behaviour() -> list[Panel]:
             "Over all machines. A jump at a rollout is the new version's doing, not the machines'.",
             Lines(),
             Style(
-                "no RUL scores in this time range", "suffix: cycles", low=0, name=line_name("model")
+                "no RUL scores in this time range",
+                "suffix: cycles",
+                minimum=0,
+                name=series_name("model"),
             ),
             [scores.RUL_OF_MODELS],
             12,
@@ -169,7 +172,10 @@ def _behaviour() -> list[Panel]:
             "Wider means less sure. It should not change much without a rollout.",
             Lines(),
             Style(
-                "no intervals in this time range", "suffix: cycles", low=0, name=line_name("model")
+                "no intervals in this time range",
+                "suffix: cycles",
+                minimum=0,
+                name=series_name("model"),
             ),
             [scores.INTERVAL_WIDTH],
             12,

@@ -8,15 +8,15 @@ from dashboards.visuals.limits import Limits
 from dashboards.visuals.panels import Panel
 from dashboards.visuals.styles import (
     NO_PROCESS,
-    READY_WORDS,
+    READY_STATES,
     age,
     count,
-    field_words,
-    line_name,
+    field_names,
     rate,
+    series_name,
     span_ms,
 )
-from dashboards.visuals.views import AlertList, Column, Grid, Lines, Style, Timeline
+from dashboards.visuals.views import AlertList, Column, Lines, Style, Table, Timeline
 
 __all__ = ["PIPELINE_UID", "pipeline_board"]
 
@@ -47,11 +47,11 @@ def _processes(limits: Limits) -> list[Panel]:
             "Processes, those that are not ready first",
             "What every process says of itself. An old age means that it says nothing any more: "
             "it has died, or was taken away.",
-            Grid(
+            Table(
                 (
                     Column("role", "Role"),
                     Column("gateway", "Process"),
-                    Column("ready", "State", Style("", words=READY_WORDS), cell="colour"),
+                    Column("ready", "State", Style("", mappings=READY_STATES), cell="colour"),
                     Column("problems", "Problems"),
                     Column("up_s", "Up for", Style("", "s", decimals=0)),
                     Column("rss_bytes", "Memory", Style("", "bytes")),
@@ -83,7 +83,7 @@ def _processes(limits: Limits) -> list[Panel]:
             "Ready",
             "A hole is a time in which a process said nothing.",
             Timeline(),
-            Style(NO_PROCESS, words=READY_WORDS, name=line_name("role", "gateway")),
+            Style(NO_PROCESS, mappings=READY_STATES, name=series_name("role", "gateway")),
             [line.READY],
             24,
             7,
@@ -104,7 +104,7 @@ def _speed() -> list[Panel]:
             [line.RATES],
             12,
             9,
-            field_words(
+            field_names(
                 messages_received="messages received",
                 messages_logged="messages in the log",
                 scored="scores",
@@ -134,7 +134,7 @@ def _lag(limits: Limits) -> list[Panel]:
             "Records in the log that a group has not committed, over all partitions. It may rise "
             "for a while; it must fall again.",
             Lines(),
-            Style(_NO_LAG, "suffix: records", low=0, name=line_name("group", "topic")),
+            Style(_NO_LAG, "suffix: records", minimum=0, name=series_name("group", "topic")),
             [line.BACKLOG],
             12,
             8,
@@ -143,15 +143,15 @@ def _lag(limits: Limits) -> list[Panel]:
             "standing-still",
             "Standing still",
             "How long the partition that is stuck longest has not moved in spite of a backlog.",
-            Lines(show_steps=True),
+            Lines(show_thresholds=True),
             Style(
                 _NO_LAG,
                 "ms",
-                low=0,
-                steps=((None, "green"), (1000 * limits.still_s, "red")),
-                name=line_name("group", "topic"),
+                minimum=0,
+                thresholds=((None, "green"), (1000 * limits.still_s, "red")),
+                name=series_name("group", "topic"),
             ),
-            [line.STANDING_STILL],
+            [line.STALLED],
             12,
             8,
         ),
@@ -159,7 +159,7 @@ def _lag(limits: Limits) -> list[Panel]:
             "lag-table",
             "Partitions",
             "Who reads which partition, and how far it is behind.",
-            Grid(
+            Table(
                 (
                     Column("group", "Group"),
                     Column("topic", "Topic"),
@@ -173,8 +173,8 @@ def _lag(limits: Limits) -> list[Panel]:
                         Style(
                             "",
                             "ms",
-                            steps=((None, "green"), (1000 * limits.still_s, "red")),
-                            colour="steps",
+                            thresholds=((None, "green"), (1000 * limits.still_s, "red")),
+                            colour="thresholds",
                         ),
                         cell="colour",
                     ),
@@ -182,7 +182,7 @@ def _lag(limits: Limits) -> list[Panel]:
                 )
             ),
             Style(_NO_LAG),
-            [line.LAG_TABLE],
+            [line.PARTITIONS],
             24,
             10,
         ),
@@ -196,7 +196,7 @@ def _resources() -> list[Panel]:
             "CPU",
             "Cores in use, by process.",
             Lines(stack="normal", fill=30),
-            Style(NO_PROCESS, "suffix: cores", low=0, name=line_name("role", "gateway")),
+            Style(NO_PROCESS, "suffix: cores", minimum=0, name=series_name("role", "gateway")),
             [line.CPU],
             8,
             8,
@@ -206,7 +206,7 @@ def _resources() -> list[Panel]:
             "Memory",
             "Resident memory, by process. It must not rise for ever.",
             Lines(),
-            Style(NO_PROCESS, "bytes", low=0, name=line_name("role", "gateway")),
+            Style(NO_PROCESS, "bytes", minimum=0, name=series_name("role", "gateway")),
             [line.MEMORY],
             8,
             8,
@@ -215,14 +215,14 @@ def _resources() -> list[Panel]:
             "log-fill",
             "Log of the gateways",
             "Share of its disk cap that a gateway's own log uses; a site on Kafka has none.",
-            Lines(show_steps=True),
+            Lines(show_thresholds=True),
             Style(
                 "no gateway with a log of its own",
                 "percentunit",
-                low=0,
-                high=1,
-                steps=((None, "green"), (0.7, "red")),
-                name=line_name("role", "gateway"),
+                minimum=0,
+                maximum=1,
+                thresholds=((None, "green"), (0.7, "red")),
+                name=series_name("role", "gateway"),
             ),
             [line.LOG_FILL],
             8,

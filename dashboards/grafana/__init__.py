@@ -1,6 +1,6 @@
 """Grafana itself: through its API, or as provisioning files.
 
-In: a bundle. Out: a Grafana that shows it. Promise: idempotent by uid; what others made is left
+In: a site. Out: a Grafana that shows it. Promise: idempotent by uid; what others made is left
 alone.
 
 `client` is the only user of grafana-api; `sync` compares and pushes, `provision` writes files.

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from dashboards.alerts.alert import duration
-from dashboards.bundle import Bundle, site_bundle
+from dashboards.site import SiteDashboards, site_dashboards
 from dashboards.visuals.views import Json
 
 __all__ = [
@@ -45,13 +45,13 @@ TOKEN_VARIABLE = "KPSTREAM_GRAFANA_INFLUX_TOKEN"  # noqa: S105 (a name)
 _HEAD = "# Written by `kpstream dashboards render`; change dashboards/*.py instead.\n"
 
 
-def files_of(bundle: Bundle, *, boards_path: str = BOARDS_PATH) -> dict[str, str]:
+def files_of(site: SiteDashboards, *, boards_path: str = BOARDS_PATH) -> dict[str, str]:
     """Every file by its path below the folder of your choice."""
-    found = {f"json/{uid}.json": canonical(bundle.board_json(uid)) for uid in bundle.boards}
+    found = {f"json/{uid}.json": canonical(site.board_json(uid)) for uid in site.boards}
     parts = {
-        "datasources": _datasources(bundle),
-        "dashboards": _providers(bundle, boards_path),
-        "alerting": _alerting(bundle),
+        "datasources": _datasources(site),
+        "dashboards": _providers(site, boards_path),
+        "alerting": _alerting(site),
     }
     for part, content in parts.items():
         found[f"provisioning/{part}/kpstream.yaml"] = _HEAD + yaml({"apiVersion": 1} | content)
@@ -150,9 +150,9 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _datasources(bundle: Bundle) -> Json:
-    source = bundle.source.json() | {
-        "orgId": bundle.org_id,
+def _datasources(site: SiteDashboards) -> Json:
+    source = site.source.json() | {
+        "orgId": site.org_id,
         "url": f"${URL_VARIABLE}",
         "secureJsonData": {"token": f"${TOKEN_VARIABLE}"},
         "editable": False,
@@ -160,12 +160,12 @@ def _datasources(bundle: Bundle) -> Json:
     return {"datasources": [source]}
 
 
-def _providers(bundle: Bundle, boards_path: str) -> Json:
+def _providers(site: SiteDashboards, boards_path: str) -> Json:
     provider = {
         "name": "kpstream",
-        "orgId": bundle.org_id,
-        "folder": bundle.folder_title,
-        "folderUid": bundle.folder_uid,
+        "orgId": site.org_id,
+        "folder": site.folder_title,
+        "folderUid": site.folder_uid,
         "type": "file",
         "disableDeletion": False,
         "allowUiUpdates": False,
@@ -175,21 +175,21 @@ def _providers(bundle: Bundle, boards_path: str) -> Json:
     return {"providers": [provider]}
 
 
-def _alerting(bundle: Bundle) -> Json:
+def _alerting(site: SiteDashboards) -> Json:
     groups = [
         {
-            "orgId": bundle.org_id,
+            "orgId": site.org_id,
             "name": group.name,
-            "folder": bundle.folder_title,
+            "folder": site.folder_title,
             "interval": duration(group.interval_s),
             "rules": [
-                rule.file_json(bundle.boards, source_uid=bundle.source.uid) for rule in group.rules
+                rule.file_json(site.boards, source_uid=site.source.uid) for rule in group.rules
             ],
         }
-        for group in bundle.groups
+        for group in site.groups
     ]
     return {"groups": groups}
 
 
 if __name__ == "__main__":
-    write(files_of(site_bundle()), Path(__file__).parent.parent)
+    write(files_of(site_dashboards()), Path(__file__).parent.parent)

@@ -1,4 +1,4 @@
-"""Bring Grafana to a bundle, tell how it differs, or fetch what it has.
+"""Bring Grafana to a site, tell how it differs, or fetch what it has.
 
 `compare` looks at everything once and changes nothing; `push` compares and then writes what
 differs. Doing it twice changes nothing the second time.
@@ -21,10 +21,10 @@ from typing import Any, Literal
 from pydantic import SecretStr
 
 from dashboards.alerts.alert import Group
-from dashboards.bundle import Bundle
 from dashboards.errors import GrafanaConflict, GrafanaMissing
 from dashboards.grafana.client import GrafanaClient, Save
 from dashboards.grafana.provision import canonical, write
+from dashboards.site import SiteDashboards
 from dashboards.visuals.views import Json
 
 __all__ = ["Difference", "State", "compare", "pull", "push"]
@@ -40,14 +40,14 @@ _TOKEN_DIGEST = "kpstreamTokenDigest"  # noqa: S105 (a name)
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One thing of the bundle, compared with Grafana.
+    """One thing of the site, compared with Grafana.
 
     Attributes:
         kind: `data source`, `folder`, `board` or `alerts`.
         name: its uid; of alerts the group.
         state: what was found.
         lines: a unified diff from Grafana's to ours; empty when there is none to show.
-        foreign: who else changed it since our last push; a push needs force then.
+        other_save: who else changed it since our last push; a push needs force then.
         put: writes ours; True forces.
     """
 
@@ -55,24 +55,24 @@ class Difference:
     name: str
     state: State
     lines: tuple[str, ...]
-    foreign: str
+    other_save: str
     put: Callable[[bool], None]
 
     def __str__(self) -> str:
         words = {"same": "as it should be", "missing": "not there", "different": "differs"}
         return f"{self.kind} {self.name}: {words[self.state]}" + (
-            f" ({self.foreign})" if self.foreign else ""
+            f" ({self.other_save})" if self.other_save else ""
         )
 
 
 def compare(
-    client: GrafanaClient, bundle: Bundle, source_token: SecretStr | None = None
+    client: GrafanaClient, site: SiteDashboards, source_token: SecretStr | None = None
 ) -> list[Difference]:
-    """Everything of the bundle, in the order in which it has to be made.
+    """Everything of the site, in the order in which it has to be made.
 
     Args:
         client: of the Grafana.
-        bundle: what there shall be.
+        site: what there shall be.
         source_token: InfluxDB's token for the data source; None: the data source is not ours to
             make, it only has to be there.
 
@@ -80,16 +80,16 @@ def compare(
         GrafanaMissing: there is no data source, and no token to make it with.
     """
     return [
-        _source(client, bundle, source_token),
-        _folder(client, bundle),
-        *(_board(client, bundle, uid) for uid in bundle.boards),
-        *(_group(client, bundle, group) for group in bundle.groups),
+        _source(client, site, source_token),
+        _folder(client, site),
+        *(_board(client, site, uid) for uid in site.boards),
+        *(_group(client, site, group) for group in site.groups),
     ]
 
 
 def push(
     client: GrafanaClient,
-    bundle: Bundle,
+    site: SiteDashboards,
     source_token: SecretStr | None = None,
     *,
     force: bool = False,
@@ -100,11 +100,11 @@ def push(
         GrafanaConflict: somebody else changed a board, and `force` is not set: then nothing was
             written. Or it happened in this moment, or a provisioning file owns it.
     """
-    found = compare(client, bundle, source_token)
-    foreign = [str(item) for item in found if item.foreign and item.state == "different"]
-    if foreign and not force:
+    found = compare(client, site, source_token)
+    other_save = [str(item) for item in found if item.other_save and item.state == "different"]
+    if other_save and not force:
         msg = (
-            "changed in Grafana since the last push:\n  " + "\n  ".join(foreign) + "\n"
+            "changed in Grafana since the last push:\n  " + "\n  ".join(other_save) + "\n"
             "Nothing was written. `kpstream dashboards diff` shows the changes, `pull` keeps them "
             "as JSON, `push --force` overwrites them (Grafana keeps the old versions)"
         )
@@ -125,19 +125,19 @@ _ADVICE = (
 )
 
 
-def pull(client: GrafanaClient, bundle: Bundle, folder: Path) -> list[Path]:
-    """Write what Grafana has of the bundle's boards and alerts, normalised, as JSON.
+def pull(client: GrafanaClient, site: SiteDashboards, folder: Path) -> list[Path]:
+    """Write what Grafana has of the site's boards and alerts, normalised, as JSON.
 
     Returns:
         The files of `json/` and `alerts/` that are new or changed.
     """
     files: dict[str, str] = {}
-    for uid in bundle.boards:
+    for uid in site.boards:
         found = client.board(uid)
         if found is not None:
             files[f"json/{uid}.json"] = canonical(_own(found[0]))
-    for group in bundle.groups:
-        theirs = client.group(bundle.folder_uid, group.name)
+    for group in site.groups:
+        theirs = client.group(site.folder_uid, group.name)
         if theirs is not None:
             rules = [_without(rule, _RULE_OF_THE_SERVER) for rule in theirs["rules"]]
             name = group.name.replace(" ", "-")
@@ -148,12 +148,12 @@ def pull(client: GrafanaClient, bundle: Bundle, folder: Path) -> list[Path]:
 # ------------------------------------------------------------------------------------- comparing
 
 
-def _board(client: GrafanaClient, bundle: Bundle, uid: str) -> Difference:
-    ours = bundle.board_json(uid)
+def _board(client: GrafanaClient, site: SiteDashboards, uid: str) -> Difference:
+    ours = site.board_json(uid)
     message = _PUSHED + _digest(canonical(ours))
 
     def put(force: bool) -> None:
-        client.save_board(ours, bundle.folder_uid, message, version=version, force=force)
+        client.save_board(ours, site.folder_uid, message, version=version, force=force)
 
     found = client.board(uid)
     version: int | None = None
@@ -161,7 +161,7 @@ def _board(client: GrafanaClient, bundle: Bundle, uid: str) -> Difference:
         return Difference("board", uid, "missing", (), "", put)
     theirs, meta = found
     version = int(theirs.get("version", 0))
-    moved = str(meta.get("folderUid") or "") != bundle.folder_uid
+    moved = str(meta.get("folderUid") or "") != site.folder_uid
     save = client.last_save(uid)
     if save is not None and save.version == version and save.message == message:
         lines: tuple[str, ...] = ()
@@ -170,22 +170,22 @@ def _board(client: GrafanaClient, bundle: Bundle, uid: str) -> Difference:
     if moved:
         lines = (f"in folder {meta.get('folderUid') or 'root'!r} instead of our own", *lines)
     state: State = "different" if lines else "same"
-    return Difference("board", uid, state, lines, _foreign(save), put)
+    return Difference("board", uid, state, lines, _other_save(save), put)
 
 
-def _foreign(save: Save | None) -> str:
+def _other_save(save: Save | None) -> str:
     if save is None or save.message.startswith(_PUSHED):
         return ""
     return f"version {save.version} was saved by {save.who} at {save.when}"
 
 
-def _group(client: GrafanaClient, bundle: Bundle, group: Group) -> Difference:
-    ours = bundle.group_json(group)
+def _group(client: GrafanaClient, site: SiteDashboards, group: Group) -> Difference:
+    ours = site.group_json(group)
 
     def put(_force: bool) -> None:
-        client.save_group(bundle.folder_uid, ours)
+        client.save_group(site.folder_uid, ours)
 
-    theirs = client.group(bundle.folder_uid, group.name)
+    theirs = client.group(site.folder_uid, group.name)
     if theirs is None:
         return Difference("alerts", group.name, "missing", (), "", put)
     lines = _diff(_group_of(theirs, ours), _group_of(ours, ours), group.name)
@@ -205,8 +205,8 @@ def _group_of(group: Json, ours: Json) -> Json:
     }
 
 
-def _folder(client: GrafanaClient, bundle: Bundle) -> Difference:
-    uid, title = bundle.folder_uid, bundle.folder_title
+def _folder(client: GrafanaClient, site: SiteDashboards) -> Difference:
+    uid, title = site.folder_uid, site.folder_title
     theirs = client.folder(uid)
 
     def put(_force: bool) -> None:
@@ -221,8 +221,8 @@ def _folder(client: GrafanaClient, bundle: Bundle) -> Difference:
     return Difference("folder", uid, "different" if lines else "same", lines, "", put)
 
 
-def _source(client: GrafanaClient, bundle: Bundle, token: SecretStr | None) -> Difference:
-    uid = bundle.source.uid
+def _source(client: GrafanaClient, site: SiteDashboards, token: SecretStr | None) -> Difference:
+    uid = site.source.uid
     theirs = client.source(uid)
     if token is None:
         if theirs is None:
@@ -232,7 +232,7 @@ def _source(client: GrafanaClient, bundle: Bundle, token: SecretStr | None) -> D
             )
             raise GrafanaMissing(msg)
         return Difference("data source", uid, "same", (), "", lambda _force: None)
-    ours = bundle.source.json()
+    ours = site.source.json()
     ours["jsonData"][_TOKEN_DIGEST] = _digest(f"{uid} {token.get_secret_value()}")
 
     def put(_force: bool) -> None:

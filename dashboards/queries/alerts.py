@@ -20,7 +20,7 @@ __all__ = [
     "REFUSED_MODELS",
     "RUL_LAST",
     "SILENT_FOR",
-    "STILL_FOR",
+    "STALLED_FOR",
     "UNHEALTHY_MODELS",
 ]
 
@@ -104,8 +104,8 @@ BACKLOG_GROWTH = per_series(
 """Records per minute by which a group falls behind in a topic: the slope of the straight line
 through its backlog in the time range (least squares), so a single peak does not count."""
 
-STILL_FOR = per_series(
-    "alert_still",
+STALLED_FOR = per_series(
+    "alert_stalled",
     [
         *read(LAG, ["still_ms"]),
         "last()",

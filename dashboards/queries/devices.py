@@ -23,8 +23,8 @@ __all__ = [
     "UNBALANCED_NOW",
 ]
 
-_SITE = Where.chosen("site")
-_ONE = (_SITE, Where.chosen("device"))
+_SITE = Where.selected("site")
+_ONE = (_SITE, Where.selected("device"))
 _OUTCOMES = ("windowed", "duplicate", "late", "dead_lettered")
 _ACCOUNT = ("received", *_OUTCOMES)
 _DEVICE_KEY = ("site", "device", "stream")

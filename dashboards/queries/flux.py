@@ -6,7 +6,7 @@ A query of a board holds three kinds of names, and each is made here in one plac
 it
   is refused when the query is built (`read`, `Where`);
 - values chosen on the board are template variables, which Grafana fills in as an escaped regular
-  expression (`Where.chosen`), so that a name cannot end the expression it stands in;
+  expression (`Where.selected`), so that a name cannot end the expression it stands in;
 - everything else is a literal (`text`), with Flux's own escapes.
 
 Time range, bucket and step are the words Grafana's InfluxDB data source replaces
@@ -68,7 +68,7 @@ def names(values: Iterable[str]) -> str:
 class Where:
     """A condition on rows, one line of Flux over `r`.
 
-    >>> Where.chosen("site").flux
+    >>> Where.selected("site").flux
     'r.site =~ /^${site:regex}$/'
     """
 
@@ -76,7 +76,7 @@ class Where:
     tag: str | None = None
 
     @classmethod
-    def chosen(cls, tag: str, variable: str | None = None) -> Where:
+    def selected(cls, tag: str, variable: str | None = None) -> Where:
         """Rows whose tag is among the values chosen for the template variable of that name."""
         return cls(f"r.{tag} =~ /^${{{variable or tag}:regex}}$/", tag)
 

@@ -9,7 +9,7 @@ from pipeline.points.points import ACTIVITY_HOURLY, DEVICE_HOURLY, RUL_HOURLY
 
 __all__ = ["activity_history", "readings_history", "rul_history"]
 
-_ONE = (Where.chosen("site"), Where.chosen("device"))
+_ONE = (Where.selected("site"), Where.selected("device"))
 
 
 def rul_history(bucket: str) -> Query:

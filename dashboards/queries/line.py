@@ -8,28 +8,28 @@ from dashboards.queries.stages import AGE_S, GROWTH, LAST, PER_SECOND, PIVOT, ev
 from pipeline.points.points import DEAD_LETTERS, GATEWAY, LAG, MODEL, ROLLOUT
 
 __all__ = [
-    "ACCOUNT_OF_LINE",
     "BACKLOG",
     "CPU",
     "DEAD_LETTERS_BY_REASON",
     "DEAD_LETTERS_TOTAL",
-    "LAG_TABLE",
     "LATENCIES",
     "LOG_FILL",
     "MEMORY",
     "MODELS_NOW",
     "MODEL_HEALTH",
     "MODEL_VERSIONS",
+    "PARTITIONS",
     "PROCESSES",
+    "PROCESS_COUNTS",
     "PROCESS_STARTS",
     "RATES",
     "READY",
     "ROLLOUTS",
-    "ROLLOUT_MARKS",
-    "STANDING_STILL",
+    "ROLLOUT_EVENTS",
+    "STALLED",
 ]
 
-_MODEL = Where.chosen("model")
+_MODEL = Where.selected("model")
 
 # ------------------------------------------------------------------------------------- processes
 
@@ -75,7 +75,7 @@ PROCESS_STARTS = table(
     ],
     {"_time": "time", "text": "text", "tags": "text"},
     sort=["_time"],
-    kind="marks",
+    kind="annotations",
     may_be_empty=True,
 )
 
@@ -91,8 +91,8 @@ RATES = per_series(
     ("_field",),
 )
 
-ACCOUNT_OF_LINE = per_series(
-    "account_of_line",
+PROCESS_COUNTS = per_series(
+    "process_counts",
     [
         *read(
             GATEWAY,
@@ -167,12 +167,10 @@ def _of_partitions(field: str, over_partitions: str) -> list[str]:
 
 BACKLOG = per_series("backlog", _of_partitions("backlog", "sum()"), ("group", "topic"), "int")
 
-STANDING_STILL = per_series(
-    "standing_still", _of_partitions("still_ms", "max()"), ("group", "topic"), "int"
-)
+STALLED = per_series("stalled", _of_partitions("still_ms", "max()"), ("group", "topic"), "int")
 
-LAG_TABLE = table(
-    "lag_table",
+PARTITIONS = table(
+    "partitions",
     [
         *read(LAG, ["end_offset", "backlog", "still_ms"]),
         "last()",
@@ -280,14 +278,14 @@ ROLLOUTS = table(
     may_be_empty=True,
 )
 
-ROLLOUT_MARKS = table(
-    "rollout_marks",
+ROLLOUT_EVENTS = table(
+    "rollout_events",
     [
         *read(ROLLOUT, ["text"]),
         'map(fn: (r) => ({_time: r._time, text: r._value, tags: r.event + "," + r.model}))',
     ],
     {"_time": "time", "text": "text", "tags": "text"},
     sort=["_time"],
-    kind="marks",
+    kind="annotations",
     may_be_empty=True,
 )

@@ -26,9 +26,9 @@ from pipeline.points.points import ACTIVITY, DEVICE, RUL, Measurement
 
 __all__ = [
     "DEVICES",
+    "MAX_ANNOTATIONS",
+    "MAX_ROWS",
     "MODELS",
-    "MOST_MARKS",
-    "MOST_ROWS",
     "SITES",
     "STREAMS",
     "ColumnType",
@@ -39,13 +39,13 @@ __all__ = [
     "table",
 ]
 
-Kind = Literal["series", "states", "table", "marks", "choices"]
+Kind = Literal["series", "states", "table", "annotations", "choices"]
 ColumnType = Literal["time", "float", "int", "text"]
 
 
-MOST_ROWS = 500
+MAX_ROWS = 500
 """Rows of a table: Grafana refuses an answer with more rows than a panel has pixels, or so."""
-MOST_MARKS = 100
+MAX_ANNOTATIONS = 100
 """Marks in a chart: Grafana's own limit for annotations."""
 
 
@@ -78,7 +78,7 @@ class Query:
 
     name: str
     flux: str
-    gives: Shape = field(repr=False)
+    shape: Shape = field(repr=False)
 
 
 def per_series(
@@ -109,8 +109,8 @@ def table(
     *,
     sort: Sequence[str] = (),
     descending: bool = False,
-    limit: int = MOST_ROWS,
-    kind: Literal["table", "marks"] = "table",
+    limit: int = MAX_ROWS,
+    kind: Literal["table", "annotations"] = "table",
     head: str = "",
     may_be_empty: bool = False,
 ) -> Query:
@@ -122,7 +122,7 @@ def table(
     ending = ["group()", f"keep(columns: {names(columns)})"]
     if sort:
         ending.append(f"sort(columns: {names(sort)}{order})")
-    ending.append(f"tail(n: {MOST_MARKS})" if kind == "marks" else f"limit(n: {limit})")
+    ending.append(f"tail(n: {MAX_ANNOTATIONS})" if kind == "annotations" else f"limit(n: {limit})")
     return Query(name, head + pipe(stages, *ending), Shape(kind, columns, (), may_be_empty))
 
 
@@ -141,6 +141,6 @@ _SEEN = (DEVICE, RUL, ACTIVITY)
 _SCORED = (RUL, ACTIVITY)
 
 SITES = _choices("sites", "site", _SEEN)
-DEVICES = _choices("devices", "device", _SEEN, Where.chosen("site"))
-STREAMS = _choices("streams", "stream", _SEEN, Where.chosen("site"), Where.chosen("device"))
+DEVICES = _choices("devices", "device", _SEEN, Where.selected("site"))
+STREAMS = _choices("streams", "stream", _SEEN, Where.selected("site"), Where.selected("device"))
 MODELS = _choices("models", "model", _SCORED)

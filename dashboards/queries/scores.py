@@ -34,7 +34,7 @@ __all__ = [
     "rul_below",
 ]
 
-_SITE, _DEVICE, _MODEL = Where.chosen("site"), Where.chosen("device"), Where.chosen("model")
+_SITE, _DEVICE, _MODEL = Where.selected("site"), Where.selected("device"), Where.selected("model")
 _FLEET = (_SITE, _MODEL)
 _ONE = (_SITE, _DEVICE)
 _WHO = ("site", "device", "stream", "model")

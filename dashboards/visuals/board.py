@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dashboards.queries.line import PROCESS_STARTS, ROLLOUT_MARKS
+from dashboards.queries.line import PROCESS_STARTS, ROLLOUT_EVENTS
 from dashboards.queries.query import DEVICES, MODELS, SITES, Query
 from dashboards.visuals.panels import SOURCE, SOURCE_TYPE, Panel, panel_id
 from dashboards.visuals.views import Json
@@ -25,8 +25,8 @@ __all__ = [
     "SITES_VARIABLE",
     "SOURCE_UID",
     "TAG",
+    "Annotation",
     "Board",
-    "Mark",
     "Row",
     "Variable",
     "link_to",
@@ -58,7 +58,7 @@ class Variable:
     name: str
     label: str
     query: Query
-    many: bool = True
+    multi: bool = True
 
     def json(self) -> Json:
         """An entry of `templating.list`."""
@@ -70,10 +70,10 @@ class Variable:
             "datasource": SOURCE,
             "definition": self.query.flux,
             "query": self.query.flux,
-            "current": everything if self.many else {},
-            "includeAll": self.many,
-            "allValue": ".*" if self.many else None,
-            "multi": self.many,
+            "current": everything if self.multi else {},
+            "includeAll": self.multi,
+            "allValue": ".*" if self.multi else None,
+            "multi": self.multi,
             "refresh": 2,
             "sort": 1,
             "regex": "",
@@ -85,12 +85,12 @@ class Variable:
 
 SITES_VARIABLE = Variable("site", "Site", SITES)
 MODELS_VARIABLE = Variable("model", "Model", MODELS)
-ONE_SITE_VARIABLE = Variable("site", "Site", SITES, many=False)
-DEVICE_VARIABLE = Variable("device", "Device", DEVICES, many=False)
+ONE_SITE_VARIABLE = Variable("site", "Site", SITES, multi=False)
+DEVICE_VARIABLE = Variable("device", "Device", DEVICES, multi=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class Annotation:
     """Vertical lines in the charts of a board, at the times that a query gives."""
 
     name: str
@@ -110,8 +110,8 @@ class Mark:
         }
 
 
-ROLLOUT_MARK = Mark("Rollouts", ROLLOUT_MARKS, "purple")
-START_MARK = Mark("Process starts", PROCESS_STARTS, "orange")
+ROLLOUT_ANNOTATION = Annotation("Rollouts", ROLLOUT_EVENTS, "purple")
+START_ANNOTATION = Annotation("Process starts", PROCESS_STARTS, "orange")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ class Board:
     Attributes:
         uid: of at most 40 characters, fixed for ever.
         title: as listed.
-        about: what it is for.
+        description: what it is for.
         rows: from top to bottom.
         variables: beside the data source.
         since: start of the time range it opens with; it ends now.
@@ -138,10 +138,10 @@ class Board:
 
     uid: str
     title: str
-    about: str
+    description: str
     rows: Sequence[Row]
     variables: Sequence[Variable] = ()
-    since: str = "now-1h"
+    time_from: str = "now-1h"
     refresh: str = "30s"
 
     @property
@@ -150,9 +150,9 @@ class Board:
         return [panel for row in self.rows for panel in row.panels]
 
     @property
-    def marks(self) -> tuple[Mark, ...]:
+    def annotations(self) -> tuple[Annotation, ...]:
         """Of every board."""
-        return (ROLLOUT_MARK, START_MARK)
+        return (ROLLOUT_ANNOTATION, START_ANNOTATION)
 
     def panel(self, key: str) -> Panel:
         """The panel of this key.
@@ -171,7 +171,7 @@ class Board:
         return {
             "uid": self.uid,
             "title": self.title,
-            "description": self.about,
+            "description": self.description,
             "tags": [TAG],
             "schemaVersion": SCHEMA_VERSION,
             "editable": True,
@@ -179,13 +179,15 @@ class Board:
             "graphTooltip": 1,
             "preload": False,
             "refresh": self.refresh,
-            "time": {"from": self.since, "to": "now"},
+            "time": {"from": self.time_from, "to": "now"},
             "timepicker": {},
             "timezone": "browser",
             "weekStart": "",
             "links": [_OTHER_BOARDS],
             "templating": {"list": [_source_variable(), *(v.json() for v in self.variables)]},
-            "annotations": {"list": [_BUILT_IN_MARK, *(mark.json() for mark in self.marks)]},
+            "annotations": {
+                "list": [_BUILT_IN_ANNOTATION, *(mark.json() for mark in self.annotations)]
+            },
             "panels": self._placed(),
         }
 
@@ -257,7 +259,7 @@ _OTHER_BOARDS: Json = {
     "url": "",
 }
 
-_BUILT_IN_MARK: Json = {
+_BUILT_IN_ANNOTATION: Json = {
     "builtIn": 1,
     "datasource": {"type": "grafana", "uid": "-- Grafana --"},
     "enable": True,

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dashboards.queries.query import Query
-from dashboards.visuals.views import Grid, Json, Override, Style, View
+from dashboards.visuals.views import Json, Override, Style, Table, View
 
 __all__ = ["SOURCE", "SOURCE_TYPE", "Panel", "panel_id", "target"]
 
@@ -19,7 +19,7 @@ SOURCE_TYPE = "influxdb"
 SOURCE: Json = {"type": SOURCE_TYPE, "uid": "${datasource}"}
 """The data source chosen on the board."""
 
-_MOST_POINTS = 1000
+_MAX_POINTS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Panel:
     Attributes:
         key: short name, unique on the board; the id follows from it.
         title: heading.
-        about: what it answers and how to read it, for the "i" beside the heading.
+        description: what it answers and how to read it, for the "i" beside the heading.
         view: how it is drawn.
         style: how values look.
         queries: asked all at once, as A, B, C.
@@ -41,14 +41,14 @@ class Panel:
 
     key: str
     title: str
-    about: str
+    description: str
     view: View
     style: Style
     queries: Sequence[Query] = ()
     width: int = 12
     height: int = 8
     overrides: Sequence[Override] = ()
-    since: str = ""
+    time_from: str = ""
 
     @property
     def id(self) -> int:
@@ -62,20 +62,20 @@ class Panel:
             "id": self.id,
             "type": self.view.kind,
             "title": self.title,
-            "description": self.about,
+            "description": self.description,
             "gridPos": {"h": self.height, "w": self.width, "x": x, "y": y},
             "options": self.view.options(),
         }
-        if self.since:
-            found["timeFrom"] = self.since
-        if self.since or isinstance(self.view, Grid):
+        if self.time_from:
+            found["timeFrom"] = self.time_from
+        if self.time_from or isinstance(self.view, Table):
             found["maxDataPoints"] = (
-                _MOST_POINTS  # else as many as the panel is wide, on a phone 300
+                _MAX_POINTS  # else as many as the panel is wide, on a phone 300
             )
         if self.queries:
             found["datasource"] = SOURCE
             found["targets"] = [target(query, at) for at, query in enumerate(self.queries)]
-        if isinstance(self.view, Grid):
+        if isinstance(self.view, Table):
             found["transformations"] = self.view.transformations()
             overrides += [column.override() for column in self.view.columns]
         found["fieldConfig"] = {

@@ -10,21 +10,21 @@ from dashboards.visuals.views import Column, Override, Style
 
 __all__ = [
     "ACTIVITY_COLOURS",
+    "DEVICE_LINK",
     "NO_DEVICES",
     "NO_PROCESS",
     "NO_SCORES",
     "OUTCOMES",
-    "READY_WORDS",
-    "TO_DEVICE",
+    "READY_STATES",
     "account_columns",
     "activity",
     "age",
     "count",
     "cycles",
-    "field_words",
-    "line_name",
+    "field_names",
     "outcome_overrides",
     "rate",
+    "series_name",
     "share",
     "span_ms",
 ]
@@ -33,7 +33,7 @@ NO_SCORES = "no scores in this time range"
 NO_DEVICES = "no device has reported in this time range"
 NO_PROCESS = "no process has reported in this time range"
 
-TO_DEVICE = (
+DEVICE_LINK = (
     "Open the device",
     link_to(DEVICE_UID, site="${__data.fields.Site}", device="${__data.fields.Device}"),
 )
@@ -50,7 +50,7 @@ ACTIVITY_COLOURS: Mapping[str, tuple[str, str]] = {
 }
 """Word and colour of the classes of the shipped student; others are shown as they are."""
 
-READY_WORDS: Mapping[str, tuple[str, str]] = {
+READY_STATES: Mapping[str, tuple[str, str]] = {
     "0": ("not ready", "red"),
     "1": ("ready", "green"),
 }
@@ -67,54 +67,79 @@ OUTCOMES: Mapping[str, tuple[str, str]] = {
 
 def cycles(limits: Limits, no_value: str, name: str = "") -> Style:
     """Remaining useful life: red below the limit, orange up to twice the limit."""
-    steps = ((None, "red"), (limits.rul_cycles, "orange"), (2 * limits.rul_cycles, "green"))
+    thresholds = ((None, "red"), (limits.rul_cycles, "orange"), (2 * limits.rul_cycles, "green"))
     return Style(
-        no_value, "suffix: cycles", decimals=0, low=0, steps=steps, colour="steps", name=name
+        no_value,
+        "suffix: cycles",
+        decimals=0,
+        minimum=0,
+        thresholds=thresholds,
+        colour="thresholds",
+        name=name,
     )
 
 
 def age(limits: Limits, no_value: str, name: str = "", limit_s: int | None = None) -> Style:
     """Seconds since something was heard of: red from the limit on."""
     limit = limits.silent_s if limit_s is None else limit_s
-    steps = ((None, "green"), (limit / 2, "orange"), (limit, "red"))
-    return Style(no_value, "s", decimals=0, low=0, steps=steps, colour="steps", name=name)
+    thresholds = ((None, "green"), (limit / 2, "orange"), (limit, "red"))
+    return Style(
+        no_value, "s", decimals=0, minimum=0, thresholds=thresholds, colour="thresholds", name=name
+    )
 
 
-def count(no_value: str, name: str = "", *, bad_from: float | None = None) -> Style:
-    """A whole number; red from `bad_from` on."""
-    steps: tuple[tuple[float | None, str], ...] = ((None, "green"),)
-    if bad_from is not None:
-        steps += ((bad_from, "red"),)
-    return Style(no_value, "none", decimals=0, low=0, steps=steps, colour="steps", name=name)
+def count(no_value: str, name: str = "", *, red_from: float | None = None) -> Style:
+    """A whole number; red from `red_from` on."""
+    thresholds: tuple[tuple[float | None, str], ...] = ((None, "green"),)
+    if red_from is not None:
+        thresholds += ((red_from, "red"),)
+    return Style(
+        no_value,
+        "none",
+        decimals=0,
+        minimum=0,
+        thresholds=thresholds,
+        colour="thresholds",
+        name=name,
+    )
 
 
 def rate(no_value: str, what: str, name: str = "") -> Style:
     """So many of something a second."""
-    return Style(no_value, f"suffix: {what}/s" if what else "suffix: /s", low=0, name=name)
+    return Style(no_value, f"suffix: {what}/s" if what else "suffix: /s", minimum=0, name=name)
 
 
 def span_ms(no_value: str, name: str = "") -> Style:
     """Milliseconds."""
-    return Style(no_value, "ms", low=0, name=name)
+    return Style(no_value, "ms", minimum=0, name=name)
 
 
-def share(no_value: str, name: str = "", *, good_from: float | None = None) -> Style:
-    """A share of one, as per cent; red below `good_from`."""
-    if good_from is None:
-        return Style(no_value, "percentunit", low=0, high=1, name=name)
-    steps = ((None, "red"), (good_from, "green"))
-    return Style(no_value, "percentunit", 0, low=0, high=1, steps=steps, colour="steps", name=name)
+def share(no_value: str, name: str = "", *, red_below: float | None = None) -> Style:
+    """A share of one, as per cent; red below `red_below`."""
+    if red_below is None:
+        return Style(no_value, "percentunit", minimum=0, maximum=1, name=name)
+    thresholds = ((None, "red"), (red_below, "green"))
+    return Style(
+        no_value,
+        "percentunit",
+        0,
+        minimum=0,
+        maximum=1,
+        thresholds=thresholds,
+        colour="thresholds",
+        name=name,
+    )
 
 
 def activity(no_value: str, name: str = "") -> Style:
     """A class, as a word in its colour."""
-    return Style(no_value, words=ACTIVITY_COLOURS, name=name)
+    return Style(no_value, mappings=ACTIVITY_COLOURS, name=name)
 
 
-def line_name(*labels: str) -> str:
+def series_name(*labels: str) -> str:
     """The name of a series made of its labels.
 
-    >>> line_name("role", "gateway")
+    >>> series_name("role", "gateway")
     '${__field.labels.role} ${__field.labels.gateway}'
     """
     return " ".join(f"${{__field.labels.{label}}}" for label in labels)
@@ -137,12 +162,12 @@ def account_columns() -> list[Column]:
         Column("duplicate", "Duplicate", number),
         Column("late", "Late", number),
         Column("dead_lettered", "Dead letters", number),
-        Column("missing", "Missing", count("", bad_from=1), cell="colour"),
+        Column("missing", "Missing", count("", red_from=1), cell="colour"),
         Column("gaps", "Gaps", number),
         Column("windows", "Windows", number),
     ]
 
 
-def field_words(**words: str) -> list[Override]:
+def field_names(**words: str) -> list[Override]:
     """Fields shown under other names."""
     return [Override(name, {"displayName": word}) for name, word in words.items()]

@@ -13,13 +13,13 @@ __all__ = [
     "AlertList",
     "Bars",
     "Column",
-    "Grid",
     "Json",
     "Lines",
     "Note",
     "Override",
     "Stat",
     "Style",
+    "Table",
     "Timeline",
     "View",
 ]
@@ -35,20 +35,20 @@ class Style:
         no_value: what a panel without rows says; never empty, so that "nothing" is an answer.
         unit: Grafana's name of the unit, or `suffix: text`.
         decimals: digits after the point; None leaves it to Grafana.
-        low, high: the ends of the axis.
-        steps: (value, colour): from this value on, this colour; the first value is None.
-        words: value -> (text, colour) shown instead of it.
+        minimum, maximum: the ends of the axis.
+        thresholds: (value, colour): from this value on, this colour; the first value is None.
+        mappings: value -> (text, colour) shown instead of it.
         name: of a series, with Grafana's variables (`${__field.labels.device}`).
-        colour: `palette`, `steps`, or the name of a colour.
+        colour: `palette`, `thresholds`, or the name of a colour.
     """
 
     no_value: str
     unit: str = "none"
     decimals: int | None = None
-    low: float | None = None
-    high: float | None = None
-    steps: tuple[tuple[float | None, str], ...] = ((None, "green"),)
-    words: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    minimum: float | None = None
+    maximum: float | None = None
+    thresholds: tuple[tuple[float | None, str], ...] = ((None, "green"),)
+    mappings: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     name: str = ""
     colour: str = "palette"
 
@@ -61,12 +61,12 @@ class Style:
         found: Json = {
             "color": _colour(self.colour),
             "custom": custom or {},
-            "mappings": _mappings(self.words),
+            "mappings": _mappings(self.mappings),
             "noValue": self.no_value,
-            "thresholds": {"mode": "absolute", "steps": _steps(self.steps)},
+            "thresholds": {"mode": "absolute", "steps": _thresholds(self.thresholds)},
             "unit": self.unit,
         }
-        limits = {"decimals": self.decimals, "min": self.low, "max": self.high}
+        limits = {"decimals": self.decimals, "min": self.minimum, "max": self.maximum}
         found |= {key: value for key, value in limits.items() if value is not None}
         if self.name:
             found["displayName"] = self.name
@@ -125,7 +125,7 @@ class Lines:
         stack: `none`, `normal` or `percent`.
         draw: lines or bars.
         fill: opacity of the area below, per cent.
-        show_steps: draw the style's steps as dashed lines.
+        show_thresholds: draw the style's steps as dashed lines.
         stepped: values hold until the next one.
         legend: `list` or `table`, with the calculations of the legend.
     """
@@ -133,7 +133,7 @@ class Lines:
     stack: Literal["none", "normal", "percent"] = "none"
     draw: Literal["line", "bars"] = "line"
     fill: int = 5
-    show_steps: bool = False
+    show_thresholds: bool = False
     stepped: bool = False
     legend: tuple[str, ...] = ("lastNotNull",)
 
@@ -160,7 +160,7 @@ class Lines:
             "showPoints": "auto",
             "spanNulls": False,
             "stacking": {"group": "A", "mode": self.stack},
-            "thresholdsStyle": {"mode": "dashed" if self.show_steps else "off"},
+            "thresholdsStyle": {"mode": "dashed" if self.show_thresholds else "off"},
         }
 
     def options(self) -> Json:
@@ -178,11 +178,11 @@ class Lines:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column of a `Grid`: the query's name for it, its heading, how it looks, where it leads.
+    """One column of a `Table`: the query's name for it, its heading, how it looks, where it leads.
 
     Attributes:
         link: (heading, address) of a link, with Grafana's variables.
-        cell: `auto`, `colour` (background by the steps or words) or `gauge`.
+        cell: `auto`, `colour` (background by thresholds or mappings) or `gauge`.
     """
 
     name: str
@@ -212,7 +212,7 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
-class Grid:
+class Table:
     """A table with these columns in this order; the query must give exactly them."""
 
     columns: tuple[Column, ...]
@@ -371,19 +371,19 @@ class AlertList:
         }
 
 
-View = Stat | Lines | Grid | Timeline | Bars | Note | AlertList
+View = Stat | Lines | Table | Timeline | Bars | Note | AlertList
 
 
 def _colour(colour: str) -> Json:
     if colour == "palette":
         return {"mode": "palette-classic"}
-    if colour == "steps":
+    if colour == "thresholds":
         return {"mode": "thresholds"}
     return {"mode": "fixed", "fixedColor": colour}
 
 
-def _steps(steps: Sequence[tuple[float | None, str]]) -> list[Json]:
-    return [{"color": colour, "value": value} for value, colour in steps]
+def _thresholds(thresholds: Sequence[tuple[float | None, str]]) -> list[Json]:
+    return [{"color": colour, "value": value} for value, colour in thresholds]
 
 
 def _mappings(words: Mapping[str, tuple[str, str]]) -> list[Json]:

@@ -40,7 +40,7 @@ def push_command(force: bool) -> None:
     Boards that somebody else saved since the last push are not overwritten without --force.
     """
     with _grafana() as (client, settings):
-        for item in push(client, settings.bundle(), settings.influx_token, force=force):
+        for item in push(client, settings.site_dashboards(), settings.influx_token, force=force):
             click.echo(f"{_DONE[item.state]:<9} {item.kind} {item.name}")
 
 
@@ -49,7 +49,7 @@ def push_command(force: bool) -> None:
 def diff_command(ctx: click.Context) -> None:
     """Show how Grafana differs from the code; exit code 1 if it does."""
     with _grafana() as (client, settings):
-        found = compare(client, settings.bundle(), settings.influx_token)
+        found = compare(client, settings.site_dashboards(), settings.influx_token)
     for item in found:
         if item.state != "same":
             _show(item)
@@ -67,7 +67,7 @@ def pull_command(folder: Path) -> None:
     They are for reading and comparing: what shall stay is changed in the code.
     """
     with _grafana() as (client, settings):
-        written = pull(client, settings.bundle(), folder)
+        written = pull(client, settings.site_dashboards(), folder)
     for path in written:
         click.echo(path)
     click.echo(f"{len(written)} files are new or changed", err=True)
@@ -83,8 +83,8 @@ def pull_command(folder: Path) -> None:
 )
 def render_command(folder: Path, boards_path: str) -> None:
     """Write boards, alerts and data source below FOLDER as files for Grafana's provisioning."""
-    bundle = _settings().bundle()
-    for path in write(files_of(bundle, boards_path=boards_path), folder):
+    site = _settings().site_dashboards()
+    for path in write(files_of(site, boards_path=boards_path), folder):
         click.echo(path)
 
 

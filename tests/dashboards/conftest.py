@@ -11,7 +11,7 @@ from deploy.stack.servers import InfluxServer
 from pipeline.points.points import Point
 from pipeline.stores.influx import influx_sink_from
 from pipeline.stores.influxlayout import ROLLUPS, rollup_flux
-from tests.dashboards.line import START_MS, STOP_MS, Line
+from tests.dashboards.simulated_site import START_MS, STOP_MS, SimulatedSite
 from tests.fakes.grafana import FakeGrafana
 from tests.fakes.grafana_flux import Frame, ask, interpolate
 
@@ -24,9 +24,9 @@ Ask = Callable[..., list[Frame]]
 
 
 @pytest.fixture(scope="session")
-def line_points(tmp_path_factory: pytest.TempPathFactory) -> list[Point]:
+def site_points(tmp_path_factory: pytest.TempPathFactory) -> list[Point]:
     """The points of the line's run."""
-    return Line(tmp_path_factory.mktemp("line")).run()
+    return SimulatedSite(tmp_path_factory.mktemp("line")).run()
 
 
 @pytest.fixture(scope="session")
@@ -45,7 +45,7 @@ def stored(real_influx: InfluxServer) -> Store:
 
 
 @pytest.fixture(scope="session")
-def asked(real_influx: InfluxServer, stored: Store, line_points: list[Point]) -> Ask:
+def asked(real_influx: InfluxServer, stored: Store, site_points: list[Point]) -> Ask:
     """InfluxDB with the line's points, and the hours that its tasks would make of them."""
 
     def asking(
@@ -67,7 +67,7 @@ def asked(real_influx: InfluxServer, stored: Store, line_points: list[Point]) ->
         )
         return ask(real_influx.url, real_influx.token, real_influx.org, filled)
 
-    stored(SCORES, line_points)
+    stored(SCORES, site_points)
     stored(HOURS, [])
     hours = ("2025-12-31T23:00:00Z", "2026-01-01T01:00:00Z")
     for rollup in ROLLUPS:

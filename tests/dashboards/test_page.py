@@ -6,25 +6,25 @@ import re
 from pathlib import Path
 
 import dashboards
-from dashboards.bundle import site_bundle
 from dashboards.page import dashboards_page
+from dashboards.site import site_dashboards
 from tests.fakes.grafana_checks import dashboard_flaws
 
 PAGE = Path(__file__).parents[2] / "docs" / "dashboards.md"
 
 
 def test_page_is_up_to_date() -> None:
-    assert PAGE.read_text(encoding="utf-8") == dashboards_page(site_bundle()), (
+    assert PAGE.read_text(encoding="utf-8") == dashboards_page(site_dashboards()), (
         "out of date: python -m dashboards.page > docs/dashboards.md"
     )
 
 
 def test_page_has_every_board_and_every_alert_once() -> None:
     text = PAGE.read_text(encoding="utf-8")
-    bundle = site_bundle()
-    for uid in bundle.boards:
+    site = site_dashboards()
+    for uid in site.boards:
         assert text.count(f"(`{uid}`)") == 1
-    for group in bundle.groups:
+    for group in site.groups:
         for rule in group.rules:
             assert text.count(f"### {rule.title} (`{rule.uid}`") == 1
 

@@ -97,9 +97,9 @@ def _panel_flaws(panel: dict[str, Any]) -> list[str]:
         flaws.append(f"{where}: says nothing when there is nothing")
     if defaults["color"]["mode"] not in COLOUR_MODES:
         flaws.append(f"{where}: colour mode")
-    steps = [step["value"] for step in defaults["thresholds"]["steps"]]
-    if steps[0] is not None or steps[1:] != sorted(steps[1:]):
-        flaws.append(f"{where}: steps {steps}")
+    thresholds = [step["value"] for step in defaults["thresholds"]["steps"]]
+    if thresholds[0] is not None or thresholds[1:] != sorted(thresholds[1:]):
+        flaws.append(f"{where}: thresholds {thresholds}")
     targets = panel.get("targets", [])
     if [t["refId"] for t in targets] != sorted({t["refId"] for t in targets}):
         flaws.append(f"{where}: refIds")

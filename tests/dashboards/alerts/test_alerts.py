@@ -8,22 +8,22 @@ from dataclasses import replace
 import pytest
 
 from dashboards.alerts.alert import Rule, duration
-from dashboards.bundle import Bundle, is_uid, site_bundle
+from dashboards.site import SiteDashboards, is_uid, site_dashboards
 from dashboards.visuals.limits import Limits
 from pipeline.points.accounts import Accounts
 from pipeline.points.points import LAG, Point
 from pipeline.status import Totals
-from tests.dashboards.line import SILENT, START_MS, STOP_MS, Process
+from tests.dashboards.simulated_site import SILENT, START_MS, STOP_MS, SimulatedProcess
 from tests.fakes.grafana_alerts import Alert, firing
 from tests.fakes.grafana_checks import rule_flaws
 
 LIMITS = Limits(rul_cycles=20, silent_s=150)
-BUNDLE = site_bundle(LIMITS)
-RULES = [rule for group in BUNDLE.groups for rule in group.rules]
+SITE = site_dashboards(LIMITS)
+RULES = [rule for group in SITE.groups for rule in group.rules]
 
 
-def rule_json(uid: str, bundle: Bundle = BUNDLE) -> dict:
-    rules = [rule for group in bundle.groups for rule in bundle.group_json(group)["rules"]]
+def rule_json(uid: str, site: SiteDashboards = SITE) -> dict:
+    rules = [rule for group in site.groups for rule in site.group_json(group)["rules"]]
     return next(rule for rule in rules if rule["uid"] == uid)
 
 
@@ -60,7 +60,7 @@ def test_no_data_and_errors_are_decided_and_explained(rule: Rule) -> None:
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.uid)
 def test_texts_name_only_labels_and_values_that_are_there(rule: Rule) -> None:
-    labels = set.intersection(*(set(query.gives.labels) for query in rule.queries.values()))
+    labels = set.intersection(*(set(query.shape.labels) for query in rule.queries.values()))
     texts = rule.annotations()
     assert set(texts) >= {"summary", "description", "action"}
     assert all(len(texts[name]) > 20 for name in ("summary", "description", "action"))
@@ -87,12 +87,12 @@ def test_commands_in_the_texts_exist(rule: Rule) -> None:
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.uid)
 def test_rule_leads_to_a_panel_that_is_there(rule: Rule) -> None:
     texts = rule_json(rule.uid)["annotations"]
-    panels = BUNDLE.board_json(texts["__dashboardUid__"])["panels"]
+    panels = SITE.board_json(texts["__dashboardUid__"])["panels"]
     assert [p["id"] for p in panels].count(int(texts["__panelId__"])) == 1
 
 
 def test_limits_reach_the_rules() -> None:
-    bundle = site_bundle(
+    site = site_dashboards(
         Limits(
             rul_cycles=33,
             silent_s=44,
@@ -102,14 +102,14 @@ def test_limits_reach_the_rules() -> None:
             dead_letters=88,
         )
     )
-    limits = {rule.uid: rule.limit for group in bundle.groups for rule in group.rules}
+    limits = {rule.uid: rule.limit for group in site.groups for rule in group.rules}
     assert set(limits.values()) == {33, 44, 55, 66, 77, 88, 0.5}
 
 
 def test_file_form_says_the_same_as_the_api_form() -> None:
     for rule in RULES:
         page = rule_json(rule.uid)
-        file = rule.file_json(BUNDLE.boards, source_uid=BUNDLE.source.uid)
+        file = rule.file_json(SITE.boards, source_uid=SITE.source.uid)
         for key in set(page) - {"orgID", "folderUID", "ruleGroup"}:
             assert file[key] == page[key]
         assert file["dashboardUid"] == page["annotations"]["__dashboardUid__"]
@@ -128,23 +128,23 @@ def test_duration_is_written_as_grafana_writes_it(seconds: int) -> None:
 
 @pytest.fixture
 def fires(asked):
-    """`fires(uid, later_s=0, bundle=...)`: the alerts of a rule so long after the run."""
+    """`fires(uid, later_s=0, site=...)`: the alerts of a rule so long after the run."""
 
-    def evaluate(uid: str, later_s: int = 0, bundle: Bundle = BUNDLE) -> list[Alert] | None:
+    def evaluate(uid: str, later_s: int = 0, site: SiteDashboards = SITE) -> list[Alert] | None:
         stop_ms = STOP_MS + 1000 * later_s
 
         def ask(flux: str, look_back_s: int):
             return asked(flux, start_ms=stop_ms - 1000 * look_back_s, stop_ms=stop_ms)
 
-        return firing(rule_json(uid, bundle), ask)
+        return firing(rule_json(uid, site), ask)
 
     return evaluate
 
 
 @pytest.mark.needs_influxd
-def test_worn_machines_are_due_with_their_interval_in_words(fires, line_points) -> None:
+def test_worn_machines_are_due_with_their_interval_in_words(fires, site_points) -> None:
     newest = {}
-    for point in sorted(line_points, key=lambda p: p.time_ns):
+    for point in sorted(site_points, key=lambda p: p.time_ns):
         if point.measurement == "rul":
             newest[dict(point.tags)["device"]] = dict(point.fields)
     want = {device for device, score in newest.items() if score["rul_low"] < LIMITS.rul_cycles}
@@ -170,7 +170,7 @@ def test_a_machine_stays_due_while_it_is_off(fires) -> None:
 
 @pytest.mark.needs_influxd
 def test_a_limit_nobody_is_below_fires_for_nobody(fires) -> None:
-    assert fires("kpstream-rul-low", bundle=site_bundle(Limits(rul_cycles=0))) == []
+    assert fires("kpstream-rul-low", site=site_dashboards(Limits(rul_cycles=0))) == []
 
 
 @pytest.mark.needs_influxd
@@ -223,14 +223,14 @@ def test_a_backlog_that_grows_is_told_with_its_slope(asked, stored) -> None:
     stored("dashboards-growth", points)
 
     def alerts(limit: float) -> list[Alert] | None:
-        bundle = site_bundle(Limits(backlog_per_minute=limit))
+        site = site_dashboards(Limits(backlog_per_minute=limit))
         stop_ms = START_MS + 900_000
 
         def ask(flux: str, look_back_s: int):
             start_ms = stop_ms - 1000 * look_back_s
             return asked(flux, start_ms=start_ms, stop_ms=stop_ms, bucket="dashboards-growth")
 
-        return firing(rule_json("kpstream-lag-growing", bundle), ask)
+        return firing(rule_json("kpstream-lag-growing", site), ask)
 
     (alert,) = alerts(60)
     assert alert.labels == {"group": "g", "topic": "t"}
@@ -240,15 +240,15 @@ def test_a_backlog_that_grows_is_told_with_its_slope(asked, stored) -> None:
 
 @pytest.mark.needs_influxd
 def test_a_partition_that_stands_still_is_told(fires) -> None:
-    bundle = site_bundle(Limits(still_s=10))
-    assert fires("kpstream-partition-stuck", bundle=bundle) == []
-    stuck = fires("kpstream-partition-stuck", later_s=-300 + 136, bundle=bundle)
+    site = site_dashboards(Limits(still_s=10))
+    assert fires("kpstream-partition-stuck", site=site) == []
+    stuck = fires("kpstream-partition-stuck", later_s=-300 + 136, site=site)
     assert {alert.labels["topic"] for alert in stuck} == {"readings", "scores"}
     assert all(alert.values["still"] >= 10 for alert in stuck)
 
 
 @pytest.mark.needs_influxd
-def test_dead_letters_are_told_by_reason(fires, line_points) -> None:
+def test_dead_letters_are_told_by_reason(fires, site_points) -> None:
     alerts = fires("kpstream-dead-letters")
     assert [alert.labels["reason"] for alert in alerts] == ["not_json"]
     assert alerts[0].values["letters"] > LIMITS.dead_letters
@@ -256,7 +256,7 @@ def test_dead_letters_are_told_by_reason(fires, line_points) -> None:
 
 @pytest.mark.needs_influxd
 def test_a_burst_of_a_reason_never_seen_before_is_told(asked, stored) -> None:
-    process = Process(sums=Totals(dead_letters={}))
+    process = SimulatedProcess(sums=Totals(dead_letters={}))
     accounts = Accounts(process, "b-1", "bridge", START_MS - 600_000)
     points = accounts.points(START_MS)
     accounts.confirm()
@@ -289,4 +289,4 @@ def test_accounts_of_a_sound_line_balance(fires) -> None:
 def test_rules_of_another_panel_are_refused() -> None:
     rule = replace(RULES[0], panel=("kpstream-fleet", "gone"))
     with pytest.raises(KeyError, match="no panel 'gone'"):
-        rule.file_json(BUNDLE.boards, source_uid="x")
+        rule.file_json(SITE.boards, source_uid="x")

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from dashboards.bundle import HOURLY_BUCKET, Source, is_uid, site_bundle
+from dashboards.site import HOURLY_BUCKET, Source, is_uid, site_dashboards
 from dashboards.visuals.board import Board
 from dashboards.visuals.limits import Limits
 from dashboards.visuals.panels import Panel
 from dashboards.visuals.styles import ACTIVITY_COLOURS, OUTCOMES
-from dashboards.visuals.views import Column, Grid, Note
+from dashboards.visuals.views import Column, Note, Table
 from models.artifact import read_artifact
 from models.tasks.classes import ClassesDecoding
 from models.zoo import zoo_path
@@ -20,8 +20,8 @@ from pipeline.points.points import COUNTER_FIELDS
 from pipeline.stores.influxlayout import HOURLY_BUCKET as LAYOUT_BUCKET
 from tests.fakes.grafana_checks import dashboard_flaws
 
-BUNDLE = site_bundle()
-BOARDS = list(BUNDLE.boards.values())
+SITE = site_dashboards()
+BOARDS = list(SITE.boards.values())
 
 
 def panels() -> Iterator[pytest.ParameterSet]:
@@ -35,14 +35,14 @@ PANELS = list(panels())
 
 @pytest.mark.parametrize("board", BOARDS, ids=lambda board: board.uid)
 def test_board_is_a_dashboard_that_grafana_reads(board: Board) -> None:
-    assert dashboard_flaws(BUNDLE.board_json(board.uid)) == []
+    assert dashboard_flaws(SITE.board_json(board.uid)) == []
     assert is_uid(board.uid)
 
 
 @pytest.mark.parametrize("board", BOARDS, ids=lambda board: board.uid)
 def test_lines_of_panels_are_full_and_even(board: Board) -> None:
     lines: dict[int, list[dict]] = {}
-    for panel in BUNDLE.board_json(board.uid)["panels"]:
+    for panel in SITE.board_json(board.uid)["panels"]:
         lines.setdefault(panel["gridPos"]["y"], []).append(panel["gridPos"])
     for line in lines.values():
         assert sum(place["w"] for place in line) == 24
@@ -50,7 +50,7 @@ def test_lines_of_panels_are_full_and_even(board: Board) -> None:
 
 
 def test_there_are_the_six_boards_with_these_uids_for_ever() -> None:
-    assert list(BUNDLE.boards) == [
+    assert list(SITE.boards) == [
         "kpstream-fleet",
         "kpstream-device",
         "kpstream-activity",
@@ -62,8 +62,8 @@ def test_there_are_the_six_boards_with_these_uids_for_ever() -> None:
 
 def test_ids_of_panels_stay_for_ever() -> None:
     """Alerts and people's links point to them."""
-    assert BUNDLE.boards["kpstream-fleet"].panel("rul-now").id == 453_885
-    assert BUNDLE.boards["kpstream-pipeline"].panel("processes").id == 125_389
+    assert SITE.boards["kpstream-fleet"].panel("rul-now").id == 453_885
+    assert SITE.boards["kpstream-pipeline"].panel("processes").id == 125_389
 
 
 @pytest.mark.parametrize("board", BOARDS, ids=lambda board: board.uid)
@@ -77,8 +77,8 @@ def test_panel_says_what_it_answers_and_what_nothing_means(board: Board, panel: 
     assert panel.title
     assert panel.style.no_value
     if not isinstance(panel.view, Note):
-        assert len(panel.about) > 20
-        assert panel.about.endswith(".")
+        assert len(panel.description) > 20
+        assert panel.description.endswith(".")
 
 
 @pytest.mark.parametrize(("board", "panel"), PANELS)
@@ -98,10 +98,10 @@ def test_variables_use_only_those_before_them(board: Board) -> None:
 
 @pytest.mark.parametrize(("board", "panel"), PANELS)
 def test_table_has_exactly_the_columns_of_its_query(board: Board, panel: Panel) -> None:
-    if isinstance(panel.view, Grid):
+    if isinstance(panel.view, Table):
         (query,) = panel.queries
         names = [column.name for column in panel.view.columns]
-        assert sorted(names) == sorted(query.gives.columns)
+        assert sorted(names) == sorted(query.shape.columns)
         titles = [column.title for column in panel.view.columns]
         assert len(titles) == len(set(titles))
 
@@ -110,10 +110,10 @@ def test_table_has_exactly_the_columns_of_its_query(board: Board, panel: Panel) 
 def test_names_of_series_are_made_of_labels_that_are_there(board: Board, panel: Panel) -> None:
     named = set(re.findall(r"__field\.labels\.(\w+)", panel.style.name))
     for query in panel.queries:
-        assert named <= set(query.gives.labels)
-        several = set(query.gives.labels) - {"_field"}
-        if len(query.gives.labels) > 0 and not isinstance(panel.view, Grid):
-            by_field = "_field" in query.gives.labels
+        assert named <= set(query.shape.labels)
+        several = set(query.shape.labels) - {"_field"}
+        if len(query.shape.labels) > 0 and not isinstance(panel.view, Table):
+            by_field = "_field" in query.shape.labels
             assert named or by_field, "series that look alike"
             assert named <= several
 
@@ -137,7 +137,7 @@ def test_bands_are_filled_to_a_series_of_the_same_panel(board: Board, panel: Pan
 def links() -> Iterator[tuple[Panel, Column]]:
     for board in BOARDS:
         for panel in board.panels:
-            if isinstance(panel.view, Grid):
+            if isinstance(panel.view, Table):
                 for column in panel.view.columns:
                     if column.link:
                         yield panel, column
@@ -149,30 +149,30 @@ def test_links_lead_to_boards_with_variables_they_have() -> None:
     for panel, column in found:
         assert column.link is not None
         uid, _, rest = column.link[1].removeprefix("/d/").partition("?")
-        variables = {variable.name for variable in BUNDLE.boards[uid].variables}
+        variables = {variable.name for variable in SITE.boards[uid].variables}
         assert set(re.findall(r"var-(\w+)=", rest)) <= variables | {"datasource"}
-        assert isinstance(panel.view, Grid)
+        assert isinstance(panel.view, Table)
         titles = {other.title for other in panel.view.columns}
         assert set(re.findall(r"__data\.fields\.(\w+)", rest)) <= titles
 
 
 def test_rollouts_are_marked_on_every_board() -> None:
-    for uid in BUNDLE.boards:
-        names = [mark["name"] for mark in BUNDLE.board_json(uid)["annotations"]["list"]]
+    for uid in SITE.boards:
+        names = [mark["name"] for mark in SITE.board_json(uid)["annotations"]["list"]]
         assert names == ["Annotations & Alerts", "Rollouts", "Process starts"]
 
 
 def test_boards_start_with_the_data_source_of_the_bundle() -> None:
-    bundle = site_bundle(source=Source(uid="plant-7", name="Plant 7"))
-    for uid in bundle.boards:
-        first = bundle.board_json(uid)["templating"]["list"][0]
+    site = site_dashboards(source=Source(uid="plant-7", name="Plant 7"))
+    for uid in site.boards:
+        first = site.board_json(uid)["templating"]["list"][0]
         assert (first["type"], first["current"]["value"]) == ("datasource", "plant-7")
         assert first["current"]["text"] == "Plant 7"
 
 
 def test_limits_are_the_steps_of_the_colours() -> None:
-    bundle = site_bundle(Limits(rul_cycles=33, silent_s=444))
-    texts = str(bundle.board_json("kpstream-fleet"))
+    site = site_dashboards(Limits(rul_cycles=33, silent_s=444))
+    texts = str(site.board_json("kpstream-fleet"))
     assert "'value': 33" in texts
     assert "'value': 444" in texts
     assert "below 33 cycles" in texts
@@ -190,7 +190,7 @@ def test_outcomes_are_counters_that_are_stored() -> None:
 
 def test_bucket_of_the_hours_is_that_of_the_layout() -> None:
     assert HOURLY_BUCKET == LAYOUT_BUCKET
-    assert f'from(bucket: "{LAYOUT_BUCKET}")' in str(BUNDLE.board_json("kpstream-device"))
+    assert f'from(bucket: "{LAYOUT_BUCKET}")' in str(SITE.board_json("kpstream-device"))
 
 
 @pytest.mark.parametrize("uid", ["", "a b", "a/b", "x" * 41, "ü"])

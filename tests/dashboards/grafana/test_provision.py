@@ -11,14 +11,14 @@ import yaml as pyyaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboards.bundle import site_bundle
 from dashboards.grafana import provision
 from dashboards.grafana.provision import TOKEN_VARIABLE, URL_VARIABLE, files_of, write
 from dashboards.grafana.provision import yaml as to_yaml
+from dashboards.site import site_dashboards
 from tests.fakes.grafana_checks import dashboard_flaws, rule_flaws
 
 FOLDER = Path(provision.__file__).parent.parent
-FILES = files_of(site_bundle())
+FILES = files_of(site_dashboards())
 
 
 def test_committed_files_are_in_step_with_the_code() -> None:
@@ -64,13 +64,13 @@ def test_provider_file_puts_boards_and_alerts_into_one_folder() -> None:
 
 
 def test_alerting_file_holds_the_same_rules() -> None:
-    bundle = site_bundle()
+    site = site_dashboards()
     groups = load("alerting")["groups"]
-    assert [group["name"] for group in groups] == [group.name for group in bundle.groups]
-    for group, ours in zip(groups, bundle.groups, strict=True):
+    assert [group["name"] for group in groups] == [group.name for group in site.groups]
+    for group, ours in zip(groups, site.groups, strict=True):
         assert re.fullmatch(r"\d+[smh]", group["interval"])
         for rule, want in zip(group["rules"], ours.rules, strict=True):
-            assert rule == want.file_json(bundle.boards, source_uid=bundle.source.uid)
+            assert rule == want.file_json(site.boards, source_uid=site.source.uid)
             links = {"dashboardUid", "panelId"}
             plain = {key: item for key, item in rule.items() if key not in links}
             more = {"orgID": 1, "folderUID": "f", "ruleGroup": group["name"]}

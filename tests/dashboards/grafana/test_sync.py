@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from dashboards.bundle import Bundle, Source, site_bundle
 from dashboards.errors import GrafanaConflict, GrafanaDenied, GrafanaMissing
 from dashboards.grafana.client import GrafanaClient
 from dashboards.grafana.sync import compare, pull, push
+from dashboards.site import SiteDashboards, Source, site_dashboards
 from dashboards.visuals.limits import Limits
 from tests.fakes.grafana import TOKEN, FakeGrafana
 
@@ -48,9 +48,9 @@ def client(request: pytest.FixtureRequest) -> Iterator[GrafanaClient]:
 
 
 @pytest.fixture
-def bundle(client: GrafanaClient) -> Iterator[Bundle]:
+def site(client: GrafanaClient) -> Iterator[SiteDashboards]:
     """All boards and alerts under uids of this test alone, removed afterwards."""
-    made = renamed(site_bundle(), uuid.uuid4().hex[:8])
+    made = renamed(site_dashboards(), uuid.uuid4().hex[:8])
     yield made
     if client.folder(made.folder_uid) is not None:
         client.delete_folder(made.folder_uid)
@@ -58,10 +58,10 @@ def bundle(client: GrafanaClient) -> Iterator[Bundle]:
         client.delete_source(made.source.uid)
 
 
-def renamed(bundle: Bundle, mark: str) -> Bundle:
-    """The same bundle for a Grafana that others use as well."""
+def renamed(site: SiteDashboards, mark: str) -> SiteDashboards:
+    """The same site for a Grafana that others use as well."""
     boards = {
-        f"{mark}-{uid}": replace(board, uid=f"{mark}-{uid}") for uid, board in bundle.boards.items()
+        f"{mark}-{uid}": replace(board, uid=f"{mark}-{uid}") for uid, board in site.boards.items()
     }
     groups = [
         replace(
@@ -75,10 +75,10 @@ def renamed(bundle: Bundle, mark: str) -> Bundle:
                 for rule in group.rules
             ],
         )
-        for group in bundle.groups
+        for group in site.groups
     ]
     return replace(
-        bundle,
+        site,
         boards=boards,
         groups=groups,
         source=Source(uid=f"{mark}-influxdb", name=f"test {mark}"),
@@ -91,42 +91,44 @@ def states(found) -> dict[tuple[str, str], str]:
     return {(item.kind, item.name): item.state for item in found}
 
 
-def everything(client: GrafanaClient, bundle: Bundle, **options) -> dict[tuple[str, str], str]:
-    return states(push(client, bundle, INFLUX, **options))
+def everything(
+    client: GrafanaClient, site: SiteDashboards, **options
+) -> dict[tuple[str, str], str]:
+    return states(push(client, site, INFLUX, **options))
 
 
 # --------------------------------------------------------------- the same for both kinds of server
 
 
-def test_first_push_makes_everything_and_the_second_nothing(client, bundle) -> None:
-    assert set(everything(client, bundle).values()) == {"missing"}
-    versions = {uid: client.board(uid)[0]["version"] for uid in bundle.boards}
-    assert set(everything(client, bundle).values()) == {"same"}
-    assert {uid: client.board(uid)[0]["version"] for uid in bundle.boards} == versions
-    assert set(states(compare(client, bundle, INFLUX)).values()) == {"same"}
+def test_first_push_makes_everything_and_the_second_nothing(client, site) -> None:
+    assert set(everything(client, site).values()) == {"missing"}
+    versions = {uid: client.board(uid)[0]["version"] for uid in site.boards}
+    assert set(everything(client, site).values()) == {"same"}
+    assert {uid: client.board(uid)[0]["version"] for uid in site.boards} == versions
+    assert set(states(compare(client, site, INFLUX)).values()) == {"same"}
 
 
-def test_what_was_pushed_is_there(client, bundle) -> None:
-    everything(client, bundle)
-    for uid in bundle.boards:
+def test_what_was_pushed_is_there(client, site) -> None:
+    everything(client, site)
+    for uid in site.boards:
         board, meta = client.board(uid)
-        assert meta["folderUid"] == bundle.folder_uid
-        assert board["title"] == bundle.boards[uid].title
-    for group in bundle.groups:
-        there = client.group(bundle.folder_uid, group.name)
+        assert meta["folderUid"] == site.folder_uid
+        assert board["title"] == site.boards[uid].title
+    for group in site.groups:
+        there = client.group(site.folder_uid, group.name)
         assert there["interval"] == group.interval_s
         assert {rule["uid"] for rule in there["rules"]} == {rule.uid for rule in group.rules}
-    source = client.source(bundle.source.uid)
+    source = client.source(site.source.uid)
     assert source["jsonData"]["version"] == "Flux"
     assert source["secureJsonFields"]["token"] is True
 
 
-def test_changed_code_is_a_difference_and_then_a_push(client, bundle) -> None:
-    everything(client, bundle)
-    limited = renamed(site_bundle(Limits(rul_cycles=42)), bundle.folder_uid.partition("-")[0])
+def test_changed_code_is_a_difference_and_then_a_push(client, site) -> None:
+    everything(client, site)
+    limited = renamed(site_dashboards(Limits(rul_cycles=42)), site.folder_uid.partition("-")[0])
     found = {item.name: item for item in compare(client, limited, INFLUX)}
     different = {name for name, item in found.items() if item.state == "different"}
-    fleet = next(uid for uid in bundle.boards if uid.endswith("fleet"))
+    fleet = next(uid for uid in site.boards if uid.endswith("fleet"))
     assert {fleet, "kpstream machines"} <= different
     assert any(line.startswith("+") and "42" in line for line in found[fleet].lines)
     assert any(line.startswith("-") and "20" in line for line in found[fleet].lines)
@@ -134,56 +136,56 @@ def test_changed_code_is_a_difference_and_then_a_push(client, bundle) -> None:
     assert set(states(compare(client, limited, INFLUX)).values()) == {"same"}
 
 
-def test_a_rule_that_is_no_more_is_removed(client, bundle) -> None:
-    everything(client, bundle)
-    first = bundle.groups[0]
-    fewer = replace(bundle, groups=[replace(first, rules=first.rules[:1]), *bundle.groups[1:]])
+def test_a_rule_that_is_no_more_is_removed(client, site) -> None:
+    everything(client, site)
+    first = site.groups[0]
+    fewer = replace(site, groups=[replace(first, rules=first.rules[:1]), *site.groups[1:]])
     assert everything(client, fewer)["alerts", first.name] == "different"
-    there = client.group(bundle.folder_uid, first.name)
+    there = client.group(site.folder_uid, first.name)
     assert [rule["uid"] for rule in there["rules"]] == [first.rules[0].uid]
 
 
-def test_pull_writes_what_is_there_normalised(client, bundle, tmp_path: Path) -> None:
-    everything(client, bundle)
-    written = pull(client, bundle, tmp_path)
-    assert len(written) == len(bundle.boards) + len(bundle.groups)
-    for uid in bundle.boards:
+def test_pull_writes_what_is_there_normalised(client, site, tmp_path: Path) -> None:
+    everything(client, site)
+    written = pull(client, site, tmp_path)
+    assert len(written) == len(site.boards) + len(site.groups)
+    for uid in site.boards:
         board = json.loads((tmp_path / "json" / f"{uid}.json").read_text())
         assert not {"id", "version"} & set(board)
-        assert board["title"] == bundle.boards[uid].title
+        assert board["title"] == site.boards[uid].title
     rules = json.loads((tmp_path / "alerts" / "kpstream-machines.json").read_text())["rules"]
     assert not {"id", "updated", "provenance"} & set(rules[0])
-    assert pull(client, bundle, tmp_path) == []
+    assert pull(client, site, tmp_path) == []
 
 
-def test_a_folder_gets_its_title_back(client, bundle) -> None:
-    everything(client, bundle)
-    folder = client.folder(bundle.folder_uid)
-    client.rename_folder(bundle.folder_uid, f"other {bundle.folder_uid}", folder["version"])
-    assert everything(client, bundle)["folder", bundle.folder_uid] == "different"
-    assert client.folder(bundle.folder_uid)["title"] == bundle.folder_title
+def test_a_folder_gets_its_title_back(client, site) -> None:
+    everything(client, site)
+    folder = client.folder(site.folder_uid)
+    client.rename_folder(site.folder_uid, f"other {site.folder_uid}", folder["version"])
+    assert everything(client, site)["folder", site.folder_uid] == "different"
+    assert client.folder(site.folder_uid)["title"] == site.folder_title
 
 
-def test_a_change_between_look_and_push_is_a_conflict(client, bundle) -> None:
-    everything(client, bundle)
-    uid = next(iter(bundle.boards))
+def test_a_change_between_look_and_push_is_a_conflict(client, site) -> None:
+    everything(client, site)
+    uid = next(iter(site.boards))
     board, _ = client.board(uid)
     client.save_board(
-        board | {"title": "theirs"}, bundle.folder_uid, "", version=board["version"], force=False
+        board | {"title": "theirs"}, site.folder_uid, "", version=board["version"], force=False
     )
     with pytest.raises(GrafanaConflict, match="changed by someone else"):
-        client.save_board(board, bundle.folder_uid, "", version=board["version"], force=False)
-    client.save_board(board, bundle.folder_uid, "", version=board["version"], force=True)
+        client.save_board(board, site.folder_uid, "", version=board["version"], force=False)
+    client.save_board(board, site.folder_uid, "", version=board["version"], force=True)
 
 
-def test_a_new_token_of_influxdb_is_pushed_and_shown_nowhere(client, bundle) -> None:
-    everything(client, bundle)
+def test_a_new_token_of_influxdb_is_pushed_and_shown_nowhere(client, site) -> None:
+    everything(client, site)
     other = SecretStr("another-influx-token")
-    (found,) = [item for item in compare(client, bundle, other) if item.state != "same"]
+    (found,) = [item for item in compare(client, site, other) if item.state != "same"]
     assert found.kind == "data source"
     assert "another-influx" not in " ".join(found.lines)
-    assert set(states(push(client, bundle, other)).values()) == {"same", "different"}
-    assert set(states(compare(client, bundle, other)).values()) == {"same"}
+    assert set(states(push(client, site, other)).values()) == {"same", "different"}
+    assert set(states(compare(client, site, other)).values()) == {"same"}
 
 
 # ------------------------------------------------------------------------ what only a stand-in can
@@ -197,67 +199,67 @@ def own(grafana: FakeGrafana) -> Iterator[GrafanaClient]:
     made.close()
 
 
-BUNDLE = site_bundle()
+SITE = site_dashboards()
 
 
 def test_second_push_sends_nothing_but_questions(own, grafana) -> None:
-    everything(own, BUNDLE)
+    everything(own, SITE)
     grafana.writes.clear()
-    everything(own, BUNDLE)
+    everything(own, SITE)
     assert grafana.writes == []
-    assert grafana.secrets[BUNDLE.source.uid] == {"token": INFLUX.get_secret_value()}
+    assert grafana.secrets[SITE.source.uid] == {"token": INFLUX.get_secret_value()}
 
 
 def test_a_grafana_that_brings_boards_up_to_date_makes_no_difference(own, grafana) -> None:
     grafana.migrates = True
-    everything(own, BUNDLE)
-    assert set(everything(own, BUNDLE).values()) == {"same"}
+    everything(own, SITE)
+    assert set(everything(own, SITE).values()) == {"same"}
     assert len(grafana.boards[FLEET]) == 1
-    changed = site_bundle(Limits(rul_cycles=42))
+    changed = site_dashboards(Limits(rul_cycles=42))
     everything(own, changed)
     assert set(everything(own, changed).values()) == {"same"}
     assert len(grafana.boards[FLEET]) == 2
 
 
 def test_a_board_that_somebody_changed_stops_the_push_before_it_writes(own, grafana) -> None:
-    everything(own, BUNDLE)
+    everything(own, SITE)
     grafana.somebody_saves(FLEET, lambda board: board.update(title="Alice's fleet"))
     grafana.writes.clear()
     with pytest.raises(GrafanaConflict) as caught:
-        everything(own, site_bundle(Limits(silent_s=99)))
+        everything(own, site_dashboards(Limits(silent_s=99)))
     assert grafana.writes == []
     for words in (FLEET, "version 2 was saved by alice", "pull", "--force", "Nothing was written"):
         assert words in str(caught.value)
 
 
 def test_force_overwrites_it_and_grafana_keeps_the_old_version(own, grafana) -> None:
-    everything(own, BUNDLE)
+    everything(own, SITE)
     grafana.somebody_saves(FLEET, lambda board: board.update(title="Alice's fleet"))
-    (found,) = [item for item in compare(own, BUNDLE, INFLUX) if item.state != "same"]
+    (found,) = [item for item in compare(own, SITE, INFLUX) if item.state != "same"]
     assert '-  "title": "Alice\'s fleet",' in found.lines
-    assert everything(own, BUNDLE, force=True)["board", FLEET] == "different"
+    assert everything(own, SITE, force=True)["board", FLEET] == "different"
     assert [board["version"] for board in grafana.boards[FLEET]] == [1, 2, 3]
-    assert set(everything(own, BUNDLE).values()) == {"same"}
+    assert set(everything(own, SITE).values()) == {"same"}
 
 
 def test_a_board_that_somebody_saved_without_a_change_is_no_conflict(own, grafana) -> None:
-    everything(own, BUNDLE)
+    everything(own, SITE)
     grafana.somebody_saves(FLEET, lambda board: None)
-    assert everything(own, BUNDLE)["board", FLEET] == "same"
+    assert everything(own, SITE)["board", FLEET] == "same"
 
 
 def test_a_board_made_by_hand_under_our_uid_is_not_overwritten(own, grafana) -> None:
-    everything(own, BUNDLE)
+    everything(own, SITE)
     grafana.boards[FLEET] = grafana.boards[FLEET][:1]
     grafana.boards[FLEET][0] |= {"message": "", "who": "bob"}
     grafana.boards[FLEET][0]["model"]["title"] = "Bob's"
     with pytest.raises(GrafanaConflict, match="saved by bob"):
-        everything(own, BUNDLE)
+        everything(own, SITE)
 
 
 def test_somebody_who_saves_while_we_push_is_a_conflict_with_advice(own, grafana) -> None:
-    everything(own, BUNDLE)
-    changed = site_bundle(Limits(rul_cycles=42))
+    everything(own, SITE)
+    changed = site_dashboards(Limits(rul_cycles=42))
     found = [item for item in compare(own, changed, INFLUX) if item.name == FLEET]
     grafana.somebody_saves(FLEET, lambda board: board.update(title="now"))
     with pytest.raises(GrafanaConflict, match="changed by someone else"):
@@ -270,89 +272,89 @@ def test_somebody_who_saves_while_we_push_is_a_conflict_with_advice(own, grafana
             grafana.before = None
             grafana.somebody_saves(FLEET, lambda board: None)
 
-    everything(own, BUNDLE, force=True)
+    everything(own, SITE, force=True)
     grafana.before = save_in_between
     with pytest.raises(GrafanaConflict, match=r"was not written: .*look at `kpstream dashboards"):
         everything(own, changed)
 
 
 def test_a_board_in_another_folder_is_brought_back(own, grafana) -> None:
-    everything(own, BUNDLE)
+    everything(own, SITE)
     grafana.boards[FLEET][-1]["folder"] = ""
-    (found,) = [item for item in compare(own, BUNDLE, INFLUX) if item.state != "same"]
+    (found,) = [item for item in compare(own, SITE, INFLUX) if item.state != "same"]
     assert found.lines == ("in folder 'root' instead of our own",)
-    everything(own, BUNDLE)
-    assert grafana.boards[FLEET][-1]["folder"] == BUNDLE.folder_uid
+    everything(own, SITE)
+    assert grafana.boards[FLEET][-1]["folder"] == SITE.folder_uid
 
 
 def test_boards_of_a_provisioning_file_are_left_to_it(own, grafana) -> None:
-    everything(own, BUNDLE)
+    everything(own, SITE)
     grafana.provisioned.add(FLEET)
     with pytest.raises(GrafanaConflict, match="A provisioning file owns it"):
-        everything(own, site_bundle(Limits(rul_cycles=42)))
+        everything(own, site_dashboards(Limits(rul_cycles=42)))
 
 
 def test_rules_of_a_provisioning_file_are_left_to_it(own, grafana) -> None:
-    everything(own, BUNDLE)
+    everything(own, SITE)
     grafana.provenance["kpstream-rul-low"] = "file"
     with pytest.raises(GrafanaConflict, match=r"needs 'file'.*If a provisioning file owns it"):
-        everything(own, site_bundle(Limits(rul_cycles=42)))
+        everything(own, site_dashboards(Limits(rul_cycles=42)))
 
 
 def test_rules_that_somebody_changed_are_put_right(own, grafana) -> None:
-    everything(own, BUNDLE)
+    everything(own, SITE)
     group = grafana.groups["kpstream", "kpstream machines"]
     group["rules"][0]["data"][-1]["model"]["conditions"][0]["evaluator"]["params"] = [5]
-    (found,) = [item for item in compare(own, BUNDLE, INFLUX) if item.state != "same"]
+    (found,) = [item for item in compare(own, SITE, INFLUX) if item.state != "same"]
     assert found.name == "kpstream machines"
     assert any(line.startswith("-") and line.strip().endswith(" 5") for line in found.lines)
-    everything(own, BUNDLE)
-    assert set(everything(own, BUNDLE).values()) == {"same"}
+    everything(own, SITE)
+    assert set(everything(own, SITE).values()) == {"same"}
 
 
 def test_a_rule_with_a_receiver_of_its_own_is_a_difference(own, grafana) -> None:
-    everything(own, BUNDLE)
+    everything(own, SITE)
     group = grafana.groups["kpstream", "kpstream machines"]
     group["rules"][0]["notification_settings"] = {"receiver": "nobody"}
-    assert everything(own, BUNDLE)["alerts", "kpstream machines"] == "different"
+    assert everything(own, SITE)["alerts", "kpstream machines"] == "different"
 
 
 def test_without_a_token_for_influxdb_the_data_source_must_be_there(own, grafana) -> None:
     with pytest.raises(GrafanaMissing, match="KPSTREAM_GRAFANA_INFLUX_TOKEN"):
-        list(push(own, BUNDLE))
+        list(push(own, SITE))
     assert grafana.writes == []
-    own.create_source(BUNDLE.source.json() | {"url": "http://elsewhere:8086"})
+    own.create_source(SITE.source.json() | {"url": "http://elsewhere:8086"})
     grafana.writes.clear()
-    assert states(push(own, BUNDLE))["data source", BUNDLE.source.uid] == "same"
-    assert grafana.sources[BUNDLE.source.uid]["url"] == "http://elsewhere:8086"
+    assert states(push(own, SITE))["data source", SITE.source.uid] == "same"
+    assert grafana.sources[SITE.source.uid]["url"] == "http://elsewhere:8086"
 
 
 def test_an_editor_pushes_boards_but_may_not_make_a_data_source(own, grafana) -> None:
     grafana.role = "Editor"
     with pytest.raises(GrafanaDenied, match="datasources:create"):
-        everything(own, BUNDLE)
+        everything(own, SITE)
     grafana.role = "Admin"
-    own.create_source(BUNDLE.source.json())
+    own.create_source(SITE.source.json())
     grafana.role = "Editor"
-    assert states(push(own, BUNDLE))["board", FLEET] == "missing"
+    assert states(push(own, SITE))["board", FLEET] == "missing"
     assert FLEET in grafana.boards
 
 
 def test_a_changed_data_source_keeps_what_is_not_ours(own, grafana) -> None:
-    everything(own, BUNDLE)
-    source = grafana.sources[BUNDLE.source.uid]
+    everything(own, SITE)
+    source = grafana.sources[SITE.source.uid]
     source["jsonData"]["timeInterval"] = "5s"
     source["isDefault"] = True
-    moved = site_bundle(source=Source(url="http://influx.example:8086"))
+    moved = site_dashboards(source=Source(url="http://influx.example:8086"))
     everything(own, moved)
-    source = grafana.sources[BUNDLE.source.uid]
+    source = grafana.sources[SITE.source.uid]
     assert source["url"] == "http://influx.example:8086"
     assert source["jsonData"]["timeInterval"] == "5s"
     assert source["isDefault"] is True
 
 
 def test_a_read_only_data_source_says_who_owns_it(own, grafana) -> None:
-    everything(own, BUNDLE)
-    grafana.sources[BUNDLE.source.uid]["readOnly"] = True
+    everything(own, SITE)
+    grafana.sources[SITE.source.uid]["readOnly"] = True
     with pytest.raises(GrafanaDenied, match=r"read-only.*or a file provides it"):
-        everything(own, site_bundle(source=Source(url="http://influx.example:8086")))
+        everything(own, site_dashboards(source=Source(url="http://influx.example:8086")))

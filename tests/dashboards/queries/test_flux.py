@@ -46,4 +46,4 @@ def test_a_tag_that_is_not_stored_is_refused() -> None:
 
 
 def test_a_chosen_value_is_an_escaped_regular_expression() -> None:
-    assert Where.chosen("device").flux == "r.device =~ /^${device:regex}$/"
+    assert Where.selected("device").flux == "r.device =~ /^${device:regex}$/"

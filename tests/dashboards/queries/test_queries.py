@@ -10,7 +10,6 @@ from datetime import timedelta
 
 import pytest
 
-from dashboards.bundle import MOST_SERIES, site_bundle
 from dashboards.queries import alerts as alertqueries
 from dashboards.queries import devices as devicequeries
 from dashboards.queries import history as historyqueries
@@ -18,17 +17,18 @@ from dashboards.queries import line as linequeries
 from dashboards.queries import query as queries
 from dashboards.queries import scores as scorequeries
 from dashboards.queries.query import Query, Shape
+from dashboards.site import MAX_SERIES, site_dashboards
 from dashboards.visuals.board import DEVICE_UID, Board
 from pipeline.points.accounts import Accounts
 from pipeline.points.points import Point
 from pipeline.status import DeviceAccount
 from tests.dashboards.conftest import DAY_MS, HOURS, Ask, Store
-from tests.dashboards.line import START_MS, STOP_MS, Process
+from tests.dashboards.simulated_site import START_MS, STOP_MS, SimulatedProcess
 from tests.fakes.grafana_flux import Frame
 
 pytestmark = pytest.mark.needs_influxd
 
-BUNDLE = site_bundle(hourly_bucket=HOURS)
+SITE = site_dashboards(hourly_bucket=HOURS)
 ENGINE = {"site": ["hangar"], "device": ["engine-01"]}
 PERSON = {"site": ["clinic"], "device": ["person-01"]}
 EVERYTHING = {"site": "ALL", "model": "ALL"}
@@ -36,14 +36,14 @@ EVERYTHING = {"site": "ALL", "model": "ALL"}
 
 def asks() -> Iterator[pytest.ParameterSet]:
     """(query, board, range in days or None) of everything that boards ask."""
-    for board in BUNDLE.boards.values():
+    for board in SITE.boards.values():
         for panel in board.panels:
             for query in panel.queries:
-                days = 30 if panel.since == "30d" else None
+                days = 30 if panel.time_from == "30d" else None
                 yield pytest.param(query, board, days, id=f"{board.uid}-{panel.key}-{query.name}")
         for variable in board.variables:
             yield pytest.param(variable.query, board, None, id=f"{board.uid}-{variable.name}")
-        for mark in board.marks:
+        for mark in board.annotations:
             yield pytest.param(mark.query, board, None, id=f"{board.uid}-{mark.name}")
 
 
@@ -56,12 +56,12 @@ def test_query_of_a_board_gives_what_it_says(
     answers = [asked(query.flux, start_ms=start_ms, variables=variables) for variables in choices]
     for frames in answers:
         if frames:
-            assert_shape(frames, query.gives)
-    assert any(answers) or query.gives.may_be_empty, "nothing came out of it"
+            assert_shape(frames, query.shape)
+    assert any(answers) or query.shape.may_be_empty, "nothing came out of it"
 
 
 def rule_queries() -> Iterator[pytest.ParameterSet]:
-    for group in BUNDLE.groups:
+    for group in SITE.groups:
         for rule in group.rules:
             for query in rule.queries.values():
                 yield pytest.param(query, rule.look_back_s, id=f"{rule.uid}-{query.name}")
@@ -71,7 +71,7 @@ def rule_queries() -> Iterator[pytest.ParameterSet]:
 def test_query_of_an_alert_gives_what_it_says(asked: Ask, query: Query, look_back_s: int) -> None:
     frames = asked(query.flux, start_ms=STOP_MS - 1000 * look_back_s)
     assert frames
-    assert_shape(frames, query.gives)
+    assert_shape(frames, query.shape)
     assert all(frame.is_wide_series for frame in frames), "else Grafana can't evaluate it"
     assert all(frame.rows == 1 for frame in frames), "one value per thing that can be wrong"
 
@@ -114,10 +114,10 @@ def test_query_of_scores_without_an_interval_is_no_error(
 
 
 @pytest.fixture(scope="module")
-def stored_without_interval(stored: Store, line_points: list[Point]) -> str:
+def stored_without_interval(stored: Store, site_points: list[Point]) -> str:
     points = [
         replace(point, fields=tuple((k, v) for k, v in point.fields if k not in INTERVAL))
-        for point in line_points
+        for point in site_points
         if point.measurement == "rul"
     ]
     stored("dashboards-no-interval", points)
@@ -137,12 +137,12 @@ def test_every_query_is_asked_by_something() -> None:
 
 
 def test_board_asks_the_very_text_of_its_queries() -> None:
-    for uid, board in BUNDLE.boards.items():
-        page = BUNDLE.board_json(uid)
+    for uid, board in SITE.boards.items():
+        page = SITE.board_json(uid)
         texts = [t["query"] for panel in page["panels"] for t in panel.get("targets", [])]
         assert texts == [query.flux for panel in board.panels for query in panel.queries]
         marks = [m["target"]["query"] for m in page["annotations"]["list"] if "target" in m]
-        assert marks == [mark.query.flux for mark in board.marks]
+        assert marks == [mark.query.flux for mark in board.annotations]
 
 
 def assert_shape(frames: list[Frame], shape: Shape) -> None:
@@ -190,9 +190,9 @@ def newest(points, measurement: str) -> dict:
     return found
 
 
-def test_machines_come_with_their_newest_score_and_its_interval(asked, line_points) -> None:
+def test_machines_come_with_their_newest_score_and_its_interval(asked, site_points) -> None:
     found = ask_table(asked, scorequeries.RUL_NOW)
-    want = newest(line_points, "rul")
+    want = newest(site_points, "rul")
     assert [row["rul_low"] for row in found] == sorted(row["rul_low"] for row in found)
     assert {row["device"] for row in found} == set(want)
     for row in found:
@@ -201,8 +201,8 @@ def test_machines_come_with_their_newest_score_and_its_interval(asked, line_poin
             assert row[field] == pytest.approx(score[field])
 
 
-def test_people_come_with_their_newest_activity(asked, line_points) -> None:
-    want = {device: score["activity"] for device, score in newest(line_points, "activity").items()}
+def test_people_come_with_their_newest_activity(asked, site_points) -> None:
+    want = {device: score["activity"] for device, score in newest(site_points, "activity").items()}
     found = ask_table(asked, scorequeries.ACTIVITY_NOW)
     assert {row["device"]: row["activity"] for row in found} == want
 
@@ -229,7 +229,7 @@ def test_a_chosen_name_is_no_pattern(asked, name: str) -> None:
     assert asked(scorequeries.DEVICE_RUL.flux, variables=variables) == []
 
 
-def test_the_silent_come_first(asked, line_points) -> None:
+def test_the_silent_come_first(asked, site_points) -> None:
     found = ask_table(asked, devicequeries.SILENT_DEVICES)
     silences = [row["silent_s"] for row in found]
     assert silences == sorted(silences, reverse=True)
@@ -242,8 +242,8 @@ def test_the_silent_come_first(asked, line_points) -> None:
     assert abs(last.timestamp() * 1000 - STOP_MS) <= 1000
 
 
-def test_accounts_are_those_of_the_line_and_balance(asked, line_points) -> None:
-    want = newest(line_points, "device")
+def test_accounts_are_those_of_the_line_and_balance(asked, site_points) -> None:
+    want = newest(site_points, "device")
     found = ask_table(asked, devicequeries.ACCOUNT_OF_DEVICES)
     assert {row["device"] for row in found} == set(want)
     for row in found:
@@ -254,12 +254,12 @@ def test_accounts_are_those_of_the_line_and_balance(asked, line_points) -> None:
     assert [frame.fields[1].values for frame in unbalanced] == [[0]]
 
 
-def test_a_restart_costs_neither_a_spike_nor_a_hole(asked, line_points) -> None:
+def test_a_restart_costs_neither_a_spike_nor_a_hole(asked, site_points) -> None:
     """The worker's counter of scores begins anew in the middle; the sum goes on."""
-    frames = asked(linequeries.ACCOUNT_OF_LINE.flux, step_ms=5000)
+    frames = asked(linequeries.PROCESS_COUNTS.flux, step_ms=5000)
     found = {frame.fields[1].name: sum(frame.fields[1].values) for frame in frames}
     scored = [
-        dict(point.fields)["scored"] for point in line_points if "scored" in dict(point.fields)
+        dict(point.fields)["scored"] for point in site_points if "scored" in dict(point.fields)
     ]
     assert any(b < a for a, b in itertools.pairwise(scored)), "there was a restart"
     want, before = 0, scored[0]
@@ -270,11 +270,11 @@ def test_a_restart_costs_neither_a_spike_nor_a_hole(asked, line_points) -> None:
     assert min(min(frame.fields[1].values) for frame in frames) >= 0
 
 
-def test_backlog_is_summed_over_partitions_and_follows_the_log(asked, line_points) -> None:
-    found = rows(asked(linequeries.LAG_TABLE.flux))
+def test_backlog_is_summed_over_partitions_and_follows_the_log(asked, site_points) -> None:
+    found = rows(asked(linequeries.PARTITIONS.flux))
     assert [row["number"] for row in found] == [0, 1, 2, 3, 0, 1, 2, 3]
     backlogs: Counter[int] = Counter()
-    for point in line_points:
+    for point in site_points:
         if point.measurement == "lag" and dict(point.tags)["group"] == "kpstream-score":
             backlogs[point.time_ns] += int(dict(point.fields)["backlog"])
     frames = asked(linequeries.BACKLOG.flux, step_ms=5000)
@@ -292,7 +292,7 @@ def test_a_refused_version_is_shown_with_its_reason(asked) -> None:
 
 
 def test_rollouts_are_marks_with_time_text_and_tags(asked) -> None:
-    marks = rows(asked(linequeries.ROLLOUT_MARKS.flux))
+    marks = rows(asked(linequeries.ROLLOUT_EVENTS.flux))
     assert [mark["tags"] for mark in marks] == ["swapped,rul-fd001", "refused,har-waist"]
     assert marks[0]["text"] == "rul-fd001 v2 swapped, before v1"
     assert marks[0]["_time"].timestamp() * 1000 == START_MS + 120_000
@@ -319,7 +319,7 @@ def test_hours_are_there_for_both_hours_of_the_run(asked) -> None:
 def test_tables_and_marks_of_a_large_site_fit_what_grafana_takes(asked, stored) -> None:
     """Beyond its limits Grafana shows an error instead of the table."""
     devices = [DeviceAccount("s", f"d{i:04}", "x", received=1, late=1) for i in range(700)]
-    process = Process(seen=devices)
+    process = SimulatedProcess(seen=devices)
     points = []
     for start_ms in range(START_MS, START_MS + 130_000, 1_000):
         accounts = Accounts(process, "w", "worker", start_ms)
@@ -328,12 +328,12 @@ def test_tables_and_marks_of_a_large_site_fit_what_grafana_takes(asked, stored) 
     table = asked(
         devicequeries.ACCOUNT_OF_DEVICES.flux, bucket="dashboards-large", variables=EVERYTHING
     )
-    assert table[0].rows == queries.MOST_ROWS == 500
+    assert table[0].rows == queries.MAX_ROWS == 500
     starts = rows(asked(linequeries.PROCESS_STARTS.flux, bucket="dashboards-large"))
-    assert len(starts) == queries.MOST_MARKS == 100
+    assert len(starts) == queries.MAX_ANNOTATIONS == 100
     assert starts[-1]["_time"].timestamp() * 1000 == START_MS + 129_000
     silent = next(q for p in rule_queries() if (q := p.values[0]).name == "alert_missing_readings")
-    assert len(asked(silent.flux, bucket="dashboards-large")) == 700 < MOST_SERIES
+    assert len(asked(silent.flux, bucket="dashboards-large")) == 700 < MAX_SERIES
 
 
 def test_a_range_of_the_past_is_answered_for_the_past(asked) -> None:

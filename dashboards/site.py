@@ -19,13 +19,13 @@ from dashboards.visuals.limits import Limits
 from dashboards.visuals.panels import SOURCE_TYPE
 from dashboards.visuals.views import Json
 
-__all__ = ["HOURLY_BUCKET", "MOST_SERIES", "Bundle", "Source", "is_uid", "site_bundle"]
+__all__ = ["HOURLY_BUCKET", "MAX_SERIES", "SiteDashboards", "Source", "is_uid", "site_dashboards"]
 
 HOURLY_BUCKET = "kpstream-hourly"
 """Default name of the bucket of hours; a test compares it with `pipeline.stores.influxlayout`."""
 
 
-MOST_SERIES = 10_000
+MAX_SERIES = 10_000
 """Series that an answer may have: an alert has one per device."""
 
 
@@ -68,13 +68,13 @@ class Source:
                 "version": "Flux",
                 "organization": self.org,
                 "defaultBucket": self.bucket,
-                "maxSeries": MOST_SERIES,
+                "maxSeries": MAX_SERIES,
             },
         }
 
 
 @dataclass(frozen=True, slots=True)
-class Bundle:
+class SiteDashboards:
     """What a site shows.
 
     Attributes:
@@ -93,7 +93,7 @@ class Bundle:
     org_id: int = 1
 
     def board_json(self, uid: str) -> Json:
-        """One board, with this bundle's data source as its first choice."""
+        """One board, with this site's data source as its first choice."""
         found = self.boards[uid].json()
         source = found["templating"]["list"][0]
         source["current"] |= {"text": self.source.name, "value": self.source.uid}
@@ -118,7 +118,7 @@ class Bundle:
         }
 
 
-def site_bundle(
+def site_dashboards(
     limits: Limits | None = None,
     *,
     source: Source | None = None,
@@ -126,7 +126,7 @@ def site_bundle(
     folder_uid: str = TAG,
     folder_title: str = TAG,
     org_id: int = 1,
-) -> Bundle:
+) -> SiteDashboards:
     """The six boards and all alerts of a site."""
     limits = limits or Limits()
     boards = (
@@ -137,7 +137,7 @@ def site_bundle(
         pipeline_board(limits),
         account_board(limits),
     )
-    return Bundle(
+    return SiteDashboards(
         {board.uid: board for board in boards},
         alert_groups(limits),
         source or Source(),

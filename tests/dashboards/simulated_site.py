@@ -54,7 +54,7 @@ FLEET = FleetSettings(
 
 
 @dataclass
-class Process:
+class SimulatedProcess:
     """What one process of the line tells its `Accounts`: a `pipeline.status.GatewayView`."""
 
     seen: Sequence[DeviceAccount] = ()
@@ -79,7 +79,7 @@ class Process:
         return self.report
 
 
-class Line:
+class SimulatedSite:
     """Bridge, worker and store, fed with simulated messages; collects points."""
 
     def __init__(self, folder: Path) -> None:
@@ -97,7 +97,11 @@ class Line:
         self.offsets = [0] * PARTITIONS
         self.committed = [0] * PARTITIONS
         self.tracker = ProgressTracker()
-        self.bridge, self.worker, self.store = Process(), Process(), Process()
+        self.bridge, self.worker, self.store = (
+            SimulatedProcess(),
+            SimulatedProcess(),
+            SimulatedProcess(),
+        )
         started_ms = START_MS - 60_000
         self.accounts = {
             "bridge": Accounts(self.bridge, "site-bridge-1", "bridge", started_ms),
