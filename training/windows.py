@@ -1,4 +1,4 @@
-"""Windows of recorded series, cut as the stream cuts them, and the groups that keep splits honest.
+"""Labelled windows of recorded series, cut as the stream cuts them, and splits by group.
 
 Pure numpy, on the slicing of `models.features`; tests/training/test_windows.py proves that the
 stream (`pipeline.windows.windower`, which training may not import) cuts the same windows.
@@ -20,12 +20,12 @@ __all__ = ["WindowSet", "hold_out_groups", "join_windows", "slice_labelled", "sl
 
 @dataclass(frozen=True, slots=True)
 class WindowSet:
-    """Labelled windows, each belonging to one group (an engine, a person).
+    """Labelled windows, each in one group (an engine, a person).
 
     Attributes:
         windows: `[num_windows, length, channels]` float32 in the units of the sensors (unscaled).
-        labels: `[num_windows]` int64; RUL in cycles capped at `max_rul`, or the class index.
-        groups: `[num_windows]` int64; windows of one group never stand on both sides of a split.
+        labels: `[num_windows]` int64; a capped whole number (RUL in cycles) or the class index.
+        groups: `[num_windows]` int64; the windows of one group are never on both sides of a split.
     """
 
     windows: NDArray[np.float32]
@@ -44,15 +44,15 @@ class WindowSet:
         return len(self.labels)
 
     def of_groups(self, groups: NDArray[np.int64]) -> WindowSet:
-        """The windows of these groups, in their old order."""
+        """Return the windows of these groups, in their order."""
         return self.where(np.isin(self.groups, groups))
 
     def without_groups(self, groups: NDArray[np.int64]) -> WindowSet:
-        """The windows of all other groups, in their old order."""
+        """Return the windows of all other groups, in their order."""
         return self.where(~np.isin(self.groups, groups))
 
     def where(self, chosen: NDArray[np.bool_]) -> WindowSet:
-        """The windows for which `chosen` `[num_windows]` is true."""
+        """Return the windows for which `chosen` `[num_windows]` is true."""
         return replace(
             self,
             windows=self.windows[chosen],
@@ -66,9 +66,9 @@ def slice_series(
 ) -> NDArray[np.float32]:
     """Cut one series `[readings, channels]` into windows `[num_windows, length, channels]`.
 
-    Window i holds the readings `[i * hop, i * hop + length)`; a rest shorter than `length` gives
-    none. With `pad_short`, a series shorter than one window gives one window, padded in front by
-    repeating the first reading.
+    Window i holds the readings `[i * hop, i * hop + length)`; a remainder shorter than `length`
+    gives no window. With `pad_short`, a series shorter than one window gives one window, padded in
+    front by repeating the first reading.
 
     >>> slice_series(np.arange(5, dtype=np.float32)[:, None], 3, 2)[:, :, 0].tolist()
     [[0.0, 1.0, 2.0], [2.0, 3.0, 4.0]]
@@ -85,14 +85,14 @@ def slice_labelled(
     length: int,
     hop: int,
 ) -> WindowSet:
-    """Cut one undisturbed run of labelled readings; a window has its most frequent label.
+    """Cut one run of labelled readings without gaps; a window has its most frequent label.
 
     Args:
-        series: `[readings, channels]`.
-        labels: `[readings]` from 0.
-        group: the group of all windows.
-        length: readings in a window.
-        hop: distance of window starts.
+        series: Readings `[readings, channels]`.
+        labels: Labels `[readings]`, counted from 0.
+        group: Group of all windows.
+        length: Readings in a window.
+        hop: Distance between the starts of two windows.
 
     >>> made = slice_labelled(np.zeros((5, 1), "f4"), np.array([0, 0, 1, 1, 1]), 7, 3, 2)
     >>> made.labels.tolist(), made.groups.tolist()
@@ -105,13 +105,13 @@ def slice_labelled(
 
 
 def join_windows(parts: Sequence[WindowSet]) -> WindowSet:
-    """Several window sets as one, in their order.
+    """Join window sets in their order.
 
     Raises:
-        DataSetError: there is no part, or no window in any.
+        DataSetError: There is no part, or no part has a window.
     """
     if not sum(len(part) for part in parts):
-        msg = "no recording is as long as one window"
+        msg = "no recording is long enough for one window: use longer recordings"
         raise DataSetError(msg)
     return WindowSet(
         np.concatenate([part.windows for part in parts]),
@@ -124,18 +124,18 @@ def hold_out_groups(groups: NDArray[np.int64], share: float, seed: int) -> NDArr
     """Draw the held-out groups: about `share` of all, at least one, never all; sorted.
 
     The draw depends on the set of group ids and the seed only, so the same data set with the same
-    split seed always holds out the same engines or persons. That is what makes a new student
-    comparable with one trained months ago.
+    split seed always holds out the same engines or persons. This makes a new student comparable
+    with one that was trained months ago.
 
     Raises:
-        DataSetError: there are fewer than two groups.
+        DataSetError: There are fewer than two groups.
 
     >>> hold_out_groups(np.array([1, 1, 2, 3, 4, 5]), 0.2, seed=0)
     array([3])
     """
     names = np.unique(groups)
     if len(names) < 2:
-        msg = f"a split needs at least two groups (engines, persons), the data has {len(names)}"
+        msg = f"a split needs at least two groups (engines, persons); the data have {len(names)}"
         raise DataSetError(msg)
     count = min(max(round(share * len(names)), 1), len(names) - 1)
     return np.sort(np.random.default_rng(seed).permutation(names)[:count])

@@ -15,37 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.errors import MissingExtraError
+from training.students.statistics import BASELINE, ArrayWindows
 from training.teachers.prompts import MAX_RUL
 from training.windows import WindowSet
 
-__all__ = ["fit_classical", "window_statistics"]
+__all__ = ["fit_classical"]
 
 _PENALTIES = (0.1, 1.0, 10.0, 100.0, 1000.0)
-
-
-def window_statistics(windows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Ten numbers per channel: `[n, length, channels]` to `[n, 10 * channels]`.
-
-    Mean, deviation, lowest, highest, newest, mean of the last fifth, slope, mean absolute step, and
-    the strengths of slow and fast movement (two bands of the spectrum).
-    """
-    length = windows.shape[1]
-    time = np.linspace(-1, 1, length, dtype=np.float32)
-    spectrum = np.abs(np.fft.rfft(windows - windows.mean(axis=1, keepdims=True), axis=1))
-    split = max(2, spectrum.shape[1] // 6)
-    parts = [
-        windows.mean(axis=1),
-        windows.std(axis=1),
-        windows.min(axis=1),
-        windows.max(axis=1),
-        windows[:, -1],
-        windows[:, -max(1, length // 5) :].mean(axis=1),
-        np.einsum("nlc,l->nc", windows, time) / np.float32((time**2).sum()),
-        np.abs(np.diff(windows, axis=1)).mean(axis=1),
-        np.log1p(spectrum[:, 1:split].mean(axis=1)),
-        np.log1p(spectrum[:, split:].mean(axis=1)),
-    ]
-    return np.concatenate(parts, axis=1).astype(np.float32)
 
 
 class _Scorer:
@@ -56,7 +32,7 @@ class _Scorer:
         self._classes = classes
 
     def __call__(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
-        features = window_statistics(windows)
+        features = ArrayWindows(windows).table(BASELINE)
         if self._classes is None:
             return np.asarray(np.clip(self._model.predict(features), 0, MAX_RUL), dtype=np.float32)
         if hasattr(self._model, "predict_proba"):
@@ -102,4 +78,4 @@ def fit_classical(kind: str, data: WindowSet, num_answers: int | None, seed: int
             else ensemble.HistGradientBoostingClassifier
         )
         model = chosen(learning_rate=0.08, max_iter=150, early_stopping=False, random_state=seed)
-    return _Scorer(model.fit(window_statistics(data.windows), data.labels), num_answers)
+    return _Scorer(model.fit(ArrayWindows(data.windows).table(BASELINE), data.labels), num_answers)

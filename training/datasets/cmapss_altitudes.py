@@ -1,9 +1,8 @@
-"""FD002 with operating conditions that training has not seen.
+"""FD002 with operating conditions that are absent from training.
 
-Every cycle of an engine of FD002 is flown at one of six altitudes. Here an engine to learn from is
-only looked at while it flies at 0, 10 or 20 thousand feet, and a test engine only at 25, 35 or 42;
-the readings between are left out. Labels stay the cycles that are left. What the graph does with a
-condition it has not seen is to scale it as the nearest one that it knows.
+Every cycle of an FD002 engine is flown at one of six altitudes. Training keeps only the readings at
+0, 10 and 20 thousand feet, the test set only those at 25, 35 and 42. Labels are still the remaining
+cycles of the whole flight history. The graph scales an unknown condition like the nearest known.
 """
 
 from __future__ import annotations
@@ -25,14 +24,14 @@ __all__ = ["LEARNED", "TESTED", "read_altitudes"]
 
 LEARNED = (0, 10, 20)
 TESTED = (25, 35, 42)
-"""Altitudes in thousands of feet."""
+"""Altitudes in thousands of feet: learned from, and tested on."""
 
 
 def read_altitudes(path: Path, length: int = LENGTH, *, with_test: bool = True) -> DataSet:
-    """Read FD002, training engines at low and test engines at high altitudes.
+    """Read FD002: training engines at low altitudes, test engines at high altitudes.
 
     Raises:
-        DataSetError: a file is missing or is not what its name says.
+        DataSetError: A file is missing, or its content does not match its name.
     """
     try:
         train = recordings.read_cmapss(path, "FD002", "train")

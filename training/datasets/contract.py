@@ -1,4 +1,4 @@
-"""What every data set offers to training, and how a scaler is fitted to it."""
+"""The contract of a data set, and the scaler fitted to it."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ __all__ = ["DataSet", "digest_windows", "fit_scaler"]
 
 @dataclass(frozen=True, slots=True)
 class DataSet:
-    """A labelled data set and what a manifest must say of its windows.
+    """A labelled data set and the facts a manifest states about its windows.
 
     Attributes:
-        name: short name, part of the student's name, e.g. `FD001`.
-        title: for people and the lineage.
-        task: `rul` or `activity`.
-        stream: the stream that a student of it scores.
-        group_word: what a group is: `engine` or `subject`.
-        channels: name and unit of every column, in order.
-        rate_hz: sampling rate; None where readings are cycles.
-        length: readings in a window.
-        hop: distance of window starts of the stream, in readings.
-        gap_ms: jump of event time that breaks a window; None for none.
-        labels: activity names in the order of the class index; None for RUL.
+        name: Short name, part of the student's name, e.g. `FD001`.
+        title: Name for people and for the lineage.
+        task: Name of the task, e.g. `rul` or `activity`.
+        stream: Stream that a student of this set scores.
+        group_word: Noun for a group: `engine` or `subject`.
+        channels: Name and unit of every column, in order.
+        rate_hz: Sampling rate; None where readings are cycles.
+        length: Readings in a window.
+        hop: Distance between the starts of two windows of the stream, in readings.
+        gap_ms: Jump of event time that breaks a window; None for no limit.
+        labels: Class names in the order of the class index; None where the answer is a number.
         scaling: `minmax` to [0, 1], `zscore`, or `conditions`: the first three channels are
             operating settings, and the graph scales per condition (`training.students.conditions`).
-        train: windows to learn from.
-        test: official test windows (RUL: the last window of every engine); None if absent.
+        train: Windows to learn from.
+        test: Test set (RUL: the last window of every engine); None if absent.
         digest: SHA-256 of the content of `train`.
-        terms: terms of the data; part of the artifact's licence text.
-        min_readings: fewest readings of a window; shorter ones than `length` are padded in front
+        terms: Terms of use of the data, part of the artifact's licence text.
+        min_readings: Fewest readings of a window; a shorter window than `length` is padded in front
             by repeating the first reading. None for `length`.
     """
 
@@ -73,8 +73,8 @@ def digest_windows(windows: WindowSet) -> str:
 def fit_scaler(kind: str, windows: NDArray[np.float32]) -> Scaler:
     """Fit the affine scaler on windows `[n, length, channels]` that a student may see.
 
-    A channel that never moves gets factor 0 and offset 0: it tells nothing and must not explode
-    when it moves later. Where the graph scales (`conditions`), this is the identity.
+    A channel that never moves gets factor 0 and offset 0: it carries no information, and it must
+    not explode if it moves later. Where the graph scales (`conditions`), this is the identity.
     """
     if kind == "conditions":
         channels = windows.shape[2]

@@ -1,13 +1,13 @@
 """IMS bearings: four bearings run to failure in three tests of one rig; RUL in running hours.
 
-Only the mean absolute vibration of every snapshot is at hand (University of Cincinnati, from the
-NASA repository). A reading is one hour of running: pauses of the rig do not age a bearing, so a
-step between snapshots counts as an hour at most. The channels are the vibration of the bearing that
-failed and the mean of the other bearings, each divided by its own median of the first 24 hours,
-which a gateway would know as well. The label is the running hours left, capped at 125.
+Only the mean absolute vibration of every snapshot is available (University of Cincinnati, from the
+NASA repository). A reading is one hour of running. Pauses of the rig do not age a bearing, so a
+step between snapshots counts as one hour at most. The channels are the vibration of the failed
+bearing and the mean of the other bearings, each divided by its own median of the first 24 hours,
+which a gateway would know as well. The label is the number of running hours left, capped at 125.
 
-Three tests are three draws: whatever is measured here (leave one test out) is an example of three,
-not an estimate. Bearings 3 and 4 of test 1 failed on one shaft at one time.
+Three tests are three draws: a result (one test left out) is one example of three, not an estimate.
+Bearings 3 and 4 of test 1 failed on one shaft at one time.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ def read_ims(path: Path, left_out: int, *, with_test: bool = True) -> DataSet:
 
     Args:
         path: `ims_bearing_meanabs.zip`.
-        left_out: test of the rig, 1 to 3, that is kept from training; all its windows are scored.
-        with_test: read it too.
+        left_out: Test of the rig, 1 to 3, to keep out of training; all its windows are scored.
+        with_test: Read that test too.
 
     Raises:
-        DataSetError: the file is missing or is not what its name says.
+        DataSetError: The file is missing, or its content does not match its name.
     """
     train: list[WindowSet] = []
     test: list[WindowSet] = []
@@ -76,7 +76,7 @@ def read_ims(path: Path, left_out: int, *, with_test: bool = True) -> DataSet:
 
 
 def _hours(path: Path, name: str) -> NDArray[np.float64]:
-    """Mean absolute vibration of every running hour and bearing, `[hours, 4]`."""
+    """Read the mean absolute vibration of every running hour and bearing, `[hours, 4]`."""
     try:
         with zipfile.ZipFile(path) as archive:
             rows = list(csv.reader(io.StringIO(archive.read(name).decode("ascii"))))
@@ -87,7 +87,7 @@ def _hours(path: Path, name: str) -> NDArray[np.float64]:
         values = np.array([[float(cell) for cell in row[2:]] for row in rows[1:]])
         values = values.reshape(len(values), 4, -1).mean(axis=2)
     except (OSError, KeyError, IndexError, ValueError, zipfile.BadZipFile) as exc:
-        msg = f"{path} is no zip with {name} of the IMS bearings: {exc}"
+        msg = f"{path} is not a zip with {name} of the IMS bearings: {exc}"
         raise DataSetError(msg) from exc
     seconds = np.array([time.timestamp() for time in times])
     runs = values.max(axis=1) > _STOPPED

@@ -1,11 +1,11 @@
 """RFID-HAR: older people with a batteryless sensor, in bed, on a chair or moving; irregular.
 
-87 trials in two rooms (Shinmoto Torres et al., IEEE RFID 2013). The passive tag is read when an
-antenna reaches it, so the rate changes and stops; windows count readings, and a pause above 60 s
-breaks them. Channels are the accelerations and the signal strength, which are the same in both
-rooms; antenna, phase and frequency belong to one room. The window has its most frequent label.
-Files do not say who took part twice, so a group is a trial. There is no official split: every
-fourth trial is a test trial.
+87 trials in two rooms (Shinmoto Torres et al., IEEE RFID 2013). The passive tag is read only while
+an antenna reaches it, so the rate varies and readings pause. Windows count readings, and a pause
+above 60 s breaks them. Channels are the accelerations and the signal strength, which mean the same
+in both rooms; antenna, phase and frequency are specific to one room. A window has its most frequent
+label. The files do not say who took part twice, so a group is a trial. There is no official split:
+every fourth trial is a test trial.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ def read_rfid_har(path: Path, *, with_test: bool = True) -> DataSet:
 
     Args:
         path: `rfid_har.zip` (or another zip of `S1_Dataset/d1pNNM` and so on).
-        with_test: read the test trials too.
+        with_test: Read the test trials too.
 
     Raises:
-        DataSetError: the file is missing or is not what its name says.
+        DataSetError: The file is missing, or its content does not match its name.
     """
     train: list[WindowSet] = []
     test: list[WindowSet] = []
@@ -79,7 +79,7 @@ def read_rfid_har(path: Path, *, with_test: bool = True) -> DataSet:
 
 
 def _trials(path: Path) -> Iterator[tuple[str, NDArray[np.float64]]]:
-    """Names and tables `[readings, 9]`, in order of the names."""
+    """Yield names and tables `[readings, 9]`, ordered by name."""
     try:
         with zipfile.ZipFile(path) as archive:
             texts = {Path(name).name: archive.read(name) for name in archive.namelist()}
@@ -88,7 +88,7 @@ def _trials(path: Path) -> Iterator[tuple[str, NDArray[np.float64]]]:
         raise DataSetError(msg) from exc
     names = sorted(name for name in texts if re.fullmatch(r"d[12]p\d\d[MF]", name))
     if not names:
-        msg = f"{path} holds no trial like d1p01M"
+        msg = f"{path} contains no trial file such as d1p01M"
         raise DataSetError(msg)
     for name in names:
         try:
@@ -96,6 +96,6 @@ def _trials(path: Path) -> Iterator[tuple[str, NDArray[np.float64]]]:
             if table.shape[1] != 9 or not np.isin(table[:, 8], [1, 2, 3, 4]).all():
                 raise ValueError(table.shape)
         except ValueError as exc:
-            msg = f"{name} in {path} is no trial of RFID-HAR: {exc}"
+            msg = f"{name} in {path} is not a trial of RFID-HAR: {exc}"
             raise DataSetError(msg) from exc
         yield name, table

@@ -1,4 +1,4 @@
-"""Fewer labels to learn from: some windows of a data set, every class and every group kept."""
+"""Fewer labels to learn from: a share of the windows, with every class and every group kept."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ __all__ = ["keep_labels"]
 
 
 def keep_labels(data: DataSet, held_out: NDArray[np.int64], share: float, seed: int) -> DataSet:
-    """Forget most labels, and with them the windows, outside of the held-out groups.
+    """Drop most labels, and their windows, outside the held-out groups.
 
     Args:
-        data: the data set; its test set is not looked at.
-        held_out: groups whose windows all stay.
-        share: what is kept of the windows of every class (RUL: of all), at least one.
-        seed: seed of the draw.
+        data: Data set; its test set is not read.
+        held_out: Groups that keep all their windows.
+        share: Share of the windows of every class to keep (of all windows where the answer is a
+            number), at least one window.
+        seed: Seed of the draw.
     """
     train = data.train
     random = np.random.default_rng(seed)

@@ -1,8 +1,8 @@
 """SPSW: 23 people walk, turn, sit down and stand up with a phone and a smartwatch, about 103 Hz.
 
 Raw recordings (Matey-Sanz et al., Data in Brief 2023, CC BY 4.0), one file per execution and
-device. Windows are cut from the readings as they come: 256 readings are about 2.5 s. The window has
-its most frequent label. The set has no official split: people 19 to 23 are the test people.
+device. Windows are cut from the readings without resampling: 256 readings are about 2.5 s. A window
+has its most frequent label. The set has no official split: people 19 to 23 are the test people.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ _HEADER = "x_acc,y_acc,z_acc,x_gyro,y_gyro,z_gyro,timestamp,label"
 def read_spsw(
     path: Path, device: Literal["phone", "watch"] = "watch", *, with_test: bool = True
 ) -> DataSet:
-    """Read one device's recordings.
+    """Read the recordings of one device.
 
     Args:
         path: `spsw_har.tar.xz` (or another tar of `DATA/sXX/sXX_YY_{sp|sw}.csv`).
-        device: `phone` (in the trouser pocket) or `watch` (at the wrist).
-        with_test: read the test people too.
+        device: `phone` (in the trouser pocket) or `watch` (on the wrist).
+        with_test: Read the test people too.
 
     Raises:
-        DataSetError: the file is missing or is not what its name says.
+        DataSetError: The file is missing, or its content does not match its name.
     """
     suffix = {"phone": "sp", "watch": "sw"}[device]
     parts = [part for name, text in _recordings(path, suffix) for part in _windows(name, text)]
@@ -74,7 +74,7 @@ def read_spsw(
 
 
 def _recordings(path: Path, suffix: str) -> Iterator[tuple[str, str]]:
-    """Names and texts in the order of the names, whatever the order in the archive."""
+    """Yield names and texts ordered by name, whatever the order in the archive."""
     found: dict[str, str] = {}
     try:
         with tarfile.open(path) as archive:
@@ -87,13 +87,13 @@ def _recordings(path: Path, suffix: str) -> Iterator[tuple[str, str]]:
         msg = f"{path} cannot be read as the archive of SPSW: {exc}"
         raise DataSetError(msg) from exc
     if not found:
-        msg = f"{path} holds no sXX_YY_{suffix}.csv: give the path of spsw_har.tar.xz"
+        msg = f"{path} contains no sXX_YY_{suffix}.csv: pass the path of spsw_har.tar.xz"
         raise DataSetError(msg)
     yield from sorted(found.items())
 
 
 def _windows(name: str, text: str) -> Iterator[WindowSet]:
-    """Windows of the undisturbed runs of one recording."""
+    """Yield the windows of one recording, one window set per run without a gap."""
     header, _, body = text.partition("\n")
     numbers = {label: str(index) for index, label in enumerate(LABELS)}
     rows = [line.rsplit(",", 1) for line in body.split()]
@@ -106,7 +106,7 @@ def _windows(name: str, text: str) -> Iterator[WindowSet]:
         if header.strip() != _HEADER or table.shape[1] != 8 or not np.isfinite(table).all():
             raise ValueError(header)
     except (KeyError, ValueError) as exc:
-        msg = f"{name} is no recording of SPSW: {exc}"
+        msg = f"{name} is not a recording of SPSW: {exc}"
         raise DataSetError(msg) from exc
     breaks = np.flatnonzero(np.diff(table[:, 6]) > _GAP_MS) + 1
     for run in np.split(table, breaks):

@@ -1,7 +1,7 @@
 """UCI HAR: six activities of 30 people with a phone at the waist, windows of 128 readings at 50 Hz.
 
-The windows are the official ones (half overlapping), 21 people to learn from and 9 official test
-people. Nine channels: body acceleration, angular velocity, total acceleration.
+The windows are the official ones (half overlapping): 21 people to learn from and 9 official test
+people. The nine channels are body acceleration, angular velocity and total acceleration.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LENGTH = 128
 
 
 def describe_uci_har(name: str, train: WindowSet, test: WindowSet | None) -> DataSet:
-    """Put nine-channel windows under the contract of a data set."""
+    """Describe nine-channel windows as a data set."""
     units = {"body_acc": "g", "body_gyro": "rad/s", "total_acc": "g"}
     return DataSet(
         name=name,
@@ -50,12 +50,12 @@ def read_uci_har(path: Path, *, with_test: bool = True) -> DataSet:
     """Read the official windows.
 
     Args:
-        path: folder with uci_har_train.npz (and uci_har_test.npz), or the original text layout as
-            folder, zip or tar.
-        with_test: read the 9 test people too (they must then be there).
+        path: Folder with uci_har_train.npz (and uci_har_test.npz), or the original text layout as
+            a folder, zip or tar.
+        with_test: Read the 9 test people too; their file must then exist.
 
     Raises:
-        DataSetError: a file is missing or is not what its name says.
+        DataSetError: A file is missing, or its content does not match its name.
     """
     try:
         train = recordings.read_uci_har(path, "train")

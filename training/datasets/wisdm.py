@@ -1,8 +1,9 @@
 """WISDM v1.1: six activities of 36 people with a phone in the trouser pocket, accelerometer only.
 
-Only a windowed copy is at hand: 128 readings at 20 Hz, every (step, channel) standardised per user
-by its source. Values have no unit and gravity is gone, so this compares methods; a student trained
-on it is not for a gateway. Test people are 29 to 36 (the usual split by user).
+Only a windowed copy is available: 128 readings at 20 Hz, every (step, channel) standardised per
+user by its source. Values have no unit and gravity is removed, so this set compares methods; a
+student trained on it is not meant for a gateway. Test people are 29 to 36 (the usual split by
+user).
 """
 
 from __future__ import annotations
@@ -28,17 +29,17 @@ def read_wisdm(path: Path, *, with_test: bool = True) -> DataSet:
 
     Args:
         path: `wisdm_windows.npz`.
-        with_test: keep users 29 to 36 as the test set.
+        with_test: Keep users 29 to 36 as the test set.
 
     Raises:
-        DataSetError: the file is missing or is not what its name says.
+        DataSetError: The file is missing, or its content does not match its name.
     """
     try:
         with np.load(path, allow_pickle=False) as arrays:
             windows, labels, users = (arrays[key] for key in ("X", "y", "user"))
             names = tuple(str(name) for name in arrays["labels"])
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as exc:
-        msg = f"{path} is no npz with X, y, user, labels: {exc}"
+        msg = f"{path} is not an npz file with the arrays X, y, user, labels: {exc}"
         raise DataSetError(msg) from exc
     if names != LABELS or windows.ndim != 3 or windows.shape[2] != 3:
         msg = f"{path}: expected X [n, length, 3] and {LABELS}, found {windows.shape} and {names}"

@@ -6,12 +6,17 @@ business. Training and export share this code, so the graph on the gateway is wh
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 
 from training.recipes import Recipe
+from training.students.statistics import (
+    SPECTRAL,
+    TREND,
+    TensorWindows,
+    spectrum_matrices,
+    tail_matrix,
+)
 
 __all__ = [
     "BiLstmEncoder",
@@ -23,9 +28,7 @@ __all__ = [
     "build_encoder",
 ]
 
-_BINS = 32
 _CODE = 16
-_TAILS = (5, 10, 20, 30, 50, 70, 100)
 
 
 def build_encoder(recipe: Recipe, length: int, channels: int) -> nn.Module:
@@ -170,12 +173,10 @@ class SpectralEncoder(nn.Module):
     def __init__(self, recipe: Recipe, length: int, channels: int) -> None:
         super().__init__()
         self.convolutions = ConvEncoder(recipe, length, channels).convolutions
-        bins = min(_BINS, length // 2)
-        angle = torch.arange(length)[:, None] * torch.arange(1, bins + 1) * (2 * math.pi / length)
-        taper = torch.hann_window(length, periodic=False)[:, None] / length
-        self.register_buffer("cosine", torch.cos(angle) * taper)
-        self.register_buffer("sine", torch.sin(angle) * taper)
-        known = (bins + 5) * channels
+        cosine, sine = spectrum_matrices(length)
+        self.register_buffer("cosine", cosine)
+        self.register_buffer("sine", sine)
+        known = (cosine.shape[1] + len(SPECTRAL)) * channels
         self.norm = _VectorNorm(known)
         self.dense = nn.Sequential(
             nn.Dropout(recipe.dropout),
@@ -187,18 +188,11 @@ class SpectralEncoder(nn.Module):
     def forward(self, windows: Tensor) -> Tensor:
         """Feature vectors `[batch, feature_size]` of scaled windows `[batch, length, channels]`."""
         series = windows.transpose(1, 2)
-        mean = series.mean(dim=2)
-        moving = series - mean[:, :, None]
+        statistics = TensorWindows(series, time=2)
+        moving = statistics.centred
         power = (moving @ self.cosine).square() + (moving @ self.sine).square()
-        steps = moving[:, :, 1:] - moving[:, :, :-1]
-        known = [
-            torch.log(power + 1e-5).flatten(1),
-            mean,
-            torch.log(moving.square().mean(dim=2) + 1e-4),
-            series.amax(dim=2),
-            series.amin(dim=2),
-            torch.log(steps.square().mean(dim=2) + 1e-5),
-        ]
+        _ = statistics.centred_steps  # traced here, so that exported graphs keep their node order
+        known = [torch.log(power + 1e-5).flatten(1), *statistics.columns(SPECTRAL)]
         hidden = self.convolutions(series)
         pooled = [hidden.mean(dim=2), hidden.amax(dim=2)]
         feature: Tensor = self.dense(torch.cat([self.norm(torch.cat(known, dim=1)), *pooled], 1))
@@ -223,13 +217,8 @@ class StatisticsEncoder(nn.Module):
 
     def __init__(self, recipe: Recipe, length: int, channels: int) -> None:
         super().__init__()
-        columns = []
-        for newest in [newest for newest in _TAILS if newest <= length] or [length]:
-            time = torch.linspace(-1, 1, newest) if newest > 1 else torch.ones(1)
-            for weights in (torch.full((newest,), 1 / newest), time / time.square().sum()):
-                columns.append(torch.cat([torch.zeros(length - newest), weights]))
-        self.register_buffer("tails", torch.stack(columns, dim=1))
-        known = (len(columns) + 4) * channels
+        self.register_buffer("tails", tail_matrix(length))
+        known = (self.tails.shape[1] + len(TREND)) * channels
         self.norm = _VectorNorm(known)
         self.convolutions: nn.Module | None = None
         if recipe.student == "trend":
@@ -250,14 +239,8 @@ class StatisticsEncoder(nn.Module):
     def forward(self, windows: Tensor) -> Tensor:
         """Feature vectors `[batch, feature_size]` of scaled windows `[batch, length, channels]`."""
         series = windows.transpose(1, 2)
-        moving = series - series.mean(dim=2)[:, :, None]
-        known = [
-            (series @ self.tails).flatten(1),
-            moving.square().mean(dim=2).clamp_min(1e-8).sqrt(),
-            series.amax(dim=2),
-            series.amin(dim=2),
-            series[:, :, -1],
-        ]
+        statistics = TensorWindows(series, time=2)
+        known = [(series @ self.tails).flatten(1), *statistics.columns(TREND)]
         hidden: Tensor = self.norm(torch.cat(known, dim=1))
         if self.convolutions is not None:
             hidden = torch.cat([self.convolutions(series).flatten(1), hidden], dim=1)

@@ -14,6 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from training.students.statistics import GUARD, TensorWindows
+
 __all__ = ["Cautious", "Familiarity", "fit_familiarity", "hold_back", "measure_distances"]
 
 _RIDGE = 0.01  # of the variance of a statistic: keeps directions that hardly vary from deciding
@@ -120,23 +122,5 @@ def fit_familiarity(scaled: Tensor, labels: NDArray[np.int64]) -> Familiarity:
 
 
 def _statistics(windows: Tensor) -> Tensor:
-    """Eight numbers per channel: `[batch, length, channels]` to `[batch, 8 * channels]`.
-
-    Mean, deviation, lowest, highest, newest, mean of the last fifth, slope, mean absolute step.
-    """
-    length = windows.shape[1]
-    time = torch.linspace(-1, 1, length, dtype=windows.dtype)
-    mean = windows.mean(dim=1)
-    return torch.cat(
-        [
-            mean,
-            (windows - mean[:, None]).square().mean(dim=1).clamp_min(1e-8).sqrt(),
-            windows.amin(dim=1),
-            windows.amax(dim=1),
-            windows[:, -1],
-            windows[:, length - max(1, length // 5) :].mean(dim=1),
-            (windows * (time / time.square().sum())[None, :, None]).sum(dim=1),
-            (windows[:, 1:] - windows[:, :-1]).abs().mean(dim=1),
-        ],
-        dim=1,
-    )
+    """Compute eight statistics per channel: `[batch, 8 * channels]`."""
+    return torch.cat(TensorWindows(windows).columns(GUARD), dim=1)
