@@ -31,6 +31,7 @@ MAY_IMPORT = {
         "ingest.topics",
         "ingest.errors",
         "ingest.deadletter",
+        "ingest.logwriter",
         "ingest.mqtt.tls",
         "models",
     ),
@@ -72,6 +73,11 @@ PURE = (
     "scoring/batch",
     "points/points",
     "points/measurements",
+    "status/counters",
+    "status/health",
+    "status/history",
+    "status/progress",
+    "status/view",
 )
 NOT_IN_PURE = {"faust", "mode", "asyncio", "socket", "sqlite3", "aiohttp", "threading", "time"}
 

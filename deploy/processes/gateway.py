@@ -19,21 +19,20 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from deploy.processes.bridging import append_ticks, sparkplug_decoder
 from deploy.processes.gatewayview import RunningGateway
 from deploy.processes.lifecycle import Tasks, run_process, until_crashed
 from deploy.settings.settings import GatewaySettings
 from ingest.bridge import Bridge, LogRecord
-from ingest.errors import LogUnavailable
 from ingest.settings import IngestSettings
 from ingest.topics import ACCOUNTS, READINGS
 from pipeline.app import ScoringApp, StoreApp, create_scoring_app, create_store_app
 from pipeline.console.pages import PageSettings
 from pipeline.console.server import Console, create_console
 from pipeline.errors import LogError
-from pipeline.log.locallog import SqliteLog, open_log
+from pipeline.log.locallog import LocalLogWriter, SqliteLog, open_log
 from pipeline.points.accounts import Accounts, tell
 from pipeline.scoring.stage import now_ms
 from pipeline.scoring.students import Students
@@ -41,28 +40,9 @@ from pipeline.settings import PipelineSettings
 from pipeline.stores.resultsfile import ResultsFile
 from pipeline.stores.sinks import LineSink, Sink
 
-__all__ = ["Gateway", "LocalLogWriter", "main", "run_gateway"]
+__all__ = ["Gateway", "main", "run_gateway"]
 
 log = logging.getLogger(__name__)
-
-
-class LocalLogWriter:
-    """The gateway's own log as the bridge sees it."""
-
-    def __init__(self, log_file: SqliteLog, partitions: int) -> None:
-        self.partitions = partitions
-        self._log = log_file
-
-    async def append(self, records: Sequence[LogRecord]) -> None:
-        """Append; returns when all records are durable.
-
-        Raises:
-            LogUnavailable: The log is full or its disk fails; try again.
-        """
-        try:
-            await asyncio.wrap_future(self._log.append(records))
-        except LogError as exc:
-            raise LogUnavailable(str(exc)) from exc
 
 
 class Gateway:

@@ -10,23 +10,16 @@ from ingest.bridge import Bridge
 from pipeline.app import ScoringApp, StoreApp
 from pipeline.log.locallog import SqliteLog
 from pipeline.scoring.rollover import ModelWatch
-from pipeline.status import (
-    DeviceAccount,
-    HealthReport,
-    ModelStatus,
-    PartitionProgress,
-    ProgressTracker,
-    Totals,
-    health_report,
-    sum_accounts,
-)
-from pipeline.windows.devices import Devices
+from pipeline.status.counters import DeviceAccount, Totals, sum_accounts
+from pipeline.status.health import HealthReport, health_report
+from pipeline.status.progress import PartitionProgress, ProgressTracker
+from pipeline.status.view import ModelStatus
 
-__all__ = ["RunningGateway", "device_accounts"]
+__all__ = ["RunningGateway"]
 
 
 class RunningGateway:
-    """Implements ``pipeline.status.GatewayView`` over the parts of one gateway process."""
+    """Implements ``pipeline.status.view.GatewayView`` over the parts of one gateway process."""
 
     def __init__(
         self,
@@ -49,7 +42,7 @@ class RunningGateway:
 
     def account(self) -> list[DeviceAccount]:
         """One record per stream of a device."""
-        return device_accounts(self._scoring.stage.devices)
+        return self._scoring.stage.devices.accounts()
 
     def totals(self) -> Totals:
         """Sums over the devices, the bridge, the scores and the stores."""
@@ -97,11 +90,6 @@ class RunningGateway:
         """The running students and what was refused."""
         return self._models.statuses()
 
-    def _unscored_streams(self) -> list[str]:
-        models = self.models()
-        scored = {m.stream for m in models if m.version is not None}
-        return [m.task or m.name for m in models if m.version is None and m.stream not in scored]
-
     def health(self) -> HealthReport:
         """Alive, ready, and why not."""
         bridge = self._bridge.health()
@@ -116,7 +104,7 @@ class RunningGateway:
             log_failing_since_ms=bridge.log_unavailable_since_ms,
             log_fill=log.stored_bytes / log.max_bytes,
             writer_error=log.failure,
-            tasks_without_model=self._unscored_streams(),
+            models_without_student=self._models.models_without_student(),
             parts={
                 "bridge": asdict(bridge),
                 "log": {
@@ -142,24 +130,3 @@ class RunningGateway:
             | {f"store-{part.name}": part.stage.problem or "ok" for part in self._stores}
             | {name: tell() for name, tell in self.also.items()},
         )
-
-
-def device_accounts(devices: Devices) -> list[DeviceAccount]:
-    """The account of every stream of a device."""
-    return [
-        DeviceAccount(
-            site,
-            device,
-            stream,
-            received=c.received,
-            windowed=c.windowed,
-            duplicate=c.duplicate,
-            late=c.late,
-            dead_lettered=c.dead_lettered,
-            gaps=c.gaps,
-            windows=c.windows,
-            last_event_ms=c.last_event_ms or None,
-            last_recv_ms=c.last_recv_ms or None,
-        )
-        for site, device, stream, c in devices.accounts()
-    ]

@@ -16,7 +16,7 @@ from deploy.processes.lifecycle import PartFailed
 from ingest.errors import LogUnavailable
 from ingest.kafka import KafkaProbe
 from pipeline.log.kafkatransport import places
-from pipeline.status import PartitionProgress, ProgressTracker, stalled_partitions
+from pipeline.status.progress import PartitionProgress, ProgressTracker, stalled_partitions
 
 __all__ = ["PartitionWatch"]
 

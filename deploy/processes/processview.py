@@ -1,7 +1,7 @@
-"""What a bridge, worker or store of a site tells about itself: filled from its parts, from memory.
+"""The state of a bridge, worker or store of a site, read from its parts in memory.
 
-Implements ``pipeline.status.GatewayView``, so that the same pages, metrics and accounts are made of
-it as of a gateway; parts that a process does not have count as zero.
+Implements ``pipeline.status.view.GatewayView``, so that pages, metrics and accounts are the same as
+those of a gateway; parts that a process does not have count as zero.
 """
 
 from __future__ import annotations
@@ -10,20 +10,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from typing import Any
 
-from deploy.processes.gatewayview import device_accounts
 from deploy.processes.partitionwatch import PartitionWatch
 from ingest.bridge import Bridge
 from pipeline.app import ScoringApp, StoreApp
 from pipeline.scoring.students import Students
-from pipeline.status import (
-    DeviceAccount,
-    HealthReport,
-    Measure,
-    ModelStatus,
-    PartitionProgress,
-    Totals,
-    sum_accounts,
-)
+from pipeline.status.counters import DeviceAccount, Totals, sum_accounts
+from pipeline.status.health import HealthReport
+from pipeline.status.progress import PartitionProgress
+from pipeline.status.view import Measure, ModelStatus
 
 __all__ = ["ProcessView"]
 
@@ -53,7 +47,7 @@ class ProcessView:
 
     def account(self) -> list[DeviceAccount]:
         """The devices whose partitions a worker has; empty for others."""
-        return [] if self.scoring is None else device_accounts(self.scoring.stage.devices)
+        return [] if self.scoring is None else self.scoring.stage.devices.accounts()
 
     def totals(self) -> Totals:
         """Sums over the parts there are."""
@@ -144,8 +138,8 @@ class ProcessView:
             if not bridge.connected:
                 yield bridge.error or "not connected to the MQTT broker; is it running?"
         if self.students is not None:
-            for task in self.students.unscored_streams():
-                yield f"no model for task {task}; publish one to the registry"
+            for name in self.students.models.models_without_student():
+                yield f"no student runs for model {name}; publish a version to the registry"
         yield from self._about_partitions(now)
 
     def _about_partitions(self, now_ms: int) -> Iterator[str]:
@@ -161,12 +155,8 @@ class ProcessView:
             yield f"Kafka does not answer since {(now_ms - self.watch.away_since_ms) // 1000} s"
         if self.store is not None and self.store.stage.problem is not None:
             yield self.store.stage.problem
-        for p in self.watch.stalled():
-            seconds = (now_ms - p.last_advance_ms) // 1000
-            yield (
-                f"{p.app} has not advanced in {p.topic}[{p.partition}] for {seconds} s "
-                f"with {p.backlog} records waiting"
-            )
+        for progress in self.watch.stalled():
+            yield progress.describe_stall(now_ms)
 
     def _parts(self) -> dict[str, Any]:
         parts: dict[str, Any] = {}

@@ -13,14 +13,9 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from pipeline.status import (
-    DeviceAccount,
-    GatewayView,
-    LatencySummary,
-    Measure,
-    PartitionProgress,
-    Totals,
-)
+from pipeline.status.counters import DeviceAccount, LatencySummary, Totals
+from pipeline.status.progress import PartitionProgress
+from pipeline.status.view import GatewayView, Measure
 
 __all__ = ["CONTENT_TYPE", "MOST_DEVICES", "exposition"]
 

@@ -14,7 +14,10 @@ import orjson
 
 from pipeline.console.queries import Device, Latest, counts, latest, runs, series, trend
 from pipeline.points.points import PROBABILITY_PREFIX
-from pipeline.status import DeviceAccount, GatewayView, History, ModelStatus, stalled_partitions
+from pipeline.status.counters import DeviceAccount
+from pipeline.status.history import History
+from pipeline.status.progress import stalled_partitions
+from pipeline.status.view import GatewayView, ModelStatus
 from pipeline.stores.resultsfile import ResultsFile
 
 __all__ = [
@@ -189,7 +192,7 @@ def pipeline_page(
     accounts = list(view.account())
     return {
         "totals": asdict(totals) | {"missing": totals.missing},
-        "unbalanced": [_name(a) for a in accounts if not a.balanced],
+        "unbalanced": [_name(a) for a in accounts if not a.balances],
         "devices": len(accounts),
         "partitions": [
             asdict(p) | {"backlog": p.backlog, "stalled": (p.app, p.topic, p.partition) in stalled}

@@ -46,7 +46,8 @@ from pipeline.console.pages import (
 )
 from pipeline.errors import ConsoleError, SinkError
 from pipeline.scoring.stage import now_ms
-from pipeline.status import GatewayView, History, Measure, Snapshot
+from pipeline.status.history import History
+from pipeline.status.view import GatewayView, Measure, Snapshot
 from pipeline.stores.resultsfile import ResultsFile
 
 __all__ = ["Console", "StatusServer", "create_console"]

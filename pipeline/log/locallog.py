@@ -33,6 +33,7 @@ Walk-through::
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sqlite3
 import threading
@@ -42,8 +43,9 @@ from concurrent.futures import Future
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from ingest.errors import LogUnavailable
 from pipeline.errors import LogClosed, LogCorrupt, LogError
 from pipeline.log import writer as logwriter
 from pipeline.log.file import (
@@ -65,7 +67,11 @@ from pipeline.log.file import (
 )
 from pipeline.log.state import GroupOffset, LogState, Topic, read_state
 
+if TYPE_CHECKING:
+    from ingest.logwriter import LogRecord
+
 __all__ = [
+    "LocalLogWriter",
     "LogStats",
     "NewRecord",
     "PartitionProgress",
@@ -621,6 +627,25 @@ class SqliteLog:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class LocalLogWriter:
+    """The local log as the bridge sees it: an `ingest.logwriter.LogWriter`."""
+
+    def __init__(self, log_file: SqliteLog, partitions: int) -> None:
+        self.partitions = partitions
+        self._log = log_file
+
+    async def append(self, records: Sequence[LogRecord]) -> None:
+        """Append records; returns when all of them are durable.
+
+        Raises:
+            LogUnavailable: The log is full or its disk fails; try again.
+        """
+        try:
+            await asyncio.wrap_future(self._log.append(records))
+        except LogError as exc:
+            raise LogUnavailable(str(exc)) from exc
 
 
 def peek_log(path: str | Path, topic: str) -> Iterator[StoredRecord]:

@@ -30,15 +30,9 @@ from pipeline.points.points import (
     gateway_point,
     rollout_point,
 )
-from pipeline.status import (
-    DeviceAccount,
-    GatewayView,
-    LatencySummary,
-    ModelStatus,
-    PartitionProgress,
-    Snapshot,
-    Totals,
-)
+from pipeline.status.counters import DeviceAccount, LatencySummary, Totals
+from pipeline.status.progress import PartitionProgress
+from pipeline.status.view import GatewayView, ModelStatus, Snapshot
 
 __all__ = ["Accounts", "AppendAccount", "encode_points", "tell"]
 

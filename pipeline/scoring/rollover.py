@@ -21,7 +21,7 @@ from models.manifest import check_fit
 from models.registry import Pointer, Registry
 from models.session import Student
 from models.tasks.registry import find_task
-from pipeline.status import ModelStatus
+from pipeline.status.view import ModelStatus
 
 __all__ = ["Change", "ModelWatch", "StudentSlot", "load_student"]
 
@@ -138,6 +138,12 @@ class ModelWatch:
     def statuses(self) -> list[ModelStatus]:
         """All slots as the console page shows them, sorted by name."""
         return [slot.status() for slot in self.slots()]
+
+    def models_without_student(self) -> list[str]:
+        """Names of models that no student runs for, unless another model scores their stream."""
+        statuses = self.statuses()
+        scored = {status.stream for status in statuses if status.version is not None}
+        return [s.name for s in statuses if s.version is None and s.stream not in scored]
 
     def poll(self) -> list[Change]:
         """Look at every pointer once; load and swap what has changed.

@@ -37,7 +37,7 @@ from ingest.messages import decode_bundle
 from ingest.topics import DEAD_LETTERS, LATE, SCORES
 from pipeline.points.points import ScoreRecord, encode_scores
 from pipeline.scoring.batch import Scored
-from pipeline.status import Latency
+from pipeline.stage import Latency
 from pipeline.windows.devices import ClosedWindow, Devices, Outcome, Refusal
 
 __all__ = ["Append", "LineCounters", "ScoringStage", "StateTable", "now_ms"]

@@ -18,7 +18,7 @@ from pipeline.scoring.rollover import ModelWatch
 from pipeline.scoring.stage import now_ms
 from pipeline.settings import PipelineSettings
 from pipeline.windows.devices import ClosedWindow, StreamPlan
-from pipeline.windows.windower import WindowSpec
+from pipeline.windows.spec import WindowSpec
 
 __all__ = ["Students", "seed_starters", "stream_plan"]
 
@@ -65,12 +65,6 @@ class Students:
         while True:
             await asyncio.sleep(poll_ms / 1000)
             await loop.run_in_executor(None, self.models.poll)
-
-    def unscored_streams(self) -> list[str]:
-        """Tasks whose stream no student scores."""
-        models = self.models.statuses()
-        scored = {m.stream for m in models if m.version is not None}
-        return [m.task or m.name for m in models if m.version is None and m.stream not in scored]
 
 
 def stream_plan(manifest: Manifest, settings: PipelineSettings) -> StreamPlan:

@@ -37,7 +37,7 @@ from pipeline.points.lines import PointError, ScoreLines, score_lines, to_line
 from pipeline.points.measurements import DEVICE
 from pipeline.points.points import decode_scores, points_of
 from pipeline.scoring.stage import Append, now_ms
-from pipeline.status import Latency
+from pipeline.stage import Latency
 from pipeline.stores.sinks import (
     SINK_BACKOFF,
     LineSink,

@@ -1,20 +1,21 @@
-"""The window state of all devices of one worker: pure, fed with decoded bundles.
+"""The window state of all devices of one worker. Pure, fed with decoded bundles.
 
 A record of the topic ``readings`` is applied as a whole, in the order of its partition::
 
     devices.apply(partition, offset, items)  ->  Outcome(windows, refused, late)
 
-What is guaranteed:
+Guarantees:
 
-- **Every reading is accounted for**: each device's ``received`` equals
+- **Every reading is accounted for**: ``received`` of each device equals
   ``windowed + duplicate + late + dead_lettered`` after every call.
 - **A record that was applied before is skipped per device**: the state of a device carries the
-  offset of the last record in it, so a replay after a crash (log position behind the state)
+  offset of its last record, so a replay after a crash (state ahead of the committed offset)
   changes nothing.
-- **A device whose saved state can't be used begins anew** (counted, logged); the others go on.
-- **No state leaks between devices**: a device with a wrong clock or broken payloads harms itself.
-- Time comes only from the records (receive times, ticks): applying the same records again gives
-  the same windows.
+- **A device with unusable saved state starts empty** (counted, logged); the others continue.
+- **No state leaks between devices**: a device with a wrong clock or broken payloads affects only
+  itself.
+- Time comes only from the records (receive times, ticks), so the same records always give the same
+  windows.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from __future__ import annotations
 import logging
 import struct
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import orjson
@@ -32,13 +33,15 @@ from ingest.errors import RefusalReason, RefusedMessage
 from ingest.messages import Batch, Tick, Unreadable, columns, encode_readings
 from ingest.topics import Address
 from pipeline.errors import SnapshotError
-from pipeline.windows.windower import DeviceWindower, Window, WindowSpec
+from pipeline.status.counters import DeviceAccount
+from pipeline.windows.spec import Window, WindowSpec
+from pipeline.windows.windower import DeviceWindower
 
 __all__ = [
     "ClosedWindow",
-    "DeviceCounters",
     "Devices",
     "Outcome",
+    "Plans",
     "Refusal",
     "StreamPlan",
     "applied_offset",
@@ -48,11 +51,25 @@ log = logging.getLogger(__name__)
 
 _HEADER = struct.Struct("<4sI")
 _MAGIC = b"KPD1"
+_MAX_WITHOUT_STUDENT = 500
+"""Devices without a student that get an account of their own; the rest share one per partition."""
+_COUNTER_NAMES = (
+    "received",
+    "windowed",
+    "duplicate",
+    "late",
+    "dead_lettered",
+    "gaps",
+    "windows",
+    "last_event_ms",
+    "last_recv_ms",
+)
+"""Counters in a saved row, in this order; 0 stands for a time that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
 class StreamPlan:
-    """How one stream is windowed: taken from the manifest of the student that scores it."""
+    """How one stream is windowed, from the manifest of the student that scores it."""
 
     model: str
     channels: tuple[str, ...]
@@ -65,7 +82,7 @@ Plans = Callable[[str], StreamPlan | None]
 
 @dataclass(frozen=True, slots=True)
 class ClosedWindow:
-    """A window that is ready to be scored, with the device it belongs to."""
+    """A window ready to be scored, with the device it belongs to."""
 
     site: str
     device: str
@@ -75,10 +92,11 @@ class ClosedWindow:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Readings that will never be windowed: they go to the dead letters (or ``late``).
+    """Readings that will never be windowed; they become dead letters, or go to ``late``.
 
-    ``reason`` is ``None`` for late readings: they are an output of their own, not a fault.
-    ``body`` is a message in the batch form that holds the refused readings only.
+    Attributes:
+        reason: ``None`` for late readings, which are an output of their own and no fault.
+        body: A message in the batch form that holds only the refused readings.
     """
 
     address: Address
@@ -89,28 +107,8 @@ class Refusal:
 
 
 @dataclass(slots=True)
-class DeviceCounters:
-    """Readings by what became of them; ``received`` is always the sum of the other four."""
-
-    received: int = 0
-    windowed: int = 0
-    duplicate: int = 0
-    late: int = 0
-    dead_lettered: int = 0
-    gaps: int = 0
-    windows: int = 0
-    last_event_ms: int = 0
-    last_recv_ms: int = 0
-
-    @property
-    def balances(self) -> bool:
-        """Whether every received reading is accounted for."""
-        return self.received == self.windowed + self.duplicate + self.late + self.dead_lettered
-
-
-@dataclass(slots=True)
 class Outcome:
-    """What came out of one record: windows to score, refused readings, late readings."""
+    """The result of one record: windows to score, refused readings, late readings."""
 
     windows: list[ClosedWindow] = field(default_factory=list)
     refused: list[Refusal] = field(default_factory=list)
@@ -121,26 +119,26 @@ class Outcome:
 
 @dataclass(slots=True)
 class _Device:
-    site: str
-    device: str
-    stream: str
+    account: DeviceAccount
     partition: int
     applied_offset: int = -1
-    counters: DeviceCounters = field(default_factory=DeviceCounters)
     windower: DeviceWindower | None = None
-    saved: bytes = b""  # a windower's snapshot that waits for its student to be known
+    saved: bytes = b""  # a windower's snapshot whose student is not known yet
 
 
 _Key = tuple[str, str, str]
 
 
 class Devices:
-    """All devices whose partitions this worker has.
+    """All devices in the partitions of this worker.
 
     Args:
-        plans: finds the :class:`StreamPlan` of a stream.
-        load: returns the saved row of a device (key ``site/device/stream``) or ``None``; called
+        plans: Finds the :class:`StreamPlan` of a stream.
+        load: Returns the saved row of a device (key ``site/device/stream``) or ``None``; called
             once per device, when its first record after a start arrives.
+
+    Attributes:
+        reset_total: Devices that started empty because their saved state was unusable.
     """
 
     def __init__(self, plans: Plans, load: Callable[[str], bytes | None]) -> None:
@@ -148,7 +146,7 @@ class Devices:
         self._load = load
         self.reset_total = 0
         self._devices: dict[_Key, _Device] = {}
-        self._unmodelled = 0
+        self._without_student = 0
         self._dirty: set[_Key] = set()
         self._pending: dict[int, set[_Key]] = {}
 
@@ -157,35 +155,35 @@ class Devices:
     ) -> Outcome:
         """Apply one record of ``readings``; never raises for bad content."""
         outcome = Outcome()
-        # Whether a device holds this record already is decided once, before any of its items.
+        # Decided once per device, before any item: whether it holds this record already.
         seen_before: dict[_Key, bool] = {}
         for item in items:
             if isinstance(item, Batch):
                 key = (item.site, item.device, item.stream)
-                state = self._devices.get(key) or self._meet(key, partition)
-                key = (state.site, state.device, state.stream)
+                state = self._devices.get(key) or self._add_device(key, partition)
+                key = (state.account.site, state.account.device, state.account.stream)
                 if seen_before.setdefault(key, offset <= state.applied_offset):
                     continue
                 state.applied_offset = offset
                 self._dirty.add(key)
-                self._step(key, state, item, outcome)
+                self._apply_batch(key, state, item, outcome)
             elif isinstance(item, Tick):
-                self._tick(partition, offset, item, seen_before, outcome)
+                self._apply_tick(partition, offset, item, seen_before, outcome)
             else:
                 outcome.unreadable.append(item)
         return outcome
 
     def __len__(self) -> int:
-        """How many streams of devices are known."""
+        """Number of known device streams."""
         return len(self._devices)
 
     def pending_partitions(self) -> list[int]:
-        """Partitions with devices whose readings wait for the watermark: they need ticks."""
+        """Partitions with devices whose readings wait for the watermark; these need ticks."""
         return sorted(p for p, keys in self._pending.items() if keys)
 
-    def accounts(self) -> list[tuple[str, str, str, DeviceCounters]]:
-        """The counters of every known device, by (site, device, stream)."""
-        return [(d.site, d.device, d.stream, d.counters) for _, d in sorted(self._devices.items())]
+    def accounts(self) -> list[DeviceAccount]:
+        """Copies of the accounts of all known devices, sorted by (site, device, stream)."""
+        return [replace(state.account) for _, state in sorted(self._devices.items())]
 
     def dirty_rows(self) -> list[tuple[int, str, bytes]]:
         """Rows (partition, key, value) of the devices changed since the last call; clears them."""
@@ -205,7 +203,7 @@ class Devices:
         for partition in gone:
             self._pending.pop(partition, None)
         if not self._devices:
-            self._unmodelled = 0
+            self._without_student = 0
 
     def restore(self, names: Iterable[str], partition_of: Callable[[str, str], int]) -> None:
         """Open saved devices (``site/device/stream``) at once, so that idle ones get ticks."""
@@ -218,81 +216,81 @@ class Devices:
 
     # -- one device -------------------------------------------------------------------------
 
-    def _meet(self, key: _Key, partition: int) -> _Device:
-        """A device heard of for the first time since the start.
+    def _add_device(self, key: _Key, partition: int) -> _Device:
+        """Open a device at its first record since the start.
 
-        Streams that no student scores can be invented without end: beyond some hundred of them the
+        A sender can invent streams without a student endlessly, so beyond some hundred of them the
         rest shares one account per partition.
         """
         if self._plans(key[2]) is None and self._load("/".join(key)) is None:
-            if self._unmodelled >= _MAX_UNMODELLED:
+            if self._without_student >= _MAX_WITHOUT_STUDENT:
                 key = ("-", f"others-{partition}", "-")
                 return self._devices.get(key) or self._open(key, partition)
-            self._unmodelled += 1
+            self._without_student += 1
         return self._open(key, partition)
 
     def _open(self, key: _Key, partition: int) -> _Device:
-        state = _Device(*key, partition=partition)
+        state = _Device(DeviceAccount(*key), partition)
         row = self._load("/".join(key))
         if row is not None:
             try:
                 _decode_row(state, row)
             except SnapshotError as exc:
-                self._reset(state, exc)
+                self._note_reset(key, exc)
             plan = self._plans(key[2])
             if plan is not None:
-                self._wake(state, plan)
+                self._open_windower(key, state, plan)
                 self._note_pending(key, state)
         self._devices[key] = state
         return state
 
-    def _wake(self, state: _Device, plan: StreamPlan) -> DeviceWindower:
-        """The windower of a device, from its saved state where it has one."""
+    def _open_windower(self, key: _Key, state: _Device, plan: StreamPlan) -> DeviceWindower:
+        """Create the windower of a device, from its saved state if there is one."""
         if state.windower is None and state.saved:
             try:
                 state.windower = DeviceWindower.restore(plan.spec, len(plan.channels), state.saved)
             except SnapshotError as exc:
-                self._reset(state, exc)
+                self._note_reset(key, exc)
         if state.windower is None:
             state.windower = DeviceWindower(plan.spec, len(plan.channels))
         state.saved = b""
         return state.windower
 
-    def _reset(self, state: _Device, exc: SnapshotError) -> None:
-        """One device whose state can't be used begins anew; it must not stop all the others."""
+    def _note_reset(self, key: _Key, exc: SnapshotError) -> None:
+        """Count a device that starts empty; unusable state of one must not stop all the others."""
         self.reset_total += 1
-        log.error("%s/%s/%s begins anew: %s", state.site, state.device, state.stream, exc)
+        log.error("%s starts with empty windows: %s", "/".join(key), exc)
 
-    def _step(self, key: _Key, state: _Device, batch: Batch, outcome: Outcome) -> None:
-        counters = state.counters
+    def _apply_batch(self, key: _Key, state: _Device, batch: Batch, outcome: Outcome) -> None:
+        account = state.account
         count = len(batch.ts_ms)
         outcome.readings += count
-        counters.received += count
-        counters.last_recv_ms = max(counters.last_recv_ms, batch.recv_ms)
+        account.received += count
+        account.last_recv_ms = max(account.last_recv_ms or 0, batch.recv_ms)
         try:
-            windower, values = self._columns(state, batch)
+            windower, values = self._columns(key, state, batch)
         except RefusedMessage as refused:
-            counters.dead_lettered += count
+            account.dead_lettered += count
             outcome.refused.append(
                 _refusal(batch, refused.reason, refused.detail, np.arange(count))
             )
             return
         step = windower.step(batch.ts_ms, values, batch.recv_ms)
-        counters.windowed += step.windowed
-        counters.duplicate += step.duplicate
-        counters.late += len(step.late)
-        counters.dead_lettered += len(step.future)
-        counters.gaps = windower.counters.gaps
+        account.windowed += step.windowed
+        account.duplicate += step.duplicate
+        account.late += len(step.late)
+        account.dead_lettered += len(step.future)
+        account.gaps = windower.gaps
         if step.windowed:
-            counters.last_event_ms = windower.max_event_ms
+            account.last_event_ms = windower.max_event_ms
         if len(step.late):
             outcome.late.append(_refusal(batch, None, "behind the watermark", step.late))
         if len(step.future):
             detail = f"more than {windower.spec.future_ms} ms ahead of its receive time"
             outcome.refused.append(_refusal(batch, RefusalReason.future, detail, step.future))
-        self._close(key, state, step.windows, outcome)
+        self._note_closed(key, state, step.windows, outcome)
 
-    def _tick(
+    def _apply_tick(
         self,
         partition: int,
         offset: int,
@@ -309,15 +307,15 @@ class Devices:
             before_ms = state.windower.watermark_ms
             windows = state.windower.advance(tick.now_ms, tick.since_ms)
             if state.windower.watermark_ms != before_ms:
-                state.counters.gaps = state.windower.counters.gaps
+                state.account.gaps = state.windower.gaps
                 state.applied_offset = offset
                 self._dirty.add(key)
-            self._close(key, state, windows, outcome)
+            self._note_closed(key, state, windows, outcome)
 
-    def _close(
+    def _note_closed(
         self, key: _Key, state: _Device, windows: Sequence[Window], outcome: Outcome
     ) -> None:
-        state.counters.windows += len(windows)
+        state.account.windows += len(windows)
         outcome.windows.extend(ClosedWindow(*key, window=window) for window in windows)
         self._note_pending(key, state)
 
@@ -328,7 +326,9 @@ class Devices:
         else:
             waiting.discard(key)
 
-    def _columns(self, state: _Device, batch: Batch) -> tuple[DeviceWindower, NDArray[np.float32]]:
+    def _columns(
+        self, key: _Key, state: _Device, batch: Batch
+    ) -> tuple[DeviceWindower, NDArray[np.float32]]:
         plan = self._plans(batch.stream)
         if plan is None:
             raise RefusedMessage(
@@ -337,7 +337,17 @@ class Devices:
                 "dead letter",
             )
         values = columns(batch, plan.channels)
-        return state.windower or self._wake(state, plan), values
+        return state.windower or self._open_windower(key, state, plan), values
+
+
+def applied_offset(row: bytes) -> int:
+    """Offset of the last record in a saved row of a device; -1 when the row is unreadable."""
+    try:
+        magic, size = _HEADER.unpack_from(row)
+        head = orjson.loads(row[_HEADER.size : _HEADER.size + size])
+        return int(head["offset"]) if magic == _MAGIC else -1
+    except (struct.error, orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+        return -1
 
 
 def _refusal(
@@ -352,7 +362,7 @@ def _encode_row(state: _Device) -> bytes:
         {
             "partition": state.partition,
             "offset": state.applied_offset,
-            "counters": {name: getattr(state.counters, name) for name in _COUNTER_NAMES},
+            "counters": {name: getattr(state.account, name) or 0 for name in _COUNTER_NAMES},
         }
     )
     body = state.saved if state.windower is None else state.windower.snapshot()
@@ -360,30 +370,25 @@ def _encode_row(state: _Device) -> bytes:
 
 
 def _decode_row(state: _Device, row: bytes) -> None:
+    account = state.account
     try:
         magic, size = _HEADER.unpack_from(row)
         if magic != _MAGIC:
-            message = f"window state of {state.site}/{state.device} starts with {magic!r}"
+            message = (
+                f"window state of {account.site}/{account.device} begins with {magic!r}, "
+                f"not {_MAGIC!r}"
+            )
             raise SnapshotError(message)
         head = orjson.loads(row[_HEADER.size : _HEADER.size + size])
-        if head["partition"] == state.partition:  # offsets mean nothing in another partition
+        if head["partition"] == state.partition:  # an offset is valid in its partition only
             state.applied_offset = head["offset"]
-        state.counters = DeviceCounters(**head["counters"])
-    except (struct.error, orjson.JSONDecodeError, KeyError, TypeError) as exc:
-        message = f"window state of {state.site}/{state.device}/{state.stream} can't be read: {exc}"
+        counters = dict(head["counters"])
+        for name in ("last_event_ms", "last_recv_ms"):
+            counters[name] = counters.get(name) or None
+        state.account = DeviceAccount(account.site, account.device, account.stream, **counters)
+    except (struct.error, orjson.JSONDecodeError, KeyError, TypeError, ValueError) as exc:
+        message = (
+            f"window state of {account.site}/{account.device}/{account.stream} is unreadable: {exc}"
+        )
         raise SnapshotError(message) from exc
     state.saved = row[_HEADER.size + size :]
-
-
-def applied_offset(row: bytes) -> int:
-    """The last record that a saved row of a device holds; -1 when the row can't be read."""
-    try:
-        magic, size = _HEADER.unpack_from(row)
-        head = orjson.loads(row[_HEADER.size : _HEADER.size + size])
-        return int(head["offset"]) if magic == _MAGIC else -1
-    except (struct.error, orjson.JSONDecodeError, KeyError, TypeError, ValueError):
-        return -1
-
-
-_MAX_UNMODELLED = 500
-_COUNTER_NAMES = tuple(DeviceCounters.__slots__)

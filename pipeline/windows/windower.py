@@ -47,19 +47,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.status.counters import ReadingCounters
 from pipeline.windows.cutters import CountCutter, TimeCutter
 from pipeline.windows.reorder import ReadingBuffer
 from pipeline.windows.snapshots import WindowerState, decode_state, encode_state
-from pipeline.windows.spec import Window, WindowSpec, slice_windows
+from pipeline.windows.spec import Window, WindowSpec
 
 __all__ = [
     "NEVER_MS",
     "DeviceWindower",
     "Step",
-    "Window",
-    "WindowCounters",
-    "WindowSpec",
-    "slice_windows",
 ]
 
 NEVER_MS = -(2**62)
@@ -91,24 +88,6 @@ class Step:
     late: NDArray[np.intp]
     future: NDArray[np.intp]
     gaps: int
-
-
-@dataclass(frozen=True, slots=True)
-class WindowCounters:
-    """Readings, gaps and windows of a device since its windower began; kept in the snapshot."""
-
-    received: int = 0
-    windowed: int = 0
-    duplicate: int = 0
-    late: int = 0
-    future: int = 0
-    gaps: int = 0
-    windows: int = 0
-
-    @property
-    def balances(self) -> bool:
-        """Whether every received reading is accounted for; guaranteed after every call."""
-        return self.received == self.windowed + self.duplicate + self.late + self.future
 
 
 class DeviceWindower:
@@ -163,10 +142,27 @@ class DeviceWindower:
         return self.spec.kind == "time" and self._keep()[1] < buffer.end
 
     @property
-    def counters(self) -> WindowCounters:
-        """The account so far."""
+    def gaps(self) -> int:
+        """Gaps between released readings since the windower began."""
+        return self._gaps
+
+    @property
+    def counters(self) -> ReadingCounters:
+        """Readings, gaps and windows since the windower began; kept in the snapshot.
+
+        `dead_lettered` counts the readings beyond the future limit. The counters balance after
+        every call.
+        """
         counted = (self._windowed, self._duplicate, self._late, self._future)
-        return WindowCounters(sum(counted), *counted, self._gaps, self._windows)
+        return ReadingCounters(
+            received=sum(counted),
+            windowed=self._windowed,
+            duplicate=self._duplicate,
+            late=self._late,
+            dead_lettered=self._future,
+            gaps=self._gaps,
+            windows=self._windows,
+        )
 
     def step(self, ts_ms: NDArray[np.int64], values: NDArray[np.float32], recv_ms: int) -> Step:
         """Take one message: call it for every message, in the order of the log.

@@ -41,10 +41,9 @@ def main() -> None:
 
 async def bridge(args: argparse.Namespace) -> dict[str, Any]:
     """MQTT -> durable log, nothing else in the process."""
-    from deploy.processes.gateway import LocalLogWriter
     from ingest.bridge import Bridge
     from ingest.settings import IngestSettings
-    from pipeline.log.locallog import open_log
+    from pipeline.log.locallog import LocalLogWriter, open_log
 
     log = open_log(args.state / "log.db", partitions=4)
     part = Bridge(IngestSettings(mqtt_port=args.port), LocalLogWriter(log, 4))

@@ -26,7 +26,7 @@ from pipeline.scoring.batch import score_windows
 from pipeline.scoring.stage import now_ms
 from pipeline.settings import PipelineSettings
 from pipeline.windows.devices import StreamPlan
-from pipeline.windows.windower import WindowSpec, slice_windows
+from pipeline.windows.spec import WindowSpec, slice_windows
 
 T0 = 1_750_000_000_000
 DEVICES = [f"engine-{i}" for i in range(6)]

@@ -25,18 +25,13 @@ from pipeline.points.accounts import Accounts
 from pipeline.points.points import Point, points_of
 from pipeline.scoring.batch import score_windows
 from pipeline.scoring.rollover import ModelWatch
-from pipeline.status import (
-    DeviceAccount,
-    HealthReport,
-    Latency,
-    ModelStatus,
-    PartitionProgress,
-    ProgressTracker,
-    Totals,
-    sum_accounts,
-)
+from pipeline.stage import Latency
+from pipeline.status.counters import DeviceAccount, Totals, sum_accounts
+from pipeline.status.health import HealthReport
+from pipeline.status.progress import PartitionProgress, ProgressTracker
+from pipeline.status.view import ModelStatus
 from pipeline.windows.devices import Devices, Outcome, StreamPlan
-from pipeline.windows.windower import WindowSpec
+from pipeline.windows.spec import WindowSpec
 
 LENGTH_MS = 300_000
 START_MS = 1_767_225_600_000 - LENGTH_MS // 2
@@ -55,7 +50,7 @@ FLEET = FleetSettings(
 
 @dataclass
 class SimulatedProcess:
-    """What one process of the line tells its `Accounts`: a `pipeline.status.GatewayView`."""
+    """What one process of the line tells its `Accounts`: a `GatewayView`."""
 
     seen: Sequence[DeviceAccount] = ()
     sums: Totals = field(default_factory=Totals)
@@ -196,10 +191,7 @@ class SimulatedSite:
             messages_dead_lettered=self.totals["messages_dead_lettered"],
             dead_letters=dict(self.letters),
         )
-        self.worker.seen = [
-            DeviceAccount(site, device, stream, **{name: getattr(c, name) for name in c.__slots__})
-            for site, device, stream, c in self.devices.accounts()
-        ]
+        self.worker.seen = self.devices.accounts()
         self.worker.sums = replace(
             sum_accounts(self.worker.seen),
             scored=self.totals["scored"],

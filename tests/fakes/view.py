@@ -12,16 +12,10 @@ from dataclasses import dataclass, field, replace
 from random import Random
 
 from pipeline.points.points import Point
-from pipeline.status import (
-    DeviceAccount,
-    HealthReport,
-    LatencySummary,
-    ModelStatus,
-    PartitionProgress,
-    Totals,
-    health_report,
-    sum_accounts,
-)
+from pipeline.status.counters import DeviceAccount, LatencySummary, Totals, sum_accounts
+from pipeline.status.health import HealthReport, health_report
+from pipeline.status.progress import PartitionProgress
+from pipeline.status.view import ModelStatus
 from pipeline.stores.resultsfile import ResultsFile
 
 LABELS = ("WALKING", "WALKING_UPSTAIRS", "WALKING_DOWNSTAIRS", "SITTING", "STANDING", "LAYING")
@@ -115,7 +109,7 @@ def fill(results: ResultsFile, now_ms: int, minutes: int = 12, seed: int = 7) ->
 
 @dataclass
 class FakeView:
-    """A `pipeline.status.GatewayView` whose answers are plain attributes: change them at will."""
+    """A `GatewayView` whose answers are plain attributes: change them at will."""
 
     now_ms: int
     accounts: list[DeviceAccount] = field(default_factory=list)
@@ -222,7 +216,9 @@ def _engines(now_ms: int) -> Iterator[DeviceAccount]:
             last_event_ms=now_ms - silent - 100,
             last_recv_ms=now_ms - silent,
         )
-    yield DeviceAccount("plant-1", "engine-09", "engine", 12, 12, last_recv_ms=now_ms - 800)
+    yield DeviceAccount(
+        "plant-1", "engine-09", "engine", received=12, windowed=12, last_recv_ms=now_ms - 800
+    )
 
 
 def _people(now_ms: int) -> Iterator[DeviceAccount]:

@@ -22,7 +22,8 @@ from ingest.recordings import (
     read_uci_har,
     recordings_of,
 )
-from pipeline.windows.windower import DeviceWindower, WindowSpec
+from pipeline.windows.spec import WindowSpec
+from pipeline.windows.windower import DeviceWindower
 
 NAMES = ("test_FD001.txt", "RUL_FD001.txt", "train_FD001.txt")
 

@@ -20,7 +20,8 @@ from ingest.mqtt.client import Connection, Endpoint
 from ingest.recordings import Recording
 from ingest.replay import ReplayError, ReplayOptions, ReplayPlan, plan_replay, replay
 from ingest.settings import IngestSettings
-from pipeline.windows.windower import DeviceWindower, WindowSpec
+from pipeline.windows.spec import WindowSpec
+from pipeline.windows.windower import DeviceWindower
 from tests.fakes.log import FakeLog, until
 
 NOW_MS = 1_700_000_000_000

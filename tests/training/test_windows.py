@@ -3,8 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.windows.windower import DeviceWindower, WindowSpec
-from pipeline.windows.windower import slice_windows as slice_stream
+from pipeline.windows.spec import WindowSpec
+from pipeline.windows.spec import slice_windows as slice_stream
+from pipeline.windows.windower import DeviceWindower
 from training.errors import DataSetError
 from training.windows import WindowSet, hold_out_groups, slice_series
 

@@ -12,7 +12,7 @@ from dashboards.site import SiteDashboards, is_uid, site_dashboards
 from dashboards.visuals.limits import Limits
 from pipeline.points.accounts import Accounts
 from pipeline.points.points import LAG, Point
-from pipeline.status import Totals
+from pipeline.status.counters import Totals
 from tests.dashboards.simulated_site import SILENT, START_MS, STOP_MS, SimulatedProcess
 from tests.fakes.grafana_alerts import Alert, firing
 from tests.fakes.grafana_checks import rule_flaws

@@ -21,7 +21,7 @@ from dashboards.site import MAX_SERIES, site_dashboards
 from dashboards.visuals.board import DEVICE_UID, Board
 from pipeline.points.accounts import Accounts
 from pipeline.points.points import Point
-from pipeline.status import DeviceAccount
+from pipeline.status.counters import DeviceAccount
 from tests.dashboards.conftest import DAY_MS, HOURS, Ask, Store
 from tests.dashboards.simulated_site import START_MS, STOP_MS, SimulatedProcess
 from tests.fakes.grafana_flux import Frame

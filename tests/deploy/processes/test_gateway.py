@@ -37,7 +37,7 @@ async def test_a_stream_with_a_student_of_the_users_own_gets_no_starter(tmp_path
     assert student is not None
     assert student.manifest.name == "dummy-rul"
     assert "rul-fd001" not in gateway.registry.names()
-    assert gateway.view._unscored_streams() == []
+    assert gateway.models.models_without_student() == []
 
 
 async def test_another_number_of_partitions_is_refused_with_the_way_out(tmp_path: Path) -> None:

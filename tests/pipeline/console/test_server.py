@@ -19,7 +19,8 @@ from pipeline.console.metrics import MOST_DEVICES, exposition
 from pipeline.console.server import Console, create_console
 from pipeline.errors import ConsoleError
 from pipeline.points.points import Point
-from pipeline.status import DeviceAccount, GatewayView
+from pipeline.status.counters import DeviceAccount
+from pipeline.status.view import GatewayView
 from pipeline.stores.resultsfile import ResultsFile
 from tests.fakes.view import LABELS, FakeView, fill
 
@@ -307,6 +308,8 @@ async def test_an_empty_gateway_has_pages_too(tmp_path: Path) -> None:
 
 
 async def test_two_hundred_devices_are_a_page_within_a_moment(site: Site) -> None:
-    site.view.accounts += [DeviceAccount("plant-2", f"e{i}", "engine", 5, 5) for i in range(200)]
+    site.view.accounts += [
+        DeviceAccount("plant-2", f"e{i}", "engine", received=5, windowed=5) for i in range(200)
+    ]
     page = await site.page("/api/v1/fleet")
     assert len(page["devices"]) == 214

@@ -22,7 +22,7 @@ from pipeline.app import KafkaLink, ScoringApp, create_scoring_app
 from pipeline.scoring.batch import Scored
 from pipeline.settings import PipelineSettings
 from pipeline.windows.devices import StreamPlan
-from pipeline.windows.windower import WindowSpec
+from pipeline.windows.spec import WindowSpec
 
 pytestmark = pytest.mark.needs_kafka_server
 KAFKAS_LIMIT = 1_048_588
@@ -111,7 +111,7 @@ async def test_a_large_record_does_not_stop_the_worker(
     await again.start()
     try:
         for _ in range(300):
-            received = {of[1]: of[3].received for of in again.stage.devices.accounts()}
+            received = {of.device: of.received for of in again.stage.devices.accounts()}
             if device in received:
                 break
             await asyncio.sleep(0.1)

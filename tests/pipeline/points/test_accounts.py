@@ -11,14 +11,10 @@ from ingest.errors import LogUnavailable
 from pipeline.points.accounts import Accounts, encode_points, tell
 from pipeline.points.measurements import GATEWAY, MEASUREMENTS, ROLES
 from pipeline.points.points import Point
-from pipeline.status import (
-    DeviceAccount,
-    HealthReport,
-    LatencySummary,
-    ModelStatus,
-    PartitionProgress,
-    Totals,
-)
+from pipeline.status.counters import DeviceAccount, LatencySummary, Totals
+from pipeline.status.health import HealthReport
+from pipeline.status.progress import PartitionProgress
+from pipeline.status.view import ModelStatus
 
 NOW_MS = 1_700_000_000_000
 KINDS = {int: "int", float: "float", str: "text"}

@@ -19,7 +19,7 @@ from pipeline.points.points import decode_scores
 from pipeline.scoring.batch import Scored, Unscored
 from pipeline.scoring.stage import ScoringStage
 from pipeline.windows.devices import ClosedWindow, Devices, StreamPlan
-from pipeline.windows.windower import WindowSpec
+from pipeline.windows.spec import WindowSpec
 
 T0 = 1_700_000_000_000
 PLAN = StreamPlan("m", ("a",), WindowSpec(length=2, hop=1, lateness_ms=0))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ingest.errors import RefusalReason
 from ingest.messages import Batch, Tick, Unreadable
 from pipeline.windows.devices import Devices, Outcome, StreamPlan
-from pipeline.windows.windower import WindowSpec
+from pipeline.windows.spec import WindowSpec
 
 T0 = 1_700_000_000_000
 PLAN = StreamPlan("m", ("a", "b"), WindowSpec(length=4, hop=2, lateness_ms=0, idle_ms=100))
@@ -37,7 +37,7 @@ def devices(rows: dict[str, bytes] | None = None) -> Devices:
 
 
 def balanced(found: Devices) -> bool:
-    return all(counters.balances for *_, counters in found.accounts())
+    return all(account.balances for account in found.accounts())
 
 
 def test_windows_close_across_records_and_every_reading_is_counted() -> None:
@@ -45,7 +45,7 @@ def test_windows_close_across_records_and_every_reading_is_counted() -> None:
     first = found.apply(0, 0, [batch("d", 0, 3)])
     second = found.apply(0, 1, [batch("d", 3, 3), batch("d", 4, 1)])
     assert [w.window.readings for w in first.windows + second.windows] == [4, 4]
-    ((*_, counters),) = found.accounts()
+    (counters,) = found.accounts()
     assert (counters.received, counters.windowed, counters.duplicate) == (7, 6, 1)
     assert counters.last_event_ms == T0 + 50
     assert balanced(found)
@@ -60,7 +60,7 @@ def test_a_record_that_the_saved_state_already_holds_changes_nothing() -> None:
     assert again.apply(0, 0, [batch("d", 0, 3)]).windows == []
     assert again.apply(0, 1, [batch("d", 3, 3)]).windows == []
     assert [w.window.end_ms for w in again.apply(0, 2, [batch("d", 6, 2)]).windows] == [T0 + 71]
-    assert again.accounts()[0][3].received == 8
+    assert again.accounts()[0].received == 8
 
 
 @settings(max_examples=60, deadline=None)
@@ -118,7 +118,7 @@ def test_late_readings_are_an_output_with_their_values() -> None:
     outcome: Outcome = found.apply(0, 1, [batch("d", 0, 2)])
     assert [r.reason for r in outcome.late] == [None]
     assert str(T0).encode() in outcome.late[0].body
-    assert found.accounts()[0][3].late == 2
+    assert found.accounts()[0].late == 2
     assert balanced(found)
 
 
@@ -145,7 +145,7 @@ def test_restored_devices_wait_for_ticks_again() -> None:
     again = Devices(lambda stream: plan, rows.get)
     again.restore(rows, lambda site, device: 3)
     assert again.pending_partitions() == [3]
-    assert again.accounts()[0][3].received == 3
+    assert again.accounts()[0].received == 3
 
 
 def test_devices_of_a_partition_that_moved_away_are_forgotten() -> None:
@@ -153,7 +153,7 @@ def test_devices_of_a_partition_that_moved_away_are_forgotten() -> None:
     found.apply(0, 0, [batch("d", 0)])
     found.apply(1, 0, [batch("e", 0)])
     found.forget_partitions([0])
-    assert [device for _, device, *_ in found.accounts()] == ["e"]
+    assert [account.device for account in found.accounts()] == ["e"]
     assert [partition for partition, *_ in found.dirty_rows()] == [1]
 
 
@@ -172,7 +172,7 @@ def test_a_snapshot_of_another_shape_resets_one_device_and_keeps_its_account() -
     wider = StreamPlan("m", ("a", "b"), WindowSpec(length=8, hop=2, lateness_ms=0))
     found = Devices(lambda stream: wider, rows.get)
     found.restore(rows, lambda site, device: 0)
-    assert (found.reset_total, found.accounts()[0][3].received) == (1, 3)
+    assert (found.reset_total, found.accounts()[0].received) == (1, 3)
     assert found.apply(0, 5, [batch("d", 0, 3)]).readings == 0
 
 
@@ -200,11 +200,11 @@ def test_invented_streams_share_one_account_beyond_a_number() -> None:
     found.apply(2, 0, [batch(f"d{i}", 0, 1, stream="none") for i in range(2000)])
     accounts = found.accounts()
     assert len(accounts) < 600
-    assert sum(counters.dead_lettered for *_, counters in accounts) == 2000
+    assert sum(account.dead_lettered for account in accounts) == 2000
     rows = {key: value for _, key, value in found.dirty_rows()}
     again = devices(rows)
     again.restore(rows, lambda site, device: 2)
-    assert sum(c.dead_lettered for *_, c in again.accounts()) == 2000
+    assert sum(account.dead_lettered for account in again.accounts()) == 2000
 
 
 @settings(max_examples=200, deadline=None)
@@ -231,4 +231,4 @@ def test_ticks_between_readings_lose_none_however_records_are_cut(steps: list[st
         for w in found.apply(0, offset, items).windows
     ]
     assert ends == [T0 + 10 * n + 1 for n in range(3, sent, 2)]
-    assert sum(counters.windowed for *_, counters in found.accounts()) == sent
+    assert sum(account.windowed for account in found.accounts()) == sent

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import SnapshotError
-from pipeline.windows.windower import DeviceWindower, WindowSpec
+from pipeline.windows.spec import WindowSpec
+from pipeline.windows.windower import DeviceWindower
 
 T0 = 1_700_000_000_000
 SPEC = WindowSpec(128, 64, gap_ms=100)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.windows.windower import NEVER_MS, DeviceWindower, Step, WindowSpec, slice_windows
+from pipeline.windows.spec import WindowSpec, slice_windows
+from pipeline.windows.windower import NEVER_MS, DeviceWindower, Step
 
 T0 = 1_700_000_000_000
 

@@ -1,0 +1,122 @@
+"""Counters of readings, per device and in sum.
+
+One equation must hold, per device and in sum:
+received = windowed + duplicate + late + dead_lettered, all counted in readings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+__all__ = ["DeviceAccount", "LatencySummary", "ReadingCounters", "Totals", "sum_accounts"]
+
+
+@dataclass(slots=True, kw_only=True)
+class ReadingCounters:
+    """Readings by what became of them, plus gaps and windows.
+
+    Attributes:
+        received: Readings that reached the windows; the sum of the next four.
+        windowed: Accepted readings.
+        duplicate: Readings with an event time that the device had sent before.
+        late: Readings older than the watermark.
+        dead_lettered: Readings refused by the windows (wrong clock, missing channel, no model).
+            `Totals` counts the messages that the bridge refused earlier.
+        gaps: Event-time jumps between accepted readings.
+        windows: Closed windows.
+    """
+
+    received: int = 0
+    windowed: int = 0
+    duplicate: int = 0
+    late: int = 0
+    dead_lettered: int = 0
+    gaps: int = 0
+    windows: int = 0
+
+    @property
+    def missing(self) -> int:
+        """Readings that the counters do not explain; 0 when they balance."""
+        return self.received - self.windowed - self.duplicate - self.late - self.dead_lettered
+
+    @property
+    def balances(self) -> bool:
+        """Whether received = windowed + duplicate + late + dead_lettered."""
+        return self.missing == 0
+
+
+@dataclass(slots=True)
+class DeviceAccount(ReadingCounters):
+    """The counters of one stream of one device.
+
+    Attributes:
+        last_event_ms: Largest accepted event time, epoch milliseconds; None before the first.
+        last_recv_ms: Latest receive time, epoch milliseconds; None before the first.
+    """
+
+    site: str
+    device: str
+    stream: str
+    last_event_ms: int | None = None
+    last_recv_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LatencySummary:
+    """Percentiles of the recent past in milliseconds; None when nothing was measured."""
+
+    count: int = 0
+    p50_ms: float | None = None
+    p99_ms: float | None = None
+    max_ms: float | None = None
+
+
+@dataclass(slots=True)
+class Totals(ReadingCounters):
+    """Sums over all devices, plus what happened before the windows and after the scores.
+
+    Attributes:
+        messages_received: Messages that came over MQTT.
+        messages_logged: Messages that are durable in the log.
+        messages_dead_lettered: Messages that the bridge refused.
+        dead_letters: Records on the dead-letter topic by reason, from any writer.
+        scored: Scores appended to the log.
+        unscored: Closed windows without a score, because the student gave no finite number.
+        stored: Points that the store confirmed.
+        refused_points: Points that the store will never take.
+        sensor_to_score: Latency from the window's end to its score.
+        receive_to_score: Latency from the receive time to the score.
+        sensor_to_stored: Latency from the window's end to the stored point.
+    """
+
+    messages_received: int = 0
+    messages_logged: int = 0
+    messages_dead_lettered: int = 0
+    dead_letters: Mapping[str, int] = field(default_factory=dict)
+    scored: int = 0
+    unscored: int = 0
+    stored: int = 0
+    refused_points: int = 0
+    sensor_to_score: LatencySummary = LatencySummary()
+    receive_to_score: LatencySummary = LatencySummary()
+    sensor_to_stored: LatencySummary = LatencySummary()
+
+
+def sum_accounts(accounts: Iterable[DeviceAccount]) -> Totals:
+    """Add device accounts up into a `Totals` whose other fields are zero.
+
+    >>> one = DeviceAccount("plant", "e1", "engine", received=5, windowed=4, duplicate=1)
+    >>> sum_accounts([one, one]).received
+    10
+    """
+    totals = Totals()
+    for account in accounts:
+        totals.received += account.received
+        totals.windowed += account.windowed
+        totals.duplicate += account.duplicate
+        totals.late += account.late
+        totals.dead_lettered += account.dead_lettered
+        totals.gaps += account.gaps
+        totals.windows += account.windows
+    return totals

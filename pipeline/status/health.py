@@ -1,0 +1,98 @@
+"""Whether a process is alive and ready, with the reasons if not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.status.progress import STALL_MS, PartitionProgress, stalled_partitions
+
+__all__ = ["LOG_FILL", "HealthReport", "health_report"]
+
+LOG_FILL = 0.7
+"""Share of its disk cap above which the log makes the gateway not ready."""
+
+
+@dataclass(frozen=True, slots=True)
+class HealthReport:
+    """Health of a process.
+
+    Attributes:
+        alive: Whether the process works at all.
+        ready: Whether it does its job now.
+        problems: Why it is not ready.
+        parts: Part (bridge, log, models, results, ...) to a JSON-able value, usually one line.
+    """
+
+    alive: bool
+    ready: bool
+    problems: tuple[str, ...] = ()
+    parts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def health_report(
+    *,
+    now_ms: int,
+    partitions: Iterable[PartitionProgress],
+    bridge_connected: bool,
+    bridge_running: bool = True,
+    bridge_error: str | None = None,
+    writer_error: str | None = None,
+    log_failing_since_ms: int | None = None,
+    log_fill: float | None = None,
+    state_problems: Sequence[str] = (),
+    models_without_student: Sequence[str] = (),
+    stall_ms: int = STALL_MS,
+    parts: Mapping[str, Any] | None = None,
+) -> HealthReport:
+    """Decide whether a gateway is alive and ready.
+
+    Not ready while any problem is listed. Not alive only when the log writer failed, because then
+    nothing but a restart helps.
+
+    Args:
+        now_ms: Processing time, epoch milliseconds.
+        partitions: Progress of all groups; partitions that stand still with a backlog are problems.
+        bridge_connected: Whether the bridge is connected to a broker.
+        bridge_running: Whether the bridge's task still runs.
+        bridge_error: Why the bridge is not connected; None when it does not know.
+        writer_error: Why the log writer stopped; it does not recover.
+        log_failing_since_ms: Epoch milliseconds since when the log has confirmed no append, because
+            its disk is full or fails; None while it works.
+        log_fill: Share of the log's disk cap in use, 0 to 1; a problem above `LOG_FILL`.
+        state_problems: What is wrong with the state files, one line each.
+        models_without_student: Models whose stream no student scores.
+        stall_ms: How long a partition may stand still, milliseconds.
+        parts: See `HealthReport`.
+    """
+    problems = []
+    if writer_error is not None:
+        problems.append(f"log writer failed: {writer_error}; restart the gateway")
+    if log_failing_since_ms is not None:
+        seconds = max(0, now_ms - log_failing_since_ms) // 1000
+        problems.append(f"the log has confirmed nothing for {seconds} s; check its disk")
+    if log_fill is not None and log_fill > LOG_FILL:
+        problems.append(
+            f"log is {100 * log_fill:.0f} % full: at 100 % readings wait in the broker; see which "
+            "group is behind, or raise KPSTREAM_GATEWAY_LOG_MAX_MB"
+        )
+    problems.extend(state_problems)
+    if not bridge_running:
+        problems.append("bridge task has ended: no reading is taken; restart the gateway")
+    elif not bridge_connected:
+        problems.append(
+            bridge_error or "bridge is not connected to the MQTT broker; is the broker running?"
+        )
+    problems.extend(
+        f"no student runs for model {name}; publish a version to the registry"
+        for name in models_without_student
+    )
+    stalled = stalled_partitions(partitions, now_ms, stall_ms)
+    problems.extend(progress.describe_stall(now_ms) for progress in stalled)
+    return HealthReport(
+        alive=writer_error is None,
+        ready=not problems,
+        problems=tuple(problems),
+        parts=dict(parts or {}),
+    )

@@ -1,0 +1,53 @@
+"""The recent past of a process, for the charts of the console."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pipeline.status.counters import Totals
+from pipeline.status.progress import PartitionProgress
+
+__all__ = ["History", "Sample"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Counters and percentiles at one time; rates are differences of two samples."""
+
+    now_ms: int
+    received: int
+    scored: int
+    stored: int
+    backlog: int
+    p50_ms: float | None
+    p99_ms: float | None
+
+
+class History:
+    """The last samples, bounded, for the charts of the page."""
+
+    def __init__(self, samples: int = 300) -> None:
+        self._samples: deque[Sample] = deque(maxlen=samples)
+
+    def observe(self, totals: Totals, partitions: Iterable[PartitionProgress], now_ms: int) -> None:
+        """Add one sample, unless the clock has not advanced since the last one."""
+        if self._samples and self._samples[-1].now_ms >= now_ms:
+            return
+        self._samples.append(
+            Sample(
+                now_ms=now_ms,
+                received=totals.received,
+                scored=totals.scored,
+                stored=totals.stored,
+                backlog=sum(p.backlog for p in partitions),
+                p50_ms=totals.sensor_to_score.p50_ms,
+                p99_ms=totals.sensor_to_score.p99_ms,
+            )
+        )
+
+    def samples(self) -> list[dict[str, Any]]:
+        """Oldest first, as JSON-able dicts."""
+        return [asdict(sample) for sample in list(self._samples)]

@@ -1,0 +1,130 @@
+"""The seam between a running process and its console, `/metrics` and accounts.
+
+Every process implements `GatewayView` over its parts; `pipeline.console` and
+`pipeline.points.accounts` only read it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from pipeline.status.counters import DeviceAccount, Totals
+from pipeline.status.health import HealthReport
+from pipeline.status.progress import PartitionProgress
+
+__all__ = ["GatewayView", "Measure", "ModelStatus", "Snapshot"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelStatus:
+    """The student that runs under one model name, and the version that was refused last.
+
+    Attributes:
+        version: Running version; None when no student runs.
+        digest: Digest of the running version.
+        since_ms: When it took over, epoch milliseconds.
+        metrics: {split: {metric: value}} from the manifest.
+        refused_version: Version that was refused last.
+        refused_error: Why it was refused.
+        lineage: Lineage from the manifest, as text.
+        labels: Classes in model order; empty for a numeric task.
+        unit: Unit of a numeric task.
+        channels: Channels of the stream; the page shows an example message with them.
+    """
+
+    name: str
+    task: str
+    stream: str
+    version: int | None
+    digest: str | None = None
+    since_ms: int | None = None
+    metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    refused_version: int | None = None
+    refused_error: str | None = None
+    lineage: Mapping[str, str] = field(default_factory=dict)
+    labels: tuple[str, ...] = ()
+    unit: str = ""
+    channels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A number that only one kind of process has, for `/metrics`.
+
+    Attributes:
+        name: Prometheus name without the prefix `kpstream_`.
+        about: Help text.
+        grows: Whether it is a counter.
+    """
+
+    name: str
+    about: str
+    value: float
+    grows: bool = False
+
+
+class GatewayView(Protocol):
+    """What the console page, `/metrics` and the accounts may ask a process.
+
+    Called from the event loop every second or two. Each call answers from memory, never blocks,
+    never raises, and returns records that do not change afterwards.
+    """
+
+    def account(self) -> Sequence[DeviceAccount]:
+        """One record per stream of a device, in any order."""
+
+    def totals(self) -> Totals:
+        """The sums; consistent with `account()` up to readings that arrive between the calls."""
+
+    def partitions(self) -> Sequence[PartitionProgress]:
+        """Progress of every consumer group in every partition it reads."""
+
+    def models(self) -> Sequence[ModelStatus]:
+        """One record per model in the registry, with or without a student."""
+
+    def health(self) -> HealthReport:
+        """Alive, ready, and the reasons if not; see `health_report`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A view frozen in the event loop, for use in any thread; it is itself a `GatewayView`."""
+
+    view_account: Sequence[DeviceAccount]
+    view_totals: Totals
+    view_partitions: Sequence[PartitionProgress]
+    view_models: Sequence[ModelStatus]
+    view_health: HealthReport
+
+    @classmethod
+    def of(cls, view: GatewayView) -> Snapshot:
+        """Ask the view for everything once."""
+        return cls(
+            tuple(view.account()),
+            view.totals(),
+            tuple(view.partitions()),
+            tuple(view.models()),
+            view.health(),
+        )
+
+    def account(self) -> Sequence[DeviceAccount]:
+        """The accounts at the time of the snapshot."""
+        return self.view_account
+
+    def totals(self) -> Totals:
+        """The sums at the time of the snapshot."""
+        return self.view_totals
+
+    def partitions(self) -> Sequence[PartitionProgress]:
+        """The progress at the time of the snapshot."""
+        return self.view_partitions
+
+    def models(self) -> Sequence[ModelStatus]:
+        """The models at the time of the snapshot."""
+        return self.view_models
+
+    def health(self) -> HealthReport:
+        """The health at the time of the snapshot."""
+        return self.view_health

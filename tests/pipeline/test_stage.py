@@ -1,0 +1,33 @@
+"""The latency histogram, with an injected clock."""
+
+from __future__ import annotations
+
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.stage import Latency
+from pipeline.status.counters import LatencySummary
+
+
+@given(st.lists(st.floats(0.02, 1e6), min_size=1, max_size=200))
+def test_percentiles_are_within_a_bucket_of_the_exact_ones(values: list[float]) -> None:
+    latency = Latency()
+    for value in values:
+        latency.record(value, now_ms=0)
+    summary = latency.summary(now_ms=0)
+    for share, got in ((0.5, summary.p50_ms), (0.99, summary.p99_ms)):
+        exact = sorted(values)[max(1, math.ceil(len(values) * share)) - 1]
+        assert got is not None
+        assert exact * 0.999 <= got <= exact * 1.045
+    assert summary.max_ms == max(values)
+
+
+def test_old_latencies_fall_out_of_the_horizon() -> None:
+    latency = Latency(horizon_ms=60_000)
+    latency.record(1_000.0, now_ms=0)
+    latency.record(-5.0, now_ms=59_000, count=3)
+    assert latency.summary(59_000).count == 4
+    assert latency.summary(61_000).max_ms == 0.0
+    assert latency.summary(200_000) == LatencySummary()
