@@ -40,7 +40,8 @@ from ingest.messages import (
     encode_envelope,
     encode_tick,
 )
-from ingest.mqtt.client import Connection, Endpoint
+from ingest.mqtt.connection import Connection
+from ingest.mqtt.endpoint import Endpoint
 from ingest.settings import IngestSettings
 from ingest.topics import (
     DEAD_LETTERS,
@@ -196,11 +197,11 @@ class Bridge:
         self._connection = Connection(
             endpoint_of(settings),
             on_message=self._take,
-            on_up=self._up,
-            on_down=self._down,
+            on_connected=self._on_connected,
+            on_disconnected=self._on_disconnected,
             after_read=self._read,
             subscribe=(*_subscriptions(settings), *(decoder.filters if decoder else ())),
-            outgrown=_outgrown(settings),
+            stale_filters=_stale_filters(settings),
             leaves=leaves,
             will=self._will,
             session_expiry_s=settings.session_expiry_s,
@@ -249,8 +250,8 @@ class Bridge:
         if not self.health().connected or self._unconfirmed or self._connected_ms is None:
             return False
         quiet_since_ms = max(self._connected_ms, self._last_packet_ms or 0)
-        self._connection.has_left = self._now_ms() - quiet_since_ms >= quiet_ms
-        return self._connection.has_left
+        self._connection.may_end_session = self._now_ms() - quiet_since_ms >= quiet_ms
+        return self._connection.may_end_session
 
     def quiet_partitions(self, quiet_ms: int) -> list[int]:
         """Partitions whose devices may have fallen silent, and wait for ticks to tell them so.
@@ -293,11 +294,11 @@ class Bridge:
         self._running = True
         heartbeat = asyncio.get_running_loop().create_task(self._heartbeat(), name="bridge-beat")
         try:
-            self._connection.watch_over(self._arrived.set)
+            self._connection.on_task_end(self._arrived.set)
             while not (self._stopping and self._unconfirmed == 0 and not self._arrived.is_set()):
                 await self._arrived.wait()
                 self._arrived.clear()
-                self._connection.check()
+                self._connection.raise_for_failure()
                 load, self._load = self._load, _Load()
                 if self._decoder is not None:
                     load.checkpoint = self._decoder.checkpoint()
@@ -438,7 +439,7 @@ class Bridge:
             self._recv_ms = None
             self._arrived.set()
 
-    def _up(self, session_present: bool) -> None:
+    def _on_connected(self, session_present: bool) -> None:
         self.counters.connects_total += 1
         now_ms = self._connected_ms = self._now_ms()
         self._since_ms = now_ms + (_SESSION_GRACE_MS if session_present else 0)
@@ -446,7 +447,7 @@ class Bridge:
             self._decoder.connected(now_ms)
             self._speak(now_ms)
 
-    def _down(self, reason: str) -> None:
+    def _on_disconnected(self, reason: str) -> None:
         self._since_ms = None
         if not self._stopping:
             log.warning("connection to the MQTT broker ended: %s", reason)
@@ -585,7 +586,7 @@ def _subscriptions(settings: IngestSettings) -> list[str]:
     return found if group is None else [f"$share/{group}/{each}" for each in found]
 
 
-def _outgrown(settings: IngestSettings) -> list[str]:
+def _stale_filters(settings: IngestSettings) -> list[str]:
     """What this client id may hold from before: all messages where it now shares, or a share."""
     everything = subscription(settings.mqtt_prefix)
     before = (everything, f"$share/{SHARED_GROUP}/{everything}")

@@ -3,7 +3,10 @@
 ```
 IngestError
 ├── RefusedMessage     the message itself is at fault: it becomes a dead letter with its reason
-└── LogUnavailable     the log does not confirm: nothing is acknowledged, the caller retries
+├── LogUnavailable     the log does not confirm: nothing is acknowledged, the caller retries
+├── MqttError          the MQTT client cannot do what it was asked for
+├── TlsError           a file for TLS is unusable, or TLS with a server fails (`tls`)
+└── BrokerError        the local broker does not start (`mqtt.broker`)
 ```
 
 Bad input is data, a broken dependency is an exception that stops the line: a `RefusedMessage` never
@@ -14,7 +17,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-__all__ = ["IngestError", "LogUnavailable", "RefusalReason", "RefusedMessage"]
+__all__ = ["IngestError", "LogUnavailable", "MqttError", "RefusalReason", "RefusedMessage"]
 
 
 class RefusalReason(str, Enum):
@@ -84,3 +87,7 @@ class RefusedMessage(IngestError):
 
 class LogUnavailable(IngestError):
     """The log did not confirm a record. Nothing may be acknowledged; append again later."""
+
+
+class MqttError(IngestError):
+    """The MQTT client cannot do what it was asked for; the message says why."""

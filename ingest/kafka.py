@@ -29,7 +29,7 @@ from aiokafka.errors import (
 
 from ingest.errors import IngestError, LogUnavailable
 from ingest.logwriter import LogRecord
-from ingest.mqtt.tls import TlsFiles, client_context, probe_tls
+from ingest.tls import TlsFiles, client_context, probe_tls
 from ingest.topics import DEAD_LETTERS, READINGS
 
 __all__ = [

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from ingest.errors import IngestError
 from ingest.mqtt.broker import EMBEDDED_LINGER_S
-from ingest.mqtt.client import Endpoint, Publisher
+from ingest.mqtt.endpoint import Endpoint
+from ingest.mqtt.publisher import Publisher
 from ingest.recordings import Recording
 from ingest.topics import MQTT_PREFIX, Address
 

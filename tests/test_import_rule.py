@@ -32,7 +32,7 @@ MAY_IMPORT = {
         "ingest.errors",
         "ingest.deadletter",
         "ingest.logwriter",
-        "ingest.mqtt.tls",
+        "ingest.tls",
         "models",
     ),
     "training": ("models", "ingest.recordings"),
@@ -41,7 +41,7 @@ MAY_IMPORT = {
 }
 # module of a third party -> the files of the gateway's packages that may import it.
 ONE_FILE = {
-    "paho": {"ingest/mqtt/client.py"},
+    "paho": {"ingest/mqtt/socketloop.py"},
     "amqtt": {"ingest/mqtt/broker.py"},
     "aiokafka": {"ingest/kafka.py"},
     "confluent_kafka": set(),

@@ -173,7 +173,7 @@ def _write(letters: list[DeadLetter]) -> int:
 
 
 async def _publish(letters: list[DeadLetter], endpoint: Endpoint) -> int:
-    from ingest.mqtt.client import Publisher
+    from ingest.mqtt.publisher import Publisher
 
     async with Publisher(endpoint, in_flight=100) as publisher:
         try:

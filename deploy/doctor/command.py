@@ -21,7 +21,7 @@ from deploy.doctor.findings import Finding
 from deploy.settings.doc import env_name, settings_classes
 from deploy.settings.errors import SETTINGS_ADVICE, BadSettings, settings_problems
 from deploy.settings.settings import GatewaySettings
-from ingest.mqtt.client import Endpoint
+from ingest.mqtt.endpoint import Endpoint
 from ingest.settings import IngestSettings
 from pipeline.settings import PipelineSettings
 

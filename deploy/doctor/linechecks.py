@@ -18,7 +18,7 @@ from pathlib import Path
 
 from deploy.doctor.findings import Finding, size_text
 from deploy.doctor.mqttprobe import ProbeFailed, probe_broker
-from ingest.mqtt.client import Endpoint
+from ingest.mqtt.endpoint import Endpoint
 from pipeline.settings import PipelineSettings
 
 __all__ = [

@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from ingest.mqtt.endpoint import Endpoint
-from ingest.mqtt.tls import TlsError, open_tls, tls_advice
+from ingest.tls import TlsError, open_tls, tls_advice
 
 __all__ = ["BrokerAnswer", "ProbeFailed", "probe_broker"]
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from deploy.doctor.findings import Finding
-from ingest.mqtt.tls import TlsError, TlsFiles, client_context
 from ingest.settings import IngestSettings
+from ingest.tls import TlsError, TlsFiles, client_context
 from pipeline.settings import PipelineSettings
 
 __all__ = ["check_certificates", "check_clear_text", "is_loopback"]

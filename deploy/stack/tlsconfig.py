@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deploy.settings.settings import SiteSettings
-from ingest.mqtt.tls import TlsError, TlsFiles
+from ingest.tls import TlsError, TlsFiles
 
 __all__ = ["influx_tls_args", "kafka_tls", "kafka_tls_properties", "service_settings"]
 

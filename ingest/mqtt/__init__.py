@@ -1,12 +1,19 @@
-"""MQTT: the connection to a broker, and a broker for this machine.
+"""MQTT: a connection to a broker that stays up, a publisher, and a broker for this machine.
 
 In: an endpoint (host, port, TLS files, credentials). Out: messages with the epoch of the connection
-they came on, and confirmations of published ones. Promise: a message is acknowledged only when its
-taker says so, in order, and only on the connection that delivered it.
+that delivered them, and confirmations of published messages. Promise: a message is acknowledged
+only when the bridge says so, in order, and only over the connection that delivered it.
 
-`client` is the only user of paho; `packets` reads what paho does not show; `endpoint` and `tls` say
-where the broker is and how it is trusted; `broker` starts mosquitto or the embedded broker, `child`
-ends it with the process that started it.
+Files, lowest first:
+
+- `endpoint`: address of the broker, credentials, protocol version.
+- `packets`: the socket under paho, which takes messages apart without it.
+- `subscriptions`: the filters to request, and whether they are in place.
+- `policy`: the state machine of a connection; pure.
+- `socketloop`: paho on the asyncio loop; the only file that imports paho.
+- `connection`: the three put together.
+- `publisher`: publishes with QoS 1 and counts confirmations.
+- `broker`: starts mosquitto or the embedded amqtt as a child process.
 """
 
 __all__: list[str] = []

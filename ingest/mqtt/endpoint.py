@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from ingest.mqtt.tls import TlsFiles
+from ingest.tls import TlsFiles
 
 __all__ = ["Endpoint"]
 

@@ -114,7 +114,7 @@ class PacketSocket:
         """Whether TLS holds decrypted bytes: then the socket need not become readable again."""
         return isinstance(self._sock, ssl.SSLSocket) and self._sock.pending() > 0
 
-    def last_words(self) -> ssl.SSLError | None:
+    def close_reason(self) -> ssl.SSLError | None:
         """After writing failed: why the other side closed, where it said so in TLS."""
         if isinstance(self._sock, ssl.SSLSocket):
             try:

@@ -27,7 +27,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from ingest.mqtt.broker import EMBEDDED_LINGER_S
-from ingest.mqtt.client import Endpoint, Publisher
+from ingest.mqtt.endpoint import Endpoint
+from ingest.mqtt.publisher import Publisher
 from ingest.simulators.emitters import EngineEmitter, Message, PersonEmitter, device_seed
 from ingest.simulators.imu import Person, markov_bouts
 from ingest.simulators.truth import ActivityTruth, RulTruth, encode_truth
@@ -85,7 +86,7 @@ class FleetSettings(BaseModel):
 
 
 class MessageSink(Protocol):
-    """Where messages go; `ingest.mqtt.client.Publisher` is one."""
+    """Where messages go; `ingest.mqtt.publisher.Publisher` is one."""
 
     async def publish(self, topic: str, payload: bytes) -> None:
         """Send one message; may wait for its turn."""
@@ -241,7 +242,7 @@ async def run_fleet(settings: FleetSettings, endpoint: Endpoint, truth: Path | N
     if truth is not None:
         truth.write_bytes(b"")
     async with Publisher(endpoint) as publisher:
-        publisher.connection.watch_over(stop.set)
+        publisher.connection.on_task_end(stop.set)
         await asyncio.wait(
             [
                 asyncio.ensure_future(publisher.connection.connected.wait()),
@@ -257,7 +258,7 @@ async def run_fleet(settings: FleetSettings, endpoint: Endpoint, truth: Path | N
         publishing.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await publishing
-        publisher.connection.check()
+        publisher.connection.raise_for_failure()
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(publisher.flush(), _FLUSH_S)
         if publisher.confirmed_total and publisher.connection.protocol == "3.1.1":

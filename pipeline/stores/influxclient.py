@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from ingest.mqtt.tls import TlsError, TlsFiles, client_context, tls_advice
+from ingest.tls import TlsError, TlsFiles, client_context, tls_advice
 from pipeline.errors import SinkError, SinkMisconfigured, SinkSlow, SinkUnavailable
 
 __all__ = ["MISCONFIGURED_RETRY_MS", "Answer", "InfluxClient", "InfluxConnection"]

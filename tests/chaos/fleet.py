@@ -47,7 +47,7 @@ class ChaosDevices(NumberedDevices):
     """
 
     dt_ms: int = DT_MS
-    until_heard: bool = True
+    require_subscriber: bool = True
     first: int = 0
     again: float = 0.05
     swapped: float = 0.05

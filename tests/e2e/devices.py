@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from ingest.mqtt.client import Endpoint, Publisher
+from ingest.mqtt.endpoint import Endpoint
+from ingest.mqtt.publisher import Publisher
 
 CHANNELS = [f"{kind}_{axis}" for kind in ("body_acc", "body_gyro", "total_acc") for axis in "xyz"]
 DT_MS = 20
@@ -54,7 +55,7 @@ class NumberedDevices:
     keep_s: float = 3.0
     dt_ms: int = DT_MS
     client_id: str = "numbered-devices"
-    until_heard: bool = False
+    require_subscriber: bool = False
     t0_ms: int = field(default_factory=lambda: time.time_ns() // 1_000_000)
     published: dict[str, int] = field(default_factory=dict)
     resent: int = 0
@@ -107,7 +108,7 @@ class NumberedDevices:
         endpoint = Endpoint("127.0.0.1", self.port, self.client_id)
         # What is unconfirmed overtakes what is sent again: so it must never be much.
         async with Publisher(
-            endpoint, in_flight=2 * self.devices, until_heard=self.until_heard
+            endpoint, in_flight=2 * self.devices, require_subscriber=self.require_subscriber
         ) as publisher:
             recent: deque[tuple[float, str, bytes]] = deque()
             connects = 0

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import Sequence
 
-from ingest.mqtt.client import Endpoint
+from ingest.mqtt.endpoint import Endpoint
 from ingest.recordings import Recording
 from ingest.replay import ReplayOptions, ReplayReport, replay
 

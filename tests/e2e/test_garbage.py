@@ -10,7 +10,8 @@ import orjson
 import pytest
 
 from deploy.commands.dead_letter_reader import read_letters
-from ingest.mqtt.client import Endpoint, Publisher
+from ingest.mqtt.endpoint import Endpoint
+from ingest.mqtt.publisher import Publisher
 from pipeline.console.queries import all_points
 from pipeline.stores.resultsfile import ResultsFile
 from tests.e2e.devices import CHANNELS, payload

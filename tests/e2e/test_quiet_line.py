@@ -10,7 +10,8 @@ import orjson
 import pytest
 
 from ingest.mqtt.broker import free_port
-from ingest.mqtt.client import Endpoint, Publisher
+from ingest.mqtt.endpoint import Endpoint
+from ingest.mqtt.publisher import Publisher
 from ingest.recordings import ENGINE_CHANNELS
 from tests.e2e.plant import Plant
 

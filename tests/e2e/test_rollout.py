@@ -12,7 +12,8 @@ from pathlib import Path
 import orjson
 import pytest
 
-from ingest.mqtt.client import Endpoint, Publisher
+from ingest.mqtt.endpoint import Endpoint
+from ingest.mqtt.publisher import Publisher
 from models.artifact import Artifact, read_artifact, write_artifact
 from models.manifest import Draft
 from models.registry import Registry

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ingest.mqtt.client import Endpoint
+from ingest.mqtt.endpoint import Endpoint
 from ingest.recordings import (
     CMAPSS_SENSORS,
     ENGINE_CHANNELS,

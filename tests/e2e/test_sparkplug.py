@@ -11,7 +11,8 @@ from typing import Any
 import orjson
 import pytest
 
-from ingest.mqtt.client import Endpoint, Publisher
+from ingest.mqtt.endpoint import Endpoint
+from ingest.mqtt.publisher import Publisher
 from pipeline.console.queries import all_points
 from pipeline.stores.resultsfile import ResultsFile
 from tests.e2e.devices import CHANNELS

@@ -24,8 +24,8 @@ from pydantic import SecretStr
 
 from deploy.stack.sitestate import read_state
 from ingest.mqtt.broker import free_port
-from ingest.mqtt.client import Publisher
 from ingest.mqtt.endpoint import Endpoint
+from ingest.mqtt.publisher import Publisher
 from models.artifact import read_artifact
 from models.zoo import zoo_path
 from pipeline.stores.influxclient import InfluxClient, InfluxConnection

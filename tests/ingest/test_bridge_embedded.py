@@ -9,7 +9,8 @@ import pytest
 
 from ingest.bridge import Bridge
 from ingest.mqtt.broker import LocalBroker
-from ingest.mqtt.client import Endpoint, Publisher
+from ingest.mqtt.endpoint import Endpoint
+from ingest.mqtt.publisher import Publisher
 from ingest.settings import IngestSettings
 from tests.fakes.log import FakeLog, body, until
 

@@ -17,7 +17,8 @@ from paho.mqtt.properties import Properties
 
 from ingest.bridge import Bridge
 from ingest.mqtt.broker import LocalBroker
-from ingest.mqtt.client import Endpoint, Publisher
+from ingest.mqtt.endpoint import Endpoint
+from ingest.mqtt.publisher import Publisher
 from ingest.settings import IngestSettings
 from tests.fakes.log import FakeLog, body, until
 

@@ -15,7 +15,8 @@ from pydantic import ValidationError
 from ingest.bridge import Bridge
 from ingest.errors import LogUnavailable
 from ingest.mqtt.broker import LocalBroker
-from ingest.mqtt.client import Endpoint, Publisher
+from ingest.mqtt.endpoint import Endpoint
+from ingest.mqtt.publisher import Publisher
 from ingest.settings import IngestSettings
 from ingest.topics import partition_of
 from tests.fakes.log import FakeLog, body, until

@@ -16,7 +16,7 @@ from ingest.errors import IngestError
 from ingest.kafka import KafkaEndpoint, KafkaLogWriter, KafkaProbe, create_topics
 from ingest.logwriter import LogRecord
 from ingest.mqtt.broker import free_port
-from ingest.mqtt.tls import TlsFiles
+from ingest.tls import TlsFiles
 from ingest.topics import READINGS
 from tests.fakes.certs import issue
 

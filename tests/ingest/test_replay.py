@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from ingest.bridge import Bridge
 from ingest.messages import Batch, columns, decode_bundle, encode_bundle, encode_envelope
 from ingest.mqtt.broker import LocalBroker, free_port
-from ingest.mqtt.client import Connection, Endpoint
+from ingest.mqtt.connection import Connection
+from ingest.mqtt.endpoint import Endpoint
 from ingest.recordings import Recording
 from ingest.replay import ReplayError, ReplayOptions, ReplayPlan, plan_replay, replay
 from ingest.settings import IngestSettings

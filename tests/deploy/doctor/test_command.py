@@ -37,7 +37,7 @@ from deploy.doctor.machinechecks import (
 )
 from deploy.settings.settings import GatewaySettings
 from ingest.mqtt.broker import LocalBroker, free_port
-from ingest.mqtt.client import Endpoint
+from ingest.mqtt.endpoint import Endpoint
 from ingest.settings import IngestSettings
 from models.dummy import write_dummy
 from models.registry import Registry

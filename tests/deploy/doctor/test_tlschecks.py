@@ -13,8 +13,8 @@ from deploy.doctor.tlschecks import check_certificates, check_clear_text
 from deploy.processes.siteprocess import kafka_endpoint
 from deploy.settings.settings import GatewaySettings, SiteSettings
 from deploy.stack.certs import Plan, make_certificates
-from ingest.mqtt.tls import TlsError
 from ingest.settings import IngestSettings
+from ingest.tls import TlsError
 from pipeline.settings import PipelineSettings
 
 NOW = datetime.now(timezone.utc)

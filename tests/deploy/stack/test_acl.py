@@ -28,9 +28,10 @@ from deploy.stack.acl import (
 )
 from deploy.stack.certs import Plan, make_certificates
 from ingest.mqtt.broker import LocalBroker, free_port
-from ingest.mqtt.client import Connection, Publisher
+from ingest.mqtt.connection import Connection
 from ingest.mqtt.endpoint import Endpoint
-from ingest.mqtt.tls import client_context
+from ingest.mqtt.publisher import Publisher
+from ingest.tls import client_context
 from tests.fakes.certs import issue
 from tests.fakes.log import until
 

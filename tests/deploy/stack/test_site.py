@@ -27,7 +27,8 @@ from deploy.stack.sitesetup import (
 )
 from ingest.bridge import Bridge
 from ingest.mqtt.broker import LocalBroker, free_port
-from ingest.mqtt.client import Endpoint, Publisher
+from ingest.mqtt.endpoint import Endpoint
+from ingest.mqtt.publisher import Publisher
 from ingest.settings import IngestSettings
 from pipeline.settings import PipelineSettings
 from tests.fakes.log import FakeLog, body, until

@@ -12,7 +12,9 @@ import psutil
 import pytest
 
 from ingest.mqtt.broker import BrokerError, LocalBroker, broker_kind, free_port
-from ingest.mqtt.client import Connection, Endpoint, Publisher
+from ingest.mqtt.connection import Connection
+from ingest.mqtt.endpoint import Endpoint
+from ingest.mqtt.publisher import Publisher
 from tests.fakes.log import until
 
 KINDS = [pytest.param("mosquitto", marks=pytest.mark.needs_mosquitto), "amqtt"]

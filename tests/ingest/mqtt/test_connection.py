@@ -1,4 +1,4 @@
-"""The connection finds the version its broker speaks, and says what is wrong; publishers wait."""
+"""The connection finds the version its broker speaks, and reports what is wrong."""
 
 from __future__ import annotations
 
@@ -16,15 +16,20 @@ import pytest
 
 from ingest.backoff import Backoff
 from ingest.mqtt.broker import free_port
-from ingest.mqtt.client import Connection, Endpoint, Publisher
+from ingest.mqtt.connection import Connection
+from ingest.mqtt.endpoint import Endpoint
+from ingest.mqtt.policy import Timing
+from ingest.mqtt.publisher import Publisher
 from tests.fakes.log import until
 from tests.fakes.mqttbroker import ScriptedBroker
 
 
 @asynccontextmanager
-async def connection(port: int, protocol: Any = "auto") -> AsyncIterator[Connection]:
+async def connection(
+    port: int, protocol: Any = "auto", timing: Timing | None = None
+) -> AsyncIterator[Connection]:
     endpoint = Endpoint("127.0.0.1", port, "test", protocol=protocol)
-    line = Connection(endpoint, subscribe="sensors/+/+/+")
+    line = Connection(endpoint, subscribe="sensors/+/+/+", timing=timing)
     line.start()
     try:
         yield line
@@ -78,12 +83,11 @@ async def test_refusals_are_told_and_tried_again() -> None:
 
 @pytest.mark.parametrize("broker_tells", [True, False])
 async def test_two_clients_of_one_id_take_turns_ever_more_slowly_and_say_so(
-    monkeypatch: pytest.MonkeyPatch, broker_tells: bool
+    broker_tells: bool,
 ) -> None:
     quick = Backoff(first_ms=50, max_ms=400, jitter=(0.75, 1.25), reset_after_ms=800)
-    monkeypatch.setattr("ingest.mqtt.client._BACKOFF", quick)
-    monkeypatch.setattr("ingest.mqtt.client._SOUND_S", 1.0)
-    async with ScriptedBroker() as broker, connection(broker.port) as line:
+    timing = Timing(backoff=quick, sound_s=1.0)
+    async with ScriptedBroker() as broker, connection(broker.port, timing=timing) as line:
         loop = asyncio.get_running_loop()
         pauses = []
         for turn in range(6):
@@ -123,25 +127,6 @@ async def test_stop_while_connecting_leaves_nothing_behind() -> None:
     await asyncio.sleep(0)
     await asyncio.wait_for(line.stop(), 10)
     assert not line.alive
-
-
-async def test_publisher_waits_for_room_and_sends_again_after_a_cut() -> None:
-    async with ScriptedBroker() as broker:
-        endpoint = Endpoint("127.0.0.1", broker.port, "devices")
-        async with Publisher(endpoint, in_flight=3) as publisher:
-            for number in range(3):
-                await publisher.publish("a/b", b"%d" % number)
-            fourth = asyncio.ensure_future(publisher.publish("a/b", b"4"))
-            await until(lambda: broker.received == [b"0", b"1", b"2"])
-            assert not fourth.done()
-            await broker.drop()
-            await until(lambda: broker.received == [b"0", b"1", b"2"] * 2)
-            assert publisher.unconfirmed == 3
-            broker.confirms = True
-            broker.confirm_all()
-            await asyncio.wait_for(fourth, 5)
-            await asyncio.wait_for(publisher.flush(), 5)
-            assert publisher.confirmed_total == publisher.published_total == 4
 
 
 @pytest.mark.needs_mosquitto

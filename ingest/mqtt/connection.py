@@ -1,0 +1,310 @@
+"""One MQTT connection that stays up: policy, socket loop and subscriptions put together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from ingest.errors import MqttError
+from ingest.mqtt.endpoint import Endpoint
+from ingest.mqtt.policy import ConnectionPolicy, State, Timing
+from ingest.mqtt.socketloop import Callbacks, SocketLoop
+from ingest.mqtt.subscriptions import Reason, Subscriptions
+from ingest.tls import TlsError, tls_advice
+
+__all__ = ["Connection"]
+
+log = logging.getLogger(__name__)
+
+_NO_SUBSCRIBERS = 0x10  # PUBACK of MQTT 5
+_TICK_S = 0.25
+
+
+class Connection:
+    """Keeps one MQTT connection up on the running event loop, which also runs all callbacks.
+
+    Every connection that ends starts a new `epoch`. Messages are never acknowledged automatically:
+    call `ack` in the order of arrival, and only for messages of the present epoch.
+
+    `ingest.mqtt.policy.ConnectionPolicy` decides when to connect and how; its table lists the
+    states.
+
+    Attributes:
+        endpoint: The broker.
+        epoch: Number of connections that have ended.
+        connected: Set while the broker has accepted the connection.
+        session_present: The broker kept our session at the last connect.
+        may_end_session: Set by a client that leaves once it has taken everything that was due:
+            `stop` then lets the broker delete the session.
+        refused_total: Publications that the broker refused (MQTT 5; 3.1.1 cannot report it).
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        on_message: Callable[[int, int, str, bytes], None] | None = None,
+        on_confirmed: Callable[[int], None] | None = None,
+        on_refused: Callable[[int], None] | None = None,
+        on_no_subscriber: Callable[[int], None] | None = None,
+        on_connected: Callable[[bool], None] | None = None,
+        on_disconnected: Callable[[str], None] | None = None,
+        after_read: Callable[[], None] | None = None,
+        subscribe: str | Sequence[str] = (),
+        stale_filters: Sequence[str] = (),
+        leaves: bool = False,
+        will: Callable[[], tuple[str, bytes] | None] | None = None,
+        session_expiry_s: int = 0,
+        receive_maximum: int = 65_535,
+        timing: Timing | None = None,
+    ) -> None:
+        """Prepare; nothing happens before `start`.
+
+        Args:
+            endpoint: The broker.
+            on_message: Called with (packet id, QoS, topic, payload), see `Publish`. Must not raise.
+            on_confirmed: Called with the packet id of a publication that the broker confirmed.
+            on_refused: Called with the packet id of a publication that the broker refused (MQTT 5).
+            on_no_subscriber: Called instead of `on_confirmed` with the packet id of a publication
+                that the broker confirmed but delivered to nobody (MQTT 5).
+            on_connected: Called when connected, with whether the broker kept our session.
+            on_disconnected: Called when the connection ended, with the reason.
+            after_read: Called after a handful of messages was read.
+            subscribe: MQTT filter(s) to subscribe to with QoS 1 at every connect.
+            stale_filters: Filters that an earlier process with this client id may have subscribed
+                to. Dropped once the broker has accepted `subscribe`, where it kept the session.
+            leaves: Drop these subscriptions instead, take what is due, and end the session at
+                `stop` if `may_end_session` is set (MQTT 5).
+            will: Returns topic and payload of the last-will message (retained, QoS 1), or None for
+                no such message; evaluated on each connect.
+            session_expiry_s: Seconds that the broker keeps our session; 0: no session.
+            receive_maximum: Most unacknowledged messages that the broker may send (MQTT 5).
+            timing: Pauses and limits; None: the defaults.
+        """
+        self.endpoint = endpoint
+        self.epoch = 0
+        self.connected = asyncio.Event()
+        self.session_present = False
+        self.may_end_session = False
+        self.refused_total = 0
+        self._on_confirmed = on_confirmed
+        self._on_refused = on_refused
+        self._on_no_subscriber = on_no_subscriber or on_confirmed
+        self._on_connected = on_connected
+        self._on_disconnected = on_disconnected
+        self._will = will
+        self._leaves = leaves
+        self._session_expiry_s = session_expiry_s
+        self._receive_maximum = receive_maximum
+        self._policy = ConnectionPolicy(endpoint, publishes=on_confirmed is not None, timing=timing)
+        filters = (subscribe,) if isinstance(subscribe, str) else subscribe
+        self._subscriptions = Subscriptions(filters, stale_filters, leaves=leaves)
+        self._callbacks = Callbacks(
+            on_message=on_message,
+            after_read=after_read,
+            on_connack=self._connack,
+            on_suback=self._suback,
+            on_unsuback=self._subscriptions.on_unsuback,
+            on_puback=self._puback,
+            on_ended=self._ended,
+            on_broken=self._broken,
+        )
+        self._line: SocketLoop | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._closing = asyncio.Event()
+
+    # -- state ------------------------------------------------------------------------------
+
+    @property
+    def protocol(self) -> str:
+        """The MQTT version spoken: "5" or "3.1.1"."""
+        return self._policy.version
+
+    @property
+    def error(self) -> str | None:
+        """What is wrong, for a person. Also set while connected, if our client id is used twice."""
+        return self._policy.error
+
+    @property
+    def connects_total(self) -> int:
+        """Connections that the broker has accepted."""
+        return self._policy.connects_total
+
+    @property
+    def subscribed(self) -> bool:
+        """Whether all subscriptions are in place."""
+        return self._subscriptions.in_place
+
+    @property
+    def alive(self) -> bool:
+        """Whether the task that keeps the connection up is running."""
+        return self._task is not None and not self._task.done()
+
+    # -- start and stop ---------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to connect, and stay connected until `stop`."""
+        self._task = asyncio.get_running_loop().create_task(self._keep_up(), name="mqtt")
+
+    def on_task_end(self, callback: Callable[[], None]) -> None:
+        """Call `callback` when the task that keeps the connection up ends."""
+        if self._task is not None:
+            self._task.add_done_callback(lambda _: callback())
+
+    def raise_for_failure(self) -> None:
+        """Raise the exception that ended the task that keeps the connection up, if there is one."""
+        task, is_stopped = self._task, self._policy.state is State.STOPPED
+        if task is not None and task.done() and not task.cancelled() and not is_stopped:
+            task.result()
+
+    async def stop(self) -> None:
+        """Disconnect cleanly; the broker keeps a persistent session."""
+        self._policy.stop()
+        if self._line is not None and self.connected.is_set():
+            self._line.disconnect(end_session=self._leaves and self.may_end_session)
+        self._closing.set()
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+        self._close("stopped")
+
+    # -- requests ---------------------------------------------------------------------------
+
+    def ack(self, packet_id: int) -> None:
+        """Send the PUBACK of a message of the present epoch."""
+        if self._line is not None:
+            self._line.ack(packet_id)
+
+    def publish(self, topic: str, payload: bytes, qos: int = 1, *, retain: bool = False) -> int:
+        """Queue a publication and return its packet id; see `ingest.mqtt.publisher`.
+
+        Raises:
+            MqttError: The connection was not started, or no packet id is free.
+        """
+        if self._line is None:
+            msg = f"cannot publish on {topic!r}: the connection was never opened; call start()"
+            raise MqttError(msg)
+        return self._line.publish(topic, payload, qos, retain=retain)
+
+    def pause(self) -> None:
+        """Stop reading from the socket, so that TCP holds the broker back."""
+        if self._line is not None:
+            self._line.pause()
+
+    def resume(self) -> None:
+        """Read again after `pause`."""
+        if self._line is not None:
+            self._line.resume()
+
+    def poll(self) -> None:
+        """Take what has already arrived, without waiting."""
+        if self._line is not None:
+            self._line.poll()
+
+    # -- the task ---------------------------------------------------------------------------
+
+    async def _keep_up(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._policy.state is not State.STOPPED:
+            self._policy.begin(loop.time())
+            await self._connect_once()
+            await asyncio.sleep(self._policy.pause_s())
+
+    async def _connect_once(self) -> None:
+        """Make one connection and drive it from the attempt to its end."""
+        policy, loop = self._policy, asyncio.get_running_loop()
+        self._closing.clear()
+        line = self._line = self._line_of_version()
+        try:
+            await line.open(None if self._will is None else self._will())
+        except (OSError, ValueError, TlsError) as exc:
+            policy.unreachable(exc)
+            return
+        try:
+            policy.opened(loop.time())
+            line.attach()
+            while policy.is_open:
+                with suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(self._closing.wait(), _TICK_S)
+                if policy.is_open:
+                    line.keep_alive()
+                    policy.tick(loop.time())
+        finally:
+            self._close(policy.error or "connection lost")
+        policy.closed(loop.time())
+        if line.version != policy.version:
+            self._line = None
+
+    def _line_of_version(self) -> SocketLoop:
+        return self._line or SocketLoop(
+            self.endpoint,
+            self._policy.version,
+            self._callbacks,
+            session_expiry_s=self._session_expiry_s,
+            receive_maximum=self._receive_maximum,
+        )
+
+    def _close(self, reason: str) -> None:
+        if self._line is not None:
+            self._line.close()
+        self._subscriptions.on_disconnect()
+        if self.connected.is_set():
+            self.connected.clear()
+            self.epoch += 1
+            if self._on_disconnected is not None:
+                self._on_disconnected(reason)
+
+    # -- callbacks of the socket loop -------------------------------------------------------
+
+    def _connack(self, reason: Reason, session_present: bool) -> None:
+        if reason.is_failure:
+            self._policy.refused(*reason)
+            self._closing.set()
+            return
+        self._policy.accepted()
+        self.session_present = session_present
+        self.connected.set()
+        self._request(*self._subscriptions.on_connect())
+        if self._on_connected is not None:
+            self._on_connected(session_present)
+
+    def _suback(self, reasons: Sequence[Reason]) -> None:
+        error, stale = self._subscriptions.on_suback(reasons, session_present=self.session_present)
+        if error is not None:
+            self._policy.subscription_refused(error)
+            self._closing.set()
+        self._request((), stale)
+
+    def _request(self, subscribe: Sequence[str], unsubscribe: Sequence[str]) -> None:
+        if self._line is not None and subscribe:
+            self._line.subscribe(subscribe)
+        if self._line is not None and unsubscribe:
+            self._line.unsubscribe(unsubscribe)
+
+    def _puback(self, packet_id: int, reason: Reason) -> None:
+        answered = self._on_confirmed
+        if reason.is_failure:
+            answered = self._on_refused
+            self._policy.publication_refused()
+            self.refused_total += 1
+            if self.refused_total == 1:
+                log.error(
+                    "the broker refuses our publications: %s; check its access list", reason.text
+                )
+        elif reason.code == _NO_SUBSCRIBERS:
+            answered = self._on_no_subscriber
+        if answered is not None:
+            answered(packet_id)
+
+    def _ended(self, reason: Reason | None) -> None:
+        self._policy.ended(*(reason or (None, "")))
+        self._closing.set()
+
+    def _broken(self, exc: OSError) -> None:
+        where = f"{self.endpoint.host}:{self.endpoint.port}"
+        advice = tls_advice(exc, where, self.endpoint.tls_files, shaking_hands=False)
+        self._policy.broken(exc, advice)
+        self._closing.set()

@@ -1,0 +1,130 @@
+"""Publish with QoS 1 and count what the broker has confirmed."""
+
+from __future__ import annotations
+
+import asyncio
+
+from ingest.mqtt.connection import Connection
+from ingest.mqtt.endpoint import Endpoint
+
+__all__ = ["Publisher"]
+
+_RESEND_S = 1.0
+
+
+class Publisher:
+    """Publishes with QoS 1 over a connection of its own; an async context manager.
+
+    Nothing is dropped while the process runs: at most `in_flight` messages are unconfirmed, and
+    `publish` waits for room, also while the broker is unavailable. There is no queue on disk, so
+    unconfirmed messages are lost when the process ends. After a reconnect the unconfirmed messages
+    are sent again, so a message can arrive twice.
+
+    Attributes:
+        connection: The connection, with its state and its error.
+        published_total: Messages sent.
+        confirmed_total: Messages that the broker has confirmed.
+        no_subscriber_total: Messages sent again because nobody had subscribed.
+    """
+
+    def __init__(
+        self, endpoint: Endpoint, *, in_flight: int = 500, require_subscriber: bool = False
+    ) -> None:
+        """Prepare.
+
+        Args:
+            endpoint: The broker.
+            in_flight: Most unconfirmed messages (1 to 60 000).
+            require_subscriber: Treat a message as unconfirmed when the broker confirmed it but
+                delivered it to nobody for lack of a subscriber, and send it again every second.
+                Needs MQTT 5. Use it for readings that must survive the restart of a broker that
+                forgets its subscribers.
+        """
+        self.published_total = 0
+        self.confirmed_total = 0
+        self.no_subscriber_total = 0
+        self._require_subscriber = require_subscriber
+        self._kept: dict[int, tuple[str, bytes]] = {}
+        self._in_flight = in_flight
+        self._waiting: set[int] = set()
+        self._room = asyncio.Event()
+        self._empty = asyncio.Event()
+        self._room.set()
+        self._empty.set()
+        self.connection = Connection(
+            endpoint,
+            on_confirmed=self._confirmed,
+            on_refused=self._settle,
+            on_no_subscriber=self._resend_later if require_subscriber else None,
+        )
+
+    async def __aenter__(self) -> Publisher:
+        self.connection.start()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.connection.stop()
+
+    @property
+    def refused_total(self) -> int:
+        """Messages that the broker discarded because we may not publish them; not confirmed.
+
+        MQTT 5 only: a broker that speaks 3.1.1 confirms such messages too.
+        """
+        return self.connection.refused_total
+
+    @property
+    def unconfirmed(self) -> int:
+        """Messages that the broker has not answered yet."""
+        return len(self._waiting)
+
+    async def publish(self, topic: str, payload: bytes) -> None:
+        """Send one message; return when it is on its way, not when it is confirmed (`flush`)."""
+        connected = self.connection.connected
+        while not (self._room.is_set() and connected.is_set()):
+            await self._room.wait()
+            await connected.wait()
+        self._send(topic, payload)
+        self.published_total += 1
+        self._empty.clear()
+        if len(self._waiting) >= self._in_flight:
+            self._room.clear()
+
+    async def flush(self) -> None:
+        """Wait until all messages so far are confirmed or refused (`refused_total`)."""
+        await self._empty.wait()
+
+    def _send(self, topic: str, payload: bytes) -> None:
+        packet_id = self.connection.publish(topic, payload)
+        self._waiting.add(packet_id)
+        if self._require_subscriber:
+            self._kept[packet_id] = (topic, payload)
+
+    def _confirmed(self, packet_id: int) -> None:
+        self.confirmed_total += packet_id in self._waiting
+        self._settle(packet_id)
+
+    def _resend_later(self, packet_id: int) -> None:
+        """Send a message again after a second; until then a negative id stands for it."""
+        if packet_id not in self._waiting:
+            return
+        self.no_subscriber_total += 1
+        message, substitute_id = self._kept.pop(packet_id), -self.no_subscriber_total
+        self._waiting.remove(packet_id)
+        self._waiting.add(substitute_id)
+
+        def resend() -> None:
+            self._send(*message)
+            self._waiting.remove(substitute_id)
+
+        asyncio.get_running_loop().call_later(_RESEND_S, resend)
+
+    def _settle(self, packet_id: int) -> None:
+        """Make room: the broker has confirmed or refused this message."""
+        self._kept.pop(packet_id, None)
+        if packet_id not in self._waiting:
+            return
+        self._waiting.remove(packet_id)
+        self._room.set()
+        if not self._waiting:
+            self._empty.set()

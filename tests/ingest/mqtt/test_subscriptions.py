@@ -1,0 +1,59 @@
+"""Which filters are requested, and when all of them are in place."""
+
+from __future__ import annotations
+
+import pytest
+
+from ingest.mqtt.subscriptions import Reason, Subscriptions
+
+GRANTED, REFUSED = Reason(1, "Granted QoS 1"), Reason(0x87, "Not authorized")
+
+
+@pytest.mark.parametrize(
+    ("filters", "stale", "leaves", "subscribe", "unsubscribe"),
+    [
+        (["a", "b"], ["old"], False, ("a", "b"), ()),
+        (["a", "b"], ["old"], True, (), ("a", "b", "old")),
+        ([], ["old"], False, (), ()),
+        ([], ["old"], True, (), ()),
+    ],
+)
+def test_requests_after_connect(
+    filters: list[str],
+    stale: list[str],
+    leaves: bool,
+    subscribe: tuple[str, ...],
+    unsubscribe: tuple[str, ...],
+) -> None:
+    subscriptions = Subscriptions(filters, stale, leaves=leaves)
+    assert subscriptions.on_connect() == (subscribe, unsubscribe)
+    assert not subscriptions.in_place
+
+
+@pytest.mark.parametrize(("session_present", "unsubscribe"), [(True, ("old",)), (False, ())])
+def test_stale_filters_go_once_the_new_ones_are_in_place(
+    session_present: bool, unsubscribe: tuple[str, ...]
+) -> None:
+    subscriptions = Subscriptions(["a"], ["old"], leaves=False)
+    answer = subscriptions.on_suback([GRANTED], session_present=session_present)
+    assert answer == (None, unsubscribe)
+    assert subscriptions.in_place
+    subscriptions.on_unsuback()
+    assert subscriptions.in_place
+    subscriptions.on_disconnect()
+    assert not subscriptions.in_place
+
+
+def test_a_refused_filter_is_named_and_stale_ones_stay() -> None:
+    subscriptions = Subscriptions(["a", "b"], ["old"], leaves=False)
+    error, unsubscribe = subscriptions.on_suback([GRANTED, REFUSED], session_present=True)
+    assert error == "the broker refuses the subscription 'b': Not authorized"
+    assert unsubscribe == ()
+    assert not subscriptions.in_place
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+def test_who_leaves_is_done_when_the_broker_has_unsubscribed_it(leaves: bool) -> None:
+    subscriptions = Subscriptions(["a"], [], leaves=leaves)
+    subscriptions.on_unsuback()
+    assert subscriptions.in_place is leaves
