@@ -1,36 +1,42 @@
-"""Grafana boards and alerts as code: what a site shows, generated and pushed, never drawn by hand.
+"""Grafana boards and alerts as code: generated and pushed, never drawn in Grafana.
 
-A gateway needs none of it: it has its own console page (`pipeline.console.server`). Boards read the
-points of InfluxDB, whose measurement, tag and field names come from `pipeline.points.points` alone,
-so that a board and a sink cannot disagree.
+In: tasks, limits, and the measurements that `pipeline` stores in InfluxDB. Out: boards and alert
+rules in Grafana, by its API or as provisioning files. Promise: a query that names a field that is
+not stored cannot be built, and a second push changes nothing.
 
-1. A **query** is Flux together with the shape of its answer (`queries`; put together by `flux` and
-   `stages`; the queries themselves in `scorequeries`, `devicequeries`, `linequeries`,
-   `historyqueries`, `alertqueries`).
-2. A **panel** asks queries and says how the answer looks (`panels`, `views`, `looks`).
-3. A **board** is rows of panels, variables and marks, with a uid that never changes (`boards`;
-   `fleetboard`, `deviceboard`, `activityboard`, `modelboard`, `pipelineboard`, `accountboard`).
-4. A **rule** watches a query and says what to do (`alerts`, `rules`; limits in `limits`).
-5. A **site** is all of it for one site (`site`). It goes to Grafana through the API (`client`,
-   `sync`) or as files (`provision`, written to `json/` and `provisioning/`), and to the reader as
+A gateway needs no Grafana, because it serves its own console (`pipeline.console.server`).
+
+1. A **query** is Flux together with the shape of its answer (`queries`).
+2. A **panel** draws the answers of queries (`visuals`).
+3. An alert **rule** watches a query and tells an operator what to do (`alerts`).
+4. A **board** is rows of panels with template variables (`boards`). Each task has one file there,
+   with its panels, its board and its alert rules, and one line in `boards.registry`.
+5. **SiteDashboards** holds all boards and rules of one site (`site`). It reaches Grafana through
+   the API or as files (`grafana`, written to `json/` and `provisioning/`), and the reader as
    `docs/dashboards.md` (`page`).
 
-All but `client`, `sync` and the writing of files is pure. A board from nothing:
+Imports run one way: `page`, `grafana`, `settings`, `site`, `boards`, `alerts`, `visuals`,
+`queries`; everything may import `errors`. Everything is pure except `grafana.client`,
+`grafana.sync` and the writing of files.
+
+A board from scratch:
 
 ```python
-from dashboards.visuals.board import SITES_VARIABLE, Board, Row
-from dashboards.queries.flux import Where, read
-from dashboards.visuals.panels import Panel
 from dashboards.grafana.provision import canonical
+from dashboards.queries.flux import Where, read
+from dashboards.queries.measurements import score_measurement
 from dashboards.queries.query import per_series
+from dashboards.visuals.board import Board, Row
+from dashboards.visuals.panels import Panel
+from dashboards.visuals.variables import sites_variable
 from dashboards.visuals.views import Lines, Style
-from pipeline.points.points import RUL
+from models.tasks.rul import RUL
 
-stages = [*read(RUL, ["rul"], Where.selected("site")), "last()"]
+stages = [*read(score_measurement(RUL), ["rul"], Where.selected("site")), "last()"]
 query = per_series("newest", stages, ("site", "device"))
 style = Style("no scores", "suffix: cycles", name="${__field.labels.device}")
 panel = Panel("newest", "Newest scores", "The last of every machine.", Lines(), style, [query])
-board = Board("my-board", "Mine", "An example.", [Row("Now", [panel])], [SITES_VARIABLE])
+board = Board("my-board", "Mine", "An example.", [Row("Now", [panel])], [sites_variable([RUL])])
 print(canonical(board.json()))
 ```
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from dashboards.site import HOURLY_BUCKET, SiteDashboards, Source, site_dashboards
+from dashboards.site import HOURLY_BUCKET, DataSource, SiteDashboards, site_dashboards
 from dashboards.visuals.limits import Limits
 
 __all__ = ["GrafanaSettings"]
@@ -114,7 +114,7 @@ class GrafanaSettings(BaseSettings):
         """What Grafana shall have, by these settings."""
         return site_dashboards(
             self.limits(),
-            source=Source(
+            source=DataSource(
                 uid=self.source,
                 name=self.source_name,
                 url=self.influx_url,

@@ -1,4 +1,4 @@
-"""All that Grafana shall have, in one object: data source, folder, boards, alert rules. Pure."""
+"""Everything that Grafana shows of a site: data source, folder, boards, alert rules. Pure."""
 
 from __future__ import annotations
 
@@ -9,28 +9,41 @@ from dataclasses import dataclass, field
 from dashboards.alerts.alert import Group
 from dashboards.alerts.rules import alert_groups
 from dashboards.boards.account import account_board
-from dashboards.boards.activity import activity_board
 from dashboards.boards.device import device_board
 from dashboards.boards.fleet import fleet_board
 from dashboards.boards.model import model_board
 from dashboards.boards.pipeline import pipeline_board
-from dashboards.visuals.board import SOURCE_UID, TAG, Board
+from dashboards.boards.registry import panels_of
+from dashboards.visuals.board import Board
 from dashboards.visuals.limits import Limits
 from dashboards.visuals.panels import SOURCE_TYPE
+from dashboards.visuals.variables import SOURCE_NAME, SOURCE_UID
 from dashboards.visuals.views import Json
+from models.tasks.contract import Task
+from models.tasks.registry import tasks as known_tasks
 
-__all__ = ["HOURLY_BUCKET", "MAX_SERIES", "SiteDashboards", "Source", "is_uid", "site_dashboards"]
+__all__ = [
+    "FOLDER",
+    "HOURLY_BUCKET",
+    "MAX_SERIES",
+    "DataSource",
+    "SiteDashboards",
+    "is_uid",
+    "site_dashboards",
+]
+
+FOLDER = "kpstream"
+"""Default uid and title of the folder with boards and alert rules."""
 
 HOURLY_BUCKET = "kpstream-hourly"
 """Default name of the bucket of hours; a test compares it with `pipeline.stores.influxlayout`."""
 
-
 MAX_SERIES = 10_000
-"""Series that an answer may have: an alert has one per device."""
+"""Maximum series of one answer; an alert has one series per device."""
 
 
 def is_uid(uid: str) -> bool:
-    """Whether Grafana takes it as a uid of ours: 1 to 40 of a-z A-Z 0-9 - _.
+    """Whether Grafana accepts the uid: 1 to 40 characters of a-z A-Z 0-9 - _.
 
     >>> is_uid("kpstream-fleet"), is_uid("a/b"), is_uid("x" * 41), is_uid("")
     (True, False, False, False)
@@ -39,24 +52,25 @@ def is_uid(uid: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """Grafana's data source for one site's InfluxDB.
+class DataSource:
+    """Grafana's data source for the InfluxDB of a site.
 
     Attributes:
-        uid: boards choose it at first, alerts ask it.
-        name: as listed in Grafana.
-        url: where Grafana's server finds InfluxDB.
-        org, bucket: of InfluxDB.
+        uid: Uid; boards select it at first and alerts query it.
+        name: Name in Grafana's list.
+        url: Address of InfluxDB as Grafana's server reaches it.
+        org: InfluxDB organisation.
+        bucket: InfluxDB bucket of scores and accounts.
     """
 
     uid: str = SOURCE_UID
-    name: str = TAG
+    name: str = SOURCE_NAME
     url: str = "http://127.0.0.1:8086"
     org: str = "kpstream"
     bucket: str = "kpstream"
 
     def json(self) -> Json:
-        """The data source as Grafana's API takes it, without the token."""
+        """The data source as Grafana's API accepts it, without the token."""
         return {
             "uid": self.uid,
             "name": self.name,
@@ -75,32 +89,33 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class SiteDashboards:
-    """What a site shows.
+    """Boards and alert rules of a site.
 
     Attributes:
-        boards: uid -> board.
-        groups: alert rules.
-        source: what boards and alerts ask.
-        folder_uid, folder_title: where boards and rules are.
+        boards: Boards by uid.
+        groups: Groups of alert rules.
+        source: Data source that boards and alerts query.
+        folder_uid: Uid of the folder with boards and rules.
+        folder_title: Title of the folder.
         org_id: Grafana's organisation.
     """
 
     boards: Mapping[str, Board]
     groups: Sequence[Group]
-    source: Source = field(default_factory=Source)
-    folder_uid: str = TAG
-    folder_title: str = TAG
+    source: DataSource = field(default_factory=DataSource)
+    folder_uid: str = FOLDER
+    folder_title: str = FOLDER
     org_id: int = 1
 
     def board_json(self, uid: str) -> Json:
-        """One board, with this site's data source as its first choice."""
+        """One board, with the data source of the site selected."""
         found = self.boards[uid].json()
         source = found["templating"]["list"][0]
         source["current"] |= {"text": self.source.name, "value": self.source.uid}
         return found
 
     def group_json(self, group: Group) -> Json:
-        """One group of rules, as the provisioning API takes it."""
+        """One group of rules, as the provisioning API accepts it."""
         return {
             "title": group.name,
             "folderUid": self.folder_uid,
@@ -121,26 +136,42 @@ class SiteDashboards:
 def site_dashboards(
     limits: Limits | None = None,
     *,
-    source: Source | None = None,
+    tasks: Sequence[Task] | None = None,
+    source: DataSource | None = None,
     hourly_bucket: str = HOURLY_BUCKET,
-    folder_uid: str = TAG,
-    folder_title: str = TAG,
+    folder_uid: str = FOLDER,
+    folder_title: str = FOLDER,
     org_id: int = 1,
 ) -> SiteDashboards:
-    """The six boards and all alerts of a site."""
+    """The boards and alerts of a site: the general ones, and those of its tasks.
+
+    A task without panels of its own (`dashboards.boards.registry`) appears on the general boards.
+
+    Args:
+        limits: Limits of colours and alerts.
+        tasks: Tasks of the site; None for all known tasks.
+        source: Data source of the boards and alerts.
+        hourly_bucket: InfluxDB bucket of the hours.
+        folder_uid: Uid of the folder.
+        folder_title: Title of the folder.
+        org_id: Grafana's organisation.
+    """
     limits = limits or Limits()
+    tasks = known_tasks() if tasks is None else tasks
+    panels = panels_of(tasks, limits, hourly_bucket)
     boards = (
-        fleet_board(limits),
-        device_board(limits, hourly_bucket),
-        activity_board(limits),
-        model_board(limits),
+        fleet_board(tasks, panels, limits),
+        device_board(tasks, panels, limits, hourly_bucket),
+        *(of_task.board for of_task in panels if of_task.board),
+        model_board(tasks, panels, limits),
         pipeline_board(limits),
-        account_board(limits),
+        account_board(tasks, limits),
     )
+    rules = [rule for of_task in panels for rule in of_task.rules]
     return SiteDashboards(
         {board.uid: board for board in boards},
-        alert_groups(limits),
-        source or Source(),
+        alert_groups(limits, rules),
+        source or DataSource(),
         folder_uid,
         folder_title,
         org_id,

@@ -36,7 +36,7 @@ MAY_IMPORT = {
         "models",
     ),
     "training": ("models", "ingest.recordings"),
-    "dashboards": ("pipeline.points.points", "pipeline.stores.influxlayout"),
+    "dashboards": ("models.tasks", "pipeline.points.points", "pipeline.stores.influxlayout"),
     "deploy": ("ingest", "models", "pipeline", "dashboards"),
 }
 # module of a third party -> the files of the gateway's packages that may import it.

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from dashboards.alerts.alert import Group, Rule
-from dashboards.boards.account import ACCOUNT_UID
-from dashboards.boards.fleet import FLEET_UID
-from dashboards.boards.model import MODEL_UID
-from dashboards.boards.pipeline import PIPELINE_UID
-from dashboards.queries import alerts as ask
+from dashboards.queries import alerts as queries
 from dashboards.visuals.limits import Limits
+from dashboards.visuals.links import ACCOUNT_UID, FLEET_UID, MODEL_UID, PIPELINE_UID
 
 __all__ = ["alert_groups"]
 
 
-def alert_groups(limits: Limits) -> list[Group]:
+def alert_groups(limits: Limits, task_rules: Sequence[Rule]) -> list[Group]:
     """All rules."""
     return [
-        Group("kpstream machines", 60, [_rul_low(limits), _device_silent(limits)]),
+        Group("kpstream machines", 60, [*task_rules, _device_silent(limits)]),
         Group(
             "kpstream line",
             30,
@@ -35,47 +34,11 @@ def alert_groups(limits: Limits) -> list[Group]:
     ]
 
 
-def _rul_low(limits: Limits) -> Rule:
-    return Rule(
-        uid="kpstream-rul-low",
-        title="Machine due",
-        queries={name: ask.RUL_LAST[field] for name, field in _RUL_NAMES.items()},
-        fires_when="below",
-        limit=limits.rul_cycles,
-        look_back_s=86_400,
-        for_s=60,
-        no_data=("OK", "no machine was scored for a day; silence has alerts of its own"),
-        severity="critical",
-        summary=(
-            "{{ .Labels.site }}/{{ .Labels.device }} has "
-            '{{ printf "%.0f" .Values.rul.Value }} cycles left '
-            '({{ printf "%.0f" .Values.low.Value }} to {{ printf "%.0f" .Values.high.Value }})'
-        ),
-        meaning=(
-            f"The lower end of the interval of the newest score is below {limits.rul_cycles:g} "
-            "cycles. The true remaining life lies in the interval as often as its level says "
-            "(90 % for the shipped student): the machine will hardly fail before the lower end, "
-            "and may fail soon after it. For a machine that is off, the score of up to a day ago "
-            "counts."
-        ),
-        action=(
-            "Plan the maintenance of this machine within the lower end of the interval. Look at "
-            "its board: a steady fall is wear; a sudden one right after a mark is a new version "
-            "of the student, which `kpstream models promote` takes back; a noisy one is a sensor. "
-            "After a repair the alert ends with the first score."
-        ),
-        panel=(FLEET_UID, "rul-now"),
-    )
-
-
-_RUL_NAMES = {"low": "rul_low", "rul": "rul", "high": "rul_high"}
-
-
 def _device_silent(limits: Limits) -> Rule:
     return Rule(
         uid="kpstream-device-silent",
         title="Device silent",
-        queries={"silent": ask.SILENT_FOR},
+        queries={"silent": queries.SILENT_FOR},
         fires_when="above",
         limit=limits.silent_s,
         look_back_s=86_400,
@@ -104,7 +67,7 @@ def _process_down(limits: Limits) -> Rule:
     return Rule(
         uid="kpstream-process-down",
         title="Process down",
-        queries={"age": ask.PROCESS_AGE},
+        queries={"age": queries.PROCESS_AGE},
         fires_when="above",
         limit=limits.process_s,
         look_back_s=21_600,
@@ -135,7 +98,7 @@ def _process_not_ready() -> Rule:
     return Rule(
         uid="kpstream-process-not-ready",
         title="Process not ready",
-        queries={"not_ready": ask.PROCESS_NOT_READY},
+        queries={"not_ready": queries.PROCESS_NOT_READY},
         fires_when="above",
         limit=0.5,
         look_back_s=600,
@@ -159,7 +122,7 @@ def _lag_growing(limits: Limits) -> Rule:
     return Rule(
         uid="kpstream-lag-growing",
         title="Lag growing",
-        queries={"growth": ask.BACKLOG_GROWTH},
+        queries={"growth": queries.BACKLOG_GROWTH},
         fires_when="above",
         limit=limits.backlog_per_minute,
         look_back_s=600,
@@ -187,7 +150,7 @@ def _partition_stuck(limits: Limits) -> Rule:
     return Rule(
         uid="kpstream-partition-stuck",
         title="Partition stuck",
-        queries={"still": ask.STALLED_FOR},
+        queries={"still": queries.STALLED_FOR},
         fires_when="above",
         limit=limits.still_s,
         look_back_s=600,
@@ -215,7 +178,7 @@ def _dead_letters(limits: Limits) -> Rule:
     return Rule(
         uid="kpstream-dead-letters",
         title="Dead letters rising",
-        queries={"letters": ask.DEAD_LETTERS_NEW},
+        queries={"letters": queries.DEAD_LETTERS_NEW},
         fires_when="above",
         limit=limits.dead_letters,
         look_back_s=600,
@@ -244,7 +207,7 @@ def _readings_missing() -> Rule:
     return Rule(
         uid="kpstream-readings-missing",
         title="Account does not balance",
-        queries={"missing": ask.MISSING_READINGS},
+        queries={"missing": queries.MISSING_READINGS},
         fires_when="above",
         limit=0.5,
         look_back_s=3_600,
@@ -271,7 +234,7 @@ def _model_unhealthy() -> Rule:
     return Rule(
         uid="kpstream-model-unhealthy",
         title="Model unhealthy",
-        queries={"unhealthy": ask.UNHEALTHY_MODELS, "refused": ask.REFUSED_MODELS},
+        queries={"unhealthy": queries.UNHEALTHY_MODELS, "refused": queries.REFUSED_MODELS},
         fires_when="above",
         limit=0.5,
         look_back_s=600,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dashboards.queries import devices, line
-from dashboards.visuals.board import SITES_VARIABLE, Board, Row
+from collections.abc import Sequence
+
+from dashboards.queries import devices, processes
+from dashboards.visuals.board import Board, Row
 from dashboards.visuals.limits import Limits
+from dashboards.visuals.links import ACCOUNT_UID, DEVICE_LINK
 from dashboards.visuals.panels import Panel
 from dashboards.visuals.styles import (
-    DEVICE_LINK,
     NO_DEVICES,
     NO_PROCESS,
     account_columns,
@@ -16,11 +18,11 @@ from dashboards.visuals.styles import (
     outcome_overrides,
     series_name,
 )
+from dashboards.visuals.variables import sites_variable
 from dashboards.visuals.views import Column, Lines, Note, Stat, Style, Table
+from models.tasks.contract import Task
 
-__all__ = ["ACCOUNT_UID", "account_board"]
-
-ACCOUNT_UID = "kpstream-account"
+__all__ = ["account_board"]
 
 _NO_LETTERS = "no dead letters in this time range"
 
@@ -35,7 +37,7 @@ InfluxDB has confirmed, or a dead letter.
 """
 
 
-def account_board(limits: Limits) -> Board:
+def account_board(tasks: Sequence[Task], limits: Limits) -> Board:
     """What became of everything that arrived."""
     return Board(
         ACCOUNT_UID,
@@ -47,7 +49,7 @@ def account_board(limits: Limits) -> Board:
             Row("Refused", _refused(limits)),
             Row("Devices", [_accounts()]),
         ],
-        [SITES_VARIABLE],
+        [sites_variable(tasks)],
         time_from="now-6h",
     )
 
@@ -88,7 +90,7 @@ def _flows() -> list[Panel]:
             "refused. Over all processes.",
             Lines(draw="bars", legend=("sum",)),
             count(NO_PROCESS).in_palette(),
-            [line.PROCESS_COUNTS],
+            [processes.PROCESS_COUNTS],
             12,
             9,
             field_names(
@@ -112,7 +114,7 @@ def _refused(limits: Limits) -> list[Panel]:
             "New letters by reason. `kpstream dead-letters list` shows them with the raw bytes.",
             Lines(draw="bars", stack="normal", legend=("sum",)),
             count(_NO_LETTERS, series_name("reason")).in_palette(),
-            [line.DEAD_LETTERS_BY_REASON],
+            [processes.DEAD_LETTERS_BY_REASON],
             16,
             8,
         ),
@@ -132,7 +134,7 @@ def _refused(limits: Limits) -> list[Panel]:
                 )
             ),
             Style(_NO_LETTERS),
-            [line.DEAD_LETTERS_TOTAL],
+            [processes.DEAD_LETTERS_TOTAL],
             8,
             8,
         ),

@@ -1,31 +1,124 @@
-"""The board of activity: what people do, and how sure the student is. Pure."""
+"""Task `activity` on boards: what people do, and how sure the student is. Pure."""
 
 from __future__ import annotations
 
-from dashboards.queries import scores
-from dashboards.visuals.board import MODELS_VARIABLE, SITES_VARIABLE, Board, Row
+from collections.abc import Mapping, Sequence
+
+from dashboards.boards.task_panels import TaskPanels
+from dashboards.queries import classes
+from dashboards.visuals.board import Board, Row
 from dashboards.visuals.limits import Limits
+from dashboards.visuals.links import DEVICE_LINK
 from dashboards.visuals.panels import Panel
-from dashboards.visuals.styles import (
-    DEVICE_LINK,
-    NO_SCORES,
-    activity,
-    age,
-    count,
-    series_name,
-    share,
-)
+from dashboards.visuals.styles import NO_SCORES, age, count, series_name, share
+from dashboards.visuals.variables import fleet_variables
 from dashboards.visuals.views import Bars, Column, Lines, Style, Table, Timeline
+from models.tasks.activity import ACTIVITY
+from models.tasks.classes import UNKNOWN
+from models.tasks.contract import Task
 
-__all__ = ["ACTIVITY_UID", "activity_board", "activity_now"]
+__all__ = ["ACTIVITY_CLASSES", "activity_panels"]
 
-ACTIVITY_UID = "kpstream-activity"
+_ACTIVITY_UID = "kpstream-activity"
+_NO_ACTIVITY = "no activity score in this time range"
+_NO_HOURS = "no hours yet: InfluxDB makes them a few minutes after each hour"
+
+ACTIVITY_CLASSES: Mapping[str, tuple[str, str]] = {
+    "WALKING": ("walking", "green"),
+    "WALKING_UPSTAIRS": ("upstairs", "dark-green"),
+    "WALKING_DOWNSTAIRS": ("downstairs", "light-green"),
+    "SITTING": ("sitting", "blue"),
+    "STANDING": ("standing", "light-blue"),
+    "LAYING": ("lying", "purple"),
+    UNKNOWN: ("unknown", "gray"),
+}
+"""Name and colour of the classes of the starter student; others appear under their labels."""
 
 
-def activity_board(limits: Limits) -> Board:
+def activity_panels(tasks: Sequence[Task], limits: Limits, hourly_bucket: str) -> TaskPanels:
+    """Everything about the activities of people."""
+    return TaskPanels(
+        task=ACTIVITY,
+        fleet=_fleet(limits),
+        device_scores=_device_scores(),
+        device_history=[_device_history(hourly_bucket)],
+        model_beside=[_model()],
+        board=_board(tasks, limits),
+    )
+
+
+def _fleet(limits: Limits) -> list[Panel]:
+    return [
+        _people_now(limits, 14),
+        Panel(
+            "activity-shares",
+            "What people do",
+            "Mean probability of every class over all people chosen; the shares add up to one.",
+            Lines(stack="percent", fill=60, legend=("mean",)),
+            share(NO_SCORES, series_name("activity")),
+            [classes.class_shares(ACTIVITY)],
+            10,
+            10,
+        ),
+    ]
+
+
+def _device_scores() -> list[Panel]:
+    return [
+        Panel(
+            "device-activity",
+            "Activity",
+            "The most probable class over time.",
+            Timeline(),
+            _activity(_NO_ACTIVITY, series_name("model")),
+            [classes.device_class(ACTIVITY)],
+            24,
+            5,
+        ),
+        Panel(
+            "device-probabilities",
+            "Probability of every class",
+            "Two classes side by side for long mean that the student cannot tell them apart.",
+            Lines(stack="percent", fill=60, legend=("mean",)),
+            share(_NO_ACTIVITY, series_name("activity")),
+            [classes.device_probabilities(ACTIVITY)],
+            12,
+            8,
+        ),
+    ]
+
+
+def _device_history(bucket: str) -> Panel:
+    return Panel(
+        "activity-history",
+        "Windows by activity",
+        "How many windows of the hour had which activity.",
+        Lines(draw="bars", stack="normal", legend=("sum",)),
+        count(_NO_HOURS, series_name("activity")).in_palette(),
+        [classes.class_history(ACTIVITY, bucket)],
+        12,
+        8,
+        time_from="30d",
+    )
+
+
+def _model() -> Panel:
+    return Panel(
+        "certainty",
+        "Probability of the chosen class",
+        "Mean over all people. A fall after a rollout speaks against the new version.",
+        Lines(),
+        share("no activity scores in this time range", series_name("model")),
+        [classes.certainty(ACTIVITY)],
+        8,
+        8,
+    )
+
+
+def _board(tasks: Sequence[Task], limits: Limits) -> Board:
     """What people do, and how sure the student is."""
     return Board(
-        ACTIVITY_UID,
+        _ACTIVITY_UID,
         "kpstream: activity",
         "What people do, over time and now, and where the student is unsure.",
         [
@@ -37,8 +130,8 @@ def activity_board(limits: Limits) -> Board:
                         "Everybody",
                         "The most probable class of every person over time.",
                         Timeline(),
-                        activity(NO_SCORES, series_name("device")),
-                        [scores.ACTIVITY_BY_DEVICE],
+                        _activity(NO_SCORES, series_name("device")),
+                        [classes.class_by_device(ACTIVITY)],
                         24,
                         12,
                     ),
@@ -48,11 +141,11 @@ def activity_board(limits: Limits) -> Board:
                         "Mean probability of every class over all people chosen.",
                         Lines(stack="percent", fill=60, legend=("mean",)),
                         share(NO_SCORES, series_name("activity")),
-                        [scores.ACTIVITY_SHARES],
+                        [classes.class_shares(ACTIVITY)],
                         10,
                         10,
                     ),
-                    activity_now(limits, 14),
+                    _people_now(limits, 14),
                 ],
             ),
             Row(
@@ -65,7 +158,7 @@ def activity_board(limits: Limits) -> Board:
                         "changed: time to distill again.",
                         Lines(),
                         share(NO_SCORES, series_name("model")),
-                        [scores.CERTAINTY],
+                        [classes.certainty(ACTIVITY)],
                         14,
                         8,
                     ),
@@ -75,18 +168,18 @@ def activity_board(limits: Limits) -> Board:
                         "The ten people with the lowest mean probability in the time range.",
                         Bars(),
                         share(NO_SCORES, series_name("device"), red_below=0.5),
-                        [scores.LEAST_CERTAIN],
+                        [classes.least_certain(ACTIVITY)],
                         10,
                         8,
                     ),
                 ],
             ),
         ],
-        [SITES_VARIABLE, MODELS_VARIABLE],
+        fleet_variables(tasks),
     )
 
 
-def activity_now(limits: Limits, width: int) -> Panel:
+def _people_now(limits: Limits, width: int) -> Panel:
     """The table of people, as the fleet's board has it too."""
     return Panel(
         "activity-now",
@@ -97,7 +190,7 @@ def activity_now(limits: Limits, width: int) -> Panel:
             (
                 Column("site", "Site"),
                 Column("device", "Device", link=DEVICE_LINK),
-                Column("activity", "Activity", activity(""), cell="colour"),
+                Column("activity", "Activity", _activity(""), cell="colour"),
                 Column("probability", "Probability", share("", red_below=0.5), cell="gauge"),
                 Column("model", "Model"),
                 Column("version", "Version", count("")),
@@ -105,7 +198,12 @@ def activity_now(limits: Limits, width: int) -> Panel:
             )
         ),
         Style(NO_SCORES),
-        [scores.ACTIVITY_NOW],
+        [classes.class_now(ACTIVITY)],
         width,
         10,
     )
+
+
+def _activity(no_value: str, name: str = "") -> Style:
+    """A class, shown by its name and colour."""
+    return Style(no_value, mappings=ACTIVITY_CLASSES, name=name)

@@ -1,47 +1,39 @@
-"""The board of the fleet: which machine is next, who is silent, what people do. Pure."""
+"""The fleet board: newest scores of all devices, silent devices. Pure."""
 
 from __future__ import annotations
 
-from dashboards.boards.activity import activity_now
-from dashboards.queries import devices, scores
-from dashboards.visuals.board import MODELS_VARIABLE, SITES_VARIABLE, Board, Row
+from collections.abc import Sequence
+
+from dashboards.boards.task_panels import TaskPanels
+from dashboards.queries import devices
+from dashboards.visuals.board import Board, Row
 from dashboards.visuals.limits import Limits
+from dashboards.visuals.links import DEVICE_LINK, FLEET_UID
 from dashboards.visuals.panels import Panel
-from dashboards.visuals.styles import (
-    DEVICE_LINK,
-    NO_DEVICES,
-    NO_SCORES,
-    age,
-    count,
-    cycles,
-    rate,
-    series_name,
-    share,
-)
-from dashboards.visuals.views import AlertList, Bars, Column, Lines, Stat, Style, Table
+from dashboards.visuals.styles import NO_DEVICES, age, count, rate, series_name
+from dashboards.visuals.variables import fleet_variables
+from dashboards.visuals.views import AlertList, Column, Stat, Style, Table
+from models.tasks.contract import Task
 
-__all__ = ["FLEET_UID", "fleet_board"]
-
-FLEET_UID = "kpstream-fleet"
+__all__ = ["fleet_board"]
 
 
-def fleet_board(limits: Limits) -> Board:
+def fleet_board(tasks: Sequence[Task], panels: Sequence[TaskPanels], limits: Limits) -> Board:
     """Which machine is next, who is silent, what people do."""
     return Board(
         FLEET_UID,
         "kpstream: fleet",
         "Which machine is due next, how sure that is, who is silent, what people do now.",
         [
-            Row("Now", _fleet_now(limits)),
-            Row("Remaining useful life", _fleet_rul(limits)),
-            Row("Activity", _fleet_activity(limits)),
+            Row("Now", _now(panels)),
+            *(Row(of_task.task.title, of_task.fleet) for of_task in panels if of_task.fleet),
             Row("Silence", [_silent(limits)]),
         ],
-        [SITES_VARIABLE, MODELS_VARIABLE],
+        fleet_variables(tasks),
     )
 
 
-def _fleet_now(limits: Limits) -> list[Panel]:
+def _now(panels: Sequence[TaskPanels]) -> list[Panel]:
     return [
         Panel(
             "devices-seen",
@@ -53,27 +45,7 @@ def _fleet_now(limits: Limits) -> list[Panel]:
             4,
             6,
         ),
-        Panel(
-            "rul-below",
-            "Machines due",
-            f"Machines whose interval begins below {limits.rul_cycles:g} cycles: the newest score "
-            "of each in the time range counts.",
-            Stat(background=True, all_rows=True),
-            count(NO_SCORES, red_from=1),
-            [scores.rul_below(limits.rul_cycles)],
-            4,
-            6,
-        ),
-        Panel(
-            "rul-lowest-bound",
-            "Lowest lower end",
-            "The smallest lower end of an interval among the newest scores.",
-            Stat(),
-            cycles(limits, NO_SCORES),
-            [scores.RUL_LOWEST_BOUND],
-            4,
-            6,
-        ),
+        *(panel for of_task in panels for panel in of_task.fleet_now),
         Panel(
             "readings-rate",
             "Readings",
@@ -93,71 +65,6 @@ def _fleet_now(limits: Limits) -> list[Panel]:
             (),
             6,
             6,
-        ),
-    ]
-
-
-def _fleet_rul(limits: Limits) -> list[Panel]:
-    in_cycles = cycles(limits, NO_SCORES)
-    return [
-        Panel(
-            "rul-now",
-            "Machines, the next one due first",
-            "The newest score of every machine in the time range, of 500 at the most. The interval "
-            "holds the true remaining life as often as its level says (90 % for the shipped one).",
-            Table(
-                (
-                    Column("site", "Site"),
-                    Column("device", "Device", link=DEVICE_LINK),
-                    Column("rul_low", "Lower end", in_cycles, cell="colour"),
-                    Column("rul", "RUL", in_cycles),
-                    Column("rul_high", "Upper end", in_cycles),
-                    Column("model", "Model"),
-                    Column("version", "Version", count("")),
-                    Column("age_s", "Age", age(limits, "")),
-                )
-            ),
-            Style(NO_SCORES),
-            [scores.RUL_NOW],
-            14,
-            12,
-        ),
-        Panel(
-            "rul-lowest",
-            "The ten lowest",
-            "Lower ends of the intervals.",
-            Bars(),
-            cycles(limits, NO_SCORES, series_name("device")),
-            [scores.RUL_LOWEST],
-            10,
-            12,
-        ),
-        Panel(
-            "rul-of-fleet",
-            "Remaining useful life of the fleet",
-            "The lowest score, the lowest tenth and the middle of the fleet over time. The middle "
-            "falls when the fleet ages; the lowest jumps up when a machine is replaced.",
-            Lines(show_thresholds=True),
-            cycles(limits, NO_SCORES, series_name("devices")).in_palette(),
-            [scores.RUL_OF_FLEET],
-            24,
-            8,
-        ),
-    ]
-
-
-def _fleet_activity(limits: Limits) -> list[Panel]:
-    return [
-        activity_now(limits, 14),
-        Panel(
-            "activity-shares",
-            "What people do",
-            "Mean probability of every class over all people chosen; the shares add up to one.",
-            Lines(stack="percent", fill=60, legend=("mean",)),
-            share(NO_SCORES, series_name("activity")),
-            [scores.ACTIVITY_SHARES],
-            10,
-            10,
         ),
     ]
 

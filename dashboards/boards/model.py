@@ -2,36 +2,41 @@
 
 from __future__ import annotations
 
-from dashboards.queries import line, scores
-from dashboards.visuals.board import MODELS_VARIABLE, SITES_VARIABLE, Board, Row
+from collections.abc import Sequence
+
+from dashboards.boards.task_panels import TaskPanels
+from dashboards.queries import scores, students
+from dashboards.visuals.board import Board, Row
 from dashboards.visuals.limits import Limits
+from dashboards.visuals.links import MODEL_UID
 from dashboards.visuals.panels import Panel
-from dashboards.visuals.styles import NO_SCORES, age, count, series_name, share, span_ms
+from dashboards.visuals.styles import NO_SCORES, age, count, series_name, span_ms
+from dashboards.visuals.variables import fleet_variables
 from dashboards.visuals.views import Column, Lines, Style, Table, Timeline
+from models.tasks.contract import Task
 
-__all__ = ["MODEL_UID", "model_board"]
-
-MODEL_UID = "kpstream-model"
+__all__ = ["model_board"]
 
 _HEALTH_STATES = {"0": ("unhealthy", "red"), "1": ("healthy", "green")}
+_EVENTS = {"swapped": ("took over", "green"), "refused": ("refused", "red")}
 
 
-def model_board(limits: Limits) -> Board:
+def model_board(tasks: Sequence[Task], panels: Sequence[TaskPanels], limits: Limits) -> Board:
     """Which student scores what, and how it does."""
     return Board(
         MODEL_UID,
         "kpstream: model",
         "Which version of which student scores, what was refused, and how the scores behave.",
         [
-            Row("Versions", _versions(limits)),
-            Row("Behaviour", _behaviour()),
+            Row("Versions", _versions(tasks, limits)),
+            Row("Behaviour", _behaviour(tasks, panels)),
         ],
-        [SITES_VARIABLE, MODELS_VARIABLE],
+        fleet_variables(tasks),
         time_from="now-6h",
     )
 
 
-def _versions(limits: Limits) -> list[Panel]:
+def _versions(tasks: Sequence[Task], limits: Limits) -> list[Panel]:
     silent = "no process has reported a student in this time range"
     return [
         Panel(
@@ -53,7 +58,7 @@ def _versions(limits: Limits) -> list[Panel]:
                 )
             ),
             Style(silent),
-            [line.MODELS_NOW],
+            [students.MODELS_NOW],
             24,
             7,
         ),
@@ -63,7 +68,7 @@ def _versions(limits: Limits) -> list[Panel]:
             "By student and process.",
             Timeline(),
             Style(silent, mappings=_HEALTH_STATES, name=series_name("model", "gateway")),
-            [line.MODEL_HEALTH],
+            [students.MODEL_HEALTH],
             12,
             7,
         ),
@@ -73,7 +78,7 @@ def _versions(limits: Limits) -> list[Panel]:
             "During a rollout the processes change one after the other.",
             Lines(stepped=True),
             Style(silent, decimals=0, minimum=0, name=series_name("model", "gateway")),
-            [line.MODEL_VERSIONS],
+            [students.MODEL_VERSIONS],
             12,
             7,
         ),
@@ -90,7 +95,7 @@ def _versions(limits: Limits) -> list[Panel]:
                 )
             ),
             Style(NO_SCORES),
-            [scores.DEVICES_OF_VERSIONS],
+            [scores.devices_of_versions(tasks)],
             10,
             7,
         ),
@@ -109,17 +114,14 @@ def _versions(limits: Limits) -> list[Panel]:
                 )
             ),
             Style("no rollout in this time range"),
-            [line.ROLLOUTS],
+            [students.ROLLOUTS],
             14,
             7,
         ),
     ]
 
 
-_EVENTS = {"swapped": ("took over", "green"), "refused": ("refused", "red")}
-
-
-def _behaviour() -> list[Panel]:
+def _behaviour(tasks: Sequence[Task], panels: Sequence[TaskPanels]) -> list[Panel]:
     return [
         Panel(
             "scores-of-models",
@@ -127,7 +129,7 @@ def _behaviour() -> list[Panel]:
             "Windows scored, by student.",
             Lines(draw="bars", stack="normal", legend=("sum",)),
             count(NO_SCORES, series_name("model")).in_palette(),
-            [scores.SCORES_OF_MODELS],
+            [scores.scores_of_models(tasks)],
             8,
             8,
         ),
@@ -137,48 +139,10 @@ def _behaviour() -> list[Panel]:
             "The longest time of a window, by student.",
             Lines(),
             span_ms(NO_SCORES, series_name("model")),
-            [scores.LATENCY_OF_MODELS],
+            [scores.latency_of_models(tasks)],
             8,
             8,
         ),
-        Panel(
-            "certainty",
-            "Probability of the chosen class",
-            "Mean over all people. A fall after a rollout speaks against the new version.",
-            Lines(),
-            share("no activity scores in this time range", series_name("model")),
-            [scores.CERTAINTY],
-            8,
-            8,
-        ),
-        Panel(
-            "rul-of-models",
-            "Mean remaining useful life",
-            "Over all machines. A jump at a rollout is the new version's doing, not the machines'.",
-            Lines(),
-            Style(
-                "no RUL scores in this time range",
-                "suffix: cycles",
-                minimum=0,
-                name=series_name("model"),
-            ),
-            [scores.RUL_OF_MODELS],
-            12,
-            8,
-        ),
-        Panel(
-            "interval-width",
-            "Mean width of the intervals",
-            "Wider means less sure. It should not change much without a rollout.",
-            Lines(),
-            Style(
-                "no intervals in this time range",
-                "suffix: cycles",
-                minimum=0,
-                name=series_name("model"),
-            ),
-            [scores.INTERVAL_WIDTH],
-            12,
-            8,
-        ),
+        *(panel for of_task in panels for panel in of_task.model_beside),
+        *(panel for of_task in panels for panel in of_task.model_below),
     ]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dashboards.queries import line
+from dashboards.queries import processes
 from dashboards.visuals.board import Board, Row
 from dashboards.visuals.limits import Limits
+from dashboards.visuals.links import PIPELINE_UID
 from dashboards.visuals.panels import Panel
 from dashboards.visuals.styles import (
     NO_PROCESS,
@@ -18,9 +19,7 @@ from dashboards.visuals.styles import (
 )
 from dashboards.visuals.views import AlertList, Column, Lines, Style, Table, Timeline
 
-__all__ = ["PIPELINE_UID", "pipeline_board"]
-
-PIPELINE_UID = "kpstream-pipeline"
+__all__ = ["pipeline_board"]
 
 _NO_LAG = "no process has reported its lag in this time range"
 
@@ -64,7 +63,7 @@ def _processes(limits: Limits) -> list[Panel]:
                 )
             ),
             Style(NO_PROCESS),
-            [line.PROCESSES],
+            [processes.PROCESSES],
             16,
             8,
         ),
@@ -84,7 +83,7 @@ def _processes(limits: Limits) -> list[Panel]:
             "A hole is a time in which a process said nothing.",
             Timeline(),
             Style(NO_PROCESS, mappings=READY_STATES, name=series_name("role", "gateway")),
-            [line.READY],
+            [processes.READY],
             24,
             7,
         ),
@@ -101,7 +100,7 @@ def _speed() -> list[Panel]:
             "and the last two.",
             Lines(),
             rate(NO_PROCESS, "", ""),
-            [line.RATES],
+            [processes.RATES],
             12,
             9,
             field_names(
@@ -119,7 +118,7 @@ def _speed() -> list[Panel]:
             "slowest process counts.",
             Lines(),
             span_ms("no latency has been measured in this time range"),
-            [line.LATENCIES],
+            [processes.LATENCIES],
             12,
             9,
         ),
@@ -135,7 +134,7 @@ def _lag(limits: Limits) -> list[Panel]:
             "for a while; it must fall again.",
             Lines(),
             Style(_NO_LAG, "suffix: records", minimum=0, name=series_name("group", "topic")),
-            [line.BACKLOG],
+            [processes.BACKLOG],
             12,
             8,
         ),
@@ -151,7 +150,7 @@ def _lag(limits: Limits) -> list[Panel]:
                 thresholds=((None, "green"), (1000 * limits.still_s, "red")),
                 name=series_name("group", "topic"),
             ),
-            [line.STALLED],
+            [processes.STALLED],
             12,
             8,
         ),
@@ -182,7 +181,7 @@ def _lag(limits: Limits) -> list[Panel]:
                 )
             ),
             Style(_NO_LAG),
-            [line.PARTITIONS],
+            [processes.PARTITIONS],
             24,
             10,
         ),
@@ -197,7 +196,7 @@ def _resources() -> list[Panel]:
             "Cores in use, by process.",
             Lines(stack="normal", fill=30),
             Style(NO_PROCESS, "suffix: cores", minimum=0, name=series_name("role", "gateway")),
-            [line.CPU],
+            [processes.CPU],
             8,
             8,
         ),
@@ -207,7 +206,7 @@ def _resources() -> list[Panel]:
             "Resident memory, by process. It must not rise for ever.",
             Lines(),
             Style(NO_PROCESS, "bytes", minimum=0, name=series_name("role", "gateway")),
-            [line.MEMORY],
+            [processes.MEMORY],
             8,
             8,
         ),
@@ -224,7 +223,7 @@ def _resources() -> list[Panel]:
                 thresholds=((None, "green"), (0.7, "red")),
                 name=series_name("role", "gateway"),
             ),
-            [line.LOG_FILL],
+            [processes.LOG_FILL],
             8,
             8,
         ),

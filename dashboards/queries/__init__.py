@@ -1,10 +1,12 @@
-"""Queries: Flux together with the shape of its answer. Pure.
+"""Flux queries of boards and alerts. Pure.
 
-In: names of measurements, tags and fields from `pipeline.points`. Out: `Query` objects. Promise: a
-query cannot name a field that is not stored.
+In: tasks, and the measurements, tags and fields of `pipeline.points`. Out: `Query` objects.
+Promise: a query that names a field or tag that is not stored cannot be built.
 
-`query` and `flux` are the forms, `stages` what several share; the others are the queries by
-subject.
+Files, in order: `flux` (text of a query, put together safely), `query` (a query with the shape of
+its answer), `stages` (Flux that several queries share), `measurements` (where the scores of a task
+are stored). Then the queries by subject: `choices` (template variables), `scores` (every task),
+`numbers` and `classes` (the two kinds of answer), `devices`, `processes`, `students`, `alerts`.
 """
 
 __all__: list[str] = []

@@ -1,15 +1,16 @@
-"""The queries of the alerts: one series per thing that can be wrong, its last value decides.
+"""Queries of the general alerts: one series per device, process or group. Pure.
 
-They know no template variables: an alert looks at everything. The time range is the rule's own, it
-ends at the moment of evaluation.
+The last value of a series decides. The queries use no template variables, because an alert
+watches the whole site. Each rule sets its own time range, which ends at the moment of evaluation.
+The alerts of a task are in its file in `dashboards.boards`.
 """
 
 from __future__ import annotations
 
 from dashboards.queries.flux import START, STOP, read
-from dashboards.queries.query import Query, per_series
+from dashboards.queries.query import per_series
 from dashboards.queries.stages import AGE_S, AT_THE_END, GROWTH, newest
-from pipeline.points.points import DEAD_LETTERS, DEVICE, GATEWAY, LAG, MODEL, RUL
+from pipeline.points.points import DEAD_LETTERS, DEVICE, GATEWAY, LAG, MODEL
 
 __all__ = [
     "BACKLOG_GROWTH",
@@ -18,7 +19,6 @@ __all__ = [
     "PROCESS_AGE",
     "PROCESS_NOT_READY",
     "REFUSED_MODELS",
-    "RUL_LAST",
     "SILENT_FOR",
     "STALLED_FOR",
     "UNHEALTHY_MODELS",
@@ -26,15 +26,6 @@ __all__ = [
 
 _ACCOUNT = ("received", "windowed", "duplicate", "late", "dead_lettered")
 
-
-def _last_score(field: str) -> Query:
-    return per_series(
-        f"alert_{field}", [*read(RUL, [field]), "last()"], ("site", "device", "model")
-    )
-
-
-RUL_LAST = {field: _last_score(field) for field in ("rul_low", "rul", "rul_high")}
-"""The newest score of every device, in cycles: the lower end, the score, the upper end."""
 
 SILENT_FOR = per_series(
     "alert_silent",
@@ -46,7 +37,7 @@ SILENT_FOR = per_series(
     ("site", "device", "stream"),
     "int",
 )
-"""Seconds since a device's last reading was received."""
+"""Seconds since the last reading of a stream was received."""
 
 PROCESS_AGE = per_series(
     "alert_process_age",
@@ -58,7 +49,7 @@ PROCESS_AGE = per_series(
     ("role", "gateway"),
     "int",
 )
-"""Seconds since a process last said anything."""
+"""Seconds since the last account of a process."""
 
 PROCESS_NOT_READY = per_series(
     "alert_process_not_ready",
@@ -70,8 +61,7 @@ PROCESS_NOT_READY = per_series(
     ("role", "gateway"),
     "int",
 )
-"""1 for a process that says it does not do its job."""
-
+"""1 for a process that reports that it is not ready."""
 
 _X = f"float(v: int(v: r._time) - int(v: {START})) / 60000000000.0"
 _Y = "float(v: r._value)"
@@ -101,8 +91,11 @@ BACKLOG_GROWTH = per_series(
     ],
     ("group", "topic"),
 )
-"""Records per minute by which a group falls behind in a topic: the slope of the straight line
-through its backlog in the time range (least squares), so a single peak does not count."""
+"""Records per minute by which the backlog of a group in a topic grows.
+
+It is the slope of a least-squares line through the backlog in the time range, so a single peak does
+not count.
+"""
 
 STALLED_FOR = per_series(
     "alert_stalled",
@@ -119,7 +112,7 @@ STALLED_FOR = per_series(
     ("group", "topic"),
     "int",
 )
-"""Seconds for which the partition that is stuck longest has not moved in spite of a backlog."""
+"""Seconds for which the partition that has stalled longest has a backlog and no progress."""
 
 DEAD_LETTERS_NEW = per_series(
     "alert_dead_letters",
@@ -146,7 +139,7 @@ UNHEALTHY_MODELS = per_series(
     ("gateway", "model"),
     "int",
 )
-"""1 for a student that does not score, or of which a newer version was refused."""
+"""1 for a model whose student does not score or whose newest version was refused."""
 
 REFUSED_MODELS = per_series(
     "alert_model_refused",
@@ -154,7 +147,7 @@ REFUSED_MODELS = per_series(
     ("gateway", "model"),
     "int",
 )
-"""The version that was refused, 0 for none; for the alert's text."""
+"""Version that was refused, 0 for none; for the text of the alert."""
 
 MISSING_READINGS = per_series(
     "alert_missing_readings",
@@ -167,4 +160,4 @@ MISSING_READINGS = per_series(
     DEVICE.tags,
     "int",
 )
-"""Readings of a device that its account cannot explain."""
+"""Readings of a stream that its account does not explain."""

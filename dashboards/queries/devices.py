@@ -1,15 +1,15 @@
-"""The queries of the devices' accounts: what became of every reading, who is silent.
+"""Queries over the accounts of devices: the outcome of every reading, silent devices. Pure.
 
-Sums of readings come from here, not from the processes: a device keeps its account when another
-worker takes it over, a worker's sum jumps.
+Sums of readings come from devices, not from processes, because a device keeps its account when
+another worker takes it over, while the sums of both workers jump.
 """
 
 from __future__ import annotations
 
-from dashboards.queries.flux import STOP, Where, read
-from dashboards.queries.query import ColumnType, per_series, table
+from dashboards.queries.flux import STOP, Where, read, text
+from dashboards.queries.query import ColumnType, Query, per_series, table
 from dashboards.queries.stages import AT_THE_END, GROWTH, LAST, PER_SECOND, newest
-from pipeline.points.points import DEVICE
+from pipeline.points.points import DEVICE, DEVICE_HOURLY
 
 __all__ = [
     "ACCOUNT_OF_DEVICES",
@@ -21,10 +21,11 @@ __all__ = [
     "READINGS_OF_FLEET",
     "SILENT_DEVICES",
     "UNBALANCED_NOW",
+    "readings_history",
 ]
 
 _SITE = Where.selected("site")
-_ONE = (_SITE, Where.selected("device"))
+_ONE_DEVICE = (_SITE, Where.selected("device"))
 _OUTCOMES = ("windowed", "duplicate", "late", "dead_lettered")
 _ACCOUNT = ("received", *_OUTCOMES)
 _DEVICE_KEY = ("site", "device", "stream")
@@ -79,7 +80,7 @@ SILENT_DEVICES = table(
 DEVICE_AGE = per_series(
     "device_age",
     [
-        *read(DEVICE, ["last_recv_ms"], *_ONE),
+        *read(DEVICE, ["last_recv_ms"], *_ONE_DEVICE),
         "last()",
         f"map(fn: (r) => ({{r with _value: int(v: {STOP}) / 1000000000 - r._value / 1000}}))",
     ],
@@ -89,7 +90,7 @@ DEVICE_AGE = per_series(
 
 DEVICE_RATES = per_series(
     "device_rates",
-    [*read(DEVICE, _OUTCOMES, *_ONE), LAST, PER_SECOND],
+    [*read(DEVICE, _OUTCOMES, *_ONE_DEVICE), LAST, PER_SECOND],
     ("_field", *_DEVICE_KEY),
 )
 
@@ -107,7 +108,7 @@ _BALANCE: dict[str, ColumnType] = {
 DEVICE_ACCOUNT = table(
     "device_account",
     [
-        *read(DEVICE, [*_ACCOUNT, "gaps", "windows"], *_ONE),
+        *read(DEVICE, [*_ACCOUNT, "gaps", "windows"], *_ONE_DEVICE),
         "last()",
         *newest(*_DEVICE_KEY),
         f"map(fn: (r) => ({{r with missing: {_MISSING}}}))",
@@ -158,3 +159,13 @@ ACCOUNT_OF_FLEET = per_series(
     ("_field",),
     "int",
 )
+
+
+def readings_history(bucket: str) -> Query:
+    """Readings of one device in each hour, by outcome."""
+    return per_series(
+        "readings_history",
+        [*read(DEVICE_HOURLY, _OUTCOMES, *_ONE_DEVICE, bucket=text(bucket)), GROWTH],
+        ("_field", *DEVICE_HOURLY.tags),
+        "int",
+    )

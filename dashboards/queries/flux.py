@@ -1,17 +1,16 @@
-"""Flux as text, put together safely: literals, template variables, reads of known fields. Pure.
+"""Text of Flux queries, put together safely: literals, template variables, reads. Pure.
 
-A query of a board holds three kinds of names, and each is made here in one place:
+A query of a board holds three kinds of names, and each is made in one place:
 
-- measurements, tags and fields come from the table in `pipeline.points.points`; one that is not in
-it
-  is refused when the query is built (`read`, `Where`);
-- values chosen on the board are template variables, which Grafana fills in as an escaped regular
-  expression (`Where.selected`), so that a name cannot end the expression it stands in;
-- everything else is a literal (`text`), with Flux's own escapes.
+- Measurements, tags and fields come from the tables of `pipeline.points` and `models.tasks`; `read`
+  refuses one that is not stored.
+- Values selected on the board are template variables. Grafana fills them in as an escaped regular
+  expression (`Where.selected`), so a value cannot end the expression around it.
+- Everything else is a literal (`text`), escaped as Flux requires.
 
-Time range, bucket and step are the words Grafana's InfluxDB data source replaces
-(`v.timeRangeStart`, `v.timeRangeStop`, `v.defaultBucket`, `v.windowPeriod`). There is no `now()`:
-a query asked for a past range answers for that range.
+Time range, bucket and step are variables that Grafana's InfluxDB data source replaces
+(`v.timeRangeStart`, `v.timeRangeStop`, `v.defaultBucket`, `v.windowPeriod`). There is no `now()`,
+because a query over a past range has to answer for that range.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from pipeline.points.points import PROBABILITY_PREFIX, Measurement
 __all__ = ["BUCKET", "START", "STEP", "STOP", "FluxError", "Where", "names", "pipe", "read", "text"]
 
 BUCKET = "v.defaultBucket"
-"""The data source's bucket."""
+"""Default bucket of the data source."""
 
 START = "v.timeRangeStart"
 """Start of the board's time range."""
@@ -33,24 +32,25 @@ STOP = "v.timeRangeStop"
 """End of the board's time range."""
 
 STEP = "v.windowPeriod"
-"""The width of one pixel or so; Grafana chooses it from the range and the panel's width."""
+"""Time covered by about one pixel; Grafana derives it from the time range and the width of the
+panel."""
 
 
 class FluxError(ValueError):
-    """A query that names what is not stored; the message says what is."""
+    """A query names something that is not stored, or cannot be written as Flux."""
 
 
 def text(value: str) -> str:
     r"""A Flux string literal.
 
     Raises:
-        FluxError: a control character, which no name of ours has.
+        FluxError: The value contains a character that is not printable; no stored name does.
 
     >>> print(text('say "${x}"'))
     "say \"\${x}\""
     """
     if not value.isprintable():
-        msg = f"not printable: {value!r}"
+        msg = f"{value!r} contains a character that is not printable; Flux texts must not"
         raise FluxError(msg)
     return '"' + value.replace("\\", r"\\").replace('"', r"\"").replace("${", r"\${") + '"'
 
@@ -66,7 +66,11 @@ def names(values: Iterable[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """A condition on rows, one line of Flux over `r`.
+    """A condition on rows: an expression of Flux over `r`.
+
+    Attributes:
+        flux: The expression.
+        tag: Tag that it compares, so that `read` can check it; None for none.
 
     >>> Where.selected("site").flux
     'r.site =~ /^${site:regex}$/'
@@ -76,13 +80,13 @@ class Where:
     tag: str | None = None
 
     @classmethod
-    def selected(cls, tag: str, variable: str | None = None) -> Where:
-        """Rows whose tag is among the values chosen for the template variable of that name."""
-        return cls(f"r.{tag} =~ /^${{{variable or tag}:regex}}$/", tag)
+    def selected(cls, tag: str) -> Where:
+        """Rows whose tag has a value selected in the template variable of the same name."""
+        return cls(f"r.{tag} =~ /^${{{tag}:regex}}$/", tag)
 
     @classmethod
     def equal(cls, tag: str, value: str) -> Where:
-        """Rows whose tag is this value."""
+        """Rows whose tag has this value."""
         return cls(f"r.{tag} == {text(value)}", tag)
 
 
@@ -92,19 +96,23 @@ def read(
     *where: Where,
     bucket: str = BUCKET,
 ) -> list[str]:
-    """The first stages of a query: these fields of a measurement, in the time range.
+    """First stages of a query: fields of a measurement within the time range.
 
-    `PROBABILITY_PREFIX` as a field stands for the field of every class. The bucket is a Flux
-    expression: the data source's own, or the `text` of a name.
+    Args:
+        measurement: Measurement to read.
+        fields: Names of its fields; `PROBABILITY_PREFIX` stands for the field of every class.
+        where: Conditions, all of which must hold.
+        bucket: Bucket as a Flux expression, such as `text("name")`.
 
     Raises:
-        FluxError: the measurement has no such field or tag.
+        FluxError: The measurement has no such field or tag.
     """
     for name in fields:
-        _known(name, [field.name for field in measurement.fields], f"field of {measurement.name}")
+        known = [field.name for field in measurement.fields]
+        _require_known(name, known, f"field of {measurement.name}")
     for condition in where:
         if condition.tag is not None:
-            _known(condition.tag, measurement.tags, f"tag of {measurement.name}")
+            _require_known(condition.tag, measurement.tags, f"tag of {measurement.name}")
     stages = [
         f"from(bucket: {bucket})",
         f"range(start: {START}, stop: {STOP})",
@@ -115,7 +123,7 @@ def read(
 
 
 def pipe(stages: Iterable[str], *more: str) -> str:
-    """Stages, one a line, as Flux is usually written."""
+    """Join stages with the pipe operator, one stage per line."""
     return "\n  |> ".join([*stages, *more])
 
 
@@ -125,7 +133,7 @@ def _is_field(name: str) -> str:
     return f"r._field == {text(name)}"
 
 
-def _known(name: str, known: Sequence[str], what: str) -> None:
+def _require_known(name: str, known: Sequence[str], what: str) -> None:
     if name not in known:
-        msg = f"{name!r} is no {what}; there are {', '.join(known)}"
+        msg = f"{name!r} is not a {what}; use one of {', '.join(known)}"
         raise FluxError(msg)

@@ -1,18 +1,16 @@
-"""What a Flux query of a board or an alert is, and the queries that fill template variables. Pure.
+"""A Flux query together with the shape of its answer. Pure.
 
-A `Query` is its text together with the `Shape` of its answer as Grafana will see it. Grafana's
-InfluxDB data source makes a frame of every Flux table: columns of the group key become labels of
-the values, the others become columns. A query therefore ends by keeping exactly what it gives:
+Grafana's InfluxDB data source makes one frame of each Flux table: columns of the group key become
+labels of the values, and the other columns stay columns. A query therefore ends by keeping exactly
+the columns that it promises:
 
-- `series`: a frame per label set with `_time` and one number, `_value`;
+- `series`: one frame per set of labels, with `_time` and one number, `_value`;
 - `states`: the same with a text, for a timeline;
 - `table`: one frame without labels, columns by name and type;
-- `marks`: the same with a time and a text, for annotations;
-- `choices`: one column `_value` of text, for a template variable.
+- `annotations`: the same with a time and a text;
+- `choices`: one text column `_value`, for a template variable.
 
-The scores' queries are in `dashboards.queries.scores`, those of the accounts in
-`dashboards.queries.line`, the alerts' in `dashboards.queries.alerts`. A test runs every one of them
-against InfluxDB and compares the answer with its shape.
+A test runs every query against InfluxDB and compares the answer with its shape.
 """
 
 from __future__ import annotations
@@ -21,16 +19,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from dashboards.queries.flux import BUCKET, START, Where, names, pipe, text
-from pipeline.points.points import ACTIVITY, DEVICE, RUL, Measurement
+from dashboards.queries.flux import names, pipe
 
 __all__ = [
-    "DEVICES",
     "MAX_ANNOTATIONS",
     "MAX_ROWS",
-    "MODELS",
-    "SITES",
-    "STREAMS",
     "ColumnType",
     "Kind",
     "Query",
@@ -44,20 +37,21 @@ ColumnType = Literal["time", "float", "int", "text"]
 
 
 MAX_ROWS = 500
-"""Rows of a table: Grafana refuses an answer with more rows than a panel has pixels, or so."""
+"""Maximum rows of a table; Grafana refuses answers with many more rows than pixels."""
+
 MAX_ANNOTATIONS = 100
-"""Marks in a chart: Grafana's own limit for annotations."""
+"""Maximum annotations in a chart, as Grafana limits them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What a query gives, as Grafana sees it.
+    """The answer of a query, as Grafana sees it.
 
     Attributes:
-        kind: see the module.
-        columns: name -> type of the columns that are no labels, in any order.
-        labels: the group key: names of the labels of every series.
-        may_be_empty: True when a healthy site has no row of it (dead letters, refusals).
+        kind: Kind of answer, as the module describes.
+        columns: Types of the columns that are not labels, by name, in any order.
+        labels: Labels of every series: the group key.
+        may_be_empty: True if a healthy site may have no such row (dead letters, refusals).
     """
 
     kind: Kind
@@ -71,9 +65,9 @@ class Query:
     """One Flux query.
 
     Attributes:
-        name: unique among all queries; for tests and messages.
-        flux: the text, with the words and variables that Grafana fills in.
-        gives: the answer's shape.
+        name: Name, unique among all queries; for tests and messages.
+        flux: Text, with the variables that Grafana fills in.
+        shape: Shape of the answer.
     """
 
     name: str
@@ -90,7 +84,7 @@ def per_series(
     head: str = "",
     may_be_empty: bool = False,
 ) -> Query:
-    """A query whose stages end in `_time` and `_value`: a series per value of the labels."""
+    """A query whose stages end in `_time` and `_value`: one series per set of label values."""
     flux = head + pipe(
         stages,
         f"group(columns: {names(labels)})",
@@ -114,9 +108,9 @@ def table(
     head: str = "",
     may_be_empty: bool = False,
 ) -> Query:
-    """A query whose stages end in these columns: one table, sorted, the first rows of it.
+    """A query whose stages end in these columns: one sorted table.
 
-    Of marks, which are sorted by time, the last ones.
+    It keeps the first `limit` rows; of annotations, which are sorted by time, it keeps the last.
     """
     order = ", desc: true" if descending else ""
     ending = ["group()", f"keep(columns: {names(columns)})"]
@@ -124,23 +118,3 @@ def table(
         ending.append(f"sort(columns: {names(sort)}{order})")
     ending.append(f"tail(n: {MAX_ANNOTATIONS})" if kind == "annotations" else f"limit(n: {limit})")
     return Query(name, head + pipe(stages, *ending), Shape(kind, columns, (), may_be_empty))
-
-
-def _choices(name: str, tag: str, measurements: Sequence[Measurement], *where: Where) -> Query:
-    conditions = " or ".join(f"r._measurement == {text(m.name)}" for m in measurements)
-    predicate = " and ".join([f"({conditions})", *(condition.flux for condition in where)])
-    flux = (
-        'import "influxdata/influxdb/schema"\n\n'
-        f"schema.tagValues(bucket: {BUCKET}, tag: {text(tag)}, start: {START},\n"
-        f"  predicate: (r) => {predicate})"
-    )
-    return Query(name, flux, Shape("choices", {"_value": "text"}))
-
-
-_SEEN = (DEVICE, RUL, ACTIVITY)
-_SCORED = (RUL, ACTIVITY)
-
-SITES = _choices("sites", "site", _SEEN)
-DEVICES = _choices("devices", "device", _SEEN, Where.selected("site"))
-STREAMS = _choices("streams", "stream", _SEEN, Where.selected("site"), Where.selected("device"))
-MODELS = _choices("models", "model", _SCORED)

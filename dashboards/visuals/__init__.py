@@ -1,7 +1,10 @@
-"""What a board is made of: rows, panels, views, styles, limits. Pure.
+"""Parts of boards: panels, their views and styles, variables, annotations. Pure.
 
-In: queries. Out: the JSON of Grafana 12 and later. Promise: a panel's id follows from its key, so
-links stay right.
+In: queries. Out: JSON for Grafana 12 and later. Promise: the id of a panel follows from its key, so
+links stay valid when panels are added.
+
+Files, in order: `limits` (limits of colours and alerts), `views` (panel types and styles),
+`panels`, `links` (uids of boards), `variables`, `board`, `styles` (styles that boards share).
 """
 
 __all__: list[str] = []

@@ -1,8 +1,7 @@
-"""What a board is: rows of panels, variables, marks, and the JSON that Grafana reads. Pure.
+"""Boards: rows of panels with variables and annotations, as the JSON that Grafana reads. Pure.
 
-A board's uid is fixed, so that addresses and alerts that point to it stay right, and pushing it
-again changes nothing. The boards themselves are in `fleetboard`, `deviceboard`, `activityboard`,
-`modelboard`, `pipelineboard` and `accountboard`.
+The uid of a board never changes, so that addresses and alerts stay valid and a second push changes
+nothing. The boards themselves are in `dashboards.boards`.
 """
 
 from __future__ import annotations
@@ -10,88 +9,50 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dashboards.queries.line import PROCESS_STARTS, ROLLOUT_EVENTS
-from dashboards.queries.query import DEVICES, MODELS, SITES, Query
-from dashboards.visuals.panels import SOURCE, SOURCE_TYPE, Panel, panel_id
+from dashboards.queries.processes import PROCESS_STARTS
+from dashboards.queries.query import Query
+from dashboards.queries.students import ROLLOUT_EVENTS
+from dashboards.visuals.panels import SOURCE, Panel, panel_id
+from dashboards.visuals.variables import Variable, source_variable_json
 from dashboards.visuals.views import Json
 
-__all__ = [
-    "DEVICE_UID",
-    "DEVICE_VARIABLE",
-    "GRID_WIDTH",
-    "MODELS_VARIABLE",
-    "ONE_SITE_VARIABLE",
-    "SCHEMA_VERSION",
-    "SITES_VARIABLE",
-    "SOURCE_UID",
-    "TAG",
-    "Annotation",
-    "Board",
-    "Row",
-    "Variable",
-    "link_to",
-]
+__all__ = ["GRID_WIDTH", "SCHEMA_VERSION", "TAG", "Annotation", "Board", "Row"]
 
 SCHEMA_VERSION = 41
-"""Of Grafana 12; later ones read it and bring it up to date themselves."""
-
-SOURCE_UID = "kpstream-influxdb"
-"""The data source that boards choose at first, and that alerts ask."""
+"""Schema of Grafana 12; later versions migrate it when they read it."""
 
 TAG = "kpstream"
-DEVICE_UID = "kpstream-device"
-"""Of the board that others lead to."""
+"""Tag of every board; the links at the top of a board list boards by it."""
+
 GRID_WIDTH = 24
 
+_OTHER_BOARDS: Json = {
+    "type": "dashboards",
+    "title": "Boards",
+    "tags": [TAG],
+    "asDropdown": False,
+    "icon": "external link",
+    "includeVars": False,
+    "keepTime": True,
+    "targetBlank": False,
+    "tooltip": "",
+    "url": "",
+}
 
-@dataclass(frozen=True, slots=True)
-class Variable:
-    """A choice above the board, filled by a query.
-
-    Attributes:
-        name: as queries name it.
-        label: as people read it.
-        query: gives the choices.
-        many: several at a time, or all of them, which is where it starts.
-    """
-
-    name: str
-    label: str
-    query: Query
-    multi: bool = True
-
-    def json(self) -> Json:
-        """An entry of `templating.list`."""
-        everything: Json = {"selected": True, "text": ["All"], "value": ["$__all"]}
-        return {
-            "type": "query",
-            "name": self.name,
-            "label": self.label,
-            "datasource": SOURCE,
-            "definition": self.query.flux,
-            "query": self.query.flux,
-            "current": everything if self.multi else {},
-            "includeAll": self.multi,
-            "allValue": ".*" if self.multi else None,
-            "multi": self.multi,
-            "refresh": 2,
-            "sort": 1,
-            "regex": "",
-            "hide": 0,
-            "options": [],
-            "skipUrlSync": False,
-        }
-
-
-SITES_VARIABLE = Variable("site", "Site", SITES)
-MODELS_VARIABLE = Variable("model", "Model", MODELS)
-ONE_SITE_VARIABLE = Variable("site", "Site", SITES, multi=False)
-DEVICE_VARIABLE = Variable("device", "Device", DEVICES, multi=False)
+_BUILT_IN_ANNOTATION: Json = {
+    "builtIn": 1,
+    "datasource": {"type": "grafana", "uid": "-- Grafana --"},
+    "enable": True,
+    "hide": True,
+    "iconColor": "rgba(0, 211, 255, 1)",
+    "name": "Annotations & Alerts",
+    "type": "dashboard",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """Vertical lines in the charts of a board, at the times that a query gives."""
+    """Vertical lines in the charts of a board, at the times that a query returns."""
 
     name: str
     query: Query
@@ -116,7 +77,7 @@ START_ANNOTATION = Annotation("Process starts", PROCESS_STARTS, "orange")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Panels under a heading, from left to right; the next line begins where one does not fit."""
+    """Panels under a heading, from left to right; a panel that does not fit starts a new line."""
 
     title: str
     panels: Sequence[Panel]
@@ -127,13 +88,13 @@ class Board:
     """One board.
 
     Attributes:
-        uid: of at most 40 characters, fixed for ever.
-        title: as listed.
-        description: what it is for.
-        rows: from top to bottom.
-        variables: beside the data source.
-        since: start of the time range it opens with; it ends now.
-        refresh: how often it asks again.
+        uid: Uid of at most 40 characters; it never changes.
+        title: Title in Grafana's list.
+        description: Purpose of the board.
+        rows: Rows from top to bottom.
+        variables: Template variables besides the data source.
+        time_from: Start of the initial time range, which ends now.
+        refresh: Interval at which the board repeats its queries.
     """
 
     uid: str
@@ -151,23 +112,24 @@ class Board:
 
     @property
     def annotations(self) -> tuple[Annotation, ...]:
-        """Of every board."""
+        """The annotations, which every board has."""
         return (ROLLOUT_ANNOTATION, START_ANNOTATION)
 
     def panel(self, key: str) -> Panel:
-        """The panel of this key.
+        """The panel with this key.
 
         Raises:
-            KeyError: there is none.
+            KeyError: There is none.
         """
         for panel in self.panels:
             if panel.key == key:
                 return panel
-        msg = f"board {self.uid} has no panel {key!r}"
+        keys = ", ".join(panel.key for panel in self.panels)
+        msg = f"board {self.uid} has no panel {key!r}; use one of {keys}"
         raise KeyError(msg)
 
     def json(self) -> Json:
-        """The board as Grafana reads it, without what only Grafana knows (id, version)."""
+        """The board as Grafana reads it, without the id and version that Grafana assigns."""
         return {
             "uid": self.uid,
             "title": self.title,
@@ -184,14 +146,12 @@ class Board:
             "timezone": "browser",
             "weekStart": "",
             "links": [_OTHER_BOARDS],
-            "templating": {"list": [_source_variable(), *(v.json() for v in self.variables)]},
-            "annotations": {
-                "list": [_BUILT_IN_ANNOTATION, *(mark.json() for mark in self.annotations)]
-            },
-            "panels": self._placed(),
+            "templating": {"list": [source_variable_json(), *(v.json() for v in self.variables)]},
+            "annotations": {"list": [_BUILT_IN_ANNOTATION, *(a.json() for a in self.annotations)]},
+            "panels": self._panels_json(),
         }
 
-    def _placed(self) -> list[Json]:
+    def _panels_json(self) -> list[Json]:
         found: list[Json] = []
         y = 0
         for row in self.rows:
@@ -208,16 +168,6 @@ class Board:
         return found
 
 
-def link_to(uid: str, **variables: str) -> str:
-    """The address of a board with variables set, keeping the time range and the data source.
-
-    >>> link_to("kpstream-device", device="${__data.fields.Device}")
-    '/d/kpstream-device?var-datasource=${datasource}&${__url_time_range}&var-device=${__data.fields.Device}'
-    """
-    chosen = "".join(f"&var-{name}={value}" for name, value in variables.items())
-    return f"/d/{uid}?var-datasource=${{datasource}}&${{__url_time_range}}{chosen}"
-
-
 def _row_json(row: Row, uid: str, y: int) -> Json:
     return {
         "id": panel_id(f"row {uid} {row.title}"),
@@ -227,44 +177,3 @@ def _row_json(row: Row, uid: str, y: int) -> Json:
         "gridPos": {"h": 1, "w": GRID_WIDTH, "x": 0, "y": y},
         "panels": [],
     }
-
-
-def _source_variable() -> Json:
-    return {
-        "type": "datasource",
-        "name": "datasource",
-        "label": "Data source",
-        "query": SOURCE_TYPE,
-        "current": {"selected": True, "text": TAG, "value": SOURCE_UID},
-        "includeAll": False,
-        "multi": False,
-        "refresh": 1,
-        "regex": "",
-        "hide": 0,
-        "options": [],
-        "skipUrlSync": False,
-    }
-
-
-_OTHER_BOARDS: Json = {
-    "type": "dashboards",
-    "title": "Boards",
-    "tags": [TAG],
-    "asDropdown": False,
-    "icon": "external link",
-    "includeVars": False,
-    "keepTime": True,
-    "targetBlank": False,
-    "tooltip": "",
-    "url": "",
-}
-
-_BUILT_IN_ANNOTATION: Json = {
-    "builtIn": 1,
-    "datasource": {"type": "grafana", "uid": "-- Grafana --"},
-    "enable": True,
-    "hide": True,
-    "iconColor": "rgba(0, 211, 255, 1)",
-    "name": "Annotations & Alerts",
-    "type": "dashboard",
-}

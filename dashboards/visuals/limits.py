@@ -1,4 +1,4 @@
-"""From when on a number is a worry: one table for the colours of boards and the alerts. Pure."""
+"""Limits of a site: from which value a board turns red and an alert fires. Pure."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ __all__ = ["Limits"]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits of a site; the defaults suit the shipped students and a fleet of hundreds.
+    """Limits of a site; the defaults suit the starter students and a fleet of hundreds.
 
     Attributes:
-        rul_cycles: a device is due when the lower end of its interval is below this.
-        silent_s: a device is silent when no reading has come for so long.
-        process_s: a process is down when it has said nothing for so long.
-        backlog_per_minute: a group falls behind when its backlog grows by so many records a
-            minute, over ten minutes.
-        still_s: a partition is stuck when it has not moved for so long in spite of a backlog.
-        dead_letters: so many letters of one reason in ten minutes are too many.
+        rul_cycles: A machine is due when the lower end of its interval is below this.
+        silent_s: A device is silent when it has sent no reading for this long.
+        process_s: A process is down when it has written no account for this long.
+        backlog_per_minute: A group falls behind when its backlog grows by more records a minute
+            than this, over ten minutes.
+        still_s: A partition is stuck when it has had a backlog and no progress for this long.
+        dead_letters: Dead letters of one reason in ten minutes that do not cause an alert yet.
     """
 
     rul_cycles: float = 20.0

@@ -1,7 +1,7 @@
-"""Panels: a question, the queries that answer it, how the answer is drawn. Pure.
+"""Panels: queries, and how their answers are drawn. Pure.
 
-Data sources are named by uid through the board's variable. A panel's id follows from its key, so
-that links of alerts stay right when panels are added.
+A panel refers to the data source through the board's variable. Its id follows from its key, so that
+links of alerts stay valid when panels are added.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ __all__ = ["SOURCE", "SOURCE_TYPE", "Panel", "panel_id", "target"]
 
 SOURCE_TYPE = "influxdb"
 SOURCE: Json = {"type": SOURCE_TYPE, "uid": "${datasource}"}
-"""The data source chosen on the board."""
+"""The data source selected on the board."""
 
 _MAX_POINTS = 1000
+"""Values per query where the width of the panel must not limit them (a phone shows about 300)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,16 +28,16 @@ class Panel:
     """One panel of a board.
 
     Attributes:
-        key: short name, unique on the board; the id follows from it.
-        title: heading.
-        description: what it answers and how to read it, for the "i" beside the heading.
-        view: how it is drawn.
-        style: how values look.
-        queries: asked all at once, as A, B, C.
-        width: of 24.
-        height: in Grafana's rows of 30 pixels.
-        overrides: beside those of the view.
-        since: a time range of its own, as "30d"; empty: the board's.
+        key: Short name, unique on the board; the id follows from it.
+        title: Heading.
+        description: Help text of the panel: what it shows and how to read it.
+        view: Panel type with its options.
+        style: Unit, colours and texts of the values.
+        queries: Queries, sent together as A, B, C.
+        width: Width in columns of 24.
+        height: Height in Grafana's units of 30 pixels.
+        overrides: Overrides besides those of the view.
+        time_from: Time range of this panel, such as "30d"; "" for the board's.
     """
 
     key: str
@@ -52,11 +53,11 @@ class Panel:
 
     @property
     def id(self) -> int:
-        """The same for the same key, for ever."""
+        """The id, which only depends on the key."""
         return panel_id(self.key)
 
     def json(self, x: int, y: int) -> Json:
-        """The panel at a place of the board's grid."""
+        """The panel at a position of the board's grid."""
         overrides = list(self.overrides)
         found: Json = {
             "id": self.id,
@@ -69,9 +70,7 @@ class Panel:
         if self.time_from:
             found["timeFrom"] = self.time_from
         if self.time_from or isinstance(self.view, Table):
-            found["maxDataPoints"] = (
-                _MAX_POINTS  # else as many as the panel is wide, on a phone 300
-            )
+            found["maxDataPoints"] = _MAX_POINTS
         if self.queries:
             found["datasource"] = SOURCE
             found["targets"] = [target(query, at) for at, query in enumerate(self.queries)]
@@ -86,7 +85,7 @@ class Panel:
 
 
 def panel_id(key: str) -> int:
-    """The id of the panel of a key.
+    """The id of the panel with this key.
 
     >>> panel_id("rul-now") == panel_id("rul-now") != panel_id("rul-band")
     True
@@ -95,5 +94,5 @@ def panel_id(key: str) -> int:
 
 
 def target(query: Query, at: int = 0) -> Json:
-    """A query as a panel asks it, with the letter of its place."""
+    """A query as a panel sends it, named by a letter."""
     return {"refId": "ABCDEFGH"[at], "datasource": SOURCE, "query": query.flux}

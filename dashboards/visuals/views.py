@@ -1,6 +1,7 @@
-"""How numbers look and how they are drawn: styles, and panel types of Grafana 12 and later. Pure.
+"""Styles of values, and views: the panel types of Grafana 12 and later. Pure.
 
-Each view knows the JSON of its panel type: `options` of the panel, `custom` options of the field.
+A view builds the JSON of its panel type: the `options` of the panel and the `custom` options of its
+fields.
 """
 
 from __future__ import annotations
@@ -29,16 +30,17 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How values look.
+    """How values are shown.
 
     Attributes:
-        no_value: what a panel without rows says; never empty, so that "nothing" is an answer.
+        no_value: Text of a panel without rows; never empty, so that no data is an answer too.
         unit: Grafana's name of the unit, or `suffix: text`.
-        decimals: digits after the point; None leaves it to Grafana.
-        minimum, maximum: the ends of the axis.
-        thresholds: (value, colour): from this value on, this colour; the first value is None.
-        mappings: value -> (text, colour) shown instead of it.
-        name: of a series, with Grafana's variables (`${__field.labels.device}`).
+        decimals: Digits after the decimal point; None lets Grafana decide.
+        minimum: Lower end of the axis; None lets Grafana decide.
+        maximum: Upper end of the axis; None lets Grafana decide.
+        thresholds: Pairs (value, colour): the colour from this value on; the first value is None.
+        mappings: Text and colour to show instead of a value.
+        name: Name of a series, with Grafana's variables (`${__field.labels.device}`).
         colour: `palette`, `thresholds`, or the name of a colour.
     """
 
@@ -53,7 +55,7 @@ class Style:
     colour: str = "palette"
 
     def in_palette(self) -> Style:
-        """The same, but series by colours of the palette; the steps stay, as lines."""
+        """A copy that colours series by the palette; the thresholds remain as lines."""
         return replace(self, colour="palette")
 
     def json(self, custom: Json | None = None) -> Json:
@@ -75,13 +77,13 @@ class Style:
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """Other properties for the series or column of one name."""
+    """Other properties for the series or column with this name."""
 
     name: str
     properties: Mapping[str, Any]
 
     def json(self) -> Json:
-        """An entry of `overrides`."""
+        """The entry of `overrides`."""
         return {
             "matcher": {"id": "byName", "options": self.name},
             "properties": [{"id": key, "value": value} for key, value in self.properties.items()],
@@ -90,7 +92,13 @@ class Override:
 
 @dataclass(frozen=True, slots=True)
 class Stat:
-    """Big numbers: the last value of every series."""
+    """Big numbers: the last value of every series.
+
+    Attributes:
+        graph: Draw the series behind the number.
+        background: Colour the background instead of the number.
+        all_rows: Show every row of a table instead of the last one.
+    """
 
     graph: bool = False
     background: bool = False
@@ -99,7 +107,7 @@ class Stat:
     kind = "stat"
 
     def custom(self) -> Json:
-        """Nothing beyond the style."""
+        """No options of its own."""
         return {}
 
     def options(self) -> Json:
@@ -123,11 +131,11 @@ class Lines:
 
     Attributes:
         stack: `none`, `normal` or `percent`.
-        draw: lines or bars.
-        fill: opacity of the area below, per cent.
-        show_thresholds: draw the style's steps as dashed lines.
-        stepped: values hold until the next one.
-        legend: `list` or `table`, with the calculations of the legend.
+        draw: `line` or `bars`.
+        fill: Opacity of the area below a line, in per cent.
+        show_thresholds: Draw the thresholds of the style as dashed lines.
+        stepped: Hold each value until the next one.
+        legend: Calculations that the legend shows; more than one make it a table.
     """
 
     stack: Literal["none", "normal", "percent"] = "none"
@@ -178,11 +186,15 @@ class Lines:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column of a `Table`: the query's name for it, its heading, how it looks, where it leads.
+    """One column of a `Table`.
 
     Attributes:
-        link: (heading, address) of a link, with Grafana's variables.
+        name: Column of the query.
+        title: Heading.
+        style: Style of the values; None for the style of the panel.
+        link: Heading and address of a link, with Grafana's variables.
         cell: `auto`, `colour` (background by thresholds or mappings) or `gauge`.
+        width: Width in pixels; None lets Grafana decide.
     """
 
     name: str
@@ -193,12 +205,12 @@ class Column:
     width: int | None = None
 
     def override(self) -> Override:
-        """Its looks, by heading."""
+        """The style, link and cell type, as the override of this heading."""
         properties: Json = {}
         if self.style is not None:
-            looks = self.style.json()
+            style = self.style.json()
             wanted = ("unit", "decimals", "min", "max", "thresholds", "mappings", "color")
-            properties |= {key: looks[key] for key in wanted if key in looks}
+            properties |= {key: style[key] for key in wanted if key in style}
         if self.cell == "colour":
             properties["custom.cellOptions"] = {"type": "color-background", "mode": "basic"}
         if self.cell == "gauge":
@@ -213,7 +225,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table with these columns in this order; the query must give exactly them."""
+    """A table with these columns in this order; the query must return exactly these."""
 
     columns: tuple[Column, ...]
 
@@ -238,7 +250,7 @@ class Table:
         }
 
     def transformations(self) -> list[Json]:
-        """Order and headings."""
+        """The transformation that sets order and headings."""
         return [
             {
                 "id": "organize",
@@ -254,7 +266,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """States over time, one bar a series."""
+    """States over time, one bar per series."""
 
     kind = "state-timeline"
 
@@ -292,7 +304,7 @@ class Bars:
     kind = "bargauge"
 
     def custom(self) -> Json:
-        """Nothing beyond the style."""
+        """No options of its own."""
         return {}
 
     def options(self) -> Json:
@@ -319,14 +331,14 @@ class Bars:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A text of the board's own, in Markdown."""
+    """A text in Markdown."""
 
     text: str
 
     kind = "text"
 
     def custom(self) -> Json:
-        """Nothing."""
+        """No options of its own."""
         return {}
 
     def options(self) -> Json:
@@ -340,12 +352,12 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class AlertList:
-    """The alerts of this product that fire or are about to."""
+    """The alerts of kpstream that are firing or pending."""
 
     kind = "alertlist"
 
     def custom(self) -> Json:
-        """Nothing."""
+        """No options of its own."""
         return {}
 
     def options(self) -> Json:

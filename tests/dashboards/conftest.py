@@ -18,9 +18,9 @@ from tests.fakes.grafana_flux import Frame, ask, interpolate
 SCORES, HOURS = "dashboards-scores", "dashboards-hours"
 DAY_MS = 86_400_000
 
-Store = Callable[[str, Sequence[Point]], None]
-Ask = Callable[..., list[Frame]]
-"""Asks a query as Grafana would: `asked(flux, start_ms=, stop_ms=, variables=)`."""
+StorePoints = Callable[[str, Sequence[Point]], None]
+QueryInflux = Callable[..., list[Frame]]
+"""Asks a query as Grafana would: `query_influx(flux, start_ms=, stop_ms=, variables=)`."""
 
 
 @pytest.fixture(scope="session")
@@ -30,8 +30,8 @@ def site_points(tmp_path_factory: pytest.TempPathFactory) -> list[Point]:
 
 
 @pytest.fixture(scope="session")
-def stored(real_influx: InfluxServer) -> Store:
-    """`stored(bucket, points)`: a new bucket with these points in it."""
+def store_points(real_influx: InfluxServer) -> StorePoints:
+    """`store_points(bucket, points)`: a new bucket with these points in it."""
     org_id = real_influx.call("GET", f"/api/v2/orgs?org={real_influx.org}")["orgs"][0]["id"]
 
     def store(bucket: str, points: Sequence[Point]) -> None:
@@ -45,7 +45,9 @@ def stored(real_influx: InfluxServer) -> Store:
 
 
 @pytest.fixture(scope="session")
-def asked(real_influx: InfluxServer, stored: Store, site_points: list[Point]) -> Ask:
+def query_influx(
+    real_influx: InfluxServer, store_points: StorePoints, site_points: list[Point]
+) -> QueryInflux:
     """InfluxDB with the line's points, and the hours that its tasks would make of them."""
 
     def asking(
@@ -67,8 +69,8 @@ def asked(real_influx: InfluxServer, stored: Store, site_points: list[Point]) ->
         )
         return ask(real_influx.url, real_influx.token, real_influx.org, filled)
 
-    stored(SCORES, site_points)
-    stored(HOURS, [])
+    store_points(SCORES, site_points)
+    store_points(HOURS, [])
     hours = ("2025-12-31T23:00:00Z", "2026-01-01T01:00:00Z")
     for rollup in ROLLUPS:
         asking(rollup_flux(rollup, *hours, SCORES, HOURS))

@@ -127,14 +127,14 @@ def test_duration_is_written_as_grafana_writes_it(seconds: int) -> None:
 
 
 @pytest.fixture
-def fires(asked):
-    """`fires(uid, later_s=0, site=...)`: the alerts of a rule so long after the run."""
+def alerts_of(query_influx):
+    """`alerts_of(uid, later_s=0, site=...)`: the alerts of a rule so long after the run."""
 
     def evaluate(uid: str, later_s: int = 0, site: SiteDashboards = SITE) -> list[Alert] | None:
         stop_ms = STOP_MS + 1000 * later_s
 
         def ask(flux: str, look_back_s: int):
-            return asked(flux, start_ms=stop_ms - 1000 * look_back_s, stop_ms=stop_ms)
+            return query_influx(flux, start_ms=stop_ms - 1000 * look_back_s, stop_ms=stop_ms)
 
         return firing(rule_json(uid, site), ask)
 
@@ -142,13 +142,13 @@ def fires(asked):
 
 
 @pytest.mark.needs_influxd
-def test_worn_machines_are_due_with_their_interval_in_words(fires, site_points) -> None:
+def test_worn_machines_are_due_with_their_interval_in_words(alerts_of, site_points) -> None:
     newest = {}
     for point in sorted(site_points, key=lambda p: p.time_ns):
         if point.measurement == "rul":
             newest[dict(point.tags)["device"]] = dict(point.fields)
     want = {device for device, score in newest.items() if score["rul_low"] < LIMITS.rul_cycles}
-    alerts = fires("kpstream-rul-low")
+    alerts = alerts_of("kpstream-rul-low")
     assert {alert.labels["device"] for alert in alerts} == want
     assert 0 < len(want) < len(newest), "some are due, some are not"
     alert = alerts[0]
@@ -162,23 +162,23 @@ def test_worn_machines_are_due_with_their_interval_in_words(fires, site_points) 
 
 
 @pytest.mark.needs_influxd
-def test_a_machine_stays_due_while_it_is_off(fires) -> None:
-    now, later = fires("kpstream-rul-low"), fires("kpstream-rul-low", later_s=3600)
+def test_a_machine_stays_due_while_it_is_off(alerts_of) -> None:
+    now, later = alerts_of("kpstream-rul-low"), alerts_of("kpstream-rul-low", later_s=3600)
     assert [a.labels for a in now] == [a.labels for a in later]
-    assert fires("kpstream-rul-low", later_s=2 * 86_400) is None
+    assert alerts_of("kpstream-rul-low", later_s=2 * 86_400) is None
 
 
 @pytest.mark.needs_influxd
-def test_a_limit_nobody_is_below_fires_for_nobody(fires) -> None:
-    assert fires("kpstream-rul-low", site=site_dashboards(Limits(rul_cycles=0))) == []
+def test_a_limit_nobody_is_below_fires_for_nobody(alerts_of) -> None:
+    assert alerts_of("kpstream-rul-low", site=site_dashboards(Limits(rul_cycles=0))) == []
 
 
 @pytest.mark.needs_influxd
-def test_silent_devices_are_named(fires) -> None:
-    silent = {alert.labels["device"] for alert in fires("kpstream-device-silent")}
+def test_silent_devices_are_named(alerts_of) -> None:
+    silent = {alert.labels["device"] for alert in alerts_of("kpstream-device-silent")}
     assert SILENT in silent
     assert not {"person-01", "person-02"} & silent
-    everybody = fires("kpstream-device-silent", later_s=600)
+    everybody = alerts_of("kpstream-device-silent", later_s=600)
     assert {"person-01", "person-02"} <= {alert.labels["device"] for alert in everybody}
     rule = next(rule for rule in RULES if rule.uid == "kpstream-device-silent")
     texts = [alert.text(rule.summary) for alert in everybody]
@@ -186,30 +186,30 @@ def test_silent_devices_are_named(fires) -> None:
 
 
 @pytest.mark.needs_influxd
-def test_processes_are_down_when_they_say_nothing(fires) -> None:
-    assert fires("kpstream-process-down") == []
-    assert {alert.labels["role"] for alert in fires("kpstream-process-down", later_s=90)} == {
+def test_processes_are_down_when_they_say_nothing(alerts_of) -> None:
+    assert alerts_of("kpstream-process-down") == []
+    assert {alert.labels["role"] for alert in alerts_of("kpstream-process-down", later_s=90)} == {
         "bridge",
         "worker",
         "store",
     }
-    assert fires("kpstream-process-down", later_s=86_400) is None, "then the state of no data"
+    assert alerts_of("kpstream-process-down", later_s=86_400) is None, "then the state of no data"
 
 
 @pytest.mark.needs_influxd
-def test_a_process_that_is_not_ready_is_named_while_it_is_not(fires) -> None:
-    assert fires("kpstream-process-not-ready") == []
-    during = fires("kpstream-process-not-ready", later_s=-235)  # the bridge had no broker
+def test_a_process_that_is_not_ready_is_named_while_it_is_not(alerts_of) -> None:
+    assert alerts_of("kpstream-process-not-ready") == []
+    during = alerts_of("kpstream-process-not-ready", later_s=-235)  # the bridge had no broker
     assert [alert.labels["role"] for alert in during] == ["bridge"]
 
 
 @pytest.mark.needs_influxd
-def test_a_backlog_that_comes_and_goes_does_not_grow(fires) -> None:
-    assert fires("kpstream-lag-growing") == []
+def test_a_backlog_that_comes_and_goes_does_not_grow(alerts_of) -> None:
+    assert alerts_of("kpstream-lag-growing") == []
 
 
 @pytest.mark.needs_influxd
-def test_a_backlog_that_grows_is_told_with_its_slope(asked, stored) -> None:
+def test_a_backlog_that_grows_is_told_with_its_slope(query_influx, store_points) -> None:
     """Two partitions fall behind by 40 records a minute each; one changes hands on the way."""
     points = []
     for second in range(0, 900, 10):
@@ -220,7 +220,7 @@ def test_a_backlog_that_grows_is_told_with_its_slope(asked, stored) -> None:
             fields = (("end_offset", 10_000 + backlog), ("backlog", backlog), ("still_ms", 0))
             at_ns = (START_MS + 1000 * second) * 1_000_000
             points.append(Point(LAG.name, tuple(tags.items()), fields, at_ns))
-    stored("dashboards-growth", points)
+    store_points("dashboards-growth", points)
 
     def alerts(limit: float) -> list[Alert] | None:
         site = site_dashboards(Limits(backlog_per_minute=limit))
@@ -228,7 +228,9 @@ def test_a_backlog_that_grows_is_told_with_its_slope(asked, stored) -> None:
 
         def ask(flux: str, look_back_s: int):
             start_ms = stop_ms - 1000 * look_back_s
-            return asked(flux, start_ms=start_ms, stop_ms=stop_ms, bucket="dashboards-growth")
+            return query_influx(
+                flux, start_ms=start_ms, stop_ms=stop_ms, bucket="dashboards-growth"
+            )
 
         return firing(rule_json("kpstream-lag-growing", site), ask)
 
@@ -239,51 +241,51 @@ def test_a_backlog_that_grows_is_told_with_its_slope(asked, stored) -> None:
 
 
 @pytest.mark.needs_influxd
-def test_a_partition_that_stands_still_is_told(fires) -> None:
+def test_a_partition_that_stands_still_is_told(alerts_of) -> None:
     site = site_dashboards(Limits(still_s=10))
-    assert fires("kpstream-partition-stuck", site=site) == []
-    stuck = fires("kpstream-partition-stuck", later_s=-300 + 136, site=site)
+    assert alerts_of("kpstream-partition-stuck", site=site) == []
+    stuck = alerts_of("kpstream-partition-stuck", later_s=-300 + 136, site=site)
     assert {alert.labels["topic"] for alert in stuck} == {"readings", "scores"}
     assert all(alert.values["still"] >= 10 for alert in stuck)
 
 
 @pytest.mark.needs_influxd
-def test_dead_letters_are_told_by_reason(fires, site_points) -> None:
-    alerts = fires("kpstream-dead-letters")
+def test_dead_letters_are_told_by_reason(alerts_of, site_points) -> None:
+    alerts = alerts_of("kpstream-dead-letters")
     assert [alert.labels["reason"] for alert in alerts] == ["not_json"]
     assert alerts[0].values["letters"] > LIMITS.dead_letters
 
 
 @pytest.mark.needs_influxd
-def test_a_burst_of_a_reason_never_seen_before_is_told(asked, stored) -> None:
+def test_a_burst_of_a_reason_never_seen_before_is_told(query_influx, store_points) -> None:
     process = SimulatedProcess(sums=Totals(dead_letters={}))
     accounts = Accounts(process, "b-1", "bridge", START_MS - 600_000)
     points = accounts.points(START_MS)
     accounts.confirm()
     process.sums = Totals(dead_letters={"future": 500})
     points += accounts.points(START_MS + 5_000)
-    stored("dashboards-burst", points)
+    store_points("dashboards-burst", points)
 
     def ask(flux: str, look_back_s: int):
         stop_ms = START_MS + 60_000
         start_ms = stop_ms - 1000 * look_back_s
-        return asked(flux, start_ms=start_ms, stop_ms=stop_ms, bucket="dashboards-burst")
+        return query_influx(flux, start_ms=start_ms, stop_ms=stop_ms, bucket="dashboards-burst")
 
     (alert,) = firing(rule_json("kpstream-dead-letters"), ask)
     assert (alert.labels, alert.values) == ({"reason": "future"}, {"letters": 500})
 
 
 @pytest.mark.needs_influxd
-def test_a_refused_student_is_told_with_the_version(fires) -> None:
-    alerts = fires("kpstream-model-unhealthy")
+def test_a_refused_student_is_told_with_the_version(alerts_of) -> None:
+    alerts = alerts_of("kpstream-model-unhealthy")
     assert [(a.labels["model"], a.values["refused"]) for a in alerts] == [("har-waist", 2)]
     rule = next(rule for rule in RULES if rule.uid == "kpstream-model-unhealthy")
     assert alerts[0].text(rule.summary).startswith("site-worker-1 refuses version 2 of har-waist")
 
 
 @pytest.mark.needs_influxd
-def test_accounts_of_a_sound_line_balance(fires) -> None:
-    assert fires("kpstream-readings-missing") == []
+def test_accounts_of_a_sound_line_balance(alerts_of) -> None:
+    assert alerts_of("kpstream-readings-missing") == []
 
 
 def test_rules_of_another_panel_are_refused() -> None:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
-from dashboards.site import HOURLY_BUCKET, Source, is_uid, site_dashboards
+from dashboards.boards.activity import ACTIVITY_CLASSES
+from dashboards.site import HOURLY_BUCKET, DataSource, is_uid, site_dashboards
 from dashboards.visuals.board import Board
 from dashboards.visuals.limits import Limits
 from dashboards.visuals.panels import Panel
-from dashboards.visuals.styles import ACTIVITY_COLOURS, OUTCOMES
+from dashboards.visuals.styles import OUTCOMES
 from dashboards.visuals.views import Column, Note, Table
 from models.artifact import read_artifact
+from models.tasks.activity import ACTIVITY
 from models.tasks.classes import ClassesDecoding
+from models.tasks.rul import RUL
 from models.zoo import zoo_path
 from pipeline.points.points import COUNTER_FIELDS
 from pipeline.stores.influxlayout import HOURLY_BUCKET as LAYOUT_BUCKET
@@ -163,7 +167,7 @@ def test_rollouts_are_marked_on_every_board() -> None:
 
 
 def test_boards_start_with_the_data_source_of_the_bundle() -> None:
-    site = site_dashboards(source=Source(uid="plant-7", name="Plant 7"))
+    site = site_dashboards(source=DataSource(uid="plant-7", name="Plant 7"))
     for uid in site.boards:
         first = site.board_json(uid)["templating"]["list"][0]
         assert (first["type"], first["current"]["value"]) == ("datasource", "plant-7")
@@ -181,7 +185,7 @@ def test_limits_are_the_steps_of_the_colours() -> None:
 def test_classes_of_the_shipped_student_have_words_and_colours() -> None:
     decoding = read_artifact(zoo_path("har-waist")).manifest.decoding
     assert isinstance(decoding, ClassesDecoding)
-    assert set(decoding.labels) <= set(ACTIVITY_COLOURS)
+    assert set(decoding.labels) <= set(ACTIVITY_CLASSES)
 
 
 def test_outcomes_are_counters_that_are_stored() -> None:
@@ -196,3 +200,35 @@ def test_bucket_of_the_hours_is_that_of_the_layout() -> None:
 @pytest.mark.parametrize("uid", ["", "a b", "a/b", "x" * 41, "ü"])
 def test_uid_that_grafana_would_refuse_is_none(uid: str) -> None:
     assert not is_uid(uid)
+
+
+PRESSURE = replace(RUL, name="pressure", title="Pressure", hourly=None)
+"""A made-up task without a board of its own."""
+
+
+def test_a_task_without_panels_appears_on_the_general_boards() -> None:
+    site = site_dashboards(tasks=(RUL, ACTIVITY, PRESSURE))
+    assert list(site.boards) == list(SITE.boards)
+    filter_flux = 'r._measurement == "pressure"'
+    general = {
+        "kpstream-model": ["scores-of-models", "latency-of-models", "devices-of-versions"],
+        "kpstream-device": ["device-version", "device-latency", "device-windows"],
+    }
+    for uid, keys in general.items():
+        for key in keys:
+            assert filter_flux in site.boards[uid].panel(key).queries[0].flux
+    for uid in ("kpstream-fleet", "kpstream-device", "kpstream-model", "kpstream-account"):
+        assert filter_flux in site.boards[uid].variables[0].query.flux
+        assert dashboard_flaws(site.board_json(uid)) == []
+
+
+def test_a_site_shows_only_the_panels_of_its_tasks() -> None:
+    site = site_dashboards(tasks=(ACTIVITY,))
+    assert "rul-now" not in {panel.key for panel in site.boards["kpstream-fleet"].panels}
+    assert "kpstream-rul-low" not in {rule.uid for group in site.groups for rule in group.rules}
+    assert "union" not in site.boards["kpstream-device"].panel("device-version").queries[0].flux
+
+
+def test_a_board_names_its_panels_when_one_is_missing() -> None:
+    with pytest.raises(KeyError, match=r"no panel 'gone'; use one of devices-seen, "):
+        SITE.boards["kpstream-fleet"].panel("gone")

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from dashboards.errors import GrafanaConflict, GrafanaDenied, GrafanaMissing
 from dashboards.grafana.client import GrafanaClient
 from dashboards.grafana.sync import compare, pull, push
-from dashboards.site import SiteDashboards, Source, site_dashboards
+from dashboards.site import DataSource, SiteDashboards, site_dashboards
 from dashboards.visuals.limits import Limits
 from tests.fakes.grafana import TOKEN, FakeGrafana
 
@@ -81,7 +81,7 @@ def renamed(site: SiteDashboards, mark: str) -> SiteDashboards:
         site,
         boards=boards,
         groups=groups,
-        source=Source(uid=f"{mark}-influxdb", name=f"test {mark}"),
+        source=DataSource(uid=f"{mark}-influxdb", name=f"test {mark}"),
         folder_uid=f"{mark}-folder",
         folder_title=f"test {mark}",
     )
@@ -345,7 +345,7 @@ def test_a_changed_data_source_keeps_what_is_not_ours(own, grafana) -> None:
     source = grafana.sources[SITE.source.uid]
     source["jsonData"]["timeInterval"] = "5s"
     source["isDefault"] = True
-    moved = site_dashboards(source=Source(url="http://influx.example:8086"))
+    moved = site_dashboards(source=DataSource(url="http://influx.example:8086"))
     everything(own, moved)
     source = grafana.sources[SITE.source.uid]
     assert source["url"] == "http://influx.example:8086"
@@ -357,4 +357,4 @@ def test_a_read_only_data_source_says_who_owns_it(own, grafana) -> None:
     everything(own, SITE)
     grafana.sources[SITE.source.uid]["readOnly"] = True
     with pytest.raises(GrafanaDenied, match=r"read-only.*or a file provides it"):
-        everything(own, site_dashboards(source=Source(url="http://influx.example:8086")))
+        everything(own, site_dashboards(source=DataSource(url="http://influx.example:8086")))

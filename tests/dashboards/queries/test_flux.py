@@ -30,18 +30,18 @@ def test_text_that_is_not_printable_is_refused(value: str) -> None:
 
 @pytest.mark.needs_influxd
 @pytest.mark.parametrize("value", ['a"b', "a\\", "${1 + 1}", 'x" or true or "', "Größe"])
-def test_influxdb_reads_a_quoted_text_as_it_was(asked, value: str) -> None:
-    frames = asked(f'import "array"\n\narray.from(rows: [{{_value: {text(value)}}}])')
+def test_influxdb_reads_a_quoted_text_as_it_was(query_influx, value: str) -> None:
+    frames = query_influx(f'import "array"\n\narray.from(rows: [{{_value: {text(value)}}}])')
     assert frames[0].column("_value").values == [value]
 
 
 def test_a_field_that_is_not_stored_is_refused() -> None:
-    with pytest.raises(FluxError, match="'rull' is no field of rul; there are rul, rul_low"):
+    with pytest.raises(FluxError, match="'rull' is not a field of rul; use one of rul, rul_low"):
         read(RUL, ["rull"])
 
 
 def test_a_tag_that_is_not_stored_is_refused() -> None:
-    with pytest.raises(FluxError, match="'gateway' is no tag of rul; there are site, device"):
+    with pytest.raises(FluxError, match="'gateway' is not a tag of rul; use one of site, device"):
         read(RUL, ["rul"], Where.equal("gateway", "g1"))
 
 

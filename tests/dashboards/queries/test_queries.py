@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 from collections import Counter
 from collections.abc import Iterator
@@ -10,19 +11,27 @@ from datetime import timedelta
 
 import pytest
 
-from dashboards.queries import alerts as alertqueries
-from dashboards.queries import devices as devicequeries
-from dashboards.queries import history as historyqueries
-from dashboards.queries import line as linequeries
-from dashboards.queries import query as queries
-from dashboards.queries import scores as scorequeries
-from dashboards.queries.query import Query, Shape
+from dashboards.queries import (
+    alerts,
+    choices,
+    classes,
+    devices,
+    numbers,
+    processes,
+    scores,
+    students,
+)
+from dashboards.queries.query import MAX_ANNOTATIONS, MAX_ROWS, Query, Shape
 from dashboards.site import MAX_SERIES, site_dashboards
-from dashboards.visuals.board import DEVICE_UID, Board
+from dashboards.visuals.board import Board
+from dashboards.visuals.links import DEVICE_UID
+from models.tasks.activity import ACTIVITY
+from models.tasks.registry import tasks
+from models.tasks.rul import RUL
 from pipeline.points.accounts import Accounts
 from pipeline.points.points import Point
 from pipeline.status.counters import DeviceAccount
-from tests.dashboards.conftest import DAY_MS, HOURS, Ask, Store
+from tests.dashboards.conftest import DAY_MS, HOURS, QueryInflux, StorePoints
 from tests.dashboards.simulated_site import START_MS, STOP_MS, SimulatedProcess
 from tests.fakes.grafana_flux import Frame
 
@@ -34,8 +43,8 @@ PERSON = {"site": ["clinic"], "device": ["person-01"]}
 EVERYTHING = {"site": "ALL", "model": "ALL"}
 
 
-def asks() -> Iterator[pytest.ParameterSet]:
-    """(query, board, range in days or None) of everything that boards ask."""
+def board_queries() -> Iterator[pytest.ParameterSet]:
+    """Query, board and time range in days (None for the board's own) of all that boards query."""
     for board in SITE.boards.values():
         for panel in board.panels:
             for query in panel.queries:
@@ -43,17 +52,19 @@ def asks() -> Iterator[pytest.ParameterSet]:
                 yield pytest.param(query, board, days, id=f"{board.uid}-{panel.key}-{query.name}")
         for variable in board.variables:
             yield pytest.param(variable.query, board, None, id=f"{board.uid}-{variable.name}")
-        for mark in board.annotations:
-            yield pytest.param(mark.query, board, None, id=f"{board.uid}-{mark.name}")
+        for annotation in board.annotations:
+            yield pytest.param(annotation.query, board, None, id=f"{board.uid}-{annotation.name}")
 
 
-@pytest.mark.parametrize(("query", "board", "days"), list(asks()))
-def test_query_of_a_board_gives_what_it_says(
-    asked: Ask, query: Query, board: Board, days: int | None
+@pytest.mark.parametrize(("query", "board", "days"), list(board_queries()))
+def test_query_of_a_board_returns_its_shape(
+    query_influx: QueryInflux, query: Query, board: Board, days: int | None
 ) -> None:
     start_ms = START_MS if days is None else STOP_MS - days * DAY_MS
-    choices = [ENGINE, PERSON] if board.uid == DEVICE_UID else [EVERYTHING]
-    answers = [asked(query.flux, start_ms=start_ms, variables=variables) for variables in choices]
+    selections = [ENGINE, PERSON] if board.uid == DEVICE_UID else [EVERYTHING]
+    answers = [
+        query_influx(query.flux, start_ms=start_ms, variables=selection) for selection in selections
+    ]
     for frames in answers:
         if frames:
             assert_shape(frames, query.shape)
@@ -68,8 +79,10 @@ def rule_queries() -> Iterator[pytest.ParameterSet]:
 
 
 @pytest.mark.parametrize(("query", "look_back_s"), list(rule_queries()))
-def test_query_of_an_alert_gives_what_it_says(asked: Ask, query: Query, look_back_s: int) -> None:
-    frames = asked(query.flux, start_ms=STOP_MS - 1000 * look_back_s)
+def test_query_of_an_alert_returns_its_shape(
+    query_influx: QueryInflux, query: Query, look_back_s: int
+) -> None:
+    frames = query_influx(query.flux, start_ms=STOP_MS - 1000 * look_back_s)
     assert frames
     assert_shape(frames, query.shape)
     assert all(frame.is_wide_series for frame in frames), "else Grafana can't evaluate it"
@@ -77,63 +90,88 @@ def test_query_of_an_alert_gives_what_it_says(asked: Ask, query: Query, look_bac
 
 
 @pytest.fixture(scope="module")
-def empty_bucket(stored: Store) -> str:
+def empty_bucket(store_points: StorePoints) -> str:
     """A site on its first day."""
-    stored("dashboards-empty", [])
+    store_points("dashboards-empty", [])
     return "dashboards-empty"
 
 
 @pytest.mark.parametrize(
-    "query", {p.values[0].name: p.values[0] for p in [*asks(), *rule_queries()]}.values()
+    "query", {p.values[0].name: p.values[0] for p in [*board_queries(), *rule_queries()]}.values()
 )
 def test_query_of_an_empty_influxdb_is_no_error(
-    asked: Ask, empty_bucket: str, query: Query
+    query_influx: QueryInflux, empty_bucket: str, query: Query
 ) -> None:
     flux = query.flux.replace(f'"{HOURS}"', f'"{empty_bucket}"')
     variables = EVERYTHING | {"device": ["nobody"]}
-    frames = asked(flux, bucket=empty_bucket, variables=variables)
+    frames = query_influx(flux, bucket=empty_bucket, variables=variables)
     counts = [value for frame in frames for value in frame.fields[-1].values]
     assert set(counts) <= {0}
 
 
 @pytest.mark.parametrize(
-    "query", [p.values[0] for p in asks() if p.values[0].name.startswith(("rul", "device_rul"))]
+    "query",
+    [p.values[0] for p in board_queries() if p.values[0].name.startswith(("rul", "device_rul"))],
 )
 def test_query_of_scores_without_an_interval_is_no_error(
-    asked: Ask, stored_without_interval: str, query: Query
+    query_influx: QueryInflux, stored_without_interval: str, query: Query
 ) -> None:
     """A student may be published without one; its machines are shown all the same."""
     bucket = stored_without_interval
-    frames = asked(
+    frames = query_influx(
         query.flux.replace(f'"{HOURS}"', f'"{bucket}"'),
         bucket=bucket,
         variables=EVERYTHING | {"device": ["engine-01"]},
     )
-    needs_it = ("rul_lowest", "rul_lowest_bound", "rul_below", "rul_history")
-    assert frames or query.name in needs_it
+    need_an_interval = (
+        "rul_lowest", "rul_lowest_end", "rul_below", "rul_history", "rul_interval_width",
+    )  # fmt: skip
+    assert frames or query.name in need_an_interval
 
 
 @pytest.fixture(scope="module")
-def stored_without_interval(stored: Store, site_points: list[Point]) -> str:
+def stored_without_interval(store_points: StorePoints, site_points: list[Point]) -> str:
     points = [
         replace(point, fields=tuple((k, v) for k, v in point.fields if k not in INTERVAL))
         for point in site_points
         if point.measurement == "rul"
     ]
-    stored("dashboards-no-interval", points)
+    store_points("dashboards-no-interval", points)
     return "dashboards-no-interval"
 
 
 INTERVAL = ("rul_low", "rul_high")
 
 
-def test_every_query_is_asked_by_something() -> None:
-    asked_for = {param.values[0].name for param in [*asks(), *rule_queries()]}
-    modules = (queries, scorequeries, devicequeries, linequeries, historyqueries, alertqueries)
-    written = {
-        item.name for module in modules for item in vars(module).values() if isinstance(item, Query)
-    }
-    assert written - asked_for == {"streams"} - asked_for
+ARGUMENTS = {
+    "tasks": tasks(),
+    "limit": 20,
+    "field": "rul",
+    "bucket": HOURS,
+}
+
+
+def written_queries() -> Iterator[Query]:
+    """Every query that the modules of queries define or build."""
+    of_task = {numbers: RUL, classes: ACTIVITY}
+    for module in (alerts, choices, classes, devices, numbers, processes, scores, students):
+        arguments = ARGUMENTS | {"task": of_task.get(module)}
+        for name in module.__all__:
+            item = getattr(module, name)
+            if inspect.isfunction(item):
+                parameters = inspect.signature(item).parameters
+                if item.__annotations__["return"] == "Query":
+                    yield item(**{parameter: arguments[parameter] for parameter in parameters})
+            elif isinstance(item, Query):
+                yield item
+
+
+def test_every_query_is_used_by_a_board_or_an_alert() -> None:
+    used = {param.values[0].name for param in [*board_queries(), *rule_queries()]}
+    written = [query.name for query in written_queries()]
+    assert len(written) > 50
+    assert len(written) == len(set(written)), "two queries of one name"
+    assert set(written) == used - {"alert_rul_low", "alert_rul_high"}
 
 
 def test_board_asks_the_very_text_of_its_queries() -> None:
@@ -178,8 +216,8 @@ def rows(frames: list[Frame]) -> list[dict]:
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
-def ask_table(asked: Ask, query: Query, **more) -> list[dict]:
-    return rows(asked(query.flux, variables=EVERYTHING, **more))
+def ask_table(query_influx: QueryInflux, query: Query, **more) -> list[dict]:
+    return rows(query_influx(query.flux, variables=EVERYTHING, **more))
 
 
 def newest(points, measurement: str) -> dict:
@@ -190,8 +228,8 @@ def newest(points, measurement: str) -> dict:
     return found
 
 
-def test_machines_come_with_their_newest_score_and_its_interval(asked, site_points) -> None:
-    found = ask_table(asked, scorequeries.RUL_NOW)
+def test_machines_come_with_their_newest_score_and_its_interval(query_influx, site_points) -> None:
+    found = ask_table(query_influx, numbers.number_now(RUL))
     want = newest(site_points, "rul")
     assert [row["rul_low"] for row in found] == sorted(row["rul_low"] for row in found)
     assert {row["device"] for row in found} == set(want)
@@ -201,36 +239,36 @@ def test_machines_come_with_their_newest_score_and_its_interval(asked, site_poin
             assert row[field] == pytest.approx(score[field])
 
 
-def test_people_come_with_their_newest_activity(asked, site_points) -> None:
+def test_people_come_with_their_newest_activity(query_influx, site_points) -> None:
     want = {device: score["activity"] for device, score in newest(site_points, "activity").items()}
-    found = ask_table(asked, scorequeries.ACTIVITY_NOW)
+    found = ask_table(query_influx, classes.class_now(ACTIVITY))
     assert {row["device"]: row["activity"] for row in found} == want
 
 
-def test_shares_of_activity_add_up_to_one(asked) -> None:
-    frames = asked(scorequeries.ACTIVITY_SHARES.flux, variables=EVERYTHING)
+def test_shares_of_activity_add_up_to_one(query_influx) -> None:
+    frames = query_influx(classes.class_shares(ACTIVITY).flux, variables=EVERYTHING)
     assert len(frames) == 6
     for shares in zip(*(frame.fields[1].values for frame in frames), strict=True):
         assert sum(shares) == pytest.approx(1, abs=1e-3)
 
 
-def test_a_choice_on_the_board_narrows_every_table(asked) -> None:
+def test_a_choice_on_the_board_narrows_every_table(query_influx) -> None:
     variables = {"site": ["clinic"], "model": ["har-waist"]}
-    assert asked(scorequeries.RUL_NOW.flux, variables=variables) == []
-    found = rows(asked(devicequeries.ACCOUNT_OF_DEVICES.flux, variables=variables))
+    assert query_influx(numbers.number_now(RUL).flux, variables=variables) == []
+    found = rows(query_influx(devices.ACCOUNT_OF_DEVICES.flux, variables=variables))
     assert {row["site"] for row in found} == {"clinic"}
     both = {"site": ["clinic", "hangar"], "model": ["rul-fd001", "har-waist"]}
-    assert len(rows(asked(scorequeries.RUL_NOW.flux, variables=both))) >= 5
+    assert len(rows(query_influx(numbers.number_now(RUL).flux, variables=both))) >= 5
 
 
 @pytest.mark.parametrize("name", ["engine.01", "engine-0", ".*", "engine-01|engine-02", "a/b"])
-def test_a_chosen_name_is_no_pattern(asked, name: str) -> None:
+def test_a_chosen_name_is_no_pattern(query_influx, name: str) -> None:
     variables = {"site": ["hangar"], "device": [name]}
-    assert asked(scorequeries.DEVICE_RUL.flux, variables=variables) == []
+    assert query_influx(numbers.device_number(RUL).flux, variables=variables) == []
 
 
-def test_the_silent_come_first(asked, site_points) -> None:
-    found = ask_table(asked, devicequeries.SILENT_DEVICES)
+def test_the_silent_come_first(query_influx, site_points) -> None:
+    found = ask_table(query_influx, devices.SILENT_DEVICES)
     silences = [row["silent_s"] for row in found]
     assert silences == sorted(silences, reverse=True)
     by_device = {row["device"]: row for row in found}
@@ -242,21 +280,21 @@ def test_the_silent_come_first(asked, site_points) -> None:
     assert abs(last.timestamp() * 1000 - STOP_MS) <= 1000
 
 
-def test_accounts_are_those_of_the_line_and_balance(asked, site_points) -> None:
+def test_accounts_are_those_of_the_line_and_balance(query_influx, site_points) -> None:
     want = newest(site_points, "device")
-    found = ask_table(asked, devicequeries.ACCOUNT_OF_DEVICES)
+    found = ask_table(query_influx, devices.ACCOUNT_OF_DEVICES)
     assert {row["device"] for row in found} == set(want)
     for row in found:
         for field in ("received", "windowed", "duplicate", "late", "dead_lettered", "windows"):
             assert row[field] == want[row["device"]][field]
         assert row["missing"] == 0
-    unbalanced = asked(devicequeries.UNBALANCED_NOW.flux, variables=EVERYTHING)
+    unbalanced = query_influx(devices.UNBALANCED_NOW.flux, variables=EVERYTHING)
     assert [frame.fields[1].values for frame in unbalanced] == [[0]]
 
 
-def test_a_restart_costs_neither_a_spike_nor_a_hole(asked, site_points) -> None:
+def test_a_restart_costs_neither_a_spike_nor_a_hole(query_influx, site_points) -> None:
     """The worker's counter of scores begins anew in the middle; the sum goes on."""
-    frames = asked(linequeries.PROCESS_COUNTS.flux, step_ms=5000)
+    frames = query_influx(processes.PROCESS_COUNTS.flux, step_ms=5000)
     found = {frame.fields[1].name: sum(frame.fields[1].values) for frame in frames}
     scored = [
         dict(point.fields)["scored"] for point in site_points if "scored" in dict(point.fields)
@@ -270,38 +308,38 @@ def test_a_restart_costs_neither_a_spike_nor_a_hole(asked, site_points) -> None:
     assert min(min(frame.fields[1].values) for frame in frames) >= 0
 
 
-def test_backlog_is_summed_over_partitions_and_follows_the_log(asked, site_points) -> None:
-    found = rows(asked(linequeries.PARTITIONS.flux))
+def test_backlog_is_summed_over_partitions_and_follows_the_log(query_influx, site_points) -> None:
+    found = rows(query_influx(processes.PARTITIONS.flux))
     assert [row["number"] for row in found] == [0, 1, 2, 3, 0, 1, 2, 3]
     backlogs: Counter[int] = Counter()
     for point in site_points:
         if point.measurement == "lag" and dict(point.tags)["group"] == "kpstream-score":
             backlogs[point.time_ns] += int(dict(point.fields)["backlog"])
-    frames = asked(linequeries.BACKLOG.flux, step_ms=5000)
+    frames = query_influx(processes.BACKLOG.flux, step_ms=5000)
     assert frames[0].fields[1].labels == {"group": "kpstream-score", "topic": "readings"}
     assert frames[0].fields[1].values == [backlogs[at] for at in sorted(backlogs)]
     assert max(backlogs.values()) > 10
 
 
-def test_a_refused_version_is_shown_with_its_reason(asked) -> None:
-    bad, good = rows(asked(linequeries.MODELS_NOW.flux, variables=EVERYTHING))
+def test_a_refused_version_is_shown_with_its_reason(query_influx) -> None:
+    bad, good = rows(query_influx(students.MODELS_NOW.flux, variables=EVERYTHING))
     assert (bad["model"], bad["version"], bad["healthy"]) == ("har-waist", 1, 0)
     assert bad["refused_version"] == 2
     assert "incomplete" in bad["error"]
     assert (good["model"], good["version"], good["healthy"]) == ("rul-fd001", 2, 1)
 
 
-def test_rollouts_are_marks_with_time_text_and_tags(asked) -> None:
-    marks = rows(asked(linequeries.ROLLOUT_EVENTS.flux))
+def test_rollouts_are_marks_with_time_text_and_tags(query_influx) -> None:
+    marks = rows(query_influx(students.ROLLOUT_EVENTS.flux))
     assert [mark["tags"] for mark in marks] == ["swapped,rul-fd001", "refused,har-waist"]
     assert marks[0]["text"] == "rul-fd001 v2 swapped, before v1"
     assert marks[0]["_time"].timestamp() * 1000 == START_MS + 120_000
-    starts = rows(asked(linequeries.PROCESS_STARTS.flux))
+    starts = rows(query_influx(processes.PROCESS_STARTS.flux))
     assert [mark["text"] for mark in starts] == ["worker site-worker-1 started"]
 
 
-def test_versions_count_devices(asked) -> None:
-    found = ask_table(asked, scorequeries.DEVICES_OF_VERSIONS)
+def test_versions_count_devices(query_influx) -> None:
+    found = ask_table(query_influx, scores.devices_of_versions(tasks()))
     assert {(row["model"], row["version"]) for row in found} >= {
         ("har-waist", 1),
         ("rul-fd001", 2),
@@ -309,35 +347,35 @@ def test_versions_count_devices(asked) -> None:
     assert sum(row["devices"] for row in found if row["model"] == "har-waist") == 2
 
 
-def test_hours_are_there_for_both_hours_of_the_run(asked) -> None:
-    history = historyqueries.rul_history(HOURS)
-    frames = asked(history.flux, start_ms=STOP_MS - DAY_MS, variables=ENGINE)
+def test_hours_are_there_for_both_hours_of_the_run(query_influx) -> None:
+    history = numbers.number_history(RUL, HOURS)
+    frames = query_influx(history.flux, start_ms=STOP_MS - DAY_MS, variables=ENGINE)
     assert {frame.fields[1].name for frame in frames} == {"rul_mean", "rul_low_min", "rul_high_max"}
     assert {frame.rows for frame in frames} == {2}
 
 
-def test_tables_and_marks_of_a_large_site_fit_what_grafana_takes(asked, stored) -> None:
+def test_tables_and_annotations_of_a_large_site_fit_grafana(query_influx, store_points) -> None:
     """Beyond its limits Grafana shows an error instead of the table."""
-    devices = [DeviceAccount("s", f"d{i:04}", "x", received=1, late=1) for i in range(700)]
-    process = SimulatedProcess(seen=devices)
+    seen = [DeviceAccount("s", f"d{i:04}", "x", received=1, late=1) for i in range(700)]
+    process = SimulatedProcess(seen=seen)
     points = []
     for start_ms in range(START_MS, START_MS + 130_000, 1_000):
         accounts = Accounts(process, "w", "worker", start_ms)
         points += accounts.points(start_ms)[: None if start_ms == START_MS else 1]
-    stored("dashboards-large", points)
-    table = asked(
-        devicequeries.ACCOUNT_OF_DEVICES.flux, bucket="dashboards-large", variables=EVERYTHING
+    store_points("dashboards-large", points)
+    table = query_influx(
+        devices.ACCOUNT_OF_DEVICES.flux, bucket="dashboards-large", variables=EVERYTHING
     )
-    assert table[0].rows == queries.MAX_ROWS == 500
-    starts = rows(asked(linequeries.PROCESS_STARTS.flux, bucket="dashboards-large"))
-    assert len(starts) == queries.MAX_ANNOTATIONS == 100
+    assert table[0].rows == MAX_ROWS == 500
+    starts = rows(query_influx(processes.PROCESS_STARTS.flux, bucket="dashboards-large"))
+    assert len(starts) == MAX_ANNOTATIONS == 100
     assert starts[-1]["_time"].timestamp() * 1000 == START_MS + 129_000
     silent = next(q for p in rule_queries() if (q := p.values[0]).name == "alert_missing_readings")
-    assert len(asked(silent.flux, bucket="dashboards-large")) == 700 < MAX_SERIES
+    assert len(query_influx(silent.flux, bucket="dashboards-large")) == 700 < MAX_SERIES
 
 
-def test_a_range_of_the_past_is_answered_for_the_past(asked) -> None:
+def test_a_range_of_the_past_is_answered_for_the_past(query_influx) -> None:
     early = rows(
-        asked(devicequeries.SILENT_DEVICES.flux, stop_ms=START_MS + 60_000, variables=EVERYTHING)
+        query_influx(devices.SILENT_DEVICES.flux, stop_ms=START_MS + 60_000, variables=EVERYTHING)
     )
     assert max(row["silent_s"] for row in early) <= 10

@@ -1,11 +1,15 @@
-"""The queries of processes, lag, dead letters, students and rollout marks."""
+"""Queries over the accounts of processes: readiness, rates, backlog, dead letters. Pure.
+
+A process writes its account every few seconds. Counters are summed over processes; latencies take
+the slowest process.
+"""
 
 from __future__ import annotations
 
-from dashboards.queries.flux import START, STOP, Where, read
+from dashboards.queries.flux import START, STOP, read
 from dashboards.queries.query import per_series, table
-from dashboards.queries.stages import AGE_S, GROWTH, LAST, PER_SECOND, PIVOT, every, newest
-from pipeline.points.points import DEAD_LETTERS, GATEWAY, LAG, MODEL, ROLLOUT
+from dashboards.queries.stages import AGE_S, GROWTH, LAST, PER_SECOND, every, newest
+from pipeline.points.points import DEAD_LETTERS, GATEWAY, LAG
 
 __all__ = [
     "BACKLOG",
@@ -15,21 +19,14 @@ __all__ = [
     "LATENCIES",
     "LOG_FILL",
     "MEMORY",
-    "MODELS_NOW",
-    "MODEL_HEALTH",
-    "MODEL_VERSIONS",
     "PARTITIONS",
     "PROCESSES",
     "PROCESS_COUNTS",
     "PROCESS_STARTS",
     "RATES",
     "READY",
-    "ROLLOUTS",
-    "ROLLOUT_EVENTS",
     "STALLED",
 ]
-
-_MODEL = Where.selected("model")
 
 # ------------------------------------------------------------------------------------- processes
 
@@ -150,11 +147,14 @@ LOG_FILL = per_series(
     "log_fill", [*read(GATEWAY, ["log_fill"]), LAST], ("role", "gateway"), may_be_empty=True
 )
 
-# ------------------------------------------------------------------------------------------- lag
+# --------------------------------------------------------------------------------------- backlog
 
 
 def _of_partitions(field: str, over_partitions: str) -> list[str]:
-    """Over the partitions of a topic; while one changes hands, two processes may speak of it."""
+    """One value per group and topic.
+
+    During a handover two processes may report the same partition, so the larger value counts.
+    """
     return [
         *read(LAG, [field]),
         LAST,
@@ -218,74 +218,5 @@ DEAD_LETTERS_TOTAL = table(
     {"reason": "text", "letters": "int"},
     sort=["letters"],
     descending=True,
-    may_be_empty=True,
-)
-
-# --------------------------------------------------------------------------- students and rollout
-
-MODELS_NOW = table(
-    "models_now",
-    [
-        *read(MODEL, ["version", "healthy", "refused_version", "error"], _MODEL),
-        "last()",
-        *newest("gateway", "model", "task", "stream"),
-        f"map(fn: (r) => ({{r with age_s: {AGE_S}}}))",
-    ],
-    {
-        "model": "text",
-        "task": "text",
-        "stream": "text",
-        "gateway": "text",
-        "version": "int",
-        "healthy": "int",
-        "refused_version": "int",
-        "error": "text",
-        "age_s": "int",
-    },
-    sort=["healthy", "model", "gateway"],
-)
-
-MODEL_HEALTH = per_series(
-    "model_health",
-    [
-        *read(MODEL, ["healthy"], _MODEL),
-        every("min"),
-    ],
-    ("model", "gateway"),
-    "int",
-)
-
-MODEL_VERSIONS = per_series(
-    "model_versions",
-    [*read(MODEL, ["version"], _MODEL), LAST],
-    ("model", "gateway"),
-    "int",
-)
-
-ROLLOUTS = table(
-    "rollouts",
-    [*read(ROLLOUT, ["version", "text"], _MODEL), PIVOT],
-    {
-        "_time": "time",
-        "model": "text",
-        "event": "text",
-        "version": "int",
-        "gateway": "text",
-        "text": "text",
-    },
-    sort=["_time"],
-    descending=True,
-    may_be_empty=True,
-)
-
-ROLLOUT_EVENTS = table(
-    "rollout_events",
-    [
-        *read(ROLLOUT, ["text"]),
-        'map(fn: (r) => ({_time: r._time, text: r._value, tags: r.event + "," + r.model}))',
-    ],
-    {"_time": "time", "text": "text", "tags": "text"},
-    sort=["_time"],
-    kind="annotations",
     may_be_empty=True,
 )

@@ -1,0 +1,103 @@
+"""Template variables: the selections above a board. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dashboards.queries.choices import device_choices, model_choices, site_choices
+from dashboards.queries.query import Query
+from dashboards.visuals.panels import SOURCE, SOURCE_TYPE
+from dashboards.visuals.views import Json
+from models.tasks.contract import Task
+
+__all__ = [
+    "SOURCE_NAME",
+    "SOURCE_UID",
+    "Variable",
+    "device_variables",
+    "fleet_variables",
+    "sites_variable",
+    "source_variable_json",
+]
+
+SOURCE_UID = "kpstream-influxdb"
+"""Default uid of the data source that boards and alerts query."""
+
+SOURCE_NAME = "kpstream"
+"""Default name of the data source."""
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """A selection above the board, filled by a query.
+
+    Attributes:
+        name: Name in queries.
+        label: Label on the board.
+        query: Query of the choices.
+        multi: True to allow several choices at once; all are selected at first.
+    """
+
+    name: str
+    label: str
+    query: Query
+    multi: bool = True
+
+    def json(self) -> Json:
+        """The entry of `templating.list`."""
+        everything: Json = {"selected": True, "text": ["All"], "value": ["$__all"]}
+        return {
+            "type": "query",
+            "name": self.name,
+            "label": self.label,
+            "datasource": SOURCE,
+            "definition": self.query.flux,
+            "query": self.query.flux,
+            "current": everything if self.multi else {},
+            "includeAll": self.multi,
+            "allValue": ".*" if self.multi else None,
+            "multi": self.multi,
+            "refresh": 2,
+            "sort": 1,
+            "regex": "",
+            "hide": 0,
+            "options": [],
+            "skipUrlSync": False,
+        }
+
+
+def sites_variable(tasks: Sequence[Task]) -> Variable:
+    """Select any number of sites."""
+    return Variable("site", "Site", site_choices(tasks))
+
+
+def fleet_variables(tasks: Sequence[Task]) -> list[Variable]:
+    """Select any number of sites and models."""
+    return [sites_variable(tasks), Variable("model", "Model", model_choices(tasks))]
+
+
+def device_variables(tasks: Sequence[Task]) -> list[Variable]:
+    """Select one site and one of its devices."""
+    return [
+        Variable("site", "Site", site_choices(tasks), multi=False),
+        Variable("device", "Device", device_choices(tasks), multi=False),
+    ]
+
+
+def source_variable_json() -> Json:
+    """The variable that selects the data source, as an entry of `templating.list`."""
+    return {
+        "type": "datasource",
+        "name": "datasource",
+        "label": "Data source",
+        "query": SOURCE_TYPE,
+        "current": {"selected": True, "text": SOURCE_NAME, "value": SOURCE_UID},
+        "includeAll": False,
+        "multi": False,
+        "refresh": 1,
+        "regex": "",
+        "hide": 0,
+        "options": [],
+        "skipUrlSync": False,
+    }
