@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ingest.payloads import encode_payload
 from ingest.simulators.imu import ACTIVITIES, CHANNELS, DT_MS, TRANSITION, Person
-from ingest.simulators.truth import ActivityTruth, RulTruth
+from ingest.simulators.truth import EngineTruth, PersonTruth
 from ingest.simulators.turbofan import Engine
 from ingest.topics import Address
 
@@ -63,7 +63,7 @@ class EngineEmitter:
         start_ms: int,
         cycles_per_second: float,
         age: float,
-        on_truth: Callable[[RulTruth], None],
+        on_truth: Callable[[EngineTruth], None],
         on_event: Callable[[str], None],
     ) -> None:
         self.due_ms = start_ms
@@ -106,7 +106,9 @@ class EngineEmitter:
         self._set_due()
         if self._cycle <= self._engine.life:
             rul = self._engine.rul(self._cycle)
-            self._on_truth(RulTruth(self._site, self._device, at_ms, self._cycles_per_second, rul))
+            self._on_truth(
+                EngineTruth(self._site, self._device, at_ms, self._cycles_per_second, rul)
+            )
 
     def _set_due(self) -> None:
         since = self._cycle - self._anchor_cycle
@@ -140,7 +142,7 @@ class PersonEmitter:
         readings: int,
         disorder: float,
         rng: np.random.Generator,
-        on_truth: Callable[[ActivityTruth], None],
+        on_truth: Callable[[PersonTruth], None],
     ) -> None:
         self._site = site
         self._device = device
@@ -184,7 +186,7 @@ class PersonEmitter:
         if self._bout is not None and self._bout[0] != TRANSITION:
             label, start_ms, last_ms = self._bout
             activity = ACTIVITIES[label]
-            self._on_truth(ActivityTruth(self._site, self._device, start_ms, last_ms + 1, activity))
+            self._on_truth(PersonTruth(self._site, self._device, start_ms, last_ms + 1, activity))
         self._bout = None
 
     def _set_first(self, first_ms: int) -> None:

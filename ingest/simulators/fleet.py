@@ -31,7 +31,7 @@ from ingest.mqtt.endpoint import Endpoint
 from ingest.mqtt.publisher import Publisher
 from ingest.simulators.emitters import EngineEmitter, Message, PersonEmitter, device_seed
 from ingest.simulators.imu import Person, markov_bouts
-from ingest.simulators.truth import ActivityTruth, RulTruth, encode_truth
+from ingest.simulators.truth import TruthRecord, encode_truth
 
 __all__ = ["Clock", "Fleet", "FleetSettings", "MessageSink", "publish_fleet", "run_fleet"]
 
@@ -119,7 +119,7 @@ class Fleet:
     ) -> None:
         self.settings = settings
         self._on_event = on_event or log.info
-        self._truths: list[RulTruth | ActivityTruth] = []
+        self._truths: list[TruthRecord] = []
         self._rng = np.random.default_rng((settings.seed, 2))
         self._garbage = itertools.cycle(_GARBAGE)
         numbers = itertools.count(1)
@@ -157,7 +157,7 @@ class Fleet:
             heapq.heapreplace(self._due, (emitter.due_ms, at, emitter))
         return messages
 
-    def take_truth(self) -> list[RulTruth | ActivityTruth]:
+    def take_truth(self) -> list[TruthRecord]:
         """What became known of the truth since the last call."""
         truths, self._truths = self._truths, []
         return truths
@@ -183,7 +183,7 @@ class Fleet:
             start_ms + int(self._rng.random() * 1000 / settings.cycles_per_second),
             settings.cycles_per_second,
             age,
-            self._truths_append,
+            self._append_truth_record,
             self._on_event,
         )
 
@@ -198,10 +198,10 @@ class Fleet:
             settings.readings_per_message,
             settings.disorder,
             self._rng,
-            self._truths_append,
+            self._append_truth_record,
         )
 
-    def _truths_append(self, truth: RulTruth | ActivityTruth) -> None:
+    def _append_truth_record(self, truth: TruthRecord) -> None:
         self._truths.append(truth)
 
 

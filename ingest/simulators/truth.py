@@ -1,9 +1,10 @@
-"""What the simulators know and the students must find out: kept beside the readings, and compared.
+"""The truth behind simulated readings, and the error of scores against it.
 
-A truth file is JSON lines, one per stretch: the life of an engine (its RUL falls by one with every
-reading from a known start), or one bout of a person's activity.
+The truth travels apart from the readings, in a file of JSON lines with one line per stretch of
+time: the life of an engine (its RUL falls by one with every reading from a known start), or one
+bout of a person's activity. Each kind of device has its own judge.
 
->>> truth = Truth(rul=[RulTruth("hangar", "engine-01", 1_000, 2.0, 130)], activity=[])
+>>> truth = [EngineTruth("hangar", "engine-01", 1_000, 2.0, 130)]
 >>> score = {"site": "hangar", "device": "engine-01", "end_ms": 6_001, "rul": 118.0}
 >>> print(error_against_truth([score], truth).lines()[0])  # 10 cycles later RUL is 120
 RUL        MAE 2.0, RMSE 2.0 cycles over 1 window (RUL capped at 125)
@@ -13,11 +14,11 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 import orjson
 
@@ -25,10 +26,12 @@ from ingest.simulators.imu import DT_MS
 
 __all__ = [
     "MAX_RUL",
-    "ActivityTruth",
-    "RulTruth",
-    "Truth",
+    "EngineError",
+    "EngineTruth",
+    "PersonError",
+    "PersonTruth",
     "TruthError",
+    "TruthRecord",
     "encode_truth",
     "error_against_truth",
     "read_truth",
@@ -36,12 +39,23 @@ __all__ = [
 
 MAX_RUL: Final = 125
 """Cap of the RUL on both sides of the comparison, per C-MAPSS practice."""
+_DEFAULT_READINGS = 128  # of an IMU window
 
 
 @dataclass(frozen=True, slots=True)
-class RulTruth:
-    """An engine from `start_ms` on: its RUL there, and one cycle less with every reading."""
+class EngineTruth:
+    """The life of an engine from `start_ms` on: one cycle of RUL less with every reading.
 
+    Attributes:
+        task: Task of the scores that this truth judges, also its field in them.
+        site: Site of the engine.
+        device: Device name of the engine.
+        start_ms: Event time of the first reading, epoch ms.
+        cycles_per_second: Readings per second.
+        rul_cycles: RUL at `start_ms`.
+    """
+
+    task: ClassVar[str] = "rul"
     site: str
     device: str
     start_ms: int
@@ -49,14 +63,24 @@ class RulTruth:
     rul_cycles: int
 
     def at(self, ts_ms: int) -> int:
-        """RUL in cycles after the reading of `ts_ms`."""
+        """Return the RUL in cycles after the reading of `ts_ms`."""
         return self.rul_cycles - round((ts_ms - self.start_ms) * self.cycles_per_second / 1000)
 
 
 @dataclass(frozen=True, slots=True)
-class ActivityTruth:
-    """A person did `activity` from `start_ms` until before `end_ms`; transitions lie between."""
+class PersonTruth:
+    """One bout: a person did `activity` in [start_ms, end_ms); transitions lie between bouts.
 
+    Attributes:
+        task: Task of the scores that this truth judges, also its field in them.
+        site: Site of the person.
+        device: Device name of the IMU.
+        start_ms: Event time of the first reading, epoch ms.
+        end_ms: Epoch ms, exclusive.
+        activity: Label of the activity.
+    """
+
+    task: ClassVar[str] = "activity"
     site: str
     device: str
     start_ms: int
@@ -64,130 +88,197 @@ class ActivityTruth:
     activity: str
 
 
-@dataclass(frozen=True, slots=True)
-class Truth:
-    """Content of a truth file, in its order."""
+TruthRecord = EngineTruth | PersonTruth
+_RECORDS: Final[dict[str, type[TruthRecord]]] = {
+    record.task: record for record in (EngineTruth, PersonTruth)
+}
 
-    rul: Sequence[RulTruth]
-    activity: Sequence[ActivityTruth]
+
+@dataclass(frozen=True, slots=True)
+class EngineError:
+    """Error of RUL scores; None without a window.
+
+    Attributes:
+        windows: Scores compared.
+        mae: Mean absolute error in cycles, both sides capped at `MAX_RUL`.
+        rmse: Root mean squared error in cycles, likewise.
+    """
+
+    windows: int
+    mae: float | None
+    rmse: float | None
+
+    def line(self) -> str:
+        """Return one line of text."""
+        if self.mae is None or self.rmse is None:
+            return "RUL        no scores to compare"
+        return (
+            f"RUL        MAE {self.mae:.1f}, RMSE {self.rmse:.1f} cycles over "
+            f"{_windows(self.windows)} (RUL capped at {MAX_RUL})"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PersonError:
+    """Error of activity scores; None without a window.
+
+    Attributes:
+        windows: Scores whose window lies inside one bout.
+        accuracy: Share of those with the right label.
+        macro_f1: Mean F1 over the activities that occurred.
+        transition_windows: Scores of windows with a change of activity: not judged.
+    """
+
+    windows: int
+    accuracy: float | None
+    macro_f1: float | None
+    transition_windows: int
+
+    def line(self) -> str:
+        """Return one line of text."""
+        if self.accuracy is None or self.macro_f1 is None:
+            return "activity   no scores to compare"
+        line = (
+            f"activity   accuracy {self.accuracy:.3f}, "
+            f"macro-F1 {self.macro_f1:.3f} over {_windows(self.windows)}"
+        )
+        if self.transition_windows:
+            line += f"; {_windows(self.transition_windows)} over a change not judged"
+        return line
 
 
 @dataclass(frozen=True, slots=True)
 class TruthError:
-    """How far scores are from the truth; an error over no windows is None.
+    """Error of scores against the truth.
 
     Attributes:
-        rul_windows: RUL scores compared.
-        rul_mae: Mean absolute error in cycles, both sides capped at `MAX_RUL`.
-        rul_rmse: Root mean squared error in cycles, likewise.
-        activity_windows: Activity scores whose window lies inside one activity.
-        activity_accuracy: Share of those that name it.
-        activity_macro_f1: Mean F1 over the activities that occurred.
-        transition_windows: Activity scores of windows with a change of activity: not judged.
-        unknown_windows: Scores of devices or times that the truth says nothing about.
+        engines: Error of the RUL scores.
+        people: Error of the activity scores.
+        unknown_windows: Scores of devices or times without a truth record.
     """
 
-    rul_windows: int
-    rul_mae: float | None
-    rul_rmse: float | None
-    activity_windows: int
-    activity_accuracy: float | None
-    activity_macro_f1: float | None
-    transition_windows: int
+    engines: EngineError
+    people: PersonError
     unknown_windows: int
 
     def lines(self) -> list[str]:
-        """For a person, one line per task."""
-        lines = ["RUL        no scores to compare", "activity   no scores to compare"]
-        if self.rul_mae is not None and self.rul_rmse is not None:
-            lines[0] = (
-                f"RUL        MAE {self.rul_mae:.1f}, RMSE {self.rul_rmse:.1f} cycles over "
-                f"{_windows(self.rul_windows)} (RUL capped at {MAX_RUL})"
-            )
-        if self.activity_accuracy is not None and self.activity_macro_f1 is not None:
-            lines[1] = (
-                f"activity   accuracy {self.activity_accuracy:.3f}, "
-                f"macro-F1 {self.activity_macro_f1:.3f} over {_windows(self.activity_windows)}"
-            )
-            if self.transition_windows:
-                lines[1] += f"; {_windows(self.transition_windows)} over a change not judged"
+        """Return the report, one line per kind of device."""
+        lines = [self.engines.line(), self.people.line()]
         if self.unknown_windows:
             lines.append(f"no truth   for {_windows(self.unknown_windows)}")
         return lines
 
 
-def encode_truth(record: RulTruth | ActivityTruth) -> bytes:
-    """One line of a truth file, with its line break."""
-    task = "rul" if isinstance(record, RulTruth) else "activity"
-    return orjson.dumps({"task": task, **asdict(record)}) + b"\n"
+def encode_truth(record: TruthRecord) -> bytes:
+    """Encode a record as one line of a truth file, with its line break."""
+    return orjson.dumps({"task": record.task, **asdict(record)}) + b"\n"
 
 
-def read_truth(path: Path) -> Truth:
+def read_truth(path: Path) -> list[TruthRecord]:
     """Read a truth file; a last line without its line break (a killed writer) is left out.
 
     Raises:
         OSError: The file cannot be read.
         ValueError: A line is not a truth record; the message has its number.
     """
-    truth: dict[str, list[Any]] = {"rul": [], "activity": []}
-    kinds: dict[str, Callable[..., Any]] = {"rul": RulTruth, "activity": ActivityTruth}
+    records: list[TruthRecord] = []
     for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
         try:
             record = orjson.loads(line)
-            task = record.pop("task")
-            truth[task].append(kinds[task](**record))
+            records.append(_RECORDS[record.pop("task")](**record))
         except (ValueError, TypeError, KeyError, AttributeError) as exc:
-            msg = f"{path}, line {number}, is no truth record: {exc!r}"
+            msg = f"{path}, line {number}, is not a truth record: {exc!r}"
             raise ValueError(msg) from exc
-    return Truth(rul=truth["rul"], activity=truth["activity"])
+    return records
 
 
-def error_against_truth(scores: Iterable[Mapping[str, Any]], truth: Truth) -> TruthError:
+def error_against_truth(
+    scores: Iterable[Mapping[str, Any]], truth: Sequence[TruthRecord]
+) -> TruthError:
     """Compare scores with the truth of their windows.
 
     Args:
-        scores: Score records (as on the topic `scores`) or points with the same names: each has
-            `site`, `device`, `end_ms` (epoch ms, exclusive) and either `rul` or `activity`; without
+        scores: Score records (as on the topic `scores`) or points with the same names. Each has
+            `site`, `device`, `end_ms` (epoch ms, exclusive) and the field of its task. Without
             `start_ms` a window is taken to hold `readings` (128 if that is missing too) at 50 Hz.
-        truth: What `read_truth` gives.
+        truth: Records, as `read_truth` returns them.
     """
-    lives, bouts = _by_device(truth.rul), _by_device(truth.activity)
-    errors: list[float] = []
-    judged: list[tuple[str, str]] = []
-    transitions = unknown = 0
+    engines = _EngineJudge([each for each in truth if isinstance(each, EngineTruth)])
+    people = _PersonJudge([each for each in truth if isinstance(each, PersonTruth)])
+    judges: tuple[_EngineJudge | _PersonJudge, ...] = (engines, people)
+    unknown = 0
     for score in scores:
-        device = (str(score["site"]), str(score["device"]))
+        judge = next((each for each in judges if score.get(each.field) is not None), None)
+        if judge is not None:
+            unknown += not judge.judge(score)
+    return TruthError(engines.error(), people.error(), unknown)
+
+
+class _EngineJudge:
+    """Compares RUL scores with the lives of engines."""
+
+    field = EngineTruth.task
+
+    def __init__(self, lives: Sequence[EngineTruth]) -> None:
+        self._lives = _by_device(lives)
+        self._errors: list[float] = []
+
+    def judge(self, score: Mapping[str, Any]) -> bool:
+        """Take a score; False if no truth covers its window."""
         last_ms = int(score["end_ms"]) - 1
-        if score.get("rul") is not None:
-            life = _newest(lives.get(device, []), last_ms)
-            if life is None or life.at(last_ms) < 0:
-                unknown += 1
-            else:
-                errors.append(min(float(score["rul"]), MAX_RUL) - min(life.at(last_ms), MAX_RUL))
-        elif score.get("activity") is not None:
-            first_ms = score.get("start_ms")
-            if first_ms is None:
-                first_ms = last_ms - (int(score.get("readings") or 128) - 1) * DT_MS
-            bout = _newest(bouts.get(device, []), int(first_ms))
-            if bout is not None and last_ms < bout.end_ms:
-                judged.append((bout.activity, str(score["activity"])))
-            elif _touches(bouts.get(device, []), int(first_ms), last_ms):
-                transitions += 1
-            else:
-                unknown += 1
-    return TruthError(
-        rul_windows=len(errors),
-        rul_mae=sum(map(abs, errors)) / len(errors) if errors else None,
-        rul_rmse=(sum(e * e for e in errors) / len(errors)) ** 0.5 if errors else None,
-        activity_windows=len(judged),
-        activity_accuracy=sum(a == b for a, b in judged) / len(judged) if judged else None,
-        activity_macro_f1=_macro_f1(judged) if judged else None,
-        transition_windows=transitions,
-        unknown_windows=unknown,
-    )
+        life = _newest(self._lives.get(_device(score), []), last_ms)
+        if life is None or life.at(last_ms) < 0:
+            return False
+        rul = float(score[self.field])
+        self._errors.append(min(rul, MAX_RUL) - min(life.at(last_ms), MAX_RUL))
+        return True
+
+    def error(self) -> EngineError:
+        errors = self._errors
+        if not errors:
+            return EngineError(0, None, None)
+        mae = sum(map(abs, errors)) / len(errors)
+        return EngineError(len(errors), mae, (sum(e * e for e in errors) / len(errors)) ** 0.5)
 
 
-_Stretch = TypeVar("_Stretch", RulTruth, ActivityTruth)
+class _PersonJudge:
+    """Compares activity scores with the bouts of people."""
+
+    field = PersonTruth.task
+
+    def __init__(self, bouts: Sequence[PersonTruth]) -> None:
+        self._bouts = _by_device(bouts)
+        self._judged: list[tuple[str, str]] = []  # true and scored label
+        self._transitions = 0
+
+    def judge(self, score: Mapping[str, Any]) -> bool:
+        """Take a score; False if no truth covers its window."""
+        last_ms, first_ms = int(score["end_ms"]) - 1, score.get("start_ms")
+        if first_ms is None:
+            first_ms = last_ms - (int(score.get("readings") or _DEFAULT_READINGS) - 1) * DT_MS
+        bouts = self._bouts.get(_device(score), [])
+        bout = _newest(bouts, int(first_ms))
+        if bout is not None and last_ms < bout.end_ms:
+            self._judged.append((bout.activity, str(score[self.field])))
+        elif bouts and bouts[0].start_ms <= last_ms and int(first_ms) < bouts[-1].end_ms:
+            self._transitions += 1
+        else:
+            return False
+        return True
+
+    def error(self) -> PersonError:
+        judged = self._judged
+        if not judged:
+            return PersonError(0, None, None, self._transitions)
+        accuracy = sum(true == scored for true, scored in judged) / len(judged)
+        return PersonError(len(judged), accuracy, _macro_f1(judged), self._transitions)
+
+
+_Stretch = TypeVar("_Stretch", EngineTruth, PersonTruth)
+
+
+def _device(score: Mapping[str, Any]) -> tuple[str, str]:
+    return str(score["site"]), str(score["device"])
 
 
 def _by_device(stretches: Sequence[_Stretch]) -> dict[tuple[str, str], list[_Stretch]]:
@@ -198,20 +289,15 @@ def _by_device(stretches: Sequence[_Stretch]) -> dict[tuple[str, str], list[_Str
 
 
 def _newest(stretches: Sequence[_Stretch], ts_ms: int) -> _Stretch | None:
-    """The last of the stretches (sorted) that began at or before `ts_ms`."""
+    """Return the last of the sorted stretches that began at or before `ts_ms`."""
     at = bisect_right([stretch.start_ms for stretch in stretches], ts_ms)
     return stretches[at - 1] if at else None
 
 
-def _touches(bouts: Sequence[ActivityTruth], first_ms: int, last_ms: int) -> bool:
-    """Whether [first_ms, last_ms] lies within the time that the bouts span."""
-    return bool(bouts) and bouts[0].start_ms <= last_ms and first_ms < bouts[-1].end_ms
-
-
 def _macro_f1(judged: Sequence[tuple[str, str]]) -> float:
-    hits = Counter(true for true, named in judged if true == named)
-    occurred, named = Counter(true for true, _ in judged), Counter(name for _, name in judged)
-    f1 = [2 * hits[label] / (occurred[label] + named[label]) for label in occurred]
+    hits = Counter(true for true, scored in judged if true == scored)
+    occurred, scored = Counter(true for true, _ in judged), Counter(label for _, label in judged)
+    f1 = [2 * hits[label] / (occurred[label] + scored[label]) for label in occurred]
     return sum(f1) / len(f1)
 
 

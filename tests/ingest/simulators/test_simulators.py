@@ -17,9 +17,8 @@ from ingest.simulators.emitters import Message
 from ingest.simulators.fleet import Fleet, FleetSettings, publish_fleet
 from ingest.simulators.imu import ACTIVITIES, TRANSITION, Bout, Person, markov_bouts
 from ingest.simulators.truth import (
-    ActivityTruth,
-    RulTruth,
-    Truth,
+    EngineTruth,
+    PersonTruth,
     encode_truth,
     error_against_truth,
     read_truth,
@@ -262,7 +261,7 @@ def test_fleet_starts_with_a_mix_of_ages_and_replaces_failed_engines() -> None:
     events: list[str] = []
     fleet = Fleet(quiet(engines=6, people=0), T0, events.append)
     fleet.take(T0)
-    ruls = [truth.rul_cycles for truth in fleet.take_truth() if isinstance(truth, RulTruth)]
+    ruls = [truth.rul_cycles for truth in fleet.take_truth() if isinstance(truth, EngineTruth)]
     assert len(ruls) == 6
     assert max(ruls) - min(ruls) > 50  # worn and healthy ones side by side
     devices = {parse_topic(topic).device for topic, _ in published_until(fleet, T0 + 180_000)}
@@ -275,7 +274,7 @@ def test_truth_counts_down_to_the_failure_of_every_engine() -> None:
     last: dict[str, int] = {}
     for topic, payload in published_until(fleet, T0 + 150_000):
         last[parse_topic(topic).device] = decode_payload(payload)["ts"]
-    truth = {t.device: t for t in fleet.take_truth() if isinstance(t, RulTruth)}
+    truth = {t.device: t for t in fleet.take_truth() if isinstance(t, EngineTruth)}
     assert last.keys() == truth.keys()
     assert [truth[device].at(last[device]) for device in ("engine-01", "engine-02")] == [0, 0]
 
@@ -288,7 +287,7 @@ def test_truth_of_people_matches_what_was_published() -> None:
         for index, ts in enumerate(event_times(document).tolist()):
             published[ts] = tuple(document["values"][name][index] for name in imu.CHANNELS)
     fleet.end()
-    bouts = [truth for truth in fleet.take_truth() if isinstance(truth, ActivityTruth)]
+    bouts = [truth for truth in fleet.take_truth() if isinstance(truth, PersonTruth)]
     assert len(bouts) > 5
     assert all(a.end_ms < b.start_ms for a, b in itertools.pairwise(bouts))
     assert {bout.start_ms for bout in bouts} <= published.keys()
@@ -313,7 +312,7 @@ def test_a_long_stall_leaves_a_gap_and_the_truth_goes_on_behind_it() -> None:
     ]
     assert min(ts for _, ts in times) >= T0 + 100_000 - 10_000
     assert len(events) == 2
-    lives = [truth for truth in fleet.take_truth() if isinstance(truth, RulTruth)]
+    lives = [truth for truth in fleet.take_truth() if isinstance(truth, EngineTruth)]
     assert len(lives) == 2
     assert lives[1].start_ms == T0 + 100_000
     assert lives[1].rul_cycles == pytest.approx(lives[0].rul_cycles - 10, abs=1)
@@ -356,32 +355,30 @@ async def test_a_stall_delays_messages_but_neither_loses_nor_shifts_them(tmp_pat
         await publish_fleet(Fleet(settings, T0), sink, clock, path)
     assert sink.sent == Fleet(settings, T0).take(T0 + 30_000)
     truth = read_truth(path)
-    assert len(truth.rul) >= 2
-    assert truth.activity
+    assert sum(isinstance(each, EngineTruth) for each in truth) >= 2
+    assert any(isinstance(each, PersonTruth) for each in truth)
 
 
 # -- truth ---------------------------------------------------------------------------------------
 
 
 def test_truth_file_round_trips_and_forgives_a_torn_last_line(tmp_path: Path) -> None:
-    life = RulTruth("hangar", "engine-01", T0, 2.0, 100)
-    bout = ActivityTruth("clinic", "person-01", T0, T0 + 5_000, "WALKING")
+    life = EngineTruth("hangar", "engine-01", T0, 2.0, 100)
+    bout = PersonTruth("clinic", "person-01", T0, T0 + 5_000, "WALKING")
     path = tmp_path / "truth.jsonl"
     path.write_bytes(encode_truth(life) + encode_truth(bout) + encode_truth(bout)[:20])
-    assert read_truth(path) == Truth(rul=[life], activity=[bout])
+    assert read_truth(path) == [life, bout]
     path.write_bytes(encode_truth(life) + b'{"task":"rul"}\n')
     with pytest.raises(ValueError, match="line 2"):
         read_truth(path)
 
 
 def test_error_against_truth_caps_rul_and_sets_windows_over_a_change_apart() -> None:
-    truth = Truth(
-        rul=[RulTruth("h", "e", T0, 2.0, 200)],
-        activity=[
-            ActivityTruth("c", "p", T0, T0 + 10_000, "WALKING"),
-            ActivityTruth("c", "p", T0 + 11_500, T0 + 20_000, "SITTING"),
-        ],
-    )
+    truth = [
+        EngineTruth("h", "e", T0, 2.0, 200),
+        PersonTruth("c", "p", T0, T0 + 10_000, "WALKING"),
+        PersonTruth("c", "p", T0 + 11_500, T0 + 20_000, "SITTING"),
+    ]
     here, person = {"site": "h", "device": "e"}, {"site": "c", "device": "p"}
     error = error_against_truth(
         [
@@ -395,16 +392,17 @@ def test_error_against_truth_caps_rul_and_sets_windows_over_a_change_apart() -> 
         ],
         truth,
     )
-    assert (error.rul_windows, error.rul_mae) == (2, 3.0)
-    assert error.rul_rmse == pytest.approx(18**0.5)
-    assert (error.activity_windows, error.transition_windows, error.unknown_windows) == (3, 1, 1)
-    assert error.activity_accuracy == pytest.approx(2 / 3)
-    assert error.activity_macro_f1 == pytest.approx((2 / 3 + 1) / 2)
+    assert (error.engines.windows, error.engines.mae) == (2, 3.0)
+    assert error.engines.rmse == pytest.approx(18**0.5)
+    assert (error.people.windows, error.people.transition_windows) == (3, 1)
+    assert error.unknown_windows == 1
+    assert error.people.accuracy == pytest.approx(2 / 3)
+    assert error.people.macro_f1 == pytest.approx((2 / 3 + 1) / 2)
     assert len(error.lines()) == 3
 
 
 def test_error_of_nothing_says_so() -> None:
-    assert error_against_truth([], Truth([], [])).lines() == [
+    assert error_against_truth([], []).lines() == [
         "RUL        no scores to compare",
         "activity   no scores to compare",
     ]
@@ -453,15 +451,10 @@ def test_starter_students_score_the_fleet_sensibly() -> None:
             named = [{"rul": value} for value in scored.rul.tolist()]
         scores += [window | score for window, score in zip(windows, named, strict=True)]
     fleet.end()
-    known = fleet.take_truth()
-    truth = Truth(
-        rul=[t for t in known if isinstance(t, RulTruth)],
-        activity=[t for t in known if isinstance(t, ActivityTruth)],
-    )
-    error = error_against_truth(scores, truth)
+    error = error_against_truth(scores, fleet.take_truth())
     assert error.unknown_windows == 0
-    assert error.transition_windows > 0
-    assert error.rul_rmse is not None
-    assert error.rul_rmse <= 20
-    assert error.activity_accuracy is not None
-    assert error.activity_accuracy >= 0.85
+    assert error.people.transition_windows > 0
+    assert error.engines.rmse is not None
+    assert error.engines.rmse <= 20
+    assert error.people.accuracy is not None
+    assert error.people.accuracy >= 0.85
