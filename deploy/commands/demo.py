@@ -330,6 +330,7 @@ def _drained(gateway: _Gateway) -> dict[str, Any] | None:
 
 def _summary(page: dict[str, Any] | None, folder: Path, out: Console) -> None:
     from ingest.simulators.truth import error_against_truth, read_truth
+    from models.tasks.registry import tasks
     from pipeline.console.queries import all_points
     from pipeline.stores.resultsfile import ResultsFile
 
@@ -348,7 +349,7 @@ def _summary(page: dict[str, Any] | None, folder: Path, out: Console) -> None:
         )
     results = ResultsFile(folder / "state" / "results.db", read_only=True)
     try:
-        scores = all_points(results, "rul") + all_points(results, "activity")
+        scores = [point for task in tasks() for point in all_points(results, task.name)]
     finally:
         results.close()
     for line in error_against_truth(scores, read_truth(folder / "truth.jsonl")).lines():
