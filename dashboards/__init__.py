@@ -24,7 +24,7 @@ A board from scratch:
 ```python
 from dashboards.grafana.provision import canonical
 from dashboards.queries.flux import Where, read
-from dashboards.queries.measurements import score_measurement
+from pipeline.points.measurements import score_measurement
 from dashboards.queries.query import per_series
 from dashboards.visuals.board import Board, Row
 from dashboards.visuals.panels import Panel

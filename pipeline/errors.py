@@ -10,6 +10,7 @@ PipelineError
 │   ├── LogClosed           the log was closed
 │   └── LogHole             a reader was not given every record: restart, and it reads again
 ├── SnapshotError           a state snapshot does not fit the window spec
+├── PointError              a score record or a point that no store could keep as it is
 ├── SinkError               points cannot be stored
 │   ├── SinkUnavailable     the store is away, overloaded or full: retry later
 │   │   ├── SinkSlow            it took the request and did not answer in time, or could not
@@ -36,6 +37,7 @@ __all__ = [
     "LogHole",
     "LogLocked",
     "PipelineError",
+    "PointError",
     "ResultsCorrupted",
     "ResultsGone",
     "SinkError",
@@ -80,6 +82,10 @@ class LogHole(LogError):
 
 class SnapshotError(PipelineError):
     """A state snapshot is damaged or belongs to another window spec."""
+
+
+class PointError(PipelineError):
+    """A score record or a point cannot be stored as it is; the message names the field."""
 
 
 class SinkError(PipelineError):

@@ -36,7 +36,7 @@ MAY_IMPORT = {
         "models",
     ),
     "training": ("models", "ingest.recordings"),
-    "dashboards": ("models.tasks", "pipeline.points.points", "pipeline.stores.influxlayout"),
+    "dashboards": ("models.tasks", "pipeline.points", "pipeline.stores.influxlayout"),
     "deploy": ("ingest", "models", "pipeline", "dashboards"),
 }
 # module of a third party -> the files of the gateway's packages that may import it.
@@ -72,6 +72,9 @@ PURE = (
     "windows/devices",
     "scoring/batch",
     "points/points",
+    "points/lines",
+    "points/scores",
+    "points/scorelines",
     "points/measurements",
     "status/counters",
     "status/health",

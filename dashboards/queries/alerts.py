@@ -10,7 +10,7 @@ from __future__ import annotations
 from dashboards.queries.flux import START, STOP, read
 from dashboards.queries.query import per_series
 from dashboards.queries.stages import AGE_S, AT_THE_END, GROWTH, newest
-from pipeline.points.points import DEAD_LETTERS, DEVICE, GATEWAY, LAG, MODEL
+from pipeline.points.measurements import DEAD_LETTERS, DEVICE, GATEWAY, LAG, MODEL
 
 __all__ = [
     "BACKLOG_GROWTH",

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dashboards.queries.flux import BUCKET, START, Where, text
 from dashboards.queries.query import Query, Shape
 from models.tasks.contract import Task
-from pipeline.points.points import DEVICE
+from pipeline.points.measurements import DEVICE
 
 __all__ = ["device_choices", "model_choices", "site_choices"]
 

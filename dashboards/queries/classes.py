@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dashboards.queries.flux import read, text
-from dashboards.queries.measurements import hourly_measurement, score_measurement
 from dashboards.queries.query import ColumnType, Query, per_series, table
 from dashboards.queries.scores import FLEET, NEWEST_COLUMNS, ONE_DEVICE, SERIES, newest_scores
 from dashboards.queries.stages import AT_THE_END, every
 from models.tasks.classes import PROBABILITY, PROBABILITY_PREFIX
 from models.tasks.contract import Task
+from pipeline.points.measurements import hourly_measurement, score_measurement
 
 __all__ = [
     "certainty",

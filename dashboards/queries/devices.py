@@ -9,7 +9,7 @@ from __future__ import annotations
 from dashboards.queries.flux import STOP, Where, read, text
 from dashboards.queries.query import ColumnType, Query, per_series, table
 from dashboards.queries.stages import AT_THE_END, GROWTH, LAST, PER_SECOND, newest
-from pipeline.points.points import DEVICE, DEVICE_HOURLY
+from pipeline.points.measurements import DEVICE, DEVICE_HOURLY
 
 __all__ = [
     "ACCOUNT_OF_DEVICES",

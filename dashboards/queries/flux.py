@@ -18,7 +18,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from pipeline.points.points import PROBABILITY_PREFIX, Measurement
+from models.tasks.classes import PROBABILITY_PREFIX
+from pipeline.points.measurements import Measurement
 
 __all__ = ["BUCKET", "START", "STEP", "STOP", "FluxError", "Where", "names", "pipe", "read", "text"]
 

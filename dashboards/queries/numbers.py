@@ -7,12 +7,12 @@ queries over ends then omit its devices, and all others show them.
 from __future__ import annotations
 
 from dashboards.queries.flux import pipe, read, text
-from dashboards.queries.measurements import hourly_measurement, score_measurement
 from dashboards.queries.query import ColumnType, Query, Shape, per_series, table
 from dashboards.queries.scores import FLEET, NEWEST_COLUMNS, ONE_DEVICE, SERIES, newest_scores
 from dashboards.queries.stages import PIVOT, every
 from models.tasks.contract import Task
 from models.tasks.number import NumberAnswer
+from pipeline.points.measurements import hourly_measurement, score_measurement
 
 __all__ = [
     "alert_score",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dashboards.queries.flux import START, STOP, read
 from dashboards.queries.query import per_series, table
 from dashboards.queries.stages import AGE_S, GROWTH, LAST, PER_SECOND, every, newest
-from pipeline.points.points import DEAD_LETTERS, GATEWAY, LAG
+from pipeline.points.measurements import DEAD_LETTERS, GATEWAY, LAG
 
 __all__ = [
     "BACKLOG",

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dashboards.queries.flux import Where, names, pipe, read
-from dashboards.queries.measurements import score_measurement
 from dashboards.queries.query import ColumnType, Query, per_series, table
 from dashboards.queries.stages import AGE_S, PIVOT, every
 from models.tasks.contract import Task
+from pipeline.points.measurements import score_measurement
 
 __all__ = [
     "FLEET",

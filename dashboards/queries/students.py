@@ -8,7 +8,7 @@ from __future__ import annotations
 from dashboards.queries.flux import Where, read
 from dashboards.queries.query import per_series, table
 from dashboards.queries.stages import AGE_S, LAST, PIVOT, every, newest
-from pipeline.points.points import MODEL, ROLLOUT
+from pipeline.points.measurements import MODEL, ROLLOUT
 
 __all__ = ["MODELS_NOW", "MODEL_HEALTH", "MODEL_VERSIONS", "ROLLOUTS", "ROLLOUT_EVENTS"]
 

@@ -167,9 +167,9 @@ class Answer(Protocol):
         """Live health figures of a batch, without labels; empty without a valid score."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Task:
-    """What a student answers.
+    """What a student answers. Two tasks are equal only if they are the same object.
 
     Attributes:
         name: Name in manifests, on the topic `scores`, and of the measurement.

@@ -12,8 +12,8 @@ from typing import Any
 
 import orjson
 
+from models.tasks.classes import PROBABILITY_PREFIX
 from pipeline.console.queries import Device, Latest, counts, latest, runs, series, trend
-from pipeline.points.points import PROBABILITY_PREFIX
 from pipeline.status.counters import DeviceAccount
 from pipeline.status.history import History
 from pipeline.status.progress import stalled_partitions

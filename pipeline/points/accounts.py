@@ -19,17 +19,8 @@ from pathlib import Path
 
 from ingest.errors import LogUnavailable
 from pipeline.points.lines import to_line
-from pipeline.points.points import (
-    COUNTER_FIELDS,
-    DEAD_LETTERS,
-    LAG,
-    MODEL,
-    FieldValue,
-    Point,
-    device_point,
-    gateway_point,
-    rollout_point,
-)
+from pipeline.points.measurements import COUNTER_FIELDS, DEAD_LETTERS, LAG, MODEL
+from pipeline.points.points import FieldValue, Point, device_point, gateway_point, rollout_point
 from pipeline.status.counters import DeviceAccount, LatencySummary, Totals
 from pipeline.status.progress import PartitionProgress
 from pipeline.status.view import GatewayView, ModelStatus, Snapshot

@@ -1,72 +1,46 @@
-"""What is stored: every measurement with its tags, fields, types and units, as data. Pure.
+"""The table of measurements: tags, fields, types and units, as data. Pure.
 
-One table for whoever writes points (`pipeline.points.points`, `pipeline.points.accounts`), keeps
-them (`pipeline.stores.influxlayout`) or shows them (`dashboards`, by way of
-`pipeline.points.points`).
+One table for the code that writes points (`pipeline.points`), stores them (`pipeline.stores`) and
+shows them (`pipeline.console`, `dashboards`).
 
-- Scores: `rul` and `activity`, one point per window; the time is the window's end (event time).
+- Scores: one measurement per task (`score_measurement`), one point per window; the time is the end
+  of the window (event time).
 - Accounts: `device`, `gateway`, `lag`, `dead_letters`, `model`; the time is when they were read,
-  of `device` when its latest message came (and a count of nanoseconds, see
-  `pipeline.points.accounts`). Their counters only grow while what counts them lives, and begin
-  again at 0 afterwards.
+  except for `device`: there it is when the latest message came, and a count of nanoseconds (see
+  `pipeline.points.accounts`). Counters grow until the process that counts restarts, and then begin
+  again at 0.
 - Marks: `rollout`, one point per change of a model; the time is when it happened.
-- Hours: `rul_hourly`, `activity_hourly`, `device_hourly`, made of the above by the tasks of
-  `pipeline.stores.influxlayout`; the time is the beginning of the hour.
+- Hours: `device_hourly` and one measurement per task (`hourly_measurement`), made of the above
+  inside InfluxDB (`pipeline.stores.influxlayout`); the time is the beginning of the hour.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from functools import lru_cache
+
+from models.tasks.contract import Field, Task
+from models.tasks.registry import tasks
 
 __all__ = [
-    "ACTIVITY",
-    "ACTIVITY_HOURLY",
-    "COMMON_FIELDS",
     "COUNTER_FIELDS",
     "DEAD_LETTERS",
     "DEVICE",
     "DEVICE_HOURLY",
     "GATEWAY",
-    "HOURLY",
     "LAG",
-    "MEASUREMENTS",
     "MODEL",
-    "PROBABILITY_PREFIX",
     "ROLES",
     "ROLLOUT",
     "ROLLOUT_EVENTS",
-    "RUL",
-    "RUL_HOURLY",
-    "Field",
-    "Kind",
+    "SCORE_FIELDS",
+    "SCORE_TAGS",
     "Measurement",
+    "hourly_measurement",
+    "hourly_measurements",
+    "measurements",
+    "score_measurement",
 ]
-
-Kind = Literal["float", "int", "text"]
-"""Type of a field for ever: InfluxDB refuses another one. A fact is an int, 0 or 1, so that it
-can be summed and compared."""
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """One field of a measurement.
-
-    Attributes:
-        name: as stored.
-        kind: its type.
-        unit: of the number; "" for text, "1" for a fact (0 or 1) or a share (0 to 1).
-        about: what it says.
-        grows: True for a counter.
-        always: True when every point of the measurement has it.
-    """
-
-    name: str
-    kind: Kind
-    unit: str
-    about: str
-    grows: bool = False
-    always: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +65,6 @@ class Measurement:
         raise KeyError(msg)
 
 
-PROBABILITY_PREFIX = "p_"
-"""Before the label in the name of a class's probability field, as in `p_WALKING`."""
-
 ROLES = ("gateway", "bridge", "worker", "store")
 """Values of the tag `role` of `gateway`: what a process does (`gateway` does it all)."""
 
@@ -117,40 +88,17 @@ def _count(name: str, unit: str, about: str, *, always: bool = True) -> Field:
     return Field(name, "int", unit, about, grows=True, always=always)
 
 
-COMMON_FIELDS = (
+SCORE_TAGS = ("site", "device", "stream", "model")
+"""Tags of every score."""
+
+SCORE_FIELDS = (
     _int("version", "1", "version of the student that scored the window"),
     _int("start_ms", "ms", "first event time in the window, epoch"),
     _int("readings", "readings", "readings in the window"),
     _int("gaps", "gaps", "missing stretches inside the window"),
     _int("latency_ms", "ms", "from the last reading's receipt to the score"),
 )
-"""Fields of every score."""
-
-_SCORE_TAGS = ("site", "device", "stream", "model")
-
-RUL = Measurement(
-    "rul",
-    _SCORE_TAGS,
-    (
-        _float("rul", "cycles", "remaining useful life"),
-        _float("rul_low", "cycles", "lower end of its interval", always=False),
-        _float("rul_high", "cycles", "upper end of its interval", always=False),
-        *COMMON_FIELDS,
-    ),
-    "one scored window of a machine",
-)
-
-ACTIVITY = Measurement(
-    "activity",
-    _SCORE_TAGS,
-    (
-        _text("activity", "the most probable class"),
-        _float("probability", "1", "its probability"),
-        _float(PROBABILITY_PREFIX, "1", "prefix: one field per class, p_{label}"),
-        *COMMON_FIELDS,
-    ),
-    "one scored window of a person",
-)
+"""Fields of every score, whatever its task; they follow those of the task."""
 
 COUNTER_FIELDS = (
     _count("received", "readings", "readings that came; the sum of the next four"),
@@ -251,31 +199,6 @@ ROLLOUT = Measurement(
     "a mark: a version took over, or was refused",
 )
 
-MEASUREMENTS = (RUL, ACTIVITY, DEVICE, GATEWAY, LAG, DEAD_LETTERS, MODEL, ROLLOUT)
-"""All that the line writes."""
-
-RUL_HOURLY = Measurement(
-    "rul_hourly",
-    _SCORE_TAGS,
-    (
-        _float("rul_mean", "cycles", "mean of the scores in the hour"),
-        _float("rul_min", "cycles", "least of them"),
-        _float("rul_max", "cycles", "greatest of them"),
-        _float("rul_last", "cycles", "last of them"),
-        _float("rul_low_min", "cycles", "lowest lower end of an interval", always=False),
-        _float("rul_high_max", "cycles", "highest upper end of an interval", always=False),
-        _int("windows", "windows", "how many there were"),
-    ),
-    "an hour of a machine",
-)
-
-ACTIVITY_HOURLY = Measurement(
-    "activity_hourly",
-    (*_SCORE_TAGS, "activity"),
-    (_int("windows", "windows", "windows of the hour with this activity"),),
-    "how often a person did something in an hour",
-)
-
 DEVICE_HOURLY = Measurement(
     "device_hourly",
     DEVICE.tags,
@@ -283,5 +206,35 @@ DEVICE_HOURLY = Measurement(
     "the account of one stream of one device at the end of an hour",
 )
 
-HOURLY = (RUL_HOURLY, ACTIVITY_HOURLY, DEVICE_HOURLY)
-"""All that InfluxDB makes of them; beside these, `rollout` is copied as it is."""
+
+@lru_cache(maxsize=64)
+def score_measurement(task: Task) -> Measurement:
+    """The measurement of a task's scores; its name is the task's."""
+    return Measurement(task.name, SCORE_TAGS, (*task.fields, *SCORE_FIELDS), task.about)
+
+
+@lru_cache(maxsize=64)
+def hourly_measurement(task: Task) -> Measurement:
+    """The measurement of a task's hours.
+
+    Raises:
+        ValueError: The task has no hours.
+    """
+    if task.hourly is None:
+        msg = f"task {task.name!r} has no hours: set `hourly` in its file"
+        raise ValueError(msg)
+    parts = task.hourly.fields
+    tags = (*SCORE_TAGS, *(part.source for part in parts if part.function == "values"))
+    fields = tuple(part.field for part in parts)
+    return Measurement(f"{task.name}_hourly", tags, fields, task.hourly.about)
+
+
+def measurements() -> tuple[Measurement, ...]:
+    """All measurements that the pipeline writes."""
+    scores = map(score_measurement, tasks())
+    return (*scores, DEVICE, GATEWAY, LAG, DEAD_LETTERS, MODEL, ROLLOUT)
+
+
+def hourly_measurements() -> tuple[Measurement, ...]:
+    """All measurements that InfluxDB makes of them; `rollout` is copied as it is."""
+    return (*(hourly_measurement(task) for task in tasks() if task.hourly), DEVICE_HOURLY)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from models.manifest import Manifest
 from models.tasks.contract import Scores
 from models.tasks.registry import find_task
-from pipeline.points.points import ScoreRecord
+from pipeline.points.scores import ScoreHead, ScoreRecord
 
 if TYPE_CHECKING:
     from pipeline.windows.devices import ClosedWindow
@@ -98,16 +98,16 @@ def _score_group(
     if not fitting:
         return
     scores = student.score(np.stack([item.window.values for item in fitting]))
-    results = find_task(manifest.task).answer.record_fields(scores)
-    for item, is_valid, result in zip(fitting, scores.valid.tolist(), results, strict=True):
+    rows = find_task(manifest.task).answer.record_fields(scores)
+    for item, is_valid, fields in zip(fitting, scores.valid.tolist(), rows, strict=True):
         if is_valid:
-            scored.records.append(_identity(item, manifest, scored_ms) | result)
+            scored.records.append({**_head(item, manifest, scored_ms), **fields})
         else:
             reason = f"{manifest.name} v{manifest.version} gave no finite score for this window"
             scored.unscored.append(Unscored(item, reason))
 
 
-def _identity(item: ClosedWindow, manifest: Manifest, scored_ms: int) -> ScoreRecord:
+def _head(item: ClosedWindow, manifest: Manifest, scored_ms: int) -> ScoreHead:
     window = item.window
     return {
         "task": manifest.task,

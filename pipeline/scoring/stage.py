@@ -35,7 +35,7 @@ from ingest.deadletter import DeadLetter, encode_dead_letter
 from ingest.errors import RefusalReason
 from ingest.messages import decode_bundle
 from ingest.topics import DEAD_LETTERS, LATE, SCORES
-from pipeline.points.points import ScoreRecord, encode_scores
+from pipeline.points.scores import ScoreRecord, encode_scores
 from pipeline.scoring.batch import Scored
 from pipeline.stage import Latency
 from pipeline.windows.devices import ClosedWindow, Devices, Outcome, Refusal

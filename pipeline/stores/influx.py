@@ -30,7 +30,8 @@ from pydantic import SecretStr
 
 from ingest.errors import RefusalReason
 from pipeline.errors import SinkSlow, SinkUnavailable
-from pipeline.points.points import Point, to_line
+from pipeline.points.lines import to_line
+from pipeline.points.points import Point
 from pipeline.settings import PipelineSettings
 from pipeline.stores.influxclient import Answer, InfluxClient, InfluxConnection
 from pipeline.stores.sinks import Refused, RefusedLine

@@ -18,29 +18,29 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from models.tasks.contract import Hourly, HourlyFunction, Task
+from models.tasks.registry import tasks
 from pipeline.points.measurements import (
-    ACTIVITY,
-    ACTIVITY_HOURLY,
     DEVICE,
     DEVICE_HOURLY,
     ROLLOUT,
-    RUL,
-    RUL_HOURLY,
     Measurement,
+    hourly_measurement,
+    score_measurement,
 )
 
 __all__ = [
     "GRAFANA_TOKEN",
     "HOURLY_BUCKET",
-    "ROLLUPS",
     "SCORES_BUCKET",
     "STORE_TOKEN",
     "Bucket",
+    "InfluxTask",
     "Layout",
     "Rollup",
-    "Task",
     "Token",
     "rollup_flux",
+    "rollups",
     "site_layout",
 ]
 
@@ -66,8 +66,8 @@ class Bucket:
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
-    """A task inside InfluxDB: Flux that runs by the clock; its name and times are in the Flux."""
+class InfluxTask:
+    """A task inside InfluxDB: Flux that runs periodically; name and period are in the Flux."""
 
     name: str
     flux: str
@@ -87,13 +87,12 @@ class Layout:
     """The whole of it."""
 
     buckets: tuple[Bucket, ...]
-    tasks: tuple[Task, ...]
+    tasks: tuple[InfluxTask, ...]
     tokens: tuple[Token, ...]
 
 
-Function = Literal["mean", "min", "max", "last", "count", "values", "copy"]
-"""How an hour of a field becomes one value: by a function of Flux; `values` counts each text by
-itself and makes it the tag `activity`; `copy` keeps the points as they are."""
+Function = HourlyFunction | Literal["copy"]
+"""How an hour of a field becomes one value; `copy` keeps the points as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,25 +115,20 @@ class Rollup:
             self.target.field(made)
 
 
-ROLLUPS = (
-    Rollup(
-        RUL,
-        RUL_HOURLY,
-        (
-            ("rul", "mean", "rul_mean"),
-            ("rul", "min", "rul_min"),
-            ("rul", "max", "rul_max"),
-            ("rul", "last", "rul_last"),
-            ("rul_low", "min", "rul_low_min"),
-            ("rul_high", "max", "rul_high_max"),
-            ("rul", "count", "windows"),
+def rollups() -> tuple[Rollup, ...]:
+    """All aggregates: one for each task with hours, the accounts of devices, and the marks."""
+    return (
+        *(_score_rollup(task, task.hourly) for task in tasks() if task.hourly),
+        Rollup(
+            DEVICE, DEVICE_HOURLY, tuple((f.name, "last", f.name) for f in DEVICE_HOURLY.fields)
         ),
-    ),
-    Rollup(ACTIVITY, ACTIVITY_HOURLY, (("activity", "values", "windows"),)),
-    Rollup(DEVICE, DEVICE_HOURLY, tuple((f.name, "last", f.name) for f in DEVICE_HOURLY.fields)),
-    Rollup(ROLLOUT, ROLLOUT, tuple((f.name, "copy", f.name) for f in ROLLOUT.fields)),
-)
-"""All of them."""
+        Rollup(ROLLOUT, ROLLOUT, tuple((f.name, "copy", f.name) for f in ROLLOUT.fields)),
+    )
+
+
+def _score_rollup(task: Task, hourly: Hourly) -> Rollup:
+    parts = tuple((part.source, part.function, part.field.name) for part in hourly.fields)
+    return Rollup(score_measurement(task), hourly_measurement(task), parts)
 
 
 def site_layout(
@@ -143,7 +137,7 @@ def site_layout(
     hourly_bucket: str = HOURLY_BUCKET,
     scores_days: float = 30,
     hourly_days: float = 365,
-    rollups: Sequence[Rollup] = ROLLUPS,
+    aggregates: Sequence[Rollup] | None = None,
 ) -> Layout:
     """The layout of a site; days of 0 keep points for ever.
 
@@ -155,8 +149,8 @@ def site_layout(
         Bucket(hourly_bucket, round(hourly_days * _DAY_S), "hours of scores and accounts"),
     )
     tasks = tuple(
-        Task(name, _task_flux(name, rollup, every, hours, scores_bucket, hourly_bucket))
-        for rollup in rollups
+        InfluxTask(name, _task_flux(name, rollup, every, hours, scores_bucket, hourly_bucket))
+        for rollup in (rollups() if aggregates is None else aggregates)
         for name, every, hours in (
             (f"kpstream {rollup.source.name} hourly", "1h", 3),
             (f"kpstream {rollup.source.name} daily", "24h", 72),
@@ -190,7 +184,7 @@ def rollup_flux(rollup: Rollup, start: str, stop: str, source: str, target: str)
         if function == "values":
             tags = ", ".join(map(_text, rollup.target.tags))
             part += (
-                "\n    |> map(fn: (r) => ({r with activity: r._value, _value: 1}))"
+                f"\n    |> map(fn: (r) => ({{r with {field}: r._value, _value: 1}}))"
                 f"\n    |> group(columns: [{tags}])"
             )
         if function != "copy":

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from pipeline.errors import SinkMisconfigured
 from pipeline.stores.influxclient import Answer, InfluxClient
-from pipeline.stores.influxlayout import ROLLUPS, Bucket, Layout, Task, Token, rollup_flux
+from pipeline.stores.influxlayout import Bucket, InfluxTask, Layout, Token, rollup_flux, rollups
 
 __all__ = ["Change", "Ensured", "aggregate", "ensure_layout"]
 
@@ -98,7 +98,7 @@ def aggregate(client: InfluxClient, layout: Layout, start_ms: int, stop_ms: int)
     at, end = start_ms // _HOUR_MS * _HOUR_MS, -(-stop_ms // _HOUR_MS) * _HOUR_MS
     while at < end:
         until = min(at + 24 * _HOUR_MS, end)
-        for rollup in ROLLUPS:
+        for rollup in rollups():
             first, last = (f"time(v: {ms}000000)" for ms in (at, until))
             client.query(rollup_flux(rollup, first, last, source, target))
         at = until
@@ -182,7 +182,7 @@ class _Setup:
             path = f"/tasks/{stale['id']}"
             self._change("task", name, "removed", "not in the layout", "DELETE", path)
 
-    def _ensure_task(self, task: Task, there: Mapping[str, Any] | None) -> None:
+    def _ensure_task(self, task: InfluxTask, there: Mapping[str, Any] | None) -> None:
         wish = {
             "orgID": self._org,
             "flux": task.flux,

@@ -32,10 +32,11 @@ from ingest.backoff import Backoff
 from ingest.deadletter import DeadLetter, encode_dead_letter
 from ingest.errors import RefusalReason
 from ingest.topics import ACCOUNTS, DEAD_LETTERS, MQTT_PREFIX, Address
-from pipeline.errors import SinkMisconfigured, SinkUnavailable
-from pipeline.points.lines import PointError, ScoreLines, score_lines, to_line
+from pipeline.errors import PointError, SinkMisconfigured, SinkUnavailable
+from pipeline.points.lines import to_line
 from pipeline.points.measurements import DEVICE
-from pipeline.points.points import decode_scores, points_of
+from pipeline.points.scorelines import ScoreLines, score_lines
+from pipeline.points.scores import decode_scores, points_of
 from pipeline.scoring.stage import Append, now_ms
 from pipeline.stage import Latency
 from pipeline.stores.sinks import (

@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from ingest.kafka import KafkaEndpoint, KafkaLogWriter, KafkaProbe
 from ingest.logwriter import LogRecord
 from ingest.topics import READINGS, SCORES
-from pipeline.points.points import ScoreRecord, encode_scores
+from pipeline.points.scores import ScoreRecord, encode_scores
 from pipeline.stores.influxclient import InfluxClient, InfluxConnection
 from tests.bench.siterig import PARTITIONS, Rig, Run, pinned, start_load
 from tests.e2e.site_plant import ORG, SitePlant, SiteProcess

@@ -36,7 +36,7 @@ from ingest.errors import LogUnavailable
 from ingest.kafka import KafkaEndpoint, create_topics
 from ingest.mqtt.broker import free_port
 from ingest.topics import SCORES, device_key, partition_of
-from pipeline.points.points import ScoreRecord, encode_scores
+from pipeline.points.scores import ScoreRecord, encode_scores
 from pipeline.stores.influxclient import InfluxClient, InfluxConnection
 from pipeline.stores.influxlayout import STORE_TOKEN, site_layout
 from pipeline.stores.influxsetup import ensure_layout

@@ -18,7 +18,8 @@ from pydantic import SecretStr
 from deploy.stack.sitesetup import GRAFANA_TOKEN_FILE
 from deploy.stack.sitestate import Row, read_state
 from ingest.mqtt.broker import free_port
-from pipeline.points.points import ACTIVITY, DEVICE
+from models.tasks.activity import ACTIVITY
+from pipeline.points.measurements import DEVICE
 from pipeline.stores.influxclient import InfluxClient, InfluxConnection
 from tests.chaos.expected import expected_windows
 from tests.chaos.faults import Fault, schedule

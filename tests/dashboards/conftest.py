@@ -10,7 +10,7 @@ import pytest
 from deploy.stack.servers import InfluxServer
 from pipeline.points.points import Point
 from pipeline.stores.influx import influx_sink_from
-from pipeline.stores.influxlayout import ROLLUPS, rollup_flux
+from pipeline.stores.influxlayout import rollup_flux, rollups
 from tests.dashboards.simulated_site import START_MS, STOP_MS, SimulatedSite
 from tests.fakes.grafana import FakeGrafana
 from tests.fakes.grafana_flux import Frame, ask, interpolate
@@ -72,7 +72,7 @@ def query_influx(
     store_points(SCORES, site_points)
     store_points(HOURS, [])
     hours = ("2025-12-31T23:00:00Z", "2026-01-01T01:00:00Z")
-    for rollup in ROLLUPS:
+    for rollup in rollups():
         asking(rollup_flux(rollup, *hours, SCORES, HOURS))
     return asking
 

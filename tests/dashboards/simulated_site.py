@@ -22,7 +22,8 @@ from ingest.topics import READINGS, SCORES, device_key, parse_topic, partition_o
 from models.registry import Registry
 from models.zoo import STARTERS, zoo_path
 from pipeline.points.accounts import Accounts
-from pipeline.points.points import Point, points_of
+from pipeline.points.points import Point
+from pipeline.points.scores import points_of
 from pipeline.scoring.batch import score_windows
 from pipeline.scoring.rollover import ModelWatch
 from pipeline.stage import Latency

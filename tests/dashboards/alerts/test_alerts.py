@@ -11,7 +11,8 @@ from dashboards.alerts.alert import Rule, duration
 from dashboards.site import SiteDashboards, is_uid, site_dashboards
 from dashboards.visuals.limits import Limits
 from pipeline.points.accounts import Accounts
-from pipeline.points.points import LAG, Point
+from pipeline.points.measurements import LAG
+from pipeline.points.points import Point
 from pipeline.status.counters import Totals
 from tests.dashboards.simulated_site import SILENT, START_MS, STOP_MS, SimulatedProcess
 from tests.fakes.grafana_alerts import Alert, firing

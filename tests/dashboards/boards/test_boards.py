@@ -20,7 +20,7 @@ from models.tasks.activity import ACTIVITY
 from models.tasks.classes import ClassesDecoding
 from models.tasks.rul import RUL
 from models.zoo import zoo_path
-from pipeline.points.points import COUNTER_FIELDS
+from pipeline.points.measurements import COUNTER_FIELDS
 from pipeline.stores.influxlayout import HOURLY_BUCKET as LAYOUT_BUCKET
 from tests.fakes.grafana_checks import dashboard_flaws
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from dashboards.queries.flux import FluxError, Where, read, text
-from pipeline.points.points import RUL
+from models.tasks.rul import RUL
+from pipeline.points.measurements import score_measurement
 
 
 @pytest.mark.parametrize(
@@ -37,12 +38,12 @@ def test_influxdb_reads_a_quoted_text_as_it_was(query_influx, value: str) -> Non
 
 def test_a_field_that_is_not_stored_is_refused() -> None:
     with pytest.raises(FluxError, match="'rull' is not a field of rul; use one of rul, rul_low"):
-        read(RUL, ["rull"])
+        read(score_measurement(RUL), ["rull"])
 
 
 def test_a_tag_that_is_not_stored_is_refused() -> None:
     with pytest.raises(FluxError, match="'gateway' is not a tag of rul; use one of site, device"):
-        read(RUL, ["rul"], Where.equal("gateway", "g1"))
+        read(score_measurement(RUL), ["rul"], Where.equal("gateway", "g1"))
 
 
 def test_a_chosen_value_is_an_escaped_regular_expression() -> None:

@@ -14,7 +14,7 @@ from deploy.stack.servers import InfluxServer
 from deploy.stack.site import Site
 from deploy.stack.sitesetup import influx_operator
 from ingest.settings import IngestSettings
-from pipeline.points.points import to_line
+from pipeline.points.lines import to_line
 from pipeline.settings import PipelineSettings
 from tests.pipeline.stores.test_influxsetup import HOUR_MS, hours_of, scores
 

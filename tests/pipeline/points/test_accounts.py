@@ -9,7 +9,7 @@ import pytest
 
 from ingest.errors import LogUnavailable
 from pipeline.points.accounts import Accounts, encode_points, tell
-from pipeline.points.measurements import GATEWAY, MEASUREMENTS, ROLES
+from pipeline.points.measurements import GATEWAY, ROLES, measurements
 from pipeline.points.points import Point
 from pipeline.status.counters import DeviceAccount, LatencySummary, Totals
 from pipeline.status.health import HealthReport
@@ -75,7 +75,7 @@ def test_all_that_is_said_is_in_the_table_of_measurements(role: str) -> None:
     view.model = replace(view.model, version=4, refused_version=5, refused_error="bad")
     said = by_measurement(accounts.points(NOW_MS))
     assert set(said) == {"gateway", "device", "lag", "dead_letters", "model", "rollout"}
-    table = {measurement.name: measurement for measurement in MEASUREMENTS}
+    table = {measurement.name: measurement for measurement in measurements()}
     for name, points in said.items():
         for point in points:
             fields = dict(point.fields)

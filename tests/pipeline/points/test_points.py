@@ -11,18 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.points.points import (
-    Point,
-    PointError,
-    ScoreRecord,
-    decode_scores,
-    device_point,
-    encode_scores,
-    gateway_point,
-    points_of,
-    rollout_point,
-    to_line,
-)
+from pipeline.errors import PointError
+from pipeline.points.lines import to_line
+from pipeline.points.points import Point, device_point, gateway_point, rollout_point
+from pipeline.points.scores import ScoreRecord, decode_scores, encode_scores, points_of
 
 COMMON: ScoreRecord = {
     "site": "plant-7",

@@ -11,7 +11,7 @@ from models.features import pad_front
 from models.features import slice_windows as slice_offline
 from models.session import Student
 from models.tasks.classes import Unknown
-from pipeline.points.points import decode_scores, encode_scores, points_of
+from pipeline.points.scores import decode_scores, encode_scores, points_of
 from pipeline.scoring.batch import score_windows
 from pipeline.windows import spec as windowspec
 from pipeline.windows.spec import Window

@@ -15,7 +15,7 @@ import orjson
 from ingest.deadletter import decode_dead_letter
 from ingest.messages import encode_bundle, encode_envelope, encode_payload
 from ingest.topics import DEAD_LETTERS, LATE, SCORES
-from pipeline.points.points import decode_scores
+from pipeline.points.scores import decode_scores
 from pipeline.scoring.batch import Scored, Unscored
 from pipeline.scoring.stage import ScoringStage
 from pipeline.windows.devices import ClosedWindow, Devices, StreamPlan

@@ -12,7 +12,8 @@ import pytest
 from pydantic import SecretStr
 
 from pipeline.errors import SinkError, SinkMisconfigured, SinkUnavailable
-from pipeline.points.points import Point, to_line
+from pipeline.points.lines import to_line
+from pipeline.points.points import Point
 from pipeline.stores.influx import InfluxSink, influx_sink_from
 from pipeline.stores.influxclient import InfluxConnection
 from tests.fakes.influx import TOKEN, FakeInflux

@@ -17,7 +17,8 @@ from deploy.stack.servers import InfluxServer
 from ingest.backoff import Backoff
 from ingest.errors import RefusalReason
 from pipeline.errors import SinkMisconfigured, SinkSlow, SinkUnavailable
-from pipeline.points.points import Point, to_line
+from pipeline.points.lines import to_line
+from pipeline.points.points import Point
 from pipeline.stores.influx import InfluxSink
 from pipeline.stores.influxclient import Answer, InfluxClient, InfluxConnection
 from pipeline.stores.sinks import deliver

@@ -11,14 +11,16 @@ from pydantic import SecretStr
 
 from deploy.stack.servers import InfluxServer
 from pipeline.errors import SinkMisconfigured
-from pipeline.points.points import Point, device_point, points_of, rollout_point, to_line
+from pipeline.points.lines import to_line
+from pipeline.points.points import Point, device_point, rollout_point
+from pipeline.points.scores import points_of
 from pipeline.stores.influxclient import InfluxClient, InfluxConnection
 from pipeline.stores.influxlayout import (
     GRAFANA_TOKEN,
-    ROLLUPS,
     STORE_TOKEN,
     Layout,
     rollup_flux,
+    rollups,
     site_layout,
 )
 from pipeline.stores.influxsetup import aggregate, ensure_layout
@@ -64,7 +66,7 @@ def test_layout_is_made_once_and_then_kept(client: InfluxClient) -> None:
     again = ensure_layout(client, layout)
     assert {c.deed for c in again.changes} == {"kept"}
     assert not again.differs
-    assert len(again.changes) == 2 + 2 * len(ROLLUPS) + 2
+    assert len(again.changes) == 2 + 2 * len(rollups()) + 2
 
 
 def test_what_somebody_changed_is_put_back(client: InfluxClient) -> None:
@@ -81,9 +83,9 @@ def test_what_somebody_changed_is_put_back(client: InfluxClient) -> None:
     changed = {k: v for k, v in deeds(client, site_layout()).items() if v != "kept"}
     assert changed == {f"task {tasks[0]['name']}": "changed", f"task {tasks[1]['name']}": "changed"}
 
-    fewer = site_layout(rollups=ROLLUPS[:1])
+    fewer = site_layout(aggregates=rollups()[:1])
     removed = [k for k, v in deeds(client, fewer).items() if v == "removed"]
-    assert len(removed) == 2 * (len(ROLLUPS) - 1)
+    assert len(removed) == 2 * (len(rollups()) - 1)
     names = {task["name"] for task in tasks_of(client)}
     assert names == {"kpstream rul hourly", "kpstream rul daily", "somebody else's"}
     assert ensure_layout(client, fewer).tokens == kept, "tokens in use stay valid"
@@ -270,7 +272,7 @@ def test_hours_of_long_ago_can_be_made_by_hand(client: InfluxClient) -> None:
 
 
 def test_flux_names_only_what_is_in_the_table_of_measurements() -> None:
-    for rollup in ROLLUPS:
+    for rollup in rollups():
         flux = rollup_flux(rollup, "a", "b", "source", 'tar"get')
         assert flux.count("|> to(") == flux.count("|> yield(") == len(rollup.parts)
         assert '"tar\\"get"' in flux

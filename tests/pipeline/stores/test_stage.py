@@ -15,7 +15,9 @@ from ingest.deadletter import DeadLetter, decode_dead_letter
 from ingest.errors import RefusalReason
 from ingest.topics import ACCOUNTS, DEAD_LETTERS, SCORES
 from pipeline.errors import SinkError, SinkMisconfigured, SinkUnavailable
-from pipeline.points.points import Point, device_point, encode_scores, points_of, to_line
+from pipeline.points.lines import to_line
+from pipeline.points.points import Point, device_point
+from pipeline.points.scores import encode_scores, points_of
 from pipeline.stores.sinks import LineSink, Refused, RefusedLine, Sink
 from pipeline.stores.stage import StoreStage, prepare_lines, prepare_points
 from tests.fakes.log import until

@@ -18,7 +18,7 @@ from ingest.kafka import KafkaEndpoint, create_topics, read_until
 from ingest.topics import DEAD_LETTERS, SCORES
 from pipeline.app import KafkaLink, StoreApp, create_store_app
 from pipeline.errors import SinkUnavailable
-from pipeline.points.points import encode_scores
+from pipeline.points.scores import encode_scores
 from pipeline.settings import PipelineSettings
 from pipeline.stores.sinks import RefusedLine
 from tests.fakes.log import until

@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.points.lines import PointError, ScoreLines, score_lines
-from pipeline.points.points import ScoreRecord, decode_scores, encode_scores, points_of, to_line
+from pipeline.errors import PointError
+from pipeline.points.lines import to_line
+from pipeline.points.scorelines import ScoreLines, score_lines
+from pipeline.points.scores import ScoreRecord, decode_scores, encode_scores, points_of
 from tests.pipeline.points.test_points import ACTIVITY, BROKEN, JUNK, RUL, WORDS
 
 
@@ -113,7 +115,7 @@ def test_nothing_can_be_smuggled_into_a_line() -> None:
 
 def test_records_of_the_product_take_the_fast_way(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "pipeline.points.lines._any_line", lambda record: pytest.fail(f"slow: {record}")
+        "pipeline.points.scorelines._slow_line", lambda record: pytest.fail(f"slow: {record}")
     )
     into = ScoreLines()
     score_lines(encode_scores([RUL, ACTIVITY]), into)

@@ -1,0 +1,247 @@
+"""Score records: one form per task, made of its table of fields. Pure.
+
+1. A **score record** is one score as the scoring stage appends it to the log topic `scores`, a few
+   at once, as a JSON array of objects (`encode_scores`, `decode_scores`).
+2. A score becomes a **point** (`points_of`) or, faster, a **line** (`pipeline.points.scorelines`).
+
+The keys of a record are those of `ScoreHead` and of `task.fields`, and nothing else names them. The
+tag `model` is the model's name without its version, so that scoring a window again, even by another
+version, overwrites its point.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from typing import Any, TypedDict, get_type_hints
+
+import orjson
+
+from models.errors import UnknownTask
+from models.tasks.contract import Kind, Task
+from models.tasks.registry import find_task
+from pipeline.errors import PointError
+from pipeline.points.measurements import SCORE_TAGS, score_measurement
+from pipeline.points.points import FieldValue, Point
+
+__all__ = [
+    "ScoreForm",
+    "ScoreHead",
+    "ScoreRecord",
+    "decode_scores",
+    "encode_scores",
+    "parse_scores",
+    "points_of",
+    "score_form",
+]
+
+
+class ScoreHead(TypedDict):
+    """The keys of every score record, with their types. Times are epoch milliseconds."""
+
+    task: str
+    site: str
+    device: str
+    stream: str
+    model: str
+    version: int
+    start_ms: int
+    end_ms: int
+    readings: int
+    gaps: int
+    recv_ms: int
+    scored_ms: int
+
+
+ScoreRecord = dict[str, Any]
+"""A `ScoreHead` and the fields of its task, as plain data. A field with `labels_in` is an object
+`{label: number}` under that key; a field that is not `always` there may be missing or None."""
+
+_HEAD = get_type_hints(ScoreHead)
+_HEAD_TYPES = list(_HEAD.values())
+_COUNTS = [name for name, kind in _HEAD.items() if kind is int]
+_STORED_AS_THEY_ARE = ("version", "start_ms", "readings", "gaps")
+_LAST_MS = (2**63 - 1) // 1_000_000
+_FLOAT = frozenset([float])
+
+
+def encode_scores(records: Sequence[ScoreRecord]) -> bytes:
+    """The value of one record on the log topic `scores`.
+
+    Raises:
+        PointError: A record is not a `ScoreRecord`; JSON would turn its NaN into `null`.
+    """
+    for record in records:
+        _check(record)
+    try:
+        return orjson.dumps(records)
+    except TypeError as exc:
+        msg = f"score records are not JSON: {exc}"
+        raise PointError(msg) from exc
+
+
+def decode_scores(value: bytes) -> list[ScoreRecord]:
+    """Read the output of `encode_scores`; `points_of` accepts everything it returns.
+
+    Raises:
+        PointError: `value` is anything else.
+    """
+    records = parse_scores(value)
+    for record in records:
+        _check(record)
+    return records
+
+
+def points_of(records: Sequence[ScoreRecord]) -> list[Point]:
+    """One point per score record, in order.
+
+    Raises:
+        PointError: A record is not a `ScoreRecord`. Never raised for records that `encode_scores`
+            accepted or `decode_scores` returned.
+    """
+    return [_form_of(record).point(record) for record in records]
+
+
+@lru_cache(maxsize=64)
+def score_form(task: Task) -> ScoreForm:
+    """The form of a task's score records."""
+    return ScoreForm(task)
+
+
+def parse_scores(value: bytes) -> list[Any]:
+    """The JSON array in a record of the topic `scores`; its elements are not checked.
+
+    Raises:
+        PointError: `value` is not a JSON array.
+    """
+    try:
+        records = orjson.loads(value)
+    except orjson.JSONDecodeError as exc:
+        msg = f"not score records: {exc}; begins with {value[:80]!r}"
+        raise PointError(msg) from exc
+    if type(records) is not list:
+        msg = f"not score records but a {type(records).__name__}: {value[:80]!r}"
+        raise PointError(msg)
+    return records
+
+
+class ScoreForm:
+    """The form of the score records of one task: its check and its point, from `task.fields`."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._measurement = score_measurement(task)
+        kinds = {"object" if field.labels_in else field.kind for field in task.fields}
+        self._floats = [field.name for field in task.fields] if kinds == {"float"} else None
+
+    def check(self, record: ScoreRecord) -> None:
+        """Check a record whose head is valid.
+
+        Raises:
+            PointError: The record makes no point.
+        """
+        if not self._surely_fine(record):
+            self.point(record)
+
+    def point(self, record: ScoreRecord) -> Point:
+        """The point of a record.
+
+        Raises:
+            PointError: The record is not of this form.
+        """
+        try:
+            fields = [
+                *self._task_fields(record),
+                *((name, record[name]) for name in _STORED_AS_THEY_ARE),
+                ("latency_ms", record["scored_ms"] - record["recv_ms"]),
+            ]
+            tags = tuple((name, record[name]) for name in SCORE_TAGS)
+            time_ns = record["end_ms"] * 1_000_000
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as exc:
+            msg = f"not a score record ({type(exc).__name__}: {exc}): {record!r:.200}"
+            raise PointError(msg) from exc
+        return Point(self._measurement.name, tags, tuple(fields), time_ns)
+
+    def _task_fields(self, record: ScoreRecord) -> Iterator[tuple[str, FieldValue]]:
+        for field in self._task.fields:
+            if field.labels_in:
+                for label, number in record[field.labels_in].items():
+                    yield field.name + label, _READ[field.kind](label, number)
+                continue
+            value = record[field.name] if field.always else record.get(field.name)
+            if value is not None or field.always:
+                yield field.name, _READ[field.kind](field.name, value)
+
+    def _surely_fine(self, record: ScoreRecord) -> bool:
+        """Whether a record of floats makes a point: a shortcut for the most frequent records."""
+        if self._floats is None:
+            return False
+        numbers = list(map(record.get, self._floats))
+        words = list(map(record.__getitem__, SCORE_TAGS))
+        counts = list(map(record.__getitem__, _COUNTS))
+        return (
+            _FLOAT.issuperset(map(type, numbers))
+            and math.isfinite(sum(numbers))  # type: ignore[arg-type]
+            and all(words)
+            and "".join(words).isprintable()
+            and max(counts) <= _LAST_MS
+            and min(counts) >= 0
+        )
+
+
+def _check(record: Any) -> None:
+    """Raise PointError unless `record` is a `ScoreRecord` that makes a point."""
+    if type(record) is not dict:
+        msg = f"a score record is an object, not {record!r:.200}"
+        raise PointError(msg)
+    found = list(map(record.get, _HEAD))
+    if list(map(type, found)) != _HEAD_TYPES:
+        wrong = [
+            f"{name}={value!r:.80}"
+            for (name, kind), value in zip(_HEAD.items(), found, strict=True)
+            if type(value) is not kind
+        ]
+        msg = f"score record with {', '.join(wrong)}"
+        raise PointError(msg)
+    _form_of(record).check(record)
+
+
+def _form_of(record: ScoreRecord) -> ScoreForm:
+    try:
+        return score_form(find_task(record["task"]))
+    except (KeyError, TypeError) as exc:
+        msg = f"not a score record ({type(exc).__name__}: {exc}): {record!r:.200}"
+        raise PointError(msg) from exc
+    except UnknownTask as exc:
+        msg = f"score record of an {exc}"
+        raise PointError(msg) from exc
+
+
+def _float(name: str, value: Any) -> float:
+    """The value of a float field: a float or an int, never a bool or a text."""
+    if type(value) is not float and type(value) is not int:
+        msg = f"{name} is a number, not {value!r:.80}"
+        raise TypeError(msg)
+    return float(value)
+
+
+def _int(name: str, value: Any) -> int:
+    if type(value) is not int:
+        msg = f"{name} is an integer, not {value!r:.80}"
+        raise TypeError(msg)
+    return value
+
+
+def _text(name: str, value: Any) -> str:
+    if type(value) is not str:
+        msg = f"{name} is text, not {value!r:.80}"
+        raise TypeError(msg)
+    return value
+
+
+_READ: dict[Kind, Callable[[str, Any], FieldValue]] = {
+    "float": _float,
+    "int": _int,
+    "text": _text,
+}
