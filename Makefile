@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 NEEDS := pyproject.toml constraints.txt
 
 # A user's own settings of pip and Python must not reach into the environment.
-unexport PYTHONPATH PYTHONHOME
+unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE
 export PIP_USER := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -44,8 +44,13 @@ site: $(VENV)/.site
 	@$(BIN)/kpstream site install
 	@$(BIN)/kpstream site up $(ARGS)
 
+# Tests wait for servers and child processes more than they compute: two workers a core.
+WORKERS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); \
+	echo $$(( cores > 4 ? 8 : cores * 2 )))
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=20
+
 test: $(VENV)/.dev
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(PYTEST) $(ARGS)
 
 check: $(VENV)/.dev
 	$(BIN)/python -m ruff format --check .

@@ -1,4 +1,4 @@
-"""Components that some tests need: where they come from, and when their absence is a failure.
+"""Components that some tests need, servers that all workers share, and the order of a parallel run.
 
 A test that needs something which a plain machine lacks says so with a marker (`needs_data`,
 `needs_mosquitto`, `needs_training`, `needs_kafka_mock`, `needs_kafka_server`, `needs_influxd`,
@@ -9,6 +9,10 @@ it, so that a test which silently stopped running there is a failure.
 
 A slow test of real servers (Kafka, InfluxDB) runs where something that it needs is required, or
 where `KPSTREAM_TEST_SITE=1` asks for it: they take longer than all the others together.
+
+`make test` runs the files on parallel workers (pytest-xdist), each test in the worker of its file.
+`real_kafka` and `real_influx` are one server each for all workers; see `tests.fakes.sharedserver`.
+Ports come from `tests.fakes.ports`, folders from `tmp_path`.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,6 +29,19 @@ from typing import Any
 import pytest
 
 from deploy.stack.servers import InfluxServer, KafkaServer, find_servers
+
+# The workers share the cores: one thread each, also in child processes. Java compiles once only,
+# because no Kafka of a test runs for long enough to profit from its second compiler.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
+
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "master")
+
+# Folders whose files start first in a parallel run: those that compute, and those that mostly wait.
+COMPUTING = ("tests/training", "tests/models")
+TEARDOWN_S = 300.0
+FAILED = pytest.StashKey[bool]()
+WAITING = ("tests/e2e", "tests/deploy", "tests/pipeline/stores", "tests/ingest", "tests/contracts")
 
 
 def _data_folder() -> Path | None:
@@ -110,6 +128,19 @@ def pytest_configure(config: pytest.Config) -> None:
     required_components()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _servers_take_ports_of_their_own() -> Iterator[None]:
+    """Servers of the product whose port is not given take one that no other worker takes."""
+    with suppress(ImportError), pytest.MonkeyPatch.context() as patch:
+        from tests.fakes.ports import free_port
+
+        for module in ("ingest.mqtt.broker", "deploy.stack.process", "deploy.stack.servers"):
+            patch.setattr(f"{module}.free_port", free_port)
+        yield
+        return
+    yield
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The folder of the public data sets (`KPSTREAM_TEST_DATA`)."""
@@ -131,24 +162,61 @@ def chromium_program() -> str:
 
 @pytest.fixture(scope="session")
 def real_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServer]:
-    """One Kafka node for the whole run: use topics of your own, and leave it running.
+    """One Kafka node for the whole run, shared by all workers: use topics of your own.
 
     A test that kills or pauses Kafka starts a `KafkaServer` of its own (marker
     `needs_kafka_server`).
     """
-    with KafkaServer(tmp_path_factory.mktemp("kafka")) as server:
+    # Imported here because tests/test_required_components.py runs a copy of this file elsewhere.
+    from tests.fakes.sharedserver import run_folder, shared_kafka
+
+    with shared_kafka(run_folder(tmp_path_factory, WORKER) / "shared-kafka") as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def real_influx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InfluxServer]:
-    """One InfluxDB for the whole run, set up (`url`, `org`, `token`): use buckets of your own.
+    """One InfluxDB for the whole run, shared by all workers, with an organisation for each.
 
-    A test that kills or pauses it starts an `InfluxServer` of its own (marker `needs_influxd`).
+    It is set up (`url`, `org`, `token`): use buckets of your own. A test that kills or pauses
+    InfluxDB starts an `InfluxServer` of its own (marker `needs_influxd`).
     """
-    with InfluxServer(tmp_path_factory.mktemp("influx")) as server:
-        server.setup("test", "test")
+    from tests.fakes.sharedserver import run_folder, shared_influx
+
+    folder = run_folder(tmp_path_factory, WORKER) / "shared-influx"
+    with shared_influx(folder, org=f"test-{WORKER}") as server:
         yield server
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """In a worker, put the long files first and mix those that compute with those that wait."""
+    if WORKER == "master":
+        return
+    names = [item.nodeid.partition("::")[0] for item in items]
+    ranks: dict[str, float] = {}
+    for folders in (COMPUTING, WAITING):
+        files = list(dict.fromkeys(name for name in names if name.startswith(folders)))
+        ranks |= {name: place / len(files) for place, name in enumerate(files)}
+    order = sorted(range(len(items)), key=lambda index: ranks.get(names[index], 1.0))
+    items[:] = [items[index] for index in order]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
+    """Limit the teardown after a failure: pytest-timeout stops its clock when a test fails.
+
+    Without this, an event loop whose tasks do not end after a failure holds up its worker forever.
+    """
+    if not (item.stash.get(FAILED, False) and item.config.pluginmanager.hasplugin("timeout")):
+        return (yield)
+    from pytest_timeout import Settings
+
+    limit = Settings(TEARDOWN_S, "signal", False, False)
+    item.config.hook.pytest_timeout_set_timer(item=item, settings=limit)
+    try:
+        return (yield)
+    finally:
+        item.config.hook.pytest_timeout_cancel_timer(item=item)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -166,10 +234,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Turn the skip of a test into a failure when its component is required."""
+    """Turn the skip of a test into a failure when its component is required; note failures."""
     report = yield
     if report.skipped and not hasattr(report, "wasxfail"):
         _refuse_skip(report, _needs(item))
+    item.stash[FAILED] = item.stash.get(FAILED, False) or report.failed
     return report
 
 

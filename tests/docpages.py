@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import random
 import re
 import subprocess
 import sys
 from pathlib import Path
 
-from ingest.mqtt.broker import free_port
+from tests.fakes.ports import free_port, free_ports
 
 NOT_RUN = "# not run: "
 _DOCS = Path(__file__).parent.parent / "docs"
@@ -36,10 +35,10 @@ def run_blocks(
     Ports are free ones instead of those that the page takes for granted, which may be in use.
     """
     settings = {
-        "KPSTREAM_SITE_KAFKA": f"127.0.0.1:{free_port()}",
+        "KPSTREAM_SITE_KAFKA": f"127.0.0.1:{free_ports(2)}",
         "KPSTREAM_PIPELINE_INFLUX_URL": f"{scheme}://127.0.0.1:{free_port()}",
         "KPSTREAM_INGEST_MQTT_PORT": str(free_port()),
-        "KPSTREAM_SITE_BASE_PORT": str(random.randrange(20_000, 29_000, 100)),
+        "KPSTREAM_SITE_BASE_PORT": str(free_ports(100, multiple_of=100)),
         "KPSTREAM_SITE_PARTITIONS": "2",
     }
     inherited = {n: value for n, value in os.environ.items() if not n.startswith("KPSTREAM_")}

@@ -34,12 +34,12 @@ from deploy.stack.topics import site_topics
 from ingest.childprocess import tied_to_parent
 from ingest.errors import LogUnavailable
 from ingest.kafka import KafkaEndpoint, create_topics
-from ingest.mqtt.broker import free_port
 from ingest.topics import SCORES, device_key, partition_of
 from pipeline.points.scores import ScoreRecord, encode_scores
 from pipeline.stores.influxclient import InfluxClient, InfluxConnection
 from pipeline.stores.influxlayout import STORE_TOKEN, site_layout
 from pipeline.stores.influxsetup import ensure_layout
+from tests.fakes.ports import free_port
 
 PARTITIONS = 12
 _SETTLE_S = 5.0

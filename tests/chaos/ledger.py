@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -17,13 +16,13 @@ from pydantic import SecretStr
 
 from deploy.stack.sitesetup import GRAFANA_TOKEN_FILE
 from deploy.stack.sitestate import Row, read_state
-from ingest.mqtt.broker import free_port
 from models.tasks.activity import ACTIVITY
 from pipeline.points.measurements import DEVICE
 from pipeline.stores.influxclient import InfluxClient, InfluxConnection
 from tests.chaos.expected import expected_windows
 from tests.chaos.faults import Fault, schedule
 from tests.chaos.fleet import SITE, ChaosDevices, device_name
+from tests.fakes.ports import free_port, free_ports
 
 __all__ = ["Account", "ChaosFailed", "Outcome", "run_chaos"]
 
@@ -96,8 +95,8 @@ class _Site:
         self.influx_url = f"http://127.0.0.1:{influx_port}"
         self.env = os.environ | {
             "KPSTREAM_SITE_STATE_DIR": str(self.state_dir),
-            "KPSTREAM_SITE_KAFKA": f"127.0.0.1:{free_port()}",
-            "KPSTREAM_SITE_BASE_PORT": str(random.randrange(20_000, 29_000, 100)),
+            "KPSTREAM_SITE_KAFKA": f"127.0.0.1:{free_ports(2)}",
+            "KPSTREAM_SITE_BASE_PORT": str(free_ports(100, multiple_of=100)),
             "KPSTREAM_SITE_BRIDGES": "2",
             "KPSTREAM_SITE_WORKERS": "2",
             "KPSTREAM_INGEST_MQTT_PORT": str(self.mqtt_port),

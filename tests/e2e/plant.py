@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ingest.mqtt.broker import LocalBroker, free_port
+from ingest.mqtt.broker import LocalBroker
+from tests.fakes.ports import free_port
 
 READY_S = 60.0
 

@@ -25,8 +25,8 @@ from pydantic import SecretStr
 from deploy.stack.mosquitto import MosquittoServer
 from deploy.stack.servers import InfluxServer, KafkaServer
 from ingest.childprocess import tied_to_parent
-from ingest.mqtt.broker import free_port
 from pipeline.stores.influxclient import InfluxClient, InfluxConnection
+from tests.fakes.ports import free_port
 
 READY_S = 120.0
 ORG, BUCKET = "kpstream", "kpstream"

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ingest.mqtt.broker import free_port
+from tests.fakes.ports import free_port
 
 
 @pytest.mark.slow

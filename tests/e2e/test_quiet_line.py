@@ -9,11 +9,11 @@ from pathlib import Path
 import orjson
 import pytest
 
-from ingest.mqtt.broker import free_port
 from ingest.mqtt.endpoint import Endpoint
 from ingest.mqtt.publisher import Publisher
 from ingest.recordings import ENGINE_CHANNELS
 from tests.e2e.plant import Plant
+from tests.fakes.ports import free_port
 
 pytestmark = [pytest.mark.needs_mosquitto, pytest.mark.slow]
 

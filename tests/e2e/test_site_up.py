@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -21,7 +20,7 @@ import pytest
 from deploy.stack.sitesetup import GRAFANA_TOKEN_FILE, OPERATOR_TOKEN_FILE
 from deploy.stack.sitestate import Row, left_over, read_state
 from deploy.stack.tlsconfig import service_settings
-from ingest.mqtt.broker import free_port
+from tests.fakes.ports import free_port, free_ports
 
 pytestmark = [
     pytest.mark.needs_kafka_server,
@@ -45,8 +44,8 @@ class Typed:
             kept["KPSTREAM_SERVERS_DIR"] = servers
         self.env = kept | {
             "KPSTREAM_SITE_STATE_DIR": str(folder),
-            "KPSTREAM_SITE_KAFKA": f"127.0.0.1:{_free_block(0, 1)}",
-            "KPSTREAM_SITE_BASE_PORT": str(_free_block(1, 21, 41, 42)),
+            "KPSTREAM_SITE_KAFKA": f"127.0.0.1:{free_ports(2)}",
+            "KPSTREAM_SITE_BASE_PORT": str(free_ports(100, multiple_of=100)),
             "KPSTREAM_SITE_PARTITIONS": "4",
             "KPSTREAM_SITE_STALL_S": "20",
             "KPSTREAM_INGEST_MQTT_PORT": self.mqtt.rpartition(":")[2],
@@ -89,20 +88,6 @@ class Typed:
         with urllib.request.urlopen(request, timeout=10, context=context) as answer:
             lines = answer.read().decode().split()
         return int(lines[-1].rpartition(",")[2]) if lines else 0
-
-
-def _free_block(*offsets: int) -> int:
-    """A port from which on these are free."""
-    while True:
-        base = 10_000 + free_port() % 20_000
-        with_ports = [_is_free(base + offset) for offset in offsets]
-        if all(with_ports):
-            return base
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 @contextmanager

@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import random
-import socket
 import stat
 import subprocess
 import sys
@@ -23,12 +21,12 @@ import pytest
 from pydantic import SecretStr
 
 from deploy.stack.sitestate import read_state
-from ingest.mqtt.broker import free_port
 from ingest.mqtt.endpoint import Endpoint
 from ingest.mqtt.publisher import Publisher
 from models.artifact import read_artifact
 from models.zoo import zoo_path
 from pipeline.stores.influxclient import InfluxClient, InfluxConnection
+from tests.fakes.ports import free_port, free_ports
 
 pytestmark = [
     pytest.mark.needs_mosquitto,
@@ -49,13 +47,13 @@ class Site:
 
     def __init__(self, folder: Path) -> None:
         self.certs, self.state_dir = folder / "certs", folder / "site"
-        self.devices_port, self.influx_port = _two_ports(), free_port()
+        self.devices_port, self.influx_port = free_ports(2), free_port()
         self.env = os.environ | {
             "KPSTREAM_SITE_STATE_DIR": str(self.state_dir),
             "KPSTREAM_SITE_CERTS_DIR": str(self.certs),
-            "KPSTREAM_SITE_KAFKA": f"127.0.0.1:{_two_ports()}",
+            "KPSTREAM_SITE_KAFKA": f"127.0.0.1:{free_ports(2)}",
             "KPSTREAM_SITE_PARTITIONS": "4",
-            "KPSTREAM_SITE_BASE_PORT": str(random.randrange(20_000, 29_000, 100)),
+            "KPSTREAM_SITE_BASE_PORT": str(free_ports(100, multiple_of=100)),
             "KPSTREAM_PIPELINE_INFLUX_URL": f"https://127.0.0.1:{self.influx_port}",
             "KPSTREAM_INGEST_MQTT_PORT": str(self.devices_port + 1),
         }
@@ -106,24 +104,6 @@ class Site:
         with InfluxClient(connection) as client:
             rows = client.query(flux)
         return {f"{row['site']}/{row['device']}": row["_value"] for row in rows}
-
-
-def _two_ports() -> int:
-    """A free port whose next one is free too, as a server takes them that needs two."""
-    for _ in range(100):
-        port = free_port()
-        if _is_free(port + 1):
-            return port
-    raise AssertionError("no two free ports side by side")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except (OSError, OverflowError):
-            return False
-    return True
 
 
 @pytest.fixture(scope="module")

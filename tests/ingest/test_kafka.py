@@ -10,8 +10,8 @@ import pytest
 from ingest.errors import LogUnavailable
 from ingest.kafka import KafkaLogWriter
 from ingest.logwriter import LogRecord
-from ingest.mqtt.broker import free_port
 from ingest.topics import DEAD_LETTERS, READINGS
+from tests.fakes.ports import free_port
 
 pytestmark = pytest.mark.needs_kafka_mock
 

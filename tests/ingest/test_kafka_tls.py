@@ -15,10 +15,10 @@ from deploy.stack.topics import site_topics
 from ingest.errors import IngestError
 from ingest.kafka import KafkaEndpoint, KafkaLogWriter, KafkaProbe, create_topics
 from ingest.logwriter import LogRecord
-from ingest.mqtt.broker import free_port
 from ingest.tls import TlsFiles
 from ingest.topics import READINGS
 from tests.fakes.certs import issue
+from tests.fakes.ports import free_port
 
 pytestmark = pytest.mark.needs_kafka_server
 NOW = datetime.now(timezone.utc)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from ingest.bridge import Bridge
 from ingest.messages import Batch, columns, decode_bundle, encode_bundle, encode_envelope
-from ingest.mqtt.broker import LocalBroker, free_port
+from ingest.mqtt.broker import LocalBroker
 from ingest.mqtt.connection import Connection
 from ingest.mqtt.endpoint import Endpoint
 from ingest.recordings import Recording
@@ -24,6 +24,7 @@ from ingest.settings import IngestSettings
 from pipeline.windows.spec import WindowSpec
 from pipeline.windows.windower import DeviceWindower
 from tests.fakes.log import FakeLog, until
+from tests.fakes.ports import free_port
 
 NOW_MS = 1_700_000_000_000
 NOWHERE = Endpoint("127.0.0.1", 1, "replay")

@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from deploy.stack.certs import Plan, make_certificates
-from ingest.mqtt.broker import free_port
 from ingest.mqtt.endpoint import Endpoint
 from ingest.tls import TlsError, TlsFiles, client_context, open_tls, probe_tls, tls_advice
+from tests.fakes.ports import free_port
 from tests.fakes.tlsserver import server, speaking
 
 NOW = datetime.now(timezone.utc)

@@ -36,7 +36,7 @@ from deploy.doctor.machinechecks import (
     check_packages,
 )
 from deploy.settings.settings import GatewaySettings
-from ingest.mqtt.broker import LocalBroker, free_port
+from ingest.mqtt.broker import LocalBroker
 from ingest.mqtt.endpoint import Endpoint
 from ingest.settings import IngestSettings
 from models.dummy import write_dummy
@@ -45,6 +45,7 @@ from pipeline.log.locallog import NewRecord, SqliteLog
 from pipeline.points.points import Point
 from pipeline.settings import PipelineSettings
 from pipeline.stores.resultsfile import ResultsFile
+from tests.fakes.ports import free_port
 
 
 def states(findings: list[Finding]) -> dict[str, str]:

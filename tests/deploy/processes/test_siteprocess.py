@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from deploy.stack.servers import KafkaServer
-from ingest.mqtt.broker import free_port
+from tests.fakes.ports import free_port
 
 
 def environment(folder: Path, **more: str) -> dict[str, str]:

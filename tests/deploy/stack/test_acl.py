@@ -27,13 +27,14 @@ from deploy.stack.acl import (
     services_acl,
 )
 from deploy.stack.certs import Plan, make_certificates
-from ingest.mqtt.broker import LocalBroker, free_port
+from ingest.mqtt.broker import LocalBroker
 from ingest.mqtt.connection import Connection
 from ingest.mqtt.endpoint import Endpoint
 from ingest.mqtt.publisher import Publisher
 from ingest.tls import client_context
 from tests.fakes.certs import issue
 from tests.fakes.log import until
+from tests.fakes.ports import free_port
 
 NOW = datetime.now(timezone.utc)
 ME, OTHER, NODE = "plant-7/press-1", "plant-7/press-2", "plant-7/edge-1"

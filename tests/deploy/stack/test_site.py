@@ -26,12 +26,13 @@ from deploy.stack.sitesetup import (
     STORE_TOKEN_FILE,
 )
 from ingest.bridge import Bridge
-from ingest.mqtt.broker import LocalBroker, free_port
+from ingest.mqtt.broker import LocalBroker
 from ingest.mqtt.endpoint import Endpoint
 from ingest.mqtt.publisher import Publisher
 from ingest.settings import IngestSettings
 from pipeline.settings import PipelineSettings
 from tests.fakes.log import FakeLog, body, until
+from tests.fakes.ports import free_port
 
 INSTALLED = FoundServers(Path("/s"), Path("/s/libs"), "/usr/bin/java", Path("/s/influxd"))
 NOTHING = FoundServers(Path("/s"), None, None, None)

@@ -11,11 +11,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ingest.mqtt.broker import BrokerError, LocalBroker, broker_kind, free_port
+from ingest.mqtt.broker import BrokerError, LocalBroker, broker_kind
 from ingest.mqtt.connection import Connection
 from ingest.mqtt.endpoint import Endpoint
 from ingest.mqtt.publisher import Publisher
 from tests.fakes.log import until
+from tests.fakes.ports import free_port
 
 KINDS = [pytest.param("mosquitto", marks=pytest.mark.needs_mosquitto), "amqtt"]
 

@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 
 from ingest.backoff import Backoff
-from ingest.mqtt.broker import free_port
 from ingest.mqtt.connection import Connection
 from ingest.mqtt.endpoint import Endpoint
 from ingest.mqtt.policy import Timing
 from ingest.mqtt.publisher import Publisher
 from tests.fakes.log import until
 from tests.fakes.mqttbroker import ScriptedBroker
+from tests.fakes.ports import free_port
 
 
 @asynccontextmanager
