@@ -54,12 +54,15 @@ ONE_FILE = {
     "google": {"ingest/sparkplug/wire.py"},  # protobuf
     "cryptography": {"deploy/stack/certs.py"},
 }
-# the log's files, the results file; the transport only tells SQLite's version.
+# The files of the log and the results file; the transport only reads SQLite's version.
 SQLITE = {
     "ingest/sparkplug/store.py",  # what the bridge knows of Sparkplug nodes: a file of its own
+    "pipeline/log/commands.py",
     "pipeline/log/file.py",
     "pipeline/log/locallog.py",
+    "pipeline/log/reader.py",
     "pipeline/log/repair.py",
+    "pipeline/log/retention.py",
     "pipeline/log/sqlitetransport.py",
     "pipeline/log/state.py",
     "pipeline/log/writer.py",

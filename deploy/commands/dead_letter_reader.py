@@ -15,7 +15,7 @@ from ingest.deadletter import DeadLetter, decode_dead_letter
 from ingest.errors import IngestError, RefusedMessage
 from ingest.topics import DEAD_LETTERS
 from pipeline.errors import LogError
-from pipeline.log.locallog import peek_log
+from pipeline.log.reader import peek_log
 
 __all__ = ["ReadLetters", "read_letters", "read_site_letters"]
 

@@ -73,14 +73,14 @@ class RunningGateway:
         now = self._clock()
         groups = [part.app.conf.id for part in self._stores]
         for group in (self._scoring.app.conf.id, *groups):
-            for seen in self._log.progress(group):
+            for seen in self._log.group_offsets(group):
                 done = seen.earliest if seen.committed is None else seen.committed
                 self._tracker.observe(
                     group,
                     seen.topic,
                     seen.partition,
                     end_offset=seen.end,
-                    position=done if seen.position is None else seen.position,
+                    position=done,
                     committed=seen.committed,
                     now_ms=now,
                 )

@@ -15,7 +15,7 @@ from typing import Any
 from deploy.processes.lifecycle import PartFailed
 from ingest.errors import LogUnavailable
 from ingest.kafka import KafkaProbe
-from pipeline.log.kafkatransport import places
+from pipeline.log.kafkatransport import offsets_in_use
 from pipeline.status.progress import PartitionProgress, ProgressTracker, stalled_partitions
 
 __all__ = ["PartitionWatch"]
@@ -90,7 +90,7 @@ class PartitionWatch:
         if app.rebalancing or not app.has_joined:
             await self._see_that_it_joins(now_s)
             return
-        found = places(app)
+        found = offsets_in_use(app)
         try:
             ends = await self._ends(found)
         except LogUnavailable:

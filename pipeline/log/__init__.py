@@ -1,13 +1,39 @@
-"""The log: durable, partitioned, confirmed; a SQLite file on a gateway, Kafka on a site.
+"""The log: durable, partitioned, ordered records; a SQLite file on a gateway, Kafka on a site.
 
 In: records of the bridge and of the agents. Out: the same records, in order per partition, from the
-last committed position on. Promise: `append` returns after the record is on the disk, and a
-position is committed only behind work that is durable.
+committed offset on.
 
-`locallog` is the SQLite log with its parts `file` (opening, locking, checking), `state`
-(positions), `writer` (group commit, compaction, retention) and `repair`. `sqlitetransport` and
-`kafkatransport` give it to Faust; `backpressure`, `handover` and `changelog` are what both need of
-Faust.
+Promises of the local log (`locallog`):
+
+- The future of an append resolves only after its records are **durable**. Offsets of a partition
+  are contiguous and never reused, not even after every record was deleted and the process
+  restarted. An offset is committed only behind work that is durable.
+- With ``durability="full"`` (default), confirmed records survive a killed process and loss of power
+  (fsync at every commit). With ``"normal"`` they survive a killed process, but loss of power may
+  take the last seconds. Both leave a consistent file.
+- **Retention never deletes what a registered group still has to read.** It deletes read records
+  that are older than `retention_ms`, or while their topic exceeds `retention_bytes`; for topics
+  that no group reads, these limits alone decide. At `max_bytes` (or below `min_free_bytes` of free
+  disk) all read records go first; then appends are **refused with LogFull** until a consumer has
+  caught up, so the bridge stops acknowledging and the MQTT broker queues. Writers that drain the
+  log (the agents' own records, ``reserve=True``) may use `reserve_bytes` more, so that a full log
+  can empty itself.
+- The exception are `soft_groups`: above 80 % of `max_bytes`, the oldest records that only they
+  still have to read are deleted, counted (`released`) and logged as an error. A store that is away
+  for long therefore stops no other group; it continues at `earliest_offset` when it is back.
+- A compacted topic holds the newest record of each key. A tombstone (value None) removes its key
+  and is itself deleted after `tombstone_ms`.
+- One process per file (`LogLocked`), with any number of threads, apps and the bridge in it.
+- Every record carries a checksum, verified when it is read from the disk; the pages are checked
+  when the file is opened. Damage raises `LogCorrupt`, whose message says what to do.
+
+Files of the local log, from the outside in: `locallog` (`SqliteLog`, shared in a process),
+`commands`, `writer` (group commit), `retention`, `reader` (records from the disk), `state` (records
+and what is kept in memory), `file` (tables, lock, errors), `stats`, `repair`.
+
+Files that connect Faust: `sqlitetransport`, `sqliteconsumer`, `sqliteproducer` for ``sqlite://``;
+`kafkatransport`, `backpressure` for ``kafka://``; `handover` for both; `statetable` and `changelog`
+keep window state. `docs/faust-internals.md` lists the private parts of Faust that they rely on.
 """
 
 __all__: list[str] = []

@@ -1,10 +1,10 @@
-"""How the consumer on Kafka waits while an agent has enough: until there is room, not for a second.
+"""Back-pressure of the Kafka consumer: wait until a buffer has room, not for a fixed second.
 
-Faust stops fetching a partition whose buffer is nearly full. Where that is so of all of them it
-sleeps for a second; where it is so of some it asks Kafka for the others, up to a second when they
-are quiet. Meanwhile the agent empties its buffers within milliseconds, and idles: a worker at half
-of what it can do was seconds behind for that. `WaitsForRoom` goes on once a buffer has emptied, and
-asks for quiet partitions briefly. (The consumer of the local log has its own way.)
+Faust stops fetching a partition whose buffer is nearly full. When all buffers are full, it sleeps
+for a second; when some are full, it polls Kafka for the others, for up to a second when they are
+quiet. The agent empties its buffers within milliseconds and then idles, which put a worker at half
+load seconds behind. `WaitsForRoom` continues once a buffer has emptied, and polls quiet partitions
+briefly. The consumer of the local log does not need it.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from faust.types import TP
 
 __all__ = ["WaitsForRoom"]
 
-_LOOK_AGAIN_S = 0.05
+_POLL_S = 0.05
 
 
 class WaitsForRoom:
-    """Mixed into a Faust consumer, before Faust's class."""
+    """Mixin for a Faust consumer; list it before Faust's class."""
 
     flow_active: bool
     _buffered_partitions: set[TP]
@@ -32,7 +32,7 @@ class WaitsForRoom:
         self._has_room = asyncio.Event()
 
     def on_buffer_drop(self, tp: TP) -> None:
-        """Faust calls it when a buffer that was nearly full has emptied."""
+        """Called by Faust when a nearly full buffer has emptied."""
         super().on_buffer_drop(tp)  # type: ignore[misc]
         self._has_room.set()
 
@@ -44,5 +44,5 @@ class WaitsForRoom:
             if not self._get_active_partitions():
                 return {}, set()
         if self._buffered_partitions:
-            timeout = min(timeout, _LOOK_AGAIN_S)
+            timeout = min(timeout, _POLL_S)
         return await super()._wait_next_records(timeout)  # type: ignore[misc]

@@ -1,17 +1,18 @@
-"""Window state in a compacted topic that several workers write: the newest state always wins.
+"""Window state in a compacted Kafka topic that several workers write; the newest state wins.
 
 Only one worker owns a partition, but a worker that was frozen for a minute does not know that it
-lost its partitions: what it still writes comes behind the rows of the new owner. Kafka would keep
-that last row, and the readings between would be gone. So
+lost its partitions, so its late rows land behind those of the new owner. Kafka would keep the last
+row, and the readings in between would be lost. Therefore:
 
-- **every owner writes keys of its own**: ``site/device/stream#generation``, where the generation
-  counts the group's rebalances. Nobody overwrites, or compacts away, the row of another owner.
-- **of several rows of a device the one that holds the most of the log counts.** Any row is a true
-  state at its offset, because all that follows from the readings in it was durable before it.
-- **rows of former owners are deleted only once a row of ours is durable** that began from them.
+- **Every owner writes keys of its own**: ``site/device/stream#generation``, where the generation
+  counts the rebalances of the group. No owner overwrites, or compacts away, the row of another.
+- **Of several rows of a device, the one with the highest offset counts.** Every row is a true state
+  at its offset, because all results of the readings in it were durable before it was written.
+- **Rows of former owners are deleted only after a row of the new owner is durable** that started
+  from them.
 
-`open` reads a partition up to a *barrier*, a record it has just appended itself: whatever a former
-owner had written before it lost the partition is in front of that.
+`open` reads a partition up to a *barrier*, a record that it has just appended itself: everything
+that a former owner wrote before it lost the partition is in front of the barrier.
 """
 
 from __future__ import annotations
@@ -27,22 +28,22 @@ __all__ = ["Changelog", "ChangelogRow", "ReadUntil", "SendRow"]
 log = logging.getLogger(__name__)
 
 SendRow = Callable[[int, bytes, bytes | None], Awaitable[Awaitable[int]]]
-"""``await send(partition, key, value)`` hands a row to the topic (None deletes the key); awaiting
-what it returns waits until it is durable, and gives its offset."""
+"""``await send(partition, key, value)`` queues a row (value None deletes the key). Awaiting
+the result waits until the row is durable, and gives its offset."""
 
 ChangelogRow = tuple[int, bytes, "bytes | None"]
 """Partition, key and value; a value of None deletes the key."""
 
 ReadUntil = Callable[[Mapping[int, int]], AsyncIterator[list[ChangelogRow]]]
 """``read(last)`` yields the rows of the partitions in `last` from the beginning, each up to and
-with the record at the offset given there."""
+including the record at the offset given there."""
 
 _BARRIER = b"-"
-"""Key of the barriers; no device has it, and compaction keeps one of them at the most."""
+"""Key of the barriers; no device has it, and compaction keeps at most one of them."""
 
 
 class Changelog:
-    """Implements ``pipeline.scoring.stage.StateTable`` on such a topic.
+    """A ``pipeline.scoring.stage.StateTable`` on such a topic.
 
     Attributes:
         is_opening: Whether rows are being read now.
@@ -63,10 +64,10 @@ class Changelog:
         self.rows_read = 0
 
     async def open(self, partitions: Iterable[int], generation: int) -> None:
-        """Own these partitions from now on, and no others; returns when their rows are here.
+        """Take ownership of exactly these partitions; returns when their rows are loaded.
 
         Raises:
-            LogUnavailable: The topic can't be read.
+            LogUnavailable: The topic cannot be read.
         """
         began = time.monotonic()
         self.is_opening = True
@@ -89,7 +90,7 @@ class Changelog:
         self.opened_total += 1
         self.rows_read = count
         self.open_seconds = time.monotonic() - began
-        log.info("%d rows of %d devices in %.2f s", count, len(self._rows), self.open_seconds)
+        log.info("read %d rows of %d devices in %.2f s", count, len(self._rows), self.open_seconds)
 
     def _merge(self, found: Mapping[bytes, tuple[int, bytes]]) -> None:
         for key, (partition, value) in found.items():
@@ -105,11 +106,11 @@ class Changelog:
         return self._rows.get(key)
 
     def keys(self) -> list[str]:
-        """All devices with a row."""
+        """Names of all devices with a row."""
         return list(self._rows)
 
     def release(self) -> None:
-        """Free the memory of the rows; whoever needed one has taken it."""
+        """Free the memory of the rows, once all devices are restored."""
         self.is_opening = False
         self._rows.clear()
 

@@ -1,8 +1,8 @@
-"""How our consumers let go of their partitions: at a stop, and when others join or leave the group.
+"""How a consumer gives up its partitions, at a stop and at a rebalance.
 
-Faust waits until every record that was handed out is acked, whatever happens. `Handover` is mixed
-into both consumers (`pipeline.log.sqlitetransport`, `pipeline.log.kafkatransport`) and ends that
-wait where acks will not come: after a crash, when the app has given up, when it is cancelled.
+Faust waits until every delivered record is acked, whatever happens. `Handover` is mixed into both
+consumers (`pipeline.log.sqliteconsumer`, `pipeline.log.kafkatransport`) and ends that wait where
+acks will not come: after a crash, after `abandon`, and on cancellation.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ __all__ = ["Handover"]
 
 
 class Handover:
-    """Mixed into a Faust consumer, before Faust's class.
+    """Mixin for a Faust consumer; list it before Faust's class.
 
     Attributes:
-        may_not_end: Asked while acks are waited for; True ends the wait, and what is unacked comes
-            again, to whoever has the partition then. For work that hangs on somebody else.
+        may_not_end: Asked while waiting for acks; True ends the wait, and unacked records are
+            redelivered to the new owner of the partition. For work that depends on another
+            system.
     """
 
     app: Any
@@ -37,40 +38,40 @@ class Handover:
     _waiting_for_ack: asyncio.Future[None] | None = None
 
     def abandon(self) -> None:
-        """Give up what is being worked on: from now on this consumer commits nothing, for good.
+        """Discard unacknowledged work; this consumer never commits again.
 
-        As after a crash of the app: acks that are still given, also those that Faust gives for a
-        cancelled body, count for nothing, and `wait_empty` returns at once. What was not
-        committed comes again after a restart. For an app that must stop while its work can't end.
+        Later acks are ignored, including those that Faust gives for a cancelled agent body, and
+        `wait_empty` returns at once. Uncommitted records are read again after a restart. For an
+        app that must stop while its work cannot end.
         """
         self._abandoned = True
         notify(self._waiting_for_ack)
 
     async def wait_empty(self) -> None:
-        """Wait until all that is being worked on is acked, then commit.
+        """Wait until all delivered records are acked, then commit.
 
-        Not after a crash or `abandon`: what is unacked stays so, and a restart replays it.
-        Cancelling this abandons.
+        After a crash or `abandon` it does not wait; a restart replays the unacked records.
+        Cancelling this coroutine abandons.
         """
         try:
-            while self._unacked_messages and not self._gives_up_waiting():
+            while self._unacked_messages and not self._stops_waiting():
                 await self.commit()
-                if self._unacked_messages and not self._gives_up_waiting():
+                if self._unacked_messages and not self._stops_waiting():
                     await self._wait_for_ack(timeout=1)
-                    gc.collect()  # what nobody holds any more will never be acked
+                    gc.collect()  # records that nothing references will never be acked
                     self._clean_unacked_messages()
             await self.commit_and_end_transactions()
         except asyncio.CancelledError:
-            self.abandon()  # whoever stops us waits no longer: Faust acks the bodies it cancels
+            self.abandon()  # Faust acks the records of bodies that it cancels
             raise
 
-    def _gives_up_waiting(self) -> bool:
+    def _stops_waiting(self) -> bool:
         if self._abandoned or self.should_stop or self.app.crashed:
             return True
         return self.may_not_end is not None and self.may_not_end()
 
     async def _wait_for_ack(self, timeout: float) -> None:
-        """Wait for the next ack; unlike Faust's, it can be cancelled."""
+        """Wait for the next ack; unlike Faust's method, this can be cancelled."""
         acked = self._waiting_for_ack = asyncio.get_running_loop().create_future()
         try:
             await asyncio.wait({acked}, timeout=timeout)
@@ -78,9 +79,13 @@ class Handover:
             self._waiting_for_ack = None
 
     async def maybe_wait_for_commit_to_finish(self) -> bool:
-        """Whether a commit was under way and has ended; unlike Faust's, it can be cancelled."""
-        under_way = self._commit_fut
-        if under_way is None:
+        """Wait for a commit in progress; unlike Faust's method, this can be cancelled.
+
+        Returns:
+            Whether there was one that ended.
+        """
+        in_progress = self._commit_fut
+        if in_progress is None:
             return False
-        await asyncio.wait({under_way})
-        return not under_way.cancelled()
+        await asyncio.wait({in_progress})
+        return not in_progress.cancelled()

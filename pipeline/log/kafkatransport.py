@@ -1,19 +1,17 @@
-"""Faust on Kafka, with commits that never pass a record: the transport of a site's apps.
+"""Faust on Kafka, with commits that never pass an unacked record: the transport of a site's apps.
 
-Faust's own consumer loses records around a rebalance: it commits over holes, it may ack what it
-skips, and what it drops from its queues is then below the committed offset. Here
+Faust's own consumer loses records around a rebalance: it commits over holes, it may ack records
+that it skips, and records that it drops from its queues end up below the committed offset. Here:
 
-- **a commit never passes a record that was not acked by an agent.** The committed offset is the
-  end of the unbroken run of acks since the assignment; acks of what came with an earlier
-  assignment count for nothing.
-- **a hole is noticed where records are used** (`follow`): an agent sees each partition without a
+- **A commit never passes a record that no agent acked.** The committed offset is the end of the
+  unbroken run of acks since the assignment; acks for records of an earlier assignment are ignored.
+- **A hole is detected where records are used** (`follow`): an agent sees each partition without a
   gap, or the app crashes with the offsets in its reason, and a restart reads them again. Records
-  that Kafka has deleted before they were read are passed over, logged and counted.
-- **an app that was thrown out of its group commits nothing**, also not into an empty group.
+  that Kafka deleted before they were read are skipped, logged and counted.
+- **An app that was removed from its group commits nothing**, not even into an empty group.
 
-It leans on these parts of Faust 0.15 that are not public; a test on a real Kafka guards an upgrade:
-`_committed_offset`, `_unacked_messages`, `_filter_tps_with_pending_acks`, `_new_offset`, and the
-consumer thread's `_consumer._coordinator.generation` of aiokafka.
+`docs/faust-internals.md` lists the parts of Faust and aiokafka that are not public and used here; a
+test on a real Kafka checks them at an upgrade.
 """
 
 from __future__ import annotations
@@ -34,7 +32,7 @@ from pipeline.errors import LogHole
 from pipeline.log.backpressure import WaitsForRoom
 from pipeline.log.handover import Handover
 
-__all__ = ["Consumer", "KafkaApp", "Transport", "follow", "places"]
+__all__ = ["Consumer", "KafkaApp", "Transport", "follow", "offsets_in_use"]
 
 log = logging.getLogger(__name__)
 
@@ -50,123 +48,123 @@ class Consumer(Handover, WaitsForRoom, driver.Consumer):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self.skipped = 0
         self._seeking: set[asyncio.Future[Any]] = set()
-        self._due: dict[TP, int] = {}  # the next record that an agent shall see
-        self._settled: dict[TP, int] = {}  # the end of the unbroken run of acks
+        self._next: dict[TP, int] = {}  # the next record that an agent uses
+        self._acked_until: dict[TP, int] = {}  # end of the unbroken run of acks
 
     # -- without holes ----------------------------------------------------------------------
 
     async def follow(self, message: Any) -> None:
-        """Take notice that an agent is about to use a record.
+        """Note that an agent is about to use a record.
 
         Raises:
-            LogHole: The record before it was not seen, although Kafka has it.
+            LogHole: The record before it was not seen, although Kafka still has it.
         """
         tp, offset = message.tp, message.offset
-        due = self._due.get(tp)
-        if due is None:
-            due = await self._begin(tp)
-        if offset > due:
+        expected = self._next.get(tp)
+        if expected is None:
+            expected = await self._begin(tp)
+        if offset > expected:
             first = (await self.earliest_offsets(tp))[tp] or 0
-            if first <= due or offset > first:
+            if first <= expected or offset > first:
                 msg = (
-                    f"{tp.topic}[{tp.partition}] went on with record {offset} where {due} was due; "
-                    "a restart reads them again"
+                    f"{tp.topic}[{tp.partition}] continued with record {offset} instead of "
+                    f"{expected}; a restart reads them again"
                 )
                 raise LogHole(msg)
-            self.skipped += offset - due
-            log.error("%s: Kafka has deleted %d records before they were read", tp, offset - due)
-            self._settled[tp] = offset
-        self._due[tp] = max(due, offset + 1)
+            self.skipped += offset - expected
+            log.error("%s: Kafka deleted %d records before they were read", tp, offset - expected)
+            self._acked_until[tp] = offset
+        self._next[tp] = max(expected, offset + 1)
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
-        """Back to where each partition goes on; Faust asks for it before records flow again.
+        """Seek each partition to its committed offset; Faust calls this before records flow again.
 
-        Partitions that nobody has committed begin at their first record: Faust and aiokafka let
-        them stand where fetching has got to since the assignment, and Faust has thrown away what
-        was fetched. This does not wait for their leaders; fetching does.
+        Partitions without a committed offset begin at their first record. Faust and aiokafka leave
+        them where fetching has got to since the assignment, although Faust discarded what was
+        fetched. This does not wait for the partition leaders; fetching does.
         """
         committed: Mapping[TP, int] = await super().seek_to_committed()
         fresh = [tp for tp, offset in committed.items() if not offset]
         for tp in fresh:
-            self._committed_offset[TP(*tp)] = None  # of an earlier assignment, never confirmed
+            self._committed_offset[TP(*tp)] = None  # left from an earlier assignment, not confirmed
         if fresh:
-            await self._thread.call_thread(self._begin_anew, fresh)
+            await self._thread.call_thread(self._seek_to_first, fresh)
         return committed
 
-    async def _begin_anew(self, partitions: Sequence[TP]) -> None:
-        """In the consumer's thread; returns before the partitions' leaders have answered."""
+    async def _seek_to_first(self, partitions: Sequence[TP]) -> None:
+        """Runs in the consumer's thread; returns before the partition leaders have answered."""
         client = self._thread._consumer  # noqa: SLF001
         here = client.assignment()
         fresh = [tp for tp in partitions if tp in here]
         if fresh:
             seeking = asyncio.ensure_future(client.seek_to_beginning(*fresh))
             self._seeking.add(seeking)
-            seeking.add_done_callback(self._sought)
-            await asyncio.sleep(0)  # its first step
+            seeking.add_done_callback(self._log_failed_seek)
+            await asyncio.sleep(0)  # run its first step
 
-    def _sought(self, seeking: asyncio.Future[Any]) -> None:
+    def _log_failed_seek(self, seeking: asyncio.Future[Any]) -> None:
         self._seeking.discard(seeking)
         if not seeking.cancelled() and seeking.exception() is not None:
-            log.debug("not sought to the beginning", exc_info=seeking.exception())
+            log.debug("seeking to the first record failed", exc_info=seeking.exception())
 
     def next_offset(self, tp: TP) -> int | None:
-        """The record that an agent uses next; None before the first one of this assignment."""
-        return self._due.get(tp)
+        """Next record that an agent uses; None before the first one of this assignment."""
+        return self._next.get(tp)
 
     async def _begin(self, tp: TP) -> int:
-        """Where this assignment began: the committed offset, or the first record there is."""
+        """Start of this assignment: the committed offset, or the first stored record."""
         start = self._committed_offset[tp]
         if start is None:
             start = (await self.earliest_offsets(tp))[tp] or 0
-        self._settled.setdefault(tp, start)
+        self._acked_until.setdefault(tp, start)
         return int(start)
 
     async def wait_first(self, *coros: Any, timeout: float | None = None) -> Any:
-        """Wait for one of several; what is done at its first step costs no task.
+        """Wait for one of several; a coroutine that completes at its first step costs no task.
 
-        Faust asks this for every record: hand it over, unless the flow is suspended meanwhile. As
-        long as there is room for the record that is done at once, and four tasks a record were
-        half of what a record costs.
+        Faust calls this for every record, to deliver it unless the flow is suspended meanwhile.
+        With room in the buffer, delivery completes at once; the four tasks per record of Faust's
+        method were half of the cost of a record.
         """
         if len(coros) != 2 or timeout is not None or self.suspend_flow.is_set():
             return await super().wait_first(*coros, timeout=timeout)
-        hand_over, suspended = coros
+        delivery, suspended = coros
         try:
-            pending = hand_over.send(None)
+            pending = delivery.send(None)
         except StopIteration as done:
             suspended.close()
-            return WaitResults([hand_over], [done.value], False)
+            return WaitResults([delivery], [done.value], False)
         except BaseException:
             suspended.close()
             raise
-        return await super().wait_first(_go_on(hand_over, pending), suspended)
+        return await super().wait_first(_continue(delivery, pending), suspended)
 
     # -- committing -------------------------------------------------------------------------
 
     def ack(self, message: Any) -> bool:
         """Note that an agent is done with a record; must be called in the order of delivery.
 
-        What Faust skips was handed to no agent (`tracked`) and counts for nothing, nor does what
-        was fetched under an earlier assignment: it comes again, to whoever has the partition now.
+        Acks of records that Faust skipped (not `tracked`) or fetched under an earlier assignment
+        are ignored: these records are redelivered to the present owner.
         """
         counts = message.tracked and message.generation_id == self.app.consumer_generation_id
         message.acked = True
         self._unacked_messages.discard(message)
-        if counts and self._settled.get(message.tp) == message.offset:
-            self._settled[message.tp] = message.offset + 1
+        if counts and self._acked_until.get(message.tp) == message.offset:
+            self._acked_until[message.tp] = message.offset + 1
         notify(self._waiting_for_ack)
         return bool(counts)
 
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
-        for tp in list(self._settled):
+        for tp in list(self._acked_until):
             if topics is None or tp in topics or tp.topic in topics:
                 yield tp
 
     def _new_offset(self, tp: TP) -> int | None:
-        return self._settled.get(tp)
+        return self._acked_until.get(tp)
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
-        """Faust would commit over it; see `follow`."""
+        """Do nothing: Faust would commit over the gap; see `follow`."""
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         if self._abandoned or self.app.crashed or not self.is_member:
@@ -175,29 +173,29 @@ class Consumer(Handover, WaitsForRoom, driver.Consumer):  # type: ignore[misc]
 
     @property
     def is_member(self) -> bool:
-        """Whether the group still counts us in, as far as we know."""
+        """Whether this consumer is a member of its group, as far as it knows."""
         client = self._thread._consumer  # noqa: SLF001
         return client is not None and client._coordinator.generation >= 0  # noqa: SLF001
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        """Wait for acks and commit (Faust does); then nothing of this assignment counts any more.
+        """Let Faust wait for acks and commit, then forget this assignment.
 
-        Faust forgets what is committed before it commits for the last time.
+        Faust clears its own committed offsets before its last commit, so these must outlive it.
         """
         try:
             await super().on_partitions_revoked(revoked)
         finally:
-            self._due.clear()
-            self._settled.clear()
+            self._next.clear()
+            self._acked_until.clear()
 
 
-async def _go_on(coroutine: Any, pending: Any) -> Any:
-    """The rest of a coroutine that was started by hand and waits for `pending`."""
-    return await _rest(coroutine, pending)
+async def _continue(coroutine: Any, pending: Any) -> Any:
+    """Continue a coroutine that was started with `send` and waits for `pending`."""
+    return await _resume(coroutine, pending)
 
 
 @types.coroutine
-def _rest(coroutine: Any, pending: Any) -> Any:
+def _resume(coroutine: Any, pending: Any) -> Any:
     while True:
         try:
             try:
@@ -205,7 +203,7 @@ def _rest(coroutine: Any, pending: Any) -> Any:
             except GeneratorExit:
                 coroutine.close()
                 raise
-            except BaseException as exc:  # a cancellation, usually
+            except BaseException as exc:  # usually a cancellation
                 pending = coroutine.throw(exc)
             else:
                 pending = coroutine.send(sent)
@@ -214,23 +212,23 @@ def _rest(coroutine: Any, pending: Any) -> Any:
 
 
 class Transport(driver.Transport):  # type: ignore[misc]
-    """Kafka, read by our `Consumer`."""
+    """Faust's Kafka transport with the `Consumer` of this file."""
 
     Consumer: ClassVar[type[Consumer]] = Consumer
 
 
 class KafkaApp(faust.App):  # type: ignore[misc]
-    """A Faust app whose broker is ``kafka://`` over our `Transport`.
+    """A Faust app on ``kafka://`` with the `Transport` of this file.
 
     Attributes:
-        on_rebalance_begin: Called, in the app's thread, when partitions are about to move.
+        on_rebalance_begin: Called in the app's thread when partitions are about to move.
         may_not_end: See `Handover.may_not_end`.
     """
 
     on_rebalance_begin: Callable[[], None] | None = None
     may_not_end: Callable[[], bool] | None = None
     has_joined = False
-    """Whether it has had partitions (or was told that there are none for it) since its start."""
+    """Whether the app has finished a rebalance since its start, with or without partitions."""
 
     def _new_transport(self) -> Transport:
         return Transport(self.conf.broker_consumer, self)
@@ -241,41 +239,42 @@ class KafkaApp(faust.App):  # type: ignore[misc]
         return consumer
 
     def on_rebalance_return(self) -> None:
-        """Faust calls it when our handlers have ended; with state to read, that is after the end.
+        """Called by Faust when the rebalance handlers have ended.
 
-        Then it has no notes of its sensors any more, and would warn of it every time.
+        Reading state outlasts the rebalance. Faust has dropped its sensor state by then and would
+        log a warning every time, so its method is skipped.
         """
         if self._rebalancing_sensor_state:
             super().on_rebalance_return()
 
     def on_rebalance_end(self) -> None:
-        """Faust calls it when records flow again."""
+        """Called by Faust when records flow again."""
         super().on_rebalance_end()
         self.has_joined = True
 
     def on_rebalance_start(self) -> None:
-        """Faust calls it in the consumer's thread, before anything else happens."""
+        """Called by Faust in the consumer's thread, before anything else happens."""
         super().on_rebalance_start()
         if self.on_rebalance_begin is not None:
             self.loop.call_soon_threadsafe(self.on_rebalance_begin)
 
 
 async def follow(app: Any, message: Any) -> None:
-    """`Consumer.follow`; does not return after a hole.
+    """Call `Consumer.follow`; crash the app at a hole, and do not return.
 
-    An exception must not leave an agent's body, so the app is crashed with the reason instead.
+    An exception must not leave an agent's body, because Faust would ack the record.
     """
     try:
         await app.consumer.follow(message)
     except LogHole as exc:
         await app.crash(exc)
-        await asyncio.Event().wait()  # wait to be stopped
+        await asyncio.Event().wait()  # until the crash stops the agent
 
 
-def places(app: Any) -> dict[tuple[str, int], tuple[int | None, int | None]]:
-    """Of every partition a started app has: the record it uses next, and what it has committed.
+def offsets_in_use(app: Any) -> dict[tuple[str, int], tuple[int | None, int | None]]:
+    """Next record and committed offset of every partition of a started app.
 
-    None where it has not begun, or has committed nothing yet.
+    None where no record was used, or nothing committed, yet.
     """
     consumer = app.consumer
     found = {}

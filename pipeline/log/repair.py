@@ -1,8 +1,8 @@
 """Bring a damaged log back: ``python -m pipeline.log.repair state/log.db``.
 
-Every record that can be read and matches its checksum is copied, with its offset, into a new file;
-groups keep their positions. What is damaged is set aside in the new file's table `damaged` as far
-as it can be read. The old file stays beside it as ``<name>.damaged``. Readers pass over the missing
+Every record that is readable and matches its checksum is copied, with its offset, into a new file;
+groups keep their offsets. Damaged records go into the table `damaged` of the new file as far as
+they are readable. The old file stays beside it as ``<name>.damaged``. Readers skip the missing
 offsets. The gateway must be stopped.
 """
 
@@ -19,25 +19,30 @@ from pathlib import Path
 from pipeline.errors import LogCorrupt, LogError
 from pipeline.log.file import (
     FILE_ERRORS,
-    OFFSET_BITS,
     check_file,
     check_format,
     connect,
     create_tables,
-    is_intact,
     lock_file,
+)
+from pipeline.log.state import (
+    OFFSET_BITS,
+    is_group_row,
+    is_intact,
+    is_partition_row,
+    is_topic_row,
+    read_state,
     record_id,
     stored_size,
 )
-from pipeline.log.state import are_limits, is_group_offset, is_position, read_state
 
 __all__ = ["DamagedRecord", "RepairReport", "main", "repair_log"]
 
 _END = 1 << OFFSET_BITS
-"""Behind every offset: the end of a partition whose end cannot be read."""
+"""Greater than every offset: the end of a partition whose end is unreadable."""
 _CHUNK = 500
 _LINEAR = 1000
-"""More records than one page can hold."""
+"""More records than one page holds."""
 _INSERT = "INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?)"
 _NEXT = (
     "SELECT id, crc, ts_ms, stored_ms, key, headers, value FROM records"
@@ -49,7 +54,7 @@ _Row = tuple[int, int, int, int, "bytes | None", "bytes | None", "bytes | None"]
 
 @dataclass(frozen=True, slots=True)
 class DamagedRecord:
-    """A record that could not be kept, and why."""
+    """A record that could not be kept, with the reason."""
 
     topic: str
     partition: int
@@ -59,7 +64,13 @@ class DamagedRecord:
 
 @dataclass(frozen=True, slots=True)
 class RepairReport:
-    """What the repair found; `backup` is the old file, None when the log was sound."""
+    """Result of a repair.
+
+    Attributes:
+        kept: Number of records in the new file.
+        damaged: Records that were lost.
+        backup: The old file; None when the log was intact.
+    """
 
     kept: int
     damaged: tuple[DamagedRecord, ...]
@@ -77,12 +88,12 @@ class _Slot:
 
 
 def repair_log(path: Path) -> RepairReport:
-    """Salvage a log in place.
+    """Repair a log in place.
 
     Raises:
-        LogLocked: a gateway is using it.
-        LogCorrupt: not even the positions can be read; start with a new file.
-        LogError: the file is of another program or a newer format, or it cannot be read.
+        LogLocked: A gateway is using the log.
+        LogCorrupt: The offsets are unreadable; start with a new file.
+        LogError: The file belongs to another program, has a newer format, or cannot be read.
     """
     path = path.resolve()
     if not path.is_file():
@@ -99,40 +110,40 @@ def repair_log(path: Path) -> RepairReport:
                 old.text_factory = _text
                 check_format(old, path)
                 create_tables(new, fresh)
-                lost_positions: list[DamagedRecord] = []
-                slots = _copy_positions(old, new, lost_positions)
-                report = _copy_records(old, new, slots, lost_positions)
+                lost_offsets: list[DamagedRecord] = []
+                slots = _copy_offsets(old, new, lost_offsets)
+                report = _copy_records(old, new, slots, lost_offsets)
                 new.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         except FILE_ERRORS as exc:
             _remove(fresh)
             msg = (
-                f"the positions in {path} cannot be read ({exc}), so its records can't be placed: "
+                f"the offsets in {path} are unreadable ({exc}), so its records cannot be placed; "
                 "move the file away and start with a new one"
             )
             raise LogCorrupt(msg) from exc
         except LogError:
             _remove(fresh)
             raise
-        if not report.damaged and _is_sound(path):
+        if not report.damaged and _is_intact_log(path):
             _remove(fresh)
             return report
         return RepairReport(report.kept, report.damaged, _replace(path, fresh))
 
 
 def _text(raw: bytes) -> str:
-    """What is no UTF-8 is marked: damage in one name must not hide the other rows."""
+    """Decode text leniently, because damage in one name must not hide the other rows."""
     return raw.decode("utf-8", "replace")
 
 
-def _copy_positions(
+def _copy_offsets(
     old: sqlite3.Connection, new: sqlite3.Connection, lost: list[DamagedRecord]
 ) -> list[_Slot]:
     new.execute("BEGIN")
     topics = old.execute(
         "SELECT name, compacted, retention_ms, retention_bytes, partitions FROM topics"
     ).fetchall()
-    if not all(are_limits(*row[:4]) and type(row[4]) is int for row in topics):
-        msg = "a topic cannot be read"
+    if not all(is_topic_row(*row[:4]) and type(row[4]) is int for row in topics):
+        msg = "a row of the table topics is malformed"
         raise sqlite3.DatabaseError(msg)
     new.executemany(
         "INSERT INTO topics (name, compacted, retention_ms, retention_bytes, partitions)"
@@ -143,10 +154,10 @@ def _copy_positions(
     slots = []
     for row in old.execute("SELECT * FROM slots ORDER BY slot").fetchall():
         slot, topic, partition, *_ = row
-        if not is_position(slot, topic, partition, 0, 0) or topic not in compacted:
-            msg = f"a partition of {topic!r} cannot be read"
+        if not is_partition_row(slot, topic, partition, 0, 0) or topic not in compacted:
+            msg = f"the row of a partition of {topic!r} is malformed"
             raise sqlite3.DatabaseError(msg)
-        if not is_position(*row):  # its records tell where it begins and ends
+        if not is_partition_row(*row):  # derived from its records instead
             lost.append(DamagedRecord(topic, partition, -1, "its first and last offset"))
             row = (slot, topic, partition, _END, 0, 0, 0, 0)
         new.execute("INSERT INTO slots VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
@@ -154,13 +165,13 @@ def _copy_positions(
     places = {slot.slot: slot for slot in slots}
     for row in old.execute("SELECT grp, slot, offset, committed, pins FROM offsets").fetchall():
         group, slot, *_ = row
-        if is_group_offset(*row) and slot in places and "\ufffd" not in group:
+        if is_group_row(*row) and slot in places and "\ufffd" not in group:
             new.execute("INSERT INTO offsets VALUES (?, ?, ?, ?, ?)", row)
-        else:  # it begins at the first record again: twice is harmless
+        else:  # the group reads from the first record again, which is harmless
             topic, partition = (
                 (places[slot].topic, places[slot].partition) if slot in places else ("?", -1)
             )
-            reason = f"the position of the group {group!r}"
+            reason = f"the offset of the group {group!r}"
             lost.append(DamagedRecord(topic, partition, -1, reason))
     new.executemany(
         "INSERT INTO damaged VALUES (?, ?, ?, ?, ?, ?, ?)", old.execute("SELECT * FROM damaged")
@@ -173,9 +184,9 @@ def _copy_records(
     old: sqlite3.Connection,
     new: sqlite3.Connection,
     slots: list[_Slot],
-    lost_positions: list[DamagedRecord],
+    lost_offsets: list[DamagedRecord],
 ) -> RepairReport:
-    damaged = list(lost_positions)
+    damaged = list(lost_offsets)
     kept_total = 0
     for slot in slots:
         kept = size = 0
@@ -184,7 +195,7 @@ def _copy_records(
             new.execute("BEGIN")
             for row in rows:
                 offset = row[0] - record_id(slot.slot, 0)
-                if not is_intact(row[1], slot.slot, offset, row[2], *row[4:]) or _is_odd(row):
+                if not is_intact(row[1], slot.slot, offset, row[2], *row[4:]) or _has_bad_time(row):
                     lost.append((offset, "checksum", (row[2], *row[4:])))
                     ends = max(ends, offset)
                     continue
@@ -199,10 +210,10 @@ def _copy_records(
                 )
             new.execute("COMMIT")
         end = slot.next_offset
-        # Table recovery waits for the record before a changelog's end: there must be one.
+        # Table recovery waits for the last record of a changelog, so the end follows one.
         if slot.compacted and kept:
             end = last + 1
-        elif end == _END or last >= end:  # no lost record's offset is used again
+        elif end == _END or last >= end:  # offsets of lost records are not reused
             end = max(last, ends) + 1
         new.execute(
             "UPDATE slots SET next_offset = ?, earliest = ?, records = ?, bytes = ? WHERE slot = ?",
@@ -212,8 +223,8 @@ def _copy_records(
     return RepairReport(kept_total, tuple(damaged), None)
 
 
-def _is_odd(row: _Row) -> bool:
-    """Whether what the checksum leaves out cannot be: when the record was stored."""
+def _has_bad_time(row: _Row) -> bool:
+    """Whether the store time, which the checksum does not cover, is malformed."""
     return type(row[3]) is not int
 
 
@@ -221,7 +232,7 @@ _Lost = list[tuple[int, str, tuple["int | bytes | None", ...]]]
 
 
 def _chunks(old: sqlite3.Connection, slot: _Slot) -> Iterator[tuple[list[_Row], _Lost]]:
-    """Rows chunk by chunk; where a page is damaged, one by one."""
+    """Read rows chunk by chunk; where a page is damaged, one by one."""
     base = record_id(slot.slot, 0)
     start = min(slot.earliest, *_edges(old, base, 0, slot.earliest))
     end = max(slot.next_offset, *(offset + 1 for offset in _edges(old, base, 0, _END)))
@@ -241,7 +252,11 @@ def _chunks(old: sqlite3.Connection, slot: _Slot) -> Iterator[tuple[list[_Row], 
 def _one_by_one(
     old: sqlite3.Connection, base: int, start: int, end: int
 ) -> tuple[list[_Row], _Lost, int]:
-    """Some rows from `start` on, what cannot be read among them, and where to go on."""
+    """Read some rows from `start` on.
+
+    Returns:
+        The rows, the unreadable offsets among them, and the offset to continue at.
+    """
     rows: list[_Row] = []
     lost: _Lost = []
     while start < end and len(rows) + len(lost) < _CHUNK:
@@ -249,10 +264,10 @@ def _one_by_one(
             row = old.execute(_NEXT, (base + start, base + end, 1)).fetchone()
         except FILE_ERRORS as exc:
             place = _next_offset(old, base, start, end)
-            if place is None:  # a page of the tree: where does it lead on?
+            if place is None:  # an inner page is damaged: find where the tree continues
                 after = _resume(old, base, start, end)
                 places = range(start, min(after, start + _LINEAR))
-            else:  # the tree is sound here, this record is not
+            else:  # the tree is intact here, this record is not
                 after, places = place + 1, range(place, min(place + 1, end))
             lost += [(each, f"unreadable: {exc}", (None,) * 4) for each in places]
             start = after
@@ -265,7 +280,7 @@ def _one_by_one(
 
 
 def _next_offset(old: sqlite3.Connection, base: int, start: int, end: int) -> int | None:
-    """The first stored offset from `start` on, `end` if there is none; None: it cannot be told."""
+    """First stored offset from `start` on; `end` if there is none, None if it is unreadable."""
     try:
         row = old.execute(
             "SELECT id FROM records WHERE id >= ? AND id < ? ORDER BY id LIMIT 1",
@@ -277,10 +292,10 @@ def _next_offset(old: sqlite3.Connection, base: int, start: int, end: int) -> in
 
 
 def _resume(old: sqlite3.Connection, base: int, start: int, end: int) -> int:
-    """The first offset behind `start` from which something can be read again.
+    """First offset behind `start` from which something is readable again.
 
-    Step by step over what a damaged leaf can hold, then in strides that double: a damaged inner
-    page, or the damaged end of a partition whose own end is not known.
+    Probes every offset over the range of a damaged leaf, then in strides that double, which covers
+    a damaged inner page or the damaged end of a partition whose end is unknown.
     """
     last, step = start, 1
     while last < end:
@@ -301,9 +316,9 @@ def _resume(old: sqlite3.Connection, base: int, start: int, end: int) -> int:
 
 
 def _edges(old: sqlite3.Connection, base: int, start: int, end: int) -> tuple[int, int]:
-    """First and last stored offset from `start` to before `end`.
+    """First and last stored offset in `[start, end)`.
 
-    Without any: the end and what is before the start. Behind damage: as if all might be there.
+    Without records, `end` and `start - 1`. Where a page is damaged, the widest possible range.
     """
     found = []
     for which, none, unknown in (("min", end, start), ("max", start - 1, start - 1)):
@@ -319,8 +334,8 @@ def _edges(old: sqlite3.Connection, base: int, start: int, end: int) -> tuple[in
     return found[0], found[1]
 
 
-def _is_sound(path: Path) -> bool:
-    """Whether the log would open, and take records."""
+def _is_intact_log(path: Path) -> bool:
+    """Whether the log opens and accepts records."""
     try:
         check_file(path)
         with closing(connect(path, durability="full")) as db:
@@ -355,7 +370,7 @@ def _remove(path: Path) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Repair the log named on the command line; 0 when it is usable afterwards."""
+    """Repair the log named on the command line; returns 0 when it is usable afterwards."""
     paths = sys.argv[1:] if arguments is None else arguments
     if len(paths) != 1:
         sys.stderr.write("usage: python -m pipeline.log.repair PATH\n")
@@ -367,7 +382,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     for lost in report.damaged:
         sys.stdout.write(f"lost {lost.topic}[{lost.partition}] {lost.offset}: {lost.reason}\n")
-    state = "sound" if report.backup is None else f"repaired, the old file is {report.backup}"
+    state = "intact" if report.backup is None else f"repaired, the old file is {report.backup}"
     sys.stdout.write(f"{report.kept} records kept, {len(report.damaged)} lost: {state}\n")
     return 0
 

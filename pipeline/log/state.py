@@ -1,34 +1,180 @@
-"""What the local log knows in memory: partitions, groups and the most recent records.
+"""Records of the local log, and the partitions, groups and recent records it keeps in memory.
 
-Loaded once when the file is opened; afterwards only the writer thread changes it, under the lock,
-after its transaction is durable. Readers therefore never see what could still be lost.
+The state is loaded once when the file is opened. Afterwards only the writer thread changes it,
+under the lock, after its transaction is durable; readers therefore never see what could still be
+lost.
 """
 
 from __future__ import annotations
 
 import sqlite3
+import struct
 import threading
+import zlib
 from collections import deque
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline.errors import LogError
-from pipeline.log.file import OFFSET_BITS, ROW_OVERHEAD_BYTES, StoredRecord, record_id
 
 __all__ = [
+    "MAX_RECORD_BYTES",
+    "OFFSET_BITS",
     "GroupOffset",
     "LogState",
+    "NewRecord",
     "Partition",
+    "RecordRow",
+    "StoredRecord",
     "Topic",
-    "are_limits",
-    "is_group_offset",
-    "is_position",
+    "checksum",
+    "decode_headers",
+    "encode_headers",
+    "is_group_row",
+    "is_intact",
+    "is_partition_row",
+    "is_topic_row",
     "read_state",
+    "record_id",
+    "stored_size",
 ]
 
+OFFSET_BITS = 40
+MAX_RECORD_BYTES = 16 * 1024 * 1024
+"""Largest value of one record; a bundle is some ten kilobytes."""
+ROW_OVERHEAD_BYTES = 48
+"""Size of a row without key, value and headers; counted so that many tiny records fill the cap."""
+
+_HEAD = struct.Struct("<qqqqqq")
+_COUNT = struct.Struct("<H")
+_LENGTHS = struct.Struct("<HI")
+
+Headers = tuple[tuple[str, bytes], ...]
 _SLOT_BITS = 63 - OFFSET_BITS
+
+
+@dataclass(frozen=True, slots=True)
+class NewRecord:
+    """A record to append; any object with these attributes works.
+
+    Attributes:
+        topic: Created with the log's default number of partitions if it does not exist.
+        value: None is a tombstone, which removes its key in a compacted topic.
+        key: Decides the partition when `partition` is None; a compacted topic needs one.
+        ts_ms: Event time, epoch milliseconds; None means now.
+    """
+
+    topic: str
+    value: bytes | None
+    key: bytes | None = None
+    partition: int | None = None
+    ts_ms: int | None = None
+    headers: Headers = ()
+
+
+class StoredRecord(NamedTuple):
+    """A record of the log; `ts_ms` is epoch milliseconds."""
+
+    topic: str
+    partition: int
+    offset: int
+    ts_ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+
+
+RecordRow = tuple[int, int, int, int, "bytes | None", "bytes | None", "bytes | None"]
+"""A row of `records`, columns in the order of the table."""
+
+
+def record_id(slot: int, offset: int) -> int:
+    """Primary key of a record.
+
+    >>> record_id(1, 5) - record_id(1, 0)
+    5
+    """
+    return slot << OFFSET_BITS | offset
+
+
+def checksum(
+    slot: int,
+    offset: int,
+    ts_ms: int,
+    key: bytes | None,
+    headers: bytes | None,
+    value: bytes | None,
+) -> int:
+    """CRC-32 over the identity and the content of a record.
+
+    >>> checksum(0, 1, 2, None, None, b"x") == checksum(0, 1, 2, b"", None, b"x")
+    False
+    """
+    parts = (key, headers, value)
+    head = _HEAD.pack(slot, offset, ts_ms, *(-1 if p is None else len(p) for p in parts))
+    crc = zlib.crc32(head)
+    for part in parts:
+        if part:
+            crc = zlib.crc32(part, crc)
+    return crc
+
+
+def is_intact(
+    crc: int,
+    slot: int,
+    offset: int,
+    ts_ms: int,
+    key: bytes | None,
+    headers: bytes | None,
+    value: bytes | None,
+) -> bool:
+    """Whether a row holds what was written; in a damaged row any column may have any type.
+
+    >>> crc = checksum(0, 1, 2, None, None, b"x")
+    >>> is_intact(crc, 0, 1, 2, None, None, b"x"), is_intact(crc, 0, 1, "2", None, None, 3.5)
+    (True, False)
+    """
+    parts = (key, headers, value)
+    if type(ts_ms) is not int or not all(part is None or type(part) is bytes for part in parts):
+        return False
+    return checksum(slot, offset, ts_ms, *parts) == crc
+
+
+def encode_headers(headers: Sequence[tuple[str, bytes]]) -> bytes | None:
+    """Encode headers as one blob; None without headers.
+
+    >>> decode_headers(encode_headers([("origin", b"bridge"), ("empty", b"")]))
+    (('origin', b'bridge'), ('empty', b''))
+    """
+    if not headers:
+        return None
+    parts = [_COUNT.pack(len(headers))]
+    for name, value in headers:
+        raw = name.encode()
+        parts += (_LENGTHS.pack(len(raw), len(value)), raw, value)
+    return b"".join(parts)
+
+
+def decode_headers(data: bytes | None) -> Headers:
+    """Inverse of `encode_headers`; the record's checksum must have been verified before."""
+    if data is None:
+        return ()
+    (count,) = _COUNT.unpack_from(data)
+    at = _COUNT.size
+    headers = []
+    for _ in range(count):
+        name_bytes, value_bytes = _LENGTHS.unpack_from(data, at)
+        at += _LENGTHS.size
+        headers.append((data[at : at + name_bytes].decode(), data[at + name_bytes :][:value_bytes]))
+        at += name_bytes + value_bytes
+    return tuple(headers)
+
+
+def stored_size(key: bytes | None, headers: bytes | None, value: bytes | None) -> int:
+    """Size of a record in bytes, as retention and the disk cap count it."""
+    return len(key or b"") + len(headers or b"") + len(value or b"") + ROW_OVERHEAD_BYTES
 
 
 @dataclass(slots=True)
@@ -49,7 +195,7 @@ class Partition:
     tombstones: dict[bytes, int] = field(default_factory=dict)
     """Compacted topics: key -> when its tombstone was stored."""
     tail: deque[StoredRecord] = field(default_factory=deque)
-    """The most recent records without a hole, ending at `next_offset`."""
+    """The most recent records, contiguous up to `next_offset`."""
 
 
 @dataclass(slots=True)
@@ -65,7 +211,13 @@ class Topic:
 
 @dataclass(slots=True)
 class GroupOffset:
-    """Where a group stands in a partition; `offset` is the next one it has to read."""
+    """The offset of a group in a partition.
+
+    Attributes:
+        offset: Next offset that the group has to read.
+        committed: Whether the group has committed it; False after registration only.
+        pins: Whether retention keeps what the group has still to read.
+    """
 
     offset: int
     committed: bool
@@ -76,7 +228,7 @@ class LogState:
     """Partitions, groups and the tail cache, guarded by `lock`.
 
     Args:
-        cache_bytes: how much of the most recent records is kept in memory.
+        cache_bytes: Bytes of the most recent records to keep in memory.
     """
 
     def __init__(self, cache_bytes: int) -> None:
@@ -86,23 +238,23 @@ class LogState:
         self.total_bytes = 0
         self._cache_limit = cache_bytes
         self._cached_bytes = 0
-        self._cached: deque[Partition] = deque()  # order of arrival, to let go of the oldest
+        self._cached: deque[Partition] = deque()  # in order of arrival, to drop the oldest
 
     def adopt(self, topic: Topic) -> None:
-        """Take over a topic that is durable now."""
+        """Add a topic that is durable now."""
         with self.lock:
             self.topics.setdefault(topic.name, topic)
 
     def partition(self, topic: str, partition: int) -> Partition:
-        """The partition.
+        """Look up a partition.
 
         Raises:
-            LogError: there is no such topic or partition.
+            LogError: No such topic or partition.
         """
         try:
             found = self.topics[topic].partitions
         except KeyError:
-            msg = f"the log has no topic {topic!r}; it has {sorted(self.topics)}"
+            msg = f"the log has no topic {topic!r}, only {sorted(self.topics)}"
             raise LogError(msg) from None
         if not 0 <= partition < len(found):
             msg = f"topic {topic!r} has partitions 0 to {len(found) - 1}, not {partition}"
@@ -113,12 +265,12 @@ class LogState:
         """All partitions of all topics."""
         return [part for topic in list(self.topics.values()) for part in topic.partitions]
 
-    def floor(self, slot: int, without: Set[str] = frozenset()) -> int | None:
-        """First offset that a registered group has still to read; None without such a group.
+    def first_unread(self, slot: int, without: Set[str] = frozenset()) -> int | None:
+        """First offset that a registered group still has to read; None without such a group.
 
         Args:
-            slot: of the partition.
-            without: groups that don't count.
+            slot: Slot of the partition.
+            without: Groups to ignore.
         """
         pinned = [
             at.offset
@@ -127,20 +279,20 @@ class LogState:
         ]
         return min(pinned, default=None)
 
-    def remember(self, part: Partition, records: Iterable[StoredRecord]) -> None:
-        """Put fresh records into the tail cache (the lock is held)."""
+    def cache(self, part: Partition, records: Iterable[StoredRecord]) -> None:
+        """Put new records into the tail cache; the caller holds the lock."""
         for record in records:
             part.tail.append(record)
             self._cached.append(part)
-            self._cached_bytes += _memory(record)
+            self._cached_bytes += _memory_bytes(record)
         while self._cached_bytes > self._cache_limit and self._cached:
             oldest = self._cached.popleft()
-            self._cached_bytes -= _memory(oldest.tail.popleft())
+            self._cached_bytes -= _memory_bytes(oldest.tail.popleft())
 
-    def recall(
+    def read_cache(
         self, part: Partition, offset: int, max_records: int, max_bytes: int
     ) -> list[StoredRecord] | None:
-        """Records from `offset` on out of the tail cache; None when it starts later."""
+        """Records from `offset` on from the tail cache; None when the cache starts later."""
         with self.lock:
             if offset >= part.next_offset:
                 return []
@@ -149,7 +301,7 @@ class LogState:
             first = offset - part.tail[0].offset
             records: list[StoredRecord] = []
             for record in islice(part.tail, first, first + max_records):
-                max_bytes -= _memory(record)
+                max_bytes -= _memory_bytes(record)
                 if max_bytes < 0 and records:
                     break
                 records.append(record)
@@ -157,22 +309,23 @@ class LogState:
 
 
 def read_state(db: sqlite3.Connection, cache_bytes: int) -> LogState:
-    """Load the state; reads no records except the keys of compacted topics.
+    """Load the state from the file; of the records, only keys of compacted topics are read.
 
     Raises:
-        sqlite3.DatabaseError: As SQLite's own of damaged pages: a row cannot be what was written.
+        sqlite3.DatabaseError: A row is malformed; the message reads like SQLite's own of a
+            damaged page.
     """
     state = LogState(cache_bytes)
     for name, compacted, retention_ms, retention_bytes in db.execute(
         "SELECT name, compacted, retention_ms, retention_bytes FROM topics"
     ):
-        _expect(are_limits(name, compacted, retention_ms, retention_bytes), "topics")
+        _expect(is_topic_row(name, compacted, retention_ms, retention_bytes), "topics")
         state.topics[name] = Topic(name, bool(compacted), retention_ms, retention_bytes)
     for row in db.execute(
         "SELECT slot, topic, partition, next_offset, earliest, records, bytes, stored_ms"
         " FROM slots ORDER BY topic, partition"
     ):
-        _expect(is_position(*row) and row[1] in state.topics, "slots")
+        _expect(is_partition_row(*row) and row[1] in state.topics, "slots")
         topic = state.topics[row[1]]
         _expect(row[2] == len(topic.partitions), "slots")
         part = Partition(row[0], row[1], row[2], topic.compacted, *row[3:])
@@ -190,7 +343,7 @@ def read_state(db: sqlite3.Connection, cache_bytes: int) -> LogState:
     for group, slot, offset, committed, pins in db.execute(
         "SELECT grp, slot, offset, committed, pins FROM offsets"
     ):
-        _expect(is_group_offset(group, slot, offset, committed, pins), "offsets")
+        _expect(is_group_row(group, slot, offset, committed, pins), "offsets")
         at = GroupOffset(offset, bool(committed), bool(pins))
         state.groups.setdefault(group, {})[slot] = at
     return state
@@ -210,14 +363,14 @@ def _read_keys(db: sqlite3.Connection, part: Partition) -> None:
             part.tombstones[key] = stored_ms
 
 
-def are_limits(name: Any, compacted: Any, retention_ms: Any, retention_bytes: Any) -> bool:
-    """Whether these can be a topic's row."""
+def is_topic_row(name: Any, compacted: Any, retention_ms: Any, retention_bytes: Any) -> bool:
+    """Whether the values form a valid row of `topics`."""
     limits = all(limit is None or type(limit) is int for limit in (retention_ms, retention_bytes))
     return bool(type(name) is str and compacted in (0, 1) and limits)
 
 
-def is_position(slot: Any, topic: Any, *numbers: Any) -> bool:
-    """Whether these can be a partition's row: partition, next offset, earliest, and the rest."""
+def is_partition_row(slot: Any, topic: Any, *numbers: Any) -> bool:
+    """Whether the values form a valid row of `slots`; `numbers` start with the partition."""
     if not (type(topic) is str and all(type(each) is int for each in (slot, *numbers))):
         return False
     partition, next_offset, earliest = numbers[:3]
@@ -225,8 +378,8 @@ def is_position(slot: Any, topic: Any, *numbers: Any) -> bool:
     return bool(fits and 0 <= earliest <= next_offset < 1 << OFFSET_BITS)
 
 
-def is_group_offset(group: Any, slot: Any, offset: Any, committed: Any, pins: Any) -> bool:
-    """Whether these can be the row of where a group stands."""
+def is_group_row(group: Any, slot: Any, offset: Any, committed: Any, pins: Any) -> bool:
+    """Whether the values form a valid row of `offsets`."""
     whole = all(type(each) is int for each in (slot, offset, committed, pins))
     return bool(type(group) is str and whole and 0 <= offset < 1 << OFFSET_BITS)
 
@@ -237,5 +390,5 @@ def _expect(holds: bool, table: str) -> None:
         raise sqlite3.DatabaseError(msg)
 
 
-def _memory(record: StoredRecord) -> int:
+def _memory_bytes(record: StoredRecord) -> int:
     return len(record.value or b"") + len(record.key or b"") + 200

@@ -76,8 +76,8 @@ async def line(args: argparse.Namespace) -> dict[str, Any]:
     from models.session import Student
     from models.zoo import zoo_path
     from pipeline.app import create_scoring_app
-    from pipeline.log.file import NewRecord
     from pipeline.log.locallog import open_log
+    from pipeline.log.state import NewRecord
     from pipeline.scoring.batch import score_windows
     from pipeline.scoring.stage import now_ms
     from pipeline.scoring.students import stream_plan

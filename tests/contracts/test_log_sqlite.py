@@ -10,8 +10,9 @@ import pytest
 from faust.exceptions import ImproperlyConfigured, ProducerSendError
 
 from pipeline.errors import LogFailed
-from pipeline.log.locallog import NewRecord, SqliteLog, open_log
-from pipeline.log.sqlitetransport import abandon, progress, skipped
+from pipeline.log.locallog import SqliteLog, open_log
+from pipeline.log.state import NewRecord
+from tests.contracts.progress import progress
 
 
 @pytest.fixture(params=["sqlite"])
@@ -143,13 +144,13 @@ async def test_an_abandoned_app_stops_at_once_and_what_it_held_comes_again(
         await wait(lambda: taken)
         stopping = asyncio.ensure_future(app.stop())
         assert not (await asyncio.wait({stopping}, timeout=0.3))[0]  # it waits for the acks
-        assert abandon(app)
+        app.consumer.abandon()
         await asyncio.wait_for(stopping, 1)
     assert committed_in(names, names.group) is None
     app, taken = stuck(names)
     async with start(app):
         await wait(lambda: taken)
-        assert abandon(app)  # before the stop, too
+        app.consumer.abandon()  # before the stop, too
         await asyncio.wait_for(app.stop(), 1)
     assert committed_in(names, names.group) is None
     app, _, held = holder(names, stream_wait_empty=False)
@@ -167,7 +168,7 @@ async def test_an_abandoned_app_commits_no_ack_that_comes_later(
         await wait(lambda: len(held) == 4)
         held[0].ack()
         await app.consumer.commit()
-        assert abandon(app)
+        app.consumer.abandon()
         held[1].ack()
         assert not await app.consumer.commit()
         await asyncio.wait_for(app.stop(), 1)
@@ -209,7 +210,7 @@ async def test_the_bridge_and_several_apps_share_the_log_and_wake_each_other(
         await asyncio.wrap_future(bridge.append([record]))
         await wait(lambda: held and got)
         assert held[0].message.timestamp == got[0].message.timestamp == 1_700_000_000.001
-        assert sum(found.lag for found in progress(app)) == 1
+        assert sum(at.end - (at.committed or 0) for at in progress(app)) == 1
         assert {(p.position, p.end) for p in progress(app)} == {(0, 0), (1, 1)}
     assert bridge.groups() == sorted([names.group, "other"])
     bridge.close()
@@ -334,7 +335,7 @@ async def test_a_soft_group_goes_on_behind_what_was_deleted_and_counts_it(
         earliest = log.earliest_offset(names.topic, 0)
         await wait(lambda: held[-1].message.offset == 60)
         offsets = [event.message.offset for event in held]
-        assert skipped(app) == 60 - (len(held) - 1) > 20
+        assert app.consumer.skipped == 60 - (len(held) - 1) > 20
         assert earliest in offsets
         for event in held[1:]:
             event.ack()
@@ -348,7 +349,7 @@ async def test_a_soft_group_goes_on_behind_what_was_deleted_and_counts_it(
     async with start(app):
         await wait(lambda: held)
         assert held[0].message.offset == earliest
-        assert skipped(app) == earliest - 61 > 20
+        assert app.consumer.skipped == earliest - 61 > 20
     log.close()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ingest.topics import partition_of
-from pipeline.log.sqlitetransport import progress
+from tests.contracts.progress import progress
 
 
 def collect(app: Any, topic: Any, into: list[Any]) -> None:

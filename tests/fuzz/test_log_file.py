@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 
 from pipeline.errors import LogCorrupt, LogError
 from pipeline.log import repair as logrepair
-from pipeline.log.locallog import NewRecord, SqliteLog, peek_log
+from pipeline.log.locallog import SqliteLog
+from pipeline.log.reader import peek_log
+from pipeline.log.state import NewRecord
 from tests.fuzz.limits import MEMORY, examples, within
 
 PAGE = 8192
@@ -162,11 +164,11 @@ WHERE = {
         ("UPDATE slots SET next_offset = 7 WHERE {slot}", False, None),
         ("UPDATE slots SET earliest = 7 WHERE {slot}", False, None),
         ("UPDATE slots SET next_offset = {far} WHERE {slot}", True, None),
-        ("UPDATE offsets SET offset = 'x'", False, "the position of the group 'score'"),
+        ("UPDATE offsets SET offset = 'x'", False, "the offset of the group 'score'"),
         (
             "UPDATE offsets SET grp = CAST(x'ff' AS TEXT)",
             False,
-            "the position of the group '\ufffd'",
+            "the offset of the group '\ufffd'",
         ),
         ("UPDATE records SET ts_ms = 'x' WHERE {record}", True, "checksum"),
         ("UPDATE records SET value = 3.5 WHERE {record}", True, "checksum"),
@@ -190,7 +192,7 @@ def test_a_row_that_cannot_be_is_damage_and_is_repaired_as_far_as_it_can(
         if opens:
             SqliteLog(path).close()
         else:
-            with pytest.raises(LogCorrupt, match="logrepair"):
+            with pytest.raises(LogCorrupt, match=r"log\.repair"):
                 SqliteLog(path)
         if lost == "cannot":
             with pytest.raises(LogCorrupt, match="start with a new one"):

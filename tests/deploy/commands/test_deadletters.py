@@ -19,7 +19,8 @@ from ingest.mqtt.broker import LocalBroker
 from ingest.payloads import MAX_PAYLOAD_BYTES
 from ingest.settings import IngestSettings
 from ingest.topics import DEAD_LETTERS, READINGS
-from pipeline.log.locallog import NewRecord, SqliteLog
+from pipeline.log.locallog import SqliteLog
+from pipeline.log.state import NewRecord
 from tests.fakes.log import FakeLog, body, until
 
 NOW_MS = 1_700_000_000_000

@@ -19,7 +19,8 @@ from ingest.deadletter import DeadLetter, encode_dead_letter
 from ingest.errors import RefusalReason
 from ingest.kafka import KafkaEndpoint, create_topics
 from ingest.topics import DEAD_LETTERS
-from pipeline.log.locallog import NewRecord, SqliteLog
+from pipeline.log.locallog import SqliteLog
+from pipeline.log.state import NewRecord
 from pipeline.stores.influxclient import InfluxClient, InfluxConnection
 
 NOW_MS = time.time_ns() // 10**6

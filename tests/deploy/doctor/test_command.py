@@ -41,7 +41,8 @@ from ingest.mqtt.endpoint import Endpoint
 from ingest.settings import IngestSettings
 from models.dummy import write_dummy
 from models.registry import Registry
-from pipeline.log.locallog import NewRecord, SqliteLog
+from pipeline.log.locallog import SqliteLog
+from pipeline.log.state import NewRecord
 from pipeline.points.points import Point
 from pipeline.settings import PipelineSettings
 from pipeline.stores.resultsfile import ResultsFile

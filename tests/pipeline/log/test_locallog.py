@@ -13,7 +13,8 @@ from aiokafka.partitioner import DefaultPartitioner
 
 from ingest.topics import partition_of
 from pipeline.errors import LogClosed, LogError, LogFull, LogLocked
-from pipeline.log.locallog import NewRecord, SqliteLog, open_log
+from pipeline.log.locallog import SqliteLog, open_log
+from pipeline.log.state import NewRecord
 
 
 class Clock:
@@ -161,8 +162,8 @@ def test_groups_keep_their_offsets_over_a_restart(tmp_path: Path) -> None:
     log = SqliteLog(tmp_path / "log.db", partitions=2)
     assert log.committed("score", "t", 0) == 3
     assert log.start_offset("late", "t", 1) == 5
-    assert [(p.partition, p.committed, p.lag) for p in log.progress("score")] == [
-        (0, 3, 2),
+    assert [(at.partition, at.committed, at.end) for at in log.group_offsets("score")] == [
+        (0, 3, 5),
         (1, None, 5),
     ]
     assert log.topics() == {"t": 2}
@@ -184,7 +185,7 @@ def test_one_process_has_a_log_and_shares_it(tmp_path: Path) -> None:
     with pytest.raises(LogClosed):
         again.append([NewRecord("t", b"")]).result()
     with pytest.raises(LogClosed):
-        again._read_disk("t", 0, 0, 1, 1)
+        again._reader.read(again._state.partition("t", 0), 0, 1, 1)
     reopened = open_log(path)
     assert reopened is not log
     reopened.close()
@@ -249,7 +250,7 @@ def test_retention_by_age_leaves_what_a_group_has_still_to_read(
     log.commit("store", {("readings", 0): 7}).result()
     log.maintain()
     assert log.earliest_offset("readings", 0) == 7
-    assert len(log._read_disk("readings", 0, 0, 100, 10**6)) == 8
+    assert len(log._reader.read(log._state.partition("readings", 0), 0, 100, 10**6)) == 8
     log.commit("store", {("readings", 0): 15}).result()
     log.maintain()
     assert log.earliest_offset("readings", 0) == 10  # the others are young
@@ -301,7 +302,7 @@ def test_a_full_log_refuses_until_a_group_has_read_and_deletes_nothing_unread(
     )
     log.create_topic("readings", 1)
     log.register_group("score", ["readings"]).result()
-    with pytest.raises(LogFull, match="still to be read"):
+    with pytest.raises(LogFull, match="all of them unread"):
         for _ in range(200):
             fill(log, 1)
     end = log.end_offset("readings", 0)
@@ -359,9 +360,10 @@ def test_a_soft_group_that_never_reads_holds_up_nobody(
         assert stats.released == sum(left) > 50
         assert abs(left[0] - left[1]) <= 6  # the oldest first, whichever partition
         assert log.start_offset("away", "scores", 0) == left[0]
-        found = log._read_disk("scores", 0, left[0], 1000, 10**9)
+        found = log._reader.read(log._state.partition("scores", 0), left[0], 1000, 10**9)
         assert [r.offset for r in found] == list(range(left[0], 100))
-        assert log.progress("away")[0].lag == len(found)
+        at = log.group_offsets("away")[0]
+        assert at.end - max(at.committed or 0, at.earliest) == len(found)
         told = [r for r in caplog.records if "deleted unread" in r.message]
         assert [r.levelname for r in told] == ["ERROR"]
         assert "away" in told[0].message

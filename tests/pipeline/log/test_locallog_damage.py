@@ -19,12 +19,15 @@ import pytest
 from pipeline.errors import LogCorrupt, LogError, LogFailed, LogFull
 from pipeline.log import repair as logrepair
 from pipeline.log.file import file_error
-from pipeline.log.locallog import NewRecord, SqliteLog, peek_log
+from pipeline.log.locallog import SqliteLog
+from pipeline.log.reader import peek_log
+from pipeline.log.state import NewRecord
 
 APPENDER = textwrap.dedent(
     """
     import sys
-    from pipeline.log.locallog import NewRecord, SqliteLog
+    from pipeline.log.locallog import SqliteLog
+    from pipeline.log.state import NewRecord
 
     options = {"partitions": 2, "maintenance_ms": 20, "retention_bytes": 200_000}
     log = SqliteLog(sys.argv[1], durability=sys.argv[2], **options)
@@ -111,7 +114,7 @@ def test_a_flipped_byte_in_a_record_is_found_when_it_is_read_and_can_be_set_asid
     flip(path, b"[000009]" * 3)
     with SqliteLog(path) as log:
         assert [r.offset for r in log.read("readings", 0, 90)] == list(range(90, 100))
-        with pytest.raises(LogCorrupt, match=r"record 100 of readings\[0\].*logrepair") as caught:
+        with pytest.raises(LogCorrupt, match=r"record 100 of readings\[0\].*log.repair") as caught:
             log.read("readings", 0, 100)
         assert str(path) in str(caught.value)
         assert logrepair.main([str(path)]) == 1  # in use
@@ -131,7 +134,7 @@ def test_a_flipped_byte_in_a_record_is_found_when_it_is_read_and_can_be_set_asid
         assert log.append([NewRecord("changes", b"", b"k9")]).result() == [9]
         assert log.stats().stored_records == 309
     assert logrepair.main([str(path)]) == 0
-    assert "309 records kept, 0 lost: sound" in capsys.readouterr().out
+    assert "309 records kept, 0 lost: intact" in capsys.readouterr().out
     with sqlite3.connect(path) as db:
         rows = db.execute("SELECT offset, length(value) FROM damaged ORDER BY slot").fetchall()
     db.close()
@@ -147,7 +150,7 @@ def test_a_damaged_page_is_found_when_the_log_opens_and_the_rest_is_salvaged(
     page = data.index(b"<000200>" * 3) // 8192
     damaged = data[: page * 8192] + b"\xff" * 8192 + data[(page + 1) * 8192 :]
     path.write_bytes(damaged)
-    with pytest.raises(LogCorrupt, match=r"python -m pipeline\.logrepair"):
+    with pytest.raises(LogCorrupt, match=r"python -m pipeline\.log\.repair"):
         SqliteLog(path)
     report = logrepair.repair_log(path)
     assert 1 <= len(report.damaged) <= 8
@@ -168,7 +171,7 @@ def test_a_large_file_is_checked_behind_the_opening(tmp_path: Path) -> None:
         deadline = time.monotonic() + 20
         while log.stats().failure is None and time.monotonic() < deadline:
             time.sleep(0.01)
-        with pytest.raises(LogCorrupt, match=r"logrepair"):
+        with pytest.raises(LogCorrupt, match=r"log\.repair"):
             log.append([NewRecord("readings", b"")]).result()
 
 
@@ -220,7 +223,7 @@ def test_a_foreign_file_is_refused_and_left_alone(
         ("unable to open database file", "permissions"),
         ("database is locked", "another program"),
         ("disk I/O error", "free space"),
-        ("something new", "look at the disk"),
+        ("something new", "check the disk"),
     ],
 )
 @pytest.mark.parametrize("place", ["connect", "pragma", "check"])
@@ -249,7 +252,7 @@ def test_what_keeps_a_log_from_opening_is_not_called_damage(
         SqliteLog(path)
     assert not isinstance(caught.value, LogCorrupt)
     assert message in str(caught.value)
-    assert "logrepair" not in str(caught.value)
+    assert "log.repair" not in str(caught.value)
     for db in opened:
         with pytest.raises(sqlite3.ProgrammingError, match="closed"):
             db.total_changes  # noqa: B018
@@ -270,7 +273,7 @@ def test_a_read_that_fails_on_the_disk_is_not_called_damage(tmp_path: Path) -> N
     path = tmp_path / "log.db"
     make_log(path)
     with SqliteLog(path) as log:
-        log._readers.append(FailingReader())  # type: ignore[arg-type]
+        log._reader._idle.append(FailingReader())  # type: ignore[arg-type]
         with pytest.raises(LogError, match="disk I/O error") as caught:
             log.read("readings", 0, 0)
         assert not isinstance(caught.value, LogCorrupt)

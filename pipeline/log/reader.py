@@ -1,0 +1,130 @@
+"""Records of the local log read from its file, in the gateway and beside it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+
+from pipeline.errors import LogClosed, LogCorrupt
+from pipeline.log.file import FILE_ERRORS, connect, damaged_record, file_error, is_damage
+from pipeline.log.state import (
+    Partition,
+    StoredRecord,
+    decode_headers,
+    is_intact,
+    record_id,
+    stored_size,
+)
+
+__all__ = ["DiskReader", "peek_log"]
+
+_SELECT = "SELECT id, crc, ts_ms, key, headers, value FROM records WHERE id >= ? AND id < ?"
+
+
+class DiskReader:
+    """Reads records on read-only connections of its own; thread-safe.
+
+    Args:
+        path: The file of the log.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._idle: list[sqlite3.Connection] = []
+        self._closed = False
+
+    def read(
+        self, part: Partition, offset: int, max_records: int, max_bytes: int
+    ) -> list[StoredRecord]:
+        """Durable records from `offset` on, in order; at least one if there is one.
+
+        Raises:
+            LogCorrupt: A record does not match its checksum, or a page is damaged.
+            LogError: The file cannot be read for another reason.
+        """
+        first = record_id(part.slot, 0)
+        bounds = (first + max(offset, 0), first + part.next_offset, max_records)
+        records: list[StoredRecord] = []
+        db = self._connection()
+        try:
+            with closing(db.execute(f"{_SELECT} ORDER BY id LIMIT ?", bounds)) as rows:
+                for row_id, *row in rows:
+                    record = _decode(
+                        self._path, part.slot, part.topic, part.partition, row_id - first, *row
+                    )
+                    max_bytes -= stored_size(record.key, None, record.value)
+                    if max_bytes < 0 and records:
+                        break
+                    records.append(record)
+        except LogCorrupt:
+            if not records:  # else return the intact ones; the next read starts here and raises
+                db.close()
+                raise
+        except FILE_ERRORS as exc:
+            db.close()
+            if records and is_damage(exc):  # as above; the next read opens another connection
+                return records
+            raise file_error(self._path, exc) from exc
+        self._idle.append(db)
+        if self._closed:  # closed meanwhile: nothing else would close this connection
+            self.close()
+        return records
+
+    def close(self) -> None:
+        """Close all idle connections; reads in progress close theirs."""
+        self._closed = True
+        with suppress(IndexError):
+            while True:
+                self._idle.pop().close()
+
+    def _connection(self) -> sqlite3.Connection:
+        if self._closed:
+            msg = f"the log {self._path} is closed"
+            raise LogClosed(msg)
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return connect(self._path, durability="full", read_only=True)
+
+
+def peek_log(path: str | Path, topic: str) -> Iterator[StoredRecord]:
+    """Read the records of a topic, partition by partition, beside a running gateway.
+
+    Takes no lock and writes nothing, so another process may use it (to list dead letters). A topic
+    that does not exist has no records.
+
+    Raises:
+        LogCorrupt: A record does not match its checksum, or the file is no log.
+        LogError: The file cannot be read for another reason.
+    """
+    file = Path(path).resolve(strict=True)
+    try:
+        with closing(connect(file, durability="full", read_only=True)) as db:
+            slots = db.execute(
+                "SELECT slot, partition FROM slots WHERE topic = ? ORDER BY partition", (topic,)
+            ).fetchall()
+            for slot, partition in slots:
+                first, end = record_id(slot, 0), record_id(slot + 1, 0)
+                for row_id, *row in db.execute(f"{_SELECT} ORDER BY id", (first, end)):
+                    yield _decode(file, slot, topic, partition, row_id - first, *row)
+    except FILE_ERRORS as exc:
+        raise file_error(file, exc) from exc
+
+
+def _decode(
+    path: Path,
+    slot: int,
+    topic: str,
+    partition: int,
+    offset: int,
+    crc: int,
+    ts_ms: int,
+    key: bytes | None,
+    headers: bytes | None,
+    value: bytes | None,
+) -> StoredRecord:
+    if not is_intact(crc, slot, offset, ts_ms, key, headers, value):
+        raise damaged_record(path, topic, partition, offset)
+    return StoredRecord(topic, partition, offset, ts_ms, key, value, decode_headers(headers))
