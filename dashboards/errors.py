@@ -1,12 +1,12 @@
-"""What can go wrong between us and Grafana.
+"""Errors of the dashboards.
 
 ```
 DashboardsError
-├── GrafanaUnavailable   nobody answers, or not in time, or with 5xx: try again later
-├── GrafanaDenied        the token is not accepted, or may not do this
-├── GrafanaMissing       there is nothing of that name
-├── GrafanaConflict      somebody else changed it, or owns it: a person must decide
-└── GrafanaRefused       it answers, and does not take what we send
+├── GrafanaUnavailable   Grafana does not answer, answers too late, or answers 5xx: try again later
+├── GrafanaDenied        Grafana refuses the token, or its role lacks a permission
+├── GrafanaMissing       Grafana has nothing with this uid
+├── GrafanaConflict      somebody else changed it, or a provisioning file owns it
+└── GrafanaRefused       Grafana refuses the request
 ```
 """
 
@@ -23,24 +23,24 @@ __all__ = [
 
 
 class DashboardsError(Exception):
-    """Root of everything that dashboards raise on purpose; the message says what to do."""
+    """Root of the errors that dashboards raise; the message says what to do."""
 
 
 class GrafanaUnavailable(DashboardsError):
-    """Nobody answers at the URL, or not in time, or Grafana has trouble of its own."""
+    """Grafana cannot be reached, answers too late, or reports a problem of its own."""
 
 
 class GrafanaDenied(DashboardsError):
-    """The token is not accepted, or its role may not do this."""
+    """Grafana refuses the token, or the token's role lacks a permission."""
 
 
 class GrafanaMissing(DashboardsError):
-    """There is nothing of that name."""
+    """Grafana has nothing with this uid."""
 
 
 class GrafanaConflict(DashboardsError):
-    """It was changed by somebody else, or belongs to a provisioning file: decide, then repeat."""
+    """Somebody else changed it, or a provisioning file owns it; an operator has to decide."""
 
 
 class GrafanaRefused(DashboardsError):
-    """Grafana answers, and does not take what we send."""
+    """Grafana refuses the request as invalid."""

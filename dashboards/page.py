@@ -1,6 +1,6 @@
-"""The page about boards and alerts, written from them: `docs/dashboards.md`. Pure.
+"""The page `docs/dashboards.md`, generated from boards and alert rules. Pure.
 
-`python -m dashboards.page > docs/dashboards.md` renews it; a test fails when they disagree.
+Update it with `python -m dashboards.page > docs/dashboards.md`; a test compares them.
 """
 
 from __future__ import annotations
@@ -16,55 +16,68 @@ __all__ = ["dashboards_page"]
 _HEAD = f"""\
 # Boards and alerts
 
-Six boards and the alert rules of a site live as code in `dashboards/`; nothing is drawn by hand.
-They read InfluxDB 2 with Flux through Grafana 10 or later (written for the panel types of Grafana
-12). Every query is run by the tests against a real InfluxDB; Grafana itself is tested against a
-stand-in that checks each request, and for real where `KPSTREAM_GRAFANA_URL` names one.
+`dashboards/` defines the boards and alert rules of a site as code; nobody draws them in Grafana.
+They query InfluxDB 2 with Flux and need Grafana 10 or later (the panel types are those of Grafana
+12). The tests run every query against a real InfluxDB. They test Grafana's API against a stand-in
+that checks each request, and against a real Grafana if `KPSTREAM_GRAFANA_URL` and
+`KPSTREAM_GRAFANA_TOKEN` are set.
 
-## To Grafana by its API
+## Push to Grafana by its API
 
-In Grafana: Administration > Users and access > Service accounts, add one with the role Admin
-(Editor is enough when the data source is there already) and a token. Then:
+In Grafana, open Administration > Users and access > Service accounts. Add an account with the role
+Admin (Editor is enough if the data source exists already) and a token for it. Then:
 
     export KPSTREAM_GRAFANA_URL=http://127.0.0.1:3000
-    export KPSTREAM_GRAFANA_TOKEN=...          # of the service account
-    export KPSTREAM_GRAFANA_INFLUX_TOKEN=...   # InfluxDB's token that may read both buckets
-    kpstream dashboards push                   # again: changes nothing
-    kpstream dashboards diff                   # exit code 1 when Grafana differs from the code
+    export KPSTREAM_GRAFANA_TOKEN=...          # token of the service account
+    export KPSTREAM_GRAFANA_INFLUX_TOKEN=...   # InfluxDB token that may read both buckets
+    kpstream dashboards push                   # a second push changes nothing
+    kpstream dashboards diff                   # exit code 1 if Grafana differs from the code
     kpstream dashboards pull somewhere         # what Grafana has, as normalised JSON
 
-A board that somebody saved in Grafana since the last push is not overwritten: `push` then writes
-nothing at all and names it (exit code 2). `push --force` overwrites it; Grafana keeps the old
-version in its list of versions. Alert rules that were pushed cannot be edited in Grafana's pages.
-Folder, data source, buckets and limits are settings: `KPSTREAM_GRAFANA_...` in
+`push` does not overwrite a board that somebody has saved in Grafana since the last push: it writes
+nothing at all, names the board and exits with code 2. `push --force` overwrites the board; Grafana
+keeps the old version in the board's version history. Grafana's pages cannot edit alert rules that
+were pushed. Folder, data source, buckets and limits are settings: see `KPSTREAM_GRAFANA_...` in
 [settings](settings.md).
 
-## To Grafana by files
+## Provide files to Grafana
 
-`dashboards/provisioning` is for Grafana's folder of that name, `dashboards/json` for
+Copy `dashboards/provisioning` to Grafana's folder of that name, and `dashboards/json` to
 `/var/lib/grafana/dashboards/kpstream`. Grafana's server needs two environment variables,
-`{URL_VARIABLE}` and `{TOKEN_VARIABLE}`. For other limits, names or places:
+`{URL_VARIABLE}` and `{TOKEN_VARIABLE}`. To use other limits, names or
+paths, write the files yourself:
 
     kpstream dashboards render somewhere --boards-path /srv/boards
 
-What a file provides belongs to the file: a push to it is refused with a message that says so.
+Boards and alerts that come from a file can only be changed in the file; `push` refuses them and
+says so.
 
-## Who is told
+## Route notifications
 
-Every alert has the labels `product=kpstream` and `severity` (`critical`: somebody now, `warning`:
-somebody today). Contact points and notification policies are your own: route by these labels. An
-alert rule whose query fails is in the state Error, never OK.
+Every alert has the labels `product=kpstream` and `severity`: `critical` needs a person now,
+`warning` within the day. Add your own contact points and notification policies, and route by these
+labels. An alert rule whose query fails has the state Error, never OK.
 
-<!-- From here on written by `python -m dashboards.page > docs/dashboards.md`, from dashboards/. -->
+## Add the board of a task
+
+A new task needs no board: it appears on the general boards as soon as it is registered. To show its
+scores, add one file to `dashboards/boards` that builds its `TaskPanels`, as `rul.py` and
+`activity.py` do, and one line to `dashboards/boards/registry.py`. Then write the generated files
+again:
+
+    python -m dashboards.grafana.provision
+    python -m dashboards.page > docs/dashboards.md
+
+<!-- `python -m dashboards.page > docs/dashboards.md` generates the page from dashboards/. -->
 """
 
 
 def dashboards_page(site: SiteDashboards) -> str:
-    """The whole page as Markdown."""
+    """The page as Markdown."""
     lines = [_HEAD, "## Boards", ""]
     for board in site.boards.values():
         lines += [f"### {board.title} (`{board.uid}`)", "", board.description, ""]
-        lines += ["| panel | what it answers |", "|---|---|"]
+        lines += ["| panel | what it shows |", "|---|---|"]
         lines += [
             f"| {panel.title} | {panel.description} |"
             for panel in board.panels
@@ -74,18 +87,18 @@ def dashboards_page(site: SiteDashboards) -> str:
     lines += ["## Alerts", ""]
     for group in site.groups:
         for rule in group.rules:
-            lines += _alert(rule, group.interval_s)
+            lines += _alert_section(rule, group.interval_s)
     return "\n".join(lines)
 
 
-def _alert(rule: Rule, interval_s: int) -> list[str]:
+def _alert_section(rule: Rule, interval_s: int) -> list[str]:
     board, panel = rule.panel
     wait = f", for {duration(rule.for_s)}" if rule.for_s else ""
     return [
         f"### {rule.title} (`{rule.uid}`, {rule.severity})",
         "",
-        f"- **When:** `{next(iter(rule.queries))}` {rule.fires_when} {rule.limit:g}{wait}; looked "
-        f"at every {duration(interval_s)}, over the last {duration(rule.look_back_s)}.",
+        f"- **When:** `{next(iter(rule.queries))}` {rule.fires_when} {rule.limit:g}{wait}; "
+        f"evaluated every {duration(interval_s)} over the last {duration(rule.look_back_s)}.",
         f"- **Means:** {rule.meaning}",
         f"- **What to do:** {rule.action}",
         f"- **Without data:** {rule.no_data[0]}: {rule.no_data[1]}.",

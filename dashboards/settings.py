@@ -1,4 +1,4 @@
-"""Settings of the dashboards: where Grafana is, what it asks, from when on a number is a worry."""
+"""Settings of the dashboards: Grafana, its data source, limits of boards and alerts."""
 
 from __future__ import annotations
 
@@ -21,57 +21,56 @@ class GrafanaSettings(BaseSettings):
     url: str = Field(
         default="http://127.0.0.1:3000",
         pattern=r"^https?://",
-        description="Grafana's address, with the path if it has one.",
+        description="Address of Grafana, with its path if it has one.",
     )
     token: SecretStr | None = Field(
         default=None,
         description=(
-            "Token of a Grafana service account with the role Editor (Admin to make the data "
+            "Token of a Grafana service account with the role Editor (Admin to create the data "
             "source too)."
         ),
     )
     ca_file: str | None = Field(
-        default=None, description="Certificates to trust for https instead of the system's."
+        default=None,
+        description="File of certificates to trust for https instead of those of the system.",
     )
     timeout_s: float = Field(
-        default=10.0, gt=0, description="Seconds to wait for Grafana's answer at the most."
+        default=10.0, gt=0, description="Maximum seconds to wait for an answer of Grafana."
     )
-    org_id: int = Field(default=1, ge=1, description="Grafana's organisation of boards and alerts.")
+    org_id: int = Field(default=1, ge=1, description="Grafana organisation of boards and alerts.")
     folder: str = Field(
         default="kpstream", pattern=_UID, description="Uid of the folder of boards and alerts."
     )
-    folder_title: str = Field(
-        default="kpstream", min_length=1, description="Title of that folder, as people read it."
-    )
+    folder_title: str = Field(default="kpstream", min_length=1, description="Title of that folder.")
     source: str = Field(
         default="kpstream-influxdb", pattern=_UID, description="Uid of the data source."
     )
     source_name: str = Field(
-        default="kpstream", min_length=1, description="Name of the data source, as listed."
+        default="kpstream", min_length=1, description="Name of the data source in Grafana's list."
     )
     influx_url: str = Field(
         default="http://127.0.0.1:8086",
         pattern=r"^https?://",
-        description="InfluxDB's address as Grafana's server reaches it.",
+        description="Address of InfluxDB as Grafana's server reaches it.",
     )
     influx_token: SecretStr | None = Field(
         default=None,
         description=(
-            "InfluxDB token that may read both buckets; set: push makes the data source; unset: "
-            "there must be one with that uid."
+            "InfluxDB token that may read both buckets. If set, push creates the data source; if "
+            "not, a data source with that uid must exist."
         ),
     )
     influx_org: str = Field(default="kpstream", description="InfluxDB organisation to read.")
     influx_bucket: str = Field(
-        default="kpstream", description="InfluxDB bucket of scores, accounts and marks."
+        default="kpstream", description="InfluxDB bucket of scores, accounts and rollouts."
     )
     influx_hourly_bucket: str = Field(
-        default=HOURLY_BUCKET, description="InfluxDB bucket of the hours made of them."
+        default=HOURLY_BUCKET, description="InfluxDB bucket of the hours made of these."
     )
     rul_cycles: float = Field(
         default=Limits().rul_cycles,
         gt=0,
-        description="Cycles: a machine is due when its interval begins below this.",
+        description="Cycles: a machine is due when the lower end of its interval is below this.",
     )
     silent_s: int = Field(
         default=Limits().silent_s,
@@ -86,21 +85,21 @@ class GrafanaSettings(BaseSettings):
     backlog_per_minute: float = Field(
         default=Limits().backlog_per_minute,
         gt=0,
-        description="Records a minute by which a group may fall behind over ten minutes.",
+        description="Records a minute by which the backlog of a group may grow over ten minutes.",
     )
     still_s: int = Field(
         default=Limits().still_s,
         ge=10,
-        description="Seconds a partition with a backlog may stand still.",
+        description="Seconds for which a partition with a backlog may make no progress.",
     )
     dead_letters: int = Field(
         default=Limits().dead_letters,
         ge=0,
-        description="Dead letters of one reason in ten minutes that are still no alert.",
+        description="Dead letters of one reason in ten minutes that do not cause an alert yet.",
     )
 
     def limits(self) -> Limits:
-        """The limits in force."""
+        """The limits of boards and alerts."""
         return Limits(
             rul_cycles=self.rul_cycles,
             silent_s=self.silent_s,
@@ -111,7 +110,7 @@ class GrafanaSettings(BaseSettings):
         )
 
     def site_dashboards(self) -> SiteDashboards:
-        """What Grafana shall have, by these settings."""
+        """The boards and alerts of the site with these settings."""
         return site_dashboards(
             self.limits(),
             source=DataSource(

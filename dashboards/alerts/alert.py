@@ -1,14 +1,13 @@
-"""What an alert rule is, and the two forms in which Grafana takes it. Pure.
+"""Alert rules in the two forms that Grafana accepts. Pure.
 
-A `Rule` asks one or more queries, takes the last value of every series, and compares that of the
-first query with a limit. Each series is an alert of its own, with the series' labels. What a rule
-means when there is no data, and when the query fails, is said explicitly, with the reason.
+A `Rule` runs one or more queries, takes the last value of every series, and compares that of the
+first query with a limit. Each series is an alert of its own, with the labels of the series. A rule
+states explicitly, with the reason, what it means when there is no data or the query fails.
 
-Texts are Go templates that Grafana fills in. They hold no `$`: Grafana replaces it in provisioned
-files by environment variables. `.Labels` and `.Values` do the same without it.
+Texts are Go templates that Grafana fills in. They use `.Labels` and `.Values` instead of `$labels`
+and `$values`, because Grafana replaces `$` in provisioning files by environment variables.
 
-`Rule.api_json` is the form of the provisioning API, `Rule.file_json` that of files. The rules
-themselves are in `dashboards.alerts.rules`.
+`Rule.api_json` is the form of the provisioning API, `Rule.file_json` that of provisioning files.
 """
 
 from __future__ import annotations
@@ -25,9 +24,12 @@ from dashboards.visuals.views import Json
 __all__ = ["DOCUMENTATION", "Group", "Rule", "duration"]
 
 DOCUMENTATION = "docs/dashboards.md"
-"""Where every alert has a line."""
+"""The page with a section for every alert."""
 
 _EXPRESSIONS = "__expr__"
+
+_DEFAULTS = {"intervalMs": 1000, "maxDataPoints": 43_200}
+"""Options that Grafana would add to a query itself."""
 
 ErrorState = Literal["Error", "Alerting", "OK", "KeepLast"]
 NoDataState = Literal["NoData", "Alerting", "OK", "KeepLast"]
@@ -38,21 +40,21 @@ class Rule:
     """One alert rule.
 
     Attributes:
-        uid: of at most 40 characters, fixed for ever.
-        title: what is wrong, in a few words; unique in the folder.
-        queries: name -> query; the first one decides, all can be named in the texts
+        uid: Uid of at most 40 characters; it never changes.
+        title: The problem in a few words, unique in the folder.
+        queries: Queries by name; the first one decides, and the texts can use all of them
             (`.Values.name.Value`).
-        fires: how the last value is compared with `limit`: `above` or `below`.
-        limit: in the unit of the first query.
-        look_back_s: the queries' time range, in seconds before the evaluation.
-        for_s: how long it must hold before the alert fires.
-        no_data: state when there is no series at all, and why that one.
-        error: state when the query fails; a rule never hides that.
-        severity: `critical` (somebody now), `warning` (somebody today).
-        summary: one line, with labels.
-        meaning: what it means.
-        action: what to do.
-        panel: (board uid, panel key) that shows the same.
+        fires_when: Side of `limit` on which the last value fires: `above` or `below`.
+        limit: Limit in the unit of the first query.
+        look_back_s: Time range of the queries: seconds before the evaluation.
+        for_s: Seconds for which the condition must hold before the alert fires.
+        no_data: State if there is no series at all, and the reason for it.
+        severity: `critical` needs a person now, `warning` within the day.
+        summary: One line with labels.
+        meaning: Meaning of the alert.
+        action: Steps for the operator.
+        panel: Board uid and panel key that show the same values.
+        error: State if the query fails, which a rule must not hide.
     """
 
     uid: str
@@ -72,14 +74,18 @@ class Rule:
 
     def data(self, source_uid: str) -> list[Json]:
         """The queries, their last values, and the comparison, as Grafana evaluates them."""
-        asked, reduced = [], []
+        queries, reduced = [], []
         for letter, (name, query) in zip("ABCDEFGH", self.queries.items(), strict=False):
-            asked.append(_query(letter, query, source_uid, self.look_back_s))
+            queries.append(_query(letter, query, source_uid, self.look_back_s))
             reduced.append(_reduce(name, letter))
-        return [*asked, *reduced, _threshold(next(iter(self.queries)), self.fires_when, self.limit)]
+        return [
+            *queries,
+            *reduced,
+            _threshold(next(iter(self.queries)), self.fires_when, self.limit),
+        ]
 
     def annotations(self) -> dict[str, str]:
-        """The texts that go with every alert of this rule."""
+        """The texts of every alert of this rule."""
         return {
             "summary": self.summary,
             "description": self.meaning,
@@ -89,7 +95,7 @@ class Rule:
         }
 
     def labels(self) -> dict[str, str]:
-        """What notification policies and the boards' lists choose by."""
+        """The labels that notification policies and alert lists select by."""
         return {"product": "kpstream", "severity": self.severity}
 
     def api_json(
@@ -101,7 +107,7 @@ class Rule:
         group: str,
         source_uid: str,
     ) -> Json:
-        """The rule as `PUT /api/v1/provisioning/folder/{uid}/rule-groups/{group}` takes it."""
+        """The rule for `PUT /api/v1/provisioning/folder/{uid}/rule-groups/{group}`."""
         board, panel = self.panel
         links = {
             "__dashboardUid__": board,
@@ -124,7 +130,7 @@ class Rule:
         }
 
     def file_json(self, boards: Mapping[str, Board], *, source_uid: str) -> Json:
-        """The rule as a provisioning file holds it."""
+        """The rule for a provisioning file."""
         board, panel = self.panel
         panel_id = boards[board].panel(panel).id
         links = {"__dashboardUid__": board, "__panelId__": str(panel_id)}
@@ -146,7 +152,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Rules that are evaluated together, every `interval_s` seconds."""
+    """Rules that Grafana evaluates together, every `interval_s` seconds."""
 
     name: str
     interval_s: int
@@ -154,23 +160,17 @@ class Group:
 
 
 def duration(seconds: int) -> str:
-    """Seconds as Grafana writes them back.
+    """Seconds in the form in which Grafana returns them.
 
     >>> duration(0), duration(90), duration(300), duration(86_400)
     ('0s', '1m30s', '5m', '1d')
     """
-    found = ""
+    text = ""
     for unit, length in (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)):
         if seconds >= length:
-            found += f"{seconds // length}{unit}"
+            text += f"{seconds // length}{unit}"
             seconds %= length
-    return found or "0s"
-
-
-# ------------------------------------------------------------------------- parts of a rule's data
-
-_DEFAULTS = {"intervalMs": 1000, "maxDataPoints": 43_200}
-"""What Grafana would add."""
+    return text or "0s"
 
 
 def _query(letter: str, query: Query, source_uid: str, look_back_s: int) -> Json:
@@ -180,7 +180,7 @@ def _query(letter: str, query: Query, source_uid: str, look_back_s: int) -> Json
         "query": query.flux,
         **_DEFAULTS,
     }
-    return _part(letter, source_uid, model, look_back_s)
+    return _data_entry(letter, source_uid, model, look_back_s)
 
 
 def _reduce(name: str, letter: str) -> Json:
@@ -193,13 +193,13 @@ def _reduce(name: str, letter: str) -> Json:
         "settings": {"mode": "dropNN"},
         **_DEFAULTS,
     }
-    return _part(name, _EXPRESSIONS, model)
+    return _data_entry(name, _EXPRESSIONS, model)
 
 
-def _threshold(name: str, fires: str, limit: float) -> Json:
+def _threshold(name: str, fires_when: str, limit: float) -> Json:
     condition = {
         "type": "query",
-        "evaluator": {"type": "gt" if fires == "above" else "lt", "params": [limit]},
+        "evaluator": {"type": "gt" if fires_when == "above" else "lt", "params": [limit]},
         "operator": {"type": "and"},
         "query": {"params": ["fires"]},
         "reducer": {"type": "last", "params": []},
@@ -212,10 +212,10 @@ def _threshold(name: str, fires: str, limit: float) -> Json:
         "conditions": [condition],
         **_DEFAULTS,
     }
-    return _part("fires", _EXPRESSIONS, model)
+    return _data_entry("fires", _EXPRESSIONS, model)
 
 
-def _part(ref_id: str, source_uid: str, model: Json, look_back_s: int = 0) -> Json:
+def _data_entry(ref_id: str, source_uid: str, model: Json, look_back_s: int = 0) -> Json:
     return {
         "refId": ref_id,
         "queryType": "",

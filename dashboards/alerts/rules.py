@@ -1,4 +1,8 @@
-"""The alert rules: what is watched, from when on it is a worry, what a person shall do. Pure."""
+"""The general alert rules: conditions, limits, and what an operator should do. Pure.
+
+The rules of a task are in its file in `dashboards.boards`; `alert_groups` adds them to the first
+group. Names of groups are part of Grafana's addresses and never change.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ __all__ = ["alert_groups"]
 
 
 def alert_groups(limits: Limits, task_rules: Sequence[Rule]) -> list[Group]:
-    """All rules."""
+    """All rules of a site, in groups."""
     return [
         Group("kpstream machines", 60, [*task_rules, _device_silent(limits)]),
         Group(
@@ -22,7 +26,7 @@ def alert_groups(limits: Limits, task_rules: Sequence[Rule]) -> list[Group]:
             [
                 _process_down(limits),
                 _process_not_ready(),
-                _lag_growing(limits),
+                _backlog_growing(limits),
                 _partition_stuck(limits),
             ],
         ),
@@ -43,21 +47,20 @@ def _device_silent(limits: Limits) -> Rule:
         limit=limits.silent_s,
         look_back_s=86_400,
         for_s=60,
-        no_data=("NoData", "no device was heard of for a day: nothing can be said about any"),
+        no_data=("NoData", "no device has reported for a day, so the state of all is unknown"),
         severity="warning",
         summary=(
             "{{ .Labels.site }}/{{ .Labels.device }} has sent nothing on {{ .Labels.stream }} for "
             "{{ humanizeDuration .Values.silent.Value }}"
         ),
         meaning=(
-            f"No reading of this stream was received for {limits.silent_s} s, though there was "
-            "one within the last day. A device that is taken away for good is forgotten after a "
-            "day."
+            f"No reading of this stream has arrived for {limits.silent_s} s, although one arrived "
+            "within the last day. The alert of a device that was removed ends after a day."
         ),
         action=(
-            "Is the machine off on purpose? Then silence the alert. Else look at power, network "
-            "and clock of the device. If many devices of a site are silent at once, look at its "
-            "broker and at the bridges first (board kpstream: pipeline)."
+            "If the machine is off on purpose, silence the alert. Otherwise check power, network "
+            "and clock of the device. If many devices of a site are silent at once, check its "
+            "broker and the bridges first (board kpstream: pipeline)."
         ),
         panel=(FLEET_UID, "silent-devices"),
     )
@@ -72,23 +75,22 @@ def _process_down(limits: Limits) -> Rule:
         limit=limits.process_s,
         look_back_s=21_600,
         for_s=30,
-        no_data=("Alerting", "no process has said anything for six hours: the line is down"),
+        no_data=("Alerting", "no process has reported for six hours, so the pipeline is down"),
         severity="critical",
         summary=(
-            "{{ .Labels.role }} {{ .Labels.gateway }} has said nothing for "
+            "{{ .Labels.role }} {{ .Labels.gateway }} has not reported for "
             "{{ humanizeDuration .Values.age.Value }}"
         ),
         meaning=(
             f"The process has written no account for {limits.process_s} s. Nothing is lost: "
-            "what it has not confirmed stays in the broker or in the log, and another process or "
-            "the restarted one goes on with it."
+            "unconfirmed messages stay in the broker or in the log until another process, or this "
+            "one after a restart, continues with them."
         ),
         action=(
-            "`kpstream site status` (or `systemctl status 'kpstream-*'`) says whether it runs and "
-            "its log says why not. If all processes fall silent together, look at Kafka, the store "
-            "and InfluxDB: that is the way their accounts take, and they wait there. If the "
-            "process was taken away on purpose, silence the alert; it ends by itself after six "
-            "hours."
+            "Run `kpstream site status` (or `systemctl status 'kpstream-*'`) to see whether the "
+            "process runs, and read its log. If all processes stop reporting together, check "
+            "Kafka, the store and InfluxDB, because accounts take this way and wait there. If the "
+            "process was removed on purpose, silence the alert; it ends after six hours."
         ),
         panel=(PIPELINE_UID, "processes"),
     )
@@ -103,44 +105,46 @@ def _process_not_ready() -> Rule:
         limit=0.5,
         look_back_s=600,
         for_s=120,
-        no_data=("OK", "who says nothing is down, and that has an alert of its own"),
+        no_data=("OK", "a process that does not report is down, which has its own alert"),
         severity="critical",
-        summary="{{ .Labels.role }} {{ .Labels.gateway }} runs, and does not do its job",
+        summary="{{ .Labels.role }} {{ .Labels.gateway }} runs but is not ready",
         meaning=(
-            "The process says that it is not ready: its broker, its log, its store or its student "
-            "is missing, or a partition is stuck. Readings wait meanwhile; none is lost."
+            "The process reports that it is not ready: its broker, log, store or student is "
+            "missing, or a partition is stuck. Readings wait until it is ready; none is lost."
         ),
         action=(
-            "The column Problems on the board says why, in words, and what to do; `/health` of "
-            "the process says the same."
+            "Read the column Problems on the board, or `/health` of the process: both give the "
+            "reason and what to do."
         ),
         panel=(PIPELINE_UID, "processes"),
     )
 
 
-def _lag_growing(limits: Limits) -> Rule:
+def _backlog_growing(limits: Limits) -> Rule:
     return Rule(
         uid="kpstream-lag-growing",
-        title="Lag growing",
+        title="Backlog growing",
         queries={"growth": queries.BACKLOG_GROWTH},
         fires_when="above",
         limit=limits.backlog_per_minute,
         look_back_s=600,
         for_s=300,
-        no_data=("OK", "who reports no lag is down, and that has an alert of its own"),
+        no_data=("OK", "a process that reports no backlog is down, which has its own alert"),
         severity="warning",
         summary=(
             "{{ .Labels.group }} falls behind in {{ .Labels.topic }} by "
             '{{ printf "%.0f" .Values.growth.Value }} records a minute'
         ),
         meaning=(
-            "For fifteen minutes more has come in than the group could do. Scores and points are "
-            "late; they are not lost until the log's retention is over."
+            "For fifteen minutes more records have arrived than the group has processed. Scores "
+            "and points are late; they are lost only if the backlog outlasts the retention of the "
+            "log."
         ),
         action=(
-            "Group of the workers: add workers, as many as there are partitions at most, or find "
-            "the device that sends too much. Group of a store: is InfluxDB slow or away (its "
-            "process not ready)? After an outage a growing lag turns by itself."
+            "For the group of the workers, add workers (at most one per partition), or find the "
+            "device that sends too much. For the group of a store, check whether InfluxDB is slow "
+            "or down (the store is then not ready). After an outage a growing backlog shrinks "
+            "again without help."
         ),
         panel=(PIPELINE_UID, "backlog"),
     )
@@ -155,20 +159,20 @@ def _partition_stuck(limits: Limits) -> Rule:
         limit=limits.still_s,
         look_back_s=600,
         for_s=60,
-        no_data=("OK", "who reports no lag is down, and that has an alert of its own"),
+        no_data=("OK", "a process that reports no backlog is down, which has its own alert"),
         severity="critical",
         summary=(
-            "{{ .Labels.group }} stands still in a partition of {{ .Labels.topic }} for "
+            "{{ .Labels.group }} has made no progress in a partition of {{ .Labels.topic }} for "
             "{{ humanizeDuration .Values.still.Value }}"
         ),
         meaning=(
-            f"A partition has a backlog and has not moved for {limits.still_s} s. The devices in "
-            "it get no scores; the others do."
+            f"A partition has a backlog and has made no progress for {limits.still_s} s. Its "
+            "devices get no scores; all others do."
         ),
         action=(
-            "The table Partitions names the partition and its process. The watchdog restarts a "
-            "worker that makes no progress; if that does not help, its log names the record it "
-            "stops at. A store stands still while InfluxDB is away."
+            "Find the partition and its process in the table Partitions. The watchdog restarts a "
+            "worker that makes no progress; if that does not help, its log names the record at "
+            "which it stops. A store makes no progress while InfluxDB is down."
         ),
         panel=(PIPELINE_UID, "standing-still"),
     )
@@ -183,7 +187,7 @@ def _dead_letters(limits: Limits) -> Rule:
         limit=limits.dead_letters,
         look_back_s=600,
         for_s=0,
-        no_data=("OK", "no letter was ever written: that is how it should be"),
+        no_data=("OK", "no dead letter has been written, as it should be"),
         severity="warning",
         summary=(
             '{{ printf "%.0f" .Values.letters.Value }} dead letters with the reason '
@@ -194,10 +198,10 @@ def _dead_letters(limits: Limits) -> Rule:
             "reason within ten minutes. They are kept with their raw bytes."
         ),
         action=(
-            "`kpstream dead-letters list` shows which devices send them and why. Mend the device "
-            "(clock_unset, future: its clock; not_json, wrong_shape: its program; "
-            "missing_channel, no_model: the student does not fit the stream), then "
-            "`kpstream dead-letters replay` sends them again."
+            "Run `kpstream dead-letters list` to see which devices send them and why. Fix the "
+            "device (clock_unset, future: its clock; not_json, wrong_shape: its program; "
+            "missing_channel, no_model: the student does not fit the stream), then run `kpstream "
+            "dead-letters replay` to send them again."
         ),
         panel=(ACCOUNT_UID, "dead-letters-by-reason"),
     )
@@ -212,19 +216,19 @@ def _readings_missing() -> Rule:
         limit=0.5,
         look_back_s=3_600,
         for_s=0,
-        no_data=("OK", "no account changed within the hour"),
+        no_data=("OK", "no account has changed within the hour"),
         severity="critical",
         summary=(
             '{{ printf "%.0f" .Values.missing.Value }} readings of {{ .Labels.site }}/'
             "{{ .Labels.device }} are unaccounted for"
         ),
         meaning=(
-            "Received is more than windowed + duplicate + late + dead letter. This cannot happen; "
-            "it is a defect of the product."
+            "More readings were received than windowed, duplicate, late and dead letters "
+            "together. Only a defect of kpstream can cause this."
         ),
         action=(
-            "Keep the log (it holds every reading) and report it with the account of the device "
-            "and the versions in use."
+            "Keep the log, which holds every reading, and report the defect with the account of "
+            "the device and the versions in use."
         ),
         panel=(ACCOUNT_UID, "account-of-devices"),
     )
@@ -239,21 +243,21 @@ def _model_unhealthy() -> Rule:
         limit=0.5,
         look_back_s=600,
         for_s=60,
-        no_data=("OK", "no process says what it scores with: it is down, or only a bridge"),
+        no_data=("OK", "no process that scores has reported; one that is down has its own alert"),
         severity="warning",
         summary=(
             "{{ .Labels.gateway }} refuses version "
             '{{ printf "%.0f" .Values.refused.Value }} of {{ .Labels.model }}, or has none'
         ),
         meaning=(
-            "The newest version of the student was refused (damaged, or not fit for the windows "
-            "that are open) or there is none at all (version 0). The version before it keeps "
-            "scoring where there is one."
+            "The process has refused the newest version of the model (damaged, or not fit for the "
+            "windows that are open), or it has no version at all (version 0). The version before, "
+            "if there is one, keeps scoring."
         ),
         action=(
-            "The column Error on the board says why. Publish a mended version, or point back with "
-            "`kpstream models promote`. Where no version scores, windows are counted as unscored "
-            "until there is one."
+            "Read the column Error on the board. Publish a corrected version, or return to an "
+            "older one with `kpstream models promote`. While no version scores, windows are "
+            "counted as unscored."
         ),
         panel=(MODEL_UID, "models-now"),
     )

@@ -1,4 +1,4 @@
-"""The board of the delivery account: what became of everything that arrived. Pure."""
+"""The account board: the outcome of every message, reading, window and score. Pure."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ from models.tasks.contract import Task
 
 __all__ = ["account_board"]
 
-_NO_LETTERS = "no dead letters in this time range"
+_NO_DEAD_LETTERS = "no dead letters in this time range"
 
 _ACCOUNT_NOTE = """\
-Every reading that arrives is accounted for, per device, always:
+Each received reading of a device has exactly one outcome:
 
 **received = windowed + duplicate + late + dead letter**
 
-What the equation leaves over is *missing*, and it is 0. Beside it every message is in the log or \
-a dead letter, every window is scored or counted as unscored, and every score becomes a point that \
-InfluxDB has confirmed, or a dead letter.
+Readings without an outcome are *missing*; their number is 0. In the same way every message is in \
+the log or a dead letter, every window is scored or counted as unscored, and every score is a \
+point that InfluxDB has confirmed, or a dead letter.
 """
 
 
 def account_board(tasks: Sequence[Task], limits: Limits) -> Board:
-    """What became of everything that arrived."""
+    """The board of the delivery account."""
     return Board(
         ACCOUNT_UID,
         "kpstream: delivery account",
-        "What became of every message, reading, window and score.",
+        "The outcome of every message, reading, window and score.",
         [
             Row("Balance", _balance()),
             Row("What became of it", _flows()),
@@ -60,7 +60,8 @@ def _balance() -> list[Panel]:
         Panel(
             "unbalanced",
             "Accounts that do not balance",
-            "Streams of devices whose account leaves readings over. 0, or a defect.",
+            "Streams of devices with readings that have no outcome. Any number but 0 is a defect "
+            "of kpstream.",
             Stat(background=True),
             count(NO_DEVICES, red_from=1),
             [devices.UNBALANCED_NOW],
@@ -75,7 +76,7 @@ def _flows() -> list[Panel]:
         Panel(
             "account-of-fleet",
             "Readings",
-            "Readings by what became of them, over the devices of the sites chosen.",
+            "Readings by outcome, over all devices of the selected sites.",
             Lines(draw="bars", legend=("sum",)),
             count(NO_DEVICES).in_palette(),
             [devices.ACCOUNT_OF_FLEET],
@@ -86,8 +87,8 @@ def _flows() -> list[Panel]:
         Panel(
             "account-of-line",
             "Messages, scores, points",
-            "Messages received, in the log, refused; windows scored and not; points stored and "
-            "refused. Over all processes.",
+            "Messages received, appended to the log and refused; windows scored and not scored; "
+            "points stored and refused. Sums over all processes.",
             Lines(draw="bars", legend=("sum",)),
             count(NO_PROCESS).in_palette(),
             [processes.PROCESS_COUNTS],
@@ -111,9 +112,10 @@ def _refused(limits: Limits) -> list[Panel]:
         Panel(
             "dead-letters-by-reason",
             "Dead letters",
-            "New letters by reason. `kpstream dead-letters list` shows them with the raw bytes.",
+            "New dead letters by reason. `kpstream dead-letters list` shows them with their raw "
+            "bytes.",
             Lines(draw="bars", stack="normal", legend=("sum",)),
-            count(_NO_LETTERS, series_name("reason")).in_palette(),
+            count(_NO_DEAD_LETTERS, series_name("reason")).in_palette(),
             [processes.DEAD_LETTERS_BY_REASON],
             16,
             8,
@@ -121,19 +123,19 @@ def _refused(limits: Limits) -> list[Panel]:
         Panel(
             "dead-letters-total",
             "By reason",
-            "New letters in the whole time range.",
+            "New dead letters in the whole time range.",
             Table(
                 (
                     Column("reason", "Reason"),
                     Column(
                         "letters",
-                        "Letters",
+                        "Dead letters",
                         count("", red_from=limits.dead_letters),
                         cell="colour",
                     ),
                 )
             ),
-            Style(_NO_LETTERS),
+            Style(_NO_DEAD_LETTERS),
             [processes.DEAD_LETTERS_TOTAL],
             8,
             8,
@@ -145,8 +147,8 @@ def _accounts() -> Panel:
     return Panel(
         "account-of-devices",
         "Accounts, the greatest loss first",
-        "Since each device was first heard of. Lost is the share of readings that were late or "
-        "refused; duplicates are no loss. The 500 with the greatest loss.",
+        "Counted since the first reading of each stream. Lost is the share of readings that were "
+        "late or refused; a duplicate is no loss. The 500 streams with the greatest loss.",
         Table(
             (
                 Column("site", "Site"),

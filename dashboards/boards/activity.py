@@ -1,4 +1,4 @@
-"""Task `activity` on boards: what people do, and how sure the student is. Pure."""
+"""Panels and board of the task `activity`: activities and their probabilities. Pure."""
 
 from __future__ import annotations
 
@@ -53,7 +53,8 @@ def _fleet(limits: Limits) -> list[Panel]:
         Panel(
             "activity-shares",
             "What people do",
-            "Mean probability of every class over all people chosen; the shares add up to one.",
+            "Mean probability of every activity over all selected people; the shares add up to "
+            "100 %.",
             Lines(stack="percent", fill=60, legend=("mean",)),
             share(NO_SCORES, series_name("activity")),
             [classes.class_shares(ACTIVITY)],
@@ -68,7 +69,7 @@ def _device_scores() -> list[Panel]:
         Panel(
             "device-activity",
             "Activity",
-            "The most probable class over time.",
+            "The most probable activity over time.",
             Timeline(),
             _activity(_NO_ACTIVITY, series_name("model")),
             [classes.device_class(ACTIVITY)],
@@ -77,8 +78,9 @@ def _device_scores() -> list[Panel]:
         ),
         Panel(
             "device-probabilities",
-            "Probability of every class",
-            "Two classes side by side for long mean that the student cannot tell them apart.",
+            "Probability of every activity",
+            "Two activities with similar shares for a long time are hard to tell apart for the "
+            "student.",
             Lines(stack="percent", fill=60, legend=("mean",)),
             share(_NO_ACTIVITY, series_name("activity")),
             [classes.device_probabilities(ACTIVITY)],
@@ -92,7 +94,7 @@ def _device_history(bucket: str) -> Panel:
     return Panel(
         "activity-history",
         "Windows by activity",
-        "How many windows of the hour had which activity.",
+        "Number of windows of each activity in each hour.",
         Lines(draw="bars", stack="normal", legend=("sum",)),
         count(_NO_HOURS, series_name("activity")).in_palette(),
         [classes.class_history(ACTIVITY, bucket)],
@@ -105,8 +107,8 @@ def _device_history(bucket: str) -> Panel:
 def _model() -> Panel:
     return Panel(
         "certainty",
-        "Probability of the chosen class",
-        "Mean over all people. A fall after a rollout speaks against the new version.",
+        "Probability of the most probable activity",
+        "Mean over all people, by model. A fall after a rollout is a sign against the new version.",
         Lines(),
         share("no activity scores in this time range", series_name("model")),
         [classes.certainty(ACTIVITY)],
@@ -116,11 +118,11 @@ def _model() -> Panel:
 
 
 def _board(tasks: Sequence[Task], limits: Limits) -> Board:
-    """What people do, and how sure the student is."""
+    """The board of the activities of people."""
     return Board(
         _ACTIVITY_UID,
         "kpstream: activity",
-        "What people do, over time and now, and where the student is unsure.",
+        "Activities of people, now and over time, and how certain the student is.",
         [
             Row(
                 "What people do",
@@ -128,7 +130,7 @@ def _board(tasks: Sequence[Task], limits: Limits) -> Board:
                     Panel(
                         "activity-timelines",
                         "Everybody",
-                        "The most probable class of every person over time.",
+                        "The most probable activity of every person over time.",
                         Timeline(),
                         _activity(NO_SCORES, series_name("device")),
                         [classes.class_by_device(ACTIVITY)],
@@ -138,7 +140,7 @@ def _board(tasks: Sequence[Task], limits: Limits) -> Board:
                     Panel(
                         "activity-shares",
                         "Shares",
-                        "Mean probability of every class over all people chosen.",
+                        "Mean probability of every activity over all selected people.",
                         Lines(stack="percent", fill=60, legend=("mean",)),
                         share(NO_SCORES, series_name("activity")),
                         [classes.class_shares(ACTIVITY)],
@@ -153,9 +155,9 @@ def _board(tasks: Sequence[Task], limits: Limits) -> Board:
                 [
                     Panel(
                         "certainty",
-                        "Probability of the chosen class",
-                        "Mean over all people. A lasting fall means that people or sensors have "
-                        "changed: time to distill again.",
+                        "Probability of the most probable activity",
+                        "Mean over all people, by model. A lasting fall means that people or "
+                        "sensors have changed: distill a new student.",
                         Lines(),
                         share(NO_SCORES, series_name("model")),
                         [classes.certainty(ACTIVITY)],
@@ -180,12 +182,12 @@ def _board(tasks: Sequence[Task], limits: Limits) -> Board:
 
 
 def _people_now(limits: Limits, width: int) -> Panel:
-    """The table of people, as the fleet's board has it too."""
+    """The table of people, which the fleet board and the activity board share."""
     return Panel(
         "activity-now",
         "People now",
-        "The newest score of every person in the time range, of 500 at the most, and how sure the "
-        "student is.",
+        "The newest activity of every person in the time range, and its probability; at most 500 "
+        "people.",
         Table(
             (
                 Column("site", "Site"),

@@ -37,7 +37,7 @@ def device_board(
     return Board(
         DEVICE_UID,
         "kpstream: device",
-        "One machine or person: its scores with their intervals, its account, its past.",
+        "One machine or person: scores with their intervals, account of readings, history.",
         [
             Row("Now", _now(tasks, panels, limits)),
             Row("Scores", _scores(tasks, panels)),
@@ -56,7 +56,7 @@ def _now(tasks: Sequence[Task], panels: Sequence[TaskPanels], limits: Limits) ->
             "Silent for",
             "Time from its last reading to the end of the time range, by stream.",
             Stat(),
-            age(limits, "not heard of in this time range", series_name("stream")),
+            age(limits, "no reading in this time range", series_name("stream")),
             [devices.DEVICE_AGE],
             5,
             5,
@@ -64,7 +64,7 @@ def _now(tasks: Sequence[Task], panels: Sequence[TaskPanels], limits: Limits) ->
         Panel(
             "device-version",
             "Version of the student",
-            "Which version of the student scored it; a step is a rollout.",
+            "The version that scored it, by model; a step is a rollout.",
             Lines(stepped=True),
             Style(NO_SCORES, decimals=0, minimum=0, name=series_name("model")),
             [scores.device_version(tasks)],
@@ -80,7 +80,7 @@ def _scores(tasks: Sequence[Task], panels: Sequence[TaskPanels]) -> list[Panel]:
         Panel(
             "device-latency",
             "Receipt to score",
-            "The longest time between the receipt of a window's last reading and its score.",
+            "The longest time from the receipt of the last reading of a window to its score.",
             Lines(),
             span_ms(NO_SCORES, series_name("model")),
             [scores.device_latency(tasks)],
@@ -94,8 +94,9 @@ def _account(tasks: Sequence[Task]) -> list[Panel]:
     return [
         Panel(
             "device-rates",
-            "Readings by what became of them",
-            "Received = windowed + duplicate + late + dead letter, always.",
+            "Readings by outcome",
+            "Each received reading has exactly one outcome: windowed, duplicate, late or dead "
+            "letter.",
             Lines(stack="normal", fill=40),
             rate(NO_DEVICES, "readings"),
             [devices.DEVICE_RATES],
@@ -106,7 +107,7 @@ def _account(tasks: Sequence[Task]) -> list[Panel]:
         Panel(
             "device-windows",
             "Readings and gaps in a window",
-            "A window with gaps is scored all the same; many gaps mean a bad radio or clock.",
+            "A window with gaps is scored too; many gaps point to a bad radio link or clock.",
             Lines(),
             Style(NO_SCORES, minimum=0, name="${__field.name} ${__field.labels.model}"),
             [scores.device_windows(tasks)],
@@ -115,8 +116,8 @@ def _account(tasks: Sequence[Task]) -> list[Panel]:
         ),
         Panel(
             "device-account",
-            "Account since it was first heard of",
-            "Missing is what the account cannot explain; it is 0, or an alert is on its way.",
+            "Account since its first reading",
+            "Missing is the number of readings without an outcome. It is 0, or an alert fires.",
             Table(
                 (
                     Column("site", "Site"),
@@ -138,8 +139,9 @@ def _history(panels: Sequence[TaskPanels], bucket: str) -> list[Panel]:
         *(panel for of_task in panels for panel in of_task.device_history),
         Panel(
             "readings-history",
-            "Readings by what became of them",
-            "Readings of the hour; the first hour shown has none before it to compare with.",
+            "Readings by outcome",
+            "Readings of each hour. The first hour is empty, because none before it is in the "
+            "range.",
             Lines(draw="bars", stack="normal", legend=("sum",)),
             count(_NO_HOURS).in_palette(),
             [devices.readings_history(bucket)],

@@ -19,11 +19,11 @@ __all__ = ["fleet_board"]
 
 
 def fleet_board(tasks: Sequence[Task], panels: Sequence[TaskPanels], limits: Limits) -> Board:
-    """Which machine is next, who is silent, what people do."""
+    """The board of all devices: a row for each task, silent devices."""
     return Board(
         FLEET_UID,
         "kpstream: fleet",
-        "Which machine is due next, how sure that is, who is silent, what people do now.",
+        "Newest scores of all devices: which machine is due next, what people do, who is silent.",
         [
             Row("Now", _now(panels)),
             *(Row(of_task.task.title, of_task.fleet) for of_task in panels if of_task.fleet),
@@ -37,8 +37,8 @@ def _now(panels: Sequence[TaskPanels]) -> list[Panel]:
     return [
         Panel(
             "devices-seen",
-            "Devices heard of",
-            "Streams of devices whose account changed in the time range, by site.",
+            "Devices seen",
+            "Streams of devices whose account has changed in the time range, by site.",
             Stat(),
             count(NO_DEVICES, series_name("site")),
             [devices.DEVICES_SEEN],
@@ -59,7 +59,7 @@ def _now(panels: Sequence[TaskPanels]) -> list[Panel]:
         Panel(
             "alerts",
             "Alerts",
-            "Alerts of kpstream that fire or are about to; each says what to do.",
+            "Alerts of kpstream that are firing or pending; each says what to do.",
             AlertList(),
             Style("no alert"),
             (),
@@ -73,8 +73,8 @@ def _silent(limits: Limits) -> Panel:
     return Panel(
         "silent-devices",
         "Longest silent",
-        "Time since the last reading of every stream that was heard of in the time range, until "
-        "the end of the range; the hundred longest.",
+        "Time from the last reading of a stream to the end of the time range, for the streams "
+        "that sent any in it; the 100 that have been silent longest.",
         Table(
             (
                 Column("site", "Site"),

@@ -1,4 +1,4 @@
-"""The board of the students: versions, health, rollouts, behaviour. Pure."""
+"""The model board: versions, health, rollouts and behaviour of the students. Pure."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _EVENTS = {"swapped": ("took over", "green"), "refused": ("refused", "red")}
 
 
 def model_board(tasks: Sequence[Task], panels: Sequence[TaskPanels], limits: Limits) -> Board:
-    """Which student scores what, and how it does."""
+    """The board of all models: versions that score, and how they behave."""
     return Board(
         MODEL_UID,
         "kpstream: model",
-        "Which version of which student scores, what was refused, and how the scores behave.",
+        "Which version of each model scores, which versions were refused, how the scores behave.",
         [
             Row("Versions", _versions(tasks, limits)),
             Row("Behaviour", _behaviour(tasks, panels)),
@@ -42,8 +42,9 @@ def _versions(tasks: Sequence[Task], limits: Limits) -> list[Panel]:
         Panel(
             "models-now",
             "Students now",
-            "What every process scores with. Unhealthy: no version scores, or a newer one was "
-            "refused; the error says why, and the version before it keeps scoring.",
+            "The version that each process scores with. Unhealthy means that no version scores, "
+            "or that a newer version was refused; the error gives the reason, and the version "
+            "before it keeps scoring.",
             Table(
                 (
                     Column("model", "Model"),
@@ -65,7 +66,7 @@ def _versions(tasks: Sequence[Task], limits: Limits) -> list[Panel]:
         Panel(
             "model-health",
             "Health",
-            "By student and process.",
+            "Health of each model in each process.",
             Timeline(),
             Style(silent, mappings=_HEALTH_STATES, name=series_name("model", "gateway")),
             [students.MODEL_HEALTH],
@@ -75,7 +76,7 @@ def _versions(tasks: Sequence[Task], limits: Limits) -> list[Panel]:
         Panel(
             "model-versions",
             "Version by process",
-            "During a rollout the processes change one after the other.",
+            "The version that each process scores with; in a rollout processes switch one by one.",
             Lines(stepped=True),
             Style(silent, decimals=0, minimum=0, name=series_name("model", "gateway")),
             [students.MODEL_VERSIONS],
@@ -85,7 +86,7 @@ def _versions(tasks: Sequence[Task], limits: Limits) -> list[Panel]:
         Panel(
             "devices-of-versions",
             "Devices by version",
-            "How many devices got their newest score from which version.",
+            "Number of devices whose newest score comes from each version.",
             Table(
                 (
                     Column("model", "Model"),
@@ -102,7 +103,8 @@ def _versions(tasks: Sequence[Task], limits: Limits) -> list[Panel]:
         Panel(
             "rollouts",
             "Rollouts",
-            "What took over and what was refused in the time range, as the marks in the charts.",
+            "Versions that took over or were refused in the time range; the charts mark them with "
+            "vertical lines.",
             Table(
                 (
                     Column("_time", "When", Style("", "dateTimeAsIso")),
@@ -126,7 +128,7 @@ def _behaviour(tasks: Sequence[Task], panels: Sequence[TaskPanels]) -> list[Pane
         Panel(
             "scores-of-models",
             "Scores",
-            "Windows scored, by student.",
+            "Number of scored windows, by model.",
             Lines(draw="bars", stack="normal", legend=("sum",)),
             count(NO_SCORES, series_name("model")).in_palette(),
             [scores.scores_of_models(tasks)],
@@ -136,7 +138,8 @@ def _behaviour(tasks: Sequence[Task], panels: Sequence[TaskPanels]) -> list[Pane
         Panel(
             "latency-of-models",
             "Receipt to score",
-            "The longest time of a window, by student.",
+            "The longest time from the receipt of the last reading of a window to its score, by "
+            "model.",
             Lines(),
             span_ms(NO_SCORES, series_name("model")),
             [scores.latency_of_models(tasks)],

@@ -1,4 +1,4 @@
-"""The board of the processes: ready or not, how fast, how far behind, what they use. Pure."""
+"""The pipeline board: readiness, speed, backlog and resources of the processes. Pure."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from dashboards.visuals.views import AlertList, Column, Lines, Style, Table, Tim
 
 __all__ = ["pipeline_board"]
 
-_NO_LAG = "no process has reported its lag in this time range"
+_NO_BACKLOG = "no process has reported a backlog in this time range"
 
 
 def pipeline_board(limits: Limits) -> Board:
-    """How the processes are and whether they keep up."""
+    """The board of all processes: whether they are ready and keep up."""
     return Board(
         PIPELINE_UID,
         "kpstream: pipeline",
-        "The processes of the line: ready or not, how fast, how far behind, what they use.",
+        "The processes of the pipeline: readiness, speed, backlog, resources.",
         [
             Row("Processes", _processes(limits)),
             Row("Speed", _speed()),
@@ -43,9 +43,9 @@ def _processes(limits: Limits) -> list[Panel]:
     return [
         Panel(
             "processes",
-            "Processes, those that are not ready first",
-            "What every process says of itself. An old age means that it says nothing any more: "
-            "it has died, or was taken away.",
+            "Processes, those not ready first",
+            "The newest account of every process. A great age means that the process no longer "
+            "reports: it has stopped, or was removed.",
             Table(
                 (
                     Column("role", "Role"),
@@ -70,7 +70,7 @@ def _processes(limits: Limits) -> list[Panel]:
         Panel(
             "alerts",
             "Alerts",
-            "Alerts of kpstream that fire or are about to; each says what to do.",
+            "Alerts of kpstream that are firing or pending; each says what to do.",
             AlertList(),
             Style("no alert"),
             (),
@@ -80,7 +80,7 @@ def _processes(limits: Limits) -> list[Panel]:
         Panel(
             "ready",
             "Ready",
-            "A hole is a time in which a process said nothing.",
+            "Readiness of each process; a gap means that the process did not report.",
             Timeline(),
             Style(NO_PROCESS, mappings=READY_STATES, name=series_name("role", "gateway")),
             [processes.READY],
@@ -95,9 +95,9 @@ def _speed() -> list[Panel]:
         Panel(
             "rates",
             "From MQTT to InfluxDB",
-            "Messages received and durable in the log; scores made; points confirmed by InfluxDB. "
-            "Messages carry several readings, windows overlap: the first two belong together, "
-            "and the last two.",
+            "Messages received and messages durable in the log; scores made and points confirmed "
+            "by InfluxDB. Compare within each pair only, because messages carry several readings "
+            "and windows overlap.",
             Lines(),
             rate(NO_PROCESS, "", ""),
             [processes.RATES],
@@ -113,11 +113,11 @@ def _speed() -> list[Panel]:
         Panel(
             "latencies",
             "Latency of the last minute",
-            "Half of all windows (p50) and all but one in a hundred (p99): from the sensor's time "
-            "or the receipt to the score, and from the sensor's time to the stored point. The "
-            "slowest process counts.",
+            "Half of all windows are faster than p50, 99 of 100 are faster than p99: from the "
+            "event time or the receipt to the score, and from the event time to the stored point. "
+            "The slowest process counts.",
             Lines(),
-            span_ms("no latency has been measured in this time range"),
+            span_ms("no latency in this time range"),
             [processes.LATENCIES],
             12,
             9,
@@ -130,21 +130,21 @@ def _lag(limits: Limits) -> list[Panel]:
         Panel(
             "backlog",
             "Backlog",
-            "Records in the log that a group has not committed, over all partitions. It may rise "
-            "for a while; it must fall again.",
+            "Records in the log that a group has not committed, over all partitions. The backlog "
+            "may rise for a while; it must fall again.",
             Lines(),
-            Style(_NO_LAG, "suffix: records", minimum=0, name=series_name("group", "topic")),
+            Style(_NO_BACKLOG, "suffix: records", minimum=0, name=series_name("group", "topic")),
             [processes.BACKLOG],
             12,
             8,
         ),
         Panel(
             "standing-still",
-            "Standing still",
-            "How long the partition that is stuck longest has not moved in spite of a backlog.",
+            "No progress",
+            "How long the partition that has stalled longest has had a backlog and no progress.",
             Lines(show_thresholds=True),
             Style(
-                _NO_LAG,
+                _NO_BACKLOG,
                 "ms",
                 minimum=0,
                 thresholds=((None, "green"), (1000 * limits.still_s, "red")),
@@ -157,7 +157,7 @@ def _lag(limits: Limits) -> list[Panel]:
         Panel(
             "lag-table",
             "Partitions",
-            "Who reads which partition, and how far it is behind.",
+            "The process that reads each partition, and its backlog.",
             Table(
                 (
                     Column("group", "Group"),
@@ -168,7 +168,7 @@ def _lag(limits: Limits) -> list[Panel]:
                     Column("backlog", "Backlog", count("")),
                     Column(
                         "still_ms",
-                        "Standing still",
+                        "No progress",
                         Style(
                             "",
                             "ms",
@@ -180,7 +180,7 @@ def _lag(limits: Limits) -> list[Panel]:
                     Column("age_s", "Age", age(limits, "", limit_s=limits.process_s)),
                 )
             ),
-            Style(_NO_LAG),
+            Style(_NO_BACKLOG),
             [processes.PARTITIONS],
             24,
             10,
@@ -193,7 +193,7 @@ def _resources() -> list[Panel]:
         Panel(
             "cpu",
             "CPU",
-            "Cores in use, by process.",
+            "CPU cores in use, by process.",
             Lines(stack="normal", fill=30),
             Style(NO_PROCESS, "suffix: cores", minimum=0, name=series_name("role", "gateway")),
             [processes.CPU],
@@ -203,7 +203,7 @@ def _resources() -> list[Panel]:
         Panel(
             "memory",
             "Memory",
-            "Resident memory, by process. It must not rise for ever.",
+            "Resident memory, by process. It must not rise without end.",
             Lines(),
             Style(NO_PROCESS, "bytes", minimum=0, name=series_name("role", "gateway")),
             [processes.MEMORY],
@@ -213,10 +213,11 @@ def _resources() -> list[Panel]:
         Panel(
             "log-fill",
             "Log of the gateways",
-            "Share of its disk cap that a gateway's own log uses; a site on Kafka has none.",
+            "Share of its disk cap that the log of a gateway uses; a site on Kafka has no such "
+            "log.",
             Lines(show_thresholds=True),
             Style(
-                "no gateway with a log of its own",
+                "no gateway with its own log",
                 "percentunit",
                 minimum=0,
                 maximum=1,

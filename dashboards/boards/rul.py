@@ -1,4 +1,4 @@
-"""Task `rul` on boards: which machine is due next, how sure that is, when to alert. Pure."""
+"""Panels and alert of the task `rul`: remaining useful life and its interval. Pure."""
 
 from __future__ import annotations
 
@@ -42,8 +42,7 @@ def _fleet_now(limits: Limits) -> list[Panel]:
         Panel(
             "rul-below",
             "Machines due",
-            f"Machines whose interval begins below {limits.rul_cycles:g} cycles: the newest score "
-            "of each in the time range counts.",
+            f"Machines whose newest score has a lower end below {limits.rul_cycles:g} cycles.",
             Stat(background=True, all_rows=True),
             count(NO_SCORES, red_from=1),
             [numbers.number_below(RUL, limits.rul_cycles)],
@@ -69,8 +68,9 @@ def _fleet(limits: Limits) -> list[Panel]:
         Panel(
             "rul-now",
             "Machines, the next one due first",
-            "The newest score of every machine in the time range, of 500 at the most. The interval "
-            "holds the true remaining life as often as its level says (90 % for the shipped one).",
+            "The newest score of every machine in the time range; at most 500 machines. The "
+            "interval holds the true remaining life with the probability that its student states "
+            "(90 % for the starter student).",
             Table(
                 (
                     Column("site", "Site"),
@@ -91,7 +91,7 @@ def _fleet(limits: Limits) -> list[Panel]:
         Panel(
             "rul-lowest",
             "The ten lowest",
-            "Lower ends of the intervals.",
+            "The ten machines with the smallest lower ends among the newest scores.",
             Bars(),
             _cycles(limits, NO_SCORES, series_name("device")),
             [numbers.lowest_devices(RUL)],
@@ -101,8 +101,8 @@ def _fleet(limits: Limits) -> list[Panel]:
         Panel(
             "rul-of-fleet",
             "Remaining useful life of the fleet",
-            "The lowest score, the lowest tenth and the middle of the fleet over time. The middle "
-            "falls when the fleet ages; the lowest jumps up when a machine is replaced.",
+            "The lowest score, the lowest tenth and the median (middle) of the fleet over time. "
+            "The median falls as the fleet ages; the lowest jumps up when a machine is replaced.",
             Lines(show_thresholds=True),
             _cycles(limits, NO_SCORES, series_name("devices")).in_palette(),
             [numbers.number_of_fleet(RUL)],
@@ -116,7 +116,7 @@ def _device_now(limits: Limits) -> Panel:
     return Panel(
         "device-rul-now",
         "Remaining useful life",
-        "The newest score and the ends of its interval; empty for a device that is no machine.",
+        "The newest score and the ends of its interval; empty for a device without RUL scores.",
         Stat(),
         _cycles(limits, _NO_RUL),
         [numbers.device_number_now(RUL)],
@@ -130,8 +130,8 @@ def _device_scores(limits: Limits) -> Panel:
     return Panel(
         "device-rul",
         "Remaining useful life with its interval",
-        "The band is the interval of the score. It is calibrated: the truth lies in it as "
-        "often as its level says.",
+        "The band is the calibrated interval of the score: it holds the truth with the "
+        "probability that the student states.",
         Lines(fill=0, show_thresholds=True, legend=("lastNotNull", "min", "max")),
         _cycles(limits, _NO_RUL).in_palette(),
         [numbers.device_number(RUL)],
@@ -145,7 +145,7 @@ def _device_history(limits: Limits, bucket: str) -> Panel:
     return Panel(
         "rul-history",
         "Remaining useful life",
-        "Mean of the hour, within the lowest and the highest end of an interval.",
+        "Mean of each hour, between the lowest and the highest end of an interval in that hour.",
         Lines(fill=0, show_thresholds=True),
         _cycles(limits, _NO_HOURS).in_palette(),
         [numbers.number_history(RUL, bucket)],
@@ -169,7 +169,8 @@ def _model() -> list[Panel]:
         Panel(
             "rul-of-models",
             "Mean remaining useful life",
-            "Over all machines. A jump at a rollout is the new version's doing, not the machines'.",
+            "Mean over all machines, by model. A jump at a rollout comes from the new version, "
+            "not from the machines.",
             Lines(),
             Style(
                 "no RUL scores in this time range",
@@ -184,7 +185,8 @@ def _model() -> list[Panel]:
         Panel(
             "interval-width",
             "Mean width of the intervals",
-            "Wider means less sure. It should not change much without a rollout.",
+            "A wider interval means a less certain student. The width should change little "
+            "without a rollout.",
             Lines(),
             Style(
                 "no intervals in this time range",
@@ -208,7 +210,7 @@ def _machine_due(limits: Limits) -> Rule:
         limit=limits.rul_cycles,
         look_back_s=86_400,
         for_s=60,
-        no_data=("OK", "no machine was scored for a day; silence has alerts of its own"),
+        no_data=("OK", "no machine has been scored for a day; silent devices have their own alert"),
         severity="critical",
         summary=(
             "{{ .Labels.site }}/{{ .Labels.device }} has "
@@ -217,16 +219,16 @@ def _machine_due(limits: Limits) -> Rule:
         ),
         meaning=(
             f"The lower end of the interval of the newest score is below {limits.rul_cycles:g} "
-            "cycles. The true remaining life lies in the interval as often as its level says "
-            "(90 % for the shipped student): the machine will hardly fail before the lower end, "
-            "and may fail soon after it. For a machine that is off, the score of up to a day ago "
-            "counts."
+            "cycles. The interval holds the true remaining life with the probability that the "
+            "student states (90 % for the starter student): the machine will rarely fail before "
+            "the lower end, and may fail soon after it. For a machine that is off, a score of up "
+            "to a day ago counts."
         ),
         action=(
-            "Plan the maintenance of this machine within the lower end of the interval. Look at "
-            "its board: a steady fall is wear; a sudden one right after a mark is a new version "
-            "of the student, which `kpstream models promote` takes back; a noisy one is a sensor. "
-            "After a repair the alert ends with the first score."
+            "Plan the maintenance of this machine before the lower end of the interval. Then look "
+            "at its board. A steady fall means wear. A sudden fall right after a rollout comes "
+            "from the new version, which `kpstream models promote` can roll back. A noisy curve "
+            "points to a sensor. After a repair the alert ends with the first score."
         ),
         panel=(FLEET_UID, "rul-now"),
     )

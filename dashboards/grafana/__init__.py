@@ -1,9 +1,10 @@
-"""Grafana itself: through its API, or as provisioning files.
+"""Transfer of boards and alerts to Grafana, through its API or as provisioning files.
 
-In: a site. Out: a Grafana that shows it. Promise: idempotent by uid; what others made is left
-alone.
+In: `SiteDashboards`. Out: a Grafana that shows them. Promise: pushes are idempotent by uid, and a
+board that somebody else changed is only overwritten on request.
 
-`client` is the only user of grafana-api; `sync` compares and pushes, `provision` writes files.
+Files, in order: `client` (the only importer of grafana-api), `provision` (files), `sync` (compare,
+push, pull).
 """
 
 __all__: list[str] = []

@@ -1,12 +1,12 @@
-"""Grafana's HTTP API: boards, folders, data sources, alert rules, by uid.
+"""Grafana's HTTP API: boards, folders, data sources and alert rules, by uid.
 
-The only importer of grafana-api, which is old (2020) and sound where we use it: it sends any
-request with the right authentication. What it gets wrong is mended here: empty answers, exceptions
-of `requests` that pass through it, names in paths. Everything is addressed by uid: numeric ids are
-switched off in newer versions of Grafana.
+This is the only importer of grafana-api, a library of 2020 that sends a request with the right
+authentication. The client corrects the rest: empty answers, exceptions of `requests` that the
+library lets through, names in paths. It addresses everything by uid, because newer versions of
+Grafana disable numeric ids.
 
-Works with Grafana 9 to 13. The token is that of a service account with the role Editor, or Admin if
-the data source shall be made as well.
+It works with Grafana 9 to 13. The token belongs to a service account with the role Editor, or Admin
+to create the data source too.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from dashboards.visuals.views import Json
 __all__ = ["GrafanaClient", "Save"]
 
 _FIRST_SAVE = "Initial save"
-"""What the list of versions says of the first one, whatever its message was."""
+"""Message that the list of versions shows for the first version, whatever was given."""
 
 
 @dataclass(frozen=True, slots=True)
 class Save:
-    """The last time somebody saved a board.
+    """The last save of a board.
 
     Attributes:
-        version: its number.
-        message: given with it; empty when none was.
-        who: login of the user or service account.
-        when: as Grafana writes it.
+        version: Number of the version.
+        message: Message given with it; "" for none.
+        who: Login of the user or service account.
+        when: Time, as Grafana writes it.
     """
 
     version: int
@@ -51,30 +51,30 @@ class Save:
 
 
 class GrafanaClient:
-    """One Grafana. Not for several threads."""
+    """A client of one Grafana. Not thread-safe."""
 
     def __init__(
         self, url: str, token: SecretStr, *, timeout_s: float = 10.0, ca_file: str | None = None
     ) -> None:
-        """Prepare; nothing is sent yet.
+        """Prepare the client; nothing is sent yet.
 
         Args:
-            url: like `https://grafana.example:3000/path`.
-            token: of a service account; shown in no message.
-            timeout_s: longest wait for connection and answer.
-            ca_file: certificates to trust instead of the system's.
+            url: Address, such as `https://grafana.example:3000/path`.
+            token: Token of a service account; no message shows it.
+            timeout_s: Maximum seconds to wait for a connection or an answer.
+            ca_file: File of certificates to trust instead of those of the system.
 
         Raises:
-            DashboardsError: the URL makes no sense, or grafana-api is not installed.
+            DashboardsError: The URL is invalid, or grafana-api is not installed.
         """
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            msg = f"Grafana's URL {url!r} must look like http://127.0.0.1:3000"
+            msg = f"invalid URL of Grafana {url!r}: it must look like http://127.0.0.1:3000"
             raise DashboardsError(msg)
         try:
             from grafana_api.grafana_face import GrafanaFace
         except ImportError as exc:
-            msg = "grafana-api is missing: pip install 'kpstream[site]'"
+            msg = "grafana-api is not installed: run pip install 'kpstream[site]'"
             raise DashboardsError(msg) from exc
         host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
         prefix = parts.path.strip("/")
@@ -97,13 +97,13 @@ class GrafanaClient:
     # ------------------------------------------------------------------------------------ boards
 
     def board(self, uid: str) -> tuple[Json, Json] | None:
-        """A board and its `meta`; None when there is none."""
-        found = self._find(f"/dashboards/uid/{_part(uid)}")
+        """A board and its `meta`; None if there is none."""
+        found = self._find(f"/dashboards/uid/{_quoted(uid)}")
         return None if found is None else (found["dashboard"], found["meta"])
 
     def last_save(self, uid: str) -> Save | None:
-        """Who saved a board last; None when Grafana does not tell us."""
-        path = f"/dashboards/uid/{_part(uid)}/versions"
+        """The last save of a board; None if Grafana does not disclose it."""
+        path = f"/dashboards/uid/{_quoted(uid)}/versions"
         try:
             found = self._find(f"{path}?limit=1")
         except GrafanaDenied:
@@ -130,14 +130,14 @@ class GrafanaClient:
         """Save a board and return its new version.
 
         Args:
-            board: with its uid.
-            folder_uid: of the folder it shall be in.
-            message: for the list of versions.
-            version: the one that this replaces; None: there is none yet.
-            force: replace whatever is there.
+            board: JSON of the board, with its uid.
+            folder_uid: Uid of the folder of the board.
+            message: Message for the list of versions.
+            version: Version that this save replaces; None for a new board.
+            force: Replace whatever version Grafana has.
 
         Raises:
-            GrafanaConflict: it has another version by now, or comes from a provisioning file.
+            GrafanaConflict: Grafana has another version, or a provisioning file owns the board.
         """
         model = dict(board) | ({} if version is None else {"version": version})
         body = {
@@ -149,56 +149,56 @@ class GrafanaClient:
         return int(self._call("POST", "/dashboards/db", body)["version"])
 
     def delete_board(self, uid: str) -> None:
-        """Remove a board."""
-        self._call("DELETE", f"/dashboards/uid/{_part(uid)}")
+        """Delete a board."""
+        self._call("DELETE", f"/dashboards/uid/{_quoted(uid)}")
 
     # ----------------------------------------------------------------------------------- folders
 
     def folder(self, uid: str) -> Json | None:
-        """A folder; None when there is none."""
-        found: Json | None = self._find(f"/folders/{_part(uid)}")
+        """A folder; None if there is none."""
+        found: Json | None = self._find(f"/folders/{_quoted(uid)}")
         return found
 
     def create_folder(self, uid: str, title: str) -> None:
-        """Make a folder."""
+        """Create a folder."""
         self._call("POST", "/folders", {"uid": uid, "title": title})
 
     def rename_folder(self, uid: str, title: str, version: int) -> None:
-        """Give a folder another title."""
-        self._call("PUT", f"/folders/{_part(uid)}", {"title": title, "version": version})
+        """Change the title of a folder."""
+        self._call("PUT", f"/folders/{_quoted(uid)}", {"title": title, "version": version})
 
     def delete_folder(self, uid: str) -> None:
-        """Remove a folder with its boards and alert rules."""
-        self._call("DELETE", f"/folders/{_part(uid)}?forceDeleteRules=true")
+        """Delete a folder with its boards and alert rules."""
+        self._call("DELETE", f"/folders/{_quoted(uid)}?forceDeleteRules=true")
 
     # ------------------------------------------------------------------------------ data sources
 
     def source(self, uid: str) -> Json | None:
-        """A data source without its secrets; None when there is none."""
-        found: Json | None = self._find(f"/datasources/uid/{_part(uid)}")
+        """A data source without its secrets; None if there is none."""
+        found: Json | None = self._find(f"/datasources/uid/{_quoted(uid)}")
         return found
 
     def create_source(self, source: Json) -> None:
-        """Make a data source."""
+        """Create a data source."""
         self._call("POST", "/datasources", source)
 
     def update_source(self, source: Json) -> None:
-        """Change a data source."""
-        self._call("PUT", f"/datasources/uid/{_part(source['uid'])}", source)
+        """Update a data source."""
+        self._call("PUT", f"/datasources/uid/{_quoted(source['uid'])}", source)
 
     def delete_source(self, uid: str) -> None:
-        """Remove a data source."""
-        self._call("DELETE", f"/datasources/uid/{_part(uid)}")
+        """Delete a data source."""
+        self._call("DELETE", f"/datasources/uid/{_quoted(uid)}")
 
     # ------------------------------------------------------------------------------- alert rules
 
     def group(self, folder_uid: str, name: str) -> Json | None:
-        """A group of alert rules; None when there is none."""
+        """A group of alert rules; None if there is none."""
         found: Json | None = self._find(_group_path(folder_uid, name))
         return found
 
     def save_group(self, folder_uid: str, group: Json) -> None:
-        """Put a group in place of what it is now; rules that are not in it are removed."""
+        """Replace a group of alert rules; Grafana deletes rules that it no longer holds."""
         self._call("PUT", _group_path(folder_uid, group["title"]), group)
 
     # ---------------------------------------------------------------------------------- requests
@@ -210,55 +210,60 @@ class GrafanaClient:
             return None
 
     def _call(self, method: str, path: str, body: Json | None = None) -> Any:
-        """One request.
+        """Send one request and return the JSON of its answer; None for an empty answer.
 
         Raises:
-            DashboardsError: the leaf of its tree that fits.
+            DashboardsError: The subclass that fits the failure.
         """
         from grafana_api.grafana_api import GrafanaException
         from requests.exceptions import JSONDecodeError, RequestException
 
-        what = f"{method} {path.partition('?')[0]}"
+        request = f"{method} {path.partition('?')[0]}"
         try:
             return getattr(self._face.api, method)(path, json=body)
         except GrafanaException as exc:
-            raise _translated(exc.status_code, exc.response, what, self.url) from exc
+            raise _error_of(exc.status_code, exc.response, request, self.url) from exc
         except JSONDecodeError as exc:
-            if not exc.doc:  # 202, 204: done, nothing to say
+            if not exc.doc:  # 202 and 204 have no body
                 return None
-            msg = f"{self.url} answers {what} with something else than JSON; is it Grafana's URL?"
+            msg = f"{self.url} answers {request} with no JSON; check that this is Grafana's URL"
             raise GrafanaRefused(msg) from exc
-        except TypeError as exc:  # an error whose body is a number or null
-            msg = f"{self.url} refuses {what} in a form that Grafana does not have"
+        except TypeError as exc:  # grafana-api fails on an error whose body is a number or null
+            msg = (
+                f"{self.url} refuses {request} in a form that Grafana does not use; "
+                "check that this is Grafana's URL"
+            )
             raise GrafanaRefused(msg) from exc
         except RequestException as exc:
-            msg = f"Grafana at {self.url} does not answer {what}: {type(exc).__name__}: {exc}"
+            msg = f"Grafana at {self.url} does not answer {request}: {type(exc).__name__}: {exc}"
             raise GrafanaUnavailable(msg) from exc
 
 
-def _translated(status: int, response: Any, what: str, url: str) -> DashboardsError:
-    said = response.get("message", "") if isinstance(response, dict) else str(response or "")
-    text = f"Grafana at {url} answers {what} with {status}: {said or 'no reason given'}"
+def _error_of(status: int, response: Any, request: str, url: str) -> DashboardsError:
+    """The error for an answer that is not 2xx, with Grafana's own reason."""
+    reason = response.get("message", "") if isinstance(response, dict) else str(response or "")
+    text = f"Grafana at {url} answers {request} with {status}: {reason or 'no reason given'}"
     if status == 401:
         return GrafanaDenied(f"{text}. Check KPSTREAM_GRAFANA_TOKEN")
     if status == 403:
-        return GrafanaDenied(f"{text}. The token's role may not do this, or a file provides it")
+        return GrafanaDenied(
+            f"{text}. Use a token with a sufficient role; if a provisioning file owns it, "
+            "change the file"
+        )
     if status == 404:
         return GrafanaMissing(text)
     if status in (409, 412):
         return GrafanaConflict(text)
-    if status == 400 and "provisioned" in said.lower():
-        return GrafanaConflict(
-            f"{text}. A provisioning file owns it: change the file, or remove it"
-        )
+    if status == 400 and "provisioned" in reason.lower():
+        return GrafanaConflict(f"{text}. A provisioning file owns it: change or remove the file")
     if status >= 500 or status == 429:
         return GrafanaUnavailable(text)
     return GrafanaRefused(text)
 
 
 def _group_path(folder_uid: str, name: str) -> str:
-    return f"/v1/provisioning/folder/{_part(folder_uid)}/rule-groups/{_part(name)}"
+    return f"/v1/provisioning/folder/{_quoted(folder_uid)}/rule-groups/{_quoted(name)}"
 
 
-def _part(name: str) -> str:
+def _quoted(name: str) -> str:
     return quote(name, safe="")

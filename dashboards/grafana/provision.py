@@ -1,16 +1,17 @@
-"""The same boards, alerts and data source as files, for a Grafana without an API token. Pure.
+"""Boards, alerts and data source as provisioning files, for a Grafana without an API token.
 
-    json/*.json                             the boards
-    provisioning/datasources/kpstream.yaml  the data source; its token is an environment variable
-    provisioning/dashboards/kpstream.yaml   tells Grafana to read the boards, and into which folder
-    provisioning/alerting/kpstream.yaml     the alert rules
+    json/*.json                             boards
+    provisioning/datasources/kpstream.yaml  data source; its token is an environment variable
+    provisioning/dashboards/kpstream.yaml   path of the boards, and the folder that shows them
+    provisioning/alerting/kpstream.yaml     alert rules
 
-The folder `provisioning` is what Grafana looks for below its own (`/etc/grafana/provisioning`); the
-boards lie where the second file says. Grafana replaces `$NAME` in these files by environment
-variables, so no text of ours has a `$` but the two that mean it.
+The contents of `provisioning` belong into Grafana's own folder (`/etc/grafana/provisioning`), and
+the boards to the path in the second file. Grafana replaces `$NAME` in these files by environment
+variables, so no other text contains a `$`.
 
-`python -m dashboards.grafana.provision` writes them beside this file, where they are committed for
-those who copy them; `kpstream dashboards render DIR` writes them for the settings of a site.
+`python -m dashboards.grafana.provision` writes the committed files in `dashboards/json` and
+`dashboards/provisioning`; `kpstream dashboards render DIR` writes them for the settings of a site.
+Everything but `write` is pure.
 """
 
 from __future__ import annotations
@@ -35,34 +36,37 @@ __all__ = [
 ]
 
 BOARDS_PATH = "/var/lib/grafana/dashboards/kpstream"
-"""Where Grafana's server finds the boards."""
+"""Default path of the boards on the machine of Grafana's server."""
 
 URL_VARIABLE = "KPSTREAM_GRAFANA_INFLUX_URL"
-"""Environment variable of Grafana's server: where it finds InfluxDB."""
+"""Environment variable of Grafana's server: address of InfluxDB."""
 TOKEN_VARIABLE = "KPSTREAM_GRAFANA_INFLUX_TOKEN"  # noqa: S105 (a name)
-"""Environment variable of Grafana's server: its token for InfluxDB."""
+"""Environment variable of Grafana's server: token for InfluxDB."""
 
 _HEAD = "# Written by `kpstream dashboards render`; change dashboards/*.py instead.\n"
 
+_RESERVED = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
+"""Words that YAML 1.1 reads as something else than a text."""
+
 
 def files_of(site: SiteDashboards, *, boards_path: str = BOARDS_PATH) -> dict[str, str]:
-    """Every file by its path below the folder of your choice."""
-    found = {f"json/{uid}.json": canonical(site.board_json(uid)) for uid in site.boards}
+    """Texts of all files, by their path below a folder of your choice."""
+    files = {f"json/{uid}.json": canonical(site.board_json(uid)) for uid in site.boards}
     parts = {
         "datasources": _datasources(site),
         "dashboards": _providers(site, boards_path),
         "alerting": _alerting(site),
     }
     for part, content in parts.items():
-        found[f"provisioning/{part}/kpstream.yaml"] = _HEAD + yaml({"apiVersion": 1} | content)
-    return found
+        files[f"provisioning/{part}/kpstream.yaml"] = _HEAD + yaml({"apiVersion": 1} | content)
+    return files
 
 
 def write(files: dict[str, str], folder: Path) -> list[Path]:
-    """Write the files below a folder; only what has changed is touched.
+    """Write the files below a folder; files that have not changed are not touched.
 
     Returns:
-        The paths that were written.
+        Paths of the files that were written.
     """
     written = []
     for name, text in files.items():
@@ -76,7 +80,7 @@ def write(files: dict[str, str], folder: Path) -> list[Path]:
 
 
 def canonical(value: Any) -> str:
-    """JSON in one form: keys sorted, two blanks deep, whole numbers without a point.
+    """JSON in one normal form: sorted keys, two blanks of indent, whole floats as integers.
 
     >>> print(canonical({"b": 20.0, "a": 1}), end="")
     {
@@ -88,7 +92,7 @@ def canonical(value: Any) -> str:
 
 
 def yaml(value: Any, indent: int = 0) -> str:
-    """JSON data as YAML: blocks, texts in quotes, long texts line by line.
+    """JSON data as YAML: blocks, quoted texts, texts of several lines as literal blocks.
 
     >>> print(yaml({"a": [{"b": 1, "c": "x: y"}], "d": {}}), end="")
     a:
@@ -127,17 +131,14 @@ def _scalar(item: Any, indent: int) -> str:
 
 
 def _quoted(item: Any) -> str:
-    """JSON, which YAML reads, but for characters that it wants escaped in its own way."""
+    """A JSON literal, which is YAML too; unprintable characters are escaped as YAML requires."""
     text = json.dumps(item, ensure_ascii=False)
     return "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in text)
 
 
 def _key(key: str) -> str:
-    plain = re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]*", key) and key.lower() not in _YAML_WORDS
+    plain = re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]*", key) and key.lower() not in _RESERVED
     return key if plain else _quoted(key)
-
-
-_YAML_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
 
 
 def _plain(value: Any) -> Any:

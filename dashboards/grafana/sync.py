@@ -1,12 +1,12 @@
-"""Bring Grafana to a site, tell how it differs, or fetch what it has.
+"""Compare Grafana with the dashboards of a site, push them to it, or pull what it has.
 
-`compare` looks at everything once and changes nothing; `push` compares and then writes what
-differs. Doing it twice changes nothing the second time.
+`compare` reads everything once and changes nothing; `push` compares and then writes what differs. A
+second push changes nothing.
 
-A board is the same when the last who saved it was a push of these very lines: the push writes their
-digest into the list of versions. So it does not matter what a newer Grafana adds to a board when it
-reads it. A board that somebody else saved is compared by its content, and is not overwritten unless
-forced: `push` refuses before it has written anything, and Grafana keeps every version anyway.
+A push writes a digest of the board into the message of its version. A board is the same if its last
+version carries the digest of the board in the code, so it does not matter what a newer Grafana adds
+to a board when it reads it. A board that somebody else saved last is compared by content and not
+overwritten unless forced: `push` refuses before it writes anything. Grafana keeps every version.
 """
 
 from __future__ import annotations
@@ -31,24 +31,29 @@ __all__ = ["Difference", "State", "compare", "pull", "push"]
 
 State = Literal["same", "missing", "different"]
 
-_PUSHED = "kpstream push "
-_OF_THE_SERVER = ("id", "version")
-_RULE_OF_THE_SERVER = ("id", "orgID", "updated", "provenance")
-_RULE_OPTIONS = ("notification_settings", "record")
+_PUSH_MESSAGE = "kpstream push "
+_BOARD_SERVER_KEYS = ("id", "version")
+_RULE_SERVER_KEYS = ("id", "orgID", "updated", "provenance")
+_RULE_FOREIGN_KEYS = ("notification_settings", "record")
 _TOKEN_DIGEST = "kpstreamTokenDigest"  # noqa: S105 (a name)
+
+_CONFLICT_ADVICE = (
+    "If somebody has just saved it, check `kpstream dashboards diff` and push again; "
+    "`--force` overwrites it. If a provisioning file owns it, change it by files only"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One thing of the site, compared with Grafana.
+    """One data source, folder, board or group of alerts, compared with Grafana.
 
     Attributes:
         kind: `data source`, `folder`, `board` or `alerts`.
-        name: its uid; of alerts the group.
-        state: what was found.
-        lines: a unified diff from Grafana's to ours; empty when there is none to show.
-        other_save: who else changed it since our last push; a push needs force then.
-        put: writes ours; True forces.
+        name: Uid; of alerts the name of the group.
+        state: Result of the comparison.
+        lines: Unified diff from Grafana's version to the code; may be empty.
+        other_save: Who else saved it since the last push, "" for nobody; a push then needs force.
+        write: Writes the version of the code; True forces.
     """
 
     kind: str
@@ -56,11 +61,11 @@ class Difference:
     state: State
     lines: tuple[str, ...]
     other_save: str
-    put: Callable[[bool], None]
+    write: Callable[[bool], None]
 
     def __str__(self) -> str:
-        words = {"same": "as it should be", "missing": "not there", "different": "differs"}
-        return f"{self.kind} {self.name}: {words[self.state]}" + (
+        outcomes = {"same": "as in the code", "missing": "missing", "different": "differs"}
+        return f"{self.kind} {self.name}: {outcomes[self.state]}" + (
             f" ({self.other_save})" if self.other_save else ""
         )
 
@@ -68,22 +73,22 @@ class Difference:
 def compare(
     client: GrafanaClient, site: SiteDashboards, source_token: SecretStr | None = None
 ) -> list[Difference]:
-    """Everything of the site, in the order in which it has to be made.
+    """Compare everything of a site with Grafana, in the order in which a push creates it.
 
     Args:
-        client: of the Grafana.
-        site: what there shall be.
-        source_token: InfluxDB's token for the data source; None: the data source is not ours to
-            make, it only has to be there.
+        client: Client of the Grafana.
+        site: Boards, alerts and data source as in the code.
+        source_token: InfluxDB token for the data source; None if somebody else manages the data
+            source, which then must exist.
 
     Raises:
-        GrafanaMissing: there is no data source, and no token to make it with.
+        GrafanaMissing: There is no data source, and no token to create it with.
     """
     return [
-        _source(client, site, source_token),
-        _folder(client, site),
-        *(_board(client, site, uid) for uid in site.boards),
-        *(_group(client, site, group) for group in site.groups),
+        _compare_source(client, site, source_token),
+        _compare_folder(client, site),
+        *(_compare_board(client, site, uid) for uid in site.boards),
+        *(_compare_group(client, site, group) for group in site.groups),
     ]
 
 
@@ -94,109 +99,112 @@ def push(
     *,
     force: bool = False,
 ) -> Iterator[Difference]:
-    """Make what is missing and change what differs; yields everything, once it is right.
+    """Create what is missing and update what differs; yield each item once it is as in the code.
+
+    Args:
+        client: Client of the Grafana.
+        site: Boards, alerts and data source as in the code.
+        source_token: InfluxDB token for the data source, as in `compare`.
+        force: Overwrite boards that somebody else saved since the last push.
 
     Raises:
-        GrafanaConflict: somebody else changed a board, and `force` is not set: then nothing was
-            written. Or it happened in this moment, or a provisioning file owns it.
+        GrafanaConflict: Somebody else saved a board since the last push and `force` is False, in
+            which case nothing was written; or somebody saved it during the push; or a provisioning
+            file owns it.
     """
-    found = compare(client, site, source_token)
-    other_save = [str(item) for item in found if item.other_save and item.state == "different"]
-    if other_save and not force:
+    items = compare(client, site, source_token)
+    conflicts = [str(item) for item in items if item.other_save and item.state == "different"]
+    if conflicts and not force:
         msg = (
-            "changed in Grafana since the last push:\n  " + "\n  ".join(other_save) + "\n"
-            "Nothing was written. `kpstream dashboards diff` shows the changes, `pull` keeps them "
-            "as JSON, `push --force` overwrites them (Grafana keeps the old versions)"
+            "changed in Grafana since the last push:\n  " + "\n  ".join(conflicts) + "\n"
+            "Nothing was written. `kpstream dashboards diff` shows the changes, `pull` writes them "
+            "to JSON files, `push --force` overwrites them (Grafana keeps the old versions)"
         )
         raise GrafanaConflict(msg)
-    for item in found:
+    for item in items:
         if item.state != "same":
             try:
-                item.put(force)
+                item.write(force)
             except GrafanaConflict as exc:
-                msg = f"{item.kind} {item.name} was not written: {exc}. {_ADVICE}"
+                msg = f"{item.kind} {item.name} was not written: {exc}. {_CONFLICT_ADVICE}"
                 raise GrafanaConflict(msg) from exc
         yield item
 
 
-_ADVICE = (
-    "If somebody saved it just now, look at `kpstream dashboards diff` and push again; "
-    "`--force` overwrites it. If a provisioning file owns it, push to it by files only"
-)
-
-
 def pull(client: GrafanaClient, site: SiteDashboards, folder: Path) -> list[Path]:
-    """Write what Grafana has of the site's boards and alerts, normalised, as JSON.
+    """Write the boards and alerts of the site as Grafana has them, as normalised JSON.
 
     Returns:
-        The files of `json/` and `alerts/` that are new or changed.
+        Files below `json/` and `alerts/` that are new or changed.
     """
     files: dict[str, str] = {}
     for uid in site.boards:
-        found = client.board(uid)
-        if found is not None:
-            files[f"json/{uid}.json"] = canonical(_own(found[0]))
+        board_and_meta = client.board(uid)
+        if board_and_meta is not None:
+            files[f"json/{uid}.json"] = canonical(_without(board_and_meta[0], _BOARD_SERVER_KEYS))
     for group in site.groups:
-        theirs = client.group(site.folder_uid, group.name)
-        if theirs is not None:
-            rules = [_without(rule, _RULE_OF_THE_SERVER) for rule in theirs["rules"]]
+        current = client.group(site.folder_uid, group.name)
+        if current is not None:
+            rules = [_without(rule, _RULE_SERVER_KEYS) for rule in current["rules"]]
             name = group.name.replace(" ", "-")
-            files[f"alerts/{name}.json"] = canonical(theirs | {"rules": rules})
+            files[f"alerts/{name}.json"] = canonical(current | {"rules": rules})
     return write(files, folder)
 
 
-# ------------------------------------------------------------------------------------- comparing
+def _compare_board(client: GrafanaClient, site: SiteDashboards, uid: str) -> Difference:
+    wanted = site.board_json(uid)
+    message = _PUSH_MESSAGE + _digest(canonical(wanted))
 
+    def save_to_grafana(force: bool) -> None:
+        client.save_board(wanted, site.folder_uid, message, version=version, force=force)
 
-def _board(client: GrafanaClient, site: SiteDashboards, uid: str) -> Difference:
-    ours = site.board_json(uid)
-    message = _PUSHED + _digest(canonical(ours))
-
-    def put(force: bool) -> None:
-        client.save_board(ours, site.folder_uid, message, version=version, force=force)
-
-    found = client.board(uid)
+    board_and_meta = client.board(uid)
     version: int | None = None
-    if found is None:
-        return Difference("board", uid, "missing", (), "", put)
-    theirs, meta = found
-    version = int(theirs.get("version", 0))
+    if board_and_meta is None:
+        return Difference("board", uid, "missing", (), "", save_to_grafana)
+    current, meta = board_and_meta
+    version = int(current.get("version", 0))
     moved = str(meta.get("folderUid") or "") != site.folder_uid
     save = client.last_save(uid)
     if save is not None and save.version == version and save.message == message:
         lines: tuple[str, ...] = ()
     else:
-        lines = _diff(_own(theirs), ours, uid)
+        lines = _diff(_without(current, _BOARD_SERVER_KEYS), wanted, uid)
     if moved:
-        lines = (f"in folder {meta.get('folderUid') or 'root'!r} instead of our own", *lines)
+        lines = (
+            f"in folder {meta.get('folderUid') or 'root'!r} instead of {site.folder_uid!r}",
+            *lines,
+        )
     state: State = "different" if lines else "same"
-    return Difference("board", uid, state, lines, _other_save(save), put)
+    return Difference("board", uid, state, lines, _other_save(save), save_to_grafana)
 
 
 def _other_save(save: Save | None) -> str:
-    if save is None or save.message.startswith(_PUSHED):
+    if save is None or save.message.startswith(_PUSH_MESSAGE):
         return ""
     return f"version {save.version} was saved by {save.who} at {save.when}"
 
 
-def _group(client: GrafanaClient, site: SiteDashboards, group: Group) -> Difference:
-    ours = site.group_json(group)
+def _compare_group(client: GrafanaClient, site: SiteDashboards, group: Group) -> Difference:
+    wanted = site.group_json(group)
 
-    def put(_force: bool) -> None:
-        client.save_group(site.folder_uid, ours)
+    def save_to_grafana(_force: bool) -> None:
+        client.save_group(site.folder_uid, wanted)
 
-    theirs = client.group(site.folder_uid, group.name)
-    if theirs is None:
-        return Difference("alerts", group.name, "missing", (), "", put)
-    lines = _diff(_group_of(theirs, ours), _group_of(ours, ours), group.name)
-    return Difference("alerts", group.name, "different" if lines else "same", lines, "", put)
+    current = client.group(site.folder_uid, group.name)
+    if current is None:
+        return Difference("alerts", group.name, "missing", (), "", save_to_grafana)
+    lines = _diff(_compared_parts(current, wanted), _compared_parts(wanted, wanted), group.name)
+    return Difference(
+        "alerts", group.name, "different" if lines else "same", lines, "", save_to_grafana
+    )
 
 
-def _group_of(group: Json, ours: Json) -> Json:
-    """What we compare: what we say of a rule, and options that would change what it does."""
-    wanted = (set(ours["rules"][0]) | set(_RULE_OPTIONS)) - set(_RULE_OF_THE_SERVER)
+def _compared_parts(group: Json, wanted: Json) -> Json:
+    """The parts of a group to compare: the keys of the code, and options that change its effect."""
+    keys = (set(wanted["rules"][0]) | set(_RULE_FOREIGN_KEYS)) - set(_RULE_SERVER_KEYS)
     rules = [
-        {key: rule[key] for key in wanted if rule.get(key) not in (None, "", [], {})}
+        {key: rule[key] for key in keys if rule.get(key) not in (None, "", [], {})}
         for rule in group["rules"]
     ]
     return {
@@ -205,70 +213,71 @@ def _group_of(group: Json, ours: Json) -> Json:
     }
 
 
-def _folder(client: GrafanaClient, site: SiteDashboards) -> Difference:
+def _compare_folder(client: GrafanaClient, site: SiteDashboards) -> Difference:
     uid, title = site.folder_uid, site.folder_title
-    theirs = client.folder(uid)
+    current = client.folder(uid)
 
-    def put(_force: bool) -> None:
-        if theirs is None:
+    def save_to_grafana(_force: bool) -> None:
+        if current is None:
             client.create_folder(uid, title)
         else:
-            client.rename_folder(uid, title, int(theirs.get("version", 1)))
+            client.rename_folder(uid, title, int(current.get("version", 1)))
 
-    if theirs is None:
-        return Difference("folder", uid, "missing", (), "", put)
-    lines = _diff({"title": theirs["title"]}, {"title": title}, uid)
-    return Difference("folder", uid, "different" if lines else "same", lines, "", put)
+    if current is None:
+        return Difference("folder", uid, "missing", (), "", save_to_grafana)
+    lines = _diff({"title": current["title"]}, {"title": title}, uid)
+    return Difference("folder", uid, "different" if lines else "same", lines, "", save_to_grafana)
 
 
-def _source(client: GrafanaClient, site: SiteDashboards, token: SecretStr | None) -> Difference:
+def _compare_source(
+    client: GrafanaClient, site: SiteDashboards, token: SecretStr | None
+) -> Difference:
     uid = site.source.uid
-    theirs = client.source(uid)
+    current = client.source(uid)
     if token is None:
-        if theirs is None:
+        if current is None:
             msg = (
-                f"Grafana has no data source with the uid {uid}, and no token to make it: set "
-                "KPSTREAM_GRAFANA_INFLUX_TOKEN (may read the buckets), or make it by hand"
+                f"Grafana has no data source with the uid {uid}: set KPSTREAM_GRAFANA_INFLUX_TOKEN "
+                "(a token that may read the buckets) so that push creates it, or create it in "
+                "Grafana"
             )
             raise GrafanaMissing(msg)
         return Difference("data source", uid, "same", (), "", lambda _force: None)
-    ours = site.source.json()
-    ours["jsonData"][_TOKEN_DIGEST] = _digest(f"{uid} {token.get_secret_value()}")
+    wanted = site.source.json()
+    wanted["jsonData"][_TOKEN_DIGEST] = _digest(f"{uid} {token.get_secret_value()}")
 
-    def put(_force: bool) -> None:
-        body = ours | {"secureJsonData": {"token": token.get_secret_value()}}
-        if theirs is None:
+    def save_to_grafana(_force: bool) -> None:
+        body = wanted | {"secureJsonData": {"token": token.get_secret_value()}}
+        if current is None:
             client.create_source(body)
         else:
-            kept = {"isDefault": bool(theirs.get("isDefault"))}
-            body["jsonData"] = theirs["jsonData"] | ours["jsonData"]
+            kept = {"isDefault": bool(current.get("isDefault"))}
+            body["jsonData"] = current["jsonData"] | wanted["jsonData"]
             client.update_source(body | kept)
 
-    if theirs is None:
-        return Difference("data source", uid, "missing", (), "", put)
-    lines = _diff(_as_ours(theirs, ours), ours, uid)
-    return Difference("data source", uid, "different" if lines else "same", lines, "", put)
+    if current is None:
+        return Difference("data source", uid, "missing", (), "", save_to_grafana)
+    lines = _diff(_counterparts(current, wanted), wanted, uid)
+    return Difference(
+        "data source", uid, "different" if lines else "same", lines, "", save_to_grafana
+    )
 
 
-def _as_ours(theirs: Any, ours: Any) -> Any:
-    """What theirs says of what ours says."""
-    if isinstance(ours, dict) and isinstance(theirs, dict):
-        return {key: _as_ours(theirs.get(key), item) for key, item in ours.items()}
-    return theirs
+def _counterparts(current: Any, wanted: Any) -> Any:
+    """The parts of `current` that have a counterpart in `wanted`."""
+    if isinstance(wanted, dict) and isinstance(current, dict):
+        return {key: _counterparts(current.get(key), item) for key, item in wanted.items()}
+    return current
 
 
-def _own(board: Json) -> Json:
-    return _without(board, _OF_THE_SERVER)
+def _without(value: Json, keys: tuple[str, ...]) -> Json:
+    return {key: item for key, item in value.items() if key not in keys}
 
 
-def _without(found: Json, keys: tuple[str, ...]) -> Json:
-    return {key: item for key, item in found.items() if key not in keys}
-
-
-def _diff(theirs: Any, ours: Any, name: str) -> tuple[str, ...]:
-    before, after = canonical(theirs).splitlines(), canonical(ours).splitlines()
+def _diff(current: Any, wanted: Any, name: str) -> tuple[str, ...]:
+    before, after = canonical(current).splitlines(), canonical(wanted).splitlines()
     return tuple(
-        difflib.unified_diff(before, after, f"Grafana/{name}", f"ours/{name}", lineterm="", n=2)
+        difflib.unified_diff(before, after, f"Grafana/{name}", f"code/{name}", lineterm="", n=2)
     )
 
 

@@ -41,7 +41,7 @@ def test_push_says_what_it_made_and_then_that_nothing_is_left_to_do(run) -> None
 def test_diff_exits_1_while_something_differs(run, grafana: FakeGrafana) -> None:
     before = run("diff")
     assert before.exit_code == 1
-    assert "board kpstream-fleet: not there" in before.output
+    assert "board kpstream-fleet: missing" in before.output
     run("push")
     same = run("diff")
     assert same.exit_code == 0

@@ -146,7 +146,7 @@ def test_grafana_below_a_path(grafana: FakeGrafana) -> None:
     ("answer", "error", "words"),
     [
         ((401, {"message": "Invalid API key"}), GrafanaDenied, "Check KPSTREAM_GRAFANA_TOKEN"),
-        ((403, {"message": "no"}), GrafanaDenied, "role may not do this"),
+        ((403, {"message": "no"}), GrafanaDenied, "Use a token with a sufficient role"),
         ((409, {"message": "taken"}), GrafanaConflict, "409: taken"),
         ((400, {"message": "Cannot save provisioned dashboard"}), GrafanaConflict, "file owns it"),
         ((400, {"message": "bad request data"}), GrafanaRefused, "400: bad request data"),
@@ -154,8 +154,8 @@ def test_grafana_below_a_path(grafana: FakeGrafana) -> None:
         ((429, {"message": "slow down"}), GrafanaUnavailable, "429: slow down"),
         ((500, {"message": "database is locked"}), GrafanaUnavailable, "database is locked"),
         ((502, None), GrafanaUnavailable, "502: no reason given"),
-        ((500, 7), GrafanaRefused, "form that Grafana does not have"),
-        (b"<html>log in</html>", GrafanaRefused, "is it Grafana's URL"),
+        ((500, 7), GrafanaRefused, "form that Grafana does not use"),
+        (b"<html>log in</html>", GrafanaRefused, "check that this is Grafana's URL"),
     ],
 )
 def test_every_failure_has_its_words(

@@ -263,7 +263,7 @@ def test_somebody_who_saves_while_we_push_is_a_conflict_with_advice(own, grafana
     found = [item for item in compare(own, changed, INFLUX) if item.name == FLEET]
     grafana.somebody_saves(FLEET, lambda board: board.update(title="now"))
     with pytest.raises(GrafanaConflict, match="changed by someone else"):
-        found[0].put(False)
+        found[0].write(False)
     assert grafana.boards[FLEET][-1]["model"]["title"] == "now"
 
     def save_in_between(request: str) -> None:
@@ -274,7 +274,7 @@ def test_somebody_who_saves_while_we_push_is_a_conflict_with_advice(own, grafana
 
     everything(own, SITE, force=True)
     grafana.before = save_in_between
-    with pytest.raises(GrafanaConflict, match=r"was not written: .*look at `kpstream dashboards"):
+    with pytest.raises(GrafanaConflict, match=r"was not written: .*check `kpstream dashboards"):
         everything(own, changed)
 
 
@@ -282,7 +282,7 @@ def test_a_board_in_another_folder_is_brought_back(own, grafana) -> None:
     everything(own, SITE)
     grafana.boards[FLEET][-1]["folder"] = ""
     (found,) = [item for item in compare(own, SITE, INFLUX) if item.state != "same"]
-    assert found.lines == ("in folder 'root' instead of our own",)
+    assert found.lines == ("in folder 'root' instead of 'kpstream'",)
     everything(own, SITE)
     assert grafana.boards[FLEET][-1]["folder"] == SITE.folder_uid
 
@@ -356,5 +356,5 @@ def test_a_changed_data_source_keeps_what_is_not_ours(own, grafana) -> None:
 def test_a_read_only_data_source_says_who_owns_it(own, grafana) -> None:
     everything(own, SITE)
     grafana.sources[SITE.source.uid]["readOnly"] = True
-    with pytest.raises(GrafanaDenied, match=r"read-only.*or a file provides it"):
+    with pytest.raises(GrafanaDenied, match=r"read-only.*if a provisioning file owns it"):
         everything(own, site_dashboards(source=DataSource(url="http://influx.example:8086")))
