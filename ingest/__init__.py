@@ -1,15 +1,15 @@
-"""From the wire to the log: what a sensor may say, and how none of it is lost.
+"""From MQTT to the log: which messages are accepted, and how none of them is lost.
 
 The common format:
 
 1. A **message** is JSON in one of three forms (`payloads`), on the MQTT topic
    `sensors/{site}/{device}/{stream}` (`topics`). It carries one or many readings of one stream.
 2. Accepted messages of one partition are packed into a **bundle**, one record of the log topic
-   `readings`; every device lives in one partition, all its streams together (`messages`).
+   `readings`. Every device belongs to one partition, with all its streams (`messages`).
 3. Refused messages become **dead letters** with raw bytes, reason, topic and receive time
-   (`errors` lists the reasons, `deadletter` the form).
-4. The **bridge** acknowledges a message only after the log has it durably (`bridge`, over `mqtt`).
-5. Times are epoch milliseconds; a number becomes float32 in one place, `messages.columns`.
+   (`errors` lists the reasons, `deadletter` defines the form).
+4. The **bridge** acknowledges a message only after the log has confirmed it (`bridge`).
+5. Times are epoch milliseconds. A number becomes float32 in one place, `messages.columns`.
 
 A walk-through:
 
@@ -24,15 +24,18 @@ bridge.stop()
 await task                                                # everything taken is in the log
 ```
 
-Files, in the order data flows: `mqtt` (the only user of paho), `packets`, `payloads`, `messages`,
-`topics`, `bridge`, `logwriter` (what a log promises), `kafka` (Apache Kafka as that log),
-`deadletter`, `errors`, `settings`. Sparkplug B as a second format comes in through `decoder` (the
-seam): `sparkplug` (births, data, deaths), `sparkplugwire` (the only user of protobuf),
-`sparkplugmap` (mapping file, names), `sparkplugstore` (what survives the process).
+In: MQTT messages. Out: records of the log. Promise: at least once, in order per device.
 
-Beside the line: `broker` (a broker for this machine), `recordings` and `replay` (recorded data sets
-over MQTT), `simulators` (the demo's fleet).
-`ingest` imports nothing else of kpstream.
+Files, in the order in which data flows: `mqtt` (the connection), `bridge` (delivery), `intake`
+(checks and loads), `payloads`, `topics`, `messages`, `deadletter`, `logwriter` (contract of a log),
+`kafka` (Apache Kafka as that log). Sparkplug B is a second format behind the seam `decoder`, in the
+folder `sparkplug`. `settings`, `mqttsettings`, `bridgehealth`, `errors`, `tls`, `backoff` and
+`childprocess` serve all of them.
+
+Not on this way: `recordings` and `replay` (recorded data sets over MQTT), `simulators` (the demo's
+fleet). `ingest` imports nothing else of kpstream. Inside, imports run from `simulators`, `replay`
+and `kafka` over `bridge` and `intake` to `sparkplug` and `mqtt`, and from those to the ground:
+`messages`, `payloads`, `topics`, `decoder`, `errors`, `tls`, `backoff`, `childprocess`.
 """
 
 __all__: list[str] = []

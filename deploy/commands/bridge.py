@@ -14,9 +14,10 @@ import click
 from deploy.processes.bridging import append_ticks, sparkplug_decoder
 from deploy.processes.siteprocess import Frame, run_command
 from deploy.settings.settings import SiteSettings
-from ingest.bridge import Bridge, LogRecord
+from ingest.bridge import Bridge
 from ingest.errors import IngestError
 from ingest.kafka import KafkaLogWriter
+from ingest.logwriter import LogRecord
 from ingest.settings import IngestSettings
 from ingest.topics import ACCOUNTS, partition_of
 from pipeline.scoring.stage import now_ms
@@ -94,7 +95,7 @@ class BridgeProcess:
         """
         parts = asyncio.ensure_future(self.frame.tasks.wait())
         while self._leaves and not parts.done():
-            if self.bridge.has_left(_LEFT_MS):
+            if self.bridge.is_drained(_LEFT_MS):
                 parts.cancel()
                 return
             await asyncio.wait({parts}, timeout=0.2)

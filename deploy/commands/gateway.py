@@ -141,7 +141,7 @@ def device_endpoint(mqtt: str | None, role: str) -> Endpoint:
 
     Under a client id of our own, never the bridge's: two clients of one id throw each other out.
     """
-    from ingest.bridge import endpoint_of
+    from ingest.mqttsettings import endpoint_of
     from ingest.settings import IngestSettings
 
     settings = IngestSettings(**_broker(mqtt))  # type: ignore[arg-type]

@@ -25,7 +25,8 @@ from deploy.processes.bridging import append_ticks, sparkplug_decoder
 from deploy.processes.gatewayview import RunningGateway
 from deploy.processes.lifecycle import Tasks, run_process, until_crashed
 from deploy.settings.settings import GatewaySettings
-from ingest.bridge import Bridge, LogRecord
+from ingest.bridge import Bridge
+from ingest.logwriter import LogRecord
 from ingest.settings import IngestSettings
 from ingest.topics import ACCOUNTS, READINGS
 from pipeline.app import ScoringApp, StoreApp, create_scoring_app, create_store_app

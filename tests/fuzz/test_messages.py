@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.bridge import Bridge
+from ingest.bridgehealth import BridgeCounters
 from ingest.deadletter import decode_dead_letter
 from ingest.errors import RefusedMessage
+from ingest.intake import Intake
 from ingest.messages import (
     Batch,
     columns,
@@ -143,23 +144,24 @@ def test_bad_messages_between_good_ones_cost_neither(
 ) -> None:
     decoder = sparkplug(folder)
     log = FakeLog()
-    bridge = Bridge(IngestSettings(), log, decoder=decoder, now_ms=lambda: T0_MS)
+    counters = BridgeCounters()
+    intake = Intake(IngestSettings(), log.partitions, decoder, counters)
     node = EdgeNode("g", "good", {"press": {"A": 1.0, "B": 2.0}})
     good = ("sensors/good/press-1/imu", "spBv1.0/g/DDATA/good/press")
     with within(10):
         for topic, payload in node.births(T0_MS):
-            bridge._take(1, 1, topic, payload)
-        bridge._take(2, 1, good[0], body(1))
-        bridge._take(3, 1, *node.data("press", T0_MS + 1, {"A": 1.0}))
-        for number, (topic, payload) in enumerate(bad):
-            bridge._take(4 + number, 1, topic, payload)
-        bridge._take(8, 1, good[0], body(2))
-        bridge._take(9, 1, *node.data("press", T0_MS + 2, {"A": 2.0}))
-        load = bridge._load
-        log.records += bridge._bundle(load)
+            intake.take(topic, payload, T0_MS, 1)
+        intake.take(good[0], body(1), T0_MS, 1)
+        intake.take(*node.data("press", T0_MS + 1, {"A": 1.0}), T0_MS, 1)
+        for topic, payload in bad:
+            intake.take(topic, payload, T0_MS, 1)
+        intake.take(good[0], body(2), T0_MS, 1)
+        intake.take(*node.data("press", T0_MS + 2, {"A": 2.0}), T0_MS, 1)
+        load = intake.close_load()
+        log.records += intake.records(load, T0_MS)
     decoder.close()
-    assert bridge.counters.faults_total == 0
-    assert len(load.acks) == load.accepted + len(load.refused) == 6 + len(bad)
+    assert counters.faults_total == 0
+    assert load.messages == load.accepted + len(load.refused) == 6 + len(bad)
     assert log.numbers("press-1") == [1.0, 2.0]
     pairs = [b for b in log.batches() if (b.device, b.stream) == ("good.press", "pair")]
     # And the two of the birth and of the message before the bad ones.

@@ -376,7 +376,7 @@ async def test_fault_in_checking_quarantines_the_message_and_the_line_goes_on(
         found: dict[str, Any] = orjson.loads(payload)
         return found
 
-    monkeypatch.setattr("ingest.bridge.decode_payload", check)
+    monkeypatch.setattr("ingest.intake.decode_payload", check)
     log = FakeLog()
     async with ScriptedBroker() as broker, running(broker, log) as bridge:
         broker.publish(1, TOPIC, b"boom")

@@ -96,13 +96,13 @@ async def test_a_bridge_that_leaves_takes_what_is_due_and_leaves_the_rest_to_the
             await until(lambda: len(log.numbers()) + len(left.numbers()) == 100)
         await publish(broker, 101, 300)  # a part of them waits for bridge-2
         async with bridge(broker.port, left, "bridge-2", leaves=True) as leaving:
-            await until(lambda: leaving.has_left(300))
+            await until(lambda: leaving.is_drained(300))
             assert len(log.numbers()) + len(left.numbers()) == 300
         was_left = len(left.numbers())
         await publish(broker, 301, 500)
         await until(lambda: len(log.numbers()) + was_left == 500)
         async with bridge(broker.port, left, "bridge-2", leaves=True) as leaving:
-            await until(lambda: leaving.has_left(300))
+            await until(lambda: leaving.is_drained(300))
     assert len(left.numbers()) == was_left  # nothing was kept for it
     counts = Counter(int(number) for number in (*log.numbers(), *left.numbers()))
     assert counts == Counter(range(1, 501))
@@ -122,7 +122,7 @@ async def test_a_bridge_that_could_not_leave_loses_nothing_of_what_waits_for_it(
             async with bridge(broker.port, away, "bridge-2", leaves=True, log_patience_s=0.3):
                 await asyncio.sleep(2.0)
         async with bridge(broker.port, log, "bridge-2", leaves=True) as leaving:
-            await until(lambda: leaving.has_left(300))
+            await until(lambda: leaving.is_drained(300))
     assert Counter(int(number) for number in log.numbers()) == Counter(range(1, 201))
 
 
@@ -143,7 +143,7 @@ async def test_a_bridge_that_shares_from_now_on_no_longer_takes_everything_and_b
         await publish(broker, 201, 600)
         await until(lambda: len(log.numbers()) + len(other.numbers()) == 600)
     async with bridge(broker.port, other, "bridge-2", leaves=True) as leaving:
-        await until(lambda: leaving.has_left(300))
+        await until(lambda: leaving.is_drained(300))
     async with bridge(broker.port, log, "bridge-1", mqtt_shared_group=None):
         await publish(broker, 601, 700)
         await until(lambda: len(log.numbers()) + len(other.numbers()) >= 700)

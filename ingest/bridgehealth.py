@@ -1,0 +1,106 @@
+"""Counters and health of a bridge, and since when it hears every device."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from ingest.errors import RefusalReason
+
+__all__ = ["BridgeCounters", "BridgeHealth", "ConnectedSince"]
+
+_SESSION_GRACE_MS = 2000
+_STALL_MS = 1000
+
+
+@dataclass(slots=True)
+class BridgeCounters:
+    """What the bridge has done since it started; every number only grows.
+
+    Attributes:
+        received_total: Messages taken from the broker, redeliveries included.
+        received_bytes_total: Bytes of their bodies.
+        logged_total: Accepted messages that are durable in the log, including messages of another
+            format (`ingest.decoder`) that carry no readings.
+        dead_lettered_total: Refused messages that are durable in the log, by reason.
+        ticks_total: Ticks in the log.
+        records_total: Records in the log (bundles and dead letters).
+        appends_total: Confirmed appends.
+        append_failures_total: Appends that the log did not confirm.
+        stale_acks_total: Acknowledgements dropped because their connection had ended.
+        connects_total: Connections made, including the first one.
+        faults_total: Messages refused because checking them raised an unexpected exception.
+    """
+
+    received_total: int = 0
+    received_bytes_total: int = 0
+    logged_total: int = 0
+    dead_lettered_total: Counter[RefusalReason] = field(default_factory=Counter)
+    ticks_total: int = 0
+    records_total: int = 0
+    appends_total: int = 0
+    append_failures_total: int = 0
+    stale_acks_total: int = 0
+    connects_total: int = 0
+    faults_total: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class BridgeHealth:
+    """State of the bridge at one moment.
+
+    Attributes:
+        running: The tasks that drive it are alive.
+        connected: Connected to the broker, with all subscriptions in place.
+        protocol: MQTT version spoken.
+        connected_since_ms: Start of the unbroken connection (`Bridge.connected_since_ms`), or None.
+        last_packet_ms: Time of the last message, or None.
+        unconfirmed: Messages received and not yet acknowledged.
+        saturated: The broker holds messages back because too many are unconfirmed.
+        log_unavailable_since_ms: Since when the log has not confirmed, or None.
+        error: What is wrong, for a person, or None.
+    """
+
+    running: bool
+    connected: bool
+    protocol: str
+    connected_since_ms: int | None
+    last_packet_ms: int | None
+    unconfirmed: int
+    saturated: bool
+    log_unavailable_since_ms: int | None
+    error: str | None
+
+
+class ConnectedSince:
+    """The time since which silence on the connection means that a device is silent. Pure.
+
+    Silence means nothing while messages may still wait at the broker: for two seconds after a
+    connect that found an old session, while the bridge is saturated, and after the process stalled.
+    Then `ms` moves forward to the present. It moves back when the clock was set back.
+
+    Attributes:
+        ms: Epoch ms; None while disconnected.
+    """
+
+    def __init__(self, now_ms: int) -> None:
+        """Start disconnected."""
+        self.ms: int | None = None
+        self._last_ms = now_ms
+
+    def on_connected(self, now_ms: int, *, session_present: bool) -> None:
+        """Note a connect."""
+        self.ms = now_ms + (_SESSION_GRACE_MS if session_present else 0)
+
+    def on_disconnected(self) -> None:
+        """Note the end of the connection."""
+        self.ms = None
+
+    def on_tick(self, now_ms: int, *, saturated: bool) -> None:
+        """Note the time; call it several times a second."""
+        if self.ms is not None:
+            if now_ms < self._last_ms:  # the clock was set back: the earlier time means nothing
+                self.ms = now_ms
+            elif saturated or now_ms - self._last_ms > _STALL_MS:
+                self.ms = max(self.ms, now_ms)
+        self._last_ms = now_ms

@@ -1,0 +1,228 @@
+"""From messages to log records: check, refuse, collect per partition, bundle.
+
+`Intake` knows neither the broker nor the log. The bridge gives it messages in the order of arrival
+and takes a `Load` from it whenever the log is ready for the next append.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ingest.bridgehealth import BridgeCounters
+from ingest.deadletter import DeadLetter, encode_dead_letter
+from ingest.decoder import Decoder
+from ingest.errors import LogUnavailable, RefusalReason, RefusedMessage
+from ingest.logwriter import LogRecord
+from ingest.messages import decode_payload, encode_bundle, encode_envelope
+from ingest.settings import IngestSettings
+from ingest.topics import (
+    DEAD_LETTERS,
+    READINGS,
+    Address,
+    device_key,
+    parse_topic,
+    partition_of,
+)
+
+__all__ = ["Intake", "Load"]
+
+log = logging.getLogger(__name__)
+
+_KNOWN_TOPICS = 65_536
+_BUNDLE_READINGS = 20_000
+"""Most readings in one record: a record is windowed in one go (some 20 ms) and acked as a whole."""
+
+
+@dataclass(slots=True)
+class Load:
+    """What has arrived and is not in the log yet.
+
+    Attributes:
+        envelopes: Envelopes and ticks per partition in the order of arrival, each with its number
+            of readings.
+        dead_letters: Records of refused messages.
+        acks: Epoch and packet id of every message to acknowledge, in the order of arrival.
+        refused: Reasons of the refused messages.
+        waiters: Futures that wait until the load is durable.
+        checkpoint: The decoder's memory after these messages; None: unchanged.
+        messages: Messages in the load.
+        accepted: Messages that were not refused.
+        ticks: Ticks in the load.
+    """
+
+    envelopes: dict[int, list[tuple[bytes, int]]] = field(default_factory=dict)
+    dead_letters: list[LogRecord] = field(default_factory=list)
+    acks: list[tuple[int, int]] = field(default_factory=list)
+    refused: list[RefusalReason] = field(default_factory=list)
+    waiters: list[asyncio.Future[None]] = field(default_factory=list)
+    checkpoint: Any = None
+    messages: int = 0
+    accepted: int = 0
+    ticks: int = 0
+
+    def add_tick(self, partitions: Iterable[int], line: bytes) -> asyncio.Future[None]:
+        """Add a tick behind everything that has arrived; the future is done when it is durable."""
+        for partition in partitions:
+            self.envelopes.setdefault(partition, []).append((line, 0))
+            self.ticks += 1
+        durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.waiters.append(durable)
+        return durable
+
+    def confirm(self) -> None:
+        """Tell the waiters that the load is durable."""
+        for future in self.waiters:
+            if not future.done():
+                future.set_result(None)
+
+    def fail(self, reason: str) -> None:
+        """Tell the waiters that the load will not become durable."""
+        for future in self.waiters:
+            if not future.done():
+                future.set_exception(LogUnavailable(reason))
+
+
+class Intake:
+    """Checks messages and collects them in the present load.
+
+    Attributes:
+        load: The present load; `close_load` starts the next one.
+    """
+
+    def __init__(
+        self,
+        settings: IngestSettings,
+        partitions: int,
+        decoder: Decoder | None,
+        counters: BridgeCounters,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            settings: Bounds, and the prefix of the MQTT topics.
+            partitions: Partitions of the topic `readings`.
+            decoder: Decoder of a second message format, if any.
+            counters: Counters of the bridge, updated here.
+        """
+        self.load = Load()
+        self._settings = settings
+        self._partitions = partitions
+        self._decoder = decoder
+        self._counters = counters
+        self._addresses: dict[str, tuple[Address, int]] = {}
+
+    def take(self, topic: str, payload: bytes, recv_ms: int, qos: int) -> None:
+        """Add one message to the load, as an envelope or as a dead letter; never raises."""
+        self._counters.received_total += 1
+        self._counters.received_bytes_total += len(payload)
+        load, decoder = self.load, self._decoder
+        load.messages += 1
+        try:
+            if decoder is not None and topic.startswith(decoder.prefix):
+                self._take_decoded(decoder, topic, payload, recv_ms, qos)
+            else:
+                address, partition = self._addresses.get(topic) or self._address(topic)
+                self._add(address, partition, payload, recv_ms)
+        except RefusedMessage as exc:
+            self._refuse(exc.reason, exc.detail, topic, payload, recv_ms)
+        except Exception as exc:
+            # A bug of ours must not stop the pipeline for all devices: quarantine the message.
+            log.exception("checking a message on %r failed", topic)
+            self._counters.faults_total += 1
+            detail = f"checking it failed: {exc!r}"
+            self._refuse(RefusalReason.wrong_shape, detail, topic, payload, recv_ms)
+        else:
+            load.accepted += 1
+
+    def close_load(self) -> Load:
+        """Return the present load with the decoder's checkpoint, and start an empty one."""
+        load, self.load = self.load, Load()
+        if self._decoder is not None:
+            load.checkpoint = self._decoder.checkpoint()
+        return load
+
+    def records(self, load: Load, now_ms: int) -> list[LogRecord]:
+        """Return the dead letters of a load, then its bundles, bounded in messages and bytes."""
+        most, most_bytes = self._settings.bundle_messages, self._settings.bundle_bytes
+        records = load.dead_letters
+        for partition, envelopes in load.envelopes.items():
+            bundle: list[bytes] = []
+            size = total = 0
+            for envelope, readings in envelopes:
+                if bundle and (
+                    size >= most_bytes or len(bundle) >= most or total + readings > _BUNDLE_READINGS
+                ):
+                    value = encode_bundle(bundle)
+                    records.append(LogRecord(READINGS, partition, None, value, now_ms))
+                    bundle, size, total = [], 0, 0
+                bundle.append(envelope)
+                size += len(envelope)
+                total += readings
+            value = encode_bundle(bundle)
+            records.append(LogRecord(READINGS, partition, None, value, now_ms))
+        return records
+
+    def _take_decoded(
+        self, decoder: Decoder, topic: str, payload: bytes, recv_ms: int, qos: int
+    ) -> None:
+        """Take a message of the second format: add all good readings, then raise the first refusal.
+
+        Raises:
+            RefusedMessage: Part of the message, or all of it, was refused.
+        """
+        decoded = decoder.decode(topic, payload, recv_ms, qos)
+        refused = decoded.refused
+        for address, body in decoded.messages:
+            key = device_key(address.site, address.device)
+            try:
+                self._add(address, partition_of(key, self._partitions), body, recv_ms)
+            except RefusedMessage as exc:
+                refused = refused or exc
+        if refused is not None:
+            raise refused
+
+    def _add(self, address: Address, partition: int, body: bytes, recv_ms: int) -> None:
+        readings = self._check(decode_payload(body), recv_ms)
+        envelope = encode_envelope(*address, recv_ms, body)
+        self.load.envelopes.setdefault(partition, []).append((envelope, readings))
+
+    def _address(self, topic: str) -> tuple[Address, int]:
+        address = parse_topic(topic, self._settings.mqtt_prefix)
+        key = device_key(address.site, address.device)
+        if len(self._addresses) >= _KNOWN_TOPICS:
+            self._addresses.clear()
+        known = self._addresses[topic] = (address, partition_of(key, self._partitions))
+        return known
+
+    def _check(self, document: dict[str, Any], recv_ms: int) -> int:
+        """Return the number of readings; refuse a message that lies in the future as a whole."""
+        ts = document.get("ts")
+        if type(ts) is int:
+            earliest, readings = ts, 1
+        elif ts is not None:
+            earliest, readings = min(ts), len(ts)
+        else:
+            earliest, readings = document["t0"], len(next(iter(document["values"].values())))
+        if earliest > recv_ms + self._settings.future_ms:
+            ahead = f"{earliest - recv_ms} ms ahead of the receive time {recv_ms}"
+            detail = f"event time {earliest} is {ahead}, at most {self._settings.future_ms} allowed"
+            raise RefusedMessage(RefusalReason.future, detail)
+        return readings
+
+    def _refuse(
+        self, reason: RefusalReason, detail: str, topic: str, payload: bytes, recv_ms: int
+    ) -> None:
+        most = self._settings.dead_letter_bytes
+        if len(payload) > most:
+            detail += f" (first {most} of {len(payload)} bytes kept)"
+            payload = payload[:most]
+        letter = DeadLetter(reason, detail, topic, recv_ms, bytes(payload), "bridge")
+        value = encode_dead_letter(letter)
+        self.load.dead_letters.append(
+            LogRecord(DEAD_LETTERS, None, letter.id.encode(), value, recv_ms)
+        )
+        self.load.refused.append(reason)

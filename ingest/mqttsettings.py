@@ -1,0 +1,50 @@
+"""What the settings of the bridge mean for MQTT: endpoint, subscriptions, stale filters."""
+
+from __future__ import annotations
+
+from ingest.mqtt.endpoint import Endpoint
+from ingest.settings import IngestSettings
+from ingest.topics import SHARED_GROUP, subscription
+
+__all__ = ["endpoint_of", "stale_filters_of", "subscriptions_of"]
+
+
+def endpoint_of(settings: IngestSettings, client_id: str | None = None) -> Endpoint:
+    """Return the broker of `settings`.
+
+    Args:
+        settings: Host, credentials and TLS files.
+        client_id: Client id of anything but the bridge; None: the bridge's own.
+    """
+    secret = settings.mqtt_password
+    is_shared = client_id is None and settings.mqtt_shared_group is not None
+    return Endpoint(
+        host=settings.mqtt_host,
+        port=settings.mqtt_port,
+        client_id=client_id or settings.mqtt_client_id,
+        protocol="5" if is_shared else settings.mqtt_protocol,  # $share is a plain name in 3.1.1
+        keepalive_s=settings.keepalive_s,
+        username=settings.mqtt_username,
+        password=None if secret is None else secret.get_secret_value(),
+        tls=settings.mqtt_tls,
+        ca_file=settings.mqtt_ca_file,
+        cert_file=settings.mqtt_cert_file,
+        key_file=settings.mqtt_key_file,
+    )
+
+
+def subscriptions_of(settings: IngestSettings) -> list[str]:
+    """Return the MQTT filters of the bridge: everything, some sites, or its share of them."""
+    filters = [subscription(settings.mqtt_prefix, site) for site in settings.mqtt_sites or ("+",)]
+    group = settings.mqtt_shared_group
+    return filters if group is None else [f"$share/{group}/{each}" for each in filters]
+
+
+def stale_filters_of(settings: IngestSettings) -> list[str]:
+    """Return the filters that this client id may hold from an earlier configuration.
+
+    All messages, where the bridge now takes a share, or a share, where it now takes all messages.
+    """
+    everything = subscription(settings.mqtt_prefix)
+    earlier = (everything, f"$share/{SHARED_GROUP}/{everything}")
+    return [each for each in earlier if each not in subscriptions_of(settings)]

@@ -1,0 +1,36 @@
+"""Endpoint, subscriptions and stale filters that follow from the settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from ingest.mqttsettings import endpoint_of, stale_filters_of, subscriptions_of
+from ingest.settings import IngestSettings
+
+ALL, SHARE = "sensors/+/+/+", "$share/kpstream/sensors/+/+/+"
+
+
+@pytest.mark.parametrize(
+    ("settings", "subscribe", "stale"),
+    [
+        ({}, [ALL], [SHARE]),
+        ({"mqtt_shared_group": "kpstream"}, [SHARE], [ALL]),
+        ({"mqtt_shared_group": "own"}, ["$share/own/sensors/+/+/+"], [ALL, SHARE]),
+        ({"mqtt_sites": ("a", "b")}, ["sensors/a/+/+", "sensors/b/+/+"], [ALL, SHARE]),
+    ],
+)
+def test_filters(settings: dict[str, Any], subscribe: list[str], stale: list[str]) -> None:
+    found = IngestSettings(**settings)
+    assert subscriptions_of(found) == subscribe
+    assert stale_filters_of(found) == stale
+
+
+def test_only_the_bridge_itself_is_bound_to_mqtt_5_by_a_shared_group() -> None:
+    settings = IngestSettings(mqtt_shared_group="kpstream", mqtt_password=SecretStr("secret"))
+    assert endpoint_of(settings).protocol == "5"
+    assert endpoint_of(settings).client_id == "kpstream-bridge"
+    tool = endpoint_of(settings, client_id="tool")
+    assert (tool.protocol, tool.client_id, tool.password) == ("auto", "tool", "secret")
