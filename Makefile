@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo site test check bench bench-site chaos clean
+.PHONY: help demo site test coverage check bench bench-site chaos clean
 
 help:
 	@echo 'make demo    start a gateway and a simulated fleet on this machine, show the console page'
@@ -28,6 +28,7 @@ help:
 	@echo 'make test    run the tests; what is skipped says why and how to get it'
 	@echo '             (first time: installs torch from PyPI, which on Linux brings the CUDA'
 	@echo '             libraries along: about 6 GB on disk, two to five minutes)'
+	@echo 'make coverage  the same, with the lines that ran: per file and per package'
 	@echo 'make check   formatting, lint, types, import rule, documentation of the settings'
 	@echo 'make bench   measure throughput, latency, memory and start time on this machine'
 	@echo 'make bench-site  the same for a site, with Kafka and InfluxDB'
@@ -52,6 +53,15 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-r
 test: $(VENV)/.dev
 	@$(PYTEST) $(ARGS)
 
+# Coverage is shown, not demanded: no threshold says whether a line is tested well.
+coverage: $(VENV)/.dev
+	@$(PYTEST) --cov --cov-report= $(ARGS)
+	@$(BIN)/python -m coverage report | awk ' \
+	{ print } \
+	$$1 ~ /\// { split($$1, path, "/"); lines[path[1]] += $$2; missed[path[1]] += $$3 } \
+	END { print "\nCoverage by package"; for (name in lines) printf "%-12s %6d lines %6d missed %4d%%\n", \
+	name, lines[name], missed[name], 100 * (1 - missed[name] / lines[name]) }'
+
 check: $(VENV)/.dev
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m ruff check .
@@ -70,7 +80,7 @@ chaos: $(VENV)/.dev
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
 clean:
-	rm -rf $(VENV) build dist kpstream.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist kpstream.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # $(call install,EXTRA): install kpstream[EXTRA] into the environment and say how long it took.

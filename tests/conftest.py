@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from deploy.stack.servers import InfluxServer, KafkaServer, find_servers
 
@@ -34,6 +35,10 @@ from deploy.stack.servers import InfluxServer, KafkaServer, find_servers
 # because no Kafka of a test runs for long enough to profit from its second compiler.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
+
+# A busy machine is slow, not wrong.
+settings.register_profile("kpstream", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("kpstream")
 
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "master")
 

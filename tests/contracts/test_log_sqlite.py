@@ -145,13 +145,13 @@ async def test_an_abandoned_app_stops_at_once_and_what_it_held_comes_again(
         stopping = asyncio.ensure_future(app.stop())
         assert not (await asyncio.wait({stopping}, timeout=0.3))[0]  # it waits for the acks
         app.consumer.abandon()
-        await asyncio.wait_for(stopping, 1)
+        await asyncio.wait_for(stopping, 30)
     assert committed_in(names, names.group) is None
     app, taken = stuck(names)
     async with start(app):
         await wait(lambda: taken)
         app.consumer.abandon()  # before the stop, too
-        await asyncio.wait_for(app.stop(), 1)
+        await asyncio.wait_for(app.stop(), 30)
     assert committed_in(names, names.group) is None
     app, _, held = holder(names, stream_wait_empty=False)
     async with start(app):
@@ -171,7 +171,7 @@ async def test_an_abandoned_app_commits_no_ack_that_comes_later(
         app.consumer.abandon()
         held[1].ack()
         assert not await app.consumer.commit()
-        await asyncio.wait_for(app.stop(), 1)
+        await asyncio.wait_for(app.stop(), 30)
     assert committed_in(names, names.group) == 1
 
 
