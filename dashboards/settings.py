@@ -5,8 +5,9 @@ from __future__ import annotations
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from dashboards.site import HOURLY_BUCKET, DataSource, SiteDashboards, site_dashboards
+from dashboards.site import DataSource, SiteDashboards, site_dashboards
 from dashboards.visuals.limits import Limits
+from pipeline.stores.influxlayout import HOURLY_BUCKET
 
 __all__ = ["GrafanaSettings"]
 

@@ -21,10 +21,10 @@ from dashboards.visuals.variables import SOURCE_NAME, SOURCE_UID
 from dashboards.visuals.views import Json
 from models.tasks.contract import Task
 from models.tasks.registry import tasks as known_tasks
+from pipeline.stores.influxlayout import HOURLY_BUCKET
 
 __all__ = [
     "FOLDER",
-    "HOURLY_BUCKET",
     "MAX_SERIES",
     "DataSource",
     "SiteDashboards",
@@ -34,9 +34,6 @@ __all__ = [
 
 FOLDER = "kpstream"
 """Default uid and title of the folder with boards and alert rules."""
-
-HOURLY_BUCKET = "kpstream-hourly"
-"""Default name of the bucket of hours; a test compares it with `pipeline.stores.influxlayout`."""
 
 MAX_SERIES = 10_000
 """Maximum series of one answer; an alert has one series per device."""

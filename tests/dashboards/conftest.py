@@ -1,4 +1,4 @@
-"""A line that ran, its points in InfluxDB, and the stand-in of Grafana."""
+"""Points of a simulated site, InfluxDB with these points, and a stand-in for Grafana."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ DAY_MS = 86_400_000
 
 StorePoints = Callable[[str, Sequence[Point]], None]
 QueryInflux = Callable[..., list[Frame]]
-"""Asks a query as Grafana would: `query_influx(flux, start_ms=, stop_ms=, variables=)`."""
+"""Sends a query as Grafana does: `query_influx(flux, start_ms=, stop_ms=, variables=)`."""
 
 
 @pytest.fixture(scope="session")
 def site_points(tmp_path_factory: pytest.TempPathFactory) -> list[Point]:
-    """The points of the line's run."""
-    return SimulatedSite(tmp_path_factory.mktemp("line")).run()
+    """All points of the simulated site."""
+    return SimulatedSite(tmp_path_factory.mktemp("site")).run()
 
 
 @pytest.fixture(scope="session")
 def store_points(real_influx: InfluxServer) -> StorePoints:
-    """`store_points(bucket, points)`: a new bucket with these points in it."""
+    """`store_points(bucket, points)` creates a bucket with these points."""
     org_id = real_influx.call("GET", f"/api/v2/orgs?org={real_influx.org}")["orgs"][0]["id"]
 
     def store(bucket: str, points: Sequence[Point]) -> None:
-        wishes = {"name": bucket, "orgID": org_id, "retentionRules": []}
-        real_influx.call("POST", "/api/v2/buckets", wishes)
+        bucket_request = {"name": bucket, "orgID": org_id, "retentionRules": []}
+        real_influx.call("POST", "/api/v2/buckets", bucket_request)
         sink = influx_sink_from(real_influx.url, real_influx.token, real_influx.org, bucket)
         assert sink.write(points) == []
         sink.close()
@@ -48,7 +48,7 @@ def store_points(real_influx: InfluxServer) -> StorePoints:
 def query_influx(
     real_influx: InfluxServer, store_points: StorePoints, site_points: list[Point]
 ) -> QueryInflux:
-    """InfluxDB with the line's points, and the hours that its tasks would make of them."""
+    """InfluxDB with the points of the simulated site, and the hours that its tasks make of them."""
 
     def asking(
         flux: str,
@@ -79,7 +79,7 @@ def query_influx(
 
 @pytest.fixture
 def grafana() -> Iterator[FakeGrafana]:
-    """The stand-in; the test fails when a request was not as documented."""
+    """The stand-in; the test fails if a request was not as documented."""
     with FakeGrafana() as server:
         yield server
     assert server.flaws == []
@@ -87,7 +87,7 @@ def grafana() -> Iterator[FakeGrafana]:
 
 @pytest.fixture(autouse=True)
 def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Settings of the person who runs the tests do not reach into them."""
+    """Remove settings of the environment in which the tests run."""
     for name in list(os.environ):
         if name.startswith("KPSTREAM_GRAFANA_"):
             monkeypatch.delenv(name)

@@ -1,10 +1,10 @@
-"""A small line that ran: simulated devices, the product's own windows, students and points.
+"""A simulated site: five minutes of a fleet through the functions that a real site runs.
 
-Five minutes of a fleet go through the very functions that a site runs, without servers in between:
-payloads are decoded, bundles applied to `Devices`, closed windows scored by the shipped students,
-scores made points; bridge, worker and store give their accounts. Meanwhile a student is replaced,
-another version refused, the worker started anew, the broker away for a moment, and one engine falls
-silent. Time is simulated, so the same points come out every time.
+No server is involved: payloads are decoded, bundles applied to `Devices`, closed windows scored by
+the starter students and scores turned into points; bridge, worker and store write their accounts.
+Meanwhile a student is replaced, another version is refused, the worker restarts, the broker
+disappears for a moment, and one engine becomes silent. Time is simulated, so every run gives the
+same points.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ STEP_MS = 1_000
 ACCOUNT_MS = 5_000
 PARTITIONS = 4
 SILENT = "engine-02"
-"""Says nothing in the second half."""
+"""Device that sends nothing in the second half."""
 
 FLEET = FleetSettings(
     engines=5, people=2, cycles_per_second=1.0, readings_per_message=25, garbage=0.02, seed=5
@@ -51,7 +51,7 @@ FLEET = FleetSettings(
 
 @dataclass
 class SimulatedProcess:
-    """What one process of the line tells its `Accounts`: a `GatewayView`."""
+    """One process of the site, as its `Accounts` see it: a `GatewayView`."""
 
     seen: Sequence[DeviceAccount] = ()
     sums: Totals = field(default_factory=Totals)
@@ -76,7 +76,7 @@ class SimulatedProcess:
 
 
 class SimulatedSite:
-    """Bridge, worker and store, fed with simulated messages; collects points."""
+    """Bridge, worker and store that process simulated messages and collect points."""
 
     def __init__(self, folder: Path) -> None:
         self.now_ms = START_MS
@@ -87,7 +87,7 @@ class SimulatedSite:
         self.models = ModelWatch(self.registry, lambda: self.now_ms)
         self.devices = Devices(self._plan, lambda _key: None)
         self.fleet = Fleet(FLEET, START_MS)
-        self.letters: Counter[str] = Counter()
+        self.dead_letters: Counter[str] = Counter()
         self.totals: Counter[str] = Counter()
         self.latency = Latency()
         self.offsets = [0] * PARTITIONS
@@ -106,7 +106,7 @@ class SimulatedSite:
         }
 
     def run(self) -> list[Point]:
-        """The points of the whole run."""
+        """Simulate five minutes and return all points."""
         while self.now_ms < STOP_MS:
             at_ms = self.now_ms - START_MS
             self._publish_students(at_ms)
@@ -122,7 +122,7 @@ class SimulatedSite:
     def _publish_students(self, at_ms: int) -> None:
         if at_ms == 120_000:  # the same student again, as version 2
             self.registry.publish(zoo_path("rul-fd001"), stable=True)
-        if at_ms == 200_000:  # a version whose file was damaged on its way
+        if at_ms == 200_000:  # a version with a damaged file
             version = self.registry.publish(zoo_path("har-waist"), stable=True)
             path = self.registry.version_path("har-waist", version) / "model.onnx"
             path.write_bytes(path.read_bytes()[:-100])
@@ -154,7 +154,7 @@ class SimulatedSite:
             try:
                 decode_payload(message.payload)
             except RefusedMessage as exc:
-                self.letters[exc.reason.value] += 1
+                self.dead_letters[exc.reason.value] += 1
                 self.totals["messages_dead_lettered"] += 1
                 continue
             self.totals["messages_logged"] += 1
@@ -167,7 +167,7 @@ class SimulatedSite:
             items = decode_bundle(encode_bundle(waiting))
             self._score(self.devices.apply(partition, self.offsets[partition], items))
             self.offsets[partition] += 1
-            if partition or at_ms % 60_000 > 20_000:  # now and then partition 0 stands still
+            if partition or at_ms % 60_000 > 20_000:  # partition 0 stalls for 20 s of each minute
                 self.committed[partition] = self.offsets[partition]
 
     def _score(self, outcome: Outcome) -> None:
@@ -190,7 +190,7 @@ class SimulatedSite:
             messages_received=self.totals["messages_received"],
             messages_logged=self.totals["messages_logged"],
             messages_dead_lettered=self.totals["messages_dead_lettered"],
-            dead_letters=dict(self.letters),
+            dead_letters=dict(self.dead_letters),
         )
         self.worker.seen = self.devices.accounts()
         self.worker.sums = replace(

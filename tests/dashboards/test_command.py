@@ -1,4 +1,4 @@
-"""``kpstream dashboards`` as a person types it: words, files and exit codes."""
+"""``kpstream dashboards``: output, files and exit codes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FLEET = "kpstream-fleet"
 
 @pytest.fixture
 def run(grafana: FakeGrafana, monkeypatch: pytest.MonkeyPatch):
-    """Runs the command with settings that name the stand-in."""
+    """Run the command against the stand-in."""
     monkeypatch.setenv("KPSTREAM_GRAFANA_URL", grafana.url)
     monkeypatch.setenv("KPSTREAM_GRAFANA_TOKEN", TOKEN)
     monkeypatch.setenv("KPSTREAM_GRAFANA_INFLUX_TOKEN", "influx-secret")
@@ -26,7 +26,7 @@ def run(grafana: FakeGrafana, monkeypatch: pytest.MonkeyPatch):
     return running
 
 
-def test_push_says_what_it_made_and_then_that_nothing_is_left_to_do(run) -> None:
+def test_push_lists_what_it_created_and_then_no_change(run) -> None:
     first = run("push")
     assert first.exit_code == 0, first.output
     lines = first.output.splitlines()
@@ -38,7 +38,7 @@ def test_push_says_what_it_made_and_then_that_nothing_is_left_to_do(run) -> None
     assert {line.split()[0] for line in second.output.splitlines()} == {"unchanged"}
 
 
-def test_diff_exits_1_while_something_differs(run, grafana: FakeGrafana) -> None:
+def test_diff_exits_with_1_while_something_differs(run, grafana: FakeGrafana) -> None:
     before = run("diff")
     assert before.exit_code == 1
     assert "board kpstream-fleet: missing" in before.output
@@ -52,7 +52,7 @@ def test_diff_exits_1_while_something_differs(run, grafana: FakeGrafana) -> None
     assert "differs (version 2 was saved by alice at" in after.output
     assert '-  "title": "Mine",' in after.output
     assert '+  "title": "kpstream: fleet",' in after.output
-    assert len(after.output.splitlines()) < 20, "only what differs"
+    assert len(after.output.splitlines()) < 20, "only the differences"
 
 
 def test_push_refuses_what_somebody_changed_until_forced(run, grafana: FakeGrafana) -> None:
@@ -101,21 +101,21 @@ def test_render_needs_no_grafana(tmp_path: Path) -> None:
     assert '"/srv/boards"' in provider.read_text()
 
 
-def test_without_a_token_it_says_where_to_get_one(monkeypatch) -> None:
+def test_a_missing_token_is_an_error_with_advice(monkeypatch) -> None:
     done = CliRunner().invoke(main, ["dashboards", "diff"])
     assert done.exit_code == 2
     assert "KPSTREAM_GRAFANA_TOKEN is not set" in done.output
     assert "Service accounts" in done.output
 
 
-def test_settings_that_cannot_be_are_named(monkeypatch) -> None:
+def test_invalid_settings_are_named(monkeypatch) -> None:
     monkeypatch.setenv("KPSTREAM_GRAFANA_FOLDER", "a/b")
     done = CliRunner().invoke(main, ["dashboards", "diff"])
     assert done.exit_code == 2
     assert "KPSTREAM_GRAFANA_FOLDER: String should match pattern" in done.output
 
 
-def test_secrets_are_not_in_what_it_says(run, grafana: FakeGrafana) -> None:
+def test_output_contains_no_secrets(run, grafana: FakeGrafana) -> None:
     texts = [run("diff").output, run("push").output, run("diff").output]
     grafana.role = "Viewer"
     grafana.sources.clear()

@@ -1,4 +1,4 @@
-"""The page about boards and alerts, and the guide of the package."""
+"""The page on boards and alerts, and the example in the package guide."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_page_has_every_board_and_every_alert_once() -> None:
             assert text.count(f"### {rule.title} (`{rule.uid}`") == 1
 
 
-def test_example_of_the_guide_makes_a_board(capsys) -> None:
+def test_example_of_the_guide_builds_a_board(capsys) -> None:
     example = re.search(r"```python\n(.*?)```", dashboards.__doc__ or "", re.S)
     assert example is not None
     found: dict = {}

@@ -1,4 +1,4 @@
-"""The client: what it sends, and every way in which Grafana can fail, in words."""
+"""The client: requests, and an error with advice for every failure of Grafana."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def client(grafana: FakeGrafana) -> Iterator[GrafanaClient]:
     made.close()
 
 
-def test_what_is_not_there_is_none(client: GrafanaClient) -> None:
+def test_a_missing_item_is_none(client: GrafanaClient) -> None:
     assert client.board("x") is None
     assert client.last_save("x") is None
     assert client.folder("x") is None
@@ -58,7 +58,7 @@ def test_a_board_is_saved_with_its_version_and_message(client: GrafanaClient) ->
 
 
 @pytest.mark.parametrize("newer", [False, True])
-def test_the_message_of_the_first_save_is_found_though_the_list_hides_it(
+def test_the_message_of_the_first_save_is_read_although_the_list_hides_it(
     client: GrafanaClient, grafana: FakeGrafana, newer: bool
 ) -> None:
     grafana.migrates = newer
@@ -69,7 +69,7 @@ def test_the_message_of_the_first_save_is_found_though_the_list_hides_it(
     assert save.message == "first"
 
 
-def test_a_board_that_is_there_is_not_made_again(client: GrafanaClient) -> None:
+def test_an_existing_board_is_not_created_again(client: GrafanaClient) -> None:
     client.create_folder("f", "F")
     client.save_board(BOARD, "f", "", version=None, force=False)
     with pytest.raises(GrafanaConflict, match="412: The dashboard has been changed"):
@@ -85,7 +85,7 @@ def test_a_board_that_is_there_is_not_made_again(client: GrafanaClient) -> None:
         ({"uid": "a/b"}, "illegal"),
     ],
 )
-def test_a_board_that_cannot_be_is_refused_with_the_reason(
+def test_an_invalid_board_is_refused_with_the_reason(
     client: GrafanaClient, change: dict, reason: str
 ) -> None:
     client.create_folder("f", "F")
@@ -158,7 +158,7 @@ def test_grafana_below_a_path(grafana: FakeGrafana) -> None:
         (b"<html>log in</html>", GrafanaRefused, "check that this is Grafana's URL"),
     ],
 )
-def test_every_failure_has_its_words(
+def test_every_failure_has_its_error_and_advice(
     client: GrafanaClient, grafana: FakeGrafana, answer, error: type[DashboardsError], words: str
 ) -> None:
     grafana.script = [answer]
@@ -167,12 +167,12 @@ def test_every_failure_has_its_words(
 
 
 @pytest.mark.parametrize("answer", [(202, None), b""])
-def test_an_empty_answer_is_an_answer(client: GrafanaClient, grafana: FakeGrafana, answer) -> None:
+def test_an_empty_answer_is_accepted(client: GrafanaClient, grafana: FakeGrafana, answer) -> None:
     grafana.script = [answer]
     client.create_folder("f", "F")
 
 
-def test_a_wrong_token_is_denied_and_no_token_is_shown(
+def test_a_wrong_token_is_denied_and_not_shown(
     grafana: FakeGrafana, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = GrafanaClient(grafana.url, SecretStr("wrong-token-value"))
@@ -182,14 +182,12 @@ def test_a_wrong_token_is_denied_and_no_token_is_shown(
     client.close()
 
 
-def test_who_may_not_see_versions_is_told_of_none(
-    client: GrafanaClient, grafana: FakeGrafana
-) -> None:
+def test_versions_without_permission_are_none(client: GrafanaClient, grafana: FakeGrafana) -> None:
     grafana.script = [(403, {"message": "Access denied to this dashboard"})]
     assert client.last_save("b") is None
 
 
-def test_nobody_listening_is_unavailable() -> None:
+def test_a_closed_port_is_unavailable() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     client = GrafanaClient(f"http://127.0.0.1:{port}", SecretStr(TOKEN))
@@ -198,7 +196,7 @@ def test_nobody_listening_is_unavailable() -> None:
     client.close()
 
 
-def test_a_grafana_that_does_not_answer_is_given_up_after_the_time_limit(
+def test_a_grafana_that_does_not_answer_is_unavailable_after_the_timeout(
     grafana: FakeGrafana,
 ) -> None:
     client = GrafanaClient(grafana.url, SecretStr(TOKEN), timeout_s=0.1)
@@ -209,6 +207,6 @@ def test_a_grafana_that_does_not_answer_is_given_up_after_the_time_limit(
 
 
 @pytest.mark.parametrize("url", ["", "127.0.0.1:3000", "ftp://x", "http://"])
-def test_an_url_that_makes_no_sense_is_refused_at_once(url: str) -> None:
+def test_an_invalid_url_is_refused_at_once(url: str) -> None:
     with pytest.raises(DashboardsError, match="must look like"):
         GrafanaClient(url, SecretStr(TOKEN))

@@ -1,4 +1,4 @@
-"""The files for Grafana's provisioning: in step with the code, and as Grafana reads them."""
+"""Provisioning files: up to date, and valid for Grafana."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FOLDER = Path(provision.__file__).parent.parent
 FILES = files_of(site_dashboards())
 
 
-def test_committed_files_are_in_step_with_the_code() -> None:
+def test_committed_files_are_up_to_date() -> None:
     there = {
         path.relative_to(FOLDER).as_posix(): path.read_text(encoding="utf-8")
         for name in ("json", "provisioning")
@@ -36,7 +36,7 @@ def test_board_file_is_a_dashboard_of_its_uid(name: str) -> None:
     board = json.loads(FILES[name])
     assert dashboard_flaws(board) == []
     assert name == f"json/{board['uid']}.json"
-    assert not {"id", "version"} & set(board), "only Grafana knows them"
+    assert not {"id", "version"} & set(board), "Grafana assigns them"
 
 
 def load(part: str) -> dict:
@@ -77,14 +77,14 @@ def test_alerting_file_holds_the_same_rules() -> None:
             assert rule_flaws(plain | more) == []
 
 
-def test_grafana_finds_no_environment_variable_where_none_is_meant() -> None:
+def test_files_contain_no_accidental_environment_variable() -> None:
     for name, text in FILES.items():
         if name.startswith("provisioning/"):
             found = set(re.findall(r"\$\S*", text))
             assert found <= {f'${URL_VARIABLE}"', f'${TOKEN_VARIABLE}"'}, name
 
 
-def test_writing_again_touches_nothing(tmp_path: Path) -> None:
+def test_a_second_write_touches_nothing(tmp_path: Path) -> None:
     assert len(write(FILES, tmp_path)) == len(FILES)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     assert write(FILES, tmp_path) == []
@@ -108,5 +108,5 @@ VALUES = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from(["one", "two", "three"]), VALUES, min_size=1))
-def test_yaml_reads_back_as_it_was(value: dict) -> None:
+def test_yaml_reads_back_unchanged(value: dict) -> None:
     assert pyyaml.safe_load(to_yaml(value)) == value

@@ -1,4 +1,4 @@
-"""Push, diff and pull against the stand-in, and against a real Grafana when one is named."""
+"""Push, diff and pull against the stand-in, and against a real Grafana if one is set."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ FLEET = "kpstream-fleet"
     ]
 )
 def client(request: pytest.FixtureRequest) -> Iterator[GrafanaClient]:
-    """A client of the stand-in, or of the real one."""
+    """A client of the stand-in or of the real Grafana."""
     if request.param == "real":
         made = GrafanaClient(str(REAL["URL"]), SecretStr(str(REAL["TOKEN"])))
     else:
@@ -49,7 +49,7 @@ def client(request: pytest.FixtureRequest) -> Iterator[GrafanaClient]:
 
 @pytest.fixture
 def site(client: GrafanaClient) -> Iterator[SiteDashboards]:
-    """All boards and alerts under uids of this test alone, removed afterwards."""
+    """All boards and alerts under uids of this test, deleted afterwards."""
     made = renamed(site_dashboards(), uuid.uuid4().hex[:8])
     yield made
     if client.folder(made.folder_uid) is not None:
@@ -58,10 +58,11 @@ def site(client: GrafanaClient) -> Iterator[SiteDashboards]:
         client.delete_source(made.source.uid)
 
 
-def renamed(site: SiteDashboards, mark: str) -> SiteDashboards:
-    """The same site for a Grafana that others use as well."""
+def renamed(site: SiteDashboards, prefix: str) -> SiteDashboards:
+    """The site under other uids, for a Grafana that others use too."""
     boards = {
-        f"{mark}-{uid}": replace(board, uid=f"{mark}-{uid}") for uid, board in site.boards.items()
+        f"{prefix}-{uid}": replace(board, uid=f"{prefix}-{uid}")
+        for uid, board in site.boards.items()
     }
     groups = [
         replace(
@@ -69,8 +70,8 @@ def renamed(site: SiteDashboards, mark: str) -> SiteDashboards:
             rules=[
                 replace(
                     rule,
-                    uid=f"{mark}-{rule.uid}",
-                    panel=(f"{mark}-{rule.panel[0]}", rule.panel[1]),
+                    uid=f"{prefix}-{rule.uid}",
+                    panel=(f"{prefix}-{rule.panel[0]}", rule.panel[1]),
                 )
                 for rule in group.rules
             ],
@@ -81,9 +82,9 @@ def renamed(site: SiteDashboards, mark: str) -> SiteDashboards:
         site,
         boards=boards,
         groups=groups,
-        source=DataSource(uid=f"{mark}-influxdb", name=f"test {mark}"),
-        folder_uid=f"{mark}-folder",
-        folder_title=f"test {mark}",
+        source=DataSource(uid=f"{prefix}-influxdb", name=f"test {prefix}"),
+        folder_uid=f"{prefix}-folder",
+        folder_title=f"test {prefix}",
     )
 
 
@@ -97,10 +98,10 @@ def everything(
     return states(push(client, site, INFLUX, **options))
 
 
-# --------------------------------------------------------------- the same for both kinds of server
+# ------------------------------------------------------------- the stand-in and a real Grafana
 
 
-def test_first_push_makes_everything_and_the_second_nothing(client, site) -> None:
+def test_first_push_creates_everything_and_the_second_changes_nothing(client, site) -> None:
     assert set(everything(client, site).values()) == {"missing"}
     versions = {uid: client.board(uid)[0]["version"] for uid in site.boards}
     assert set(everything(client, site).values()) == {"same"}
@@ -108,7 +109,7 @@ def test_first_push_makes_everything_and_the_second_nothing(client, site) -> Non
     assert set(states(compare(client, site, INFLUX)).values()) == {"same"}
 
 
-def test_what_was_pushed_is_there(client, site) -> None:
+def test_grafana_has_what_was_pushed(client, site) -> None:
     everything(client, site)
     for uid in site.boards:
         board, meta = client.board(uid)
@@ -123,7 +124,7 @@ def test_what_was_pushed_is_there(client, site) -> None:
     assert source["secureJsonFields"]["token"] is True
 
 
-def test_changed_code_is_a_difference_and_then_a_push(client, site) -> None:
+def test_changed_code_is_a_difference_until_it_is_pushed(client, site) -> None:
     everything(client, site)
     limited = renamed(site_dashboards(Limits(rul_cycles=42)), site.folder_uid.partition("-")[0])
     found = {item.name: item for item in compare(client, limited, INFLUX)}
@@ -136,7 +137,7 @@ def test_changed_code_is_a_difference_and_then_a_push(client, site) -> None:
     assert set(states(compare(client, limited, INFLUX)).values()) == {"same"}
 
 
-def test_a_rule_that_is_no_more_is_removed(client, site) -> None:
+def test_a_rule_that_left_the_code_is_deleted(client, site) -> None:
     everything(client, site)
     first = site.groups[0]
     fewer = replace(site, groups=[replace(first, rules=first.rules[:1]), *site.groups[1:]])
@@ -145,7 +146,7 @@ def test_a_rule_that_is_no_more_is_removed(client, site) -> None:
     assert [rule["uid"] for rule in there["rules"]] == [first.rules[0].uid]
 
 
-def test_pull_writes_what_is_there_normalised(client, site, tmp_path: Path) -> None:
+def test_pull_writes_normalised_json(client, site, tmp_path: Path) -> None:
     everything(client, site)
     written = pull(client, site, tmp_path)
     assert len(written) == len(site.boards) + len(site.groups)
@@ -158,7 +159,7 @@ def test_pull_writes_what_is_there_normalised(client, site, tmp_path: Path) -> N
     assert pull(client, site, tmp_path) == []
 
 
-def test_a_folder_gets_its_title_back(client, site) -> None:
+def test_a_renamed_folder_gets_its_title_back(client, site) -> None:
     everything(client, site)
     folder = client.folder(site.folder_uid)
     client.rename_folder(site.folder_uid, f"other {site.folder_uid}", folder["version"])
@@ -166,7 +167,7 @@ def test_a_folder_gets_its_title_back(client, site) -> None:
     assert client.folder(site.folder_uid)["title"] == site.folder_title
 
 
-def test_a_change_between_look_and_push_is_a_conflict(client, site) -> None:
+def test_a_change_between_compare_and_push_is_a_conflict(client, site) -> None:
     everything(client, site)
     uid = next(iter(site.boards))
     board, _ = client.board(uid)
@@ -178,7 +179,7 @@ def test_a_change_between_look_and_push_is_a_conflict(client, site) -> None:
     client.save_board(board, site.folder_uid, "", version=board["version"], force=True)
 
 
-def test_a_new_token_of_influxdb_is_pushed_and_shown_nowhere(client, site) -> None:
+def test_a_new_token_of_influxdb_is_pushed_and_not_shown(client, site) -> None:
     everything(client, site)
     other = SecretStr("another-influx-token")
     (found,) = [item for item in compare(client, site, other) if item.state != "same"]
@@ -188,7 +189,7 @@ def test_a_new_token_of_influxdb_is_pushed_and_shown_nowhere(client, site) -> No
     assert set(states(compare(client, site, other)).values()) == {"same"}
 
 
-# ------------------------------------------------------------------------ what only a stand-in can
+# ------------------------------------------------------------------------------ only the stand-in
 
 
 @pytest.fixture
@@ -202,7 +203,7 @@ def own(grafana: FakeGrafana) -> Iterator[GrafanaClient]:
 SITE = site_dashboards()
 
 
-def test_second_push_sends_nothing_but_questions(own, grafana) -> None:
+def test_second_push_only_reads(own, grafana) -> None:
     everything(own, SITE)
     grafana.writes.clear()
     everything(own, SITE)
@@ -210,7 +211,7 @@ def test_second_push_sends_nothing_but_questions(own, grafana) -> None:
     assert grafana.secrets[SITE.source.uid] == {"token": INFLUX.get_secret_value()}
 
 
-def test_a_grafana_that_brings_boards_up_to_date_makes_no_difference(own, grafana) -> None:
+def test_a_grafana_that_migrates_boards_makes_no_difference(own, grafana) -> None:
     grafana.migrates = True
     everything(own, SITE)
     assert set(everything(own, SITE).values()) == {"same"}
@@ -221,7 +222,7 @@ def test_a_grafana_that_brings_boards_up_to_date_makes_no_difference(own, grafan
     assert len(grafana.boards[FLEET]) == 2
 
 
-def test_a_board_that_somebody_changed_stops_the_push_before_it_writes(own, grafana) -> None:
+def test_a_board_that_somebody_changed_stops_the_push_before_any_write(own, grafana) -> None:
     everything(own, SITE)
     grafana.somebody_saves(FLEET, lambda board: board.update(title="Alice's fleet"))
     grafana.writes.clear()
@@ -232,7 +233,7 @@ def test_a_board_that_somebody_changed_stops_the_push_before_it_writes(own, graf
         assert words in str(caught.value)
 
 
-def test_force_overwrites_it_and_grafana_keeps_the_old_version(own, grafana) -> None:
+def test_force_overwrites_a_board_and_grafana_keeps_the_old_version(own, grafana) -> None:
     everything(own, SITE)
     grafana.somebody_saves(FLEET, lambda board: board.update(title="Alice's fleet"))
     (found,) = [item for item in compare(own, SITE, INFLUX) if item.state != "same"]
@@ -248,7 +249,7 @@ def test_a_board_that_somebody_saved_without_a_change_is_no_conflict(own, grafan
     assert everything(own, SITE)["board", FLEET] == "same"
 
 
-def test_a_board_made_by_hand_under_our_uid_is_not_overwritten(own, grafana) -> None:
+def test_a_board_that_somebody_created_under_the_uid_is_not_overwritten(own, grafana) -> None:
     everything(own, SITE)
     grafana.boards[FLEET] = grafana.boards[FLEET][:1]
     grafana.boards[FLEET][0] |= {"message": "", "who": "bob"}
@@ -257,7 +258,7 @@ def test_a_board_made_by_hand_under_our_uid_is_not_overwritten(own, grafana) -> 
         everything(own, SITE)
 
 
-def test_somebody_who_saves_while_we_push_is_a_conflict_with_advice(own, grafana) -> None:
+def test_a_save_during_the_push_is_a_conflict_with_advice(own, grafana) -> None:
     everything(own, SITE)
     changed = site_dashboards(Limits(rul_cycles=42))
     found = [item for item in compare(own, changed, INFLUX) if item.name == FLEET]
@@ -278,7 +279,7 @@ def test_somebody_who_saves_while_we_push_is_a_conflict_with_advice(own, grafana
         everything(own, changed)
 
 
-def test_a_board_in_another_folder_is_brought_back(own, grafana) -> None:
+def test_a_board_in_another_folder_is_moved_back(own, grafana) -> None:
     everything(own, SITE)
     grafana.boards[FLEET][-1]["folder"] = ""
     (found,) = [item for item in compare(own, SITE, INFLUX) if item.state != "same"]
@@ -287,21 +288,21 @@ def test_a_board_in_another_folder_is_brought_back(own, grafana) -> None:
     assert grafana.boards[FLEET][-1]["folder"] == SITE.folder_uid
 
 
-def test_boards_of_a_provisioning_file_are_left_to_it(own, grafana) -> None:
+def test_boards_of_a_provisioning_file_are_a_conflict(own, grafana) -> None:
     everything(own, SITE)
     grafana.provisioned.add(FLEET)
     with pytest.raises(GrafanaConflict, match="A provisioning file owns it"):
         everything(own, site_dashboards(Limits(rul_cycles=42)))
 
 
-def test_rules_of_a_provisioning_file_are_left_to_it(own, grafana) -> None:
+def test_rules_of_a_provisioning_file_are_a_conflict(own, grafana) -> None:
     everything(own, SITE)
     grafana.provenance["kpstream-rul-low"] = "file"
     with pytest.raises(GrafanaConflict, match=r"needs 'file'.*If a provisioning file owns it"):
         everything(own, site_dashboards(Limits(rul_cycles=42)))
 
 
-def test_rules_that_somebody_changed_are_put_right(own, grafana) -> None:
+def test_rules_that_somebody_changed_are_restored(own, grafana) -> None:
     everything(own, SITE)
     group = grafana.groups["kpstream", "kpstream machines"]
     group["rules"][0]["data"][-1]["model"]["conditions"][0]["evaluator"]["params"] = [5]
@@ -312,14 +313,14 @@ def test_rules_that_somebody_changed_are_put_right(own, grafana) -> None:
     assert set(everything(own, SITE).values()) == {"same"}
 
 
-def test_a_rule_with_a_receiver_of_its_own_is_a_difference(own, grafana) -> None:
+def test_a_rule_with_its_own_receiver_is_a_difference(own, grafana) -> None:
     everything(own, SITE)
     group = grafana.groups["kpstream", "kpstream machines"]
     group["rules"][0]["notification_settings"] = {"receiver": "nobody"}
     assert everything(own, SITE)["alerts", "kpstream machines"] == "different"
 
 
-def test_without_a_token_for_influxdb_the_data_source_must_be_there(own, grafana) -> None:
+def test_without_an_influxdb_token_the_data_source_must_exist(own, grafana) -> None:
     with pytest.raises(GrafanaMissing, match="KPSTREAM_GRAFANA_INFLUX_TOKEN"):
         list(push(own, SITE))
     assert grafana.writes == []
@@ -329,7 +330,7 @@ def test_without_a_token_for_influxdb_the_data_source_must_be_there(own, grafana
     assert grafana.sources[SITE.source.uid]["url"] == "http://elsewhere:8086"
 
 
-def test_an_editor_pushes_boards_but_may_not_make_a_data_source(own, grafana) -> None:
+def test_an_editor_pushes_boards_but_cannot_create_a_data_source(own, grafana) -> None:
     grafana.role = "Editor"
     with pytest.raises(GrafanaDenied, match="datasources:create"):
         everything(own, SITE)
@@ -340,7 +341,7 @@ def test_an_editor_pushes_boards_but_may_not_make_a_data_source(own, grafana) ->
     assert FLEET in grafana.boards
 
 
-def test_a_changed_data_source_keeps_what_is_not_ours(own, grafana) -> None:
+def test_an_updated_data_source_keeps_foreign_options(own, grafana) -> None:
     everything(own, SITE)
     source = grafana.sources[SITE.source.uid]
     source["jsonData"]["timeInterval"] = "5s"
@@ -353,7 +354,7 @@ def test_a_changed_data_source_keeps_what_is_not_ours(own, grafana) -> None:
     assert source["isDefault"] is True
 
 
-def test_a_read_only_data_source_says_who_owns_it(own, grafana) -> None:
+def test_a_read_only_data_source_is_denied_with_advice(own, grafana) -> None:
     everything(own, SITE)
     grafana.sources[SITE.source.uid]["readOnly"] = True
     with pytest.raises(GrafanaDenied, match=r"read-only.*if a provisioning file owns it"):

@@ -1,4 +1,4 @@
-"""Flux is put together of known names and quoted texts only."""
+"""Flux consists of known names and quoted texts only."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pipeline.points.measurements import score_measurement
         ("Größe", '"Größe"'),
     ],
 )
-def test_text_is_quoted(value: str, literal: str) -> None:
+def test_text_becomes_a_quoted_literal(value: str, literal: str) -> None:
     assert text(value) == literal
 
 
@@ -31,7 +31,7 @@ def test_text_that_is_not_printable_is_refused(value: str) -> None:
 
 @pytest.mark.needs_influxd
 @pytest.mark.parametrize("value", ['a"b', "a\\", "${1 + 1}", 'x" or true or "', "Größe"])
-def test_influxdb_reads_a_quoted_text_as_it_was(query_influx, value: str) -> None:
+def test_influxdb_reads_a_quoted_text_unchanged(query_influx, value: str) -> None:
     frames = query_influx(f'import "array"\n\narray.from(rows: [{{_value: {text(value)}}}])')
     assert frames[0].column("_value").values == [value]
 
@@ -46,5 +46,5 @@ def test_a_tag_that_is_not_stored_is_refused() -> None:
         read(score_measurement(RUL), ["rul"], Where.equal("gateway", "g1"))
 
 
-def test_a_chosen_value_is_an_escaped_regular_expression() -> None:
+def test_a_selected_value_is_an_escaped_regular_expression() -> None:
     assert Where.selected("device").flux == "r.device =~ /^${device:regex}$/"

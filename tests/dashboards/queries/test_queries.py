@@ -1,4 +1,4 @@
-"""Every query of every panel, variable, mark and alert, asked of InfluxDB as Grafana asks it."""
+"""Every query of panels, variables, annotations and alerts, sent to InfluxDB as Grafana does."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_query_of_a_board_returns_its_shape(
     for frames in answers:
         if frames:
             assert_shape(frames, query.shape)
-    assert any(answers) or query.shape.may_be_empty, "nothing came out of it"
+    assert any(answers) or query.shape.may_be_empty, "the query returns nothing"
 
 
 def rule_queries() -> Iterator[pytest.ParameterSet]:
@@ -85,13 +85,13 @@ def test_query_of_an_alert_returns_its_shape(
     frames = query_influx(query.flux, start_ms=STOP_MS - 1000 * look_back_s)
     assert frames
     assert_shape(frames, query.shape)
-    assert all(frame.is_wide_series for frame in frames), "else Grafana can't evaluate it"
-    assert all(frame.rows == 1 for frame in frames), "one value per thing that can be wrong"
+    assert all(frame.is_wide_series for frame in frames), "Grafana can only evaluate these"
+    assert all(frame.rows == 1 for frame in frames), "one value per series"
 
 
 @pytest.fixture(scope="module")
 def empty_bucket(store_points: StorePoints) -> str:
-    """A site on its first day."""
+    """The bucket of a new site."""
     store_points("dashboards-empty", [])
     return "dashboards-empty"
 
@@ -116,7 +116,7 @@ def test_query_of_an_empty_influxdb_is_no_error(
 def test_query_of_scores_without_an_interval_is_no_error(
     query_influx: QueryInflux, stored_without_interval: str, query: Query
 ) -> None:
-    """A student may be published without one; its machines are shown all the same."""
+    """A student may be published without an interval; boards still show its machines."""
     bucket = stored_without_interval
     frames = query_influx(
         query.flux.replace(f'"{HOURS}"', f'"{bucket}"'),
@@ -174,17 +174,17 @@ def test_every_query_is_used_by_a_board_or_an_alert() -> None:
     assert set(written) == used - {"alert_rul_low", "alert_rul_high"}
 
 
-def test_board_asks_the_very_text_of_its_queries() -> None:
+def test_board_contains_the_text_of_its_queries() -> None:
     for uid, board in SITE.boards.items():
         page = SITE.board_json(uid)
         texts = [t["query"] for panel in page["panels"] for t in panel.get("targets", [])]
         assert texts == [query.flux for panel in board.panels for query in panel.queries]
-        marks = [m["target"]["query"] for m in page["annotations"]["list"] if "target" in m]
-        assert marks == [mark.query.flux for mark in board.annotations]
+        annotations = [a["target"]["query"] for a in page["annotations"]["list"] if "target" in a]
+        assert annotations == [annotation.query.flux for annotation in board.annotations]
 
 
 def assert_shape(frames: list[Frame], shape: Shape) -> None:
-    """The frames are what the query promises, and not empty."""
+    """Require frames that have the shape and are not empty."""
     for frame in frames:
         assert frame.rows > 0
         labels = {name for column in frame.fields for name in column.labels}
@@ -202,12 +202,12 @@ def assert_shape(frames: list[Frame], shape: Shape) -> None:
             assert found == dict(shape.columns)
     if shape.kind in ("series", "states"):
         named = [(f.fields[1].name, *sorted(f.fields[1].labels.items())) for f in frames]
-        assert len(named) == len(set(named)), "two series that nobody can tell apart"
+        assert len(named) == len(set(named)), "two series with the same labels"
     else:
         assert len(frames) == 1
 
 
-# --------------------------------------------------------------------- what the numbers must say
+# ------------------------------------------------------------------------------ values of queries
 
 
 def rows(frames: list[Frame]) -> list[dict]:
@@ -216,7 +216,7 @@ def rows(frames: list[Frame]) -> list[dict]:
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
-def ask_table(query_influx: QueryInflux, query: Query, **more) -> list[dict]:
+def query_table(query_influx: QueryInflux, query: Query, **more) -> list[dict]:
     return rows(query_influx(query.flux, variables=EVERYTHING, **more))
 
 
@@ -229,7 +229,7 @@ def newest(points, measurement: str) -> dict:
 
 
 def test_machines_come_with_their_newest_score_and_its_interval(query_influx, site_points) -> None:
-    found = ask_table(query_influx, numbers.number_now(RUL))
+    found = query_table(query_influx, numbers.number_now(RUL))
     want = newest(site_points, "rul")
     assert [row["rul_low"] for row in found] == sorted(row["rul_low"] for row in found)
     assert {row["device"] for row in found} == set(want)
@@ -241,7 +241,7 @@ def test_machines_come_with_their_newest_score_and_its_interval(query_influx, si
 
 def test_people_come_with_their_newest_activity(query_influx, site_points) -> None:
     want = {device: score["activity"] for device, score in newest(site_points, "activity").items()}
-    found = ask_table(query_influx, classes.class_now(ACTIVITY))
+    found = query_table(query_influx, classes.class_now(ACTIVITY))
     assert {row["device"]: row["activity"] for row in found} == want
 
 
@@ -252,7 +252,7 @@ def test_shares_of_activity_add_up_to_one(query_influx) -> None:
         assert sum(shares) == pytest.approx(1, abs=1e-3)
 
 
-def test_a_choice_on_the_board_narrows_every_table(query_influx) -> None:
+def test_a_selection_on_the_board_filters_every_table(query_influx) -> None:
     variables = {"site": ["clinic"], "model": ["har-waist"]}
     assert query_influx(numbers.number_now(RUL).flux, variables=variables) == []
     found = rows(query_influx(devices.ACCOUNT_OF_DEVICES.flux, variables=variables))
@@ -262,13 +262,13 @@ def test_a_choice_on_the_board_narrows_every_table(query_influx) -> None:
 
 
 @pytest.mark.parametrize("name", ["engine.01", "engine-0", ".*", "engine-01|engine-02", "a/b"])
-def test_a_chosen_name_is_no_pattern(query_influx, name: str) -> None:
+def test_a_selected_name_is_not_a_pattern(query_influx, name: str) -> None:
     variables = {"site": ["hangar"], "device": [name]}
     assert query_influx(numbers.device_number(RUL).flux, variables=variables) == []
 
 
-def test_the_silent_come_first(query_influx, site_points) -> None:
-    found = ask_table(query_influx, devices.SILENT_DEVICES)
+def test_devices_that_are_silent_longest_come_first(query_influx, site_points) -> None:
+    found = query_table(query_influx, devices.SILENT_DEVICES)
     silences = [row["silent_s"] for row in found]
     assert silences == sorted(silences, reverse=True)
     by_device = {row["device"]: row for row in found}
@@ -280,9 +280,9 @@ def test_the_silent_come_first(query_influx, site_points) -> None:
     assert abs(last.timestamp() * 1000 - STOP_MS) <= 1000
 
 
-def test_accounts_are_those_of_the_line_and_balance(query_influx, site_points) -> None:
+def test_accounts_equal_those_of_the_site_and_balance(query_influx, site_points) -> None:
     want = newest(site_points, "device")
-    found = ask_table(query_influx, devices.ACCOUNT_OF_DEVICES)
+    found = query_table(query_influx, devices.ACCOUNT_OF_DEVICES)
     assert {row["device"] for row in found} == set(want)
     for row in found:
         for field in ("received", "windowed", "duplicate", "late", "dead_lettered", "windows"):
@@ -292,8 +292,8 @@ def test_accounts_are_those_of_the_line_and_balance(query_influx, site_points) -
     assert [frame.fields[1].values for frame in unbalanced] == [[0]]
 
 
-def test_a_restart_costs_neither_a_spike_nor_a_hole(query_influx, site_points) -> None:
-    """The worker's counter of scores begins anew in the middle; the sum goes on."""
+def test_a_restart_causes_neither_a_spike_nor_a_gap(query_influx, site_points) -> None:
+    """The worker's counter of scores restarts in the middle; the sum continues."""
     frames = query_influx(processes.PROCESS_COUNTS.flux, step_ms=5000)
     found = {frame.fields[1].name: sum(frame.fields[1].values) for frame in frames}
     scored = [
@@ -329,17 +329,17 @@ def test_a_refused_version_is_shown_with_its_reason(query_influx) -> None:
     assert (good["model"], good["version"], good["healthy"]) == ("rul-fd001", 2, 1)
 
 
-def test_rollouts_are_marks_with_time_text_and_tags(query_influx) -> None:
-    marks = rows(query_influx(students.ROLLOUT_EVENTS.flux))
-    assert [mark["tags"] for mark in marks] == ["swapped,rul-fd001", "refused,har-waist"]
-    assert marks[0]["text"] == "rul-fd001 v2 swapped, before v1"
-    assert marks[0]["_time"].timestamp() * 1000 == START_MS + 120_000
+def test_rollouts_are_annotations_with_time_text_and_tags(query_influx) -> None:
+    events = rows(query_influx(students.ROLLOUT_EVENTS.flux))
+    assert [event["tags"] for event in events] == ["swapped,rul-fd001", "refused,har-waist"]
+    assert events[0]["text"] == "rul-fd001 v2 swapped, before v1"
+    assert events[0]["_time"].timestamp() * 1000 == START_MS + 120_000
     starts = rows(query_influx(processes.PROCESS_STARTS.flux))
-    assert [mark["text"] for mark in starts] == ["worker site-worker-1 started"]
+    assert [start["text"] for start in starts] == ["worker site-worker-1 started"]
 
 
 def test_versions_count_devices(query_influx) -> None:
-    found = ask_table(query_influx, scores.devices_of_versions(tasks()))
+    found = query_table(query_influx, scores.devices_of_versions(tasks()))
     assert {(row["model"], row["version"]) for row in found} >= {
         ("har-waist", 1),
         ("rul-fd001", 2),
@@ -355,7 +355,7 @@ def test_hours_are_there_for_both_hours_of_the_run(query_influx) -> None:
 
 
 def test_tables_and_annotations_of_a_large_site_fit_grafana(query_influx, store_points) -> None:
-    """Beyond its limits Grafana shows an error instead of the table."""
+    """Grafana shows an error instead of a table beyond its limits."""
     seen = [DeviceAccount("s", f"d{i:04}", "x", received=1, late=1) for i in range(700)]
     process = SimulatedProcess(seen=seen)
     points = []

@@ -1,4 +1,4 @@
-"""The alert rules: their form, their words, and that they fire for what is wrong, and only that."""
+"""Alert rules: their form, their texts, and that they fire for failures only."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def rule_json(uid: str, site: SiteDashboards = SITE) -> dict:
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.uid)
-def test_rule_is_as_the_provisioning_api_wants_it(rule: Rule) -> None:
+def test_rule_satisfies_the_provisioning_api(rule: Rule) -> None:
     assert rule_flaws(rule_json(rule.uid)) == []
     assert is_uid(rule.uid)
 
@@ -38,7 +38,7 @@ def test_uids_and_titles_are_unique() -> None:
     assert len({rule.uid for rule in RULES}) == len({rule.title for rule in RULES}) == len(RULES)
 
 
-def test_everything_that_shall_be_watched_is_watched() -> None:
+def test_every_kind_of_failure_has_a_rule() -> None:
     assert {rule.uid.removeprefix("kpstream-") for rule in RULES} >= {
         "rul-low",
         "device-silent",
@@ -53,14 +53,14 @@ def test_everything_that_shall_be_watched_is_watched() -> None:
 def test_no_data_and_errors_are_decided_and_explained(rule: Rule) -> None:
     page = rule_json(rule.uid)
     assert page["noDataState"] in {"OK", "NoData", "Alerting"}
-    assert page["execErrState"] == "Error", "a query that fails is never taken for good news"
+    assert page["execErrState"] == "Error", "a failing query must not hide an alert"
     state, why = rule.no_data
     assert page["annotations"]["no_data"] == f"{state}: {why}"
     assert len(why) > 20
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.uid)
-def test_texts_name_only_labels_and_values_that_are_there(rule: Rule) -> None:
+def test_texts_use_only_existing_labels_and_values(rule: Rule) -> None:
     labels = set.intersection(*(set(query.shape.labels) for query in rule.queries.values()))
     texts = rule.annotations()
     assert set(texts) >= {"summary", "description", "action"}
@@ -68,14 +68,14 @@ def test_texts_name_only_labels_and_values_that_are_there(rule: Rule) -> None:
     everything = " ".join(texts.values())
     assert set(re.findall(r"\.Labels\.(\w+)", everything)) <= labels
     assert set(re.findall(r"\.Values\.(\w+)", everything)) <= set(rule.queries)
-    assert "$" not in everything, "Grafana would put an environment variable there"
+    assert "$" not in everything, "Grafana would replace it by an environment variable"
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.uid)
 def test_commands_in_the_texts_exist(rule: Rule) -> None:
     from deploy.cli import main
 
-    known = {"kpstream site status"}  # made elsewhere, and tested there
+    known = {"kpstream site status"}  # has its own tests
     for words in re.findall(r"`(kpstream [^`]*)`", rule.action + rule.meaning):
         command = main
         for word in words.split()[1:]:
@@ -86,7 +86,7 @@ def test_commands_in_the_texts_exist(rule: Rule) -> None:
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.uid)
-def test_rule_leads_to_a_panel_that_is_there(rule: Rule) -> None:
+def test_rule_links_to_an_existing_panel(rule: Rule) -> None:
     texts = rule_json(rule.uid)["annotations"]
     panels = SITE.board_json(texts["__dashboardUid__"])["panels"]
     assert [p["id"] for p in panels].count(int(texts["__panelId__"])) == 1
@@ -107,7 +107,7 @@ def test_limits_reach_the_rules() -> None:
     assert set(limits.values()) == {33, 44, 55, 66, 77, 88, 0.5}
 
 
-def test_file_form_says_the_same_as_the_api_form() -> None:
+def test_file_form_equals_the_api_form() -> None:
     for rule in RULES:
         page = rule_json(rule.uid)
         file = rule.file_json(SITE.boards, source_uid=SITE.source.uid)
@@ -118,7 +118,7 @@ def test_file_form_says_the_same_as_the_api_form() -> None:
 
 
 @pytest.mark.parametrize("seconds", [0, 30, 60, 90, 300, 3600, 86_400, 90_061])
-def test_duration_is_written_as_grafana_writes_it(seconds: int) -> None:
+def test_duration_has_the_form_that_grafana_returns(seconds: int) -> None:
     units = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
     parts = re.findall(r"(\d+)([dhms])", duration(seconds))
     assert sum(int(number) * units[unit] for number, unit in parts) == seconds
@@ -129,21 +129,21 @@ def test_duration_is_written_as_grafana_writes_it(seconds: int) -> None:
 
 @pytest.fixture
 def alerts_of(query_influx):
-    """`alerts_of(uid, later_s=0, site=...)`: the alerts of a rule so long after the run."""
+    """`alerts_of(uid, later_s=0, site=...)` gives the alerts of a rule `later_s` after the run."""
 
     def evaluate(uid: str, later_s: int = 0, site: SiteDashboards = SITE) -> list[Alert] | None:
         stop_ms = STOP_MS + 1000 * later_s
 
-        def ask(flux: str, look_back_s: int):
+        def send(flux: str, look_back_s: int):
             return query_influx(flux, start_ms=stop_ms - 1000 * look_back_s, stop_ms=stop_ms)
 
-        return firing(rule_json(uid, site), ask)
+        return firing(rule_json(uid, site), send)
 
     return evaluate
 
 
 @pytest.mark.needs_influxd
-def test_worn_machines_are_due_with_their_interval_in_words(alerts_of, site_points) -> None:
+def test_worn_machines_are_due_with_their_interval_in_the_summary(alerts_of, site_points) -> None:
     newest = {}
     for point in sorted(site_points, key=lambda p: p.time_ns):
         if point.measurement == "rul":
@@ -170,7 +170,7 @@ def test_a_machine_stays_due_while_it_is_off(alerts_of) -> None:
 
 
 @pytest.mark.needs_influxd
-def test_a_limit_nobody_is_below_fires_for_nobody(alerts_of) -> None:
+def test_a_limit_below_all_machines_fires_for_none(alerts_of) -> None:
     assert alerts_of("kpstream-rul-low", site=site_dashboards(Limits(rul_cycles=0))) == []
 
 
@@ -187,31 +187,31 @@ def test_silent_devices_are_named(alerts_of) -> None:
 
 
 @pytest.mark.needs_influxd
-def test_processes_are_down_when_they_say_nothing(alerts_of) -> None:
+def test_processes_are_down_when_they_do_not_report(alerts_of) -> None:
     assert alerts_of("kpstream-process-down") == []
     assert {alert.labels["role"] for alert in alerts_of("kpstream-process-down", later_s=90)} == {
         "bridge",
         "worker",
         "store",
     }
-    assert alerts_of("kpstream-process-down", later_s=86_400) is None, "then the state of no data"
+    assert alerts_of("kpstream-process-down", later_s=86_400) is None, "the rule has no data"
 
 
 @pytest.mark.needs_influxd
-def test_a_process_that_is_not_ready_is_named_while_it_is_not(alerts_of) -> None:
+def test_a_process_fires_only_while_it_is_not_ready(alerts_of) -> None:
     assert alerts_of("kpstream-process-not-ready") == []
     during = alerts_of("kpstream-process-not-ready", later_s=-235)  # the bridge had no broker
     assert [alert.labels["role"] for alert in during] == ["bridge"]
 
 
 @pytest.mark.needs_influxd
-def test_a_backlog_that_comes_and_goes_does_not_grow(alerts_of) -> None:
+def test_a_backlog_that_shrinks_again_does_not_fire(alerts_of) -> None:
     assert alerts_of("kpstream-lag-growing") == []
 
 
 @pytest.mark.needs_influxd
-def test_a_backlog_that_grows_is_told_with_its_slope(query_influx, store_points) -> None:
-    """Two partitions fall behind by 40 records a minute each; one changes hands on the way."""
+def test_a_growing_backlog_fires_with_its_slope(query_influx, store_points) -> None:
+    """Two partitions fall behind by 40 records a minute each; one has a handover."""
     points = []
     for second in range(0, 900, 10):
         for partition in (0, 1):
@@ -227,13 +227,13 @@ def test_a_backlog_that_grows_is_told_with_its_slope(query_influx, store_points)
         site = site_dashboards(Limits(backlog_per_minute=limit))
         stop_ms = START_MS + 900_000
 
-        def ask(flux: str, look_back_s: int):
+        def send(flux: str, look_back_s: int):
             start_ms = stop_ms - 1000 * look_back_s
             return query_influx(
                 flux, start_ms=start_ms, stop_ms=stop_ms, bucket="dashboards-growth"
             )
 
-        return firing(rule_json("kpstream-lag-growing", site), ask)
+        return firing(rule_json("kpstream-lag-growing", site), send)
 
     (alert,) = alerts(60)
     assert alert.labels == {"group": "g", "topic": "t"}
@@ -242,7 +242,7 @@ def test_a_backlog_that_grows_is_told_with_its_slope(query_influx, store_points)
 
 
 @pytest.mark.needs_influxd
-def test_a_partition_that_stands_still_is_told(alerts_of) -> None:
+def test_a_stalled_partition_fires(alerts_of) -> None:
     site = site_dashboards(Limits(still_s=10))
     assert alerts_of("kpstream-partition-stuck", site=site) == []
     stuck = alerts_of("kpstream-partition-stuck", later_s=-300 + 136, site=site)
@@ -251,14 +251,14 @@ def test_a_partition_that_stands_still_is_told(alerts_of) -> None:
 
 
 @pytest.mark.needs_influxd
-def test_dead_letters_are_told_by_reason(alerts_of, site_points) -> None:
+def test_dead_letters_fire_by_reason(alerts_of, site_points) -> None:
     alerts = alerts_of("kpstream-dead-letters")
     assert [alert.labels["reason"] for alert in alerts] == ["not_json"]
     assert alerts[0].values["letters"] > LIMITS.dead_letters
 
 
 @pytest.mark.needs_influxd
-def test_a_burst_of_a_reason_never_seen_before_is_told(query_influx, store_points) -> None:
+def test_a_burst_of_a_new_reason_fires(query_influx, store_points) -> None:
     process = SimulatedProcess(sums=Totals(dead_letters={}))
     accounts = Accounts(process, "b-1", "bridge", START_MS - 600_000)
     points = accounts.points(START_MS)
@@ -267,17 +267,17 @@ def test_a_burst_of_a_reason_never_seen_before_is_told(query_influx, store_point
     points += accounts.points(START_MS + 5_000)
     store_points("dashboards-burst", points)
 
-    def ask(flux: str, look_back_s: int):
+    def send(flux: str, look_back_s: int):
         stop_ms = START_MS + 60_000
         start_ms = stop_ms - 1000 * look_back_s
         return query_influx(flux, start_ms=start_ms, stop_ms=stop_ms, bucket="dashboards-burst")
 
-    (alert,) = firing(rule_json("kpstream-dead-letters"), ask)
+    (alert,) = firing(rule_json("kpstream-dead-letters"), send)
     assert (alert.labels, alert.values) == ({"reason": "future"}, {"letters": 500})
 
 
 @pytest.mark.needs_influxd
-def test_a_refused_student_is_told_with_the_version(alerts_of) -> None:
+def test_a_refused_version_fires_with_its_number(alerts_of) -> None:
     alerts = alerts_of("kpstream-model-unhealthy")
     assert [(a.labels["model"], a.values["refused"]) for a in alerts] == [("har-waist", 2)]
     rule = next(rule for rule in RULES if rule.uid == "kpstream-model-unhealthy")
@@ -285,11 +285,11 @@ def test_a_refused_student_is_told_with_the_version(alerts_of) -> None:
 
 
 @pytest.mark.needs_influxd
-def test_accounts_of_a_sound_line_balance(alerts_of) -> None:
+def test_accounts_of_a_healthy_site_balance(alerts_of) -> None:
     assert alerts_of("kpstream-readings-missing") == []
 
 
-def test_rules_of_another_panel_are_refused() -> None:
+def test_a_rule_with_an_unknown_panel_is_refused() -> None:
     rule = replace(RULES[0], panel=("kpstream-fleet", "gone"))
     with pytest.raises(KeyError, match="no panel 'gone'"):
         rule.file_json(SITE.boards, source_uid="x")
