@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo site test coverage check bench bench-site chaos clean
+.PHONY: help demo site test coverage check docs bench bench-site chaos release clean
 
 help:
 	@echo 'make demo    start a gateway and a simulated fleet on this machine, show the console page'
@@ -30,10 +30,12 @@ help:
 	@echo '             libraries along: about 6 GB on disk, two to five minutes)'
 	@echo 'make coverage  the same, with the lines that ran: per file and per package'
 	@echo 'make check   formatting, lint, types, import rule, documentation of the settings'
+	@echo 'make docs    build the documentation site into site/ (open site/index.html; needs no network)'
 	@echo 'make bench   measure throughput, latency, memory and start time on this machine'
 	@echo 'make bench-site  the same for a site, with Kafka and InfluxDB'
 	@echo 'make chaos   kill and pause every part of a site, fifty times; account for every reading'
 	@echo '             (about twenty minutes; writes docs/results/chaos.md)'
+	@echo 'make release build, install and try the version of pyproject.toml, then tag it (DRY_RUN=1: no tag)'
 	@echo 'make clean   remove .venv and every cache and build product'
 	@echo
 	@echo 'PYTHON=python3.12  another interpreter (3.10 or later)    ARGS="..."  passed to the command'
@@ -68,6 +70,10 @@ check: $(VENV)/.dev
 	$(BIN)/python -m mypy
 	$(BIN)/python -m pytest -q tests/test_import_rule.py tests/test_public_names.py tests/test_settings_docs.py
 
+docs: $(VENV)/.dev
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+	@echo 'site/index.html'
+
 bench: $(VENV)/.dev
 	@$(BIN)/python -m tests.bench $(ARGS)
 
@@ -79,8 +85,11 @@ chaos: $(VENV)/.dev
 	@$(BIN)/kpstream site install
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
+release: $(VENV)/.dev
+	@.ci/release
+
 clean:
-	rm -rf $(VENV) build dist kpstream.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
+	rm -rf $(VENV) build dist site kpstream.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # $(call install,EXTRA): install kpstream[EXTRA] into the environment and say how long it took.

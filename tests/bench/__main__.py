@@ -28,16 +28,22 @@ from rich.table import Table
 from ingest.mqtt.broker import LocalBroker
 from tests.e2e.plant import Plant
 
-_AIMS = {
-    "bridge: messages/s confirmed, 1 reading each": 5_000,
-    "bridge: messages/s confirmed, 10 readings each": 5_000,
-    "line: readings/s window + score, 10 per message": 50_000,
-}
+_RESULTS = Path(__file__).parents[2] / "docs" / "results"
+_HEADS = ("measured", "value", "aim", "per CPU-second")
+_ABOUT = """Written by `make bench ARGS=--results`. The gateway has one core to itself; broker and
+load generator have another. Readings have nine channels. Latency starts at the event time of a
+window's last reading, so it includes the 200 ms of lateness and the wait for the next message."""
+
+Row = tuple[str, str, str, str]
+"""One line of the table: what was measured, value, aim, value per CPU-second."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
     parser.add_argument("--json", type=Path, help="write the numbers to this file, too")
+    parser.add_argument(
+        "--results", action="store_true", help="write docs/results/gateway-bench.json and .md"
+    )
     parser.add_argument("--messages", type=int, default=60_000)
     parser.add_argument("--seconds", type=float, default=20.0, help="of the latency run")
     args = parser.parse_args()
@@ -57,9 +63,13 @@ def main() -> None:
         for name, rate in (("aim", 2500.0), ("half", half)):
             status.update(f"latency at {rate:.0f} messages/s")
             numbers[f"latency_{name}"] = _latency(rate, args.seconds)
-    _print(numbers)
+    table = _table(numbers)
+    _print(numbers["machine"], table)
     if args.json:
         args.json.write_text(json.dumps(numbers, indent=2) + "\n")
+    if args.results:
+        (_RESULTS / "gateway-bench.json").write_text(json.dumps(numbers, indent=2) + "\n")
+        (_RESULTS / "gateway-bench.md").write_text(_page(numbers["machine"], table))
 
 
 def _measure(what: str, messages: int, readings: int) -> dict[str, Any]:
@@ -186,63 +196,80 @@ def _machine() -> dict[str, Any]:
     }
 
 
-def _print(numbers: dict[str, Any]) -> None:
+def _machine_lines(machine: dict[str, Any]) -> list[str]:
+    return [
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB, "
+        f"{machine['system']}, Python {machine['python']}, "
+        f"load {machine['load_before']:.1f} before",
+        ", ".join(f"{k} {v}" for k, v in machine["versions"].items()),
+    ]
+
+
+def _print(machine: dict[str, Any], rows: list[Row]) -> None:
     out = Console(width=110)
-    machine = numbers["machine"]
-    out.print(
-        f"\n{machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB, "
-        f"{machine['system']}, Python {machine['python']}"
-    )
-    out.print(", ".join(f"{k} {v}" for k, v in machine["versions"].items()))
+    out.print("\n" + "\n".join(_machine_lines(machine)))
     table = Table(title="one gateway process on one core", title_justify="left")
-    for name in ("measured", "value", "aim", "per CPU second"):
-        table.add_column(name, justify="left" if name == "measured" else "right")
-    for readings in (1, 10):
-        run = numbers[f"bridge_{readings}"]
-        _rate(
-            table,
-            f"bridge: messages/s confirmed, {readings} reading(s) each",
-            run,
-            "messages",
-            "5,000",
-        )
-    for readings in (1, 10):
-        run = numbers[f"line_{readings}"]
-        aim = "50,000" if readings == 10 else ""
-        _rate(
-            table, f"line: readings/s window + score, {readings} per message", run, "readings", aim
-        )
-    run = numbers["gateway_max"]
-    table.add_row(
-        "whole gateway: readings/s, 10 per message",
-        f"{run['readings_per_second']:,.0f}",
-        "",
-        f"{run['messages'] * 10 / run['cpu_seconds']:,.0f}",
-    )
-    for name in ("aim", "half"):
-        run = numbers[f"latency_{name}"]
-        rate = f"at {run['messages_per_second']:,.0f} messages/s ({run['devices']} devices)"
-        for kind in ("receive_to_score", "sensor_to_score", "sensor_to_stored"):
-            found = run[kind] or {"p50_ms": float("nan"), "p99_ms": float("nan")}
-            aim = "p99 < 1000" if kind == "sensor_to_score" else ""
-            table.add_row(
-                f"{kind.replace('_', ' ')} {rate}: p50 / p99 ms",
-                f"{found['p50_ms']:,.0f} / {found['p99_ms']:,.0f}",
-                aim,
-                "",
-            )
-        table.add_row(f"CPU share of the core {rate}", f"{run['cpu_share']:.0%}", "", "")
-        table.add_row(f"RSS {rate}, MB", f"{run['rss_mb']:.0f}", "< 150", "")
-    run = numbers["latency_aim"]
-    table.add_row("RSS idle, MB", f"{run['rss_idle_mb']:.0f}", "< 150", "")
-    table.add_row("cold start to ready, s", f"{run['cold_start_s']:.1f}", "< 5", "")
+    for name in _HEADS:
+        table.add_column(name, justify="left" if name == _HEADS[0] else "right")
+    for row in rows:
+        table.add_row(*row)
     out.print(table)
 
 
-def _rate(table: Table, name: str, run: dict[str, Any], unit: str, aim: str) -> None:
-    table.add_row(
-        name, f"{run[unit] / run['seconds']:,.0f}", aim, f"{run[unit] / run['cpu_seconds']:,.0f}"
-    )
+def _page(machine: dict[str, Any], rows: list[Row]) -> str:
+    """The table as a page of the documentation."""
+    lines = ["# Benchmark of a gateway", "", _ABOUT, "", *_machine_lines(machine), ""]
+    lines += [f"| {' | '.join(_HEADS)} |", "|---|---:|---:|---:|"]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)]) + "\n"
+
+
+def _table(numbers: dict[str, Any]) -> list[Row]:
+    rows = [
+        _rate(
+            f"bridge: messages/s confirmed, {readings} reading(s) each",
+            numbers[f"bridge_{readings}"],
+            "messages",
+            "5,000",
+        )
+        for readings in (1, 10)
+    ]
+    rows += [
+        _rate(
+            f"window + score: readings/s, {readings} per message",
+            numbers[f"line_{readings}"],
+            "readings",
+            "50,000" if readings == 10 else "",
+        )
+        for readings in (1, 10)
+    ]
+    run = numbers["gateway_max"]
+    per_cpu = run["messages"] * 10 / run["cpu_seconds"]
+    whole = "whole gateway: readings/s, 10 per message"
+    rows.append((whole, f"{run['readings_per_second']:,.0f}", "", f"{per_cpu:,.0f}"))
+    for name in ("aim", "half"):
+        rows += _latency_rows(numbers[f"latency_{name}"])
+    run = numbers["latency_aim"]
+    rows.append(("RSS idle, MB", f"{run['rss_idle_mb']:.0f}", "< 150", ""))
+    rows.append(("cold start to ready, s", f"{run['cold_start_s']:.1f}", "< 5", ""))
+    return rows
+
+
+def _latency_rows(run: dict[str, Any]) -> list[Row]:
+    rate = f"at {run['messages_per_second']:,.0f} messages/s ({run['devices']} devices)"
+    rows = []
+    for kind in ("receive_to_score", "sensor_to_score", "sensor_to_stored"):
+        found = run[kind] or {"p50_ms": float("nan"), "p99_ms": float("nan")}
+        label = f"{kind.replace('_', ' ')} {rate}: p50 / p99 ms"
+        aim = "p99 < 1000" if kind == "sensor_to_score" else ""
+        rows.append((label, f"{found['p50_ms']:,.0f} / {found['p99_ms']:,.0f}", aim, ""))
+    rows.append((f"CPU share of the core {rate}", f"{run['cpu_share']:.0%}", "", ""))
+    rows.append((f"RSS {rate}, MB", f"{run['rss_mb']:.0f}", "< 150", ""))
+    return rows
+
+
+def _rate(name: str, run: dict[str, Any], unit: str, aim: str) -> Row:
+    per_second, per_cpu = run[unit] / run["seconds"], run[unit] / run["cpu_seconds"]
+    return name, f"{per_second:,.0f}", aim, f"{per_cpu:,.0f}"
 
 
 if __name__ == "__main__":
