@@ -1,7 +1,8 @@
-"""What each page of the console shows, as JSON-able dicts: pure reading of view and results.
+"""The pages of the console as JSON-able dicts: pure reading of the view and the results file.
 
 Times are absolute epoch milliseconds, never ages, so that an unchanged fleet gives unchanged bytes
-(and a 304). Nothing here knows HTTP or HTML.
+(and a 304). Nothing here knows HTTP or HTML. `pipeline.console.cards` makes the part of a device
+that depends on the task.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from typing import Any
 
 import orjson
 
-from models.tasks.classes import PROBABILITY_PREFIX
-from pipeline.console.queries import Device, Latest, counts, latest, runs, series, trend
+from models.tasks.contract import Task
+from models.tasks.registry import tasks
+from pipeline.console.cards import course_card, fleet_card, series_rows
+from pipeline.console.queries import Device, Latest, counts, latest, runs
 from pipeline.status.counters import DeviceAccount
 from pipeline.status.history import History
 from pipeline.status.progress import stalled_partitions
@@ -31,18 +34,18 @@ __all__ = [
     "progress_page",
 ]
 
-_TIMELINE_MS = 10 * 60_000
-_TREND_LAST, _TREND_POINTS = 240, 60
-_SERIES_POINTS = 400
-
 
 @dataclass(frozen=True, slots=True)
 class PageSettings:
-    """What the pages cannot know from view and results.
+    """Settings of the pages.
 
-    `rul_critical` and `rul_warning` are bounds of the condition of a machine, in the unit of its
-    model (cycles). `stale_ms`: a device that sent nothing for this long is marked. The MQTT
-    address and topic prefix are for the example line of an empty page.
+    Attributes:
+        rul_critical: A machine with a RUL below this is critical, in the unit of its model.
+        rul_warning: A machine with a RUL below this is wearing.
+        stale_ms: A device that has sent nothing for this long is marked as stale.
+        mqtt_host: Host of the broker, for the example command of an empty page.
+        mqtt_port: Port of the broker, for the same command.
+        topic_prefix: First level of the topics, for the same command.
     """
 
     rul_critical: float = 20.0
@@ -54,7 +57,7 @@ class PageSettings:
 
 
 def health_page(view: GatewayView) -> dict[str, Any]:
-    """Alive, ready, problems, parts."""
+    """Whether the process is alive and ready, its problems, and the status of its parts."""
     report = view.health()
     return {
         "alive": report.alive,
@@ -65,10 +68,10 @@ def health_page(view: GatewayView) -> dict[str, Any]:
 
 
 def progress_page(view: GatewayView, now_ms: int) -> dict[str, Any]:
-    """How far a process is, for whoever restarts it: it stands still while `progress` does.
+    """The progress of a process, for a supervisor that restarts it when `progress` stops.
 
-    `backlog` are the records that wait for it, `progress` is when the partition that moved least
-    lately has moved (epoch ms; None without a backlog).
+    `backlog` is the number of records that wait for it. `progress` is the time at which the
+    partition that has stood still longest last moved, epoch milliseconds; None without a backlog.
     """
     partitions = view.partitions()
     behind = [p for p in partitions if p.backlog > 0]
@@ -92,28 +95,25 @@ def progress_page(view: GatewayView, now_ms: int) -> dict[str, Any]:
 
 
 def fleet_page(view: GatewayView, results: ResultsFile, settings: PageSettings) -> dict[str, Any]:
-    """Every device with its newest score, its trend or its timeline, and its account."""
+    """Every device with its newest score, its trend or timeline, and its account."""
     models = list(view.models())
     accounts = {(a.site, a.device, a.stream): a for a in view.account()}
-    ruls = _by_device(latest(results, "rul"))
-    activities = _by_device(latest(results, "activity"))
+    scored: dict[Device, tuple[Task, Latest]] = {}
+    for task in tasks():
+        for device, point in _by_device(latest(results, task.name)).items():
+            scored.setdefault(device, (task, point))
     devices = []
-    for key in sorted(accounts.keys() | ruls.keys() | activities.keys()):
-        entry = _device_entry(key, accounts.get(key), models)
-        if key in ruls:
-            entry |= _scored("rul", ruls[key])
-            entry["rul"] = _rul(ruls[key]) | {
-                "trend": trend(results, "rul", "rul", key, last=_TREND_LAST, points=_TREND_POINTS)
-            }
-        elif key in activities:
-            entry |= _scored("activity", activities[key])
-            entry["activity"] = _activity(activities[key]) | _timeline(
-                results, key, activities[key].time_ms, _TIMELINE_MS
-            )
+    for device in sorted(accounts.keys() | scored.keys()):
+        entry = _device_entry(device, accounts.get(device), models)
+        if device in scored:
+            task, point = scored[device]
+            entry |= _scored(task, point, entry["unit"])
+            entry[task.name] = fleet_card(results, task, device, point)
         devices.append(entry)
     return {
         "devices": devices,
         "labels": _labels(models, devices),
+        "tasks": _tasks(),
         "settings": asdict(settings),
         "streams": [
             {"stream": m.stream, "task": m.task, "channels": list(m.channels)} for m in models
@@ -133,50 +133,34 @@ def device_page(
     models = list(view.models())
     account = next((a for a in view.account() if (a.site, a.device, a.stream) == device), None)
     found = {
-        name: point
-        for name in ("rul", "activity")
-        for point in [_by_device(latest(results, name)).get(device)]
+        task: point
+        for task in tasks()
+        for point in [_by_device(latest(results, task.name)).get(device)]
         if point is not None
     }
     if account is None and not found:
         return None
     entry = _device_entry(device, account, models)
-    page: dict[str, Any] = {"device": entry, "settings": asdict(settings)}
-    for name, point in found.items():
+    page: dict[str, Any] = {"device": entry, "tasks": _tasks(), "settings": asdict(settings)}
+    for task, point in found.items():
         until_ms = point.time_ms + 1
-        first_ms = _first_ms(results, name, device)  # a young device fills the chart
+        first_ms = _first_ms(results, task.name, device)  # a young device fills the chart
         since_ms = first_ms if span_ms is None else max(first_ms, until_ms - span_ms)
-        entry |= _scored(name, point)
-        lead = "rul" if name == "rul" else "probability"
-        buckets = series(
+        versions = runs(
             results,
-            name,
-            [lead, "rul_low", "rul_high"] if name == "rul" else [lead],
+            task.name,
+            "version",
             device,
             since_ms=since_ms,
             until_ms=until_ms,
-            max_points=_SERIES_POINTS,
+            hole_ms=None,
         )
-        versions = runs(
-            results, name, "version", device, since_ms=since_ms, until_ms=until_ms, hole_ms=None
-        )
+        entry |= _scored(task, point, entry["unit"])
+        entry[task.name] = course_card(results, task, device, point, since_ms)
         page["versions"] = [[run.start_ms, run.value] for run in versions]
         page["since_ms"] = since_ms
         page["until_ms"] = point.time_ms
-        if name == "rul":
-            entry["rul"] = _rul(point)
-            page["series"] = [
-                [
-                    *(b.time_ms, b.last["rul"], b.last.get("rul_low"), b.last.get("rul_high")),
-                    *(b.low, b.high),
-                ]
-                for b in buckets
-            ]
-        else:
-            entry["activity"] = _activity(point) | _timeline(
-                results, device, point.time_ms, point.time_ms - page["since_ms"] + 1
-            )
-            page["series"] = [[b.time_ms, b.last["probability"], b.low, b.high] for b in buckets]
+        page["series"] = series_rows(results, task, device, since_ms, until_ms)
     page["labels"] = _labels(models, [entry])
     page["health"] = health_page(view)
     return page
@@ -185,7 +169,7 @@ def device_page(
 def pipeline_page(
     view: GatewayView, results: ResultsFile, history: History, now_ms: int
 ) -> dict[str, Any]:
-    """Account, progress of the partitions, latency, throughput, dead letters, stored points."""
+    """Totals, progress of the partitions, latency, throughput, dead letters, stored points."""
     totals = view.totals()
     partitions = list(view.partitions())
     stalled = {(p.app, p.topic, p.partition) for p in stalled_partitions(partitions, now_ms)}
@@ -205,7 +189,7 @@ def pipeline_page(
 
 
 def models_page(view: GatewayView) -> dict[str, Any]:
-    """The students that run, where they came from, and what was refused."""
+    """The running students with their lineage, and the refused versions."""
     return {"models": [asdict(model) for model in view.models()], "health": health_page(view)}
 
 
@@ -220,17 +204,18 @@ def _device_entry(
     entry: dict[str, Any] = {"site": site, "device": name, "stream": stream}
     model = next((m for m in models if m.stream == stream), None)
     entry["task"] = None if model is None else model.task
-    entry["unit"] = "cycles" if model is None or not model.unit else model.unit
+    entry["unit"] = "" if model is None else model.unit
     if account is not None:
         entry["account"] = asdict(account) | {"missing": account.missing}
         entry["last_recv_ms"] = account.last_recv_ms
     return entry
 
 
-def _scored(task: str, point: Latest) -> dict[str, Any]:
-    """What every score has; the receive time of a device without an account is a guess."""
-    scored: dict[str, Any] = {
-        "task": task,
+def _scored(task: Task, point: Latest, unit: str) -> dict[str, Any]:
+    """The keys that every scored device has; without a model, the unit is that of the field."""
+    return {
+        "task": task.name,
+        "unit": unit or task.field(task.answer.headline_field).unit,
         "model": point.model,
         "version": point.fields.get("version"),
         "time_ms": point.time_ms,
@@ -239,50 +224,18 @@ def _scored(task: str, point: Latest) -> dict[str, Any]:
         "readings": point.fields.get("readings"),
         "window_gaps": point.fields.get("gaps"),
     }
-    return scored
 
 
-def _rul(point: Latest) -> dict[str, Any]:
-    fields = point.fields
-    return {
-        "value": fields.get("rul"),
-        "low": fields.get("rul_low"),
-        "high": fields.get("rul_high"),
-    }
-
-
-def _activity(point: Latest) -> dict[str, Any]:
-    return {
-        "label": point.fields.get("activity"),
-        "probability": point.fields.get("probability"),
-        "probabilities": _probabilities(point.fields),
-    }
-
-
-def _timeline(results: ResultsFile, device: Device, until_ms: int, span_ms: int) -> dict[str, Any]:
-    since_ms = until_ms - span_ms
-    found = runs(results, "activity", "activity", device, since_ms=since_ms, until_ms=until_ms + 1)
-    return {
-        "since_ms": since_ms,
-        "until_ms": until_ms,
-        "runs": [[max(since_ms, run.start_ms), run.end_ms, run.value] for run in found],
-    }
-
-
-def _probabilities(fields: Mapping[str, Any]) -> dict[str, float]:
-    return {
-        name.removeprefix(PROBABILITY_PREFIX): float(value)
-        for name, value in fields.items()
-        if name.startswith(PROBABILITY_PREFIX)
-    }
+def _tasks() -> dict[str, dict[str, str]]:
+    """Title and card of each task, in the order of the registry."""
+    return {task.name: {"title": task.title, "card": task.card} for task in tasks()}
 
 
 def _labels(models: Sequence[ModelStatus], devices: Iterable[Mapping[str, Any]]) -> list[str]:
     """Labels in the order of the models, then those only found in results: colours stay put."""
     labels = dict.fromkeys(label for model in models for label in model.labels)
-    extra = {
-        run[2] for entry in devices for run in entry.get("activity", {}).get("runs", ())
-    } - labels.keys()
+    scores = [entry.get(task.name, {}) for entry in devices for task in tasks()]
+    extra = {run[2] for score in scores for run in score.get("runs", ())} - labels.keys()
     return [*labels, *sorted(extra)]
 
 

@@ -264,6 +264,7 @@ class Console:
             {
                 "/": self._static,
                 "/web/{name}": self._static,
+                "/web/cards/{name}": self._card,
                 "/favicon.ico": self._no_icon,
                 "/health": self._get_health,
                 "/ready": self._get_ready,
@@ -288,10 +289,10 @@ class Console:
     # answers
 
     async def _static(self, request: web.Request) -> web.StreamResponse:
-        path = _WEB / request.match_info.get("name", "index.html")
-        if path.parent != _WEB or path.suffix not in _TYPES or not path.is_file():
-            raise web.HTTPNotFound
-        return _tagged(request, path.read_bytes(), _TYPES[path.suffix])
+        return _file(request, _WEB)
+
+    async def _card(self, request: web.Request) -> web.StreamResponse:
+        return _file(request, _WEB / "cards")
 
     async def _no_icon(self, _: web.Request) -> web.StreamResponse:
         return web.Response(status=204)
@@ -372,6 +373,13 @@ class Console:
             except Exception:
                 _log.exception("console could not sample the gateway's counters")
             await asyncio.sleep(_SAMPLE_SECONDS)
+
+
+def _file(request: web.Request, folder: Path) -> web.Response:
+    path = folder / request.match_info.get("name", "index.html")
+    if path.parent != folder or path.suffix not in _TYPES or not path.is_file():
+        raise web.HTTPNotFound
+    return _tagged(request, path.read_bytes(), _TYPES[path.suffix])
 
 
 def _status(is_fine: bool) -> int:

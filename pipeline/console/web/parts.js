@@ -1,21 +1,16 @@
 // Pieces that more than one page shows.
 
-import { age, duration, h, icon, whole } from "./dom.js";
+import { age, clockTime, duration, h, icon, whole } from "./dom.js";
 
 /** Where a page about this device is. */
 export const deviceHref = (d) => `#/device/${[d.site, d.device, d.stream].map(encodeURIComponent).join("/")}`;
 
+/** The newest score of a device, as its task's card shows it; undefined before the first one. */
+export const scoreOf = (d) => (d.task ? d[d.task] : undefined);
+
 export const heardMs = (d) => d.last_recv_ms ?? d.written_ms ?? null;
 
 export const isStale = (d, settings, now) => heardMs(d) === null || now - heardMs(d) > settings.stale_ms;
-
-/** Condition of a machine: a word, an icon and a tone; never colour alone. */
-export function condition(rul, settings) {
-  if (rul === null || rul === undefined) return ["quiet", "clock", "Waiting"];
-  if (rul < settings.rul_critical) return ["bad", "alert", "Critical"];
-  if (rul < settings.rul_warning) return ["warn", "warn", "Wearing"];
-  return ["good", "check", "Healthy"];
-}
 
 export const pill = (tone, iconName, text) => h("span.pill", { class: tone }, icon(iconName), text);
 
@@ -57,6 +52,12 @@ export function equation(account, size) {
       h("i", { class: hue, style: { flex: `${account[name]} 0 0` } }))));
 }
 
+/** In place of a score on the fleet page. */
+export function waiting(d) {
+  if (!d.task) return h("div.wait", {}, `No model for stream “${d.stream}”`);
+  return h("div.wait", {}, "Waiting for a full window", h("span.small", {}, `${whole(d.account?.windowed ?? 0)} readings so far`));
+}
+
 export const lastHeard = (d, now) => age(heardMs(d), now);
 
 /** A command line with a button that copies it. */
@@ -77,4 +78,24 @@ export function firstReading(settings, streams) {
     paste(`mosquitto_pub ${address} -q 1 -t ${settings.topic_prefix}/plant-1/machine-01/${stream} -m '{"ts": '$(date +%s%3N)', "values": {${values}}}'`),
     h("p", {}, "Or publish a recorded data set, as a fleet would:"),
     paste("kpstream replay cmapss --from PATH"));
+}
+
+/** Tiles that every device has. */
+export function facts(d, now) {
+  return [
+    tile("Last reading", age(heardMs(d), now), { note: heardMs(d) === null ? "" : clockTime(heardMs(d), 0) }),
+    tile("Receive to score", duration(d.latency_ms), { note: "newest score" }),
+    tile("Model", `v${d.version ?? "–"}`, { note: d.model }),
+  ];
+}
+
+/** Padding and border of the card around a chart. */
+export const chartInset = ({ width }) => (width > 700 ? 42 : 34);
+
+/** First and last time of a chart. */
+export function spanOf(data, rows) {
+  const until = data.until_ms;
+  const first = rows.length ? rows[0][0] : data.since_ms;
+  // A device younger than the span fills the chart instead of a corner of it.
+  return [Math.min(Math.max(data.since_ms, first), until - 1000), until];
 }

@@ -26,6 +26,7 @@ from tests.fakes.view import LABELS, FakeView, fill
 
 NOW_MS = 1_800_000_000_000
 WEB = Path(__file__).parents[3] / "pipeline" / "console" / "web"
+PAGE_FILES = sorted(path for path in WEB.rglob("*") if path.is_file())
 
 
 @dataclass
@@ -229,7 +230,16 @@ async def test_every_answer_carries_the_security_headers(site: Site, path: str) 
 
 
 @pytest.mark.parametrize(
-    "path", ["/web/..%2fconsole.py", "/web/%2e%2e/console.py", "/web/", "/web/nothing.js", "/etc"]
+    "path",
+    [
+        "/web/..%2fconsole.py",
+        "/web/%2e%2e/console.py",
+        "/web/",
+        "/web/cards",
+        "/web/cards/",
+        "/web/nothing.js",
+        "/etc",
+    ],
 )
 async def test_only_the_pages_own_files_are_served(site: Site, path: str) -> None:
     answer = await site.get(path)
@@ -243,15 +253,16 @@ async def test_nothing_but_get_is_answered(site: Site) -> None:
 
 
 async def test_static_files_have_their_types_and_tags(site: Site) -> None:
-    for path in WEB.iterdir():
-        answer = await site.get(f"/web/{path.name}")
+    for path in PAGE_FILES:
+        where = f"/web/{path.relative_to(WEB).as_posix()}"
+        answer = await site.get(where)
         assert answer.status == 200
-        again = await site.get(f"/web/{path.name}", **{"If-None-Match": answer.headers["ETag"]})
+        again = await site.get(where, **{"If-None-Match": answer.headers["ETag"]})
         assert again.status == 304
 
 
 def test_the_page_loads_nothing_from_elsewhere_and_has_no_inline_script() -> None:
-    for path in WEB.iterdir():
+    for path in PAGE_FILES:
         text = path.read_text().replace("http://www.w3.org/2000/svg", "")
         assert not re.search(r"https?://|//[a-z0-9-]+\.[a-z]", text), path
         assert "innerHTML" not in text, path

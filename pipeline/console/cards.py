@@ -1,0 +1,114 @@
+"""The score of a device as the card of its task shows it. Pure reading of the results file.
+
+The shape depends on the kind of answer, never on the task:
+
+- A number: `value`, `low`, `high` (None without an interval), and on the fleet page `trend`, a list
+  of [time_ms, value]. Rows of its series: [time_ms, value, low, high, least, greatest].
+- A class: `label`, `probability`, `probabilities` ({label: number}), and the timeline `since_ms`,
+  `until_ms`, `runs`, a list of [start_ms, end_ms, label]. Rows of its series:
+  [time_ms, probability, least, greatest].
+
+Least and greatest are those of the stretch of time that a row stands for.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from models.tasks.classes import PROBABILITY, PROBABILITY_PREFIX, ClassAnswer
+from models.tasks.contract import Task
+from models.tasks.number import NumberAnswer
+from pipeline.console.queries import Device, Latest, runs, series, trend
+from pipeline.stores.resultsfile import ResultsFile
+
+__all__ = ["course_card", "fleet_card", "newest_score", "series_rows"]
+
+_TIMELINE_MS = 10 * 60_000
+_TREND_LAST, _TREND_POINTS = 240, 60
+_SERIES_POINTS = 400
+
+
+def newest_score(task: Task, point: Latest) -> dict[str, Any]:
+    """The newest score of a device."""
+    answer, fields = task.answer, point.fields
+    if isinstance(answer, NumberAnswer):
+        return {
+            "value": fields.get(answer.field),
+            "low": fields.get(answer.low_field),
+            "high": fields.get(answer.high_field),
+        }
+    return {
+        "label": fields.get(answer.headline_field),
+        "probability": fields.get(PROBABILITY),
+        "probabilities": {
+            name.removeprefix(PROBABILITY_PREFIX): float(value)
+            for name, value in fields.items()
+            if name.startswith(PROBABILITY_PREFIX)
+        },
+    }
+
+
+def fleet_card(results: ResultsFile, task: Task, device: Device, point: Latest) -> dict[str, Any]:
+    """The newest score with its trend, or with the timeline of the last ten minutes."""
+    score = newest_score(task, point)
+    answer = task.answer
+    if isinstance(answer, NumberAnswer):
+        last = trend(
+            results, task.name, answer.field, device, last=_TREND_LAST, points=_TREND_POINTS
+        )
+        return score | {"trend": last}
+    return score | _timeline(results, task, device, point.time_ms, _TIMELINE_MS)
+
+
+def course_card(
+    results: ResultsFile, task: Task, device: Device, point: Latest, since_ms: int
+) -> dict[str, Any]:
+    """The newest score; for a class with its timeline since `since_ms`."""
+    score = newest_score(task, point)
+    if isinstance(task.answer, ClassAnswer):
+        score |= _timeline(results, task, device, point.time_ms, point.time_ms - since_ms + 1)
+    return score
+
+
+def series_rows(
+    results: ResultsFile, task: Task, device: Device, since_ms: int, until_ms: int
+) -> list[list[Any]]:
+    """The course of a device's scores in [since_ms, until_ms), oldest first."""
+    answer = task.answer
+    fields = [PROBABILITY]
+    if isinstance(answer, NumberAnswer):
+        fields = [answer.field, *filter(None, (answer.low_field, answer.high_field))]
+    buckets = series(
+        results,
+        task.name,
+        fields,
+        device,
+        since_ms=since_ms,
+        until_ms=until_ms,
+        max_points=_SERIES_POINTS,
+    )
+    if not isinstance(answer, NumberAnswer):
+        return [[b.time_ms, b.last[PROBABILITY], b.low, b.high] for b in buckets]
+    ends = (answer.low_field, answer.high_field)
+    return [
+        [b.time_ms, b.last[answer.field], *map(b.last.get, ends), b.low, b.high] for b in buckets
+    ]
+
+
+def _timeline(
+    results: ResultsFile, task: Task, device: Device, until_ms: int, span_ms: int
+) -> dict[str, Any]:
+    since_ms = until_ms - span_ms
+    found = runs(
+        results,
+        task.name,
+        task.answer.headline_field,
+        device,
+        since_ms=since_ms,
+        until_ms=until_ms + 1,
+    )
+    return {
+        "since_ms": since_ms,
+        "until_ms": until_ms,
+        "runs": [[max(since_ms, run.start_ms), run.end_ms, run.value] for run in found],
+    }

@@ -1,0 +1,100 @@
+// Card of an activity: people with their last minutes, and the timeline and probabilities of one.
+
+import { chart, hue, legend, strip, timeAxis, timeShares } from "../charts.js";
+import { clockTime, duration, h, percent, words } from "../dom.js";
+import { chartInset, deviceHref, facts, isStale, lastHeard, scoreOf, stalePill, tile, tiles } from "../parts.js";
+
+const SPANS_MS = [1, 2, 3, 5, 10].map((minutes) => minutes * 60_000);
+
+export const activityCard = {
+  /** Tiles above the fleet. */
+  tiles(all) {
+    const people = all.filter(scoreOf);
+    const common = people.length ? mostCommon(people.map((d) => scoreOf(d).label)) : null;
+    return [tile("Most common activity", common ? words(common[0]) : "–", { note: common ? `${common[1]} of ${people.length}` : "no score yet" })];
+  },
+
+  /** The section of the fleet page, for the devices of this card. */
+  section(people, { labels, settings, now }) {
+    const span = commonSpan(people);
+    return h("section.section", { key: "people", "aria-labelledby": "people" },
+      h("div.section-head", {}, h("h2", { id: "people" }, "People ", h("span.count", {}, people.length)),
+        h("div.end", {}, legend(labels.map((label) => [hue(labels, label), words(label)])))),
+      h("ul.card.people", {}, axisRow(span), people.map((d) => person(d, labels, settings, now, span))));
+  },
+
+  /** Beside the name of a device. */
+  pill: () => null,
+
+  /** The page of a device with a score. */
+  device: course,
+};
+
+function mostCommon(values) {
+  const counts = new Map();
+  for (const value of values) counts.set(value, (counts.get(value) ?? 0) + 1);
+  return [...counts].sort((a, b) => b[1] - a[1])[0];
+}
+
+/** One span for everyone: as much as was recorded, up to the ten minutes that the gateway sends. */
+function commonSpan(people) {
+  const needed = Math.max(0, ...people.map(scoreOf).map((a) => (a?.runs.length ? a.until_ms - a.runs[0][0] : 0)));
+  return SPANS_MS.find((span) => span >= needed) ?? SPANS_MS.at(-1);
+}
+
+function axisRow(span) {
+  return h("li.ends", { key: "ends", "aria-hidden": "true" }, h("div.time-axis", {}, h("span", {}, `last ${duration(span)}`), h("span", {}, duration(span / 2)), h("span", {}, "newest")));
+}
+
+function person(d, labels, settings, now, span) {
+  const stale = isStale(d, settings, now);
+  const activity = scoreOf(d);
+  return h("li", { key: deviceHref(d), class: stale ? "is-stale" : "" },
+    h("div", {}, h("h3", {}, h("a.cover", { href: deviceHref(d) }, d.device)), h("p", {}, d.site)),
+    activity
+      ? h("div.who-activity", { class: hue(labels, activity.label) },
+          h("div.name", {}, h("i.swatch"), words(activity.label), h("em", {}, percent(activity.probability))),
+          h("div.bar", { "aria-hidden": "true" }, h("i", { style: { width: `${(activity.probability ?? 0) * 100}%` } })))
+      : h("div.who-activity.muted.small", {}, "Waiting for a full window"),
+    activity ? strip(activity.runs, activity.until_ms - span, activity.until_ms, labels) : h("div"),
+    h("div.age", {}, stale ? stalePill(d, now) : lastHeard(d, now)));
+}
+
+function course(data, context) {
+  const d = data.device;
+  const { labels } = data;
+  const activity = scoreOf(d);
+  const rows = data.series; // [t, last, min, max]
+  const shares = timeShares(activity.runs);
+  const at = new Map(rows.map((row) => [row[0], row]));
+  const labelAt = (t) => activity.runs.find(([start, end]) => start < t && t <= end)?.[2];
+  const since = Math.max(activity.since_ms, Math.min(activity.runs[0]?.[0] ?? activity.since_ms, activity.until_ms - 1));
+  const listed = labels.length ? labels : Object.keys(activity.probabilities);
+  return [
+    tiles(
+      tile("Now", words(activity.label), { note: `since ${clockTime(activity.runs.at(-1)?.[0] ?? d.time_ms, 0)}` }),
+      tile("Probability", percent(activity.probability), { note: "of the newest window" }),
+      ...facts(d, context.now),
+    ),
+    h("div.stack", {},
+      h("section.card.pad.tall", {}, h("div.card-head", {}, h("h2", {}, "Activity"), h("span.muted.small", {}, `${duration(activity.until_ms - since)} up to ${clockTime(activity.until_ms, 0)}`)),
+        strip(activity.runs, since, activity.until_ms, labels), timeAxis(since, activity.until_ms, context.width < 560 ? 3 : 6),
+        legend([...shares].map(([label, share]) => [hue(labels, label), `${words(label)} ${percent(share)}`]))),
+      h("div.two", {},
+        h("section.card.pad", {}, h("div.card-head", {}, h("h2", {}, "Probabilities"), h("span.muted.small", {}, "newest window")),
+          Object.keys(activity.probabilities).length
+            ? h("ul.probabilities", {}, listed.map((label) => h("li", { class: `${hue(labels, label)} ${label === activity.label ? "top" : ""}` },
+                h("span", {}, words(label)), h("div.bar", { "aria-hidden": "true" }, h("i", { style: { width: `${(activity.probabilities[label] ?? 0) * 100}%` } })), h("em", {}, percent(activity.probabilities[label] ?? 0)))))
+            : h("p.muted", {}, "This model's scores carry the most probable activity only.")),
+        h("section.card.pad", {}, h("div.card-head", {}, h("h2", {}, "Probability of the activity named"), h("span.muted.small", {}, "dips mark doubtful windows")),
+          chart({
+            id: "probability", width: (context.width - (context.width > 900 ? 16 : 0)) / (context.width > 900 ? 2 : 1) - chartInset(context), height: 190, x: [since, activity.until_ms], y: [0, 1], format: percent,
+            lines: [{ name: "Probability", cls: "hue-accent", points: rows.map(([t, v]) => [t, v]) }],
+            band: rows.map(([t, , low, high]) => [t, low, high]),
+            marks: data.versions.slice(1).map(([t, version]) => [t, `v${version}`]),
+            read: (t) => (at.has(t) ? [[words(labelAt(t) ?? "Probability"), percent(at.get(t)[1]), hue(labels, labelAt(t))]] : []),
+            label: "Probability of the most probable activity over time; arrow keys read single scores",
+            redraw: context.redraw,
+          })))),
+  ];
+}
