@@ -101,7 +101,7 @@ def test_version_runs_ignore_holes(results: ResultsFile) -> None:
     assert found[1].start_ms == 200_000
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(
     st.dictionaries(st.integers(1, 60), st.sampled_from("AB"), min_size=1, max_size=25),
     st.integers(1, 8),
