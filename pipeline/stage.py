@@ -1,25 +1,178 @@
-"""What both stages share."""
+"""What the scoring stage and the store stage share: inbox, work loop, log access, latencies.
+
+A stage works behind one Faust agent::
+
+    record -> feed (agent) -> Stage.offer -> [batch] -> Stage.take_turn -> ack
+
+`offer` waits while the inbox is full, so back-pressure reaches the log. An exception never leaves
+the body of an agent, because Faust would acknowledge the record; `Stage.run` passes an error that
+the stage cannot handle to ``crash``, which must stop the worker. Nothing is committed then, and a
+restart replays the records.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import math
+import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
 
 from pipeline.status.counters import LatencySummary
 
-__all__ = ["Latency"]
+__all__ = ["Append", "Crash", "Latency", "Stage", "appender", "feed", "now_ms"]
+
+log = logging.getLogger(__name__)
+
+Append = Callable[[str, int, bytes], Awaitable[Awaitable[object]]]
+"""``await append(topic, partition, value)`` queues a record for the log; awaiting the result waits
+until the log has it durably."""
+
+Crash = Callable[[BaseException], Awaitable[None]]
+"""Stops the worker because of an error that it cannot handle."""
 
 _PER_OCTAVE = 16  # 2 ** (1/16): a percentile is off by at most 4.5 %
 _LOWEST_MS = 0.01
 _BUCKETS = 36 * _PER_OCTAVE  # up to 0.01 ms * 2**36, about eight days
 
 
-class Latency:
-    """Histogram of the recent past with bounded memory: logarithmic buckets in a ring of slots.
+def now_ms() -> int:
+    """Processing time, epoch milliseconds."""
+    return time.time_ns() // 1_000_000
 
-    One thread records, any thread may read: a reader sees each count before or after an addition,
-    never a torn one. Values older than `horizon_ms` fall out slot by slot.
+
+class Stage:
+    """The skeleton of a stage: an inbox with back-pressure, a work loop, one worker thread.
+
+    A subclass implements `take_turn`.
+
+    Args:
+        name: Name of the stage, for messages and its thread.
+        crash: See :data:`Crash`.
+        max_records: Records in the inbox at which `offer` waits.
+        max_bytes: Bytes in the inbox at which `offer` waits.
+        batch_bytes: Bytes in the inbox that make a full batch.
+    """
+
+    def __init__(
+        self, name: str, crash: Crash, *, max_records: int, max_bytes: int, batch_bytes: int
+    ) -> None:
+        self._name = name
+        self._crash = crash
+        self._max_records = max_records
+        self._max_bytes = max_bytes
+        self._batch_bytes = batch_bytes
+        self._inbox: deque[Any] = deque()
+        self._inbox_bytes = 0
+        self._arrived = asyncio.Event()
+        self._has_room = asyncio.Event()
+        self._has_room.set()
+        self._is_full = asyncio.Event()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
+
+    async def offer(self, event: Any) -> None:
+        """Take one Faust event; returns when there is room for the next (back-pressure)."""
+        self._inbox.append(event)
+        self._inbox_bytes += len(event.message.value)
+        self._note_inbox()
+        self._arrived.set()
+        await self._has_room.wait()
+
+    async def run(self) -> None:
+        """Take turns until cancelled; an error that a turn cannot handle goes to ``crash``."""
+        try:
+            while True:
+                await self.take_turn()
+        except Exception as exc:
+            log.exception("%s stops; a restart replays every unacknowledged record", self._name)
+            await self._crash(exc)
+
+    async def take_turn(self) -> None:
+        """Wait for work and do one batch of it."""
+        raise NotImplementedError
+
+    def _take(self) -> Any:
+        """Take the oldest event out of the inbox."""
+        event = self._inbox.popleft()
+        self._inbox_bytes -= len(event.message.value)
+        self._note_inbox()
+        return event
+
+    def _clear_inbox(self) -> None:
+        self._inbox.clear()
+        self._inbox_bytes = 0
+        self._note_inbox()
+
+    def _note_inbox(self) -> None:
+        """Update the events for waiters on both sides of the inbox."""
+        has_room = len(self._inbox) < self._max_records and self._inbox_bytes < self._max_bytes
+        if has_room:
+            self._has_room.set()
+        else:
+            self._has_room.clear()
+        if self._inbox_bytes >= self._batch_bytes or not has_room:
+            self._is_full.set()
+        else:
+            self._is_full.clear()
+
+    async def _wait_for_arrival(self, timeout_s: float | None = None) -> None:
+        """Wait until a record arrives or `_arrived` is set, for `timeout_s` at most."""
+        self._arrived.clear()
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._arrived.wait(), timeout_s)
+
+    async def _linger(self, timeout_s: float) -> None:
+        """Wait until the inbox holds a full batch, for `timeout_s` at most."""
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._is_full.wait(), timeout_s)
+
+
+async def feed(
+    app: Any,
+    stage: Stage,
+    stream: Any,
+    follow: Callable[[Any], Awaitable[None]] | None = None,
+) -> None:
+    """Run a stage as the body of a Faust agent, until the app stops.
+
+    Args:
+        app: The Faust app.
+        stage: The stage that gets the events.
+        stream: The stream of the agent.
+        follow: Awaited with each message before it is used (on Kafka).
+    """
+    working = app.add_future(stage.run())
+    try:
+        async for event in stream.noack().events():
+            if follow is not None:
+                await follow(event.message)
+            await stage.offer(event)
+    finally:
+        if app.should_stop:
+            working.cancel()
+
+
+def appender(app: Any) -> Append:
+    """Append records through the producer of a Faust app."""
+
+    async def append(topic: str, partition: int, value: bytes) -> Awaitable[object]:
+        future: Awaitable[object] = await app.producer.send(
+            topic, None, value, partition, now_ms() / 1000, None
+        )
+        return future
+
+    return append
+
+
+class Latency:
+    """A histogram of the recent past in bounded memory: logarithmic buckets in a ring of slots.
+
+    One thread records, any thread may read; a reader sees each count before or after an addition.
+    Values older than `horizon_ms` are dropped slot by slot.
     """
 
     def __init__(self, horizon_ms: int = 60_000, slots: int = 6) -> None:
@@ -27,7 +180,7 @@ class Latency:
         self._slots: deque[tuple[int, list[int], list[float]]] = deque(maxlen=slots)
 
     def record(self, value_ms: float, now_ms: int, count: int = 1) -> None:
-        """Add `count` values of `value_ms` (negative ones count as 0: clocks differ)."""
+        """Add `count` values of `value_ms` (negative values count as 0, because clocks differ)."""
         number = now_ms // self._slot_ms
         if not self._slots or self._slots[-1][0] < number:
             self._slots.append((number, [0] * _BUCKETS, [0.0]))
@@ -38,7 +191,7 @@ class Latency:
             top[0] = value
 
     def summary(self, now_ms: int) -> LatencySummary:
-        """Percentiles of the values recorded within the horizon that ends at `now_ms`."""
+        """Percentiles of the values within the horizon that ends at `now_ms`."""
         oldest = now_ms // self._slot_ms - (self._slots.maxlen or 1) + 1
         recent = [slot for slot in list(self._slots) if slot[0] >= oldest]
         merged = [sum(column) for column in zip(*(slot[1] for slot in recent), strict=True)]

@@ -20,8 +20,8 @@ from ingest.kafka import KafkaLogWriter
 from ingest.logwriter import LogRecord
 from ingest.settings import IngestSettings
 from ingest.topics import ACCOUNTS, partition_of
-from pipeline.scoring.stage import now_ms
 from pipeline.settings import PipelineSettings
+from pipeline.stage import now_ms
 
 __all__ = ["BridgeProcess", "bridge"]
 

@@ -11,8 +11,8 @@ from deploy.settings.settings import SiteSettings
 from ingest.settings import IngestSettings
 from pipeline.app import create_store_app
 from pipeline.errors import SinkError
-from pipeline.scoring.stage import now_ms
 from pipeline.settings import PipelineSettings
+from pipeline.stage import now_ms
 
 __all__ = ["StoreProcess", "store"]
 

@@ -16,9 +16,9 @@ from deploy.processes.siteprocess import Frame, run_command
 from deploy.settings.settings import SiteSettings
 from ingest.settings import IngestSettings
 from pipeline.app import create_scoring_app
-from pipeline.scoring.stage import now_ms
 from pipeline.scoring.students import Students
 from pipeline.settings import PipelineSettings
+from pipeline.stage import now_ms
 
 __all__ = ["WorkerProcess", "worker"]
 

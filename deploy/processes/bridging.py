@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ingest.bridge import Bridge
 from ingest.messages import Tick
 from ingest.settings import IngestSettings
-from pipeline.scoring.stage import now_ms
+from pipeline.stage import now_ms
 
 if TYPE_CHECKING:
     from ingest.sparkplug.decoder import Sparkplug

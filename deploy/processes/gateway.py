@@ -35,9 +35,9 @@ from pipeline.console.server import Console, create_console
 from pipeline.errors import LogError
 from pipeline.log.locallog import LocalLogWriter, SqliteLog, open_log
 from pipeline.points.accounts import Accounts, tell
-from pipeline.scoring.stage import now_ms
 from pipeline.scoring.students import Students
 from pipeline.settings import PipelineSettings
+from pipeline.stage import now_ms
 from pipeline.stores.resultsfile import ResultsFile
 from pipeline.stores.sinks import LineSink, Sink
 

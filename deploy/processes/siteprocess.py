@@ -29,8 +29,8 @@ from ingest.topics import ACCOUNTS, partition_of
 from pipeline.app import KafkaLink, ScoringApp, StoreApp
 from pipeline.console.server import StatusServer
 from pipeline.points.accounts import Accounts, AppendAccount, tell
-from pipeline.scoring.stage import now_ms
 from pipeline.settings import PipelineSettings
+from pipeline.stage import now_ms
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine

@@ -45,7 +45,7 @@ from pipeline.console.pages import (
     progress_page,
 )
 from pipeline.errors import ConsoleError, SinkError
-from pipeline.scoring.stage import now_ms
+from pipeline.stage import now_ms
 from pipeline.status.history import History
 from pipeline.status.view import GatewayView, Measure, Snapshot
 from pipeline.stores.resultsfile import ResultsFile

@@ -1,23 +1,20 @@
-"""The Faust agents: thin glue between the log and the pure parts (devices, scoring, points).
+"""The scoring stage: records of the topic ``readings`` become score records.
 
-Scoring agent, topic ``readings``::
+::
 
     record -> offer -> [micro-batch] -> decode -> Devices.apply -> score (one thread)
            -> append to scores / dead-letters / late -> checkpoint -> ack
 
-What is guaranteed, and how:
+Guarantees:
 
-- **A record is acked only after everything that follows from it is durable.** Acks are withheld
-  until the next checkpoint (about a second) and then given strictly in the order of the
-  partition, which is the one order in which Faust commits correctly (it commits over a single
-  hole, see docs/delivery notes in the package guide). A checkpoint waits for the scores, dead
-  letters and late readings to be confirmed, writes the window state of the changed devices to
-  the table's changelog, waits for that too, and acks.
-- **A kill between any two of these steps is harmless**: state ahead of the log position skips
-  what it has applied; scores ahead of the state are computed again, identical, and overwrite
-  themselves as points.
-- **An exception never leaves an agent body** (Faust would ack the record). What can't be mended
-  stops the worker loudly through ``app.crash``; nothing is committed and a restart replays.
+- **A record is acked only after all its results are durable.** Acks are withheld until the next
+  checkpoint (about a second) and then given strictly in the order of the partition, the one order
+  in which Faust commits correctly (it commits over a single hole, see `docs/faust-internals.md`). A
+  checkpoint waits until scores, dead letters and late readings are confirmed, writes the window
+  state of the changed devices to the changelog of the table, waits for that too, and acks.
+- **A kill between any two of these steps is harmless.** State ahead of the committed offset skips
+  the records it has applied. Scores ahead of the state are computed again, are identical, and
+  overwrite themselves as points.
 """
 
 from __future__ import annotations
@@ -25,9 +22,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -37,27 +32,27 @@ from ingest.messages import decode_bundle
 from ingest.topics import DEAD_LETTERS, LATE, SCORES
 from pipeline.points.scores import ScoreRecord, encode_scores
 from pipeline.scoring.batch import Scored
-from pipeline.stage import Latency
+from pipeline.stage import Append, Crash, Latency, Stage, now_ms
 from pipeline.windows.devices import ClosedWindow, Devices, Outcome, Refusal
 
-__all__ = ["Append", "LineCounters", "ScoringStage", "StateTable", "now_ms"]
+__all__ = ["ScoringCounters", "ScoringStage", "StateTable"]
 
 log = logging.getLogger(__name__)
 
-Append = Callable[[str, int, bytes], Awaitable[Awaitable[object]]]
-"""``await append(topic, partition, value)`` hands a record to the log; awaiting what it returns
-waits until the log has it durably."""
+_MAX_WAITING = 256
+"""Records (bundles) in the inbox at which the agent waits."""
+_MAX_WAITING_BYTES = 8_000_000
+"""Bytes in the inbox: a second or two of work, for which a joining worker has to wait."""
+_MAX_SCORED = 2048
+"""Windows scored at a time, because one message may close thousands and memory is small."""
+_MAX_RECORDED = 500
+"""Scores in one record of the log: some 200 kB, far below the limit of the log."""
 
 ScoreWindows = Callable[[Sequence[ClosedWindow]], Scored]
 
 
-def now_ms() -> int:
-    """Processing time, epoch milliseconds."""
-    return time.time_ns() // 1_000_000
-
-
 class StateTable(Protocol):
-    """The changelogged table of window state, keyed ``site/device/stream``."""
+    """The table of window state with its changelog, keyed ``site/device/stream``."""
 
     def get(self, key: str) -> bytes | None:
         """The saved row of a device."""
@@ -66,12 +61,12 @@ class StateTable(Protocol):
         """All saved keys of the partitions of this worker."""
 
     async def write(self, rows: Sequence[tuple[int, str, bytes]]) -> None:
-        """Save rows (partition, key, value); returns when the changelog has them durably."""
+        """Save rows (partition, key, value); returns when they are durable in the changelog."""
 
 
 @dataclass(slots=True)
-class LineCounters:
-    """What the stage has done since it started; latencies in milliseconds."""
+class ScoringCounters:
+    """Counters of the stage since its start; latencies in milliseconds."""
 
     records: int = 0
     readings: int = 0
@@ -86,18 +81,18 @@ class LineCounters:
     score_seconds: float = 0.0
 
 
-class ScoringStage:
+class ScoringStage(Stage):
     """Turns records of ``readings`` into scores, in micro-batches across devices.
 
     Args:
-        devices: window state of this worker.
-        score: scores closed windows; runs in the one scoring thread.
-        append: see :data:`Append`.
-        table: where window state is saved.
-        crash: told about an error that can't be mended; must stop the worker.
-        checkpoint_ms: longest time between two checkpoints while there is something to save.
-        batch_readings: readings after which a micro-batch ends though more are waiting.
-        mqtt_prefix: first levels of the MQTT topics, for the addresses of dead letters.
+        devices: Window state of this worker.
+        score: Scores closed windows; runs in the one scoring thread.
+        append: See :data:`pipeline.stage.Append`.
+        table: Where window state is saved.
+        crash: See :data:`pipeline.stage.Crash`.
+        checkpoint_ms: Longest time between two checkpoints while there is something to save.
+        batch_readings: Readings after which a micro-batch ends even if more are waiting.
+        mqtt_prefix: First levels of the MQTT topics, for the addresses of dead letters.
     """
 
     def __init__(
@@ -106,101 +101,78 @@ class ScoringStage:
         score: ScoreWindows,
         append: Append,
         table: StateTable,
-        crash: Callable[[BaseException], Awaitable[None]],
+        crash: Crash,
         *,
         checkpoint_ms: int,
         batch_readings: int,
         mqtt_prefix: str,
     ) -> None:
+        super().__init__(
+            "score",
+            crash,
+            max_records=_MAX_WAITING,
+            max_bytes=_MAX_WAITING_BYTES,
+            batch_bytes=_MAX_WAITING_BYTES,
+        )
         self.devices = devices
-        self.counters = LineCounters()
+        self.counters = ScoringCounters()
         self._score = score
         self._append = append
         self._table = table
-        self._crash = crash
         self._checkpoint_s = checkpoint_ms / 1000
         self._batch_readings = batch_readings
         self._mqtt_prefix = mqtt_prefix
-        self._waiting: deque[Any] = deque()
-        self._waiting_bytes = 0
         self._applied: list[Any] = []
         self._unconfirmed: list[Awaitable[object]] = []
-        self._arrived = asyncio.Event()
-        self._room = asyncio.Event()
-        self._room.set()
         self._held = False
         self._hurried = False
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="score")
         self._last_checkpoint = time.monotonic()
 
-    async def offer(self, event: Any) -> None:
-        """Take one Faust event; returns when there is room for the next (back-pressure)."""
-        self._waiting.append(event)
-        self._waiting_bytes += len(event.message.value)
-        self._arrived.set()
-        if not self._has_room:
-            self._room.clear()
-            await self._room.wait()
-
-    async def run(self) -> None:
-        """Work until cancelled; an error that can't be mended goes to ``crash``."""
-        try:
-            while True:
-                await self._wait_for_work()
-                if self._waiting and not self._held:
-                    await self._work()
-                if self._checkpoint_due():
-                    await self._checkpoint()
-        except Exception as exc:
-            log.exception("scoring stops: nothing that was not acked is lost, a restart replays it")
-            await self._crash(exc)
+    async def take_turn(self) -> None:
+        """Apply what has arrived, score the windows it closes, and take a checkpoint when due."""
+        await self._wait_for_work()
+        if self._inbox and not self._held:
+            await self._score_batch()
+        if self._checkpoint_due():
+            await self._checkpoint()
 
     def hurry(self) -> None:
-        """Take a checkpoint as soon as what has arrived is applied: others wait for our acks."""
+        """Take a checkpoint as soon as the inbox is applied, because others wait for its acks."""
         self._hurried = True
         self._arrived.set()
 
     def hold(self) -> None:
-        """Apply nothing until `release`, and drop what is unacked: somebody else will be given it.
+        """Apply nothing until `release`, and discard unacknowledged records.
 
-        For a worker whose partitions are moving, between their going and their state's coming.
+        Called while partitions move: the records are redelivered to the new owner, and the state
+        of new partitions is still being read.
         """
         self._held = True
-        self._waiting.clear()
-        self._waiting_bytes = 0
+        self._clear_inbox()
         self._applied.clear()
-        self._room.set()
 
     def release(self) -> None:
-        """Go on after `hold`; the state of the partitions is here."""
+        """Continue after `hold`, once the state of the partitions is loaded."""
         self._held = self._hurried = False
         self._arrived.set()
 
     def close(self) -> None:
-        """End the scoring thread; call after the app has stopped."""
+        """Stop the scoring thread; call after the app has stopped."""
         self._thread.shutdown(wait=True)
 
     # -- one turn ---------------------------------------------------------------------------
 
-    @property
-    def _has_room(self) -> bool:
-        return len(self._waiting) < _MAX_WAITING and self._waiting_bytes < _MAX_WAITING_BYTES
-
     async def _wait_for_work(self) -> None:
-        if (self._waiting and not self._held) or self._checkpoint_due():
+        if (self._inbox and not self._held) or self._checkpoint_due():
             return
-        self._arrived.clear()
-        timeout = None
+        timeout_s = None
         if self._applied:
-            timeout = max(0.0, self._last_checkpoint + self._checkpoint_s - time.monotonic())
-        try:
-            await asyncio.wait_for(self._arrived.wait(), timeout)
-        except asyncio.TimeoutError:
-            return
+            timeout_s = max(0.0, self._last_checkpoint + self._checkpoint_s - time.monotonic())
+        await self._wait_for_arrival(timeout_s)
 
-    async def _work(self) -> None:
+    async def _score_batch(self) -> None:
         started = time.perf_counter()
-        outcomes = self._apply_waiting()
+        outcomes = self._apply_inbox()
         self.counters.apply_seconds += time.perf_counter() - started
         self.counters.batches += 1
         for partition, outcome in outcomes:
@@ -210,13 +182,12 @@ class ScoringStage:
             await self._score_and_append(closed)
         await asyncio.sleep(0)
 
-    def _apply_waiting(self) -> list[tuple[int, Outcome]]:
+    def _apply_inbox(self) -> list[tuple[int, Outcome]]:
         outcomes = []
         readings = 0
-        while self._waiting and readings < self._batch_readings:
-            event = self._waiting.popleft()
+        while self._inbox and readings < self._batch_readings:
+            event = self._take()
             message = event.message
-            self._waiting_bytes -= len(message.value)
             items = decode_bundle(message.value)
             outcome = self.devices.apply(message.partition, message.offset, items)
             readings += outcome.readings
@@ -224,8 +195,6 @@ class ScoringStage:
             self._applied.append(event)
         self.counters.records += len(outcomes)
         self.counters.readings += readings
-        if self._has_room:
-            self._room.set()
         return outcomes
 
     async def _score_and_append(self, closed: list[tuple[int, ClosedWindow]]) -> None:
@@ -268,19 +237,19 @@ class ScoringStage:
 
     async def _append_refused(self, partition: int, outcome: Outcome) -> None:
         for refusal in outcome.refused:
-            await self._send_letter(partition, self._letter_of(refusal))
+            await self._send_dead_letter(partition, self._dead_letter(refusal))
         for item in outcome.unreadable:
             topic = item.address.mqtt_topic(self._mqtt_prefix) if item.address else ""
-            letter = DeadLetter(
+            dead_letter = DeadLetter(
                 item.reason, item.detail, topic, item.recv_ms or 0, item.raw, "windows"
             )
-            await self._send_letter(partition, letter)
+            await self._send_dead_letter(partition, dead_letter)
         for refusal in outcome.late:
-            await self._send(LATE, partition, encode_dead_letter(self._letter_of(refusal)))
+            await self._send(LATE, partition, encode_dead_letter(self._dead_letter(refusal)))
 
-    def _letter_of(self, refusal: Refusal) -> DeadLetter:
+    def _dead_letter(self, refusal: Refusal) -> DeadLetter:
         return DeadLetter(
-            refusal.reason or RefusalReason.late,  # only late readings have none
+            refusal.reason or RefusalReason.late,  # late readings have no reason
             refusal.detail,
             refusal.address.mqtt_topic(self._mqtt_prefix),
             refusal.recv_ms,
@@ -288,10 +257,10 @@ class ScoringStage:
             "windows",
         )
 
-    async def _send_letter(self, partition: int, letter: DeadLetter) -> None:
+    async def _send_dead_letter(self, partition: int, dead_letter: DeadLetter) -> None:
         counts = self.counters.dead_letters
-        counts[letter.reason.value] = counts.get(letter.reason.value, 0) + 1
-        await self._send(DEAD_LETTERS, partition, encode_dead_letter(letter))
+        counts[dead_letter.reason.value] = counts.get(dead_letter.reason.value, 0) + 1
+        await self._send(DEAD_LETTERS, partition, encode_dead_letter(dead_letter))
 
     async def _send(self, topic: str, partition: int, value: bytes) -> None:
         self._unconfirmed.append(await self._append(topic, partition, value))
@@ -302,7 +271,7 @@ class ScoringStage:
         if not self._applied:
             self._last_checkpoint = time.monotonic()
             return False
-        if self._hurried and not self._waiting:
+        if self._hurried and not self._inbox:
             return True
         return time.monotonic() - self._last_checkpoint >= self._checkpoint_s
 
@@ -316,13 +285,3 @@ class ScoringStage:
             event.ack()
         self.counters.checkpoints += 1
         self._last_checkpoint = time.monotonic()
-
-
-_MAX_WAITING = 256
-"""Records (bundles) held in memory before the agent stops taking more."""
-_MAX_WAITING_BYTES = 8_000_000
-"""Their bytes: a second or two of work, for which a worker that joins has to wait."""
-_MAX_SCORED = 2048
-"""Windows scored at a time: one message may close thousands, and memory is small."""
-_MAX_RECORDED = 500
-"""Scores in one record of the log: some 200 kB, far below what a log takes."""

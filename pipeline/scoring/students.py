@@ -15,8 +15,8 @@ from models.registry import Registry
 from models.zoo import STARTERS, zoo_path
 from pipeline.scoring.batch import Scored, score_windows
 from pipeline.scoring.rollover import ModelWatch
-from pipeline.scoring.stage import now_ms
 from pipeline.settings import PipelineSettings
+from pipeline.stage import now_ms
 from pipeline.windows.devices import ClosedWindow, StreamPlan
 from pipeline.windows.spec import WindowSpec
 

@@ -79,9 +79,9 @@ async def line(args: argparse.Namespace) -> dict[str, Any]:
     from pipeline.log.locallog import open_log
     from pipeline.log.state import NewRecord
     from pipeline.scoring.batch import score_windows
-    from pipeline.scoring.stage import now_ms
     from pipeline.scoring.students import stream_plan
     from pipeline.settings import PipelineSettings
+    from pipeline.stage import now_ms
     from tests.bench.load import _template
 
     settings = PipelineSettings()

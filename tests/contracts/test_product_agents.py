@@ -23,8 +23,8 @@ from pipeline.app import KafkaLink, create_scoring_app, create_store_app
 from pipeline.log.locallog import open_log
 from pipeline.points.points import Point
 from pipeline.scoring.batch import score_windows
-from pipeline.scoring.stage import now_ms
 from pipeline.settings import PipelineSettings
+from pipeline.stage import now_ms
 from pipeline.windows.devices import StreamPlan
 from pipeline.windows.spec import WindowSpec, slice_windows
 

@@ -10,7 +10,8 @@ from typing import Any, cast
 from deploy.processes.processview import ProcessView
 from pipeline.app import ScoringApp
 from pipeline.console.metrics import exposition
-from pipeline.scoring.stage import LineCounters, now_ms
+from pipeline.scoring.stage import ScoringCounters
+from pipeline.stage import now_ms
 from tests.fakes.view import FakeView
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -18,7 +19,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 
 def test_the_page_has_what_a_gateway_and_a_worker_serve() -> None:
     worker = ProcessView(now_ms)
-    line: Any = SimpleNamespace(stage=SimpleNamespace(counters=LineCounters()))
+    line: Any = SimpleNamespace(stage=SimpleNamespace(counters=ScoringCounters()))
     line.app = SimpleNamespace(rebalancing_count=3)
     line.changelog = SimpleNamespace(opened_total=1, open_seconds=0.1, rows_read=7)
     worker.scoring = cast(ScoringApp, line)
