@@ -13,7 +13,7 @@ from pipeline.stores.influx import influx_sink_from
 from pipeline.stores.influxlayout import rollup_flux, rollups
 from tests.dashboards.simulated_site import START_MS, STOP_MS, SimulatedSite
 from tests.fakes.grafana import FakeGrafana
-from tests.fakes.grafana_flux import Frame, ask, interpolate
+from tests.fakes.grafana_flux import Frame, interpolate, send_query
 
 SCORES, HOURS = "dashboards-scores", "dashboards-hours"
 DAY_MS = 86_400_000
@@ -67,7 +67,7 @@ def query_influx(
             bucket=bucket,
             variables=variables,
         )
-        return ask(real_influx.url, real_influx.token, real_influx.org, filled)
+        return send_query(real_influx.url, real_influx.token, real_influx.org, filled)
 
     store_points(SCORES, site_points)
     store_points(HOURS, [])

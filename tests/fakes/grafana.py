@@ -1,13 +1,13 @@
-"""A local stand-in for Grafana's HTTP API: what the dashboards need of it, as Grafana does it.
+"""A local stand-in for the part of Grafana's HTTP API that the dashboards use.
 
-It keeps boards with their versions, folders, data sources and alert rules in memory, answers with
-Grafana's status codes and texts (from its documentation and its source), and writes down in `flaws`
-whatever a request does that the documentation does not describe: an unknown path, a missing header,
-a field nobody knows, a dashboard or rule that breaks a rule. A test ends with `flaws == []`.
+It keeps boards with their versions, folders, data sources and alert rules in memory and answers
+with Grafana's status codes and texts, taken from its documentation and source. It records in
+`flaws` whatever a request does that the documentation does not describe: an unknown path, a missing
+header, an unknown field, an invalid dashboard or rule. A test ends with `flaws == []`.
 
-Knobs: `role` of the token, `migrates` (a newer Grafana that changes boards when it reads them),
-`provisioned` (uids that files own), `script` (answers to give instead), `before` (called with each
-request, to let somebody else come in between).
+Options: `role` of the token, `migrates` (a newer Grafana that changes boards when it reads them),
+`provisioned` (uids that files own), `script` (answers to give instead), `before` (called once with
+the next request, to change something in between).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _SOURCE_KEYS = {
 
 
 class FakeGrafana:
-    """See the module. Use as a context manager; `url` is what clients get."""
+    """A Grafana at `url`, running inside a `with` block; the module lists its options."""
 
     def __init__(self, prefix: str = "") -> None:
         self.flaws: list[str] = []
@@ -75,7 +75,7 @@ class FakeGrafana:
         self._thread.join()
 
     def somebody_saves(self, uid: str, change: Callable[[Json], None], message: str = "") -> None:
-        """A person opens a board, changes it and saves it."""
+        """Save a changed board, as a person does in Grafana."""
         board = copy.deepcopy(self.boards[uid][-1])
         change(board["model"])
         board |= {"message": message, "who": "alice", "version": board["version"] + 1}
@@ -84,7 +84,7 @@ class FakeGrafana:
     # ---------------------------------------------------------------------------------- routing
 
     def answer(self, method: str, target: str, headers: Any, body: bytes) -> Answer | bytes:
-        """What Grafana says to a request."""
+        """Answer a request as Grafana does."""
         self.requests.append(f"{method} {target}")
         if self.before is not None:
             before, self.before = self.before, None
@@ -105,18 +105,18 @@ class FakeGrafana:
             data = json.loads(body)
         elif body not in (b"", b"null"):
             self.flaws.append(f"{method} {path}: has a body")
-        for wanted, pattern, act in _ROUTES:
+        for route_method, pattern, action in _ROUTES:
             match = re.fullmatch(pattern, path)
-            if wanted == method and match:
+            if route_method == method and match:
                 if method != "GET":
                     self.writes.append(f"{method} {path}")
                 names = [unquote(part) for part in match.groups()]
-                found: Answer = act(self, *names, data, parse_qs(split.query))
-                return found
+                answer: Answer = action(self, *names, data, parse_qs(split.query))
+                return answer
         self.flaws.append(f"{method} {path}: not documented")
         return 404, NOT_FOUND
 
-    def _fields(self, what: str, data: Json, known: set[str]) -> None:
+    def _check_fields(self, what: str, data: Json, known: set[str]) -> None:
         unknown = sorted(set(data) - known)
         if unknown:
             self.flaws.append(f"{what}: fields {unknown} are not documented")
@@ -144,7 +144,7 @@ class FakeGrafana:
         return 200, {"dashboard": model, "meta": meta}
 
     def save_board(self, data: Json, _query: Json) -> Answer:
-        self._fields(
+        self._check_fields(
             "POST /dashboards/db", data, {"dashboard", "folderUid", "message", "overwrite"}
         )
         model = data.get("dashboard")
@@ -197,12 +197,12 @@ class FakeGrafana:
     def list_versions(self, uid: str, _data: Json, query: Json) -> Answer:
         if uid not in self.boards:
             return 404, {"message": "Dashboard not found"}
-        self._fields("versions", query, {"limit", "start"})
+        self._check_fields("versions", query, {"limit", "start"})
         limit = int(query.get("limit", ["0"])[0]) or None
         listed = [self._version(uid, board) for board in reversed(self.boards[uid])][:limit]
         for item in listed:
             if item["parentVersion"] == 0:
-                item["message"] = "Initial save"  # as Grafana has it: the message is hidden here
+                item["message"] = "Initial save"  # Grafana hides the message here
         return 200, {"continueToken": "", "versions": listed} if self.migrates else listed
 
     def get_version(self, uid: str, number: str, _data: Json, _query: Json) -> Answer:
@@ -232,7 +232,7 @@ class FakeGrafana:
         return 200, self.folders[uid]
 
     def create_folder(self, data: Json, _query: Json) -> Answer:
-        self._fields("POST /folders", data, {"uid", "title", "parentUid"})
+        self._check_fields("POST /folders", data, {"uid", "title", "parentUid"})
         if not data.get("title"):
             return 400, {"message": "folder title cannot be empty"}
         if not UID.fullmatch(data.get("uid", "")):
@@ -244,7 +244,7 @@ class FakeGrafana:
         return 200, self.folders[data["uid"]]
 
     def update_folder(self, uid: str, data: Json, _query: Json) -> Answer:
-        self._fields("PUT /folders", data, {"title", "version", "overwrite"})
+        self._check_fields("PUT /folders", data, {"title", "version", "overwrite"})
         if uid not in self.folders:
             return 404, {"message": "folder not found", "status": "not-found"}
         folder = self.folders[uid]
@@ -255,7 +255,7 @@ class FakeGrafana:
         return 200, folder
 
     def delete_folder(self, uid: str, _data: Json, query: Json) -> Answer:
-        self._fields("DELETE /folders", query, {"forceDeleteRules"})
+        self._check_fields("DELETE /folders", query, {"forceDeleteRules"})
         if self.folders.pop(uid, None) is None:
             return 404, {"message": "folder not found", "status": "not-found"}
         self.boards = {k: v for k, v in self.boards.items() if v[-1]["folder"] != uid}
@@ -294,7 +294,7 @@ class FakeGrafana:
         return 200, {"message": "Data source deleted", "id": 1}
 
     def _source_refused(self, data: Json, action: str) -> Answer | None:
-        self._fields("data source", data, _SOURCE_KEYS)
+        self._check_fields("data source", data, _SOURCE_KEYS)
         if self.role != "Admin":
             needed = f"datasources:{action}"
             text = f"You'll need additional permissions to perform this action. Needed: {needed}"
@@ -305,9 +305,9 @@ class FakeGrafana:
             return 400, {"message": "Validation error, invalid URL"}
         json_data, secrets = data.get("jsonData", {}), data.get("secureJsonData", {})
         if data["type"] == "influxdb" and json_data.get("version") != "Flux":
-            self.flaws.append("the data source does not speak Flux")
+            self.flaws.append("jsonData.version of the data source is not Flux")
         if not all(isinstance(secret, str) and secret for secret in secrets.values()):
-            self.flaws.append("secureJsonData holds texts")
+            self.flaws.append("secureJsonData contains values that are not texts")
         return None
 
     def _keep_source(self, data: Json, number: int, version: int, message: str) -> Answer:
@@ -336,7 +336,7 @@ class FakeGrafana:
         return 200, self.groups[folder, name]
 
     def save_group(self, folder: str, name: str, data: Json, _query: Json) -> Answer:
-        self._fields("rule group", data, {"title", "folderUid", "interval", "rules"})
+        self._check_fields("rule group", data, {"title", "folderUid", "interval", "rules"})
         interval = data.get("interval")
         if not isinstance(interval, int) or interval <= 0 or interval % 10:
             return 400, _bad_rule("interval should be a positive multiple of 10 seconds")
@@ -345,7 +345,7 @@ class FakeGrafana:
         for rule in data["rules"]:
             self.flaws += rule_flaws(rule)
             if (rule["folderUID"], rule["ruleGroup"]) != (folder, name):
-                self.flaws.append(f"rule {rule['title']}: of another group than the path says")
+                self.flaws.append(f"rule {rule['title']}: wrong group or folder")
             owner = self.provenance.get(rule["uid"], "api")
             if owner != "api":
                 text = f"cannot update with provided provenance 'api', needs '{owner}'"
@@ -382,7 +382,7 @@ class FakeGrafana:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 found = fake.answer(self.command, self.path, self.headers, body)
                 status, text = (200, found) if isinstance(found, bytes) else _sent(found)
-                with suppress(OSError):  # the client gave up waiting
+                with suppress(OSError):  # the client has timed out
                     self.send_response(status)
                     self.send_header("Content-Type", "application/json; charset=UTF-8")
                     self.send_header("Content-Length", str(len(text)))
@@ -403,7 +403,7 @@ def _sent(answer: Answer) -> tuple[int, bytes]:
 
 
 def _as_go(value: Any) -> Any:
-    """Go writes a whole float without a point."""
+    """The value as Go writes it: whole floats without a decimal point."""
     if isinstance(value, dict):
         return {key: _as_go(item) for key, item in value.items()}
     if isinstance(value, list):

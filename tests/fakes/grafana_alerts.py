@@ -1,8 +1,8 @@
-"""What Grafana makes of an alert rule: the data of its queries reduced, compared, and put in words.
+"""Evaluation of an alert rule as Grafana does it: reduce, compare, fill in texts.
 
-Server-side expressions as Grafana evaluates them: `reduce` takes the last number of every series
-and keeps its labels, `threshold` compares it; an alert is a set of labels for which the condition
-is not 0. Values of other expressions go with it when their labels are the same.
+Of the server-side expressions, `reduce` takes the last number of every series and keeps its labels,
+and `threshold` compares it. An alert is a set of labels for which the condition is not 0. It also
+has the values of other expressions with the same labels.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ Labels = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True)
 class Alert:
-    """One alert that fires."""
+    """One firing alert."""
 
     labels: dict[str, str]
     values: dict[str, float]
 
     def text(self, template: str) -> str:
-        """A text of the rule filled in: labels, values, `printf` and `humanizeDuration`."""
+        """Fill in a text of the rule: labels, values, `printf` and `humanizeDuration`."""
 
         def fill(match: re.Match[str]) -> str:
             inside = match[1].strip()
@@ -40,14 +40,14 @@ class Alert:
         return re.sub(r"\{\{(.*?)\}\}", fill, template)
 
 
-def firing(rule: dict[str, Any], ask: Callable[[str, int], list[Frame]]) -> list[Alert] | None:
-    """The alerts of a rule, None when there is no data; `ask(flux, look_back_s)`."""
+def firing(rule: dict[str, Any], query: Callable[[str, int], list[Frame]]) -> list[Alert] | None:
+    """The firing alerts of a rule, None without data; `query(flux, look_back_s)` gives frames."""
     found: dict[str, dict[Labels, float]] = {}
     series: dict[str, list[Frame]] = {}
     for part in rule["data"]:
         model, ref = part["model"], part["refId"]
         if part["datasourceUid"] != "__expr__":
-            series[ref] = ask(model["query"], part["relativeTimeRange"]["from"])
+            series[ref] = query(model["query"], part["relativeTimeRange"]["from"])
         elif model["type"] == "reduce":
             found[ref] = _reduced(series[model["expression"]])
         else:

@@ -1,4 +1,4 @@
-"""What Grafana's documentation asks of a dashboard and of an alert rule, as lists of flaws."""
+"""Checks of dashboards and alert rules against Grafana's documentation, as lists of flaws."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ ERROR_STATES = {"Alerting", "Error", "OK", "KeepLast"}
 
 
 def dashboard_flaws(board: dict[str, Any]) -> list[str]:
-    """What is wrong with a dashboard of the classic model; empty when nothing is."""
+    """The flaws of a dashboard of the classic model; empty if there are none."""
     flaws = _unknown(board, BOARD_KEYS, "dashboard")
     if not isinstance(board.get("schemaVersion"), int) or board["schemaVersion"] < 36:
         flaws.append("schemaVersion is not a recent number")
     if not re.fullmatch(r"now-\d+[smhdwMy]", board.get("time", {}).get("from", "")):
-        flaws.append("time.from is no relative time")
+        flaws.append("time.from is not a relative time")
     if not re.fullmatch(r"\d+[smhd]", board.get("refresh", "")):
-        flaws.append("refresh is no interval")
+        flaws.append("refresh is not an interval")
     variables = board["templating"]["list"]
     flaws += [flaw for variable in variables for flaw in _variable_flaws(variable)]
-    flaws += [flaw for mark in board["annotations"]["list"] for flaw in _mark_flaws(mark)]
+    flaws += [flaw for item in board["annotations"]["list"] for flaw in _annotation_flaws(item)]
     panels = board["panels"]
     for panel in panels:
         flaws += _panel_flaws(panel)
@@ -60,7 +60,11 @@ def _variable_flaws(variable: dict[str, Any]) -> list[str]:
     if not re.fullmatch(r"\w+", name):
         flaws.append(f"variable {name!r}: not a word")
     if variable["type"] == "datasource":
-        return flaws if variable["query"] == "influxdb" else [*flaws, "which data sources?"]
+        return (
+            flaws
+            if variable["query"] == "influxdb"
+            else [*flaws, f"variable {name}: does not list InfluxDB data sources"]
+        )
     if variable["type"] != "query":
         return [*flaws, f"variable {name}: type {variable['type']}"]
     if not isinstance(variable["query"], str) or variable["definition"] != variable["query"]:
@@ -68,16 +72,17 @@ def _variable_flaws(variable: dict[str, Any]) -> list[str]:
     if variable["refresh"] not in (1, 2) or variable["sort"] not in range(9):
         flaws.append(f"variable {name}: refresh or sort")
     if variable["includeAll"] and variable["allValue"] != ".*":
-        flaws.append(f"variable {name}: its All is no regular expression")
+        flaws.append(f"variable {name}: the value of All is not a regular expression")
     return flaws + _source_flaws(variable.get("datasource"), f"variable {name}")
 
 
-def _mark_flaws(mark: dict[str, Any]) -> list[str]:
-    if mark.get("builtIn"):
+def _annotation_flaws(annotation: dict[str, Any]) -> list[str]:
+    if annotation.get("builtIn"):
         return []
-    where = f"annotation {mark.get('name')}"
-    flaws = _source_flaws(mark.get("datasource"), where)
-    if not mark.get("target", {}).get("query") or not mark["target"].get("refId"):
+    where = f"annotation {annotation.get('name')}"
+    flaws = _source_flaws(annotation.get("datasource"), where)
+    target = annotation.get("target", {})
+    if not target.get("query") or not target.get("refId"):
         flaws.append(f"{where}: no query")
     return flaws
 
@@ -85,7 +90,7 @@ def _mark_flaws(mark: dict[str, Any]) -> list[str]:
 def _panel_flaws(panel: dict[str, Any]) -> list[str]:
     where = f"panel {panel.get('title')!r}"
     if panel["type"] not in PANEL_TYPES:
-        return [f"{where}: type {panel['type']} is gone or unknown"]
+        return [f"{where}: type {panel['type']} is unknown or removed"]
     if not isinstance(panel["id"], int) or not 0 < panel["id"] < 2**31:
         return [f"{where}: id {panel['id']!r}"]
     if panel["type"] == "row":
@@ -94,7 +99,7 @@ def _panel_flaws(panel: dict[str, Any]) -> list[str]:
     defaults = panel["fieldConfig"]["defaults"]
     flaws += _unknown(defaults, DEFAULTS_KEYS, where)
     if not defaults["noValue"]:
-        flaws.append(f"{where}: says nothing when there is nothing")
+        flaws.append(f"{where}: no text for missing data")
     if defaults["color"]["mode"] not in COLOUR_MODES:
         flaws.append(f"{where}: colour mode")
     thresholds = [step["value"] for step in defaults["thresholds"]["steps"]]
@@ -116,7 +121,7 @@ def _panel_flaws(panel: dict[str, Any]) -> list[str]:
 
 
 def _source_flaws(source: Any, where: str) -> list[str]:
-    """Grafana 12 wants objects; ours name the board's variable."""
+    """Require an object, as Grafana 12 does, that refers to the variable of the board."""
     wanted = {"type": "influxdb", "uid": "${datasource}"}
     return [] if source == wanted else [f"{where}: data source {source!r}"]
 
@@ -137,7 +142,7 @@ def _overlaps(panels: list[dict[str, Any]]) -> list[str]:
 
 
 def rule_flaws(rule: dict[str, Any]) -> list[str]:
-    """What the provisioning API refuses a rule for, or what its documentation does not know."""
+    """The flaws of a rule: what the provisioning API refuses or does not document."""
     where = f"rule {rule.get('title')!r}"
     flaws = _unknown(rule, RULE_KEYS, where)
     missing = RULE_KEYS - {"uid", "annotations", "labels", "isPaused"} - set(rule)
@@ -153,7 +158,7 @@ def rule_flaws(rule: dict[str, Any]) -> list[str]:
     if not DURATION.fullmatch(rule["for"]):
         flaws.append(f"{where}: for {rule['for']!r}")
     texts = [*rule.get("annotations", {}).items(), *rule.get("labels", {}).items()]
-    flaws += [f"{where}: {k} is no text" for k, v in texts if not isinstance(v, str)]
+    flaws += [f"{where}: {k} is not a text" for k, v in texts if not isinstance(v, str)]
     return flaws + _data_flaws(rule, where)
 
 
@@ -175,7 +180,7 @@ def _data_flaws(rule: dict[str, Any], where: str) -> list[str]:
         elif not times["from"] > times["to"] >= 0:
             flaws.append(f"{where}: invalid relative time range {times}")
         elif not model.get("query"):
-            flaws.append(f"{where}: {part['refId']} asks nothing")
+            flaws.append(f"{where}: {part['refId']} has no query")
     return flaws
 
 

@@ -1,13 +1,13 @@
-"""What Grafana does with a Flux query: fill it in, send it, make frames of the answer.
+"""Grafana's handling of a Flux query: fill in variables, send it, turn the answer into frames.
 
-Follows the InfluxDB data source of Grafana 9 to 13:
+It follows the InfluxDB data source of Grafana 9 to 13:
 
-- the browser fills in template variables (`${name:regex}` and `${name}`);
-- the server fills in `v.timeRangeStart`, `v.timeRangeStop`, `v.windowPeriod`, `v.defaultBucket`,
-  `v.organization`;
-- each table of the answer becomes a frame: columns of the group key are labels of the others
-  (`_start` and `_stop` are dropped beside `_time` and `_value`), a single `_time` column is the
-  time and carries no labels, and with it a single `_value` column is "the" value.
+- The browser fills in template variables (`${name:regex}` and `${name}`).
+- The server fills in `v.timeRangeStart`, `v.timeRangeStop`, `v.windowPeriod`, `v.defaultBucket`,
+  `v.organization`.
+- Each table of the answer becomes a frame. Columns of the group key become labels of the other
+  columns (`_start` and `_stop` are dropped beside `_time` and `_value`). A single `_time` column
+  is the time and has no labels; a single `_value` column beside it is the value.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _SPECIAL = re.compile(r"[\\^$*+?.()|\[\]{}/]")
 
 
 class FluxFailed(Exception):
-    """InfluxDB refused the query; the message is its own."""
+    """InfluxDB refused the query; the message is InfluxDB's."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Field:
 
 @dataclass(frozen=True)
 class Frame:
-    """One frame: the columns, the time first."""
+    """One frame: columns, the time first."""
 
     fields: list[Field] = field(default_factory=list)
 
@@ -65,7 +65,7 @@ class Frame:
 
     @property
     def is_wide_series(self) -> bool:
-        """What alerting takes for a time series: one time, numbers, nothing else."""
+        """Whether alerting accepts the frame as a time series: one time and numbers only."""
         types = [column.type for column in self.fields]
         return types.count("time") == 1 and set(types[1:]) <= {"float", "int", "bool"} != set()
 
@@ -80,10 +80,10 @@ def interpolate(
     organization: str = "",
     variables: Mapping[str, Sequence[str] | str] | None = None,
 ) -> str:
-    """The query as InfluxDB gets it; a variable's value `ALL` is the custom all value `.*`.
+    """The query as InfluxDB receives it; the value `ALL` stands for the custom all value `.*`.
 
     Raises:
-        KeyError: a template variable that the board does not have.
+        KeyError: The board has no such template variable.
     """
     known = variables or {}
 
@@ -93,7 +93,7 @@ def interpolate(
             return match[0]
         return _formatted(known[name], form)
 
-    words = {
+    values = {
         "timeRangeStart": _rfc3339(start_ms),
         "timeRangeStop": _rfc3339(stop_ms),
         "windowPeriod": _go_duration(step_ms),
@@ -102,7 +102,7 @@ def interpolate(
         "organization": f'"{organization}"',
     }
     flux = _VARIABLE.sub(fill, flux)
-    return re.sub(r"[a-zA-Z]+\.([a-zA-Z]+)", lambda match: words.get(match[1], match[0]), flux)
+    return re.sub(r"[a-zA-Z]+\.([a-zA-Z]+)", lambda match: values.get(match[1], match[0]), flux)
 
 
 def _formatted(value: Sequence[str] | str, form: str) -> str:
@@ -132,11 +132,11 @@ def _go_duration(ms: int) -> str:
     return f"{minutes}m{seconds}s" if minutes else f"{seconds}s"
 
 
-def ask(url: str, token: str, org: str, flux: str) -> list[Frame]:
-    """Send a query and make frames of the answer.
+def send_query(url: str, token: str, org: str, flux: str) -> list[Frame]:
+    """Send a query and return the frames of its answer.
 
     Raises:
-        FluxFailed: InfluxDB refused it, at once or in the middle of the answer.
+        FluxFailed: InfluxDB refused the query, at once or within the answer.
     """
     body = {
         "query": flux,
@@ -160,7 +160,7 @@ def ask(url: str, token: str, org: str, flux: str) -> list[Frame]:
 
 
 def frames_of(text: str) -> list[Frame]:
-    """Frames of annotated CSV."""
+    """The frames of an answer in annotated CSV."""
     frames: list[Frame] = []
     for part in re.split(r"\r?\n\r?\n", text.strip()):
         if part.strip():
