@@ -1,11 +1,20 @@
-"""Sparkplug B, the second payload format.
+"""Sparkplug B, the second message format.
 
 In: birth, data and death messages of edge nodes. Out: readings in the product's own JSON form, so
 that everything behind the bridge knows one format. Promise: what a node has announced survives a
-restart, and whatever cannot be understood becomes a dead letter with its reason.
+restart, and a message that cannot be understood becomes a dead letter with its reason.
 
-`wire` is the only user of protobuf; `names` is the mapping file; `store` keeps the births;
-`decoder` puts them together behind the seam of `ingest.decoder`.
+Files, lowest first:
+
+- `wire`: the protobuf message; the only file that imports protobuf.
+- `names`: the mapping file, and our names of groups, nodes and devices.
+- `store`: the memory on disk.
+- `counters`: what the decoder counts, and the faults of one message.
+- `nodes`: the memory: nodes, devices, values, and what has changed.
+- `births`: metrics and streams of a device.
+- `data`: readings from the metrics of a message.
+- `host`: presence of the host, and requests for births.
+- `decoder`: all of them together, behind the seam of `ingest.decoder`.
 """
 
 __all__: list[str] = []

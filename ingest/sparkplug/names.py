@@ -1,14 +1,14 @@
-"""How Sparkplug's names become ours: the mapping file, and names of sites and devices.
+"""Names of Sparkplug as names of ours: the mapping file, sites and devices.
 
 The mapping file is TOML (`KPSTREAM_INGEST_SPARKPLUG` names it):
 
 ```toml
-host_id = "kpstream"              # optional: be a Sparkplug host, so that nodes buffer without us
+host_id = "kpstream"              # optional: act as a Sparkplug host, so that nodes can buffer
 groups = ["Plant 7"]              # optional: only these groups; default: all
-births_are_readings = false       # optional: whether the values of a birth make a reading too
+births_are_readings = false       # optional: whether the values of a birth are a reading too
 
 [[stream]]
-name = "engine"                   # our stream
+name = "engine"                   # name of the stream
 devices = ["Plant 7/*/press-*"]   # optional: <group>/<node> or <group>/<node>/<device>, * and ?
 metrics = { T24 = "Engine/T24", T30 = "Engine/T30" }      # channel = metric name
 ```
@@ -40,19 +40,22 @@ __all__ = ["MappingInvalid", "SparkplugMapping", "StreamMapping", "read_mapping"
 
 
 class MappingInvalid(IngestError):
-    """The mapping file cannot be used; the message names the file, the place and what to do."""
+    """The mapping file is unusable; the message names the file, the place and what to do."""
 
 
 def _name(text: str) -> str:
     if not is_name(text):
-        msg = f"{text[:80]!r} is not 1 to 64 of A-Z a-z 0-9 . _ -, the first a letter or digit"
+        rule = "use 1 to 64 of A-Z a-z 0-9 . _ -, the first a letter or digit"
+        msg = f"{text[:80]!r} is not a name: {rule}"
         raise ValueError(msg)
     return text
 
 
 def _level(text: str) -> str:
     if not text or set(text) & set("+#/\x00"):
-        msg = f"{text[:80]!r} is no level of an MQTT topic: no + # / in it, and not empty"
+        msg = (
+            f"{text[:80]!r} is not a level of an MQTT topic: it must not be empty nor contain + # /"
+        )
         raise ValueError(msg)
     return text
 
@@ -66,7 +69,7 @@ class _Table(BaseModel):
 
 
 class StreamMapping(_Table):
-    """Which metrics form one stream, and on which devices."""
+    """The metrics that form one stream, and the devices that may have it."""
 
     name: _Name
     devices: list[str] = Field(default=["*"], min_length=1)
@@ -90,18 +93,18 @@ class SparkplugMapping(_Table):
     @model_validator(mode="after")
     def _groups_are_no_host(self) -> SparkplugMapping:
         if "STATE" in (self.groups or ()):
-            msg = "STATE is no group: the specification keeps it for hosts"
+            msg = "STATE cannot be a group: the specification reserves it for hosts"
             raise ValueError(msg)
         return self
 
     @property
     def digest(self) -> str:
-        """Differs whenever the streams do: what was carried forward may then lack a metric."""
+        """Digest of the streams; when it changes, values in the store may lack a metric."""
         streams = [each.model_dump_json() for each in self.stream]
         return hashlib.sha256("\n".join(streams).encode()).hexdigest()[:32]
 
     def filters(self) -> list[str]:
-        """The MQTT filters of what this mapping takes; no commands, so none of our own.
+        """Return the MQTT filters for this mapping; they exclude commands, so also our own.
 
         >>> SparkplugMapping(stream=[StreamMapping(name="s", metrics={"a": "A"})]).filters()[:2]
         ['spBv1.0/+/NBIRTH/+', 'spBv1.0/+/NDATA/+']
@@ -124,39 +127,40 @@ def read_mapping(path: Path) -> SparkplugMapping:
     """Read the mapping file.
 
     Raises:
-        MappingInvalid: It is not there, no TOML, or not a mapping.
+        MappingInvalid: The file is missing, is not TOML, or is not a mapping.
     """
     try:
         table: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
         return SparkplugMapping.model_validate(table)
     except OSError as exc:
         msg = (
-            f"cannot read the Sparkplug mapping {path} ({exc.strerror}): KPSTREAM_INGEST_SPARKPLUG"
+            f"cannot read the Sparkplug mapping {path} ({exc.strerror}); "
+            "check KPSTREAM_INGEST_SPARKPLUG"
         )
         raise MappingInvalid(msg) from exc
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
-        msg = f"the Sparkplug mapping {path} is no TOML: {exc}"
+        msg = f"the Sparkplug mapping {path} is not TOML: {exc}"
         raise MappingInvalid(msg) from exc
     except ValidationError as exc:
         fault = exc.errors(include_url=False)[0]
         place = ".".join(map(str, fault["loc"])) or "the file"
-        msg = f"the Sparkplug mapping {path} cannot be used: {place}: {fault['msg']}"
+        msg = f"the Sparkplug mapping {path} is invalid: {place}: {fault['msg']}"
         raise MappingInvalid(msg) from exc
 
 
 @lru_cache(maxsize=65_536)
 def site_and_device(group: str, node: str, device: str | None) -> tuple[str, str]:
-    """Our names of a node, or of a device of it: the group is the site.
+    """Return our names of a node or a device: site (the group) and device.
 
-    Names that are names with us stay as they are; a device is `<node>.<device>`. Others get a
-    readable part and a hash of the original, so that two of them never become one:
+    Valid names stay as they are; a device becomes `<node>.<device>`. Other names become a readable
+    part and a hash of the original, so that two names never collide:
 
     >>> site_and_device("plant-7", "line-3", "press-2")
     ('plant-7', 'line-3.press-2')
     >>> site_and_device("Sparkplug B Devices", "Raspberry Pi", None)
     ('Sparkplug-B-Devices-a8b5b5e3', 'Raspberry-Pi-d8d3e93c')
 
-    A dot in the name of a node or device counts as such a character, because ours joins them.
+    A dot in the name of a node or device counts as invalid, because a dot joins the two.
     """
     site = group if is_name(group) else _slug((group,))
     parts = (node,) if device is None else (node, device)
@@ -167,7 +171,7 @@ def site_and_device(group: str, node: str, device: str | None) -> tuple[str, str
 
 
 def _slug(parts: Sequence[str]) -> str:
-    """At most 64 characters: what is readable of the parts, and a hash of all of them."""
+    """Return at most 64 characters: the readable characters, and a hash of all parts."""
     digest = hashlib.sha256("/".join(parts).encode("utf-8", "replace")).hexdigest()[:8]
     readable = re.sub(r"[^A-Za-z0-9_]+", "-", ".".join(parts)).strip("-_")[:54].rstrip("-_")
     return f"{readable}-{digest}" if readable else f"x-{digest}"

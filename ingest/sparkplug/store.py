@@ -1,8 +1,9 @@
-"""What a bridge knows of Sparkplug nodes, on disk: births, sequence numbers, values, last digests.
+"""The memory of the Sparkplug decoder on disk: births, sequence numbers, values, last digests.
 
 One SQLite file, written once per load of messages, after the log has confirmed the load. A killed
 process loses nothing of it. A loss of power may take the last commits: then the sequence numbers do
-not fit, and the nodes are asked for a new birth. So is a file that is damaged: it is set aside.
+not fit, and the decoder asks the nodes for new births. It does the same after a damaged file, which
+is renamed and replaced.
 """
 
 from __future__ import annotations
@@ -45,16 +46,23 @@ _COLUMNS = (
 
 
 class StoreUnusable(IngestError):
-    """The file cannot be used: another process has it, or its folder cannot be written."""
+    """The file is unusable: another process has it open, or its folder is not writable."""
 
 
 @dataclass(slots=True)
 class Checkpoint:
-    """What has changed since the last one. A device of "" is the node itself."""
+    """Changes since the last checkpoint, as rows. The device "" is the node itself.
 
-    nodes: list[tuple[Any, ...]] = field(default_factory=list)  # group, node, state
-    births: list[tuple[Any, ...]] = field(default_factory=list)  # group, node, device, metrics
-    live: list[tuple[Any, ...]] = field(default_factory=list)  # group, node, device, state
+    Attributes:
+        nodes: Group, node, state.
+        births: Group, node, device, metrics.
+        live: Group, node, device, state (online or not, and values).
+        seen: Digests of messages.
+    """
+
+    nodes: list[tuple[Any, ...]] = field(default_factory=list)
+    births: list[tuple[Any, ...]] = field(default_factory=list)
+    live: list[tuple[Any, ...]] = field(default_factory=list)
     seen: list[bytes] = field(default_factory=list)
 
     def __bool__(self) -> bool:
@@ -62,18 +70,24 @@ class Checkpoint:
 
 
 class SparkplugStore:
-    """The file, open in one process; used by one thread at a time."""
+    """The file, open in one process and used by one thread at a time.
+
+    Attributes:
+        path: The file.
+        remembered: Digests to keep.
+    """
 
     def __init__(self, path: Path, *, remembered: int = 8192) -> None:
-        """Open or create it; a damaged one is set aside as `<name>.damaged`.
+        """Open or create the file; a damaged one is renamed to `<name>.damaged`.
 
         Args:
             path: The file; its folder is created.
-            remembered: How many digests are kept: at least as many messages as the broker may
-                have under way to us at a time.
+            remembered: Digests to keep: at least as many as the broker may have unacknowledged
+                messages on the way to us.
 
         Raises:
-            StoreUnusable: Another process has it, another version wrote it, or the disk refuses.
+            StoreUnusable: Another process has the file open, a newer version wrote it, or it cannot
+                be written.
         """
         self.path = path
         self.remembered = remembered
@@ -84,12 +98,14 @@ class SparkplugStore:
             except (sqlite3.DatabaseError, UnicodeDecodeError) as exc:
                 if not _is_damage(exc):
                     raise
-                log.error("%s is damaged (%s): set aside, every node is asked anew", path, exc)
-                _set_aside(path)
+                log.error(
+                    "%s is damaged (%s): renamed it, asking every node for a new birth", path, exc
+                )
+                _rename_damaged(path)
                 self._db = _open(path)
         except (sqlite3.Error, OSError) as exc:
             in_use = "locked" in str(exc)
-            advice = "one bridge per file" if in_use else "look at the folder and the disk"
+            advice = "give each bridge its own file" if in_use else "check the folder and the disk"
             msg = f"cannot use {path} ({exc}): {advice} (KPSTREAM_INGEST_SPARKPLUG_STATE)"
             raise StoreUnusable(msg) from exc
 
@@ -98,14 +114,14 @@ class SparkplugStore:
         self._db.close()
 
     def nodes(self) -> Iterator[tuple[str, str, bytes]]:
-        """Group, node and state of every node."""
+        """Yield group, node and state of every node."""
         for group, node, row in self._db.execute("SELECT grp, node, state FROM nodes"):
             state = self._checked(row, group, node)
             if state is not None:
                 yield group, node, state
 
     def devices(self) -> Iterator[tuple[str, str, str, bytes, bytes | None]]:
-        """Group, node, device, birth and live state of every device that was ever born."""
+        """Yield group, node, device, birth and live state of every device that had a birth."""
         rows = self._db.execute(
             "SELECT grp, node, device, metrics, state FROM births LEFT JOIN live"
             " USING (grp, node, device)"
@@ -116,24 +132,24 @@ class SparkplugStore:
                 yield where[0], where[1], where[2], birth, live
 
     def seen(self) -> list[bytes]:
-        """Digests of the last messages, oldest first."""
+        """Return the digests of the last messages, oldest first."""
         rows = self._db.execute("SELECT digest FROM seen ORDER BY id")
         return [digest for (digest,) in rows if isinstance(digest, bytes)]
 
     def _checked(self, row: object, *where: object) -> bytes | None:
-        """The state in a row; None (and a warning) when it is not what was written there."""
+        """Return the state in a row; None (and a warning) if its checksum does not fit."""
         if row is None:
             return None
         if isinstance(row, bytes) and row == _sealed(where, row[4:]):
             return row[4:]
-        log.warning("%s: what it says of %s is damaged and is let go", self.path, where)
+        log.warning("%s: the row of %s is damaged and ignored", self.path, where)
         return None
 
     def is_of_mapping(self, digest: str) -> bool:
-        """Whether the values were kept under this mapping; from now on they are.
+        """Whether the values were stored under this mapping; stores its digest for the next time.
 
         Raises:
-            LogUnavailable: The disk refuses.
+            LogUnavailable: The file cannot be written.
         """
         try:
             found = self._db.execute("SELECT digest FROM mapping").fetchone()
@@ -144,10 +160,10 @@ class SparkplugStore:
         return found is None or found[0] == digest
 
     def write(self, checkpoint: Checkpoint) -> None:
-        """Make it durable against the end of the process; all of it or nothing.
+        """Write a checkpoint, all or nothing; it survives the end of the process.
 
         Raises:
-            LogUnavailable: The disk refuses.
+            LogUnavailable: The file cannot be written.
         """
         db = self._db
         try:
@@ -178,15 +194,15 @@ class SparkplugStore:
 
 
 def _sealed(where: Sequence[object], state: bytes) -> bytes:
-    """A state behind a checksum of it and of the place where it belongs."""
+    """Return a state preceded by a checksum over the state and its key."""
     return zlib.crc32(state, zlib.crc32(repr(tuple(where)).encode())).to_bytes(4, "big") + state
 
 
 def _open(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=1.0)
-    db.text_factory = lambda raw: raw.decode("utf-8", "replace")  # a damaged name: no such row
+    db.text_factory = lambda raw: raw.decode("utf-8", "replace")  # a damaged name matches no row
     try:
-        db.execute("PRAGMA locking_mode = EXCLUSIVE")  # a second bridge on the file is told so
+        db.execute("PRAGMA locking_mode = EXCLUSIVE")  # fails for a second bridge on the file
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")
         (version,) = db.execute("PRAGMA user_version").fetchone()
@@ -211,7 +227,7 @@ def _is_damage(exc: Exception) -> bool:
     return isinstance(exc, UnicodeDecodeError) or any(sign in str(exc) for sign in signs)
 
 
-def _set_aside(path: Path) -> None:
+def _rename_damaged(path: Path) -> None:
     for end in ("", "-wal"):
         with suppress(FileNotFoundError):
             path.with_name(path.name + end).replace(path.with_name(f"{path.name}.damaged{end}"))

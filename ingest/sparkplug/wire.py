@@ -1,12 +1,12 @@
 """Sparkplug B on the wire: the protobuf message, built from the field numbers of its specification.
 
-The only file that imports protobuf. The definition that the specification prints is under the
-EPL-2.0, and the packages that carry code generated from it cannot be installed beside ours (one
-wants paho-mqtt 1, one an old protobuf). The field numbers and types are facts of the wire, so the
-few that are needed here are said to protobuf's own descriptors: no generated code, no compiler.
+The only file that imports protobuf. The definition in the specification is under the EPL-2.0, and
+the packages with code generated from it cannot be installed beside ours: one needs paho-mqtt 1, one
+an old protobuf. Field numbers and types are facts of the wire format, so this file declares the few
+that it needs with protobuf's own descriptors: no generated code, no compiler.
 
-What is left out on purpose - properties, metadata, data sets, templates - the parser skips without
-looking into it. Field names are those of Sparkplug Specification 3.0.0, section 6.4.1.
+The parser skips properties, metadata, data sets and templates without parsing them. Field names are
+those of Sparkplug Specification 3.0.0, section 6.4.1.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ __all__ = [
 ]
 
 MAX_SPARKPLUG_BYTES = 1024 * 1024
-"""A birth names everything a device will ever report, so it may be larger than a JSON message."""
+"""Larger than the limit of a JSON message, because a birth names every metric of a device."""
 MAX_METRICS = 20_000
 
 _FLOAT32_MAX = 3.4028234663852886e38
 
 
 class DataType(IntEnum):
-    """The datatypes that can be a channel; the specification has more, which are no numbers."""
+    """The datatypes that can be a channel; the others of the specification are not numbers."""
 
     Int8 = 1
     Int16 = 2
@@ -55,144 +55,6 @@ class DataType(IntEnum):
     Float = 9
     Double = 10
     Boolean = 11
-
-
-class Metric(NamedTuple):
-    """One metric of a message.
-
-    Attributes:
-        name: As announced in the birth; data may leave it out.
-        alias: Number that stands for the name.
-        ts_ms: When the value was taken, epoch ms.
-        datatype: Number of the datatype; data may leave it out.
-        is_historical: Sent later than taken; not the present value.
-        is_null: There is no value now.
-        field: Which field of the wire carries the value, e.g. "int_value"; None: none.
-        value: As it lies in that field; `number` makes a number of it.
-    """
-
-    name: str | None = None
-    alias: int | None = None
-    ts_ms: int | None = None
-    datatype: int | None = None
-    is_historical: bool = False
-    is_null: bool = False
-    field: str | None = None
-    value: int | float | bool | None = None
-
-
-class Payload(NamedTuple):
-    """One message: when it was sent, its place in the node's sequence, its metrics."""
-
-    ts_ms: int | None
-    seq: int | None
-    metrics: tuple[Metric, ...]
-
-
-def decode_sparkplug(payload: bytes) -> Payload:
-    """Read one message body.
-
-    Raises:
-        RefusedMessage: `not_sparkplug`, `empty` or `too_large`.
-    """
-    if len(payload) > MAX_SPARKPLUG_BYTES:
-        detail = f"{len(payload)} bytes; at most {MAX_SPARKPLUG_BYTES} may be sent in one message"
-        raise RefusedMessage(RefusalReason.too_large, detail)
-    if not payload:
-        raise RefusedMessage(RefusalReason.empty, "the message has no body")
-    try:
-        found = _Message.FromString(payload)
-    except DecodeError as exc:
-        detail = f"no Sparkplug B payload ({exc}); it begins with {payload[:40]!r}"
-        raise RefusedMessage(RefusalReason.not_sparkplug, detail) from exc
-    if len(found.metrics) > MAX_METRICS:
-        detail = f"{len(found.metrics)} metrics; a message may have {MAX_METRICS}"
-        raise RefusedMessage(RefusalReason.too_large, detail)
-    seq = found.seq if found.HasField("seq") else None
-    if seq is not None and seq > 255:
-        detail = f"sequence number {seq}; they go from 0 to 255"
-        raise RefusedMessage(RefusalReason.not_sparkplug, detail)
-    ts_ms = found.timestamp if found.HasField("timestamp") else None
-    return Payload(ts_ms, seq, tuple(map(_metric, found.metrics)))
-
-
-def encode_sparkplug(ts_ms: int, metrics: Iterable[Metric], seq: int | None = None) -> bytes:
-    """A message body: of a command, or of a simulated node.
-
-    >>> rebirth = Metric("Node Control/Rebirth", datatype=11, field="boolean_value", value=True)
-    >>> decode_sparkplug(encode_sparkplug(1700000000000, [rebirth])).metrics[0] == rebirth
-    True
-    """
-    message = _Message(timestamp=ts_ms)
-    if seq is not None:
-        message.seq = seq
-    for metric in metrics:
-        told: dict[str, Any] = {
-            "name": metric.name,
-            "alias": metric.alias,
-            "timestamp": metric.ts_ms,
-            "datatype": metric.datatype,
-            "is_historical": metric.is_historical or None,
-            "is_null": metric.is_null or None,
-        }
-        if metric.field is not None:
-            told[metric.field] = metric.value
-        message.metrics.add(**{name: value for name, value in told.items() if value is not None})
-    encoded: bytes = message.SerializeToString()
-    return encoded
-
-
-def number(metric: Metric, datatype: int) -> float:
-    """The value of a metric of this datatype, as a number; Boolean is 0 or 1.
-
-    Negative integers come as two's complement in an unsigned field; some senders extend the sign to
-    32 or 64 bits and some do not, and some use the 64-bit field for all: each is understood.
-
-    >>> number(Metric(field="int_value", value=0xFFFF_FFFE), DataType.Int32)
-    -2
-    >>> number(Metric(field="int_value", value=0xFE), DataType.Int8)
-    -2
-
-    Raises:
-        RefusedMessage: `wrong_type` when the datatype cannot be a channel or the value is not of
-            it, `not_finite` when it has no finite float32.
-    """
-    value, field = metric.value, metric.field
-    if datatype in _BITS:
-        bits, is_signed = _BITS[datatype]
-        if field in ("int_value", "long_value") and value is not None:
-            whole = _integer(int(value), bits, is_signed, 32 if field == "int_value" else 64)
-            if whole is not None:
-                return whole
-    elif datatype in (DataType.Float, DataType.Double):
-        if field in ("float_value", "double_value") and value is not None:
-            if not (math.isfinite(value) and abs(value) <= _FLOAT32_MAX):
-                raise RefusedMessage(RefusalReason.not_finite, f"{value} has no finite float32")
-            return float(value)
-    elif datatype == DataType.Boolean:
-        if field == "boolean_value" and value is not None:
-            return int(value)
-    else:
-        known = ", ".join(each.name for each in DataType)
-        detail = f"datatype {_TYPE_NAMES.get(datatype, datatype)} is no number; channels: {known}"
-        raise RefusedMessage(RefusalReason.wrong_type, detail)
-    shown = "no value" if field is None else f"{str(value)[:40]} as {field}"
-    detail = f"datatype {DataType(datatype).name}, but {shown}"
-    raise RefusedMessage(RefusalReason.wrong_type, detail)
-
-
-def _integer(raw: int, bits: int, is_signed: bool, field_bits: int) -> int | None:
-    if not is_signed:
-        return raw if raw < 1 << bits else None
-    half = 1 << bits - 1
-    if raw < half:
-        return raw
-    if raw < 1 << bits:  # as wide as the datatype
-        return raw - (1 << bits)
-    for extended in (32, field_bits):  # the sign extended to 32 bits, or to the width of the field
-        if bits < extended and (1 << extended) - half <= raw < 1 << extended:
-            return raw - (1 << extended)
-    return None
 
 
 _BITS: dict[int, tuple[int, bool]] = {
@@ -216,27 +78,6 @@ _TYPE_NAMES = {
     18: "File",
     19: "Template",
 }
-
-
-def _metric(found: Any) -> Metric:
-    has = found.HasField
-    field = found.WhichOneof("value")
-    value = getattr(found, field) if field in _NUMBER_FIELDS else None
-    name = found.name if has("name") else None
-    if isinstance(name, bytes):  # protobuf hands out what is no UTF-8 as bytes
-        name = name.decode("utf-8", "replace")
-    return Metric(
-        name or None,
-        found.alias if has("alias") else None,
-        found.timestamp if has("timestamp") else None,
-        found.datatype if has("datatype") else None,
-        found.is_historical,
-        found.is_null,
-        field,
-        value,
-    )
-
-
 _Kind = FieldDescriptorProto
 _PAYLOAD_FIELDS = (
     ("timestamp", 1, _Kind.TYPE_UINT64),
@@ -263,8 +104,166 @@ _VALUE_FIELDS = (
 _NUMBER_FIELDS = frozenset(name for name, _, _ in _VALUE_FIELDS[:5])
 
 
+class Metric(NamedTuple):
+    """One metric of a message.
+
+    Attributes:
+        name: Name in the birth; data may omit it.
+        alias: Number that stands for the name.
+        ts_ms: Time of the measurement, epoch ms.
+        datatype: Number of the datatype; data may omit it.
+        is_historical: Sent later than measured; not the present value.
+        is_null: There is no value now.
+        field: Wire field that carries the value, e.g. "int_value"; None: none does.
+        value: Raw value of that field; `number` converts it.
+    """
+
+    name: str | None = None
+    alias: int | None = None
+    ts_ms: int | None = None
+    datatype: int | None = None
+    is_historical: bool = False
+    is_null: bool = False
+    field: str | None = None
+    value: int | float | bool | None = None
+
+
+class Payload(NamedTuple):
+    """One message: time of sending, sequence number of the node, metrics."""
+
+    ts_ms: int | None
+    seq: int | None
+    metrics: tuple[Metric, ...]
+
+
+def decode_sparkplug(payload: bytes) -> Payload:
+    """Decode one message body.
+
+    Raises:
+        RefusedMessage: `not_sparkplug`, `empty` or `too_large`.
+    """
+    if len(payload) > MAX_SPARKPLUG_BYTES:
+        detail = f"{len(payload)} bytes; a message may have {MAX_SPARKPLUG_BYTES}"
+        raise RefusedMessage(RefusalReason.too_large, detail)
+    if not payload:
+        raise RefusedMessage(RefusalReason.empty, "the message has no body")
+    try:
+        found = _Message.FromString(payload)
+    except DecodeError as exc:
+        detail = f"not a Sparkplug B payload ({exc}); it begins with {payload[:40]!r}"
+        raise RefusedMessage(RefusalReason.not_sparkplug, detail) from exc
+    if len(found.metrics) > MAX_METRICS:
+        detail = f"{len(found.metrics)} metrics; a message may have {MAX_METRICS}"
+        raise RefusedMessage(RefusalReason.too_large, detail)
+    seq = found.seq if found.HasField("seq") else None
+    if seq is not None and seq > 255:
+        detail = f"sequence number {seq} is not in 0 to 255"
+        raise RefusedMessage(RefusalReason.not_sparkplug, detail)
+    ts_ms = found.timestamp if found.HasField("timestamp") else None
+    return Payload(ts_ms, seq, tuple(map(_metric, found.metrics)))
+
+
+def encode_sparkplug(ts_ms: int, metrics: Iterable[Metric], seq: int | None = None) -> bytes:
+    """Encode the body of a command, or of a message of a simulated node.
+
+    >>> rebirth = Metric("Node Control/Rebirth", datatype=11, field="boolean_value", value=True)
+    >>> decode_sparkplug(encode_sparkplug(1700000000000, [rebirth])).metrics[0] == rebirth
+    True
+    """
+    message = _Message(timestamp=ts_ms)
+    if seq is not None:
+        message.seq = seq
+    for metric in metrics:
+        fields: dict[str, Any] = {
+            "name": metric.name,
+            "alias": metric.alias,
+            "timestamp": metric.ts_ms,
+            "datatype": metric.datatype,
+            "is_historical": metric.is_historical or None,
+            "is_null": metric.is_null or None,
+        }
+        if metric.field is not None:
+            fields[metric.field] = metric.value
+        message.metrics.add(**{name: value for name, value in fields.items() if value is not None})
+    encoded: bytes = message.SerializeToString()
+    return encoded
+
+
+def number(metric: Metric, datatype: int) -> float:
+    """Return the value of a metric of this datatype as a number; Boolean is 0 or 1.
+
+    Negative integers arrive as two's complement in an unsigned field. Some senders extend the sign
+    to 32 or 64 bits, some do not, and some use the 64-bit field for everything; all are accepted.
+
+    >>> number(Metric(field="int_value", value=0xFFFF_FFFE), DataType.Int32)
+    -2
+    >>> number(Metric(field="int_value", value=0xFE), DataType.Int8)
+    -2
+
+    Raises:
+        RefusedMessage: `wrong_type` if the datatype cannot be a channel or the value does not fit
+            it, `not_finite` if the value has no finite float32.
+    """
+    value, field = metric.value, metric.field
+    if datatype in _BITS:
+        bits, is_signed = _BITS[datatype]
+        if field in ("int_value", "long_value") and value is not None:
+            whole = _integer(int(value), bits, is_signed, 32 if field == "int_value" else 64)
+            if whole is not None:
+                return whole
+    elif datatype in (DataType.Float, DataType.Double):
+        if field in ("float_value", "double_value") and value is not None:
+            if not (math.isfinite(value) and abs(value) <= _FLOAT32_MAX):
+                raise RefusedMessage(RefusalReason.not_finite, f"{value} has no finite float32")
+            return float(value)
+    elif datatype == DataType.Boolean:
+        if field == "boolean_value" and value is not None:
+            return int(value)
+    else:
+        known = ", ".join(each.name for each in DataType)
+        shown = _TYPE_NAMES.get(datatype, datatype)
+        detail = f"datatype {shown} is not a number; a channel is one of {known}"
+        raise RefusedMessage(RefusalReason.wrong_type, detail)
+    shown = "no value" if field is None else f"{str(value)[:40]} as {field}"
+    detail = f"datatype {DataType(datatype).name}, but {shown}"
+    raise RefusedMessage(RefusalReason.wrong_type, detail)
+
+
+def _integer(raw: int, bits: int, is_signed: bool, field_bits: int) -> int | None:
+    if not is_signed:
+        return raw if raw < 1 << bits else None
+    half = 1 << bits - 1
+    if raw < half:
+        return raw
+    if raw < 1 << bits:  # exactly as wide as the datatype
+        return raw - (1 << bits)
+    for extended in (32, field_bits):  # the sign extended to 32 bits, or to the width of the field
+        if bits < extended and (1 << extended) - half <= raw < 1 << extended:
+            return raw - (1 << extended)
+    return None
+
+
+def _metric(found: Any) -> Metric:
+    has = found.HasField
+    field = found.WhichOneof("value")
+    value = getattr(found, field) if field in _NUMBER_FIELDS else None
+    name = found.name if has("name") else None
+    if isinstance(name, bytes):  # protobuf returns invalid UTF-8 as bytes
+        name = name.decode("utf-8", "replace")
+    return Metric(
+        name or None,
+        found.alias if has("alias") else None,
+        found.timestamp if has("timestamp") else None,
+        found.datatype if has("datatype") else None,
+        found.is_historical,
+        found.is_null,
+        field,
+        value,
+    )
+
+
 def _message_class() -> Any:
-    """The class of a payload, in a pool of its own: other users of Sparkplug may be loaded too."""
+    """Return the class of a payload, in a pool of its own so that others may define it too."""
     file = FileDescriptorProto(name="kpstream/sparkplug.proto", package="kpstream", syntax="proto2")
     payload = file.message_type.add(name="Payload")
     metric = payload.nested_type.add(name="Metric")

@@ -134,7 +134,7 @@ def test_two_addresses_never_share_their_names(
     ("text", "told"),
     [
         (None, "cannot read the Sparkplug mapping"),
-        ("[[stream]", "no TOML"),
+        ("[[stream]", "not TOML"),
         ("", "stream: Field required"),
         ("stream = []", "at least 1 item"),
         ('[[stream]]\nname = "e"', "stream.0.metrics: Field required"),
@@ -142,12 +142,18 @@ def test_two_addresses_never_share_their_names(
         ('[[stream]]\nname = "e"\nmetrics = { "a b" = "A" }', "stream.0.metrics"),
         ('[[stream]]\nname = "e"\nmetrics = { a = 1 }', "stream.0.metrics.a"),
         ('[[stream]]\nname = "e"\nmetrics = { a = "A" }\nunit = "K"', "stream.0.unit: Extra"),
-        ('groups = ["a/b"]\n[[stream]]\nname = "e"\nmetrics = { a = "A" }', "no level of an MQTT"),
-        ('groups = ["STATE"]\n[[stream]]\nname = "e"\nmetrics = { a = "A" }', "STATE is no group"),
+        (
+            'groups = ["a/b"]\n[[stream]]\nname = "e"\nmetrics = { a = "A" }',
+            "not a level of an MQTT",
+        ),
+        (
+            'groups = ["STATE"]\n[[stream]]\nname = "e"\nmetrics = { a = "A" }',
+            "STATE cannot be a group",
+        ),
         ('host_id = "#"\n[[stream]]\nname = "e"\nmetrics = { a = "A" }', "host_id"),
     ],
 )
-def test_a_mapping_that_cannot_be_is_told_with_its_place(
+def test_an_invalid_mapping_is_reported_with_its_place(
     tmp_path: Path, text: str | None, told: str
 ) -> None:
     path = tmp_path / "sparkplug.toml"
@@ -174,10 +180,10 @@ def test_the_example_of_the_module_is_a_mapping(tmp_path: Path) -> None:
 ROWS = Checkpoint([("g", "n", b"1")], [("g", "n", "", b"2")], [("g", "n", "", b"3")], [b"d" * 8])
 
 
-def test_a_second_process_is_told(tmp_path: Path) -> None:
+def test_a_second_process_is_refused(tmp_path: Path) -> None:
     first = SparkplugStore(tmp_path / "s.db")
     first.write(ROWS)
-    with pytest.raises(StoreUnusable, match="one bridge per file"):
+    with pytest.raises(StoreUnusable, match="each bridge its own file"):
         SparkplugStore(tmp_path / "s.db")
     first.close()
 
@@ -202,14 +208,14 @@ def test_a_disk_that_refuses_is_worth_another_try(tmp_path: Path) -> None:
     store.close()
 
 
-def test_what_cannot_be_used_is_told_or_set_aside(tmp_path: Path) -> None:
+def test_an_unusable_file_is_reported_or_renamed(tmp_path: Path) -> None:
     newer = tmp_path / "newer.db"
     with sqlite3.connect(newer) as db:
         db.execute("PRAGMA user_version = 99")
     db.close()
     with pytest.raises(StoreUnusable, match="upgrade kpstream"):
         SparkplugStore(newer)
-    with pytest.raises(StoreUnusable, match="look at the folder"):
+    with pytest.raises(StoreUnusable, match="check the folder"):
         SparkplugStore(newer / "sparkplug.db")
     damaged = tmp_path / "damaged.db"
     damaged.write_bytes(b"not a database, though long enough for one" * 100)
