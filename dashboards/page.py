@@ -61,12 +61,7 @@ labels. An alert rule whose query fails has the state Error, never OK.
 ## Add the board of a task
 
 A new task needs no board: it appears on the general boards as soon as it is registered. To show its
-scores, add one file to `dashboards/boards` that builds its `TaskPanels`, as `rul.py` and
-`activity.py` do, and one line to `dashboards/boards/registry.py`. Then write the generated files
-again:
-
-    python -m dashboards.grafana.provision
-    python -m dashboards.page > docs/dashboards.md
+scores too, follow [add a board](howto/board.md).
 
 <!-- `python -m dashboards.page > docs/dashboards.md` generates the page from dashboards/. -->
 """
