@@ -1,7 +1,7 @@
-"""``kpstream bridge``: takes messages from the MQTT broker and puts them into Kafka.
+"""``kpstream bridge``: takes messages from the MQTT broker and appends them to Kafka.
 
-Several bridges share the messages where KPSTREAM_INGEST_MQTT_SHARED_GROUP is set. The broker keeps
-a bridge's share for it while it is away; so one that shall not come back must leave (``--leave``).
+With KPSTREAM_INGEST_MQTT_SHARED_GROUP, several bridges share the messages. While a bridge is away,
+the broker keeps its share for it. A bridge that will not return must therefore leave (``--leave``).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from functools import partial
 import click
 
 from deploy.processes.bridging import append_ticks, sparkplug_decoder
-from deploy.processes.siteprocess import Frame, run_command
+from deploy.processes.runtime import ProcessRuntime, run_command
 from deploy.settings.settings import SiteSettings
 from ingest.bridge import Bridge
 from ingest.errors import IngestError
@@ -26,6 +26,11 @@ from pipeline.stage import now_ms
 __all__ = ["BridgeProcess", "bridge"]
 
 _BROKER_S = 3.0
+_DRAIN_S = 10.0
+_EXTRA_TICKS_MS = 5000
+"""A partition gets ticks for twice the idle time after its last reading, and this much longer."""
+_LEFT_MS = 5000
+"""After this long without a message, the broker has nothing left for a leaving bridge."""
 
 
 class BridgeProcess:
@@ -39,61 +44,63 @@ class BridgeProcess:
         *,
         leaves: bool = False,
     ) -> None:
-        """Prepare; nothing is connected before `start`.
+        """Prepare; nothing is connected before :meth:`start`.
 
         Args:
-            site: of the site.
-            ingest: of the bridge.
-            pipeline: of the agents.
-            leaves: Give up our share of the messages, and end when what is due has been taken.
+            site: Settings of the site.
+            ingest: Settings of the bridge.
+            pipeline: Settings of the agents.
+            leaves: Whether to give up this bridge's share, and end once its messages are taken.
 
         Raises:
-            IngestError: The Sparkplug mapping or its state file can't be used, or the bridge has
-                nobody to leave the messages to.
+            IngestError: The Sparkplug mapping or its state file is unusable, or the bridge is to
+                leave without a shared group.
         """
         if leaves and ingest.mqtt_shared_group is None:
-            message = "--leave is for one of several bridges (KPSTREAM_INGEST_MQTT_SHARED_GROUP)"
+            message = (
+                "--leave needs other bridges to take over: set KPSTREAM_INGEST_MQTT_SHARED_GROUP"
+            )
             raise IngestError(message)
-        self.frame = frame = Frame("bridge", site, pipeline)
+        self.runtime = runtime = ProcessRuntime("bridge", site, pipeline)
         self.ingest = ingest
-        self.sparkplug = sparkplug_decoder(ingest, frame.folder)
-        self.writer = KafkaLogWriter(frame.kafka)
-        self.accounts = KafkaLogWriter(frame.kafka)
+        self.sparkplug = sparkplug_decoder(ingest, runtime.folder)
+        self.writer = KafkaLogWriter(runtime.kafka)
+        self.accounts = KafkaLogWriter(runtime.kafka)
         self.bridge = Bridge(ingest, self.writer, decoder=self.sparkplug, leaves=leaves)
         self._leaves = leaves
         self._bridging: list[asyncio.Task[None]] = []
 
     async def start(self) -> str:
-        """Wait for Kafka, then take messages; returns when connected to the broker, or soon."""
-        frame = self.frame
-        await frame.start()
+        """Wait for Kafka, then take messages; waits at most three seconds for the broker."""
+        runtime = self.runtime
+        await runtime.start()
         for writer in (self.writer, self.accounts):
-            await frame.until_available(writer.start)
-        frame.view.bridge = self.bridge
+            await runtime.until_available(writer.start)
+        runtime.view.bridge = self.bridge
         if self.sparkplug is not None:
-            frame.view.also["sparkplug"] = self.sparkplug.status
-        self._bridging.append(frame.tasks.spawn(self.bridge.run(), "bridge"))
-        settings = frame.pipeline
-        quiet_ms = 2 * settings.idle_ms + _TICKED_MS
-        frame.tasks.spawn(
+            runtime.view.also["sparkplug"] = self.sparkplug.status
+        self._bridging.append(runtime.tasks.spawn(self.bridge.run(), "bridge"))
+        settings = runtime.pipeline
+        quiet_ms = 2 * settings.idle_ms + _EXTRA_TICKS_MS
+        runtime.tasks.spawn(
             append_ticks(
                 self.bridge, lambda: self.bridge.quiet_partitions(quiet_ms), settings.tick_ms
             ),
             "ticks",
         )
-        frame.begin(self._append_account)
+        runtime.mark_started(self._append_account)
         broker = f"{self.ingest.mqtt_host}:{self.ingest.mqtt_port}"
         if not await self._connected():
             broker += f" does NOT answer yet ({self.bridge.health().error})"
-        return f"{frame.name} started: broker {broker}, Kafka {frame.site.kafka}"
+        return f"{runtime.name} started: broker {broker}, Kafka {runtime.site.kafka}"
 
     async def wait(self) -> None:
-        """Return when it has left; else only with an error.
+        """Wait until a leaving bridge has left; any other bridge only ends with an error.
 
         Raises:
-            PartFailed: With the part that ended by itself and its reason.
+            PartFailed: A part ended; the message names it and the reason.
         """
-        parts = asyncio.ensure_future(self.frame.tasks.wait())
+        parts = asyncio.ensure_future(self.runtime.tasks.wait())
         while self._leaves and not parts.done():
             if self.bridge.is_drained(_LEFT_MS):
                 parts.cancel()
@@ -102,18 +109,18 @@ class BridgeProcess:
         await parts
 
     async def stop(self) -> str:
-        """Stop taking messages; what was taken is confirmed and acknowledged, or stays there."""
+        """Stop taking messages; unacknowledged ones stay in the broker. Returns a summary."""
         self.bridge.stop()
         if self._bridging:
             await asyncio.wait(self._bridging, timeout=_DRAIN_S)
-        await self.frame.stop()
+        await self.runtime.stop()
         for writer in (self.writer, self.accounts):
             await writer.stop()
         if self.sparkplug is not None:
             self.sparkplug.close()
         counters = self.bridge.counters
         return (
-            f"{self.frame.name} stopped: {counters.received_total:,} messages taken, "
+            f"{self.runtime.name} stopped: {counters.received_total:,} messages taken, "
             f"{counters.logged_total:,} in Kafka"
         )
 
@@ -125,24 +132,17 @@ class BridgeProcess:
         return self.bridge.health().connected
 
     async def _append_account(self, value: bytes) -> None:
-        partition = partition_of(self.frame.name.encode(), self.accounts.partitions)
+        partition = partition_of(self.runtime.name.encode(), self.accounts.partitions)
         await self.accounts.append([LogRecord(ACCOUNTS, partition, None, value, now_ms())])
 
 
-_TICKED_MS = 5000
-"""How much longer than twice the idle time a partition gets ticks after its last reading."""
-_DRAIN_S = 10.0
-_LEFT_MS = 5000
-"""After so long without a message, the broker has nothing more for a bridge that leaves."""
-
-
 @click.command()
-@click.option("--verbose", is_flag=True, help="Log what happens, not only what goes wrong.")
+@click.option("--verbose", is_flag=True, help="Log routine events too, not only problems.")
 @click.option(
     "--leave",
     is_flag=True,
-    help="Give this bridge's share to the others for good: take what is due, then end.",
+    help="Take the messages that are due, give up this bridge's share, and exit.",
 )
 def bridge(verbose: bool, leave: bool) -> None:
-    """Take messages from the broker into Kafka until Ctrl-C. Settings: docs/settings.md."""
+    """Move messages from the MQTT broker to Kafka until Ctrl-C. Settings: docs/settings.md."""
     run_command("bridge", verbose, partial(BridgeProcess, leaves=leave))

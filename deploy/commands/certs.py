@@ -123,7 +123,7 @@ def config(
     FOLDER/mosquitto-devices.acl and -services.acl), kafka, influxdb, or the name of a service,
     bridge for example: its environment.
     """
-    from deploy.settings.errors import BadSettings, settings_problems
+    from deploy.settings.errors import exit_on_invalid_settings
     from deploy.stack import acl, tlsconfig
     from ingest.settings import IngestSettings
 
@@ -133,10 +133,8 @@ def config(
         text = acl.mosquitto_tls_config(folder, folder, devices_host=host, services_host=host)
         lines = text.splitlines()
     elif what in ("devices-acl", "services-acl"):
-        try:
+        with exit_on_invalid_settings():
             prefix = IngestSettings().mqtt_prefix
-        except BadSettings as exc:
-            raise click.ClickException("; ".join(settings_problems(exc))) from exc
         bridges = [name for name in services if name.startswith("bridge")]
         try:
             if what == "devices-acl":

@@ -1,4 +1,4 @@
-"""``kpstream dashboards``: boards and alerts of a site, from code to Grafana and back."""
+"""``kpstream dashboards``: push, compare, fetch and render the boards and alerts of a site."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from dashboards.grafana.client import GrafanaClient
 from dashboards.grafana.provision import BOARDS_PATH, files_of, write
 from dashboards.grafana.sync import Difference, compare, pull, push
 from dashboards.settings import GrafanaSettings
-from deploy.settings.errors import SETTINGS_ADVICE, BadSettings, settings_problems
+from deploy.settings.errors import exit_on_invalid_settings
 
 __all__ = ["dashboards"]
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
+_ERROR_CODE = 2  # `diff` exits with 1 when it has found a difference
 _DONE = {"missing": "created", "different": "updated", "same": "unchanged"}
 
 
-class _Failed(click.ClickException):
-    """Exit code 2: 1 means that `diff` has found a difference."""
+class _DashboardsFailed(click.ClickException):
+    """A command failed."""
 
-    exit_code = 2
+    exit_code = _ERROR_CODE
 
 
 @click.group()
@@ -33,11 +34,11 @@ def dashboards() -> None:
 
 
 @dashboards.command(name="push")
-@click.option("--force", is_flag=True, help="Also overwrite boards that somebody changed.")
+@click.option("--force", is_flag=True, help="Also overwrite boards that were edited in Grafana.")
 def push_command(force: bool) -> None:
-    """Make Grafana as the code says; doing it again changes nothing.
+    """Bring Grafana in line with the code; a second run changes nothing.
 
-    Boards that somebody else saved since the last push are not overwritten without --force.
+    Boards that were edited in Grafana since the last push are overwritten only with --force.
     """
     with _grafana() as (client, settings):
         for item in push(client, settings.site_dashboards(), settings.influx_token, force=force):
@@ -54,7 +55,7 @@ def diff_command(ctx: click.Context) -> None:
         if item.state != "same":
             _show(item)
     different = sum(item.state != "same" for item in found)
-    click.echo(f"{len(found) - different} of {len(found)} as the code says", err=True)
+    click.echo(f"{len(found) - different} of {len(found)} match the code", err=True)
     if different:
         ctx.exit(1)
 
@@ -62,9 +63,9 @@ def diff_command(ctx: click.Context) -> None:
 @dashboards.command(name="pull")
 @click.argument("folder", type=_FOLDER, default=Path())
 def pull_command(folder: Path) -> None:
-    """Write the boards and alerts that Grafana has as JSON below FOLDER, normalised.
+    """Write Grafana's boards and alerts as normalised JSON below FOLDER.
 
-    They are for reading and comparing: what shall stay is changed in the code.
+    The files are for reading and comparing. To keep a change, make it in the code.
     """
     with _grafana() as (client, settings):
         written = pull(client, settings.site_dashboards(), folder)
@@ -79,7 +80,7 @@ def pull_command(folder: Path) -> None:
     "--boards-path",
     default=BOARDS_PATH,
     show_default=True,
-    help="Where Grafana's server will find the folder json.",
+    help="Path of the folder json on Grafana's server.",
 )
 def render_command(folder: Path, boards_path: str) -> None:
     """Write boards, alerts and data source below FOLDER as files for Grafana's provisioning."""
@@ -100,10 +101,10 @@ def _grafana() -> Iterator[tuple[GrafanaClient, GrafanaSettings]]:
     settings = _settings()
     if settings.token is None:
         message = (
-            "KPSTREAM_GRAFANA_TOKEN is not set: in Grafana, Administration > Users and access > "
-            "Service accounts, add one with the role Editor and a token"
+            "KPSTREAM_GRAFANA_TOKEN is not set: in Grafana, under Administration > Users and "
+            "access > Service accounts, add an account with the role Editor and a token"
         )
-        raise _Failed(message)
+        raise _DashboardsFailed(message)
     try:
         client = GrafanaClient(
             settings.url,
@@ -116,13 +117,9 @@ def _grafana() -> Iterator[tuple[GrafanaClient, GrafanaSettings]]:
         finally:
             client.close()
     except DashboardsError as exc:
-        raise _Failed(str(exc)) from exc
+        raise _DashboardsFailed(str(exc)) from exc
 
 
 def _settings() -> GrafanaSettings:
-    try:
+    with exit_on_invalid_settings(_ERROR_CODE):
         return GrafanaSettings()
-    except BadSettings as exc:
-        lines = "\n  ".join(settings_problems(exc))
-        message = f"settings that cannot be:\n  {lines}\n{SETTINGS_ADVICE}"
-        raise _Failed(message) from exc

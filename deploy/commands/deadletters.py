@@ -24,7 +24,7 @@ import click
 import orjson
 
 from deploy.commands.dead_letter_reader import ReadLetters, read_letters, read_site_letters
-from deploy.commands.gateway import device_endpoint
+from deploy.settings.brokeraddress import device_endpoint
 from ingest.deadletter import DeadLetter
 from ingest.errors import RefusalReason
 from ingest.messages import encode_payload

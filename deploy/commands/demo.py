@@ -36,7 +36,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from deploy.commands.gateway import make_state_folder
+from deploy.commands.statefolder import make_state_folder
 from ingest.childprocess import stop_child, tied_to_parent
 from ingest.mqtt.broker import BrokerError, LocalBroker
 

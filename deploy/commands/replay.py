@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deploy.commands.gateway import device_endpoint
+from deploy.settings.brokeraddress import device_endpoint
 
 if TYPE_CHECKING:
     from ingest.recordings import Recording

@@ -1,41 +1,28 @@
-"""``kpstream site``: install the servers of a site, run everything, look at it, stop it."""
+"""``kpstream site``: install the servers of a site, run everything, show it, stop it."""
 
 from __future__ import annotations
 
 import json
-import logging
-import os
-import shlex
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
 from datetime import datetime, timezone
-from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
 
 import click
 
-from deploy.commands.gateway import make_state_folder
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from deploy.settings.settings import SiteSettings
-    from deploy.stack.site import Site
-    from deploy.stack.sitestate import SiteState
+from deploy.commands.sitesettings import load_site, load_site_settings
+from deploy.commands.statefolder import make_state_folder
 
 __all__ = ["site"]
 
 _DATES = ("%Y-%m-%d", "%Y-%m-%dT%H", "%Y-%m-%dT%H:%M")
 _NOT_RUNNING = 3  # as with systemd
 _STATE_DIR = click.option(
-    "--state-dir", type=click.Path(path_type=Path), help="Folder of the site; one site each."
+    "--state-dir",
+    type=click.Path(path_type=Path),
+    help="State folder of the site; one folder per site.",
 )
 
 
@@ -44,27 +31,27 @@ def site() -> None:
     """Run a whole site on this machine: mosquitto, Kafka, InfluxDB, bridges, workers, stores."""
 
 
-@site.command(short_help="Get Kafka, and build InfluxDB.")
+@site.command(short_help="Download Kafka and build InfluxDB.")
 @click.option(
     "--only",
     type=click.Choice(["kafka", "influxd"]),
-    help="One of them; without it, both, and a look at mosquitto.",
+    help="Install one of them; without it, install both and look for mosquitto.",
 )
 def install(only: str | None) -> None:
-    """Get Kafka (Maven, half a minute) and build InfluxDB (Go, Cargo, about five minutes).
+    """Download Kafka (Maven, half a minute) and build InfluxDB (Go, Cargo, about five minutes).
 
-    They go to ~/.cache/kpstream/servers, or where KPSTREAM_SERVERS_DIR says; what is there already
-    stays. mosquitto is a package of the system.
+    They are installed in ~/.cache/kpstream/servers or in the folder KPSTREAM_SERVERS_DIR. A server
+    that is installed already is kept. mosquitto is a package of the system.
     """
     from deploy.stack.install import InstallError, install_influxd, install_kafka
     from ingest.mqtt.broker import mosquitto_program
 
-    signal.signal(signal.SIGTERM, _unwind)
+    signal.signal(signal.SIGTERM, _exit_on_signal)
     missing = []
-    for name, make in (("kafka", install_kafka), ("influxd", install_influxd)):
+    for name, install_server in (("kafka", install_kafka), ("influxd", install_influxd)):
         if only in (None, name):
             try:
-                make(say=click.echo)
+                install_server(say=click.echo)
             except InstallError as exc:
                 missing.append(name)
                 click.echo(f"{name}: {exc}", err=True)
@@ -82,10 +69,12 @@ def install(only: str | None) -> None:
 
 @site.command(short_help="Start the site and keep it running.")
 @_STATE_DIR
-@click.option("--bridges", type=click.IntRange(1, 16), help="Default 1.")
-@click.option("--workers", type=click.IntRange(1, 64), help="Default 2.")
-@click.option("--stores", type=click.IntRange(1, 16), help="Default 1.")
-@click.option("--detach", is_flag=True, help="Return when everything is ready; it runs on.")
+@click.option("--bridges", type=click.IntRange(1, 16), help="Number of bridges; default 1.")
+@click.option("--workers", type=click.IntRange(1, 64), help="Number of workers; default 2.")
+@click.option("--stores", type=click.IntRange(1, 16), help="Number of stores; default 1.")
+@click.option(
+    "--detach", is_flag=True, help="Run in the background; return once every part is ready."
+)
 def up(
     state_dir: Path | None,
     bridges: int | None,
@@ -93,52 +82,55 @@ def up(
     stores: int | None,
     detach: bool,
 ) -> None:
-    """Start the site and keep it running until Ctrl-C, or `kpstream site down`.
+    """Start the site and keep it running until Ctrl-C or `kpstream site down`.
 
-    All settings: docs/settings.md (environment KPSTREAM_SITE_*, _INGEST_*, _PIPELINE_*).
+    Environment variables KPSTREAM_SITE_*, _INGEST_* and _PIPELINE_* set everything else;
+    docs/settings.md lists them.
     """
-    here = _site(state_dir=state_dir, bridges=bridges, workers=workers, stores=stores)
+    here = load_site(state_dir=state_dir, bridges=bridges, workers=workers, stores=stores)
     folder = here.site.state_dir
     make_state_folder(folder)
     from rich.console import Console
+
+    from deploy.commands.siteup import refuse_problems, refuse_second_site, run_detached, run_site
+    from deploy.supervisor.sitestate import SiteRuns, hold_lock
 
     out = Console(soft_wrap=True)
     if here.site.workers > here.site.partitions:
         idle = here.site.workers - here.site.partitions
         click.echo(
-            f"{idle} of {here.site.workers} workers will be idle: a partition has one worker"
+            f"{idle} of {here.site.workers} workers will be idle, because only one worker can read "
+            f"a partition and the site has {here.site.partitions}"
         )
     if detach:
-        _refuse_second(folder)
-        _refuse_problems(here)
-        sys.exit(_detached(here, out))
-    from deploy.stack.sitestate import SiteRuns, hold_lock
-
+        refuse_second_site(folder)
+        refuse_problems(here)
+        sys.exit(run_detached(here, out))
     try:
         with hold_lock(folder):
-            _refuse_problems(here)
-            _run(here, out)
+            refuse_problems(here)
+            run_site(here, out)
     except SiteRuns as exc:
         raise click.ClickException(str(exc)) from exc
 
 
 @site.command()
 @_STATE_DIR
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 def status(state_dir: Path | None, as_json: bool) -> None:
     """Show every part of the site.
 
-    Exit code 0: everything is ready; 1: something is not; 3: no site runs.
+    Exit code 0: every part is ready; 1: a part is not ready; 3: no site runs.
     """
     from rich.console import Console
 
-    from deploy.stack.sitestate import is_running, read_state
+    from deploy.supervisor.sitestate import is_running, read_state
 
-    folder = _settings(state_dir=state_dir).state_dir
+    folder = load_site_settings(state_dir=state_dir).state_dir
     state = read_state(folder)
     running = is_running(folder)
     if as_json:
-        page = {"running": running, "healthy": False} | (asdict(state) if state else {})
+        page = {"running": running, "healthy": False} | (state.as_json() if state else {})
         page["healthy"] = bool(running and state and state.is_healthy)
         click.echo(json.dumps(page, indent=1))
     elif not running or state is None:
@@ -152,7 +144,7 @@ def status(state_dir: Path | None, as_json: bool) -> None:
     sys.exit(0 if state.is_healthy else 1)
 
 
-@site.command(short_help="Stop the site in good order.")
+@site.command(short_help="Stop the site in order, without losing data.")
 @_STATE_DIR
 @click.option(
     "--timeout",
@@ -160,50 +152,51 @@ def status(state_dir: Path | None, as_json: bool) -> None:
     type=click.FloatRange(min=1),
     default=180.0,
     show_default=True,
-    help="Seconds to wait for its end.",
+    help="Seconds to wait until it has ended.",
 )
 def down(state_dir: Path | None, timeout_s: float) -> None:
-    """Stop the site: bridges first, then workers, stores, servers. Nothing confirmed is lost."""
-    from deploy.stack.sitestate import is_running, left_over, read_state
+    """Stop bridges first, then workers, stores and servers. No confirmed record is lost."""
+    from deploy.commands.sitedown import end_left_over, end_supervisor
+    from deploy.supervisor.sitestate import is_running
 
-    folder = _settings(state_dir=state_dir).state_dir
-    if not is_running(folder):
-        state = read_state(folder)
-        for row in left_over(state.rows if state else ()):
-            click.echo(f"{row.name} (pid {row.pid}) is left over from a killed site: ending it")
-            os.kill(row.pid or 0, signal.SIGKILL)
+    folder = load_site_settings(state_dir=state_dir).state_dir
+    if is_running(folder):
+        end_supervisor(folder, timeout_s)
+    else:
+        end_left_over(folder)
         click.echo(f"no site runs on {folder}")
-        return
-    _end_supervisor(folder, timeout_s)
 
 
-@site.command(short_help="Make topics, buckets and tokens where they are missing.")
+@site.command(short_help="Create missing topics, buckets and tokens.")
 @_STATE_DIR
 @click.option(
     "--wait",
     "wait_s",
     type=click.FloatRange(min=0),
     default=0.0,
-    help="Seconds to try again for when a server is not there yet.",
+    help="Seconds to keep retrying while a server is not available.",
 )
 @click.option(
     "--shorten",
     is_flag=True,
-    help="Let a bucket of InfluxDB keep points for less long than now: older ones are deleted.",
+    help="Allow a shorter retention of a bucket; InfluxDB then deletes older points.",
 )
 def setup(state_dir: Path | None, wait_s: float, shorten: bool) -> None:
-    """Make topics, buckets, tasks and tokens on servers that run already. Safe to repeat.
+    """Create missing topics, buckets, tasks and tokens on running servers. Safe to repeat.
 
-    `kpstream site up` does it by itself. Tokens go to the folder `secrets` in the state folder.
-    Where InfluxDB was set up before, KPSTREAM_PIPELINE_INFLUX_TOKEN must be its operator token.
+    `kpstream site up` does this by itself. Tokens are written to the folder `secrets` in the state
+    folder. If InfluxDB was set up by somebody else, KPSTREAM_PIPELINE_INFLUX_TOKEN must be its
+    operator token.
     """
-    here = _site(state_dir=state_dir)
+    from deploy.stack.sitesetup import setup_steps
+
+    here = load_site(state_dir=state_dir)
     make_state_folder(here.site.state_dir)
     deadline = time.monotonic() + wait_s
-    for step in here.steps(may_shorten=shorten):
+    for step in setup_steps(here, may_shorten=shorten):
         while True:
             try:
-                click.echo(f"{step.name}: {step.take()}")
+                click.echo(f"{step.name}: {step.run()}")
                 break
             except Exception as exc:
                 if time.monotonic() >= deadline:
@@ -212,38 +205,39 @@ def setup(state_dir: Path | None, wait_s: float, shorten: bool) -> None:
                 time.sleep(1.0)
 
 
-@site.command(short_help="Make hours of scores anew, after a long outage.")
+@site.command(short_help="Recompute hourly scores after a long outage.")
 @_STATE_DIR
 @click.option(
     "--since",
     required=True,
     type=click.DateTime(_DATES),
     metavar="TIME",
-    help="The first hour, UTC, as in 2026-11-21T08:00.",
+    help="First hour, UTC, for example 2026-11-21T08:00.",
 )
 @click.option(
-    "--until", type=click.DateTime(_DATES), metavar="TIME", help="The last one; default: now."
+    "--until", type=click.DateTime(_DATES), metavar="TIME", help="Last hour, UTC; default: now."
 )
 def hours(state_dir: Path | None, since: datetime, until: datetime | None) -> None:
-    """Make the hourly aggregates in InfluxDB anew from the scores.
+    """Recompute the hourly aggregates in InfluxDB from the scores.
 
-    InfluxDB does it by itself for the last three days, once a day. What reached it later than that
-    is in its hours after this. Made again, an hour overwrites itself.
+    InfluxDB recomputes the last three days by itself, once a day. Scores that reached it later than
+    that need this command. A recomputed hour overwrites the old one.
     """
     from deploy.stack.process import ServerError
     from deploy.stack.sitesetup import influx_layout, influx_operator
     from pipeline.errors import SinkError
     from pipeline.stores.influxsetup import aggregate
 
-    here = _site(state_dir=state_dir)
-    start, stop = (at.replace(tzinfo=timezone.utc) for at in (since, until or _utc_now()))
+    here = load_site(state_dir=state_dir)
+    start = since.replace(tzinfo=timezone.utc)
+    stop = (until or datetime.now(timezone.utc)).replace(tzinfo=timezone.utc)
     try:
         with influx_operator(here) as client:
             start_ms, stop_ms = (round(at.timestamp() * 1000) for at in (start, stop))
             aggregate(client, influx_layout(here), start_ms, stop_ms)
     except (SinkError, ServerError) as exc:
         raise click.ClickException(str(exc)) from exc
-    click.echo(f"made the hours from {start:%Y-%m-%d %H:%M} to {stop:%Y-%m-%d %H:%M} UTC anew")
+    click.echo(f"recomputed the hours from {start:%Y-%m-%d %H:%M} to {stop:%Y-%m-%d %H:%M} UTC")
 
 
 @site.command(short_help="Write systemd units and a compose file.")
@@ -251,14 +245,14 @@ def hours(state_dir: Path | None, since: datetime, until: datetime | None) -> No
     "--out",
     required=True,
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder for systemd units, compose file and what belongs to them.",
+    help="Folder for the systemd units, the compose file and their configuration files.",
 )
 def units(out: Path) -> None:
     """Write systemd units and a compose file with the settings that `kpstream site up` uses."""
     from deploy.stack.units import write_units
 
     try:
-        for path in write_units(out, _site()):
+        for path in write_units(out, load_site()):
             click.echo(f"wrote {path}")
     except ValueError as exc:
         raise click.ClickException(str(exc)) from exc
@@ -267,176 +261,5 @@ def units(out: Path) -> None:
         raise click.ClickException(message) from exc
 
 
-def _utc_now() -> datetime:
-    return datetime.now(timezone.utc)
-
-
-# ------------------------------------------------------------------------------------- settings
-
-
-def _settings(**own: object) -> SiteSettings:
-    from deploy.settings.settings import SiteSettings
-
-    with _settings_in_words():
-        return SiteSettings(**{name: value for name, value in own.items() if value is not None})  # type: ignore[arg-type]
-
-
-def _site(**own: object) -> Site:
-    from deploy.stack.site import Site
-    from ingest.settings import IngestSettings
-    from pipeline.settings import PipelineSettings
-
-    with _settings_in_words():
-        return Site.of(_settings(**own), IngestSettings(), PipelineSettings())
-
-
-@contextmanager
-def _settings_in_words() -> Iterator[None]:
-    from deploy.settings.errors import SETTINGS_ADVICE, BadSettings, settings_problems
-
-    try:
-        yield
-    except BadSettings as exc:
-        wrong = "\n  ".join(settings_problems(exc))
-        message = f"settings that cannot be ({SETTINGS_ADVICE}):\n  {wrong}"
-        raise click.ClickException(message) from exc
-
-
-def _refuse_second(folder: Path) -> None:
-    from deploy.stack.sitestate import is_running
-
-    if is_running(folder):
-        message = f"a site runs on {folder} already; see kpstream site status"
-        raise click.ClickException(message)
-
-
-def _refuse_problems(here: Site) -> None:
-    problems = here.problems()
-    if problems:
-        message = "the site can't start:\n  " + "\n  ".join(problems)
-        raise click.ClickException(message)
-
-
-# ------------------------------------------------------------------------------------- up, down
-
-
-def _run(here: Site, out: Console) -> None:
-    """Be the supervisor until told to end."""
-    from deploy.commands.sitetable import Shown
-    from deploy.stack.supervisor import Supervisor
-
-    folder = here.site.state_dir
-    _log_to(folder / "logs" / "site.log")
-    ending = [0]
-    with Shown(out, folder) as shown:
-        supervisor = Supervisor(here.parts(), folder, on_change=shown.change)
-
-        def end(number: int, _: FrameType | None) -> None:
-            ending[0] += 1
-            if ending[0] > 1 and number == signal.SIGINT:
-                supervisor.hurry()  # a second Ctrl-C
-
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) is not signal.SIG_IGN or number == signal.SIGTERM:
-                signal.signal(number, end)
-
-        def should_stop() -> bool:
-            shown.refresh(supervisor.state)
-            return bool(ending[0])
-
-        supervisor.run(should_stop)
-    out.print(f"The site is down. What it knows stays in {folder}.")
-
-
-def _detached(here: Site, out: Console) -> int:
-    """Start the supervisor in the background, and wait until everything is ready."""
-    from deploy.commands.sitetable import Shown, status_table
-    from deploy.stack.sitestate import read_state
-
-    own = here.site
-    folder = own.state_dir
-    command = [
-        *(sys.executable, "-m", "deploy.cli", "site", "up", "--state-dir", str(folder)),
-        *("--bridges", str(own.bridges), "--workers", str(own.workers)),
-        *("--stores", str(own.stores)),
-    ]
-    (folder / "logs").mkdir(mode=0o700, exist_ok=True)
-    with (folder / "logs" / "up.log").open("wb") as output:
-        process = subprocess.Popen(  # noqa: S603 (our own command line)
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    deadline = time.monotonic() + _READY_S
-    state = None
-    with Shown(out, folder, hint="Ctrl-C stops waiting, not the site") as shown:
-        while time.monotonic() < deadline:
-            if process.poll() is not None:
-                said = (folder / "logs" / "up.log").read_text(errors="replace")
-                message = f"the site did not start:\n{said[-2000:]}"
-                raise click.ClickException(message)
-            found = read_state(folder)
-            if found is not None and found.pid == process.pid:
-                state = found
-                shown.refresh(state)
-                if state.is_healthy:
-                    break
-            time.sleep(0.2)
-    healthy = state is not None and state.is_healthy
-    if not healthy and state is not None and not out.is_terminal:
-        out.print(status_table(state, time.time_ns() // 1_000_000))
-    where = "" if _settings().state_dir == folder else f" --state-dir {shlex.quote(str(folder))}"
-    out.print(
-        f"The site {'is ready' if healthy else 'is not ready yet, and goes on trying'}, "
-        f"pid {process.pid}. See it: kpstream site status{where}; "
-        f"stop it: kpstream site down{where}"
-    )
-    return 0 if healthy else 1
-
-
-def _end_supervisor(folder: Path, timeout_s: float) -> None:
-    from deploy.stack.sitestate import born, is_running, read_state
-
-    state = read_state(folder)
-    if state is None or (state.born is not None and born(state.pid) != state.born):
-        message = (
-            f"a site runs on {folder} but does not say which process it is: {folder}/site.json"
-        )
-        raise click.ClickException(message)
-    os.kill(state.pid, signal.SIGTERM)
-    deadline = time.monotonic() + timeout_s
-    ended: set[str] = set()
-    while is_running(folder) or (state.born is not None and born(state.pid) == state.born):
-        ended = _tell_ended(read_state(folder), ended)
-        if time.monotonic() > deadline:
-            message = f"the site (pid {state.pid}) has not ended after {timeout_s:.0f} s"
-            raise click.ClickException(message)
-        time.sleep(0.1)
-    _tell_ended(read_state(folder), ended)
-    click.echo("the site is down")
-
-
-def _tell_ended(state: SiteState | None, told: set[str]) -> set[str]:
-    ended = {row.name for row in state.rows if row.state == "ended"} if state else set()
-    for name in sorted(ended - told):
-        click.echo(f"{name} ended")
-    return told | ended
-
-
-def _log_to(path: Path) -> None:
-    """What happens goes to a file: the terminal belongs to the table."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handler = RotatingFileHandler(path, maxBytes=5_000_000, backupCount=2)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    root = logging.getLogger()
-    root.addHandler(handler)
-    root.setLevel(logging.INFO)
-
-
-def _unwind(number: int, _: FrameType | None) -> None:
+def _exit_on_signal(number: int, _: FrameType | None) -> None:
     sys.exit(128 + number)
-
-
-_READY_S = 180.0

@@ -1,4 +1,4 @@
-"""How the parts of a site look in a terminal, and in a log file."""
+"""The parts of a site on screen: a live table in a terminal, lines in a log file."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from deploy.stack.sitestate import Row, SiteState
+from deploy.supervisor.sitestate import Row, SiteState
 
-__all__ = ["Shown", "ago", "status_table"]
+__all__ = ["StatusDisplay", "ago", "status_table"]
 
 _STYLES = {
     "ready": "green",
@@ -25,26 +25,26 @@ _STYLES = {
 }
 
 
-class Shown:
-    """The state of a site on the way: a live table in a terminal, else a line for each change."""
+class StatusDisplay:
+    """Shows the state of a site: a live table in a terminal, otherwise one line per change."""
 
     def __init__(self, out: Console, folder: Path, hint: str = "Ctrl-C stops the site") -> None:
         """Prepare.
 
         Args:
-            out: Where to.
-            folder: Of the site, for its name and its logs.
-            hint: What the reader can do.
+            out: Console to print to.
+            folder: State folder of the site, for the path of its logs.
+            hint: Short advice to the user, shown below the table.
         """
         self._out = out
         self._folder = folder
         self._hint = hint
         self._live = Live(console=out, refresh_per_second=4) if out.is_terminal else None
-        self._told: dict[str, tuple[str, str]] = {}
+        self._printed: dict[str, tuple[str, str]] = {}
         self._was_healthy = False
         self._drawn_s = 0.0
 
-    def __enter__(self) -> Shown:
+    def __enter__(self) -> StatusDisplay:
         if self._live is not None:
             self._live.start()
         return self
@@ -58,31 +58,33 @@ class Shown:
         if self._live is not None:
             self._live.stop()
 
-    def change(self, state: SiteState) -> None:
-        """Something has changed."""
+    def show_change(self, state: SiteState) -> None:
+        """Show a state that differs from the last one."""
         if self._live is not None:
             self._draw(state)
             return
         for row in state.rows:
-            if row.state != "waiting" and self._told.get(row.name) != (row.state, row.words):
-                self._told[row.name] = (row.state, row.words)
+            if row.state != "waiting" and self._printed.get(row.name) != (row.state, row.detail):
+                self._printed[row.name] = (row.state, row.detail)
                 pid = f" (pid {row.pid})" if row.pid and row.state == "starting" else ""
-                words = f": {row.words}" if row.words else ""
+                detail = f": {row.detail}" if row.detail else ""
                 clock = time.strftime("%H:%M:%S")
-                self._out.print(f"{clock}  {row.name:<12} {row.state}{pid}{words}", highlight=False)
+                self._out.print(
+                    f"{clock}  {row.name:<12} {row.state}{pid}{detail}", highlight=False
+                )
         if state.is_healthy and not self._was_healthy:
             self._out.print(f"All parts are ready. Logs: {self._folder / 'logs'}")
         self._was_healthy = state.is_healthy
 
     def refresh(self, state: SiteState) -> None:
-        """Time has passed; called as often as one likes."""
+        """Show the current state; may be called as often as convenient."""
         if self._live is None:
-            self.change(state)
+            self.show_change(state)
         elif time.monotonic() - self._drawn_s > 0.5:
             self._draw(state)
 
     def _draw(self, state: SiteState) -> None:
-        assert self._live is not None  # noqa: S101 - the callers looked
+        assert self._live is not None  # noqa: S101 - the callers have checked
         self._drawn_s = time.monotonic()
         table = status_table(state, time.time_ns() // 1_000_000)
         table.caption = f"logs: {self._folder / 'logs'}   ({self._hint})"
@@ -91,21 +93,21 @@ class Shown:
 
 
 def status_table(state: SiteState, now_ms: int) -> Table:
-    """Every part with what a person wants to know of it."""
+    """Return a table with one row per part."""
     title = f"site, pid {state.pid}, up for {ago(now_ms - state.started_ms)}"
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     for name in ("part", "state"):
         table.add_column(name)
     for name in ("since", "pid", "port", "restarts"):
         table.add_column(name, justify="right")
-    table.add_column("last words", overflow="fold")
+    table.add_column("detail", overflow="fold")
     for row in state.rows:
         table.add_row(*_cells(row, now_ms))
     return table
 
 
 def ago(duration_ms: int) -> str:
-    """A duration for a person.
+    """Format a duration in at most two units.
 
     >>> ago(900), ago(61_000), ago(7_260_000), ago(200_000_000)
     ('0 s', '1 min', '2 h 1 min', '2 d 7 h')
@@ -128,5 +130,5 @@ def _cells(row: Row, now_ms: int) -> list[Text | str]:
         str(row.pid or ""),
         str(row.port or ""),
         "" if is_step else str(row.restarts),
-        Text(row.words),
+        Text(row.detail),
     ]

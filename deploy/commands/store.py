@@ -1,4 +1,7 @@
-"""``kpstream store``: writes scores and accounts from Kafka to InfluxDB, in a group of its own."""
+"""``kpstream store``: writes scores and accounts from Kafka to InfluxDB.
+
+Stores have a consumer group of their own, so that a slow InfluxDB does not slow down scoring.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import click
 
 from deploy.processes.lifecycle import until_crashed
 from deploy.processes.partitionwatch import PartitionWatch
-from deploy.processes.siteprocess import Frame, run_command
+from deploy.processes.runtime import ProcessRuntime, run_command
 from deploy.settings.settings import SiteSettings
 from ingest.settings import IngestSettings
 from pipeline.app import create_store_app
@@ -25,72 +28,72 @@ class StoreProcess:
     def __init__(
         self, site: SiteSettings, ingest: IngestSettings, pipeline: PipelineSettings
     ) -> None:
-        """Prepare; nothing is connected before `start`.
+        """Prepare; nothing is connected before :meth:`start`.
 
         Raises:
-            SinkError: InfluxDB is not in the settings, or has no token.
+            SinkError: The settings name no InfluxDB, or no token for it.
         """
         from pipeline.stores.influx import InfluxSink, influx_connection
 
         if pipeline.influx_url is None:
-            message = "a store needs InfluxDB: set KPSTREAM_PIPELINE_INFLUX_URL and its token"
+            message = "a store needs InfluxDB: set KPSTREAM_PIPELINE_INFLUX_URL and _TOKEN"
             raise SinkError(message)
-        self.frame = frame = Frame("store", site, pipeline)
+        self.runtime = runtime = ProcessRuntime("store", site, pipeline)
         self.sink = InfluxSink(influx_connection(pipeline), pipeline.influx_bucket)
         self.store = create_store_app(
             site.kafka_url,
-            frame.pipeline,
+            runtime.pipeline,
             self.sink,
             _GROUP,
-            data_dir=frame.folder / "faust",
+            data_dir=runtime.folder / "faust",
             mqtt_prefix=ingest.mqtt_prefix,
-            kafka=frame.link,
+            kafka=runtime.link,
         )
         self._has_started = False
 
     async def start(self) -> str:
-        """Wait for Kafka, then join the stores; InfluxDB may be away."""
-        frame, app, stage = self.frame, self.store.app, self.store.stage
-        await frame.start()
+        """Wait for Kafka, then join the group of stores; InfluxDB may be unavailable."""
+        runtime, app, stage = self.runtime, self.store.app, self.store.stage
+        await runtime.start()
         self._has_started = True
         await self.store.start()
         watch = PartitionWatch(
             app,
-            frame.probe(),
+            runtime.probe(),
             now_ms,
-            stall_s=frame.site.stall_s,
+            stall_s=runtime.site.stall_s,
             is_excused=lambda: stage.is_away,
         )
-        frame.view.store, frame.view.watch = self.store, watch
-        frame.tasks.spawn(until_crashed(app), "store")
-        frame.tasks.spawn(watch.run(), "partitions")
-        frame.begin(frame.account_by(app))
-        url = frame.pipeline.influx_url
-        return f"{frame.name} started: Kafka {frame.site.kafka}, InfluxDB {url}"
+        runtime.view.store, runtime.view.watch = self.store, watch
+        runtime.tasks.spawn(until_crashed(app), "store")
+        runtime.tasks.spawn(watch.run(), "partitions")
+        runtime.mark_started(runtime.account_writer(app))
+        url = runtime.pipeline.influx_url
+        return f"{runtime.name} started: Kafka {runtime.site.kafka}, InfluxDB {url}"
 
     async def wait(self) -> None:
-        """Return when a part has ended by itself.
+        """Wait until a part of the process ends by itself.
 
         Raises:
-            PartFailed: With the part and its reason.
+            PartFailed: A part ended; the message names it and the reason.
         """
-        await self.frame.tasks.wait()
+        await self.runtime.tasks.wait()
 
     async def stop(self) -> str:
-        """Finish what is being written, commit, leave the group."""
+        """Finish the current write, commit and leave the group; returns a summary."""
         if self._has_started:
-            await self.frame.stop_app(self.store)
-        await self.frame.stop()
+            await self.runtime.stop_app(self.store)
+        await self.runtime.stop()
         self.sink.close()
         counters = self.store.counters
         return (
-            f"{self.frame.name} stopped: {counters.stored:,} points stored, "
+            f"{self.runtime.name} stopped: {counters.stored:,} points stored, "
             f"{counters.refused:,} refused"
         )
 
 
 @click.command()
-@click.option("--verbose", is_flag=True, help="Log what happens, not only what goes wrong.")
+@click.option("--verbose", is_flag=True, help="Log routine events too, not only problems.")
 def store(verbose: bool) -> None:
     """Write scores from Kafka to InfluxDB until Ctrl-C. Settings: docs/settings.md."""
     run_command("store", verbose, StoreProcess)

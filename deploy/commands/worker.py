@@ -1,7 +1,7 @@
-"""``kpstream worker``: windows the readings in Kafka and scores them; run as many as it takes.
+"""``kpstream worker``: cuts the readings in Kafka into windows and scores them.
 
-Workers share the partitions of the log, hence the devices. One that joins or leaves, or dies, moves
-partitions between them with their window state, and changes no window.
+Workers share the partitions of the log, and with them the devices. When a worker joins, leaves or
+dies, partitions move between workers together with their window state; no window changes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import click
 
 from deploy.processes.lifecycle import until_crashed
 from deploy.processes.partitionwatch import PartitionWatch
-from deploy.processes.siteprocess import Frame, run_command
+from deploy.processes.runtime import ProcessRuntime, run_command
 from deploy.settings.settings import SiteSettings
 from ingest.settings import IngestSettings
 from pipeline.app import create_scoring_app
@@ -29,58 +29,59 @@ class WorkerProcess:
     def __init__(
         self, site: SiteSettings, ingest: IngestSettings, pipeline: PipelineSettings
     ) -> None:
-        """Prepare; nothing is connected before `start`."""
-        self.frame = frame = Frame("worker", site, pipeline)
-        memory = frame.folder / "running.json"
-        self.students = Students(site.registry_path, memory, frame.pipeline)
+        """Prepare; nothing is connected before :meth:`start`."""
+        self.runtime = runtime = ProcessRuntime("worker", site, pipeline)
+        remembered = runtime.folder / "running.json"
+        self.students = Students(site.registry_path, remembered, runtime.pipeline)
         self.scoring = create_scoring_app(
             site.kafka_url,
-            frame.pipeline,
+            runtime.pipeline,
             self.students.plan,
             self.students.score,
-            data_dir=frame.folder / "faust",
+            data_dir=runtime.folder / "faust",
             mqtt_prefix=ingest.mqtt_prefix,
-            kafka=frame.link,
+            kafka=runtime.link,
         )
         self._has_started = False
 
     async def start(self) -> str:
-        """Wait for Kafka, then join the workers; partitions come when the group is rebalanced."""
-        frame, app = self.frame, self.scoring.app
-        await frame.start()
+        """Wait for Kafka, then join the group of workers; its rebalance assigns the partitions."""
+        runtime, app = self.runtime, self.scoring.app
+        await runtime.start()
         await asyncio.to_thread(self.students.models.poll)
         self._has_started = True
         await self.scoring.start()
-        watch = PartitionWatch(app, frame.probe(), now_ms, stall_s=frame.site.stall_s)
-        view = frame.view
+        watch = PartitionWatch(app, runtime.probe(), now_ms, stall_s=runtime.site.stall_s)
+        view = runtime.view
         view.scoring, view.students, view.watch = self.scoring, self.students, watch
-        frame.tasks.spawn(until_crashed(app), "scoring")
-        frame.tasks.spawn(watch.run(), "partitions")
-        frame.tasks.spawn(self.students.watch(frame.site.model_poll_ms), "models")
-        frame.begin(frame.account_by(app))
-        return f"{frame.name} started: Kafka {frame.site.kafka}, group {app.conf.id}"
+        runtime.tasks.spawn(until_crashed(app), "scoring")
+        runtime.tasks.spawn(watch.run(), "partitions")
+        runtime.tasks.spawn(self.students.watch(runtime.site.model_poll_ms), "models")
+        runtime.mark_started(runtime.account_writer(app))
+        return f"{runtime.name} started: Kafka {runtime.site.kafka}, group {app.conf.id}"
 
     async def wait(self) -> None:
-        """Return when a part has ended by itself.
+        """Wait until a part of the process ends by itself.
 
         Raises:
-            PartFailed: With the part and its reason.
+            PartFailed: A part ended; the message names it and the reason.
         """
-        await self.frame.tasks.wait()
+        await self.runtime.tasks.wait()
 
     async def stop(self) -> str:
-        """Checkpoint, commit, leave the group."""
+        """Checkpoint, commit and leave the group; returns a summary."""
         if self._has_started:
-            await self.frame.stop_app(self.scoring)
-        await self.frame.stop()
-        line = self.scoring.stage.counters
+            await self.runtime.stop_app(self.scoring)
+        await self.runtime.stop()
+        counters = self.scoring.stage.counters
         return (
-            f"{self.frame.name} stopped: {line.readings:,} readings taken, {line.scored:,} scored"
+            f"{self.runtime.name} stopped: {counters.readings:,} readings taken, "
+            f"{counters.scored:,} scored"
         )
 
 
 @click.command()
-@click.option("--verbose", is_flag=True, help="Log what happens, not only what goes wrong.")
+@click.option("--verbose", is_flag=True, help="Log routine events too, not only problems.")
 def worker(verbose: bool) -> None:
     """Window and score the readings in Kafka until Ctrl-C. Settings: docs/settings.md."""
     run_command("worker", verbose, WorkerProcess)

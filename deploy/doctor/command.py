@@ -15,11 +15,11 @@ from pathlib import Path
 
 import click
 
-from deploy.commands.gateway import split_address
 from deploy.doctor import linechecks, machinechecks, tlschecks
 from deploy.doctor.findings import Finding
+from deploy.settings.brokeraddress import broker_settings
 from deploy.settings.doc import env_name, settings_classes
-from deploy.settings.errors import SETTINGS_ADVICE, BadSettings, settings_problems
+from deploy.settings.errors import SETTINGS_ADVICE, InvalidSettings, settings_problems
 from deploy.settings.settings import GatewaySettings
 from ingest.mqtt.endpoint import Endpoint
 from ingest.settings import IngestSettings
@@ -42,11 +42,10 @@ def doctor(
     """Check broker, log, models, results, console, clock, disk. Exit code 1: something failed."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     own = {"state_dir": state_dir, "console_port": console_port}
-    broker = dict(zip(("mqtt_host", "mqtt_port"), split_address(mqtt), strict=True)) if mqtt else {}
     try:
         settings = GatewaySettings(**{k: v for k, v in own.items() if v is not None})  # type: ignore[arg-type]
-        ingest, pipeline = IngestSettings(**broker), PipelineSettings()  # type: ignore[arg-type]
-    except BadSettings as exc:
+        ingest, pipeline = IngestSettings(**broker_settings(mqtt)), PipelineSettings()  # type: ignore[arg-type]
+    except InvalidSettings as exc:
         wrong = "; ".join(settings_problems(exc))
         findings: Iterable[Finding] = [Finding("settings", "fail", wrong, SETTINGS_ADVICE)]
     else:

@@ -1,4 +1,4 @@
-"""What Kafka's client says over and over while Kafka is away, said once a minute."""
+"""A log filter that limits how often one message repeats, for the client of an absent Kafka."""
 
 from __future__ import annotations
 
@@ -6,46 +6,53 @@ import logging
 import time
 from collections.abc import Callable
 
-__all__ = ["Seldom"]
+__all__ = ["RateLimitedLogFilter"]
 
 
-class Seldom(logging.Filter):
-    """Lets each message of some loggers through once in a while, with how often it came since.
+class RateLimitedLogFilter(logging.Filter):
+    """Passes each message of some loggers once per interval, with the number of repetitions.
 
-    Messages are the same when they are logged by the same line of code.
+    Two messages are the same if the same line of code logged them.
 
     >>> now = 0.0
-    >>> seldom = Seldom("aiokafka", every_s=60, clock=lambda: now)
-    >>> def say(text: str) -> str | None:
+    >>> limited = RateLimitedLogFilter("aiokafka", every_s=60, clock=lambda: now)
+    >>> def emit(text: str) -> str | None:
     ...     record = logging.LogRecord("aiokafka.client", 40, "client.py", 7, text, None, None)
-    ...     return record.getMessage() if seldom.filter(record) else None
-    >>> say("gone"), say("still gone"), say("still gone")
+    ...     return record.getMessage() if limited.filter(record) else None
+    >>> emit("gone"), emit("still gone"), emit("still gone")
     ('gone', None, None)
     >>> now = 61.0
-    >>> say("gone")
+    >>> emit("gone")
     'gone (and 2 times more)'
     """
 
     def __init__(
         self, loggers: str, every_s: float = 60.0, clock: Callable[[], float] = time.monotonic
     ) -> None:
+        """Prepare.
+
+        Args:
+            loggers: Prefix of the loggers to limit.
+            every_s: Seconds between two passes of the same message.
+            clock: Monotonic seconds.
+        """
         super().__init__()
         self._loggers = loggers
         self._every_s = every_s
         self._clock = clock
-        self._said: dict[tuple[str, int], tuple[float, int]] = {}
+        self._passed: dict[tuple[str, int], tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether to let it through; changes its text when others were held back before it."""
+        """Whether the record passes; appends the number of suppressed repetitions to its text."""
         if not record.name.startswith(self._loggers):
             return True
         place = (record.pathname, record.lineno)
         now_s = self._clock()
-        last_s, held = self._said.get(place, (-self._every_s, 0))
+        last_s, suppressed = self._passed.get(place, (-self._every_s, 0))
         if now_s - last_s < self._every_s:
-            self._said[place] = (last_s, held + 1)
+            self._passed[place] = (last_s, suppressed + 1)
             return False
-        self._said[place] = (now_s, 0)
-        if held:
-            record.msg, record.args = f"{record.getMessage()} (and {held} times more)", None
+        self._passed[place] = (now_s, 0)
+        if suppressed:
+            record.msg, record.args = f"{record.getMessage()} (and {suppressed} times more)", None
         return True

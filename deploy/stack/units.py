@@ -8,7 +8,7 @@
 | Kafka | `KafkaServer.settings` | `kafka.properties` | `KAFKA_...` of the image |
 | InfluxDB | `InfluxServer.command` | arguments | `INFLUXD_...` of the image |
 | mosquitto | `mosquitto_config` | `mosquitto.conf` | `mosquitto.conf` |
-| topics, buckets, tokens | steps of `Site` | `kpstream site setup` | `kpstream site setup` |
+| topics, buckets, tokens | `setup_steps` | `kpstream site setup` | `kpstream site setup` |
 | names and ports of processes | `Site.process_ports` | `%i` | a service each |
 """
 

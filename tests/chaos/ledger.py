@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from deploy.stack.sitesetup import GRAFANA_TOKEN_FILE
-from deploy.stack.sitestate import Row, read_state
+from deploy.supervisor.sitestate import Row, read_state
 from models.tasks.activity import ACTIVITY
 from pipeline.points.measurements import DEVICE
 from pipeline.stores.influxclient import InfluxClient, InfluxConnection
@@ -136,7 +136,7 @@ class _Site:
             if pid is not None:
                 return pid
             time.sleep(0.1)
-        msg = f"{name} was not started again: {self.row(name).words}"
+        msg = f"{name} was not started again: {self.row(name).detail}"
         raise ChaosFailed(msg)
 
     def wait_healthy(self) -> None:
@@ -147,7 +147,7 @@ class _Site:
                 return
             if time.monotonic() > deadline:
                 rows = () if state is None else state.rows
-                words = "\n".join(f"{row.name}: {row.state} {row.words}" for row in rows)
+                words = "\n".join(f"{row.name}: {row.state} {row.detail}" for row in rows)
                 msg = f"the site is not healthy after {_READY_S:.0f} s:\n{words}"
                 raise ChaosFailed(msg)
             time.sleep(0.5)

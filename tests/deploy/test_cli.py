@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from deploy import cli
 from deploy.cli import main
-from deploy.commands.gateway import split_address
+from deploy.settings.brokeraddress import split_address
 from models.dummy import write_dummy
 from models.registry import Registry
 
@@ -56,7 +56,7 @@ def test_an_address_that_is_none_is_refused(address: str) -> None:
     ("variable", "value", "problem"),
     [
         ("KPSTREAM_GATEWAY_CONSOLE_PORT", "seven", "valid integer"),
-        ("KPSTREAM_GATEWAY_CONSOLE_HOSTS", "gateway.plant", "no JSON"),
+        ("KPSTREAM_GATEWAY_CONSOLE_HOSTS", "gateway.plant", "not valid JSON"),
         ("KPSTREAM_GATEWAY_CONSOLE_HOSTS", "[1]", "valid string"),
         ("KPSTREAM_INGEST_MQTT_PORT", "99999", "less than"),
         ("KPSTREAM_PIPELINE_PARTITIONS", "0", "greater than"),

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from deploy.stack.sitesetup import GRAFANA_TOKEN_FILE, OPERATOR_TOKEN_FILE
-from deploy.stack.sitestate import Row, left_over, read_state
 from deploy.stack.tlsconfig import service_settings
+from deploy.supervisor.sitestate import Row, left_over, read_state
 from tests.fakes.ports import free_port, free_ports
 
 pytestmark = [
@@ -163,7 +163,7 @@ def test_a_frozen_worker_is_restarted_by_the_watchdog(typed: Typed) -> None:
     _await(typed.is_healthy)
     after = typed.rows()["worker-2"]
     assert after["words"].startswith("before: ended by the watchdog: silent for ")
-    assert left_over([Row(**before)]) == []
+    assert left_over([Row.from_json(before)]) == []
 
 
 def test_a_killed_supervisor_takes_everything_along_and_the_next_one_finds_all(

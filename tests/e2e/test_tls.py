@@ -20,7 +20,7 @@ import psutil
 import pytest
 from pydantic import SecretStr
 
-from deploy.stack.sitestate import read_state
+from deploy.supervisor.sitestate import read_state
 from ingest.mqtt.endpoint import Endpoint
 from ingest.mqtt.publisher import Publisher
 from models.artifact import read_artifact

@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 from deploy.cli import main
 from deploy.commands.sitetable import status_table
 from deploy.stack.servers import KAFKA_VERSION
-from deploy.stack.sitestate import Row, SiteState, born, hold_lock, write_state
+from deploy.supervisor.sitestate import Row, SiteState, hold_lock, process_start_time, write_state
 
 NOW_MS = 1_700_000_000_000
 ROWS = (
@@ -39,7 +39,7 @@ def site(*args: object) -> Result:
 
 
 def state(*rows: Row) -> SiteState:
-    return SiteState(os.getpid(), born(os.getpid()), NOW_MS - 95_000, NOW_MS, rows)
+    return SiteState(os.getpid(), process_start_time(os.getpid()), NOW_MS - 95_000, NOW_MS, rows)
 
 
 def test_without_a_site_the_exit_code_is_three(tmp_path: Path) -> None:
@@ -77,8 +77,8 @@ def test_down_where_nothing_runs_is_fine_and_ends_what_a_killed_site_left(tmp_pa
     assert site("down", "--state-dir", tmp_path).exit_code == 0
     left = subprocess.Popen(["sleep", "600"], start_new_session=True)
     try:
-        frozen = replace(ROWS[2], pid=left.pid, born=born(left.pid))
-        somebody_else = replace(ROWS[0], pid=os.getpid(), born=1)
+        frozen = replace(ROWS[2], pid=left.pid, process_start_time=process_start_time(left.pid))
+        somebody_else = replace(ROWS[0], pid=os.getpid(), process_start_time=1)
         write_state(tmp_path, state(somebody_else, frozen))
         left.send_signal(signal.SIGSTOP)
         done = site("down", "--state-dir", tmp_path)
@@ -165,7 +165,7 @@ def test_setup_says_which_server_is_missing(
 def test_the_table_holds_words_of_any_length_and_kind() -> None:
     from rich.console import Console
 
-    odd = replace(ROWS[0], words="[red]no markup[/red] " + "long " * 80)
+    odd = replace(ROWS[0], detail="[red]no markup[/red] " + "long " * 80)
     said = io.StringIO()
     Console(width=100, file=said).print(status_table(state(odd), NOW_MS))
     assert "[red]no markup[/red]" in said.getvalue()

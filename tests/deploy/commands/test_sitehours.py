@@ -12,7 +12,7 @@ from deploy.cli import main
 from deploy.settings.settings import SiteSettings
 from deploy.stack.servers import InfluxServer
 from deploy.stack.site import Site
-from deploy.stack.sitesetup import influx_operator
+from deploy.stack.sitesetup import influx_operator, setup_steps
 from ingest.settings import IngestSettings
 from pipeline.points.lines import to_line
 from pipeline.settings import PipelineSettings
@@ -37,7 +37,7 @@ def site_of(folder: Path, url: str, scores_days: float) -> Site:
 
 
 def buckets(here: Site, **options: bool) -> str:
-    return str(next(step for step in here.steps(**options) if step.name == "buckets").take())
+    return str(next(step for step in setup_steps(here, **options) if step.name == "buckets").run())
 
 
 def test_hours_of_long_ago_are_made_by_a_command(

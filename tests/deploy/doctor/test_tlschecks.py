@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from deploy.doctor.command import diagnose
 from deploy.doctor.tlschecks import check_certificates, check_clear_text
-from deploy.processes.siteprocess import kafka_endpoint
+from deploy.processes.runtime import kafka_endpoint
 from deploy.settings.settings import GatewaySettings, SiteSettings
 from deploy.stack.certs import Plan, make_certificates
 from ingest.settings import IngestSettings

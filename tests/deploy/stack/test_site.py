@@ -15,16 +15,19 @@ from pydantic import SecretStr
 
 from deploy.settings.settings import SiteSettings
 from deploy.stack.certs import Plan, make_certificates
-from deploy.stack.look import look_at, look_of
-from deploy.stack.parts import Look, Program, Step
 from deploy.stack.servers import FoundServers, InfluxServer, KafkaServer
 from deploy.stack.site import Site
+from deploy.stack.siteparts import site_parts
+from deploy.stack.siteproblems import site_problems
 from deploy.stack.sitesetup import (
     GRAFANA_TOKEN_FILE,
     OPERATOR_TOKEN_FILE,
     STORE_ENV_FILE,
     STORE_TOKEN_FILE,
+    setup_steps,
 )
+from deploy.supervisor.healthcheck import HealthCheck, check_process, read_ready_page
+from deploy.supervisor.program import Program, Step
 from ingest.bridge import Bridge
 from ingest.mqtt.broker import LocalBroker
 from ingest.mqtt.endpoint import Endpoint
@@ -43,7 +46,9 @@ def clean(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("KPSTREAM_"):
             monkeypatch.delenv(name)
-    monkeypatch.setattr("deploy.stack.site.mosquitto_program", lambda: "/usr/sbin/mosquitto")
+    monkeypatch.setattr(
+        "deploy.stack.siteproblems.mosquitto_program", lambda: "/usr/sbin/mosquitto"
+    )
 
 
 def site(
@@ -62,18 +67,18 @@ def site(
 
 
 def programs(here: Site) -> dict[str, Program]:
-    return {part.name: part for part in here.parts() if isinstance(part, Program)}
+    return {part.name: part for part in site_parts(here) if isinstance(part, Program)}
 
 
 def test_nothing_keeps_it_from_starting(tmp_path: Path) -> None:
-    assert site(tmp_path).problems() == []
+    assert site_problems(site(tmp_path)) == []
 
 
 def test_servers_that_are_not_installed_are_named_with_what_to_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("deploy.stack.site.mosquitto_program", lambda: None)
-    assert site(tmp_path, found=NOTHING).problems() == [
+    monkeypatch.setattr("deploy.stack.siteproblems.mosquitto_program", lambda: None)
+    assert site_problems(site(tmp_path, found=NOTHING)) == [
         "mosquitto is not installed: sudo apt install mosquitto",
         "Java is not installed: sudo apt install default-jre-headless",
         "Kafka and InfluxDB not found in /s: run kpstream site install",
@@ -83,45 +88,45 @@ def test_servers_that_are_not_installed_are_named_with_what_to_run(
 def test_what_runs_elsewhere_need_not_be_installed(tmp_path: Path) -> None:
     token = {"influx_token": SecretStr("t")}
     here = site(tmp_path, found=NOTHING, native=("mosquitto",), pipeline=token)
-    assert here.problems() == []
+    assert site_problems(here) == []
     assert list(programs(here)) == ["mosquitto", "store-1", "worker-1", "worker-2", "bridge-1"]
-    assert [part.name for part in here.parts() if isinstance(part, Step)] == ["topics"]
+    assert [part.name for part in site_parts(here) if isinstance(part, Step)] == ["topics"]
     without = site(tmp_path, found=NOTHING, native=("mosquitto",))
-    assert ["KPSTREAM_PIPELINE_INFLUX_TOKEN" in line for line in without.problems()] == [True]
+    assert ["KPSTREAM_PIPELINE_INFLUX_TOKEN" in line for line in site_problems(without)] == [True]
 
 
 def test_a_taken_port_is_named_with_its_setting(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        (problem,) = site(tmp_path, ingest={"mqtt_port": port}).problems()
+        (problem,) = site_problems(site(tmp_path, ingest={"mqtt_port": port}))
         assert f"mosquitto: port {port} on 127.0.0.1 is taken" in problem
         assert "KPSTREAM_INGEST_MQTT_PORT" in problem
         assert "KPSTREAM_SITE_NATIVE" in problem
-        (problem,) = site(tmp_path, base_port=port - 41).problems()
+        (problem,) = site_problems(site(tmp_path, base_port=port - 41))
         assert f"worker-1: port {port}" in problem
         assert "KPSTREAM_SITE_BASE_PORT" in problem
 
 
 def test_only_loopback_is_served(tmp_path: Path) -> None:
-    (problem,) = site(tmp_path, kafka="10.0.0.7:9092").problems()
-    assert problem.startswith("kafka on 10.0.0.7: what kpstream runs listens on loopback only")
+    (problem,) = site_problems(site(tmp_path, kafka="10.0.0.7:9092"))
+    assert problem.startswith("kafka on 10.0.0.7: kpstream runs servers on loopback only")
 
 
 def test_missing_certificates_are_named_with_what_to_run(tmp_path: Path) -> None:
-    (problem,) = site(tmp_path, certs_dir=tmp_path / "certs").problems()
+    (problem,) = site_problems(site(tmp_path, certs_dir=tmp_path / "certs"))
     assert f"kpstream certs make --out {tmp_path}/certs" in problem
 
 
 def test_certificates_must_be_in_date_and_fit_the_address_of_influxdb(tmp_path: Path) -> None:
     certs, now = tmp_path / "certs", datetime.now(timezone.utc)
     make_certificates(certs, Plan(days=20, devices=("p/d",)), now=now - timedelta(days=25))
-    expired, http = site(tmp_path, certs_dir=certs).problems()
+    expired, http = site_problems(site(tmp_path, certs_dir=certs))
     assert "mosquitto, bridge" in expired
     assert f"have expired: run kpstream certs make --out {certs} --renew" in expired
     assert "KPSTREAM_PIPELINE_INFLUX_URL must begin with https://" in http
     make_certificates(certs, Plan(), now=now, renew=True)
     https = {"influx_url": f"https://127.0.0.1:{free_port()}"}
-    assert site(tmp_path, certs_dir=certs, pipeline=https).problems() == []
+    assert site_problems(site(tmp_path, certs_dir=certs, pipeline=https)) == []
 
 
 def test_who_has_a_certificate_may_speak_sparkplug_where_it_is_spoken(tmp_path: Path) -> None:
@@ -136,11 +141,11 @@ def test_who_has_a_certificate_may_speak_sparkplug_where_it_is_spoken(tmp_path: 
 
 
 def test_servers_start_first_and_end_last_and_bridges_end_first(tmp_path: Path) -> None:
-    parts = site(tmp_path, bridges=2).parts()
+    parts = site_parts(site(tmp_path, bridges=2))
     ranks = {part.name: part.rank for part in parts}
     assert ranks["mosquitto"] == ranks["kafka"] == ranks["influxdb"] == 0
     assert ranks["topics"] == ranks["buckets"] == 1
-    ends = {part.name: part.ends for part in parts if isinstance(part, Program)}
+    ends = {part.name: part.stop_order for part in parts if isinstance(part, Program)}
     assert sorted(ends, key=lambda name: ends[name]) == [
         *("bridge-1", "bridge-2", "worker-1", "worker-2", "store-1"),
         *("mosquitto", "kafka", "influxdb"),
@@ -177,7 +182,7 @@ def test_a_secret_is_given_to_the_process_that_needs_it_only(tmp_path: Path) -> 
 
 
 def leaving(here: Site) -> dict[str, Step]:
-    steps = [part for part in here.parts() if isinstance(part, Step)]
+    steps = [part for part in site_parts(here) if isinstance(part, Step)]
     return {step.name: step for step in steps if step.name.endswith(" leaves")}
 
 
@@ -210,7 +215,7 @@ async def test_what_waits_for_a_bridge_that_is_no_longer_wanted_is_taken(
             await devices.flush()
         monkeypatch.setenv("KPSTREAM_SITE_KAFKA", kafka.address)  # as every process is told
         here = site(tmp_path, kafka=kafka.address, ingest={"mqtt_port": broker.port})
-        said = await asyncio.to_thread(leaving(here)["bridge-2 leaves"].take)
+        said = await asyncio.to_thread(leaving(here)["bridge-2 leaves"].run)
     assert said.endswith("20 messages taken, 20 in Kafka")
     assert not leaving(here)
 
@@ -241,8 +246,8 @@ def test_only_workers_are_watched_for_progress(tmp_path: Path) -> None:
 def test_tokens_are_random_and_for_the_owner_only(tmp_path: Path) -> None:
     with InfluxServer(tmp_path / "influx") as influx:
         here = site(tmp_path / "state", pipeline={"influx_url": influx.url})
-        buckets = next(step for step in here.steps() if step.name == "buckets")
-        assert "2 buckets" in buckets.take()
+        buckets = next(step for step in setup_steps(here) if step.name == "buckets")
+        assert "2 buckets" in buckets.run()
         files = (OPERATOR_TOKEN_FILE, STORE_TOKEN_FILE, GRAFANA_TOKEN_FILE, STORE_ENV_FILE)
         texts = [(here.site.state_dir / file).read_text() for file in files]
         for file in files:
@@ -252,21 +257,21 @@ def test_tokens_are_random_and_for_the_owner_only(tmp_path: Path) -> None:
         assert min(len(text) for text in texts) > 40
         assert texts[3] == f"KPSTREAM_PIPELINE_INFLUX_TOKEN={texts[1]}\n"
         assert programs(here)["store-1"].env()["KPSTREAM_PIPELINE_INFLUX_TOKEN"] == texts[1]
-        assert ", 0 changed" in buckets.take()  # the second time finds all in place
+        assert ", 0 changed" in buckets.run()  # the second time finds all in place
         assert [(here.site.state_dir / file).read_text() for file in files] == texts
 
 
 def test_a_page_of_a_process_is_read_for_what_the_watchdog_needs() -> None:
     ready = {"ready": True, "problems": [], "backlog": 0, "progress": None}
-    assert look_of(200, ready) == Look(True, True, "", 0.0, None)
+    assert read_ready_page(200, ready) == HealthCheck(True, True, "", 0.0, None)
     page = {"ready": False, "problems": ["a", "b"], "backlog": 3, "progress": 17}
-    assert look_of(503, page) == Look(True, False, "a; b", 3.0, 17.0)
-    assert look_of(200, [1]).ready is False
-    assert look_of(503, {"problems": None}) == Look(True, False)
+    assert read_ready_page(503, page) == HealthCheck(True, False, "a; b", 3.0, 17.0)
+    assert read_ready_page(200, [1]).ready is False
+    assert read_ready_page(503, {"problems": None}) == HealthCheck(True, False)
 
 
 def test_a_process_that_is_not_there_or_talks_nonsense_does_not_answer() -> None:
-    assert look_at(free_port()) == Look(False)
+    assert check_process(free_port()) == HealthCheck(False)
     with socket.create_server(("127.0.0.1", 0)) as odd:
         odd.settimeout(5)
         import threading
@@ -279,5 +284,5 @@ def test_a_process_that_is_not_there_or_talks_nonsense_does_not_answer() -> None
 
         thread = threading.Thread(target=talk)
         thread.start()
-        assert look_at(odd.getsockname()[1]) == Look(False)
+        assert check_process(odd.getsockname()[1]) == HealthCheck(False)
         thread.join()

@@ -15,7 +15,6 @@ import yaml
 
 from deploy.settings.settings import SiteSettings
 from deploy.stack.mosquitto import MosquittoServer
-from deploy.stack.parts import Program
 from deploy.stack.servers import (
     INFLUX_VERSION,
     KAFKA_VERSION,
@@ -25,7 +24,9 @@ from deploy.stack.servers import (
     find_servers,
 )
 from deploy.stack.site import Site
+from deploy.stack.siteparts import site_parts
 from deploy.stack.units import compose, image_variable, unit_files, write_units
+from deploy.supervisor.program import Program
 from ingest.settings import IngestSettings
 from pipeline.settings import PipelineSettings
 
@@ -67,7 +68,7 @@ def test_the_compose_file_is_yaml_of_the_same_data(here: Site) -> None:
 
 
 def native_kafka(here: Site) -> dict[str, str]:
-    server = next(found for found in here.server_list() if isinstance(found, KafkaServer))
+    server = next(found for found in here.native_servers() if isinstance(found, KafkaServer))
     return {name: text for name, text in server.settings().items() if name not in PLACE}
 
 
@@ -135,7 +136,7 @@ def settings_of(text: str) -> dict[str, str]:
 
 def test_the_processes_are_the_native_ones(here: Site) -> None:
     services = compose(here)["services"]
-    native = {part.name: part for part in here.parts() if isinstance(part, Program)}
+    native = {part.name: part for part in site_parts(here) if isinstance(part, Program)}
     for name, port in here.process_ports():
         part = native[name]
         environment = services[name]["environment"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import signal
 import subprocess
@@ -14,18 +15,21 @@ from pathlib import Path
 
 import pytest
 
-from deploy.stack.parts import SECRETS, Look, Program, Step, Watchdog
 from deploy.stack.servers import ServerError
-from deploy.stack.sitestate import (
+from deploy.supervisor.healthcheck import HealthCheck
+from deploy.supervisor.program import SECRETS, Program, Step, Watchdog
+from deploy.supervisor.sitestate import (
     Row,
     SiteRuns,
-    born,
+    SiteState,
     hold_lock,
     is_running,
     left_over,
+    process_start_time,
     read_state,
+    write_state,
 )
-from deploy.stack.supervisor import Supervisor
+from deploy.supervisor.supervisor import Supervisor
 from ingest.backoff import Backoff
 
 QUICK = Backoff(first_ms=50, max_ms=400, reset_after_ms=300)
@@ -65,13 +69,13 @@ def program(folder: Path, name: str, rank: int = 0, how: str = "well") -> Progra
         rank=rank,
         command=lambda: command,
         log_path=folder / "logs" / f"{name}.log",
-        look=lambda: Look(True, ready=(folder / name).exists()),
+        check=lambda: HealthCheck(True, ready=(folder / name).exists()),
         stop_s=5.0,
     )
 
 
 def supervisor(folder: Path, *parts: Program | Step) -> Supervisor:
-    return Supervisor(parts, folder, backoff=QUICK, look_every_s=0.02)
+    return Supervisor(parts, folder, backoff=QUICK, check_every_s=0.02)
 
 
 def play(site: Supervisor, script: Script) -> None:
@@ -118,8 +122,8 @@ def test_ranks_start_one_after_the_other_and_each_ends_in_its_turn(folder: Path)
     site = supervisor(
         folder,
         program(folder, "bridge", 3),
-        replace(program(folder, "worker", 2), ends=1),
-        replace(program(folder, "kafka", 0), ends=2),
+        replace(program(folder, "worker", 2), stop_order=1),
+        replace(program(folder, "kafka", 0), stop_order=2),
         Step("topics", 1, set_up),
     )
 
@@ -132,7 +136,7 @@ def test_ranks_start_one_after_the_other_and_each_ends_in_its_turn(folder: Path)
         *("ends bridge", "ends worker", "ends kafka"),
     ]
     assert [row.state for row in site.state.rows] == ["ended", "done", "ended", "ended"]
-    assert site.state.rows[1].words == "created 5 topics"
+    assert site.state.rows[1].detail == "created 5 topics"
 
 
 def test_a_killed_program_is_started_again_and_says_how_it_ended(folder: Path) -> None:
@@ -144,11 +148,11 @@ def test_a_killed_program_is_started_again_and_says_how_it_ended(folder: Path) -
         pids.append(row(site, "worker").pid)
         os.kill(pids[0] or 0, signal.SIGKILL)
         yield lambda: row(site, "worker").state == "restarting"
-        assert row(site, "worker").words == "killed by SIGKILL"
+        assert row(site, "worker").detail == "killed by SIGKILL"
         assert row(site, "worker").pid is None
         (folder / "worker").unlink()
         yield is_ready(site, "worker", restarts=1)
-        assert row(site, "worker").words == "before: killed by SIGKILL"
+        assert row(site, "worker").detail == "before: killed by SIGKILL"
         pids.append(row(site, "worker").pid)
 
     play(site, script())
@@ -169,7 +173,7 @@ def test_what_ends_at_once_is_tried_less_and_less_often_and_its_last_words_are_s
             yield lambda: row(site, "worker").restarts > len(starts)
             starts.append(time.monotonic())
         yield lambda: row(site, "worker").state == "restarting"
-        words.append(row(site, "worker").words)
+        words.append(row(site, "worker").detail)
 
     play(site, script())
     # The pauses before the second to the sixth restart; what comes on top is the start itself.
@@ -179,7 +183,7 @@ def test_what_ends_at_once_is_tried_less_and_less_often_and_its_last_words_are_s
 
 def test_failures_are_forgotten_once_it_has_been_ready_for_a_while(folder: Path) -> None:
     backoff = Backoff(first_ms=200, max_ms=60_000, reset_after_ms=200)
-    site = Supervisor([program(folder, "worker")], folder, backoff=backoff, look_every_s=0.02)
+    site = Supervisor([program(folder, "worker")], folder, backoff=backoff, check_every_s=0.02)
 
     def script() -> Script:
         for round_ in range(8):  # otherwise the pauses alone are longer than this test may take
@@ -208,7 +212,7 @@ def test_a_program_that_cannot_be_started_says_why_and_holds_nobody_else(folder:
         yield lambda: row(site, "kafka").state == "restarting"
 
     play(site, script())
-    assert "kpstream site install" in row(site, "kafka").words
+    assert "kpstream site install" in row(site, "kafka").detail
 
 
 def test_a_step_is_tried_until_it_succeeds(folder: Path) -> None:
@@ -224,7 +228,7 @@ def test_a_step_is_tried_until_it_succeeds(folder: Path) -> None:
     site = supervisor(folder, Step("topics", 0, set_up), program(folder, "worker", 1))
 
     def script() -> Script:
-        yield lambda: row(site, "topics").words == "Kafka is not there yet"
+        yield lambda: row(site, "topics").detail == "Kafka is not there yet"
         assert row(site, "worker").state == "waiting"
         yield lambda: site.state.is_healthy
 
@@ -235,7 +239,7 @@ def test_a_step_is_tried_until_it_succeeds(folder: Path) -> None:
 def test_a_worker_with_a_backlog_and_no_progress_is_restarted(folder: Path) -> None:
     worker = replace(
         program(folder, "worker"),
-        look=lambda: Look(True, ready=True, backlog=5, progress=7),
+        check=lambda: HealthCheck(True, ready=True, backlog=5, progress=7),
         watchdog=Watchdog(stall_s=0.3),
     )
     site = supervisor(folder, worker)
@@ -243,7 +247,7 @@ def test_a_worker_with_a_backlog_and_no_progress_is_restarted(folder: Path) -> N
 
     def script() -> Script:
         yield lambda: row(site, "worker").state in {"stopping", "restarting"}
-        words.append(row(site, "worker").words)
+        words.append(row(site, "worker").detail)
         yield is_ready(site, "worker", restarts=1)
 
     play(site, script())
@@ -257,12 +261,12 @@ def test_progress_an_empty_backlog_or_an_absent_server_keep_the_watchdog_quiet(
     dog = Watchdog(stall_s=0.3)
     moving = replace(
         program(folder, "moving"),
-        look=lambda: Look(True, ready=True, backlog=5, progress=clock()),
+        check=lambda: HealthCheck(True, ready=True, backlog=5, progress=clock()),
         watchdog=dog,
     )
     idle = replace(
         program(folder, "idle"),
-        look=lambda: Look(True, ready=True, backlog=0, progress=7),
+        check=lambda: HealthCheck(True, ready=True, backlog=0, progress=7),
         watchdog=dog,
     )
 
@@ -274,21 +278,23 @@ def test_progress_an_empty_backlog_or_an_absent_server_keep_the_watchdog_quiet(
     play(site, script(site))
     assert [row.restarts for row in site.state.rows] == [0, 0]
 
-    stuck = replace(moving, look=lambda: Look(True, ready=True, backlog=5, progress=7))
-    away = replace(program(folder, "kafka"), kind="server", look=lambda: Look(True, ready=False))
+    stuck = replace(moving, check=lambda: HealthCheck(True, ready=True, backlog=5, progress=7))
+    away = replace(
+        program(folder, "kafka"), kind="server", check=lambda: HealthCheck(True, ready=False)
+    )
     site = supervisor(folder, stuck, away)
     play(site, script(site))
     assert [row.restarts for row in site.state.rows] == [0, 0]
 
 
 def test_a_frozen_program_is_silent_first_and_then_restarted(folder: Path) -> None:
-    def look() -> Look:
+    def check() -> HealthCheck:
         pid = row(site, "worker").pid
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        return Look(False) if state == "T" else Look(True, ready=True)
+        return HealthCheck(False) if state == "T" else HealthCheck(True, ready=True)
 
     worker = replace(
-        program(folder, "worker", how="well"), look=look, watchdog=Watchdog(silent_s=0.5)
+        program(folder, "worker", how="well"), check=check, watchdog=Watchdog(silent_s=0.5)
     )
     site = supervisor(folder, worker)
 
@@ -312,7 +318,7 @@ def test_what_does_not_end_when_asked_is_killed(folder: Path) -> None:
 
     play(site, script())
     assert told(folder) == ["starts worker", "ends worker"]
-    assert born(pids[0] or 0) is None
+    assert process_start_time(pids[0] or 0) is None
 
 
 def test_the_state_is_on_disk_and_tells_the_very_process(folder: Path) -> None:
@@ -324,7 +330,9 @@ def test_the_state_is_on_disk_and_tells_the_very_process(folder: Path) -> None:
         assert state is not None
         assert state.pid == os.getpid()
         assert left_over(state.rows) == list(state.rows)
-        somebody_else = replace(state.rows[0], born=(state.rows[0].born or 0) - 1)
+        somebody_else = replace(
+            state.rows[0], process_start_time=(state.rows[0].process_start_time or 0) - 1
+        )
         assert left_over([somebody_else]) == []
 
     play(site, script())
@@ -332,6 +340,18 @@ def test_the_state_is_on_disk_and_tells_the_very_process(folder: Path) -> None:
     assert state is not None
     assert [row.state for row in state.rows] == ["ended"]
     assert left_over(state.rows) == []
+
+
+def test_the_keys_of_the_state_file_stay_as_they_are(folder: Path) -> None:
+    row = Row("kafka", "server", "ready", 11, 1, 0, 5, 9092, "before: exit code 1", "/l")
+    write_state(folder, SiteState(7, 2, 3, 4, (row,)))
+    page = json.loads((folder / "site.json").read_text())
+    assert list(page) == ["pid", "born", "started_ms", "written_ms", "rows"]
+    assert list(page["rows"][0]) == [
+        *("name", "kind", "state", "pid", "born"),
+        *("restarts", "since_ms", "port", "words", "log"),
+    ]
+    assert read_state(folder) == SiteState(7, 2, 3, 4, (row,))
 
 
 def test_a_broken_state_file_is_no_state(folder: Path) -> None:
@@ -351,7 +371,7 @@ def test_a_program_inherits_no_secret_that_it_was_not_given(
     one = replace(
         program(folder, "one"),
         command=lambda: [sys.executable, "-S", "-c", f"{body}; import time; time.sleep(60)"],
-        look=lambda: Look(True, ready=(folder / "env").exists()),
+        check=lambda: HealthCheck(True, ready=(folder / "env").exists()),
         env=lambda: {given: "told"},
     )
     site = supervisor(folder, one)
@@ -373,11 +393,13 @@ def test_one_supervisor_per_folder(folder: Path) -> None:
 def test_a_long_log_is_cut_and_its_end_is_kept(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("deploy.stack.parts._LOG_BYTES", 1000)
-    monkeypatch.setattr("deploy.stack.parts._LOG_EVERY_S", 0.05)
+    monkeypatch.setattr("deploy.supervisor.runningprogram._LOG_BYTES", 1000)
+    monkeypatch.setattr("deploy.supervisor.runningprogram._LOG_EVERY_S", 0.05)
     talks = "while true; do echo 0123456789; sleep 0.001; done"
     worker = replace(
-        program(folder, "worker"), command=lambda: ["sh", "-c", talks], look=lambda: Look(True)
+        program(folder, "worker"),
+        command=lambda: ["sh", "-c", talks],
+        check=lambda: HealthCheck(True),
     )
     site = supervisor(folder, worker)
     log_path = worker.log_path
@@ -393,9 +415,9 @@ def test_a_long_log_is_cut_and_its_end_is_kept(
 SUPERVISED = """\
 import sys, time
 from pathlib import Path
-from deploy.stack.supervisor import Supervisor
+from deploy.supervisor.supervisor import Supervisor
 from ingest.backoff import Backoff
-from tests.deploy.stack.test_supervisor import program
+from tests.deploy.supervisor.test_supervisor import program
 folder = Path(sys.argv[1])
 Supervisor([program(folder, "worker"), program(folder, "store")], folder).run(lambda: False)
 """
@@ -424,8 +446,8 @@ def test_children_do_not_outlive_a_killed_supervisor(
 HANGING = """\
 import sys, time
 from pathlib import Path
-from deploy.stack.parts import Step
-from deploy.stack.supervisor import Supervisor
+from deploy.supervisor.program import Step
+from deploy.supervisor.supervisor import Supervisor
 from ingest.backoff import Backoff
 began = time.monotonic()
 site = Supervisor([Step("topics", 0, lambda: time.sleep(600) or "")], Path(sys.argv[1]))

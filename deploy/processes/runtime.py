@@ -1,7 +1,7 @@
-"""What a bridge, worker and store of a site share: settings, Kafka, status port, account, command.
+"""The runtime of a site's processes: settings, Kafka, status port, account, command.
 
-A process first serves its status, then waits for Kafka for as long as it takes, then works. Its
-folder is `KPSTREAM_SITE_NAME` in the site's state folder.
+A bridge, worker or store first serves its status, then waits for Kafka as long as necessary, then
+works. Its folder is `KPSTREAM_SITE_NAME` in the site's state folder.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import click
 
 from deploy.processes.lifecycle import Process, Tasks, run_process
-from deploy.processes.logfilter import Seldom
+from deploy.processes.logfilter import RateLimitedLogFilter
 from deploy.processes.processview import ProcessView
 from deploy.settings.settings import SiteSettings
 from deploy.stack.tlsconfig import kafka_tls
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
     from typing import Any
 
-__all__ = ["Frame", "MakeProcess", "kafka_endpoint", "run_command"]
+__all__ = ["MakeProcess", "ProcessRuntime", "kafka_endpoint", "run_command"]
 
 log = logging.getLogger(__name__)
 
@@ -44,19 +44,30 @@ _RETRY_S = (0.5, 5.0)
 _STOP_S = 25.0
 
 
-class Frame:
-    """What holds the parts of one process together.
+MakeProcess = Callable[[SiteSettings, IngestSettings, PipelineSettings], Process]
+"""Builds a process from its settings."""
+
+
+class ProcessRuntime:
+    """The parts that every process of a site has.
 
     Attributes:
-        name: of the process.
-        folder: its own, made for the owner only.
-        kafka: where Kafka is.
-        pipeline: settings of the agents, with the site's number of partitions.
-        view: what the process tells.
-        tasks: what shall run until it stops.
+        kind: `bridge`, `worker` or `store`.
+        name: Name of the process.
+        folder: Folder of the process, accessible to its owner only.
+        site: Settings of the site.
+        pipeline: Settings of the agents, with the site's number of partitions.
+        kafka: Address of Kafka.
+        view: State of the process, for its status page and its account.
+        tasks: Tasks that run until the process stops.
     """
 
     def __init__(self, kind: str, site: SiteSettings, pipeline: PipelineSettings) -> None:
+        """Create the folder and prepare the parts; nothing is connected before :meth:`start`.
+
+        Raises:
+            TlsError: A certificate is set, but no setting switches TLS on.
+        """
         self.kind = kind
         self.name = site.name or kind
         self.folder = site.state_dir / self.name
@@ -73,20 +84,20 @@ class Frame:
 
     @property
     def link(self) -> KafkaLink:
-        """Kafka for apps."""
+        """The connection to Kafka for Faust apps."""
         return KafkaLink(partial(read_until, self.kafka), self.kafka.ssl_context())
 
     def probe(self) -> KafkaProbe:
-        """Something that asks Kafka beside the app."""
+        """Return a client that asks Kafka for offsets, independent of the app."""
         return KafkaProbe(self.kafka)
 
     async def start(self) -> None:
-        """Serve the status, then wait until Kafka has the topics.
+        """Serve the status, then wait until Kafka answers and has the topics.
 
         Raises:
-            ConsoleError: The status port cannot be bound.
-            TopicMismatch: Topics have another number of partitions.
-            TlsError: A file for TLS cannot be used.
+            ConsoleError: The status port is taken.
+            TopicMismatch: A topic has another number of partitions.
+            TlsError: A TLS file is unusable.
         """
         if self._status is not None:
             await self._status.start()
@@ -95,7 +106,7 @@ class Frame:
         await self.until_available(lambda: create_topics(self.kafka, topics))
 
     async def until_available(self, attempt: Callable[[], Coroutine[Any, Any, Any]]) -> None:
-        """Try until Kafka is there; `view` says what is waited for."""
+        """Retry an operation until Kafka is available; `view.waiting_for` gives the reason."""
         wait_s, most_s = _RETRY_S
         while True:
             try:
@@ -103,64 +114,66 @@ class Frame:
                 return
             except LogUnavailable as exc:
                 if wait_s == _RETRY_S[0]:
-                    log.warning("waiting: %s", exc)
+                    log.warning("waiting for Kafka: %s", exc)
                 self.view.waiting_for = f"Kafka: {exc}"
                 await asyncio.sleep(wait_s)
                 wait_s = min(2 * wait_s, most_s)
 
-    def account_by(self, app: Any) -> AppendAccount:
-        """Appends accounts with the producer of an app."""
+    def account_writer(self, app: Any) -> AppendAccount:
+        """Return a function that appends accounts to the log with the producer of an app."""
         partition = partition_of(self.name.encode(), self.pipeline.partitions)
 
         async def append(value: bytes) -> None:
             at_s = now_ms() / 1000
             try:
                 await (await app.producer.send(ACCOUNTS, None, value, partition, at_s, None))
-            except Exception as exc:  # of Kafka's client, which is nobody's business here
-                message = f"Kafka has not taken the account: {exc!r}"
+            except Exception as exc:  # whatever Kafka's client raises
+                message = f"Kafka did not accept the account: {exc!r}"
                 raise LogUnavailable(message) from exc
 
         return append
 
     async def stop_app(self, part: ScoringApp | StoreApp) -> None:
-        """Let an app checkpoint, commit and leave its group, within bounds."""
+        """Let an app checkpoint, commit and leave its group; bounded in time."""
         try:
             await asyncio.wait_for(part.stop(), _STOP_S)
-        except Exception:  # the rest still has to stop
+        except Exception:  # the other parts still have to stop
             log.exception("%s did not stop cleanly", part.app.conf.id)
 
-    def begin(self, append: AppendAccount) -> None:
-        """The work has begun: say so, and tell the account from now on."""
+    def mark_started(self, append: AppendAccount) -> None:
+        """Report that the work has begun, and publish accounts from now on."""
         self.view.waiting_for = None
         accounts = Accounts(self.view, self.name, self.kind, self._started_ms)
         self.tasks.spawn(tell(accounts, append, now_ms, self.site.account_ms), "account")
 
     async def stop(self) -> None:
-        """End the tasks and the status page; after the parts of the process."""
+        """End the tasks and the status page; call it after the parts have stopped."""
         await self.tasks.cancel()
         if self._status is not None:
             await self._status.stop()
 
 
 def kafka_endpoint(site: SiteSettings, client_id: str) -> KafkaEndpoint:
-    """Kafka as the settings say.
+    """Return the address of Kafka from the settings.
 
     Raises:
-        TlsError: There is a certificate, and nothing that switches TLS on.
+        TlsError: A certificate is set, but no setting switches TLS on.
     """
     return KafkaEndpoint(site.kafka, kafka_tls(site), f"kpstream-{client_id}")
 
 
-MakeProcess = Callable[[SiteSettings, IngestSettings, PipelineSettings], Process]
-
-
 def run_command(kind: str, verbose: bool, make: MakeProcess) -> None:
-    """Run a process with the settings of the environment; ends this one with its exit code.
+    """Run a process with the settings of the environment, and exit with its exit code.
+
+    Args:
+        kind: `bridge`, `worker` or `store`.
+        verbose: Log routine events too.
+        make: Builds the process.
 
     Raises:
-        click.ClickException: It can't start; says what to do.
+        click.ClickException: The process cannot start; the message tells what to do.
     """
-    from deploy.settings.errors import SETTINGS_ADVICE, BadSettings, settings_problems
+    from deploy.settings.errors import exit_on_invalid_settings
     from ingest.errors import IngestError
     from models.errors import ModelError
     from pipeline.errors import PipelineError
@@ -172,13 +185,9 @@ def run_command(kind: str, verbose: bool, make: MakeProcess) -> None:
     )
     if not verbose:
         for handler in logging.getLogger().handlers:
-            handler.addFilter(Seldom("aiokafka"))
-    try:
+            handler.addFilter(RateLimitedLogFilter("aiokafka"))
+    with exit_on_invalid_settings():
         settings = SiteSettings(), IngestSettings(), PipelineSettings()
-    except BadSettings as exc:
-        wrong = "\n  ".join(settings_problems(exc))
-        message = f"settings that cannot be ({SETTINGS_ADVICE}):\n  {wrong}"
-        raise click.ClickException(message) from exc
 
     async def run() -> int:
         return await run_process(kind, make(*settings), partial(print, flush=True))
