@@ -83,7 +83,7 @@ class Bridge:
         self._writer = writer
         self._decoder = decoder
         self._now_ms = now_ms
-        self._intake = Intake(settings, writer.partitions, decoder, self.counters)
+        self._intake = Intake(settings, lambda: writer.partitions, decoder, self.counters)
         self._arrived = asyncio.Event()
         self._unconfirmed = 0
         self._recv_ms: int | None = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -96,7 +96,7 @@ class Intake:
     def __init__(
         self,
         settings: IngestSettings,
-        partitions: int,
+        partitions: Callable[[], int],
         decoder: Decoder | None,
         counters: BridgeCounters,
     ) -> None:
@@ -104,7 +104,8 @@ class Intake:
 
         Args:
             settings: Bounds, and the prefix of the MQTT topics.
-            partitions: Partitions of the topic `readings`.
+            partitions: Returns the number of partitions of the topic `readings`; called per topic,
+                because a log in Kafka knows it only once it is connected.
             decoder: Decoder of a second message format, if any.
             counters: Counters of the bridge, updated here.
         """
@@ -179,7 +180,7 @@ class Intake:
         for address, body in decoded.messages:
             key = device_key(address.site, address.device)
             try:
-                self._add(address, partition_of(key, self._partitions), body, recv_ms)
+                self._add(address, partition_of(key, self._partitions()), body, recv_ms)
             except RefusedMessage as exc:
                 refused = refused or exc
         if refused is not None:
@@ -195,7 +196,7 @@ class Intake:
         key = device_key(address.site, address.device)
         if len(self._addresses) >= _KNOWN_TOPICS:
             self._addresses.clear()
-        known = self._addresses[topic] = (address, partition_of(key, self._partitions))
+        known = self._addresses[topic] = (address, partition_of(key, self._partitions()))
         return known
 
     def _check(self, document: dict[str, Any], recv_ms: int) -> int:

@@ -145,7 +145,7 @@ def test_bad_messages_between_good_ones_cost_neither(
     decoder = sparkplug(folder)
     log = FakeLog()
     counters = BridgeCounters()
-    intake = Intake(IngestSettings(), log.partitions, decoder, counters)
+    intake = Intake(IngestSettings(), lambda: log.partitions, decoder, counters)
     node = EdgeNode("g", "good", {"press": {"A": 1.0, "B": 2.0}})
     good = ("sensors/good/press-1/imu", "spBv1.0/g/DDATA/good/press")
     with within(10):

@@ -47,6 +47,20 @@ async def running(
             await asyncio.wait_for(task, 10)
 
 
+async def test_the_partitions_of_a_log_may_become_known_after_the_bridge_is_built() -> None:
+    log = FakeLog(partitions=0)  # as in Kafka, before the writer is connected
+    async with ScriptedBroker() as broker:
+        bridge = Bridge(IngestSettings(mqtt_port=broker.port), log, now_ms=Clock())
+        log.partitions = 4
+        task = asyncio.ensure_future(bridge.run())
+        await until(lambda: bridge.health().connected)
+        broker.publish(1, TOPIC, body(1))
+        await until(lambda: broker.acks)
+        bridge.stop()
+        await asyncio.wait_for(task, 10)
+    assert log.numbers() == [1.0]
+
+
 async def test_acknowledges_in_order_and_only_what_is_in_the_log() -> None:
     log = FakeLog()
     async with ScriptedBroker() as broker, running(broker, log):
