@@ -112,7 +112,7 @@ async def running(*apps: faust.App) -> AsyncIterator[None]:
         await asyncio.gather(*(app.stop() for app in apps))
 
 
-async def eventually(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
+async def eventually(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
     """Wait until `condition` holds and return its value; fail when it never does."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):

@@ -113,7 +113,7 @@ async def test_a_crashed_app_stops_without_waiting_and_commits_nothing_unacked(
         held[0].ack()
         held[1].ack()
         await app.crash(RuntimeError("the results store is gone for good"))
-        await asyncio.wait_for(app.stop(), 10)
+        await asyncio.wait_for(app.stop(), 30)
     assert committed_in(names, names.group) == 2
     app, _, held = holder(names, stream_wait_empty=False)
     async with start(app):
@@ -185,7 +185,7 @@ async def test_a_stop_that_is_cancelled_ends_and_commits_nothing_unacked(
         stopping = asyncio.ensure_future(app.stop())
         await asyncio.wait({stopping}, timeout=0.2)
         stopping.cancel()
-        assert (await asyncio.wait({stopping}, timeout=1))[0]
+        assert (await asyncio.wait({stopping}, timeout=30))[0]
         assert stopping.cancelled()
         await app._stop_children()
         await app._stop_futures()
@@ -275,7 +275,7 @@ async def test_a_failing_log_stops_the_app_and_nothing_more_is_committed(
             await sent
         await wait(lambda: app.crashed)
         held[0].ack()
-        await asyncio.wait_for(app.stop(), 10)
+        await asyncio.wait_for(app.stop(), 30)
     log._writer.failure = None
     log.close()
     assert committed_in(names, names.group) is None

@@ -127,7 +127,7 @@ def readings(start: int, count: int) -> bytes:
 async def publish(endpoint: Endpoint, topic: str) -> tuple[int, int]:
     """Publish all readings, ten a message; how many the broker confirmed and refused."""
     async with Publisher(endpoint) as publisher:
-        await asyncio.wait_for(publisher.connection.connected.wait(), 10)
+        await asyncio.wait_for(publisher.connection.connected.wait(), 30)
         for start in range(0, READINGS, 10):
             await publisher.publish(topic, readings(start, 10))
         await asyncio.wait_for(publisher.flush(), 30)

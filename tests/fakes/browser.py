@@ -110,7 +110,7 @@ class Browser:
         await self.call("Page.navigate", url=url)
         await self.wait(ready)
 
-    async def wait(self, condition: str, seconds: float = 15) -> None:
+    async def wait(self, condition: str, seconds: float = 30) -> None:
         """Wait until a JavaScript condition holds."""
         tried = f"(() => {{ try {{ return Boolean({condition}) }} catch {{ return false }} }})()"
         for _ in range(int(seconds / 0.05)):

@@ -64,7 +64,7 @@ class FakeLog:
         return [decode_dead_letter(r.value) for r in self.records if r.topic == DEAD_LETTERS]
 
 
-async def until(condition: Callable[[], object], timeout_s: float = 15.0) -> None:
+async def until(condition: Callable[[], object], timeout_s: float = 30.0) -> None:
     """Wait until `condition` holds; fail after the deadline."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout_s

@@ -44,7 +44,7 @@ async def running(
     finally:
         bridge.stop()
         with suppress(asyncio.CancelledError, LogUnavailable):
-            await asyncio.wait_for(task, 10)
+            await asyncio.wait_for(task, 30)
 
 
 async def test_the_partitions_of_a_log_may_become_known_after_the_bridge_is_built() -> None:
@@ -238,7 +238,7 @@ async def test_log_that_stays_away_ends_the_bridge_loudly_and_unacknowledged() -
         tick = asyncio.ensure_future(bridge.append_tick([0], Tick(2, 1)))
         broker.publish(1, TOPIC, body(1))
         with pytest.raises(LogUnavailable, match="has not confirmed for"):
-            await asyncio.wait_for(task, 10)
+            await asyncio.wait_for(task, 30)
         with pytest.raises(LogUnavailable):
             await tick
         await until(lambda: broker.said_goodbye == 1)
@@ -330,7 +330,7 @@ async def test_stop_puts_what_was_taken_into_the_log_and_acknowledges_it() -> No
         bridge.stop()
         broker.publish(11, TOPIC, body(11))  # too late: it stays with the broker
         log.open.set()
-        await asyncio.wait_for(task, 10)
+        await asyncio.wait_for(task, 30)
         await until(lambda: broker.said_goodbye == 1)
         assert broker.acks == list(range(1, 11)) == log.numbers()
 
@@ -346,7 +346,7 @@ async def test_tick_comes_after_every_message_that_has_arrived_and_waits_for_the
         await until(lambda: log.under_way)
         assert not ticking.done()
         log.open.set()
-        await asyncio.wait_for(ticking, 5)
+        await asyncio.wait_for(ticking, 30)
         items = log.items()
         assert items.count(Tick(20, 10)) == 4
         home = partition_of(b"plant/press-1", 4)

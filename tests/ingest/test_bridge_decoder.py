@@ -81,7 +81,7 @@ async def running(
         yield bridge
     finally:
         bridge.stop()
-        await asyncio.wait_for(task, 10)
+        await asyncio.wait_for(task, 30)
 
 
 async def test_acknowledges_when_the_memory_is_kept_which_is_when_the_log_has_confirmed() -> None:

@@ -40,7 +40,7 @@ async def running(broker: LocalBroker, log: FakeLog, **settings: Any) -> AsyncIt
         yield bridge
     finally:
         bridge.stop()
-        await asyncio.wait_for(task, 15)
+        await asyncio.wait_for(task, 30)
 
 
 def publisher(broker: LocalBroker, **options: Any) -> Publisher:

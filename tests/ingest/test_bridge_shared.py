@@ -45,7 +45,7 @@ async def bridge(
         yield found
     finally:
         found.stop()
-        await asyncio.wait_for(task, 15)
+        await asyncio.wait_for(task, 30)
 
 
 async def publish(broker: LocalBroker, first: int, last: int) -> None:
@@ -192,7 +192,7 @@ async def test_the_old_subscription_is_given_up_once_the_new_one_stands(
         await until(lambda: len(broker.subscriptions) == (1 if gives_up else 2))
         await asyncio.sleep(0.2)
         found.stop()
-        await asyncio.wait_for(task, 15)
+        await asyncio.wait_for(task, 30)
         assert len(broker.unsubscriptions) == int(gives_up)
         assert all(b"sensors/+/+/+" in packet for packet in broker.unsubscriptions)
 
@@ -240,4 +240,4 @@ async def test_it_ticks_where_it_put_readings_and_everywhere_after_a_connect() -
         await until(lambda: broker.acks == [1, 2])
         assert found.quiet_partitions(6000) == []  # a dead letter waits for nothing
         found.stop()
-        await asyncio.wait_for(task, 10)
+        await asyncio.wait_for(task, 30)

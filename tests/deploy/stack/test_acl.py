@@ -117,10 +117,10 @@ class Reader:
 async def publish(endpoint: Endpoint, *topics: str, payload: bytes = b"1") -> int:
     """How many of the topics the broker refused."""
     async with Publisher(endpoint) as publisher:
-        await asyncio.wait_for(publisher.connection.connected.wait(), 10)
+        await asyncio.wait_for(publisher.connection.connected.wait(), 30)
         for topic in topics:
             await publisher.publish(topic, payload)
-        await asyncio.wait_for(publisher.flush(), 10)
+        await asyncio.wait_for(publisher.flush(), 30)
         assert publisher.confirmed_total + publisher.refused_total == len(topics)
         return publisher.refused_total
 
@@ -224,7 +224,7 @@ async def test_a_last_will_is_no_way_around(line: Line) -> None:
         await until(lambda: bridge.got)
         assert bridge.got == [(MINE, b"will")]
         async with Publisher(line.service("operator")) as operator:
-            await asyncio.wait_for(operator.connection.connected.wait(), 10)
+            await asyncio.wait_for(operator.connection.connected.wait(), 30)
             operator.connection.publish(MINE, b"", retain=True)  # the will was retained
             await until(lambda: len(bridge.got) == 2)
 
@@ -307,13 +307,13 @@ async def test_a_stolen_device_is_shut_out_while_it_is_connected(
     with line.broker:
         async with Reader(line.service("bridge")) as bridge, Publisher(line.device(ME)) as thief:
             await thief.publish(MINE, b"before")
-            await asyncio.wait_for(thief.flush(), 10)
+            await asyncio.wait_for(thief.flush(), 30)
             (tmp_path / DEVICES_ACL).write_text(devices_acl(nodes=[NODE, ME], denied=[ME]))
             assert line.broker.pid is not None
             os.kill(line.broker.pid, signal.SIGHUP)
             while thief.refused_total == 0:
                 await thief.publish(MINE, b"after")
-                await asyncio.wait_for(thief.flush(), 10)
+                await asyncio.wait_for(thief.flush(), 30)
             assert await publish(line.device(ME), MINE) == 1
             assert await publish(line.device(OTHER), THEIRS) == 0
             await until(lambda: (THEIRS, b"1") in bridge.got)
@@ -328,8 +328,8 @@ async def test_what_the_broker_holds_for_an_absent_bridge_survives_its_death(
         async with Reader(line.service("bridge"), stays=True):
             pass
         await publish(line.device(ME), MINE, payload=b"kept")
-        await until(lambda: (line.broker.folder / "mosquitto.db").exists())
-        await asyncio.sleep(1.2)  # the interval of its writes to disk, see LocalBroker
+        kept = line.broker.folder / "mosquitto.db"
+        await until(lambda: kept.exists() and b"kept" in kept.read_bytes())
         line.broker.kill()
         line.broker.start()
         async with Reader(line.service("bridge"), stays=True) as bridge:

@@ -125,7 +125,7 @@ async def test_stop_while_connecting_leaves_nothing_behind() -> None:
     line = Connection(Endpoint("192.0.2.1", 1883, "test"))
     line.start()
     await asyncio.sleep(0)
-    await asyncio.wait_for(line.stop(), 10)
+    await asyncio.wait_for(line.stop(), 30)
     assert not line.alive
 
 

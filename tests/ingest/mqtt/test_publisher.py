@@ -31,8 +31,8 @@ async def test_publisher_waits_for_room_and_sends_again_after_a_cut() -> None:
             assert publisher.unconfirmed == 3
             broker.confirms = True
             broker.confirm_all()
-            await asyncio.wait_for(fourth, 5)
-            await asyncio.wait_for(publisher.flush(), 5)
+            await asyncio.wait_for(fourth, 30)
+            await asyncio.wait_for(publisher.flush(), 30)
             assert publisher.confirmed_total == publisher.published_total == 4
 
 

@@ -20,7 +20,7 @@ from deploy.stack.servers import KafkaServer
 from deploy.stack.topics import TopicSpec
 from ingest.kafka import KafkaEndpoint, create_topics
 from pipeline.errors import LogHole
-from pipeline.log.kafkatransport import KafkaApp, follow, places
+from pipeline.log.kafkatransport import KafkaApp, follow, offsets_in_use
 
 pytestmark = pytest.mark.needs_kafka_server
 
@@ -59,7 +59,7 @@ class Stage:
 
     @property
     def committed(self) -> int | None:
-        return places(self.app).get((self.topic, 0), (None, None))[1]
+        return offsets_in_use(self.app).get((self.topic, 0), (None, None))[1]
 
 
 @asynccontextmanager
@@ -195,8 +195,7 @@ async def test_a_partition_without_a_leader_holds_up_no_start(
         patch.setattr(Fetcher, "_proc_offset_request", refuse)  # nobody tells where it begins
         stage.app.finalize()
         starting = asyncio.ensure_future(stage.app.start())
-        await asyncio.sleep(10.0)
-        assert starting.done()
+        await asyncio.wait_for(starting, 60)
         assert not stage.held
     try:
         await eventually(lambda: len(stage.held) == 10)
@@ -237,7 +236,7 @@ async def test_acks_after_a_rebalance_count_for_nothing_and_the_records_come_aga
         async with running(second):
             await eventually(lambda: first.app.has_joined and second.app.has_joined)
             await eventually(lambda: len(first.held) + len(second.held) == 11)
-            (owner,) = [s for s in (first, second) if places(s.app)]
+            (owner,) = [s for s in (first, second) if offsets_in_use(s.app)]
             for event in first.held[1:6]:
                 event.ack()
             await asyncio.sleep(0.5)

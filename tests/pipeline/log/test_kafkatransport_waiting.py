@@ -32,7 +32,7 @@ async def put(queue: asyncio.Queue[int], value: int) -> str:
 
 async def wait(waiting: Waiting, coroutine: Any) -> Any:
     return await asyncio.wait_for(
-        waiting.wait_first(coroutine, waiting.suspend_flow.wait()), timeout=5
+        waiting.wait_first(coroutine, waiting.suspend_flow.wait()), timeout=30
     )
 
 

@@ -141,7 +141,7 @@ def test_a_listener_hears_of_durable_records_and_wakes_an_event_loop(log: Sqlite
         heard: asyncio.Future[Any] = loop.create_future()
         remove = log.add_listener(lambda what: loop.call_soon_threadsafe(heard.set_result, what))
         log.append([NewRecord("t", b"1")])
-        changed = await asyncio.wait_for(heard, 10)
+        changed = await asyncio.wait_for(heard, 30)
         assert log.end_offset("t", 0) == 1
         remove()
         log.append([NewRecord("t", b"2")]).result()  # a second call would fail the future

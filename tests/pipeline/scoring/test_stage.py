@@ -135,7 +135,7 @@ async def running(log: FakeLog, table: FakeTable, **changes: Any) -> AsyncIterat
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while not holds():
         assert time.monotonic() < deadline
         await asyncio.sleep(0.002)
