@@ -1,4 +1,4 @@
-"""A dead letter: what was refused, and why, so that nothing vanishes and all can be replayed."""
+"""Dead letters: refused input with its reason, kept so that it can be inspected and replayed."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ingest.errors import RefusalReason, RefusedMessage
 __all__ = ["DeadLetter", "Source", "decode_dead_letter", "encode_dead_letter"]
 
 Source = Literal["bridge", "windows", "store"]
-"""Who refused: the bridge (whole messages), the windower (readings it cannot place) or a store
-(points it will not take)."""
+"""Component that refused: the bridge (whole messages), the windower (readings that fit no window)
+or a store (points)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +24,15 @@ class DeadLetter:
     """One refused message, or the refused readings of a message that was accepted otherwise.
 
     Attributes:
-        reason: Why.
-        detail: For a person: the offending value and what would be right.
-        mqtt_topic: Where it was published, and where a replay publishes `raw` again; from `store`,
-            whose score it is ("" for points of no device).
-        recv_ms: When the bridge received it; from `store`, when it was refused.
-        raw: The bytes as they came; from `windows`, a body in the batch form that holds the
-            refused readings only; from `store`, the point as a line of InfluxDB's line protocol,
-            which a replay writes to InfluxDB again (or, `unreadable`, the record of the log).
-        source: Who refused it.
+        reason: Reason of the refusal.
+        detail: Explanation for a person: the offending value and what would be right.
+        mqtt_topic: Topic of the message, to which a replay publishes `raw` again. From `store`: the
+            topic of the device whose score it is ("" for points of no device).
+        recv_ms: Time at which the bridge received it, epoch ms. From `store`: time of the refusal.
+        raw: The bytes as they came. From `windows`: a body in the batch form with the refused
+            readings only. From `store`: the point as a line of InfluxDB's line protocol, which a
+            replay writes to InfluxDB again, or the record of the log if the reason is `unreadable`.
+        source: Component that refused it.
     """
 
     reason: RefusalReason
@@ -44,44 +44,44 @@ class DeadLetter:
 
     @property
     def id(self) -> str:
-        """32 hex digits that follow from what was refused, where, why and by whom.
+        """32 hex digits derived from source, reason, topic and raw bytes.
 
-        The receive time is left out on purpose: a message that the broker delivers again after a
+        The receive time is omitted on purpose: a message that the broker delivers again after a
         crash is the same dead letter, and so is one that is replayed and refused again.
         """
         head = f"{self.source}\n{self.reason.value}\n{_printable(self.mqtt_topic)}\n"
         return hashlib.sha256(head.encode() + self.raw).hexdigest()[:32]
 
 
-def encode_dead_letter(letter: DeadLetter) -> bytes:
-    """The JSON value of a record on the log topic `dead-letters`; its key is `letter.id`.
+def encode_dead_letter(dead_letter: DeadLetter) -> bytes:
+    """Encode the JSON value of a record of the topic `dead-letters`; its key is `dead_letter.id`.
 
-    Guaranteed to succeed for any letter: text that is no Unicode (an MQTT topic with lone
-    surrogates) is stored with replacement characters.
+    Never fails: text that is not valid Unicode (an MQTT topic with lone surrogates) is stored with
+    replacement characters.
     """
     return orjson.dumps(
         {
-            "id": letter.id,
-            "reason": letter.reason.value,
-            "detail": _printable(letter.detail),
-            "mqtt_topic": _printable(letter.mqtt_topic),
-            "recv_ms": letter.recv_ms,
-            "raw": base64.b64encode(letter.raw).decode("ascii"),
-            "source": letter.source,
+            "id": dead_letter.id,
+            "reason": dead_letter.reason.value,
+            "detail": _printable(dead_letter.detail),
+            "mqtt_topic": _printable(dead_letter.mqtt_topic),
+            "recv_ms": dead_letter.recv_ms,
+            "raw": base64.b64encode(dead_letter.raw).decode("ascii"),
+            "source": dead_letter.source,
         }
     )
 
 
 def decode_dead_letter(value: bytes) -> DeadLetter:
-    """Read back what `encode_dead_letter` wrote.
+    """Decode the value of a record of the log topic `dead-letters`.
 
     Raises:
-        RefusedMessage: `unreadable`, when `value` is anything else.
+        RefusedMessage: `unreadable`, if `value` is not a dead letter.
     """
     try:
         fields = orjson.loads(value)
         source = fields["source"]
-        letter = DeadLetter(
+        dead_letter = DeadLetter(
             reason=RefusalReason(fields["reason"]),
             detail=fields["detail"],
             mqtt_topic=fields["mqtt_topic"],
@@ -94,14 +94,14 @@ def decode_dead_letter(value: bytes) -> DeadLetter:
         raise RefusedMessage(RefusalReason.unreadable, detail) from exc
     well_typed = (
         source in get_args(Source)
-        and isinstance(letter.detail, str)
-        and isinstance(letter.mqtt_topic, str)
-        and type(letter.recv_ms) is int
+        and isinstance(dead_letter.detail, str)
+        and isinstance(dead_letter.mqtt_topic, str)
+        and type(dead_letter.recv_ms) is int
     )
     if not well_typed:
-        detail = f"not a dead letter, a field has the wrong type: {value[:200]!r}"
+        detail = f"not a dead letter: a field of {value[:200]!r} has the wrong type"
         raise RefusedMessage(RefusalReason.unreadable, detail)
-    return letter
+    return dead_letter
 
 
 def _printable(text: str) -> str:

@@ -17,7 +17,8 @@ from ingest.deadletter import DeadLetter, encode_dead_letter
 from ingest.decoder import Decoder
 from ingest.errors import LogUnavailable, RefusalReason, RefusedMessage
 from ingest.logwriter import LogRecord
-from ingest.messages import decode_payload, encode_bundle, encode_envelope
+from ingest.messages import encode_bundle, encode_envelope
+from ingest.payloads import decode_payload
 from ingest.settings import IngestSettings
 from ingest.topics import (
     DEAD_LETTERS,

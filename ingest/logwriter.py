@@ -1,4 +1,4 @@
-"""What the bridge writes to: a log that confirms. Implementations live where their clients live."""
+"""The contract of a log that the bridge writes to; implementations stand beside their clients."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class LogRecord:
 
     Attributes:
         topic: Log topic, one of `ingest.topics.LOG_TOPICS`.
-        partition: Where it belongs; None lets the log decide by the key.
-        key: Log key (a device, a dead letter's id); None where a record has none (a bundle).
-        value: The bytes.
+        partition: Partition; None: the log chooses it by the key.
+        key: Log key (a device, a dead letter's id); None for a record without one (a bundle).
+        value: Content.
         ts_ms: Time of the record, epoch ms.
-        headers: Names and bytes beside the value.
+        headers: Names and values of headers.
     """
 
     topic: str
@@ -31,7 +31,7 @@ class LogRecord:
 
 
 class LogWriter(Protocol):
-    """A durable log as the bridge sees it."""
+    """A durable log, from the bridge's point of view."""
 
     partitions: int
     """Partitions of the topic `readings`."""
@@ -39,9 +39,9 @@ class LogWriter(Protocol):
     async def append(self, records: Sequence[LogRecord]) -> None:
         """Append `records`, per partition in this order; return when *all* of them are durable.
 
-        After a failure any part of them may be in the log; the caller appends all of them again.
+        After a failure any of them may be in the log; the caller appends all of them again.
 
         Raises:
-            LogUnavailable: Not confirmed. Worth another try.
+            LogUnavailable: The log did not confirm all of them; try again.
         """
         ...

@@ -1,11 +1,8 @@
-"""What the log holds of the sensors' messages: batches, ticks and the bundles that carry them.
+"""Records of the log topic `readings`: batches, ticks, and the bundles that carry them.
 
-The bodies themselves, their three JSON forms and their checks are in `ingest.payloads`; its names
-are available here too, because who decodes a bundle needs both.
-
-A record of the log topic `readings` is a **bundle**: a JSON array with one envelope per line, all
-of one partition, in the order they were received. A bundle that is damaged in one line loses that
-line only, and as an `Unreadable`, never silently.
+A record is a **bundle**: a JSON array with one envelope per line, all of one partition, in the
+order in which they were received. If one line of a bundle is damaged, only that line is lost, and
+it comes back as an `Unreadable`, never silently. `ingest.payloads` defines the bodies.
 """
 
 from __future__ import annotations
@@ -19,41 +16,19 @@ import orjson
 from numpy.typing import NDArray
 
 from ingest.errors import RefusalReason, RefusedMessage
-from ingest.payloads import (
-    MAX_CHANNELS,
-    MAX_PAYLOAD_BYTES,
-    MAX_READINGS,
-    YEAR_2000_MS,
-    BatchMessage,
-    ReadingMessage,
-    SteadyBatchMessage,
-    check_document,
-    decode_payload,
-    encode_payload,
-    event_times,
-)
+from ingest.payloads import check_document, encode_payload, event_times
 from ingest.topics import Address, are_names
 
 __all__ = [
-    "MAX_CHANNELS",
-    "MAX_PAYLOAD_BYTES",
-    "MAX_READINGS",
-    "YEAR_2000_MS",
     "Batch",
-    "BatchMessage",
-    "ReadingMessage",
-    "SteadyBatchMessage",
     "Tick",
     "Unreadable",
     "columns",
     "decode_bundle",
-    "decode_payload",
     "encode_bundle",
     "encode_envelope",
-    "encode_payload",
     "encode_readings",
     "encode_tick",
-    "event_times",
 ]
 
 _MAX_RECV_MS = 2**53
@@ -66,8 +41,8 @@ class Batch:
     Attributes:
         site: First level of the address.
         device: Second level; `site` and `device` together are the log key.
-        stream: Third level: which group of channels.
-        recv_ms: When the bridge received it (epoch ms).
+        stream: Third level: the group of channels.
+        recv_ms: Time at which the bridge received it, epoch ms.
         ts_ms: Event times as sent, in any order, int64 `[n]`, n >= 1.
         values: Channel name -> n finite numbers.
     """
@@ -82,11 +57,14 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """Processing time in the log: "it is `now_ms`, and the line has been up since `since_ms`".
+    """Processing time in the log.
 
-    Windows of idle devices close by ticks, so that a replayed log closes the same windows.
-    `since_ms` says since when the bridge has been connected without a break: silence before
-    it means nothing.
+    Ticks close the windows of idle devices, so that a replayed log closes the same windows.
+
+    Attributes:
+        now_ms: Time of the tick, epoch ms.
+        since_ms: Start of the bridge's unbroken connection, epoch ms; silence before it means
+            nothing.
     """
 
     now_ms: int
@@ -95,14 +73,14 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """An envelope (or a whole record) that cannot be used; its neighbours are unharmed.
+    """An envelope (or a whole record) that is damaged; the envelopes around it are unaffected.
 
     Attributes:
-        raw: The device's body where the envelope could be read, else what was found instead.
-        reason: `unreadable`, or what is wrong with the body.
-        detail: For a person.
-        address: Where it came from, if that could be read.
-        recv_ms: When the bridge received it, if that could be read.
+        raw: Body from the device if the envelope could be read, else the bytes found instead.
+        reason: `unreadable`, or the reason why the body is refused.
+        detail: Explanation for a person.
+        address: Address of the sender, if it could be read.
+        recv_ms: Time at which the bridge received it, if it could be read.
     """
 
     raw: bytes
@@ -113,12 +91,12 @@ class Unreadable:
 
 
 def columns(batch: Batch, channels: Sequence[str]) -> NDArray[np.float32]:
-    """The batch's values in the order a model wants them, float32 `[n, c]`.
+    """Return the batch's values in the order of `channels`, float32 `[n, c]`.
 
-    Other channels are left out. This is the one place where a number becomes float32.
+    Other channels are omitted. This is the one place where a number becomes float32.
 
     Raises:
-        RefusedMessage: `missing_channel`, naming all that are missing.
+        RefusedMessage: `missing_channel`, with the names of all missing channels.
     """
     values = batch.values
     try:
@@ -132,7 +110,7 @@ def columns(batch: Batch, channels: Sequence[str]) -> NDArray[np.float32]:
 
 
 def encode_readings(batch: Batch, indices: Sequence[int] | NDArray[np.intp]) -> bytes:
-    """A body with some of the batch's readings: the late, or the dead-lettered ones."""
+    """Encode some readings of a batch as a body: the late ones, or the dead-lettered ones."""
     chosen = [int(at) for at in indices]
     ts_ms = [int(batch.ts_ms[at]) for at in chosen]
     return encode_payload(
@@ -141,10 +119,10 @@ def encode_readings(batch: Batch, indices: Sequence[int] | NDArray[np.intp]) -> 
 
 
 def encode_envelope(site: str, device: str, stream: str, recv_ms: int, payload: bytes) -> bytes:
-    """One line of a bundle: an accepted body, as it came.
+    """Encode one line of a bundle: an accepted body, as it came.
 
-    Line breaks, which JSON has between tokens only, become spaces.
-    `payload` must have passed `decode_payload`; it is not looked at again.
+    Line breaks, which JSON has between tokens only, become spaces. `payload` must have passed
+    `decode_payload`; it is not checked again.
     """
     if b"\n" in payload or b"\r" in payload:
         payload = payload.replace(b"\n", b" ").replace(b"\r", b" ")
@@ -153,7 +131,7 @@ def encode_envelope(site: str, device: str, stream: str, recv_ms: int, payload: 
 
 
 def encode_tick(tick: Tick) -> bytes:
-    """One line of a bundle that moves processing time.
+    """Encode one line of a bundle that moves processing time.
 
     >>> encode_tick(Tick(now_ms=1700000001000, since_ms=1700000000000))
     b'{"tick":1700000001000,"since":1700000000000}'
@@ -162,14 +140,14 @@ def encode_tick(tick: Tick) -> bytes:
 
 
 def encode_bundle(envelopes: Sequence[bytes]) -> bytes:
-    """The value of one record on the log topic `readings`: a JSON array, one envelope per line."""
+    """Encode the value of one record of the topic `readings`, with one envelope per line."""
     return b"[" + b",\n".join(envelopes) + b"]"
 
 
 def decode_bundle(value: bytes) -> list[Batch | Tick | Unreadable]:
-    """Read a bundle; order is kept, and every envelope comes back as one item.
+    """Decode a bundle, one item per envelope, in order.
 
-    Never raises for what is in `value`: a damaged envelope is an `Unreadable` among the others.
+    Never raises, whatever `value` contains: a damaged envelope becomes an `Unreadable`.
     """
     try:
         envelopes = orjson.loads(value)
@@ -181,7 +159,7 @@ def decode_bundle(value: bytes) -> list[Batch | Tick | Unreadable]:
 
 
 def _item(envelope: Any) -> Batch | Tick | Unreadable:
-    """One decoded envelope, whatever it turns out to be."""
+    """Return the item of one parsed envelope."""
     try:
         address, recv_ms, body = envelope["d"], envelope["r"], envelope["b"]
         site, device, stream = address
@@ -189,7 +167,9 @@ def _item(envelope: Any) -> Batch | Tick | Unreadable:
     except (KeyError, TypeError, ValueError):
         return _tick(envelope)
     if not known:
-        return _unreadable(orjson.dumps(envelope), "the envelope's address or receive time is odd")
+        return _unreadable(
+            orjson.dumps(envelope), "the envelope's address or receive time is invalid"
+        )
     try:
         document = check_document(body)
     except RefusedMessage as exc:
@@ -210,12 +190,12 @@ def _tick(envelope: Any) -> Tick | Unreadable:
 
 
 def _is_time(ms: Any) -> bool:
-    """Whether the bridge can have written this time; sums with a limit then fit into 64 bits."""
+    """Whether the bridge can have written this time; sums with a limit still fit into 64 bits."""
     return type(ms) is int and 0 <= ms < _MAX_RECV_MS
 
 
 def _rescue(value: bytes, problem: str) -> list[Batch | Tick | Unreadable]:
-    """Line by line through a bundle that is no JSON as a whole."""
+    """Decode a bundle that is not JSON as a whole line by line."""
     lines = value.removeprefix(b"[").removesuffix(b"]").split(b",\n")
     found: list[Batch | Tick | Unreadable] = []
     for line in lines:

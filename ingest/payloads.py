@@ -1,9 +1,9 @@
 """The body of one message: its three JSON forms, strictly checked.
 
-A message carries readings of one stream of one device in one of three JSON forms, documented and
-decided by the pydantic models below: `ReadingMessage`, `BatchMessage`, `SteadyBatchMessage`. Plain
-messages take a fast path of a few microseconds that may only say "surely fine"; whatever it does
-not accept is put to the models, which accept it after all or name the fault. So both always agree.
+A message carries readings of one stream of one device in one of three JSON forms. The pydantic
+models below document and decide them: `ReadingMessage`, `BatchMessage`, `SteadyBatchMessage`. A
+fast path accepts plain messages within a few microseconds, and only messages that the models accept
+too. The models check everything else and name the fault, so both paths always agree.
 """
 
 from __future__ import annotations
@@ -52,6 +52,14 @@ YEAR_2000_MS = 946_684_800_000
 _INT64_MAX = 2**63 - 1
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 _NUMBERS = frozenset({int, float})
+_REASONS = {reason.value: reason for reason in RefusalReason} | {
+    "finite_number": RefusalReason.not_finite,
+    "float_type": RefusalReason.wrong_type,
+    "int_type": RefusalReason.wrong_type,
+    "greater_than": RefusalReason.wrong_type,
+    "too_short": RefusalReason.empty,
+}
+"""Reason by error type of pydantic and of our own; every other fault is a `wrong_shape`."""
 
 
 def _event_time(ts_ms: int) -> int:
@@ -133,7 +141,7 @@ class SteadyBatchMessage(_WireForm):
 
 
 def decode_payload(payload: bytes) -> dict[str, Any]:
-    """Read and check one message body.
+    """Decode and check one message body.
 
     >>> decode_payload(b'{"ts": 1700000000000, "values": {"T24": 641.8}}')
     {'ts': 1700000000000, 'values': {'T24': 641.8}}
@@ -142,13 +150,13 @@ def decode_payload(payload: bytes) -> dict[str, Any]:
     ingest.errors.RefusedMessage: wrong_type: values.T24: Input should be a valid number, got True
 
     Returns:
-        The body as sent; it is one of the three forms, so `event_times` takes it.
+        The body as sent, in one of the three forms; `event_times` accepts it.
 
     Raises:
-        RefusedMessage: With the reason, for anything else.
+        RefusedMessage: The body has none of the three forms; with the reason.
     """
     if len(payload) > MAX_PAYLOAD_BYTES:
-        detail = f"{len(payload)} bytes; at most {MAX_PAYLOAD_BYTES} may be sent in one message"
+        detail = f"{len(payload)} bytes; a message may have {MAX_PAYLOAD_BYTES}"
         raise RefusedMessage(RefusalReason.too_large, detail)
     if not payload.strip():
         raise RefusedMessage(RefusalReason.empty, "the message has no body")
@@ -161,7 +169,7 @@ def decode_payload(payload: bytes) -> dict[str, Any]:
 
 
 def event_times(document: Mapping[str, Any]) -> NDArray[np.int64]:
-    """Event times of a body that `decode_payload` returned, in order of sending, int64 `[n]`.
+    """Return the event times of a checked body, in the order of sending, int64 `[n]`.
 
     >>> event_times({"t0": 1700000000000, "dt_ms": 20, "values": {"acc_x": [0, 0.1]}}).tolist()
     [1700000000000, 1700000000020]
@@ -179,7 +187,7 @@ def event_times(document: Mapping[str, Any]) -> NDArray[np.int64]:
 
 
 def encode_payload(ts_ms: Sequence[int], values: Mapping[str, Sequence[float]]) -> bytes:
-    """A message body in the batch form.
+    """Encode a message body in the batch form.
 
     >>> encode_payload([1700000000000], {"T24": [641.8]})
     b'{"ts":[1700000000000],"values":{"T24":[641.8]}}'
@@ -189,17 +197,21 @@ def encode_payload(ts_ms: Sequence[int], values: Mapping[str, Sequence[float]]) 
 
 
 def check_document(document: Any) -> dict[str, Any]:
-    """Check an already parsed body, and return it; raises `RefusedMessage`."""
+    """Check a parsed body and return it.
+
+    Raises:
+        RefusedMessage: The body has none of the three forms; with the reason.
+    """
     if type(document) is not dict:
         detail = f"a message is a JSON object, not {_shown(document)}"
         raise RefusedMessage(RefusalReason.wrong_shape, detail)
-    if not _surely_fine(document):
-        _consult_models(document)
+    if not _is_plain(document):
+        _check_with_models(document)
     return document
 
 
-def _surely_fine(document: dict[str, Any]) -> bool:
-    """The fast path: True only for what the models accept too (a property test holds that)."""
+def _is_plain(document: dict[str, Any]) -> bool:
+    """The fast path: True only for bodies that the models accept (a property test checks it)."""
     values = document.get("values")
     if type(values) is not dict or not 0 < len(values) <= MAX_CHANNELS:
         return False
@@ -242,8 +254,12 @@ def _surely_fine(document: dict[str, Any]) -> bool:
     )
 
 
-def _consult_models(document: dict[str, Any]) -> None:
-    """The slow path, which decides: raises `RefusedMessage` with the first fault it names."""
+def _check_with_models(document: dict[str, Any]) -> None:
+    """The slow path, which decides.
+
+    Raises:
+        RefusedMessage: With the first fault that a model names.
+    """
     form: type[_WireForm]
     if "t0" in document or "dt_ms" in document:
         form = SteadyBatchMessage
@@ -265,18 +281,8 @@ def _consult_models(document: dict[str, Any]) -> None:
         raise RefusedMessage(reason, detail) from None
 
 
-_REASONS = {reason.value: reason for reason in RefusalReason} | {
-    "finite_number": RefusalReason.not_finite,
-    "float_type": RefusalReason.wrong_type,
-    "int_type": RefusalReason.wrong_type,
-    "greater_than": RefusalReason.wrong_type,
-    "too_short": RefusalReason.empty,
-}
-"""Error types of pydantic (and our own) -> reason; whatever else is wrong is a `wrong_shape`."""
-
-
 def _refuse_oversize(document: dict[str, Any]) -> None:
-    """What the models' `max_length` would refuse too, before they work through all of it."""
+    """Refuse early what the models' `max_length` would refuse after reading all of it."""
     values = document.get("values")
     if type(values) is not dict:
         return

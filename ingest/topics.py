@@ -1,8 +1,8 @@
-"""Names and places: log topics, MQTT topics, device keys and the partition a device lives in.
+"""Names: log topics, MQTT topics, device keys, and the partition of a device.
 
-A device lives in **one** partition, all its streams together, so that its readings keep their order
+A device belongs to **one** partition, with all its streams, so that its readings keep their order
 and one worker has all of its state. The partition function is Kafka's own (murmur2), so that the
-gateway's log, aiokafka, Faust and any other Kafka client put a device in the same place.
+gateway's log, aiokafka, Faust and any other Kafka client choose the same partition for a device.
 """
 
 from __future__ import annotations
@@ -38,37 +38,36 @@ READINGS = "readings"
 SCORES = "scores"
 """Log topic of score records (see `pipeline.points.points`)."""
 LATE = "late"
-"""Log topic of readings that came after the watermark had passed them."""
+"""Log topic of late readings: older than the watermark when they arrived."""
 DEAD_LETTERS = "dead-letters"
-"""Log topic of whatever was refused (see `ingest.deadletter`)."""
+"""Log topic of refused input (see `ingest.deadletter`)."""
 ACCOUNTS = "accounts"
-"""Log topic of what the processes say of themselves and their devices (see
-`pipeline.points.accounts`)."""
+"""Log topic of accounts of processes and devices (see `pipeline.points.accounts`)."""
 LOG_TOPICS = (READINGS, SCORES, LATE, DEAD_LETTERS, ACCOUNTS)
 
 MAX_RECORD_BYTES = 8_000_000
-"""Of one record in Kafka, far above what one message of a device can make: numbers of a dead letter
-may be written longer than they came, and window state grows with the lateness."""
+"""Limit of one record in Kafka. It is far larger than one message of a device, because a dead
+letter may write numbers longer than they came, and window state grows with the lateness."""
 
 MQTT_PREFIX = "sensors"
 """Default first level(s) of the MQTT topics; a setting of the bridge."""
 
 SHARED_GROUP = "kpstream"
-"""Under which the bridges of a site share its messages, where nothing else is set."""
+"""Default group in which the bridges of a site share its messages."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _NAME_RULE = "1 to 64 of A-Z a-z 0-9 . _ -, the first a letter or digit"
 
 
 class Address(NamedTuple):
-    """Where a message comes from."""
+    """Sender of a message: site, device, stream."""
 
     site: str
     device: str
     stream: str
 
     def mqtt_topic(self, prefix: str = MQTT_PREFIX) -> str:
-        """The MQTT topic of this address.
+        """Return the MQTT topic of this address.
 
         >>> Address("plant-7", "press-2", "engine").mqtt_topic()
         'sensors/plant-7/press-2/engine'
@@ -87,19 +86,19 @@ def is_name(name: str) -> bool:
 
 @lru_cache(maxsize=256)
 def are_names(names: tuple[str, ...]) -> bool:
-    """Whether all of `names` are names; remembered, since a device sends the same ones again."""
+    """Whether all of `names` are names; cached, because a device sends the same ones again."""
     return all(map(is_name, names))
 
 
 def parse_topic(topic: str, prefix: str = MQTT_PREFIX) -> Address:
-    """Read the address out of an MQTT topic `{prefix}/{site}/{device}/{stream}`.
+    """Parse the address in an MQTT topic `{prefix}/{site}/{device}/{stream}`.
 
     >>> parse_topic("sensors/plant-7/press-2/engine")
     Address(site='plant-7', device='press-2', stream='engine')
 
     Raises:
-        RefusedMessage: `bad_topic`, when the topic has another prefix, another number of levels or
-            a level that is not a name.
+        RefusedMessage: `bad_topic`, if the topic has another prefix, another number of levels, or a
+            level that is not a name.
     """
     if not topic.startswith(f"{prefix}/"):
         detail = f"topic {topic[:200]!r} does not begin with {prefix + '/'!r}"
@@ -116,7 +115,7 @@ def parse_topic(topic: str, prefix: str = MQTT_PREFIX) -> Address:
 
 
 def subscription(prefix: str = MQTT_PREFIX, site: str = "+") -> str:
-    """The MQTT filter that matches every address below `prefix`, or every one of a site.
+    """Return the MQTT filter for all addresses below `prefix`, or for those of a site.
 
     >>> subscription(), subscription("sensors", "plant-7")
     ('sensors/+/+/+', 'sensors/plant-7/+/+')
@@ -126,7 +125,7 @@ def subscription(prefix: str = MQTT_PREFIX, site: str = "+") -> str:
 
 @lru_cache(maxsize=65_536)
 def device_key(site: str, device: str) -> bytes:
-    """The log key of a device: all its streams share it, hence a partition.
+    """Return the log key of a device; all its streams share it, and so a partition.
 
     >>> device_key("plant-7", "press-2")
     b'plant-7/press-2'
@@ -136,7 +135,7 @@ def device_key(site: str, device: str) -> bytes:
 
 @lru_cache(maxsize=65_536)
 def partition_of(key: bytes, partitions: int) -> int:
-    """The partition of `key`, exactly as Kafka's default partitioner decides it.
+    """Return the partition of `key`, exactly as Kafka's default partitioner computes it.
 
     >>> partition_of(b"plant-7/press-2", 4) in range(4)
     True
@@ -145,13 +144,13 @@ def partition_of(key: bytes, partitions: int) -> int:
         ValueError: `partitions` is not positive.
     """
     if partitions < 1:
-        msg = f"a topic has at least one partition, not {partitions}"
+        msg = f"{partitions} partitions: a topic has at least one"
         raise ValueError(msg)
     return (murmur2(key) & 0x7FFF_FFFF) % partitions
 
 
 def murmur2(data: bytes) -> int:
-    """Kafka's 32-bit murmur2 of `data`, unsigned (`org.apache.kafka.common.utils.Utils.murmur2`).
+    """Return Kafka's 32-bit murmur2, unsigned (`org.apache.kafka.common.utils.Utils.murmur2`).
 
     >>> murmur2(b"foobar") - 2**32  # Kafka's own test vector, there as a signed int
     -790332482

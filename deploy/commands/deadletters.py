@@ -27,9 +27,8 @@ from deploy.commands.dead_letter_reader import ReadLetters, read_letters, read_s
 from deploy.settings.brokeraddress import device_endpoint
 from ingest.deadletter import DeadLetter
 from ingest.errors import RefusalReason
-from ingest.messages import encode_payload
 from ingest.mqtt.endpoint import Endpoint
-from ingest.payloads import MAX_PAYLOAD_BYTES
+from ingest.payloads import MAX_PAYLOAD_BYTES, encode_payload
 
 __all__ = ["dead_letters"]
 

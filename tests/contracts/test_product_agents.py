@@ -14,7 +14,8 @@ import pytest
 
 from ingest.kafka import KafkaEndpoint, KafkaLogWriter, read_until
 from ingest.logwriter import LogRecord
-from ingest.messages import encode_bundle, encode_envelope, encode_payload
+from ingest.messages import encode_bundle, encode_envelope
+from ingest.payloads import encode_payload
 from ingest.topics import LOG_TOPICS, READINGS, device_key, partition_of
 from models.artifact import read_artifact
 from models.dummy import write_dummy

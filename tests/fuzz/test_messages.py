@@ -15,15 +15,8 @@ from ingest.bridgehealth import BridgeCounters
 from ingest.deadletter import decode_dead_letter
 from ingest.errors import RefusedMessage
 from ingest.intake import Intake
-from ingest.messages import (
-    Batch,
-    columns,
-    decode_bundle,
-    decode_payload,
-    encode_bundle,
-    encode_envelope,
-    event_times,
-)
+from ingest.messages import Batch, columns, decode_bundle, encode_bundle, encode_envelope
+from ingest.payloads import decode_payload, event_times
 from ingest.settings import IngestSettings
 from ingest.sparkplug.decoder import Sparkplug
 from ingest.sparkplug.names import SparkplugMapping

@@ -14,9 +14,9 @@ from deploy.commands.deadletters import dead_letters
 from ingest.bridge import Bridge
 from ingest.deadletter import DeadLetter, encode_dead_letter
 from ingest.errors import RefusalReason
-from ingest.messages import Batch, decode_bundle, encode_payload
+from ingest.messages import Batch, decode_bundle
 from ingest.mqtt.broker import LocalBroker
-from ingest.payloads import MAX_PAYLOAD_BYTES
+from ingest.payloads import MAX_PAYLOAD_BYTES, encode_payload
 from ingest.settings import IngestSettings
 from ingest.topics import DEAD_LETTERS, READINGS
 from pipeline.log.locallog import SqliteLog

@@ -13,7 +13,8 @@ import numpy as np
 import orjson
 
 from ingest.deadletter import decode_dead_letter
-from ingest.messages import encode_bundle, encode_envelope, encode_payload
+from ingest.messages import encode_bundle, encode_envelope
+from ingest.payloads import encode_payload
 from ingest.topics import DEAD_LETTERS, LATE, SCORES
 from pipeline.points.scores import decode_scores
 from pipeline.scoring.batch import Scored, Unscored
