@@ -89,7 +89,7 @@ def test_devices_are_spread_over_all_partitions() -> None:
 
 
 def test_no_partitions_is_an_error() -> None:
-    with pytest.raises(ValueError, match="at least one partition, not 0"):
+    with pytest.raises(ValueError, match="0 partitions: a topic has at least one"):
         partition_of(b"a/b", 0)
 
 
