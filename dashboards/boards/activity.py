@@ -10,7 +10,7 @@ from dashboards.visuals.board import Board, Row
 from dashboards.visuals.limits import Limits
 from dashboards.visuals.links import DEVICE_LINK
 from dashboards.visuals.panels import Panel
-from dashboards.visuals.styles import NO_SCORES, age, count, series_name, share
+from dashboards.visuals.styles import NO_HOURS, NO_SCORES, age, count, series_name, share
 from dashboards.visuals.variables import fleet_variables
 from dashboards.visuals.views import Bars, Column, Lines, Style, Table, Timeline
 from models.tasks.activity import ACTIVITY
@@ -21,7 +21,6 @@ __all__ = ["ACTIVITY_CLASSES", "activity_panels"]
 
 _ACTIVITY_UID = "kpstream-activity"
 _NO_ACTIVITY = "no activity score in this time range"
-_NO_HOURS = "no hours yet: InfluxDB makes them a few minutes after each hour"
 
 ACTIVITY_CLASSES: Mapping[str, tuple[str, str]] = {
     "WALKING": ("walking", "green"),
@@ -96,7 +95,7 @@ def _device_history(bucket: str) -> Panel:
         "Windows by activity",
         "Number of windows of each activity in each hour.",
         Lines(draw="bars", stack="normal", legend=("sum",)),
-        count(_NO_HOURS, series_name("activity")).in_palette(),
+        count(NO_HOURS, series_name("activity")).in_palette(),
         [classes.class_history(ACTIVITY, bucket)],
         12,
         8,
@@ -127,16 +126,7 @@ def _board(tasks: Sequence[Task], limits: Limits) -> Board:
             Row(
                 "What people do",
                 [
-                    Panel(
-                        "activity-timelines",
-                        "Everybody",
-                        "The most probable activity of every person over time.",
-                        Timeline(),
-                        _activity(NO_SCORES, series_name("device")),
-                        [classes.class_by_device(ACTIVITY)],
-                        24,
-                        12,
-                    ),
+                    _everybody(),
                     Panel(
                         "activity-shares",
                         "Shares",
@@ -164,20 +154,37 @@ def _board(tasks: Sequence[Task], limits: Limits) -> Board:
                         14,
                         8,
                     ),
-                    Panel(
-                        "least-certain",
-                        "Least certain",
-                        "The ten people with the lowest mean probability in the time range.",
-                        Bars(),
-                        share(NO_SCORES, series_name("device"), red_below=0.5),
-                        [classes.least_certain(ACTIVITY)],
-                        10,
-                        8,
-                    ),
+                    _least_certain(),
                 ],
             ),
         ],
         fleet_variables(tasks),
+    )
+
+
+def _everybody() -> Panel:
+    return Panel(
+        "activity-timelines",
+        "Everybody",
+        "The most probable activity of every person over time.",
+        Timeline(),
+        _activity(NO_SCORES, series_name("device")),
+        [classes.class_by_device(ACTIVITY)],
+        24,
+        12,
+    )
+
+
+def _least_certain() -> Panel:
+    return Panel(
+        "least-certain",
+        "Least certain",
+        "The ten people with the lowest mean probability in the time range.",
+        Bars(),
+        share(NO_SCORES, series_name("device"), red_below=0.5),
+        [classes.least_certain(ACTIVITY)],
+        10,
+        8,
     )
 
 

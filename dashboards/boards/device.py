@@ -12,6 +12,7 @@ from dashboards.visuals.links import DEVICE_UID
 from dashboards.visuals.panels import Panel
 from dashboards.visuals.styles import (
     NO_DEVICES,
+    NO_HOURS,
     NO_SCORES,
     account_columns,
     age,
@@ -26,8 +27,6 @@ from dashboards.visuals.views import Column, Lines, Stat, Style, Table
 from models.tasks.contract import Task
 
 __all__ = ["device_board"]
-
-_NO_HOURS = "no hours yet: InfluxDB makes them a few minutes after each hour"
 
 
 def device_board(
@@ -143,7 +142,7 @@ def _history(panels: Sequence[TaskPanels], bucket: str) -> list[Panel]:
             "Readings of each hour. The first hour is empty, because none before it is in the "
             "range.",
             Lines(draw="bars", stack="normal", legend=("sum",)),
-            count(_NO_HOURS).in_palette(),
+            count(NO_HOURS).in_palette(),
             [devices.readings_history(bucket)],
             12,
             8,

@@ -17,6 +17,7 @@ from models.tasks.contract import Task
 
 __all__ = ["model_board"]
 
+_NO_STUDENTS = "no process has reported a student in this time range"
 _HEALTH_STATES = {"0": ("unhealthy", "red"), "1": ("healthy", "green")}
 _EVENTS = {"swapped": ("took over", "green"), "refused": ("refused", "red")}
 
@@ -37,38 +38,14 @@ def model_board(tasks: Sequence[Task], panels: Sequence[TaskPanels], limits: Lim
 
 
 def _versions(tasks: Sequence[Task], limits: Limits) -> list[Panel]:
-    silent = "no process has reported a student in this time range"
     return [
-        Panel(
-            "models-now",
-            "Students now",
-            "The version that each process scores with. Unhealthy means that no version scores, "
-            "or that a newer version was refused; the error gives the reason, and the version "
-            "before it keeps scoring.",
-            Table(
-                (
-                    Column("model", "Model"),
-                    Column("task", "Task"),
-                    Column("stream", "Stream"),
-                    Column("gateway", "Process"),
-                    Column("version", "Version", count("")),
-                    Column("healthy", "Health", Style("", mappings=_HEALTH_STATES), cell="colour"),
-                    Column("refused_version", "Refused version", count("")),
-                    Column("error", "Error"),
-                    Column("age_s", "Age", age(limits, "", limit_s=limits.process_s)),
-                )
-            ),
-            Style(silent),
-            [students.MODELS_NOW],
-            24,
-            7,
-        ),
+        _models_now(limits),
         Panel(
             "model-health",
             "Health",
             "Health of each model in each process.",
             Timeline(),
-            Style(silent, mappings=_HEALTH_STATES, name=series_name("model", "gateway")),
+            Style(_NO_STUDENTS, mappings=_HEALTH_STATES, name=series_name("model", "gateway")),
             [students.MODEL_HEALTH],
             12,
             7,
@@ -78,49 +55,84 @@ def _versions(tasks: Sequence[Task], limits: Limits) -> list[Panel]:
             "Version by process",
             "The version that each process scores with; in a rollout processes switch one by one.",
             Lines(stepped=True),
-            Style(silent, decimals=0, minimum=0, name=series_name("model", "gateway")),
+            Style(_NO_STUDENTS, decimals=0, minimum=0, name=series_name("model", "gateway")),
             [students.MODEL_VERSIONS],
             12,
             7,
         ),
-        Panel(
-            "devices-of-versions",
-            "Devices by version",
-            "Number of devices whose newest score comes from each version.",
-            Table(
-                (
-                    Column("model", "Model"),
-                    Column("version", "Version", count("")),
-                    Column("devices", "Devices", count("")),
-                    Column("newest", "Newest score", Style("", "dateTimeAsIso")),
-                )
-            ),
-            Style(NO_SCORES),
-            [scores.devices_of_versions(tasks)],
-            10,
-            7,
-        ),
-        Panel(
-            "rollouts",
-            "Rollouts",
-            "Versions that took over or were refused in the time range; the charts mark them with "
-            "vertical lines.",
-            Table(
-                (
-                    Column("_time", "When", Style("", "dateTimeAsIso")),
-                    Column("model", "Model"),
-                    Column("event", "Event", Style("", mappings=_EVENTS), cell="colour"),
-                    Column("version", "Version", count("")),
-                    Column("gateway", "Process"),
-                    Column("text", "Text"),
-                )
-            ),
-            Style("no rollout in this time range"),
-            [students.ROLLOUTS],
-            14,
-            7,
-        ),
+        _devices_of_versions(tasks),
+        _rollouts(),
     ]
+
+
+def _models_now(limits: Limits) -> Panel:
+    return Panel(
+        "models-now",
+        "Students now",
+        "The version that each process scores with. Unhealthy means that no version scores, "
+        "or that a newer version was refused; the error gives the reason, and the version "
+        "before it keeps scoring.",
+        Table(
+            (
+                Column("model", "Model"),
+                Column("task", "Task"),
+                Column("stream", "Stream"),
+                Column("gateway", "Process"),
+                Column("version", "Version", count("")),
+                Column("healthy", "Health", Style("", mappings=_HEALTH_STATES), cell="colour"),
+                Column("refused_version", "Refused version", count("")),
+                Column("error", "Error"),
+                Column("age_s", "Age", age(limits, "", limit_s=limits.process_s)),
+            )
+        ),
+        Style(_NO_STUDENTS),
+        [students.MODELS_NOW],
+        24,
+        7,
+    )
+
+
+def _devices_of_versions(tasks: Sequence[Task]) -> Panel:
+    return Panel(
+        "devices-of-versions",
+        "Devices by version",
+        "Number of devices whose newest score comes from each version.",
+        Table(
+            (
+                Column("model", "Model"),
+                Column("version", "Version", count("")),
+                Column("devices", "Devices", count("")),
+                Column("newest", "Newest score", Style("", "dateTimeAsIso")),
+            )
+        ),
+        Style(NO_SCORES),
+        [scores.devices_of_versions(tasks)],
+        10,
+        7,
+    )
+
+
+def _rollouts() -> Panel:
+    return Panel(
+        "rollouts",
+        "Rollouts",
+        "Versions that took over or were refused in the time range; the charts mark them with "
+        "vertical lines.",
+        Table(
+            (
+                Column("_time", "When", Style("", "dateTimeAsIso")),
+                Column("model", "Model"),
+                Column("event", "Event", Style("", mappings=_EVENTS), cell="colour"),
+                Column("version", "Version", count("")),
+                Column("gateway", "Process"),
+                Column("text", "Text"),
+            )
+        ),
+        Style("no rollout in this time range"),
+        [students.ROLLOUTS],
+        14,
+        7,
+    )
 
 
 def _behaviour(tasks: Sequence[Task], panels: Sequence[TaskPanels]) -> list[Panel]:

@@ -33,7 +33,7 @@ def pipeline_board(limits: Limits) -> Board:
         [
             Row("Processes", _processes(limits)),
             Row("Speed", _speed()),
-            Row("Lag", _lag(limits)),
+            Row("Lag", _backlog(limits)),
             Row("Resources", _resources()),
         ],
     )
@@ -125,7 +125,7 @@ def _speed() -> list[Panel]:
     ]
 
 
-def _lag(limits: Limits) -> list[Panel]:
+def _backlog(limits: Limits) -> list[Panel]:
     return [
         Panel(
             "backlog",
@@ -154,38 +154,42 @@ def _lag(limits: Limits) -> list[Panel]:
             12,
             8,
         ),
-        Panel(
-            "lag-table",
-            "Partitions",
-            "The process that reads each partition, and its backlog.",
-            Table(
-                (
-                    Column("group", "Group"),
-                    Column("topic", "Topic"),
-                    Column("number", "Partition", count("")),
-                    Column("gateway", "Process"),
-                    Column("end_offset", "End", count("")),
-                    Column("backlog", "Backlog", count("")),
-                    Column(
-                        "still_ms",
-                        "No progress",
-                        Style(
-                            "",
-                            "ms",
-                            thresholds=((None, "green"), (1000 * limits.still_s, "red")),
-                            colour="thresholds",
-                        ),
-                        cell="colour",
-                    ),
-                    Column("age_s", "Age", age(limits, "", limit_s=limits.process_s)),
-                )
-            ),
-            Style(_NO_BACKLOG),
-            [processes.PARTITIONS],
-            24,
-            10,
-        ),
+        _partitions(limits),
     ]
+
+
+def _partitions(limits: Limits) -> Panel:
+    return Panel(
+        "lag-table",
+        "Partitions",
+        "The process that reads each partition, and its backlog.",
+        Table(
+            (
+                Column("group", "Group"),
+                Column("topic", "Topic"),
+                Column("number", "Partition", count("")),
+                Column("gateway", "Process"),
+                Column("end_offset", "End", count("")),
+                Column("backlog", "Backlog", count("")),
+                Column(
+                    "still_ms",
+                    "No progress",
+                    Style(
+                        "",
+                        "ms",
+                        thresholds=((None, "green"), (1000 * limits.still_s, "red")),
+                        colour="thresholds",
+                    ),
+                    cell="colour",
+                ),
+                Column("age_s", "Age", age(limits, "", limit_s=limits.process_s)),
+            )
+        ),
+        Style(_NO_BACKLOG),
+        [processes.PARTITIONS],
+        24,
+        10,
+    )
 
 
 def _resources() -> list[Panel]:

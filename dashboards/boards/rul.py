@@ -10,7 +10,7 @@ from dashboards.queries import numbers
 from dashboards.visuals.limits import Limits
 from dashboards.visuals.links import DEVICE_LINK, FLEET_UID
 from dashboards.visuals.panels import Panel
-from dashboards.visuals.styles import NO_SCORES, age, count, series_name
+from dashboards.visuals.styles import NO_HOURS, NO_SCORES, age, count, series_name
 from dashboards.visuals.views import Bars, Column, Lines, Override, Stat, Style, Table
 from models.tasks.contract import Task
 from models.tasks.rul import RUL
@@ -18,7 +18,6 @@ from models.tasks.rul import RUL
 __all__ = ["rul_panels"]
 
 _NO_RUL = "no RUL score in this time range"
-_NO_HOURS = "no hours yet: InfluxDB makes them a few minutes after each hour"
 _ALERT_FIELDS = {"low": "rul_low", "rul": "rul", "high": "rul_high"}
 """Name of a query in the texts of the alert, and the field that it reads."""
 
@@ -147,7 +146,7 @@ def _device_history(limits: Limits, bucket: str) -> Panel:
         "Remaining useful life",
         "Mean of each hour, between the lowest and the highest end of an interval in that hour.",
         Lines(fill=0, show_thresholds=True),
-        _cycles(limits, _NO_HOURS).in_palette(),
+        _cycles(limits, NO_HOURS).in_palette(),
         [numbers.number_history(RUL, bucket)],
         24,
         9,

@@ -65,7 +65,7 @@ def class_by_device(task: Task) -> Query:
 
 
 def certainty(task: Task) -> Query:
-    """Mean probability of the chosen class, by model."""
+    """Mean probability of the most probable class, by model."""
     return per_series(
         f"{task.name}_certainty",
         [
@@ -79,7 +79,7 @@ def certainty(task: Task) -> Query:
 
 
 def least_certain(task: Task) -> Query:
-    """The ten devices with the lowest mean probability of the chosen class."""
+    """The ten devices with the lowest mean probability of the most probable class."""
     return per_series(
         f"{task.name}_least_certain",
         [

@@ -9,6 +9,7 @@ from dashboards.visuals.views import Column, Override, Style
 
 __all__ = [
     "NO_DEVICES",
+    "NO_HOURS",
     "NO_PROCESS",
     "NO_SCORES",
     "OUTCOMES",
@@ -26,6 +27,7 @@ __all__ = [
 
 NO_SCORES = "no scores in this time range"
 NO_DEVICES = "no device has reported in this time range"
+NO_HOURS = "no hours yet: InfluxDB makes them a few minutes after each hour"
 NO_PROCESS = "no process has reported in this time range"
 
 READY_STATES: Mapping[str, tuple[str, str]] = {
