@@ -16,8 +16,9 @@
 # records that it threw away don't come back until a restart, and the first commit after that passes
 # them. Call seek_to_beginning() for partitions whose offset in the result is None.
 #
-# Source: own measurement; Kafka is the mock broker of confluent-kafka. The loss in Faust was seen under
-# load on a real Kafka; it depends on timing, so this script shows the part of it that does not.
+# Source: own measurement; Kafka is the mock broker of confluent-kafka. We saw the loss in Faust during a
+# rebalance under load, and could not reproduce it in isolation, because it depends on timing; this
+# script shows the part that does not.
 #
 # Output seen:
 #   aiokafka 0.14.0, confluent-kafka 2.16.1
