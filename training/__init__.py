@@ -1,24 +1,29 @@
-"""From recorded readings with labels to a student on gateways.
+"""Training: the way from recorded readings with labels to a student on gateways.
+
+In: data files with labels, and a recipe. Out: an artifact, published only if it beats the running
+student. Promise: the official test sets influence no choice.
 
 1. A **data set** (`datasets/`) gives windows `[num_windows, length, channels]` in raw units,
    integer labels and groups (engines, persons). It reads through `ingest.recordings`, the readers
-   of replay, and slices through `models.features`, the slicing of the stream.
-2. **Anchors** (`anchors.py`) are one text vector per possible answer, computed once with a frozen
-   text encoder and committed as two small files. Nothing else here loads a language model.
-3. A **recipe** (`recipes.py`, `configs/*.toml`) is one flat TOML; it travels in the lineage.
-4. A **student** (`students.py`) is a small CNN, behind scaling per operating condition
-   (`conditions.py`) where the data need it; a **method** (`methods/`) is the loss around it and
-   says what of it is exported. `distill.py` is the loop.
-5. `calibrate.py` and `familiarity.py` make it say how sure it is; `export.py` writes an artifact
-   only if ONNX Runtime gives the trained student's numbers, `quantize.py` an eight-bit one.
-6. `ledger.py` says which experiments there are and which are done; `python -m training.bench` does
-   the missing ones (one is in `benchruns.py`, `classical.py` has the baselines, `openvocab.py`
-   names activities without an example), and `benchreport.py` writes the tables.
-7. `candidate.py` is one whole run: split by groups, train, calibrate, export, compare with the
-   running student. `redistill.py` is the command around it, `evaluate.py` the measures,
-   `starters.py` makes the students that ship and their cards.
+   of replay, and cuts through `models.features`, the slicing of the stream.
+2. **Anchors** (`teachers/anchors.py`) are one text vector per possible answer, computed once by a
+   frozen text encoder and committed as small files. No other code here loads a language model.
+3. A **recipe** (`recipes.py`, `configs/*.toml`) is one flat TOML file; it travels in the lineage.
+4. A **student** (`students/`) is a small network, behind scaling per operating condition where the
+   data need it. A **method** (`methods/`) is the loss around it and defines the exported part.
+   `distill.py` is the training loop, with `augment.py` and `scoring.py`.
+5. **Uncertainty** (`uncertainty/`) calibrates it on held-out groups. `export/` writes an artifact
+   only if ONNX Runtime gives the trained student's numbers.
+6. `candidate.py` is one whole run: split by groups, train, calibrate, export, compare with the
+   running student. `redistill.py` is the command `train-redistill` around it, with its output in
+   `report.py` and `plots.py`; `evaluate.py` has the comparison.
+7. The **experiment ledger** (`bench/`, `python -m training.bench`) makes the missing experiments
+   and writes their tables. `starters/` makes the shipped students and their cards.
 
-A walk through it (needs the extra `[training]`):
+The task of a data set (`models.tasks`) defines answer, decoding and measures; training never asks
+for a task by name.
+
+A walk-through (needs the extra `[training]`):
 
     from pathlib import Path
     from training.candidate import train_candidate
@@ -27,11 +32,18 @@ A walk through it (needs the extra `[training]`):
 
     data = make_dummy("rul")
     recipe = shipped_recipe("rul-fd001", epochs=5)
-    candidate = train_candidate(data, recipe, "rul-dummy", Path("run"), command="by hand")
+    candidate = train_candidate(data, recipe, "rul-dummy", Path("run"), command="walk-through")
     print(candidate.metrics["rmse"], candidate.artifact.path)
 
-The official test sets are read by three commands only, and nothing they say flows back into a run:
-`python -m training.starters.official --artifact DIR --data PATH`, `python -m training.starters
-build`, which scores the exported student, and the ledger, which scores them after the last pass
-(and, for comparison with the literature, watches them without acting on it).
+Only three commands read the official test sets, and their results influence no run:
+`python -m training.starters.official --artifact DIR --data PATH`; `python -m training.starters
+build`, which scores the exported student; and the ledger, which scores a student after its last
+pass and, for comparison with the literature, after every pass without acting on it.
+
+Imports between files and folders run one way, from the bottom to the top of this list:
+`redistill`; `bench`; `starters`; `candidate`, `report`, `plots`; `export`, `methods`,
+`uncertainty`; `teachers`; `distill`; `augment`, `scoring`; `students`; `datasets`; `recipes`,
+`evaluate`; `windows`; `errors`, `configs`.
 """
+
+__all__: list[str] = []

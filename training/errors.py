@@ -1,18 +1,18 @@
-"""What can go wrong on the way from a data set to a published student.
+"""Errors on the way from a data set to a published student.
 
 ```
 TrainingError
-├── DataSetError        the data set is not what its name says, or cannot be split as asked
-├── RecipeError         a recipe (flat TOML) has an unknown key, a wrong type or an impossible value
+├── DataSetError        a data set does not match its name, or cannot be split as asked
+├── RecipeError         a recipe (flat TOML) has an unknown key, a wrong type or an invalid value
 ├── AnchorCacheError    cached anchors are missing, damaged, or belong to other prompts
-├── CheckpointError     the folder of a run belongs to another run, or its state cannot be read
+├── CheckpointError     the folder belongs to another run, or its state cannot be read
 ├── LeakageError        the running student has seen the held-out groups: no fair comparison exists
 ├── LedgerError         a plan or the results file of the experiment ledger cannot be used
 ├── ExportError         the ONNX graph disagrees with the trained student: no artifact is written
 └── MissingExtraError   torch (or matplotlib, transformers) is not installed
 ```
 
-All of them end `train-redistill` with exit code 2 and their message; nothing is published.
+Each of them ends `train-redistill` with exit code 2 and its message; nothing is published.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ __all__ = [
 
 
 class TrainingError(Exception):
-    """Root of everything `training` raises on purpose."""
+    """Root of all errors that `training` raises on purpose."""
 
 
 class DataSetError(TrainingError):
-    """The data cannot be read, are not the promised set, or are too few groups to split."""
+    """The data are unreadable, do not match their name, or have too few groups to split."""
 
 
 class RecipeError(TrainingError):
-    """A recipe cannot be used; the message names the key, its value and what would be right."""
+    """A recipe is invalid; the message names the key, its value and the expected values."""
 
 
 class AnchorCacheError(TrainingError):
@@ -47,19 +47,19 @@ class AnchorCacheError(TrainingError):
 
 
 class CheckpointError(TrainingError):
-    """A run cannot be continued from its folder; take another folder or delete it."""
+    """A run cannot continue from its folder: choose another folder or delete it."""
 
 
 class LeakageError(TrainingError):
-    """A comparison would flatter one side: it was trained on the groups it is judged on."""
+    """A comparison would be unfair: one student was trained on the groups that judge it."""
 
 
 class LedgerError(TrainingError):
-    """A plan names what does not exist, or a line of the results file is damaged."""
+    """A plan has an unknown name, or a line of the results file is damaged."""
 
 
 class ExportError(TrainingError):
-    """The exported graph does not reproduce the student, or breaks a limit of artifacts."""
+    """The exported graph does not reproduce the student, or exceeds a limit of artifacts."""
 
 
 class MissingExtraError(TrainingError):
@@ -68,5 +68,5 @@ class MissingExtraError(TrainingError):
     def __init__(self, module: str) -> None:
         super().__init__(
             f"training needs the module {module!r}, which is not installed: "
-            "pip install 'kpstream[training]'"
+            "run pip install 'kpstream[training]'"
         )

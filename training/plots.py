@@ -1,15 +1,18 @@
-"""One picture of a run: the learning curve and how the student does on held-out groups."""
+"""The picture of a run: learning curve, and scores against truths on held-out groups."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.tasks.activity import confusion_matrix
+from training.datasets.contract import DataSet
 from training.errors import MissingExtraError
-from training.evaluate import confusion_matrix
+from training.evaluate import MEASURE_TITLES
 
 __all__ = ["write_plot"]
 
@@ -20,17 +23,17 @@ def write_plot(
     held_out: Sequence[float],
     truth: NDArray[np.int64],
     scored: NDArray[np.float32],
-    labels: Sequence[str] | None,
+    data: DataSet,
 ) -> None:
     """Write a PNG.
 
     Args:
-        path: the file.
-        losses: training loss of every pass.
-        held_out: RMSE or macro-F1 on held-out groups after every pass.
-        truth: `[n]` labels of the held-out windows.
-        scored: `[n]` cycles or `[n, classes]` probabilities.
-        labels: class names; None for RUL.
+        path: File to write.
+        losses: Training loss of every pass.
+        held_out: Headline measure on held-out groups after every pass.
+        truth: Labels `[n]` of the held-out windows.
+        scored: Numbers `[n]` or probabilities `[n, classes]`.
+        data: Gives task and labels.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -42,26 +45,47 @@ def write_plot(
         raise MissingExtraError(module) from exc
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     curve, scores = figure.subplots(1, 2)
-    passes = np.arange(1, len(losses) + 1)
-    curve.plot(passes, losses, color="tab:gray", label="training loss")
-    curve.set(xlabel="pass over the data", ylabel="training loss", title="Learning curve")
-    curve.xaxis.get_major_locator().set_params(integer=True)
-    other = curve.twinx()
-    what = "RMSE (cycles)" if labels is None else "macro-F1"
-    other.plot(passes, held_out, color="tab:blue", label=f"held-out {what}")
-    other.set_ylabel(f"held-out {what}", color="tab:blue")
-    if labels is None:
-        scores.plot([0, 125], [0, 125], color="tab:gray", linewidth=1)
-        scores.scatter(truth, scored, s=4, alpha=0.3, edgecolors="none")
-        scores.set(xlabel="true RUL (cycles)", ylabel="scored RUL", title="Held-out windows")
+    headline = data.answers.headline.name
+    _plot_curve(curve, losses, held_out, MEASURE_TITLES.get(headline, headline))
+    if data.labels is None:
+        _plot_numbers(scores, truth, scored, data)
     else:
-        counts = confusion_matrix(truth, scored.argmax(axis=1), len(labels))
-        scores.imshow(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1), cmap="Blues")
-        for (row, column), count in np.ndenumerate(counts):
-            ink = "white" if count > counts[row].sum() / 2 else "black"
-            scores.text(column, row, str(count), ha="center", va="center", fontsize=8, color=ink)
-        names = [label.replace("WALKING_", "W. ").capitalize() for label in labels]
-        scores.set_xticks(range(len(names)), names, rotation=30, ha="right")
-        scores.set_yticks(range(len(names)), names)
-        scores.set(xlabel="scored", ylabel="true", title="Held-out windows")
+        _plot_classes(scores, truth, scored, data.labels)
     figure.savefig(path, dpi=110)
+
+
+def _plot_curve(axis: Any, losses: Sequence[float], held_out: Sequence[float], title: str) -> None:
+    passes = np.arange(1, len(losses) + 1)
+    axis.plot(passes, losses, color="tab:gray", label="training loss")
+    axis.set(xlabel="pass over the data", ylabel="training loss", title="Learning curve")
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    other = axis.twinx()
+    other.plot(passes, held_out, color="tab:blue", label=f"held-out {title}")
+    other.set_ylabel(f"held-out {title}", color="tab:blue")
+
+
+def _plot_numbers(
+    axis: Any, truth: NDArray[np.int64], scored: NDArray[np.float32], data: DataSet
+) -> None:
+    field = data.answers.field(data.answers.answer.headline_field)
+    axis.plot([0, data.largest], [0, data.largest], color="tab:gray", linewidth=1)
+    axis.scatter(truth, scored, s=4, alpha=0.3, edgecolors="none")
+    axis.set(
+        xlabel=f"true {field.name} ({field.unit})",
+        ylabel=f"scored {field.name}",
+        title="Held-out windows",
+    )
+
+
+def _plot_classes(
+    axis: Any, truth: NDArray[np.int64], scored: NDArray[np.float32], labels: Sequence[str]
+) -> None:
+    counts = confusion_matrix(truth, scored.argmax(axis=1), len(labels))
+    axis.imshow(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1), cmap="Blues")
+    for (row, column), count in np.ndenumerate(counts):
+        ink = "white" if count > counts[row].sum() / 2 else "black"
+        axis.text(column, row, str(count), ha="center", va="center", fontsize=8, color=ink)
+    names = [label.replace("WALKING_", "W. ").capitalize() for label in labels]
+    axis.set_xticks(range(len(names)), names, rotation=30, ha="right")
+    axis.set_yticks(range(len(names)), names)
+    axis.set(xlabel="scored", ylabel="true", title="Held-out windows")

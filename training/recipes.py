@@ -1,7 +1,7 @@
-"""The recipe of one training run: one flat TOML, nothing hidden elsewhere.
+"""The recipe of one training run: one flat TOML file with every setting of the run.
 
-The recipes that made the starter students are in training/configs; a run copies its recipe into
-the lineage of the artifact, so `read_recipe` of a published student trains it again.
+The recipes of the starter students are in training/configs. A run copies its recipe into the
+lineage of the artifact, so the lineage of a published student is enough to train it again.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from models.tasks.number import NumberAnswer
+from models.tasks.registry import find_task, tasks
 from training.errors import RecipeError
 
 if sys.version_info >= (3, 11):
@@ -29,36 +31,51 @@ __all__ = [
     "shipped_recipe",
 ]
 
-
-_STUDENTS = ("bilstm", "conv", "penet", "residual", "spectral", "statistics", "trend")
+_ALLOWED = {
+    "method": ("kp", "none", "ensemble"),
+    "anchors": (
+        "text",
+        "random",
+        "onehot",
+        "ordinal",
+        "permuted",
+        "centred",
+        "ordered",
+        "ordered-random",
+        "attributes",
+    ),
+    "student": ("bilstm", "conv", "penet", "residual", "spectral", "statistics", "trend"),
+    "loss": ("squared", "huber"),
+    "pooling": ("flatten", "mean_max"),
+}
+"""Values of the keys that name something."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """All that a run depends on besides the data. Every field is a key of the TOML file."""
+    """All settings of a run besides the data. Every field is a key of the TOML file."""
 
     task: str
-    """`rul` or `activity`."""
+    """Name of a task (`models.tasks.registry`): `rul`, `activity`, ..."""
     method: str = "kp"
     """`kp` (Knowledge Pruning from cached anchors), `none` (the same student, plain head), or
     `ensemble` (plain head, taught by an ensemble of larger networks)."""
     anchors: str = "text"
-    """`text`: from the text encoder's cache. Controls: `random` directions, `onehot` (a free
-    table), `ordinal` (thermometer code of the number, RUL), `permuted` (text, wrong answers),
-    `centred`, `ordered`, `ordered-random`, `attributes`: see
-    `training.teachers.anchors.control_anchors`."""
+    """`text`: from the cache of the text encoder. Controls: `random` directions, `onehot` (a free
+    table), `ordinal` (thermometer code of the number), `permuted` (text, wrong answers), `centred`,
+    `ordered`, `ordered-random`, `attributes`: see `training.teachers.anchors.control_anchors`."""
     prompts: str = ""
-    """Whose anchors (key of `training.teachers.prompts.PROMPTS`); empty: `rul`, or `activity` (UCI
-    HAR)."""
+    """Key of `training.teachers.prompts.PROMPTS` that names the anchors; empty for the key with the
+    name of the task (`activity`: the labels of UCI HAR)."""
     student: str = "conv"
     """`conv`: plain convolutions; `residual`: dilated residual blocks and attention over time;
     `spectral`: convolutions beside the spectrum and statistics of the window; `statistics`: means,
     slopes and extremes of a window's newest readings; `trend`: convolutions beside those; `bilstm`
-    and `penet`: those of the literature (the body of `penet` is that of `conv`)."""
+    and `penet`: the networks of the literature (the body of `penet` is that of `conv`)."""
     length: int = 0
-    """Readings in a window (RUL); 0: what the data set is usually cut into (30)."""
+    """Readings in a window (C-MAPSS); 0: the usual length of the data set (30)."""
     conditions: bool = False
-    """Read the operating settings too and scale per condition inside the graph (RUL)."""
+    """Read the operating settings too and scale per condition inside the graph (C-MAPSS)."""
     conv_channels: tuple[int, ...] = (32, 64, 64)
     """Output channels of the convolutions; one entry per convolution."""
     kernels: tuple[int, ...] = (5, 3, 3)
@@ -72,21 +89,21 @@ class Recipe:
     hidden_size: int = 64
     """Width of the dense layer before the feature (`statistics` and `trend` only)."""
     members: int = 1
-    """Students of this make in one graph; the score is the mean of theirs."""
+    """Number of equal students in one graph; the score is the mean of theirs."""
     dropout: float = 0.2
     """Share of features dropped before and after the last dense layer, while training."""
     learn_alpha: bool = True
     """False keeps alpha at 1/0.07 (an ablation)."""
     trim: float = 0.1
-    """Anchor voting drops the least likely anchors up to this mass (RUL only)."""
+    """Anchor voting drops the least likely anchors up to this mass (numbers only)."""
     prior_correction: float = 1.0
-    """How much of the label frequencies the graph puts back; 0 is the published inference."""
+    """Share of the label frequencies that the graph adds back; 0 is the published inference."""
     loss: str = "squared"
-    """Of the plain head of RUL: `squared`, or `huber` (linear from 0.1 max_rul on)."""
+    """Loss of the plain head for numbers: `squared`, or `huber` (linear from 0.1 of the range)."""
     label_smoothing: float = 0.0
-    """Only for the plain head of `activity`."""
+    """Label smoothing of the plain head for classes."""
     teacher_epochs: int = 0
-    """Passes of the ensemble's members; 0: as many as the student's."""
+    """Passes of the members of the ensemble teacher; 0: as many as the student's."""
     epochs: int = 30
     """Passes over the training windows."""
     batch_size: int = 128
@@ -96,54 +113,63 @@ class Recipe:
     weight_decay: float = 1e-4
     """Decoupled weight decay (AdamW)."""
     average_decay: float = 0.998
-    """The student that is exported is the moving average of the weights with this decay."""
+    """Decay of the moving average of the weights; the average is the exported student."""
     noise: float = 0.0
     """Deviation of the Gaussian noise added to scaled windows while training."""
     scale_jitter: float = 0.0
-    """Deviation of one random gain per window (activity)."""
+    """Deviation of one random gain per window (motion sensors)."""
     offset_jitter: float = 0.0
     """Deviation of one random offset per window and channel, on scaled windows."""
     rotation_deg: float = 0.0
-    """Deviation of a random rotation of the sensor per window, degrees (activity)."""
+    """Deviation of a random rotation of the sensor per window, in degrees (motion sensors)."""
     truncation: float = 0.0
-    """Share of windows that are cut in front to a random length, at least 30 readings, and padded
-    as the stream pads (RUL): else padding would tell the student that an engine is young."""
+    """Share of windows cut in front to a random length of at least 30 readings and padded as the
+    stream pads (numbers only). Without it, padding would tell the student that an engine is new."""
     hold_out: float = 0.2
-    """Share of groups (engines, persons) held out for validation and for the comparison."""
+    """Share of groups (engines, persons) held out for calibration and for the comparison."""
     calibrate: bool = False
-    """Activity: fit a temperature and the threshold of the unknown to the held-out windows. RUL
-    always has its interval."""
+    """Classes: fit a temperature and the threshold of the unknown to the held-out windows. Numbers
+    always have their interval."""
     folds: int = 0
-    """From 2 on: every group is scored by a student that has not seen its fold; that calibrates and
-    measures the recipe, and the student that is exported learns from all groups. 0: hold out."""
+    """From 2 on: every group is scored by a student that has not seen its fold; these scores
+    calibrate and measure the recipe, and the exported student learns from all groups. 0: hold out
+    groups."""
     split_seed: int = 0
-    """Seed of that draw; the same for all students that are to be compared."""
+    """Seed of the split; students must share it to be compared."""
     seed: int = 0
     """Seed of weights, batches, dropout and augmentation."""
 
     def __post_init__(self) -> None:
-        allowed = {
-            "task": ("rul", "activity"),
-            "method": ("kp", "none", "ensemble"),
-            "anchors": (
-                "text",
-                "random",
-                "onehot",
-                "ordinal",
-                "permuted",
-                "centred",
-                "ordered",
-                "ordered-random",
-                "attributes",
-            ),
-            "student": _STUDENTS,
-            "loss": ("squared", "huber"),
-            "pooling": ("flatten", "mean_max"),
-        }
-        for name, values in allowed.items():
-            if getattr(self, name) not in values:
-                msg = f"recipe: {name} is {getattr(self, name)!r}, expected one of {values}"
+        self._check_names()
+        self._check_sizes()
+        answers_number = self.answers_number
+        for_numbers = self.length or self.conditions or self.truncation
+        if self.length < 0 or (for_numbers and not answers_number):
+            msg = (
+                "recipe: length (from 1), conditions and truncation need a task that answers with "
+                f"a number, and {self.task} does not"
+            )
+            raise RecipeError(msg)
+        if self.anchors.startswith("ord") and not answers_number:
+            msg = f"recipe: anchors is {self.anchors!r}, but {self.task} has classes without order"
+            raise RecipeError(msg)
+        if not 0 < self.hold_out < 1 or not 0 <= self.dropout < 1 or not 0 <= self.trim < 1:
+            msg = "recipe: hold_out lies in (0, 1), dropout and trim in [0, 1)"
+            raise RecipeError(msg)
+
+    @property
+    def answers_number(self) -> bool:
+        """Whether the task answers with a number; otherwise it names a class."""
+        return isinstance(find_task(self.task).answer, NumberAnswer)
+
+    def _check_names(self) -> None:
+        names = {"task": tuple(task.name for task in tasks()), **_ALLOWED}
+        for key, values in names.items():
+            if getattr(self, key) not in values:
+                msg = f"recipe: {key} is {getattr(self, key)!r}, expected one of {values}"
                 raise RecipeError(msg)
+
+    def _check_sizes(self) -> None:
         if not 0 < len(self.conv_channels) == len(self.kernels) == len(self.strides):
             msg = "recipe: conv_channels, kernels and strides need one entry per convolution each"
             raise RecipeError(msg)
@@ -155,25 +181,15 @@ class Recipe:
             msg = "recipe: epochs, batch_size, members and all sizes must be positive"
             raise RecipeError(msg)
         if self.folds == 1 or self.folds < 0:
-            msg = f"recipe: folds is {self.folds}: 0 to hold out groups, or at least 2"
-            raise RecipeError(msg)
-        for_rul = self.length or self.conditions or self.truncation
-        if self.length < 0 or (self.task != "rul" and for_rul):
-            msg = "recipe: length (from 1), conditions and truncation are for task rul only"
-            raise RecipeError(msg)
-        if self.anchors.startswith("ord") and self.task != "rul":
-            msg = f"recipe: activities have no order, so anchors cannot be {self.anchors}"
-            raise RecipeError(msg)
-        if not 0 < self.hold_out < 1 or not 0 <= self.dropout < 1 or not 0 <= self.trim < 1:
-            msg = "recipe: hold_out lies in (0, 1), dropout and trim in [0, 1)"
+            msg = f"recipe: folds is {self.folds}, expected 0 (hold out groups) or at least 2"
             raise RecipeError(msg)
 
 
 def parse_recipe(text: str, **changes: Any) -> Recipe:
-    """Build a recipe from flat TOML; `changes` that are not None replace what the file says.
+    """Build a recipe from flat TOML; `changes` that are not None replace the values of the text.
 
     Raises:
-        RecipeError: not TOML, an unknown key, a wrong type, or an impossible value.
+        RecipeError: The text is not TOML, or has an unknown key, a wrong type or an invalid value.
     """
     return parse_table(_parse_toml(text), **changes)
 
@@ -186,7 +202,8 @@ def parse_table(table: dict[str, Any], **changes: Any) -> Recipe:
         msg = f"recipe: unknown key {unknown[0]!r}; known: {', '.join(known)}"
         raise RecipeError(msg)
     if "task" not in table:
-        msg = "recipe: the key 'task' is missing (rul or activity)"
+        known_tasks = ", ".join(task.name for task in tasks())
+        msg = f"recipe: the key 'task' is missing; known tasks: {known_tasks}"
         raise RecipeError(msg)
     return Recipe(**{key: _typed(key, str(known[key]), value) for key, value in table.items()})
 
@@ -197,10 +214,10 @@ def read_recipe(path: Path, **changes: Any) -> Recipe:
 
 
 def read_table(path: Path) -> dict[str, Any]:
-    """Keys and values of a TOML file.
+    """Read the keys and values of a TOML file.
 
     Raises:
-        RecipeError: no such file, or not TOML.
+        RecipeError: The file cannot be read, or is not TOML.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -211,15 +228,15 @@ def read_table(path: Path) -> dict[str, Any]:
 
 
 def shipped_recipe(name: str, **changes: Any) -> Recipe:
-    """The recipe of a starter student: `rul-fd001` or `har-waist`."""
+    """Read the recipe of a starter student, e.g. `rul-fd001` or `har-waist`."""
     return read_recipe(Path(__file__).parent / "configs" / f"{name}.toml", **changes)
 
 
 def format_recipe(recipe: Recipe, *, changed_only: bool = False) -> str:
-    """The recipe as flat TOML; `parse_recipe(format_recipe(r)) == r`.
+    """Write the recipe as flat TOML; `parse_recipe(format_recipe(r)) == r`.
 
-    With `changed_only`, keys that have their default are left out: a text that stays the same when
-    a later version of the product knows more keys.
+    With `changed_only`, keys with their default value are left out, so the text stays the same when
+    a later version of kpstream adds keys.
     """
     defaults = {field.name: field.default for field in fields(Recipe)}
     return "".join(

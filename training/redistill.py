@@ -1,7 +1,8 @@
 """`train-redistill`: train a student from cached anchors and publish it if it is better.
 
-Exit codes: 0 published, or better than the running student, or nothing runs yet; 3 not better (or
-not clearly), nothing published; 4 out of time, the same command goes on; 2 wrong usage or data.
+Exit codes: 0 if the student was published, is better than the running student, or no student runs
+yet; 2 for wrong usage or data; 3 if it is not (clearly) better, and nothing was published; 4 if the
+time was over: the same command continues.
 """
 
 from __future__ import annotations
@@ -20,9 +21,12 @@ from rich.console import Console
 from models.artifact import Artifact, read_artifact
 from models.errors import ModelError
 from models.registry import Registry
+from models.tasks.contract import Task
+from models.tasks.registry import find_task
 from models.zoo import list_zoo, zoo_path
 from training.datasets.contract import DataSet
-from training.errors import DataSetError, MissingExtraError, TrainingError
+from training.datasets.sources import find_source, find_task_by_option, task_options
+from training.errors import DataSetError, MissingExtraError, RecipeError, TrainingError
 from training.recipes import Recipe, format_recipe, read_recipe, shipped_recipe
 from training.report import RunLog, print_comparison, print_table
 
@@ -33,11 +37,26 @@ __all__ = ["main", "redistill"]
 
 NOT_BETTER = 3
 UNFINISHED = 4
-_STARTERS = {"rul": "rul-fd001", "activity": "har-waist"}
+
+
+class _TaskOption(click.ParamType):
+    """The value of --task, checked against the registry of tasks when the command runs."""
+
+    name = "task"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        return f"[{'|'.join(task_options())}]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value not in task_options():
+            self.fail(
+                f"{value!r} is not one of {', '.join(map(repr, task_options()))}.", param, ctx
+            )
+        return str(value)
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--task", type=click.Choice(["rul", "har"]), required=True)
+@click.option("--task", type=_TaskOption(), required=True)
 @click.option("--data", required=True, help="Zip, tar or folder of the data set; or: dummy.")
 @click.option("--subset", default="FD001", help="C-MAPSS subset (task rul).")
 @click.option(
@@ -48,29 +67,35 @@ _STARTERS = {"rul": "rul-fd001", "activity": "har-waist"}
     help="Registry with the running student.",
 )
 @click.option("--publish", is_flag=True, help="Publish the new student if it is better.")
-@click.option("--method", type=click.Choice(["kp", "none"]), help="Instead of the recipe's.")
+@click.option("--method", type=click.Choice(["kp", "none"]), help="Override the recipe's method.")
 @click.option(
-    "--anchors", type=click.Choice(["text", "random"]), help="Instead of the recipe's (a control)."
+    "--anchors",
+    type=click.Choice(["text", "random"]),
+    help="Override the recipe's anchors (random: a control).",
 )
-@click.option("--seed", type=int, help="Instead of the recipe's.")
-@click.option("--epochs", type=click.IntRange(min=1), help="Instead of the recipe's.")
+@click.option("--seed", type=int, help="Override the recipe's seed.")
+@click.option("--epochs", type=click.IntRange(min=1), help="Override the recipe's epochs.")
 @click.option(
     "--config",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Recipe (flat TOML); the starter student's by default.",
+    help="Recipe (flat TOML); by default that of the starter student.",
 )
-@click.option("--name", help="Name of the student; that of the running one by default.")
+@click.option("--name", help="Name of the student; by default that of the running one.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder of the run (state, log, plot, artifact); by default runs/<task>-<digest>.",
 )
-@click.option("--max-minutes", type=click.FloatRange(min=0), help="Stop then; run again to go on.")
+@click.option(
+    "--max-minutes",
+    type=click.FloatRange(min=0),
+    help="Stop after this time; the same command continues.",
+)
 def redistill(**options: Any) -> None:
     """Train a student by Knowledge Pruning and publish it if it beats the running one.
 
-    It trains from cached anchors (no language model is loaded), judges both students on the same
-    held-out engines or persons of the training set, and never looks at the official test set.
+    The training uses cached anchors and loads no language model. Both students are compared on the
+    same held-out engines or persons of the training set; the official test set is never read.
     """
     try:
         sys.exit(_redistill(Console(), **options))
@@ -79,7 +104,7 @@ def redistill(**options: Any) -> None:
 
 
 def main() -> None:
-    """Entry point of the console command."""
+    """Run the console command."""
     redistill(prog_name="train-redistill")
 
 
@@ -102,41 +127,38 @@ def _redistill(
     **changes: Any,
 ) -> int:
     try:
-        from training import candidate as runs
+        from training import candidate as candidates
     except ModuleNotFoundError as exc:
         raise MissingExtraError(exc.name or "torch") from exc
 
     started_s = time.monotonic()
     deadline_s = started_s + (60 * max_minutes if max_minutes is not None else 1e12)
-    kind = "activity" if task == "har" else "rul"
-    running = _find_running(Registry(registry), kind, name)
-    chosen: Path | None = changes.pop("config")
-    recipe = _read_recipe(kind, chosen, **changes)
-    data_set = _read_data(recipe, data, subset)
-    if chosen is None:
-        recipe = _draw_as(running, data_set, recipe)
-    name = name or (running.manifest.name if running else _STARTERS[kind])
-    fairness = runs.check_comparable(running, data_set, recipe) if running else None
+    chosen = find_task_by_option(task)
+    running = _find_running(Registry(registry), chosen, name)
+    recipe, data_set = _read_inputs(chosen, data, subset, running, changes.pop("config"), changes)
+    name = name or _default_name(chosen, running)
+    fairness = candidates.check_comparable(running, data_set, recipe) if running else None
     folder = out or _default_folder(task, recipe, data_set)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "recipe.toml").write_text(format_recipe(recipe), encoding="utf-8")
 
     console.print(f"{data_set.title}: {len(data_set.train)} windows; run folder {folder}")
     log = RunLog(folder / "log.jsonl", console, recipe.epochs * (recipe.folds + 1))
+    command = _describe_command(task, chosen, data, subset)
     with log:
-        candidate = runs.train_candidate(
+        candidate = candidates.train_candidate(
             data_set,
             recipe,
             name,
             folder,
-            command=_describe_command(task, data, subset),
+            command=command,
             on_epoch=log.add,
             deadline_s=deadline_s,
         )
     if candidate is None:
         console.print(
-            f"Out of time ({max_minutes} min). The state is kept in {folder}; the same command "
-            f"with --out {folder} goes on."
+            f"Out of time ({max_minutes} min). The state is kept in {folder}: the same command "
+            f"with --out {folder} continues."
         )
         return UNFINISHED
     code = _conclude(
@@ -162,36 +184,23 @@ def _conclude(
 ) -> int:
     from models.session import Student
     from training.candidate import compare
-    from training.plots import write_plot
     from training.starters.latency import measure_latency
 
     comparison, old_metrics = compare(running, candidate) if running else (None, {})
     better = comparison is None or comparison.is_better
-    losses, curve = log.curve()
-    write_plot(
-        folder / "result.png",
-        losses,
-        curve,
-        candidate.held_out.labels,
-        candidate.scored,
-        data_set.labels,
-    )
+    _write_plot(folder / "result.png", log, candidate, data_set)
     print_table(console, candidate, running, old_metrics, data_set)
     if comparison is not None:
         print_comparison(console, comparison, data_set, fairness)
-    doubt = candidate.artifact.manifest.metrics.get("calibration", {})
-    if doubt:
-        words = ", ".join(f"{key} {value:.4g}" for key, value in doubt.items())
-        console.print(f"Calibration on these windows: {words}.", soft_wrap=True)
+    calibration = candidate.artifact.manifest.metrics.get("calibration", {})
+    if calibration:
+        measures = ", ".join(f"{key} {value:.4g}" for key, value in calibration.items())
+        console.print(f"Calibration on these windows: {measures}.", soft_wrap=True)
     latency = measure_latency(Student(candidate.artifact), candidate.held_out.windows[:100])
     console.print(
         f"One window takes {latency['p50_ms']:.3f} ms (p50), {latency['p99_ms']:.3f} ms (p99)."
     )
-    version = None
-    if publish and better:
-        if running is not None:
-            registry.seed(running.path)  # of the zoo: the registry's history begins with it
-        version = registry.publish(candidate.artifact.path, stable=True)
+    version = _publish(registry, candidate, running) if publish and better else None
     log.write(
         {
             "result": candidate.metrics,
@@ -201,12 +210,25 @@ def _conclude(
             "published_version": version,
             "onnx_bytes": candidate.artifact.manifest.onnx.size_bytes,
             "training_seconds": round(candidate.seconds, 1),
-            "calibration": doubt or None,
+            "calibration": calibration or None,
             **latency,
         }
     )
     console.print(_verdict(candidate, running, better, version, registry), soft_wrap=True)
     return 0 if better else NOT_BETTER
+
+
+def _write_plot(path: Path, log: RunLog, candidate: Candidate, data_set: DataSet) -> None:
+    from training.plots import write_plot
+
+    losses, curve = log.curve()
+    write_plot(path, losses, curve, candidate.held_out.labels, candidate.scored, data_set)
+
+
+def _publish(registry: Registry, candidate: Candidate, running: Artifact | None) -> int:
+    if running is not None:
+        registry.seed(running.path)  # a student of the zoo becomes the registry's first version
+    return registry.publish(candidate.artifact.path, stable=True)
 
 
 def _verdict(
@@ -221,64 +243,83 @@ def _verdict(
         return f"Published {candidate.artifact.manifest.name} v{version} to {registry.root}."
     if not better:
         return f"Not better: nothing was published; {where}."
-    what = "Better" if running else "Nothing to compare with"
-    return f"{what}; not published (add --publish); {where}."
+    reason = "Better" if running else "No student to compare with"
+    return f"{reason}; not published (add --publish); {where}."
+
+
+def _read_inputs(
+    task: Task,
+    data: str,
+    subset: str,
+    running: Artifact | None,
+    config: Path | None,
+    changes: dict[str, Any],
+) -> tuple[Recipe, DataSet]:
+    recipe = _read_recipe(task, config, **changes)
+    data_set = _read_data(recipe, data, subset)
+    if config is None:
+        recipe = _with_split_of(running, data_set, recipe)
+    return recipe, data_set
 
 
 def _read_data(recipe: Recipe, path: str, subset: str) -> DataSet:
     if path == "dummy":
         from training.datasets.dummy import make_dummy
 
-        return make_dummy("rul" if recipe.task == "rul" else "activity")
+        return make_dummy(recipe.task)
     if not Path(path).exists():
         msg = f"no such file or folder: {path}"
         raise DataSetError(msg)
-    if recipe.task == "rul":
-        from training.datasets import cmapss
-
-        return cmapss.read_cmapss(
-            Path(path),
-            subset,
-            with_test=False,
-            length=recipe.length or cmapss.LENGTH,
-            conditions=recipe.conditions,
-        )
-    from training.datasets.uci_har import read_uci_har
-
-    return read_uci_har(Path(path), with_test=False)
+    source = find_source(recipe.task)
+    if source is None:
+        msg = f"no data set is known for task {recipe.task}: use --data dummy, or train in Python"
+        raise DataSetError(msg)
+    return source.read(Path(path), subset, recipe, False)
 
 
-def _find_running(registry: Registry, task: str, name: str | None) -> Artifact | None:
-    """The stable student of the registry; the zoo's starter when the registry has none."""
+def _find_running(registry: Registry, task: Task, name: str | None) -> Artifact | None:
+    """Find the stable student of the registry, or the starter student if the registry has none."""
     found = []
     for candidate in [name] if name else registry.names():
         pointer = registry.read_stable(candidate)
         if pointer is not None:
             artifact = registry.read(candidate, pointer.version, pointer.digest)
-            if artifact.manifest.task == task:
+            if find_task(artifact.manifest.task) is task:
                 found.append(artifact)
     if len(found) > 1:
         names = ", ".join(artifact.manifest.name for artifact in found)
-        msg = f"the registry runs several students of this task ({names}): choose with --name"
+        msg = f"the registry runs several students of this task ({names}): choose one with --name"
         raise TrainingError(msg)
-    starter = _STARTERS[task]
-    if not found and starter in list_zoo() and name in (None, starter):
-        found.append(read_artifact(zoo_path(starter)))
+    source = find_source(task.name)
+    if not found and source is not None and source.starter in list_zoo():
+        if name in (None, source.starter):
+            found.append(read_artifact(zoo_path(source.starter)))
     return found[0] if found else None
 
 
-def _read_recipe(task: str, config: Path | None, **changes: Any) -> Recipe:
+def _default_name(task: Task, running: Artifact | None) -> str:
+    if running is not None:
+        return running.manifest.name
+    source = find_source(task.name)
+    return source.starter if source else task.name
+
+
+def _read_recipe(task: Task, config: Path | None, **changes: Any) -> Recipe:
+    source = find_source(task.name)
     if config is None:
-        return shipped_recipe(_STARTERS[task], **changes)
+        if source is None:
+            msg = f"task {task.name} has no starter recipe: choose one with --config"
+            raise RecipeError(msg)
+        return shipped_recipe(source.starter, **changes)
     recipe = read_recipe(config, **changes)
-    if recipe.task != task:
-        msg = f"{config} is a recipe for {recipe.task}, not for {task}"
-        raise TrainingError(msg)
+    if find_task(recipe.task) is not task:
+        msg = f"{config} is a recipe for {recipe.task}, not for {task.name}: change one of them"
+        raise RecipeError(msg)
     return recipe
 
 
-def _draw_as(running: Artifact | None, data_set: DataSet, recipe: Recipe) -> Recipe:
-    """The recipe with the held-out draw of a running student that was trained on these data."""
+def _with_split_of(running: Artifact | None, data_set: DataSet, recipe: Recipe) -> Recipe:
+    """Take over the split of a running student that was trained on these data."""
     from training.candidate import recipe_of
 
     trained = recipe_of(running) if running else None
@@ -287,12 +328,13 @@ def _draw_as(running: Artifact | None, data_set: DataSet, recipe: Recipe) -> Rec
     return recipe
 
 
-def _describe_command(task: str, data: str, subset: str) -> str:
-    """The command for the lineage, without folders of this machine; the recipe stands below it."""
-    words = ["train-redistill", "--task", task, "--data", Path(data).name]
-    return shlex.join([*words, "--subset", subset] if task == "rul" else words)
+def _describe_command(option: str, task: Task, data: str, subset: str) -> str:
+    """Describe the command for the lineage, without folders of this machine."""
+    words = ["train-redistill", "--task", option, "--data", Path(data).name]
+    source = find_source(task.name)
+    return shlex.join([*words, "--subset", subset] if source and source.has_subsets else words)
 
 
-def _default_folder(task: str, recipe: Recipe, data_set: DataSet) -> Path:
+def _default_folder(option: str, recipe: Recipe, data_set: DataSet) -> Path:
     text = f"{format_recipe(recipe)}{data_set.digest}"
-    return Path("runs") / f"{task}-{hashlib.sha256(text.encode('utf-8')).hexdigest()[:8]}"
+    return Path("runs") / f"{option}-{hashlib.sha256(text.encode('utf-8')).hexdigest()[:8]}"

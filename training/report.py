@@ -1,4 +1,4 @@
-"""What a run shows and keeps: progress with the time left, the log in JSON lines, the tables."""
+"""Output of a run: progress bar with the time left, log in JSON lines, tables."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:  # it needs torch
 __all__ = ["RunLog", "print_comparison", "print_table"]
 
 _RULE = (
-    "Rule: published only if the 90 % paired bootstrap interval of the gain over held-out "
-    "{group}s lies above zero."
+    "Rule: a student is published only if the 90 % paired bootstrap interval of the gain over "
+    "held-out {group}s lies above zero."
 )
 
 
 class RunLog:
-    """JSON lines of a run, continued after a restart, and the progress bar."""
+    """JSON lines of a run, continued after a restart, and its progress bar."""
 
     def __init__(self, path: Path, console: Console, epochs: int) -> None:
         self._path = path
@@ -48,7 +48,7 @@ class RunLog:
         self._bar.stop()
 
     def add(self, report: EpochReport) -> None:
-        """Log a pass and move the bar."""
+        """Log a pass and advance the bar."""
         self.write({"epoch": report.number, "loss": report.loss, "held_out": report.held_out})
         held_out = "" if report.held_out is None else f", held-out {report.held_out:.4g}"
         text = f"loss {report.loss:.3f}{held_out}"
@@ -60,7 +60,7 @@ class RunLog:
             file.write(json.dumps(line) + "\n")
 
     def curve(self) -> tuple[list[float], list[float]]:
-        """Loss and held-out measure of every pass, the passes before a restart included.
+        """Read loss and held-out measure of every pass, including those before a restart.
 
         The measure is NaN where nothing was held out.
         """
@@ -80,10 +80,10 @@ def print_table(
 ) -> None:
     """Print the measures of both students on the held-out windows."""
     every = "out_of_fold" in candidate.artifact.manifest.metrics
-    what = (
+    groups = (
         f"All {data_set.group_word}s, out of fold" if every else f"Held-out {data_set.group_word}s"
     )
-    table = Table(title=f"{what}, {len(candidate.held_out)} windows")
+    table = Table(title=f"{groups}, {len(candidate.held_out)} windows")
     table.add_column("student")
     shown = [key for key in candidate.metrics if key != "windows"]
     for key in shown:
@@ -102,12 +102,11 @@ def print_table(
 def print_comparison(
     console: Console, comparison: Comparison, data_set: DataSet, fairness: str | None
 ) -> None:
-    """Print gain, interval, the rule for publishing, and what was done against leakage."""
-    unit = "squared cycles" if data_set.task == "rul" else "share of wrong windows"
+    """Print gain, interval, the rule for publishing, and the statement about leakage."""
     console.print(
-        f"Gain per {data_set.group_word} ({unit}): {comparison.gain:.4g}, 90 % interval "
-        f"[{comparison.low:.4g}, {comparison.high:.4g}], better on {comparison.wins} of "
-        f"{comparison.groups}.",
+        f"Gain per {data_set.group_word} ({data_set.answers.error_unit}): {comparison.gain:.4g}, "
+        f"90 % interval [{comparison.low:.4g}, {comparison.high:.4g}], better on "
+        f"{comparison.wins} of {comparison.groups}.",
         f"{_RULE.format(group=data_set.group_word)}",
         f"Fairness: {fairness}.",
         sep="\n",

@@ -6,6 +6,7 @@ stream (`pipeline.windows.windower`, which training may not import) cuts the sam
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -15,7 +16,14 @@ from numpy.typing import NDArray
 from models.features import pad_front, slice_windows
 from training.errors import DataSetError
 
-__all__ = ["WindowSet", "hold_out_groups", "join_windows", "slice_labelled", "slice_series"]
+__all__ = [
+    "WindowSet",
+    "digest_windows",
+    "hold_out_groups",
+    "join_windows",
+    "slice_labelled",
+    "slice_series",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +126,16 @@ def join_windows(parts: Sequence[WindowSet]) -> WindowSet:
         np.concatenate([part.labels for part in parts]),
         np.concatenate([part.groups for part in parts]),
     )
+
+
+def digest_windows(windows: WindowSet) -> str:
+    """Compute the SHA-256 over windows, labels and groups; the same on every machine."""
+    digest = hashlib.sha256()
+    for array, kind in ((windows.windows, "<f4"), (windows.labels, "<i8"), (windows.groups, "<i8")):
+        content = np.ascontiguousarray(array, dtype=kind)
+        digest.update(str(content.shape).encode("ascii"))
+        digest.update(content.tobytes())
+    return digest.hexdigest()
 
 
 def hold_out_groups(groups: NDArray[np.int64], share: float, seed: int) -> NDArray[np.int64]:

@@ -15,8 +15,10 @@ from training.datasets.contract import fit_scaler
 from training.datasets.dummy import make_dummy
 from training.distill import distill
 from training.errors import LeakageError, RecipeError
-from training.export.artifact import score_raw, score_torch
+from training.export.artifact import score_raw
+from training.methods.build import build_method
 from training.recipes import shipped_recipe
+from training.scoring import score_torch
 from training.uncertainty.calibration import interval_ends, share_inside
 
 pytestmark = pytest.mark.needs_training
@@ -47,7 +49,7 @@ def test_every_window_is_scored_by_a_student_that_has_not_seen_its_engine(data, 
         is_out = np.isin(data.train.groups, fold)
         seen = data.train.where(~is_out)
         scaler = fit_scaler(data.scaling, seen.windows)
-        alone = distill(recipe, seen, scaler, 126).student
+        alone = distill(recipe, seen, scaler, 126, build_method).student
         scored = score_torch(alone, scaler, data.train.windows[is_out])
         np.testing.assert_array_equal(candidate.scored[is_out], scored)
 
@@ -55,7 +57,7 @@ def test_every_window_is_scored_by_a_student_that_has_not_seen_its_engine(data, 
 def test_the_student_that_is_kept_learns_from_all_engines(data, folded):
     recipe, candidate, _ = folded
     scaler = fit_scaler(data.scaling, data.train.windows)
-    everything = distill(recipe, data.train, scaler, 126).student
+    everything = distill(recipe, data.train, scaler, 126, build_method).student
     manifest = candidate.artifact.manifest
     assert manifest.scaler == scaler
     assert "with all 6 engines, measured out of 3 folds" in manifest.lineage.data

@@ -9,10 +9,10 @@ torch = pytest.importorskip("torch", reason="needs training: pip install 'kpstre
 from training.candidate import train_candidate  # noqa: E402
 from training.datasets.contract import fit_scaler  # noqa: E402
 from training.datasets.dummy import make_dummy  # noqa: E402
-from training.distill import STATE_FILE, augment, distill  # noqa: E402
+from training.distill import STATE_FILE, distill  # noqa: E402
 from training.errors import CheckpointError  # noqa: E402
-from training.recipes import parse_recipe, shipped_recipe  # noqa: E402
-from training.teachers.ensemble import teach  # noqa: E402
+from training.methods.build import build_method  # noqa: E402
+from training.recipes import shipped_recipe  # noqa: E402
 from training.windows import WindowSet, hold_out_groups  # noqa: E402
 
 pytestmark = pytest.mark.needs_training
@@ -29,6 +29,7 @@ def run(task="rul", folder=None, on_epoch=lambda epoch: None, deadline_s=float("
         data.train,
         scaler,
         answers,
+        build_method,
         folder=folder,
         on_epoch=on_epoch,
         deadline_s=deadline_s,
@@ -71,54 +72,6 @@ def test_watching_does_not_change_the_weights():
         epoch.student(torch.randn(2, 30, 14))
 
     assert_same(weights(run(on_epoch=watch).student), weights(run().student))
-
-
-def test_augmentation_turns_triples_without_stretching_them():
-    windows = torch.randn(20, 10, 9)
-    affine = torch.full((9,), 2.0), torch.full((9,), 1.0)
-    recipe = shipped_recipe("har-waist", rotation_deg=30.0, scale_jitter=0.0)
-    turned = (augment(windows, affine, recipe) - 1) / 2
-    before, after = (w.reshape(20, 10, 3, 3).norm(dim=3) for w in (windows, turned))
-    torch.testing.assert_close(before, after)
-    assert not torch.allclose(windows, turned)
-    # One turn per window: the angle between two triples of a window stays.
-    products = [(w[:, :, :3] * w[:, :, 6:]).sum(dim=2) for w in (windows, turned)]
-    torch.testing.assert_close(products[0], products[1], atol=1e-4, rtol=1e-4)
-
-
-def test_without_augmentation_the_windows_are_only_scaled():
-    windows = torch.randn(5, 10, 9)
-    affine = torch.full((9,), 2.0), torch.full((9,), 1.0)
-    recipe = shipped_recipe("har-waist", rotation_deg=0.0, scale_jitter=0.0)
-    assert torch.equal(augment(windows, affine, recipe), windows * 2 + 1)
-
-
-def test_truncated_windows_look_like_those_of_a_stream_that_began_late():
-    windows = torch.arange(70.0)[None, :, None].repeat(200, 1, 2)
-    affine = torch.ones(2), torch.zeros(2)
-    recipe = parse_recipe("task = 'rul'\ntruncation = 0.5")
-    cut = augment(windows, affine, recipe)
-    starts = cut[:, 0, 0]
-    assert torch.equal(cut[:, -30:], windows[:, -30:])
-    assert torch.equal(cut[:, :, 0], torch.maximum(windows[:, :, 0], starts[:, None]))
-    assert 60 < int((starts > 0).sum()) < 140
-    assert starts.max() <= 40
-
-
-@pytest.mark.parametrize("task", ["rul", "activity"])
-def test_the_teacher_scores_windows_it_has_not_seen(task):
-    data = make_dummy(task, groups=3).train
-    recipe = shipped_recipe("rul-fd001" if task == "rul" else "har-waist", epochs=1)
-    scaler = fit_scaler("zscore", data.windows)
-    answers = 126 if task == "rul" else 6
-    said = teach(recipe, data, scaler, answers, None)
-    assert said.shape == ((len(data),) if task == "rul" else (len(data), 6))
-    # Labels of one person cannot move what is said of that person.
-    one = data.groups == 2
-    other = replace(data, labels=np.where(one, (data.labels + 1) % answers, data.labels))
-    again = teach(recipe, other, scaler, answers, None)
-    assert np.array_equal(said[one], again[one])
-    assert not np.array_equal(said[~one], again[~one])
 
 
 @pytest.mark.parametrize("task", ["rul", "activity"])

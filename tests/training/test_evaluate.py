@@ -1,16 +1,10 @@
 import numpy as np
 import pytest
 
-from training.evaluate import (
-    accuracy,
-    compare_groups,
-    confusion_matrix,
-    group_errors,
-    macro_f1,
-    nasa_score,
-    residual_interval,
-    rmse,
-)
+from models.tasks.activity import accuracy, confusion_matrix, macro_f1
+from models.tasks.registry import find_task
+from models.tasks.rul import nasa_score, rmse
+from training.evaluate import compare_groups, group_errors, residual_interval
 
 
 def test_rmse_and_nasa_score_of_known_errors():
@@ -46,10 +40,12 @@ def test_the_interval_covers_the_level_of_its_residuals():
 
 def test_errors_are_means_within_groups():
     groups = np.array([1, 1, 2])
-    errors = group_errors("rul", np.array([10, 10, 10]), np.array([11.0, 13.0, 10.0]), groups)
-    assert errors == {1: 5.0, 2: 0.0}
+    truth, rul = np.array([10, 10, 10]), np.array([11.0, 13.0, 10.0])
+    errors = find_task("rul").answer.window_errors(truth, rul)
+    assert group_errors(errors, groups) == {1: 5.0, 2: 0.0}
     probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
-    assert group_errors("activity", np.array([0, 0, 0]), probabilities, groups) == {1: 0.5, 2: 0.0}
+    errors = find_task("activity").answer.window_errors(np.array([0, 0, 0]), probabilities)
+    assert group_errors(errors, groups) == {1: 0.5, 2: 0.0}
 
 
 def test_only_a_clear_gain_is_better():

@@ -1,10 +1,10 @@
 """Classical baselines: ridge and gradient boosting on statistics of the window (scikit-learn).
 
-`constant` says the same of every window: what a number must be better than to mean anything.
+`constant` gives the same score for every window: a result must be better than it to mean anything.
 
-They get what the student gets, scaled as its graph scales, and nothing is tuned on the test set:
-the penalty of ridge is chosen by leave-one-out on the windows it learns from, boosting has fixed
-settings. They are measured as the students are, and are not exported.
+The baselines get the windows of the student, scaled as its graph scales them. Nothing is tuned on
+the test set: leave-one-out on the training windows chooses the penalty of ridge, and boosting has
+fixed settings. They are measured like the students, and are not exported.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from training.datasets.contract import DataSet
 from training.errors import MissingExtraError
 from training.students.statistics import BASELINE, ArrayWindows
-from training.teachers.prompts import MAX_RUL
 from training.windows import WindowSet
 
 __all__ = ["fit_classical"]
@@ -25,35 +25,36 @@ _PENALTIES = (0.1, 1.0, 10.0, 100.0, 1000.0)
 
 
 class _Scorer:
-    """A fitted baseline: scaled windows to `[n]` cycles or `[n, classes]`."""
+    """A fitted baseline: scaled windows to numbers `[n]` or probabilities `[n, classes]`."""
 
-    def __init__(self, model: Any, classes: int | None) -> None:
+    def __init__(self, model: Any, data: DataSet) -> None:
         self._model = model
-        self._classes = classes
+        self._data = data
 
     def __call__(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
         features = ArrayWindows(windows).table(BASELINE)
-        if self._classes is None:
-            return np.asarray(np.clip(self._model.predict(features), 0, MAX_RUL), dtype=np.float32)
+        if self._data.labels is None:
+            clipped = np.clip(self._model.predict(features), 0, self._data.largest)
+            return np.asarray(clipped, dtype=np.float32)
         if hasattr(self._model, "predict_proba"):
             known: Any = self._model.predict_proba(features)
-        else:  # ridge gives distances; one-hot of the largest is all it claims
+        else:  # ridge gives distances, not probabilities: use one-hot of the largest
             known = np.eye(len(self._model.classes_))[
                 self._model.decision_function(features).argmax(axis=1)
             ]
-        scored = np.zeros((len(features), self._classes), dtype=np.float32)
+        scored = np.zeros((len(features), len(self._data.labels)), dtype=np.float32)
         scored[:, self._model.classes_] = known
         return scored
 
 
-def fit_classical(kind: str, data: WindowSet, num_answers: int | None, seed: int) -> _Scorer:
+def fit_classical(kind: str, data: DataSet, seen: WindowSet, seed: int) -> _Scorer:
     """Fit a baseline.
 
     Args:
-        kind: `ridge`, `boosting`, or `constant` (the mean RUL, the shares of the classes).
-        data: scaled windows to learn from.
-        num_answers: classes; None for RUL.
-        seed: seed of boosting.
+        kind: `ridge`, `boosting`, or `constant` (the mean number, the shares of the classes).
+        data: Gives task and labels.
+        seen: Scaled windows to learn from.
+        seed: Seed of boosting.
 
     Raises:
         MissingExtraError: scikit-learn is not installed.
@@ -65,17 +66,17 @@ def fit_classical(kind: str, data: WindowSet, num_answers: int | None, seed: int
     except ImportError as exc:
         module = "scikit-learn"
         raise MissingExtraError(module) from exc
-    is_rul = num_answers is None
+    is_number = data.labels is None
     if kind == "constant":
-        model = dummy.DummyRegressor() if is_rul else dummy.DummyClassifier(strategy="prior")
+        model = dummy.DummyRegressor() if is_number else dummy.DummyClassifier(strategy="prior")
     elif kind == "ridge":
-        chosen = linear_model.RidgeCV if is_rul else linear_model.RidgeClassifierCV
+        chosen = linear_model.RidgeCV if is_number else linear_model.RidgeClassifierCV
         model = make_pipeline(StandardScaler(), chosen(alphas=_PENALTIES))
     else:
         chosen = (
             ensemble.HistGradientBoostingRegressor
-            if is_rul
+            if is_number
             else ensemble.HistGradientBoostingClassifier
         )
         model = chosen(learning_rate=0.08, max_iter=150, early_stopping=False, random_state=seed)
-    return _Scorer(model.fit(ArrayWindows(data.windows).table(BASELINE), data.labels), num_answers)
+    return _Scorer(model.fit(ArrayWindows(seen.windows).table(BASELINE), seen.labels), data)

@@ -1,10 +1,10 @@
-"""`python -m training.bench`: do the runs of the experiment ledger that are missing, and report.
+"""`python -m training.bench`: make the missing runs of the experiment ledger, and report.
 
-    python -m training.bench run --data DATA_FOLDER               # what is missing, then stop
+    python -m training.bench run --data DATA_FOLDER               # make the missing runs
     python -m training.bench run --data DATA_FOLDER --only FD001  # of one benchmark
-    python -m training.bench report                               # tables and plot into docs/
+    python -m training.bench report                               # tables and plots into docs/
 
-A run that was interrupted begins again; what one run does is in `training.bench.runs`.
+An interrupted run starts again; `training.bench.runs` describes one run.
 """
 
 from __future__ import annotations
@@ -46,11 +46,22 @@ def main() -> None:
 @main.command()
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="Data folder.")
 @click.option("--results", type=click.Path(path_type=Path), default=RESULTS, help="Results file.")
-@click.option("--plan", "plans", type=click.Path(path_type=Path, exists=True), multiple=True)
-@click.option("--only", help="Only plans whose benchmark has this name.")
-@click.option("--scratch", type=click.Path(path_type=Path), default=Path("runs/bench"))
 @click.option(
-    "--max-minutes", type=click.FloatRange(min=0), default=1e6, help="Start no run later."
+    "--plan",
+    "plans",
+    type=click.Path(path_type=Path, exists=True),
+    multiple=True,
+    help="Plan file, instead of the shipped plans; may be repeated.",
+)
+@click.option("--only", help="Only plans whose benchmark has this name.")
+@click.option(
+    "--scratch",
+    type=click.Path(path_type=Path),
+    default=Path("runs/bench"),
+    help="Folder for the state of the run in progress.",
+)
+@click.option(
+    "--max-minutes", type=click.FloatRange(min=0), default=1e6, help="Start no run after this time."
 )
 def run(
     data: Path,
@@ -60,7 +71,7 @@ def run(
     scratch: Path,
     max_minutes: float,
 ) -> None:
-    """Do the missing runs of the shipped plans (or of --plan files)."""
+    """Make the missing runs of the shipped plans (or of --plan files)."""
     deadline_s = time.monotonic() + 60 * max_minutes
     try:
         runs = [run for plan in plans or shipped_plans() for run in read_plan(plan)]
@@ -76,9 +87,11 @@ def run(
 
 @main.command()
 @click.option("--results", type=click.Path(path_type=Path), default=RESULTS, help="Results file.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder; that of the results file.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder; by default that of the results file."
+)
 def report(results: Path, out: Path | None) -> None:
-    """Write tables (Markdown) and a plot from the results file, for the shipped plans."""
+    """Write tables (Markdown) and plots from the results file, for the shipped plans."""
     try:
         runs = [run for plan in shipped_plans() for run in read_plan(plan)]
         for path in write_report(runs, read_lines(results), out or results.parent):
@@ -96,17 +109,18 @@ def run_missing(
     deadline_s: float,
     console: Console,
 ) -> list[str]:
-    """Do the runs that have no line yet, one after the other; show how many and how long.
+    """Make the runs without a line, one after the other, with a progress bar.
 
-    A student that cannot be exported is measured as PyTorch scores it, and its line says so.
+    A student that cannot be exported is measured with the scores of PyTorch, and its line has
+    `export_error`.
 
     Args:
-        runs: what the ledger should hold.
-        data: folder of the data sets; not looked at for dummy benchmarks.
-        results: file to append to.
-        scratch: for the state of the run in progress.
-        deadline_s: `time.monotonic()` after which no further run is started.
-        console: for the progress bar.
+        runs: Runs that the ledger should contain.
+        data: Folder of the data sets; unused for dummy benchmarks.
+        results: File to append to.
+        scratch: Folder for the state of the run in progress.
+        deadline_s: `time.monotonic()` from which no further run starts.
+        console: Console of the progress bar.
 
     Returns:
         One sentence for every student that could not be exported.
@@ -136,7 +150,7 @@ def run_missing(
 
 
 def _reader(folder: Path) -> Callable[[Run], DataSet]:
-    """Reads the benchmark of a run; that of the run before is still there."""
+    """Make a reader for the benchmark of a run; it caches the one of the previous run."""
 
     @lru_cache(maxsize=1)
     def read(name: str, length: int, conditions: bool) -> DataSet:

@@ -1,13 +1,13 @@
-"""The experiment ledger: which runs there are, which are done, and what they measured.
+"""The experiment ledger: planned runs, finished runs, and their measures.
 
 1. A **plan file** (`configs/bench-*.toml`) is flat: `benchmark`, `student_name`, `methods`,
-   `seeds`, a recipe, and if need be `topic` (chapter of the report), `label_share` and `leave_out`
-   (so many labels have no training example; one run for each choice). It stands for methods x
+   `seeds`, a recipe, and optionally `topic` (chapter of the report), `label_share` and `leave_out`
+   (number of labels without a training example; one run for each choice). It defines methods x
    seeds runs.
-2. A **run** is one training; its configuration is one flat TOML again, and its digest names it.
-3. The **results file** has one JSON line per finished run, appended when the run is finished. A
-   run whose line is there is not done again; a line that is deleted is made again, with the same
-   measures (times and the revision aside).
+2. A **run** is one training. Its configuration is one flat TOML again, and its digest names it.
+3. The **results file** has one JSON line per finished run, appended when the run finishes. A run
+   with a line is not made again. A deleted line is made again with the same measures, apart from
+   times and the revision.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ METHODS: dict[str, dict[str, Any]] = {
     "kp-ordered-random": {"method": "kp", "anchors": "ordered-random"},
     "kp-attributes": {"method": "kp", "anchors": "attributes"},
 }
-"""Methods that train the student of the plan, and what they change in its recipe; prompts that
-begin with `-` are added to those of the plan."""
+"""Methods that train the student of the plan, with their changes to its recipe; prompts that begin
+with `-` are appended to those of the plan."""
 CLASSICAL = ("ridge", "boosting", "constant")
-"""Baselines on statistics of the window; the recipe gives them window, split and seed only."""
+"""Baselines on statistics of the window; they use only window, split and seed of the recipe."""
 
 TOPICS = {
     "main": "Benchmarks",
@@ -70,7 +70,7 @@ TOPICS = {
     "open": "Open vocabulary: activities without a training example",
     "bearings": "Bearings, one run to failure left out",
 }
-"""Chapters of the report, in their order."""
+"""Chapters of the report, in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,16 +78,16 @@ class Run:
     """One training of the ledger.
 
     Attributes:
-        benchmark: a key of `training.datasets.benchmarks.BENCHMARKS`.
-        student: name of the student, for people; its make is in the recipe.
-        method: a key of `METHODS` or one of `CLASSICAL`.
-        recipe: the complete recipe, method and seed included. Every seed draws other held-out
-            groups, so that the spread over seeds holds the luck of the draw.
-        table: the student of the plan, beside which the run stands in the report.
-        topic: chapter of the report; no part of the run's identity.
-        label_share: share of the windows of every class (RUL: of all) whose labels are there to
-            learn from.
-        unseen: labels that have no training example; see `training.bench.openvocab`.
+        benchmark: Key of `training.datasets.benchmarks.BENCHMARKS`.
+        student: Name of the student for people; the recipe defines the network.
+        method: Key of `METHODS` or one of `CLASSICAL`.
+        recipe: Complete recipe, including method and seed. Every seed draws other held-out groups,
+            so the spread over seeds includes the luck of the draw.
+        table: Student of the plan; the run is a row of its table in the report.
+        topic: Chapter of the report; not part of the run's identity.
+        label_share: Share of the windows of every class (of all windows where the answer is a
+            number) that keep their labels.
+        unseen: Labels without a training example; see `training.bench.openvocab`.
     """
 
     benchmark: str
@@ -101,7 +101,7 @@ class Run:
 
     @property
     def config(self) -> str:
-        """The run as one flat TOML; what has its default is not in it."""
+        """The run as one flat TOML, without keys that have their default."""
         head = {"benchmark": self.benchmark, "student_name": self.student, "run": self.method}
         lines = [f'{key} = "{value}"\n' for key, value in head.items()]
         if self.label_share < 1:
@@ -117,11 +117,11 @@ class Run:
 
 
 def read_plan(path: Path) -> list[Run]:
-    """All runs of a plan file.
+    """Read all runs of a plan file.
 
     Raises:
-        RecipeError: not TOML, or an impossible recipe.
-        LedgerError: an unknown benchmark or method, or no seeds.
+        RecipeError: The file is not TOML, or its recipe is invalid.
+        LedgerError: A benchmark, method or topic is unknown, or a key is missing.
     """
     table = read_table(path)
     try:
@@ -130,7 +130,7 @@ def read_plan(path: Path) -> list[Run]:
         topic, share = str(table.pop("topic", "main")), float(table.pop("label_share", 1.0))
         leave_out = int(table.pop("leave_out", 0))
     except (KeyError, TypeError) as exc:
-        msg = f"{path}: a plan needs benchmark, student_name, methods and seeds ({exc})"
+        msg = f"{path}: a plan needs benchmark, student_name, methods and seeds ({exc} is missing)"
         raise LedgerError(msg) from exc
     known = (*METHODS, *CLASSICAL)
     for what, value, allowed in (
@@ -168,17 +168,17 @@ def _recipe_of(recipe: Recipe, method: str, seed: int) -> Recipe:
 
 
 def shipped_plans() -> list[Path]:
-    """The plan files of the repository, in the order of their names."""
+    """List the plan files of the repository, ordered by name."""
     return sorted((Path(__file__).parent.parent / "configs").glob("bench-*.toml"))
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The finished runs; none if there is no file yet.
+    """Read the finished runs; none if there is no file yet.
 
-    A last line without its end was being written when the power went: it does not count.
+    A last line without a newline is ignored, because its writing was interrupted.
 
     Raises:
-        LedgerError: a line that is no JSON object; the message names it.
+        LedgerError: A line is not a finished run; the message names it.
     """
     if not path.exists():
         return []
@@ -189,14 +189,14 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
             line = json.loads(text)
             line["config"]
         except (ValueError, TypeError, KeyError) as exc:
-            msg = f"{path}, line {number} is no finished run: delete the line to do it again"
+            msg = f"{path}, line {number} is not a finished run: delete the line to make it again"
             raise LedgerError(msg) from exc
         lines.append(line)
     return lines
 
 
 def append_line(path: Path, line: dict[str, Any]) -> None:
-    """Append one finished run; on disk when this returns."""
+    """Append one finished run; it is on disk when this returns."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and not path.read_bytes().endswith(b"\n"):
         whole, end, _ = path.read_text(encoding="utf-8").rpartition("\n")
@@ -208,6 +208,6 @@ def append_line(path: Path, line: dict[str, Any]) -> None:
 
 
 def missing_runs(runs: Sequence[Run], lines: Iterable[dict[str, Any]]) -> list[Run]:
-    """The runs without a line, in their order."""
+    """Return the runs without a line, in order."""
     done = {line["config"] for line in lines}
     return [run for run in runs if run.digest not in done]

@@ -24,14 +24,14 @@ def open_chapter(
     tables: Sequence[tuple[str, str, dict[str, list[Line]]]],
     labels: Mapping[str, Sequence[str]],
 ) -> str:
-    """Tables of the runs that leave labels out.
+    """Write the tables of the runs that leave labels out.
 
-    A value is the mean over seeds of one choice of left-out labels; the interval is over choices,
-    for that is what the next unknown activity will be drawn from.
+    A value is the mean over seeds of one choice of left-out labels. The interval is over choices,
+    because the next unknown activity is drawn from them.
 
     Args:
-        tables: benchmark, student, method to lines.
-        labels: benchmark to the names of its labels.
+        tables: Benchmark, student, and method to lines.
+        labels: Benchmark to the names of its labels.
     """
     text = [
         "Alarm: a margin is set on held-out people of the training set so that 10 % of their "
@@ -75,7 +75,7 @@ def _summary(rows: dict[str, list[Line]]) -> str:
 
 
 def _together(tables: Sequence[dict[str, list[Line]]]) -> str:
-    """Left-out labels of several benchmarks as one sample of labels."""
+    """Pool the left-out labels of several benchmarks as one sample of labels."""
     measures = ("unseen_recall", "alarm_recall", "auroc")
     head = ["readout", "anchors", "labels"]
     head += [cell for name in measures for cell in (_MEASURES[name], "minus random")]
@@ -102,7 +102,7 @@ def _choices(rows: dict[str, list[Line]]) -> list[tuple[int, ...]]:
 
 
 def _by_label(rows: dict[str, list[Line]], labels: Sequence[str]) -> str:
-    """Recall / area of every single left-out label; nothing when several are left out at once."""
+    """Show recall / area of each left-out label; nothing if several are left out at once."""
     choices = _choices(rows)
     if len(choices[0]) > 1:
         return ""

@@ -1,16 +1,16 @@
-"""Open vocabulary: can a student name an activity that it has never been shown?
+"""Open vocabulary: can a student name an activity without a training example?
 
-Some labels are left out of training with all their windows. At the test every label is on offer,
-and the unseen ones are known by their anchors only. If the text brings knowledge, it must show
-here: random and permuted anchors know nothing of the unseen label, and `attributes` (facts written
-down by hand) show what could be had.
+Some labels are left out of training with all their windows. In the test every label is on offer,
+and only anchors describe the unseen ones. If the text carries knowledge, it must show here: random
+and permuted anchors contain nothing about the unseen label, and `attributes` (facts recorded
+without an encoder) show what is achievable.
 
-Three readouts of one training, by name:
+One training has three readouts:
 
-* `kp`: the folded table as the method makes it;
-* `span`: anchors projected on the span of the seen ones before they are aligned;
-* `mix`: no alignment; the seen anchors, mixed by the probabilities of the seen labels, against all
-  anchors (ConSE, Norouzi et al., 2014).
+- `kp`: the folded table as the method makes it;
+- `span`: anchors projected on the span of the seen ones before they are aligned;
+- `mix`: no alignment; the seen anchors, mixed by the probabilities of the seen labels, are compared
+  with all anchors (ConSE, Norouzi et al., 2014).
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from training.datasets.contract import DataSet, fit_scaler
-from training.distill import distill, scale_windows, score_student
+from training.distill import distill
 from training.errors import DataSetError
-from training.methods.contract import anchors_of
 from training.methods.open_vocabulary import OpenVocabulary
 from training.recipes import Recipe
+from training.scoring import scale_windows, score_scaled
 from training.students.encoders import build_encoder
+from training.teachers.anchors import anchors_of
 from training.windows import WindowSet, hold_out_groups
 
 __all__ = [
@@ -52,10 +53,10 @@ def run_open(data: DataSet, recipe: Recipe, unseen: Sequence[int]) -> dict[str, 
         Readout to its `open_measures` and `alarm_measures`.
 
     Raises:
-        DataSetError: no activities, or no test set.
+        DataSetError: The data have no classes, or no test set.
     """
     if data.labels is None or data.test is None:
-        msg = f"{data.title}: open vocabulary needs activities and a test set"
+        msg = f"{data.title} lacks classes or a test set, and open vocabulary needs both"
         raise DataSetError(msg)
     groups = hold_out_groups(data.train.groups, recipe.hold_out, recipe.split_seed)
     known = data.train.where(~np.isin(data.train.labels, unseen))
@@ -81,12 +82,12 @@ def score_open(
     """Train on `seen` and compare `windows` with all anchors.
 
     Args:
-        recipe: the recipe; its anchors are not asked.
-        seen: windows to learn from, none of them with an unseen label.
-        windows: raw windows to score, `[n, length, channels]`.
-        scaling: see `DataSet.scaling`.
-        anchors: `[num_answers, width]`.
-        unseen: labels that are known by their anchors only.
+        recipe: Recipe; its key `anchors` is not used.
+        seen: Windows to learn from, none of them with an unseen label.
+        windows: Raw windows to score, `[n, length, channels]`.
+        scaling: See `DataSet.scaling`.
+        anchors: Anchors `[num_answers, width]`.
+        unseen: Labels that only their anchors describe.
 
     Returns:
         Readout to similarities `[n, num_answers]`.
@@ -97,10 +98,10 @@ def score_open(
         return OpenVocabulary(encoder, recipe, anchors, counts, unseen)
 
     scaler = fit_scaler(scaling, seen.windows)
-    run = distill(recipe, seen, scaler, len(anchors), build=build)
+    run = distill(recipe, seen, scaler, len(anchors), build)
     if run.student is None:  # impossible without a deadline
         return {}
-    plain, span = score_student(run.student, scale_windows(windows, scaler, None)).swapaxes(0, 1)
+    plain, span = score_scaled(run.student, scale_windows(windows, scaler, None)).swapaxes(0, 1)
     known = [label for label in range(len(anchors)) if label not in unseen]
     shares = np.exp(plain[:, known] - plain[:, known].max(axis=1, keepdims=True))
     mixed = shares / shares.sum(axis=1, keepdims=True) @ anchors[known]
@@ -111,15 +112,15 @@ def score_open(
 def open_measures(
     scores: NDArray[np.float32], truth: NDArray[np.int64], unseen: Sequence[int]
 ) -> dict[str, float]:
-    """What `scores` `[n, num_answers]` say of labels without training examples.
+    """Measure `scores` `[n, num_answers]` on labels without training examples.
 
     Returns:
         `unseen_recall`: mean over unseen labels of the share of their windows that get their name,
-        all labels on offer (chance: 1 / num_answers); `seen_recall`: the same of the seen labels;
-        `harmonic`: harmonic mean of both; `auroc`: how well the similarity to an unseen anchor,
-        beyond that to the nearest seen one, tells its windows from all others (chance: 0.5; no
-        threshold is chosen); with two unseen labels or more, `among_unseen`: recall when only the
-        unseen labels are on offer (chance: 1 / number of unseen).
+        with all labels on offer (chance: 1 / num_answers). `seen_recall`: the same for the seen
+        labels. `harmonic`: harmonic mean of both. `auroc`: how well the similarity to an unseen
+        anchor, minus that to the nearest seen one, separates its windows from all others (chance:
+        0.5; no threshold is chosen). With two unseen labels or more, `among_unseen`: recall with
+        only the unseen labels on offer (chance: 1 / number of unseen).
     """
     winners = scores.argmax(axis=1)
     recalls = {
@@ -153,18 +154,18 @@ def alarm_measures(
     unseen: Sequence[int],
     alarm: float = 0.1,
 ) -> dict[str, float]:
-    """Recall with a margin, for without one the seen labels win almost always.
+    """Measure recall with a margin, because without one the seen labels win almost always.
 
-    A window is given to the nearest unseen label when that is nearer than the nearest seen one by
-    a margin (it may be negative). The margin is what a share `alarm` of windows of people who were
-    held out exceeds, all of them with seen labels: it needs no unseen window.
+    A window gets the nearest unseen label if that is nearer than the nearest seen one by a margin,
+    which may be negative. A share `alarm` of the windows of held-out people, all with seen labels,
+    exceeds the margin; so it needs no unseen window.
 
     Args:
-        held_out: `[n, num_answers]` similarities of windows with seen labels.
-        scores: `[m, num_answers]` similarities of the test windows.
-        truth: `[m]` their labels.
-        unseen: labels without training examples.
-        alarm: share of windows with seen labels that may be given to an unseen one.
+        held_out: Similarities `[n, num_answers]` of windows with seen labels.
+        scores: Similarities `[m, num_answers]` of the test windows.
+        truth: Labels `[m]` of the test windows.
+        unseen: Labels without training examples.
+        alarm: Share of windows with seen labels that may get an unseen one.
 
     Returns:
         `alarm_recall`: mean over unseen labels of the share of their windows that get their name
@@ -186,16 +187,16 @@ def alarm_measures(
     }
 
 
-def area_under_curve(scores: NDArray[np.float32], is_it: NDArray[np.bool_]) -> float:
-    """Chance that a window that is it scores above one that is not; ties count half.
+def area_under_curve(scores: NDArray[np.float32], is_class: NDArray[np.bool_]) -> float:
+    """Probability that a window of the class scores above another window; ties count half.
 
     >>> area_under_curve(np.array([1.0, 2.0, 2.0]), np.array([False, True, False]))
     0.75
     """
     _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
     ranks = (np.cumsum(counts) - (counts - 1) / 2)[place]
-    positive = int(is_it.sum())
+    positive = int(is_class.sum())
     if not 0 < positive < len(scores):
         return float("nan")
-    total = float(ranks[is_it].sum()) - positive * (positive + 1) / 2
+    total = float(ranks[is_class].sum()) - positive * (positive + 1) / 2
     return total / (positive * (len(scores) - positive))

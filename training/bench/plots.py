@@ -1,4 +1,4 @@
-"""Plots of the report: every run of every benchmark, and the curves of few groups."""
+"""Plots of the report: every run of every benchmark, and the curves over few groups."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy as np
 
 from training.bench.stats import Line, by_choice, interval_95
 from training.errors import MissingExtraError
+from training.evaluate import MEASURE_TITLES
 
 __all__ = ["plot_benchmarks", "plot_curves", "plot_open"]
 
-_WORDS = {"rmse": "RMSE", "macro_f1": "macro-F1"}
 _COLUMNS = 5
 _COLOURS = {
     "none": "black",
@@ -32,11 +32,11 @@ class _Rows(Protocol):
 def plot_benchmarks(
     tables: Sequence[tuple[str, str, str, dict[str, list[Line]]]], path: Path
 ) -> None:
-    """One panel per benchmark: a dot per run, a bar at the mean.
+    """Plot one panel per benchmark: a dot per run, a bar at the mean.
 
     Args:
-        tables: benchmark, student, measure, method to lines.
-        path: the PNG.
+        tables: Benchmark, student, measure, and method to lines.
+        path: PNG to write.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -52,7 +52,9 @@ def plot_benchmarks(
             axis.scatter([np.mean(values)], [place], marker="|", s=160, color="black")
         axis.set_yticks(range(len(methods)), list(methods))
         axis.invert_yaxis()
-        axis.set(title=f"{benchmark}, {student}", xlabel=f"test {_WORDS[metric]}")
+        axis.set(
+            title=f"{benchmark}, {student}", xlabel=f"test {MEASURE_TITLES.get(metric, metric)}"
+        )
         axis.grid(axis="x", alpha=0.3)
     for axis in figure.axes[len(tables) :]:
         axis.remove()
@@ -60,11 +62,11 @@ def plot_benchmarks(
 
 
 def plot_curves(curves: Mapping[tuple[str, str], Sequence[tuple[str, _Rows]]], path: Path) -> None:
-    """One panel per benchmark: the measure over ever fewer groups to learn from.
+    """Plot one panel per benchmark: the measure over decreasing numbers of groups.
 
     Args:
         curves: (benchmark, measure) to (groups, rows of a table), most groups first.
-        path: the PNG.
+        path: PNG to write.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -89,18 +91,22 @@ def plot_curves(curves: Mapping[tuple[str, str], Sequence[tuple[str, _Rows]]], p
                 capsize=2,
             )
         axis.set_xticks(range(len(tables)), [groups for groups, _ in tables])
-        axis.set(title=benchmark, ylabel=f"test {_WORDS[metric]}", xlabel="to learn from")
+        axis.set(
+            title=benchmark,
+            ylabel=f"test {MEASURE_TITLES.get(metric, metric)}",
+            xlabel="to learn from",
+        )
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8)
     _save(figure, path)
 
 
 def plot_open(tables: Sequence[tuple[str, str, dict[str, list[Line]]]], path: Path) -> None:
-    """Two panels per benchmark, readout `kp`: a dot per choice of labels, a bar at the mean.
+    """Plot two panels per benchmark, readout `kp`: a dot per choice of labels, a bar at the mean.
 
     Args:
-        tables: benchmark, student, method to lines.
-        path: the PNG.
+        tables: Benchmark, student, and method to lines.
+        path: PNG to write.
 
     Raises:
         MissingExtraError: matplotlib is not installed.

@@ -1,4 +1,4 @@
-"""From the results file to a page of tables (Markdown) and its plots."""
+"""The report: a page of tables (Markdown) and its plots, made from the results file."""
 
 from __future__ import annotations
 
@@ -9,34 +9,39 @@ from pathlib import Path
 
 import numpy as np
 
+from models.tasks.contract import Task
+from models.tasks.number import NumberAnswer
+from models.tasks.registry import find_task
 from training.bench.ledger import METHODS, TOPICS, Run
 from training.bench.openchapter import open_chapter
 from training.bench.plots import plot_benchmarks, plot_curves, plot_open
 from training.bench.stats import (
-    HEADLINE,
     Line,
     differences,
     half_within,
     interval_95,
     number,
     paired_gains,
+    sign_of,
     with_interval,
     with_spread,
 )
+from training.evaluate import MEASURE_TITLES
 from training.teachers.prompts import PROMPTS
 
 __all__ = ["Table", "tables_of", "write_report"]
 
-_WORDS = {
-    "rmse": "RMSE",
-    "nasa_score": "NASA score",
-    "macro_f1": "macro-F1",
-    "accuracy": "accuracy",
-    "interval_coverage": "90 % interval covers",
-    "calibration_error": "ECE",
-}
-_PAPER = {"rul": "19.7", "activity": "up to 13.7"}
-_FEW_SETS = 2  # of two means, an interval says only that they are two
+_GAINS = (
+    ("rmse", "test", "19.7"),
+    ("rmse", "held_out", ""),
+    ("nasa_score", "test", ""),
+    ("macro_f1", "test", "up to 13.7"),
+    ("macro_f1", "held_out", ""),
+)
+"""Columns of the gains: measure, split, and the gain that the paper states."""
+_CONTROLS = ("kp-random", "kp-onehot", "kp-ordinal", "kp-permuted")
+_CONTROL_COLUMNS = {"rmse": "RUL: RMSE", "macro_f1": "activity: macro-F1"}
+_FEW_SETS = 2  # the interval of two means is too wide to mean anything
 _ORDER = ("none", *(method for method in METHODS if method != "none"))
 
 
@@ -45,12 +50,12 @@ class Table:
     """The runs of one student on one benchmark.
 
     Attributes:
-        topic: chapter.
-        benchmark: name of the benchmark.
-        student: name of the student in the plan; what stands behind a comma is what differs from
-            the student of the benchmark's main table.
-        task: `rul` or `activity`.
-        rows: method to its lines, `none` first.
+        topic: Chapter.
+        benchmark: Name of the benchmark.
+        student: Name of the student in the plan; the part after a comma is its difference from the
+            student of the benchmark's main table.
+        task: Name of the task.
+        rows: Method to its lines, `none` first.
     """
 
     topic: str
@@ -61,12 +66,17 @@ class Table:
 
     @property
     def metric(self) -> str:
-        """The measure that claims rest on."""
-        return HEADLINE[self.task]
+        """The headline measure of the task."""
+        return self.answers.headline.name
+
+    @property
+    def answers(self) -> Task:
+        """The task itself."""
+        return find_task(self.task)
 
 
 def write_report(runs: Sequence[Run], lines: Sequence[Line], folder: Path) -> list[Path]:
-    """Write `knowledge_pruning.md` and its plots; lines of no plan are left out.
+    """Write `knowledge_pruning.md` and its plots, without lines that belong to no plan.
 
     Returns:
         The files written.
@@ -78,23 +88,7 @@ def write_report(runs: Sequence[Run], lines: Sequence[Line], folder: Path) -> li
     known = [line for line in lines if line["config"] in planned]
     tables = tables_of(runs, known)
     left_out = [(t.benchmark, t.student, t.rows) for t in tables if t.topic == "open"]
-    text = [
-        "# Knowledge Pruning: results\n\n"
-        "Written by `python -m training.bench report` from knowledge_pruning.jsonl; do not edit.\n"
-        f"{len(known)} of {len(planned)} planned runs are done. A missing row is a missing run.\n\n"
-        "Protocol **clean**: engines or people held out for choices and calibration, weights after "
-        "the last pass, test set scored once. Every seed has its own draw of held-out groups.\n"
-        "Mean (standard deviation) [95 % interval of the mean, Student's t, from three values on]. "
-        "Gain and difference: paired, same seed and draw.\n"
-        "Protocol **literature**: the pass with the best test result. That selects on the test "
-        "set; it is shown only beside published numbers, no claim rests on it.\n"
-        "Times were taken on a machine that did other work besides: p99 and seconds are upper "
-        "bounds.\n"
-        "Every line is made again by `python -m training.bench run --data DATA_FOLDER --only "
-        "BENCHMARK` after its deletion.\n",
-        _gains(tables),
-        _against_controls(tables),
-    ]
+    text = [_head(len(known), len(planned)), _gains(tables), _against_controls(tables)]
     for topic, title in TOPICS.items():
         chapter = [table for table in tables if table.topic == topic]
         if not chapter:
@@ -119,8 +113,26 @@ def write_report(runs: Sequence[Run], lines: Sequence[Line], folder: Path) -> li
     return [page, *plots]
 
 
+def _head(done: int, planned: int) -> str:
+    return (
+        "# Knowledge Pruning: results\n\n"
+        "Written by `python -m training.bench report` from knowledge_pruning.jsonl; do not edit.\n"
+        f"{done} of {planned} planned runs are done. A missing row is a missing run.\n\n"
+        "Protocol **clean**: engines or people are held out for choices and calibration, the "
+        "weights are those after the last pass, and the test set is scored once. Every seed draws "
+        "its own held-out groups.\n"
+        "Mean (standard deviation) [95 % interval of the mean, Student's t, from three values on]. "
+        "Gain and difference are paired: same seed and draw.\n"
+        "Protocol **literature**: the pass with the best test result. That is selection on the "
+        "test set; it is shown only beside published numbers, and no claim rests on it.\n"
+        "The machine did other work while times were taken: p99 and seconds are upper bounds.\n"
+        "`python -m training.bench run --data DATA_FOLDER --only BENCHMARK` makes a deleted line "
+        "again.\n"
+    )
+
+
 def tables_of(runs: Sequence[Run], lines: Sequence[Line]) -> list[Table]:
-    """The lines by topic, benchmark and student, methods in the order of the ledger."""
+    """Group the lines by topic, benchmark and student, methods in the order of the ledger."""
     found: dict[tuple[str, str, str, str], dict[str, list[Line]]] = {}
     by_digest = {line["config"]: line for line in lines}
     for run in runs:
@@ -138,65 +150,56 @@ def tables_of(runs: Sequence[Run], lines: Sequence[Line]) -> list[Table]:
 
 
 def _gains(tables: Sequence[Table]) -> str:
-    """Mean relative gain over the main benchmarks, beside the paper's."""
+    """Show the mean relative gain over the main benchmarks, beside the paper's."""
     text = [
         "\n## Gain over `none`\n",
         "In percent, positive is better. 95 % intervals: `sets`: the benchmarks are a sample of "
         "benchmarks; `seeds`: these benchmarks, other seeds and draws. The paper (arXiv "
         "2406.08765, abstract) states 19.7 % on average for regression and up to 13.7 % for "
-        "classification; how it averages is not known. "
+        "classification, without the way of averaging. "
         "Rows with different numbers of sets cannot be compared.\n",
     ]
-    kinds = (
-        ("rul", "rmse", "test"),
-        ("rul", "rmse", "held_out"),
-        ("rul", "nasa_score", "test"),
-        ("activity", "macro_f1", "test"),
-        ("activity", "macro_f1", "held_out"),
-    )
-    names = [f"{_WORDS[metric]}, {where.replace('_', '-')}" for _, metric, where in kinds]
-    text += [_row(["method", *names]), _row(["---"] * 6)]
-    text.append(_row(["*paper*", _PAPER["rul"], "", "", _PAPER["activity"], ""]))
+    names = [f"{_title(metric)}, {where.replace('_', '-')}" for metric, where, _ in _GAINS]
+    text += [_row(["method", *names]), _row(["---"] * (1 + len(_GAINS)))]
+    text.append(_row(["*paper*", *(stated for _, _, stated in _GAINS)]))
     main = [table for table in tables if table.topic == "main"]
     for method in dict.fromkeys(method for table in main for method in table.rows):
         if method == "none":
             continue
-        cells = []
-        for task, metric, where in kinds:
-            sets = [
-                gains
-                for table in main
-                if table.task == task and method in table.rows
-                if (
-                    gains := paired_gains(
-                        table.rows[method], table.rows.get("none", []), metric, where
-                    )
-                )
-            ]
-            cells.append(_pooled(sets))
+        cells = [_pooled(_gain_sets(main, method, metric, where)) for metric, where, _ in _GAINS]
         text.append(_row([method, *cells]))
     return "\n".join(text) + "\n"
 
 
+def _gain_sets(main: Sequence[Table], method: str, metric: str, where: str) -> list[list[float]]:
+    """Compute the gains of a method for each benchmark whose task has the measure."""
+    gains = [
+        paired_gains(table.rows[method], table.rows.get("none", []), metric, where)
+        for table in main
+        if method in table.rows and metric in [one.name for one in table.answers.measures]
+    ]
+    return [one for one in gains if one]
+
+
 def _against_controls(tables: Sequence[Table]) -> str:
-    """What the text adds to each control, in percent of `none`, pooled over benchmarks."""
+    """Show the gain of the text over each control, in percent of `none`, over all benchmarks."""
     text = [
         "\n## What the text adds to its controls\n",
         "Gain of `kp-text` minus gain of the control with the same seed, in points of percent, "
         "test; intervals as above. Language knowledge would show as intervals above zero.\n",
-        _row(["control", "RUL: RMSE", "activity: macro-F1"]),
-        _row(["---"] * 3),
+        _row(["control", *_CONTROL_COLUMNS.values()]),
+        _row(["---"] * (1 + len(_CONTROL_COLUMNS))),
     ]
     main = [table for table in tables if table.topic == "main" and "kp-text" in table.rows]
-    for control in ("kp-random", "kp-onehot", "kp-ordinal", "kp-permuted"):
+    for control in _CONTROLS:
         cells = []
-        for task in ("rul", "activity"):
+        for metric in _CONTROL_COLUMNS:
             sets = []
             for table in main:
-                if table.task != task or not {control, "none"} <= set(table.rows):
+                if table.metric != metric or not {control, "none"} <= set(table.rows):
                     continue
                 base = np.mean([line["test"][table.metric] for line in table.rows["none"]])
-                sign = 100 if table.metric == "macro_f1" else -100
+                sign = 100 * sign_of(metric)
                 apart = differences(table.rows["kp-text"], table.rows[control], table.metric)
                 sets.append([sign * value / float(base) for value in apart])
             cells.append(_pooled([one for one in sets if one]))
@@ -210,26 +213,27 @@ def _pooled(sets: Sequence[Sequence[float]]) -> str:
     means = [float(np.mean(values)) for values in sets]
     mean, half = float(np.mean(means)), half_within(sets)
     parts = [f"{mean:+.1f}"]
-    for what, reach in (("sets", interval_95(means)), ("seeds", half)):
-        if np.isfinite(reach) and (what == "seeds" or len(means) > _FEW_SETS):
-            parts.append(f"{what} [{mean - reach:.1f}, {mean + reach:.1f}]")
+    for source, width in (("sets", interval_95(means)), ("seeds", half)):
+        if np.isfinite(width) and (source == "seeds" or len(means) > _FEW_SETS):
+            parts.append(f"{source} [{mean - width:.1f}, {mean + width:.1f}]")
     return f"{', '.join(parts)} ({len(sets)} sets)"
 
 
 def _full(table: Table) -> str:
     metric = table.metric
-    second = "nasa_score" if table.task == "rul" else "accuracy"
-    quality = "interval_coverage" if table.task == "rul" else "calibration_error"
+    second = [measure.name for measure in table.answers.measures][:2][-1]
+    is_number = isinstance(table.answers.answer, NumberAnswer)
+    quality = "interval_coverage" if is_number else "calibration_error"
     head = [
         "method",
         "seeds",
-        f"held-out {_WORDS[metric]}",
-        f"**test {_WORDS[metric]}**",
-        f"test {_WORDS[second]}",
-        _WORDS[quality],
+        f"held-out {_title(metric)}",
+        f"**test {_title(metric)}**",
+        f"test {_title(second)}",
+        _title(quality),
         "gain over none, %",
         "held-out gain, %",
-        f"literature {_WORDS[metric]} / {_WORDS[second]}",
+        f"literature {_title(metric)} / {_title(second)}",
         "ONNX bytes",
         "p50 / p99 ms",
         "s per run",
@@ -261,7 +265,7 @@ def _full(table: Table) -> str:
 
 
 def _wide(chapter: Sequence[Table], tables: Sequence[Table]) -> str:
-    """One row per student, one column per method; the main student first, where there is one."""
+    """Show one row per student, one column per method; the main student first, if any."""
     text = []
     for benchmark, group in itertools.groupby(chapter, key=lambda table: table.benchmark):
         rows = list(group)
@@ -270,7 +274,7 @@ def _wide(chapter: Sequence[Table], tables: Sequence[Table]) -> str:
         shown = ([first] if first is not None and first not in rows else []) + rows
         metric = rows[0].metric
         head = ["student", "seeds", *methods, "text - none", "text - random"]
-        text += [f"\n**{benchmark}**, test {_WORDS[metric]}\n", _row(head)]
+        text += [f"\n**{benchmark}**, test {_title(metric)}\n", _row(head)]
         text.append(_row(["---"] * len(head)))
         for table in shown:
             cells = [
@@ -294,7 +298,7 @@ def _wide(chapter: Sequence[Table], tables: Sequence[Table]) -> str:
 
 
 def _changes(chapter: Sequence[Table], tables: Sequence[Table]) -> str:
-    """One row per changed thing, beside Knowledge Pruning as the main table has it."""
+    """Show one row per change, beside Knowledge Pruning as the main table has it."""
     head = ["benchmark", "change", "seeds", "held-out", "test"]
     head += ["held-out, minus `kp-text`", "test, minus `kp-text`"]
     text = [_row(head), _row(["---"] * len(head))]
@@ -315,7 +319,7 @@ def _changes(chapter: Sequence[Table], tables: Sequence[Table]) -> str:
 
 
 def _main(table: Table, tables: Sequence[Table]) -> Table | None:
-    """The main table of the same student, whatever was changed about it."""
+    """Find the main table of the same student without its change."""
     name = table.student.partition(",")[0]
     return next(
         (t for t in tables if (t.topic, t.benchmark, t.student) == ("main", table.benchmark, name)),
@@ -324,7 +328,7 @@ def _main(table: Table, tables: Sequence[Table]) -> Table | None:
 
 
 def _labels(runs: Sequence[Run]) -> dict[str, list[str]]:
-    """Benchmark to the short words of its plain prompts."""
+    """Map each benchmark to the short names of its plain prompts."""
     return {
         run.benchmark: [
             prompt.removeprefix("the subject is ")
@@ -336,7 +340,7 @@ def _labels(runs: Sequence[Run]) -> dict[str, list[str]]:
 
 
 def _curves(tables: Sequence[Table]) -> dict[tuple[str, str], list[tuple[str, Table]]]:
-    """(benchmark, measure) to (groups to learn from, table), most groups first."""
+    """Map (benchmark, measure) to (groups to learn from, table), most groups first."""
     found: dict[tuple[str, str], list[tuple[str, Table]]] = {}
     for table in tables:
         if table.topic == "few":
@@ -364,6 +368,10 @@ def _apart(
 def _unexported(lines: Sequence[Line]) -> str:
     count = sum("export_error" in line for line in lines)
     return f" ({count} not exported)" if count else ""
+
+
+def _title(measure: str) -> str:
+    return MEASURE_TITLES.get(measure, measure)
 
 
 def _row(cells: Sequence[str]) -> str:

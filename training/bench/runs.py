@@ -1,12 +1,12 @@
 """One run of the experiment ledger: train, export, measure, and describe it as a line.
 
-Two protocols are measured in one training:
+One training is measured by two protocols:
 
-* **clean**: groups (engines, people) are held out for choices and calibration; weights are those
-  after the last pass; the test set is scored once, at the end.
-* **literature**: the same student is scored on the test set after every pass, and the pass with
-  the lowest test NASA score (RUL) or highest test macro-F1 is quoted. That is selection on the
-  test set; it is here only to be set beside published numbers, and changes nothing in the run.
+- **clean**: groups (engines, people) are held out for choices and calibration; the weights are
+  those after the last pass; the test set is scored once, at the end.
+- **literature**: the same student is scored on the test set after every pass, and the pass with
+  the lowest test NASA score (RUL) or the highest test macro-F1 is quoted. That is selection on the
+  test set; it only serves comparison with published numbers, and has no effect on the run.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,26 +25,29 @@ from models.session import Student
 from training.bench.classical import fit_classical
 from training.bench.ledger import CLASSICAL, Run
 from training.bench.openvocab import run_open
-from training.candidate import Candidate, code_revision, measure, train_candidate
-from training.datasets.contract import DataSet, digest_windows, fit_scaler
+from training.candidate import Candidate, code_revision, train_candidate
+from training.datasets.contract import DataSet, fit_scaler
 from training.datasets.scarce import keep_labels
-from training.distill import fit_front, scale_windows
 from training.errors import DataSetError, ExportError, TrainingError
 from training.evaluate import calibration_error, residual_interval
-from training.export.artifact import score_raw, score_torch
-from training.windows import WindowSet, hold_out_groups
+from training.export.artifact import score_raw
+from training.scoring import scale_windows, score_torch
+from training.students.conditions import fit_preprocessor
+from training.windows import WindowSet, digest_windows, hold_out_groups
 
 __all__ = ["do_run"]
 
 _LEVEL = 0.9
 _LATENCY_WINDOWS = 1000
+_LITERATURE = ("nasa_score", "macro_f1")
+"""Measures that the literature selects the best pass by; a task without one uses its headline."""
 
 
 def do_run(run: Run, data: DataSet, scratch: Path) -> dict[str, Any]:
-    """Do one run and describe it: a line of the results file.
+    """Make one run and describe it as a line of the results file.
 
-    Guarantee: the measures depend on `run` and the data only; the test set has no influence on
-    weights, scaler, calibration or the held-out measures.
+    The measures depend on `run` and the data only. The test set has no influence on weights,
+    scaler, calibration or the held-out measures.
     """
     started = time.perf_counter()
     if run.label_share < 1:
@@ -77,15 +80,17 @@ def _run_student(run: Run, data: DataSet, folder: Path) -> dict[str, Any]:
     def watch(student: Any, scaler: Any) -> None:
         last[:] = [(student, scaler)]
         scored = score_torch(student, scaler, test.windows)
-        literature.append(measure(data.task, test.labels, scored))
+        literature.append(data.answers.measure(test.labels, scored))
 
-    shutil.rmtree(folder, ignore_errors=True)  # the watched passes are not kept: begin again
+    shutil.rmtree(
+        folder, ignore_errors=True
+    )  # a checkpoint lacks the measures of its passes: start again
     try:
         candidate = train_candidate(
             data, run.recipe, "bench", folder, command="training.bench", on_student=watch
         )
         if candidate is None:  # impossible without a deadline
-            msg = f"run {run.digest} did not end"
+            msg = f"run {run.digest} stopped before its last pass: run the command again"
             raise TrainingError(msg)
         student = Student(candidate.artifact)
         held_out, known = candidate.held_out, candidate.scored
@@ -103,7 +108,7 @@ def _run_student(run: Run, data: DataSet, folder: Path) -> dict[str, Any]:
         found = score_torch(*last[0], test.windows)
         graph = {"export_error": str(exc)}
     shutil.rmtree(folder, ignore_errors=True)
-    best = _best_pass(data.task, literature)
+    best = _best_pass(data, literature)
     return {
         **graph,
         "held_out": _calibrated(data, held_out, known, known),
@@ -115,14 +120,14 @@ def _run_student(run: Run, data: DataSet, folder: Path) -> dict[str, Any]:
 def _run_classical(run: Run, data: DataSet, folder: Path) -> dict[str, Any]:
     groups = hold_out_groups(data.train.groups, run.recipe.hold_out, run.recipe.split_seed)
     seen, held_out = data.train.without_groups(groups), data.train.of_groups(groups)
-    scaler, front = fit_scaler(data.scaling, seen.windows), fit_front(data.scaling, seen.windows)
+    scaler = fit_scaler(data.scaling, seen.windows)
+    preprocessor = fit_preprocessor(data.scaling, seen.windows)
 
     def scaled(windows: WindowSet) -> WindowSet:
-        values = scale_windows(windows.windows, scaler, front).numpy()
+        values = scale_windows(windows.windows, scaler, preprocessor).numpy()
         return dataclasses.replace(windows, windows=values)
 
-    answers = None if data.labels is None else len(data.labels)
-    scorer = fit_classical(run.method, scaled(seen), answers, run.recipe.seed)
+    scorer = fit_classical(run.method, data, scaled(seen), run.recipe.seed)
     known = scorer(scaled(held_out).windows)
     found = scorer(scaled(_test(data)).windows)
     return {
@@ -142,10 +147,10 @@ def _calibrated(
     known: NDArray[np.float32],
     scored: NDArray[np.float32],
 ) -> dict[str, float]:
-    """Measures of `scored`, on the test set unless it is `known`, the held-out scores."""
+    """Measure `scored`, on the test set unless it is `known`, the held-out scores."""
     truth = held_out.labels if scored is known else _test(data).labels
-    measures = measure(data.task, truth, scored)
-    if data.task == "rul":
+    measures = data.answers.measure(truth, scored)
+    if data.labels is None:
         low, high = residual_interval(held_out.labels, known, _LEVEL)
         inside = (scored + low <= truth) & (truth <= scored + high)
         measures["interval_coverage"] = float(np.mean(inside))
@@ -154,15 +159,15 @@ def _calibrated(
     return _rounded(measures)
 
 
-def _best_pass(task: str, passes: Sequence[dict[str, float]]) -> int:
-    pick: Callable[[dict[str, float]], float] = (
-        (lambda found: found["nasa_score"]) if task == "rul" else (lambda found: -found["macro_f1"])
-    )
-    return min(range(len(passes)), key=lambda index: pick(passes[index]))
+def _best_pass(data: DataSet, passes: Sequence[dict[str, float]]) -> int:
+    task = data.answers
+    measure = next((one for one in task.measures if one.name in _LITERATURE), task.headline)
+    sign = -1 if measure.better == "larger" else 1
+    return min(range(len(passes)), key=lambda index: sign * passes[index][measure.name])
 
 
 def _latency(student: Student, windows: NDArray[np.float32]) -> dict[str, float]:
-    """Seconds of single windows through the gateway's code, one thread, in milliseconds."""
+    """Time single windows through the gateway's code, on one thread, in milliseconds."""
     taken = []
     for index in range(_LATENCY_WINDOWS):
         window = windows[index % len(windows)][None]
@@ -174,7 +179,7 @@ def _latency(student: Student, windows: NDArray[np.float32]) -> dict[str, float]
 
 
 def _parameters(candidate: Candidate) -> int:
-    """Numbers in the deployed graph: four bytes each, the graph's own description left out."""
+    """Count the numbers in the deployed graph, four bytes each, without its structure."""
     import onnx
 
     graph = onnx.load_model_from_string(candidate.artifact.onnx_bytes).graph
@@ -187,6 +192,6 @@ def _rounded(measures: dict[str, float]) -> dict[str, float]:
 
 def _test(data: DataSet) -> WindowSet:
     if data.test is None:
-        msg = f"{data.title} was read without its test set"
+        msg = f"{data.title} was read without its test set: read it with_test=True"
         raise DataSetError(msg)
     return data.test

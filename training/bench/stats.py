@@ -1,4 +1,4 @@
-"""Numbers of the report: means, intervals, paired differences. Pure numpy."""
+"""Statistics of the report: means, intervals, paired differences. Pure numpy."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from models.tasks.registry import tasks
+
 __all__ = [
-    "HEADLINE",
     "Line",
     "by_choice",
     "differences",
@@ -17,6 +18,7 @@ __all__ = [
     "interval_95",
     "number",
     "paired_gains",
+    "sign_of",
     "with_interval",
     "with_spread",
 ]
@@ -27,15 +29,13 @@ _T = (
     *(2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086),
     *(2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042),
 )
-_FEWEST = 3  # values, to be given an interval
-HEADLINE = {"rul": "rmse", "activity": "macro_f1"}
-"""The measure of a task that claims rest on."""
+_FEWEST = 3  # values: fewer get no interval
 
 Line = dict[str, Any]
 
 
 def interval_95(values: Sequence[float]) -> float:
-    """Half the 95 % interval of the mean of a few values (Student's t); nan for one value.
+    """Compute half the 95 % interval of the mean of a few values (Student's t); nan for one.
 
     >>> round(interval_95([1.0, 2.0, 3.0]), 2)
     2.48
@@ -48,10 +48,10 @@ def interval_95(values: Sequence[float]) -> float:
 
 
 def half_within(groups: Sequence[Sequence[float]]) -> float:
-    """Half the 95 % interval of the mean of group means, when the groups are not drawn anew.
+    """Compute half the 95 % interval of the mean of group means for a fixed set of groups.
 
     The variance of every mean comes from its own values; the degrees of freedom are those of all
-    groups together. nan when a group has one value only.
+    groups together. The result is nan if a group has only one value.
     """
     if any(len(values) < 2 for values in groups):
         return math.nan
@@ -61,15 +61,21 @@ def half_within(groups: Sequence[Sequence[float]]) -> float:
     return float(factor * math.sqrt(variance) / len(groups))
 
 
+def sign_of(metric: str) -> int:
+    """Return 1 for a measure that is better when it is larger, else -1."""
+    measures = [measure for task in tasks() for measure in task.measures]
+    return 1 if any(one.name == metric and one.better == "larger" for one in measures) else -1
+
+
 def paired_gains(
     lines: Sequence[Line], base: Sequence[Line], metric: str, where: str = "test"
 ) -> list[float]:
-    """Relative gain in percent over `base`, for every seed that both have; positive is better.
+    """Compute the gain in percent over `base`, for every seed that both have; positive is better.
 
     For macro-F1 it is the gain of the F1 itself, as the literature counts it.
     """
     old = {line["seed"]: line[where][metric] for line in base}
-    sign = 1 if metric == "macro_f1" else -1
+    sign = sign_of(metric)
     return [
         100 * sign * (line[where][metric] - old[line["seed"]]) / old[line["seed"]]
         for line in lines
@@ -80,13 +86,13 @@ def paired_gains(
 def differences(
     lines: Sequence[Line], base: Sequence[Line], metric: str, where: str = "test"
 ) -> list[float]:
-    """`lines` minus `base` in units of the measure, for every seed that both have."""
+    """Compute `lines` minus `base` in units of the measure, for every seed that both have."""
     old = {line["seed"]: line[where][metric] for line in base}
     return [line[where][metric] - old[line["seed"]] for line in lines if line["seed"] in old]
 
 
 def by_choice(lines: Sequence[Line], readout: str, name: str) -> dict[tuple[int, ...], float]:
-    """Of runs that leave labels out: left-out labels to the mean of a measure over seeds."""
+    """Average a measure over seeds, by left-out labels; for runs that leave labels out."""
     found: dict[tuple[int, ...], list[float]] = {}
     for line in lines:
         found.setdefault(tuple(line["unseen"]), []).append(line["open"][readout][name])
@@ -94,7 +100,7 @@ def by_choice(lines: Sequence[Line], readout: str, name: str) -> dict[tuple[int,
 
 
 def number(value: float) -> str:
-    """Three figures or so.
+    """Format a number with about three significant figures.
 
     >>> number(123.4), number(12.34), number(0.9623)
     ('123', '12.34', '0.962')
@@ -104,7 +110,7 @@ def number(value: float) -> str:
 
 
 def with_spread(values: Sequence[float], *, interval: bool = False) -> str:
-    """Mean, (standard deviation) from two values on, and with `interval` [95 % interval]."""
+    """Format the mean, (standard deviation) from two values on, and [95 % interval] if asked."""
     text = number(float(np.mean(values)))
     if len(values) > 1:
         text += f" ({number(float(np.std(values, ddof=1)))})"
@@ -112,7 +118,7 @@ def with_spread(values: Sequence[float], *, interval: bool = False) -> str:
 
 
 def with_interval(values: Sequence[float], *, signed: bool = False) -> str:
-    """Mean [95 % interval], or nothing for no values."""
+    """Format mean [95 % interval]; an empty text for no values."""
     if not len(values):
         return ""
     mean = float(np.mean(values))
@@ -122,5 +128,5 @@ def with_interval(values: Sequence[float], *, signed: bool = False) -> str:
 
 def _range(values: Sequence[float]) -> str:
     half, mean = interval_95(values), float(np.mean(values))
-    # Of two values Student's t says no more than that they are two.
+    # For two values the interval of Student's t is too wide to mean anything.
     return "" if len(values) < _FEWEST else f"[{number(mean - half)}, {number(mean + half)}]"

@@ -1,8 +1,8 @@
 """AReM: seven activities from the radio signal strength between three nodes on the body, 4 Hz.
 
-88 sequences of 480 readings (Palumbo et al., 2016). Who moved in them is not said, so a group is a
-sequence: people may stand on both sides of a split, as in all published results on this set. Test
-sequences are 1 and 2 of both bendings and 1 to 3 of the others, the split in common use.
+88 sequences of 480 readings (Palumbo et al., 2016). The set does not say who moved, so a group is a
+sequence: one person may be on both sides of a split, as in all published results on this set. Test
+sequences are 1 and 2 of both bendings and 1 to 3 of the others, which is the common split.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.manifest import Channel
-from training.datasets.contract import DataSet, digest_windows
+from training.datasets.contract import DataSet
 from training.errors import DataSetError
-from training.windows import WindowSet, join_windows, slice_labelled
+from training.windows import WindowSet, digest_windows, join_windows, slice_labelled
 
 __all__ = ["read_arem"]
 
@@ -33,10 +33,10 @@ def read_arem(path: Path, *, with_test: bool = True) -> DataSet:
 
     Args:
         path: `arem.zip` (or another zip of `AReM/<activity>/dataset<N>.csv`).
-        with_test: read the test sequences too.
+        with_test: Read the test sequences too.
 
     Raises:
-        DataSetError: the file is missing or is not what its name says.
+        DataSetError: The file is missing, or its content does not match its name.
     """
     train: list[WindowSet] = []
     test: list[WindowSet] = []
@@ -67,7 +67,7 @@ def read_arem(path: Path, *, with_test: bool = True) -> DataSet:
 
 
 def _sequences(path: Path) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
-    """(label, number, readings `[n, 6]` float32), in order of labels and numbers."""
+    """Yield (label, number, readings `[n, 6]` float32), ordered by label and number."""
     try:
         with zipfile.ZipFile(path) as archive:
             texts = {name: archive.read(name) for name in archive.namelist()}
@@ -80,17 +80,17 @@ def _sequences(path: Path) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
         if match is None or match[1] not in LABELS:
             continue
         try:
-            # The original archive separates one file by blanks.
+            # One file of the original archive separates its values by blanks.
             plain = text.decode("ascii").replace(",", " ")
             table = np.loadtxt(io.StringIO(plain), comments="#", ndmin=2)
             if table.shape[1] != 7 or not np.isfinite(table).all():
                 raise ValueError(table.shape)
         except ValueError as exc:
-            msg = f"{name} in {path} is no sequence of AReM: {exc}"
+            msg = f"{name} in {path} is not a sequence of AReM: {exc}"
             raise DataSetError(msg) from exc
         series = table[:, 1:].astype(np.float32)
         found.append((LABELS.index(match[1]), int(match[2]), series))
     if not found:
-        msg = f"{path} holds no AReM/<activity>/dataset<N>.csv"
+        msg = f"{path} contains no AReM/<activity>/dataset<N>.csv"
         raise DataSetError(msg)
     yield from sorted(found, key=lambda one: one[:2])

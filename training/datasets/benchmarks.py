@@ -1,7 +1,7 @@
-"""The benchmarks of the ledger by name, and which file of the data folder each one reads.
+"""The benchmarks of the ledger by name, and the data file that each one reads.
 
-`A>B` learns from A and is tested on B: a fault or conditions that training has not seen. `dummy-*`
-are made up, for tests.
+`A>B` learns from A and is tested on B: a fault or conditions that are absent from training.
+`dummy-*` are made-up sets for tests, one per task.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from models.tasks.registry import tasks
 from training.datasets import cmapss
 from training.datasets.arem import read_arem
 from training.datasets.cmapss_altitudes import read_altitudes
@@ -26,11 +27,13 @@ __all__ = ["BENCHMARKS", "read_benchmark"]
 _ENGINES = ("FD001", "FD002", "FD003", "FD004", "FD001>FD003", "FD002>FD004", "FD002-altitudes")
 _BEARINGS = ("IMS-1", "IMS-2", "IMS-3")
 _PEOPLE = ("UCI-HAR", "SPSW-watch", "SPSW-phone", "WISDM", "AReM", "RFID-HAR")
-BENCHMARKS: dict[str, Literal["rul", "activity"]] = {
-    **dict.fromkeys((*_ENGINES, *_BEARINGS, "dummy-rul"), "rul"),
-    **dict.fromkeys((*_PEOPLE, "dummy-activity"), "activity"),
+_DUMMY = "dummy-"
+BENCHMARKS: dict[str, str] = {
+    **dict.fromkeys((*_ENGINES, *_BEARINGS), "rul"),
+    **dict.fromkeys(_PEOPLE, "activity"),
+    **{f"{_DUMMY}{task.name}": task.name for task in tasks()},
 }
-"""Names of the benchmarks and their tasks."""
+"""Names of the benchmarks and the tasks that their data sets declare."""
 
 
 def read_benchmark(
@@ -39,19 +42,20 @@ def read_benchmark(
     """Read a benchmark with its test set.
 
     Args:
-        name: a key of `BENCHMARKS`.
-        folder: folder of the data files; not looked at for dummy benchmarks. For one of C-MAPSS
-            it may be the file itself.
-        length: readings in a window (C-MAPSS); 0 for the usual 30.
-        conditions: read the operating settings too (C-MAPSS).
+        name: Key of `BENCHMARKS`.
+        folder: Folder of the data files, unused for dummy benchmarks; for C-MAPSS it may be the
+            file itself.
+        length: Readings in a window (C-MAPSS); 0 for the usual 30.
+        conditions: Read the operating settings too (C-MAPSS).
 
     Raises:
-        DataSetError: an unknown name, or a file is missing or is not what its name says.
+        DataSetError: The name is unknown, a file is missing, or its content does not match its
+            name.
     """
     if name not in BENCHMARKS:
         msg = f"benchmark {name!r} is not one of {', '.join(BENCHMARKS)}"
         raise DataSetError(msg)
-    if name.startswith("dummy-"):
+    if name.startswith(_DUMMY):
         return make_dummy(BENCHMARKS[name], groups=5)
     if name in _ENGINES:
         path = folder / "cmapss.zip" if folder.is_dir() else folder

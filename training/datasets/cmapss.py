@@ -1,16 +1,16 @@
 """NASA C-MAPSS turbofan engines FD001 to FD004: 14 sensors, windows of 30 cycles, RUL up to 125.
 
 Choices of the literature (arXiv 2406.08765 and its code): sensors 1, 5, 6, 10, 16, 18, 19 are left
-out on all subsets; stride 1; the label is the RUL of the last cycle capped at 125; a test engine is
-judged on its last window, padded in front if it ran for less than 30 cycles.
+out on all subsets; the stride is 1; the label is the RUL of the last cycle capped at 125; a test
+engine is judged on its last window, padded in front if it ran for less than 30 cycles.
 
-FD002 and FD004 fly under six operating conditions, which one affine scaler (all a manifest can say)
-does not separate from wear. With `conditions` the three settings are the first channels and the
-graph of the student scales per condition. `FD` with `+` joins subsets (`FD001+FD003`): engines get
-numbers of their own, 1000 apart.
+FD002 and FD004 fly under six operating conditions. One affine scaler, which is all that a manifest
+can express, does not separate them from wear. With `conditions` the three settings are the first
+channels, and the graph of the student scales per condition. `+` joins subsets (`FD001+FD003`); the
+engine numbers of joined subsets are 1000 apart.
 
-Windows longer than 30 cycles are padded in front from 30 cycles on, so that every length has the
-same windows, ending at the same cycles.
+Windows longer than 30 cycles are padded in front from 30 cycles on, so every length has the same
+windows, ending at the same cycles.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from ingest import recordings
 from ingest.recordings import CMAPSS_SENSORS, CMAPSS_SETTINGS, ENGINE_CHANNELS, EngineHistory
 from models.features import pad_front
 from models.manifest import Channel
-from training.datasets.contract import DataSet, digest_windows
+from models.tasks.rul import MAX_RUL
+from training.datasets.contract import DataSet
 from training.errors import DataSetError
-from training.teachers.prompts import MAX_RUL
-from training.windows import WindowSet, slice_series
+from training.windows import WindowSet, digest_windows, slice_series
 
 __all__ = ["LENGTH", "describe_cmapss", "label_engines", "read_cmapss"]
 
@@ -39,9 +39,9 @@ _UNITS = "R R R psia rpm rpm psia pps/psi rpm rpm - - lbm/s lbm/s".split()
 
 
 def describe_cmapss(name: str, train: WindowSet, test: WindowSet | None) -> DataSet:
-    """Put windows of turbofan engines under the contract of a data set.
+    """Describe windows of turbofan engines as a data set.
 
-    Windows of 17 channels begin with the three settings and are to be scaled per condition.
+    Windows of 17 channels begin with the three settings and are scaled per condition.
     """
     length, conditions = train.windows.shape[1], train.windows.shape[2] > len(ENGINE_CHANNELS)
     names = (*CMAPSS_SETTINGS * conditions, *ENGINE_CHANNELS)
@@ -72,12 +72,12 @@ def describe_cmapss(name: str, train: WindowSet, test: WindowSet | None) -> Data
 def label_engines(
     histories: Sequence[EngineHistory], length: int = LENGTH, *, conditions: bool = False
 ) -> WindowSet:
-    """All windows of some engines; the group of a window is the number of its engine.
+    """Cut all windows of some engines; the group of a window is the number of its engine.
 
     Args:
-        histories: engines from their first cycle on.
-        length: readings in a window.
-        conditions: put the three operating settings before the sensors.
+        histories: Engines from their first cycle on.
+        length: Readings in a window.
+        conditions: Put the three operating settings before the sensors.
     """
     columns = [CMAPSS_SENSORS.index(name) for name in ENGINE_CHANNELS]
     windows, labels, groups = [], [], []
@@ -113,15 +113,15 @@ def read_cmapss(
     """Read one subset, or several joined by `+`, from the zip or folder of text files.
 
     Args:
-        path: `cmapss.zip` (or as downloaded), or the folder that holds train_FD001.txt and so on.
+        path: `cmapss.zip` (or as downloaded), or the folder with train_FD001.txt and so on.
         subset: FD001 to FD004, or e.g. `FD001+FD003`.
-        with_test: read the official test set too (it must then be there).
-        length: readings in a window.
-        conditions: read the operating settings too, for scaling per condition.
-        test: the subset to test on, if it is another one; the name is then `FD001>FD003`.
+        with_test: Read the official test set too; its file must then exist.
+        length: Readings in a window.
+        conditions: Read the operating settings too, for scaling per condition.
+        test: Subset to test on, if it is another one; the name is then `FD001>FD003`.
 
     Raises:
-        DataSetError: a file is missing or is not what its name says.
+        DataSetError: A file is missing, or its content does not match its name.
     """
     train = label_engines(_histories(path, subset, "train"), length, conditions=conditions)
     if not with_test:

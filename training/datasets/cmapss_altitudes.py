@@ -14,10 +14,10 @@ import numpy as np
 
 from ingest import recordings
 from ingest.recordings import EngineHistory
+from models.tasks.rul import MAX_RUL
 from training.datasets.cmapss import LENGTH, describe_cmapss, label_engines
 from training.datasets.contract import DataSet
 from training.errors import DataSetError
-from training.teachers.prompts import MAX_RUL
 from training.windows import WindowSet, join_windows
 
 __all__ = ["LEARNED", "TESTED", "read_altitudes"]
@@ -38,15 +38,17 @@ def read_altitudes(path: Path, length: int = LENGTH, *, with_test: bool = True) 
         test = recordings.read_cmapss(path, "FD002", "test") if with_test else []
     except recordings.RecordingError as exc:
         raise DataSetError(str(exc)) from exc
-    known = _flown(train, LEARNED, length)
+    known = _label_at_altitudes(train, LEARNED, length)
     if not with_test:
         return describe_cmapss("FD002-altitudes", known, None)
-    scored = _flown(test, TESTED, length)
+    scored = _label_at_altitudes(test, TESTED, length)
     last = np.diff(scored.groups, append=-1) != 0
     return describe_cmapss("FD002-altitudes", known, scored.where(last))
 
 
-def _flown(histories: list[EngineHistory], altitudes: tuple[int, ...], length: int) -> WindowSet:
+def _label_at_altitudes(
+    histories: list[EngineHistory], altitudes: tuple[int, ...], length: int
+) -> WindowSet:
     parts = []
     for history in histories:
         there = np.isin(np.round(history.settings[:, 0]), altitudes)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.manifest import Channel, Scaler
+from models.tasks.contract import Task
+from models.tasks.number import BoundedNumber
+from models.tasks.registry import find_task
+from training.errors import DataSetError
 from training.windows import WindowSet
 
-__all__ = ["DataSet", "digest_windows", "fit_scaler"]
+__all__ = ["DataSet", "fit_scaler", "largest_number"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,7 @@ class DataSet:
 
     name: str
     title: str
-    task: Literal["rul", "activity"]
+    task: str
     stream: str
     group_word: str
     channels: tuple[Channel, ...]
@@ -59,15 +62,33 @@ class DataSet:
     terms: str
     min_readings: int | None = None
 
+    @property
+    def answers(self) -> Task:
+        """The task itself: what a student of this set answers."""
+        return find_task(self.task)
 
-def digest_windows(windows: WindowSet) -> str:
-    """SHA-256 over windows, labels and groups; the same on every machine."""
-    digest = hashlib.sha256()
-    for array, kind in ((windows.windows, "<f4"), (windows.labels, "<i8"), (windows.groups, "<i8")):
-        content = np.ascontiguousarray(array, dtype=kind)
-        digest.update(str(content.shape).encode("ascii"))
-        digest.update(content.tobytes())
-    return digest.hexdigest()
+    @property
+    def largest(self) -> int | None:
+        """Largest number that a student of this set answers; None where it names a class."""
+        return None if self.labels is not None else largest_number(self.task)
+
+    @property
+    def num_answers(self) -> int:
+        """Number of possible answers: classes, or whole numbers from 0 to `largest`."""
+        return largest_number(self.task) + 1 if self.labels is None else len(self.labels)
+
+
+def largest_number(task: str) -> int:
+    """Return the largest number that a student of this task answers.
+
+    Raises:
+        DataSetError: The numbers of the task do not begin at 0.
+    """
+    low, high = cast(BoundedNumber, find_task(task).new_decoding((), None)).bounds
+    if low:
+        msg = f"task {task} answers numbers from {low:g} on: training needs numbers from 0 on"
+        raise DataSetError(msg)
+    return int(high)
 
 
 def fit_scaler(kind: str, windows: NDArray[np.float32]) -> Scaler:

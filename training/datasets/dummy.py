@@ -1,48 +1,60 @@
-"""Tiny synthetic sets of the real shapes: wearing engines, and people who move in sines.
+"""Tiny synthetic sets of real shapes: wearing machines, and people who move in sines.
 
-They are learnable in seconds and good for nothing but tests and a first try of the commands.
+A student learns them in seconds. They serve tests and a first try of the commands, nothing else.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import replace
 
 import numpy as np
 
+from models.tasks.number import NumberAnswer
+from models.tasks.registry import find_task
 from training.datasets.cmapss import describe_cmapss
-from training.datasets.contract import DataSet
+from training.datasets.contract import DataSet, largest_number
 from training.datasets.uci_har import describe_uci_har
-from training.windows import WindowSet, slice_series
+from training.windows import WindowSet, join_windows, slice_series
 
 __all__ = ["FACTS", "make_dummy", "make_facts"]
 
 FACTS = np.concatenate([np.repeat(np.eye(3), 3, axis=0), np.tile(np.eye(3), (3, 1))], axis=1)
-"""Of `make_facts`: rhythm and posture of its nine activities, `[9, 6]`."""
+"""Rhythm and posture of the nine activities of `make_facts`, `[9, 6]`."""
+_LENGTH = 30
 
 
-def make_dummy(task: Literal["rul", "activity"], seed: int = 0, groups: int = 12) -> DataSet:
+def make_dummy(task: str, seed: int = 0, groups: int = 12) -> DataSet:
     """Make a data set in memory; the same seed gives the same numbers.
 
+    A task that answers with a number gets wearing engines of 60 to 110 cycles; the number is the
+    cycles left, capped at the largest number of the task. Other tasks get six activities.
+
     Args:
-        task: `rul` (10 engines of 60 to 110 cycles, or as many as `groups`) or `activity`.
-        seed: seed of all of it.
-        groups: engines or persons to learn from; the test set has a third of it.
+        task: Name of a task.
+        seed: Seed of all random numbers.
+        groups: Engines or persons to learn from; the test set has a third as many.
+
+    Raises:
+        UnknownTask: There is no such task.
     """
     random = np.random.default_rng(seed)
-    make = _wear if task == "rul" else _moves
-    train, test = make(random, groups), make(random, max(groups // 3, 2))
-    if task == "rul":
-        last = np.flatnonzero(np.diff(test.groups, append=-1))
-        middle = np.isin(np.arange(len(test)), last - 25)
-        return describe_cmapss("dummy", train, test.where(middle))
-    return describe_uci_har("dummy", train, test)
+    test_groups = max(groups // 3, 2)
+    if not isinstance(find_task(task).answer, NumberAnswer):
+        train, test = _make_people(random, groups), _make_people(random, test_groups)
+        return replace(describe_uci_har("dummy", train, test), task=task)
+    largest = largest_number(task)
+    train = _make_engines(random, groups, largest)
+    test = _make_engines(random, test_groups, largest)
+    last = np.flatnonzero(np.diff(test.groups, append=-1))
+    middle = np.isin(np.arange(len(test)), last - 25)
+    return replace(describe_cmapss("dummy", train, test.where(middle)), task=task)
 
 
 def make_facts(seed: int = 0, groups: int = 6) -> WindowSet:
-    """Nine activities: three rhythms, each in three postures, told by `FACTS`.
+    """Make nine activities: three rhythms, each in three postures, described by `FACTS`.
 
-    Who knows rhythm and posture of an activity can name it without an example: what an evaluation
-    of open vocabulary must find, and must not find with other anchors.
+    Anchors that encode rhythm and posture name an activity without a training example. An
+    evaluation of open vocabulary must find this, and must not find it with other anchors.
     """
     random = np.random.default_rng(seed)
     labels = np.tile(np.repeat(np.arange(9), 8), groups).astype(np.int64)
@@ -58,7 +70,7 @@ def make_facts(seed: int = 0, groups: int = 6) -> WindowSet:
     return WindowSet(windows.astype(np.float32), labels, np.repeat(np.arange(groups), 72))
 
 
-def _wear(random: np.random.Generator, engines: int) -> WindowSet:
+def _make_engines(random: np.random.Generator, engines: int, largest: int) -> WindowSet:
     start = random.uniform(100, 1000, 14)
     slope = random.choice([-1.0, 1.0], 14) * random.uniform(0.5, 1.5, 14)
     parts = []
@@ -67,13 +79,13 @@ def _wear(random: np.random.Generator, engines: int) -> WindowSet:
         rul = np.arange(life - 1, -1, -1)
         worn = np.exp(-rul / 40)[:, None] * slope
         series = (start + 10 * (worn + 0.05 * random.standard_normal((life, 14)))).astype("f4")
-        windows = slice_series(series, 30, 1)
-        labels = np.minimum(rul[29:], 125).astype(np.int64)
+        windows = slice_series(series, _LENGTH, 1)
+        labels = np.minimum(rul[_LENGTH - 1 :], largest).astype(np.int64)
         parts.append(WindowSet(windows, labels, np.full(len(labels), engine)))
-    return _join(parts)
+    return join_windows(parts)
 
 
-def _moves(random: np.random.Generator, people: int) -> WindowSet:
+def _make_people(random: np.random.Generator, people: int) -> WindowSet:
     time_s = np.arange(128) / 50
     parts = []
     for person in range(1, people + 1):
@@ -86,12 +98,4 @@ def _moves(random: np.random.Generator, people: int) -> WindowSet:
         noise = 0.1 * random.standard_normal((len(labels), 128, 9))
         windows = (moving * np.sin(angle) + level + noise).astype(np.float32)
         parts.append(WindowSet(windows, labels.astype(np.int64), np.full(len(labels), person)))
-    return _join(parts)
-
-
-def _join(parts: list[WindowSet]) -> WindowSet:
-    return WindowSet(
-        np.concatenate([part.windows for part in parts]),
-        np.concatenate([part.labels for part in parts]),
-        np.concatenate([part.groups for part in parts]),
-    )
+    return join_windows(parts)

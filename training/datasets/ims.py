@@ -22,10 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.manifest import Channel
-from training.datasets.contract import DataSet, digest_windows
+from models.tasks.rul import MAX_RUL
+from training.datasets.contract import DataSet
 from training.errors import DataSetError
-from training.teachers.prompts import MAX_RUL
-from training.windows import WindowSet, join_windows, slice_series
+from training.windows import WindowSet, digest_windows, join_windows, slice_series
 
 __all__ = ["LENGTH", "read_ims"]
 
@@ -33,7 +33,7 @@ LENGTH = 30
 _FAILED = {1: (3, 4), 2: (1,), 3: (3,)}
 _FILES = {1: "1st_test_meanabs.csv", 2: "2nd_test_meanabs.csv", 3: "3rd_test_meanabs.csv"}
 _LEARNING_HOURS = 24
-_STOPPED = 0.01  # g: below that the rig does not run
+_STOPPED = 0.01  # g: the rig does not run below it
 
 
 def read_ims(path: Path, left_out: int, *, with_test: bool = True) -> DataSet:
@@ -50,7 +50,7 @@ def read_ims(path: Path, left_out: int, *, with_test: bool = True) -> DataSet:
     train: list[WindowSet] = []
     test: list[WindowSet] = []
     for number, failed in _FAILED.items():
-        hours = _hours(path, _FILES[number])
+        hours = _read_hours(path, _FILES[number])
         for bearing in failed:
             run = _label(hours, bearing, 10 * number + bearing)
             (test if number == left_out else train).append(run)
@@ -75,7 +75,7 @@ def read_ims(path: Path, left_out: int, *, with_test: bool = True) -> DataSet:
     )
 
 
-def _hours(path: Path, name: str) -> NDArray[np.float64]:
+def _read_hours(path: Path, name: str) -> NDArray[np.float64]:
     """Read the mean absolute vibration of every running hour and bearing, `[hours, 4]`."""
     try:
         with zipfile.ZipFile(path) as archive:

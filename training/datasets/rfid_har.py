@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.manifest import Channel
-from training.datasets.contract import DataSet, digest_windows
+from training.datasets.contract import DataSet
 from training.errors import DataSetError
-from training.windows import WindowSet, join_windows, slice_labelled
+from training.windows import WindowSet, digest_windows, join_windows, slice_labelled
 
 __all__ = ["read_rfid_har"]
 

@@ -17,9 +17,9 @@ from typing import Literal
 import numpy as np
 
 from models.manifest import Channel
-from training.datasets.contract import DataSet, digest_windows
+from training.datasets.contract import DataSet
 from training.errors import DataSetError
-from training.windows import WindowSet, join_windows, slice_labelled
+from training.windows import WindowSet, digest_windows, join_windows, slice_labelled
 
 __all__ = ["read_spsw"]
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from ingest import recordings
 from ingest.recordings import HAR_CHANNELS, HAR_LABELS
 from models.manifest import Channel
-from training.datasets.contract import DataSet, digest_windows
+from training.datasets.contract import DataSet
 from training.errors import DataSetError
-from training.windows import WindowSet
+from training.windows import WindowSet, digest_windows
 
 __all__ = ["LENGTH", "describe_uci_har", "read_uci_har"]
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from models.manifest import Channel
-from training.datasets.contract import DataSet, digest_windows
+from training.datasets.contract import DataSet
 from training.errors import DataSetError
-from training.windows import WindowSet
+from training.windows import WindowSet, digest_windows
 
 __all__ = ["read_wisdm"]
 

@@ -1,9 +1,9 @@
-"""Export: from a trained student to an artifact.
+"""Export: the way from a trained student to an artifact.
 
 In: a trained student. Out: an artifact (`model.onnx`, `manifest.json`). Promise: it is written only
 if ONNX Runtime gives the trained student's numbers.
 
-`artifact` writes it, `quantize` makes an eight-bit one.
+Files, in order: `artifact` (the export and its parity check), `quantize` (the eight-bit form).
 """
 
 __all__: list[str] = []

@@ -1,10 +1,10 @@
-"""From a trained student to an artifact: ONNX graph, parity check, manifest.
+"""The way from a trained student to an artifact: ONNX graph, parity check, manifest.
 
 An artifact is written only if ONNX Runtime, loaded by the gateway's own code, gives the numbers of
-the trained student on real windows, one by one and in batches of 64: at most 1e-5 of the range of
-the score apart (0.00125 cycles of 125; 1e-5 of a probability). Two exceptions, both checked: the
-difference is no larger than float32 itself makes (`_is_rounding`), or a window lies on a step of
-the vote (`_at_a_step`).
+the trained student on real windows, one by one and in batches of 64. The limit is 1e-5 of the range
+of the score (0.00125 of 125 cycles; 1e-5 of a probability). There are two exceptions, both checked:
+the difference is no larger than that of float32 itself (`_is_rounding`), or a window lies on a step
+of the vote (`_is_at_step`).
 """
 
 from __future__ import annotations
@@ -14,73 +14,52 @@ import io
 import tempfile
 import warnings
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from models.artifact import Artifact, write_artifact
 from models.features import scale
 from models.manifest import Draft, Scaler
 from models.session import Student
-from models.tasks.rul import RulDecoding
-from training.distill import score_student
+from models.tasks.number import BoundedNumber, NumberAnswer
+from models.tasks.registry import find_task
 from training.errors import ExportError
+from training.scoring import score_torch
 
 __all__ = [
     "MAX_STUDENT_BYTES",
     "OPSET",
     "PARITY",
-    "Tempered",
     "export_artifact",
     "export_onnx",
     "score_raw",
-    "score_torch",
 ]
 
 OPSET = 17
 PARITY = 1e-5
-"""Of the range of the score: `max_rul` cycles, or a probability of 1."""
+"""Limit as a share of the range of the score: bounds of a number, or 1 for probabilities."""
 MAX_STUDENT_BYTES = 400_000  # 100 000 numbers of four bytes
-_LEAST = 1e-30  # of a probability: its logarithm must stay finite
 _SINGLES = 256  # windows that are also scored one by one
 _INVISIBLE = 1e-5  # of the range of a channel; sensors resolve 1e-3
-_NO_WORSE = 2.0  # ONNX Runtime sums in another order: about as far off, on the other side
-_ROUNDING = 20.0  # times PARITY: what is larger is no rounding, whatever the student says
-
-
-class Tempered(nn.Module):
-    """A classifier whose logits are divided by a temperature, inside its graph.
-
-    Args:
-        student: gives probabilities `[batch, classes]`.
-        temperature: above 1 makes it less sure; see
-            `training.uncertainty.calibration.fit_temperature`.
-    """
-
-    def __init__(self, student: nn.Module, temperature: float) -> None:
-        super().__init__()
-        self.student = student
-        self.temperature = temperature
-
-    def forward(self, windows: Tensor) -> Tensor:
-        """Probabilities `[batch, classes]`."""
-        logits = self.student(windows).clamp_min(_LEAST).log()
-        return torch.softmax(logits / self.temperature, dim=1)
+_NO_WORSE = 2.0  # times the error of float32: ONNX Runtime sums in another order
+_ROUNDING = 20.0  # times PARITY: a larger difference is never rounding
 
 
 def export_onnx(student: nn.Module, length: int, channels: int, output: str) -> bytes:
-    """The graph of a student: `windows` [batch, length, channels] to `output`.
+    """Export the graph of a student: `windows` [batch, length, channels] to `output`.
 
-    Opset 17, all weights inside, any batch size.
+    The graph has opset 17, contains all weights, and accepts any batch size.
     """
     buffer = io.BytesIO()
     with warnings.catch_warnings():
-        # The TorchScript exporter gives a graph of 30 plain operators with all weights inside; its
-        # successor needs onnxscript and is not better here.
+        # The TorchScript exporter gives a graph of 30 plain operators that contains all weights;
+        # its successor needs onnxscript and is no better here.
         warnings.filterwarnings("ignore", category=DeprecationWarning)
-        # Both speak of batch sizes in recurrent layers; _check_parity proves them, 1 and 64.
+        # Both warn about batch sizes in recurrent layers; _check_parity checks 1 and 64.
         warnings.filterwarnings("ignore", message="Converting a tensor to a Python boolean")
         warnings.filterwarnings("ignore", message="Exporting a model to ONNX with a batch_size")
         torch.onnx.export(
@@ -102,39 +81,42 @@ def export_artifact(
     """Export a student, prove parity on real windows, and write the artifact.
 
     Args:
-        student: the module of `Method.exported`, in evaluation mode.
-        draft: the manifest without the graph.
-        windows: `[n, length, channels]` raw windows to compare on.
-        folder: where the artifact goes.
+        student: Module of `Method.exported`, in evaluation mode.
+        draft: Manifest without the graph.
+        windows: Raw windows `[n, length, channels]` to compare on.
+        folder: Folder of the artifact.
 
     Raises:
-        ExportError: too large, or ONNX Runtime disagrees; nothing is written to `folder`.
-        ArtifactError: the gateway's checks refuse it; nothing is written to `folder`.
+        ExportError: The graph is too large, or ONNX Runtime disagrees; nothing is written to
+            `folder`.
+        ArtifactError: The gateway's checks refuse the artifact; nothing is written to `folder`.
     """
     length, channels = draft.window.length, len(draft.channels)
     onnx = export_onnx(student, length, channels, draft.decoding.output)
     if len(onnx) > MAX_STUDENT_BYTES:
-        msg = f"the graph has {len(onnx)} bytes, a student may have {MAX_STUDENT_BYTES}"
+        msg = (
+            f"the graph has {len(onnx)} bytes, and a student may have {MAX_STUDENT_BYTES}: choose "
+            "fewer or narrower layers in the recipe"
+        )
         raise ExportError(msg)
     with tempfile.TemporaryDirectory() as scratch:
         loaded = Student(write_artifact(scratch, draft, onnx))
         loaded.self_test()
-        decoding = draft.decoding
-        scope = decoding.max_rul if isinstance(decoding, RulDecoding) else 1.0
-        _check_parity(student, loaded, draft.scaler, windows, PARITY * scope)
+        _check_parity(student, loaded, draft.scaler, windows, PARITY * _range_of(draft))
     return write_artifact(folder, draft, onnx)
 
 
-def score_torch(
-    student: nn.Module, scaler: Scaler, windows: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Scores of the torch module on raw windows: `[n]` cycles or `[n, classes]`."""
-    return score_student(student, torch.from_numpy(scale(windows, scaler)))
-
-
 def score_raw(student: Student, windows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Scores of a loaded artifact on raw windows: `[n]` cycles or `[n, classes]`."""
+    """Score raw windows with a loaded artifact: `[n]` numbers or `[n, classes]` probabilities."""
     return student.score(windows).values
+
+
+def _range_of(draft: Draft) -> float:
+    """Return the range of the scores: that of the number, or 1 for probabilities."""
+    if not isinstance(find_task(draft.task).answer, NumberAnswer):
+        return 1.0
+    low, high = cast(BoundedNumber, draft.decoding).bounds
+    return high - low
 
 
 def _check_parity(
@@ -156,7 +138,7 @@ def _check_parity(
         if apart.max() <= _ROUNDING * limit and _is_rounding(trained, scaler, inputs, own, other):
             continue
         few = len(odd) <= 1 + len(at) // 100
-        if not (few and _at_a_step(trained, scaler, inputs, other, limit)):
+        if not (few and _is_at_step(trained, scaler, inputs, other, limit)):
             msg = (
                 f"ONNX Runtime and the trained student differ by {apart.max():.3g} at batch size "
                 f"{size} ({len(odd)} of {len(at)} windows beyond {limit:.3g}): "
@@ -172,11 +154,11 @@ def _is_rounding(
     wanted: NDArray[np.float32],
     found: NDArray[np.float32],
 ) -> bool:
-    """Whether the graph is as near to the student in float64 as the student in float32 is.
+    """Whether the graph is as close to the student in float64 as the student in float32 is.
 
-    Logits of about 10 carry errors of some 1e-5 in float32, and the vote multiplies them by the
-    distance of the anchors that vote: tens of cycles. A student of few engines, whose votes spread
-    widely, differs from itself in float64 by 0.0004 cycles.
+    Logits of about 10 have errors of some 1e-5 in float32, and the vote multiplies them by the
+    distance of the voting anchors, which is tens of cycles. A student of few engines, whose votes
+    spread widely, differs from itself in float64 by 0.0004 cycles.
     """
     exact = copy.deepcopy(trained).double()
     with torch.no_grad():
@@ -185,17 +167,17 @@ def _is_rounding(
     return bool(other <= _NO_WORSE * own)
 
 
-def _at_a_step(
+def _is_at_step(
     trained: nn.Module,
     scaler: Scaler,
     windows: NDArray[np.float32],
     found: NDArray[np.float32],
     limit: float,
 ) -> bool:
-    """Whether the trained student itself jumps to the found scores under invisible noise.
+    """Whether the trained student itself jumps to the found scores under negligible noise.
 
     Anchor voting is a step function of the probabilities: where the trimmed mass ends between two
-    anchors within rounding, either side is right. Up to one such window in a hundred is let pass.
+    anchors within rounding, either side is right. One such window in a hundred is accepted.
     """
     random = np.random.default_rng(0)
     scaled = np.repeat(scale(windows, scaler)[None], 64, axis=0)

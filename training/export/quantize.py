@@ -1,9 +1,9 @@
-"""The same student with eight-bit weights and activations, in plain ONNX.
+"""The eight-bit form of a student: quantised weights and activations, in plain ONNX.
 
 Only convolutions and dense layers of the encoder are quantised (QuantizeLinear and DequantizeLinear
 around them, weights per channel). Scaling per condition, the fixed matrices of statistics and
-spectrum, anchors, vote and softmax stay in float32: their numbers span too many decades for eight
-bits, and they are few.
+spectrum, anchors, vote and softmax stay in float32, because their numbers span too many decades for
+eight bits, and they are few.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ def quantize(onnx_bytes: bytes, scaled: NDArray[np.float32]) -> bytes:
     """Quantise a graph of `training.export.artifact.export_onnx`.
 
     Args:
-        onnx_bytes: the float32 graph.
-        scaled: `[n, length, channels]` windows as the graph gets them, of groups the student has
-            learned from; the ranges of activations come from them.
+        onnx_bytes: Graph in float32.
+        scaled: Windows `[n, length, channels]` as the graph gets them, of groups the student has
+            learned from; they give the ranges of the activations.
 
     Raises:
-        MissingExtraError: the package onnx is not installed.
+        MissingExtraError: The package onnx is not installed.
     """
     try:
         from onnxruntime import quantization
@@ -56,7 +56,7 @@ def quantize(onnx_bytes: bytes, scaled: NDArray[np.float32]) -> bytes:
         source.write_bytes(onnx_bytes)
         root = logging.getLogger()
         level = root.level
-        root.setLevel(logging.ERROR)  # it advises a preparation that changes nothing here
+        root.setLevel(logging.ERROR)  # it recommends a preparation that has no effect here
         try:
             quantization.quantize_static(
                 str(source),

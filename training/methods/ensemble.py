@@ -1,7 +1,7 @@
-"""A teacher that is no language model: the student also learns from an ensemble's scores.
+"""Distillation from a teacher that is not a language model: an ensemble of larger networks.
 
-The scores are out of fold (`training.teachers.ensemble`): a teacher's scores on windows it has
-learned from would say little more than the labels.
+The teacher scores are made out of fold (`training.teachers.ensemble`), because a teacher's scores
+on windows it has learned from carry little more than the labels.
 """
 
 from __future__ import annotations
@@ -12,32 +12,35 @@ from torch.nn import functional
 
 from training.methods.plain import Plain
 
-__all__ = ["EnsembleTaught"]
+__all__ = ["EnsembleDistillation"]
 
 _TEACHER_SHARE = 0.5
 _TEMPERATURE = 4.0
 
 
-class EnsembleTaught(Plain):
-    """The plain head; half of the loss comes from the labels, half from the teacher.
+class EnsembleDistillation(Plain):
+    """The plain head; half of the loss comes from the labels, half from the teacher scores.
 
-    RUL: mean squared error to the teacher's RUL. Activity: KL to its probabilities, both softened
-    by temperature 4 (Hinton et al., 2015).
+    Numbers: mean squared error to the teacher's number. Classes: KL divergence to its
+    probabilities, both softened by temperature 4 (Hinton et al., 2015).
     """
 
-    def loss_with(self, windows: Tensor, labels: Tensor, hints: Tensor) -> Tensor:
-        """Scalar loss of a batch, as `Method.loss`.
+    def loss_with_teacher(self, windows: Tensor, labels: Tensor, teacher_scores: Tensor) -> Tensor:
+        """Compute the scalar loss of a batch, as `Method.loss`.
 
-        `hints` are the teacher's scores, `[batch]` cycles or `[batch, classes]` probabilities.
+        Args:
+            windows: See `Method.loss`.
+            labels: See `Method.loss`.
+            teacher_scores: Numbers `[batch]` or probabilities `[batch, classes]`.
         """
         output = self.head(self.encoder(windows))
-        if self.max_rul is not None:
+        if self.largest is not None:
             scored = output[:, 0]
-            own = functional.mse_loss(scored, labels.to(output.dtype) / self.max_rul)
-            taught = functional.mse_loss(scored, hints / self.max_rul)
+            own = functional.mse_loss(scored, labels.to(output.dtype) / self.largest)
+            taught = functional.mse_loss(scored, teacher_scores / self.largest)
         else:
             own = functional.cross_entropy(output, labels)
-            soft = torch.softmax(hints.clamp_min(1e-6).log() / _TEMPERATURE, dim=1)
+            soft = torch.softmax(teacher_scores.clamp_min(1e-6).log() / _TEMPERATURE, dim=1)
             student = functional.log_softmax(output / _TEMPERATURE, dim=1)
             taught = _TEMPERATURE**2 * functional.kl_div(student, soft, reduction="batchmean")
         return (1 - _TEACHER_SHARE) * own + _TEACHER_SHARE * taught

@@ -1,14 +1,14 @@
 """Knowledge Pruning (arXiv 2406.08765): a window's feature is drawn to the anchor of its answer.
 
-The specification, with what is the paper's and what is inferred, is the project's note on the
-method; deviations of this file from it, both switchable by the recipe:
+The project's note on the method is its specification and separates the paper's statements from our
+inferences. This file deviates from it in two ways, both switchable by the recipe:
 
-* alpha is learned and acts in training and inference (the public code line lets one variant train
-  without it, which costs 2 cycles on FD001);
-* `prior_correction`: repeating a label's column n times in the training softmax equals adding
+- `learn_alpha`: alpha is learned and acts in training and inference. The public code trains one
+  variant without it, which costs 2 cycles on FD001.
+- `prior_correction`: repeating a label's column n times in the training softmax equals adding
   log n to its logit, so the trained similarities lack the frequency of the labels. The graph adds
-  the logarithm of the expected count per batch again. Without it, FD001 scores sit 4 cycles too
-  low, because the plateau label 125 fills 30 % of the windows.
+  the logarithm of the expected count per batch again. Without it, FD001 scores are 4 cycles too
+  low, because the plateau label 125 makes up 30 % of the windows.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class KnowledgePruning(nn.Module):
     """Encoder plus aligned anchors.
 
     Args:
-        encoder: windows to features `[batch, d]`.
-        recipe: task, d, alpha, trimming and prior correction.
-        anchors: `[num_answers, width]` frozen text vectors.
-        label_counts: `[num_answers]` label frequencies of the training windows.
+        encoder: Windows to features `[batch, d]`.
+        recipe: Gives task, d, alpha, trimming and prior correction.
+        anchors: Frozen text vectors `[num_answers, width]`.
+        label_counts: Label frequencies of the training windows `[num_answers]`.
     """
 
     anchors: Tensor
@@ -60,14 +60,14 @@ class KnowledgePruning(nn.Module):
         expected = label_counts / max(label_counts.sum(), 1) * recipe.batch_size
         prior = recipe.prior_correction * np.log(np.maximum(expected, 1.0))
         self.register_buffer("prior", torch.from_numpy(prior.astype(np.float32)))
-        self.trim = recipe.trim if recipe.task == "rul" else None
+        self.trim = recipe.trim if recipe.answers_number else None
 
     def aligned_anchors(self) -> Tensor:
-        """The anchors in the student's feature space, rows of length 1: `[num_answers, d]`."""
+        """Align the anchors to the feature space, rows of length 1: `[num_answers, d]`."""
         return normalise(self.alignment(self.anchors))
 
     def loss(self, windows: Tensor, labels: Tensor) -> Tensor:
-        """Symmetric KL between windows and anchors; see `Method.loss` and `symmetric_kl`."""
+        """Compute the loss between windows and anchors; see `Method.loss` and `symmetric_kl`."""
         features = normalise(self.encoder(windows))
         table = self.aligned_anchors()
         absent = torch.bincount(labels, minlength=len(table)) == 0
@@ -75,14 +75,14 @@ class KnowledgePruning(nn.Module):
         return symmetric_kl(self.log_alpha.exp() * features @ table[columns].T, labels)
 
     def exported(self) -> nn.Module:
-        """Encoder, folded anchor table and voting; see `Method.exported`."""
+        """Build encoder, folded anchor table and voting; see `Method.exported`."""
         with torch.no_grad():
             table = (self.log_alpha.exp() * self.aligned_anchors()).T.contiguous()
         return _Exported(copy.deepcopy(self.encoder), table, self.prior.clone(), self.trim)
 
 
 class _Exported(nn.Module):
-    """What stays on the gateway: no text anchors, no alignment layer."""
+    """The part that runs on a gateway: no text anchors, no alignment layer."""
 
     table: Tensor
     prior: Tensor
@@ -103,18 +103,18 @@ class _Exported(nn.Module):
 
 
 def normalise(vectors: Tensor) -> Tensor:
-    """Rows brought to length 1; a row of zeros stays zero."""
+    """Scale rows to length 1; a row of zeros stays zero."""
     length: Tensor = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
     return vectors / (length + _EPSILON)
 
 
 def symmetric_kl(similarities: Tensor, labels: Tensor) -> Tensor:
-    """The metric-learning loss of Knowledge Pruning.
+    """Compute the metric-learning loss of Knowledge Pruning.
 
     Args:
-        similarities: `[B, N]` scaled cosines; the first B columns are the anchors of the batch's
+        similarities: Scaled cosines `[B, N]`; the first B columns are the anchors of the batch's
             own labels in batch order (duplicates kept), the others anchors of absent labels.
-        labels: `[B]` integers. Equality is decided on them, never on cosines.
+        labels: Integers `[B]`. They decide equality; cosines never do.
 
     Returns:
         Mean of window-to-anchor and anchor-to-window KL to the targets softmax(10 G), both
@@ -131,17 +131,17 @@ def symmetric_kl(similarities: Tensor, labels: Tensor) -> Tensor:
 
 
 def vote(probabilities: Tensor, trim: float) -> Tensor:
-    """Anchor voting: the mean answer of the likely anchors.
+    """Vote: the mean answer of the likely anchors.
 
     The least likely anchors are dropped as long as their cumulated probability is at most
     `trim`; the others vote with their probability.
 
     Args:
-        probabilities: `[batch, num_answers]`, rows sum to 1.
-        trim: mass to drop; 0 keeps the plain mean.
+        probabilities: Probabilities `[batch, num_answers]`, rows sum to 1.
+        trim: Mass to drop; 0 keeps the plain mean.
 
     Returns:
-        `[batch]` the answer, in units of the grid (index of the anchor).
+        The answer `[batch]`, in units of the grid (index of the anchor).
     """
     # torch.sort exports to the same operator; topk keeps the graph within plain ONNX opset 17.
     ascending, answers = torch.topk(

@@ -1,8 +1,8 @@
-"""Knowledge Pruning with labels that have no training example: their anchors are all there is.
+"""Knowledge Pruning with labels that have an anchor but no training example.
 
-Training is that of `KnowledgePruning` among the seen labels; the unseen anchors are in no batch,
-not even as wrong answers, for that would teach the student never to name them. Afterwards every
-anchor, seen or not, is aligned by the same layer and stands in the table.
+Training is that of `KnowledgePruning` among the seen labels. The unseen anchors are in no batch,
+not even as wrong answers, because that would teach the student never to name them. Afterwards the
+same layer aligns every anchor, seen or unseen, and the table contains all of them.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ __all__ = ["OpenStudent", "OpenVocabulary"]
 
 
 class OpenVocabulary(KnowledgePruning):
-    """Encoder plus aligned anchors of which some are kept out of training.
+    """Encoder plus aligned anchors, some of which are kept out of training.
 
     Args:
-        encoder: windows to features `[batch, d]`.
-        recipe: d and alpha.
-        anchors: `[num_answers, width]` frozen vectors of all labels.
-        label_counts: `[num_answers]` label frequencies of the training windows.
-        unseen: labels that do not occur in training.
+        encoder: Windows to features `[batch, d]`.
+        recipe: Gives d and alpha.
+        anchors: Frozen vectors of all labels `[num_answers, width]`.
+        label_counts: Label frequencies of the training windows `[num_answers]`.
+        unseen: Labels that do not occur in training.
     """
 
     position: Tensor
@@ -49,7 +49,7 @@ class OpenVocabulary(KnowledgePruning):
         self.register_buffer("position", position)
 
     def loss(self, windows: Tensor, labels: Tensor) -> Tensor:
-        """Symmetric KL among the seen labels; see `KnowledgePruning.loss`."""
+        """Compute the loss among the seen labels; see `KnowledgePruning.loss`."""
         features = normalise(self.encoder(windows))
         table = self.aligned_anchors()[self.seen]
         places = self.position[labels]
@@ -58,11 +58,11 @@ class OpenVocabulary(KnowledgePruning):
         return symmetric_kl(self.log_alpha.exp() * features @ table[columns].T, places)
 
     def exported(self) -> OpenStudent:
-        """Encoder and the tables of all labels; see `OpenStudent`."""
+        """Build encoder and the tables of all labels; see `OpenStudent`."""
         with torch.no_grad():
             known = self.anchors[self.seen]
-            # What training never reached of the alignment is noise from its random start: within
-            # the span of the seen anchors, the layer is what it has learned to be.
+            # Training changes the layer only within the span of the seen anchors; outside of it
+            # the layer is still the noise of its random start.
             within = self.anchors @ torch.linalg.pinv(known) @ known
             tables = [self.aligned_anchors(), normalise(self.alignment(within))]
             scaled = self.log_alpha.exp() * torch.stack(tables)
@@ -73,9 +73,9 @@ class OpenStudent(nn.Module):
     """Scaled similarities of windows to all labels, seen and unseen, by two tables.
 
     Args:
-        encoder: windows to features.
-        tables: `[2, num_answers, d]`; the first is what Knowledge Pruning would fold into the
-            graph, the second has the anchors projected on the span of the seen ones before.
+        encoder: Windows to features.
+        tables: Two tables `[2, num_answers, d]`: the first is the one Knowledge Pruning folds into
+            the graph, the second projects the anchors on the span of the seen ones first.
     """
 
     tables: Tensor
@@ -86,6 +86,6 @@ class OpenStudent(nn.Module):
         self.register_buffer("tables", tables)
 
     def forward(self, windows: Tensor) -> Tensor:
-        """`[batch, length, channels]` scaled to `[batch, 2, num_answers]`."""
+        """Score scaled windows `[batch, length, channels]`: `[batch, 2, num_answers]`."""
         found: Tensor = torch.einsum("bd,tkd->btk", normalise(self.encoder(windows)), self.tables)
         return found

@@ -1,10 +1,10 @@
-"""The starter students: how those that ship are made, and their cards.
+"""Starter students: the making of the shipped students, and their cards.
 
 In: data sets and recipes. Out: `models/zoo/` and the tables of docs/starter-students.md. Promise:
-the official test sets are scored once, by choices made on held-out groups.
+the official test sets are scored once, after all choices were made on held-out groups.
 
-`build` makes them (`python -m training.starters`), `official` scores the test sets, `latency` times
-a window, `cards` writes the tables.
+Files, in order: `latency` (time per window), `official` (measures on the test set), `cards` (the
+tables), `build` (`python -m training.starters`, which makes the students).
 """
 
 __all__: list[str] = []

@@ -1,11 +1,11 @@
-"""The students in models/zoo: make them, measure them, and write their cards.
+"""The command that makes the students in models/zoo, measures them, and writes their cards.
 
     python -m training.starters build --data DATA_FOLDER --only rul-fd003
     python -m training.starters cards                     # the tables of docs/starter-students.md
 
 `build` trains by the recipe `training/configs/NAME.toml`, calibrates, exports, makes the int8
-variant, and scores the official test set once, at the end, from the artifact. All that a card says
-is in the manifest.
+variant, and scores the official test set once, at the end, from the artifact. A card is written
+from the manifest alone.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from models.features import scale
 from models.manifest import Draft
 from models.session import Student
 from training.datasets.cmapss import LENGTH, read_cmapss
-from training.datasets.contract import DataSet, digest_windows
+from training.datasets.contract import DataSet
 from training.datasets.spsw import read_spsw
 from training.datasets.uci_har import read_uci_har
 from training.errors import DataSetError, TrainingError
@@ -39,23 +39,23 @@ from training.report import RunLog
 from training.starters.cards import write_cards
 from training.starters.latency import measure_latency
 from training.starters.official import measure_windows
-from training.windows import WindowSet
+from training.windows import WindowSet, digest_windows
 
 __all__ = ["STUDENTS", "Spec", "build", "read_data"]
 
 DOCS = Path("docs/starter-students.md")
 _RANGES = 2000  # windows that give the ranges of eight-bit activations
-_SUBSETS = 1000  # distance of the engine numbers of joined subsets
+_SUBSETS = 1000  # distance between the engine numbers of joined subsets
 
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """What a student of the zoo learns from; how stands in its recipe.
+    """The data of a starter student; its recipe has the other settings.
 
     Attributes:
-        file: in the data folder; empty for the folder itself.
-        subset: of C-MAPSS, several joined by `+`; empty for activities.
-        channels: only the first so many; 0 for all.
+        file: File in the data folder; empty for the folder itself.
+        subset: Subset of C-MAPSS, several joined by `+`; empty for activities.
+        channels: Number of channels to keep, from the first on; 0 for all.
     """
 
     file: str
@@ -71,14 +71,14 @@ STUDENTS = {
     "rul-fd001-long": Spec("cmapss.zip", "FD001"),
     "rul-fd003": Spec("cmapss.zip", "FD003"),
 }
-"""By name; each has a recipe `training/configs/NAME.toml`."""
+"""Starter students by name; each has a recipe `training/configs/NAME.toml`."""
 
 
 def read_data(name: str, folder: Path, *, with_test: bool) -> DataSet:
-    """The data of a student of the zoo.
+    """Read the data of a starter student.
 
     Raises:
-        DataSetError: a file is missing or is not what its name says.
+        DataSetError: A file is missing, or its content does not match its name.
     """
     spec, recipe = STUDENTS[name], shipped_recipe(name)
     if spec.subset:
@@ -95,20 +95,20 @@ def read_data(name: str, folder: Path, *, with_test: bool) -> DataSet:
 
 
 def build(name: str, data: Path, zoo: Path, scratch: Path, console: Console) -> list[Artifact]:
-    """Make a student and its int8 variant and put both into `zoo`.
+    """Make a student and its int8 variant in `zoo`.
 
     Args:
-        name: a key of `STUDENTS`.
-        data: folder of the data files.
-        zoo: gets the folders NAME and NAME-int8; what was there is replaced.
-        scratch: keeps the state of the run; a run that was cut off goes on from it.
-        console: for the progress bar.
+        name: Key of `STUDENTS`.
+        data: Folder of the data files.
+        zoo: Gets the folders NAME and NAME-int8, which are replaced if they exist.
+        scratch: Keeps the state of the run; a run that was cut off continues from it.
+        console: Console of the progress bar.
 
     Returns:
         Both artifacts.
 
     Raises:
-        TrainingError: the leaf says what is wrong; `zoo` is unchanged.
+        TrainingError: The leaf says what is wrong; `zoo` is unchanged.
     """
     from training.candidate import train_candidate
 
@@ -126,7 +126,7 @@ def build(name: str, data: Path, zoo: Path, scratch: Path, console: Console) -> 
             on_epoch=log.add,
         )
     if candidate is None:  # impossible without a deadline
-        msg = f"the run of {name} did not end"
+        msg = f"the run of {name} stopped before its last pass: run the command again"
         raise TrainingError(msg)
     trained = candidate.artifact
     full = read_data(name, data, with_test=True)
@@ -158,7 +158,7 @@ def _install_small(whole: Artifact, known: DataSet, full: DataSet, zoo: Path) ->
 
 def _measure_all(student: Student, data: DataSet) -> dict[str, dict[str, float]]:
     if data.test is None:
-        msg = f"{data.title} was read without its test set"
+        msg = f"{data.title} was read without its test set: read it with_test=True"
         raise DataSetError(msg)
     names = data.name.split("+")
     found = {"test": measure_windows(student, data.test)}
@@ -218,12 +218,30 @@ def main() -> None:
 
 
 @main.command("build")
-@click.option("--data", type=click.Path(path_type=Path, exists=True), required=True)
-@click.option("--only", "names", multiple=True, type=click.Choice(sorted(STUDENTS)))
-@click.option("--zoo", type=click.Path(path_type=Path), default=Path(models.zoo.__file__).parent)
-@click.option("--scratch", type=click.Path(path_type=Path), default=Path("runs/zoo"))
+@click.option(
+    "--data", type=click.Path(path_type=Path, exists=True), required=True, help="Data folder."
+)
+@click.option(
+    "--only",
+    "names",
+    multiple=True,
+    type=click.Choice(sorted(STUDENTS)),
+    help="Starter student to make; may be repeated. All by default.",
+)
+@click.option(
+    "--zoo",
+    type=click.Path(path_type=Path),
+    default=Path(models.zoo.__file__).parent,
+    help="Folder of the students.",
+)
+@click.option(
+    "--scratch",
+    type=click.Path(path_type=Path),
+    default=Path("runs/zoo"),
+    help="Folder for the state of the runs.",
+)
 def build_command(data: Path, names: tuple[str, ...], zoo: Path, scratch: Path) -> None:
-    """Train, calibrate, export, quantise and measure (all of the zoo, or --only some)."""
+    """Train, calibrate, export, quantise and measure all students, or those of --only."""
     console = Console()
     try:
         for name in names or sorted(STUDENTS):
@@ -237,7 +255,9 @@ def build_command(data: Path, names: tuple[str, ...], zoo: Path, scratch: Path) 
 
 
 @main.command("cards")
-@click.option("--docs", type=click.Path(path_type=Path, exists=True), default=DOCS)
+@click.option(
+    "--docs", type=click.Path(path_type=Path, exists=True), default=DOCS, help="Page to update."
+)
 def cards_command(docs: Path) -> None:
     """Write the cards of the shipped students into the page about them."""
     found = [read_artifact(models.zoo.zoo_path(name)) for name in models.zoo.list_zoo()]

@@ -1,4 +1,4 @@
-"""Cards of the shipped students: tables for people, from nothing but their manifests."""
+"""Cards of the shipped students: tables for people, made from the manifests alone."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from models.manifest import Manifest
+from models.tasks.number import NumberAnswer
+from models.tasks.registry import find_task
 from training.errors import DataSetError
 
 __all__ = ["BEGIN", "END", "card_tables", "write_cards"]
@@ -17,33 +19,36 @@ _Measures = dict[str, float]
 
 
 def write_cards(manifests: Sequence[Manifest], docs: Path) -> None:
-    """Replace what stands between the marks in a page.
+    """Replace the text between the marks in a page.
 
     Raises:
-        DataSetError: the page has no marks.
+        DataSetError: The page has no marks.
     """
     text = docs.read_text(encoding="utf-8")
     head, begin, rest = text.partition(BEGIN)
     _, end, tail = rest.partition(END)
     if not begin or not end:
-        msg = f"{docs} has no place for the cards: it needs the lines {BEGIN} and {END}"
+        msg = f"{docs} has no place for the cards: add the lines {BEGIN} and {END}"
         raise DataSetError(msg)
     docs.write_text(f"{head}{BEGIN}\n\n{card_tables(manifests)}\n{END}{tail}", encoding="utf-8")
 
 
 def card_tables(manifests: Sequence[Manifest]) -> str:
-    """The tables, Markdown: one of RUL students, one of activities, one card for each."""
-    rul = [manifest for manifest in manifests if manifest.task == "rul"]
-    activity = [manifest for manifest in manifests if manifest.task == "activity"]
-    parts = [_rul_table(rul), _activity_table(activity)]
+    """Write the tables in Markdown: one of numbers, one of classes, and one card per student."""
+    numbers: list[Manifest] = []
+    classes: list[Manifest] = []
+    for manifest in manifests:
+        is_number = isinstance(find_task(manifest.task).answer, NumberAnswer)
+        (numbers if is_number else classes).append(manifest)
+    parts = [_number_table(numbers), _class_table(classes)]
     parts += [_card(one) for one in manifests if not one.name.endswith("-int8")]
     return "\n".join(part for part in parts if part)
 
 
-def _rul_table(manifests: Sequence[Manifest]) -> str:
+def _number_table(manifests: Sequence[Manifest]) -> str:
     rows = []
     for manifest in manifests:
-        own, what = _own_measures(manifest)
+        own, origin = _own_measures(manifest)
         for split, test in sorted(manifest.metrics.items()):
             if not split.startswith("test"):
                 continue
@@ -51,7 +56,7 @@ def _rul_table(manifests: Sequence[Manifest]) -> str:
             rows.append(
                 [
                     manifest.name if whole else f"{manifest.name} on {split[5:]}",
-                    f"{own['rmse']:.2f} ({what})" if own and whole else "",
+                    f"{own['rmse']:.2f} ({origin})" if own and whole else "",
                     f"**{test['rmse']:.2f}**",
                     f"{test['nasa_score']:.0f}",
                     f"{100 * test['interval_coverage']:.1f} % of {test['windows']:.0f}",
@@ -64,15 +69,15 @@ def _rul_table(manifests: Sequence[Manifest]) -> str:
     return _table(heads, rows)
 
 
-def _activity_table(manifests: Sequence[Manifest]) -> str:
+def _class_table(manifests: Sequence[Manifest]) -> str:
     rows = []
     for manifest in manifests:
-        own, what = _own_measures(manifest)
+        own, origin = _own_measures(manifest)
         test = manifest.metrics["test"]
         rows.append(
             [
                 manifest.name,
-                f"{own['macro_f1']:.3f} ({what})" if own else "",
+                f"{own['macro_f1']:.3f} ({origin})" if own else "",
                 f"**{test['macro_f1']:.3f}**",
                 f"{test['accuracy']:.3f}",
                 f"{test['calibration_error']:.3f}",
@@ -109,8 +114,8 @@ def _card(manifest: Manifest) -> str:
     unknown = getattr(manifest.decoding, "unknown", None)
     if unknown is not None:
         lines.append(
-            f"- **Doubt**: temperature {calibration['temperature']:.2f} in the graph; `unknown` "
-            f"below a probability of {unknown.threshold:.3f}, which rejects "
+            f"- **Uncertainty**: temperature {calibration['temperature']:.2f} in the graph; "
+            f"`unknown` below a probability of {unknown.threshold:.3f}, which rejected "
             f"{unknown.rejects:.1%} of known windows at calibration."
         )
     lines.append(f"- **Terms**: {manifest.licence}.\n")
@@ -118,12 +123,12 @@ def _card(manifest: Manifest) -> str:
 
 
 def _own_measures(manifest: Manifest) -> tuple[_Measures, str]:
-    """Measures on groups the student (or its like, out of fold) has not learned from."""
+    """Find the measures on groups that the student, or its kind out of fold, has not seen."""
     if manifest.name.endswith("-int8"):
         return {}, ""
-    for split, what in (("out_of_fold", "out of fold"), ("held_out", "held out")):
+    for split, origin in (("out_of_fold", "out of fold"), ("held_out", "held out")):
         if split in manifest.metrics:
-            return manifest.metrics[split], what
+            return manifest.metrics[split], origin
     return {}, ""
 
 

@@ -1,4 +1,4 @@
-"""How long one window takes through the gateway's own code, on one thread."""
+"""The time of one window through the gateway's own code, on one thread."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _WARM_UP = 50
 
 
 def measure_latency(student: Student, windows: NDArray[np.float32]) -> dict[str, float]:
-    """Milliseconds of `Student.score` on single windows: scaling, graph and decoding.
+    """Measure `Student.score` on single windows in milliseconds: scaling, graph and decoding.
 
-    On a machine that does other work the slowest of a hundred windows says when the scheduler took
-    the core away. So several blocks are measured and the one with the lowest p99 is reported.
+    On a machine that does other work, the slowest of a hundred windows shows when the scheduler
+    took the core away. So several blocks are measured, and the one with the lowest p99 is reported.
 
     Args:
-        student: a loaded student.
-        windows: `[n, length, channels]` raw windows to take turns with.
+        student: Loaded student.
+        windows: Raw windows `[n, length, channels]`, used in turn.
 
     Returns:
         `p50_ms` and `p99_ms` of the quietest block of 500 windows.

@@ -1,10 +1,10 @@
-"""Scaling per operating condition, inside the student's graph.
+"""The preprocessor that scales per operating condition, inside the student's graph.
 
 Engines of FD002 and FD004 fly under six conditions that move every sensor far more than wear does.
-One affine scaler per channel (all that a manifest says) cannot take that out. So the settings are
-input channels of the student, and its graph begins with this: find the nearest known condition of
-every reading, scale the sensors by what was normal under it, drop the settings. The manifest's
-scaler is then the identity.
+One affine scaler per channel, which is all that a manifest can express, cannot remove this. So the
+settings are input channels of the student, and its graph begins with three steps: find the nearest
+known condition of every reading, scale the sensors by their range under it, drop the settings. The
+manifest's scaler is then the identity.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from training.errors import DataSetError
 
-__all__ = ["SETTINGS", "ConditionScaling", "fit_conditions"]
+__all__ = ["SETTINGS", "ConditionScaling", "fit_conditions", "fit_preprocessor"]
 
 SETTINGS = 3
 """The first channels of a window: altitude, Mach number, throttle resolver angle."""
@@ -25,16 +25,19 @@ _BEYOND = 2.0  # how far outside the range seen in training a scaled sensor may 
 
 
 class ConditionScaling(nn.Module):
-    """`[batch, length, settings + sensors]` raw to `[batch, length, sensors]`, about 0 to 1.
+    """Raw `[batch, length, settings + sensors]` to `[batch, length, sensors]`, about 0 to 1.
 
-    The difference to the lowest value is taken before it is scaled: 0.5 rpm of wear on 2388 rpm
-    would lose half its digits in x * scale + offset.
+    The lowest value is subtracted before scaling, because 0.5 rpm of wear on 2388 rpm would lose
+    half its digits in x * scale + offset.
 
     Args:
-        centres: `[conditions, settings]` of the known conditions.
-        reach: `[settings]` what a setting is divided by before distances are taken.
-        low: `[conditions, sensors]` lowest value seen under a condition.
-        scale: `[conditions, sensors]` 1 / (highest - lowest); 0 where a sensor did not move.
+        centres: Settings of the known conditions `[conditions, settings]`.
+        ranges: Range of each setting `[settings]`; settings are divided by it before distances
+            are computed.
+        low: Lowest value of each sensor under a condition `[conditions, sensors]`.
+        scale: 1 / (highest - lowest) `[conditions, sensors]`; 0 where a sensor did not move.
+
+    The buffer of `ranges` is named `reach`, as the initialiser in shipped graphs.
     """
 
     centres: Tensor
@@ -45,27 +48,37 @@ class ConditionScaling(nn.Module):
     def __init__(
         self,
         centres: NDArray[np.float64],
-        reach: NDArray[np.float64],
+        ranges: NDArray[np.float64],
         low: NDArray[np.float64],
         scale: NDArray[np.float64],
     ) -> None:
         super().__init__()
         for name, values in (
-            ("centres", centres / reach),
-            ("reach", reach),
+            ("centres", centres / ranges),
+            ("reach", ranges),
             ("low", low),
             ("scale", scale),
         ):
             self.register_buffer(name, torch.from_numpy(values.astype(np.float32)))
 
     def forward(self, windows: Tensor) -> Tensor:
-        """See the class."""
+        """Scale raw windows; see the class for the shapes."""
         settings = windows[:, :, : self.reach.shape[0]] / self.reach
         sensors = windows[:, :, self.reach.shape[0] :]
         apart = (settings[:, :, None, :] - self.centres).square().sum(dim=3)
         nearest = apart.argmin(dim=2)
         scaled: Tensor = (sensors - self.low[nearest]) * self.scale[nearest]
         return scaled.clamp(-_BEYOND, 1 + _BEYOND)
+
+
+def fit_preprocessor(scaling: str, windows: NDArray[np.float32]) -> nn.Module | None:
+    """Fit the part of the graph between scaler and encoder; None where there is none.
+
+    Args:
+        scaling: See `training.datasets.contract.DataSet`.
+        windows: Raw windows that a student may see.
+    """
+    return fit_conditions(windows) if scaling == "conditions" else None
 
 
 def fit_conditions(windows: NDArray[np.float32]) -> ConditionScaling:
@@ -75,13 +88,13 @@ def fit_conditions(windows: NDArray[np.float32]) -> ConditionScaling:
     number, as in the literature: 0, 10, 20, 25, 35, 42. Sensors are scaled min-max under each.
 
     Raises:
-        DataSetError: the settings take more values than a set of conditions would.
+        DataSetError: The settings take too many values to be a set of conditions.
     """
     readings = windows.reshape(-1, windows.shape[2]).astype(np.float64)
     names, members = np.unique(np.round(readings[:, 0]), return_inverse=True)
     if len(names) > _MAX_CONDITIONS:
         msg = (
-            f"the first setting takes {len(names)} values: these are no operating conditions; "
+            f"the first setting takes {len(names)} values, so these are no operating conditions: "
             "set conditions = false in the recipe"
         )
         raise DataSetError(msg)
@@ -89,8 +102,8 @@ def fit_conditions(windows: NDArray[np.float32]) -> ConditionScaling:
     centres = np.stack([part[:, :SETTINGS].mean(axis=0) for part in parts])
     low = np.stack([part[:, SETTINGS:].min(axis=0) for part in parts])
     spread = np.stack([np.ptp(part[:, SETTINGS:], axis=0) for part in parts])
-    reach = np.ptp(centres, axis=0)
-    # Sensors that rest in every window of a condition may still flicker by the last digit.
+    ranges = np.ptp(centres, axis=0)
+    # A sensor that is constant under a condition may still flicker in the last digit.
     moves = spread > 1e-6 * np.maximum(np.abs(low), 1.0)
     scale = np.where(moves, 1 / np.where(moves, spread, 1), 0.0)
-    return ConditionScaling(centres, np.where(reach > 0, reach, 1.0), low, scale)
+    return ConditionScaling(centres, np.where(ranges > 0, ranges, 1.0), low, scale)

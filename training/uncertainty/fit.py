@@ -1,12 +1,12 @@
-"""Makes a trained student say how sure it is: scores of unseen windows in, manifest and graph out.
+"""Calibration of a trained student: held-out scores in, parts of manifest and graph out.
 
-The mathematics is in `training.uncertainty.calibration` and
-`training.uncertainty.out_of_distribution`; here it meets the student.
+`training.uncertainty.calibration` and `training.uncertainty.out_of_distribution` contain the
+mathematics; this file applies it to a student.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -16,41 +16,47 @@ from torch import nn
 from models.manifest import Scaler
 from models.tasks.classes import Unknown
 from models.tasks.interval import Interval
-from training.datasets.contract import DataSet
-from training.distill import scale_windows
+from models.tasks.number import NumberAnswer
+from training.datasets.contract import DataSet, largest_number
 from training.evaluate import calibration_error
-from training.export.artifact import Tempered, score_torch
 from training.recipes import Recipe
-from training.teachers.prompts import MAX_RUL
+from training.scoring import scale_windows, score_torch
 from training.uncertainty.calibration import (
     LEVEL,
-    fit_doubt,
     fit_interval,
     fit_temperature,
+    fit_unknown,
     group_weights,
     interval_ends,
     share_inside,
     temper,
 )
 from training.uncertainty.out_of_distribution import (
-    Cautious,
-    Familiarity,
-    fit_familiarity,
-    hold_back,
+    ClassDistance,
+    OutOfDistributionGuard,
+    fit_class_distance,
     measure_distances,
+    shrink_probabilities,
 )
+from training.uncertainty.tempered import Tempered
 from training.windows import WindowSet
 
-__all__ = ["Doubt", "Unseen", "calibrate", "familiarity_of", "score_unseen"]
+__all__ = [
+    "Calibration",
+    "HeldOutScores",
+    "calibrate",
+    "distance_of",
+    "score_held_out",
+]
 
 
 @dataclass(frozen=True, slots=True)
-class Unseen:
-    """Windows by a student that has not seen them.
+class HeldOutScores:
+    """Scores of windows by a student that has not seen them.
 
     Attributes:
-        scored: `[n]` cycles or `[n, classes]` probabilities.
-        distances: `[n]` to what the student has seen; zeros where nothing asks for them.
+        scored: Numbers `[n]` or probabilities `[n, classes]`.
+        distances: Distances `[n]` to the known classes; zeros where there is no guard.
     """
 
     scored: NDArray[np.float32]
@@ -58,88 +64,105 @@ class Unseen:
 
 
 @dataclass(frozen=True, slots=True)
-class Doubt:
-    """What calibration found.
+class Calibration:
+    """The result of `calibrate`.
 
     Attributes:
-        interval: of RUL scores.
-        unknown: of activities, where the recipe asks for it.
-        measures: how it does on the windows it was fitted to; empty where nothing was fitted.
+        interval: Interval of the numbers; None for classes and for tasks without intervals.
+        unknown: Threshold of the unknown class, where the recipe asks for it.
+        measures: Measures on the windows that were used for fitting; empty where nothing was
+            fitted.
     """
 
-    interval: Interval | None
-    unknown: Unknown | None
-    measures: dict[str, float]
+    interval: Interval | None = None
+    unknown: Unknown | None = None
+    measures: dict[str, float] = field(default_factory=dict)
 
 
-def familiarity_of(
+def distance_of(
     data: DataSet, recipe: Recipe, scaler: Scaler, seen: WindowSet
-) -> Familiarity | None:
-    """What measures distances to `seen`; None where nothing asks for them."""
-    if data.task == "rul" or not recipe.calibrate:
+) -> ClassDistance | None:
+    """Fit the distance to the classes of `seen`; None where the student gets no guard."""
+    if isinstance(data.answers.answer, NumberAnswer) or not recipe.calibrate:
         return None
-    return fit_familiarity(scale_windows(seen.windows, scaler, None), seen.labels)
+    return fit_class_distance(scale_windows(seen.windows, scaler, None), seen.labels)
 
 
-def calibrate(
-    data: DataSet,
-    student: nn.Module,
-    familiarity: Familiarity | None,
-    held_out: WindowSet,
-    known: Unseen,
-) -> tuple[nn.Module, NDArray[np.float32], Doubt]:
-    """Fit everything that says how sure the student is.
-
-    Args:
-        data: gives the task.
-        student: as trained.
-        familiarity: fitted to what `student` has seen; None leaves activities as they are.
-        held_out: windows, labels and groups of `known`.
-        known: what students say that have not seen the windows.
-
-    Returns:
-        The student as it ships, its scores on the held-out windows, and the parts of the manifest.
-    """
-    truth, groups, scored = held_out.labels, held_out.groups, known.scored
-    if data.task == "rul":
-        interval = fit_interval(truth, scored, groups, max_rul=MAX_RUL, level=LEVEL)
-        low, high = (end.clip(0, MAX_RUL) for end in interval_ends(interval, scored))
-        measures = {
-            "interval_coverage": share_inside(interval, truth, scored, groups),
-            "interval_width": float(group_weights(groups) @ (high - low)),
-        }
-        return student, scored, Doubt(interval, None, measures)
-    if familiarity is None:
-        return student, scored, Doubt(None, None, {})
-    temperature = fit_temperature(truth, scored)
-    tempered = temper(scored, temperature).astype(np.float32)
-    reach, unknown = fit_doubt(tempered, known.distances, groups)
-    ceiling = 0.999 * unknown.threshold
-    cautious = Cautious(Tempered(student, temperature), familiarity, reach, ceiling)
-    given = hold_back(
-        torch.from_numpy(tempered), torch.from_numpy(known.distances), reach, ceiling
-    ).numpy()
-    measures = {
-        "temperature": temperature,
-        "reach": reach,
-        "calibration_error": calibration_error(truth, given),
-        "unknown_share": unknown.rejects,
-    }
-    return cautious.eval(), given, Doubt(None, unknown, measures)
-
-
-def score_unseen(
+def score_held_out(
     data: DataSet,
     recipe: Recipe,
     student: nn.Module,
     scaler: Scaler,
     seen: WindowSet,
     held_out: WindowSet,
-) -> Unseen:
-    """Score held-out windows and measure their distances to what was seen."""
-    familiarity = familiarity_of(data, recipe, scaler, seen)
+) -> HeldOutScores:
+    """Score held-out windows and measure their distances to the classes of `seen`."""
+    distance = distance_of(data, recipe, scaler, seen)
     distances = np.zeros(len(held_out), dtype=np.float32)
-    if familiarity is not None:
+    if distance is not None:
         inputs = scale_windows(held_out.windows, scaler, None)
-        distances = measure_distances(familiarity, inputs)
-    return Unseen(score_torch(student, scaler, held_out.windows), distances)
+        distances = measure_distances(distance, inputs)
+    return HeldOutScores(score_torch(student, scaler, held_out.windows), distances)
+
+
+def calibrate(
+    data: DataSet,
+    student: nn.Module,
+    distance: ClassDistance | None,
+    held_out: WindowSet,
+    known: HeldOutScores,
+) -> tuple[nn.Module, NDArray[np.float32], Calibration]:
+    """Fit the uncertainty of a student.
+
+    Args:
+        data: Gives the task.
+        student: Student as trained.
+        distance: Distance fitted to the windows that `student` has seen; None fits no guard.
+        held_out: Windows, labels and groups of `known`.
+        known: Scores of students that have not seen the windows.
+
+    Returns:
+        The student as it ships, its scores on the held-out windows, and the parts of the manifest.
+    """
+    answer = data.answers.answer
+    if isinstance(answer, NumberAnswer):
+        if not answer.has_interval:
+            return student, known.scored, Calibration()
+        return student, known.scored, _calibrate_number(data, held_out, known.scored)
+    if distance is None:
+        return student, known.scored, Calibration()
+    return _calibrate_classes(student, distance, held_out, known)
+
+
+def _calibrate_number(
+    data: DataSet, held_out: WindowSet, scored: NDArray[np.float32]
+) -> Calibration:
+    truth, groups, largest = held_out.labels, held_out.groups, largest_number(data.task)
+    interval = fit_interval(truth, scored, groups, max_rul=largest, level=LEVEL)
+    low, high = (end.clip(0, largest) for end in interval_ends(interval, scored))
+    measures = {
+        "interval_coverage": share_inside(interval, truth, scored, groups),
+        "interval_width": float(group_weights(groups) @ (high - low)),
+    }
+    return Calibration(interval=interval, measures=measures)
+
+
+def _calibrate_classes(
+    student: nn.Module, distance: ClassDistance, held_out: WindowSet, known: HeldOutScores
+) -> tuple[nn.Module, NDArray[np.float32], Calibration]:
+    truth = held_out.labels
+    temperature = fit_temperature(truth, known.scored)
+    tempered = temper(known.scored, temperature).astype(np.float32)
+    max_distance, unknown = fit_unknown(tempered, known.distances, held_out.groups)
+    ceiling = 0.999 * unknown.threshold
+    guard = OutOfDistributionGuard(Tempered(student, temperature), distance, max_distance, ceiling)
+    scored = shrink_probabilities(
+        torch.from_numpy(tempered), torch.from_numpy(known.distances), max_distance, ceiling
+    ).numpy()
+    measures = {
+        "temperature": temperature,
+        "reach": max_distance,  # the key of published manifests
+        "calibration_error": calibration_error(truth, scored),
+        "unknown_share": unknown.rejects,
+    }
+    return guard.eval(), scored, Calibration(unknown=unknown, measures=measures)

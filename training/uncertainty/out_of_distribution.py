@@ -1,10 +1,10 @@
-"""How far a window is from everything a student has learned from, computed inside its graph.
+"""The out-of-distribution guard: distance of a window to all known classes, inside the graph.
 
-A classifier is sure of itself also where it has never been: leave an activity out of the training,
-and its windows get the name of another one with a probability near 1. So the graph measures the
-distance of a window to the nearest activity it knows, in eight statistics per channel (Mahalanobis,
-one covariance for all activities), and beyond what known windows of other people reach it takes its
-probabilities back towards "any of them".
+A classifier is certain even far from everything it has learned: leave a class out of the training,
+and its windows get the name of another class with a probability near 1. So the graph measures the
+distance of a window to the nearest known class, in eight statistics per channel (Mahalanobis, one
+covariance for all classes). Beyond `max_distance`, the farthest that known windows of other people
+lie, it shrinks the probabilities towards equal ones.
 """
 
 from __future__ import annotations
@@ -16,19 +16,26 @@ from torch import Tensor, nn
 
 from training.students.statistics import GUARD, TensorWindows
 
-__all__ = ["Cautious", "Familiarity", "fit_familiarity", "hold_back", "measure_distances"]
+__all__ = [
+    "ClassDistance",
+    "OutOfDistributionGuard",
+    "fit_class_distance",
+    "measure_distances",
+    "shrink_probabilities",
+]
 
-_RIDGE = 0.01  # of the variance of a statistic: keeps directions that hardly vary from deciding
-_RAMP = 0.05  # of the reach: over it the share that is taken back grows from nothing to all
+_RIDGE = 0.01  # of the variance of a statistic: limits the weight of directions that hardly vary
+_RAMP = 0.05  # of max_distance: the probabilities shrink gradually over this part of it
+_BATCH = 2048
 
 
-class Familiarity(nn.Module):
-    """Distance of scaled windows to the nearest known activity.
+class ClassDistance(nn.Module):
+    """Distance of scaled windows to the nearest known class.
 
     Args:
-        middle: `[statistics]` subtracted first.
-        whiten: `[statistics, statistics]` brings the scatter within activities to the unit matrix.
-        centres: `[activities, statistics]` means of the activities, whitened.
+        middle: Subtracted from the statistics first, `[statistics]`.
+        whiten: Brings the scatter within classes to the unit matrix, `[statistics, statistics]`.
+        centres: Whitened means of the classes, `[classes, statistics]`.
     """
 
     middle: Tensor
@@ -46,70 +53,76 @@ class Familiarity(nn.Module):
             self.register_buffer(name, torch.from_numpy(values.astype(np.float32)))
 
     def forward(self, windows: Tensor) -> Tensor:
-        """Distances `[batch]` of windows `[batch, length, channels]`."""
-        known = (_statistics(windows) - self.middle) @ self.whiten
-        apart = (known[:, None, :] - self.centres).square().sum(dim=2)
-        nearest: Tensor = apart.amin(dim=1).sqrt()
+        """Measure the distances `[batch]` of windows `[batch, length, channels]`."""
+        whitened = (_statistics(windows) - self.middle) @ self.whiten
+        squared = (whitened[:, None, :] - self.centres).square().sum(dim=2)
+        nearest: Tensor = squared.amin(dim=1).sqrt()
         return nearest
 
 
-class Cautious(nn.Module):
-    """A classifier that is not sure of what is unlike all it knows.
+class OutOfDistributionGuard(nn.Module):
+    """A classifier whose probabilities shrink for windows unlike all it knows.
+
+    The distance is the attribute `familiarity`, as in the initialisers of shipped graphs.
 
     Args:
-        student: gives probabilities `[batch, classes]`.
-        familiarity: gives distances.
-        reach: see `hold_back`.
-        ceiling: see `hold_back`.
+        student: Gives probabilities `[batch, classes]`.
+        distance: Gives the distance to the nearest known class.
+        max_distance: See `shrink_probabilities`.
+        ceiling: See `shrink_probabilities`.
     """
 
     def __init__(
-        self, student: nn.Module, familiarity: Familiarity, reach: float, ceiling: float
+        self, student: nn.Module, distance: ClassDistance, max_distance: float, ceiling: float
     ) -> None:
         super().__init__()
         self.student = student
-        self.familiarity = familiarity
-        self.reach = reach
+        self.familiarity = distance
+        self.max_distance = max_distance
         self.ceiling = ceiling
 
     def forward(self, windows: Tensor) -> Tensor:
-        """Probabilities `[batch, classes]`."""
-        return hold_back(self.student(windows), self.familiarity(windows), self.reach, self.ceiling)
+        """Compute probabilities `[batch, classes]`."""
+        return shrink_probabilities(
+            self.student(windows), self.familiarity(windows), self.max_distance, self.ceiling
+        )
 
 
-def hold_back(probabilities: Tensor, distances: Tensor, reach: float, ceiling: float) -> Tensor:
+def shrink_probabilities(
+    probabilities: Tensor, distances: Tensor, max_distance: float, ceiling: float
+) -> Tensor:
     """Mix the probabilities of far windows with equal ones; the order of the classes stays.
 
     Args:
-        probabilities: `[batch, classes]`.
-        distances: `[batch]`.
-        reach: from this distance on no probability is above `ceiling`; up to 0.95 of it nothing
-            changes.
-        ceiling: above 1 / classes.
+        probabilities: Probabilities `[batch, classes]`.
+        distances: Distances `[batch]` to the nearest known class.
+        max_distance: No probability exceeds `ceiling` from this distance on; up to 0.95 of it
+            nothing changes.
+        ceiling: Largest probability of a far window, above 1 / classes.
     """
     classes = probabilities.shape[1]
     most = (1 - ceiling) / (1 - 1 / classes)
-    share = most * ((distances / reach - 1 + _RAMP) / _RAMP).clamp(0, 1)[:, None]
+    share = most * ((distances / max_distance - 1 + _RAMP) / _RAMP).clamp(0, 1)[:, None]
     mixed: Tensor = probabilities * (1 - share) + share / classes
     return mixed
 
 
-def measure_distances(familiarity: Familiarity, scaled: Tensor) -> NDArray[np.float32]:
-    """Distances `[n]` of windows `[n, length, channels]`."""
+def measure_distances(distance: ClassDistance, scaled: Tensor) -> NDArray[np.float32]:
+    """Measure the distances `[n]` of scaled windows `[n, length, channels]`."""
     with torch.no_grad():
-        parts = [familiarity(part).numpy() for part in torch.split(scaled, 2048)]
+        parts = [distance(part).numpy() for part in torch.split(scaled, _BATCH)]
     return np.asarray(np.concatenate(parts), dtype=np.float32)
 
 
-def fit_familiarity(scaled: Tensor, labels: NDArray[np.int64]) -> Familiarity:
-    """Fit on the windows a student learns from.
+def fit_class_distance(scaled: Tensor, labels: NDArray[np.int64]) -> ClassDistance:
+    """Fit the distance to the windows a student learns from.
 
     Args:
-        scaled: `[n, length, channels]` as the graph gets them.
-        labels: `[n]`; an activity that does not occur has no centre.
+        scaled: Windows `[n, length, channels]` as the graph gets them.
+        labels: Class indices `[n]`; a class that does not occur has no centre.
     """
-    known = torch.cat([_statistics(part) for part in torch.split(scaled, 2048)]).numpy()
-    values = known.astype(np.float64)
+    statistics = torch.cat([_statistics(part) for part in torch.split(scaled, _BATCH)]).numpy()
+    values = statistics.astype(np.float64)
     middle, spread = values.mean(axis=0), values.std(axis=0)
     spread = np.where(spread > 0, spread, 1.0)
     values = (values - middle) / spread
@@ -118,7 +131,7 @@ def fit_familiarity(scaled: Tensor, labels: NDArray[np.int64]) -> Familiarity:
     scatter = values - means[members]
     covariance = scatter.T @ scatter / len(scatter) + _RIDGE * np.eye(values.shape[1])
     root = np.linalg.cholesky(np.linalg.inv(covariance))
-    return Familiarity(middle, root / spread[:, None], means @ root)
+    return ClassDistance(middle, root / spread[:, None], means @ root)
 
 
 def _statistics(windows: Tensor) -> Tensor:

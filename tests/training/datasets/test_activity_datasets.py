@@ -90,7 +90,7 @@ def test_spsw_reads_one_device_and_splits_by_subject(tmp_path):
 def test_a_pause_breaks_the_windows_of_spsw(tmp_path):
     data = read_spsw(write_spsw(tmp_path / "s.tar.xz", gap_ms=500), "phone")
     assert len(data.train) == 4  # one window in each run of 300
-    with pytest.raises(DataSetError, match="no recording of SPSW"):
+    with pytest.raises(DataSetError, match="is not a recording of SPSW"):
         read_spsw(write_spsw(tmp_path / "odd.tar.xz", label="FLYING"))
 
 
@@ -99,7 +99,7 @@ def test_arem_reads_blanks_and_commas(tmp_path):
     assert data.train.windows.shape[1:] == (32, 6)
     assert set(data.test.groups) == {1, 2, 601, 602, 603}
     assert set(data.train.groups) == {3, 4, 5, 604, 605}
-    with pytest.raises(DataSetError, match="no sequence"):
+    with pytest.raises(DataSetError, match="not a sequence"):
         read_arem(write_arem(tmp_path / "odd.zip", columns=5))
 
 
@@ -108,7 +108,7 @@ def test_rfid_trials_are_cut_at_long_pauses(tmp_path):
     assert data.train.windows.shape == (6 * 4, 16, 4)  # two runs of 20 readings, two windows each
     assert set(data.test.groups) == {1004, 1008}
     assert set(data.train.labels) == {3}
-    with pytest.raises(DataSetError, match="no trial"):
+    with pytest.raises(DataSetError, match="not a trial"):
         read_rfid_har(write_rfid(tmp_path / "odd.zip", label=9))
 
 

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 from training.datasets.cmapss import read_cmapss
-from training.datasets.contract import digest_windows, fit_scaler
+from training.datasets.contract import fit_scaler
 from training.datasets.dummy import make_dummy
 from training.datasets.uci_har import read_uci_har
 from training.errors import DataSetError
+from training.windows import digest_windows
 
 
 @pytest.mark.parametrize("task", ["rul", "activity"])

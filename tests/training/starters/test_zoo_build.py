@@ -10,7 +10,7 @@ from rich.console import Console
 from models.artifact import read_artifact
 from models.session import Student
 from models.tasks.rul import RulScores
-from training.bench.unknown import share_caught
+from training.bench.unknown import measure_unknown
 from training.datasets.cmapss import describe_cmapss
 from training.datasets.dummy import make_dummy
 from training.recipes import shipped_recipe
@@ -91,7 +91,7 @@ def test_measures_of_windows_are_those_of_the_scores(made_up, tmp_path):
 def test_windows_of_an_activity_left_out_are_counted():
     data = make_dummy("activity", groups=6)
     recipe = shipped_recipe("har-waist", epochs=3)
-    found = share_caught(data, recipe, 2)
+    found = measure_unknown(data, recipe, 2)
     assert 0 <= found.by_probability <= 1
     assert found.known <= 0.06
     # The made-up activities are far apart; that is all the distance needs.

@@ -10,7 +10,7 @@ from training.bench.ledger import METHODS, read_plan, shipped_plans  # noqa: E40
 from training.candidate import train_candidate  # noqa: E402
 from training.datasets.dummy import make_dummy  # noqa: E402
 from training.export.artifact import score_raw  # noqa: E402
-from training.methods.contract import build_method  # noqa: E402
+from training.methods.build import build_method  # noqa: E402
 from training.recipes import shipped_recipe  # noqa: E402
 from training.students.encoders import SpectralEncoder, build_encoder  # noqa: E402
 

@@ -40,7 +40,7 @@ def test_a_changed_number_is_noticed(tmp_path):
         content = dict(cache)
     content["vectors"][0, 0] += 1e-3
     np.savez(path, **content)
-    with pytest.raises(AnchorCacheError, match=r"digest of array.*python -m training\.anchors"):
+    with pytest.raises(AnchorCacheError, match=r"digest of array.*python -m training\.teachers\.anchors"):
         read_anchors("activity", tmp_path)
 
 
@@ -58,12 +58,12 @@ def test_anchors_of_other_prompts_are_refused(tmp_path):
 def test_no_cache_or_a_broken_one_says_how_to_make_it(tmp_path, content):
     if content is not None:
         (tmp_path / "rul.npz").write_bytes(content)
-    with pytest.raises(AnchorCacheError, match=r"python -m training\.anchors"):
+    with pytest.raises(AnchorCacheError, match=r"python -m training\.teachers\.anchors"):
         read_anchors("rul", tmp_path)
 
 
 def test_too_few_anchors_are_not_written(tmp_path):
-    with pytest.raises(AnchorCacheError, match="needs 126"):
+    with pytest.raises(AnchorCacheError, match="expected 126"):
         write_anchors("rul", np.zeros((6, 384), np.float32), tmp_path)
 
 

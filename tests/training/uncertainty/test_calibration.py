@@ -5,9 +5,9 @@ import pytest
 
 from training.evaluate import calibration_error
 from training.uncertainty.calibration import (
-    fit_doubt,
     fit_interval,
     fit_temperature,
+    fit_unknown,
     group_weights,
     interval_ends,
     share_inside,
@@ -109,9 +109,9 @@ def test_the_share_asked_for_is_rejected_a_fifth_of_it_for_distance():
     largest = random.uniform(0.6, 1, 10_000)
     rows = np.stack([largest, 1 - largest], axis=1).astype(np.float32)
     distances = random.gamma(9, 1, 10_000).astype(np.float32)
-    reach, unknown = fit_doubt(rows, distances, groups)
+    max_distance, unknown = fit_unknown(rows, distances, groups)
     weights = group_weights(groups)
-    far, doubtful = distances >= reach, largest < unknown.threshold
+    far, doubtful = distances >= max_distance, largest < unknown.threshold
     assert weights[far].sum() == pytest.approx(0.01, abs=0.001)
     assert weights[far | doubtful].sum() == pytest.approx(0.05, abs=0.003)
     assert unknown.rejects == pytest.approx(0.05, abs=0.003)
@@ -122,6 +122,6 @@ def test_people_count_alike_however_many_windows_they_have():
     groups = np.repeat([1, 2], [900, 100])
     largest = np.where(groups == 1, random.uniform(0.95, 1, 1000), random.uniform(0.6, 0.7, 1000))
     rows = np.stack([largest, 1 - largest], axis=1).astype(np.float32)
-    _, unknown = fit_doubt(rows, np.zeros(1000, np.float32), groups, rejects=0.1)
+    _, unknown = fit_unknown(rows, np.zeros(1000, np.float32), groups, rejects=0.1)
     # Half of the weight is the second person's: a fifth of their windows is below.
     assert (largest < unknown.threshold)[groups == 2].mean() == pytest.approx(0.2, abs=0.02)

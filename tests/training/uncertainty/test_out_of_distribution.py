@@ -6,11 +6,11 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs training: pip install 'kpstream[training]'")
 
 from training.uncertainty.out_of_distribution import (  # noqa: E402
-    Cautious,
+    OutOfDistributionGuard,
     _statistics,
-    fit_familiarity,
-    hold_back,
+    fit_class_distance,
     measure_distances,
+    shrink_probabilities,
 )
 
 pytestmark = pytest.mark.needs_training
@@ -52,37 +52,37 @@ def test_the_distance_is_that_of_mahalanobis_to_the_nearest_activity(people):
     wanted = np.sqrt(
         np.min([np.einsum("ij,jk,ik->i", values - m, inverse, values - m) for m in means], axis=0)
     )
-    found = measure_distances(fit_familiarity(windows, labels), windows)
+    found = measure_distances(fit_class_distance(windows, labels), windows)
     np.testing.assert_allclose(found, wanted, rtol=1e-3)
 
 
 def test_windows_of_another_kind_are_farther_than_nearly_all_known_ones(people):
-    familiarity = fit_familiarity(*people)
-    known = measure_distances(familiarity, people[0])
+    distance = fit_class_distance(*people)
+    known = measure_distances(distance, people[0])
     ramp = torch.linspace(-3, 3, 40)[None, :, None].expand(5, -1, 3)
-    assert measure_distances(familiarity, ramp).min() > np.quantile(known, 0.99)
+    assert measure_distances(distance, ramp).min() > np.quantile(known, 0.99)
 
 
 def test_probabilities_keep_their_order_and_go_below_the_ceiling():
     rows = torch.tensor([[0.98, 0.01, 0.01]] * 4)
     distances = torch.tensor([1.0, 9.5, 9.75, 10.0])
-    found = hold_back(rows, distances, reach=10.0, ceiling=0.6)
+    found = shrink_probabilities(rows, distances, max_distance=10.0, ceiling=0.6)
     torch.testing.assert_close(found[:2], rows[:2])
     assert 0.6 < float(found[2].max()) < 0.98
     assert float(found[3].max()) <= 0.6
     assert (found.argmax(dim=1) == 0).all()
     torch.testing.assert_close(found.sum(dim=1), torch.ones(4))
-    sure = hold_back(torch.tensor([[1.0, 0.0, 0.0]]), torch.tensor([1e9]), 10.0, 0.6)
+    sure = shrink_probabilities(torch.tensor([[1.0, 0.0, 0.0]]), torch.tensor([1e9]), 10.0, 0.6)
     assert float(sure.max()) == pytest.approx(0.6)
 
 
 def test_in_the_graph_each_window_stands_for_itself(people):
-    familiarity = fit_familiarity(*people)
-    middle = float(np.median(measure_distances(familiarity, people[0])))
+    distance = fit_class_distance(*people)
+    middle = float(np.median(measure_distances(distance, people[0])))
     student = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(120, 3), torch.nn.Softmax(1))
-    cautious = Cautious(student, familiarity, middle, 0.5).eval()
+    guard = OutOfDistributionGuard(student, distance, middle, 0.5).eval()
     with torch.no_grad():
-        whole = cautious(people[0])
-        torch.testing.assert_close(whole[7:8], cautious(people[0][7:8]), atol=1e-5, rtol=1e-5)
-    far = measure_distances(familiarity, people[0]) >= middle
+        whole = guard(people[0])
+        torch.testing.assert_close(whole[7:8], guard(people[0][7:8]), atol=1e-5, rtol=1e-5)
+    far = measure_distances(distance, people[0]) >= middle
     assert (whole[torch.from_numpy(far)].max(dim=1).values <= 0.5 + 1e-6).all()

@@ -1,0 +1,42 @@
+"""Augmentation: what it may and may not change about a window."""
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs training: pip install 'kpstream[training]'")
+
+from training.augment import augment  # noqa: E402
+from training.recipes import parse_recipe, shipped_recipe  # noqa: E402
+
+pytestmark = pytest.mark.needs_training
+
+
+def test_augmentation_turns_triples_without_stretching_them():
+    windows = torch.randn(20, 10, 9)
+    affine = torch.full((9,), 2.0), torch.full((9,), 1.0)
+    recipe = shipped_recipe("har-waist", rotation_deg=30.0, scale_jitter=0.0)
+    turned = (augment(windows, affine, recipe) - 1) / 2
+    before, after = (w.reshape(20, 10, 3, 3).norm(dim=3) for w in (windows, turned))
+    torch.testing.assert_close(before, after)
+    assert not torch.allclose(windows, turned)
+    # One turn per window: the angle between two triples of a window stays.
+    products = [(w[:, :, :3] * w[:, :, 6:]).sum(dim=2) for w in (windows, turned)]
+    torch.testing.assert_close(products[0], products[1], atol=1e-4, rtol=1e-4)
+
+
+def test_without_augmentation_the_windows_are_only_scaled():
+    windows = torch.randn(5, 10, 9)
+    affine = torch.full((9,), 2.0), torch.full((9,), 1.0)
+    recipe = shipped_recipe("har-waist", rotation_deg=0.0, scale_jitter=0.0)
+    assert torch.equal(augment(windows, affine, recipe), windows * 2 + 1)
+
+
+def test_truncated_windows_look_like_those_of_a_stream_that_began_late():
+    windows = torch.arange(70.0)[None, :, None].repeat(200, 1, 2)
+    affine = torch.ones(2), torch.zeros(2)
+    recipe = parse_recipe("task = 'rul'\ntruncation = 0.5")
+    cut = augment(windows, affine, recipe)
+    starts = cut[:, 0, 0]
+    assert torch.equal(cut[:, -30:], windows[:, -30:])
+    assert torch.equal(cut[:, :, 0], torch.maximum(windows[:, :, 0], starts[:, None]))
+    assert 60 < int((starts > 0).sum()) < 140
+    assert starts.max() <= 40
