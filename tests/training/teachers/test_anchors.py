@@ -40,7 +40,9 @@ def test_a_changed_number_is_noticed(tmp_path):
         content = dict(cache)
     content["vectors"][0, 0] += 1e-3
     np.savez(path, **content)
-    with pytest.raises(AnchorCacheError, match=r"digest of array.*python -m training\.teachers\.anchors"):
+    with pytest.raises(
+        AnchorCacheError, match=r"digest of array.*python -m training\.teachers\.anchors"
+    ):
         read_anchors("activity", tmp_path)
 
 
