@@ -64,7 +64,7 @@ class Difference:
     write: Callable[[bool], None]
 
     def __str__(self) -> str:
-        outcomes = {"same": "as in the code", "missing": "missing", "different": "differs"}
+        outcomes = {"same": "matches the code", "missing": "missing", "different": "differs"}
         return f"{self.kind} {self.name}: {outcomes[self.state]}" + (
             f" ({self.other_save})" if self.other_save else ""
         )
@@ -77,7 +77,7 @@ def compare(
 
     Args:
         client: Client of the Grafana.
-        site: Boards, alerts and data source as in the code.
+        site: Boards, alerts and data source of the code.
         source_token: InfluxDB token for the data source; None if somebody else manages the data
             source, which then must exist.
 
@@ -99,11 +99,11 @@ def push(
     *,
     force: bool = False,
 ) -> Iterator[Difference]:
-    """Create what is missing and update what differs; yield each item once it is as in the code.
+    """Create what is missing and update what differs; yield each item once it matches.
 
     Args:
         client: Client of the Grafana.
-        site: Boards, alerts and data source as in the code.
+        site: Boards, alerts and data source of the code.
         source_token: InfluxDB token for the data source, as in `compare`.
         force: Overwrite boards that somebody else saved since the last push.
 

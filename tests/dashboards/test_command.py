@@ -45,7 +45,7 @@ def test_diff_exits_with_1_while_something_differs(run, grafana: FakeGrafana) ->
     run("push")
     same = run("diff")
     assert same.exit_code == 0
-    assert same.output == "11 of 11 as the code says\n"
+    assert same.output == "11 of 11 match the code\n"
     grafana.somebody_saves(FLEET, lambda board: board.update(title="Mine"))
     after = run("diff")
     assert after.exit_code == 1
