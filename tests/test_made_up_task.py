@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 import aiohttp
 import pytest
+from click.testing import CliRunner
 from pydantic import Field as Bounds
 
 from deploy.processes.gateway import Gateway
@@ -22,10 +23,12 @@ from ingest.mqtt.broker import LocalBroker
 from ingest.mqtt.endpoint import Endpoint
 from ingest.mqtt.publisher import Publisher
 from ingest.settings import IngestSettings
+from models.artifact import read_artifact
 from models.dummy import write_dummy
 from models.errors import ManifestInvalid, UnknownTask
 from models.manifest import decode_manifest
 from models.registry import Registry
+from models.session import Student
 from models.tasks.contract import Field, Hourly, HourlyField, Measure, Task
 from models.tasks.fields import Decoding, Float32
 from models.tasks.number import NumberAnswer
@@ -104,6 +107,29 @@ def test_its_measurements_and_its_hours_are_made_of_its_table(load_task: Task) -
     assert hourly_measurement(load_task).name == "load_hourly"
     made = {rollup.target.name: rollup.parts for rollup in rollups()}
     assert made["load_hourly"] == (("load", "max", "load_max"),)
+
+
+@pytest.mark.needs_training
+def test_it_is_trained_on_dummy_data_and_published(load_task: Task, tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="needs training: pip install 'kpstream[training]'")
+    from training.datasets.dummy import make_dummy
+    from training.redistill import redistill
+
+    recipe = tmp_path / "load.toml"
+    recipe.write_text('task = "load"\nmethod = "none"\nepochs = 2\nconv_channels = [8, 8, 8]\n')
+    words = ["--task", "load", "--data", "dummy", "--config", str(recipe), "--publish"]
+    words += ["--registry", str(tmp_path / "registry"), "--out", str(tmp_path / "run")]
+    done = CliRunner().invoke(redistill, words)
+    assert done.exit_code == 0, done.output
+    assert "Published load v1" in done.output
+
+    artifact = read_artifact(Registry(tmp_path / "registry").version_path("load", 1))
+    manifest = artifact.manifest
+    assert manifest.decoding == LoadDecoding(max_load=50.0)
+    assert manifest.interval is None
+    assert set(manifest.metrics["held_out"]) == {"rmse", "windows"}
+    scores = Student(artifact).score(make_dummy("load").train.windows[:5])
+    assert all(0 <= value <= 50 for value in scores.values)
 
 
 class Site:

@@ -20,24 +20,6 @@ TYPES = {"RulDecoding", "RulScores", "ActivityScores", "RUL", "ACTIVITY"}
 OF_A_TASK = re.compile(
     r"models/tasks/(rul|activity)\.py|dashboards/boards/(rul|activity)\.py|training/datasets/.*"
 )
-# Shrinks to nothing: files of training that still ask.
-STILL_ASK = {
-    "training/bench/report.py",
-    "training/bench/runs.py",
-    "training/bench/stats.py",
-    "training/candidate.py",
-    "training/evaluate.py",
-    "training/export/artifact.py",
-    "training/methods/knowledge_pruning.py",
-    "training/methods/plain.py",
-    "training/recipes.py",
-    "training/redistill.py",
-    "training/report.py",
-    "training/starters/cards.py",
-    "training/starters/official.py",
-    "training/teachers/prompts.py",
-    "training/uncertainty/fit.py",
-}
 FILES = [
     path
     for package in PACKAGES
@@ -78,8 +60,7 @@ def _is_task(node: ast.expr) -> bool:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_no_file_asks_for_a_task_by_name_or_by_type(path: Path) -> None:
     asks = list(_asks(ast.parse(path.read_text(encoding="utf-8"))))
-    if path.relative_to(ROOT).as_posix() not in STILL_ASK:
-        assert not asks, "read it from the Task: models/tasks/contract.py"
+    assert not asks, "read it from the Task: models/tasks/contract.py"
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def test_out_of_time_keeps_the_state_and_the_same_command_goes_on(tmp_path):
     words = ("--name", "rul-dummy", "--epochs", "2", "--out", str(tmp_path / "kept"))
     stopped = call(tmp_path, *words, "--max-minutes", "0")
     assert stopped.exit_code == UNFINISHED
-    assert "goes on" in stopped.output
+    assert "continues" in stopped.output
     assert call(tmp_path, *words).exit_code == 0
 
 
