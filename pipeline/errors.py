@@ -1,22 +1,22 @@
-"""What can go wrong in the pipeline.
+"""Errors of the pipeline.
 
 ```
 PipelineError
-├── LogError                the local log cannot do what was asked
+├── LogError                the local log cannot do its work
 │   ├── LogLocked           another process holds the file
 │   ├── LogCorrupt          a checksum, a page or the layout is wrong
 │   ├── LogFull             the disk cap is reached: wait, then append again
-│   ├── LogFailed           a write failed and what is on the disk is unknown: restart
+│   ├── LogFailed           a write failed and the state of the disk is unknown: restart
 │   ├── LogClosed           the log was closed
-│   └── LogHole             a reader was not given every record: restart, and it reads again
+│   └── LogHole             a record was skipped on its way to a reader: a restart reads it
 ├── SnapshotError           a state snapshot does not fit the window spec
 ├── PointError              a score record or a point that no store could keep as it is
 ├── SinkError               points cannot be stored
 │   ├── SinkUnavailable     the store is away, overloaded or full: retry later
-│   │   ├── SinkSlow            it took the request and did not answer in time, or could not
-│   │   └── SinkMisconfigured   it answers, but refuses us: token, organisation or bucket is wrong
-│   ├── ResultsGone         somebody deleted or replaced the results file while it was open: restart
-│   └── ResultsCorrupted    the local results file is damaged or not ours: a person must act
+│   │   ├── SinkSlow            it took a request, but failed over it or did not answer in time
+│   │   └── SinkMisconfigured   it answers, but the token, organisation or bucket is wrong
+│   ├── ResultsGone         the results file was deleted or replaced while open: restart
+│   └── ResultsCorrupted    the results file is damaged, or no results file: replace it
 └── ConsoleError            the console page cannot be served
 ```
 
@@ -49,11 +49,11 @@ __all__ = [
 
 
 class PipelineError(Exception):
-    """Root of everything that the pipeline raises on purpose."""
+    """Root of all errors of the pipeline."""
 
 
 class LogError(PipelineError):
-    """The local log cannot do what was asked."""
+    """The local log cannot do its work."""
 
 
 class LogLocked(LogError):
@@ -61,23 +61,23 @@ class LogLocked(LogError):
 
 
 class LogCorrupt(LogError):
-    """The log file is damaged; the message names the place and the way out."""
+    """The log file is damaged; the message names the place and the remedy."""
 
 
 class LogFull(LogError):
-    """The log refuses to grow: retention may free room later, so retry with back-off."""
+    """The log refuses to grow; retry with back-off, because retention may free room later."""
 
 
 class LogFailed(LogError):
-    """A write failed in a way that leaves the disk's state unknown; reopen the log."""
+    """A write failed and the state of the disk is unknown; reopen the log."""
 
 
 class LogClosed(LogError):
-    """The log was closed before or while this was asked."""
+    """The log was closed before or during the call."""
 
 
 class LogHole(LogError):
-    """A record was due and the one behind it came: nothing was acked past it; restart."""
+    """A reader got a record too early; nothing was acked past the missing one, so restart."""
 
 
 class SnapshotError(PipelineError):
@@ -95,7 +95,7 @@ class SinkError(PipelineError):
 class SinkUnavailable(SinkError):
     """The results store cannot be reached, is overloaded or full: retry later.
 
-    `retry_after_ms` is what the store asked for, None when it named no time.
+    `retry_after_ms` is the pause that the store asked for; None when it named none.
     """
 
     def __init__(self, message: str, retry_after_ms: int | None = None) -> None:
@@ -104,24 +104,24 @@ class SinkUnavailable(SinkError):
 
 
 class SinkSlow(SinkUnavailable):
-    """The store took a request and did not answer in time, or failed over it: ask for less."""
+    """The store took a request, but failed over it or did not answer in time: send less."""
 
 
 class SinkMisconfigured(SinkUnavailable):
-    """The store answers and refuses us (token, organisation, bucket): retried slowly.
+    """The store refuses the token, organisation or bucket; retried slowly.
 
-    Nothing is lost meanwhile: the scores wait in the log until the setting is corrected.
+    Nothing is lost, because the scores wait in the log until the setting is corrected.
     """
 
 
 class ResultsCorrupted(SinkError):
-    """The local results file is damaged, of another format, or no results file at all."""
+    """The results file is damaged, has another format, or is no results file."""
 
     def __init__(self, path: Path, detail: str) -> None:
         super().__init__(
             f"results file {path} cannot be used: {detail}. Stop the gateway, move the file and "
-            f"its -wal and -shm away (mv {path} {path}.broken), start again: scores that are still "
-            f"in the log are kept, new ones go to a fresh file. To save what is readable: "
+            f"its -wal and -shm away (mv {path} {path}.broken), then start again: scores in the "
+            f"log are kept, new ones go to a new file. To save what is readable: "
             f"sqlite3 {path}.broken .recover"
         )
         self.path = path
@@ -129,14 +129,14 @@ class ResultsCorrupted(SinkError):
 
 
 class ResultsGone(SinkError):
-    """The results file was deleted or replaced while it was open: what is written there is lost."""
+    """The results file was deleted or replaced while it was open; later writes are lost."""
 
     def __init__(self, path: Path, detail: str) -> None:
         super().__init__(
             f"results file {path} was {detail} while the gateway had it open. Put it back if you "
-            "still have it, then restart the gateway (systemd does that by itself): scores that "
-            "were not confirmed are still in the log and are stored then; points stored before "
-            "went with the file"
+            "still have it, then restart the gateway (systemd does so automatically). Scores that "
+            "were not confirmed are still in the log and are stored then; points stored before are "
+            "lost with the file"
         )
         self.path = path
         self.detail = detail

@@ -1,4 +1,4 @@
-"""Settings of the agents: names, defaults, units and help in one frozen table."""
+"""Settings of the agents: names, defaults, units and help."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ __all__ = ["PipelineSettings"]
 
 
 class PipelineSettings(BaseSettings):
-    """What the scoring and store agents need to know; environment prefix ``KPSTREAM_PIPELINE_``.
+    """Settings of the scoring and store agents; environment prefix ``KPSTREAM_PIPELINE_``.
 
-    What a student expects (channels, window length, hop) is never a setting: it comes from the
-    manifest of its artifact.
+    The needs of a student (channels, window length, hop) are never settings, because they come from
+    the manifest of its artifact.
     """
 
     model_config = SettingsConfigDict(env_prefix="KPSTREAM_PIPELINE_", frozen=True, extra="forbid")
@@ -45,25 +45,25 @@ class PipelineSettings(BaseSettings):
     future_ms: int = Field(
         default=300_000,
         ge=0,
-        description="Milliseconds a reading may lie ahead of its receive time; beyond: refused.",
+        description="Milliseconds by which a reading may be ahead of its receive time.",
     )
     tick_ms: int = Field(
         default=250,
         ge=10,
-        description="Milliseconds between the ticks by which idle devices are closed.",
+        description="Milliseconds between the ticks that close the windows of idle devices.",
     )
     checkpoint_ms: int = Field(
         default=1000,
         ge=50,
-        description="Milliseconds between two checkpoints of window state and log position.",
+        description="Milliseconds between two checkpoints of window state and committed offsets.",
     )
     session_ms: int = Field(
         default=10_000,
         ge=1000,
         le=60_000,
         description=(
-            "Milliseconds after which a worker or store that is silent is given up and its "
-            "partitions move to others (Kafka only, whose own least is 6000)."
+            "Milliseconds after which the partitions of a silent worker or store move to others "
+            "(Kafka only, whose minimum is 6000)."
         ),
     )
     batch_readings: int = Field(
@@ -75,15 +75,15 @@ class PipelineSettings(BaseSettings):
         default=5000,
         ge=1,
         le=50_000,
-        description="Points written to a store in one request when it is behind.",
+        description="Points written in one request when a store has a backlog.",
     )
     store_linger_ms: int = Field(
         default=50,
         ge=0,
         le=10_000,
         description=(
-            "Milliseconds that a store waits for more before it writes; on a live line the "
-            "largest part of the way from score to store."
+            "Milliseconds that a store waits for more points before it writes; without a backlog "
+            "the largest part of the time from score to store."
         ),
     )
     influx_url: str | None = Field(
@@ -98,13 +98,14 @@ class PipelineSettings(BaseSettings):
     influx_ca_file: Path | None = Field(
         default=None,
         description=(
-            "PEM file of the authorities to trust when influx_url is https; unset: the system's."
+            "PEM file of the authorities to trust when influx_url is https; unset: those of the "
+            "system."
         ),
     )
     influx_verify: bool = Field(
         default=True,
         description=(
-            "Check InfluxDB's certificate; false takes any, which is for trials on one machine."
+            "Check InfluxDB's certificate; false accepts any, for trials on one machine only."
         ),
     )
     results_days: float = Field(
@@ -115,5 +116,5 @@ class PipelineSettings(BaseSettings):
     )
 
     def results_path(self, state_dir: Path) -> Path:
-        """The local results file inside the gateway's state directory."""
+        """Path of the local results file in the gateway's state directory."""
         return state_dir / "results.db"

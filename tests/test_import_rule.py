@@ -71,7 +71,7 @@ SQLITE = {
 PURE = (
     "windows/windower",
     "windows/spec",
-    "windows/reorder",
+    "windows/cutters",
     "windows/devices",
     "scoring/batch",
     "points/points",

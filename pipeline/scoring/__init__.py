@@ -1,11 +1,12 @@
 """From closed windows to score records.
 
-In: records of the topic `readings`. Out: score records on the topic `scores`. Promise: positions
-are acknowledged in order, behind a checkpoint of scores and window state, so that a kill repeats
-work and loses none.
+In: records of the topic `readings`. Out: score records on the topic `scores`. Promise: offsets are
+acknowledged in order, behind a checkpoint of scores and window state, so that a kill repeats work
+and loses none.
 
-`batch` scores windows of many devices at once (pure); `stage` is the Faust agent around it;
-`students` and `rollover` hold the students and let a new one take over between two batches.
+Files: `stage` is the work behind the Faust agent; `batch` scores windows of many devices at once
+(pure); `students` holds the students of a process; `rollover` lets a new student take over between
+two batches.
 """
 
 __all__: list[str] = []

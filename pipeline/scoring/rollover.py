@@ -1,9 +1,9 @@
-"""A new student takes over while the line runs: the gateway's side of a rollout.
+"""How a new student takes over while the pipeline runs: the gateway's side of a rollout.
 
-`ModelWatch.poll` looks at the registry's pointer of every name. When a pointer has moved, the
-version is read with all checks, compared with the running student (windows that are open must
-stay valid), loaded, self-tested, and only then swapped in by one assignment. A refused version
-changes nothing; it is remembered, shown, and not tried again until the pointer moves.
+`ModelWatch.poll` checks the registry's pointer of every model. When a pointer has moved, the
+version is read with all checks, compared with the running student (open windows must stay valid),
+loaded, self-tested, and only then swapped in by one assignment. A refused version changes nothing;
+it is remembered, shown, and not tried again until the pointer moves.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One thing that `poll` did: a version took over, or was refused with `error`."""
+    """One result of `poll`: a version took over, or was refused with `error`."""
 
     name: str
     version: int | None
@@ -39,11 +39,11 @@ class Change:
 
 
 def load_student(artifact: Artifact) -> Student:
-    """Load an artifact and prove that its numbers are usable.
+    """Load an artifact and test that its scores are usable.
 
     Raises:
-        GraphRefused: ONNX Runtime does not load the graph.
-        SelfTestFailed: it loads, but its scores are not usable.
+        GraphRefused: ONNX Runtime refuses the graph.
+        SelfTestFailed: The graph loads, but its scores are unusable.
     """
     student = Student(artifact)
     student.self_test()
@@ -52,7 +52,7 @@ def load_student(artifact: Artifact) -> Student:
 
 @dataclass(slots=True)
 class StudentSlot:
-    """What runs under one model name, and what was refused last. Written by the watch only."""
+    """The student of one model, and the version that was refused last; only the watch writes it."""
 
     name: str
     student: Student | None = None
@@ -98,18 +98,21 @@ class StudentSlot:
 
 
 class ModelWatch:
-    """Keeps one student per stream, as the registry's pointers say.
+    """Keeps one student per stream, according to the registry's pointers.
 
-    `poll` is called from one thread (it blocks for some ten milliseconds when a pointer has
-    moved); `student_of` and `statuses` may be called from any thread at any time.
+    Call `poll` from one thread; it blocks for some ten milliseconds when a pointer has moved. Any
+    thread may call `student_of` and `statuses` and read `running` at any time.
 
     Args:
-        registry: where pointers and versions are.
-        now_ms: processing time, epoch milliseconds.
-        load: turns a checked artifact into a proven student.
-        memory: file that remembers what ran last. After a restart that version comes first, and the
-            pointer is then followed as if nothing had happened: a version that does not fit open
-            windows is refused by a started gateway as by a running one. None: no memory.
+        registry: The registry of pointers and versions.
+        now_ms: Processing time, epoch milliseconds.
+        load: Turns a checked artifact into a tested student.
+        memory: File that remembers which versions ran. After a restart these run first, and the
+            pointers are followed from there, so a version that does not fit open windows is refused
+            by a restarted gateway as it is by a running one. None: no memory.
+
+    Attributes:
+        running: Stream to the student that scores it; replaced as a whole, never changed.
     """
 
     def __init__(
@@ -125,14 +128,14 @@ class ModelWatch:
         self._memory = memory
         self._remembered = _read_memory(memory)
         self._slots: dict[str, StudentSlot] = {}
-        self._by_stream: dict[str, Student] = {}
+        self.running: dict[str, Student] = {}
 
     def student_of(self, stream: str) -> Student | None:
-        """The student that scores a stream now; None when there is none."""
-        return self._by_stream.get(stream)
+        """The student that scores a stream; None when there is none."""
+        return self.running.get(stream)
 
     def slots(self) -> list[StudentSlot]:
-        """The slots of all names seen, sorted by name."""
+        """The slots of all models seen, sorted by name."""
         return [slot for _, slot in sorted(self._slots.copy().items())]
 
     def statuses(self) -> list[ModelStatus]:
@@ -146,18 +149,18 @@ class ModelWatch:
         return [s.name for s in statuses if s.version is None and s.stream not in scored]
 
     def poll(self) -> list[Change]:
-        """Look at every pointer once; load and swap what has changed.
+        """Check every pointer once; load and swap what has changed.
 
-        Never raises for what a registry may contain. A version that is announced but not there
-        yet, and a folder that cannot be read at the moment, are tried again at the next poll.
+        Never raises for the content of a registry. A version that is announced but not there yet,
+        and a folder that is unreadable at the moment, are tried again at the next poll.
 
         Returns:
-            What was swapped or refused, in the order of names; usually nothing.
+            What was swapped or refused, in order of names; usually nothing.
         """
         try:
             names = self._registry.names()
         except OSError as exc:
-            log.warning("registry %s cannot be read: %s", self._registry.root, exc)
+            log.warning("cannot read the registry %s: %s", self._registry.root, exc)
             return []
         changes: list[Change] = []
         for name in [name for name in names if name in self._remembered]:
@@ -172,7 +175,7 @@ class ModelWatch:
         return changes
 
     def _resume(self, name: str) -> list[Change]:
-        """Run what ran last before the restart, if it is still there."""
+        """Run the version that ran before the restart, if it still exists."""
         pointer = self._remembered.pop(name)
         slot = self._slots.setdefault(name, StudentSlot(name))
         if slot.student is not None:
@@ -180,7 +183,7 @@ class ModelWatch:
         try:
             return [self._swap(slot, pointer)]
         except (ModelError, OSError) as exc:
-            log.warning("%s v%d ran last and can't go on: %s", name, pointer.version, exc)
+            log.warning("cannot resume %s v%d, which ran last: %s", name, pointer.version, exc)
             return []
 
     def _follow(self, slot: StudentSlot, stamp: tuple[int, ...]) -> list[Change]:
@@ -189,14 +192,16 @@ class ModelWatch:
             pointer = self._registry.read_stable(slot.name)
             if pointer is None:
                 return []
-            return self._take(slot, pointer, stamp)
+            return self._run_pointer(slot, pointer, stamp)
         except (ModelError, OSError) as exc:
             if not isinstance(exc, (ArtifactMissing, OSError)):
                 slot.settled_stamp = stamp
             changes = self._refuse(slot, pointer, str(exc))
         return changes + self._fall_back(slot, pointer)
 
-    def _take(self, slot: StudentSlot, pointer: Pointer, stamp: tuple[int, ...]) -> list[Change]:
+    def _run_pointer(
+        self, slot: StudentSlot, pointer: Pointer, stamp: tuple[int, ...]
+    ) -> list[Change]:
         running = slot.student
         if running is not None and running.digest == pointer.digest:
             slot.settled_stamp = stamp
@@ -212,23 +217,23 @@ class ModelWatch:
         manifest = artifact.manifest
         if slot.student is not None:
             check_fit(slot.student.manifest, manifest)
-        owner = self._by_stream.get(manifest.stream)
+        owner = self.running.get(manifest.stream)
         if owner is not None and owner is not slot.student:
             slot.refused_stream = manifest.stream
             msg = (
-                f"stream {manifest.stream!r} is already scored by {owner.manifest.name}, and one "
-                f"student scores a stream: publish under that name, or stop the gateway, remove "
-                f"the folder {owner.manifest.name} from the registry and start it again"
+                f"model {owner.manifest.name} already scores the stream {manifest.stream!r}, and "
+                f"only one student may: publish under that name, or stop the gateway, remove the "
+                f"folder {owner.manifest.name} from the registry and start it again"
             )
             raise Misfit(msg)
         student = self._load(artifact)
         slot.student = student
         slot.since_ms = self._now_ms()
         slot.swaps_total += 1
-        # One assignment of one reference: a scorer sees the old or the new student.
-        self._by_stream = {**self._by_stream, manifest.stream: student}
+        # A single assignment, so a scorer sees either the old or the new student.
+        self.running = {**self.running, manifest.stream: student}
         self._remember()
-        log.info("%s v%d scores %s from now on", slot.name, manifest.version, manifest.stream)
+        log.info("%s v%d now scores %s", slot.name, manifest.version, manifest.stream)
         return Change(slot.name, manifest.version, "swapped")
 
     def _remember(self) -> None:
@@ -242,23 +247,23 @@ class ModelWatch:
         try:
             write_durably(self._memory, json.dumps(running, indent=2).encode())
         except OSError as exc:
-            log.warning("what runs could not be noted in %s: %s", self._memory, exc)
+            log.warning("cannot save the running versions to %s: %s", self._memory, exc)
 
     def _refuse(self, slot: StudentSlot, pointer: Pointer | None, error: str) -> list[Change]:
         version = pointer.version if pointer else None
         if (slot.refused_version, slot.refused_error) == (version, error):
-            return []  # a retry of something that is not there yet
+            return []  # a retry of a version that is not there yet
         slot.refused_version = version
         slot.refused_digest = pointer.digest if pointer else None
         slot.refused_error = error
         slot.refused_ms = self._now_ms()
         slot.refused_total += 1
         stays = f"v{slot.student.manifest.version} keeps scoring" if slot.student else "none runs"
-        log.error("%s v%s is refused, %s: %s", slot.name, version, stays, error)
+        log.error("refused %s v%s (%s): %s", slot.name, version, stays, error)
         return [Change(slot.name, version, "refused", error)]
 
     def _fall_back(self, slot: StudentSlot, pointer: Pointer | None) -> list[Change]:
-        """After a start with a damaged version, run the last one that the pointer named before."""
+        """If nothing runs, run the newest usable version that the pointer named before."""
         if slot.student is not None:
             return []
         tried = {pointer.version} if pointer else set()
@@ -269,19 +274,19 @@ class ModelWatch:
             try:
                 return [self._swap(slot, Pointer(version=move.version, digest=move.digest))]
             except (ModelError, OSError) as exc:
-                log.error("%s v%d is no way back either: %s", slot.name, move.version, exc)
+                log.error("cannot fall back to %s v%d: %s", slot.name, move.version, exc)
         return []
 
 
 def _read_memory(path: Path | None) -> dict[str, Pointer]:
-    """What ran last; nothing when there is no file or it is damaged (then the pointers decide)."""
+    """Read the versions that ran last; none without a readable file, so the pointers decide."""
     if path is None or not path.is_file():
         return {}
     try:
         found = json.loads(path.read_bytes())
         return {name: Pointer.model_validate(pointer) for name, pointer in found.items()}
     except (ValueError, AttributeError, OSError) as exc:
-        log.warning("%s can't be read, the registry's pointers decide: %s", path, exc)
+        log.warning("cannot read %s, so the pointers of the registry decide: %s", path, exc)
         return {}
 
 

@@ -1,4 +1,4 @@
-"""The students of one process: the registry, what runs of it, and how streams are windowed."""
+"""The students of one process: its registry, the running versions, and the plans of streams."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ __all__ = ["Students", "seed_starters", "stream_plan"]
 
 
 class Students:
-    """Follows a registry: which student scores a stream, from its starters to its rollouts.
+    """Follows a registry, from its starter students to its rollouts.
 
     Attributes:
-        registry: the folder of students.
-        models: what runs of them.
+        registry: The registry of students.
+        models: The running students.
     """
 
     def __init__(self, registry: Path, memory: Path, settings: PipelineSettings) -> None:
-        """Seed an empty registry with the starters; nothing is loaded before `poll`.
+        """Add the starter students to the registry; nothing is loaded before `models.poll`.
 
         Args:
-            registry: folder of the registry; several processes may share it.
-            memory: file in which this process remembers what ran.
-            settings: of the agents.
+            registry: Folder of the registry; several processes may share it.
+            memory: File in which this process remembers the running versions.
+            settings: Settings of the agents.
         """
         self.registry = Registry(registry)
         seed_starters(self.registry)
@@ -46,7 +46,7 @@ class Students:
         self._plans: dict[str, StreamPlan] = {}
 
     def plan(self, stream: str) -> StreamPlan | None:
-        """How a stream is windowed now; None when no student scores it."""
+        """The plan by which a stream is windowed now; None when no student scores it."""
         student = self.models.student_of(stream)
         if student is None:
             return None
@@ -57,7 +57,7 @@ class Students:
 
     def score(self, closed: Sequence[ClosedWindow]) -> Scored:
         """Score windows with the students of their streams."""
-        return score_windows(closed, self.models.student_of, now_ms())
+        return score_windows(closed, self.models.running.get, now_ms())
 
     async def watch(self, poll_ms: int) -> None:
         """Follow the registry until cancelled."""
@@ -68,7 +68,7 @@ class Students:
 
 
 def stream_plan(manifest: Manifest, settings: PipelineSettings) -> StreamPlan:
-    """How a stream is windowed: shape from the manifest, tolerance of disorder from settings."""
+    """Plan a stream: window shape from the manifest, tolerance of disorder from the settings."""
     window = manifest.window
     return StreamPlan(
         manifest.name,
@@ -86,9 +86,9 @@ def stream_plan(manifest: Manifest, settings: PipelineSettings) -> StreamPlan:
 
 
 def seed_starters(registry: Registry) -> None:
-    """Publish a starter student unless something in the registry scores its stream already.
+    """Publish each starter student whose stream no student in the registry scores.
 
-    Safe for several processes at once: one of them seeds, the others wait and find it done.
+    Several processes may call it at once: one seeds, the others wait.
     """
     registry.root.mkdir(parents=True, exist_ok=True)
     with (registry.root / ".seed.lock").open("w") as lock:
@@ -99,7 +99,7 @@ def seed_starters(registry: Registry) -> None:
 def _seed(registry: Registry) -> None:
     scored = set()
     for name in registry.names():
-        with contextlib.suppress(ModelError):  # a damaged one is reported when it is to run
+        with contextlib.suppress(ModelError):  # a damaged one is reported when it should run
             pointer = registry.read_stable(name)
             if pointer is not None:
                 scored.add(registry.read(name, pointer.version).manifest.stream)

@@ -14,7 +14,7 @@ told are tried by themselves; otherwise the request is halved, down to single li
 refused only if a request was refused of which it was every line, or by name. What was stored by a
 request that was refused in part overwrites itself.
 
-Account for the rest in `pipeline.stores.sinks.deliver`: it tries again for as long as it takes, and
+Account for the rest in `pipeline.stores.stage.deliver`: it tries again for as long as it takes, and
 the log keeps the scores meanwhile.
 """
 

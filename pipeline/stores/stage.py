@@ -21,9 +21,10 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from ingest.backoff import Backoff
 from ingest.deadletter import DeadLetter, encode_dead_letter
@@ -35,20 +36,24 @@ from pipeline.points.measurements import DEVICE
 from pipeline.points.scorelines import ScoreLines, score_lines
 from pipeline.points.scores import decode_scores, points_of
 from pipeline.stage import Append, Crash, Latency, Stage, now_ms
-from pipeline.stores.sinks import (
-    SINK_BACKOFF,
-    LineSink,
-    RefusedLine,
-    Sink,
-    deliver,
-    log_unavailable,
-)
+from pipeline.stores.sinks import SINK_BACKOFF, LineSink, RefusedLine, Sink
 
-__all__ = ["Prepare", "Prepared", "StoreCounters", "StoreStage", "prepare_lines", "prepare_points"]
+__all__ = [
+    "Prepare",
+    "Prepared",
+    "StoreCounters",
+    "StoreStage",
+    "deliver",
+    "log_unavailable",
+    "prepare_lines",
+    "prepare_points",
+]
 
 log = logging.getLogger(__name__)
 
 _ADDRESS = re.compile(r",device=([^, =\\]+).*?,site=([^, =\\]+).*?,stream=([^, =\\]+)[, ]")
+_R = TypeVar("_R")
+
 _POINT_BYTES = 300
 """Rough size of a score in the log; batches are cut by bytes before anything is decoded."""
 _MOST_RECORDS = 8_192
@@ -317,6 +322,52 @@ class StoreStage(Stage):
             topic = Address(site, device, stream).mqtt_topic(self._mqtt_prefix)
         raw = refused.line.encode()
         return DeadLetter(refused.reason, refused.detail, topic, now_ms(), raw, "store")
+
+
+async def deliver(
+    write: Callable[[], _R],
+    *,
+    backoff: Backoff = SINK_BACKOFF,
+    executor: Executor | None = None,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    on_unavailable: Callable[[SinkUnavailable, int], None] | None = None,
+) -> _R:
+    """Call `write` in a thread of `executor` until it succeeds; returns its result.
+
+    Tries without limit, because the log keeps what is not stored; cancel it to stop. After a
+    cancellation in the middle of a write the points may or may not be stored; write them again.
+
+    Args:
+        write: Stores one batch: `LineSink.writing(lines)`, or a call of `Sink.write`.
+        backoff: Pauses between tries.
+        executor: Threads for the blocking write; one per sink, so that a slow sink affects no
+            other.
+        sleep: Awaited with seconds between tries; tests pass a virtual one.
+        on_unavailable: Called with the error and the number of failed tries (1, 2, ...); by default
+            some of them are logged, wrong settings as errors.
+
+    Raises:
+        SinkError: Any other than `SinkUnavailable`; retrying cannot help (a damaged results file).
+    """
+    loop = asyncio.get_running_loop()
+    attempt = 0
+    while True:
+        try:
+            return await loop.run_in_executor(executor, write)
+        except SinkUnavailable as exc:
+            attempt += 1
+            (on_unavailable or log_unavailable)(exc, attempt)
+            delay_ms = backoff.delay_ms(attempt, exc.retry_after_ms)
+        await sleep(delay_ms / 1000)
+
+
+def log_unavailable(exc: SinkUnavailable, attempt: int) -> None:
+    """Log some of the failed tries: an unavailable store rarely, a wrong setting often."""
+    if isinstance(exc, SinkMisconfigured):
+        if attempt <= 3 or attempt % 10 == 0:
+            log.error("a setting must be corrected, points wait (try %d): %s", attempt, exc)
+    elif attempt % 10 == 1:
+        log.warning("points are not stored yet, they wait (try %d): %s", attempt, exc)
 
 
 def _is_old_account(refused: RefusedLine) -> bool:

@@ -1,12 +1,13 @@
 """Windows in event time, one windower per device. Pure.
 
 In: readings `[n, channels]` with event times, in any order. Out: closed windows
-`[length, channels]` and what became of every reading: windowed, duplicate, late or refused.
-Promise: the same readings give the same windows whatever the order within the lateness, and a
+`[length, channels]`, and for every reading one outcome: windowed, duplicate, late or refused.
+Promise: the same readings give the same windows whatever their order within the lateness, and a
 snapshot restores a windower exactly.
 
-`spec` says what a window is; `windower` decides; `cutters`, `reorder` and `snapshots` are its
-parts; `devices` holds one windower per device and applies each record of the log once.
+Files: `spec` defines windows; `windower` decides on each reading (late, duplicate, gap); `cutters`
+buffers readings and closes windows; `snapshots` encodes the state; `devices` holds one windower per
+device and applies each record of the log once.
 """
 
 __all__: list[str] = []

@@ -4,8 +4,9 @@
 magic "KPW1" | crc32 of the rest | spec, channels | numbers | times | receive times | values
 ```
 
-All little-endian. Times are kept as first value, smallest step and the steps above it in the
-smallest unsigned width that holds them: a regular series costs 18 bytes, whatever its length.
+All numbers are little-endian. A series of times is its first value, its smallest step, and the
+excess of each step in the smallest unsigned width that holds it, so a regular series takes 18 bytes
+whatever its length.
 """
 
 from __future__ import annotations
@@ -32,21 +33,21 @@ _WIDTHS = (0, 1, 2, 4, 8)
 
 @dataclass(frozen=True, slots=True)
 class WindowerState:
-    """Everything a `DeviceWindower` knows beyond its spec.
+    """The state of a `DeviceWindower` without its spec.
 
     Attributes:
         watermark_ms: See `DeviceWindower`.
         max_event_ms: See `DeviceWindower`.
         last_recv_ms: See `DeviceWindower`.
-        run: Readings released in the present run.
-        next_close: The reading of the run at which the next count window closes.
+        run: Number of readings released in the present run.
+        next_close: Number of readings of the run at which the next count window closes.
         windowed: Counter.
         duplicate: Counter.
         late: Counter.
         future: Counter.
         gaps: Counter.
         windows: Counter.
-        released: How many of `ts_ms` the watermark has passed.
+        released: Number of `ts_ms` that the watermark has passed.
         ts_ms: Remembered and pending event times, int64 `[m]`, ascending.
         recv_ms: Receive times of the last k of them, int64 `[k]`.
         values: Values of the last k of them, float32 `[k, c]`.
@@ -70,11 +71,11 @@ class WindowerState:
 
 
 _NUMBER_NAMES = tuple(field.name for field in fields(WindowerState))[:-3]
-"""What `_NUMBERS` holds, in this order, before the numbers of times and of rows."""
+"""Fields in `_NUMBERS`, in this order, before the counts of times and of rows."""
 
 
 def encode_state(spec: WindowSpec, channels: int, state: WindowerState) -> bytes:
-    """The snapshot of `state`; equal states give equal bytes."""
+    """Encode `state` as a snapshot; equal states give equal bytes."""
     body = b"".join(
         (
             _SPEC.pack(*_fingerprint(spec, channels)),
@@ -92,23 +93,24 @@ def encode_state(spec: WindowSpec, channels: int, state: WindowerState) -> bytes
 
 
 def decode_state(spec: WindowSpec, channels: int, data: bytes) -> WindowerState:
-    """Read what `encode_state` wrote for the same windows.
+    """Read the output of `encode_state` for the same windows.
 
     Raises:
-        SnapshotError: `data` is anything else; the message says what.
+        SnapshotError: `data` is anything else; the message names the flaw.
     """
     try:
         magic, checksum = _HEAD.unpack_from(data)
         if magic != _MAGIC:
-            msg = f"no window snapshot of this version: it begins with {magic!r}, not {_MAGIC!r}"
+            msg = f"window snapshot begins with {magic!r}, but this version reads {_MAGIC!r}"
             raise SnapshotError(msg)
         body = data[_HEAD.size :]
         if zlib.crc32(body) != checksum:
-            msg = f"window snapshot of {len(data)} bytes is damaged: its checksum differs"
+            msg = f"window snapshot of {len(data)} bytes is damaged: its checksum does not match"
             raise SnapshotError(msg)
         found, wanted = _SPEC.unpack_from(body), _fingerprint(spec, channels)
         if found != wanted:
-            msg = f"window snapshot is of {_described(found)}, wanted is {_described(wanted)}"
+            needed = _described(wanted)
+            msg = f"window snapshot has {_described(found)}, but the student needs {needed}"
             raise SnapshotError(msg)
         numbers = _NUMBERS.unpack_from(body, _SPEC.size)
         released, times, rows = numbers[-3:]
@@ -120,7 +122,7 @@ def decode_state(spec: WindowSpec, channels: int, data: bytes) -> WindowerState:
         msg = f"window snapshot of {len(data)} bytes is truncated or damaged: {exc}"
         raise SnapshotError(msg) from exc
     if at + values.nbytes != len(body) or not (released <= times and rows <= times):
-        msg = f"window snapshot of {len(data)} bytes does not add up"
+        msg = f"window snapshot of {len(data)} bytes has the wrong length for its readings"
         raise SnapshotError(msg)
     table = values.reshape(rows, channels).astype(np.float32)
     return WindowerState(
@@ -132,7 +134,7 @@ def decode_state(spec: WindowSpec, channels: int, data: bytes) -> WindowerState:
 
 
 def _fingerprint(spec: WindowSpec, channels: int) -> tuple[int, int, int, int, int, int, bool]:
-    """What of the spec a state depends on."""
+    """The parts of the spec that a state depends on."""
     numbers = (spec.length, spec.hop, spec.min_readings, spec.length_ms, spec.hop_ms)
     return (*numbers, channels, spec.kind == "time")
 
@@ -144,7 +146,7 @@ def _described(fingerprint: tuple[int, ...]) -> str:
 
 
 def _encode_series(series: NDArray[np.int64]) -> bytes:
-    """int64 values with |step| < 2**63: first, smallest step, what is above it."""
+    """Encode int64 values with |step| < 2**63 as first value, smallest step and excesses."""
     if len(series) == 0:
         return b""
     steps = np.diff(series)
@@ -157,7 +159,11 @@ def _encode_series(series: NDArray[np.int64]) -> bytes:
 
 
 def _decode_series(body: bytes, at: int, length: int) -> tuple[NDArray[np.int64], int]:
-    """The series of `length` at `at`, and where the next begins; ValueError if there is none."""
+    """Decode the series of `length` at `at`; returns it and the start of the next one.
+
+    Raises:
+        ValueError: The body is too short.
+    """
     if length == 0:
         return np.empty(0, dtype=np.int64), at
     first, lowest, width = _SERIES.unpack_from(body, at)

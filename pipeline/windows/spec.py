@@ -1,7 +1,7 @@
-"""What a window is: its specification, its content, and the offline slicer that defines it.
+"""The specification of windows, a window, and the offline slicer that defines both.
 
-`slice_windows` is the definition in few lines, for a series that is at hand as a whole (training,
-evaluation, tests). `pipeline.windows.windower.DeviceWindower` gives the same windows from a stream.
+`slice_windows` cuts a complete series (training, evaluation, tests) and is the definition in a few
+lines. `pipeline.windows.windower.DeviceWindower` gives the same windows from a stream.
 """
 
 from __future__ import annotations
@@ -21,27 +21,28 @@ class WindowSpec:
 
     Count windows (the default) hold `length` readings and close at reading `length`,
     `length + hop`, ... of a run. Time windows `[k * hop_ms, k * hop_ms + length_ms)` are aligned to
-    the epoch and hold every reading in them. Both are half-open. The values below that hold for
-    both kinds may be changed by configuration at any time; kind, lengths, hops and `min_readings`
-    belong to the model and to the state of a device.
+    the epoch and hold every reading in them. Both are half-open. Kind, lengths, hops and
+    `min_readings` belong to the model and to the state of a device; the other values may change by
+    configuration at any time.
 
     Attributes:
         length: Readings of a count window.
         hop: Readings from one count window's end to the next; may exceed `length`.
-        min_readings: A count window closes from this many readings of a run on, front-padded to
-            `length` by its first reading, in phase with the full ones (at readings `n` with
-            `(n - length) % hop == 0`). A time window with fewer is left out. 0 stands for `length`,
-            with time windows for 1.
-        kind: Which of the two.
+        min_readings: A count window closes once its run has this many readings; it is front-padded
+            to `length` with its first reading, in phase with the full windows (at readings `n` with
+            `(n - length) % hop == 0`). A time window with fewer readings is left out. 0 means
+            `length`, or 1 for time windows.
+        kind: Count windows or time windows.
         length_ms: Length of a time window.
         hop_ms: From one time window's start to the next; may exceed `length_ms`.
-        lateness_ms: How far the watermark is behind the largest event time. A reading delayed by
-            up to and including this much is in time.
-        idle_ms: Without a new reading for so long (processing time), nothing older is expected.
-        future_ms: A reading further ahead of its receive time is not accepted.
-        gap_ms: An event-time jump larger than this is a gap; None: there are no gaps.
+        lateness_ms: How far the watermark stays behind the largest event time. A reading delayed
+            by exactly this much is still in time.
+        idle_ms: After this much processing time without a new reading, nothing older is expected.
+        future_ms: A reading further ahead of its receive time is refused.
+        gap_ms: An event-time jump larger than this is a gap; None: no gaps.
         gap_policy: What a gap does to count windows. `reset` starts a new run, so that no window
-            spans it; `mark` goes on and counts it in `Window.gaps`. Time windows always mark.
+            spans it; `mark` continues the run and counts the gap in `Window.gaps`. Time windows
+            always mark.
     """
 
     length: int = 0
@@ -62,7 +63,7 @@ class WindowSpec:
             object.__setattr__(self, "min_readings", default)
         for problem, found in self._problems().items():
             if found:
-                msg = f"{problem}, which does not hold for {self}"
+                msg = f"invalid window spec {self}: {problem}"
                 raise ValueError(msg)
 
     def _problems(self) -> dict[str, bool]:
@@ -71,20 +72,20 @@ class WindowSpec:
         limits = (self.lateness_ms, self.idle_ms, self.future_ms)
         too_many = counted and self.min_readings > self.length
         return {
-            "kind is count or time": not counted and not timed,
-            "gap_policy is reset or mark": self.gap_policy not in ("reset", "mark"),
-            "count windows have length and hop >= 1": counted and min(counts) < 1,
-            "count windows have no length_ms and hop_ms": counted and times != (0, 0),
-            "time windows have length_ms and hop_ms >= 1": timed and min(times) < 1,
-            "time windows have no length and hop": timed and counts != (0, 0),
-            "min_readings is 1 to length": self.min_readings < 1 or too_many,
-            "lateness_ms, idle_ms and future_ms are >= 0": min(limits) < 0,
-            "gap_ms is >= 1 or None": self.gap_ms is not None and self.gap_ms < 1,
+            "kind must be count or time": not counted and not timed,
+            "gap_policy must be reset or mark": self.gap_policy not in ("reset", "mark"),
+            "count windows need length and hop >= 1": counted and min(counts) < 1,
+            "count windows take no length_ms and hop_ms": counted and times != (0, 0),
+            "time windows need length_ms and hop_ms >= 1": timed and min(times) < 1,
+            "time windows take no length and hop": timed and counts != (0, 0),
+            "min_readings must be 1 to length": self.min_readings < 1 or too_many,
+            "lateness_ms, idle_ms and future_ms must be >= 0": min(limits) < 0,
+            "gap_ms must be >= 1 or None": self.gap_ms is not None and self.gap_ms < 1,
         }
 
     @property
     def first_close(self) -> int:
-        """The reading of a run at which its first count window closes."""
+        """Number of readings of a run at which its first count window closes."""
         return self.length - self.hop * ((self.length - self.min_readings) // self.hop)
 
 
@@ -97,9 +98,9 @@ class Window:
         end_ms: Count windows: event time of the last reading + 1; time windows: aligned end.
         values: float32 `[length, c]` (time windows: `[readings, c]`), read-only, C order. Windows
             that closed together may share memory.
-        readings: How many real readings it has (fewer than `length` when front-padded).
+        readings: Number of real readings; fewer than `length` when front-padded.
         gaps: Gaps between its readings.
-        recv_ms: When the last received of its readings was received.
+        recv_ms: Latest receive time of its readings.
     """
 
     start_ms: int
@@ -116,10 +117,10 @@ def slice_windows(
     spec: WindowSpec,
     recv_ms: NDArray[np.int64] | None = None,
 ) -> list[Window]:
-    """All windows of a whole series, in order of their ends: what a stream must come to.
+    """Cut a complete series into windows, in order of their ends; a stream must give the same.
 
-    Readings may be in any order; of several with one event time the first one counts. What a
-    stream may drop (late and future readings) is not known here: nothing is dropped.
+    Readings may be in any order; of several with the same event time, the first one counts. Nothing
+    is dropped, because lateness and receive times exist in a stream only.
 
     >>> ts = np.arange(0, 100, 20)
     >>> rows = np.arange(5, dtype=np.float32).reshape(5, 1)
@@ -133,12 +134,14 @@ def slice_windows(
         ts_ms: Event times, `[n]`.
         values: Readings `[n, c]`.
         spec: How to cut.
-        recv_ms: Receive times `[n]`; without them each reading is received at its event time.
+        recv_ms: Receive times `[n]`; None: each reading is received at its event time.
     """
     ts, first = np.unique(ts_ms, return_index=True)
     rows, recv = values[first], (ts_ms if recv_ms is None else recv_ms)[first]
     is_gap = np.diff(ts) > (2**62 if spec.gap_ms is None else spec.gap_ms)
-    spans: list[tuple[int, int, int, int]] = []  # first reading, one past the last, start, end
+    spans: list[
+        tuple[int, int, int, int]
+    ] = []  # first reading, one past the last, start_ms, end_ms
     if spec.kind == "time":
         length, hop = spec.length_ms, spec.hop_ms
         of_reading = (range((t - length) // hop + 1, t // hop + 1) for t in ts.tolist())
@@ -167,7 +170,7 @@ def slice_windows(
 
 
 def front_padded(rows: NDArray[np.float32], length: int) -> NDArray[np.float32]:
-    """`rows` with the first one repeated in front until there are `length`.
+    """Repeat the first of `rows` in front until there are `length` rows.
 
     >>> front_padded(np.array([[1.0], [2.0]], dtype=np.float32), 4).ravel().tolist()
     [1.0, 1.0, 1.0, 2.0]

@@ -1,43 +1,43 @@
-"""Windows of one device from a stream of readings: pure, no clock, no I/O.
+"""Windows of one device from a stream of readings. Pure: no clock, no I/O.
 
     step(ts_ms, values, recv_ms)  ->  Step      for every message of the device
     advance(now_ms, since_ms)     ->  windows   for every tick, while `pending`
 
 Readings wait in event-time order until the **watermark** (largest event time - lateness) reaches
-them; then they are released, and windows close on released readings only. So the windows are those
-of `pipeline.windows.spec.slice_windows` over the same readings, whatever the order of arrival
-within the lateness, the duplicates, and the cutting into messages.
+them; then they are released, and windows close on released readings only. The windows therefore
+equal those of `pipeline.windows.spec.slice_windows` over the same readings, whatever the order of
+arrival within the lateness, the duplicates, and the split into messages.
 
-A message is judged as a whole by the watermark as it was before it. Each reading becomes exactly
-one of four things (`received == windowed + duplicate + late + future`, always):
+A message is judged as a whole by the watermark before it. Each reading becomes exactly one of four
+things (`received == windowed + duplicate + late + future`, always):
 
 | reading                                              | becomes                                  |
 |------------------------------------------------------|------------------------------------------|
-| ts > recv_ms + future_ms                             | future: not accepted, moves no watermark |
-| ts of a reading that is remembered or pending        | duplicate: the first one stays           |
-| ts < watermark, and not remembered                   | late: given back, changes nothing        |
+| ts > recv_ms + future_ms                             | future: refused, moves no watermark      |
+| ts of a remembered or pending reading                | duplicate: the first one stays           |
+| ts < watermark, and not remembered                   | late: returned, changes nothing          |
 | twice in one message, neither future nor late        | the first windowed, the second duplicate |
 | any other; also ts == watermark, since no window that needs it has closed | windowed            |
 
-| event                                    | what follows                                         |
+| event                                    | effect                                               |
 |------------------------------------------|------------------------------------------------------|
 | jump forward (within the future limit)   | all pending readings are released; a gap if > gap_ms;|
 |                                          | readings from before the jump are late from then on  |
 | clock set back (device reset)            | late and counted, until event time has caught up     |
 | lateness 0                               | readings are released by their own message           |
-| gap, policy reset                        | a new run of count windows, front-padded anew        |
-| gap, policy mark; time windows           | counted in `Window.gaps`, the run goes on            |
+| gap, policy reset                        | a new run of count windows, front-padded again       |
+| gap, policy mark; time windows           | counted in `Window.gaps`, the run continues          |
 | idle for idle_ms                         | watermark = largest event time: nothing is pending   |
-| idle for longer, time windows            | the watermark goes on with processing time, so that  |
+| idle for longer, time windows            | the watermark advances with processing time, so that |
 |                                          | the last windows close when their end has passed     |
 | idle, then a reading between the old     | late: it would have been in a window that may have   |
 | watermark and the largest event time     | closed                                               |
 
-Only a message with at least one windowed reading ends idleness: a device whose clock was set back
-sends late readings for hours, and what was pending before must not wait for that.
+Only a message with at least one windowed reading ends idleness. A device whose clock was set back
+sends late readings for hours, and older pending readings must not wait for that.
 
-Remembered are the event times of the last `max(length, 1024)` released readings (time windows: and
-of all readings in windows that are still open). An older duplicate is counted late.
+The event times of the last `max(length, 1024)` released readings are remembered (with time windows,
+also those of all readings in open windows). An older duplicate counts as late.
 """
 
 from __future__ import annotations
@@ -48,8 +48,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.status.counters import ReadingCounters
-from pipeline.windows.cutters import CountCutter, TimeCutter
-from pipeline.windows.reorder import ReadingBuffer
+from pipeline.windows.cutters import CountCutter, ReadingBuffer, TimeCutter
 from pipeline.windows.snapshots import WindowerState, decode_state, encode_state
 from pipeline.windows.spec import Window, WindowSpec
 
@@ -60,10 +59,10 @@ __all__ = [
 ]
 
 NEVER_MS = -(2**62)
-"""Before every event time: the watermark of a device that sent nothing yet."""
+"""Less than every event time: the watermark of a device that has sent nothing."""
 
 _LAST_MS = 2**62
-"""After every event time: differences of accepted times fit into 64 bits."""
+"""Greater than every event time, so that differences of accepted times fit into 64 bits."""
 _REMEMBERED = 1024
 _NONE: NDArray[np.intp] = np.empty(0, dtype=np.intp)
 _NONE.flags.writeable = False
@@ -71,12 +70,12 @@ _NONE.flags.writeable = False
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What became of one message.
+    """The result of one message.
 
     Attributes:
         windows: Windows it closed, in order of their ends.
-        windowed: How many of its readings were accepted.
-        duplicate: How many were known.
+        windowed: Number of accepted readings.
+        duplicate: Number of duplicate readings.
         late: Indices of its late readings, ascending.
         future: Indices of its readings beyond the future limit, ascending.
         gaps: Gaps between readings released by it.
@@ -94,16 +93,16 @@ class DeviceWindower:
     """Windows of one stream of one device.
 
     Args:
-        spec: How to cut.
-        channels: Width of a reading.
+        spec: How to cut the stream.
+        channels: Channels of a reading.
 
     Attributes:
-        spec: How it cuts.
-        channels: Width of a reading.
+        spec: How the stream is cut.
+        channels: Channels of a reading.
         max_event_ms: Largest accepted event time, `NEVER_MS` before the first.
         last_recv_ms: Latest receive time of a message with an accepted reading, `NEVER_MS` before
-            the first; not after the last tick's time.
-        watermark_ms: No window needs a reading from before; never goes back.
+            the first; never later than the last tick.
+        watermark_ms: No window needs an earlier reading; never goes back.
     """
 
     __slots__ = (
@@ -135,7 +134,7 @@ class DeviceWindower:
 
     @property
     def pending(self) -> bool:
-        """Whether readings wait for the watermark or for the end of a time window (send ticks)."""
+        """Whether readings wait for the watermark or the end of a time window (ticks matter)."""
         buffer = self._buffer
         if buffer.released < buffer.end:
             return True
@@ -165,19 +164,19 @@ class DeviceWindower:
         )
 
     def step(self, ts_ms: NDArray[np.int64], values: NDArray[np.float32], recv_ms: int) -> Step:
-        """Take one message: call it for every message, in the order of the log.
+        """Take one message; call it for every message, in the order of the log.
 
         Args:
             ts_ms: Event times int64 `[n]`, any order; n may be 0.
-            values: float32 `[n, channels]`; copied, so both may be reused by the caller.
-            recv_ms: When it was received.
+            values: float32 `[n, channels]`; copied, so the caller may reuse both.
+            recv_ms: Receive time of the message.
 
         Returns:
-            What became of it. Every reading is in exactly one of the four groups, and a
-            window never changes after it was returned.
+            The result. Every reading is in exactly one of the four groups, and a returned window
+            never changes.
 
         Raises:
-            ValueError: The shapes do not fit; nothing has changed.
+            ValueError: The shapes do not match; nothing has changed.
         """
         n = len(ts_ms)
         if values.shape != (n, self.channels):
@@ -197,12 +196,12 @@ class DeviceWindower:
         return self._step_disordered(ts_ms, values, recv_ms, latest)
 
     def advance(self, now_ms: int, since_ms: int) -> list[Window]:
-        """Processing time is `now_ms`, and the line has been up without a break since `since_ms`.
+        """Advance processing time to `now_ms`; the bridge has been connected since `since_ms`.
 
-        Closes nothing until the device was silent for `idle_ms` on a line that was up. A receive
-        time after `now_ms` counts as now (the gateway's clock was set back: the silence begins
-        anew). Guaranteed to depend on its arguments only, never on a clock: ticks replayed from
-        the log close the same windows.
+        Closes nothing until the device was silent for `idle_ms` while the bridge was connected. A
+        receive time after `now_ms` counts as now, because the gateway's clock was set back; the
+        silence starts again. Depends on its arguments only, never on a clock, so ticks replayed
+        from the log close the same windows.
 
         Returns:
             Windows that closed, in order of their ends.
@@ -217,7 +216,7 @@ class DeviceWindower:
         return self._move_watermark(passed)[0]
 
     def snapshot(self) -> bytes:
-        """The whole state, for `restore`: values that a coming window needs, times, counters."""
+        """The whole state for `restore`: values that a coming window needs, times, counters."""
         buffer = self._buffer
         keep_ts, keep_rows = self._keep()
         return encode_state(
@@ -244,13 +243,13 @@ class DeviceWindower:
 
     @classmethod
     def restore(cls, spec: WindowSpec, channels: int, data: bytes) -> DeviceWindower:
-        """A windower that goes on exactly where `snapshot` was taken.
+        """Create a windower that continues exactly where `snapshot` was taken.
 
-        `lateness_ms`, `idle_ms`, `future_ms`, `gap_ms` and `gap_policy` may differ from then.
+        `lateness_ms`, `idle_ms`, `future_ms`, `gap_ms` and `gap_policy` may differ.
 
         Raises:
-            SnapshotError: `data` is truncated, damaged, of another version, or belongs to another
-                number of channels or kind, length, hop or min_readings of windows.
+            SnapshotError: `data` is truncated, damaged, of another version, or has another number
+                of channels or another kind, length, hop or min_readings of windows.
         """
         state = decode_state(spec, channels, data)
         windower = cls(spec, channels)
@@ -275,7 +274,7 @@ class DeviceWindower:
         recv_ms: int,
         latest: int,
     ) -> Step:
-        """Any message: sort out future, known, late and repeated readings, merge the rest."""
+        """Take any message: separate future, known, late and repeated readings, merge the rest."""
         buffer = self._buffer
         future = ts_ms > latest
         known = buffer.ts[self._keep()[0] : buffer.end]
@@ -308,14 +307,14 @@ class DeviceWindower:
         )
 
     def _accepted(self, max_event_ms: int, recv_ms: int) -> tuple[list[Window], int]:
-        """Readings up to `max_event_ms` are in the buffer: move on, and close what closes."""
+        """Move the watermark after readings up to `max_event_ms` are buffered; returns as below."""
         self.max_event_ms = max(self.max_event_ms, max_event_ms)
         self.last_recv_ms = max(self.last_recv_ms, recv_ms)
         watermark_ms = max(self.max_event_ms - self.spec.lateness_ms, NEVER_MS)
         return self._move_watermark(max(watermark_ms, self.watermark_ms))
 
     def _move_watermark(self, watermark_ms: int) -> tuple[list[Window], int]:
-        """Release what the watermark has reached; windows that close, and gaps found."""
+        """Release what the watermark has reached; returns the closed windows and the gaps found."""
         buffer = self._buffer
         before = self.watermark_ms
         self.watermark_ms = max(before, watermark_ms)
@@ -334,7 +333,7 @@ class DeviceWindower:
         return windows, len(jumps)
 
     def _jumps(self, first: int, gap_ms: int) -> list[int]:
-        """Of the released readings from `first` on, those with a gap before them."""
+        """Indices of the released readings from `first` on with a gap before them."""
         before = max(first - 1, self._buffer.begin)
         ts = self._buffer.ts[before : self._buffer.released]
         if len(ts) < 2:
@@ -347,10 +346,10 @@ class DeviceWindower:
             self._buffer.make_room(readings, *self._keep())
 
     def _keep(self) -> tuple[int, int]:
-        """First remembered reading, and first one whose values are needed.
+        """Indices of the first remembered reading and of the first one whose values are needed.
 
-        Both follow from what was taken, never from when room was made: so a restored windower
-        knows the same duplicates.
+        Both depend on the readings only, not on when room was made, so a restored windower knows
+        the same duplicates.
         """
         buffer = self._buffer
         keep_rows = self._cutter.keep_rows(buffer, self.watermark_ms)

@@ -227,7 +227,7 @@ def test_two_names_do_not_fight_for_one_stream(watch, registry, tmp_path):
     publish(registry, tmp_path, name="another")
     (refusal,) = watch.poll()
     assert (refusal.name, refusal.what) == ("another", "refused")
-    assert "'engine' is already scored by dummy-rul" in refusal.error
+    assert "dummy-rul already scores the stream 'engine'" in refusal.error
     another, _ = watch.statuses()
     assert (another.name, another.version, another.refused_version) == ("another", None, 1)
     assert running(watch) == 1

@@ -21,7 +21,7 @@ from pipeline.points.lines import to_line
 from pipeline.points.points import Point
 from pipeline.stores.influx import InfluxSink
 from pipeline.stores.influxclient import Answer, InfluxClient, InfluxConnection
-from pipeline.stores.sinks import deliver
+from pipeline.stores.stage import deliver
 
 DAY_MS = 86_400_000
 

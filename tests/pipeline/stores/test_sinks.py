@@ -10,7 +10,8 @@ import pytest
 from ingest.backoff import Backoff
 from pipeline.errors import SinkError, SinkMisconfigured, SinkUnavailable
 from pipeline.points.points import Point
-from pipeline.stores.sinks import Refused, deliver, log_unavailable
+from pipeline.stores.sinks import Refused
+from pipeline.stores.stage import deliver, log_unavailable
 
 POINT = Point("rul", (("site", "s"),), (("rul", 1.0),), 1)
 
