@@ -1,8 +1,8 @@
-"""Kafka: the bridge's log, the topics, and reading a compacted topic; aiokafka in this file only.
+"""Kafka as the bridge's log: writing, creating topics, reading a compacted topic, offsets.
 
-Durable means here: acknowledged by all in-sync replicas. The producer is idempotent, so its own
-retries neither double nor reorder records; what the bridge appends again after a failure may be in
-Kafka twice, as everything downstream expects.
+The only file of `ingest` that imports aiokafka. Durable means acknowledged by all in-sync replicas.
+The producer is idempotent, so its own retries neither duplicate nor reorder records. Records that
+the bridge appends again after a failure may be in Kafka twice, as everything downstream expects.
 """
 
 from __future__ import annotations
@@ -44,24 +44,24 @@ __all__ = [
 ]
 
 MAX_REQUEST_BYTES = 1_000_000
-"""Of what the bridge sends at a time: below the brokers' default message.max.bytes of 1 048 588."""
+"""Largest request of the bridge: below the brokers' default message.max.bytes of 1 048 588."""
 _REPLICAS = 3
 _CLOSE_S = 2.0
 _FETCH_BYTES = 4 * 1024 * 1024
 
 
 class TopicMismatch(IngestError):
-    """A topic exists with another number of partitions: devices would change their place."""
+    """A topic has another number of partitions: devices would change their partitions."""
 
 
 @dataclass(frozen=True, slots=True)
 class KafkaEndpoint:
-    """Where Kafka is and who we are to it.
+    """Address of Kafka and identity of the client.
 
     Attributes:
         servers: `host:port`, several separated by commas.
-        tls: Speak TLS, with these files; None: do not.
-        client_id: Our name in Kafka's logs.
+        tls: Files for TLS; None: no TLS.
+        client_id: Name of the client in Kafka's logs.
     """
 
     servers: str
@@ -69,15 +69,15 @@ class KafkaEndpoint:
     client_id: str = "kpstream"
 
     def ssl_context(self) -> ssl.SSLContext | None:
-        """For clients other than those of this file; None without TLS.
+        """Return the TLS context, for clients outside this file; None without TLS.
 
         Raises:
-            TlsError: A file cannot be used.
+            TlsError: A file is unusable.
         """
         return None if self.tls is None else client_context(self.tls)
 
     def options(self) -> dict[str, Any]:
-        """What every client of this file is made with."""
+        """Return the options that all clients of this file share."""
         options: dict[str, Any] = {"bootstrap_servers": self.servers, "client_id": self.client_id}
         if self.tls is not None:
             options |= {"security_protocol": "SSL", "ssl_context": self.ssl_context()}
@@ -88,7 +88,7 @@ class KafkaLogWriter:
     """Appends to Kafka; an async context manager.
 
     Attributes:
-        partitions: Of the topic `readings`; known once started.
+        partitions: Partitions of the topic `readings`; 0 before `start`.
     """
 
     def __init__(
@@ -101,10 +101,10 @@ class KafkaLogWriter:
         """Prepare; `start` connects.
 
         Args:
-            endpoint: Where Kafka is; a text means servers, without TLS.
-            compression: A codec of Kafka, or None. Of a message of ten readings zstd makes a third
-                in 4 us; gzip (which aiokafka drives at level 9) makes the same of it in 86 us.
-            request_timeout_ms: After this, an append that Kafka does not confirm has failed.
+            endpoint: Address of Kafka; a string means servers without TLS.
+            compression: A codec of Kafka, or None. zstd compresses a message of ten readings to a
+                third in 4 us; gzip, which aiokafka runs at level 9, takes 86 us for the same.
+            request_timeout_ms: Time after which an unconfirmed append counts as failed.
         """
         self.partitions = 0
         self._endpoint = KafkaEndpoint(endpoint) if isinstance(endpoint, str) else endpoint
@@ -112,8 +112,8 @@ class KafkaLogWriter:
         self._options: dict[str, Any] = {
             "acks": "all",
             "enable_idempotence": True,
-            # The bridge gathers messages while it waits: fewer and longer records, and a record
-            # costs Kafka and the workers more than the messages in it.
+            # The bridge collects messages while it waits, which makes fewer and longer records.
+            # One record costs Kafka and the workers more than the messages in it.
             "linger_ms": 10,
             "max_batch_size": 262_144,
             "max_request_size": MAX_REQUEST_BYTES,
@@ -122,22 +122,22 @@ class KafkaLogWriter:
         }
         self._producer: AIOKafkaProducer | None = None
         self._started = False
-        # What was sent and is not confirmed, and which call it was: asked again with the same
-        # records, `append` goes on waiting for them instead of sending them twice.
-        self._due: tuple[Sequence[LogRecord], list[asyncio.Future[Any]]] | None = None
+        # The records of the last call and their unconfirmed futures: called again with the same
+        # records, `append` continues to wait instead of sending them twice.
+        self._unconfirmed: tuple[Sequence[LogRecord], list[asyncio.Future[Any]]] | None = None
 
     async def start(self) -> None:
-        """Connect and learn the partitions.
+        """Connect, and read the number of partitions.
 
         Raises:
-            LogUnavailable: Nobody is there, or the topics do not exist.
-            TlsError: A file for TLS cannot be used.
+            LogUnavailable: Kafka does not answer, or the topics do not exist.
+            TlsError: A file for TLS is unusable.
         """
         await self._open()
         self._started = True
 
     async def stop(self) -> None:
-        """Disconnect; what was appended is confirmed already."""
+        """Disconnect; every append that returned is confirmed already."""
         self._started = False
         await self._close()
 
@@ -154,29 +154,29 @@ class KafkaLogWriter:
         await self.stop()
 
     async def append(self, records: Sequence[LogRecord]) -> None:
-        """Append, per partition in this order; returns when Kafka has confirmed all of them.
+        """Append, per partition in this order; return when Kafka has confirmed all records.
 
-        After a failure, give it the same sequence again: what is still on its way to Kafka is
-        waited for, not sent twice.
+        After a failure, call it with the same sequence again: it then waits for the records that
+        are still on the way to Kafka instead of sending them twice.
 
         Raises:
-            LogUnavailable: Kafka did not confirm one of them in time.
+            LogUnavailable: Kafka did not confirm all records in time.
         """
         if not self._started:
-            msg = "not connected to Kafka: call start first"
+            msg = "not connected to Kafka: call start() first"
             raise LogUnavailable(msg)
-        if self._due is None or self._due[0] is not records:
+        if self._unconfirmed is None or self._unconfirmed[0] is not records:
             producer = self._producer or await self._open()
-            self._due = (records, await self._send(producer, records))
-        due = self._due[1]
+            self._unconfirmed = (records, await self._send(producer, records))
+        due = self._unconfirmed[1]
         _, waiting = await asyncio.wait(due, timeout=self._timeout_s) if due else (due, ())
-        if waiting:  # an idempotent producer tries for ever
+        if waiting:  # an idempotent producer retries without limit
             msg = f"Kafka has not confirmed {len(waiting)} records for {self._timeout_s:.0f} s"
             raise LogUnavailable(msg)
-        self._due = None
+        self._unconfirmed = None
         failed = [future.exception() for future in due if future.exception() is not None]
         if failed:
-            await self._close()  # its numbering of records may be broken for good
+            await self._close()  # its sequence numbers may be broken permanently
             msg = f"Kafka did not confirm: {failed[0]!r}"
             raise LogUnavailable(msg) from failed[0]
 
@@ -198,9 +198,9 @@ class KafkaLogWriter:
                 )
         except (KafkaError, OSError) as exc:
             for future in sent:
-                future.add_done_callback(_noted)
+                future.add_done_callback(_retrieve_exception)
             await self._close()
-            msg = f"Kafka does not take records: {exc!r}"
+            msg = f"Kafka accepts no records: {exc!r}"
             raise LogUnavailable(msg) from exc
         return sent
 
@@ -211,7 +211,7 @@ class KafkaLogWriter:
             for topic in (READINGS, DEAD_LETTERS):
                 found = await producer.partitions_for(topic)
                 if not found:
-                    msg = f"Kafka has no topic {topic!r}: create it (`readings` decides partitions)"
+                    msg = f"Kafka has no topic {topic!r}: run `kpstream site setup`"
                     raise LogUnavailable(msg)
                 if topic == READINGS:
                     self.partitions = len(found)
@@ -227,12 +227,12 @@ class KafkaLogWriter:
         return producer
 
     async def _close(self) -> None:
-        producer, self._producer, self._due = self._producer, None, None
+        producer, self._producer, self._unconfirmed = self._producer, None, None
         if producer is None:
             return
         stopping = asyncio.ensure_future(producer.stop())
-        stopping.add_done_callback(_noted)
-        # It waits for Kafka as long as something is on its way: then without saying goodbye.
+        stopping.add_done_callback(_retrieve_exception)
+        # It waits for Kafka while records are on the way; after the timeout, just disconnect.
         await asyncio.wait({stopping}, timeout=_CLOSE_S)
         if not stopping.done():
             stopping.cancel()
@@ -241,7 +241,7 @@ class KafkaLogWriter:
 
 
 async def _reason(endpoint: KafkaEndpoint, exc: Exception) -> str:
-    """What went wrong; of a failed handshake aiokafka tells only that it cannot connect."""
+    """Return the cause of an error; aiokafka reports a failed handshake only as no connection."""
     host, _, port = endpoint.servers.split(",")[0].strip().rpartition(":")
     if isinstance(exc, KafkaConnectionError) and port.isdigit():
         place = (host.strip("[]"), int(port))
@@ -251,43 +251,45 @@ async def _reason(endpoint: KafkaEndpoint, exc: Exception) -> str:
     return repr(exc)
 
 
-def _noted(future: asyncio.Future[Any]) -> None:
-    """Take notice of how it ended, or asyncio complains about an exception that nobody saw."""
+def _retrieve_exception(future: asyncio.Future[Any]) -> None:
+    """Retrieve the exception, because asyncio warns about exceptions that nobody retrieved."""
     if not future.cancelled():
         future.exception()
 
 
 class Topic(Protocol):
-    """A topic as it shall be."""
+    """A topic as it should exist."""
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """Name of the topic."""
 
     @property
     def partitions(self) -> int:
-        """How many it has."""
+        """Number of partitions."""
 
     def settings(self) -> Mapping[str, str]:
-        """Kafka's settings of it, by Kafka's names."""
+        """Return the topic's settings, by Kafka's names."""
 
 
 async def create_topics(
     endpoint: KafkaEndpoint, topics: Iterable[Topic], *, replicas: int | None = None
 ) -> list[str]:
-    """Create the topics that are missing, and give those that are there the settings they lack.
+    """Create missing topics, and correct the settings of existing ones.
+
+    Safe to repeat, also by several processes at once.
 
     Args:
-        endpoint: Where Kafka is.
-        topics: What shall be; safe to repeat, also by several processes at once.
+        endpoint: Address of Kafka.
+        topics: The topics that should exist.
         replicas: Copies of each partition of a new topic; None: three, or as many as there are
             brokers.
 
     Returns:
-        What was done, one line each; nothing when all was as it shall be.
+        One line per change.
 
     Raises:
-        LogUnavailable: Kafka is not there, or refused; worth another try.
+        LogUnavailable: Kafka does not answer, or refused; try again.
         TopicMismatch: A topic exists with another number of partitions.
     """
     wanted = {topic.name: topic for topic in topics}
@@ -303,10 +305,10 @@ async def create_topics(
                 done.append(f"created {name} with {topic.partitions} partitions")
         for found in await _describe(admin, list(wanted)):
             _check_partitions(wanted[found["topic"]], found)
-        done += await _settle_settings(admin, wanted)
+        done += await _correct_settings(admin, wanted)
     except (KafkaError, OSError) as exc:
         why = await _reason(endpoint, exc)
-        msg = f"topics cannot be made in Kafka at {endpoint.servers}: {why}"
+        msg = f"cannot create topics in Kafka at {endpoint.servers}: {why}"
         raise LogUnavailable(msg) from exc
     finally:
         with suppress(KafkaError, OSError):
@@ -326,7 +328,7 @@ async def _create(admin: AIOKafkaAdminClient, new: NewTopic) -> bool:
 
 
 async def _describe(admin: AIOKafkaAdminClient, names: list[str]) -> list[dict[str, Any]]:
-    """What topics are like; a broker may hear of a new one a moment after it was made."""
+    """Describe topics; a broker may learn of a new topic a moment after its creation."""
     for _ in range(50):
         found: list[dict[str, Any]] = await admin.describe_topics(names)
         codes = {topic["error_code"] for topic in found}
@@ -342,14 +344,14 @@ def _check_partitions(topic: Topic, found: Mapping[str, Any]) -> None:
     count = len(found["partitions"])
     if count != topic.partitions:
         msg = (
-            f"topic {topic.name!r} has {count} partitions, the settings say {topic.partitions} "
-            "(KPSTREAM_SITE_PARTITIONS): set it back; another number needs new topics"
+            f"topic {topic.name!r} has {count} partitions, but KPSTREAM_SITE_PARTITIONS is "
+            f"{topic.partitions}: set it to {count}, because another number needs new topics"
         )
         raise TopicMismatch(msg)
 
 
-async def _settle_settings(admin: AIOKafkaAdminClient, wanted: Mapping[str, Topic]) -> list[str]:
-    """Give topics the settings they lack."""
+async def _correct_settings(admin: AIOKafkaAdminClient, wanted: Mapping[str, Topic]) -> list[str]:
+    """Correct the settings of topics, and return one line per change."""
     resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in wanted]
     changed = []
     for response in await admin.describe_configs(resources):
@@ -357,9 +359,9 @@ async def _settle_settings(admin: AIOKafkaAdminClient, wanted: Mapping[str, Topi
             if code:
                 raise for_code(code)(message)
             has = {entry[0]: entry[1] for entry in entries}
-            wish = dict(wanted[name].settings())
-            if any(has.get(key) != value for key, value in wish.items()):
-                await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, wish)])
+            should = dict(wanted[name].settings())
+            if any(has.get(key) != value for key, value in should.items()):
+                await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, should)])
                 changed.append(f"settings of {name}")
     return changed
 
@@ -367,20 +369,20 @@ async def _settle_settings(admin: AIOKafkaAdminClient, wanted: Mapping[str, Topi
 async def read_until(
     endpoint: KafkaEndpoint, topic: str, last: Mapping[int, int], *, silence_s: float = 30.0
 ) -> AsyncIterator[list[tuple[int, bytes, bytes | None]]]:
-    """Read partitions of a topic from their beginning up to and with a record of each.
+    """Read partitions of a topic from the beginning up to and including a given record of each.
 
     Args:
-        endpoint: Where Kafka is.
-        topic: A compacted one, usually.
-        last: Partition -> offset of a record that is known to be there.
-        silence_s: Give up when nothing came for so long.
+        endpoint: Address of Kafka.
+        topic: Topic, usually a compacted one.
+        last: Offset of an existing record, by partition.
+        silence_s: Longest time without a record before giving up.
 
     Yields:
-        Some records, in the order of each partition: (partition, key, value); a value of None
+        Some records in the order of each partition, as (partition, key, value); a value of None
         deletes the key.
 
     Raises:
-        LogUnavailable: Kafka is not there, or silent.
+        LogUnavailable: Kafka does not answer, or sends nothing for `silence_s`.
     """
     consumer = AIOKafkaConsumer(
         **endpoint.options(),
@@ -397,7 +399,7 @@ async def read_until(
             found = await consumer.getmany(*due, timeout_ms=1000)
             silent_s = 0 if found else silent_s + 1
             if silent_s >= silence_s:
-                msg = f"Kafka has sent nothing of {topic!r} for {silent_s} s, yet {due} is there"
+                msg = f"Kafka has sent no records of {topic!r} for {silent_s} s; missing: {due}"
                 raise LogUnavailable(msg)
             for tp, records in found.items():
                 yield [(record.partition, record.key, record.value) for record in records]
@@ -405,20 +407,20 @@ async def read_until(
                     del due[tp]
     except (KafkaError, OSError) as exc:
         why = await _reason(endpoint, exc)
-        msg = f"{topic!r} cannot be read from Kafka at {endpoint.servers}: {why}"
+        msg = f"cannot read {topic!r} from Kafka at {endpoint.servers}: {why}"
         raise LogUnavailable(msg) from exc
     finally:
         await consumer.stop()
 
 
 class KafkaProbe:
-    """Asks Kafka where partitions begin and end, beside whatever consumes them."""
+    """Fetches the first and end offsets of partitions, independently of their consumers."""
 
     def __init__(self, endpoint: KafkaEndpoint, *, timeout_ms: int = 5_000) -> None:
-        """Prepare; connects at the first question.
+        """Prepare; the first request connects.
 
         Args:
-            endpoint: Where Kafka is.
+            endpoint: Address of Kafka.
             timeout_ms: Longest wait for an answer.
         """
         self._endpoint = endpoint
@@ -426,20 +428,20 @@ class KafkaProbe:
         self._client: AIOKafkaConsumer | None = None
 
     async def end_offsets(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
-        """Partition -> where the next record will be appended.
+        """Return the end offset of each partition: the offset of its next record.
 
         Raises:
             LogUnavailable: Kafka does not answer.
         """
-        return await self._ask("end_offsets", topic, partitions)
+        return await self._fetch("end_offsets", topic, partitions)
 
     async def first_offsets(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
-        """Partition -> the first record that is still there.
+        """Return the first offset of each partition: that of the oldest record still stored.
 
         Raises:
             LogUnavailable: Kafka does not answer.
         """
-        return await self._ask("beginning_offsets", topic, partitions)
+        return await self._fetch("beginning_offsets", topic, partitions)
 
     async def close(self) -> None:
         """Disconnect."""
@@ -447,18 +449,18 @@ class KafkaProbe:
         if client is not None:
             await client.stop()
 
-    async def _ask(self, question: str, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+    async def _fetch(self, method: str, topic: str, partitions: Iterable[int]) -> dict[int, int]:
         places = [TopicPartition(topic, partition) for partition in partitions]
         try:
-            found = await asyncio.wait_for(self._answer(question, places), self._timeout_ms / 1000)
+            found = await asyncio.wait_for(self._call(method, places), self._timeout_ms / 1000)
         except (KafkaError, OSError, asyncio.TimeoutError) as exc:
             await self.close()
             msg = f"Kafka at {self._endpoint.servers} does not answer: {exc!r}"
             raise LogUnavailable(msg) from exc
         return {place.partition: offset for place, offset in found.items()}
 
-    async def _answer(
-        self, question: str, places: list[TopicPartition]
+    async def _call(
+        self, method: str, places: list[TopicPartition]
     ) -> Mapping[TopicPartition, int]:
         if self._client is None:
             client = AIOKafkaConsumer(
@@ -472,5 +474,5 @@ class KafkaProbe:
                 await client.stop()
                 raise
             self._client = client
-        answer: Mapping[TopicPartition, int] = await getattr(self._client, question)(places)
+        answer: Mapping[TopicPartition, int] = await getattr(self._client, method)(places)
         return answer

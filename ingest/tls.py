@@ -1,8 +1,8 @@
-"""TLS towards a server: which files, and what to do when it fails.
+"""TLS with a server: the files, the connection, and advice when it fails.
 
-One place for MQTT, Kafka and InfluxDB. A server is always checked: its certificate must be signed
-by the authority we trust, be in date and hold the name we connect to; there is no setting that
-turns this off. TLS 1.2 at least.
+Shared by MQTT, Kafka and InfluxDB. A server is always checked: its certificate must be signed by
+the trusted authority, be valid now, and contain the name that we connect to. No setting turns this
+off. TLS 1.2 or later.
 """
 
 from __future__ import annotations
@@ -18,20 +18,28 @@ from ingest.errors import IngestError
 
 __all__ = ["TlsError", "TlsFiles", "client_context", "open_tls", "probe_tls", "tls_advice"]
 
-_ANSWER_S = 0.5  # how long a server may take to refuse our certificate after the handshake
+_ANSWER_S = 0.5  # time for a server to refuse our certificate after the handshake
+# X509_V_ERR_* of OpenSSL.
+_NOT_OUR_AUTHORITY = {2, 18, 19, 20, 21}
+_EXPIRED, _NOT_YET = 10, 9
+_OTHER_NAME = {62, 64}
+# Parts of OpenSSL's names for alerts of the other side, or for data that is not TLS.
+_PLAIN_PORT = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "UNEXPECTED_EOF")
+_WANTS_OURS = ("CERTIFICATE_REQUIRED", "HANDSHAKE_FAILURE", "BAD_CERTIFICATE")
+_REFUSES_OURS = ("UNKNOWN_CA", "CERTIFICATE_UNKNOWN", "UNSUPPORTED_CERTIFICATE", "CERTIFICATE_VER")
 
 
 class TlsError(IngestError):
-    """A file for TLS cannot be used; the message names the file and the setting."""
+    """A file for TLS is unusable, or TLS with a server fails; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """What TLS to one server needs, and what the settings are called that say so.
+    """Files for TLS with one server, and the prefix of their settings.
 
     Attributes:
-        ca_file: PEM file of the authority to trust; None for the system's.
-        cert_file: PEM file of our certificate, for servers that ask for one.
+        ca_file: PEM file of the authority to trust; None: the system's authorities.
+        cert_file: PEM file of our certificate, for servers that require one.
         key_file: PEM file of its private key, unencrypted; None: it is in `cert_file`.
         settings: Prefix of the settings' names, for messages.
     """
@@ -43,10 +51,13 @@ class TlsFiles:
 
 
 def client_context(files: TlsFiles) -> ssl.SSLContext:
-    """Read the files. Make one for every connection where renewed files shall count at once.
+    """Return a client context from the files.
+
+    Renewed files take effect with the next context, so make one per connection.
 
     Raises:
-        TlsError: A file is missing or unreadable, holds no certificate or key, or they do not fit.
+        TlsError: A file is missing or unreadable, contains no certificate or key, or the two do not
+            belong together.
     """
     name = files.settings
     try:
@@ -55,18 +66,20 @@ def client_context(files: TlsFiles) -> ssl.SSLContext:
         raise TlsError(_unusable(f"{name}CA_FILE", files.ca_file, exc)) from exc
     if files.cert_file is None:
         if files.key_file is not None:
-            message = f"{name}KEY_FILE is set, {name}CERT_FILE is not: a key needs its certificate"
+            message = f"{name}KEY_FILE is set without {name}CERT_FILE: set both or neither"
             raise TlsError(message)
         return context
 
     def no_password() -> str:
-        message = f"{name}KEY_FILE {files.key_file or files.cert_file} is encrypted: nobody is "
-        raise TlsError(message + "there to type a password; give a key without, mode 600")
+        message = f"{name}KEY_FILE {files.key_file or files.cert_file} is encrypted, and a service "
+        raise TlsError(
+            message + "cannot ask for its password: use an unencrypted key with mode 600"
+        )
 
     for setting, path in (("CERT_FILE", files.cert_file), ("KEY_FILE", files.key_file)):
         try:
             if path is not None:
-                path.open("rb").close()  # the library's own error names no file
+                path.open("rb").close()  # because the library's error names no file
         except OSError as exc:
             raise TlsError(_unusable(f"{name}{setting}", path, exc)) from exc
     try:
@@ -76,7 +89,7 @@ def client_context(files: TlsFiles) -> ssl.SSLContext:
         if "KEY_VALUES_MISMATCH" in (getattr(exc, "reason", "") or ""):
             message = (
                 f"{name}KEY_FILE {key} is not the key of {name}CERT_FILE {files.cert_file}: "
-                "the two are made together"
+                "use the two files that were created together"
             )
         else:
             message = (
@@ -90,14 +103,17 @@ def client_context(files: TlsFiles) -> ssl.SSLContext:
 def tls_advice(
     error: BaseException, where: str, files: TlsFiles, *, shaking_hands: bool = True
 ) -> str | None:
-    """What is wrong and what to do, when `error` (or what caused it) comes from TLS; else None.
+    """Return what is wrong and what to do, if `error` or one of its causes comes from TLS.
 
     Args:
-        error: What a connection ended with.
+        error: Error that ended a connection.
         where: `host:port` of the server.
-        files: What was used.
-        shaking_hands: Whether the server may be one without TLS; False once TLS has been spoken
-            with it, when an end without goodbye is just a lost connection.
+        files: Files that were used.
+        shaking_hands: Whether the server may turn out to speak no TLS. False after a handshake: an
+            abrupt end is then just a lost connection.
+
+    Returns:
+        The advice; None: TLS is not the cause.
     """
     for exc in _chain(error):
         if isinstance(exc, ssl.SSLCertVerificationError):
@@ -108,14 +124,14 @@ def tls_advice(
 
 
 def open_tls(host: str, port: int, files: TlsFiles, *, timeout_s: float = 5.0) -> ssl.SSLSocket:
-    """Connect and shake hands; blocks for at most twice the time.
+    """Connect and shake hands; blocks for at most twice `timeout_s`.
 
-    With TLS 1.3 a server refuses our certificate only after the handshake: give what the first read
-    raises to `tls_advice`.
+    With TLS 1.3 a server refuses our certificate only after the handshake: pass the error of the
+    first read to `tls_advice`.
 
     Raises:
-        TlsError: The files cannot be used, or there is no TLS with this server; says what to do.
-        OSError: Nobody listens there.
+        TlsError: The files are unusable, or the handshake fails; the message says what to do.
+        OSError: No server listens there.
     """
     context = client_context(files)
     plain = socket.create_connection((host, port), timeout=timeout_s)
@@ -130,15 +146,18 @@ def open_tls(host: str, port: int, files: TlsFiles, *, timeout_s: float = 5.0) -
 
 
 def probe_tls(host: str, port: int, files: TlsFiles | None, settings: str = "") -> str | None:
-    """What hinders us, for clients that only say they cannot connect; blocks for seconds.
+    """Find out why a connection fails, for clients that do not report it; blocks for seconds.
 
-    Sends nothing but a handshake. None when TLS is not the matter, or when nobody listens there.
+    Sends nothing but a handshake.
 
     Args:
-        host: Of the server.
-        port: Of the server.
-        files: For TLS; None where we speak none.
-        settings: Without `files`: prefix of the settings' names, for messages.
+        host: Host of the server.
+        port: Port of the server.
+        files: Files for TLS; None: the client uses no TLS.
+        settings: Prefix of the settings' names, for messages; used without `files`.
+
+    Returns:
+        What is wrong and what to do; None: TLS is not the cause, or no server listens there.
     """
     if files is None:
         if not _speaks_tls(host, port):
@@ -158,7 +177,7 @@ def probe_tls(host: str, port: int, files: TlsFiles | None, settings: str = "") 
 
 def _speaks_tls(host: str, port: int) -> bool:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False  # nothing will be said to whoever it is
+    context.check_hostname = False  # nothing is sent after the handshake
     context.verify_mode = ssl.CERT_NONE
     try:
         with (
@@ -171,7 +190,7 @@ def _speaks_tls(host: str, port: int) -> bool:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error, what caused it, and what urllib3 wraps as `reason`; each once."""
+    """Yield an error, its causes, and the errors that urllib3 wraps as `reason`; each once."""
     waiting, seen = [error], set[int]()
     while waiting:
         exc = waiting.pop(0)
@@ -188,18 +207,18 @@ def _about_server(exc: ssl.SSLCertVerificationError, where: str, files: TlsFiles
     if code in _NOT_OUR_AUTHORITY:
         trusted = f"than {files.ca_file}" if files.ca_file else "than those this system trusts"
         return (
-            f"{where} has a certificate by another authority {trusted}: set "
-            f"{files.settings}CA_FILE to the certificate of the authority that signed it"
+            f"the certificate of {where} is signed by another authority {trusted}: set "
+            f"{files.settings}CA_FILE to the certificate of that authority"
         )
     if code == _EXPIRED:
-        return f"the certificate of {where} has expired: renew it there, and restart that server"
+        return f"the certificate of {where} has expired: renew it and restart that server"
     if code == _NOT_YET:
-        return f"the certificate of {where} is not good yet: is the clock of this machine right?"
+        return f"the certificate of {where} is not valid yet: check the clock of this machine"
     if code in _OTHER_NAME:
         host = where.rpartition(":")[0]
         return (
-            f"the certificate of {where} is for other names than {host!r}: connect to a name that "
-            "it holds, or make it anew with this one"
+            f"the certificate of {where} does not contain the name {host!r}: connect to a name "
+            "that it contains, or issue it again with this name"
         )
     return f"the certificate of {where} is not accepted: {_plain(exc)}"
 
@@ -210,46 +229,36 @@ def _about_line(exc: ssl.SSLError, where: str, files: TlsFiles, shaking_hands: b
     if any(sign in reason for sign in _PLAIN_PORT) or isinstance(exc, ssl.SSLEOFError):
         return _no_tls(where, files, _plain(exc)) if shaking_hands else None
     if files.cert_file is None and any(sign in reason for sign in _WANTS_OURS):
-        return f"{where} asks for a certificate of ours: set {ours} and {files.settings}KEY_FILE"
+        return f"{where} requires a client certificate: set {ours} and {files.settings}KEY_FILE"
     if "CERTIFICATE_EXPIRED" in reason:
         return (
-            f"{where} refuses our certificate {files.cert_file} ({ours}): it has expired, renew it"
+            f"{where} refuses our certificate {files.cert_file} ({ours}): it has expired; renew it"
         )
     if any(sign in reason for sign in (*_WANTS_OURS, *_REFUSES_OURS)):
         return (
-            f"{where} refuses our certificate {files.cert_file} ({ours}): it is not by an "
-            "authority that this server trusts, or not for clients"
+            f"{where} refuses our certificate {files.cert_file} ({ours}): it is not signed by an "
+            "authority that this server trusts, or not valid for clients"
         )
     return f"TLS with {where} fails: {_plain(exc)}"
 
 
 def _no_tls(where: str, files: TlsFiles, why: str) -> str:
     return (
-        f"{where} does not speak TLS ({why}): connect to its port for TLS, or turn TLS off "
+        f"{where} does not speak TLS ({why}): connect to its TLS port, or turn TLS off "
         f"({files.settings}*)"
     )
 
 
 def _unusable(setting: str, path: Path | None, exc: OSError) -> str:
     if isinstance(exc, FileNotFoundError):
-        return f"{setting} {path}: there is no such file"
+        return f"{setting} {path}: no such file"
     if isinstance(exc, ssl.SSLError):
-        return f"{setting} {path}: it holds no certificate in PEM form"
-    return f"{setting} {path} cannot be read by this user: {exc.strerror or exc}"
+        return f"{setting} {path} contains no certificate in PEM form"
+    return f"{setting} {path} is not readable by this user: {exc.strerror or exc}"
 
 
 def _plain(exc: BaseException) -> str:
-    """An error of the library without its bracketed codes and source lines."""
+    """Return the text of a library error without its bracketed codes and source lines."""
     name = "reason" if isinstance(exc, ssl.SSLError) else "strerror"
     text = getattr(exc, "verify_message", None) or getattr(exc, name, None) or exc
     return (str(text) or type(exc).__name__).replace("_", " ").lower()
-
-
-# X509_V_ERR_* of OpenSSL.
-_NOT_OUR_AUTHORITY = {2, 18, 19, 20, 21}
-_EXPIRED, _NOT_YET = 10, 9
-_OTHER_NAME = {62, 64}
-# Parts of OpenSSL's names of what the other side told us, or of what it sent instead of TLS.
-_PLAIN_PORT = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "UNEXPECTED_EOF")
-_WANTS_OURS = ("CERTIFICATE_REQUIRED", "HANDSHAKE_FAILURE", "BAD_CERTIFICATE")
-_REFUSES_OURS = ("UNKNOWN_CA", "CERTIFICATE_UNKNOWN", "UNSUPPORTED_CERTIFICATE", "CERTIFICATE_VER")

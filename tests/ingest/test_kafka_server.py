@@ -71,7 +71,7 @@ async def test_several_may_make_them_at_once(endpoint: KafkaEndpoint) -> None:
 async def test_another_number_of_partitions_is_refused(endpoint: KafkaEndpoint) -> None:
     wanted = fresh()
     await create_topics(endpoint, [wanted])
-    with pytest.raises(TopicMismatch, match="has 3 partitions, the settings say 5"):
+    with pytest.raises(TopicMismatch, match="has 3 partitions, but KPSTREAM_SITE_PARTITIONS is 5"):
         await create_topics(endpoint, [Wanted(wanted.name, 5)])
 
 

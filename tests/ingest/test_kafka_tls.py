@@ -80,7 +80,7 @@ async def test_who_is_not_let_in_is_told_what_to_do(site: Site, tmp_path: Path) 
         ),
         "stranger": (site.endpoint(elsewhere / "services/bridge.pem"), f"({own})"),
         "expired": (site.endpoint(expired), f"({own})"),
-        "no certificate": (site.endpoint(None), f"asks for a certificate of ours: set {own}"),
+        "no certificate": (site.endpoint(None), f"requires a client certificate: set {own}"),
         "another authority": (site.endpoint(bridge, ca_file=elsewhere / "ca.pem"), f"set {ca}"),
         "no TLS": (KafkaEndpoint(site.kafka.address), f"speaks TLS: set {ca}"),
     }
@@ -114,4 +114,4 @@ async def test_nobody_there_is_no_matter_of_tls(site: Site) -> None:
 async def test_files_are_looked_at_before_anything_is_connected(site: Site) -> None:
     bridge = site.certs / "services/bridge.pem"
     said = await why_not(site.endpoint(bridge, ca_file=site.certs / "no.pem"))
-    assert said == f"KPSTREAM_SITE_KAFKA_CA_FILE {site.certs}/no.pem: there is no such file"
+    assert said == f"KPSTREAM_SITE_KAFKA_CA_FILE {site.certs}/no.pem: no such file"

@@ -60,16 +60,16 @@ def test_faults_of_the_server(certs: Path, files: TlsFiles, tmp_path: Path) -> N
         where = f"127.0.0.1:{port}"
         strange = replace(files, ca_file=tmp_path / "old/ca.pem")
         assert refusal(port, strange) == (
-            f"{where} has a certificate by another authority than {tmp_path}/old/ca.pem: set "
-            "SITE_CA_FILE to the certificate of the authority that signed it"
+            f"the certificate of {where} is signed by another authority than {tmp_path}/old/ca.pem:"
+            " set SITE_CA_FILE to the certificate of that authority"
         )
         assert "than those this system trusts: set SITE_CA_FILE" in refusal(
             port, replace(files, ca_file=None)
         )
     with server(speaking(certs), "127.0.0.2") as port:
         assert refusal(port, files, "127.0.0.2") == (
-            f"the certificate of 127.0.0.2:{port} is for other names than '127.0.0.2': connect to "
-            "a name that it holds, or make it anew with this one"
+            f"the certificate of 127.0.0.2:{port} does not contain the name '127.0.0.2': connect "
+            "to a name that it contains, or issue it again with this name"
         )
     with server(speaking(tmp_path / "old")) as port:
         old = replace(files, ca_file=tmp_path / "old/ca.pem")
@@ -79,7 +79,7 @@ def test_faults_of_the_server(certs: Path, files: TlsFiles, tmp_path: Path) -> N
         )
     with server(speaking(tmp_path / "new")) as port:
         new = replace(files, ca_file=tmp_path / "new/ca.pem")
-        assert "is not good yet: is the clock of this machine right?" in refusal(port, new)
+        assert "is not valid yet: check the clock of this machine" in refusal(port, new)
 
 
 def test_faults_of_the_line(certs: Path, files: TlsFiles) -> None:
@@ -110,10 +110,10 @@ def test_faults_of_our_certificate(certs: Path, files: TlsFiles, tmp_path: Path)
     asking.verify_mode = ssl.CERT_REQUIRED
     asking.load_verify_locations(certs / "ca.pem")
     cases = {
-        "asks for a certificate of ours: set SITE_CERT_FILE and SITE_KEY_FILE": replace(
+        "requires a client certificate: set SITE_CERT_FILE and SITE_KEY_FILE": replace(
             files, cert_file=None, key_file=None
         ),
-        "(SITE_CERT_FILE): it is not by an authority that this server trusts": replace(
+        "(SITE_CERT_FILE): it is not signed by an authority that this server trusts": replace(
             files,
             cert_file=tmp_path / "services/bridge.pem",
             key_file=tmp_path / "services/bridge.key",
@@ -136,16 +136,16 @@ def test_faults_of_files(certs: Path, files: TlsFiles, tmp_path: Path) -> None:
     locked.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, secret))
     other = certs / "servers/kafka.key"
     cases = {
-        replace(files, ca_file=tmp_path / "no"): "SITE_CA_FILE .*/no: there is no such file",
-        replace(files, cert_file=tmp_path / "no"): "SITE_CERT_FILE .*/no: there is no such file",
-        replace(files, key_file=tmp_path / "no"): "SITE_KEY_FILE .*/no: there is no such file",
-        replace(files, ca_file=text): "SITE_CA_FILE .*text.pem: it holds no certificate in PEM",
+        replace(files, ca_file=tmp_path / "no"): "SITE_CA_FILE .*/no: no such file",
+        replace(files, cert_file=tmp_path / "no"): "SITE_CERT_FILE .*/no: no such file",
+        replace(files, key_file=tmp_path / "no"): "SITE_KEY_FILE .*/no: no such file",
+        replace(files, ca_file=text): "SITE_CA_FILE .*text.pem contains no certificate in PEM",
         replace(files, cert_file=text): "SITE_CERT_FILE .*text.pem and .* are not a certificate",
         replace(files, key_file=other): "SITE_KEY_FILE .*kafka.key is not the key of SITE_CERT",
         replace(files, key_file=None): "are not a certificate and its key",
-        replace(files, cert_file=None): "SITE_KEY_FILE is set, SITE_CERT_FILE is not",
-        replace(files, key_file=locked): "locked.key is encrypted: nobody is there to type",
-        replace(files, key_file=tmp_path): "SITE_KEY_FILE .* cannot be read by this user",
+        replace(files, cert_file=None): "SITE_KEY_FILE is set without SITE_CERT_FILE",
+        replace(files, key_file=locked): "locked.key is encrypted, and a service cannot",
+        replace(files, key_file=tmp_path): "SITE_KEY_FILE .* is not readable by this user",
     }
     for wrong, complaint in cases.items():
         with pytest.raises(TlsError, match=complaint):

@@ -156,4 +156,4 @@ def test_another_number_of_partitions_ends_it_with_the_way_out(tmp_path: Path) -
             assert "trial-1 started" in found.process.stdout.readline()
         env["KPSTREAM_SITE_PARTITIONS"] = "3"
         said = refused("worker", tmp_path, **env)
-    assert "has 2 partitions, the settings say 3 (KPSTREAM_SITE_PARTITIONS)" in said
+    assert "has 2 partitions, but KPSTREAM_SITE_PARTITIONS is 3" in said

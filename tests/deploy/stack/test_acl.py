@@ -351,16 +351,16 @@ async def test_who_is_not_let_in_is_told_what_to_do(line: Line, tmp_path: Path) 
     no_cert = line.device(ME, cert_file=None, key_file=None)
     cases = {
         "another authority": (line.device(ME, ca_file=elsewhere / "ca.pem"), f"set {ca}"),
-        "another client authority": (line.with_cert(stranger), "not by an authority that this"),
-        "expired": (line.with_cert(expired), f"({own}): it has expired, renew it"),
-        "no certificate": (no_cert, f"asks for a certificate of ours: set {own}"),
+        "another client authority": (line.with_cert(stranger), "not signed by an authority that"),
+        "expired": (line.with_cert(expired), f"({own}): it has expired; renew it"),
+        "no certificate": (no_cert, f"requires a client certificate: set {own}"),
         "a device among services": (
             line.device(ME, port=line.services_port),
             f"({own}): it is not",
         ),
         "a service among devices": (line.service("bridge", port=line.devices_port), f"({own})"),
         "no TLS": (line.device(ME, tls=False), "is it a port for TLS (KPSTREAM_INGEST_MQTT_TLS)?"),
-        "no file": (line.device(ME, key_file=tmp_path / "no.key"), "no.key: there is no such file"),
+        "no file": (line.device(ME, key_file=tmp_path / "no.key"), "no.key: no such file"),
     }
     for what, (endpoint, advice) in cases.items():
         assert advice in await why_not(endpoint), what
