@@ -1,9 +1,9 @@
-"""Publish recordings over MQTT as if the devices were there, with the faults that devices have.
+"""Publish recordings over MQTT like live devices, with the faults that devices have.
 
 Every recording becomes one device. Readings can be sent at a rate per device or as fast as the
-broker confirms, several in a message, out of order, twice, or with stretches missing: all drawn
-from the seed, so that a replay can be repeated exactly. Readings are never sent more out of order
-than `disorder_ms`, so a windower with at least that lateness has the same windows as without.
+broker confirms, several in a message, out of order, twice, or with gaps. The seed decides all of
+it, so a replay can be repeated exactly. The disorder never exceeds `disorder_ms`, so a windower
+with at least that lateness cuts the same windows as without disorder.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ _TURN = 50
 
 
 class ReplayError(IngestError):
-    """The options of a replay contradict each other or the recordings."""
+    """The options of a replay are invalid, or the broker cannot be reached."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayOptions:
-    """How to publish.
+    """Options of a replay.
 
     Attributes:
         endpoint: The broker, and our client id there.
@@ -48,13 +48,13 @@ class ReplayOptions:
         prefix: MQTT prefix.
         rate_hz: Readings per second of each device; None: as fast as the broker confirms.
         readings_per_message: Readings in one message.
-        devices: Publish the first so many recordings; None: all.
-        disorder_ms: Most event time by which a reading is sent too late.
+        devices: Number of recordings to publish, from the first; None: all.
+        disorder_ms: Longest event time by which a reading is sent out of order.
         duplicates: Share of the readings that are sent twice, 0 to 1.
         gaps: Share of the readings left out, in stretches of ten, 0 to 0.5.
-        seed: Of all that is drawn.
+        seed: Seed of all random choices.
         start_ms: Event time of every first reading; None: every device's last reading is now.
-        in_flight: Most messages that the broker has not confirmed.
+        in_flight: Most unconfirmed messages.
         connect_s: Seconds to wait for the broker before giving up.
     """
 
@@ -75,17 +75,17 @@ class ReplayOptions:
 
 @dataclass(frozen=True, slots=True)
 class ReplayReport:
-    """What a replay did.
+    """Result of a replay.
 
     Attributes:
         devices: Devices that published.
         readings: Readings published, without their duplicates.
         duplicates: Readings published a second time.
-        left_out: Readings left out as gaps.
+        left_out: Readings omitted as gaps.
         messages: Messages published.
-        confirmed: Messages the broker has confirmed.
-        seconds: Duration until the last message was confirmed.
-        complete: Everything that was planned is confirmed.
+        confirmed: Messages that the broker has confirmed.
+        seconds: Time until the last message was confirmed.
+        complete: All planned messages are confirmed.
     """
 
     devices: int
@@ -103,12 +103,12 @@ class ReplayPlan:
     """One device's part of a replay, decided in advance.
 
     Attributes:
-        recording: What to publish.
+        recording: Recording to publish.
         topic: MQTT topic.
         start_ms: Event time of its first reading.
         order: Indices of readings in the order of sending, int64 `[m]`; duplicates occur twice.
-        is_duplicate: Whether it is the second time, bool `[m]`.
-        left_out: Readings that do not occur.
+        is_duplicate: Whether it is the second occurrence, bool `[m]`.
+        left_out: Number of readings omitted.
     """
 
     recording: Recording
@@ -124,9 +124,9 @@ class ReplayPlan:
         return self.recording.offsets_ms + self.start_ms
 
     def body(self, at: int, readings: int) -> bytes:
-        """The message with the readings `order[at : at + readings]`."""
+        """Encode the message with the readings `order[at : at + readings]`."""
         chosen = self.order[at : at + readings]
-        # float32 in its shortest decimal form: a reader of float32 gets the same bits back.
+        # float32 in its shortest decimal form: parsing it as float32 gives the same bits.
         columns = np.ascontiguousarray(self.recording.values[chosen].T)
         values = dict(zip(self.recording.channels, columns, strict=True))
         body = {"ts": self.ts_ms[chosen], "values": values}
@@ -139,7 +139,7 @@ def plan_replay(
     """Decide what is sent in which order; the same arguments give the same plan.
 
     Raises:
-        ReplayError: Nothing to publish, or an option is out of its range.
+        ReplayError: There is nothing to publish, or an option is out of range.
     """
     chosen = recordings[: options.devices]
     if not chosen or not all(len(recording.offsets_ms) for recording in chosen):
@@ -160,12 +160,12 @@ async def replay(
 
     Args:
         recordings: One device each.
-        options: How.
-        on_progress: Called now and then with (readings published, messages confirmed).
-        stop: Set it to end early: what is on the way is still waited for, 5 s at most.
+        options: Options.
+        on_progress: Called every 50 messages with (readings published, messages confirmed).
+        stop: Set it to end early; unconfirmed messages then have up to 5 s to be confirmed.
 
     Raises:
-        ReplayError: See `plan_replay`; or the broker was not reached within `connect_s`.
+        ReplayError: See `plan_replay`; or the broker cannot be reached within `connect_s`.
     """
     plans = plan_replay(recordings, options, time.time_ns() // 1_000_000)
     began_s = time.monotonic()
@@ -188,7 +188,7 @@ async def replay(
             stopping.cancel()
         ended_s = time.monotonic()
         if publisher.confirmed_total and publisher.connection.protocol == "3.1.1":
-            # amqtt drops what it has confirmed and not yet handed on when its publisher leaves.
+            # amqtt drops confirmed messages that it has not forwarded when the publisher leaves.
             await asyncio.sleep(EMBEDDED_LINGER_S)
     if on_progress is not None:
         on_progress(tally.readings + tally.duplicates, publisher.confirmed_total)
@@ -217,8 +217,8 @@ async def _connected(publisher: Publisher, options: ReplayOptions) -> None:
     except asyncio.TimeoutError as exc:
         where = f"{options.endpoint.host}:{options.endpoint.port}"
         msg = (
-            f"no MQTT broker takes us at {where}: {publisher.connection.error or 'no answer'}; "
-            "start one, or name another with --mqtt"
+            f"cannot connect to an MQTT broker at {where}: "
+            f"{publisher.connection.error or 'no answer'}; start one, or choose another with --mqtt"
         )
         raise ReplayError(msg) from exc
 
@@ -238,7 +238,7 @@ async def _send(
             if wait_s > 0:
                 await asyncio.sleep(wait_s)
         elif count % _TURN == 0:
-            await asyncio.sleep(0)  # let confirmations in even where nothing makes us wait
+            await asyncio.sleep(0)  # let confirmations be read even if nothing else waits
         plan = plans[device]
         size = options.readings_per_message
         await publisher.publish(plan.topic, plan.body(at, size))
@@ -253,7 +253,7 @@ async def _send(
 def _schedule(
     plans: Sequence[ReplayPlan], options: ReplayOptions
 ) -> Iterator[tuple[float, int, int]]:
-    """(seconds from the start, device, position in its order) of every message, as they are due.
+    """Yield (seconds from the start, device, index in its order) of every message when due.
 
     Without a rate the devices take turns, so that all of them advance together.
     """
@@ -272,7 +272,7 @@ def _messages(plan: ReplayPlan, options: ReplayOptions) -> int:
 
 
 def _plan(recording: Recording, options: ReplayOptions, now_ms: int) -> ReplayPlan:
-    # One generator per device, by its name: the same faults whichever other devices there are.
+    # One generator per device name, so that other devices do not change its faults.
     seed = zlib.crc32(f"{options.site}/{recording.device}".encode())
     rng = np.random.default_rng([options.seed, seed])
     n = len(recording.offsets_ms)
@@ -295,13 +295,13 @@ def _plan(recording: Recording, options: ReplayOptions, now_ms: int) -> ReplayPl
 
 
 def _mark_second(order: NDArray[np.int64], is_duplicate: NDArray[np.bool_]) -> None:
-    """Disorder may have put the copy first: the duplicate is whichever comes second."""
+    """Mark second occurrences, because disorder may have moved the copy to the front."""
     is_duplicate[:] = True
     is_duplicate[np.unique(order, return_index=True)[1]] = False
 
 
 def _gaps(n: int, share: float, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Which of `n` readings are missing: stretches of ten, never the first or the last reading."""
+    """Choose missing readings in stretches of ten, never the first or the last; bool `[n]`."""
     missing = np.zeros(n, dtype=np.bool_)
     for start in np.flatnonzero(rng.random(n) < share / _GAP_READINGS):
         missing[start : start + _GAP_READINGS] = True
@@ -319,13 +319,13 @@ def _check(options: ReplayOptions, recordings: Sequence[Recording]) -> None:
     )
     for name, holds, rule in bounds:
         if not holds:
-            msg = f"{name} is {getattr(options, name)}, must be {rule}"
+            msg = f"{name} is {getattr(options, name)}: it must be {rule}"
             raise ReplayError(msg)
     if options.disorder_ms:
         steps = [np.diff(r.offsets_ms).min() for r in recordings if len(r.offsets_ms) > 1]
         if steps and options.disorder_ms < min(steps):
             msg = (
-                f"disorder of {options.disorder_ms} ms changes nothing, the readings are "
+                f"a disorder of {options.disorder_ms} ms has no effect because readings are "
                 f"{min(steps)} ms apart: choose a smaller interval (--interval-ms) or more disorder"
             )
             raise ReplayError(msg)

@@ -1,9 +1,9 @@
 """A broker for this machine: mosquitto where it is installed, else the embedded amqtt.
 
 Both run as child processes on loopback only, and end with the process that started them, even when
-that is killed (mosquitto: on Linux). mosquitto keeps every delivery promise; amqtt is for
-a first try: it speaks MQTT 3.1.1, keeps its queues in memory and does not deliver unacknowledged
-messages again, so readings on the way are lost when it or the bridge dies.
+that is killed (mosquitto: on Linux). mosquitto keeps every delivery promise. amqtt is for a first
+try: it speaks MQTT 3.1.1, keeps its queues in memory and does not deliver unacknowledged messages
+again, so readings on the way are lost when amqtt or the bridge is killed.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ __all__ = [
 ]
 
 EMBEDDED_LINGER_S = 1.0
-"""Seconds that a publisher stays after its last confirmed message on an MQTT 3.1.1 line.
+"""Seconds that a publisher stays connected after its last confirmed message, with MQTT 3.1.1.
 
-amqtt confirms a message before it hands it on, and on Python 3.12 and later drops what it had not
-handed on when the publisher leaves. It speaks 3.1.1 only, so lines with MQTT 5 need not wait.
+amqtt confirms a message before it forwards it. On Python 3.12 and later it drops messages that it
+has not forwarded when the publisher disconnects. It speaks 3.1.1 only, so MQTT 5 needs no wait.
 """
 
 Kind = Literal["mosquitto", "amqtt"]
@@ -49,16 +49,16 @@ _STOP_S = 5.0
 
 
 class BrokerError(IngestError):
-    """The local broker did not start; the message says why and what to do."""
+    """The local broker does not start; the message says why and what to do."""
 
 
 def broker_kind() -> Kind:
-    """What `LocalBroker` would start: mosquitto where there is one."""
+    """Return the broker that `LocalBroker` starts: mosquitto where it is installed."""
     return "mosquitto" if mosquitto_program() else "amqtt"
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A TCP port nobody listens on at this moment."""
+    """Return a TCP port on which no process listens now."""
     with socket.socket() as probe:
         probe.bind((host, 0))
         port: int = probe.getsockname()[1]
@@ -69,8 +69,8 @@ class LocalBroker:
     """A broker as a child process; a context manager.
 
     Attributes:
-        host: Always a loopback address.
-        port: TCP port.
+        host: Loopback address.
+        port: TCP port; 0 before `start` if none was given.
         kind: "mosquitto" or "amqtt".
     """
 
@@ -84,20 +84,20 @@ class LocalBroker:
         autosave_s: int = 1,
         listeners: str | None = None,
     ) -> None:
-        """Prepare; `start` starts.
+        """Prepare; `start` starts the broker.
 
         Args:
-            folder: Where to keep queues, configuration and log; None: a temporary folder.
-            port: TCP port; 0 picks a free one.
+            folder: Folder of queues, configuration and log; None: a temporary folder.
+            port: TCP port; 0: a free one.
             host: Loopback address to listen on.
-            kind: Which broker; None: mosquitto where it is installed, else amqtt.
-            autosave_s: Seconds between mosquitto's writes of its queues to disk. What it has
-                confirmed within that time is lost if mosquitto itself is killed.
-            listeners: Lines of `mosquitto.conf` in place of the one listener that takes everybody;
-                one of theirs must be on `host` and `port`. mosquitto only.
+            kind: Broker; None: mosquitto where it is installed, else amqtt.
+            autosave_s: Seconds between mosquitto's writes of its queues to disk. Messages confirmed
+                within that time are lost if mosquitto itself is killed.
+            listeners: Lines of `mosquitto.conf` instead of the one open listener; one of them must
+                be on `host` and `port`. mosquitto only.
 
         Raises:
-            BrokerError: `listeners` for a broker that is not mosquitto, or without a port.
+            BrokerError: `listeners` with amqtt, or without a port.
         """
         self.kind: Kind = kind or broker_kind()
         self.host = host
@@ -105,7 +105,7 @@ class LocalBroker:
         self._autosave_s = autosave_s
         self._listeners = listeners
         if listeners is not None and (self.kind != "mosquitto" or port == 0):
-            msg = "listeners need mosquitto (`sudo apt install mosquitto`), and one of their ports"
+            msg = "listeners need mosquitto (`sudo apt install mosquitto`) and the port of one"
             raise BrokerError(msg)
         self._folder = folder
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
@@ -113,7 +113,7 @@ class LocalBroker:
 
     @property
     def folder(self) -> Path:
-        """Where mosquitto keeps its queues; a given one survives `stop` and `kill`."""
+        """Folder of mosquitto's queues; one that was given survives `stop` and `kill`."""
         if self._folder is not None:
             return self._folder
         if self._temporary is None:
@@ -122,12 +122,12 @@ class LocalBroker:
 
     @property
     def protocol(self) -> Literal["5", "3.1.1"]:
-        """The best MQTT version it speaks."""
+        """The best MQTT version that the broker speaks."""
         return "5" if self.kind == "mosquitto" else "3.1.1"
 
     @property
     def pid(self) -> int | None:
-        """Process id while it runs."""
+        """Process id; None while it does not run."""
         return None if self._process is None else self._process.pid
 
     @property
@@ -136,25 +136,25 @@ class LocalBroker:
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> LocalBroker:
-        """Start, and return when it takes connections.
+        """Start, and return when the broker accepts connections.
 
-        Call it from a thread that lives as long as the broker shall: see `ingest.childprocess`.
+        Call it from a thread that lives as long as the broker should, see `ingest.childprocess`.
 
         Raises:
-            BrokerError: It is not installed, the port is taken, or it ended at once.
+            BrokerError: The broker is not installed, the port is taken, or the broker ended.
         """
         if self.port == 0:
             self.port = free_port(self.host)
         elif _listens(self.host, self.port):
             msg = (
-                f"port {self.port} on {self.host} is taken: another broker runs there. "
-                "Use that one, stop it, or choose another port"
+                f"port {self.port} on {self.host} is taken, perhaps by another broker: "
+                "use that one, stop it, or choose another port"
             )
             raise BrokerError(msg)
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         command = self._mosquitto_command() if self.kind == "mosquitto" else self._amqtt_command()
         with self._log_path.open("wb") as output:
-            # Its own session: Ctrl-C in the terminal reaches us, and we stop it in our order.
+            # Its own session, so that Ctrl-C reaches only us, and we stop the broker in order.
             self._process = subprocess.Popen(  # noqa: S603 (our own command line)
                 command,
                 stdin=subprocess.DEVNULL,
@@ -164,7 +164,7 @@ class LocalBroker:
             )
         try:
             self._await_start()
-        except BaseException:  # Ctrl-C too: nobody has the broker yet who could stop it
+        except BaseException:  # Ctrl-C too: no caller has the broker yet to stop it
             self.kill()
             raise
         return self
@@ -173,12 +173,12 @@ class LocalBroker:
         deadline = time.monotonic() + _START_S
         while not _listens(self.host, self.port):
             if not self.alive or time.monotonic() > deadline:
-                msg = f"{self.kind} did not start on {self.host}:{self.port}: {self._last_words()}"
+                msg = f"{self.kind} did not start on {self.host}:{self.port}: {self._log_end()}"
                 raise BrokerError(msg)
             time.sleep(0.02)
 
     def stop(self) -> None:
-        """Ask it to end (mosquitto then writes its queues), and wait; after 5 s, kill it."""
+        """Ask the broker to end (mosquitto then writes its queues); kill it after 5 s."""
         if self._process is not None:
             stop_child(self._process, _STOP_S)
         self.kill()
@@ -187,7 +187,7 @@ class LocalBroker:
             self._temporary = None
 
     def kill(self) -> None:
-        """End it at once, as a power cut would; `start` starts it again on the same port."""
+        """End the broker at once (SIGKILL); `start` starts it again on the same port."""
         if self._process is not None:
             kill_child(self._process)
             self._process = None
@@ -207,9 +207,9 @@ class LocalBroker:
     def _log_path(self) -> Path:
         return self.folder / f"{self.kind}.log"
 
-    def _last_words(self) -> str:
+    def _log_end(self) -> str:
         text = self._log_path.read_text(errors="replace").strip()
-        return text[-500:] or "it said nothing"
+        return text[-500:] or "its log is empty"
 
     def _mosquitto_command(self) -> list[str]:
         binary = mosquitto_program()
@@ -233,22 +233,22 @@ class LocalBroker:
 
 
 def mosquitto_program() -> str | None:
-    """Where mosquitto is; None where it is not installed."""
+    """Return the path of mosquitto; None: it is not installed."""
     # Debian puts it into sbin, which is not on every user's PATH.
     return shutil.which("mosquitto") or shutil.which("mosquitto", path=os.pathsep.join(_SBIN))
 
 
 def mosquitto_config(listeners: str, folder: Path, autosave_s: int) -> str:
-    """What mosquitto is started with: no limit on queued messages.
+    """Return the configuration of mosquitto, without limits on queued messages.
 
-    Its defaults drop what publishers think is safe.
+    mosquitto's defaults drop messages that it has confirmed to publishers.
 
     Args:
-        listeners: Lines that say where it listens, and whom it takes.
-        folder: Where it keeps its queues.
-        autosave_s: Seconds between two writes of them.
+        listeners: Lines that define listeners and access.
+        folder: Folder of the queues.
+        autosave_s: Seconds between two writes of the queues.
     """
-    # Started by root it would change to a user who may not read our folder.
+    # Started by root, it would switch to a user who may not read the folder.
     user = "user root\n" if os.geteuid() == 0 else ""
     return (
         "# Written by kpstream at every start.\n"
@@ -274,7 +274,7 @@ def _listens(host: str, port: int) -> bool:
 
 
 async def _serve_amqtt(host: str, port: int, parent: int) -> None:
-    """Be the embedded broker until told to stop, or until the parent is gone."""
+    """Run the embedded broker until a signal stops it or the parent ends."""
     from amqtt.broker import Broker
 
     broker = Broker(

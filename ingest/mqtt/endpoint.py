@@ -1,4 +1,4 @@
-"""Where an MQTT broker is, and who we are to it."""
+"""Address of an MQTT broker, and our identity there."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ __all__ = ["Endpoint"]
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a broker is and who we are to it.
+    """Address of a broker, and our identity there.
 
     Attributes:
         host: Host name or address.
         port: TCP port.
-        client_id: Who we are; fixed for a session that shall survive us.
+        client_id: Our client id; fixed, so that a persistent session survives the process.
         protocol: MQTT version; "auto" tries 5 and falls back to 3.1.1 when refused.
-        keepalive_s: Seconds of silence after which the line is tested.
-        username: If the broker wants one.
-        password: If the broker wants one; shown in no text made of this.
-        tls: Speak TLS.
-        ca_file: PEM file of the authority to trust; None for the system's.
-        cert_file: PEM file of our certificate, for brokers that ask for it.
+        keepalive_s: Seconds of silence after which the connection is tested.
+        username: User name, if the broker requires one.
+        password: Password, if the broker requires one; never part of `repr`.
+        tls: Whether to use TLS.
+        ca_file: PEM file of the authority to trust; None: the system's authorities.
+        cert_file: PEM file of our certificate, for brokers that require one.
         key_file: PEM file of its private key.
     """
 
@@ -43,5 +43,5 @@ class Endpoint:
 
     @property
     def tls_files(self) -> TlsFiles:
-        """What TLS with it needs."""
+        """Files for TLS with this broker."""
         return TlsFiles(self.ca_file, self.cert_file, self.key_file, "KPSTREAM_INGEST_MQTT_")

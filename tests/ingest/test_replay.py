@@ -135,11 +135,11 @@ def test_same_seed_same_replay_and_devices_do_not_depend_on_each_other() -> None
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"duplicates": 1.5}, "duplicates is 1.5, must be 0 to 1"),
+        ({"duplicates": 1.5}, "duplicates is 1.5: it must be 0 to 1"),
         ({"gaps": 0.6}, "gaps is 0.6"),
         ({"rate_hz": 0.0}, "rate_hz is 0.0"),
         ({"readings_per_message": 0}, "readings_per_message is 0"),
-        ({"disorder_ms": 10}, "changes nothing, the readings are 20 ms apart"),
+        ({"disorder_ms": 10}, "has no effect because readings are 20 ms apart"),
         ({"devices": 0}, "nothing to replay"),
     ],
 )
@@ -150,7 +150,7 @@ def test_senseless_options_are_refused(options: dict[str, Any], message: str) ->
 
 async def test_absent_broker_is_told() -> None:
     nobody = Endpoint("127.0.0.1", free_port(), "replay")
-    with pytest.raises(ReplayError, match="no MQTT broker takes us at"):
+    with pytest.raises(ReplayError, match="cannot connect to an MQTT broker at"):
         await replay([recording()], ReplayOptions(nobody, connect_s=0.2))
 
 

@@ -74,8 +74,7 @@ def test_faults_of_the_server(certs: Path, files: TlsFiles, tmp_path: Path) -> N
     with server(speaking(tmp_path / "old")) as port:
         old = replace(files, ca_file=tmp_path / "old/ca.pem")
         assert refusal(port, old) == (
-            f"the certificate of 127.0.0.1:{port} has expired: renew it there, and restart that "
-            "server"
+            f"the certificate of 127.0.0.1:{port} has expired: renew it and restart that server"
         )
     with server(speaking(tmp_path / "new")) as port:
         new = replace(files, ca_file=tmp_path / "new/ca.pem")
