@@ -38,7 +38,7 @@ from pipeline.log.statetable import LogTable
 from pipeline.scoring.batch import Scored
 from pipeline.scoring.stage import ScoringStage
 from pipeline.settings import PipelineSettings
-from pipeline.stage import appender, feed, now_ms
+from pipeline.stage import agent_of, appender, now_ms
 from pipeline.stores.sinks import LineSink, Sink
 from pipeline.stores.stage import StoreCounters, StoreStage, prepare_lines, prepare_points
 from pipeline.windows.devices import ClosedWindow, Devices, Plans
@@ -176,11 +176,7 @@ def create_scoring_app(
         batch_readings=settings.batch_readings,
         mqtt_prefix=mqtt_prefix,
     )
-    follow = _follower(app)
-
-    @app.agent(topics[READINGS], name="score")  # type: ignore[untyped-decorator]
-    async def score_readings(stream: Any) -> None:
-        await feed(app, stage, stream, follow)
+    app.agent(topics[READINGS], name="score")(agent_of(app, stage, _follower(app)))
 
     restore = partial(_restore_devices, app, stage, table, settings.partitions)
     if isinstance(table, LogTable):
@@ -230,12 +226,7 @@ def create_store_app(
         linger_ms=settings.store_linger_ms,
         mqtt_prefix=mqtt_prefix,
     )
-    follow = _follower(app)
-
-    @app.agent(topics, name=f"store-{name}")  # type: ignore[untyped-decorator]
-    async def store_scores(stream: Any) -> None:
-        await feed(app, stage, stream, follow)
-
+    app.agent(topics, name=f"store-{name}")(agent_of(app, stage, _follower(app)))
     return StoreApp(app, name, stage)
 
 

@@ -2,7 +2,7 @@
 
 A stage works behind one Faust agent::
 
-    record -> feed (agent) -> Stage.offer -> [batch] -> Stage.take_turn -> ack
+    record -> agent -> Stage.offer -> [batch] -> Stage.take_turn -> ack
 
 `offer` waits while the inbox is full, so back-pressure reaches the log. An exception never leaves
 the body of an agent, because Faust would acknowledge the record; `Stage.run` passes an error that
@@ -24,7 +24,7 @@ from typing import Any
 
 from pipeline.status.counters import LatencySummary
 
-__all__ = ["Append", "Crash", "Latency", "Stage", "appender", "feed", "now_ms"]
+__all__ = ["Append", "Crash", "Latency", "Stage", "agent_of", "appender", "now_ms"]
 
 log = logging.getLogger(__name__)
 
@@ -131,29 +131,29 @@ class Stage:
             await asyncio.wait_for(self._is_full.wait(), timeout_s)
 
 
-async def feed(
-    app: Any,
-    stage: Stage,
-    stream: Any,
-    follow: Callable[[Any], Awaitable[None]] | None = None,
-) -> None:
-    """Run a stage as the body of a Faust agent, until the app stops.
+def agent_of(
+    app: Any, stage: Stage, follow: Callable[[Any], Awaitable[None]] | None = None
+) -> Callable[[Any], Awaitable[None]]:
+    """The body of a Faust agent that runs a stage until the app stops.
 
     Args:
         app: The Faust app.
         stage: The stage that gets the events.
-        stream: The stream of the agent.
         follow: Awaited with each message before it is used (on Kafka).
     """
-    working = app.add_future(stage.run())
-    try:
-        async for event in stream.noack().events():
-            if follow is not None:
-                await follow(event.message)
-            await stage.offer(event)
-    finally:
-        if app.should_stop:
-            working.cancel()
+
+    async def run_stage(stream: Any) -> None:
+        working = app.add_future(stage.run())
+        try:
+            async for event in stream.noack().events():
+                if follow is not None:
+                    await follow(event.message)
+                await stage.offer(event)
+        finally:
+            if app.should_stop:
+                working.cancel()
+
+    return run_stage
 
 
 def appender(app: Any) -> Append:

@@ -48,7 +48,7 @@ class Consumer(Handover, WaitsForRoom, driver.Consumer):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self.skipped = 0
         self._seeking: set[asyncio.Future[Any]] = set()
-        self._next: dict[TP, int] = {}  # the next record that an agent uses
+        self._next_offsets: dict[TP, int] = {}  # the next record that an agent uses
         self._acked_until: dict[TP, int] = {}  # end of the unbroken run of acks
 
     # -- without holes ----------------------------------------------------------------------
@@ -60,7 +60,7 @@ class Consumer(Handover, WaitsForRoom, driver.Consumer):  # type: ignore[misc]
             LogHole: The record before it was not seen, although Kafka still has it.
         """
         tp, offset = message.tp, message.offset
-        expected = self._next.get(tp)
+        expected = self._next_offsets.get(tp)
         if expected is None:
             expected = await self._begin(tp)
         if offset > expected:
@@ -74,7 +74,7 @@ class Consumer(Handover, WaitsForRoom, driver.Consumer):  # type: ignore[misc]
             self.skipped += offset - expected
             log.error("%s: Kafka deleted %d records before they were read", tp, offset - expected)
             self._acked_until[tp] = offset
-        self._next[tp] = max(expected, offset + 1)
+        self._next_offsets[tp] = max(expected, offset + 1)
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Seek each partition to its committed offset; Faust calls this before records flow again.
@@ -109,7 +109,7 @@ class Consumer(Handover, WaitsForRoom, driver.Consumer):  # type: ignore[misc]
 
     def next_offset(self, tp: TP) -> int | None:
         """Next record that an agent uses; None before the first one of this assignment."""
-        return self._next.get(tp)
+        return self._next_offsets.get(tp)
 
     async def _begin(self, tp: TP) -> int:
         """Start of this assignment: the committed offset, or the first stored record."""
@@ -185,7 +185,7 @@ class Consumer(Handover, WaitsForRoom, driver.Consumer):  # type: ignore[misc]
         try:
             await super().on_partitions_revoked(revoked)
         finally:
-            self._next.clear()
+            self._next_offsets.clear()
             self._acked_until.clear()
 
 

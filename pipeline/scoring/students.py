@@ -47,7 +47,7 @@ class Students:
 
     def plan(self, stream: str) -> StreamPlan | None:
         """The plan by which a stream is windowed now; None when no student scores it."""
-        student = self.models.student_of(stream)
+        student = self.models.running.get(stream)
         if student is None:
             return None
         plan = self._plans.get(student.digest)
