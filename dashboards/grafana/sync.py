@@ -116,7 +116,9 @@ def push(
     conflicts = [str(item) for item in items if item.other_save and item.state == "different"]
     if conflicts and not force:
         msg = (
-            "changed in Grafana since the last push:\n  " + "\n  ".join(conflicts) + "\n"
+            "boards were changed in Grafana since the last push:\n  "
+            + "\n  ".join(conflicts)
+            + "\n"
             "Nothing was written. `kpstream dashboards diff` shows the changes, `pull` writes them "
             "to JSON files, `push --force` overwrites them (Grafana keeps the old versions)"
         )

@@ -48,9 +48,9 @@ def store_points(real_influx: InfluxServer) -> StorePoints:
 def query_influx(
     real_influx: InfluxServer, store_points: StorePoints, site_points: list[Point]
 ) -> QueryInflux:
-    """InfluxDB with the points of the simulated site, and the hours that its tasks make of them."""
+    """Queries an InfluxDB that holds the points of the simulated site and their hours."""
 
-    def asking(
+    def send(
         flux: str,
         *,
         start_ms: int = START_MS,
@@ -73,8 +73,8 @@ def query_influx(
     store_points(HOURS, [])
     hours = ("2025-12-31T23:00:00Z", "2026-01-01T01:00:00Z")
     for rollup in rollups():
-        asking(rollup_flux(rollup, *hours, SCORES, HOURS))
-    return asking
+        send(rollup_flux(rollup, *hours, SCORES, HOURS))
+    return send
 
 
 @pytest.fixture
