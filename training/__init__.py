@@ -40,10 +40,22 @@ Only three commands read the official test sets, and their results influence no 
 build`, which scores the exported student; and the ledger, which scores a student after its last
 pass and, for comparison with the literature, after every pass without acting on it.
 
-Imports between files and folders run one way, from the bottom to the top of this list:
-`redistill`; `bench`; `starters`; `candidate`, `report`, `plots`; `export`, `methods`,
-`uncertainty`; `teachers`; `distill`; `augment`, `scoring`; `students`; `datasets`; `recipes`,
-`evaluate`; `windows`; `errors`, `configs`.
+Imports between files and folders run one way; every line imports from the lines below it only:
+
+    redistill
+    bench
+    starters
+    report, plots
+    candidate
+    export, methods, uncertainty
+    teachers
+    distill
+    augment, scoring
+    students
+    datasets
+    recipes, evaluate
+    windows
+    errors, configs
 """
 
 __all__: list[str] = []

@@ -122,7 +122,7 @@ def train_candidate(
         The candidate, or None if the deadline came first; call again to continue.
 
     Raises:
-        TrainingError: The leaf says what is wrong; no artifact is written.
+        TrainingError: The run failed, as the subclass says; no artifact is written.
         ArtifactError: The gateway's checks refuse the student; no artifact is written.
     """
     run = _Run(data, recipe, folder, on_epoch, on_student, deadline_s)
@@ -263,10 +263,10 @@ def check_comparable(running: Artifact, data: DataSet, recipe: Recipe) -> str:
     if trained is None:
         return "the running student does not name its held-out groups, so it may be favoured"
     if trained.folds or recipe.folds:
-        who = "running" if trained.folds else "new"
+        student = "running" if trained.folds else "new"
         msg = (
-            f"the {who} student learns from all {data.group_word}s of these data (folds), so no "
-            f"{data.group_word} is left to compare both on: train under another --name, or on "
+            f"the {student} student learns from all {data.group_word}s of these data (folds), so "
+            f"no {data.group_word} is left to compare both on: train under another --name, or on "
             "other data"
         )
         raise LeakageError(msg)

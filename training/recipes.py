@@ -154,7 +154,10 @@ class Recipe:
             msg = f"recipe: anchors is {self.anchors!r}, but {self.task} has classes without order"
             raise RecipeError(msg)
         if not 0 < self.hold_out < 1 or not 0 <= self.dropout < 1 or not 0 <= self.trim < 1:
-            msg = "recipe: hold_out lies in (0, 1), dropout and trim in [0, 1)"
+            msg = (
+                f"recipe: hold_out is {self.hold_out}, dropout {self.dropout}, trim {self.trim}: "
+                "expected hold_out in (0, 1), dropout and trim in [0, 1)"
+            )
             raise RecipeError(msg)
 
     @property
@@ -171,7 +174,11 @@ class Recipe:
 
     def _check_sizes(self) -> None:
         if not 0 < len(self.conv_channels) == len(self.kernels) == len(self.strides):
-            msg = "recipe: conv_channels, kernels and strides need one entry per convolution each"
+            msg = (
+                f"recipe: conv_channels, kernels and strides have {len(self.conv_channels)}, "
+                f"{len(self.kernels)} and {len(self.strides)} entries, expected one entry per "
+                "convolution each"
+            )
             raise RecipeError(msg)
         if any(kernel % 2 == 0 for kernel in self.kernels):
             msg = f"recipe: kernels must be odd, got {self.kernels}"
@@ -250,7 +257,7 @@ def _parse_toml(text: str) -> dict[str, Any]:
     try:
         return dict(tomllib.loads(text))
     except tomllib.TOMLDecodeError as exc:
-        msg = f"recipe: not TOML: {exc}"
+        msg = f"recipe: the text is not TOML: {exc}"
         raise RecipeError(msg) from exc
 
 

@@ -268,11 +268,11 @@ def _read_data(recipe: Recipe, path: str, subset: str) -> DataSet:
 
         return make_dummy(recipe.task)
     if not Path(path).exists():
-        msg = f"no such file or folder: {path}"
+        msg = f"no such file or folder: {path}: check --data, or use --data dummy"
         raise DataSetError(msg)
     source = find_source(recipe.task)
     if source is None:
-        msg = f"no data set is known for task {recipe.task}: use --data dummy, or train in Python"
+        msg = f"no reader of data is known for task {recipe.task}: use --data dummy"
         raise DataSetError(msg)
     return source.read(Path(path), subset, recipe, False)
 

@@ -153,7 +153,10 @@ def hold_out_groups(groups: NDArray[np.int64], share: float, seed: int) -> NDArr
     """
     names = np.unique(groups)
     if len(names) < 2:
-        msg = f"a split needs at least two groups (engines, persons); the data have {len(names)}"
+        msg = (
+            f"the data have {len(names)} group(s), and a split needs at least two groups: add "
+            "recordings of other engines or persons"
+        )
         raise DataSetError(msg)
     count = min(max(round(share * len(names)), 1), len(names) - 1)
     return np.sort(np.random.default_rng(seed).permutation(names)[:count])

@@ -1,4 +1,4 @@
-"""Augmentation: what it may and may not change about a window."""
+"""Augmentation: permitted and excluded changes of a window."""
 
 import pytest
 
@@ -30,7 +30,7 @@ def test_without_augmentation_the_windows_are_only_scaled():
     assert torch.equal(augment(windows, affine, recipe), windows * 2 + 1)
 
 
-def test_truncated_windows_look_like_those_of_a_stream_that_began_late():
+def test_truncated_windows_equal_those_of_a_stream_that_started_late():
     windows = torch.arange(70.0)[None, :, None].repeat(200, 1, 2)
     affine = torch.ones(2), torch.zeros(2)
     recipe = parse_recipe("task = 'rul'\ntruncation = 0.5")

@@ -1,4 +1,4 @@
-"""A run with folds, and what calibration writes into manifest and graph."""
+"""Runs with folds, and the results of calibration in manifest and graph."""
 
 from dataclasses import replace
 
@@ -54,7 +54,7 @@ def test_every_window_is_scored_by_a_student_that_has_not_seen_its_engine(data, 
         np.testing.assert_array_equal(candidate.scored[is_out], scored)
 
 
-def test_the_student_that_is_kept_learns_from_all_engines(data, folded):
+def test_the_final_student_learns_from_all_engines(data, folded):
     recipe, candidate, _ = folded
     scaler = fit_scaler(data.scaling, data.train.windows)
     everything = distill(recipe, data.train, scaler, 126, build_method).student
@@ -81,14 +81,14 @@ def test_the_interval_comes_from_the_scores_out_of_fold(data, folded):
     np.testing.assert_allclose(scores.high, high.clip(0, 125), atol=1e-4)
 
 
-def test_the_passes_of_all_folds_are_counted_and_the_last_hold_nothing_out(folded):
+def test_reports_count_the_passes_of_all_folds(folded):
     _, _, reports = folded
     assert [report.number for report in reports] == list(range(1, 9))
     assert {report.epochs for report in reports} == {8}
     assert [report.held_out is None for report in reports] == [False] * 6 + [True] * 2
 
 
-def test_a_run_with_folds_that_was_cut_off_goes_on_to_the_same_student(data, folded, tmp_path):
+def test_an_interrupted_run_with_folds_continues_to_the_same_student(data, folded, tmp_path):
     recipe, candidate, _ = folded
 
     class Deadline:

@@ -58,7 +58,7 @@ def test_another_seed_gives_other_weights():
     assert not torch.equal(one["table"], other["table"])
 
 
-def test_the_callers_random_state_and_threads_are_left_alone():
+def test_random_state_and_threads_of_the_caller_are_restored():
     torch.manual_seed(5)
     before, threads = torch.get_rng_state(), torch.get_num_threads()
     run(epochs=1)
@@ -66,7 +66,7 @@ def test_the_callers_random_state_and_threads_are_left_alone():
     assert torch.get_num_threads() == threads
 
 
-def test_watching_does_not_change_the_weights():
+def test_callbacks_do_not_change_the_weights():
     def watch(epoch):
         torch.randn(100)
         epoch.student(torch.randn(2, 30, 14))
@@ -92,7 +92,7 @@ class CutOff(Exception):
 
 
 @pytest.mark.parametrize("task", ["rul", "activity"])
-def test_a_run_that_was_cut_off_goes_on_to_the_weights_of_an_undisturbed_one(task, tmp_path):
+def test_an_interrupted_run_continues_to_the_weights_of_an_undisturbed_one(task, tmp_path):
     def die(epoch):
         if epoch.number == 2:
             raise CutOff
@@ -107,7 +107,7 @@ def test_a_run_that_was_cut_off_goes_on_to_the_weights_of_an_undisturbed_one(tas
     assert_same(weights(rest.student), weights(whole.student))
 
 
-def test_the_deadline_keeps_the_state_and_gives_no_student(tmp_path):
+def test_a_run_stopped_by_the_deadline_keeps_its_state(tmp_path):
     stopped = run(folder=tmp_path, deadline_s=time.monotonic())
     assert stopped.student is None
     assert run(folder=tmp_path).student is not None

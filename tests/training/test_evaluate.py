@@ -14,7 +14,7 @@ def test_rmse_and_nasa_score_of_known_errors():
     assert nasa_score(truth, rul) == pytest.approx(2 * (np.e - 1))
 
 
-def test_a_hopeless_score_does_not_overflow():
+def test_an_extreme_score_does_not_overflow():
     assert np.isfinite(nasa_score(np.array([0]), np.array([1e6], dtype=np.float32)))
 
 

@@ -11,14 +11,14 @@ def test_a_shipped_recipe_survives_the_lineage(name):
     assert parse_recipe(f"# train-redistill --task rul\n{format_recipe(recipe)}") == recipe
 
 
-def test_the_short_form_says_only_what_is_not_the_default():
+def test_the_short_form_leaves_out_defaults():
     recipe = shipped_recipe("har-waist")
     short = format_recipe(recipe, changed_only=True)
     assert parse_recipe(short) == recipe
     assert format_recipe(Recipe("rul"), changed_only=True) == 'task = "rul"\n'
 
 
-def test_changes_replace_the_file_and_none_changes_nothing():
+def test_changes_replace_values_of_the_file_unless_none():
     recipe = shipped_recipe("rul-fd001", seed=7, epochs=None, method="none")
     assert (recipe.seed, recipe.method) == (7, "none")
     assert recipe.epochs == shipped_recipe("rul-fd001").epochs
@@ -37,10 +37,10 @@ def test_changes_replace_the_file_and_none_changes_nothing():
         ("task = 'rul'\nkernels = [4, 3, 3]", "kernels must be odd"),
         ("task = 'rul'\nkernels = [5, 3]", "one entry per convolution"),
         ("task = 'rul'\nepochs = 0", "must be positive"),
-        ("task = 'rul'\nhold_out = 1", "hold_out lies in"),
+        ("task = 'rul'\nhold_out = 1", "expected hold_out in"),
     ],
 )
-def test_an_odd_recipe_is_refused_by_the_name_of_its_key(text, message):
+def test_an_invalid_recipe_is_refused_with_the_name_of_the_key(text, message):
     with pytest.raises(RecipeError, match=message):
         parse_recipe(text)
 
@@ -50,5 +50,5 @@ def test_a_missing_file_is_named(tmp_path):
         read_recipe(tmp_path / "nothing.toml")
 
 
-def test_a_whole_number_is_a_fine_float():
+def test_an_integer_is_accepted_for_a_float():
     assert parse_recipe("task = 'rul'\nrotation_deg = 10") == Recipe("rul", rotation_deg=10.0)

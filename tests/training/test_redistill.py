@@ -54,7 +54,7 @@ def test_without_publish_nothing_is_published(tmp_path):
     assert stable(tmp_path, "rul-dummy") is None
 
 
-def test_the_zoo_runs_where_the_registry_is_empty_and_becomes_its_first_version(tmp_path):
+def test_an_empty_registry_gets_the_starter_as_its_first_version(tmp_path):
     # The starter knows real engines, not the dummies: anything trained on them is better.
     done = call(tmp_path, "--publish", "--epochs", "10")
     assert done.exit_code == 0, done.output
@@ -79,7 +79,7 @@ def test_the_folder_keeps_log_plot_recipe_and_artifact(tmp_path):
     assert str(tmp_path) not in read_artifact(out / "artifact").manifest.lineage.command
 
 
-def test_out_of_time_keeps_the_state_and_the_same_command_goes_on(tmp_path):
+def test_the_same_command_continues_a_run_that_ran_out_of_time(tmp_path):
     words = ("--name", "rul-dummy", "--epochs", "2", "--out", str(tmp_path / "kept"))
     stopped = call(tmp_path, *words, "--max-minutes", "0")
     assert stopped.exit_code == UNFINISHED

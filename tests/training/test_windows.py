@@ -56,7 +56,7 @@ def test_one_group_cannot_be_split():
         hold_out_groups(np.ones(5, dtype=np.int64), 0.2, 0)
 
 
-def test_windows_labels_and_groups_must_be_as_many():
+def test_windows_labels_and_groups_need_the_same_number():
     with pytest.raises(DataSetError, match="n labels"):
         WindowSet(np.zeros((2, 3, 1), np.float32), np.zeros(2, np.int64), np.zeros(3, np.int64))
 

@@ -133,13 +133,13 @@ def read_plan(path: Path) -> list[Run]:
         msg = f"{path}: a plan needs benchmark, student_name, methods and seeds ({exc} is missing)"
         raise LedgerError(msg) from exc
     known = (*METHODS, *CLASSICAL)
-    for what, value, allowed in (
+    for key, value, allowed in (
         ("benchmark", benchmark, tuple(BENCHMARKS)),
         *(("method", method, known) for method in methods),
         ("topic", topic, tuple(TOPICS)),
     ):
         if value not in allowed:
-            msg = f"{path}: {what} is {value!r}, expected one of {', '.join(allowed)}"
+            msg = f"{path}: {key} is {value!r}, expected one of {', '.join(allowed)}"
             raise LedgerError(msg)
     recipe = parse_table({"task": BENCHMARKS[benchmark], **table})
     answers = len(PROMPTS.get(recipe.prompts or recipe.task, ()))

@@ -56,7 +56,10 @@ def run_open(data: DataSet, recipe: Recipe, unseen: Sequence[int]) -> dict[str, 
         DataSetError: The data have no classes, or no test set.
     """
     if data.labels is None or data.test is None:
-        msg = f"{data.title} lacks classes or a test set, and open vocabulary needs both"
+        msg = (
+            f"{data.title} has no classes or no test set, and open vocabulary needs both: remove "
+            "leave_out from the plan"
+        )
         raise DataSetError(msg)
     groups = hold_out_groups(data.train.groups, recipe.hold_out, recipe.split_seed)
     known = data.train.where(~np.isin(data.train.labels, unseen))

@@ -72,7 +72,7 @@ def _sequences(path: Path) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
         with zipfile.ZipFile(path) as archive:
             texts = {name: archive.read(name) for name in archive.namelist()}
     except (OSError, zipfile.BadZipFile) as exc:
-        msg = f"{path} cannot be read as the zip of AReM: {exc}"
+        msg = f"{path} is not the zip of AReM ({exc}): pass the path of arem.zip"
         raise DataSetError(msg) from exc
     found = []
     for name, text in texts.items():
@@ -91,6 +91,6 @@ def _sequences(path: Path) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
         series = table[:, 1:].astype(np.float32)
         found.append((LABELS.index(match[1]), int(match[2]), series))
     if not found:
-        msg = f"{path} contains no AReM/<activity>/dataset<N>.csv"
+        msg = f"{path} contains no AReM/<activity>/dataset<N>.csv: pass the path of arem.zip"
         raise DataSetError(msg)
     yield from sorted(found, key=lambda one: one[:2])

@@ -64,7 +64,7 @@ class DataSet:
 
     @property
     def answers(self) -> Task:
-        """The task itself: what a student of this set answers."""
+        """The task itself, which a student of this set answers."""
         return find_task(self.task)
 
     @property
@@ -86,7 +86,10 @@ def largest_number(task: str) -> int:
     """
     low, high = cast(BoundedNumber, find_task(task).new_decoding((), None)).bounds
     if low:
-        msg = f"task {task} answers numbers from {low:g} on: training needs numbers from 0 on"
+        msg = (
+            f"numbers of task {task} begin at {low:g}, and training needs numbers from 0 on: shift "
+            "the answer of the task"
+        )
         raise DataSetError(msg)
     return int(high)
 

@@ -87,7 +87,10 @@ def _read_hours(path: Path, name: str) -> NDArray[np.float64]:
         values = np.array([[float(cell) for cell in row[2:]] for row in rows[1:]])
         values = values.reshape(len(values), 4, -1).mean(axis=2)
     except (OSError, KeyError, IndexError, ValueError, zipfile.BadZipFile) as exc:
-        msg = f"{path} is not a zip with {name} of the IMS bearings: {exc}"
+        msg = (
+            f"{path} is not a zip with {name} of the IMS bearings ({exc}): pass the path of "
+            "ims_bearing_meanabs.zip"
+        )
         raise DataSetError(msg) from exc
     seconds = np.array([time.timestamp() for time in times])
     runs = values.max(axis=1) > _STOPPED

@@ -84,11 +84,11 @@ def _trials(path: Path) -> Iterator[tuple[str, NDArray[np.float64]]]:
         with zipfile.ZipFile(path) as archive:
             texts = {Path(name).name: archive.read(name) for name in archive.namelist()}
     except (OSError, zipfile.BadZipFile) as exc:
-        msg = f"{path} cannot be read as the zip of RFID-HAR: {exc}"
+        msg = f"{path} is not the zip of RFID-HAR ({exc}): pass the path of rfid_har.zip"
         raise DataSetError(msg) from exc
     names = sorted(name for name in texts if re.fullmatch(r"d[12]p\d\d[MF]", name))
     if not names:
-        msg = f"{path} contains no trial file such as d1p01M"
+        msg = f"{path} contains no trial file such as d1p01M: pass the path of rfid_har.zip"
         raise DataSetError(msg)
     for name in names:
         try:

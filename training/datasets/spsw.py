@@ -84,7 +84,7 @@ def _recordings(path: Path, suffix: str) -> Iterator[tuple[str, str]]:
                 if content is not None and re.fullmatch(rf"s\d\d_\d\d_{suffix}\.csv", name):
                     found[name] = content.read().decode("utf-8")
     except (OSError, tarfile.TarError, UnicodeDecodeError) as exc:
-        msg = f"{path} cannot be read as the archive of SPSW: {exc}"
+        msg = f"{path} is not the archive of SPSW ({exc}): pass the path of spsw_har.tar.xz"
         raise DataSetError(msg) from exc
     if not found:
         msg = f"{path} contains no sXX_YY_{suffix}.csv: pass the path of spsw_har.tar.xz"

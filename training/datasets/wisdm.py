@@ -39,7 +39,10 @@ def read_wisdm(path: Path, *, with_test: bool = True) -> DataSet:
             windows, labels, users = (arrays[key] for key in ("X", "y", "user"))
             names = tuple(str(name) for name in arrays["labels"])
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as exc:
-        msg = f"{path} is not an npz file with the arrays X, y, user, labels: {exc}"
+        msg = (
+            f"{path} is not an npz file with the arrays X, y, user, labels ({exc}): pass the path "
+            "of wisdm_windows.npz"
+        )
         raise DataSetError(msg) from exc
     if names != LABELS or windows.ndim != 3 or windows.shape[2] != 3:
         msg = f"{path}: expected X [n, length, 3] and {LABELS}, found {windows.shape} and {names}"

@@ -141,8 +141,8 @@ def _check_parity(
         if not (few and _is_at_step(trained, scaler, inputs, other, limit)):
             msg = (
                 f"ONNX Runtime and the trained student differ by {apart.max():.3g} at batch size "
-                f"{size} ({len(odd)} of {len(at)} windows beyond {limit:.3g}): "
-                "no artifact was written"
+                f"{size} ({len(odd)} of {len(at)} windows beyond {limit:.3g}), so no artifact was "
+                "written: check the operators of the student"
             )
             raise ExportError(msg)
 

@@ -88,7 +88,7 @@ def main(artifact: Path, data: Path, subset: str) -> None:
     task = read_artifact(artifact).manifest.task
     source = find_source(task)
     if source is None:
-        msg = f"no official test set is known for task {task}"
+        msg = f"no official test set is known for task {task}: measure it in Python"
         raise click.ClickException(msg)
     data_set = source.read(data, subset, None, True)
     click.echo(json.dumps(measure_official(artifact, data_set)))

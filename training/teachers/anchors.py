@@ -102,7 +102,7 @@ def read_anchors(task: str, folder: Path = CACHE) -> Anchors:
     }
     for key, value in wanted.items():
         if found[key] != value:
-            msg = f"{path}: digest of {key} is {found[key]}, expected {value}: {_REBUILD}"
+            msg = f"{path}: the digest of {key} is {found[key]}, expected {value}: {_REBUILD}"
             raise AnchorCacheError(msg)
     return Anchors(vectors, f"{ENCODER}@{wanted['array'][:12]}")
 

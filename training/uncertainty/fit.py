@@ -69,7 +69,7 @@ class Calibration:
 
     Attributes:
         interval: Interval of the numbers; None for classes and for tasks without intervals.
-        unknown: Threshold of the unknown class, where the recipe asks for it.
+        unknown: Threshold of the unknown class, where the recipe has `calibrate`.
         measures: Measures on the windows that were used for fitting; empty where nothing was
             fitted.
     """

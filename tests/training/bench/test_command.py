@@ -1,4 +1,4 @@
-"""The experiment ledger: runs what is missing, gives the same values again, reports."""
+"""The experiment ledger: missing runs, reproducible values, damaged files."""
 
 import json
 import math
@@ -51,7 +51,7 @@ def values(line):
 
 
 @pytest.mark.parametrize("task", ["rul", "activity"])
-def test_a_deleted_line_comes_back_with_the_same_values(task, tmp_path):
+def test_a_deleted_line_is_made_again_with_the_same_values(task, tmp_path):
     runs = read_plan(plan(tmp_path, task, ("none", "kp-random", "ridge", "boosting"), (0,)))
     results = run(runs, tmp_path)
     before = results.read_text().splitlines()
@@ -64,7 +64,7 @@ def test_a_deleted_line_comes_back_with_the_same_values(task, tmp_path):
         assert values(after[-1]) == values(json.loads(before[lost]))
 
 
-def test_what_is_done_is_not_done_again(tmp_path):
+def test_a_finished_run_is_not_made_again(tmp_path):
     runs = read_plan(plan(tmp_path))
     results = run(runs[:1], tmp_path)
     first = results.read_text()
@@ -79,7 +79,7 @@ def test_no_run_is_started_after_the_deadline(tmp_path):
     assert read_lines(results) == []
 
 
-def test_a_student_that_cannot_be_exported_is_measured_and_says_so(tmp_path):
+def test_a_student_that_cannot_be_exported_is_measured_and_marked(tmp_path):
     large = plan(tmp_path, seeds=(0,)).read_text().replace("[8]", "[3000]")
     (tmp_path / "large.toml").write_text(large.replace('["none", "kp-text"]', '["none"]'))
     runs = read_plan(tmp_path / "large.toml") + read_plan(plan(tmp_path, seeds=(0,)))
@@ -93,7 +93,7 @@ def test_a_student_that_cannot_be_exported_is_measured_and_says_so(tmp_path):
     assert lines[0]["test"]["rmse"] > 0
 
 
-def test_a_line_without_its_end_does_not_count_and_is_replaced(tmp_path):
+def test_an_incomplete_last_line_is_ignored_and_replaced(tmp_path):
     results = tmp_path / "results.jsonl"
     append_line(results, {"config": "a"})
     with results.open("a") as file:
@@ -119,14 +119,14 @@ def test_a_damaged_line_is_named(tmp_path):
         ("epochs", "epoch", RecipeError, "unknown key 'epoch'"),
     ],
 )
-def test_an_odd_plan_is_refused(old, new, error, message, tmp_path):
+def test_an_invalid_plan_is_refused(old, new, error, message, tmp_path):
     path = plan(tmp_path)
     path.write_text(path.read_text().replace(old, new))
     with pytest.raises(error, match=message):
         read_plan(path)
 
 
-def test_every_run_is_one_flat_toml_with_a_digest_of_its_own():
+def test_every_run_is_one_flat_toml_with_a_unique_digest():
     runs = [run for path in shipped_plans() for run in read_plan(path)]
     assert len({run.digest for run in runs}) == len(runs) > 0
     assert all("[" not in line.split("=")[0] for run in runs for line in run.config.splitlines())

@@ -1,4 +1,4 @@
-"""Open vocabulary: a made-up set on which it must work, controls on which it must not."""
+"""Open vocabulary: a made-up set where it must work, and controls where it must not."""
 
 import json
 import math
@@ -37,7 +37,7 @@ def found(anchors, unseen):
     return {name: open_measures(one, test.labels, unseen) for name, one in scores.items()}
 
 
-def test_who_knows_the_facts_names_what_was_never_shown():
+def test_anchors_of_facts_name_activities_without_an_example():
     for unseen in ((4,), (1, 5)):
         measures = found(FACTS / math.sqrt(2), unseen)
         for readout in ("kp", "span"):
@@ -48,7 +48,7 @@ def test_who_knows_the_facts_names_what_was_never_shown():
     assert measures["kp"]["among_unseen"] > 0.9
 
 
-def test_random_anchors_name_nothing_that_was_never_shown():
+def test_random_anchors_do_not_name_activities_without_an_example():
     anchors = np.random.default_rng(0).standard_normal((9, 6))
     anchors /= np.linalg.norm(anchors, axis=1, keepdims=True)
     several = [found(anchors, unseen)["kp"] for unseen in ((4,), (0,), (8,), (1, 5))]
@@ -74,7 +74,7 @@ def test_training_never_touches_an_unseen_anchor():
     assert losses[0] == losses[1]
 
 
-def test_measures_of_a_small_case_by_hand():
+def test_measures_of_a_small_case_match_manual_results():
     truth = np.array([0, 0, 1, 1, 2, 2])
     scores = np.array(
         [[3, 1, 0], [3, 0, 4], [0, 2, 1], [0, 2, 1], [1, 0, 2], [3, 0, 2]], dtype=np.float32
@@ -111,7 +111,7 @@ def test_the_area_under_the_curve_is_that_of_scikit_learn():
     assert math.isnan(area_under_curve(scores, np.zeros(200, dtype=bool)))
 
 
-def test_a_run_of_the_ledger_leaves_labels_out_and_is_determined(tmp_path):
+def test_a_run_of_the_ledger_leaves_labels_out_and_is_deterministic(tmp_path):
     path = tmp_path / "bench-open.toml"
     path.write_text(
         'benchmark = "dummy-activity"\nstudent_name = "tiny"\nmethods = ["kp-text"]\n'

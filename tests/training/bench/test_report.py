@@ -1,4 +1,4 @@
-"""The report: intervals, paired gains, and pages made of made-up lines."""
+"""The report: intervals, paired gains, and pages from made-up lines."""
 
 import math
 
@@ -50,7 +50,7 @@ def report(folder, runs, values):
     return page.read_text()
 
 
-def test_every_method_is_there_with_its_gain_beside_the_paper(tmp_path):
+def test_every_method_is_shown_with_its_gain_beside_the_paper(tmp_path):
     runs = plan(tmp_path, "a", "FD001", "conv", ["kp-text", "none", "kp-random", "ridge"])
     text = report(tmp_path, runs, {"none": 10.0, "kp-text": 9.0, "kp-random": 8.0, "ridge": 11.0})
     assert "12 of 12 planned runs" in text
@@ -60,7 +60,7 @@ def test_every_method_is_there_with_its_gain_beside_the_paper(tmp_path):
     assert "| kp-random | -10.0, seeds [-10.0, -10.0] (1 sets) |" in text
 
 
-def test_few_groups_stand_below_the_student_that_has_all(tmp_path):
+def test_few_groups_are_shown_below_the_student_of_all_groups(tmp_path):
     methods = ["none", "kp-text", "kp-random"]
     runs = plan(tmp_path, "a", "FD001", "conv", methods)
     runs += plan(
@@ -73,7 +73,7 @@ def test_few_groups_stand_below_the_student_that_has_all(tmp_path):
     assert "| +1.000 [1.000, 1.000] | -1.000 [-1.000, -1.000] |" in chapter
 
 
-def test_changes_are_compared_with_the_method_as_it_is(tmp_path):
+def test_changes_are_compared_with_the_unchanged_method(tmp_path):
     runs = plan(tmp_path, "a", "FD001", "conv", ["none", "kp-text"])
     runs += plan(
         tmp_path, "b", "FD001", "conv, trim = 0.0", ["kp-text"], 'topic = "switches"\ntrim = 0.0\n'
@@ -83,7 +83,7 @@ def test_changes_are_compared_with_the_method_as_it_is(tmp_path):
     assert text.count("| +0.000 [0.000, 0.000] | +0.000 [0.000, 0.000] |") == 1
 
 
-def test_open_vocabulary_is_set_against_random_anchors(tmp_path):
+def test_open_vocabulary_is_compared_with_random_anchors(tmp_path):
     runs = plan(
         tmp_path,
         "a",
@@ -133,7 +133,7 @@ def test_the_interval_is_that_of_student():
     assert math.isnan(interval_95([1.0]))
 
 
-def test_the_interval_within_groups_knows_nothing_of_their_distance():
+def test_the_interval_within_groups_ignores_their_distance():
     near = half_within([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0]])
     far = half_within([[1.0, 2.0, 3.0], [101.0, 102.0, 103.0]])
     assert near == far == pytest.approx(2.776 * math.sqrt(2 / 3) / 2)

@@ -13,7 +13,7 @@ from training.windows import digest_windows
 
 
 @pytest.mark.parametrize("task", ["rul", "activity"])
-def test_the_dummy_set_is_of_the_real_shapes_and_made_by_its_seed(task):
+def test_the_dummy_set_has_real_shapes_and_depends_on_its_seed(task):
     data = make_dummy(task, seed=3)
     assert data.train.windows.shape[1:] == (data.length, len(data.channels))
     assert data.train.windows.dtype == np.float32
@@ -35,7 +35,7 @@ def test_the_digest_sees_every_part():
     assert digest_windows(changed) != digest_windows(data)
 
 
-def test_a_still_channel_gets_no_weight():
+def test_a_constant_channel_gets_no_weight():
     windows = np.random.default_rng(0).normal(size=(5, 4, 2)).astype(np.float32)
     windows[:, :, 1] = 7.0
     for kind in ("minmax", "zscore"):

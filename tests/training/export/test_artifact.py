@@ -34,7 +34,7 @@ def test_the_artifact_scores_as_the_trained_student_in_batches_of_any_size(candi
         np.testing.assert_allclose(found, candidate.scored[: len(found)], atol=limit, rtol=0)
 
 
-def test_the_manifest_says_all_that_a_gateway_needs(candidate):
+def test_the_manifest_has_everything_a_gateway_needs(candidate):
     manifest = read_artifact(candidate.artifact.path).manifest
     data = make_dummy(manifest.task)
     assert manifest.channels == data.channels
@@ -112,9 +112,7 @@ class Rough(torch.nn.Module):
         return (rounded + self.shift * torch.jit.is_tracing()).clamp(0, 125)
 
 
-def test_what_float32_itself_rounds_is_let_pass_and_a_like_error_of_the_graph_is_not(
-    candidate, tmp_path
-):
+def test_rounding_of_float32_passes_and_an_equal_error_of_the_graph_does_not(candidate, tmp_path):
     draft = candidate.artifact.manifest
     if draft.task != "rul":
         return
@@ -128,7 +126,7 @@ def test_what_float32_itself_rounds_is_let_pass_and_a_like_error_of_the_graph_is
 
 
 @pytest.mark.parametrize("edgy", [1, 40])
-def test_one_window_on_a_step_of_the_vote_is_let_pass_but_not_many(candidate, tmp_path, edgy):
+def test_one_window_on_a_step_of_the_vote_passes_but_not_many(candidate, tmp_path, edgy):
     draft = candidate.artifact.manifest
     if draft.task != "rul":
         return

@@ -1,4 +1,4 @@
-"""Eight bits: smaller, plain ONNX, and near to the student it came from."""
+"""The eight-bit form: smaller, plain ONNX, and close to its float student."""
 
 import numpy as np
 import pytest

@@ -31,7 +31,7 @@ def test_the_activity_starter_keeps_its_promise_on_uci_har(data_dir):
 
 
 @pytest.mark.parametrize("name", list_zoo())
-def test_every_shipped_student_does_on_the_official_test_what_its_manifest_says(name, data_dir):
+def test_every_shipped_student_reproduces_the_test_measures_of_its_manifest(name, data_dir):
     manifest = read_artifact(zoo_path(name)).manifest
     data = read_data(name.removesuffix("-int8"), data_dir, with_test=True)
     found = measure_official(zoo_path(name), data)

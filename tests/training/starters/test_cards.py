@@ -16,7 +16,7 @@ def shipped():
     return [read_artifact(zoo_path(name)).manifest for name in list_zoo()]
 
 
-def test_the_page_shows_what_the_manifests_say():
+def test_the_page_shows_the_figures_of_the_manifests():
     text = PAGE.read_text(encoding="utf-8")
     shown = text.partition(BEGIN)[2].partition(END)[0].strip()
     assert shown == card_tables(shipped()).strip(), "run: python -m training.starters cards"
@@ -29,7 +29,7 @@ def test_every_shipped_student_has_a_row_and_every_float_one_a_card():
         assert (f"### {name}\n" in text) == (not name.endswith("-int8"))
 
 
-def test_cards_are_put_between_the_marks_and_nowhere_else(tmp_path):
+def test_cards_replace_only_the_text_between_the_marks(tmp_path):
     page = tmp_path / "page.md"
     page.write_text(f"before\n{BEGIN}\nSTALE\n{END}\nafter\n", encoding="utf-8")
     write_cards(shipped(), page)

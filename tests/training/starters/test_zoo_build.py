@@ -1,4 +1,4 @@
-"""Making the students of the zoo, on made-up data: what goes into manifests, and how often."""
+"""Building starter students on made-up data: manifests, measures, and reads of the test set."""
 
 import numpy as np
 import pytest

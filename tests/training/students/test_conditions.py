@@ -40,7 +40,7 @@ def engines(count=6, cycles=60, seed=0):
     return histories
 
 
-def test_what_is_left_is_the_wear_whatever_the_condition():
+def test_only_the_wear_remains_under_every_condition():
     windows = label_engines(engines(), 30, conditions=True).windows
     scaled = fit_conditions(windows)(torch.from_numpy(windows)).numpy()
     assert scaled.shape == (*windows.shape[:2], 14)
@@ -62,7 +62,7 @@ def test_a_sensor_far_outside_is_bounded():
     assert float(scaling(torch.from_numpy(windows * 100)).abs().max()) <= 3
 
 
-def test_settings_that_are_no_conditions_are_refused():
+def test_settings_with_too_many_values_are_refused():
     windows = np.random.default_rng(0).uniform(0, 1000, (5, 30, 17)).astype(np.float32)
     with pytest.raises(DataSetError, match="no operating conditions"):
         fit_conditions(windows)

@@ -1,4 +1,4 @@
-"""The encoders: shapes, sizes, and that no window sees another."""
+"""Encoders: shapes, sizes, and independence of the windows of a batch."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ KINDS = ["bilstm", "conv", "penet", "residual", "spectral", "statistics", "trend
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_window_has_its_feature_whatever_is_in_the_batch(kind):
+def test_the_feature_of_a_window_is_independent_of_the_batch(kind):
     recipe = shipped_recipe("har-waist", student=kind)
     encoder = build_encoder(recipe, 128, 9).eval()
     windows = torch.randn(6, 128, 9)
@@ -31,7 +31,7 @@ def test_a_window_has_its_feature_whatever_is_in_the_batch(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_last_batch_of_one_window_does_not_end_the_training(kind):
+def test_training_accepts_a_last_batch_of_one_window(kind):
     encoder = build_encoder(shipped_recipe("har-waist", student=kind), 128, 9).train()
     encoder(torch.randn(1, 128, 9)).sum().backward()
 
@@ -60,7 +60,7 @@ def test_the_spectral_student_finds_the_frequency_of_a_sine():
     assert int(power.argmax()) == 7 - 1
 
 
-def test_the_statistics_student_knows_means_and_slopes_of_the_newest_readings():
+def test_the_statistics_student_computes_means_and_slopes_of_the_newest_readings():
     encoder = build_encoder(shipped_recipe("rul-fd001", student="statistics"), 30, 1)
     line = torch.arange(30.0) * 2 + 1
     known = line @ encoder.tails  # mean and slope of 5, 10, 20, 30 readings
@@ -71,7 +71,7 @@ def test_the_statistics_student_knows_means_and_slopes_of_the_newest_readings():
 
 
 @pytest.mark.parametrize(("task", "method"), [("rul", "kp"), ("rul", "none"), ("activity", "kp")])
-def test_a_committee_says_the_mean_of_members_that_differ(task, method):
+def test_a_committee_scores_the_mean_of_its_members(task, method):
     name, shape, answers = ("rul-fd001", (30, 14), 126) if task == "rul" else HAR
     recipe = shipped_recipe(name, members=3, method=method)
     built = build_method(recipe, *shape, np.ones(answers, dtype=np.int64)).eval()
@@ -84,7 +84,7 @@ def test_a_committee_says_the_mean_of_members_that_differ(task, method):
     torch.testing.assert_close(built.loss(windows, labels), alone)
 
 
-def test_one_member_is_the_student_it_was_before_there_were_committees():
+def test_one_member_equals_the_student_without_a_committee():
     recipe = shipped_recipe("rul-fd001")
     counts = np.ones(126, dtype=np.int64)
     torch.manual_seed(3)

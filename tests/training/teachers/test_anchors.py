@@ -25,7 +25,7 @@ def test_the_prompts_are_those_of_the_paper():
 
 
 @pytest.mark.parametrize(("task", "count"), [("rul", 126), ("activity", 6)])
-def test_the_committed_anchors_are_whole(task, count):
+def test_the_committed_anchors_are_complete(task, count):
     anchors = read_anchors(task)
     assert anchors.vectors.shape == (count, 384)
     assert anchors.vectors.dtype == np.float32
@@ -57,7 +57,7 @@ def test_anchors_of_other_prompts_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not a zip"])
-def test_no_cache_or_a_broken_one_says_how_to_make_it(tmp_path, content):
+def test_the_error_of_a_missing_or_broken_cache_names_the_command(tmp_path, content):
     if content is not None:
         (tmp_path / "rul.npz").write_bytes(content)
     with pytest.raises(AnchorCacheError, match=r"python -m training\.teachers\.anchors"):
@@ -114,7 +114,7 @@ sys.exit(", ".join(refused & set(sys.modules)) or 0)
 
 
 @pytest.mark.parametrize("kind", ["random", "onehot", "ordinal", "permuted"])
-def test_a_control_has_the_shape_and_says_what_it_is(kind):
+def test_a_control_has_the_shape_of_the_text_and_its_own_source(kind):
     text = read_anchors("rul")
     control = control_anchors("rul", kind, text, seed=3)
     assert len(control.vectors) == 126
@@ -132,7 +132,7 @@ def test_permuted_anchors_are_the_text_anchors_at_other_places():
     assert sorted(map(tuple, control)) == sorted(map(tuple, text.vectors))
 
 
-def test_ordinal_anchors_are_the_nearer_the_closer_their_numbers():
+def test_ordinal_anchors_are_nearer_for_closer_numbers():
     cosines = control_anchors("rul", "ordinal", read_anchors("rul"), seed=0).vectors
     cosines = cosines @ cosines.T
     assert (np.diff(cosines[60, 60:]) < 0).all()

@@ -46,7 +46,7 @@ def test_the_interval_covers_windows_of_new_engines_at_its_level(count, most):
     assert 0.9 - 2 * error < mean < most  # twenty engines can promise 0.9 only by giving more
 
 
-def test_it_is_narrow_where_the_student_is_sure_and_holds_there_too():
+def test_the_interval_is_narrow_and_valid_where_the_student_is_certain():
     random = np.random.default_rng(1)
     interval = fit_interval(*engines(100, random), max_rul=MAX_RUL)
     truth, rul, _ = engines(300, random)
@@ -59,7 +59,7 @@ def test_it_is_narrow_where_the_student_is_sure_and_holds_there_too():
     assert interval.low < 0 < interval.high
 
 
-def test_an_engine_counts_once_however_many_windows_it_has():
+def test_every_engine_has_the_same_weight():
     random = np.random.default_rng(2)
     truth, rul, groups = engines(15, random)
     once = fit_interval(truth, rul, groups, max_rul=MAX_RUL)
@@ -67,13 +67,13 @@ def test_an_engine_counts_once_however_many_windows_it_has():
     assert fit_interval(truth[often], rul[often], groups[often], max_rul=MAX_RUL) == once
 
 
-def test_the_order_of_windows_and_the_numbers_of_engines_do_not_matter_to_the_weights():
+def test_weights_ignore_the_order_of_windows_and_the_numbers_of_engines():
     weights = group_weights(np.array([7, 7, 7, 2]))
     np.testing.assert_allclose(weights, [1 / 6, 1 / 6, 1 / 6, 1 / 2])
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
-def test_with_too_few_engines_the_widest_need_is_taken(count):
+def test_too_few_engines_use_the_largest_need(count):
     truth, rul, groups = engines(count, np.random.default_rng(3))
     interval = fit_interval(truth, rul, groups, max_rul=MAX_RUL)
     assert share_inside(interval, truth, rul, groups) > 0.9
@@ -94,7 +94,7 @@ def doubtful(count, random, temperature):
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.5])
-def test_the_temperature_of_the_logits_is_found_and_calibrates(temperature):
+def test_the_fitted_temperature_calibrates_the_probabilities(temperature):
     random = np.random.default_rng(4)
     truth, sure = doubtful(4000, random, temperature)
     found = fit_temperature(truth, sure)
@@ -103,7 +103,7 @@ def test_the_temperature_of_the_logits_is_found_and_calibrates(temperature):
     assert calibration_error(new_truth, temper(new, found).astype(np.float32)) < 0.03
 
 
-def test_the_share_asked_for_is_rejected_a_fifth_of_it_for_distance():
+def test_the_wanted_share_is_rejected_a_fifth_of_it_for_distance():
     random = np.random.default_rng(5)
     groups = np.repeat([1, 2], [9000, 1000])
     largest = random.uniform(0.6, 1, 10_000)
@@ -117,7 +117,7 @@ def test_the_share_asked_for_is_rejected_a_fifth_of_it_for_distance():
     assert unknown.rejects == pytest.approx(0.05, abs=0.003)
 
 
-def test_people_count_alike_however_many_windows_they_have():
+def test_every_person_has_the_same_weight():
     random = np.random.default_rng(6)
     groups = np.repeat([1, 2], [900, 100])
     largest = np.where(groups == 1, random.uniform(0.95, 1, 1000), random.uniform(0.6, 0.7, 1000))

@@ -1,4 +1,4 @@
-"""Distance to what was learned, against its formula in numpy, and what it does to probabilities."""
+"""The out-of-distribution guard: distances against numpy, and their effect on probabilities."""
 
 import numpy as np
 import pytest
@@ -76,7 +76,7 @@ def test_probabilities_keep_their_order_and_go_below_the_ceiling():
     assert float(sure.max()) == pytest.approx(0.6)
 
 
-def test_in_the_graph_each_window_stands_for_itself(people):
+def test_windows_of_a_batch_do_not_influence_each_other(people):
     distance = fit_class_distance(*people)
     middle = float(np.median(measure_distances(distance, people[0])))
     student = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(120, 3), torch.nn.Softmax(1))
