@@ -1,17 +1,20 @@
-"""Students on a gateway: what they are on disk, how they score, where versions are kept.
+"""Students on a gateway: files on disk, scoring, and a registry of versions.
 
 The common format:
 
 1. A student is a directory with two files, `model.onnx` and `manifest.json`, together the
    artifact. Its digest is the SHA-256 of manifest.json, which carries the SHA-256 of model.onnx.
-2. The graph takes `windows`, float32 [batch, length, channels], already scaled, and gives `rul`,
-   float32 [batch], or `probabilities`, float32 [batch, classes]. `batch` is dynamic, the rest is
-   fixed. Opset 13 to 21, IR version up to 10, all weights inside, standard operators only.
-3. Everything else is in the manifest: channels with units and order, rate, window length and hop,
-   scaler, decoding, calibrated interval, metrics, lineage. Nothing comes from settings.
-4. `Student.score` takes raw readings; scaling, ONNX Runtime and decoding are inside.
-5. Whatever is odd is refused with an `ArtifactError` that names it; what ran before stays.
-6. The registry keeps versions that never change and one pointer (`stable.json`) per name.
+2. The graph takes `windows`, float32 [batch, length, channels], already scaled, and has one output
+   of the task: `rul`, float32 [batch], or `probabilities`, float32 [batch, classes]. `batch` is
+   dynamic, all other dimensions are fixed. Opset 13 to 21, IR version up to 10, all weights inside
+   the file, standard operators only.
+3. Everything else is in the manifest: task, channels with units and order, rate, window length and
+   hop, scaler, decoding, calibrated interval, metrics, lineage. Nothing comes from settings.
+4. `Student.score` takes raw readings. It scales them, runs ONNX Runtime and decodes the output.
+5. An invalid artifact is refused with an `ArtifactError` that names the fault, and the running
+   student stays.
+6. The registry keeps versions, which never change, and one pointer (`stable.json`) per model.
+7. A task (`models.tasks`) is one object that knows everything about an answer.
 
 A walk-through:
 
@@ -28,10 +31,10 @@ registry = Registry(Path("registry"))
 version = registry.publish("out/rul", stable=True)         # gateways take it from here
 ```
 
-Files, in the order of use: `manifest` (fields and their checks), `onnxfile` (what is inside the
-graph, without an ONNX library), `artifact` (directory), `features` (scaling, slicing), `session`
-(scoring), `scores` (results), `registry` (versions and pointer), `errors` (the tree), `zoo`
-(starter students that ship), `dummy` (a student without knowledge, for tests and first tries).
+Files, in the order of use: `tasks` (what a student answers), `manifest` (fields and their checks),
+`onnxfile` (inspects a graph without an ONNX library), `artifact` (directory), `features` (scaling,
+slicing), `session` (scoring), `registry` (versions and pointer), `errors` (the tree), `zoo`
+(students that ship), `dummy` (a student without knowledge, for tests and first tries).
 `models` imports nothing else of kpstream.
 """
 

@@ -1,8 +1,8 @@
-"""Reading and writing a student: a directory with `model.onnx` and `manifest.json`.
+"""The artifact: a directory with `model.onnx` and `manifest.json`, read and written with checks.
 
-What `read_artifact` returns has passed every check that needs no inference: sizes, digests,
-manifest, opset, operators, external data, names and shapes of input and output. The bytes that
-were checked are the bytes that are handed on; nothing is read twice.
+An artifact that `read_artifact` returns has passed every check that needs no inference: sizes,
+digests, manifest, opset, operators, external data, names and shapes of input and output. Each file
+is read once, so the checked bytes are the bytes that are scored.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ MAX_MANIFEST_BYTES = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A student as read from disk, checked.
+    """A student as read from disk, with all checks passed.
 
     Attributes:
-        manifest: its self-description.
-        manifest_bytes: manifest.json as it was read.
-        onnx_bytes: the graph; SHA-256 and size are those of the manifest.
-        path: the directory it was read from.
+        manifest: The decoded manifest.
+        manifest_bytes: The bytes of manifest.json.
+        onnx_bytes: The bytes of model.onnx; size and SHA-256 are those in the manifest.
+        path: The directory.
         digest: SHA-256 (hex) of the bytes of manifest.json, the identity of the artifact.
     """
 
@@ -69,7 +69,7 @@ def read_artifact(path: str | os.PathLike[str]) -> Artifact:
     """Read and check an artifact directory.
 
     Raises:
-        ArtifactError: the leaf says what is odd; see `models.errors`.
+        ArtifactError: The artifact is invalid; the subclass says how, see `models.errors`.
     """
     directory = Path(path)
     _check_directory(directory)
@@ -85,13 +85,13 @@ def read_artifact(path: str | os.PathLike[str]) -> Artifact:
 def write_artifact(path: str | os.PathLike[str], draft: Draft, onnx_bytes: bytes) -> Artifact:
     """Write an artifact directory and read it back with all checks.
 
-    Size, SHA-256 and opset of the graph are computed here. An artifact of the same directory is
-    replaced file by file (a reader in between sees a digest mismatch, never a mixture); use
-    `models.registry.publish` where others read at the same time.
+    Size, SHA-256 and opset of the graph are computed here. An artifact in the same directory is
+    replaced file by file: a reader in between finds a digest mismatch, never a mixture. Where
+    others read at the same time, use `models.registry.Registry.publish`.
 
     Raises:
-        ArtifactError: the graph is refused or does not match the draft; nothing was written.
-        OSError: the disk refused.
+        ArtifactError: The graph is refused or does not match the draft; nothing was written.
+        OSError: A file could not be written.
     """
     if len(onnx_bytes) > MAX_ONNX_BYTES:
         raise _too_large(ONNX_FILE, len(onnx_bytes), MAX_ONNX_BYTES)
@@ -112,7 +112,7 @@ def write_artifact(path: str | os.PathLike[str], draft: Draft, onnx_bytes: bytes
 
 
 def write_durably(path: Path, data: bytes) -> None:
-    """Replace a file atomically; returns when content and name are on disk."""
+    """Replace a file atomically; content and name are on disk when this returns."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with temporary.open("wb") as file:
         file.write(data)
@@ -123,7 +123,7 @@ def write_durably(path: Path, data: bytes) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """Make renames and new names inside a directory durable."""
+    """Make renames and new names in a directory durable."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -135,7 +135,7 @@ def _check_directory(directory: Path) -> None:
     try:
         mode = directory.lstat().st_mode
         if stat.S_ISLNK(mode):
-            msg = f"{directory} is a symbolic link: name the real directory"
+            msg = f"{directory} is a symbolic link: pass the real directory"
             raise UnexpectedFile(msg)
         names = sorted(entry.name for entry in directory.iterdir())
     except (OSError, ValueError) as exc:
@@ -143,7 +143,10 @@ def _check_directory(directory: Path) -> None:
         raise ArtifactMissing(msg) from exc
     odd = [name for name in names if name not in (ONNX_FILE, MANIFEST_FILE)]
     if odd:
-        msg = f"{directory} holds {odd[0]!r}: only {ONNX_FILE} and {MANIFEST_FILE} belong there"
+        msg = (
+            f"{directory} contains {odd[0]!r}: remove it, "
+            f"an artifact has only {ONNX_FILE} and {MANIFEST_FILE}"
+        )
         raise UnexpectedFile(msg)
 
 
@@ -153,7 +156,7 @@ def _read_file(path: Path, limit: int) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as exc:
         if path.is_symlink():
-            msg = f"{path} is a symbolic link: an artifact holds plain files"
+            msg = f"{path} is a symbolic link: replace it by the file itself"
             raise UnexpectedFile(msg) from exc
         msg = f"{path} cannot be opened: {exc.strerror}"
         raise ArtifactMissing(msg) from exc
@@ -179,14 +182,14 @@ def _check_digest(promised: OnnxFile, onnx_bytes: bytes) -> None:
     if len(onnx_bytes) != promised.size_bytes:
         msg = (
             f"{ONNX_FILE} has {len(onnx_bytes)} bytes, the manifest says {promised.size_bytes}: "
-            "the copy is incomplete or not of this manifest, copy it again"
+            "the copy is incomplete or belongs to another manifest, copy it again"
         )
         raise DigestMismatch(msg)
     found = hashlib.sha256(onnx_bytes).hexdigest()
     if found != promised.sha256:
         msg = (
             f"{ONNX_FILE} has SHA-256 {found}, the manifest says {promised.sha256}: "
-            "the file is damaged or not of this manifest, copy it again"
+            "the file is damaged or belongs to another manifest, copy it again"
         )
         raise DigestMismatch(msg)
 

@@ -1,23 +1,23 @@
-"""What can go wrong with a model, as one tree.
+"""The errors of `models`, as one tree.
 
 ```
 ModelError
-├── ArtifactError         a directory is not an artifact this code may score; nothing was changed
-│   ├── ArtifactMissing   the directory or one of its two files is not there
+├── ArtifactError         a directory is no artifact that may be scored; nothing was changed
+│   ├── ArtifactMissing   the directory or one of its two files is missing
 │   ├── UnexpectedFile    a link, a folder or a file that does not belong to an artifact
 │   ├── TooLarge          model.onnx or manifest.json is above its limit
-│   ├── ManifestInvalid   not UTF-8 JSON, a key twice, a missing or odd field
-│   ├── DigestMismatch    bytes are not those that the manifest or the pointer names
-│   ├── GraphRefused      no ONNX model, wrong opset, external data, foreign operator
-│   ├── ShapeMismatch     input or output of the graph is not what the manifest says
+│   ├── ManifestInvalid   not UTF-8 JSON, a duplicate key, a missing or invalid field
+│   ├── DigestMismatch    the bytes differ from the digest in the manifest or the pointer
+│   ├── GraphRefused      not an ONNX model, wrong opset, external data, foreign operator
+│   ├── ShapeMismatch     input or output of the graph differs from the manifest
 │   ├── ChannelMismatch   channels, units or their order differ from the running student's
 │   ├── Misfit            another field that windows depend on differs from the running student's
-│   └── SelfTestFailed    the student loads but its numbers are not usable
+│   └── SelfTestFailed    the student loads, but its numbers are unusable
 ├── UnknownTask           no task of this name is registered
-├── ScoreFailed           ONNX Runtime refused a batch of a student that had passed its self-test
+├── ScoreFailed           ONNX Runtime refused a batch after the student had passed its self-test
 └── RegistryError
-    ├── NameRefused       a model name or version that is not one
-    ├── VersionMissing    the registry does not hold this version
+    ├── NameRefused       an invalid model name or version
+    ├── VersionMissing    the registry does not have this version
     ├── PointerInvalid    stable.json is damaged
     └── RegistryBusy      another publisher held the lock for too long
 ```
@@ -49,19 +49,19 @@ __all__ = [
 
 
 class ModelError(Exception):
-    """Root of everything that `models` raises on purpose."""
+    """Root of all errors that `models` raises on purpose."""
 
 
 class ArtifactError(ModelError):
-    """The artifact is refused; whatever ran before keeps running."""
+    """The artifact is refused; the running student stays."""
 
 
 class ArtifactMissing(ArtifactError):
-    """The directory, model.onnx or manifest.json is not there (yet)."""
+    """The directory, model.onnx or manifest.json is missing, perhaps only for the moment."""
 
 
 class UnexpectedFile(ArtifactError):
-    """The directory holds a link, a folder, or a file that does not belong to an artifact."""
+    """The directory contains a link, a folder, or a file that does not belong to an artifact."""
 
 
 class TooLarge(ArtifactError):
@@ -69,11 +69,11 @@ class TooLarge(ArtifactError):
 
 
 class ManifestInvalid(ArtifactError):
-    """manifest.json cannot be read or one of its fields is odd."""
+    """manifest.json cannot be read, or one of its fields is invalid."""
 
 
 class DigestMismatch(ArtifactError):
-    """Size or SHA-256 differ from what the manifest or the pointer promised."""
+    """Size or SHA-256 differ from those in the manifest or the pointer."""
 
 
 class GraphRefused(ArtifactError):
@@ -93,7 +93,7 @@ class Misfit(ArtifactError):
 
 
 class SelfTestFailed(ArtifactError):
-    """The student runs, but its numbers are not finite, not in range or not repeatable."""
+    """The student runs, but its numbers are not finite, out of range or not repeatable."""
 
 
 class UnknownTask(ModelError, ValueError):
@@ -105,20 +105,20 @@ class ScoreFailed(ModelError):
 
 
 class RegistryError(ModelError):
-    """The registry cannot do what was asked; nothing was changed."""
+    """The registry refused an operation; nothing was changed."""
 
 
 class NameRefused(RegistryError):
-    """A model name or version number that is not one (path traversal included)."""
+    """A model name or version number is invalid, path traversal included."""
 
 
 class VersionMissing(RegistryError):
-    """The registry does not hold this name or version."""
+    """The registry does not have this name or version."""
 
 
 class PointerInvalid(RegistryError):
-    """stable.json is damaged; the running student stays until it is repaired."""
+    """stable.json is damaged; the running student stays until the pointer is set again."""
 
 
 class RegistryBusy(RegistryError):
-    """Another publisher held the lock of this name for longer than the limit."""
+    """Another publisher held the lock of this name for too long."""

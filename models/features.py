@@ -1,4 +1,4 @@
-"""From readings to the numbers a student sees; the same code for training and for the gateway."""
+"""Scaling, padding and slicing of readings: the same code in training and on a gateway."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ def scale(windows: NDArray[np.float32], scaler: Scaler) -> NDArray[np.float32]:
 
     Args:
         windows: [..., channels] float32 in the units of the manifest.
-        scaler: one factor and one offset for each channel.
+        scaler: One factor and one offset per channel.
 
     Returns:
-        A new array of the same shape; overflow gives inf, which the caller must refuse.
+        A new array of the same shape. Overflow gives infinities, which the caller must refuse.
     """
     factor = np.asarray(scaler.scale, dtype=np.float32)
     offset = np.asarray(scaler.offset, dtype=np.float32)
@@ -36,13 +36,13 @@ def unscale(scaled: NDArray[np.float32], scaler: Scaler) -> NDArray[np.float32]:
 
 
 def pad_front(readings: NDArray[np.float32], length: int) -> NDArray[np.float32]:
-    """Bring a short window to `length` by repeating its first reading in front.
+    """Pad a short window to `length` by repeating its first reading in front.
 
     >>> pad_front(np.array([[1.0], [2.0]], dtype=np.float32), 4).ravel().tolist()
     [1.0, 1.0, 1.0, 2.0]
 
     Raises:
-        ValueError: there is no reading, or there are more than `length`.
+        ValueError: There is no reading, or more than `length`.
     """
     if not 1 <= len(readings) <= length:
         msg = f"cannot pad {len(readings)} readings to {length}"
@@ -52,12 +52,12 @@ def pad_front(readings: NDArray[np.float32], length: int) -> NDArray[np.float32]
 
 
 def slice_windows(readings: NDArray[np.float32], length: int, hop: int) -> NDArray[np.float32]:
-    """Cut one undisturbed run of readings into full windows, oldest first.
+    """Cut one run of readings without gaps into full windows, oldest first.
 
     Args:
         readings: [n, channels] in event-time order.
-        length: readings in a window.
-        hop: distance of window starts, in readings.
+        length: Readings per window.
+        hop: Distance between the starts of two windows, in readings.
 
     Returns:
         [windows, length, channels] view (read-only); windows is 0 if n < length.

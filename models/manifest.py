@@ -1,8 +1,8 @@
-"""The self-description of a student: everything a gateway needs to know, and nothing guessed.
+"""The manifest of a student: everything that a gateway needs to know about it.
 
-`Draft` is what training fills in; `Manifest` is a draft plus the digest of `model.onnx`. Both are
+Training fills in a `Draft`; a `Manifest` is a draft with the digest of `model.onnx`. Both are
 frozen and refuse unknown fields, numbers that are not finite in float32 and fields that contradict
-each other, so code behind them does not check again.
+each other, so code that receives one does not check again.
 """
 
 from __future__ import annotations
@@ -77,9 +77,9 @@ class Channel(Frozen):
 
 
 class WindowShape(Frozen):
-    """How windows of the stream are cut, in readings.
+    """How the stream is cut into windows, in readings.
 
-    `min_readings` below `length` allows short windows, front-padded by repeating the first
+    With `min_readings` below `length`, a short window is padded in front by repeating its first
     reading. A jump of event time above `gap_ms` between two readings breaks the window.
     """
 
@@ -97,7 +97,7 @@ class WindowShape(Frozen):
 
 
 class Scaler(Frozen):
-    """Per channel, in float32: scaled = x * scale + offset."""
+    """The scaling of each channel, in float32: scaled = x * scale + offset."""
 
     kind: Literal["affine"]
     scale: Annotated[tuple[Float32, ...], Field(min_length=1)]
@@ -105,7 +105,7 @@ class Scaler(Frozen):
 
 
 class Lineage(Frozen):
-    """Where the student came from. `teacher` is null for a student without one."""
+    """The origin of a student; `teacher` is null for a student without one."""
 
     teacher: Text | None
     method: Text
@@ -118,7 +118,7 @@ class Lineage(Frozen):
 
 
 class OnnxFile(Frozen):
-    """What `model.onnx` must be, byte for byte."""
+    """Digest, size and opset of `model.onnx`."""
 
     sha256: Sha256
     size_bytes: Annotated[Count, Field(le=MAX_ONNX_BYTES)]
@@ -181,7 +181,7 @@ class Draft(Frozen):
 class Manifest(Draft):
     """The complete content of manifest.json."""
 
-    # A default would let a manifest that forgot its own identity pass as format 1, version 1.
+    # With a default, a manifest without its identity would pass as format 1, version 1.
     format: Format
     version: Count
     input: Literal["windows"]
@@ -189,14 +189,14 @@ class Manifest(Draft):
 
 
 def decode_manifest(data: bytes) -> Manifest:
-    """Read manifest.json.
+    """Decode manifest.json.
 
     Raises:
-        ManifestInvalid: not UTF-8, not JSON, a key twice in one object, or a field that is
-            missing, unknown, of the wrong type or out of range; the message names the field.
+        ManifestInvalid: The bytes are not UTF-8 or not JSON, an object has a duplicate key, or a
+            field is missing, unknown, of the wrong type or out of range; the message names it.
     """
     try:
-        # pydantic's own JSON reader takes the last of two equal keys in silence.
+        # pydantic's JSON reader silently takes the last of two equal keys.
         json.loads(data.decode("utf-8"), object_pairs_hook=_unique_keys)
         return Manifest.model_validate_json(data)
     except ValidationError as exc:
@@ -210,7 +210,7 @@ def decode_manifest(data: bytes) -> Manifest:
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
-    """Write manifest.json: the same manifest always gives the same bytes (hence digest)."""
+    """Encode manifest.json; equal manifests have equal bytes and hence equal digests."""
     text = json.dumps(
         manifest.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False
     )
@@ -218,23 +218,23 @@ def encode_manifest(manifest: Manifest) -> bytes:
 
 
 def check_fit(running: Draft, candidate: Draft) -> None:
-    """Check that windows which are open for `running` may be scored by `candidate`.
+    """Check that `candidate` may score the windows that are open for `running`.
 
     Raises:
-        ChannelMismatch: channels, units or order differ.
+        ChannelMismatch: Channels, units or order differ.
         Misfit: Task, stream, rate, a field of the window, or a field of the decoding that the
             task wants to match (the unit) differs.
     """
-    for position in range(max(len(running.channels), len(candidate.channels))):
+    for place in range(max(len(running.channels), len(candidate.channels))):
         has, wants = (
-            f"{side.channels[position].name!r} in {side.channels[position].unit!r}"
-            if position < len(side.channels)
+            f"{side.channels[place].name!r} in {side.channels[place].unit!r}"
+            if place < len(side.channels)
             else "nothing"
             for side in (running, candidate)
         )
         if has != wants:
             msg = (
-                f"channels[{position}] is {wants}, but the running {running.name} "
+                f"channels[{place}] is {wants}, but the running {running.name} "
                 f"v{running.version} reads {has}: train with the channels of the running student "
                 "or publish under a new name"
             )

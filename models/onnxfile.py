@@ -1,8 +1,8 @@
-"""What a gateway must know of an ONNX file before it gives it to ONNX Runtime.
+"""Inspection of an ONNX file before ONNX Runtime loads it.
 
-A walker over the protobuf wire form of `ModelProto` (field numbers: onnx/onnx.proto), so that
-neither the `onnx` package nor generated code is needed on a gateway. It reads all nodes,
-initializers, attribute tensors and nested graphs; everything it cannot follow is refused.
+The code walks the protobuf wire format of `ModelProto` (field numbers: onnx/onnx.proto), so that a
+gateway needs neither the `onnx` package nor generated code. It reads all nodes, initializers,
+attribute tensors and nested graphs, and refuses everything that it cannot follow.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from models.manifest import MAX_OPSET, MIN_OPSET
 __all__ = ["GraphSummary", "TensorShape", "inspect_onnx"]
 
 MAX_IR_VERSION = 10  # the newest that ONNX Runtime 1.19 reads
-_MAX_DEPTH = 8  # graphs in attributes of nodes in graphs ...
+_MAX_DEPTH = 8  # a node can hold a graph in an attribute, and so on
 _MAX_NODES = 5_000
 _FLOAT = 1  # TensorProto.FLOAT
 _STANDARD_DOMAINS = frozenset({"", "ai.onnx"})
-# Loop and Scan may run without end on one window; the others give another score each time.
+# Loop and Scan may never end; the others give another score each time.
 _REFUSED_OPS = frozenset(
     {
         "Bernoulli",
@@ -38,7 +38,7 @@ _REFUSED_OPS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class TensorShape:
-    """Name, whether it is a float32 tensor, and dimensions (a name or None means any size)."""
+    """Name, element type and dimensions of a tensor; a name or None stands for any size."""
 
     name: str
     is_float32: bool
@@ -47,7 +47,7 @@ class TensorShape:
 
 @dataclass(slots=True)
 class GraphSummary:
-    """What `inspect_onnx` found; `inputs` and `outputs` are those of the main graph."""
+    """The findings of `inspect_onnx`; `inputs` and `outputs` are those of the main graph."""
 
     ir_version: int = 0
     opset: int = 0
@@ -58,12 +58,12 @@ class GraphSummary:
 
 
 def inspect_onnx(data: bytes) -> GraphSummary:
-    """Walk an ONNX model and refuse what must not run on a gateway.
+    """Inspect an ONNX model and refuse one that must not run on a gateway.
 
     Raises:
-        GraphRefused: malformed bytes, an IR version or opset outside the supported range, data
-            outside the file, operators of foreign domains, operators that loop or draw random
-            numbers, model-local functions, training graphs.
+        GraphRefused: The bytes are malformed, the IR version or opset is not supported, or the
+            model has data outside the file, operators of foreign domains, operators that loop or
+            draw random numbers, model-local functions or training graphs.
     """
     found = GraphSummary()
     graphs = 0
@@ -79,7 +79,7 @@ def inspect_onnx(data: bytes) -> GraphSummary:
             what = "training graphs" if number == 20 else "model-local functions"
             _refuse(f"it has {what}: export the plain inference graph with inlined functions")
     if graphs != 1:
-        _refuse(f"it has {graphs} graphs instead of one: this is no ONNX model")
+        _refuse(f"it has {graphs} graphs instead of one: it is not an ONNX model")
     if not 3 <= found.ir_version <= MAX_IR_VERSION:
         _refuse(f"IR version {found.ir_version} is outside 3..{MAX_IR_VERSION}: export again")
     if not MIN_OPSET <= found.opset <= MAX_OPSET:
@@ -133,15 +133,15 @@ def _walk_node(message: memoryview, found: GraphSummary, depth: int) -> None:
     if found.node_count > _MAX_NODES:
         _refuse(f"it has more than {_MAX_NODES} nodes")
     if domain not in _STANDARD_DOMAINS:
-        _refuse(f"operator {op_type!r} is of domain {domain!r}: only standard ONNX runs here")
+        _refuse(f"operator {op_type!r} is of domain {domain!r}: use standard ONNX operators only")
     if op_type in _REFUSED_OPS:
-        _refuse(f"operator {op_type!r} may run without end or draws random numbers")
+        _refuse(f"operator {op_type!r} may never end or draws random numbers: export without it")
     found.op_types.add(op_type)
 
 
 def _walk_tensor(message: memoryview) -> None:
     for number, value in _fields(message):
-        # Any location but the default counts: protobuf would cut 2**32 + 1 down to EXTERNAL.
+        # Any value but the default is refused: protobuf would truncate 2**32 + 1 to EXTERNAL.
         if number == 13 or (number == 14 and _integer(value) != 0):
             _refuse("a tensor is stored as external data: export with all weights inside")
 
@@ -181,50 +181,50 @@ def _dim(message: memoryview) -> int | str | None:
 
 
 def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    position, end = 0, len(data)
-    while position < end:
-        key, position = _varint(data, position)
+    at, end = 0, len(data)
+    while at < end:
+        key, at = _varint(data, at)
         number, wire = key >> 3, key & 7
         if number == 0:
             _refuse("field number 0: the file is damaged")
         if wire == 0:
-            value, position = _varint(data, position)
+            value, at = _varint(data, at)
             yield number, value
             continue
         if wire == 2:
-            size, position = _varint(data, position)
+            size, at = _varint(data, at)
         elif wire in (1, 5):
             size = 8 if wire == 1 else 4
         else:
             _refuse(f"wire type {wire} at field {number}: the file is damaged")
-        if size > end - position:
-            _refuse(f"field {number} ends behind the end of the file: it is cut off")
-        yield number, data[position : position + size]
-        position += size
+        if size > end - at:
+            _refuse(f"field {number} ends after the end of the file: the file is truncated")
+        yield number, data[at : at + size]
+        at += size
 
 
-def _varint(data: memoryview, position: int) -> tuple[int, int]:
+def _varint(data: memoryview, at: int) -> tuple[int, int]:
     value = 0
     for shift in range(0, 70, 7):
-        if position >= len(data):
-            _refuse("a number ends behind the end of the file: it is cut off")
-        byte = data[position]
-        position += 1
+        if at >= len(data):
+            _refuse("a number ends after the end of the file: the file is truncated")
+        byte = data[at]
+        at += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
-            return value, position
+            return value, at
     _refuse("a number is longer than ten bytes: the file is damaged")
 
 
 def _integer(value: int | memoryview) -> int:
     if isinstance(value, int):
         return value
-    _refuse("text where a number belongs: the file is damaged")
+    _refuse("text in place of a number: the file is damaged")
 
 
 def _message(value: int | memoryview) -> memoryview:
     if isinstance(value, int):
-        _refuse("a number where a message belongs: the file is damaged")
+        _refuse("a number in place of a message: the file is damaged")
     return value
 
 

@@ -1,15 +1,15 @@
-"""The registry: a directory that holds every published version of every student.
+"""The registry: a directory with every published version of every model.
 
 ```
-{root}/{name}/versions/{n}/model.onnx, manifest.json     never changed once there
+{root}/{name}/versions/{n}/model.onnx, manifest.json     never changed once published
 {root}/{name}/stable.json                                the pointer: {"version", "digest"}
 {root}/{name}/history.jsonl                              every move of the pointer, appended
 {root}/{name}/.lock                                      held by one publisher at a time
 ```
 
-A version appears by one rename of a complete, synced directory, and the pointer by one rename of
-a synced file: a reader, a crash or a power loss in between sees the old or the new state, never a
-half one. Version numbers only grow, also after a version was deleted by hand.
+A version appears by one rename of a complete, synced directory, and the pointer by one rename of a
+synced file. A reader, a crash or a power loss in between finds the old or the new state, never a
+mixture. Version numbers only grow, also after somebody has deleted a version.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ _Digest = Annotated[str, StringConstraints(strict=True, pattern=r"^[0-9a-f]{64}$
 
 
 class Pointer(BaseModel):
-    """The content of stable.json: which version gateways run, and the digest of its manifest."""
+    """The content of stable.json: the version that gateways run, and the digest of its manifest."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -69,7 +69,7 @@ class Pointer(BaseModel):
 
 
 class Move(BaseModel):
-    """One line of history.jsonl: who moved the pointer, when, and from where."""
+    """One line of history.jsonl: a move of the pointer, with its time and its author."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -86,8 +86,8 @@ class Registry:
     """A registry directory. Safe to use from several processes of one machine at once.
 
     Attributes:
-        root: the directory; it is created by the first `publish`.
-        now_ms: processing time for the history, epoch milliseconds.
+        root: The directory; it is created by the first `publish`.
+        now_ms: The clock for the history, epoch milliseconds.
     """
 
     root: Path
@@ -104,7 +104,7 @@ class Registry:
         """Published versions, oldest first; empty for an unknown name.
 
         Raises:
-            NameRefused: `name` is not a model name.
+            NameRefused: `name` is not a valid model name.
         """
         versions = self._folder(name) / "versions"
         if not versions.is_dir():
@@ -113,29 +113,29 @@ class Registry:
         return sorted(int(text) for text in found if _VERSION_DIR.fullmatch(text))
 
     def version_path(self, name: str, version: int) -> Path:
-        """Where a version lies, whether it exists or not.
+        """The directory of a version, which may not exist.
 
         Raises:
-            NameRefused: `name` or `version` is not one; nothing outside `root` can be named.
+            NameRefused: `name` or `version` is invalid; no path outside `root` can be named.
         """
         if isinstance(version, bool) or not isinstance(version, int) or version < 1:
-            msg = f"version {version!r} of {name!r} is not a whole number above 0"
+            msg = f"version {version!r} of {name!r} is invalid: use a whole number above 0"
             raise NameRefused(msg)
         return self._folder(name) / "versions" / str(version)
 
     def read(self, name: str, version: int, digest: str | None = None) -> Artifact:
-        """Read a version with all checks, and against the digest of a pointer if one is given.
+        """Read a version with all checks; with `digest`, also compare it with the pointer's.
 
         Raises:
-            ArtifactError: missing, damaged, or not the artifact that name, version and digest say.
-            NameRefused: `name` or `version` is not one.
+            ArtifactError: The version is missing, damaged, or differs from name, version or digest.
+            NameRefused: `name` or `version` is invalid.
         """
         artifact = read_artifact(self.version_path(name, version))
         found = artifact.manifest
         if (found.name, found.version) != (name, version):
             msg = (
-                f"{artifact.path} says it is {found.name} v{found.version} instead of {name} "
-                f"v{version}: directories must not be copied by hand, publish it"
+                f"the manifest in {artifact.path} says it is {found.name} v{found.version} instead "
+                f"of {name} v{version}: publish it instead of copying directories"
             )
             raise DigestMismatch(msg)
         if digest is not None and artifact.digest != digest:
@@ -147,11 +147,11 @@ class Registry:
         return artifact
 
     def read_stable(self, name: str) -> Pointer | None:
-        """The pointer of a name; None when it was never set.
+        """The pointer of a name; None if it was never set.
 
         Raises:
-            NameRefused: `name` is not a model name.
-            PointerInvalid: stable.json is damaged.
+            NameRefused: `name` is not a valid model name.
+            PointerInvalid: Stable.json is damaged.
         """
         path = self._folder(name) / "stable.json"
         try:
@@ -167,9 +167,9 @@ class Registry:
             raise PointerInvalid(msg) from exc
 
     def stable_stamp(self, name: str) -> tuple[int, ...] | None:
-        """Something that differs after every move of the pointer; None without a pointer.
+        """A value that differs after every move of the pointer; None without a pointer.
 
-        Costs one stat: what a gateway looks at every second.
+        It costs one stat, because a gateway reads it every second.
         """
         try:
             status = (self._folder(name) / "stable.json").stat()
@@ -178,7 +178,7 @@ class Registry:
         return (status.st_ino, status.st_mtime_ns, status.st_size)
 
     def history(self, name: str) -> list[Move]:
-        """All moves of the pointer, oldest first; a line cut off by a power loss is left out."""
+        """All moves of the pointer, oldest first; a line truncated by a power loss is left out."""
         path = self._folder(name) / "history.jsonl"
         if not path.is_file():
             return []
@@ -198,20 +198,20 @@ class Registry:
     ) -> int:
         """Add an artifact as the next version and return its number.
 
-        The number is that of the manifest if it is above every number used so far, else the next
-        free one, which is then written into the published manifest (its digest changes with it).
+        The number is that of the manifest if it is above every number used so far. Otherwise it is
+        the next free one, which is written into the published manifest and changes its digest.
 
         Args:
-            artifact_dir: an artifact that `read_artifact` accepts.
-            name: publish under this name instead of the manifest's.
-            stable: also move the pointer to it, in the same turn of the lock.
-            who: as in `set_stable`.
+            artifact_dir: Directory of an artifact that `read_artifact` accepts.
+            name: Name to publish under; None for the manifest's.
+            stable: Also move the pointer to it, under the same lock.
+            who: Author of the move; see `set_stable`.
 
         Raises:
-            ArtifactError: the artifact is refused, or does not fit the one that the pointer would
-                leave; the registry is unchanged.
-            NameRefused: `name` is not a model name.
-            RegistryBusy: another publisher held the lock too long.
+            ArtifactError: The artifact is refused, or does not fit the version that the pointer
+                names now; the registry is unchanged.
+            NameRefused: `name` is not a valid model name.
+            RegistryBusy: Another publisher held the lock for too long.
         """
         artifact = read_artifact(artifact_dir)
         name = artifact.manifest.name if name is None else name
@@ -227,18 +227,18 @@ class Registry:
         return version
 
     def set_stable(self, name: str, version: int, who: str | None = None) -> Pointer:
-        """Move the pointer of a name to a version; gateways follow it at their next look.
+        """Move the pointer of a name to a version; gateways follow at their next poll.
 
         Args:
-            name: model name.
-            version: a published version; a lower one than now is a rollback.
-            who: who did it, for the history; the user and host by default.
+            name: Name of the model.
+            version: A published version; a lower one than the current one is a rollback.
+            who: Author of the move, for the history; user and host by default.
 
         Raises:
-            ArtifactError: the version is damaged or does not fit the one that gateways run; the
-                pointer stays.
-            VersionMissing: there is no such version; the pointer stays.
-            RegistryBusy: another publisher held the lock too long.
+            ArtifactError: The version is damaged or does not fit the running one; the pointer
+                stays.
+            VersionMissing: The version does not exist; the pointer stays.
+            RegistryBusy: Another publisher held the lock for too long.
         """
         if version not in self.list_versions(name):
             known = ", ".join(map(str, self.list_versions(name))) or "none"
@@ -250,13 +250,13 @@ class Registry:
             return self._move_pointer(artifact, who)
 
     def seed(self, artifact_dir: str | os.PathLike[str]) -> bool:
-        """Publish a starter student and point to it, unless its name already has a pointer.
+        """Publish a starter student and set the pointer, unless its name already has one.
 
         Returns:
             True if it was published now.
 
         Raises:
-            ModelError: as `publish` and `set_stable`.
+            ModelError: See `publish` and `set_stable`.
         """
         name = read_artifact(artifact_dir).manifest.name
         if (self._folder(name) / "stable.json").exists():
@@ -265,17 +265,17 @@ class Registry:
         return True
 
     def retire(self, name: str) -> Path:
-        """Take a name out: gateways that start from now on do not know it.
+        """Remove a name, for gateways that start from now on.
 
-        A gateway that runs keeps its student until it ends. Nothing is deleted: the folder moves
-        aside, to a name that is no model's.
+        A running gateway keeps its student until it stops. Nothing is deleted: the folder gets a
+        new name, which is not a valid model name.
 
         Returns:
-            Where it lies now.
+            The new path of the folder.
 
         Raises:
-            NameRefused: `name` is not a model name.
-            VersionMissing: the registry has no such name.
+            NameRefused: `name` is not a valid model name.
+            VersionMissing: The registry does not have this name.
         """
         folder = self._folder(name)
         aside = self.root / f".retired-{name}-{self.now_ms()}"
@@ -289,7 +289,7 @@ class Registry:
 
     def _folder(self, name: str) -> Path:
         if not isinstance(name, str) or not re.fullmatch(NAME_PATTERN[1:-1], name):
-            msg = f"model name {name!r} does not match {NAME_PATTERN}"
+            msg = f"model name {name!r} is invalid: it must match {NAME_PATTERN}"
             raise NameRefused(msg)
         return self.root / name
 
@@ -320,12 +320,12 @@ class Registry:
             sync_directory(folder)
 
     def _check_fit(self, name: str, candidate: Manifest) -> None:
-        """Refuse a pointer that running gateways would refuse: their windows stay open."""
+        """Refuse a version that running gateways would refuse, because their windows stay open."""
         try:
             pointer = self.read_stable(name)
             running = self.read(name, pointer.version, pointer.digest) if pointer else None
         except ModelError:
-            return  # what runs cannot be told; each gateway compares for itself
+            return  # the running version is unknown here; each gateway compares for itself
         if running is not None:
             check_fit(running.manifest, candidate)
 
@@ -341,7 +341,7 @@ class Registry:
             digest=artifact.digest,
             previous=previous,
         )
-        # History first: a crash in between leaves a line too many, never a move unrecorded.
+        # History first: a crash in between leaves an extra line, never an unrecorded move.
         self._append_history(name, move)
         content = json.dumps(pointer.model_dump(), indent=2) + "\n"
         write_durably(self._folder(name) / "stable.json", content.encode("utf-8"))
@@ -351,7 +351,7 @@ class Registry:
         path = self._folder(name) / "history.jsonl"
         line = json.dumps(move.model_dump(), ensure_ascii=False) + "\n"
         with path.open("ab") as file:
-            # A line without its end (power loss) must not swallow this one.
+            # A line that a power loss has truncated must not swallow this one.
             start = b"" if file.tell() == 0 or _ends_with_newline(path) else b"\n"
             file.write(start + line.encode("utf-8"))
             file.flush()
@@ -367,10 +367,13 @@ class Registry:
                     break
                 except BlockingIOError as exc:
                     if time.monotonic() > deadline:
-                        msg = f"another publisher has held the lock of {name} for {_LOCK_SECONDS} s"
+                        msg = (
+                            f"another publisher has held the lock of {name} for {_LOCK_SECONDS} s: "
+                            "try again later"
+                        )
                         raise RegistryBusy(msg) from exc
                     time.sleep(0.02)
-            yield  # closing the file gives the lock back
+            yield  # closing the file releases the lock
 
 
 def _manifest_bytes(artifact: Artifact, name: str, version: int) -> bytes:

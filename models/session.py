@@ -15,8 +15,8 @@ from models.tasks.registry import find_task
 
 __all__ = ["MAX_BATCH", "Student"]
 
-# Windows per run. Measured with a CNN of 370 kB: above 64 the time per window hardly falls, but
-# the memory of intermediate tensors grows from 10 to 40 MB at 256.
+# Windows per run. Measured with a CNN of 370 kB: above 64 the time per window hardly falls, while
+# the memory of intermediate tensors grows from 10 MB to 40 MB at 256.
 MAX_BATCH = 64
 
 
@@ -35,12 +35,12 @@ class Student:
 
     @property
     def manifest(self) -> Manifest:
-        """The manifest of the artifact it was loaded from."""
+        """The manifest of the loaded artifact."""
         return self._manifest
 
     @property
     def digest(self) -> str:
-        """The digest of that artifact."""
+        """The digest of the loaded artifact."""
         return self._digest
 
     def score(self, windows: NDArray[np.float32]) -> Scores:
@@ -51,25 +51,24 @@ class Student:
                 batch may be 0 or above `MAX_BATCH`.
 
         Returns:
-            One row per window, in order. A window with a number that is not finite, or whose
-            output is not finite, has `valid` False and harms no other row. A row does not depend
-            on the batch around it by more than 1e-5 of `max_rul`, or 1e-4 of a probability (the
-            self-test checks it).
+            One row per window, in order. A window that is not finite, or whose output is not
+            finite, has `valid` False and affects no other row. A row changes with the batch around
+            it by at most the tolerance of its task's answer; the self-test checks this.
 
         Raises:
-            ValueError: the shape is not [batch, length, channels] of the manifest.
-            ScoreFailed: ONNX Runtime refused; no window has a score.
+            ValueError: The shape differs from [batch, length, channels] of the manifest.
+            ScoreFailed: ONNX Runtime refused the batch; no window has a score.
         """
         raw, valid = self._run(windows)
         manifest = self._manifest
         return self._answer.decode(raw, valid, manifest.decoding, manifest.interval)
 
     def self_test(self) -> None:
-        """Prove on made-up windows that the numbers are usable.
+        """Check on made-up windows that the numbers are usable.
 
         Raises:
-            SelfTestFailed: an output that is not finite, out of range, does not sum to 1, or
-                changes with the batch it is computed in.
+            SelfTestFailed: An output is not finite or out of range, probabilities do not sum to 1,
+                or a score changes with its batch.
         """
         windows = _test_windows(self._manifest)
         try:
@@ -95,8 +94,8 @@ class Student:
             raise ValueError(msg)
         scaled = scale(windows.astype(np.float32, copy=False), self._manifest.scaler)
         valid = np.isfinite(scaled).all(axis=(1, 2))
-        # Operators such as Relu or Max may turn NaN into a number that looks like a score, and
-        # nothing not finite may reach the other windows of the batch.
+        # Operators such as Relu or Max may turn NaN into a number that looks like a score, and an
+        # infinity could reach the other windows of the batch.
         scaled[~valid] = 0
         outputs = [
             self._infer(scaled[at : at + MAX_BATCH]) for at in range(0, len(scaled), MAX_BATCH)
@@ -116,7 +115,7 @@ class Student:
         wanted = (len(scaled), *self._empty_output().shape[1:])
         if output.shape != wanted or output.dtype != np.float32:
             msg = (
-                f"{_title(self._manifest)} gave {output.dtype} of shape {output.shape} "
+                f"{_title(self._manifest)} returned {output.dtype} of shape {output.shape} "
                 f"instead of float32 {wanted}"
             )
             raise ScoreFailed(msg)
@@ -143,17 +142,17 @@ def _open_session(artifact: Artifact) -> ort.InferenceSession:
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.enable_cpu_mem_arena = False
-    options.enable_mem_pattern = False  # patterns are kept per batch size, and sizes vary
+    options.enable_mem_pattern = False  # patterns are cached per batch size, and sizes vary
     options.log_severity_level = 4
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # Without it, bytes that look like ONNX Runtime's own format would skip what was checked.
+    # Otherwise bytes in ONNX Runtime's own format would bypass the checks of models.onnxfile.
     options.add_session_config_entry("session.load_model_format", "ONNX")
     try:
         return ort.InferenceSession(
             artifact.onnx_bytes,
             sess_options=options,
             providers=["CPUExecutionProvider"],
-            enable_fallback=0,  # a refused graph would be tried again, with prints on stdout
+            enable_fallback=0,  # otherwise a refused graph is retried, with prints on stdout
         )
     except Exception as exc:  # ONNX Runtime raises a dozen unrelated classes
         msg = f"ONNX Runtime does not load model.onnx of {_title(artifact.manifest)}: {exc}"
@@ -161,7 +160,7 @@ def _open_session(artifact: Artifact) -> ort.InferenceSession:
 
 
 def _test_windows(manifest: Manifest) -> NDArray[np.float32]:
-    """Return windows around the middle of the scaler (raw units), and one of raw zeros."""
+    """Windows around the middle of the scaler, in raw units, and a last one of raw zeros."""
     shape = (manifest.window.length, len(manifest.channels))
     random = np.random.default_rng(0)
     scaled = np.concatenate(

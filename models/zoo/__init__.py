@@ -1,8 +1,8 @@
 """The students that ship with kpstream, one artifact directory each.
 
-`STARTERS` are what a gateway with an empty registry begins with, one for a stream. The others are
-there to be chosen: `kpstream models zoo` lists them, `kpstream models add NAME` installs one. Names
-that end in `-int8` are the same student with weights of eight bits.
+A gateway with an empty registry starts with the `STARTERS`, one per stream. `kpstream models zoo`
+lists the others, and `kpstream models add NAME` installs one. A name that ends in `-int8` is the
+same student with weights of eight bits.
 
 >>> all((zoo_path(name) / "manifest.json").is_file() for name in list_zoo())
 True
@@ -32,9 +32,9 @@ def zoo_path(name: str) -> Path:
     """Directory of a shipped student, for `models.artifact.read_artifact`.
 
     Raises:
-        NameRefused: nothing of this name ships.
+        NameRefused: No student of this name ships with kpstream.
     """
     if name not in list_zoo():
-        msg = f"no student {name!r} ships with kpstream; there are: {', '.join(list_zoo())}"
+        msg = f"no student {name!r} ships with kpstream; choose one of: {', '.join(list_zoo())}"
         raise NameRefused(msg)
     return Path(__file__).parent / name

@@ -99,7 +99,7 @@ class _Listener:
         """Bind and serve.
 
         Raises:
-            ConsoleError: the address cannot be bound; says what to change.
+            ConsoleError: The address cannot be bound; says what to change.
         """
         app = web.Application(middlewares=[self._guard])
         for path, answer in routes.items():
@@ -152,9 +152,9 @@ class StatusServer:
         """Prepare; nothing is bound before `start`.
 
         Args:
-            view: the process.
+            view: The process.
             port: TCP port; 0 takes a free one.
-            more: what only this kind of process measures.
+            more: What only this kind of process measures.
         """
         self._view = view
         self._more = more
@@ -169,7 +169,7 @@ class StatusServer:
         """Bind and serve.
 
         Raises:
-            ConsoleError: the port cannot be bound; says what to change.
+            ConsoleError: The port cannot be bound; says what to change.
         """
         await self._listener.start(
             {
@@ -210,13 +210,13 @@ def create_console(
     """Make a console; nothing is bound before `Console.start`.
 
     Args:
-        view: the running gateway.
-        results: the local results file; the caller closes it, after `Console.stop`.
-        host: address to bind.
+        view: The running gateway.
+        results: The local results file; the caller closes it, after `Console.stop`.
+        host: Address to bind.
         port: TCP port; 0 takes a free one.
-        allowed_hosts: host names (without port) the page may be opened under, beside loopback.
-        settings: what the pages show and cannot know otherwise.
-        now_ms: the clock, epoch milliseconds.
+        allowed_hosts: Host names (without port) the page may be opened under, beside loopback.
+        settings: What the pages show and cannot know otherwise.
+        now_ms: The clock, epoch milliseconds.
     """
     return Console(view, results, host, port, allowed_hosts, settings, now_ms)
 
@@ -258,7 +258,7 @@ class Console:
         """Bind and serve.
 
         Raises:
-            ConsoleError: the address cannot be bound; says what to change.
+            ConsoleError: The address cannot be bound; says what to change.
         """
         await self._listener.start(
             {

@@ -51,10 +51,10 @@ class Accounts:
     """Makes the points of one process; remembers what it has told already.
 
     Args:
-        view: what the process knows of itself.
-        gateway: its name, the tag `gateway`; another one for each process of a site.
-        role: what it does, of `ROLES`.
-        started_ms: when it started, epoch milliseconds.
+        view: What the process knows of itself.
+        gateway: Its name, the tag `gateway`; another one for each process of a site.
+        role: What it does, of `ROLES`.
+        started_ms: When it started, epoch milliseconds.
     """
 
     def __init__(self, view: GatewayView, gateway: str, role: str, started_ms: int) -> None:

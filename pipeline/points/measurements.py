@@ -56,7 +56,7 @@ class Measurement:
         """The field of this name.
 
         Raises:
-            KeyError: there is none.
+            KeyError: There is none.
         """
         for field in self.fields:
             if field.name == name:

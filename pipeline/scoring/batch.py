@@ -60,16 +60,16 @@ def score_windows(
     """Score windows of any devices and streams.
 
     Args:
-        closed: windows as the windower closed them, values [length, channels] float32, raw.
-        student_of: finds the student of a stream; None when nothing scores it.
-        scored_ms: processing time to write into the records, epoch milliseconds.
+        closed: Windows as the windower closed them, values [length, channels] float32, raw.
+        student_of: Finds the student of a stream; None when nothing scores it.
+        scored_ms: Processing time to write into the records, epoch milliseconds.
 
     Returns:
         Records grouped by stream, within a stream in the order given. A window whose numbers are
         not finite, whose shape is not the student's, or whose stream has no student is unscored.
 
     Raises:
-        ScoreFailed: the student's runtime refused; no window of the call has a record.
+        ScoreFailed: The student's runtime refused; no window of the call has a record.
     """
     groups: dict[str, list[ClosedWindow]] = {}
     for item in closed:

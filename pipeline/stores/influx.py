@@ -72,13 +72,13 @@ class InfluxSink:
         """Prepare a client; connects at the first write.
 
         Args:
-            connection: address, token, organisation, TLS.
-            bucket: name or id.
-            max_lines: longer batches are written in several requests. When InfluxDB is too slow
+            connection: Address, token, organisation, TLS.
+            bucket: Name or id.
+            max_lines: Longer batches are written in several requests. When InfluxDB is too slow
                 for them, requests get shorter by themselves, and longer again.
 
         Raises:
-            SinkError: influxdb-client is not installed.
+            SinkError: Influxdb-client is not installed.
         """
         self._client = InfluxClient(connection)
         self._bucket = bucket
@@ -89,7 +89,7 @@ class InfluxSink:
         """Store points; see `Sink.write`.
 
         Raises:
-            SinkUnavailable: as `writing`.
+            SinkUnavailable: As `writing`.
         """
         flaws = self._finish(_Job([to_line(point) for point in points]))
         return [Refused(points[i], flaw.detail) for i, flaw in sorted(flaws.items())]
@@ -180,12 +180,12 @@ class _Job:
     """Lines on their way.
 
     Attributes:
-        lines: all of them.
-        waiting: a stack of indices: what is still to be written.
-        flaws: lines that are refused.
-        doubtful: lines that were refused one by one without a word about them, before any line of
+        lines: All of them.
+        waiting: A stack of indices: what is still to be written.
+        flaws: Lines that are refused.
+        doubtful: Lines that were refused one by one without a word about them, before any line of
             the job was stored: it may be the server that is wrong, or something in front of it.
-        has_stored: something was stored.
+        has_stored: Something was stored.
     """
 
     def __init__(self, lines: Sequence[str]) -> None:
@@ -284,7 +284,7 @@ def influx_connection(settings: PipelineSettings) -> InfluxConnection:
     """Where InfluxDB is, from the settings.
 
     Raises:
-        SinkError: there is no address, no token, or the CA file is missing.
+        SinkError: There is no address, no token, or the CA file is missing.
     """
     return InfluxConnection(
         settings.influx_url or "",
@@ -308,7 +308,7 @@ def influx_sink_from(
     """Make a sink from single settings; a plain string token is wrapped. See `InfluxSink`.
 
     Raises:
-        SinkError: as `InfluxSink`, and when address or token make no sense.
+        SinkError: As `InfluxSink`, and when address or token make no sense.
     """
     secret = token if isinstance(token, SecretStr) else SecretStr(token or "")
     connection = InfluxConnection(

@@ -38,13 +38,13 @@ class InfluxConnection:
     """Where an InfluxDB is and how to be let in.
 
     Attributes:
-        url: like `http://127.0.0.1:8086`, or https.
+        url: Like `http://127.0.0.1:8086`, or https.
         token: API token; shown in no message.
-        org: organisation, name or id.
-        timeout_ms: longest wait for the connection, and for the answer, of one request.
+        org: Organisation, name or id.
+        timeout_ms: Longest wait for the connection, and for the answer, of one request.
         ca_file: PEM file of the authorities to trust instead of the system's.
         verify: False takes any certificate: for trials, and refused but for this machine.
-        gzip: compress what is written; None: unless the server is on this machine.
+        gzip: Compress what is written; None: unless the server is on this machine.
     """
 
     url: str
@@ -140,7 +140,7 @@ class InfluxClient:
         """Prepare.
 
         Raises:
-            SinkError: influxdb-client is not installed, or the CA file can't be read.
+            SinkError: Influxdb-client is not installed, or the CA file can't be read.
         """
         try:
             from influxdb_client import InfluxDBClient, WriteService
@@ -178,7 +178,7 @@ class InfluxClient:
         """Send lines of line protocol (times in ns); only the status 204 says that all are stored.
 
         Raises:
-            SinkUnavailable: nobody answered within the time: what was sent may be stored or not.
+            SinkUnavailable: Nobody answered within the time: what was sent may be stored or not.
         """
         encoding = "identity"
         if self.connection.compresses:
@@ -206,7 +206,7 @@ class InfluxClient:
         """One request to the HTTP API below `/api/v2`, JSON both ways.
 
         Raises:
-            SinkUnavailable: nobody answered within the time.
+            SinkUnavailable: Nobody answered within the time.
         """
         return self._answer(
             lambda: self._client.api_client.call_api(
@@ -223,7 +223,7 @@ class InfluxClient:
         """Run Flux and return all rows of all tables; `params` are variables of the query.
 
         Raises:
-            SinkUnavailable: nobody answered within the time, or it refused the query.
+            SinkUnavailable: Nobody answered within the time, or it refused the query.
         """
         rows: list[dict[str, Any]] = []
 

@@ -100,8 +100,8 @@ class Rollup:
     """How one measurement is made of another.
 
     Attributes:
-        source: of the bucket of scores.
-        target: of the bucket of hours.
+        source: Of the bucket of scores.
+        target: Of the bucket of hours.
         parts: (field of the source, function, field of the target).
     """
 
@@ -167,11 +167,11 @@ def rollup_flux(rollup: Rollup, start: str, stop: str, source: str, target: str)
     """Flux that makes the whole hours between `start` and `stop` (Flux expressions) anew.
 
     Args:
-        rollup: what is made.
-        start: a time at the beginning of an hour; the hour belongs to it.
-        stop: the same; the hour does not.
-        source: bucket to read.
-        target: bucket to write.
+        rollup: What is made.
+        start: A time at the beginning of an hour; the hour belongs to it.
+        stop: The same; the hour does not.
+        source: Bucket to read.
+        target: Bucket to write.
     """
     read = (
         f"from(bucket: {_text(source)})\n    |> range(start: {start}, stop: {stop})\n"

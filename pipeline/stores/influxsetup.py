@@ -68,13 +68,13 @@ def ensure_layout(
     """Make what is missing, change what differs; see the module.
 
     Args:
-        client: with a token that may do everything in its organisation.
-        layout: what there shall be.
-        dry_run: only say what would be done; there are no tokens then but those that are right.
-        may_shorten: a bucket may get a shorter retention; InfluxDB then deletes what is older.
+        client: With a token that may do everything in its organisation.
+        layout: What there shall be.
+        dry_run: Only say what would be done; there are no tokens then but those that are right.
+        may_shorten: A bucket may get a shorter retention; InfluxDB then deletes what is older.
 
     Raises:
-        SinkMisconfigured: the token may not do this, or there is no such organisation.
+        SinkMisconfigured: The token may not do this, or there is no such organisation.
         SinkUnavailable: InfluxDB does not answer; start again, nothing is done twice.
     """
     return _Setup(client, dry_run, may_shorten).ensure(layout)
@@ -86,10 +86,10 @@ def aggregate(client: InfluxClient, layout: Layout, start_ms: int, stop_ms: int)
     For the time further back than the tasks look: after an outage of more than three days.
 
     Args:
-        client: with a token that reads the scores and writes the hours.
-        layout: whose first two buckets are scores and hours.
-        start_ms: epoch; the hour that holds it is made as a whole.
-        stop_ms: epoch; likewise.
+        client: With a token that reads the scores and writes the hours.
+        layout: Whose first two buckets are scores and hours.
+        start_ms: Epoch; the hour that holds it is made as a whole.
+        stop_ms: Epoch; likewise.
 
     Raises:
         SinkUnavailable: InfluxDB does not answer; start again, hours overwrite themselves.

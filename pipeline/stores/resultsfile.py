@@ -77,16 +77,16 @@ class ResultsFile:
         """Open or create the file.
 
         Args:
-            path: the file; its directory is created. SQLite keeps `-wal` and `-shm` beside it.
-            max_age_ms: points older than this, seen from the newest of their series, are deleted;
+            path: The file; its directory is created. SQLite keeps `-wal` and `-shm` beside it.
+            max_age_ms: Points older than this, seen from the newest of their series, are deleted;
                 a series nobody wrote to for as long goes too. Replayed old data therefore stays.
-            max_bytes: when the file holds more, the oldest points of every series are deleted.
-            read_only: no writes; the file must exist.
-            now_ms: the clock, epoch milliseconds.
+            max_bytes: When the file holds more, the oldest points of every series are deleted.
+            read_only: No writes; the file must exist.
+            now_ms: The clock, epoch milliseconds.
 
         Raises:
-            ResultsCorrupted: not a results file, damaged, or of a newer version.
-            SinkUnavailable: cannot be opened (permissions, disk).
+            ResultsCorrupted: Not a results file, damaged, or of a newer version.
+            SinkUnavailable: Cannot be opened (permissions, disk).
         """
         self._path = path
         self._max_age_ms = max_age_ms
@@ -116,9 +116,9 @@ class ResultsFile:
         """Store points in one transaction; durable when this returns. See `Sink.write`.
 
         Raises:
-            SinkUnavailable: disk full, locked or not writable; nothing of the batch is stored.
-            ResultsCorrupted: the file is damaged.
-            ResultsGone: somebody deleted or replaced it while it was open.
+            SinkUnavailable: Disk full, locked or not writable; nothing of the batch is stored.
+            ResultsCorrupted: The file is damaged.
+            ResultsGone: Somebody deleted or replaced it while it was open.
         """
         refused: list[Refused] = []
         with self._write_lock, self._translated():
