@@ -116,8 +116,8 @@ def make_buckets(site: Site, *, may_shorten: bool = False) -> str:
     _write_secret(folder / STORE_TOKEN_FILE, store)
     _write_secret(folder / GRAFANA_TOKEN_FILE, grafana)
     _write_secret(folder / STORE_ENV_FILE, f"KPSTREAM_PIPELINE_INFLUX_TOKEN={store}\n")
-    refused = [str(change) for change in ensured.changes if change.deed == "refused"]
-    done = sum(change.deed not in {"kept", "refused"} for change in ensured.changes)
+    refused = [str(change) for change in ensured.changes if change.action == "refused"]
+    done = sum(change.action not in {"kept", "refused"} for change in ensured.changes)
     counts = (
         f"{len(layout.buckets)} buckets, {len(layout.tasks)} tasks, "
         f"{len(layout.tokens)} tokens, {done} changed"

@@ -1,21 +1,22 @@
-"""InfluxDB 2 as a sink: a write counts as stored by status 204 alone, bad lines are found.
+"""The InfluxDB 2 sink: only status 204 counts as stored, and bad lines are identified.
 
-What InfluxDB 2.7 does with a bad line, and what is made of it:
+InfluxDB 2.7 answers to a bad line in one of three ways:
 
-- 400, a line that can't be parsed: *nothing* of the request is stored; all bad lines are quoted.
-- 422, a field of another type than before, or a time older than the bucket keeps: the other lines
-  are stored, *usually*: with several kinds of flaws, or several days, only the first flaw found is
-  told. How many lines that one cost is told, which they are is not.
-- 400 to everything, with no word about lines: a wrong request, or something in front of InfluxDB.
-  That is no line's fault: it is waited for as a wrong setting is.
+- 400 for a line that cannot be parsed: *nothing* of the request is stored, and the message quotes
+  all bad lines.
+- 422 for a field of another type than before, or a time older than the retention of the bucket:
+  the other lines are *usually* stored. With several kinds of flaws, or several days, the message
+  names only the first flaw. InfluxDB reports how many lines it dropped, but not which.
+- 400 to every request, without a word about lines: the request is wrong, or a proxy answers. No
+  line is at fault, so the sink waits as it does for a wrong setting.
 
-So lines that are named are set aside and the rest is written again; lines that look like what is
-told are tried by themselves; otherwise the request is halved, down to single lines. A line is
-refused only if a request was refused of which it was every line, or by name. What was stored by a
-request that was refused in part overwrites itself.
+The sink therefore sets lines aside that the message names and writes the others again. Lines that
+match the message are tried separately. Otherwise the request is halved, down to single lines. A
+line is refused only by name, or if InfluxDB refused a request that contained no other line. Lines
+that a partly refused request has stored are written again and overwrite themselves.
 
-Account for the rest in `pipeline.stores.stage.deliver`: it tries again for as long as it takes, and
-the log keeps the scores meanwhile.
+`pipeline.stores.stage.deliver` does the rest: it retries without limit, and the log keeps the
+scores in the meantime.
 """
 
 from __future__ import annotations
@@ -39,20 +40,20 @@ from pipeline.stores.sinks import Refused, RefusedLine
 __all__ = ["InfluxSink", "influx_connection", "influx_sink_from"]
 
 _LEAST_LINES = 100
-_WANTS_HTTPS = "it speaks https: KPSTREAM_PIPELINE_INFLUX_URL must begin with https://"
+_WANTS_HTTPS = "it speaks https: begin KPSTREAM_PIPELINE_INFLUX_URL with https://"
 _HINTS = {
     401: "the token is not accepted; check KPSTREAM_PIPELINE_INFLUX_TOKEN",
     403: "the token may not write to this bucket; give it write permission",
     404: "organisation or bucket does not exist; create it or correct the setting",
 }
 _BAD_LINES = {400, 413, 422}
-_ALWAYS = "every line is refused, not for its own sake: %s"
-_MOST_DOUBTFUL = 20
+_ALWAYS = "every line is refused, for a reason outside the lines: %s"
+_MOST_UNEXPLAINED = 20
 _UNPARSED = re.compile(r"unable to parse '(.*?)': ([^\n]*)")
 _DROPPED = re.compile(r"\bdropped=(\d+)\b")
 _CONFLICT = re.compile(r'input field "(.+?)" on measurement "(.+?)" is type (\w+), already')
 _TOO_OLD = re.compile(r"Retention Policy Lower Bound at (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)")
-_LOOKS = {
+_LITERALS = {
     "string": '"',
     "float": "[-0-9.eE+]+(?=[ ,])",
     "integer": "-?[0-9]+i",
@@ -61,24 +62,24 @@ _LOOKS = {
 
 
 class InfluxSink:
-    """A `pipeline.stores.sinks.Sink` and `LineSink` over the write API of InfluxDB 2.
+    """A `Sink` and `LineSink` (`pipeline.stores.sinks`) over the write API of InfluxDB 2.
 
-    Not for several threads at once: one consumer owns it.
+    Not thread-safe: one consumer owns it.
     """
 
     def __init__(
         self, connection: InfluxConnection, bucket: str, *, max_lines: int = 5_000
     ) -> None:
-        """Prepare a client; connects at the first write.
+        """Prepare a client, which connects at the first write.
 
         Args:
             connection: Address, token, organisation, TLS.
-            bucket: Name or id.
-            max_lines: Longer batches are written in several requests. When InfluxDB is too slow
-                for them, requests get shorter by themselves, and longer again.
+            bucket: Name or id of the bucket.
+            max_lines: Most lines of one request. Requests get shorter while InfluxDB is too slow
+                for them, and longer again afterwards.
 
         Raises:
-            SinkError: Influxdb-client is not installed.
+            SinkError: The package influxdb-client is not installed.
         """
         self._client = InfluxClient(connection)
         self._bucket = bucket
@@ -89,32 +90,33 @@ class InfluxSink:
         """Store points; see `Sink.write`.
 
         Raises:
-            SinkUnavailable: As `writing`.
+            SinkUnavailable: See `writing`.
         """
         flaws = self._finish(_Job([to_line(point) for point in points]))
         return [Refused(points[i], flaw.detail) for i, flaw in sorted(flaws.items())]
 
     def writing(self, lines: Sequence[str]) -> Callable[[], list[RefusedLine]]:
-        """A call that stores lines of line protocol with times in ns; see `LineSink.writing`.
+        """A call that stores lines with times in nanoseconds; see `LineSink.writing`.
 
         The call raises:
-            SinkUnavailable: not reachable, too slow, overloaded (with `retry_after_ms` if given).
-            SinkMisconfigured: token, organisation or bucket is wrong, or this is no InfluxDB.
+            SinkUnavailable: InfluxDB is not reachable, too slow or overloaded; `retry_after_ms` is
+                the pause that it asked for.
+            SinkMisconfigured: Token, organisation or bucket is wrong, or this is not InfluxDB.
         """
         job = _Job(lines)
 
-        def go_on() -> list[RefusedLine]:
+        def resume() -> list[RefusedLine]:
             flaws = sorted(self._finish(job).items())
             return [RefusedLine(lines[i], flaw.reason, flaw.detail) for i, flaw in flaws]
 
-        return go_on
+        return resume
 
     def close(self) -> None:
         """Close the connections; idempotent."""
         self._client.close()
 
     def _finish(self, job: _Job) -> dict[int, _Flaw]:
-        """Write until every line is stored or refused; the flaws of the latter by index."""
+        """Write until every line is stored or refused; return the flaws of the refused ones."""
         while job.waiting:
             batch = job.waiting.pop()
             if len(batch) > self._lines:
@@ -127,27 +129,27 @@ class InfluxSink:
                 job.waiting.append(batch)
                 raise
             if answer.status == 204:
-                job.flaws |= job.doubtful
-                job.doubtful.clear()
+                job.flaws |= job.unexplained
+                job.unexplained.clear()
                 job.has_stored = True
                 continue
-            named, suspects = _blame(answer, sent)
+            named, suspects = _identify_bad_lines(answer, sent)
             if named is None and (_names_lines(answer) or job.has_stored or len(job.lines) == 1):
                 job.flaws |= dict.fromkeys(batch, _Flaw.of(answer))
                 continue
             if named is None:
-                job.doubtful[batch[0]] = _Flaw.of(answer)
-                if len(job.doubtful) >= _MOST_DOUBTFUL or not job.waiting:
-                    job.begin_anew()
+                job.unexplained[batch[0]] = _Flaw.of(answer)
+                if len(job.unexplained) >= _MOST_UNEXPLAINED or not job.waiting:
+                    job.reset()
                     raise answer.complaint(self._where, {answer.status: _ALWAYS % answer.message})
                 continue
             job.flaws |= {batch[n]: flaw for n, flaw in named.items()}
-            parts = _parted(len(batch), set(named), suspects)
+            parts = _split(len(batch), set(named), suspects)
             job.waiting += [[batch[n] for n in part] for part in parts]
         return job.flaws
 
     def _post(self, lines: Sequence[str]) -> Answer:
-        """One request: stored, or refused for its lines; anything else is raised."""
+        """Send one request and return an answer that concerns its lines; raise for any other."""
         try:
             answer = self._client.write(self._bucket, "\n".join(lines).encode())
             if answer.status == 204:
@@ -165,44 +167,44 @@ class InfluxSink:
 
 
 def _names_lines(answer: Answer) -> bool:
-    """Whether a refusal says that lines are at fault, and not the request."""
+    """Whether a refusal blames lines rather than the request."""
     message = answer.message
-    is_told = "unable to parse" in message or "partial write" in message
-    return is_told or isinstance(answer.json.get("data"), list) or answer.status == 413
+    is_named = "unable to parse" in message or "partial write" in message
+    return is_named or isinstance(answer.json.get("data"), list) or answer.status == 413
 
 
 def _is_influx(answer: Answer) -> bool:
-    """Whether a refusal is InfluxDB's: a port for https, or a proxy, says 400 to good lines too."""
+    """Whether InfluxDB itself refused: an https port or a proxy answers 400 to good lines, too."""
     return bool(answer.json) or answer.status == 413
 
 
 class _Job:
-    """Lines on their way.
+    """A batch of lines that is being written.
 
     Attributes:
-        lines: All of them.
-        waiting: A stack of indices: what is still to be written.
-        flaws: Lines that are refused.
-        doubtful: Lines that were refused one by one without a word about them, before any line of
-            the job was stored: it may be the server that is wrong, or something in front of it.
-        has_stored: Something was stored.
+        lines: All lines of the batch.
+        waiting: A stack of lists of indices that are still to be written.
+        flaws: Flaws of refused lines, by index.
+        unexplained: Lines that were refused one by one, without a word about them, before any line
+            of the batch was stored. The fault may be the server's, or that of a proxy.
+        has_stored: Whether any line was stored.
     """
 
     def __init__(self, lines: Sequence[str]) -> None:
         self.lines = lines
-        self.begin_anew()
+        self.reset()
 
-    def begin_anew(self) -> None:
-        """Nothing of it is stored, nothing refused."""
+    def reset(self) -> None:
+        """Start again with all lines waiting."""
         self.waiting: list[Sequence[int]] = [range(len(self.lines))] if self.lines else []
         self.flaws: dict[int, _Flaw] = {}
-        self.doubtful: dict[int, _Flaw] = {}
+        self.unexplained: dict[int, _Flaw] = {}
         self.has_stored = False
 
 
 @dataclass(frozen=True, slots=True)
 class _Flaw:
-    """Why lines are refused: for counters, and for a person."""
+    """The reason for a refusal: a code for counters, and a text for people."""
 
     reason: RefusalReason
     detail: str
@@ -214,13 +216,15 @@ class _Flaw:
             return cls(RefusalReason.type_conflict, message)
         if "retention policy" in message:
             return cls(RefusalReason.beyond_retention, message)
-        return cls(RefusalReason.refused_point, message or f"rejected with {answer.status}")
+        return cls(RefusalReason.refused_point, message or f"refused with status {answer.status}")
 
 
-def _blame(answer: Answer, lines: Sequence[str]) -> tuple[dict[int, _Flaw] | None, set[int]]:
-    """What a refusal says of the lines: those named with their flaws, those that look like it.
+def _identify_bad_lines(
+    answer: Answer, lines: Sequence[str]
+) -> tuple[dict[int, _Flaw] | None, set[int]]:
+    """Lines that a refusal names, with their flaws, and other lines that match its message.
 
-    None in place of the named ones: all lines of the request are refused.
+    None in place of the named lines stands for all lines of the request.
     """
     message = answer.message
     if len(lines) == 1:
@@ -235,12 +239,12 @@ def _blame(answer: Answer, lines: Sequence[str]) -> tuple[dict[int, _Flaw] | Non
 
 
 def _named(answer: Answer, lines: Sequence[str]) -> Iterable[tuple[int, _Flaw]]:
-    """Lines that the answer names, by number (InfluxDB 3) or by quoting them (InfluxDB 2)."""
+    """Lines that the answer names: by number (InfluxDB 3) or by quoting them (InfluxDB 2)."""
     data = answer.json.get("data")
     for entry in data if isinstance(data, list) else []:
         number = entry.get("line_number") if isinstance(entry, dict) else None
         if isinstance(number, int) and 1 <= number <= len(lines):
-            why = str(entry.get("error_message", "rejected"))
+            why = str(entry.get("error_message", "refused"))
             yield number - 1, _Flaw(RefusalReason.refused_point, why)
     places: dict[str, list[int]] = {}
     for n, line in enumerate(lines):
@@ -251,12 +255,12 @@ def _named(answer: Answer, lines: Sequence[str]) -> Iterable[tuple[int, _Flaw]]:
 
 
 def _suspects(message: str, lines: Sequence[str]) -> Iterable[int]:
-    """Lines that look like what the message tells of one of them; only ever a guess."""
+    """Lines that match the message about one of them: a guess, to be tried separately."""
     if conflict := _CONFLICT.search(message):
         field, measurement, kind = conflict.groups()
-        looks = re.compile(f"[ ,]{re.escape(field)}={_LOOKS.get(kind, '')}")
+        literal = re.compile(f"[ ,]{re.escape(field)}={_LITERALS.get(kind, '')}")
         for n, line in enumerate(lines):
-            if line.startswith((f"{measurement},", f"{measurement} ")) and looks.search(line):
+            if line.startswith((f"{measurement},", f"{measurement} ")) and literal.search(line):
                 yield n
     elif too_old := _TOO_OLD.search(message):
         bound = datetime.fromisoformat(too_old[1]).replace(tzinfo=timezone.utc)
@@ -267,10 +271,10 @@ def _suspects(message: str, lines: Sequence[str]) -> Iterable[int]:
                 yield n
 
 
-def _parted(count: int, named: set[int], suspects: set[int]) -> list[list[int]]:
-    """What to write next of `count` lines: suspects apart, or all in halves if that says nothing.
+def _split(count: int, named: set[int], suspects: set[int]) -> list[list[int]]:
+    """Split `count` lines for the next requests: suspects from the others, or else in halves.
 
-    In the order in which they are to be put on a stack: the suspects come last off it.
+    The parts are in the order in which they go on the stack, so suspects are written last.
     """
     rest = [n for n in range(count) if n not in named]
     if named:
@@ -281,10 +285,10 @@ def _parted(count: int, named: set[int], suspects: set[int]) -> list[list[int]]:
 
 
 def influx_connection(settings: PipelineSettings) -> InfluxConnection:
-    """Where InfluxDB is, from the settings.
+    """The connection that the settings describe.
 
     Raises:
-        SinkError: There is no address, no token, or the CA file is missing.
+        SinkError: Address or token is not set, or the CA file is missing.
     """
     return InfluxConnection(
         settings.influx_url or "",
@@ -305,10 +309,10 @@ def influx_sink_from(
     ca_file: Path | None = None,
     verify: bool = True,
 ) -> InfluxSink:
-    """Make a sink from single settings; a plain string token is wrapped. See `InfluxSink`.
+    """Make an `InfluxSink` from single values.
 
     Raises:
-        SinkError: As `InfluxSink`, and when address or token make no sense.
+        SinkError: Address or token is invalid, or influxdb-client is not installed.
     """
     secret = token if isinstance(token, SecretStr) else SecretStr(token or "")
     connection = InfluxConnection(

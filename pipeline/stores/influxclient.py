@@ -1,8 +1,8 @@
-"""InfluxDB 2 over influxdb-client, imported here only: requests, answers, errors translated.
+"""Requests to InfluxDB 2 over influxdb-client, with its errors translated.
 
-One way to connect (address, token, TLS, time limits) for the sink, the layout and the tests. Of the
-client library neither the batching writer is used (it drops points silently) nor its retries: who
-asks decides when to ask again.
+Sink, layout and tests connect in this one way (address, token, TLS, time limits), and no other file
+imports the library. Its batching writer is not used, because it drops points silently, nor are its
+retries, because the caller decides when to try again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pipeline.errors import SinkError, SinkMisconfigured, SinkSlow, SinkUnavaila
 __all__ = ["MISCONFIGURED_RETRY_MS", "Answer", "InfluxClient", "InfluxConnection"]
 
 MISCONFIGURED_RETRY_MS = 30_000
-"""How long to wait with the next try when it is a setting that must change."""
+"""Pause before the next try when a setting must be corrected first."""
 
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 _RETRYABLE = {408, 425, 429}
@@ -35,16 +35,16 @@ _GZIP = 16 + zlib.MAX_WBITS
 
 @dataclass(frozen=True, slots=True)
 class InfluxConnection:
-    """Where an InfluxDB is and how to be let in.
+    """Address, credentials and limits of a connection to InfluxDB.
 
     Attributes:
-        url: Like `http://127.0.0.1:8086`, or https.
-        token: API token; shown in no message.
+        url: URL such as `http://127.0.0.1:8086`, or https.
+        token: API token; no message shows it.
         org: Organisation, name or id.
-        timeout_ms: Longest wait for the connection, and for the answer, of one request.
+        timeout_ms: Longest wait of a request for the connection, and for the answer.
         ca_file: PEM file of the authorities to trust instead of the system's.
-        verify: False takes any certificate: for trials, and refused but for this machine.
-        gzip: Compress what is written; None: unless the server is on this machine.
+        verify: False accepts any certificate, for trials with a server on this machine only.
+        gzip: Whether writes are compressed; None: unless the server is on this machine.
     """
 
     url: str
@@ -57,15 +57,17 @@ class InfluxConnection:
 
     def __post_init__(self) -> None:
         if not re.match(r"https?://[^/]+", self.url):
-            message = f"InfluxDB URL {self.url!r} must look like http://127.0.0.1:8086"
+            message = (
+                f"InfluxDB URL {self.url!r} is invalid: it must look like http://127.0.0.1:8086"
+            )
             raise SinkError(message)
         if not self.token.get_secret_value():
-            message = f"InfluxDB {self.shown} needs a token: KPSTREAM_PIPELINE_INFLUX_TOKEN"
+            message = f"InfluxDB {self.shown} needs a token: set KPSTREAM_PIPELINE_INFLUX_TOKEN"
             raise SinkError(message)
         if not self.verify and urlsplit(self.url).hostname not in _LOOPBACK:
             message = (
-                f"KPSTREAM_PIPELINE_INFLUX_VERIFY=false with {self.shown}: the token would go to "
-                "whoever answers there; set KPSTREAM_PIPELINE_INFLUX_CA_FILE instead"
+                f"KPSTREAM_PIPELINE_INFLUX_VERIFY is false, but {self.shown} is another machine: "
+                "any server could receive the token; set KPSTREAM_PIPELINE_INFLUX_CA_FILE instead"
             )
             raise SinkError(message)
         if self.ca_file is not None:
@@ -76,12 +78,12 @@ class InfluxConnection:
 
     @property
     def tls(self) -> TlsFiles:
-        """What https with it needs."""
+        """The files for https."""
         return TlsFiles(self.ca_file, settings="KPSTREAM_PIPELINE_INFLUX_")
 
     @property
     def shown(self) -> str:
-        """The URL without what must not be shown."""
+        """The URL without a password."""
         return re.sub(r"//[^/@]*@", "//", self.url)
 
     @property
@@ -94,7 +96,7 @@ class InfluxConnection:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What InfluxDB said to a request: status, headers (names in lower case) and text."""
+    """An answer of InfluxDB: status, headers (names in lower case) and text."""
 
     status: int
     headers: Mapping[str, str]
@@ -102,7 +104,7 @@ class Answer:
 
     @property
     def json(self) -> dict[str, Any]:
-        """The text as a JSON object; {} if it is none."""
+        """The text as a JSON object; {} if it is not one."""
         try:
             document = json.loads(self.text)
         except ValueError:
@@ -111,41 +113,44 @@ class Answer:
 
     @property
     def message(self) -> str:
-        """What it says for a person, whole."""
+        """The message for people, not shortened."""
         return str(self.json.get("message") or self.json.get("error") or self.text)
 
     @property
     def retry_after_ms(self) -> int | None:
-        """The pause it asks for, if it does so in seconds."""
+        """The pause that InfluxDB asks for; None unless it is in seconds."""
         try:
             return max(0, round(float(self.headers.get("retry-after", "")) * 1000))
-        except (ValueError, OverflowError):  # a date is allowed too; our own back-off does as well
+        except (
+            ValueError,
+            OverflowError,
+        ):  # a date is allowed, too; the own back-off serves as well
             return None
 
     def complaint(self, where: str, hints: Mapping[int, str]) -> SinkUnavailable:
-        """The error that this answer is: come back later, or a setting is wrong."""
-        said = " ".join(self.message.split())[:2_000] or "no reason given"
+        """The answer as an error: unavailable for now, or wrong settings."""
+        text = " ".join(self.message.split())[:2_000] or "no reason given"
         if self.status in _RETRYABLE or self.status >= 500:
             kind = SinkSlow if self.status in _OVERWHELMED else SinkUnavailable
-            return kind(f"{where} answers {self.status}: {said}", self.retry_after_ms)
-        hint = hints.get(self.status, "this is not how InfluxDB answers; check the URL")
+            return kind(f"{where} answers {self.status}: {text}", self.retry_after_ms)
+        hint = hints.get(self.status, "InfluxDB does not answer like this; check the URL")
         message = f"{where} answers {self.status}: {hint}"
         return SinkMisconfigured(message, MISCONFIGURED_RETRY_MS)
 
 
 class InfluxClient:
-    """Requests to one InfluxDB; connects at the first one. Not for several threads at once."""
+    """A client of one InfluxDB, which connects at the first request. Not thread-safe."""
 
     def __init__(self, connection: InfluxConnection) -> None:
         """Prepare.
 
         Raises:
-            SinkError: Influxdb-client is not installed, or the CA file can't be read.
+            SinkError: The package influxdb-client is not installed, or the CA file cannot be read.
         """
         try:
             from influxdb_client import InfluxDBClient, WriteService
         except ImportError as exc:
-            message = "influxdb-client is missing: pip install 'kpstream[gateway]'"
+            message = "influxdb-client is not installed: pip install 'kpstream[gateway]'"
             raise SinkError(message) from exc
         self.connection = connection
         self._client = InfluxDBClient(
@@ -175,14 +180,14 @@ class InfluxClient:
         self._client.close()
 
     def write(self, bucket: str, lines: bytes) -> Answer:
-        """Send lines of line protocol (times in ns); only the status 204 says that all are stored.
+        """Send lines with times in nanoseconds; only status 204 means that all are stored.
 
         Raises:
-            SinkUnavailable: Nobody answered within the time: what was sent may be stored or not.
+            SinkUnavailable: No answer came in time; the lines may or may not be stored.
         """
         encoding = "identity"
         if self.connection.compresses:
-            # Level 1: 13 times cheaper than the default, and half as big again.
+            # Level 1 is 13 times cheaper than the default, and the result is half as big again.
             squeeze = zlib.compressobj(1, zlib.DEFLATED, _GZIP)
             lines, encoding = squeeze.compress(lines) + squeeze.flush(), "gzip"
         return self._answer(
@@ -203,10 +208,10 @@ class InfluxClient:
         body: Mapping[str, Any] | None = None,
         query: Mapping[str, str] | None = None,
     ) -> Answer:
-        """One request to the HTTP API below `/api/v2`, JSON both ways.
+        """Send one JSON request to the HTTP API below `/api/v2`.
 
         Raises:
-            SinkUnavailable: Nobody answered within the time.
+            SinkUnavailable: No answer came in time.
         """
         return self._answer(
             lambda: self._client.api_client.call_api(
@@ -223,7 +228,7 @@ class InfluxClient:
         """Run Flux and return all rows of all tables; `params` are variables of the query.
 
         Raises:
-            SinkUnavailable: Nobody answered within the time, or it refused the query.
+            SinkUnavailable: No answer came in time, or InfluxDB refused the query.
         """
         rows: list[dict[str, Any]] = []
 
@@ -238,7 +243,7 @@ class InfluxClient:
 
     @property
     def where(self) -> str:
-        """How the server is named in messages."""
+        """The name of the server in messages."""
         return f"InfluxDB {self.connection.shown}"
 
     def _answer(self, ask: Any) -> Answer:
@@ -248,7 +253,7 @@ class InfluxClient:
 
         try:
             found = ask()
-        except FluxQueryException as exc:  # it had begun to answer 200
+        except FluxQueryException as exc:  # the answer had begun with status 200
             return Answer(400, {}, str(exc))
         except InfluxDBError as exc:
             response = getattr(exc, "response", None)

@@ -1,15 +1,15 @@
-"""What InfluxDB holds and for how long: buckets, down-sampling tasks and tokens, as data. Pure.
+"""The layout of InfluxDB as data: buckets with retention, hourly aggregation, tokens. Pure.
 
-- Bucket `kpstream`: every score, account and mark as it was written, 30 days.
-- Bucket `kpstream-hourly`: hours made of them by tasks inside InfluxDB, a year.
-- Raw readings are not written to InfluxDB: they lie in the log (topic `readings`), whose retention
-  is that of the log.
+- Bucket `kpstream`: every score, account and mark as written, for 30 days.
+- Bucket `kpstream-hourly`: hours, aggregated from them inside InfluxDB, for a year.
+- Raw readings are not in InfluxDB. They are in the log (topic `readings`), with its retention.
 
-Every task makes the last three hours anew each hour, and the last three days anew each day: points
-that came late (InfluxDB or the store was away) are in the hours all the same, and an hour made
-again overwrites itself. Further back `pipeline.stores.influxsetup.aggregate` makes hours by hand.
+InfluxDB tasks compute the last three hours again each hour, and the last three days each day, so
+that points which arrived late, after an outage of InfluxDB or of the store, are in the hours. An
+hour that is computed again overwrites itself. `pipeline.stores.influxsetup.aggregate` computes
+older hours on demand.
 
-`pipeline.stores.influxsetup.ensure_layout` brings an InfluxDB to this state.
+`pipeline.stores.influxsetup.ensure_layout` sets up an InfluxDB accordingly.
 """
 
 from __future__ import annotations
@@ -49,16 +49,16 @@ SCORES_BUCKET = "kpstream"
 HOURLY_BUCKET = "kpstream-hourly"
 """Bucket of the hours."""
 STORE_TOKEN = "kpstream store"  # noqa: S105 (a name)
-"""Name of the token with which `kpstream store` writes; it can't read."""
+"""Name of the token with which `kpstream store` writes; it cannot read."""
 GRAFANA_TOKEN = "kpstream grafana"  # noqa: S105 (a name)
-"""Name of the token with which Grafana reads; it can't write."""
+"""Name of the token with which Grafana reads; it cannot write."""
 
 _DAY_S = 86_400
 
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """A bucket; points older than `retention_s` seconds are deleted (0: never)."""
+    """A bucket; InfluxDB deletes points older than `retention_s` seconds (0: never)."""
 
     name: str
     retention_s: int
@@ -84,7 +84,7 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The whole of it."""
+    """Buckets, tasks and tokens of an InfluxDB."""
 
     buckets: tuple[Bucket, ...]
     tasks: tuple[InfluxTask, ...]
@@ -97,12 +97,12 @@ Function = HourlyFunction | Literal["copy"]
 
 @dataclass(frozen=True, slots=True)
 class Rollup:
-    """How one measurement is made of another.
+    """How one measurement is aggregated from another.
 
     Attributes:
-        source: Of the bucket of scores.
-        target: Of the bucket of hours.
-        parts: (field of the source, function, field of the target).
+        source: Measurement in the bucket of scores.
+        target: Measurement in the bucket of hours.
+        parts: (field of the source, function, field of the target) of each field.
     """
 
     source: Measurement
@@ -139,10 +139,10 @@ def site_layout(
     hourly_days: float = 365,
     aggregates: Sequence[Rollup] | None = None,
 ) -> Layout:
-    """The layout of a site; days of 0 keep points for ever.
+    """The layout of a site; 0 days keep points for ever.
 
-    InfluxDB refuses points older than a bucket's retention: they become dead letters. Who replays
-    recordings with old event times chooses `scores_days` accordingly.
+    InfluxDB refuses points older than a bucket's retention, and they become dead letters. To replay
+    recordings with old event times, choose `scores_days` accordingly.
     """
     buckets = (
         Bucket(scores_bucket, round(scores_days * _DAY_S), "scores, accounts and marks as written"),
@@ -164,14 +164,14 @@ def site_layout(
 
 
 def rollup_flux(rollup: Rollup, start: str, stop: str, source: str, target: str) -> str:
-    """Flux that makes the whole hours between `start` and `stop` (Flux expressions) anew.
+    """Flux that computes the hours between `start` and `stop` (Flux expressions) again.
 
     Args:
-        rollup: What is made.
-        start: A time at the beginning of an hour; the hour belongs to it.
-        stop: The same; the hour does not.
-        source: Bucket to read.
-        target: Bucket to write.
+        rollup: The aggregate to compute.
+        start: The beginning of the first hour.
+        stop: The end of the last hour.
+        source: Bucket to read from.
+        target: Bucket to write to.
     """
     read = (
         f"from(bucket: {_text(source)})\n    |> range(start: {start}, stop: {stop})\n"
@@ -179,7 +179,7 @@ def rollup_flux(rollup: Rollup, start: str, stop: str, source: str, target: str)
     )
     parts = []
     for field, function, made in rollup.parts:
-        # Each part reads for itself: InfluxDB then reads, filters and aggregates in one step.
+        # One read per part, because InfluxDB then reads, filters and aggregates in one step.
         part = f"{read} and r._field == {_text(field)})"
         if function == "values":
             tags = ", ".join(map(_text, rollup.target.tags))

@@ -1,8 +1,8 @@
-"""Bring an InfluxDB to its layout: buckets, tasks and tokens, made where they are missing.
+"""Set up an InfluxDB: create missing buckets, tasks and tokens of the layout, correct others.
 
-Safe to repeat: what is as it should be stays untouched, what differs is changed, and every change
-is told. Nothing that holds points is ever deleted; a shorter retention, by which InfluxDB deletes
-old points, must be allowed explicitly.
+Safe to repeat: correct parts stay untouched, others are changed, and every change is reported.
+Nothing that contains points is ever deleted. A shorter retention, by which InfluxDB deletes old
+points, must be allowed explicitly.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from pipeline.stores.influxlayout import Bucket, InfluxTask, Layout, Token, roll
 
 __all__ = ["Change", "Ensured", "aggregate", "ensure_layout"]
 
-Deed = Literal["created", "changed", "removed", "kept", "refused"]
+Action = Literal["created", "changed", "removed", "kept", "refused"]
 
 _HINTS = {
-    401: "the token is not accepted; setting up needs the operator token",
-    403: "the token may not do this; setting up needs the operator token",
+    401: "the token is not accepted; use the operator token for the set-up",
+    403: "the token lacks a permission; use the operator token for the set-up",
 }
-# The text marks our tasks in every InfluxDB already set up, so it keeps the path of the release
-# that wrote it first.
+# This text marks the tasks of kpstream in every InfluxDB that has been set up, so it keeps the path
+# of the release that first wrote it.
 _OURS = "made by kpstream, which undoes changes: see pipeline/influxlayout.py"
 _PAGE = 100
 _HOUR_MS = 3_600_000
@@ -34,7 +34,7 @@ _HOUR_MS = 3_600_000
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What was found or done about one thing.
+    """One part of the layout, and what was done about it.
 
     >>> print(Change("bucket", "kpstream", "created", "keeps 30 days"))
     bucket 'kpstream' created: keeps 30 days
@@ -42,57 +42,57 @@ class Change:
 
     what: str
     name: str
-    deed: Deed
+    action: Action
     detail: str
 
     def __str__(self) -> str:
-        return f"{self.what} {self.name!r} {self.deed}: {self.detail}"
+        return f"{self.what} {self.name!r} {self.action}: {self.detail}"
 
 
 @dataclass(frozen=True, slots=True)
 class Ensured:
-    """The outcome: everything of the layout with what was done, and the tokens by name."""
+    """The outcome of a set-up: every part with its action, and the tokens by name."""
 
     changes: tuple[Change, ...]
     tokens: Mapping[str, SecretStr]
 
     @property
     def differs(self) -> bool:
-        """Whether something was not as it should be."""
-        return any(change.deed != "kept" for change in self.changes)
+        """Whether any part differed from the layout."""
+        return any(change.action != "kept" for change in self.changes)
 
 
 def ensure_layout(
     client: InfluxClient, layout: Layout, *, dry_run: bool = False, may_shorten: bool = False
 ) -> Ensured:
-    """Make what is missing, change what differs; see the module.
+    """Create missing parts of a layout and correct those that differ; see the module.
 
     Args:
-        client: With a token that may do everything in its organisation.
-        layout: What there shall be.
-        dry_run: Only say what would be done; there are no tokens then but those that are right.
-        may_shorten: A bucket may get a shorter retention; InfluxDB then deletes what is older.
+        client: Client with a token that has all permissions in its organisation.
+        layout: The layout to reach.
+        dry_run: Only report what would be done; `tokens` then has existing tokens only.
+        may_shorten: Allow a shorter retention, by which InfluxDB deletes older points.
 
     Raises:
-        SinkMisconfigured: The token may not do this, or there is no such organisation.
-        SinkUnavailable: InfluxDB does not answer; start again, nothing is done twice.
+        SinkMisconfigured: The token lacks a permission, or the organisation does not exist.
+        SinkUnavailable: InfluxDB does not answer; call again, finished parts are kept.
     """
     return _Setup(client, dry_run, may_shorten).ensure(layout)
 
 
 def aggregate(client: InfluxClient, layout: Layout, start_ms: int, stop_ms: int) -> None:
-    """Make all hours between the two times anew, as the tasks do; a day at a time.
+    """Compute all hours between two times again, one day per query.
 
-    For the time further back than the tasks look: after an outage of more than three days.
+    For times that the InfluxDB tasks no longer cover, after an outage of more than three days.
 
     Args:
-        client: With a token that reads the scores and writes the hours.
-        layout: Whose first two buckets are scores and hours.
-        start_ms: Epoch; the hour that holds it is made as a whole.
-        stop_ms: Epoch; likewise.
+        client: Client with a token that reads the bucket of scores and writes that of hours.
+        layout: The layout; its first two buckets are those of scores and hours.
+        start_ms: First time, epoch milliseconds; its whole hour is computed.
+        stop_ms: Last time, epoch milliseconds; likewise.
 
     Raises:
-        SinkUnavailable: InfluxDB does not answer; start again, hours overwrite themselves.
+        SinkUnavailable: InfluxDB does not answer; call again, hours overwrite themselves.
     """
     source, target = (bucket.name for bucket in layout.buckets[:2])
     at, end = start_ms // _HOUR_MS * _HOUR_MS, -(-stop_ms // _HOUR_MS) * _HOUR_MS
@@ -131,7 +131,7 @@ class _Setup:
                 return str(found["id"])
         message = (
             f"{self._client.where} has no organisation {org!r} that this token may see; "
-            "setting up needs the operator token"
+            "use the operator token for the set-up"
         )
         raise SinkMisconfigured(message)
 
@@ -243,24 +243,24 @@ class _Setup:
         resource = {"type": "buckets", "id": bucket_id, "orgID": self._org}
         return {"action": action, "resource": resource}
 
-    # -- all of them --------------------------------------------------------------------------
+    # -- requests -----------------------------------------------------------------------------
 
-    def _note(self, what: str, name: str, deed: Deed, detail: str) -> None:
-        self._changes.append(Change(what, name, deed, detail))
+    def _note(self, what: str, name: str, action: Action, detail: str) -> None:
+        self._changes.append(Change(what, name, action, detail))
 
     def _change(
         self,
         what: str,
         name: str,
-        deed: Deed,
+        action: Action,
         detail: str,
         method: str,
         path: str,
         body: Mapping[str, Any] | None = None,
     ) -> dict[str, Any] | None:
-        """Do it, unless nothing shall be done, and note it; what InfluxDB answered."""
+        """Make a change, except in a dry run, note it, and return the answer."""
         made = None if self._dry_run else self._call(method, path, body).json
-        self._note(what, name, deed, detail)
+        self._note(what, name, action, detail)
         return made
 
     def _call(
@@ -279,7 +279,7 @@ class _Setup:
 
 
 def _rights(authorization: Mapping[str, Any]) -> set[tuple[str, str]]:
-    """What a token may do, comparable; a right that is not to one bucket is like no other."""
+    """The rights of a token, comparable; a right beyond one bucket equals no wanted right."""
     rights = set()
     for permission in authorization["permissions"]:
         resource = permission["resource"]

@@ -30,7 +30,7 @@ SINK_BACKOFF = Backoff(first_ms=500, max_ms=30_000, jitter=(1.0, 1.2))
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A point the store will never take as it is, and why: a dead letter, not a retry."""
+    """A point that the sink will never accept, and the reason: a dead letter, not a retry."""
 
     point: Point
     reason: str
@@ -38,7 +38,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class RefusedLine:
-    """A line the store will never take as it is: what kind of flaw, and why in its words."""
+    """A line that the sink will never accept: the kind of flaw, and the sink's own message."""
 
     line: str
     reason: RefusalReason
@@ -47,12 +47,12 @@ class RefusedLine:
 
 @runtime_checkable
 class LineSink(Protocol):
-    """Where points are stored that come as lines of InfluxDB's line protocol."""
+    """A sink that takes points as lines of InfluxDB's line protocol."""
 
     def writing(self, lines: Sequence[str]) -> Callable[[], list[RefusedLine]]:
-        """A call that stores the lines (times in ns), with the same promise as `Sink.write`.
+        """A call that stores lines with times in nanoseconds; it promises the same as `Sink.write`.
 
-        Called again after `SinkUnavailable` it goes on where it was.
+        Called again after `SinkUnavailable`, it continues where it stopped.
         """
 
     def close(self) -> None:
@@ -60,16 +60,16 @@ class LineSink(Protocol):
 
 
 class Sink(Protocol):
-    """Where points are stored."""
+    """A sink that takes points."""
 
     def write(self, points: Sequence[Point]) -> list[Refused]:
-        """Store points; blocks, and returns only when they are durable.
+        """Store points; block until they are durable.
 
-        All points that are not in the returned list are stored. Writing a point twice equals
-        writing it once.
+        All points that are not in the returned list are stored. Writing a point twice has the same
+        effect as writing it once.
 
         Raises:
-            SinkUnavailable: some of the points may not be stored; write all of them again later.
+            SinkUnavailable: Some points may not be stored; write all of them again later.
         """
 
     def close(self) -> None:

@@ -44,7 +44,7 @@ def connect(server: InfluxServer, org: str, token: str) -> InfluxClient:
 
 def deeds(client: InfluxClient, layout: Layout, **options: bool) -> dict[str, str]:
     ensured = ensure_layout(client, layout, **options)
-    return {f"{c.what} {c.name}": c.deed for c in ensured.changes}
+    return {f"{c.what} {c.name}": c.action for c in ensured.changes}
 
 
 def write(client: InfluxClient, bucket: str, points: list[Point]) -> None:
@@ -64,7 +64,7 @@ def test_layout_is_made_once_and_then_kept(client: InfluxClient) -> None:
     assert deeds(client, layout, dry_run=True) == planned, "a dry run does nothing"
     assert deeds(client, layout) == planned
     again = ensure_layout(client, layout)
-    assert {c.deed for c in again.changes} == {"kept"}
+    assert {c.action for c in again.changes} == {"kept"}
     assert not again.differs
     assert len(again.changes) == 2 + 2 * len(rollups()) + 2
 
