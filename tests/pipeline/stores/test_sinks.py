@@ -79,4 +79,4 @@ def test_a_wrong_setting_is_loud_and_a_store_that_is_away_is_mentioned(
     levels = [record.levelname for record in caplog.records]
     assert levels.count("WARNING") == 2
     assert levels.count("ERROR") == 5
-    assert "until a setting is corrected" in caplog.text
+    assert "a setting must be corrected" in caplog.text
