@@ -1,4 +1,4 @@
-"""What the scoring stage and the store stage share: inbox, work loop, log access, latencies.
+"""The skeleton of the scoring stage and the store stage: inbox, work loop, log, latencies.
 
 A stage works behind one Faust agent::
 

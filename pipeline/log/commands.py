@@ -1,4 +1,4 @@
-"""What the log writer is asked to do: append, commit, or run one function in its thread."""
+"""Commands of the log writer: append, commit, or run one function in its thread."""
 
 from __future__ import annotations
 

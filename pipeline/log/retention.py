@@ -1,4 +1,4 @@
-"""What the local log deletes: by age, size and pressure, old tombstones, and for absent stores.
+"""Retention of the local log: deletion by age, size and pressure, of old tombstones too.
 
 `Retention` runs in the writer's thread, in short rounds between two transactions. It never deletes
 what a registered group still has to read, except for soft groups (see

@@ -1,4 +1,4 @@
-"""What a process reports about itself: the seam to the console, `/metrics` and the accounts.
+"""The report of a process about itself: the seam to the console, `/metrics` and the accounts.
 
 In: counters and progress of the parts of a process. Out: records that do not change after they were
 returned. Promise: everything here is pure; time comes in as `now_ms`, and nothing sleeps or blocks.

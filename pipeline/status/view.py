@@ -66,7 +66,7 @@ class Measure:
 
 
 class GatewayView(Protocol):
-    """What the console page, `/metrics` and the accounts may ask a process.
+    """The questions of the console page, `/metrics` and the accounts to a process.
 
     Called from the event loop every second or two. Each call answers from memory, never blocks,
     never raises, and returns records that do not change afterwards.
