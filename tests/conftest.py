@@ -44,9 +44,20 @@ WORKER = os.environ.get("PYTEST_XDIST_WORKER", "master")
 
 # Folders whose files start first in a parallel run: those that compute, and those that mostly wait.
 COMPUTING = ("tests/training", "tests/models")
+WAITING = ("tests/e2e", "tests/deploy", "tests/pipeline/stores", "tests/ingest", "tests/contracts")
+# Files that run whole sites. They run one after the other, and last: several sites at once would
+# starve each other, and these tests have limits on how long a site may take.
+SITES = (
+    "tests/e2e/test_gateway_influx.py",
+    "tests/e2e/test_site_",
+    "tests/e2e/test_store_faults.py",
+    "tests/e2e/test_tls.py",
+    "tests/test_operations_docs.py",
+    "tests/test_security_docs.py",
+)
+
 TEARDOWN_S = 300.0
 FAILED = pytest.StashKey[bool]()
-WAITING = ("tests/e2e", "tests/deploy", "tests/pipeline/stores", "tests/ingest", "tests/contracts")
 
 
 def _data_folder() -> Path | None:
@@ -194,7 +205,7 @@ def real_influx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InfluxServ
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """In a worker, put the long files first and mix those that compute with those that wait."""
+    """In a worker, put long files first, mix those that compute and those that wait; sites last."""
     if WORKER == "master":
         return
     names = [item.nodeid.partition("::")[0] for item in items]
@@ -202,8 +213,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for folders in (COMPUTING, WAITING):
         files = list(dict.fromkeys(name for name in names if name.startswith(folders)))
         ranks |= {name: place / len(files) for place, name in enumerate(files)}
+    ranks |= {name: 2.0 for name in names if name.startswith(SITES)}
     order = sorted(range(len(items)), key=lambda index: ranks.get(names[index], 1.0))
     items[:] = [items[index] for index in order]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give each file to one worker, and all `SITES` to the same one."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "sites" if nodeid.startswith(SITES) else str(super()._split_scope(nodeid))
+
+    return Scheduling(config, log)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -73,6 +73,17 @@ def test_skip_of_a_required_component_is_a_failure(
     result.stdout.fnmatch_lines(["*KPSTREAM_REQUIRE demands *, yet: *"])
 
 
+def test_skip_in_a_parallel_worker_is_a_failure_too(
+    suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("xdist")
+    monkeypatch.setenv("KPSTREAM_REQUIRE", "data, training")
+    counts = suite.runpytest("-n", "2", "--dist", "loadfile").parseoutcomes()
+    assert counts.get("failed", 0) + counts.get("errors", 0) == 3
+    assert counts["xfailed"] == 1
+    assert counts["skipped"] == 1
+
+
 def test_component_that_is_here_is_used(
     suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
