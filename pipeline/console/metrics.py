@@ -1,8 +1,8 @@
-"""Prometheus exposition of a gateway's view: the text behind /metrics.
+"""The Prometheus metrics of a process: the text of `/metrics`.
 
-Every scrape asks the view once; nothing is registered globally and nothing is counted here. A
-fleet of more than `MOST_DEVICES` has no series per device: `kpstream_device_streams` tells how many
-there are, the sums stay.
+Every scrape reads the view once; nothing is registered globally and nothing is counted here. A
+fleet of more than `MOST_DEVICES` streams has no series per device, only the sums and their number,
+`kpstream_device_streams`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["CONTENT_TYPE", "MOST_DEVICES", "exposition"]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 MOST_DEVICES = 1000
-"""With more streams of devices than this, a scrape has none of the series per device."""
+"""Number of device streams above which a scrape has no series per device."""
 
 _DEVICE_COUNTERS = {
     "received": "Readings received.",
@@ -104,7 +104,7 @@ class _ViewCollector(Collector):
 
 
 def _sparkplug(status: Mapping[str, object]) -> Iterator[Metric]:
-    """What the Sparkplug decoder counts; nothing where none runs."""
+    """The counters of the Sparkplug decoder, if there is one."""
     for name, value in status.items():
         if not isinstance(value, int):
             continue

@@ -153,7 +153,7 @@ def device_page(
             device,
             since_ms=since_ms,
             until_ms=until_ms,
-            hole_ms=None,
+            gap_ms=None,
         )
         entry |= _scored(task, point, entry["unit"])
         entry[task.name] = course_card(results, task, device, point, since_ms)

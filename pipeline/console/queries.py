@@ -1,9 +1,9 @@
-"""Questions the console page asks the results file: latest points, trends, series, runs.
+"""Queries of the console on the results file: latest points, trends, series, runs.
 
-Times go in and out as epoch milliseconds (points are stored in nanoseconds; a score's time is the
-end of its window). All questions are about one measurement; a device is (site, device, stream),
-whichever model scored it. Each question is one SQL statement that aggregates inside SQLite, so
-that a page over days of scores costs the gateway milliseconds.
+Times are epoch milliseconds, while points are stored in nanoseconds; the time of a score is the end
+of its window. Every query concerns one measurement. A device is (site, device, stream), whichever
+model scored it. Each query is one SQL statement that aggregates inside SQLite, so a page over days
+of scores costs the gateway milliseconds.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Device = tuple[str, str, str]
 
 @dataclass(frozen=True, slots=True)
 class Latest:
-    """The newest point of a device; `written_ms` is when its series was last written to."""
+    """The newest point of a device; `written_ms` is the time of the last write to its series."""
 
     site: str
     device: str
@@ -46,7 +46,7 @@ class Latest:
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """A stretch of a series: the last point's fields, and the range of the leading field."""
+    """A stretch of a series: the fields of its last point, and the range of the first field."""
 
     time_ms: int
     low: float
@@ -57,7 +57,7 @@ class Bucket:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Neighbouring points with one value: (start_ms, end_ms], never across a hole."""
+    """Neighbouring points with equal values in (start_ms, end_ms], without a gap between them."""
 
     start_ms: int
     end_ms: int
@@ -97,9 +97,9 @@ def latest(results: ResultsFile, measurement: str) -> list[Latest]:
 
 
 def all_points(results: ResultsFile, measurement: str) -> list[dict[str, Any]]:
-    """Every point of a measurement: its tags, its fields and `end_ms`, in order of time.
+    """Every point of a measurement in order of time, with its tags, its fields and `end_ms`.
 
-    Reads all of it into memory: for evaluations of a bounded run, not for pages.
+    All points are in memory at once, so use it to evaluate a bounded run, not for pages.
     """
     names = results.fields(measurement)
     if not names:
@@ -116,9 +116,10 @@ def all_points(results: ResultsFile, measurement: str) -> list[dict[str, Any]]:
 def trend(
     results: ResultsFile, measurement: str, field: str, device: Device, *, last: int, points: int
 ) -> list[tuple[int, float]]:
-    """About `points` evenly picked (time_ms, value) of the `last` newest ones.
+    """About `points` of the `last` newest points as (time_ms, value), evenly picked, oldest first.
 
-    Oldest first, and the newest is always there. Picks, never averages: what is drawn was scored.
+    The newest point is always included. Points are picked, not averaged, so that a chart shows
+    scores that exist.
     """
     if field not in results.fields(measurement):
         return []
@@ -144,8 +145,8 @@ def series(
 ) -> list[Bucket]:
     """A device's points in [since_ms, until_ms), at most about `max_points` buckets, oldest first.
 
-    Buckets are equal stretches of event time. Each has the minimum and maximum of `fields[0]` and
-    all `fields` of its last point, so neither a spike nor the newest value is lost.
+    Buckets are equal stretches of event time. Each has the minimum and maximum of `fields[0]`, and
+    all `fields` of its last point, so that neither a spike nor the newest value is lost.
     """
     known = [name for name in fields if name in results.fields(measurement)]
     if not known or known[0] != fields[0] or until_ms <= since_ms:
@@ -182,13 +183,13 @@ def runs(
     *,
     since_ms: int,
     until_ms: int,
-    hole_ms: int | None = 10_000,
+    gap_ms: int | None = 10_000,
 ) -> list[Run]:
     """Merged runs of equal values in [since_ms, until_ms), oldest first.
 
-    A point stands for the time since the point before it; after a hole (no point for more than
-    `hole_ms`; None: never), and at the start, for as long as the shortest step seen. Serves the
-    activity timeline, and with the field `version` the marks where a new model took over.
+    A point stands for the time since the previous point. At the start and after a gap (no point for
+    more than `gap_ms`; None: there are no gaps), it stands for the shortest step in the range. The
+    timeline uses this, and the field `version` gives the marks of model changes.
     """
     if field not in results.fields(measurement):
         return []
@@ -201,18 +202,18 @@ def runs(
             "since": since_ms * 10**6,
             "until": until_ms * 10**6,
         },
-        lambda rows: _merged(rows, hole_ms),
+        lambda rows: _merged(rows, gap_ms),
     )
 
 
-def _merged(rows: Iterator[tuple[int, Any]], hole_ms: int | None) -> list[Run]:
-    # A loop here: window functions of SQLite take three times as long.
-    hole_ns = 2**62 if hole_ms is None else hole_ms * 10**6
+def _merged(rows: Iterator[tuple[int, Any]], gap_ms: int | None) -> list[Run]:
+    # A loop, because SQLite's window functions take three times as long.
+    gap_ns = 2**62 if gap_ms is None else gap_ms * 10**6
     found: list[tuple[int, bool, int, Any]] = []  # start, is its first point, end, value
     before: int | None = None
     step_ns: int | None = None
     for t, value in rows:
-        start = before if before is not None and t - before <= hole_ns else None
+        start = before if before is not None and t - before <= gap_ns else None
         if start is not None and t > start:
             step_ns = t - start if step_ns is None else min(step_ns, t - start)
         if start is not None and found[-1][3] == value:
@@ -220,7 +221,7 @@ def _merged(rows: Iterator[tuple[int, Any]], hole_ms: int | None) -> list[Run]:
         else:
             found.append((t if start is None else start, start is None, t, value))
         before = t
-    first_ns = min(hole_ns, step_ns or 10**9)  # what a point after a hole stands for
+    first_ns = min(gap_ns, step_ns or 10**9)  # for a point after a gap
     return [
         Run((start - first_ns * is_first) // 10**6, end // 10**6, value)
         for start, is_first, end, value in found

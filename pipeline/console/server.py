@@ -1,13 +1,12 @@
-"""What a process serves over HTTP: the gateway's console page, or the status of a site's process.
+"""The HTTP server of a process: the console of a gateway, or the status of a site's process.
 
-An aiohttp server on loopback inside the event loop. Read-only, GET only, no login: it listens on
-loopback unless told otherwise, and answers only to host names it knows, so that a web page
-elsewhere cannot read it through DNS rebinding. A `StatusServer` has `/health`, `/ready` and
-`/metrics` only.
+The aiohttp server runs inside the event loop. It is read-only (GET) and has no login. It listens on
+loopback by default, and answers only to known host names, so that a page of another site cannot
+read it through DNS rebinding. A `StatusServer` has `/health`, `/ready` and `/metrics` only.
 
 | path | answer |
 |---|---|
-| `/`, `/web/...` | the page and its files: static, from this package |
+| `/`, `/web/...` | the page and its static files, from this package |
 | `/api/v1/fleet` | every device: newest score, trend or activity timeline, account |
 | `/api/v1/devices/{site}/{device}/{stream}?span_ms=N` | one device, last N ms (absent: all) |
 | `/api/v1/pipeline` | totals, partitions, latency, throughput, dead letters |
@@ -16,8 +15,8 @@ elsewhere cannot read it through DNS rebinding. A `StatusServer` has `/health`, 
 | `/ready` | 200 while the gateway does its job, else 503 with `problems` |
 | `/metrics` | Prometheus text |
 
-API answers carry an ETag, answer 304 when nothing changed, and tell the server's clock in
-`X-Now-Ms`; an error is `{"error": text}` with status 4xx or 503. Times are epoch milliseconds.
+Answers of the API have an ETag (304 when nothing has changed) and the clock of the server in
+`X-Now-Ms`. An error is `{"error": text}` with status 4xx or 503. Times are epoch milliseconds.
 """
 
 from __future__ import annotations
@@ -62,7 +61,7 @@ _TYPES = {
     ".svg": "image/svg+xml",
 }
 _SAMPLE_SECONDS = 2.0
-_CACHE_MS = 900  # several open pages cost as much as one
+_CACHE_MS = 900  # so that several open pages cost as much as one
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _HEADERS = {
     "Content-Security-Policy": (
@@ -80,7 +79,7 @@ _Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class _Listener:
-    """Serves routes on one address, to callers that use a host name it knows."""
+    """Serves routes on one address, to requests with a known host name."""
 
     def __init__(self, host: str, port: int, allowed: Sequence[str], settings: str) -> None:
         self.host = host
@@ -91,7 +90,7 @@ class _Listener:
 
     @property
     def url(self) -> str:
-        """Where to point a browser; the port is the real one after `start`."""
+        """Address for a browser; the port is the real one after `start`."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}/"
 
@@ -99,7 +98,7 @@ class _Listener:
         """Bind and serve.
 
         Raises:
-            ConsoleError: The address cannot be bound; says what to change.
+            ConsoleError: The address cannot be bound; the message says what to change.
         """
         app = web.Application(middlewares=[self._guard])
         for path, answer in routes.items():
@@ -112,21 +111,21 @@ class _Listener:
             await runner.cleanup()
             message = (
                 f"cannot listen on {self.host}:{self.port} ({exc.strerror or exc}): "
-                f"choose another port with {self._settings}_PORT, or stop what uses it"
+                f"choose another port with {self._settings}_PORT, or stop the program that uses it"
             )
             raise ConsoleError(message) from exc
         self._runner = runner
         self.port = int(runner.addresses[0][1])
 
     async def stop(self) -> None:
-        """Stop serving; open requests get a second to end. Idempotent."""
+        """Stop serving; open requests have a second to end. Idempotent."""
         runner, self._runner = self._runner, None
         if runner is not None:
             await runner.cleanup()
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: _Answer) -> web.StreamResponse:
-        """Refuse unknown host names; add the security headers; errors as JSON."""
+        """Refuse unknown host names, add the security headers, and turn errors into JSON."""
         try:
             name = _host_name(request.headers.get("Host", ""))
             if name in self._allowed:
@@ -140,7 +139,9 @@ class _Listener:
                 response.headers["Allow"] = exc.headers["Allow"]
         except Exception:
             _log.exception("could not answer %s", request.path)
-            response = _json({"error": "internal error; the process's log has the details"}, 500)
+            response = _json(
+                {"error": "internal error; see the log of the process for details"}, 500
+            )
         response.headers.update(_HEADERS)
         return response
 
@@ -149,12 +150,12 @@ class StatusServer:
     """`/health`, `/ready` and `/metrics` of one process of a site, on loopback."""
 
     def __init__(self, view: GatewayView, port: int, more: Callable[[], Sequence[Measure]]) -> None:
-        """Prepare; nothing is bound before `start`.
+        """Prepare a server; `start` binds the port.
 
         Args:
-            view: The process.
+            view: The view of the process.
             port: TCP port; 0 takes a free one.
-            more: What only this kind of process measures.
+            more: Measures of this kind of process, beside those of the view.
         """
         self._view = view
         self._more = more
@@ -169,7 +170,7 @@ class StatusServer:
         """Bind and serve.
 
         Raises:
-            ConsoleError: The port cannot be bound; says what to change.
+            ConsoleError: The port cannot be bound; the message says what to change.
         """
         await self._listener.start(
             {
@@ -192,7 +193,7 @@ class StatusServer:
         return _json(page, _status(page["ready"]))
 
     async def _get_metrics(self, _: web.Request) -> web.StreamResponse:
-        view = Snapshot.of(self._view)  # here, in the loop: it changes under threads
+        view = Snapshot.of(self._view)  # in the event loop, because the view changes under threads
         body = await asyncio.to_thread(exposition, view, self._more())
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
 
@@ -207,22 +208,22 @@ def create_console(
     settings: PageSettings = PageSettings(),  # noqa: B008 frozen, shared on purpose
     now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
 ) -> Console:
-    """Make a console; nothing is bound before `Console.start`.
+    """Make a console; `Console.start` binds the port.
 
     Args:
-        view: The running gateway.
-        results: The local results file; the caller closes it, after `Console.stop`.
-        host: Address to bind.
+        view: The view of the running gateway.
+        results: The results file; the caller closes it after `Console.stop`.
+        host: Address to listen on.
         port: TCP port; 0 takes a free one.
-        allowed_hosts: Host names (without port) the page may be opened under, beside loopback.
-        settings: What the pages show and cannot know otherwise.
+        allowed_hosts: Host names (without port) of the page, beside loopback.
+        settings: Settings of the pages.
         now_ms: The clock, epoch milliseconds.
     """
     return Console(view, results, host, port, allowed_hosts, settings, now_ms)
 
 
 class Console:
-    """The page's server; `start` and `stop` once each, in one event loop."""
+    """The server of the console; call `start` and `stop` once each, in one event loop."""
 
     def __init__(
         self,
@@ -246,7 +247,7 @@ class Console:
 
     @property
     def url(self) -> str:
-        """Where to point a browser; the port is the real one after `start`."""
+        """Address for a browser; the port is the real one after `start`."""
         return self._listener.url
 
     @property
@@ -258,7 +259,7 @@ class Console:
         """Bind and serve.
 
         Raises:
-            ConsoleError: The address cannot be bound; says what to change.
+            ConsoleError: The address cannot be bound; the message says what to change.
         """
         await self._listener.start(
             {
@@ -278,7 +279,7 @@ class Console:
         self._sampler = asyncio.create_task(self._sample(), name="console-sampler")
 
     async def stop(self) -> None:
-        """Stop serving; open requests get a second to end. Idempotent."""
+        """Stop serving; open requests have a second to end. Idempotent."""
         if self._sampler is not None:
             self._sampler.cancel()
             await asyncio.gather(self._sampler, return_exceptions=True)
@@ -350,10 +351,10 @@ class Console:
     async def _built(
         self, key: str, build: Callable[[GatewayView], bytes | None]
     ) -> tuple[int, bytes | None]:
-        """Now, and what `build` makes of the view.
+        """The time and the page that `build` makes of the view, cached for `_CACHE_MS`.
 
-        Built in the console's one thread, at most once per key and `_CACHE_MS`: a page of many
-        devices takes longer than the event loop, which scores, can spare.
+        The console's own thread builds it, because a page of many devices takes longer than the
+        event loop, which also scores, can spare.
         """
         now = self._now_ms()
         cached = self._cache.get(key)
@@ -361,7 +362,7 @@ class Console:
             if len(self._cache) > 64:
                 self._cache.clear()
             loop = asyncio.get_running_loop()
-            view = Snapshot.of(self._view)  # here, in the loop: the gateway changes under threads
+            view = Snapshot.of(self._view)  # in the event loop, because it changes under threads
             cached = (now, loop.run_in_executor(self._executor, build, view))
             self._cache[key] = cached
         return now, await asyncio.shield(cached[1])
@@ -407,7 +408,7 @@ def _tagged(request: web.Request, body: bytes, content_type: str) -> web.Respons
 
 
 def _host_name(host: str) -> str:
-    """The name in a Host header, without port, lower-case."""
+    """The host name in a Host header, without port, in lower case."""
     if host.startswith("["):
         return host.partition("]")[0].lower() + "]"
     return host.partition(":")[0].lower()

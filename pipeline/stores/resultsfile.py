@@ -1,17 +1,17 @@
-"""The local results file: a sink that needs no server, and what the console page reads.
+"""The results file: a sink without a server, and the source of the console.
 
-The same measurements, tags and fields as in InfluxDB, in one SQLite file:
+One SQLite file has the same measurements, tags and fields as InfluxDB:
 
-1. `_series` interns measurement and tags; each series remembers its newest point.
-2. `points_<measurement>` holds one column per field, clustered by series and time; columns appear
-   as fields do. A point is identified by measurement, tags and time; writing it again overwrites
-   the fields it carries, as in InfluxDB.
-3. A view per measurement (`rul`, `activity`, ...) joins the two for people with a SQL prompt:
+1. `_series` interns measurement and tags, and has the time of each series' newest point.
+2. `points_<measurement>` has one column per field, clustered by series and time. A new field adds
+   a column. A point is identified by measurement, tags and time; writing it again overwrites the
+   fields that it has, as in InfluxDB.
+3. A view per measurement (`rul`, `activity`, ...) joins the two for SQL by hand:
    `sqlite3 results.db "SELECT * FROM rul WHERE device = 'engine-01' ORDER BY time_ns"`.
 
-A write is one transaction in a write-ahead log, synced to disk before it returns: after kill -9
-all points of a batch are there or none, and the batch is written again. Readers use a connection
-of their own and never hold up the writer.
+A write is one transaction in a write-ahead log, synced to disk before it returns. After a kill, the
+file has all points of a batch or none, and the batch is written again. Readers have a connection of
+their own and never block the writer.
 """
 
 from __future__ import annotations
@@ -59,10 +59,9 @@ CREATE INDEX IF NOT EXISTS _series_device ON _series (site, device, stream);
 
 
 class ResultsFile:
-    """SQLite file of points: a sink, and the source of the console page.
+    """A SQLite file of points: a `pipeline.stores.sinks.Sink`, read by `pipeline.console.queries`.
 
-    Implements `pipeline.stores.sinks.Sink`; `pipeline.console.queries` reads it. Thread-safe. One
-    process writes; others may open it with `read_only=True` at the same time.
+    Thread-safe. One process writes; others may open the file with `read_only=True` meanwhile.
     """
 
     def __init__(
@@ -77,16 +76,17 @@ class ResultsFile:
         """Open or create the file.
 
         Args:
-            path: The file; its directory is created. SQLite keeps `-wal` and `-shm` beside it.
-            max_age_ms: Points older than this, seen from the newest of their series, are deleted;
-                a series nobody wrote to for as long goes too. Replayed old data therefore stays.
-            max_bytes: When the file holds more, the oldest points of every series are deleted.
-            read_only: No writes; the file must exist.
+            path: The file; its directory is created. SQLite adds `-wal` and `-shm` beside it.
+            max_age_ms: Age at which points are deleted, counted back from the newest point of their
+                series, so that replayed old data stays. A series without a write for as long is
+                deleted as a whole.
+            max_bytes: Size above which the oldest points of every series are deleted.
+            read_only: Open an existing file without writing.
             now_ms: The clock, epoch milliseconds.
 
         Raises:
-            ResultsCorrupted: Not a results file, damaged, or of a newer version.
-            SinkUnavailable: Cannot be opened (permissions, disk).
+            ResultsCorrupted: The file is damaged, of a newer version, or not a results file.
+            SinkUnavailable: The file cannot be opened (permissions, disk).
         """
         self._path = path
         self._max_age_ms = max_age_ms
@@ -109,16 +109,17 @@ class ResultsFile:
 
     @property
     def path(self) -> Path:
-        """Where the file is."""
+        """Path of the file."""
         return self._path
 
     def write(self, points: Sequence[Point]) -> list[Refused]:
-        """Store points in one transaction; durable when this returns. See `Sink.write`.
+        """Store points in one transaction, durable when this returns; see `Sink.write`.
 
         Raises:
-            SinkUnavailable: Disk full, locked or not writable; nothing of the batch is stored.
+            SinkUnavailable: The disk is full, or the file is locked or not writable; no point of the
+                batch is stored.
             ResultsCorrupted: The file is damaged.
-            ResultsGone: Somebody deleted or replaced it while it was open.
+            ResultsGone: The file was deleted or replaced while it was open.
         """
         refused: list[Refused] = []
         with self._write_lock, self._translated():
@@ -128,11 +129,11 @@ class ResultsFile:
             db.execute("BEGIN IMMEDIATE")
             try:
                 self._store(db, points, refused)
-                self._still_there()
+                self._check_in_place()
                 db.execute("COMMIT")
             except BaseException:
                 db.rollback()
-                self._series.clear()  # what was interned in the transaction is gone
+                self._series.clear()  # the rollback removed what this transaction interned
                 self._columns.clear()
                 raise
             if self._now_ms() >= self._next_retention_ms:
@@ -141,15 +142,15 @@ class ResultsFile:
         return refused
 
     def apply_retention(self) -> int:
-        """Delete what is too old or too much now; returns the number of points deleted.
+        """Delete points that exceed age or size; return how many were deleted.
 
-        `write` does this by itself once a minute.
+        `write` does this once a minute.
         """
         with self._write_lock, self._translated():
             return 0 if self._writer is None else self._retain(self._writer)
 
     def select(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[Any]:
-        """Rows of a query on a read-only connection; see everything committed so far."""
+        """Rows of a query on a read-only connection, which sees everything committed so far."""
         with self._read_lock, self._translated():
             if self._reader is None:
                 raise SinkUnavailable(f"results file {self._path} is closed")  # noqa: EM102
@@ -158,19 +159,19 @@ class ResultsFile:
     def reduce(
         self, sql: str, parameters: Mapping[str, Any], fold: Callable[[Iterator[Any]], _T]
     ) -> _T:
-        """What `fold` makes of the rows of a query, which are never all in memory at once."""
+        """Fold the rows of a query, which are never all in memory at once."""
         with self._read_lock, self._translated():
             if self._reader is None:
                 raise SinkUnavailable(f"results file {self._path} is closed")  # noqa: EM102
             return fold(iter(self._reader.execute(sql, parameters)))
 
     def fields(self, measurement: str) -> list[str]:
-        """Field names a measurement has had so far, in order of appearance; [] if unknown."""
+        """Field names of a measurement in order of appearance; [] for an unknown measurement."""
         rows = self.select("SELECT name FROM pragma_table_info(?)", (f"points_{measurement}",))
         return [row[0] for row in rows[2:]]
 
     def size_bytes(self) -> int:
-        """Bytes in use in the file (without the write-ahead log and free pages)."""
+        """Bytes in use in the file, without the write-ahead log and free pages."""
         with self._read_lock, self._translated():
             return 0 if self._reader is None else _used_bytes(self._reader)
 
@@ -207,18 +208,20 @@ class ResultsFile:
 
     def _check(self, db: sqlite3.Connection) -> None:
         if db.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION_ID:
-            raise ResultsCorrupted(self._path, "it is an SQLite file, but not of kpstream results")
+            raise ResultsCorrupted(self._path, "it is a SQLite file, but not a results file")
         version = db.execute("PRAGMA user_version").fetchone()[0]
         if version != _SCHEMA_VERSION:
-            detail = f"its format is {version}, this program knows {_SCHEMA_VERSION}"
+            detail = (
+                f"its format is {version}, and this version of kpstream reads {_SCHEMA_VERSION}"
+            )
             raise ResultsCorrupted(self._path, detail)
         if self._path.stat().st_size <= _CHECK_LIMIT_BYTES:
             answer = db.execute("PRAGMA quick_check(1)").fetchone()[0]
             if answer != "ok":
                 raise ResultsCorrupted(self._path, answer)
 
-    def _still_there(self) -> None:
-        """A deleted file takes writes as ever, and they are gone when it is closed."""
+    def _check_in_place(self) -> None:
+        """Check that the path still names the open file: writes to a deleted file would be lost."""
         try:
             found = _identity(self._path)
         except (FileNotFoundError, NotADirectoryError):
@@ -300,7 +303,7 @@ class ResultsFile:
             return None
         for name in new:
             if name.casefold() in known:
-                return f"field {name!r} differs from {known[name.casefold()]!r} by case only"
+                return f"field {name!r} differs from {known[name.casefold()]!r} only in case"
         if len(known) + len(new) > _MAX_FIELDS:
             return f"{point.measurement} would have more than {_MAX_FIELDS} fields"
         for name in new:
@@ -338,7 +341,7 @@ class ResultsFile:
             "SELECT id, measurement FROM _series WHERE written_ms < ?", (gone,)
         ).fetchall():
             deleted += _delete(db, measurement, series, None)
-        for _ in range(20):  # each round takes a share of every series; a few rounds suffice
+        for _ in range(20):  # each round deletes a share of every series; a few rounds suffice
             used = _used_bytes(db)
             if used <= self._max_bytes:
                 break
@@ -394,7 +397,7 @@ def _identity(path: Path) -> tuple[int, int]:
 
 
 def _flaw(point: Point) -> str | None:
-    """Why this file cannot hold the point (a `Point` already checks its values)."""
+    """The reason why this file cannot store a point, whose values `Point` has checked."""
     if not _NAME.fullmatch(point.measurement):
         return f"measurement {point.measurement!r} is not a lower-case name"
     for name, _ in point.fields:

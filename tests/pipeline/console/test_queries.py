@@ -96,7 +96,7 @@ def test_activity_runs_merge_equal_neighbours_and_break_at_holes(results: Result
 def test_version_runs_ignore_holes(results: ResultsFile) -> None:
     versions = (1, 1, 2, 2, 1)
     results.write([rul(100_000 * i, 5.0, version=v) for i, v in enumerate(versions, start=1)])
-    found = runs(results, "rul", "version", DEVICE, since_ms=0, until_ms=10**9, hole_ms=None)
+    found = runs(results, "rul", "version", DEVICE, since_ms=0, until_ms=10**9, gap_ms=None)
     assert [run.value for run in found] == [1, 2, 1]
     assert found[1].start_ms == 200_000
 
@@ -118,7 +118,7 @@ def test_runs_equal_a_plain_loop(
         DEVICE,
         since_ms=0,
         until_ms=10**6,
-        hole_ms=hole_s * 1_000,
+        gap_ms=hole_s * 1_000,
     )
     results.close()
     expected: list[tuple[str, int]] = []  # value and end of each run
