@@ -303,7 +303,7 @@ def compare(running: Artifact, candidate: Candidate) -> tuple[Comparison, dict[s
 def code_revision() -> str:
     """Return the git revision of this checkout (`-dirty`: changed code), or the version."""
     root = Path(training.__file__).resolve().parent.parent
-    code = ["training", "models/*.py", "models/tasks", "ingest/recordings.py"]
+    code = ["training", "models/*.py", "ingest/recordings.py"]
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         # An installed package may be inside the checkout of another project.
         _git(root, "ls-files", "--error-unmatch", "training/candidate.py")

@@ -25,7 +25,7 @@ def write_plot(
     scored: NDArray[np.float32],
     data: DataSet,
 ) -> None:
-    """Write a PNG.
+    """Write the picture of a run as a PNG.
 
     Args:
         path: File to write.

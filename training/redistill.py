@@ -56,7 +56,7 @@ class _TaskOption(click.ParamType):
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--task", type=_TaskOption(), required=True)
+@click.option("--task", type=_TaskOption(), required=True, help="Task of the student.")
 @click.option("--data", required=True, help="Zip, tar or folder of the data set; or: dummy.")
 @click.option("--subset", default="FD001", help="C-MAPSS subset (task rul).")
 @click.option(

@@ -298,7 +298,7 @@ def _wide(chapter: Sequence[Table], tables: Sequence[Table]) -> str:
 
 
 def _changes(chapter: Sequence[Table], tables: Sequence[Table]) -> str:
-    """Show one row per change, beside Knowledge Pruning as the main table has it."""
+    """Show one row per change, with its difference from `kp-text` in the main table."""
     head = ["benchmark", "change", "seeds", "held-out", "test"]
     head += ["held-out, minus `kp-text`", "test, minus `kp-text`"]
     text = [_row(head), _row(["---"] * len(head))]

@@ -82,9 +82,8 @@ def _run_student(run: Run, data: DataSet, folder: Path) -> dict[str, Any]:
         scored = score_torch(student, scaler, test.windows)
         literature.append(data.answers.measure(test.labels, scored))
 
-    shutil.rmtree(
-        folder, ignore_errors=True
-    )  # a checkpoint lacks the measures of its passes: start again
+    # Start again: a checkpoint lacks the measures of its passes.
+    shutil.rmtree(folder, ignore_errors=True)
     try:
         candidate = train_candidate(
             data, run.recipe, "bench", folder, command="training.bench", on_student=watch

@@ -131,7 +131,7 @@ def symmetric_kl(similarities: Tensor, labels: Tensor) -> Tensor:
 
 
 def vote(probabilities: Tensor, trim: float) -> Tensor:
-    """Vote: the mean answer of the likely anchors.
+    """Compute the mean answer of the likely anchors.
 
     The least likely anchors are dropped as long as their cumulated probability is at most
     `trim`; the others vote with their probability.

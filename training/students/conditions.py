@@ -25,7 +25,7 @@ _BEYOND = 2.0  # how far outside the range seen in training a scaled sensor may 
 
 
 class ConditionScaling(nn.Module):
-    """Raw `[batch, length, settings + sensors]` to `[batch, length, sensors]`, about 0 to 1.
+    """Scale raw `[batch, length, settings + sensors]` to `[batch, length, sensors]`, 0 to 1.
 
     The lowest value is subtracted before scaling, because 0.5 rpm of wear on 2388 rpm would lose
     half its digits in x * scale + offset.

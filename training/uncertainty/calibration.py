@@ -198,7 +198,7 @@ def fit_unknown(
 def weighted_quantile(
     values: NDArray[np.float64], weights: NDArray[np.float64], share: float
 ) -> float:
-    """Find the smallest value at which the values up to it have `share` of the weight.
+    """Find the smallest value that has at least `share` of the weight at or below it.
 
     >>> weighted_quantile(np.array([3.0, 1.0, 2.0]), np.ones(3) / 3, 0.5)
     2.0

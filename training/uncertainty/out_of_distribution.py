@@ -61,7 +61,7 @@ class ClassDistance(nn.Module):
 
 
 class OutOfDistributionGuard(nn.Module):
-    """A classifier whose probabilities shrink for windows unlike all it knows.
+    """A classifier whose probabilities shrink for windows far from every known class.
 
     The distance is the attribute `familiarity`, as in the initialisers of shipped graphs.
 
