@@ -116,8 +116,8 @@ class ResultsFile:
         """Store points in one transaction, durable when this returns; see `Sink.write`.
 
         Raises:
-            SinkUnavailable: The disk is full, or the file is locked or not writable; no point of the
-                batch is stored.
+            SinkUnavailable: The disk is full, or the file is locked or not writable; no point of
+                the batch is stored.
             ResultsCorrupted: The file is damaged.
             ResultsGone: The file was deleted or replaced while it was open.
         """

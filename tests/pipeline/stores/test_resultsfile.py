@@ -84,7 +84,7 @@ def test_fields_become_columns_and_keep_their_type(results: ResultsFile) -> None
         ("points_rul", "x", "lower-case"),
         ("rul", "time_ns", "reserved"),
         ("rul", "x" * 200, "too long"),
-        ("rul", "RUL", "case only"),
+        ("rul", "RUL", "only in case"),
     ],
 )
 def test_what_the_file_cannot_hold_comes_back_refused_and_the_rest_is_stored(
@@ -235,7 +235,7 @@ def test_a_foreign_database_and_a_newer_format_are_refused(tmp_path: Path) -> No
     foreign = sqlite3.connect(tmp_path / "foreign.db")
     foreign.execute("CREATE TABLE t (x)")
     foreign.close()
-    with pytest.raises(ResultsCorrupted, match="not of kpstream"):
+    with pytest.raises(ResultsCorrupted, match="not a results file"):
         ResultsFile(tmp_path / "foreign.db")
     ResultsFile(tmp_path / "new.db").close()
     newer = sqlite3.connect(tmp_path / "new.db")
