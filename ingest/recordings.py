@@ -1,9 +1,9 @@
 """Readers of recorded data sets: C-MAPSS turbofan engines and UCI-HAR inertial signals.
 
-Replay and training read the very same numbers through these functions: text is parsed as float64
-and cast to float32 once, as the line does with what it decodes from JSON. Needs numpy only. A path
-may be the folder, the archive as downloaded (also an archive inside an archive), or for UCI-HAR a
-pair of `.npz` files.
+Replay and training read exactly the same numbers through these functions: text is parsed as
+float64 and cast to float32 once, as the pipeline does with JSON. Needs numpy only. A path may be
+the folder, the archive as downloaded (also an archive inside an archive), or for UCI-HAR a pair of
+`.npz` files.
 """
 
 from __future__ import annotations
@@ -56,11 +56,11 @@ HAR_LABELS = ("WALKING", "WALKING_UPSTAIRS", "WALKING_DOWNSTAIRS", "SITTING", "S
 
 _HAR_LENGTH, _HAR_HOP = 128, 64
 _HAR_STEP_MS = 20
-_HAR_BREAK_MS = 2000  # well above any gap_ms, so that a break begins a new run
+_HAR_BREAK_MS = 2000  # well above any gap_ms, so that a break resets the windows
 
 
 class RecordingError(IngestError):
-    """A data set cannot be read; the message says what was looked for, where, and what to do."""
+    """A data set cannot be read; the message says what was expected where, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class EngineHistory:
         cycles: int64 `[n]`, 1 to n.
         settings: Operating settings, float32 `[n, 3]`.
         sensors: float32 `[n, 21]`, columns as `CMAPSS_SENSORS`.
-        rul_cycles: Remaining useful life after the last cycle: the truth of the test split, 0 for
+        rul_cycles: Remaining useful life after the last cycle: the truth of the test split; 0 in
             the train split, whose engines run until they fail.
     """
 
@@ -90,7 +90,7 @@ class HarWindows:
     Attributes:
         X: Signals, float32 `[n, 128, 9]`, channels as `HAR_CHANNELS`; g, rad/s, g; 50 Hz.
         y: Activity, int64 `[n]`, index into `HAR_LABELS`.
-        subject: Who, int64 `[n]`, 1 to 30.
+        subject: Number of the person, int64 `[n]`, 1 to 30.
     """
 
     X: NDArray[np.float32]
@@ -100,7 +100,7 @@ class HarWindows:
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """What one device measured, ready to be published or windowed.
+    """Readings of one device, ready to be published or windowed.
 
     Attributes:
         device: Device name.
@@ -108,7 +108,7 @@ class Recording:
         channels: Names of the columns.
         offsets_ms: Event times relative to the first reading, int64 `[n]`, strictly increasing.
         values: float32 `[n, c]`.
-        windows: Where the recording was rebuilt from windows: their indices, in the order in which
+        windows: Indices of the windows from which the recording was rebuilt, in the order in which
             a windower closes them, int64 `[k]`; else empty.
         window_offsets_ms: Offset of each window's last reading, int64 `[k]`.
     """
@@ -131,15 +131,15 @@ def read_cmapss(
     """Read one subset of C-MAPSS.
 
     Args:
-        path: A folder or zip that holds `train_FD001.txt` and so on, at any depth.
+        path: Folder or zip that contains `train_FD001.txt` and so on, at any depth.
         subset: FD001 to FD004.
         split: "train" or "test".
 
     Returns:
-        One history per engine, in order of their numbers, which run from 1 without a hole.
+        One history per engine, in the order of their numbers, which run from 1 without gaps.
 
     Raises:
-        RecordingError: No such path, file or format.
+        RecordingError: The path or a file does not exist, or has another format.
     """
     path = Path(path)
     names = [f"{split}_{subset}.txt", f"RUL_{subset}.txt"][: 1 + (split == "test")]
@@ -168,13 +168,13 @@ def engine_recordings(
     interval_ms: int = 1000,
     all_channels: bool = False,
 ) -> list[Recording]:
-    """Engines as devices `FD001-001` ... of the stream `engine`, one reading per cycle.
+    """Return engines as devices `FD001-001` ... of the stream `engine`, one reading per cycle.
 
     Args:
-        histories: From `read_cmapss`.
+        histories: Histories, as `read_cmapss` returns them.
         subset: First part of the device names.
         interval_ms: Event time from one cycle to the next.
-        all_channels: The settings and all 21 sensors instead of `ENGINE_CHANNELS`.
+        all_channels: Use the settings and all 21 sensors instead of `ENGINE_CHANNELS`.
     """
     chosen = [CMAPSS_SENSORS.index(name) for name in ENGINE_CHANNELS]
     none = np.empty(0, dtype=np.int64)
@@ -207,12 +207,12 @@ def read_uci_har(path: Path | str, split: Split = "test") -> HarWindows:
     """Read the inertial signals of UCI-HAR.
 
     Args:
-        path: `uci_har_test.npz` or the folder that holds it; or the original text layout
+        path: `uci_har_test.npz` or its folder; or the original text layout
             (`UCI HAR Dataset/test/Inertial Signals/...`) as a folder, zip or tar.
         split: "train" or "test".
 
     Raises:
-        RecordingError: No such path, file or format.
+        RecordingError: The path or a file does not exist, or has another format.
     """
     path = Path(path)
     array_file = path / f"uci_har_{split}.npz" if path.is_dir() else path
@@ -235,20 +235,20 @@ def read_uci_har(path: Path | str, split: Split = "test") -> HarWindows:
 
 
 def recordings_of(windows: HarWindows) -> list[Recording]:
-    """Put the continuous recordings back together: one per subject, device `subject-02`.
+    """Rebuild the continuous recordings from windows: one per subject, device `subject-02`.
 
-    Windows of UCI-HAR overlap by half. Where the second half of one window of a subject is exactly
-    the first half of the next, the recording goes on; where not, 2 s of event time are left out.
+    Windows of UCI-HAR overlap by half. Where the second half of one window of a subject equals the
+    first half of the next, the recording continues; elsewhere 2 s of event time are left out.
 
     Guarantee: a count windower with length 128, hop 64 and a reset at gaps of more than 20 ms and
-    less than 2 s closes exactly the windows `recording.windows`, in this order, and nothing else.
+    less than 2 s closes exactly the windows `recording.windows`, in this order, and no others.
     """
     recordings = []
     for subject in np.unique(windows.subject):
         indices = np.flatnonzero(windows.subject == subject)
         X = windows.X[indices]
         follows = (X[:-1, _HAR_HOP:] == X[1:, :_HAR_HOP]).all(axis=(1, 2))
-        # Windows of one subject must be neighbours in the file, or "next" means nothing.
+        # Windows of one subject must be adjacent in the file, or "next" has no meaning.
         breaks = np.flatnonzero(~(follows & (np.diff(indices) == 1))) + 1
         parts: list[NDArray[np.float32]] = []
         offsets: list[NDArray[np.int64]] = []
@@ -277,7 +277,7 @@ def recordings_of(windows: HarWindows) -> list[Recording]:
 
 def _read_har_arrays(path: Path, split: Split) -> HarWindows:
     if split not in path.name:
-        msg = f"{path} is not the {split} split: give uci_har_{split}.npz or its folder"
+        msg = f"{path} is not the {split} split: use uci_har_{split}.npz or its folder"
         raise RecordingError(msg)
     try:
         with np.load(path, allow_pickle=False) as arrays:
@@ -315,26 +315,26 @@ def _table(text: bytes, name: str, columns: int) -> NDArray[np.float64]:
         msg = f"{name} is not a table of numbers: {exc}"
         raise RecordingError(msg) from exc
     if table.shape[1] != columns or not np.isfinite(table).all():
-        msg = f"{name} has {table.shape[1]} columns (or numbers that are not finite), not {columns}"
+        msg = f"{name} has {table.shape[1]} columns (or NaN or infinity), expected {columns}"
         raise RecordingError(msg)
     return table
 
 
 def _read_files(path: Path, names: list[str], what: str) -> dict[str, bytes]:
-    """The bytes of files by their base names, from wherever below `path` they are."""
+    """Return the content of files by base name, from any depth below `path`."""
     if not path.exists():
-        msg = f"{path} does not exist; give the path of {what}"
+        msg = f"{path} does not exist: use the path of {what}"
         raise RecordingError(msg)
     found: dict[str, bytes] = {}
     try:
         for name, content in _members(path, frozenset(names)):
             found.setdefault(name, content)
     except (OSError, zipfile.BadZipFile, tarfile.TarError, EOFError) as exc:
-        msg = f"{path} cannot be read: {exc}"
+        msg = f"cannot read {path}: {exc}"
         raise RecordingError(msg) from exc
     missing = [name for name in names if name not in found]
     if missing:
-        msg = f"{path} holds no {', '.join(missing)}; give the path of {what}"
+        msg = f"{path} contains no {', '.join(missing)}: use the path of {what}"
         raise RecordingError(msg)
     return found
 

@@ -1,4 +1,4 @@
-"""Settings of the bridge: where the MQTT broker is, and how much may be on the way."""
+"""Settings of the bridge: the MQTT broker, and bounds on what may be unconfirmed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["IngestSettings"]
 
 
 class IngestSettings(BaseSettings):
-    """What the bridge needs to know; environment prefix ``KPSTREAM_INGEST_``."""
+    """Settings of the bridge, with the environment prefix ``KPSTREAM_INGEST_``."""
 
     model_config = SettingsConfigDict(env_prefix="KPSTREAM_INGEST_", frozen=True, extra="forbid")
 
@@ -25,7 +25,7 @@ class IngestSettings(BaseSettings):
     )
     mqtt_username: str | None = Field(default=None, description="User name at the broker, if any.")
     mqtt_password: SecretStr | None = Field(default=None, description="Password at the broker.")
-    mqtt_tls: bool = Field(default=False, description="Speak TLS to the broker (usual port 8883).")
+    mqtt_tls: bool = Field(default=False, description="Use TLS with the broker (usual port 8883).")
     mqtt_ca_file: Path | None = Field(
         default=None, description="PEM file of the authority to trust; default: the system's."
     )
@@ -36,7 +36,7 @@ class IngestSettings(BaseSettings):
         min_length=1,
         description=(
             "Client id, fixed: the broker keeps unconfirmed messages under this name. "
-            "One per bridge, two bridges with one id throw each other out."
+            "One per bridge, because two bridges with one id disconnect each other."
         ),
     )
     mqtt_sites: tuple[str, ...] = Field(
@@ -51,10 +51,10 @@ class IngestSettings(BaseSettings):
         default=None,
         pattern=r"^[^/#+\x00]+$",
         description=(
-            "Name under which several bridges, each with its own client id, share the messages "
-            "(MQTT 5 shared subscription); unset: one bridge takes all. Order per device is then "
-            "restored by event time, within the lateness: what a bridge or Kafka holds up for "
-            "longer is late. See also MQTT_SITES."
+            "Group in which several bridges, each with its own client id, share the messages "
+            "(MQTT 5 shared subscription); unset: one bridge takes all. Event times then restore "
+            "the order per device, within the lateness; a message that a bridge or Kafka delays "
+            "for longer is late. See also MQTT_SITES."
         ),
     )
     mqtt_prefix: str = Field(
@@ -63,7 +63,10 @@ class IngestSettings(BaseSettings):
         description="First level(s) of the MQTT topics: <prefix>/<site>/<device>/<stream>.",
     )
     keepalive_s: int = Field(
-        default=30, ge=5, le=3600, description="Seconds of silence after which the line is tested."
+        default=30,
+        ge=5,
+        le=3600,
+        description="Seconds of silence after which the connection is tested.",
     )
     session_expiry_s: int = Field(
         default=7 * 24 * 3600,
@@ -74,7 +77,7 @@ class IngestSettings(BaseSettings):
         default=2000,
         ge=10,
         le=65535,
-        description="Messages that may be unconfirmed at a time; beyond, the broker waits.",
+        description="Most unconfirmed messages at a time; the broker waits beyond.",
     )
     bundle_messages: int = Field(
         default=500, ge=1, description="Most messages in one record of the log."
@@ -89,17 +92,17 @@ class IngestSettings(BaseSettings):
         default=256 * 1024,
         ge=1024,
         le=384 * 1024,
-        description="Most raw bytes kept of a refused message; a longer one is cut, and says so.",
+        description="Most raw bytes kept of a refused message; a longer one is cut and marked.",
     )
     future_ms: int = Field(
         default=300_000,
         ge=0,
-        description="Milliseconds a message may lie ahead of its receive time; beyond: refused.",
+        description="Milliseconds a message may be ahead of its receive time before it is refused.",
     )
     log_patience_s: float = Field(
         default=60.0,
         gt=0,
-        description="Seconds the log may be unavailable before the bridge stops loudly.",
+        description="Seconds that the log may be unavailable before the bridge ends with an error.",
     )
     sparkplug: Path | None = Field(
         default=None,
@@ -109,25 +112,26 @@ class IngestSettings(BaseSettings):
     )
     sparkplug_state: Path | None = Field(
         default=None,
-        description=(
-            "File of what is known of Sparkplug nodes; unset: `sparkplug.db` in the state folder."
-        ),
+        description=("State file of Sparkplug nodes; unset: `sparkplug.db` in the state folder."),
     )
 
     @model_validator(mode="after")
     def _shares_only_what_can_be_shared(self) -> IngestSettings:
         odd = [site for site in self.mqtt_sites if not is_name(site)]
         if odd:
-            msg = f"KPSTREAM_INGEST_MQTT_SITES: {odd[0]!r} is no name of a site"
+            msg = f"KPSTREAM_INGEST_MQTT_SITES: {odd[0]!r} is not a valid name of a site"
             raise ValueError(msg)
         if self.mqtt_shared_group is not None:
             if self.mqtt_protocol == "3.1.1":
-                msg = "KPSTREAM_INGEST_MQTT_SHARED_GROUP needs MQTT 5, MQTT_PROTOCOL says 3.1.1"
+                msg = (
+                    "KPSTREAM_INGEST_MQTT_SHARED_GROUP needs MQTT 5, but "
+                    "KPSTREAM_INGEST_MQTT_PROTOCOL is 3.1.1: unset one of them"
+                )
                 raise ValueError(msg)
             if self.sparkplug is not None:
                 msg = (
-                    "Sparkplug messages make sense in their order only, so one bridge takes all of "
-                    "them: set SPARKPLUG or MQTT_SHARED_GROUP, not both"
+                    "KPSTREAM_INGEST_SPARKPLUG and KPSTREAM_INGEST_MQTT_SHARED_GROUP exclude each "
+                    "other, because one bridge must take all Sparkplug messages in order: unset one"
                 )
                 raise ValueError(msg)
         return self
@@ -136,8 +140,8 @@ class IngestSettings(BaseSettings):
     def _files_for_tls_mean_tls(self) -> IngestSettings:
         if not self.mqtt_tls and (self.mqtt_ca_file or self.mqtt_cert_file or self.mqtt_key_file):
             msg = (
-                "KPSTREAM_INGEST_MQTT_CA_FILE, _CERT_FILE or _KEY_FILE is set, and "
-                "KPSTREAM_INGEST_MQTT_TLS is not true: the broker would be spoken to in the clear"
+                "KPSTREAM_INGEST_MQTT_CA_FILE, _CERT_FILE or _KEY_FILE is set without "
+                "KPSTREAM_INGEST_MQTT_TLS=true: the connection would not be encrypted"
             )
             raise ValueError(msg)
         return self

@@ -1,15 +1,15 @@
-"""Simulated machines and people: for the demo, for tests, and for a first look without sensors.
+"""Simulated machines and people: for the demo, for tests, and for a first try without sensors.
 
-1. A device is **deterministic by seed**: the same seed gives the same readings, in whatever
-   portions they are asked for.
-2. The numbers behind it are **fits in the code** to public recordings (turbofan: C-MAPSS FD001,
-   IMU: UCI-HAR, training parts only). No data file is shipped or read.
-3. What is published is what a real device would publish: MQTT topic and JSON forms of
-   `ingest.payloads`, event time from the device, now and then a duplicate, disorder or rubbish.
-4. The **truth** (RUL, activity) travels apart from the readings, in a JSON-lines file.
+1. A device is **deterministic by seed**: the same seed gives the same readings, whatever the sizes
+   in which they are requested.
+2. Its numbers are **fits in the code** to public recordings (turbofan: C-MAPSS FD001, IMU: UCI-HAR,
+   training parts only). No data file is shipped or read.
+3. It publishes like a real device: MQTT topic and JSON forms of `ingest.payloads`, event times of
+   the device, and occasional duplicates, disorder and garbage.
+4. The **truth** (RUL, activity) travels apart from the readings, in a file of JSON lines.
 
 `turbofan` and `imu` (with `gait`) are the physics, `emitters` the devices with their schedules,
-`fleet` the process that publishes, `truth` the comparison afterwards:
+`fleet` the process that publishes, `truth` the comparison of scores with the truth:
 
 ```python
 from ingest.simulators.turbofan import Engine, engine_history

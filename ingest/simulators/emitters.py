@@ -1,8 +1,8 @@
-"""Simulated devices as sources of MQTT messages: what is due when. Pure: no clock, no network.
+"""Simulated devices as sources of MQTT messages with due times. Pure: no clock, no network.
 
-An emitter has a schedule of its own, anchored at an absolute time: the next message is due at
-`due_ms`, whenever the one before was really sent. So nothing drifts, and after a stall the missed
-messages come out with the event times at which they were measured.
+The schedule of an emitter is anchored at an absolute time: the next message is due at `due_ms`,
+whenever the one before was really sent. So nothing drifts, and after a stall the emitter returns
+the missed messages with the event times at which they were measured.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = [
 
 ENGINE_STREAM: Final = "engine"
 IMU_STREAM: Final = "imu"
-_SCORED_CYCLES = 60  # an engine on duty at the start has at least these left: 30 fill a window
+_SCORED_CYCLES = 60  # least RUL of an engine at the start; 30 cycles fill a window
 
 
 class Message(NamedTuple):
@@ -42,17 +42,17 @@ class Message(NamedTuple):
 
 
 class EngineEmitter:
-    """A place where an engine runs: a message per cycle; when it fails a new engine takes over.
+    """A place where one engine runs, a message per cycle; a failed engine is replaced.
 
     Args:
         site: First level of the devices' addresses.
-        seed: With an engine's number, chooses the engine.
-        numbers: Where the next engine's number comes from: `engine-07`.
-        start_ms: When the first reading is due.
+        seed: Chooses the engine, together with its number.
+        numbers: Source of engine numbers, as in `engine-07`.
+        start_ms: Due time of the first reading, epoch ms.
         cycles_per_second: Readings per second.
-        age: Share of its life that the first engine has behind it, 0 to 1.
-        on_truth: Called with the truth of every engine when it begins to run.
-        on_event: Called with a line for a person when an engine is replaced.
+        age: Elapsed share of the first engine's life, 0 to 1.
+        on_truth: Called with the truth of every engine when it starts.
+        on_event: Called with a text for a person when an engine is replaced.
     """
 
     def __init__(
@@ -76,12 +76,12 @@ class EngineEmitter:
         self._install(start_ms, age)
 
     def emit(self) -> list[Message]:
-        """The message that is due; moves `due_ms` on."""
+        """Return the due message, and set `due_ms` to the next one."""
         if self._cycle > self._engine.life:
             failed = self._device
             self._install(self.due_ms, 0)
             self._on_event(
-                f"{failed} failed after {self._cycles_run} cycles; {self._device} takes its place"
+                f"{failed} failed after {self._cycles_run} cycles; {self._device} replaces it"
             )
         body = {"ts": self.due_ms, "values": self._engine.reading(self._cycle)}
         topic = Address(self._site, self._device, ENGINE_STREAM).mqtt_topic()
@@ -90,7 +90,7 @@ class EngineEmitter:
         return [Message(topic, orjson.dumps(body))]
 
     def skip_to(self, now_ms: int) -> None:
-        """Continue at `now_ms` with the next cycle: the time in between was not measured."""
+        """Continue at `now_ms` with the next cycle; the time in between is a gap."""
         self._anchor(now_ms)
 
     def _install(self, at_ms: int, age: float) -> None:
@@ -116,20 +116,20 @@ class EngineEmitter:
 
 
 class PersonEmitter:
-    """A person whose phone sends its readings in messages of a few, in the columnar form.
+    """A person whose phone sends messages with a few readings each, in the columnar form.
 
-    Now and then the readings of one message come in two, every other reading first, with explicit
-    event times: disorder of less than one message's span (180 ms for ten readings), which the
-    default lateness of 200 ms allows for.
+    A share of the messages is sent in two parts, every other reading first, with explicit event
+    times. The disorder is shorter than one message (180 ms for ten readings), and the default
+    lateness of 200 ms covers it.
 
     Args:
         site: First level of the address.
-        device: Second level.
-        person: Who wears it.
-        start_ms: Event time of the first reading.
+        device: Second level of the address.
+        person: The person.
+        start_ms: Event time of the first reading, epoch ms.
         readings: Readings per message.
-        disorder: Share of the messages that come in two.
-        rng: Decides which.
+        disorder: Share of the messages that are sent in two parts.
+        rng: Chooses them.
         on_truth: Called with every bout when it has ended.
     """
 
@@ -156,7 +156,7 @@ class PersonEmitter:
         self._set_first(start_ms)
 
     def emit(self) -> list[Message]:
-        """The message (or two) that is due: a phone sends when the last reading is taken."""
+        """Return the due message, or two; a phone sends after the last reading of a message."""
         chunk = self._person.take(self._readings)
         t0_ms = self._first_ms
         self._note(t0_ms, chunk.activity)
@@ -177,12 +177,12 @@ class PersonEmitter:
         return [Message(self._topic, orjson.dumps(body))]
 
     def skip_to(self, now_ms: int) -> None:
-        """Continue at `now_ms` with the next reading: the time in between was not measured."""
+        """Continue at `now_ms` with the next reading; the time in between is a gap."""
         self.end_bout()
         self._set_first(now_ms)
 
     def end_bout(self) -> None:
-        """Tell the truth of the bout so far; for the end of the fleet."""
+        """End the present bout and report its truth; for the end of the fleet."""
         if self._bout is not None and self._bout[0] != TRANSITION:
             label, start_ms, last_ms = self._bout
             activity = ACTIVITIES[label]
@@ -204,7 +204,7 @@ class PersonEmitter:
 
 
 def device_seed(seed: int, number: int) -> int:
-    """A seed per device, different between the devices of a fleet and between fleets.
+    """Return a seed per device, different between the devices of a fleet and between fleets.
 
     >>> device_seed(1, 7)
     100010

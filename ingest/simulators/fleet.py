@@ -1,7 +1,7 @@
 """A simulated fleet that publishes over MQTT: engines that wear out, people who move.
 
-`Fleet` is pure: ask it what is due until now. `publish_fleet` sends that at the right time, and
-`run_fleet` is the process around it (`kpstream simulate`, `python -m ingest.simulators.fleet`).
+`Fleet` is pure and returns the messages that are due. `publish_fleet` sends them at the right time,
+and `run_fleet` is the process around it (`kpstream simulate`, `python -m ingest.simulators.fleet`).
 
 >>> fleet = Fleet(FleetSettings(engines=1, people=1), start_ms=1_700_000_000_000)
 >>> sorted({message.topic for message in fleet.take(1_700_000_001_000)})
@@ -51,7 +51,7 @@ _GARBAGE = (
 
 
 class FleetSettings(BaseModel):
-    """What the fleet consists of and how badly its radio works."""
+    """Devices of the fleet, and the faults of their transmission."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -75,7 +75,7 @@ class FleetSettings(BaseModel):
         default=0.02, ge=0, le=1, description="Share of the people's messages sent out of order."
     )
     garbage: float = Field(
-        default=0.0005, ge=0, le=1, description="Rubbish messages per proper message."
+        default=0.0005, ge=0, le=1, description="Garbage messages per proper message."
     )
     catch_up_ms: int = Field(
         default=30_000,
@@ -86,29 +86,29 @@ class FleetSettings(BaseModel):
 
 
 class MessageSink(Protocol):
-    """Where messages go; `ingest.mqtt.publisher.Publisher` is one."""
+    """Destination of messages; `ingest.mqtt.publisher.Publisher` is one."""
 
     async def publish(self, topic: str, payload: bytes) -> None:
-        """Send one message; may wait for its turn."""
+        """Send one message; may wait for room."""
 
 
 class Clock(Protocol):
-    """The time, and waiting for it."""
+    """Source of time."""
 
     def now_ms(self) -> int:
-        """Epoch milliseconds."""
+        """Return the present time, epoch ms."""
 
     async def sleep_until(self, at_ms: int) -> None:
-        """Return at `at_ms` or a little later."""
+        """Wait until `at_ms`, or slightly longer."""
 
 
 class Fleet:
     """All devices of a fleet; the same settings and start give the same messages, byte for byte.
 
     Args:
-        settings: What the fleet consists of.
-        start_ms: Epoch ms at which it begins; the first messages come within a second or so.
-        on_event: Called with a line for a person when an engine is replaced or time is left out.
+        settings: Devices and faults.
+        start_ms: Start, epoch ms; the first messages are due within about a second.
+        on_event: Called with a text for a person when an engine is replaced or time is left out.
     """
 
     def __init__(
@@ -123,8 +123,8 @@ class Fleet:
         self._rng = np.random.default_rng((settings.seed, 2))
         self._garbage = itertools.cycle(_GARBAGE)
         numbers = itertools.count(1)
-        # Ages spread evenly over the first part of a life: the page shows healthy and worn engines
-        # from the start, and the first one fails after a minute or two.
+        # Ages spread evenly over the first part of a life, so that the page shows healthy and worn
+        # engines from the start, and the first engine fails after a minute or two.
         ages = (self._rng.permutation(settings.engines) + self._rng.random()) / (
             settings.engines or 1
         )
@@ -137,20 +137,20 @@ class Fleet:
 
     @property
     def next_due_ms(self) -> int | None:
-        """When the next message is due; None for an empty fleet."""
+        """Due time of the next message, epoch ms; None for an empty fleet."""
         return self._due[0][0] if self._due else None
 
     def take(self, now_ms: int, most: int | None = None) -> list[Message]:
-        """The messages due until `now_ms`, in the order of their times.
+        """Return the messages due until `now_ms`, in the order of their times.
 
-        At least one message's worth per call while any is due; `most` bounds the rest.
+        Stops after `most` messages, or slightly more: an emitter can return two at once.
         """
         messages: list[Message] = []
         while self._due and self._due[0][0] <= now_ms and (most is None or len(messages) < most):
             due_ms, at, emitter = self._due[0]
             if now_ms - due_ms > self.settings.catch_up_ms:
                 emitter.skip_to(now_ms)
-                self._on_event(f"stalled for {now_ms - due_ms:,} ms: a device leaves them out")
+                self._on_event(f"stalled for {now_ms - due_ms:,} ms: a device skips this time")
             else:
                 for message in emitter.emit():
                     messages += self._disturbed(message)
@@ -158,12 +158,12 @@ class Fleet:
         return messages
 
     def take_truth(self) -> list[TruthRecord]:
-        """What became known of the truth since the last call."""
+        """Return the truth that became known since the last call."""
         truths, self._truths = self._truths, []
         return truths
 
     def end(self) -> None:
-        """End the running bouts, so that `take_truth` has them too."""
+        """End the present bouts, so that `take_truth` returns them too."""
         for person in self._people:
             person.end_bout()
 
@@ -208,10 +208,10 @@ class Fleet:
 async def publish_fleet(
     fleet: Fleet, sink: MessageSink, clock: Clock, truth: Path | None = None
 ) -> None:
-    """Publish what is due when it is due, until cancelled; never returns for a fleet with devices.
+    """Publish messages when they are due, until cancelled; returns only for an empty fleet.
 
-    The schedule is absolute: a slow sink delays messages, it doesn't stretch time. The truth file
-    is appended to before the readings it is about are sent (bouts: when they end).
+    The schedule is absolute: a slow sink delays messages but does not stretch time. The truth of an
+    engine is written before its readings are sent, that of a bout when it ends.
     """
     try:
         while (due_ms := fleet.next_due_ms) is not None:
@@ -228,12 +228,12 @@ async def publish_fleet(
 async def run_fleet(settings: FleetSettings, endpoint: Endpoint, truth: Path | None) -> None:
     """Publish a fleet to the broker at `endpoint` until SIGINT or SIGTERM.
 
-    On the way out, what was sent is given 5 s to be confirmed. The truth goes to the file `truth`
-    (JSON lines, begun anew).
+    On shutdown, unconfirmed messages have 5 s to be confirmed. The truth goes to the file `truth`
+    (JSON lines), which is overwritten.
 
     Raises:
         OSError: The truth file cannot be written.
-        IngestError: The MQTT side has failed for good.
+        IngestError: The MQTT connection has failed permanently.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -262,12 +262,12 @@ async def run_fleet(settings: FleetSettings, endpoint: Endpoint, truth: Path | N
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(publisher.flush(), _FLUSH_S)
         if publisher.confirmed_total and publisher.connection.protocol == "3.1.1":
-            # amqtt drops what it has confirmed and not yet handed on when its publisher leaves.
+            # amqtt drops confirmed messages that it has not forwarded when the publisher leaves.
             await asyncio.sleep(EMBEDDED_LINGER_S)
 
 
 def main() -> None:
-    """Run a fleet from the command line; a setting is given as `--name value`."""
+    """Run a fleet from the command line, with settings as `--name value`."""
     parser = argparse.ArgumentParser(prog="python -m ingest.simulators.fleet")
     parser.add_argument("--host", default="127.0.0.1", help="MQTT broker")
     parser.add_argument("--port", type=int, default=1883)

@@ -1,10 +1,10 @@
 """Fitted numbers of the mean gait cycle per kind of walking (UCI-HAR training recordings).
 
 Per channel (body_acc x y z in g, body_gyro x y z in rad/s) the signal of a **stride** (two steps)
-is a Fourier series of eight harmonics of the stride rate, the phases of all strides aligned, plus
-coloured noise. People differ in the coefficients (`subject_sd`) and each of their bouts again a
-little (`bout_ratio`). Of the variance of body_acc_x in the three kinds, the mean cycle alone
-explains 0.70, 0.67 and 0.57; with the person's own cycle it is 0.83, 0.76 and 0.64.
+is a Fourier series of eight harmonics of the stride rate, with the phases of all strides aligned,
+plus coloured noise. People differ in the coefficients (`subject_sd`), and so do the bouts of one
+person, a little less (`bout_ratio`). The mean cycle alone explains 0.70, 0.67 and 0.57 of the
+variance of body_acc_x in the three kinds; the person's own cycle explains 0.83, 0.76 and 0.64.
 
 These are statistics over 21 people; no recording is reproduced.
 """
@@ -32,8 +32,8 @@ class Gait:
         mean: Fourier coefficients of the mean person, complex `[6 channels, 8 harmonics]`.
         subject_sd: Root mean square of a person's complex difference from it, `[6, 8]`.
         bout_ratio: The same within a person from bout to bout, as a share of `subject_sd`.
-        residual_sd: What no series explains, `[6]`, in units of the channel.
-        residual_lag: Autocorrelation of that at lag 1 and 2 (20 and 40 ms), `[2, 6]`.
+        residual_sd: Deviation that the series does not explain, `[6]`, in units of the channel.
+        residual_lag: Autocorrelation of the residual at lag 1 and 2 (20 and 40 ms), `[2, 6]`.
         turn_sd: Slow turning about the vertical (body_gyro_x), rad/s.
     """
 
@@ -47,7 +47,7 @@ class Gait:
 
 
 def _table(milli: str) -> NDArray[np.complex128]:
-    """The table of thousandths written in `milli`, one channel per line."""
+    """Parse a table of thousandths, one channel per line."""
     rows = [[complex(word) for word in line.split()] for line in milli.strip().splitlines()]
     table: NDArray[np.complex128] = np.array(rows, dtype=np.complex128) / 1000
     return table

@@ -1,14 +1,14 @@
 """People who wear a phone at the waist: nine IMU channels at 50 Hz with the statistics of UCI-HAR.
 
-A person is a draw of effects: how the phone sits, cadence and gait cycle, how still they keep.
-Their day is a sequence of **bouts** of one activity with short transitions between them. Walking is
-the Fourier series of `ingest.simulators.gait` plus coloured noise; sitting, standing and laying are
-a direction of gravity plus coloured noise, restless at first, with a fidget now and then.
+A person is a draw of effects: placement of the phone, cadence and gait cycle, and stillness. Their
+day is a sequence of **bouts** of one activity with short transitions between them. Walking is the
+Fourier series of `ingest.simulators.gait` plus coloured noise. Sitting, standing and laying are a
+direction of gravity plus coloured noise, stronger at the start of a bout and in occasional fidgets.
 `total_acc = body_acc + gravity`, as in the data set. The numbers are fits to its training part (21
 people); no data is read.
 
-Where a person's own posture is concerned the spread of sitting is two thirds of the fitted: a real
-phone in a real pocket can make sitting and standing look alike, which no student can tell apart.
+The spread of sitting between people is two thirds of the fitted one, because the placement of a
+real phone can make sitting and standing so similar that no student can distinguish them.
 
 >>> chunk = Person(seed=3, schedule=[Bout("WALKING", 4_000), Bout("SITTING", 4_000)]).take(100)
 >>> chunk.values.shape, {ACTIVITIES[label] for label in chunk.activity}
@@ -57,7 +57,7 @@ TRANSITION: Final = -1
 
 
 class Bout(NamedTuple):
-    """A stretch of one activity; the transition into it comes before and is not counted in."""
+    """A stretch of one activity, without the transition into it."""
 
     activity: str
     duration_ms: int
@@ -69,7 +69,7 @@ class ImuChunk:
 
     Attributes:
         offset_ms: Event time since the person's first reading, int64 `[n]`.
-        values: Readings `[n, 9]` float64, rounded to 4 decimals: what a message carries.
+        values: Readings `[n, 9]` float64, rounded to 4 decimals as in a message.
         activity: Index in :data:`ACTIVITIES` or :data:`TRANSITION`, int8 `[n]`.
     """
 
@@ -97,8 +97,8 @@ class _Still(NamedTuple):
     lag: tuple[float, float]
 
 
-# How the phone sits on this person: shared by all upright postures (correlation 0.7 to 0.99 of the
-# person means of their gravity), hardly by sitting (0.0 in y, 0.55 in z) and not by laying.
+# Placement of the phone on this person: shared by all upright postures (correlation 0.7 to 0.99 of
+# the person means of their gravity), hardly by sitting (0.0 in y, 0.55 in z) and not by laying.
 _PLACEMENT_SD = (0.07, 0.135)
 _POSTURES: Final[Mapping[str, _Posture]] = {
     "WALKING": _Posture(1.027, (-0.181, -0.073), (0.02, 0.03), (0.02, 0.04), True, 0.006),
@@ -141,13 +141,13 @@ _NEXT: Final[Mapping[str, Mapping[str, float]]] = {
 
 
 def markov_bouts(seed: int, shortest_ms: int = 20_000, longest_ms: int = 40_000) -> Iterator[Bout]:
-    """Endless bouts of random length; who lays does not walk the next moment.
+    """Yield endless bouts of random length; walking never follows laying directly.
 
     Raises:
-        ValueError: Not ``0 < shortest_ms <= longest_ms``.
+        ValueError: ``0 < shortest_ms <= longest_ms`` does not hold.
     """
     if not 0 < shortest_ms <= longest_ms:
-        msg = f"a bout lasts from {shortest_ms} to {longest_ms} ms: needs 0 < shortest <= longest"
+        msg = f"bouts of {shortest_ms} to {longest_ms} ms: 0 < shortest <= longest must hold"
         raise ValueError(msg)
     rng = np.random.default_rng((seed, 1))
     activity = ACTIVITIES[rng.integers(len(ACTIVITIES))]
@@ -158,15 +158,15 @@ def markov_bouts(seed: int, shortest_ms: int = 20_000, longest_ms: int = 40_000)
 
 
 class Person:
-    """One person; readings depend on seed and schedule only, not on the sizes asked for.
+    """One person; readings depend on seed and schedule only, not on the sizes requested.
 
     Args:
-        seed: Chooses the person's effects, the noise, and the schedule if there is none.
-        schedule: Bouts in order, repeated when they end; `markov_bouts(seed)` when None.
+        seed: Chooses the person's effects, the noise, and the schedule if none is given.
+        schedule: Bouts in order, repeated when they end; None: `markov_bouts(seed)`.
 
     Raises:
-        ValueError: The schedule is empty, names an unknown activity or a bout shorter than a
-            reading (the latter two when that bout begins).
+        ValueError: The schedule is empty, names an unknown activity, or has a bout shorter than one
+            reading; the last two are raised when that bout begins.
     """
 
     def __init__(self, seed: int, schedule: Iterable[Bout] | None = None) -> None:
@@ -179,7 +179,7 @@ class Person:
         self._activity: NDArray[np.int8] = np.empty(0, dtype=np.int8)
 
     def take(self, n: int) -> ImuChunk:
-        """The next ``n`` readings."""
+        """Return the next ``n`` readings."""
         while len(self._values) < n:
             values, activity = self._next_bout()
             self._values = np.concatenate([self._values, values])
@@ -191,15 +191,15 @@ class Person:
         return chunk
 
     def chunks(self, n: int) -> Iterator[ImuChunk]:
-        """Endless chunks of ``n`` readings."""
+        """Yield endless chunks of ``n`` readings."""
         while True:
             yield self.take(n)
 
     def _next_bout(self) -> tuple[NDArray[np.float64], NDArray[np.int8]]:
-        """Readings and labels of the next bout and of the transition into it."""
+        """Return readings and labels of the next bout and of the transition into it."""
         bout = next(self._bouts, None)
         if bout is None or bout.activity not in ACTIVITIES or bout.duration_ms < DT_MS:
-            msg = f"a bout is one of {', '.join(ACTIVITIES)} for at least {DT_MS} ms, not {bout}"
+            msg = f"{bout} is not a bout: use {', '.join(ACTIVITIES)} for at least {DT_MS} ms"
             raise ValueError(msg)
         rng, before = self._rng, self._gravity
         n = bout.duration_ms // DT_MS
@@ -234,7 +234,7 @@ class _Body:
         self._laying_deg = rng.normal(*_LAYING_ANGLE_DEG[:2])
         self._still = rng.normal(0, _STILL_SUBJECT_SD)
         self._log_amplitude = rng.normal(0, _SUBJECT_LOG_AMPLITUDE_SD)
-        # One draw for all kinds of walking: who walks fast also climbs fast.
+        # One draw for all kinds of walking: people who walk fast also climb fast.
         pace = float(np.clip(rng.normal(), -2, 2))
         self._stride_hz = {
             name: gait.stride_hz[0]
@@ -246,7 +246,7 @@ class _Body:
         }
 
     def gravity(self, activity: str, rng: np.random.Generator) -> NDArray[np.float64]:
-        """Gravity ``[3]`` in g as the phone feels it during one bout."""
+        """Return gravity ``[3]`` in g, as the phone measures it during one bout."""
         if activity == "LAYING":
             x = self._laying_x + rng.normal(0, _LAYING_X[2])
             angle = np.radians(self._laying_deg + rng.normal(0, _LAYING_ANGLE_DEG[2]))
@@ -257,7 +257,7 @@ class _Body:
         return np.array([np.sqrt(max(posture.norm**2 - y**2 - z**2, 0.25)), y, z])
 
     def motion(self, activity: str, n: int, rng: np.random.Generator) -> NDArray[np.float64]:
-        """body_acc (g) and body_gyro (rad/s) of ``n`` readings, ``[n, 6]``."""
+        """Return body_acc (g) and body_gyro (rad/s) of ``n`` readings, ``[n, 6]``."""
         if activity in _STILL:
             return self._rest(_STILL[activity], n, rng)
         return self._walk(activity, GAITS[activity], n, rng)
@@ -311,7 +311,7 @@ def _sway_sd(activity: str) -> float:
 
 
 def _complex_normal(rng: np.random.Generator) -> NDArray[np.complex128]:
-    """Complex numbers ``[6, harmonics]`` of mean square 1."""
+    """Draw complex numbers ``[6, harmonics]`` of mean square 1."""
     real, imaginary = rng.standard_normal((2, 6, HARMONICS))
     drawn: NDArray[np.complex128] = (real + 1j * imaginary) / np.sqrt(2)
     return drawn
@@ -320,15 +320,15 @@ def _complex_normal(rng: np.random.Generator) -> NDArray[np.complex128]:
 def _coloured(
     rng: np.random.Generator, n: int, lag1: Iterable[float], lag2: Iterable[float] | None = None
 ) -> NDArray[np.float64]:
-    """Noise of variance 1 with the given autocorrelations, ``[n, channels]``.
+    """Draw noise of variance 1 with the given autocorrelations, ``[n, channels]``.
 
-    Autoregressive of order 2 (order 1 without ``lag2``), shaped in the frequency domain: a loop
-    over readings would cost more than all the rest.
+    Autoregressive of order 2 (order 1 without ``lag2``), shaped in the frequency domain because a
+    loop over readings would cost more than everything else.
     """
     r1 = np.array(list(lag1))
     r2 = r1 * r1 if lag2 is None else np.array(list(lag2))
     a1, a2 = r1 * (1 - r2) / (1 - r1 * r1), (r2 - r1 * r1) / (1 - r1 * r1)
-    padded = max(256, 1 << (n - 1).bit_length())  # a few lengths only, and no short periods
+    padded = max(256, 1 << (n - 1).bit_length())  # few distinct lengths, and no short periods
     z = np.exp(-2j * np.pi * np.fft.rfftfreq(padded))[:, None]
     gain = 1 / np.abs(1 - a1 * z - a2 * z * z)
     gain /= np.sqrt(np.mean(np.concatenate([gain, gain[1:-1]]) ** 2, axis=0))

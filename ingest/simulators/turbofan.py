@@ -4,14 +4,14 @@ The model has two hidden quantities per engine, as the original simulation has t
 flow of the high-pressure compressor; Saxena et al., PHM 2008):
 
 - **wear** ``h``: about 0 when new, 1 at failure. It grows as ``expm1(k t / life)``: flat at first,
-  then ever steeper. An engine fails at a fixed wear, however long that took.
+  then ever steeper. An engine fails at a fixed wear, however long that takes.
 - **imbalance** ``g``: the share of the two faults. It grows with the same shape, to either side,
-  and is why the core speeds (Nc, NRc) rise in some engines and fall in others.
+  and makes the core speeds (Nc, NRc) rise in some engines and fall in others.
 
-Every sensor is a quadratic of (h, g) plus white noise of its own, rounded as in the data set.
-Fitted to the 100 training engines of FD001, this leaves no more than 1 % of unexplained deviation
+Every sensor is a quadratic of (h, g) plus independent white noise, rounded as in the data set.
+Fitted to the 100 training engines of FD001, the model leaves at most 1 % of unexplained deviation
 in any sensor, and noise without correlation between sensors (|r| < 0.08). All numbers below are
-those fits; no data is read.
+these fits; no data is read.
 
 >>> history = engine_history(seed=7)
 >>> history.values.shape == (len(history.rul), len(CHANNELS)), int(history.rul[-1])
@@ -39,7 +39,7 @@ CHANNELS: Final = (
     *("T2", "T24", "T30", "T50", "P2", "P15", "P30", "Nf", "Nc", "epr", "Ps30"),
     *("phi", "NRf", "NRc", "BPR", "farB", "htBleed", "Nf_dmd", "PCNfR_dmd", "W31", "W32"),
 )
-"""The 21 sensors of FD001 in file order; seven of them say (next to) nothing, as in FD001."""
+"""The 21 sensors of FD001 in file order; seven of them are (nearly) constant, as in FD001."""
 
 
 class _Sensor(NamedTuple):
@@ -96,13 +96,13 @@ _IMBALANCE_END_AT = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 _IMBALANCE_END = (-18.4, -14.8, -11.9, -4.0, 13.8, 20.8, 38.4)
 _CURVE_LOG_MEAN, _CURVE_LOG_SLOPE, _CURVE_LOG_SD = 1.378, 0.00933, 0.095
 _CURVE_RANGE = (3.0, 6.75)
-# P15 reads 21.60 instead of 21.61 in new engines now and then: logistic in wear.
+# P15 sometimes reads 21.60 instead of 21.61 in new engines: logistic in wear.
 _P15_LOW_AT, _P15_LOW_WIDTH = -0.47, 0.115
 
 
 @dataclass(frozen=True, slots=True)
 class EngineSimulation:
-    """A whole life of one engine.
+    """The whole life of one engine.
 
     Attributes:
         values: Readings ``[life, 21]`` float32, row 0 is cycle 1.
@@ -118,7 +118,7 @@ class EngineSimulation:
 
 
 class Engine:
-    """One engine; the same arguments give the same readings, in whatever order they are asked for.
+    """One engine; the same arguments give the same readings, in any order of requests.
 
     Args:
         seed: Chooses the engine: its life, wear curve, sensor offsets and noise.
@@ -161,14 +161,14 @@ class Engine:
         self._values = _measured(self.wear, g_start + (g_end - g_start) * grown, rng)
 
     def rul(self, cycle: int) -> int:
-        """Cycles the engine still runs after the reading of ``cycle`` (1 to ``life``)."""
+        """Return the cycles that the engine still runs after ``cycle`` (1 to ``life``)."""
         return self.life - self._row(cycle) - 1
 
     def reading(self, cycle: int) -> dict[str, float]:
-        """The 21 sensor values at ``cycle`` (1 to ``life``), rounded as FD001 prints them.
+        """Return the 21 sensor values at ``cycle`` (1 to ``life``), rounded as in FD001.
 
         Raises:
-            ValueError: The engine does not run in that cycle.
+            ValueError: ``cycle`` is outside the engine's life.
         """
         row = self._values[self._row(cycle)]
         return {
@@ -176,26 +176,26 @@ class Engine:
         }
 
     def history(self) -> EngineSimulation:
-        """All readings of the life; equal to ``reading`` of every cycle, cast to float32."""
+        """Return all readings of the life; equal to ``reading`` of every cycle as float32."""
         rul = np.arange(self.life - 1, -1, -1, dtype=np.int64)
         return EngineSimulation(self._values.astype(np.float32), rul, CHANNELS, self.wear.copy())
 
     def _row(self, cycle: int) -> int:
         if not 1 <= cycle <= self.life:
-            msg = f"the engine runs in cycles 1 to {self.life}, not in {cycle}"
+            msg = f"cycle {cycle} is outside the life of the engine: use 1 to {self.life}"
             raise ValueError(msg)
         return cycle - 1
 
 
 def engine_history(seed: int, life: int | None = None) -> EngineSimulation:
-    """The whole life of ``Engine(seed, life)``."""
+    """Return the whole life of ``Engine(seed, life)``."""
     return Engine(seed, life).history()
 
 
 def _measured(
     h: NDArray[np.float64], g: NDArray[np.float64], rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Readings ``[life, 21]`` of wear ``h`` and imbalance ``g`` (both ``[life]``), rounded."""
+    """Return rounded readings ``[life, 21]`` of wear ``h`` and imbalance ``g``, both ``[life]``."""
     terms = np.stack([np.ones_like(h), h, g, h * h, h * g, g * g])
     noise = rng.standard_normal((len(CHANNELS), len(h)))
     columns = []

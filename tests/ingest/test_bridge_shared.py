@@ -206,7 +206,7 @@ def test_what_cannot_be_shared_is_refused(others: dict[str, Any]) -> None:
 
 
 def test_a_site_that_is_no_name_is_refused() -> None:
-    with pytest.raises(ValidationError, match="'plant/#' is no name of a site"):
+    with pytest.raises(ValidationError, match="'plant/#' is not a valid name of a site"):
         IngestSettings(mqtt_sites=("plant-1", "plant/#"))
 
 

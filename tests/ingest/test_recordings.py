@@ -114,7 +114,7 @@ def test_engines_become_devices(cmapss_files: dict[str, str], tmp_path: Path) ->
         ("test_FD001.txt", engine_text([2, 2]).replace("1 2 ", "1 3 "), "cycles of engine 1"),
         ("test_FD001.txt", engine_text([2, 2]).replace("1 1 ", "7 1 "), "not numbered 1, 2, 3"),
         ("RUL_FD001.txt", "112\n", "1 values for 2 engines"),
-        ("RUL_FD001.txt", None, "holds no RUL_FD001.txt; give the path of C-MAPSS"),
+        ("RUL_FD001.txt", None, "contains no RUL_FD001.txt: use the path of C-MAPSS"),
     ],
 )
 def test_what_is_wrong_with_the_engines_is_told(
@@ -132,7 +132,7 @@ def test_wrong_paths_are_told(tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match="does not exist"):
         read_cmapss(tmp_path / "none.zip")
     (tmp_path / "x.zip").write_text("no zip")
-    with pytest.raises(RecordingError, match=r"holds no test_FD001\.txt"):
+    with pytest.raises(RecordingError, match=r"contains no test_FD001\.txt"):
         read_cmapss(tmp_path / "x.zip")
     with pytest.raises(RecordingError, match=r"uci_har_test\.npz"):
         read_uci_har(tmp_path)

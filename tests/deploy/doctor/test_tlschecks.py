@@ -82,7 +82,7 @@ def test_what_crosses_the_network_in_the_clear_is_told(certs: Path) -> None:
 def test_files_for_tls_without_tls_are_refused(certs: Path) -> None:
     key = certs / "services/bridge.key"
     for name in ("mqtt_ca_file", "mqtt_cert_file", "mqtt_key_file"):
-        with pytest.raises(ValueError, match="KPSTREAM_INGEST_MQTT_TLS is not true"):
+        with pytest.raises(ValueError, match="without KPSTREAM_INGEST_MQTT_TLS=true"):
             IngestSettings(**{name: key})  # type: ignore[arg-type]
     with pytest.raises(TlsError, match="KPSTREAM_SITE_KAFKA_CA_FILE is not: set it too"):
         kafka_endpoint(SiteSettings(kafka_key_file=key), "me")
