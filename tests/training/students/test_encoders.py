@@ -10,13 +10,11 @@ from training.bench.ledger import METHODS, read_plan, shipped_plans  # noqa: E40
 from training.candidate import train_candidate  # noqa: E402
 from training.datasets.dummy import make_dummy  # noqa: E402
 from training.export.artifact import score_raw  # noqa: E402
-from training.methods.build import build_method  # noqa: E402
 from training.recipes import shipped_recipe  # noqa: E402
 from training.students.encoders import SpectralEncoder, build_encoder  # noqa: E402
 
 pytestmark = pytest.mark.needs_training
 
-HAR = ("har-waist", (128, 9), 6)
 KINDS = ["bilstm", "conv", "penet", "residual", "spectral", "statistics", "trend"]
 
 
@@ -68,44 +66,6 @@ def test_the_statistics_student_computes_means_and_slopes_of_the_newest_readings
     torch.testing.assert_close(means, torch.stack([line[-n:].mean() for n in (5, 10, 20, 30)]))
     # Slopes are per half a tail: a line of 2 per reading rises by n - 1 over half of n readings.
     torch.testing.assert_close(slopes, torch.tensor([4.0, 9.0, 19.0, 29.0]), atol=1e-4, rtol=1e-5)
-
-
-@pytest.mark.parametrize(("task", "method"), [("rul", "kp"), ("rul", "none"), ("activity", "kp")])
-def test_a_committee_scores_the_mean_of_its_members(task, method):
-    name, shape, answers = ("rul-fd001", (30, 14), 126) if task == "rul" else HAR
-    recipe = shipped_recipe(name, members=3, method=method)
-    built = build_method(recipe, *shape, np.ones(answers, dtype=np.int64)).eval()
-    windows = torch.randn(5, *shape)
-    scores = [member.exported()(windows) for member in built.members]
-    torch.testing.assert_close(built.exported()(windows), sum(scores) / 3)
-    assert not torch.equal(scores[0], scores[1])
-    labels = torch.tensor([0, 1, 2, 3, 3])
-    alone = sum(member.loss(windows, labels) for member in built.members)
-    torch.testing.assert_close(built.loss(windows, labels), alone)
-
-
-def test_one_member_equals_the_student_without_a_committee():
-    recipe = shipped_recipe("rul-fd001")
-    counts = np.ones(126, dtype=np.int64)
-    torch.manual_seed(3)
-    one = build_method(recipe, 30, 14, counts)
-    torch.manual_seed(3)
-    first = build_method(shipped_recipe("rul-fd001", members=2), 30, 14, counts).members[0]
-    for left, right in zip(one.parameters(), first.parameters(), strict=True):
-        assert torch.equal(left, right)
-
-
-def test_huber_grows_linearly_from_a_tenth_of_the_range_on():
-    recipe = shipped_recipe("rul-fd001", method="none", loss="huber")
-    method = build_method(recipe, 30, 14, np.ones(126, dtype=np.int64)).eval()
-    windows = torch.zeros(1, 30, 14)
-    with torch.no_grad():
-        method.head.weight.zero_()
-        losses = []
-        for share in (0.5, 0.6, 0.7):
-            method.head.bias.fill_(share)
-            losses.append(float(method.loss(windows, torch.tensor([0]))))
-    assert losses[2] - losses[1] == pytest.approx(losses[1] - losses[0], rel=1e-4)
 
 
 def test_students_of_the_ledger_stay_below_100000_parameters():
