@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -35,13 +35,13 @@ from ingest.topics import (
 from pipeline.errors import PipelineError
 from pipeline.log.changelog import Changelog, ChangelogRow
 from pipeline.log.statetable import LogTable
-from pipeline.scoring.batch import Scored
+from pipeline.scoring.batch import Scorer, score_windows
 from pipeline.scoring.stage import ScoringStage
 from pipeline.settings import PipelineSettings
 from pipeline.stage import agent_of, appender, now_ms
 from pipeline.stores.sinks import LineSink, Sink
 from pipeline.stores.stage import StoreCounters, StoreStage, prepare_lines, prepare_points
-from pipeline.windows.devices import ClosedWindow, Devices, Plans
+from pipeline.windows.devices import Devices, Plans
 
 if TYPE_CHECKING:
     import ssl
@@ -139,7 +139,7 @@ def create_scoring_app(
     log_url: str,
     settings: PipelineSettings,
     plans: Plans,
-    score: Callable[[Sequence[ClosedWindow]], Scored],
+    student_of: Callable[[str], Scorer | None],
     *,
     data_dir: Path,
     mqtt_prefix: str = "sensors",
@@ -151,7 +151,7 @@ def create_scoring_app(
         log_url: ``sqlite:///path/to/log.db`` or ``kafka://host:port``.
         settings: Settings of the agents.
         plans: Finds how a stream is windowed; called for each batch, so the answer may change.
-        score: Scores closed windows; called in one thread of its own.
+        student_of: Finds the student of a stream; called in the one scoring thread.
         data_dir: Folder for Faust's own files.
         mqtt_prefix: First levels of the MQTT topics, for the addresses of dead letters.
         kafka: Required where the log is Kafka.
@@ -168,7 +168,7 @@ def create_scoring_app(
         table = LogTable(app, settings.partitions)
     stage = ScoringStage(
         Devices(plans, table.get),
-        score,
+        partial(score_windows, student_of=student_of),
         appender(app),
         table,
         app.crash,

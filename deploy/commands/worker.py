@@ -36,8 +36,8 @@ class WorkerProcess:
         self.scoring = create_scoring_app(
             site.kafka_url,
             runtime.pipeline,
-            self.students.plan,
-            self.students.score,
+            self.students.plans.get,
+            self.students.models.running.get,
             data_dir=runtime.folder / "faust",
             mqtt_prefix=ingest.mqtt_prefix,
             kafka=runtime.link,

@@ -89,8 +89,8 @@ class Gateway:
         self.scoring = create_scoring_app(
             settings.log_url,
             pipeline,
-            self.students.plan,
-            self.students.score,
+            self.students.plans.get,
+            self.students.models.running.get,
             data_dir=data_dir,
             mqtt_prefix=ingest.mqtt_prefix,
         )

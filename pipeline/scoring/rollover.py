@@ -110,9 +110,10 @@ class ModelWatch:
         memory: File that remembers which versions ran. After a restart these run first, and the
             pointers are followed from there, so a version that does not fit open windows is refused
             by a restarted gateway as it is by a running one. None: no memory.
+        on_swap: Called with each student just before it takes over.
 
     Attributes:
-        running: Stream to the student that scores it; replaced as a whole, never changed.
+        running: Stream to the student that scores it now.
     """
 
     def __init__(
@@ -121,11 +122,13 @@ class ModelWatch:
         now_ms: Callable[[], int],
         load: Callable[[Artifact], Student] = load_student,
         memory: Path | None = None,
+        on_swap: Callable[[Student], None] = lambda _student: None,
     ) -> None:
         self._registry = registry
         self._now_ms = now_ms
         self._load = load
         self._memory = memory
+        self._on_swap = on_swap
         self._remembered = _read_memory(memory)
         self._slots: dict[str, StudentSlot] = {}
         self.running: dict[str, Student] = {}
@@ -231,7 +234,8 @@ class ModelWatch:
         slot.since_ms = self._now_ms()
         slot.swaps_total += 1
         # A single assignment, so a scorer sees either the old or the new student.
-        self.running = {**self.running, manifest.stream: student}
+        self._on_swap(student)
+        self.running[manifest.stream] = student
         self._remember()
         log.info("%s v%d now scores %s", slot.name, manifest.version, manifest.stream)
         return Change(slot.name, manifest.version, "swapped")

@@ -22,8 +22,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 from ingest.deadletter import DeadLetter, encode_dead_letter
@@ -35,7 +36,7 @@ from pipeline.scoring.batch import Scored
 from pipeline.stage import Append, Crash, Latency, Stage, now_ms
 from pipeline.windows.devices import ClosedWindow, Devices, Outcome, Refusal
 
-__all__ = ["ScoringCounters", "ScoringStage", "StateTable"]
+__all__ = ["ScoreWindows", "ScoringCounters", "ScoringStage", "StateTable"]
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,12 @@ _MAX_SCORED = 2048
 _MAX_RECORDED = 500
 """Scores in one record of the log: some 200 kB, far below the limit of the log."""
 
-ScoreWindows = Callable[[Sequence[ClosedWindow]], Scored]
+
+class ScoreWindows(Protocol):
+    """Scores closed windows; see `pipeline.scoring.batch.score_windows`."""
+
+    def __call__(self, closed: Sequence[ClosedWindow], *, scored_ms: int) -> Scored:
+        """Score windows; `scored_ms` is processing time, epoch milliseconds."""
 
 
 class StateTable(Protocol):
@@ -204,7 +210,8 @@ class ScoringStage(Stage):
         scored = Scored()
         for start in range(0, len(windows), _MAX_SCORED):
             part = windows[start : start + _MAX_SCORED]
-            found = await loop.run_in_executor(self._thread, self._score, part)
+            score = partial(self._score, part, scored_ms=now_ms())
+            found = await loop.run_in_executor(self._thread, score)
             scored.records += found.records
             scored.unscored += found.unscored
         self.counters.score_seconds += time.perf_counter() - started

@@ -5,19 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
-from collections.abc import Sequence
 from pathlib import Path
 
 from models.artifact import read_artifact
 from models.errors import ModelError
 from models.manifest import Manifest
 from models.registry import Registry
+from models.session import Student
 from models.zoo import STARTERS, zoo_path
-from pipeline.scoring.batch import Scored, score_windows
 from pipeline.scoring.rollover import ModelWatch
 from pipeline.settings import PipelineSettings
 from pipeline.stage import now_ms
-from pipeline.windows.devices import ClosedWindow, StreamPlan
+from pipeline.windows.devices import StreamPlan
 from pipeline.windows.spec import WindowSpec
 
 __all__ = ["Students", "seed_starters", "stream_plan"]
@@ -29,6 +28,7 @@ class Students:
     Attributes:
         registry: The registry of students.
         models: The running students.
+        plans: Stream to the plan by which it is windowed now.
     """
 
     def __init__(self, registry: Path, memory: Path, settings: PipelineSettings) -> None:
@@ -41,23 +41,13 @@ class Students:
         """
         self.registry = Registry(registry)
         seed_starters(self.registry)
-        self.models = ModelWatch(self.registry, now_ms, memory=memory)
+        self.models = ModelWatch(self.registry, now_ms, memory=memory, on_swap=self._plan)
+        self.plans: dict[str, StreamPlan] = {}
         self._settings = settings
-        self._plans: dict[str, StreamPlan] = {}
 
-    def plan(self, stream: str) -> StreamPlan | None:
-        """The plan by which a stream is windowed now; None when no student scores it."""
-        student = self.models.running.get(stream)
-        if student is None:
-            return None
-        plan = self._plans.get(student.digest)
-        if plan is None:
-            plan = self._plans[student.digest] = stream_plan(student.manifest, self._settings)
-        return plan
-
-    def score(self, closed: Sequence[ClosedWindow]) -> Scored:
-        """Score windows with the students of their streams."""
-        return score_windows(closed, self.models.running.get, now_ms())
+    def _plan(self, student: Student) -> None:
+        manifest = student.manifest
+        self.plans[manifest.stream] = stream_plan(manifest, self._settings)
 
     async def watch(self, poll_ms: int) -> None:
         """Follow the registry until cancelled."""

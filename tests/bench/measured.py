@@ -78,7 +78,6 @@ async def line(args: argparse.Namespace) -> dict[str, Any]:
     from pipeline.app import create_scoring_app
     from pipeline.log.locallog import open_log
     from pipeline.log.state import NewRecord
-    from pipeline.scoring.batch import score_windows
     from pipeline.scoring.students import stream_plan
     from pipeline.settings import PipelineSettings
     from pipeline.stage import now_ms
@@ -109,7 +108,7 @@ async def line(args: argparse.Namespace) -> dict[str, Any]:
         url,
         settings,
         lambda stream: plan,
-        lambda closed: score_windows(closed, lambda stream: student, now_ms()),
+        lambda stream: student,
         data_dir=args.state / "faust",
     )
     total = rounds * args.devices * args.readings

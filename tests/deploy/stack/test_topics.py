@@ -45,7 +45,7 @@ def test_the_changelog_has_the_name_that_faust_gives_it(tmp_path: Path) -> None:
         f"sqlite://{tmp_path}/log.db",
         PipelineSettings(app_id="plant"),
         lambda stream: None,
-        lambda windows: pytest.fail("nothing is scored"),
+        lambda stream: pytest.fail("nothing is scored"),
         data_dir=tmp_path,
     )
     tables = list(app.app.tables.values())

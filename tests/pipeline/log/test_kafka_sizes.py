@@ -19,7 +19,6 @@ from ingest.messages import encode_bundle, encode_envelope
 from ingest.payloads import MAX_READINGS, decode_payload
 from ingest.topics import DEAD_LETTERS, READINGS, device_key, partition_of
 from pipeline.app import KafkaLink, ScoringApp, create_scoring_app
-from pipeline.scoring.batch import Scored
 from pipeline.settings import PipelineSettings
 from pipeline.windows.devices import StreamPlan
 from pipeline.windows.spec import WindowSpec
@@ -57,7 +56,7 @@ def worker(kafka: KafkaServer, app_id: str, folder: Path) -> ScoringApp:
         f"kafka://{kafka.address}",
         PipelineSettings(app_id=app_id, partitions=1, checkpoint_ms=100, session_ms=6_000),
         lambda stream: PLAN if stream == "wide" else None,
-        lambda windows: Scored(),
+        lambda stream: None,
         data_dir=folder,
         kafka=KafkaLink(partial(read_until, endpoint)),
     )

@@ -76,7 +76,7 @@ class FakeEvent:
         self._acked.append(self._offset)
 
 
-def score(closed: Sequence[ClosedWindow]) -> Scored:
+def score(closed: Sequence[ClosedWindow], *, scored_ms: int = 0) -> Scored:
     scored = Scored()
     for item in closed:
         record = {
