@@ -33,9 +33,12 @@ folder `sparkplug`. `settings`, `mqttsettings`, `bridgehealth`, `errors`, `tls`,
 `childprocess` serve all of them.
 
 Not on this way: `recordings` and `replay` (recorded data sets over MQTT), `simulators` (the demo's
-fleet). `ingest` imports nothing else of kpstream. Inside, imports run from `simulators`, `replay`
-and `kafka` over `bridge` and `intake` to `sparkplug` and `mqtt`, and from those to the ground:
-`messages`, `payloads`, `topics`, `decoder`, `errors`, `tls`, `backoff`, `childprocess`.
+fleet).
+
+`ingest` imports nothing else of kpstream. Inside, imports run one way, from the first to the last:
+`simulators`, `replay`, `bridge` | `intake`, `mqttsettings` | `sparkplug`, `mqtt`, `kafka`,
+`messages` | `settings`, `decoder`, `payloads` | `recordings`, `bridgehealth`, `deadletter`, `tls`,
+`topics` | `errors`, `logwriter`, `backoff`, `childprocess`.
 """
 
 __all__: list[str] = []

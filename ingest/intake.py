@@ -75,13 +75,13 @@ class Load:
         return durable
 
     def confirm(self) -> None:
-        """Tell the waiters that the load is durable."""
+        """Complete the waiters: the load is durable."""
         for future in self.waiters:
             if not future.done():
                 future.set_result(None)
 
     def fail(self, reason: str) -> None:
-        """Tell the waiters that the load will not become durable."""
+        """Fail the waiters: the load will not become durable."""
         for future in self.waiters:
             if not future.done():
                 future.set_exception(LogUnavailable(reason))
@@ -222,9 +222,9 @@ class Intake:
         if len(payload) > most:
             detail += f" (first {most} of {len(payload)} bytes kept)"
             payload = payload[:most]
-        letter = DeadLetter(reason, detail, topic, recv_ms, bytes(payload), "bridge")
-        value = encode_dead_letter(letter)
+        dead_letter = DeadLetter(reason, detail, topic, recv_ms, bytes(payload), "bridge")
+        value = encode_dead_letter(dead_letter)
         self.load.dead_letters.append(
-            LogRecord(DEAD_LETTERS, None, letter.id.encode(), value, recv_ms)
+            LogRecord(DEAD_LETTERS, None, dead_letter.id.encode(), value, recv_ms)
         )
         self.load.refused.append(reason)

@@ -308,7 +308,7 @@ class ConnectionPolicy:
         if unsupported or attempt.silent or self._hang_ups >= _MOST_HANG_UPS:
             self.version = "3.1.1" if self.version == "5" else "5"
             self._hang_ups = 0
-            log.info("the broker does not take our MQTT version, trying %s", self.version)
+            log.info("the broker does not accept our MQTT version, trying %s", self.version)
 
     def _suspect(self, error: str) -> None:
         if self._suspicion != error:

@@ -121,7 +121,7 @@ class SparkplugStore:
                 yield group, node, state
 
     def devices(self) -> Iterator[tuple[str, str, str, bytes, bytes | None]]:
-        """Yield group, node, device, birth and live state of every device that had a birth."""
+        """Yield group, node, device, birth and present state of every device that had a birth."""
         rows = self._db.execute(
             "SELECT grp, node, device, metrics, state FROM births LEFT JOIN live"
             " USING (grp, node, device)"

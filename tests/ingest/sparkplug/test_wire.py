@@ -1,20 +1,15 @@
-"""Sparkplug's bytes, datatypes, mapping file, names and state file."""
+"""Sparkplug messages on the wire: protobuf, datatypes and integers."""
 
 from __future__ import annotations
 
 import math
-import sqlite3
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.errors import LogUnavailable, RefusalReason, RefusedMessage
-from ingest.sparkplug.names import MappingInvalid, read_mapping, site_and_device
-from ingest.sparkplug.store import Checkpoint, SparkplugStore, StoreUnusable
+from ingest.errors import RefusalReason, RefusedMessage
 from ingest.sparkplug.wire import DataType, Metric, decode_sparkplug, encode_sparkplug, number
-from ingest.topics import is_name
 
 # Written by code generated from the definition that the specification prints (protobuf 7.36).
 FOREIGN = bytes.fromhex(
@@ -102,124 +97,3 @@ def test_a_float_is_itself_or_refused(value: float, field: str) -> None:
 def test_a_name_that_is_no_utf8_is_marked() -> None:
     (metric,) = decode_sparkplug(b"\x12\x04\x0a\x02\xff\xfe").metrics
     assert metric.name == "\ufffd\ufffd"
-
-
-level = st.text(st.characters(exclude_characters="/+#\x00", exclude_categories=["Cs"]), min_size=1)
-
-
-@given(level, level, st.none() | level)
-def test_every_address_has_names_of_ours(group: str, node: str, device: str | None) -> None:
-    assert all(map(is_name, site_and_device(group, node, device)))
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        (("g", "a.b", None), ("g", "a", "b")),
-        (("g", "a", "b.c"), ("g", "a.b", "c")),
-        (("g", "a b", None), ("g", "a-b", None)),
-        (("g", "a b", None), ("g", "a_b", None)),
-        (("g", "ü", None), ("g", "ö", None)),
-        (("g", "n" * 65, None), ("g", "n" * 66, None)),
-        (("g 1", "n", None), ("g-1", "n", None)),
-    ],
-)
-def test_two_addresses_never_share_their_names(
-    one: tuple[str, str, str | None], other: tuple[str, str, str | None]
-) -> None:
-    assert site_and_device(*one) != site_and_device(*other)
-
-
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        (None, "cannot read the Sparkplug mapping"),
-        ("[[stream]", "not TOML"),
-        ("", "stream: Field required"),
-        ("stream = []", "at least 1 item"),
-        ('[[stream]]\nname = "e"', "stream.0.metrics: Field required"),
-        ('[[stream]]\nname = "e g"\nmetrics = { a = "A" }', "stream.0.name"),
-        ('[[stream]]\nname = "e"\nmetrics = { "a b" = "A" }', "stream.0.metrics"),
-        ('[[stream]]\nname = "e"\nmetrics = { a = 1 }', "stream.0.metrics.a"),
-        ('[[stream]]\nname = "e"\nmetrics = { a = "A" }\nunit = "K"', "stream.0.unit: Extra"),
-        (
-            'groups = ["a/b"]\n[[stream]]\nname = "e"\nmetrics = { a = "A" }',
-            "not a level of an MQTT",
-        ),
-        (
-            'groups = ["STATE"]\n[[stream]]\nname = "e"\nmetrics = { a = "A" }',
-            "STATE cannot be a group",
-        ),
-        ('host_id = "#"\n[[stream]]\nname = "e"\nmetrics = { a = "A" }', "host_id"),
-    ],
-)
-def test_an_invalid_mapping_is_reported_with_its_place(
-    tmp_path: Path, text: str | None, told: str
-) -> None:
-    path = tmp_path / "sparkplug.toml"
-    if text is not None:
-        path.write_text(text)
-    with pytest.raises(MappingInvalid) as caught:
-        read_mapping(path)
-    assert told in str(caught.value)
-    assert str(path) in str(caught.value)
-
-
-def test_the_example_of_the_module_is_a_mapping(tmp_path: Path) -> None:
-    from ingest.sparkplug import names as sparkplugmap
-
-    text = (sparkplugmap.__doc__ or "").partition("```toml\n")[2].partition("```")[0]
-    (tmp_path / "sparkplug.toml").write_text(text)
-    found = read_mapping(tmp_path / "sparkplug.toml")
-    assert found.filters()[0] == "spBv1.0/Plant 7/NBIRTH/+"
-    assert found.filters()[-1] == "spBv1.0/STATE/kpstream"
-    assert found.stream[0].fits("Plant 7/line 3/press-2")
-    assert not found.stream[0].fits("Plant 7/line 3/saw")
-
-
-ROWS = Checkpoint([("g", "n", b"1")], [("g", "n", "", b"2")], [("g", "n", "", b"3")], [b"d" * 8])
-
-
-def test_a_second_process_is_refused(tmp_path: Path) -> None:
-    first = SparkplugStore(tmp_path / "s.db")
-    first.write(ROWS)
-    with pytest.raises(StoreUnusable, match="each bridge its own file"):
-        SparkplugStore(tmp_path / "s.db")
-    first.close()
-
-
-def test_digests_are_bounded(tmp_path: Path) -> None:
-    store = SparkplugStore(tmp_path / "s.db", remembered=5)
-    for n in range(20):
-        store.write(Checkpoint(seen=[b"%08d" % n]))
-    assert store.seen() == [b"%08d" % n for n in range(15, 20)]
-    store.close()
-
-
-def test_a_disk_that_refuses_is_worth_another_try(tmp_path: Path) -> None:
-    store = SparkplugStore(tmp_path / "s.db")
-    store._db.execute("PRAGMA query_only = 1")
-    with pytest.raises(LogUnavailable, match="readonly"):
-        store.write(ROWS)
-    store._db.execute("PRAGMA query_only = 0")
-    store.write(ROWS)
-    assert list(store.nodes()) == [("g", "n", b"1")]
-    assert list(store.devices()) == [("g", "n", "", b"2", b"3")]
-    store.close()
-
-
-def test_an_unusable_file_is_reported_or_renamed(tmp_path: Path) -> None:
-    newer = tmp_path / "newer.db"
-    with sqlite3.connect(newer) as db:
-        db.execute("PRAGMA user_version = 99")
-    db.close()
-    with pytest.raises(StoreUnusable, match="upgrade kpstream"):
-        SparkplugStore(newer)
-    with pytest.raises(StoreUnusable, match="check the folder"):
-        SparkplugStore(newer / "sparkplug.db")
-    damaged = tmp_path / "damaged.db"
-    damaged.write_bytes(b"not a database, though long enough for one" * 100)
-    store = SparkplugStore(damaged)
-    assert list(store.nodes()) == []
-    store.close()
-    assert (tmp_path / "damaged.db.damaged").is_file()

@@ -1,0 +1,58 @@
+"""The state file: one owner, bounded digests, damage renamed."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from ingest.errors import LogUnavailable
+from ingest.sparkplug.store import Checkpoint, SparkplugStore, StoreUnusable
+
+ROWS = Checkpoint([("g", "n", b"1")], [("g", "n", "", b"2")], [("g", "n", "", b"3")], [b"d" * 8])
+
+
+def test_a_second_process_is_refused(tmp_path: Path) -> None:
+    first = SparkplugStore(tmp_path / "s.db")
+    first.write(ROWS)
+    with pytest.raises(StoreUnusable, match="each bridge its own file"):
+        SparkplugStore(tmp_path / "s.db")
+    first.close()
+
+
+def test_digests_are_bounded(tmp_path: Path) -> None:
+    store = SparkplugStore(tmp_path / "s.db", remembered=5)
+    for n in range(20):
+        store.write(Checkpoint(seen=[b"%08d" % n]))
+    assert store.seen() == [b"%08d" % n for n in range(15, 20)]
+    store.close()
+
+
+def test_a_disk_that_refuses_is_worth_another_try(tmp_path: Path) -> None:
+    store = SparkplugStore(tmp_path / "s.db")
+    store._db.execute("PRAGMA query_only = 1")
+    with pytest.raises(LogUnavailable, match="readonly"):
+        store.write(ROWS)
+    store._db.execute("PRAGMA query_only = 0")
+    store.write(ROWS)
+    assert list(store.nodes()) == [("g", "n", b"1")]
+    assert list(store.devices()) == [("g", "n", "", b"2", b"3")]
+    store.close()
+
+
+def test_an_unusable_file_is_reported_or_renamed(tmp_path: Path) -> None:
+    newer = tmp_path / "newer.db"
+    with sqlite3.connect(newer) as db:
+        db.execute("PRAGMA user_version = 99")
+    db.close()
+    with pytest.raises(StoreUnusable, match="upgrade kpstream"):
+        SparkplugStore(newer)
+    with pytest.raises(StoreUnusable, match="check the folder"):
+        SparkplugStore(newer / "sparkplug.db")
+    damaged = tmp_path / "damaged.db"
+    damaged.write_bytes(b"not a database, though long enough for one" * 100)
+    store = SparkplugStore(damaged)
+    assert list(store.nodes()) == []
+    store.close()
+    assert (tmp_path / "damaged.db.damaged").is_file()
