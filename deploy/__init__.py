@@ -1,11 +1,16 @@
-"""Processes and commands: where the parts are put together, once per process.
+"""Processes and commands: the parts of the pipeline, composed once per process.
 
-1. `gateway` is one process: bridge, scoring, stores, console page. `view` is what it tells of
-   itself; `settings` where it keeps its state.
-2. `cli` is the command `kpstream`; each command lives in a file of its own and imports what it
-   needs when it is called: `gatewaycmd` (gateway, simulate), `demo`, `replaycmd`, `deadletters`,
-   `modelscmd`, `doctor` (with `findings`, `linechecks`, `machinechecks`, `mqttprobe`).
-3. `settingsdoc` writes docs/settings.md from the settings classes.
+In: settings and command lines. Out: running processes, exit codes, and messages that tell what to
+do next. Promise: composition only; a reading never passes through code of this package.
+
+The folders, from the top to the ground floor; each imports only from those below it:
+
+1. `cli`: the command `kpstream`; it imports a command's module when the command is called.
+2. `commands`: one file per command. `doctor`: the checks of `kpstream doctor`.
+3. `processes`: a gateway, and the runtime of a site's bridge, worker and store.
+4. `stack`: the servers of a site, its topics, certificates, units and parts.
+5. `supervisor`: starts, watches and restarts the programs of a site.
+6. `settings`: the settings of gateway and site, their errors, and the page docs/settings.md.
 
 A walk-through:
 
@@ -16,12 +21,12 @@ from ingest.settings import IngestSettings
 from pipeline.settings import PipelineSettings
 
 gateway = Gateway(GatewaySettings(), IngestSettings(), PipelineSettings())
-await gateway.start()        # stores, scoring, bridge: from the end of the line to its beginning
-await gateway.wait()         # returns only by raising: a part that gave up
-await gateway.stop()         # the line runs dry, a checkpoint, the files are closed
+await gateway.start()        # stores, scoring, bridge: from the end of the pipeline to its start
+await gateway.wait()         # raises when a part has failed
+await gateway.stop()         # drains the pipeline, writes a checkpoint, closes the files
 ```
 
-`deploy` may import every package but `training`.
+`deploy` may import every package except `training`.
 """
 
 __all__: list[str] = []

@@ -1,4 +1,4 @@
-"""``kpstream certs``: certificates for a trial of the site, and when they expire."""
+"""``kpstream certs``: certificates for a trial of TLS on a site, and their expiry."""
 
 from __future__ import annotations
 
@@ -20,29 +20,37 @@ __all__ = ["certs"]
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 _TRIAL = (
-    "For trials only: the keys of the authorities (ca.key, devices-ca.key) lie in this folder as "
-    "they are. Keep it off the servers: who has them can be any device and any service."
+    "For trials only: this folder contains the unencrypted keys of the authorities (ca.key, "
+    "devices-ca.key). Keep it off the servers: with the keys one can pose as any device or service."
 )
 
 
 @click.group()
 def certs() -> None:
-    """Make certificates for a trial of TLS on the site, and see when they expire."""
+    """Make certificates for a trial of TLS on the site, and show when they expire."""
 
 
 @certs.command()
-@click.option("--out", required=True, type=_FOLDER, help="Folder; what it has is kept.")
-@click.option("--host", "hosts", multiple=True, help="Name or address of the servers' machine.")
-@click.option("--device", "devices", multiple=True, metavar="SITE/DEVICE", help="A device.")
+@click.option(
+    "--out", required=True, type=_FOLDER, help="Target folder; valid certificates in it are kept."
+)
+@click.option(
+    "--host", "hosts", multiple=True, help="Name or address of the servers' machine; repeatable."
+)
+@click.option(
+    "--device", "devices", multiple=True, metavar="SITE/DEVICE", help="Device; repeatable."
+)
 @click.option(
     "--devices",
     "devices_file",
     type=click.File(encoding="utf-8"),
-    help="File with one SITE/DEVICE a line; - is the standard input.",
+    help="File with one SITE/DEVICE per line; - for standard input.",
 )
-@click.option("--service", "services", multiple=True, help="One more client of ours: bridge-2 ...")
-@click.option("--days", type=click.IntRange(min=1), help="Days they are good for; default 365.")
-@click.option("--renew", is_flag=True, help="Make all anew but the authorities.")
+@click.option(
+    "--service", "services", multiple=True, help="Additional service, such as bridge-2; repeatable."
+)
+@click.option("--days", type=click.IntRange(min=1), help="Days of validity; default 365.")
+@click.option("--renew", is_flag=True, help="Replace all certificates except the authorities.")
 def make(
     out: Path,
     hosts: tuple[str, ...],
@@ -52,9 +60,9 @@ def make(
     days: int | None,
     renew: bool,
 ) -> None:
-    """Make authorities, and certificates for servers, services and devices, as far as missing.
+    """Make missing authorities, and missing certificates of servers, services and devices.
 
-    Run it again to add devices or hosts; what is good for another 30 days stays as it is.
+    Run it again to add devices or hosts. A certificate valid for another 30 days is kept.
     """
     library = _library()
     listed = tuple(line.strip() for line in devices_file or () if line.strip())
@@ -80,29 +88,32 @@ def make(
     type=click.IntRange(min=0),
     default=30,
     show_default=True,
-    help="Warn of what expires within so many days.",
+    help="Warn about certificates that expire within this many days.",
 )
 def show(folder: Path, warn_days: int) -> None:
-    """List the certificates of a folder; exit code 1 when one expires soon or a key is open."""
+    """List the certificates of a folder.
+
+    Exit code 1: a certificate expires soon, or other users can read a key.
+    """
     library = _library()
     try:
         found = library.read_certificates(folder)
     except library.CertError as exc:
         raise click.ClickException(str(exc)) from exc
     now = datetime.now(timezone.utc)
-    complaints = 0
+    problems = 0
     for one in found:
         remarks = _remarks(one, now, warn_days)
-        complaints += len(remarks)
+        problems += len(remarks)
         left = one.days_left(now)
         line = f"{one.role:<9} {one.name:<32} until {one.not_after:%Y-%m-%d} ({left} days)"
         if one.hosts:
             line += f" for {', '.join(one.hosts)}"
         click.echo("  ".join([line, *remarks]))
-    if complaints:
+    if problems:
         renew = f"kpstream certs make --out {shlex.quote(str(folder))} --renew"
-        then = "then give the files out and restart what uses them"
-        click.echo(f"{complaints} to see to. Renew: {renew}; {then}.", err=True)
+        then = "then distribute the files and restart the programs that use them"
+        click.echo(f"{problems} problems. To renew: {renew}; {then}.", err=True)
         sys.exit(1)
 
 
@@ -111,17 +122,27 @@ def show(folder: Path, warn_days: int) -> None:
 @click.argument("what", metavar="WHAT")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
-    "--node", "nodes", multiple=True, metavar="GROUP/NODE", help="devices-acl: Sparkplug node."
+    "--node",
+    "nodes",
+    multiple=True,
+    metavar="GROUP/NODE",
+    help="For devices-acl: Sparkplug node; repeatable.",
 )
-@click.option("--deny", "denied", multiple=True, metavar="SITE/DEVICE", help="devices-acl: stolen.")
+@click.option(
+    "--deny",
+    "denied",
+    multiple=True,
+    metavar="SITE/DEVICE",
+    help="For devices-acl: stolen device; repeatable.",
+)
 def config(
     folder: Path, what: str, host: str, nodes: tuple[str, ...], denied: tuple[str, ...]
 ) -> None:
-    """Print the settings for TLS with the certificates of FOLDER.
+    """Print the TLS settings for the certificates of FOLDER.
 
-    WHAT is mosquitto (its listeners), devices-acl and services-acl (their access lists, expected in
-    FOLDER/mosquitto-devices.acl and -services.acl), kafka, influxdb, or the name of a service,
-    bridge for example: its environment.
+    WHAT is mosquitto (its listeners), devices-acl or services-acl (their access lists, to be saved
+    as FOLDER/mosquitto-devices.acl and FOLDER/mosquitto-services.acl), kafka, influxdb, or the name
+    of a service, such as bridge (its environment variables).
     """
     from deploy.settings.errors import exit_on_invalid_settings
     from deploy.stack import acl, tlsconfig
@@ -155,9 +176,7 @@ def config(
         found = tlsconfig.service_settings(folder, what)
         lines = [f"{key}={shlex.quote(value)}" for key, value in found.items()]
     else:
-        message = (
-            f"{what!r} is neither a server, an access list nor a service in {folder}: see --help"
-        )
+        message = f"{what!r} is not a server, an access list or a service in {folder}: see --help"
         raise click.ClickException(message)
     click.echo("\n".join(lines))
 
@@ -177,7 +196,7 @@ def _remarks(one: Certificate, now: datetime, warn_days: int) -> list[str]:
     elif one.days_left(now) < warn_days:
         remarks.append("EXPIRES SOON")
     elif one.not_before > now:
-        remarks.append("NOT YET GOOD: is this clock right?")
+        remarks.append("NOT YET VALID: check the clock of this machine")
     if one.key_mode is not None and one.key_mode & 0o077:
         remarks.append(f"KEY IS READABLE BY OTHERS (mode {one.key_mode:o}; chmod 600)")
     return remarks

@@ -51,7 +51,7 @@ def install(only: str | None) -> None:
     for name, install_server in (("kafka", install_kafka), ("influxd", install_influxd)):
         if only in (None, name):
             try:
-                install_server(say=click.echo)
+                install_server(report=click.echo)
             except InstallError as exc:
                 missing.append(name)
                 click.echo(f"{name}: {exc}", err=True)

@@ -1,4 +1,4 @@
-"""What gateway and site have in common about the bridge: ticks, and formats beside JSON."""
+"""Parts that the bridges of gateway and site share: ticks, and the Sparkplug decoder."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ __all__ = ["append_ticks", "sparkplug_decoder"]
 async def append_ticks(
     bridge: Bridge, partitions: Callable[[], Sequence[int]], tick_ms: int
 ) -> None:
-    """Put processing time into the log until cancelled, so that idle devices are closed.
+    """Append ticks to the log until cancelled, so that windows of idle devices close.
 
     Args:
-        bridge: appends them, behind every message that has arrived.
-        partitions: which ones need it now.
-        tick_ms: milliseconds between two ticks.
+        bridge: Appends each tick behind every message that has arrived.
+        partitions: Returns the partitions that need a tick now.
+        tick_ms: Milliseconds between two ticks.
 
     Raises:
         LogUnavailable: The bridge has ended.
@@ -40,13 +40,13 @@ async def append_ticks(
 
 
 def sparkplug_decoder(ingest: IngestSettings, state_dir: Path) -> Sparkplug | None:
-    """The decoder of Sparkplug B where the settings ask for one.
+    """Return the Sparkplug B decoder; None if the settings do not name a mapping.
 
     Raises:
-        IngestError: Its mapping or its state file can't be used.
+        IngestError: The mapping or the state file is unusable.
     """
     if ingest.sparkplug is None:
         return None
-    from ingest.sparkplug.decoder import sparkplug_of  # protobuf, which few need
+    from ingest.sparkplug.decoder import sparkplug_of  # protobuf, which few gateways need
 
     return sparkplug_of(ingest, state_dir)

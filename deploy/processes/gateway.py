@@ -6,10 +6,10 @@ MQTT broker -> Bridge -> log (SQLite) -> scoring app -> log -> store apps -> res
 console page  <- RunningGateway (a view of all of it, from memory)
 ```
 
-The parts start from the end of the line to its beginning and stop the other way round, so that
-nothing is taken from the broker before it can be scored, and everything taken is scored or safely
-in the log when the process ends. A part that fails for good ends the process with exit code 1 and
-its reason: nothing was confirmed that is not durable, and the supervisor restarts it.
+The parts start from the end of the pipeline to its beginning and stop in reverse order. Nothing is
+taken from the broker before it can be scored, and everything taken is scored or durable in the log
+when the process ends. A part that fails permanently ends the process with exit code 1 and the
+reason. Everything confirmed is durable, so the supervisor can restart the process.
 """
 
 from __future__ import annotations
@@ -45,6 +45,9 @@ __all__ = ["Gateway", "main", "run_gateway"]
 
 log = logging.getLogger(__name__)
 
+_LOG_CACHE_BYTES = 2 * 1024**2  # every reader here is at the tail, and memory is scarce
+_BROKER_S = 3.0
+
 
 class Gateway:
     """All parts of one gateway process, built from settings and started together."""
@@ -55,9 +58,9 @@ class Gateway:
         """Open the files and build the parts; nothing runs before :meth:`start`.
 
         Raises:
-            IngestError: The Sparkplug mapping or its state file can't be used.
-            LogError: The log can't be used; the message says what to do.
-            ResultsCorrupted: The same for the results file.
+            IngestError: The Sparkplug mapping or its state file is unusable.
+            LogError: The log is unusable; the message tells what to do.
+            ResultsCorrupted: The results file is damaged; the message tells what to do.
         """
         settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.settings = settings
@@ -67,17 +70,7 @@ class Gateway:
         running = settings.state_dir / "running.json"
         self.students = Students(settings.registry_path, running, pipeline)
         self.registry, self.models = self.students.registry, self.students.models
-        self.log_file = open_log(
-            settings.log_path,
-            partitions=pipeline.partitions,
-            durability=settings.log_durability,
-            max_bytes=settings.log_max_mb * 1_000_000,
-            retention_ms=round(settings.log_hours * 3_600_000),
-            cache_bytes=_LOG_CACHE_BYTES,
-            # Away for long, it lets go of scores before the log is full: scoring never waits.
-            soft_groups=frozenset({f"{pipeline.app_id}-store-influx"}),
-        )
-        _check_partitions(self.log_file, pipeline.partitions)
+        self.log_file = _open_log(settings, pipeline)
         self.results = ResultsFile(
             pipeline.results_path(settings.state_dir),
             max_age_ms=round(pipeline.results_days * 86_400_000),
@@ -110,30 +103,21 @@ class Gateway:
         )
         if self.sparkplug is not None:
             self.view.also["sparkplug"] = self.sparkplug.status
-        self.console: Console = create_console(
-            self.view,
-            self.results,
-            settings.console_host,
-            settings.console_port,
-            allowed_hosts=settings.console_hosts,
-            settings=PageSettings(
-                mqtt_host=ingest.mqtt_host,
-                mqtt_port=ingest.mqtt_port,
-                topic_prefix=ingest.mqtt_prefix,
-            ),
-        )
+        self.console = _create_console(self.view, self.results, settings, ingest)
         self._apps: list[ScoringApp | StoreApp] = [self.scoring, *self.stores]
         self._drop_removed_groups()
         self._tasks = Tasks()
         self._bridging: list[asyncio.Task[None]] = []
 
     async def start(self) -> str:
-        """Start everything; returns when readings flow."""
+        """Start everything; returns one line of text when readings flow."""
         started = time.perf_counter()
         self.models.poll()
         await self.console.start()
         await asyncio.gather(*(part.start() for part in self._apps))
-        self._bridging.append(self._tasks.spawn(self.bridge.run(), "bridge"))  # its reason first
+        self._bridging.append(
+            self._tasks.spawn(self.bridge.run(), "bridge")
+        )  # spawned first, so its reason is reported first
         pending = self.scoring.stage.devices.pending_partitions
         self._tasks.spawn(append_ticks(self.bridge, pending, self.pipeline.tick_ms), "ticks")
         self._tasks.spawn(self.students.watch(self.settings.model_poll_ms), "models")
@@ -141,8 +125,8 @@ class Gateway:
             self._tasks.spawn(until_crashed(part.app), f"app {part.app.conf.id}")
         if self.pipeline.influx_url is not None:
             accounts = Accounts(self.view, self.settings.own_name, "gateway", now_ms())
-            telling = tell(accounts, self._append_account, now_ms, self.settings.account_ms)
-            self._tasks.spawn(telling, "account")
+            publishing = tell(accounts, self._append_account, now_ms, self.settings.account_ms)
+            self._tasks.spawn(publishing, "account")
         broker = self._broker
         if not await self.connected(_BROKER_S):
             broker += f" does NOT answer yet ({self.bridge.health().error})"
@@ -152,22 +136,22 @@ class Gateway:
         )
 
     async def connected(self, timeout_s: float) -> bool:
-        """Whether the bridge is connected, given so much time."""
+        """Wait for the bridge to connect; returns whether it did within the time."""
         deadline = time.monotonic() + timeout_s
         while not self.bridge.health().connected and time.monotonic() < deadline:
             await asyncio.sleep(0.02)
         return self.bridge.health().connected
 
     async def wait(self) -> None:
-        """Return when a part has ended by itself.
+        """Wait until a part of the process ends by itself.
 
         Raises:
-            PartFailed: With the part and its reason.
+            PartFailed: A part ended; the message names it and the reason.
         """
         await self._tasks.wait()
 
     async def stop(self) -> str:
-        """Stop taking messages, let the line run dry (bounded), checkpoint, stop."""
+        """Stop taking messages, drain the pipeline for a limited time, close the files."""
         try:
             self.bridge.stop()
             if self._bridging:
@@ -176,7 +160,7 @@ class Gateway:
             for part in (*self._apps, self.console):
                 try:
                     await asyncio.wait_for(part.stop(), 15)
-                except Exception:  # the others still have to stop
+                except Exception:  # the other parts still have to stop
                     log.exception("%s did not stop cleanly", type(part).__name__)
         finally:
             self.results.close()
@@ -190,21 +174,55 @@ class Gateway:
         await self._writer.append([LogRecord(ACCOUNTS, 0, None, value, now_ms())])
 
     def _drop_removed_groups(self) -> None:
-        """A sink that is configured no more must not hold the log until it is full."""
+        """Drop the groups of removed sinks, because they would keep records for ever."""
         configured = {part.app.conf.id for part in self._apps}
         for group in self.log_file.groups():
             if group not in configured:
-                log.warning("%s is configured no more: what it had not read is let go", group)
+                log.warning(
+                    "%s is no longer configured; the records it had not read are released", group
+                )
                 self.log_file.drop_group(group).result()
 
 
+def _open_log(settings: GatewaySettings, pipeline: PipelineSettings) -> SqliteLog:
+    log_file = open_log(
+        settings.log_path,
+        partitions=pipeline.partitions,
+        durability=settings.log_durability,
+        max_bytes=settings.log_max_mb * 1_000_000,
+        retention_ms=round(settings.log_hours * 3_600_000),
+        cache_bytes=_LOG_CACHE_BYTES,
+        # InfluxDB away for long loses scores before the log is full, so scoring never waits.
+        soft_groups=frozenset({f"{pipeline.app_id}-store-influx"}),
+    )
+    _check_partitions(log_file, pipeline.partitions)
+    return log_file
+
+
+def _create_console(
+    view: RunningGateway, results: ResultsFile, settings: GatewaySettings, ingest: IngestSettings
+) -> Console:
+    return create_console(
+        view,
+        results,
+        settings.console_host,
+        settings.console_port,
+        allowed_hosts=settings.console_hosts,
+        settings=PageSettings(
+            mqtt_host=ingest.mqtt_host,
+            mqtt_port=ingest.mqtt_port,
+            topic_prefix=ingest.mqtt_prefix,
+        ),
+    )
+
+
 def _check_partitions(log_file: SqliteLog, wanted: int) -> None:
-    """Refuse another number of partitions than the log was made with: devices would move."""
+    """Refuse a number of partitions that differs from the log's, because devices would move."""
     found = log_file.topic_partitions(READINGS)
     if found is not None and found != wanted:
         message = (
-            f"the log {log_file.path} has {found} partitions, KPSTREAM_PIPELINE_PARTITIONS is "
-            f"{wanted}: set it back, or start with another state folder"
+            f"the log {log_file.path} has {found} partitions, but KPSTREAM_PIPELINE_PARTITIONS is "
+            f"{wanted}: set it to {found}, or start with another state folder"
         )
         log_file.close()
         raise LogError(message)
@@ -226,12 +244,15 @@ async def run_gateway(
     pipeline: PipelineSettings,
     announce: Callable[[str], None] = print,
 ) -> int:
-    """Run a gateway until SIGINT or SIGTERM; returns the exit code."""
+    """Run a gateway until SIGINT or SIGTERM; returns the exit code.
+
+    Args:
+        settings: Settings of the gateway.
+        ingest: Settings of its bridge.
+        pipeline: Settings of its agents and stores.
+        announce: Receives one line of text at the start and one at the end.
+    """
     return await run_process("gateway", Gateway(settings, ingest, pipeline), announce)
-
-
-_LOG_CACHE_BYTES = 2 * 1024**2  # every reader here is at the tail, and memory is small
-_BROKER_S = 3.0
 
 
 def main() -> None:

@@ -1,16 +1,17 @@
-"""What a running gateway tells its console page: filled from the parts, from memory only."""
+"""The state of a running gateway for its console, read from the parts in memory."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
+from deploy.processes.totals import process_totals
 from ingest.bridge import Bridge
 from pipeline.app import ScoringApp, StoreApp
 from pipeline.log.locallog import SqliteLog
 from pipeline.scoring.rollover import ModelWatch
-from pipeline.status.counters import DeviceAccount, Totals, sum_accounts
+from pipeline.status.counters import DeviceAccount, Totals
 from pipeline.status.health import HealthReport, health_report
 from pipeline.status.progress import PartitionProgress, ProgressTracker
 from pipeline.status.view import ModelStatus
@@ -30,6 +31,16 @@ class RunningGateway:
         log: SqliteLog,
         clock: Callable[[], int],
     ) -> None:
+        """Prepare.
+
+        Args:
+            bridge: The bridge.
+            scoring: The scoring app.
+            stores: The store apps; the first one writes the results file.
+            models: The watch over the registry.
+            log: The log.
+            clock: Processing time, epoch milliseconds.
+        """
         self._bridge = bridge
         self._scoring = scoring
         self._stores = stores
@@ -37,39 +48,25 @@ class RunningGateway:
         self._log = log
         self._clock = clock
         self.also: dict[str, Callable[[], Any]] = {}
-        """Further parts of the health report: name -> what it says now."""
+        """Further parts of the health report: name to a function that returns its state."""
         self._tracker = ProgressTracker()
 
     def account(self) -> list[DeviceAccount]:
-        """One record per stream of a device."""
+        """Return one account per stream of a device."""
         return self._scoring.stage.devices.accounts()
 
     def totals(self) -> Totals:
-        """Sums over the devices, the bridge, the scores and the stores."""
-        now = self._clock()
-        line = self._scoring.stage.counters
-        bridge = self._bridge.counters
-        letters = dict(line.dead_letters)
-        for reason, count in bridge.dead_lettered_total.items():
-            letters[reason.value] = letters.get(reason.value, 0) + count
-        local = self._stores[0].counters
-        return replace(
-            sum_accounts(self.account()),
-            messages_received=bridge.received_total,
-            messages_logged=bridge.logged_total,
-            messages_dead_lettered=bridge.dead_lettered_total.total(),
-            dead_letters=letters,
-            scored=line.scored,
-            unscored=line.unscored,
-            stored=local.stored,
-            refused_points=local.refused,
-            sensor_to_score=line.sensor_to_score.summary(now),
-            receive_to_score=line.receive_to_score.summary(now),
-            sensor_to_stored=local.sensor_to_stored.summary(now),
+        """Sum over the devices, the bridge, the scoring stage and the store of the results file."""
+        return process_totals(
+            self.account(),
+            self._clock(),
+            bridge=self._bridge,
+            scoring=self._scoring,
+            store=self._stores[0],
         )
 
     def partitions(self) -> list[PartitionProgress]:
-        """How far every consumer group is, observed now."""
+        """Observe the progress of every consumer group."""
         now = self._clock()
         groups = [part.app.conf.id for part in self._stores]
         for group in (self._scoring.app.conf.id, *groups):
@@ -87,13 +84,13 @@ class RunningGateway:
         return self._tracker.current()
 
     def models(self) -> list[ModelStatus]:
-        """The running students and what was refused."""
+        """Return the running students, and the versions that were refused."""
         return self._models.statuses()
 
     def health(self) -> HealthReport:
-        """Alive, ready, and why not."""
+        """Return whether the gateway is alive and ready, and the problems if not."""
         bridge = self._bridge.health()
-        line = self._scoring.stage.counters
+        counters = self._scoring.stage.counters
         log = self._log.stats()
         return health_report(
             now_ms=self._clock(),
@@ -118,15 +115,15 @@ class RunningGateway:
                     "released": log.released,
                 },
                 "line": {
-                    "records": line.records,
-                    "micro_batches": line.batches,
-                    "checkpoints": line.checkpoints,
-                    "apply_seconds": round(line.apply_seconds, 3),
-                    "score_seconds": round(line.score_seconds, 3),
-                    "unscored": line.unscored,
+                    "records": counters.records,
+                    "micro_batches": counters.batches,
+                    "checkpoints": counters.checkpoints,
+                    "apply_seconds": round(counters.apply_seconds, 3),
+                    "score_seconds": round(counters.score_seconds, 3),
+                    "unscored": counters.unscored,
                     "devices_begun_anew": self._scoring.stage.devices.reset_total,
                 },
             }
             | {f"store-{part.name}": part.stage.problem or "ok" for part in self._stores}
-            | {name: tell() for name, tell in self.also.items()},
+            | {name: status() for name, status in self.also.items()},
         )

@@ -1,8 +1,8 @@
-"""The life of one process, from its start to its exit code: gateway, bridge, worker, store alike.
+"""The lifecycle of a gateway, bridge, worker or store, from start to exit code.
 
-A part that fails for good ends its process with exit code 1 and the reason; nothing was confirmed
-that is not durable, and a supervisor starts it again. SIGTERM or SIGINT is a clean stop, a second
-one ends it at once.
+If a part fails permanently, the process ends with exit code 1 and the reason. Everything confirmed
+is durable, so a supervisor can start it again. SIGTERM or SIGINT stops it cleanly; a second
+signal ends it at once.
 """
 
 from __future__ import annotations
@@ -28,39 +28,39 @@ _STOP_S = 40.0
 
 
 class PartFailed(Exception):
-    """A part gave up; the message names it and says what to do."""
+    """A part of the process failed permanently; the message names the part and the reason."""
 
 
 class Process(Protocol):
-    """What `run_process` runs."""
+    """A process for `run_process`."""
 
     async def start(self) -> str:
-        """Start; returns one line about it when the work has begun. May be cancelled."""
+        """Start; returns one line of text once the work has begun. May be cancelled."""
 
     async def wait(self) -> None:
-        """Return when the work is done for good; raise `PartFailed` when a part has given up."""
+        """Wait until the work is complete; raise `PartFailed` if a part fails."""
 
     async def stop(self) -> str:
-        """Stop whatever has been started; returns one line about what was done."""
+        """Stop everything that was started; returns a one-line summary."""
 
 
 class Tasks:
-    """The tasks of a process: each shall run until the process stops."""
+    """The tasks of a process, each of which runs until the process stops."""
 
     def __init__(self) -> None:
         self._tasks: list[asyncio.Task[Any]] = []
 
     def spawn(self, coroutine: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
-        """Run it beside the others."""
+        """Start a task."""
         task = asyncio.get_running_loop().create_task(coroutine, name=name)
         self._tasks.append(task)
         return task
 
     async def wait(self) -> None:
-        """Wait until one has ended by itself.
+        """Wait until a task ends by itself.
 
         Raises:
-            PartFailed: With the part and its reason; of several, the one that was spawned first.
+            PartFailed: A task ended; of several, the one that was spawned first is named.
         """
         done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in [task for task in self._tasks if task in done]:
@@ -69,65 +69,72 @@ class Tasks:
             raise PartFailed(message) from reason
 
     async def cancel(self) -> None:
-        """End all of them."""
+        """Cancel all tasks and wait for them."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
 async def until_crashed(app: Any) -> None:
-    """Raise the reason once a Faust app has crashed."""
+    """Wait until a Faust app crashes, then raise the reason."""
     while not app.crashed:
         await asyncio.sleep(0.2)
     raise app.crash_reason or PartFailed("the app crashed")
 
 
 async def run_process(name: str, process: Process, announce: Callable[[str], None] = print) -> int:
-    """Run a process until SIGINT or SIGTERM, or until it ends itself; returns the exit code.
+    """Run a process until SIGINT, SIGTERM or its own end; returns the exit code.
+
+    Args:
+        name: Name for error messages.
+        process: The process.
+        announce: Receives the lines of text from `start` and `stop`.
 
     Raises:
-        Exception: What `process.start` raised.
+        Exception: Any error of `process.start`.
     """
     _use_one_arena()
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
 
     def on_signal() -> None:
-        if stopping.is_set():  # asked twice: at once. Nothing unacknowledged is lost by it.
+        if stopping.is_set():  # the second signal; unacknowledged messages are not lost
             os._exit(130)
         stopping.set()
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, on_signal)
-    asked = loop.create_task(stopping.wait())
+    stop_requested = loop.create_task(stopping.wait())
     code = 0
     try:
         starting = loop.create_task(process.start())
-        await asyncio.wait({starting, asked}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({starting, stop_requested}, return_when=asyncio.FIRST_COMPLETED)
         if not starting.done():
             starting.cancel()
             await asyncio.wait({starting})
         else:
             announce(starting.result())
-            _put_start_up_aside()
+            _freeze_startup_objects()
             waiting = loop.create_task(process.wait())
-            await asyncio.wait({waiting, asked}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({waiting, stop_requested}, return_when=asyncio.FIRST_COMPLETED)
             if waiting.done() and waiting.exception() is not None:
                 code = 1
                 print(f"kpstream {name}: {waiting.exception()}", file=sys.stderr, flush=True)
             waiting.cancel()
     finally:
-        asked.cancel()
+        stop_requested.cancel()
         _exit_within(_STOP_S, code)
         announce(await process.stop())
     return code
 
 
 def _exit_within(seconds: float, code: int) -> None:
-    """End the process if stopping hangs: a supervisor must be able to start it again."""
+    """End the process if stopping hangs, so that a supervisor can start it again."""
 
     def give_up() -> None:
-        log.error("stopping took more than %.0f s: ending at once, a restart goes on", seconds)
+        log.error(
+            "stopping took more than %.0f s; ending at once, a restart resumes the work", seconds
+        )
         os._exit(code or 1)
 
     timer = threading.Timer(seconds, give_up)
@@ -136,13 +143,15 @@ def _exit_within(seconds: float, code: int) -> None:
 
 
 def _use_one_arena() -> None:
-    """Let all threads allocate from one heap: glibc's heap per thread costs a process megabytes."""
-    with contextlib.suppress(OSError, AttributeError):  # another C library: nothing to do
+    """Use one heap for all threads, because glibc's heap per thread costs megabytes."""
+    with contextlib.suppress(
+        OSError, AttributeError
+    ):  # another C library, which has no such setting
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
-def _put_start_up_aside() -> None:
-    """What start-up made stays: don't scan it at every collection, and give its scraps back."""
+def _freeze_startup_objects() -> None:
+    """Exclude the objects made at start-up from collections, and return freed memory."""
     gc.collect()
     gc.freeze()
     with contextlib.suppress(OSError, AttributeError):

@@ -1,8 +1,8 @@
-"""Watches how far an app on Kafka is in its partitions, and ends its process when one stands still.
+"""A watch over the partitions of an app on Kafka; it ends the process when one makes no progress.
 
-Where a partition ends is asked of Kafka itself: what the app has fetched says nothing when it is
-the fetching that is stuck. While Kafka does not answer, nobody stands still but Kafka; and after a
-pause of our own (a frozen process, a rebalance) the watch begins anew.
+Kafka itself reports the end of each partition, because the offsets that the app has fetched prove
+nothing if fetching is stuck. While Kafka does not answer, no partition counts as stalled. After a
+pause of our own (a frozen process, a rebalance) the watch is reset.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from pipeline.status.progress import PartitionProgress, ProgressTracker, stalled
 __all__ = ["PartitionWatch"]
 
 _EVERY_S = 1.0
-_HELD_UP_S = 5.0
+_PAUSE_S = 5.0
 _JOIN_S = 180.0
 
 
 class PartitionWatch:
-    """Looks once a second, from `run`.
+    """Checks the partitions once a second, from :meth:`run`.
 
     Attributes:
-        away_since_ms: since when Kafka does not answer, epoch ms; None while it does.
+        away_since_ms: Epoch milliseconds since when Kafka has not answered; None while it does.
     """
 
     def __init__(
@@ -44,11 +44,11 @@ class PartitionWatch:
         """Prepare.
 
         Args:
-            app: a Faust app on Kafka.
-            probe: asks Kafka; closed at the end of `run`.
-            now_ms: the clock, epoch milliseconds.
-            stall_s: a partition with lag that has not moved for so long ends the process.
-            is_excused: whether standing still is somebody else's fault now.
+            app: A Faust app on Kafka.
+            probe: Asks Kafka for offsets; closed at the end of `run`.
+            now_ms: Processing time, epoch milliseconds.
+            stall_s: Seconds with a backlog and no progress after which the process ends.
+            is_excused: Returns whether the app cannot make progress for reasons outside it.
         """
         self.away_since_ms: int | None = None
         self._app = app
@@ -57,17 +57,17 @@ class PartitionWatch:
         self._stall_s = stall_s
         self._is_excused = is_excused
         self._generation = 0
-        self._looked_s = 0.0
+        self._checked_s = 0.0
         self._idle_since_s = time.monotonic()
         self._tracker = ProgressTracker()
-        self._seen: list[PartitionProgress] = []
+        self._progress: list[PartitionProgress] = []
 
     def partitions(self) -> list[PartitionProgress]:
-        """As they were at the last look."""
-        return self._seen
+        """Return the progress as of the last check."""
+        return self._progress
 
     def stalled(self) -> list[PartitionProgress]:
-        """Those that have stood still for half of what ends the process: a problem by now."""
+        """Return the partitions without progress for half of `stall_s`; these are a problem."""
         half_ms = round(self._stall_s * 1000 / 2)
         return stalled_partitions(self._tracker.current(), self._now_ms(), half_ms)
 
@@ -80,27 +80,27 @@ class PartitionWatch:
         try:
             while True:
                 await asyncio.sleep(_EVERY_S)
-                await self._look()
+                await self._check()
         finally:
             await self._probe.close()
 
-    async def _look(self) -> None:
+    async def _check(self) -> None:
         now_ms, now_s = self._now_ms(), time.monotonic()
         app = self._app
         if app.rebalancing or not app.has_joined:
-            await self._see_that_it_joins(now_s)
+            await self._check_that_it_joins(now_s)
             return
         found = offsets_in_use(app)
         try:
-            ends = await self._ends(found)
+            ends = await self._end_offsets(found)
         except LogUnavailable:
             self.away_since_ms = self.away_since_ms or now_ms
-            self._begin_anew()
+            self._reset()
             return
         self.away_since_ms = None
-        if app.consumer_generation_id != self._generation or now_s - self._looked_s > _HELD_UP_S:
-            self._begin_anew()
-        self._looked_s = self._idle_since_s = time.monotonic()
+        if app.consumer_generation_id != self._generation or now_s - self._checked_s > _PAUSE_S:
+            self._reset()
+        self._checked_s = self._idle_since_s = time.monotonic()
         for (topic, partition), (position, committed) in found.items():
             end = ends.get((topic, partition), 0)
             self._tracker.observe(
@@ -112,36 +112,42 @@ class PartitionWatch:
                 committed=committed,
                 now_ms=now_ms,
             )
-        self._seen = self._tracker.current()
+        self._progress = self._tracker.current()
         if self._is_excused():
-            self._begin_anew()
+            self._reset()
         for p in stalled_partitions(self._tracker.current(), now_ms, round(self._stall_s * 1000)):
             msg = (
-                f"{p.topic}[{p.partition}] has not moved for {self._stall_s:.0f} s with "
-                f"{p.backlog} records waiting, though Kafka answers: a restart goes on from "
-                f"{p.committed}"
+                f"{p.topic}[{p.partition}] has made no progress for {self._stall_s:.0f} s with a "
+                f"backlog of {p.backlog} records, although Kafka answers; a restart resumes from "
+                f"offset {p.committed}"
             )
             raise PartFailed(msg)
 
-    async def _see_that_it_joins(self, now_s: float) -> None:
-        """Partitions that nobody has don't move either."""
-        self._begin_anew()
+    async def _check_that_it_joins(self, now_s: float) -> None:
+        """End the process if it gets no partitions, because those do not make progress either.
+
+        Raises:
+            PartFailed: No partitions for too long, though Kafka answers.
+        """
+        self._reset()
         limit_s = max(_JOIN_S, self._stall_s)
         if now_s - self._idle_since_s < limit_s:
             return
         try:
-            await self._ends({("readings", 0): (None, None)})
+            await self._end_offsets({("readings", 0): (None, None)})
         except LogUnavailable:
             self._idle_since_s = now_s
             return
-        msg = f"no partitions for {limit_s:.0f} s, though Kafka answers: a restart joins anew"
+        msg = f"no partitions for {limit_s:.0f} s, although Kafka answers; a restart joins again"
         raise PartFailed(msg)
 
-    def _begin_anew(self) -> None:
+    def _reset(self) -> None:
         self._generation = self._app.consumer_generation_id
         self._tracker = ProgressTracker()
 
-    async def _ends(self, found: Mapping[tuple[str, int], Any]) -> dict[tuple[str, int], int]:
+    async def _end_offsets(
+        self, found: Mapping[tuple[str, int], Any]
+    ) -> dict[tuple[str, int], int]:
         ends = {}
         for topic in {topic for topic, _ in found}:
             wanted = [partition for name, partition in found if name == topic]

@@ -1,18 +1,18 @@
-"""Who may publish and read what at the broker, as mosquitto's ACL file and listeners.
+"""Access control of mosquitto: ACL files and TLS listeners.
 
-Two listeners, because two kinds of clients:
+There are two listeners for two kinds of clients:
 
-* **devices** come with a certificate of the devices' authority. Its common name `SITE/DEVICE`
-  becomes their user name *and* their client id: they publish below `sensors/SITE/DEVICE/` only,
-  whatever they claim, and cannot take over the session of another device or of the bridge. One
-  certificate has one connection at a time.
-* **services** (bridge, operator) come with a certificate of the other authority and choose client
-  ids of their own: the bridge has one for its session, `kpstream doctor` another.
+* **Devices** present a certificate of the devices' authority. Its common name `SITE/DEVICE` becomes
+  their user name *and* their client id. They can publish only below `sensors/SITE/DEVICE/`, and
+  cannot take over the session of another device or of the bridge. One certificate allows one
+  connection at a time.
+* **Services** (bridge, operator) present a certificate of the other authority and choose their own
+  client ids: the bridge has one for its session, `kpstream doctor` another.
 
-Held by a test against mosquitto 2.0.11, which puts a user name with a slash into `%u` as it is and
-refuses one with `+` or `#`. A refused publication is answered with "not authorised" in MQTT 5; in
-3.1.1 the broker can only confirm it and throw it away. A forbidden subscription is granted, and
-nothing is delivered.
+A test checks this against mosquitto 2.0.11, which inserts a user name with a slash into `%u`
+unchanged and refuses one with `+` or `#`. In MQTT 5 a forbidden publication is answered with "not
+authorised"; in 3.1.1 the broker can only confirm and discard it. A forbidden subscription is
+granted, but nothing is delivered.
 """
 
 from __future__ import annotations
@@ -41,21 +41,31 @@ _NODE = ("NBIRTH", "NDATA", "NDEATH")
 _BEHIND_NODE = ("DBIRTH", "DDATA", "DDEATH")
 _SPARKPLUG = "spBv1.0"
 
+_HEAD = "# Written by kpstream. A user is the common name of a certificate; %u stands for it."
+_BROKER_STATE = "topic read $SYS/broker/#"
+_BRIDGE = (
+    *(f"topic read {_SPARKPLUG}/+/{kind}/+" for kind in _NODE),
+    *(f"topic read {_SPARKPLUG}/+/{kind}/+/+" for kind in _BEHIND_NODE),
+    f"topic write {_SPARKPLUG}/+/NCMD/+",
+    f"topic readwrite {_SPARKPLUG}/STATE/+",
+    _BROKER_STATE,
+)
+
 
 def devices_acl(
     *, prefix: str = MQTT_PREFIX, nodes: Sequence[str] = (), denied: Sequence[str] = ()
 ) -> str:
-    """The ACL file of the devices' listener: everybody publishes as itself and reads nothing.
+    """Return the ACL file of the devices' listener: a device publishes as itself and reads nothing.
 
     Args:
         prefix: First levels of the MQTT topics of readings.
-        nodes: Sparkplug edge nodes, `group/node`, which is also the common name. Each may send the
-            messages of its node and of the devices behind it, and reads its commands.
-        denied: Common names that may do nothing any more: stolen devices. mosquitto takes a
-            changed file at SIGHUP, for those that are connected too.
+        nodes: Sparkplug edge nodes as `group/node`, which is also the common name. Each may publish
+            the messages of its node and of the devices behind it, and read its commands.
+        denied: Common names without any access, for stolen devices. mosquitto reloads the file at
+            SIGHUP and applies it to connected clients too.
 
     Raises:
-        ValueError: A name would mean something else in an ACL file.
+        ValueError: A name has a special meaning in an ACL file.
     """
     _check(prefix, *nodes, *denied)
     lines = [_HEAD, f"pattern write {prefix}/%u/+"]
@@ -74,15 +84,16 @@ def services_acl(
     bridges: Sequence[str] = ("bridge",),
     operators: Sequence[str] = ("operator",),
 ) -> str:
-    """The ACL file of the services' listener: bridges read, operators publish too, others nothing.
+    """Return the ACL file of the services' listener: bridges read, operators read and publish.
 
     Args:
         prefix: First levels of the MQTT topics of readings.
         bridges: Common names of the bridges' certificates.
-        operators: Common names of who may publish for any device: replay, dead letters, simulation.
+        operators: Common names of clients that may publish for any device, to replay data sets or
+            dead letters, or to simulate.
 
     Raises:
-        ValueError: A name would mean something else in an ACL file.
+        ValueError: A name has a special meaning in an ACL file.
     """
     _check(prefix, *bridges, *operators)
     lines = [_HEAD]
@@ -96,19 +107,8 @@ def services_acl(
 def _check(*names: str) -> None:
     for name in names:
         if not name or set(name) & set("+#%\n\r\0") or name.strip() != name:
-            message = f"{name!r} cannot stand in an ACL file: no + # %, no space at its ends"
+            message = f"{name!r} is not allowed in an ACL file: remove + # % and spaces at the ends"
             raise ValueError(message)
-
-
-_HEAD = "# Written by kpstream. A user is the common name of a certificate; %u stands for it."
-_BROKER_STATE = "topic read $SYS/broker/#"
-_BRIDGE = (
-    *(f"topic read {_SPARKPLUG}/+/{kind}/+" for kind in _NODE),
-    *(f"topic read {_SPARKPLUG}/+/{kind}/+/+" for kind in _BEHIND_NODE),
-    f"topic write {_SPARKPLUG}/+/NCMD/+",
-    f"topic readwrite {_SPARKPLUG}/STATE/+",
-    _BROKER_STATE,
-)
 
 
 def _node_lines(name: str) -> list[str]:
@@ -134,15 +134,15 @@ def mosquitto_tls_config(
     services_host: str = "127.0.0.1",
     services_port: int = SERVICES_PORT,
 ) -> str:
-    """The listeners of `mosquitto.conf`: TLS 1.2 at least, a certificate from everybody.
+    """Return the listeners of `mosquitto.conf`: TLS 1.2 or later, and client certificates.
 
-    To stand after all global settings. Let the bridge take what waits for it before its port is
-    changed: to mosquitto a session of a listener that is gone may read nothing.
+    Append them after all global settings. Before changing the bridge's port, let the bridge take
+    its waiting messages, because mosquitto lets a session of a removed listener read nothing.
 
     Args:
-        certs: Folder of `kpstream certs make`, or one laid out like it.
-        acls: Folder of the files `DEVICES_ACL` and `SERVICES_ACL`, with the texts from here.
-        devices_host: Address for devices; loopback unless told otherwise.
+        certs: Folder of `kpstream certs make`, or one with the same layout.
+        acls: Folder of the files `DEVICES_ACL` and `SERVICES_ACL`.
+        devices_host: Address for devices; loopback by default.
         devices_port: TCP port for devices.
         services_host: Address for bridges and operators.
         services_port: TCP port for bridges and operators.

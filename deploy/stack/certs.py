@@ -1,21 +1,21 @@
-"""Certificates for a trial of the site: two authorities, servers, services, one per device.
+"""Certificates for a trial of the site: two authorities, servers, services and devices.
 
-Everything is ECDSA on P-256. **For trials**: the keys of the authorities lie unencrypted beside
-what they sign, and nothing can be revoked. A plant has an authority of its own; give its files to
-the same settings (docs/security.md says which).
+All keys are ECDSA on P-256. **For trials only**: the keys of the authorities are stored unencrypted
+beside the certificates, and no certificate can be revoked. A plant has an authority of its own; put
+its files into the same settings (see docs/security.md).
 
 ```
 DIR/                         mode 0700, every .key and the keystore 0600
-  ca.pem, ca.key             authority of the servers and services: what every client trusts
-  devices-ca.pem, .key       authority of the devices: trusted by mosquitto's device listener only
+  ca.pem, ca.key             authority of servers and services; every client trusts it
+  devices-ca.pem, .key       authority of devices; only mosquitto's device listener trusts it
   servers/NAME.pem, .key     mosquitto, kafka, influxdb
   servers/kafka-keystore.pem key, certificate and authority in one file, as Kafka reads PEM
-  services/NAME.pem, .key    clients of ours: bridge, worker, store, operator
-  devices/SITE/DEVICE.pem    one client certificate per device, its common name is SITE/DEVICE
+  services/NAME.pem, .key    our clients: bridge, worker, store, operator
+  devices/SITE/DEVICE.pem    one client certificate per device, with common name SITE/DEVICE
 ```
 
-Two authorities, so that a device's certificate opens nothing but the broker's door for devices: it
-is no certificate at all to Kafka, nor at the broker's listener for services.
+There are two authorities so that a device's certificate is valid only at the broker's listener for
+devices. Kafka and the broker's listener for services do not trust it.
 """
 
 from __future__ import annotations
@@ -60,29 +60,35 @@ __all__ = [
 SERVERS = ("mosquitto", "kafka", "influxdb")
 SERVICES = ("bridge", "worker", "store", "operator")
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-"""What every server certificate is good for, beside the hosts that are asked for."""
+"""Hosts in every server certificate, besides the requested ones."""
 CA_DAYS = 730
 LEAF_DAYS = 365
 _RENEW = timedelta(days=30)
-_EARLIER = timedelta(hours=1)  # for clients whose clock is a little slow
-_MOST_NAME = 64  # ub-common-name of RFC 5280
+_EARLIER = timedelta(hours=1)  # for clients with a slow clock
+_MAX_NAME = 64  # ub-common-name of RFC 5280
 
 Role = Literal["authority", "server", "service", "device"]
 
+_FOLDERS: tuple[tuple[str, Role], ...] = (
+    ("servers", "server"),
+    ("services", "service"),
+    ("devices", "device"),
+)
+
 
 class CertError(Exception):
-    """A certificate cannot be made or read; the message says why and what to do."""
+    """A certificate cannot be made or read; the message tells why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What there shall be.
+    """The certificates to make.
 
     Attributes:
-        hosts: Names and addresses of the machine with the servers, beside loopback.
-        services: Names of our own clients; more than one bridge is bridge-1, bridge-2, ...
-        devices: `site/device` each.
-        days: Days for which a certificate is good; an authority is for `CA_DAYS` or one day longer.
+        hosts: Names and addresses of the servers' machine, besides loopback.
+        services: Names of our own clients; several bridges are bridge-1, bridge-2, ...
+        devices: Devices, each as `site/device`.
+        days: Days for which a certificate is valid; authorities are valid for `CA_DAYS`.
     """
 
     hosts: tuple[str, ...] = ()
@@ -96,13 +102,13 @@ class Certificate:
     """One certificate of a folder.
 
     Attributes:
-        path: Its PEM file.
-        role: What it is for.
-        name: Its common name, for a device `site/device`.
-        hosts: What a server certificate is good for.
-        not_before: First moment it is good, UTC.
-        not_after: Last moment it is good, UTC.
-        key_mode: Permissions of its key file, None where there is no key.
+        path: PEM file.
+        role: Kind of holder.
+        name: Common name; for a device `site/device`.
+        hosts: Host names and addresses of a server certificate.
+        not_before: Start of its validity, UTC.
+        not_after: End of its validity, UTC.
+        key_mode: Permissions of the key file; None if there is no key.
     """
 
     path: Path
@@ -114,30 +120,30 @@ class Certificate:
     key_mode: int | None
 
     def days_left(self, now: datetime) -> int:
-        """Whole days until it expires; negative when it has."""
+        """Return the whole days until it expires; negative once it has."""
         return (self.not_after - now) // timedelta(days=1)
 
 
 def make_certificates(
     folder: Path, plan: Plan, *, now: datetime, renew: bool = False
 ) -> list[Path]:
-    """Make what the plan asks for and the folder does not have yet.
+    """Make the certificates of the plan that the folder does not have yet.
 
-    What is there and good for another 30 days stays, so that devices can be added later. A server
-    certificate is made again when it lacks a host; hosts it had are kept. Keys are new every time,
-    and never readable by others, not even for a moment.
+    A certificate that is valid for another 30 days is kept, so that devices can be added later. A
+    server certificate that lacks a host is replaced, and keeps its other hosts. Keys are always
+    new, and at no moment readable by other users.
 
     Args:
-        folder: Where to; made, for its owner only, when it is not there.
-        plan: What there shall be.
-        now: The present, with a time zone.
-        renew: Make everything again but the authorities, also what is not in the plan.
+        folder: Target folder; created for its owner only if missing.
+        plan: Certificates to make.
+        now: Current time, with a time zone.
+        renew: Replace every certificate except the authorities, including those not in the plan.
 
     Returns:
         The certificates that were written.
 
     Raises:
-        CertError: A name that cannot be, an authority that expires, files that cannot be written.
+        CertError: A name is invalid, an authority expires soon, or a file cannot be written.
     """
     _check(plan)
     try:
@@ -152,14 +158,14 @@ def make_certificates(
 
 
 def read_certificates(folder: Path) -> list[Certificate]:
-    """Every certificate of a folder that `make_certificates` made, authorities first.
+    """Read every certificate in a folder of `make_certificates`, authorities first.
 
     Raises:
-        CertError: There is no authority in it, or a file is no certificate.
+        CertError: The folder has no authority, or a file is not a certificate.
     """
     if not (folder / "ca.pem").is_file():
         message = (
-            f"no certificates in {folder}: make some with `kpstream certs make --out {folder}`"
+            f"no certificates in {folder}: make them with `kpstream certs make --out {folder}`"
         )
         raise CertError(message)
     found = [_read(folder / name, "authority") for name in ("ca.pem", "devices-ca.pem")]
@@ -170,46 +176,39 @@ def read_certificates(folder: Path) -> list[Certificate]:
 
 
 def expires(path: Path) -> datetime:
-    """When the first of the certificates in a PEM file that ends does so, UTC.
+    """Return when the first certificate in a PEM file expires, UTC.
 
     Raises:
-        CertError: It holds no certificate.
+        CertError: The file contains no certificate.
     """
     try:
         found = x509.load_pem_x509_certificates(path.read_bytes())
     except (OSError, ValueError) as exc:
-        message = f"{path} is no certificate that can be read: {exc}"
+        message = f"{path} is not a readable certificate: {exc}"
         raise CertError(message) from exc
     return min(one.not_valid_after_utc for one in found)
-
-
-_FOLDERS: tuple[tuple[str, Role], ...] = (
-    ("servers", "server"),
-    ("services", "service"),
-    ("devices", "device"),
-)
 
 
 def _check(plan: Plan) -> None:
     for service in plan.services:
         if not is_name(service) or service in SERVERS:
-            message = f"service {service!r} is no name for a service of ours, like bridge-1"
+            message = f"{service!r} is not a valid service name; use a name like bridge-1"
             raise CertError(message)
     for device in plan.devices:
         site, slash, name = device.partition("/")
         if not (slash and is_name(site) and is_name(name)):
-            message = f"device {device!r} is not SITE/DEVICE, as in its MQTT topic"
+            message = f"device {device!r} is not SITE/DEVICE; use the names in its MQTT topic"
             raise CertError(message)
-        if len(device) > _MOST_NAME:
+        if len(device) > _MAX_NAME:
             message = (
-                f"device {device!r}: a certificate's common name holds {_MOST_NAME} characters, "
-                f"this one has {len(device)}; use shorter names for site and device"
+                f"device {device!r} has {len(device)} characters, but a certificate's common name "
+                f"has at most {_MAX_NAME}; use shorter names for site and device"
             )
             raise CertError(message)
     for host in plan.hosts:
         _alternative(host)
     if not 1 <= plan.days <= CA_DAYS:
-        message = f"certificates can be good for 1 to {CA_DAYS} days, not {plan.days}"
+        message = f"certificates can be valid for 1 to {CA_DAYS} days, not {plan.days}"
         raise CertError(message)
 
 
@@ -221,7 +220,7 @@ def _make(folder: Path, plan: Plan, now: datetime, renew: bool) -> list[Path]:
         path = folder / "servers" / f"{name}.pem"
         hosts = _union((*LOOPBACK, *plan.hosts), _read(path).hosts if path.exists() else ())
         usage = [ExtendedKeyUsageOID.SERVER_AUTH]
-        if name == "kafka":  # a node is a client of the controller, which is itself
+        if name == "kafka":  # a node is also a client of the controller
             usage.append(ExtendedKeyUsageOID.CLIENT_AUTH)
         if renew or not _is_good(path, services_ca, now, hosts):
             pem = services_ca.issue(path, name, usage, now, plan.days, hosts)
@@ -269,7 +268,7 @@ class _Authority:
         days: int,
         hosts: Sequence[str],
     ) -> bytes:
-        """Write certificate and key; returns both as one PEM text, the key first."""
+        """Write a certificate and its key; returns both as one PEM text, the key first."""
         key = ec.generate_private_key(ec.SECP256R1())
         ends = self.certificate.not_valid_after_utc
         builder = (
@@ -293,23 +292,23 @@ class _Authority:
 
 
 def _authority(path: Path, name: str, now: datetime, written: list[Path]) -> _Authority:
-    """The authority in the folder; made when there is none."""
+    """Read the authority, or make it if there is none; adds a new one to `written`."""
     key_path = path.with_suffix(".key")
     if path.exists() and key_path.exists():
         found = _load(path)
         key = load_pem_private_key(key_path.read_bytes(), None)
         if not isinstance(key, ec.EllipticCurvePrivateKey):
-            message = f"{key_path} is no key that this command made; choose an empty folder"
+            message = f"{key_path} is not a key of this command; choose an empty folder"
             raise CertError(message)
         if found.not_valid_after_utc < now + _RENEW:
             message = (
-                f"the authority {path} expires on {found.not_valid_after_utc:%Y-%m-%d}: make "
-                "everything anew in another folder, and give the new files to servers and devices"
+                f"the authority {path} expires on {found.not_valid_after_utc:%Y-%m-%d}: make all "
+                "certificates in another folder, and distribute them to servers and devices"
             )
             raise CertError(message)
         return _Authority(found, key)
     if path.exists() or key_path.exists():
-        message = f"{path} and {key_path.name} belong together, one of them is missing"
+        message = f"{path} and {key_path.name} belong together, but one of them is missing"
         raise CertError(message)
     key = ec.generate_private_key(ec.SECP256R1())
     certificate = (
@@ -327,7 +326,7 @@ def _authority(path: Path, name: str, now: datetime, written: list[Path]) -> _Au
 
 
 def _is_good(path: Path, authority: _Authority, now: datetime, hosts: Sequence[str]) -> bool:
-    """Whether a certificate and its key are there, by this authority, for long enough."""
+    """Whether a certificate and its key exist, and are valid long enough under the authority."""
     key_path = path.with_suffix(".key")
     if not (path.exists() and key_path.exists()):
         return False
@@ -337,13 +336,15 @@ def _is_good(path: Path, authority: _Authority, now: datetime, hosts: Sequence[s
         key = load_pem_private_key(key_path.read_bytes(), None)
     except (ValueError, TypeError, InvalidSignature):
         return False
-    if key.public_key() != found.public_key():  # we were killed between the two files
+    if (
+        key.public_key() != found.public_key()
+    ):  # the process was killed between writing the two files
         return False
     lasts, whole = (
         found.not_valid_after_utc - now,
         found.not_valid_after_utc - found.not_valid_before_utc,
     )
-    is_old = lasts < _RENEW and lasts < whole / 2  # one made for a few days is not old at once
+    is_old = lasts < _RENEW and lasts < whole / 2  # a certificate for a few days is not old at once
     return not is_old and set(hosts) <= set(_hosts(found))
 
 
@@ -366,7 +367,7 @@ def _load(path: Path) -> x509.Certificate:
     try:
         return x509.load_pem_x509_certificate(path.read_bytes())
     except (OSError, ValueError) as exc:
-        message = f"{path} is no certificate that can be read: {exc}"
+        message = f"{path} is not a readable certificate: {exc}"
         raise CertError(message) from exc
 
 
@@ -422,7 +423,7 @@ def _alternative(host: str) -> x509.GeneralName:
         pass
     labels = host.split(".")
     if len(host) > 253 or not all(is_name(label) and "_" not in label for label in labels):
-        message = f"host {host!r} is neither a host name nor an address"
+        message = f"host {host!r} is neither a host name nor an IP address"
         raise CertError(message)
     return x509.DNSName(host)
 
@@ -432,7 +433,7 @@ def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 
 def _write(path: Path, content: bytes, mode: int) -> None:
-    """Replace a file as a whole; `mkstemp` makes it for its owner only from the first byte."""
+    """Replace a file atomically; `mkstemp` restricts it to its owner from the first byte."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:

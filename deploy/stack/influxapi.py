@@ -1,6 +1,6 @@
-"""The little of InfluxDB's HTTP API that starting it needs: health and first set-up.
+"""The part of InfluxDB's HTTP API that starting it needs: health and first set-up.
 
-Everything after that (buckets, tasks, tokens) is in `pipeline.stores.influxsetup`.
+Everything after the set-up (buckets, tasks, tokens) is in `pipeline.stores.influxsetup`.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ __all__ = ["InfluxApi"]
 
 
 class InfluxApi:
-    """One InfluxDB, by its URL; asked directly, whatever proxies the environment names."""
+    """Client of one InfluxDB; it connects directly and ignores proxies of the environment."""
 
     def __init__(self, url: str, ca_file: Path | None = None) -> None:
-        """Prepare; nothing is asked yet.
+        """Prepare; nothing is connected yet.
 
         Args:
-            url: `http://host:port` or https.
-            ca_file: PEM file of the authority to trust, with https.
+            url: `http://host:port` or `https://host:port`.
+            ca_file: PEM file of the authority to trust with https.
         """
         self.url = url
         self._ca_file = ca_file
 
     def is_healthy(self, timeout_s: float = 1.0) -> bool:
-        """Whether `/health` says `pass` within the time."""
+        """Whether `/health` reports `pass` in time."""
         try:
             return bool(self.call("GET", "/health", timeout_s=timeout_s).get("status") == "pass")
         except ServerError:
@@ -50,24 +50,25 @@ class InfluxApi:
         username: str = "kpstream",
         password: str | None = None,
     ) -> bool:
-        """Make organisation, bucket and token where nothing was set up yet; safe to repeat.
+        """Create organisation, bucket and token on a new InfluxDB; safe to repeat.
 
         Args:
             org: Name of the organisation.
             bucket: Name of the first bucket.
-            token: What may do everything from then on.
+            token: Token that gets full access.
             retention_s: Seconds that the bucket keeps points; 0 for ever.
-            username: Of the first user.
-            password: Of the first user; None: a random one nobody knows (the token rules).
+            username: Name of the first user.
+            password: Password of the first user; None for a random one that is not kept, because
+                the token suffices.
 
         Returns:
-            Whether there was something to set up.
+            Whether InfluxDB was new.
 
         Raises:
-            ServerError: It refused, or was set up before with another token or organisation.
+            ServerError: InfluxDB refused, or was set up with another token or organisation.
         """
         if self.call("GET", "/api/v2/setup")["allowed"]:
-            wishes = {
+            request = {
                 "username": username,
                 "password": password or secrets.token_urlsafe(24),
                 "org": org,
@@ -75,15 +76,15 @@ class InfluxApi:
                 "token": token,
                 "retentionPeriodSeconds": retention_s,
             }
-            self.call("POST", "/api/v2/setup", wishes)
+            self.call("POST", "/api/v2/setup", request)
             return True
         try:
             found = self.call("GET", f"/api/v2/orgs?org={quote(org)}", token=token)
         except ServerError as exc:
-            msg = f"InfluxDB at {self.url} was set up before, not with this token: {exc}"
+            msg = f"InfluxDB at {self.url} was set up with another token: {exc}"
             raise ServerError(msg) from exc
         if not found.get("orgs"):
-            msg = f"InfluxDB at {self.url} was set up before, without an organisation {org!r}"
+            msg = f"InfluxDB at {self.url} was set up without an organisation {org!r}"
             raise ServerError(msg)
         return False
 
@@ -96,15 +97,15 @@ class InfluxApi:
         token: str = "",
         timeout_s: float = 10.0,
     ) -> dict[str, Any]:
-        """One request, JSON both ways; an empty answer is `{}`.
+        """Send one JSON request and return the JSON response; an empty response is `{}`.
 
         Raises:
-            ServerError: It refused, or nobody answered within the time.
+            ServerError: InfluxDB refused, or did not answer in time.
         """
         headers = {"Content-Type": "application/json"}
         if token:
             headers["Authorization"] = f"Token {token}"
-        request = urllib.request.Request(  # noqa: S310 (an address of the settings)
+        request = urllib.request.Request(  # noqa: S310 (the URL comes from the settings)
             self.url + path,
             data=None if body is None else json.dumps(body).encode(),
             headers=headers,
@@ -116,8 +117,8 @@ class InfluxApi:
                 return page
         except urllib.error.HTTPError as exc:
             with exc:
-                said = exc.read().decode(errors="replace")[:500]
-            msg = f"InfluxDB refused {method} {path}: {exc.code} {said}"
+                reason = exc.read().decode(errors="replace")[:500]
+            msg = f"InfluxDB refused {method} {path}: {exc.code} {reason}"
             raise ServerError(msg) from exc
         except (OSError, ValueError) as exc:
             msg = f"InfluxDB at {self.url} does not answer {method} {path}: {exc}"

@@ -1,4 +1,4 @@
-"""mosquitto with the verbs of the other servers; it needs the package `mosquitto` of the system."""
+"""mosquitto as a child process; it needs the system package `mosquitto`."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from deploy.stack.acl import (
     mosquitto_tls_config,
     services_acl,
 )
-from deploy.stack.process import ServerError, ServerProcess, open_line
+from deploy.stack.process import ServerError, ServerProcess, open_connection
 from ingest.mqtt.broker import mosquitto_config, mosquitto_program
 from ingest.topics import MQTT_PREFIX
 
 __all__ = ["MosquittoServer"]
 
-_CONNECT = b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x00\x00\x00"  # 3.1.1, clean, no keepalive, no name
+_CONNECT = b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x00\x00\x00"  # 3.1.1, clean, no keepalive, no id
 _PING, _PONG = b"\xc0\x00", b"\xd0\x00"
 
 
 class MosquittoServer(ServerProcess):
     """A broker that keeps its queues on disk.
 
-    It writes them every second and at its end: SIGKILL may cost what it confirmed within the last
-    second and had not handed on yet.
+    It writes them every second and when it stops. SIGKILL may lose messages that it confirmed
+    within the last second and had not delivered yet.
     """
 
     name = "mosquitto"
@@ -47,17 +47,18 @@ class MosquittoServer(ServerProcess):
         prefix: str = MQTT_PREFIX,
         nodes: Sequence[str] = (),
     ) -> None:
-        """Prepare; `start` starts.
+        """Prepare; nothing runs before :meth:`start`.
 
         Args:
-            folder: Queues, settings and log; made when it is not there.
-            port: Where clients connect; 0 picks a free one. With `certs`: where our services do.
+            folder: Queues, settings and log; created if missing.
+            port: Port for clients, with `certs` for our services; 0 picks a free one.
             host: Loopback address to listen on.
             autosave_s: Seconds between two writes of the queues.
-            certs: Folder of `kpstream certs make`: TLS, and a device can publish only as itself.
-            devices_port: With `certs`: where devices connect; 0 takes the one before `port`.
-            prefix: With `certs`: first levels of the MQTT topics that devices may publish to.
-            nodes: With `certs`: devices that may speak Sparkplug too, `group/node`.
+            certs: Folder of `kpstream certs make`; mosquitto then accepts only TLS, and a device
+                can publish only as itself.
+            devices_port: Port for devices, with `certs`; 0 for the one before `port`.
+            prefix: First levels of the MQTT topics that devices may publish to, with `certs`.
+            nodes: Devices that may also publish Sparkplug, as `group/node`, with `certs`.
         """
         super().__init__(folder, port=port, host=host)
         self._autosave_s = autosave_s
@@ -65,11 +66,11 @@ class MosquittoServer(ServerProcess):
         self.devices_port = devices_port or self.port - 1
         self._prefix = prefix
         self._nodes = tuple(nodes)
-        self._line: socket.socket | None = None
-        self._looking = threading.Lock()
+        self._connection: socket.socket | None = None
+        self._checking = threading.Lock()
 
     def prepare(self) -> None:
-        """Write `mosquitto.conf`, with TLS the access list too.
+        """Write `mosquitto.conf`, and the access lists if TLS is used.
 
         Raises:
             ServerError: mosquitto is not installed.
@@ -80,50 +81,50 @@ class MosquittoServer(ServerProcess):
         self._config.write_text(config)
 
     def command(self) -> list[str]:
-        """The program and its settings.
+        """Return the command line with the settings.
 
         Raises:
             ServerError: mosquitto is not installed.
         """
         program = mosquitto_program()
         if program is None:
-            msg = "mosquitto is not installed: `sudo apt install mosquitto`"
+            msg = "mosquitto is not installed: run `sudo apt install mosquitto`"
             raise ServerError(msg)
         return [program, "-c", str(self._config)]
 
     def healthy(self, timeout_s: float = 1.0) -> bool:
-        """Whether it answers a ping within the time; a paused one does not.
+        """Whether mosquitto answers a ping in time; a paused process does not.
 
-        The connection for the ping stays open: one for each look would fill mosquitto's log.
+        The connection stays open, because a new one per check would fill mosquitto's log.
         """
-        with self._looking:
+        with self._checking:
             with suppress(OSError):
-                if self._line is None:
-                    self._line = open_line(self.host, self.port, timeout_s, self._certs)
-                    if self._said(_CONNECT, timeout_s)[:2] != b"\x20\x02":
-                        self._hang_up()
+                if self._connection is None:
+                    self._connection = open_connection(self.host, self.port, timeout_s, self._certs)
+                    if self._exchange(_CONNECT, timeout_s)[:2] != b"\x20\x02":
+                        self._disconnect()
                         return False
-                if self._said(_PING, timeout_s) == _PONG:
+                if self._exchange(_PING, timeout_s) == _PONG:
                     return True
-            self._hang_up()
+            self._disconnect()
             return False
 
     def kill(self) -> None:
-        """End it at once (SIGKILL), as a crash would."""
-        with self._looking:
-            self._hang_up()
+        """Kill the process (SIGKILL), like a crash."""
+        with self._checking:
+            self._disconnect()
         super().kill()
 
-    def _said(self, packet: bytes, timeout_s: float) -> bytes:
-        assert self._line is not None  # noqa: S101 - see healthy
-        self._line.settimeout(timeout_s)
-        self._line.sendall(packet)
-        return self._line.recv(16)
+    def _exchange(self, packet: bytes, timeout_s: float) -> bytes:
+        assert self._connection is not None  # noqa: S101 - see healthy
+        self._connection.settimeout(timeout_s)
+        self._connection.sendall(packet)
+        return self._connection.recv(16)
 
-    def _hang_up(self) -> None:
-        if self._line is not None:
-            self._line.close()
-            self._line = None
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
     def _listeners(self) -> str:
         if self._certs is None:
@@ -133,7 +134,7 @@ class MosquittoServer(ServerProcess):
             SERVICES_ACL: services_acl(prefix=self._prefix),
         }
         for name, text in lists.items():
-            (self.folder / name).touch(0o600)  # mosquitto warns of one that others can read
+            (self.folder / name).touch(0o600)  # mosquitto warns if other users can read it
             (self.folder / name).write_text(text)
         return mosquitto_tls_config(
             self._certs,

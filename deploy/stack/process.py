@@ -1,8 +1,8 @@
-"""A server as a child process on this machine: the verbs that all servers of a site share.
+"""A server as a child process on this machine: the methods that all servers of a site share.
 
-The supervisor, the fault tests and the fixtures treat them alike. Starting again on the same folder
-keeps what was stored, also after `kill`. The children end with the process that started them,
-however that ends (`ingest.childprocess`).
+The supervisor, the fault tests and the fixtures treat all servers alike. A restart on the same
+folder keeps the stored data, also after `kill`. The children end with the process that started
+them, even if that is killed (`ingest.childprocess`).
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from typing import Any, Protocol, TypeVar
 from ingest.childprocess import kill_child, stop_child, tied_to_parent
 from ingest.mqtt.broker import free_port
 
-__all__ = ["Server", "ServerError", "ServerProcess", "open_line"]
+__all__ = ["Server", "ServerError", "ServerProcess", "open_connection"]
 
 _S = TypeVar("_S", bound="ServerProcess")
 
 
 class ServerError(Exception):
-    """A server is not installed, did not start, or refused; the message says what to do."""
+    """A server is not installed, did not start or refused; the message tells what to do."""
 
 
 class Server(Protocol):
-    """What every server of a site can do."""
+    """The interface of every server of a site."""
 
     name: str
     port: int
@@ -38,35 +38,35 @@ class Server(Protocol):
 
     @property
     def log_path(self) -> Path:
-        """What it prints; that of the run before has `.1` appended."""
+        """File of its output; the one of the previous run ends in `.1`."""
 
     @property
     def alive(self) -> bool:
-        """Whether the process is there; a paused one is."""
+        """Whether the process exists; a paused one does."""
 
     def start(self) -> Any:
-        """Start, and return once it serves; what its folder holds is kept."""
+        """Start, and return once it serves; the content of its folder is kept."""
 
     def stop(self) -> None:
-        """Ask it to end, and wait until it has."""
+        """Ask the process to end, and wait for it."""
 
     def kill(self) -> None:
-        """End it at once (SIGKILL), as a crash would."""
+        """Kill the process (SIGKILL), like a crash."""
 
     def pause(self) -> None:
-        """Freeze it (SIGSTOP): connections stay open, nothing answers."""
+        """Freeze the process (SIGSTOP): connections stay open, and nothing answers."""
 
     def resume(self) -> None:
-        """Let a paused one go on (SIGCONT)."""
+        """Resume a paused process (SIGCONT)."""
 
 
 class ServerProcess:
-    """A server as a child process; what differs is `prepare`, `command` and `healthy`.
+    """A server as a child process; servers differ in `prepare`, `command` and `healthy`.
 
     Attributes:
-        folder: Its data, settings and log.
+        folder: Data, settings and log.
         host: Loopback address it listens on.
-        port: Where clients connect.
+        port: Port for clients.
     """
 
     name = "server"
@@ -80,25 +80,25 @@ class ServerProcess:
         self.port = port or free_port(host)
         self._process: subprocess.Popen[bytes] | None = None
 
-    # What a server defines.
+    # Defined by each server.
 
     def prepare(self) -> None:
-        """Write what it reads at its start; safe to repeat.
+        """Write the files it needs at its start; safe to repeat.
 
         Raises:
-            ServerError: It is not installed.
+            ServerError: The server is not installed.
         """
         raise NotImplementedError
 
     def command(self) -> list[str]:
-        """The command line that runs it in the foreground."""
+        """Return the command line that runs it in the foreground."""
         raise NotImplementedError
 
     def healthy(self, timeout_s: float = 1.0) -> bool:
-        """Whether it answers a request of its own protocol within the time."""
+        """Whether it answers a request of its own protocol in time."""
         raise NotImplementedError
 
-    # What all have.
+    # The same for all servers.
 
     @property
     def address(self) -> str:
@@ -107,37 +107,37 @@ class ServerProcess:
 
     @property
     def log_path(self) -> Path:
-        """What it prints; that of the run before has `.1` appended."""
+        """File of its output; the one of the previous run ends in `.1`."""
         return self.folder / f"{self.name}.log"
 
     @property
     def pid(self) -> int | None:
-        """Process id while it runs."""
+        """Process id; None while it does not run."""
         return self._process.pid if self._process is not None and self.alive else None
 
     @property
     def alive(self) -> bool:
-        """Whether the process is there; a paused one is."""
+        """Whether the process exists; a paused one does."""
         return self._process is not None and self._process.poll() is None
 
     def start(self: _S) -> _S:
-        """Start, and return once it serves; a running one is left alone.
+        """Start, and return once it serves; does nothing if it runs already.
 
-        Call it from a thread that lives as long as the server shall: see `ingest.childprocess`.
+        The server ends with the thread that calls this, see `ingest.childprocess`.
 
         Raises:
-            ServerError: It is not installed, the port is taken, or it did not come up.
+            ServerError: The server is not installed, its port is taken, or it did not start.
         """
         if self.alive:
             return self
         if _listens(self.host, self.port):
-            msg = f"{self.name}: port {self.port} on {self.host} is taken; choose another one"
+            msg = f"{self.name}: port {self.port} on {self.host} is taken; choose another port"
             raise ServerError(msg)
         self.prepare()
         if self.log_path.exists():
             self.log_path.replace(self.log_path.with_suffix(".log.1"))
         with self.log_path.open("wb") as output:
-            # Its own session: Ctrl-C in the terminal reaches us, and we stop it in our order.
+            # In its own session, Ctrl-C in the terminal reaches only us, and we stop it in order.
             self._process = subprocess.Popen(  # noqa: S603 (our own command line)
                 tied_to_parent(self.command()),
                 cwd=self.folder,
@@ -148,39 +148,39 @@ class ServerProcess:
             )
         try:
             self._await_health()
-        except BaseException:  # Ctrl-C too: nobody has the server yet who could stop it
+        except BaseException:  # Ctrl-C too: the caller cannot stop the server yet
             self.kill()
             raise
         return self
 
     def stop(self) -> None:
-        """Ask it to end, and wait until it has; after 30 s, kill it."""
+        """Ask the process to end and wait for it; kill it after 30 s."""
         if self._process is not None:
             stop_child(self._process, self.stop_s, self.stop_signal)
         self.kill()
 
     def kill(self) -> None:
-        """End it at once (SIGKILL), as a crash would."""
+        """Kill the process (SIGKILL), like a crash."""
         if self._process is not None:
             kill_child(self._process)
             self._process = None
 
     def pause(self) -> None:
-        """Freeze it (SIGSTOP): connections stay open, nothing answers."""
+        """Freeze the process (SIGSTOP): connections stay open, and nothing answers."""
         if self._process is not None and self.alive:
             self._process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let a paused one go on (SIGCONT)."""
+        """Resume a paused process (SIGCONT)."""
         if self._process is not None and self.alive:
             self._process.send_signal(signal.SIGCONT)
 
-    def last_words(self) -> str:
-        """The end of what it printed."""
+    def last_output(self) -> str:
+        """Return the end of its output."""
         with suppress(OSError):
             if text := self.log_path.read_text(errors="replace").strip():
                 return text[-1500:]
-        return "it said nothing"
+        return "(no output)"
 
     def __enter__(self: _S) -> _S:
         return self.start()
@@ -197,38 +197,40 @@ class ServerProcess:
         deadline = time.monotonic() + self.start_s
         while not self.healthy():
             if not self.alive:
-                msg = f"{self.name} ended at its start on {self.address}: {self.last_words()}"
+                msg = f"{self.name} ended while starting on {self.address}: {self.last_output()}"
                 raise ServerError(msg)
             if time.monotonic() > deadline:
                 msg = (
                     f"{self.name} does not serve on {self.address} after {self.start_s:.0f} s: "
-                    f"{self.last_words()}"
+                    f"{self.last_output()}"
                 )
                 raise ServerError(msg)
             time.sleep(0.05)
 
 
-def open_line(host: str, port: int, timeout_s: float, certs: Path | None = None) -> socket.socket:
-    """A connection on which every wait is bounded by the time.
+def open_connection(
+    host: str, port: int, timeout_s: float, certs: Path | None = None
+) -> socket.socket:
+    """Open a TCP or TLS connection on which every wait is bounded.
 
     Args:
-        host: Where to.
-        port: Where to.
-        timeout_s: For the connection, and each wait on it.
-        certs: Folder of `kpstream certs make`: speak TLS, as the service `operator`.
+        host: Host to connect to.
+        port: Port to connect to.
+        timeout_s: Limit for connecting, and for each wait on the connection.
+        certs: Folder of `kpstream certs make`; the connection then uses TLS as `operator`.
 
     Raises:
-        OSError: Nobody is there, or it is somebody else.
+        OSError: Nothing answers, or its certificate is not trusted.
     """
-    line = socket.create_connection((host, port), timeout_s)
+    stream = socket.create_connection((host, port), timeout_s)
     if certs is None:
-        return line
+        return stream
     try:
         context = ssl.create_default_context(cafile=certs / "ca.pem")
         context.load_cert_chain(certs / "services/operator.pem", certs / "services/operator.key")
-        return context.wrap_socket(line, server_hostname=host)
+        return context.wrap_socket(stream, server_hostname=host)
     except BaseException:
-        line.close()
+        stream.close()
         raise
 
 

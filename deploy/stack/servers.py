@@ -1,6 +1,6 @@
-"""Kafka and InfluxDB as child processes on loopback, with the settings a site uses.
+"""Kafka and InfluxDB as child processes on loopback, with the settings that a site uses.
 
-`deploy.stack.process` says what every server can do; mosquitto is in `deploy.stack.mosquitto`.
+`deploy.stack.process` defines the methods of every server; `deploy.stack.mosquitto` has mosquitto.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.stack.influxapi import InfluxApi
-from deploy.stack.process import Server, ServerError, ServerProcess, open_line
+from deploy.stack.process import ServerError, ServerProcess, open_connection
 from deploy.stack.tlsconfig import influx_tls_args, kafka_tls_properties
 from ingest.mqtt.broker import free_port
 
@@ -32,8 +32,6 @@ __all__ = [
     "FoundServers",
     "InfluxServer",
     "KafkaServer",
-    "Server",
-    "ServerError",
     "find_servers",
     "servers_dir",
 ]
@@ -41,18 +39,50 @@ __all__ = [
 KAFKA_VERSION = "4.4.0"
 INFLUX_VERSION = "2.7.12"
 
-# ------------------------------------------------------------------------------ where they are
+JAVA_OPTIONS = ("-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError")
+"""Java options besides the heap size. Out of memory, Java exits and is restarted."""
+
+KAFKA_SETTINGS: Mapping[str, str] = {
+    # A misspelt topic is an error, not a new topic with one partition.
+    "auto.create.topics.enable": "false",
+    "default.replication.factor": "1",
+    "min.insync.replicas": "1",
+    "offsets.topic.num.partitions": "4",
+    "offsets.topic.replication.factor": "1",
+    "transaction.state.log.num.partitions": "4",
+    "transaction.state.log.replication.factor": "1",
+    "transaction.state.log.min.isr": "1",
+    "share.coordinator.state.topic.num.partitions": "4",
+    "share.coordinator.state.topic.replication.factor": "1",
+    "share.coordinator.state.topic.min.isr": "1",
+    "group.initial.rebalance.delay.ms": "0",
+    # A group that returns sooner than this resumes at its committed offsets.
+    "offsets.retention.minutes": str(30 * 24 * 60),
+    # Sized for 256 MB of heap: the cleaner's default buffer alone is 128 MB.
+    "log.cleaner.dedupe.buffer.size": "2097152",
+    "log.segment.bytes": "16777216",
+    "log.index.size.max.bytes": "1048576",
+    # After SIGKILL the node waits until its old session has timed out, seconds without a log.
+    "broker.heartbeat.interval.ms": "500",
+    "broker.session.timeout.ms": "3000",
+}
+"""Settings of every Kafka node of a site, besides names, ports and folders."""
+
+INFLUX_SETTINGS: Mapping[str, str] = {"reporting-disabled": "true", "log-level": "warn"}
+"""Settings of every InfluxDB of a site, besides address and folders."""
+
+# -------------------------------------------------------------------------- installed servers
 
 
 @dataclass(frozen=True, slots=True)
 class FoundServers:
-    """What of the servers is on this machine; None is not.
+    """The installed servers; None for one that is not installed.
 
     Attributes:
-        folder: where it was looked for.
-        kafka_libs: folder of Kafka's jars.
-        java: the Java to run them with.
-        influxd: the program.
+        folder: Folder that was searched.
+        kafka_libs: Folder of Kafka's jars.
+        java: Java program to run them with.
+        influxd: InfluxDB program.
     """
 
     folder: Path
@@ -62,13 +92,13 @@ class FoundServers:
 
 
 def servers_dir() -> Path:
-    """The folder of installed servers: `KPSTREAM_SERVERS_DIR`, else `~/.cache/kpstream/servers`."""
+    """Return `KPSTREAM_SERVERS_DIR`, or `~/.cache/kpstream/servers` if it is not set."""
     named = os.environ.get("KPSTREAM_SERVERS_DIR")
     return Path(named).expanduser() if named else Path.home() / ".cache" / "kpstream" / "servers"
 
 
 def find_servers(folder: Path | None = None) -> FoundServers:
-    """Look for the servers in the folder, by version; Java on PATH or below `JAVA_HOME`."""
+    """Find servers of the pinned versions in a folder, and Java on PATH or below `JAVA_HOME`."""
     folder = folder or servers_dir()
     libs = folder / f"kafka-{KAFKA_VERSION}" / "libs"
     influxd = folder / f"influxd-{INFLUX_VERSION}" / "influxd"
@@ -87,8 +117,9 @@ def find_servers(folder: Path | None = None) -> FoundServers:
 class KafkaServer(ServerProcess):
     """One Kafka node, broker and controller in one (KRaft).
 
-    What it has confirmed (`acks=all`) survives its own end, also by SIGKILL. A loss of power may
-    cost the last moments: Kafka leaves syncing to the system and counts on replicas instead.
+    Confirmed records (`acks=all`) survive the end of the process, even by SIGKILL. A power failure
+    may lose the most recent ones, because Kafka leaves syncing to the system and relies on
+    replicas.
     """
 
     name = "kafka"
@@ -105,17 +136,17 @@ class KafkaServer(ServerProcess):
         properties: Mapping[str, str] | None = None,
         servers: FoundServers | None = None,
     ) -> None:
-        """Prepare; `start` starts.
+        """Prepare; nothing runs before :meth:`start`.
 
         Args:
-            folder: Data, settings and log; made when it is not there.
-            port: Where clients connect; 0 picks a free one.
-            controller_port: For Kafka itself; 0 picks a free one.
+            folder: Data, settings and log; created if missing.
+            port: Port for clients; 0 picks a free one.
+            controller_port: Port for Kafka itself; 0 picks a free one.
             host: Loopback address to listen on.
             heap_mb: Java heap, megabytes.
-            certs: Folder of `kpstream certs make`: TLS only, and only our services may enter.
-            properties: More lines for `server.properties`, or other values for ours.
-            servers: Where Kafka is; None: `find_servers()`.
+            certs: Folder of `kpstream certs make`; Kafka then accepts only TLS and our services.
+            properties: Lines to add to `server.properties`, or to override.
+            servers: The installed servers; None for `find_servers()`.
         """
         super().__init__(folder, port=port, host=host)
         self.controller_port = controller_port or free_port(host)
@@ -130,7 +161,7 @@ class KafkaServer(ServerProcess):
         self._servers = servers or find_servers()
 
     def settings(self) -> dict[str, str]:
-        """The content of `server.properties`."""
+        """Return the content of `server.properties`."""
         return {
             "process.roles": "broker,controller",
             "node.id": "1",
@@ -145,10 +176,10 @@ class KafkaServer(ServerProcess):
         }
 
     def prepare(self) -> None:
-        """Write `server.properties`, and format the data folder when it is new.
+        """Write `server.properties`, and format a new data folder.
 
         Raises:
-            ServerError: Kafka or Java is not installed, or the folder can't be formatted.
+            ServerError: Kafka or Java is not installed, or formatting failed.
         """
         self.command()
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -157,7 +188,7 @@ class KafkaServer(ServerProcess):
         self._write(self.settings())
 
     def _format(self) -> None:
-        """Make the data folder: under another name first, so that there is never half of one."""
+        """Format the data folder under another name first, so that it is never incomplete."""
         new = self.folder / "data.new"
         shutil.rmtree(new, ignore_errors=True)
         self._write({**self.settings(), "log.dirs": str(new)})
@@ -170,8 +201,8 @@ class KafkaServer(ServerProcess):
             check=False,
         )
         if done.returncode != 0:
-            said = (done.stderr or done.stdout)[-800:]
-            msg = f"kafka: the folder {self.folder} can't be formatted: {said}"
+            output = (done.stderr or done.stdout)[-800:]
+            msg = f"kafka: cannot format the folder {self.folder}: {output}"
             raise ServerError(msg)
         new.rename(self._data)
 
@@ -180,7 +211,7 @@ class KafkaServer(ServerProcess):
         self._config.write_text("# Written by kpstream at every start.\n" + "".join(lines))
 
     def command(self) -> list[str]:
-        """Java with Kafka's jars.
+        """Return the command line of Java with Kafka's jars.
 
         Raises:
             ServerError: Kafka or Java is not installed.
@@ -188,11 +219,14 @@ class KafkaServer(ServerProcess):
         return self._java("kafka.Kafka")
 
     def healthy(self, timeout_s: float = 1.0) -> bool:
-        """Whether it answers an ApiVersions request within the time; a paused one does not."""
+        """Whether Kafka answers an ApiVersions request in time; a paused process does not."""
         request = struct.pack(">hhih", 18, 0, 1, -1)  # key, version, correlation, no client id
-        with suppress(OSError), open_line(self.host, self.port, timeout_s, self._certs) as line:
-            line.sendall(struct.pack(">i", len(request)) + request)
-            return len(line.recv(4)) > 0
+        with (
+            suppress(OSError),
+            open_connection(self.host, self.port, timeout_s, self._certs) as stream,
+        ):
+            stream.sendall(struct.pack(">i", len(request)) + request)
+            return len(stream.recv(4)) > 0
         return False
 
     @property
@@ -206,7 +240,7 @@ class KafkaServer(ServerProcess):
     def _java(self, main: str, *args: str) -> list[str]:
         libs, java = self._servers.kafka_libs, self._servers.java
         if libs is None:
-            msg = f"Kafka is not in {self._servers.folder}: run `kpstream site install`"
+            msg = f"Kafka is not installed in {self._servers.folder}: run `kpstream site install`"
             raise ServerError(msg)
         if java is None:
             msg = "Kafka needs Java 17 or later: `sudo apt install default-jre-headless`"
@@ -221,51 +255,21 @@ class KafkaServer(ServerProcess):
         ]
 
 
-JAVA_OPTIONS = ("-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError")
-"""Of Kafka's Java, beside the heap; out of memory it ends, and is started again."""
-
-KAFKA_SETTINGS: Mapping[str, str] = {
-    # A misspelt topic is an error, not a new topic with one partition.
-    "auto.create.topics.enable": "false",
-    "default.replication.factor": "1",
-    "min.insync.replicas": "1",
-    "offsets.topic.num.partitions": "4",
-    "offsets.topic.replication.factor": "1",
-    "transaction.state.log.num.partitions": "4",
-    "transaction.state.log.replication.factor": "1",
-    "transaction.state.log.min.isr": "1",
-    "share.coordinator.state.topic.num.partitions": "4",
-    "share.coordinator.state.topic.replication.factor": "1",
-    "share.coordinator.state.topic.min.isr": "1",
-    "group.initial.rebalance.delay.ms": "0",
-    # A group that is away for less than this finds its place again.
-    "offsets.retention.minutes": str(30 * 24 * 60),
-    # Sized for 256 MB of heap: the cleaner's default buffer alone is 128 MB.
-    "log.cleaner.dedupe.buffer.size": "2097152",
-    "log.segment.bytes": "16777216",
-    "log.index.size.max.bytes": "1048576",
-    # After SIGKILL the node waits until its former self has timed out: seconds without a log.
-    "broker.heartbeat.interval.ms": "500",
-    "broker.session.timeout.ms": "3000",
-}
-"""What every Kafka node of a site has, beside names, ports and folders."""
-
-
 # ------------------------------------------------------------------------------------- InfluxDB
 
 
 class InfluxServer(ServerProcess):
-    """InfluxDB 2 without web page; every write it has confirmed survives SIGKILL.
+    """InfluxDB 2 without its web page; every confirmed write survives SIGKILL.
 
     Attributes:
-        api: To talk to it.
-        org: Organisation made by `setup`.
-        bucket: Bucket made by `setup`.
-        token: What may read and write everything, of `setup`.
+        api: Client of its HTTP API.
+        org: Organisation created by `setup`.
+        bucket: Bucket created by `setup`.
+        token: Token of `setup`, with full access.
     """
 
     name = "influxdb"
-    # The program catches SIGINT only; SIGTERM ends it on the spot.
+    # influxd handles SIGINT only; SIGTERM ends it at once.
     stop_signal = signal.SIGINT
 
     def __init__(
@@ -277,14 +281,14 @@ class InfluxServer(ServerProcess):
         certs: Path | None = None,
         servers: FoundServers | None = None,
     ) -> None:
-        """Prepare; `start` starts.
+        """Prepare; nothing runs before :meth:`start`.
 
         Args:
-            folder: Data and log; made when it is not there.
-            port: Where clients connect; 0 picks a free one.
+            folder: Data and log; created if missing.
+            port: Port for clients; 0 picks a free one.
             host: Loopback address to listen on.
-            certs: Folder of `kpstream certs make`: https only.
-            servers: Where the program is; None: `find_servers()`.
+            certs: Folder of `kpstream certs make`; InfluxDB then accepts https only.
+            servers: The installed servers; None for `find_servers()`.
         """
         super().__init__(folder, port=port, host=host)
         self._servers = servers or find_servers()
@@ -297,11 +301,11 @@ class InfluxServer(ServerProcess):
 
     @property
     def url(self) -> str:
-        """Where clients connect."""
+        """URL for clients."""
         return self.api.url
 
     def prepare(self) -> None:
-        """Make the folder, for its owner only: it holds the tokens.
+        """Create the folder for its owner only, because it holds the tokens.
 
         Raises:
             ServerError: The program is not installed.
@@ -310,13 +314,13 @@ class InfluxServer(ServerProcess):
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def command(self) -> list[str]:
-        """The program and its settings.
+        """Return the command line with the settings.
 
         Raises:
             ServerError: The program is not installed.
         """
         if self._servers.influxd is None:
-            msg = f"influxd is not in {self._servers.folder}: run `kpstream site install`"
+            msg = f"influxd is not installed in {self._servers.folder}: run `kpstream site install`"
             raise ServerError(msg)
         return [
             *(str(self._servers.influxd), "--http-bind-address", self.address),
@@ -328,7 +332,7 @@ class InfluxServer(ServerProcess):
         ]
 
     def healthy(self, timeout_s: float = 1.0) -> bool:
-        """Whether `/health` says `pass` within the time; a paused one does not answer."""
+        """Whether `/health` reports `pass` in time; a paused process does not answer."""
         return self.api.is_healthy(timeout_s)
 
     def setup(
@@ -341,15 +345,15 @@ class InfluxServer(ServerProcess):
         username: str = "kpstream",
         password: str | None = None,
     ) -> str:
-        """Make organisation, bucket and token where nothing was set up yet; safe to repeat.
+        """Create organisation, bucket and token on a new InfluxDB; safe to repeat.
 
-        See `InfluxApi.setup`; without a token, a random one.
+        See `InfluxApi.setup`. Without a token, a random one is used.
 
         Returns:
-            The token; it is also the attribute.
+            The token, which is also the attribute.
 
         Raises:
-            ServerError: It refused, or was set up before with another token or organisation.
+            ServerError: InfluxDB refused, or was set up with another token or organisation.
         """
         token = token or secrets.token_urlsafe(32)
         self.api.setup(
@@ -359,13 +363,9 @@ class InfluxServer(ServerProcess):
         return token
 
     def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """One request with the token of `setup`; see `InfluxApi.call`.
+        """Send one request with the token of `setup`; see `InfluxApi.call`.
 
         Raises:
-            ServerError: It refused, or nobody answered within 10 s.
+            ServerError: InfluxDB refused, or did not answer within 10 s.
         """
         return self.api.call(method, path, body, token=self.token)
-
-
-INFLUX_SETTINGS: Mapping[str, str] = {"reporting-disabled": "true", "log-level": "warn"}
-"""What every InfluxDB of a site has, beside address and folders."""

@@ -1,4 +1,4 @@
-"""TLS for Kafka and InfluxDB, in their own words (for mosquitto: `acl`)."""
+"""TLS settings of Kafka, InfluxDB and our processes; `acl` has those of mosquitto."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ __all__ = ["influx_tls_args", "kafka_tls", "kafka_tls_properties", "service_sett
 
 
 def kafka_tls(site: SiteSettings, *, as_operator: bool = False) -> TlsFiles | None:
-    """With what a site's Kafka is spoken to; None: in the clear.
+    """Return the TLS files for a connection to the site's Kafka; None for no TLS.
 
     Args:
-        site: settings; a process has its files in them.
-        as_operator: with the operator's files of `certs_dir`, where that is set.
+        site: Settings of the site, with the files of the process.
+        as_operator: Use the operator's files of `certs_dir` if that is set.
 
     Raises:
-        TlsError: There is a certificate, and nothing that switches TLS on.
+        TlsError: A certificate is set, but no setting switches TLS on.
     """
     prefix = "KPSTREAM_SITE_KAFKA_"
     if as_operator and site.certs_dir is not None:
@@ -31,8 +31,8 @@ def kafka_tls(site: SiteSettings, *, as_operator: bool = False) -> TlsFiles | No
         return TlsFiles(site.kafka_ca_file, site.kafka_cert_file, site.kafka_key_file, prefix)
     if site.kafka_cert_file or site.kafka_key_file:
         message = (
-            f"{prefix}CERT_FILE or _KEY_FILE is set, {prefix}CA_FILE is not: set it too, or Kafka "
-            "would be spoken to in the clear"
+            f"{prefix}CERT_FILE or _KEY_FILE is set, but {prefix}CA_FILE is not: set it too, "
+            "otherwise the connection to Kafka would not be encrypted"
         )
         raise TlsError(message)
     return None
@@ -46,20 +46,20 @@ def kafka_tls_properties(
     host: str = "127.0.0.1",
     services: Sequence[str] = ("bridge", "worker", "store", "operator"),
 ) -> dict[str, str]:
-    """What makes a Kafka node speak TLS only, with clients that have a certificate of ours.
+    """Return properties that make a Kafka node accept only TLS clients with our certificates.
 
-    Nobody but the named services may do anything; those may do everything. The controller's port
-    asks for the same, so that no other program of the machine can give it orders.
+    The named services have full access, and no other client has any. The controller's port requires
+    the same, so that no other program on the machine can use it.
 
     Args:
-        certs: Folder of `kpstream certs make`, or one laid out like it.
-        port: Where clients connect.
-        controller_port: For Kafka itself.
-        host: Address to listen on, and to be found under: the certificate must hold it.
+        certs: Folder of `kpstream certs make`, or one with the same layout.
+        port: Port for clients.
+        controller_port: Port for Kafka itself.
+        host: Address to listen on and to advertise; the certificate must contain it.
         services: Common names of the clients.
     """
     where = certs.absolute()
-    may = [f"User:CN={name}" for name in ("kafka", *services)]
+    super_users = [f"User:CN={name}" for name in ("kafka", *services)]
     return {
         "listeners": f"SSL://{host}:{port},CONTROLLER://{host}:{controller_port}",
         "listener.security.protocol.map": "SSL:SSL,CONTROLLER:SSL",
@@ -71,12 +71,12 @@ def kafka_tls_properties(
         "ssl.client.auth": "required",
         "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
         "allow.everyone.if.no.acl.found": "false",
-        "super.users": ";".join(may),
+        "super.users": ";".join(super_users),
     }
 
 
 def influx_tls_args(certs: Path) -> list[str]:
-    """Arguments with which influxd serves https only; clients show a token, no certificate."""
+    """Return arguments that make influxd serve https only; clients authenticate by token."""
     servers = certs.absolute() / "servers"
     return [
         *("--tls-cert", str(servers / "influxdb.pem")),
@@ -86,7 +86,7 @@ def influx_tls_args(certs: Path) -> list[str]:
 
 
 def service_settings(certs: Path, service: str) -> dict[str, str]:
-    """The environment of a service of ours (`bridge`, `worker`, `store`, ...): its TLS settings."""
+    """Return the TLS settings of a service (`bridge`, `worker`, `store`, ...) as variables."""
     where = certs.absolute()
     files = {
         "CA_FILE": f"{where}/ca.pem",

@@ -125,8 +125,8 @@ def test_install_without_tools_names_each_and_fails(
     monkeypatch.setenv("PATH", str(tmp_path))
     refused = site("install")
     assert refused.exit_code == 1
-    assert "kafka: Maven is needed and not here" in refused.output
-    assert "influxd: Go is needed and not here" in refused.output
+    assert "kafka: Maven is required, but mvn is not on PATH" in refused.output
+    assert "influxd: Go is required, but go is not on PATH" in refused.output
     assert "not installed: kafka, influxd" in refused.output
     only = site("install", "--only", "kafka")
     assert "not installed: kafka\n" in only.output

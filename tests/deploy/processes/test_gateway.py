@@ -44,7 +44,7 @@ async def test_another_number_of_partitions_is_refused_with_the_way_out(tmp_path
     first = build(tmp_path, partitions=4)
     await first.start()
     await first.stop()
-    with pytest.raises(LogError, match="KPSTREAM_PIPELINE_PARTITIONS is 2: set it back"):
+    with pytest.raises(LogError, match="KPSTREAM_PIPELINE_PARTITIONS is 2: set it to 4"):
         build(tmp_path, partitions=2)
 
 

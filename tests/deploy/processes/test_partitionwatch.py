@@ -72,7 +72,7 @@ class Site:
         for _ in range(seconds):
             self.now_s += 1
             self.app.next += advance
-            await self.watch._look()
+            await self.watch._check()
 
 
 @pytest.fixture
@@ -92,7 +92,9 @@ async def test_a_partition_with_lag_that_stands_still_is_told_and_then_ends_the_
     assert (seen.topic, seen.partition, seen.backlog) == ("readings", 0, 5)
     await site.looks(1)
     assert [p.partition for p in site.watch.stalled()] == [0]
-    with pytest.raises(PartFailed, match=r"readings\[0\] has not moved for 60 s with 5 records"):
+    with pytest.raises(
+        PartFailed, match=r"readings\[0\] has made no progress for 60 s with a backlog of 5 records"
+    ):
         await site.looks(31)
 
 
@@ -146,5 +148,5 @@ async def test_who_gets_no_partitions_though_kafka_answers_joins_anew(site: Site
     site.probe.is_away = True
     await site.looks(300)
     site.probe.is_away = False
-    with pytest.raises(PartFailed, match="no partitions for 180 s, though Kafka answers"):
+    with pytest.raises(PartFailed, match="no partitions for 180 s, although Kafka answers"):
         await site.looks(200)

@@ -384,7 +384,7 @@ def test_the_doctor_is_let_in_with_the_bridges_certificate(line: Line) -> None:
 
 @pytest.mark.parametrize("name", ["a\nuser b", "%u", "+", "", " x"])
 def test_names_that_would_mean_something_else_are_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="cannot stand in an ACL file"):
+    with pytest.raises(ValueError, match="is not allowed in an ACL file"):
         services_acl(bridges=[name])
 
 

@@ -13,14 +13,13 @@ from pathlib import Path
 import pytest
 
 from deploy.stack.mosquitto import MosquittoServer
-from deploy.stack.process import open_line
+from deploy.stack.process import ServerError, open_connection
 from deploy.stack.servers import (
     INFLUX_VERSION,
     KAFKA_VERSION,
     FoundServers,
     InfluxServer,
     KafkaServer,
-    ServerError,
     find_servers,
 )
 
@@ -209,7 +208,7 @@ def test_kafka_with_certificates_takes_our_services_only(tmp_path: Path, certs: 
         kafka.kill()
         kafka.start()
         assert kafka.healthy()
-        with open_line(kafka.host, kafka.port, 5) as plain:
+        with open_connection(kafka.host, kafka.port, 5) as plain:
             plain.sendall(b"\0\0\0\x0a\0\x12\0\0\0\0\0\x01\xff\xff")
             assert plain.recv(4) in (b"", b"\x15\x03\x03\0")  # hung up, or a TLS alert
 
@@ -225,7 +224,7 @@ def test_influx_with_certificates_serves_https(tmp_path: Path, certs: Path) -> N
 def test_mosquitto_with_certificates_answers_our_services(tmp_path: Path, certs: Path) -> None:
     with MosquittoServer(tmp_path / "mosquitto", certs=certs) as mosquitto:
         assert mosquitto.healthy()
-        with open_line(mosquitto.host, mosquitto.port, 5) as plain:
+        with open_connection(mosquitto.host, mosquitto.port, 5) as plain:
             plain.sendall(b"\x10\x0c\0\x04MQTT\x04\x02\0\0\0\0")
             try:
                 answer = plain.recv(4)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.stack.servers import ServerError
+from deploy.stack.process import ServerError
 from deploy.supervisor.healthcheck import HealthCheck
 from deploy.supervisor.program import SECRETS, Program, Step, Watchdog
 from deploy.supervisor.sitestate import (

@@ -1,0 +1,66 @@
+"""Totals of a process: sums over its devices, and the counters of the parts that it has."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ingest.bridge import Bridge
+from pipeline.app import ScoringApp, StoreApp
+from pipeline.status.counters import DeviceAccount, Totals, sum_accounts
+
+__all__ = ["process_totals"]
+
+
+def process_totals(
+    accounts: Sequence[DeviceAccount],
+    now_ms: int,
+    *,
+    bridge: Bridge | None = None,
+    scoring: ScoringApp | None = None,
+    store: StoreApp | None = None,
+) -> Totals:
+    """Sum the accounts and add the counters of the parts; missing parts count as zero.
+
+    Args:
+        accounts: One account per stream of a device.
+        now_ms: Processing time, epoch milliseconds.
+        bridge: The bridge of the process.
+        scoring: Its scoring app.
+        store: Its store app.
+
+    Returns:
+        The totals. `dead_letters` counts those of bridge and scoring stage, not of the store.
+    """
+    totals = sum_accounts(accounts)
+    dead_letters: Counter[str] = Counter()
+    if bridge is not None:
+        received = bridge.counters
+        for reason, count in received.dead_lettered_total.items():
+            dead_letters[reason.value] += count
+        totals = replace(
+            totals,
+            messages_received=received.received_total,
+            messages_logged=received.logged_total,
+            messages_dead_lettered=received.dead_lettered_total.total(),
+        )
+    if scoring is not None:
+        scored = scoring.stage.counters
+        dead_letters.update(scored.dead_letters)
+        totals = replace(
+            totals,
+            scored=scored.scored,
+            unscored=scored.unscored,
+            sensor_to_score=scored.sensor_to_score.summary(now_ms),
+            receive_to_score=scored.receive_to_score.summary(now_ms),
+        )
+    if store is not None:
+        stored = store.counters
+        totals = replace(
+            totals,
+            stored=stored.stored,
+            refused_points=stored.refused,
+            sensor_to_stored=stored.sensor_to_stored.summary(now_ms),
+        )
+    return replace(totals, dead_letters=dict(dead_letters))
