@@ -1,5 +1,5 @@
-"""Any bytes where bytes come from outside: refused or taken; no crash, no hang, no lost neighbour.
+"""Fuzz tests of untrusted input: refused or accepted; no crash, no hang, no lost neighbour.
 
-The tests are bounded in time. The scripts beside them (`python -m tests.fuzz.atheris_wire`) look
-for longer and with coverage; they need atheris, which is no dependency of ours.
+The tests are bounded in time. The script `python -m tests.fuzz.atheris_wire` runs longer and is
+guided by coverage; it needs atheris, which is not one of our dependencies.
 """

@@ -1,9 +1,9 @@
-"""Coverage-guided fuzzing of what reads strangers' bytes; by hand, with atheris installed.
+"""Coverage-guided fuzzing of the readers of untrusted bytes; run manually, needs atheris.
 
 `python -m tests.fuzz.atheris_wire TARGET [libFuzzer options]`, for example
 `python -m tests.fuzz.atheris_wire sparkplug -max_total_time=600`. Targets: `json`, `bundle`,
-`sparkplug`, `packets`, `manifest`, `onnx` (tests/fuzz/targets.py). atheris is no dependency of
-ours; its wheels are for Linux and for some versions of Python only.
+`sparkplug`, `packets`, `manifest`, `onnx` (tests/fuzz/targets.py). atheris is not one
+of our dependencies; its wheels are for Linux and for some versions of Python only.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 
 
 def main() -> None:
-    """Fuzz the target of the command line until told to stop, or until it fails."""
+    """Fuzz the target of the command line until it fails or is stopped."""
     import atheris
 
     with atheris.instrument_imports(include=["ingest", "models"]):

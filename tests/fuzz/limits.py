@@ -1,4 +1,4 @@
-"""A limit of time for what must not hang."""
+"""Time limits for code that must not hang."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from types import FrameType
 from hypothesis import HealthCheck, settings
 
 TIMES = int(os.environ.get("KPSTREAM_FUZZ_TIMES", "1"))
-"""How many times as many examples as usual: for a long look by hand."""
+"""Factor on the number of examples, for long manual runs."""
 MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
-"""Where files are that need no disk under them: a sync costs nothing there."""
+"""Folder for files that need no disk, where a sync costs nothing."""
 
 
 def examples(number: int) -> settings:
-    """So many examples, however long one takes on a busy machine."""
+    """Return settings with this number of examples and no limit on the time of one."""
     return settings(
         max_examples=TIMES * number, deadline=None, suppress_health_check=list(HealthCheck)
     )
 
 
 class Hangs(BaseException):
-    """It took too long; no `except Exception` swallows it."""
+    """The time limit has passed; a BaseException, so that no `except Exception` hides it."""
 
 
 @contextmanager
 def within(seconds: int) -> Iterator[None]:
-    """Raise `Hangs` where the main thread is after so many seconds."""
+    """Raise `Hangs` in the main thread after so many seconds."""
 
     def stop(_number: int, frame: FrameType | None) -> None:
         place = "" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"

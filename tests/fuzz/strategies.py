@@ -1,4 +1,4 @@
-"""What strangers may send: JSON that is nearly right, bytes that are nearly right, and anything."""
+"""Hypothesis strategies for untrusted input: nearly valid JSON, nearly valid bytes, any bytes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ anything: st.SearchStrategy[Any] = st.recursive(
 
 @st.composite
 def nearly(draw: st.DrawFn, valid: bytes) -> bytes:
-    """These bytes with a few of them changed, cut out or put in."""
+    """Return the bytes with a few of them changed, removed or inserted."""
     data = bytearray(valid)
     for _ in range(draw(st.integers(1, 6))):
         at = draw(st.integers(0, max(0, len(data) - 1)))
@@ -107,7 +107,7 @@ payloads = st.builds(
     st.just(T0_MS) | st.integers(0, 2**64 - 1),
     st.none() | st.integers(0, 5) | st.integers(0, 300),
 )
-"""Bodies of Sparkplug messages that are protobuf, whatever else they are."""
+"""Bodies of Sparkplug messages: valid protobuf with any content."""
 
 sparkplug_bodies = payloads | payloads.flatmap(nearly) | st.binary(max_size=100)
 

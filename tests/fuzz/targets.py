@@ -1,4 +1,4 @@
-"""What reads strangers' bytes, each as a function of those: whatever it raises is a fault."""
+"""Fuzz targets: the readers of untrusted bytes as functions; any exception is a fault."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KINDS = ("NBIRTH/n", "NDATA/n", "NDEATH/n", "DBIRTH/n/d", "DDATA/n/d", "DDEATH/n
 
 
 class NoStore:
-    """A state file that forgets."""
+    """A store that keeps nothing."""
 
     remembered = 64
 

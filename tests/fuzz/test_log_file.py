@@ -1,4 +1,4 @@
-"""The log file with any bytes of it changed: typed errors, no wrong record, no lost neighbour."""
+"""The log file with any bytes changed: typed errors, no wrong record, no lost neighbour."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
 
 def make_log(path: Path) -> dict[Key, object]:
-    """A log with two topics, holes, and a group; its records."""
+    """Create a log with two topics, gaps and a group; return its records."""
     with SqliteLog(path, partitions=2) as log:
         log.create_topic("changes", 2, compacted=True)
         for n in range(60):
@@ -50,7 +50,7 @@ def stored(path: Path) -> Iterator[tuple[Key, object]]:
 
 
 def usable(path: Path, records: dict[Key, object]) -> set[Key]:
-    """Open, read all that is there and append; the keys of what came, all of it as written."""
+    """Open, read everything and append; return the keys read, after checking their values."""
     found: set[Key] = set()
     with SqliteLog(path, partitions=2, cache_bytes=0, maintenance_ms=5) as log:
         for topic, partitions in log.topics().items():
@@ -69,7 +69,7 @@ def usable(path: Path, records: dict[Key, object]) -> set[Key]:
 
 
 class Whole:
-    """An undamaged log: its bytes and its records."""
+    """Return the bytes and the records of an undamaged log."""
 
     def __init__(self, good: bytes, records: dict[Key, object]) -> None:
         self.good = good

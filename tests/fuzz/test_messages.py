@@ -1,4 +1,4 @@
-"""Bodies and topics of any kind, as JSON and as Sparkplug, alone and between two good messages."""
+"""Any bodies and topics, as JSON and as Sparkplug, alone and between two valid messages."""
 
 from __future__ import annotations
 
@@ -172,7 +172,9 @@ def test_bad_messages_between_good_ones_cost_neither(
         lambda at: st.tuples(st.just(at), st.binary(min_size=1, max_size=30))
     )
 )
-def test_a_damaged_state_file_is_set_aside_or_told(folder: Path, damage: tuple[int, bytes]) -> None:
+def test_a_damaged_state_file_is_renamed_or_reported(
+    folder: Path, damage: tuple[int, bytes]
+) -> None:
     path = folder / "state.db"
     decoder = sparkplug(folder, "state.db")
     node = EdgeNode("g", "n", {"d": {"A": 1.0, "B": 2.0}})

@@ -1,4 +1,4 @@
-"""Files of students, damaged in any way: refused with a typed error, or sound."""
+"""Damaged files of students: refused with a typed error, or valid."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ odd = anything | st.sampled_from([2**70, float("nan"), float("inf"), "\x00", "..
 
 @st.composite
 def changed(draw: st.DrawFn, document: Any) -> Any:
-    """A JSON document with one place of it replaced, left out or added to."""
+    """Return a JSON document with one place replaced, removed or extended."""
     if isinstance(document, dict) and document and draw(st.integers(0, 9)):
         key = draw(st.sampled_from(sorted(document)))
         match draw(st.integers(0, 9)):
@@ -129,7 +129,7 @@ def test_a_damaged_artifact_is_refused_and_its_neighbour_is_read(
 
 @examples(60)
 @given(st.data())
-def test_a_damaged_pointer_is_told_or_names_a_version(data: st.DataObject) -> None:
+def test_a_damaged_pointer_is_reported_or_names_a_version(data: st.DataObject) -> None:
     name = list_zoo()[0]
     with tempfile.TemporaryDirectory(dir=MEMORY) as folder, within(10):
         registry = Registry(Path(folder))
@@ -152,7 +152,7 @@ def test_a_damaged_pointer_is_told_or_names_a_version(data: st.DataObject) -> No
 @examples(25)
 @given(students, st.integers(0, 2**20), st.integers(1, 255))
 def test_a_graph_that_others_signed_is_refused_or_runs(name: str, at: int, flip: int) -> None:
-    """ONNX Runtime sees only what was walked; whatever it thinks of it is a typed error."""
+    """ONNX Runtime sees only inspected files; any error of it becomes a typed error."""
     from models.session import Student
 
     manifest, onnx = STUDENTS[name]

@@ -1,4 +1,4 @@
-"""The targets of the long runs take any bytes, and their own kind of nearly right ones."""
+"""The fuzz targets accept any bytes, and nearly valid ones of their own kind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A bridge as a process of its own, to be killed: appends to a text file, durably and slowly.
+"""A bridge as a separate process, to be killed: appends to a text file, durably and slowly.
 
 `python -m tests.ingest.bridge_process PORT FILE`
 """

@@ -1,4 +1,4 @@
-"""The delivery promise, with a broker that does what the test says: acks, epochs, failing log."""
+"""The delivery promise with a scripted broker: acknowledgements, epochs, a failing log."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ async def test_acknowledges_in_order_and_only_what_is_in_the_log() -> None:
             assert numbers == sorted(numbers)
 
 
-async def test_bundles_what_arrives_while_the_log_is_busy_per_partition() -> None:
+async def test_messages_that_arrive_while_the_log_is_busy_form_bundles_per_partition() -> None:
     log = FakeLog()
     async with ScriptedBroker() as broker, running(broker, log, bundle_messages=100):
         log.open.clear()
@@ -158,7 +158,7 @@ async def test_connected_since_goes_back_with_the_clock() -> None:
         await until(lambda: bridge.connected_since_ms == clock.ms)
 
 
-async def test_tells_of_another_client_with_the_same_id() -> None:
+async def test_reports_another_client_with_the_same_id() -> None:
     log = FakeLog()
     async with ScriptedBroker() as broker, running(broker, log) as bridge:
         broker.send(b"\xe0\x02\x8e\x00")
@@ -264,7 +264,7 @@ GARBAGE = [
 ]
 
 
-async def test_garbage_goes_to_the_dead_letters_and_harms_nobody() -> None:
+async def test_garbage_becomes_dead_letters_and_affects_no_other_message() -> None:
     log = FakeLog()
     clock = Clock()
     async with (
@@ -304,7 +304,7 @@ async def test_message_with_qos_0_is_logged_and_not_acknowledged() -> None:
         assert bridge.unconfirmed == 0
 
 
-async def test_stops_reading_where_the_protocol_does_not_bound_what_is_on_the_way() -> None:
+async def test_stops_reading_where_the_protocol_does_not_bound_unconfirmed_messages() -> None:
     log = FakeLog()
     async with ScriptedBroker() as broker, running(broker, log, receive_maximum=50) as bridge:
         log.open.clear()
@@ -317,7 +317,7 @@ async def test_stops_reading_where_the_protocol_does_not_bound_what_is_on_the_wa
         assert log.numbers() == list(range(1, 2001))
 
 
-async def test_stop_puts_what_was_taken_into_the_log_and_acknowledges_it() -> None:
+async def test_stop_logs_and_acknowledges_all_messages_taken() -> None:
     log = FakeLog()
     async with ScriptedBroker() as broker:
         bridge = Bridge(IngestSettings(mqtt_port=broker.port), log)
@@ -354,7 +354,7 @@ async def test_tick_comes_after_every_message_that_has_arrived_and_waits_for_the
         assert values.rindex(b'"n": 5') < values.index(b'"tick":20')
 
 
-async def test_line_counts_as_connected_only_since_nothing_can_be_waiting() -> None:
+async def test_connected_since_moves_while_messages_may_be_waiting() -> None:
     log, clock = FakeLog(), Clock()
     async with (
         ScriptedBroker() as broker,
@@ -380,7 +380,7 @@ async def test_line_counts_as_connected_only_since_nothing_can_be_waiting() -> N
         await until(lambda: bridge.connected_since_ms == clock.ms)
 
 
-async def test_fault_in_checking_quarantines_the_message_and_the_line_goes_on(
+async def test_fault_in_checking_quarantines_the_message_and_the_bridge_continues(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def check(payload: bytes) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The seam for other formats: a memory kept between the log's word and ours, and what is said."""
+"""The seam for other formats: the memory is kept after the log confirms and before the ack."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ async def test_a_memory_that_is_not_kept_is_tried_again_with_its_load() -> None:
         (b"fault", [], "wrong_shape", 1),
     ],
 )
-async def test_what_is_refused_is_one_letter_and_what_is_good_of_it_is_taken(
+async def test_a_refused_message_is_one_dead_letter_and_its_good_readings_are_taken(
     payload: bytes, numbers: list[float], reason: str, faults: int
 ) -> None:
     log, plain = FakeLog(), Plain()
@@ -140,7 +140,7 @@ async def test_what_is_refused_is_one_letter_and_what_is_good_of_it_is_taken(
         assert bridge.counters.logged_total == 1
 
 
-async def test_publishes_what_the_format_has_to_say_and_leaves_its_will() -> None:
+async def test_publishes_the_outgoing_messages_of_the_format_and_its_will() -> None:
     log, plain = FakeLog(), Plain()
     plain.will = Outgoing("plain/gone", b"farewell", 1, retain=True)
     async with ScriptedBroker() as broker:

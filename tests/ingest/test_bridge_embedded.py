@@ -1,4 +1,4 @@
-"""The bridge with the embedded broker, which makes no promises: everything works, on 3.1.1."""
+"""The bridge with the embedded broker, on MQTT 3.1.1 and without its delivery promises."""
 
 from __future__ import annotations
 

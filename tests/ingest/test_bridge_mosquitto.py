@@ -1,4 +1,4 @@
-"""The delivery promise with the real broker: kills, restarts, back-pressure, both MQTT versions."""
+"""The delivery promise with mosquitto: kills, restarts, back-pressure, both MQTT versions."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ async def test_bridge_that_gave_up_gets_everything_the_next_time(broker: LocalBr
     assert log.numbers() == list(range(1, 501))
 
 
-async def test_broker_keeps_what_the_log_cannot_take(broker: LocalBroker) -> None:
+async def test_broker_keeps_messages_while_the_log_is_unavailable(broker: LocalBroker) -> None:
     log = FakeLog()
     async with running(broker, log, receive_maximum=100) as bridge, publisher(broker) as devices:
         log.open.clear()
@@ -151,8 +151,8 @@ async def test_restarted_broker_is_found_again_with_everything(
         assert bridge.counters.connects_total == 2
 
 
-async def test_message_that_paho_cannot_parse_does_not_stop_the_line(broker: LocalBroker) -> None:
-    """mosquitto passes on a user property with U+FEFF; paho ends the connection over it."""
+async def test_message_that_paho_cannot_parse_does_not_stop_the_bridge(broker: LocalBroker) -> None:
+    """mosquitto forwards a user property with U+FEFF; paho would end the connection."""
     log = FakeLog()
     async with running(broker, log) as bridge:
 
@@ -174,7 +174,7 @@ async def test_message_that_paho_cannot_parse_does_not_stop_the_line(broker: Loc
 
 
 @pytest.mark.slow
-async def test_silent_line_stays_up_by_its_keepalive(broker: LocalBroker) -> None:
+async def test_silent_connection_stays_up_by_its_keepalive(broker: LocalBroker) -> None:
     log = FakeLog()
     async with running(broker, log, keepalive_s=5) as bridge, publisher(broker) as devices:
         loop = asyncio.get_running_loop()

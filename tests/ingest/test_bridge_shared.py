@@ -1,4 +1,4 @@
-"""Several bridges share the messages (MQTT 5), and each ticks the partitions it put readings in."""
+"""Several bridges share the messages (MQTT 5), and each ticks its own partitions."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ async def test_bridges_share_the_messages_and_together_have_each_once(broker: Lo
 
 
 @pytest.mark.needs_mosquitto
-async def test_what_a_bridge_that_left_had_been_given_waits_for_its_return(
+async def test_messages_assigned_to_an_absent_bridge_wait_for_its_return(
     broker: LocalBroker,
 ) -> None:
     log = FakeLog()
@@ -86,7 +86,7 @@ async def test_what_a_bridge_that_left_had_been_given_waits_for_its_return(
 
 
 @pytest.mark.needs_mosquitto
-async def test_a_bridge_that_leaves_takes_what_is_due_and_leaves_the_rest_to_the_others(
+async def test_a_bridge_that_leaves_takes_its_messages_and_the_others_take_the_rest(
     broker: LocalBroker,
 ) -> None:
     log, left = FakeLog(), FakeLog()
@@ -109,7 +109,7 @@ async def test_a_bridge_that_leaves_takes_what_is_due_and_leaves_the_rest_to_the
 
 
 @pytest.mark.needs_mosquitto
-async def test_a_bridge_that_could_not_leave_loses_nothing_of_what_waits_for_it(
+async def test_a_bridge_that_failed_to_leave_loses_no_waiting_message(
     broker: LocalBroker,
 ) -> None:
     log, away = FakeLog(), FakeLog()
@@ -200,7 +200,7 @@ async def test_the_old_subscription_is_given_up_once_the_new_one_stands(
 @pytest.mark.parametrize(
     "others", [{"mqtt_protocol": "3.1.1"}, {"sparkplug": Path("map.toml")}], ids=str
 )
-def test_what_cannot_be_shared_is_refused(others: dict[str, Any]) -> None:
+def test_settings_that_exclude_sharing_are_refused(others: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match="MQTT_SHARED_GROUP"):
         IngestSettings(mqtt_shared_group="kpstream", **others)
 

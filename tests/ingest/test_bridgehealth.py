@@ -1,4 +1,4 @@
-"""Since when silence means that a device is silent."""
+"""The time since which a silent connection means a silent device."""
 
 from __future__ import annotations
 

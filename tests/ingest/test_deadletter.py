@@ -1,4 +1,4 @@
-"""Dead letters keep everything, and know themselves again."""
+"""Dead letters keep all bytes, and equal refusals have equal ids."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bridge's log on Kafka's protocol: order per partition, headers, and what an outage raises."""
+"""The bridge's log over Kafka's protocol: order per partition, headers, outages."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ async def test_appends_in_order_to_the_partition_that_was_decided(cluster: Any) 
     assert {m.timestamp for m in found if m.topic == READINGS} == {r.ts_ms for r in records}
 
 
-async def test_absent_kafka_is_told() -> None:
+async def test_absent_kafka_is_reported() -> None:
     writer = KafkaLogWriter(f"127.0.0.1:{free_port()}")
     with pytest.raises(LogUnavailable, match="is not available"):
         await writer.start()

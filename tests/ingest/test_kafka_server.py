@@ -1,4 +1,4 @@
-"""Kafka itself: topics made and settled, compacted topics read, appends across its pauses."""
+"""A real Kafka: topics created and corrected, compacted topics read, appends across pauses."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ async def test_another_number_of_partitions_is_refused(endpoint: KafkaEndpoint) 
         await create_topics(endpoint, [Wanted(wanted.name, 5)])
 
 
-async def test_a_probe_tells_begin_and_end_and_that_nobody_answers(
+async def test_a_probe_returns_first_and_end_offsets_and_reports_an_outage(
     endpoint: KafkaEndpoint,
 ) -> None:
     topic = fresh()

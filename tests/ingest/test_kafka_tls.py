@@ -1,4 +1,4 @@
-"""A real Kafka that speaks TLS only: our services are let in, devices and strangers are not."""
+"""A real Kafka with TLS only: it accepts our services, and refuses devices and other clients."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ async def test_services_make_topics_write_and_ask(site: Site) -> None:
     await probe.close()
 
 
-async def test_who_is_not_let_in_is_told_what_to_do(site: Site, tmp_path: Path) -> None:
+async def test_a_refused_client_is_told_what_to_do(site: Site, tmp_path: Path) -> None:
     await create_topics(site.service("operator"), site_topics(3))
     elsewhere = tmp_path / "elsewhere"
     make_certificates(elsewhere, Plan(), now=NOW)
@@ -101,12 +101,12 @@ async def test_the_controllers_port_is_closed_to_devices_too(site: Site) -> None
     assert "refuses our certificate" in said
 
 
-async def test_tls_at_a_plain_kafka_is_told(site: Site, real_kafka: KafkaServer) -> None:
+async def test_tls_at_a_plain_kafka_is_reported(site: Site, real_kafka: KafkaServer) -> None:
     said = await why_not(replace(site.service("bridge"), servers=real_kafka.address))
     assert f"{real_kafka.address} does not speak TLS" in said
 
 
-async def test_nobody_there_is_no_matter_of_tls(site: Site) -> None:
+async def test_an_absent_server_is_not_a_fault_of_tls(site: Site) -> None:
     said = await why_not(replace(site.service("bridge"), servers=f"127.0.0.1:{free_port()}"))
     assert "TLS" not in said
 

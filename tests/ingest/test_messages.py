@@ -302,7 +302,7 @@ def test_bad_body_in_a_good_envelope_keeps_its_address_and_reason() -> None:
 
 
 @pytest.mark.parametrize("value", [b"", b"{}", b"\x00", b"[", b'"x"', b"[[["])
-def test_record_that_is_no_bundle_is_unreadable_as_a_whole(value: bytes) -> None:
+def test_record_that_is_not_a_bundle_is_unreadable_as_a_whole(value: bytes) -> None:
     found = decode_bundle(value)
     assert [type(item) for item in found] == [Unreadable]
 

@@ -1,4 +1,4 @@
-"""Recorded data sets are read from wherever they are, exactly; what is wrong is told."""
+"""Recorded data sets are read exactly, from folders and archives; faults are reported."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_engines_become_devices(cmapss_files: dict[str, str], tmp_path: Path) ->
         ("RUL_FD001.txt", None, "contains no RUL_FD001.txt: use the path of C-MAPSS"),
     ],
 )
-def test_what_is_wrong_with_the_engines_is_told(
+def test_faults_of_the_engine_files_are_reported(
     cmapss_files: dict[str, str], tmp_path: Path, name: str, text: str | None, message: str
 ) -> None:
     if text is None:
@@ -128,7 +128,7 @@ def test_what_is_wrong_with_the_engines_is_told(
         read_cmapss(as_zip(cmapss_files, tmp_path), "FD001", "test")
 
 
-def test_wrong_paths_are_told(tmp_path: Path) -> None:
+def test_wrong_paths_are_reported(tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match="does not exist"):
         read_cmapss(tmp_path / "none.zip")
     (tmp_path / "x.zip").write_text("no zip")
@@ -160,7 +160,7 @@ def synthetic_windows() -> HarWindows:
 
 
 def closed_windows(recording: object) -> tuple[np.ndarray, list[int]]:
-    """What the line's own windower makes of a recording."""
+    """Return the windows that the pipeline's own windower cuts from a recording."""
     spec = WindowSpec(length=128, hop=64, min_readings=128, gap_ms=100)
     windower = DeviceWindower(spec, len(recording.channels))
     windows = []

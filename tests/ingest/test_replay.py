@@ -1,4 +1,4 @@
-"""A replay publishes exactly what was recorded, with the faults asked for and no others."""
+"""A replay publishes exactly the recording, with the requested faults and no others."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def plan(options: ReplayOptions, source: Recording | None = None) -> ReplayPlan:
 
 
 def received(found: ReplayPlan, size: int) -> list[Batch]:
-    """The plan's messages as the line decodes them."""
+    """Return the messages of a plan as the pipeline decodes them."""
     envelopes = [
         encode_envelope("replay", "d", "imu", NOW_MS, found.body(at, size))
         for at in range(0, len(found.order), size)
@@ -148,7 +148,7 @@ def test_senseless_options_are_refused(options: dict[str, Any], message: str) ->
         plan(ReplayOptions(NOWHERE, **options))
 
 
-async def test_absent_broker_is_told() -> None:
+async def test_absent_broker_is_reported() -> None:
     nobody = Endpoint("127.0.0.1", free_port(), "replay")
     with pytest.raises(ReplayError, match="cannot connect to an MQTT broker at"):
         await replay([recording()], ReplayOptions(nobody, connect_s=0.2))
@@ -194,8 +194,10 @@ async def test_replay_reaches_the_log_and_its_report_adds_up(broker: LocalBroker
 
 
 @pytest.mark.needs_mosquitto
-async def test_what_the_embedded_broker_confirmed_arrives_although_the_publisher_leaves() -> None:
-    """amqtt on Python 3.12 and later drops what it has not handed on when its publisher leaves."""
+async def test_messages_confirmed_by_the_embedded_broker_arrive_after_the_publisher_leaves() -> (
+    None
+):
+    """amqtt drops messages that it has not forwarded when the publisher leaves (Python 3.12)."""
     got: list[bytes] = []
     with LocalBroker(kind="amqtt") as broker:
         line = Connection(

@@ -1,4 +1,4 @@
-"""What hinders TLS is told with what to do, for every fault of files, server and line."""
+"""Every fault of TLS files, servers and connections is reported with what to do."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_faults_of_the_server(certs: Path, files: TlsFiles, tmp_path: Path) -> N
         assert "is not valid yet: check the clock of this machine" in refusal(port, new)
 
 
-def test_faults_of_the_line(certs: Path, files: TlsFiles) -> None:
+def test_faults_of_the_connection(certs: Path, files: TlsFiles) -> None:
     with server(None) as port:
         assert refusal(port, files).startswith(f"127.0.0.1:{port} does not speak TLS (")
         assert refusal(port, files).endswith("turn TLS off (SITE_*)")
@@ -151,7 +151,7 @@ def test_faults_of_files(certs: Path, files: TlsFiles, tmp_path: Path) -> None:
             client_context(wrong)
 
 
-def test_what_is_no_matter_of_tls_gets_no_advice(files: TlsFiles) -> None:
+def test_other_errors_get_no_tls_advice(files: TlsFiles) -> None:
     assert tls_advice(ConnectionResetError(), "here:1", files) is None
     broken = ssl.SSLEOFError(8, "EOF occurred in violation of protocol")
     assert tls_advice(broken, "here:1", files, shaking_hands=False) is None

@@ -340,7 +340,7 @@ async def test_what_the_broker_holds_for_an_absent_bridge_survives_its_death(
             assert bridge.got == [(MINE, b"kept")]
 
 
-async def test_who_is_not_let_in_is_told_what_to_do(line: Line, tmp_path: Path) -> None:
+async def test_a_refused_client_is_told_what_to_do(line: Line, tmp_path: Path) -> None:
     own, ca = "KPSTREAM_INGEST_MQTT_CERT_FILE", "KPSTREAM_INGEST_MQTT_CA_FILE"
     elsewhere = tmp_path / "elsewhere"
     make_certificates(elsewhere, Plan(devices=(ME,)), now=NOW)

@@ -48,7 +48,7 @@ def test_listeners_of_ones_own_need_mosquitto_and_a_port(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_taken_port_is_told(kind: str, tmp_path: Path) -> None:
+def test_taken_port_is_reported(kind: str, tmp_path: Path) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -57,7 +57,7 @@ def test_taken_port_is_told(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.needs_mosquitto
-def test_failure_to_start_shows_what_the_broker_said(tmp_path: Path) -> None:
+def test_failure_to_start_shows_the_broker_log(tmp_path: Path) -> None:
     with pytest.raises(BrokerError, match=r"mosquitto did not start on 192\.0\.2\.1"):
         LocalBroker(tmp_path, kind="mosquitto", host="192.0.2.1", port=free_port()).start()
 
@@ -80,7 +80,7 @@ def test_prefers_mosquitto() -> None:
 async def test_mosquitto_keeps_more_than_its_default_for_an_absent_bridge(
     tmp_path: Path, dies: bool
 ) -> None:
-    """By default it drops all but 1000 queued messages although it confirmed them."""
+    """By default mosquitto drops all but 1000 queued messages, although it confirmed them."""
     got: list[bytes] = []
 
     def bridge(port: int) -> Connection:

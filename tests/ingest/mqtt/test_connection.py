@@ -66,7 +66,7 @@ async def test_fixed_version_is_not_given_up() -> None:
             assert line.error is None
 
 
-async def test_refusals_are_told_and_tried_again() -> None:
+async def test_refusals_are_reported_and_retried() -> None:
     async with ScriptedBroker() as broker:
         broker.refuse_with = 0x86
         async with connection(broker.port) as line:
@@ -82,7 +82,7 @@ async def test_refusals_are_told_and_tried_again() -> None:
 
 
 @pytest.mark.parametrize("broker_tells", [True, False])
-async def test_two_clients_of_one_id_take_turns_ever_more_slowly_and_say_so(
+async def test_two_clients_of_one_id_take_turns_ever_more_slowly_and_report_it(
     broker_tells: bool,
 ) -> None:
     quick = Backoff(first_ms=50, max_ms=400, jitter=(0.75, 1.25), reset_after_ms=800)

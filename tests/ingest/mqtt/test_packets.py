@@ -1,4 +1,4 @@
-"""Messages are taken out of the byte stream whole, in order, and whatever their properties are."""
+"""Messages are parsed from the byte stream whole and in order, whatever their properties."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_properties_that_paho_refuses_do_no_harm(
         b"\x34\x06\x00\x01a\x00\x01\x00",  # QoS 2
     ],
 )
-def test_what_is_no_proper_message_is_left_to_paho(
+def test_a_malformed_message_is_left_to_paho(
     pair: tuple[socket.socket, socket.socket], packet: bytes
 ) -> None:
     ours, theirs = pair
@@ -132,7 +132,7 @@ def test_topic_that_is_no_utf8_arrives_marked(pair: tuple[socket.socket, socket.
     assert packets_of(sock) == [Publish(0, 0, "a\ufffd", b"x")]
 
 
-def test_reads_what_was_offered_and_the_end(pair: tuple[socket.socket, socket.socket]) -> None:
+def test_paho_receives_offered_bytes_and_the_end(pair: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = pair
     sock = PacketSocket(ours, has_properties=True)
     assert not sock.fill()

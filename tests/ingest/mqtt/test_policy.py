@@ -147,7 +147,7 @@ def test_which_attempts_change_the_version(attempts: list[list[Step]], version: 
     assert fixed.version == "5"
 
 
-def test_an_unreachable_broker_says_nothing_about_the_version() -> None:
+def test_an_unreachable_broker_does_not_change_the_version() -> None:
     policy = policy_for()
     for _ in range(5):
         policy.begin(0.0)

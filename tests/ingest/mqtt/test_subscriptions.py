@@ -53,7 +53,7 @@ def test_a_refused_filter_is_named_and_stale_ones_stay() -> None:
 
 
 @pytest.mark.parametrize("leaves", [True, False])
-def test_who_leaves_is_done_when_the_broker_has_unsubscribed_it(leaves: bool) -> None:
+def test_a_client_that_leaves_is_done_after_unsuback(leaves: bool) -> None:
     subscriptions = Subscriptions(["a"], [], leaves=leaves)
     subscriptions.on_unsuback()
     assert subscriptions.in_place is leaves

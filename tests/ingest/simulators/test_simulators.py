@@ -1,4 +1,4 @@
-"""Simulators: deterministic, within the bounds of the data they imitate, and truthful."""
+"""Simulators are deterministic and stay within the bounds of the data they imitate."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_sensors_move_with_wear_by_several_deviations_of_their_noise() -> None:
             assert abs(moved) > 2.5 * noise
 
 
-def test_engine_refuses_what_makes_no_sense() -> None:
+def test_engine_refuses_invalid_arguments() -> None:
     with pytest.raises(ValueError, match="life >= 2"):
         Engine(1, life=1)
     with pytest.raises(ValueError, match="initial_wear < 1"):
@@ -149,7 +149,7 @@ def test_labels_follow_the_schedule_with_transitions_between() -> None:
 
 
 def test_walking_and_the_postures_separate_by_simple_features() -> None:
-    """Nearest mean of three features, without the person themselves: nine of ten are right."""
+    """Nearest mean of three features, from other people only: nine of ten are right."""
     features, labels, people = [], [], []
     for seed in range(12):
         for label, activity in enumerate(ACTIVITIES):
@@ -201,14 +201,14 @@ def test_person_refuses_an_unknown_activity_and_an_empty_schedule() -> None:
 
 
 def quiet(**changes: object) -> FleetSettings:
-    """Settings of a fleet with a perfect radio."""
+    """Return settings of a fleet without transmission faults."""
     perfect = {"duplicates": 0, "disorder": 0, "garbage": 0}
     values: dict[str, object] = {"cycles_per_second": 2.0, **perfect}
     return FleetSettings.model_validate(values | changes)
 
 
 def published_until(fleet: Fleet, end_ms: int) -> list[Message]:
-    """What the fleet publishes from T0 to `end_ms`, asked every second."""
+    """Return the messages of the fleet from T0 to `end_ms`, taken every second."""
     return [message for at in range(T0, end_ms + 1, 1_000) for message in fleet.take(at)]
 
 
@@ -319,7 +319,7 @@ def test_a_long_stall_leaves_a_gap_and_the_truth_goes_on_behind_it() -> None:
 
 
 class VirtualClock:
-    """Time that passes only while somebody sleeps; ends the run at `end_ms`."""
+    """A clock that advances only during sleeps, and ends the run at `end_ms`."""
 
     def __init__(self, now_ms: int, end_ms: int) -> None:
         self.time_ms, self.end_ms = now_ms, end_ms
@@ -334,7 +334,7 @@ class VirtualClock:
 
 
 class SlowSink:
-    """Keeps what is published; the `stall_at`-th message takes two seconds."""
+    """Keeps published messages; the `stall_at`-th one takes two seconds."""
 
     def __init__(self, clock: VirtualClock, stall_at: int) -> None:
         self.clock, self.stall_at = clock, stall_at
@@ -362,7 +362,7 @@ async def test_a_stall_delays_messages_but_neither_loses_nor_shifts_them(tmp_pat
 # -- truth ---------------------------------------------------------------------------------------
 
 
-def test_truth_file_round_trips_and_forgives_a_torn_last_line(tmp_path: Path) -> None:
+def test_truth_file_round_trips_and_ignores_a_torn_last_line(tmp_path: Path) -> None:
     life = EngineTruth("hangar", "engine-01", T0, 2.0, 100)
     bout = PersonTruth("clinic", "person-01", T0, T0 + 5_000, "WALKING")
     path = tmp_path / "truth.jsonl"
@@ -401,7 +401,7 @@ def test_error_against_truth_caps_rul_and_sets_windows_over_a_change_apart() -> 
     assert len(error.lines()) == 3
 
 
-def test_error_of_nothing_says_so() -> None:
+def test_error_without_scores_is_reported() -> None:
     assert error_against_truth([], []).lines() == [
         "RUL        no scores to compare",
         "activity   no scores to compare",
@@ -412,7 +412,7 @@ def test_error_of_nothing_says_so() -> None:
 
 
 def windows_of(fleet: Fleet, end_ms: int, stream: str, channels: list[str]) -> list[dict[str, Any]]:
-    """Every window of a stream of the fleet, cut offline: score records without a score."""
+    """Return all windows of a stream of the fleet, cut offline, as records without a score."""
     length, hop = (30, 1) if stream == "engine" else (128, 64)
     readings: dict[tuple[str, str], dict[int, list[float]]] = {}
     for topic, payload in published_until(fleet, end_ms):

@@ -1,4 +1,4 @@
-"""What births, data and deaths of Sparkplug nodes become, message by message."""
+"""Births, data and deaths of Sparkplug nodes become readings, message by message."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def readings(decoded: Decoded) -> list[Reading]:
 
 
 def take(sparkplug: Sparkplug, *messages: Message, qos: int = 1) -> list[Reading]:
-    """Readings of messages none of which may be refused."""
+    """Return the readings of messages, after checking that none is refused."""
     found = []
     for topic, payload in messages:
         decoded = sparkplug.decode(topic, payload, T0_MS, qos)
@@ -286,7 +286,7 @@ def test_death_of_a_device_concerns_it_alone(sparkplug: Sparkplug) -> None:
         (Metric("Sensors/A ", ts_ms=T0_MS, field="double_value", value=1.0), None, ""),
     ],
 )
-def test_what_is_wrong_with_a_metric_is_said(
+def test_faults_of_metrics_are_reported(
     sparkplug: Sparkplug, metric: Metric, reason: str | None, told: str
 ) -> None:
     line = node()
@@ -313,7 +313,7 @@ def test_what_is_wrong_with_a_metric_is_said(
         ({}, {"Other": 2.0}, None, ""),
     ],
 )
-def test_a_birth_that_does_not_fit_the_mapping_is_told_once(
+def test_a_birth_that_does_not_fit_the_mapping_is_reported_once(
     sparkplug: Sparkplug,
     types: dict[str, DataType],
     values: dict[str, float | None] | None,
@@ -354,7 +354,7 @@ def test_a_birth_that_does_not_fit_the_mapping_is_told_once(
         ("spBv1.0/g/NBIRTH/n", b"\x00" * 1_100_000, "too_large"),
     ],
 )
-def test_what_is_no_sparkplug_message_is_refused(
+def test_a_message_that_is_not_sparkplug_is_refused(
     sparkplug: Sparkplug, topic: str, payload: bytes, reason: str
 ) -> None:
     assert refusal(sparkplug, (topic, payload))[0] == reason
@@ -371,7 +371,7 @@ def test_a_large_message_becomes_bodies_that_fit(sparkplug: Sparkplug) -> None:
     assert [r[2] for r in found] == [T0_MS + n for n in range(19_000)]
 
 
-def test_host_says_that_it_is_here_and_leaves_a_will(store: SparkplugStore) -> None:
+def test_host_announces_its_presence_and_leaves_a_will(store: SparkplugStore) -> None:
     sparkplug = Sparkplug(mapping(host_id="kp"), store)
     assert "spBv1.0/STATE/kp" in sparkplug.filters
     will = sparkplug.farewell(T0_MS)
@@ -416,7 +416,7 @@ def restart(tmp_path: Path) -> Restart:
     return begin_anew
 
 
-def test_what_was_kept_goes_on_after_a_restart(sparkplug: Sparkplug, restart: Restart) -> None:
+def test_kept_memory_continues_after_a_restart(sparkplug: Sparkplug, restart: Restart) -> None:
     line = node("press", "saw")
     take(sparkplug, *line.births(T0_MS))
     last = line.data("press", T0_MS + 1, {"Sensors/A": 5.0})
@@ -432,7 +432,9 @@ def test_what_was_kept_goes_on_after_a_restart(sparkplug: Sparkplug, restart: Re
     again.close()
 
 
-def test_what_was_not_kept_is_as_if_it_had_not_come(sparkplug: Sparkplug, restart: Restart) -> None:
+def test_messages_that_were_not_kept_are_taken_again(
+    sparkplug: Sparkplug, restart: Restart
+) -> None:
     line = node()
     births, data = line.births(T0_MS), line.data("press", T0_MS + 1, {"Sensors/A": 5.0})
     take(sparkplug, *births)
@@ -471,7 +473,7 @@ def test_settings_decide(tmp_path: Path) -> None:
     found.close()
 
 
-def test_what_it_counts_is_a_metric_each(sparkplug: Sparkplug) -> None:
+def test_each_counter_is_a_metric(sparkplug: Sparkplug) -> None:
     from pipeline.console.metrics import _sparkplug
 
     take(sparkplug, *node().births(T0_MS))

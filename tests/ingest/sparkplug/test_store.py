@@ -29,7 +29,7 @@ def test_digests_are_bounded(tmp_path: Path) -> None:
     store.close()
 
 
-def test_a_disk_that_refuses_is_worth_another_try(tmp_path: Path) -> None:
+def test_a_failing_disk_raises_log_unavailable(tmp_path: Path) -> None:
     store = SparkplugStore(tmp_path / "s.db")
     store._db.execute("PRAGMA query_only = 1")
     with pytest.raises(LogUnavailable, match="readonly"):

@@ -1,4 +1,4 @@
-"""Whatever is killed, and whenever: the log ends with the same Sparkplug readings."""
+"""After a kill at any step, the log ends with the same Sparkplug readings."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Line:
 
 
 def script(steps: list[tuple[int, int, int]]) -> list[Message]:
-    """What two nodes send: data by exception, deaths, new births, and messages that get lost."""
+    """Messages of two nodes: data by exception, deaths, new births, and lost messages."""
     nodes = [
         EdgeNode("g", name, {"": {"A": 0.0, "B": 0.0}, "press": {"A": 0.0, "B": 0.0}})
         for name in ("n1", "n2")

@@ -20,7 +20,7 @@ FOREIGN = bytes.fromhex(
 )
 
 
-def test_reads_what_the_generated_code_of_others_writes() -> None:
+def test_decodes_messages_of_generated_code() -> None:
     found = decode_sparkplug(FOREIGN)
     assert (found.ts_ms, found.seq) == (1486144502122, 3)
     t24, small, large, text, flag, null, template = found.metrics
@@ -94,6 +94,6 @@ def test_a_float_is_itself_or_refused(value: float, field: str) -> None:
             number(metric, DataType.Float)
 
 
-def test_a_name_that_is_no_utf8_is_marked() -> None:
+def test_a_name_that_is_not_utf8_is_marked() -> None:
     (metric,) = decode_sparkplug(b"\x12\x04\x0a\x02\xff\xfe").metrics
     assert metric.name == "\ufffd\ufffd"
