@@ -34,7 +34,7 @@ from pipeline.console.pages import PageSettings
 from pipeline.console.server import Console, create_console
 from pipeline.errors import LogError
 from pipeline.log.locallog import LocalLogWriter, SqliteLog, open_log
-from pipeline.points.accounts import Accounts, tell
+from pipeline.points.accounts import Accounts, publish_accounts
 from pipeline.scoring.students import Students
 from pipeline.settings import PipelineSettings
 from pipeline.stage import now_ms
@@ -125,7 +125,9 @@ class Gateway:
             self._tasks.spawn(until_crashed(part.app), f"app {part.app.conf.id}")
         if self.pipeline.influx_url is not None:
             accounts = Accounts(self.view, self.settings.own_name, "gateway", now_ms())
-            publishing = tell(accounts, self._append_account, now_ms, self.settings.account_ms)
+            publishing = publish_accounts(
+                accounts, self._append_account, now_ms, self.settings.account_ms
+            )
             self._tasks.spawn(publishing, "account")
         broker = self._broker
         if not await self.connected(_BROKER_S):

@@ -28,7 +28,7 @@ from ingest.settings import IngestSettings
 from ingest.topics import ACCOUNTS, partition_of
 from pipeline.app import KafkaLink, ScoringApp, StoreApp
 from pipeline.console.server import StatusServer
-from pipeline.points.accounts import Accounts, AppendAccount, tell
+from pipeline.points.accounts import Accounts, AppendAccount, publish_accounts
 from pipeline.settings import PipelineSettings
 from pipeline.stage import now_ms
 
@@ -144,7 +144,8 @@ class ProcessRuntime:
         """Report that the work has begun, and publish accounts from now on."""
         self.view.waiting_for = None
         accounts = Accounts(self.view, self.name, self.kind, self._started_ms)
-        self.tasks.spawn(tell(accounts, append, now_ms, self.site.account_ms), "account")
+        publishing = publish_accounts(accounts, append, now_ms, self.site.account_ms)
+        self.tasks.spawn(publishing, "account")
 
     async def stop(self) -> None:
         """End the tasks and the status page; call it after the parts have stopped."""

@@ -1,11 +1,12 @@
-"""The console: a process's own page, health, readiness and metrics over HTTP.
+"""The console: the page, health, readiness and metrics of a process over HTTP.
 
-In: frozen records of the process's state (`pipeline.status`) and queries of the results file. Out:
+In: snapshots of the state of the process (`pipeline.status`) and queries of the results file. Out:
 HTML, JSON and Prometheus text. Promise: it only reads, answers from memory or in a thread, and
 shows no secret.
 
-`server` is the only user of aiohttp; `pages` and `queries` make the JSON, `metrics` the exposition;
-`web/` is what the browser gets.
+Files, in order: `queries` (of the results file), `cards` (the score of a device, by kind of
+answer), `pages` (JSON), `metrics` (Prometheus), `server` (the only user of aiohttp), `web/` (files
+for the browser, with one card per task in `web/cards/`).
 """
 
 __all__: list[str] = []

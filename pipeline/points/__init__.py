@@ -1,10 +1,12 @@
-"""Points: what is stored, under which names. Pure.
+"""Points: the table of measurements, and how scores and accounts become points and lines. Pure.
 
-In: score records and accounts. Out: points with measurement, tags, fields and time, and their line
-protocol. Promise: a point's identity is deterministic, so writing it again overwrites it.
+In: score records (plain data, from the log topic `scores`) and the view of a process. Out: points
+with measurement, tags, fields and time, and their lines in InfluxDB's line protocol. Promise: the
+identity of a point is deterministic, so writing it again overwrites it.
 
-`measurements` is the table of names, types and units; `points` and `accounts` fill it; `lines`
-writes line protocol.
+Files, in order: `measurements` (tags, fields, types and units), `points` (a point and its checks),
+`lines` (line protocol), `scores` (the form of a score record, made of its task's fields),
+`scorelines` (the same as lines, fast), `accounts` (points about a process).
 """
 
 __all__: list[str] = []

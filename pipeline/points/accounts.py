@@ -1,10 +1,11 @@
-"""What a process says of itself, of its devices and its models: account points for the store.
+"""Accounts: points about a process, its devices and its models, for InfluxDB.
 
-Every process of the line appends them to the log topic `accounts` (`tell`); the store that writes
-scores to InfluxDB writes them too. They are moments, not events: one that is not appended is not
-missed, since the next one says more. Marks of rollouts are told as long as they are not confirmed.
+Every process appends its account to the log topic `accounts` (`publish_accounts`), and the store
+that writes scores to InfluxDB writes accounts as well. An account is a state, not an event: one
+that is not appended is not missed, because the next one supersedes it. Marks of rollouts are
+repeated until they are confirmed.
 
-A value of the topic is lines of InfluxDB's line protocol.
+A value of the topic is one or more lines of InfluxDB's line protocol.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ from pipeline.status.counters import DeviceAccount, LatencySummary, Totals
 from pipeline.status.progress import PartitionProgress
 from pipeline.status.view import GatewayView, ModelStatus, Snapshot
 
-__all__ = ["Accounts", "AppendAccount", "encode_points", "tell"]
+__all__ = ["Accounts", "AppendAccount", "encode_points", "publish_accounts"]
 
 log = logging.getLogger(__name__)
 
 AppendAccount = Callable[[bytes], Awaitable[None]]
-"""``await append(value)`` puts a value on the topic `accounts`; returns when the log has it.
-Raises `LogUnavailable` when it may not have it."""
+"""`await append(value)` appends a value to the topic `accounts` and returns when the log has it. It
+raises `LogUnavailable` if the log may not have it."""
 
 _COUNTERS = tuple(field.name for field in COUNTER_FIELDS)
 _BRIDGE = ("messages_received", "messages_logged", "messages_dead_lettered")
@@ -43,18 +44,18 @@ _TOTALS = {
     "store": _STORE,
     "gateway": (*_BRIDGE, *_WORKER, *_STORE),
 }
-_TEXT_MOST = 1_000
-_LINES_MOST = 1_000
+_MAX_TEXT = 1_000
+_MAX_LINES = 1_000
 
 
 class Accounts:
-    """Makes the points of one process; remembers what it has told already.
+    """The accounts of one process; devices that have not changed are left out.
 
     Args:
-        view: What the process knows of itself.
-        gateway: Its name, the tag `gateway`; another one for each process of a site.
-        role: What it does, of `ROLES`.
-        started_ms: When it started, epoch milliseconds.
+        view: The view of the process.
+        gateway: Value of the tag `gateway`; each process of a site has its own.
+        role: Role of the process, one of `ROLES`.
+        started_ms: Start of the process, epoch milliseconds.
     """
 
     def __init__(self, view: GatewayView, gateway: str, role: str, started_ms: int) -> None:
@@ -62,52 +63,52 @@ class Accounts:
         self._gateway = gateway
         self._role = role
         self._started_ms = started_ms
-        self._told: dict[tuple[str, str, str], DeviceAccount] = {}
-        self._asked: dict[tuple[str, str, str], DeviceAccount] = {}
-        self._reasons_told: set[str] = set()
-        self._reasons_asked: set[str] = set()
-        self._told_ms = self._asked_ms = started_ms
+        self._confirmed: dict[tuple[str, str, str], DeviceAccount] = {}
+        self._current: dict[tuple[str, str, str], DeviceAccount] = {}
+        self._confirmed_reasons: set[str] = set()
+        self._current_reasons: set[str] = set()
+        self._confirmed_ms = self._current_ms = started_ms
         self._models: dict[str, tuple[int | None, int | None]] | None = None
         self._marks: list[Point] = []
 
     def points(self, now_ms: int) -> list[Point]:
-        """The account at `now_ms`; a device is in it only if something of it has changed.
+        """The account at `now_ms`, with the devices that have changed since the confirmed one.
 
-        Until `confirm` is called, the next call says it all again.
+        Until `confirm` is called, the next call returns the same changes again.
         """
         view = Snapshot.of(self._view)
-        self._asked_ms = now_ms
-        self._asked = {(a.site, a.device, a.stream): a for a in view.account()}
+        self._current_ms = now_ms
+        self._current = {(a.site, a.device, a.stream): a for a in view.account()}
         totals, models = view.totals(), view.models()
-        self._reasons_asked = set(totals.dead_letters)
-        self._notice(models, now_ms)
+        self._current_reasons = set(totals.dead_letters)
+        self._mark_changes(models, now_ms)
         return [
             gateway_point(self._gateway, self._role, self._fields(view, totals), now_ms),
             *(
                 _device(account, now_ms)
-                for key, account in self._asked.items()
-                if self._told.get(key) != account
+                for key, account in self._current.items()
+                if self._confirmed.get(key) != account
             ),
             *(self._lag(progress, now_ms) for progress in view.partitions()),
-            # A reason's counter begins at 0, or nobody would see its first letters as new.
+            # The counter of a reason begins at 0; otherwise its first dead letters would not show.
             *(
-                self._letters(reason, 0, self._told_ms)
+                self._dead_letters(reason, 0, self._confirmed_ms)
                 for reason in totals.dead_letters
-                if reason not in self._reasons_told
+                if reason not in self._confirmed_reasons
             ),
-            *(self._letters(reason, n, now_ms) for reason, n in totals.dead_letters.items()),
+            *(self._dead_letters(reason, n, now_ms) for reason, n in totals.dead_letters.items()),
             *(self._model(model, now_ms) for model in models),
             *self._marks,
         ]
 
     def confirm(self) -> None:
-        """The log has what the last call of `points` returned."""
-        self._told = self._asked
-        self._reasons_told = self._reasons_asked
-        self._told_ms = self._asked_ms
+        """Confirm that the log has the points of the last call of `points`."""
+        self._confirmed = self._current
+        self._confirmed_reasons = self._current_reasons
+        self._confirmed_ms = self._current_ms
         self._marks = []
 
-    # -- the parts --------------------------------------------------------------------------
+    # -- parts of an account ----------------------------------------------------------------
 
     def _fields(self, view: GatewayView, totals: Totals) -> dict[str, FieldValue]:
         health = view.health()
@@ -146,7 +147,7 @@ class Accounts:
             fields.append(("committed", progress.committed))
         return Point(LAG.name, tags, tuple(fields), now_ms * 1_000_000)
 
-    def _letters(self, reason: str, count: int, now_ms: int) -> Point:
+    def _dead_letters(self, reason: str, count: int, now_ms: int) -> Point:
         tags = (("gateway", self._gateway), ("reason", reason))
         return Point(DEAD_LETTERS.name, tags, (("count", count),), now_ms * 1_000_000)
 
@@ -166,10 +167,10 @@ class Accounts:
         )
         return Point(MODEL.name, tags, fields, now_ms * 1_000_000)
 
-    def _notice(self, models: Sequence[ModelStatus], now_ms: int) -> None:
-        """Keep a mark of every model that has changed since the last time.
+    def _mark_changes(self, models: Sequence[ModelStatus], now_ms: int) -> None:
+        """Add a mark for every model that has changed since the last account.
 
-        None of those that were found at the first time: a restart is no rollout.
+        The first account makes no marks, because a restart is not a rollout.
         """
         known = self._models
         self._models = {m.name: (m.version, m.refused_version) for m in models}
@@ -193,37 +194,37 @@ class Accounts:
 
 
 def encode_points(points: Sequence[Point]) -> Iterator[bytes]:
-    """Values for the topic `accounts`, a thousand points in each at the most."""
-    for start in range(0, len(points), _LINES_MOST):
-        yield "\n".join(map(to_line, points[start : start + _LINES_MOST])).encode()
+    """Values for the topic `accounts`, with at most a thousand points each."""
+    for start in range(0, len(points), _MAX_LINES):
+        yield "\n".join(map(to_line, points[start : start + _MAX_LINES])).encode()
 
 
-async def tell(
+async def publish_accounts(
     accounts: Accounts, append: AppendAccount, clock: Callable[[], int], every_ms: int
 ) -> None:
     """Append the account of a process every `every_ms` milliseconds, until cancelled.
 
-    A log that is away is no error here: the next account says what this one would have said.
+    An unavailable log is logged once and is not an error: the next account supersedes this one.
     """
-    was_away = False
+    was_unavailable = False
     while True:
         try:
             for value in encode_points(accounts.points(clock())):
                 await append(value)
             accounts.confirm()
-            was_away = False
+            was_unavailable = False
         except LogUnavailable as exc:
-            if not was_away:
-                log.warning("the account of this process is not in the log: %s", exc)
-            was_away = True
+            if not was_unavailable:
+                log.warning("the account of this process could not be appended to the log: %s", exc)
+            was_unavailable = True
         await asyncio.sleep(every_ms / 1000)
 
 
 def _device(account: DeviceAccount, now_ms: int) -> Point:
-    """The account of a device, at the time that belongs to this state of it.
+    """The account of a device, at a time that identifies its state.
 
-    That is when the latest message came, and as many nanoseconds later as the account has counted:
-    a state told twice is one point, and a worker that was frozen and tells an old state of a device
+    The time is that of the latest message, plus one nanosecond per counted event. So a state that
+    is written twice is one point, and a worker that was frozen and reports an old state of a device
     that has moved to another worker does not hide the newer one.
     """
     counters = {name: getattr(account, name) for name in _COUNTERS}
@@ -241,16 +242,16 @@ def _quantiles(span: str, summary: LatencySummary) -> dict[str, FieldValue]:
 
 
 def _one_line(text: str) -> str:
-    r"""A text that fits a line of the protocol, and a panel.
+    r"""The text on one line, shortened to fit a panel.
 
     >>> _one_line("two\nlines")
     'two lines'
     """
-    return " ".join(text.split())[:_TEXT_MOST].encode("utf-8", "replace").decode()
+    return " ".join(text.split())[:_MAX_TEXT].encode("utf-8", "replace").decode()
 
 
 def _rss_bytes() -> int:
-    """Resident memory of this process; where the system does not tell, the most it ever was."""
+    """Resident memory of this process; its maximum so far where the system has no `/proc`."""
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
         return pages * resource.getpagesize()

@@ -56,7 +56,7 @@ class Measurement:
         """The field of this name.
 
         Raises:
-            KeyError: There is none.
+            KeyError: The measurement has no such field.
         """
         for field in self.fields:
             if field.name == name:
@@ -66,7 +66,7 @@ class Measurement:
 
 
 ROLES = ("gateway", "bridge", "worker", "store")
-"""Values of the tag `role` of `gateway`: what a process does (`gateway` does it all)."""
+"""Values of the tag `role` of `gateway`; the role `gateway` has all parts in one process."""
 
 ROLLOUT_EVENTS = ("swapped", "refused")
 """Values of the tag `event` of `rollout`: a version took over, or was refused."""
@@ -101,15 +101,15 @@ SCORE_FIELDS = (
 """Fields of every score, whatever its task; they follow those of the task."""
 
 COUNTER_FIELDS = (
-    _count("received", "readings", "readings that came; the sum of the next four"),
+    _count("received", "readings", "readings received; the sum of the next four"),
     _count("windowed", "readings", "accepted into windows"),
-    _count("duplicate", "readings", "seen before"),
+    _count("duplicate", "readings", "received before"),
     _count("late", "readings", "older than the watermark"),
     _count("dead_lettered", "readings", "refused with a reason"),
     _count("gaps", "gaps", "missing stretches in the readings"),
     _count("windows", "windows", "windows closed"),
 )
-"""The account of readings: received = windowed + duplicate + late + dead_lettered."""
+"""Counters of readings: received = windowed + duplicate + late + dead_lettered."""
 
 DEVICE = Measurement(
     "device",
@@ -127,12 +127,12 @@ GATEWAY = Measurement(
     ("gateway", "role"),
     (
         _int("alive", "1", "1 while the process works"),
-        _int("ready", "1", "1 while it does its job"),
-        _text("problems", "why it is not ready; empty when it is"),
+        _int("ready", "1", "1 while it is ready"),
+        _text("problems", "reasons why it is not ready; empty if it is"),
         _int("started_ms", "ms", "when the process started, epoch; changes at a restart"),
         _int("rss_bytes", "bytes", "resident memory"),
         _count("cpu_ms", "ms", "CPU time of the process"),
-        _int("connected", "1", "1 while the bridge has its broker", always=False),
+        _int("connected", "1", "1 while the bridge is connected to its broker", always=False),
         _float("log_fill", "1", "share of the log's disk cap in use", always=False),
         *(
             Field(f.name, f.kind, f.unit, f"{f.about}, all devices", grows=True, always=False)
@@ -155,25 +155,25 @@ GATEWAY = Measurement(
             for quantile in ("p50", "p99")
         ),
     ),
-    "one process of the line: what it has done and how it is; a role has the fields of its parts",
+    "one process: its counters and its state; a role has the fields of its parts",
 )
 
 LAG = Measurement(
     "lag",
     ("gateway", "group", "topic", "partition"),
     (
-        _int("end_offset", "records", "where the next record will be appended"),
-        _int("committed", "records", "where the group goes on after a restart", always=False),
-        _int("backlog", "records", "appended and not committed by the group"),
-        _int("still_ms", "ms", "how long it has not moved although there is a backlog"),
+        _int("end_offset", "records", "offset of the next record"),
+        _int("committed", "records", "offset at which the group continues", always=False),
+        _int("backlog", "records", "appended, but not committed by the group"),
+        _int("still_ms", "ms", "time without progress although there is a backlog"),
     ),
-    "how far one consumer group is in one partition, as a process saw it",
+    "progress of one consumer group in one partition, as a process sees it",
 )
 
 DEAD_LETTERS = Measurement(
     "dead_letters",
     ("gateway", "reason"),
-    (_count("count", "letters", "written by this process since it started"),),
+    (_count("count", "dead letters", "written by this process since it started"),),
     "refused messages, readings and points by reason",
 )
 
@@ -181,10 +181,10 @@ MODEL = Measurement(
     "model",
     ("gateway", "model", "task", "stream"),
     (
-        _int("version", "1", "version that scores now; 0: none does"),
+        _int("version", "1", "version that scores now; 0: none"),
         _int("healthy", "1", "1 while a version scores and none newer was refused"),
-        _int("refused_version", "1", "version refused last and not replaced since; 0: none"),
-        _text("error", "why it was refused; empty when none was"),
+        _int("refused_version", "1", "version refused last and not superseded; 0: none"),
+        _text("error", "reason of the refusal; empty without one"),
     ),
     "the student that scores a stream in one process",
 )

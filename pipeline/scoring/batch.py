@@ -1,8 +1,8 @@
 """From closed windows to score records: one batch per student, across devices. Pure.
 
-The student of a stream is looked up once per call, so a new version takes over between two
-micro-batches and never inside one. A record's identity (site, device, stream, model, end_ms) and
-its numbers depend on the window alone: the same window scored twice gives the same point.
+The student of a stream is looked up once per call, so a new version takes over between two batches
+and never inside one. The identity of a record (site, device, stream, model, end_ms) and its numbers
+depend only on the window, so the same window scored twice is the same point.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ __all__ = ["Scored", "Scorer", "Unscored", "score_windows"]
 
 
 class Scorer(Protocol):
-    """What scores a batch: `models.session.Student`, or a fake in a test."""
+    """Scores a batch: `models.session.Student`, or a fake in a test."""
 
     @property
     def manifest(self) -> Manifest:
-        """Which model and version, and how to read its output."""
+        """Model, version and decoding of the student."""
 
     def score(self, windows: NDArray[np.float32]) -> Scores:
         """Score [batch, length, channels] float32 windows in raw units, one row each."""
@@ -38,7 +38,7 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Unscored:
-    """A window without a score, and why; it is counted, never dropped in silence."""
+    """A window without a score, with the reason; it is counted, never dropped silently."""
 
     closed: ClosedWindow
     reason: str
@@ -46,7 +46,7 @@ class Unscored:
 
 @dataclass(slots=True)
 class Scored:
-    """What became of a batch of windows: `records` and `unscored` together are all of them."""
+    """The outcome of a batch: each window is in `records` or in `unscored`."""
 
     records: list[ScoreRecord] = field(default_factory=list)
     unscored: list[Unscored] = field(default_factory=list)
@@ -60,16 +60,16 @@ def score_windows(
     """Score windows of any devices and streams.
 
     Args:
-        closed: Windows as the windower closed them, values [length, channels] float32, raw.
-        student_of: Finds the student of a stream; None when nothing scores it.
-        scored_ms: Processing time to write into the records, epoch milliseconds.
+        closed: Closed windows, with values [length, channels] float32 in raw units.
+        student_of: Returns the student of a stream; None if no student scores it.
+        scored_ms: Processing time of the records, epoch milliseconds.
 
     Returns:
-        Records grouped by stream, within a stream in the order given. A window whose numbers are
-        not finite, whose shape is not the student's, or whose stream has no student is unscored.
+        Records grouped by stream, and in the given order within a stream. A window is unscored if
+        its numbers are not finite, its shape is not the student's, or no student scores its stream.
 
     Raises:
-        ScoreFailed: The student's runtime refused; no window of the call has a record.
+        ScoreFailed: ONNX Runtime refused the windows; no window of the call has a record.
     """
     groups: dict[str, list[ClosedWindow]] = {}
     for item in closed:

@@ -1,11 +1,12 @@
-"""Stores: where points end up.
+"""Stores: scores and accounts of the log, written as points to a sink.
 
-In: the topics `scores` and `accounts`. Out: points in the results file or in InfluxDB. Promise: a
-position moves only after the store has confirmed; a store that is away holds up nobody else.
+In: the topics `scores` and `accounts`. Out: points in the results file or in InfluxDB. Promise: an
+offset is committed only after the sink has confirmed, and an unavailable sink delays no other.
 
-`sinks` is the contract and the retrying delivery; `stage` the Faust agent; `resultsfile` and
-`influx` the two sinks. `influxclient` is the only user of influxdb-client; `influxlayout` says
-which buckets and tasks a site has, `influxsetup` makes them.
+Files, in order: `sinks` (the contract of a sink), `stage` (the Faust agent and its retrying
+delivery), `resultsfile` and `influx` (the two sinks), `influxclient` (the only user of
+influxdb-client), `influxlayout` (buckets and InfluxDB tasks of a site), `influxsetup` (creates
+them).
 """
 
 __all__: list[str] = []

@@ -5,6 +5,7 @@ import pytest
 
 from models.artifact import read_artifact
 from models.errors import NameRefused
+from models.manifest import encode_manifest
 from models.registry import Registry
 from models.session import Student
 from models.zoo import STARTERS, list_zoo, zoo_path
@@ -38,6 +39,12 @@ def test_a_shipped_student_is_small_complete_and_fit_for_its_stream(name):
     assert manifest.lineage.command
     assert not manifest.lineage.code_revision.endswith("-dirty")
     assert not re.search(rb"/work|/root|/home", artifact.manifest_bytes + artifact.onnx_bytes)
+
+
+@pytest.mark.parametrize("name", list_zoo())
+def test_the_manifest_of_a_shipped_student_keeps_its_bytes(name):
+    artifact = read_artifact(zoo_path(name))
+    assert encode_manifest(artifact.manifest) == artifact.manifest_bytes
 
 
 @pytest.mark.parametrize("name", list_zoo())

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from ingest.errors import LogUnavailable
-from pipeline.points.accounts import Accounts, encode_points, tell
+from pipeline.points.accounts import Accounts, encode_points, publish_accounts
 from pipeline.points.measurements import GATEWAY, ROLES, measurements
 from pipeline.points.points import Point
 from pipeline.status.counters import DeviceAccount, LatencySummary, Totals
@@ -183,7 +183,7 @@ async def test_a_log_that_is_away_is_told_everything_later() -> None:
         values.append(value)
         done.set()
 
-    task = asyncio.create_task(tell(accounts, append, lambda: NOW_MS, every_ms=1))
+    task = asyncio.create_task(publish_accounts(accounts, append, lambda: NOW_MS, every_ms=1))
     await asyncio.wait_for(done.wait(), 30)
     task.cancel()
     lines = values[0].decode().split("\n")

@@ -1,0 +1,87 @@
+"""Every registered task keeps the contract."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from models.dummy import dummy_draft
+from models.errors import UnknownTask
+from models.tasks.contract import Task
+from models.tasks.number import NumberAnswer
+from models.tasks.registry import find_task, tasks
+
+EVERY_TASK = pytest.mark.parametrize("task", tasks(), ids=lambda task: task.name)
+
+
+def outputs(task: Task, rows: int = 4) -> np.ndarray:
+    """Raw outputs of a student within their range."""
+    decoding = dummy_draft(task.name).decoding
+    chance = np.random.default_rng(0)
+    if isinstance(task.answer, NumberAnswer):
+        low, high = decoding.bounds  # type: ignore[attr-defined]
+        return chance.uniform(low, high, rows).astype(np.float32)
+    shares = chance.uniform(0.1, 1, (rows, *task.answer.dims(decoding)))
+    return (shares / shares.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+@EVERY_TASK
+def test_the_fields_of_a_record_are_those_of_the_table(task: Task) -> None:
+    draft = dummy_draft(task.name)
+    raw = outputs(task)
+    scores = task.answer.decode(raw, np.ones(len(raw), bool), draft.decoding, draft.interval)
+    assert len(scores) == len(raw)
+    keys = [field.labels_in or field.name for field in task.fields]
+    for record in task.answer.record_fields(scores):
+        assert list(record) == keys
+
+
+@EVERY_TASK
+def test_a_row_that_is_not_valid_holds_zero_and_no_live_figure(task: Task) -> None:
+    draft = dummy_draft(task.name)
+    raw = outputs(task)
+    raw[1] = np.nan
+    valid = np.isfinite(raw.reshape(len(raw), -1)).all(axis=1)
+    scores = task.answer.decode(raw, valid, draft.decoding, draft.interval)
+    assert not scores.valid[1]
+    assert not np.any(scores.values[1])
+    assert all(np.isfinite(value) for value in task.answer.health(scores).values())
+    none = task.answer.decode(raw, np.zeros_like(valid), draft.decoding, draft.interval)
+    assert task.answer.health(none) == {}
+
+
+@EVERY_TASK
+def test_perfect_scores_are_better_than_bad_ones_by_the_headline(task: Task) -> None:
+    truth = np.array([0, 1, 2, 1])
+    if isinstance(task.answer, NumberAnswer):
+        perfect, bad = truth.astype(np.float32), truth.astype(np.float32) + 5
+    else:
+        perfect, bad = (np.eye(3, dtype=np.float32)[rows] for rows in (truth, (truth + 1) % 3))
+    good, worse = task.measure(truth, perfect), task.measure(truth, bad)
+    assert list(good) == [*(measure.name for measure in task.measures), "windows"]
+    name = task.headline.name
+    assert task.headline.is_better(good[name], worse[name])
+    assert not task.headline.is_better(good[name], good[name])
+    assert task.answer.window_errors(truth, perfect).tolist() == [0, 0, 0, 0]
+    assert (task.answer.window_errors(truth, bad) > 0).all()
+
+
+@EVERY_TASK
+def test_typical_outputs_have_no_flaw_and_impossible_ones_have(task: Task) -> None:
+    decoding = dummy_draft(task.name).decoding
+    raw = outputs(task)
+    assert task.answer.flaw(raw, decoding) is None
+    assert task.answer.flaw(raw - 1000, decoding)
+    assert 0 < task.answer.tolerance(decoding) < 0.01
+
+
+@EVERY_TASK
+def test_hours_are_made_of_fields_that_exist(task: Task) -> None:
+    assert task.hourly is not None
+    for hour in task.hourly.fields:
+        assert task.field(hour.source)
+
+
+def test_an_unknown_task_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(UnknownTask, match="unknown task 'forecast'; known tasks: activity, rul"):
+        find_task("forecast")
