@@ -1,0 +1,123 @@
+"""The files that one message passes on its way from the MQTT callback to the stored point.
+
+The message closes a window. A profiler notes every file of ours whose functions run meanwhile, in
+all threads; what runs anyway (the MQTT socket, health, checkpoints) is not on the way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from deploy.processes.gateway import Gateway
+from deploy.settings.settings import GatewaySettings
+from ingest.mqtt.broker import LocalBroker
+from ingest.settings import IngestSettings
+from models.artifact import read_artifact
+from models.zoo import zoo_path
+from pipeline.settings import PipelineSettings
+from tests.e2e.states.make_state import publish
+
+pytestmark = [pytest.mark.needs_mosquitto]
+
+ROOT = f"{Path(__file__).parent.parent.parent}/"
+PACKAGES = tuple(f"{ROOT}{name}/" for name in ("ingest", "pipeline", "models", "deploy"))
+WAY = (
+    "pipeline/log/locallog.py",
+    "pipeline/log/writer.py",
+    "pipeline/log/state.py",
+    "pipeline/log/sqliteconsumer.py",
+    "pipeline/stage.py",
+    "pipeline/scoring/stage.py",
+    "pipeline/windows/devices.py",
+    "pipeline/windows/windower.py",
+    "pipeline/windows/cutters.py",
+    "pipeline/scoring/batch.py",
+    "pipeline/points/scores.py",
+    "pipeline/log/sqliteproducer.py",
+    "pipeline/stores/stage.py",
+    "pipeline/points/points.py",
+    "pipeline/stores/resultsfile.py",
+)
+"""Files of `pipeline`, in the order in which the message passes them."""
+CHECKPOINT = {
+    "pipeline/windows/snapshots.py",
+    "pipeline/log/statetable.py",
+    "pipeline/log/handover.py",
+}
+"""Files that save state and commit offsets, later than the score."""
+BACKGROUND = {"until_crashed"}
+"""Functions that poll all the time."""
+
+
+def is_background(frame: FrameType | None) -> bool:
+    """Whether a function was called by the console or by something that polls."""
+    while frame is not None:
+        code = frame.f_code
+        if "/pipeline/console/" in code.co_filename or code.co_name in BACKGROUND:
+            return True
+        frame = frame.f_back
+    return False
+
+
+@pytest.fixture
+def seen() -> Iterator[set[str]]:
+    """Files whose functions run while the set holds ``"on"``."""
+    files: set[str] = set()
+
+    def note(frame: FrameType, event: str, _argument: Any) -> None:
+        if event == "call" and "on" in files:
+            file = frame.f_code.co_filename
+            if file.startswith(PACKAGES) and not is_background(frame):
+                files.add(file.removeprefix(ROOT))
+
+    before = sys.getprofile()
+    threading.setprofile(note)
+    sys.setprofile(note)
+    yield files
+    threading.setprofile(None)  # type: ignore[arg-type]
+    sys.setprofile(before)
+
+
+async def test_a_reading_passes_few_files_and_none_of_deploy(
+    tmp_path: Path, seen: set[str]
+) -> None:
+    manifest = read_artifact(zoo_path("rul-fd001")).manifest
+    channels, length = manifest.channel_names, manifest.window.length
+
+    def message(first: int, stop: int) -> list[tuple[str, bytes]]:
+        times = [1_750_000_000_000 + 60_000 * n for n in range(first, stop)]
+        body = {"ts": times, "values": {name: [1.0] * len(times) for name in channels}}
+        return [(f"sensors/plant/e1/{manifest.stream}", json.dumps(body).encode())]
+
+    with LocalBroker(tmp_path / "broker", kind="mosquitto") as broker:
+        gateway = Gateway(
+            GatewaySettings(state_dir=tmp_path / "state", console_port=0, model_poll_ms=600_000),
+            IngestSettings(mqtt_port=broker.port),
+            PipelineSettings(tick_ms=60_000, checkpoint_ms=100),
+        )
+        await gateway.start()
+        try:
+            counters = gateway.stores[0].stage.counters
+            for messages in (message(0, length + 1), message(length + 1, length + 2)):
+                done = counters.stored + 1  # the first message warms all caches
+                await asyncio.to_thread(publish, broker.port, messages)
+                while counters.stored < done:
+                    await asyncio.sleep(0.01)
+                await asyncio.sleep(0.5)
+                seen.add("on")
+            seen.discard("on")
+        finally:
+            await gateway.stop()
+    passed = {file for file in seen if not file.startswith("ingest/mqtt/")}
+    assert not [file for file in passed if file.startswith("deploy/")]
+    assert {file for file in passed if file.startswith("pipeline/")} - CHECKPOINT == set(WAY)
+    assert len(passed - CHECKPOINT) <= 26
