@@ -142,7 +142,7 @@ def train_candidate(
         known = score_held_out(data, recipe, done.student, scaler, seen, held_out)
     distance = distance_of(data, recipe, scaler, seen)
     student, scored, calibration = calibrate(data, done.student, distance, held_out, known)
-    metrics = data.answers.measure(held_out.labels, scored)
+    metrics = data.contract.measure(held_out.labels, scored)
     draft = _draft(data, recipe, name, scaler, held_out, metrics, calibration, command)
     artifact = export_artifact(student, draft, held_out.windows, folder / "artifact")
     return Candidate(artifact, held_out, scored, metrics, run.seconds)
@@ -182,7 +182,7 @@ class _Run:
                 value = None
                 if held_out is not None:
                     scored = score_torch(epoch.student, scaler, held_out.windows)
-                    value = data.answers.headline.compute(held_out.labels, scored)
+                    value = data.contract.headline.compute(held_out.labels, scored)
                 number, epochs = self.passes + epoch.number, epoch.epochs * (recipe.folds + 1)
                 self.on_epoch(EpochReport(number, epochs, epoch.loss, value))
             if is_last:
@@ -338,7 +338,7 @@ def _draft(
             gap_ms=data.gap_ms,
         ),
         scaler=scaler,
-        decoding=data.answers.new_decoding(data.labels or (), calibration.unknown),
+        decoding=data.contract.new_decoding(data.labels or (), calibration.unknown),
         interval=calibration.interval,
         metrics=measures,
         lineage=Lineage(

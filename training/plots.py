@@ -45,7 +45,7 @@ def write_plot(
         raise MissingExtraError(module) from exc
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     curve, scores = figure.subplots(1, 2)
-    headline = data.answers.headline.name
+    headline = data.contract.headline.name
     _plot_curve(curve, losses, held_out, MEASURE_TITLES.get(headline, headline))
     if data.labels is None:
         _plot_numbers(scores, truth, scored, data)
@@ -67,7 +67,7 @@ def _plot_curve(axis: Any, losses: Sequence[float], held_out: Sequence[float], t
 def _plot_numbers(
     axis: Any, truth: NDArray[np.int64], scored: NDArray[np.float32], data: DataSet
 ) -> None:
-    field = data.answers.field(data.answers.answer.headline_field)
+    field = data.contract.field(data.contract.answer.headline_field)
     axis.plot([0, data.largest], [0, data.largest], color="tab:gray", linewidth=1)
     axis.scatter(truth, scored, s=4, alpha=0.3, edgecolors="none")
     axis.set(

@@ -104,7 +104,7 @@ def print_comparison(
 ) -> None:
     """Print gain, interval, the rule for publishing, and the statement about leakage."""
     console.print(
-        f"Gain per {data_set.group_word} ({data_set.answers.error_unit}): {comparison.gain:.4g}, "
+        f"Gain per {data_set.group_word} ({data_set.contract.error_unit}): {comparison.gain:.4g}, "
         f"90 % interval [{comparison.low:.4g}, {comparison.high:.4g}], better on "
         f"{comparison.wins} of {comparison.groups}.",
         f"{_RULE.format(group=data_set.group_word)}",

@@ -67,11 +67,11 @@ class Table:
     @property
     def metric(self) -> str:
         """The headline measure of the task."""
-        return self.answers.headline.name
+        return self.contract.headline.name
 
     @property
-    def answers(self) -> Task:
-        """The task itself."""
+    def contract(self) -> Task:
+        """The task as an object."""
         return find_task(self.task)
 
 
@@ -176,7 +176,7 @@ def _gain_sets(main: Sequence[Table], method: str, metric: str, where: str) -> l
     gains = [
         paired_gains(table.rows[method], table.rows.get("none", []), metric, where)
         for table in main
-        if method in table.rows and metric in [one.name for one in table.answers.measures]
+        if method in table.rows and metric in [one.name for one in table.contract.measures]
     ]
     return [one for one in gains if one]
 
@@ -221,8 +221,8 @@ def _pooled(sets: Sequence[Sequence[float]]) -> str:
 
 def _full(table: Table) -> str:
     metric = table.metric
-    second = [measure.name for measure in table.answers.measures][:2][-1]
-    is_number = isinstance(table.answers.answer, NumberAnswer)
+    second = [measure.name for measure in table.contract.measures][:2][-1]
+    is_number = isinstance(table.contract.answer, NumberAnswer)
     quality = "interval_coverage" if is_number else "calibration_error"
     head = [
         "method",

@@ -80,7 +80,7 @@ def _run_student(run: Run, data: DataSet, folder: Path) -> dict[str, Any]:
     def watch(student: Any, scaler: Any) -> None:
         last[:] = [(student, scaler)]
         scored = score_torch(student, scaler, test.windows)
-        literature.append(data.answers.measure(test.labels, scored))
+        literature.append(data.contract.measure(test.labels, scored))
 
     # Start again: a checkpoint lacks the measures of its passes.
     shutil.rmtree(folder, ignore_errors=True)
@@ -148,7 +148,7 @@ def _calibrated(
 ) -> dict[str, float]:
     """Measure `scored`, on the test set unless it is `known`, the held-out scores."""
     truth = held_out.labels if scored is known else _test(data).labels
-    measures = data.answers.measure(truth, scored)
+    measures = data.contract.measure(truth, scored)
     if data.labels is None:
         low, high = residual_interval(held_out.labels, known, _LEVEL)
         inside = (scored + low <= truth) & (truth <= scored + high)
@@ -159,7 +159,7 @@ def _calibrated(
 
 
 def _best_pass(data: DataSet, passes: Sequence[dict[str, float]]) -> int:
-    task = data.answers
+    task = data.contract
     measure = next((one for one in task.measures if one.name in _LITERATURE), task.headline)
     sign = -1 if measure.better == "larger" else 1
     return min(range(len(passes)), key=lambda index: sign * passes[index][measure.name])

@@ -63,8 +63,8 @@ class DataSet:
     min_readings: int | None = None
 
     @property
-    def answers(self) -> Task:
-        """The task itself, which a student of this set answers."""
+    def contract(self) -> Task:
+        """The task as an object: decoding, measures, kind of answer."""
         return find_task(self.task)
 
     @property

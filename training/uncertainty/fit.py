@@ -83,7 +83,7 @@ def distance_of(
     data: DataSet, recipe: Recipe, scaler: Scaler, seen: WindowSet
 ) -> ClassDistance | None:
     """Fit the distance to the classes of `seen`; None where the student gets no guard."""
-    if isinstance(data.answers.answer, NumberAnswer) or not recipe.calibrate:
+    if isinstance(data.contract.answer, NumberAnswer) or not recipe.calibrate:
         return None
     return fit_class_distance(scale_windows(seen.windows, scaler, None), seen.labels)
 
@@ -124,7 +124,7 @@ def calibrate(
     Returns:
         The student as it ships, its scores on the held-out windows, and the parts of the manifest.
     """
-    answer = data.answers.answer
+    answer = data.contract.answer
     if isinstance(answer, NumberAnswer):
         if not answer.has_interval:
             return student, known.scored, Calibration()

@@ -34,7 +34,7 @@ def test_the_answers_of_a_data_set_are_those_of_its_task():
     numbers, classes = make_dummy("rul", groups=2), make_dummy("activity", groups=2)
     assert (numbers.largest, numbers.num_answers) == (125, 126)
     assert (classes.largest, classes.num_answers) == (None, 6)
-    assert numbers.answers is find_task("rul")
+    assert numbers.contract is find_task("rul")
 
 
 def test_numbers_that_do_not_begin_at_zero_are_refused():
