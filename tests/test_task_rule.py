@@ -89,4 +89,6 @@ def test_a_name_that_decides_nothing_is_no_question(code: str) -> None:
 def test_the_page_leaves_tasks_to_their_cards(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     names = "|".join(NAMES)
-    assert not re.findall(rf"[=!]==? [\"'](?:{names})[\"']|\bd\.(?:{names})\b", text)
+    assert not re.findall(
+        rf"[=!]==? [\"'](?:{names})[\"']|\bd\.(?:{names})\b|\{{ ?(?:{names}):", text
+    )

@@ -68,7 +68,7 @@ class _ViewCollector(Collector):
         accounts = view.account()
         yield GaugeMetricFamily(
             "kpstream_device_streams",
-            "Streams of devices seen so far; with more than "
+            "Device streams seen so far; above "
             f"{MOST_DEVICES} there are no series per device, only the sums.",
             len(accounts),
         )
@@ -82,7 +82,7 @@ class _ViewCollector(Collector):
             family = CounterMetricFamily if measure.grows else GaugeMetricFamily
             yield family(f"kpstream_{measure.name}", measure.about, measure.value)
         yield GaugeMetricFamily("kpstream_alive", "1 while the process works.", health.alive)
-        yield GaugeMetricFamily("kpstream_ready", "1 while it does its job.", health.ready)
+        yield GaugeMetricFamily("kpstream_ready", "1 while the process is ready.", health.ready)
 
     def _models(self) -> Iterator[Metric]:
         info = GaugeMetricFamily(
@@ -139,14 +139,14 @@ def _totals(totals: Totals) -> Iterator[Metric]:
     yield readings
     for field, text in _TOTAL_COUNTERS.items():
         yield CounterMetricFamily(f"kpstream_{field}_total", text, getattr(totals, field))
-    letters = CounterMetricFamily(
+    dead_letters = CounterMetricFamily(
         "kpstream_dead_letters_total", "Dead letters by reason.", labels=["reason"]
     )
     for reason, count in sorted(totals.dead_letters.items()):
-        letters.add_metric([reason], count)
-    yield letters
+        dead_letters.add_metric([reason], count)
+    yield dead_letters
     yield GaugeMetricFamily(
-        "kpstream_unbalanced_readings", "Readings the account cannot explain.", totals.missing
+        "kpstream_unbalanced_readings", "Readings that no counter explains.", totals.missing
     )
     latency = GaugeMetricFamily(
         "kpstream_latency_seconds",
@@ -180,9 +180,9 @@ def _partitions(partitions: Sequence[PartitionProgress]) -> Iterator[Metric]:
             f"kpstream_partition_{name}", text, labels=["app", "topic", "partition"]
         )
         for name, text in (
-            ("end_offset", "Where the next record will be appended."),
-            ("committed_offset", "Where a consumer group goes on after a restart."),
-            ("backlog", "Records appended and not yet committed by a group."),
+            ("end_offset", "Offset of the next record."),
+            ("committed_offset", "Offset at which a consumer group continues."),
+            ("backlog", "Records appended, but not committed by a group."),
         )
     }
     for p in partitions:

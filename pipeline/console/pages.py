@@ -190,7 +190,11 @@ def pipeline_page(
 
 def models_page(view: GatewayView) -> dict[str, Any]:
     """The running students with their lineage, and the refused versions."""
-    return {"models": [asdict(model) for model in view.models()], "health": health_page(view)}
+    return {
+        "models": [asdict(model) for model in view.models()],
+        "tasks": _tasks(),
+        "health": health_page(view),
+    }
 
 
 def _by_device(points: Iterable[Latest]) -> dict[Device, Latest]:

@@ -1,5 +1,5 @@
-// The frame: which page is shown, polling, connection, theme. A page is {title, path(params),
-// draw(data, context)} and is drawn again whenever data or time moved on.
+// The frame: routing, polling, connection, theme. A page is {title, path(params), draw(data,
+// context)} and is drawn again with every new answer.
 
 import { age, h, icon, remembered, render } from "./dom.js";
 import { devicePage } from "./device.js";
@@ -15,7 +15,7 @@ const LOST_AFTER_MS = 4000;
 const main = document.getElementById("main");
 const state = { page: "fleet", params: [], data: null, error: null, path: null, tag: null, clock: 0, heard: Date.now(), timer: 0, run: 0 };
 
-/** The gateway's clock: ages must not depend on the clock of whoever looks. */
+/** The gateway's clock, because ages must not depend on the clock of the browser. */
 const now = () => Date.now() + state.clock;
 
 function route() {
@@ -42,7 +42,7 @@ function decode(part) {
   }
 }
 
-/** Fetch what the page shows, draw, and come back; only one round at a time. */
+/** Fetch the data of the page, draw it, and schedule the next poll; one poll at a time. */
 async function poll() {
   clearTimeout(state.timer);
   const run = ++state.run;
@@ -54,8 +54,8 @@ async function poll() {
     if (run !== state.run) return;
     const data = answer.status === 304 ? state.data : await answer.json();
     if (run !== state.run) return;
-    const told = Number(answer.headers.get("X-Now-Ms"));
-    if (told) state.clock = told - Date.now();
+    const nowMs = Number(answer.headers.get("X-Now-Ms"));
+    if (nowMs) state.clock = nowMs - Date.now();
     state.heard = Date.now();
     if (answer.ok || answer.status === 304) Object.assign(state, { data, error: null, tag: answer.headers.get("ETag") });
     else Object.assign(state, { error: data.error ?? `status ${answer.status}`, missing: answer.status === 404 });
@@ -70,7 +70,7 @@ function draw() {
   drawBanner();
   drawHealth();
   if (state.error && !state.data) {
-    render(main, h("div.card.empty", {}, h("h2", {}, state.missing ? "Not found" : "The gateway cannot show this"), h("p", {}, state.error)));
+    render(main, h("div.card.empty", {}, h("h2", {}, state.missing ? "Not found" : "The gateway cannot show this page"), h("p", {}, state.error)));
   } else if (state.data) {
     render(main, PAGES[state.page].draw(state.data, { params: state.params, now: now(), width: innerWidthOf(main), poll, redraw: draw }));
   }
@@ -86,7 +86,7 @@ function drawBanner() {
   const silent = Date.now() - state.heard;
   const lost = silent > LOST_AFTER_MS;
   banner.hidden = !lost && !(state.error && state.data);
-  if (lost) render(banner, icon("warn"), `No connection to the gateway; what you see is from ${age(Date.now() - silent, Date.now())}. Trying again …`);
+  if (lost) render(banner, icon("warn"), `No connection to the gateway; the page shows data from ${age(Date.now() - silent, Date.now())}. Trying again …`);
   else if (!banner.hidden) render(banner, icon("warn"), state.error);
 }
 

@@ -64,7 +64,7 @@ export function legend(items) {
   return h("ul.legend", {}, items.map(([cls, text]) => h("li", {}, h("i.swatch", { class: cls }), text)));
 }
 
-const cursors = new Map(); // chart id -> time under the cursor; outlives the redraw every second
+const cursors = new Map(); // chart id -> time under the cursor, kept across redraws
 
 /**
  * A chart over time.

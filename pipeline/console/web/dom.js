@@ -1,5 +1,5 @@
 // Building and patching the page. Text only ever enters through text nodes and attributes of known
-// names, so a hostile device name or label is shown, never run.
+// names, so a hostile device name or label is shown, but never run.
 
 const SVG = "http://www.w3.org/2000/svg";
 const SVG_TAGS = new Set(["svg", "path", "rect", "line", "circle", "g", "text", "title", "polyline", "polygon"]);
@@ -31,7 +31,7 @@ function append(node, children) {
   }
 }
 
-/** Make the children of `target` look like `nodes`, keeping elements (focus, scroll) where they match. */
+/** Replace the children of `target` by `nodes`, keeping matching elements with focus and scroll. */
 export function render(target, ...nodes) {
   const fresh = document.createElement("div");
   append(fresh, nodes);
@@ -103,7 +103,7 @@ export function icon(name) {
   return h("svg.icon", { viewBox: "0 0 24 24", "aria-hidden": "true", focusable: "false" }, h("path", { d: ICONS[name] }));
 }
 
-// Numbers and times, always in the same words.
+// Numbers and times, formatted in one way.
 
 const WHOLE = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const SHORT = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
@@ -173,7 +173,7 @@ export const remembered = {
     try {
       localStorage.setItem(`kpstream.${name}`, value);
     } catch {
-      // Not kept; the page works all the same.
+      // Not kept; the page works without it.
     }
   },
 };

@@ -1,9 +1,8 @@
-// Models: which student scores what, where it came from, and what was refused.
+// Models: the running students, their lineage, and the versions that were refused.
 
 import { age, dateTime, h, icon, whole, words } from "./dom.js";
 import { paste, pill, problems } from "./parts.js";
 
-const TASKS = { rul: "Remaining useful life", activity: "Activity", forecast: "Forecast" };
 const METRICS = { rmse: "RMSE", mae: "MAE", macro_f1: "Macro F1", f1: "F1", nasa_score: "NASA score" };
 
 export const modelsPage = {
@@ -14,18 +13,18 @@ export const modelsPage = {
       h("div.head", {}, h("div", {}, h("h1", {}, "Models"), h("p", {}, "The students that score, their lineage, and versions that were refused."))),
       problems(data.health),
       data.models.length === 0
-        ? h("div.card.empty", {}, h("h2", {}, "No model is configured"), h("p", {}, "Publish one to the registry; the gateway notices it by itself:"), paste("train-redistill --task rul --data PATH --publish"))
-        : data.models.map((model) => card(model, now)),
+        ? h("div.card.empty", {}, h("h2", {}, "No model is configured"), h("p", {}, "Publish one to the registry; the gateway loads it within seconds:"), paste("train-redistill --task rul --data PATH --publish"))
+        : data.models.map((model) => card(model, data.tasks, now)),
     ];
   },
 };
 
-function card(m, now) {
+function card(m, tasks, now) {
   const running = m.version !== null;
   return h("section.card.pad.model", { key: `${m.name} ${m.stream}`, "aria-label": `model ${m.name}` },
     h("div.model-head", {}, h("h2", {}, m.name), running ? pill("good", "check", `Version ${m.version} running`) : pill("bad", "alert", "No model"),
       m.refused_version !== null && pill("warn", "warn", `Version ${m.refused_version} refused`)),
-    h("p.muted", {}, `${TASKS[m.task] ?? words(m.task)} from stream “${m.stream}”`, running && m.since_ms !== null ? `, since ${dateTime(m.since_ms)} (${age(m.since_ms, now)})` : ""),
+    h("p.muted", {}, `${tasks[m.task]?.title ?? words(m.task)} from stream “${m.stream}”`, running && m.since_ms !== null ? `, since ${dateTime(m.since_ms)} (${age(m.since_ms, now)})` : ""),
     m.refused_error && h("div.callout.warn", {}, icon("warn"), h("div", {}, h("b", {}, `Version ${m.refused_version ?? "?"} was refused`), h("p", {}, m.refused_error), running && h("p", {}, `Version ${m.version} keeps scoring.`))),
     running && h("div.model-grid", {}, h("div", {}, metrics(m.metrics), h("h3.below", {}, "Artifact"), artifact(m)), h("div", {}, h("h3", {}, "Lineage"), lineage(m))),
     running && isRecipe(m.lineage.command) && h("div.recipe", {}, h("h3", {}, "Command and configuration"), h("pre", { tabindex: "0" }, h("code", {}, m.lineage.command))));
@@ -34,7 +33,7 @@ function card(m, now) {
 function metrics(splits) {
   const names = Object.keys(splits);
   const rows = [...new Set(names.flatMap((split) => Object.keys(splits[split])))];
-  if (!rows.length) return h("p.muted", {}, "The manifest tells no metrics.");
+  if (!rows.length) return h("p.muted", {}, "The manifest has no metrics.");
   return h("div.table-box", {}, h("table.metrics", {},
     h("thead", {}, h("tr", {}, h("th", {}, "Metrics"), names.map((split) => h("th.num", {}, words(split))))),
     h("tbody", {}, rows.map((name) => h("tr", {}, h("td", {}, METRICS[name] ?? words(name)), names.map((split) => h("td.num", {}, figure(splits[split][name]))))))));
@@ -42,7 +41,7 @@ function metrics(splits) {
 
 const figure = (value) => (value === undefined ? "–" : Number.isInteger(value) || Math.abs(value) >= 1000 ? whole(value) : value.toPrecision(4));
 
-/** A command with its whole configuration is too long for a line. */
+/** Whether a command contains its whole recipe, too long for one line. */
 const isRecipe = (text) => typeof text === "string" && (text.includes("\n") || text.length > 90);
 
 function lineage(m) {

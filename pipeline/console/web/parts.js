@@ -1,8 +1,8 @@
-// Pieces that more than one page shows.
+// Parts that several pages and cards share.
 
 import { age, clockTime, duration, h, icon, whole } from "./dom.js";
 
-/** Where a page about this device is. */
+/** Address of the page of a device. */
 export const deviceHref = (d) => `#/device/${[d.site, d.device, d.stream].map(encodeURIComponent).join("/")}`;
 
 /** The newest score of a device, as its task's card shows it; undefined before the first one. */
@@ -36,7 +36,7 @@ export function toggle(label, choices, chosen, choose) {
     h("button", { type: "button", "aria-pressed": String(value === chosen), onclick: () => choose(value) }, text)));
 }
 
-/** received = windowed + duplicate + late + dead-lettered, shown and checked. */
+/** The equation received = windowed + duplicate + late + dead-lettered, with its check. */
 export function equation(account, size) {
   const terms = [["windowed", "windowed", "hue-0"], ["duplicate", "duplicate", "hue-1"], ["late", "late", "hue-3"], ["dead_lettered", "dead-lettered", "hue-6"]];
   const missing = account.missing;
@@ -66,7 +66,7 @@ export function paste(line) {
     navigator.clipboard && h("button", { type: "button", "aria-label": "Copy the command", title: "Copy", onclick: () => navigator.clipboard.writeText(line) }, icon("copy")));
 }
 
-/** What to do when nothing was ever received: a line to paste, and where to find more. */
+/** Help for a gateway without readings: commands to paste. */
 export function firstReading(settings, streams) {
   const stream = streams?.[0]?.stream ?? "engine";
   const channels = streams?.[0]?.channels?.length ? streams[0].channels : ["T24", "T30"];
@@ -74,9 +74,9 @@ export function firstReading(settings, streams) {
   const address = `-h ${settings.mqtt_host} -p ${settings.mqtt_port}`;
   return h("div.card.empty", {},
     h("h2", {}, "No readings yet"),
-    h("p", {}, `Publish readings to ${settings.topic_prefix}/{site}/{device}/${stream}. A device appears here with its first reading, and is scored as soon as a window is full. One reading by hand:`),
+    h("p", {}, `Publish readings to ${settings.topic_prefix}/{site}/{device}/${stream}. A device appears here with its first reading, and is scored as soon as a window is full. To send one reading:`),
     paste(`mosquitto_pub ${address} -q 1 -t ${settings.topic_prefix}/plant-1/machine-01/${stream} -m '{"ts": '$(date +%s%3N)', "values": {${values}}}'`),
-    h("p", {}, "Or publish a recorded data set, as a fleet would:"),
+    h("p", {}, "To publish a recorded data set as a fleet:"),
     paste("kpstream replay cmapss --from PATH"));
 }
 

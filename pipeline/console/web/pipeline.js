@@ -1,24 +1,24 @@
-// Pipeline: does everything that came in come out, how fast, and what waits.
+// Pipeline: whether the counters balance, latency, throughput, partitions, dead letters.
 
 import { chart, legend } from "./charts.js";
 import { age, bytes, dateTime, duration, h, rate, short, whole, words } from "./dom.js";
 import { equation, pill, problems, tile, tiles } from "./parts.js";
 
 const REASONS = {
-  bad_topic: "the topic has no site, device and stream, or a name with odd characters",
+  bad_topic: "the topic lacks a site, device or stream, or a name has invalid characters",
   not_json: "the message is not JSON",
-  wrong_shape: "the JSON has none of the three forms of a reading",
+  wrong_shape: "the JSON is in none of the three forms of a reading",
   wrong_type: "a value is not a number",
   not_finite: "a value is NaN or infinite",
   too_large: "the message is larger than allowed",
-  too_many_readings: "one message carries more readings than allowed",
-  empty: "the message carries no reading",
-  clock_unset: "the device's clock stands before the year 2000",
-  future: "the device's clock runs ahead",
+  too_many_readings: "the message has more readings than allowed",
+  empty: "the message has no reading",
+  clock_unset: "the device's clock is before the year 2000",
+  future: "the device's clock is ahead",
   missing_channel: "a channel that the model needs is missing",
   no_model: "no model scores this stream",
-  not_sparkplug: "the message is no Sparkplug B payload",
-  no_birth: "Sparkplug data without the birth that explains it (a new birth was asked for)",
+  not_sparkplug: "the message is not a Sparkplug B payload",
+  no_birth: "Sparkplug data without a birth certificate (a rebirth was requested)",
   unreadable: "a record of the log cannot be read",
 };
 
@@ -37,7 +37,7 @@ export const pipelinePage = {
       const last = list.slice(-5).filter(([, v]) => v !== null);
       return last.length ? last.reduce((sum, [, v]) => sum + v, 0) / last.length : null;
     };
-    const letters = Object.entries(t.dead_letters).sort((a, b) => b[1] - a[1]);
+    const deadLetters = Object.entries(t.dead_letters).sort((a, b) => b[1] - a[1]);
     const backlog = data.partitions.reduce((sum, p) => sum + p.backlog, 0);
     const half = (width - (width > 900 ? 16 : 0)) / (width > 900 ? 2 : 1) - (width > 700 ? 42 : 34);
     const x = [history[0]?.now_ms ?? now - 60_000, Math.max(history.at(-1)?.now_ms ?? now, (history[0]?.now_ms ?? 0) + 30_000)];
@@ -50,7 +50,7 @@ export const pipelinePage = {
         tile("Sensor to score, p50", duration(t.sensor_to_score.p50_ms), { note: "last minute" }),
         tile("Sensor to score, p99", duration(t.sensor_to_score.p99_ms), { note: `receive to score ${duration(t.receive_to_score.p99_ms)}` }),
         tile("Waiting in the log", whole(backlog), { unit: backlog === 1 ? "record" : "records", note: `${data.partitions.length} partitions read` }),
-        tile("Dead letters", whole(letters.reduce((sum, [, n]) => sum + n, 0)), { note: letters.length ? `${letters.length} ${letters.length === 1 ? "reason" : "reasons"}` : "none" }),
+        tile("Dead letters", whole(deadLetters.reduce((sum, [, n]) => sum + n, 0)), { note: deadLetters.length ? `${deadLetters.length} ${deadLetters.length === 1 ? "reason" : "reasons"}` : "none" }),
       ),
       h("div.stack", {},
         h("section.card.pad", {}, h("div.card-head", {}, h("h2", {}, "Account"), h("span.muted.small", {}, `readings of ${data.devices} ${data.devices === 1 ? "device" : "devices"}, each in exactly one term`)),
@@ -64,7 +64,7 @@ export const pipelinePage = {
           rateChart("throughput", "Throughput", [["Readings", "hue-accent", received], ["Scores", "hue-2", rates("scored")], ["Stored", "hue-3", rates("stored")]], (v) => `${rate(v)}/s`, rate),
           rateChart("latency", "Latency from sensor to score", [["p50", "hue-accent", history.map((s) => [s.now_ms, s.p50_ms])], ["p99", "hue-3", history.map((s) => [s.now_ms, s.p99_ms])]], duration, (v) => (v === 0 ? "0" : duration(v)))),
         partitionTable(data.partitions, now),
-        letterTable(letters), partsCard(data)),
+        deadLetterTable(deadLetters), partsCard(data)),
     ];
 
     function rateChart(id, title, lines, read, format) {
@@ -83,7 +83,7 @@ export const pipelinePage = {
 
 function partitionTable(partitions, now) {
   return h("section.card", {}, h("div.pad.card-head", { style: { "padding-bottom": "4px", margin: "0" } }, h("h2", {}, "Partitions"), h("span.muted.small", {}, "what each consumer group has read and committed")),
-    partitions.length === 0 ? h("p.empty", {}, "No partition is read yet.") : h("div.table-box", { tabindex: "0", role: "region", "aria-label": "Partitions" }, h("table", {},
+    partitions.length === 0 ? h("p.empty", {}, "No partition has been read yet.") : h("div.table-box", { tabindex: "0", role: "region", "aria-label": "Partitions" }, h("table", {},
       h("thead", {}, h("tr", {}, h("th", {}, "Partition"), h("th", {}, "Group"), h("th.num", {}, "Backlog"), h("th", {}, "State"), h("th.num", {}, "Committed"), h("th.num", {}, "End"), h("th.num", {}, "Last advance"))),
       h("tbody", {}, partitions.map((p) => h("tr", { key: `${p.app} ${p.topic} ${p.partition}` },
         h("td.nowrap", {}, p.topic, " ", h("b", {}, p.partition)), h("td.muted", {}, p.app), h("td.num", {}, whole(p.backlog)),
@@ -92,12 +92,12 @@ function partitionTable(partitions, now) {
         h("td.num.muted", {}, p.backlog === 0 ? "–" : age(p.last_advance_ms, now))))))));
 }
 
-function letterTable(letters) {
-  return h("section.card", { key: "letters" }, h("div.pad.card-head", { style: { "padding-bottom": "4px", margin: "0" } }, h("h2", {}, "Dead letters"), letters.length > 0 && h("code.muted", {}, "kpstream dead-letters list")),
-    letters.length === 0
-      ? h("p.empty", {}, "Nothing was refused. Messages that cannot be used are kept here with their reason, and can be replayed.")
+function deadLetterTable(deadLetters) {
+  return h("section.card", { key: "dead-letters" }, h("div.pad.card-head", { style: { "padding-bottom": "4px", margin: "0" } }, h("h2", {}, "Dead letters"), deadLetters.length > 0 && h("code.muted", {}, "kpstream dead-letters list")),
+    deadLetters.length === 0
+      ? h("p.empty", {}, "Nothing was refused. Refused messages are kept with their reason and can be replayed.")
       : h("div.table-box", {}, h("table.reasons", {}, h("thead", {}, h("tr", {}, h("th", {}, "Reason"), h("th", {}, "Means"), h("th.num", {}, "Count"))),
-        h("tbody", {}, letters.map(([reason, count]) => h("tr", { key: reason }, h("td", {}, h("code", {}, reason)), h("td.muted.small", {}, REASONS[reason] ?? ""), h("td.num", {}, whole(count))))))));
+        h("tbody", {}, deadLetters.map(([reason, count]) => h("tr", { key: reason }, h("td", {}, h("code", {}, reason)), h("td.muted.small", {}, REASONS[reason] ?? ""), h("td.num", {}, whole(count))))))));
 }
 
 function partsCard(data) {
@@ -108,7 +108,7 @@ function partsCard(data) {
       h("dl.facts", {}, Object.entries(values).filter(([, value]) => value !== null).map(([key, value]) => fact(key, value)))))));
 }
 
-/** A line of a part; the name of a number says its unit. */
+/** One value of a part; the ending of its name gives the unit. */
 function fact(key, value) {
   return h("div", {}, h("dt", {}, words(key.replace(/_(bytes|seconds|ms|total)$/, ""))), h("dd", {}, figure(key, value)));
 }
