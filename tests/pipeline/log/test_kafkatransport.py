@@ -157,7 +157,7 @@ async def test_a_hole_stops_the_app_and_nothing_behind_it_is_committed(place: Pl
     async with running(stage):
         await eventually(lambda: stage.app.crashed)
         assert isinstance(stage.app.crash_reason, LogHole)
-        assert "record 6 where 5 was due" in str(stage.app.crash_reason)
+        assert "record 6 instead of 5" in str(stage.app.crash_reason)
         for event in stage.held:
             event.ack()
         await stage.app.consumer.commit()
