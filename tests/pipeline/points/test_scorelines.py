@@ -14,7 +14,7 @@ from pipeline.errors import PointError
 from pipeline.points.lines import to_line
 from pipeline.points.scorelines import ScoreLines, score_lines
 from pipeline.points.scores import ScoreRecord, decode_scores, encode_scores, points_of
-from tests.pipeline.points.test_points import ACTIVITY, BROKEN, JUNK, RUL, WORDS
+from tests.pipeline.points.test_scores import ACTIVITY, BROKEN, JUNK, RUL, WORDS
 
 
 def lines_of(*records: Any) -> ScoreLines:

@@ -24,7 +24,7 @@ from pipeline.stores.influxlayout import (
     site_layout,
 )
 from pipeline.stores.influxsetup import aggregate, ensure_layout
-from tests.pipeline.points.test_points import ACTIVITY, RUL
+from tests.pipeline.points.test_scores import ACTIVITY, RUL
 
 HOUR_MS = 3_600_000
 

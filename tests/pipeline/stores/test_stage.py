@@ -21,7 +21,7 @@ from pipeline.points.scores import encode_scores, points_of
 from pipeline.stores.sinks import LineSink, Refused, RefusedLine, Sink
 from pipeline.stores.stage import StoreStage, prepare_lines, prepare_points
 from tests.fakes.log import until
-from tests.pipeline.points.test_points import ACTIVITY, RUL
+from tests.pipeline.points.test_scores import ACTIVITY, RUL
 
 
 def score(number: int, **changes: object) -> dict[str, object]:

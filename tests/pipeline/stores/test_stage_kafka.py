@@ -22,7 +22,7 @@ from pipeline.points.scores import encode_scores
 from pipeline.settings import PipelineSettings
 from pipeline.stores.sinks import RefusedLine
 from tests.fakes.log import until
-from tests.pipeline.points.test_points import RUL
+from tests.pipeline.points.test_scores import RUL
 from tests.pipeline.stores.test_stage import FakeLines
 
 pytestmark = pytest.mark.needs_kafka_server
