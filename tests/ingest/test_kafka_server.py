@@ -111,12 +111,12 @@ async def test_partitions_are_read_up_to_the_records_asked_for(endpoint: KafkaEn
     assert seen == {0: list(range(3000)), 1: list(range(3000))}
 
 
-async def test_a_record_that_never_comes_is_not_waited_for_for_ever(
+async def test_a_record_that_never_comes_ends_the_wait(
     endpoint: KafkaEndpoint,
 ) -> None:
     topic = fresh()
     await create_topics(endpoint, [topic])
-    with pytest.raises(LogUnavailable, match="has sent nothing"):
+    with pytest.raises(LogUnavailable, match="has sent no records"):
         async for _ in read_until(endpoint, topic.name, {0: 99}, silence_s=1):
             raise AssertionError
 
