@@ -1,4 +1,4 @@
-"""Where dead letters are read: in a gateway's log file, or in the Kafka of a site."""
+"""A reader of dead letters, from the log file of a gateway or from the Kafka of a site."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from ingest.topics import DEAD_LETTERS
 from pipeline.errors import LogError
 from pipeline.log.reader import peek_log
 
-__all__ = ["ReadLetters", "read_letters", "read_site_letters"]
+__all__ = ["DeadLetters", "read_dead_letters", "read_site_dead_letters"]
 
 
 @dataclass(frozen=True, slots=True)
-class ReadLetters:
-    """What a log holds of dead letters.
+class DeadLetters:
+    """The dead letters in a log.
 
     Attributes:
-        letters: One per id, in the order in which they were refused first.
-        times: id -> how often it was refused (a redelivery counts again).
-        unreadable: Records of the topic that are no dead letters.
+        letters: One dead letter per id, in the order of the first refusal.
+        times: Id to number of refusals; a redelivery counts again.
+        unreadable: Records of the topic that are not dead letters.
     """
 
     letters: list[DeadLetter]
@@ -35,29 +35,29 @@ class ReadLetters:
     unreadable: int
 
 
-def read_letters(log_path: Path) -> ReadLetters:
-    """Read the dead letters from the log file, whether a gateway runs or not.
+def read_dead_letters(log_path: Path) -> DeadLetters:
+    """Read the dead letters from a log file, whether the gateway runs or not.
 
     Raises:
-        click.ClickException: There is no log, or it cannot be read.
+        click.ClickException: The log does not exist or cannot be read.
     """
     try:
-        return _sorted(record.value for record in peek_log(log_path, DEAD_LETTERS))
+        return _group_by_id(record.value for record in peek_log(log_path, DEAD_LETTERS))
     except FileNotFoundError as exc:
-        msg = f"no log at {log_path}: no gateway has run with this state folder (--state-dir)"
+        msg = f"no log at {log_path}: no gateway has used this state folder; see --state-dir"
         raise click.ClickException(msg) from exc
     except LogError as exc:
         raise click.ClickException(str(exc)) from exc
 
 
-def read_site_letters(site: SiteSettings) -> ReadLetters:
-    """Read the dead letters from a site's Kafka.
+def read_site_dead_letters(site: SiteSettings) -> DeadLetters:
+    """Read the dead letters from the Kafka of a site.
 
     Raises:
-        click.ClickException: Kafka does not answer, or a file for TLS can't be used.
+        click.ClickException: Kafka does not answer, or a TLS file is unusable.
     """
     try:
-        return _sorted(asyncio.run(_fetch(site)))
+        return _group_by_id(asyncio.run(_fetch(site)))
     except IngestError as exc:
         raise click.ClickException(str(exc)) from exc
 
@@ -80,7 +80,7 @@ async def _fetch(site: SiteSettings) -> list[bytes | None]:
     return values
 
 
-def _sorted(values: Iterable[bytes | None]) -> ReadLetters:
+def _group_by_id(values: Iterable[bytes | None]) -> DeadLetters:
     first: dict[str, DeadLetter] = {}
     times: dict[str, int] = {}
     unreadable = 0
@@ -96,4 +96,4 @@ def _sorted(values: Iterable[bytes | None]) -> ReadLetters:
         first.setdefault(known, letter)
         times[known] = times.get(known, 0) + 1
     letters = sorted(first.values(), key=lambda letter: letter.recv_ms)
-    return ReadLetters(letters, times, unreadable)
+    return DeadLetters(letters, times, unreadable)

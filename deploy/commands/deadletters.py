@@ -1,15 +1,15 @@
-"""``kpstream dead-letters``: look at what was refused, and publish it again.
+"""``kpstream dead-letters``: list refused messages and publish them again.
 
-The gateway holds its log locked. Looking needs no lock: `list` reads the file beside it. Publishing
-again goes the way every reading goes, over MQTT: what was refused for a reason that is gone (a
-model that was missing, a clock that was set) is taken now, and the rest is refused again under the
-same id, so that a replay never makes two dead letters out of one. (But what is longer by now than a
-message may be goes in parts: a letter of the windows has every event time written out.)
+A running gateway locks its log, but `list` only reads the file and needs no lock. `replay`
+publishes messages over MQTT, like any device. A message is accepted if the reason of its refusal is
+gone, such as a missing model or a wrong clock. Otherwise it is refused again under the same id, so
+that a replay never turns one dead letter into two. A message that has become longer than allowed,
+because a dead letter of the scoring stage spells out every event time, is published in parts.
 
-What a *store* has refused is no message but a point, a line of InfluxDB's line protocol: it is
-written to InfluxDB again, with the settings of the store.
+A dead letter of a *store* is not a message but a point, as a line of InfluxDB's line protocol. It
+is written to InfluxDB again with the settings of the store.
 
-The letters of a site are in Kafka (`--site`).
+The dead letters of a site are in Kafka (`--site`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,11 @@ from typing import Any
 import click
 import orjson
 
-from deploy.commands.dead_letter_reader import ReadLetters, read_letters, read_site_letters
+from deploy.commands.dead_letter_reader import (
+    DeadLetters,
+    read_dead_letters,
+    read_site_dead_letters,
+)
 from deploy.settings.brokeraddress import device_endpoint
 from ingest.deadletter import DeadLetter
 from ingest.errors import RefusalReason
@@ -39,16 +43,24 @@ _CONNECT_S = 10.0
 
 
 def _chosen(command: Any) -> Any:
-    """The options by which both commands choose, and where they read."""
+    """Add the options that both commands share: filters, and where to read."""
     reasons = click.Choice([reason.value for reason in RefusalReason])
     for option in (
-        click.option("--device", metavar="SITE/DEVICE", help="Only letters of this device."),
-        click.option("--reason", type=reasons, multiple=True, help="Only letters with a reason."),
+        click.option("--device", metavar="SITE/DEVICE", help="Only dead letters of this device."),
         click.option(
-            "--state-dir", type=click.Path(path_type=Path), help="The gateway's state folder."
+            "--reason",
+            type=reasons,
+            multiple=True,
+            help="Only dead letters with this reason; repeatable.",
         ),
         click.option(
-            "--site", "of_site", is_flag=True, help="Of the site whose Kafka the settings name."
+            "--state-dir", type=click.Path(path_type=Path), help="State folder of the gateway."
+        ),
+        click.option(
+            "--site",
+            "of_site",
+            is_flag=True,
+            help="Read from the Kafka of the site in the settings.",
         ),
     ):
         command = option(command)
@@ -62,8 +74,12 @@ def dead_letters() -> None:
 
 @dead_letters.command("list")
 @_chosen
-@click.option("--last", type=click.IntRange(1), default=50, show_default=True, help="How many.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object per line, all of them.")
+@click.option(
+    "--last", type=click.IntRange(1), default=50, show_default=True, help="Number to show."
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print all of them, one JSON object per line."
+)
 def list_letters(
     state_dir: Path | None,
     of_site: bool,
@@ -72,7 +88,7 @@ def list_letters(
     last: int,
     as_json: bool,
 ) -> None:
-    """Show what was refused, newest last, and how many per reason."""
+    """Show refused messages, newest last, and their number per reason."""
     found = _read(state_dir, of_site)
     letters = _filtered(found.letters, reason, device)
     if as_json:
@@ -90,15 +106,21 @@ def list_letters(
     shown = f", the last {last} shown" if len(letters) > last else ""
     click.echo(f"{len(letters)} dead letters ({by_reason}){shown}")
     if found.unreadable:
-        click.echo(f"{found.unreadable} records of the topic are no dead letters")
+        click.echo(f"{found.unreadable} records of the topic are not dead letters")
 
 
 @dead_letters.command("replay")
 @_chosen
-@click.option("--id", "ids", multiple=True, metavar="ID", help="Only this letter (or its start).")
-@click.option("--all", "everything", is_flag=True, help="All of them.")
-@click.option("--mqtt", metavar="HOST:PORT", help="Broker; default: as the settings say.")
-@click.option("--dry-run", is_flag=True, help="Only say what would be published.")
+@click.option(
+    "--id",
+    "ids",
+    multiple=True,
+    metavar="ID",
+    help="Only this dead letter, by its id or the start of its id; repeatable.",
+)
+@click.option("--all", "everything", is_flag=True, help="Replay all of them.")
+@click.option("--mqtt", metavar="HOST:PORT", help="MQTT broker; default: from the settings.")
+@click.option("--dry-run", is_flag=True, help="Only print what would be published.")
 def replay_letters(
     state_dir: Path | None,
     of_site: bool,
@@ -109,12 +131,12 @@ def replay_letters(
     mqtt: str | None,
     dry_run: bool,
 ) -> None:
-    """Publish the raw bytes again to the topic they came by; write refused points again.
+    """Publish refused messages to their topic again; write refused points to InfluxDB again.
 
-    The broker, or InfluxDB, confirms each.
+    The broker or InfluxDB confirms each of them.
     """
     if not (everything or ids or reason or device):
-        msg = "say which: --id, --reason, --device, or --all"
+        msg = "choose dead letters with --id, --reason, --device or --all"
         raise click.UsageError(msg)
     letters = _filtered(_read(state_dir, of_site).letters, reason, device)
     if ids:
@@ -123,8 +145,8 @@ def replay_letters(
     fit = [letter for letter in letters if _can_publish(letter)]
     if cut := len(letters) - len(fit) - len(points):
         click.echo(
-            f"{cut} cannot be published again: cut to size, unreadable, no topic, or Sparkplug,"
-            " which means something in its place only (its node tells its values in a new birth)"
+            f"{cut} cannot be published again: shortened, unreadable, no topic, or Sparkplug "
+            "(which is valid only in sequence; its node sends all values in a new birth)"
         )
     if dry_run or not (fit or points):
         click.echo(f"{len(fit)} would be published" if fit else "nothing to publish")
@@ -142,20 +164,20 @@ def replay_letters(
         stored = _write(points)
         click.echo(f"{stored} of {len(points)} points written to InfluxDB")
         done = done and stored == len(points)
-    click.echo("they stay listed; one that is refused again is refused under the same id (times)")
+    click.echo("they stay in the list; another refusal counts under the same id (column times)")
     if not done:
         raise SystemExit(1)
 
 
 def _write(letters: list[DeadLetter]) -> int:
-    """Write points again, with the settings of the store; how many InfluxDB took."""
+    """Write points with the settings of the store; returns how many InfluxDB accepted."""
     from pipeline.errors import SinkError
     from pipeline.settings import PipelineSettings
     from pipeline.stores.influx import InfluxSink, influx_connection
 
     settings = PipelineSettings()
     if settings.influx_url is None:
-        msg = "refused points are written to InfluxDB: set KPSTREAM_PIPELINE_INFLUX_URL and _TOKEN"
+        msg = "replaying points needs InfluxDB: set KPSTREAM_PIPELINE_INFLUX_URL and _TOKEN"
         raise click.ClickException(msg)
     lines = [letter.raw.decode() for letter in letters]
     try:
@@ -167,7 +189,7 @@ def _write(letters: list[DeadLetter]) -> int:
     except SinkError as exc:
         raise click.ClickException(str(exc)) from exc
     for line in refused[:10]:
-        click.echo(_harmless(f"refused again, {line.reason}: {line.detail[:300]}"))
+        click.echo(_printable(f"refused again, {line.reason}: {line.detail[:300]}"))
     return len(lines) - len(refused)
 
 
@@ -180,7 +202,9 @@ async def _publish(letters: list[DeadLetter], endpoint: Endpoint) -> int:
         except asyncio.TimeoutError as exc:
             why = publisher.connection.error or "no answer"
             where = f"{endpoint.host}:{endpoint.port}"
-            msg = f"no MQTT broker takes us at {where}: {why}; name another with --mqtt"
+            msg = (
+                f"no MQTT broker accepts connections at {where}: {why}; choose another with --mqtt"
+            )
             raise click.ClickException(msg) from exc
         whole = 0
         for letter in letters:
@@ -193,7 +217,7 @@ async def _publish(letters: list[DeadLetter], endpoint: Endpoint) -> int:
 
 
 def _parts(raw: bytes) -> Iterator[bytes]:
-    """A body as messages that a bridge takes; what is no batch stays as it is."""
+    """Split a body into messages that a bridge accepts; one that is not a batch stays whole."""
     if len(raw) <= MAX_PAYLOAD_BYTES:
         yield raw
         return
@@ -254,7 +278,7 @@ def _as_json(letter: DeadLetter, times: int) -> str:
     ).decode()
 
 
-def _print_table(letters: list[DeadLetter], found: ReadLetters) -> None:
+def _print_table(letters: list[DeadLetter], found: DeadLetters) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -274,19 +298,19 @@ def _print_table(letters: list[DeadLetter], found: ReadLetters) -> None:
             letter.mqtt_topic,
             letter.detail[:300],
         )
-        # Text: what a stranger sent is shown, not obeyed (rich markup, terminal escapes).
-        table.add_row(*(Text(_harmless(cell)) for cell in row))
+        # As Text: rich markup and terminal escapes in a message are shown and not executed.
+        table.add_row(*(Text(_printable(cell)) for cell in row))
     Console().print(table)
 
 
-def _harmless(text: str) -> str:
+def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
-def _read(state_dir: Path | None, of_site: bool) -> ReadLetters:
+def _read(state_dir: Path | None, of_site: bool) -> DeadLetters:
     from deploy.settings.settings import GatewaySettings, SiteSettings
 
     if of_site:
-        return read_site_letters(SiteSettings())
+        return read_site_dead_letters(SiteSettings())
     settings = GatewaySettings() if state_dir is None else GatewaySettings(state_dir=state_dir)
-    return read_letters(settings.log_path)
+    return read_dead_letters(settings.log_path)

@@ -1,12 +1,12 @@
 """``kpstream demo``: a broker, a gateway and a simulated fleet on loopback, with a live account.
 
-Three child processes and this one, which watches: the broker (mosquitto or the embedded amqtt),
-``kpstream gateway``, and the fleet. The terminal shows what runs where and the account; Ctrl-C
-ends the fleet first, lets the line run dry, prints the summary and stops the rest. However this
-process ends, the others end with it: SIGTERM and SIGHUP unwind it like Ctrl-C, and after SIGKILL
-the kernel tells the children (`ingest.childprocess`).
+This process runs three child processes: the broker (mosquitto or the embedded amqtt), ``kpstream
+gateway`` and the fleet. The terminal shows their addresses and the account. Ctrl-C ends the fleet
+first, drains the pipeline, prints the summary and stops the rest. The children always end with this
+process: SIGTERM and SIGHUP stop it like Ctrl-C, and after SIGKILL the kernel ends the children
+(`ingest.childprocess`).
 
-Every run has a folder of its own, so that what it shows is about itself alone.
+Every run has a folder of its own, so that its summary covers nothing else.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     type=click.IntRange(0, 65535),
     default=8765,
     show_default=True,
-    help="Console page; a free port is taken when it is in use.",
+    help="Port of the console page; if it is in use, a free one.",
 )
-@click.option("--seconds", type=float, help="End by itself after so many seconds.")
+@click.option("--seconds", type=float, help="Stop after this many seconds.")
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
 @click.option(
     "--broker",
@@ -68,12 +68,12 @@ _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     type=click.Choice(["auto", "mosquitto", "amqtt"]),
     default="auto",
     show_default=True,
-    help="auto: mosquitto where it is installed, else the embedded amqtt.",
+    help="auto: mosquitto if it is installed, otherwise the embedded amqtt.",
 )
 @click.option(
     "--keep",
     type=click.Path(path_type=Path),
-    help="Keep state, truth and logs of every run in this folder, as run-1, run-2, ...",
+    help="Keep state, true values and logs of each run in this folder, as run-1, run-2, ...",
 )
 def demo(
     engines: int,
@@ -84,7 +84,7 @@ def demo(
     kind: Literal["auto", "mosquitto", "amqtt"],
     keep: Path | None,
 ) -> None:
-    """Run broker, gateway and simulated fleet on this machine until Ctrl-C."""
+    """Run a broker, a gateway and a simulated fleet on this machine until Ctrl-C."""
     _unwind_on_signals()
     out = Console(soft_wrap=True)
     folder = _run_folder(keep)
@@ -99,7 +99,7 @@ def demo(
                     f"[link={gateway.url}]{gateway.url}[/]   (Ctrl-C ends the demo)\n"
                 )
                 _watch(gateway, fleet, seconds, out)
-            out.print("fleet stopped; the line runs dry ...")
+            out.print("fleet stopped; the pipeline drains ...")
             account = _drained(gateway)
         _summary(account, folder, out)
         stopped_well = True
@@ -113,21 +113,21 @@ def demo(
 
 
 def _unwind_on_signals() -> None:
-    """Let signals end the demo as an exception does, so that every child is stopped on the way."""
+    """Turn signals into exceptions, so that every child is stopped on the way out."""
 
     def unwind(number: int, _: FrameType | None) -> NoReturn:
         for other in _ENDING[1:]:
-            signal.signal(other, signal.SIG_IGN)  # the first one is being obeyed
+            signal.signal(other, signal.SIG_IGN)  # the first signal is being handled
         sys.exit(128 + number)
 
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have switched it off
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have disabled it
     signal.signal(signal.SIGTERM, unwind)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
         signal.signal(signal.SIGHUP, unwind)
 
 
 def _run_folder(keep: Path | None) -> Path:
-    """A new folder for this run: what an earlier run left would be judged by the wrong truth."""
+    """Make a new folder for this run; scores of an earlier run would not match its true values."""
     if keep is None:
         return Path(tempfile.mkdtemp(prefix="kpstream-demo-"))
     make_state_folder(keep)
@@ -146,7 +146,7 @@ class _Gateway:
     url: str = ""
 
     def find_url(self) -> bool:
-        """Whether it has said where its page is. Only that is certain to be this gateway's."""
+        """Read the page's URL from the gateway's output, so that it is certainly this gateway's."""
         found = _START_LINE.search(self.log_path.read_text(errors="replace"))
         self.url = found[1] if found else ""
         return found is not None
@@ -181,11 +181,11 @@ def _gateway(folder: Path, broker: LocalBroker, port: int, out: Console) -> Iter
     try:
         while not (gateway.find_url() and (gateway.get("ready") or {}).get("ready")):
             if gateway.process.poll() is not None or time.monotonic() - started > _READY_S:
-                said = gateway.log_path.read_text(errors="replace")
-                if _PORT_TAKEN not in said or port == 0:
-                    message = f"the gateway did not start:\n{said[-2000:]}"
+                output = gateway.log_path.read_text(errors="replace")
+                if _PORT_TAKEN not in output or port == 0:
+                    message = f"the gateway did not start:\n{output[-2000:]}"
                     raise click.ClickException(message)
-                port = 0  # somebody was faster
+                port = 0  # another program has taken the port meanwhile
                 gateway = _start_gateway(folder, broker, port)
             time.sleep(0.1)
         out.print(
@@ -198,7 +198,7 @@ def _gateway(folder: Path, broker: LocalBroker, port: int, out: Console) -> Iter
 
 
 def _start_gateway(folder: Path, broker: LocalBroker, port: int) -> _Gateway:
-    # The broker is ours, so its protocol is known: no need to find out what it speaks.
+    # The protocol of our own broker is known, so the bridge need not find it out.
     env = os.environ | {
         "OMP_NUM_THREADS": "1",
         "KPSTREAM_INGEST_MQTT_PROTOCOL": broker.protocol,
@@ -231,7 +231,7 @@ class _Fleet:
 
     @property
     def alive(self) -> bool:
-        """Whether it still publishes."""
+        """Whether the process runs."""
         return self._process is not None and self._process.poll() is None
 
     def __enter__(self) -> _Fleet:
@@ -245,7 +245,7 @@ class _Fleet:
 
 
 def _watch(gateway: _Gateway, fleet: _Fleet, seconds: float | None, out: Console) -> None:
-    """Show the account until Ctrl-C, the end of the time, or the end of a child."""
+    """Show the account until Ctrl-C, the time limit, or the end of a child."""
     stop = [False]
     before = {
         number: signal.signal(number, lambda *_: stop.__setitem__(0, True))
@@ -313,7 +313,7 @@ def _ms(value: float | None) -> str:
 
 
 def _drained(gateway: _Gateway) -> dict[str, Any] | None:
-    """The account once the numbers stand still (bounded)."""
+    """Wait, for a limited time, until the counters no longer change; returns the last page."""
     deadline = time.monotonic() + _DRAIN_S
     last: tuple[Any, ...] | None = None
     page = gateway.get("api/v1/pipeline")
@@ -357,8 +357,8 @@ def _summary(page: dict[str, Any] | None, folder: Path, out: Console) -> None:
 
 
 def _child(command: list[str], env: dict[str, str], output: Any) -> subprocess.Popen[bytes]:
-    # Its own session: Ctrl-C in the terminal reaches this process only, which stops the others
-    # in the order that loses nothing.
+    # In sessions of their own, the children do not get Ctrl-C from the terminal. This process
+    # stops them in an order that loses nothing.
     return subprocess.Popen(  # noqa: S603 - our own command line
         tied_to_parent(command),
         env=env,

@@ -1,4 +1,4 @@
-"""``kpstream models``: the registry from the command line."""
+"""``kpstream models``: list, add, publish, promote and roll back students in the registry."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ __all__ = ["models"]
 
 
 @click.group()
-@click.option("--registry", type=click.Path(path_type=Path), help="Folder; default: the gateway's.")
+@click.option(
+    "--registry",
+    type=click.Path(path_type=Path),
+    help="Registry folder; default: that of the gateway.",
+)
 @click.pass_context
 def models(ctx: click.Context, registry: Path | None) -> None:
     """List, add, publish, promote or roll back students."""
@@ -28,10 +32,10 @@ def models(ctx: click.Context, registry: Path | None) -> None:
 @models.command(name="list")
 @click.pass_obj
 def list_models(registry: Registry) -> None:
-    """Names, versions, and which one gateways run."""
+    """List models and their versions, and the stable one that gateways run."""
     names = registry.names()
     if not names:
-        click.echo(f"{registry.root} is empty; a gateway fills it with the starter students")
+        click.echo(f"{registry.root} is empty; a gateway adds the starter students when it starts")
     for name in names:
         pointer = registry.read_stable(name)
         stable = None if pointer is None else pointer.version
@@ -43,7 +47,7 @@ def list_models(registry: Registry) -> None:
 @models.command()
 @click.pass_obj
 def zoo(registry: Registry) -> None:
-    """List the students that ship with kpstream, and which of them the registry has."""
+    """List the students that ship with kpstream, and mark those in the registry."""
     here = set(registry.names())
     for name in list_zoo():
         manifest = read_artifact(zoo_path(name)).manifest
@@ -56,21 +60,21 @@ def zoo(registry: Registry) -> None:
 
 @models.command()
 @click.argument("name")
-@click.option("--replace", is_flag=True, help="Retire what scores its stream now.")
+@click.option("--replace", is_flag=True, help="Retire the student that scores its stream now.")
 @click.pass_obj
 def add(registry: Registry, name: str, replace: bool) -> None:
-    """Install NAME of `kpstream models zoo` and point gateways to it.
+    """Add student NAME of `kpstream models zoo` and make it stable.
 
-    One student scores a stream. Where another one does, --replace moves it aside; a gateway takes
-    the new one when it starts again, because windows that are open belong to the old one.
+    Only one student can score a stream. --replace retires the present one. A gateway switches to
+    the new student when it restarts, because its open windows belong to the old one.
     """
     try:
         artifact = zoo_path(name)
         others = _scoring(registry, read_artifact(artifact).manifest.stream, besides=name)
         if others and not replace:
             message = (
-                f"{' and '.join(others)} scores that stream, and one student scores a stream: add "
-                "--replace, then start the gateway again"
+                f"{' and '.join(others)} already scores that stream, and only one student can: add "
+                "--replace, then restart the gateway"
             )
             raise click.ClickException(message)
         version = registry.publish(artifact, stable=True)
@@ -78,7 +82,7 @@ def add(registry: Registry, name: str, replace: bool) -> None:
             click.echo(f"{other} is retired: {registry.retire(other)}")
     except ModelError as exc:
         raise click.ClickException(str(exc)) from exc
-    click.echo(f"{name} v{version} is stable" + (": start the gateway again" if others else ""))
+    click.echo(f"{name} v{version} is stable" + (": restart the gateway" if others else ""))
 
 
 @models.command()
@@ -86,7 +90,7 @@ def add(registry: Registry, name: str, replace: bool) -> None:
 @click.argument("version", type=int)
 @click.pass_obj
 def promote(registry: Registry, name: str, version: int) -> None:
-    """Point gateways to VERSION of NAME (a lower one than now is a rollback)."""
+    """Make VERSION of NAME stable; a lower version than the present one is a rollback."""
     try:
         pointer = registry.set_stable(name, version)
     except ModelError as exc:
@@ -96,7 +100,7 @@ def promote(registry: Registry, name: str, version: int) -> None:
 
 @models.command()
 @click.argument("artifact", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--stable/--no-stable", default=False, help="Also point gateways to it.")
+@click.option("--stable/--no-stable", default=False, help="Also make it stable.")
 @click.pass_obj
 def publish(registry: Registry, artifact: Path, stable: bool) -> None:
     """Add ARTIFACT (a folder with model.onnx and manifest.json) as the next version."""
@@ -111,7 +115,7 @@ def publish(registry: Registry, artifact: Path, stable: bool) -> None:
 @click.argument("name")
 @click.pass_obj
 def history(registry: Registry, name: str) -> None:
-    """Who moved the pointer of NAME, when, and to which version."""
+    """Show who changed the stable version of NAME, when, and to which version."""
     for move in registry.history(name):
         at = datetime.fromtimestamp(move.ts_ms / 1000, timezone.utc)
         before = "-" if move.previous is None else f"v{move.previous}"
@@ -121,7 +125,7 @@ def history(registry: Registry, name: str) -> None:
 
 
 def _scoring(registry: Registry, stream: str, besides: str) -> list[str]:
-    """Other names whose stable student scores a stream."""
+    """Return other models whose stable student scores the stream."""
     found = []
     for name in registry.names():
         try:

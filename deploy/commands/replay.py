@@ -22,15 +22,15 @@ __all__ = ["replay"]
 _SHARE = click.FloatRange(0, 1)
 
 _OPTIONS = [
-    click.option("--mqtt", metavar="HOST:PORT", help="Broker; default: as the settings say."),
+    click.option("--mqtt", metavar="HOST:PORT", help="MQTT broker; default: from the settings."),
     click.option("--site", default="replay", show_default=True, help="Site of the devices."),
-    click.option("--devices", type=click.IntRange(1), help="Only the first so many devices."),
+    click.option("--devices", type=click.IntRange(1), help="Publish only the first N devices."),
     click.option(
         "--rate",
         default="max",
         show_default=True,
         metavar="HZ|max",
-        help="Readings per second of each device; max: as fast as the broker confirms.",
+        help="Readings per second and device; max: as fast as the broker confirms.",
     ),
     click.option(
         "--readings-per-message", type=click.IntRange(1, 1000), help="Readings in one message."
@@ -40,28 +40,31 @@ _OPTIONS = [
         type=click.IntRange(0),
         default=0,
         show_default=True,
-        help="Send readings out of order, by at most so much event time.",
+        help="Publish out of order, by at most this many milliseconds of event time.",
     ),
     click.option(
-        "--duplicates", type=_SHARE, default=0.0, help="Share of readings sent twice, e.g. 0.05."
+        "--duplicates",
+        type=_SHARE,
+        default=0.0,
+        help="Share of readings to publish twice, such as 0.05.",
     ),
     click.option(
         "--gaps",
         type=click.FloatRange(0, 0.5),
         default=0.0,
-        help="Share of readings left out, in stretches of ten, e.g. 0.01.",
+        help="Share of readings to leave out, ten in a row, such as 0.01.",
     ),
-    click.option("--seed", type=int, default=1, show_default=True, help="Of all that is drawn."),
+    click.option("--seed", type=int, default=1, show_default=True, help="Random seed."),
     click.option(
         "--start-ms",
         type=click.IntRange(0),
-        help="Event time of the first readings (epoch ms); default: the last readings are now.",
+        help="Event time of the first readings, epoch ms; by default the last readings are now.",
     ),
 ]
 
 
 def _shared(command: Callable[..., None]) -> Callable[..., None]:
-    """The options that every data set has."""
+    """Add the options that every data set has."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
@@ -86,14 +89,18 @@ def replay() -> None:
     type=click.IntRange(1),
     default=1000,
     show_default=True,
-    help="Event time from one cycle to the next.",
+    help="Milliseconds of event time between two cycles.",
 )
-@click.option("--all-channels", is_flag=True, help="All 21 sensors and the settings, not 14.")
+@click.option(
+    "--all-channels",
+    is_flag=True,
+    help="Publish all 21 sensors and the settings instead of 14 sensors.",
+)
 @_shared
 def cmapss(
     source: Path, subset: str, split: Any, interval_ms: int, all_channels: bool, **options: Any
 ) -> None:
-    """NASA C-MAPSS turbofan engines, from the zip or folder with train_FD001.txt and so on."""
+    """Publish NASA C-MAPSS turbofan engines, from the zip or folder with train_FD001.txt etc."""
     from ingest.recordings import engine_recordings, read_cmapss
 
     def read() -> list[Recording]:
@@ -112,7 +119,7 @@ def cmapss(
 @click.option("--split", type=click.Choice(["train", "test"]), default="test", show_default=True)
 @_shared
 def uci_har(source: Path, split: Any, **options: Any) -> None:
-    """UCI-HAR inertial signals, from the archive, its folder, or uci_har_test.npz."""
+    """Publish UCI-HAR inertial signals, from the archive, its folder, or uci_har_test.npz."""
     from ingest.recordings import read_uci_har, recordings_of
 
     _run(lambda: recordings_of(read_uci_har(source, split)), default_readings=10, **options)
@@ -220,6 +227,6 @@ def _name(site: str) -> str:
     from ingest.topics import is_name
 
     if not is_name(site):
-        msg = f"{site!r} is no name: 1 to 64 of A-Z a-z 0-9 . _ -"
+        msg = f"{site!r} is not a valid name: use 1 to 64 of A-Z a-z 0-9 . _ -"
         raise click.BadParameter(msg, param_hint="--site")
     return site

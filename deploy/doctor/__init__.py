@@ -1,10 +1,12 @@
 """`kpstream doctor`: checks that change nothing.
 
-In: settings. Out: findings (`ok`, `warn`, `fail`), each with what to do. Promise: safe beside a
-running gateway.
+In: settings. Out: findings (`ok`, `warn`, `fail`), each with advice. Promise: safe beside a running
+gateway.
 
-`command` runs the checks; `findings` is their form; `linechecks`, `machinechecks` and `tlschecks`
-are the checks, `mqttprobe` asks the broker.
+1. `command`: runs the checks and prints the findings.
+2. `findings`: a finding, and the definition of a check.
+3. `pipelinechecks`, `machinechecks`, `tlschecks`: the checks.
+4. `mqttprobe`: a connection to the broker for the checks.
 """
 
 __all__: list[str] = []

@@ -1,7 +1,7 @@
-"""``kpstream doctor``: is this machine fit to be a gateway, and does the gateway work?
+"""``kpstream doctor``: checks whether this machine can be a gateway, and whether the gateway works.
 
-One line per check with what was found, one more with what to do. The exit code is 0 when nothing
-failed (warnings included) and 1 otherwise, so that a timer can call it.
+Each check prints one line with its finding and one line of advice if needed. The exit code is 0 if
+nothing failed (warnings do not count) and 1 otherwise, so that a timer can call it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import click
 
-from deploy.doctor import linechecks, machinechecks, tlschecks
+from deploy.doctor import machinechecks, pipelinechecks, tlschecks
 from deploy.doctor.findings import Finding
 from deploy.settings.brokeraddress import broker_settings
 from deploy.settings.doc import env_name, settings_classes
@@ -31,23 +31,26 @@ _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
 @click.command()
-@click.option("--mqtt", metavar="HOST:PORT", help="Broker; default: as the gateway's settings say.")
-@click.option("--state-dir", type=click.Path(path_type=Path), help="Folder of log and results.")
+@click.option("--mqtt", metavar="HOST:PORT", help="MQTT broker; default: from the settings.")
+@click.option("--state-dir", type=click.Path(path_type=Path), help="State folder of the gateway.")
 @click.option("--console-port", type=click.IntRange(1, 65535), help="Port of the console page.")
 @click.option("--deep", is_flag=True, help="Also read a large log from end to end.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 def doctor(
     mqtt: str | None, state_dir: Path | None, console_port: int | None, deep: bool, as_json: bool
 ) -> None:
-    """Check broker, log, models, results, console, clock, disk. Exit code 1: something failed."""
+    """Check broker, log, models, results, console, clock, disk, memory; change nothing.
+
+    Exit code 1: a check failed.
+    """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     own = {"state_dir": state_dir, "console_port": console_port}
     try:
         settings = GatewaySettings(**{k: v for k, v in own.items() if v is not None})  # type: ignore[arg-type]
         ingest, pipeline = IngestSettings(**broker_settings(mqtt)), PipelineSettings()  # type: ignore[arg-type]
     except InvalidSettings as exc:
-        wrong = "; ".join(settings_problems(exc))
-        findings: Iterable[Finding] = [Finding("settings", "fail", wrong, SETTINGS_ADVICE)]
+        problems = "; ".join(settings_problems(exc))
+        findings: Iterable[Finding] = [Finding("settings", "fail", problems, SETTINGS_ADVICE)]
     else:
         findings = diagnose(settings, ingest, pipeline, deep=deep)
     sys.exit(_report_json(findings) if as_json else _report(findings))
@@ -60,9 +63,15 @@ def diagnose(
     *,
     deep: bool = False,
 ) -> Iterator[Finding]:
-    """Run every check, in the order in which data flows; yields the findings as they come.
+    """Run every check in the order of the data flow, and yield each finding at once.
 
-    A check that breaks down is a finding itself: the others still run.
+    A check that raises an error becomes a finding itself, and the other checks still run.
+
+    Args:
+        settings: Settings of the gateway.
+        ingest: Settings of its bridge.
+        pipeline: Settings of its agents and stores.
+        deep: Also read a large log from end to end.
     """
     known = [env_name(cls, field) for cls in settings_classes() for field in cls.model_fields]
     url = f"http://{_dialable(settings.console_host)}:{settings.console_port}"
@@ -71,15 +80,18 @@ def diagnose(
         ("settings", lambda: machinechecks.check_environment(known, os.environ)),
         ("tls", lambda: tlschecks.check_certificates(ingest, pipeline)),
         ("tls", lambda: tlschecks.check_clear_text(ingest, pipeline)),
-        ("broker", lambda: linechecks.check_broker(_endpoint(ingest))),
-        ("log", lambda: linechecks.check_log(settings.log_path, deep=deep)),
-        ("models", lambda: linechecks.check_models(settings.registry_path)),
-        ("results", lambda: linechecks.check_results(pipeline.results_path(settings.state_dir))),
-        ("influx", lambda: linechecks.check_influx(pipeline)),
+        ("broker", lambda: pipelinechecks.check_broker(_endpoint(ingest))),
+        ("log", lambda: pipelinechecks.check_log(settings.log_path, deep=deep)),
+        ("models", lambda: pipelinechecks.check_models(settings.registry_path)),
+        (
+            "results",
+            lambda: pipelinechecks.check_results(pipeline.results_path(settings.state_dir)),
+        ),
+        ("influx", lambda: pipelinechecks.check_influx(pipeline)),
         (
             "gateway",
-            lambda: linechecks.check_console(
-                url, is_expected=linechecks.log_holder(settings.log_path) is not None
+            lambda: pipelinechecks.check_console(
+                url, is_expected=pipelinechecks.log_holder(settings.log_path) is not None
             ),
         ),
         ("clock", machinechecks.check_clock),
@@ -89,14 +101,14 @@ def diagnose(
     for name, run in runs:
         try:
             yield from run()
-        except Exception as exc:  # a doctor who faints helps nobody; the reason is reported
+        except Exception as exc:  # a broken check must not hide the findings of the others
             advice = "please report this"
             text = f"the check itself failed: {type(exc).__name__}: {exc}"
             yield Finding(name, "fail", text, advice)
 
 
 def render(finding: Finding) -> str:
-    """One finding as one or two lines of text.
+    """Format a finding as one or two lines of text.
 
     >>> print(render(Finding("disk", "warn", "1.0 GB free", "free some")))
     warn  disk      1.0 GB free
@@ -140,6 +152,6 @@ def _endpoint(ingest: IngestSettings) -> Endpoint:
 
 
 def _dialable(host: str) -> str:
-    """The address to ask when a server listens on every address."""
+    """Return the address to connect to, also for a server that listens on every address."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 (compared, not bound)
     return f"[{host}]" if ":" in host else host

@@ -1,8 +1,8 @@
-"""What `kpstream doctor` reports: findings.
+"""Findings, the results of the checks of `kpstream doctor`.
 
-A finding is `ok`, `warn` (it works, but somebody should know) or `fail` (the line does not run, or
-loses something). A check is a function that takes plain arguments and returns findings; it changes
-nothing, raises nothing for what it is meant to find, and is safe beside a running gateway.
+A finding is `ok`, `warn` (it works, but needs attention) or `fail` (the pipeline does not run, or
+loses data). A check is a function that takes plain arguments and returns findings. It changes
+nothing, reports problems as findings and not as exceptions, and is safe beside a running gateway.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ class Finding:
     """One line of the report.
 
     Attributes:
-        name: the subject, one word.
+        name: Subject, one word.
         state: `ok`, `warn` or `fail`.
-        text: what was found.
-        advice: what to do about it; empty when there is nothing to do.
+        text: What the check found.
+        advice: What to do about it; empty if nothing needs to be done.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Finding:
 
 
 def size_text(size_bytes: float) -> str:
-    """A number of bytes for a person.
+    """Format a number of bytes.
 
     >>> size_text(999), size_text(2_500_000), size_text(73.4e9)
     ('999 B', '2.5 MB', '73.4 GB')

@@ -1,4 +1,4 @@
-"""Checks of the machine: packages, settings, clock, disk, memory (see `deploy.doctor.findings`)."""
+"""Checks of the machine: packages, settings, clock, disk and memory."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _INSTALL = "pip install 'kpstream[gateway]'"
 
 
 def _concerns_this_python(need: str) -> bool:
-    """False where the marker of a requirement, like `python_version < "3.11"`, rules it out."""
+    """Whether a requirement applies here, by a marker like `python_version < "3.11"`."""
     asked = re.search(r'python_version < "(\d+)\.(\d+)"', _quotes(need))
     return asked is None or sys.version_info[:2] < (int(asked[1]), int(asked[2]))
 
 
 def check_packages(extra: str = "gateway") -> list[Finding]:
-    """Python and the packages that the extra asks for, with their versions."""
+    """Check that the packages of an extra are installed; report their versions."""
     try:
         version, needs = metadata.version("kpstream"), metadata.requires("kpstream") or []
     except metadata.PackageNotFoundError:
@@ -48,24 +48,24 @@ def check_packages(extra: str = "gateway") -> list[Finding]:
         f"{name} {found[name]}" for name in ("faust-streaming", "onnxruntime", "numpy", "paho-mqtt")
     )
     if not found["faust-streaming"].startswith("0.15."):
-        advice = "the log's transport fits faust-streaming 0.15 only: " + _INSTALL
+        advice = "the log's transport requires faust-streaming 0.15: " + _INSTALL
         return [Finding("packages", "fail", text, advice)]
     return [Finding("packages", "ok", text)]
 
 
 def check_environment(known: Sequence[str], environ: Mapping[str, str]) -> list[Finding]:
-    """Variables that look like settings: how many are set, and those that no setting reads.
+    """Report the settings in the environment, and variables that only look like settings.
 
     Args:
-        known: names of all settings.
-        environ: the environment.
+        known: Names of all settings.
+        environ: The environment.
     """
     ours = sorted(name for name in environ if name.upper().startswith("KPSTREAM_"))
     read = set(known) | {"KPSTREAM_TEST_DATA", "KPSTREAM_TEST_SITE", "KPSTREAM_REQUIRE"}
     unknown = [name for name in ours if name.upper() not in read]
     if unknown:
-        advice = "correct the name (docs/settings.md has them all) or unset it"
-        text = f"no setting is called {', '.join(unknown)}"
+        advice = "correct the name (docs/settings.md lists all) or unset it"
+        text = f"unknown settings: {', '.join(unknown)}"
         return [Finding("settings", "warn", text, advice)]
     text = f"set in the environment: {', '.join(ours)}" if ours else "all at their defaults"
     return [Finding("settings", "ok", text)]
@@ -77,14 +77,14 @@ def check_clock(
     pause: Callable[[float], None] = time.sleep,
     is_synchronised: Callable[[], bool | None] | None = None,
 ) -> list[Finding]:
-    """Whether the wall clock is set, runs evenly, and is kept by NTP.
+    """Check that the wall clock is set, does not jump, and is synchronised by NTP.
 
     Args:
-        wall: wall clock, epoch seconds.
-        steady: a clock that nobody sets.
-        pause: lets some time pass between two looks.
-        is_synchronised: whether NTP keeps the clock, None where that cannot be told; default: asks
-            timedatectl.
+        wall: Wall clock, epoch seconds.
+        steady: Monotonic clock, seconds.
+        pause: Waits some seconds between two readings of the clocks.
+        is_synchronised: Returns whether NTP synchronises the clock, None if unknown; by default it
+            asks timedatectl.
     """
     wall_s, steady_s = wall(), steady()
     pause(0.1)
@@ -92,11 +92,13 @@ def check_clock(
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(wall())) + " UTC"
     set_it = "set it (timedatectl set-ntp true), then restart the gateway"
     if wall() < _EPOCH_2025_S:
-        text = f"it is {when}: the clock was never set; readings would be refused as `future`"
+        text = f"it is {when}: the clock was never set, so readings would be refused as `future`"
         return [Finding("clock", "fail", text, set_it)]
     if abs(jump_s) > 0.5:
-        text = f"the clock jumped by {jump_s:+.1f} s while it was looked at"
-        return [Finding("clock", "fail", text, "find out who sets it: two time services?")]
+        text = f"the clock jumped by {jump_s:+.1f} s within 0.1 s"
+        return [
+            Finding("clock", "fail", text, "find out what sets it, for example two time services")
+        ]
     synchronised = (is_synchronised or _ntp)()
     if synchronised is False:
         return [Finding("clock", "warn", f"{when}, not synchronised by NTP", set_it)]
@@ -105,27 +107,29 @@ def check_clock(
 
 
 def check_disk(folder: Path) -> list[Finding]:
-    """Room, inodes and permission where the gateway keeps its state."""
+    """Check free space, free inodes and permission for the state folder."""
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     usage, status = shutil.disk_usage(there), os.statvfs(there)
     text = f"{size_text(usage.free)} of {size_text(usage.total)} free for {folder}"
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         advice = "give the folder to the gateway's user, or set KPSTREAM_GATEWAY_STATE_DIR"
-        return [Finding("disk", "fail", f"{there} is not writable for this user", advice)]
+        return [Finding("disk", "fail", f"{there} is not writable by this user", advice)]
     if status.f_files and status.f_favail < 1000:
         text = f"{status.f_favail} inodes left for {folder}"
-        return [Finding("disk", "fail", text, "delete what makes many small files")]
+        return [Finding("disk", "fail", text, "delete small files that are not needed")]
     if usage.free < 256 * _MIB:
-        advice = "free some: below 256 MiB the log refuses readings and the broker has to queue"
+        advice = (
+            "free some space: below 256 MiB the log refuses readings and the broker must queue them"
+        )
         return [Finding("disk", "fail", text, advice)]
     if usage.free < 2048 * _MIB:
-        advice = "log and results may need 2.5 GB: lower KPSTREAM_GATEWAY_LOG_MAX_MB, or free some"
+        advice = "log and results may need 2.5 GB: lower KPSTREAM_GATEWAY_LOG_MAX_MB, or free space"
         return [Finding("disk", "warn", text, advice)]
     return [Finding("disk", "ok", text)]
 
 
 def check_memory(available_bytes: int | None = None) -> list[Finding]:
-    """Memory that a gateway could have; it needs about 150 MB."""
+    """Check the memory available for a gateway, which needs about 150 MB."""
     if available_bytes is None:
         import psutil
 

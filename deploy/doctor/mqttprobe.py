@@ -1,8 +1,8 @@
-"""Ask a broker the few questions that `kpstream doctor` has, in plain MQTT 3.1.1.
+"""A probe that connects to a broker with plain MQTT 3.1.1 and reads retained messages.
 
-Every broker speaks 3.1.1, and a probe that shares no code with the bridge's client tells a broken
-broker from a broken client. The probe never disturbs a running bridge: it connects under a name of
-its own, with a clean session, and publishes nothing.
+Every broker supports 3.1.1. The probe shares no code with the bridge's client, so that it can tell
+a broken broker from a broken client. It does not disturb a running bridge, because it has its own
+client id and a clean session, and publishes nothing.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from ingest.tls import TlsError, open_tls, tls_advice
 __all__ = ["BrokerAnswer", "ProbeFailed", "probe_broker"]
 
 _CONNECT, _CONNACK, _PUBLISH, _SUBSCRIBE, _DISCONNECT = 0x10, 0x20, 0x30, 0x82, 0xE0
-_MOST_BYTES = 1_000_000
+_MAX_BYTES = 1_000_000
 _REFUSED = {
-    1: "it does not speak MQTT 3.1.1",
-    2: "it refuses our client id",
-    3: "it says it is not available",
+    1: "it does not support MQTT 3.1.1",
+    2: "it refuses the client id",
+    3: "it is not available",
     4: "user name or password is wrong",
-    5: "we are not authorised",
+    5: "not authorised",
 }
 
 
 class ProbeFailed(Exception):
-    """Nobody is there, or it is no MQTT broker, or it refuses us; the message says which."""
+    """No connection, no MQTT broker, or a refusal; the message tells which."""
 
 
 @dataclass(frozen=True, slots=True)
 class BrokerAnswer:
-    """What the broker said.
+    """Answer of a broker.
 
     Attributes:
-        connect_ms: from the first packet to the broker's consent, milliseconds.
-        retained: topic -> payload of the retained messages that were asked for and exist.
+        connect_ms: Milliseconds from the first packet to the broker's acceptance.
+        retained: Topic to payload of the requested retained messages that exist.
     """
 
     connect_ms: float
@@ -54,38 +54,38 @@ def probe_broker(
     """Connect, read retained messages, disconnect.
 
     Args:
-        endpoint: where the broker is, and the credentials; its client id and protocol are not used.
-        topics: without wildcards; a broker that forbids them is no error, they are just missing.
-        timeout_s: for connection and consent.
-        wait_s: how long retained messages are waited for when some do not come.
+        endpoint: Address and credentials; its client id and protocol are not used.
+        topics: Topics without wildcards. Topics that the broker forbids are missing in the answer.
+        timeout_s: Limit for connection and acceptance.
+        wait_s: Limit for waiting for retained messages.
 
     Raises:
-        ProbeFailed: no connection, no consent, or no MQTT.
+        ProbeFailed: No connection, no MQTT broker, or a refusal.
     """
     where = f"{endpoint.host}:{endpoint.port}"
     try:
-        with _open(endpoint, timeout_s) as line:
+        with _open(endpoint, timeout_s) as stream:
             began_s = time.perf_counter()
-            with suppress(OSError):  # refused already? then the answer says why
-                line.sendall(_connect_packet(endpoint))
-            kind, body = _read_packet(line)
+            with suppress(OSError):  # if already refused, the answer contains the reason
+                stream.sendall(_connect_packet(endpoint))
+            kind, body = _read_packet(stream)
             connect_ms = (time.perf_counter() - began_s) * 1000
             if kind != _CONNACK or len(body) < 2:
-                msg = f"what listens at {where} does not speak MQTT"
+                msg = f"the program at {where} does not speak MQTT"
                 raise ProbeFailed(msg)
             if body[1] != 0:
                 reason = _REFUSED.get(body[1], f"code {body[1]}")
-                msg = f"the broker at {where} refuses us: {reason}"
+                msg = f"the broker at {where} refuses the connection: {reason}"
                 raise ProbeFailed(msg)
-            retained = _read_retained(line, topics, wait_s) if topics else {}
-            line.sendall(bytes([_DISCONNECT, 0]))
+            retained = _read_retained(stream, topics, wait_s) if topics else {}
+            stream.sendall(bytes([_DISCONNECT, 0]))
     except TlsError as exc:
         raise ProbeFailed(str(exc)) from exc
     except (OSError, EOFError) as exc:
         advice = tls_advice(exc, where, endpoint.tls_files, shaking_hands=False)
         msg = advice or f"no MQTT broker at {where}: {exc or type(exc).__name__}"
         if isinstance(exc, (EOFError, ConnectionError)) and not endpoint.tls:
-            msg += "; is it a port for TLS (KPSTREAM_INGEST_MQTT_TLS)?"
+            msg += "; if it is a TLS port, set KPSTREAM_INGEST_MQTT_TLS"
         raise ProbeFailed(msg) from exc
     return BrokerAnswer(connect_ms, retained)
 
@@ -107,15 +107,15 @@ def _connect_packet(endpoint: Endpoint) -> bytes:
     return _packet(_CONNECT, _text("MQTT") + bytes([4, flags]) + struct.pack("!H", 30) + payload)
 
 
-def _read_retained(line: socket.socket, topics: Sequence[str], wait_s: float) -> dict[str, str]:
+def _read_retained(stream: socket.socket, topics: Sequence[str], wait_s: float) -> dict[str, str]:
     request = b"".join(_text(topic) + b"\x00" for topic in topics)
-    line.sendall(_packet(_SUBSCRIBE, struct.pack("!H", 1) + request))
+    stream.sendall(_packet(_SUBSCRIBE, struct.pack("!H", 1) + request))
     found: dict[str, str] = {}
     until_s = time.monotonic() + wait_s
     while set(topics) - set(found) and (left_s := until_s - time.monotonic()) > 0:
-        line.settimeout(left_s)
+        stream.settimeout(left_s)
         try:
-            kind, body = _read_packet(line)
+            kind, body = _read_packet(stream)
         except TimeoutError:
             break
         if kind & 0xF0 == _PUBLISH and len(body) >= 2:
@@ -133,24 +133,24 @@ def _packet(kind: int, body: bytes) -> bytes:
             return bytes([kind]) + bytes(encoded) + body
 
 
-def _read_packet(line: socket.socket) -> tuple[int, bytes]:
-    kind = _read_bytes(line, 1)[0]
+def _read_packet(stream: socket.socket) -> tuple[int, bytes]:
+    kind = _read_bytes(stream, 1)[0]
     length = 0
     for shift in (0, 7, 14, 21):
-        digit = _read_bytes(line, 1)[0]
+        digit = _read_bytes(stream, 1)[0]
         length |= (digit & 0x7F) << shift
         if digit < 0x80:
             break
-    if length > _MOST_BYTES:
-        msg = "the answer is no MQTT packet"
+    if length > _MAX_BYTES:
+        msg = "the answer is not an MQTT packet"
         raise EOFError(msg)
-    return kind, _read_bytes(line, length)
+    return kind, _read_bytes(stream, length)
 
 
-def _read_bytes(line: socket.socket, count: int) -> bytes:
+def _read_bytes(stream: socket.socket, count: int) -> bytes:
     data = b""
     while len(data) < count:
-        chunk = line.recv(count - len(data))
+        chunk = stream.recv(count - len(data))
         if not chunk:
             msg = "the connection was closed without an answer"
             raise EOFError(msg)

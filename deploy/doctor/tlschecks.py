@@ -1,7 +1,7 @@
-"""Checks of TLS: files that fit and last, keys that are private, nothing in the clear off loopback.
+"""Checks of TLS: usable files, validity, private keys, and unencrypted connections.
 
-See `deploy.doctor.findings`. When a certificate ends is told where the package `cryptography` is
-there (extra `site`); everything else needs no more than the gateway has.
+The expiry of a certificate is reported if the package `cryptography` is installed (extra `site`).
+Everything else needs only the packages of a gateway.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SOON = timedelta(days=30)
 def check_certificates(
     ingest: IngestSettings, pipeline: PipelineSettings, now: datetime | None = None
 ) -> list[Finding]:
-    """Whether the files for TLS can be used, for how long, and whether keys are private."""
+    """Check that the TLS files are usable and for how long, and that keys are private."""
     now = now or datetime.now(timezone.utc)
     found: list[Finding] = []
     if ingest.mqtt_tls:
@@ -39,24 +39,24 @@ def check_certificates(
 
 
 def check_clear_text(ingest: IngestSettings, pipeline: PipelineSettings) -> list[Finding]:
-    """What leaves this machine unencrypted, by the settings."""
+    """Report which data leaves this machine unencrypted, according to the settings."""
     found = []
     host = ingest.mqtt_host
     if not ingest.mqtt_tls and not is_loopback(host):
         what = "readings" if ingest.mqtt_password is None else "readings and the password"
-        text = f"{what} cross the network to the broker {host} in the clear"
-        advice = "set KPSTREAM_INGEST_MQTT_TLS=true and connect to its port for TLS"
+        text = f"{what} cross the network to the broker {host} unencrypted"
+        advice = "set KPSTREAM_INGEST_MQTT_TLS=true and use the broker's TLS port"
         found.append(Finding("tls", "warn", text, advice))
     url = urlsplit(pipeline.influx_url or "")
     if url.scheme == "http" and not is_loopback(url.hostname or ""):
-        text = f"scores and the token cross the network to InfluxDB at {url.hostname} in the clear"
-        advice = "let it speak https (docs/security.md), and correct KPSTREAM_PIPELINE_INFLUX_URL"
+        text = f"scores and the token cross the network to InfluxDB at {url.hostname} unencrypted"
+        advice = "enable https (docs/security.md), and correct KPSTREAM_PIPELINE_INFLUX_URL"
         found.append(Finding("tls", "warn", text, advice))
     return found
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is this machine, as far as its name tells.
+    """Whether a host name or address means this machine; does not resolve names.
 
     >>> [is_loopback(host) for host in ("localhost", "127.0.0.2", "::1", "10.0.0.1", "broker")]
     [True, True, True, False, False]
@@ -71,29 +71,33 @@ def _files(files: TlsFiles, now: datetime) -> Iterator[Finding]:
     try:
         client_context(files)
     except TlsError as exc:
-        yield Finding("tls", "fail", str(exc), "docs/security.md says how to make and place them")
+        yield Finding(
+            "tls", "fail", str(exc), "docs/security.md explains how to make and install them"
+        )
         return
     key = files.key_file or files.cert_file
     if key is not None and key.stat().st_mode & 0o077:
-        text = f"{files.settings}KEY_FILE {key} can be read by other users of this machine"
+        text = f"other users of this machine can read {files.settings}KEY_FILE {key}"
         yield Finding("tls", "warn", text, f"chmod 600 {key}")
     for setting, path in (("CA_FILE", files.ca_file), ("CERT_FILE", files.cert_file)):
         if path is not None:
-            yield _lasts(f"{files.settings}{setting} {path}", path, now)
+            yield _validity(f"{files.settings}{setting} {path}", path, now)
 
 
-def _lasts(what: str, path: Path, now: datetime) -> Finding:
+def _validity(what: str, path: Path, now: datetime) -> Finding:
     try:
         from deploy.stack.certs import CertError, expires
     except ModuleNotFoundError:
-        return Finding("tls", "ok", f"{what} can be used; when it ends, kpstream[site] could tell")
+        return Finding("tls", "ok", f"{what} is usable; install kpstream[site] to see its expiry")
     try:
         end = expires(path)
     except CertError as exc:
         return Finding("tls", "fail", str(exc))
-    text = f"{what} is good until {end:%Y-%m-%d}"
+    text = f"{what} is valid until {end:%Y-%m-%d}"
     if end <= now:
-        return Finding("tls", "fail", f"{what} has expired on {end:%Y-%m-%d}", "renew it")
+        return Finding("tls", "fail", f"{what} expired on {end:%Y-%m-%d}", "renew it")
     if end - now < _SOON:
-        return Finding("tls", "warn", text, "renew it before that, and restart what uses it")
+        return Finding(
+            "tls", "warn", text, "renew it before that date, and restart the programs that use it"
+        )
     return Finding("tls", "ok", text)

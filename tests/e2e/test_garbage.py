@@ -9,7 +9,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from deploy.commands.dead_letter_reader import read_letters
+from deploy.commands.dead_letter_reader import read_dead_letters
 from ingest.mqtt.endpoint import Endpoint
 from ingest.mqtt.publisher import Publisher
 from pipeline.console.queries import all_points
@@ -56,7 +56,7 @@ def test_garbage_changes_no_other_device_and_is_all_in_the_dead_letters(tmp_path
     mixed = _run(tmp_path / "mixed", garbage=True)
     assert len(clean) == DEVICES * ((MESSAGES * READINGS - 128) // 64 + 1)
     assert mixed == clean
-    found = read_letters(tmp_path / "mixed" / "state" / "log.db")
+    found = read_dead_letters(tmp_path / "mixed" / "state" / "log.db")
     assert found.unreadable == 0
     assert Counter(letter.reason.value for letter in found.letters) == Counter(
         reason for _, _, reason in GARBAGE

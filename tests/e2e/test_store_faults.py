@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from deploy.commands.dead_letter_reader import read_site_letters
+from deploy.commands.dead_letter_reader import read_site_dead_letters
 from deploy.settings.settings import SiteSettings
 from ingest.errors import RefusalReason
 from ingest.topics import ACCOUNTS
@@ -85,7 +85,7 @@ async def test_every_score_is_one_point_whatever_is_killed(tmp_path: Path) -> No
         with site.store(core=None):
             await until(lambda: site.counted() == site.written, "every score is a point")
             settings = SiteSettings(kafka=site.kafka.address, partitions=PARTITIONS)
-            letters = await asyncio.to_thread(read_site_letters, settings)
+            letters = await asyncio.to_thread(read_site_dead_letters, settings)
             await until(lambda: ready(site).get("ready"), "the store has caught up")
         found = {letter.raw.decode(): letter.reason for letter in letters.letters}
         assert found == {

@@ -77,7 +77,7 @@ def test_lists_each_letter_once_beside_a_running_gateway(state: Path) -> None:
 def test_table_says_how_many_and_obeys_nothing_that_a_stranger_sent(state: Path) -> None:
     output = run("list", "--state-dir", str(state)).output
     assert "6 dead letters (bad_topic 1, no_model 2, not_json 2, too_large 1)" in output
-    assert "1 records of the topic are no dead letters" in output
+    assert "1 records of the topic are not dead letters" in output
     assert "\x1b[31m" not in output
     assert "[bold]" in output.replace("\n", "")
 
@@ -99,7 +99,7 @@ def test_lists_a_log_that_nobody_has_open(tmp_path: Path) -> None:
 def test_replay_wants_to_be_told_what(state: Path) -> None:
     result = run("replay", "--state-dir", str(state))
     assert result.exit_code == 2
-    assert "say which" in result.output
+    assert "choose dead letters with" in result.output
 
 
 @pytest.mark.needs_mosquitto

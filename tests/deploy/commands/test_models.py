@@ -65,7 +65,7 @@ def test_a_student_of_the_zoo_is_added_to_an_empty_registry_and_runs(tmp_path: P
     student = watch(Registry(tmp_path)).student_of("imu")
     assert student is not None
     assert student.manifest.name == "har-waist"
-    assert "there are:" in run(tmp_path, "add", "no-such-student", code=1)
+    assert "choose one of:" in run(tmp_path, "add", "no-such-student", code=1)
 
 
 def test_the_student_that_scores_a_stream_is_replaced_only_when_told_so(
@@ -75,12 +75,12 @@ def test_the_student_that_scores_a_stream_is_replaced_only_when_told_so(
     registry.publish(rival, stable=True)
     running = watch(registry)
     refused = run(registry.root, "add", "rul-fd001", code=1)
-    assert "rul-rival scores that stream" in refused
+    assert "rul-rival already scores that stream" in refused
     assert registry.names() == ["rul-rival"]
 
     told = run(registry.root, "add", "rul-fd001", "--replace")
     assert "rul-rival is retired" in told
-    assert "start the gateway again" in told
+    assert "restart the gateway" in told
     assert registry.names() == ["rul-fd001"]
     (change,) = running.poll()
     assert change.what == "refused"  # windows that are open belong to the old student

@@ -19,7 +19,14 @@ from pydantic import SecretStr
 
 from deploy.doctor.command import diagnose, doctor
 from deploy.doctor.findings import Finding
-from deploy.doctor.linechecks import (
+from deploy.doctor.machinechecks import (
+    check_clock,
+    check_disk,
+    check_environment,
+    check_memory,
+    check_packages,
+)
+from deploy.doctor.pipelinechecks import (
     check_broker,
     check_console,
     check_influx,
@@ -27,13 +34,6 @@ from deploy.doctor.linechecks import (
     check_models,
     check_results,
     log_holder,
-)
-from deploy.doctor.machinechecks import (
-    check_clock,
-    check_disk,
-    check_environment,
-    check_memory,
-    check_packages,
 )
 from deploy.settings.settings import GatewaySettings
 from ingest.mqtt.broker import LocalBroker
@@ -252,8 +252,8 @@ def test_damaged_student_is_a_failure(tmp_path: Path) -> None:
     [
         (200, '{"ready": true, "problems": []}', "ok", "ready"),
         (503, '{"ready": false, "problems": ["readings[2] stands still"]}', "fail", "readings[2]"),
-        (404, "<html>", "fail", "no kpstream gateway"),
-        (200, "[]", "fail", "no kpstream gateway"),
+        (404, "<html>", "fail", "not a kpstream gateway"),
+        (200, "[]", "fail", "not a kpstream gateway"),
     ],
 )
 def test_gateway_speaks_for_itself(status: int, body: str, state: str, word: str) -> None:

@@ -40,7 +40,7 @@ def test_good_files_are_told_with_their_end(certs: Path) -> None:
     found = check_certificates(mqtt(certs), influx, NOW)
     assert [one.state for one in found] == ["ok"] * 3
     end = NOW + timedelta(days=100)
-    assert f"services/bridge.pem is good until {end:%Y-%m-%d}" in found[1].text
+    assert f"services/bridge.pem is valid until {end:%Y-%m-%d}" in found[1].text
     assert "KPSTREAM_PIPELINE_INFLUX_CA_FILE" in found[2].text
 
 

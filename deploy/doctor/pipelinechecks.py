@@ -1,7 +1,7 @@
-"""Checks of the line: broker, log, models, results, the running gateway.
+"""Checks of the pipeline: broker, log, models, results, InfluxDB, the running gateway.
 
-See `deploy.doctor.findings` for what a check is.
-Files are opened for reading and the log's lock is not kept, so a running gateway does not notice.
+They open files for reading and do not keep the log's lock, so that they do not disturb a running
+gateway. `deploy.doctor.findings` defines what a check is.
 """
 
 from __future__ import annotations
@@ -37,35 +37,35 @@ _ON_DEMAND_BYTES = 512 * 1024 * 1024
 
 
 def check_broker(endpoint: Endpoint, *, timeout_s: float = 5.0) -> list[Finding]:
-    """Whether the broker takes us, and whether it has dropped messages it had confirmed."""
+    """Check that the broker accepts a connection and has not dropped confirmed messages."""
     where = f"{endpoint.host}:{endpoint.port}"
     try:
         answer = probe_broker(endpoint, (_VERSION, _DROPPED), timeout_s=timeout_s)
     except ProbeFailed as exc:
         advice = "start it (apt-get install mosquitto), or set KPSTREAM_INGEST_MQTT_HOST and _PORT"
         return [Finding("broker", "fail", str(exc), advice)]
-    version = answer.retained.get(_VERSION, "a broker that does not tell its version")
+    version = answer.retained.get(_VERSION, "a broker of unknown version")
     text = f"{version} at {where} answers in {answer.connect_ms:.0f} ms"
     return [Finding("broker", "ok", text), _dropped(answer.retained.get(_DROPPED))]
 
 
 def _dropped(count: str | None) -> Finding:
     if count is None or not count.strip().isdigit():
-        text = "the broker does not tell how many messages it has dropped"
-        advice = "with mosquitto: allow reading $SYS/#, and set max_queued_messages 0"
+        text = "the broker does not report how many messages it has dropped"
+        advice = "for mosquitto: allow reading $SYS/#, and set max_queued_messages 0"
         return Finding("queue", "ok", text, advice if count is not None else "")
     if int(count) == 0:
         return Finding("queue", "ok", "the broker has dropped no message since it started")
     text = f"the broker has dropped {int(count)} messages since it started"
     advice = (
-        "mosquitto's default keeps 1000 messages for a client that is slow or away and drops the "
-        "rest although the sensor got its PUBACK: set max_queued_messages 0 in mosquitto.conf"
+        "by default mosquitto keeps 1000 messages for a slow or absent client and drops the rest, "
+        "although it confirmed them to the sensor: set max_queued_messages 0 in mosquitto.conf"
     )
     return Finding("queue", "warn", text, advice)
 
 
 def log_holder(path: Path) -> str | None:
-    """The process that has the log now, or None. Never takes the lock for longer than a look."""
+    """Return the pid of the process that holds the log, or None; takes the lock only briefly."""
     lock = path.with_name(path.name + ".lock")
     try:
         with lock.open("rb") as file:
@@ -79,18 +79,18 @@ def log_holder(path: Path) -> str | None:
 
 
 def check_log(path: Path, *, deep: bool = False) -> list[Finding]:
-    """The log file: whether it is there and sound, its size, and where each group stands.
+    """Check that the log file is sound, and report its size and the backlog of each group.
 
     Args:
-        path: the log file.
-        deep: also read a file of more than 512 MiB from end to end.
+        path: Log file.
+        deep: Also read a file of more than 512 MiB from end to end.
     """
     from pipeline.errors import LogError
     from pipeline.log.file import check_file, connect
     from pipeline.log.state import read_state
 
     if not path.exists():
-        text = f"{path} does not exist yet; the gateway makes it at its first start"
+        text = f"{path} does not exist yet; the gateway creates it at its first start"
         return [Finding("log", "ok", text)]
     size_bytes = path.stat().st_size
     is_checked = deep or size_bytes <= _ON_DEMAND_BYTES
@@ -102,7 +102,7 @@ def check_log(path: Path, *, deep: bool = False) -> list[Finding]:
     except LogError as exc:
         return [Finding("log", "fail", str(exc))]
     except Exception as exc:  # SQLite's errors live in the log's files only
-        advice = "run doctor as the gateway's user; if that is the case, repair the log"
+        advice = "run doctor as the gateway's user; if it fails there too, repair the log"
         return [Finding("log", "fail", f"{path} cannot be read: {exc}", advice)]
     holder = log_holder(path)
     ends = {
@@ -114,29 +114,31 @@ def check_log(path: Path, *, deep: bool = False) -> list[Finding]:
     sound = "sound" if is_checked else "not checked for damage (use --deep)"
     used = f"in use by process {holder}" if holder else "in use by no process"
     text = f"{path} {size_text(size_bytes)}, {sound}, {used}, end offsets: {offsets}"
-    lags: dict[str, int] = {}
+    backlogs: dict[str, int] = {}
     parts = {part.slot: part for part in state.partitions()}
     for group, offsets_of in state.groups.items():
-        lags[group] = sum(
+        backlogs[group] = sum(
             max(0, parts[slot].next_offset - max(at.offset, parts[slot].earliest))
             for slot, at in offsets_of.items()
             if slot in parts
         )
-    return [Finding("log", "ok", text), *_lag(lags)]
+    return [Finding("log", "ok", text), *_backlog(backlogs)]
 
 
-def _lag(lags: Mapping[str, int]) -> list[Finding]:
-    if not lags:
+def _backlog(backlogs: Mapping[str, int]) -> list[Finding]:
+    if not backlogs:
         return []
-    text = "records to read: " + ", ".join(f"{group} {lag}" for group, lag in sorted(lags.items()))
-    if max(lags.values()) <= 10_000:
+    text = "records to read: " + ", ".join(
+        f"{group} {count}" for group, count in sorted(backlogs.items())
+    )
+    if max(backlogs.values()) <= 10_000:
         return [Finding("groups", "ok", text)]
-    advice = "normal after a long absence; if it keeps growing, see `parts` of the console's /ready"
+    advice = "normal after a long outage; if it keeps growing, see `parts` of the console's /ready"
     return [Finding("groups", "warn", text, advice)]
 
 
 def check_models(root: Path) -> list[Finding]:
-    """Every stable pointer: its version is read with all checks, loaded and self-tested."""
+    """Read, verify, load and self-test the stable version of every model."""
     from models.errors import ModelError
     from models.registry import Registry
     from models.session import Student
@@ -144,7 +146,7 @@ def check_models(root: Path) -> list[Finding]:
     registry = Registry(root)
     names = registry.names()
     if not names:
-        text = f"{root} is empty; the gateway puts the starter students there at its first start"
+        text = f"{root} is empty; the gateway adds the starter students at its first start"
         return [Finding("models", "ok", text)]
     findings = []
     for name in names:
@@ -158,7 +160,9 @@ def check_models(root: Path) -> list[Finding]:
             student = Student(registry.read(name, pointer.version, pointer.digest))
             student.self_test()
         except (ModelError, OSError) as exc:
-            advice = "gateways keep the student they run; publish again, or promote another version"
+            advice = (
+                "gateways keep their running student; publish it again, or promote another version"
+            )
             findings.append(Finding("models", "fail", f"{name}: {exc}", advice))
             continue
         text = f"{name} v{pointer.version} scores {student.manifest.stream!r}, self-test passed"
@@ -167,13 +171,13 @@ def check_models(root: Path) -> list[Finding]:
 
 
 def check_results(path: Path) -> list[Finding]:
-    """The local results file: readable, its size, how many points of each measurement."""
+    """Check that the results file is readable; report its size and points per measurement."""
     from pipeline.console.queries import counts
     from pipeline.errors import SinkError
     from pipeline.stores.resultsfile import ResultsFile
 
     if not path.exists():
-        text = f"{path} does not exist yet; the gateway makes it at its first start"
+        text = f"{path} does not exist yet; the gateway creates it at its first start"
         return [Finding("results", "ok", text)]
     try:
         with closing(ResultsFile(path, read_only=True)) as results:
@@ -185,7 +189,7 @@ def check_results(path: Path) -> list[Finding]:
 
 
 def check_influx(settings: PipelineSettings, *, timeout_s: float = 5.0) -> list[Finding]:
-    """Whether InfluxDB, where one is configured, would take our points; writes none."""
+    """Check that InfluxDB, if configured, would accept points; writes none."""
     from pipeline.errors import SinkError
     from pipeline.stores.influx import influx_connection
     from pipeline.stores.influxclient import InfluxClient
@@ -194,7 +198,7 @@ def check_influx(settings: PipelineSettings, *, timeout_s: float = 5.0) -> list[
         return []
     org, bucket = settings.influx_org, settings.influx_bucket
     advices = {
-        401: "the token is not accepted: check KPSTREAM_PIPELINE_INFLUX_TOKEN",
+        401: "the token is invalid: check KPSTREAM_PIPELINE_INFLUX_TOKEN",
         403: f"the token may not write to bucket {bucket!r}: give it write permission",
         404: f"organisation {org!r} or bucket {bucket!r} does not exist: create it",
     }
@@ -203,56 +207,58 @@ def check_influx(settings: PipelineSettings, *, timeout_s: float = 5.0) -> list[
         with InfluxClient(connection) as client:
             answer = client.write(bucket, b"\n")
     except SinkError as exc:
-        advice = "scores wait in the log meanwhile; check KPSTREAM_PIPELINE_INFLUX_*"
+        advice = "scores wait in the log; check KPSTREAM_PIPELINE_INFLUX_*"
         return [Finding("influx", "fail", str(exc), advice)]
     status = answer.status
     if status in advices:
         return [Finding("influx", "fail", f"InfluxDB answers {status}", advices[status])]
     if status >= 500 or status == 429:
         return [Finding("influx", "warn", f"InfluxDB answers {status}; the gateway tries again")]
-    # An empty write stores nothing: 204, or 400 because there is nothing, say that we may write.
+    # An empty write stores nothing. Both 204, and 400 for the empty body, prove write access.
     if status != 204 and not answer.json:
-        text = f"what answers at {connection.shown} is no InfluxDB ({status} {answer.text[:80]!r})"
-        advice = "correct KPSTREAM_PIPELINE_INFLUX_URL; a port for https wants https://"
+        text = f"{connection.shown} is not an InfluxDB ({status} {answer.text[:80]!r})"
+        advice = "correct KPSTREAM_PIPELINE_INFLUX_URL; an https port needs https://"
         return [Finding("influx", "fail", text, advice)]
-    return [Finding("influx", "ok", f"InfluxDB takes points for bucket {bucket!r} of {org!r}")]
+    return [Finding("influx", "ok", f"InfluxDB accepts points for bucket {bucket!r} of {org!r}")]
 
 
 def check_console(url: str, *, is_expected: bool, timeout_s: float = 5.0) -> list[Finding]:
-    """What the gateway says of itself on /ready.
+    """Ask the gateway's console for `/ready`.
 
     Args:
-        url: of the console page.
-        is_expected: a gateway is running here, so that silence is a failure.
-        timeout_s: for the answer.
+        url: URL of the console.
+        is_expected: Whether a gateway runs here, so that no answer is a failure.
+        timeout_s: Limit for the answer.
     """
     status, body = _ask(f"{url.rstrip('/')}/ready", timeout_s)
     if status is None and not is_expected:
         advice = "start it: kpstream gateway"
-        return [Finding("gateway", "warn", f"no gateway is running, nobody at {url}", advice)]
+        return [
+            Finding("gateway", "warn", f"no gateway is running; nothing answers at {url}", advice)
+        ]
     if status is None:
-        advice = "it may be starting; else set KPSTREAM_GATEWAY_CONSOLE_PORT to the port it has"
+        advice = "wait if it is starting; otherwise set KPSTREAM_GATEWAY_CONSOLE_PORT to its port"
         return [Finding("gateway", "fail", f"the gateway does not answer at {url}: {body}", advice)]
     try:
         page = json.loads(body)
         problems = "; ".join(map(str, page["problems"]))
         is_ready = status == 200 and bool(page["ready"])
     except (ValueError, KeyError, TypeError):
-        text = f"what answers at {url} is no kpstream gateway (status {status})"
-        advice = "another program has the port: set KPSTREAM_GATEWAY_CONSOLE_PORT"
+        text = f"{url} is not a kpstream gateway (status {status})"
+        advice = "another program uses the port: set KPSTREAM_GATEWAY_CONSOLE_PORT"
         return [Finding("gateway", "fail", text, advice)]
     if not is_ready:
-        advice = "wait if it has just started; else see its log"
+        advice = "wait if it has just started; otherwise see its log"
         return [Finding("gateway", "fail", f"not ready: {problems or 'no reason given'}", advice)]
     return [Finding("gateway", "ok", f"ready, console at {url}")]
 
 
 def _ask(url: str, timeout_s: float) -> tuple[int | None, str]:
-    """Status and body of a request; status None: nobody answers, 0: what answers is no HTTP."""
+    """Return status and body of a GET; status None if nothing answers, 0 if it is not HTTP."""
     if not url.startswith(("http://", "https://")):
-        return None, f"{url!r} is no http address"
+        return None, f"{url!r} is not an http URL"
     request = urllib.request.Request(url)  # noqa: S310 checked above
-    # The machine's proxy is for the outside; what is asked here is near.
+    # Ignore the machine's proxy, because the console is local.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(request, timeout=timeout_s) as response:
@@ -261,7 +267,7 @@ def _ask(url: str, timeout_s: float) -> tuple[int | None, str]:
         with exc:
             return exc.code, exc.read(100_000).decode("utf-8", "replace")
     except http.client.HTTPException as exc:
-        return 0, f"no HTTP: {exc!r}"
+        return 0, f"not HTTP: {exc!r}"
     except urllib.error.URLError as exc:
         return None, str(exc.reason)
     except (OSError, ValueError) as exc:
