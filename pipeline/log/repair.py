@@ -50,6 +50,8 @@ _NEXT = (
 )
 
 _Row = tuple[int, int, int, int, "bytes | None", "bytes | None", "bytes | None"]
+_Lost = list[tuple[int, str, tuple["int | bytes | None", ...]]]
+"""Offset, reason and raw columns of records that are lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,9 +228,6 @@ def _copy_records(
 def _has_bad_time(row: _Row) -> bool:
     """Whether the store time, which the checksum does not cover, is malformed."""
     return type(row[3]) is not int
-
-
-_Lost = list[tuple[int, str, tuple["int | bytes | None", ...]]]
 
 
 def _chunks(old: sqlite3.Connection, slot: _Slot) -> Iterator[tuple[list[_Row], _Lost]]:
