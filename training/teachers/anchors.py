@@ -80,14 +80,14 @@ def anchors_of(recipe: Recipe) -> Anchors:
     return control_anchors(prompts, recipe.anchors, text, recipe.seed)
 
 
-def read_anchors(task: str, folder: Path = CACHE) -> Anchors:
+def read_anchors(prompt_set: str, folder: Path = CACHE) -> Anchors:
     """Read the cached text anchors of a set of prompts (`rul`, `activity` for UCI HAR, ...).
 
     Raises:
         AnchorCacheError: The file is missing or damaged, or was made from other prompts or by
             another encoder.
     """
-    path = folder / f"{task}.npz"
+    path = folder / f"{prompt_set}.npz"
     try:
         with np.load(path, allow_pickle=False) as cache:
             vectors = np.asarray(cache["vectors"], dtype=np.float32)
@@ -96,7 +96,7 @@ def read_anchors(task: str, folder: Path = CACHE) -> Anchors:
         msg = f"{path} contains no readable anchors ({exc}): {_REBUILD}"
         raise AnchorCacheError(msg) from exc
     wanted = {
-        "prompts": _digest_prompts(PROMPTS[task]),
+        "prompts": _digest_prompts(PROMPTS[prompt_set]),
         "encoder": ENCODER_SHA256,
         "array": _digest_array(vectors),
     }
@@ -107,20 +107,20 @@ def read_anchors(task: str, folder: Path = CACHE) -> Anchors:
     return Anchors(vectors, f"{ENCODER}@{wanted['array'][:12]}")
 
 
-def write_anchors(task: str, vectors: NDArray[np.float32], folder: Path = CACHE) -> Path:
+def write_anchors(prompt_set: str, vectors: NDArray[np.float32], folder: Path = CACHE) -> Path:
     """Write anchors `[num_answers, width]` with the digests of prompts, encoder and array."""
-    if vectors.shape[0] != len(PROMPTS[task]) or vectors.dtype != np.float32:
+    if vectors.shape[0] != len(PROMPTS[prompt_set]) or vectors.dtype != np.float32:
         msg = (
-            f"anchors of {task} have shape {vectors.shape} and type {vectors.dtype}, expected "
-            f"{len(PROMPTS[task])} float32 vectors"
+            f"anchors of {prompt_set} have shape {vectors.shape} and type {vectors.dtype}, "
+            f"expected {len(PROMPTS[prompt_set])} float32 vectors"
         )
         raise AnchorCacheError(msg)
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{task}.npz"
+    path = folder / f"{prompt_set}.npz"
     np.savez(
         path,
         vectors=vectors,
-        prompts=_digest_prompts(PROMPTS[task]),
+        prompts=_digest_prompts(PROMPTS[prompt_set]),
         encoder=ENCODER_SHA256,
         array=_digest_array(vectors),
         licence=LICENCE,
@@ -128,18 +128,18 @@ def write_anchors(task: str, vectors: NDArray[np.float32], folder: Path = CACHE)
     return path
 
 
-def random_anchors(task: str, width: int, seed: int) -> Anchors:
+def random_anchors(prompt_set: str, width: int, seed: int) -> Anchors:
     """Draw Gaussian directions instead of text: the control for the value of the text."""
-    vectors = np.random.default_rng(seed).standard_normal((len(PROMPTS[task]), width))
+    vectors = np.random.default_rng(seed).standard_normal((len(PROMPTS[prompt_set]), width))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     return Anchors(vectors.astype(np.float32), f"random seed {seed}")
 
 
-def control_anchors(task: str, kind: str, text: Anchors, seed: int) -> Anchors:
+def control_anchors(prompt_set: str, kind: str, text: Anchors, seed: int) -> Anchors:
     """Make the anchors of a control, or of another readout, instead of `text`.
 
     Args:
-        task: Key of `PROMPTS`.
+        prompt_set: Key of `PROMPTS`.
         kind: `random`: random directions. `onehot`: orthogonal anchors, which make the alignment a
             free table. `ordinal`: thermometer code of the number, the order without any language.
             `permuted`: the text vectors, assigned to the wrong answers. `centred`: the text vectors
@@ -150,9 +150,9 @@ def control_anchors(task: str, kind: str, text: Anchors, seed: int) -> Anchors:
         text: Text anchors.
         seed: Seed of all random numbers.
     """
-    count = len(PROMPTS[task])
+    count = len(PROMPTS[prompt_set])
     if kind == "random":
-        return random_anchors(task, text.vectors.shape[1], seed)
+        return random_anchors(prompt_set, text.vectors.shape[1], seed)
     if kind == "permuted":
         order = np.random.default_rng(seed).permutation(count)
         return Anchors(text.vectors[order], f"permuted, seed {seed}, of {text.source}")
@@ -161,10 +161,10 @@ def control_anchors(task: str, kind: str, text: Anchors, seed: int) -> Anchors:
         vectors = text.vectors - text.vectors.mean(axis=0, dtype=np.float64)
         source = f"{kind} {text.source}"
     elif kind == "ordered-random":
-        vectors = random_anchors(task, text.vectors.shape[1], seed).vectors.astype(np.float64)
+        vectors = random_anchors(prompt_set, text.vectors.shape[1], seed).vectors.astype(np.float64)
         source = f"{kind} seed {seed}"
     elif kind == "attributes":
-        vectors = np.array(ATTRIBUTES[task])
+        vectors = np.array(ATTRIBUTES[prompt_set])
     else:
         vectors = np.eye(count) if kind == "onehot" else np.tri(count)
     if kind.startswith("ordered"):
@@ -221,17 +221,17 @@ def compute_anchors(prompts: Sequence[str], readout: str = "mean") -> NDArray[np
     return np.asarray(vectors.numpy(), dtype=np.float32)
 
 
-def readout_of(task: str) -> str:
+def readout_of(prompt_set: str) -> str:
     """Return the readout of a set of prompts: `mean` or `cls`."""
-    return "cls" if task.endswith("-cls") else "mean"
+    return "cls" if prompt_set.endswith("-cls") else "mean"
 
 
 def main() -> None:
     """Compute and write the missing anchors."""
-    for task, prompts in PROMPTS.items():
-        if (CACHE / f"{task}.npz").exists():
+    for prompt_set, prompts in PROMPTS.items():
+        if (CACHE / f"{prompt_set}.npz").exists():
             continue
-        path = write_anchors(task, compute_anchors(prompts, readout_of(task)))
+        path = write_anchors(prompt_set, compute_anchors(prompts, readout_of(prompt_set)))
         print(f"{path.name}: {len(prompts)} anchors, {path.stat().st_size} bytes")
 
 
