@@ -1,4 +1,4 @@
-"""The command ``kpstream``: one group, each command imports what it needs when it is called."""
+"""The command ``kpstream``; the module of a subcommand is imported when it is called."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 
 __all__ = ["main"]
 
-# command -> (module, attribute, one line for the overview)
+# Command -> (module, attribute, line of text in the overview)
 _COMMANDS = {
     "gateway": (
         "deploy.commands.gateway",
@@ -19,7 +19,7 @@ _COMMANDS = {
     "demo": (
         "deploy.commands.demo",
         "demo",
-        "Broker, gateway and a simulated fleet, with a live account.",
+        "Run a broker, a gateway and a simulated fleet on this machine.",
     ),
     "site": ("deploy.commands.site", "site", "Install, run, show and stop a whole site."),
     "simulate": ("deploy.commands.gateway", "simulate", "Publish a simulated fleet to a broker."),
@@ -29,16 +29,20 @@ _COMMANDS = {
         "dead_letters",
         "List or replay refused messages.",
     ),
-    "models": ("deploy.commands.models", "models", "List, publish, promote or roll back students."),
+    "models": (
+        "deploy.commands.models",
+        "models",
+        "List, add, publish, promote or roll back students.",
+    ),
     "certs": (
         "deploy.commands.certs",
         "certs",
-        "Make certificates for a trial of TLS on the site.",
+        "Make certificates for a trial of TLS on a site.",
     ),
     "dashboards": (
         "deploy.commands.dashboards",
         "dashboards",
-        "Push boards and alerts to Grafana, compare, fetch, write files.",
+        "Push, compare, fetch or render boards and alerts for Grafana.",
     ),
     "bridge": ("deploy.commands.bridge", "bridge", "Run a bridge of a site: MQTT to Kafka."),
     "worker": ("deploy.commands.worker", "worker", "Run a worker of a site: windows and scores."),
@@ -50,12 +54,12 @@ _COMMANDS = {
     ),
 }
 
-# the extra with what a command needs, where it is not [gateway]
+# Command -> extra that it needs, if that is not [gateway]
 _EXTRAS = {"site": "site"}
 
 
 class _LazyGroup(click.Group):
-    """Imports a command's module when it is called, so that ``--help`` is fast and light."""
+    """Imports a command's module when it is called, so that ``--help`` is fast."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -72,7 +76,7 @@ class _LazyGroup(click.Group):
                 f"run: pip install 'kpstream[{_EXTRAS.get(cmd_name, 'gateway')}]'"
             )
             raise click.ClickException(message) from exc
-        assert isinstance(command, click.Command)  # noqa: S101 - the table above says so
+        assert isinstance(command, click.Command)  # noqa: S101 - true for the table above
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -1,9 +1,12 @@
-"""Settings of processes, their documentation and their errors.
+"""Settings of gateway and site, their documentation and their errors.
 
 In: environment variables. Out: frozen settings objects. Promise: every setting is in
-docs/settings.md, and an invalid one is named with its value's problem and without secrets.
+docs/settings.md, and an error message names the invalid variable without its value.
 
-`settings` are those of gateway and site, `doc` writes the page, `errors` the message.
+1. `settings`: the settings of a gateway and of a site.
+2. `doc`: writes docs/settings.md from all settings classes.
+3. `errors`: invalid settings as messages.
+4. `brokeraddress`: the option `--mqtt HOST:PORT`.
 """
 
 __all__: list[str] = []

@@ -27,23 +27,41 @@ SETTINGS_MODULES = (
     "deploy.settings.settings",
     "dashboards.settings",
 )
-"""Where settings classes live: one module per package that has settings."""
+"""Modules with settings classes, one per package that has settings."""
 
 _HEAD = """\
 # Settings
 
-Every setting is an environment variable with a default that works on one machine. A value that
-cannot be is refused at start, with the name of the variable. Secrets are never printed.
+Every setting is an environment variable with a default that works on one machine. An invalid value
+is refused at start, with the name of the variable. Secrets are never printed.
 
-How a stream is windowed and scored is no setting: channels, window length, hop and the largest
-gap come from the manifest of the model that scores it.
+No setting defines how a stream is windowed and scored: channels, window length, hop and largest gap
+come from the manifest of the student that scores it.
 
 <!-- Written by `python -m deploy.settings.doc > docs/settings.md`; change the classes instead. -->
 """
 
 
+_KINDS: Mapping[Any, str] = {
+    bool: "`true`, `false`",
+    float: "number",
+    int: "whole number",
+    Path: "path",
+    SecretStr: "secret text",
+    str: "text",
+    tuple[str, ...]: "JSON array of text",
+}
+
+_LIMITS: Mapping[type, Any] = {
+    annotated_types.Ge: lambda bound: f"at least {bound.ge}",
+    annotated_types.Gt: lambda bound: f"above {bound.gt}",
+    annotated_types.Le: lambda bound: f"at most {bound.le}",
+    annotated_types.Lt: lambda bound: f"below {bound.lt}",
+}
+
+
 def settings_classes() -> list[type[BaseSettings]]:
-    """Every settings class of the product, in the order in which data flows."""
+    """Return every settings class, in the order of the data flow."""
     found = []
     for module_name in SETTINGS_MODULES:
         members = vars(import_module(module_name)).values()
@@ -58,7 +76,7 @@ def settings_classes() -> list[type[BaseSettings]]:
 
 
 def env_name(settings: type[BaseSettings], field: str) -> str:
-    """The environment variable of a field.
+    """Return the environment variable of a field.
 
     >>> from deploy.settings.settings import GatewaySettings
     >>> env_name(GatewaySettings, "console_port")
@@ -68,7 +86,7 @@ def env_name(settings: type[BaseSettings], field: str) -> str:
 
 
 def settings_page() -> str:
-    """The whole page as Markdown, one table per settings class."""
+    """Return the whole page as Markdown, with one table per settings class."""
     return "\n".join([_HEAD, *(_section(settings) for settings in settings_classes())])
 
 
@@ -126,24 +144,6 @@ def _kind(annotation: Any) -> str:
             _kind(part) for part in get_args(annotation) if part is not types.NoneType
         )
     return _KINDS.get(annotation, getattr(annotation, "__name__", str(annotation)))
-
-
-_KINDS: Mapping[Any, str] = {
-    bool: "`true`, `false`",
-    float: "number",
-    int: "whole number",
-    Path: "path",
-    SecretStr: "secret text",
-    str: "text",
-    tuple[str, ...]: "JSON array of text",
-}
-
-_LIMITS: Mapping[type, Any] = {
-    annotated_types.Ge: lambda bound: f"at least {bound.ge}",
-    annotated_types.Gt: lambda bound: f"above {bound.gt}",
-    annotated_types.Le: lambda bound: f"at most {bound.le}",
-    annotated_types.Lt: lambda bound: f"below {bound.lt}",
-}
 
 
 if __name__ == "__main__":

@@ -23,67 +23,70 @@ def _default_site_dir() -> Path:
 
 
 class GatewaySettings(BaseSettings):
-    """Where a gateway keeps its state and what it serves; prefix ``KPSTREAM_GATEWAY_``."""
+    """State folder, log and console of a gateway; prefix ``KPSTREAM_GATEWAY_``."""
 
     model_config = SettingsConfigDict(env_prefix="KPSTREAM_GATEWAY_", frozen=True, extra="forbid")
 
     state_dir: Path = Field(
         default_factory=_default_state_dir,
-        description="Folder of log, results and registry; one gateway per folder.",
+        description="Folder of log, results and registry; one folder per gateway.",
     )
     registry_dir: Path | None = Field(
         default=None, description="Model registry; unset: `registry` in the state folder."
     )
     model_poll_ms: int = Field(
-        default=1000, ge=50, description="Milliseconds between two looks at the registry."
+        default=1000, ge=50, description="Milliseconds between two checks of the registry."
     )
     console_host: str = Field(
         default="127.0.0.1",
-        description="Address the console page listens on; loopback unless told otherwise.",
+        description="Address that the console page listens on.",
     )
     console_port: int = Field(
-        default=8765, ge=0, le=65535, description="Port of the console page; 0 takes a free one."
+        default=8765, ge=0, le=65535, description="Port of the console page; 0 picks a free one."
     )
     console_hosts: tuple[str, ...] = Field(
         default=(),
         description=(
-            "Host names (a JSON array) under which the page may be opened, beside loopback; needed "
-            "when console_host is not loopback."
+            "Host names (a JSON array) under which the page may be opened, besides loopback; "
+            "required if console_host is not loopback."
         ),
     )
     log_durability: Literal["full", "normal"] = Field(
         default="full",
         description=(
-            "`full`: a confirmed reading survives loss of power; `normal`: it survives a killed "
-            "process, and costs fewer syncs."
+            "`full`: a confirmed reading survives a power failure; `normal`: it survives a killed "
+            "process, with fewer syncs."
         ),
     )
     log_max_mb: int = Field(
-        default=2048, ge=16, description="Megabytes of the log file; at the cap MQTT is held back."
+        default=2048,
+        ge=16,
+        description="Largest size of the log file in megabytes; a full log holds MQTT back.",
     )
     log_hours: float = Field(
-        default=72.0, gt=0, description="Hours that records which all groups have read are kept."
+        default=72.0,
+        gt=0,
+        description="Hours for which records are kept that all groups have read.",
     )
     name: str = Field(
         default="",
         pattern=r"^[A-Za-z0-9._-]{0,64}$",
         description=(
-            "What this gateway is called in InfluxDB, another one for each gateway; unset: the "
-            "name of the machine."
+            "Name of this gateway in InfluxDB, unique per gateway; unset: the name of the machine."
         ),
     )
     account_ms: int = Field(
         default=10_000,
         ge=500,
         description=(
-            "Milliseconds between two accounts of this gateway in InfluxDB, where one is set: its "
-            "counters, those of its devices, lag, models."
+            "Milliseconds between two accounts of this gateway in InfluxDB, if one is set: its "
+            "counters, those of its devices, backlog, models."
         ),
     )
 
     @property
     def own_name(self) -> str:
-        """The name in force."""
+        """The name of the gateway, or that of the machine if none is set."""
         machine = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())
         return self.name or machine or "gateway"
 
@@ -99,15 +102,15 @@ class GatewaySettings(BaseSettings):
 
     @property
     def registry_path(self) -> Path:
-        """The registry folder in force."""
+        """The registry folder, or the one in the state folder if none is set."""
         return self.registry_dir or self.state_dir / "registry"
 
 
 class SiteSettings(BaseSettings):
-    """Where a site keeps its state, its Kafka and its processes; prefix ``KPSTREAM_SITE_``.
+    """State folder, Kafka and processes of a site; prefix ``KPSTREAM_SITE_``.
 
-    ``kpstream site`` starts everything from them; ``kpstream bridge``, ``worker`` and ``store``
-    each read the part that concerns them.
+    ``kpstream site`` uses all of them; ``kpstream bridge``, ``worker`` and ``store`` each use a
+    part.
     """
 
     model_config = SettingsConfigDict(env_prefix="KPSTREAM_SITE_", frozen=True, extra="forbid")
@@ -115,14 +118,14 @@ class SiteSettings(BaseSettings):
     kafka: str = Field(
         default="127.0.0.1:9092",
         min_length=1,
-        description="Kafka's bootstrap servers: host:port, several separated by commas.",
+        description="Bootstrap servers of Kafka as host:port, separated by commas.",
     )
     kafka_ca_file: Path | None = Field(
         default=None,
-        description="PEM file of the authority Kafka's certificate is from; set: TLS is spoken.",
+        description="PEM file of the authority of Kafka's certificate; switches TLS on.",
     )
     kafka_cert_file: Path | None = Field(
-        default=None, description="PEM file of our certificate, where Kafka asks for one."
+        default=None, description="PEM file of our certificate, if Kafka requires one."
     )
     kafka_key_file: Path | None = Field(default=None, description="PEM file of our private key.")
     partitions: int = Field(
@@ -130,44 +133,46 @@ class SiteSettings(BaseSettings):
         ge=1,
         le=256,
         description=(
-            "Partitions of every topic, hence the most workers that share the load; fixed once "
+            "Partitions of every topic, and so the largest useful number of workers; fixed once "
             "the topics exist."
         ),
     )
     state_dir: Path = Field(
         default_factory=_default_site_dir,
-        description="Folder of servers, secrets, logs and window state; one site per folder.",
+        description="Folder of servers, secrets, logs and window state; one folder per site.",
     )
     registry_dir: Path | None = Field(
         default=None, description="Model registry; unset: `registry` in the state folder."
     )
     model_poll_ms: int = Field(
-        default=1000, ge=50, description="Milliseconds between two looks at the registry."
+        default=1000, ge=50, description="Milliseconds between two checks of the registry."
     )
     native: tuple[Literal["mosquitto", "kafka", "influxdb"], ...] = Field(
         default=("mosquitto", "kafka", "influxdb"),
         description=(
-            "Servers that `kpstream site up` runs on this machine (a JSON array); the others are "
-            "reached where the settings say."
+            "Servers that `kpstream site up` runs on this machine (a JSON array); the addresses of "
+            "the others are taken from the settings."
         ),
     )
     bridges: int = Field(
         default=1,
         ge=1,
         le=16,
-        description="Bridges that `kpstream site up` runs; they share the messages (MQTT 5).",
+        description="Number of bridges of `kpstream site up`; they share the messages (MQTT 5).",
     )
     workers: int = Field(
-        default=2, ge=1, le=64, description="Workers that `kpstream site up` runs."
+        default=2, ge=1, le=64, description="Number of workers of `kpstream site up`."
     )
-    stores: int = Field(default=1, ge=1, le=16, description="Stores that `kpstream site up` runs.")
+    stores: int = Field(
+        default=1, ge=1, le=16, description="Number of stores of `kpstream site up`."
+    )
     status_port: int = Field(
         default=0,
         ge=0,
         le=65535,
         description=(
             "Loopback port on which a bridge, worker or store serves /health, /ready and "
-            "/metrics; 0: not at all. `kpstream site up` gives each its own, see base_port."
+            "/metrics; 0: none. `kpstream site up` assigns one to each, see base_port."
         ),
     )
     base_port: int = Field(
@@ -175,56 +180,58 @@ class SiteSettings(BaseSettings):
         ge=1024,
         le=65400,
         description=(
-            "`kpstream site up` gives bridges the status ports from here + 1 on, stores from "
-            "here + 21 on, workers from here + 41 on."
+            "`kpstream site up` assigns status ports from base_port + 1 to bridges, from + 21 to "
+            "stores, and from + 41 to workers."
         ),
     )
     name: str = Field(
         default="",
         pattern=r"^[A-Za-z0-9._-]{0,64}$",
         description=(
-            "What this process is called among its like (worker-1), for its folder and in Kafka; "
-            "`kpstream site up` numbers them. Unset: by its kind."
+            "Name of this process, such as worker-1, for its folder and in Kafka; `kpstream site "
+            "up` numbers the processes. Unset: its kind."
         ),
     )
     certs_dir: Path | None = Field(
         default=None,
         description=(
-            "Folder of `kpstream certs make`; set: the servers that `kpstream site up` runs speak "
-            "TLS only, and its processes have certificates."
+            "Folder of `kpstream certs make`; with it, the servers of `kpstream site up` accept "
+            "only TLS, and its processes use certificates."
         ),
     )
     scores_days: float = Field(
         default=30.0,
         ge=0,
-        description="Days that InfluxDB keeps scores and accounts as written; 0: for ever.",
+        description="Days for which InfluxDB keeps scores and accounts; 0: for ever.",
     )
     hourly_days: float = Field(
-        default=365.0, ge=0, description="Days that InfluxDB keeps the hours; 0: for ever."
+        default=365.0,
+        ge=0,
+        description="Days for which InfluxDB keeps hourly aggregates; 0: for ever.",
     )
     account_ms: int = Field(
         default=10_000,
         ge=500,
         description=(
             "Milliseconds between two accounts of a bridge, worker or store: its counters, those "
-            "of its devices, lag, models; they reach InfluxDB by way of Kafka."
+            "of its devices, backlog, models; they reach InfluxDB through Kafka."
         ),
     )
     kafka_heap_mb: int = Field(
-        default=256, ge=192, description="Megabytes of Java heap of the Kafka on this machine."
+        default=256, ge=192, description="Java heap of the native Kafka in megabytes."
     )
     stall_s: float = Field(
         default=60.0,
         ge=5,
         description=(
-            "Seconds for which a worker may have lag and make no progress, or a process not answer "
-            "at all, before `kpstream site up` restarts it."
+            "Seconds after which `kpstream site up` restarts a worker with a backlog and no "
+            "progress, or a process that does not answer."
         ),
     )
 
     @property
     def registry_path(self) -> Path:
-        """The registry folder in force."""
+        """The registry folder, or the one in the state folder if none is set."""
         return self.registry_dir or self.state_dir / "registry"
 
     @property

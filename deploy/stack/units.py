@@ -1,7 +1,8 @@
-"""systemd units and a compose file of a site, written from the settings of `kpstream site up`.
+"""systemd units and a compose file of a site, from the settings of `kpstream site up`.
 
-`kpstream site units --out FOLDER` writes them; those in this folder (`systemd/`, `compose.yaml`,
-`Dockerfile`) are what it writes with the defaults, and a test compares. What they take over:
+`kpstream site units --out FOLDER` writes them. The files in this folder (`systemd/`,
+`compose.yaml`,
+`Dockerfile`) are its output with the default settings, and a test compares them. The settings:
 
 | setting | native | systemd | compose |
 |---|---|---|---|
@@ -46,56 +47,8 @@ _USER = "10001"
 _SECRETS = f"secrets:/state/{GRAFANA_TOKEN_FILE.parent}"
 
 
-def write_units(folder: Path, here: Site) -> list[Path]:
-    """Write everything below the folder; returns what was written.
-
-    Raises:
-        OSError: It can't be written.
-    """
-    written = []
-    for name, text in unit_files(here).items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-        written.append(path)
-    return written
-
-
-def unit_files(here: Site) -> dict[str, str]:
-    """Every file by its name below the folder."""
-    return {
-        "systemd/README.md": _GUIDE,
-        "systemd/site.env": _site_env(here.site),
-        "systemd/mosquitto.conf": _HEAD + _mosquitto("listener 1883 127.0.0.1"),
-        "systemd/kafka.properties": _kafka_properties(),
-        "systemd/kpstream-kafka.service": _kafka_unit(here.site),
-        "systemd/kpstream-influxdb.service": _influx_unit(),
-        "systemd/kpstream-setup.service": _setup_unit(),
-        "systemd/kpstream-bridge@.service": _process_unit("bridge", here.site.base_port),
-        "systemd/kpstream-worker@.service": _process_unit("worker", here.site.base_port + 40),
-        "systemd/kpstream-store@.service": _process_unit("store", here.site.base_port + 20),
-        "systemd/kpstream.target": _target(here),
-        "compose.yaml": _COMPOSE_HEAD + yaml(compose(here)),
-        "Dockerfile": _DOCKERFILE,
-    }
-
-
-def _mosquitto(listener: str) -> str:
-    """What mosquitto is told beside the configuration of its package or image.
-
-    That says where queues and log are, and saying so twice is an error.
-    """
-    text = mosquitto_config(f"{listener}\nallow_anonymous true\n", Path("/"), 1)
-    there = ("#", "user ", "persistence ", "persistence_location ", "log_type ")
-    lines = [line for line in text.splitlines() if not line.startswith(there)]
-    return "\n".join(lines) + "\n"
-
-
-# -------------------------------------------------------------------------------------- systemd
-
-
 _HARDENED = """\
-# What a service of ours needs of the system, and nothing else.
+# Restrict the service to what it needs of the system.
 NoNewPrivileges=yes
 ProtectSystem=strict
 ProtectHome=yes
@@ -120,13 +73,122 @@ CapabilityBoundingSet=
 UMask=0077
 """
 
-# With back-off where systemd knows it (254 or later), and without ever giving up.
+# With growing pauses if systemd supports them (254 or later), and without a limit.
 _RESTARTED = """\
 Restart=always
 RestartSec=1
 RestartSteps=5
 RestartMaxDelaySec=30
 """
+
+_GUIDE = f"""\
+# kpstream under systemd
+
+Written by `kpstream site units`; see `docs/operations.md`. The tests do not run these units,
+because they have no systemd. Instead `systemd-analyze verify` checks them, and a test compares
+their settings with those of `kpstream site up`.
+
+    sudo useradd --system --home-dir /var/lib/kpstream --shell /usr/sbin/nologin kpstream
+    sudo apt install mosquitto default-jre-headless
+    sudo python3 -m venv {_VENV} && sudo {_VENV}/bin/pip install 'kpstream[site]'
+    sudo KPSTREAM_SERVERS_DIR={_SERVERS} {_VENV}/bin/kpstream site install
+    sudo install -d {_SETTINGS} && sudo install -m 644 kafka.properties {_SETTINGS}/
+    sudo install -m 600 site.env {_SETTINGS}/
+    sudo install -m 644 mosquitto.conf /etc/mosquitto/conf.d/kpstream.conf
+    sudo install -m 644 *.service *.target /etc/systemd/system/
+    sudo systemctl daemon-reload && sudo systemctl restart mosquitto
+    sudo systemctl enable --now kpstream.target kpstream-kafka kpstream-influxdb kpstream-setup \\
+        kpstream-bridge@1 kpstream-worker@1 kpstream-worker@2 kpstream-store@1
+
+To add a worker, run `sudo systemctl enable --now kpstream-worker@3`. The token for Grafana is in
+`{_STATE}/{GRAFANA_TOKEN_FILE}`. systemd restarts processes that end, but does not notice one that
+makes no progress. Use the alert on a growing backlog, or `kpstream site up`, whose watchdog
+restarts it.
+
+With TLS (`docs/security.md`), `kpstream certs config FOLDER bridge` prints the content of
+`{_SETTINGS}/bridge.env`; use `worker`, `store` and `operator` (the set-up) likewise, and `kafka`,
+`influxdb` and `mosquitto` for the settings of the servers. All services here run as one user. The
+bridge is exposed to devices; to keep it from the tokens and data of the servers, run them as
+separate users.
+"""
+
+_COMPOSE_HEAD = f"""\
+{_HEAD}# A site in containers. The tests do not run it; they compare its settings with those of
+# `kpstream site up`. From the root of the repository:
+#
+#     docker compose -f deploy/stack/compose.yaml up --build --detach
+#
+# For Grafana, write a password to deploy/stack/grafana-admin.password and add `--profile grafana`
+# after `compose`. Ports are open on loopback only.
+"""
+
+_DOCKERFILE = f"""\
+{_HEAD}# Image of bridge, worker, store and set-up. Build it from the root of the repository.
+FROM python:3.11-slim
+WORKDIR /src
+COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY dashboards dashboards
+COPY deploy deploy
+COPY ingest ingest
+COPY models models
+COPY pipeline pipeline
+COPY training training
+RUN pip install --no-cache-dir --constraint constraints.txt '.[site]' && rm -rf /src
+WORKDIR /state
+RUN useradd --uid {_USER} --home-dir /state kpstream && mkdir -p /state/secrets /grafana && \\
+    chown -R kpstream /state /grafana && chmod 700 /state /state/secrets /grafana
+USER kpstream
+CMD ["kpstream", "--help"]
+"""
+
+
+def write_units(folder: Path, site: Site) -> list[Path]:
+    """Write all files below the folder; returns their paths.
+
+    Raises:
+        OSError: A file cannot be written.
+        ValueError: systemd cannot derive the ports of the processes.
+    """
+    written = []
+    for name, text in unit_files(site).items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        written.append(path)
+    return written
+
+
+def unit_files(site: Site) -> dict[str, str]:
+    """Return the content of every file, by its path below the folder."""
+    return {
+        "systemd/README.md": _GUIDE,
+        "systemd/site.env": _site_env(site.site),
+        "systemd/mosquitto.conf": _HEAD + _mosquitto("listener 1883 127.0.0.1"),
+        "systemd/kafka.properties": _kafka_properties(),
+        "systemd/kpstream-kafka.service": _kafka_unit(site.site),
+        "systemd/kpstream-influxdb.service": _influx_unit(),
+        "systemd/kpstream-setup.service": _setup_unit(),
+        "systemd/kpstream-bridge@.service": _process_unit("bridge", site.site.base_port),
+        "systemd/kpstream-worker@.service": _process_unit("worker", site.site.base_port + 40),
+        "systemd/kpstream-store@.service": _process_unit("store", site.site.base_port + 20),
+        "systemd/kpstream.target": _target(site),
+        "compose.yaml": _COMPOSE_HEAD + yaml(compose(site)),
+        "Dockerfile": _DOCKERFILE,
+    }
+
+
+def _mosquitto(listener: str) -> str:
+    """Return the configuration of mosquitto, in addition to that of its package or image.
+
+    The package sets the places of queues and log; setting them twice is an error.
+    """
+    text = mosquitto_config(f"{listener}\nallow_anonymous true\n", Path("/"), 1)
+    in_package = ("#", "user ", "persistence ", "persistence_location ", "log_type ")
+    lines = [line for line in text.splitlines() if not line.startswith(in_package)]
+    return "\n".join(lines) + "\n"
+
+
+# -------------------------------------------------------------------------------------- systemd
 
 
 def _unit(text: str, after: str, service: str, *, wants: str = "", wanted: bool = True) -> str:
@@ -141,13 +203,16 @@ def _unit(text: str, after: str, service: str, *, wants: str = "", wanted: bool 
 
 def _process_unit(kind: str, first_port: int) -> str:
     if first_port % 10:
-        message = f"with base_port {first_port} systemd can't count ports; take a multiple of 10"
+        message = (
+            f"systemd cannot count ports from {first_port}: set KPSTREAM_SITE_BASE_PORT to a "
+            "multiple of 10"
+        )
         raise ValueError(message)
     also = ""
     if kind == "bridge":
         also = (
             "Environment=KPSTREAM_INGEST_MQTT_CLIENT_ID=kpstream-bridge-%i\n"
-            "# More than one bridge: they share the messages.\n"
+            "# For several bridges, which share the messages:\n"
             f"# Environment=KPSTREAM_INGEST_MQTT_SHARED_GROUP={SHARED_GROUP}\n"
         )
     if kind == "store":
@@ -155,10 +220,10 @@ def _process_unit(kind: str, first_port: int) -> str:
     service = (
         "User=kpstream\n"
         f"EnvironmentFile={_SETTINGS}/site.env\n"
-        f"# Where there is TLS: what `kpstream certs config` says for this kind of service.\n"
+        f"# With TLS: the output of `kpstream certs config` for this kind of service.\n"
         f"EnvironmentFile=-{_SETTINGS}/{kind}.env\n"
         f"Environment=KPSTREAM_SITE_NAME={kind}-%i\n"
-        f"# Instances 1 to 9; the ports that `kpstream site up` gives them.\n"
+        f"# The ports that `kpstream site up` assigns; for instances 1 to 9.\n"
         f"Environment=KPSTREAM_SITE_STATUS_PORT={first_port // 10}%i\n"
         f"{also}"
         f"ExecStart={_VENV}/bin/kpstream {kind}\n"
@@ -191,7 +256,7 @@ def _kafka_unit(site: SiteSettings) -> str:
     options = " ".join((f"-Xmx{site.kafka_heap_mb}m", *JAVA_OPTIONS))
     service = (
         "User=kpstream\n"
-        "# The first time: make the data folder. An id beginning with - needs the =.\n"
+        "# Format a new data folder. The = is needed for an id that begins with -.\n"
         f'ExecStartPre=/bin/sh -c "test -e {_STATE}-kafka/data/meta.properties || '
         f'{tool} format --cluster-id=$$({tool} random-uuid) -c {_SETTINGS}/kafka.properties"\n'
         f"ExecStart=/usr/bin/java {options} -Dorg.slf4j.simpleLogger.defaultLogLevel=warn "
@@ -226,7 +291,7 @@ def _influx_unit() -> str:
     service = (
         "User=kpstream\n"
         f"ExecStart={_SERVERS}/influxd-{INFLUX_VERSION}/influxd {' '.join(arguments)}\n"
-        "# It catches SIGINT only; SIGTERM would end it on the spot.\n"
+        "# influxd handles SIGINT only; SIGTERM would end it at once.\n"
         "KillSignal=SIGINT\nTimeoutStopSec=60\nLimitNOFILE=65536\n"
         f"{_RESTARTED}"
         "StateDirectory=kpstream-influxdb\nStateDirectoryMode=0700\n"
@@ -234,8 +299,8 @@ def _influx_unit() -> str:
     return _unit("InfluxDB of kpstream", "", service)
 
 
-def _target(here: Site) -> str:
-    names = [name.replace("-", "@") for name, _ in here.process_ports()]
+def _target(site: Site) -> str:
+    names = [name.replace("-", "@") for name, _ in site.process_ports()]
     wants = " ".join(f"kpstream-{name}.service" for name in ("kafka", "influxdb", "setup", *names))
     return (
         f"{_HEAD}[Unit]\nDescription=kpstream site\nWants=mosquitto.service {wants}\n\n"
@@ -246,7 +311,7 @@ def _target(here: Site) -> str:
 def _site_env(site: SiteSettings) -> str:
     return (
         f"{_HEAD.rstrip()}\n"
-        "# Settings of every service of kpstream here; all of them: docs/settings.md.\n"
+        "# Settings of all kpstream services on this machine; docs/settings.md lists them all.\n"
         f"KPSTREAM_SITE_STATE_DIR={_STATE}\n"
         "KPSTREAM_SITE_KAFKA=127.0.0.1:9092\n"
         f"KPSTREAM_SITE_PARTITIONS={site.partitions}\n"
@@ -255,42 +320,11 @@ def _site_env(site: SiteSettings) -> str:
     )
 
 
-_GUIDE = f"""\
-# kpstream under systemd
-
-Written by `kpstream site units`; `docs/operations.md` says more. Not run by the tests (they have no
-systemd of their own): `systemd-analyze verify` reads the units, and a test holds their settings
-against those of `kpstream site up`.
-
-    sudo useradd --system --home-dir /var/lib/kpstream --shell /usr/sbin/nologin kpstream
-    sudo apt install mosquitto default-jre-headless
-    sudo python3 -m venv {_VENV} && sudo {_VENV}/bin/pip install 'kpstream[site]'
-    sudo KPSTREAM_SERVERS_DIR={_SERVERS} {_VENV}/bin/kpstream site install
-    sudo install -d {_SETTINGS} && sudo install -m 644 kafka.properties {_SETTINGS}/
-    sudo install -m 600 site.env {_SETTINGS}/
-    sudo install -m 644 mosquitto.conf /etc/mosquitto/conf.d/kpstream.conf
-    sudo install -m 644 *.service *.target /etc/systemd/system/
-    sudo systemctl daemon-reload && sudo systemctl restart mosquitto
-    sudo systemctl enable --now kpstream.target kpstream-kafka kpstream-influxdb kpstream-setup \\
-        kpstream-bridge@1 kpstream-worker@1 kpstream-worker@2 kpstream-store@1
-
-One more worker is `sudo systemctl enable --now kpstream-worker@3`. The token for Grafana is in
-`{_STATE}/{GRAFANA_TOKEN_FILE}`. systemd restarts what ends; what only stands still it does not see:
-let the alert on growing lag tell, or use `kpstream site up`, whose watchdog restarts it.
-
-With TLS (`docs/security.md`): `kpstream certs config FOLDER bridge` prints what belongs into
-`{_SETTINGS}/bridge.env`, likewise for `worker`, `store` and `operator` (the set-up); `kafka`,
-`influxdb`, `mosquitto` what the servers are told. All services here run as one user: to keep the
-bridge, which strangers talk to, from the tokens and the data of the servers, give them users of
-their own.
-"""
-
-
 # -------------------------------------------------------------------------------------- compose
 
 
 def image_variable(prefix: str, name: str) -> str:
-    """The environment variable by which an official image takes a setting.
+    """Return the environment variable of a setting in an official image.
 
     >>> image_variable("KAFKA", "log.segment.bytes"), image_variable("INFLUXD", "log-level")
     ('KAFKA_LOG_SEGMENT_BYTES', 'INFLUXD_LOG_LEVEL')
@@ -298,16 +332,16 @@ def image_variable(prefix: str, name: str) -> str:
     return f"{prefix}_{name}".upper().replace(".", "_").replace("-", "_")
 
 
-def compose(here: Site) -> dict[str, Any]:
-    """The compose file as data."""
+def compose(site: Site) -> dict[str, Any]:
+    """Return the compose file as data."""
     services: dict[str, Any] = {
         "mosquitto": _mosquitto_service(),
-        "kafka": _kafka_service(here.site),
+        "kafka": _kafka_service(site.site),
         "influxdb": _influx_service(),
-        "setup": _setup_service(here.site),
+        "setup": _setup_service(site.site),
     }
-    for name, port in here.process_ports():
-        services[name] = _process_service(here.site, name, port)
+    for name, port in site.process_ports():
+        services[name] = _process_service(site.site, name, port)
     services["grafana"] = _grafana_service()
     volumes = ("mosquitto", "kafka", "influxdb", "state", "secrets", "grafana-token", "grafana")
     return {
@@ -402,7 +436,7 @@ def _our_service(site: SiteSettings, more: Mapping[str, str]) -> dict[str, Any]:
 def _setup_service(site: SiteSettings) -> dict[str, Any]:
     return {
         **_our_service(site, {}),
-        # Who is given a secret gets it alone: Grafana its token, the store the folder, others none.
+        # Each service sees only its own secrets: Grafana its token, the store the folder.
         "volumes": ["state:/state", _SECRETS, "grafana-token:/grafana"],
         "command": [
             *("sh", "-c"),
@@ -424,7 +458,7 @@ def _process_service(site: SiteSettings, name: str, port: int) -> dict[str, Any]
     if kind == "store":
         read = f". /state/{STORE_ENV_FILE} && export KPSTREAM_PIPELINE_INFLUX_TOKEN"
         command = ["sh", "-c", f"{read} && exec kpstream store"]
-    look = (
+    check = (
         f"import urllib.request; urllib.request.urlopen('http://127.0.0.1:{port}/ready', timeout=3)"
     )
     ours = _our_service(site, more)
@@ -436,7 +470,7 @@ def _process_service(site: SiteSettings, name: str, port: int) -> dict[str, Any]
         "restart": "unless-stopped",
         "stop_grace_period": "30s",
         "depends_on": {"setup": {"condition": "service_completed_successfully"}},
-        "healthcheck": _healthcheck("python", "-c", look),
+        "healthcheck": _healthcheck("python", "-c", check),
     }
 
 
@@ -446,7 +480,7 @@ def _grafana_service() -> dict[str, Any]:
         "image": _GRAFANA_IMAGE,
         "profiles": ["grafana"],
         "restart": "unless-stopped",
-        "user": f"{_USER}:0",  # who may read the token
+        "user": f"{_USER}:0",  # this user may read the token
         "entrypoint": ["sh", "-c", f"{export} && exec /run.sh"],
         "environment": {
             "KPSTREAM_GRAFANA_INFLUX_URL": "http://influxdb:8086",
@@ -467,33 +501,3 @@ def _grafana_service() -> dict[str, Any]:
 
 def _healthcheck(*command: str) -> dict[str, Any]:
     return {"test": ["CMD", *command], "interval": "10s", "timeout": "5s", "start_period": "60s"}
-
-
-_COMPOSE_HEAD = f"""\
-{_HEAD}# A site in containers, for those who have Docker. The tests do not run it; they hold its
-# settings against those of `kpstream site up`. From the root of the repository:
-#
-#     docker compose -f deploy/stack/compose.yaml up --build --detach
-#
-# With Grafana: write a password of your own to deploy/stack/grafana-admin.password, then add
-# `--profile grafana` behind `compose`. Ports are open on loopback only.
-"""
-
-_DOCKERFILE = f"""\
-{_HEAD}# The processes of kpstream: bridge, worker, store, and the set-up. Built from the root.
-FROM python:3.11-slim
-WORKDIR /src
-COPY pyproject.toml constraints.txt README.md LICENSE ./
-COPY dashboards dashboards
-COPY deploy deploy
-COPY ingest ingest
-COPY models models
-COPY pipeline pipeline
-COPY training training
-RUN pip install --no-cache-dir --constraint constraints.txt '.[site]' && rm -rf /src
-WORKDIR /state
-RUN useradd --uid {_USER} --home-dir /state kpstream && mkdir -p /state/secrets /grafana && \\
-    chown -R kpstream /state /grafana && chmod 700 /state /state/secrets /grafana
-USER kpstream
-CMD ["kpstream", "--help"]
-"""
