@@ -10,7 +10,7 @@ safe to repeat.
 4. `certs`, `tlsconfig`, `acl`: certificates, TLS settings and access control.
 5. `site`, `siteproblems`, `sitesetup`, `siteparts`: a site from its settings, the reasons why it
    cannot start, its set-up, and its parts for the supervisor.
-6. `units`: the same site for systemd and Docker Compose.
+6. `units`, `composefile`, `generated`: the same site for systemd and Docker Compose.
 
 ```python
 from pathlib import Path

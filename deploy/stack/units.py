@@ -15,12 +15,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from dashboards.grafana.provision import yaml
 from deploy.settings.settings import SiteSettings
+from deploy.stack.composefile import compose_files
+from deploy.stack.generated import GENERATED, mosquitto_settings
 from deploy.stack.servers import (
     INFLUX_SETTINGS,
     INFLUX_VERSION,
@@ -30,21 +29,14 @@ from deploy.stack.servers import (
 )
 from deploy.stack.site import Site
 from deploy.stack.sitesetup import GRAFANA_TOKEN_FILE, STORE_ENV_FILE
-from ingest.mqtt.broker import mosquitto_config
 from ingest.topics import SHARED_GROUP
 
-__all__ = ["compose", "image_variable", "unit_files", "write_units"]
+__all__ = ["unit_files", "write_units"]
 
 _VENV = "/opt/kpstream/venv"
 _SERVERS = "/opt/kpstream/servers"
 _STATE = "/var/lib/kpstream"
 _SETTINGS = "/etc/kpstream"
-_HEAD = "# Written by `kpstream site units`; change deploy/stack/units.py instead.\n"
-
-_GRAFANA_IMAGE = "grafana/grafana:12.2.0"
-_MOSQUITTO_IMAGE = "eclipse-mosquitto:2.0.22"
-_USER = "10001"
-_SECRETS = f"secrets:/state/{GRAFANA_TOKEN_FILE.parent}"
 
 
 _HARDENED = """\
@@ -112,35 +104,6 @@ bridge is exposed to devices; to keep it from the tokens and data of the servers
 separate users.
 """
 
-_COMPOSE_HEAD = f"""\
-{_HEAD}# A site in containers. The tests do not run it; they compare its settings with those of
-# `kpstream site up`. From the root of the repository:
-#
-#     docker compose -f deploy/stack/compose.yaml up --build --detach
-#
-# For Grafana, write a password to deploy/stack/grafana-admin.password and add `--profile grafana`
-# after `compose`. Ports are open on loopback only.
-"""
-
-_DOCKERFILE = f"""\
-{_HEAD}# Image of bridge, worker, store and set-up. Build it from the root of the repository.
-FROM python:3.11-slim
-WORKDIR /src
-COPY pyproject.toml constraints.txt README.md LICENSE ./
-COPY dashboards dashboards
-COPY deploy deploy
-COPY ingest ingest
-COPY models models
-COPY pipeline pipeline
-COPY training training
-RUN pip install --no-cache-dir --constraint constraints.txt '.[site]' && rm -rf /src
-WORKDIR /state
-RUN useradd --uid {_USER} --home-dir /state kpstream && mkdir -p /state/secrets /grafana && \\
-    chown -R kpstream /state /grafana && chmod 700 /state /state/secrets /grafana
-USER kpstream
-CMD ["kpstream", "--help"]
-"""
-
 
 def write_units(folder: Path, site: Site) -> list[Path]:
     """Write all files below the folder; returns their paths.
@@ -163,7 +126,7 @@ def unit_files(site: Site) -> dict[str, str]:
     return {
         "systemd/README.md": _GUIDE,
         "systemd/site.env": _site_env(site.site),
-        "systemd/mosquitto.conf": _HEAD + _mosquitto("listener 1883 127.0.0.1"),
+        "systemd/mosquitto.conf": GENERATED + mosquitto_settings("listener 1883 127.0.0.1"),
         "systemd/kafka.properties": _kafka_properties(),
         "systemd/kpstream-kafka.service": _kafka_unit(site.site),
         "systemd/kpstream-influxdb.service": _influx_unit(),
@@ -172,30 +135,15 @@ def unit_files(site: Site) -> dict[str, str]:
         "systemd/kpstream-worker@.service": _process_unit("worker", site.site.base_port + 40),
         "systemd/kpstream-store@.service": _process_unit("store", site.site.base_port + 20),
         "systemd/kpstream.target": _target(site),
-        "compose.yaml": _COMPOSE_HEAD + yaml(compose(site)),
-        "Dockerfile": _DOCKERFILE,
+        **compose_files(site),
     }
-
-
-def _mosquitto(listener: str) -> str:
-    """Return the configuration of mosquitto, in addition to that of its package or image.
-
-    The package sets the places of queues and log; setting them twice is an error.
-    """
-    text = mosquitto_config(f"{listener}\nallow_anonymous true\n", Path("/"), 1)
-    in_package = ("#", "user ", "persistence ", "persistence_location ", "log_type ")
-    lines = [line for line in text.splitlines() if not line.startswith(in_package)]
-    return "\n".join(lines) + "\n"
-
-
-# -------------------------------------------------------------------------------------- systemd
 
 
 def _unit(text: str, after: str, service: str, *, wants: str = "", wanted: bool = True) -> str:
     wants = f"Wants={wants}\n" if wants else ""
     install = "\n[Install]\nWantedBy=kpstream.target\n" if wanted else ""
     return (
-        f"{_HEAD}[Unit]\nDescription={text}\n"
+        f"{GENERATED}[Unit]\nDescription={text}\n"
         f"After={f'network-online.target {after}'.strip()}\n{wants}PartOf=kpstream.target\n"
         f"StartLimitIntervalSec=0\n\n[Service]\n{service}{_HARDENED}{install}"
     )
@@ -278,7 +226,7 @@ def _kafka_properties() -> str:
         "log.dirs": f"{_STATE}-kafka/data",
         **KAFKA_SETTINGS,
     }
-    return _HEAD + "".join(f"{name}={value}\n" for name, value in own.items())
+    return GENERATED + "".join(f"{name}={value}\n" for name, value in own.items())
 
 
 def _influx_unit() -> str:
@@ -303,14 +251,14 @@ def _target(site: Site) -> str:
     names = [name.replace("-", "@") for name, _ in site.process_ports()]
     wants = " ".join(f"kpstream-{name}.service" for name in ("kafka", "influxdb", "setup", *names))
     return (
-        f"{_HEAD}[Unit]\nDescription=kpstream site\nWants=mosquitto.service {wants}\n\n"
+        f"{GENERATED}[Unit]\nDescription=kpstream site\nWants=mosquitto.service {wants}\n\n"
         "[Install]\nWantedBy=multi-user.target\n"
     )
 
 
 def _site_env(site: SiteSettings) -> str:
     return (
-        f"{_HEAD.rstrip()}\n"
+        f"{GENERATED.rstrip()}\n"
         "# Settings of all kpstream services on this machine; docs/settings.md lists them all.\n"
         f"KPSTREAM_SITE_STATE_DIR={_STATE}\n"
         "KPSTREAM_SITE_KAFKA=127.0.0.1:9092\n"
@@ -318,186 +266,3 @@ def _site_env(site: SiteSettings) -> str:
         "KPSTREAM_PIPELINE_INFLUX_URL=http://127.0.0.1:8086\n"
         "OMP_NUM_THREADS=1\nPYTHONUNBUFFERED=1\n"
     )
-
-
-# -------------------------------------------------------------------------------------- compose
-
-
-def image_variable(prefix: str, name: str) -> str:
-    """Return the environment variable of a setting in an official image.
-
-    >>> image_variable("KAFKA", "log.segment.bytes"), image_variable("INFLUXD", "log-level")
-    ('KAFKA_LOG_SEGMENT_BYTES', 'INFLUXD_LOG_LEVEL')
-    """
-    return f"{prefix}_{name}".upper().replace(".", "_").replace("-", "_")
-
-
-def compose(site: Site) -> dict[str, Any]:
-    """Return the compose file as data."""
-    services: dict[str, Any] = {
-        "mosquitto": _mosquitto_service(),
-        "kafka": _kafka_service(site.site),
-        "influxdb": _influx_service(),
-        "setup": _setup_service(site.site),
-    }
-    for name, port in site.process_ports():
-        services[name] = _process_service(site.site, name, port)
-    services["grafana"] = _grafana_service()
-    volumes = ("mosquitto", "kafka", "influxdb", "state", "secrets", "grafana-token", "grafana")
-    return {
-        "name": "kpstream",
-        "services": services,
-        "configs": {"mosquitto": {"content": _mosquitto_image_config()}},
-        "secrets": {"grafana-admin": {"file": "./grafana-admin.password"}},
-        "volumes": {name: {} for name in volumes},
-    }
-
-
-def _mosquitto_image_config() -> str:
-    folder = "persistence true\npersistence_location /mosquitto/data/\n"
-    return folder + _mosquitto("listener 1883 0.0.0.0")
-
-
-def _mosquitto_service() -> dict[str, Any]:
-    return {
-        "image": _MOSQUITTO_IMAGE,
-        "restart": "unless-stopped",
-        "configs": [{"source": "mosquitto", "target": "/mosquitto/config/mosquitto.conf"}],
-        "volumes": ["mosquitto:/mosquitto/data"],
-        "ports": ["127.0.0.1:1883:1883"],
-        "healthcheck": _healthcheck(
-            "mosquitto_sub", "-t", "$$SYS/broker/uptime", "-C", "1", "-W", "3"
-        ),
-    }
-
-
-def _kafka_service(site: SiteSettings) -> dict[str, Any]:
-    own = {
-        "process.roles": "broker,controller",
-        "node.id": "1",
-        "controller.quorum.voters": "1@localhost:9093",
-        "listeners": "PLAINTEXT://:9092,CONTROLLER://localhost:9093",
-        "advertised.listeners": "PLAINTEXT://kafka:9092",
-        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
-        "controller.listener.names": "CONTROLLER",
-        "log.dirs": "/var/lib/kafka/data",
-        **KAFKA_SETTINGS,
-    }
-    return {
-        "image": f"apache/kafka:{KAFKA_VERSION}",
-        "restart": "unless-stopped",
-        "stop_grace_period": "60s",
-        "environment": {
-            "KAFKA_HEAP_OPTS": f"-Xmx{site.kafka_heap_mb}m",
-            "KAFKA_JVM_PERFORMANCE_OPTS": " ".join(JAVA_OPTIONS),
-            **{image_variable("KAFKA", name): value for name, value in own.items()},
-        },
-        "volumes": ["kafka:/var/lib/kafka/data"],
-        "healthcheck": _healthcheck("bash", "-c", "exec 3<>/dev/tcp/localhost/9092"),
-    }
-
-
-def _influx_service() -> dict[str, Any]:
-    return {
-        "image": f"influxdb:{INFLUX_VERSION}",
-        "restart": "unless-stopped",
-        "stop_signal": "SIGINT",
-        "stop_grace_period": "60s",
-        "environment": {
-            image_variable("INFLUXD", name): value for name, value in INFLUX_SETTINGS.items()
-        },
-        "volumes": ["influxdb:/var/lib/influxdb2"],
-        "ports": ["127.0.0.1:8086:8086"],
-        "healthcheck": _healthcheck("influx", "ping"),
-    }
-
-
-def _our_service(site: SiteSettings, more: Mapping[str, str]) -> dict[str, Any]:
-    return {
-        "image": "kpstream",
-        "build": {"context": "../..", "dockerfile": "deploy/stack/Dockerfile"},
-        "environment": {
-            "KPSTREAM_SITE_STATE_DIR": "/state",
-            "KPSTREAM_SITE_KAFKA": "kafka:9092",
-            "KPSTREAM_SITE_PARTITIONS": str(site.partitions),
-            "KPSTREAM_INGEST_MQTT_HOST": "mosquitto",
-            "KPSTREAM_PIPELINE_INFLUX_URL": "http://influxdb:8086",
-            "OMP_NUM_THREADS": "1",
-            **more,
-        },
-        "volumes": ["state:/state"],
-        "read_only": True,
-        "tmpfs": ["/tmp"],  # noqa: S108 (in the container)
-        "cap_drop": ["ALL"],
-        "security_opt": ["no-new-privileges:true"],
-    }
-
-
-def _setup_service(site: SiteSettings) -> dict[str, Any]:
-    return {
-        **_our_service(site, {}),
-        # Each service sees only its own secrets: Grafana its token, the store the folder.
-        "volumes": ["state:/state", _SECRETS, "grafana-token:/grafana"],
-        "command": [
-            *("sh", "-c"),
-            "kpstream site setup --wait 300"
-            f" && install -m 600 /state/{GRAFANA_TOKEN_FILE} /grafana/token",
-        ],
-        "depends_on": ["kafka", "influxdb"],
-    }
-
-
-def _process_service(site: SiteSettings, name: str, port: int) -> dict[str, Any]:
-    kind, _, number = name.partition("-")
-    more = {"KPSTREAM_SITE_NAME": name, "KPSTREAM_SITE_STATUS_PORT": str(port)}
-    command = ["kpstream", kind]
-    if kind == "bridge":
-        more["KPSTREAM_INGEST_MQTT_CLIENT_ID"] = f"kpstream-bridge-{number}"
-        if site.bridges > 1:
-            more["KPSTREAM_INGEST_MQTT_SHARED_GROUP"] = SHARED_GROUP
-    if kind == "store":
-        read = f". /state/{STORE_ENV_FILE} && export KPSTREAM_PIPELINE_INFLUX_TOKEN"
-        command = ["sh", "-c", f"{read} && exec kpstream store"]
-    check = (
-        f"import urllib.request; urllib.request.urlopen('http://127.0.0.1:{port}/ready', timeout=3)"
-    )
-    ours = _our_service(site, more)
-    if kind == "store":
-        ours["volumes"] = [*ours["volumes"], f"{_SECRETS}:ro"]
-    return {
-        **ours,
-        "command": command,
-        "restart": "unless-stopped",
-        "stop_grace_period": "30s",
-        "depends_on": {"setup": {"condition": "service_completed_successfully"}},
-        "healthcheck": _healthcheck("python", "-c", check),
-    }
-
-
-def _grafana_service() -> dict[str, Any]:
-    export = "export KPSTREAM_GRAFANA_INFLUX_TOKEN=$$(cat /grafana-token/token)"
-    return {
-        "image": _GRAFANA_IMAGE,
-        "profiles": ["grafana"],
-        "restart": "unless-stopped",
-        "user": f"{_USER}:0",  # this user may read the token
-        "entrypoint": ["sh", "-c", f"{export} && exec /run.sh"],
-        "environment": {
-            "KPSTREAM_GRAFANA_INFLUX_URL": "http://influxdb:8086",
-            "GF_SECURITY_ADMIN_PASSWORD__FILE": "/run/secrets/grafana-admin",
-            "GF_ANALYTICS_REPORTING_ENABLED": "false",
-        },
-        "secrets": ["grafana-admin"],
-        "volumes": [
-            "grafana:/var/lib/grafana",
-            "grafana-token:/grafana-token:ro",
-            "../../dashboards/provisioning:/etc/grafana/provisioning:ro",
-            "../../dashboards/json:/var/lib/grafana/dashboards/kpstream:ro",
-        ],
-        "ports": ["127.0.0.1:3000:3000"],
-        "depends_on": {"setup": {"condition": "service_completed_successfully"}},
-    }
-
-
-def _healthcheck(*command: str) -> dict[str, Any]:
-    return {"test": ["CMD", *command], "interval": "10s", "timeout": "5s", "start_period": "60s"}

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from deploy.settings.settings import SiteSettings
+from deploy.stack.composefile import compose, image_variable
 from deploy.stack.mosquitto import MosquittoServer
 from deploy.stack.servers import (
     INFLUX_VERSION,
@@ -25,7 +26,7 @@ from deploy.stack.servers import (
 )
 from deploy.stack.site import Site
 from deploy.stack.siteparts import site_parts
-from deploy.stack.units import compose, image_variable, unit_files, write_units
+from deploy.stack.units import unit_files, write_units
 from deploy.supervisor.program import Program
 from ingest.settings import IngestSettings
 from pipeline.settings import PipelineSettings
