@@ -60,7 +60,7 @@ class FakeLog:
         """First value of channel `n` of each batch: the numbers the tests publish."""
         return [b.values["n"][0] for b in self.batches() if device in (None, b.device)]
 
-    def letters(self) -> list[DeadLetter]:
+    def dead_letters(self) -> list[DeadLetter]:
         return [decode_dead_letter(r.value) for r in self.records if r.topic == DEAD_LETTERS]
 
 

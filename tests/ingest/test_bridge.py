@@ -279,7 +279,7 @@ async def test_garbage_becomes_dead_letters_and_affects_no_other_message() -> No
         await until(lambda: len(broker.acks) == packet)
         assert broker.acks == list(range(1, packet + 1))
         assert len(log.numbers("good")) == len(GARBAGE)
-        letters = log.letters()
+        letters = log.dead_letters()
         assert [letter.mqtt_topic for letter in letters] == [topic for topic, _, _ in GARBAGE]
         for letter, (_, payload, reason) in zip(letters, GARBAGE, strict=True):
             assert letter.raw == payload[:100_000]
@@ -396,7 +396,7 @@ async def test_fault_in_checking_quarantines_the_message_and_the_bridge_continue
         broker.publish(1, TOPIC, b"boom")
         broker.publish(2, TOPIC, body(2))
         await until(lambda: broker.acks == [1, 2])
-        (letter,) = log.letters()
+        (letter,) = log.dead_letters()
         assert letter.raw == b"boom"
         assert "a bug of ours" in letter.detail
         assert bridge.counters.faults_total == 1

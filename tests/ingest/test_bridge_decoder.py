@@ -131,7 +131,7 @@ async def test_a_refused_message_is_one_dead_letter_and_its_good_readings_are_ta
         broker.publish(1, "plain/x", payload)
         broker.publish(2, "sensors/s/d/imu", body(1))
         await until(lambda: broker.acks == [1, 2])
-        assert [(x.reason, x.raw, x.mqtt_topic) for x in log.letters()] == [
+        assert [(x.reason, x.raw, x.mqtt_topic) for x in log.dead_letters()] == [
             (reason, payload, "plain/x")
         ]
         assert log.numbers("press") == numbers
@@ -175,5 +175,5 @@ async def test_asks_a_sparkplug_node_for_a_birth(tmp_path: Path) -> None:
         broker.publish(1, *node.data("", 1_700_000_000_001, {"N": 3.0}))
         await until(lambda: broker.acks == [1])
     assert log.numbers("node") == [3.0]
-    assert [letter.reason for letter in log.letters()] == [RefusalReason.no_birth]
+    assert [letter.reason for letter in log.dead_letters()] == [RefusalReason.no_birth]
     sparkplug.close()

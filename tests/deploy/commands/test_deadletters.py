@@ -125,7 +125,7 @@ def test_replay_publishes_what_can_be_and_says_what_cannot(state: Path, tmp_path
         assert "4 of 4 published again to 127.0.0.1:" in rest.output
         assert log.numbers() == [2, 2, 3]
         # Refused again under the same id: no second letter.
-        assert {x.raw for x in log.letters()} == {b"{ 1", b"{ 4"}
+        assert {x.raw for x in log.dead_letters()} == {b"{ 1", b"{ 4"}
         dry = run("replay", *there, "--reason", "no_model", "--dry-run")
         assert "2 would be published" in dry.output
 

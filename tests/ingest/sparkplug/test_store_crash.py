@@ -31,7 +31,7 @@ class Line:
     path: Path
     acked: int = 0
     log: list[tuple[Key, dict[str, float]]] = field(default_factory=list)
-    letters: list[tuple[str, str, bytes]] = field(default_factory=list)
+    dead_letters: list[tuple[str, str, bytes]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.sparkplug = self._process()
@@ -48,7 +48,7 @@ class Line:
                 at, reconnect_at = self.acked, -1  # all that is not acknowledged comes again
             taken.append(at)
             at += 1
-        envelopes, letters = [], []
+        envelopes, dead_letters = [], []
         for number in taken:
             topic, payload = self.messages[number]
             decoded = self.sparkplug.decode(topic, payload, T0_MS, 1)
@@ -58,7 +58,7 @@ class Line:
                     values = {name: column[n] for name, column in document["values"].items()}
                     envelopes.append(((address.device, address.stream, ts_ms), values))
             if decoded.refused is not None:
-                letters.append((decoded.refused.reason.value, topic, payload))
+                dead_letters.append((decoded.refused.reason.value, topic, payload))
         checkpoint = self.sparkplug.checkpoint()
         if dies_at == 1:
             return self.die()
@@ -66,7 +66,7 @@ class Line:
             self.log += envelopes[: len(envelopes) // 2]
             return self.die()
         self.log += envelopes
-        self.letters += letters
+        self.dead_letters += dead_letters
         if dies_at == 3:
             return self.die()
         if checkpoint is not None:
@@ -136,5 +136,5 @@ def test_any_kill_and_any_redelivery_give_the_same_readings(
     assert dict(line.log) == dict(calm.log)
     # A reading that is there twice says the same both times.
     assert all(dict(calm.log)[key] == values for key, values in line.log)
-    assert set(line.letters) == set(calm.letters)
+    assert set(line.dead_letters) == set(calm.dead_letters)
     assert status["nodes_online"] == calm.sparkplug.status()["nodes_online"]
