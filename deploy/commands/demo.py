@@ -51,8 +51,20 @@ _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @click.command()
-@click.option("--engines", type=click.IntRange(0, 200), default=6, show_default=True)
-@click.option("--people", type=click.IntRange(0, 200), default=4, show_default=True)
+@click.option(
+    "--engines",
+    type=click.IntRange(0, 200),
+    default=6,
+    show_default=True,
+    help="Number of engines.",
+)
+@click.option(
+    "--people",
+    type=click.IntRange(0, 200),
+    default=4,
+    show_default=True,
+    help="Number of people.",
+)
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
@@ -61,7 +73,9 @@ _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     help="Port of the console page; if it is in use, a free one.",
 )
 @click.option("--seconds", type=float, help="Stop after this many seconds.")
-@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Random seed."
+)
 @click.option(
     "--broker",
     "kind",

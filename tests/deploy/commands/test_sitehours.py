@@ -53,7 +53,7 @@ def test_hours_of_long_ago_are_made_by_a_command(
         command = ["site", "hours", "--state-dir", str(tmp_path / "site"), "--since", "2023-11-14"]
         done = CliRunner().invoke(main, [*command, "--until", "2023-11-14T22:30"])
         assert done.output == (
-            "made the hours from 2023-11-14 00:00 to 2023-11-14 22:30 UTC anew\n"
+            "recomputed the hours from 2023-11-14 00:00 to 2023-11-14 22:30 UTC\n"
         )
         found = hours_of(client, "rul_hourly", "device")
         assert {at for _, at, _ in found} == {FIRST_MS}
