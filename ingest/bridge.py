@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 _RETRY = Backoff(first_ms=100, max_ms=5_000)
 _HEARTBEAT_S = 0.25
 _LINGER_S = 0.5
-"""How long messages are still taken after the farewell, because some are on the way."""
+"""Seconds for which messages are still taken after the farewell, because some are on the way."""
 
 
 def _wall_clock_ms() -> int:
@@ -57,7 +57,7 @@ class Bridge:
     """Runs the way from the broker to the log. One per client id, on one event loop.
 
     Attributes:
-        counters: What the bridge has done.
+        counters: Counters since the start.
     """
 
     def __init__(

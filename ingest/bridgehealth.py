@@ -15,7 +15,7 @@ _STALL_MS = 1000
 
 @dataclass(slots=True)
 class BridgeCounters:
-    """What the bridge has done since it started; every number only grows.
+    """Counters of the bridge since its start; every number only grows.
 
     Attributes:
         received_total: Messages taken from the broker, redeliveries included.
@@ -58,7 +58,7 @@ class BridgeHealth:
         unconfirmed: Messages received and not yet acknowledged.
         saturated: The broker holds messages back because too many are unconfirmed.
         log_unavailable_since_ms: Since when the log has not confirmed, or None.
-        error: What is wrong, for a person, or None.
+        error: Present problem, for a person, or None.
     """
 
     running: bool

@@ -40,7 +40,7 @@ _BUNDLE_READINGS = 20_000
 
 @dataclass(slots=True)
 class Load:
-    """What has arrived and is not in the log yet.
+    """Messages and ticks that have arrived and are not in the log yet.
 
     Attributes:
         envelopes: Envelopes and ticks per partition in the order of arrival, each with its number

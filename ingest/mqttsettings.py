@@ -1,4 +1,4 @@
-"""What the settings of the bridge mean for MQTT: endpoint, subscriptions, stale filters."""
+"""MQTT endpoint, subscriptions and stale filters from the settings of the bridge."""
 
 from __future__ import annotations
 

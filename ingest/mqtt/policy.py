@@ -26,7 +26,7 @@ _CUT_SHORT_ERROR = (
     "the broker ends our connections within seconds: "
     "does another client use this client id (KPSTREAM_INGEST_MQTT_CLIENT_ID)?"
 )
-"""How a session takeover appears with brokers that do not report it (3.1.1, old mosquitto)."""
+"""Symptom of a session takeover with brokers that do not report it (3.1.1, old mosquitto)."""
 _BACKOFF = Backoff(first_ms=200, max_ms=5_000, jitter=(0.75, 1.25), reset_after_ms=10_000)
 _MOST_CUT_SHORT = 3  # connections in a row
 _MOST_HANG_UPS = 2  # in a row, before the version is suspected
@@ -45,7 +45,7 @@ class State(Enum):
 
 
 class Event(Enum):
-    """What changes the state of a connection; see `ConnectionPolicy`."""
+    """Event that changes the state of a connection; see `ConnectionPolicy`."""
 
     START = "start"
     OPENED = "opened"
@@ -142,7 +142,7 @@ class ConnectionPolicy:
     Attributes:
         state: Present state.
         version: MQTT version to speak.
-        error: What is wrong, for a person; None: nothing.
+        error: Present problem, for a person; None: none.
         connects_total: Connections that the broker has accepted.
     """
 
@@ -249,7 +249,7 @@ class ConnectionPolicy:
 
         Args:
             reason: The error.
-            tls_advice: What to do where TLS is the cause. With TLS 1.3 a broker refuses our
+            tls_advice: Advice, if TLS is the cause. With TLS 1.3 a broker refuses our
                 certificate by ending a connection that is already open.
         """
         if self.state is State.STOPPED:

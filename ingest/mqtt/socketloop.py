@@ -38,7 +38,7 @@ _MOST_CHUNKS = 4  # read from one socket before other tasks run
 
 @dataclass(frozen=True, slots=True)
 class Callbacks:
-    """What a socket loop calls, always on the event loop. None may raise.
+    """Callbacks of a socket loop, all called on the event loop. None may raise.
 
     Attributes:
         on_message: A message: packet id, QoS, topic, payload (see `Publish`).

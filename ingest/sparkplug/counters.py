@@ -14,7 +14,7 @@ SHOWN_NAMES = 5
 
 @dataclass(slots=True)
 class SparkplugCounters:
-    """What the decoder has taken since the start; every number only grows.
+    """Counters of the decoder since its start; every number only grows.
 
     Attributes:
         births_total: NBIRTH and DBIRTH taken.

@@ -75,7 +75,7 @@ class Sparkplug:
     """Implements `ingest.decoder.Decoder`; its memory survives in a `SparkplugStore`.
 
     Attributes:
-        counters: What was taken since the start.
+        counters: Counters since the start.
         filters: MQTT filters to subscribe to.
     """
 

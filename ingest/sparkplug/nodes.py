@@ -1,4 +1,4 @@
-"""What a bridge knows of Sparkplug nodes and their devices, in memory, with checkpoints.
+"""Memory of Sparkplug nodes and their devices, with checkpoints.
 
 Memory moves on with every message. `checkpoint` returns what has changed, to be written to the
 store (`ingest.sparkplug.store`) before the messages are acknowledged.
