@@ -124,7 +124,7 @@ class Connection:
 
     @property
     def error(self) -> str | None:
-        """Present problem, for a person. Also set while connected, if our client id is used twice."""
+        """Present problem, for a person; set while connected too if our client id is used twice."""
         return self._policy.error
 
     @property
