@@ -16,7 +16,7 @@ IGNORES = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
 
 
 def child(first: str) -> subprocess.Popen[bytes]:
-    script = f"{first}\nprint('ready', flush=True)\nimport time; time.sleep(60)"
+    script = f"import time\n{first}\nprint('ready', flush=True)\ntime.sleep(60)"
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
     assert process.stdout is not None
     process.stdout.readline()

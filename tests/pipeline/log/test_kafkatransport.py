@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -151,8 +152,18 @@ class Dropping(KafkaApp):
         return consumer
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
 async def test_a_hole_stops_the_app_and_nothing_behind_it_is_committed(place: Place) -> None:
     await place.send(10)
+    await _crash_at_a_hole(place)
+    gc.collect()  # a crashed consumer leaves its connection open: not for a later test to report
+    again = place.stage()
+    async with running(again):
+        await eventually(lambda: again.held and again.offsets[-1] == 9)
+        assert set(range(5, 10)) <= set(again.offsets)
+
+
+async def _crash_at_a_hole(place: Place) -> None:
     stage = place.stage(kind=Dropping)
     async with running(stage):
         await eventually(lambda: stage.app.crashed)
@@ -161,10 +172,6 @@ async def test_a_hole_stops_the_app_and_nothing_behind_it_is_committed(place: Pl
         for event in stage.held:
             event.ack()
         await stage.app.consumer.commit()
-    again = place.stage()
-    async with running(again):
-        await eventually(lambda: again.held and again.offsets[-1] == 9)
-        assert set(range(5, 10)) <= set(again.offsets)
 
 
 async def test_what_was_fetched_too_early_comes_again_also_before_the_first_commit(
