@@ -63,7 +63,7 @@ def test_hours_of_long_ago_are_made_by_a_command(
     assert away.exit_code == 1
     assert "cannot be reached" in away.output
     never = ["site", "hours", "--state-dir", str(tmp_path / "other"), "--since", "2023-11-14"]
-    assert "`kpstream site setup` makes it" in CliRunner().invoke(main, never).output
+    assert "run `kpstream site setup`" in CliRunner().invoke(main, never).output
     assert not (tmp_path / "other").exists()
 
 
