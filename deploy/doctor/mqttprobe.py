@@ -85,7 +85,7 @@ def probe_broker(
         advice = tls_advice(exc, where, endpoint.tls_files, shaking_hands=False)
         msg = advice or f"no MQTT broker at {where}: {exc or type(exc).__name__}"
         if isinstance(exc, (EOFError, ConnectionError)) and not endpoint.tls:
-            msg += "; if it is a TLS port, set KPSTREAM_INGEST_MQTT_TLS"
+            msg += "; is it a port for TLS (KPSTREAM_INGEST_MQTT_TLS)?"
         raise ProbeFailed(msg) from exc
     return BrokerAnswer(connect_ms, retained)
 
