@@ -68,7 +68,9 @@ check: $(VENV)/.dev
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m mypy
-	$(BIN)/python -m pytest -q tests/test_import_rule.py tests/test_public_names.py tests/test_settings_docs.py
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/test_import_rule.py tests/test_public_names.py tests/test_task_rule.py \
+	tests/test_settings_docs.py tests/docs
 
 docs: $(VENV)/.dev
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
