@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from models.artifact import Artifact, write_artifact
 from models.manifest import Channel, Draft, Lineage, Scaler, WindowShape
-from models.tasks.interval import Interval
-from models.tasks.number import BoundedNumber, NumberAnswer
+from models.tasks.number import BoundedNumber, Interval, NumberAnswer
 from models.tasks.registry import find_task
 
 __all__ = ["dummy_draft", "dummy_onnx", "encode_field", "write_dummy"]

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from models.manifest import Scaler
 
-__all__ = ["pad_front", "scale", "slice_windows", "unscale"]
+__all__ = ["pad_front", "scale", "scaler_arrays", "slice_windows", "unscale"]
 
 
 def scale(windows: NDArray[np.float32], scaler: Scaler) -> NDArray[np.float32]:
@@ -20,10 +20,14 @@ def scale(windows: NDArray[np.float32], scaler: Scaler) -> NDArray[np.float32]:
     Returns:
         A new array of the same shape. Overflow gives infinities, which the caller must refuse.
     """
-    factor = np.asarray(scaler.scale, dtype=np.float32)
-    offset = np.asarray(scaler.offset, dtype=np.float32)
+    factor, offset = scaler_arrays(scaler)
     with np.errstate(over="ignore", invalid="ignore"):
         return np.asarray(windows * factor + offset, dtype=np.float32)
+
+
+def scaler_arrays(scaler: Scaler) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Factors and offsets of a scaler, float32 [channels] each."""
+    return np.asarray(scaler.scale, np.float32), np.asarray(scaler.offset, np.float32)
 
 
 def unscale(scaled: NDArray[np.float32], scaler: Scaler) -> NDArray[np.float32]:

@@ -34,7 +34,7 @@ from models.tasks.fields import (
     Text,
     require_unique,
 )
-from models.tasks.interval import Interval
+from models.tasks.number import Interval
 from models.tasks.registry import find_task
 
 __all__ = [

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from models.artifact import Artifact
 from models.errors import GraphRefused, ScoreFailed, SelfTestFailed
-from models.features import scale, unscale
+from models.features import scaler_arrays, unscale
 from models.manifest import Manifest
 from models.tasks.contract import Scores
 from models.tasks.registry import find_task
@@ -30,6 +30,8 @@ class Student:
     def __init__(self, artifact: Artifact) -> None:
         self._manifest = artifact.manifest
         self._answer = find_task(artifact.manifest.task).answer
+        self._decode = self._answer.decoder(artifact.manifest.decoding, artifact.manifest.interval)
+        self._factor, self._offset = scaler_arrays(artifact.manifest.scaler)
         self._digest = artifact.digest
         self._session = _open_session(artifact)
 
@@ -59,9 +61,7 @@ class Student:
             ValueError: The shape differs from [batch, length, channels] of the manifest.
             ScoreFailed: ONNX Runtime refused the batch; no window has a score.
         """
-        raw, valid = self._run(windows)
-        manifest = self._manifest
-        return self._answer.decode(raw, valid, manifest.decoding, manifest.interval)
+        return self._decode(*self._run(windows))
 
     def self_test(self) -> None:
         """Check on made-up windows that the numbers are usable.
@@ -92,7 +92,8 @@ class Student:
         if windows.ndim != 3 or windows.shape[1:] != shape:
             msg = f"windows have shape {windows.shape}, {_title(self._manifest)} needs [n, {shape}]"
             raise ValueError(msg)
-        scaled = scale(windows.astype(np.float32, copy=False), self._manifest.scaler)
+        with np.errstate(over="ignore", invalid="ignore"):  # as models.features.scale
+            scaled = windows.astype(np.float32, copy=False) * self._factor + self._offset
         valid = np.isfinite(scaled).all(axis=(1, 2))
         # Operators such as Relu or Max may turn NaN into a number that looks like a score, and an
         # infinity could reach the other windows of the batch.

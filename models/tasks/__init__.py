@@ -12,7 +12,8 @@ from models.tasks.registry import find_task, tasks
 
 task = find_task("rul")                                # UnknownTask names the known ones
 task.answer.dims(manifest.decoding)                    # () after [batch]: one number per window
-scores = task.answer.decode(raw, valid, manifest.decoding, manifest.interval)
+decode = task.answer.decoder(manifest.decoding, manifest.interval)
+scores = decode(raw, valid)
 task.answer.record_fields(scores)                      # [{"rul": 95.0, "rul_low": ...}, ...]
 task.measure(truth, scores.values)                     # {"rmse": 12.3, "nasa_score": 310.0, ...}
 ```
@@ -21,9 +22,9 @@ A new task is one file with a `Task` and one line in `registry.py`; a card of it
 and a board are optional. `registry.registered` adds a task for the length of a `with` block, as
 `tests/test_made_up_task.py` does.
 
-Files, in order: `fields` (types that decodings and manifests are made of), `interval` (the
-calibrated interval of a number), `number` and `classes` (the two kinds of answer), `contract` (the
-`Task`), `rul`, `activity` (the tasks), `registry`.
+Files, in order: `fields` (types that decodings and manifests are made of), `number` and `classes`
+(the two kinds of answer; a number has a calibrated interval), `contract` (the `Task`), `rul`,
+`activity` (the tasks), `registry`.
 """
 
 __all__: list[str] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from models.tasks.fields import Decoding, Float32, Frozen, Label, require_unique
-from models.tasks.interval import Interval
+from models.tasks.number import Interval
 
 __all__ = [
     "PROBABILITIES",
@@ -148,19 +148,21 @@ class ClassAnswer:
             )
         return None
 
-    def decode(
-        self,
-        raw: NDArray[np.float32],
-        valid: NDArray[np.bool_],
-        decoding: ClassesDecoding,
-        interval: Interval | None,
-    ) -> ClassScores:
+    def decoder(
+        self, decoding: ClassesDecoding, interval: Interval | None
+    ) -> Callable[[NDArray[np.float32], NDArray[np.bool_]], ClassScores]:
         """Scores of raw outputs `[batch, classes]`; invalid rows hold 0."""
-        clean = np.where(valid[:, None], raw, np.float32(0))
-        known = np.ones(len(clean), dtype=np.bool_)
-        if decoding.unknown is not None:
-            known = clean.max(axis=1) >= np.float32(decoding.unknown.threshold)
-        return self.scores(decoding.labels, clean, clean.argmax(axis=1), valid, known)
+        unknown = decoding.unknown
+        threshold = None if unknown is None else np.float32(unknown.threshold)
+
+        def decode(raw: NDArray[np.float32], valid: NDArray[np.bool_]) -> ClassScores:
+            clean = np.where(valid[:, None], raw, np.float32(0))
+            known = np.ones(len(clean), dtype=np.bool_)
+            if threshold is not None:
+                known = clean.max(axis=1) >= threshold
+            return self.scores(decoding.labels, clean, clean.argmax(axis=1), valid, known)
+
+        return decode
 
     def record_fields(self, scores: ClassScores) -> Sequence[dict[str, Any]]:
         """Fields of the score record of each row, in order."""

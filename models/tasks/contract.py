@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from models.tasks.classes import Unknown
 from models.tasks.fields import Decoding
-from models.tasks.interval import Interval
+from models.tasks.number import Interval
 
 __all__ = [
     "Answer",
@@ -146,14 +146,13 @@ class Answer(Protocol):
     def flaw(self, raw: NDArray[np.float32], decoding: Any) -> str | None:
         """What is wrong with the self-test's outputs, None if nothing is; the last is of zeros."""
 
-    def decode(
-        self,
-        raw: NDArray[np.float32],
-        valid: NDArray[np.bool_],
-        decoding: Any,
-        interval: Interval | None,
-    ) -> Scores:
-        """Scores of raw outputs; rows that are not valid hold 0."""
+    def decoder(
+        self, decoding: Any, interval: Interval | None
+    ) -> Callable[[NDArray[np.float32], NDArray[np.bool_]], Scores]:
+        """Make the function from raw outputs and validity to scores, once per student.
+
+        It sets rows that are not valid to 0.
+        """
 
     def record_fields(self, scores: Any) -> Sequence[dict[str, Any]]:
         """Fields of the score record of each row, in order."""

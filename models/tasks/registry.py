@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 
 from models.errors import UnknownTask
 from models.tasks.activity import ACTIVITY
 from models.tasks.contract import Task
 from models.tasks.rul import RUL
 
-__all__ = ["find_task", "registered", "tasks"]
+__all__ = ["TASKS", "find_task", "registered", "tasks"]
 
 _TASKS: dict[str, Task] = {
     task.name: task
@@ -19,6 +20,8 @@ _TASKS: dict[str, Task] = {
         ACTIVITY,
     )
 }
+TASKS: Mapping[str, Task] = MappingProxyType(_TASKS)
+"""The known tasks by name, for code that looks one up for each score."""
 
 
 def tasks() -> tuple[Task, ...]:

@@ -20,7 +20,7 @@ import orjson
 
 from models.errors import UnknownTask
 from models.tasks.contract import Kind, Task
-from models.tasks.registry import find_task
+from models.tasks.registry import TASKS, find_task
 from pipeline.errors import PointError
 from pipeline.points.measurements import SCORE_TAGS, score_measurement
 from pipeline.points.points import FieldValue, Point
@@ -209,7 +209,8 @@ def _check(record: Any) -> None:
 
 def _form_of(record: ScoreRecord) -> ScoreForm:
     try:
-        return score_form(find_task(record["task"]))
+        name = record["task"]
+        return score_form(TASKS.get(name) or find_task(name))
     except (KeyError, TypeError) as exc:
         msg = f"not a score record ({type(exc).__name__}: {exc}): {record!r:.200}"
         raise PointError(msg) from exc

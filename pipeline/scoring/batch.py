@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from models.manifest import Manifest
 from models.tasks.contract import Scores
-from models.tasks.registry import find_task
+from models.tasks.registry import TASKS
 from pipeline.points.scores import ScoreHead, ScoreRecord
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def _score_group(
     if not fitting:
         return
     scores = student.score(np.stack([item.window.values for item in fitting]))
-    rows = find_task(manifest.task).answer.record_fields(scores)
+    rows = TASKS[manifest.task].answer.record_fields(scores)
     for item, is_valid, fields in zip(fitting, scores.valid.tolist(), rows, strict=True):
         if is_valid:
             scored.records.append({**_head(item, manifest, scored_ms), **fields})

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.tasks.classes import Unknown
-from models.tasks.interval import Interval, IntervalTable
+from models.tasks.number import Interval, IntervalTable
 
 __all__ = [
     "LEVEL",

@@ -15,8 +15,7 @@ from torch import nn
 
 from models.manifest import Scaler
 from models.tasks.classes import Unknown
-from models.tasks.interval import Interval
-from models.tasks.number import NumberAnswer
+from models.tasks.number import Interval, NumberAnswer
 from training.datasets.contract import DataSet, largest_number
 from training.evaluate import calibration_error
 from training.recipes import Recipe

@@ -29,7 +29,7 @@ def outputs(task: Task, rows: int = 4) -> np.ndarray:
 def test_the_fields_of_a_record_are_those_of_the_table(task: Task) -> None:
     draft = dummy_draft(task.name)
     raw = outputs(task)
-    scores = task.answer.decode(raw, np.ones(len(raw), bool), draft.decoding, draft.interval)
+    scores = task.answer.decoder(draft.decoding, draft.interval)(raw, np.ones(len(raw), bool))
     assert len(scores) == len(raw)
     keys = [field.labels_in or field.name for field in task.fields]
     for record in task.answer.record_fields(scores):
@@ -42,11 +42,11 @@ def test_a_row_that_is_not_valid_holds_zero_and_no_live_figure(task: Task) -> No
     raw = outputs(task)
     raw[1] = np.nan
     valid = np.isfinite(raw.reshape(len(raw), -1)).all(axis=1)
-    scores = task.answer.decode(raw, valid, draft.decoding, draft.interval)
+    scores = task.answer.decoder(draft.decoding, draft.interval)(raw, valid)
     assert not scores.valid[1]
     assert not np.any(scores.values[1])
     assert all(np.isfinite(value) for value in task.answer.health(scores).values())
-    none = task.answer.decode(raw, np.zeros_like(valid), draft.decoding, draft.interval)
+    none = task.answer.decoder(draft.decoding, draft.interval)(raw, np.zeros_like(valid))
     assert task.answer.health(none) == {}
 
 
