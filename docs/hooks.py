@@ -1,7 +1,7 @@
 """Pages of the documentation site that are made from other files: the root's pages, and the API.
 
-README.md, ARCHITECTURE.md, CONTRIBUTING.md, SECURITY.md and CHANGELOG.md stay at the root, where
-people look for them; the site shows them with links that point into it. The API reference has one
+README.md, ARCHITECTURE.md, CONTRIBUTING.md, SECURITY.md, CHANGELOG.md and findings/ stay at the root,
+where people look for them; the site shows them with links that point into it. The API reference has one
 page per package folder with every documented public name, so a new module needs no entry.
 """
 
@@ -26,6 +26,7 @@ ROOT_PAGES = {
     "CONTRIBUTING.md": "contributing.md",
     "SECURITY.md": "reporting.md",
     "CHANGELOG.md": "changelog.md",
+    "findings/README.md": "findings.md",
 }
 
 
