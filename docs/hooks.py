@@ -1,8 +1,9 @@
 """Pages of the documentation site that are made from other files: the root's pages, and the API.
 
-README.md, ARCHITECTURE.md, CONTRIBUTING.md, SECURITY.md, CHANGELOG.md and findings/ stay at the root,
-where people look for them; the site shows them with links that point into it. The API reference has one
-page per package folder with every documented public name, so a new module needs no entry.
+README.md, ARCHITECTURE.md, CONTRIBUTING.md, SECURITY.md, CHANGELOG.md and findings/ stay at the
+root, where people look for them; the site shows them with links that point into it. The API
+reference has one page per package folder with every documented public name, so a new module needs
+no entry.
 """
 
 from __future__ import annotations
