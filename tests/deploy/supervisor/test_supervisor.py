@@ -300,6 +300,7 @@ def test_a_frozen_program_is_silent_first_and_then_restarted(folder: Path) -> No
 
     def script() -> Script:
         yield is_ready(site, "worker")
+        yield (folder / "told").exists  # the program runs, not only its interpreter
         os.kill(row(site, "worker").pid or 0, signal.SIGSTOP)
         yield lambda: row(site, "worker").state == "silent"
         yield is_ready(site, "worker", restarts=1)
