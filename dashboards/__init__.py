@@ -1,4 +1,4 @@
-"""Grafana boards and alerts as code: generated and pushed, never drawn in Grafana.
+"""Grafana boards and alerts as code: generated and pushed, never edited in Grafana.
 
 In: tasks, limits, and the measurements that `pipeline` stores in InfluxDB. Out: boards and alert
 rules in Grafana, by its API or as provisioning files. Promise: a query that names a field that is
@@ -8,7 +8,7 @@ A gateway needs no Grafana, because it serves its own console (`pipeline.console
 
 1. A **query** is Flux together with the shape of its answer (`queries`).
 2. A **panel** draws the answers of queries (`visuals`).
-3. An alert **rule** watches a query and tells an operator what to do (`alerts`).
+3. An alert **rule** watches a query and gives an operator instructions (`alerts`).
 4. A **board** is rows of panels with template variables (`boards`). Each task has one file there,
    with its panels, its board and its alert rules, and one line in `boards.registry`.
 5. **SiteDashboards** holds all boards and rules of one site (`site`). It reaches Grafana through

@@ -5,7 +5,7 @@ DashboardsError
 ├── GrafanaUnavailable   Grafana does not answer, answers too late, or answers 5xx: try again later
 ├── GrafanaDenied        Grafana refuses the token, or its role lacks a permission
 ├── GrafanaMissing       Grafana has nothing with this uid
-├── GrafanaConflict      somebody else changed it, or a provisioning file owns it
+├── GrafanaConflict      another user changed it, or a provisioning file owns it
 └── GrafanaRefused       Grafana refuses the request
 ```
 """
@@ -39,7 +39,7 @@ class GrafanaMissing(DashboardsError):
 
 
 class GrafanaConflict(DashboardsError):
-    """Somebody else changed it, or a provisioning file owns it; an operator has to decide."""
+    """Another user changed it, or a provisioning file owns it; an operator must decide."""
 
 
 class GrafanaRefused(DashboardsError):

@@ -1,9 +1,9 @@
 """Processes and commands: the parts of the pipeline, composed once per process.
 
-In: settings and command lines. Out: running processes, exit codes, and messages that tell what to
+In: settings and command lines. Out: running processes, exit codes, and messages that say what to
 do next. Promise: composition only; a reading never passes through code of this package.
 
-The folders, from the top to the ground floor; each imports only from those below it:
+The folders, from top to bottom; each imports only from those below it:
 
 1. `cli`: the command `kpstream`; it imports a command's module when the command is called.
 2. `commands`: one file per command. `doctor`: the checks of `kpstream doctor`.

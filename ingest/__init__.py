@@ -1,4 +1,4 @@
-"""From MQTT to the log: which messages are accepted, and how none of them is lost.
+"""From MQTT to the log: accept or refuse messages, and lose none.
 
 The common format:
 
@@ -32,8 +32,8 @@ Files, in the order in which data flows: `mqtt` (the connection), `bridge` (deli
 folder `sparkplug`. `settings`, `mqttsettings`, `bridgehealth`, `errors`, `tls`, `backoff` and
 `childprocess` serve all of them.
 
-Not on this way: `recordings` and `replay` (recorded data sets over MQTT), `simulators` (the demo's
-fleet).
+Outside this path: `recordings` and `replay` (recorded data sets over MQTT), `simulators` (the
+demo's fleet).
 
 `ingest` imports nothing else of kpstream. Inside, imports run one way, from the first to the last:
 `simulators`, `replay`, `bridge` | `intake`, `mqttsettings` | `sparkplug`, `mqtt`, `kafka`,

@@ -1,4 +1,4 @@
-"""Pauses between attempts that fail: growing, bounded, spread."""
+"""Growing, bounded, randomised pauses between failed attempts."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Backoff:
 
         Args:
             failures: Failed attempts in a row, 1 after the first.
-            requested_ms: Pause that the other side requested; None: it requested none.
+            requested_ms: Pause that the other side requested, or None.
             random_share: Returns a number in [0, 1); tests pass a fixed one.
         """
         grown_ms = min(self.first_ms * self.factor ** min(failures - 1, 30), self.max_ms)

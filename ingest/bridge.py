@@ -54,7 +54,7 @@ def _wall_clock_ms() -> int:
 
 
 class Bridge:
-    """Runs the way from the broker to the log. One per client id, on one event loop.
+    """Moves messages from the broker to the log. One per client id, on one event loop.
 
     Attributes:
         counters: Counters since the start.
@@ -112,7 +112,7 @@ class Bridge:
 
     @property
     def connected_since_ms(self) -> int | None:
-        """Since when a silent connection means a silent device (`ConnectedSince`); None: never."""
+        """Time since which silence means a silent device (`ConnectedSince`), epoch ms, or None."""
         return self._since.ms
 
     @property
@@ -121,7 +121,7 @@ class Bridge:
         return self._unconfirmed
 
     def health(self) -> BridgeHealth:
-        """Return the present state."""
+        """Return the current state."""
         connection = self._connection
         failing_ms = self._log_failing_ms
         return BridgeHealth(
@@ -154,7 +154,7 @@ class Bridge:
 
         These are the partitions that got readings from this bridge within the last `quiet_ms`. For
         `quiet_ms` after a connect it is all partitions, because devices may have fallen silent
-        while an earlier process of this bridge was the last to hear them.
+        since an earlier process of this bridge heard them.
         """
         now_ms = self._now_ms()
         if self._connected_ms is not None and now_ms - self._connected_ms <= quiet_ms:
@@ -164,12 +164,12 @@ class Bridge:
     # -- work -------------------------------------------------------------------------------
 
     async def append_tick(self, partitions: Iterable[int], tick: Tick) -> None:
-        """Append a tick to partitions, behind every message that has arrived by now.
+        """Append a tick to partitions, after every message received so far.
 
         Returns when it is durable.
 
         Raises:
-            LogUnavailable: The bridge ended before that.
+            LogUnavailable: The bridge ended first.
         """
         self._connection.poll()
         durable = self._intake.load.add_tick(partitions, encode_tick(tick))
@@ -177,7 +177,7 @@ class Bridge:
         await durable
 
     async def run(self) -> None:
-        """Work until `stop`; everything that has arrived by then is in the log and acknowledged.
+        """Run until `stop`; on return, everything received is in the log and acknowledged.
 
         Raises:
             LogUnavailable: The log has not confirmed for `log_patience_s`. Only messages that are
@@ -209,8 +209,8 @@ class Bridge:
     def stop(self) -> None:
         """Take no more messages; `run` returns when those taken are in the log and acknowledged.
 
-        Where the decoder announces the shutdown to devices (`Decoder.farewell`), messages are taken
-        for another half second, because some are on the way.
+        If the decoder announces the shutdown to devices (`Decoder.farewell`), the bridge takes
+        messages for another half second, because some are still in flight.
         """
         if self._running and not self._stopping and self._publish_farewell():
             asyncio.get_running_loop().call_later(_LINGER_S, self._stop_taking)

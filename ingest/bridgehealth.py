@@ -1,4 +1,4 @@
-"""Counters and health of a bridge, and since when it hears every device."""
+"""Counters and health of a bridge, and the start of its unbroken connection."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ class BridgeHealth:
         last_packet_ms: Time of the last message, or None.
         unconfirmed: Messages received and not yet acknowledged.
         saturated: The broker holds messages back because too many are unconfirmed.
-        log_unavailable_since_ms: Since when the log has not confirmed, or None.
-        error: Present problem, for a person, or None.
+        log_unavailable_since_ms: Start of the log's current outage, or None.
+        error: Current problem, human-readable, or None.
     """
 
     running: bool

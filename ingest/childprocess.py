@@ -1,4 +1,4 @@
-"""Child processes: tied to the life of their parent, stopped in order, killed.
+"""Child processes that end with their parent, and functions that stop or kill them.
 
 A parent that is killed with SIGKILL cannot clean up. On Linux a process can ask the kernel for a
 signal at that moment (`PR_SET_PDEATHSIG`). Run as a script, this file asks for the signal and then
@@ -26,8 +26,8 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 def tied_to_parent(command: Sequence[str]) -> list[str]:
     """Return a command line whose process gets SIGTERM when the starting thread ends.
 
-    The kernel watches the thread, not the process. Start the child from a thread that lives as long
-    as the child should, usually the main thread. Set-uid programs lose the request.
+    The kernel watches the thread, not the process. Start the child from a thread that runs as long
+    as the child should, usually the main thread. The kernel drops the request for set-uid programs.
     """
     if not sys.platform.startswith("linux"):
         return list(command)

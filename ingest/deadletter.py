@@ -25,11 +25,11 @@ class DeadLetter:
 
     Attributes:
         reason: Reason of the refusal.
-        detail: Explanation for a person: the offending value and what would be right.
+        detail: Human-readable explanation: the offending value and what would be right.
         mqtt_topic: Topic of the message, to which a replay publishes `raw` again. From `store`: the
             topic of the device whose score it is ("" for points of no device).
         recv_ms: Time at which the bridge received it, epoch ms. From `store`: time of the refusal.
-        raw: The bytes as they came. From `windows`: a body in the batch form with the refused
+        raw: The bytes as received. From `windows`: a body in the batch form with the refused
             readings only. From `store`: the point as a line of InfluxDB's line protocol, which a
             replay writes to InfluxDB again, or the record of the log if the reason is `unreadable`.
         source: Component that refused it.

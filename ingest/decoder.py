@@ -2,7 +2,7 @@
 
 A format has its own MQTT topics, recognised by a prefix. The bridge gives every message on them to
 the format's `Decoder` and treats the result - addresses and JSON bodies - as if devices had sent
-it. Everything after that (checks, log, acknowledgement, agents) knows one format.
+it. Everything after that (checks, log, acknowledgement, agents) handles only one format.
 
 A decoder may have a memory (names announced earlier, values carried forward), and the delivery
 promise covers the memory too. The bridge calls, in this order:
@@ -36,7 +36,7 @@ class Decoded:
     Attributes:
         messages: Address and JSON body of each canonical message; the bridge checks the bodies like
             those of devices.
-        refused: Refusal of a part of the message or of all of it. The whole message as it came then
+        refused: Refusal of a part of the message or of all of it. The whole original message then
             becomes a dead letter, in addition to `messages`.
     """
 
@@ -78,7 +78,7 @@ class Decoder(Protocol):
         ...
 
     def connected(self, now_ms: int) -> None:
-        """Note that the bridge has connected; messages sent with QoS 0 before may be missing."""
+        """Note that the bridge has connected; earlier QoS 0 messages may be missing."""
         ...
 
     def outgoing(self, now_ms: int) -> Sequence[Outgoing]:

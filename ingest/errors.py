@@ -4,7 +4,7 @@
 IngestError
 ├── RefusedMessage     a message is invalid: it becomes a dead letter with its reason
 ├── LogUnavailable     the log does not confirm: nothing is acknowledged, the caller retries
-├── MqttError          the MQTT client cannot do what it was asked for
+├── MqttError          the MQTT client cannot carry out a request
 ├── TlsError           a file for TLS is unusable, or TLS with a server fails (`tls`)
 └── BrokerError        the local broker does not start (`mqtt.broker`)
 ```
@@ -76,7 +76,7 @@ class RefusedMessage(IngestError):
 
     Attributes:
         reason: Group of counters and dead letters.
-        detail: Explanation for a person: the offending value and what would be right.
+        detail: Human-readable explanation: the offending value and what would be right.
     """
 
     def __init__(self, reason: RefusalReason, detail: str) -> None:
@@ -90,4 +90,4 @@ class LogUnavailable(IngestError):
 
 
 class MqttError(IngestError):
-    """The MQTT client cannot do what it was asked for; the message says why."""
+    """The MQTT client cannot carry out a request; the message says why."""

@@ -1,7 +1,7 @@
 """From messages to log records: check, refuse, collect per partition, bundle.
 
-`Intake` knows neither the broker nor the log. The bridge gives it messages in the order of arrival
-and takes a `Load` from it whenever the log is ready for the next append.
+`Intake` depends on neither the broker nor the log. The bridge gives it messages in the order of
+arrival and takes a `Load` from it whenever the log is ready for the next append.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Load:
     ticks: int = 0
 
     def add_tick(self, partitions: Iterable[int], line: bytes) -> asyncio.Future[None]:
-        """Add a tick behind everything that has arrived; the future is done when it is durable."""
+        """Add a tick after everything received so far; the future completes when it is durable."""
         for partition in partitions:
             self.envelopes.setdefault(partition, []).append((line, 0))
             self.ticks += 1
@@ -88,10 +88,10 @@ class Load:
 
 
 class Intake:
-    """Checks messages and collects them in the present load.
+    """Checks messages and collects them in the current load.
 
     Attributes:
-        load: The present load; `close_load` starts the next one.
+        load: The current load; `close_load` starts the next one.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class Intake:
         Args:
             settings: Bounds, and the prefix of the MQTT topics.
             partitions: Returns the number of partitions of the topic `readings`; called per topic,
-                because a log in Kafka knows it only once it is connected.
+                because Kafka's number is known only after connecting.
             decoder: Decoder of a second message format, if any.
             counters: Counters of the bridge, updated here.
         """
@@ -132,7 +132,7 @@ class Intake:
         except RefusedMessage as exc:
             self._refuse(exc.reason, exc.detail, topic, payload, recv_ms)
         except Exception as exc:
-            # A bug of ours must not stop the pipeline for all devices: quarantine the message.
+            # A bug in kpstream must not stop the pipeline for all devices: quarantine the message.
             log.exception("checking a message on %r failed", topic)
             self._counters.faults_total += 1
             detail = f"checking it failed: {exc!r}"
@@ -141,7 +141,7 @@ class Intake:
             load.accepted += 1
 
     def close_load(self) -> Load:
-        """Return the present load with the decoder's checkpoint, and start an empty one."""
+        """Return the current load with the decoder's checkpoint, and start an empty one."""
         load, self.load = self.load, Load()
         if self._decoder is not None:
             load.checkpoint = self._decoder.checkpoint()
@@ -201,7 +201,7 @@ class Intake:
         return known
 
     def _check(self, document: dict[str, Any], recv_ms: int) -> int:
-        """Return the number of readings; refuse a message that lies in the future as a whole."""
+        """Return the number of readings; refuse a message with a reading too far in the future."""
         ts = document.get("ts")
         if type(ts) is int:
             earliest, readings = ts, 1

@@ -51,7 +51,7 @@ _FETCH_BYTES = 4 * 1024 * 1024
 
 
 class TopicMismatch(IngestError):
-    """A topic has another number of partitions: devices would change their partitions."""
+    """A topic has a different number of partitions, so devices would change their partitions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +252,7 @@ async def _reason(endpoint: KafkaEndpoint, exc: Exception) -> str:
 
 
 def _retrieve_exception(future: asyncio.Future[Any]) -> None:
-    """Retrieve the exception, because asyncio warns about exceptions that nobody retrieved."""
+    """Retrieve the exception, because asyncio warns about exceptions that are never retrieved."""
     if not future.cancelled():
         future.exception()
 

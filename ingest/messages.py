@@ -2,7 +2,7 @@
 
 A record is a **bundle**: a JSON array with one envelope per line, all of one partition, in the
 order in which they were received. If one line of a bundle is damaged, only that line is lost, and
-it comes back as an `Unreadable`, never silently. `ingest.payloads` defines the bodies.
+it is returned as an `Unreadable`, so no loss is silent. `ingest.payloads` defines the bodies.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Unreadable:
     Attributes:
         raw: Body from the device if the envelope could be read, else the bytes found instead.
         reason: `unreadable`, or the reason why the body is refused.
-        detail: Explanation for a person.
+        detail: Human-readable explanation.
         address: Address of the sender, if it could be read.
         recv_ms: Time at which the bridge received it, if it could be read.
     """
@@ -119,7 +119,7 @@ def encode_readings(batch: Batch, indices: Sequence[int] | NDArray[np.intp]) -> 
 
 
 def encode_envelope(site: str, device: str, stream: str, recv_ms: int, payload: bytes) -> bytes:
-    """Encode one line of a bundle: an accepted body, as it came.
+    """Encode one line of a bundle: an accepted body, otherwise unchanged.
 
     Line breaks, which JSON has between tokens only, become spaces. `payload` must have passed
     `decode_payload`; it is not checked again.
@@ -190,7 +190,7 @@ def _tick(envelope: Any) -> Tick | Unreadable:
 
 
 def _is_time(ms: Any) -> bool:
-    """Whether the bridge can have written this time; sums with a limit still fit into 64 bits."""
+    """Whether the bridge could have written this time; sums with a limit still fit into 64 bits."""
     return type(ms) is int and 0 <= ms < _MAX_RECV_MS
 
 

@@ -14,7 +14,7 @@ def endpoint_of(settings: IngestSettings, client_id: str | None = None) -> Endpo
 
     Args:
         settings: Host, credentials and TLS files.
-        client_id: Client id of anything but the bridge; None: the bridge's own.
+        client_id: Client id to use instead of the bridge's own, or None.
     """
     secret = settings.mqtt_password
     is_shared = client_id is None and settings.mqtt_shared_group is not None
@@ -43,7 +43,8 @@ def subscriptions_of(settings: IngestSettings) -> list[str]:
 def stale_filters_of(settings: IngestSettings) -> list[str]:
     """Return the filters that this client id may hold from an earlier configuration.
 
-    All messages, where the bridge now takes a share, or a share, where it now takes all messages.
+    This is the filter for all messages if the bridge now takes a share, and that for a share if it
+    now takes all messages.
     """
     everything = subscription(settings.mqtt_prefix)
     earlier = (everything, f"$share/{SHARED_GROUP}/{everything}")

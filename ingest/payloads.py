@@ -255,7 +255,7 @@ def _is_plain(document: dict[str, Any]) -> bool:
 
 
 def _check_with_models(document: dict[str, Any]) -> None:
-    """The slow path, which decides.
+    """Check a body with the models; their verdict is final.
 
     Raises:
         RefusedMessage: With the first fault that a model names.
@@ -282,7 +282,7 @@ def _check_with_models(document: dict[str, Any]) -> None:
 
 
 def _refuse_oversize(document: dict[str, Any]) -> None:
-    """Refuse early what the models' `max_length` would refuse after reading all of it."""
+    """Refuse oversized bodies early; the models' `max_length` applies only after a full read."""
     values = document.get("values")
     if type(values) is not dict:
         return

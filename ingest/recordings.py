@@ -60,7 +60,7 @@ _HAR_BREAK_MS = 2000  # well above any gap_ms, so that a break resets the window
 
 
 class RecordingError(IngestError):
-    """A data set cannot be read; the message says what was expected where, and what to do."""
+    """A data set cannot be read; the message names the file, the expectation and the remedy."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,7 +103,7 @@ def client_context(files: TlsFiles) -> ssl.SSLContext:
 def tls_advice(
     error: BaseException, where: str, files: TlsFiles, *, shaking_hands: bool = True
 ) -> str | None:
-    """Return what is wrong and what to do, if `error` or one of its causes comes from TLS.
+    """Return a diagnosis with advice if `error` or one of its causes comes from TLS.
 
     Args:
         error: Error that ended a connection.
@@ -225,18 +225,17 @@ def _about_server(exc: ssl.SSLCertVerificationError, where: str, files: TlsFiles
 
 def _about_line(exc: ssl.SSLError, where: str, files: TlsFiles, shaking_hands: bool) -> str | None:
     reason = (getattr(exc, "reason", None) or "").upper()
-    ours = f"{files.settings}CERT_FILE"
+    option = f"{files.settings}CERT_FILE"
     if any(sign in reason for sign in _PLAIN_PORT) or isinstance(exc, ssl.SSLEOFError):
         return _no_tls(where, files, _plain(exc)) if shaking_hands else None
     if files.cert_file is None and any(sign in reason for sign in _WANTS_OURS):
-        return f"{where} requires a client certificate: set {ours} and {files.settings}KEY_FILE"
+        return f"{where} requires a client certificate: set {option} and {files.settings}KEY_FILE"
     if "CERTIFICATE_EXPIRED" in reason:
-        return (
-            f"{where} refuses our certificate {files.cert_file} ({ours}): it has expired; renew it"
-        )
+        refusal = f"{where} refuses our certificate {files.cert_file} ({option})"
+        return f"{refusal}: it has expired; renew it"
     if any(sign in reason for sign in (*_WANTS_OURS, *_REFUSES_OURS)):
         return (
-            f"{where} refuses our certificate {files.cert_file} ({ours}): it is not signed by an "
+            f"{where} refuses our certificate {files.cert_file} ({option}): it is not signed by an "
             "authority that this server trusts, or not valid for clients"
         )
     return f"TLS with {where} fails: {_plain(exc)}"

@@ -47,7 +47,8 @@ LOG_TOPICS = (READINGS, SCORES, LATE, DEAD_LETTERS, ACCOUNTS)
 
 MAX_RECORD_BYTES = 8_000_000
 """Limit of one record in Kafka. It is far larger than one message of a device, because a dead
-letter may write numbers longer than they came, and window state grows with the lateness."""
+letter may encode numbers with more digits than the device sent, and window state grows with the
+lateness."""
 
 MQTT_PREFIX = "sensors"
 """Default first level(s) of the MQTT topics; a setting of the bridge."""

@@ -14,7 +14,7 @@ The common format:
 5. An invalid artifact is refused with an `ArtifactError` that names the fault, and the running
    student stays.
 6. The registry keeps versions, which never change, and one pointer (`stable.json`) per model.
-7. A task (`models.tasks`) is one object that knows everything about an answer.
+7. A task (`models.tasks`) is one object that defines everything about an answer.
 
 A walk-through:
 
@@ -31,7 +31,7 @@ registry = Registry(Path("registry"))
 version = registry.publish("out/rul", stable=True)         # gateways take it from here
 ```
 
-Files, in the order of use: `tasks` (what a student answers), `manifest` (fields and their checks),
+Files, in the order of use: `tasks` (the kinds of answers), `manifest` (fields and their checks),
 `onnxfile` (inspects a graph without an ONNX library), `artifact` (directory), `features` (scaling,
 slicing), `session` (scoring), `registry` (versions and pointer), `errors` (the tree), `zoo`
 (students that ship), `dummy` (a student without knowledge, for tests and first tries).

@@ -69,7 +69,8 @@ def read_artifact(path: str | os.PathLike[str]) -> Artifact:
     """Read and check an artifact directory.
 
     Raises:
-        ArtifactError: The artifact is invalid; the subclass says how, see `models.errors`.
+        ArtifactError: The artifact is invalid; the subclass gives the kind of fault, see
+            `models.errors`.
     """
     directory = Path(path)
     _check_directory(directory)
@@ -90,7 +91,7 @@ def write_artifact(path: str | os.PathLike[str], draft: Draft, onnx_bytes: bytes
     others read at the same time, use `models.registry.Registry.publish`.
 
     Raises:
-        ArtifactError: The graph is refused or does not match the draft; nothing was written.
+        ArtifactError: The graph is refused or does not match the draft; nothing is written.
         OSError: A file could not be written.
     """
     if len(onnx_bytes) > MAX_ONNX_BYTES:

@@ -1,7 +1,7 @@
 """A student without knowledge, built in a millisecond without any training library.
 
-For tests, examples and a first try of the pipeline: a linear layer with random weights, in the real
-file format. The ONNX bytes are assembled here field by field (numbers: onnx/onnx.proto).
+It serves tests, examples and a first try of the pipeline: a linear layer with random weights, in
+the real file format. The ONNX bytes are assembled here field by field (numbers: onnx/onnx.proto).
 """
 
 from __future__ import annotations

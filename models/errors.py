@@ -2,7 +2,7 @@
 
 ```
 ModelError
-├── ArtifactError         a directory is no artifact that may be scored; nothing was changed
+├── ArtifactError         a directory is not a valid artifact; nothing was changed
 │   ├── ArtifactMissing   the directory or one of its two files is missing
 │   ├── UnexpectedFile    a link, a folder or a file that does not belong to an artifact
 │   ├── TooLarge          model.onnx or manifest.json is above its limit
@@ -57,7 +57,7 @@ class ArtifactError(ModelError):
 
 
 class ArtifactMissing(ArtifactError):
-    """The directory, model.onnx or manifest.json is missing, perhaps only for the moment."""
+    """The directory, model.onnx or manifest.json is missing, perhaps only temporarily."""
 
 
 class UnexpectedFile(ArtifactError):

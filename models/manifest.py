@@ -1,4 +1,4 @@
-"""The manifest of a student: everything that a gateway needs to know about it.
+"""The manifest of a student: all facts that a gateway needs about it.
 
 Training fills in a `Draft`; a `Manifest` is a draft with the digest of `model.onnx`. Both are
 frozen and refuse unknown fields, numbers that are not finite in float32 and fields that contradict
@@ -77,7 +77,7 @@ class Channel(Frozen):
 
 
 class WindowShape(Frozen):
-    """How the stream is cut into windows, in readings.
+    """The shape of the stream's windows, in readings.
 
     With `min_readings` below `length`, a short window is padded in front by repeating its first
     reading. A jump of event time above `gap_ms` between two readings breaks the window.

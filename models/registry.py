@@ -9,7 +9,7 @@
 
 A version appears by one rename of a complete, synced directory, and the pointer by one rename of a
 synced file. A reader, a crash or a power loss in between finds the old or the new state, never a
-mixture. Version numbers only grow, also after somebody has deleted a version.
+mixture. Version numbers only grow, even after a version has been deleted.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Move(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """A registry directory. Safe to use from several processes of one machine at once.
+    """A registry directory. Several processes of one machine may use it at once.
 
     Attributes:
         root: The directory; it is created by the first `publish`.
@@ -151,7 +151,7 @@ class Registry:
 
         Raises:
             NameRefused: `name` is not a valid model name.
-            PointerInvalid: Stable.json is damaged.
+            PointerInvalid: `stable.json` is damaged.
         """
         path = self._folder(name) / "stable.json"
         try:

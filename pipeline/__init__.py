@@ -1,4 +1,4 @@
-"""From the log to the point: windows in event time, scores, stores, and the page that shows them.
+"""From the log to the point: windows in event time, scores, stores, and the console page.
 
 The common format:
 
@@ -17,7 +17,7 @@ from pipeline.windows.spec import WindowSpec
 from pipeline.windows.windower import DeviceWindower
 
 windower = DeviceWindower(WindowSpec(length=128, hop=64, gap_ms=100), channels=9)
-step = windower.step(ts_ms, values, recv_ms)     # [n], [n, 9] -> windows and the fate of readings
+step = windower.step(ts_ms, values, recv_ms)     # [n], [n, 9] -> windows, outcome per reading
 windower.advance(now_ms, since_ms)               # silence: nothing older is expected
 row = windower.snapshot()                        # a few kB; restore continues exactly here
 ```
@@ -31,7 +31,7 @@ Folders and files, in the order data flows:
 - `windows`: `devices`, `windower`, `cutters`, `spec`, `snapshots`.
 - `points`: score records, points, lines, and the accounts of processes.
 - `stores`: `stage` (batches, retries, dead letters), `sinks`, the results file, InfluxDB.
-- `status`: what a process reports; `console`: the page, `/health`, `/ready` and `/metrics`.
+- `status`: reports of a process; `console`: the page, `/health`, `/ready` and `/metrics`.
 - `settings`, `errors`.
 
 Imports between them run one way, in floors: errors, settings, status < points, stage, windows <

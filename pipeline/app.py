@@ -1,11 +1,11 @@
 """The Faust apps: one that windows and scores, one per sink that stores.
 
-They are separate apps (consumer groups), so that a slow or absent store never holds up scoring;
+They are separate apps (consumer groups), so that a slow or unavailable store never delays scoring;
 scores go to the log first. The same code runs on ``sqlite://`` (gateway) and ``kafka://`` (site).
 
-On Kafka several workers share the partitions, which move between them. A worker gives a partition
-up after a checkpoint, and takes one over with the state that its last owner left
-(`pipeline.log.changelog`); nothing is applied in between.
+On Kafka several workers share the partitions, which move between them. A worker gives up a
+partition after a checkpoint, and takes one over with the state of its last owner
+(`pipeline.log.changelog`); no record is applied in between.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ _PRODUCE_S = 600.0
 
 @dataclass(frozen=True, slots=True)
 class KafkaLink:
-    """What apps on ``kafka://`` need besides the URL; `ingest.kafka` provides it.
+    """Requirements of apps on ``kafka://`` besides the URL; `ingest.kafka` provides them.
 
     Attributes:
         read: ``read(topic, last)``, see `pipeline.log.changelog.ReadUntil`; needed for scoring.
@@ -124,8 +124,8 @@ class StoreApp:
     async def stop(self) -> None:
         """Finish the batch in progress and commit.
 
-        Waits at most 5 s for a slow sink and not at all for an absent one. Records that it has not
-        confirmed stay in the log, unacked, and are read again after a restart.
+        Waits at most 5 s for a slow sink and not at all for an unavailable one. Records that it has
+        not confirmed stay in the log, unacknowledged, and are read again after a restart.
         """
         self._give_up_at = time.monotonic() + _SLOW_SINK_S
         await self.app.stop()
@@ -157,7 +157,7 @@ def create_scoring_app(
         kafka: Required where the log is Kafka.
 
     Raises:
-        PipelineError: The URL is of no log, or `kafka` is missing.
+        PipelineError: The URL names no log, or `kafka` is missing.
     """
     app = _create_app(log_url, settings, "score", data_dir, kafka)
     topics = {name: _topic(app, settings, name) for name in (READINGS, SCORES, LATE, DEAD_LETTERS)}
@@ -200,9 +200,9 @@ def create_store_app(
 ) -> StoreApp:
     """Build the app that stores scores in ``sink``, under its own consumer group.
 
-    A batch is acked only after the sink has confirmed it. A sink that is away is tried again
-    without limit, while the scores wait in the log. A sink that takes lines also gets the accounts
-    of the processes (topic ``accounts``).
+    A batch is acked only after the sink has confirmed it. An unavailable sink is retried without
+    limit, while the scores wait in the log. A sink that takes lines also gets the accounts of the
+    processes (topic ``accounts``).
 
     Args:
         log_url: As for :func:`create_scoring_app`.
@@ -249,7 +249,7 @@ async def _restore_devices(
 
 
 def _forget_revoked(app: Any, stage: ScoringStage, *, holds: bool) -> None:
-    """Drop devices of partitions that move away; a checkpoint has saved and acked them.
+    """Drop devices of revoked partitions; a checkpoint has saved and acked them.
 
     Args:
         app: The Faust app.
@@ -368,7 +368,7 @@ def _topic(app: Any, settings: PipelineSettings, *names: str) -> Any:
 
 
 def _follower(app: Any) -> Callable[[Any], Awaitable[None]] | None:
-    """On Kafka, what an agent calls with each message before it uses it; else None."""
+    """The function that an agent on Kafka calls with each message before its use; else None."""
     if not _is_kafka(str(app.conf.broker[0])):
         return None
     from pipeline.log.kafkatransport import follow

@@ -2,7 +2,7 @@
 
 ```
 PipelineError
-├── LogError                the local log cannot do its work
+├── LogError                the local log is unusable
 │   ├── LogLocked           another process holds the file
 │   ├── LogCorrupt          a checksum, a page or the layout is wrong
 │   ├── LogFull             the disk cap is reached: wait, then append again
@@ -10,9 +10,9 @@ PipelineError
 │   ├── LogClosed           the log was closed
 │   └── LogHole             a record was skipped on its way to a reader: a restart reads it
 ├── SnapshotError           a state snapshot does not fit the window spec
-├── PointError              a score record or a point that no store could keep as it is
+├── PointError              a score record or a point that no store could keep unchanged
 ├── SinkError               points cannot be stored
-│   ├── SinkUnavailable     the store is away, overloaded or full: retry later
+│   ├── SinkUnavailable     the store is unreachable, overloaded or full: retry later
 │   │   ├── SinkSlow            it took a request, but failed over it or did not answer in time
 │   │   └── SinkMisconfigured   it answers, but the token, organisation or bucket is wrong
 │   ├── ResultsGone         the results file was deleted or replaced while open: restart
@@ -53,7 +53,7 @@ class PipelineError(Exception):
 
 
 class LogError(PipelineError):
-    """The local log cannot do its work."""
+    """The local log is unusable."""
 
 
 class LogLocked(LogError):
@@ -77,7 +77,7 @@ class LogClosed(LogError):
 
 
 class LogHole(LogError):
-    """A reader got a record too early; nothing was acked past the missing one, so restart."""
+    """A reader skipped a record; nothing was acked past the missing one, so restart."""
 
 
 class SnapshotError(PipelineError):
@@ -85,7 +85,7 @@ class SnapshotError(PipelineError):
 
 
 class PointError(PipelineError):
-    """A score record or a point cannot be stored as it is; the message names the field."""
+    """A score record or a point cannot be stored unchanged; the message names the field."""
 
 
 class SinkError(PipelineError):
@@ -93,7 +93,7 @@ class SinkError(PipelineError):
 
 
 class SinkUnavailable(SinkError):
-    """The results store cannot be reached, is overloaded or full: retry later.
+    """The results store is unreachable, overloaded or full: retry later.
 
     `retry_after_ms` is the pause that the store asked for; None when it named none.
     """

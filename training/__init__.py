@@ -1,4 +1,4 @@
-"""Training: the way from recorded readings with labels to a student on gateways.
+"""Training: from recorded readings with labels to a student on gateways.
 
 In: data files with labels, and a recipe. Out: an artifact, published only if it beats the running
 student. Promise: the official test sets influence no choice.

@@ -1,4 +1,4 @@
-"""Augmentation: random disturbances of training windows, as the recipe says."""
+"""Augmentation: random disturbances of training windows, set by the recipe."""
 
 from __future__ import annotations
 

@@ -122,7 +122,7 @@ def train_candidate(
         The candidate, or None if the deadline came first; call again to continue.
 
     Raises:
-        TrainingError: The run failed, as the subclass says; no artifact is written.
+        TrainingError: The run failed; the subclass gives the kind. No artifact is written.
         ArtifactError: The gateway's checks refuse the student; no artifact is written.
     """
     run = _Run(data, recipe, folder, on_epoch, on_student, deadline_s)

@@ -4,7 +4,7 @@ Guarantees:
 
 - The same recipe and the same windows give the same weights, bit by bit, on one machine: torch runs
   on one thread, and every random number comes from one seed.
-- A run that was cut off and continues from its folder gives the weights of an undisturbed run.
+- A run that is interrupted and continues from its folder gives the weights of an uninterrupted run.
 - The student sees nothing but the given windows and labels.
 """
 
@@ -98,7 +98,7 @@ def distill(
         build: Makes the untrained method.
         preprocessor: Part of the graph between scaler and encoder; it is not trained.
         teacher_scores: A teacher's score of each window, for methods with `loss_with_teacher`.
-        folder: Keeps `last.pt` after every pass; a run that was cut off continues from it.
+        folder: Keeps `last.pt` after every pass; an interrupted run continues from it.
         on_epoch: Called after every pass; it cannot change the weights.
         deadline_s: `time.monotonic()` from which no further pass starts.
 

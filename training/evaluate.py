@@ -1,4 +1,4 @@
-"""Measures that no task owns: calibration, intervals, and the comparison before publishing.
+"""Measures that are independent of tasks: calibration, intervals, comparison before publishing.
 
 The measures of a task (RMSE, macro-F1, ...) are in its file under `models/tasks/`. Pure numpy.
 """

@@ -62,7 +62,7 @@ class RunLog:
     def curve(self) -> tuple[list[float], list[float]]:
         """Read loss and held-out measure of every pass, including those before a restart.
 
-        The measure is NaN where nothing was held out.
+        The measure is NaN if no group was held out.
         """
         lines = [json.loads(line) for line in self._path.read_text(encoding="utf-8").splitlines()]
         passes = {line["epoch"]: line for line in lines if "epoch" in line}

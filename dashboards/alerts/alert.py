@@ -49,12 +49,12 @@ class Rule:
         look_back_s: Time range of the queries: seconds before the evaluation.
         for_s: Seconds for which the condition must hold before the alert fires.
         no_data: State if there is no series at all, and the reason for it.
-        severity: `critical` needs a person now, `warning` within the day.
+        severity: `critical` needs attention now, `warning` within the day.
         summary: One line with labels.
         meaning: Meaning of the alert.
         action: Steps for the operator.
         panel: Board uid and panel key that show the same values.
-        error: State if the query fails, which a rule must not hide.
+        error: State if the query fails; a rule must not hide a failure.
     """
 
     uid: str

@@ -19,6 +19,6 @@ _TASK_PANELS = (
 
 
 def panels_of(tasks: Sequence[Task], limits: Limits, hourly_bucket: str) -> list[TaskPanels]:
-    """Panels of the tasks that have some; the general boards show the other tasks all the same."""
+    """Panels of the tasks that have some; the general boards also show the other tasks."""
     built = [build(tasks, limits, hourly_bucket) for build in _TASK_PANELS]
     return [panels for panels in built if panels.task in tasks]

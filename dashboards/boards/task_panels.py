@@ -1,4 +1,4 @@
-"""What a task adds to the boards and alerts of a site. Pure."""
+"""The additions of a task to the boards and alerts of a site. Pure."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ TOKEN_VARIABLE = "KPSTREAM_GRAFANA_INFLUX_TOKEN"  # noqa: S105 (a name)
 _HEAD = "# Written by `kpstream dashboards render`; change dashboards/*.py instead.\n"
 
 _RESERVED = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
-"""Words that YAML 1.1 reads as something else than a text."""
+"""Words that YAML 1.1 does not read as text."""
 
 
 def files_of(site: SiteDashboards, *, boards_path: str = BOARDS_PATH) -> dict[str, str]:

@@ -1,12 +1,12 @@
-"""Compare Grafana with the dashboards of a site, push them to it, or pull what it has.
+"""Compare Grafana with the dashboards of a site, push them, or pull Grafana's versions.
 
-`compare` reads everything once and changes nothing; `push` compares and then writes what differs. A
-second push changes nothing.
+`compare` reads everything once and changes nothing; `push` compares and then writes the
+differences. A second push changes nothing.
 
 A push writes a digest of the board into the message of its version. A board is the same if its last
-version carries the digest of the board in the code, so it does not matter what a newer Grafana adds
-to a board when it reads it. A board that somebody else saved last is compared by content and not
-overwritten unless forced: `push` refuses before it writes anything. Grafana keeps every version.
+version carries the digest of the board in the code, so additions by a newer Grafana do not count as
+differences. A board that another user saved last is compared by content and not overwritten unless
+forced: `push` refuses before it writes anything. Grafana keeps every version.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ class Difference:
         name: Uid; of alerts the name of the group.
         state: Result of the comparison.
         lines: Unified diff from Grafana's version to the code; may be empty.
-        other_save: Who else saved it since the last push, "" for nobody; a push then needs force.
+        other_save: Another user's save since the last push, "" without one; a push then needs
+            force.
         write: Writes the version of the code; True forces.
     """
 
@@ -78,8 +79,8 @@ def compare(
     Args:
         client: Client of the Grafana.
         site: Boards, alerts and data source of the code.
-        source_token: InfluxDB token for the data source; None if somebody else manages the data
-            source, which then must exist.
+        source_token: InfluxDB token for the data source; None if the data source is managed
+            elsewhere; it must then exist.
 
     Raises:
         GrafanaMissing: There is no data source, and no token to create it with.
@@ -99,17 +100,17 @@ def push(
     *,
     force: bool = False,
 ) -> Iterator[Difference]:
-    """Create what is missing and update what differs; yield each item once it matches.
+    """Create missing items and update differing ones; yield each item once it matches.
 
     Args:
         client: Client of the Grafana.
         site: Boards, alerts and data source of the code.
         source_token: InfluxDB token for the data source, as in `compare`.
-        force: Overwrite boards that somebody else saved since the last push.
+        force: Overwrite boards that another user saved since the last push.
 
     Raises:
-        GrafanaConflict: Somebody else saved a board since the last push and `force` is False, in
-            which case nothing was written; or somebody saved it during the push; or a provisioning
+        GrafanaConflict: Another user saved a board since the last push and `force` is False, in
+            which case nothing is written; or a user saved it during the push; or a provisioning
             file owns it.
     """
     items = compare(client, site, source_token)
@@ -134,7 +135,7 @@ def push(
 
 
 def pull(client: GrafanaClient, site: SiteDashboards, folder: Path) -> list[Path]:
-    """Write the boards and alerts of the site as Grafana has them, as normalised JSON.
+    """Write Grafana's versions of the site's boards and alerts as normalised JSON.
 
     Returns:
         Files below `json/` and `alerts/` that are new or changed.

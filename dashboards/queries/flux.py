@@ -38,7 +38,7 @@ panel."""
 
 
 class FluxError(ValueError):
-    """A query names something that is not stored, or cannot be written as Flux."""
+    """A query names a field or tag that is not stored, or cannot be written as Flux."""
 
 
 def text(value: str) -> str:

@@ -1,4 +1,4 @@
-"""Limits of a site: from which value a board turns red and an alert fires. Pure."""
+"""Limits of a site, at which a board turns red and an alert fires. Pure."""
 
 from __future__ import annotations
 

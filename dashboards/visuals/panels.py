@@ -1,4 +1,4 @@
-"""Panels: queries, and how their answers are drawn. Pure.
+"""Panels: queries with the form in which their answers are drawn. Pure.
 
 A panel refers to the data source through the board's variable. Its id follows from its key, so that
 links of alerts stay valid when panels are added.
@@ -30,7 +30,7 @@ class Panel:
     Attributes:
         key: Short name, unique on the board; the id follows from it.
         title: Heading.
-        description: Help text of the panel: what it shows and how to read it.
+        description: Help text of the panel.
         view: Panel type with its options.
         style: Unit, colours and texts of the values.
         queries: Queries, sent together as A, B, C.

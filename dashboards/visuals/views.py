@@ -30,10 +30,11 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How values are shown.
+    """Presentation of values.
 
     Attributes:
-        no_value: Text of a panel without rows; never empty, so that no data is an answer too.
+        no_value: Text of a panel without rows; never empty, so that the panel explains missing
+            data.
         unit: Grafana's name of the unit, or `suffix: text`.
         decimals: Digits after the decimal point; None lets Grafana decide.
         minimum: Lower end of the axis; None lets Grafana decide.

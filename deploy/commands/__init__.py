@@ -1,7 +1,7 @@
 """Commands of `kpstream`, one file each.
 
 In: arguments and settings. Out: text for the user, and an exit code. Promise: a command imports
-what it needs when it runs, and an error message tells what to do next.
+what it needs when it runs, and an error message says what to do next.
 
 1. `gateway`, `demo`: a gateway with `simulate`, and a trial of all of it on one machine.
 2. `site` with `siteup`, `sitedown`, `sitesettings`, `sitetable`: a whole site.

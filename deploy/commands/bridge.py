@@ -1,7 +1,8 @@
 """``kpstream bridge``: takes messages from the MQTT broker and appends them to Kafka.
 
-With KPSTREAM_INGEST_MQTT_SHARED_GROUP, several bridges share the messages. While a bridge is away,
-the broker keeps its share for it. A bridge that will not return must therefore leave (``--leave``).
+With KPSTREAM_INGEST_MQTT_SHARED_GROUP, several bridges share the messages. While a bridge is
+disconnected, the broker keeps its share for it. A bridge that will not return must therefore leave
+(``--leave``).
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ class BridgeProcess:
         return f"{runtime.name} started: broker {broker}, Kafka {runtime.site.kafka}"
 
     async def wait(self) -> None:
-        """Wait until a leaving bridge has left; any other bridge only ends with an error.
+        """Wait until a leaving bridge has left; any other bridge ends only with an error.
 
         Raises:
             PartFailed: A part ended; the message names it and the reason.

@@ -25,18 +25,18 @@ class DeadLetters:
     """The dead letters in a log.
 
     Attributes:
-        letters: One dead letter per id, in the order of the first refusal.
+        dead_letters: One dead letter per id, in the order of the first refusal.
         times: Id to number of refusals; a redelivery counts again.
         unreadable: Records of the topic that are not dead letters.
     """
 
-    letters: list[DeadLetter]
+    dead_letters: list[DeadLetter]
     times: dict[str, int]
     unreadable: int
 
 
 def read_dead_letters(log_path: Path) -> DeadLetters:
-    """Read the dead letters from a log file, whether the gateway runs or not.
+    """Read the dead letters from a log file; the gateway may be running.
 
     Raises:
         click.ClickException: The log does not exist or cannot be read.
@@ -95,5 +95,5 @@ def _group_by_id(values: Iterable[bytes | None]) -> DeadLetters:
         known = letter.id
         first.setdefault(known, letter)
         times[known] = times.get(known, 0) + 1
-    letters = sorted(first.values(), key=lambda letter: letter.recv_ms)
-    return DeadLetters(letters, times, unreadable)
+    dead_letters = sorted(first.values(), key=lambda dead_letter: dead_letter.recv_ms)
+    return DeadLetters(dead_letters, times, unreadable)

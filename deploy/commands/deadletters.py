@@ -1,10 +1,10 @@
 """``kpstream dead-letters``: list refused messages and publish them again.
 
 A running gateway locks its log, but `list` only reads the file and needs no lock. `replay`
-publishes messages over MQTT, like any device. A message is accepted if the reason of its refusal is
-gone, such as a missing model or a wrong clock. Otherwise it is refused again under the same id, so
-that a replay never turns one dead letter into two. A message that has become longer than allowed,
-because a dead letter of the scoring stage spells out every event time, is published in parts.
+publishes messages over MQTT, like any device. A message is accepted if the reason of its refusal no
+longer applies, such as a missing model or a wrong clock. Otherwise it is refused again under the
+same id, so a replay never duplicates a dead letter. A dead letter of the scoring stage contains
+every event time, so its message may be longer than allowed; it is then published in parts.
 
 A dead letter of a *store* is not a message but a point, as a line of InfluxDB's line protocol. It
 is written to InfluxDB again with the settings of the store.
@@ -80,7 +80,7 @@ def dead_letters() -> None:
 @click.option(
     "--json", "as_json", is_flag=True, help="Print all of them, one JSON object per line."
 )
-def list_letters(
+def list_command(
     state_dir: Path | None,
     of_site: bool,
     reason: tuple[str, ...],
@@ -90,21 +90,21 @@ def list_letters(
 ) -> None:
     """Show refused messages, newest last, and their number per reason."""
     found = _read(state_dir, of_site)
-    letters = _filtered(found.letters, reason, device)
+    selected = _filtered(found.dead_letters, reason, device)
     if as_json:
-        for letter in letters:
-            click.echo(_as_json(letter, found.times[letter.id]))
+        for dead_letter in selected:
+            click.echo(_as_json(dead_letter, found.times[dead_letter.id]))
         return
-    _print_table(letters[-last:], found)
-    if not letters:
+    _print_table(selected[-last:], found)
+    if not selected:
         click.echo("no dead letters")
         return
     counts: dict[str, int] = {}
-    for letter in letters:
-        counts[letter.reason.value] = counts.get(letter.reason.value, 0) + 1
+    for dead_letter in selected:
+        counts[dead_letter.reason.value] = counts.get(dead_letter.reason.value, 0) + 1
     by_reason = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
-    shown = f", the last {last} shown" if len(letters) > last else ""
-    click.echo(f"{len(letters)} dead letters ({by_reason}){shown}")
+    shown = f", the last {last} shown" if len(selected) > last else ""
+    click.echo(f"{len(selected)} dead letters ({by_reason}){shown}")
     if found.unreadable:
         click.echo(f"{found.unreadable} records of the topic are not dead letters")
 
@@ -121,7 +121,7 @@ def list_letters(
 @click.option("--all", "everything", is_flag=True, help="Replay all of them.")
 @click.option("--mqtt", metavar="HOST:PORT", help="MQTT broker; default: from the settings.")
 @click.option("--dry-run", is_flag=True, help="Only print what would be published.")
-def replay_letters(
+def replay_command(
     state_dir: Path | None,
     of_site: bool,
     reason: tuple[str, ...],
@@ -138,12 +138,12 @@ def replay_letters(
     if not (everything or ids or reason or device):
         msg = "choose dead letters with --id, --reason, --device or --all"
         raise click.UsageError(msg)
-    letters = _filtered(_read(state_dir, of_site).letters, reason, device)
+    selected = _filtered(_read(state_dir, of_site).dead_letters, reason, device)
     if ids:
-        letters = [letter for letter in letters if letter.id.startswith(ids)]
-    points = [letter for letter in letters if _is_point(letter)]
-    fit = [letter for letter in letters if _can_publish(letter)]
-    if cut := len(letters) - len(fit) - len(points):
+        selected = [dead_letter for dead_letter in selected if dead_letter.id.startswith(ids)]
+    points = [dead_letter for dead_letter in selected if _is_point(dead_letter)]
+    fit = [dead_letter for dead_letter in selected if _can_publish(dead_letter)]
+    if cut := len(selected) - len(fit) - len(points):
         click.echo(
             f"{cut} cannot be published again: shortened, unreadable, no topic, or Sparkplug "
             "(which is valid only in sequence; its node sends all values in a new birth)"
@@ -169,7 +169,7 @@ def replay_letters(
         raise SystemExit(1)
 
 
-def _write(letters: list[DeadLetter]) -> int:
+def _write(selected: list[DeadLetter]) -> int:
     """Write points with the settings of the store; returns how many InfluxDB accepted."""
     from pipeline.errors import SinkError
     from pipeline.settings import PipelineSettings
@@ -179,7 +179,7 @@ def _write(letters: list[DeadLetter]) -> int:
     if settings.influx_url is None:
         msg = "replaying points needs InfluxDB: set KPSTREAM_PIPELINE_INFLUX_URL and _TOKEN"
         raise click.ClickException(msg)
-    lines = [letter.raw.decode() for letter in letters]
+    lines = [dead_letter.raw.decode() for dead_letter in selected]
     try:
         sink = InfluxSink(influx_connection(settings), settings.influx_bucket)
         try:
@@ -193,7 +193,7 @@ def _write(letters: list[DeadLetter]) -> int:
     return len(lines) - len(refused)
 
 
-async def _publish(letters: list[DeadLetter], endpoint: Endpoint) -> int:
+async def _publish(selected: list[DeadLetter], endpoint: Endpoint) -> int:
     from ingest.mqtt.publisher import Publisher
 
     async with Publisher(endpoint, in_flight=100) as publisher:
@@ -207,11 +207,11 @@ async def _publish(letters: list[DeadLetter], endpoint: Endpoint) -> int:
             )
             raise click.ClickException(msg) from exc
         whole = 0
-        for letter in letters:
-            parts = list(_parts(letter.raw))
+        for dead_letter in selected:
+            parts = list(_parts(dead_letter.raw))
             whole += 1 - len(parts)
             for part in parts:
-                await publisher.publish(letter.mqtt_topic, part)
+                await publisher.publish(dead_letter.mqtt_topic, part)
         await publisher.flush()
         return publisher.confirmed_total + whole
 
@@ -240,63 +240,63 @@ def _halves(at: int) -> tuple[slice, slice]:
 
 
 def _filtered(
-    letters: list[DeadLetter], reasons: tuple[str, ...], device: str | None
+    selected: list[DeadLetter], reasons: tuple[str, ...], device: str | None
 ) -> list[DeadLetter]:
     return [
-        letter
-        for letter in letters
-        if (not reasons or letter.reason.value in reasons)
-        and (device is None or f"/{device}/" in letter.mqtt_topic)
+        dead_letter
+        for dead_letter in selected
+        if (not reasons or dead_letter.reason.value in reasons)
+        and (device is None or f"/{device}/" in dead_letter.mqtt_topic)
     ]
 
 
-def _is_point(letter: DeadLetter) -> bool:
-    return letter.source == "store" and letter.reason is not RefusalReason.unreadable
+def _is_point(dead_letter: DeadLetter) -> bool:
+    return dead_letter.source == "store" and dead_letter.reason is not RefusalReason.unreadable
 
 
-def _can_publish(letter: DeadLetter) -> bool:
-    if letter.source == "store":
+def _can_publish(dead_letter: DeadLetter) -> bool:
+    if dead_letter.source == "store":
         return False
-    topic = letter.mqtt_topic
-    whole = not letter.detail.endswith(" bytes kept)")
+    topic = dead_letter.mqtt_topic
+    whole = not dead_letter.detail.endswith(" bytes kept)")
     alone = bool(topic) and not topic.startswith("spBv1.0/")
     return whole and alone and not set("+#\x00\ufffd") & set(topic)
 
 
-def _as_json(letter: DeadLetter, times: int) -> str:
+def _as_json(dead_letter: DeadLetter, times: int) -> str:
     return orjson.dumps(
         {
-            "id": letter.id,
-            "reason": letter.reason.value,
-            "detail": letter.detail,
-            "mqtt_topic": letter.mqtt_topic,
-            "recv_ms": letter.recv_ms,
-            "source": letter.source,
+            "id": dead_letter.id,
+            "reason": dead_letter.reason.value,
+            "detail": dead_letter.detail,
+            "mqtt_topic": dead_letter.mqtt_topic,
+            "recv_ms": dead_letter.recv_ms,
+            "source": dead_letter.source,
             "times": times,
-            "raw": letter.raw.decode("utf-8", "backslashreplace"),
+            "raw": dead_letter.raw.decode("utf-8", "backslashreplace"),
         }
     ).decode()
 
 
-def _print_table(letters: list[DeadLetter], found: DeadLetters) -> None:
+def _print_table(selected: list[DeadLetter], found: DeadLetters) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    if not letters:
+    if not selected:
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("received (UTC)", "id", "times", "reason", "topic", "detail"):
         table.add_column(title, overflow="fold" if title == "detail" else "ellipsis")
-    for letter in letters:
-        when = datetime.fromtimestamp(letter.recv_ms / 1000, timezone.utc)
+    for dead_letter in selected:
+        when = datetime.fromtimestamp(dead_letter.recv_ms / 1000, timezone.utc)
         row = (
             f"{when:%Y-%m-%d %H:%M:%S}",
-            letter.id[:8],
-            str(found.times[letter.id]),
-            letter.reason.value,
-            letter.mqtt_topic,
-            letter.detail[:300],
+            dead_letter.id[:8],
+            str(found.times[dead_letter.id]),
+            dead_letter.reason.value,
+            dead_letter.mqtt_topic,
+            dead_letter.detail[:300],
         )
         # As Text: rich markup and terminal escapes in a message are shown and not executed.
         table.add_row(*(Text(_printable(cell)) for cell in row))

@@ -127,7 +127,7 @@ def demo(
 
 
 def _unwind_on_signals() -> None:
-    """Turn signals into exceptions, so that every child is stopped on the way out."""
+    """Turn signals into exceptions, so that every child is stopped before the exit."""
 
     def unwind(number: int, _: FrameType | None) -> NoReturn:
         for other in _ENDING[1:]:
@@ -160,7 +160,7 @@ class _Gateway:
     url: str = ""
 
     def find_url(self) -> bool:
-        """Read the page's URL from the gateway's output, so that it is certainly this gateway's."""
+        """Read the page's URL from the gateway's output, because its port may be a free one."""
         found = _START_LINE.search(self.log_path.read_text(errors="replace"))
         self.url = found[1] if found else ""
         return found is not None
@@ -212,7 +212,7 @@ def _gateway(folder: Path, broker: LocalBroker, port: int, out: Console) -> Iter
 
 
 def _start_gateway(folder: Path, broker: LocalBroker, port: int) -> _Gateway:
-    # The protocol of our own broker is known, so the bridge need not find it out.
+    # The protocol of this broker is known, so the bridge need not detect it.
     env = os.environ | {
         "OMP_NUM_THREADS": "1",
         "KPSTREAM_INGEST_MQTT_PROTOCOL": broker.protocol,

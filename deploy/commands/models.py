@@ -65,7 +65,7 @@ def zoo(registry: Registry) -> None:
 def add(registry: Registry, name: str, replace: bool) -> None:
     """Add student NAME of `kpstream models zoo` and make it stable.
 
-    Only one student can score a stream. --replace retires the present one. A gateway switches to
+    Only one student can score a stream. --replace retires the current one. A gateway switches to
     the new student when it restarts, because its open windows belong to the old one.
     """
     try:
@@ -90,7 +90,7 @@ def add(registry: Registry, name: str, replace: bool) -> None:
 @click.argument("version", type=int)
 @click.pass_obj
 def promote(registry: Registry, name: str, version: int) -> None:
-    """Make VERSION of NAME stable; a lower version than the present one is a rollback."""
+    """Make VERSION of NAME stable; a lower version than the current one is a rollback."""
     try:
         pointer = registry.set_stable(name, version)
     except ModelError as exc:

@@ -185,7 +185,7 @@ def setup(state_dir: Path | None, wait_s: float, shorten: bool) -> None:
     """Create missing topics, buckets, tasks and tokens on running servers. Safe to repeat.
 
     `kpstream site up` does this by itself. Tokens are written to the folder `secrets` in the state
-    folder. If InfluxDB was set up by somebody else, KPSTREAM_PIPELINE_INFLUX_TOKEN must be its
+    folder. If InfluxDB was not set up by kpstream, KPSTREAM_PIPELINE_INFLUX_TOKEN must be its
     operator token.
     """
     from deploy.stack.sitesetup import setup_steps
@@ -220,8 +220,8 @@ def setup(state_dir: Path | None, wait_s: float, shorten: bool) -> None:
 def hours(state_dir: Path | None, since: datetime, until: datetime | None) -> None:
     """Recompute the hourly aggregates in InfluxDB from the scores.
 
-    InfluxDB recomputes the last three days by itself, once a day. Scores that reached it later than
-    that need this command. A recomputed hour overwrites the old one.
+    InfluxDB recomputes the last three days by itself, once a day. Scores that arrived later need
+    this command. A recomputed hour overwrites the old one.
     """
     from deploy.stack.process import ServerError
     from deploy.stack.sitesetup import influx_layout, influx_operator

@@ -1,4 +1,4 @@
-"""``kpstream site down``: end the supervisor of a site, or what a killed one left behind."""
+"""``kpstream site down``: end the supervisor of a site, or its orphaned processes."""
 
 from __future__ import annotations
 

@@ -54,20 +54,20 @@ def check_packages(extra: str = "gateway") -> list[Finding]:
 
 
 def check_environment(known: Sequence[str], environ: Mapping[str, str]) -> list[Finding]:
-    """Report the settings in the environment, and variables that only look like settings.
+    """Report the settings in the environment, and KPSTREAM_* variables that are no setting.
 
     Args:
         known: Names of all settings.
         environ: The environment.
     """
-    ours = sorted(name for name in environ if name.upper().startswith("KPSTREAM_"))
+    present = sorted(name for name in environ if name.upper().startswith("KPSTREAM_"))
     read = set(known) | {"KPSTREAM_TEST_DATA", "KPSTREAM_TEST_SITE", "KPSTREAM_REQUIRE"}
-    unknown = [name for name in ours if name.upper() not in read]
+    unknown = [name for name in present if name.upper() not in read]
     if unknown:
         advice = "correct the name (docs/settings.md lists all) or unset it"
         text = f"unknown settings: {', '.join(unknown)}"
         return [Finding("settings", "warn", text, advice)]
-    text = f"set in the environment: {', '.join(ours)}" if ours else "all at their defaults"
+    text = f"set in the environment: {', '.join(present)}" if present else "all at their defaults"
     return [Finding("settings", "ok", text)]
 
 

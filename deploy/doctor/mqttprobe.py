@@ -1,8 +1,8 @@
 """A probe that connects to a broker with plain MQTT 3.1.1 and reads retained messages.
 
-Every broker supports 3.1.1. The probe shares no code with the bridge's client, so that it can tell
-a broken broker from a broken client. It does not disturb a running bridge, because it has its own
-client id and a clean session, and publishes nothing.
+Every broker supports 3.1.1. The probe shares no code with the bridge's client, so that it can
+distinguish a broken broker from a broken client. It does not disturb a running bridge, because it
+has its own client id and a clean session, and publishes nothing.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _REFUSED = {
 
 
 class ProbeFailed(Exception):
-    """No connection, no MQTT broker, or a refusal; the message tells which."""
+    """No connection, no MQTT broker, or a refusal; the message says which."""
 
 
 @dataclass(frozen=True, slots=True)

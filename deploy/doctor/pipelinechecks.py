@@ -1,7 +1,7 @@
 """Checks of the pipeline: broker, log, models, results, InfluxDB, the running gateway.
 
 They open files for reading and do not keep the log's lock, so that they do not disturb a running
-gateway. `deploy.doctor.findings` defines what a check is.
+gateway. `deploy.doctor.findings` defines a check.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def check_log(path: Path, *, deep: bool = False) -> list[Finding]:
             state = read_state(db, 0)
     except LogError as exc:
         return [Finding("log", "fail", str(exc))]
-    except Exception as exc:  # SQLite's errors live in the log's files only
+    except Exception as exc:  # only the log's files handle SQLite's errors
         advice = "run doctor as the gateway's user; if it fails there too, repair the log"
         return [Finding("log", "fail", f"{path} cannot be read: {exc}", advice)]
     holder = log_holder(path)

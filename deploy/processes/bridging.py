@@ -24,7 +24,7 @@ async def append_ticks(
     """Append ticks to the log until cancelled, so that windows of idle devices close.
 
     Args:
-        bridge: Appends each tick behind every message that has arrived.
+        bridge: Appends each tick after every message received so far.
         partitions: Returns the partitions that need a tick now.
         tick_ms: Milliseconds between two ticks.
 

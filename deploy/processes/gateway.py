@@ -59,8 +59,8 @@ class Gateway:
 
         Raises:
             IngestError: The Sparkplug mapping or its state file is unusable.
-            LogError: The log is unusable; the message tells what to do.
-            ResultsCorrupted: The results file is damaged; the message tells what to do.
+            LogError: The log is unusable; the message says what to do.
+            ResultsCorrupted: The results file is damaged; the message says what to do.
         """
         settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.settings = settings
@@ -194,7 +194,7 @@ def _open_log(settings: GatewaySettings, pipeline: PipelineSettings) -> SqliteLo
         max_bytes=settings.log_max_mb * 1_000_000,
         retention_ms=round(settings.log_hours * 3_600_000),
         cache_bytes=_LOG_CACHE_BYTES,
-        # InfluxDB away for long loses scores before the log is full, so scoring never waits.
+        # A long outage of InfluxDB loses scores before the log is full, so scoring never waits.
         soft_groups=frozenset({f"{pipeline.app_id}-store-influx"}),
     )
     _check_partitions(log_file, pipeline.partitions)

@@ -48,7 +48,7 @@ class RunningGateway:
         self._log = log
         self._clock = clock
         self.also: dict[str, Callable[[], Any]] = {}
-        """Further parts of the health report: name to a function that returns its state."""
+        """Further parts of the health report: name -> function that returns its state."""
         self._tracker = ProgressTracker()
 
     def account(self) -> list[DeviceAccount]:

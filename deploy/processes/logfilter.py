@@ -1,4 +1,4 @@
-"""A log filter that limits how often one message repeats, for the client of an absent Kafka."""
+"""A log filter that limits how often one message repeats, for Kafka's client during an outage."""
 
 from __future__ import annotations
 

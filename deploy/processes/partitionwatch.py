@@ -1,8 +1,8 @@
-"""A watch over the partitions of an app on Kafka; it ends the process when one makes no progress.
+"""Watch over the partitions of an app on Kafka; ends the process when one makes no progress.
 
 Kafka itself reports the end of each partition, because the offsets that the app has fetched prove
 nothing if fetching is stuck. While Kafka does not answer, no partition counts as stalled. After a
-pause of our own (a frozen process, a rebalance) the watch is reset.
+pause of this process (frozen, or in a rebalance) the watch is reset.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class PartitionWatch:
     """Checks the partitions once a second, from :meth:`run`.
 
     Attributes:
-        away_since_ms: Epoch milliseconds since when Kafka has not answered; None while it does.
+        away_since_ms: Start of Kafka's current outage, epoch milliseconds; None while it answers.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class PartitionWatch:
             raise PartFailed(msg)
 
     async def _check_that_it_joins(self, now_s: float) -> None:
-        """End the process if it gets no partitions, because those do not make progress either.
+        """End the process if it gets no partitions, because then it makes no progress either.
 
         Raises:
             PartFailed: No partitions for too long, though Kafka answers.

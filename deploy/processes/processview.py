@@ -33,7 +33,7 @@ class ProcessView:
         students: Part of a worker.
         store: Part of a store.
         watch: Part of a worker or store.
-        also: Further parts of the health report: name to a function that returns its state.
+        also: Further parts of the health report: name -> function that returns its state.
     """
 
     def __init__(self, now_ms: Callable[[], int]) -> None:

@@ -172,7 +172,7 @@ def run_command(kind: str, verbose: bool, make: MakeProcess) -> None:
         make: Builds the process.
 
     Raises:
-        click.ClickException: The process cannot start; the message tells what to do.
+        click.ClickException: The process cannot start; the message says what to do.
     """
     from deploy.settings.errors import exit_on_invalid_settings
     from ingest.errors import IngestError

@@ -77,7 +77,7 @@ _FOLDERS: tuple[tuple[str, Role], ...] = (
 
 
 class CertError(Exception):
-    """A certificate cannot be made or read; the message tells why and what to do."""
+    """A certificate cannot be made or read; the message says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)

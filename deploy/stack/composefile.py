@@ -199,11 +199,11 @@ def _process_service(site: SiteSettings, name: str, port: int) -> dict[str, Any]
     check = (
         f"import urllib.request; urllib.request.urlopen('http://127.0.0.1:{port}/ready', timeout=3)"
     )
-    ours = _our_service(site, more)
+    own_service = _our_service(site, more)
     if kind == "store":
-        ours["volumes"] = [*ours["volumes"], f"{_SECRETS}:ro"]
+        own_service["volumes"] = [*own_service["volumes"], f"{_SECRETS}:ro"]
     return {
-        **ours,
+        **own_service,
         "command": command,
         "restart": "unless-stopped",
         "stop_grace_period": "30s",

@@ -1,4 +1,4 @@
-"""Parts that systemd units and compose file share: their first line, and mosquitto's settings."""
+"""Parts shared by systemd units and compose file: their first line, and mosquitto's settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The part of InfluxDB's HTTP API that starting it needs: health and first set-up.
+"""The part of InfluxDB's HTTP API for starting it: health and first set-up.
 
 Everything after the set-up (buckets, tasks, tokens) is in `pipeline.stores.influxsetup`.
 """

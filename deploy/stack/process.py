@@ -26,7 +26,7 @@ _S = TypeVar("_S", bound="ServerProcess")
 
 
 class ServerError(Exception):
-    """A server is not installed, did not start or refused; the message tells what to do."""
+    """A server is not installed, did not start or refused; the message says what to do."""
 
 
 class Server(Protocol):

@@ -1,4 +1,4 @@
-"""A site: its settings, and the addresses and servers that follow from them."""
+"""A site: its settings, and the addresses and servers derived from them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FIRST_PORTS = (("store", 21), ("worker", 41), ("bridge", 1))
 
 @dataclass(frozen=True)
 class Site:
-    """The settings of a site, and what follows from them.
+    """The settings of a site, and the addresses and servers derived from them.
 
     Attributes:
         site: Settings of the site.

@@ -8,7 +8,7 @@ rank 2  stores, workers, bridges                Kafka holds the records between 
 ```
 
 They stop in the order of the data flow, bridges first and servers last, so that each part can still
-save what it has taken.
+save the records it has taken.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def site_parts(site: Site) -> list[Program | Step]:
     """Return everything that `kpstream site up` runs."""
     steps = setup_steps(site)
     if "influxdb" not in site.site.native:
-        # Somebody else's InfluxDB is changed on request only, by `kpstream site setup`.
+        # An InfluxDB outside kpstream is changed only on request, by `kpstream site setup`.
         steps = [step for step in steps if step.name != "buckets"]
     return [
         *(_server_program(site, server) for server in site.native_servers()),

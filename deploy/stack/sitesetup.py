@@ -174,7 +174,7 @@ def _operator_token(site: Site) -> str:
 
 
 def _write_secret(path: Path, text: str) -> None:
-    """Replace the file; it is readable by its owner only, from the first moment on."""
+    """Replace the file; it is readable by its owner only, from its creation on."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     new = path.with_name(path.name + ".new")
     new.unlink(missing_ok=True)

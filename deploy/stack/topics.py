@@ -100,7 +100,7 @@ def site_topics(partitions: int, app_id: str = "kpstream") -> tuple[TopicSpec, .
         # The store may be down for a week before InfluxDB misses a point.
         _log(SCORES, partitions, 7 * _DAY_MS),
         _log(ACCOUNTS, partitions, 7 * _DAY_MS),
-        # For people, to inspect and to replay.
+        # For operators, to inspect and to replay.
         _log(LATE, partitions, 7 * _DAY_MS),
         _log(DEAD_LETTERS, partitions, 30 * _DAY_MS),
         TopicSpec(changelog_topic(app_id), partitions, None, "compact", _CHANGELOG),

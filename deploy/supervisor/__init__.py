@@ -11,7 +11,7 @@ no child outlives the supervisor, not even one that was killed.
 5. `sitestate`: the state of the site on disk, and the lock of its folder.
 6. `supervisor`: the loop that drives all of them.
 
-Nothing here knows which programs a site has: `deploy.stack.siteparts` builds the list.
+Nothing here depends on the programs of a site: `deploy.stack.siteparts` builds the list.
 """
 
 __all__: list[str] = []

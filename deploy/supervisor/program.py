@@ -1,4 +1,4 @@
-"""Programs and steps of a site, as data: what the supervisor runs, and when it restarts it."""
+"""Programs and steps that the supervisor runs, as data, with the rules for restarts."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Program:
         port: Port that the program listens on, for display.
         stop_signal: Signal that asks the program to end.
         stop_s: Seconds the program has to end before it is killed.
-        watchdog: When to restart the program although it runs.
+        watchdog: Limits that restart a program which still runs.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The state of a running site: a small file, and a lock that tells whether the file is current.
+"""The state of a running site: a small file, and a lock that shows whether the file is current.
 
 The supervisor holds the lock as long as it runs; with the lock free, the file describes a site that
 has ended. Each pid is stored with the start time of its process, because the system reuses pids.
@@ -38,9 +38,9 @@ State = Literal[
 
 - waiting: Parts with a lower rank are not ready yet.
 - starting: The part runs and has not been ready yet.
-- ready: It does its job.
+- ready: It can do its work.
 - done: A step of the set-up has succeeded.
-- not ready: It answers, and reports why it does not do its job.
+- not ready: It answers, and reports why it is not ready.
 - silent: It runs and does not answer.
 - restarting: It ended by itself; the next start follows after a pause.
 - stopping, ended: The site is going down, or the watchdog is stopping the part.
@@ -70,7 +70,7 @@ class Row:
         restarts: Restarts since the site was started.
         since_ms: Start of the current state, epoch milliseconds.
         port: Port that it listens on; 0 for none.
-        detail: Why it is not ready, or how it ended the last time; `words` in JSON.
+        detail: Why it is not ready, or how it last ended; `words` in JSON.
         log: File with its output; empty for a step.
     """
 
@@ -111,7 +111,7 @@ class SiteState:
 
     @property
     def is_healthy(self) -> bool:
-        """Whether every part does its job."""
+        """Whether every part is ready or done."""
         return bool(self.rows) and all(row.state in {"ready", "done"} for row in self.rows)
 
     def as_json(self) -> dict[str, Any]:

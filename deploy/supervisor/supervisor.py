@@ -2,8 +2,8 @@
 
 A part is a program (a child process with a health check every second) or a step of the set-up that
 has to succeed once. Parts of one rank start together; the next rank starts once all of them have
-been ready. A rank that has started never waits again, because later parts cope with a server that
-is away. `Program.stop_order` gives the order in which programs stop.
+been ready. A rank that has started never waits again, because later parts tolerate an unavailable
+server. `Program.stop_order` gives the order in which programs stop.
 
 A program that ends is started again after a pause that doubles from one to thirty seconds. The
 pause is short again once the program has been ready for a minute. The watchdog stops a program that
@@ -51,7 +51,7 @@ class Supervisor:
         """Prepare; nothing starts before :meth:`run`.
 
         Args:
-            parts: What to run.
+            parts: Programs and steps to run.
             folder: Folder of the state file (`deploy.supervisor.sitestate`).
             backoff: Pauses between restarts, and between attempts of a step.
             check_every_s: Seconds between two health checks of a program.
@@ -135,5 +135,5 @@ class Supervisor:
         self._written_s = now_s
         try:
             write_state(self._folder, state)
-        except OSError as exc:  # a full disk must not end what keeps the site running
+        except OSError as exc:  # a full disk must not end the supervisor
             log.error("cannot write the state of the site: %s", exc)

@@ -138,7 +138,7 @@ class LocalBroker:
     def start(self) -> LocalBroker:
         """Start, and return when the broker accepts connections.
 
-        Call it from a thread that lives as long as the broker should, see `ingest.childprocess`.
+        Call it from a thread that runs as long as the broker should, see `ingest.childprocess`.
 
         Raises:
             BrokerError: The broker is not installed, the port is taken, or the broker ended.

@@ -1,4 +1,4 @@
-"""One MQTT connection that stays up: policy, socket loop and subscriptions put together."""
+"""One MQTT connection that stays up: policy, socket loop and subscriptions combined."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Connection:
     """Keeps one MQTT connection up on the running event loop, which also runs all callbacks.
 
     Every connection that ends starts a new `epoch`. Messages are never acknowledged automatically:
-    call `ack` in the order of arrival, and only for messages of the present epoch.
+    call `ack` in the order of arrival, and only for messages of the current epoch.
 
     `ingest.mqtt.policy.ConnectionPolicy` decides when to connect and how; its table lists the
     states.
@@ -68,7 +68,7 @@ class Connection:
             on_confirmed: Called with the packet id of a publication that the broker confirmed.
             on_refused: Called with the packet id of a publication that the broker refused (MQTT 5).
             on_no_subscriber: Called instead of `on_confirmed` with the packet id of a publication
-                that the broker confirmed but delivered to nobody (MQTT 5).
+                that the broker confirmed although it has no subscriber (MQTT 5).
             on_connected: Called when connected, with whether the broker kept our session.
             on_disconnected: Called when the connection ended, with the reason.
             after_read: Called after a handful of messages was read.
@@ -124,7 +124,7 @@ class Connection:
 
     @property
     def error(self) -> str | None:
-        """Present problem, for a person; set while connected too if our client id is used twice."""
+        """Current problem as text; set while connected too if our client id is used twice."""
         return self._policy.error
 
     @property
@@ -174,7 +174,7 @@ class Connection:
     # -- requests ---------------------------------------------------------------------------
 
     def ack(self, packet_id: int) -> None:
-        """Send the PUBACK of a message of the present epoch."""
+        """Send the PUBACK of a message of the current epoch."""
         if self._line is not None:
             self._line.ack(packet_id)
 

@@ -136,13 +136,13 @@ class ConnectionPolicy:
       `backoff.reset_after_ms` clears them, and so does a refused publication, because mosquitto
       with TLS hangs up after one.
     - **Second client with our client id.** Reported by the broker (MQTT 5), or suspected after
-      three lost connections in a row. `error` says so, also while connected, until a connection
+      three lost connections in a row. `error` reports it, also while connected, until a connection
       has lasted `sound_s`.
 
     Attributes:
-        state: Present state.
+        state: Current state.
         version: MQTT version to speak.
-        error: Present problem, for a person; None: none.
+        error: Current problem, human-readable; None: none.
         connects_total: Connections that the broker has accepted.
     """
 
@@ -261,7 +261,7 @@ class ConnectionPolicy:
         else:
             self.error = tls_advice
 
-    # -- after it ---------------------------------------------------------------------------
+    # -- after the socket is closed ---------------------------------------------------------
 
     def closed(self, now_s: float) -> None:
         """Note that the socket has been closed, and decide about version and back-off."""

@@ -24,7 +24,7 @@ class Publisher:
         connection: The connection, with its state and its error.
         published_total: Messages sent.
         confirmed_total: Messages that the broker has confirmed.
-        no_subscriber_total: Messages sent again because nobody had subscribed.
+        no_subscriber_total: Messages sent again because they had no subscriber.
     """
 
     def __init__(
@@ -35,10 +35,9 @@ class Publisher:
         Args:
             endpoint: The broker.
             in_flight: Most unconfirmed messages (1 to 60 000).
-            require_subscriber: Treat a message as unconfirmed when the broker confirmed it but
-                delivered it to nobody for lack of a subscriber, and send it again every second.
-                Needs MQTT 5. Use it for readings that must survive the restart of a broker that
-                forgets its subscribers.
+            require_subscriber: Treat a message as unconfirmed when the broker confirmed it but had
+                no subscriber for it, and send it again every second. Needs MQTT 5. Use it for
+                readings that must survive the restart of a broker that loses its subscriptions.
         """
         self.published_total = 0
         self.confirmed_total = 0

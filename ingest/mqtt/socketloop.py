@@ -3,7 +3,7 @@
 The only file that imports paho. paho's own thread is not used: the event loop drives the client
 through paho's interface for external loops (`loop_read`, `loop_write`, `loop_misc`). That saves two
 thread switches and a wake-up per acknowledgement. Because everything about one connection happens
-in one thread, it is always clear whether an acknowledgement belongs to the present connection. Only
+in one thread, it is always clear whether an acknowledgement belongs to the current connection. Only
 connecting (name lookup, TCP, TLS) runs in a worker thread.
 """
 

@@ -23,7 +23,7 @@ class Reason(NamedTuple):
 
 
 class Subscriptions:
-    """The filters that a client id should have, should no longer have, or gives up.
+    """Filters of one client id: to hold, to drop as stale, or to give up.
 
     Attributes:
         in_place: The broker has answered everything that readiness depends on.
@@ -74,5 +74,5 @@ class Subscriptions:
             self.in_place = True
 
     def on_disconnect(self) -> None:
-        """Forget what was in place."""
+        """Mark all filters as not in place."""
         self.in_place = False

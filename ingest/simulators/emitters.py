@@ -1,8 +1,8 @@
 """Simulated devices as sources of MQTT messages with due times. Pure: no clock, no network.
 
 The schedule of an emitter is anchored at an absolute time: the next message is due at `due_ms`,
-whenever the one before was really sent. So nothing drifts, and after a stall the emitter returns
-the missed messages with the event times at which they were measured.
+regardless of when the previous one was sent. The schedule never drifts, and after a stall the
+emitter returns the missed messages with the event times at which they were measured.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Message(NamedTuple):
 
 
 class EngineEmitter:
-    """A place where one engine runs, a message per cycle; a failed engine is replaced.
+    """Emits one message per cycle of an engine, and replaces the engine when it fails.
 
     Args:
         site: First level of the devices' addresses.
@@ -52,7 +52,7 @@ class EngineEmitter:
         cycles_per_second: Readings per second.
         age: Elapsed share of the first engine's life, 0 to 1.
         on_truth: Called with the truth of every engine when it starts.
-        on_event: Called with a text for a person when an engine is replaced.
+        on_event: Called with a human-readable text when an engine is replaced.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class EngineEmitter:
 
 
 class PersonEmitter:
-    """A person whose phone sends messages with a few readings each, in the columnar form.
+    """Emits the messages of a person's phone, a few readings each, in the columnar form.
 
     A share of the messages is sent in two parts, every other reading first, with explicit event
     times. The disorder is shorter than one message (180 ms for ten readings), and the default
@@ -156,7 +156,7 @@ class PersonEmitter:
         self._set_first(start_ms)
 
     def emit(self) -> list[Message]:
-        """Return the due message, or two; a phone sends after the last reading of a message."""
+        """Return the due message, or its two parts; both are due after their last reading."""
         chunk = self._person.take(self._readings)
         t0_ms = self._first_ms
         self._note(t0_ms, chunk.activity)
@@ -182,7 +182,7 @@ class PersonEmitter:
         self._set_first(now_ms)
 
     def end_bout(self) -> None:
-        """End the present bout and report its truth; for the end of the fleet."""
+        """End the current bout and report its truth; for the end of the fleet."""
         if self._bout is not None and self._bout[0] != TRANSITION:
             label, start_ms, last_ms = self._bout
             activity = ACTIVITIES[label]

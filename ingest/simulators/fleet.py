@@ -96,7 +96,7 @@ class Clock(Protocol):
     """Source of time."""
 
     def now_ms(self) -> int:
-        """Return the present time, epoch ms."""
+        """Return the current time, epoch ms."""
 
     async def sleep_until(self, at_ms: int) -> None:
         """Wait until `at_ms`, or slightly longer."""
@@ -108,7 +108,7 @@ class Fleet:
     Args:
         settings: Devices and faults.
         start_ms: Start, epoch ms; the first messages are due within about a second.
-        on_event: Called with a text for a person when an engine is replaced or time is left out.
+        on_event: Called with a human-readable text when an engine is replaced or time is skipped.
     """
 
     def __init__(
@@ -163,7 +163,7 @@ class Fleet:
         return truths
 
     def end(self) -> None:
-        """End the present bouts, so that `take_truth` returns them too."""
+        """End the current bouts, so that `take_truth` returns them too."""
         for person in self._people:
             person.end_bout()
 

@@ -215,7 +215,7 @@ def error_against_truth(
 
 
 class _EngineJudge:
-    """Compares RUL scores with the lives of engines."""
+    """Compares RUL scores with the true RUL of engines."""
 
     field = EngineTruth.task
 

@@ -1,7 +1,7 @@
 """Sparkplug B, the second message format.
 
 In: birth, data and death messages of edge nodes. Out: readings in the product's own JSON form, so
-that everything behind the bridge knows one format. Promise: what a node has announced survives a
+that everything behind the bridge handles one format. Promise: a node's announcements survive a
 restart, and a message that cannot be understood becomes a dead letter with its reason.
 
 Files, lowest first:
@@ -9,12 +9,12 @@ Files, lowest first:
 - `wire`: the protobuf message; the only file that imports protobuf.
 - `names`: the mapping file, and our names of groups, nodes and devices.
 - `store`: the memory on disk.
-- `counters`: what the decoder counts, and the faults of one message.
+- `counters`: counters of the decoder, and the faults of one message.
 - `nodes`: the memory: nodes, devices, values, and what has changed.
 - `births`: metrics and streams of a device.
 - `data`: readings from the metrics of a message.
 - `host`: presence of the host, and requests for births.
-- `decoder`: all of them together, behind the seam of `ingest.decoder`.
+- `decoder`: combines them behind the seam of `ingest.decoder`.
 """
 
 __all__: list[str] = []

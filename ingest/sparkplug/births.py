@@ -1,4 +1,4 @@
-"""Births: which metrics a node or a device has, and which streams follow from them."""
+"""Births: which metrics a node or a device has, and the streams derived from them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def announce(
 def plan_streams(
     node: Node, device: Device, streams: Sequence[StreamMapping], faults: Faults
 ) -> None:
-    """Find the streams that a device has: those whose metrics it has all."""
+    """Plan the streams of a device: those whose metrics are all in its birth."""
     path = "/".join(part for part in (node.group, node.node, device.name) if part)
     device.plans = tuple(
         Plan(stream.name, tuple(stream.metrics), tuple(stream.metrics.values()))

@@ -9,7 +9,7 @@ from ingest.errors import RefusalReason, RefusedMessage
 __all__ = ["SHOWN_NAMES", "Faults", "SparkplugCounters"]
 
 SHOWN_NAMES = 5
-"""Most names in one text for a person."""
+"""Most names in one human-readable text."""
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""Data: from the metrics of a message to readings in the canonical form. Pure."""
+"""Convert the metrics of a message to readings in the canonical form. Pure."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def updates_of(
     *,
     in_birth: bool = False,
 ) -> list[_Update]:
-    """Return time, name and value of metrics; an unusable value is None, and a fault.
+    """Return time, name and value of metrics; an unusable value becomes None and a fault.
 
     Args:
         device: Datatypes of its birth.
@@ -63,7 +63,7 @@ def updates_of(
 def readings_of(
     device: Device, updates: Sequence[_Update], values: Values, faults: Faults
 ) -> Columns:
-    """Apply updates to `values`, and return the reading of each stream at each time on the way."""
+    """Apply updates to `values` in time order; return each stream's reading at each time."""
     by_time: dict[int, Values] = {}
     for ts_ms, name, value in updates:
         if ts_ms is None:

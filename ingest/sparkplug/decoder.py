@@ -1,13 +1,14 @@
 """Sparkplug B as a second message format: births, data and deaths of nodes become readings.
 
 A node announces in its **birth** which metrics it and its devices have, by name, alias and
-datatype. Then it sends only changes (report by exception), often by alias alone, so a message has a
-meaning only together with the messages before it. This decoder keeps that memory, and the memory is
+datatype. Then it sends only changes (report by exception), often by alias alone, so a message can
+be understood only together with those before it. This decoder keeps that memory, and the memory is
 durable before a message is acknowledged (`ingest.decoder`). After a kill -9, the messages that the
-broker delivers again are decoded from the state that they met the first time, or recognised as
+broker delivers again are decoded from the same state as the first time, or recognised as
 duplicates and skipped.
 
-1. The mapping file says which metrics are the channels of which stream (`ingest.sparkplug.names`).
+1. The mapping file defines which metrics are the channels of which stream
+   (`ingest.sparkplug.names`).
 2. Every distinct timestamp of a stream's metrics in a data message is one reading. A channel that
    the message does not carry keeps its last known value. Births set values; they are not readings.
 3. A gap in the sequence numbers means that messages are missing. The decoder then discards the
@@ -15,7 +16,7 @@ duplicates and skipped.
    Control/Rebirth`). Data that cannot be completed becomes a dead letter, never a guess.
 4. Historical values (`is_historical`) continue from the values before the last birth, and leave the
    present values alone.
-5. NDEATH, if it belongs to the present birth, takes the node and all its devices offline.
+5. NDEATH, if it belongs to the current birth, takes the node and all its devices offline.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ _DEVICE_KINDS = ("DBIRTH", "DDATA", "DDEATH")
 
 
 def sparkplug_of(settings: IngestSettings, state_dir: Path) -> Sparkplug | None:
-    """Return the decoder that the settings ask for; None: they ask for none.
+    """Return the decoder that the settings configure, or None.
 
     Args:
         settings: With the mapping file and, if not in `state_dir`, the state file.
@@ -82,7 +83,7 @@ class Sparkplug:
     prefix = "spBv1.0/"
 
     def __init__(self, mapping: SparkplugMapping, store: SparkplugStore) -> None:
-        """Continue from what the store knows.
+        """Continue from the stored memory.
 
         Raises:
             LogUnavailable: The store cannot be written.
@@ -189,7 +190,7 @@ class Sparkplug:
         return self._take_birth(node, self._nodes.device(node, ""), found)
 
     def _take_birth(self, node: Node, device: Device, found: Payload) -> Decoded:
-        """Take the metrics of a node or a device, and their present values."""
+        """Take the metrics of a node or a device, and their current values."""
         self.counters.births_total += 1
         faults = Faults()
         announce(node, device, found, self._mapping.stream, faults)
@@ -271,7 +272,7 @@ class Sparkplug:
     def connected(self, now_ms: int) -> None:
         """Announce the presence, and ask nodes that send with QoS 0 for a new birth.
 
-        What they sent while the bridge was away is lost without a trace.
+        Messages that they sent while the bridge was disconnected are lost undetected.
         """
         self._host.connected(now_ms)
         for node in self._nodes:

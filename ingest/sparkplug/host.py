@@ -39,19 +39,19 @@ class Host:
 
     @property
     def births_awaited(self) -> int:
-        """Nodes that are to be asked for a birth."""
+        """Nodes whose birth is still to be requested."""
         return len(self._requested)
 
     def request_birth(self, node: Node) -> None:
-        """Ask a node for a new birth, now and again until it comes."""
+        """Ask a node for a new birth, now and repeatedly until it arrives."""
         self._requested.setdefault(node.key, node)
 
     def cancel_request(self, node: Node) -> None:
-        """Ask a node no more."""
+        """Stop asking a node for a birth."""
         self._requested.pop(node.key, None)
 
     def connected(self, now_ms: int) -> None:
-        """Announce the presence at the next occasion."""
+        """Announce the presence at the next opportunity."""
         self._presence_due_ms = now_ms
 
     def note_state(self, levels: list[str], payload: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Names of Sparkplug as names of ours: the mapping file, sites and devices.
+"""Translation of Sparkplug names to kpstream's: the mapping file, sites and devices.
 
 The mapping file is TOML (`KPSTREAM_INGEST_SPARKPLUG` names it):
 
@@ -104,7 +104,7 @@ class SparkplugMapping(_Table):
         return hashlib.sha256("\n".join(streams).encode()).hexdigest()[:32]
 
     def filters(self) -> list[str]:
-        """Return the MQTT filters for this mapping; they exclude commands, so also our own.
+        """Return the MQTT filters for this mapping; they exclude commands, including our own.
 
         >>> SparkplugMapping(stream=[StreamMapping(name="s", metrics={"a": "A"})]).filters()[:2]
         ['spBv1.0/+/NBIRTH/+', 'spBv1.0/+/NDATA/+']
@@ -164,9 +164,9 @@ def site_and_device(group: str, node: str, device: str | None) -> tuple[str, str
     """
     site = group if is_name(group) else _slug((group,))
     parts = (node,) if device is None else (node, device)
-    ours = ".".join(parts)
-    if is_name(ours) and ours.count(".") == len(parts) - 1 and all(parts):
-        return site, ours
+    joined = ".".join(parts)
+    if is_name(joined) and joined.count(".") == len(parts) - 1 and all(parts):
+        return site, joined
     return site, _slug(parts)
 
 

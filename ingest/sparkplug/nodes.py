@@ -1,6 +1,6 @@
 """Memory of Sparkplug nodes and their devices, with checkpoints.
 
-Memory moves on with every message. `checkpoint` returns what has changed, to be written to the
+The memory changes with every message. `checkpoint` returns what has changed, to be written to the
 store (`ingest.sparkplug.store`) before the messages are acknowledged.
 """
 
@@ -28,7 +28,7 @@ Values = dict[str, "float | None"]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A stream of one device: channel by channel, the metric behind it."""
+    """A stream of one device, with the metric behind each channel."""
 
     stream: str
     channels: tuple[str, ...]
@@ -46,7 +46,7 @@ class Device:
         is_online: Its birth is valid.
         types: Datatypes of the birth, by metric name.
         aliases: Metric names of the birth, by alias.
-        current: Present values.
+        current: Current values.
         earlier: Values before the last birth, which historical values follow.
         plans: Streams that the device has.
         wanted: Metrics of all these streams.
@@ -64,7 +64,7 @@ class Device:
     wanted: frozenset[str] = frozenset()
 
     def discard_current(self) -> None:
-        """Move the present values to the earlier ones, because they may have changed unseen."""
+        """Move the current values to the earlier ones, because they may have changed unseen."""
         known = {name: value for name, value in self.current.items() if value is not None}
         self.earlier.update(known)
         self.current = {}
@@ -125,11 +125,11 @@ class Nodes:
         return iter(self._nodes.values())
 
     def find(self, group: str, name: str) -> Node | None:
-        """Return a node; None: it is unknown."""
+        """Return a node, or None if it is unknown."""
         return self._nodes.get((group, name))
 
     def node(self, group: str, name: str) -> Node:
-        """Return a node, a new one where it is unknown.
+        """Return a node; create it if it is unknown.
 
         Raises:
             RefusedMessage: There are too many nodes.
@@ -143,7 +143,7 @@ class Nodes:
         return node
 
     def device(self, node: Node, name: str) -> Device:
-        """Return a device of a node, a new one where it is unknown.
+        """Return a device of a node; create it if it is unknown.
 
         Raises:
             RefusedMessage: There are too many devices.
@@ -154,8 +154,8 @@ class Nodes:
                 detail = f"more than {_MAX_DEVICES} devices"
                 raise RefusedMessage(RefusalReason.too_large, detail)
             self._devices_total += 1
-            site, ours = site_and_device(node.group, node.node, name or None)
-            device = node.devices[name] = Device(name, site, ours)
+            site, device_name = site_and_device(node.group, node.node, name or None)
+            device = node.devices[name] = Device(name, site, device_name)
         return device
 
     # -- changes ----------------------------------------------------------------------------

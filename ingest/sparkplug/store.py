@@ -1,9 +1,9 @@
 """The memory of the Sparkplug decoder on disk: births, sequence numbers, values, last digests.
 
 One SQLite file, written once per load of messages, after the log has confirmed the load. A killed
-process loses nothing of it. A loss of power may take the last commits: then the sequence numbers do
-not fit, and the decoder asks the nodes for new births. It does the same after a damaged file, which
-is renamed and replaced.
+process loses nothing of it. A power failure may lose the last commits; the sequence numbers then do
+not match, and the decoder asks the nodes for new births. It does the same when the file is damaged;
+that file is renamed and replaced.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Tasks: what a student can answer. One file per task, one line per task in `registry`.
+"""Tasks: the answers that students can give. One file and one line in `registry` per task.
 
 In: raw outputs of a graph and the student's decoding. Out: scores, the fields of a score record,
-and everything the rest of kpstream needs to know about an answer: its measurement, its measures,
+and all other facts about an answer that kpstream needs: its measurement, its measures,
 its hours in InfluxDB, its card on the console. Promise: no file outside a task's own compares with
 the name of a task; scoring, points, stores, console, boards and training read the `Task`.
 

@@ -1,4 +1,4 @@
-"""Task `activity`: what a person is doing, with the probability of each activity."""
+"""Task `activity`: the current activity of a person, with the probability of each activity."""
 
 from __future__ import annotations
 

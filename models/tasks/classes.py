@@ -38,7 +38,7 @@ _REPEATABLE = 1e-4
 
 
 class Unknown(Frozen):
-    """When a window belongs to no known class: its largest probability is below `threshold`.
+    """The rule for windows of no known class: the largest probability is below `threshold`.
 
     `rejects` is the share of windows of known classes that fell below it at calibration.
     """
@@ -135,11 +135,11 @@ class ClassAnswer:
         return decoding.labels
 
     def tolerance(self, decoding: ClassesDecoding) -> float:
-        """How much a probability may change with the batch around it: 1e-4."""
+        """Largest change of a probability with the batch around it: 1e-4."""
         return _REPEATABLE
 
     def flaw(self, raw: NDArray[np.float32], decoding: ClassesDecoding) -> str | None:
-        """What is wrong with the outputs of the self-test, None if nothing is."""
+        """The fault in the outputs of the self-test, or None."""
         error = float(np.max(np.abs(raw.sum(axis=1) - 1)))
         if error > 1e-3 or raw.min() < 0:
             return (

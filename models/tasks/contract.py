@@ -1,4 +1,4 @@
-"""The contract of a task: everything that the rest of kpstream asks about an answer."""
+"""The contract of a task: everything that the rest of kpstream uses about an answer."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class HourlyField:
 
 @dataclass(frozen=True, slots=True)
 class Hourly:
-    """How the scores of an hour become one point per series, in the measurement `{task}_hourly`.
+    """Aggregation of an hour's scores to one point per series, in the measurement `{task}_hourly`.
 
     Attributes:
         fields: The fields, each with the function that makes it.
@@ -119,8 +119,9 @@ class Scores(Protocol):
 class Answer(Protocol):
     """A kind of answer: `models.tasks.number.NumberAnswer`, `models.tasks.classes.ClassAnswer`.
 
-    An answer reads the decodings and scores of its own tasks only. Code that must tell the kinds
-    apart (a loss, a chart) asks `isinstance(task.answer, NumberAnswer)`, never for a task.
+    An answer reads the decodings and scores of its own tasks only. Code that must distinguish the
+    kinds (a loss, a chart) checks `isinstance(task.answer, NumberAnswer)`, never the name of a
+    task.
     """
 
     @property
@@ -141,10 +142,10 @@ class Answer(Protocol):
         """Labels of the answer; () if it has none."""
 
     def tolerance(self, decoding: Any) -> float:
-        """How much an output may change with the batch around it."""
+        """Largest change of an output with the batch around it."""
 
     def flaw(self, raw: NDArray[np.float32], decoding: Any) -> str | None:
-        """What is wrong with the self-test's outputs, None if nothing is; the last is of zeros."""
+        """The fault in the self-test's outputs, or None; the last window is all zeros."""
 
     def decoder(
         self, decoding: Any, interval: Interval | None
@@ -168,16 +169,16 @@ class Answer(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Task:
-    """What a student answers. Two tasks are equal only if they are the same object.
+    """The question that a student answers. Two tasks are equal only if they are one object.
 
     Attributes:
         name: Name in manifests, on the topic `scores`, and of the measurement.
-        title: What the answer is, for people: a heading on the console.
+        title: Display name of the answer: a heading on the console.
         about: Meaning of one point of the measurement.
         answer: Kind of answer.
         decoding: Class of the `decoding` in a manifest; its `kind` is a literal.
         new_decoding: Makes the decoding of a new student from the labels of its data set (() for
-            numbers) and from what calibration found about unknown classes (None for nothing).
+            numbers) and from the calibrated rule for unknown classes (None without one).
         fields: Fields of a score, with type, unit and meaning; the fields that every score has are
             added by `pipeline.points.measurements`.
         must_match: Fields of the decoding that a student must share with the one it replaces.

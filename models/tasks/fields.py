@@ -74,7 +74,7 @@ class Growing(Frozen):
 
 
 class Decoding(Growing):
-    """How the output of a graph is read; each task has a subclass.
+    """The interpretation of a graph's output; each task has a subclass.
 
     A subclass narrows `kind` and `output` to one literal each and adds its own fields.
     """

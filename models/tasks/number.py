@@ -65,7 +65,7 @@ class Interval(Growing):
 
 
 class BoundedNumber(Protocol):
-    """What a decoding offers for this kind of answer."""
+    """The interface of a decoding for this kind of answer."""
 
     @property
     def unit(self) -> str:
@@ -135,15 +135,15 @@ class NumberAnswer:
         return ()
 
     def tolerance(self, decoding: BoundedNumber) -> float:
-        """How much a score may change with the batch around it: 1e-5 of the range."""
+        """Largest change of a score with the batch around it: 1e-5 of the range."""
         low, high = decoding.bounds
         return _REPEATABLE * (high - low)
 
     def flaw(self, raw: NDArray[np.float32], decoding: BoundedNumber) -> str | None:
-        """What is wrong with the outputs of the self-test, None if nothing is.
+        """The fault in the outputs of the self-test, or None.
 
-        The last window of the self-test is all zeros in raw units, far from what a scaler has
-        seen; a finite number is enough there.
+        The last window of the self-test is all zeros in raw units, far outside the scaler's
+        training data; a finite number is enough there.
         """
         typical = raw[:-1]
         low, high = decoding.bounds

@@ -1,4 +1,4 @@
-"""The score of a device as the card of its task shows it. Pure reading of the results file.
+"""Scores of a device in the form that the card of its task shows. Only reads the results file.
 
 The shape depends on the kind of answer, never on the task:
 
@@ -8,7 +8,7 @@ The shape depends on the kind of answer, never on the task:
   `until_ms`, `runs`, a list of [start_ms, end_ms, label]. Rows of its series:
   [time_ms, probability, least, greatest].
 
-Least and greatest are those of the stretch of time that a row stands for.
+Least and greatest cover the stretch of time that a row represents.
 """
 
 from __future__ import annotations

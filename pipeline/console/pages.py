@@ -1,8 +1,8 @@
-"""The pages of the console as JSON-able dicts: pure reading of the view and the results file.
+"""The pages of the console as JSON-able dicts, read from the view and the results file.
 
 Times are absolute epoch milliseconds, never ages, so that an unchanged fleet gives unchanged bytes
-(and a 304). Nothing here knows HTTP or HTML. `pipeline.console.cards` makes the part of a device
-that depends on the task.
+(and a 304). Nothing here depends on HTTP or HTML. `pipeline.console.cards` makes the part of a
+device that depends on the task.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ def health_page(view: GatewayView) -> dict[str, Any]:
 def progress_page(view: GatewayView, now_ms: int) -> dict[str, Any]:
     """The progress of a process, for a supervisor that restarts it when `progress` stops.
 
-    `backlog` is the number of records that wait for it. `progress` is the time at which the
-    partition that has stood still longest last moved, epoch milliseconds; None without a backlog.
+    `backlog` is the number of records that wait for it. `progress` is the last advance of the
+    partition that has been stalled longest, epoch milliseconds; None without a backlog.
     """
     partitions = view.partitions()
     behind = [p for p in partitions if p.backlog > 0]
@@ -236,7 +236,7 @@ def _tasks() -> dict[str, dict[str, str]]:
 
 
 def _labels(models: Sequence[ModelStatus], devices: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Labels in the order of the models, then those only found in results: colours stay put."""
+    """Labels in the order of the models, then those only in results, so colours are stable."""
     labels = dict.fromkeys(label for model in models for label in model.labels)
     scores = [entry.get(task.name, {}) for entry in devices for task in tasks()]
     extra = {run[2] for score in scores for run in score.get("runs", ())} - labels.keys()

@@ -12,7 +12,7 @@ read it through DNS rebinding. A `StatusServer` has `/health`, `/ready` and `/me
 | `/api/v1/pipeline` | totals, partitions, latency, throughput, dead letters |
 | `/api/v1/models` | running students, lineage, refused versions |
 | `/health` | 200 while the process works, else 503 |
-| `/ready` | 200 while the gateway does its job, else 503 with `problems` |
+| `/ready` | 200 while the gateway is ready, else 503 with `problems` |
 | `/metrics` | Prometheus text |
 
 Answers of the API have an ETag (304 when nothing has changed) and the clock of the server in
@@ -79,7 +79,7 @@ _Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class _Listener:
-    """Serves routes on one address, to requests with a known host name."""
+    """Serves routes on one address, and answers only requests with an allowed host name."""
 
     def __init__(self, host: str, port: int, allowed: Sequence[str], settings: str) -> None:
         self.host = host
@@ -353,8 +353,8 @@ class Console:
     ) -> tuple[int, bytes | None]:
         """The time and the page that `build` makes of the view, cached for `_CACHE_MS`.
 
-        The console's own thread builds it, because a page of many devices takes longer than the
-        event loop, which also scores, can spare.
+        The console's own thread builds it, because a page of many devices would block the event
+        loop, which also scores, for too long.
         """
         now = self._now_ms()
         cached = self._cache.get(key)

@@ -18,9 +18,10 @@ Promises of the local log (`locallog`):
   caught up, so the bridge stops acknowledging and the MQTT broker queues. Writers that drain the
   log (the agents' own records, ``reserve=True``) may use `reserve_bytes` more, so that a full log
   can empty itself.
-- The exception are `soft_groups`: above 80 % of `max_bytes`, the oldest records that only they
-  still have to read are deleted, counted (`released`) and logged as an error. A store that is away
-  for long therefore stops no other group; it continues at `earliest_offset` when it is back.
+- `soft_groups` are the exception: above 80 % of `max_bytes`, the oldest records that only they
+  still have to read are deleted, counted (`released`) and logged as an error. A store that is
+  unavailable for long therefore stops no other group; when it returns, it continues at
+  `earliest_offset`.
 - A compacted topic holds the newest record of each key. A tombstone (value None) removes its key
   and is itself deleted after `tombstone_ms`.
 - One process per file (`LogLocked`), with any number of threads, apps and the bridge in it.
@@ -28,8 +29,8 @@ Promises of the local log (`locallog`):
   when the file is opened. Damage raises `LogCorrupt`, whose message says what to do.
 
 Files of the local log, from the outside in: `locallog` (`SqliteLog`, shared in a process),
-`commands`, `writer` (group commit), `retention`, `reader` (records from the disk), `state` (records
-and what is kept in memory), `file` (tables, lock, errors), `stats`, `repair`.
+`commands`, `writer` (group commit), `retention`, `reader` (records from the disk), `state`
+(records, and the part kept in memory), `file` (tables, lock, errors), `stats`, `repair`.
 
 Files that connect Faust: `sqlitetransport`, `sqliteconsumer`, `sqliteproducer` for ``sqlite://``;
 `kafkatransport`, `backpressure` for ``kafka://``; `handover` for both; `statetable` and `changelog`

@@ -1,8 +1,8 @@
 """Window state in a compacted Kafka topic that several workers write; the newest state wins.
 
 Only one worker owns a partition, but a worker that was frozen for a minute does not know that it
-lost its partitions, so its late rows land behind those of the new owner. Kafka would keep the last
-row, and the readings in between would be lost. Therefore:
+lost its partitions, so its late rows are appended after those of the new owner. Kafka would keep
+the last row, and the readings in between would be lost. Therefore:
 
 - **Every owner writes keys of its own**: ``site/device/stream#generation``, where the generation
   counts the rebalances of the group. No owner overwrites, or compacts away, the row of another.
@@ -12,7 +12,7 @@ row, and the readings in between would be lost. Therefore:
   from them.
 
 `open` reads a partition up to a *barrier*, a record that it has just appended itself: everything
-that a former owner wrote before it lost the partition is in front of the barrier.
+that a former owner wrote before it lost the partition precedes the barrier.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 One SQLite file in WAL mode. A record's primary key is ``slot << 40 | offset``, where a slot is one
 partition of one topic. A partition is therefore one contiguous range of the tree, and reading it in
-order needs no index. What must outlive deleted records (next offset, first offset, sizes) is kept
-in the table `slots` and changes in the same transaction as the records.
+order needs no index. The table `slots` keeps the values that must outlive deleted records (next
+offset, first offset, sizes); it changes in the same transaction as the records.
 """
 
 from __future__ import annotations
@@ -253,7 +253,7 @@ def damaged_record(path: Path, topic: str, partition: int, offset: int) -> LogCo
 
 
 def file_error(path: Path, exc: Exception) -> LogError:
-    """Translate an error of opening or reading the file; only what SQLite calls damage is damage.
+    """Translate an error of opening or reading the file; it is damage only if SQLite reports it so.
 
     >>> file_error(Path("log.db"), sqlite3.DatabaseError("file is not a database")).args[0][:26]
     'the log log.db is damaged:'

@@ -1,8 +1,8 @@
-"""How a consumer gives up its partitions, at a stop and at a rebalance.
+"""Release of a consumer's partitions, at a stop and at a rebalance.
 
-Faust waits until every delivered record is acked, whatever happens. `Handover` is mixed into both
-consumers (`pipeline.log.sqliteconsumer`, `pipeline.log.kafkatransport`) and ends that wait where
-acks will not come: after a crash, after `abandon`, and on cancellation.
+Faust waits until every delivered record is acked, without exception. `Handover` is mixed into both
+consumers (`pipeline.log.sqliteconsumer`, `pipeline.log.kafkatransport`) and ends that wait when no
+more acks will arrive: after a crash, after `abandon`, and on cancellation.
 """
 
 from __future__ import annotations

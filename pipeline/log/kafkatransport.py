@@ -10,8 +10,8 @@ that it skips, and records that it drops from its queues end up below the commit
   that Kafka deleted before they were read are skipped, logged and counted.
 - **An app that was removed from its group commits nothing**, not even into an empty group.
 
-`docs/faust-internals.md` lists the parts of Faust and aiokafka that are not public and used here; a
-test on a real Kafka checks them at an upgrade.
+`docs/faust-internals.md` lists the private parts of Faust and aiokafka that are used here; a test
+on a real Kafka checks them at an upgrade.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ class Consumer(Handover, WaitsForRoom, driver.Consumer):  # type: ignore[misc]
         """Note that an agent is done with a record; must be called in the order of delivery.
 
         Acks of records that Faust skipped (not `tracked`) or fetched under an earlier assignment
-        are ignored: these records are redelivered to the present owner.
+        are ignored: these records are redelivered to the current owner.
         """
         counts = message.tracked and message.generation_id == self.app.consumer_generation_id
         message.acked = True
@@ -173,7 +173,7 @@ class Consumer(Handover, WaitsForRoom, driver.Consumer):  # type: ignore[misc]
 
     @property
     def is_member(self) -> bool:
-        """Whether this consumer is a member of its group, as far as it knows."""
+        """Whether this consumer believes that it is a member of its group."""
         client = self._thread._consumer  # noqa: SLF001
         return client is not None and client._coordinator.generation >= 0  # noqa: SLF001
 

@@ -64,7 +64,7 @@ class SqliteLog:
         path: File of the log; its folder is created.
         partitions: Partitions of topics created without a count; fixed once the topic exists.
         durability: ``full`` or ``normal``, see the module.
-        linger_ms: How long the first record of a transaction waits for others.
+        linger_ms: Milliseconds that the first record of a transaction waits for others.
         max_bytes: Cap on stored records (the file may be a fifth larger, plus some MiB of WAL).
         reserve_bytes: How far appends with ``reserve=True`` may exceed the cap.
         min_free_bytes: Free space of the disk below which appends are refused.
@@ -77,7 +77,7 @@ class SqliteLog:
         check_bytes: Files up to this size are checked before the log opens, larger ones in the
             background; damage found there is the `failure` in the stats and fails every append.
         soft_groups: Consumer groups whose unread records are kept only while the log is below 80 %
-            of `max_bytes`; meant for a remote store, whose absence must not stop the others.
+            of `max_bytes`; meant for a remote store, whose outage must not stop the others.
         clock: Wall clock, epoch milliseconds.
 
     Raises:

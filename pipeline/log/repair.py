@@ -1,4 +1,4 @@
-"""Bring a damaged log back: ``python -m pipeline.log.repair state/log.db``.
+"""Repair a damaged log: ``python -m pipeline.log.repair state/log.db``.
 
 Every record that is readable and matches its checksum is copied, with its offset, into a new file;
 groups keep their offsets. Damaged records go into the table `damaged` of the new file as far as

@@ -29,8 +29,7 @@ _SOFT_SHARE = 0.8
 """Share of the cap that soft groups may fill with unread records.
 
 The rest is room for the other groups: at the defaults 400 MiB, far more than what arrives between
-two rounds of retention. A smaller share would shorten the outage that an absent store can make up
-for.
+two rounds of retention. A smaller share would shorten the outage that a store can recover from.
 """
 _RELEASE_RECORDS = 200
 """Records released from the oldest partition at a time, so that the partitions age alike."""
@@ -198,8 +197,8 @@ class Retention:
     def _release(self) -> bool:
         """Delete the oldest records that only soft groups still have to read.
 
-        An absent store must not hold up the other groups: what waits only for it is deleted,
-        counted and logged.
+        An unavailable store must not block the other groups, so records that wait only for it are
+        deleted, counted and logged.
 
         Returns:
             Whether there is more to release.
@@ -245,7 +244,7 @@ class Retention:
         return True
 
     def _check_overtaken(self) -> None:
-        """Note partitions where every soft group reads on behind the deleted records."""
+        """Note partitions where every soft group has continued past the deleted records."""
         self._overtaken = {
             part.slot
             for part in self._state.partitions()

@@ -1,6 +1,6 @@
 """The Faust consumer on the local log; one per app, whose id is the consumer group.
 
-What differs from Kafka, on purpose:
+Deliberate differences from Kafka:
 
 - There is one process per log, so an app is assigned all partitions at once.
 - **A commit never passes an unacknowledged record.** Faust's own arithmetic commits over a gap of
@@ -311,7 +311,7 @@ class Consumer(Handover, BaseConsumer):  # type: ignore[misc]
         )
 
     def on_buffer_drop(self, tp: TP) -> None:
-        """Read on when the buffer of an agent has room again."""
+        """Resume reading when the buffer of an agent has room again."""
         super().on_buffer_drop(tp)
         self._wake()
 

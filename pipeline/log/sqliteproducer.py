@@ -37,7 +37,7 @@ class Producer(BaseProducer):  # type: ignore[misc]
     """Appends to the log for one Faust app.
 
     Attributes:
-        failure: Why a record could not be stored; from then on the app commits nothing.
+        failure: Reason why a record could not be stored; from then on the app commits nothing.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

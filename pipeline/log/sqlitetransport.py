@@ -4,8 +4,8 @@ The same agents run on ``kafka://`` and here. Several apps (their ids are the co
 the MQTT bridge share one `SqliteLog` in a process. ``exactly_once`` is refused at start-up, because
 there are no transactions across topics; all state of this product is idempotent.
 
-`docs/faust-internals.md` lists the parts of Faust that are not public and used here; the contract
-suite (`tests/contracts`) checks them at an upgrade.
+`docs/faust-internals.md` lists the private parts of Faust that are used here; the contract suite
+(`tests/contracts`) checks them at an upgrade.
 """
 
 from __future__ import annotations

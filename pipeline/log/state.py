@@ -1,8 +1,8 @@
 """Records of the local log, and the partitions, groups and recent records it keeps in memory.
 
 The state is loaded once when the file is opened. Afterwards only the writer thread changes it,
-under the lock, after its transaction is durable; readers therefore never see what could still be
-lost.
+under the lock, after its transaction is durable; readers therefore never see a record that could
+still be lost.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def is_intact(
     headers: bytes | None,
     value: bytes | None,
 ) -> bool:
-    """Whether a row holds what was written; in a damaged row any column may have any type.
+    """Whether a row is unchanged since it was written; a damaged row may hold any types.
 
     >>> crc = checksum(0, 1, 2, None, None, b"x")
     >>> is_intact(crc, 0, 1, 2, None, None, b"x"), is_intact(crc, 0, 1, "2", None, None, 3.5)

@@ -25,7 +25,7 @@ class WriterStats:
 
 @dataclass(frozen=True, slots=True)
 class LogStats:
-    """Counters since the log was opened, and its present size.
+    """Counters since the log was opened, and its current size.
 
     Attributes:
         records: Records appended.

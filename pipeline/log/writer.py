@@ -1,6 +1,6 @@
 """The one thread that writes the local log: group commit of appends and offsets.
 
-Whatever arrives while a transaction is being synced becomes the next transaction, so an idle log
+Commands that arrive while a transaction is being synced form the next transaction, so an idle log
 answers after one sync and a busy one writes hundreds of records per sync. Commands run in the order
 of their submission. A future resolves after its transaction is durable, never before, and readers
 are woken after that.
@@ -113,7 +113,7 @@ class LogWriter:
         self._thread.start()
 
     def submit(self, command: Command, *, reserve: bool = False) -> None:
-        """Queue a command; its future resolves when it is durable, or carries why it is not."""
+        """Queue a command; its future resolves when it is durable, or fails with the reason."""
         with self._wake:
             refusal = self._refusal(command, reserve=reserve)
             if refusal is None:

@@ -6,7 +6,7 @@ shows them (`pipeline.console`, `dashboards`).
 - Scores: one measurement per task (`score_measurement`), one point per window; the time is the end
   of the window (event time).
 - Accounts: `device`, `gateway`, `lag`, `dead_letters`, `model`; the time is when they were read,
-  except for `device`: there it is when the latest message came, and a count of nanoseconds (see
+  except for `device`, whose time is that of the latest message plus a count of nanoseconds (see
   `pipeline.points.accounts`). Counters grow until the process that counts restarts, and then begin
   again at 0.
 - Marks: `rollout`, one point per change of a model; the time is when it happened.
@@ -236,5 +236,5 @@ def measurements() -> tuple[Measurement, ...]:
 
 
 def hourly_measurements() -> tuple[Measurement, ...]:
-    """All measurements that InfluxDB makes of them; `rollout` is copied as it is."""
+    """All measurements that InfluxDB derives from them; `rollout` is copied unchanged."""
     return (*(hourly_measurement(task) for task in tasks() if task.hourly), DEVICE_HOURLY)

@@ -25,7 +25,7 @@ class Point:
     """One point; every point that can be built can be stored.
 
     Attributes:
-        measurement: What was measured.
+        measurement: Name of the measurement.
         tags: (name, value) pairs; with the measurement they name the series.
         fields: (name, value) pairs; a float stays a float even if whole, an int stays an int.
         time_ns: Epoch nanoseconds.

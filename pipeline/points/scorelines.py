@@ -2,7 +2,7 @@
 
 A store does this a thousand times a second, so each task has a template, compiled from its table
 of fields. A record that does not fit the template exactly (an integer in a float field, a missing
-interval) becomes a line by way of its point, with the same checks and the same values.
+interval) becomes a line through its point, with the same checks and the same values.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class FlawedScore:
 
 @dataclass(slots=True)
 class ScoreLines:
-    """Lines made of records of the log, and the scores that make none.
+    """Lines made of records of the log, and the scores that cannot become lines.
 
     Attributes:
         lines: The lines.
@@ -60,7 +60,7 @@ class ScoreLines:
 
 
 def score_lines(value: bytes, into: ScoreLines) -> None:
-    """Add the lines of a record of the topic `scores` to `into`; one bad score spoils no other.
+    """Add the lines of a record of the topic `scores` to `into`; a bad score affects no other.
 
     Raises:
         PointError: `value` is not a JSON array; `into` is unchanged.
@@ -83,7 +83,7 @@ def score_lines(value: bytes, into: ScoreLines) -> None:
 
 
 def _slow_line(record: Any) -> str:
-    """The line of a record by way of its point, with all the checks of one that is written."""
+    """The line of a record through its point, with all checks of a written point."""
     encode_scores([record])
     return to_line(points_of([record])[0])
 

@@ -4,7 +4,7 @@
    at once, as a JSON array of objects (`encode_scores`, `decode_scores`).
 2. A score becomes a **point** (`points_of`) or, faster, a **line** (`pipeline.points.scorelines`).
 
-The keys of a record are those of `ScoreHead` and of `task.fields`, and nothing else names them. The
+`ScoreHead` and `task.fields` are the only places that name the keys of a record. The
 tag `model` is the model's name without its version, so that scoring a window again, even by another
 version, overwrites its point.
 """

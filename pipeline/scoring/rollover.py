@@ -1,4 +1,4 @@
-"""How a new student takes over while the pipeline runs: the gateway's side of a rollout.
+"""The gateway's side of a rollout: a new student takes over while the pipeline runs.
 
 `ModelWatch.poll` checks the registry's pointer of every model. When a pointer has moved, the
 version is read with all checks, compared with the running student (open windows must stay valid),
@@ -108,8 +108,8 @@ class ModelWatch:
         now_ms: Processing time, epoch milliseconds.
         load: Turns a checked artifact into a tested student.
         memory: File that remembers which versions ran. After a restart these run first, and the
-            pointers are followed from there, so a version that does not fit open windows is refused
-            by a restarted gateway as it is by a running one. None: no memory.
+            pointers are followed from there, so a restarted gateway refuses a version that does not
+            fit open windows, just as a running one does. None: no memory.
         on_swap: Called with each student just before it takes over.
 
     Attributes:
@@ -154,8 +154,8 @@ class ModelWatch:
     def poll(self) -> list[Change]:
         """Check every pointer once; load and swap what has changed.
 
-        Never raises for the content of a registry. A version that is announced but not there yet,
-        and a folder that is unreadable at the moment, are tried again at the next poll.
+        Never raises for the content of a registry. A version that is announced but still missing,
+        and a folder that is temporarily unreadable, are tried again at the next poll.
 
         Returns:
             What was swapped or refused, in order of names; usually nothing.

@@ -135,7 +135,7 @@ class ScoringStage(Stage):
         self._last_checkpoint = time.monotonic()
 
     async def take_turn(self) -> None:
-        """Apply what has arrived, score the windows it closes, and take a checkpoint when due."""
+        """Apply the inbox, score the windows that close, and take a checkpoint when due."""
         await self._wait_for_work()
         if self._inbox and not self._held:
             await self._score_batch()

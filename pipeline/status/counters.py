@@ -14,7 +14,7 @@ __all__ = ["DeviceAccount", "LatencySummary", "ReadingCounters", "Totals", "sum_
 
 @dataclass(slots=True, kw_only=True)
 class ReadingCounters:
-    """Readings by what became of them, plus gaps and windows.
+    """Readings by outcome, plus gaps and windows.
 
     Attributes:
         received: Readings that reached the windows; the sum of the next four.

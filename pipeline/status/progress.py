@@ -1,4 +1,4 @@
-"""How far consumer groups are in their partitions, and which partitions stand still."""
+"""Progress of consumer groups in their partitions, and stalled partitions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ STALL_MS = 30_000
 
 @dataclass(frozen=True, slots=True)
 class PartitionProgress:
-    """How far one consumer group is in one partition.
+    """Progress of one consumer group in one partition.
 
     Attributes:
         app: Consumer group.
@@ -39,7 +39,7 @@ class PartitionProgress:
         return max(0, self.end_offset - done)
 
     def describe_stall(self, now_ms: int) -> str:
-        """The problem line of a partition that stands still."""
+        """The problem text of a stalled partition."""
         seconds = (now_ms - self.last_advance_ms) // 1000
         return (
             f"{self.app} has not advanced in {self.topic}[{self.partition}] for {seconds} s "

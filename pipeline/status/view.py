@@ -66,7 +66,7 @@ class Measure:
 
 
 class GatewayView(Protocol):
-    """The questions of the console page, `/metrics` and the accounts to a process.
+    """The state of a process as the console page, `/metrics` and the accounts read it.
 
     Called from the event loop every second or two. Each call answers from memory, never blocks,
     never raises, and returns records that do not change afterwards.
@@ -100,7 +100,7 @@ class Snapshot:
 
     @classmethod
     def of(cls, view: GatewayView) -> Snapshot:
-        """Ask the view for everything once."""
+        """Call every method of the view once."""
         return cls(
             tuple(view.account()),
             view.totals(),

@@ -7,12 +7,12 @@ InfluxDB 2.7 answers to a bad line in one of three ways:
 - 422 for a field of another type than before, or a time older than the retention of the bucket:
   the other lines are *usually* stored. With several kinds of flaws, or several days, the message
   names only the first flaw. InfluxDB reports how many lines it dropped, but not which.
-- 400 to every request, without a word about lines: the request is wrong, or a proxy answers. No
+- 400 to every request, with no mention of lines: the request is wrong, or a proxy answers. No
   line is at fault, so the sink waits as it does for a wrong setting.
 
-The sink therefore sets lines aside that the message names and writes the others again. Lines that
-match the message are tried separately. Otherwise the request is halved, down to single lines. A
-line is refused only by name, or if InfluxDB refused a request that contained no other line. Lines
+The sink therefore sets aside the lines that the message names, and writes the others again. Lines
+that match the message are tried separately. Otherwise the request is halved, down to single lines.
+A line is refused only by name, or if InfluxDB refused a request that contained no other line. Lines
 that a partly refused request has stored are written again and overwrite themselves.
 
 `pipeline.stores.stage.deliver` does the rest: it retries without limit, and the log keeps the
@@ -96,7 +96,7 @@ class InfluxSink:
         return [Refused(points[i], flaw.detail) for i, flaw in sorted(flaws.items())]
 
     def writing(self, lines: Sequence[str]) -> Callable[[], list[RefusedLine]]:
-        """A call that stores lines with times in nanoseconds; see `LineSink.writing`.
+        """Return a call that stores lines with times in nanoseconds; see `LineSink.writing`.
 
         The call raises:
             SinkUnavailable: InfluxDB is not reachable, too slow or overloaded; `retry_after_ms` is
@@ -185,8 +185,8 @@ class _Job:
         lines: All lines of the batch.
         waiting: A stack of lists of indices that are still to be written.
         flaws: Flaws of refused lines, by index.
-        unexplained: Lines that were refused one by one, without a word about them, before any line
-            of the batch was stored. The fault may be the server's, or that of a proxy.
+        unexplained: Lines that were refused one by one, without being named, before any line of the
+            batch was stored. The fault may be the server's, or that of a proxy.
         has_stored: Whether any line was stored.
     """
 
@@ -204,7 +204,7 @@ class _Job:
 
 @dataclass(frozen=True, slots=True)
 class _Flaw:
-    """The reason for a refusal: a code for counters, and a text for people."""
+    """The reason for a refusal: a code for counters, and a human-readable text."""
 
     reason: RefusalReason
     detail: str

@@ -113,7 +113,7 @@ class Answer:
 
     @property
     def message(self) -> str:
-        """The message for people, not shortened."""
+        """The message as text, not shortened."""
         return str(self.json.get("message") or self.json.get("error") or self.text)
 
     @property
@@ -124,7 +124,7 @@ class Answer:
         except (
             ValueError,
             OverflowError,
-        ):  # a date is allowed, too; the own back-off serves as well
+        ):  # HTTP also allows a date; the caller's own back-off then applies
             return None
 
     def complaint(self, where: str, hints: Mapping[int, str]) -> SinkUnavailable:

@@ -5,7 +5,7 @@
 - Raw readings are not in InfluxDB. They are in the log (topic `readings`), with its retention.
 
 InfluxDB tasks compute the last three hours again each hour, and the last three days each day, so
-that points which arrived late, after an outage of InfluxDB or of the store, are in the hours. An
+that the hours include points that arrived late, after an outage of InfluxDB or of the store. An
 hour that is computed again overwrites itself. `pipeline.stores.influxsetup.aggregate` computes
 older hours on demand.
 
@@ -139,7 +139,7 @@ def site_layout(
     hourly_days: float = 365,
     aggregates: Sequence[Rollup] | None = None,
 ) -> Layout:
-    """The layout of a site; 0 days keep points for ever.
+    """The layout of a site; 0 days means for ever.
 
     InfluxDB refuses points older than a bucket's retention, and they become dead letters. To replay
     recordings with old event times, choose `scores_days` accordingly.

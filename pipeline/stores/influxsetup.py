@@ -34,7 +34,7 @@ _HOUR_MS = 3_600_000
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One part of the layout, and what was done about it.
+    """One part of the layout, and the action taken.
 
     >>> print(Change("bucket", "kpstream", "created", "keeps 30 days"))
     bucket 'kpstream' created: keeps 30 days
@@ -70,7 +70,7 @@ def ensure_layout(
     Args:
         client: Client with a token that has all permissions in its organisation.
         layout: The layout to reach.
-        dry_run: Only report what would be done; `tokens` then has existing tokens only.
+        dry_run: Only report the changes; `tokens` then has existing tokens only.
         may_shorten: Allow a shorter retention, by which InfluxDB deletes older points.
 
     Raises:

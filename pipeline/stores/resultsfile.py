@@ -6,7 +6,7 @@ One SQLite file has the same measurements, tags and fields as InfluxDB:
 2. `points_<measurement>` has one column per field, clustered by series and time. A new field adds
    a column. A point is identified by measurement, tags and time; writing it again overwrites the
    fields that it has, as in InfluxDB.
-3. A view per measurement (`rul`, `activity`, ...) joins the two for SQL by hand:
+3. A view per measurement (`rul`, `activity`, ...) joins the two for manual SQL queries:
    `sqlite3 results.db "SELECT * FROM rul WHERE device = 'engine-01' ORDER BY time_ns"`.
 
 A write is one transaction in a write-ahead log, synced to disk before it returns. After a kill, the

@@ -50,7 +50,7 @@ class LineSink(Protocol):
     """A sink that takes points as lines of InfluxDB's line protocol."""
 
     def writing(self, lines: Sequence[str]) -> Callable[[], list[RefusedLine]]:
-        """A call that stores lines with times in nanoseconds; it promises the same as `Sink.write`.
+        """Return a call that stores lines (times in nanoseconds) with the promise of `Sink.write`.
 
         Called again after `SinkUnavailable`, it continues where it stopped.
         """

@@ -6,12 +6,12 @@ Topics ``scores`` and ``accounts``::
 
 - **A record is acked only after the sink has confirmed all its points**, or after a dead letter
   with the reason is durable in the log; strictly in the order of the records.
-- **A sink that is away is tried again without limit.** Meanwhile nothing more is taken from the log
+- **An unavailable sink is retried without limit.** Meanwhile nothing more is taken from the log
   (`offer` waits), so a backlog of a day costs no memory.
-- **Batches grow with the backlog.** Without a backlog, a batch is what arrives while the last one
-  is written, plus `linger_ms`; with one, it is `batch_points` points.
-- **A point that the sink will never take** stops nothing: it becomes a dead letter with the sink's
-  reason, and so does a record that is unreadable. The one exception is the account of a device
+- **Batches grow with the backlog.** Without a backlog, a batch holds the points that arrive while
+  the last one is written, plus `linger_ms`; with one, it holds `batch_points` points.
+- **A point that the sink will never take** does not stop the store: it becomes a dead letter with
+  the sink's reason, and so does an unreadable record. The one exception is the account of a device
   older than the retention of the sink, because every new owner of the device appends it again.
 """
 
@@ -140,7 +140,7 @@ class StoreCounters:
     Attributes:
         refused: Points that became dead letters.
         unreadable: Records or scores that became dead letters.
-        tries_failed: Writes that the sink did not take for the time being.
+        tries_failed: Failed writes that were tried again.
         write_seconds: Time in writes.
         sensor_to_stored: Latency from the window's end to the stored point, milliseconds.
     """
@@ -168,13 +168,13 @@ class StoreStage(Stage):
         crash: See :data:`pipeline.stage.Crash`.
         batch_points: Rough limit of points in one write; a record is not divided.
         linger_ms: How long a write waits for more records.
-        backoff: Pauses while the sink is away.
+        backoff: Pauses while the sink is unavailable.
         mqtt_prefix: First levels of the MQTT topics, for the addresses of dead letters.
 
     Attributes:
         counters: See `StoreCounters`.
-        problem: Why the sink takes nothing now; None while it does.
-        away_since_ms: Epoch milliseconds since when it takes nothing.
+        problem: Reason why the sink is unavailable; None while it works.
+        away_since_ms: Start of its current outage, epoch milliseconds.
         is_misconfigured: Whether a setting is wrong, so that retrying does not help.
     """
 
@@ -212,7 +212,7 @@ class StoreStage(Stage):
 
     @property
     def is_away(self) -> bool:
-        """Whether the sink takes nothing now."""
+        """Whether the sink is unavailable."""
         return self.problem is not None
 
     @property
@@ -334,7 +334,7 @@ async def deliver(
 ) -> _R:
     """Call `write` in a thread of `executor` until it succeeds; returns its result.
 
-    Tries without limit, because the log keeps what is not stored; cancel it to stop. After a
+    Retries without limit, because the log keeps the points; cancel it to stop. After a
     cancellation in the middle of a write the points may or may not be stored; write them again.
 
     Args:
@@ -347,7 +347,7 @@ async def deliver(
             some of them are logged, wrong settings as errors.
 
     Raises:
-        SinkError: Any other than `SinkUnavailable`; retrying cannot help (a damaged results file).
+        SinkError: Any error but `SinkUnavailable`; retrying cannot help (a damaged results file).
     """
     loop = asyncio.get_running_loop()
     attempt = 0

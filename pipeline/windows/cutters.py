@@ -8,7 +8,7 @@
 
 The watermark has passed the readings left of `released`. Indices count from the start of the time
 array and change when room is made; nothing outside this file keeps them across a call. A cutter
-gets the newly released readings, returns the windows that close, and knows which readings it still
+gets the newly released readings, returns the windows that close, and tracks which readings it still
 needs. `pipeline.windows.windower` holds a buffer and a cutter per device.
 """
 
@@ -118,7 +118,7 @@ class CountCutter:
     """Windows of `length` readings, one every `hop` readings of a run.
 
     Attributes:
-        run: Number of readings released in the present run.
+        run: Number of readings released in the current run.
         next_close: Number of readings of the run at which the next window closes.
     """
 

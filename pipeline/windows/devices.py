@@ -123,7 +123,7 @@ class _Device:
     partition: int
     applied_offset: int = -1
     windower: DeviceWindower | None = None
-    saved: bytes = b""  # a windower's snapshot whose student is not known yet
+    saved: bytes = b""  # snapshot of a windower whose student is unknown so far
 
 
 _Key = tuple[str, str, str]
@@ -155,7 +155,7 @@ class Devices:
     ) -> Outcome:
         """Apply one record of ``readings``; never raises for bad content."""
         outcome = Outcome()
-        # Decided once per device, before any item: whether it holds this record already.
+        # Decide once per device, before any item, whether it has applied this record already.
         seen_before: dict[_Key, bool] = {}
         for item in items:
             if isinstance(item, Batch):
@@ -217,10 +217,10 @@ class Devices:
     # -- one device -------------------------------------------------------------------------
 
     def _add_device(self, key: _Key, partition: int) -> _Device:
-        """Open a device at its first record since the start.
+        """Add a device at its first record since the start.
 
-        A sender can invent streams without a student endlessly, so beyond some hundred of them the
-        rest shares one account per partition.
+        A sender can use any number of streams that have no student, so beyond a few hundred of them
+        the rest share one account per partition.
         """
         if self._plans(key[2]) is None and self._load("/".join(key)) is None:
             if self._without_student >= _MAX_WITHOUT_STUDENT:

@@ -39,7 +39,7 @@ class WindowerState:
         watermark_ms: See `DeviceWindower`.
         max_event_ms: See `DeviceWindower`.
         last_recv_ms: See `DeviceWindower`.
-        run: Number of readings released in the present run.
+        run: Number of readings released in the current run.
         next_close: Number of readings of the run at which the next count window closes.
         windowed: Counter.
         duplicate: Counter.

@@ -17,7 +17,7 @@ __all__ = ["Window", "WindowSpec", "front_padded", "slice_windows"]
 
 @dataclass(frozen=True, slots=True)
 class WindowSpec:
-    """How one stream is cut into windows, and what becomes of readings out of order.
+    """Rules that cut one stream into windows and decide about readings out of order.
 
     Count windows (the default) hold `length` readings and close at reading `length`,
     `length + hop`, ... of a run. Time windows `[k * hop_ms, k * hop_ms + length_ms)` are aligned to
@@ -133,7 +133,7 @@ def slice_windows(
     Args:
         ts_ms: Event times, `[n]`.
         values: Readings `[n, c]`.
-        spec: How to cut.
+        spec: Window rules.
         recv_ms: Receive times `[n]`; None: each reading is received at its event time.
     """
     ts, first = np.unique(ts_ms, return_index=True)

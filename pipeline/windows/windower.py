@@ -200,8 +200,8 @@ class DeviceWindower:
 
         Closes nothing until the device was silent for `idle_ms` while the bridge was connected. A
         receive time after `now_ms` counts as now, because the gateway's clock was set back; the
-        silence starts again. Depends on its arguments only, never on a clock, so ticks replayed
-        from the log close the same windows.
+        silence starts again. The result depends only on the arguments, never on a clock, so ticks
+        replayed from the log close the same windows.
 
         Returns:
             Windows that closed, in order of their ends.
@@ -348,8 +348,8 @@ class DeviceWindower:
     def _keep(self) -> tuple[int, int]:
         """Indices of the first remembered reading and of the first one whose values are needed.
 
-        Both depend on the readings only, not on when room was made, so a restored windower knows
-        the same duplicates.
+        Both depend on the readings only, not on when room was made, so a restored windower
+        recognises the same duplicates.
         """
         buffer = self._buffer
         keep_rows = self._cutter.keep_rows(buffer, self.watermark_ms)

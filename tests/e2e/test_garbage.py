@@ -58,10 +58,14 @@ def test_garbage_changes_no_other_device_and_is_all_in_the_dead_letters(tmp_path
     assert mixed == clean
     found = read_dead_letters(tmp_path / "mixed" / "state" / "log.db")
     assert found.unreadable == 0
-    assert Counter(letter.reason.value for letter in found.letters) == Counter(
+    assert Counter(letter.reason.value for letter in found.dead_letters) == Counter(
         reason for _, _, reason in GARBAGE
     )
-    raw = {(letter.mqtt_topic, letter.raw) for letter in found.letters if letter.source == "bridge"}
+    raw = {
+        (letter.mqtt_topic, letter.raw)
+        for letter in found.dead_letters
+        if letter.source == "bridge"
+    }
     for topic, body, reason in GARBAGE:
         if reason not in ("missing_channel", "no_model"):  # these keep the readings, re-encoded
             assert (topic, body[: 256 * 1024]) in raw, reason

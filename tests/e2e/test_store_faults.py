@@ -85,9 +85,9 @@ async def test_every_score_is_one_point_whatever_is_killed(tmp_path: Path) -> No
         with site.store(core=None):
             await until(lambda: site.counted() == site.written, "every score is a point")
             settings = SiteSettings(kafka=site.kafka.address, partitions=PARTITIONS)
-            letters = await asyncio.to_thread(read_site_dead_letters, settings)
+            dead = await asyncio.to_thread(read_site_dead_letters, settings)
             await until(lambda: ready(site).get("ready"), "the store has caught up")
-        found = {letter.raw.decode(): letter.reason for letter in letters.letters}
+        found = {one.raw.decode(): one.reason for one in dead.dead_letters}
         assert found == {
             **dict.fromkeys(bad[:3], RefusalReason.type_conflict),
             bad[3]: RefusalReason.refused_point,

@@ -1,6 +1,6 @@
 """Classical baselines: ridge and gradient boosting on statistics of the window (scikit-learn).
 
-`constant` gives the same score for every window: a result must be better than it to mean anything.
+`constant` gives the same score for every window: a result is meaningful only if it is better.
 
 The baselines get the windows of the student, scaled as its graph scales them. Nothing is tuned on
 the test set: leave-one-out on the training windows chooses the penalty of ridge, and boosting has

@@ -4,10 +4,11 @@
    `seeds`, a recipe, and optionally `topic` (chapter of the report), `label_share` and `leave_out`
    (number of labels without a training example; one run for each choice). It defines methods x
    seeds runs.
-2. A **run** is one training. Its configuration is one flat TOML again, and its digest names it.
+2. A **run** is one training. Its configuration is also one flat TOML file, and the digest of that
+   file is its identity.
 3. The **results file** has one JSON line per finished run, appended when the run finishes. A run
-   with a line is not made again. A deleted line is made again with the same measures, apart from
-   times and the revision.
+   that has a line is not repeated. Delete the line to repeat the run; its measures are the same,
+   apart from times and the revision.
 """
 
 from __future__ import annotations
@@ -79,11 +80,11 @@ class Run:
 
     Attributes:
         benchmark: Key of `training.datasets.benchmarks.BENCHMARKS`.
-        student: Name of the student for people; the recipe defines the network.
+        student: Display name of the student; the recipe defines the network.
         method: Key of `METHODS` or one of `CLASSICAL`.
         recipe: Complete recipe, including method and seed. Every seed draws other held-out groups,
             so the spread over seeds includes the luck of the draw.
-        table: Student of the plan; the run is a row of its table in the report.
+        table: Student whose table in the report has this run as a row.
         topic: Chapter of the report; not part of the run's identity.
         label_share: Share of the windows of every class (of all windows where the answer is a
             number) that keep their labels.

@@ -27,7 +27,7 @@ def open_chapter(
     """Write the tables of the runs that leave labels out.
 
     A value is the mean over seeds of one choice of left-out labels. The interval is over choices,
-    because the next unknown activity is drawn from them.
+    because an unknown activity in use is one more such choice.
 
     Args:
         tables: Benchmark, student, and method to lines.

@@ -1,13 +1,13 @@
 """Open vocabulary: can a student name an activity without a training example?
 
 Some labels are left out of training with all their windows. In the test every label is on offer,
-and only anchors describe the unseen ones. If the text carries knowledge, it must show here: random
+and only anchors describe the unseen ones. Any knowledge in the text must show here: random
 and permuted anchors contain nothing about the unseen label, and `attributes` (facts recorded
 without an encoder) show what is achievable.
 
 One training has three readouts:
 
-- `kp`: the folded table as the method makes it;
+- `kp`: the folded table of the method;
 - `span`: anchors projected on the span of the seen ones before they are aligned;
 - `mix`: no alignment; the seen anchors, mixed by the probabilities of the seen labels, are compared
   with all anchors (ConSE, Norouzi et al., 2014).

@@ -1,12 +1,12 @@
 """One run of the experiment ledger: train, export, measure, and describe it as a line.
 
-One training is measured by two protocols:
+Two protocols measure one training:
 
 - **clean**: groups (engines, people) are held out for choices and calibration; the weights are
   those after the last pass; the test set is scored once, at the end.
 - **literature**: the same student is scored on the test set after every pass, and the pass with
   the lowest test NASA score (RUL) or the highest test macro-F1 is quoted. That is selection on the
-  test set; it only serves comparison with published numbers, and has no effect on the run.
+  test set; it only serves comparison with published numbers, and does not affect the run.
 """
 
 from __future__ import annotations

@@ -7,9 +7,9 @@ In: data files. Out: labelled windows and the facts a manifest states about them
 2. Labels are int64: whole numbers (RUL in cycles, capped at 125) or the index of the class.
 3. Every window has a group (an engine, a person). Splits draw groups, never windows, because
    neighbouring windows share 29 of 30 readings.
-4. `train` is the part a student may learn from, some of it held out. `test` is the official test
+4. A student may learn from `train`, except for held-out groups. `test` is the official test
    set, which no choice of a training run may depend on; it may be missing.
-5. `digest` identifies the content of `train`, however it was packed.
+5. `digest` identifies the content of `train`, in any packaging.
 
 `cmapss` (engines) and `uci_har` (phone at the waist) make students for gateways. `spsw` (phone or
 smartwatch), `wisdm`, `arem` and `rfid_har` compare methods; so do `ims` (bearings, too few for a

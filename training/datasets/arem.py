@@ -1,8 +1,9 @@
 """AReM: seven activities from the radio signal strength between three nodes on the body, 4 Hz.
 
-88 sequences of 480 readings (Palumbo et al., 2016). The set does not say who moved, so a group is a
-sequence: one person may be on both sides of a split, as in all published results on this set. Test
-sequences are 1 and 2 of both bendings and 1 to 3 of the others, which is the common split.
+88 sequences of 480 readings (Palumbo et al., 2016). The set does not identify the people, so a
+group is a sequence: one person may be on both sides of a split, as in all published results on this
+set. Test sequences are 1 and 2 of both bendings and 1 to 3 of the others, which is the common
+split.
 """
 
 from __future__ import annotations

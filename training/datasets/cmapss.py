@@ -4,7 +4,7 @@ Choices of the literature (arXiv 2406.08765 and its code): sensors 1, 5, 6, 10, 
 out on all subsets; the stride is 1; the label is the RUL of the last cycle capped at 125; a test
 engine is judged on its last window, padded in front if it ran for less than 30 cycles.
 
-FD002 and FD004 fly under six operating conditions. One affine scaler, which is all that a manifest
+FD002 and FD004 fly under six operating conditions. One affine scaler, the only kind that a manifest
 can express, does not separate them from wear. With `conditions` the three settings are the first
 channels, and the graph of the student scales per condition. `+` joins subsets (`FD001+FD003`); the
 engine numbers of joined subsets are 1000 apart.

@@ -24,7 +24,7 @@ class DataSet:
 
     Attributes:
         name: Short name, part of the student's name, e.g. `FD001`.
-        title: Name for people and for the lineage.
+        title: Name as shown to people and in the lineage.
         task: Name of the task, e.g. `rul` or `activity`.
         stream: Stream that a student of this set scores.
         group_word: Noun for a group: `engine` or `subject`.

@@ -1,6 +1,6 @@
 """Tiny synthetic sets of real shapes: wearing machines, and people who move in sines.
 
-A student learns them in seconds. They serve tests and a first try of the commands, nothing else.
+A student learns them in seconds. They serve only tests and a first try of the commands.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Only the mean absolute vibration of every snapshot is available (University of C
 NASA repository). A reading is one hour of running. Pauses of the rig do not age a bearing, so a
 step between snapshots counts as one hour at most. The channels are the vibration of the failed
 bearing and the mean of the other bearings, each divided by its own median of the first 24 hours,
-which a gateway would know as well. The label is the number of running hours left, capped at 125.
+which a gateway can compute as well. The label is the number of running hours left, capped at 125.
 
 Three tests are three draws: a result (one test left out) is one example of three, not an estimate.
 Bearings 3 and 4 of test 1 failed on one shaft at one time.

@@ -4,7 +4,7 @@
 an antenna reaches it, so the rate varies and readings pause. Windows count readings, and a pause
 above 60 s breaks them. Channels are the accelerations and the signal strength, which mean the same
 in both rooms; antenna, phase and frequency are specific to one room. A window has its most frequent
-label. The files do not say who took part twice, so a group is a trial. There is no official split:
+label. The files do not show who took part twice, so a group is a trial. There is no official split:
 every fourth trial is a test trial.
 """
 

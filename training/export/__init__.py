@@ -1,4 +1,4 @@
-"""Export: the way from a trained student to an artifact.
+"""Export: from a trained student to an artifact.
 
 In: a trained student. Out: an artifact (`model.onnx`, `manifest.json`). Promise: it is written only
 if ONNX Runtime gives the trained student's numbers.

@@ -1,4 +1,4 @@
-"""The way from a trained student to an artifact: ONNX graph, parity check, manifest.
+"""Export of a trained student to an artifact: ONNX graph, parity check, manifest.
 
 An artifact is written only if ONNX Runtime, loaded by the gateway's own code, gives the numbers of
 the trained student on real windows, one by one and in batches of 64. The limit is 1e-5 of the range

@@ -56,7 +56,7 @@ def quantize(onnx_bytes: bytes, scaled: NDArray[np.float32]) -> bytes:
         source.write_bytes(onnx_bytes)
         root = logging.getLogger()
         level = root.level
-        root.setLevel(logging.ERROR)  # it recommends a preparation that has no effect here
+        root.setLevel(logging.ERROR)  # onnxruntime recommends a preparation that has no effect here
         try:
             quantization.quantize_static(
                 str(source),

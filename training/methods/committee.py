@@ -37,7 +37,7 @@ class Committee(nn.Module):
         return _Exported([one.exported() for one in self._methods()])
 
     def _methods(self) -> list[Method]:
-        return list(self.members)  # type: ignore[arg-type]  # a ModuleList knows modules only
+        return list(self.members)  # type: ignore[arg-type]  # a ModuleList is typed as modules only
 
 
 class _Exported(nn.Module):

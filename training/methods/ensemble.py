@@ -1,7 +1,7 @@
 """Distillation from a teacher that is not a language model: an ensemble of larger networks.
 
 The teacher scores are made out of fold (`training.teachers.ensemble`), because a teacher's scores
-on windows it has learned from carry little more than the labels.
+on windows it has learned from carry little more information than the labels.
 """
 
 from __future__ import annotations

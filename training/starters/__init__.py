@@ -1,4 +1,4 @@
-"""Starter students: the making of the shipped students, and their cards.
+"""Starter students: build the shipped students and their cards.
 
 In: data sets and recipes. Out: `models/zoo/` and the tables of docs/starter-students.md. Promise:
 the official test sets are scored once, after all choices were made on held-out groups.

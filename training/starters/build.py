@@ -108,7 +108,7 @@ def build(name: str, data: Path, zoo: Path, scratch: Path, console: Console) -> 
         Both artifacts.
 
     Raises:
-        TrainingError: The run failed, as the subclass says; `zoo` is unchanged.
+        TrainingError: The run failed; the subclass gives the kind. `zoo` is unchanged.
     """
     from training.candidate import train_candidate
 

@@ -1,4 +1,4 @@
-"""Cards of the shipped students: tables for people, made from the manifests alone."""
+"""Cards of the shipped students: readable tables, made from the manifests alone."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def _card(manifest: Manifest) -> str:
 
 
 def _own_measures(manifest: Manifest) -> tuple[_Measures, str]:
-    """Find the measures on groups that the student, or its kind out of fold, has not seen."""
+    """Find the measures on groups that the student, or its fold students, have not seen."""
     if manifest.name.endswith("-int8"):
         return {}, ""
     for split, origin in (("out_of_fold", "out of fold"), ("held_out", "held out")):

@@ -20,7 +20,8 @@ def measure_latency(student: Student, windows: NDArray[np.float32]) -> dict[str,
     """Measure `Student.score` on single windows in milliseconds: scaling, graph and decoding.
 
     On a machine that does other work, the slowest of a hundred windows shows when the scheduler
-    took the core away. So several blocks are measured, and the one with the lowest p99 is reported.
+    preempted the process. Several blocks are therefore measured, and the one with the lowest p99 is
+    reported.
 
     Args:
         student: Loaded student.

@@ -1,4 +1,4 @@
-"""Measures on the official test sets, for students whose choices are all made.
+"""Measures on the official test sets, for students whose design is final.
 
 `python -m training.starters.official` scores an artifact on the test set of its task. It is a
 command of its own, because `train-redistill` must never read a test set. Scores come from the

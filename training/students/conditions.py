@@ -1,10 +1,10 @@
 """The preprocessor that scales per operating condition, inside the student's graph.
 
 Engines of FD002 and FD004 fly under six conditions that move every sensor far more than wear does.
-One affine scaler per channel, which is all that a manifest can express, cannot remove this. So the
-settings are input channels of the student, and its graph begins with three steps: find the nearest
-known condition of every reading, scale the sensors by their range under it, drop the settings. The
-manifest's scaler is then the identity.
+One affine scaler per channel, the only kind that a manifest can express, cannot remove this.
+Therefore the settings are input channels of the student, and its graph begins with three steps:
+find the nearest known condition of every reading, scale the sensors by their range under it, drop
+the settings. The manifest's scaler is then the identity.
 """
 
 from __future__ import annotations

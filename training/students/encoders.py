@@ -278,7 +278,7 @@ class BiLstmEncoder(nn.Module):
 
 
 class PositionEncoder(nn.Module):
-    """Like PE-Net: a code of the position in the window is added before the convolutions.
+    """An encoder like PE-Net: adds a code of the position in the window before the convolutions.
 
     The code is sinusoidal (16 numbers, base 10000). The body is `ConvEncoder`, because PE-Net's
     body (16, 64, 64, 128, 128, 256 channels, 519 000 weights) is too large for a student.

@@ -1,4 +1,4 @@
-"""Teachers: knowledge from before a student learns, cached once per data set.
+"""Teachers: knowledge that exists before a student learns, cached once per data set.
 
 In: texts about the possible answers, or larger networks. Out: anchor vectors `[answers, dims]`
 committed under `anchors_cache/`, and teacher scores per window. Promise: no training loads a

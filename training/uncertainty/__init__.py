@@ -1,4 +1,4 @@
-"""Uncertainty: what a student knows about its own error.
+"""Uncertainty: a student's estimate of its own error.
 
 In: scores of held-out groups. Out: intervals, temperatures and the out-of-distribution guard, in
 the manifest and in the graph. Promise: everything is fitted on engines or people that the student

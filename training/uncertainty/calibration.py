@@ -5,11 +5,11 @@ neither these windows nor their neighbours.
 
 **Numbers (RUL)**: a split conformal interval whose width follows the score. The exchangeable unit
 is the engine, not the window: neighbouring windows share all but one reading, so 4000 windows of 20
-engines say little more than 20 engines. Every engine has the same weight, shared by its windows,
-because the product scores every window of an engine (hierarchical conformal prediction, Lee, Barber
-and Willett 2023). A random window of a new engine is then covered with at least the level. The
-shape is fitted to the residuals around every score, so that the promise also holds for a given
-score, and for the one window per engine of an official test.
+engines carry little more information than 20 engines. Every engine has the same weight, shared by
+its windows, because the product scores every window of an engine (hierarchical conformal
+prediction, Lee, Barber and Willett 2023). A random window of a new engine is then covered with at
+least the level. The shape is fitted to the residuals around every score, so that the promise also
+holds for a given score, and for the one window per engine of an official test.
 
 **Classes (activities)**: one temperature for the logits, folded into the graph, and the rule for a
 window of no known class: it is too far from all of them, or no probability is large enough.
@@ -81,17 +81,17 @@ def fit_interval(
         rul: Scores `[n]` of engines the student has not learned from.
         groups: Engines `[n]`.
         max_rul: Upper end of the scores.
-        level: Wanted share of covered windows of a new engine. With fewer than
+        level: Required share of covered windows of a new engine. With fewer than
             level / (1 - level) engines no finite interval can promise it; the largest need is then
             the factor.
 
     Returns:
-        The interval; its `low` and `high` are plain quantiles over all scores, for readers that
-        do not know the table.
+        The interval; its `low` and `high` are plain quantiles over all scores, for readers that do
+        not support the table.
     """
     residual = np.asarray(truth - rul.astype(np.float64), dtype=np.float64)
     weights, count = group_weights(groups), len(np.unique(groups))
-    # A new engine, about which nothing is known, weighs as much as each engine seen.
+    # A new engine has the same weight as each engine seen.
     seen = count / (count + 1)
     need = _need_out_of_fold(residual, rul, groups, max_rul, level)
     factor = weighted_quantile(need, weights, min(level / seen, 1.0))

@@ -1,10 +1,10 @@
 """The out-of-distribution guard: distance of a window to all known classes, inside the graph.
 
-A classifier is certain even far from everything it has learned: leave a class out of the training,
-and its windows get the name of another class with a probability near 1. So the graph measures the
-distance of a window to the nearest known class, in eight statistics per channel (Mahalanobis, one
-covariance for all classes). Beyond `max_distance`, the farthest that known windows of other people
-lie, it shrinks the probabilities towards equal ones.
+A classifier is certain even far from everything it has learned: windows of a class that is left out
+of training get another label with a probability near 1. The graph therefore measures the distance
+of a window to the nearest known class, in eight statistics per channel (Mahalanobis, one covariance
+for all classes). Beyond `max_distance`, the farthest that known windows of other people lie, it
+shrinks the probabilities towards equal ones.
 """
 
 from __future__ import annotations
