@@ -137,7 +137,7 @@ def test_package_imports_only_what_it_may(package: str) -> None:
 
 
 @pytest.mark.parametrize("package", GATEWAY)
-def test_nothing_of_the_learning_line_reaches_a_gateway(package: str) -> None:
+def test_no_training_code_reaches_a_gateway(package: str) -> None:
     wrong = [
         f"{path.relative_to(ROOT)}:{line} imports {name}"
         for path in _files(package)
@@ -172,7 +172,7 @@ def test_sqlite_stays_in_the_log_and_the_results_file() -> None:
 
 
 @pytest.mark.parametrize("module", PURE)
-def test_pure_module_knows_no_clock_no_thread_and_no_network(module: str) -> None:
+def test_a_pure_module_uses_no_clock_no_thread_and_no_network(module: str) -> None:
     path = ROOT / "pipeline" / f"{module}.py"
     assert not [name for _, name in _imports(path) if _top(name) in NOT_IN_PURE]
 

@@ -102,7 +102,7 @@ def test_a_manifest_of_the_task_is_refused_where_the_task_is_unknown(tmp_path: P
         decode_manifest(data)
 
 
-def test_its_measurements_and_its_hours_are_made_of_its_table(load_task: Task) -> None:
+def test_measurements_and_hours_of_the_task_come_from_its_fields(load_task: Task) -> None:
     assert score_measurement(load_task).field("load").unit == "kN"
     assert hourly_measurement(load_task).name == "load_hourly"
     made = {rollup.target.name: rollup.parts for rollup in rollups()}
@@ -110,7 +110,7 @@ def test_its_measurements_and_its_hours_are_made_of_its_table(load_task: Task) -
 
 
 @pytest.mark.needs_training
-def test_it_is_trained_on_dummy_data_and_published(load_task: Task, tmp_path: Path) -> None:
+def test_the_task_is_trained_on_dummy_data_and_published(load_task: Task, tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="needs training: pip install 'kpstream[training]'")
     from training.datasets.dummy import make_dummy
     from training.redistill import redistill
@@ -169,7 +169,7 @@ async def site(tmp_path: Path, load_task: Task) -> AsyncIterator[Site]:
 
 
 @pytest.mark.slow
-async def test_it_is_scored_stored_and_served(site: Site) -> None:
+async def test_the_task_is_scored_stored_and_served(site: Site) -> None:
     points = loads(site.gateway)
     assert {point["device"] for point in points} == set(CRANES)
     assert all(0 <= point["load"] <= 50 and point["version"] == 1 for point in points)
@@ -196,7 +196,7 @@ async def test_it_is_scored_stored_and_served(site: Site) -> None:
 
 @pytest.mark.slow
 @pytest.mark.needs_chromium
-async def test_the_page_shows_it_with_its_unit(
+async def test_the_page_shows_the_task_with_its_unit(
     site: Site, chromium_program: str, tmp_path: Path
 ) -> None:
     async with Browser(chromium_program) as browser:

@@ -50,7 +50,7 @@ def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.
     return pytester
 
 
-def test_what_is_missing_is_skipped_with_the_way_to_get_it(suite: pytest.Pytester) -> None:
+def test_a_missing_component_is_skipped_with_advice(suite: pytest.Pytester) -> None:
     result = suite.runpytest("-rs")
     result.assert_outcomes(skipped=4, xfailed=1)
     result.stdout.fnmatch_lines(["*needs data: set KPSTREAM_TEST_DATA to a folder with *"])
@@ -136,7 +136,7 @@ def test_of_a_site(): pass
         ("KPSTREAM_REQUIRE", "data", False),
     ],
 )
-def test_what_takes_minutes_with_real_servers_runs_where_it_is_asked_for(
+def test_slow_tests_of_real_servers_run_on_request(
     pytester: pytest.Pytester,
     monkeypatch: pytest.MonkeyPatch,
     setting: str,

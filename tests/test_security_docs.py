@@ -12,7 +12,7 @@ from tests.docpages import run_blocks, says_why_not, shell_blocks
 BLOCKS = shell_blocks("security.md")
 
 
-def test_every_command_is_run_or_says_why_not() -> None:
+def test_every_command_is_run_or_states_why_not() -> None:
     assert len(BLOCKS) >= 8
     assert [block for block in BLOCKS if not says_why_not(block)] == []
 

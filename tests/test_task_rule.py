@@ -76,12 +76,12 @@ def test_no_file_asks_for_a_task_by_name_or_by_type(path: Path) -> None:
         "task is RUL",
     ],
 )
-def test_each_way_to_ask_is_found(code: str) -> None:
+def test_each_way_to_compare_is_found(code: str) -> None:
     assert list(_asks(ast.parse(code)))
 
 
 @pytest.mark.parametrize("code", ['{"rul": 1}', 'latest(results, "rul")', 'fields = ["rul"]'])
-def test_a_name_that_decides_nothing_is_no_question(code: str) -> None:
+def test_a_comparison_that_decides_nothing_is_not_reported(code: str) -> None:
     assert not list(_asks(ast.parse(code)))
 
 

@@ -135,7 +135,7 @@ def stuck(names: Any, **settings: Any) -> tuple[Any, list[Any]]:
     return app, taken
 
 
-async def test_an_abandoned_app_stops_at_once_and_what_it_held_comes_again(
+async def test_an_abandoned_app_stops_at_once_and_its_records_are_redelivered(
     names: Any, start: Any, wait: Any
 ) -> None:
     app, taken = stuck(names)
@@ -216,7 +216,7 @@ async def test_the_bridge_and_several_apps_share_the_log_and_wake_each_other(
     bridge.close()
 
 
-async def test_sends_into_a_full_log_are_held_back_and_arrive_in_order(
+async def test_sends_into_a_full_log_wait_and_arrive_in_order(
     names: Any, start: Any, wait: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     log = open_log(
@@ -303,7 +303,7 @@ async def test_offsets_that_are_gone_from_the_log_are_passed_over(
     assert committed_in(names, names.group) == 6
 
 
-async def test_a_soft_group_goes_on_behind_what_was_deleted_and_counts_it(
+async def test_a_soft_group_continues_after_deleted_records_and_counts_them(
     names: Any, start: Any, wait: Any
 ) -> None:
     log = open_log(
@@ -362,7 +362,7 @@ async def test_a_soft_group_goes_on_behind_what_was_deleted_and_counts_it(
         ("sqlite:///tmp/log.db?sync=off", {}, "unknown options"),
     ],
 )
-async def test_what_it_cannot_keep_is_refused_at_start(
+async def test_unsupported_guarantees_are_refused_at_start(
     names: Any, url: str | None, settings: dict[str, Any], message: str
 ) -> None:
     if url is not None:

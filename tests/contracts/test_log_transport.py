@@ -115,7 +115,7 @@ async def test_two_apps_in_one_process_read_the_same_records_independently(
     assert [m.offset for m in scored] == list(range(15))
 
 
-async def test_held_back_acks_are_waited_for_and_what_is_unacked_comes_again(
+async def test_withheld_acks_are_awaited_and_unacked_records_are_redelivered(
     names: Any, start: Any, wait: Any
 ) -> None:
     def holder(**settings: Any) -> tuple[Any, Any, list[Any]]:

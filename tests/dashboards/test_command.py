@@ -55,7 +55,9 @@ def test_diff_exits_with_1_while_something_differs(run, grafana: FakeGrafana) ->
     assert len(after.output.splitlines()) < 20, "only the differences"
 
 
-def test_push_refuses_what_somebody_changed_until_forced(run, grafana: FakeGrafana) -> None:
+def test_push_refuses_to_overwrite_the_change_of_another_user_until_forced(
+    run, grafana: FakeGrafana
+) -> None:
     run("push")
     grafana.somebody_saves(FLEET, lambda board: board.update(title="Mine"))
     refused = run("push")

@@ -46,7 +46,7 @@ def test_a_missing_package_fails_with_the_command_that_installs_it(
 @pytest.mark.parametrize(
     "address", ["host:", "host:0", "host:70000", "host:x", ":1883", "", " :1", "::1", "[]:1"]
 )
-def test_an_address_that_is_none_is_refused(address: str) -> None:
+def test_an_invalid_address_is_refused(address: str) -> None:
     with pytest.raises(click.BadParameter, match="HOST:PORT"):
         split_address(address)
 
@@ -62,7 +62,7 @@ def test_an_address_that_is_none_is_refused(address: str) -> None:
         ("KPSTREAM_PIPELINE_PARTITIONS", "0", "greater than"),
     ],
 )
-def test_a_setting_that_cannot_be_is_told_by_the_name_of_its_variable(
+def test_an_invalid_setting_is_reported_by_the_name_of_its_variable(
     monkeypatch: pytest.MonkeyPatch, command: str, variable: str, value: str, problem: str
 ) -> None:
     monkeypatch.setenv(variable, value)
@@ -92,7 +92,7 @@ def test_the_state_folder_is_made_for_its_owner_only_and_an_old_one_left_alone(
 
 @pytest.mark.usefixtures("gateway_that_does_not_run")
 @pytest.mark.parametrize("where", ["file", "file/below", "closed"])
-def test_a_state_folder_that_cannot_be_is_told_with_what_to_do(
+def test_an_unusable_state_folder_is_reported_with_advice(
     tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")

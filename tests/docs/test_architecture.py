@@ -24,7 +24,7 @@ def test_every_folder_has_one_line_on_the_map() -> None:
 
 
 @pytest.mark.parametrize("page", ["ARCHITECTURE.md", "docs/reading.md"])
-def test_names_beside_a_place_are_defined_there(page: str) -> None:
+def test_names_beside_a_path_are_defined_there(page: str) -> None:
     named = re.findall(r"`([\w/]+\.py)`, `(\w+)`", (ROOT / page).read_text(encoding="utf-8"))
     assert named
     for path, name in named:

@@ -60,7 +60,7 @@ def test_the_demo_scores_and_ends_cleanly_on_ctrl_c(tmp_path: Path, broker: str)
         (signal.SIGKILL, 3),
     ],
 )
-def test_whatever_ends_the_demo_ends_its_children(
+def test_every_end_of_the_demo_ends_its_children(
     tmp_path: Path, number: signal.Signals, children: int
 ) -> None:
     if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
@@ -76,7 +76,7 @@ def test_whatever_ends_the_demo_ends_its_children(
 
 
 @pytest.mark.slow
-def test_two_demos_at_once_and_again_in_the_same_folder_each_tell_of_themselves(
+def test_demos_in_parallel_and_in_one_folder_report_only_their_own_figures(
     tmp_path: Path,
 ) -> None:
     arguments = ("--port", str(free_port()), "--seconds", "5")

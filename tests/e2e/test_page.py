@@ -73,7 +73,7 @@ async def test_every_page_draws_without_complaint_and_fits_desktop_and_phone(
     assert site.browser.complaints == []
 
 
-async def test_the_fleet_says_condition_activity_and_staleness_in_words(site: Site) -> None:
+async def test_the_fleet_page_shows_condition_activity_and_staleness_as_text(site: Site) -> None:
     await site.browser.look(1440, 900)
     await site.open(*PAGES["fleet"])
     text = await site.browser.run(TEXT)

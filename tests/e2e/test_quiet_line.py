@@ -44,7 +44,7 @@ def test_every_reading_of_slow_devices_is_windowed_and_scored(tmp_path: Path) ->
         assert plant.stop_gateway() == 0
 
 
-def test_an_absent_influxdb_holds_up_neither_scoring_nor_the_end(tmp_path: Path) -> None:
+def test_an_outage_of_influxdb_delays_neither_scoring_nor_the_stop(tmp_path: Path) -> None:
     away = {
         "KPSTREAM_PIPELINE_INFLUX_URL": f"http://127.0.0.1:{free_port()}",
         "KPSTREAM_PIPELINE_INFLUX_TOKEN": "not-a-secret",

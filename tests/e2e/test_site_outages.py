@@ -37,7 +37,7 @@ def problems(plant: SitePlant, name: str) -> str:
 
 
 @pytest.mark.timeout(420)
-def test_what_is_away_is_waited_for_and_said_and_nothing_is_lost(tmp_path: Path) -> None:
+def test_an_unavailable_server_is_reported_and_awaited_without_loss(tmp_path: Path) -> None:
     with SitePlant(tmp_path, workers=2, **PATIENT) as plant:
         fleet = ChaosDevices(plant.mosquitto.port, DEVICES)
         fleet.start()

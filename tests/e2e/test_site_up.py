@@ -127,7 +127,7 @@ def _await(condition: Callable[[], object], timeout_s: float = 120.0) -> None:
         time.sleep(0.3)
 
 
-def test_everything_is_there_and_ready(typed: Typed) -> None:
+def test_all_parts_are_ready(typed: Typed) -> None:
     rows = typed.rows()
     assert list(rows) == [
         *("mosquitto", "kafka", "influxdb", "topics", "buckets"),

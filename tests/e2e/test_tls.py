@@ -134,7 +134,7 @@ async def publish(endpoint: Endpoint, topic: str) -> tuple[int, int]:
         return publisher.confirmed_total, publisher.refused_total
 
 
-async def test_readings_reach_influxdb_and_nobody_speaks_for_another(site: Site) -> None:
+async def test_readings_reach_influxdb_and_no_device_publishes_for_another(site: Site) -> None:
     messages = READINGS // 10
     thief = DEVICES[0]
     for protocol, refused in (("5", messages), ("3.1.1", 0)):  # 3.1.1 has no word for it
@@ -186,7 +186,7 @@ def test_no_secret_is_in_a_log_or_on_a_command_line(site: Site) -> None:
     assert "PRIVATE KEY" not in said
 
 
-def test_what_is_secret_is_for_the_owner_only(site: Site) -> None:
+def test_secrets_are_readable_by_their_owner_only(site: Site) -> None:
     def mode(path: Path) -> int:
         return stat.S_IMODE(path.stat().st_mode)
 

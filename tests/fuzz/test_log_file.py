@@ -180,7 +180,7 @@ WHERE = {
         ("UPDATE topics SET compacted = 'x'", False, "cannot"),
     ],
 )
-def test_a_row_that_cannot_be_is_damage_and_is_repaired_as_far_as_it_can(
+def test_an_impossible_row_is_damage_and_is_repaired_where_possible(
     whole: Whole, tmp_path: Path, change: str, opens: bool, lost: str | None
 ) -> None:
     path = tmp_path / "log.db"

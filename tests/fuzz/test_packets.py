@@ -77,7 +77,9 @@ GARBAGE = [
 
 
 @pytest.mark.parametrize("garbage", GARBAGE, ids=lambda data: data[:5].hex())
-async def test_a_broker_that_talks_nonsense_is_left_and_loses_no_message(garbage: bytes) -> None:
+async def test_a_broker_that_sends_garbage_is_disconnected_and_loses_no_message(
+    garbage: bytes,
+) -> None:
     """The bridge takes the messages before the damage, reconnects, and gets the rest."""
     log = FakeLog()
     async with ScriptedBroker(session_present=True) as broker:

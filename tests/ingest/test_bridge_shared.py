@@ -174,7 +174,7 @@ async def test_bridges_of_different_sites_keep_the_order_of_every_device(
         assert {batch.site for batch in log.batches()} == {site}
 
 
-async def test_it_subscribes_to_its_share_with_mqtt_5_only() -> None:
+async def test_a_bridge_subscribes_to_its_share_with_mqtt_5_only() -> None:
     async with ScriptedBroker() as broker, bridge(broker.port, FakeLog(), "bridge-1") as found:
         assert found.health().protocol == "5"
         assert b"$share/kpstream/sensors/+/+/+" in b"".join(broker.subscriptions)
@@ -205,7 +205,7 @@ def test_settings_that_exclude_sharing_are_refused(others: dict[str, Any]) -> No
         IngestSettings(mqtt_shared_group="kpstream", **others)
 
 
-def test_a_site_that_is_no_name_is_refused() -> None:
+def test_an_invalid_site_name_is_refused() -> None:
     with pytest.raises(ValidationError, match="'plant/#' is not a valid name of a site"):
         IngestSettings(mqtt_sites=("plant-1", "plant/#"))
 
@@ -217,7 +217,7 @@ class Clock:
         return self.ms
 
 
-async def test_it_ticks_where_it_put_readings_and_everywhere_after_a_connect() -> None:
+async def test_a_bridge_ticks_its_own_partitions_and_all_after_a_connect() -> None:
     clock, log = Clock(), FakeLog()
     home = partition_of(b"plant/press-1", 4)
     async with ScriptedBroker() as broker:

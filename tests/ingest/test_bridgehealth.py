@@ -30,7 +30,7 @@ def test_a_kept_session_may_still_hold_messages(session_present: bool, grace_ms:
         (-60_000, False, -60_000),
     ],
 )
-def test_it_moves_while_messages_may_be_held_up_and_with_a_clock_set_back(
+def test_connected_since_moves_while_messages_may_wait_and_when_the_clock_is_set_back(
     step_ms: int, saturated: bool, moved_ms: int
 ) -> None:
     since = ConnectedSince(NOW_MS)

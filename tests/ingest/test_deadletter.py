@@ -24,7 +24,7 @@ LETTER = DeadLetter(
     raw=st.binary(),
     source=st.sampled_from(["bridge", "windows"]),
 )
-def test_letter_survives_the_log(
+def test_a_dead_letter_survives_the_log(
     reason: RefusalReason, detail: str, topic: str, recv_ms: int, raw: bytes, source: str
 ) -> None:
     letter = DeadLetter(reason, detail, topic, recv_ms, raw, source)  # type: ignore[arg-type]

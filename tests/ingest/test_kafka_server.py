@@ -62,7 +62,7 @@ async def test_topics_are_made_once_and_given_the_settings_they_lack(
     assert await create_topics(endpoint, [changed]) == []
 
 
-async def test_several_may_make_them_at_once(endpoint: KafkaEndpoint) -> None:
+async def test_several_processes_may_create_topics_at_once(endpoint: KafkaEndpoint) -> None:
     wanted = [fresh() for _ in range(4)]
     done = await asyncio.gather(*(create_topics(endpoint, wanted) for _ in range(4)))
     assert sum(map(len, done)) == 4

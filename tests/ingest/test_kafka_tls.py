@@ -64,7 +64,7 @@ async def test_services_make_topics_write_and_ask(site: Site) -> None:
     await probe.close()
 
 
-async def test_a_refused_client_is_told_what_to_do(site: Site, tmp_path: Path) -> None:
+async def test_a_refused_client_gets_advice(site: Site, tmp_path: Path) -> None:
     await create_topics(site.service("operator"), site_topics(3))
     elsewhere = tmp_path / "elsewhere"
     make_certificates(elsewhere, Plan(), now=NOW)
@@ -111,7 +111,7 @@ async def test_an_absent_server_is_not_a_fault_of_tls(site: Site) -> None:
     assert "TLS" not in said
 
 
-async def test_files_are_looked_at_before_anything_is_connected(site: Site) -> None:
+async def test_files_are_checked_before_anything_connects(site: Site) -> None:
     bridge = site.certs / "services/bridge.pem"
     said = await why_not(site.endpoint(bridge, ca_file=site.certs / "no.pem"))
     assert said == f"KPSTREAM_SITE_KAFKA_CA_FILE {site.certs}/no.pem: no such file"

@@ -215,7 +215,7 @@ def test_fast_path_and_models_accept_the_same(document: dict[str, Any]) -> None:
 
 
 @given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(), st.lists) | st.binary())
-def test_nothing_but_refusal_comes_of_any_bytes(content: Any) -> None:
+def test_any_bytes_raise_nothing_but_a_refusal(content: Any) -> None:
     payload = content if isinstance(content, bytes) else orjson.dumps(content)
     with pytest.raises(RefusedMessage):
         decode_payload(payload)
@@ -249,7 +249,7 @@ def test_bundle_keeps_order_content_and_receive_times() -> None:
     assert items[1].values == COLUMNS["values"]
 
 
-def test_body_is_kept_as_it_came_on_one_line() -> None:
+def test_a_body_is_kept_unchanged_on_one_line() -> None:
     payload = b'{"ts": 1700000000000,\r\n "values": {"a": 1.50}}'
     line = encode_envelope("s", "d", "imu", 1, payload)
     assert b'"b":{"ts": 1700000000000,   "values": {"a": 1.50}}' in line

@@ -143,7 +143,7 @@ def test_same_seed_same_replay_and_devices_do_not_depend_on_each_other() -> None
         ({"devices": 0}, "nothing to replay"),
     ],
 )
-def test_senseless_options_are_refused(options: dict[str, Any], message: str) -> None:
+def test_invalid_options_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ReplayError, match=message):
         plan(ReplayOptions(NOWHERE, **options))
 

@@ -45,7 +45,7 @@ def refusal(port: int, files: TlsFiles, host: str = "127.0.0.1") -> str:
     return str(failed.value)
 
 
-def test_a_good_server_is_believed(certs: Path, files: TlsFiles) -> None:
+def test_a_valid_server_is_accepted(certs: Path, files: TlsFiles) -> None:
     with server(speaking(certs)) as port:
         with open_tls("localhost", port, files) as line:
             assert line.recv(5) == b"hello"

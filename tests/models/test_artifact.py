@@ -38,7 +38,7 @@ def replace_graph(folder: Path, data: bytes, opset: int = 17) -> None:
     rewrite(folder, onnx={"sha256": sha256, "size_bytes": len(data), "opset": opset})
 
 
-def test_what_was_written_is_read_with_its_digest(folder):
+def test_a_written_artifact_is_read_with_its_digest(folder):
     artifact = read_artifact(folder)
     data = (folder / "manifest.json").read_bytes()
     assert artifact.digest == hashlib.sha256(data).hexdigest()
@@ -70,7 +70,7 @@ def test_a_missing_file_is_named(folder, name):
 
 
 @pytest.mark.parametrize("path", ["nowhere", "student/model.onnx", "a\0b"])
-def test_what_is_no_directory_is_refused(folder, path):
+def test_a_path_that_is_no_directory_is_refused(folder, path):
     with pytest.raises(ArtifactMissing):
         read_artifact(folder.parent / path)
 
@@ -101,7 +101,7 @@ def test_a_link_to_the_directory_is_refused(folder):
 
 
 @pytest.mark.parametrize("name", ["weights.bin", ".hidden", "model.onnx.data"])
-def test_a_file_that_does_not_belong_is_named(folder, name):
+def test_an_unexpected_file_is_named(folder, name):
     (folder / name).write_bytes(b"x")
     with pytest.raises(UnexpectedFile, match=name):
         read_artifact(folder)

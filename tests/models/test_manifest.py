@@ -89,7 +89,7 @@ def test_no_field_has_a_default(missing):
         decode_manifest(json.dumps(content).encode())
 
 
-def test_doubled_and_single_labels_are_refused():
+def test_duplicate_and_single_labels_are_refused():
     for labels in (["A", "A"], ["A"]):
         with pytest.raises(ManifestInvalid, match="labels"):
             decode_manifest(changed("decoding.labels", labels, "activity"))
@@ -98,7 +98,7 @@ def test_doubled_and_single_labels_are_refused():
 TABLE = {"rul": [0.0, 60.0, 125.0], "low": [-5.0, -30.0, -10.0], "high": [5.0, 20.0, 0.0]}
 
 
-def test_what_came_later_is_not_written_where_it_is_not_used():
+def test_fields_added_later_are_not_written_while_unused():
     for task in ("rul", "activity"):
         data = encode_manifest(manifest(task))
         assert b'"table"' not in data
@@ -161,12 +161,12 @@ def test_a_threshold_of_the_unknown_is_read_and_odd_ones_are_refused():
         encode_manifest(manifest()).replace(b"dummy", b"d\xfcmmy"),
     ],
 )
-def test_what_is_no_clean_json_is_refused(data):
+def test_invalid_json_is_refused(data):
     with pytest.raises(ManifestInvalid):
         decode_manifest(data)
 
 
-def test_a_doubled_key_is_named():
+def test_a_duplicate_key_is_named():
     data = encode_manifest(manifest()).replace(b'"hop": 1,', b'"hop": 1, "hop": 1,')
     with pytest.raises(ManifestInvalid, match="'hop' appears twice"):
         decode_manifest(data)

@@ -76,7 +76,7 @@ def test_external_data_is_found_wherever_it_hides(extra):
 
 
 @pytest.mark.parametrize("op_type", ["Loop", "Scan", "RandomNormal", "Multinomial"])
-def test_loops_and_dice_are_refused_at_any_depth(op_type):
+def test_loops_and_random_operators_are_refused_at_any_depth(op_type):
     for graph in (node(op_type), node("If", encode_field(6, node(op_type)))):
         with pytest.raises(GraphRefused, match=op_type):
             inspect_onnx(with_graph(graph))
@@ -117,7 +117,7 @@ def test_deep_nesting_and_many_nodes_end_early():
         with_graph(encode_field(1, encode_field(4, b"\xff\xfe"))),
     ],
 )
-def test_what_is_no_model_is_refused(data):
+def test_a_file_that_is_no_model_is_refused(data):
     with pytest.raises(GraphRefused):
         inspect_onnx(data)
 

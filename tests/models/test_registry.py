@@ -114,14 +114,14 @@ def test_a_version_that_is_not_there_cannot_be_stable(registry, student):
     assert registry.read_stable(NAME) is None
 
 
-def test_what_read_artifact_refuses_is_not_published(registry, student):
+def test_an_artifact_that_read_artifact_refuses_is_not_published(registry, student):
     (student / "model.onnx").write_bytes(b"damaged")
     with pytest.raises(ArtifactError):
         registry.publish(student)
     assert registry.names() == []
 
 
-def test_what_gateways_would_refuse_is_not_made_stable(registry, student, tmp_path):
+def test_a_version_that_gateways_would_refuse_is_not_made_stable(registry, student, tmp_path):
     registry.publish(student, stable=True)
     content = dummy_draft().model_dump()
     content["window"]["hop"] = 2
@@ -139,7 +139,7 @@ def test_what_gateways_would_refuse_is_not_made_stable(registry, student, tmp_pa
 @pytest.mark.parametrize(
     "name", ["", ".", "..", "../x", "a/b", "/etc", "a\0", "a\n", ".lock", "x" * 65, "ü", None, 3]
 )
-def test_a_name_leads_nowhere_else(registry, name):
+def test_a_name_never_leads_outside_the_registry(registry, name):
     for call in (registry.list_versions, registry.read_stable, registry.history):
         with pytest.raises(NameRefused):
             call(name)
@@ -148,7 +148,7 @@ def test_a_name_leads_nowhere_else(registry, name):
 
 
 @pytest.mark.parametrize("version", [0, -1, "1", "../1", 1.0, True, None])
-def test_a_version_leads_nowhere_else(registry, student, version):
+def test_a_version_never_leads_outside_the_registry(registry, student, version):
     registry.publish(student)
     with pytest.raises(NameRefused):
         registry.read(NAME, version)
@@ -164,7 +164,7 @@ def test_the_name_to_publish_under_is_checked(registry, student):
     "content",
     [b"", b"{}", b"\xff", b'{"version": 1}', b'{"version": "1", "digest": "00"}', b"[" * 9999],
 )
-def test_a_damaged_pointer_is_said_so_and_can_be_set_again(registry, student, content):
+def test_a_damaged_pointer_is_reported_and_can_be_set_again(registry, student, content):
     registry.publish(student, stable=True)
     (registry.root / NAME / "stable.json").write_bytes(content)
     with pytest.raises(PointerInvalid, match=r"stable\.json is damaged"):
@@ -174,7 +174,7 @@ def test_a_damaged_pointer_is_said_so_and_can_be_set_again(registry, student, co
     assert registry.history(NAME)[-1].previous == 1
 
 
-def test_a_version_changed_or_copied_by_hand_is_refused(registry, student):
+def test_a_version_changed_or_copied_manually_is_refused(registry, student):
     registry.publish(student)
     registry.publish(student)
     pointer = registry.set_stable(NAME, 2)
@@ -247,7 +247,7 @@ def test_seeding_happens_once(registry, student):
     assert registry.read_stable(NAME).version == 1
 
 
-def test_other_users_can_read_what_was_published(registry, student):
+def test_other_users_can_read_published_versions(registry, student):
     registry.publish(student, stable=True)
     umask = os.umask(0)
     os.umask(umask)

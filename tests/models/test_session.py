@@ -105,7 +105,7 @@ def test_a_window_below_the_threshold_is_of_no_known_activity(tmp_path):
         assert scores.probability(row) == scores.probabilities[row].max()
 
 
-def test_rul_is_what_the_formula_says(rul):
+def test_rul_follows_the_formula(rul):
     raw = windows(rul, 5)
     scaler = rul.manifest.scaler
     scaled = raw * np.float32(scaler.scale) + np.float32(scaler.offset)

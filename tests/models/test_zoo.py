@@ -48,7 +48,7 @@ def test_the_manifest_of_a_shipped_student_keeps_its_bytes(name):
 
 
 @pytest.mark.parametrize("name", list_zoo())
-def test_a_shipped_student_says_how_sure_it_is(name):
+def test_a_shipped_student_states_its_uncertainty(name):
     manifest = read_artifact(zoo_path(name)).manifest
     if manifest.task == "rul":
         table = manifest.interval.table

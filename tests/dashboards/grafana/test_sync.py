@@ -109,7 +109,7 @@ def test_first_push_creates_everything_and_the_second_changes_nothing(client, si
     assert set(states(compare(client, site, INFLUX)).values()) == {"same"}
 
 
-def test_grafana_has_what_was_pushed(client, site) -> None:
+def test_grafana_has_the_pushed_boards(client, site) -> None:
     everything(client, site)
     for uid in site.boards:
         board, meta = client.board(uid)
@@ -222,7 +222,7 @@ def test_a_grafana_that_migrates_boards_makes_no_difference(own, grafana) -> Non
     assert len(grafana.boards[FLEET]) == 2
 
 
-def test_a_board_that_somebody_changed_stops_the_push_before_any_write(own, grafana) -> None:
+def test_a_board_changed_by_another_user_stops_the_push_before_any_write(own, grafana) -> None:
     everything(own, SITE)
     grafana.somebody_saves(FLEET, lambda board: board.update(title="Alice's fleet"))
     grafana.writes.clear()
@@ -243,13 +243,13 @@ def test_force_overwrites_a_board_and_grafana_keeps_the_old_version(own, grafana
     assert set(everything(own, SITE).values()) == {"same"}
 
 
-def test_a_board_that_somebody_saved_without_a_change_is_no_conflict(own, grafana) -> None:
+def test_a_board_saved_by_another_user_without_a_change_is_no_conflict(own, grafana) -> None:
     everything(own, SITE)
     grafana.somebody_saves(FLEET, lambda board: None)
     assert everything(own, SITE)["board", FLEET] == "same"
 
 
-def test_a_board_that_somebody_created_under_the_uid_is_not_overwritten(own, grafana) -> None:
+def test_a_board_created_by_another_user_under_the_uid_is_not_overwritten(own, grafana) -> None:
     everything(own, SITE)
     grafana.boards[FLEET] = grafana.boards[FLEET][:1]
     grafana.boards[FLEET][0] |= {"message": "", "who": "bob"}
@@ -302,7 +302,7 @@ def test_rules_of_a_provisioning_file_are_a_conflict(own, grafana) -> None:
         everything(own, site_dashboards(Limits(rul_cycles=42)))
 
 
-def test_rules_that_somebody_changed_are_restored(own, grafana) -> None:
+def test_rules_changed_by_another_user_are_restored(own, grafana) -> None:
     everything(own, SITE)
     group = grafana.groups["kpstream", "kpstream machines"]
     group["rules"][0]["data"][-1]["model"]["conditions"][0]["evaluator"]["params"] = [5]

@@ -64,7 +64,7 @@ def listed(state: Path, *arguments: str) -> list[dict[str, object]]:
     return [orjson.loads(line) for line in result.output.splitlines()]
 
 
-def test_lists_each_letter_once_beside_a_running_gateway(state: Path) -> None:
+def test_lists_each_dead_letter_once_beside_a_running_gateway(state: Path) -> None:
     found = listed(state)
     assert [row["recv_ms"] for row in found] == [NOW_MS + n for n in range(1, 7)]
     assert found[0]["times"] == 2
@@ -74,7 +74,7 @@ def test_lists_each_letter_once_beside_a_running_gateway(state: Path) -> None:
     assert len(listed(state, "--device", "plant/press-2")) == 1
 
 
-def test_table_says_how_many_and_obeys_nothing_that_a_stranger_sent(state: Path) -> None:
+def test_the_table_shows_counts_and_escapes_content_of_messages(state: Path) -> None:
     output = run("list", "--state-dir", str(state)).output
     assert "6 dead letters (bad_topic 1, no_model 2, not_json 2, too_large 1)" in output
     assert "1 records of the topic are not dead letters" in output
@@ -82,7 +82,7 @@ def test_table_says_how_many_and_obeys_nothing_that_a_stranger_sent(state: Path)
     assert "[bold]" in output.replace("\n", "")
 
 
-def test_missing_log_is_told(tmp_path: Path) -> None:
+def test_a_missing_log_is_reported(tmp_path: Path) -> None:
     result = run("list", "--state-dir", str(tmp_path))
     assert result.exit_code == 1
     assert "no log at" in result.output
@@ -96,14 +96,16 @@ def test_lists_a_log_that_nobody_has_open(tmp_path: Path) -> None:
     SqliteLog(tmp_path / "log.db").close()
 
 
-def test_replay_wants_to_be_told_what(state: Path) -> None:
+def test_replay_without_a_selection_is_refused(state: Path) -> None:
     result = run("replay", "--state-dir", str(state))
     assert result.exit_code == 2
     assert "choose dead letters with" in result.output
 
 
 @pytest.mark.needs_mosquitto
-def test_replay_publishes_what_can_be_and_says_what_cannot(state: Path, tmp_path: Path) -> None:
+def test_replay_publishes_valid_messages_and_reports_the_others(
+    state: Path, tmp_path: Path
+) -> None:
     with LocalBroker(tmp_path / "broker", kind="mosquitto") as broker:
         there = ("--state-dir", str(state), "--mqtt", f"{broker.host}:{broker.port}")
         log = FakeLog()
@@ -130,7 +132,7 @@ def test_replay_publishes_what_can_be_and_says_what_cannot(state: Path, tmp_path
         assert "2 would be published" in dry.output
 
 
-def test_a_letter_that_has_grown_is_published_in_parts(tmp_path: Path) -> None:
+def test_a_dead_letter_that_has_grown_is_published_in_parts(tmp_path: Path) -> None:
     ts = list(range(NOW_MS, NOW_MS + 10_000))
     raw = encode_payload(ts, {"a": [1e15] * 10_000, "b": [0.25] * 10_000})
     assert len(raw) > MAX_PAYLOAD_BYTES
@@ -165,7 +167,7 @@ def test_a_letter_that_has_grown_is_published_in_parts(tmp_path: Path) -> None:
     assert {len(batch.values["b"]) == len(batch.ts_ms) for batch in batches} == {True}
 
 
-def test_a_sparkplug_message_is_not_published_out_of_its_place(tmp_path: Path) -> None:
+def test_a_sparkplug_message_is_not_replayed_out_of_sequence(tmp_path: Path) -> None:
     lost = letter(1, "no_birth", "spBv1.0/plant/DDATA/line/press")
     with SqliteLog(tmp_path / "log.db") as log:
         log.append([NewRecord(DEAD_LETTERS, encode_dead_letter(lost), lost.id.encode())]).result()

@@ -93,7 +93,7 @@ def test_refused_points_are_written_again_where_the_settings_say(
 
 
 @pytest.mark.needs_kafka_server
-def test_letters_of_a_site_are_read_from_its_kafka(
+def test_dead_letters_of_a_site_are_read_from_its_kafka(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fill(address: str) -> None:

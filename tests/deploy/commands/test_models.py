@@ -68,9 +68,7 @@ def test_a_student_of_the_zoo_is_added_to_an_empty_registry_and_runs(tmp_path: P
     assert "choose one of:" in run(tmp_path, "add", "no-such-student", code=1)
 
 
-def test_the_student_that_scores_a_stream_is_replaced_only_when_told_so(
-    tmp_path: Path, rival: Path
-) -> None:
+def test_the_student_of_a_stream_is_replaced_only_on_request(tmp_path: Path, rival: Path) -> None:
     registry = Registry(tmp_path / "registry")
     registry.publish(rival, stable=True)
     running = watch(registry)

@@ -53,7 +53,7 @@ def test_without_a_site_the_exit_code_is_three(tmp_path: Path) -> None:
     }
 
 
-def test_a_state_that_somebody_left_behind_is_no_running_site(tmp_path: Path) -> None:
+def test_a_leftover_state_file_is_no_running_site(tmp_path: Path) -> None:
     write_state(tmp_path, state(*ROWS))
     assert site("status", "--state-dir", tmp_path).exit_code == 3
 
@@ -99,7 +99,7 @@ def test_a_second_site_in_the_same_folder_is_refused(tmp_path: Path) -> None:
             assert "kpstream site status" in refused.output
 
 
-def test_what_is_not_installed_is_told_before_anything_starts(
+def test_missing_servers_are_reported_before_anything_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KPSTREAM_SERVERS_DIR", str(tmp_path / "servers"))
@@ -111,7 +111,7 @@ def test_what_is_not_installed_is_told_before_anything_starts(
     assert not (tmp_path / "state" / "site.json").exists()
 
 
-def test_settings_that_cannot_be_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_settings_are_reported_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KPSTREAM_SITE_WORKERS", "many")
     refused = site("status")
     assert refused.exit_code == 1
@@ -132,7 +132,7 @@ def test_install_without_tools_names_each_and_fails(
     assert "not installed: kafka\n" in only.output
 
 
-def test_install_finds_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_install_finds_installed_servers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     libs = tmp_path / f"kafka-{KAFKA_VERSION}" / "libs"
     libs.mkdir(parents=True)
     (libs / f"kafka_2.13-{KAFKA_VERSION}.jar").touch()

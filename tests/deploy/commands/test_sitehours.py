@@ -40,7 +40,7 @@ def buckets(here: Site, **options: bool) -> str:
     return str(next(step for step in setup_steps(here, **options) if step.name == "buckets").run())
 
 
-def test_hours_of_long_ago_are_made_by_a_command(
+def test_a_command_recomputes_hours_of_long_ago(
     tmp_path: Path, influx: InfluxServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = site_of(tmp_path / "site", influx.url, scores_days=0)
@@ -67,7 +67,7 @@ def test_hours_of_long_ago_are_made_by_a_command(
     assert not (tmp_path / "other").exists()
 
 
-def test_a_shorter_retention_waits_for_a_word(tmp_path: Path, influx: InfluxServer) -> None:
+def test_a_shorter_retention_needs_an_option(tmp_path: Path, influx: InfluxServer) -> None:
     folder = tmp_path / "site"
     assert "0 changed" not in buckets(site_of(folder, influx.url, 30))
     shorter = site_of(folder, influx.url, 7)

@@ -141,7 +141,7 @@ def test_broker_that_refuses_is_a_failure(code: int, word: str) -> None:
 
 
 @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x30\x02ab"])
-def test_what_is_no_broker_is_a_failure(answer: bytes) -> None:
+def test_a_server_that_is_no_broker_is_a_failure(answer: bytes) -> None:
     def talk(line: socket.socket) -> None:
         line.recv(1000)
         line.sendall(answer)
@@ -151,14 +151,14 @@ def test_what_is_no_broker_is_a_failure(answer: bytes) -> None:
     assert finding.state == "fail"
 
 
-def test_nobody_listening_is_a_failure() -> None:
+def test_a_closed_port_is_a_failure() -> None:
     (finding,) = check_broker(Endpoint("127.0.0.1", free_port(), "x"))
     assert finding.state == "fail"
     assert "refused" in finding.text
 
 
 @pytest.mark.needs_mosquitto
-def test_mosquitto_tells_its_version_and_its_drops(tmp_path: Path) -> None:
+def test_the_version_and_the_drops_of_mosquitto_are_reported(tmp_path: Path) -> None:
     with LocalBroker(tmp_path, port=free_port(), kind="mosquitto") as local:
         answer, queue = check_broker(Endpoint(local.host, local.port, "x"))
     assert answer.text.startswith("mosquitto version")
@@ -168,7 +168,7 @@ def test_mosquitto_tells_its_version_and_its_drops(tmp_path: Path) -> None:
 # -- files --------------------------------------------------------------------------------------
 
 
-def test_nothing_there_yet_is_fine(tmp_path: Path) -> None:
+def test_missing_files_of_a_new_gateway_are_fine(tmp_path: Path) -> None:
     findings = [
         *check_log(tmp_path / "log.db"),
         *check_results(tmp_path / "results.db"),
@@ -178,7 +178,7 @@ def test_nothing_there_yet_is_fine(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [], "the doctor makes no file"
 
 
-def test_log_in_use_tells_its_holder_offsets_and_lag(tmp_path: Path) -> None:
+def test_log_in_use_reports_its_holder_offsets_and_backlog(tmp_path: Path) -> None:
     with closing(SqliteLog(tmp_path / "log.db", partitions=2)) as log:
         log.append([NewRecord("readings", b"[]", key=bytes([n])) for n in range(5)]).result()
         log.commit("scoring", {("readings", 0): 0, ("readings", 1): 0}).result()
@@ -191,7 +191,7 @@ def test_log_in_use_tells_its_holder_offsets_and_lag(tmp_path: Path) -> None:
     assert log_holder(tmp_path / "log.db") is None
 
 
-def test_looking_at_the_log_does_not_keep_a_gateway_from_starting(tmp_path: Path) -> None:
+def test_checking_the_log_does_not_prevent_a_gateway_from_starting(tmp_path: Path) -> None:
     SqliteLog(tmp_path / "log.db").close()
     check_log(tmp_path / "log.db")
     SqliteLog(tmp_path / "log.db").close()
@@ -213,7 +213,7 @@ def test_damaged_results_file_is_a_failure(tmp_path: Path) -> None:
     assert states(check_results(path)) == {"results": "fail"}
 
 
-def test_results_file_tells_its_points(tmp_path: Path) -> None:
+def test_the_points_of_the_results_file_are_reported(tmp_path: Path) -> None:
     tags = (("site", "a"), ("device", "b"), ("stream", "engine"), ("model", "m"))
     with closing(ResultsFile(tmp_path / "results.db")) as results:
         results.write([Point("rul", tags, (("rul", 7.0),), 1_700_000_000_000_000_000)])
@@ -269,7 +269,7 @@ def test_silence_of_the_gateway_is_a_failure_where_one_runs(is_expected: bool, s
     assert states(check_console(url, is_expected=is_expected)) == {"gateway": state}
 
 
-def test_what_is_no_web_server_is_no_gateway() -> None:
+def test_a_server_without_http_is_no_gateway() -> None:
     def talk(line: socket.socket) -> None:
         line.recv(1000)
         line.sendall(b"\x20\x02\x00\x00\r\n")
@@ -291,14 +291,16 @@ def test_what_is_no_web_server_is_no_gateway() -> None:
         (503, "", "warn"),
     ],
 )
-def test_influx_takes_points_or_says_why_not(status: int, body: str, state: str) -> None:
+def test_influxdb_accepts_points_or_the_reason_is_reported(
+    status: int, body: str, state: str
+) -> None:
     with http(status, body) as url:
         findings = check_influx(influx(url, "hush"))
     assert states(findings) == {"influx": state}
     assert "hush" not in str(findings)
 
 
-def test_influx_is_only_asked_where_one_is_configured() -> None:
+def test_influxdb_is_checked_only_if_configured() -> None:
     assert check_influx(PipelineSettings()) == []
     url = f"http://127.0.0.1:{free_port()}"
     assert states(check_influx(influx(url, "hush"))) == {"influx": "fail"}
@@ -393,9 +395,7 @@ def test_warnings_alone_are_no_failure(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
 
 
-def test_setting_that_cannot_be_is_a_finding(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_invalid_setting_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KPSTREAM_PIPELINE_PARTITIONS", "none")
     code, output = run(tmp_path)
     assert code == 1

@@ -35,7 +35,7 @@ def mqtt(certs: Path, **changes: object) -> IngestSettings:
     return IngestSettings(mqtt_tls=True, **(files | changes))  # type: ignore[arg-type]
 
 
-def test_good_files_are_told_with_their_end(certs: Path) -> None:
+def test_good_files_are_reported_with_their_expiry(certs: Path) -> None:
     influx = PipelineSettings(influx_url="https://127.0.0.1:8086", influx_ca_file=certs / "ca.pem")
     found = check_certificates(mqtt(certs), influx, NOW)
     assert [one.state for one in found] == ["ok"] * 3
@@ -45,12 +45,12 @@ def test_good_files_are_told_with_their_end(certs: Path) -> None:
 
 
 @pytest.mark.parametrize(("days", "state"), [(60, "ok"), (80, "warn"), (101, "fail")])
-def test_the_end_is_told_before_it_comes(certs: Path, days: int, state: str) -> None:
+def test_expiry_is_reported_in_advance(certs: Path, days: int, state: str) -> None:
     found = check_certificates(mqtt(certs), NO_INFLUX, NOW + timedelta(days=days))
     assert [one.state for one in found] == ["ok", state]
 
 
-def test_open_keys_and_missing_files_are_told(certs: Path, tmp_path: Path) -> None:
+def test_readable_keys_and_missing_files_are_reported(certs: Path, tmp_path: Path) -> None:
     key = tmp_path / "open.key"
     key.write_bytes((certs / "services/bridge.key").read_bytes())
     key.chmod(0o640)
@@ -61,13 +61,13 @@ def test_open_keys_and_missing_files_are_told(certs: Path, tmp_path: Path) -> No
     assert "KPSTREAM_INGEST_MQTT_CA_FILE" in found.text
 
 
-def test_without_tls_there_is_nothing_to_tell(certs: Path) -> None:
+def test_without_tls_there_is_no_finding(certs: Path) -> None:
     plain = IngestSettings()
     assert check_certificates(plain, NO_INFLUX, NOW) == []
     assert check_clear_text(plain, PipelineSettings(influx_url="http://127.0.0.1:8086")) == []
 
 
-def test_what_crosses_the_network_in_the_clear_is_told(certs: Path) -> None:
+def test_unencrypted_connections_are_reported(certs: Path) -> None:
     secret = SecretStr("hush")
     far = IngestSettings(mqtt_host="broker.plant", mqtt_password=secret)
     influx = PipelineSettings(influx_url="http://influx.plant:8086", influx_token=secret)
@@ -89,7 +89,7 @@ def test_files_for_tls_without_tls_are_refused(certs: Path) -> None:
     assert kafka_endpoint(SiteSettings(), "me").tls is None
 
 
-def test_the_doctor_asks(certs: Path, tmp_path: Path) -> None:
+def test_the_doctor_checks_certificates(certs: Path, tmp_path: Path) -> None:
     settings = GatewaySettings(state_dir=tmp_path, console_port=1)
     found = [one for one in diagnose(settings, mqtt(certs, mqtt_port=1), NO_INFLUX)]
     assert [one.state for one in found if one.name == "tls"] == ["ok", "ok"]

@@ -40,7 +40,7 @@ async def test_a_stream_with_a_student_of_the_users_own_gets_no_starter(tmp_path
     assert gateway.models.models_without_student() == []
 
 
-async def test_another_number_of_partitions_is_refused_with_the_way_out(tmp_path: Path) -> None:
+async def test_another_number_of_partitions_is_refused_with_advice(tmp_path: Path) -> None:
     first = build(tmp_path, partitions=4)
     await first.start()
     await first.stop()
@@ -48,7 +48,7 @@ async def test_another_number_of_partitions_is_refused_with_the_way_out(tmp_path
         build(tmp_path, partitions=2)
 
 
-async def test_a_sink_that_is_configured_no_more_lets_go_of_the_log(tmp_path: Path) -> None:
+async def test_a_removed_sink_releases_its_records(tmp_path: Path) -> None:
     first = build(tmp_path)
     await first.start()
     first.log_file.register_group("kpstream-store-influx", ["scores"]).result()

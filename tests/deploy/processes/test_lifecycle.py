@@ -82,24 +82,24 @@ def test_a_part_that_fails_ends_it_with_the_reason() -> None:
     assert err.strip() == "kpstream worker: scoring ended: disk is full"
 
 
-def test_a_start_that_takes_for_ever_can_be_stopped() -> None:
+def test_an_endless_start_can_be_stopped() -> None:
     code, out, _ = run("never starts", ("starting", signal.SIGTERM))
     assert (code, out.split()) == (0, ["starting", "stopped"])
 
 
-def test_what_start_raises_reaches_the_caller_after_the_stop() -> None:
+def test_an_error_of_start_reaches_the_caller_after_the_stop() -> None:
     code, out, err = run("cannot start")
     assert code == 1
     assert out.split() == ["stopped"]
     assert "RuntimeError: no broker" in err
 
 
-def test_asked_twice_it_ends_at_once() -> None:
+def test_a_second_signal_ends_the_process_at_once() -> None:
     code, _, _ = run("never stops", ("started", signal.SIGTERM), ("stopping", signal.SIGTERM))
     assert code == 130
 
 
-async def test_of_several_parts_the_first_that_was_spawned_tells_the_reason() -> None:
+async def test_of_several_failed_parts_the_first_spawned_gives_the_reason() -> None:
     async def fails(why: str) -> None:
         raise OSError(why)
 

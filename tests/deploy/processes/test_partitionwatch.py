@@ -80,7 +80,7 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Site:
     return Site(monkeypatch)
 
 
-async def test_a_partition_with_lag_that_stands_still_is_told_and_then_ends_the_process(
+async def test_a_stalled_partition_with_a_backlog_is_reported_and_then_ends_the_process(
     site: Site,
 ) -> None:
     site.probe.end = 9
@@ -98,7 +98,7 @@ async def test_a_partition_with_lag_that_stands_still_is_told_and_then_ends_the_
         await site.looks(31)
 
 
-async def test_one_that_moves_or_has_no_lag_is_fine_for_ever(site: Site) -> None:
+async def test_a_partition_that_moves_or_has_no_backlog_never_stalls(site: Site) -> None:
     site.probe.end = 10_000
     await site.looks(300, advance=1)
     assert site.watch.stalled() == []
@@ -108,7 +108,7 @@ async def test_one_that_moves_or_has_no_lag_is_fine_for_ever(site: Site) -> None
     assert site.watch.stalled() == []
 
 
-async def test_while_kafka_is_away_nobody_else_stands_still(site: Site) -> None:
+async def test_no_partition_counts_as_stalled_during_an_outage_of_kafka(site: Site) -> None:
     site.probe.end = 9
     await site.looks(50)
     site.probe.is_away = True
@@ -123,7 +123,7 @@ async def test_while_kafka_is_away_nobody_else_stands_still(site: Site) -> None:
         await site.looks(40)
 
 
-async def test_after_a_pause_or_a_rebalance_the_watch_begins_anew(site: Site) -> None:
+async def test_a_pause_or_a_rebalance_resets_the_watch(site: Site) -> None:
     site.probe.end = 9
     await site.looks(59)
     site.now_s += 600  # frozen
@@ -135,7 +135,7 @@ async def test_after_a_pause_or_a_rebalance_the_watch_begins_anew(site: Site) ->
     assert len(site.watch.stalled()) == 1
 
 
-async def test_what_somebody_else_holds_up_is_excused(site: Site) -> None:
+async def test_a_stall_with_an_external_cause_is_excused(site: Site) -> None:
     site.probe.end = 9
     site.excused = True
     await site.looks(300)
@@ -143,7 +143,7 @@ async def test_what_somebody_else_holds_up_is_excused(site: Site) -> None:
     assert site.watch.partitions()[0].backlog == 9
 
 
-async def test_who_gets_no_partitions_though_kafka_answers_joins_anew(site: Site) -> None:
+async def test_a_process_without_partitions_ends_if_kafka_answers(site: Site) -> None:
     site.app.rebalancing = True
     site.probe.is_away = True
     await site.looks(300)

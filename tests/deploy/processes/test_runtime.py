@@ -99,7 +99,9 @@ def served(kind: str, folder: Path, **more: str) -> Iterator[Served]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["bridge", "worker", "store"])
-def test_without_kafka_it_waits_says_so_and_can_be_stopped(kind: str, tmp_path: Path) -> None:
+def test_without_kafka_a_process_waits_reports_it_and_can_be_stopped(
+    kind: str, tmp_path: Path
+) -> None:
     with served(kind, tmp_path) as found:
         page = found.ready()
         assert (page["alive"], page["ready"]) == (True, False)
@@ -124,7 +126,7 @@ def test_a_store_without_influxdb_is_refused_with_the_setting(tmp_path: Path) ->
     assert "KPSTREAM_PIPELINE_INFLUX_TOKEN" in refused("store", tmp_path, **env)
 
 
-def test_settings_that_cannot_be_are_named(tmp_path: Path) -> None:
+def test_invalid_settings_are_reported_by_name(tmp_path: Path) -> None:
     said = refused("worker", tmp_path, KPSTREAM_SITE_STALL_S="soon")
     assert "KPSTREAM_SITE_STALL_S" in said
     said = refused(
@@ -148,7 +150,7 @@ def test_a_certificate_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.needs_kafka_server
-def test_another_number_of_partitions_ends_it_with_the_way_out(tmp_path: Path) -> None:
+def test_another_number_of_partitions_ends_the_process_with_advice(tmp_path: Path) -> None:
     with KafkaServer(tmp_path / "kafka") as kafka:
         env = {"KPSTREAM_SITE_KAFKA": kafka.address, "KPSTREAM_SITE_PARTITIONS": "2"}
         with served("worker", tmp_path, **env) as found:

@@ -148,7 +148,7 @@ async def test_a_device_publishes_as_itself_only(line: Line) -> None:
         assert [topic for topic, _ in bridge.got] == [MINE, f"sensors/{ME}/imu", THEIRS]
 
 
-async def test_the_certificate_counts_and_not_what_a_device_says_it_is(line: Line) -> None:
+async def test_the_certificate_identifies_a_device_not_its_client_id(line: Line) -> None:
     async with Reader(line.service("bridge")) as bridge:
         for name in (OTHER, "bridge", "operator"):
             liar = line.device(ME, client_id=name, username=name, password="x")
@@ -158,7 +158,7 @@ async def test_the_certificate_counts_and_not_what_a_device_says_it_is(line: Lin
         assert [topic for topic, _ in bridge.got] == [MINE]
 
 
-async def test_an_old_client_is_not_told_but_its_message_goes_nowhere(line: Line) -> None:
+async def test_an_old_client_gets_no_error_but_its_message_is_discarded(line: Line) -> None:
     old = line.device(ME, protocol="3.1.1")
     async with Reader(line.service("bridge")) as bridge:
         assert await publish(old, THEIRS, MINE) == 0
@@ -166,7 +166,7 @@ async def test_an_old_client_is_not_told_but_its_message_goes_nowhere(line: Line
         assert [topic for topic, _ in bridge.got] == [MINE]
 
 
-async def test_a_device_takes_nobodys_session(line: Line) -> None:
+async def test_a_device_cannot_take_over_a_session(line: Line) -> None:
     bridge = Reader(line.service("bridge", "kpstream-bridge"), stays=True)
     async with bridge:
         pass  # it has a session now, and is away
@@ -195,7 +195,7 @@ async def test_a_device_reads_nothing(line: Line) -> None:
     "name",
     ["+/+", "plant-7/+", "#", "plant-7", "plant-7/press-1/engine", "bridge", "operator", "/"],
 )
-async def test_odd_names_by_the_devices_authority_open_nothing(
+async def test_odd_names_signed_by_the_devices_authority_get_no_access(
     line: Line, tmp_path: Path, name: str
 ) -> None:
     cert = issue(line.certs / "devices-ca.pem", tmp_path / "odd.pem", name)
@@ -275,7 +275,7 @@ async def test_bridges_share_a_subscription(line: Line) -> None:
         assert two.got
 
 
-async def test_another_service_sees_and_says_nothing(line: Line) -> None:
+async def test_an_unnamed_service_can_neither_read_nor_publish(line: Line) -> None:
     async with Reader(line.service("store"), "#") as store:
         assert await publish(line.service("store", "writer"), MINE, "sensors/store/x") == 2
         assert await publish(line.device(ME), MINE) == 0
@@ -323,7 +323,7 @@ async def test_a_stolen_device_is_shut_out_while_it_is_connected(
             assert len(bridge.got) == thief.confirmed_total + 1
 
 
-async def test_what_the_broker_holds_for_an_absent_bridge_survives_its_death(
+async def test_messages_queued_for_an_absent_bridge_survive_a_kill_of_the_broker(
     tmp_path: Path, mosquitto_program: str
 ) -> None:
     line = Line(tmp_path)
@@ -340,7 +340,7 @@ async def test_what_the_broker_holds_for_an_absent_bridge_survives_its_death(
             assert bridge.got == [(MINE, b"kept")]
 
 
-async def test_a_refused_client_is_told_what_to_do(line: Line, tmp_path: Path) -> None:
+async def test_a_refused_client_gets_advice(line: Line, tmp_path: Path) -> None:
     own, ca = "KPSTREAM_INGEST_MQTT_CERT_FILE", "KPSTREAM_INGEST_MQTT_CA_FILE"
     elsewhere = tmp_path / "elsewhere"
     make_certificates(elsewhere, Plan(devices=(ME,)), now=NOW)
@@ -369,7 +369,7 @@ async def test_a_refused_client_is_told_what_to_do(line: Line, tmp_path: Path) -
         assert advice in str(failed.value), what
 
 
-async def test_tls_at_a_plain_port_is_told(line: Line, tmp_path: Path) -> None:
+async def test_tls_at_a_plain_port_is_reported(line: Line, tmp_path: Path) -> None:
     with LocalBroker(tmp_path, kind="mosquitto") as plain:
         said = await why_not(line.device(ME, port=plain.port))
     assert f"127.0.0.1:{plain.port} does not speak TLS" in said
@@ -383,7 +383,7 @@ def test_the_doctor_is_let_in_with_the_bridges_certificate(line: Line) -> None:
 
 
 @pytest.mark.parametrize("name", ["a\nuser b", "%u", "+", "", " x"])
-def test_names_that_would_mean_something_else_are_refused(name: str) -> None:
+def test_names_with_a_special_meaning_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match="is not allowed in an ACL file"):
         services_acl(bridges=[name])
 

@@ -83,7 +83,9 @@ def common_name(peer: dict) -> str:
     return dict(part for group in peer["subject"] for part in group)["commonName"]
 
 
-def test_servers_are_known_by_every_name_and_clients_by_their_own(folder: Path) -> None:
+def test_server_certificates_contain_every_name_and_client_certificates_their_own(
+    folder: Path,
+) -> None:
     ca, devices_ca = folder / "ca.pem", folder / "devices-ca.pem"
     for server in SERVERS:
         for host in (*LOOPBACK, *PLAN.hosts):
@@ -96,7 +98,7 @@ def test_servers_are_known_by_every_name_and_clients_by_their_own(folder: Path) 
         assert common_name(peer) == device
 
 
-def test_a_device_is_nobody_where_services_are_asked_for_and_the_other_way_round(
+def test_devices_and_services_have_no_access_at_the_other_listener(
     folder: Path,
 ) -> None:
     ca, devices_ca = folder / "ca.pem", folder / "devices-ca.pem"
@@ -126,7 +128,7 @@ def test_another_name_is_refused(folder: Path) -> None:
         shake_hands((folder / "servers/kafka.pem", ca), bridge, "kafka.elsewhere")
 
 
-def test_certificates_are_of_p_256_and_say_what_they_are_for(folder: Path) -> None:
+def test_certificates_are_of_p_256_and_state_their_purpose(folder: Path) -> None:
     for one in read_certificates(folder):
         found = load(one.path)
         key = found.public_key()
@@ -167,7 +169,7 @@ def test_keys_are_never_readable_by_others(tmp_path: Path) -> None:
     assert not [path for path in files if path.name.startswith(".")], "nothing half written stays"
 
 
-def test_what_is_there_stays_and_what_is_asked_for_is_added(folder: Path) -> None:
+def test_existing_certificates_stay_and_requested_ones_are_added(folder: Path) -> None:
     before = {path: path.read_bytes() for path in folder.rglob("*.*") if path.is_file()}
     assert make_certificates(folder, PLAN, now=NOW) == []
     added = make_certificates(folder, Plan(devices=("plant-8/saw",)), now=NOW)
@@ -198,7 +200,7 @@ def test_renewal_makes_everything_again_but_the_authorities(folder: Path) -> Non
     assert ends == {(later + timedelta(days=LEAF_DAYS)).date()}
 
 
-def test_what_ends_within_thirty_days_is_renewed_by_the_way(folder: Path) -> None:
+def test_certificates_that_expire_within_thirty_days_are_renewed(folder: Path) -> None:
     later = NOW + timedelta(days=LEAF_DAYS - 29)
     assert len(make_certificates(folder, PLAN, now=later)) == (
         len(SERVERS) + len(SERVICES) + len(DEVICES)
@@ -237,7 +239,7 @@ def test_a_certificate_whose_key_is_another_one_is_made_again(folder: Path) -> N
         (Plan(days=731), "1 to 730 days"),
     ],
 )
-def test_names_that_cannot_be_are_refused_before_anything_is_written(
+def test_invalid_names_are_refused_before_anything_is_written(
     tmp_path: Path, plan: Plan, complaint: str
 ) -> None:
     with pytest.raises(CertError, match=complaint):
@@ -245,7 +247,7 @@ def test_names_that_cannot_be_are_refused_before_anything_is_written(
     assert not (tmp_path / "certs").exists()
 
 
-def test_half_an_authority_is_no_reason_to_make_a_new_one(folder: Path) -> None:
+def test_an_incomplete_authority_is_not_replaced(folder: Path) -> None:
     (folder / "ca.key").unlink()
     with pytest.raises(CertError, match="belong together, but one of them is missing"):
         make_certificates(folder, PLAN, now=NOW)
@@ -273,7 +275,7 @@ def test_command_makes_and_shows(tmp_path: Path) -> None:
     assert "(364 days) for localhost, broker.plant, 127.0.0.1, ::1" in said
 
 
-def test_show_warns_before_the_end_and_tells_it_after(tmp_path: Path) -> None:
+def test_show_warns_before_the_expiry_and_reports_it_after(tmp_path: Path) -> None:
     for days, word in ((20, "EXPIRES SOON"), (-1, "EXPIRED")):
         folder = tmp_path / f"in {days} days"
         made = NOW + timedelta(days=days) - timedelta(days=90)
@@ -287,7 +289,7 @@ def test_show_warns_before_the_end_and_tells_it_after(tmp_path: Path) -> None:
     assert kpstream("show", str(folder), "--warn-days", "400")[0] == 1
 
 
-def test_show_tells_of_an_open_key(folder: Path) -> None:
+def test_show_reports_a_readable_key(folder: Path) -> None:
     (folder / "services/bridge.key").chmod(0o644)
     code, said = kpstream("show", str(folder))
     assert code == 1
@@ -320,7 +322,7 @@ def test_without_the_library_the_command_says_how_to_get_it(tmp_path: Path) -> N
     assert "Traceback" not in done.stderr
 
 
-def test_config_prints_what_servers_and_services_are_told(folder: Path) -> None:
+def test_config_prints_the_settings_of_servers_and_services(folder: Path) -> None:
     code, listeners = kpstream("config", str(folder), "mosquitto")
     assert code == 0
     assert listeners.count("require_certificate true") == 2

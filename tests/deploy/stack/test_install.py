@@ -76,7 +76,9 @@ def _all_tools(folder: Path) -> None:
         _tool(folder, name, script)
 
 
-def test_both_are_made_once_and_the_work_folder_is_gone(tools: Path, tmp_path: Path) -> None:
+def test_both_servers_are_installed_once_and_the_work_folder_is_removed(
+    tools: Path, tmp_path: Path
+) -> None:
     _all_tools(tools)
     servers, said = tmp_path / "servers", list[str]()
     libs = install_kafka(servers, said.append)
@@ -125,7 +127,7 @@ def test_an_old_tool_is_refused_before_anything_is_fetched(tools: Path, tmp_path
         install_influxd(tmp_path / "servers", lambda line: None)
 
 
-def test_what_the_tool_said_is_shown_and_nothing_half_made_stays(
+def test_a_failed_tool_shows_its_output_and_leaves_nothing_incomplete(
     tools: Path, tmp_path: Path
 ) -> None:
     _tool(tools, "mvn", "echo 'Could not transfer artifact: no route to host' >&2; exit 1")
@@ -139,7 +141,7 @@ def test_what_the_tool_said_is_shown_and_nothing_half_made_stays(
     assert list((tmp_path / "work").iterdir()) == []
 
 
-def test_a_tool_that_did_nothing_is_no_success(tools: Path, tmp_path: Path) -> None:
+def test_a_tool_without_a_result_is_a_failure(tools: Path, tmp_path: Path) -> None:
     _tool(tools, "mvn", "exit 0")
     with pytest.raises(InstallError, match="Maven did not download Kafka"):
         install_kafka(tmp_path / "servers", lambda line: None)

@@ -101,7 +101,7 @@ def test_a_second_setup_with_another_token_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.needs_influxd
-def test_influx_ends_by_itself_when_told(real_influx: InfluxServer, tmp_path: Path) -> None:
+def test_influx_ends_on_the_stop_signal(real_influx: InfluxServer, tmp_path: Path) -> None:
     with InfluxServer(tmp_path / "influx") as influx:
         process = influx._process
         influx.stop()
@@ -176,7 +176,7 @@ def test_mosquitto_starts_again_and_answers_when_it_is_not_paused(tmp_path: Path
 
 
 @pytest.mark.needs_mosquitto
-def test_looking_at_mosquitto_does_not_fill_its_log(tmp_path: Path) -> None:
+def test_health_checks_do_not_fill_the_log_of_mosquitto(tmp_path: Path) -> None:
     with MosquittoServer(tmp_path / "mosquitto") as mosquitto:
         size = mosquitto.log_path.stat().st_size
         assert all(mosquitto.healthy() for _ in range(50))

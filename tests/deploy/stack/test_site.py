@@ -70,7 +70,7 @@ def programs(here: Site) -> dict[str, Program]:
     return {part.name: part for part in site_parts(here) if isinstance(part, Program)}
 
 
-def test_nothing_keeps_it_from_starting(tmp_path: Path) -> None:
+def test_a_valid_site_has_no_problems(tmp_path: Path) -> None:
     assert site_problems(site(tmp_path)) == []
 
 
@@ -85,7 +85,7 @@ def test_servers_that_are_not_installed_are_named_with_what_to_run(
     ]
 
 
-def test_what_runs_elsewhere_need_not_be_installed(tmp_path: Path) -> None:
+def test_servers_that_run_elsewhere_need_not_be_installed(tmp_path: Path) -> None:
     token = {"influx_token": SecretStr("t")}
     here = site(tmp_path, found=NOTHING, native=("mosquitto",), pipeline=token)
     assert site_problems(here) == []
@@ -129,7 +129,7 @@ def test_certificates_must_be_in_date_and_fit_the_address_of_influxdb(tmp_path: 
     assert site_problems(site(tmp_path, certs_dir=certs, pipeline=https)) == []
 
 
-def test_who_has_a_certificate_may_speak_sparkplug_where_it_is_spoken(tmp_path: Path) -> None:
+def test_a_device_with_a_certificate_may_publish_sparkplug_if_enabled(tmp_path: Path) -> None:
     certs = tmp_path / "certs"
     make_certificates(certs, Plan(devices=("g/n.1", "g/m")), now=datetime.now(timezone.utc))
     for ingest, count in (({}, 0), ({"sparkplug": tmp_path / "map.toml"}, 1)):
@@ -162,7 +162,7 @@ def test_bridges_have_names_of_their_own_and_share_when_there_are_several(tmp_pa
     assert len({env["KPSTREAM_SITE_STATUS_PORT"] for env in envs}) == 2
 
 
-def test_a_secret_is_given_to_the_process_that_needs_it_only(tmp_path: Path) -> None:
+def test_a_secret_is_given_only_to_the_process_that_needs_it(tmp_path: Path) -> None:
     native = ("mosquitto", "kafka")
     secrets = {"KPSTREAM_INGEST_MQTT_PASSWORD": "p", "KPSTREAM_PIPELINE_INFLUX_TOKEN": "t"}
     here = site(
@@ -186,7 +186,7 @@ def leaving(here: Site) -> dict[str, Step]:
     return {step.name: step for step in steps if step.name.endswith(" leaves")}
 
 
-def test_bridges_that_ran_before_and_shall_not_run_now_leave(tmp_path: Path) -> None:
+def test_bridges_that_ran_before_and_are_no_longer_wanted_leave(tmp_path: Path) -> None:
     for number in (1, 2, 3):
         (tmp_path / f"bridge-{number}").mkdir()
     assert list(leaving(site(tmp_path, bridges=3))) == []
@@ -195,7 +195,7 @@ def test_bridges_that_ran_before_and_shall_not_run_now_leave(tmp_path: Path) -> 
 
 @pytest.mark.needs_mosquitto
 @pytest.mark.needs_kafka_server
-async def test_what_waits_for_a_bridge_that_is_no_longer_wanted_is_taken(
+async def test_messages_queued_for_a_removed_bridge_are_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     share: dict[str, Any] = {"mqtt_client_id": "kpstream-bridge-2", "mqtt_shared_group": "kpstream"}
@@ -261,7 +261,7 @@ def test_tokens_are_random_and_for_the_owner_only(tmp_path: Path) -> None:
         assert [(here.site.state_dir / file).read_text() for file in files] == texts
 
 
-def test_a_page_of_a_process_is_read_for_what_the_watchdog_needs() -> None:
+def test_the_ready_page_of_a_process_becomes_a_health_check() -> None:
     ready = {"ready": True, "problems": [], "backlog": 0, "progress": None}
     assert read_ready_page(200, ready) == HealthCheck(True, True, "", 0.0, None)
     page = {"ready": False, "problems": ["a", "b"], "backlog": 3, "progress": 17}
@@ -270,7 +270,7 @@ def test_a_page_of_a_process_is_read_for_what_the_watchdog_needs() -> None:
     assert read_ready_page(503, {"problems": None}) == HealthCheck(True, False)
 
 
-def test_a_process_that_is_not_there_or_talks_nonsense_does_not_answer() -> None:
+def test_a_missing_process_or_an_invalid_page_is_no_answer() -> None:
     assert check_process(free_port()) == HealthCheck(False)
     with socket.create_server(("127.0.0.1", 0)) as odd:
         odd.settimeout(5)

@@ -58,7 +58,7 @@ def test_the_files_in_the_repository_are_current(here: Site) -> None:
     assert there == {name for name in files if name.startswith("systemd/")}
 
 
-def test_they_are_written_where_one_wants_them(here: Site, tmp_path: Path) -> None:
+def test_unit_files_are_written_to_the_given_folder(here: Site, tmp_path: Path) -> None:
     written = write_units(tmp_path / "out", here)
     assert (tmp_path / "out" / "compose.yaml") in written
     assert all(path.read_text() for path in written)

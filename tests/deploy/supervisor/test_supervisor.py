@@ -161,7 +161,7 @@ def test_a_killed_program_is_started_again_and_says_how_it_ended(folder: Path) -
     assert row(site, "store").restarts == 0
 
 
-def test_what_ends_at_once_is_tried_less_and_less_often_and_its_last_words_are_shown(
+def test_a_program_that_ends_at_once_is_restarted_with_growing_pauses_and_its_last_output_is_shown(
     folder: Path,
 ) -> None:
     site = supervisor(folder, program(folder, "worker", how="fails"))
@@ -198,7 +198,7 @@ def test_failures_are_forgotten_once_it_has_been_ready_for_a_while(folder: Path)
     assert row(site, "worker").restarts >= 7
 
 
-def test_a_program_that_cannot_be_started_says_why_and_holds_nobody_else(folder: Path) -> None:
+def test_a_program_that_cannot_be_started_is_reported_and_delays_no_other(folder: Path) -> None:
     def missing() -> Sequence[str]:
         message = "Kafka is not in /x: run `kpstream site install`"
         raise ServerError(message)
@@ -309,7 +309,7 @@ def test_a_frozen_program_is_silent_first_and_then_restarted(folder: Path) -> No
     assert told(folder)[:2] == ["starts worker", "ends worker"]  # it was woken, and asked first
 
 
-def test_what_does_not_end_when_asked_is_killed(folder: Path) -> None:
+def test_a_program_that_ignores_the_stop_signal_is_killed(folder: Path) -> None:
     site = supervisor(folder, replace(program(folder, "worker", how="stubborn"), stop_s=0.2))
     pids = []
 
@@ -322,7 +322,7 @@ def test_what_does_not_end_when_asked_is_killed(folder: Path) -> None:
     assert process_start_time(pids[0] or 0) is None
 
 
-def test_the_state_is_on_disk_and_tells_the_very_process(folder: Path) -> None:
+def test_the_state_is_on_disk_and_identifies_the_process(folder: Path) -> None:
     site = supervisor(folder, program(folder, "worker"))
 
     def script() -> Script:

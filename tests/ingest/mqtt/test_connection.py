@@ -109,7 +109,7 @@ async def test_two_clients_of_one_id_take_turns_ever_more_slowly_and_report_it(
         assert line.connected.is_set()
 
 
-async def test_absent_broker_is_waited_for() -> None:
+async def test_an_absent_broker_is_awaited() -> None:
     port = free_port()
     async with connection(port) as line:
         await until(lambda: line.error is not None)
@@ -177,7 +177,7 @@ async def test_speaks_tls_and_refuses_an_authority_it_does_not_know(tmp_path: Pa
         process.wait()
 
 
-async def test_stop_waits_for_the_goodbye(caplog: pytest.LogCaptureFixture) -> None:
+async def test_stop_waits_for_the_farewell(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     async with ScriptedBroker() as broker:
         async with connection(broker.port) as line:

@@ -138,7 +138,7 @@ TLS_REFUSES: Step = lambda policy: policy.broken("alert", "set CERT_FILE")  # no
         ([[ACCEPTED, CUT]] * 5, "5"),
     ],
 )
-def test_which_attempts_change_the_version(attempts: list[list[Step]], version: str) -> None:
+def test_attempts_that_change_the_version(attempts: list[list[Step]], version: str) -> None:
     policy, fixed = policy_for(), policy_for("5")
     for steps in attempts:
         attempt(policy, *steps)

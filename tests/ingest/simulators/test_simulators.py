@@ -302,7 +302,7 @@ def test_truth_of_people_matches_what_was_published() -> None:
         assert (x < 0.6) == (activity == "LAYING")
 
 
-def test_a_long_stall_leaves_a_gap_and_the_truth_goes_on_behind_it() -> None:
+def test_a_long_stall_leaves_a_gap_and_the_truth_continues_after_it() -> None:
     events: list[str] = []
     fleet = Fleet(quiet(engines=1, people=1, catch_up_ms=10_000), T0, events.append)
     fleet.take(T0 + 5_000)

@@ -386,7 +386,7 @@ def test_host_announces_its_presence_and_leaves_a_will(store: SparkplugStore) ->
     assert sparkplug.outgoing(T0_MS + 60_000) == [birth]
 
 
-def test_without_host_id_nothing_is_said(sparkplug: Sparkplug) -> None:
+def test_without_host_id_nothing_is_announced(sparkplug: Sparkplug) -> None:
     assert sparkplug.farewell(T0_MS) is None
     sparkplug.connected(T0_MS)
     assert sparkplug.outgoing(T0_MS) == []
@@ -461,7 +461,7 @@ def test_another_mapping_asks_every_node_for_a_birth(
     again.close()
 
 
-def test_settings_decide(tmp_path: Path) -> None:
+def test_the_settings_switch_the_decoder_on(tmp_path: Path) -> None:
     from ingest.settings import IngestSettings
 
     assert sparkplug_of(IngestSettings(), tmp_path) is None

@@ -65,7 +65,7 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
     results.close()
 
 
-async def test_the_fleet_tells_every_device_once(site: Site) -> None:
+async def test_the_fleet_page_lists_every_device_once(site: Site) -> None:
     page = await site.page("/api/v1/fleet")
     devices = {d["device"]: d for d in page["devices"]}
     assert len(devices) == len(page["devices"]) == 14
@@ -84,7 +84,7 @@ async def test_the_fleet_tells_every_device_once(site: Site) -> None:
     assert devices["engine-09"]["account"]["windowed"] == 12
 
 
-async def test_a_device_tells_its_series_versions_and_runs(site: Site) -> None:
+async def test_a_device_page_shows_series_versions_and_runs(site: Site) -> None:
     page = await site.page("/api/v1/devices/plant-1/engine-03/engine?span_ms=120000")
     assert page["since_ms"] == page["until_ms"] - 119_999
     assert [version for _, version in page["versions"]] == [1, 2]
@@ -127,7 +127,7 @@ async def test_the_pipeline_page_shows_the_account_and_marks_what_stalls(site: S
     assert page["unbalanced"] == ["plant-1/engine-01/engine"]
 
 
-async def test_the_models_page_tells_lineage_and_refusals(site: Site) -> None:
+async def test_the_models_page_shows_lineage_and_refusals(site: Site) -> None:
     rul, har = (await site.page("/api/v1/models"))["models"]
     assert (rul["version"], rul["refused_version"]) == (2, 3)
     assert "damaged" in rul["refused_error"]
@@ -289,7 +289,7 @@ async def test_a_view_that_fails_is_a_500_without_details(
     assert "could not answer /api/v1/fleet" in caplog.text
 
 
-async def test_labels_are_data_whatever_they_say(site: Site) -> None:
+async def test_labels_are_always_data(site: Site) -> None:
     hostile = "<img src=x onerror=alert(1)>"
     tags = (("site", "lab"), ("device", "anna"), ("stream", "imu"), ("model", "har-uci"))
     site.results.write([Point("activity", tags, (("activity", hostile),), NOW_MS * 10**6)])

@@ -54,15 +54,15 @@ async def seconds_until_records(consumer: Consumer) -> float:
             return time.monotonic() - began
 
 
-async def test_it_goes_on_as_soon_as_there_is_room() -> None:
+async def test_reading_continues_as_soon_as_there_is_room() -> None:
     assert await seconds_until_records(Consumer()) < 0.9  # Faust's own takes a second
 
 
-async def test_nor_does_a_quiet_partition_hold_it() -> None:
+async def test_a_quiet_partition_does_not_delay_the_others() -> None:
     assert await seconds_until_records(Consumer(QUIET)) < 0.9
 
 
-async def test_without_room_it_comes_back_to_be_asked_again_and_is_no_busy_loop() -> None:
+async def test_without_room_the_wait_returns_and_is_no_busy_loop() -> None:
     consumer = Consumer()
     turns, began = 0, time.monotonic()
     while time.monotonic() - began < 0.5:

@@ -99,7 +99,7 @@ async def test_a_former_owner_that_wakes_up_overwrites_nothing() -> None:
     assert applied_offset((await opened(topic, 3)).get(NAME) or b"") == 50
 
 
-async def test_rows_of_former_owners_go_once_ours_is_there_and_not_before() -> None:
+async def test_rows_of_former_owners_are_deleted_only_after_the_new_row_is_durable() -> None:
     topic = Topic()
     await (await opened(topic, 1)).write([(0, NAME, row(10))])
     owner = await opened(topic, 2)
@@ -119,7 +119,7 @@ async def test_rows_of_former_owners_go_once_ours_is_there_and_not_before() -> N
     assert applied_offset((await opened(topic, 4)).get(NAME) or b"") == 15
 
 
-async def test_no_partitions_are_no_question() -> None:
+async def test_no_partitions_need_no_request() -> None:
     topic = Topic()
     changelog = Changelog(topic.send, topic.read)
     await changelog.open([], 7)
@@ -138,7 +138,7 @@ async def test_no_partitions_are_no_question() -> None:
         max_size=40,
     )
 )
-def test_whoever_writes_when_the_newest_state_of_an_owner_survives(
+def test_the_newest_state_of_an_owner_survives_any_order_of_writes(
     deeds: list[tuple[str, int, int]],
 ) -> None:
     asyncio.run(_survives(deeds))

@@ -69,7 +69,7 @@ def test_a_foreign_file_is_refused_and_left_alone(
     ],
 )
 @pytest.mark.parametrize("place", ["connect", "pragma", "check"])
-def test_what_keeps_a_log_from_opening_is_not_called_damage(
+def test_an_error_that_prevents_opening_is_not_reported_as_damage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, message: str, advice: str, place: str
 ) -> None:
     path = tmp_path / "log.db"
@@ -103,7 +103,7 @@ def test_what_keeps_a_log_from_opening_is_not_called_damage(
         assert len(log.read("readings", 0, 0)) == 1
 
 
-def test_a_folder_that_cannot_be_written_is_told_as_such(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_writable_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(LogError, match="cannot open or read the log"):
         SqliteLog(tmp_path / "file" / "log.db")

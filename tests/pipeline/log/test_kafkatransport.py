@@ -174,7 +174,7 @@ async def _crash_at_a_hole(place: Place) -> None:
         await stage.app.consumer.commit()
 
 
-async def test_what_was_fetched_too_early_comes_again_also_before_the_first_commit(
+async def test_records_fetched_too_early_are_redelivered_even_before_the_first_commit(
     place: Place,
 ) -> None:
     await place.send(10)
@@ -229,7 +229,7 @@ async def test_records_that_kafka_deleted_are_passed_over_and_counted(place: Pla
         await eventually(lambda: again.committed == 10)
 
 
-async def test_acks_after_a_rebalance_count_for_nothing_and_the_records_come_again(
+async def test_acks_after_a_rebalance_are_ignored_and_the_records_are_redelivered(
     place: Place,
 ) -> None:
     await place.send(6)

@@ -36,7 +36,7 @@ async def wait(waiting: Waiting, coroutine: Any) -> Any:
     )
 
 
-async def test_what_is_done_at_once_makes_no_task() -> None:
+async def test_a_wait_that_completes_at_once_creates_no_task() -> None:
     waiting, queue = Waiting(), asyncio.Queue[int]()
     before = len(asyncio.all_tasks())
     found = await waiting.wait_first(put(queue, 5), waiting.suspend_flow.wait())
@@ -46,7 +46,7 @@ async def test_what_is_done_at_once_makes_no_task() -> None:
 
 
 @pytest.mark.parametrize("value", [5, -5])
-async def test_what_must_wait_is_waited_for(value: int) -> None:
+async def test_a_pending_result_is_awaited(value: int) -> None:
     waiting, queue = Waiting(), asyncio.Queue[int](maxsize=1)
     queue.put_nowait(1)
     task = asyncio.create_task(wait(waiting, put(queue, value)))
@@ -82,7 +82,7 @@ async def test_an_error_comes_through_before_and_after_the_first_wait() -> None:
             await wait(waiting, fail(pause))
 
 
-async def test_a_cancellation_reaches_what_is_waited_for() -> None:
+async def test_a_cancellation_reaches_the_awaited_result() -> None:
     waiting, cancelled = Waiting(), []
 
     async def patient() -> None:

@@ -17,7 +17,7 @@ from pipeline.log.state import NewRecord
 from tests.pipeline.log.logs import Clock, fill, values
 
 
-def test_what_is_read_is_what_was_appended(log: SqliteLog) -> None:
+def test_reads_return_the_appended_records(log: SqliteLog) -> None:
     records = [
         NewRecord("t", b"value", b"key", 0, 1_600_000_000_001, (("h", b"1"), ("h", b""))),
         NewRecord("t", None, b"", 0, 5),

@@ -14,7 +14,7 @@ from pipeline.log.state import NewRecord
 from tests.pipeline.log.logs import flip, make_log
 
 
-def test_another_process_may_look_while_the_log_is_in_use(tmp_path: Path) -> None:
+def test_another_process_may_read_the_log_while_it_is_in_use(tmp_path: Path) -> None:
     path = tmp_path / "log.db"
     make_log(path)
     with SqliteLog(path) as log:

@@ -140,7 +140,7 @@ def test_little_free_disk_refuses_appends_but_not_commits(tmp_path: Path) -> Non
     log.close()
 
 
-def test_a_soft_group_that_never_reads_holds_up_nobody(
+def test_a_soft_group_that_never_reads_delays_no_other(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "log.db"
@@ -175,7 +175,7 @@ def test_a_soft_group_that_never_reads_holds_up_nobody(
         assert [r.levelname for r in told] == ["ERROR", "WARNING"]
 
 
-def test_what_a_hard_group_has_to_read_is_never_released(tmp_path: Path) -> None:
+def test_records_unread_by_a_hard_group_are_never_released(tmp_path: Path) -> None:
     with soft_log(tmp_path / "log.db") as log:
         with pytest.raises(LogFull):
             for n in range(200):  # `results` has read ten of each partition, `away` none

@@ -47,7 +47,7 @@ APPENDER = textwrap.dedent(
 
 
 @pytest.mark.parametrize("durability", ["full", "normal"])
-def test_whatever_was_confirmed_before_a_kill_is_there_after_it(
+def test_records_confirmed_before_a_kill_are_there_after_it(
     tmp_path: Path, durability: str
 ) -> None:
     path = tmp_path / "log.db"

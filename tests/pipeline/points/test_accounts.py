@@ -68,7 +68,7 @@ def by_measurement(points: list[Point]) -> dict[str, list[Point]]:
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_all_that_is_said_is_in_the_table_of_measurements(role: str) -> None:
+def test_every_reported_field_is_in_the_table_of_measurements(role: str) -> None:
     view = View()
     accounts = Accounts(view, "p-1", role, NOW_MS)
     accounts.points(NOW_MS)
@@ -85,7 +85,7 @@ def test_all_that_is_said_is_in_the_table_of_measurements(role: str) -> None:
             assert {f.name for f in table[name].fields if f.always} <= set(fields)
 
 
-def test_a_gateway_says_all_and_a_store_what_is_its_own() -> None:
+def test_a_gateway_reports_everything_and_a_store_its_own_part() -> None:
     whole = dict(Accounts(View(), "g", "gateway", 5).points(NOW_MS)[0].fields)
     assert whole["problems"] == "bridge is not connected; log is full"
     assert (whole["alive"], whole["ready"], whole["connected"]) == (1, 0, 0)
@@ -100,7 +100,7 @@ def test_a_gateway_says_all_and_a_store_what_is_its_own() -> None:
     assert not {"received", "messages_received", "scored"} & set(store)
 
 
-def test_only_devices_that_changed_are_said_again_once_the_log_has_the_others() -> None:
+def test_only_changed_devices_are_reported_again_after_confirmation() -> None:
     view = View()
     accounts = Accounts(view, "w", "worker", NOW_MS)
 
@@ -116,7 +116,7 @@ def test_only_devices_that_changed_are_said_again_once_the_log_has_the_others() 
     assert devices() == ["e2"]
 
 
-def test_the_account_of_a_device_has_the_time_of_its_state_whoever_tells_it() -> None:
+def test_the_account_of_a_device_has_the_time_of_its_state() -> None:
     """A worker that was frozen tells an old state last; the newest state must stay the newest."""
     view = View()
     (old, _, _) = by_measurement(Accounts(view, "w-1", "worker", 1).points(NOW_MS))["device"]
@@ -130,7 +130,7 @@ def test_the_account_of_a_device_has_the_time_of_its_state_whoever_tells_it() ->
     assert new.time_ns // 1_000_000 == first.last_recv_ms
 
 
-def test_the_first_letters_of_a_reason_come_after_a_zero() -> None:
+def test_the_counter_of_a_new_reason_begins_at_zero() -> None:
     """Whoever looks at the growth of the counter must see them too."""
     accounts = Accounts(View(), "b", "bridge", NOW_MS - 10_000)
 
@@ -144,7 +144,7 @@ def test_the_first_letters_of_a_reason_come_after_a_zero() -> None:
     assert letters(NOW_MS + 10_000) == [(NOW_MS + 10_000, 2)]
 
 
-def test_lag_knows_how_long_it_stands_still() -> None:
+def test_backlog_reports_how_long_it_has_stalled() -> None:
     lags = by_measurement(Accounts(View(), "s", "store", 5).points(NOW_MS))["lag"]
     first, second = (dict(point.fields) for point in lags)
     assert first == {"end_offset": 10, "backlog": 3, "still_ms": 500, "committed": 7}
@@ -170,7 +170,7 @@ def test_a_rollout_is_marked_once_and_a_start_is_none() -> None:
     assert marks() == [("refused", "rul-fd001 v5 refused: sha256 differs", NOW_MS)]
 
 
-async def test_a_log_that_is_away_is_told_everything_later() -> None:
+async def test_an_unavailable_log_gets_everything_later() -> None:
     view = View()
     accounts = Accounts(view, "w", "worker", NOW_MS)
     values: list[bytes] = []

@@ -34,7 +34,7 @@ from pipeline.points.points import Point, device_point, gateway_point, rollout_p
         {"time_ns": 2**63},
     ],
 )
-def test_what_a_store_would_drop_or_misread_cannot_be_built(parts: dict[str, Any]) -> None:
+def test_a_point_that_a_store_would_drop_or_misread_cannot_be_built(parts: dict[str, Any]) -> None:
     whole: dict[str, Any] = {
         "measurement": "rul",
         "tags": (),

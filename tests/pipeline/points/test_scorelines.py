@@ -71,7 +71,7 @@ def test_any_score_makes_the_line_of_its_point_or_is_flawed_as_it_is(
 
 
 @pytest.mark.parametrize("change", BROKEN, ids=range(len(BROKEN)))
-def test_a_flawed_score_is_told_and_its_neighbours_are_lines(change: dict[str, Any]) -> None:
+def test_a_flawed_score_is_reported_and_the_others_become_lines(change: dict[str, Any]) -> None:
     if change == {"end_ms": 2**62}:
         return  # a line, which InfluxDB refuses
     if change == {"rul_low": float("-inf")}:
@@ -85,7 +85,7 @@ def test_a_flawed_score_is_told_and_its_neighbours_are_lines(change: dict[str, A
 
 
 @pytest.mark.parametrize("value", [b"", b"{}", b"null", b"\xff", b'"x"', b"[1"])
-def test_what_is_no_array_is_an_error_and_leaves_the_rest_alone(value: bytes) -> None:
+def test_a_record_that_is_no_array_is_an_error_and_affects_no_other(value: bytes) -> None:
     into = lines_of(RUL)
     with pytest.raises(PointError):
         score_lines(value, into)
@@ -93,7 +93,7 @@ def test_what_is_no_array_is_an_error_and_leaves_the_rest_alone(value: bytes) ->
 
 
 @pytest.mark.parametrize("value", [b"[1]", b"[null]", b"[[]]", b'["x"]', b"[{}]"])
-def test_what_is_no_object_is_flawed(value: bytes) -> None:
+def test_a_score_that_is_no_object_is_flawed(value: bytes) -> None:
     into = ScoreLines()
     score_lines(value, into)
     assert [flawed.raw for flawed in into.flawed] == [value]

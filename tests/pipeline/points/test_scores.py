@@ -143,7 +143,7 @@ JUNK = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_siz
     record=st.sampled_from([RUL, ACTIVITY]),
     changes=st.dictionaries(st.sampled_from(sorted({**RUL, **ACTIVITY})), JUNK, max_size=2),
 )
-def test_what_was_decoded_makes_points(record: ScoreRecord, changes: dict[str, Any]) -> None:
+def test_decoded_scores_make_points(record: ScoreRecord, changes: dict[str, Any]) -> None:
     try:
         value = encode_scores([record | changes])
     except PointError:

@@ -74,7 +74,7 @@ def test_an_activity_record_names_class_and_probabilities(students):
     assert "rul" not in record
 
 
-def test_a_doubtful_window_is_recorded_as_unknown_with_its_probabilities(tmp_path):
+def test_an_uncertain_window_is_recorded_as_unknown_with_its_probabilities(tmp_path):
     draft = dummy_draft("activity")
     decoding = draft.decoding.model_copy(update={"unknown": Unknown(threshold=0.999, rejects=0.0)})
     draft = draft.model_copy(update={"decoding": decoding})
@@ -172,7 +172,7 @@ def test_a_runtime_that_refuses_is_not_swallowed(students):
         score_windows([closed("engine", "e1", 0)], lambda _: Refusing(), 2000)
 
 
-def test_nothing_to_score_is_nothing(students):
+def test_an_empty_batch_has_no_scores(students):
     scored = score_windows([], students.get, 2000)
     assert (scored.records, scored.unscored) == ([], [])
 

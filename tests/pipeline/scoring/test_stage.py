@@ -180,7 +180,7 @@ async def test_a_log_that_refuses_crashes_the_worker_and_nothing_is_acked() -> N
         assert run.task.done()
 
 
-async def test_garbage_goes_to_the_dead_letters_and_the_line_goes_on() -> None:
+async def test_garbage_becomes_dead_letters_and_the_pipeline_continues() -> None:
     log, table = FakeLog(), FakeTable()
     async with running(log, table) as run:
         values = [
@@ -242,7 +242,7 @@ async def test_one_message_that_closes_thousands_of_windows_makes_records_of_bou
         assert max(map(len, log.of(SCORES))) < 300_000
 
 
-async def test_when_others_wait_for_our_acks_a_checkpoint_comes_at_once() -> None:
+async def test_a_hurried_stage_takes_a_checkpoint_at_once() -> None:
     log, table = FakeLog(), FakeTable()
     async with running(log, table, checkpoint_ms=3_600_000) as run:
         for offset in range(4):
@@ -258,7 +258,7 @@ async def test_when_others_wait_for_our_acks_a_checkpoint_comes_at_once() -> Non
         assert run.acked == [0, 1, 2, 3]  # no hurry any more
 
 
-async def test_between_two_owners_nothing_is_applied_and_what_is_unacked_is_dropped() -> None:
+async def test_between_two_owners_nothing_is_applied_and_unacked_records_are_dropped() -> None:
     log, table = FakeLog(), FakeTable()
     async with running(log, table, checkpoint_ms=3_600_000) as run:
         await run.stage.offer(FakeEvent(0, record(0), run.acked))
@@ -274,7 +274,7 @@ async def test_between_two_owners_nothing_is_applied_and_what_is_unacked_is_drop
         assert list(table.rows) == ["s/d/x"]
 
 
-async def test_what_waits_is_bounded_by_its_bytes() -> None:
+async def test_waiting_records_are_bounded_in_bytes() -> None:
     log, table = FakeLog(), FakeTable()
     async with running(log, table) as run:
         run.stage.hold()

@@ -50,7 +50,7 @@ def test_points_are_stored_in_one_request_and_again_changes_nothing(
     assert sink.write([]) == []
 
 
-def test_what_goes_over_a_network_is_compressed(server: FakeInflux) -> None:
+def test_writes_over_a_network_are_compressed(server: FakeInflux) -> None:
     connection = InfluxConnection(server.url, SecretStr(TOKEN), "o", gzip=True)
     sink = InfluxSink(connection, "b")
     assert sink.write([point(i) for i in range(500)]) == []
@@ -92,7 +92,7 @@ def test_all_lines_bad_are_all_refused(server: FakeInflux, sink: InfluxSink) -> 
 
 
 @pytest.mark.parametrize("status", [400, 422])
-def test_what_refuses_everything_without_a_word_costs_no_point(
+def test_a_400_that_names_no_line_costs_no_point(
     server: FakeInflux, sink: InfluxSink, status: int
 ) -> None:
     points = [point(i) for i in range(500)]
@@ -107,7 +107,7 @@ def test_what_refuses_everything_without_a_word_costs_no_point(
     assert len(server.points) == 500
 
 
-def test_a_line_refused_without_a_word_is_refused_if_others_are_not(
+def test_a_line_refused_without_being_named_is_refused_if_others_are_stored(
     server: FakeInflux, sink: InfluxSink
 ) -> None:
     server.dialect = "mute"
@@ -147,7 +147,7 @@ def test_a_retry_after_that_is_a_date_is_no_problem(server: FakeInflux, sink: In
     ("status", "hint"),
     [(401, "TOKEN"), (403, "permission"), (404, "bucket"), (302, "URL"), (200, "URL")],
 )
-def test_settings_that_are_wrong_say_which(
+def test_wrong_settings_are_named(
     server: FakeInflux, sink: InfluxSink, status: int, hint: str
 ) -> None:
     server.script = [(status, {}, "<html>a captive portal answers 200</html>")]
@@ -169,7 +169,7 @@ def test_a_wrong_token_is_refused_and_shown_nowhere(
     sink.close()
 
 
-def test_nobody_listening_is_unavailable() -> None:
+def test_a_server_that_does_not_listen_is_unavailable() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     sink = influx_sink_from(f"http://user:pass@127.0.0.1:{port}", TOKEN, "o", "b")
@@ -191,7 +191,7 @@ def test_a_slow_server_is_unavailable_after_the_time_limit(server: FakeInflux) -
 
 
 @pytest.mark.parametrize("url", ["", "127.0.0.1:8086", "ftp://x"])
-def test_an_url_that_makes_no_sense_is_refused_at_once(url: str) -> None:
+def test_an_invalid_url_of_influxdb_is_refused_at_once(url: str) -> None:
     with pytest.raises(SinkError, match="must look like"):
         influx_sink_from(url, TOKEN, "o", "b")
 

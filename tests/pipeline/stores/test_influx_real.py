@@ -171,7 +171,7 @@ def test_flaws_of_all_kinds_at_once_cost_no_good_point(
     assert stored == good
 
 
-def test_settings_that_are_wrong_say_which(real_influx: InfluxServer, bucket: Bucket) -> None:
+def test_wrong_settings_are_named(real_influx: InfluxServer, bucket: Bucket) -> None:
     def error_of(token: str, org: str, name: str) -> str:
         connection = InfluxConnection(real_influx.url, SecretStr(token), org)
         sink = InfluxSink(connection, name)

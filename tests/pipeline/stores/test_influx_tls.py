@@ -70,7 +70,7 @@ def test_a_server_of_another_authority_gets_no_token(
     assert "than those this system trusts: set KPSTREAM_PIPELINE_INFLUX_CA_FILE" in said
 
 
-def test_an_expired_server_and_another_name_are_told(
+def test_an_expired_certificate_and_another_name_are_reported(
     connection: InfluxConnection, certs: Path, tmp_path: Path
 ) -> None:
     make_certificates(tmp_path, Plan(days=30), now=NOW - timedelta(days=31))
@@ -87,7 +87,7 @@ def test_http_at_an_https_port_loses_no_line(connection: InfluxConnection) -> No
     assert "answers 400: it speaks https: begin KPSTREAM_PIPELINE_INFLUX_URL with" in said
 
 
-def test_https_at_a_plain_port_is_told(
+def test_https_at_a_plain_port_is_reported(
     connection: InfluxConnection, real_influx: InfluxServer
 ) -> None:
     said = refusal(replace(connection, url=real_influx.url.replace("http", "https")))
@@ -102,7 +102,7 @@ def test_a_certificate_goes_unchecked_on_this_machine_only(connection: InfluxCon
         replace(unchecked, url="https://influx.plant:8086")
 
 
-def test_the_ca_file_is_looked_at_first(connection: InfluxConnection, tmp_path: Path) -> None:
+def test_the_ca_file_is_checked_first(connection: InfluxConnection, tmp_path: Path) -> None:
     with pytest.raises(SinkError, match=r"KPSTREAM_PIPELINE_INFLUX_CA_FILE .*: no such file"):
         replace(connection, ca_file=tmp_path / "no.pem")
     (tmp_path / "text.pem").write_text("hello")

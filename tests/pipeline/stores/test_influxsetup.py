@@ -69,7 +69,7 @@ def test_layout_is_made_once_and_then_kept(client: InfluxClient) -> None:
     assert len(again.changes) == 2 + 2 * len(rollups()) + 2
 
 
-def test_what_somebody_changed_is_put_back(client: InfluxClient) -> None:
+def test_changed_parts_of_the_layout_are_restored(client: InfluxClient) -> None:
     ensure_layout(client, site_layout())
     kept = ensure_layout(client, site_layout()).tokens
     tasks = tasks_of(client)
@@ -102,7 +102,7 @@ def test_a_shorter_retention_must_be_allowed(client: InfluxClient) -> None:
     assert deeds(client, site_layout(scores_days=0))["bucket kpstream"] == "kept"
 
 
-def test_tokens_may_do_what_they_are_for_and_nothing_else(
+def test_tokens_have_their_permissions_and_no_others(
     client: InfluxClient, real_influx: InfluxServer
 ) -> None:
     tokens = ensure_layout(client, site_layout()).tokens
@@ -256,7 +256,7 @@ def test_every_task_makes_hours(client: InfluxClient) -> None:
     }
 
 
-def test_hours_of_long_ago_can_be_made_by_hand(client: InfluxClient) -> None:
+def test_hours_of_long_ago_can_be_computed_on_demand(client: InfluxClient) -> None:
     layout = site_layout(scores_days=0, hourly_days=0)
     ensure_layout(client, layout)
     first = 1_700_000_000_000 // HOUR_MS * HOUR_MS

@@ -87,7 +87,7 @@ def test_fields_become_columns_and_keep_their_type(results: ResultsFile) -> None
         ("rul", "RUL", "only in case"),
     ],
 )
-def test_what_the_file_cannot_hold_comes_back_refused_and_the_rest_is_stored(
+def test_points_that_the_file_cannot_store_are_returned_as_refused_and_the_rest_is_stored(
     results: ResultsFile, measurement: str, field: str, reason: str
 ) -> None:
     bad = Point(measurement, (("device", "e1"),), ((field, 1.0),), 9)
@@ -259,14 +259,14 @@ def test_damaged_pages_are_found_when_the_file_is_opened(tmp_path: Path) -> None
         ResultsFile(path)
 
 
-def test_a_directory_that_cannot_be_written_is_unavailable_not_corrupt(tmp_path: Path) -> None:
+def test_a_directory_that_is_not_writable_is_unavailable_not_corrupt(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SinkUnavailable):
         ResultsFile(tmp_path / "file" / "results.db")
 
 
 @pytest.mark.parametrize("way", ["deleted", "replaced", "its folder is gone"])
-def test_a_file_that_is_gone_stops_the_worker_before_anything_is_confirmed(
+def test_a_deleted_file_stops_the_worker_before_anything_is_confirmed(
     results: ResultsFile, way: str
 ) -> None:
     results.write([rul("e1", 5)])

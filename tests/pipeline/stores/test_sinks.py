@@ -58,7 +58,7 @@ async def test_an_error_that_retrying_cannot_help_is_raised() -> None:
         await deliver(lambda: FakeSink(SinkError("damaged")).write([POINT]))
 
 
-async def test_delivery_can_be_cancelled_while_the_store_is_away() -> None:
+async def test_delivery_can_be_cancelled_while_the_store_is_unavailable() -> None:
     sink = FakeSink(*[SinkUnavailable("away")] * 100)
     task = asyncio.create_task(
         deliver(lambda: sink.write([POINT]), backoff=Backoff(first_ms=10, max_ms=30_000))
@@ -70,7 +70,7 @@ async def test_delivery_can_be_cancelled_while_the_store_is_away() -> None:
         await task
 
 
-def test_a_wrong_setting_is_loud_and_a_store_that_is_away_is_mentioned(
+def test_a_wrong_setting_is_an_error_and_an_unavailable_store_a_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     for attempt in range(1, 21):

@@ -145,7 +145,7 @@ async def test_records_are_acked_in_order_once_the_sink_has_confirmed() -> None:
         assert counters.sensor_to_stored.summary(1) is not None
 
 
-async def test_the_account_of_a_device_silent_for_longer_than_points_are_kept_is_no_letter() -> (
+async def test_the_account_of_a_device_silent_for_longer_than_the_retention_is_no_dead_letter() -> (
     None
 ):
     sink = FakeLines(why=RefusalReason.beyond_retention)
@@ -159,7 +159,7 @@ async def test_the_account_of_a_device_silent_for_longer_than_points_are_kept_is
         assert (store.stage.counters.stored, store.stage.counters.refused) == (0, 1)
 
 
-async def test_batches_are_small_on_a_live_line_and_large_behind() -> None:
+async def test_batches_are_small_without_a_backlog_and_large_with_one() -> None:
     sink = FakeLines()
     one = encode_scores([score(0)])
     async with store_in(sink, batch_points=40) as store:
@@ -177,7 +177,7 @@ async def test_batches_are_small_on_a_live_line_and_large_behind() -> None:
         assert sum(sink.batches) == 303
 
 
-async def test_what_arrives_within_a_moment_is_one_write() -> None:
+async def test_records_that_arrive_together_are_one_write() -> None:
     sink = FakeLines()
     async with store_in(sink, linger_ms=200) as store:
         for n in range(5):
@@ -187,7 +187,7 @@ async def test_what_arrives_within_a_moment_is_one_write() -> None:
         assert sink.batches == [5]
 
 
-async def test_an_absent_sink_is_waited_for_and_takes_no_memory() -> None:
+async def test_an_unavailable_sink_is_awaited_and_takes_no_memory() -> None:
     sink = FakeLines(failures=[SinkUnavailable("nobody there")] * 50)
     big = encode_scores([score(n) for n in range(400)])
     async with store_in(sink, batch_points=100) as store:
@@ -205,7 +205,7 @@ async def test_an_absent_sink_is_waited_for_and_takes_no_memory() -> None:
         assert store.acked == list(range(100))
 
 
-async def test_a_wrong_setting_is_told_apart() -> None:
+async def test_a_wrong_setting_is_reported_as_misconfigured() -> None:
     sink = FakeLines(failures=[SinkMisconfigured("the token is not accepted", 40)])
     async with store_in(sink) as store:
         await store.offer(encode_scores([RUL]))
@@ -238,7 +238,7 @@ async def test_refused_points_are_dead_letters_before_anything_is_acked() -> Non
 
 
 @pytest.mark.parametrize("kind", [FakeLines, FakePoints])
-async def test_what_cannot_be_read_is_a_dead_letter_and_stops_nothing(
+async def test_an_unreadable_record_is_a_dead_letter_and_stops_nothing(
     kind: type[FakeLines] | type[FakePoints],
 ) -> None:
     sink = kind()
@@ -289,7 +289,7 @@ async def test_an_error_that_retrying_cannot_help_stops_the_store_and_acks_nothi
         assert store.acked == []
 
 
-def test_fakes_are_what_they_stand_for() -> None:
+def test_fakes_implement_their_protocols() -> None:
     lines: LineSink = FakeLines()
     points: Sink = FakePoints()
     assert isinstance(lines, LineSink)

@@ -145,7 +145,7 @@ async def line_on(kafka: KafkaServer, folder: Path) -> AsyncIterator[Line]:
         await producer.stop()
 
 
-async def test_an_absent_sink_does_not_cost_the_place_in_the_group(
+async def test_an_unavailable_sink_does_not_cost_the_membership_of_the_group(
     kafka: KafkaServer, tmp_path: Path
 ) -> None:
     async with line_on(kafka, tmp_path) as line:
@@ -163,7 +163,7 @@ async def test_an_absent_sink_does_not_cost_the_place_in_the_group(
         assert len(line.lines) == line.written, "and nothing is written twice"
 
 
-async def test_stores_join_and_leave_while_the_sink_is_away_and_while_it_is_not(
+async def test_stores_join_and_leave_while_the_sink_is_available_or_not(
     kafka: KafkaServer, tmp_path: Path
 ) -> None:
     async with line_on(kafka, tmp_path) as line:
@@ -185,7 +185,7 @@ async def test_stores_join_and_leave_while_the_sink_is_away_and_while_it_is_not(
         assert two.stage.counters.stored > 0
 
 
-async def test_a_store_that_stops_while_the_sink_is_away_leaves_the_rest_to_the_next(
+async def test_a_store_that_stops_while_the_sink_is_unavailable_leaves_the_rest_to_the_next(
     kafka: KafkaServer, tmp_path: Path
 ) -> None:
     async with line_on(kafka, tmp_path) as line:

@@ -158,7 +158,7 @@ def test_devices_of_a_partition_that_moved_away_are_forgotten() -> None:
 
 
 @pytest.mark.parametrize("row", [b"", b"KPD1", b"XXXX\x00\x00\x00\x00", b"KPD1\xff\x00\x00\x00{}"])
-def test_a_device_whose_row_is_something_else_begins_anew_and_is_counted(row: bytes) -> None:
+def test_a_device_with_an_unusable_row_starts_empty_and_is_counted(row: bytes) -> None:
     found = devices({"s/d/x": row})
     outcome = found.apply(0, 0, [batch("d", 0, 4), batch("e", 0, 4)])
     assert [w.device for w in outcome.windows] == ["d", "e"]

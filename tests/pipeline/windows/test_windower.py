@@ -159,13 +159,13 @@ def test_short_runs_are_front_padded_in_phase_with_the_full_windows() -> None:
     assert closed[0].start_ms == T0
 
 
-def test_padding_starts_anew_after_a_gap() -> None:
+def test_padding_restarts_after_a_gap() -> None:
     windower = counting(3, 1, 2, lateness_ms=0, gap_ms=100)
     closed = step(windower, 0, 10, 20, 1000, 1010).windows
     assert rows(closed) == [[0, 0, 10], [0, 10, 20], [1000, 1000, 1010]]
 
 
-def test_idle_closes_only_after_silence_on_a_line_that_was_up() -> None:
+def test_idle_closes_only_after_silence_on_a_connection_that_was_up() -> None:
     windower = counting(2, 1, idle_ms=500)
     step(windower, 0, 10)
     assert windower.advance(T0 + 509, 0) == []
@@ -175,7 +175,7 @@ def test_idle_closes_only_after_silence_on_a_line_that_was_up() -> None:
     assert windower.advance(T0 + 9000, 0) == []
 
 
-def test_a_clock_set_back_begins_the_silence_anew_and_does_not_end_idle_closing() -> None:
+def test_a_clock_set_back_restarts_the_silence_and_does_not_end_idle_closing() -> None:
     windower = counting(2, 1, idle_ms=500)
     step(windower, 0, 10, recv=3_600_000)
     assert windower.advance(T0 + 1000, T0) == []
@@ -295,6 +295,6 @@ def test_wrong_shape_is_an_error_that_changes_nothing() -> None:
         {"kind": "time", "length_ms": 5, "hop_ms": 5, "length": 3},
     ],
 )
-def test_impossible_spec_is_refused(wrong: dict) -> None:
+def test_an_invalid_spec_is_refused(wrong: dict) -> None:
     with pytest.raises(ValueError, match="invalid window spec"):
         WindowSpec(**wrong)

@@ -186,7 +186,7 @@ class Literal:
 
 @BUSY
 @given(spec=specs(), actions=ACTIONS, restarts=st.sets(st.integers(0, 25)))
-def test_whatever_arrives_every_reading_is_classified_as_the_table_says(
+def test_every_reading_is_classified_as_in_the_table(
     spec: WindowSpec, actions: list[Action], restarts: set[int]
 ) -> None:
     windower, twin, literal = (

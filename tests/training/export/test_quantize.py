@@ -48,7 +48,7 @@ def test_the_eight_bit_graph_is_smaller_and_passes_every_check_of_a_gateway(pair
     assert found.opset == whole.manifest.onnx.opset
 
 
-def test_it_scores_nearly_as_the_student_it_came_from(pair):
+def test_the_eight_bit_student_scores_nearly_as_its_float_student(pair):
     whole, small, _, artifact, windows = pair
     apart = np.abs(score_raw(whole, windows) - score_raw(small, windows))
     assert 0 < apart.mean() < (3.0 if artifact.manifest.task == "rul" else 0.03)

@@ -82,7 +82,7 @@ def test_the_gateway_runs_the_scaling_inside_the_student(student, tmp_path):
     np.testing.assert_allclose(scored, candidate.scored, atol=1e-4)
 
 
-def test_replay_publishes_what_such_a_student_reads():
+def test_replay_publishes_the_channels_of_such_a_student():
     histories = engines()
     data = describe_cmapss("made", label_engines(histories, 40, conditions=True), None)
     (recording, *_) = engine_recordings(histories, all_channels=True)
