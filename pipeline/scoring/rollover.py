@@ -110,7 +110,7 @@ class ModelWatch:
         memory: File that remembers which versions ran. After a restart these run first, and the
             pointers are followed from there, so a restarted gateway refuses a version that does not
             fit open windows, just as a running one does. None: no memory.
-        on_swap: Called with each student just before it takes over.
+        on_swap: Called with each student right after it has taken over, never before it can score.
 
     Attributes:
         running: Stream to the student that scores it now.
@@ -234,8 +234,8 @@ class ModelWatch:
         slot.since_ms = self._now_ms()
         slot.swaps_total += 1
         # A single assignment, so a scorer sees either the old or the new student.
-        self._on_swap(student)
         self.running[manifest.stream] = student
+        self._on_swap(student)
         self._remember()
         log.info("%s v%d now scores %s", slot.name, manifest.version, manifest.stream)
         return Change(slot.name, manifest.version, "swapped")
