@@ -1,14 +1,14 @@
-"""Components that some tests need, servers that all workers share, and the order of a parallel run.
+"""Components of some tests, servers shared by all workers, and the order of a parallel run.
 
-A test that needs something which a plain machine lacks says so with a marker (`needs_data`,
+A test that needs a component that not every machine has carries a marker (`needs_data`,
 `needs_mosquitto`, `needs_training`, `needs_kafka_mock`, `needs_kafka_server`, `needs_influxd`,
-`needs_chromium`). Without the component it
-is skipped, with a reason that says how to get it. The environment variable `KPSTREAM_REQUIRE` names
-components (comma separated, or `all`) whose tests must not be skipped, for whatever reason: CI sets
-it, so that a test which silently stopped running there is a failure.
+`needs_chromium`). Without the component it is skipped, with a reason that tells how to install it.
+The environment variable `KPSTREAM_REQUIRE` names components (comma separated, or `all`) whose tests
+must not be skipped for any reason. CI sets it, so that a test that silently stopped running there
+is a failure.
 
-A slow test of real servers (Kafka, InfluxDB) runs where something that it needs is required, or
-where `KPSTREAM_TEST_SITE=1` asks for it: they take longer than all the others together.
+A slow test of real servers (Kafka, InfluxDB) runs if a component that it needs is required, or if
+`KPSTREAM_TEST_SITE=1`, because these tests take longer than all the others together.
 
 `make test` runs the files on parallel workers (pytest-xdist), each test in the worker of its file.
 `real_kafka` and `real_influx` are one server each for all workers; see `tests.fakes.sharedserver`.
@@ -61,7 +61,7 @@ FAILED = pytest.StashKey[bool]()
 
 
 def _data_folder() -> Path | None:
-    """The folder of the public data sets, when it is named and holds the ones the tests read."""
+    """The folder of the public data sets, if it is set and complete."""
     named = os.environ.get("KPSTREAM_TEST_DATA")
     if not named:
         return None
@@ -82,7 +82,7 @@ def _modules(*names: str) -> bool:
 
 @dataclass(frozen=True)
 class Component:
-    """Something that is not everywhere: how to see whether it is here, and how to get it."""
+    """An optional component: the check for it, and how to install it."""
 
     is_here: Callable[[], object]
     how: str
@@ -146,7 +146,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _servers_take_ports_of_their_own() -> Iterator[None]:
-    """Servers of the product whose port is not given take one that no other worker takes."""
+    """Give servers without a port one that no other worker uses."""
     with suppress(ImportError), pytest.MonkeyPatch.context() as patch:
         from tests.fakes.ports import free_port
 
@@ -251,7 +251,7 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip a test whose component is not here, with the reason."""
+    """Skip a test whose component is missing, with the reason."""
     needs = _needs(item)
     for name in needs:
         if not COMPONENTS[name].is_here():

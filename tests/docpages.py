@@ -1,4 +1,4 @@
-"""Pages whose commands are run as they stand there: the shell blocks, and a shell of their own."""
+"""Pages whose commands the tests run: the shell blocks, and a shell to run them in."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ def shell_blocks(page: str) -> list[str]:
 
 
 def says_why_not(block: str) -> bool:
-    """Whether a block that is not run says so in its first line, and why."""
+    """Whether the first line of a block states why it is not run."""
     return "not run" not in block or re.match(rf"{NOT_RUN}.{{20,}}\n", block) is not None
 
 
 def run_blocks(
     blocks: list[str], home: Path, scheme: str = "http"
 ) -> subprocess.CompletedProcess[str]:
-    """Run the blocks that are to be run in one shell, with `home` as home and working folder.
+    """Run the blocks in one shell, with `home` as home and working folder.
 
-    Ports are free ones instead of those that the page takes for granted, which may be in use.
+    Free ports replace those of the page, which may be in use.
     """
     settings = {
         "KPSTREAM_SITE_KAFKA": f"127.0.0.1:{free_ports(2)}",

@@ -1,4 +1,4 @@
-"""The pinned versions cover what pyproject.toml asks for, and name no place to get them from."""
+"""The pinned versions cover the requirements of pyproject.toml and name no index."""
 
 from __future__ import annotations
 

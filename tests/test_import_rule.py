@@ -1,4 +1,4 @@
-"""Who may import whom, and what must never reach a gateway.
+"""Permitted imports between packages, and modules that must never reach a gateway.
 
 Read from the source (imports inside functions too) and, because third-party packages import things
 of their own, proven by importing every module of the gateway in a fresh interpreter.

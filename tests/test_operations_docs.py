@@ -1,4 +1,4 @@
-"""The commands of docs/operations.md, run as they stand there: from nothing to a running site."""
+"""The commands of docs/operations.md, run unchanged: from nothing to a running site."""
 
 from __future__ import annotations
 

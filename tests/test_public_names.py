@@ -1,4 +1,4 @@
-"""Every module says what is public, and what it says is true; every package explains itself."""
+"""Every module declares its public names correctly; every package has a guide."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The markers of `conftest.py`: visible reasons, and no skip of what is required."""
+"""The markers of `conftest.py`: visible reasons, and no skip of required components."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands of docs/security.md, run as they stand there, one after the other."""
+"""The commands of docs/security.md, run unchanged, one after the other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page of the settings holds against the settings classes, in both directions."""
+"""The settings page and the settings classes agree, in both directions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Only a task's own files ask for a task by name or by type; everything else reads the `Task`."""
+"""Only a task's own files check for a task by name or type; everything else reads the `Task`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PAGE = ROOT / "pipeline" / "console" / "web"
 
 
 def _asks(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """Line and text of everything in a file that asks for a task by name or by type."""
+    """Line and text of every comparison with a task by name or type in a file."""
     for node in ast.walk(tree):
         found = False
         if isinstance(node, ast.Compare):

@@ -1,8 +1,8 @@
-"""`make bench`: what one gateway process does on one core, measured with mosquitto.
+"""`make bench`: throughput and latency of one gateway process on one core, with mosquitto.
 
 Prints a table with the machine and the versions, and writes it as JSON when asked to. The measured
-process is pinned to core 0; broker and load generator are pinned to core 1. Ratios to the aims are
-printed, nothing is asserted: speed is measured here, not tested.
+process is pinned to core 0; broker and load generator are pinned to core 1. The benchmark prints
+ratios to the targets and asserts nothing.
 """
 
 from __future__ import annotations

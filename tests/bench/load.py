@@ -1,6 +1,7 @@
-"""A load generator that costs little: raw MQTT 3.1.1 packets, QoS 1, bounded in flight.
+"""A cheap load generator: raw MQTT 3.1.1 packets, QoS 1, bounded in flight.
 
-Run as its own process (`python -m tests.bench.load`), pinned to another core than what is measured.
+Run as its own process (`python -m tests.bench.load`), pinned to another core than the measured
+process.
 Prints one JSON line: messages sent and confirmed, seconds, CPU seconds.
 """
 
@@ -102,7 +103,8 @@ def _template(device: int, readings: int) -> tuple[bytes, bytes]:
 
 
 def _noisy(device: int, readings: int) -> list[tuple[bytes, bytes]]:
-    """Messages with four decimals of noise: as long, and as hard to compress, as of a sensor."""
+    """Messages with four decimals of noise, as long and as hard to compress as those of a
+    sensor."""
     chance = random.Random(device)
     topic, _ = _template(device, 1)
     bodies = [

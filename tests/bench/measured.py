@@ -1,4 +1,4 @@
-"""The processes that are measured, each pinned to one core; prints one JSON line at the end."""
+"""The measured processes, each pinned to one core; prints one JSON line at the end."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""`make bench-site`: what bridge, worker, store and a whole site do, with real servers.
+"""`make bench-site`: throughput and latency of bridge, worker, store and a whole site.
 
-The processes are those of `kpstream bridge`, `worker` and `store`; what is measured has a core to
-itself as far as two cores allow. CPU time is that of the whole process. Aims are printed, nothing
-is asserted. About five minutes; a profile with `--profile` (needs py-spy) takes as long, and
-its figures are those of the profiler, too.
+The processes are those of `kpstream bridge`, `worker` and `store`; the measured process has a core
+of its own as far as two cores allow; the servers are real. CPU time is that of the whole process.
+The benchmark prints targets and asserts nothing. It takes about five minutes, also with `--profile`
+(needs py-spy), whose figures include the profiler.
 """
 
 from __future__ import annotations

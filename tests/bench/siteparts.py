@@ -1,4 +1,4 @@
-"""What the site's benchmark measures: bridge, worker, store each by itself, and the whole line."""
+"""Measurements of the site's benchmark: bridge, worker and store alone, and the whole pipeline."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ _BATCH = 10
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """How one load went into Kafka, and how it was windowed and scored from there.
+    """Results of one load: appended to Kafka, then windowed and scored.
 
     Attributes:
-        readings: in a message.
-        bridge: in messages.
-        worker: in readings, with one worker.
-        workers: in readings, with two; None where that was not asked for.
-        messages_per_record: of the log, as the bridge has bundled them.
-        scores_per_record: of the log, as the worker has written them.
+        readings: Readings in a message.
+        bridge: The bridge, in messages.
+        worker: One worker, in readings.
+        workers: Two workers, in readings; None if not requested.
+        messages_per_record: Messages in a record of the log, as bundled by the bridge.
+        scores_per_record: Scores in a record of the log, as written by the worker.
     """
 
     readings: int
@@ -54,7 +54,7 @@ class Log:
 
 
 def measure_log(rig: Rig, messages: int, readings: int, *, two_workers: bool = False) -> Log:
-    """Fill `readings` by way of mosquitto and a bridge, measured; then empty it with workers.
+    """Fill `readings` through mosquitto and a measured bridge; then read it with workers.
 
     The bridge, and the worker, have the first core; Kafka, mosquitto and the load have another. A
     second worker has to share that one with Kafka. Every group reads the same records.
@@ -87,7 +87,7 @@ def measure_log(rig: Rig, messages: int, readings: int, *, two_workers: bool = F
 
 
 def _two_workers(rig: Rig, plant: SitePlant, first: SiteProcess, target: int) -> Run:
-    """From when both have partitions: until then the first one works alone."""
+    """Measure from the time when both have partitions; before, the first one works alone."""
     with pinned(0):
         first.start()
     with pinned(1):
@@ -115,7 +115,7 @@ def _stored(store: SiteProcess) -> float:
 
 
 def _metrics(process: SiteProcess) -> dict[str, float]:
-    """On a machine that is busy with other things an answer may take longer than 3 s."""
+    """Return the metrics; on a busy machine an answer may take longer than 3 s."""
     for _ in range(10):
         with suppress(OSError):
             return process.metrics()
@@ -137,7 +137,7 @@ def _records(plant: SitePlant, topic: str) -> int:
 
 
 def measure_store(rig: Rig, points: int, sizes: tuple[int, ...]) -> dict[int, Run]:
-    """Empty a `scores` topic into InfluxDB; by the number of scores in a record of it."""
+    """Store a `scores` topic in InfluxDB; returns results by number of scores per record."""
     runs = {}
     with pinned(1), rig.plant() as plant:
         end_ms = time.time_ns() // 1_000_000 // 1000 * 1000 - 20 * 3_600_000
@@ -169,7 +169,7 @@ async def _fill(plant: SitePlant, scores: list[ScoreRecord], size: int) -> None:
 
 
 def _scores(count: int, end_ms: int) -> list[ScoreRecord]:
-    """Scores as of the student that runs in the benchmark, of 200 devices."""
+    """Scores like those of the benchmark's student, of 200 devices."""
     chance = random.Random(0)
     labels = ("walking", "upstairs", "downstairs", "sitting", "standing", "lying")
     found = []
@@ -203,18 +203,18 @@ def _scores(count: int, end_ms: int) -> list[ScoreRecord]:
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """One rate of messages through the whole line.
+    """One rate of messages through the whole pipeline.
 
     Attributes:
-        rate: messages a second, each of ten readings, of devices of 50 Hz: wished, and reached.
-        stored: from the end of a window (event time) to the point confirmed by InfluxDB: p50 and
-            p99 in ms.
-        scored: likewise, to the score in Kafka.
-        seen: from the end of a window to the answer of a query that has it; of a few devices.
-        points: that InfluxDB has afterwards; as many as
-        scores: that the worker has written.
-        scores_per_record: of the log.
-        cpu: shares of one core, by process.
+        rate: Requested and reached messages a second, each of ten readings, of devices at 50 Hz.
+        stored: Time from the end of a window (event time) to the point confirmed by InfluxDB: p50
+            and p99 in ms.
+        scored: Likewise, to the score in Kafka.
+        seen: Time from the end of a window to the answer of a query that has it; of a few devices.
+        points: Points in InfluxDB afterwards; equal to `scores`.
+        scores: Scores written by the worker.
+        scores_per_record: Scores in a record of the log.
+        cpu: Shares of one core, by process.
     """
 
     rate: tuple[float, float]
@@ -230,12 +230,12 @@ class Latency:
 
 @dataclass(slots=True)
 class Line:
-    """The whole line, nothing pinned: servers, load and our processes share the cores.
+    """The whole pipeline, nothing pinned: servers, load and our processes share the cores.
 
     Attributes:
-        limit: in messages of ten readings, from the first one sent to the last point stored.
-        latencies: at half of the limit, and at a modest rate.
-        rss_mb: by process, after all that.
+        limit: Messages of ten readings, from the first one sent to the last point stored.
+        latencies: Latencies at half of the limit, and at a modest rate.
+        rss_mb: Resident memory by process, at the end.
     """
 
     limit: Run
@@ -244,7 +244,8 @@ class Line:
 
 
 def measure_line(rig: Rig, messages: int, rate: float, seconds: float) -> Line:
-    """Find the limit of bridge, worker, store and servers together; then time it below."""
+    """Find the limit of bridge, worker, store and servers together; then measure latency below
+    it."""
     messages, seconds = round(messages * rig.scale), max(8.0, seconds * rig.scale)
     with rig.plant() as plant:
         for name in ("store-1", "worker-1", "bridge-1"):
@@ -272,7 +273,7 @@ def _limit(rig: Rig, plant: SitePlant, messages: int) -> Run:
     worker, store, bridge = plant["worker-1"], plant["store-1"], plant["bridge-1"]
 
     def done() -> float:
-        """Messages of which everything is stored, or all but the windows that are still open."""
+        """Messages whose windows are stored, except for windows that are still open."""
         if _applied(worker) < messages * _BATCH:
             return _applied(worker) / _BATCH / 2
         scored = worker.get().get("parts", {}).get("line", {}).get("scored", math.inf)
@@ -287,7 +288,8 @@ def _limit(rig: Rig, plant: SitePlant, messages: int) -> Run:
 
 
 def _latency(plant: SitePlant, rate: float, seconds: float) -> Latency:
-    """With event time = now; worker and store begin anew, as they count latency by the minute.
+    """Publish with event time = now; worker and store restart, because they report latency by the
+    minute.
 
     All devices have been heard before: InfluxDB takes a second or two for a thousand new series.
     """
@@ -349,7 +351,7 @@ def _cpu(process: psutil.Process) -> float:
 class _Watcher:
     """Asks InfluxDB for the last windows of a few devices, ten times a second.
 
-    What it sees of a point is late by the time of the query and by up to a tenth of a second.
+    The observed time of a point is late by the time of the query and up to a tenth of a second.
     """
 
     def __init__(self, plant: SitePlant, devices: Iterable[int]) -> None:
@@ -373,7 +375,7 @@ class _Watcher:
         self._thread.join()
 
     def percentiles(self) -> tuple[float, float]:
-        """p50 and p99, ms; not of what was there at the first look."""
+        """p50 and p99, ms, without the points of the first query."""
         found = sorted(self._seen.values())
         if not found:
             return math.nan, math.nan

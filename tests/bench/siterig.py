@@ -1,4 +1,4 @@
-"""What the site's benchmark stands on: real servers and processes, cores, CPU time, profiles."""
+"""The rig of the site's benchmark: real servers and processes, cores, CPU time, profiles."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _WAIT_S = 180.0
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """How one or several processes did one thing.
+    """Result of one measurement of one or several processes.
 
     Attributes:
-        done: what was counted, between the first look at which there was any and the end.
-        seconds: between the two.
-        cpu_seconds: of the measured processes, between the two.
-        kafka_cpu_seconds: of Kafka, beside.
-        rss_mb: of the measured processes at the end, the largest.
+        done: Items counted from the first progress to the end.
+        seconds: Seconds between the two.
+        cpu_seconds: CPU time of the measured processes, between the two.
+        kafka_cpu_seconds: CPU time of Kafka.
+        rss_mb: Largest resident memory of a measured process at the end.
     """
 
     done: float
@@ -59,12 +59,12 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Rig:
-    """Where the benchmark runs.
+    """Environment of the benchmark.
 
     Attributes:
-        folder: for state, below which every plant has its own.
-        scale: of all amounts; 1 is the whole benchmark.
-        profiles: folder for profiles of the measured processes (with py-spy), or None.
+        folder: Folder for state; every plant has its own below it.
+        scale: Factor for all amounts; 1 is the whole benchmark.
+        profiles: Folder for profiles of the measured processes (with py-spy), or None.
     """
 
     folder: Path
@@ -97,7 +97,8 @@ class Rig:
         *,
         begins: Callable[[], object] | None = None,
     ) -> Run:
-        """Watch processes until `progress` is `target`; from when `begins` holds, else from > 0."""
+        """Measure processes until `progress` is `target`, from `begins` or the first progress
+        on."""
         begins = begins or progress
         plant.wait_until(begins, _WAIT_S, f"at work ({what})", poll_s=0.05)
         measured = [psutil.Process(process.pid) for process in processes]
@@ -150,7 +151,7 @@ _IDLE = {
 
 
 def _summary(file: Path, most: int = 25) -> str:
-    """Where the time went: by function itself, and by function with all that it calls."""
+    """Summarise a profile: time by function, without and with its calls."""
     own: Counter[str] = Counter()
     whole: Counter[str] = Counter()
     for line in file.read_text().splitlines():
@@ -170,7 +171,8 @@ def _summary(file: Path, most: int = 25) -> str:
 
 @contextmanager
 def pinned(core: int) -> Iterator[None]:
-    """What is started meanwhile stays on one core: 0 the first we may use, 1 another one."""
+    """Pin processes started in the block to one core: 0 is the first available one, 1 another
+    one."""
     before = os.sched_getaffinity(0)
     cores = sorted(before)
     os.sched_setaffinity(0, {cores[min(core, len(cores) - 1)]})
@@ -181,7 +183,7 @@ def pinned(core: int) -> Iterator[None]:
 
 
 def start_load(plant: SitePlant, messages: int, readings: int, *more: str) -> Load:
-    """Start to publish; messages have four decimals of noise."""
+    """Start a load whose messages have four decimals of noise."""
     return Load(
         subprocess.Popen(
             [
@@ -195,13 +197,13 @@ def start_load(plant: SitePlant, messages: int, readings: int, *more: str) -> Lo
 
 
 class Load:
-    """A load generator at work."""
+    """A running load generator."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
 
     def wait(self) -> dict[str, float]:
-        """Its own account, once all is confirmed by the broker."""
+        """Return its report once the broker has confirmed everything."""
         output, _ = self._process.communicate(timeout=_WAIT_S)
         if self._process.returncode:
             raise SystemExit(f"the load generator ended with {self._process.returncode}")

@@ -1,4 +1,4 @@
-"""How the figures of the site's benchmark are shown: on the screen, and as a page."""
+"""The figures of the site's benchmark as text: on the screen, and as a page."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _COLUMNS = ("measured", "per second", "per CPU-second", "aim", "ratio", "beside"
 
 
 class Row(NamedTuple):
-    """One line of the table, as it is shown."""
+    """One line of the table."""
 
     measured: str
     per_second: str = ""
@@ -35,7 +35,7 @@ class Row(NamedTuple):
 
 
 def rows_of(numbers: Mapping[str, Any]) -> list[Row]:
-    """The table of the parts that were measured."""
+    """The table of the measured parts."""
     logs = [numbers[name] for name in ("log-1", "log-10", "log-50") if name in numbers]
     rows: list[Row] = []
     for log in logs:
@@ -106,7 +106,7 @@ def _times(
 
 
 def shown(rows: Sequence[Row]) -> Table:
-    """For the screen."""
+    """The table for the screen."""
     table = Table(title="a site, with real servers", title_justify="left", caption=_machine())
     table.add_column("measured", min_width=46)
     for name in _COLUMNS[1:-1]:
@@ -118,7 +118,7 @@ def shown(rows: Sequence[Row]) -> Table:
 
 
 def markdown(rows: Sequence[Row], command: str) -> str:
-    """As a page."""
+    """The table as a page."""
     day = time.strftime("%Y-%m-%d", time.gmtime())
     lines = [
         "# Benchmark of a site",

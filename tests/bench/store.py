@@ -1,12 +1,12 @@
-"""`python -m tests.bench.store`: what a store process does, with the real Kafka and InfluxDB.
+"""`python -m tests.bench.store`: measures a store process with the real Kafka and InfluxDB.
 
-1. Rate: scores wait in Kafka, in records of 1, 10, 50 and 250; the store takes them all.
-2. Outage: InfluxDB is down while a day of scores of a fleet arrives; then it comes back, the fleet
-   goes on, and the store catches up. Every score is counted in InfluxDB at the end.
-3. Live: scores arrive at a rate; how long until each can be read from InfluxDB.
+1. Rate: the store writes scores that wait in Kafka, in records of 1, 10, 50 and 250.
+2. Outage: InfluxDB is down while a day of scores of a fleet arrives; then InfluxDB returns, the
+   fleet continues, and the store catches up. Every score is counted in InfluxDB at the end.
+3. Live: scores arrive at a rate; the result is the time until each can be read from InfluxDB.
 
-The store is pinned to core 0; Kafka, InfluxDB and what writes scores share core 1. CPU-seconds are
-those of the store process, its threads included: they do not depend on how many cores there are.
+The store is pinned to core 0; Kafka, InfluxDB and the writer of scores share core 1. CPU-seconds
+are those of the store process, its threads included, so they do not depend on the number of cores.
 """
 
 from __future__ import annotations
@@ -139,7 +139,8 @@ class Site:
             child.wait(60)
 
     def stored(self) -> float:
-        """Points that the running store says it has stored, accounts too; 0 while it can't say."""
+        """Points that the running store reports as stored, accounts included; 0 while it does not
+        answer."""
         try:
             url = f"http://127.0.0.1:{self.status_port}/metrics"
             with urllib.request.urlopen(url, timeout=5) as answer:
@@ -152,14 +153,14 @@ class Site:
         return 0.0
 
     async def all_counted(self) -> int:
-        """How many scores InfluxDB lacks after half a minute of patience; usually 0 at once."""
+        """Number of scores missing in InfluxDB, after waiting for up to half a minute."""
         deadline = time.monotonic() + 30
         while (missing := self.written - self.counted()) and time.monotonic() < deadline:
             await asyncio.sleep(0.2)
         return missing
 
     def counted(self) -> int:
-        """Scores that InfluxDB holds."""
+        """Number of scores in InfluxDB."""
         rows = self.client.query(
             'from(bucket: "kpstream") |> range(start: 0)'
             ' |> filter(fn: (r) => r._measurement == "rul" and r._field == "version")'
@@ -194,7 +195,7 @@ def cpu_seconds(process: psutil.Process) -> float:
 
 @asynccontextmanager
 async def site_in(folder: Path) -> AsyncIterator[Site]:
-    """A site whose servers are pinned to core 1, as is this process."""
+    """A site whose servers, like this process, are pinned to core 1."""
     if hasattr(os, "sched_setaffinity") and (os.cpu_count() or 1) > 1:
         os.sched_setaffinity(0, {1})
     site = Site(folder)
@@ -206,7 +207,7 @@ async def site_in(folder: Path) -> AsyncIterator[Site]:
 
 
 async def rate(folder: Path, count: int, per_record: int) -> dict[str, Any]:
-    """Scores that wait are stored: points per second and per CPU-second."""
+    """Measure the storing of waiting scores: points per second and per CPU-second."""
     async with site_in(folder) as site:
         await site.write(scores(count, 1_700_000_000_000, 0.5, 700), per_record)
         with site.store() as store:
@@ -229,7 +230,7 @@ async def rate(folder: Path, count: int, per_record: int) -> dict[str, Any]:
 
 
 async def outage(folder: Path, per_second: float, hours: float, devices: int) -> dict[str, Any]:
-    """InfluxDB is down for `hours` (all scores of that time wait), then comes back."""
+    """Stop InfluxDB for `hours` of scores, then start it again and measure the recovery."""
     async with site_in(folder) as site:
         backlog = round(hours * 3_600 * per_second)
         now_ms = time.time_ns() // 1_000_000
@@ -272,7 +273,7 @@ async def outage(folder: Path, per_second: float, hours: float, devices: int) ->
 
 
 async def _live(site: Site, per_second: float, devices: int, enough: asyncio.Event) -> None:
-    """The fleet goes on: scores that end now, a few times a second."""
+    """Scores of a live fleet that end now, a few times a second."""
     every_s = 0.2
     while not enough.is_set():
         began = time.monotonic()
@@ -322,7 +323,7 @@ async def _seen_after_ms(site: Site, number: int) -> float:
 
 
 def main() -> None:
-    """Run what is asked for and print the numbers as JSON, one line each."""
+    """Run the requested measurements and print the numbers as JSON, one line each."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.store")
     parser.add_argument("what", nargs="*", default=["rate", "outage", "live"])
     parser.add_argument("--scores", type=int, default=200_000, help="that wait, for the rate")

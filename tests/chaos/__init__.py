@@ -1,13 +1,13 @@
-"""The chaos ledger of a site: everything is killed and paused, and nothing is missing.
+"""The chaos ledger of a site: every part is killed and paused, and nothing is lost.
 
-Fifty and more numbered devices speak through the whole line while bridge, worker, store, mosquitto,
-Kafka and InfluxDB are killed (SIGKILL) or made to stand still (SIGSTOP), and while devices send
+At least fifty numbered devices publish through the whole pipeline while bridge, worker, store,
+mosquitto, Kafka and InfluxDB are killed (SIGKILL) or frozen (SIGSTOP), and while devices send
 messages twice and out of order. At the end InfluxDB must hold exactly one point for every window,
-equal to what the same student computes offline, and the accounts must balance.
+equal to the offline score of the same student, and the accounts must balance.
 
     make chaos                                      # 50 rounds, writes docs/results/chaos.md
     make chaos ARGS="--rounds 10 --seed 3"
 
-`fleet.py` the devices, `expected.py` the offline computation, `faults.py` what is done to the line,
-`ledger.py` one whole run, `__main__.py` the command.
+Files: `fleet.py` (devices), `expected.py` (offline computation), `faults.py` (schedule of faults),
+`ledger.py` (one whole run), `__main__.py` (the command).
 """

@@ -1,4 +1,4 @@
-"""What InfluxDB must hold in the end: every window of every device, scored offline."""
+"""The expected content of InfluxDB: every window of every device, scored offline."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STUDENT = "har-waist"
 
 @dataclass(frozen=True, slots=True)
 class ExpectedWindow:
-    """One window as the offline computation sees it; `end_ms` is its identity."""
+    """One window of the offline computation; `end_ms` is its identity."""
 
     end_ms: int
     activity: str

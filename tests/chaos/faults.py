@@ -1,4 +1,4 @@
-"""What is done to the line: a schedule of kills and pauses, the same again for the same seed."""
+"""A schedule of kills and pauses; the same seed gives the same schedule."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ __all__ = ["Fault", "schedule"]
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One round.
+    """One fault.
 
     Attributes:
-        kind: "kill" is SIGKILL, "pause" is SIGSTOP and SIGCONT.
-        victim: the program's name.
-        after_s: seconds of peace before it.
-        pause_s: how long it stands still; 0 for a kill.
+        kind: Kind of fault: "kill" is SIGKILL, "pause" is SIGSTOP and SIGCONT.
+        victim: Name of the program.
+        after_s: Seconds without a fault before it.
+        pause_s: Length of the pause; 0 for a kill.
     """
 
     kind: Literal["kill", "pause"]

@@ -1,4 +1,4 @@
-"""Devices whose readings can be computed again, and which send twice and out of order."""
+"""Devices with reproducible readings that send messages twice and out of order."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def device_name(device: int) -> str:
 
 
 def readings(device: int, start: int, count: int) -> NDArray[np.float64]:
-    """Readings `start` .. `start + count - 1` of a device: `[count, channels]`, any time again.
+    """Readings `start` .. `start + count - 1` of a device, `[count, channels]`, reproducible.
 
     Sums of two oscillations per channel, which slowly change; every device has its own.
     """
@@ -41,9 +41,9 @@ def readings(device: int, start: int, count: int) -> NDArray[np.float64]:
 class ChaosDevices(NumberedDevices):
     """Some of the devices, on one connection: `first` .. `first + devices - 1`.
 
-    Of the messages a twentieth is sent twice, and a twentieth is held back and sent one message
-    too late. They send again what the broker gave to nobody: mosquitto forgets shared
-    subscriptions when it is killed, and confirms what comes before a bridge is back.
+    A twentieth of the messages is sent twice, and a twentieth is sent one message too late. Devices
+    resend messages that had no subscriber, because a killed mosquitto loses shared subscriptions
+    and confirms messages before a bridge returns.
     """
 
     dt_ms: int = DT_MS

@@ -53,12 +53,12 @@ _COUNTERS_FLUX = _FLUX.format(measurement=DEVICE.name, site=SITE, more=_LAST)
 
 
 class ChaosFailed(AssertionError):
-    """The promise was not kept; the message says what is missing where."""
+    """The promise was broken; the message names the missing points."""
 
 
 @dataclass
 class Account:
-    """What was found in InfluxDB, of all devices together."""
+    """Summary of the content of InfluxDB, over all devices."""
 
     readings: int = 0
     windows: int = 0
@@ -87,7 +87,7 @@ class Outcome:
 
 
 class _Site:
-    """A site of its own, with ports of its own, started by the command a user types."""
+    """A site with its own folder and ports, started by the command that users type."""
 
     def __init__(self, folder: Path, lateness_ms: int) -> None:
         self.state_dir = folder / "site"
@@ -130,7 +130,7 @@ class _Site:
         raise ChaosFailed(msg)
 
     def pid(self, name: str) -> int:
-        """Its process, once it has one."""
+        """Process id of a part, once it runs."""
         for _ in range(600):
             pid = self.row(name).pid
             if pid is not None:
@@ -157,7 +157,7 @@ class _Site:
         return {} if state is None else {row.name: row.restarts for row in state.rows}
 
     def influx(self) -> InfluxClient:
-        """Reads what the line wrote, with the token that dashboards use."""
+        """A client that reads with the token of the dashboards."""
         token = (self.state_dir / GRAFANA_TOKEN_FILE).read_text().strip()
         return InfluxClient(InfluxConnection(self.influx_url, SecretStr(token), "kpstream", 60_000))
 
@@ -172,19 +172,20 @@ def run_chaos(
     lateness_ms: int | None = None,
     say: Callable[[str], None] = print,
 ) -> Outcome:
-    """Start a site and devices, do `rounds` faults to it, and account for everything.
+    """Start a site and devices, inject `rounds` faults, and account for everything.
 
     Args:
-        folder: for the site's state.
-        rounds: faults.
-        devices: how many; each sends a message of ten readings a second.
-        seed: of the schedule, and of what devices send twice and out of order.
-        longest_pause_s: of the pauses.
-        lateness_ms: None: the longest pause and half a minute for what a killed broker forgot.
-        say: told what happens.
+        folder: Folder of the site's state.
+        rounds: Number of faults.
+        devices: Number of devices; each sends a message of ten readings a second.
+        seed: Seed of the schedule, and of the duplicates and the disorder.
+        longest_pause_s: Longest pause.
+        lateness_ms: Lateness; None: the longest pause, plus half a minute for messages lost by a
+            killed broker.
+        say: Called with a text for every event.
 
     Raises:
-        ChaosFailed: the site did not come back, or something is missing, doubled or different.
+        ChaosFailed: The site did not recover, or a point is missing, duplicated or different.
     """
     if lateness_ms is None:
         lateness_ms = round(1000 * (longest_pause_s + 30.0))
@@ -251,10 +252,10 @@ def _do(site: _Site, fault: Fault) -> None:
 def _settled(
     site: _Site, fleet: list[ChaosDevices], lateness_ms: int, say: Callable[[str], None]
 ) -> Account:
-    """The account once it is complete, or as it is after a long wait.
+    """Wait for the complete account.
 
     Raises:
-        ChaosFailed: it is not complete then.
+        ChaosFailed: It is not complete after a long wait.
     """
     site.wait_healthy()
     deadline = time.monotonic() + lateness_ms / 1000 + _SETTLE_S

@@ -29,7 +29,7 @@ class SqliteBroker:
         self.url = f"sqlite://{self.path}"
 
     def declare(self, *topics: str) -> None:
-        """Topics come into being with the subscription."""
+        """Do nothing: the subscription creates the topics."""
 
     def settings(self) -> dict[str, Any]:
         return {}
@@ -50,7 +50,7 @@ class KafkaBroker:
         self.url = f"kafka://{member.host}:{member.port}"
 
     def declare(self, *topics: str) -> None:
-        """The mock has no CreateTopics; asking for a topic creates it."""
+        """Request each topic, which creates it; the mock has no CreateTopics."""
         for topic in topics:
             self._client.list_topics(topic, timeout=10)
 
@@ -65,7 +65,7 @@ class KafkaBroker:
 
 
 class Names:
-    """Names no other test uses, and the applications that stand on them."""
+    """Names that no other test uses, and applications with these names."""
 
     def __init__(self, broker: SqliteBroker | KafkaBroker) -> None:
         self.broker = broker
@@ -74,7 +74,7 @@ class Names:
         self.group = f"group-{n}"
 
     def app(self, group: str | None = None, *tables: str, **settings: Any) -> faust.App:
-        """An application that is told apart by its group and shares the broker."""
+        """An application with its own group on the shared broker."""
         group = group or self.group
         self.broker.declare(self.topic, *(f"{group}-{table}-changelog" for table in tables))
         options: dict[str, Any] = {
@@ -113,7 +113,7 @@ async def running(*apps: faust.App) -> AsyncIterator[None]:
 
 
 async def eventually(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
-    """Wait until `condition` holds and return its value; fail when it never does."""
+    """Wait until `condition` holds and return its value; fail after a time limit."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         if time.monotonic() > deadline:
@@ -163,5 +163,5 @@ def wait() -> Callable[..., Any]:
 
 @pytest.fixture(autouse=True)
 def _faust_keeps_its_files_out_of_the_tree(tmp_path: Path, monkeypatch: Any) -> None:
-    """Faust makes a folder per application in the working directory unless told otherwise."""
+    """Change the working directory, because Faust creates a folder per application there."""
     monkeypatch.setenv("APP_DATADIR", str(tmp_path / "faust"))

@@ -1,4 +1,4 @@
-"""Where a running Faust app is in its acknowledged topics, on any transport."""
+"""Offsets of a running Faust app in its acknowledged topics, on any transport."""
 
 from __future__ import annotations
 

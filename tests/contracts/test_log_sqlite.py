@@ -1,4 +1,4 @@
-"""What the local transport promises beyond Kafka's contract, and what it refuses."""
+"""Promises of the local transport beyond Kafka's contract, and its refusals."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def broker(request: pytest.FixtureRequest, tmp_path: Path, sqlite_broker: Any) -
 
 
 def holder(names: Any, **settings: Any) -> tuple[Any, Any, list[Any]]:
-    """An app that holds its acks back."""
+    """An app that withholds its acks."""
     app = names.app(**settings)
     topic = names.readings(app)
     held: list[Any] = []
@@ -122,7 +122,7 @@ async def test_a_crashed_app_stops_without_waiting_and_commits_nothing_unacked(
 
 
 def stuck(names: Any, **settings: Any) -> tuple[Any, list[Any]]:
-    """An app that takes a batch and never comes back: its store is away."""
+    """An app whose agent never finishes a batch, as with an unavailable store."""
     app = names.app(**settings)
     taken: list[Any] = []
 
@@ -282,7 +282,7 @@ async def test_a_failing_log_stops_the_app_and_nothing_more_is_committed(
 
 
 class LogFailedNow(LogFailed):
-    """Stands for a write error."""
+    """A simulated write error."""
 
 
 async def test_offsets_that_are_gone_from_the_log_are_passed_over(

@@ -1,4 +1,4 @@
-"""What agents may rely on, on the local log and on Kafka alike."""
+"""The contract that agents rely on, for the local log and Kafka."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.contracts.progress import progress
 
 
 def collect(app: Any, topic: Any, into: list[Any]) -> None:
-    """An agent that notes the messages it is given."""
+    """An agent that records its messages."""
 
     @app.agent(topic)
     async def agent(stream: Any) -> None:

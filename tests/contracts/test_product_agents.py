@@ -1,4 +1,4 @@
-"""The product's own agents on both logs: the same lines give the same scores, across a restart."""
+"""The product's agents on both logs: the same records give the same scores, across a restart."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class MemorySink:
         return []
 
     def close(self) -> None:
-        """Nothing to close."""
+        """Do nothing."""
 
 
 def series(device: int) -> tuple[np.ndarray, np.ndarray]:
@@ -120,7 +120,7 @@ async def test_the_products_agents_score_alike_on_both_logs_and_across_a_restart
 
 @asynccontextmanager
 async def _writer(broker: Any) -> Any:
-    """The log as the bridge sees it, of either kind."""
+    """A log writer for either kind of log."""
     if broker.kind == "kafka":
         writer = KafkaLogWriter(broker.url.removeprefix("kafka://"))
         await writer.start()

@@ -1,4 +1,4 @@
-"""The command line: every command explains itself, errors say what to do."""
+"""The command line: every command has help, and errors give advice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures on pages, and where they come from.
+"""Figures on pages, and their sources.
 
 `figures.json` lists the figures of each page in their order, each with its source: a results file,
 a manifest, or "recorded" for a measurement whose raw results are not in the repository. A figure

@@ -55,7 +55,7 @@ def record_doctor(data: Path, folder: Path) -> str:
 
 
 def record_replay(data: Path, folder: Path) -> str:
-    """Two data sets, the second with duplicates and disorder."""
+    """Replays of two data sets, the second with duplicates and disorder."""
     with LocalBroker(folder / "broker", kind="mosquitto") as broker:
         at = ["--mqtt", f"127.0.0.1:{broker.port}"]
         cmapss = ["kpstream", "replay", "cmapss", "--from"]
@@ -98,7 +98,7 @@ def _run(
     shown: list[str] | None = None,
     env: dict[str, str] | None = None,
 ) -> str:
-    """What a command prints, below the command; carriage returns resolved."""
+    """Output of a command, below the command, with carriage returns resolved."""
     done = subprocess.run(
         [BIN / command[0], *command[1:]],
         env=env or _env(folder),

@@ -50,7 +50,7 @@ def _commands(text: str) -> list[list[str]]:
 
 
 def _flaw(words: list[str], command: click.Command) -> str | None:
-    """What of a command line the command does not have."""
+    """The part of a command line that the command does not have."""
     chain = [command]
     rest = iter(words)
     for word in rest:

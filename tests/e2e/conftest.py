@@ -1,4 +1,4 @@
-"""For every end-to-end test: what it started and did not stop publishes into no other test."""
+"""Cleanup after every end-to-end test, so that no thread publishes into the next one."""
 
 from __future__ import annotations
 

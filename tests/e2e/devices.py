@@ -1,11 +1,12 @@
 """Numbered devices of the end-to-end tests: every reading carries its number, nothing is random.
 
 A device that must not lose readings to a killed *broker* needs more than QoS 1: mosquitto confirms
-a message before it is on its disk. So these devices do what docs/delivery.md asks for: they keep
-what they sent in the last seconds and send it again after every reconnect, oldest first and before
-anything newer; twice is harmless. What has not stood on a connection for `keep_s` seconds is kept
-longer, and after an outage they catch up at no more than `CATCH_UP` times real time: so the event
-time of what a killed broker forgot stays within a lateness of `keep_s * CATCH_UP` and a bit.
+a message before it is on its disk. These devices therefore follow docs/delivery.md: they keep the
+messages of the last seconds and send them again after every reconnect, oldest first and before
+anything newer; duplicates are harmless. Messages whose connection has not lasted for `keep_s`
+seconds are kept longer, and after an outage devices catch up at no more than `CATCH_UP` times real
+time. The event time of messages lost by a killed broker thus stays within a lateness of slightly
+more than `keep_s * CATCH_UP`.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ _STARTED: list[NumberedDevices] = []
 
 
 def abandon_all() -> None:
-    """After a test that failed in the middle: no thread of it publishes into the next ones."""
+    """Stop all threads of a failed test, so that none publishes into the next one."""
     while _STARTED:
         some = _STARTED.pop()
         if some._thread.is_alive():
@@ -71,7 +72,7 @@ class NumberedDevices:
         self._thread.start()
 
     def abandon(self) -> None:
-        """Stop at once, whatever is unconfirmed: nobody is interested any more."""
+        """Stop at once, without waiting for confirmations."""
         self._end()
         self._thread.join(10)
 
@@ -84,13 +85,14 @@ class NumberedDevices:
         assert not self._thread.is_alive(), "the broker does not confirm"
 
     def messages(self, start: int) -> Iterator[tuple[str, bytes]]:
-        """What the devices say next, from reading number `start` on: MQTT topics and payloads."""
+        """The next messages of the devices, from reading number `start` on: MQTT topics and
+        payloads."""
         for device in range(self.devices):
             yield f"sensors/ledger/device-{device}/imu", payload(start, self.count, self.t0_ms)
             self.published[f"device-{device}"] = start + self.count
 
     def last_messages(self) -> Iterator[tuple[str, bytes]]:
-        """What they still have to say once they are asked to stop."""
+        """The remaining messages at a stop."""
         return iter(())
 
     def _run(self) -> None:

@@ -1,4 +1,4 @@
-"""A whole gateway as a child process, with its broker: what the tests kill and restart."""
+"""A whole gateway as a child process, with its broker, for tests that kill and restart them."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ READY_S = 60.0
 class Plant:
     """One broker, one gateway process and their state in `folder`; a context manager.
 
-    `kill_gateway` and `kill_broker` are SIGKILL; state and ports survive, so that a restart finds
-    what a restart in the field finds. `zoo` names shipped students that are added to its registry
+    `kill_gateway` and `kill_broker` are SIGKILL; state and ports survive, so a restart finds the
+    same state as one in the field. `zoo` names shipped students that are added to its registry
     before the first start.
     """
 
@@ -139,14 +139,14 @@ class Plant:
     def wait_until(
         self, holds: Callable[[], bool], timeout_s: float, what: str, *, poll_s: float = 0.1
     ) -> None:
-        """Wait for a condition; fails with the gateway's last words when it does not come."""
+        """Wait for a condition; fail with the gateway's last output after the time limit."""
         deadline = time.monotonic() + timeout_s
         while not holds():
             if self.process is not None and self.process.poll() is not None:
-                raise AssertionError(f"gateway ended ({self.process.returncode}):\n{self.words()}")
+                raise AssertionError(f"gateway ended ({self.process.returncode}):\n{self.output()}")
             if time.monotonic() > deadline:
-                raise AssertionError(f"not {what} after {timeout_s:.0f} s:\n{self.words()}")
+                raise AssertionError(f"not {what} after {timeout_s:.0f} s:\n{self.output()}")
             time.sleep(poll_s)
 
-    def words(self) -> str:
+    def output(self) -> str:
         return self.log_path.read_text()[-4000:] if self.log_path.exists() else ""

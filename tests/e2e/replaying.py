@@ -33,7 +33,7 @@ class Replaying(threading.Thread):
             self._error = exc
 
     def result(self, timeout_s: float) -> ReplayReport:
-        """What was published, once it all is."""
+        """The report of the replay, once it is complete."""
         self.join(timeout_s)
         if self._error is not None:
             raise self._error

@@ -1,4 +1,4 @@
-"""What must be in InfluxDB after chaos devices have published through a `SitePlant`."""
+"""Checks of InfluxDB after chaos devices have published through a `SitePlant`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.e2e.site_plant import SitePlant
 
 
 def settle(plant: SitePlant, fleet: ChaosDevices, timeout_s: float) -> None:
-    """Until everything is stored, or nothing more comes."""
+    """Wait until everything is stored, or nothing more arrives."""
     wanted = sum(
         len(expected_windows(n, fleet.published[name], fleet.t0_ms))
         for n, name in enumerate(sorted(fleet.published))
@@ -25,7 +25,7 @@ def settle(plant: SitePlant, fleet: ChaosDevices, timeout_s: float) -> None:
 
 
 def check_windows(plant: SitePlant, fleet: ChaosDevices) -> None:
-    """Every window of every device once, equal to the offline computation."""
+    """Check that every window of every device is stored once, equal to the offline computation."""
     found: dict[str, dict[int, float]] = {}
     for device, end_ms, probability in plant.values("activity", "probability"):
         found.setdefault(device, {})[end_ms] = probability
@@ -37,7 +37,7 @@ def check_windows(plant: SitePlant, fleet: ChaosDevices) -> None:
 
 
 def check_accounts(plant: SitePlant, fleet: ChaosDevices) -> None:
-    """Every reading windowed once; what came again is duplicate or late."""
+    """Check that every reading is windowed once; repeated ones are duplicate or late."""
 
     def settled() -> bool:
         accounts = plant.accounts()

@@ -1,8 +1,9 @@
-"""A site of real processes: mosquitto, Kafka, InfluxDB, bridges, workers, stores; each may be hurt.
+"""A site of real processes: mosquitto, Kafka, InfluxDB, bridges, workers, stores; tests can kill
+each.
 
 `plant["worker-1"].kill()` is SIGKILL, `.pause()` and `.resume()` are SIGSTOP and SIGCONT, `.stop()`
 asks; the servers (`plant.mosquitto`, `plant.kafka`, `plant.influx`) have the same verbs. State and
-ports survive, so that a restart finds what a restart in the field finds.
+ports survive, so a restart finds the same state as one in the field.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _ALL = 'from(bucket: "kpstream") |> range(start: 0, stop: 2100-01-01T00:00:00Z)'
 
 
 class SiteProcess:
-    """One process of ours as a child."""
+    """One kpstream process as a child."""
 
     def __init__(self, name: str, plant: SitePlant) -> None:
         self.name = name
@@ -70,7 +71,7 @@ class SiteProcess:
         return self
 
     def stop(self, timeout_s: float = 50.0) -> int:
-        """SIGTERM; its exit code."""
+        """Send SIGTERM and return the exit code."""
         assert self._process is not None
         for number in (signal.SIGTERM, signal.SIGCONT):
             if self._process.poll() is None:
@@ -119,7 +120,7 @@ class SiteProcess:
     def is_ready(self) -> bool:
         return bool(self.get().get("ready"))
 
-    def words(self) -> str:
+    def output(self) -> str:
         return self.log_path.read_text(errors="replace")[-3000:]
 
 
@@ -170,7 +171,7 @@ class SitePlant:
         self._stack.close()
 
     def add(self, name: str) -> SiteProcess:
-        """One process more."""
+        """Add a process."""
         process = self.processes[name] = SiteProcess(name, self)
         return process.start()
 
@@ -178,7 +179,7 @@ class SitePlant:
         return [process for process in self.processes.values() if process.kind == kind]
 
     def env_of(self, process: SiteProcess) -> dict[str, str]:
-        """What a process is told."""
+        """The environment of a process."""
         env = {
             "OMP_NUM_THREADS": "1",
             "PYTHONUNBUFFERED": "1",
@@ -199,7 +200,7 @@ class SitePlant:
         return env | self.env
 
     def wait_ready(self, timeout_s: float = READY_S) -> None:
-        """Until every process that runs is ready."""
+        """Wait until every running process is ready."""
         running = [process for process in self.processes.values() if process.alive]
         self.wait_until(
             lambda: all(process.is_ready for process in running), timeout_s, "ready", may_end=True
@@ -214,22 +215,22 @@ class SitePlant:
         poll_s: float = 0.2,
         may_end: bool = False,
     ) -> None:
-        """Wait for a condition; fails with everybody's last words when it does not come."""
+        """Wait for a condition; fail with the last output of all processes after the time limit."""
         deadline = time.monotonic() + timeout_s
         while not holds():
             dead = [p.name for p in self.processes.values() if not p.alive]
             if dead and not may_end:
-                raise AssertionError(f"{dead} ended while waiting for {what}:\n{self.words()}")
+                raise AssertionError(f"{dead} ended while waiting for {what}:\n{self.output()}")
             if time.monotonic() > deadline:
-                raise AssertionError(f"not {what} after {timeout_s:.0f} s:\n{self.words()}")
+                raise AssertionError(f"not {what} after {timeout_s:.0f} s:\n{self.output()}")
             time.sleep(poll_s)
 
-    def words(self) -> str:
-        """What everybody said last."""
+    def output(self) -> str:
+        """The last output of all processes."""
         found = []
         for process in self.processes.values():
             page = process.get()
-            said = process.words().strip()
+            said = process.output().strip()
             found.append(f"--- {process.name}: {page.get('problems')} {page.get('parts')}\n{said}")
         return "\n".join(found)
 

@@ -1,4 +1,4 @@
-"""A Sparkplug edge node on the line: its own MQTT session with a will, births, and obedience."""
+"""A live Sparkplug edge node: an MQTT session with a will, births, and answers to commands."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from tests.fakes.sparkplugnode import EdgeNode, is_rebirth
 class LiveNode:
     """Sends `EdgeNode`'s messages, by exception; a context manager.
 
-    With a `host` it does as a node with a primary host does: it is silent while that is away, and
-    then sends as history what it would have sent.
+    With a `host` it behaves like a node with a primary host: it is silent while the host is
+    offline, and then sends the missed values as history.
     """
 
     def __init__(self, port: int, node: EdgeNode, *, qos: int, host: str | None = None) -> None:
@@ -48,7 +48,7 @@ class LiveNode:
         assert self._online.wait(30), "no host came online"
 
     def report(self, device: str, ts_ms: int, values: Mapping[str, float]) -> None:
-        """Send what has changed of a device's values, or keep it while the host is away."""
+        """Send the changed values of a device, or keep them while the host is offline."""
         with self._lock:
             present = self.node.devices[device]
             changed: dict[str, float | None] = {

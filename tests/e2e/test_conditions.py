@@ -1,8 +1,8 @@
 """A student that scales per operating condition, through a whole gateway, on engines of FD002.
 
 The recorded engines are published by `kpstream replay cmapss --all-channels`: settings and 21
-sensors, of which the student reads 17. Every stored score is that of an offline evaluation, which
-knows nothing of the stream, windows that the stream pads included.
+sensors, of which the student reads 17. Every stored score, including those of padded windows,
+equals that of an offline evaluation, which is independent of the stream.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`kpstream demo`: what a new user sees first, on either broker, ended by Ctrl-C."""
+"""`kpstream demo` on either broker: the output for a new user, ended by Ctrl-C."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The console page in a real browser: it draws, fits, lives, and runs nothing it is told."""
+"""The console page in a real browser: layout, live updates, and no injected code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Slow devices, where nearly every reading meets a tick, and a store that is not there."""
+"""Slow devices, where nearly every reading meets a tick, and an unavailable store."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_an_outage_of_influxdb_delays_neither_scoring_nor_the_stop(tmp_path: Pat
         began = time.monotonic()
         assert plant.stop_gateway() == 0
         assert time.monotonic() - began < 20
-        assert "not-a-secret" not in plant.words()
+        assert "not-a-secret" not in plant.output()
         # What InfluxDB has not got is still in the log for the next start.
         plant.start_gateway()
         groups = {

@@ -77,7 +77,7 @@ def test_a_new_version_takes_over_without_losing_or_doubling_a_window(tmp_path: 
 
 @pytest.mark.slow
 def test_a_started_gateway_has_loaded_no_training_library(tmp_path: Path) -> None:
-    """Looks at the modules of a gateway that has really started, not at import statements."""
+    """Check the loaded modules of a started gateway, not import statements."""
     program = (
         "import asyncio, sys\n"
         "from deploy.processes.gateway import Gateway\n"
@@ -135,7 +135,7 @@ def _point(registry: Registry, version: int, digest: str) -> None:
 
 
 class _Flow(threading.Thread):
-    """Publishes steadily until stopped."""
+    """A steady publisher that runs until stopped."""
 
     devices = 8
 

@@ -1,4 +1,4 @@
-"""Servers and processes that are away: what depends on them waits and says so, the others go on."""
+"""Outages of servers and processes: dependent parts wait and report it, the others continue."""
 
 from __future__ import annotations
 
@@ -81,4 +81,4 @@ def test_an_unavailable_server_is_reported_and_awaited_without_loss(tmp_path: Pa
         check_windows(plant, fleet)
         check_accounts(plant, fleet)
         for process in plant.processes.values():
-            assert process.stop() == 0, process.words()
+            assert process.stop() == 0, process.output()

@@ -1,11 +1,10 @@
-"""Workers come and go under load, and no window is another one: the rebalance promise of a site.
+"""The rebalance promise of a site: workers come and go under load, and no window changes.
 
-Every few seconds a worker is added, told to stop, killed, or frozen until the group has given it
-up, to wake as one that does not know it (a zombie). At the end every window of every device is in
-InfluxDB once, equal to the offline computation, and every reading is accounted for. Meanwhile two
-bridges share the messages.
+Every few seconds a worker is added, stopped, killed, or frozen until the group has removed it; it
+then wakes up as a zombie. At the end every window of every device is in InfluxDB once, equal to the
+offline computation, and every reading is accounted for. Meanwhile two bridges share the messages.
 
-`KPSTREAM_REBALANCE_S` is for how long (default 60), `KPSTREAM_REBALANCE_EVERY_S` how often (10).
+`KPSTREAM_REBALANCE_S` is the duration (default 60), `KPSTREAM_REBALANCE_EVERY_S` the interval (10).
 """
 
 from __future__ import annotations
@@ -49,9 +48,9 @@ def test_workers_that_come_and_go_change_no_window(tmp_path: Path) -> None:
         fleet = ChaosDevices(plant.mosquitto.port, DEVICES)
         fleet.start()
         began = time.monotonic()
-        deeds = []
-        for deed in _deeds(plant):
-            deeds.append(deed)
+        moves = []
+        for move in _partition_moves(plant):
+            moves.append(move)
             time.sleep(EVERY_S)
             if time.monotonic() - began > LASTS_S:
                 break
@@ -62,34 +61,34 @@ def test_workers_that_come_and_go_change_no_window(tmp_path: Path) -> None:
         check_accounts(plant, fleet)
         running = [worker for worker in plant.of("worker") if worker.alive]
         moved = max(worker.metrics()["kpstream_rebalances_total"] for worker in running)
-        print(f"{deeds}; {moved:.0f} rebalances; {sum(fleet.published.values())} readings")
+        print(f"{moves}; {moved:.0f} rebalances; {sum(fleet.published.values())} readings")
         assert moved >= 1
 
 
-def _deeds(plant: SitePlant) -> Iterator[str]:
-    """One thing after the other that moves partitions."""
+def _partition_moves(plant: SitePlant) -> Iterator[str]:
+    """Do one action after the other that moves partitions, and yield its name."""
     rng = random.Random(SEED)
     frozen = None
     while True:
         running = [worker for worker in plant.of("worker") if worker.alive and worker is not frozen]
-        deed = rng.choice(["add", "remove", "kill", "freeze"])
+        move = rng.choice(["add", "remove", "kill", "freeze"])
         if frozen is not None:
             frozen.resume()  # more than its session has passed
-            frozen, deed = None, "wake"
-        elif deed == "add" or len(running) < 2:
+            frozen, move = None, "wake"
+        elif move == "add" or len(running) < 2:
             absent = [worker for worker in plant.of("worker") if not worker.alive]
             if absent:
                 absent[0].start()
             elif len(plant.of("worker")) < 4:
                 plant.add(f"worker-{len(plant.of('worker')) + 1}")
-        elif deed == "remove":
+        elif move == "remove":
             victim = rng.choice(running)
-            assert victim.stop() == 0, victim.words()
-        elif deed == "kill":
+            assert victim.stop() == 0, victim.output()
+        elif move == "kill":
             victim = rng.choice(running)
             victim.kill()
             victim.start()
         else:
             frozen = rng.choice(running)
             frozen.pause()
-        yield deed
+        yield move

@@ -1,9 +1,9 @@
-"""Recorded data through the whole site: what is in InfluxDB is the offline evaluation.
+"""Recorded data through the whole site: InfluxDB holds the scores of the offline evaluation.
 
-All 707 test engines of C-MAPSS (FD001 to FD004, scored by the student that ships for FD001: it is
-the equality that counts here) and the UCI-HAR test recordings, through mosquitto, a bridge, Kafka,
-two workers and a store. The offline side knows nothing of the stream: it cuts the arrays as the
-papers do and scores them in one batch.
+All 707 test engines of C-MAPSS (FD001 to FD004, scored by the student that ships for FD001, because
+only equality matters here) and the UCI-HAR test recordings, through mosquitto, a bridge, Kafka, two
+workers and a store. The offline side is independent of the stream: it cuts the arrays as the papers
+do and scores them in one batch.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def test_all_test_engines_and_people_end_in_influxdb_as_scored_offline(
 def _offline_ruls(
     histories: dict[str, list[EngineHistory]],
 ) -> dict[str, NDArray[np.float32]]:
-    """Of every engine, the RUL of every window of 30 cycles."""
+    """The RUL of every window of 30 cycles, by engine."""
     student = Student(read_artifact(zoo_path("rul-fd001")))
     columns = [CMAPSS_SENSORS.index(name) for name in ENGINE_CHANNELS]
     found = {}

@@ -1,4 +1,4 @@
-"""A whole site with its real servers, as one types it: up, look, kill parts of it, down."""
+"""A whole site with its real servers, by its commands: up, status, kills of parts, down."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ pytestmark = [
 
 
 class Typed:
-    """A site in a folder of its own, by its commands."""
+    """A site in a folder of its own, driven by its commands."""
 
     def __init__(self, folder: Path, certs: Path | None = None) -> None:
         self.folder = folder
@@ -92,7 +92,7 @@ class Typed:
 
 @contextmanager
 def fleet_on(site: Typed) -> Iterator[None]:
-    """Five engines at twenty cycles a second."""
+    """Publish five engines at twenty cycles a second."""
     fleet = subprocess.Popen(
         [
             *(sys.executable, "-m", "deploy.cli", "simulate", "--mqtt", site.mqtt),

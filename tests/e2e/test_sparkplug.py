@@ -36,7 +36,7 @@ devices = ["Plant 7/line/*"]
 
 
 def values(device: str, number: int) -> dict[str, float]:
-    """What a device measures: each channel changes at a pace of its own."""
+    """Values of a device; each channel changes at its own pace."""
     shift = DEVICES.index(device)
     return {
         channel: float(number) if at == 0 else ((number + shift) // (at + 1) % 17) / 8
@@ -46,7 +46,7 @@ def values(device: str, number: int) -> dict[str, float]:
 
 @pytest.mark.parametrize("qos", [1, 0], ids=["killed, QoS 1", "restarted, QoS 0 and a host"])
 def test_scores_of_sparkplug_are_those_of_json(tmp_path: Path, qos: int) -> None:
-    """QoS 1: whoever is killed when. QoS 0, as the specification has it: planned restarts."""
+    """With QoS 1 under kills; with QoS 0, as in the specification, under planned restarts."""
     metrics = [f'{channel} = "Motion/{channel}"' for channel in CHANNELS]
     toml = tmp_path / "sparkplug.toml"
     toml.write_text(MAPPING + "[stream.metrics]\n" + "\n".join(metrics))
@@ -93,7 +93,7 @@ def _restart(plant: Plant, *, kill: bool) -> None:
 
 
 async def _publish(port: int, live: LiveNode, restart: Callable[[], None]) -> None:
-    """All readings, both ways; the gateway is restarted while they go on."""
+    """Publish all readings in both formats, and restart the gateway meanwhile."""
     restarting: asyncio.Future[None] | None = None
     async with Publisher(Endpoint("127.0.0.1", port, "json-devices")) as publisher:
         for number in range(READINGS):

@@ -1,4 +1,4 @@
-"""`kpstream store` with the real Kafka and InfluxDB: away, frozen, killed; the count is right."""
+"""`kpstream store` with the real Kafka and InfluxDB down, frozen or killed: no point is lost."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def until(condition: Callable[[], object], what: str, timeout_s: float = 1
 
 
 def ready(site: Site) -> dict[str, Any]:
-    """What `/ready` of the store says; {} when nobody answers."""
+    """The page `/ready` of the store; {} without an answer."""
     try:
         url = f"http://127.0.0.1:{site.status_port}/ready"
         with urllib.request.urlopen(url, timeout=5) as answer:

@@ -1,7 +1,7 @@
-"""The line gives exactly the scores of an offline evaluation, on real data, undisturbed or killed.
+"""The pipeline gives the scores of an offline evaluation, on real data, undisturbed or killed.
 
 FD001: all 100 test engines; every window of every engine, hence the official RMSE. UCI-HAR: all
-2947 test windows, rebuilt into the raw recording of each subject. The offline side knows nothing
+2947 test windows, rebuilt into the raw recording of each subject. The offline side is independent
 of the stream: it cuts the arrays as the papers do and scores them in one batch.
 """
 

@@ -1,7 +1,8 @@
-"""A whole site with certificates: the line works, nobody speaks for another, nothing leaks.
+"""A whole site with certificates: scores arrive, no device impersonates another, nothing leaks.
 
 mosquitto, Kafka and InfluxDB are the real ones, started by `kpstream site up` with
-`KPSTREAM_SITE_CERTS_DIR`; every connection of the line is TLS, of MQTT and Kafka mutual.
+`KPSTREAM_SITE_CERTS_DIR`; every connection is TLS, those of MQTT and Kafka with client
+certificates.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ SECRETS = ("influx-operator.token", "influx-store.token", "influx-grafana.token"
 
 
 class Site:
-    """A site on free ports, and what a person would type."""
+    """A site on free ports, driven by the commands of a user."""
 
     def __init__(self, folder: Path) -> None:
         self.certs, self.state_dir = folder / "certs", folder / "site"
@@ -125,7 +126,7 @@ def readings(start: int, count: int) -> bytes:
 
 
 async def publish(endpoint: Endpoint, topic: str) -> tuple[int, int]:
-    """Publish all readings, ten a message; how many the broker confirmed and refused."""
+    """Publish all readings, ten a message; returns the numbers confirmed and refused."""
     async with Publisher(endpoint) as publisher:
         await asyncio.wait_for(publisher.connection.connected.wait(), 30)
         for start in range(0, READINGS, 10):

@@ -1,7 +1,7 @@
 """A gateway continues with the state folder of an older revision.
 
 `tests/e2e/states` holds such folders: `flat-layout` is of revision 9d31681, the last one before the
-packages got their folders; `make_state.py` says how it was made.
+packages got their folders; `make_state.py` made it.
 """
 
 from __future__ import annotations

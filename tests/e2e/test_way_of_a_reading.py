@@ -1,7 +1,7 @@
 """The files that one message passes on its way from the MQTT callback to the stored point.
 
-The message closes a window. A profiler notes every file of ours whose functions run meanwhile, in
-all threads; what runs anyway (the MQTT socket, health, checkpoints) is not on the way.
+The message closes a window. A profiler records every kpstream file whose functions run meanwhile,
+in all threads; periodic work (the MQTT socket, health, checkpoints) does not count.
 """
 
 from __future__ import annotations

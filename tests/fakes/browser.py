@@ -30,7 +30,7 @@ _FLAGS = (
 
 
 class Browser:
-    """One page in one Chromium; everything that goes wrong in the page lands in `complaints`."""
+    """One page in one Chromium; all errors of the page are in `complaints`."""
 
     def __init__(self, program: str) -> None:
         self._program = program
@@ -142,7 +142,7 @@ class Browser:
             )
 
     async def screenshot(self, path: Path, *, whole: bool = False) -> None:
-        """Save what is seen, or the whole page, as a PNG."""
+        """Save the visible part, or the whole page, as a PNG."""
         answer = await self.call("Page.captureScreenshot", captureBeyondViewport=whole)
         path.write_bytes(base64.b64decode(answer["data"]))
 

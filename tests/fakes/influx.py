@@ -1,4 +1,4 @@
-"""A local HTTP server that answers writes as InfluxDB does: enough of the write API for a sink."""
+"""A local HTTP server that answers writes like InfluxDB: enough of the write API for a sink."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ TOKEN = "secret-token-that-must-not-leak"
 class FakeInflux:
     """Keeps lines by identity (series and time), as the real one; set `script` for other answers.
 
-    A line with `bad` in it is rejected the way `dialect` says: "v2" quotes the first line that
+    A line with `bad` in it is rejected according to `dialect`: "v2" quotes the first line that
     cannot be parsed and stores nothing, "v3" names all by number and stores the others, "silent"
-    stores the others and names none, "mute" stores nothing and says nothing.
+    stores the others and names none, "mute" stores nothing and names none.
     """
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class FakeInflux:
         self._thread.join()
 
     def answer(self, lines: list[str]) -> Answer:
-        """What the server says to these lines."""
+        """The answer to these lines."""
         if self.script:
             return self.script.pop(0)
         bad = [i for i, line in enumerate(lines) if "bad" in line]

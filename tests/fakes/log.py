@@ -1,4 +1,4 @@
-"""A log in memory under the bridge, which fails, hangs or is slow when told to."""
+"""An in-memory log for the bridge that fails, hangs or is slow on request."""
 
 from __future__ import annotations
 

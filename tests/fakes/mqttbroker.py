@@ -1,6 +1,6 @@
-"""A broker that does exactly what a test tells it: for acknowledgements, epochs and refusals.
+"""A broker scripted by the test, for acknowledgements, epochs and refusals.
 
-Speaks as much MQTT 5 or 3.1.1 as the bridge's side needs. It keeps no queue: the test publishes,
+It speaks the part of MQTT 5 and 3.1.1 that the bridge needs. It keeps no queue: the test publishes,
 drops the connection, publishes again.
 """
 
@@ -77,7 +77,7 @@ class ScriptedBroker:
         self._unconfirmed.clear()
 
     async def drop(self) -> None:
-        """Cut the line without a word."""
+        """Drop the connection without a DISCONNECT."""
         writer, self._writer = self._writer, None
         if writer is not None:
             writer.transport.abort()

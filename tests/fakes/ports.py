@@ -1,4 +1,4 @@
-"""TCP ports that no other test takes, in whichever worker it runs.
+"""TCP ports that no other test uses, in any worker.
 
 The ports lie below the range from which the system serves outgoing connections, so a server that a
 test kills finds its port free when it starts again. A lock on one byte of a file per port claims

@@ -1,6 +1,6 @@
-"""Look at the console page without a gateway: python -m tests.fakes.serve_console [PORT]
+"""Serve the console page without a gateway: python -m tests.fakes.serve_console [PORT]
 
-Serves the fake fleet, alive, until Ctrl-C. With `--empty` a gateway nothing was ever sent to.
+It shows the live fake fleet until Ctrl-C; with `--empty`, a gateway without any reading.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def now_ms() -> int:
 
 
 async def serve(port: int, *, empty: bool) -> None:
-    """Serve, and let the fleet live on, until cancelled."""
+    """Serve and advance the fleet until cancelled."""
     with tempfile.TemporaryDirectory() as folder:
         results = ResultsFile(Path(folder) / "results.db")
         view = FakeView(now_ms()) if empty else FakeView.fleet(now_ms())

@@ -2,7 +2,7 @@
 
 The first worker that needs the server starts a keeper process (`python -m tests.fakes.sharedserver
 KIND FOLDER`), which starts the server and waits. Each worker holds a shared lock on a file for as
-long as it uses the server; the system releases it when the worker ends, however it ends. The keeper
+long as it uses the server; the system releases it at any end of the worker. The keeper
 stops the server as soon as it gets the lock for itself.
 """
 

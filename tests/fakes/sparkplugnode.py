@@ -1,6 +1,6 @@
-"""A Sparkplug edge node: births, data by exception under aliases, deaths, and obedience to NCMD.
+"""A Sparkplug edge node: births, data by exception under aliases, deaths, answers to NCMD.
 
-`EdgeNode` makes messages and keeps the books (pure); `tests/e2e` and others send them.
+`EdgeNode` builds the messages (pure); `tests/e2e` and others send them.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class EdgeNode:
         return found
 
     def data(self, device: str, ts_ms: int, values: Values, *, historical: bool = False) -> Message:
-        """What has changed; live values become the present ones."""
+        """A message with the changes; live values become the current ones."""
         if not historical:
             self.devices[device].update(values)
         metrics = [

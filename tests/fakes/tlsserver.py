@@ -1,4 +1,4 @@
-"""A server that shakes hands and says hello, for what no real server can be brought to do."""
+"""A small TLS server for faults that real servers cannot produce."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pathlib import Path
 
 @contextmanager
 def server(context: ssl.SSLContext | None, host: str = "127.0.0.1") -> Iterator[int]:
-    """Something that takes one connection after the other and says hello; its port.
+    """Serve one connection after the other with a greeting; yields the port.
 
     Args:
-        context: for TLS; None hangs up at the first bytes, as a server without TLS does.
-        host: address to listen on.
+        context: TLS context; None hangs up at the first bytes, as a server without TLS does.
+        host: Address to listen on.
     """
     with socket.create_server((host, 0)) as door:
 

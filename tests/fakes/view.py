@@ -1,7 +1,7 @@
-"""A gateway's view without a gateway: deterministic by seed, for the page and for tests.
+"""A fake view of a gateway: deterministic by seed, for the page and for tests.
 
 Eight turbofans that wear out and five people; `fill` writes their last minutes into a results
-file as the store agent would, `FakeView` tells the accounts that go with it.
+file as the store agent would, `FakeView` has the matching accounts.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def activity_points(person: str, until_ms: int, count: int, seed: int) -> Iterat
 
 
 def fill(results: ResultsFile, now_ms: int, minutes: int = 12, seed: int = 7) -> None:
-    """Write what the fake fleet scored in the last `minutes`."""
+    """Write the scores of the fake fleet in the last `minutes`."""
     count = minutes * 60
     for i, (engine, rul) in enumerate(ENGINES.items()):
         until = now_ms - (4 * MINUTE_MS if engine in STALE else 400 + 100 * i)
@@ -131,7 +131,8 @@ class FakeView:
         )
 
     def advance(self, by_ms: int) -> None:
-        """Let `by_ms` pass: the live devices send on, everything is scored and stored."""
+        """Advance by `by_ms`: live devices continue to send, and everything is scored and
+        stored."""
         self.now_ms += by_ms
         for i, a in enumerate(self.accounts):
             if a.device in STALE:
@@ -163,7 +164,7 @@ class FakeView:
         return self.accounts
 
     def totals(self) -> Totals:
-        """See `GatewayView`; sums that balance as far as the accounts do."""
+        """See `GatewayView`; sums that balance if the accounts do."""
         sums = sum_accounts(self.accounts)
         refused = self.dead_letters.get("not_json", 0)
         return replace(

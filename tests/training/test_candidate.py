@@ -92,7 +92,7 @@ def test_an_interrupted_run_with_folds_continues_to_the_same_student(data, folde
     recipe, candidate, _ = folded
 
     class Deadline:
-        """What `now >= deadline_s` asks: after three passes the time is over."""
+        """A deadline that `now >= deadline_s` reaches after three passes."""
 
         left = 3
 

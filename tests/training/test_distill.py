@@ -88,7 +88,7 @@ def test_a_taught_student_is_exported_and_the_same_again(task, tmp_path):
 
 
 class CutOff(Exception):
-    """The process died."""
+    """The simulated end of the process."""
 
 
 @pytest.mark.parametrize("task", ["rul", "activity"])

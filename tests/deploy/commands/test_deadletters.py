@@ -1,4 +1,4 @@
-"""Refused messages can be looked at beside a running gateway, and published again."""
+"""Refused messages can be listed beside a running gateway, and published again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Points that a store refused: found by their reason, written again; and the letters of a site."""
+"""Points that a store refused: selected by reason and written again; dead letters of a site."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several shipped students for one stream: what a gateway begins with, how to choose another."""
+"""Several shipped students for one stream: the gateway's first one, and how to choose another."""
 
 from __future__ import annotations
 

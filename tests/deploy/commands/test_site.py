@@ -1,4 +1,4 @@
-"""``kpstream site`` as one types it: exit codes, what is said, and what it refuses."""
+"""``kpstream site`` on the command line: exit codes, output and refusals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the doctor finds: real files, a broker and a gateway made of sockets."""
+"""Findings of the doctor, on real files and with a broker and a gateway made of sockets."""
 
 from __future__ import annotations
 

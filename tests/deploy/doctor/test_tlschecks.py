@@ -1,4 +1,4 @@
-"""What the doctor says of certificates, keys and what crosses the network in the clear."""
+"""Findings of the doctor about certificates, keys and unencrypted connections."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a gateway decides before it starts: which starters it seeds, whether its log fits."""
+"""Decisions of a gateway before it starts: the starters to seed, and whether its log fits."""
 
 from __future__ import annotations
 

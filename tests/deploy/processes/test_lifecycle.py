@@ -49,7 +49,7 @@ sys.exit(asyncio.run(run_process("worker", Process(sys.argv[1]), say)))
 
 
 def run(how: str, *signals: tuple[str, signal.Signals]) -> tuple[int, str, str]:
-    """Run it; send each signal once its word was said."""
+    """Run a process; send each signal once its word was printed."""
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM, how],
         stdout=subprocess.PIPE,

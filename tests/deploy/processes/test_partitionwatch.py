@@ -1,4 +1,4 @@
-"""When a partition stands still: told, and in the end a reason to end the process."""
+"""A stalled partition is reported, and finally ends the process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PLACE = TP("readings", 0)
 
 
 class App:
-    """What the watch asks of a Faust app."""
+    """The part of a Faust app that the watch uses."""
 
     def __init__(self) -> None:
         self.conf = SimpleNamespace(id="kpstream-score")
@@ -53,7 +53,7 @@ class Probe:
 
 
 class Site:
-    """A watch, with a clock that the test moves."""
+    """A watch with a clock that the test advances."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now_s = 1000.0
@@ -68,7 +68,7 @@ class Site:
             is_excused=lambda: self.excused,
         )
 
-    async def looks(self, seconds: int, advance: int = 0) -> None:
+    async def check(self, seconds: int, advance: int = 0) -> None:
         for _ in range(seconds):
             self.now_s += 1
             self.app.next += advance
@@ -86,59 +86,59 @@ async def test_a_stalled_partition_with_a_backlog_is_reported_and_then_ends_the_
     site.probe.end = 9
     site.app.next = 4
     site.app.commit(4)
-    await site.looks(30)
+    await site.check(30)
     assert site.watch.stalled() == []
     (seen,) = site.watch.partitions()
     assert (seen.topic, seen.partition, seen.backlog) == ("readings", 0, 5)
-    await site.looks(1)
+    await site.check(1)
     assert [p.partition for p in site.watch.stalled()] == [0]
     with pytest.raises(
         PartFailed, match=r"readings\[0\] has made no progress for 60 s with a backlog of 5 records"
     ):
-        await site.looks(31)
+        await site.check(31)
 
 
 async def test_a_partition_that_moves_or_has_no_backlog_never_stalls(site: Site) -> None:
     site.probe.end = 10_000
-    await site.looks(300, advance=1)
+    await site.check(300, advance=1)
     assert site.watch.stalled() == []
     site.app.next = 10_000
     site.app.commit(10_000)
-    await site.looks(300)
+    await site.check(300)
     assert site.watch.stalled() == []
 
 
 async def test_no_partition_counts_as_stalled_during_an_outage_of_kafka(site: Site) -> None:
     site.probe.end = 9
-    await site.looks(50)
+    await site.check(50)
     site.probe.is_away = True
-    await site.looks(300)
+    await site.check(300)
     assert site.watch.away_since_ms == 1_051_000
     assert site.watch.stalled() == []
     site.probe.is_away = False
-    await site.looks(30)
+    await site.check(30)
     assert site.watch.away_since_ms is None
     assert site.watch.stalled() == []
     with pytest.raises(PartFailed):
-        await site.looks(40)
+        await site.check(40)
 
 
 async def test_a_pause_or_a_rebalance_resets_the_watch(site: Site) -> None:
     site.probe.end = 9
-    await site.looks(59)
+    await site.check(59)
     site.now_s += 600  # frozen
-    await site.looks(50)
+    await site.check(50)
     site.app.rebalancing = True
-    await site.looks(20)
+    await site.check(20)
     site.app.rebalancing, site.app.consumer_generation_id = False, 2
-    await site.looks(50)
+    await site.check(50)
     assert len(site.watch.stalled()) == 1
 
 
 async def test_a_stall_with_an_external_cause_is_excused(site: Site) -> None:
     site.probe.end = 9
     site.excused = True
-    await site.looks(300)
+    await site.check(300)
     assert site.watch.stalled() == []
     assert site.watch.partitions()[0].backlog == 9
 
@@ -146,7 +146,7 @@ async def test_a_stall_with_an_external_cause_is_excused(site: Site) -> None:
 async def test_a_process_without_partitions_ends_if_kafka_answers(site: Site) -> None:
     site.app.rebalancing = True
     site.probe.is_away = True
-    await site.looks(300)
+    await site.check(300)
     site.probe.is_away = False
     with pytest.raises(PartFailed, match="no partitions for 180 s, although Kafka answers"):
-        await site.looks(200)
+        await site.check(200)

@@ -1,4 +1,4 @@
-"""The commands bridge, worker and store: what they wait for, refuse, and serve."""
+"""The commands bridge, worker and store: waiting, refusals and status pages."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def command(kind: str, *options: str) -> list[str]:
 
 
 def refused(kind: str, folder: Path, *options: str, **more: str) -> str:
-    """What it says when it ends by itself."""
+    """Output of a process that ends by itself."""
     done = subprocess.run(
         command(kind, *options),
         env=environment(folder, **more),
@@ -53,7 +53,7 @@ def refused(kind: str, folder: Path, *options: str, **more: str) -> str:
 
 
 class Served:
-    """A process that runs, and its status port."""
+    """A running process with its status port."""
 
     def __init__(self, port: int, process: subprocess.Popen[str]) -> None:
         self.port = port
@@ -69,7 +69,7 @@ class Served:
             line.close()
 
     def ready(self) -> dict[str, Any]:
-        """The page, once there is one that says something of Kafka."""
+        """The page `/ready`, once it mentions Kafka."""
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             with suppress(OSError, http.client.HTTPException):

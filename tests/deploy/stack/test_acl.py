@@ -1,4 +1,4 @@
-"""A real mosquitto with our ACL and listeners: who may publish, read, and be whom."""
+"""A real mosquitto with our ACL and listeners: permissions and identities of clients."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def line(tmp_path_factory: pytest.TempPathFactory, mosquitto_program: str) -> It
 
 
 class Reader:
-    """Somebody who listens, as an async context manager; what has arrived is in `got`."""
+    """A subscriber, as an async context manager; received messages are in `got`."""
 
     def __init__(
         self, endpoint: Endpoint, mqtt_filter: str = "sensors/+/+/+", *, stays: bool = False
@@ -118,7 +118,7 @@ class Reader:
 
 
 async def publish(endpoint: Endpoint, *topics: str, payload: bytes = b"1") -> int:
-    """How many of the topics the broker refused."""
+    """Publish on each topic and return the number of refusals."""
     async with Publisher(endpoint) as publisher:
         await asyncio.wait_for(publisher.connection.connected.wait(), 30)
         for topic in topics:
@@ -129,7 +129,7 @@ async def publish(endpoint: Endpoint, *topics: str, payload: bytes = b"1") -> in
 
 
 async def why_not(endpoint: Endpoint) -> str:
-    """What the client says while the broker does not let it in."""
+    """The client's error while the broker refuses it."""
     connection = Connection(endpoint)
     connection.start()
     await until(lambda: connection.error is not None and connection.connects_total == 0)
@@ -209,7 +209,7 @@ async def test_odd_names_signed_by_the_devices_authority_get_no_access(
 
 
 async def die(endpoint: Endpoint, topic: str) -> None:
-    """Connect with a last will for the topic, and vanish without goodbye."""
+    """Connect with a last will for the topic, then drop the connection."""
     dying = Connection(endpoint, will=lambda: (topic, b"will"))
     dying.start()
     with suppress(AssertionError):  # a broker may refuse such a connection altogether

@@ -1,4 +1,4 @@
-"""Trial certificates: what is made holds in a handshake, is private, and tells when it ends."""
+"""Trial certificates: valid in a handshake, private, and reported before they expire."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ def shake_hands(server: tuple[Path, Path], client: tuple[Path, Path], host: str)
     """A handshake in memory; the certificate of the client as the server sees it.
 
     Args:
-        server: its certificate, and the authority it trusts for clients.
-        client: its certificate, and the authority it trusts for servers.
-        host: the name the client connects to.
+        server: Certificate of the server, and the authority it trusts for clients.
+        client: Certificate of the client, and the authority it trusts for servers.
+        host: Name that the client connects to.
     """
     ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     ours.load_cert_chain(server[0], server[0].with_suffix(".key"))

@@ -1,4 +1,4 @@
-"""Installing the servers: what is missing is named with its remedy, and nothing half-made stays.
+"""Installation of servers: missing tools are named with advice; no partial result remains.
 
 The tools are scripts on a PATH of their own; the real Maven, Go and Cargo run in `.ci/run`.
 """

@@ -1,4 +1,4 @@
-"""The real servers: what they confirmed is there after SIGKILL; each verb does what it says."""
+"""The real servers: confirmed data survives SIGKILL; every method works."""
 
 from __future__ import annotations
 

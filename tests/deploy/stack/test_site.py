@@ -1,4 +1,4 @@
-"""A site from its settings: what keeps it from starting is said, and its parts are told all."""
+"""A site from its settings: problems are reported, and its parts get all settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""systemd units and compose file: those in the repository are current, and say what native says."""
+"""systemd units and compose file: those in the repository are current and match native settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The supervisor with small programs in place of servers: order, restarts, watchdog, way down."""
+"""The supervisor with small programs in place of servers: order, restarts, watchdog, stop."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ Script = Generator[Callable[[], object], None, None]
 BODY = """\
 import pathlib, signal, sys, time
 folder, name, how = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3]
-def tell(what):
-    with (folder / "told").open("a") as file:
+def note(what):
+    with (folder / "events").open("a") as file:
         file.write(f"{what} {name}\\n")
 def end(*_):
-    tell("ends"); (folder / name).unlink(missing_ok=True)
+    note("ends"); (folder / name).unlink(missing_ok=True)
     if how != "stubborn": sys.exit(0)
 signal.signal(signal.SIGTERM, end)
-tell("starts")
+note("starts")
 if how == "fails":
     print("Traceback ...\\nValueError: the disk is full\\n  at somewhere"); sys.exit(3)
 (folder / name).touch()
@@ -108,14 +108,14 @@ def is_ready(site: Supervisor, name: str, restarts: int = 0) -> Callable[[], boo
     return now
 
 
-def told(folder: Path) -> list[str]:
-    return (folder / "told").read_text().splitlines()
+def events(folder: Path) -> list[str]:
+    return (folder / "events").read_text().splitlines()
 
 
 def test_ranks_start_one_after_the_other_and_each_ends_in_its_turn(folder: Path) -> None:
     def set_up() -> str:
         assert (folder / "kafka").exists(), "the rank before is ready"
-        with (folder / "told").open("a") as file:
+        with (folder / "events").open("a") as file:
             file.write("steps\n")
         return "created 5 topics"
 
@@ -131,7 +131,7 @@ def test_ranks_start_one_after_the_other_and_each_ends_in_its_turn(folder: Path)
         yield lambda: site.state.is_healthy
 
     play(site, script())
-    assert told(folder) == [
+    assert events(folder) == [
         *("starts kafka", "steps", "starts worker", "starts bridge"),
         *("ends bridge", "ends worker", "ends kafka"),
     ]
@@ -300,13 +300,13 @@ def test_a_frozen_program_is_silent_first_and_then_restarted(folder: Path) -> No
 
     def script() -> Script:
         yield is_ready(site, "worker")
-        yield (folder / "told").exists  # the program runs, not only its interpreter
+        yield (folder / "events").exists  # the program runs, not only its interpreter
         os.kill(row(site, "worker").pid or 0, signal.SIGSTOP)
         yield lambda: row(site, "worker").state == "silent"
         yield is_ready(site, "worker", restarts=1)
 
     play(site, script())
-    assert told(folder)[:2] == ["starts worker", "ends worker"]  # it was woken, and asked first
+    assert events(folder)[:2] == ["starts worker", "ends worker"]  # it was woken, and asked first
 
 
 def test_a_program_that_ignores_the_stop_signal_is_killed(folder: Path) -> None:
@@ -318,7 +318,7 @@ def test_a_program_that_ignores_the_stop_signal_is_killed(folder: Path) -> None:
         pids.append(row(site, "worker").pid)
 
     play(site, script())
-    assert told(folder) == ["starts worker", "ends worker"]
+    assert events(folder) == ["starts worker", "ends worker"]
     assert process_start_time(pids[0] or 0) is None
 
 
@@ -373,13 +373,13 @@ def test_a_program_inherits_no_secret_that_it_was_not_given(
         program(folder, "one"),
         command=lambda: [sys.executable, "-S", "-c", f"{body}; import time; time.sleep(60)"],
         check=lambda: HealthCheck(True, ready=(folder / "env").exists()),
-        env=lambda: {given: "told"},
+        env=lambda: {given: "value"},
     )
     site = supervisor(folder, one)
     play(site, iter([is_ready(site, "one")]))
     found = ast.literal_eval((folder / "env").read_text())
     assert found["KPSTREAM_SITE_WORKERS"] == "3"
-    assert {name: found[name] for name in SECRETS & set(found)} == {given: "told"}
+    assert {name: found[name] for name in SECRETS & set(found)} == {given: "value"}
 
 
 def test_one_supervisor_per_folder(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the page asks the results file, against plain Python over the same points."""
+"""Queries of the page on the results file, compared with plain Python over the same points."""
 
 from __future__ import annotations
 

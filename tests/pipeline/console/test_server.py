@@ -1,4 +1,4 @@
-"""The console's server: its API, /health, /ready, /metrics, and who it refuses."""
+"""The console's server: its API, /health, /ready, /metrics, and refused hosts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PAGE_FILES = sorted(path for path in WEB.rglob("*") if path.is_file())
 
 @dataclass
 class Site:
-    """A running console and what is behind it."""
+    """A running console with its view and results file."""
 
     console: Console
     view: FakeView

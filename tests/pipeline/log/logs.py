@@ -27,7 +27,7 @@ def values(log: SqliteLog, topic: str = "readings", partition: int = 0) -> list[
 
 
 def soft_log(path: Path, **options: Any) -> SqliteLog:
-    """A small log that a scorer reads, and a store that may go away."""
+    """A small log read by a scorer, and by a store as a soft group."""
     options = {"max_bytes": 100_000, "reserve_bytes": 0, "maintenance_ms": 60_000, **options}
     options |= {"durability": "normal", "linger_ms": 0}
     log = SqliteLog(path, partitions=2, min_free_bytes=0, soft_groups={"away"}, **options)
@@ -49,7 +49,7 @@ def make_log(path: Path, count: int = 300) -> None:
 
 
 def flip(path: Path, pattern: bytes) -> None:
-    """Change one byte in the middle of the pattern's place in the file."""
+    """Change one byte in the middle of the pattern in the file."""
     data = bytearray(path.read_bytes())
     at = data.index(pattern) + len(pattern) // 2
     data[at] ^= 0x01

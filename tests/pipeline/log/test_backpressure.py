@@ -1,4 +1,4 @@
-"""A consumer whose buffers were full goes on when one has room, not a second later."""
+"""A consumer with full buffers continues when one has room, not a second later."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FULL, QUIET = TP("readings", 0), TP("readings", 1)
 
 
 class FaustsPart(Service):
-    """What `faust.transport.consumer.Consumer` has of it: full buffers are not fetched."""
+    """The relevant part of `faust.transport.consumer.Consumer`: full buffers are not fetched."""
 
     flow_active = True
 
@@ -32,7 +32,7 @@ class FaustsPart(Service):
         self._buffered_partitions.discard(tp)
 
     async def _wait_next_records(self, timeout: float) -> Any:
-        """Kafka has records of `FULL` only, and is asked for those that are active."""
+        """Return records of `FULL` only, if it is active."""
         active = set(self.active)
         if not active:
             await self.sleep(1)

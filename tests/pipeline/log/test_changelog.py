@@ -1,4 +1,4 @@
-"""Window state of several owners: nothing that an owner had saved is ever lost, zombies or not."""
+"""Window state of several owners: no saved state is ever lost, even with zombies."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Killed(Exception):
 
 
 class Done:
-    """The answer of a log that has the row; unlike a coroutine, nobody has to wait for it."""
+    """The answer of a log that has the row; unlike a coroutine, it need not be awaited."""
 
     def __init__(self, offset: int) -> None:
         self._offset = offset
@@ -147,8 +147,8 @@ def test_the_newest_state_of_an_owner_survives_any_order_of_writes(
 async def _survives(deeds: list[tuple[str, int, int]]) -> None:
     """Four workers, one device; those that are not the owner do not know it.
 
-    Whoever applies the log moves on from the state it opened with or saved last; an owner never
-    does worse than what an owner before it had saved.
+    A worker continues from the state it opened with or saved last; an owner never starts from less
+    than an earlier owner had saved.
     """
     topic = Topic()
     workers: dict[int, tuple[Changelog, int]] = {}

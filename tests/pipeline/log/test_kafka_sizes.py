@@ -1,4 +1,4 @@
-"""Records larger than Kafka takes by default: one device must not stop a worker for good."""
+"""Records larger than Kafka takes by default: one device must not stop a worker permanently."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def worker(kafka: KafkaServer, app_id: str, folder: Path) -> ScoringApp:
 
 
 async def values(kafka: KafkaServer, topic: str) -> list[bytes]:
-    """Of all records of the only partition."""
+    """The values of all records of the only partition."""
     endpoint = KafkaEndpoint(kafka.address)
     probe = KafkaProbe(endpoint)
     end = (await probe.end_offsets(topic, [0]))[0]

@@ -29,7 +29,7 @@ _names = itertools.count()
 
 
 class Stage:
-    """An app whose agent holds what it is given until it is acked by hand."""
+    """An app whose agent keeps its events until the test acks them."""
 
     def __init__(self, server: str, group: str, topic: str, folder: Path, **options: Any) -> None:
         kind = options.pop("kind", KafkaApp)
@@ -85,7 +85,7 @@ async def eventually(holds: Callable[[], Any], seconds: float = 40.0) -> None:
 
 
 class Place:
-    """A topic with one partition and a group of its own, and what the test does to them."""
+    """A topic with one partition and a group of its own, with helpers for the test."""
 
     def __init__(self, server: str, folder: Path) -> None:
         self.server = server

@@ -1,4 +1,4 @@
-"""What the local log deletes, and when it refuses appends."""
+"""Retention of the local log: deletions, and refused appends."""
 
 from __future__ import annotations
 

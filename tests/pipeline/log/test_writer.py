@@ -1,4 +1,4 @@
-"""What the writer confirms is durable, also when it is killed or the disk fails."""
+"""Appends confirmed by the writer are durable, even after a kill or a disk error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a process says of itself: every field is in the table, only what changed is said again."""
+"""Accounts of a process: every field is in the table, and only changes are reported again."""
 
 from __future__ import annotations
 
@@ -73,10 +73,10 @@ def test_every_reported_field_is_in_the_table_of_measurements(role: str) -> None
     accounts = Accounts(view, "p-1", role, NOW_MS)
     accounts.points(NOW_MS)
     view.model = replace(view.model, version=4, refused_version=5, refused_error="bad")
-    said = by_measurement(accounts.points(NOW_MS))
-    assert set(said) == {"gateway", "device", "lag", "dead_letters", "model", "rollout"}
+    reported = by_measurement(accounts.points(NOW_MS))
+    assert set(reported) == {"gateway", "device", "lag", "dead_letters", "model", "rollout"}
     table = {measurement.name: measurement for measurement in measurements()}
-    for name, points in said.items():
+    for name, points in reported.items():
         for point in points:
             fields = dict(point.fields)
             assert [tag for tag, _ in point.tags] == list(table[name].tags)
@@ -117,7 +117,7 @@ def test_only_changed_devices_are_reported_again_after_confirmation() -> None:
 
 
 def test_the_account_of_a_device_has_the_time_of_its_state() -> None:
-    """A worker that was frozen tells an old state last; the newest state must stay the newest."""
+    """A frozen worker reports an old state last; the newest state must stay the newest."""
     view = View()
     (old, _, _) = by_measurement(Accounts(view, "w-1", "worker", 1).points(NOW_MS))["device"]
     first = view.devices[0]
@@ -131,17 +131,17 @@ def test_the_account_of_a_device_has_the_time_of_its_state() -> None:
 
 
 def test_the_counter_of_a_new_reason_begins_at_zero() -> None:
-    """Whoever looks at the growth of the counter must see them too."""
+    """Queries of the growth of the counter must include them."""
     accounts = Accounts(View(), "b", "bridge", NOW_MS - 10_000)
 
-    def letters(now_ms: int) -> list[tuple[int, int]]:
+    def dead_letters(now_ms: int) -> list[tuple[int, int]]:
         points = by_measurement(accounts.points(now_ms))["dead_letters"]
         return [(p.time_ns // 10**6, dict(p.fields)["count"]) for p in points]
 
-    assert letters(NOW_MS) == [(NOW_MS - 10_000, 0), (NOW_MS, 2)]
-    assert letters(NOW_MS + 5_000) == [(NOW_MS - 10_000, 0), (NOW_MS + 5_000, 2)], "until told"
+    assert dead_letters(NOW_MS) == [(NOW_MS - 10_000, 0), (NOW_MS, 2)]
+    assert dead_letters(NOW_MS + 5_000) == [(NOW_MS - 10_000, 0), (NOW_MS + 5_000, 2)]
     accounts.confirm()
-    assert letters(NOW_MS + 10_000) == [(NOW_MS + 10_000, 2)]
+    assert dead_letters(NOW_MS + 10_000) == [(NOW_MS + 10_000, 2)]
 
 
 def test_backlog_reports_how_long_it_has_stalled() -> None:

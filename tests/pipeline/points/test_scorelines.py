@@ -1,4 +1,4 @@
-"""Score records as lines: the same as by way of points, and one bad score spoils no other."""
+"""Score records as lines: equal to those through points; a bad score affects no other."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def lines_of(*records: Any) -> ScoreLines:
 
 
 def plain(line: str) -> str:
-    """A line without the `.0` of whole numbers, which says nothing."""
+    """A line without the `.0` of whole numbers, which has no meaning."""
     return re.sub(r"(?<=\d)\.0(?=[ ,])", "", line)
 
 

@@ -46,7 +46,7 @@ def publish(registry: Registry, tmp_path: Path, task: str = "rul", **options: ob
 
 
 def force_pointer(registry: Registry, name: str, version: int, digest: str) -> None:
-    """What a hand, a copy script or an attacker may leave: a pointer that was never checked."""
+    """Write an unchecked pointer, as a manual change, a copy script or an attacker may do."""
     path = registry.root / name / "stable.json"
     temporary = path.with_suffix(".new")
     temporary.write_text(json.dumps({"version": version, "digest": digest}))

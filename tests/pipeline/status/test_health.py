@@ -1,4 +1,4 @@
-"""What makes a process not ready."""
+"""Problems that make a process not ready."""
 
 from __future__ import annotations
 

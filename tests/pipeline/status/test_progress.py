@@ -1,4 +1,4 @@
-"""Which partitions stand still."""
+"""Stalled partitions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The InfluxDB sink against the real InfluxDB: what is refused and stored, what kills cost."""
+"""The InfluxDB sink against the real InfluxDB: refused and stored lines, and the effect of
+kills."""
 
 from __future__ import annotations
 
@@ -84,7 +85,7 @@ def bucket(real_influx: InfluxServer, made: Callable[..., Bucket]) -> Bucket:
 
 
 def requests_of(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> list[Answer]:
-    """What the server answers to the sink from now on."""
+    """Record the server's answers to the sink from now on."""
     answers: list[Answer] = []
     write = InfluxClient.write
 
@@ -139,7 +140,7 @@ def test_points_older_than_the_bucket_keeps_are_named_so(
 def test_flaws_of_all_kinds_at_once_cost_no_good_point(
     real_influx: InfluxServer, made: Callable[..., Bucket]
 ) -> None:
-    """InfluxDB tells of one kind only, stores some days and not others, and none beside a 400."""
+    """InfluxDB reports one kind only, stores some days and not others, and nothing with a 400."""
     bucket = made(real_influx, keeps_s=30 * 86_400)
     now = now_ms()
     assert bucket.sink.write([point(now - n * DAY_MS, "first") for n in range(20)]) == []
@@ -232,7 +233,7 @@ def test_a_frozen_server_is_slow_and_requests_get_shorter_until_it_is_not(
 
 
 class TinyCache(InfluxServer):
-    """One whose memory for what is not yet in files is full after some thousand points."""
+    """An InfluxDB whose cache is full after some thousand points."""
 
     def command(self) -> list[str]:
         limits = {"max-memory-size": 60_000, "snapshot-memory-size": 20_000}
@@ -304,15 +305,15 @@ def test_nothing_confirmed_is_missing_after_kills_while_writing(
 def test_the_answers_are_those_that_the_stub_gives(bucket: Bucket) -> None:
     """`tests.fakes.influx` quotes and drops as the real one does."""
 
-    def said(lines: Sequence[str]) -> tuple[int, str]:
+    def answer_to(lines: Sequence[str]) -> tuple[int, str]:
         answer = bucket.client.write(bucket.name, "\n".join(lines).encode())
         return answer.status, json.dumps(answer.json)
 
-    assert said(["m f=1 1"]) == (204, "{}")
-    status, text = said(["m f=1 2", "m bad 3"])
+    assert answer_to(["m f=1 1"]) == (204, "{}")
+    status, text = answer_to(["m f=1 2", "m bad 3"])
     assert status == 400
     assert "unable to parse 'm bad 3': invalid field format" in text
-    status, text = said(["m f=1 4", 'm f="bad" 5'])
+    status, text = answer_to(["m f=1 4", 'm f="bad" 5'])
     assert status == 422
     assert "partial write: field type conflict" in text
     assert text.endswith('dropped=1"}')

@@ -1,4 +1,4 @@
-"""A real InfluxDB that serves https only: what is checked, and what is told when it fails."""
+"""A real InfluxDB that serves https only: checks of the certificate, and errors."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ HOUR_MS = 3_600_000
 
 @pytest.fixture
 def client(real_influx: InfluxServer) -> Iterator[InfluxClient]:
-    """An operator's client in an organisation of its own: tasks and tokens belong to those."""
+    """An operator's client in an organisation of its own, because it owns tasks and tokens."""
     org = f"org-{time.time_ns()}"
     real_influx.call("POST", "/api/v2/orgs", {"name": org})
     with connect(real_influx, org, real_influx.token) as client:
@@ -142,7 +142,7 @@ def test_a_token_with_other_rights_is_replaced(client: InfluxClient) -> None:
 
 
 def scores(hours: list[int]) -> tuple[list[Point], dict[tuple[str, int], list[float]]]:
-    """Twenty RUL scores in each of the hours, of two machines; and what they are per hour."""
+    """Twenty RUL scores of two machines in each of the hours, and their hourly values."""
     records, expected = [], {}
     for hour_ms in hours:
         for device in ("press-1", "press-2"):

@@ -1,4 +1,4 @@
-"""The results file: idempotent, durable, bounded, honest about damage."""
+"""The results file: idempotent, durable, bounded, and explicit about damage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Delivery: tries until stored, waits as told, passes on what retrying cannot help."""
+"""Delivery: retries until stored, waits as requested, raises permanent errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ POINT = Point("rul", (("site", "s"),), (("rul", 1.0),), 1)
 
 
 class FakeSink:
-    """Raises what it is given, one at a time, then stores."""
+    """A sink that raises the given errors, one at a time, then stores."""
 
     def __init__(self, *failures: Exception) -> None:
         self.failures = list(failures)

@@ -1,4 +1,5 @@
-"""The store's stage: acks after confirmation, batches by backlog, dead letters, an absent sink."""
+"""The store's stage: acks after confirmation, batches by backlog, dead letters, an unavailable
+sink."""
 
 from __future__ import annotations
 
@@ -46,7 +47,8 @@ class Event:
 
 @dataclass
 class FakeLines:
-    """Stores lines; raises what it is given first; refuses lines with `bad`; waits at its gate."""
+    """A line sink that first raises the given errors, refuses lines with `bad`, and can be
+    blocked."""
 
     failures: list[Exception] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
@@ -85,7 +87,7 @@ class FakePoints:
 
 
 class Store:
-    """A stage that runs, what it has appended and acked, and when its log confirms."""
+    """A running stage with its appends and acks; the test decides when its log confirms."""
 
     def __init__(self, sink: FakeLines | FakePoints, **options: int) -> None:
         prepare = prepare_lines(sink) if isinstance(sink, LineSink) else prepare_points(sink)
@@ -114,7 +116,7 @@ class Store:
             self.offered += 1
             await self.stage.offer(event)
 
-    def letters(self) -> list[DeadLetter]:
+    def dead_letters(self) -> list[DeadLetter]:
         return [decode_dead_letter(value) for value in self.appended]
 
 
@@ -154,8 +156,8 @@ async def test_the_account_of_a_device_silent_for_longer_than_the_retention_is_n
         await store.offer(old.encode(), topic=ACCOUNTS)
         await store.offer(encode_scores([score(1, site="bad")]))
         await until(lambda: len(store.acked) == 2)
-        assert [letter.mqtt_topic.split("/")[1] for letter in store.letters()] == ["bad"]
-        assert [letter.raw.startswith(b"rul,") for letter in store.letters()] == [True]
+        assert [dead.mqtt_topic.split("/")[1] for dead in store.dead_letters()] == ["bad"]
+        assert [dead.raw.startswith(b"rul,") for dead in store.dead_letters()] == [True]
         assert (store.stage.counters.stored, store.stage.counters.refused) == (0, 1)
 
 
@@ -222,15 +224,15 @@ async def test_refused_points_are_dead_letters_before_anything_is_acked() -> Non
         await store.offer(encode_scores([score(1), score(2, model="bad"), score(3)]))
         await until(lambda: len(store.appended) == 1)
         await asyncio.sleep(0.02)
-        assert store.acked == [], "not before the letter is durable"
+        assert store.acked == [], "not before the dead letter is durable"
         store.confirms.set()
         await until(lambda: store.acked == [0])
-        (letter,) = store.letters()
-        assert letter.reason is RefusalReason.type_conflict
-        assert letter.source == "store"
-        assert letter.detail == "no good"
-        assert letter.mqtt_topic == "sensors/plant-7/e2/engine"
-        assert letter.raw.decode().startswith("rul,device=e2,model=bad,")
+        (dead,) = store.dead_letters()
+        assert dead.reason is RefusalReason.type_conflict
+        assert dead.source == "store"
+        assert dead.detail == "no good"
+        assert dead.mqtt_topic == "sensors/plant-7/e2/engine"
+        assert dead.raw.decode().startswith("rul,device=e2,model=bad,")
         assert len(sink.lines) == 2
         counters = store.stage.counters
         assert (counters.stored, counters.refused) == (2, 1)
@@ -245,8 +247,8 @@ async def test_an_unreadable_record_is_a_dead_letter_and_stops_nothing(
     async with store_in(sink) as store:
         await store.offer(b"\xff", encode_scores([RUL, ACTIVITY]), b'{"no": "array"}')
         await until(lambda: len(store.acked) == 3)
-        unreadable = [x for x in store.letters() if x.reason is RefusalReason.unreadable]
-        assert [letter.raw for letter in unreadable] == [b"\xff", b'{"no": "array"}']
+        unreadable = [x for x in store.dead_letters() if x.reason is RefusalReason.unreadable]
+        assert [dead.raw for dead in unreadable] == [b"\xff", b'{"no": "array"}']
         assert store.stage.counters.unreadable == 2
 
 
@@ -257,9 +259,9 @@ async def test_one_flawed_score_in_a_record_costs_only_itself() -> None:
         await store.offer(value)
         await until(lambda: bool(store.acked))
         assert len(sink.lines) == 2
-        (letter,) = store.letters()
-        assert letter.reason is RefusalReason.unreadable
-        assert b'"device":""' in letter.raw
+        (dead,) = store.dead_letters()
+        assert dead.reason is RefusalReason.unreadable
+        assert b'"device":""' in dead.raw
 
 
 async def test_accounts_go_to_sinks_that_take_lines_only() -> None:
@@ -276,8 +278,8 @@ async def test_accounts_go_to_sinks_that_take_lines_only() -> None:
         await store.offer(encode_scores([RUL, ACTIVITY]))
         await until(lambda: len(store.acked) == 2)
         assert results.points == points_of([ACTIVITY])
-        (letter,) = store.letters()
-        assert letter.raw.decode() == to_line(points_of([RUL])[0])
+        (dead,) = store.dead_letters()
+        assert dead.raw.decode() == to_line(points_of([RUL])[0])
 
 
 async def test_an_error_that_retrying_cannot_help_stops_the_store_and_acks_nothing() -> None:

@@ -1,4 +1,5 @@
-"""The store on a real Kafka: its place in the group, an absent sink, stores that come and go."""
+"""The store on a real Kafka: its membership in the group, an unavailable sink, stores that come and
+go."""
 
 from __future__ import annotations
 
@@ -31,7 +32,7 @@ PER_RECORD = 5
 
 
 class Sink(FakeLines):
-    """Takes nothing while it is away; several stores may share its lines."""
+    """A sink that can be unavailable; several stores may share its lines."""
 
     away = False
 
@@ -54,7 +55,7 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServer]:
 
 
 class Line:
-    """Scores in Kafka, and stores that take them away; everything under one app id."""
+    """Scores in Kafka, and stores that read them; everything under one app id."""
 
     def __init__(self, kafka: KafkaServer, folder: Path, producer: AIOKafkaProducer) -> None:
         self.kafka = kafka
@@ -98,7 +99,7 @@ class Line:
 
     @property
     def lines(self) -> list[str]:
-        """Those of this test: a new group also reads what other tests have written."""
+        """The lines of this test; a new group also reads the scores of other tests."""
         return [line for line in self.sink.lines if f"device={self.folder.name}," in line]
 
     @property
@@ -106,7 +107,7 @@ class Line:
         return len(set(self.lines)) == self.written
 
     async def committed(self) -> int:
-        """How many records the group has behind it."""
+        """Number of records that the group has committed."""
         group = AIOKafkaConsumer(
             bootstrap_servers=self.kafka.address, group_id=f"{self.folder.name}-store-influx"
         )

@@ -68,7 +68,7 @@ def test_a_record_that_the_saved_state_already_holds_changes_nothing() -> None:
 def test_a_kill_anywhere_gives_the_windows_of_an_undisturbed_run(
     saved_after: int, replay_from: int, chunk: int
 ) -> None:
-    """State saved after one record, log position behind it: what a SIGKILL leaves behind."""
+    """A SIGKILL can leave a saved state that is ahead of the committed offset."""
     replay_from = min(replay_from, saved_after)
     records = [(i, [batch("d", i * chunk, chunk), batch("e", i, 1)]) for i in range(12)]
 

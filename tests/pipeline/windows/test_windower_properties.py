@@ -1,4 +1,4 @@
-"""Stream equals offline, under everything that may happen to readings on their way."""
+"""Stream equals offline, for any disorder, duplicates, gaps and kills."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Open vocabulary: a made-up set where it must work, and controls where it must not."""
+"""Open vocabulary: a made-up set on which it must work, and controls on which it must not."""
 
 import json
 import math

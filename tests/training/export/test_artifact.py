@@ -70,7 +70,7 @@ def test_the_scaler_has_not_seen_held_out_windows(candidate):
 
 
 class Unequal(torch.nn.Module):
-    """Trained module whose graph is not what it computes: a constant that tracing freezes."""
+    """Trained module whose graph differs from it, because tracing freezes a constant."""
 
     def __init__(self):
         super().__init__()
@@ -100,7 +100,7 @@ class Step(torch.nn.Module):
 
 
 class Rough(torch.nn.Module):
-    """Adds a large number and takes it off again: float32 rounds, differently in another order."""
+    """Adds and subtracts a large number, so that float32 rounds differently in another order."""
 
     def __init__(self, shift):
         super().__init__()

@@ -25,7 +25,7 @@ QUICK = {"epochs": 2, "folds": 2, "student": "statistics", "noise": 0.0}
 
 @pytest.fixture
 def made_up(monkeypatch):
-    """`read_data` gives two joined subsets or people, and remembers who asked for the test set."""
+    """`read_data` gives two joined subsets or people, and records reads of the test set."""
     asked = []
 
     def read(name, folder, *, with_test):

@@ -18,7 +18,8 @@ MAX_RUL = 125.0
 
 
 def engines(count, random):
-    """Scores that are sure near the end of life and doubtful before; every engine has its bias."""
+    """Scores that are certain near the end of life and uncertain before; every engine has its
+    bias."""
     truth, rul, groups = [], [], []
     for engine in range(count):
         life = np.arange(random.integers(120, 350), -1, -1)
