@@ -156,7 +156,7 @@ def decode_payload(payload: bytes) -> dict[str, Any]:
         RefusedMessage: The body has none of the three forms; with the reason.
     """
     if len(payload) > MAX_PAYLOAD_BYTES:
-        detail = f"{len(payload)} bytes; a message may have {MAX_PAYLOAD_BYTES}"
+        detail = f"{len(payload)} bytes; a message may have at most {MAX_PAYLOAD_BYTES}"
         raise RefusedMessage(RefusalReason.too_large, detail)
     if not payload.strip():
         raise RefusedMessage(RefusalReason.empty, "the message has no body")
@@ -287,11 +287,11 @@ def _refuse_oversize(document: dict[str, Any]) -> None:
     if type(values) is not dict:
         return
     if len(values) > MAX_CHANNELS:
-        detail = f"{len(values)} channels; a message may have {MAX_CHANNELS}"
+        detail = f"{len(values)} channels; a message may have at most {MAX_CHANNELS}"
         raise RefusedMessage(RefusalReason.too_large, detail)
     for column in (document.get("ts"), *values.values()):
         if type(column) is list and len(column) > MAX_READINGS:
-            detail = f"{len(column)} readings; a message may have {MAX_READINGS}"
+            detail = f"{len(column)} readings; a message may have at most {MAX_READINGS}"
             raise RefusedMessage(RefusalReason.too_many_readings, detail)
 
 

@@ -219,14 +219,14 @@ class _EngineJudge:
 
     field = EngineTruth.task
 
-    def __init__(self, lives: Sequence[EngineTruth]) -> None:
-        self._lives = _by_device(lives)
+    def __init__(self, engines: Sequence[EngineTruth]) -> None:
+        self._engines = _by_device(engines)
         self._errors: list[float] = []
 
     def judge(self, score: Mapping[str, Any]) -> bool:
         """Take a score; False if no truth covers its window."""
         last_ms = int(score["end_ms"]) - 1
-        life = _newest(self._lives.get(_device(score), []), last_ms)
+        life = _newest(self._engines.get(_device(score), []), last_ms)
         if life is None or life.at(last_ms) < 0:
             return False
         rul = float(score[self.field])

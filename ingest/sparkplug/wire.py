@@ -143,7 +143,7 @@ def decode_sparkplug(payload: bytes) -> Payload:
         RefusedMessage: `not_sparkplug`, `empty` or `too_large`.
     """
     if len(payload) > MAX_SPARKPLUG_BYTES:
-        detail = f"{len(payload)} bytes; a message may have {MAX_SPARKPLUG_BYTES}"
+        detail = f"{len(payload)} bytes; a message may have at most {MAX_SPARKPLUG_BYTES}"
         raise RefusedMessage(RefusalReason.too_large, detail)
     if not payload:
         raise RefusedMessage(RefusalReason.empty, "the message has no body")
@@ -153,7 +153,7 @@ def decode_sparkplug(payload: bytes) -> Payload:
         detail = f"not a Sparkplug B payload ({exc}); it begins with {payload[:40]!r}"
         raise RefusedMessage(RefusalReason.not_sparkplug, detail) from exc
     if len(found.metrics) > MAX_METRICS:
-        detail = f"{len(found.metrics)} metrics; a message may have {MAX_METRICS}"
+        detail = f"{len(found.metrics)} metrics; a message may have at most {MAX_METRICS}"
         raise RefusedMessage(RefusalReason.too_large, detail)
     seq = found.seq if found.HasField("seq") else None
     if seq is not None and seq > 255:

@@ -41,7 +41,7 @@ __all__ = ["InfluxSink", "influx_connection", "influx_sink_from"]
 
 _LEAST_LINES = 100
 _WANTS_HTTPS = "it speaks https: begin KPSTREAM_PIPELINE_INFLUX_URL with https://"
-_HINTS = {
+_ADVICE = {
     401: "the token is not accepted; check KPSTREAM_PIPELINE_INFLUX_TOKEN",
     403: "the token may not write to this bucket; give it write permission",
     404: "organisation or bucket does not exist; create it or correct the setting",
@@ -141,7 +141,7 @@ class InfluxSink:
                 job.unexplained[batch[0]] = _Flaw.of(answer)
                 if len(job.unexplained) >= _MOST_UNEXPLAINED or not job.waiting:
                     job.reset()
-                    raise answer.complaint(self._where, {answer.status: _ALWAYS % answer.message})
+                    raise answer.as_error(self._where, {answer.status: _ALWAYS % answer.message})
                 continue
             job.flaws |= {batch[n]: flaw for n, flaw in named.items()}
             parts = _split(len(batch), set(named), suspects)
@@ -156,10 +156,10 @@ class InfluxSink:
                 self._lines = min(2 * self._lines, self._max_lines)
             if answer.status == 204 or (answer.status in _BAD_LINES and _is_influx(answer)):
                 return answer
-            hints = _HINTS | (
+            advice = _ADVICE | (
                 {answer.status: _WANTS_HTTPS} if "HTTPS server" in answer.text else {}
             )
-            raise answer.complaint(self._where, hints)
+            raise answer.as_error(self._where, advice)
         except SinkUnavailable as exc:
             if isinstance(exc, SinkSlow):
                 self._lines = max(len(lines) // 2, min(_LEAST_LINES, self._max_lines))

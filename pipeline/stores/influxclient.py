@@ -127,13 +127,13 @@ class Answer:
         ):  # HTTP also allows a date; the caller's own back-off then applies
             return None
 
-    def complaint(self, where: str, hints: Mapping[int, str]) -> SinkUnavailable:
+    def as_error(self, where: str, advice: Mapping[int, str]) -> SinkUnavailable:
         """The answer as an error: unavailable for now, or wrong settings."""
         text = " ".join(self.message.split())[:2_000] or "no reason given"
         if self.status in _RETRYABLE or self.status >= 500:
             kind = SinkSlow if self.status in _OVERWHELMED else SinkUnavailable
             return kind(f"{where} answers {self.status}: {text}", self.retry_after_ms)
-        hint = hints.get(self.status, "InfluxDB does not answer like this; check the URL")
+        hint = advice.get(self.status, "InfluxDB does not answer like this; check the URL")
         message = f"{where} answers {self.status}: {hint}"
         return SinkMisconfigured(message, MISCONFIGURED_RETRY_MS)
 
@@ -238,7 +238,7 @@ class InfluxClient:
 
         answer = self._answer(ask)
         if answer.status != 200:
-            raise answer.complaint(self.where, {400: answer.message, 404: answer.message})
+            raise answer.as_error(self.where, {400: answer.message, 404: answer.message})
         return rows
 
     @property

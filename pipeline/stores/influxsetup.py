@@ -21,7 +21,7 @@ __all__ = ["Change", "Ensured", "aggregate", "ensure_layout"]
 
 Action = Literal["created", "changed", "removed", "kept", "refused"]
 
-_HINTS = {
+_ADVICE = {
     401: "the token is not accepted; use the operator token for the set-up",
     403: "the token lacks a permission; use the operator token for the set-up",
 }
@@ -272,9 +272,9 @@ class _Setup:
     ) -> Answer:
         answer = self._client.call(method, path, body, query)
         if not 200 <= answer.status < 300:
-            hints = {400: answer.message, 404: answer.message, 422: answer.message, **_HINTS}
+            advice = {400: answer.message, 404: answer.message, 422: answer.message, **_ADVICE}
             where = f"{self._client.where}: {method} {path}"
-            raise answer.complaint(where, hints)
+            raise answer.as_error(where, advice)
         return answer
 
 

@@ -73,11 +73,11 @@ def _of_line(line: Line) -> Iterator[Row]:
     beside = f"{limit.per_second * 10:,.0f} readings/s; CPU-s of bridge, worker and store"
     yield _rate("whole line, nothing pinned: messages of 10", limit, None, beside)
     for at, share in zip(line.latencies, ("modest", "half its limit"), strict=True):
-        wished, reached = at.rate
+        requested, reached = at.rate
         yield Row(
             f"whole line, {share}: messages of 10",
             f"{reached:,.0f}",
-            beside=f"{wished:,.0f} wished; {at.devices} devices; "
+            beside=f"{requested:,.0f} requested; {at.devices} devices; "
             f"{at.points:,} points in InfluxDB of {at.scores:,} scores; "
             f"{at.scores_per_record:.1f} scores a record; cores: "
             + ", ".join(f"{name} {used:.0%}" for name, used in at.cpu.items()),

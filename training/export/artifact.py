@@ -95,8 +95,8 @@ def export_artifact(
     onnx = export_onnx(student, length, channels, draft.decoding.output)
     if len(onnx) > MAX_STUDENT_BYTES:
         msg = (
-            f"the graph has {len(onnx)} bytes, and a student may have {MAX_STUDENT_BYTES}: choose "
-            "fewer or narrower layers in the recipe"
+            f"the graph has {len(onnx)} bytes, and a student may have at most {MAX_STUDENT_BYTES}: "
+            "use fewer or narrower layers in the recipe"
         )
         raise ExportError(msg)
     with tempfile.TemporaryDirectory() as scratch:

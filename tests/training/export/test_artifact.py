@@ -143,7 +143,7 @@ def test_one_window_on_a_step_of_the_vote_passes_but_not_many(candidate, tmp_pat
 
 def test_no_artifact_is_written_when_it_is_too_large(candidate, tmp_path):
     huge = torch.nn.Linear(1000, 110)
-    with pytest.raises(ExportError, match="a student may have 400000"):
+    with pytest.raises(ExportError, match="a student may have at most 400000"):
         export_artifact(
             Large(huge), candidate.artifact.manifest, candidate.held_out.windows, tmp_path / "a"
         )
