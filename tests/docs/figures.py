@@ -23,9 +23,9 @@ LIST = Path(__file__).with_name("figures.json")
 RECORDED = "recorded"
 
 PAGES = {
-    "README.md": ("models/zoo", "docs/results/gateway-bench.json", "docs/results/demo.txt"),
+    "README.md": ("models/zoo", "docs/results/gateway-bench.md", "docs/results/demo.txt"),
     "docs/delivery.md": ("docs/results/chaos.md",),
-    "docs/gateway.md": ("docs/results/gateway-bench.json", "docs/results/doctor.txt"),
+    "docs/gateway.md": ("docs/results/gateway-bench.md", "docs/results/doctor.txt"),
     "docs/knowledge-pruning.md": ("docs/results/knowledge_pruning.md",),
     "docs/operations.md": ("docs/results/site-bench.md", "docs/results/store-bench.md"),
     "docs/starter-students.md": ("models/zoo", "docs/results/knowledge_pruning.md"),
@@ -68,12 +68,13 @@ def values_of(source: str) -> set[str]:
     else:
         words = re.findall(r"\d+(?:,\d{3})*(?:\.\d+)?(?:e-?\d+)?", path.read_text(encoding="utf-8"))
         numbers = [float(word.replace(",", "")) for word in words]
-    return {
+    exact = {
         f"{abs(number) * factor:.{places}f}"
         for number in numbers
         for factor in (1, 100)
         for places in range(6)
     }
+    return exact | {f"{round(number, -3):.0f}" for number in numbers if number >= 10_000}
 
 
 def plain(figure: str) -> str:
