@@ -21,7 +21,7 @@ __all__ = ["IngestError", "LogUnavailable", "MqttError", "RefusalReason", "Refus
 
 
 class RefusalReason(str, Enum):
-    """Why a message (or some of its readings) became a dead letter. The value is stored."""
+    """Reason why a message, or some of its readings, became a dead letter. The value is stored."""
 
     bad_topic = "bad_topic"
     """The MQTT topic is not `{prefix}/{site}/{device}/{stream}` with valid names."""

@@ -157,7 +157,7 @@ def probe_tls(host: str, port: int, files: TlsFiles | None, settings: str = "") 
         settings: Prefix of the settings' names, for messages; used without `files`.
 
     Returns:
-        What is wrong and what to do; None: TLS is not the cause, or no server listens there.
+        The diagnosis with advice; None: TLS is not the cause, or no server listens there.
     """
     if files is None:
         if not _speaks_tls(host, port):

@@ -51,19 +51,19 @@ __all__ = ["KafkaLink", "ScoringApp", "StoreApp", "create_scoring_app", "create_
 log = logging.getLogger(__name__)
 
 _SLOW_SINK_S = 5.0
-"""How long a stop waits for a sink that is writing."""
+"""Time for which a stop waits for a sink that is writing."""
 _STATE_RETRY_S = 1.0
 _REBALANCE_S = 60.0
-"""How long the group waits for a busy member."""
+"""Time for which the group waits for a busy member."""
 _REQUEST_S = 40.0
 _MAX_POLL_S = 20 * 86_400.0
-"""How long a consumer may take no records before Kafka's client leaves the group, without return.
+"""Time without a record taken after which Kafka's client leaves the group permanently.
 
 A store takes none while it waits for its sink, and the scores stay in Kafka for a week. Kafka
 counts the limit in 32 bits of milliseconds.
 """
 _PRODUCE_S = 600.0
-"""How long Kafka may be away before a worker stops and is restarted."""
+"""Longest outage of Kafka before a worker stops and is restarted."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ from deploy.stack.servers import InfluxServer, KafkaServer, find_servers
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
 
-# A busy machine is slow, not wrong.
+# A busy machine is slow, which is no failure.
 settings.register_profile("kpstream", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("kpstream")
 
@@ -236,7 +236,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
     """Limit the teardown after a failure: pytest-timeout stops its clock when a test fails.
 
-    Without this, an event loop whose tasks do not end after a failure holds up its worker forever.
+    Without this, an event loop whose tasks do not end after a failure blocks its worker forever.
     """
     if not (item.stash.get(FAILED, False) and item.config.pluginmanager.hasplugin("timeout")):
         return (yield)

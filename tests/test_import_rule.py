@@ -22,7 +22,7 @@ OURS = ("ingest", "models", "pipeline", "training", "deploy", "dashboards")
 GATEWAY = ("ingest", "models", "pipeline", "deploy", "dashboards")
 FORBIDDEN = {"torch", "transformers", "sentence_transformers", "pandas", "sklearn", "matplotlib"}
 
-# package -> what of ours it may import, beside itself; a module stands for what is below it too.
+# package -> kpstream modules that it may import, besides itself; a module includes its submodules.
 MAY_IMPORT = {
     "ingest": (),
     "models": (),
@@ -58,7 +58,7 @@ ONE_FILE = {
 }
 # The files of the log and the results file; the transport only reads SQLite's version.
 SQLITE = {
-    "ingest/sparkplug/store.py",  # what the bridge knows of Sparkplug nodes: a file of its own
+    "ingest/sparkplug/store.py",  # the bridge's memory of Sparkplug nodes, in a file of its own
     "pipeline/log/commands.py",
     "pipeline/log/file.py",
     "pipeline/log/locallog.py",

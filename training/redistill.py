@@ -272,7 +272,7 @@ def _read_data(recipe: Recipe, path: str, subset: str) -> DataSet:
         raise DataSetError(msg)
     source = find_source(recipe.task)
     if source is None:
-        msg = f"no reader of data is known for task {recipe.task}: use --data dummy"
+        msg = f"there is no data reader for task {recipe.task}: use --data dummy"
         raise DataSetError(msg)
     return source.read(Path(path), subset, recipe, False)
 

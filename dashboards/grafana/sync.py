@@ -38,7 +38,7 @@ _RULE_FOREIGN_KEYS = ("notification_settings", "record")
 _TOKEN_DIGEST = "kpstreamTokenDigest"  # noqa: S105 (a name)
 
 _CONFLICT_ADVICE = (
-    "If somebody has just saved it, check `kpstream dashboards diff` and push again; "
+    "If another user has just saved it, check `kpstream dashboards diff` and push again; "
     "`--force` overwrites it. If a provisioning file owns it, change it by files only"
 )
 

@@ -164,7 +164,7 @@ def replay_command(
         stored = _write(points)
         click.echo(f"{stored} of {len(points)} points written to InfluxDB")
         done = done and stored == len(points)
-    click.echo("they stay in the list; another refusal counts under the same id (column times)")
+    click.echo("they stay in the list; a new refusal counts under the same id (column times)")
     if not done:
         raise SystemExit(1)
 

@@ -1,6 +1,6 @@
 """``kpstream worker``: cuts the readings in Kafka into windows and scores them.
 
-Workers share the partitions of the log, and with them the devices. When a worker joins, leaves or
+Workers share the partitions of the log, and thereby the devices. When a worker joins, leaves or
 dies, partitions move between workers together with their window state; no window changes.
 """
 

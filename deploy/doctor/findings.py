@@ -22,8 +22,8 @@ class Finding:
     Attributes:
         name: Subject, one word.
         state: `ok`, `warn` or `fail`.
-        text: What the check found.
-        advice: What to do about it; empty if nothing needs to be done.
+        text: Result of the check.
+        advice: Steps to take; empty if none are needed.
     """
 
     name: str

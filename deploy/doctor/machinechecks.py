@@ -97,7 +97,12 @@ def check_clock(
     if abs(jump_s) > 0.5:
         text = f"the clock jumped by {jump_s:+.1f} s within 0.1 s"
         return [
-            Finding("clock", "fail", text, "find out what sets it, for example two time services")
+            Finding(
+                "clock",
+                "fail",
+                text,
+                "find the program that sets it, for example a second time service",
+            )
         ]
     synchronised = (is_synchronised or _ntp)()
     if synchronised is False:

@@ -1,8 +1,8 @@
 """The lifecycle of a gateway, bridge, worker or store, from start to exit code.
 
 If a part fails permanently, the process ends with exit code 1 and the reason. Everything confirmed
-is durable, so a supervisor can start it again. SIGTERM or SIGINT stops it cleanly; a second
-signal ends it at once.
+is durable, so a supervisor can start it again. SIGTERM or SIGINT stops it cleanly; a second signal
+ends it immediately.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ class ProcessView:
     """The state of one process of a site; its parts are set when they are created.
 
     Attributes:
-        waiting_for: What the process waits for before its work begins; None once it has begun.
+        waiting_for: Reason why the work has not begun; None once it has.
         bridge: Part of a bridge.
         scoring: Part of a worker.
         students: Part of a worker.

@@ -19,7 +19,7 @@ class HealthCheck:
     Attributes:
         answers: The program answered at all.
         ready: It can do its work.
-        detail: Why it is not ready; for a ready program, anything worth showing.
+        detail: Reason why it is not ready; for a ready program, optional information.
         backlog: Records that wait for it; None if it has no backlog or does not report one.
         progress: A number that changes whenever the program makes progress.
     """

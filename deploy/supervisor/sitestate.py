@@ -70,7 +70,7 @@ class Row:
         restarts: Restarts since the site was started.
         since_ms: Start of the current state, epoch milliseconds.
         port: Port that it listens on; 0 for none.
-        detail: Why it is not ready, or how it last ended; `words` in JSON.
+        detail: Reason why it is not ready, or its last exit; `words` in JSON.
         log: File with its output; empty for a step.
     """
 

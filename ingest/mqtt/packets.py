@@ -45,7 +45,7 @@ class Publish(NamedTuple):
 class PacketSocket:
     """Wraps a connected TCP or TLS socket for an owner that waits until it is readable.
 
-    The owner calls `fill`, then `next_packet` until it returns None. It passes all packets but
+    The owner calls `fill`, then `next_packet` until it returns None. It passes all packets except
     messages back with `offer`, so that paho can `recv` them. paho's `send` only collects bytes; the
     owner's `flush` writes them.
 

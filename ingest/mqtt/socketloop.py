@@ -150,7 +150,7 @@ class SocketLoop:
         self._flush()
 
     def close(self) -> None:
-        """Close the socket, if there is one; what was queued is written where possible."""
+        """Close the socket, if there is one, after writing queued bytes where possible."""
         sock = self._client.socket()
         self._unwatch()
         if sock is not None:

@@ -143,7 +143,7 @@ class ClassAnswer:
         error = float(np.max(np.abs(raw.sum(axis=1) - 1)))
         if error > 1e-3 or raw.min() < 0:
             return (
-                f"class probabilities miss the sum 1 by {error:.3g} (smallest {raw.min()}): "
+                f"class probabilities do not sum to 1 (error {error:.3g}, smallest {raw.min()}): "
                 "end the graph with Softmax"
             )
         return None

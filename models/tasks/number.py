@@ -36,7 +36,7 @@ class IntervalTable(Frozen):
             msg = f"{len(self.rul)} knots rul, {len(self.low)} low and {len(self.high)} high"
             raise ValueError(msg)
         if any(left >= right for left, right in zip(self.rul, self.rul[1:], strict=False)):
-            msg = "the knots rul do not ascend"
+            msg = "the knots rul must be in ascending order"
             raise ValueError(msg)
         for knot, low, high in zip(self.rul, self.low, self.high, strict=True):
             if low > high:
@@ -150,8 +150,8 @@ class NumberAnswer:
         span = high - low
         if typical.min() < low - 1e-3 or typical.max() > high + 1e-5 * span:
             return (
-                f"{self.field} from {typical.min()} to {typical.max()} leaves [{low:g}, {high:g}]: "
-                "clip it inside the graph"
+                f"{self.field} from {typical.min()} to {typical.max()} is outside "
+                f"[{low:g}, {high:g}]: clip it inside the graph"
             )
         return None
 

@@ -6,8 +6,8 @@ the last row, and the readings in between would be lost. Therefore:
 
 - **Every owner writes keys of its own**: ``site/device/stream#generation``, where the generation
   counts the rebalances of the group. No owner overwrites, or compacts away, the row of another.
-- **Of several rows of a device, the one with the highest offset counts.** Every row is a true state
-  at its offset, because all results of the readings in it were durable before it was written.
+- **If a device has several rows, the one with the highest offset counts.** Every row is a true
+  state at its offset, because all results of the readings in it were durable before it was written.
 - **Rows of former owners are deleted only after a row of the new owner is durable** that started
   from them.
 
@@ -47,9 +47,9 @@ class Changelog:
 
     Attributes:
         is_opening: Whether rows are being read now.
-        opened_total: How often partitions were opened.
-        open_seconds: How long the last opening took.
-        rows_read: How many records it read.
+        opened_total: Number of times that partitions were opened.
+        open_seconds: Duration of the last opening.
+        rows_read: Records read by it.
     """
 
     def __init__(self, send: SendRow, read: ReadUntil) -> None:

@@ -38,7 +38,7 @@ class Call:
 
     Attributes:
         function: Called with the write connection; its result resolves the future.
-        adopt: Takes the result into memory once the transaction is durable.
+        adopt: Applies the result to memory once the transaction is durable.
     """
 
     function: Callable[[sqlite3.Connection], Any]

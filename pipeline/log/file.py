@@ -79,7 +79,7 @@ FILE_ERRORS = (sqlite3.Error, UnicodeDecodeError)
 """Errors of reading the file, to be caught and translated by `file_error`."""
 _DAMAGE_SIGNS = ("malformed", "not a database", "Could not decode", "no such table", "no such col")
 """Fragments of SQLite's messages; the last two because every log has all tables and columns."""
-_FULL = "its disk is full: make room on it, then start again"
+_FULL = "its disk is full: free some space, then start again"
 _READ_ONLY = (
     "it cannot be written: check the owner and permissions of the file, of its -wal, -shm and "
     ".lock, and of their folder, and whether the disk is mounted read-only"

@@ -66,12 +66,12 @@ class SqliteLog:
         durability: ``full`` or ``normal``, see the module.
         linger_ms: Milliseconds that the first record of a transaction waits for others.
         max_bytes: Cap on stored records (the file may be a fifth larger, plus some MiB of WAL).
-        reserve_bytes: How far appends with ``reserve=True`` may exceed the cap.
+        reserve_bytes: Bytes by which appends with ``reserve=True`` may exceed the cap.
         min_free_bytes: Free space of the disk below which appends are refused.
         retention_ms: Default age at which read records are deleted.
         retention_bytes: Default size of a topic (all partitions) above which its read records are
             deleted.
-        tombstone_ms: How long a compacted topic keeps tombstones.
+        tombstone_ms: Milliseconds for which a compacted topic keeps tombstones.
         maintenance_ms: Time between two rounds of retention.
         cache_bytes: Bytes of the most recent records kept in memory for readers.
         check_bytes: Files up to this size are checked before the log opens, larger ones in the
@@ -207,7 +207,7 @@ class SqliteLog:
     def _existing(self, name: str, wanted: int) -> int:
         found = len(self._state.topics[name].partitions)
         if found != wanted:
-            log.warning("topic %s keeps its %d partitions; %d were asked for", name, found, wanted)
+            log.warning("topic %s keeps its %d partitions; %d were requested", name, found, wanted)
         return found
 
     def topics(self) -> dict[str, int]:
@@ -374,7 +374,7 @@ class SqliteLog:
         return at.offset if at is not None and at.committed else None
 
     def start_offset(self, group: str, topic: str, partition: int) -> int:
-        """Where a group continues: its committed offset, or its start from registration."""
+        """Offset at which a group continues: the committed one, or its start from registration."""
         part = self._state.partition(topic, partition)
         at = self._offset_of(group, topic, partition)
         return part.earliest if at is None else max(at.offset, part.earliest)

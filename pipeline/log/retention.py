@@ -128,7 +128,7 @@ class Retention:
         unread = self._state.first_unread(part.slot)
         limit = part.next_offset if unread is None else min(unread, part.next_offset)
         if pressed and unread is not None:
-            keep_bytes = 0  # under pressure, everything that every group has read goes at once
+            keep_bytes = 0  # under pressure, delete all read records immediately
         share = None if keep_bytes is None else keep_bytes // len(topic.partitions)
         cutoff_ms = None if keep_ms is None else now_ms - keep_ms
         if part.earliest >= limit:
@@ -270,7 +270,7 @@ class Retention:
         return part.next_offset if unread is None else unread
 
     def _oldest_stored_ms(self, part: Partition) -> int | None:
-        """When the oldest record of a partition was stored."""
+        """Store time of the oldest record of a partition."""
         row = self._db.execute(
             "SELECT stored_ms FROM records WHERE id >= ? AND id < ? ORDER BY id LIMIT 1",
             (record_id(part.slot, part.earliest), record_id(part.slot, part.next_offset)),

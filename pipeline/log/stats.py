@@ -40,7 +40,7 @@ class LogStats:
         stored_bytes: Their size as it counts against the cap.
         file_bytes: Size of the file and its WAL.
         end_offsets: (topic, partition) to next offset.
-        failure: Why the writer stopped; None while it works.
+        failure: Reason why the writer stopped; None while it works.
     """
 
     records: int

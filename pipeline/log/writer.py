@@ -76,7 +76,7 @@ class LogWriter:
         clock: Wall clock, epoch milliseconds; decides retention by age.
 
     Attributes:
-        failure: Why the writer stopped; None while it works.
+        failure: Reason why the writer stopped; None while it works.
         listeners: Called with the changed (topic, partition) pairs after each durable append.
     """
 

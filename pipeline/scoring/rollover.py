@@ -1,9 +1,9 @@
 """The gateway's side of a rollout: a new student takes over while the pipeline runs.
 
-`ModelWatch.poll` checks the registry's pointer of every model. When a pointer has moved, the
-version is read with all checks, compared with the running student (open windows must stay valid),
-loaded, self-tested, and only then swapped in by one assignment. A refused version changes nothing;
-it is remembered, shown, and not tried again until the pointer moves.
+`ModelWatch.poll` checks the registry's pointer of every model. If a pointer has moved, the version
+is read with all checks, compared with the running student (open windows must stay valid), loaded
+and self-tested, and only then swapped in by one assignment. A refused version changes nothing; it
+is remembered, shown, and not tried again until the pointer moves.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ class ModelWatch:
         and a folder that is temporarily unreadable, are tried again at the next poll.
 
         Returns:
-            What was swapped or refused, in order of names; usually nothing.
+            The swaps and refusals, in order of names; usually none.
         """
         try:
             names = self._registry.names()

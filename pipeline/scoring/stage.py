@@ -94,7 +94,7 @@ class ScoringStage(Stage):
         devices: Window state of this worker.
         score: Scores closed windows; runs in the one scoring thread.
         append: See :data:`pipeline.stage.Append`.
-        table: Where window state is saved.
+        table: Storage of window state.
         crash: See :data:`pipeline.stage.Crash`.
         checkpoint_ms: Longest time between two checkpoints while there is something to save.
         batch_readings: Readings after which a micro-batch ends even if more are waiting.

@@ -21,7 +21,7 @@ class HealthReport:
     Attributes:
         alive: Whether the process works at all.
         ready: Whether it can do its work now.
-        problems: Why it is not ready.
+        problems: Reasons why it is not ready.
         parts: Part (bridge, log, models, results, ...) to a JSON-able value, usually one line.
     """
 
@@ -53,17 +53,17 @@ def health_report(
 
     Args:
         now_ms: Processing time, epoch milliseconds.
-        partitions: Progress of all groups; partitions that stand still with a backlog are problems.
+        partitions: Progress of all groups; stalled partitions with a backlog are problems.
         bridge_connected: Whether the bridge is connected to a broker.
         bridge_running: Whether the bridge's task still runs.
-        bridge_error: Why the bridge is not connected; None if the reason is unknown.
-        writer_error: Why the log writer stopped; it does not recover.
+        bridge_error: Reason why the bridge is not connected; None if unknown.
+        writer_error: Reason why the log writer stopped; it does not recover.
         log_failing_since_ms: Start of the time without a confirmed append, because the disk is full
             or fails, epoch milliseconds; None while the log works.
         log_fill: Share of the log's disk cap in use, 0 to 1; a problem above `LOG_FILL`.
         state_problems: Problems of the state files, one line each.
         models_without_student: Models whose stream no student scores.
-        stall_ms: How long a partition may stand still, milliseconds.
+        stall_ms: Milliseconds without progress after which a partition counts as stalled.
         parts: See `HealthReport`.
     """
     problems = []

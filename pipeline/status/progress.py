@@ -20,8 +20,8 @@ class PartitionProgress:
         end_offset: Offset of the next record to be appended.
         position: Offset of the next record to be read.
         committed: Offset at which a restart continues; None before the first commit.
-        last_advance_ms: When position or committed offset last moved, or when there last was no
-            backlog; epoch milliseconds.
+        last_advance_ms: Last time that position or committed offset moved or there was no backlog;
+            epoch milliseconds.
     """
 
     app: str

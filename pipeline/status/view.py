@@ -24,10 +24,10 @@ class ModelStatus:
     Attributes:
         version: Running version; None when no student runs.
         digest: Digest of the running version.
-        since_ms: When it took over, epoch milliseconds.
+        since_ms: Time at which it took over, epoch milliseconds.
         metrics: {split: {metric: value}} from the manifest.
         refused_version: Version that was refused last.
-        refused_error: Why it was refused.
+        refused_error: Reason of the refusal.
         lineage: Lineage from the manifest, as text.
         labels: Classes in model order; empty for a numeric task.
         unit: Unit of a numeric task.

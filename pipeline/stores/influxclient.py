@@ -133,7 +133,7 @@ class Answer:
         if self.status in _RETRYABLE or self.status >= 500:
             kind = SinkSlow if self.status in _OVERWHELMED else SinkUnavailable
             return kind(f"{where} answers {self.status}: {text}", self.retry_after_ms)
-        hint = advice.get(self.status, "InfluxDB does not answer like this; check the URL")
+        hint = advice.get(self.status, "this is not an answer of InfluxDB; check the URL")
         message = f"{where} answers {self.status}: {hint}"
         return SinkMisconfigured(message, MISCONFIGURED_RETRY_MS)
 

@@ -92,12 +92,12 @@ class Layout:
 
 
 Function = HourlyFunction | Literal["copy"]
-"""How an hour of a field becomes one value; `copy` keeps the points as they are."""
+"""Function that turns an hour of a field into one value; `copy` keeps the points unchanged."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rollup:
-    """How one measurement is aggregated from another.
+    """Aggregation of one measurement from another.
 
     Attributes:
         source: Measurement in the bucket of scores.

@@ -167,7 +167,7 @@ class StoreStage(Stage):
         append: See :data:`pipeline.stage.Append`; for dead letters.
         crash: See :data:`pipeline.stage.Crash`.
         batch_points: Rough limit of points in one write; a record is not divided.
-        linger_ms: How long a write waits for more records.
+        linger_ms: Milliseconds for which a write waits for more records.
         backoff: Pauses while the sink is unavailable.
         mqtt_prefix: First levels of the MQTT topics, for the addresses of dead letters.
 

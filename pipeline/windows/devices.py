@@ -69,7 +69,7 @@ _COUNTER_NAMES = (
 
 @dataclass(frozen=True, slots=True)
 class StreamPlan:
-    """How one stream is windowed, from the manifest of the student that scores it."""
+    """Window rules of one stream, from the manifest of the student that scores it."""
 
     model: str
     channels: tuple[str, ...]

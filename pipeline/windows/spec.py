@@ -34,13 +34,13 @@ class WindowSpec:
             `length`, or 1 for time windows.
         kind: Count windows or time windows.
         length_ms: Length of a time window.
-        hop_ms: From one time window's start to the next; may exceed `length_ms`.
-        lateness_ms: How far the watermark stays behind the largest event time. A reading delayed
+        hop_ms: Distance between the starts of time windows; may exceed `length_ms`.
+        lateness_ms: Distance of the watermark behind the largest event time. A reading delayed
             by exactly this much is still in time.
         idle_ms: After this much processing time without a new reading, nothing older is expected.
         future_ms: A reading further ahead of its receive time is refused.
         gap_ms: An event-time jump larger than this is a gap; None: no gaps.
-        gap_policy: What a gap does to count windows. `reset` starts a new run, so that no window
+        gap_policy: Effect of a gap on count windows. `reset` starts a new run, so that no window
             spans it; `mark` continues the run and counts the gap in `Window.gaps`. Time windows
             always mark.
     """

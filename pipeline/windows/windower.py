@@ -93,11 +93,11 @@ class DeviceWindower:
     """Windows of one stream of one device.
 
     Args:
-        spec: How to cut the stream.
+        spec: Window rules of the stream.
         channels: Channels of a reading.
 
     Attributes:
-        spec: How the stream is cut.
+        spec: Window rules of the stream.
         channels: Channels of a reading.
         max_event_ms: Largest accepted event time, `NEVER_MS` before the first.
         last_recv_ms: Latest receive time of a message with an accepted reading, `NEVER_MS` before

@@ -300,7 +300,7 @@ def _latency(plant: SitePlant, rate: float, seconds: float) -> Latency:
         plant[name].start()
     plant.wait_ready()
     before, records = _points(plant), _records(plant, SCORES)
-    _send(plant, 5, 4.0)  # a few windows of one device: whoever is new is slow
+    _send(plant, 5, 4.0)  # a few windows of one device, because a new process is slow
     devices = max(1, round(rate * _BATCH / _HZ))
     processes = _all(plant)
     cpu = {name: _cpu(process) for name, process in processes.items()}

@@ -66,9 +66,9 @@ def test_an_invalid_setting_is_reported_by_the_name_of_its_variable(
     monkeypatch: pytest.MonkeyPatch, command: str, variable: str, value: str, problem: str
 ) -> None:
     monkeypatch.setenv(variable, value)
-    (told,) = (line for line in run(command, code=1).splitlines() if variable in line)
-    assert problem in told
-    assert value not in told.replace(variable, "")
+    (reported,) = (line for line in run(command, code=1).splitlines() if variable in line)
+    assert problem in reported
+    assert value not in reported.replace(variable, "")
 
 
 @pytest.fixture
@@ -98,15 +98,15 @@ def test_an_unusable_state_folder_is_reported_with_advice(
     (tmp_path / "file").write_text("")
     (tmp_path / "closed").mkdir()
     monkeypatch.setattr("os.access", lambda _, mode: not mode & os.W_OK)  # tests may be root
-    told = run("gateway", "--state-dir", str(tmp_path / where), code=1)
-    assert "KPSTREAM_GATEWAY_STATE_DIR" in told
-    assert "Traceback" not in told
+    reported = run("gateway", "--state-dir", str(tmp_path / where), code=1)
+    assert "KPSTREAM_GATEWAY_STATE_DIR" in reported
+    assert "Traceback" not in reported
 
 
 def test_a_fleet_that_cannot_run_says_why_in_a_line(tmp_path: Path) -> None:
-    told = run("simulate", "--truth", str(tmp_path / "nowhere" / "truth"), code=1)
-    assert "No such file" in told
-    assert "Traceback" not in told
+    reported = run("simulate", "--truth", str(tmp_path / "nowhere" / "truth"), code=1)
+    assert "No such file" in reported
+    assert "Traceback" not in reported
     assert "--seed" in run("simulate", "--seed", "-1", code=2)
     assert "--cycles-per-second" in run("simulate", "--cycles-per-second", "0", code=2)
 

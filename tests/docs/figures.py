@@ -2,7 +2,7 @@
 
 `figures.json` lists the figures of each page in their order, each with its source: a results file,
 a manifest, or "recorded" for a measurement whose raw results are not in the repository. A figure
-that is changed by hand on the page, or that its source no longer contains, fails `test_figures.py`.
+that is edited on the page, or that its source no longer contains, fails `test_figures.py`.
 
     python -m tests.docs.figures            # after editing a page: renew the list from the sources
     python -m tests.docs.figures --accept   # also take new figures without a source, as "recorded"

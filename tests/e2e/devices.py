@@ -108,7 +108,7 @@ class NumberedDevices:
 
     async def _publish(self) -> None:
         endpoint = Endpoint("127.0.0.1", self.port, self.client_id)
-        # What is unconfirmed overtakes what is sent again: so it must never be much.
+        # Unconfirmed messages overtake resent ones, so their number must stay small.
         async with Publisher(
             endpoint, in_flight=2 * self.devices, require_subscriber=self.require_subscriber
         ) as publisher:
@@ -127,7 +127,7 @@ class NumberedDevices:
                         recent.append((time.monotonic(), topic, body))
                         await publisher.publish(topic, body)
                     start += self.count
-                    # Forget only what this connection, which still stands, carried a while ago.
+                    # Forget only messages that this open connection sent a while ago.
                     if connects == publisher.connection.connects_total:
                         while recent and recent[0][0] < time.monotonic() - self.keep_s:
                             recent.popleft()

@@ -58,13 +58,13 @@ def test_garbage_changes_no_other_device_and_is_all_in_the_dead_letters(tmp_path
     assert mixed == clean
     found = read_dead_letters(tmp_path / "mixed" / "state" / "log.db")
     assert found.unreadable == 0
-    assert Counter(letter.reason.value for letter in found.dead_letters) == Counter(
+    assert Counter(dead_letter.reason.value for dead_letter in found.dead_letters) == Counter(
         reason for _, _, reason in GARBAGE
     )
     raw = {
-        (letter.mqtt_topic, letter.raw)
-        for letter in found.dead_letters
-        if letter.source == "bridge"
+        (dead_letter.mqtt_topic, dead_letter.raw)
+        for dead_letter in found.dead_letters
+        if dead_letter.source == "bridge"
     }
     for topic, body, reason in GARBAGE:
         if reason not in ("missing_channel", "no_model"):  # these keep the readings, re-encoded
@@ -76,13 +76,13 @@ def _run(folder: Path, *, garbage: bool) -> dict[tuple[str, int], tuple[object, 
     with Plant(folder, broker_kind="mosquitto") as plant:
         asyncio.run(_publish(plant.broker.port, garbage=garbage))
         total = DEVICES * MESSAGES * READINGS
-        letters = len(GARBAGE) if garbage else 0
+        refusals = len(GARBAGE) if garbage else 0
 
         def settled() -> bool:
             totals = plant.totals()
             return (
                 totals.get("windowed") == total
-                and sum(totals["dead_letters"].values()) == letters
+                and sum(totals["dead_letters"].values()) == refusals
                 and totals["stored"] == totals["scored"] == totals["windows"]
             )
 

@@ -29,7 +29,7 @@ LENGTH, HOP = 128, 64
 @pytest.mark.timeout(60 + 20 * ROUNDS)
 def test_no_reading_is_missing_after_kills_of_gateway_and_broker(tmp_path: Path) -> None:
     rng = random.Random(20)
-    # A device sends the last seconds again after a broker died: the lateness must cover that.
+    # A device sends the last seconds again after a kill of the broker; the lateness must cover it.
     patient = {"KPSTREAM_PIPELINE_LATENESS_MS": "10000", "KPSTREAM_PIPELINE_IDLE_MS": "10000"}
     with Plant(tmp_path, broker_kind="mosquitto", **patient) as plant:
         fleet = NumberedDevices(plant.broker.port, DEVICES)

@@ -43,7 +43,7 @@ def test_an_unavailable_server_is_reported_and_awaited_without_loss(tmp_path: Pa
         fleet.start()
         plant.wait_until(lambda: scored(plant) > DEVICES, 60, "first scores")
 
-        # InfluxDB is away: the store says so, scoring does not notice.
+        # InfluxDB is down: the store reports it, and scoring continues.
         plant.influx.kill()
         plant.wait_until(lambda: not plant["store-1"].is_ready, 30, "store not ready")
         assert "InfluxDB" in problems(plant, "store-1")
@@ -53,7 +53,8 @@ def test_an_unavailable_server_is_reported_and_awaited_without_loss(tmp_path: Pa
         plant.influx.start()
         plant.wait_ready(60)
 
-        # Kafka is away: everybody waits and says so, nobody ends; the bridge may even be killed.
+        # Kafka is down: every process waits and reports it, none ends; the bridge may even be
+        # killed.
         plant.kafka.kill()
         plant.wait_until(
             lambda: "Kafka" in problems(plant, "bridge-1"), 60, "the bridge misses Kafka"
@@ -69,7 +70,7 @@ def test_an_unavailable_server_is_reported_and_awaited_without_loss(tmp_path: Pa
         plant.kafka.start()
         plant.wait_ready(90)
 
-        # Processes die: the next life goes on where the last one had confirmed.
+        # Processes are killed: a restart continues at the last confirmed record.
         for name in ("store-1", "bridge-1", "worker-2"):
             plant[name].kill()
             time.sleep(1)

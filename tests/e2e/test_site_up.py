@@ -190,9 +190,9 @@ def test_down_stops_all_of_it_in_order(typed: Typed) -> None:
     assert state is not None
     down = typed("site", "down")
     assert down.returncode == 0, down.stderr
-    told = down.stdout.splitlines()
-    assert told[-1] == "the site is down"
-    ended = [line.partition(" ")[0] for line in told if line.endswith(" ended")]
+    reported = down.stdout.splitlines()
+    assert reported[-1] == "the site is down"
+    ended = [line.partition(" ")[0] for line in reported if line.endswith(" ended")]
     assert ended.index("bridge-1") < ended.index("worker-1") < ended.index("kafka")
     assert left_over(state.rows) == []
     assert typed("site", "status").returncode == 3

@@ -79,7 +79,7 @@ def test_scores_of_sparkplug_are_those_of_json(tmp_path: Path, qos: int) -> None
         found.setdefault(point["site"], {})[device, point["end_ms"]] = score
     plain = found.pop("json")
     ((site, spark),) = found.items()
-    assert site.startswith("Plant-7-")  # a name of ours for "Plant 7"
+    assert site.startswith("Plant-7-")  # kpstream's name for "Plant 7"
     assert len(plain) == len(DEVICES) * 3
     assert spark == plain
 

@@ -122,7 +122,7 @@ def _stream(
         totals = plant.totals()
         assert (totals["missing"], totals["dead_lettered"]) == (0, 0)
         # After a kill the broker sends a long backlog again: a copy of a reading that is older
-        # than the windower's memory counts as late. Every reading was windowed all the same.
+        # than the windower's memory counts as late. Every reading was windowed nevertheless.
         again = totals["duplicate"] + (totals["late"] if killed else 0)
         assert again == totals["received"] - readings >= report.duplicates
         assert killed or totals["late"] == 0

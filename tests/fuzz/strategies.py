@@ -96,8 +96,10 @@ values = st.sampled_from(
 ).flatmap(lambda kind: st.tuples(st.just(kind[0]), kind[1]))
 
 
-def _payload(told: Sequence[tuple[Metric, tuple[Any, Any]]], ts_ms: int, seq: int | None) -> bytes:
-    filled = [metric._replace(field=field, value=value) for metric, (field, value) in told]
+def _payload(
+    reported: Sequence[tuple[Metric, tuple[Any, Any]]], ts_ms: int, seq: int | None
+) -> bytes:
+    filled = [metric._replace(field=field, value=value) for metric, (field, value) in reported]
     return encode_sparkplug(ts_ms, filled, seq)
 
 

@@ -123,7 +123,7 @@ def test_a_log_with_any_bytes_changed(
         try:
             report = logrepair.repair_log(path)
         except LogError:
-            return  # it says so, and has changed nothing
+            return  # the error says so, and the file is unchanged
         found = usable(path, records)
         lost = {(each.topic, each.partition, each.offset) for each in report.damaged}
         assert not found & lost

@@ -159,11 +159,11 @@ def test_bad_messages_between_good_ones_cost_neither(
     pairs = [b for b in log.batches() if (b.device, b.stream) == ("good.press", "pair")]
     # And the two of the birth and of the message before the bad ones.
     assert [b.values["a"][0] for b in pairs] == [1.0, 1.0, 2.0]
-    letters = [r for r in log.records if r.topic == "dead-letters"]
-    kept = [(x.mqtt_topic, x.raw) for x in (decode_dead_letter(r.value) for r in letters)]
+    dead_letters = [r for r in log.records if r.topic == "dead-letters"]
+    kept = [(x.mqtt_topic, x.raw) for x in (decode_dead_letter(r.value) for r in dead_letters)]
     assert len(kept) == len(load.refused)
-    told = [(topic.encode("utf-8", "replace").decode(), payload) for topic, payload in bad]
-    assert all(letter in told for letter in kept)
+    reported = [(topic.encode("utf-8", "replace").decode(), payload) for topic, payload in bad]
+    assert all(dead_letter in reported for dead_letter in kept)
 
 
 @fuzz

@@ -279,15 +279,17 @@ async def test_garbage_becomes_dead_letters_and_affects_no_other_message() -> No
         await until(lambda: len(broker.acks) == packet)
         assert broker.acks == list(range(1, packet + 1))
         assert len(log.numbers("good")) == len(GARBAGE)
-        letters = log.dead_letters()
-        assert [letter.mqtt_topic for letter in letters] == [topic for topic, _, _ in GARBAGE]
-        for letter, (_, payload, reason) in zip(letters, GARBAGE, strict=True):
-            assert letter.raw == payload[:100_000]
-            assert letter.recv_ms == clock.ms
-            assert letter.source == "bridge"
+        refusals = log.dead_letters()
+        assert [dead_letter.mqtt_topic for dead_letter in refusals] == [
+            topic for topic, _, _ in GARBAGE
+        ]
+        for dead_letter, (_, payload, reason) in zip(refusals, GARBAGE, strict=True):
+            assert dead_letter.raw == payload[:100_000]
+            assert dead_letter.recv_ms == clock.ms
+            assert dead_letter.source == "bridge"
             if payload != b'{"ts": [1], "values": {"n": []}}':  # two faults: either is right
-                assert letter.reason == reason, letter.detail
-        assert letters[10].detail.endswith("(first 100000 of 300000 bytes kept)")
+                assert dead_letter.reason == reason, dead_letter.detail
+        assert refusals[10].detail.endswith("(first 100000 of 300000 bytes kept)")
         counters = bridge.counters
         assert counters.dead_lettered_total.total() == len(GARBAGE)
         assert counters.received_total == counters.logged_total + len(GARBAGE)
@@ -396,9 +398,9 @@ async def test_fault_in_checking_quarantines_the_message_and_the_bridge_continue
         broker.publish(1, TOPIC, b"boom")
         broker.publish(2, TOPIC, body(2))
         await until(lambda: broker.acks == [1, 2])
-        (letter,) = log.dead_letters()
-        assert letter.raw == b"boom"
-        assert "a bug of ours" in letter.detail
+        (dead_letter,) = log.dead_letters()
+        assert dead_letter.raw == b"boom"
+        assert "a bug of ours" in dead_letter.detail
         assert bridge.counters.faults_total == 1
         assert log.numbers() == [2]
     assert "checking a message" in caplog.text

@@ -175,5 +175,5 @@ async def test_asks_a_sparkplug_node_for_a_birth(tmp_path: Path) -> None:
         broker.publish(1, *node.data("", 1_700_000_000_001, {"N": 3.0}))
         await until(lambda: broker.acks == [1])
     assert log.numbers("node") == [3.0]
-    assert [letter.reason for letter in log.dead_letters()] == [RefusalReason.no_birth]
+    assert [dead_letter.reason for dead_letter in log.dead_letters()] == [RefusalReason.no_birth]
     sparkplug.close()

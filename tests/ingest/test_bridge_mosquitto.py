@@ -121,7 +121,7 @@ async def test_broker_keeps_messages_while_the_log_is_unavailable(broker: LocalB
         log.open.clear()
         await publish(devices, 1, 1000)
         await until(lambda: bridge.unconfirmed == 100)
-        # The bridge goes on reading: the broker is the one that waits, and the line stays alive.
+        # The bridge continues to read: the broker waits, and the connection stays alive.
         assert bridge.health().saturated
         assert bridge.health().connected
         log.open.set()

@@ -40,8 +40,8 @@ async def test_appends_in_order_to_the_partition_that_was_decided(cluster: Any) 
             LogRecord(READINGS, n % 4, None, b"%d" % n, 1_700_000_000_000 + n, (("h", b"1"),))
             for n in range(100)
         ]
-        letter = LogRecord(DEAD_LETTERS, None, b"id", b"{}", 1_700_000_000_000)
-        await asyncio.gather(writer.append(records[:50]), writer.append([letter]))
+        dead_letter = LogRecord(DEAD_LETTERS, None, b"id", b"{}", 1_700_000_000_000)
+        await asyncio.gather(writer.append(records[:50]), writer.append([dead_letter]))
         await writer.append(records[50:])
     consumer = AIOKafkaConsumer(
         READINGS, DEAD_LETTERS, bootstrap_servers=servers_of(cluster), auto_offset_reset="earliest"

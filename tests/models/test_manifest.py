@@ -115,7 +115,7 @@ def test_an_interval_may_be_a_function_of_the_score():
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"rul": [0.0, 0.0, 1.0]}, "do not ascend"),
+        ({"rul": [0.0, 0.0, 1.0]}, "ascending order"),
         ({"rul": [0.0]}, "interval.table.rul"),
         ({"low": [0.0]}, "3 knots rul, 1 low and 3 high"),
         ({"low": [-5.0, 21.0, -10.0]}, "low 21.0 is above high 20.0 at rul 60.0"),

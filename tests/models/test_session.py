@@ -177,7 +177,7 @@ def test_the_self_test_refuses_numbers_that_are_not_finite(tmp_path):
 
 def test_the_self_test_refuses_a_rul_out_of_range(tmp_path):
     student = broken(tmp_path, ("Add", ["raw", "max_rul"], "rul"))
-    with pytest.raises(SelfTestFailed, match=r"leaves \[0, 125"):
+    with pytest.raises(SelfTestFailed, match=r"outside \[0, 125"):
         student.self_test()
 
 
@@ -194,7 +194,7 @@ def test_the_self_test_refuses_layers_that_mix_windows(tmp_path):
 def test_the_self_test_refuses_probabilities_that_do_not_sum_to_one(tmp_path):
     draft = dummy_draft("activity")
     data = dummy_onnx(draft).replace(b"Softmax", b"Sigmoid")
-    with pytest.raises(SelfTestFailed, match="miss the sum 1"):
+    with pytest.raises(SelfTestFailed, match="do not sum to 1"):
         Student(write_artifact(tmp_path / "a", draft, data)).self_test()
 
 

@@ -55,7 +55,7 @@ def test_without_publish_nothing_is_published(tmp_path):
 
 
 def test_an_empty_registry_gets_the_starter_as_its_first_version(tmp_path):
-    # The starter knows real engines, not the dummies: anything trained on them is better.
+    # The starter learned from real engines, so any student trained on the dummies is better.
     done = call(tmp_path, "--publish", "--epochs", "10")
     assert done.exit_code == 0, done.output
     assert "trained on other data" in done.output

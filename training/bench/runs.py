@@ -191,6 +191,6 @@ def _rounded(measures: dict[str, float]) -> dict[str, float]:
 
 def _test(data: DataSet) -> WindowSet:
     if data.test is None:
-        msg = f"{data.title} was read without its test set: read it with_test=True"
+        msg = f"{data.title} was read without its test set: pass with_test=True"
         raise DataSetError(msg)
     return data.test

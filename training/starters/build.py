@@ -158,7 +158,7 @@ def _install_small(whole: Artifact, known: DataSet, full: DataSet, zoo: Path) ->
 
 def _measure_all(student: Student, data: DataSet) -> dict[str, dict[str, float]]:
     if data.test is None:
-        msg = f"{data.title} was read without its test set: read it with_test=True"
+        msg = f"{data.title} was read without its test set: pass with_test=True"
         raise DataSetError(msg)
     names = data.name.split("+")
     found = {"test": measure_windows(student, data.test)}

@@ -34,7 +34,7 @@ def measure_official(artifact_dir: Path, data: DataSet) -> dict[str, float]:
     activities on all windows of the test people; see `measure_windows`.
     """
     if data.test is None:
-        msg = f"{data.title} was read without its test set: read it with_test=True"
+        msg = f"{data.title} was read without its test set: pass with_test=True"
         raise DataSetError(msg)
     return measure_windows(Student(read_artifact(artifact_dir)), data.test)
 

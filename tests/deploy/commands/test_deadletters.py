@@ -27,19 +27,21 @@ NOW_MS = 1_700_000_000_000
 TOPIC = "sensors/plant/press-1/engine"
 
 
-def letter(number: int, reason: str = "not_json", topic: str = TOPIC, **other: str) -> DeadLetter:
+def dead_letter(
+    number: int, reason: str = "not_json", topic: str = TOPIC, **other: str
+) -> DeadLetter:
     detail = other.get("detail", f"detail {number}")
     raw = body(number) if reason == "no_model" else b"{ %d" % number
     return DeadLetter(RefusalReason(reason), detail, topic, NOW_MS + number, raw, "bridge")
 
 
-LETTERS = [
-    letter(1),
-    letter(2, "no_model"),
-    letter(3, "no_model", "sensors/plant/press-2/engine"),
-    letter(4, detail="\x1b[31mred[/] [bold]"),
-    letter(5, "too_large", detail="300000 bytes (first 10 of 300000 bytes kept)"),
-    letter(6, "bad_topic", "sensors/plant/press\ufffd/engine"),
+SAMPLES = [
+    dead_letter(1),
+    dead_letter(2, "no_model"),
+    dead_letter(3, "no_model", "sensors/plant/press-2/engine"),
+    dead_letter(4, detail="\x1b[31mred[/] [bold]"),
+    dead_letter(5, "too_large", detail="300000 bytes (first 10 of 300000 bytes kept)"),
+    dead_letter(6, "bad_topic", "sensors/plant/press\ufffd/engine"),
 ]
 
 
@@ -47,7 +49,7 @@ LETTERS = [
 def state(tmp_path: Path) -> Iterator[Path]:
     """A state folder whose log is held by a running gateway."""
     log = SqliteLog(tmp_path / "log.db")
-    records = [NewRecord(DEAD_LETTERS, encode_dead_letter(x), x.id.encode()) for x in LETTERS]
+    records = [NewRecord(DEAD_LETTERS, encode_dead_letter(x), x.id.encode()) for x in SAMPLES]
     records += [records[0], NewRecord(DEAD_LETTERS, b"no letter"), NewRecord(READINGS, b"[]")]
     log.append(records).result()
     yield tmp_path
@@ -69,7 +71,7 @@ def test_lists_each_dead_letter_once_beside_a_running_gateway(state: Path) -> No
     assert [row["recv_ms"] for row in found] == [NOW_MS + n for n in range(1, 7)]
     assert found[0]["times"] == 2
     assert found[0]["raw"] == "{ 1"
-    assert found[0]["id"] == LETTERS[0].id
+    assert found[0]["id"] == SAMPLES[0].id
     assert len(listed(state, "--reason", "no_model")) == 2
     assert len(listed(state, "--device", "plant/press-2")) == 1
 
@@ -90,7 +92,7 @@ def test_a_missing_log_is_reported(tmp_path: Path) -> None:
 
 def test_lists_a_log_that_nobody_has_open(tmp_path: Path) -> None:
     log = SqliteLog(tmp_path / "log.db")
-    log.append([NewRecord(DEAD_LETTERS, encode_dead_letter(LETTERS[0]))]).result()
+    log.append([NewRecord(DEAD_LETTERS, encode_dead_letter(SAMPLES[0]))]).result()
     log.close()
     assert len(listed(tmp_path)) == 1
     SqliteLog(tmp_path / "log.db").close()
@@ -114,7 +116,7 @@ def test_replay_publishes_valid_messages_and_reports_the_others(
             bridge = Bridge(IngestSettings(mqtt_port=broker.port), log)
             task = asyncio.ensure_future(bridge.run())
             await until(lambda: bridge.health().connected)
-            one = await asyncio.to_thread(run, "replay", *there, "--id", LETTERS[1].id[:12])
+            one = await asyncio.to_thread(run, "replay", *there, "--id", SAMPLES[1].id[:12])
             rest = await asyncio.to_thread(run, "replay", *there, "--all")
             await until(lambda: bridge.counters.received_total == 5)
             bridge.stop()
@@ -126,7 +128,7 @@ def test_replay_publishes_valid_messages_and_reports_the_others(
         assert "2 cannot be published again" in rest.output
         assert "4 of 4 published again to 127.0.0.1:" in rest.output
         assert log.numbers() == [2, 2, 3]
-        # Refused again under the same id: no second letter.
+        # Refused again under the same id: no second dead letter.
         assert {x.raw for x in log.dead_letters()} == {b"{ 1", b"{ 4"}
         dry = run("replay", *there, "--reason", "no_model", "--dry-run")
         assert "2 would be published" in dry.output
@@ -168,7 +170,7 @@ def test_a_dead_letter_that_has_grown_is_published_in_parts(tmp_path: Path) -> N
 
 
 def test_a_sparkplug_message_is_not_replayed_out_of_sequence(tmp_path: Path) -> None:
-    lost = letter(1, "no_birth", "spBv1.0/plant/DDATA/line/press")
+    lost = dead_letter(1, "no_birth", "spBv1.0/plant/DDATA/line/press")
     with SqliteLog(tmp_path / "log.db") as log:
         log.append([NewRecord(DEAD_LETTERS, encode_dead_letter(lost), lost.id.encode())]).result()
     result = run("replay", "--all", "--state-dir", str(tmp_path))

@@ -35,9 +35,9 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(dead_letters, arguments)
 
 
-def state_with(folder: Path, *letters: DeadLetter) -> str:
+def state_with(folder: Path, *refusals: DeadLetter) -> str:
     log = SqliteLog(folder / "log.db")
-    log.append([NewRecord(DEAD_LETTERS, encode_dead_letter(x)) for x in letters]).result()
+    log.append([NewRecord(DEAD_LETTERS, encode_dead_letter(x)) for x in refusals]).result()
     log.close()
     return str(folder)
 
@@ -45,10 +45,10 @@ def state_with(folder: Path, *letters: DeadLetter) -> str:
 def test_refused_points_are_listed_with_the_device_whose_they_are(tmp_path: Path) -> None:
     state = state_with(tmp_path, refused("rul,device=press-1 rul=5 1"))
     found = run("list", "--state-dir", state, "--json", "--device", "plant/press-1").output
-    letter = orjson.loads(found)
-    assert letter["source"] == "store"
-    assert letter["reason"] == "type_conflict"
-    assert letter["raw"] == "rul,device=press-1 rul=5 1"
+    dead_letter = orjson.loads(found)
+    assert dead_letter["source"] == "store"
+    assert dead_letter["reason"] == "type_conflict"
+    assert dead_letter["raw"] == "rul,device=press-1 rul=5 1"
 
 
 def test_refused_points_are_written_again_where_the_settings_say(
@@ -60,12 +60,12 @@ def test_refused_points_are_written_again_where_the_settings_say(
     org = next(o for o in client.call("GET", "/orgs").json["orgs"] if o["name"] == real_influx.org)
     client.call("POST", "/buckets", {"name": bucket, "orgID": org["id"], "retentionRules": []})
     assert client.write(bucket, b"rul,device=press-1 rul=5 1").status == 204
-    letters = [
+    refusals = [
         refused("rul,device=press-1 rul=7 2"),
         refused('rul,device=press-1 rul="x" 3'),
         refused("a broken record", RefusalReason.unreadable),
     ]
-    state = state_with(tmp_path, *letters)
+    state = state_with(tmp_path, *refusals)
     dry = run("replay", "--state-dir", state, "--all", "--dry-run").output
     assert "nothing to publish\n2 points would be written to InfluxDB" in dry
     nowhere = run("replay", "--state-dir", state, "--all")
@@ -83,7 +83,7 @@ def test_refused_points_are_written_again_where_the_settings_say(
     assert result.exit_code == 1
     rows = client.query("from(bucket: b) |> range(start: 0)", {"b": bucket})
     assert sorted(row["_value"] for row in rows) == [5.0, 7.0]
-    one = run("replay", "--state-dir", state, "--id", letters[0].id[:12])
+    one = run("replay", "--state-dir", state, "--id", refusals[0].id[:12])
     assert one.exit_code == 0
     monkeypatch.setenv("KPSTREAM_PIPELINE_INFLUX_TOKEN", "wrong")
     wrong = run("replay", "--state-dir", state, "--all")

@@ -76,9 +76,9 @@ def test_the_student_of_a_stream_is_replaced_only_on_request(tmp_path: Path, riv
     assert "rul-rival already scores that stream" in refused
     assert registry.names() == ["rul-rival"]
 
-    told = run(registry.root, "add", "rul-fd001", "--replace")
-    assert "rul-rival is retired" in told
-    assert "restart the gateway" in told
+    reported = run(registry.root, "add", "rul-fd001", "--replace")
+    assert "rul-rival is retired" in reported
+    assert "restart the gateway" in reported
     assert registry.names() == ["rul-fd001"]
     (change,) = running.poll()
     assert change.what == "refused"  # windows that are open belong to the old student

@@ -123,8 +123,8 @@ def http(status: int, body: str = "") -> Iterator[str]:
 
 
 def test_broker_that_has_dropped_messages_is_a_warning() -> None:
-    told = {"$SYS/broker/version": "mosquitto 2", "$SYS/broker/publish/messages/dropped": "17"}
-    with serve(broker(retained=told)) as port:
+    reported = {"$SYS/broker/version": "mosquitto 2", "$SYS/broker/publish/messages/dropped": "17"}
+    with serve(broker(retained=reported)) as port:
         answer, queue = check_broker(Endpoint("127.0.0.1", port, "x"))
     assert (answer.state, queue.state) == ("ok", "warn")
     assert "mosquitto 2" in answer.text
@@ -388,8 +388,8 @@ def test_json_output_has_the_same_findings(tmp_path: Path) -> None:
 
 
 def test_warnings_alone_are_no_failure(tmp_path: Path) -> None:
-    told = {"$SYS/broker/version": "x", "$SYS/broker/publish/messages/dropped": "1"}
-    with serve(broker(retained=told)) as port:
+    reported = {"$SYS/broker/version": "x", "$SYS/broker/publish/messages/dropped": "1"}
+    with serve(broker(retained=reported)) as port:
         options = ["--mqtt", f"127.0.0.1:{port}", "--state-dir", str(tmp_path)]
         result = CliRunner().invoke(doctor, [*options, "--console-port", str(free_port())])
     assert result.exit_code == 0, result.output

@@ -169,7 +169,7 @@ async def test_an_old_client_gets_no_error_but_its_message_is_discarded(line: Li
 async def test_a_device_cannot_take_over_a_session(line: Line) -> None:
     bridge = Reader(line.service("bridge", "kpstream-bridge"), stays=True)
     async with bridge:
-        pass  # it has a session now, and is away
+        pass  # it has a session now, and is disconnected
     assert await publish(line.device(OTHER), THEIRS, payload=b"kept") == 0
     thief = Reader(line.device(ME, client_id="kpstream-bridge"), "#")
     async with thief:

@@ -45,7 +45,7 @@ def test_a_paused_kafka_is_alive_but_not_healthy(tmp_path: Path) -> None:
         assert not kafka.healthy(timeout_s=0.3)
         kafka.resume()
         assert kafka.healthy(timeout_s=10)
-        kafka.pause()  # a paused one can be stopped all the same
+        kafka.pause()  # a paused one can be stopped too
         kafka.stop()
         assert not kafka.alive
 

@@ -213,7 +213,9 @@ async def test_messages_queued_for_a_removed_bridge_are_taken(
             for number in range(20):
                 await devices.publish("sensors/plant/press-1/engine", body(number))
             await devices.flush()
-        monkeypatch.setenv("KPSTREAM_SITE_KAFKA", kafka.address)  # as every process is told
+        monkeypatch.setenv(
+            "KPSTREAM_SITE_KAFKA", kafka.address
+        )  # as in the environment of every process
         here = site(tmp_path, kafka=kafka.address, ingest={"mqtt_port": broker.port})
         said = await asyncio.to_thread(leaving(here)["bridge-2 leaves"].run)
     assert said.endswith("20 messages taken, 20 in Kafka")

@@ -33,7 +33,7 @@ from pipeline.settings import PipelineSettings
 
 STACK = Path(__file__).parents[3] / "deploy" / "stack"
 ANYWHERE = FoundServers(Path("/s"), Path("/s/libs"), "/usr/bin/java", Path("/s/influxd"))
-# Where the node lives: it differs between the machine, systemd and a container, and must.
+# Places of the node, which must differ between the machine, systemd and a container.
 PLACE = {"listeners", "advertised.listeners", "controller.quorum.voters", "log.dirs"}
 IMAGE_ONLY = {"listener.security.protocol.map"}
 
@@ -123,7 +123,7 @@ def test_mosquitto_has_the_native_settings(here: Site, tmp_path: Path) -> None:
     systemd = settings_of(unit_files(here)["systemd/mosquitto.conf"])
     image = settings_of(compose(here)["configs"]["mosquitto"]["content"])
     kept = {k: v for k, v in native.items() if k not in {"user", "persistence_location"}}
-    del kept["log_type"]  # package and image log where and what they like
+    del kept["log_type"]  # package and image have their own logging
     assert systemd == {k: v for k, v in kept.items() if k != "persistence"}
     assert {k: v for k, v in image.items() if k not in {"persistence_location", "listener"}} == {
         k: v for k, v in kept.items() if k != "listener"

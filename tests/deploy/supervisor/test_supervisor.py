@@ -35,7 +35,7 @@ from ingest.backoff import Backoff
 QUICK = Backoff(first_ms=50, max_ms=400, reset_after_ms=300)
 Script = Generator[Callable[[], object], None, None]
 
-# Tells on the way up and down, in one file for all, and says it is ready by a file of its own.
+# Records its start and end in one file for all, and its readiness in a file of its own.
 BODY = """\
 import pathlib, signal, sys, time
 folder, name, how = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3]

@@ -74,7 +74,7 @@ def publish(port: int, sent: list[tuple[str, bytes]]) -> None:
 
 
 def points(results: Path) -> dict[str, dict[str, list[Any]]]:
-    """Of every measurement, the values of each point by ``device end_ns``."""
+    """The values of each point of every measurement, by ``device end_ns``."""
     db = sqlite3.connect(f"file:{results}?mode=ro", uri=True)
     try:
         return {

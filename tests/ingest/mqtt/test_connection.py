@@ -121,7 +121,7 @@ async def test_an_absent_broker_is_awaited() -> None:
 
 
 async def test_stop_while_connecting_leaves_nothing_behind() -> None:
-    # 192.0.2.0/24 is reserved for documentation: nobody answers.
+    # 192.0.2.0/24 is reserved for documentation, so no host answers.
     line = Connection(Endpoint("192.0.2.1", 1883, "test"))
     line.start()
     await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""Which filters are requested, and when all of them are in place."""
+"""The requested filters, and the time at which all of them are in place."""
 
 from __future__ import annotations
 

@@ -161,8 +161,8 @@ def test_data_before_birth_is_refused_and_a_birth_is_asked_for(
     sparkplug: Sparkplug, births: int
 ) -> None:
     line = node()
-    told = line.births(T0_MS)
-    take(sparkplug, *told[:births])
+    reported = line.births(T0_MS)
+    take(sparkplug, *reported[:births])
     line.seq = births - 1
     message = line.data("press", T0_MS + 1, {"Sensors/A": 1.0})
     assert refusal(sparkplug, message)[0] is RefusalReason.no_birth
@@ -209,7 +209,7 @@ def test_gap_discards_values_and_reports_the_missing_messages(sparkplug: Sparkpl
     counters = sparkplug.counters
     assert (counters.seq_gaps_total, counters.lost_messages_total) == (1, 3)
     assert rebirths(sparkplug) == ["spBv1.0/plant/NCMD/line"]
-    # What carries all it needs is taken meanwhile, and what is told again is known again.
+    # Complete messages are taken meanwhile, and repeated values are known again.
     whole = {"Sensors/A": 6.0, "Sensors/B": 7.0}
     assert len(take(sparkplug, line.data("press", T0_MS + 302, whole))) == 1
     assert len(take(sparkplug, line.data("press", T0_MS + 303, {"Sensors/A": 8.0}))) == 1
@@ -261,7 +261,7 @@ def test_death_of_a_device_concerns_it_alone(sparkplug: Sparkplug) -> None:
 
 
 @pytest.mark.parametrize(
-    ("metric", "reason", "told"),
+    ("metric", "reason", "reported"),
     [
         (Metric(alias=0, ts_ms=T0_MS), "wrong_type", "no value"),
         (Metric(alias=0, ts_ms=T0_MS, field="int_value", value=3), "wrong_type", "3 as int_value"),
@@ -287,7 +287,7 @@ def test_death_of_a_device_concerns_it_alone(sparkplug: Sparkplug) -> None:
     ],
 )
 def test_faults_of_metrics_are_reported(
-    sparkplug: Sparkplug, metric: Metric, reason: str | None, told: str
+    sparkplug: Sparkplug, metric: Metric, reason: str | None, reported: str
 ) -> None:
     line = node()
     take(sparkplug, *line.births(T0_MS))
@@ -299,14 +299,14 @@ def test_faults_of_metrics_are_reported(
     else:
         assert decoded.refused is not None
         assert decoded.refused.reason == reason
-        assert told in decoded.refused.detail
-    # An unusable value is nobody's present value; what stays usable is taken.
+        assert reported in decoded.refused.detail
+    # An unusable value sets no current value; usable ones are taken.
     usable = reason in (None, "clock_unset", "no_birth")
     assert [r[3]["b"] for r in readings(decoded)] == ([4.0] if usable else [])
 
 
 @pytest.mark.parametrize(
-    ("types", "values", "reason", "told"),
+    ("types", "values", "reason", "reported"),
     [
         ({"Sensors/A": 12}, None, "wrong_type", "datatype 12"),
         ({}, {"Sensors/A": 1.0, "Other": 2.0}, "missing_channel", "no Sensors/B"),
@@ -318,7 +318,7 @@ def test_a_birth_that_does_not_fit_the_mapping_is_reported_once(
     types: dict[str, DataType],
     values: dict[str, float | None] | None,
     reason: str | None,
-    told: str,
+    reported: str,
 ) -> None:
     line = node(types=types)
     if values is not None:
@@ -330,7 +330,7 @@ def test_a_birth_that_does_not_fit_the_mapping_is_reported_once(
     else:
         found, detail = refusal(sparkplug, dbirth)
         assert found == reason
-        assert told in detail
+        assert reported in detail
     assert take(sparkplug, line.data("press", T0_MS + 1, {})) == []
     assert not rebirths(sparkplug)
 
@@ -382,7 +382,7 @@ def test_host_announces_its_presence_and_leaves_a_will(store: SparkplugStore) ->
     assert birth == ("spBv1.0/STATE/kp", b'{"online":true,"timestamp":%d}' % T0_MS, 1, True)
     assert take(sparkplug, birth[:2]) == []
     assert sparkplug.outgoing(T0_MS + 60_000) == []
-    assert take(sparkplug, will[:2]) == []  # somebody says that we are gone
+    assert take(sparkplug, will[:2]) == []  # a late will reports the host as offline
     assert sparkplug.outgoing(T0_MS + 60_000) == [birth]
 
 

@@ -56,8 +56,8 @@ def test_every_integer_survives_each_way_of_writing_it(
     width = max(bits, extended)
     for field in ("int_value", "long_value")[width > 32 :]:
         metric = Metric(field=field, value=value % (1 << width))
-        (told,) = decode_sparkplug(encode_sparkplug(1, [metric])).metrics
-        assert number(told, datatype) == value
+        (reported,) = decode_sparkplug(encode_sparkplug(1, [metric])).metrics
+        assert number(reported, datatype) == value
 
 
 @pytest.mark.parametrize(

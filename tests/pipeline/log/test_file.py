@@ -60,7 +60,7 @@ def test_a_foreign_file_is_refused_and_left_alone(
 @pytest.mark.parametrize(
     ("message", "advice"),
     [
-        ("database or disk is full", "make room"),
+        ("database or disk is full", "free some space"),
         ("attempt to write a readonly database", "permissions"),
         ("unable to open database file", "permissions"),
         ("database is locked", "another program"),
@@ -108,7 +108,7 @@ def test_a_folder_that_is_not_writable_is_reported(tmp_path: Path) -> None:
     with pytest.raises(LogError, match="cannot open or read the log"):
         SqliteLog(tmp_path / "file" / "log.db")
     assert "permissions" in str(file_error(tmp_path, PermissionError(13, "Permission denied")))
-    assert "make room" in str(file_error(tmp_path, OSError(28, "No space left on device")))
+    assert "free some space" in str(file_error(tmp_path, OSError(28, "No space left on device")))
 
 
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:

@@ -76,21 +76,21 @@ async def values(kafka: KafkaServer, topic: str) -> list[bytes]:
     return found
 
 
-@pytest.mark.parametrize("case", ["letter", "state"])
+@pytest.mark.parametrize("case", ["dead_letter", "state"])
 async def test_a_large_record_does_not_stop_the_worker(
     kafka: KafkaServer, tmp_path: Path, case: str
 ) -> None:
     endpoint = KafkaEndpoint(kafka.address)
     await create_topics(endpoint, site_topics(1, case))
     device = f"loud-{case}"
-    if case == "letter":  # numbers that are written longer than they came
+    if case == "dead_letter":  # numbers with more digits than the device sent
         sent = [record("nobodys", device, body(T0, MAX_READINGS, WIDE[:5], b"1e15"))]
     else:  # readings that all wait for the watermark
         parts = [body(T0 + 1000 * n, 1000, WIDE, b"0.5") for n in range(20)]
         sent = [record("wide", device, whole) for whole in parts]
     async with KafkaLogWriter(endpoint) as writer:
         await writer.append(sent)
-    topic = DEAD_LETTERS if case == "letter" else changelog_topic(case)
+    topic = DEAD_LETTERS if case == "dead_letter" else changelog_topic(case)
     scoring = worker(kafka, case, tmp_path)
     await scoring.start()
     try:
@@ -103,9 +103,9 @@ async def test_a_large_record_does_not_stop_the_worker(
         assert large
     finally:
         await scoring.stop()
-    if case == "letter":
-        letter = decode_dead_letter(large[0])
-        assert len(orjson.loads(letter.raw)["ts"]) == MAX_READINGS
+    if case == "dead_letter":
+        dead_letter = decode_dead_letter(large[0])
+        assert len(orjson.loads(dead_letter.raw)["ts"]) == MAX_READINGS
     again = worker(kafka, case, tmp_path / "again")  # and another one can read it
     await again.start()
     try:
@@ -114,6 +114,6 @@ async def test_a_large_record_does_not_stop_the_worker(
             if device in received:
                 break
             await asyncio.sleep(0.1)
-        assert received[device] == (MAX_READINGS if case == "letter" else 20_000)
+        assert received[device] == (MAX_READINGS if case == "dead_letter" else 20_000)
     finally:
         await again.stop()

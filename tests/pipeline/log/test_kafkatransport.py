@@ -199,7 +199,7 @@ async def test_a_partition_without_a_leader_holds_up_no_start(
         raise LeaderNotAvailableError
 
     with monkeypatch.context() as patch:
-        patch.setattr(Fetcher, "_proc_offset_request", refuse)  # nobody tells where it begins
+        patch.setattr(Fetcher, "_proc_offset_request", refuse)  # the first offset stays unknown
         stage.app.finalize()
         starting = asyncio.ensure_future(stage.app.start())
         await asyncio.wait_for(starting, 60)
@@ -238,7 +238,7 @@ async def test_acks_after_a_rebalance_are_ignored_and_the_records_are_redelivere
         await eventually(lambda: len(first.held) == 6)
         first.held[0].ack()
         await eventually(lambda: first.committed == 1)
-        first.app.consumer.may_not_end = lambda: True  # its sink is away, say
+        first.app.consumer.may_not_end = lambda: True  # as if its sink were unavailable
         second = place.stage()
         async with running(second):
             await eventually(lambda: first.app.has_joined and second.app.has_joined)

@@ -30,9 +30,9 @@ def test_a_flipped_byte_in_a_record_is_found_when_it_is_read_and_can_be_set_asid
     assert "in use by process" in capsys.readouterr().err
 
     assert logrepair.main([str(path)]) == 0
-    told = capsys.readouterr().out
-    assert "lost readings[0] 100: checksum" in told
-    assert "308 records kept, 2 lost" in told
+    reported = capsys.readouterr().out
+    assert "lost readings[0] 100: checksum" in reported
+    assert "308 records kept, 2 lost" in reported
     assert (tmp_path / "log.db.damaged").is_file()
     with SqliteLog(path) as log:
         offsets = [r.offset for r in log.read("readings", 0, 0, 1000, 10**9)]

@@ -62,7 +62,7 @@ def test_any_score_makes_the_line_of_its_point_or_is_flawed_as_it_is(
     try:
         points = points_of(decode_scores(value))
     except PointError:
-        # What is a line all the same has a number of more than 64 bits: InfluxDB refuses that.
+        # The remaining lines have a number of more than 64 bits, which InfluxDB refuses.
         if len(into.lines) == 2:
             numbers = map(int, re.findall(r"-?\d+(?=i[, ]|$)", into.lines[1].split(" ", 1)[1]))
             assert any(not -(2**63) <= number < 2**63 for number in numbers)

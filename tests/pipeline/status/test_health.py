@@ -58,8 +58,8 @@ def test_each_thing_that_is_wrong_is_one_problem_and_the_process_still_lives(
     report = health_report(**working | wrong)
     assert report.alive
     assert not report.ready
-    (told,) = report.problems
-    assert problem in told
+    (reported,) = report.problems
+    assert problem in reported
 
 
 def test_a_log_with_room_and_an_old_error_of_a_connected_bridge_are_no_problem() -> None:

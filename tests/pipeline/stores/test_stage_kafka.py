@@ -211,10 +211,10 @@ async def test_refused_points_are_in_kafka_as_dead_letters(
 ) -> None:
     async with line_on(kafka, tmp_path) as line:
         place = [TopicPartition(DEAD_LETTERS, 0)]
-        letters = AIOKafkaConsumer(bootstrap_servers=kafka.address)
-        await letters.start()
-        letters.assign(place)
-        await letters.seek_to_end(*place)
+        dead_letters = AIOKafkaConsumer(bootstrap_servers=kafka.address)
+        await dead_letters.start()
+        dead_letters.assign(place)
+        await dead_letters.seek_to_end(*place)
         await line.store()
         await line.write(10)
         good = line.written
@@ -223,10 +223,10 @@ async def test_refused_points_are_in_kafka_as_dead_letters(
         await line.settle()
         found = []
         while len(found) < 2 * PER_RECORD:
-            for record in (await letters.getmany(timeout_ms=10_000)).get(place[0], []):
+            for record in (await dead_letters.getmany(timeout_ms=10_000)).get(place[0], []):
                 found.append(decode_dead_letter(record.value))
-        await letters.stop()
-        assert {letter.source for letter in found} == {"store"}
-        assert all(b"model=bad" in letter.raw for letter in found)
+        await dead_letters.stop()
+        assert {dead_letter.source for dead_letter in found} == {"store"}
+        assert all(b"model=bad" in dead_letter.raw for dead_letter in found)
         assert len(found) == 2 * PER_RECORD
         assert len(line.lines) == good
