@@ -21,7 +21,7 @@ from rich.console import Console
 
 from deploy.stack.servers import find_servers
 from ingest.mqtt.broker import mosquitto_program
-from tests.bench.siteparts import measure_line, measure_log, measure_store
+from tests.bench.siteparts import measure_log, measure_pipeline, measure_store
 from tests.bench.siterig import Rig
 from tests.bench.sitetable import markdown, rows_of, shown
 
@@ -79,7 +79,7 @@ _MEASURE: dict[str, Callable[[Rig], Any]] = {
     "log-10": lambda rig: measure_log(rig, 60_000, 10),
     "log-50": lambda rig: measure_log(rig, 30_000, 50, two_workers=True),
     "store": lambda rig: measure_store(rig, 120_000, (1, 5, 50)),
-    "line": lambda rig: measure_line(rig, 40_000, 500.0, 20.0),
+    "line": lambda rig: measure_pipeline(rig, 40_000, 500.0, 20.0),
 }
 
 

@@ -23,7 +23,7 @@ from pipeline.stores.influxclient import InfluxClient, InfluxConnection
 from tests.bench.siterig import PARTITIONS, Rig, Run, pinned, start_load
 from tests.e2e.site_plant import ORG, SitePlant, SiteProcess
 
-__all__ = ["Latency", "Line", "Log", "measure_line", "measure_log", "measure_store"]
+__all__ = ["Latency", "Log", "Pipeline", "measure_log", "measure_pipeline", "measure_store"]
 
 _HZ = 50
 _BATCH = 10
@@ -229,7 +229,7 @@ class Latency:
 
 
 @dataclass(slots=True)
-class Line:
+class Pipeline:
     """The whole pipeline, nothing pinned: servers, load and our processes share the cores.
 
     Attributes:
@@ -243,7 +243,7 @@ class Line:
     rss_mb: dict[str, float] = field(default_factory=dict)
 
 
-def measure_line(rig: Rig, messages: int, rate: float, seconds: float) -> Line:
+def measure_pipeline(rig: Rig, messages: int, rate: float, seconds: float) -> Pipeline:
     """Find the limit of bridge, worker, store and servers together; then measure latency below
     it."""
     messages, seconds = round(messages * rig.scale), max(8.0, seconds * rig.scale)
@@ -252,7 +252,7 @@ def measure_line(rig: Rig, messages: int, rate: float, seconds: float) -> Line:
             plant.add(name)
         plant.wait_ready()
         limit = _limit(rig, plant, messages)
-        line = Line(limit)
+        line = Pipeline(limit)
         for each in (rate, limit.per_second / 2):
             line.latencies.append(_latency(plant, each, seconds))
         line.rss_mb = {

@@ -14,7 +14,7 @@ import psutil
 from rich.table import Table
 
 from deploy.stack.servers import INFLUX_VERSION, KAFKA_VERSION
-from tests.bench.siteparts import Line, Log
+from tests.bench.siteparts import Log, Pipeline
 from tests.bench.siterig import Run
 
 __all__ = ["Row", "markdown", "rows_of", "shown"]
@@ -49,7 +49,7 @@ def rows_of(numbers: Mapping[str, Any]) -> list[Row]:
         what = f"store: points stored, {size} a record of the log"
         rows.append(_rate(what, run, 20_000))
     if "line" in numbers:
-        rows += _of_line(numbers["line"])
+        rows += _of_pipeline(numbers["line"])
     return rows
 
 
@@ -68,7 +68,7 @@ def _of_workers(log: Log) -> Iterator[Row]:
         yield _rate(f"two workers: readings, {log.readings} a message", two, None, beside)
 
 
-def _of_line(line: Line) -> Iterator[Row]:
+def _of_pipeline(line: Pipeline) -> Iterator[Row]:
     limit = line.limit
     beside = f"{limit.per_second * 10:,.0f} readings/s; CPU-s of bridge, worker and store"
     yield _rate("whole line, nothing pinned: messages of 10", limit, None, beside)

@@ -285,9 +285,7 @@ class LogFailedNow(LogFailed):
     """A simulated write error."""
 
 
-async def test_offsets_that_are_gone_from_the_log_are_passed_over(
-    names: Any, start: Any, wait: Any
-) -> None:
+async def test_offsets_missing_in_the_log_are_skipped(names: Any, start: Any, wait: Any) -> None:
     with SqliteLog(names.broker.path) as log:
         log.create_topic(names.topic, 1, compacted=True)
         for key in (b"a", b"b", b"a", b"c", b"b", b"d"):  # 0, 1 superseded; also within

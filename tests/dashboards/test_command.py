@@ -46,7 +46,7 @@ def test_diff_exits_with_1_while_something_differs(run, grafana: FakeGrafana) ->
     same = run("diff")
     assert same.exit_code == 0
     assert same.output == "11 of 11 match the code\n"
-    grafana.somebody_saves(FLEET, lambda board: board.update(title="Mine"))
+    grafana.other_user_saves(FLEET, lambda board: board.update(title="Mine"))
     after = run("diff")
     assert after.exit_code == 1
     assert "differs (version 2 was saved by alice at" in after.output
@@ -59,7 +59,7 @@ def test_push_refuses_to_overwrite_the_change_of_another_user_until_forced(
     run, grafana: FakeGrafana
 ) -> None:
     run("push")
-    grafana.somebody_saves(FLEET, lambda board: board.update(title="Mine"))
+    grafana.other_user_saves(FLEET, lambda board: board.update(title="Mine"))
     refused = run("push")
     assert refused.exit_code == 2
     assert "Nothing was written" in refused.output

@@ -103,7 +103,7 @@ def test_an_unusable_state_folder_is_reported_with_advice(
     assert "Traceback" not in reported
 
 
-def test_a_fleet_that_cannot_run_says_why_in_a_line(tmp_path: Path) -> None:
+def test_a_fleet_that_cannot_run_reports_the_reason_in_one_line(tmp_path: Path) -> None:
     reported = run("simulate", "--truth", str(tmp_path / "nowhere" / "truth"), code=1)
     assert "No such file" in reported
     assert "Traceback" not in reported

@@ -16,8 +16,8 @@ from ingest.mqtt.publisher import Publisher
 from pipeline.console.queries import all_points
 from pipeline.stores.resultsfile import ResultsFile
 from tests.e2e.devices import CHANNELS
+from tests.e2e.live_node import LiveNode
 from tests.e2e.plant import Plant
-from tests.e2e.sparkplugline import LiveNode
 from tests.fakes.sparkplugnode import EdgeNode
 
 pytestmark = [pytest.mark.needs_mosquitto, pytest.mark.slow]

@@ -45,7 +45,7 @@ def ready(site: Site) -> dict[str, Any]:
     return page
 
 
-async def test_every_score_is_one_point_whatever_is_killed(tmp_path: Path) -> None:
+async def test_every_score_is_one_point_after_any_kill(tmp_path: Path) -> None:
     site = Site(tmp_path)
     chance = random.Random(7)
     try:

@@ -74,7 +74,7 @@ class FakeGrafana:
         self._server.server_close()
         self._thread.join()
 
-    def somebody_saves(self, uid: str, change: Callable[[Json], None], message: str = "") -> None:
+    def other_user_saves(self, uid: str, change: Callable[[Json], None], message: str = "") -> None:
         """Save a changed board, as a person does in Grafana."""
         board = copy.deepcopy(self.boards[uid][-1])
         change(board["model"])

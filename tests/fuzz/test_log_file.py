@@ -131,7 +131,9 @@ def test_a_log_with_any_bytes_changed(
 
 @examples(20)
 @given(st.integers(0, 29), st.integers(0, 719), st.integers(1, 255))
-def test_a_damaged_record_costs_no_neighbour(whole: Whole, number: int, at: int, flip: int) -> None:
+def test_a_damaged_record_affects_no_neighbour(
+    whole: Whole, number: int, at: int, flip: int
+) -> None:
     good, records = whole.good, whole.records
     damaged = bytearray(good)
     start = good.index(b"<%06d>" % (2 * number) * 90)

@@ -63,7 +63,7 @@ def test_a_body_is_refused_or_has_readings(payload: bytes) -> None:
 
 @fuzz
 @given(any_of.bodies | st.binary(max_size=60))
-def test_a_damaged_envelope_costs_no_neighbour(middle: bytes) -> None:
+def test_a_damaged_envelope_affects_no_neighbour(middle: bytes) -> None:
     first, last = (encode_envelope("s", "d", "imu", T0_MS, body(n)) for n in (1, 2))
     with within(10):
         found = decode_bundle(encode_bundle([first, middle, last]))
@@ -132,7 +132,7 @@ def test_any_script_of_sparkplug_messages_is_taken_or_refused_and_kept(
         max_size=3,
     )
 )
-def test_bad_messages_between_good_ones_cost_neither(
+def test_bad_messages_do_not_affect_the_good_ones_around_them(
     folder: Path, bad: list[tuple[str, bytes]]
 ) -> None:
     decoder = sparkplug(folder)

@@ -30,7 +30,7 @@ streams = st.binary(max_size=300) | st.sampled_from(
 
 @examples(200)
 @given(streams, st.lists(st.integers(1, 50), min_size=1, max_size=8), st.booleans())
-def test_any_bytes_behind_good_messages_cost_none_of_those(
+def test_any_bytes_after_good_messages_lose_none_of_them(
     garbage: bytes, cuts: list[int], is_5: bool
 ) -> None:
     good = publish_bytes(GOOD, b"" if is_5 else None)

@@ -209,7 +209,7 @@ async def test_acknowledgement_of_an_old_connection_is_dropped() -> None:
 
 
 @pytest.mark.parametrize("stores_before_failing", [False, True])
-async def test_failing_log_costs_neither_messages_nor_order(stores_before_failing: bool) -> None:
+async def test_a_failing_log_loses_neither_messages_nor_order(stores_before_failing: bool) -> None:
     log = FakeLog()
     async with ScriptedBroker() as broker, running(broker, log) as bridge:
         log.failures_left = 2
@@ -227,7 +227,7 @@ async def test_failing_log_costs_neither_messages_nor_order(stores_before_failin
         assert bridge.counters.logged_total == 19
 
 
-async def test_log_that_stays_away_ends_the_bridge_loudly_and_unacknowledged() -> None:
+async def test_a_log_that_stays_unavailable_ends_the_bridge_with_nothing_acknowledged() -> None:
     log = FakeLog()
     log.failures_left = 10**9
     async with ScriptedBroker() as broker:

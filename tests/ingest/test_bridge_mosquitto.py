@@ -54,7 +54,7 @@ async def publish(to: Publisher, first: int, last: int, devices: int = 1) -> Non
 
 
 @pytest.mark.parametrize("version", ["5", "3.1.1"])
-async def test_everything_arrives_once_and_in_order(broker: LocalBroker, version: str) -> None:
+async def test_every_message_arrives_once_and_in_order(broker: LocalBroker, version: str) -> None:
     log = FakeLog()
     async with running(broker, log, mqtt_protocol=version) as bridge, publisher(broker) as devices:
         await publish(devices, 1, 3000, devices=10)

@@ -181,7 +181,7 @@ async def test_a_bridge_subscribes_to_its_share_with_mqtt_5_only() -> None:
 
 
 @pytest.mark.parametrize(("answer", "gives_up"), [(0x01, True), (0x9E, False)])
-async def test_the_old_subscription_is_given_up_once_the_new_one_stands(
+async def test_the_old_subscription_is_dropped_once_the_new_one_is_in_place(
     answer: int, gives_up: bool
 ) -> None:
     async with ScriptedBroker(session_present=True) as broker:

@@ -283,7 +283,7 @@ def test_empty_bundle() -> None:
         b"\xff\xff",
     ],
 )
-def test_bad_envelope_costs_its_neighbours_nothing(bad: bytes) -> None:
+def test_a_bad_envelope_affects_no_neighbour(bad: bytes) -> None:
     good = encode_envelope("s", "d", "imu", 5, orjson.dumps(ONE))
     before, found, after = decode_bundle(encode_bundle([good, bad, good]))
     assert isinstance(found, Unreadable)

@@ -189,7 +189,7 @@ def test_a_version_changed_or_copied_manually_is_refused(registry, student):
         registry.read(NAME, 3)
 
 
-def test_leftovers_of_a_killed_publisher_are_no_version_and_go_away(registry, student):
+def test_leftovers_of_a_killed_publisher_are_no_version_and_are_removed(registry, student):
     registry.publish(student)
     leftover = registry.root / NAME / "versions" / ".publishing-1-2"
     leftover.mkdir()
@@ -199,7 +199,7 @@ def test_leftovers_of_a_killed_publisher_are_no_version_and_go_away(registry, st
     assert not leftover.exists()
 
 
-def test_a_history_line_cut_by_a_power_loss_is_passed_over(registry, student):
+def test_a_history_line_cut_by_a_power_loss_is_skipped(registry, student):
     registry.publish(student, stable=True)
     path = registry.root / NAME / "history.jsonl"
     path.write_bytes(path.read_bytes() + b'{"ts_ms": 12, "wh')

@@ -224,7 +224,7 @@ def test_a_grafana_that_migrates_boards_makes_no_difference(own, grafana) -> Non
 
 def test_a_board_changed_by_another_user_stops_the_push_before_any_write(own, grafana) -> None:
     everything(own, SITE)
-    grafana.somebody_saves(FLEET, lambda board: board.update(title="Alice's fleet"))
+    grafana.other_user_saves(FLEET, lambda board: board.update(title="Alice's fleet"))
     grafana.writes.clear()
     with pytest.raises(GrafanaConflict) as caught:
         everything(own, site_dashboards(Limits(silent_s=99)))
@@ -235,7 +235,7 @@ def test_a_board_changed_by_another_user_stops_the_push_before_any_write(own, gr
 
 def test_force_overwrites_a_board_and_grafana_keeps_the_old_version(own, grafana) -> None:
     everything(own, SITE)
-    grafana.somebody_saves(FLEET, lambda board: board.update(title="Alice's fleet"))
+    grafana.other_user_saves(FLEET, lambda board: board.update(title="Alice's fleet"))
     (found,) = [item for item in compare(own, SITE, INFLUX) if item.state != "same"]
     assert '-  "title": "Alice\'s fleet",' in found.lines
     assert everything(own, SITE, force=True)["board", FLEET] == "different"
@@ -245,7 +245,7 @@ def test_force_overwrites_a_board_and_grafana_keeps_the_old_version(own, grafana
 
 def test_a_board_saved_by_another_user_without_a_change_is_no_conflict(own, grafana) -> None:
     everything(own, SITE)
-    grafana.somebody_saves(FLEET, lambda board: None)
+    grafana.other_user_saves(FLEET, lambda board: None)
     assert everything(own, SITE)["board", FLEET] == "same"
 
 
@@ -262,7 +262,7 @@ def test_a_save_during_the_push_is_a_conflict_with_advice(own, grafana) -> None:
     everything(own, SITE)
     changed = site_dashboards(Limits(rul_cycles=42))
     found = [item for item in compare(own, changed, INFLUX) if item.name == FLEET]
-    grafana.somebody_saves(FLEET, lambda board: board.update(title="now"))
+    grafana.other_user_saves(FLEET, lambda board: board.update(title="now"))
     with pytest.raises(GrafanaConflict, match="changed by someone else"):
         found[0].write(False)
     assert grafana.boards[FLEET][-1]["model"]["title"] == "now"
@@ -271,7 +271,7 @@ def test_a_save_during_the_push_is_a_conflict_with_advice(own, grafana) -> None:
         grafana.before = save_in_between
         if request == "POST /api/dashboards/db":
             grafana.before = None
-            grafana.somebody_saves(FLEET, lambda board: None)
+            grafana.other_user_saves(FLEET, lambda board: None)
 
     everything(own, SITE, force=True)
     grafana.before = save_in_between

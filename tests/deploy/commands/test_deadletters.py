@@ -90,7 +90,7 @@ def test_a_missing_log_is_reported(tmp_path: Path) -> None:
     assert "no log at" in result.output
 
 
-def test_lists_a_log_that_nobody_has_open(tmp_path: Path) -> None:
+def test_lists_a_log_that_is_not_in_use(tmp_path: Path) -> None:
     log = SqliteLog(tmp_path / "log.db")
     log.append([NewRecord(DEAD_LETTERS, encode_dead_letter(SAMPLES[0]))]).result()
     log.close()

@@ -42,7 +42,7 @@ ME, OTHER, NODE = "plant-7/press-1", "plant-7/press-2", "plant-7/edge-1"
 MINE, THEIRS = f"sensors/{ME}/engine", f"sensors/{OTHER}/engine"
 
 
-class Line:
+class SecuredBroker:
     """The broker with its certificates, and endpoints for its clients."""
 
     def __init__(self, folder: Path) -> None:
@@ -81,10 +81,12 @@ class Line:
 
 
 @pytest.fixture(scope="module")
-def line(tmp_path_factory: pytest.TempPathFactory, mosquitto_program: str) -> Iterator[Line]:
-    line = Line(tmp_path_factory.mktemp("line"))
-    with line.broker:
-        yield line
+def secured(
+    tmp_path_factory: pytest.TempPathFactory, mosquitto_program: str
+) -> Iterator[SecuredBroker]:
+    secured = SecuredBroker(tmp_path_factory.mktemp("line"))
+    with secured.broker:
+        yield secured
 
 
 class Reader:
@@ -137,43 +139,47 @@ async def why_not(endpoint: Endpoint) -> str:
     return str(connection.error)
 
 
-async def test_a_device_publishes_as_itself_only(line: Line) -> None:
-    async with Reader(line.service("bridge")) as bridge:
-        assert await publish(line.device(ME), MINE, f"sensors/{ME}/imu") == 0
+async def test_a_device_publishes_as_itself_only(secured: SecuredBroker) -> None:
+    async with Reader(secured.service("bridge")) as bridge:
+        assert await publish(secured.device(ME), MINE, f"sensors/{ME}/imu") == 0
         foreign = [THEIRS, "sensors/plant-8/press-1/engine", f"sensors/{ME}/a/b", "sensors/x/y/z"]
         foreign += ["other/topic", f"spBv1.0/{ME}", "$SYS/broker/uptime", "sensors//x/y"]
-        assert await publish(line.device(ME), *foreign) == len(foreign)
-        assert await publish(line.device(OTHER), THEIRS) == 0
+        assert await publish(secured.device(ME), *foreign) == len(foreign)
+        assert await publish(secured.device(OTHER), THEIRS) == 0
         await until(lambda: len(bridge.got) == 3)
         assert [topic for topic, _ in bridge.got] == [MINE, f"sensors/{ME}/imu", THEIRS]
 
 
-async def test_the_certificate_identifies_a_device_not_its_client_id(line: Line) -> None:
-    async with Reader(line.service("bridge")) as bridge:
+async def test_the_certificate_identifies_a_device_not_its_client_id(
+    secured: SecuredBroker,
+) -> None:
+    async with Reader(secured.service("bridge")) as bridge:
         for name in (OTHER, "bridge", "operator"):
-            liar = line.device(ME, client_id=name, username=name, password="x")
+            liar = secured.device(ME, client_id=name, username=name, password="x")
             assert await publish(liar, THEIRS) == 1
-        assert await publish(line.device(ME), MINE) == 0
+        assert await publish(secured.device(ME), MINE) == 0
         await until(lambda: bridge.got)
         assert [topic for topic, _ in bridge.got] == [MINE]
 
 
-async def test_an_old_client_gets_no_error_but_its_message_is_discarded(line: Line) -> None:
-    old = line.device(ME, protocol="3.1.1")
-    async with Reader(line.service("bridge")) as bridge:
+async def test_an_old_client_gets_no_error_but_its_message_is_discarded(
+    secured: SecuredBroker,
+) -> None:
+    old = secured.device(ME, protocol="3.1.1")
+    async with Reader(secured.service("bridge")) as bridge:
         assert await publish(old, THEIRS, MINE) == 0
         await until(lambda: bridge.got)
         assert [topic for topic, _ in bridge.got] == [MINE]
 
 
-async def test_a_device_cannot_take_over_a_session(line: Line) -> None:
-    bridge = Reader(line.service("bridge", "kpstream-bridge"), stays=True)
+async def test_a_device_cannot_take_over_a_session(secured: SecuredBroker) -> None:
+    bridge = Reader(secured.service("bridge", "kpstream-bridge"), stays=True)
     async with bridge:
         pass  # it has a session now, and is disconnected
-    assert await publish(line.device(OTHER), THEIRS, payload=b"kept") == 0
-    thief = Reader(line.device(ME, client_id="kpstream-bridge"), "#")
+    assert await publish(secured.device(OTHER), THEIRS, payload=b"kept") == 0
+    thief = Reader(secured.device(ME, client_id="kpstream-bridge"), "#")
     async with thief:
-        assert await publish(line.device(OTHER, client_id="kpstream-bridge"), THEIRS) == 0
+        assert await publish(secured.device(OTHER, client_id="kpstream-bridge"), THEIRS) == 0
         async with bridge:
             await until(lambda: len(bridge.got) == 2)
             assert bridge.connection.session_present
@@ -181,12 +187,12 @@ async def test_a_device_cannot_take_over_a_session(line: Line) -> None:
         assert thief.got == []
 
 
-async def test_a_device_reads_nothing(line: Line) -> None:
-    spies = [Reader(line.device(OTHER), each) for each in ("#", "sensors/#", "$SYS/#", THEIRS)]
-    async with Reader(line.service("bridge")) as bridge:
+async def test_a_device_reads_nothing(secured: SecuredBroker) -> None:
+    spies = [Reader(secured.device(OTHER), each) for each in ("#", "sensors/#", "$SYS/#", THEIRS)]
+    async with Reader(secured.service("bridge")) as bridge:
         for spy in spies:
             async with spy:  # one after the other: a device has one connection
-                assert await publish(line.device(ME), MINE) == 0
+                assert await publish(secured.device(ME), MINE) == 0
         await until(lambda: len(bridge.got) == len(spies))
     assert [spy.got for spy in spies] == [[]] * len(spies)
 
@@ -196,13 +202,13 @@ async def test_a_device_reads_nothing(line: Line) -> None:
     ["+/+", "plant-7/+", "#", "plant-7", "plant-7/press-1/engine", "bridge", "operator", "/"],
 )
 async def test_odd_names_signed_by_the_devices_authority_get_no_access(
-    line: Line, tmp_path: Path, name: str
+    secured: SecuredBroker, tmp_path: Path, name: str
 ) -> None:
-    cert = issue(line.certs / "devices-ca.pem", tmp_path / "odd.pem", name)
-    odd = line.with_cert(cert)
+    cert = issue(secured.certs / "devices-ca.pem", tmp_path / "odd.pem", name)
+    odd = secured.with_cert(cert)
     spy = Reader(odd)
-    async with Reader(line.service("bridge")) as bridge, spy:
-        assert await publish(line.device(ME), MINE) == 0
+    async with Reader(secured.service("bridge")) as bridge, spy:
+        assert await publish(secured.device(ME), MINE) == 0
         await until(lambda: bridge.got)
     assert spy.got == []
     assert await publish(odd, MINE, THEIRS) == 2
@@ -220,27 +226,27 @@ async def die(endpoint: Endpoint, topic: str) -> None:
     await dying.stop()
 
 
-async def test_a_last_will_is_no_way_around(line: Line) -> None:
-    async with Reader(line.service("bridge")) as bridge:
-        await die(line.device(ME), THEIRS)
-        await die(line.device(ME), MINE)
+async def test_a_last_will_does_not_bypass_the_access_list(secured: SecuredBroker) -> None:
+    async with Reader(secured.service("bridge")) as bridge:
+        await die(secured.device(ME), THEIRS)
+        await die(secured.device(ME), MINE)
         await until(lambda: bridge.got)
         assert bridge.got == [(MINE, b"will")]
-        async with Publisher(line.service("operator")) as operator:
+        async with Publisher(secured.service("operator")) as operator:
             await asyncio.wait_for(operator.connection.connected.wait(), 30)
             operator.connection.publish(MINE, b"", retain=True)  # the will was retained
             await until(lambda: len(bridge.got) == 2)
 
 
-async def test_a_topic_alias_is_no_way_around(line: Line) -> None:
-    device = line.device(ME)
+async def test_a_topic_alias_does_not_bypass_the_access_list(secured: SecuredBroker) -> None:
+    device = secured.device(ME)
     client = paho.Client(CallbackAPIVersion.VERSION2, client_id="x", protocol=paho.MQTTv5)
     client.tls_set_context(client_context(device.tls_files))
     reasons: list[int] = []
     client.on_publish = lambda _c, _u, _mid, reason, _props: reasons.append(reason.value)
     alias = Properties(PacketTypes.PUBLISH)
     alias.TopicAlias = 1
-    async with Reader(line.service("bridge")) as bridge:
+    async with Reader(secured.service("bridge")) as bridge:
         client.connect(device.host, device.port)
         client.loop_start()
         try:
@@ -250,55 +256,57 @@ async def test_a_topic_alias_is_no_way_around(line: Line) -> None:
         finally:
             client.loop_stop()
             client.disconnect()
-        assert await publish(line.device(ME), MINE, payload=b"end") == 0
+        assert await publish(secured.device(ME), MINE, payload=b"end") == 0
         await until(lambda: (MINE, b"end") in bridge.got)
         assert {topic for topic, _ in bridge.got} == {MINE}
         assert 0x87 in reasons
 
 
-async def test_the_bridge_reads_and_does_not_write_readings(line: Line) -> None:
-    async with Reader(line.service("bridge")) as bridge:
-        assert await publish(line.service("bridge", "another"), MINE) == 1
-        assert await publish(line.service("operator"), MINE, THEIRS) == 0
+async def test_the_bridge_reads_and_does_not_write_readings(secured: SecuredBroker) -> None:
+    async with Reader(secured.service("bridge")) as bridge:
+        assert await publish(secured.service("bridge", "another"), MINE) == 1
+        assert await publish(secured.service("operator"), MINE, THEIRS) == 0
         await until(lambda: len(bridge.got) == 2)
 
 
-async def test_bridges_share_a_subscription(line: Line) -> None:
+async def test_bridges_share_a_subscription(secured: SecuredBroker) -> None:
     shared = "$share/kpstream/sensors/+/+/+"
     async with (
-        Reader(line.service("bridge", "bridge-1"), shared) as one,
-        Reader(line.service("bridge", "bridge-2"), shared) as two,
+        Reader(secured.service("bridge", "bridge-1"), shared) as one,
+        Reader(secured.service("bridge", "bridge-2"), shared) as two,
     ):
-        assert await publish(line.device(ME), *[MINE] * 20) == 0
+        assert await publish(secured.device(ME), *[MINE] * 20) == 0
         await until(lambda: len(one.got) + len(two.got) == 20)
         assert one.got
         assert two.got
 
 
-async def test_an_unnamed_service_can_neither_read_nor_publish(line: Line) -> None:
-    async with Reader(line.service("store"), "#") as store:
-        assert await publish(line.service("store", "writer"), MINE, "sensors/store/x") == 2
-        assert await publish(line.device(ME), MINE) == 0
-        async with Reader(line.service("bridge")) as bridge:
-            assert await publish(line.device(ME), MINE) == 0
+async def test_an_unnamed_service_can_neither_read_nor_publish(secured: SecuredBroker) -> None:
+    async with Reader(secured.service("store"), "#") as store:
+        assert await publish(secured.service("store", "writer"), MINE, "sensors/store/x") == 2
+        assert await publish(secured.device(ME), MINE) == 0
+        async with Reader(secured.service("bridge")) as bridge:
+            assert await publish(secured.device(ME), MINE) == 0
             await until(lambda: bridge.got)
         assert store.got == []
 
 
-async def test_a_sparkplug_node_is_itself_only_and_hears_its_commands(line: Line) -> None:
+async def test_a_sparkplug_node_publishes_as_itself_only_and_receives_its_commands(
+    secured: SecuredBroker,
+) -> None:
     group, node = NODE.split("/")
     own = [f"spBv1.0/{group}/{kind}/{node}" for kind in ("NBIRTH", "NDATA", "NDEATH")]
     own += [f"spBv1.0/{group}/{kind}/{node}/saw" for kind in ("DBIRTH", "DDATA", "DDEATH")]
     foreign = [f"spBv1.0/{group}/NDATA/other", f"spBv1.0/other/NDATA/{node}"]
     foreign += [f"spBv1.0/{group}/NCMD/{node}", "spBv1.0/STATE/kpstream"]
-    async with Reader(line.service("bridge"), "spBv1.0/#") as bridge:
-        assert await publish(line.device(NODE), *own) == 0
-        assert await publish(line.device(NODE), *foreign) == len(foreign)
-        assert await publish(line.device(ME), *own) == len(own), "no node, no such topic"
+    async with Reader(secured.service("bridge"), "spBv1.0/#") as bridge:
+        assert await publish(secured.device(NODE), *own) == 0
+        assert await publish(secured.device(NODE), *foreign) == len(foreign)
+        assert await publish(secured.device(ME), *own) == len(own), "no node, no such topic"
         await until(lambda: len(bridge.got) == len(own))
         commands = [f"spBv1.0/{group}/NCMD/{node}", f"spBv1.0/{group}/NCMD/other"]
-        async with Reader(line.device(NODE), f"spBv1.0/{group}/NCMD/#") as edge:
-            assert await publish(line.service("bridge", "b2"), *reversed(commands)) == 0
+        async with Reader(secured.device(NODE), f"spBv1.0/{group}/NCMD/#") as edge:
+            assert await publish(secured.service("bridge", "b2"), *reversed(commands)) == 0
             await until(lambda: edge.got)
             assert [topic for topic, _ in edge.got] == commands[:1]
 
@@ -306,19 +314,22 @@ async def test_a_sparkplug_node_is_itself_only_and_hears_its_commands(line: Line
 async def test_a_stolen_device_is_shut_out_while_it_is_connected(
     tmp_path: Path, mosquitto_program: str
 ) -> None:
-    line = Line(tmp_path)
-    with line.broker:
-        async with Reader(line.service("bridge")) as bridge, Publisher(line.device(ME)) as thief:
+    secured = SecuredBroker(tmp_path)
+    with secured.broker:
+        async with (
+            Reader(secured.service("bridge")) as bridge,
+            Publisher(secured.device(ME)) as thief,
+        ):
             await thief.publish(MINE, b"before")
             await asyncio.wait_for(thief.flush(), 30)
             (tmp_path / DEVICES_ACL).write_text(devices_acl(nodes=[NODE, ME], denied=[ME]))
-            assert line.broker.pid is not None
-            os.kill(line.broker.pid, signal.SIGHUP)
+            assert secured.broker.pid is not None
+            os.kill(secured.broker.pid, signal.SIGHUP)
             while thief.refused_total == 0:
                 await thief.publish(MINE, b"after")
                 await asyncio.wait_for(thief.flush(), 30)
-            assert await publish(line.device(ME), MINE) == 1
-            assert await publish(line.device(OTHER), THEIRS) == 0
+            assert await publish(secured.device(ME), MINE) == 1
+            assert await publish(secured.device(OTHER), THEIRS) == 0
             await until(lambda: (THEIRS, b"1") in bridge.got)
             assert len(bridge.got) == thief.confirmed_total + 1
 
@@ -326,41 +337,50 @@ async def test_a_stolen_device_is_shut_out_while_it_is_connected(
 async def test_messages_queued_for_an_absent_bridge_survive_a_kill_of_the_broker(
     tmp_path: Path, mosquitto_program: str
 ) -> None:
-    line = Line(tmp_path)
-    with line.broker:
-        async with Reader(line.service("bridge"), stays=True):
+    secured = SecuredBroker(tmp_path)
+    with secured.broker:
+        async with Reader(secured.service("bridge"), stays=True):
             pass
-        await publish(line.device(ME), MINE, payload=b"kept")
-        kept = line.broker.folder / "mosquitto.db"
+        await publish(secured.device(ME), MINE, payload=b"kept")
+        kept = secured.broker.folder / "mosquitto.db"
         await until(lambda: kept.exists() and b"kept" in kept.read_bytes())
-        line.broker.kill()
-        line.broker.start()
-        async with Reader(line.service("bridge"), stays=True) as bridge:
+        secured.broker.kill()
+        secured.broker.start()
+        async with Reader(secured.service("bridge"), stays=True) as bridge:
             await until(lambda: bridge.got)
             assert bridge.got == [(MINE, b"kept")]
 
 
-async def test_a_refused_client_gets_advice(line: Line, tmp_path: Path) -> None:
+async def test_a_refused_client_gets_advice(secured: SecuredBroker, tmp_path: Path) -> None:
     own, ca = "KPSTREAM_INGEST_MQTT_CERT_FILE", "KPSTREAM_INGEST_MQTT_CA_FILE"
     elsewhere = tmp_path / "elsewhere"
     make_certificates(elsewhere, Plan(devices=(ME,)), now=NOW)
     stranger = elsewhere / f"devices/{ME}.pem"
     expired = issue(
-        line.certs / "devices-ca.pem", tmp_path / "old.pem", ME, ends_in=timedelta(hours=-1)
+        secured.certs / "devices-ca.pem", tmp_path / "old.pem", ME, ends_in=timedelta(hours=-1)
     )
-    no_cert = line.device(ME, cert_file=None, key_file=None)
+    no_cert = secured.device(ME, cert_file=None, key_file=None)
     cases = {
-        "another authority": (line.device(ME, ca_file=elsewhere / "ca.pem"), f"set {ca}"),
-        "another client authority": (line.with_cert(stranger), "not signed by an authority that"),
-        "expired": (line.with_cert(expired), f"({own}): it has expired; renew it"),
+        "another authority": (secured.device(ME, ca_file=elsewhere / "ca.pem"), f"set {ca}"),
+        "another client authority": (
+            secured.with_cert(stranger),
+            "not signed by an authority that",
+        ),
+        "expired": (secured.with_cert(expired), f"({own}): it has expired; renew it"),
         "no certificate": (no_cert, f"requires a client certificate: set {own}"),
         "a device among services": (
-            line.device(ME, port=line.services_port),
+            secured.device(ME, port=secured.services_port),
             f"({own}): it is not",
         ),
-        "a service among devices": (line.service("bridge", port=line.devices_port), f"({own})"),
-        "no TLS": (line.device(ME, tls=False), "is it a port for TLS (KPSTREAM_INGEST_MQTT_TLS)?"),
-        "no file": (line.device(ME, key_file=tmp_path / "no.key"), "no.key: no such file"),
+        "a service among devices": (
+            secured.service("bridge", port=secured.devices_port),
+            f"({own})",
+        ),
+        "no TLS": (
+            secured.device(ME, tls=False),
+            "is it a port for TLS (KPSTREAM_INGEST_MQTT_TLS)?",
+        ),
+        "no file": (secured.device(ME, key_file=tmp_path / "no.key"), "no.key: no such file"),
     }
     for what, (endpoint, advice) in cases.items():
         assert advice in await why_not(endpoint), what
@@ -369,16 +389,16 @@ async def test_a_refused_client_gets_advice(line: Line, tmp_path: Path) -> None:
         assert advice in str(failed.value), what
 
 
-async def test_tls_at_a_plain_port_is_reported(line: Line, tmp_path: Path) -> None:
+async def test_tls_at_a_plain_port_is_reported(secured: SecuredBroker, tmp_path: Path) -> None:
     with LocalBroker(tmp_path, kind="mosquitto") as plain:
-        said = await why_not(line.device(ME, port=plain.port))
+        said = await why_not(secured.device(ME, port=plain.port))
     assert f"127.0.0.1:{plain.port} does not speak TLS" in said
     assert "turn TLS off (KPSTREAM_INGEST_MQTT_*)" in said
 
 
-def test_the_doctor_is_let_in_with_the_bridges_certificate(line: Line) -> None:
+def test_the_doctor_connects_with_the_bridges_certificate(secured: SecuredBroker) -> None:
     topic = "$SYS/broker/version"
-    answer = probe_broker(line.service("bridge"), [topic])
+    answer = probe_broker(secured.service("bridge"), [topic])
     assert answer.retained[topic].startswith("mosquitto version")
 
 

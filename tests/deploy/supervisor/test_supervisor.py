@@ -382,7 +382,7 @@ def test_a_program_inherits_no_secret_that_it_was_not_given(
     assert {name: found[name] for name in SECRETS & set(found)} == {given: "value"}
 
 
-def test_one_supervisor_per_folder(folder: Path) -> None:
+def test_a_second_supervisor_of_a_folder_is_refused(folder: Path) -> None:
     assert not is_running(folder)
     with hold_lock(folder):
         assert is_running(folder)

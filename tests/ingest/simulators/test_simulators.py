@@ -212,7 +212,7 @@ def published_until(fleet: Fleet, end_ms: int) -> list[Message]:
     return [message for at in range(T0, end_ms + 1, 1_000) for message in fleet.take(at)]
 
 
-def test_fleet_is_the_same_however_often_it_is_asked() -> None:
+def test_a_fleet_is_the_same_for_any_frequency_of_requests() -> None:
     settings = FleetSettings(engines=2, people=2, duplicates=0.1, disorder=0.1, garbage=0.1)
     once, often = Fleet(settings, T0), Fleet(settings, T0)
     all_at_once = once.take(T0 + 20_000)

@@ -150,7 +150,7 @@ def test_historical_values_continue_from_before_the_birth_and_leave_the_present_
     assert now[3] == {"a": 11.0, "b": 10.0}
 
 
-def test_births_are_readings_where_the_mapping_says_so(store: SparkplugStore) -> None:
+def test_births_are_readings_if_the_mapping_requests_it(store: SparkplugStore) -> None:
     sparkplug = Sparkplug(mapping(births_are_readings=True), store)
     (found,) = take(sparkplug, *node().births(T0_MS))
     assert found[2:] == (T0_MS, {"a": 1.0, "b": 2.0})

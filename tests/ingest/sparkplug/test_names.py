@@ -15,7 +15,7 @@ level = st.text(st.characters(exclude_characters="/+#\x00", exclude_categories=[
 
 
 @given(level, level, st.none() | level)
-def test_every_address_has_names_of_ours(group: str, node: str, device: str | None) -> None:
+def test_every_sparkplug_address_has_valid_names(group: str, node: str, device: str | None) -> None:
     assert all(map(is_name, site_and_device(group, node, device)))
 
 

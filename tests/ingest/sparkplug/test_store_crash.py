@@ -24,7 +24,7 @@ Key = tuple[str, str, int]
 
 
 @dataclass
-class Line:
+class Pipeline:
     """A broker with a queue, a log, and a bridge that can be killed at each of its steps."""
 
     messages: list[Message]
@@ -122,19 +122,19 @@ def test_any_kill_and_any_redelivery_give_the_same_readings(
 ) -> None:
     messages = script(steps)
     with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
-        calm = Line(messages, Path(folder) / "calm.db")
+        calm = Pipeline(messages, Path(folder) / "calm.db")
         calm.run_load(10**6, -1, 0, 0)
         calm.sparkplug.close()
-        line = Line(messages, Path(folder) / "line.db")
+        pipeline = Pipeline(messages, Path(folder) / "line.db")
         for size, reconnect_at, dies_at, acks in loads:
-            line.run_load(size, reconnect_at, dies_at, acks)
-        while line.acked < len(messages):
-            line.run_load(25, -1, 0, 0)
-        status = line.sparkplug.status()
-        line.sparkplug.close()
+            pipeline.run_load(size, reconnect_at, dies_at, acks)
+        while pipeline.acked < len(messages):
+            pipeline.run_load(25, -1, 0, 0)
+        status = pipeline.sparkplug.status()
+        pipeline.sparkplug.close()
     assert len(calm.log) == len(dict(calm.log))
-    assert dict(line.log) == dict(calm.log)
+    assert dict(pipeline.log) == dict(calm.log)
     # A reading that is there twice says the same both times.
-    assert all(dict(calm.log)[key] == values for key, values in line.log)
-    assert set(line.dead_letters) == set(calm.dead_letters)
+    assert all(dict(calm.log)[key] == values for key, values in pipeline.log)
+    assert set(pipeline.dead_letters) == set(calm.dead_letters)
     assert status["nodes_online"] == calm.sparkplug.status()["nodes_online"]

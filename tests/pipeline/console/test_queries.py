@@ -51,7 +51,7 @@ def test_the_newest_point_counts_even_if_written_first(results: ResultsFile) -> 
     assert (bo.device, bo.fields["activity"]) == ("bo", "LAYING")
 
 
-def test_a_device_is_one_whatever_model_scored_it(results: ResultsFile) -> None:
+def test_a_device_is_the_same_for_every_model(results: ResultsFile) -> None:
     results.write([rul(1_000, 9.0, "first"), rul(2_000, 8.0, "second", 4)])
     (only,) = latest(results, "rul")
     assert (only.model, only.fields["rul"]) == ("second", 8.0)

@@ -270,7 +270,7 @@ def test_the_page_loads_nothing_from_elsewhere_and_has_no_inline_script() -> Non
     assert not re.search(r"<script(?![^>]*\bsrc=)|\son\w+=|\sstyle=|<style", html)
 
 
-async def test_a_damaged_results_file_is_a_503_that_says_so(site: Site) -> None:
+async def test_a_damaged_results_file_is_a_503_with_the_reason(site: Site) -> None:
     site.results.close()
     answer = await site.get("/api/v1/fleet")
     assert answer.status == 503

@@ -211,7 +211,7 @@ async def test_a_partition_without_a_leader_holds_up_no_start(
         await stage.app.stop()
 
 
-async def test_records_that_kafka_deleted_are_passed_over_and_counted(place: Place) -> None:
+async def test_records_that_kafka_deleted_are_skipped_and_counted(place: Place) -> None:
     await place.send(10)
     stage = place.stage()
     async with running(stage):

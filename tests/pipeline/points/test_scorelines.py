@@ -45,7 +45,7 @@ def test_a_score_of_each_task_is_the_line_of_its_point() -> None:
     changes=st.dictionaries(st.sampled_from(sorted({**RUL, **ACTIVITY})), JUNK, max_size=2),
     labels=st.dictionaries(WORDS, st.floats(0, 1), min_size=1, max_size=3) | st.none(),
 )
-def test_any_score_makes_the_line_of_its_point_or_is_flawed_as_it_is(
+def test_any_score_makes_the_line_of_its_point_or_is_flawed_like_it(
     record: ScoreRecord, names: dict[str, str], changes: dict[str, Any], labels: Any
 ) -> None:
     record = record | names | changes

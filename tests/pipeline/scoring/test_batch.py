@@ -113,7 +113,7 @@ def test_windows_of_the_windower_are_scored_and_stored(students):
     assert decode_scores(encode_scores(records)) == records
 
 
-def test_streams_and_devices_are_scored_together_and_told_apart(students):
+def test_streams_and_devices_are_scored_together_and_kept_apart(students):
     items = [
         closed("engine" if n % 3 else "imu", f"d{n % 5}", n, end_ms=1000 + n) for n in range(40)
     ]

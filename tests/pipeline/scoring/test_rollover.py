@@ -290,7 +290,9 @@ def test_a_version_that_cannot_be_read_now_is_tried_again(watch, registry, tmp_p
     assert [c.what for c in watch.poll()] == ["swapped"]
 
 
-def test_scoring_goes_on_during_swaps_and_every_batch_is_of_one_version(watch, registry, tmp_path):
+def test_scoring_continues_during_swaps_and_every_batch_is_of_one_version(
+    watch, registry, tmp_path
+):
     publish(registry, tmp_path)
     watch.poll()
     windows = np.random.default_rng(0).normal(0, 1, (5, 4, 3)).astype(np.float32)

@@ -15,7 +15,7 @@ from pipeline.status.progress import (
 BEHIND = PartitionProgress("score", "readings", 0, 10, 8, 4, last_advance_ms=1_000)
 
 
-def test_a_partition_with_backlog_that_stands_still_makes_the_gateway_not_ready() -> None:
+def test_a_stalled_partition_with_a_backlog_makes_the_gateway_not_ready() -> None:
     report = health_report(
         now_ms=1_000 + STALL_MS, partitions=[BEHIND], bridge_connected=True, parts={"log": "ok"}
     )

@@ -194,7 +194,7 @@ def test_old_points_go_by_age_within_their_series_and_replayed_ones_stay(
     assert [row[0] for row in rows(results)] == ["live", "old"]  # type: ignore[index]
 
 
-def test_a_series_nobody_writes_to_any_more_goes_whole(opened: Callable[..., ResultsFile]) -> None:
+def test_a_series_without_writes_is_deleted_as_a_whole(opened: Callable[..., ResultsFile]) -> None:
     clock = [1_800_000_000_000]
     results = opened(max_age_ms=DAY_MS, now_ms=lambda: clock[0])
     results.write([rul("gone", clock[0])])

@@ -252,7 +252,7 @@ async def test_an_unreadable_record_is_a_dead_letter_and_stops_nothing(
         assert store.stage.counters.unreadable == 2
 
 
-async def test_one_flawed_score_in_a_record_costs_only_itself() -> None:
+async def test_a_flawed_score_in_a_record_affects_no_other() -> None:
     sink = FakeLines()
     async with store_in(sink) as store:
         value = encode_scores([score(1), score(2), score(3)]).replace(b'"e2"', b'""')

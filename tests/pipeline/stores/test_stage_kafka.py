@@ -54,7 +54,7 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServer]:
         yield server
 
 
-class Line:
+class StoreRig:
     """Scores in Kafka, and stores that read them; everything under one app id."""
 
     def __init__(self, kafka: KafkaServer, folder: Path, producer: AIOKafkaProducer) -> None:
@@ -131,12 +131,12 @@ class Line:
 
 
 @asynccontextmanager
-async def line_on(kafka: KafkaServer, folder: Path) -> AsyncIterator[Line]:
+async def rig_on(kafka: KafkaServer, folder: Path) -> AsyncIterator[StoreRig]:
     endpoint = KafkaEndpoint(kafka.address)
     await create_topics(endpoint, site_topics(PARTITIONS))
     producer = AIOKafkaProducer(bootstrap_servers=kafka.address)
     await producer.start()
-    line = Line(kafka, folder, producer)
+    line = StoreRig(kafka, folder, producer)
     try:
         yield line
     finally:
@@ -149,7 +149,7 @@ async def line_on(kafka: KafkaServer, folder: Path) -> AsyncIterator[Line]:
 async def test_an_unavailable_sink_does_not_cost_the_membership_of_the_group(
     kafka: KafkaServer, tmp_path: Path
 ) -> None:
-    async with line_on(kafka, tmp_path) as line:
+    async with rig_on(kafka, tmp_path) as line:
         await line.write(3_000)
         line.sink.away = True
         store = await line.store()
@@ -167,7 +167,7 @@ async def test_an_unavailable_sink_does_not_cost_the_membership_of_the_group(
 async def test_stores_join_and_leave_while_the_sink_is_available_or_not(
     kafka: KafkaServer, tmp_path: Path
 ) -> None:
-    async with line_on(kafka, tmp_path) as line:
+    async with rig_on(kafka, tmp_path) as line:
         await line.write(400)
         line.sink.away = True
         one = await line.store()
@@ -189,7 +189,7 @@ async def test_stores_join_and_leave_while_the_sink_is_available_or_not(
 async def test_a_store_that_stops_while_the_sink_is_unavailable_leaves_the_rest_to_the_next(
     kafka: KafkaServer, tmp_path: Path
 ) -> None:
-    async with line_on(kafka, tmp_path) as line:
+    async with rig_on(kafka, tmp_path) as line:
         await line.write(200)
         store = await line.store()
         await until(lambda: line.all_stored, 60)
@@ -209,7 +209,7 @@ async def test_a_store_that_stops_while_the_sink_is_unavailable_leaves_the_rest_
 async def test_refused_points_are_in_kafka_as_dead_letters(
     kafka: KafkaServer, tmp_path: Path
 ) -> None:
-    async with line_on(kafka, tmp_path) as line:
+    async with rig_on(kafka, tmp_path) as line:
         place = [TopicPartition(DEAD_LETTERS, 0)]
         dead_letters = AIOKafkaConsumer(bootstrap_servers=kafka.address)
         await dead_letters.start()

@@ -88,7 +88,7 @@ def test_a_kill_anywhere_gives_the_windows_of_an_undisturbed_run(
     assert before | after == undisturbed
 
 
-def test_bad_messages_are_refused_with_their_reason_and_hurt_nobody_else() -> None:
+def test_bad_messages_are_refused_with_their_reason_and_affect_no_other() -> None:
     alone, mixed = devices(), devices()
     good = [batch("good", i) for i in range(6)]
     bad = [
@@ -209,7 +209,7 @@ def test_invented_streams_share_one_account_beyond_a_number() -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.sampled_from(["reading", "tick", "cut"]), min_size=1, max_size=60))
-def test_ticks_between_readings_lose_none_however_records_are_cut(steps: list[str]) -> None:
+def test_ticks_between_readings_lose_none_for_any_cut_of_records(steps: list[str]) -> None:
     """A tick may share a record with readings of the same device, before or behind it."""
     spec = WindowSpec(length=4, hop=2, lateness_ms=15, idle_ms=5)
     plan = StreamPlan("m", ("a", "b"), spec)

@@ -184,7 +184,7 @@ def test_a_clock_set_back_restarts_the_silence_and_does_not_end_idle_closing() -
     assert rows(windower.advance(T0 + 1500, T0)) == [[0, 10]]
 
 
-def test_idle_count_windower_takes_the_next_reading_however_soon_its_event_time() -> None:
+def test_an_idle_count_windower_takes_the_next_reading_at_any_later_event_time() -> None:
     windower = counting(2, 1)
     step(windower, 0, 10)
     windower.advance(T0 + 60_000, 0)

@@ -45,7 +45,7 @@ def test_the_manifest_has_everything_a_gateway_needs(candidate):
     assert (manifest.interval is not None) == (manifest.task == "rul")
 
 
-def test_the_lineage_trains_it_again(candidate):
+def test_the_lineage_contains_the_whole_recipe(candidate):
     lineage = candidate.artifact.manifest.lineage
     recipe = recipe_of(candidate.artifact)
     assert recipe == shipped_recipe(NAMES[recipe.task], epochs=2, method=recipe.method)

@@ -133,7 +133,7 @@ def test_the_exported_student_has_no_text_anchors_and_does_not_train_on():
     assert not torch.equal(next(exported.encoder.parameters()), next(method.encoder.parameters()))
 
 
-def test_a_dead_feature_gives_a_number():
+def test_a_feature_of_zeros_gives_a_finite_score():
     method = make_method().eval()
     with torch.no_grad():
         for weight in method.encoder.parameters():
