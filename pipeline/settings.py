@@ -112,7 +112,7 @@ class PipelineSettings(BaseSettings):
         default=30.0, gt=0, description="Days that points stay in the local results file."
     )
     results_max_mb: int = Field(
-        default=512, ge=1, description="Size in megabytes that the local results file may reach."
+        default=512, ge=1, description="Largest size of the local results file in megabytes."
     )
 
     def results_path(self, state_dir: Path) -> Path:

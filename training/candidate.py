@@ -363,9 +363,9 @@ def _describe_groups(data: DataSet, recipe: Recipe, held_out: WindowSet) -> str:
     return f"without the held-out {data.group_word}s {' '.join(map(str, names))}"
 
 
-def _git(folder: Path, *words: str) -> str:
-    done = subprocess.run(  # noqa: S603 (fixed words)
-        ["git", *words],  # noqa: S607 (git on PATH)
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(  # noqa: S603 (fixed arguments)
+        ["git", *arguments],  # noqa: S607 (git on PATH)
         cwd=folder,
         capture_output=True,
         text=True,

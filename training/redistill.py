@@ -330,9 +330,11 @@ def _with_split_of(running: Artifact | None, data_set: DataSet, recipe: Recipe) 
 
 def _describe_command(option: str, task: Task, data: str, subset: str) -> str:
     """Describe the command for the lineage, without folders of this machine."""
-    words = ["train-redistill", "--task", option, "--data", Path(data).name]
+    arguments = ["train-redistill", "--task", option, "--data", Path(data).name]
     source = find_source(task.name)
-    return shlex.join([*words, "--subset", subset] if source and source.has_subsets else words)
+    return shlex.join(
+        [*arguments, "--subset", subset] if source and source.has_subsets else arguments
+    )
 
 
 def _default_folder(option: str, recipe: Recipe, data_set: DataSet) -> Path:

@@ -399,12 +399,12 @@ def _thresholds(thresholds: Sequence[tuple[float | None, str]]) -> list[Json]:
     return [{"color": colour, "value": value} for value, colour in thresholds]
 
 
-def _mappings(words: Mapping[str, tuple[str, str]]) -> list[Json]:
-    if not words:
+def _mappings(texts: Mapping[str, tuple[str, str]]) -> list[Json]:
+    if not texts:
         return []
     options = {
         value: {"text": shown, "color": colour, "index": at}
-        for at, (value, (shown, colour)) in enumerate(words.items())
+        for at, (value, (shown, colour)) in enumerate(texts.items())
     }
     return [{"type": "value", "options": options}]
 
