@@ -23,7 +23,7 @@ _EVENTS = {"swapped": ("took over", "green"), "refused": ("refused", "red")}
 
 
 def model_board(tasks: Sequence[Task], panels: Sequence[TaskPanels], limits: Limits) -> Board:
-    """The board of all models: versions that score, and how they behave."""
+    """The board of all models: their versions and behaviour."""
     return Board(
         MODEL_UID,
         "kpstream: model",

@@ -25,7 +25,7 @@ _NO_BACKLOG = "no process has reported a backlog in this time range"
 
 
 def pipeline_board(limits: Limits) -> Board:
-    """The board of all processes: whether they are ready and keep up."""
+    """The board of all processes: readiness and throughput."""
     return Board(
         PIPELINE_UID,
         "kpstream: pipeline",

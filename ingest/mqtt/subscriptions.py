@@ -1,4 +1,4 @@
-"""Subscriptions of one connection: what to request, and whether all of it is in place."""
+"""Subscriptions of one connection: filters to request, and their state."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ class LatencySummary:
 
 @dataclass(slots=True)
 class Totals(ReadingCounters):
-    """Sums over all devices, plus what happened before the windows and after the scores.
+    """Sums over all devices, plus the counters of bridge and store.
 
     Attributes:
         messages_received: Messages that came over MQTT.
