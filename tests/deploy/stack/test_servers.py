@@ -6,6 +6,7 @@ import asyncio
 import json
 import secrets
 import socket
+import time
 import urllib.request
 from datetime import datetime, timezone
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from deploy.stack.mosquitto import MosquittoServer
-from deploy.stack.process import ServerError, open_connection
+from deploy.stack.process import Server, ServerError, open_connection
 from deploy.stack.servers import (
     INFLUX_VERSION,
     KAFKA_VERSION,
@@ -24,6 +25,13 @@ from deploy.stack.servers import (
 )
 
 NOTHING = FoundServers(Path("/nowhere"), None, None, None)
+
+
+def wait_until_unhealthy(server: Server, timeout_s: float = 30) -> None:
+    """A paused process may answer once more: its threads stop one after the other."""
+    deadline = time.monotonic() + timeout_s
+    while server.healthy(timeout_s=0.3):
+        assert time.monotonic() < deadline
 
 
 @pytest.mark.needs_kafka_server
@@ -42,7 +50,7 @@ def test_a_paused_kafka_is_alive_but_not_healthy(tmp_path: Path) -> None:
     with KafkaServer(tmp_path / "kafka") as kafka:
         kafka.pause()
         assert kafka.alive
-        assert not kafka.healthy(timeout_s=0.3)
+        wait_until_unhealthy(kafka)
         kafka.resume()
         assert kafka.healthy(timeout_s=10)
         kafka.pause()  # a paused one can be stopped too
@@ -166,7 +174,7 @@ def test_mosquitto_starts_again_and_answers_when_it_is_not_paused(tmp_path: Path
     with MosquittoServer(tmp_path / "mosquitto") as mosquitto:
         assert mosquitto.healthy()
         mosquitto.pause()
-        assert not mosquitto.healthy(timeout_s=0.2)
+        wait_until_unhealthy(mosquitto)
         mosquitto.resume()
         assert mosquitto.healthy(timeout_s=10)
         mosquitto.kill()
