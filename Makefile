@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo site test coverage check docs bench bench-site chaos release clean
+.PHONY: help demo site test coverage check rules docs bench bench-site chaos release clean
 
 help:
 	@echo 'make demo    start a gateway and a simulated fleet on this machine, show the console page'
@@ -69,6 +69,10 @@ check: $(VENV)/.dev
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m mypy
 	$(BIN)/lint-imports
+	@$(MAKE) --no-print-directory rules
+
+# The rules that are tests: of make check, and of the hooks before a commit.
+rules: $(VENV)/.dev
 	$(BIN)/python -m pytest -q tests/test_import_rule.py tests/test_public_names.py tests/test_task_rule.py \
 	tests/test_settings_docs.py tests/docs
 

@@ -26,7 +26,10 @@ def scale(windows: NDArray[np.float32], scaler: Scaler) -> NDArray[np.float32]:
 
 
 def scaler_arrays(scaler: Scaler) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Factors and offsets of a scaler, float32 [channels] each."""
+    """Factors and offsets of a scaler, float32 [channels] each.
+
+    `models.session.Student` converts them once, when it is made, and scales as `scale` does.
+    """
     return np.asarray(scaler.scale, np.float32), np.asarray(scaler.offset, np.float32)
 
 

@@ -275,3 +275,13 @@ def test_padding_refuses_what_it_cannot_pad():
     for count in (0, 5):
         with pytest.raises(ValueError, match=f"cannot pad {count} readings to 4"):
             pad_front(np.zeros((count, 2), np.float32), 4)
+
+
+def test_a_student_scales_bit_for_bit_as_training_does(student, monkeypatch):
+    seen, infer = [], student._infer
+    monkeypatch.setattr(
+        student, "_infer", lambda scaled: seen.append(scaled.copy()) or infer(scaled)
+    )
+    batch = windows(student, 5)
+    student.score(batch)
+    np.testing.assert_array_equal(seen[0], scale(batch, student.manifest.scaler))
