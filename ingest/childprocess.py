@@ -1,4 +1,4 @@
-"""Child processes that end with their parent, and functions that stop or kill them.
+"""Child processes that end with their parent, and functions that stop, pause or kill them.
 
 A parent that is killed with SIGKILL cannot clean up. On Linux a process can ask the kernel for a
 signal at that moment (`PR_SET_PDEATHSIG`). Run as a script, this file asks for the signal and then
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import subprocess
 
-__all__ = ["kill_child", "stop_child", "tied_to_parent"]
+__all__ = ["kill_child", "pause_child", "stop_child", "tied_to_parent"]
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -64,6 +64,19 @@ def kill_child(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
         process.kill()
     process.wait()
+
+
+def pause_child(process: subprocess.Popen[bytes]) -> None:
+    """Freeze a child (SIGSTOP) and wait until all of its threads stand still.
+
+    The kernel stops the threads one after the other, and on a busy machine a server answers a few
+    more requests after the signal. A child that has ended is left alone.
+    """
+    if process.poll() is None:
+        process.send_signal(signal.SIGSTOP)
+        # Reported when the last thread has stopped, or when the child ended first; WNOWAIT leaves
+        # the exit code to Popen.
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
 
 def _become(parent: int, command: list[str]) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
-from ingest.childprocess import kill_child, stop_child, tied_to_parent
+from ingest.childprocess import kill_child, pause_child, stop_child, tied_to_parent
 from ingest.mqtt.broker import free_port
 
 __all__ = ["Server", "ServerError", "ServerProcess", "open_connection"]
@@ -168,7 +168,7 @@ class ServerProcess:
     def pause(self) -> None:
         """Freeze the process (SIGSTOP): connections stay open, and nothing answers."""
         if self._process is not None and self.alive:
-            self._process.send_signal(signal.SIGSTOP)
+            pause_child(self._process)
 
     def resume(self) -> None:
         """Resume a paused process (SIGCONT)."""

@@ -25,7 +25,7 @@ from pydantic import SecretStr
 
 from deploy.stack.mosquitto import MosquittoServer
 from deploy.stack.servers import InfluxServer, KafkaServer
-from ingest.childprocess import tied_to_parent
+from ingest.childprocess import pause_child, tied_to_parent
 from pipeline.stores.influxclient import InfluxClient, InfluxConnection
 from tests.fakes.ports import free_port
 
@@ -89,7 +89,7 @@ class SiteProcess:
 
     def pause(self) -> None:
         assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
+        pause_child(self._process)
 
     def resume(self) -> None:
         assert self._process is not None

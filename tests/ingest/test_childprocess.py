@@ -6,10 +6,11 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from ingest.childprocess import kill_child, stop_child, tied_to_parent
+from ingest.childprocess import kill_child, pause_child, stop_child, tied_to_parent
 
 OBEYS = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))"
 IGNORES = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
@@ -40,6 +41,26 @@ def test_a_child_gets_the_time_to_end_by_itself(paused: bool) -> None:
         process.send_signal(signal.SIGSTOP)
     stop_child(process, timeout_s=30.0)
     assert process.returncode == 7
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux: /proc")
+def test_a_paused_child_stands_still_with_all_its_threads() -> None:
+    process = child(
+        "import threading\nfor _ in range(8):"
+        " threading.Thread(target=time.sleep, args=[60], daemon=True).start()"
+    )
+    for _ in range(3):
+        pause_child(process)
+        states = [
+            (task / "stat").read_text().rpartition(")")[2].split()[0]
+            for task in Path(f"/proc/{process.pid}/task").iterdir()
+        ]
+        assert set(states) == {"T"}
+        pause_child(process)  # a second time changes nothing
+        process.send_signal(signal.SIGCONT)
+    kill_child(process)
+    pause_child(process)
+    assert process.returncode == -signal.SIGKILL
 
 
 def test_a_child_can_be_asked_with_another_signal() -> None:
