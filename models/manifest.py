@@ -14,10 +14,12 @@ from pydantic import (
     AfterValidator,
     Field,
     SerializeAsAny,
+    SerializerFunctionWrapHandler,
     Strict,
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
@@ -47,6 +49,7 @@ __all__ = [
     "Manifest",
     "OnnxFile",
     "Scaler",
+    "Seen",
     "WindowShape",
     "check_fit",
     "decode_manifest",
@@ -104,6 +107,32 @@ class Scaler(Frozen):
     offset: Annotated[tuple[Float32, ...], Field(min_length=1)]
 
 
+class Seen(Frozen):
+    """The readings that a student has learned from: three quantiles per channel, in raw units.
+
+    `low`, `middle` and `high` are the 0.1 %, 50 % and 99.9 % quantiles over all readings of the
+    training windows (`models.features.seen_range`). People compare readings with the range, and
+    `models.explain` takes the middle for what is usual. Nothing that scores reads it.
+    """
+
+    low: Annotated[tuple[Float32, ...], Field(min_length=1)]
+    middle: Annotated[tuple[Float32, ...], Field(min_length=1)]
+    high: Annotated[tuple[Float32, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Seen:
+        if not len(self.low) == len(self.middle) == len(self.high):
+            msg = f"{len(self.low)} low, {len(self.middle)} middle and {len(self.high)} high"
+            raise ValueError(msg)
+        for place, (low, middle, high) in enumerate(
+            zip(self.low, self.middle, self.high, strict=True)
+        ):
+            if not low <= middle <= high:
+                msg = f"channel {place} has low {low}, middle {middle}, high {high}: sort them"
+                raise ValueError(msg)
+        return self
+
+
 class Lineage(Frozen):
     """The origin of a student; `teacher` is null for a student without one."""
 
@@ -126,7 +155,10 @@ class OnnxFile(Frozen):
 
 
 class Draft(Frozen):
-    """A manifest before the graph is on disk; `models.artifact.write_artifact` completes it."""
+    """A manifest before the graph is on disk; `models.artifact.write_artifact` completes it.
+
+    `seen` was added later. None is not written, so that manifests without it keep their bytes.
+    """
 
     format: Format = 1
     name: Name
@@ -137,6 +169,7 @@ class Draft(Frozen):
     rate_hz: Annotated[Float32, Field(gt=0)] | None
     window: WindowShape
     scaler: Scaler
+    seen: Seen | None = None
     input: Literal["windows"] = "windows"
     decoding: SerializeAsAny[Decoding]
     interval: Interval | None
@@ -172,10 +205,20 @@ class Draft(Frozen):
             if len(numbers) != len(self.channels):
                 msg = f"scaler.{part} has {len(numbers)} numbers for {len(self.channels)} channels"
                 raise ValueError(msg)
+        if self.seen is not None and len(self.seen.low) != len(self.channels):
+            msg = f"seen has {len(self.seen.low)} numbers for {len(self.channels)} channels"
+            raise ValueError(msg)
         if self.interval is not None and not find_task(self.task).answer.has_interval:
             msg = f"task {self.task!r} has no interval: set interval to null"
             raise ValueError(msg)
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = write(self)
+        if fields.get("seen") is None:
+            fields.pop("seen", None)
+        return fields
 
 
 class Manifest(Draft):

@@ -24,6 +24,7 @@ from torch import nn
 
 import training
 from models.artifact import Artifact
+from models.features import seen_range
 from models.manifest import Draft, Lineage, Scaler, WindowShape, check_fit
 from models.session import Student
 from models.tasks.registry import find_task
@@ -143,7 +144,7 @@ def train_candidate(
     distance = distance_of(data, recipe, scaler, seen)
     student, scored, calibration = calibrate(data, done.student, distance, held_out, known)
     metrics = data.contract.measure(held_out.labels, scored)
-    draft = _draft(data, recipe, name, scaler, held_out, metrics, calibration, command)
+    draft = _draft(data, recipe, name, scaler, seen, held_out, metrics, calibration, command)
     artifact = export_artifact(student, draft, held_out.windows, folder / "artifact")
     return Candidate(artifact, held_out, scored, metrics, run.seconds)
 
@@ -317,6 +318,7 @@ def _draft(
     recipe: Recipe,
     name: str,
     scaler: Scaler,
+    seen: WindowSet,
     held_out: WindowSet,
     metrics: dict[str, float],
     calibration: Calibration,
@@ -338,6 +340,7 @@ def _draft(
             gap_ms=data.gap_ms,
         ),
         scaler=scaler,
+        seen=seen_range(seen.windows),
         decoding=data.contract.new_decoding(data.labels or (), calibration.unknown),
         interval=calibration.interval,
         metrics=measures,

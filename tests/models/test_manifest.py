@@ -6,7 +6,15 @@ from hypothesis import strategies as st
 
 from models.dummy import dummy_draft
 from models.errors import ArtifactError, ChannelMismatch, ManifestInvalid, Misfit
-from models.manifest import Draft, Manifest, OnnxFile, check_fit, decode_manifest, encode_manifest
+from models.manifest import (
+    Draft,
+    Manifest,
+    OnnxFile,
+    Seen,
+    check_fit,
+    decode_manifest,
+    encode_manifest,
+)
 
 
 def manifest(task: str = "rul") -> Manifest:
@@ -81,8 +89,8 @@ def test_an_odd_field_is_refused_by_name(path, value, named):
     assert named in str(refused.value)
 
 
-@pytest.mark.parametrize("missing", sorted(Manifest.model_fields))
-def test_no_field_has_a_default(missing):
+@pytest.mark.parametrize("missing", sorted(Manifest.model_fields.keys() - {"seen"}))
+def test_no_field_but_one_that_was_added_later_has_a_default(missing):
     content = json.loads(encode_manifest(manifest()))
     del content[missing]
     with pytest.raises(ManifestInvalid, match=missing):
@@ -240,3 +248,27 @@ def test_new_weights_labels_and_scaler_fit():
     content["decoding"]["labels"] = ["RUN", "SIT"]
     content["scaler"]["scale"] = [1.0, 1.0, 1.0]
     check_fit(dummy_draft("activity"), Draft.model_validate(content | {"version": 9}))
+
+
+SEEN = {"low": [0.0, 1.0, 2.0], "middle": [0.5, 1.5, 2.0], "high": [1.0, 2.0, 2.0]}
+
+
+def test_the_range_seen_in_training_is_written_only_if_it_is_known():
+    assert b'"seen"' not in encode_manifest(manifest())
+    known = decode_manifest(changed("seen", SEEN))
+    assert known.seen == Seen(**SEEN)
+    assert decode_manifest(encode_manifest(known)) == known
+    check_fit(manifest(), known)  # a student that knows its range may replace one that does not
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({**SEEN, "low": [0.0, 1.0]}, "2 low, 3 middle and 3 high"),
+        ({**SEEN, "low": [0.0, 1.6, 2.0]}, "channel 1 has low 1.6, middle 1.5, high 2.0"),
+        ({name: values[:2] for name, values in SEEN.items()}, "seen has 2 numbers for 3 channels"),
+    ],
+)
+def test_a_range_that_fits_no_channels_is_refused(wrong, named):
+    with pytest.raises(ManifestInvalid, match=named):
+        decode_manifest(changed("seen", wrong))

@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("torch", reason="needs training: pip install 'kpstream[training]'")
 
-from models.features import scale
+from models.features import scale, seen_range
 from models.session import Student
 from models.tasks.activity import ActivityScores
 from training.candidate import check_comparable, train_candidate
@@ -60,6 +60,7 @@ def test_the_final_student_learns_from_all_engines(data, folded):
     everything = distill(recipe, data.train, scaler, 126, build_method).student
     manifest = candidate.artifact.manifest
     assert manifest.scaler == scaler
+    assert manifest.seen == seen_range(data.train.windows)
     assert "with all 6 engines, measured out of 3 folds" in manifest.lineage.data
     found = score_raw(Student(candidate.artifact), data.train.windows)
     wanted = score_torch(everything, scaler, data.train.windows)
