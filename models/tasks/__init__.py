@@ -22,9 +22,9 @@ A new task is one file with a `Task` and one line in `registry.py`; a card of it
 and a board are optional. `registry.registered` adds a task for the length of a `with` block, as
 `tests/test_made_up_task.py` does.
 
-Files, in order: `fields` (types that decodings and manifests are made of), `number` and `classes`
-(the two kinds of answer; a number has a calibrated interval), `contract` (the `Task`), `rul`,
-`activity` (the tasks), `registry`.
+Files, in order: `fields` (types that decodings and manifests are made of), `moved` (how far an
+answer moves, for explanations), `number` and `classes` (the two kinds of answer; a number has a
+calibrated interval), `contract` (the `Task`), `rul`, `activity` (the tasks), `registry`.
 """
 
 __all__: list[str] = []

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from models.tasks.fields import Decoding, Float32, Frozen, Label, require_unique
+from models.tasks.moved import Moved, Neutral
 from models.tasks.number import Interval
 
 __all__ = [
@@ -191,3 +192,17 @@ class ClassAnswer:
             "unknown_share": float(np.mean(~scores.known[scores.valid])),
             "mean_probability": float(largest.mean()),
         }
+
+    @property
+    def neutral(self) -> Neutral:
+        """Gravity in a reading tells the posture, so the middle of training."""
+        return "middle"
+
+    def moved(
+        self, before: ClassScores, after: ClassScores, decoding: ClassesDecoding
+    ) -> tuple[Moved]:
+        """The change of the probability of the class that won, even where it is not known."""
+        winner = int(before.winners[0])
+        probabilities = after.probabilities[:, winner]
+        change = np.asarray(before.probabilities[0, winner] - probabilities, dtype=np.float64)
+        return (Moved(f"probability of {before.labels[winner]}", "1", change, _REPEATABLE),)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, get_args
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from models.tasks.classes import Unknown
 from models.tasks.fields import Decoding
+from models.tasks.moved import Moved, Neutral
 from models.tasks.number import Interval
 
 __all__ = [
@@ -166,6 +167,16 @@ class Answer(Protocol):
     def health(self, scores: Any) -> dict[str, float]:
         """Live health figures of a batch, without labels; empty without a valid score."""
 
+    @property
+    def neutral(self) -> Neutral:
+        """What `models.explain` replaces readings by, to learn what they did to the answer."""
+
+    def moved(self, before: Any, after: Any, decoding: Any) -> Sequence[Moved]:
+        """How far the answer moved from `before` (scores of one row) to each row of `after`.
+
+        At least one number; an explanation orders channels by the first one.
+        """
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Task:
@@ -186,6 +197,8 @@ class Task:
         error_unit: Unit of `answer.window_errors`, for reports.
         hourly: Hours in InfluxDB; None if there are none.
         card: Card of the console: `pipeline/console/web/cards/{card}.js`.
+        needs_attention: Whether the fields of a score are at alert level, so that a gateway
+            explains it at once; None if no score of the task is.
     """
 
     name: str
@@ -200,6 +213,7 @@ class Task:
     must_match: tuple[str, ...] = ()
     hourly: Hourly | None = None
     card: str = "generic"
+    needs_attention: Callable[[Mapping[str, Any]], bool] | None = None
 
     def __post_init__(self) -> None:
         self.field(self.answer.headline_field)

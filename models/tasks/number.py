@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from models.tasks.fields import Float32, Frozen, Growing
+from models.tasks.moved import Moved, Neutral
 
 __all__ = ["BoundedNumber", "Interval", "IntervalTable", "NumberAnswer", "NumberScores"]
 
@@ -197,6 +198,18 @@ class NumberAnswer:
             for part in (scores.values, scores.low, scores.high)
         )
         return {"mean": float(values.mean()), "interval_width": float((high - low).mean())}
+
+    @property
+    def neutral(self) -> Neutral:
+        """How high readings are tells how worn a machine is, so the middle of training."""
+        return "middle"
+
+    def moved(
+        self, before: NumberScores, after: NumberScores, decoding: BoundedNumber
+    ) -> tuple[Moved]:
+        """The change of the number, in its unit."""
+        change = np.asarray(before.values[0] - after.values, dtype=np.float64)
+        return (Moved(self.field, decoding.unit, change, self.tolerance(decoding)),)
 
 
 def _interval_ends(

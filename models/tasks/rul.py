@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -13,10 +14,21 @@ from models.tasks.contract import Field, Hourly, HourlyField, Measure, Task
 from models.tasks.fields import Decoding, Float32
 from models.tasks.number import NumberAnswer, NumberScores
 
-__all__ = ["MAX_RUL", "RUL", "RulDecoding", "RulScores", "bias", "nasa_score", "rmse"]
+__all__ = [
+    "CRITICAL_RUL",
+    "MAX_RUL",
+    "RUL",
+    "RulDecoding",
+    "RulScores",
+    "bias",
+    "nasa_score",
+    "rmse",
+]
 
 MAX_RUL = 125
 """Cap of the remaining useful life, in cycles, per C-MAPSS practice (arXiv 2406.08765)."""
+CRITICAL_RUL = 20.0
+"""A machine with less remaining useful life than this is critical, in cycles or hours."""
 
 
 class RulDecoding(Decoding):
@@ -62,6 +74,10 @@ def nasa_score(truth: NDArray[Any], rul: NDArray[np.float32]) -> float:
 def bias(truth: NDArray[Any], rul: NDArray[np.float32]) -> float:
     """Mean of rul - truth: positive for a student that is too optimistic."""
     return float((rul.astype(np.float64) - truth).mean())
+
+
+def _is_critical(fields: Mapping[str, Any]) -> bool:
+    return bool(fields["rul"] < CRITICAL_RUL)
 
 
 _HOURLY = Hourly(
@@ -114,4 +130,5 @@ RUL = Task(
     error_unit="squared cycles",
     hourly=_HOURLY,
     card="rul",
+    needs_attention=_is_critical,
 )

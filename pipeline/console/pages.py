@@ -15,6 +15,7 @@ import orjson
 
 from models.tasks.contract import Task
 from models.tasks.registry import tasks
+from models.tasks.rul import CRITICAL_RUL
 from pipeline.console.cards import course_card, fleet_card, series_rows
 from pipeline.console.queries import Device, Latest, counts, latest, runs
 from pipeline.status.counters import DeviceAccount
@@ -48,7 +49,7 @@ class PageSettings:
         topic_prefix: First level of the topics, for the same command.
     """
 
-    rul_critical: float = 20.0
+    rul_critical: float = CRITICAL_RUL
     rul_warning: float = 50.0
     stale_ms: int = 15_000
     mqtt_host: str = "127.0.0.1"

@@ -1,0 +1,34 @@
+"""How far an answer moves when readings of its window are replaced; see `models.explain`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Moved", "Neutral"]
+
+Neutral = Literal["middle", "line"]
+"""What readings are replaced by: `middle`, the median of the channel in training, for answers that
+depend on how high readings are; `line`, a straight line across the replaced span, for answers that
+depend on the course of the readings."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Moved:
+    """One number of an answer, and how far replaced readings move it.
+
+    Attributes:
+        name: The number, as part of a sentence: `remaining useful life`, `probability of WALKING`.
+        unit: Its unit; "1" for a probability or a score from 0 to 1.
+        change: [n] float64, the answer as it is minus the answer of each row, so above 0 where the
+            readings that the row replaces have raised the number.
+        noise: Changes of at most this are rounding, and count as 0.
+    """
+
+    name: str
+    unit: str
+    change: NDArray[np.float64]
+    noise: float
