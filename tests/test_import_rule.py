@@ -37,7 +37,7 @@ MAY_IMPORT = {
         "ingest.tls",
         "models",
     ),
-    "training": ("models", "ingest.recordings"),
+    "training": ("models", "ingest.recordings", "ingest.simulators"),
     "dashboards": ("models.tasks", "pipeline.points", "pipeline.stores.influxlayout"),
     "deploy": ("ingest", "models", "pipeline", "dashboards"),
 }
