@@ -88,7 +88,7 @@ class SeriesSet:
         series: Readings of every device, `[readings, channels]` float32, raw units, finite.
         times_ms: Times of every device, `[readings]` int64, ascending.
         borders: For every device the row at which its training, validation and test part ends.
-            Rows after the end of the test part are not used.
+            Rows after the end of the test part are not used. A device may lack a part.
         terms: Terms of use of the data, part of the artifact's licence text.
         about: One line on the data, for prompts of language models.
     """
@@ -120,6 +120,9 @@ class SeriesSet:
             raise DataSetError(msg)
         for device in range(len(self.devices)):
             self._check(device)
+        if not any(end for end, _, _ in self.borders):
+            msg = f"{self.name} has no training reading: move the end of the training part"
+            raise DataSetError(msg)
 
     @property
     def channel_names(self) -> tuple[str, ...]:
@@ -205,20 +208,24 @@ class SeriesSet:
         """Return the set without its test part, to judge a student on unseen time.
 
         Each part moves one place back: the validation part takes the place of the test part, and
-        equally many rows at the end of the training part take the place of the validation part.
+        the end of the training part, as long in time, takes the place of the validation part.
 
         Raises:
-            DataSetError: The training part of a device is shorter than its validation part.
+            DataSetError: Nothing is left of the training part.
         """
         borders = []
-        for device, (train, validation, _) in zip(self.devices, self.borders, strict=True):
-            if 2 * train <= validation:
-                msg = (
-                    f"{self.name}: device {device} has {train} training and {validation - train} "
-                    "validation readings: move the border so that training has more"
-                )
-                raise DataSetError(msg)
-            borders.append((2 * train - validation, train, validation))
+        for times, (train, validation, _) in zip(self.times_ms, self.borders, strict=True):
+            begin = train
+            if 0 < train < validation:
+                span = times[validation - 1] - times[train] + self.step_ms
+                begin = int(np.searchsorted(times, times[train] - span))
+            borders.append((begin, train, validation))
+        if not any(begin for begin, _, _ in borders):
+            msg = (
+                f"{self.name}: the training part is not longer than the validation part: move the "
+                "border so that training has more"
+            )
+            raise DataSetError(msg)
         return replace(self, borders=tuple(borders))
 
     def _training_rows(self) -> NDArray[np.float64]:
@@ -245,8 +252,8 @@ class SeriesSet:
             row = int(np.argmax(np.diff(times) <= 0)) + 1
             msg = f"{name}: the time of row {row} is not after the row before: sort by time"
             raise DataSetError(msg)
-        if not 0 < ends[0] <= ends[1] <= ends[2] <= len(rows):
-            msg = f"{name}: borders {ends} do not ascend from 1 to {len(rows)}"
+        if not 0 <= ends[0] <= ends[1] <= ends[2] <= len(rows):
+            msg = f"{name}: borders {ends} do not ascend from 0 to {len(rows)}"
             raise DataSetError(msg)
 
 

@@ -120,8 +120,19 @@ def test_before_the_test_part_every_part_moves_back():
     data = make_set(rows=(40,), borders=((20, 26, 38),))
     earlier = data.before_test()
     assert earlier.borders == ((14, 20, 26),)
-    with pytest.raises(DataSetError, match="6 training and 6 validation"):
+    times = data.times_ms[0].copy()
+    times[17:] += 4000
+    assert replace(data, times_ms=(times,)).before_test().borders == ((17, 20, 26),)
+    with pytest.raises(DataSetError, match="not longer than the validation part"):
         replace(data, borders=((6, 12, 20),)).before_test()
+
+
+def test_a_device_without_training_readings_is_judged_as_a_whole():
+    data = make_set(borders=((20, 26, 38), (0, 30, 30)))
+    assert len(data.windows("train", 4, 3)) == 14
+    assert data.before_test().borders == ((14, 20, 26), (0, 0, 30))
+    with pytest.raises(DataSetError, match="no training reading"):
+        replace(data, borders=((0, 26, 38), (0, 30, 30)))
 
 
 @pytest.mark.parametrize(

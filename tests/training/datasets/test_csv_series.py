@@ -1,0 +1,152 @@
+from datetime import datetime, timezone
+
+import numpy as np
+import pytest
+
+from training.datasets.csv_series import read_csv_series
+from training.errors import DataSetError
+
+DESCRIPTION = """
+name = "pumps"
+stream = "pump"
+files = ["pumps/*.csv"]
+step_s = 60
+period_s = 600
+longest_gap_s = 120
+time = { column = "when" }
+channels = [
+    { name = "flow", unit = "m3/h", column = "Flow [m3/h]" },
+    { name = "head", unit = "m" },
+]
+"""
+
+
+def write(folder, text=DESCRIPTION, **files):
+    (folder / "pumps").mkdir(exist_ok=True)
+    for name, lines in files.items():
+        (folder / "pumps" / f"{name}.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    path = folder / "pumps.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def make_lines(minutes, skip=(), head="when,Flow [m3/h],head"):
+    return [
+        head,
+        *(
+            f"2024-05-01T{minute // 60:02}:{minute % 60:02}:00Z,{minute},{minute / 2}"
+            for minute in range(minutes)
+            if minute not in skip
+        ),
+    ]
+
+
+def test_each_file_is_a_device_and_parts_end_at_the_same_time(tmp_path):
+    files = {"p1": make_lines(200), "p2": make_lines(200, skip=range(20))}
+    data = read_csv_series(write(tmp_path, **files))
+    assert data.devices == ("p1", "p2")
+    assert (data.step_ms, data.period, data.stream) == (60_000, 10, "pump")
+    assert data.channel_names == ("flow", "head")
+    assert data.channels[0].unit == "m3/h"
+    assert data.borders == ((140, 160, 200), (120, 140, 180))
+    assert data.series[1][0].tolist() == [20, 10]
+    start = datetime(2024, 5, 1, tzinfo=timezone.utc).timestamp()
+    assert data.times_ms[0][0] == start * 1000
+    assert "operator" in data.terms
+
+
+def test_short_gaps_are_filled_and_long_ones_cut(tmp_path):
+    lines = make_lines(100, skip=(10, 11, 30, 31, 32))
+    lines[1 + 5] = "2024-05-01T00:05:00Z,NA,2.5"
+    data = read_csv_series(write(tmp_path, p1=lines))
+    assert len(data.series[0]) == 97
+    assert data.series[0][[5, 10, 11], 0].tolist() == [5, 10, 11]
+    assert np.diff(data.times_ms[0]).max() == 4 * 60_000
+
+
+def test_devices_share_a_file_in_any_order_with_another_notation(tmp_path):
+    lines = ["name;at;value"]
+    for second in reversed(range(50)):
+        lines += [f"a;01.05.2024 12:00:{second:02};{second},5", f"b;01.05.2024 12:00:{second:02};-"]
+    lines += [f"b;01.05.2024 12:01:{second:02};7,0" for second in range(20)]
+    text = """
+name = "other"
+stream = "s"
+files = ["pumps/*.csv"]
+step_s = 1
+device_column = "name"
+separator = ";"
+decimal = ","
+missing = ["-"]
+time = { column = "at", form = "%d.%m.%Y %H:%M:%S", zone = "Europe/Berlin" }
+channels = [{ name = "value", unit = "1" }]
+[split]
+train_until = 2024-05-01T10:00:30Z
+validation_until = 2024-05-01T10:00:40Z
+"""
+    data = read_csv_series(write(tmp_path, text, all=lines))
+    assert data.devices == ("a", "b")
+    assert data.series[0][:3, 0].tolist() == [0.5, 1.5, 2.5]
+    assert data.borders == ((30, 40, 50), (0, 0, 20))
+    assert data.period == 1
+
+
+def test_epoch_times_are_read(tmp_path):
+    text = DESCRIPTION.replace('"when"', '"when", form = "epoch_s"')
+    lines = ["when,Flow [m3/h],head", *(f"{1.7e9 + 60 * i},1,{i}" for i in range(40))]
+    data = read_csv_series(write(tmp_path, text, p1=lines))
+    assert data.times_ms[0][0] == 1_700_000_000_000
+    assert len(data.series[0]) == 40
+
+
+def change(lines, place, text):
+    return [*lines[:place], text, *lines[place + 1 :]]
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (change(make_lines(9), 3, "2024-05-01T00:02:00Z,x,1"), r"line 4: 'x' in column 'Flow"),
+        (change(make_lines(9), 3, "yesterday,1,1"), r"line 4: 'yesterday' is no time of the form"),
+        (change(make_lines(9), 3, "2024-05-01T00:02:00Z,1"), "line 4: it has 2 cells"),
+        (make_lines(9, head="when,flow,head"), r"line 1: there is no column 'Flow \[m3/h\]'"),
+        (["when,Flow [m3/h],head"], "no line below the header"),
+        ([*make_lines(0), "2024-05-01T00:00:00Z,,1"], "device p1 has no time at which all"),
+    ],
+)
+def test_a_wrong_line_is_named(tmp_path, lines, message):
+    with pytest.raises(DataSetError, match=message):
+        read_csv_series(write(tmp_path, p1=lines))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("step_s = 60", "", "step_s: Field required"),
+        ("step_s", "stepp_s", "stepp_s: Extra inputs"),
+        ("pumps/*", "absent/*", r"no file matches 'absent/\*\.csv'"),
+        ('"when"', '"when", zone = "Mars"', "'Mars' is unknown"),
+        ("period_s = 600", "period_s = ", "is not TOML"),
+        ("period_s", "split = { train = 0.9, validation = 0.2 }\nperiod_s", "more than the whole"),
+        (
+            "period_s",
+            "split = { train_until = 2024-05-01T00:05:00Z }\nperiod_s",
+            "give both or none",
+        ),
+        (
+            "period_s",
+            "split = { train_until = 2023-05-01T00:00:00Z, "
+            "validation_until = 2023-06-01T00:00:00Z }\nperiod_s",
+            "the readings lie between 2024-05-01",
+        ),
+    ],
+)
+def test_a_wrong_description_says_what_to_do(tmp_path, old, new, message):
+    path = write(tmp_path, DESCRIPTION.replace(old, new), p1=make_lines(100))
+    with pytest.raises(DataSetError, match=message):
+        read_csv_series(path)
+
+
+def test_a_missing_description_is_named(tmp_path):
+    with pytest.raises(DataSetError, match=r"absent\.toml"):
+        read_csv_series(tmp_path / "absent.toml")
