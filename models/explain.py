@@ -1,0 +1,193 @@
+"""Why a student gave a score: which channels, in which span of the window, moved it. Pure.
+
+By occlusion: the readings of one channel in one span of the window are replaced by neutral ones,
+and the student scores again. How far the answer moves is the effect of these readings. An answer
+chooses what is neutral (`Answer.neutral`):
+
+- `middle`: the median of the channel in training (`Manifest.seen`), so that the question is "what
+  if these readings had been usual?". A student whose manifest has no `seen` gets the mean of the
+  channel in the window instead, which cannot show the effect of a level that lasts for the whole
+  window.
+- `line`: a straight line from the reading before the span to the one after it, so that the
+  question is "what if nothing special had happened here?".
+
+Effects of spans do not add up to the effect of the whole channel, because students are not linear.
+A student that scales by operating condition sees readings of one channel without the others as
+unusual, so its effects are rough. Occlusion is as old as Zeiler & Fergus (ECCV 2014, section 4.1);
+it needs no gradients, which ONNX Runtime does not give.
+
+A few hundred runs of the student: some milliseconds to some tens of them. Never on the hot path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.errors import ScoreFailed
+from models.manifest import Manifest
+from models.session import MAX_BATCH, Student
+from models.tasks.moved import Moved
+from models.tasks.registry import find_task
+
+__all__ = ["SPANS", "Baseline", "Effect", "Explanation", "cut_spans", "explain"]
+
+SPANS = 10
+"""Spans of a window: enough to see when, few enough to read."""
+
+Baseline = Literal["middle", "mean", "line"]
+"""What readings were replaced by; see the text of this module."""
+
+_Span = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Effect:
+    """The effect of the readings on one number of the answer, in its unit.
+
+    Above 0 where the readings have raised the number. What is below the noise of the student is 0.
+
+    Attributes:
+        name: The number.
+        unit: Its unit; "1" for a probability or a score from 0 to 1.
+        spans: [spans, channels] float64, of each channel's readings in each span.
+        channels: [channels] float64, of all readings of each channel.
+    """
+
+    name: str
+    unit: str
+    spans: NDArray[np.float64]
+    channels: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Explanation:
+    """Which readings moved a score.
+
+    Attributes:
+        fields: The score itself, as in its record.
+        spans: Half-open ranges of readings of the window, oldest first.
+        effects: At least one; channels are ordered by the first.
+        order: Places of the channels in the manifest, the most important one first.
+        baseline: What readings were replaced by.
+    """
+
+    fields: Mapping[str, Any]
+    spans: tuple[_Span, ...]
+    effects: tuple[Effect, ...]
+    order: tuple[int, ...]
+    baseline: Baseline
+
+    @property
+    def effect(self) -> Effect:
+        """The effect that orders the channels."""
+        return self.effects[0]
+
+    def strongest_span(self, channel: int) -> int:
+        """Number of the span in which the readings of a channel (its place) mattered most."""
+        return int(np.abs(self.effect.spans[:, channel]).argmax())
+
+
+def cut_spans(length: int, count: int = SPANS) -> tuple[_Span, ...]:
+    """Cut a window into spans of nearly equal length, at most one per reading.
+
+    >>> cut_spans(7, 3)
+    ((0, 2), (2, 4), (4, 7))
+    """
+    ends = [length * number // min(count, length) for number in range(min(count, length) + 1)]
+    return tuple(pairwise(ends))
+
+
+def explain(student: Student, window: NDArray[np.float32], spans: int = SPANS) -> Explanation:
+    """Explain the score of one window.
+
+    Args:
+        student: The student that scored it.
+        window: [length, channels] float32 in raw units, as it was scored.
+        spans: Number of spans of the window; a short window has fewer.
+
+    Raises:
+        ValueError: The shape differs from [length, channels] of the manifest.
+        ScoreFailed: The window has no score, or ONNX Runtime refused a batch.
+    """
+    manifest = student.manifest
+    task = find_task(manifest.task)
+    before = student.score(window[None])
+    if not before.valid[0]:
+        msg = f"{manifest.name} v{manifest.version} gives no finite score for this window"
+        raise ScoreFailed(msg)
+    baseline: Baseline = task.answer.neutral
+    if baseline == "middle" and manifest.seen is None:
+        baseline = "mean"
+    cut = cut_spans(len(window), spans)
+    parts = [
+        (task.answer.moved(before, scores, manifest.decoding), scores.valid)
+        for scores in map(student.score, _occluded(window, cut, baseline, manifest))
+    ]
+    effects = tuple(
+        _effect([(moved[number], valid) for moved, valid in parts], len(cut))
+        for number in range(len(parts[0][0]))
+    )
+    (fields,) = task.answer.record_fields(before)
+    return Explanation(fields, cut, effects, _order(effects[0]), baseline)
+
+
+def _occluded(
+    window: NDArray[np.float32], spans: Sequence[_Span], baseline: Baseline, manifest: Manifest
+) -> Iterator[NDArray[np.float32]]:
+    """Batches of the window with one part replaced: every span, then the whole, by channel."""
+    length, channels = window.shape
+    parts = [(*span, channel) for span in (*spans, (0, length)) for channel in range(channels)]
+    for at in range(0, len(parts), MAX_BATCH):
+        chosen = parts[at : at + MAX_BATCH]
+        batch = np.repeat(window[None], len(chosen), axis=0)
+        for row, (first, end, channel) in enumerate(chosen):
+            neutral = _neutral(window[:, channel], first, end, channel, baseline, manifest)
+            batch[row, first:end, channel] = neutral
+        yield batch
+
+
+def _neutral(
+    readings: NDArray[np.float32],
+    first: int,
+    end: int,
+    channel: int,
+    baseline: Baseline,
+    manifest: Manifest,
+) -> float | NDArray[np.float32]:
+    """Neutral readings [end - first] of a channel, or one number for all of them."""
+    if baseline == "line":
+        return _line(readings, first, end)
+    if baseline == "middle" and manifest.seen is not None:
+        return manifest.seen.middle[channel]
+    return float(readings.mean())
+
+
+def _line(readings: NDArray[np.float32], first: int, end: int) -> NDArray[np.float32]:
+    """A line from the reading before the span to the one after it; flat where one is missing.
+
+    The newest readings are where anomalies show, so nothing of them may stay in the line.
+    """
+    around = [at for at in (first - 1, end) if 0 <= at < len(readings)]
+    around = around or [0, len(readings) - 1]
+    return np.interp(np.arange(first, end), around, readings[around]).astype(np.float32)
+
+
+def _effect(parts: Sequence[tuple[Moved, NDArray[np.bool_]]], spans: int) -> Effect:
+    """Join the batches of one number; a row without a finite score has no effect."""
+    moved = parts[0][0]
+    change = np.concatenate([np.where(valid, part.change, 0.0) for part, valid in parts])
+    change[np.abs(change) <= moved.noise] = 0
+    table = change.reshape(spans + 1, -1)
+    return Effect(moved.name, moved.unit, table[:-1], table[-1])
+
+
+def _order(effect: Effect) -> tuple[int, ...]:
+    """Channels by the effect of all their readings, then by that of their spans."""
+    whole, spans = np.abs(effect.channels), np.abs(effect.spans).sum(axis=0)
+    return tuple(int(place) for place in np.lexsort((-spans, -whole)))
