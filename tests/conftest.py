@@ -3,9 +3,9 @@
 A test that needs a component that not every machine has carries a marker (`needs_data`,
 `needs_mosquitto`, `needs_training`, `needs_smollm2`, `needs_kafka_mock`, `needs_kafka_server`,
 `needs_influxd`, `needs_chromium`). Without the component it is skipped, with a reason that tells
-how to install it. The environment variable `KPSTREAM_REQUIRE` names components (comma separated, or `all`) whose tests
-must not be skipped for any reason. CI sets it, so that a test that silently stopped running there
-is a failure.
+how to install it. The environment variable `KPSTREAM_REQUIRE` names components (comma separated, or
+`all`) whose tests must not be skipped for any reason. CI sets it, so that a test that silently
+stopped running there is a failure.
 
 A slow test of real servers (Kafka, InfluxDB) runs if a component that it needs is required, or if
 `KPSTREAM_TEST_SITE=1`, because these tests take longer than all the others together.
