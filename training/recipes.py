@@ -12,6 +12,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from models.tasks.classes import ClassAnswer
+from models.tasks.contract import Task
 from models.tasks.number import NumberAnswer
 from models.tasks.registry import find_task, tasks
 from training.errors import RecipeError
@@ -24,6 +26,7 @@ else:
 __all__ = [
     "Recipe",
     "format_recipe",
+    "labelled_tasks",
     "parse_recipe",
     "parse_table",
     "read_recipe",
@@ -166,7 +169,7 @@ class Recipe:
         return isinstance(find_task(self.task).answer, NumberAnswer)
 
     def _check_names(self) -> None:
-        names = {"task": tuple(task.name for task in tasks()), **_ALLOWED}
+        names = {"task": tuple(task.name for task in labelled_tasks()), **_ALLOWED}
         for key, values in names.items():
             if getattr(self, key) not in values:
                 msg = f"recipe: {key} is {getattr(self, key)!r}, expected one of {values}"
@@ -192,6 +195,14 @@ class Recipe:
             raise RecipeError(msg)
 
 
+def labelled_tasks() -> tuple[Task, ...]:
+    """Return the tasks whose students learn from labelled windows: numbers and classes.
+
+    A forecast learns from series; its recipe is `training.forecasting.recipe.ForecastRecipe`.
+    """
+    return tuple(task for task in tasks() if isinstance(task.answer, (NumberAnswer, ClassAnswer)))
+
+
 def parse_recipe(text: str, **changes: Any) -> Recipe:
     """Build a recipe from flat TOML; `changes` that are not None replace the values of the text.
 
@@ -209,7 +220,7 @@ def parse_table(table: dict[str, Any], **changes: Any) -> Recipe:
         msg = f"recipe: unknown key {unknown[0]!r}; known: {', '.join(known)}"
         raise RecipeError(msg)
     if "task" not in table:
-        known_tasks = ", ".join(task.name for task in tasks())
+        known_tasks = ", ".join(task.name for task in labelled_tasks())
         msg = f"recipe: the key 'task' is missing; known tasks: {known_tasks}"
         raise RecipeError(msg)
     return Recipe(**{key: _typed(key, str(known[key]), value) for key, value in table.items()})

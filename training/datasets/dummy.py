@@ -14,6 +14,8 @@ from models.tasks.registry import find_task
 from training.datasets.cmapss import describe_cmapss
 from training.datasets.contract import DataSet, largest_number
 from training.datasets.uci_har import describe_uci_har
+from training.errors import DataSetError
+from training.recipes import labelled_tasks
 from training.windows import WindowSet, join_windows, slice_series
 
 __all__ = ["FACTS", "make_dummy", "make_facts"]
@@ -36,7 +38,14 @@ def make_dummy(task: str, seed: int = 0, groups: int = 12) -> DataSet:
 
     Raises:
         UnknownTask: There is no such task.
+        DataSetError: The task does not learn from labelled windows.
     """
+    if find_task(task) not in labelled_tasks():
+        msg = (
+            f"task {task} does not learn from labelled windows: use "
+            "training.datasets.dummy_series.make_dummy_series"
+        )
+        raise DataSetError(msg)
     random = np.random.default_rng(seed)
     test_groups = max(groups // 3, 2)
     if not isinstance(find_task(task).answer, NumberAnswer):
