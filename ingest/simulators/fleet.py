@@ -1,11 +1,14 @@
-"""A simulated fleet that publishes over MQTT: engines that wear out, people who move.
+"""A simulated fleet over MQTT: engines that wear out, people who move, transformers with faults.
 
 `Fleet` is pure and returns the messages that are due. `publish_fleet` sends them at the right time,
 and `run_fleet` is the process around it (`kpstream simulate`, `python -m ingest.simulators.fleet`).
 
->>> fleet = Fleet(FleetSettings(engines=1, people=1), start_ms=1_700_000_000_000)
->>> sorted({message.topic for message in fleet.take(1_700_000_001_000)})
-['sensors/clinic/person-01/imu', 'sensors/hangar/engine-01/engine']
+>>> fleet = Fleet(FleetSettings(engines=1, people=1, transformers=1), start_ms=1_700_000_000_000)
+>>> for topic in sorted({message.topic for message in fleet.take(1_700_000_001_000)}):
+...     print(topic)
+sensors/clinic/person-01/imu
+sensors/grid/transformer-01/transformer
+sensors/hangar/engine-01/engine
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from ingest.mqtt.endpoint import Endpoint
 from ingest.mqtt.publisher import Publisher
 from ingest.simulators.emitters import EngineEmitter, Message, PersonEmitter, device_seed
 from ingest.simulators.imu import Person, markov_bouts
+from ingest.simulators.transformeremitter import TransformerEmitter
 from ingest.simulators.truth import TruthRecord, encode_truth
 
 __all__ = ["Clock", "Fleet", "FleetSettings", "MessageSink", "publish_fleet", "run_fleet"]
@@ -50,6 +54,9 @@ _GARBAGE = (
 )
 
 
+_Emitter = EngineEmitter | PersonEmitter | TransformerEmitter
+
+
 class FleetSettings(BaseModel):
     """Devices of the fleet, and the faults of their transmission."""
 
@@ -57,13 +64,26 @@ class FleetSettings(BaseModel):
 
     engines: int = Field(default=6, ge=0, description="Engines that run at a time.")
     people: int = Field(default=4, ge=0, description="People who wear an IMU.")
+    transformers: int = Field(default=0, ge=0, description="Transformers that run at a time.")
     engine_site: str = Field(default="hangar", pattern=_NAME, description="Site of the engines.")
     person_site: str = Field(default="clinic", pattern=_NAME, description="Site of the people.")
+    transformer_site: str = Field(
+        default="grid", pattern=_NAME, description="Site of the transformers."
+    )
     cycles_per_second: float = Field(
         default=1.0, gt=0, le=100, description="Readings per second of an engine, one per cycle."
     )
     readings_per_message: int = Field(
         default=10, ge=1, le=50, description="Readings in one message of a person (at 50 Hz)."
+    )
+    hours_per_second: float = Field(
+        default=2.0, gt=0, le=100, description="Hourly readings per second of a transformer."
+    )
+    history_hours: int = Field(
+        default=192,
+        ge=1,
+        le=500,
+        description="Hourly readings that a transformer uploads at once when it starts.",
     )
     bout_ms: tuple[int, int] = Field(
         default=(20_000, 40_000), description="Shortest and longest bout of an activity in ms."
@@ -108,7 +128,7 @@ class Fleet:
     Args:
         settings: Devices and faults.
         start_ms: Start, epoch ms; the first messages are due within about a second.
-        on_event: Called with a human-readable text when an engine is replaced or time is skipped.
+        on_event: Called with a human-readable text when a device is replaced or time is skipped.
     """
 
     def __init__(
@@ -131,7 +151,11 @@ class Fleet:
         ages *= _OLDEST
         self._engines = [self._engine(float(age), start_ms, numbers) for age in ages]
         self._people = [self._person(at, start_ms) for at in range(settings.people)]
-        emitters: list[EngineEmitter | PersonEmitter] = [*self._engines, *self._people]
+        transformers = itertools.count(1)
+        self._transformers = [
+            self._transformer(start_ms, transformers) for _ in range(settings.transformers)
+        ]
+        emitters: list[_Emitter] = [*self._engines, *self._people, *self._transformers]
         self._due = [(emitter.due_ms, at, emitter) for at, emitter in enumerate(emitters)]
         heapq.heapify(self._due)
 
@@ -163,9 +187,11 @@ class Fleet:
         return truths
 
     def end(self) -> None:
-        """End the current bouts, so that `take_truth` returns them too."""
+        """End the current bouts and faults, so that `take_truth` returns them too."""
         for person in self._people:
             person.end_bout()
+        for transformer in self._transformers:
+            transformer.end()
 
     def _disturbed(self, message: Message) -> list[Message]:
         duplicate, garbage = self._rng.random(2)
@@ -201,6 +227,19 @@ class Fleet:
             self._append_truth_record,
         )
 
+    def _transformer(self, start_ms: int, numbers: itertools.count[int]) -> TransformerEmitter:
+        settings = self.settings
+        return TransformerEmitter(
+            settings.transformer_site,
+            settings.seed,
+            numbers,
+            start_ms,
+            settings.hours_per_second,
+            settings.history_hours,
+            self._append_truth_record,
+            self._on_event,
+        )
+
     def _append_truth_record(self, truth: TruthRecord) -> None:
         self._truths.append(truth)
 
@@ -211,7 +250,7 @@ async def publish_fleet(
     """Publish messages when they are due, until cancelled; returns only for an empty fleet.
 
     The schedule is absolute: a slow sink delays messages but does not stretch time. The truth of an
-    engine is written before its readings are sent, that of a bout when it ends.
+    engine is written before its readings are sent, that of a bout or a fault when it ends.
     """
     try:
         while (due_ms := fleet.next_due_ms) is not None:

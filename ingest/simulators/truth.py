@@ -15,7 +15,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, ClassVar, Final, TypeVar
@@ -30,6 +30,7 @@ __all__ = [
     "EngineTruth",
     "PersonError",
     "PersonTruth",
+    "TransformerTruth",
     "TruthError",
     "TruthRecord",
     "encode_truth",
@@ -88,9 +89,38 @@ class PersonTruth:
     activity: str
 
 
-TruthRecord = EngineTruth | PersonTruth
+@dataclass(frozen=True, slots=True)
+class TransformerTruth:
+    """One fault of a transformer's sensor in [start_ms, end_ms).
+
+    Attributes:
+        task: Task of the scores that this truth judges.
+        site: Site of the transformer.
+        device: Device name of the transformer.
+        start_ms: Event time of the first faulty reading, epoch ms.
+        end_ms: Event time of the first reading after the fault, epoch ms.
+        kind: Kind of the fault, as in `ingest.simulators.faults`.
+        channel: Channel with the fault.
+        size: Size of the fault, as in `ingest.simulators.faults`.
+    """
+
+    task: ClassVar[str] = "forecast"
+    site: str
+    device: str
+    start_ms: int
+    end_ms: int
+    kind: str
+    channel: str
+    size: float
+
+    def cut(self, end_ms: int) -> TransformerTruth:
+        """Return the part of the fault before `end_ms`."""
+        return replace(self, end_ms=min(self.end_ms, end_ms))
+
+
+TruthRecord = EngineTruth | PersonTruth | TransformerTruth
 _RECORDS: Final[dict[str, type[TruthRecord]]] = {
-    record.task: record for record in (EngineTruth, PersonTruth)
+    record.task: record for record in (EngineTruth, PersonTruth, TransformerTruth)
 }
 
 
