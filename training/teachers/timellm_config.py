@@ -88,12 +88,15 @@ class TimeLLMConfig:
     dropout: float = 0.1
     """Dropout of patches, attention and, while training, the forecast."""
     stride: int = 8
-    """Every `stride`-th training window is used: sub-sampling, because a pass through the backbone
-    is dear. 1 uses all."""
+    """Sub-sampling: a pass learns from one in `stride` of the training windows, because a backbone
+    is slow. Each pass draws others, so all count in the end. 1 uses all in every pass."""
+    product_stride: int = 1
+    """Every `product_stride`-th training window gets a forecast for students."""
     share: float = 1.0
     """Share of the training part, its oldest rows, that is learned from (few-shot)."""
-    validation_stride: int = 8
-    """Every `validation_stride`-th validation window decides when to stop."""
+    validation_stride: int = 7
+    """Every `validation_stride`-th validation window decides when to stop. Seven hits every hour of
+    the day; eight would see three of them."""
     epochs: int = 10
     """Most passes over the training windows."""
     patience: int = 3

@@ -167,6 +167,7 @@ class _Run:
         history, number = self.history, len(self.history.losses) + 1
         torch.manual_seed(config.seed * 10_000 + number)  # dropout: the same after a restart
         order = np.random.default_rng((config.seed, number)).permutation(len(self.train))
+        order = order[: math.ceil(len(order) / config.stride)]
         batches = np.array_split(order, math.ceil(len(order) / config.batch_size))
         self.network.train()
         total = entropy = 0.0
@@ -199,7 +200,7 @@ class _Run:
         self.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
-        return float(loss), float(out.entropy)
+        return float(loss.detach()), float(out.entropy)
 
     def _set_rate(self, progress: float) -> None:
         for group in self.optimiser.param_groups:

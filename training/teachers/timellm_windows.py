@@ -39,15 +39,35 @@ class ChannelWindows:
         targets: What followed `[rows, horizon]`, standardised.
         prompts: Text of every row; the same single empty text for all where there is no prompt.
         channels: Channels of a window.
+        device: Index of the device of every row `[rows]`.
     """
 
     inputs: Tensor
     targets: Tensor
     prompts: Prompts
     channels: int
+    device: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.inputs)
+
+    def every(self, stride: int) -> ChannelWindows:
+        """Return every `stride`-th window of each device, with all of its channels."""
+        rows = np.arange(len(self)).reshape(-1, self.channels)
+        kept = np.concatenate([rows[owned][::stride] for owned in self._devices()]).reshape(-1)
+        prompts = Prompts(self.prompts.texts, self.prompts.index[kept])
+        places = torch.from_numpy(kept)
+        return replace(
+            self,
+            inputs=self.inputs[places],
+            targets=self.targets[places],
+            prompts=prompts,
+            device=self.device[kept],
+        )
+
+    def _devices(self) -> list[NDArray[np.bool_]]:
+        owners = self.device[:: self.channels]
+        return [owners == device for device in np.unique(owners)]
 
     @property
     def index(self) -> Tensor:
@@ -87,7 +107,11 @@ def channel_windows(
     else:
         prompts = write_prompts(config, data.about, data.period, inputs)
     return ChannelWindows(
-        torch.from_numpy(inputs), torch.from_numpy(targets), prompts, len(data.channels)
+        torch.from_numpy(inputs),
+        torch.from_numpy(targets),
+        prompts,
+        len(data.channels),
+        np.repeat(windows.device, len(data.channels)),
     )
 
 
