@@ -87,6 +87,20 @@ def gateway(
     help="Readings per second of each engine.",
 )
 @click.option(
+    "--transformers",
+    type=click.IntRange(0, 200),
+    default=0,
+    show_default=True,
+    help="Number of power transformers whose sensors have faults.",
+)
+@click.option(
+    "--hours-per-second",
+    type=click.FloatRange(0, 100, min_open=True),
+    default=2.0,
+    show_default=True,
+    help="Hourly readings per second of each transformer.",
+)
+@click.option(
     "--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Random seed."
 )
 @click.option(
@@ -97,17 +111,24 @@ def simulate(
     engines: int,
     people: int,
     cycles_per_second: float,
+    transformers: int,
+    hours_per_second: float,
     seed: int,
     truth: Path | None,
 ) -> None:
-    """Publish simulated engines that wear out and people who move, until Ctrl-C."""
+    """Publish simulated engines, people and power transformers until Ctrl-C."""
     from ingest.errors import IngestError
     from ingest.simulators.fleet import FleetSettings, run_fleet
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
 
     settings = FleetSettings(
-        engines=engines, people=people, cycles_per_second=cycles_per_second, seed=seed
+        engines=engines,
+        people=people,
+        transformers=transformers,
+        cycles_per_second=cycles_per_second,
+        hours_per_second=hours_per_second,
+        seed=seed,
     )
     try:
         asyncio.run(run_fleet(settings, device_endpoint(mqtt, "fleet"), truth))

@@ -6,11 +6,12 @@
    transformers: ETTh1 and ETTh2; training parts only). No data file is shipped or read.
 3. It publishes like a real device: MQTT topic and JSON forms of `ingest.payloads`, event times of
    the device, and occasional duplicates, disorder and garbage.
-4. The **truth** (RUL, activity) travels apart from the readings, in a file of JSON lines.
+4. The **truth** (RUL, activity, faults) travels apart from the readings, in a file of JSON lines.
 
 `turbofan`, `imu` (with `gait`) and `transformers` (with `transformerfits`) are the physics,
-`faults` injects six kinds of faults into any series, `emitters` the devices with their schedules,
-`fleet` the process that publishes, `truth` the comparison of scores with the truth:
+`faults` injects six kinds of faults into any series, `emitters` and `transformeremitter` are the
+devices with their schedules, `fleet` the process that publishes, `truth` and `forecasttruth` the
+comparison of scores with the truth:
 
 ```python
 from ingest.simulators.turbofan import Engine, engine_history

@@ -1,0 +1,103 @@
+"""Forecasts are judged against seasonal-naive on the same readings, alarms against the faults."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ingest.simulators.forecasttruth import AlarmRule, judge_alarms, judge_forecasts
+from ingest.simulators.transformers import STEP_MS
+from ingest.simulators.truth import TransformerTruth
+
+T0 = 1_700_000_000_000 // STEP_MS * STEP_MS
+
+
+def fault(kind: str, start_h: int, end_h: int, device: str = "t1") -> TransformerTruth:
+    return TransformerTruth(
+        "grid", device, T0 + start_h * STEP_MS, T0 + end_h * STEP_MS, kind, "OT", 3.0
+    )
+
+
+def scores(values: list[float], device: str = "t1") -> list[dict[str, Any]]:
+    """Scores of consecutive hours; a window ends a millisecond after its newest reading."""
+    return [
+        {"site": "grid", "device": device, "end_ms": T0 + hour * STEP_MS + 1, "score": value}
+        for hour, value in enumerate(values)
+    ]
+
+
+def points(readings: list[float], forecasts: dict[int, float], lead: int) -> list[dict[str, Any]]:
+    place = {"site": "grid", "device": "t1", "channel": "OT"}
+    came = [
+        place | {"lead": "0", "end_ms": T0 + hour * STEP_MS, "value": value}
+        for hour, value in enumerate(readings)
+    ]
+    made = [
+        place
+        | {"lead": str(lead), "end_ms": T0 + hour * STEP_MS, "p10": p50 - 1, "p50": p50}
+        | {"p90": p50 + 1}
+        for hour, p50 in forecasts.items()
+    ]
+    return came + made
+
+
+def test_the_error_is_a_ratio_to_the_reading_of_a_day_before() -> None:
+    readings = [float(hour) for hour in range(30)]  # seasonal-naive is 24 too low
+    report = judge_forecasts(points(readings, {25: 25.5, 26: 20.0, 2: 9.0, 40: 0.0}, 6), [])
+    (lead,) = report.leads  # hour 2 has no day before, hour 40 no reading
+    assert (lead.lead, lead.readings) == (6, 2)
+    assert lead.ratio == pytest.approx((0.5 + 6.0) / 48)
+    assert lead.covered == 0.5
+    assert report.line() == (
+        "forecast   6 h ahead: MAE 0.14 of seasonal-naive's, p10 to p90 covers 50%, "
+        "over 2 forecasts"
+    )
+
+
+def test_readings_with_a_fault_count_neither_as_truth_nor_as_a_naive_forecast() -> None:
+    readings = [0.0] * 60
+    forecasts = {hour: 1.0 for hour in range(24, 60)}
+    readings[30] = 100.0
+    report = judge_forecasts(points(readings, forecasts, 1), [fault("spike", 30, 31)])
+    assert report.leads == ()  # a flat series: seasonal-naive never errs, so there is no ratio
+    readings[40] = 8.0
+    (lead,) = judge_forecasts(points(readings, forecasts, 1), [fault("spike", 30, 31)]).leads
+    assert lead.readings == 34
+    assert lead.ratio == pytest.approx((33 + 7) / 8)
+
+
+def test_an_alarm_needs_windows_in_a_row_and_finds_the_fault_with_its_delay() -> None:
+    values = [0.1] * 100
+    values[10] = 1.0  # a single window: no alarm
+    values[32:36] = [0.995] * 4
+    report = judge_alarms(scores(values), [fault("step", 30, 40), fault("drift", 70, 80)])
+    assert (report.found, report.missed) == ({"step": [3]}, {"drift": 1})
+    assert report.false_alarms == 0
+    assert report.line() == (
+        "faults     1 of 2 found (drift 0/1, step 1/1), median delay 3 h; "
+        "0 false alarms in 4 device days"
+    )
+
+
+def test_one_long_alarm_counts_once_and_one_outside_the_faults_is_false() -> None:
+    values = [0.1] * 100
+    values[10:20] = [0.99, 0.99, 0.95, 0.99, 0.99, 0.9, 0.99, 0.99, 0.89, 0.99]
+    values[60:62] = [1.0, 1.0]
+    faults = [fault("noise", 70, 80), fault("noise", 70, 80, device="t2")]
+    report = judge_alarms(scores(values), faults)
+    assert report.false_alarms == 2
+    assert report.missed == {"noise": 1}  # the other device has no scores
+
+
+def test_an_alarm_belongs_to_a_fault_for_a_day_after_it() -> None:
+    values = [0.1] * 100
+    values[63:65] = [1.0, 1.0]
+    rule = AlarmRule(aftermath_h=24)
+    assert judge_alarms(scores(values), [fault("step", 30, 41)], rule).false_alarms == 0
+    assert judge_alarms(scores(values), [fault("step", 30, 40)], rule).false_alarms == 1
+
+
+def test_reports_without_points_say_so() -> None:
+    assert judge_forecasts([], []).line() == "forecast   no forecasts to compare"
+    assert judge_alarms([], []).line() == "faults     no anomaly scores to compare"
