@@ -118,13 +118,15 @@ class TextPrototypes(nn.Module):
     """The prototypes `[prototypes, width]`: a trained linear map over frozen source vectors.
 
     As in the paper the map has one bias for each prototype. With `free` there is no source, and the
-    prototypes themselves are trained.
+    prototypes themselves are trained. With `prototype_scale = "unit"` each has a root mean square
+    of 1.
     """
 
     source: Tensor | None
 
     def __init__(self, config: TimeLLMConfig, source: Tensor | None, width: int) -> None:
         super().__init__()
+        self.is_scaled = config.prototype_scale == "unit"
         self.register_buffer("source", source, persistent=False)
         self.mix: nn.Linear | None = None
         self.free: nn.Parameter | None = None
@@ -137,9 +139,12 @@ class TextPrototypes(nn.Module):
         """Return the prototypes; they do not depend on the windows."""
         if self.mix is None or self.source is None:
             assert self.free is not None  # noqa: S101 (there is a source or free vectors)
-            return self.free
-        found: Tensor = self.mix(self.source.T).T
-        return found
+            found = self.free
+        else:
+            found = self.mix(self.source.T).T
+        if not self.is_scaled:
+            return found
+        return found / found.square().mean(dim=1, keepdim=True).add(1e-12).sqrt()
 
 
 class Reprogramming(nn.Module):

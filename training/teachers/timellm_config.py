@@ -21,6 +21,7 @@ _ALLOWED = {
     "weights": ("trained", "random"),
     "patch_embedding": ("linear", "convolution"),
     "prototype_source": ("principal", "words", "random", "free"),
+    "prototype_scale": ("unit", "none"),
     "prompt": ("full", "none", "wrong-domain", "shuffled"),
     "prompt_form": ("auto", "prefix", "whole", "token"),
     "statistics": ("bucketed", "exact", "official"),
@@ -63,6 +64,10 @@ class TimeLLMConfig:
     """What the prototypes are mixed from: `principal` directions of the word vectors (a cheaper
     map with the same reach), all `words` as in the paper, or a control: a `random` matrix with the
     spectrum of the directions, `free` vectors of their own."""
+    prototype_scale: str = "unit"
+    """`unit` divides a prototype by its root mean square, a deviation: without it (`none`, as in
+    the paper) the attention starts so flat that all patches become nearly the same token, and
+    short training stays there."""
     principal: int = 256
     """Principal directions of the word vectors."""
     prompt: str = "full"

@@ -1,6 +1,7 @@
 """Patches, prototypes and reprogramming attention against slow literal references."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -71,9 +72,10 @@ def test_the_linear_embedding_keeps_patches_apart():
     assert same.tolist() == [False] + [True] * 5
 
 
-def test_prototypes_are_the_trained_map_over_the_vocabulary():
+@pytest.mark.parametrize("scale", ["none", "unit"])
+def test_prototypes_are_the_trained_map_over_the_vocabulary(scale):
     words = torch.randn(50, WIDTH)
-    module = TextPrototypes(CONFIG, words, WIDTH)
+    module = TextPrototypes(replace(CONFIG, prototype_scale=scale), words, WIDTH)
     weights, bias = (part.detach().numpy() for part in (module.mix.weight, module.mix.bias))
     literal = np.zeros((7, WIDTH))
     for prototype in range(7):
@@ -81,6 +83,9 @@ def test_prototypes_are_the_trained_map_over_the_vocabulary():
             literal[prototype, feature] = bias[prototype]
             for word in range(50):
                 literal[prototype, feature] += weights[prototype, word] * words[word, feature]
+        if scale == "unit":
+            square = sum(value**2 for value in literal[prototype]) / WIDTH
+            literal[prototype] /= math.sqrt(square)
     np.testing.assert_allclose(module().detach().numpy(), literal, atol=1e-5)
 
 

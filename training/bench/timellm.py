@@ -1,0 +1,198 @@
+"""What the language model of TIME-LLM is worth: the teacher itself against its controls.
+
+`python -m training.bench.timellm --data ett.zip --only smollm2,none --seeds 0,1` appends one line
+per trial to docs/results/forecast_teachers.jsonl and leaves out those that have a line. A trial
+trains one teacher with the settings of one arm and scores its best pass on the test part once. For
+a transfer the same weights forecast another set, which training has not seen.
+
+All arms of a benchmark share windows, passes and learning rate, so the backbone is the difference.
+Sub-sampling is part of the settings of a line: the test error is that of every `TEST_STRIDE`-th
+test window, for the ridge too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hashlib
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from training.bench.ledger import append_line, read_lines
+from training.candidate import code_revision
+from training.datasets.ett import read_ett
+from training.datasets.series import SeriesSet
+from training.teachers.timellm import forecast_timellm, train_timellm
+from training.teachers.timellm_config import TimeLLMConfig
+from training.teachers.timellm_windows import channel_windows, few_windows, fit_ridge
+
+__all__ = ["ARMS", "BENCHMARKS", "TEST_STRIDE", "Trial", "do_trial", "main", "plan"]
+
+TEST_STRIDE = 23
+"""Coprime with the hours of a day, so that every hour is tested alike."""
+RIDGE = "ridge"
+"""Arm of the closed-form ridge on the same windows; it has no seed."""
+ARMS: dict[str, dict[str, Any]] = {
+    RIDGE: {"backbone": "none"},
+    "none": {"backbone": "none"},
+    "smollm2": {},
+    "random": {"weights": "random"},
+    "no prompt": {"prompt": "none"},
+    "wrong domain": {"prompt": "wrong-domain"},
+    "shuffled statistics": {"prompt": "shuffled"},
+    "random prototypes": {"prototype_source": "random"},
+    "minilm": {"backbone": "minilm"},
+    "minilm random": {"backbone": "minilm", "weights": "random"},
+}
+"""Settings that an arm changes."""
+BENCHMARKS: dict[str, dict[str, Any]] = {
+    "ETTh1-96": {"stride": 32, "epochs": 3},
+    "ETTh1-96, from ridge": {"stride": 32, "epochs": 3, "start": "ridge"},
+    "ETTh1-96, 10 %": {"share": 0.1, "stride": 6, "epochs": 6},
+    "ETTh1-96, 10 %, from ridge": {"share": 0.1, "stride": 6, "epochs": 6, "start": "ridge"},
+    "ETTh1-96, 5 %": {"share": 0.05, "stride": 2, "epochs": 5},
+    "ETTh1-96, 5 %, from ridge": {"share": 0.05, "stride": 2, "epochs": 5, "start": "ridge"},
+}
+"""Settings that a benchmark fixes for all of its arms: some 90 steps each, minutes on one core."""
+_COMMON: dict[str, Any] = {
+    "validation_stride": 47,
+    "product_stride": 97,
+    "patience": 3,
+    "learning_rate": 3e-3,
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Trial:
+    """One training of one arm.
+
+    Attributes:
+        benchmark: Key of `BENCHMARKS`.
+        arm: Key of `ARMS`.
+        config: Complete settings, seed included.
+    """
+
+    benchmark: str
+    arm: str
+    config: TimeLLMConfig
+
+    @property
+    def digest(self) -> str:
+        """Sixteen hex digits of benchmark, arm and settings: what a finished line is known by."""
+        text = f"{self.benchmark}\n{self.arm}\n{self.config.digest}"
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def plan(benchmarks: list[str], arms: list[str], seeds: list[int]) -> list[Trial]:
+    """List the trials of all benchmarks, seed by seed; the ridge has the first seed only."""
+    return [
+        Trial(
+            benchmark,
+            arm,
+            TimeLLMConfig(**_COMMON, **BENCHMARKS[benchmark], **ARMS[arm], seed=seed),
+        )
+        for benchmark in benchmarks
+        for seed in seeds
+        for arm in arms
+        if arm != RIDGE or seed == seeds[0]
+    ]
+
+
+def do_trial(
+    trial: Trial, data: SeriesSet, transfers: list[SeriesSet], folder: Path
+) -> dict[str, Any]:
+    """Make one trial and describe it as a line of the results file.
+
+    Args:
+        trial: What to train.
+        data: Series to learn from.
+        transfers: Other series whose test part the same weights forecast.
+        folder: Folder of products and weights, shared by all trials.
+    """
+    started = time.perf_counter()
+    measures = _ridge(trial, data, transfers) if trial.arm == RIDGE else None
+    if measures is None:
+        measures = _teacher(trial, data, transfers, folder)
+    return {
+        "benchmark": trial.benchmark,
+        "student": "timellm",
+        "method": trial.arm,
+        "seed": trial.config.seed,
+        "config": trial.digest,
+        "data": data.digest[:16],
+        "revision": code_revision(),
+        "seconds": round(time.perf_counter() - started, 1),
+        "settings": trial.config.changes(),
+        "test_stride": TEST_STRIDE,
+        **measures,
+    }
+
+
+def _teacher(
+    trial: Trial, data: SeriesSet, transfers: list[SeriesSet], folder: Path
+) -> dict[str, Any]:
+    config = trial.config
+    products = train_timellm(
+        data, config, folder, lambda epoch: print(trial.benchmark, trial.arm, epoch, flush=True)
+    )
+    assert products is not None  # noqa: S101 (there is no deadline)
+    keys = ("passes", "best_pass", "prompts", "trained_weights", "frozen_weights")
+    found: dict[str, Any] = {key: products.header[key] for key in keys}
+    found["training_seconds"] = products.header["seconds"]
+    found["held_out"] = {"mse": _rounded(products.header["validation_mse"])}
+    for target in (data, *transfers):
+        test = forecast_timellm(data, config, folder, "test", TEST_STRIDE, target)
+        key = "test" if target is data else f"test {target.name}"
+        found[key] = {"mse": _rounded(test.mse), "mae": _rounded(test.mae)}
+    return found
+
+
+def _ridge(trial: Trial, data: SeriesSet, transfers: list[SeriesSet]) -> dict[str, Any]:
+    config = trial.config
+    train = channel_windows(data, config, few_windows(data, config, "train", 1, config.share))
+    stride = config.validation_stride
+    held_out = channel_windows(data, config, few_windows(data, config, "validation", stride))
+    weights = fit_ridge(train, held_out)
+    found: dict[str, Any] = {"trained_weights": weights.numel()}
+    parts = {"held_out": held_out}
+    for target in (data, *transfers):
+        key = "test" if target is data else f"test {target.name}"
+        windows = few_windows(target, config, "test", TEST_STRIDE)
+        parts[key] = channel_windows(target, config, windows)
+    for key, part in parts.items():
+        mean = part.inputs.mean(dim=1, keepdim=True)
+        error = ((part.inputs - mean) @ weights.T + mean - part.targets).double()
+        found[key] = {"mse": _rounded(float(error.square().mean()))}
+        found[key]["mae"] = _rounded(float(error.abs().mean()))
+    return found
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.6g}")
+
+
+def main() -> None:
+    """Make the trials that have no line yet."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--data", type=Path, required=True, help="ett.zip")
+    parser.add_argument("--benchmarks", default=";".join(BENCHMARKS), help="separated by ;")
+    parser.add_argument("--only", default=",".join(ARMS), help="arms, separated by commas")
+    parser.add_argument("--seeds", default="0", help="separated by commas")
+    parser.add_argument("--folder", type=Path, default=Path("build/teachers"))
+    parser.add_argument(
+        "--results", type=Path, default=Path("docs/results/forecast_teachers.jsonl")
+    )
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    data, other = (read_ett(asked.data, name) for name in ("ETTh1", "ETTh2"))
+    seeds = [int(seed) for seed in asked.seeds.split(",")]
+    for trial in plan(asked.benchmarks.split(";"), asked.only.split(","), seeds):
+        if trial.digest not in {line["config"] for line in read_lines(asked.results)}:
+            append_line(asked.results, do_trial(trial, data, [other], asked.folder))
+
+
+if __name__ == "__main__":
+    main()
