@@ -58,7 +58,7 @@ def tiny_backbone(*, is_causal: bool = True, blocks: int = 2, seed: int = 0) -> 
         blocks=blocks,
         is_causal=is_causal,
         max_tokens=512,
-        adapted=(),
+        adapted=("q_proj", "k_proj", "v_proj") if is_causal else ("query", "key", "value"),
         tokenizer=WordTokenizer(),
         weights_hash=f"random seed {seed}",
     )

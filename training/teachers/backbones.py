@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from training.errors import MissingExtraError, TeacherError
 from training.teachers.anchors import ENCODER_SHA256, encoder_folder
@@ -69,7 +69,7 @@ class Backbone:
     """
 
     name: str
-    model: nn.Module
+    model: Any
     words: Tensor
     blocks: int
     is_causal: bool

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 import shutil
 import tempfile
@@ -36,7 +35,15 @@ from numpy.typing import NDArray
 
 from training.errors import TeacherError
 
-__all__ = ["ProductRequest", "Products", "find_products", "read_products", "write_products"]
+__all__ = [
+    "ProductRequest",
+    "Products",
+    "find_products",
+    "read_arrays",
+    "read_products",
+    "write_arrays",
+    "write_products",
+]
 
 HEADER = "header.json"
 FORMAT = 1
@@ -97,7 +104,7 @@ def write_products(
     request: ProductRequest,
     forecasts: NDArray[np.floating[Any]],
     features: Mapping[str, NDArray[np.floating[Any]]] | None = None,
-    **facts: Value,
+    **facts: Any,
 ) -> Path:
     """Write products in one step; products of the same request are replaced.
 
@@ -118,29 +125,8 @@ def write_products(
         if len(values) != len(forecasts):
             msg = f"products of {request.teacher}: {len(values)} {name}, {len(forecasts)} forecasts"
             raise TeacherError(msg)
-    place = request.place(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    making = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=folder))
-    try:
-        for name, values in packed.items():
-            np.save(making / f"{name}.npy", values, allow_pickle=False)
-        header = {
-            "format": FORMAT,
-            "key": request.key,
-            "request": _as_json(request),
-            "windows": len(forecasts),
-            "arrays": {name: _digest(values) for name, values in packed.items()},
-            "versions": {"python": platform.python_version(), "numpy": np.__version__},
-            **facts,
-        }
-        (making / HEADER).write_text(json.dumps(header, indent=1, sort_keys=True) + "\n", "utf-8")
-        making.chmod(0o755)
-        shutil.rmtree(place, ignore_errors=True)
-        os.replace(making, place)  # noqa: PTH105 (Path.replace says nothing about folders)
-    except BaseException:
-        shutil.rmtree(making, ignore_errors=True)
-        raise
-    return place
+    header = {"request": _as_json(request), "windows": len(forecasts), **facts}
+    return write_arrays(request.place(folder), request.key, packed, header)
 
 
 def find_products(folder: Path, request: ProductRequest) -> Products | None:
@@ -159,31 +145,79 @@ def read_products(folder: Path, request: ProductRequest) -> Products:
         TeacherError: They are missing or damaged, or belong to another request.
     """
     place = request.place(folder)
+    if not place.exists():
+        msg = f"{place} is missing: no products of {request.teacher} yet, run the teacher first"
+        raise TeacherError(msg)
+    arrays, header = read_arrays(place, request.key)
+    if "forecasts" not in arrays:
+        msg = f"{place} holds no forecasts: delete it and run the teacher again"
+        raise TeacherError(msg)
+    features = {
+        name.removeprefix("features-"): values
+        for name, values in arrays.items()
+        if name.startswith("features-")
+    }
+    return Products(arrays["forecasts"], features, header)
+
+
+def write_arrays(
+    place: Path, key: str, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]
+) -> Path:
+    """Write arrays and a header into the folder `place` in one step; what was there is replaced.
+
+    Args:
+        place: Folder to make.
+        key: What the arrays depend on, as a digest; `read_arrays` asks for it.
+        arrays: Arrays by name; the names become file names.
+        facts: More lines of the header.
+    """
+    place.parent.mkdir(parents=True, exist_ok=True)
+    making = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
+    try:
+        for name, values in arrays.items():
+            np.save(making / f"{name}.npy", values, allow_pickle=False)
+        header = {
+            "format": FORMAT,
+            "key": key,
+            "arrays": {name: _digest(values) for name, values in arrays.items()},
+            "versions": {"python": platform.python_version(), "numpy": np.__version__},
+            **facts,
+        }
+        (making / HEADER).write_text(json.dumps(header, indent=1, sort_keys=True) + "\n", "utf-8")
+        making.chmod(0o755)
+        shutil.rmtree(place, ignore_errors=True)
+        making.rename(place)
+    except BaseException:
+        shutil.rmtree(making, ignore_errors=True)
+        raise
+    return place
+
+
+def read_arrays(place: Path, key: str) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Read the arrays (memory maps) and the header of a folder of `write_arrays`.
+
+    Raises:
+        TeacherError: The folder is missing, damaged or made for another key.
+    """
     again = f"delete {place} and run the teacher again"
     try:
-        header = json.loads((place / HEADER).read_text(encoding="utf-8"))
-        names = dict(header["arrays"])
+        header = dict(json.loads((place / HEADER).read_text(encoding="utf-8")))
+        digests, found = dict(header["arrays"]), (header["format"], header["key"])
         arrays = {
             name: np.load(place / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-            for name in names
+            for name in digests
         }
-        found = (header["format"], header["key"], header["request"])
-        forecasts = arrays.pop("forecasts")
-    except FileNotFoundError as exc:
-        msg = f"{place} has no products of {request.teacher} ({exc}): run the teacher first"
-        raise TeacherError(msg) from exc
     except (OSError, EOFError, KeyError, TypeError, ValueError) as exc:
         msg = f"{place} cannot be read ({exc}): {again}"
         raise TeacherError(msg) from exc
-    if found != (FORMAT, request.key, _as_json(request)):
-        msg = f"{place} holds products of another request, {found[2]}: {again}"
+    if found != (FORMAT, key):
+        msg = f"{place} was made for another request, {header.get('request')}: {again}"
         raise TeacherError(msg)
-    for name, values in {"forecasts": forecasts, **arrays}.items():
-        if _digest(values) != names[name]:
+    for name, values in arrays.items():
+        if _digest(values) != digests[name]:
             msg = f"{place}: {name}.npy was changed after it was written: {again}"
             raise TeacherError(msg)
-    features = {name.removeprefix("features-"): values for name, values in arrays.items()}
-    return Products(forecasts, features, header)
+    return arrays, header
 
 
 def _as_json(request: ProductRequest) -> dict[str, Any]:
@@ -211,6 +245,8 @@ def _pack(
     return packed
 
 
-def _digest(values: NDArray[np.float16]) -> str:
-    content = np.ascontiguousarray(values, dtype="<f2")
-    return hashlib.sha256(str(content.shape).encode("ascii") + content.tobytes()).hexdigest()
+def _digest(values: NDArray[Any]) -> str:
+    content = np.ascontiguousarray(values)
+    digest = hashlib.sha256(f"{content.dtype.str}{content.shape}".encode("ascii"))
+    digest.update(content.tobytes())
+    return digest.hexdigest()
