@@ -29,6 +29,11 @@ _COMMANDS = {
         "dead_letters",
         "List or replay refused messages.",
     ),
+    "explain": (
+        "deploy.commands.explain",
+        "explain",
+        "Tell which channels moved a score of a device, and when.",
+    ),
     "models": (
         "deploy.commands.models",
         "models",

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -35,20 +35,30 @@ from ingest.topics import (
 from pipeline.errors import PipelineError
 from pipeline.log.changelog import Changelog, ChangelogRow
 from pipeline.log.statetable import LogTable
-from pipeline.scoring.batch import Scorer, score_windows
+from pipeline.scoring.batch import Scored, Scorer, score_windows
 from pipeline.scoring.stage import ScoringStage
 from pipeline.settings import PipelineSettings
 from pipeline.stage import agent_of, appender, now_ms
 from pipeline.stores.sinks import LineSink, Sink
 from pipeline.stores.stage import StoreCounters, StoreStage, prepare_lines, prepare_points
-from pipeline.windows.devices import Devices, Plans
+from pipeline.windows.devices import ClosedWindow, Devices, Plans
 
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["KafkaLink", "ScoringApp", "StoreApp", "create_scoring_app", "create_store_app"]
+__all__ = [
+    "KafkaLink",
+    "OnScored",
+    "ScoringApp",
+    "StoreApp",
+    "create_scoring_app",
+    "create_store_app",
+]
 
 log = logging.getLogger(__name__)
+
+OnScored = Callable[[Sequence[ClosedWindow], Scored], None]
+"""Looks at the windows of a batch and what became of them."""
 
 _SLOW_SINK_S = 5.0
 """Time for which a stop waits for a sink that is writing."""
@@ -144,6 +154,7 @@ def create_scoring_app(
     data_dir: Path,
     mqtt_prefix: str = "sensors",
     kafka: KafkaLink | None = None,
+    on_scored: OnScored | None = None,
 ) -> ScoringApp:
     """Build the app that windows readings and scores closed windows.
 
@@ -155,6 +166,8 @@ def create_scoring_app(
         data_dir: Folder for Faust's own files.
         mqtt_prefix: First levels of the MQTT topics, for the addresses of dead letters.
         kafka: Required where the log is Kafka.
+        on_scored: Called in the scoring thread with each batch; it must return at once and never
+            raise.
 
     Raises:
         PipelineError: The URL names no log, or `kafka` is missing.
@@ -168,7 +181,7 @@ def create_scoring_app(
         table = LogTable(app, settings.partitions)
     stage = ScoringStage(
         Devices(plans, table.get),
-        partial(score_windows, student_of=student_of),
+        partial(_score, student_of, on_scored),
         appender(app),
         table,
         app.crash,
@@ -228,6 +241,19 @@ def create_store_app(
     )
     app.agent(topics, name=f"store-{name}")(agent_of(app, stage, _follower(app)))
     return StoreApp(app, name, stage)
+
+
+def _score(
+    student_of: Callable[[str], Scorer | None],
+    on_scored: OnScored | None,
+    closed: Sequence[ClosedWindow],
+    *,
+    scored_ms: int,
+) -> Scored:
+    scored = score_windows(closed, student_of, scored_ms)
+    if on_scored is not None:
+        on_scored(closed, scored)
+    return scored
 
 
 # -- window state and moving partitions -----------------------------------------------------

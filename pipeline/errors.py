@@ -17,6 +17,11 @@ PipelineError
 │   │   └── SinkMisconfigured   it answers, but the token, organisation or bucket is wrong
 │   ├── ResultsGone         the results file was deleted or replaced while open: restart
 │   └── ResultsCorrupted    the results file is damaged, or no results file: replace it
+├── ExplainError            a score cannot be explained
+│   ├── NoScore             there is no such device, or no score of it at that time
+│   ├── ReadingsGone        the log no longer holds the readings of the window
+│   ├── NoStudent           no student can explain it
+│   └── ExplainBusy         too much is asked at once: ask again later
 └── ConsoleError            the console page cannot be served
 ```
 
@@ -29,6 +34,8 @@ from pathlib import Path
 
 __all__ = [
     "ConsoleError",
+    "ExplainBusy",
+    "ExplainError",
     "LogClosed",
     "LogCorrupt",
     "LogError",
@@ -36,8 +43,11 @@ __all__ = [
     "LogFull",
     "LogHole",
     "LogLocked",
+    "NoScore",
+    "NoStudent",
     "PipelineError",
     "PointError",
+    "ReadingsGone",
     "ResultsCorrupted",
     "ResultsGone",
     "SinkError",
@@ -140,6 +150,26 @@ class ResultsGone(SinkError):
         )
         self.path = path
         self.detail = detail
+
+
+class ExplainError(PipelineError):
+    """A score cannot be explained; the message says why."""
+
+
+class NoScore(ExplainError):
+    """There is no such device, or no score of it at that time; the message names what there is."""
+
+
+class ReadingsGone(ExplainError):
+    """The log no longer holds all readings of the window."""
+
+
+class NoStudent(ExplainError):
+    """The registry has no student that reads the window."""
+
+
+class ExplainBusy(ExplainError):
+    """Explanations take a bounded share of the machine, and more were asked for: try later."""
 
 
 class ConsoleError(PipelineError):

@@ -31,10 +31,16 @@ from ingest.settings import IngestSettings
 from ingest.topics import ACCOUNTS, READINGS
 from pipeline.app import ScoringApp, StoreApp, create_scoring_app, create_store_app
 from pipeline.console.pages import PageSettings
-from pipeline.console.server import Console, create_console
+from pipeline.console.server import create_console
 from pipeline.errors import LogError
+from pipeline.explain.alerts import AlertExplainer
+from pipeline.explain.explainer import Explainer
+from pipeline.explain.quiet import QuietThread
+from pipeline.explain.students import ExplainingStudents
 from pipeline.log.locallog import LocalLogWriter, SqliteLog, open_log
 from pipeline.points.accounts import Accounts, publish_accounts
+from pipeline.points.lines import to_line
+from pipeline.points.points import Point
 from pipeline.scoring.students import Students
 from pipeline.settings import PipelineSettings
 from pipeline.stage import now_ms
@@ -71,6 +77,7 @@ class Gateway:
         self.students = Students(settings.registry_path, running, pipeline)
         self.registry, self.models = self.students.registry, self.students.models
         self.log_file = _open_log(settings, pipeline)
+        registry = settings.registry_path
         self.results = ResultsFile(
             pipeline.results_path(settings.state_dir),
             max_age_ms=round(pipeline.results_days * 86_400_000),
@@ -78,6 +85,10 @@ class Gateway:
         )
         self._writer = LocalLogWriter(self.log_file, pipeline.partitions)
         self.bridge = Bridge(ingest, self._writer, decoder=self.sparkplug)
+        self._explaining = QuietThread("explain-alerts", waiting=32, share=0.1)
+        self.alerts = AlertExplainer(
+            ExplainingStudents(registry), self._store_explanation, self._explaining
+        )
         data_dir = settings.state_dir / "faust"
         self.scoring = create_scoring_app(
             settings.log_url,
@@ -86,6 +97,7 @@ class Gateway:
             self.students.models.running.get,
             data_dir=data_dir,
             mqtt_prefix=ingest.mqtt_prefix,
+            on_scored=self.alerts.look,
         )
         self.stores = [
             create_store_app(
@@ -103,15 +115,26 @@ class Gateway:
         )
         if self.sparkplug is not None:
             self.view.also["sparkplug"] = self.sparkplug.status
-        self.console = _create_console(self.view, self.results, settings, ingest)
+        self.console = create_console(
+            self.view,
+            self.results,
+            settings.console_host,
+            settings.console_port,
+            allowed_hosts=settings.console_hosts,
+            settings=_page_settings(ingest),
+            explainer=Explainer(self.results, settings.log_path, registry, pipeline),
+            more=self.alerts.measures,
+        )
         self._apps: list[ScoringApp | StoreApp] = [self.scoring, *self.stores]
         self._drop_removed_groups()
         self._tasks = Tasks()
         self._bridging: list[asyncio.Task[None]] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def start(self) -> str:
         """Start everything; returns one line of text when readings flow."""
         started = time.perf_counter()
+        self._loop = asyncio.get_running_loop()
         self.models.poll()
         await self.console.start()
         await asyncio.gather(*(part.start() for part in self._apps))
@@ -165,12 +188,24 @@ class Gateway:
                 except Exception:  # the other parts still have to stop
                     log.exception("%s did not stop cleanly", type(part).__name__)
         finally:
+            await asyncio.to_thread(self._explaining.close)
             self.results.close()
             self.log_file.close()
             if self.sparkplug is not None:
                 self.sparkplug.close()
         totals = self.scoring.stage.counters
         return f"gateway stopped: {totals.readings:,} readings taken, {totals.scored:,} scored"
+
+    def _store_explanation(self, point: Point) -> None:
+        """Store a point in the results file, and through the log in InfluxDB if there is one.
+
+        Raises:
+            SinkError: It is not in the results file.
+        """
+        self.results.write([point])
+        if self.pipeline.influx_url is not None and self._loop is not None:
+            appending = self._append_account(to_line(point).encode())
+            asyncio.run_coroutine_threadsafe(appending, self._loop)
 
     async def _append_account(self, value: bytes) -> None:
         await self._writer.append([LogRecord(ACCOUNTS, 0, None, value, now_ms())])
@@ -201,20 +236,9 @@ def _open_log(settings: GatewaySettings, pipeline: PipelineSettings) -> SqliteLo
     return log_file
 
 
-def _create_console(
-    view: RunningGateway, results: ResultsFile, settings: GatewaySettings, ingest: IngestSettings
-) -> Console:
-    return create_console(
-        view,
-        results,
-        settings.console_host,
-        settings.console_port,
-        allowed_hosts=settings.console_hosts,
-        settings=PageSettings(
-            mqtt_host=ingest.mqtt_host,
-            mqtt_port=ingest.mqtt_port,
-            topic_prefix=ingest.mqtt_prefix,
-        ),
+def _page_settings(ingest: IngestSettings) -> PageSettings:
+    return PageSettings(
+        mqtt_host=ingest.mqtt_host, mqtt_port=ingest.mqtt_port, topic_prefix=ingest.mqtt_prefix
     )
 
 

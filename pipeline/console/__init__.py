@@ -5,8 +5,9 @@ HTML, JSON and Prometheus text. Promise: it only reads, answers from memory or i
 shows no secret.
 
 Files, in order: `queries` (of the results file), `cards` (the score of a device, by kind of
-answer), `pages` (JSON), `metrics` (Prometheus), `server` (the only user of aiohttp), `web/` (files
-for the browser, with one card per task in `web/cards/`).
+answer), `pages` (JSON), `explaining` (explanations and raw readings), `metrics` (Prometheus),
+`server` (the only user of aiohttp), `web/` (files for the browser, with one card per task in
+`web/cards/`).
 """
 
 __all__: list[str] = []

@@ -18,6 +18,7 @@ from models.tasks.registry import tasks
 from models.tasks.rul import CRITICAL_RUL
 from pipeline.console.cards import course_card, fleet_card, series_rows
 from pipeline.console.queries import Device, Latest, counts, latest, runs
+from pipeline.points.measurements import EXPLANATION
 from pipeline.status.counters import DeviceAccount
 from pipeline.status.history import History
 from pipeline.status.progress import stalled_partitions
@@ -47,6 +48,7 @@ class PageSettings:
         mqtt_host: Host of the broker, for the example command of an empty page.
         mqtt_port: Port of the broker, for the same command.
         topic_prefix: First level of the topics, for the same command.
+        explains: Whether the process can explain scores and read raw readings; the console sets it.
     """
 
     rul_critical: float = CRITICAL_RUL
@@ -55,6 +57,7 @@ class PageSettings:
     mqtt_host: str = "127.0.0.1"
     mqtt_port: int = 1883
     topic_prefix: str = "sensors"
+    explains: bool = False
 
 
 def health_page(view: GatewayView) -> dict[str, Any]:
@@ -162,6 +165,7 @@ def device_page(
         page["since_ms"] = since_ms
         page["until_ms"] = point.time_ms
         page["series"] = series_rows(results, task, device, since_ms, until_ms)
+    page["explanation"] = _explanation(results, device)
     page["labels"] = _labels(models, [entry])
     page["health"] = health_page(view)
     return page
@@ -252,6 +256,12 @@ def _first_ms(results: ResultsFile, measurement: str, device: Device) -> int:
         (measurement, site, name, stream),
     )
     return int((rows[0][0] or 0) // 10**6)
+
+
+def _explanation(results: ResultsFile, device: Device) -> dict[str, Any] | None:
+    """Why the last explained alert-level score of a device is what it is; None without one."""
+    point = _by_device(latest(results, EXPLANATION.name)).get(device)
+    return None if point is None else {"time_ms": point.time_ms, **point.fields}
 
 
 def _name(account: DeviceAccount) -> str:

@@ -9,11 +9,16 @@ read it through DNS rebinding. A `StatusServer` has `/health`, `/ready` and `/me
 | `/`, `/web/...` | the page and its static files, from this package |
 | `/api/v1/fleet` | every device: newest score, trend or activity timeline, account |
 | `/api/v1/devices/{site}/{device}/{stream}?span_ms=N` | one device, last N ms (absent: all) |
+| `/api/v1/devices/{site}/{device}/{stream}/explanation?at_ms=N` | why a score (absent: newest) |
+| `/api/v1/devices/{site}/{device}/{stream}/readings?last=N` | the newest raw readings |
 | `/api/v1/pipeline` | totals, partitions, latency, throughput, dead letters |
 | `/api/v1/models` | running students, lineage, refused versions |
 | `/health` | 200 while the process works, else 503 |
 | `/ready` | 200 while the gateway is ready, else 503 with `problems` |
 | `/metrics` | Prometheus text |
+
+Explanations and raw readings are read from the log in a thread that takes a small share of a core;
+more of them at once are refused with status 429.
 
 Answers of the API have an ETag (304 when nothing has changed) and the clock of the server in
 `X-Now-Ms`. An error is `{"error": text}` with status 4xx or 503. Times are epoch milliseconds.
@@ -27,11 +32,13 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
+from pipeline.console.explaining import Explanations, Reply
 from pipeline.console.metrics import CONTENT_TYPE, exposition
 from pipeline.console.pages import (
     PageSettings,
@@ -44,6 +51,8 @@ from pipeline.console.pages import (
     progress_page,
 )
 from pipeline.errors import ConsoleError, SinkError
+from pipeline.explain.explainer import Explainer
+from pipeline.explain.scores import DeviceStream
 from pipeline.stage import now_ms
 from pipeline.status.history import History
 from pipeline.status.view import GatewayView, Measure, Snapshot
@@ -62,6 +71,7 @@ _TYPES = {
 }
 _SAMPLE_SECONDS = 2.0
 _CACHE_MS = 900  # so that several open pages cost as much as one
+_BUSY = {"Retry-After": "2"}
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _HEADERS = {
     "Content-Security-Policy": (
@@ -207,6 +217,8 @@ def create_console(
     allowed_hosts: Sequence[str] = (),
     settings: PageSettings = PageSettings(),  # noqa: B008 frozen, shared on purpose
     now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    explainer: Explainer | None = None,
+    more: Callable[[], Sequence[Measure]] = lambda: (),
 ) -> Console:
     """Make a console; `Console.start` binds the port.
 
@@ -218,8 +230,12 @@ def create_console(
         allowed_hosts: Host names (without port) of the page, beside loopback.
         settings: Settings of the pages.
         now_ms: The clock, epoch milliseconds.
+        explainer: Explains scores and reads raw readings; None: neither is available.
+        more: Measures for `/metrics` beside those of the view.
     """
-    return Console(view, results, host, port, allowed_hosts, settings, now_ms)
+    return Console(
+        view, results, host, port, allowed_hosts, settings, now_ms, explainer=explainer, more=more
+    )
 
 
 class Console:
@@ -234,15 +250,20 @@ class Console:
         allowed_hosts: Sequence[str],
         settings: PageSettings,
         now_ms: Callable[[], int],
+        *,
+        explainer: Explainer | None,
+        more: Callable[[], Sequence[Measure]],
     ) -> None:
         self._view = view
         self._results = results
         self._listener = _Listener(host, port, allowed_hosts, "KPSTREAM_GATEWAY_CONSOLE")
-        self._settings = settings
+        self._settings = replace(settings, explains=explainer is not None)
         self._now_ms = now_ms
         self._history = History()
         self._cache: dict[str, tuple[int, asyncio.Future[bytes | None]]] = {}
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="console")
+        self._explanations = Explanations(explainer, now_ms)
+        self._more = more
         self._sampler: asyncio.Task[None] | None = None
 
     @property
@@ -272,6 +293,8 @@ class Console:
                 "/metrics": self._get_metrics,
                 "/api/v1/fleet": self._get_fleet,
                 "/api/v1/devices/{site}/{device}/{stream}": self._get_device,
+                "/api/v1/devices/{site}/{device}/{stream}/explanation": self._get_explanation,
+                "/api/v1/devices/{site}/{device}/{stream}/readings": self._get_readings,
                 "/api/v1/pipeline": self._get_pipeline,
                 "/api/v1/models": self._get_models,
             }
@@ -286,6 +309,7 @@ class Console:
             self._sampler = None
         await self._listener.stop()
         self._executor.shutdown(wait=True)
+        self._explanations.close()
 
     # answers
 
@@ -307,7 +331,8 @@ class Console:
         return _json(page, _status(page["ready"]))
 
     async def _get_metrics(self, _: web.Request) -> web.StreamResponse:
-        body = (await self._built("/metrics", exposition))[1]
+        more = self._more()
+        body = (await self._built("/metrics", lambda view: exposition(view, more)))[1]
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
 
     async def _get_fleet(self, request: web.Request) -> web.StreamResponse:
@@ -316,16 +341,20 @@ class Console:
         )
 
     async def _get_device(self, request: web.Request) -> web.StreamResponse:
-        where = request.match_info
-        device = (where["site"], where["device"], where["stream"])
-        text = request.query.get("span_ms", "")
-        if text and not (text.isascii() and text.isdigit() and 0 < int(text) < 10**13):
-            return _json({"error": f"span_ms must be a positive whole number, not {text!r}"}, 400)
-        span_ms = int(text) if text else None
+        device = _device(request)
+        span_ms = _whole(request, "span_ms")
         return await self._page(
             request,
             lambda view: device_page(view, self._results, self._settings, device, span_ms),
         )
+
+    async def _get_explanation(self, request: web.Request) -> web.StreamResponse:
+        at_ms = _whole(request, "at_ms")
+        return _replied(request, await self._explanations.explanation(_device(request), at_ms))
+
+    async def _get_readings(self, request: web.Request) -> web.StreamResponse:
+        last = _whole(request, "last")
+        return _replied(request, await self._explanations.readings(_device(request), last))
 
     async def _get_pipeline(self, request: web.Request) -> web.StreamResponse:
         return await self._page(
@@ -376,6 +405,23 @@ class Console:
             await asyncio.sleep(_SAMPLE_SECONDS)
 
 
+def _device(request: web.Request) -> DeviceStream:
+    where = request.match_info
+    return DeviceStream(where["site"], where["device"], where["stream"])
+
+
+def _whole(request: web.Request, name: str) -> int | None:
+    """A parameter that is a positive whole number; None if it is absent.
+
+    Raises:
+        web.HTTPBadRequest: It is anything else.
+    """
+    text = request.query.get(name, "")
+    if text and not (text.isascii() and text.isdigit() and 0 < int(text[:20]) < 10**13):
+        raise web.HTTPBadRequest(reason=f"{name} must be a positive whole number, not {text!r:.80}")
+    return int(text) if text else None
+
+
 def _file(request: web.Request, folder: Path) -> web.Response:
     path = folder / request.match_info.get("name", "index.html")
     if path.parent != folder or path.suffix not in _TYPES or not path.is_file():
@@ -394,6 +440,17 @@ def _encoded(build: _Builder, view: GatewayView) -> bytes | None:
 
 def _json(page: dict[str, Any], status: int) -> web.Response:
     return web.Response(body=encode(page), status=status, content_type="application/json")
+
+
+def _replied(request: web.Request, reply: Reply) -> web.Response:
+    if reply.status == 200:
+        response = _tagged(request, reply.body, "application/json")
+        response.headers["X-Now-Ms"] = str(reply.at_ms)
+        return response
+    busy = _BUSY if reply.status == 429 else None
+    return web.Response(
+        body=reply.body, status=reply.status, content_type="application/json", headers=busy
+    )
 
 
 def _tagged(request: web.Request, body: bytes, content_type: str) -> web.Response:

@@ -18,9 +18,10 @@ from pipeline.log.state import (
     stored_size,
 )
 
-__all__ = ["DiskReader", "peek_log"]
+__all__ = ["DiskReader", "peek_back", "peek_log", "peek_partitions"]
 
 _SELECT = "SELECT id, crc, ts_ms, key, headers, value FROM records WHERE id >= ? AND id < ?"
+_PAGE_RECORDS = 128
 
 
 class DiskReader:
@@ -109,6 +110,52 @@ def peek_log(path: str | Path, topic: str) -> Iterator[StoredRecord]:
                 first, end = record_id(slot, 0), record_id(slot + 1, 0)
                 for row_id, *row in db.execute(f"{_SELECT} ORDER BY id", (first, end)):
                     yield _decode(file, slot, topic, partition, row_id - first, *row)
+    except FILE_ERRORS as exc:
+        raise file_error(file, exc) from exc
+
+
+def peek_partitions(path: str | Path, topic: str) -> int:
+    """Number of partitions of a topic, read beside a running gateway; 0 for an unknown topic.
+
+    Raises:
+        LogCorrupt: The file is no log.
+        LogError: The file cannot be read for another reason.
+    """
+    file = Path(path).resolve(strict=True)
+    try:
+        with closing(connect(file, durability="full", read_only=True)) as db:
+            row = db.execute("SELECT partitions FROM topics WHERE name = ?", (topic,)).fetchone()
+    except FILE_ERRORS as exc:
+        raise file_error(file, exc) from exc
+    return 0 if row is None else int(row[0])
+
+
+def peek_back(path: str | Path, topic: str, partition: int) -> Iterator[StoredRecord]:
+    """Read the records of a partition from the newest to the oldest, beside a running gateway.
+
+    Takes no lock, writes nothing, and holds no read transaction while the caller works, so the
+    gateway can truncate its write-ahead log meanwhile. Records appended after the first one was
+    read are not seen.
+
+    Raises:
+        LogCorrupt: A record does not match its checksum, or the file is no log.
+        LogError: The file cannot be read for another reason.
+    """
+    file = Path(path).resolve(strict=True)
+    try:
+        with closing(connect(file, durability="full", read_only=True)) as db:
+            row = db.execute(
+                "SELECT slot FROM slots WHERE topic = ? AND partition = ?", (topic, partition)
+            ).fetchone()
+            if row is None:
+                return
+            first, end = record_id(row[0], 0), record_id(row[0] + 1, 0)
+            while rows := db.execute(
+                f"{_SELECT} ORDER BY id DESC LIMIT ?", (first, end, _PAGE_RECORDS)
+            ).fetchall():
+                for row_id, *columns in rows:
+                    yield _decode(file, row[0], topic, partition, row_id - first, *columns)
+                end = rows[-1][0]
     except FILE_ERRORS as exc:
         raise file_error(file, exc) from exc
 

@@ -9,6 +9,8 @@ shows them (`pipeline.console`, `dashboards`).
   except for `device`, whose time is that of the latest message plus a count of nanoseconds (see
   `pipeline.points.accounts`). Counters grow until the process that counts restarts, and then begin
   again at 0.
+- Explanations: `explanation`, one point per alert-level score that was explained, with the tags
+  and the time of the score.
 - Marks: `rollout`, one point per change of a model; the time is when it happened.
 - Hours: `device_hourly` and one measurement per task (`hourly_measurement`), made of the above
   inside InfluxDB (`pipeline.stores.influxlayout`); the time is the beginning of the hour.
@@ -27,6 +29,7 @@ __all__ = [
     "DEAD_LETTERS",
     "DEVICE",
     "DEVICE_HOURLY",
+    "EXPLANATION",
     "GATEWAY",
     "LAG",
     "MODEL",
@@ -199,6 +202,20 @@ ROLLOUT = Measurement(
     "a mark: a version took over, or was refused",
 )
 
+EXPLANATION = Measurement(
+    "explanation",
+    SCORE_TAGS,
+    (
+        _text("channel", "the channel whose readings moved the score most"),
+        _int("from_ms", "ms", "first event time of the span that mattered most, epoch"),
+        _int("until_ms", "ms", "last event time of that span, epoch"),
+        _float("importance", "1", "effect of the channel, in the unit that the text names"),
+        _text("text", "the explanation in one sentence"),
+        _int("version", "1", "version of the student that explains"),
+    ),
+    "why a score is at alert level; its time is that of the score",
+)
+
 DEVICE_HOURLY = Measurement(
     "device_hourly",
     DEVICE.tags,
@@ -232,7 +249,7 @@ def hourly_measurement(task: Task) -> Measurement:
 def measurements() -> tuple[Measurement, ...]:
     """All measurements that the pipeline writes."""
     scores = map(score_measurement, tasks())
-    return (*scores, DEVICE, GATEWAY, LAG, DEAD_LETTERS, MODEL, ROLLOUT)
+    return (*scores, EXPLANATION, DEVICE, GATEWAY, LAG, DEAD_LETTERS, MODEL, ROLLOUT)
 
 
 def hourly_measurements() -> tuple[Measurement, ...]:

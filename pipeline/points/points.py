@@ -9,11 +9,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from pipeline.errors import PointError
-from pipeline.points.measurements import DEVICE, GATEWAY, ROLLOUT
+from pipeline.points.measurements import DEVICE, EXPLANATION, GATEWAY, ROLLOUT, SCORE_TAGS
 
-__all__ = ["FieldValue", "Point", "device_point", "gateway_point", "rollout_point"]
+__all__ = [
+    "FieldValue",
+    "Point",
+    "device_point",
+    "explanation_point",
+    "gateway_point",
+    "rollout_point",
+]
 
 FieldValue = bool | int | float | str
 
@@ -68,6 +76,28 @@ def rollout_point(
     tags = (("gateway", gateway), ("model", model), ("stream", stream), ("event", event))
     fields: tuple[tuple[str, FieldValue], ...] = (("version", version), ("text", text))
     return Point(ROLLOUT.name, tags, fields, time_ms * 1_000_000)
+
+
+def explanation_point(
+    score: Mapping[str, Any],
+    *,
+    channel: str,
+    span_ms: tuple[int, int],
+    importance: float,
+    text: str,
+    version: int,
+) -> Point:
+    """Why a score (its record) is at alert level; see `EXPLANATION`."""
+    tags = tuple((name, score[name]) for name in SCORE_TAGS)
+    fields: tuple[tuple[str, FieldValue], ...] = (
+        ("channel", channel),
+        ("from_ms", span_ms[0]),
+        ("until_ms", span_ms[1]),
+        ("importance", importance),
+        ("text", text),
+        ("version", version),
+    )
+    return Point(EXPLANATION.name, tags, fields, score["end_ms"] * 1_000_000)
 
 
 def _flaw(point: Point) -> str | None:

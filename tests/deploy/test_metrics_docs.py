@@ -10,6 +10,9 @@ from typing import Any, cast
 from deploy.processes.processview import ProcessView
 from pipeline.app import ScoringApp
 from pipeline.console.metrics import exposition
+from pipeline.explain.alerts import AlertExplainer
+from pipeline.explain.quiet import QuietThread
+from pipeline.explain.students import ExplainingStudents
 from pipeline.scoring.stage import ScoringCounters
 from pipeline.stage import now_ms
 from tests.fakes.view import FakeView
@@ -17,13 +20,16 @@ from tests.fakes.view import FakeView
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 
 
-def test_the_page_has_what_a_gateway_and_a_worker_serve() -> None:
+def test_the_page_has_what_a_gateway_and_a_worker_serve(tmp_path: Path) -> None:
     worker = ProcessView(now_ms)
     line: Any = SimpleNamespace(stage=SimpleNamespace(counters=ScoringCounters()))
     line.app = SimpleNamespace(rebalancing_count=3)
     line.changelog = SimpleNamespace(opened_total=1, open_seconds=0.1, rows_read=7)
     worker.scoring = cast(ScoringApp, line)
-    served = exposition(FakeView(now_ms()), worker.measures()).decode()
+    students = ExplainingStudents(tmp_path)
+    alerts = AlertExplainer(students, lambda point: None, QuietThread("x", waiting=1, share=1.0))
+    more = [*worker.measures(), *alerts.measures()]
+    served = exposition(FakeView(now_ms()), more).decode()
     names = {name for name in re.findall(r"^# TYPE (\S+)", served, re.MULTILINE)}
     documented = set(re.findall(r"^\| `(kpstream_[a-z_]+)`", PAGE.read_text(), re.MULTILINE))
     assert len(names) > 30

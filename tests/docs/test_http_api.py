@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
+from models.manifest import Seen
 from models.tasks.registry import tasks
 from pipeline.console.pages import (
     PageSettings,
@@ -21,19 +22,25 @@ from pipeline.console.pages import (
     pipeline_page,
     progress_page,
 )
+from pipeline.explain.explainer import explained_json
+from pipeline.points.points import explanation_point
 from pipeline.status.history import History
 from pipeline.stores.resultsfile import ResultsFile
 from tests.fakes.view import FakeView, fill
+from tests.pipeline.explain.plant import WHERE, Plant, line, tick
 
 PAGE = Path(__file__).parents[2] / "docs" / "http-api.md"
 NOW_MS = 1_800_000_000_000
-FREE_MAPS = {"parts", "dead_letters", "points", "metrics", "lineage", "probabilities"}
+FREE_MAPS = {"parts", "dead_letters", "points", "metrics", "lineage", "probabilities", "score"}
 DEVICE = "/api/v1/devices/{site}/{device}/{stream}"
+EXPLANATION, READINGS = f"{DEVICE}/explanation", f"{DEVICE}/readings"
 ENDPOINTS = (
     "/health",
     "/ready",
     "/api/v1/fleet",
     DEVICE,
+    EXPLANATION,
+    READINGS,
     "/api/v1/pipeline",
     "/api/v1/models",
 )
@@ -81,6 +88,9 @@ def parents(paths: set[str]) -> set[str]:
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     results = ResultsFile(tmp_path_factory.mktemp("api") / "results.db", now_ms=lambda: NOW_MS)
     fill(results, NOW_MS, minutes=3)
+    head = {"site": "plant-1", "device": "engine-03", "stream": "engine", "model": "rul-fd001"}
+    why = {"channel": "T50", "span_ms": (NOW_MS - 9, NOW_MS), "importance": -8.0, "text": "T50 ..."}
+    results.write([explanation_point(head | {"end_ms": NOW_MS}, **why, version=2)])
     view, settings, history = FakeView.fleet(NOW_MS), PageSettings(), History()
     history.observe(view.totals(), view.partitions(), NOW_MS)
     health = health_page(view)
@@ -94,9 +104,27 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
         ],
         "/api/v1/pipeline": [pipeline_page(view, results, history, NOW_MS)],
         "/api/v1/models": [models_page(view)],
+        **explained(tmp_path_factory.mktemp("plant")),
     }
     results.close()
     return {path: [orjson.loads(encode(page)) for page in made] for path, made in built.items()}
+
+
+def explained(folder: Path) -> dict[str, list[Any]]:
+    """Explanation and readings of a device whose student knows its range."""
+    seen = Seen(low=(-5.0,) * 3, middle=(0.0,) * 3, high=(5.0,) * 3)
+    plant = Plant.make(folder, seen)
+    for number in range(6):
+        plant.send(line([number]))
+    plant.send(tick(50))
+    plant.store()
+    explainer = plant.explainer()
+    pages = {
+        EXPLANATION: [explained_json(explainer.explain(WHERE, None, 10**9))],
+        READINGS: [explainer.readings(WHERE, 10, 10**9)],
+    }
+    plant.close()
+    return pages
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)

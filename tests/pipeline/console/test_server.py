@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -20,7 +20,7 @@ from pipeline.console.server import Console, create_console
 from pipeline.errors import ConsoleError
 from pipeline.points.points import Point
 from pipeline.status.counters import DeviceAccount
-from pipeline.status.view import GatewayView
+from pipeline.status.view import GatewayView, Measure
 from pipeline.stores.resultsfile import ResultsFile
 from tests.fakes.view import LABELS, FakeView, fill
 
@@ -185,9 +185,9 @@ async def test_metrics_are_built_outside_the_event_loop(
 ) -> None:
     threads = []
 
-    def build(view: GatewayView) -> bytes:
+    def build(view: GatewayView, more: Sequence[Measure]) -> bytes:
         threads.append(threading.current_thread().name)
-        return exposition(view)
+        return exposition(view, more)
 
     monkeypatch.setattr("pipeline.console.server.exposition", build)
     assert (await site.get("/metrics")).status == 200

@@ -1,0 +1,183 @@
+"""``kpstream explain``: why a device got a score, from the files of a gateway."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from pipeline.explain.explainer import Explained, Explainer
+    from pipeline.explain.report import ChannelReport, Report
+    from pipeline.explain.scores import DeviceStream
+
+__all__ = ["explain"]
+
+_BAR = 10
+_WHOLE_LOG = 2**62
+
+
+@click.command()
+@click.argument("device")
+@click.option("--stream", help="Stream of the device; needed if it has several.")
+@click.option("--site", help="Site of the device; needed if several have one of this name.")
+@click.option(
+    "--at",
+    metavar="TIME",
+    help="Explain the score that was newest then, instead of the newest one: event time as epoch "
+    "milliseconds or as 2026-11-28T19:05:00, UTC without an offset.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, as the console's API does.")
+@click.option(
+    "--state-dir", type=click.Path(path_type=Path), help="State folder; default: of the settings."
+)
+def explain(
+    device: str,
+    stream: str | None,
+    site: str | None,
+    at: str | None,
+    as_json: bool,
+    state_dir: Path | None,
+) -> None:
+    """Tell which channels, in which part of its window, moved a score of DEVICE.
+
+    The window is cut again from the readings in the log, and the student that scored it scores it
+    with the readings of one channel in one span replaced by neutral ones. A gateway may be running.
+    On a site, whose log is Kafka, this is not available.
+    """
+    from deploy.settings.errors import exit_on_invalid_settings
+    from deploy.settings.settings import GatewaySettings
+    from pipeline.errors import PipelineError
+    from pipeline.explain.explainer import Explainer
+    from pipeline.explain.scores import find_streams
+    from pipeline.settings import PipelineSettings
+    from pipeline.stores.resultsfile import ResultsFile
+
+    at_ms = None if at is None else _epoch_ms(at)
+    with exit_on_invalid_settings():
+        settings = GatewaySettings() if state_dir is None else GatewaySettings(state_dir=state_dir)
+        pipeline = PipelineSettings()
+    path = pipeline.results_path(settings.state_dir)
+    if not path.is_file():
+        msg = f"no results at {path}: no gateway has used this state folder; see --state-dir"
+        raise click.ClickException(msg)
+    try:
+        results = ResultsFile(path, read_only=True)
+        try:
+            where = _one(find_streams(results, device, site=site, stream=stream))
+            explainer = Explainer(results, settings.log_path, settings.registry_path, pipeline)
+            _show(explainer, where, at_ms, as_json=as_json)
+        finally:
+            results.close()
+    except PipelineError as exc:
+        raise click.ClickException(str(exc)) from exc
+
+
+def _show(explainer: Explainer, where: DeviceStream, at_ms: int | None, *, as_json: bool) -> None:
+    from rich.console import Console
+
+    from pipeline.explain.explainer import explained_json
+
+    explained = explainer.explain(where, at_ms, _WHOLE_LOG)
+    if as_json:
+        import orjson
+
+        click.echo(orjson.dumps(explained_json(explained), option=orjson.OPT_INDENT_2))
+        return
+    for line in _head(explained):
+        click.echo(line)
+    Console().print(_table(explained.report))
+    click.echo(explained.report.text)
+
+
+def _head(explained: Explained) -> list[str]:
+    from pipeline.explain.scores import utc
+
+    score, report = explained.score, explained.report
+    answer = score.task.answer.headline_field
+    value = score.fields.get(answer)
+    shown = f"{value:.4g}" if isinstance(value, float) else str(value)
+    lines = [
+        f"{'/'.join(score.where)}: {score.task.title} {shown}, by {score.model} v{score.version}",
+        f"window of {score.readings} readings, {utc(score.start_ms)} to {utc(score.end_ms - 1)}",
+    ]
+    if not explained.is_same_student:
+        lines.append(
+            f"v{score.version} has left the registry; {report.model} v{report.version} explains"
+        )
+    elif not explained.is_same_score:
+        lines.append(
+            "warning: the readings in the log give another score than the one stored; were the "
+            "settings of the windows changed since?"
+        )
+    return lines
+
+
+def _table(report: Report) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    unit = "" if report.unit in ("", "1") else f", {report.unit}"
+    table.add_column("channel", no_wrap=True)
+    table.add_column("importance", no_wrap=True)
+    table.add_column(f"effect{unit}", justify="right", no_wrap=True)
+    table.add_column("most at", no_wrap=True)
+    table.add_column("newest", justify="right", no_wrap=True)
+    table.add_column("in training")
+    most = max((abs(channel.effect) for channel in report.channels), default=0.0)
+    for channel in report.channels:
+        share = abs(channel.effect) / most if most else 0.0
+        table.add_row(
+            channel.name,
+            "█" * math.ceil(share * _BAR),
+            f"{channel.effect:+.3g}" if channel.effect else "0",
+            _span(report.spans[channel.strongest]) if channel.effect else "",
+            f"{channel.value:.6g} {channel.unit}",
+            _range(channel),
+        )
+    return table
+
+
+def _span(span_ms: tuple[int, int]) -> str:
+    """First and last time of a span, without the date, which the lines above have."""
+    first, last = (
+        datetime.fromtimestamp(ms // 1000, timezone.utc).strftime("%H:%M:%S")
+        + (f".{ms % 1000:03d}" if ms % 1000 else "")
+        for ms in span_ms
+    )
+    return first if first == last else f"{first} - {last}"
+
+
+def _range(channel: ChannelReport) -> str:
+    seen = channel.seen
+    if seen is None:
+        return "not known"
+    outside = "" if seen["low"] <= channel.value <= seen["high"] else "  outside"
+    return f"{seen['low']:.6g} .. {seen['high']:.6g}{outside}"
+
+
+def _one(found: list[DeviceStream]) -> DeviceStream:
+    if len(found) > 1:
+        names = ", ".join("/".join(where) for where in found)
+        msg = f"several streams have scores: {names}; choose one with --site and --stream"
+        raise click.ClickException(msg)
+    return found[0]
+
+
+def _epoch_ms(text: str) -> int:
+    if text.isascii() and text.isdigit():
+        return int(text)
+    try:
+        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError as exc:
+        msg = f"{text!r} is neither epoch milliseconds nor a time such as 2026-11-28T19:05:00"
+        raise click.BadParameter(msg, param_hint="--at") from exc
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=timezone.utc)
+    return int(moment.timestamp() * 1000)

@@ -1,0 +1,135 @@
+"""Explains alert-level scores in the background and stores the explanations as points.
+
+The scoring thread only looks at each score and puts a window in a line. When the line is full, the
+explanation is left out and counted; a score never waits.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from models.errors import ScoreFailed
+from models.explain import explain
+from models.tasks.registry import TASKS
+from pipeline.errors import ExplainBusy, ExplainError, PointError, SinkError
+from pipeline.explain.report import make_report, steady_times
+from pipeline.explain.students import ExplainingStudents
+from pipeline.points.points import Point, explanation_point
+from pipeline.points.scores import ScoreRecord
+from pipeline.scoring.batch import Scored
+from pipeline.status.view import Measure
+from pipeline.windows.devices import ClosedWindow
+from pipeline.windows.spec import Window
+
+__all__ = ["AlertExplainer", "WaitingLine"]
+
+log = logging.getLogger(__name__)
+
+
+class WaitingLine(Protocol):
+    """Where the work is done: a `QuietThread`, or a test."""
+
+    def submit(self, work: Callable[[], None]) -> Any:
+        """Put work in the line.
+
+        Raises:
+            ExplainBusy: The line is full.
+        """
+
+
+class AlertExplainer:
+    """Looks for alert-level scores among new ones, and explains them.
+
+    Args:
+        students: Loads the students that explain; used in the thread of `line` only.
+        store: Stores a point; called in the thread of `line`.
+        line: Where explanations are made.
+
+    Attributes:
+        explained_total: Explanations stored.
+        dropped_total: Alert-level scores without an explanation, because the line was full or the
+            explanation could not be made or stored.
+    """
+
+    def __init__(
+        self, students: ExplainingStudents, store: Callable[[Point], None], line: WaitingLine
+    ) -> None:
+        self._students = students
+        self._store = store
+        self._line = line
+        self.explained_total = 0
+        self.dropped_total = 0
+
+    def look(self, closed: Sequence[ClosedWindow], scored: Scored) -> None:
+        """Take note of the alert-level scores of a batch; never raises, never waits.
+
+        Args:
+            closed: The windows that were scored.
+            scored: What became of them.
+        """
+        alerting = [record for record in scored.records if _needs_attention(record)]
+        if not alerting:
+            return
+        windows = {
+            (item.site, item.device, item.stream, item.window.end_ms): item.window
+            for item in closed
+        }
+        for record in alerting:
+            place = (record["site"], record["device"], record["stream"], record["end_ms"])
+            self._take(record, windows[place])
+
+    def measures(self) -> list[Measure]:
+        """The counters, for `/metrics`."""
+        return [
+            Measure(
+                "explanations_total",
+                "Alert-level scores explained.",
+                self.explained_total,
+                grows=True,
+            ),
+            Measure(
+                "explanations_dropped_total",
+                "Alert-level scores left without an explanation.",
+                self.dropped_total,
+                grows=True,
+            ),
+        ]
+
+    def _take(self, record: ScoreRecord, window: Window) -> None:
+        try:
+            self._line.submit(lambda: self._explain(record, window))
+        except ExplainBusy:
+            self.dropped_total += 1
+
+    def _explain(self, record: ScoreRecord, window: Window) -> None:
+        try:
+            self._store(self._point(record, window))
+        except (ExplainError, ScoreFailed, PointError, SinkError) as exc:
+            self.dropped_total += 1
+            where = f"{record['site']}/{record['device']}/{record['stream']}"
+            log.warning("the alert-level score of %s has no explanation: %s", where, exc)
+        else:
+            self.explained_total += 1
+
+    def _point(self, record: ScoreRecord, window: Window) -> Point:
+        student = self._students.student(record["model"], record["version"])
+        length = len(window.values)
+        times = steady_times(window.start_ms, window.end_ms, length, window.readings)
+        explanation = explain(student, window.values)
+        report = make_report(explanation, student.manifest, window.values, times)
+        first = report.channels[0]
+        return explanation_point(
+            record,
+            channel=first.name,
+            span_ms=report.spans[first.strongest],
+            importance=first.effect,
+            text=report.text,
+            version=report.version,
+        )
+
+
+def _needs_attention(record: ScoreRecord) -> bool:
+    check = TASKS[record["task"]].needs_attention
+    return check is not None and check(record)

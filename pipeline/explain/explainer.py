@@ -1,0 +1,175 @@
+"""Explanations and raw readings on a gateway: results file, log and registry put together.
+
+Blocking, so it is called in a `QuietThread` or in a process of its own; one thread at a time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.errors import ScoreFailed
+from models.explain import explain
+from models.manifest import Manifest
+from pipeline.errors import ExplainError, NoScore, NoStudent, ReadingsGone
+from pipeline.explain.readings import RecentReadings, newest_readings
+from pipeline.explain.rebuild import rebuild_window
+from pipeline.explain.report import Report, make_report, report_json, seen_of
+from pipeline.explain.scores import DeviceStream, StoredScore, find_score
+from pipeline.explain.students import ExplainingStudents
+from pipeline.scoring.students import stream_plan
+from pipeline.settings import PipelineSettings
+from pipeline.stores.resultsfile import ResultsFile
+
+__all__ = ["Explained", "Explainer", "explained_json", "readings_json"]
+
+_APART = 1e-3
+"""Largest difference between a stored number and the same one made again, as a share of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """A score of the results file with its explanation.
+
+    Attributes:
+        score: The score.
+        report: The explanation.
+        is_same_student: Whether the version that gave the score explains it.
+        is_same_score: Whether the window rebuilt from the log has the score that was stored.
+    """
+
+    score: StoredScore
+    report: Report
+    is_same_student: bool
+    is_same_score: bool
+
+
+class Explainer:
+    """Explains scores of the results file from the readings in the log.
+
+    Args:
+        results: The results file.
+        log_path: File of the log.
+        registry: Folder of the registry.
+        settings: Settings by which streams are windowed.
+    """
+
+    def __init__(
+        self, results: ResultsFile, log_path: Path, registry: Path, settings: PipelineSettings
+    ) -> None:
+        self.results = results
+        self.students = ExplainingStudents(registry)
+        self._log_path = log_path
+        self._settings = settings
+
+    def explain(self, where: DeviceStream, at_ms: int | None, max_bytes: int) -> Explained:
+        """Explain the newest score of a stream, or the one that was newest at `at_ms`.
+
+        Args:
+            where: Device and stream.
+            at_ms: Event time; None: now.
+            max_bytes: Size of the log to search, from its end.
+
+        Raises:
+            ExplainError: It cannot be explained; the subclass and the message say why.
+            LogError: The log cannot be read.
+            SinkError: The results file cannot be read.
+        """
+        score = find_score(self.results, where, at_ms)
+        student = self.students.student(score.model, score.version)
+        manifest = student.manifest
+        if manifest.stream != where.stream or manifest.task != score.task.name:
+            msg = (
+                f"{manifest.name} v{manifest.version} answers {manifest.task!r} from the stream "
+                f"{manifest.stream!r}, not {score.task.name!r} from {where.stream!r}"
+            )
+            raise NoStudent(msg)
+        plan = stream_plan(manifest, self._settings)
+        try:
+            window = rebuild_window(
+                self._log_path, score, plan.spec, manifest.channel_names, max_bytes
+            )
+            explanation = explain(student, window.values)
+        except FileNotFoundError as exc:
+            raise ReadingsGone(f"there is no log at {self._log_path}") from exc  # noqa: EM102
+        except ScoreFailed as exc:
+            raise ExplainError(str(exc)) from exc
+        same_student = manifest.version == score.version
+        field = score.task.answer.headline_field
+        return Explained(
+            score,
+            make_report(explanation, manifest, window.values, window.ts_ms),
+            same_student,
+            not same_student or _is_same(score.fields.get(field), explanation.fields.get(field)),
+        )
+
+    def readings(self, where: DeviceStream, last: int, max_bytes: int) -> dict[str, Any]:
+        """The newest raw readings of a stream, with the range of each channel in training.
+
+        Raises:
+            LogError: The log cannot be read.
+        """
+        manifest = self._manifest(where)
+        channels = None if manifest is None else manifest.channel_names
+        try:
+            found = newest_readings(self._log_path, where, channels, last, max_bytes)
+        except FileNotFoundError:
+            empty = np.empty((0, 0), dtype=np.float32)
+            found = RecentReadings((), np.empty(0, dtype=np.int64), empty)
+        return readings_json(found, manifest)
+
+    def _manifest(self, where: DeviceStream) -> Manifest | None:
+        """The manifest of the student that scored the stream last; None without a score."""
+        try:
+            score = find_score(self.results, where)
+            return self.students.student(score.model, score.version).manifest
+        except (NoScore, NoStudent):
+            return None
+
+
+def explained_json(explained: Explained) -> dict[str, Any]:
+    """An explained score as JSON-able data; `docs/http-api.md` lists the keys."""
+    score, report = explained.score, explained.report
+    return {
+        "site": score.where.site,
+        "device": score.where.device,
+        "stream": score.where.stream,
+        "task": score.task.name,
+        "title": score.task.title,
+        "model": score.model,
+        "version": score.version,
+        "start_ms": score.start_ms,
+        "end_ms": score.end_ms,
+        "readings": score.readings,
+        "score": dict(score.fields),
+        "is_same_student": explained.is_same_student,
+        "is_same_score": explained.is_same_score,
+        "explanation": report_json(report),
+    }
+
+
+def readings_json(found: RecentReadings, manifest: Manifest | None) -> dict[str, Any]:
+    """Raw readings as JSON-able data; `docs/http-api.md` lists the keys."""
+    units = [channel.unit for channel in manifest.channels] if manifest else []
+    return {
+        "channels": [
+            {
+                "name": name,
+                "unit": units[place] if units else "",
+                "seen": seen_of(manifest, place) if manifest else None,
+            }
+            for place, name in enumerate(found.channels)
+        ],
+        "readings": [
+            [at, *row] for at, row in zip(found.ts_ms.tolist(), found.values.tolist(), strict=True)
+        ],
+    }
+
+
+def _is_same(stored: Any, made: Any) -> bool:
+    if isinstance(stored, (int, float)) and isinstance(made, (int, float)):
+        return abs(stored - made) <= _APART * max(1.0, abs(stored))
+    return bool(stored == made)

@@ -1,0 +1,76 @@
+"""What the log holds of one device, from the newest record to the oldest, within a limit of bytes.
+
+A bundle has one envelope per line, so the lines of other devices are skipped without decoding them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from ingest.messages import Batch, Tick, decode_bundle
+from ingest.topics import READINGS, device_key, partition_of
+from pipeline.explain.scores import DeviceStream
+from pipeline.log.reader import peek_back, peek_partitions
+
+__all__ = ["LogScan"]
+
+_TICK = b'{"tick":'
+
+
+class LogScan:
+    """Batches of one stream of a device, and the ticks of its partition, newest first.
+
+    Iterate once. Reads beside a running gateway: no lock, no write, no long transaction.
+
+    Args:
+        path: File of the log.
+        where: Device and stream.
+        max_bytes: Size of the records after which the scan stops.
+
+    Attributes:
+        bytes: Size of the records read so far.
+        cut_short: Whether the scan stopped at `max_bytes` and not at the beginning of the log.
+    """
+
+    def __init__(self, path: Path, where: DeviceStream, max_bytes: int) -> None:
+        self.bytes = 0
+        self.cut_short = False
+        self._path = path
+        self._where = where
+        self._max_bytes = max_bytes
+
+    def __iter__(self) -> Iterator[Batch | Tick]:
+        """The items.
+
+        Raises:
+            LogError: The log cannot be read; a subclass says that it is damaged.
+            FileNotFoundError: There is no log.
+        """
+        partitions = peek_partitions(self._path, READINGS)
+        if not partitions:
+            return
+        site, device, stream = self._where
+        partition = partition_of(device_key(site, device), partitions)
+        own = f'"d":["{site}","{device}","{stream}"]'.encode()
+        for record in peek_back(self._path, READINGS, partition):
+            value = record.value or b""
+            if self.bytes and self.bytes + len(value) > self._max_bytes:
+                self.cut_short = True
+                return
+            self.bytes += len(value)
+            yield from reversed(_items(value, own, self._where))
+
+
+def _items(value: bytes, own: bytes, where: DeviceStream) -> list[Batch | Tick]:
+    """The items of one record that belong to a device, in their order."""
+    if own not in value and _TICK not in value:
+        return []
+    lines = value.removeprefix(b"[").removesuffix(b"]").split(b",\n")
+    chosen = [line for line in lines if own in line or line.startswith(_TICK)]
+    return [
+        item
+        for item in decode_bundle(b"[" + b",\n".join(chosen) + b"]")
+        if isinstance(item, Tick)
+        or (isinstance(item, Batch) and (item.site, item.device, item.stream) == where)
+    ]

@@ -1,0 +1,146 @@
+"""The window of a score, cut once more from the readings in the log.
+
+The stream's own windower decides again which readings are late, duplicates or too far in the
+future. It starts somewhat before the window instead of at the first reading of the device, and with
+a hop of one reading, because the phase of the hop is not known there; the window asked for is then
+among the windows that close.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ingest.errors import RefusedMessage
+from ingest.messages import Batch, Tick, columns
+from pipeline.errors import ReadingsGone
+from pipeline.explain.logscan import LogScan
+from pipeline.explain.scores import StoredScore, utc
+from pipeline.windows.spec import Window, WindowSpec
+from pipeline.windows.windower import DeviceWindower
+
+__all__ = ["RebuiltWindow", "rebuild_window"]
+
+_FOREVER_MS = 2**52
+"""A tick after every receive time; it releases what still waits for the watermark."""
+
+
+_MORE = 256
+"""Readings from before the window that are read beyond its length: an earlier message decides about
+a late reading only if fewer than this came in between."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RebuiltWindow:
+    """The readings that were scored.
+
+    Attributes:
+        values: [length, channels] float32 in raw units, front-padded like the window.
+        ts_ms: [length] int64 event times; padding has that of the first reading.
+    """
+
+    values: NDArray[np.float32]
+    ts_ms: NDArray[np.int64]
+
+
+def rebuild_window(
+    path: Path, score: StoredScore, spec: WindowSpec, channels: Sequence[str], max_bytes: int
+) -> RebuiltWindow:
+    """Cut the window of a score from the log.
+
+    Args:
+        path: File of the log.
+        score: The score.
+        spec: Rules by which the stream is windowed.
+        channels: Channels of the window, in model order.
+        max_bytes: Size of the log to search, from its end.
+
+    Raises:
+        ReadingsGone: Readings of the window are not in the log, or not within `max_bytes`.
+        LogError: The log cannot be read.
+    """
+    scan = LogScan(path, score.where, max_bytes)
+    items = list(_needed(scan, score, spec))[::-1]
+    windower = DeviceWindower(replace(spec, hop=1), len(channels) + 1)
+    times: list[int] = []
+    for window in _windows(windower, items, channels, times):
+        if (window.start_ms, window.end_ms) == (score.start_ms, score.end_ms):
+            # The last channel counts the readings; float32 holds whole numbers up to 2^24.
+            places = window.values[:, -1].astype(np.int64)
+            ts_ms = np.array(times, dtype=np.int64)[places]
+            return RebuiltWindow(np.ascontiguousarray(window.values[:, :-1]), ts_ms)
+    where = "/".join(score.where)
+    span = f"from {utc(score.start_ms)} to {utc(score.end_ms - 1)}"
+    if scan.cut_short:
+        msg = (
+            f"the readings of {where} {span} lie behind the last {max_bytes // 10**6} MB of the "
+            "log, which is as far as is searched here: use `kpstream explain`"
+        )
+        raise ReadingsGone(msg)
+    msg = (
+        f"the log no longer holds all readings of {where} {span}; it keeps them for "
+        "KPSTREAM_GATEWAY_LOG_HOURS"
+    )
+    raise ReadingsGone(msg)
+
+
+def _needed(scan: LogScan, score: StoredScore, spec: WindowSpec) -> Iterator[Batch | Tick]:
+    """What decides about the window, newest first, until enough was seen from before it.
+
+    Of the messages after the window only their newest reading counts, because it may have moved the
+    watermark past readings that came still later. One of several in a row is enough.
+    """
+    before = 0
+    after: Batch | None = None
+    for item in scan:
+        if isinstance(item, Batch) and (ahead := _after(item, score, spec)) is not None:
+            if after is None or ahead.ts_ms[0] > after.ts_ms[0]:
+                after = ahead
+            continue
+        if after is not None:
+            yield after
+            after = None
+        yield item
+        if isinstance(item, Batch):
+            before += int((item.ts_ms < score.start_ms).sum())
+            if before > spec.length + _MORE:
+                return
+    if after is not None:
+        yield after
+
+
+def _after(batch: Batch, score: StoredScore, spec: WindowSpec) -> Batch | None:
+    """The newest reading of a batch that is after the window as a whole; else None."""
+    if int(batch.ts_ms.min()) < score.end_ms:
+        return None
+    accepted = np.where(batch.ts_ms <= batch.recv_ms + spec.future_ms, batch.ts_ms, -1)
+    at = int(accepted.argmax())
+    values = {name: (column[at],) for name, column in batch.values.items()}
+    return replace(batch, ts_ms=batch.ts_ms[at : at + 1], values=values)
+
+
+def _windows(
+    windower: DeviceWindower,
+    items: Sequence[Batch | Tick],
+    channels: Sequence[str],
+    times: list[int],
+) -> Iterator[Window]:
+    """Windows with one more channel, the number of each reading in `times`, which is filled."""
+    for item in items:
+        if isinstance(item, Tick):
+            if windower.pending:
+                yield from windower.advance(item.now_ms, item.since_ms)
+            continue
+        try:
+            values = columns(item, channels)
+        except RefusedMessage:  # it became a dead letter
+            continue
+        numbers = np.arange(len(times), len(times) + len(values), dtype=np.float32)
+        times.extend(item.ts_ms.tolist())
+        table = np.concatenate([values, numbers[:, None]], axis=1)
+        yield from windower.step(item.ts_ms, table, item.recv_ms).windows
+    yield from windower.advance(_FOREVER_MS, 0)

@@ -1,0 +1,82 @@
+"""Students that explain: versions of the registry, loaded apart from those that score.
+
+A `models.session.Student` is for one thread at a time, and the running ones belong to the scoring
+thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from pathlib import Path
+
+from models.errors import ModelError
+from models.registry import Registry
+from models.session import Student
+from pipeline.errors import NoStudent
+
+__all__ = ["ExplainingStudents"]
+
+_KEPT = 4
+"""Students kept in memory; each is a few megabytes."""
+
+
+class ExplainingStudents:
+    """Loads versions of a registry and keeps the last few. Thread-safe; the students are not.
+
+    Args:
+        registry: Folder of the registry; only read.
+    """
+
+    def __init__(self, registry: Path) -> None:
+        self._registry = Registry(registry)
+        self._kept: OrderedDict[tuple[str, int, str], Student] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def student(self, model: str, version: int) -> Student:
+        """The student of a version; the stable one if the registry does not have it any more.
+
+        Compare `Student.manifest.version` with what was asked for.
+
+        Raises:
+            NoStudent: The registry has neither, or what it has cannot be loaded.
+        """
+        with self._lock:
+            try:
+                return self._load(model, version)
+            except (ModelError, OSError) as exc:
+                try:
+                    pointer = self._registry.read_stable(model)
+                    if pointer is None:
+                        raise NoStudent(f"the registry has no {model}") from exc  # noqa: EM102
+                    return self._load(model, pointer.version)
+                except (ModelError, OSError) as worse:
+                    msg = f"neither {model} v{version} nor its stable version loads: {worse}"
+                    raise NoStudent(msg) from worse
+
+    def stable(self, model: str) -> Student:
+        """The student that the pointer of a model names.
+
+        Raises:
+            NoStudent: There is none, or it cannot be loaded.
+        """
+        with self._lock:
+            try:
+                pointer = self._registry.read_stable(model)
+                if pointer is None:
+                    raise NoStudent(f"the registry has no {model}")  # noqa: EM102
+                return self._load(model, pointer.version)
+            except (ModelError, OSError) as exc:
+                raise NoStudent(f"{model} does not load: {exc}") from exc  # noqa: EM102
+
+    def _load(self, model: str, version: int) -> Student:
+        # The digest is in the key: a registry that was made anew has other students of this name.
+        artifact = self._registry.read(model, version)
+        key = (model, version, artifact.digest)
+        student = self._kept.get(key)
+        if student is None:
+            student = self._kept[key] = Student(artifact)
+        self._kept.move_to_end(key)
+        while len(self._kept) > _KEPT:
+            self._kept.popitem(last=False)
+        return student
