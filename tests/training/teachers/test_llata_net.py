@@ -160,7 +160,7 @@ def test_losses_are_those_of_the_equations(alignment):
     net, config = build(alignment=alignment)
     inputs, targets = windows()
     out = net.eval()(inputs)
-    found = {k: float(v) for k, v in llata_losses(net, out, targets, config).items()}
+    found = {k: v.item() for k, v in llata_losses(net, out, targets, config).items()}
     time, text = out.time.detach().numpy(), out.text.detach().numpy()
     expected = {"task": 0.0, "output": 0.0, "text": 0.0}
     for index in np.ndindex(time.shape):
