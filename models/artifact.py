@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -199,20 +200,31 @@ def _check_graph(manifest: Manifest, graph: GraphSummary) -> None:
     if graph.opset != manifest.onnx.opset:
         msg = f"onnx.opset is {manifest.onnx.opset} in the manifest, {graph.opset} in the graph"
         raise ShapeMismatch(msg)
-    decoding = manifest.decoding
-    wanted_output = [*find_task(manifest.task).answer.dims(decoding)]
-    wanted_input = [manifest.window.length, len(manifest.channels)]
-    _check_tensor("input", graph.inputs, manifest.input, wanted_input)
-    _check_tensor("output", graph.outputs, decoding.output, wanted_output)
+    shape = (manifest.window.length, len(manifest.channels))
+    _check_tensors("input", graph.inputs, {manifest.input: shape})
+    outputs = find_task(manifest.task).answer.outputs(manifest.decoding)
+    _check_tensors("output", graph.outputs, outputs)
 
 
-def _check_tensor(side: str, found: list[TensorShape], name: str, dims: list[int]) -> None:
-    wanted = f"one float32 {side} {name!r} of shape {['batch', *dims]}"
-    if [tensor.name for tensor in found] != [name]:
+def _check_tensors(
+    side: str, found: list[TensorShape], wanted: Mapping[str, tuple[int, ...]]
+) -> None:
+    by_name = {tensor.name: tensor for tensor in found}
+    if len(found) != len(wanted) or set(by_name) != set(wanted):
         names = [tensor.name for tensor in found]
-        msg = f"the graph's {side}s are {names}, the manifest needs {wanted}"
+        needs = " and ".join(_float32(side, *item) for item in wanted.items())
+        msg = f"the graph's {side}s are {names}, the manifest needs {needs}"
         raise ShapeMismatch(msg)
-    tensor = found[0]
+    for name, dims in wanted.items():
+        _check_tensor(side, by_name[name], name, [*dims])
+
+
+def _float32(side: str, name: str, dims: Sequence[int]) -> str:
+    return f"one float32 {side} {name!r} of shape {['batch', *dims]}"
+
+
+def _check_tensor(side: str, tensor: TensorShape, name: str, dims: list[int]) -> None:
+    wanted = _float32(side, name, dims)
     fits = len(tensor.dims) == len(dims) + 1 and list(tensor.dims[1:]) == dims
     if not tensor.is_float32 or not fits or isinstance(tensor.dims[0], int):
         kind = "float32" if tensor.is_float32 else "not float32"

@@ -14,7 +14,11 @@ from numpy.typing import NDArray
 
 from models.artifact import Artifact, write_artifact
 from models.manifest import Channel, Draft, Lineage, Scaler, WindowShape
+from models.tasks.anomaly import LEVELS, STATISTICS, AnomalyTable
+from models.tasks.contract import Task
+from models.tasks.fields import Decoding
 from models.tasks.number import BoundedNumber, Interval, NumberAnswer
+from models.tasks.quantiles import ForecastDecoding, QuantilesAnswer
 from models.tasks.registry import find_task
 
 __all__ = ["dummy_draft", "dummy_onnx", "encode_field", "write_dummy"]
@@ -22,6 +26,13 @@ __all__ = ["dummy_draft", "dummy_onnx", "encode_field", "write_dummy"]
 _ENGINE = (("T24", "R"), ("T30", "R"), ("Nf", "rpm"))
 _IMU = (("acc_x", "g"), ("acc_y", "g"), ("acc_z", "g"))
 _LABELS = ("WALKING", "SITTING", "LAYING")
+_POWER = (("HUFL", "MW"), ("LUFL", "MW"), ("OT", "degC"))
+_SHAPES: dict[type, tuple[str, tuple[tuple[str, str], ...], float | None, int, int, int | None]] = {
+    NumberAnswer: ("engine", _ENGINE, None, 4, 1, None),
+    QuantilesAnswer: ("power", _POWER, 1.0, 8, 1, 2_500),
+}
+"""Stream, channels, rate, length, hop and gap of a dummy by kind of answer."""
+_CLASS_SHAPE = ("imu", _IMU, 50.0, 8, 4, 100)
 
 
 def dummy_draft(
@@ -30,8 +41,9 @@ def dummy_draft(
     """A small, complete draft with three channels for any registered task.
 
     A task that answers a number reads the stream `engine` with length 4, hop 1; one that answers a
-    class reads `imu` with length 8, hop 4, and has three labels. `stream` replaces the name of the
-    stream only.
+    class reads `imu` with length 8, hop 4, and has three labels; one that answers quantiles reads
+    `power` with length 8, hop 1: six readings to look back on and a backtest of two. `stream`
+    replaces the name of the stream only.
 
     >>> dummy_draft("activity").channel_names
     ('acc_x', 'acc_y', 'acc_z')
@@ -40,23 +52,19 @@ def dummy_draft(
         UnknownTask: No such task is registered.
     """
     contract = find_task(task)
-    is_number = isinstance(contract.answer, NumberAnswer)
-    length, hop = (4, 1) if is_number else (8, 4)
+    shape = _SHAPES.get(type(contract.answer), _CLASS_SHAPE)
+    own_stream, channels, rate_hz, length, hop, gap_ms = shape
     headline = contract.headline
     return Draft(
         name=name or f"dummy-{task}",
         version=version,
         task=task,
-        stream=stream or ("engine" if is_number else "imu"),
-        channels=tuple(
-            Channel(name=name, unit=unit) for name, unit in (_ENGINE if is_number else _IMU)
-        ),
-        rate_hz=None if is_number else 50.0,
-        window=WindowShape(
-            length=length, hop=hop, min_readings=length, gap_ms=None if is_number else 100
-        ),
+        stream=stream or own_stream,
+        channels=tuple(Channel(name=name, unit=unit) for name, unit in channels),
+        rate_hz=rate_hz,
+        window=WindowShape(length=length, hop=hop, min_readings=length, gap_ms=gap_ms),
         scaler=Scaler(kind="affine", scale=(0.5, 1.0, 2.0), offset=(0.0, -1.0, 0.25)),
-        decoding=contract.new_decoding(() if is_number else _LABELS, None),
+        decoding=_decoding(contract),
         interval=Interval(level=0.9, low=-20.0, high=15.0)
         if contract.answer.has_interval
         else None,
@@ -89,7 +97,11 @@ def dummy_onnx(
     """
     shape = (draft.window.length, len(draft.channels))
     answer = find_task(draft.task).answer
-    dims = answer.dims(draft.decoding)
+    outputs = answer.outputs(draft.decoding)
+    if isinstance(answer, QuantilesAnswer):
+        nodes, tensors = _forecast_nodes(cast(ForecastDecoding, draft.decoding), seed, domain)
+        return _model(nodes, tensors, shape, outputs, opset, ir_version)
+    (dims,) = outputs.values()
     weights = np.random.default_rng(seed).normal(0, 0.1, (shape[0] * shape[1], *dims))
     nodes = [
         _node("Flatten", ["windows"], "flat"),
@@ -109,15 +121,7 @@ def dummy_onnx(
             nodes.append(_node("Add", ["above", "low"], output))
     else:
         nodes.append(_node("Softmax", ["logits"], output))
-    graph = b"".join(encode_field(1, node) for node in nodes)
-    graph += encode_field(2, "dummy") + b"".join(encode_field(5, tensor) for tensor in tensors)
-    graph += encode_field(11, _value("windows", shape))
-    graph += encode_field(12, _value(output, dims))
-    return (
-        encode_field(1, ir_version)
-        + encode_field(7, graph)
-        + encode_field(8, encode_field(1, "") + encode_field(2, opset))
-    )
+    return _model(nodes, tensors, shape, outputs, opset, ir_version)
 
 
 def write_dummy(
@@ -146,6 +150,78 @@ def encode_field(number: int, value: int | str | bytes) -> bytes:
     return _varint(number << 3 | 2) + _varint(len(data)) + data
 
 
+def _decoding(task: Task) -> Decoding:
+    if isinstance(task.answer, NumberAnswer):
+        return task.new_decoding((), None)
+    if not isinstance(task.answer, QuantilesAnswer):
+        return task.new_decoding(_LABELS, None)
+    table = AnomalyTable(
+        windows=1000,
+        channels=(((tuple(2 * level for level in LEVELS)),) * len(STATISTICS),) * len(_POWER),
+        combined=LEVELS,
+        alarm=0.99,
+    )
+    return ForecastDecoding(
+        kind="forecast",
+        output="forecast",
+        step_ms=1000,
+        length=6,
+        horizon=4,
+        backtest=2,
+        leads=(1, 4),
+        channels=tuple(name for name, _ in _POWER),
+        spread=(2.0, 1.0, 0.5),
+        anomaly=table,
+    )
+
+
+def _forecast_nodes(
+    decoding: ForecastDecoding, seed: int, domain: str
+) -> tuple[list[bytes], list[bytes]]:
+    """One linear map applied to two look-backs; p10 and p90 are one unit from p50."""
+    channels, look_back = len(decoding.channels), decoding.length * len(decoding.channels)
+    ahead = decoding.horizon * channels
+    weights = np.random.default_rng(seed).normal(0, 0.1, (look_back, ahead)).repeat(3, axis=1)
+    older = np.zeros((decoding.backtest * channels, weights.shape[1]))
+    shorter = weights[:, : decoding.backtest * channels * 3]
+    nodes = [_node("Flatten", ["windows"], "flat")]
+    tensors = []
+    for name, steps, matrix in (
+        ("forecast", decoding.horizon, np.concatenate([older, weights])),
+        ("backtest", decoding.backtest, np.concatenate([shorter, older[:, : shorter.shape[1]]])),
+    ):
+        tensors += [
+            _tensor(f"{name}_weights", matrix.astype(np.float32)),
+            _tensor(f"{name}_offset", np.tile([-1, 0, 1], steps * channels).astype(np.float32)),
+            _shape_tensor(f"{name}_shape", [-1, steps, channels, 3]),
+        ]
+        nodes += [
+            _node("MatMul", ["flat", f"{name}_weights"], f"{name}_middle", domain),
+            _node("Add", [f"{name}_middle", f"{name}_offset"], f"{name}_flat"),
+            _node("Reshape", [f"{name}_flat", f"{name}_shape"], name),
+        ]
+    return nodes, tensors
+
+
+def _model(
+    nodes: list[bytes],
+    tensors: list[bytes],
+    shape: tuple[int, ...],
+    outputs: dict[str, tuple[int, ...]],
+    opset: int,
+    ir_version: int,
+) -> bytes:
+    graph = b"".join(encode_field(1, node) for node in nodes)
+    graph += encode_field(2, "dummy") + b"".join(encode_field(5, tensor) for tensor in tensors)
+    graph += encode_field(11, _value("windows", shape))
+    graph += b"".join(encode_field(12, _value(name, dims)) for name, dims in outputs.items())
+    return (
+        encode_field(1, ir_version)
+        + encode_field(7, graph)
+        + encode_field(8, encode_field(1, "") + encode_field(2, opset))
+    )
+
+
 def _varint(value: int) -> bytes:
     out = bytearray()
     while value > 0x7F:
@@ -163,6 +239,12 @@ def _node(op_type: str, inputs: list[str], output: str, domain: str = "") -> byt
 def _tensor(name: str, values: NDArray[np.float32]) -> bytes:
     dims = b"".join(encode_field(1, size) for size in values.shape)
     return dims + encode_field(2, 1) + encode_field(8, name) + encode_field(9, values.tobytes())
+
+
+def _shape_tensor(name: str, sizes: list[int]) -> bytes:
+    values = np.array(sizes, dtype="<i8")
+    head = encode_field(1, len(sizes)) + encode_field(2, 7)
+    return head + encode_field(8, name) + encode_field(9, values.tobytes())
 
 
 def _value(name: str, dims: tuple[int, ...]) -> bytes:

@@ -211,6 +211,9 @@ class Draft(Frozen):
         if self.interval is not None and not find_task(self.task).answer.has_interval:
             msg = f"task {self.task!r} has no interval: set interval to null"
             raise ValueError(msg)
+        misfit = self.decoding.misfit(self.channel_names, self.window.length, self.rate_hz)
+        if misfit is not None:
+            raise ValueError(misfit)
         return self
 
     @model_serializer(mode="wrap")

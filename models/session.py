@@ -30,6 +30,7 @@ class Student:
     def __init__(self, artifact: Artifact) -> None:
         self._manifest = artifact.manifest
         self._answer = find_task(artifact.manifest.task).answer
+        self._outputs = self._answer.outputs(artifact.manifest.decoding)
         self._decode = self._answer.decoder(artifact.manifest.decoding, artifact.manifest.interval)
         self._factor, self._offset = scaler_arrays(artifact.manifest.scaler)
         self._digest = artifact.digest
@@ -61,7 +62,7 @@ class Student:
             ValueError: The shape differs from [batch, length, channels] of the manifest.
             ScoreFailed: ONNX Runtime refused the batch; no window has a score.
         """
-        return self._decode(*self._run(windows))
+        return self._decode(*self._run(windows), windows)
 
     def self_test(self) -> None:
         """Check on made-up windows that the numbers are usable.
@@ -78,12 +79,14 @@ class Student:
             msg = f"self-test of {_title(self._manifest)} failed: {exc}"
             raise SelfTestFailed(msg) from exc
         self._check_outputs(raw, valid)
-        drift = float(np.max(np.abs(raw - single)))
-        limit = self._answer.tolerance(self._manifest.decoding)
-        if not drift <= limit:
+        drift = np.abs(raw - single)
+        limit = np.broadcast_to(self._answer.tolerance(self._manifest.decoding), drift.shape)
+        if not (drift <= limit).all():
+            worst = np.unravel_index(np.argmax(drift - limit), drift.shape)
             msg = (
-                f"self-test of {_title(self._manifest)} failed: a score changes by {drift:.3g} "
-                f"with the size of its batch (limit {limit:.3g}): no layer may mix windows"
+                f"self-test of {_title(self._manifest)} failed: a score changes by "
+                f"{drift[worst]:.3g} with the size of its batch (limit {limit[worst]:.3g}): no "
+                "layer may mix windows"
             )
             raise SelfTestFailed(msg)
 
@@ -107,23 +110,23 @@ class Student:
 
     def _infer(self, scaled: NDArray[np.float32]) -> NDArray[np.float32]:
         try:
-            (output,) = self._session.run(
-                [self._manifest.decoding.output], {self._manifest.input: scaled}
-            )
+            outputs = self._session.run([*self._outputs], {self._manifest.input: scaled})
         except Exception as exc:  # ONNX Runtime raises a dozen unrelated classes
             msg = f"ONNX Runtime refused {len(scaled)} windows of {_title(self._manifest)}: {exc}"
             raise ScoreFailed(msg) from exc
-        wanted = (len(scaled), *self._empty_output().shape[1:])
-        if output.shape != wanted or output.dtype != np.float32:
-            msg = (
-                f"{_title(self._manifest)} returned {output.dtype} of shape {output.shape} "
-                f"instead of float32 {wanted}"
-            )
-            raise ScoreFailed(msg)
-        return np.asarray(output)
+        for (name, dims), output in zip(self._outputs.items(), outputs, strict=True):
+            wanted = (len(scaled), *dims)
+            if output.shape != wanted or output.dtype != np.float32:
+                msg = (
+                    f"{_title(self._manifest)} returned {output.dtype} of shape {output.shape} "
+                    f"as {name} instead of float32 {wanted}"
+                )
+                raise ScoreFailed(msg)
+        return np.asarray(outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=1))
 
     def _empty_output(self) -> NDArray[np.float32]:
-        return np.empty((0, *self._answer.dims(self._manifest.decoding)), dtype=np.float32)
+        parts = [np.empty((0, *dims), dtype=np.float32) for dims in self._outputs.values()]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
     def _check_outputs(self, raw: NDArray[np.float32], valid: NDArray[np.bool_]) -> None:
         if valid.all():

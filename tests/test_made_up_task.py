@@ -1,4 +1,4 @@
-"""A third task, defined here: trained, published, scored, stored and shown without other code.
+"""A further task, defined here: trained, published, scored, stored and shown without other code.
 
 `LOAD` is all that a new task needs: its decoding, its fields, its measures and its hours.
 """
@@ -90,7 +90,7 @@ def test_a_task_is_known_only_while_it_is_registered() -> None:
         assert LOAD in tasks()
         with pytest.raises(ValueError, match="known already"), registered(LOAD):
             pass
-    with pytest.raises(UnknownTask, match="'load'; known tasks: activity, rul"):
+    with pytest.raises(UnknownTask, match="'load'; known tasks: activity, forecast, rul"):
         find_task("load")
 
 
@@ -98,7 +98,9 @@ def test_a_manifest_of_the_task_is_refused_where_the_task_is_unknown(tmp_path: P
     with registered(LOAD):
         data = write_dummy(tmp_path / "student", "load").manifest_bytes
         assert decode_manifest(data).decoding == LoadDecoding(max_load=50.0)
-    with pytest.raises(ManifestInvalid, match="unknown task 'load'; known tasks: activity, rul"):
+    with pytest.raises(
+        ManifestInvalid, match="unknown task 'load'; known tasks: activity, forecast, rul"
+    ):
         decode_manifest(data)
 
 

@@ -14,11 +14,11 @@ from models.tasks.registry import tasks
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("ingest", "pipeline", "models", "training", "deploy", "dashboards")
 NAMES = {task.name for task in tasks()}
-TYPES = {"RulDecoding", "RulScores", "ActivityScores", "RUL", "ACTIVITY"}
+TYPES = {"RulDecoding", "RulScores", "ActivityScores", "RUL", "ACTIVITY", "FORECAST"}
 
 # The files of a task: itself, its card, its board, its data sets.
 OF_A_TASK = re.compile(
-    r"models/tasks/(rul|activity)\.py|dashboards/boards/(rul|activity)\.py|training/datasets/.*"
+    r"models/tasks/(rul|activity|forecast)\.py|dashboards/boards/(rul|activity|forecast)\.py|training/datasets/.*"
 )
 FILES = [
     path

@@ -32,7 +32,7 @@ def model_choices(tasks: Sequence[Task]) -> Query:
 
 
 def _names(tasks: Sequence[Task]) -> list[str]:
-    return [task.name for task in tasks]
+    return [task.measurement for task in tasks]
 
 
 def _choices(name: str, tag: str, measurements: Sequence[str], *where: Where) -> Query:

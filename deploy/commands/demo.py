@@ -363,7 +363,7 @@ def _summary(page: dict[str, Any] | None, folder: Path, out: Console) -> None:
         )
     results = ResultsFile(folder / "state" / "results.db", read_only=True)
     try:
-        scores = [point for task in tasks() for point in all_points(results, task.name)]
+        scores = [point for task in tasks() for point in all_points(results, task.measurement)]
     finally:
         results.close()
     for line in error_against_truth(scores, read_truth(folder / "truth.jsonl")).lines():

@@ -11,9 +11,9 @@ A walk-through:
 from models.tasks.registry import find_task, tasks
 
 task = find_task("rul")                                # UnknownTask names the known ones
-task.answer.dims(manifest.decoding)                    # () after [batch]: one number per window
+task.answer.outputs(manifest.decoding)                 # {"rul": ()}: one number per window
 decode = task.answer.decoder(manifest.decoding, manifest.interval)
-scores = decode(raw, valid)
+scores = decode(raw, valid, windows)
 task.answer.record_fields(scores)                      # [{"rul": 95.0, "rul_low": ...}, ...]
 task.measure(truth, scores.values)                     # {"rmse": 12.3, "nasa_score": 310.0, ...}
 ```
@@ -23,8 +23,9 @@ and a board are optional. `registry.registered` adds a task for the length of a 
 `tests/test_made_up_task.py` does.
 
 Files, in order: `fields` (types that decodings and manifests are made of), `moved` (how far an
-answer moves, for explanations), `number` and `classes` (the two kinds of answer; a number has a
-calibrated interval), `contract` (the `Task`), `rul`, `activity` (the tasks), `registry`.
+answer moves, for explanations), `number`, `classes` and `quantiles` (the kinds of answer; a number
+has a calibrated interval, a forecast has quantiles and an anomaly score, see `anomaly`), `contract`
+(the `Task`), `rul`, `activity`, `forecast` (the tasks), `registry`.
 """
 
 __all__: list[str] = []

@@ -123,9 +123,9 @@ class ClassAnswer:
         """The field that stands for the whole score."""
         return self.field
 
-    def dims(self, decoding: ClassesDecoding) -> tuple[int, ...]:
-        """Dimensions of the output after `batch`: one probability per class."""
-        return (len(decoding.labels),)
+    def outputs(self, decoding: ClassesDecoding) -> dict[str, tuple[int, ...]]:
+        """The one output: one probability per class."""
+        return {decoding.output: (len(decoding.labels),)}
 
     def unit(self, decoding: ClassesDecoding) -> str:
         """A class has no unit."""
@@ -151,12 +151,14 @@ class ClassAnswer:
 
     def decoder(
         self, decoding: ClassesDecoding, interval: Interval | None
-    ) -> Callable[[NDArray[np.float32], NDArray[np.bool_]], ClassScores]:
+    ) -> Callable[[NDArray[np.float32], NDArray[np.bool_], NDArray[np.float32]], ClassScores]:
         """Scores of raw outputs `[batch, classes]`; invalid rows hold 0."""
         unknown = decoding.unknown
         threshold = None if unknown is None else np.float32(unknown.threshold)
 
-        def decode(raw: NDArray[np.float32], valid: NDArray[np.bool_]) -> ClassScores:
+        def decode(
+            raw: NDArray[np.float32], valid: NDArray[np.bool_], windows: NDArray[np.float32]
+        ) -> ClassScores:
             clean = np.where(valid[:, None], raw, np.float32(0))
             known = np.ones(len(clean), dtype=np.bool_)
             if threshold is not None:

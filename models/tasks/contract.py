@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, get_args
 
@@ -16,6 +16,8 @@ from models.tasks.number import Interval
 
 __all__ = [
     "Answer",
+    "DetailPoint",
+    "Details",
     "Field",
     "Hourly",
     "HourlyField",
@@ -102,6 +104,43 @@ class Measure:
         return new < old if self.better == "smaller" else new > old
 
 
+@dataclass(frozen=True, slots=True)
+class DetailPoint:
+    """A point of a score beside its own.
+
+    Attributes:
+        tags: Values of `Details.tags`, in order.
+        time_ms: Time of the point, epoch milliseconds.
+        fields: Names of `Details.fields` with their values.
+    """
+
+    tags: tuple[str, ...]
+    time_ms: int
+    fields: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """Further points of a score, in a measurement of their own.
+
+    Attributes:
+        measurement: Name of the measurement.
+        tags: Tags that follow those of every score.
+        fields: Fields of a point; all are floats and none is always there.
+        keys: Keys of a score record that hold the details; they follow the task's fields.
+        points: Makes the points of a score record. It may raise KeyError, TypeError, ValueError or
+            AttributeError for a record that lacks them.
+        about: Meaning of one point.
+    """
+
+    measurement: str
+    tags: tuple[str, ...]
+    fields: tuple[Field, ...]
+    keys: tuple[str, ...]
+    points: Callable[[Mapping[str, Any]], Iterator[DetailPoint]]
+    about: str
+
+
 class Scores(Protocol):
     """Scores of a batch, one row per window."""
 
@@ -118,11 +157,11 @@ class Scores(Protocol):
 
 
 class Answer(Protocol):
-    """A kind of answer: `models.tasks.number.NumberAnswer`, `models.tasks.classes.ClassAnswer`.
+    """A kind of answer: `NumberAnswer`, `ClassAnswer` or `QuantilesAnswer`.
 
-    An answer reads the decodings and scores of its own tasks only. Code that must distinguish the
-    kinds (a loss, a chart) checks `isinstance(task.answer, NumberAnswer)`, never the name of a
-    task.
+    They are in `models.tasks.number`, `classes` and `quantiles`. An answer reads the decodings and
+    scores of its own tasks only. Code that must distinguish the kinds (a loss, a chart) checks
+    `isinstance(task.answer, NumberAnswer)`, never the name of a task.
     """
 
     @property
@@ -133,8 +172,12 @@ class Answer(Protocol):
     def headline_field(self) -> str:
         """The field of a record that stands for the whole score."""
 
-    def dims(self, decoding: Any) -> tuple[int, ...]:
-        """Dimensions of the output after `batch`."""
+    def outputs(self, decoding: Any) -> dict[str, tuple[int, ...]]:
+        """Names of the graph's outputs and their dimensions after `batch`.
+
+        Several outputs are joined along their first dimension after `batch`, in this order; the
+        rest of their dimensions agree.
+        """
 
     def unit(self, decoding: Any) -> str:
         """Unit of the answer; "" if it has none."""
@@ -142,18 +185,18 @@ class Answer(Protocol):
     def labels(self, decoding: Any) -> tuple[str, ...]:
         """Labels of the answer; () if it has none."""
 
-    def tolerance(self, decoding: Any) -> float:
-        """Largest change of an output with the batch around it."""
+    def tolerance(self, decoding: Any) -> float | NDArray[np.float32]:
+        """Largest change of an output with the batch around it; it broadcasts to the output."""
 
     def flaw(self, raw: NDArray[np.float32], decoding: Any) -> str | None:
         """The fault in the self-test's outputs, or None; the last window is all zeros."""
 
     def decoder(
         self, decoding: Any, interval: Interval | None
-    ) -> Callable[[NDArray[np.float32], NDArray[np.bool_]], Scores]:
-        """Make the function from raw outputs and validity to scores, once per student.
+    ) -> Callable[[NDArray[np.float32], NDArray[np.bool_], NDArray[np.float32]], Scores]:
+        """Make the function from raw outputs, validity and windows to scores, once per student.
 
-        It sets rows that are not valid to 0.
+        The windows are `[batch, length, channels]` in raw units. Rows that are not valid become 0.
         """
 
     def record_fields(self, scores: Any) -> Sequence[dict[str, Any]]:
@@ -183,7 +226,7 @@ class Task:
     """The question that a student answers. Two tasks are equal only if they are one object.
 
     Attributes:
-        name: Name in manifests, on the topic `scores`, and of the measurement.
+        name: Name in manifests and on the topic `scores`.
         title: Display name of the answer: a heading on the console.
         about: Meaning of one point of the measurement.
         answer: Kind of answer.
@@ -192,6 +235,8 @@ class Task:
             numbers) and from the calibrated rule for unknown classes (None without one).
         fields: Fields of a score, with type, unit and meaning; the fields that every score has are
             added by `pipeline.points.measurements`.
+        own_measurement: Name of the measurement of its scores; "" for the name of the task.
+        details: Further points of a score; None if there are none.
         must_match: Fields of the decoding that a student must share with the one it replaces.
         measures: Measures on labelled windows; the first is the headline measure.
         error_unit: Unit of `answer.window_errors`, for reports.
@@ -210,6 +255,8 @@ class Task:
     fields: tuple[Field, ...]
     measures: tuple[Measure, ...]
     error_unit: str
+    own_measurement: str = ""
+    details: Details | None = None
     must_match: tuple[str, ...] = ()
     hourly: Hourly | None = None
     card: str = "generic"
@@ -220,6 +267,11 @@ class Task:
         if not self.measures or self.measures[0].better is None:
             msg = f"the first measure of task {self.name!r} needs a direction"
             raise ValueError(msg)
+
+    @property
+    def measurement(self) -> str:
+        """Name of the measurement of its scores."""
+        return self.own_measurement or self.name
 
     @property
     def decoding_kind(self) -> str:

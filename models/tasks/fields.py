@@ -82,6 +82,10 @@ class Decoding(Growing):
     kind: str
     output: str
 
+    def misfit(self, channels: tuple[str, ...], length: int, rate_hz: float | None) -> str | None:
+        """The contradiction to channels, window length and rate of the manifest, or None."""
+        return None
+
 
 def require_unique(field: str, names: tuple[str, ...]) -> None:
     """Raise ValueError if a name occurs twice."""

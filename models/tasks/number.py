@@ -69,6 +69,10 @@ class BoundedNumber(Protocol):
     """The interface of a decoding for this kind of answer."""
 
     @property
+    def output(self) -> str:
+        """Name of the graph's output."""
+
+    @property
     def unit(self) -> str:
         """Unit of the number."""
 
@@ -123,9 +127,9 @@ class NumberAnswer:
         """The field that stands for the whole score."""
         return self.field
 
-    def dims(self, decoding: BoundedNumber) -> tuple[int, ...]:
-        """Dimensions of the output after `batch`: none."""
-        return ()
+    def outputs(self, decoding: BoundedNumber) -> dict[str, tuple[int, ...]]:
+        """The one output, without dimensions after `batch`."""
+        return {decoding.output: ()}
 
     def unit(self, decoding: BoundedNumber) -> str:
         """Unit of the number."""
@@ -158,11 +162,13 @@ class NumberAnswer:
 
     def decoder(
         self, decoding: BoundedNumber, interval: Interval | None
-    ) -> Callable[[NDArray[np.float32], NDArray[np.bool_]], NumberScores]:
+    ) -> Callable[[NDArray[np.float32], NDArray[np.bool_], NDArray[np.float32]], NumberScores]:
         """Scores of raw outputs `[batch]`, clipped to the bounds; invalid rows hold 0."""
         least, most = map(np.float32, decoding.bounds)
 
-        def decode(raw: NDArray[np.float32], valid: NDArray[np.bool_]) -> NumberScores:
+        def decode(
+            raw: NDArray[np.float32], valid: NDArray[np.bool_], windows: NDArray[np.float32]
+        ) -> NumberScores:
             values = np.where(valid, raw, np.float32(0)).clip(least, most)
             if interval is None:
                 return self.scores(values, values, values, valid)

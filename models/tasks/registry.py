@@ -9,6 +9,7 @@ from types import MappingProxyType
 from models.errors import UnknownTask
 from models.tasks.activity import ACTIVITY
 from models.tasks.contract import Task
+from models.tasks.forecast import FORECAST
 from models.tasks.rul import RUL
 
 __all__ = ["TASKS", "find_task", "registered", "tasks"]
@@ -18,6 +19,7 @@ _TASKS: dict[str, Task] = {
     for task in (
         RUL,
         ACTIVITY,
+        FORECAST,
     )
 }
 TASKS: Mapping[str, Task] = MappingProxyType(_TASKS)

@@ -54,7 +54,7 @@ def fleet_card(results: ResultsFile, task: Task, device: Device, point: Latest) 
     answer = task.answer
     if isinstance(answer, NumberAnswer):
         last = trend(
-            results, task.name, answer.field, device, last=_TREND_LAST, points=_TREND_POINTS
+            results, task.measurement, answer.field, device, last=_TREND_LAST, points=_TREND_POINTS
         )
         return score | {"trend": last}
     return score | _timeline(results, task, device, point.time_ms, _TIMELINE_MS)
@@ -80,7 +80,7 @@ def series_rows(
         fields = [answer.field, *filter(None, (answer.low_field, answer.high_field))]
     buckets = series(
         results,
-        task.name,
+        task.measurement,
         fields,
         device,
         since_ms=since_ms,
@@ -101,7 +101,7 @@ def _timeline(
     since_ms = until_ms - span_ms
     found = runs(
         results,
-        task.name,
+        task.measurement,
         task.answer.headline_field,
         device,
         since_ms=since_ms,

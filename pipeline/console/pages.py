@@ -104,7 +104,7 @@ def fleet_page(view: GatewayView, results: ResultsFile, settings: PageSettings) 
     accounts = {(a.site, a.device, a.stream): a for a in view.account()}
     scored: dict[Device, tuple[Task, Latest]] = {}
     for task in tasks():
-        for device, point in _by_device(latest(results, task.name)).items():
+        for device, point in _by_device(latest(results, task.measurement)).items():
             scored.setdefault(device, (task, point))
     devices = []
     for device in sorted(accounts.keys() | scored.keys()):
@@ -139,7 +139,7 @@ def device_page(
     found = {
         task: point
         for task in tasks()
-        for point in [_by_device(latest(results, task.name)).get(device)]
+        for point in [_by_device(latest(results, task.measurement)).get(device)]
         if point is not None
     }
     if account is None and not found:
@@ -148,11 +148,11 @@ def device_page(
     page: dict[str, Any] = {"device": entry, "tasks": _tasks(), "settings": asdict(settings)}
     for task, point in found.items():
         until_ms = point.time_ms + 1
-        first_ms = _first_ms(results, task.name, device)  # a young device fills the chart
+        first_ms = _first_ms(results, task.measurement, device)  # a young device fills the chart
         since_ms = first_ms if span_ms is None else max(first_ms, until_ms - span_ms)
         versions = runs(
             results,
-            task.name,
+            task.measurement,
             "version",
             device,
             since_ms=since_ms,

@@ -4,7 +4,8 @@ One table for the code that writes points (`pipeline.points`), stores them (`pip
 shows them (`pipeline.console`, `dashboards`).
 
 - Scores: one measurement per task (`score_measurement`), one point per window; the time is the end
-  of the window (event time).
+  of the window (event time). A task may have details (`detail_measurement`): further points of a
+  score, each with its own time.
 - Accounts: `device`, `gateway`, `lag`, `dead_letters`, `model`; the time is when they were read,
   except for `device`, whose time is that of the latest message plus a count of nanoseconds (see
   `pipeline.points.accounts`). Counters grow until the process that counts restarts, and then begin
@@ -39,6 +40,7 @@ __all__ = [
     "SCORE_FIELDS",
     "SCORE_TAGS",
     "Measurement",
+    "detail_measurement",
     "hourly_measurement",
     "hourly_measurements",
     "measurements",
@@ -226,8 +228,24 @@ DEVICE_HOURLY = Measurement(
 
 @lru_cache(maxsize=64)
 def score_measurement(task: Task) -> Measurement:
-    """The measurement of a task's scores; its name is the task's."""
-    return Measurement(task.name, SCORE_TAGS, (*task.fields, *SCORE_FIELDS), task.about)
+    """The measurement of a task's scores; its name is `task.measurement`."""
+    return Measurement(task.measurement, SCORE_TAGS, (*task.fields, *SCORE_FIELDS), task.about)
+
+
+@lru_cache(maxsize=64)
+def detail_measurement(task: Task) -> Measurement:
+    """The measurement of the further points of a task's scores.
+
+    Raises:
+        ValueError: The task has none.
+    """
+    details = task.details
+    if details is None:
+        msg = f"task {task.name!r} has no details: set `details` in its file"
+        raise ValueError(msg)
+    return Measurement(
+        details.measurement, (*SCORE_TAGS, *details.tags), details.fields, details.about
+    )
 
 
 @lru_cache(maxsize=64)
@@ -243,13 +261,14 @@ def hourly_measurement(task: Task) -> Measurement:
     parts = task.hourly.fields
     tags = (*SCORE_TAGS, *(part.source for part in parts if part.function == "values"))
     fields = tuple(part.field for part in parts)
-    return Measurement(f"{task.name}_hourly", tags, fields, task.hourly.about)
+    return Measurement(f"{task.measurement}_hourly", tags, fields, task.hourly.about)
 
 
 def measurements() -> tuple[Measurement, ...]:
     """All measurements that the pipeline writes."""
     scores = map(score_measurement, tasks())
-    return (*scores, EXPLANATION, DEVICE, GATEWAY, LAG, DEAD_LETTERS, MODEL, ROLLOUT)
+    details = (detail_measurement(task) for task in tasks() if task.details)
+    return (*scores, *details, EXPLANATION, DEVICE, GATEWAY, LAG, DEAD_LETTERS, MODEL, ROLLOUT)
 
 
 def hourly_measurements() -> tuple[Measurement, ...]:

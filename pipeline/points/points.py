@@ -105,6 +105,8 @@ def _flaw(point: Point) -> str | None:
         return "no fields"
     if not point.measurement.isprintable() or point.measurement[:1] in ("", "#", "_"):
         return f"invalid measurement name {point.measurement!r}"
+    if type(point.time_ns) is not int:  # a float would be looked for in a range one by one
+        return f"time {point.time_ns!r:.40} ns, which is no whole number,"
     if point.time_ns not in _INT64:
         return f"time {point.time_ns} ns beyond 64 bits"
     for name, text in point.tags:

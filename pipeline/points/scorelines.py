@@ -2,7 +2,8 @@
 
 A store does this a thousand times a second, so each task has a template, compiled from its table
 of fields. A record that does not fit the template exactly (an integer in a float field, a missing
-interval) becomes a line through its point, with the same checks and the same values.
+interval) becomes a line through its point, with the same checks and the same values. Details of a
+score always do.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ import orjson
 
 from models.errors import UnknownTask
 from models.tasks.contract import Task
-from models.tasks.registry import find_task
+from models.tasks.registry import TASKS, find_task, tasks
 from pipeline.errors import PointError
 from pipeline.points.lines import escape_name, quote_text, series_key, to_line
 from pipeline.points.measurements import SCORE_FIELDS, SCORE_TAGS
-from pipeline.points.scores import encode_scores, parse_scores, points_of
+from pipeline.points.scores import encode_scores, parse_scores, points_of, score_form
 
 __all__ = ["FlawedScore", "LineMaker", "ScoreLines", "score_lines"]
 
@@ -48,7 +49,7 @@ class ScoreLines:
 
     Attributes:
         lines: The lines.
-        end_ms: End of the window of each line, epoch milliseconds.
+        end_ms: End of the window of each score that has lines, epoch milliseconds.
         flawed: Scores without a line.
         makers: The function that makes the lines of a task, by name; looked up once per batch.
     """
@@ -66,6 +67,7 @@ def score_lines(value: bytes, into: ScoreLines) -> None:
         PointError: `value` is not a JSON array; `into` is unchanged.
     """
     records = parse_scores(value)
+    detailed = {task.name for task in tasks() if task.details}
     lines, end_ms, makers = into.lines, into.end_ms, into.makers
     for record in records:
         try:
@@ -73,19 +75,24 @@ def score_lines(value: bytes, into: ScoreLines) -> None:
                 name = record["task"]
                 make = makers.get(name) or makers.setdefault(name, _line_maker(find_task(name)))
                 line = make(record)
+                details = score_form(TASKS[name]).details(record) if name in detailed else ()
             except (TypeError, KeyError, IndexError, UnknownTask):
                 line = None
-            lines.append(line or _slow_line(record))
+            if line is None:
+                lines += _slow_lines(record)
+            else:
+                lines.append(line)
+                lines += map(to_line, details)
         except PointError as exc:
             into.flawed.append(FlawedScore(orjson.dumps([record]), str(exc)))
             continue
         end_ms.append(record["end_ms"])
 
 
-def _slow_line(record: Any) -> str:
-    """The line of a record through its point, with all checks of a written point."""
+def _slow_lines(record: Any) -> list[str]:
+    """The lines of a record through its points, with all checks of a written point."""
     encode_scores([record])
-    return to_line(points_of([record])[0])
+    return list(map(to_line, points_of([record])))
 
 
 @lru_cache(maxsize=64)
@@ -115,7 +122,7 @@ def _line_maker(task: Task) -> LineMaker:
         if series is None:
             if len(series_of) >= _MOST_SERIES:
                 series_of.clear()
-            series = series_of[tags] = _series(task.name, tags)
+            series = series_of[tags] = _series(task.measurement, tags)
         if is_plain:
             latency = values[cut] - values[after - 1]
             return template % (series, *values[:cut], latency, *values[after:])

@@ -3,6 +3,7 @@
 1. A **score record** is one score as the scoring stage appends it to the log topic `scores`, a few
    at once, as a JSON array of objects (`encode_scores`, `decode_scores`).
 2. A score becomes a **point** (`points_of`) or, faster, a **line** (`pipeline.points.scorelines`).
+   A task with details has further points per score.
 
 `ScoreHead` and `task.fields` are the only places that name the keys of a record. The
 tag `model` is the model's name without its version, so that scoring a window again, even by another
@@ -22,7 +23,7 @@ from models.errors import UnknownTask
 from models.tasks.contract import Kind, Task
 from models.tasks.registry import TASKS, find_task
 from pipeline.errors import PointError
-from pipeline.points.measurements import SCORE_TAGS, score_measurement
+from pipeline.points.measurements import SCORE_TAGS, detail_measurement, score_measurement
 from pipeline.points.points import FieldValue, Point
 
 __all__ = [
@@ -94,13 +95,13 @@ def decode_scores(value: bytes) -> list[ScoreRecord]:
 
 
 def points_of(records: Sequence[ScoreRecord]) -> list[Point]:
-    """One point per score record, in order.
+    """The points of score records, in order: one per record, followed by its details.
 
     Raises:
         PointError: A record is not a `ScoreRecord`. Never raised for records that `encode_scores`
             accepted or `decode_scores` returned.
     """
-    return [_form_of(record).point(record) for record in records]
+    return [point for record in records for point in _form_of(record).points(record)]
 
 
 @lru_cache(maxsize=64)
@@ -134,6 +135,7 @@ class ScoreForm:
         self._measurement = score_measurement(task)
         kinds = {"object" if field.labels_in else field.kind for field in task.fields}
         self._floats = [field.name for field in task.fields] if kinds == {"float"} else None
+        self._details = detail_measurement(task) if task.details else None
 
     def check(self, record: ScoreRecord) -> None:
         """Check a record whose head is valid.
@@ -141,8 +143,39 @@ class ScoreForm:
         Raises:
             PointError: The record makes no point.
         """
-        if not self._surely_fine(record):
-            self.point(record)
+        if self._details is not None or not self._surely_fine(record):
+            self.points(record)
+
+    def points(self, record: ScoreRecord) -> list[Point]:
+        """The point of a record, followed by those of its details.
+
+        Raises:
+            PointError: The record is not of this form.
+        """
+        return [self.point(record), *self.details(record)]
+
+    def details(self, record: ScoreRecord) -> list[Point]:
+        """The points of a record's details; none if the task has no details.
+
+        Raises:
+            PointError: The record is not of this form.
+        """
+        measurement, details = self._details, self._task.details
+        if measurement is None or details is None:
+            return []
+        try:
+            tags = tuple((name, record[name]) for name in SCORE_TAGS)
+            return [
+                Point(
+                    measurement.name,
+                    (*tags, *zip(details.tags, found.tags, strict=True)),
+                    tuple((name, _float(name, value)) for name, value in found.fields.items()),
+                    found.time_ms * 1_000_000,
+                )
+                for found in details.points(record)
+            ]
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as exc:
+            raise _no_record(exc, record) from exc
 
     def point(self, record: ScoreRecord) -> Point:
         """The point of a record.
@@ -159,8 +192,7 @@ class ScoreForm:
             tags = tuple((name, record[name]) for name in SCORE_TAGS)
             time_ns = record["end_ms"] * 1_000_000
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as exc:
-            msg = f"not a score record ({type(exc).__name__}: {exc}): {record!r:.200}"
-            raise PointError(msg) from exc
+            raise _no_record(exc, record) from exc
         return Point(self._measurement.name, tags, tuple(fields), time_ns)
 
     def _task_fields(self, record: ScoreRecord) -> Iterator[tuple[str, FieldValue]]:
@@ -212,11 +244,14 @@ def _form_of(record: ScoreRecord) -> ScoreForm:
         name = record["task"]
         return score_form(TASKS.get(name) or find_task(name))
     except (KeyError, TypeError) as exc:
-        msg = f"not a score record ({type(exc).__name__}: {exc}): {record!r:.200}"
-        raise PointError(msg) from exc
+        raise _no_record(exc, record) from exc
     except UnknownTask as exc:
         msg = f"score record of an {exc}"
         raise PointError(msg) from exc
+
+
+def _no_record(exc: Exception, record: Any) -> PointError:
+    return PointError(f"not a score record ({type(exc).__name__}: {exc}): {record!r:.200}")
 
 
 def _float(name: str, value: Any) -> float:

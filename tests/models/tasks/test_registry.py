@@ -9,9 +9,23 @@ from models.dummy import dummy_draft
 from models.errors import UnknownTask
 from models.tasks.contract import Task
 from models.tasks.number import NumberAnswer
+from models.tasks.quantiles import QuantilesAnswer
 from models.tasks.registry import find_task, tasks
 
 EVERY_TASK = pytest.mark.parametrize("task", tasks(), ids=lambda task: task.name)
+
+
+def windows(task: Task, rows: int = 4) -> np.ndarray:
+    """Windows that the outputs could belong to."""
+    draft = dummy_draft(task.name)
+    shape = (rows, draft.window.length, len(draft.channels))
+    return np.random.default_rng(1).uniform(0, 1, shape).astype(np.float32)
+
+
+def impossible(task: Task) -> np.ndarray:
+    """Raw outputs out of range, or quantiles in the wrong order."""
+    raw = outputs(task)
+    return raw[..., ::-1] if isinstance(task.answer, QuantilesAnswer) else raw - 1000
 
 
 def outputs(task: Task, rows: int = 4) -> np.ndarray:
@@ -21,7 +35,11 @@ def outputs(task: Task, rows: int = 4) -> np.ndarray:
     if isinstance(task.answer, NumberAnswer):
         low, high = decoding.bounds  # type: ignore[attr-defined]
         return chance.uniform(low, high, rows).astype(np.float32)
-    shares = chance.uniform(0.1, 1, (rows, *task.answer.dims(decoding)))
+    shapes = list(task.answer.outputs(decoding).values())
+    shape = (rows, sum(dims[0] for dims in shapes), *shapes[0][1:])
+    shares = chance.uniform(0.1, 1, shape)
+    if isinstance(task.answer, QuantilesAnswer):
+        return np.sort(shares, axis=-1).astype(np.float32)
     return (shares / shares.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
@@ -29,9 +47,12 @@ def outputs(task: Task, rows: int = 4) -> np.ndarray:
 def test_the_fields_of_a_record_are_those_of_the_table(task: Task) -> None:
     draft = dummy_draft(task.name)
     raw = outputs(task)
-    scores = task.answer.decoder(draft.decoding, draft.interval)(raw, np.ones(len(raw), bool))
+    scores = task.answer.decoder(draft.decoding, draft.interval)(
+        raw, np.ones(len(raw), bool), windows(task)
+    )
     assert len(scores) == len(raw)
     keys = [field.labels_in or field.name for field in task.fields]
+    keys += task.details.keys if task.details else ()
     for record in task.answer.record_fields(scores):
         assert list(record) == keys
 
@@ -42,11 +63,13 @@ def test_a_row_that_is_not_valid_holds_zero_and_no_live_figure(task: Task) -> No
     raw = outputs(task)
     raw[1] = np.nan
     valid = np.isfinite(raw.reshape(len(raw), -1)).all(axis=1)
-    scores = task.answer.decoder(draft.decoding, draft.interval)(raw, valid)
+    scores = task.answer.decoder(draft.decoding, draft.interval)(raw, valid, windows(task))
     assert not scores.valid[1]
     assert not np.any(scores.values[1])
     assert all(np.isfinite(value) for value in task.answer.health(scores).values())
-    none = task.answer.decoder(draft.decoding, draft.interval)(raw, np.zeros_like(valid))
+    none = task.answer.decoder(draft.decoding, draft.interval)(
+        raw, np.zeros_like(valid), windows(task)
+    )
     assert task.answer.health(none) == {}
 
 
@@ -55,6 +78,10 @@ def test_perfect_scores_are_better_than_bad_ones_by_the_headline(task: Task) -> 
     truth = np.array([0, 1, 2, 1])
     if isinstance(task.answer, NumberAnswer):
         perfect, bad = truth.astype(np.float32), truth.astype(np.float32) + 5
+    elif isinstance(task.answer, QuantilesAnswer):
+        truth = truth[:, None, None].repeat(2, axis=1)
+        perfect = truth[..., None].repeat(3, axis=3).astype(np.float32)
+        bad = perfect + 5
     else:
         perfect, bad = (np.eye(3, dtype=np.float32)[rows] for rows in (truth, (truth + 1) % 3))
     good, worse = task.measure(truth, perfect), task.measure(truth, bad)
@@ -71,8 +98,10 @@ def test_typical_outputs_have_no_flaw_and_impossible_ones_have(task: Task) -> No
     decoding = dummy_draft(task.name).decoding
     raw = outputs(task)
     assert task.answer.flaw(raw, decoding) is None
-    assert task.answer.flaw(raw - 1000, decoding)
-    assert 0 < task.answer.tolerance(decoding) < 0.01
+    assert task.answer.flaw(impossible(task), decoding)
+    tolerance = np.asarray(task.answer.tolerance(decoding))
+    assert (tolerance > 0).all()
+    assert (tolerance < 0.01).all()
 
 
 @EVERY_TASK
@@ -83,5 +112,6 @@ def test_hours_are_made_of_fields_that_exist(task: Task) -> None:
 
 
 def test_an_unknown_task_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(UnknownTask, match="unknown task 'forecast'; known tasks: activity, rul"):
-        find_task("forecast")
+    wanted = "unknown task 'level'; known tasks: activity, forecast, rul"
+    with pytest.raises(UnknownTask, match=wanted):
+        find_task("level")

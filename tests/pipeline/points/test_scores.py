@@ -34,6 +34,20 @@ ACTIVITY = COMMON | {
     "probability": 0.75,
     "probabilities": {"WALKING": 0.75, "SITTING": 0.25},
 }
+FORECAST = COMMON | {
+    "task": "forecast",
+    "score": 0.5,
+    "channel": "OT",
+    "alarm": 0,
+    "mae": 0.25,
+    "covered": 0.75,
+    "step_ms": 1000,
+    "forecast": {
+        "OT": {"1": [1.0, 2.0, 3.0], "4": [1.5, 2.5, 3.5]},
+        "HUFL": {"1": [4.0, 5.0, 6.0], "4": [4.5, 5.5, 6.5]},
+    },
+    "actual": {"OT": 2.25, "HUFL": 5.25},
+}
 
 
 def test_rul_point_has_the_identity_of_its_window() -> None:
@@ -75,6 +89,24 @@ def test_activity_point_has_a_field_per_label() -> None:
     assert fields["p_SITTING"] == 0.25
 
 
+def test_a_forecast_is_a_point_for_its_window_and_one_for_every_channel_and_lead() -> None:
+    points = points_of([FORECAST])
+    assert [point.measurement for point in points] == ["anomaly"] + 6 * ["forecast"]
+    assert dict(points[0].fields)["channel"] == "OT"
+    found = {
+        (tags["channel"], tags["lead"]): (point.time_ns // 1_000_000, dict(point.fields))
+        for point in points[1:]
+        for tags in [dict(point.tags)]
+    }
+    end_ms = FORECAST["end_ms"]
+    assert found["OT", "0"] == (end_ms, {"value": 2.25})
+    assert found["OT", "1"] == (end_ms + 1000, {"p10": 1.0, "p50": 2.0, "p90": 3.0})
+    assert found["HUFL", "4"] == (end_ms + 4000, {"p10": 4.5, "p50": 5.5, "p90": 6.5})
+    assert all(dict(point.tags)["device"] == "press-2" for point in points)
+    again = points_of([FORECAST | {"version": 4, "scored_ms": FORECAST["scored_ms"] + 5}])
+    assert [(p.tags, p.time_ns) for p in again] == [(p.tags, p.time_ns) for p in points]
+
+
 def test_interval_may_be_missing() -> None:
     record = {key: value for key, value in RUL.items() if key not in ("rul_low", "rul_high")}
     (decoded,) = decode_scores(encode_scores([record]))
@@ -89,7 +121,8 @@ def test_whole_number_is_a_float_all_the_same() -> None:
 
 
 def test_records_survive_the_log() -> None:
-    assert decode_scores(encode_scores([RUL, ACTIVITY])) == [RUL, ACTIVITY]
+    records = [RUL, ACTIVITY, FORECAST]
+    assert decode_scores(encode_scores(records)) == records
     assert decode_scores(encode_scores([])) == []
 
 
@@ -100,7 +133,26 @@ BROKEN: list[dict[str, Any]] = [
     {"rul": None},
     {"rul": "95"},
     {"rul": True},
+    {"task": "level"},
     {"task": "forecast"},
+    *(
+        FORECAST | change
+        for change in (
+            {"channel": None},
+            {"alarm": 0.5},
+            {"step_ms": None},
+            {"step_ms": 0.5},
+            {"actual": None},
+            {"actual": {"OT": math.nan}},
+            {"actual": {"": 1.0}},
+            {"forecast": []},
+            {"forecast": {"OT": {"1": [1.0, 2.0]}}},
+            {"forecast": {"OT": {"1": [1.0, 2.0, "3"]}}},
+            {"forecast": {"OT": {"01": [1.0, 2.0, 3.0]}}},
+            {"forecast": {"OT": {"0": [1.0, 2.0, 3.0]}}},
+            {"forecast": {"OT\n": {"1": [1.0, 2.0, 3.0]}}},
+        )
+    ),
     {"site": ""},
     {"device": None},
     {"stream": "a\nb"},

@@ -1,0 +1,201 @@
+"""How odd a window is: statistics of its backtest, and their calibration. Pure numpy.
+
+The graph forecasts the newest readings of a window from the readings before them, so a window
+carries its own error. Five statistics of every channel are compared with those of calibration
+windows; the anomaly score is the share of calibration windows that are less odd. It needs neither
+labels nor state and is the same after any restart.
+
+Training calls `anomaly_statistics` and `fit_anomaly_table` on windows that the student has not
+learned from; a gateway calls `anomaly_statistics` and `score_anomalies`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from models.tasks.fields import Float32, Frozen
+
+__all__ = [
+    "LEVELS",
+    "STATISTICS",
+    "AnomalyScores",
+    "AnomalyTable",
+    "anomaly_statistics",
+    "fit_anomaly_table",
+    "score_anomalies",
+]
+
+STATISTICS = ("size", "peak", "shift", "spread", "stuck")
+"""What is measured in every channel; see `anomaly_statistics`."""
+
+LEVELS = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
+"""Shares of calibration windows at the knots of a table: denser where alarms are raised."""
+
+_SMALLEST_WIDTH = 0.01
+"""Least half width of a forecast interval, in training deviations: a channel that stood still in
+the look-back has an interval of no width, and any reading would be infinitely odd."""
+
+Knots = Annotated[tuple[Float32, ...], Field(min_length=len(LEVELS), max_length=len(LEVELS))]
+
+
+class AnomalyTable(Frozen):
+    """The statistics of calibration windows at the shares `LEVELS`.
+
+    Attributes:
+        windows: Number of calibration windows.
+        channels: For every channel, for every one of `STATISTICS`, its value at each level.
+        combined: The largest share among channels and statistics, at each level.
+        alarm: Anomaly score from which a window raises an alarm.
+    """
+
+    windows: Annotated[int, Field(ge=1)]
+    channels: Annotated[
+        tuple[
+            Annotated[
+                tuple[Knots, ...], Field(min_length=len(STATISTICS), max_length=len(STATISTICS))
+            ],
+            ...,
+        ],
+        Field(min_length=1, max_length=256),
+    ]
+    combined: Knots
+    alarm: Annotated[Float32, Field(gt=0, lt=1)]
+
+    @model_validator(mode="after")
+    def _ascending(self) -> AnomalyTable:
+        for knots in (self.combined, *(knots for channel in self.channels for knots in channel)):
+            if any(right < left for left, right in itertools.pairwise(knots)):
+                msg = f"the knots {knots} of an anomaly table are not in ascending order"
+                raise ValueError(msg)
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class AnomalyScores:
+    """How odd the windows of a batch are.
+
+    Attributes:
+        score: [batch] float32 share of calibration windows that are less odd, from 0 to 1.
+        channel: [batch] int64 index of the oddest channel.
+    """
+
+    score: NDArray[np.float32]
+    channel: NDArray[np.int64]
+
+
+def anomaly_statistics(
+    windows: NDArray[np.float32],
+    backtest: NDArray[np.float32],
+    spread: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """Measure every channel of every window.
+
+    The residual of a reading is its distance from p50, divided by half the width of p10 to p90 (at
+    least 1 % of the training deviation). `size` is the mean of the absolute residuals, `peak` the
+    largest, `shift` the absolute value of their mean, `spread` the deviation of the steps between
+    the newest readings relative to that of the steps before them, in either direction, and `stuck`
+    the number of readings at the end of the window that equal the newest one.
+
+    Args:
+        windows: `[batch, length + steps, channels]` in raw units; the newest `steps` readings are
+            those of the backtest.
+        backtest: `[batch, steps, channels, 3]` p10, p50, p90 in raw units.
+        spread: `[channels]` training deviation of each channel, raw units.
+
+    Returns:
+        `[batch, channels, len(STATISTICS)]` float32.
+    """
+    steps = backtest.shape[1]
+    actual = windows[:, -steps:].astype(np.float64)
+    low, middle, high = np.moveaxis(backtest.astype(np.float64), 3, 0)
+    least = np.maximum(_SMALLEST_WIDTH * spread.astype(np.float64), np.finfo(np.float32).tiny)
+    residual = (actual - middle) / np.maximum((high - low) / 2, least)
+    moves = np.abs(np.diff(windows.astype(np.float64), axis=1))
+    newest, before = moves[:, -steps:].mean(axis=1), moves[:, :-steps].mean(axis=1)
+    floor = 1e-3 * least
+    equal = np.logical_and.accumulate((windows == windows[:, -1:])[:, ::-1], axis=1)
+    found = [
+        np.abs(residual).mean(axis=1),
+        np.abs(residual).max(axis=1),
+        np.abs(residual.mean(axis=1)),
+        np.abs(np.log((newest + floor) / (before + floor))),
+        equal.sum(axis=1),
+    ]
+    return np.stack(found, axis=2).clip(-1e30, 1e30).astype(np.float32)
+
+
+def fit_anomaly_table(statistics: NDArray[np.float32], *, alarm_share: float) -> AnomalyTable:
+    """Calibrate on windows that the student has not learned from.
+
+    Args:
+        statistics: `[windows, channels, len(STATISTICS)]` from `anomaly_statistics`.
+        alarm_share: Share of ordinary windows that may raise an alarm.
+
+    Raises:
+        ValueError: There are fewer than two windows.
+    """
+    if len(statistics) < 2:
+        msg = f"an anomaly table needs at least two calibration windows, not {len(statistics)}"
+        raise ValueError(msg)
+    knots = _quantiles(statistics.reshape(len(statistics), -1))
+    channels, kinds = statistics.shape[1:]
+    largest = _shares(statistics.reshape(len(statistics), -1), knots).max(axis=1)
+    combined = _quantiles(largest[:, None])
+    return AnomalyTable(
+        windows=len(statistics),
+        channels=tuple(
+            tuple(tuple(row.tolist()) for row in channel)
+            for channel in knots.reshape(channels, kinds, len(LEVELS))
+        ),
+        combined=tuple(combined[0].tolist()),
+        alarm=float(min(max(1 - alarm_share, 0.5), 1 - 1e-6)),
+    )
+
+
+def score_anomalies(statistics: NDArray[np.float32], table: AnomalyTable) -> AnomalyScores:
+    """Score windows by a table; the score grows with every statistic.
+
+    Beyond the last knot a share approaches 1 without reaching it, so that two very odd channels can
+    still be told apart.
+
+    Args:
+        statistics: `[batch, channels, len(STATISTICS)]`.
+        table: Calibration of as many channels.
+    """
+    batch, channels, kinds = statistics.shape
+    knots = np.array(table.channels, dtype=np.float64).reshape(channels * kinds, len(LEVELS))
+    shares = _shares(statistics.reshape(batch, -1), knots).reshape(batch, channels, kinds)
+    largest = shares.max(axis=2)
+    score = _shares(largest.max(axis=1)[:, None], np.array([table.combined]))[:, 0]
+    return AnomalyScores(score.astype(np.float32), largest.argmax(axis=1))
+
+
+def _quantiles(columns: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Knots `[columns, levels]` of `[windows, columns]`."""
+    found = np.quantile(columns.astype(np.float64), LEVELS, axis=0).T
+    return np.maximum.accumulate(found.astype(np.float32), axis=1).astype(np.float64)
+
+
+def _shares(values: NDArray[np.floating], knots: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Share of calibration windows below each value: `[batch, columns]` by `[columns, levels]`.
+
+    Equal knots (a channel that never stands still has `stuck` 1 at nearly all levels) give the
+    share of windows that are strictly below.
+    """
+    found = np.empty(values.shape)
+    for column, row in enumerate(knots):
+        first = np.concatenate([[True], row[1:] > row[:-1]])
+        share = np.interp(values[:, column], row[first], np.array(LEVELS)[first])
+        above = values[:, column] > row[-1]
+        # Half of what is left at the last knot's distance from the middle, then ever less.
+        scale = max(row[-1] - row[len(row) // 2], 1e-3 * abs(row[-1]), 1e-9)
+        beyond = (values[:, column] - row[-1]) / scale
+        share[above] = LEVELS[-1] + (1 - LEVELS[-1]) * (beyond / (1 + beyond))[above]
+        found[:, column] = share
+    return found

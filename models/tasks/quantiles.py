@@ -1,0 +1,280 @@
+"""A kind of answer: quantiles of the next readings of every channel, with a backtest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from models.tasks.anomaly import (
+    AnomalyTable,
+    anomaly_statistics,
+    score_anomalies,
+)
+from models.tasks.fields import Count, Decoding, Float32, Label, require_unique
+from models.tasks.moved import Moved, Neutral
+from models.tasks.number import Interval
+
+__all__ = ["QUANTILES", "ForecastDecoding", "ForecastScores", "QuantilesAnswer"]
+
+QUANTILES = (0.1, 0.5, 0.9)
+"""The quantiles of a forecast, in the order of the graph's last dimension."""
+_NAMES = ("p10", "p50", "p90")
+
+# How much a forecast may depend on the batch around it, in training deviations: float32 sums in
+# another order at another batch size.
+_REPEATABLE = 1e-4
+
+
+class ForecastDecoding(Decoding):
+    """Outputs `forecast` and `backtest`, both `[batch, steps, channels, 3]` in raw units.
+
+    `forecast` continues the window by `horizon` steps from its newest `length` readings;
+    `backtest` continues the `length` readings before the newest `backtest` ones, with the same
+    weights.
+
+    Attributes:
+        step_ms: Time between two readings, milliseconds.
+        length: Readings that a forecast looks back on.
+        horizon: Steps of the forecast.
+        backtest: Steps of the backtest; the window has `length + backtest` readings.
+        leads: Steps ahead that are stored, ascending.
+        channels: Names of the channels, as in the manifest.
+        spread: Deviation of each channel in training, in its unit; `mae` is measured in it.
+        anomaly: Calibration of the anomaly score.
+    """
+
+    kind: Literal["forecast"]
+    output: Literal["forecast"]
+    step_ms: Count
+    length: Annotated[Count, Field(le=4096)]
+    horizon: Annotated[Count, Field(le=4096)]
+    backtest: Annotated[Count, Field(le=4096)]
+    leads: Annotated[tuple[Count, ...], Field(min_length=1, max_length=8)]
+    channels: Annotated[tuple[Label, ...], Field(min_length=1, max_length=256)]
+    spread: tuple[Annotated[Float32, Field(ge=0)], ...]
+    anomaly: AnomalyTable
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ForecastDecoding:
+        require_unique("channels", self.channels)
+        if list(self.leads) != sorted(set(self.leads)) or self.leads[-1] > self.horizon:
+            msg = f"leads {self.leads} are not ascending steps up to the horizon {self.horizon}"
+            raise ValueError(msg)
+        if self.backtest > self.horizon:
+            msg = f"backtest {self.backtest} is above the horizon {self.horizon}"
+            raise ValueError(msg)
+        if not len(self.channels) == len(self.spread) == len(self.anomaly.channels):
+            msg = (
+                f"{len(self.channels)} channels, but spread has {len(self.spread)} numbers and "
+                f"anomaly {len(self.anomaly.channels)} channels"
+            )
+            raise ValueError(msg)
+        return self
+
+    def misfit(self, channels: tuple[str, ...], length: int, rate_hz: float | None) -> str | None:
+        """The contradiction to channels, window length and rate of the manifest, or None."""
+        if channels != self.channels:
+            return f"decoding.channels {self.channels} differ from the channels {channels}"
+        if length != self.length + self.backtest:
+            return (
+                f"window.length is {length}, but decoding.length {self.length} and backtest "
+                f"{self.backtest} add up to {self.length + self.backtest}"
+            )
+        if rate_hz is None or abs(rate_hz * self.step_ms / 1000 - 1) > 1e-3:
+            return f"rate_hz is {rate_hz}, but decoding.step_ms is {self.step_ms}"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class ForecastScores:
+    """Forecasts of a batch, with the error of their backtest.
+
+    Attributes:
+        decoding: Decoding of the student.
+        values: [batch, horizon, channels, 3] float32 p10, p50, p90 in raw units.
+        actual: [batch, channels] float32 newest reading of each channel.
+        score: [batch] float32 anomaly score, 0 to 1.
+        channel: [batch] int64 index of the oddest channel.
+        mae: [batch] float32 mean absolute error of the backtest's p50, in training deviations.
+        covered: [batch] float32 share of backtest readings between p10 and p90.
+        valid: [batch] False where the window or the output was not finite; such rows hold 0.
+    """
+
+    decoding: ForecastDecoding
+    values: NDArray[np.float32]
+    actual: NDArray[np.float32]
+    score: NDArray[np.float32]
+    channel: NDArray[np.int64]
+    mae: NDArray[np.float32]
+    covered: NDArray[np.float32]
+    valid: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+@dataclass(frozen=True, slots=True)
+class QuantilesAnswer:
+    """Quantiles of the next readings, and from the backtest an anomaly score.
+
+    The raw output is `forecast` and `backtest` joined along the steps,
+    `[batch, horizon + backtest, channels, 3]`.
+    """
+
+    @property
+    def has_interval(self) -> bool:
+        """The quantiles are calibrated inside the graph; a manifest carries no interval."""
+        return False
+
+    @property
+    def headline_field(self) -> str:
+        """The field that stands for the whole score."""
+        return "score"
+
+    def outputs(self, decoding: ForecastDecoding) -> dict[str, tuple[int, ...]]:
+        """The graph's outputs, in the order in which they are joined."""
+        rest = (len(decoding.channels), len(QUANTILES))
+        return {"forecast": (decoding.horizon, *rest), "backtest": (decoding.backtest, *rest)}
+
+    def unit(self, decoding: ForecastDecoding) -> str:
+        """Every channel has its own unit; that of the score is a share."""
+        return "1"
+
+    def labels(self, decoding: ForecastDecoding) -> tuple[str, ...]:
+        """Names of the channels."""
+        return decoding.channels
+
+    def tolerance(self, decoding: ForecastDecoding) -> NDArray[np.float32]:
+        """Largest change of an output with the batch around it, `[channels, 1]` in raw units."""
+        spread = np.array(decoding.spread, dtype=np.float32)
+        limits: NDArray[np.float32] = np.maximum(_REPEATABLE * spread, np.float32(1e-30))
+        return limits[:, None]
+
+    def flaw(self, raw: NDArray[np.float32], decoding: ForecastDecoding) -> str | None:
+        """The fault in the outputs of the self-test, or None."""
+        gaps = np.diff(raw, axis=3).min(axis=(0, 1, 3))
+        scale = np.maximum(np.array(decoding.spread, dtype=np.float32), np.float32(1e-30))
+        if (gaps / scale).min() < -1e-3:
+            channel = int((gaps / scale).argmin())
+            return (
+                f"quantiles of channel {decoding.channels[channel]!r} are not in ascending order "
+                f"(by {-gaps[channel]:.3g}): sort p10, p50 and p90 inside the graph"
+            )
+        return None
+
+    def decoder(
+        self, decoding: ForecastDecoding, interval: Interval | None
+    ) -> Callable[[NDArray[np.float32], NDArray[np.bool_], NDArray[np.float32]], ForecastScores]:
+        """Scores of raw outputs `[batch, horizon + backtest, channels, 3]` and their windows.
+
+        Quantiles that rounding has put in the wrong order are sorted; invalid rows hold 0.
+        """
+        spread = np.array(decoding.spread, dtype=np.float32)
+        scale = np.where(spread > 0, spread, 1)
+        cut = decoding.horizon
+
+        def decode(
+            raw: NDArray[np.float32],
+            valid: NDArray[np.bool_],
+            windows: NDArray[np.float32],
+        ) -> ForecastScores:
+            clean = np.sort(np.where(valid[:, None, None, None], raw, np.float32(0)), axis=3)
+            seen = np.where(valid[:, None, None], windows, np.float32(0))
+            forecast, backtest = clean[:, :cut], clean[:, cut:]
+            actual = seen[:, -decoding.backtest :]
+            anomalies = score_anomalies(
+                anomaly_statistics(seen, backtest, spread), decoding.anomaly
+            )
+            inside = (backtest[..., 0] <= actual) & (actual <= backtest[..., 2])
+            errors = np.abs(actual - backtest[..., 1]) / scale
+            mask = valid.astype(np.float32)
+            return ForecastScores(
+                decoding=decoding,
+                values=forecast,
+                actual=seen[:, -1],
+                score=anomalies.score * mask,
+                channel=anomalies.channel,
+                mae=(errors.mean(axis=(1, 2)) * mask).astype(np.float32),
+                covered=(inside.mean(axis=(1, 2)) * mask).astype(np.float32),
+                valid=valid,
+            )
+
+        return decode
+
+    def record_fields(self, scores: ForecastScores) -> Sequence[dict[str, Any]]:
+        """Fields of the score record of each row, in order."""
+        decoding = scores.decoding
+        names = decoding.channels
+        leads = [(str(lead), lead - 1) for lead in decoding.leads]
+        alarm = scores.score >= np.float32(decoding.anomaly.alarm)
+        columns = zip(
+            scores.score.tolist(),
+            scores.channel.tolist(),
+            alarm.tolist(),
+            scores.mae.tolist(),
+            scores.covered.tolist(),
+            scores.values[:, [place for _, place in leads]].tolist(),
+            scores.actual.tolist(),
+            strict=True,
+        )
+        return [
+            {
+                "score": score,
+                "channel": names[channel],
+                "alarm": int(is_alarm),
+                "mae": mae,
+                "covered": covered,
+                "step_ms": decoding.step_ms,
+                "forecast": {
+                    name: {lead: steps[at][place] for at, (lead, _) in enumerate(leads)}
+                    for place, name in enumerate(names)
+                },
+                "actual": dict(zip(names, actual, strict=True)),
+            }
+            for score, channel, is_alarm, mae, covered, steps, actual in columns
+        ]
+
+    def window_errors(
+        self, truth: NDArray[Any], values: NDArray[np.float32]
+    ) -> NDArray[np.float64]:
+        """Mean squared error of each window: `[n, horizon, channels]`, `[n, horizon, channels, 3]`.
+
+        Both are in standardised units, so that channels weigh alike.
+        """
+        errors = (values[..., 1].astype(np.float64) - truth) ** 2
+        return np.asarray(errors.mean(axis=(1, 2)), dtype=np.float64)
+
+    def health(self, scores: ForecastScores) -> dict[str, float]:
+        """Live health figures of a batch; empty without a valid score."""
+        if not scores.valid.any():
+            return {}
+        alarm = scores.score[scores.valid] >= np.float32(scores.decoding.anomaly.alarm)
+        return {
+            "mae": float(scores.mae[scores.valid].astype(np.float64).mean()),
+            "covered": float(scores.covered[scores.valid].astype(np.float64).mean()),
+            "alarm_share": float(alarm.mean()),
+        }
+
+    @property
+    def neutral(self) -> Neutral:
+        """The course of the readings is what is forecast, so a straight line."""
+        return "line"
+
+    def moved(
+        self, before: ForecastScores, after: ForecastScores, decoding: ForecastDecoding
+    ) -> tuple[Moved, Moved]:
+        """The change of the anomaly score, and of the oddest channel's p50 at the first lead."""
+        channel, step = int(before.channel[0]), decoding.leads[0] - 1
+        middle = before.values[0, step, channel, 1] - after.values[:, step, channel, 1]
+        name = f"forecast of {decoding.channels[channel]}, {decoding.leads[0]} ahead"
+        noise = float(self.tolerance(decoding)[channel, 0])
+        score = np.asarray(before.score[0] - after.score, dtype=np.float64)
+        return (
+            Moved("anomaly score", "1", score, _REPEATABLE),
+            Moved(name, "", np.asarray(middle, dtype=np.float64), noise),
+        )
