@@ -29,6 +29,13 @@ def data():
     return make_series()
 
 
+@pytest.fixture(scope="module")
+def full(data, tmp_path_factory):
+    """The products of one pass with the full prompt."""
+    folder = tmp_path_factory.mktemp("full")
+    return train_timellm(data, replace(CONFIG, epochs=1), folder, backbone=loader())
+
+
 def loader(is_causal=True):
     """A loader of tiny backbones that counts its calls."""
 
@@ -140,8 +147,7 @@ def test_a_damaged_state_is_refused_with_what_to_do(data, tmp_path):
         {"start": "ridge"},
     ],
 )
-def test_every_control_trains_and_forecasts_otherwise(data, tmp_path, changes):
-    full = train_timellm(data, replace(CONFIG, epochs=1), tmp_path, backbone=loader())
+def test_every_control_trains_and_forecasts_otherwise(data, full, tmp_path, changes):
     config = replace(CONFIG, epochs=1, **changes)
     control = train_timellm(data, config, tmp_path, backbone=loader())
     difference = np.abs(control.forecasts.astype(np.float32) - full.forecasts).max()
