@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from models.tasks.activity import confusion_matrix
 from training.datasets.contract import DataSet
 from training.errors import MissingExtraError
-from training.evaluate import MEASURE_TITLES
+from training.evaluate import MEASURE_TITLES, group_errors
+from training.forecast_gate import HeldOutTime, Verdict
 
-__all__ = ["write_plot"]
+__all__ = ["write_forecast_plot", "write_plot"]
 
 
 def write_plot(
@@ -38,12 +39,7 @@ def write_plot(
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as exc:
-        module = "matplotlib"
-        raise MissingExtraError(module) from exc
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    figure = _new_figure()
     curve, scores = figure.subplots(1, 2)
     headline = data.contract.headline.name
     _plot_curve(curve, losses, held_out, MEASURE_TITLES.get(headline, headline))
@@ -52,6 +48,57 @@ def write_plot(
     else:
         _plot_classes(scores, truth, scored, data.labels)
     figure.savefig(path, dpi=110)
+
+
+def write_forecast_plot(
+    path: Path,
+    losses: Sequence[float],
+    validation: Sequence[float],
+    verdict: Verdict,
+    held_out: HeldOutTime,
+) -> None:
+    """Write the picture of a forecasting run as a PNG: learning curve, and gains over time.
+
+    Args:
+        path: File to write.
+        losses: Training loss of every pass from pass 0, where it is NaN.
+        validation: Validation error of the same passes.
+        verdict: The new student and its rivals.
+        held_out: The held-out time.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    figure = _new_figure()
+    curve, blocks = figure.subplots(1, 2)
+    passes = np.arange(len(losses))
+    curve.plot(passes, losses, color="tab:gray", label="training loss")
+    curve.plot(passes, validation, color="tab:blue", label="validation, mean squared error")
+    curve.set(xlabel="pass over the data (0: untrained)", title="Learning curve")
+    curve.legend()
+    curve.xaxis.get_major_locator().set_params(integer=True)
+    new = group_errors(verdict.new.errors, held_out.blocks)
+    days = np.array(list(new)) * held_out.block_ms / 86_400_000
+    for rival in verdict.rivals:
+        old = group_errors(rival.errors, held_out.blocks)
+        blocks.plot(days, [old[block] - new[block] for block in new], label=rival.name)
+    blocks.axhline(0, color="black", linewidth=0.8)
+    blocks.set(
+        xlabel="days since the held-out time began",
+        ylabel="gain over a rival, by block (above 0: better)",
+        title="Held-out time",
+    )
+    blocks.legend()
+    figure.savefig(path, dpi=110)
+
+
+def _new_figure() -> Any:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as exc:
+        module = "matplotlib"
+        raise MissingExtraError(module) from exc
+    return Figure(figsize=(10, 4.2), layout="constrained")
 
 
 def _plot_curve(axis: Any, losses: Sequence[float], held_out: Sequence[float], title: str) -> None:

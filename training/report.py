@@ -14,15 +14,26 @@ from rich.table import Table
 from models.artifact import Artifact
 from training.datasets.contract import DataSet
 from training.evaluate import Comparison
+from training.forecast_gate import HeldOutTime, Verdict
 
 if TYPE_CHECKING:  # it needs torch
     from training.candidate import Candidate, EpochReport
 
-__all__ = ["RunLog", "print_comparison", "print_table"]
+__all__ = [
+    "RunLog",
+    "print_comparison",
+    "print_forecast_gains",
+    "print_forecast_table",
+    "print_table",
+]
 
 _RULE = (
     "Rule: a student is published only if the 90 % paired bootstrap interval of the gain over "
     "held-out {group}s lies above zero."
+)
+_FORECAST_RULE = (
+    "Rule: a student is published only if the 90 % paired bootstrap interval of the gain over "
+    "blocks of held-out time lies above zero for every rival."
 )
 
 
@@ -30,7 +41,7 @@ class RunLog:
     """JSON lines of a run, continued after a restart, and its progress bar."""
 
     def __init__(self, path: Path, console: Console, epochs: int) -> None:
-        self._path = path
+        self.path = path
         self._bar = Progress(
             TextColumn("training"),
             BarColumn(),
@@ -54,9 +65,17 @@ class RunLog:
         text = f"loss {report.loss:.3f}{held_out}"
         self._bar.update(self._row, completed=report.number, description=text)
 
+    def add_pass(self, number: int, loss: float, validation: float) -> None:
+        """Log a pass of a forecasting student and advance the bar; pass 0 is the untrained one."""
+        known = None if math.isnan(loss) else loss
+        self.write({"epoch": number, "loss": known, "validation": validation})
+        text = f"validation {validation:.4g}"
+        text = text if known is None else f"loss {loss:.3f}, {text}"
+        self._bar.update(self._row, completed=number, description=text)
+
     def write(self, line: dict[str, Any]) -> None:
         """Append one JSON object."""
-        with self._path.open("a", encoding="utf-8") as file:
+        with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
     def curve(self) -> tuple[list[float], list[float]]:
@@ -64,11 +83,23 @@ class RunLog:
 
         The measure is NaN if no group was held out.
         """
-        lines = [json.loads(line) for line in self._path.read_text(encoding="utf-8").splitlines()]
-        passes = {line["epoch"]: line for line in lines if "epoch" in line}
-        ordered = [passes[number] for number in sorted(passes)]
+        ordered = self._passes()
         measures = [math.nan if line["held_out"] is None else line["held_out"] for line in ordered]
         return [line["loss"] for line in ordered], measures
+
+    def validation_curve(self) -> tuple[list[float], list[float]]:
+        """Read loss and validation error of every pass of a forecasting student, from pass 0.
+
+        The loss of pass 0 is NaN, because the student was not trained yet.
+        """
+        ordered = self._passes()
+        losses = [math.nan if line["loss"] is None else line["loss"] for line in ordered]
+        return losses, [line["validation"] for line in ordered]
+
+    def _passes(self) -> list[dict[str, Any]]:
+        lines = [json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines()]
+        passes = {line["epoch"]: line for line in lines if "epoch" in line}
+        return [passes[number] for number in sorted(passes)]
 
 
 def print_table(
@@ -113,3 +144,40 @@ def print_comparison(
         soft_wrap=True,
         markup=False,
     )
+
+
+def print_forecast_table(
+    console: Console, verdict: Verdict, sizes: dict[str, int], held_out: HeldOutTime
+) -> None:
+    """Print the measures of a forecasting student and its rivals on the held-out time.
+
+    Args:
+        console: Where to print.
+        verdict: Measures by forecast.
+        sizes: Bytes of the graph, by the name of the forecast; the baselines have none.
+        held_out: The windows measured.
+    """
+    table = Table(title=f"Held-out time, {len(held_out.windows)} windows")
+    table.add_column("forecast")
+    for key in verdict.new.measures:
+        table.add_column(key, justify="right")
+    table.add_column("ONNX bytes", justify="right")
+    for judged in (*verdict.rivals, verdict.new):
+        numbers = [
+            "-" if math.isnan(value) else f"{value:.4g}" for value in judged.measures.values()
+        ]
+        table.add_row(judged.name, *numbers, str(sizes.get(judged.name, "-")))
+    console.print(table)
+
+
+def print_forecast_gains(
+    console: Console, verdict: Verdict, held_out: HeldOutTime, unit: str
+) -> None:
+    """Print the gain over every rival with its interval, and the rule for publishing."""
+    hours = held_out.block_ms / 3_600_000
+    lines = [
+        f"Gain over {rival.name} ({unit}): {gain.gain:.4g}, 90 % interval [{gain.low:.4g}, "
+        f"{gain.high:.4g}], better in {gain.wins} of {gain.groups} blocks of {hours:g} hours."
+        for rival, gain in zip(verdict.rivals, verdict.gains, strict=True)
+    ]
+    console.print(*lines, _FORECAST_RULE, sep="\n", soft_wrap=True, markup=False)

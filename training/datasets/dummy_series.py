@@ -23,7 +23,7 @@ _START_MS = 1_704_067_200_000  # 2024-01-01T00:00Z
 _ON_BELOW, _OFF_ABOVE = 18.0, 22.0  # degC
 
 
-def make_dummy_series(seed: int = 0, devices: int = 2, readings: int = 1200) -> SeriesSet:
+def make_dummy_series(seed: int = 0, devices: int = 2, readings: int = 4800) -> SeriesSet:
     """Make rooms in memory; the same seed gives the same numbers.
 
     Args:
@@ -52,12 +52,12 @@ def make_dummy_series(seed: int = 0, devices: int = 2, readings: int = 1200) -> 
 def _make_room(random: np.random.Generator, readings: int) -> NDArray[np.float32]:
     hours = np.arange(readings)
     daily = 6 * np.sin(2 * np.pi * (hours - 9) / 24)
-    outside = 2 + daily + 0.3 * random.standard_normal(readings)
+    outside = 2 + daily + 0.1 * random.standard_normal(readings)
     rows = np.empty((readings, 3))
     room, heats = 20.0, False
     for hour in range(readings):
         heats = room < _ON_BELOW or (heats and room < _OFF_ABOVE)
         power = 3.0 if heats else 0.0
         rows[hour] = outside[hour], room, power + 0.02 * random.standard_normal()
-        room += 0.04 * (outside[hour] - room) + 0.7 * power + 0.05 * random.standard_normal()
+        room += 0.04 * (outside[hour] - room) + 0.7 * power + 0.02 * random.standard_normal()
     return rows.astype(np.float32)

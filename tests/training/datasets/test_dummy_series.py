@@ -6,7 +6,7 @@ from training.datasets.dummy_series import make_dummy_series
 def test_the_same_seed_makes_the_same_rooms():
     data = make_dummy_series(seed=3)
     assert make_dummy_series(seed=3).digest == data.digest != make_dummy_series(seed=4).digest
-    assert data.borders[0] == (840, 960, 1200)
+    assert data.borders[0] == (3360, 3840, 4800)
     assert (data.series[0] != data.series[1]).any()
 
 
