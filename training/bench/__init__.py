@@ -6,7 +6,8 @@ its plan, and every claim is shown beside its controls.
 
 Files, in order: `ledger` (the planned and the finished runs), `runs` (one run), `classical`,
 `openvocab` and `unknown` (special kinds of run), `stats`, `report`, `openchapter` and `plots` (the
-report), `command` (`python -m training.bench`).
+report), `command` (`python -m training.bench`). Trials of forecasting teachers, with a results file
+of their own: `llata`, `timellm`.
 """
 
 __all__: list[str] = []
