@@ -161,7 +161,7 @@ def _teacher(
     assert products is not None  # noqa: S101 (there is no deadline)
     keys = ("passes", "best_pass", "prompts", "trained_weights", "frozen_weights")
     found: dict[str, Any] = {key: products.header[key] for key in keys}
-    found["training_seconds"] = products.header["seconds"]
+    found["training_seconds"] = products.header["cpu_seconds"]
     found["held_out"] = {"mse": _rounded(products.header["validation_mse"])}
     for target in (data, *transfers):
         test = forecast_timellm(data, config, folder, "test", TEST_STRIDE, target, backbone)

@@ -233,6 +233,7 @@ def _facts(
         "start_mse": history.start_mse,
         "validation_mse": history.lowest,
         "seconds": round(history.seconds, 1),
+        "cpu_seconds": round(history.cpu_seconds, 1),
     }
 
 
