@@ -195,7 +195,7 @@ def _shares(values: NDArray[np.floating], knots: NDArray[np.float64]) -> NDArray
         above = values[:, column] > row[-1]
         # Half of what is left at the last knot's distance from the middle, then ever less.
         scale = max(row[-1] - row[len(row) // 2], 1e-3 * abs(row[-1]), 1e-9)
-        beyond = (values[:, column] - row[-1]) / scale
+        beyond = np.maximum(values[:, column] - row[-1], 0) / scale
         share[above] = LEVELS[-1] + (1 - LEVELS[-1]) * (beyond / (1 + beyond))[above]
         found[:, column] = share
     return found

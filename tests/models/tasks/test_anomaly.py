@@ -98,6 +98,15 @@ def test_the_score_grows_with_the_fault_beyond_everything_seen(table: AnomalyTab
     assert LEVELS[-1] < score[0] <= score[-1] <= 1
 
 
+def test_a_statistic_at_its_scale_below_the_last_knot_divides_by_nothing(
+    table: AnomalyTable,
+) -> None:
+    # The scale is the distance from the last knot to the middle one: values of the middle knot.
+    middle = [[knots[len(LEVELS) // 2] for knots in channel] for channel in table.channels]
+    scores = score_anomalies(np.array([middle], dtype=np.float32), table)
+    assert np.isfinite(scores.score).all()
+
+
 def test_a_channel_that_never_moved_neither_divides_by_zero_nor_hides_the_others() -> None:
     still = windows(500)
     still[:, :, 0] = 3.0
