@@ -34,8 +34,8 @@ from typing import Any, Literal, NoReturn
 import click
 from rich.console import Console
 from rich.live import Live
-from rich.table import Table
 
+from deploy.commands.demosummary import account_line, account_table, print_summary
 from deploy.commands.statefolder import make_state_folder
 from ingest.childprocess import stop_child, tied_to_parent
 from ingest.mqtt.broker import BrokerError, LocalBroker
@@ -66,6 +66,13 @@ _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     help="Number of people.",
 )
 @click.option(
+    "--transformers",
+    type=click.IntRange(0, 200),
+    default=0,
+    show_default=True,
+    help="Number of power transformers; their sensors have faults.",
+)
+@click.option(
     "--port",
     type=click.IntRange(0, 65535),
     default=8765,
@@ -92,6 +99,7 @@ _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 def demo(
     engines: int,
     people: int,
+    transformers: int,
     port: int,
     seconds: float | None,
     seed: int,
@@ -105,17 +113,18 @@ def demo(
     stopped_well = False
     try:
         with _broker(folder, kind, out) as broker, _gateway(folder, broker, port, out) as gateway:
-            fleet = _Fleet(folder, broker, engines, people, seed)
+            fleet = _Fleet(folder, broker, engines, people, transformers, seed)
+            grid = f", {transformers} power transformers with sensor faults" if transformers else ""
             with fleet:
                 out.print(
                     f"[bold]fleet[/]    {engines} engines that wear out, {people} people who wear "
-                    "an IMU\n[bold]page[/]     open "
+                    f"an IMU{grid}\n[bold]page[/]     open "
                     f"[link={gateway.url}]{gateway.url}[/]   (Ctrl-C ends the demo)\n"
                 )
                 _watch(gateway, fleet, seconds, out)
             out.print("fleet stopped; the pipeline drains ...")
             account = _drained(gateway)
-        _summary(account, folder, out)
+        print_summary(account, folder, out)
         stopped_well = True
     except BrokerError as exc:
         raise click.ClickException(str(exc)) from exc
@@ -231,14 +240,21 @@ class _Fleet:
     """The simulated fleet as a child process."""
 
     def __init__(
-        self, folder: Path, broker: LocalBroker, engines: int, people: int, seed: int
+        self,
+        folder: Path,
+        broker: LocalBroker,
+        engines: int,
+        people: int,
+        transformers: int,
+        seed: int,
     ) -> None:
         self.truth_path = folder / "truth.jsonl"
         self.log_path = folder / "fleet.log"
         self._command = [
             *(sys.executable, "-m", "deploy.cli", "simulate"),
             *("--mqtt", f"{broker.host}:{broker.port}"),
-            *("--engines", str(engines), "--people", str(people), "--seed", str(seed)),
+            *("--engines", str(engines), "--people", str(people)),
+            *("--transformers", str(transformers), "--seed", str(seed)),
             *("--truth", str(self.truth_path)),
         ]
         self._process: subprocess.Popen[bytes] | None = None
@@ -274,10 +290,10 @@ def _watch(gateway: _Gateway, fleet: _Fleet, seconds: float | None, out: Console
                 page = gateway.get("api/v1/pipeline")
                 elapsed = time.monotonic() - started
                 if page is not None and out.is_terminal:
-                    live.update(_account_table(page, elapsed))
+                    live.update(account_table(page, elapsed))
                 elif page is not None and elapsed >= next_line:
                     next_line += 5.0
-                    out.print(_account_line(page, elapsed))
+                    out.print(account_line(page, elapsed))
                 for name, alive, path in (
                     ("gateway", gateway.process.poll() is None, gateway.log_path),
                     ("fleet", fleet.alive, fleet.log_path),
@@ -289,41 +305,6 @@ def _watch(gateway: _Gateway, fleet: _Fleet, seconds: float | None, out: Console
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-_COUNTED = ("received", "windowed", "duplicate", "late", "dead_lettered")
-
-
-def _account_table(page: dict[str, Any], elapsed: float) -> Table:
-    totals = page["totals"]
-    table = Table(title=f"account after {elapsed:.0f} s", title_justify="left")
-    for name in ("readings", "", "scores", " "):
-        table.add_column(name, justify="left" if name in ("readings", "scores") else "right")
-    latency = totals["sensor_to_score"]
-    right = [
-        ("windows scored", f"{totals['scored']:,}"),
-        ("points stored", f"{totals['stored']:,}"),
-        ("sensor to score p50", _ms(latency["p50_ms"])),
-        ("sensor to score p99", _ms(latency["p99_ms"])),
-        ("messages refused", f"{totals['messages_dead_lettered']:,}"),
-    ]
-    for name, (label, value) in zip(_COUNTED, right, strict=True):
-        table.add_row(name.replace("_", "-"), f"{totals[name]:,}", label, value)
-    return table
-
-
-def _account_line(page: dict[str, Any], elapsed: float) -> str:
-    totals = page["totals"]
-    counts = ", ".join(f"{name.replace('_', '-')} {totals[name]}" for name in _COUNTED)
-    latency = totals["sensor_to_score"]
-    return (
-        f"{elapsed:4.0f} s  {counts}; scored {totals['scored']}, stored {totals['stored']}; "
-        f"sensor to score p50 {_ms(latency['p50_ms'])}, p99 {_ms(latency['p99_ms'])}"
-    )
-
-
-def _ms(value: float | None) -> str:
-    return "-" if value is None else f"{value:,.0f} ms"
 
 
 def _drained(gateway: _Gateway) -> dict[str, Any] | None:
@@ -340,34 +321,6 @@ def _drained(gateway: _Gateway) -> dict[str, Any] | None:
         time.sleep(1.0)
         page = gateway.get("api/v1/pipeline") or page
     return page
-
-
-def _summary(page: dict[str, Any] | None, folder: Path, out: Console) -> None:
-    from ingest.simulators.truth import error_against_truth, read_truth
-    from models.tasks.registry import tasks
-    from pipeline.console.queries import all_points
-    from pipeline.stores.resultsfile import ResultsFile
-
-    out.print("\n[bold]summary[/]")
-    if page is not None:
-        totals = page["totals"]
-        parts = " + ".join(f"{name.replace('_', '-')} {totals[name]:,}" for name in _COUNTED[1:])
-        state = "balanced" if totals["missing"] == 0 else f"OUT OF BALANCE by {totals['missing']}"
-        out.print(f"  readings   received {totals['received']:,} = {parts}   ({state})")
-        reasons = ", ".join(f"{k} {v}" for k, v in sorted(totals["dead_letters"].items())) or "none"
-        out.print(f"  refused    {reasons}")
-        latency = totals["sensor_to_score"]
-        out.print(
-            f"  scores     {totals['scored']:,} scored, {totals['stored']:,} stored; sensor to "
-            f"score p50 {_ms(latency['p50_ms'])}, p99 {_ms(latency['p99_ms'])}"
-        )
-    results = ResultsFile(folder / "state" / "results.db", read_only=True)
-    try:
-        scores = [point for task in tasks() for point in all_points(results, task.measurement)]
-    finally:
-        results.close()
-    for line in error_against_truth(scores, read_truth(folder / "truth.jsonl")).lines():
-        out.print(f"  {line}")
 
 
 def _child(command: list[str], env: dict[str, str], output: Any) -> subprocess.Popen[bytes]:

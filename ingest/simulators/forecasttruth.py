@@ -5,12 +5,12 @@ seasonal-naive for the same reading: the reading of a day before. Channels have 
 the error is a ratio: the mean over devices and channels of MAE divided by the MAE of seasonal-
 naive. Readings with a fault, and those a day after a fault, count for neither.
 
-**Faults** are found by alarms. An alarm is raised when the anomaly score has been at least
-`raise_at` for `windows` windows in a row, and cleared when it falls below `clear_at`. It finds the
-faults of its device that have begun and have not been over for longer than `aftermath_h`, because
-the return from a fault is a surprise as well. Other alarms are false.
+**Faults** are found by alarms. An alarm is raised by `windows` windows in a row at the student's
+alarm level, and cleared by as many below it. It finds the faults of its device that have begun and
+have not been over for longer than `aftermath_h`, because the return from a fault is a surprise as
+well. Other alarms are false.
 
->>> score = {"site": "grid", "device": "transformer-01", "end_ms": 3_600_001, "score": 0.999}
+>>> score = {"site": "grid", "device": "transformer-01", "end_ms": 3_600_000, "alarm": 1}
 >>> fault = TransformerTruth("grid", "transformer-01", 3_600_000, 7_200_000, "spike", "OT", 4.0)
 >>> report = judge_alarms([score], [fault], AlarmRule(windows=1))
 >>> report.found["spike"], report.false_alarms
@@ -47,15 +47,11 @@ class AlarmRule:
     """When an alarm is raised and cleared.
 
     Attributes:
-        raise_at: Least score of an alarm.
-        windows: Windows in a row at or above it.
-        clear_at: The alarm ends when the score falls below.
+        windows: Windows in a row at the alarm level that raise it, and below it that clear it.
         aftermath_h: Hours after a fault in which an alarm still belongs to it.
     """
 
-    raise_at: float = 0.99
     windows: int = 2
-    clear_at: float = 0.9
     aftermath_h: int = 24
 
 
@@ -188,22 +184,22 @@ def judge_alarms(
     """Compare alarms with the faults that were injected.
 
     Args:
-        scores: Points of the measurement `anomaly`: `site`, `device`, `end_ms` (epoch ms, after the
-            newest reading) and `score`.
+        scores: Points of the measurement `anomaly`: `site`, `device`, `end_ms` (time of the newest
+            reading, epoch ms) and `alarm` (1 at the alarm level, otherwise 0).
         faults: Truth of all devices; a fault that began before the first score of its device does
             not count.
         rule: When an alarm is raised.
     """
     rule = rule or AlarmRule()
-    by_device: dict[_Place, list[tuple[int, float]]] = defaultdict(list)
+    by_device: dict[_Place, list[tuple[int, bool]]] = defaultdict(list)
     for score in scores:
-        by_device[_place(score)].append((int(score["end_ms"]) - 1, float(score["score"])))
+        by_device[_place(score)].append((int(score["end_ms"]), bool(score["alarm"])))
     found: dict[str, list[int]] = defaultdict(list)
     missed: dict[str, int] = defaultdict(int)
     false_alarms = 0
     for place, series in by_device.items():
         series.sort()
-        raised = _alarms(series, rule)
+        raised = _alarms(series, rule.windows)
         mine = [f for f in faults if (f.site, f.device) == place and f.start_ms >= series[0][0]]
         spans = [(f.start_ms, f.end_ms + rule.aftermath_h * STEP_MS) for f in mine]
         for fault, (start_ms, end_ms) in zip(mine, spans, strict=True):
@@ -217,17 +213,16 @@ def judge_alarms(
     return AlarmReport(dict(found), dict(missed), false_alarms, days)
 
 
-def _alarms(series: Sequence[tuple[int, float]], rule: AlarmRule) -> list[int]:
+def _alarms(series: Sequence[tuple[int, bool]], windows: int) -> list[int]:
     """Return the times at which alarms are raised."""
     raised: list[int] = []
-    active, above = False, 0
-    for at, score in series:
-        above = above + 1 if score >= rule.raise_at else 0
-        if active and score < rule.clear_at:
-            active = False
-        if not active and above >= rule.windows:
-            active = True
-            raised.append(at)
+    active, run = False, 0
+    for at, alarm in series:
+        run = run + 1 if alarm != active else 0
+        if run >= windows:
+            active, run = not active, 0
+            if active:
+                raised.append(at)
     return raised
 
 

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
 from pipeline.stores.resultsfile import ResultsFile
 
 __all__ = [
@@ -106,11 +108,11 @@ def all_points(results: ResultsFile, measurement: str) -> list[dict[str, Any]]:
         return []
     columns = ", ".join(f"p.{_quoted(name)}" for name in names)
     rows = results.select(
-        f"SELECT s.site, s.device, s.stream, s.model, p.time_ns / 1000000, {columns} "  # noqa: S608
+        f"SELECT s.tags, p.time_ns / 1000000, {columns} "  # noqa: S608
         f"FROM {_table(measurement)} p JOIN _series s ON s.id = p.series ORDER BY p.time_ns"
     )
-    tags = ("site", "device", "stream", "model", "end_ms")
-    return [dict(zip((*tags, *names), row, strict=True)) for row in rows]
+    tags = {text: orjson.loads(text) for text in {row[0] for row in rows}}
+    return [tags[row[0]] | dict(zip(("end_ms", *names), row[1:], strict=True)) for row in rows]
 
 
 def trend(

@@ -19,11 +19,11 @@ def fault(kind: str, start_h: int, end_h: int, device: str = "t1") -> Transforme
     )
 
 
-def scores(values: list[float], device: str = "t1") -> list[dict[str, Any]]:
-    """Scores of consecutive hours; a window ends a millisecond after its newest reading."""
+def scores(hours: int, *alarms: int) -> list[dict[str, Any]]:
+    """Scores of consecutive hours, at the alarm level in some of them."""
     return [
-        {"site": "grid", "device": device, "end_ms": T0 + hour * STEP_MS + 1, "score": value}
-        for hour, value in enumerate(values)
+        {"site": "grid", "device": "t1", "end_ms": T0 + hour * STEP_MS, "alarm": hour in alarms}
+        for hour in range(hours)
     ]
 
 
@@ -68,10 +68,8 @@ def test_readings_with_a_fault_count_neither_as_truth_nor_as_a_naive_forecast() 
 
 
 def test_an_alarm_needs_windows_in_a_row_and_finds_the_fault_with_its_delay() -> None:
-    values = [0.1] * 100
-    values[10] = 1.0  # a single window: no alarm
-    values[32:36] = [0.995] * 4
-    report = judge_alarms(scores(values), [fault("step", 30, 40), fault("drift", 70, 80)])
+    alarms = (10, *range(32, 36))  # a single window is no alarm
+    report = judge_alarms(scores(96, *alarms), [fault("step", 30, 40), fault("drift", 70, 80)])
     assert (report.found, report.missed) == ({"step": [3]}, {"drift": 1})
     assert report.false_alarms == 0
     assert report.line() == (
@@ -81,21 +79,23 @@ def test_an_alarm_needs_windows_in_a_row_and_finds_the_fault_with_its_delay() ->
 
 
 def test_one_long_alarm_counts_once_and_one_outside_the_faults_is_false() -> None:
-    values = [0.1] * 100
-    values[10:20] = [0.99, 0.99, 0.95, 0.99, 0.99, 0.9, 0.99, 0.99, 0.89, 0.99]
-    values[60:62] = [1.0, 1.0]
+    long = (10, 11, 13, 14, 16, 17)  # one quiet window does not clear it
     faults = [fault("noise", 70, 80), fault("noise", 70, 80, device="t2")]
-    report = judge_alarms(scores(values), faults)
+    report = judge_alarms(scores(100, *long, 20, 21), faults)
     assert report.false_alarms == 2
     assert report.missed == {"noise": 1}  # the other device has no scores
 
 
+def test_an_alarm_that_was_raised_before_a_fault_has_not_found_it() -> None:
+    report = judge_alarms(scores(100, *range(20, 60)), [fault("step", 30, 40)])
+    assert (report.found, report.missed, report.false_alarms) == ({}, {"step": 1}, 1)
+
+
 def test_an_alarm_belongs_to_a_fault_for_a_day_after_it() -> None:
-    values = [0.1] * 100
-    values[63:65] = [1.0, 1.0]
+    found = scores(100, 63, 64)
     rule = AlarmRule(aftermath_h=24)
-    assert judge_alarms(scores(values), [fault("step", 30, 41)], rule).false_alarms == 0
-    assert judge_alarms(scores(values), [fault("step", 30, 40)], rule).false_alarms == 1
+    assert judge_alarms(found, [fault("step", 30, 41)], rule).false_alarms == 0
+    assert judge_alarms(found, [fault("step", 30, 40)], rule).false_alarms == 1
 
 
 def test_reports_without_points_say_so() -> None:
