@@ -30,6 +30,7 @@ from training.teachers.prompts import PROMPTS
 
 __all__ = [
     "CLASSICAL",
+    "FORECAST_PLANS",
     "METHODS",
     "TOPICS",
     "Run",
@@ -59,6 +60,9 @@ METHODS: dict[str, dict[str, Any]] = {
 with `-` are appended to those of the plan."""
 CLASSICAL = ("ridge", "boosting", "constant")
 """Baselines on statistics of the window; they use only window, split and seed of the recipe."""
+
+FORECAST_PLANS = "bench-forecast-"
+"""Beginning of the names of plans of forecasts; see `training.bench.forecastplan`."""
 
 TOPICS = {
     "main": "Benchmarks",
@@ -169,8 +173,9 @@ def _recipe_of(recipe: Recipe, method: str, seed: int) -> Recipe:
 
 
 def shipped_plans() -> list[Path]:
-    """List the plan files of the repository, ordered by name."""
-    return sorted((Path(__file__).parent.parent / "configs").glob("bench-*.toml"))
+    """List the plan files of the repository, ordered by name, without those of forecasts."""
+    plans = (Path(__file__).parent.parent / "configs").glob("bench-*.toml")
+    return sorted(plan for plan in plans if not plan.name.startswith(FORECAST_PLANS))
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
