@@ -10,6 +10,7 @@ chooses what is neutral (`Answer.neutral`):
   window.
 - `line`: a straight line from the reading before the span to the one after it, so that the
   question is "what if nothing special had happened here?".
+- `mixed`: the middle for all readings of a channel, the line for those of a span.
 
 Effects of spans do not add up to the effect of the whole channel, because students are not linear.
 A student that scales by operating condition sees readings of one channel without the others as
@@ -32,7 +33,7 @@ from numpy.typing import NDArray
 from models.errors import ScoreFailed
 from models.manifest import Manifest
 from models.session import MAX_BATCH, Student
-from models.tasks.moved import Moved
+from models.tasks.moved import Moved, Neutral
 from models.tasks.registry import find_task
 
 __all__ = ["SPANS", "Baseline", "Effect", "Explanation", "cut_spans", "explain"]
@@ -41,7 +42,7 @@ SPANS = 10
 """Spans of a window: enough to see when, few enough to read."""
 
 Baseline = Literal["middle", "mean", "line"]
-"""What readings were replaced by; see the text of this module."""
+"""What readings were replaced by; see the text of this module. `mean` is in place of `middle`."""
 
 _Span = tuple[int, int]
 
@@ -74,7 +75,8 @@ class Explanation:
         spans: Half-open ranges of readings of the window, oldest first.
         effects: At least one; channels are ordered by the first.
         order: Places of the channels in the manifest, the most important one first.
-        baseline: What readings were replaced by.
+        baseline: What the readings of a whole channel were replaced by.
+        span_baseline: What those of a span were replaced by.
     """
 
     fields: Mapping[str, Any]
@@ -82,6 +84,7 @@ class Explanation:
     effects: tuple[Effect, ...]
     order: tuple[int, ...]
     baseline: Baseline
+    span_baseline: Baseline
 
     @property
     def effect(self) -> Effect:
@@ -121,32 +124,45 @@ def explain(student: Student, window: NDArray[np.float32], spans: int = SPANS) -
     if not before.valid[0]:
         msg = f"{manifest.name} v{manifest.version} gives no finite score for this window"
         raise ScoreFailed(msg)
-    baseline: Baseline = task.answer.neutral
-    if baseline == "middle" and manifest.seen is None:
-        baseline = "mean"
+    baselines = _baselines(task.answer.neutral, manifest)
     cut = cut_spans(len(window), spans)
     parts = [
         (task.answer.moved(before, scores, manifest.decoding), scores.valid)
-        for scores in map(student.score, _occluded(window, cut, baseline, manifest))
+        for scores in map(student.score, _occluded(window, cut, baselines, manifest))
     ]
     effects = tuple(
         _effect([(moved[number], valid) for moved, valid in parts], len(cut))
         for number in range(len(parts[0][0]))
     )
     (fields,) = task.answer.record_fields(before)
-    return Explanation(fields, cut, effects, _order(effects[0]), baseline)
+    return Explanation(fields, cut, effects, _order(effects[0]), *baselines)
+
+
+def _baselines(neutral: Neutral, manifest: Manifest) -> tuple[Baseline, Baseline]:
+    """What the readings of a whole channel, and those of a span, are replaced by."""
+    level: Baseline = "mean" if manifest.seen is None else "middle"
+    return (
+        "line" if neutral == "line" else level,
+        level if neutral == "middle" else "line",
+    )
 
 
 def _occluded(
-    window: NDArray[np.float32], spans: Sequence[_Span], baseline: Baseline, manifest: Manifest
+    window: NDArray[np.float32],
+    spans: Sequence[_Span],
+    baselines: tuple[Baseline, Baseline],
+    manifest: Manifest,
 ) -> Iterator[NDArray[np.float32]]:
     """Batches of the window with one part replaced: every span, then the whole, by channel."""
     length, channels = window.shape
-    parts = [(*span, channel) for span in (*spans, (0, length)) for channel in range(channels)]
+    places = range(channels)
+    whole, partly = baselines
+    parts = [(*span, channel, partly) for span in spans for channel in places]
+    parts += [(0, length, channel, whole) for channel in places]
     for at in range(0, len(parts), MAX_BATCH):
         chosen = parts[at : at + MAX_BATCH]
         batch = np.repeat(window[None], len(chosen), axis=0)
-        for row, (first, end, channel) in enumerate(chosen):
+        for row, (first, end, channel, baseline) in enumerate(chosen):
             neutral = _neutral(window[:, channel], first, end, channel, baseline, manifest)
             batch[row, first:end, channel] = neutral
         yield batch

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["explain"]
 
-_BAR = 10
+_BAR = 8
 _WHOLE_LOG = 2**62
 
 
@@ -122,11 +122,10 @@ def _table(report: Report) -> Table:
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    unit = "" if report.unit in ("", "1") else f", {report.unit}"
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("channel", no_wrap=True)
-    table.add_column("importance", no_wrap=True)
-    table.add_column(f"effect{unit}", justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    table.add_column("effect", justify="right", no_wrap=True)
     table.add_column("most at", no_wrap=True)
     table.add_column("newest", justify="right", no_wrap=True)
     table.add_column("in training")
@@ -137,8 +136,8 @@ def _table(report: Report) -> Table:
             channel.name,
             "█" * math.ceil(share * _BAR),
             f"{channel.effect:+.3g}" if channel.effect else "0",
-            _span(report.spans[channel.strongest]) if channel.effect else "",
-            f"{channel.value:.6g} {channel.unit}",
+            _span(report.spans[channel.strongest]) if any(channel.spans) else "",
+            f"{channel.value:.6g}",
             _range(channel),
         )
     return table
@@ -146,20 +145,21 @@ def _table(report: Report) -> Table:
 
 def _span(span_ms: tuple[int, int]) -> str:
     """First and last time of a span, without the date, which the lines above have."""
-    first, last = (
-        datetime.fromtimestamp(ms // 1000, timezone.utc).strftime("%H:%M:%S")
-        + (f".{ms % 1000:03d}" if ms % 1000 else "")
-        for ms in span_ms
-    )
-    return first if first == last else f"{first} - {last}"
+    first, last = (datetime.fromtimestamp(ms // 1000, timezone.utc) for ms in span_ms)
+    if span_ms[1] - span_ms[0] >= 1000:
+        return f"{first:%H:%M:%S}-{last:%H:%M:%S}"
+    cents = [f".{ms % 1000 // 10:02d}" for ms in span_ms]
+    text = f"{first:%H:%M:%S}{cents[0]}"
+    return text if span_ms[0] == span_ms[1] else f"{text}-{last:%S}{cents[1]}"
 
 
 def _range(channel: ChannelReport) -> str:
     seen = channel.seen
     if seen is None:
         return "not known"
-    outside = "" if seen["low"] <= channel.value <= seen["high"] else "  outside"
-    return f"{seen['low']:.6g} .. {seen['high']:.6g}{outside}"
+    below, above = channel.value < seen["low"], channel.value > seen["high"]
+    outside = ", below" if below else ", above" if above else ""
+    return f"{seen['low']:.5g}..{seen['high']:.5g}{outside}"
 
 
 def _one(found: list[DeviceStream]) -> DeviceStream:

@@ -197,8 +197,8 @@ class ClassAnswer:
 
     @property
     def neutral(self) -> Neutral:
-        """Gravity in a reading tells the posture, so the middle of training."""
-        return "middle"
+        """Gravity in the readings tells the posture, and their course the movement."""
+        return "mixed"
 
     def moved(
         self, before: ClassScores, after: ClassScores, decoding: ClassesDecoding

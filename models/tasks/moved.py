@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 __all__ = ["Moved", "Neutral"]
 
-Neutral = Literal["middle", "line"]
+Neutral = Literal["middle", "line", "mixed"]
 """What readings are replaced by: `middle`, the median of the channel in training, for answers that
 depend on how high readings are; `line`, a straight line across the replaced span, for answers that
-depend on the course of the readings."""
+depend on the course of the readings; `mixed`, the middle for a whole channel and a line for a span,
+for answers that depend on both, because a span at another height is a step that nobody measured."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

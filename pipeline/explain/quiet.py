@@ -22,14 +22,14 @@ _LONGEST_PAUSE_S = 5.0
 class QuietThread:
     """One thread at low priority with a short line in front of it.
 
-    After work that took t seconds it rests for t * (1 / share - 1) seconds, so that it takes at
-    most `share` of a core, whoever asks for how much.
+    After work that took t seconds of CPU time it rests for t * (1 / share - 1) seconds, so that it
+    takes at most `share` of a core, whoever asks for how much.
 
     Args:
         name: Name of the thread.
         waiting: Pieces of work that may wait.
         share: Largest share of a core, above 0 and at most 1.
-        clock: Monotonic time in seconds.
+        clock: CPU time of the calling thread in seconds.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class QuietThread:
         *,
         waiting: int,
         share: float,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = time.thread_time,
     ) -> None:
         self._most = waiting
         self._rest = 1 / share - 1

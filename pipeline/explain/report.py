@@ -55,7 +55,8 @@ class Report:
         number: The number whose change is told, as part of a sentence.
         unit: Its unit; "1" for a probability or a score from 0 to 1.
         compared_with: What readings were replaced by, in words.
-        baseline: The same as `models.explain.Baseline`.
+        baseline: The same as `models.explain.Baseline`, for whole channels.
+        span_baseline: The same for spans.
         spans: First and last event time of each span, oldest first.
         channels: The most important one first.
         others: Effects on further numbers of the answer: `number`, `unit`, and `effects`,
@@ -69,6 +70,7 @@ class Report:
     unit: str
     compared_with: str
     baseline: Baseline
+    span_baseline: Baseline
     spans: tuple[tuple[int, int], ...]
     channels: tuple[ChannelReport, ...]
     others: tuple[dict[str, Any], ...]
@@ -111,6 +113,7 @@ def make_report(
         unit=effect.unit,
         compared_with=compared,
         baseline=explanation.baseline,
+        span_baseline=explanation.span_baseline,
         spans=tuple((int(ts_ms[first]), int(ts_ms[end - 1])) for first, end in explanation.spans),
         channels=channels,
         others=tuple(_other(other, manifest) for other in explanation.effects[1:]),

@@ -10,6 +10,7 @@ import threading
 from collections import OrderedDict
 from pathlib import Path
 
+from models.artifact import MANIFEST_FILE
 from models.errors import ModelError
 from models.registry import Registry
 from models.session import Student
@@ -30,7 +31,7 @@ class ExplainingStudents:
 
     def __init__(self, registry: Path) -> None:
         self._registry = Registry(registry)
-        self._kept: OrderedDict[tuple[str, int, str], Student] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, int, int], Student] = OrderedDict()
         self._lock = threading.Lock()
 
     def student(self, model: str, version: int) -> Student:
@@ -54,28 +55,13 @@ class ExplainingStudents:
                     msg = f"neither {model} v{version} nor its stable version loads: {worse}"
                     raise NoStudent(msg) from worse
 
-    def stable(self, model: str) -> Student:
-        """The student that the pointer of a model names.
-
-        Raises:
-            NoStudent: There is none, or it cannot be loaded.
-        """
-        with self._lock:
-            try:
-                pointer = self._registry.read_stable(model)
-                if pointer is None:
-                    raise NoStudent(f"the registry has no {model}")  # noqa: EM102
-                return self._load(model, pointer.version)
-            except (ModelError, OSError) as exc:
-                raise NoStudent(f"{model} does not load: {exc}") from exc  # noqa: EM102
-
     def _load(self, model: str, version: int) -> Student:
-        # The digest is in the key: a registry that was made anew has other students of this name.
-        artifact = self._registry.read(model, version)
-        key = (model, version, artifact.digest)
+        # A registry that was made anew has another student of this name and version.
+        stamp = (self._registry.version_path(model, version) / MANIFEST_FILE).stat().st_mtime_ns
+        key = (model, version, stamp)
         student = self._kept.get(key)
         if student is None:
-            student = self._kept[key] = Student(artifact)
+            student = self._kept[key] = Student(self._registry.read(model, version))
         self._kept.move_to_end(key)
         while len(self._kept) > _KEPT:
             self._kept.popitem(last=False)

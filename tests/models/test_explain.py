@@ -105,9 +105,23 @@ def test_a_class_is_explained_by_the_probability_of_the_winner(tmp_path):
     assert found.fields["activity"] == "SITTING"
     assert (found.effect.name, found.effect.unit) == ("probability of SITTING", "1")
     wanted = np.exp(2) / (np.exp(2) + 2) - 1 / 3
-    assert found.effect.spans[1, 2] == pytest.approx(wanted, abs=1e-4)
-    assert np.count_nonzero(found.effect.spans) == 1
+    assert found.effect.channels[2] == pytest.approx(wanted, abs=1e-4)
+    assert np.count_nonzero(found.effect.channels) == 1
     assert found.order[0] == 2
+
+
+def test_a_movement_matters_in_its_span_and_a_posture_in_the_channel_as_a_whole(tmp_path):
+    weights = np.zeros((LENGTH * CHANNELS, 3))
+    weights[2 * CHANNELS + 2, 1] = 2.0
+    judge = student(tmp_path, weights, "activity")
+    posture = explain(judge, usual() + 1)
+    assert (posture.baseline, posture.span_baseline) == ("middle", "line")
+    assert not posture.effect.spans.any()
+    jolted = usual()
+    jolted[2, 2] += 1
+    movement = explain(judge, jolted).effect
+    assert np.argwhere(movement.spans).tolist() == [[1, 2]]
+    assert movement.spans[1, 2] == pytest.approx(posture.effect.channels[2], abs=1e-4)
 
 
 @pytest.mark.parametrize("at", [0, 9, LENGTH - 1])

@@ -69,12 +69,13 @@ const cursors = new Map(); // chart id -> time under the cursor, kept across red
 /**
  * A chart over time.
  * lines: [{cls, name, points: [[t, v | null]]}], band: [[t, low, high]], marks: [[t, text]],
- * levels: [[v, cls, text]], read(t) -> [[name, value, cls]] for the cursor; width in CSS pixels.
+ * levels: [[v, cls, text]], zone: [low, high] of the value, read(t) -> [[name, value, cls]] for the
+ * cursor; width in CSS pixels; rows: grid lines wanted; exact: the domain is y and is not rounded.
  */
-export function chart({ id, width, height = 220, x, y, format, lines, band = [], marks = [], levels = [], read, label, redraw }) {
-  const pad = { left: 44, right: 14, top: 14, bottom: 24 };
+export function chart({ id, width, height = 220, x, y, format, lines, band = [], marks = [], levels = [], zone = null, rows: wanted = 4, exact = false, read, label, redraw }) {
+  const pad = { left: exact ? 52 : 44, right: 14, top: exact ? 6 : 14, bottom: 24 };
   const inner = { w: Math.max(50, width - pad.left - pad.right), h: height - pad.top - pad.bottom };
-  const [low, high] = niceDomain(y);
+  const [low, high] = exact ? y : niceDomain(y, wanted);
   const px = (t) => pad.left + ((t - x[0]) / Math.max(1, x[1] - x[0])) * inner.w;
   const py = (v) => pad.top + inner.h - ((clamp(v, [low, high]) - low) / (high - low)) * inner.h;
   const cursor = cursors.get(id);
@@ -103,11 +104,12 @@ export function chart({ id, width, height = 220, x, y, format, lines, band = [],
       },
     },
     h("svg", { viewBox: `0 0 ${width} ${height}`, width, height, "aria-hidden": "true" },
-      ticks(low, high).map((v) => [
+      zone && h("rect.zone", { x: pad.left, width: inner.w, y: py(zone[1]).toFixed(1), height: Math.max(1, py(zone[0]) - py(zone[1])).toFixed(1) }),
+      ticks(low, high, wanted).map((v) => [
         h("line.grid", { x1: pad.left, x2: width - pad.right, y1: py(v), y2: py(v) }),
         h("text.tick", { x: pad.left - 8, y: py(v) + 4, "text-anchor": "end" }, format(v)),
       ]),
-      timeTicks(x, inner.w).map((t) => h("text.tick", { x: px(t).toFixed(1), y: height - 6, "text-anchor": "middle" }, clockTime(t, x[1] - x[0]))),
+      timeTicks(x, inner.w).filter((t) => !exact || (px(t) > pad.left + 20 && px(t) < width - 26)).map((t) => h("text.tick", { x: px(t).toFixed(1), y: height - 6, "text-anchor": "middle" }, clockTime(t, x[1] - x[0]))),
       levels.filter(([v]) => v > low && v < high).map(([v, cls, text]) => [
         h("line.level", { class: cls, x1: pad.left, x2: width - pad.right, y1: py(v), y2: py(v) }),
         h("text.level-text", { class: cls, x: pad.left + 6, y: py(v) - 5 }, text),
@@ -151,9 +153,9 @@ function pathOf(points, px, py) {
 
 const clamp = (v, [low, high]) => Math.min(high, Math.max(low, v));
 
-function niceDomain([low, high]) {
+function niceDomain([low, high], rows) {
   if (!(high > low)) high = low + 1;
-  const step = niceStep((high - low) / 4);
+  const step = niceStep((high - low) / rows);
   return [Math.floor(low / step) * step, Math.ceil((high - step * 1e-6) / step) * step];
 }
 
@@ -163,10 +165,10 @@ function niceStep(raw) {
   return (lead <= 1 ? 1 : lead <= 2 ? 2 : lead <= 2.5 ? 2.5 : lead <= 5 ? 5 : 10) * power;
 }
 
-function ticks(low, high) {
-  const step = niceStep((high - low) / 4);
+function ticks(low, high, rows) {
+  const step = niceStep((high - low) / rows);
   const found = [];
-  for (let v = low; v <= high + step * 1e-6; v += step) found.push(v);
+  for (let v = Math.ceil(low / step - 1e-6) * step || 0; v <= high + step * 1e-6; v += step) found.push(v);
   return found;
 }
 

@@ -1,8 +1,10 @@
-// One device: the card of its task, and its account.
+// One device: the card of its task, why its score is what it is, its raw readings, its account.
 
 import { cardOf } from "./cards/cards.js";
 import { dateTime, h, icon, remembered, whole } from "./dom.js";
 import { equation, isStale, problems, scoreOf, stalePill, toggle } from "./parts.js";
+import { rawReadings } from "./readings.js";
+import { alertNote, whyButton, whyCard } from "./why.js";
 
 const SPANS = [["300000", "5 min"], ["900000", "15 min"], ["3600000", "1 h"], ["21600000", "6 h"], ["86400000", "24 h"], ["604800000", "7 d"], ["", "All"]];
 const choice = { span: remembered.get("span", "900000") };
@@ -28,10 +30,12 @@ export const devicePage = {
       h("div.head", {},
         h("div", {}, h("div.title", {}, h("h1", {}, d.device), card.pill(d, data.settings), stale ? stalePill(d, now) : null),
           h("p", {}, [d.site, d.stream, d.version === undefined ? null : `scored by ${d.model} v${d.version}`].filter(Boolean).join(" · "))),
-        scoreOf(d) && spans),
+        scoreOf(d) && h("div.head-end", {}, whyButton(d, data, context), spans)),
       problems(data.health),
+      scoreOf(d) && alertNote(d, data, context),
+      scoreOf(d) && whyCard(d, data, context),
       scoreOf(d) ? card.device(data, context) : waiting(d),
-      h("div.stack", {}, d.account && h("section.card.pad", {},
+      h("div.stack", {}, rawReadings(d, data, context), d.account && h("section.card.pad", {},
         h("div.card-head", {}, h("h2", {}, "Account of the readings"), h("span.muted.small", {}, "each reading is in exactly one of the terms")),
         equation(d.account, "small-equation"),
         h("p.flow", {}, h("span", {}, h("b", {}, whole(d.account.windows)), " windows closed,"), h("span", {}, h("b", {}, whole(d.account.gaps)), " gaps,"),

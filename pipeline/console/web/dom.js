@@ -97,6 +97,7 @@ const ICONS = {
   moon: "M20 14.5A8.5 8.5 0 1 1 9.5 4a7 7 0 0 0 10.5 10.5z",
   search: "M11 4a7 7 0 1 0 0 14 7 7 0 0 0 0-14zM16.2 16.2L21 21",
   copy: "M9 9h11v11H9zM5 15H4V4h11v1",
+  why: "M12 3a9 9 0 1 0 0 18 9 9 0 0 0 0-18zM9.6 9.5a2.5 2.5 0 1 1 3.6 2.2c-.8.4-1.2 1-1.2 1.8M12 17v.01",
 };
 
 export function icon(name) {
@@ -111,6 +112,16 @@ const SHORT = new Intl.NumberFormat("en", { notation: "compact", maximumFraction
 export const whole = (value) => (value === null || value === undefined ? "–" : WHOLE.format(value));
 export const short = (value) => (Math.abs(value) < 10_000 ? whole(value) : SHORT.format(value));
 export const percent = (share) => (share === null || share === undefined ? "–" : `${Math.round(share * 100)} %`);
+
+/** A measured value with a number of significant digits, without grouping below 10,000. */
+export function significant(value, digits = 6) {
+  if (value === null || value === undefined) return "–";
+  if (Math.abs(value) >= 10 ** Math.max(digits, 5)) return SHORT.format(value);
+  return String(Number(value.toPrecision(digits))).replace("-", "−");
+}
+
+/** A unit behind a value; manifests write "-" where there is none. */
+export const unitText = (unit) => (["", "-", "1"].includes(unit) ? "" : ` ${unit}`);
 
 export function rate(value) {
   if (value === null || value === undefined) return "–";

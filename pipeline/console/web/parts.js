@@ -2,8 +2,11 @@
 
 import { age, clockTime, duration, h, icon, whole } from "./dom.js";
 
+/** Site, device and stream in the path of an address. */
+export const devicePath = (d) => [d.site, d.device, d.stream].map(encodeURIComponent).join("/");
+
 /** Address of the page of a device. */
-export const deviceHref = (d) => `#/device/${[d.site, d.device, d.stream].map(encodeURIComponent).join("/")}`;
+export const deviceHref = (d) => `#/device/${devicePath(d)}`;
 
 /** The newest score of a device, as its task's card shows it; undefined before the first one. */
 export const scoreOf = (d) => (d.task ? d[d.task] : undefined);

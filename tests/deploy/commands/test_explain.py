@@ -29,7 +29,7 @@ def plant(tmp_path: Path) -> Iterator[Plant]:
 
 
 def explain(plant: Plant, *words: str) -> Result:
-    return CliRunner(env={"COLUMNS": "120"}).invoke(
+    return CliRunner(env={"COLUMNS": "80"}).invoke(
         main, ["explain", *words, "--state-dir", str(plant.folder)]
     )
 
@@ -39,13 +39,13 @@ def test_the_table_has_every_channel_the_most_important_first(plant: Plant) -> N
     assert done.exit_code == 0, done.output
     assert done.output.startswith("plant/press-1/engine: Remaining useful life ")
     assert "window of 4 readings, 2023-11-14 22:13:20.400 UTC to " in done.output
-    rows = re.findall(r"^ (T24|T30|Nf) +(█*) +([-+][\d.]+|0) ", done.output, re.MULTILINE)
+    rows = re.findall(r"^(T24|T30|Nf) +(█*) +([-+][\d.]+|0) ", done.output, re.MULTILINE)
     assert sorted(name for name, _, _ in rows) == ["Nf", "T24", "T30"]
     bars = [len(bar) for _, bar, _ in rows]
-    assert bars[0] == 10
+    assert bars[0] == 8
     assert bars == sorted(bars, reverse=True)
-    assert re.search(r"^ Nf .*rpm +8 \.\. 9  outside", done.output, re.MULTILINE)
-    assert re.search(r"^ T24 .*R +-9 \.\. 9 *$", done.output, re.MULTILINE)
+    assert re.search(r"^Nf .* 8\.\.9, below *$", done.output, re.MULTILINE)
+    assert re.search(r"^T24 .* -9\.\.9 *$", done.output, re.MULTILINE)
     assert f"{rows[0][0]} " in done.output.splitlines()[-1]
 
 
