@@ -8,6 +8,8 @@ Files, in order: `ledger` (the planned and the finished runs), `runs` (one run),
 `openvocab` and `unknown` (special kinds of run), `stats`, `report`, `openchapter` and `plots` (the
 report), `command` (`python -m training.bench`). Trials of forecasting teachers, with a results file
 of their own: `llata`, `timellm`.
+`anomalies` compares the anomaly score of forecast students with classical `detectors` (`python -m
+training.bench.anomalies`).
 """
 
 __all__: list[str] = []
