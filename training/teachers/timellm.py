@@ -14,16 +14,18 @@ from __future__ import annotations
 
 import math
 import pickle
-import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from training.datasets.series import Part, SeriesSet
+from training.datasets.series import Part, SeriesSet, SeriesWindows
 from training.errors import TeacherError
 from training.teachers.backbones import Backbone, load_backbone
+from training.teachers.llata_windows import fold_windows
 from training.teachers.products import (
     ProductRequest,
     Products,
@@ -44,6 +46,7 @@ from training.teachers.timellm_training import (
     train_network,
 )
 from training.teachers.timellm_windows import (
+    ChannelWindows,
     Pass,
     channel_windows,
     few_windows,
@@ -94,7 +97,8 @@ def train_timellm(
     The products are the forecasts of every `config.product_stride`-th training window, the feature
     stage `patches` (mean of the patches' last states), and the stage `prototypes` (attention over
     the prototypes). With a share below 1 they cover that share. The teacher has learned from these
-    windows, so its forecasts of them are better than those of unseen ones.
+    windows, so its forecasts of them are better than those of unseen ones; `config.folds` makes
+    the forecasts (not the features) out of fold.
 
     Args:
         data: Series; validation windows choose the pass, the test part is not read.
@@ -115,38 +119,37 @@ def train_timellm(
     request = timellm_request(data, config)
     if (known := find_products(folder, request)) is not None:
         return known
-    started = time.perf_counter()
     with one_thread_one_seed(config.seed):
-        train = channel_windows(data, config, few_windows(data, config, "train", 1, config.share))
-        held_out = channel_windows(
-            data, config, few_windows(data, config, "validation", config.validation_stride)
-        )
-        texts, (train, held_out) = share_prompts([train, held_out])
-        model = backbone(config) if config.backbone != "none" else None
-        language = _language(config, model, texts, folder)
-        ridge = fit_ridge(train, held_out) if config.start == "ridge" else None
-        network = _network(config, model, ridge)
-        loaded_s = time.perf_counter() - started
+        run = _prepare(data, config, folder, backbone)
         place = _work_folder(folder, request)
         history = train_network(
-            network, language, train, held_out, place, request.key, on_epoch, deadline_s
+            run.network,
+            run.language,
+            run.train,
+            run.held_out,
+            place,
+            request.key,
+            on_epoch,
+            deadline_s,
         )
         if history is None:
             return None
-        forecast_started = time.perf_counter()
-        found = run_network(network, language, train.every(config.product_stride))
-    facts = _facts(config, model, network, history, len(texts))
-    facts |= {
-        "preparation_seconds": round(loaded_s, 1),
-        "forecast_seconds": round(time.perf_counter() - forecast_started, 1),
-        "train_mse": found.mse,
-    }
-    _write_weights(place / WEIGHTS_FILE, network)
+        cut = few_windows(data, config, "train", config.product_stride, config.share)
+        index = np.searchsorted(run.windows.first, cut.first)
+        found = run_network(run.network, run.language, run.train.at(index))
+        forecasts: NDArray[np.float32] | None = found.forecasts
+        if config.folds > 1:
+            forecasts = _out_of_fold(run, history, cut, place, on_epoch, deadline_s)
+    if forecasts is None:
+        return None
+    _write_weights(place / WEIGHTS_FILE, run.network)
     features = {"patches": found.features}
     if found.codes is not None:
         features["prototypes"] = found.codes
-    write_products(folder, request, found.forecasts, features, **facts)
-    (place / STATE_FILE).unlink(missing_ok=True)
+    facts = _facts(run, history) | {"train_mse": found.mse}
+    write_products(folder, request, forecasts, features, **facts)
+    for state in [place, *place.parent.glob(f"{place.name}-fold-*")]:
+        (state / STATE_FILE).unlink(missing_ok=True)
     return read_products(folder, request)
 
 
@@ -190,6 +193,84 @@ def forecast_timellm(
         return run_network(network, language, windows)
 
 
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """What a training needs; the network is trained in place."""
+
+    config: TimeLLMConfig
+    windows: SeriesWindows
+    train: ChannelWindows
+    held_out: ChannelWindows
+    model: Backbone | None
+    language: PromptForm | None
+    network: TimeLLMNetwork
+
+    def with_training(self, index: NDArray[np.int64]) -> _Prepared:
+        """Return the same with a new network and the training windows `index` only."""
+        train = self.train.at(index)
+        return replace(
+            self, train=train, network=_start(self.config, self.model, train, self.held_out)
+        )
+
+
+def _prepare(
+    data: SeriesSet, config: TimeLLMConfig, folder: Path, backbone: OpenBackbone
+) -> _Prepared:
+    windows = few_windows(data, config, "train", 1, config.share)
+    validation = few_windows(data, config, "validation", config.validation_stride)
+    parts = [channel_windows(data, config, part) for part in (windows, validation)]
+    texts, (train, held_out) = share_prompts(parts)
+    model = backbone(config) if config.backbone != "none" else None
+    language = _language(config, model, texts, folder)
+    network = _start(config, model, train, held_out)
+    return _Prepared(config, windows, train, held_out, model, language, network)
+
+
+def _start(
+    config: TimeLLMConfig,
+    model: Backbone | None,
+    train: ChannelWindows,
+    held_out: ChannelWindows,
+) -> TimeLLMNetwork:
+    return _network(config, model, fit_ridge(train, held_out) if config.start == "ridge" else None)
+
+
+def _out_of_fold(
+    run: _Prepared,
+    history: History,
+    cut: SeriesWindows,
+    place: Path,
+    on_epoch: Callable[[TimeLLMEpoch], None],
+    deadline_s: float,
+) -> NDArray[np.float32] | None:
+    """Forecast the windows `cut`, each by a network that shares no reading with its block.
+
+    Each network learns for as many passes as the teacher's best one. None if the deadline came.
+    """
+    shape = (len(cut), run.config.horizon, run.train.channels)
+    forecasts = np.zeros(shape, dtype=np.float32)
+    for number, (apart, block) in enumerate(fold_windows(run.windows, cut, run.config.folds)):
+        fold = run.with_training(np.searchsorted(run.windows.first, apart.first))
+        state = place.with_name(f"{place.name}-fold-{number}")
+        name = f"{place.name}, fold {number}"
+        done = history.best == 0 or train_network(
+            fold.network,
+            fold.language,
+            fold.train,
+            fold.held_out,
+            state,
+            name,
+            on_epoch,
+            deadline_s,
+            passes=history.best,
+        )
+        if not done:
+            return None
+        index = np.searchsorted(run.windows.first, cut.first[block])
+        forecasts[block] = run_network(fold.network, run.language, run.train.at(index)).forecasts
+    return forecasts
+
+
 def _language(
     config: TimeLLMConfig, model: Backbone | None, texts: tuple[str, ...], folder: Path
 ) -> PromptForm | None:
@@ -213,21 +294,16 @@ def _work_folder(folder: Path, request: ProductRequest) -> Path:
     return folder / "work" / request.place(folder).name
 
 
-def _facts(
-    config: TimeLLMConfig,
-    model: Backbone | None,
-    network: TimeLLMNetwork,
-    history: History,
-    prompts: int,
-) -> dict[str, Value]:
+def _facts(run: _Prepared, history: History) -> dict[str, Value]:
+    model, network = run.model, run.network
     frozen = 0 if model is None else sum(part.numel() for part in model.model.parameters())
     return {
-        "backbone": config.backbone,
+        "backbone": run.config.backbone,
         "weights_hash": "none" if model is None else model.weights_hash,
         "torch": torch.__version__,
         "trained_weights": sum(part.numel() for part in network.parameters()),
         "frozen_weights": frozen,
-        "prompts": prompts,
+        "prompts": len(run.train.prompts.texts),
         "passes": len(history.losses),
         "best_pass": history.best,
         "start_mse": history.start_mse,

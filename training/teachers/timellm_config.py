@@ -99,6 +99,9 @@ class TimeLLMConfig:
     """Every `product_stride`-th training window gets a forecast for students."""
     share: float = 1.0
     """Share of the training part, its oldest rows, that is learned from (few-shot)."""
+    folds: int = 1
+    """From 2 on, forecasts for students are made out of fold: each of so many contiguous blocks of
+    time by a network that shares no reading with it. Costs that many trainings more."""
     validation_stride: int = 7
     """Every `validation_stride`-th validation window decides when to stop. Seven hits every hour of
     the day; eight would see three of them."""

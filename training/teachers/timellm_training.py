@@ -91,6 +91,7 @@ def train_network(
     run_name: str = "",
     on_epoch: Callable[[TimeLLMEpoch], None] = lambda epoch: None,
     deadline_s: float = math.inf,
+    passes: int | None = None,
 ) -> History | None:
     """Train `network` in place; it ends with the weights of its best pass.
 
@@ -103,6 +104,7 @@ def train_network(
         run_name: Names configuration, data and backbone; `last.pt` of another name is refused.
         on_epoch: Called after every pass; it cannot change the weights.
         deadline_s: `time.monotonic()` from which no further pass starts.
+        passes: Passes to make instead, without stopping early; the last one's weights are kept.
 
     Returns:
         The history, or None if the deadline came first.
@@ -111,7 +113,7 @@ def train_network(
         CheckpointError: `folder` holds the state of another run or cannot be read.
     """
     config = network.config
-    run = _Run(network, language, train, validation, run_name)
+    run = _Run(network, language, train, validation, run_name, passes)
     if folder is not None:
         run.read(folder / STATE_FILE)
     if math.isinf(run.history.start_mse):
@@ -151,10 +153,11 @@ class _Run:
         train: ChannelWindows,
         validation: ChannelWindows,
         name: str,
+        passes: int | None,
     ) -> None:
         self.network, self.language = network, language
         self.train, self.validation, self.name = train, validation, name
-        self.config = network.config
+        self.config, self.passes = network.config, passes
         self.optimiser = torch.optim.Adam(network.parameters(), lr=self.config.learning_rate)
         self.history = History()
         self.best: dict[str, Tensor] = copy.deepcopy(network.state_dict())
@@ -162,6 +165,8 @@ class _Run:
     @property
     def is_done(self) -> bool:
         done = len(self.history.losses)
+        if self.passes is not None:
+            return done >= self.passes
         return done >= self.config.epochs or done - self.history.best >= self.config.patience
 
     def one_epoch(self, config: TimeLLMConfig) -> TimeLLMEpoch:
@@ -180,7 +185,7 @@ class _Run:
             total += loss * len(batch)
             entropy += found * len(batch)
         mse = run_network(self.network, self.language, self.validation).mse
-        if mse < history.lowest:
+        if mse < history.lowest or self.passes is not None:
             history.best = number
             self.best = copy.deepcopy(self.network.state_dict())
         history.losses.append(total / len(order))

@@ -39,35 +39,24 @@ class ChannelWindows:
         targets: What followed `[rows, horizon]`, standardised.
         prompts: Text of every row; the same single empty text for all where there is no prompt.
         channels: Channels of a window.
-        device: Index of the device of every row `[rows]`.
     """
 
     inputs: Tensor
     targets: Tensor
     prompts: Prompts
     channels: int
-    device: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.inputs)
 
-    def every(self, stride: int) -> ChannelWindows:
-        """Return every `stride`-th window of each device, with all of its channels."""
-        rows = np.arange(len(self)).reshape(-1, self.channels)
-        kept = np.concatenate([rows[owned][::stride] for owned in self._devices()]).reshape(-1)
-        prompts = Prompts(self.prompts.texts, self.prompts.index[kept])
-        places = torch.from_numpy(kept)
+    def at(self, windows: NDArray[np.int64]) -> ChannelWindows:
+        """Return the windows `windows` (whole windows, not rows), with all of their channels."""
+        rows = (windows[:, None] * self.channels + np.arange(self.channels)).reshape(-1)
+        places = torch.from_numpy(rows)
+        prompts = Prompts(self.prompts.texts, self.prompts.index[rows])
         return replace(
-            self,
-            inputs=self.inputs[places],
-            targets=self.targets[places],
-            prompts=prompts,
-            device=self.device[kept],
+            self, inputs=self.inputs[places], targets=self.targets[places], prompts=prompts
         )
-
-    def _devices(self) -> list[NDArray[np.bool_]]:
-        owners = self.device[:: self.channels]
-        return [owners == device for device in np.unique(owners)]
 
     @property
     def index(self) -> Tensor:
@@ -107,11 +96,7 @@ def channel_windows(
     else:
         prompts = write_prompts(config, data.about, data.period, inputs)
     return ChannelWindows(
-        torch.from_numpy(inputs),
-        torch.from_numpy(targets),
-        prompts,
-        len(data.channels),
-        np.repeat(windows.device, len(data.channels)),
+        torch.from_numpy(inputs), torch.from_numpy(targets), prompts, len(data.channels)
     )
 
 

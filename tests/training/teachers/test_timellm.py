@@ -211,6 +211,49 @@ def test_a_share_learns_from_the_oldest_rows_only(data, tmp_path):
     np.testing.assert_allclose(found.forecasts, again.forecasts, atol=2e-3)
 
 
+def test_forecasts_out_of_fold_come_from_networks_that_have_not_seen_the_window(data, tmp_path):
+    def forecasts(series, folds, folder):
+        passes = []
+        config = replace(CONFIG, folds=folds, epochs=1)
+        load = loader()
+        found = train_timellm(series, config, tmp_path / folder, passes.append, backbone=load)
+        assert len(passes) == 1 + folds * (folds > 1)
+        return found
+
+    # Behind the look-back of window 0, inside its block of time; mean and deviation stay.
+    rows = data.series[0].copy()
+    rows[32:60] = rows[32:60][::-1]
+    changed = replace(data, series=(rows,))
+    in_sample, out_of_fold = forecasts(data, 1, "one"), forecasts(data, 2, "one")
+    assert np.array_equal(in_sample.features["patches"], out_of_fold.features["patches"])
+    again = forecasts(changed, 2, "two")
+    np.testing.assert_allclose(again.forecasts[0], out_of_fold.forecasts[0], atol=2e-3)
+    assert np.abs(again.forecasts[0] - in_sample.forecasts[0]).max() > 0.02
+    assert np.abs(forecasts(changed, 1, "two").forecasts[0] - in_sample.forecasts[0]).max() > 0.005
+
+
+def test_folds_continue_after_an_interruption(data, tmp_path):
+    config = replace(CONFIG, folds=2, epochs=1)
+    deadlines = []
+
+    class Interrupted(Exception):
+        pass
+
+    def stop(epoch):
+        deadlines.append(epoch)
+        if len(deadlines) == 2:  # the first fold
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        train_timellm(data, config, tmp_path / "one", stop, backbone=loader())
+    passes = []
+    resumed = train_timellm(data, config, tmp_path / "one", passes.append, backbone=loader())
+    assert len(passes) == 1  # the second fold
+    whole = train_timellm(data, config, tmp_path / "two", backbone=loader())
+    assert np.array_equal(resumed.forecasts, whole.forecasts)
+    assert not list((tmp_path / "one").rglob("last.pt"))
+
+
 def test_a_share_without_a_window_is_refused(data, tmp_path):
     with pytest.raises(DataSetError, match=r"a share of 0.01 of the train part has no window"):
         train_timellm(data, replace(CONFIG, share=0.01), tmp_path, backbone=loader())
