@@ -9,7 +9,7 @@ chooses what is neutral (`Answer.neutral`):
   channel in the window instead, which cannot show the effect of a level that lasts for the whole
   window.
 - `line`: a straight line from the reading before the span to the one after it, so that the
-  question is "what if nothing special had happened here?".
+  question is "what if nothing special had happened here?". For a whole channel, its median.
 - `mixed`: the middle for all readings of a channel, the line for those of a span.
 
 Effects of spans do not add up to the effect of the whole channel, because students are not linear.
@@ -187,10 +187,12 @@ def _neutral(
 def _line(readings: NDArray[np.float32], first: int, end: int) -> NDArray[np.float32]:
     """A line from the reading before the span to the one after it; flat where one is missing.
 
-    The newest readings are where anomalies show, so nothing of them may stay in the line.
+    The newest readings are where anomalies show, so nothing of them may stay in the line. For a
+    whole channel it is at the median, which a spike does not move.
     """
     around = [at for at in (first - 1, end) if 0 <= at < len(readings)]
-    around = around or [0, len(readings) - 1]
+    if not around:
+        return np.full(end - first, np.median(readings), dtype=np.float32)
     return np.interp(np.arange(first, end), around, readings[around]).astype(np.float32)
 
 

@@ -31,6 +31,16 @@ def record_demo(data: Path, folder: Path) -> str:
 
 def record_doctor(data: Path, folder: Path) -> str:
     """`kpstream doctor` beside a gateway that has scored for a while."""
+    return _beside_a_gateway(["kpstream", "doctor"], data, folder)
+
+
+def record_explain(data: Path, folder: Path) -> str:
+    """Why a test engine near its end got its last score; engine 34 of FD001 has 7 cycles left."""
+    return _beside_a_gateway(["kpstream", "explain", "FD001-034"], data, folder)
+
+
+def _beside_a_gateway(command: list[str], data: Path, folder: Path) -> str:
+    """A command beside a gateway that has scored the test engines of FD001."""
     port = free_port()
     with LocalBroker(folder / "broker", kind="mosquitto") as broker:
         env = _env(folder) | {
@@ -45,7 +55,7 @@ def record_doctor(data: Path, folder: Path) -> str:
             at = ["--mqtt", f"127.0.0.1:{broker.port}", "--rate", "50"]
             _run(["kpstream", "replay", "cmapss", "--from", str(data / "cmapss.zip"), *at], folder)
             time.sleep(15)
-            text = _run(["kpstream", "doctor"], folder, env=env)
+            text = _run(command, folder, env=env)
         finally:
             gateway.terminate()
             gateway.wait(30)
@@ -81,6 +91,7 @@ def record_redistill(data: Path, folder: Path) -> str:
 RECORDINGS = {
     "demo": record_demo,
     "doctor": record_doctor,
+    "explain": record_explain,
     "replay": record_replay,
     "redistill": record_redistill,
 }

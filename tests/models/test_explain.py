@@ -157,3 +157,22 @@ def test_a_machine_below_the_limit_needs_attention_and_no_activity_does():
     assert needs_attention({"rul": 19.9})
     assert not needs_attention({"rul": 20.0})
     assert ACTIVITY.needs_attention is None
+
+
+def test_a_forecast_is_explained_by_its_anomaly_score_and_the_oddest_channel(tmp_path):
+    judge = Student(dummy.write_dummy(tmp_path / "forecast", "forecast"))
+    length = judge.manifest.window.length
+    window = np.zeros((length, 3), dtype=np.float32)
+    calm = explain(judge, window)
+    window[-1, 1] = 30.0  # a spike in the newest reading, which the backtest did not see coming
+    found = explain(judge, window)
+    assert (found.baseline, found.span_baseline) == ("line", "line")
+    score, forecast = found.effects
+    assert (score.name, score.unit) == ("anomaly score", "1")
+    assert found.fields["channel"] == "LUFL"
+    assert found.fields["score"] > calm.fields["score"]
+    assert found.order[0] == 1
+    assert found.strongest_span(1) == len(found.spans) - 1
+    assert score.spans[-1, 1] == pytest.approx(found.fields["score"] - calm.fields["score"])
+    assert forecast.name.startswith("forecast of LUFL, ")
+    assert forecast.spans.any()
