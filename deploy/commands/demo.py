@@ -311,11 +311,13 @@ def _drained(gateway: _Gateway) -> dict[str, Any] | None:
     """Wait, for a limited time, until the counters no longer change; returns the last page."""
     deadline = time.monotonic() + _DRAIN_S
     last: tuple[Any, ...] | None = None
+    quiet = 0
     page = gateway.get("api/v1/pipeline")
     while page is not None and time.monotonic() < deadline:
         totals = page["totals"]
         now = (totals["received"], totals["scored"], totals["stored"], totals["messages_logged"])
-        if now == last and totals["scored"] == totals["stored"]:
+        quiet = quiet + 1 if now == last else 0
+        if quiet == 2:
             break
         last = now
         time.sleep(1.0)

@@ -61,7 +61,7 @@ def print_summary(page: dict[str, Any] | None, folder: Path, out: Console) -> No
         out.print(f"  refused    {reasons}")
         latency = totals["sensor_to_score"]
         out.print(
-            f"  scores     {totals['scored']:,} scored, {totals['stored']:,} stored; sensor to "
+            f"  scores     {totals['scored']:,} scored, {totals['stored']:,} points; sensor to "
             f"score p50 {_ms(latency['p50_ms'])}, p99 {_ms(latency['p99_ms'])}"
         )
     for line in _truth_lines(folder):

@@ -48,6 +48,8 @@ _MAX_SCORED = 2048
 """Windows scored at a time, because one message may close thousands and memory is small."""
 _MAX_RECORDED = 500
 """Scores in one record of the log: some 200 kB, far below the limit of the log."""
+_BACKLOG_MS = 60_000
+"""A window that was received later than this after its end is of a backlog."""
 
 
 class ScoreWindows(Protocol):
@@ -239,7 +241,8 @@ class ScoringStage(Stage):
         now = now_ms()
         for record in records:
             self.counters.receive_to_score.record(now - record["recv_ms"], now)
-            self.counters.sensor_to_score.record(now - record["end_ms"], now)
+            if record["recv_ms"] - record["end_ms"] <= _BACKLOG_MS:
+                self.counters.sensor_to_score.record(now - record["end_ms"], now)
         self.counters.scored += len(records)
 
     async def _append_refused(self, partition: int, outcome: Outcome) -> None:

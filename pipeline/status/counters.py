@@ -85,7 +85,8 @@ class Totals(ReadingCounters):
         unscored: Closed windows without a score, because the student gave no finite number.
         stored: Points that the store confirmed.
         refused_points: Points that the store will never take.
-        sensor_to_score: Latency from the window's end to its score.
+        sensor_to_score: Latency from the window's end to its score. Windows that came more than a
+            minute late are left out: a device that uploads a backlog says nothing of the pipeline.
         receive_to_score: Latency from the receive time to the score.
         sensor_to_stored: Latency from the window's end to the stored point.
     """

@@ -154,6 +154,22 @@ async def test_records_are_acked_in_order_after_a_checkpoint_and_scores_are_in_t
         assert "s/d/x" in table.rows
 
 
+async def test_a_backlog_counts_in_the_latency_from_receipt_but_not_from_the_sensor() -> None:
+    log, table = FakeLog(), FakeTable()
+    async with running(log, table) as run:
+        for offset in range(3):  # read two hours before they are received
+            value = record(offset, ts=T0 - 7_200_000 + 10 * offset)
+            await run.stage.offer(FakeEvent(offset, value, run.acked))
+        for offset in range(3, 6):
+            await run.stage.offer(FakeEvent(offset, record(offset), run.acked))
+        await until(lambda: len(run.acked) == 6)
+        counters = run.stage.counters
+        now = int(time.time() * 1000)
+        assert counters.scored == 5
+        assert counters.receive_to_score.summary(now).count == 5
+        assert counters.sensor_to_score.summary(now).count == 3
+
+
 async def test_nothing_is_acked_while_a_score_is_not_durable() -> None:
     log, table = FakeLog(), FakeTable()
     log.confirms = False
