@@ -37,7 +37,7 @@ from training.errors import TeacherError
 from training.teachers.backbones import Backbone, load_backbone
 from training.teachers.llata_config import LlataConfig
 from training.teachers.llata_net import LlataNet, TextStates, llata_losses
-from training.teachers.llata_windows import fold_windows, training_windows
+from training.teachers.llata_windows import fit_ridge, fold_windows, training_windows
 from training.teachers.principal_words import cached_words
 from training.teachers.products import (
     ProductRequest,
@@ -67,7 +67,7 @@ class LlataEpoch:
     """One pass over the training windows.
 
     Attributes:
-        number: Passes done, counted from 1.
+        number: Passes done, counted from 1; 0 is the ridge that the net starts as.
         losses: Mean of each loss over the pass.
         validation: Validation MSE of the temporal branch, standardised units.
         text_validation: The same of the textual branch; None if it is off.
@@ -232,6 +232,9 @@ class _Training:
         if projections:
             groups.append({"params": projections, "lr": config.projection_rate})
         self.optimiser = torch.optim.Adam(groups)
+        if self.net.ridge is not None:
+            weights = fit_ridge(windows, self.validation)
+            self.net.ridge.weight.data = torch.from_numpy(weights.T.astype(np.float32).copy())
         self.history: list[LlataEpoch] = []
         self.best: dict[str, torch.Tensor] = {}
         self.key = _digest([config.as_request(), data.digest, _facts(windows)])
@@ -255,7 +258,8 @@ class _Training:
         while not self._is_done():
             if time.monotonic() >= deadline_s:
                 return False
-            epoch = self._one_epoch()
+            is_start = self.net.ridge is not None and not self.history
+            epoch = self._start() if is_start else self._one_epoch()
             self.history.append(epoch)
             if epoch is self.best_epoch:
                 self.best = {name: value.detach().clone() for name, value in self.trained.items()}
@@ -266,13 +270,20 @@ class _Training:
         return True
 
     def _is_done(self) -> bool:
-        done = len(self.history)
+        done = self.history[-1].number if self.history else 0
         if done and done - self.best_epoch.number >= self.config.patience:
             return True
         return done >= self.config.epochs
 
+    def _start(self) -> LlataEpoch:
+        """Score the untrained net, which is the ridge: the first candidate."""
+        start = time.monotonic()
+        validation, text = self._validate()
+        return LlataEpoch(0, {}, validation, text, True, time.monotonic() - start)
+
     def _one_epoch(self) -> LlataEpoch:
-        start, number = time.monotonic(), len(self.history) + 1
+        start = time.monotonic()
+        number = self.history[-1].number + 1 if self.history else 1
         config = self.config
         is_refused = self._is_text_refused()
         wave = math.cos(math.pi * (number - 1) / config.cosine_period)
@@ -384,7 +395,7 @@ def _products(
         return forecast_windows(run.net, windows)
     forecasts = np.zeros((len(windows), horizon, len(data.channels)), dtype=np.float32)
     for number, (held_out, index) in enumerate(fold_windows(run.windows, windows, config.folds)):
-        settings = replace(config, epochs=run.best_epoch.number, patience=config.epochs)
+        settings = replace(config, epochs=max(run.best_epoch.number, 1), patience=config.epochs)
         fold = _Training(data, settings, run.backbone, _fold_folder(run.folder, number), held_out)
         if not fold.train(on_epoch, deadline_s):
             return None

@@ -16,6 +16,7 @@ _ALLOWED = {
     "words": ("principal", "random"),
     "alignment": ("safe", "paper"),
     "distance": ("l1", "smooth_l1"),
+    "start": ("none", "ridge"),
 }
 
 
@@ -53,6 +54,9 @@ class LlataConfig:
     lora_rank: int = 8
     lora_alpha: float = 32.0
     lora_dropout: float = 0.1
+    start: str = "ridge"
+    """`ridge`: the net adds to the closed-form ridge of the training windows and starts as it, and
+    the ridge stays a candidate for the best epoch. `none`: the papers' net."""
     encoder: bool = True
     """Keep the Transformer layer over channels before the blocks."""
     width: int = 576

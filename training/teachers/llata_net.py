@@ -140,6 +140,10 @@ class LlataNet(nn.Module):
                 width, config.heads, _ENCODER_WIDTH, config.dropout, batch_first=True
             )
         self.head = nn.Linear(width, horizon)
+        self.ridge: nn.Linear | None = None
+        if config.start == "ridge":
+            self.ridge = nn.Linear(length, horizon, bias=False).requires_grad_(False)
+            _zero(self.head)
         self.temporal: nn.Module | None = None
         self.textual: nn.Module | None = None
         if backbone is not None:
@@ -166,6 +170,8 @@ class LlataNet(nn.Module):
         self.time_projections = _projections(width, count)
         self.text_projections = _projections(width, count) if is_paper else None
         self.text_head = None if is_paper else nn.Linear(width, horizon)
+        if self.text_head is not None and config.start == "ridge":
+            _zero(self.text_head)
         if is_paper:
             for name, value in self.textual.named_parameters():
                 value.requires_grad_("position_embeddings" in name)
@@ -190,13 +196,15 @@ class LlataNet(nn.Module):
         tokens = self.encoder(self.embed(normed.transpose(1, 2)))
         states = (tokens,) if self.temporal is None else _run(self.temporal, tokens)
         last = tokens if self.temporal is None else states[-1] + tokens
-        time = self.head(last).transpose(1, 2) * deviation + mean
+        base = 0 if self.ridge is None else self.ridge(normed.transpose(1, 2))
+        time = (base + self.head(last)).transpose(1, 2) * deviation + mean
         if self.textual is None or not with_text:
             return LlataOutput(time, None, states, ())
         if text is None:
             text = self.text_states(windows, tokens)
         head = self.head if self.text_head is None else self.text_head
-        forecast = head(text.states[-1] + text.tokens).transpose(1, 2) * deviation + mean
+        other = base + head(text.states[-1] + text.tokens)
+        forecast = other.transpose(1, 2) * deviation + mean
         return LlataOutput(time, forecast, states, text.states)
 
     def text_states(self, windows: Tensor, tokens: Tensor | None = None) -> TextStates:
@@ -317,6 +325,11 @@ def _adapt(model: nn.Module, backbone: Backbone, config: LlataConfig) -> None:
 
 def _run(model: nn.Module, tokens: Tensor) -> tuple[Tensor, ...]:
     return tuple(model(inputs_embeds=tokens, output_hidden_states=True).hidden_states)
+
+
+def _zero(layer: nn.Linear) -> None:
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
 
 
 def _projections(width: int, count: int) -> nn.ModuleList:

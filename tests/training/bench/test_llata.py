@@ -56,7 +56,7 @@ def test_a_line_has_the_errors_of_both_branches_and_of_the_transfer(tmp_path):
     assert line["test"] != line["test other"]
     assert line["text_refused"][0] is True
     assert line["settings"]["text"] == "live"
-    assert line["passes"] == 2
+    assert line["passes"] == 2  # besides the ridge that the net starts as
 
 
 def test_a_trial_that_the_deadline_ends_has_no_line(tmp_path):

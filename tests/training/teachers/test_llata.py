@@ -9,6 +9,7 @@ pytest.importorskip("transformers")
 
 from tests.fakes.smallseries import make_series  # noqa: E402
 from tests.fakes.tinybackbone import tiny_backbone  # noqa: E402
+from training.datasets.dummy_series import make_dummy_series  # noqa: E402
 from training.datasets.ett import read_ett  # noqa: E402
 from training.errors import TeacherError  # noqa: E402
 from training.teachers.llata import (  # noqa: E402
@@ -18,13 +19,20 @@ from training.teachers.llata import (  # noqa: E402
     train_llata,
 )
 from training.teachers.llata_config import LlataConfig  # noqa: E402
-from training.teachers.llata_windows import training_windows  # noqa: E402
+from training.teachers.llata_windows import fit_ridge, training_windows  # noqa: E402
 
 pytestmark = pytest.mark.needs_training
 
 DATA = make_series()
 CONFIG = LlataConfig(
-    heads=4, word_count=9, epochs=3, batch=32, stride=2, product_stride=3, rate=1e-3
+    heads=4,
+    word_count=9,
+    epochs=3,
+    batch=32,
+    stride=2,
+    product_stride=3,
+    rate=1e-3,
+    start="none",
 )
 
 
@@ -33,8 +41,8 @@ def load(name, blocks, random_weights_seed=None):
     return tiny_backbone(seed=random_weights_seed or 0)
 
 
-def train(folder, config=CONFIG, **options):
-    return train_llata(DATA, config, folder, length=16, horizon=4, **{"load": load, **options})
+def train(folder, config=CONFIG, data=DATA, **options):
+    return train_llata(data, config, folder, length=16, horizon=4, **{"load": load, **options})
 
 
 @pytest.mark.parametrize("text", ["cached", "live", "off"])
@@ -97,8 +105,37 @@ def test_the_test_part_is_not_read(tmp_path):
     rows = DATA.series[0].copy()
     rows[DATA.borders[0][1] :] = 1e6
     other = replace(DATA, series=(rows,))
-    run = train_llata(other, CONFIG, tmp_path / "a", length=16, horizon=4, load=load)
+    run = train(tmp_path / "a", data=other)
     np.testing.assert_array_equal(run.products.forecasts, train(tmp_path / "b").products.forecasts)
+
+
+def test_a_run_from_ridge_gives_the_ridge_back_if_no_pass_is_better(tmp_path):
+    run = train(tmp_path, replace(CONFIG, start="ridge", rate=3.0, patience=2, text="cached"))
+    errors = [epoch.validation for epoch in run.history]
+    assert [epoch.number for epoch in run.history] == [0, 1, 2]
+    assert min(errors) == errors[0] == run.history[0].text_validation
+    windows = training_windows(DATA, 16, 4, 2)
+    weights = fit_ridge(windows, DATA.windows("validation", 16, 4, CONFIG.validation_stride))
+    inputs = training_windows(DATA, 16, 4, 3).inputs()
+    mean = inputs.mean(axis=1, keepdims=True)
+    expected = np.einsum("ntc,th->nhc", inputs - mean, weights) + mean
+    np.testing.assert_allclose(run.products.forecasts, expected, atol=3e-3)
+
+
+def test_a_run_from_ridge_gets_better_than_the_ridge_and_can_be_interrupted(tmp_path):
+    config = replace(CONFIG, start="ridge", stride=1, rate=0.01, epochs=2)
+    rooms = make_dummy_series(devices=1, readings=700)
+    whole = train(tmp_path / "a", config, rooms)
+    assert min(epoch.validation for epoch in whole.history) < whole.history[0].validation
+
+    def kill(epoch):
+        raise KeyboardInterrupt
+
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / "b", config, rooms, on_epoch=kill)
+    rest = train(tmp_path / "b", config, rooms)
+    np.testing.assert_array_equal(rest.products.forecasts, whole.products.forecasts)
 
 
 def test_early_stopping_keeps_the_best_epoch(tmp_path):
@@ -183,6 +220,7 @@ def test_a_linear_forecast_of_etth1_is_as_good_as_published(data_dir, tmp_path):
         rate=2e-3,
         product_stride=24,
         dropout=0.0,
+        start="none",
     )
     run = train_llata(data, config, tmp_path, length=336, horizon=96)
     test = data.windows("test", 336, 96, stride=4)

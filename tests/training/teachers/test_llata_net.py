@@ -26,7 +26,7 @@ LENGTH, HORIZON = 16, 5
 
 
 def build(is_causal=True, **settings):
-    settings = {"heads": 4, "word_count": 9, "text": "live", **settings}
+    settings = {"heads": 4, "word_count": 9, "text": "live", "start": "none", **settings}
     config = LlataConfig(**settings)
     backbone = tiny_backbone(is_causal=is_causal)
     words = torch.from_numpy(principal_words(backbone.words.numpy(), config.word_count))
@@ -238,7 +238,7 @@ def test_states_of_the_cache_give_the_forecast_of_the_live_branch():
 
 def test_trained_weights_of_the_papers_variant_are_those_of_the_specification():
     backbone = load_backbone("minilm")
-    config = LlataConfig(backbone="minilm", text="live", alignment="paper")
+    config = LlataConfig(backbone="minilm", text="live", alignment="paper", start="none")
     net = LlataNet(config, backbone, torch.randn(256, 384), 96, 96)
     trained = {name: value for name, value in net.named_parameters() if value.requires_grad}
     assert sum(value.numel() for value in trained.values()) == 5_411_936
@@ -258,6 +258,20 @@ def test_trained_weights_of_the_papers_variant_are_those_of_the_specification():
         and "position" not in name
         for name in with_gradient(net)
     )
+
+
+def test_a_net_from_ridge_starts_as_the_linear_map_of_the_window_without_its_mean():
+    net, _ = build(start="ridge")
+    inputs, _ = windows()
+    out = net.eval()(inputs)
+    weights = net.ridge.weight.numpy()
+    expected = np.zeros((3, HORIZON, 4))
+    for window, lead, channel in np.ndindex(expected.shape):
+        values = inputs[window, :, channel].numpy()
+        apart = sum(weights[lead, step] * (values[step] - values.mean()) for step in range(LENGTH))
+        expected[window, lead, channel] = values.mean() + apart
+    np.testing.assert_allclose(out.time.detach().numpy(), expected, atol=1e-4)
+    assert torch.equal(out.text, out.time)
 
 
 def test_without_lora_only_norms_are_trained_in_the_temporal_branch():
