@@ -72,7 +72,7 @@ class LlataEpoch:
         validation: Validation MSE of the temporal branch, standardised units.
         text_validation: The same of the textual branch; None if it is off.
         is_text_refused: The textual branch taught nothing in this pass.
-        seconds: Computing time of the pass, validation included.
+        seconds: Computing time (of the processor) of the pass, validation included.
     """
 
     number: int
@@ -92,7 +92,7 @@ class LlataRun:
         history: All passes, those before a restart included.
         net: The net with the weights of the best epoch, in evaluation mode, without its textual
             branch; None if the products were already there or the deadline came first.
-        seconds: Computing time of all passes and of the caches.
+        seconds: Computing time of all passes, the caches and the products.
     """
 
     products: Products | None
@@ -142,11 +142,11 @@ def train_llata(
         run = _Training(data, config, backbone, work, windows)
         if not run.train(on_epoch, deadline_s):
             return LlataRun(None, tuple(run.history), None, run.seconds)
-        start = time.monotonic()
+        start = time.process_time()
         forecasts = _products(run, data, on_epoch, deadline_s)
         if forecasts is None:
             return LlataRun(None, tuple(run.history), None, run.seconds)
-        run.preparing += time.monotonic() - start
+        run.preparing += time.process_time() - start
         best = run.best_epoch
         write_products(
             folder,
@@ -220,7 +220,7 @@ class _Training:
         if not len(windows):
             msg = f"{data.name}: no training window is left: raise share ({config.share})"
             raise TeacherError(msg)
-        start = time.monotonic()
+        start = time.process_time()
         self.config, self.folder, self.backbone, self.windows = config, folder, backbone, windows
         length, horizon = windows.length, windows.horizon
         self.validation = data.windows("validation", length, horizon, config.validation_stride)
@@ -240,7 +240,7 @@ class _Training:
         self.key = _digest([config.as_request(), data.digest, _facts(windows)])
         self.text = self._cached_text("train", windows)
         self.validation_text = self._cached_text("validation", self.validation)
-        self.preparing = time.monotonic() - start
+        self.preparing = time.process_time() - start
         self._read()
 
     @property
@@ -277,12 +277,12 @@ class _Training:
 
     def _start(self) -> LlataEpoch:
         """Score the untrained net, which is the ridge: the first candidate."""
-        start = time.monotonic()
+        start = time.process_time()
         validation, text = self._validate()
-        return LlataEpoch(0, {}, validation, text, True, time.monotonic() - start)
+        return LlataEpoch(0, {}, validation, text, True, time.process_time() - start)
 
     def _one_epoch(self) -> LlataEpoch:
-        start = time.monotonic()
+        start = time.process_time()
         number = self.history[-1].number + 1 if self.history else 1
         config = self.config
         is_refused = self._is_text_refused()
@@ -305,7 +305,7 @@ class _Training:
                 sums[name] = sums.get(name, 0.0) + float(value.detach()) * len(index)
         means = {name: value / len(order) for name, value in sums.items()}
         validation, text_validation = self._validate()
-        seconds = time.monotonic() - start
+        seconds = time.process_time() - start
         return LlataEpoch(number, means, validation, text_validation, is_refused, seconds)
 
     def _is_text_refused(self) -> bool:
