@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.manifest import Scaler
-from training.errors import ExportError
+from training.errors import ExportError, MissingExtraError
 from training.export.artifact import MAX_STUDENT_BYTES, OPSET, PARITY
 from training.export.quantize import quantize
 from training.students.normalise import Forecaster
@@ -61,6 +61,7 @@ class ForecastGraph(nn.Module):
         super().__init__()
         self.student = student
         self.backtest = backtest
+        self.channels = len(scaler.scale)
         scale = torch.tensor(scaler.scale, dtype=torch.float64)
         offset = torch.tensor(scaler.offset, dtype=torch.float64)
         self.register_buffer("factor", (1 / scale).float()[:, None])
@@ -76,8 +77,10 @@ class ForecastGraph(nn.Module):
         newest, before = windows[:, self.backtest :], windows[:, : -self.backtest]
         quantiles = self.student(torch.cat([newest, before]))
         raw = quantiles * self.factor + self.offset
-        both = raw.reshape(2, -1, *raw.shape[1:])
-        return both[0], both[1][:, : self.backtest]
+        steps = (self.student.horizon, self.channels, 3)
+        both = raw.reshape(2, -1, *steps)
+        past = both[1][:, : self.backtest]
+        return both[0].reshape(-1, *steps), past.reshape(-1, self.backtest, *steps[1:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +114,8 @@ def export_forecaster(graph: ForecastGraph, channels: int) -> bytes:
             opset_version=OPSET,
             dynamo=False,
         )
-    onnx = buffer.getvalue()
+    steps = {"forecast": graph.student.horizon, "backtest": graph.backtest}
+    onnx = _state_sizes(buffer.getvalue(), {name: [steps[name], channels, 3] for name in steps})
     if len(onnx) > MAX_STUDENT_BYTES:
         msg = (
             f"the graph has {len(onnx)} bytes, and a student may have at most {MAX_STUDENT_BYTES}: "
@@ -206,6 +210,22 @@ def time_graph(onnx: bytes, scaled: NDArray[np.float32]) -> GraphTimes:
         blocks.append(np.quantile(taken, [0.5, 0.99]))
     p50, p99 = min(blocks, key=lambda quantiles: float(quantiles[1]))
     return GraphTimes(round(float(p50), 4), round(float(p99), 4))
+
+
+def _state_sizes(onnx_bytes: bytes, sizes: dict[str, list[int]]) -> bytes:
+    """Write the sizes of the outputs into the graph: the exporter loses them behind the batch."""
+    try:
+        import onnx
+    except ImportError as exc:
+        module = "onnx"
+        raise MissingExtraError(module) from exc
+    model = onnx.load_model_from_string(onnx_bytes)
+    for output in model.graph.output:
+        dims = output.type.tensor_type.shape.dim[1:]
+        for dim, size in zip(dims, sizes[output.name], strict=True):
+            dim.dim_value = size
+    found: bytes = model.SerializeToString()
+    return found
 
 
 def _run_torch(

@@ -49,6 +49,8 @@ class ForecastRecipe:
     """Steps ahead that a gateway stores, ascending."""
     hop: int = 1
     """Readings between two windows of a gateway."""
+    alarm_share: float = 0.01
+    """Share of ordinary windows that may raise an alarm."""
     student: str = "mlp"
     """`ridge`, `dlinear`, `mlp`, `patch` or `conv`; see `training.students.forecasters`."""
     width: int = 128
@@ -149,6 +151,9 @@ class ForecastRecipe:
                 f"recipe: share is {self.share}, learning_rate {self.learning_rate}, start_rate "
                 f"{self.start_rate}: expected share in (0, 1], a positive rate, start_rate >= 0"
             )
+            raise RecipeError(msg)
+        if not 0 < self.alarm_share < 1:
+            msg = f"recipe: alarm_share is {self.alarm_share}, expected a share in (0, 1)"
             raise RecipeError(msg)
         if min(self.teacher_weight, self.scales_weight, self.features_weight) < 0:
             msg = "recipe: teacher_weight, scales_weight and features_weight must not be negative"
