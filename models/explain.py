@@ -8,9 +8,11 @@ chooses what is neutral (`Answer.neutral`):
   if these readings had been usual?". A student whose manifest has no `seen` gets the mean of the
   channel in the window instead, which cannot show the effect of a level that lasts for the whole
   window.
-- `line`: a straight line from the reading before the span to the one after it, so that the
-  question is "what if nothing special had happened here?". For a whole channel, its median.
-- `mixed`: the middle for all readings of a channel, the line for those of a span.
+- `mixed`: the middle for all readings of a channel. For a span, a straight line from the reading
+  before it to the one after it: "what if nothing special had happened here?".
+- `expected`: the newest readings as the student expected them in its backtest: "what if they had
+  come as forecast?". For a span of the readings before those, a straight line. (A line in place of
+  the newest readings would be odd in itself: a sensor that is stuck.)
 
 Effects of spans do not add up to the effect of the whole channel, because students are not linear.
 A student that scales by operating condition sees readings of one channel without the others as
@@ -41,7 +43,7 @@ __all__ = ["SPANS", "Baseline", "Effect", "Explanation", "cut_spans", "explain"]
 SPANS = 10
 """Spans of a window: enough to see when, few enough to read."""
 
-Baseline = Literal["middle", "mean", "line"]
+Baseline = Literal["middle", "mean", "line", "expected"]
 """What readings were replaced by; see the text of this module. `mean` is in place of `middle`."""
 
 _Span = tuple[int, int]
@@ -125,10 +127,12 @@ def explain(student: Student, window: NDArray[np.float32], spans: int = SPANS) -
         msg = f"{manifest.name} v{manifest.version} gives no finite score for this window"
         raise ScoreFailed(msg)
     baselines = _baselines(task.answer.neutral, manifest)
+    newest = task.answer.expected(before)
+    occlusion = _Occlusion(window, manifest, *baselines, None if newest is None else newest[0])
     cut = cut_spans(len(window), spans)
     parts = [
         (task.answer.moved(before, scores, manifest.decoding), scores.valid)
-        for scores in map(student.score, _occluded(window, cut, baselines, manifest))
+        for scores in map(student.score, occlusion.batches(cut))
     ]
     effects = tuple(
         _effect([(moved[number], valid) for moved, valid in parts], len(cut))
@@ -140,59 +144,72 @@ def explain(student: Student, window: NDArray[np.float32], spans: int = SPANS) -
 
 def _baselines(neutral: Neutral, manifest: Manifest) -> tuple[Baseline, Baseline]:
     """What the readings of a whole channel, and those of a span, are replaced by."""
+    if neutral == "expected":
+        return "expected", "expected"
     level: Baseline = "mean" if manifest.seen is None else "middle"
-    return (
-        "line" if neutral == "line" else level,
-        level if neutral == "middle" else "line",
-    )
+    return level, "line" if neutral == "mixed" else level
 
 
-def _occluded(
-    window: NDArray[np.float32],
-    spans: Sequence[_Span],
-    baselines: tuple[Baseline, Baseline],
-    manifest: Manifest,
-) -> Iterator[NDArray[np.float32]]:
-    """Batches of the window with one part replaced: every span, then the whole, by channel."""
-    length, channels = window.shape
-    places = range(channels)
-    whole, partly = baselines
-    parts = [(*span, channel, partly) for span in spans for channel in places]
-    parts += [(0, length, channel, whole) for channel in places]
-    for at in range(0, len(parts), MAX_BATCH):
-        chosen = parts[at : at + MAX_BATCH]
-        batch = np.repeat(window[None], len(chosen), axis=0)
-        for row, (first, end, channel, baseline) in enumerate(chosen):
-            neutral = _neutral(window[:, channel], first, end, channel, baseline, manifest)
-            batch[row, first:end, channel] = neutral
-        yield batch
+@dataclass(frozen=True, slots=True, eq=False)
+class _Occlusion:
+    """A window, and what its readings are replaced by.
 
+    Attributes:
+        window: [length, channels] float32.
+        manifest: Manifest of the student.
+        whole: Baseline of a whole channel.
+        partly: Baseline of a span.
+        expected: [steps, channels] the newest readings as expected; None for other baselines.
+    """
 
-def _neutral(
-    readings: NDArray[np.float32],
-    first: int,
-    end: int,
-    channel: int,
-    baseline: Baseline,
-    manifest: Manifest,
-) -> float | NDArray[np.float32]:
-    """Neutral readings [end - first] of a channel, or one number for all of them."""
-    if baseline == "line":
-        return _line(readings, first, end)
-    if baseline == "middle" and manifest.seen is not None:
-        return manifest.seen.middle[channel]
-    return float(readings.mean())
+    window: NDArray[np.float32]
+    manifest: Manifest
+    whole: Baseline
+    partly: Baseline
+    expected: NDArray[np.float32] | None
+
+    def batches(self, spans: Sequence[_Span]) -> Iterator[NDArray[np.float32]]:
+        """The window with one part replaced: every span, then the whole, each by channel."""
+        length, channels = self.window.shape
+        parts = [(span, place, self.partly) for span in spans for place in range(channels)]
+        parts += [((0, length), place, self.whole) for place in range(channels)]
+        for at in range(0, len(parts), MAX_BATCH):
+            chosen = parts[at : at + MAX_BATCH]
+            batch = np.repeat(self.window[None], len(chosen), axis=0)
+            for row, ((first, end), place, baseline) in enumerate(chosen):
+                batch[row, first:end, place] = self._neutral(first, end, place, baseline)
+            yield batch
+
+    def _neutral(
+        self, first: int, end: int, place: int, baseline: Baseline
+    ) -> float | NDArray[np.float32]:
+        """Neutral readings [end - first] of a channel, or one number for all of them."""
+        readings = self.window[:, place]
+        if baseline == "line":
+            return _line(readings, first, end)
+        if baseline == "expected" and self.expected is not None:
+            return self._expected(first, end, place)
+        if baseline == "middle" and self.manifest.seen is not None:
+            return self.manifest.seen.middle[place]
+        return float(readings.mean())
+
+    def _expected(self, first: int, end: int, place: int) -> NDArray[np.float32]:
+        """The newest readings as expected; before them a line, or as they are in a whole channel.
+
+        A whole look-back cannot be replaced: what is expected comes from it.
+        """
+        readings = self.window[:, place]
+        newest = self.expected[:, place] if self.expected is not None else readings[:0]
+        cut = len(readings) - len(newest)
+        before = readings[first : min(end, cut)]
+        if len(before) and (first, end) != (0, len(readings)):
+            before = _line(readings, first, min(end, cut))
+        return np.concatenate([before, newest[max(first - cut, 0) : max(end - cut, 0)]])
 
 
 def _line(readings: NDArray[np.float32], first: int, end: int) -> NDArray[np.float32]:
-    """A line from the reading before the span to the one after it; flat where one is missing.
-
-    The newest readings are where anomalies show, so nothing of them may stay in the line. For a
-    whole channel it is at the median, which a spike does not move.
-    """
-    around = [at for at in (first - 1, end) if 0 <= at < len(readings)]
-    if not around:
-        return np.full(end - first, np.median(readings), dtype=np.float32)
+    """A line from the reading before the span to the one after it; flat where one is missing."""
+    around = [at for at in (first - 1, end) if 0 <= at < len(readings)] or [first]
     return np.interp(np.arange(first, end), around, readings[around]).astype(np.float32)
 
 

@@ -200,6 +200,9 @@ class ClassAnswer:
         """Gravity in the readings tells the posture, and their course the movement."""
         return "mixed"
 
+    def expected(self, scores: ClassScores) -> None:
+        """Readings are not forecast."""
+
     def moved(
         self, before: ClassScores, after: ClassScores, decoding: ClassesDecoding
     ) -> tuple[Moved]:

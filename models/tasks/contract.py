@@ -214,6 +214,12 @@ class Answer(Protocol):
     def neutral(self) -> Neutral:
         """What `models.explain` replaces readings by, to learn what they did to the answer."""
 
+    def expected(self, scores: Any) -> NDArray[np.float32] | None:
+        """The newest readings as the student expected them, [batch, steps, channels], raw units.
+
+        None for an answer that expects none; one whose `neutral` is `expected` does.
+        """
+
     def moved(self, before: Any, after: Any, decoding: Any) -> Sequence[Moved]:
         """How far the answer moved from `before` (scores of one row) to each row of `after`.
 

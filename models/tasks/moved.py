@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 __all__ = ["Moved", "Neutral"]
 
-Neutral = Literal["middle", "line", "mixed"]
+Neutral = Literal["middle", "mixed", "expected"]
 """What readings are replaced by: `middle`, the median of the channel in training, for answers that
-depend on how high readings are; `line`, a straight line across the replaced span, for answers that
-depend on the course of the readings; `mixed`, the middle for a whole channel and a line for a span,
-for answers that depend on both, because a span at another height is a step that nobody measured."""
+depend on how high readings are; `mixed`, the middle for a whole channel and a straight line for a
+span, for answers that also depend on the course of the readings, because a span at another height
+is a step that nobody measured; `expected`, what the student itself expected of the newest readings
+(`Answer.expected`), and a straight line for a span of the readings before them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -210,6 +210,9 @@ class NumberAnswer:
         """How high readings are tells how worn a machine is, so the middle of training."""
         return "middle"
 
+    def expected(self, scores: NumberScores) -> None:
+        """Readings are not forecast."""
+
     def moved(
         self, before: NumberScores, after: NumberScores, decoding: BoundedNumber
     ) -> tuple[Moved]:

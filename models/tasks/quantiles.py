@@ -98,6 +98,7 @@ class ForecastScores:
         decoding: Decoding of the student.
         values: [batch, horizon, channels, 3] float32 p10, p50, p90 in raw units.
         actual: [batch, channels] float32 newest reading of each channel.
+        expected: [batch, backtest, channels] float32 median of the backtest in raw units.
         score: [batch] float32 anomaly score, 0 to 1.
         channel: [batch] int64 index of the oddest channel.
         mae: [batch] float32 mean absolute error of the backtest's p50, in training deviations.
@@ -108,6 +109,7 @@ class ForecastScores:
     decoding: ForecastDecoding
     values: NDArray[np.float32]
     actual: NDArray[np.float32]
+    expected: NDArray[np.float32]
     score: NDArray[np.float32]
     channel: NDArray[np.int64]
     mae: NDArray[np.float32]
@@ -197,6 +199,7 @@ class QuantilesAnswer:
                 decoding=decoding,
                 values=forecast,
                 actual=seen[:, -1],
+                expected=backtest[..., 1],
                 score=anomalies.score * mask,
                 channel=anomalies.channel,
                 mae=(errors.mean(axis=(1, 2)) * mask).astype(np.float32),
@@ -262,8 +265,12 @@ class QuantilesAnswer:
 
     @property
     def neutral(self) -> Neutral:
-        """The course of the readings is what is forecast, so a straight line."""
-        return "line"
+        """The backtest says what readings without anything odd would have been."""
+        return "expected"
+
+    def expected(self, scores: ForecastScores) -> NDArray[np.float32]:
+        """The median of the backtest."""
+        return scores.expected
 
     def moved(
         self, before: ForecastScores, after: ForecastScores, decoding: ForecastDecoding

@@ -19,6 +19,7 @@ _COMPARED: dict[Baseline, str] = {
     "middle": "usual readings",
     "mean": "the mean of the window",
     "line": "a straight line",
+    "expected": "the readings that were expected",
 }
 
 

@@ -1,6 +1,5 @@
 """Explanations of students whose truth is known: linear graphs with chosen weights."""
 
-from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
@@ -126,16 +125,17 @@ def test_a_movement_matters_in_its_span_and_a_posture_in_the_channel_as_a_whole(
 
 @pytest.mark.parametrize("at", [0, 9, LENGTH - 1])
 def test_a_line_across_a_spike_removes_it_wherever_it_is(tmp_path, at):
+    weights = np.zeros((LENGTH * CHANNELS, 3))
+    weights[at * CHANNELS, 1] = 0.2
     window = usual() + np.linspace(0, 2, LENGTH, dtype=np.float32)[:, None]
     straight = window.copy()
-    window[at, 0] += 5
-    answer = replace(find_task("rul").answer)
-    with patch.object(type(answer), "neutral", "line"):
-        found = explain(student(tmp_path, weights_at(slice(at, at + 1), 0, 0.2)), window)
-    assert found.baseline == "line"
+    window[at, 0] += 9
+    judge = student(tmp_path, weights, "activity")
+    found = explain(judge, window)
     number = next(n for n, (first, end) in enumerate(found.spans) if first <= at < end)
-    without = 125 / (1 + np.exp(-0.2 * (straight[at, 0] - MIDDLE[0])))
-    assert found.fields["rul"] - found.effect.spans[number, 0] == pytest.approx(without, abs=1.5)
+    gone = judge.score(window[None]).probabilities - judge.score(straight[None]).probabilities
+    assert found.fields["activity"] == "SITTING"
+    assert found.effect.spans[number, 0] == pytest.approx(gone[0, 1], abs=0.02)
 
 
 def test_a_window_without_a_score_has_no_explanation(tmp_path):
@@ -159,20 +159,47 @@ def test_a_machine_below_the_limit_needs_attention_and_no_activity_does():
     assert ACTIVITY.needs_attention is None
 
 
-def test_a_forecast_is_explained_by_its_anomaly_score_and_the_oddest_channel(tmp_path):
-    judge = Student(dummy.write_dummy(tmp_path / "forecast", "forecast"))
-    length = judge.manifest.window.length
-    window = np.zeros((length, 3), dtype=np.float32)
+def test_a_forecast_is_explained_by_what_was_expected(tmp_path):
+    draft = dummy.dummy_draft("forecast")
+    judge = Student(write_artifact(tmp_path / "forecast", draft, dummy.dummy_onnx(draft)))
+    rng = np.random.default_rng(5)
+    window = rng.normal(0, 0.2, (draft.window.length, 3)).astype(np.float32)
     calm = explain(judge, window)
-    window[-1, 1] = 30.0  # a spike in the newest reading, which the backtest did not see coming
+    window[-1, 1] += 9.0  # a spike in the newest reading, which the backtest did not see coming
     found = explain(judge, window)
-    assert (found.baseline, found.span_baseline) == ("line", "line")
+    assert (found.baseline, found.span_baseline) == ("expected", "expected")
     score, forecast = found.effects
     assert (score.name, score.unit) == ("anomaly score", "1")
     assert found.fields["channel"] == "LUFL"
-    assert found.fields["score"] > calm.fields["score"]
+    assert found.fields["score"] > calm.fields["score"] + 0.01
     assert found.order[0] == 1
     assert found.strongest_span(1) == len(found.spans) - 1
-    assert score.spans[-1, 1] == pytest.approx(found.fields["score"] - calm.fields["score"])
+    # As expected, the newest readings of the channel are as odd as those of the others at most.
+    assert score.channels[1] >= found.fields["score"] - calm.fields["score"] - 1e-3
+    assert not score.channels[[0, 2]].any()
     assert forecast.name.startswith("forecast of LUFL, ")
     assert forecast.spans.any()
+
+
+def test_what_was_expected_stands_in_for_the_newest_readings_only(tmp_path):
+    draft = dummy.dummy_draft("forecast")
+    judge = Student(write_artifact(tmp_path / "forecast", draft, dummy.dummy_onnx(draft)))
+    window = np.arange(24, dtype=np.float32).reshape(8, 3) ** 1.3
+    seen = []
+    score = judge.score
+    with patch.object(Student, "score", lambda _, w: seen.append(w) or score(w)):
+        explain(judge, window)
+    (batch,) = seen[1:]
+    expected = judge.score(window[None]).expected[0]
+    assert batch.shape == ((8 + 1) * 3, 8, 3)
+    for row, occluded in enumerate(batch):
+        span, channel = divmod(row, 3)
+        changed = window.copy()
+        if span == 8:  # the whole channel
+            changed[6:, channel] = expected[:, channel]
+        elif span >= 6:
+            changed[span, channel] = expected[span - 6, channel]
+        else:
+            around = [at for at in (span - 1, span + 1) if at >= 0]
+            changed[span, channel] = window[around, channel].mean()
+        np.testing.assert_allclose(occluded, changed, rtol=1e-6)
