@@ -20,6 +20,10 @@ student. Promise: the official test sets influence no choice.
 7. The **experiment ledger** (`bench/`, `python -m training.bench`) makes the missing experiments
    and writes their tables. `starters/` makes the shipped students and their cards.
 
+A **forecast** goes the same way without labels: series instead of windows (`datasets/series.py`),
+its own recipe and loop (`forecasting/`), and held-out time instead of held-out groups
+(`forecast_gate.py`, `redistill_forecast.py`).
+
 The task of a data set (`models.tasks`) defines answer, decoding and measures; training never asks
 for a task by name.
 

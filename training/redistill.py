@@ -1,4 +1,6 @@
-"""`train-redistill`: train a student from cached anchors and publish it if it is better.
+"""`train-redistill`: train a student and publish it if it is better.
+
+Tasks with labels learn from cached anchors; the forecast has its own way, in `redistill_forecast`.
 
 Exit codes: 0 if the student was published, is better than the running student, or no student runs
 yet; 2 for wrong usage or data; 3 if it is not (clearly) better, and nothing was published; 4 if the
@@ -27,7 +29,13 @@ from models.zoo import list_zoo, zoo_path
 from training.datasets.contract import DataSet
 from training.datasets.sources import find_source, find_task_by_option, task_options
 from training.errors import DataSetError, MissingExtraError, RecipeError, TrainingError
-from training.recipes import Recipe, format_recipe, read_recipe, shipped_recipe
+from training.recipes import (
+    Recipe,
+    format_recipe,
+    labelled_tasks,
+    read_recipe,
+    shipped_recipe,
+)
 from training.report import RunLog, print_comparison, print_table
 
 if TYPE_CHECKING:  # it needs torch, which --help does not
@@ -57,8 +65,14 @@ class _TaskOption(click.ParamType):
 
 @click.command(context_settings={"show_default": True})
 @click.option("--task", type=_TaskOption(), required=True, help="Task of the student.")
-@click.option("--data", required=True, help="Zip, tar or folder of the data set; or: dummy.")
-@click.option("--subset", default="FD001", help="C-MAPSS subset (task rul).")
+@click.option(
+    "--data",
+    required=True,
+    help="Zip, tar or folder of the data set; a description of own series (.toml); or: dummy.",
+)
+@click.option(
+    "--subset", help="C-MAPSS subset (task rul; by default FD001), or series of an archive: ETTh1."
+)
 @click.option(
     "--registry",
     type=click.Path(path_type=Path, file_okay=False),
@@ -92,13 +106,16 @@ class _TaskOption(click.ParamType):
     help="Stop after this time; the same command continues.",
 )
 def redistill(**options: Any) -> None:
-    """Train a student by Knowledge Pruning and publish it if it beats the running one.
+    """Train a student and publish it if it beats the running one.
 
-    The training uses cached anchors and loads no language model. Both students are compared on the
-    same held-out engines or persons of the training set; the official test set is never read.
+    The training loads no language model: Knowledge Pruning uses cached anchors. Both students are
+    compared on the same held-out engines or persons of the training set, forecasts on held-out
+    time; the official test set is never read.
     """
     try:
-        sys.exit(_redistill(Console(), **options))
+        has_labels = find_task_by_option(options["task"]) in labelled_tasks()
+        train = _redistill if has_labels else _redistill_forecast
+        sys.exit(train(Console(), **options))
     except (TrainingError, ModelError) as exc:
         _fail(str(exc))
 
@@ -113,17 +130,39 @@ def _fail(message: str) -> NoReturn:
     sys.exit(2)
 
 
+def _redistill_forecast(
+    console: Console,
+    *,
+    task: str,
+    method: str | None,
+    anchors: str | None,
+    seed: int | None,
+    epochs: int | None,
+    **options: Any,
+) -> int:
+    from training.redistill_forecast import redistill_forecast
+
+    for key, value in (("method", method), ("anchors", anchors)):
+        if value is not None:
+            msg = f"--{key} is for tasks with labels; task {task} has its settings in --config"
+            raise RecipeError(msg)
+    changes = {"seed": seed, "epochs": epochs}
+    chosen = find_task_by_option(task)
+    return redistill_forecast(console, chosen, option=task, changes=changes, **options)
+
+
 def _redistill(
     console: Console,
     *,
     task: str,
     data: str,
-    subset: str,
+    subset: str | None,
     registry: Path,
     publish: bool,
     name: str | None,
     out: Path | None,
     max_minutes: float | None,
+    config: Path | None,
     **changes: Any,
 ) -> int:
     try:
@@ -134,8 +173,9 @@ def _redistill(
     started_s = time.monotonic()
     deadline_s = started_s + (60 * max_minutes if max_minutes is not None else 1e12)
     chosen = find_task_by_option(task)
+    subset = subset or "FD001"
     running = _find_running(Registry(registry), chosen, name)
-    recipe, data_set = _read_inputs(chosen, data, subset, running, changes.pop("config"), changes)
+    recipe, data_set = _read_inputs(chosen, data, subset, running, config, changes)
     name = name or _default_name(chosen, running)
     fairness = candidates.check_comparable(running, data_set, recipe) if running else None
     folder = out or _default_folder(task, recipe, data_set)

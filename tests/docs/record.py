@@ -88,12 +88,22 @@ def record_redistill(data: Path, folder: Path) -> str:
     )
 
 
+def record_redistill_forecast(data: Path, folder: Path) -> str:
+    """A forecasting student of ETTh1."""
+    command = ["train-redistill", "--task", "forecast", "--data"]
+    rest = ["--subset", "ETTh1", "--publish"]
+    return _run(
+        [*command, str(data / "ett.zip"), *rest], folder, shown=[*command, "ett.zip", *rest]
+    )
+
+
 RECORDINGS = {
     "demo": record_demo,
     "doctor": record_doctor,
     "explain": record_explain,
     "replay": record_replay,
     "redistill": record_redistill,
+    "redistill-forecast": record_redistill_forecast,
 }
 
 

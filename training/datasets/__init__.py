@@ -17,6 +17,12 @@ claim) and `cmapss_altitudes` (conditions absent from training). `dummy` makes t
 of real shapes. `sources` names the data that `train-redistill` reads for a task, `benchmarks` reads
 each set by its name in the ledger, `scarce` removes labels.
 
+Forecasts learn from series without labels: `series` has their contract (`SeriesSet`: parts that
+follow each other in time, windows cut when asked for), `missing` the rule for missing readings.
+`ett`, `ltsf` (Weather, Exchange, ILI) and `beijing_air` read the sets of the literature,
+`csv_series` CSV files of your own through one description (`series_description`), `dummy_series`
+makes rooms, and `series_sources` reads each by its name.
+
     from training.datasets.dummy import make_dummy
     data = make_dummy("rul", seed=0)
     held_out = hold_out_groups(data.train.groups, share=0.2, seed=0)   # training.windows

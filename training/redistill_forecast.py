@@ -1,0 +1,371 @@
+"""`train-redistill --task forecast`: train a forecasting student and publish it if it is better.
+
+It is published only if it is better on held-out time than the running student, the ridge and the
+seasonal-naive forecast; `training.forecast_gate` has the comparison. The test part is never read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import shlex
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.console import Console
+
+from models.artifact import Artifact, read_artifact
+from models.manifest import check_fit
+from models.registry import Registry
+from models.session import Student
+from models.tasks.contract import Task
+from models.tasks.registry import find_task
+from models.zoo import list_zoo, zoo_path
+from training.datasets.dummy_series import make_dummy_series
+from training.datasets.series import SeriesSet
+from training.datasets.series_sources import read_series_file
+from training.errors import DataSetError, MissingExtraError, RecipeError, TrainingError
+from training.forecast_gate import (
+    HeldOutTime,
+    Verdict,
+    cut_held_out,
+    judge,
+    repeat_season,
+    student_forecast,
+)
+from training.report import RunLog, print_forecast_gains, print_forecast_table
+
+if TYPE_CHECKING:  # they need torch, which --help does not
+    from training.forecasting.candidate import ForecastCandidate
+    from training.forecasting.recipe import ForecastRecipe
+
+__all__ = ["redistill_forecast"]
+
+NOT_BETTER = 3
+UNFINISHED = 4
+_NO_TEACHER = "none"
+_DEFAULT = {"length": 96, "horizon": 24, "backtest": 24, "leads": [1, 6, 12, 24]}
+
+
+@dataclass(frozen=True, slots=True)
+class _Inputs:
+    """What a run is given.
+
+    Attributes:
+        task: The task.
+        whole: The data set as its reader returns it.
+        known: The same without its test part; its last part is the held-out time.
+        running: Running student, if there is one for this stream.
+        recipe: Recipe of the run.
+        held_out: Windows of the held-out time.
+    """
+
+    task: Task
+    whole: SeriesSet
+    known: SeriesSet
+    running: Artifact | None
+    recipe: ForecastRecipe
+    held_out: HeldOutTime
+
+
+def redistill_forecast(
+    console: Console,
+    task: Task,
+    *,
+    option: str,
+    data: str,
+    subset: str | None,
+    registry: Path,
+    publish: bool,
+    name: str | None,
+    out: Path | None,
+    max_minutes: float | None,
+    config: Path | None,
+    changes: dict[str, Any],
+) -> int:
+    """Train, compare, publish; the arguments are the options of `train-redistill`.
+
+    Returns:
+        Exit code: 0, 3 (not better) or 4 (out of time).
+
+    Raises:
+        TrainingError: Wrong data or recipe; nothing is published.
+        ModelError: The students cannot be compared; nothing is published.
+    """
+    try:
+        from training.forecasting.candidate import train_forecaster
+        from training.forecasting.recipe import format_forecast_recipe
+    except ModuleNotFoundError as exc:
+        raise MissingExtraError(exc.name or "torch") from exc
+
+    started_s = time.monotonic()
+    deadline_s = started_s + (60 * max_minutes if max_minutes is not None else math.inf)
+    given = _read_inputs(task, data, subset, Registry(registry), name, config, changes)
+    text = format_forecast_recipe(given.recipe)
+    folder = out or _default_folder(option, text, given.known)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "recipe.toml").write_text(text, encoding="utf-8")
+    console.print(f"{_describe_data(given)}; run folder {folder}", soft_wrap=True)
+    log = RunLog(folder / "log.jsonl", console, given.recipe.epochs)
+    with log:
+        candidate = train_forecaster(
+            given.known,
+            given.recipe,
+            name or _default_name(given),
+            folder,
+            command=_describe_command(option, data, subset),
+            on_epoch=lambda done: log.add_pass(done.number, done.loss, done.validation),
+            deadline_s=deadline_s,
+        )
+    if candidate is None:
+        console.print(
+            f"Out of time ({max_minutes} min). The state is kept in {folder}: the same command "
+            f"with --out {folder} continues."
+        )
+        return UNFINISHED
+    code = _conclude(console, log, given, candidate, Registry(registry), publish)
+    console.print(
+        f"{time.monotonic() - started_s:.0f} s from reading the data to the end, "
+        f"{candidate.seconds:.0f} s of them training."
+    )
+    return code
+
+
+def _read_inputs(
+    task: Task,
+    data: str,
+    subset: str | None,
+    registry: Registry,
+    name: str | None,
+    config: Path | None,
+    changes: dict[str, Any],
+) -> _Inputs:
+    whole = _read_data(data, subset)
+    running = _find_running(registry, task, name, whole)
+    recipe = _read_recipe(config, running, whole, changes)
+    if running is not None:
+        _check_window(running, recipe)
+    longest = max(recipe.length + recipe.backtest, whole.period)
+    known = whole.before_test()
+    held_out = cut_held_out(known, longest, recipe.horizon)
+    return _Inputs(task, whole, known, running, recipe, held_out)
+
+
+def _read_data(path: str, subset: str | None) -> SeriesSet:
+    if path == "dummy":
+        return make_dummy_series()
+    if not Path(path).exists():
+        msg = f"no such file or folder: {path}: check --data, or use --data dummy"
+        raise DataSetError(msg)
+    if subset is None and not path.endswith(".toml"):
+        msg = "--subset names the series of an archive, e.g. --subset ETTh1; it is missing"
+        raise DataSetError(msg)
+    return read_series_file(Path(path), subset or "")
+
+
+def _find_running(
+    registry: Registry, task: Task, name: str | None, data: SeriesSet
+) -> Artifact | None:
+    """Find the stable student for the stream of the data, or a starter student that reads it.
+
+    Unlike engines and persons, series of two streams share no channels; a registry may run a
+    forecasting student for each.
+    """
+    found = []
+    for known in [name] if name else registry.names():
+        pointer = registry.read_stable(known)
+        if pointer is not None:
+            found.append(registry.read(known, pointer.version, pointer.digest))
+    if not found:
+        found = [read_artifact(zoo_path(one)) for one in list_zoo() if name in (None, one)]
+        found = [one for one in found if one.manifest.channels == data.channels]
+    found = [one for one in found if find_task(one.manifest.task) is task]
+    found = [one for one in found if name or one.manifest.stream == data.stream]
+    if len(found) > 1:
+        names = ", ".join(artifact.manifest.name for artifact in found)
+        msg = (
+            f"several students forecast the stream {data.stream} ({names}): choose one with --name"
+        )
+        raise TrainingError(msg)
+    return found[0] if found else None
+
+
+def _read_recipe(
+    config: Path | None, running: Artifact | None, data: SeriesSet, changes: dict[str, Any]
+) -> ForecastRecipe:
+    """Read the recipe: that of --config, of the running student, or the default."""
+    from training.forecasting.recipe import (
+        parse_forecast_recipe,
+        parse_forecast_table,
+        read_forecast_recipe,
+    )
+
+    changes = changes | {"data": data.name}
+    if config is not None:
+        recipe = read_forecast_recipe(config, **changes)
+        if recipe.teacher != _NO_TEACHER:
+            msg = (
+                f"recipe: teacher is {recipe.teacher!r}, but its products know the held-out time "
+                f"of this comparison: set teacher to {_NO_TEACHER!r}"
+            )
+            raise RecipeError(msg)
+        return recipe
+    if running is not None:
+        with suppress(RecipeError):  # another program trained it, or a version with more keys
+            lineage = running.manifest.lineage.command
+            return parse_forecast_recipe(lineage, **changes | {"teacher": _NO_TEACHER})
+    return parse_forecast_table(_DEFAULT, **changes)
+
+
+def _check_window(running: Artifact, recipe: ForecastRecipe) -> None:
+    """Refuse before the training what `check_fit` would refuse after it."""
+    has, wants = running.manifest.window.length, recipe.length + recipe.backtest
+    if has != wants:
+        msg = (
+            f"recipe: length {recipe.length} and backtest {recipe.backtest} make windows of "
+            f"{wants} readings, but the running {running.manifest.name} "
+            f"v{running.manifest.version} reads {has}: use its length and backtest, or publish "
+            "under a new --name"
+        )
+        raise RecipeError(msg)
+
+
+def _default_name(given: _Inputs) -> str:
+    if given.running is not None:
+        return given.running.manifest.name
+    return f"{given.task.name}-{given.whole.name}".lower()
+
+
+def _conclude(
+    console: Console,
+    log: RunLog,
+    given: _Inputs,
+    candidate: ForecastCandidate,
+    registry: Registry,
+    publish: bool,
+) -> int:
+    from training.plots import write_forecast_plot
+    from training.starters.latency import measure_latency
+
+    verdict = _judge(given, candidate)
+    sizes = {verdict.new.name: candidate.artifact.manifest.onnx.size_bytes}
+    if given.running is not None:
+        sizes[_title(given.running)] = given.running.manifest.onnx.size_bytes
+    print_forecast_table(console, verdict, sizes, given.held_out)
+    print_forecast_gains(console, verdict, given.held_out, given.task.error_unit)
+    console.print(f"Fairness: {_describe_fairness(given)}.", soft_wrap=True, markup=False)
+    losses, curve = log.validation_curve()
+    write_forecast_plot(log.path.parent / "result.png", losses, curve, verdict, given.held_out)
+    student = Student(candidate.artifact)
+    length = candidate.artifact.manifest.window.length
+    inputs = given.held_out.windows.inputs(slice(0, 100))[:, -length:]
+    raw = (inputs * given.known.deviation + given.known.mean).astype(np.float32)
+    latency = measure_latency(student, raw, blocks=5)
+    console.print(
+        f"One window takes {latency['p50_ms']:.3f} ms (p50), {latency['p99_ms']:.3f} ms (p99)."
+    )
+    better = verdict.is_better
+    version = None
+    if publish and better:
+        if given.running is not None:
+            registry.seed(given.running.path)  # a starter becomes the registry's first version
+        version = registry.publish(candidate.artifact.path, stable=True)
+    log.write(
+        {
+            "result": verdict.new.measures,
+            "rivals": {
+                rival.name: rival.measures | {"gain": [gain.gain, gain.low, gain.high]}
+                for rival, gain in zip(verdict.rivals, verdict.gains, strict=True)
+            },
+            "better": better,
+            "published_version": version,
+            "onnx_bytes": candidate.artifact.manifest.onnx.size_bytes,
+            "training_seconds": round(candidate.seconds, 1),
+            **latency,
+        }
+    )
+    console.print(_last_line(candidate, better, version, registry), soft_wrap=True)
+    return 0 if better else NOT_BETTER
+
+
+def _judge(given: _Inputs, candidate: ForecastCandidate) -> Verdict:
+    import torch
+
+    known, recipe, held_out = given.known, given.recipe, given.held_out
+
+    def ridge(inputs: Any) -> Any:
+        with torch.no_grad():
+            return candidate.ridge(torch.from_numpy(inputs[:, -recipe.length :])).numpy()
+
+    forecasts = {
+        "seasonal naive": repeat_season(known.period, recipe.horizon),
+        "ridge": ridge,
+        "new": student_forecast(Student(candidate.artifact), known, recipe.horizon),
+    }
+    if given.running is not None:
+        check_fit(given.running.manifest, candidate.artifact.manifest)
+        running = student_forecast(Student(given.running), known, recipe.horizon)
+        forecasts = {_title(given.running): running} | forecasts
+    judged = [judge(given.task, name, one, held_out) for name, one in forecasts.items()]
+    return Verdict.of(judged[-1], tuple(judged[:-1]), held_out)
+
+
+def _title(running: Artifact) -> str:
+    return f"running ({running.manifest.name} v{running.manifest.version})"
+
+
+def _describe_data(given: _Inputs) -> str:
+    known, windows = given.known, given.held_out.windows
+    readings = sum(end for _, end, _ in known.borders)
+    devices = f"{len(known.devices)} device{'s' if len(known.devices) > 1 else ''}"
+    begin, end = (
+        np.datetime64(int(at), "ms").astype("datetime64[m]")
+        for at in (windows.times_ms().min(), windows.times_ms().max())
+    )
+    return (
+        f"{known.title}: {readings} readings of {devices} to learn from and to calibrate on; held "
+        f"out: {len(windows)} windows from {begin} to {end} UTC"
+    )
+
+
+def _describe_fairness(given: _Inputs) -> str:
+    if given.running is None:
+        return "ridge and student learned from the same readings, before the held-out time"
+    digest = given.running.manifest.lineage.data_digest
+    if digest == given.known.digest:
+        return "all learned from the same readings, before the held-out time"
+    if digest == given.whole.digest:
+        return (
+            "the running student also learned from the readings that calibrate the new one, which "
+            "favours the running student; neither learned from the held-out time"
+        )
+    return (
+        f"the running student learned from other readings ({given.running.manifest.lineage.data}); "
+        "if the held-out time is among them, that favours the running student"
+    )
+
+
+def _last_line(
+    candidate: ForecastCandidate, better: bool, version: int | None, registry: Registry
+) -> str:
+    where = f"artifact in {candidate.artifact.path}"
+    if version is not None:
+        return f"Published {candidate.artifact.manifest.name} v{version} to {registry.root}."
+    if not better:
+        return f"Not better: nothing was published; {where}."
+    return f"Better; not published (add --publish); {where}."
+
+
+def _describe_command(option: str, data: str, subset: str | None) -> str:
+    """Describe the command for the lineage, without folders of this machine."""
+    arguments = ["train-redistill", "--task", option, "--data", Path(data).name]
+    return shlex.join([*arguments, "--subset", subset] if subset else arguments)
+
+
+def _default_folder(option: str, recipe: str, data: SeriesSet) -> Path:
+    digest = hashlib.sha256(f"{recipe}{data.digest}".encode()).hexdigest()
+    return Path("runs") / f"{option}-{digest[:8]}"
