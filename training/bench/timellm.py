@@ -56,13 +56,14 @@ ARMS: dict[str, dict[str, Any]] = {
     "minilm random": {"backbone": "minilm", "weights": "random"},
 }
 """Settings that an arm changes."""
+_FROM_RIDGE: dict[str, Any] = {"start": "ridge", "learning_rate": 3e-4}
 BENCHMARKS: dict[str, dict[str, Any]] = {
     "ETTh1-96": {"stride": 150},
     "ETTh1-96, 5 %": {"share": 0.05, "stride": 6},
     "ETTh1-96, 10 %": {"share": 0.1, "stride": 14},
-    "ETTh1-96, from ridge": {"stride": 150, "start": "ridge"},
-    "ETTh1-96, 5 %, from ridge": {"share": 0.05, "stride": 6, "start": "ridge"},
-    "ETTh1-96, 10 %, from ridge": {"share": 0.1, "stride": 14, "start": "ridge"},
+    "ETTh1-96, from ridge": {**_FROM_RIDGE, "stride": 150},
+    "ETTh1-96, 5 %, from ridge": {**_FROM_RIDGE, "share": 0.05, "stride": 6},
+    "ETTh1-96, 10 %, from ridge": {**_FROM_RIDGE, "share": 0.1, "stride": 14},
 }
 """Settings that a benchmark fixes for all of its arms: some 75 steps each, a minute of one core."""
 _COMMON: dict[str, Any] = {
@@ -104,7 +105,7 @@ def plan(benchmarks: list[str], arms: list[str], seeds: list[int]) -> list[Trial
         Trial(
             benchmark,
             arm,
-            TimeLLMConfig(**_COMMON, **BENCHMARKS[benchmark], **ARMS[arm], seed=seed),
+            TimeLLMConfig(**(_COMMON | BENCHMARKS[benchmark] | ARMS[arm]), seed=seed),
         )
         for benchmark in benchmarks
         for seed in seeds
