@@ -186,16 +186,22 @@ def _shares(values: NDArray[np.floating], knots: NDArray[np.float64]) -> NDArray
     """Share of calibration windows below each value: `[batch, columns]` by `[columns, levels]`.
 
     Equal knots (a channel that never stands still has `stuck` 1 at nearly all levels) give the
-    share of windows that are strictly below.
+    share of windows that are strictly below. All columns are done at once: a gateway calls this
+    for single windows, where a loop over columns took longer than the graph.
     """
-    found = np.empty(values.shape)
-    for column, row in enumerate(knots):
-        first = np.concatenate([[True], row[1:] > row[:-1]])
-        share = np.interp(values[:, column], row[first], np.array(LEVELS)[first])
-        above = values[:, column] > row[-1]
-        # Half of what is left at the last knot's distance from the middle, then ever less.
-        scale = max(row[-1] - row[len(row) // 2], 1e-3 * abs(row[-1]), 1e-9)
-        beyond = np.maximum(values[:, column] - row[-1], 0) / scale
-        share[above] = LEVELS[-1] + (1 - LEVELS[-1]) * (beyond / (1 + beyond))[above]
-        found[:, column] = share
-    return found
+    columns, last = np.arange(len(knots)), len(LEVELS) - 1
+    levels = np.array(LEVELS)[(knots[:, :, None] > knots[:, None, :]).sum(axis=2)]
+    # The knots on both sides of each value, [batch, columns]: left < value <= right.
+    right = (values[:, :, None] > knots).sum(axis=2)
+    left = np.clip(right - 1, 0, last)
+    right = np.minimum(right, last)
+    start, width = knots[columns, left], knots[columns, right] - knots[columns, left]
+    rise = (levels[columns, right] - levels[columns, left]) / np.where(width > 0, width, 1)
+    inside = levels[columns, left] + rise * (values - start)
+    # Half of what is left at the last knot's distance from the middle, then ever less.
+    end, middle = knots[:, -1], knots[:, len(LEVELS) // 2]
+    scale = np.maximum(np.maximum(end - middle, 1e-3 * np.abs(end)), 1e-9)
+    beyond = np.maximum(values - end, 0) / scale
+    above = LEVELS[-1] + (1 - LEVELS[-1]) * (beyond / (1 + beyond))
+    shares = np.where(values > end, above, np.where(values <= knots[:, 0], LEVELS[0], inside))
+    return np.asarray(shares, dtype=np.float64)
