@@ -70,6 +70,7 @@ LOAD = Task(
         (HourlyField(Field("load_max", "float", "kN", "greatest load"), "load", "max"),),
         "an hour of a crane",
     ),
+    needs_attention=lambda fields: fields["load"] >= 0,  # so every score is explained
 )
 
 CRANES = ("crane-1", "crane-2")
@@ -197,6 +198,30 @@ async def test_the_task_is_scored_stored_and_served(site: Site) -> None:
 
 
 @pytest.mark.slow
+async def test_its_alert_level_scores_are_explained_in_both_stores(site: Site) -> None:
+    results = site.gateway.results
+    scores = {(p["device"], p["end_ms"]) for p in loads(site.gateway)}
+    await _until(lambda: len(all_points(results, "explanation")) == len(scores), "explained")
+    explained = all_points(results, "explanation")
+    assert {(point["device"], point["end_ms"]) for point in explained} == scores
+    for point in explained:
+        assert point["channel"] in ("T24", "T30", "Nf")
+        assert f"{point['channel']} " in point["text"] or "No channel alone" in point["text"]
+        assert point["from_ms"] <= point["until_ms"] < point["end_ms"]
+    await _until(lambda: len(lines_of(site.influx, "explanation")) == len(scores), "in InfluxDB")
+
+    where = f"api/v1/devices/yard/{CRANES[0]}/crane"
+    newest = max(end_ms for device, end_ms in scores if device == CRANES[0])
+    page = await site.page(where)
+    assert page["explanation"]["time_ms"] == newest
+    why = await site.page(f"{where}/explanation")
+    assert (why["end_ms"], why["is_same_student"], why["is_same_score"]) == (newest, True, True)
+    assert why["explanation"]["text"] == page["explanation"]["text"]
+    raw = await site.page(f"{where}/readings?last=5")
+    assert [row[1] for row in raw["readings"]] == [1.0 + n for n in range(READINGS - 5, READINGS)]
+
+
+@pytest.mark.slow
 @pytest.mark.needs_chromium
 async def test_the_page_shows_the_task_with_its_unit(
     site: Site, chromium_program: str, tmp_path: Path
@@ -222,8 +247,14 @@ def loads(gateway: Gateway) -> list[dict[str, Any]]:
 
 
 def load_lines(influx: FakeInflux) -> list[str]:
+    return lines_of(influx, "load")
+
+
+def lines_of(influx: FakeInflux, name: str) -> list[str]:
     points = [(*key.rsplit(" ", 1), fields) for key, fields in list(influx.points.items())]
-    return [f"{series} {fields} {t}" for series, t, fields in points if series.startswith("load,")]
+    return [
+        f"{series} {fields} {t}" for series, t, fields in points if series.startswith(f"{name},")
+    ]
 
 
 async def _publish(port: int) -> None:

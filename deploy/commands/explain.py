@@ -99,11 +99,13 @@ def _head(explained: Explained) -> list[str]:
     from pipeline.explain.scores import utc
 
     score, report = explained.score, explained.report
-    answer = score.task.answer.headline_field
-    value = score.fields.get(answer)
-    shown = f"{value:.4g}" if isinstance(value, float) else str(value)
+    value = score.fields.get(score.task.answer.headline_field)
+    shown = f"{score.task.title} {value}"
+    if isinstance(value, float):
+        unit = "" if report.unit in ("", "1") else f" {report.unit}"
+        shown = f"{report.number[:1].upper()}{report.number[1:]} {value:.4g}{unit}"
     lines = [
-        f"{'/'.join(score.where)}: {score.task.title} {shown}, by {score.model} v{score.version}",
+        f"{'/'.join(score.where)}: {shown}, by {score.model} v{score.version}",
         f"window of {score.readings} readings, {utc(score.start_ms)} to {utc(score.end_ms - 1)}",
     ]
     if not explained.is_same_student:
