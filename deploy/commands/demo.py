@@ -308,7 +308,7 @@ def _watch(gateway: _Gateway, fleet: _Fleet, seconds: float | None, out: Console
 
 
 def _drained(gateway: _Gateway) -> dict[str, Any] | None:
-    """Wait, for a limited time, until the counters no longer change; returns the last page."""
+    """Wait, for a limited time, until nothing waits or changes; returns the last page."""
     deadline = time.monotonic() + _DRAIN_S
     last: tuple[Any, ...] | None = None
     quiet = 0
@@ -317,7 +317,7 @@ def _drained(gateway: _Gateway) -> dict[str, Any] | None:
         totals = page["totals"]
         now = (totals["received"], totals["scored"], totals["stored"], totals["messages_logged"])
         quiet = quiet + 1 if now == last else 0
-        if quiet == 2:
+        if quiet == 2 and not any(part["backlog"] for part in page["partitions"]):
             break
         last = now
         time.sleep(1.0)

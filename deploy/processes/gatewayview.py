@@ -85,7 +85,7 @@ class RunningGateway:
 
     def models(self) -> list[ModelStatus]:
         """Return the running students, and the versions that were refused."""
-        return self._models.statuses()
+        return self._scoring.stage.counters.statuses(self._models.statuses())
 
     def health(self) -> HealthReport:
         """Return whether the gateway is alive and ready, and the problems if not."""

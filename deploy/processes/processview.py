@@ -74,7 +74,10 @@ class ProcessView:
 
     def models(self) -> list[ModelStatus]:
         """Return the students that run in a worker."""
-        return [] if self.students is None else self.students.models.statuses()
+        if self.students is None:
+            return []
+        models = self.students.models.statuses()
+        return models if self.scoring is None else self.scoring.stage.counters.statuses(models)
 
     def health(self) -> HealthReport:
         """Return whether the process is alive and ready, and the problems if not."""

@@ -148,8 +148,8 @@ class QuantilesAnswer:
         return "1"
 
     def labels(self, decoding: ForecastDecoding) -> tuple[str, ...]:
-        """Names of the channels."""
-        return decoding.channels
+        """Quantiles have no labels."""
+        return ()
 
     def tolerance(self, decoding: ForecastDecoding) -> NDArray[np.float32]:
         """Largest change of an output with the batch around it, `[channels, 1]` in raw units."""

@@ -7,30 +7,57 @@ The shape depends on the kind of answer, never on the task:
 - A class: `label`, `probability`, `probabilities` ({label: number}), and the timeline `since_ms`,
   `until_ms`, `runs`, a list of [start_ms, end_ms, label]. Rows of its series:
   [time_ms, probability, least, greatest].
+- Quantiles: `pipeline.console.forecasts`.
 
 Least and greatest cover the stretch of time that a row represents.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from models.tasks.classes import PROBABILITY, PROBABILITY_PREFIX, ClassAnswer
 from models.tasks.contract import Task
 from models.tasks.number import NumberAnswer
+from models.tasks.quantiles import QuantilesAnswer
+from pipeline.console.forecasts import (
+    anomaly_rows,
+    course_forecast,
+    fleet_forecast,
+    newest_anomaly,
+)
 from pipeline.console.queries import Device, Latest, runs, series, trend
 from pipeline.stores.resultsfile import ResultsFile
 
-__all__ = ["course_card", "fleet_card", "newest_score", "series_rows"]
+__all__ = ["Course", "course_card", "fleet_card", "newest_score", "series_rows"]
 
 _TIMELINE_MS = 10 * 60_000
 _TREND_LAST, _TREND_POINTS = 240, 60
 _SERIES_POINTS = 400
 
 
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What the page of a device shows.
+
+    Attributes:
+        since_ms: The earliest time, epoch milliseconds.
+        lead: Steps that forecasts were made ahead; None: the fewest that are stored.
+        units: Unit of each channel of the model, by its name.
+    """
+
+    since_ms: int
+    lead: int | None = None
+    units: Mapping[str, str] = field(default_factory=dict)
+
+
 def newest_score(task: Task, point: Latest) -> dict[str, Any]:
     """The newest score of a device."""
     answer, fields = task.answer, point.fields
+    if isinstance(answer, QuantilesAnswer):
+        return newest_anomaly(point)
     if isinstance(answer, NumberAnswer):
         return {
             "value": fields.get(answer.field),
@@ -48,8 +75,20 @@ def newest_score(task: Task, point: Latest) -> dict[str, Any]:
     }
 
 
-def fleet_card(results: ResultsFile, task: Task, device: Device, point: Latest) -> dict[str, Any]:
-    """The newest score with its trend, or with the timeline of the last ten minutes."""
+def fleet_card(
+    results: ResultsFile, task: Task, device: Device, point: Latest, units: Mapping[str, str]
+) -> dict[str, Any]:
+    """The newest score with its trend, the timeline of the last ten minutes, or a forecast.
+
+    Args:
+        results: The results file.
+        task: The task of the newest score.
+        device: The device.
+        point: Its newest score.
+        units: Unit of each channel of the model, by its name.
+    """
+    if isinstance(task.answer, QuantilesAnswer):
+        return fleet_forecast(results, task, device, point, units)
     score = newest_score(task, point)
     answer = task.answer
     if isinstance(answer, NumberAnswer):
@@ -61,12 +100,17 @@ def fleet_card(results: ResultsFile, task: Task, device: Device, point: Latest) 
 
 
 def course_card(
-    results: ResultsFile, task: Task, device: Device, point: Latest, since_ms: int
+    results: ResultsFile, task: Task, device: Device, point: Latest, course: Course
 ) -> dict[str, Any]:
-    """The newest score; for a class with its timeline since `since_ms`."""
+    """The newest score; for a class with its timeline, for quantiles with every channel."""
+    if isinstance(task.answer, QuantilesAnswer):
+        return course_forecast(
+            results, task, device, point, course.since_ms, course.lead, course.units
+        )
     score = newest_score(task, point)
     if isinstance(task.answer, ClassAnswer):
-        score |= _timeline(results, task, device, point.time_ms, point.time_ms - since_ms + 1)
+        span_ms = point.time_ms - course.since_ms + 1
+        score |= _timeline(results, task, device, point.time_ms, span_ms)
     return score
 
 
@@ -75,6 +119,8 @@ def series_rows(
 ) -> list[list[Any]]:
     """The course of a device's scores in [since_ms, until_ms), oldest first."""
     answer = task.answer
+    if isinstance(answer, QuantilesAnswer):
+        return anomaly_rows(results, task, device, since_ms, until_ms)
     fields = [PROBABILITY]
     if isinstance(answer, NumberAnswer):
         fields = [answer.field, *filter(None, (answer.low_field, answer.high_field))]

@@ -10,7 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    Metric,
+    SummaryMetricFamily,
+)
 from prometheus_client.registry import Collector
 
 from pipeline.status.counters import DeviceAccount, LatencySummary, Totals
@@ -101,6 +106,21 @@ class _ViewCollector(Collector):
             refused.add_metric(labels, float(model.refused_version is not None))
         yield info
         yield refused
+        yield self._figures()
+
+    def _figures(self) -> Metric:
+        """Figures by model, never by device: their number does not grow with the fleet."""
+        family = SummaryMetricFamily(
+            "kpstream_score_figure",
+            "Figures of the scores since a version took over; sum divided by count is the mean.",
+            labels=["model", "task", "stream", "figure"],
+        )
+        for model in self._view.models():
+            if model.live is not None:
+                for figure, total in sorted(model.live.sums.items()):
+                    labels = [model.name, model.task, model.stream, figure]
+                    family.add_metric(labels, model.live.windows, total)
+        return family
 
 
 def _sparkplug(status: Mapping[str, object]) -> Iterator[Metric]:

@@ -16,8 +16,8 @@ import orjson
 from models.tasks.contract import Task
 from models.tasks.registry import tasks
 from models.tasks.rul import CRITICAL_RUL
-from pipeline.console.cards import course_card, fleet_card, series_rows
-from pipeline.console.queries import Device, Latest, counts, latest, runs
+from pipeline.console.cards import Course, course_card, fleet_card, series_rows
+from pipeline.console.queries import Device, Latest, counts, latest, newest_times, runs
 from pipeline.points.measurements import EXPLANATION
 from pipeline.status.counters import DeviceAccount
 from pipeline.status.history import History
@@ -37,6 +37,11 @@ __all__ = [
 ]
 
 
+_MISSED_READINGS = 3
+_LEAST_WINDOWS = 48
+"""Windows that a device page shows at least, because a device may send one reading an hour."""
+
+
 @dataclass(frozen=True, slots=True)
 class PageSettings:
     """Settings of the pages.
@@ -44,7 +49,8 @@ class PageSettings:
     Attributes:
         rul_critical: A machine with a RUL below this is critical, in the unit of its model.
         rul_warning: A machine with a RUL below this is wearing.
-        stale_ms: A device that has sent nothing for this long is marked as stale.
+        stale_ms: A device that has sent nothing for this long is marked as stale; one whose model
+            expects slow readings, after three of them.
         mqtt_host: Host of the broker, for the example command of an empty page.
         mqtt_port: Port of the broker, for the same command.
         topic_prefix: First level of the topics, for the same command.
@@ -108,11 +114,12 @@ def fleet_page(view: GatewayView, results: ResultsFile, settings: PageSettings) 
             scored.setdefault(device, (task, point))
     devices = []
     for device in sorted(accounts.keys() | scored.keys()):
-        entry = _device_entry(device, accounts.get(device), models)
+        entry = _device_entry(device, accounts.get(device), models, settings)
         if device in scored:
             task, point = scored[device]
             entry |= _scored(task, point, entry["unit"])
-            entry[task.name] = fleet_card(results, task, device, point)
+            units = _units(models, device)
+            entry[task.name] = fleet_card(results, task, device, point, units)
         devices.append(entry)
     return {
         "devices": devices,
@@ -132,8 +139,19 @@ def device_page(
     settings: PageSettings,
     device: Device,
     span_ms: int | None,
+    lead: int | None = None,
 ) -> dict[str, Any] | None:
-    """One device over the last `span_ms` of its event time (None: all); None if unknown."""
+    """One device over time; None if it is unknown.
+
+    Args:
+        view: The state of the process.
+        results: The results file.
+        settings: Settings of the pages.
+        device: The device.
+        span_ms: The last milliseconds of event time to show, though never fewer than the newest 48
+            windows; None: all.
+        lead: Steps ahead of the forecasts to show; None: the fewest that are stored.
+    """
     models = list(view.models())
     account = next((a for a in view.account() if (a.site, a.device, a.stream) == device), None)
     found = {
@@ -144,12 +162,15 @@ def device_page(
     }
     if account is None and not found:
         return None
-    entry = _device_entry(device, account, models)
+    entry = _device_entry(device, account, models, settings)
     page: dict[str, Any] = {"device": entry, "tasks": _tasks(), "settings": asdict(settings)}
     for task, point in found.items():
         until_ms = point.time_ms + 1
         first_ms = _first_ms(results, task.measurement, device)  # a young device fills the chart
-        since_ms = first_ms if span_ms is None else max(first_ms, until_ms - span_ms)
+        least_ms = _least_span_ms(results, task.measurement, device, until_ms)
+        since_ms = first_ms
+        if span_ms is not None:
+            since_ms = max(first_ms, until_ms - max(span_ms, least_ms))
         versions = runs(
             results,
             task.measurement,
@@ -160,9 +181,11 @@ def device_page(
             gap_ms=None,
         )
         entry |= _scored(task, point, entry["unit"])
-        entry[task.name] = course_card(results, task, device, point, since_ms)
+        course = Course(since_ms, lead, _units(models, device))
+        entry[task.name] = course_card(results, task, device, point, course)
         page["versions"] = [[run.start_ms, run.value] for run in versions]
         page["since_ms"] = since_ms
+        page["least_span_ms"] = least_ms
         page["until_ms"] = point.time_ms
         page["series"] = series_rows(results, task, device, since_ms, until_ms)
     page["explanation"] = _explanation(results, device)
@@ -207,17 +230,27 @@ def _by_device(points: Iterable[Latest]) -> dict[Device, Latest]:
 
 
 def _device_entry(
-    device: Device, account: DeviceAccount | None, models: Sequence[ModelStatus]
+    device: Device,
+    account: DeviceAccount | None,
+    models: Sequence[ModelStatus],
+    settings: PageSettings,
 ) -> dict[str, Any]:
     site, name, stream = device
     entry: dict[str, Any] = {"site": site, "device": name, "stream": stream}
     model = next((m for m in models if m.stream == stream), None)
     entry["task"] = None if model is None else model.task
     entry["unit"] = "" if model is None else model.unit
+    entry["stale_ms"] = _stale_ms(model, settings)
     if account is not None:
         entry["account"] = asdict(account) | {"missing": account.missing}
         entry["last_recv_ms"] = account.last_recv_ms
     return entry
+
+
+def _stale_ms(model: ModelStatus | None, settings: PageSettings) -> int:
+    if model is None or not model.rate_hz:
+        return settings.stale_ms
+    return max(settings.stale_ms, round(_MISSED_READINGS * 1000 / model.rate_hz))
 
 
 def _scored(task: Task, point: Latest, unit: str) -> dict[str, Any]:
@@ -246,6 +279,20 @@ def _labels(models: Sequence[ModelStatus], devices: Iterable[Mapping[str, Any]])
     scores = [entry.get(task.name, {}) for entry in devices for task in tasks()]
     extra = {run[2] for score in scores for run in score.get("runs", ())} - labels.keys()
     return [*labels, *sorted(extra)]
+
+
+def _units(models: Sequence[ModelStatus], device: Device) -> dict[str, str]:
+    """Unit of each channel of the model that scores the device."""
+    model = next((m for m in models if m.stream == device[2]), None)
+    return {} if model is None else dict(zip(model.channels, model.units, strict=False))
+
+
+def _least_span_ms(results: ResultsFile, measurement: str, device: Device, until_ms: int) -> int:
+    """Time of the newest `_LEAST_WINDOWS` windows, or of all if they are fewer."""
+    times = newest_times(
+        results, measurement, device, last=_LEAST_WINDOWS, since_ms=until_ms - 300_000
+    )
+    return until_ms - times[-1] if times else 0
 
 
 def _first_ms(results: ResultsFile, measurement: str, device: Device) -> int:

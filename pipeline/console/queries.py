@@ -2,15 +2,15 @@
 
 Times are epoch milliseconds, while points are stored in nanoseconds; the time of a score is the end
 of its window. Every query concerns one measurement. A device is (site, device, stream), whichever
-model scored it. Each query is one SQL statement that aggregates inside SQLite, so a page over days
-of scores costs the gateway milliseconds.
+model scored it; `tags` select among the series of its details. Each query is one SQL statement that
+aggregates inside SQLite, so a page over days of scores costs the gateway milliseconds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 
@@ -21,11 +21,15 @@ __all__ = [
     "Device",
     "Latest",
     "Run",
+    "Tagged",
     "all_points",
     "counts",
     "latest",
+    "newest_details",
+    "newest_times",
     "runs",
     "series",
+    "summaries",
     "trend",
 ]
 
@@ -66,6 +70,15 @@ class Run:
     value: Any
 
 
+@dataclass(frozen=True, slots=True)
+class Tagged:
+    """The newest point of one series of a device's details, with the tags of the series."""
+
+    tags: Mapping[str, str]
+    time_ms: int
+    fields: Mapping[str, Any]
+
+
 def counts(results: ResultsFile) -> dict[str, int]:
     """Number of points stored per measurement."""
     rows = results.select("SELECT DISTINCT measurement FROM _series ORDER BY 1")
@@ -101,22 +114,85 @@ def latest(results: ResultsFile, measurement: str) -> list[Latest]:
 def all_points(results: ResultsFile, measurement: str) -> list[dict[str, Any]]:
     """Every point of a measurement in order of time, with its tags, its fields and `end_ms`.
 
-    All points are in memory at once, so use it to evaluate a bounded run, not for pages.
+    `end_ms` is the time of the point, which for a score is the end of its window. All points are in
+    memory at once, so use it to evaluate a bounded run, not for pages.
+    """
+    names = results.fields(measurement)
+    if not names:
+        return []
+    tags = {
+        key: {"model": ""} | orjson.loads(text)
+        for key, text in results.select(
+            "SELECT id, tags FROM _series WHERE measurement = ?", (measurement,)
+        )
+    }
+    columns = ", ".join(map(_quoted, names))
+    rows = results.select(
+        f"SELECT series, time_ns / 1000000, {columns} FROM {_table(measurement)} "  # noqa: S608
+        "ORDER BY time_ns"
+    )
+    return [
+        tags[key] | {"end_ms": time_ms} | dict(zip(names, values, strict=True))
+        for key, time_ms, *values in rows
+    ]
+
+
+def newest_details(
+    results: ResultsFile, measurement: str, device: Device, model: str
+) -> list[Tagged]:
+    """The newest point of every series of a device's details by one model, in order of appearance.
+
+    For a forecast that is the newest reading of each channel, and the fan that was made then.
     """
     names = results.fields(measurement)
     if not names:
         return []
     columns = ", ".join(f"p.{_quoted(name)}" for name in names)
     rows = results.select(
-        f"SELECT s.tags, p.time_ns / 1000000, {columns} "  # noqa: S608
-        f"FROM {_table(measurement)} p JOIN _series s ON s.id = p.series ORDER BY p.time_ns"
+        f"SELECT s.tags, p.time_ns, {columns} FROM _series s JOIN {_table(measurement)} p "  # noqa: S608
+        f"ON p.series = s.id AND p.time_ns = s.last_time_ns WHERE s.id IN ({_SERIES}) "
+        "AND s.model = :model ORDER BY s.id",
+        {**_named(measurement, device), "model": model},
     )
-    tags = {text: orjson.loads(text) for text in {row[0] for row in rows}}
-    return [tags[row[0]] | dict(zip(("end_ms", *names), row[1:], strict=True)) for row in rows]
+    return [
+        Tagged(
+            orjson.loads(tags),
+            time_ns // 10**6,
+            {n: v for n, v in zip(names, values, strict=True) if v is not None},
+        )
+        for tags, time_ns, *values in rows
+    ]
+
+
+def newest_times(
+    results: ResultsFile, measurement: str, device: Device, *, last: int, since_ms: int
+) -> list[int]:
+    """Times of a device's points since `since_ms`, or of its `last` newest ones if those are more.
+
+    Sorted from the newest; at most `last`.
+    """
+    if not results.fields(measurement):
+        return []
+    sql = (
+        f"SELECT time_ns / 1000000 FROM {_table(measurement)} WHERE series IN ({_SERIES}) "  # noqa: S608
+        "AND time_ns >= :since ORDER BY time_ns DESC LIMIT :last"
+    )
+    named = {**_named(measurement, device), "last": last}
+    rows = results.select(sql, {**named, "since": since_ms * 10**6})
+    if len(rows) < last:  # so few points that all of them are quickly sorted
+        rows = results.select(sql, {**named, "since": -(2**63)})
+    return [int(time_ms) for (time_ms,) in rows]
 
 
 def trend(
-    results: ResultsFile, measurement: str, field: str, device: Device, *, last: int, points: int
+    results: ResultsFile,
+    measurement: str,
+    field: str,
+    device: Device,
+    *,
+    last: int,
+    points: int,
+    tags: Mapping[str, str] | None = None,
 ) -> list[tuple[int, float]]:
     """About `points` of the `last` newest points as (time_ms, value), evenly picked, oldest first.
 
@@ -127,9 +203,9 @@ def trend(
         return []
     rows = results.select(
         f"SELECT time_ns, {_quoted(field)} FROM {_table(measurement)} "  # noqa: S608 quoted
-        f"WHERE series IN ({_SERIES}) AND {_quoted(field)} IS NOT NULL "
+        f"WHERE series IN ({_series_of(tags)}) AND {_quoted(field)} IS NOT NULL "
         "ORDER BY time_ns DESC LIMIT :last",
-        {**_named(measurement, device), "last": last},
+        {**_named(measurement, device, tags), "last": last},
     )
     step = max(1, -(-len(rows) // max(1, points)))
     return [(time_ns // 10**6, value) for time_ns, value in reversed(rows[::step])]
@@ -144,6 +220,7 @@ def series(
     since_ms: int,
     until_ms: int,
     max_points: int,
+    tags: Mapping[str, str] | None = None,
 ) -> list[Bucket]:
     """A device's points in [since_ms, until_ms), at most about `max_points` buckets, oldest first.
 
@@ -153,19 +230,19 @@ def series(
     known = [name for name in fields if name in results.fields(measurement)]
     if not known or known[0] != fields[0] or until_ms <= since_ms:
         return []
-    width_ns = max(1, -(-(until_ms - since_ms) * 10**6 // max(1, max_points)))
+    width_ns = _width_ns(since_ms, until_ms, max_points)
     columns = ", ".join(f"p.{_quoted(name)}" for name in known)
     lead = _quoted(known[0])
     rows = results.select(
         "WITH b AS (SELECT series, max(time_ns) AS t, min(lead) AS low, max(lead) AS high, "  # noqa: S608
         f"count(*) AS n FROM (SELECT series, time_ns, {lead} AS lead FROM {_table(measurement)} "
-        f"WHERE series IN ({_SERIES}) AND time_ns >= :since AND time_ns < :until "
+        f"WHERE series IN ({_series_of(tags)}) AND time_ns >= :since AND time_ns < :until "
         f"AND {lead} IS NOT NULL) "
         "GROUP BY series, (time_ns - :since) / :width) "
         f"SELECT b.t, b.low, b.high, b.n, {columns} FROM b JOIN {_table(measurement)} p "
         "ON p.series = b.series AND p.time_ns = b.t ORDER BY b.t",
         {
-            **_named(measurement, device),
+            **_named(measurement, device, tags),
             "since": since_ms * 10**6,
             "until": until_ms * 10**6,
             "width": width_ns,
@@ -175,6 +252,38 @@ def series(
         Bucket(t // 10**6, low, high, n, dict(zip(known, values, strict=True)))
         for t, low, high, n, *values in rows
     ]
+
+
+def summaries(
+    results: ResultsFile,
+    measurement: str,
+    fields: Mapping[str, Literal["avg", "max"]],
+    device: Device,
+    *,
+    since_ms: int,
+    until_ms: int,
+    max_points: int,
+) -> list[list[Any]]:
+    """A device's points in [since_ms, until_ms) in equal stretches of event time, oldest first.
+
+    Each row has the time of the newest point in its stretch, and then the mean or the maximum of
+    each field.
+    """
+    if not set(fields) <= set(results.fields(measurement)) or until_ms <= since_ms:
+        return []
+    columns = ", ".join(f"{function}({_quoted(name)})" for name, function in fields.items())
+    rows = results.select(
+        f"SELECT max(time_ns) / 1000000, {columns} FROM {_table(measurement)} "  # noqa: S608 quoted
+        f"WHERE series IN ({_SERIES}) AND time_ns >= :since AND time_ns < :until "
+        "GROUP BY (time_ns - :since) / :width ORDER BY 1",
+        {
+            **_named(measurement, device),
+            "since": since_ms * 10**6,
+            "until": until_ms * 10**6,
+            "width": _width_ns(since_ms, until_ms, max_points),
+        },
+    )
+    return [list(row) for row in rows]
 
 
 def runs(
@@ -236,9 +345,24 @@ _SERIES = (
 )
 
 
-def _named(measurement: str, device: Device) -> dict[str, Any]:
+def _series_of(tags: Mapping[str, str] | None) -> str:
+    """The series of a device, limited to those with all `tags`."""
+    places = range(len(tags or {}))
+    return _SERIES + "".join(f" AND json_extract(tags, :path{i}) = :tag{i}" for i in places)
+
+
+def _named(
+    measurement: str, device: Device, tags: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     site, name, stream = device
-    return {"measurement": measurement, "site": site, "device": name, "stream": stream}
+    named = {"measurement": measurement, "site": site, "device": name, "stream": stream}
+    for i, (tag, value) in enumerate((tags or {}).items()):
+        named |= {f"path{i}": f'$."{tag}"', f"tag{i}": value}
+    return named
+
+
+def _width_ns(since_ms: int, until_ms: int, max_points: int) -> int:
+    return max(1, -(-(until_ms - since_ms) * 10**6 // max(1, max_points)))
 
 
 def _table(measurement: str) -> str:

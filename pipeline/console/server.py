@@ -8,7 +8,7 @@ read it through DNS rebinding. A `StatusServer` has `/health`, `/ready` and `/me
 |---|---|
 | `/`, `/web/...` | the page and its static files, from this package |
 | `/api/v1/fleet` | every device: newest score, trend or activity timeline, account |
-| `/api/v1/devices/{site}/{device}/{stream}?span_ms=N` | one device, last N ms (absent: all) |
+| `/api/v1/devices/{site}/{device}/{stream}?span_ms=N&lead=L` | one device, last N ms (or all) |
 | `/api/v1/devices/{site}/{device}/{stream}/explanation?at_ms=N` | why a score (absent: newest) |
 | `/api/v1/devices/{site}/{device}/{stream}/readings?last=N` | the newest raw readings |
 | `/api/v1/pipeline` | totals, partitions, latency, throughput, dead letters |
@@ -342,10 +342,10 @@ class Console:
 
     async def _get_device(self, request: web.Request) -> web.StreamResponse:
         device = _device(request)
-        span_ms = _whole(request, "span_ms")
+        span_ms, lead = _whole(request, "span_ms"), _whole(request, "lead")
         return await self._page(
             request,
-            lambda view: device_page(view, self._results, self._settings, device, span_ms),
+            lambda view: device_page(view, self._results, self._settings, device, span_ms, lead),
         )
 
     async def _get_explanation(self, request: web.Request) -> web.StreamResponse:

@@ -7,7 +7,7 @@ depend only on the window, so the same window scored twice is the same point.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -22,7 +22,7 @@ from pipeline.points.scores import ScoreHead, ScoreRecord
 if TYPE_CHECKING:
     from pipeline.windows.devices import ClosedWindow
 
-__all__ = ["Scored", "Scorer", "Unscored", "score_windows"]
+__all__ = ["Health", "Scored", "Scorer", "Unscored", "score_windows"]
 
 
 class Scorer(Protocol):
@@ -44,12 +44,28 @@ class Unscored:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Figures of the scores that one student gave in a batch.
+
+    Attributes:
+        student: Name and version of the student.
+        windows: Windows with a score.
+        means: Means over these windows; see `Answer.health`.
+    """
+
+    student: tuple[str, int]
+    windows: int
+    means: Mapping[str, float]
+
+
 @dataclass(slots=True)
 class Scored:
     """The outcome of a batch: each window is in `records` or in `unscored`."""
 
     records: list[ScoreRecord] = field(default_factory=list)
     unscored: list[Unscored] = field(default_factory=list)
+    health: list[Health] = field(default_factory=list)
 
 
 def score_windows(
@@ -98,7 +114,11 @@ def _score_group(
     if not fitting:
         return
     scores = student.score(np.stack([item.window.values for item in fitting]))
-    rows = TASKS[manifest.task].answer.record_fields(scores)
+    answer = TASKS[manifest.task].answer
+    if windows := int(scores.valid.sum()):
+        student_name = (manifest.name, manifest.version)
+        scored.health.append(Health(student_name, windows, answer.health(scores)))
+    rows = answer.record_fields(scores)
     for item, is_valid, fields in zip(fitting, scores.valid.tolist(), rows, strict=True):
         if is_valid:
             scored.records.append({**_head(item, manifest, scored_ms), **fields})

@@ -94,6 +94,8 @@ class StudentSlot:
             labels=answer.labels(manifest.decoding),
             unit=answer.unit(manifest.decoding),
             channels=manifest.channel_names,
+            units=tuple(channel.unit for channel in manifest.channels),
+            rate_hz=manifest.rate_hz,
         )
 
 

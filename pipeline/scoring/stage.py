@@ -23,7 +23,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -32,11 +32,12 @@ from ingest.errors import RefusalReason
 from ingest.messages import decode_bundle
 from ingest.topics import DEAD_LETTERS, LATE, SCORES
 from pipeline.points.scores import ScoreRecord, encode_scores
-from pipeline.scoring.batch import Scored
+from pipeline.scoring.batch import Health, Scored
 from pipeline.stage import Append, Crash, Latency, Stage, now_ms
+from pipeline.status.view import LiveFigures, ModelStatus
 from pipeline.windows.devices import ClosedWindow, Devices, Outcome, Refusal
 
-__all__ = ["ScoreWindows", "ScoringCounters", "ScoringStage", "StateTable"]
+__all__ = ["ScoreWindows", "ScoringCounters", "ScoringStage", "StateTable", "encoded_parts"]
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +48,9 @@ _MAX_WAITING_BYTES = 8_000_000
 _MAX_SCORED = 2048
 """Windows scored at a time, because one message may close thousands and memory is small."""
 _MAX_RECORDED = 500
-"""Scores in one record of the log: some 200 kB, far below the limit of the log."""
+"""Scores in one record of the log."""
+_MAX_RECORD_BYTES = 500_000
+"""Bytes of scores in one record, below Kafka's limit of 1 MB; forecasts may be long."""
 _BACKLOG_MS = 60_000
 """A window that was received later than this after its end is of a backlog."""
 
@@ -87,6 +90,26 @@ class ScoringCounters:
     receive_to_score: Latency = field(default_factory=Latency)
     apply_seconds: float = 0.0
     score_seconds: float = 0.0
+    live: dict[str, tuple[int, LiveFigures]] = field(default_factory=dict)
+    """Version and figures by model; a new version begins at zero."""
+
+    def add_health(self, health: Sequence[Health]) -> None:
+        """Add the figures of a batch."""
+        for batch in health:
+            name, version = batch.student
+            before, figures = self.live.get(name, (version, LiveFigures()))
+            if before != version:
+                figures = LiveFigures()
+            self.live[name] = (version, figures.plus(batch.windows, batch.means))
+
+    def statuses(self, models: Sequence[ModelStatus]) -> list[ModelStatus]:
+        """The models with the figures of their running versions."""
+        found = {model.name: self.live.get(model.name) for model in models}
+        return [
+            replace(model, live=live[1] if live and live[0] == model.version else LiveFigures())
+            for model in models
+            for live in [found[model.name]]
+        ]
 
 
 class ScoringStage(Stage):
@@ -216,6 +239,7 @@ class ScoringStage(Stage):
             found = await loop.run_in_executor(self._thread, score)
             scored.records += found.records
             scored.unscored += found.unscored
+            self.counters.add_health(found.health)
         self.counters.score_seconds += time.perf_counter() - started
         partitions = {(w.site, w.device): partition for partition, w in closed}
         by_partition: dict[int, list[ScoreRecord]] = {}
@@ -224,8 +248,8 @@ class ScoringStage(Stage):
             by_partition.setdefault(partition, []).append(record)
         for partition, group in by_partition.items():
             for start in range(0, len(group), _MAX_RECORDED):
-                value = encode_scores(group[start : start + _MAX_RECORDED])
-                await self._send(SCORES, partition, value)
+                for value in encoded_parts(group[start : start + _MAX_RECORDED]):
+                    await self._send(SCORES, partition, value)
         for item in scored.unscored:
             self.counters.unscored += 1
             closed_window = item.closed
@@ -295,3 +319,17 @@ class ScoringStage(Stage):
             event.ack()
         self.counters.checkpoints += 1
         self._last_checkpoint = time.monotonic()
+
+
+def encoded_parts(
+    records: Sequence[ScoreRecord], max_bytes: int = _MAX_RECORD_BYTES
+) -> list[bytes]:
+    """Scores as values of records of the log, each of at most `max_bytes`, in order.
+
+    A single score that is longer becomes a value of its own.
+    """
+    value = encode_scores(records)
+    if len(value) <= max_bytes or len(records) < 2:
+        return [value]
+    half = len(records) // 2
+    return [*encoded_parts(records[:half], max_bytes), *encoded_parts(records[half:], max_bytes)]

@@ -14,7 +14,28 @@ from pipeline.status.counters import DeviceAccount, Totals
 from pipeline.status.health import HealthReport
 from pipeline.status.progress import PartitionProgress
 
-__all__ = ["GatewayView", "Measure", "ModelStatus", "Snapshot"]
+__all__ = ["GatewayView", "LiveFigures", "Measure", "ModelStatus", "Snapshot"]
+
+
+@dataclass(frozen=True, slots=True)
+class LiveFigures:
+    """Sums of the health figures of a task over scored windows; they need no labels.
+
+    Attributes:
+        windows: Windows with a score.
+        sums: For each figure (`Answer.health`) the sum over these windows; divided by `windows`, it
+            is the mean.
+    """
+
+    windows: int = 0
+    sums: Mapping[str, float] = field(default_factory=dict)
+
+    def plus(self, windows: int, means: Mapping[str, float]) -> LiveFigures:
+        """These figures and those of a batch, of which the means are given."""
+        sums = dict(self.sums)
+        for name, mean in means.items():
+            sums[name] = sums.get(name, 0.0) + mean * windows
+        return LiveFigures(self.windows + windows, sums)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +53,9 @@ class ModelStatus:
         labels: Classes in model order; empty for a numeric task.
         unit: Unit of a numeric task.
         channels: Channels of the stream; the page shows an example message with them.
+        units: Their units, in the same order.
+        rate_hz: Readings per second that the student expects; None if it expects no rate.
+        live: What its scores were like since it took over; None in a process that does not score.
     """
 
     name: str
@@ -47,6 +71,9 @@ class ModelStatus:
     labels: tuple[str, ...] = ()
     unit: str = ""
     channels: tuple[str, ...] = ()
+    units: tuple[str, ...] = ()
+    rate_hz: float | None = None
+    live: LiveFigures | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ One SQLite file has the same measurements, tags and fields as InfluxDB:
 2. `points_<measurement>` has one column per field, clustered by series and time. A new field adds
    a column. A point is identified by measurement, tags and time; writing it again overwrites the
    fields that it has, as in InfluxDB.
-3. A view per measurement (`rul`, `activity`, ...) joins the two for manual SQL queries:
+3. A view per measurement (`rul`, `activity`, ...) joins the two, all tags as columns, for manual
+   SQL queries:
    `sqlite3 results.db "SELECT * FROM rul WHERE device = 'engine-01' ORDER BY time_ns"`.
 
 A write is one transaction in a write-ahead log, synced to disk before it returns. After a kill, the
@@ -42,8 +43,10 @@ _MAX_NAME = 128
 _MAX_FIELDS = 200  # columns of one measurement; SQLite's own limit is 2000
 _CHECK_LIMIT_BYTES = 64 * 2**20  # quick_check reads everything: only small files are checked whole
 _RETENTION_EVERY_MS = 60_000
+_STILL_WRITTEN_MS = 86_400_000
 _NAME = re.compile(r"(?!points_|sqlite_)[a-z][a-z0-9_]{0,63}")
-_RESERVED = {"series", "time_ns", "site", "device", "stream", "model"}
+_SERIES_TAGS = ("site", "device", "stream", "model")
+_RESERVED = {"series", "time_ns", *_SERIES_TAGS}
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS _series (
     id INTEGER PRIMARY KEY,
@@ -78,7 +81,10 @@ class ResultsFile:
         Args:
             path: The file; its directory is created. SQLite adds `-wal` and `-shm` beside it.
             max_age_ms: Age at which points are deleted, counted back from the newest point of their
-                series, so that replayed old data stays. A series without a write for as long is
+                series, so that replayed old data stays. Series of one measurement that differ in
+                other tags than site, device, stream and model age together, from the newest point
+                of the one that is furthest behind: a forecast lies ahead of the readings, which is
+                no reason to delete it before they come. A series without a write for as long is
                 deleted as a whole.
             max_bytes: Size above which the oldest points of every series are deleted.
             read_only: Open an existing file without writing.
@@ -272,7 +278,7 @@ class ResultsFile:
         if found is None:
             tags = dict(key[1])
             text = orjson.dumps(tags).decode()
-            device = [tags.get(name, "") for name in ("site", "device", "stream", "model")]
+            device = [tags.get(name, "") for name in _SERIES_TAGS]
             db.execute(
                 "INSERT INTO _series (measurement, tags, site, device, stream, model, "
                 "last_time_ns, written_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?) "
@@ -311,9 +317,14 @@ class ResultsFile:
             known[name.casefold()] = name
         view = _quoted(point.measurement)
         columns = ", ".join(f"p.{_quoted(name)}" for name in known.values())
+        tags = "".join(
+            f"json_extract(s.tags, '$.\"{name}\"') AS {_quoted(name)}, "
+            for name, _ in sorted(point.tags)
+            if name not in _SERIES_TAGS
+        )
         db.execute(f"DROP VIEW IF EXISTS {view}")
         db.execute(
-            f"CREATE VIEW {view} AS SELECT s.site, s.device, s.stream, s.model, p.time_ns, "  # noqa: S608 names are quoted
+            f"CREATE VIEW {view} AS SELECT s.site, s.device, s.stream, s.model, {tags}p.time_ns, "  # noqa: S608 names are quoted
             f"datetime(p.time_ns / 1000000000, 'unixepoch') AS time_utc, {columns} "
             f"FROM {table} p JOIN _series s ON s.id = p.series"
         )
@@ -362,7 +373,11 @@ class ResultsFile:
     def _delete_older(self, db: sqlite3.Connection, bound: Callable[[int, int], int]) -> int:
         deleted = 0
         for series, measurement, newest in db.execute(
-            "SELECT id, measurement, last_time_ns FROM _series"
+            # Only series that are still written: one that has ended would keep the others for ever.
+            "SELECT id, measurement, min(last_time_ns, ifnull(min(last_time_ns) FILTER "
+            "(WHERE written_ms >= :since) OVER (PARTITION BY measurement, site, device, stream, "
+            "model), last_time_ns)) FROM _series",
+            {"since": self._now_ms() - _STILL_WRITTEN_MS},
         ).fetchall():
             table = _quoted("points_" + measurement)
             (oldest,) = db.execute(

@@ -26,12 +26,22 @@ from pipeline.explain.explainer import explained_json
 from pipeline.points.points import explanation_point
 from pipeline.status.history import History
 from pipeline.stores.resultsfile import ResultsFile
+from tests.fakes.transformers import add_transformers
 from tests.fakes.view import FakeView, fill
 from tests.pipeline.explain.plant import WHERE, Plant, line, tick
 
 PAGE = Path(__file__).parents[2] / "docs" / "http-api.md"
 NOW_MS = 1_800_000_000_000
-FREE_MAPS = {"parts", "dead_letters", "points", "metrics", "lineage", "probabilities", "score"}
+FREE_MAPS = {
+    "parts",
+    "dead_letters",
+    "points",
+    "metrics",
+    "lineage",
+    "probabilities",
+    "score",
+    "sums",
+}
 DEVICE = "/api/v1/devices/{site}/{device}/{stream}"
 EXPLANATION, READINGS = f"{DEVICE}/explanation", f"{DEVICE}/readings"
 ENDPOINTS = (
@@ -92,6 +102,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     why = {"channel": "T50", "span_ms": (NOW_MS - 9, NOW_MS), "importance": -8.0, "text": "T50 ..."}
     results.write([explanation_point(head | {"end_ms": NOW_MS}, **why, version=2)])
     view, settings, history = FakeView.fleet(NOW_MS), PageSettings(), History()
+    add_transformers(view, results, NOW_MS, hours=6)
     history.observe(view.totals(), view.partitions(), NOW_MS)
     health = health_page(view)
     built: dict[str, list[Any]] = {
@@ -100,7 +111,11 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
         "/api/v1/fleet": [fleet_page(view, results, settings)],
         DEVICE: [
             device_page(view, results, settings, device, None)
-            for device in (("plant-1", "engine-03", "engine"), ("lab", "anna", "imu"))
+            for device in (
+                ("plant-1", "engine-03", "engine"),
+                ("lab", "anna", "imu"),
+                ("grid", "transformer-02", "power"),
+            )
         ],
         "/api/v1/pipeline": [pipeline_page(view, results, history, NOW_MS)],
         "/api/v1/models": [models_page(view)],

@@ -15,6 +15,7 @@ from pipeline.console.server import Console, create_console
 from pipeline.points.points import Point
 from pipeline.stores.resultsfile import ResultsFile
 from tests.fakes.browser import Browser
+from tests.fakes.transformers import add_transformers
 from tests.fakes.view import FakeView, fill
 
 pytestmark = pytest.mark.needs_chromium
@@ -27,6 +28,7 @@ PAGES = {
     "pipeline": ("#/pipeline", "document.querySelectorAll('.chart').length === 2"),
     "models": ("#/models", "document.querySelectorAll('.model').length === 2"),
 }
+FORECAST_CHARTS = "document.querySelectorAll('.channel-card .chart').length === 3"
 TEXT = "document.querySelector('main').innerText"
 
 
@@ -169,3 +171,43 @@ async def test_an_empty_gateway_says_what_to_do(tmp_path: Path, chromium_program
         assert browser.complaints == []
     await console.stop()
     results.close()
+
+
+async def test_a_forecast_shows_its_fan_and_its_alarm_on_every_screen(
+    site: Site, tmp_path: Path
+) -> None:
+    add_transformers(site.view, site.results, now_ms())
+    shots = Path(os.environ.get("KPSTREAM_SCREENSHOTS", tmp_path))
+    for width, height, theme in ((1280, 900, "light"), (390, 844, "dark")):
+        await site.browser.look(width, height, theme=theme)
+        await site.open("#/fleet", "document.querySelectorAll('.fan').length === 3")
+        first = "document.querySelector('.forecast-machine').innerText"
+        for word in ("transformer-02", "Alarm", "OT", "degC", "0.9991"):
+            assert word in await site.browser.run(first)
+        await site.browser.screenshot(shots / f"forecast-fleet-{width}-{theme}.png", whole=True)
+        await site.open("#/device/grid/transformer-02/power", FORECAST_CHARTS)
+        wide = "Math.max(document.documentElement.scrollWidth, innerWidth)"
+        assert await site.browser.run(wide) == width
+        await site.browser.screenshot(shots / f"forecast-{width}-{theme}.png", whole=True)
+    assert site.browser.complaints == []
+
+
+async def test_the_lead_of_a_forecast_is_chosen_and_read_by_the_keyboard(site: Site) -> None:
+    add_transformers(site.view, site.results, now_ms())
+    await site.browser.look(1280, 900)
+    await site.open("#/device/grid/transformer-02/power", FORECAST_CHARTS)
+    pressed = "[...document.querySelectorAll('[aria-pressed=true]')].map(e => e.innerText)"
+    assert await site.browser.run(pressed) == ["Newest", "1 h"]
+    await site.browser.run(
+        "[...document.querySelectorAll('.lead button')].find(e => e.innerText === '24 h').click()"
+    )
+    await site.browser.wait(f"{pressed}.includes('24 h')")
+    label = "document.querySelector('.channel-card .chart').getAttribute('aria-label')"
+    await site.browser.wait(f"{label}.includes('made 24 h before')")
+    await site.browser.run("document.querySelector('.channel-card .chart').focus()")
+    await site.browser.press("ArrowLeft")  # the last time of the fan has no reading yet
+    await site.browser.wait("document.querySelector('.tip')")
+    tip = await site.browser.run("document.querySelector('.tip').innerText")
+    assert "Forecast" in tip
+    assert "p10 to p90" in tip
+    assert "Reading" not in tip

@@ -1,6 +1,6 @@
 // Small charts in SVG: a sparkline, a timeline strip, and a chart with axes, band, marks and cursor.
 
-import { clockTime, duration, h, words } from "./dom.js";
+import { clockTime, dateTime, duration, h, words } from "./dom.js";
 
 /** Colour class of a label: its place in the fleet's list of labels. */
 export const hue = (labels, label) => `hue-${Math.max(0, labels.indexOf(label)) % 10}`;
@@ -18,6 +18,30 @@ export function sparkline(points, domain, label) {
       h("polygon.spark-area", { points: `0,40 ${line} 100,40` }),
       h("polyline.spark-line", { points: line })),
     h("i.spark-dot", { style: { top: `${(y(points.at(-1)[1]) / 40) * 100}%` } }),
+  );
+}
+
+/** readings: [[t, value]], ahead: [[t, p10, p50, p90]]. Stretches to its box. */
+export function fan(readings, ahead, label) {
+  if (readings.length < 2) return h("div.fan.empty", { role: "img", "aria-label": "no readings yet" });
+  const [now, newest] = readings.at(-1);
+  const rows = ahead.length ? [[now, newest, newest, newest], ...ahead] : [];
+  const values = [...readings.map(([, v]) => v), ...ahead.flatMap((row) => row.slice(1))];
+  const [low, high] = [Math.min(...values), Math.max(...values)];
+  const [first, last] = [readings[0][0], ahead.at(-1)?.[0] ?? now];
+  const x = (t) => (((t - first) / Math.max(1, last - first)) * 100).toFixed(2);
+  const y = (v) => (high > low ? 40 - ((v - low) / (high - low)) * 40 : 20).toFixed(2);
+  const line = (points) => points.map(([t, v]) => `${x(t)},${y(v)}`).join(" ");
+  return h(
+    "div.fan", { role: "img", "aria-label": label },
+    h("svg", { viewBox: "0 0 100 40", preserveAspectRatio: "none", "aria-hidden": "true" },
+      rows.length > 0 && [
+        h("polygon.fan-band", { points: line([...rows.map(([t, , , top]) => [t, top]), ...rows.map(([t, bottom]) => [t, bottom]).reverse()]) }),
+        h("line.fan-now", { x1: x(now), x2: x(now), y1: -2, y2: 42 }),
+        h("polyline.fan-middle", { points: line(rows.map(([t, , middle]) => [t, middle])) }),
+      ],
+      h("polyline.fan-reading", { points: line(readings) })),
+    h("i.fan-dot", { style: { left: `${x(now)}%`, top: `${(y(newest) / 40) * 100}%` } }),
   );
 }
 
@@ -69,10 +93,11 @@ const cursors = new Map(); // chart id -> time under the cursor, kept across red
 /**
  * A chart over time.
  * lines: [{cls, name, points: [[t, v | null]]}], band: [[t, low, high]], marks: [[t, text]],
+ * fan: another band, shades: [[from, to]] behind everything,
  * levels: [[v, cls, text]], zone: [low, high] of the value, read(t) -> [[name, value, cls]] for the
  * cursor; width in CSS pixels; rows: grid lines wanted; exact: the domain is y and is not rounded.
  */
-export function chart({ id, width, height = 220, x, y, format, lines, band = [], marks = [], levels = [], zone = null, rows: wanted = 4, exact = false, read, label, redraw }) {
+export function chart({ id, width, height = 220, x, y, format, lines, band = [], fan = [], shades = [], marks = [], levels = [], zone = null, rows: wanted = 4, exact = false, read, label, redraw }) {
   const pad = { left: exact ? 52 : 44, right: 14, top: exact ? 6 : 14, bottom: 24 };
   const inner = { w: Math.max(50, width - pad.left - pad.right), h: height - pad.top - pad.bottom };
   const [low, high] = exact ? y : niceDomain(y, wanted);
@@ -105,6 +130,8 @@ export function chart({ id, width, height = 220, x, y, format, lines, band = [],
     },
     h("svg", { viewBox: `0 0 ${width} ${height}`, width, height, "aria-hidden": "true" },
       zone && h("rect.zone", { x: pad.left, width: inner.w, y: py(zone[1]).toFixed(1), height: Math.max(1, py(zone[0]) - py(zone[1])).toFixed(1) }),
+      shades.map(([from, to]) => [Math.max(from, x[0]), Math.min(to, x[1])]).filter(([from, to]) => to > from).map(([from, to]) =>
+        h("rect.shade", { x: px(from).toFixed(1), width: Math.max(2, px(to) - px(from)).toFixed(1), y: pad.top, height: inner.h })),
       ticks(low, high, wanted).map((v) => [
         h("line.grid", { x1: pad.left, x2: width - pad.right, y1: py(v), y2: py(v) }),
         h("text.tick", { x: pad.left - 8, y: py(v) + 4, "text-anchor": "end" }, format(v)),
@@ -114,10 +141,10 @@ export function chart({ id, width, height = 220, x, y, format, lines, band = [],
         h("line.level", { class: cls, x1: pad.left, x2: width - pad.right, y1: py(v), y2: py(v) }),
         h("text.level-text", { class: cls, x: pad.left + 6, y: py(v) - 5 }, text),
       ]),
-      band.length > 1 && h("polygon.band", {
-        points: [...band.map(([t, , top]) => [t, top]), ...band.map(([t, bottom]) => [t, bottom]).reverse()]
+      [band, fan].filter((rows) => rows.length > 1).map((rows) => h("polygon.band", {
+        points: [...rows.map(([t, , top]) => [t, top]), ...rows.map(([t, bottom]) => [t, bottom]).reverse()]
           .map(([t, v]) => `${px(t).toFixed(1)},${py(v).toFixed(1)}`).join(" "),
-      }),
+      })),
       lines.map(({ cls, points }) => h("path.line", { class: cls, d: pathOf(points, px, py) })),
       marks.filter(([t]) => t >= x[0] && t <= x[1]).map(([t, text]) => [
         h("line.mark", { x1: px(t), x2: px(t), y1: pad.top, y2: pad.top + inner.h }),
@@ -132,7 +159,7 @@ export function chart({ id, width, height = 220, x, y, format, lines, band = [],
       class: px(cursor) > width / 2 ? "left" : "right",
       style: { left: `${px(nearest(cursor))}px` },
     },
-    h("b", {}, clockTime(nearest(cursor), 0)),
+    h("b", {}, (x[1] - x[0] > 86_400_000 ? dateTime : clockTime)(nearest(cursor), 0)),
     rows.map(([name, value, cls]) => h("span", {}, h("i.swatch", { class: cls }), name, h("em", {}, value)))),
   );
 }
@@ -172,10 +199,11 @@ function ticks(low, high, rows) {
   return found;
 }
 
-const TIME_STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 604800].map((s) => s * 1000);
+const TIME_STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 604800, 1209600, 2592000, 7776000, 31536000].map((s) => s * 1000);
 
 function timeTicks([from, to], width) {
-  const wanted = (to - from) / Math.max(2, width / 90);
+  const days = to - from > 2 * 86_400_000 ? 86_400_000 : 0; // the text of a tick is a date then
+  const wanted = Math.max(days, (to - from) / Math.max(2, width / 90));
   const step = TIME_STEPS.find((s) => s >= wanted) ?? TIME_STEPS.at(-1);
   const offset = new Date(from).getTimezoneOffset() * 60_000;
   const found = [];

@@ -1,26 +1,27 @@
 // One device: the card of its task, why its score is what it is, its raw readings, its account.
 
-import { cardOf } from "./cards/cards.js";
+import { cardOf, deviceQuery } from "./cards/cards.js";
 import { dateTime, h, icon, remembered, whole } from "./dom.js";
 import { equation, isStale, problems, scoreOf, stalePill, toggle } from "./parts.js";
 import { rawReadings } from "./readings.js";
 import { alertNote, whyButton, whyCard } from "./why.js";
 
-const SPANS = [["300000", "5 min"], ["900000", "15 min"], ["3600000", "1 h"], ["21600000", "6 h"], ["86400000", "24 h"], ["604800000", "7 d"], ["", "All"]];
+const SPANS = [["300000", "5 min"], ["900000", "15 min"], ["3600000", "1 h"], ["21600000", "6 h"], ["86400000", "24 h"], ["604800000", "7 d"], ["2592000000", "30 d"], ["", "All"]];
 const choice = { span: remembered.get("span", "900000") };
 
 export const devicePage = {
   title: ([, device]) => device ?? "Device",
   path(params) {
     const where = params.slice(0, 3).map(encodeURIComponent).join("/");
-    return `/api/v1/devices/${where}${choice.span ? `?span_ms=${choice.span}` : ""}`;
+    const query = new URLSearchParams({ ...(choice.span && { span_ms: choice.span }), ...deviceQuery() });
+    return `/api/v1/devices/${where}${String(query) && `?${query}`}`;
   },
   draw(data, context) {
     const d = data.device;
     const { now, poll } = context;
     const card = cardOf(data.tasks, d.task);
     const stale = isStale(d, data.settings, now);
-    const spans = toggle("Time span", SPANS, choice.span, (value) => {
+    const spans = toggle("Time span", ...spansOf(data.least_span_ms ?? 0), (value) => {
       choice.span = value;
       remembered.set("span", value);
       poll();
@@ -43,6 +44,16 @@ export const devicePage = {
     ];
   },
 };
+
+/** Spans to choose from, and the chosen one. Those with too few windows are one: the newest. */
+function spansOf(least) {
+  const long = SPANS.filter(([span]) => !span || Number(span) >= least);
+  const short = SPANS.filter(([span]) => span && Number(span) < least);
+  if (!short.length) return [SPANS.filter(([span]) => span !== "2592000000"), choice.span];
+  const isShort = choice.span && Number(choice.span) < least;
+  const newest = isShort ? choice.span : short.at(-1)[0];
+  return [[[newest, "Newest"], ...long], choice.span];
+}
 
 function waiting(d) {
   return h("div.card.empty", {}, h("h2", {}, d.task ? "No score yet" : "No model scores this stream"),

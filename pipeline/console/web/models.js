@@ -3,7 +3,7 @@
 import { age, dateTime, h, icon, whole, words } from "./dom.js";
 import { paste, pill, problems } from "./parts.js";
 
-const METRICS = { rmse: "RMSE", mae: "MAE", macro_f1: "Macro F1", f1: "F1", nasa_score: "NASA score" };
+const METRICS = { rmse: "RMSE", mae: "MAE", macro_f1: "Macro F1", f1: "F1", nasa_score: "NASA score", mse: "MSE", pinball: "Pinball loss" };
 
 export const modelsPage = {
   title: () => "Models",
@@ -26,7 +26,7 @@ function card(m, tasks, now) {
       m.refused_version !== null && pill("warn", "warn", `Version ${m.refused_version} refused`)),
     h("p.muted", {}, `${tasks[m.task]?.title ?? words(m.task)} from stream “${m.stream}”`, running && m.since_ms !== null ? `, since ${dateTime(m.since_ms)} (${age(m.since_ms, now)})` : ""),
     m.refused_error && h("div.callout.warn", {}, icon("warn"), h("div", {}, h("b", {}, `Version ${m.refused_version ?? "?"} was refused`), h("p", {}, m.refused_error), running && h("p", {}, `Version ${m.version} keeps scoring.`))),
-    running && h("div.model-grid", {}, h("div", {}, metrics(m.metrics), h("h3.below", {}, "Artifact"), artifact(m)), h("div", {}, h("h3", {}, "Lineage"), lineage(m))),
+    running && h("div.model-grid", {}, h("div", {}, metrics(m.metrics), live(m.live), h("h3.below", {}, "Artifact"), artifact(m)), h("div", {}, h("h3", {}, "Lineage"), lineage(m))),
     running && isRecipe(m.lineage.command) && h("div.recipe", {}, h("h3", {}, "Command and configuration"), h("pre", { tabindex: "0" }, h("code", {}, m.lineage.command))));
 }
 
@@ -37,6 +37,13 @@ function metrics(splits) {
   return h("div.table-box", {}, h("table.metrics", {},
     h("thead", {}, h("tr", {}, h("th", {}, "Metrics"), names.map((split) => h("th.num", {}, words(split))))),
     h("tbody", {}, rows.map((name) => h("tr", {}, h("td", {}, METRICS[name] ?? words(name)), names.map((split) => h("td.num", {}, figure(splits[split][name]))))))));
+}
+
+/** What the scores were like since the version took over: means that need no labels. */
+function live(figures) {
+  if (!figures?.windows) return null;
+  return [h("h3.below", {}, `Live, mean of ${whole(figures.windows)} windows`),
+    h("dl.facts", {}, Object.entries(figures.sums).map(([name, sum]) => h("div", {}, h("dt", {}, METRICS[name] ?? words(name)), h("dd", {}, figure(sum / figures.windows)))))];
 }
 
 const figure = (value) => (value === undefined ? "–" : Number.isInteger(value) || Math.abs(value) >= 1000 ? whole(value) : value.toPrecision(4));

@@ -13,7 +13,7 @@ export const scoreOf = (d) => (d.task ? d[d.task] : undefined);
 
 export const heardMs = (d) => d.last_recv_ms ?? d.written_ms ?? null;
 
-export const isStale = (d, settings, now) => heardMs(d) === null || now - heardMs(d) > settings.stale_ms;
+export const isStale = (d, settings, now) => heardMs(d) === null || now - heardMs(d) > (d.stale_ms ?? settings.stale_ms);
 
 export const pill = (tone, iconName, text) => h("span.pill", { class: tone }, icon(iconName), text);
 

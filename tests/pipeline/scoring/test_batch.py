@@ -65,6 +65,18 @@ def test_a_rul_record_has_every_field_of_the_contract(students):
     }
 
 
+def test_a_batch_has_the_figures_of_its_valid_windows(students):
+    items = [closed("engine", "e1", 0), closed("engine", "e2", 1), closed("engine", "e3", 2)]
+    items[2].window.values[:] = np.nan
+    scored = score_windows([*items, closed("imu", "p1", 1)], students.get, 2000)
+    engine, imu = scored.health
+    assert (engine.student, engine.windows) == (("dummy-rul", 3), 2)
+    assert engine.means["mean"] == pytest.approx(np.mean([r["rul"] for r in scored.records[:2]]))
+    assert (imu.student, imu.windows) == (("dummy-activity", 1), 1)
+    nothing = score_windows([items[2]], students.get, 2000)
+    assert (nothing.health, len(nothing.unscored)) == ([], 1)
+
+
 def test_an_activity_record_names_class_and_probabilities(students):
     (record,) = score_windows([closed("imu", "p1", 0)], students.get, 2000).records
     assert record["task"] == "activity"

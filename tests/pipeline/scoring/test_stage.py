@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,11 +17,13 @@ from ingest.deadletter import decode_dead_letter
 from ingest.messages import encode_bundle, encode_envelope
 from ingest.payloads import encode_payload
 from ingest.topics import DEAD_LETTERS, LATE, SCORES
-from pipeline.points.scores import decode_scores
-from pipeline.scoring.batch import Scored, Unscored
-from pipeline.scoring.stage import ScoringStage
+from pipeline.points.scores import decode_scores, encode_scores
+from pipeline.scoring.batch import Health, Scored, Unscored
+from pipeline.scoring.stage import ScoringCounters, ScoringStage, encoded_parts
+from pipeline.status.view import LiveFigures, ModelStatus
 from pipeline.windows.devices import ClosedWindow, Devices, StreamPlan
 from pipeline.windows.spec import WindowSpec
+from tests.fakes.transformers import forecast_records
 
 T0 = 1_700_000_000_000
 PLAN = StreamPlan("m", ("a",), WindowSpec(length=2, hop=1, lateness_ms=0))
@@ -256,6 +259,29 @@ async def test_one_message_that_closes_thousands_of_windows_makes_records_of_bou
         await until(lambda: run.acked == [0])
         assert sum(len(decode_scores(v)) for v in log.of(SCORES)) == 4999
         assert max(map(len, log.of(SCORES))) < 300_000
+
+
+def test_long_scores_make_records_of_bounded_size_in_order() -> None:
+    records = list(forecast_records("d", T0, 40, 1))
+    one = len(encode_scores(records[:1]))
+    values = encoded_parts(records, max_bytes=3 * one)
+    assert max(map(len, values)) <= 3 * one
+    assert [r for value in values for r in decode_scores(value)] == records
+    assert len(encoded_parts(records, max_bytes=one // 2)) == 40  # none is divided
+    assert encoded_parts(records) == [encode_scores(records)]
+
+
+def test_figures_are_summed_by_model_and_begin_anew_with_a_version() -> None:
+    counters = ScoringCounters()
+    model = ModelStatus("m", "forecast", "power", 1)
+    assert counters.statuses([model])[0].live == LiveFigures()
+    counters.add_health([Health(("m", 1), 3, {"mae": 2.0}), Health(("other", 1), 9, {})])
+    counters.add_health([Health(("m", 1), 1, {"mae": 6.0})])
+    assert counters.statuses([model])[0].live == LiveFigures(4, {"mae": 12.0})
+    newer = replace(model, version=2)
+    assert counters.statuses([newer])[0].live == LiveFigures()
+    counters.add_health([Health(("m", 2), 1, {"mae": 1.0})])
+    assert counters.statuses([newer])[0].live == LiveFigures(1, {"mae": 1.0})
 
 
 async def test_a_hurried_stage_takes_a_checkpoint_at_once() -> None:

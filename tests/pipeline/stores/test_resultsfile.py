@@ -194,6 +194,41 @@ def test_old_points_go_by_age_within_their_series_and_replayed_ones_stay(
     assert [row[0] for row in rows(results)] == ["live", "old"]  # type: ignore[index]
 
 
+def ahead(lead: int, made_ms: int) -> Point:
+    tags = (("site", "s"), ("device", "d"), ("stream", "power"), ("model", "m"))
+    time_ms = made_ms + lead * DAY_MS
+    return Point("forecast", (*tags, ("lead", str(lead))), (("p50", 1.0),), time_ms * 10**6)
+
+
+def test_a_forecast_far_ahead_stays_until_its_readings_have_come_and_are_old(
+    opened: Callable[..., ResultsFile],
+) -> None:
+    clock = [1_800_000_000_000]
+    results = opened(max_age_ms=2 * DAY_MS, now_ms=lambda: clock[0])
+    began = clock[0]
+    for day in range(6):
+        clock[0] = began + day * DAY_MS
+        results.write([ahead(lead, clock[0]) for lead in (0, 5)])
+        results.apply_retention()
+    held = results.select("SELECT lead, time_ns / 1000000 FROM forecast ORDER BY lead, time_ns")
+    days = [(lead, (time_ms - began) // DAY_MS) for lead, time_ms in held]
+    assert days == [*(("0", day) for day in (3, 4, 5)), *(("5", day) for day in range(5, 11))]
+
+
+def test_a_series_that_has_ended_does_not_keep_the_others(
+    opened: Callable[..., ResultsFile],
+) -> None:
+    clock = [1_800_000_000_000]
+    results = opened(max_age_ms=2 * DAY_MS, now_ms=lambda: clock[0])
+    results.write([ahead(5, clock[0] - 5 * DAY_MS)])  # a lead of a model that has been replaced
+    for _ in range(5):
+        results.write([ahead(0, clock[0])])
+        clock[0] += DAY_MS
+    results.write([ahead(0, clock[0])])
+    results.apply_retention()
+    assert len(rows(results, "SELECT time_ns FROM forecast WHERE lead = '0'")) == 3
+
+
 def test_a_series_without_writes_is_deleted_as_a_whole(opened: Callable[..., ResultsFile]) -> None:
     clock = [1_800_000_000_000]
     results = opened(max_age_ms=DAY_MS, now_ms=lambda: clock[0])
