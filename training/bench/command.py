@@ -4,7 +4,9 @@
     python -m training.bench run --data DATA_FOLDER --only FD001  # of one benchmark
     python -m training.bench report                               # tables and plots into docs/
 
-An interrupted run starts again; `training.bench.runs` describes one run.
+The plans `bench-forecast-*.toml` are of forecasting students. Their lines are in a results file of
+their own, of the same format. An interrupted run starts again; `training.bench.runs` and
+`training.bench.forecastruns` describe one run.
 """
 
 from __future__ import annotations
@@ -19,7 +21,15 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from training.bench.forecastplan import (
+    ForecastRun,
+    read_forecast_plan,
+    shipped_forecast_plans,
+)
+from training.bench.forecastreport import write_forecast_report
+from training.bench.forecastruns import do_forecast_run, read_series
 from training.bench.ledger import (
+    FORECAST_PLANS,
     Run,
     append_line,
     missing_runs,
@@ -33,19 +43,26 @@ from training.datasets.benchmarks import read_benchmark
 from training.datasets.contract import DataSet
 from training.errors import TrainingError
 
-__all__ = ["run_missing"]
+__all__ = ["run_missing", "run_missing_forecasts"]
 
 RESULTS = Path("docs/results/knowledge_pruning.jsonl")
+FORECASTS = Path("docs/results/forecast.jsonl")
 
 
 @click.group(context_settings={"show_default": True})
 def main() -> None:
-    """The experiment ledger of Knowledge Pruning."""
+    """The experiment ledger of Knowledge Pruning and of forecasting students."""
 
 
 @main.command()
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="Data folder.")
 @click.option("--results", type=click.Path(path_type=Path), default=RESULTS, help="Results file.")
+@click.option(
+    "--forecasts",
+    type=click.Path(path_type=Path),
+    default=FORECASTS,
+    help="Results file of forecasting runs.",
+)
 @click.option(
     "--plan",
     "plans",
@@ -66,6 +83,7 @@ def main() -> None:
 def run(
     data: Path,
     results: Path,
+    forecasts: Path,
     plans: tuple[Path, ...],
     only: str | None,
     scratch: Path,
@@ -74,9 +92,18 @@ def run(
     """Make the missing runs of the shipped plans (or of --plan files)."""
     deadline_s = time.monotonic() + 60 * max_minutes
     try:
-        runs = [run for plan in plans or shipped_plans() for run in read_plan(plan)]
-        chosen = [run for run in runs if only in (None, run.benchmark)]
-        failed = run_missing(chosen, data, results, scratch, deadline_s, Console())
+        chosen = plans or (*shipped_plans(), *shipped_forecast_plans())
+        of_forecasts = [plan for plan in chosen if plan.name.startswith(FORECAST_PLANS)]
+        others = [plan for plan in chosen if plan not in of_forecasts]
+        runs = [run for plan in others for run in read_plan(plan) if only in (None, run.benchmark)]
+        failed = run_missing(runs, data, results, scratch, deadline_s, Console())
+        more = [
+            run
+            for plan in of_forecasts
+            for run in read_forecast_plan(plan)
+            if only in (None, run.benchmark)
+        ]
+        failed += run_missing_forecasts(more, data, forecasts, deadline_s, Console())
         for sentence in failed:
             click.echo(f"training.bench: not exported: {sentence}", err=True)
         sys.exit(1 if failed else 0)
@@ -88,14 +115,25 @@ def run(
 @main.command()
 @click.option("--results", type=click.Path(path_type=Path), default=RESULTS, help="Results file.")
 @click.option(
+    "--forecasts",
+    type=click.Path(path_type=Path),
+    default=FORECASTS,
+    help="Results file of forecasting runs.",
+)
+@click.option(
     "--out", type=click.Path(path_type=Path), help="Folder; by default that of the results file."
 )
-def report(results: Path, out: Path | None) -> None:
-    """Write tables (Markdown) and plots from the results file, for the shipped plans."""
+def report(results: Path, forecasts: Path, out: Path | None) -> None:
+    """Write tables (Markdown) and plots from the results files, for the shipped plans."""
     try:
         runs = [run for plan in shipped_plans() for run in read_plan(plan)]
         for path in write_report(runs, read_lines(results), out or results.parent):
             click.echo(path)
+        if forecasts.exists():
+            more = [run for plan in shipped_forecast_plans() for run in read_forecast_plan(plan)]
+            lines = read_lines(forecasts)
+            for path in write_forecast_report(more, lines, out or forecasts.parent):
+                click.echo(path)
     except TrainingError as exc:
         click.echo(f"training.bench: {exc}", err=True)
         sys.exit(2)
@@ -146,6 +184,26 @@ def run_missing(
             if why := line.get("export_error"):
                 failed.append(f"{one.benchmark} {one.method} seed {one.recipe.seed}: {why}")
             bar.advance(row)
+    return failed
+
+
+def run_missing_forecasts(
+    runs: Sequence[ForecastRun], data: Path, results: Path, deadline_s: float, console: Console
+) -> list[str]:
+    """Make the forecasting runs without a line, as `run_missing` does."""
+    failed = []
+    done = {line["config"] for line in read_lines(results)}
+    todo = [run for run in runs if run.digest not in done]
+    for number, one in enumerate(todo, start=1):
+        if time.monotonic() >= deadline_s:
+            break
+        recipe = one.recipe
+        name = f"{one.benchmark} {recipe.length}-{recipe.horizon} {one.student} {recipe.seed}"
+        console.print(f"{number} of {len(todo)}: {name}")
+        line = do_forecast_run(one, read_series(one.benchmark, data))
+        append_line(results, line)
+        if why := line.get("export_error"):
+            failed.append(f"{name}: {why}")
     return failed
 
 

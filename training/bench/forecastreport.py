@@ -1,0 +1,218 @@
+"""The report of forecasting runs: a page of tables and its plot, made from the results file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from operator import itemgetter
+from pathlib import Path
+
+import numpy as np
+
+from training.bench.forecastplan import ForecastRun
+from training.bench.forecastplot import plot_forecasts
+from training.bench.published import HORIZONS, PUBLISHED
+from training.bench.stats import Line
+
+__all__ = ["forecast_lines", "write_forecast_report"]
+
+_SETS = ("ETTh1", "ETTh2", "ETTm1", "ETTm2")
+_NAMES = {"seasonal_naive": "seasonal naive", "ridge": "ridge"}
+"""Rows that every run measures beside its student."""
+
+
+def write_forecast_report(
+    runs: Sequence[ForecastRun], lines: Sequence[Line], folder: Path
+) -> list[Path]:
+    """Write `forecast.md` and its plot, without lines that belong to no plan.
+
+    Returns:
+        The files written.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    known = forecast_lines(runs, lines)
+    lengths = sorted({line["length"] for line in known})
+    text = [_head(len(known), len({run.digest for run in runs}))]
+    for length in lengths:
+        text.append(_averages(length, known))
+    for length in lengths:
+        text.append(_cells(length, known))
+    text += [_bands(known), _graphs(known)]
+    folder.mkdir(parents=True, exist_ok=True)
+    page, plot = folder / "forecast.md", folder / "forecast.png"
+    page.write_text("\n".join(text), encoding="utf-8")
+    plot_forecasts(known, plot)
+    return [page, plot]
+
+
+def forecast_lines(runs: Sequence[ForecastRun], lines: Sequence[Line]) -> list[Line]:
+    """Keep the lines of planned runs, in the order of the plans."""
+    by_digest = {line["config"]: line for line in lines}
+    return [by_digest[run.digest] for run in runs if run.digest in by_digest]
+
+
+def _head(done: int, planned: int) -> str:
+    return (
+        "# Forecast: results\n\n"
+        "Written by `python -m training.bench report` from forecast.jsonl; do not edit.\n"
+        f"{done} of {planned} planned runs are done. A missing cell is a missing run.\n\n"
+        "Errors are on readings standardised by the training part, over all windows, channels and "
+        "steps of the test part. Validation chose everything (pass, penalty, rank, band, "
+        "recipe); the test part was scored once for each line.\n"
+        "A network starts from the ridge and gives it back where no pass is better on validation. "
+        "Mean (standard deviation over seeds). Rows in *italics* are re-printed from papers, with "
+        "the language model that they run at inference; `training/bench/published.py` names the "
+        "tables.\n"
+        "The machine did other work while times were taken: milliseconds and seconds are upper "
+        "bounds.\n"
+    )
+
+
+def _averages(length: int, lines: Sequence[Line]) -> str:
+    """Mean squared error averaged over the four horizons: one row per model, a column per set."""
+    text = [f"\n## Look-back {length}: average over horizons 96, 192, 336 and 720\n"]
+    text += [_row(["model", "language model", *_SETS]), _row(["---"] * (2 + len(_SETS)))]
+    for one in PUBLISHED:
+        if one.length == length:
+            cells = [f"{float(np.mean(one.errors[name])):.3f}" for name in _SETS]
+            text.append(_row([f"*{one.model}*", f"*{one.backbone}*", *cells]))
+    for key, name in _NAMES.items():
+        cells = [_average(_of(lines, length, one), itemgetter(key)) for one in _SETS]
+        text.append(_row([name, "none", *cells]))
+    for student in _students(lines):
+        cells = [_average(_of(lines, length, one, student), itemgetter("test")) for one in _SETS]
+        text.append(_row([f"**{student}**", "none", *cells]))
+    return "\n".join(text) + "\n"
+
+
+def _average(lines: Sequence[Line], part: Callable[[Line], Line]) -> str:
+    """Average over horizons for every seed that has them all; empty if none has."""
+    found: dict[int, dict[int, float]] = {}
+    for line in lines:
+        found.setdefault(line["seed"], {})[line["horizon"]] = part(line)["mse"]
+    whole = [float(np.mean(list(one.values()))) for one in found.values() if len(one) == 4]
+    return _spread(whole)
+
+
+def _cells(length: int, lines: Sequence[Line]) -> str:
+    """One table per set: validation, test, and the paired difference from the ridge."""
+    text = [
+        f"\n## Look-back {length}: every horizon\n",
+        "Difference from the ridge on the same test windows, with its 95 % interval from a "
+        "moving-block bootstrap over time; of several seeds the mean of each.\n",
+    ]
+    head = ["set", "horizon", "student", "seeds", "validation, ridge", "validation", "test, ridge"]
+    head += ["**test MSE**", "test MAE", "minus ridge", "best pass"]
+    text += [_row(head), _row(["---"] * len(head))]
+    for name in _SETS:
+        for horizon in HORIZONS:
+            for student in _students(lines):
+                some = [
+                    line for line in _of(lines, length, name, student) if line["horizon"] == horizon
+                ]
+                if some:
+                    text.append(_row([name, str(horizon), student, *_cell(some)]))
+    return "\n".join(text) + "\n"
+
+
+def _cell(lines: Sequence[Line]) -> list[str]:
+    difference, low, high = (
+        float(np.mean([line["against_ridge"][key] for line in lines]))
+        for key in ("difference", "low", "high")
+    )
+    same = all(line["best_pass"] == 0 for line in lines)
+    return [
+        str(len(lines)),
+        _spread([line["validation"]["ridge_mse"] for line in lines[:1]]),
+        _spread([line["validation"]["mse"] for line in lines]),
+        _spread([line["ridge"]["mse"] for line in lines[:1]]),
+        _spread([line["test"]["mse"] for line in lines], places=4),
+        _spread([line["test"]["mae"] for line in lines]),
+        "is the ridge" if same else f"{difference:+.4f} [{low:+.4f}, {high:+.4f}]",
+        ", ".join(str(line["best_pass"]) for line in lines),
+    ]
+
+
+def _bands(lines: Sequence[Line]) -> str:
+    """Coverage of p10 to p90 and pinball loss on test time."""
+    text = [
+        "\n## Band p10 to p90 on test time\n",
+        "The promise is 80 %. Least and most: over the steps ahead. Pinball is the mean over p10, "
+        "p50 and p90.\n",
+    ]
+    head = ["set", "look-back", "horizon", "student", "coverage", "least", "most"]
+    head += ["ridge's coverage", "pinball", "ridge's pinball"]
+    text += [_row(head), _row(["---"] * len(head))]
+    for line in _first_seeds(lines):
+        test, ridge = line["test"], line["ridge"]
+        where = [line["benchmark"], str(line["length"]), str(line["horizon"]), line["student"]]
+        shares = [test["coverage"], test["coverage_low"], test["coverage_high"], ridge["coverage"]]
+        losses = [f"{one['pinball']:.4f}" for one in (test, ridge)]
+        text.append(_row([*where, *(f"{share:.3f}" for share in shares), *losses]))
+    return "\n".join(text) + "\n"
+
+
+def _graphs(lines: Sequence[Line]) -> str:
+    """Size, time and training seconds of the exported graphs."""
+    text = ["\n## Graphs: forecast and backtest of one window, batch 1, one thread\n"]
+    head = ["set", "look-back", "horizon", "student", "weights", "bytes", "p50 / p99 ms"]
+    head += ["int8 bytes", "int8 p50 / p99 ms", "int8 difference, sd", "training s"]
+    text += [_row(head), _row(["---"] * len(head))]
+    for line in _first_seeds(lines):
+        where = [line["benchmark"], str(line["length"]), str(line["horizon"]), line["student"]]
+        weights, seconds = f"{line['parameters']:,}", f"{line['training_seconds']:.0f}"
+        if "export_error" in line:
+            text.append(_row([*where, weights, "not exported", "", "", "", "", seconds]))
+            continue
+        small = line["int8"]
+        text.append(
+            _row(
+                [
+                    *(*where, weights, f"{line['onnx_bytes']:,}"),
+                    f"{line['latency_ms_p50']:.2f} / {line['latency_ms_p99']:.2f}",
+                    f"{small['bytes']:,}",
+                    f"{small['latency_ms_p50']:.2f} / {small['latency_ms_p99']:.2f}",
+                    f"{small['difference']:.2g}",
+                    seconds,
+                ]
+            )
+        )
+    return "\n".join(text) + "\n"
+
+
+def _of(
+    lines: Sequence[Line], length: int, benchmark: str, student: str | None = None
+) -> list[Line]:
+    return [
+        line
+        for line in lines
+        if (line["length"], line["benchmark"]) == (length, benchmark)
+        and student in (None, line["student"])
+    ]
+
+
+def _students(lines: Sequence[Line]) -> list[str]:
+    """Names of the students, without the ridge, which has its own row."""
+    return [one for one in dict.fromkeys(line["student"] for line in lines) if one != "ridge"]
+
+
+def _first_seeds(lines: Sequence[Line]) -> list[Line]:
+    """The line of the first seed of every cell."""
+    cells: dict[tuple[str, int, int, str], Line] = {}
+    for line in lines:
+        key = (line["benchmark"], line["length"], line["horizon"], line["student"])
+        if key not in cells or line["seed"] < cells[key]["seed"]:
+            cells[key] = line
+    return [cells[key] for key in sorted(cells)]
+
+
+def _spread(values: Sequence[float], *, places: int = 4) -> str:
+    if not values:
+        return ""
+    text = f"{float(np.mean(values)):.{places}f}"
+    return f"{text} ({float(np.std(values, ddof=1)):.{places}f})" if len(values) > 1 else text
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
