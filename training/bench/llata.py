@@ -71,13 +71,13 @@ BENCHMARKS: dict[str, dict[str, Any]] = {
     "ETTh1-96, look-back 96": {"stride": 11, "start": "none"},
     "ETTh1-96, look-back 96, 10 %": {"share": 0.1, "start": "none"},
     "ETTh1-96, look-back 96, 5 %": {"share": 0.05, "start": "none"},
-    "ETTh1-96, look-back 96, from ridge": {"stride": 11, "rate": 5e-5},
+    "ETTh1-96, look-back 96, from ridge": {"stride": 11},
     "ETTh1-96, look-back 96, 10 %, from ridge": {"share": 0.1, "rate": 5e-5},
     "ETTh1-96, look-back 96, 5 %, from ridge": {"share": 0.05, "rate": 5e-5},
     "ETTh1-96, look-back 96, 5 %, from ridge, the papers' rate": {"share": 0.05},
 }
-"""Settings that a benchmark fixes for all of its arms: some 100 to 240 steps each. From ridge, the
-rate is the one at which the arm without a backbone gains most on validation with 5 %."""
+"""Settings that a benchmark fixes for all of its arms: some 100 to 240 steps each. With a share and
+from ridge, the rate is the one at which the arm without a backbone gains most on validation."""
 _COMMON: dict[str, Any] = {
     "epochs": 10,
     "batch": 32,
