@@ -115,8 +115,12 @@ class LlataTrial:
 
     @property
     def digest(self) -> str:
-        """Sixteen hex digits of benchmark, arm and settings: what a finished line is known by."""
-        text = json.dumps([self.benchmark, self.arm, self.config.as_request()], sort_keys=True)
+        """Sixteen hex digits of benchmark, arm and settings: what a finished line is known by.
+
+        Settings with their default do not count, so a new setting repeats no trial.
+        """
+        named = [self.benchmark, self.arm, self.config.seed, self.settings]
+        text = json.dumps(named, sort_keys=True)
         return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
 
 

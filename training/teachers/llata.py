@@ -142,17 +142,16 @@ def train_llata(
         run = _Training(data, config, backbone, work, windows)
         if not run.train(on_epoch, deadline_s):
             return LlataRun(None, tuple(run.history), None, run.seconds)
-        start = time.process_time()
+        start, best = time.process_time(), run.best_epoch
         forecasts = _products(run, data, on_epoch, deadline_s)
         if forecasts is None:
             return LlataRun(None, tuple(run.history), None, run.seconds)
         run.preparing += time.process_time() - start
-        best = run.best_epoch
         write_products(
             folder,
             request,
             forecasts,
-            None,
+            _features(run, data) if config.features else None,
             backbone=config.backbone,
             weights_hash="none" if backbone is None else backbone.weights_hash,
             seconds=run.seconds,
@@ -406,6 +405,18 @@ def _products(
 
 def _fold_folder(folder: Path, number: int) -> Path:
     return folder.with_name(f"{folder.name}-fold-{number}")
+
+
+def _features(run: _Training, data: SeriesSet) -> dict[str, NDArray[np.float16]]:
+    """The last states of the temporal branch for the product windows."""
+    config, parts = run.config, []
+    length, horizon = run.windows.length, run.windows.horizon
+    windows = training_windows(data, length, horizon, config.product_stride, config.share)
+    with torch.no_grad():
+        for index in _batches(len(windows), _FORECAST_BATCH):
+            out = run.net(torch.from_numpy(windows.inputs(index)), with_text=False)
+            parts.append(out.time_states[-1].numpy().astype(np.float16))
+    return {f"time-{len(out.time_states) - 1}": np.concatenate(parts)}
 
 
 def _backbone(config: LlataConfig, load: Callable[..., Backbone]) -> Backbone | None:

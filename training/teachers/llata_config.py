@@ -87,6 +87,8 @@ class LlataConfig:
     folds: int = 1
     """1: the products are the trained net's own forecasts of its training windows. K > 1: each
     contiguous block of time is forecast by a net that has not seen it."""
+    features: bool = False
+    """Put the last states of the temporal branch into the products, for feature losses."""
     seed: int = 1
 
     def __post_init__(self) -> None:
@@ -110,6 +112,8 @@ class LlataConfig:
         ):
             if getattr(self, key) < 1:
                 self._refuse(key, "at least 1")
+        if self.features and self.folds > 1:
+            self._refuse("features", "false with folds: each fold has states of its own")
         if self.text != "off" and self.backbone == "none":
             self._refuse("text", "off without a backbone")
         if self.text == "cached" and self.alignment == "paper":

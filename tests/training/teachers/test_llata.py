@@ -58,6 +58,15 @@ def test_products_are_the_forecasts_of_the_training_windows(tmp_path, text):
     assert run.history[-1].losses["task"] < run.history[0].losses["task"]
 
 
+def test_features_are_the_last_states_of_the_temporal_branch(tmp_path):
+    run = train(tmp_path, replace(CONFIG, text="off", features=True, epochs=1))
+    inputs = training_windows(DATA, 16, 4, 3).inputs()
+    with torch.no_grad():
+        states = run.net(torch.from_numpy(inputs)).time_states
+    assert set(run.products.features) == {"time-2"}
+    np.testing.assert_allclose(run.products.features["time-2"], states[2].numpy(), atol=5e-3)
+
+
 def test_a_second_run_needs_no_language_model(tmp_path):
     first = train(tmp_path)
 

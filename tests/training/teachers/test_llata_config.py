@@ -12,6 +12,7 @@ from training.teachers.llata_config import LlataConfig
         ({"share": 0}, "share is 0, expected above 0"),
         ({"epochs": 2.5}, "epochs is 2.5, expected int"),
         ({"folds": 0}, "folds is 0, expected at least 1"),
+        ({"folds": 5, "features": True}, "each fold has states of its own"),
         ({"backbone": "none", "text": "live"}, "expected off without a backbone"),
         ({"text": "cached", "alignment": "paper"}, "it is not trained"),
     ],
