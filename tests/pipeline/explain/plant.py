@@ -46,16 +46,16 @@ class Plant:
     scored: list[tuple[list[ClosedWindow], Scored]]
 
     @classmethod
-    def make(cls, folder: Path, seen: Seen | None = None) -> Plant:
+    def make(cls, folder: Path, seen: Seen | None = None, task: str = "rul") -> Plant:
         registry = Registry(folder / "registry")
-        draft = Draft(**dict(dummy_draft()) | {"seen": seen})
+        draft = Draft(**dict(dummy_draft(task)) | {"seen": seen})
         write_artifact(folder / "student", draft, dummy_onnx(draft))
         registry.publish(folder / "student", stable=True)
-        student = Student(registry.read("dummy-rul", 1))
+        student = Student(registry.read(draft.name, 1))
         plan = stream_plan(student.manifest, PipelineSettings())
         log = SqliteLog(folder / "log.db", partitions=PARTITIONS, durability="normal")
         log.create_topic(READINGS, PARTITIONS)
-        devices = Devices({"engine": plan}.get, lambda _key: None)
+        devices = Devices({draft.stream: plan}.get, lambda _key: None)
         return cls(folder, ResultsFile(folder / "results.db"), log, devices, student, [])
 
     def explainer(self) -> Explainer:
@@ -69,7 +69,8 @@ class Plant:
         (offset,) = self.log.append([NewRecord(READINGS, value, partition=partition)]).result()
         items: list[Batch | Tick] = decode_bundle(value)  # type: ignore[assignment]
         closed = self.devices.apply(partition, offset, items).windows
-        scored = score_windows(closed, {"engine": self.student}.get, T0)
+        student_of = {self.student.manifest.stream: self.student}.get
+        scored = score_windows(closed, student_of, T0)
         self.scored.append((closed, scored))
 
     def store(self) -> None:
@@ -90,13 +91,20 @@ def values_at(number: int) -> tuple[float, ...]:
     return tuple(np.round(rng.normal(0, 2, len(CHANNELS)), 3).tolist())
 
 
-def line(numbers: Sequence[int], *, recv: int | None = None, device: str = "press-1") -> bytes:
+def line(
+    numbers: Sequence[int],
+    *,
+    recv: int | None = None,
+    device: str = "press-1",
+    stream: str = "engine",
+    channels: Sequence[str] = CHANNELS,
+) -> bytes:
     """One message with the readings of these numbers, received when the last one was taken."""
     ts = [T0 + STEP * number for number in numbers]
     columns = zip(*(values_at(number) for number in numbers), strict=True)
-    body = {"ts": ts, "values": dict(zip(CHANNELS, map(list, columns), strict=True))}
+    body = {"ts": ts, "values": dict(zip(channels, map(list, columns), strict=True))}
     recv_ms = max(ts) if recv is None else T0 + STEP * recv
-    return encode_envelope("plant", device, "engine", recv_ms, orjson.dumps(body))
+    return encode_envelope("plant", device, stream, recv_ms, orjson.dumps(body))
 
 
 def tick(number: int) -> bytes:

@@ -109,3 +109,24 @@ def test_readings_come_with_the_units_of_the_student(scored: Plant) -> None:
     assert [row[0] for row in page["readings"]] == [T0 + STEP * number for number in (5, 6, 7)]
     unknown = scored.explainer().readings(DeviceStream("plant", "nobody", "engine"), 3, MUCH)
     assert unknown == {"channels": [], "readings": []}
+
+
+def test_an_anomaly_score_is_explained_from_its_own_measurement(tmp_path: Path) -> None:
+    plant = Plant.make(tmp_path, task="forecast")
+    names = plant.student.manifest.channel_names
+    for number in range(12):
+        plant.send(line([number], stream="power", channels=names))
+    plant.send(tick(50))
+    plant.store()
+    where = DeviceStream("plant", "press-1", "power")
+    found = plant.explainer().explain(where, None, MUCH)
+    record = plant.scored[-1][1].records[-1]
+    assert found.is_same_score
+    assert found.score.fields["score"] == pytest.approx(record["score"])
+    assert found.report.number == "anomaly score"
+    assert found.report.baseline == "expected"
+    (other,) = found.report.others
+    assert other["number"].startswith("forecast of ")
+    assert set(other["effects"]) == set(names)
+    assert orjson.loads(orjson.dumps(explained_json(found)))["task"] == "forecast"
+    plant.close()
