@@ -9,7 +9,8 @@ The common format:
    dynamic, all other dimensions are fixed. Opset 13 to 21, IR version up to 10, all weights inside
    the file, standard operators only.
 3. Everything else is in the manifest: task, channels with units and order, rate, window length and
-   hop, scaler, decoding, calibrated interval, metrics, lineage. Nothing comes from settings.
+   hop, scaler, range of the readings in training, decoding, calibrated interval, metrics, lineage.
+   Nothing comes from settings.
 4. `Student.score` takes raw readings. It scales them, runs ONNX Runtime and decodes the output.
 5. An invalid artifact is refused with an `ArtifactError` that names the fault, and the running
    student stays.

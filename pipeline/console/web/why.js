@@ -80,7 +80,7 @@ function row(channel, explanation, most) {
       "aria-label": spans.some(Boolean) ? `${channel.name} mattered most from ${clockTime(strongest[0], 0)} to ${clockTime(strongest[1], 0)}` : `no span of ${channel.name} mattered`,
     }, spans.map((part, i) => h("rect", { class: part > 0 ? "raises" : "lowers", x: i * 10 + 0.3, width: 9.4, height: 10, opacity: opacity(part, most) },
       h("title", {}, `${clockTime(explanation.spans[i][0], 0)} to ${clockTime(explanation.spans[i][1], 0)}: ${amount(part)}`)))),
-    h("span.why-last", {}, `${significant(value)}${unitText(unit)}`, seen && h("small", { class: outside ? "warn" : "" }, `${outside ? "outside" : "in"} ${significant(seen.low)} – ${significant(seen.high)}`)));
+    h("span.why-last", {}, `${significant(value)}${unitText(unit)}`, seen && h("small", { class: outside ? "warn" : "" }, `${outside ? "outside" : "training"} ${significant(seen.low)} – ${significant(seen.high)}`)));
 }
 
 /** An effect with as many decimals as the largest one needs for three digits. */
@@ -91,5 +91,5 @@ function effectText(effect, most, unit) {
   return `${effect > 0 ? "+" : "−"}${text}${unitText(unit)}`;
 }
 
-/** Small effects stay visible beside large ones: the square root spreads them. */
-const opacity = (part, most) => (part ? (0.08 + 0.92 * Math.sqrt(Math.abs(part) / most)).toFixed(3) : 0);
+/** Small effects stay visible beside large ones. */
+const opacity = (part, most) => (part ? (0.06 + 0.94 * (Math.abs(part) / most) ** 0.7).toFixed(3) : 0);
