@@ -51,7 +51,7 @@ class AlarmRule:
         aftermath_h: Hours after a fault in which an alarm still belongs to it.
     """
 
-    windows: int = 2
+    windows: int = 1
     aftermath_h: int = 24
 
 
@@ -100,19 +100,19 @@ class AlarmReport:
         found: Delays in hours of the faults found, by kind of fault.
         missed: Number of the faults not found, by kind.
         false_alarms: Alarms without a fault.
-        device_days: Time in which there were scores, over all devices.
+        quiet_days: Days with scores and without a fault or its aftermath, over all devices.
     """
 
     found: Mapping[str, Sequence[int]]
     missed: Mapping[str, int]
     false_alarms: int
-    device_days: float
+    quiet_days: float
 
     def line(self) -> str:
         """Return the report as one line."""
         delays = [delay for each in self.found.values() for delay in each]
         total = len(delays) + sum(self.missed.values())
-        if not self.device_days:
+        if not total and not self.quiet_days:
             return "faults     no anomaly scores to compare"
         kinds = ", ".join(
             f"{kind} {len(self.found.get(kind, ()))}/"
@@ -122,7 +122,7 @@ class AlarmReport:
         delay = f", median delay {median(delays):.0f} h" if delays else ""
         return (
             f"faults     {len(delays)} of {total} found{f' ({kinds})' if kinds else ''}{delay}; "
-            f"{self.false_alarms} false alarms in {self.device_days:.0f} device days"
+            f"{self.false_alarms} false alarms in {self.quiet_days:.0f} days without a fault"
         )
 
 
@@ -196,7 +196,7 @@ def judge_alarms(
         by_device[_place(score)].append((int(score["end_ms"]), bool(score["alarm"])))
     found: dict[str, list[int]] = defaultdict(list)
     missed: dict[str, int] = defaultdict(int)
-    false_alarms = 0
+    false_alarms = quiet = 0
     for place, series in by_device.items():
         series.sort()
         raised = _alarms(series, rule.windows)
@@ -209,8 +209,8 @@ def judge_alarms(
             else:
                 found[fault.kind].append(round((first - start_ms) / STEP_MS))
         false_alarms += sum(not any(a <= at < b for a, b in spans) for at in raised)
-    days = sum(len(series) for series in by_device.values()) * STEP_MS / _DAY_MS
-    return AlarmReport(dict(found), dict(missed), false_alarms, days)
+        quiet += sum(not any(a <= at < b for a, b in spans) for at, _ in series)
+    return AlarmReport(dict(found), dict(missed), false_alarms, quiet * STEP_MS / _DAY_MS)
 
 
 def _alarms(series: Sequence[tuple[int, bool]], windows: int) -> list[int]:

@@ -37,6 +37,7 @@ from training.export.artifact import score_raw
 from training.recipes import shipped_recipe
 from training.report import RunLog
 from training.starters.cards import write_cards
+from training.starters.forecasts import FORECASTERS, build_forecaster
 from training.starters.latency import measure_latency
 from training.starters.official import measure_windows
 from training.windows import WindowSet, digest_windows
@@ -98,7 +99,7 @@ def build(name: str, data: Path, zoo: Path, scratch: Path, console: Console) -> 
     """Make a student and its int8 variant in `zoo`.
 
     Args:
-        name: Key of `STUDENTS`.
+        name: Key of `STUDENTS`, or one of `FORECASTERS`.
         data: Folder of the data files.
         zoo: Gets the folders NAME and NAME-int8, which are replaced if they exist.
         scratch: Keeps the state of the run; a run that was cut off continues from it.
@@ -112,6 +113,8 @@ def build(name: str, data: Path, zoo: Path, scratch: Path, console: Console) -> 
     """
     from training.candidate import train_candidate
 
+    if name in FORECASTERS:
+        return build_forecaster(name, data, zoo, scratch, console)
     recipe, known = shipped_recipe(name), read_data(name, data, with_test=False)
     folder = scratch / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -225,7 +228,7 @@ def main() -> None:
     "--only",
     "names",
     multiple=True,
-    type=click.Choice(sorted(STUDENTS)),
+    type=click.Choice(sorted([*STUDENTS, *FORECASTERS])),
     help="Starter student to make; may be repeated. All by default.",
 )
 @click.option(
@@ -244,7 +247,7 @@ def build_command(data: Path, names: tuple[str, ...], zoo: Path, scratch: Path) 
     """Train, calibrate, export, quantise and measure all students, or those of --only."""
     console = Console()
     try:
-        for name in names or sorted(STUDENTS):
+        for name in names or sorted([*STUDENTS, *FORECASTERS]):
             for artifact in build(name, data, zoo, scratch, console):
                 manifest = artifact.manifest
                 test = ", ".join(f"{k} {v:.4g}" for k, v in manifest.metrics["test"].items())

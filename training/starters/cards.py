@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from models.manifest import Manifest
+from models.tasks.classes import ClassAnswer
 from models.tasks.number import NumberAnswer
+from models.tasks.quantiles import ForecastDecoding, QuantilesAnswer
 from models.tasks.registry import find_task
 from training.errors import DataSetError
 
@@ -34,13 +36,12 @@ def write_cards(manifests: Sequence[Manifest], docs: Path) -> None:
 
 
 def card_tables(manifests: Sequence[Manifest]) -> str:
-    """Write the tables in Markdown: one of numbers, one of classes, and one card per student."""
-    numbers: list[Manifest] = []
-    classes: list[Manifest] = []
-    for manifest in manifests:
-        is_number = isinstance(find_task(manifest.task).answer, NumberAnswer)
-        (numbers if is_number else classes).append(manifest)
-    parts = [_number_table(numbers), _class_table(classes)]
+    """Write the tables in Markdown: one for each kind of answer, and one card per student."""
+    tables = {NumberAnswer: _number_table, ClassAnswer: _class_table, QuantilesAnswer: _fan_table}
+    parts = [
+        table([one for one in manifests if isinstance(find_task(one.task).answer, answer)])
+        for answer, table in tables.items()
+    ]
     parts += [_card(one) for one in manifests if not one.name.endswith("-int8")]
     return "\n".join(part for part in parts if part)
 
@@ -90,6 +91,31 @@ def _class_table(manifests: Sequence[Manifest]) -> str:
     return _table(heads, rows)
 
 
+def _fan_table(manifests: Sequence[Manifest]) -> str:
+    rows = []
+    for manifest in manifests:
+        own = manifest.metrics["validation"] if not manifest.name.endswith("-int8") else None
+        for split, test in sorted(manifest.metrics.items()):
+            if not split.startswith("test"):
+                continue
+            whole = split == "test"
+            leads = [value for key, value in test.items() if key.startswith("coverage_")]
+            rows.append(
+                [
+                    manifest.name if whole else f"{manifest.name} on {split[5:]}",
+                    f"{own['mse']:.3f} / {own['ridge_mse']:.3f}" if own and whole else "",
+                    f"**{test['mse']:.3f}** / {test['ridge_mse']:.3f} / {test['naive_mse']:.3f}",
+                    f"{test['mae']:.3f} / {test['ridge_mae']:.3f} / {test['naive_mae']:.3f}",
+                    f"{100 * test['coverage']:.1f} %",
+                    " / ".join(f"{100 * value:.1f}" for value in leads),
+                    *(_size_and_time(manifest) if whole else ["", ""]),
+                ]
+            )
+    heads = ["student", "validation MSE: student / ridge", "test MSE: student / ridge / naive"]
+    heads += ["test MAE, likewise", "p10 to p90 covers", "at the stored leads"]
+    return _table([*heads, "bytes", "p50 / p99 ms"], rows)
+
+
 def _card(manifest: Manifest) -> str:
     window, lineage = manifest.window, manifest.lineage
     rate = f" at {manifest.rate_hz:g} Hz" if manifest.rate_hz else ""
@@ -117,6 +143,14 @@ def _card(manifest: Manifest) -> str:
             f"- **Uncertainty**: temperature {calibration['temperature']:.2f} in the graph; "
             f"`unknown` below a probability of {unknown.threshold:.3f}, which rejected "
             f"{unknown.rejects:.1%} of known windows at calibration."
+        )
+    if isinstance(manifest.decoding, ForecastDecoding):
+        decoding = manifest.decoding
+        lines.append(
+            f"- **Forecasts** {decoding.horizon} readings, {decoding.step_ms / 3_600_000:g} h "
+            f"apart, from {decoding.length}; the newest {decoding.backtest} are its backtest. "
+            f"Stored leads: {', '.join(map(str, decoding.leads))}. An anomaly score from "
+            f"{decoding.anomaly.alarm:.3f} on is an alarm."
         )
     lines.append(f"- **Terms**: {manifest.licence}.\n")
     return "\n".join(lines)

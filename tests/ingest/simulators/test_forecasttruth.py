@@ -69,19 +69,20 @@ def test_readings_with_a_fault_count_neither_as_truth_nor_as_a_naive_forecast() 
 
 def test_an_alarm_needs_windows_in_a_row_and_finds_the_fault_with_its_delay() -> None:
     alarms = (10, *range(32, 36))  # a single window is no alarm
-    report = judge_alarms(scores(96, *alarms), [fault("step", 30, 40), fault("drift", 70, 80)])
+    faults = [fault("step", 30, 40), fault("drift", 70, 80)]
+    report = judge_alarms(scores(112, *alarms), faults, AlarmRule(windows=2))
     assert (report.found, report.missed) == ({"step": [3]}, {"drift": 1})
     assert report.false_alarms == 0
     assert report.line() == (
         "faults     1 of 2 found (drift 0/1, step 1/1), median delay 3 h; "
-        "0 false alarms in 4 device days"
+        "0 false alarms in 2 days without a fault"
     )
 
 
 def test_one_long_alarm_counts_once_and_one_outside_the_faults_is_false() -> None:
     long = (10, 11, 13, 14, 16, 17)  # one quiet window does not clear it
     faults = [fault("noise", 70, 80), fault("noise", 70, 80, device="t2")]
-    report = judge_alarms(scores(100, *long, 20, 21), faults)
+    report = judge_alarms(scores(100, *long, 20, 21), faults, AlarmRule(windows=2))
     assert report.false_alarms == 2
     assert report.missed == {"noise": 1}  # the other device has no scores
 
@@ -94,8 +95,8 @@ def test_an_alarm_that_was_raised_before_a_fault_has_not_found_it() -> None:
 def test_an_alarm_belongs_to_a_fault_for_a_day_after_it() -> None:
     found = scores(100, 63, 64)
     rule = AlarmRule(aftermath_h=24)
-    assert judge_alarms(found, [fault("step", 30, 41)], rule).false_alarms == 0
-    assert judge_alarms(found, [fault("step", 30, 40)], rule).false_alarms == 1
+    assert judge_alarms(found, [fault("step", 30, 40)], rule).false_alarms == 0
+    assert judge_alarms(found, [fault("step", 30, 39)], rule).false_alarms == 1
 
 
 def test_reports_without_points_say_so() -> None:
