@@ -1,7 +1,7 @@
 """The anomaly benchmark: injected or labelled faults, found at a stated rate of false alarms.
 
-`python -m training.bench.anomalies --data ett.zip --set ETTh1 --student DIR` injects faults of six
-kinds (`ingest.simulators.faults`) into the test part of every device. With `--labels FILE` the
+`python -m training.bench.anomalies run --data ett.zip --set ETTh1 --student DIR` injects faults of
+six kinds (`ingest.simulators.faults`) into the test part of every device. With `--labels FILE` the
 faults are those of real recordings instead: a CSV with the columns `device,start,end` and
 optionally `kind`, times as in the recordings (ISO 8601 or epoch milliseconds).
 
@@ -36,6 +36,7 @@ from ingest.simulators.faults import Fault, FaultPlan, draw_faults, inject
 from models.artifact import read_artifact
 from models.errors import ArtifactError
 from models.session import Student
+from training.bench.anomalyreport import anomaly_report
 from training.bench.detectors import (
     Detector,
     fit_isolation_forest,
@@ -47,9 +48,20 @@ from training.candidate import code_revision
 from training.datasets.series import SeriesSet
 from training.datasets.series_sources import read_series, read_series_file
 from training.errors import DataSetError, TrainingError
+from training.forecasting.candidate import train_forecaster
+from training.forecasting.recipe import read_forecast_recipe
 
-__all__ = ["Labelled", "alarms", "count_alarms", "find_threshold", "judge", "read_labels"]
+__all__ = [
+    "Labelled",
+    "alarms",
+    "compare_detectors",
+    "count_alarms",
+    "find_threshold",
+    "judge",
+    "read_labels",
+]
 
+RESULTS = Path("docs/results/anomalies.jsonl")
 _STANDS = 6
 _TAIL = 6
 _PROFILE_READINGS = 24
@@ -198,7 +210,7 @@ def _devices(data: SeriesSet, history: int) -> list[_Device]:
     return found
 
 
-def run(
+def compare_detectors(
     data: SeriesSet,
     detectors: Mapping[str, Detector],
     *,
@@ -299,7 +311,7 @@ def baselines(data: SeriesSet, steps: int, seed: int = 0) -> dict[str, Detector]
         series[:end] for series, (end, _, _) in zip(data.series, data.borders, strict=True) if end
     ]
     training = np.concatenate(rows)
-    limit = 20_000  # readings of the matrix profile's memory: 12 stations have 300 000
+    limit = 10_000  # readings of the matrix profile's memory: 12 stations have 300 000
     return {
         "seasonal naive": fit_seasonal_naive(training, period=data.period, steps=steps),
         "isolation forest": fit_isolation_forest(training, steps=steps, seed=seed),
@@ -307,7 +319,12 @@ def baselines(data: SeriesSet, steps: int, seed: int = 0) -> dict[str, Detector]
     }
 
 
-@click.command(context_settings={"show_default": True})
+@click.group(context_settings={"show_default": True})
+def main() -> None:
+    """Compare the anomaly score of forecast students with classical detectors."""
+
+
+@main.command()
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="File or folder.")
 @click.option("--set", "name", required=True, help="Name of the set, such as ETTh1.")
 @click.option(
@@ -317,20 +334,42 @@ def baselines(data: SeriesSet, steps: int, seed: int = 0) -> dict[str, Detector]
     multiple=True,
     help="Artifact of a forecast student of these channels; may be repeated.",
 )
+@click.option(
+    "--recipe",
+    "recipes",
+    type=click.Path(path_type=Path, exists=True),
+    multiple=True,
+    help="Recipe of a forecast student to train first; may be repeated.",
+)
+@click.option(
+    "--scratch",
+    type=click.Path(path_type=Path),
+    default=Path("runs/anomalies"),
+    help="Folder of students trained from --recipe.",
+)
 @click.option("--labels", type=click.Path(path_type=Path, exists=True), help="CSV of real faults.")
+@click.option("--seeds", default=3, help="Draws of the injected faults.")
 @click.option(
     "--results",
     type=click.Path(path_type=Path),
-    default=Path("docs/results/anomalies.jsonl"),
+    default=RESULTS,
     help="Results file to append to.",
 )
-def main(
-    data: Path, name: str, students: tuple[Path, ...], labels: Path | None, results: Path
+def run(
+    data: Path,
+    name: str,
+    students: tuple[Path, ...],
+    recipes: tuple[Path, ...],
+    scratch: Path,
+    labels: Path | None,
+    seeds: int,
+    results: Path,
 ) -> None:
-    """Compare the anomaly score of students with classical detectors."""
+    """Judge students and baselines on one set, and append a line for each."""
     try:
         series = read_series(name, data) if data.is_dir() else read_series_file(data, name)
         loaded = [Student(read_artifact(path)) for path in students]
+        loaded += [_trained(path, series, scratch) for path in recipes]
         detectors = {
             f"{one.manifest.name} v{one.manifest.version}": student_detector(one) for one in loaded
         }
@@ -338,7 +377,9 @@ def main(
         longest = max([one.manifest.window.length for one in loaded], default=0)
         history = max(longest, series.period + _PROFILE_READINGS)
         found = read_labels(labels, series) if labels else None
-        lines = run(series, detectors, history=history, labels=found)
+        lines = compare_detectors(
+            series, detectors, history=history, seeds=range(seeds), labels=found
+        )
     except (TrainingError, ArtifactError) as exc:
         click.echo(f"training.bench.anomalies: {exc}", err=True)
         sys.exit(2)
@@ -348,6 +389,37 @@ def main(
             file.write(json.dumps(line) + "\n")
     for line in lines:
         click.echo(_row(line))
+
+
+def _trained(path: Path, data: SeriesSet, scratch: Path) -> Student:
+    """Train the student of a recipe on the training part, or take the one that is there."""
+    recipe, folder = read_forecast_recipe(path), scratch / path.stem
+    done = train_forecaster(
+        data,
+        recipe,
+        path.stem,
+        folder,
+        command=f"python -m training.bench.anomalies run --recipe {path.name}",
+        on_epoch=lambda one: click.echo(f"{path.stem}: pass {one.number}/{one.epochs}", err=True),
+    )
+    if done is None:  # impossible without a deadline
+        msg = f"{path}: training stopped before its last pass: run the command again"
+        raise TrainingError(msg)
+    return Student(done.artifact)
+
+
+@main.command()
+@click.option("--results", type=click.Path(path_type=Path), default=RESULTS, help="Results file.")
+def report(results: Path) -> None:
+    """Write the tables (Markdown) beside the results file."""
+    try:
+        lines = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
+    except OSError as exc:
+        click.echo(f"training.bench.anomalies: cannot read {results}: {exc.strerror}", err=True)
+        sys.exit(2)
+    path = results.with_suffix(".md")
+    path.write_text(anomaly_report(lines), encoding="utf-8")
+    click.echo(path)
 
 
 def _row(line: Mapping[str, Any]) -> str:

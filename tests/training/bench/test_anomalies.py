@@ -12,12 +12,12 @@ from click.testing import CliRunner
 
 from training.bench.anomalies import (
     Labelled,
+    compare_detectors,
     count_alarms,
     find_threshold,
     judge,
     main,
     read_labels,
-    run,
 )
 from training.datasets.dummy_series import make_dummy_series
 from training.errors import DataSetError
@@ -66,7 +66,7 @@ def test_a_detector_that_knows_the_faults_finds_all_and_a_blind_one_none() -> No
         return np.array([float(tuple(row) not in known) for row in readings.tolist()])
 
     detectors = {"knows": knows, "blind": lambda readings: np.zeros(len(readings))}
-    lines = run(data, detectors, history=data.period, rates=[1.0], seeds=[0])
+    lines = compare_detectors(data, detectors, history=data.period, rates=[1.0], seeds=[0])
     by_name = {line["detector"]: line for line in lines}
     assert by_name["knows"]["kinds"]
     assert all(row["recall"] == 1 for row in by_name["knows"]["kinds"].values())
@@ -94,7 +94,7 @@ def test_labelled_faults_outside_of_the_test_part_are_not_judged() -> None:
     labels = {
         name: [Labelled("leak", validation + 3, validation + 6), Labelled("leak", 5, 9)],
     }
-    (line,) = run(
+    (line,) = compare_detectors(
         replace(data),
         {"always": lambda readings: np.arange(len(readings), dtype=np.float64)},
         history=data.period,
@@ -108,7 +108,7 @@ def test_labelled_faults_outside_of_the_test_part_are_not_judged() -> None:
 def test_the_command_prints_and_writes_a_line_for_every_detector(tmp_path: Path) -> None:
     pytest.importorskip("sklearn", reason="needs scikit-learn: pip install 'kpstream[training]'")
     results = tmp_path / "out" / "anomalies.jsonl"
-    words = ["--data", str(tmp_path), "--set", "dummy-forecast", "--results", str(results)]
+    words = ["run", "--data", str(tmp_path), "--set", "dummy-forecast", "--results", str(results)]
     done = CliRunner().invoke(main, words)
     assert done.exit_code == 0, done.output
     lines = [json.loads(line) for line in results.read_text().splitlines()]
@@ -118,6 +118,14 @@ def test_the_command_prints_and_writes_a_line_for_every_detector(tmp_path: Path)
         "matrix profile",
     }
     assert "false alarms a day" in done.output
-    wrong = CliRunner().invoke(main, ["--data", str(tmp_path), "--set", "ETTh1"])
+    written = CliRunner().invoke(main, ["report", "--results", str(results)])
+    assert written.exit_code == 0, written.output
+    table = results.with_suffix(".md").read_text()
+    assert "one false alarm a day and device" in table
+    assert "one false alarm a week and device" in table
+    (row,) = [line for line in lines if line["detector"] == "matrix profile"][:1]
+    spike = row["kinds"]["spike"]
+    assert f"{spike['recall']:.2f} ({spike['chance']:.2f})" in table
+    wrong = CliRunner().invoke(main, ["run", "--data", str(tmp_path), "--set", "ETTh1"])
     assert wrong.exit_code == 2
     assert "ETT" in wrong.output
