@@ -92,7 +92,7 @@ class _TaskOption(click.ParamType):
 @click.option(
     "--config",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Recipe (flat TOML); by default that of the starter student.",
+    help="Recipe (flat TOML); by default that of the starter or (forecast) running student.",
 )
 @click.option("--name", help="Name of the student; by default that of the running one.")
 @click.option(

@@ -278,7 +278,7 @@ def _conclude(
         {
             "result": verdict.new.measures,
             "rivals": {
-                rival.name: rival.measures | {"gain": [gain.gain, gain.low, gain.high]}
+                rival.name: _known(rival.measures) | {"gain": [gain.gain, gain.low, gain.high]}
                 for rival, gain in zip(verdict.rivals, verdict.gains, strict=True)
             },
             "better": better,
@@ -347,6 +347,11 @@ def _describe_fairness(given: _Inputs) -> str:
         f"the running student learned from other readings ({given.running.manifest.lineage.data}); "
         "if the held-out time is among them, that favours the running student"
     )
+
+
+def _known(measures: dict[str, float]) -> dict[str, Any]:
+    """Leave out what a forecast without a band lacks: JSON has no NaN."""
+    return {key: value for key, value in measures.items() if not math.isnan(value)}
 
 
 def _last_line(

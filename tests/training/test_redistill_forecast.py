@@ -9,7 +9,8 @@ from click.testing import CliRunner
 
 pytest.importorskip("torch", reason="needs training: pip install 'kpstream[training]'")
 
-from models.artifact import read_artifact
+from models.artifact import read_artifact, write_artifact
+from models.manifest import Draft
 from models.registry import Registry
 from training.datasets.dummy_series import make_dummy_series
 from training.redistill import NOT_BETTER, UNFINISHED, redistill
@@ -74,6 +75,7 @@ def test_the_folder_keeps_log_plot_recipe_and_artifact(published):
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert [line.get("epoch") for line in lines if "epoch" in line][-1] == 6
     assert set(lines[-1]["rivals"]) == {"seasonal naive", "ridge"}
+    assert "NaN" not in (out / "log.jsonl").read_text()
     assert lines[-1]["result"]["mse"] < lines[-1]["rivals"]["ridge"]["mse"]
     assert lines[-1]["published_version"] == 1
     assert 0 < lines[-1]["p50_ms"] <= lines[-1]["p99_ms"]
@@ -133,6 +135,30 @@ def test_own_recordings_are_read_through_their_description(tmp_path):
     assert done.exit_code == UNFINISHED, done.output
     assert "rooms: 1680 readings of 2 devices to learn from" in done.output
     assert 'data = "rooms"' in (tmp_path / "run0" / "recipe.toml").read_text()
+
+
+def test_a_student_of_another_stream_is_no_rival(published, tmp_path):
+    folder, _, _ = published
+    recipe = tmp_path / "longer.toml"
+    recipe.write_text(RECIPE.replace("length = 48", "length = 60"), encoding="utf-8")
+    words = ("--registry", str(folder / "registry"), "--max-minutes", "0")
+    done = call(tmp_path, *words, "--config", str(recipe), data=write_rooms(tmp_path), config=False)
+    assert done.exit_code == UNFINISHED, done.output
+
+
+def test_of_several_students_of_a_stream_one_must_be_chosen(published, tmp_path):
+    folder, _, _ = published
+    artifact = read_artifact(folder / "kept" / "artifact")
+    registry = Registry(tmp_path / "registry")
+    registry.publish(artifact.path, stable=True)
+    facts = {name: getattr(artifact.manifest, name) for name in Draft.model_fields}
+    graph = (artifact.path / "model.onnx").read_bytes()
+    other = write_artifact(tmp_path / "other", Draft(**facts | {"name": "other"}), graph)
+    registry.publish(other.path, stable=True)
+    refused = call(tmp_path, "--max-minutes", "0")
+    assert refused.exit_code == 2
+    assert "several students forecast the stream room" in refused.output
+    assert call(tmp_path, "--max-minutes", "0", "--name", "other").exit_code == UNFINISHED
 
 
 def test_a_held_out_time_that_is_too_short_is_refused(tmp_path):
