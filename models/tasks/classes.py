@@ -206,8 +206,25 @@ class ClassAnswer:
     def moved(
         self, before: ClassScores, after: ClassScores, decoding: ClassesDecoding
     ) -> tuple[Moved]:
-        """The change of the probability of the class that won, even where it is not known."""
+        """The change of the probability of the class that won, even where it is not known.
+
+        A window with replaced readings is often far from every class. The guard of a student that
+        knows unknown windows then mixes in equal probabilities, whichever readings were replaced,
+        so these are taken out first: they hide which readings speak for the class.
+        """
         winner = int(before.winners[0])
-        probabilities = after.probabilities[:, winner]
-        change = np.asarray(before.probabilities[0, winner] - probabilities, dtype=np.float64)
+        was, became = (
+            (_without_doubt(scores.probabilities) if decoding.unknown else scores.probabilities)
+            for scores in (before, after)
+        )
+        change = np.asarray(was[0, winner] - became[:, winner], dtype=np.float64)
         return (Moved(f"probability of {before.labels[winner]}", "1", change, _REPEATABLE),)
+
+
+def _without_doubt(probabilities: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Probabilities [n, classes] without what all classes have in common; else equal ones."""
+    rest = probabilities.astype(np.float64) - probabilities.min(axis=1, keepdims=True)
+    total = rest.sum(axis=1, keepdims=True)
+    known: NDArray[np.float64] = np.full_like(rest, 1 / rest.shape[1])
+    np.divide(rest, total, out=known, where=total > _REPEATABLE)
+    return known

@@ -13,6 +13,7 @@ from models.explain import cut_spans, explain
 from models.manifest import Draft, Scaler, Seen, WindowShape
 from models.session import Student
 from models.tasks.activity import ACTIVITY
+from models.tasks.classes import Unknown
 from models.tasks.registry import find_task
 
 LENGTH, CHANNELS = 20, 3
@@ -203,3 +204,20 @@ def test_what_was_expected_stands_in_for_the_newest_readings_only(tmp_path):
             around = [at for at in (span - 1, span + 1) if at >= 0]
             changed[span, channel] = window[around, channel].mean()
         np.testing.assert_allclose(occluded, changed, rtol=1e-6)
+
+
+def test_the_doubt_of_a_guard_does_not_hide_which_readings_speak_for_a_class():
+    plain = dummy.dummy_draft("activity").decoding
+    guarded = plain.model_copy(update={"unknown": Unknown(threshold=0.7, rejects=0.05)})
+    certain = np.array([[0.9, 0.1, 0.0]], dtype=np.float32)
+    far = 0.5 * certain + 0.5 / 3  # the guard's mixture
+    other = 0.5 * np.array([[0.2, 0.8, 0.0]]) + 0.5 / 3
+    after = np.concatenate([certain, far, other, np.full((1, 3), 1 / 3)]).astype(np.float32)
+
+    def moved(decoding):
+        decode = ACTIVITY.answer.decoder(decoding, None)
+        parts = [decode(p, np.ones(len(p), dtype=bool), p) for p in (certain, after)]
+        return ACTIVITY.answer.moved(*parts, decoding)[0].change
+
+    np.testing.assert_allclose(moved(guarded), [0, 0, 0.7, 0.9 - 1 / 3], atol=1e-6)
+    np.testing.assert_allclose(moved(plain), 0.9 - after[:, 0], atol=1e-6)
