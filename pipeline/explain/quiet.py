@@ -16,7 +16,6 @@ __all__ = ["QuietThread"]
 
 _T = TypeVar("_T")
 _NICE = 10
-_LONGEST_PAUSE_S = 5.0
 
 
 class QuietThread:
@@ -80,7 +79,7 @@ class QuietThread:
                 future.set_exception(exc)
         spent = self._clock() - started
         # Only then is there room for more: who is answered still counts while the thread rests.
-        self._stopped.wait(min(spent * self._rest, _LONGEST_PAUSE_S))
+        self._stopped.wait(spent * self._rest)
         with self._lock:
             self._line.discard(future)
 
