@@ -9,7 +9,7 @@ A gateway needs no Grafana, because it serves its own console (`pipeline.console
 1. A **query** is Flux together with the shape of its answer (`queries`).
 2. A **panel** draws the answers of queries (`visuals`).
 3. An alert **rule** watches a query and gives an operator instructions (`alerts`).
-4. A **board** is rows of panels with template variables (`boards`). Each task has one file there,
+4. A **board** is rows of panels with template variables (`boards`). Each task has its file there,
    with its panels, its board and its alert rules, and one line in `boards.registry`.
 5. **SiteDashboards** holds all boards and rules of one site (`site`). It reaches Grafana through
    the API or as files (`grafana`, written to `json/` and `provisioning/`), and the reader as

@@ -99,6 +99,41 @@ class GrafanaSettings(BaseSettings):
         description="Dead letters of one reason in ten minutes that do not cause an alert yet.",
     )
 
+    anomaly_windows: int = Field(
+        default=Limits().anomaly_windows,
+        ge=1,
+        description="Windows with an alarm in a row after which an anomaly lasts.",
+    )
+    anomaly_clear_score: float = Field(
+        default=Limits().anomaly_clear_score,
+        gt=0,
+        le=1,
+        description=(
+            "Anomaly score below which a window without an alarm counts towards the end of an "
+            "anomaly that lasts."
+        ),
+    )
+    anomaly_clear_windows: int = Field(
+        default=Limits().anomaly_clear_windows,
+        ge=1,
+        description="Such windows in a row after which an anomaly that lasts has ended.",
+    )
+    coverage: float = Field(
+        default=Limits().coverage,
+        gt=0,
+        lt=0.8,
+        description=(
+            "Share of readings between p10 and p90 over a day below which the forecasts of a "
+            "device break their promise of 80 %."
+        ),
+    )
+    coverage_hours: int = Field(
+        default=Limits().coverage_hours,
+        ge=1,
+        le=22,
+        description="Hours with forecasts within the day that a device must have for that.",
+    )
+
     def limits(self) -> Limits:
         """The limits of boards and alerts."""
         return Limits(
@@ -108,6 +143,11 @@ class GrafanaSettings(BaseSettings):
             backlog_per_minute=self.backlog_per_minute,
             still_s=self.still_s,
             dead_letters=self.dead_letters,
+            anomaly_windows=self.anomaly_windows,
+            anomaly_clear_score=self.anomaly_clear_score,
+            anomaly_clear_windows=self.anomaly_clear_windows,
+            coverage=self.coverage,
+            coverage_hours=self.coverage_hours,
         )
 
     def site_dashboards(self) -> SiteDashboards:

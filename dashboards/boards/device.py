@@ -36,7 +36,7 @@ def device_board(
     return Board(
         DEVICE_UID,
         "kpstream: device",
-        "One machine or person: scores with their intervals, account of readings, history.",
+        "One machine, sensor or person: scores with their intervals, account of readings, history.",
         [
             Row("Now", _now(tasks, panels, limits)),
             Row("Scores", _scores(tasks, panels)),
@@ -57,7 +57,7 @@ def _now(tasks: Sequence[Task], panels: Sequence[TaskPanels], limits: Limits) ->
             Stat(),
             age(limits, "no reading in this time range", series_name("stream")),
             [devices.DEVICE_AGE],
-            5,
+            6,
             5,
         ),
         Panel(
@@ -67,7 +67,7 @@ def _now(tasks: Sequence[Task], panels: Sequence[TaskPanels], limits: Limits) ->
             Lines(stepped=True),
             Style(NO_SCORES, decimals=0, minimum=0, name=series_name("model")),
             [scores.device_version(tasks)],
-            10,
+            24,
             5,
         ),
     ]

@@ -23,7 +23,8 @@ def fleet_board(tasks: Sequence[Task], panels: Sequence[TaskPanels], limits: Lim
     return Board(
         FLEET_UID,
         "kpstream: fleet",
-        "Newest scores of all devices: which machine is due next, what people do, who is silent.",
+        "Newest scores of all devices: which machine is due next, which one is odd, what people "
+        "do, who is silent.",
         [
             Row("Now", _now(panels)),
             *(Row(of_task.task.title, of_task.fleet) for of_task in panels if of_task.fleet),
@@ -53,7 +54,7 @@ def _now(panels: Sequence[TaskPanels]) -> list[Panel]:
             Stat(graph=True),
             rate(NO_DEVICES, "readings", series_name("site")),
             [devices.READINGS_OF_FLEET],
-            6,
+            8,
             6,
         ),
         Panel(
@@ -63,7 +64,7 @@ def _now(panels: Sequence[TaskPanels]) -> list[Panel]:
             AlertList(),
             Style("no alert"),
             (),
-            6,
+            24,
             6,
         ),
     ]

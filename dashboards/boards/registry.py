@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dashboards.boards.activity import activity_panels
+from dashboards.boards.forecast import forecast_panels
 from dashboards.boards.rul import rul_panels
 from dashboards.boards.task_panels import TaskPanels
 from dashboards.visuals.limits import Limits
@@ -14,6 +15,7 @@ __all__ = ["panels_of"]
 
 _TASK_PANELS = (
     rul_panels,
+    forecast_panels,
     activity_panels,
 )
 

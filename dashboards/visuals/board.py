@@ -93,7 +93,8 @@ class Board:
         description: Purpose of the board.
         rows: Rows from top to bottom.
         variables: Template variables besides the data source.
-        time_from: Start of the initial time range, which ends now.
+        time_from: Start of the initial time range.
+        time_to: End of the initial time range; a forecast reaches ahead of now.
         refresh: Interval at which the board repeats its queries.
     """
 
@@ -103,6 +104,7 @@ class Board:
     rows: Sequence[Row]
     variables: Sequence[Variable] = ()
     time_from: str = "now-1h"
+    time_to: str = "now"
     refresh: str = "30s"
 
     @property
@@ -141,7 +143,7 @@ class Board:
             "graphTooltip": 1,
             "preload": False,
             "refresh": self.refresh,
-            "time": {"from": self.time_from, "to": "now"},
+            "time": {"from": self.time_from, "to": self.time_to},
             "timepicker": {},
             "timezone": "browser",
             "weekStart": "",

@@ -19,6 +19,13 @@ class Limits:
             than this, over ten minutes.
         still_s: A partition is stuck when it has had a backlog and no progress for this long.
         dead_letters: Dead letters of one reason in ten minutes that do not cause an alert yet.
+        anomaly_windows: An anomaly lasts after this many windows with an alarm in a row.
+        anomaly_clear_score: An anomaly that lasts ends after `anomaly_clear_windows` windows in a
+            row without an alarm and with a score below this.
+        anomaly_clear_windows: See `anomaly_clear_score`.
+        coverage: Share of readings between p10 and p90 over a day below which the forecasts of a
+            device break their promise of 80 %.
+        coverage_hours: Hours with forecasts within the day that a device must have for it.
     """
 
     rul_cycles: float = 20.0
@@ -27,3 +34,8 @@ class Limits:
     backlog_per_minute: float = 60.0
     still_s: int = 60
     dead_letters: int = 10
+    anomaly_windows: int = 3
+    anomaly_clear_score: float = 0.95
+    anomaly_clear_windows: int = 6
+    coverage: float = 0.65
+    coverage_hours: int = 12

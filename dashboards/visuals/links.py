@@ -1,4 +1,4 @@
-"""Uids of the general boards, and links to boards. Pure.
+"""Uids of boards, and links to boards. Pure.
 
 Uids never change, because bookmarks, alerts and links refer to them.
 """
@@ -10,6 +10,8 @@ __all__ = [
     "DEVICE_LINK",
     "DEVICE_UID",
     "FLEET_UID",
+    "FORECAST_LINK",
+    "FORECAST_UID",
     "MODEL_UID",
     "PIPELINE_UID",
     "link_to",
@@ -18,6 +20,7 @@ __all__ = [
 FLEET_UID = "kpstream-fleet"
 DEVICE_UID = "kpstream-device"
 MODEL_UID = "kpstream-model"
+FORECAST_UID = "kpstream-forecast"
 PIPELINE_UID = "kpstream-pipeline"
 ACCOUNT_UID = "kpstream-account"
 
@@ -37,3 +40,15 @@ DEVICE_LINK = (
     link_to(DEVICE_UID, site="${__data.fields.Site}", device="${__data.fields.Device}"),
 )
 """Heading and address of a link to the device of a table row with the columns Site and Device."""
+
+FORECAST_LINK = (
+    "Open the forecasts of the channel",
+    link_to(
+        FORECAST_UID,
+        site="${__data.fields.Site}",
+        device="${__data.fields.Device}",
+        channel="${__data.fields.Channel}",
+    ),
+)
+"""Heading and address of a link to the forecasts of the channel of a table row with the columns
+Site, Device and Channel."""

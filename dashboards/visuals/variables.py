@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dashboards.queries.choices import device_choices, model_choices, site_choices
+from dashboards.queries.choices import (
+    channel_choices,
+    device_choices,
+    forecast_device_choices,
+    forecast_model_choices,
+    forecast_site_choices,
+    lead_choices,
+    model_choices,
+    site_choices,
+)
 from dashboards.queries.query import Query
 from dashboards.visuals.panels import SOURCE, SOURCE_TYPE
 from dashboards.visuals.views import Json
@@ -17,6 +26,7 @@ __all__ = [
     "Variable",
     "device_variables",
     "fleet_variables",
+    "forecast_variables",
     "sites_variable",
     "source_variable_json",
 ]
@@ -37,12 +47,14 @@ class Variable:
         label: Label on the board.
         query: Query of the choices.
         multi: True to allow several choices at once; all are selected at first.
+        numbers: True to sort the choices as numbers.
     """
 
     name: str
     label: str
     query: Query
     multi: bool = True
+    numbers: bool = False
 
     def json(self) -> Json:
         """The entry of `templating.list`."""
@@ -59,7 +71,7 @@ class Variable:
             "allValue": ".*" if self.multi else None,
             "multi": self.multi,
             "refresh": 2,
-            "sort": 1,
+            "sort": 3 if self.numbers else 1,
             "regex": "",
             "hide": 0,
             "options": [],
@@ -82,6 +94,17 @@ def device_variables(tasks: Sequence[Task]) -> list[Variable]:
     return [
         Variable("site", "Site", site_choices(tasks), multi=False),
         Variable("device", "Device", device_choices(tasks), multi=False),
+    ]
+
+
+def forecast_variables(task: Task) -> list[Variable]:
+    """Select one channel of one device and one lead, and any number of models."""
+    return [
+        Variable("site", "Site", forecast_site_choices(task), multi=False),
+        Variable("device", "Device", forecast_device_choices(task), multi=False),
+        Variable("channel", "Channel", channel_choices(task), multi=False),
+        Variable("lead", "Steps ahead", lead_choices(task), multi=False, numbers=True),
+        Variable("model", "Model", forecast_model_choices(task)),
     ]
 
 

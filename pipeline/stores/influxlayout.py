@@ -1,7 +1,10 @@
 """The layout of InfluxDB as data: buckets with retention, hourly aggregation, tokens. Pure.
 
-- Bucket `kpstream`: every score, account and mark as written, for 30 days.
-- Bucket `kpstream-hourly`: hours, aggregated from them inside InfluxDB, for a year.
+- Bucket `kpstream`: every score, account and mark as written, for 30 days. Details of scores (the
+  quantiles of a forecast) are kept as long; their times may lie ahead of now, which no retention
+  refuses.
+- Bucket `kpstream-hourly`: hours, aggregated from them inside InfluxDB, for a year. The hours of a
+  forecast are its anomaly score, alarms, error and coverage (`anomaly_hourly`); details have none.
 - Raw readings are not in InfluxDB. They are in the log (topic `readings`), with its retention.
 
 InfluxDB tasks compute the last three hours again each hour, and the last three days each day, so

@@ -9,8 +9,10 @@ import pytest
 
 from deploy.stack.servers import InfluxServer
 from pipeline.points.points import Point
+from pipeline.points.scores import ScoreRecord, points_of
 from pipeline.stores.influx import influx_sink_from
 from pipeline.stores.influxlayout import rollup_flux, rollups
+from tests.dashboards.simulated_forecasts import forecast_records
 from tests.dashboards.simulated_site import START_MS, STOP_MS, SimulatedSite
 from tests.fakes.grafana import FakeGrafana
 from tests.fakes.grafana_flux import Frame, interpolate, send_query
@@ -24,9 +26,17 @@ QueryInflux = Callable[..., list[Frame]]
 
 
 @pytest.fixture(scope="session")
-def site_points(tmp_path_factory: pytest.TempPathFactory) -> list[Point]:
+def forecasts(tmp_path_factory: pytest.TempPathFactory) -> list[ScoreRecord]:
+    """Score records of the transformers of the simulated site."""
+    return forecast_records(tmp_path_factory.mktemp("forecasts"), START_MS, STOP_MS)
+
+
+@pytest.fixture(scope="session")
+def site_points(
+    tmp_path_factory: pytest.TempPathFactory, forecasts: list[ScoreRecord]
+) -> list[Point]:
     """All points of the simulated site."""
-    return SimulatedSite(tmp_path_factory.mktemp("site")).run()
+    return SimulatedSite(tmp_path_factory.mktemp("site")).run() + points_of(forecasts)
 
 
 @pytest.fixture(scope="session")
@@ -71,7 +81,7 @@ def query_influx(
 
     store_points(SCORES, site_points)
     store_points(HOURS, [])
-    hours = ("2025-12-31T23:00:00Z", "2026-01-01T01:00:00Z")
+    hours = ("2025-12-31T01:00:00Z", "2026-01-01T01:00:00Z")
     for rollup in rollups():
         send(rollup_flux(rollup, *hours, SCORES, HOURS))
     return send

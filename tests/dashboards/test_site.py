@@ -8,7 +8,7 @@ import pytest
 
 from dashboards.site import DataSource, is_uid, site_dashboards
 from models.tasks.activity import ACTIVITY
-from models.tasks.registry import registered
+from models.tasks.registry import registered, tasks
 from models.tasks.rul import RUL
 from pipeline.stores.influxlayout import HOURLY_BUCKET
 from tests.fakes.grafana_checks import dashboard_flaws
@@ -38,7 +38,7 @@ PRESSURE = replace(RUL, name="pressure", title="Pressure", hourly=None)
 
 
 def test_a_task_without_panels_appears_on_the_general_boards() -> None:
-    site = site_dashboards(tasks=(RUL, ACTIVITY, PRESSURE))
+    site = site_dashboards(tasks=(*tasks(), PRESSURE))
     assert list(site.boards) == list(SITE.boards)
     filter_flux = 'r._measurement == "pressure"'
     general = {

@@ -41,6 +41,8 @@ def test_uids_and_titles_are_unique() -> None:
 def test_every_kind_of_failure_has_a_rule() -> None:
     assert {rule.uid.removeprefix("kpstream-") for rule in RULES} >= {
         "rul-low",
+        "anomaly",
+        "coverage-low",
         "device-silent",
         "process-down",
         "lag-growing",
@@ -101,10 +103,11 @@ def test_limits_reach_the_rules() -> None:
             backlog_per_minute=66,
             still_s=77,
             dead_letters=88,
+            coverage=0.61,
         )
     )
     limits = {rule.uid: rule.limit for group in site.groups for rule in group.rules}
-    assert set(limits.values()) == {33, 44, 55, 66, 77, 88, 0.5}
+    assert set(limits.values()) == {33, 44, 55, 66, 77, 88, 0.61, 0.5}
 
 
 def test_file_form_equals_the_api_form() -> None:

@@ -53,6 +53,7 @@ def test_uids_of_boards_never_change() -> None:
     assert list(SITE.boards) == [
         "kpstream-fleet",
         "kpstream-device",
+        "kpstream-forecast",
         "kpstream-activity",
         "kpstream-model",
         "kpstream-pipeline",

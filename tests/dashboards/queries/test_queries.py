@@ -13,9 +13,11 @@ import pytest
 
 from dashboards.queries import (
     alerts,
+    anomalies,
     choices,
     classes,
     devices,
+    forecasts,
     numbers,
     processes,
     scores,
@@ -24,14 +26,16 @@ from dashboards.queries import (
 from dashboards.queries.query import MAX_ANNOTATIONS, MAX_ROWS, Query, Shape
 from dashboards.site import MAX_SERIES, site_dashboards
 from dashboards.visuals.board import Board
-from dashboards.visuals.links import DEVICE_UID
+from dashboards.visuals.links import DEVICE_UID, FORECAST_UID
 from models.tasks.activity import ACTIVITY
+from models.tasks.forecast import FORECAST
 from models.tasks.registry import tasks
 from models.tasks.rul import RUL
 from pipeline.points.accounts import Accounts
 from pipeline.points.points import Point
 from pipeline.status.counters import DeviceAccount
 from tests.dashboards.conftest import DAY_MS, HOURS, QueryInflux, StorePoints
+from tests.dashboards.simulated_forecasts import FAULTY, GRID
 from tests.dashboards.simulated_site import START_MS, STOP_MS, SimulatedProcess
 from tests.fakes.grafana_flux import Frame
 
@@ -40,6 +44,15 @@ pytestmark = pytest.mark.needs_influxd
 SITE = site_dashboards(hourly_bucket=HOURS)
 ENGINE = {"site": ["hangar"], "device": ["engine-01"]}
 PERSON = {"site": ["clinic"], "device": ["person-01"]}
+TRANSFORMER = {
+    "site": [GRID],
+    "device": [FAULTY],
+    "channel": ["OT"],
+    "lead": ["4"],
+    "model": "ALL",
+}
+SELECTIONS = {DEVICE_UID: [ENGINE, PERSON, TRANSFORMER], FORECAST_UID: [TRANSFORMER]}
+"""What is selected on a board; everything on the others."""
 EVERYTHING = {"site": "ALL", "model": "ALL"}
 
 
@@ -61,9 +74,9 @@ def test_query_of_a_board_returns_its_shape(
     query_influx: QueryInflux, query: Query, board: Board, days: int | None
 ) -> None:
     start_ms = START_MS if days is None else STOP_MS - days * DAY_MS
-    selections = [ENGINE, PERSON] if board.uid == DEVICE_UID else [EVERYTHING]
     answers = [
-        query_influx(query.flux, start_ms=start_ms, variables=selection) for selection in selections
+        query_influx(query.flux, start_ms=start_ms, variables=selection)
+        for selection in SELECTIONS.get(board.uid, [EVERYTHING])
     ]
     for frames in answers:
         if frames:
@@ -103,7 +116,7 @@ def test_query_of_an_empty_influxdb_is_no_error(
     query_influx: QueryInflux, empty_bucket: str, query: Query
 ) -> None:
     flux = query.flux.replace(f'"{HOURS}"', f'"{empty_bucket}"')
-    variables = EVERYTHING | {"device": ["nobody"]}
+    variables = TRANSFORMER | EVERYTHING | {"device": ["nobody"]}
     frames = query_influx(flux, bucket=empty_bucket, variables=variables)
     counts = [value for frame in frames for value in frame.fields[-1].values]
     assert set(counts) <= {0}
@@ -148,13 +161,20 @@ ARGUMENTS = {
     "limit": 20,
     "field": "rul",
     "bucket": HOURS,
+    "windows": 3,
+    "clear_score": 0.9,
+    "clear_windows": 5,
+    "hours": 2,
 }
 
 
 def written_queries() -> Iterator[Query]:
     """Every query that the modules of queries define or build."""
-    of_task = {numbers: RUL, classes: ACTIVITY}
-    for module in (alerts, choices, classes, devices, numbers, processes, scores, students):
+    of_task = {numbers: RUL, classes: ACTIVITY} | dict.fromkeys(
+        (anomalies, choices, forecasts), FORECAST
+    )
+    modules = (alerts, choices, classes, devices, numbers, processes, scores, students)
+    for module in (*modules, anomalies, forecasts):
         arguments = ARGUMENTS | {"task": of_task.get(module)}
         for name in module.__all__:
             item = getattr(module, name)

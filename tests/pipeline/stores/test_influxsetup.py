@@ -24,7 +24,7 @@ from pipeline.stores.influxlayout import (
     site_layout,
 )
 from pipeline.stores.influxsetup import aggregate, ensure_layout
-from tests.pipeline.points.test_scores import ACTIVITY, RUL
+from tests.pipeline.points.test_scores import ACTIVITY, FORECAST, RUL
 
 HOUR_MS = 3_600_000
 
@@ -254,6 +254,52 @@ def test_every_task_makes_hours(client: InfluxClient) -> None:
         ("rul-fd001", hour + 77, "version"): 4,
         ("rul-fd001", hour + 77, "text"): "v3 -> v4",
     }
+
+
+def test_hours_of_a_forecast_are_its_anomalies_error_and_coverage(client: InfluxClient) -> None:
+    ensure_layout(client, site_layout())
+    hour = past_hour_ms() - HOUR_MS
+    windows = [(0.25, 0, 0.5, 1.0), (0.75, 0, 0.75, 0.75), (0.995, 1, 2.0, 0.25)]
+    records = [
+        FORECAST
+        | {"score": score, "alarm": alarm, "mae": mae, "covered": covered}
+        | {"end_ms": hour + minute * 60_000 + 1}
+        for minute, (score, alarm, mae, covered) in enumerate(windows)
+    ]
+    write(client, "kpstream", points_of(records))
+    run_task(client, "kpstream anomaly hourly", hour + HOUR_MS)
+    assert hours_of(client, "anomaly_hourly", "device") == {
+        ("press-2", hour, "score_max"): 0.995,
+        ("press-2", hour, "alarm_share"): pytest.approx(1 / 3),
+        ("press-2", hour, "mae_mean"): pytest.approx(3.25 / 3),
+        ("press-2", hour, "covered_mean"): pytest.approx(2 / 3),
+        ("press-2", hour, "windows"): 3,
+    }
+    assert hours_of(client, "forecast", "device") == {}, "details have no hours"
+
+
+def test_retention_keeps_a_forecast_of_the_future_and_refuses_an_old_one(
+    client: InfluxClient,
+) -> None:
+    """A forecast of a week ahead is stored; one that is older than the bucket keeps is not."""
+    ensure_layout(client, site_layout(scores_days=3))
+    now_ms = time.time_ns() // 10**6
+    week = {"OT": {str(7 * 24): [1.0, 2.0, 3.0]}}
+    record = FORECAST | {"step_ms": HOUR_MS, "forecast": week, "actual": {"OT": 2.0}}
+    write(client, "kpstream", points_of([record | {"end_ms": now_ms}]))
+    rows = client.query(
+        'from(bucket: "kpstream") |> range(start: -1h, stop: 30d)'
+        ' |> filter(fn: (r) => r._measurement == "forecast" and r._field == "p50")'
+    )
+    assert [(row["lead"], row["_value"]) for row in rows] == [("168", 2.0)]
+    assert round(rows[0]["_time"].timestamp() * 1000) == now_ms + 168 * HOUR_MS
+    old = points_of([record | {"end_ms": now_ms - 4 * 24 * HOUR_MS}])
+    score, came, ahead = (to_line(point).encode() for point in old)
+    for line in (score, came):
+        answer = client.write("kpstream", line)
+        assert answer.status == 422
+        assert "retention policy" in answer.text
+    assert client.write("kpstream", ahead).status == 204, "it is about a time that is kept"
 
 
 def test_hours_of_long_ago_can_be_computed_on_demand(client: InfluxClient) -> None:
