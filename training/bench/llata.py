@@ -18,7 +18,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +32,10 @@ from training.candidate import code_revision
 from training.datasets.ett import read_ett
 from training.datasets.series import SeriesSet
 from training.teachers.backbones import Backbone, load_backbone
-from training.teachers.llata import forecast_windows, train_llata
+from training.teachers.llata import train_llata
 from training.teachers.llata_config import LlataConfig
 from training.teachers.llata_net import LlataNet
+from training.teachers.llata_training import LlataEpoch, forecast_windows
 from training.teachers.llata_windows import fit_ridge, training_windows
 
 __all__ = ["ARMS", "BENCHMARKS", "LlataTrial", "do_trial", "main", "plan", "ridge_forecasts"]
@@ -175,17 +176,7 @@ def do_trial(
         net = run.net
         if net is None:
             return None
-        best = min(run.history, key=lambda epoch: epoch.validation)
-        facts = {
-            "passes": run.history[-1].number,
-            "best_pass": best.number,
-            "training_seconds": round(run.seconds, 1),
-            "trained_weights": sum(p.numel() for p in net.parameters() if p.requires_grad),
-            "held_out": {"mse": _rounded(best.validation)},
-            "text_refused": [epoch.is_text_refused for epoch in run.history],
-        }
-        if best.text_validation is not None:
-            facts["held_out"]["text_mse"] = _rounded(best.text_validation)
+        facts = {"training_seconds": round(run.seconds, 1), **_facts(run.history, net)}
     for target in (data, *transfers):
         windows = target.windows("test", trial.length, trial.horizon, TEST_STRIDE)
         if net is None:
@@ -211,6 +202,21 @@ def do_trial(
         "test_stride": TEST_STRIDE,
         **facts,
     }
+
+
+def _facts(history: Sequence[LlataEpoch], net: LlataNet) -> dict[str, Any]:
+    best = min(history, key=lambda epoch: epoch.validation)
+    facts: dict[str, Any] = {
+        "passes": history[-1].number,
+        "best_pass": best.number,
+        "trained_weights": sum(p.numel() for p in net.parameters() if p.requires_grad),
+        "held_out": {"mse": _rounded(best.validation)},
+    }
+    text = [epoch.text_validation for epoch in history if epoch.text_validation is not None]
+    if text:
+        facts["text_held_out_mse"] = [_rounded(value) for value in text]
+        facts["text_refused"] = [epoch.is_text_refused for epoch in history]
+    return facts
 
 
 def ridge_forecasts(

@@ -52,7 +52,8 @@ def test_a_line_has_the_errors_of_both_branches_and_of_the_transfer(tmp_path):
     other = replace(make_series(rows=300, seed=5), name="other")
     line = do_trial(TRIAL, DATA, [other], tmp_path, load=load)
     assert (line["benchmark"], line["method"], line["seed"]) == ("made up", "smollm2, text", 1)
-    assert line["held_out"]["mse"] > 0 and line["held_out"]["text_mse"] > 0
+    assert line["held_out"]["mse"] > 0
+    assert len(line["text_held_out_mse"]) == len(line["text_refused"]) == 3
     assert line["test"] != line["test other"]
     assert line["text_refused"][0] is True
     assert line["settings"]["text"] == "live"

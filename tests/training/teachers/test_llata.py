@@ -12,13 +12,12 @@ from tests.fakes.tinybackbone import tiny_backbone  # noqa: E402
 from training.datasets.dummy_series import make_dummy_series  # noqa: E402
 from training.datasets.ett import read_ett  # noqa: E402
 from training.errors import TeacherError  # noqa: E402
-from training.teachers.llata import (  # noqa: E402
-    LlataEpoch,
+from training.teachers.llata import train_llata  # noqa: E402
+from training.teachers.llata_config import LlataConfig  # noqa: E402
+from training.teachers.llata_training import (  # noqa: E402
     forecast_windows,
     may_text_teach,
-    train_llata,
 )
-from training.teachers.llata_config import LlataConfig  # noqa: E402
 from training.teachers.llata_windows import fit_ridge, training_windows  # noqa: E402
 
 pytestmark = pytest.mark.needs_training
@@ -59,7 +58,7 @@ def test_products_are_the_forecasts_of_the_training_windows(tmp_path, text):
 
 
 def test_features_are_the_last_states_of_the_temporal_branch(tmp_path):
-    run = train(tmp_path, replace(CONFIG, text="off", features=True, epochs=1))
+    run = train(tmp_path, replace(CONFIG, text="off", features=True, epochs=1, blocks=2))
     inputs = training_windows(DATA, 16, 4, 3).inputs()
     with torch.no_grad():
         states = run.net(torch.from_numpy(inputs)).time_states
@@ -155,14 +154,6 @@ def test_early_stopping_keeps_the_best_epoch(tmp_path):
     windows = DATA.windows("validation", 16, 4, CONFIG.validation_stride)
     found = np.square(forecast_windows(run.net, windows) - windows.targets()).mean()
     assert found == pytest.approx(min(errors), rel=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("validation", "text", "may_teach"), [(0.5, 0.4, True), (0.5, 0.5, False), (0.5, None, False)]
-)
-def test_the_textual_branch_teaches_only_if_it_was_better(validation, text, may_teach):
-    assert may_text_teach(LlataEpoch(1, {}, validation, text, False, 1.0)) is may_teach
-    assert not may_text_teach(None)
 
 
 def test_the_rule_of_refusal_decides_the_next_epoch(tmp_path):
