@@ -26,8 +26,8 @@ leads = [1, 6, 12]
 width = 32
 rank = 8
 stride = 3
-ridge_stride = 3
-validation_stride = 3
+ridge_stride = 6
+validation_stride = 6
 batch_size = 32
 epochs = 6
 """
