@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from pipeline.errors import PointError
@@ -109,9 +110,8 @@ def _flaw(point: Point) -> str | None:
         return f"time {point.time_ns!r:.40} ns, which is no whole number,"
     if point.time_ns not in _INT64:
         return f"time {point.time_ns} ns beyond 64 bits"
-    for name, text in point.tags:
-        if not (name and text and name.isprintable() and text.isprintable()):
-            return f"empty or unprintable tag {name!r}={text!r}"
+    if (flawed := _flawed_tag(point.tags)) is not None:
+        return flawed
     for name, value in point.fields:
         if not name or not name.isprintable():
             return f"empty or unprintable field name {name!r}"
@@ -127,6 +127,15 @@ def _flaw(point: Point) -> str | None:
                 return f"{name}={value!a:.80}, which is not Unicode,"
         elif kind is not bool:
             return f"{name} of type {kind.__name__}"
+    return None
+
+
+@lru_cache(maxsize=16_384)
+def _flawed_tag(tags: tuple[tuple[str, str], ...]) -> str | None:
+    """The flaw of tags; remembered, because a score may have hundreds of points of its series."""
+    for name, text in tags:
+        if not (name and text and name.isprintable() and text.isprintable()):
+            return f"empty or unprintable tag {name!r}={text!r}"
     return None
 
 

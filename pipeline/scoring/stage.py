@@ -31,13 +31,13 @@ from ingest.deadletter import DeadLetter, encode_dead_letter
 from ingest.errors import RefusalReason
 from ingest.messages import decode_bundle
 from ingest.topics import DEAD_LETTERS, LATE, SCORES
-from pipeline.points.scores import ScoreRecord, encode_scores
+from pipeline.points.scores import ScoreRecord, encode_scores_in_parts
 from pipeline.scoring.batch import Health, Scored
 from pipeline.stage import Append, Crash, Latency, Stage, now_ms
 from pipeline.status.view import LiveFigures, ModelStatus
 from pipeline.windows.devices import ClosedWindow, Devices, Outcome, Refusal
 
-__all__ = ["ScoreWindows", "ScoringCounters", "ScoringStage", "StateTable", "encoded_parts"]
+__all__ = ["ScoreWindows", "ScoringCounters", "ScoringStage", "StateTable"]
 
 log = logging.getLogger(__name__)
 
@@ -248,7 +248,9 @@ class ScoringStage(Stage):
             by_partition.setdefault(partition, []).append(record)
         for partition, group in by_partition.items():
             for start in range(0, len(group), _MAX_RECORDED):
-                for value in encoded_parts(group[start : start + _MAX_RECORDED]):
+                some = group[start : start + _MAX_RECORDED]
+                encode = partial(encode_scores_in_parts, some, _MAX_RECORD_BYTES)
+                for value in await loop.run_in_executor(self._thread, encode):
                     await self._send(SCORES, partition, value)
         for item in scored.unscored:
             self.counters.unscored += 1
@@ -319,17 +321,3 @@ class ScoringStage(Stage):
             event.ack()
         self.counters.checkpoints += 1
         self._last_checkpoint = time.monotonic()
-
-
-def encoded_parts(
-    records: Sequence[ScoreRecord], max_bytes: int = _MAX_RECORD_BYTES
-) -> list[bytes]:
-    """Scores as values of records of the log, each of at most `max_bytes`, in order.
-
-    A single score that is longer becomes a value of its own.
-    """
-    value = encode_scores(records)
-    if len(value) <= max_bytes or len(records) < 2:
-        return [value]
-    half = len(records) // 2
-    return [*encoded_parts(records[:half], max_bytes), *encoded_parts(records[half:], max_bytes)]

@@ -33,8 +33,9 @@ from ingest.topics import ACCOUNTS, DEAD_LETTERS, MQTT_PREFIX, Address
 from pipeline.errors import PointError, SinkMisconfigured, SinkUnavailable
 from pipeline.points.lines import to_line
 from pipeline.points.measurements import DEVICE
+from pipeline.points.points import Point
 from pipeline.points.scorelines import ScoreLines, score_lines
-from pipeline.points.scores import decode_scores, points_of
+from pipeline.points.scores import decode_points
 from pipeline.stage import Append, Crash, Latency, Stage, now_ms
 from pipeline.stores.sinks import SINK_BACKOFF, LineSink, RefusedLine, Sink
 
@@ -113,22 +114,24 @@ def prepare_points(sink: Sink) -> Prepare:
     """
 
     def prepare(records: Sequence[Record]) -> Prepared:
-        scores = []
+        points: list[Point] = []
+        end_ms: list[int] = []
         dead_letters = []
         for topic, value in records:
             try:
                 if topic != ACCOUNTS:
-                    scores += decode_scores(value)
+                    found, ends = decode_points(value)
+                    points += found
+                    end_ms += ends
             except PointError as exc:
                 dead_letters.append(_unreadable(value, str(exc)))
-        points = points_of(scores)
 
         def write() -> list[RefusedLine]:
             refused = sink.write(points) if points else []
             why = RefusalReason.refused_point
             return [RefusedLine(to_line(item.point), why, item.reason) for item in refused]
 
-        return Prepared(write, len(points), [score["end_ms"] for score in scores], dead_letters)
+        return Prepared(write, len(points), end_ms, dead_letters)
 
     return prepare
 

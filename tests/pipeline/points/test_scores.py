@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 
 from pipeline.errors import PointError
 from pipeline.points.lines import to_line
-from pipeline.points.scores import ScoreRecord, decode_scores, encode_scores, points_of
+from pipeline.points.scores import (
+    ScoreRecord,
+    decode_points,
+    decode_scores,
+    encode_scores,
+    encode_scores_in_parts,
+    points_of,
+)
 
 COMMON: ScoreRecord = {
     "site": "plant-7",
@@ -48,6 +55,28 @@ FORECAST = COMMON | {
     },
     "actual": {"OT": 2.25, "HUFL": 5.25},
 }
+
+
+def test_long_scores_are_encoded_in_parts_in_order() -> None:
+    records = [FORECAST | {"end_ms": FORECAST["end_ms"] + i} for i in range(40)]
+    one = len(encode_scores(records[:1]))
+    values = encode_scores_in_parts(records, 3 * one)
+    assert max(map(len, values)) <= 3 * one
+    assert [r for value in values for r in decode_scores(value)] == records
+    assert len(encode_scores_in_parts(records, one // 2)) == 40  # none is divided
+    assert encode_scores_in_parts(records, 10**6) == [encode_scores(records)]
+    with pytest.raises(PointError, match="score"):
+        encode_scores_in_parts([*records, FORECAST | {"score": "high"}], 3 * one)
+
+
+def test_points_are_decoded_as_in_two_steps() -> None:
+    records = [RUL, ACTIVITY, FORECAST]
+    points, ends_ms = decode_points(encode_scores(records))
+    assert points == points_of(records)
+    assert ends_ms == [record["end_ms"] for record in records]
+    flawed = orjson.dumps([RUL, FORECAST | {"actual": {"OT": None}}])
+    with pytest.raises(PointError):
+        decode_points(flawed)
 
 
 def test_rul_point_has_the_identity_of_its_window() -> None:

@@ -17,13 +17,12 @@ from ingest.deadletter import decode_dead_letter
 from ingest.messages import encode_bundle, encode_envelope
 from ingest.payloads import encode_payload
 from ingest.topics import DEAD_LETTERS, LATE, SCORES
-from pipeline.points.scores import decode_scores, encode_scores
+from pipeline.points.scores import decode_scores
 from pipeline.scoring.batch import Health, Scored, Unscored
-from pipeline.scoring.stage import ScoringCounters, ScoringStage, encoded_parts
+from pipeline.scoring.stage import ScoringCounters, ScoringStage
 from pipeline.status.view import LiveFigures, ModelStatus
 from pipeline.windows.devices import ClosedWindow, Devices, StreamPlan
 from pipeline.windows.spec import WindowSpec
-from tests.fakes.transformers import forecast_records
 
 T0 = 1_700_000_000_000
 PLAN = StreamPlan("m", ("a",), WindowSpec(length=2, hop=1, lateness_ms=0))
@@ -259,16 +258,6 @@ async def test_one_message_that_closes_thousands_of_windows_makes_records_of_bou
         await until(lambda: run.acked == [0])
         assert sum(len(decode_scores(v)) for v in log.of(SCORES)) == 4999
         assert max(map(len, log.of(SCORES))) < 300_000
-
-
-def test_long_scores_make_records_of_bounded_size_in_order() -> None:
-    records = list(forecast_records("d", T0, 40, 1))
-    one = len(encode_scores(records[:1]))
-    values = encoded_parts(records, max_bytes=3 * one)
-    assert max(map(len, values)) <= 3 * one
-    assert [r for value in values for r in decode_scores(value)] == records
-    assert len(encoded_parts(records, max_bytes=one // 2)) == 40  # none is divided
-    assert encoded_parts(records) == [encode_scores(records)]
 
 
 def test_figures_are_summed_by_model_and_begin_anew_with_a_version() -> None:
