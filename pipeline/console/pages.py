@@ -289,9 +289,7 @@ def _units(models: Sequence[ModelStatus], device: Device) -> dict[str, str]:
 
 def _least_span_ms(results: ResultsFile, measurement: str, device: Device, until_ms: int) -> int:
     """Time of the newest `_LEAST_WINDOWS` windows, or of all if they are fewer."""
-    times = newest_times(
-        results, measurement, device, last=_LEAST_WINDOWS, since_ms=until_ms - 300_000
-    )
+    times = newest_times(results, measurement, device, last=_LEAST_WINDOWS)
     return until_ms - times[-1] if times else 0
 
 

@@ -164,24 +164,12 @@ def newest_details(
     ]
 
 
-def newest_times(
-    results: ResultsFile, measurement: str, device: Device, *, last: int, since_ms: int
-) -> list[int]:
-    """Times of a device's points since `since_ms`, or of its `last` newest ones if those are more.
-
-    Sorted from the newest; at most `last`.
-    """
+def newest_times(results: ResultsFile, measurement: str, device: Device, *, last: int) -> list[int]:
+    """Times of a device's `last` newest points, newest first."""
     if not results.fields(measurement):
         return []
-    sql = (
-        f"SELECT time_ns / 1000000 FROM {_table(measurement)} WHERE series IN ({_SERIES}) "  # noqa: S608
-        "AND time_ns >= :since ORDER BY time_ns DESC LIMIT :last"
-    )
-    named = {**_named(measurement, device), "last": last}
-    rows = results.select(sql, {**named, "since": since_ms * 10**6})
-    if len(rows) < last:  # so few points that all of them are quickly sorted
-        rows = results.select(sql, {**named, "since": -(2**63)})
-    return [int(time_ms) for (time_ms,) in rows]
+    rows = _newest_rows(results, measurement, "time_ns", device, last)
+    return [time_ns // 10**6 for time_ns, _ in rows]
 
 
 def trend(
@@ -201,12 +189,7 @@ def trend(
     """
     if field not in results.fields(measurement):
         return []
-    rows = results.select(
-        f"SELECT time_ns, {_quoted(field)} FROM {_table(measurement)} "  # noqa: S608 quoted
-        f"WHERE series IN ({_series_of(tags)}) AND {_quoted(field)} IS NOT NULL "
-        "ORDER BY time_ns DESC LIMIT :last",
-        {**_named(measurement, device, tags), "last": last},
-    )
+    rows = _newest_rows(results, measurement, field, device, last, tags)
     step = max(1, -(-len(rows) // max(1, points)))
     return [(time_ns // 10**6, value) for time_ns, value in reversed(rows[::step])]
 
@@ -343,6 +326,30 @@ _SERIES = (
     "SELECT id FROM _series WHERE measurement = :measurement "
     "AND site = :site AND device = :device AND stream = :stream"
 )
+
+
+def _newest_rows(
+    results: ResultsFile,
+    measurement: str,
+    field: str,
+    device: Device,
+    last: int,
+    tags: Mapping[str, str] | None = None,
+) -> list[tuple[int, Any]]:
+    """(time_ns, value) of the `last` newest points that have the field, newest first.
+
+    One query per series, because each then reads its own end; one over all series would sort a
+    month of points.
+    """
+    rows: list[tuple[int, Any]] = []
+    column = _quoted(field)
+    for (key,) in results.select(_series_of(tags), _named(measurement, device, tags)):
+        rows += results.select(
+            f"SELECT time_ns, {column} FROM {_table(measurement)} WHERE series = ? "  # noqa: S608
+            f"AND {column} IS NOT NULL ORDER BY time_ns DESC LIMIT ?",
+            (key, last),
+        )
+    return sorted(rows, key=lambda row: row[0], reverse=True)[:last]
 
 
 def _series_of(tags: Mapping[str, str] | None) -> str:

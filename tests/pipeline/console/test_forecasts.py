@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from models.tasks.forecast import FORECAST
 from pipeline.console.metrics import exposition
 from pipeline.console.pages import PageSettings, device_page, fleet_page
-from pipeline.console.queries import all_points, latest, newest_times, summaries
+from pipeline.console.queries import all_points, newest_times, summaries
 from pipeline.points.scores import points_of
 from pipeline.status.counters import DeviceAccount
 from pipeline.stores.resultsfile import ResultsFile
@@ -184,12 +183,12 @@ def test_every_point_carries_its_channel_and_lead(view: FakeView, results: Resul
     assert rows == [(newest["forecast"]["OT"]["6"][1],)]
 
 
-def test_newest_times_reach_back_behind_a_short_span(view: FakeView, results: ResultsFile) -> None:
-    assert FORECAST.measurement == "anomaly"
-    times = newest_times(results, "anomaly", ODD, last=5, since_ms=NOW_MS - 1)
-    assert times == [NOW_MS - hour * HOUR_MS for hour in range(5)]
-    assert newest_times(results, "unknown", ODD, last=5, since_ms=0) == []
-    assert [point.time_ms for point in latest(results, "anomaly")] == [NOW_MS] * 3
+def test_newest_times_are_those_of_all_models(view: FakeView, results: ResultsFile) -> None:
+    before = [record | {"model": "before"} for record in records()[-3:]]
+    results.write(points_of([record | {"end_ms": record["end_ms"] + 1} for record in before]))
+    times = newest_times(results, "anomaly", ODD, last=4)
+    assert times == [NOW_MS + 1, NOW_MS, NOW_MS - HOUR_MS + 1, NOW_MS - HOUR_MS]
+    assert newest_times(results, "unknown", ODD, last=5) == []
 
 
 def test_figures_are_served_by_model_and_not_by_device(
