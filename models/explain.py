@@ -75,7 +75,7 @@ class Explanation:
     Attributes:
         fields: The score itself, as in its record.
         spans: Half-open ranges of readings of the window, oldest first.
-        effects: At least one; channels are ordered by the first.
+        effects: At least one, in the order of the answer.
         order: Places of the channels in the manifest, the most important one first.
         baseline: What the readings of a whole channel were replaced by.
         span_baseline: What those of a span were replaced by.
@@ -90,8 +90,8 @@ class Explanation:
 
     @property
     def effect(self) -> Effect:
-        """The effect that orders the channels."""
-        return self.effects[0]
+        """The effect that orders the channels: the first one that is not 0 everywhere."""
+        return _first_effect(self.effects)
 
     def strongest_span(self, channel: int) -> int:
         """Number of the span in which the readings of a channel (its place) mattered most."""
@@ -139,7 +139,7 @@ def explain(student: Student, window: NDArray[np.float32], spans: int = SPANS) -
         for number in range(len(parts[0][0]))
     )
     (fields,) = task.answer.record_fields(before)
-    return Explanation(fields, cut, effects, _order(effects[0]), *baselines)
+    return Explanation(fields, cut, effects, _order(_first_effect(effects)), *baselines)
 
 
 def _baselines(neutral: Neutral, manifest: Manifest) -> tuple[Baseline, Baseline]:
@@ -220,6 +220,11 @@ def _effect(parts: Sequence[tuple[Moved, NDArray[np.bool_]]], spans: int) -> Eff
     change[np.abs(change) <= moved.noise] = 0
     table = change.reshape(spans + 1, -1)
     return Effect(moved.name, moved.unit, table[:-1], table[-1])
+
+
+def _first_effect(effects: Sequence[Effect]) -> Effect:
+    moving = (effect for effect in effects if effect.spans.any() or effect.channels.any())
+    return next(moving, effects[0])
 
 
 def _order(effect: Effect) -> tuple[int, ...]:

@@ -41,6 +41,8 @@ _SMALLEST_WIDTH = 0.01
 """Least half width of a forecast interval, in training deviations: a channel that stood still in
 the look-back has an interval of no width, and any reading would be infinitely odd."""
 
+_LEAST_SHARE = 1e-9
+
 Knots = Annotated[tuple[Float32, ...], Field(min_length=len(LEVELS), max_length=len(LEVELS))]
 
 
@@ -83,10 +85,13 @@ class AnomalyScores:
     Attributes:
         score: [batch] float32 share of calibration windows that are less odd, from 0 to 1.
         channel: [batch] int64 index of the oddest channel.
+        oddness: [batch, channels] float32, how rare the oddest statistic of each channel is: 1 is
+            one calibration window in ten, 3 one in a thousand. The score knows the largest only.
     """
 
     score: NDArray[np.float32]
     channel: NDArray[np.int64]
+    oddness: NDArray[np.float32]
 
 
 def anomaly_statistics(
@@ -173,7 +178,10 @@ def score_anomalies(statistics: NDArray[np.float32], table: AnomalyTable) -> Ano
     shares = _shares(statistics.reshape(batch, -1), knots).reshape(batch, channels, kinds)
     largest = shares.max(axis=2)
     score = _shares(largest.max(axis=1)[:, None], np.array([table.combined]))[:, 0]
-    return AnomalyScores(score.astype(np.float32), largest.argmax(axis=1))
+    oddness = -np.log10(np.maximum(1 - largest, _LEAST_SHARE))
+    return AnomalyScores(
+        score.astype(np.float32), largest.argmax(axis=1), oddness.astype(np.float32)
+    )
 
 
 def _quantiles(columns: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -223,7 +223,7 @@ class Answer(Protocol):
     def moved(self, before: Any, after: Any, decoding: Any) -> Sequence[Moved]:
         """How far the answer moved from `before` (scores of one row) to each row of `after`.
 
-        At least one number; an explanation orders channels by the first one.
+        At least one number; an explanation orders channels by the first one that moves at all.
         """
 
 

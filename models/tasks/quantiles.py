@@ -28,6 +28,9 @@ _NAMES = ("p10", "p50", "p90")
 # How much a forecast may depend on the batch around it, in training deviations: float32 sums in
 # another order at another batch size.
 _REPEATABLE = 1e-4
+# Changes that count in an explanation: above the last knot the score hardly moves any more.
+_SAME_SCORE = 1e-3
+_SAME_ODDNESS = 1e-2
 
 
 class ForecastDecoding(Decoding):
@@ -101,6 +104,7 @@ class ForecastScores:
         expected: [batch, backtest, channels] float32 median of the backtest in raw units.
         score: [batch] float32 anomaly score, 0 to 1.
         channel: [batch] int64 index of the oddest channel.
+        oddness: [batch, channels] float32 how odd each channel is, see `AnomalyScores`.
         mae: [batch] float32 mean absolute error of the backtest's p50, in training deviations.
         covered: [batch] float32 share of backtest readings between p10 and p90.
         valid: [batch] False where the window or the output was not finite; such rows hold 0.
@@ -112,6 +116,7 @@ class ForecastScores:
     expected: NDArray[np.float32]
     score: NDArray[np.float32]
     channel: NDArray[np.int64]
+    oddness: NDArray[np.float32]
     mae: NDArray[np.float32]
     covered: NDArray[np.float32]
     valid: NDArray[np.bool_]
@@ -202,6 +207,7 @@ class QuantilesAnswer:
                 expected=backtest[..., 1],
                 score=anomalies.score * mask,
                 channel=anomalies.channel,
+                oddness=anomalies.oddness * mask[:, None],
                 mae=(errors.mean(axis=(1, 2)) * mask).astype(np.float32),
                 covered=(inside.mean(axis=(1, 2)) * mask).astype(np.float32),
                 valid=valid,
@@ -274,14 +280,24 @@ class QuantilesAnswer:
 
     def moved(
         self, before: ForecastScores, after: ForecastScores, decoding: ForecastDecoding
-    ) -> tuple[Moved, Moved]:
-        """The change of the anomaly score, and of the oddest channel's p50 at the first lead."""
+    ) -> tuple[Moved, Moved, Moved]:
+        """The change of the anomaly score, of the oddness, and of the oddest channel's p50.
+
+        Where several channels are odd, none alone moves the score, which knows the oddest only; the
+        sum of their oddness tells how much each of them counts. p50 is that of the first lead.
+        """
         channel, step = int(before.channel[0]), decoding.leads[0] - 1
-        middle = before.values[0, step, channel, 1] - after.values[:, step, channel, 1]
         name = f"forecast of {decoding.channels[channel]}, {decoding.leads[0]} ahead"
-        noise = float(self.tolerance(decoding)[channel, 0])
-        score = np.asarray(before.score[0] - after.score, dtype=np.float64)
+        score, oddness, middle = (
+            np.asarray(was[0] - became, dtype=np.float64)
+            for was, became in (
+                (before.score, after.score),
+                (before.oddness.sum(axis=1), after.oddness.sum(axis=1)),
+                (before.values[:, step, channel, 1], after.values[:, step, channel, 1]),
+            )
+        )
         return (
-            Moved("anomaly score", "1", score, _REPEATABLE),
-            Moved(name, "", np.asarray(middle, dtype=np.float64), noise),
+            Moved("anomaly score", "1", score, _SAME_SCORE),
+            Moved("oddness of all channels", "", oddness, _SAME_ODDNESS),
+            Moved(name, "", middle, float(self.tolerance(decoding)[channel, 0])),
         )

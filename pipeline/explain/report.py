@@ -117,8 +117,10 @@ def make_report(
         span_baseline=explanation.span_baseline,
         spans=tuple((int(ts_ms[first]), int(ts_ms[end - 1])) for first, end in explanation.spans),
         channels=channels,
-        others=tuple(_other(other, manifest) for other in explanation.effects[1:]),
-        text=_sentence(channels, number, effect.unit, compared),
+        others=tuple(
+            _other(other, manifest) for other in explanation.effects if other is not effect
+        ),
+        text=_before(explanation, manifest) + _sentence(channels, number, effect.unit, compared),
     )
 
 
@@ -162,6 +164,14 @@ def _other(effect: Effect, manifest: Manifest) -> dict[str, Any]:
         "unit": effect.unit,
         "effects": dict(zip(names, effect.channels.tolist(), strict=True)),
     }
+
+
+def _before(explanation: Explanation, manifest: Manifest) -> str:
+    """What to say first when the number that people know is not the one that is explained."""
+    first = explanation.effects[0]
+    if first is explanation.effect:
+        return ""
+    return f"No channel alone moves the {_number(manifest, first.name)}. "
 
 
 def _sentence(channels: Sequence[ChannelReport], number: str, unit: str, compared: str) -> str:

@@ -169,8 +169,9 @@ def test_a_forecast_is_explained_by_what_was_expected(tmp_path):
     window[-1, 1] += 9.0  # a spike in the newest reading, which the backtest did not see coming
     found = explain(judge, window)
     assert (found.baseline, found.span_baseline) == ("expected", "expected")
-    score, forecast = found.effects
+    score, oddness, forecast = found.effects
     assert (score.name, score.unit) == ("anomaly score", "1")
+    assert found.effect is score
     assert found.fields["channel"] == "LUFL"
     assert found.fields["score"] > calm.fields["score"] + 0.01
     assert found.order[0] == 1
@@ -178,8 +179,22 @@ def test_a_forecast_is_explained_by_what_was_expected(tmp_path):
     # As expected, the newest readings of the channel are as odd as those of the others at most.
     assert score.channels[1] >= found.fields["score"] - calm.fields["score"] - 1e-3
     assert not score.channels[[0, 2]].any()
+    assert oddness.channels[1] > 0
     assert forecast.name.startswith("forecast of LUFL, ")
     assert forecast.spans.any()
+
+
+def test_where_two_channels_are_odd_each_counts_although_neither_moves_the_score(tmp_path):
+    draft = dummy.dummy_draft("forecast")
+    judge = Student(write_artifact(tmp_path / "forecast", draft, dummy.dummy_onnx(draft)))
+    window = np.random.default_rng(5).normal(0, 0.2, (8, 3)).astype(np.float32)
+    window[-1, [0, 1]] += 40.0, 60.0
+    found = explain(judge, window)
+    score, oddness, _ = found.effects
+    assert not score.channels.any()
+    assert found.effect is oddness
+    assert found.order[0] == 1
+    assert min(oddness.channels[[0, 1]]) > 2 * oddness.channels[2]
 
 
 def test_what_was_expected_stands_in_for_the_newest_readings_only(tmp_path):
