@@ -92,7 +92,7 @@ class TimeLLMConfig:
     training that does not help gives back the ridge."""
     dropout: float = 0.1
     """Dropout of patches, attention and, while training, the forecast."""
-    stride: int = 8
+    stride: int = 16
     """Sub-sampling: a pass learns from one in `stride` of the training windows, because a backbone
     is slow. Each pass draws others, so all count in the end. 1 uses all in every pass."""
     product_stride: int = 1
@@ -105,7 +105,7 @@ class TimeLLMConfig:
     validation_stride: int = 7
     """Every `validation_stride`-th validation window decides when to stop. Seven hits every hour of
     the day; eight would see three of them."""
-    epochs: int = 10
+    epochs: int = 6
     """Most passes over the training windows."""
     patience: int = 3
     """Passes without a better validation error after which training stops."""
