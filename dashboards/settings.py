@@ -109,8 +109,8 @@ class GrafanaSettings(BaseSettings):
         gt=0,
         le=1,
         description=(
-            "Anomaly score below which a window without an alarm counts towards the end of an "
-            "anomaly that lasts."
+            "Anomaly score below which a window counts towards the end of an anomaly that lasts; "
+            "below the alarm levels of the students."
         ),
     )
     anomaly_clear_windows: int = Field(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dashboards.boards.explanations import explanations_panel
 from dashboards.boards.task_panels import TaskPanels
 from dashboards.queries import devices, scores
 from dashboards.visuals.board import Board, Row
@@ -86,6 +87,7 @@ def _scores(tasks: Sequence[Task], panels: Sequence[TaskPanels]) -> list[Panel]:
             12,
             8,
         ),
+        explanations_panel(),
     ]
 
 

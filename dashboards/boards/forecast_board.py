@@ -5,6 +5,7 @@ Some of its panels also appear on the general boards; see `dashboards.boards.for
 
 from __future__ import annotations
 
+from dashboards.boards.explanations import explanations_panel
 from dashboards.queries import anomalies, forecasts
 from dashboards.visuals.board import Board, Row
 from dashboards.visuals.limits import Limits
@@ -40,7 +41,10 @@ def forecast_board(limits: Limits, hourly_bucket: str) -> Board:
         "What was forecast for a channel and what came, and which devices are odd.",
         [
             Row("Forecasts of a channel", [_fan(), _newest_fan(), _by_lead(limits), _errors()]),
-            Row("How odd the device is", [anomaly_score(limits), oddest_channel()]),
+            Row(
+                "How odd the device is",
+                [anomaly_score(limits), oddest_channel(), explanations_panel()],
+            ),
             Row("All devices of the site", [devices_with_alarms(FORECAST_LINK)]),
             Row("The last thirty days, by hour", backtest_of_models(limits, hourly_bucket)),
         ],

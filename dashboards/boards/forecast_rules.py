@@ -46,14 +46,15 @@ def anomaly_lasts(limits: Limits) -> Rule:
         meaning=(
             f"{limits.anomaly_windows} windows of this device in a row were odder than the alarm "
             f"level of its student. The alert ends after {limits.anomaly_clear_windows} windows in "
-            "a row without an alarm and with an anomaly score below "
-            f"{limits.anomaly_clear_score:g}. Only the windows of the last day count. A single odd "
-            "reading alarms as long as it is in the backtest of the newest window; if such "
-            "readings do not matter, require more windows than the backtest has steps."
+            f"a row with an anomaly score below {limits.anomaly_clear_score:g}. Only the windows "
+            "of the last day count. A single odd reading alarms as long as it is in the backtest "
+            "of the newest window; if such readings do not matter, require more windows than the "
+            "backtest has steps."
         ),
         action=(
             "Open the device on the board kpstream: forecast and look at the oddest channel: its "
-            "fan shows what was expected. `kpstream explain` says which readings moved the score. "
+            "fan shows what was expected. On a gateway, `kpstream explain` says which readings "
+            "moved the score. "
             "If several devices of a site are odd at once, look for a cause that they share; if "
             "all devices of a model are, for a new version on the board kpstream: model."
         ),

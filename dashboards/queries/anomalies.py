@@ -67,14 +67,13 @@ def alarms_by_device(task: Task) -> Query:
         "map(fn: (r) => ({r with _value: r._time}))",
         'set(key: "_field", value: "newest")',
     )
-    parts = ",\n".join("    " + part.replace("\n", "\n    ") for part in (newest, alarms, when))
     columns: dict[str, ColumnType] = {"site": "text", "device": "text", "model": "text"}
     columns |= {"alarms": "int", "score": "float", "channel": "text", "mae": "float"}
     columns |= {"covered": "float", "version": "int", "newest": "time"}
     return table(
         f"{task.name}_alarms",
         [
-            f"union(tables: [\n{parts},\n  ])",
+            _union(newest, alarms, when),
             f'pivot(rowKey: {names(SCORE_TAGS)}, columnKey: ["_field"], valueColumn: "_value")',
         ],
         columns,
@@ -175,25 +174,28 @@ def anomaly_lasting(task: Task, windows: int, clear_score: float, clear_windows:
     """1 for a device whose anomaly lasts, otherwise 0, for an alert.
 
     It becomes 1 after `windows` windows with an alarm in a row, and 0 again after `clear_windows`
-    windows in a row without an alarm and with a score below `clear_score`.
+    windows in a row with a score below `clear_score`. A run of windows is a moving average of 1,
+    which takes InfluxDB a third of the time of a fold. Of fewer windows than a run needs, Flux
+    averages those there are, so the query also counts them.
     """
+    scores = score_measurement(task)
+    alarms, score = read(scores, ["alarm"]), read(scores, ["score"])
+    is_calm = f"if r._value < {clear_score:.6f} then 1.0 else 0.0"
+    when = "map(fn: (r) => ({r with _value: int(v: r._time)}))"
+    calm = f"map(fn: (r) => ({{r with _value: {is_calm}}}))"
+    parts = {
+        "count": [*alarms, "count()"],
+        "fires": [*alarms, "toFloat()", *_last_run(windows), when],
+        "clears": [*score, calm, *_last_run(clear_windows), when],
+    }
+    named = [pipe(part, f'set(key: "_field", value: "{name}")') for name, part in parts.items()]
     return per_series(
         "alert_anomaly_lasting",
         [
-            *read(score_measurement(task), ["score", "alarm"]),
-            PIVOT,
-            'sort(columns: ["_time"])',
-            "reduce(\n"
-            "    identity: {alarms: 0, calm: 0, _value: 0},\n"
-            "    fn: (r, accumulator) => {\n"
-            "      alarms = if r.alarm == 1 then accumulator.alarms + 1 else 0\n"
-            f"      calm = if r.alarm == 0 and r.score < {clear_score:.6f} "
-            "then accumulator.calm + 1 else 0\n"
-            f"      lasting = if alarms >= {windows} then 1 "
-            f"else if calm >= {clear_windows} then 0 else accumulator._value\n"
-            "      return {alarms: alarms, calm: calm, _value: lasting}\n"
-            "    },\n"
-            "  )",
+            _union(*named),
+            f'pivot(rowKey: {names(SCORE_TAGS)}, columnKey: ["_field"], valueColumn: "_value")',
+            f"map(fn: (r) => ({{r with _value: if r.count < {windows} or not exists r.fires then 0 "
+            "else if not exists r.clears then 1 else if r.fires >= r.clears then 1 else 0}))",
             AT_THE_END,
         ],
         SERIES,
@@ -261,6 +263,17 @@ def _of_models(task: Task, what: str, field: str, bucket: str) -> Query:
         ],
         ("model",),
     )
+
+
+def _last_run(windows: int) -> list[str]:
+    """Stages that give the end of the last run of windows that are all 1."""
+    return [f"movingAverage(n: {windows})", "filter(fn: (r) => r._value == 1.0)", "last()"]
+
+
+def _union(*parts: str) -> str:
+    """A stage that reads all parts as one stream of tables."""
+    joined = ",\n".join("    " + part.replace("\n", "\n    ") for part in parts)
+    return f"union(tables: [\n{joined},\n  ])"
 
 
 def _weighted_hours(task: Task, field: str, bucket: str, *, fleet: bool = False) -> list[str]:

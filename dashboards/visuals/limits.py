@@ -21,7 +21,7 @@ class Limits:
         dead_letters: Dead letters of one reason in ten minutes that do not cause an alert yet.
         anomaly_windows: An anomaly lasts after this many windows with an alarm in a row.
         anomaly_clear_score: An anomaly that lasts ends after `anomaly_clear_windows` windows in a
-            row without an alarm and with a score below this.
+            row with a score below this; below the alarm levels of the students.
         anomaly_clear_windows: See `anomaly_clear_score`.
         coverage: Share of readings between p10 and p90 over a day below which the forecasts of a
             device break their promise of 80 %.

@@ -12,7 +12,7 @@ from pipeline.points.points import Point
 from pipeline.points.scores import ScoreRecord, points_of
 from pipeline.stores.influx import influx_sink_from
 from pipeline.stores.influxlayout import rollup_flux, rollups
-from tests.dashboards.simulated_forecasts import forecast_records
+from tests.dashboards.simulated_forecasts import explanations_of, forecast_records
 from tests.dashboards.simulated_site import START_MS, STOP_MS, SimulatedSite
 from tests.fakes.grafana import FakeGrafana
 from tests.fakes.grafana_flux import Frame, interpolate, send_query
@@ -36,7 +36,8 @@ def site_points(
     tmp_path_factory: pytest.TempPathFactory, forecasts: list[ScoreRecord]
 ) -> list[Point]:
     """All points of the simulated site."""
-    return SimulatedSite(tmp_path_factory.mktemp("site")).run() + points_of(forecasts)
+    points = SimulatedSite(tmp_path_factory.mktemp("site")).run()
+    return points + points_of(forecasts) + explanations_of(forecasts)
 
 
 @pytest.fixture(scope="session")

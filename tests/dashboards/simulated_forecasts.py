@@ -14,6 +14,7 @@ import numpy as np
 
 from models.dummy import write_dummy
 from models.session import Student
+from pipeline.points.points import Point, explanation_point
 from pipeline.points.scores import ScoreRecord
 from pipeline.scoring.batch import score_windows
 from pipeline.windows.devices import ClosedWindow
@@ -46,6 +47,22 @@ def forecast_records(folder: Path, start_ms: int, stop_ms: int) -> list[ScoreRec
         record
         for at, (start, stop) in enumerate([*spans, (start_ms, stop_ms)])
         for record in _score(student, 100 * at, start, stop)
+    ]
+
+
+def explanations_of(records: Sequence[ScoreRecord]) -> list[Point]:
+    """Explanations of the windows with an alarm, as a gateway stores them."""
+    return [
+        explanation_point(
+            record,
+            channel=record["channel"],
+            span_ms=(record["start_ms"], record["end_ms"]),
+            importance=0.5,
+            text=f"{record['channel']} moved the anomaly score",
+            version=record["version"],
+        )
+        for record in records
+        if record["alarm"]
     ]
 
 

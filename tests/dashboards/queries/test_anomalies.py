@@ -8,6 +8,7 @@ from statistics import mean
 import pytest
 
 from dashboards.queries import anomalies
+from dashboards.queries.explanations import DEVICE_EXPLANATIONS
 from dashboards.queries.query import Query
 from models.tasks.forecast import FORECAST
 from pipeline.points.scores import ScoreRecord
@@ -160,6 +161,15 @@ def test_coverage_of_the_day_is_over_all_windows_of_a_device(query_influx, forec
     assert query_influx(more.flux, start_ms=STOP_MS - DAY_MS) == []
 
 
+def test_windows_with_an_alarm_have_their_explanations_newest_first(query_influx, in_range) -> None:
+    (frame,) = ask(query_influx, DEVICE_EXPLANATIONS)
+    want = [record for record in reversed(in_range[FAULTY]) if record["alarm"]][:100]
+    assert frame.column("channel").values == [record["channel"] for record in want]
+    assert frame.column("text").values == [
+        f"{record['channel']} moved the anomaly score" for record in want
+    ]
+
+
 def test_general_boards_have_something_to_say_about_a_device_with_forecasts_only(
     query_influx,
 ) -> None:
@@ -178,6 +188,7 @@ def test_general_boards_have_something_to_say_about_a_device_with_forecasts_only
         "device-anomaly-now",
         "anomaly-score",
         "anomaly-channel",
+        "device-explanations",
         "device-version",
         "device-latency",
         "device-windows",

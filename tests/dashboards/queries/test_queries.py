@@ -17,6 +17,7 @@ from dashboards.queries import (
     choices,
     classes,
     devices,
+    explanations,
     forecasts,
     numbers,
     processes,
@@ -174,7 +175,7 @@ def written_queries() -> Iterator[Query]:
         (anomalies, choices, forecasts), FORECAST
     )
     modules = (alerts, choices, classes, devices, numbers, processes, scores, students)
-    for module in (*modules, anomalies, forecasts):
+    for module in (*modules, anomalies, explanations, forecasts):
         arguments = ARGUMENTS | {"task": of_task.get(module)}
         for name in module.__all__:
             item = getattr(module, name)
