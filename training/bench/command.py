@@ -42,6 +42,7 @@ from training.bench.runs import do_run
 from training.datasets.benchmarks import read_benchmark
 from training.datasets.contract import DataSet
 from training.errors import TrainingError
+from training.teachers.forecast_teachers import products_of
 
 __all__ = ["run_missing", "run_missing_forecasts"]
 
@@ -188,9 +189,23 @@ def run_missing(
 
 
 def run_missing_forecasts(
-    runs: Sequence[ForecastRun], data: Path, results: Path, deadline_s: float, console: Console
+    runs: Sequence[ForecastRun],
+    data: Path,
+    results: Path,
+    deadline_s: float,
+    console: Console,
+    teachers: Path = Path("runs/teachers"),
 ) -> list[str]:
-    """Make the forecasting runs without a line, as `run_missing` does."""
+    """Make the forecasting runs without a line, as `run_missing` does.
+
+    Args:
+        runs: Runs of plans.
+        data: Data folder.
+        results: Results file; finished runs are appended.
+        deadline_s: `time.monotonic()` from which no run starts.
+        console: Shows the progress.
+        teachers: Folder of the products; a teacher without products is trained first.
+    """
     failed = []
     done = {line["config"] for line in read_lines(results)}
     todo = [run for run in runs if run.digest not in done]
@@ -200,7 +215,21 @@ def run_missing_forecasts(
         recipe = one.recipe
         name = f"{one.benchmark} {recipe.length}-{recipe.horizon} {one.student} {recipe.seed}"
         console.print(f"{number} of {len(todo)}: {name}")
-        line = do_forecast_run(one, read_series(one.benchmark, data))
+        series = read_series(one.benchmark, data)
+        products = products_of(
+            recipe.teacher,
+            series,
+            teachers,
+            length=recipe.length,
+            horizon=recipe.horizon,
+            stride=recipe.stride,
+            share=recipe.share,
+            with_features=recipe.features_weight > 0,
+            deadline_s=deadline_s,
+        )
+        if products is None and recipe.teacher != "none":
+            break  # the deadline ended the teacher's training
+        line = do_forecast_run(one, series, products)
         append_line(results, line)
         if why := line.get("export_error"):
             failed.append(f"{name}: {why}")

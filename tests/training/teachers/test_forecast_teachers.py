@@ -1,0 +1,45 @@
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+from tests.fakes.smallseries import make_series
+from training.errors import TeacherError
+from training.teachers.forecast_teachers import (
+    FORECAST_TEACHERS,
+    products_of,
+    training_stride,
+)
+
+pytestmark = pytest.mark.needs_training
+
+DATA = make_series()
+
+
+@pytest.mark.parametrize("teacher", ["llata-none", "timellm-none"])
+def test_products_are_of_the_windows_of_the_student(tmp_path, teacher):
+    found = products_of(teacher, DATA, tmp_path, length=32, horizon=8, stride=5)
+    windows = DATA.windows("train", 32, 8, 5)
+    assert len(found) == len(windows)
+    # The teachers start from the ridge, and half of the variance is a rhythm.
+    assert np.square(found.forecasts - windows.targets()).mean() < 0.6 * windows.targets().var()
+    again = products_of(teacher, DATA, tmp_path, length=32, horizon=8, stride=5)
+    assert again.header["key"] == found.header["key"]
+    np.testing.assert_array_equal(again.forecasts, found.forecasts)
+
+
+def test_no_teacher_has_no_products_and_an_unknown_one_is_refused(tmp_path):
+    assert products_of("none", DATA, tmp_path, length=32, horizon=8) is None
+    with pytest.raises(TeacherError, match="'gpt2', expected none or one of llata, llata-minilm"):
+        products_of("gpt2", DATA, tmp_path, length=32, horizon=8)
+    assert {"llata-random", "timellm-none"} < set(FORECAST_TEACHERS)
+
+
+@pytest.mark.parametrize(("share", "stride"), [(1.0, 11), (0.3, 5), (0.1, 1)])
+def test_training_windows_are_few_and_hit_all_hours(share, stride):
+    data = replace(make_series(rows=12_000), borders=((8640, 11_520, 12_000),), period=24)
+    assert training_stride(data, 96, 96, share) == stride
+    assert math.gcd(stride, 24) == 1
