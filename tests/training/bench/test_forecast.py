@@ -128,6 +128,20 @@ def test_finished_runs_are_not_made_again(tmp_path, monkeypatch):
     assert [line["seed"] for line in read_lines(results)] == [0, 1]
 
 
+def test_a_run_learns_from_the_products_of_the_teacher_it_names(tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "read_series", lambda name, folder: DATA)
+    results, teachers = tmp_path / "forecast.jsonl", tmp_path / "teachers"
+    taught = replace(RECIPE, teacher="timellm-none", teacher_weight=5.0)
+    runs = [ForecastRun("mlp", RECIPE), ForecastRun("mlp, taught", taught)]
+
+    run_missing_forecasts(runs, tmp_path, results, math.inf, Console(quiet=True), teachers)
+
+    alone, with_teacher = read_lines(results)
+    assert len(list(teachers.glob("timellm-*"))) == 1
+    assert with_teacher["teacher"] == "timellm-none"
+    assert with_teacher["test"]["mse"] != alone["test"]["mse"]
+
+
 def test_the_report_averages_seeds_that_have_all_four_horizons(tmp_path, line):
     runs, lines = [], []
     for seed, horizons in ((0, HORIZONS), (1, HORIZONS), (2, HORIZONS[:3])):
