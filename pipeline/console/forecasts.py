@@ -27,6 +27,7 @@ __all__ = ["anomaly_rows", "course_forecast", "fleet_forecast", "newest_anomaly"
 
 _SHOWN_READINGS = 48
 _SERIES_POINTS = 400
+_CHANNEL_POINTS = 240
 _FAN = ("p10", "p50", "p90")
 
 
@@ -182,7 +183,7 @@ def _readings(
         device,
         since_ms=since_ms,
         until_ms=until_ms + 1,
-        max_points=_SERIES_POINTS,
+        max_points=_CHANNEL_POINTS,
         tags={"channel": channel, "lead": LEAD_ZERO},
     )
     return [[b.time_ms, b.last["value"], b.low, b.high] for b in buckets]
@@ -207,7 +208,7 @@ def _made(
         device,
         since_ms=since_ms,
         until_ms=until_ms + 1,
-        max_points=_SERIES_POINTS,
+        max_points=_CHANNEL_POINTS,
         tags={"channel": channel, "lead": str(lead)},
     )
     return [[b.time_ms, *map(b.last.get, _FAN)] for b in buckets]
