@@ -54,6 +54,7 @@ from training.forecasting.recipe import read_forecast_recipe
 __all__ = [
     "Labelled",
     "alarms",
+    "baselines",
     "compare_detectors",
     "count_alarms",
     "find_threshold",
