@@ -5,7 +5,8 @@ Guarantees:
 - The same recipe and data give the same weights, bit by bit, on one machine.
 - An interrupted run that continues from its folder gives the weights of an uninterrupted run.
 - A network that starts from the ridge is never worse than the ridge on the validation windows: the
-  untrained start is a candidate. Validation alone chooses among the passes.
+  untrained start is a candidate, and a pass must be better than it by `least_gain`. Validation
+  alone chooses among the passes.
 """
 
 from __future__ import annotations
@@ -234,7 +235,9 @@ class _Run:
         began = time.perf_counter()
         error, number = forecast_error(self.average, self.known), len(self.passes)
         self.passes.append(Pass(number, self.recipe.epochs, loss, error))
-        if error < self.passes[self.progress.best].validation:
+        best = self.progress.best
+        asked = 1 - self.recipe.least_gain if best == 0 else 1.0
+        if error < asked * self.passes[best].validation:
             self.progress.best = number
             self.best = copy.deepcopy(self.average.state_dict())
         self.progress.seconds += time.perf_counter() - began

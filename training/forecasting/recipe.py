@@ -83,6 +83,9 @@ class ForecastRecipe:
     """Decay of the moving average of the weights; the average is the student."""
     patience: int = 4
     """Passes without a better validation error after which the run ends."""
+    least_gain: float = 0.005
+    """Share of the ridge's validation error by which a pass must be better to replace it: on ETTh1
+    smaller gains on validation are noise."""
     stride: int = 1
     """Readings between two training windows; a teacher's file has the same."""
     ridge_stride: int = 1
@@ -151,6 +154,9 @@ class ForecastRecipe:
                 f"recipe: share is {self.share}, learning_rate {self.learning_rate}, start_rate "
                 f"{self.start_rate}: expected share in (0, 1], a positive rate, start_rate >= 0"
             )
+            raise RecipeError(msg)
+        if not 0 <= self.least_gain < 1:
+            msg = f"recipe: least_gain is {self.least_gain}, expected a share in [0, 1)"
             raise RecipeError(msg)
         if not 0 < self.alarm_share < 1:
             msg = f"recipe: alarm_share is {self.alarm_share}, expected a share in (0, 1)"

@@ -85,6 +85,16 @@ def test_a_network_that_only_gets_worse_stays_the_ridge():
     assert trained.validation == pytest.approx(trained.ridge_validation)
 
 
+def test_a_gain_below_the_least_one_does_not_replace_the_ridge():
+    found = train_student(dataclasses.replace(RECIPE, least_gain=0.0), DATA)
+    gain = 1 - found.validation / found.ridge_validation
+
+    kept = train_student(dataclasses.replace(RECIPE, least_gain=1.01 * gain), DATA)
+
+    assert gain > 0
+    assert (found.best > 0, kept.best) == (True, 0)
+
+
 def test_the_run_ends_when_validation_does_not_improve():
     wild = dataclasses.replace(RECIPE, learning_rate=10.0, epochs=50, patience=2)
 
