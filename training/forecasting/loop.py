@@ -259,7 +259,7 @@ class _Run:
                 rows = torch.from_numpy(known.reshape(len(series), -1))
                 loss = loss + recipe.features_weight * geometry_loss(features, rows)
         if student.width is not None:
-            apart = ((truth - forecast.detach()) / deviation.sqrt())[:, student.knots]
+            apart = ((truth - forecast.detach()) / student.scale(deviation))[:, student.knots]
             loss = loss + band_loss(student.knot_widths(features), apart)
         return loss
 
@@ -274,6 +274,7 @@ class _Run:
             blocks=recipe.blocks,
             members=recipe.members,
             dropout=recipe.dropout,
+            power=recipe.band_power,
         )
 
     def _groups(self) -> list[dict[str, Any]]:

@@ -81,7 +81,7 @@ def geometry_loss(features: Tensor, teacher: Tensor) -> Tensor:
 
 
 def band_loss(widths: Tensor, residuals: Tensor) -> Tensor:
-    """Compute the pinball loss of p10 and p90 at the knots, in units of the root deviation.
+    """Compute the pinball loss of p10 and p90 at the knots, in units of its scale.
 
     Args:
         widths: Widths below and above p50 `[2, n, knots]`.

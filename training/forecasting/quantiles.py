@@ -1,7 +1,7 @@
 """The band of a student, p10 to p90, set on the validation windows.
 
 Split conformal prediction (Vovk et al., 2005), one factor below and one above p50 for every channel
-and step ahead: the residual is divided by the student's width (the root of the window's deviation,
+and step ahead: the residual is divided by the student's width (a power of the window's deviation,
 times the learned width where there is one), and the factor is the 90 % quantile of these scores.
 Windows of one series overlap and drift, so the coverage of 80 % is approximate;
 `training.forecasting.evaluate` measures it on later time.

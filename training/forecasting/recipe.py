@@ -65,6 +65,8 @@ class ForecastRecipe:
     """Networks in the committee; the forecast is their mean."""
     dropout: float = 0.1
     """Share of hidden numbers dropped in training."""
+    band_power: float = 1.0
+    """Power of the window's deviation in the width of the band."""
     loss: str = "squared"
     """Loss of p50: `squared`, `absolute`, or `huber` (delta 0.5 standard deviations)."""
     epochs: int = 4

@@ -223,6 +223,7 @@ def build_forecaster(
     blocks: int,
     members: int,
     dropout: float,
+    power: float = 1.0,
 ) -> Forecaster:
     """Build the untrained student of a name.
 
@@ -235,20 +236,21 @@ def build_forecaster(
         blocks: Blocks of the mixer.
         members: Networks in the committee.
         dropout: Share of hidden numbers dropped in training.
+        power: Power of the window's deviation in the width of the band.
     """
     length, horizon = len(factors.down), factors.up.shape[1]
     start = RidgeForecaster(factors)
     if student == "ridge":
-        return Forecaster(start, length, horizon)
+        return Forecaster(start, length, horizon, power)
     if student == "dlinear":
-        return Forecaster(DLinearForecaster(length, horizon, rank=rank), length, horizon)
+        return Forecaster(DLinearForecaster(length, horizon, rank=rank), length, horizon, power)
     kinds: dict[str, Callable[[], _Network]] = {
         "mlp": lambda: MlpForecaster(length, horizon, width, rank, dropout),
         "patch": lambda: PatchForecaster(length, horizon, patch, width, blocks, rank, dropout),
         "conv": lambda: ConvForecaster(length, horizon, width, rank, dropout),
     }
     body = Committee(start, [kinds[student]() for _ in range(members)])
-    return Forecaster(body, length, horizon)
+    return Forecaster(body, length, horizon, power)
 
 
 class _Mixer(nn.Module):

@@ -38,26 +38,25 @@ class Forecaster(nn.Module):
     """A body inside reversible instance normalisation, with a band around its forecast.
 
     The body maps normalised series `[n, length]` to forecasts `[n, horizon]` and features
-    `[n, features]`. The forecast is p50. p10 and p90 stand off by a width: the root of the window's
+    `[n, features]`. The forecast is p50. p10 and p90 stand off by a width: a power of the window's
     deviation, times a factor for each channel and step (`training.forecasting.quantiles` sets it),
     times a learned width if the body has features. The loss of the width doesn't reach the body.
-    The root, because noise grows with the movement of a window, but less; on the later half of
-    ETT's validation part it covers nearer to 80 % than the deviation itself (docs/forecasting.md).
 
     Args:
         body: Module as above, with the attribute `features` (0: no learned width).
         length: Readings in the look-back.
         horizon: Readings in the forecast.
+        power: Power of the window's deviation in the width of the band.
     """
 
     below: Tensor
     above: Tensor
     between: Tensor
 
-    def __init__(self, body: nn.Module, length: int, horizon: int) -> None:
+    def __init__(self, body: nn.Module, length: int, horizon: int, power: float = 1.0) -> None:
         super().__init__()
         self.body = body
-        self.length, self.horizon = length, horizon
+        self.length, self.horizon, self.power = length, horizon, power
         self.knots = knot_leads(horizon)
         self.width: nn.Linear | None = None
         if features := int(body.features):  # type: ignore[arg-type]  # a plain number
@@ -97,9 +96,13 @@ class Forecaster(nn.Module):
         normalised, features = self.body(centred / deviation)
         return mean + deviation * normalised, deviation, features
 
+    def scale(self, deviation: Tensor) -> Tensor:
+        """Return the unit of the widths, a power of the window's deviation."""
+        return deviation if self.power == 1 else deviation.pow(self.power)
+
     def widths(self, deviation: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
         """Return the widths below and above p50 before the factors, `[n, horizon]` or `[n, 1]`."""
-        scale = deviation.sqrt()
+        scale = self.scale(deviation)
         if self.width is None:
             return scale, scale
         learned = self.knot_widths(features) @ self.between
@@ -108,7 +111,7 @@ class Forecaster(nn.Module):
     def knot_widths(self, features: Tensor) -> Tensor:
         """Return the learned widths below and above p50 at the knots, `[2, n, knots]`.
 
-        They are in units of the root of the window's deviation, before the factors.
+        They are in units of `scale`, before the factors.
         """
         if self.width is None:
             return torch.ones(2, len(features), len(self.knots))

@@ -78,8 +78,14 @@ def test_level_and_scale_of_a_window_pass_through(student):
     before, after = net(inputs), net(16 * inputs - 40)
 
     assert torch.allclose(after[..., 1], 16 * before[..., 1] - 40, atol=2e-2)
-    # The band grows with the root of the scale.
-    wide, narrow = (found[..., 2] - found[..., 1] for found in (after, before))
+    assert torch.allclose(after, 16 * before - 40, atol=0.2)
+
+
+def test_a_band_with_the_power_of_a_half_grows_with_the_root_of_the_scale():
+    net, inputs = moved(build("mlp", power=0.5)), windows()
+
+    wide, narrow = (found[..., 2] - found[..., 1] for found in (net(16 * inputs), net(inputs)))
+
     assert torch.allclose(wide, 4 * narrow, rtol=1e-2, atol=1e-3)
 
 
