@@ -68,7 +68,7 @@ _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 @click.option(
     "--transformers",
     type=click.IntRange(0, 200),
-    default=0,
+    default=3,
     show_default=True,
     help="Number of power transformers; their sensors have faults.",
 )

@@ -6,9 +6,9 @@ the error is a ratio: the mean over devices and channels of MAE divided by the M
 naive. Readings with a fault, and those a day after a fault, count for neither.
 
 **Faults** are found by alarms. An alarm is raised by `windows` windows in a row at the student's
-alarm level, and cleared by as many below it. It finds the faults of its device that have begun and
-have not been over for longer than `aftermath_h`, because the return from a fault is a surprise as
-well. Other alarms are false.
+alarm level, and cleared by as many below it. It finds the fault of its device that has begun and
+has not been over for longer than `grace_h`. Until `aftermath_h` it is no false alarm either,
+because the return from a fault is a surprise as well. Other alarms are false.
 
 >>> score = {"site": "grid", "device": "transformer-01", "end_ms": 3_600_000, "alarm": 1}
 >>> fault = TransformerTruth("grid", "transformer-01", 3_600_000, 7_200_000, "spike", "OT", 4.0)
@@ -48,10 +48,12 @@ class AlarmRule:
 
     Attributes:
         windows: Windows in a row at the alarm level that raise it, and below it that clear it.
-        aftermath_h: Hours after a fault in which an alarm still belongs to it.
+        grace_h: Hours after a fault in which an alarm still finds it: those of a backtest.
+        aftermath_h: Hours after a fault in which an alarm is not false.
     """
 
     windows: int = 1
+    grace_h: int = 6
     aftermath_h: int = 24
 
 
@@ -202,7 +204,8 @@ def judge_alarms(
         raised = _alarms(series, rule.windows)
         mine = [f for f in faults if (f.site, f.device) == place and f.start_ms >= series[0][0]]
         spans = [(f.start_ms, f.end_ms + rule.aftermath_h * STEP_MS) for f in mine]
-        for fault, (start_ms, end_ms) in zip(mine, spans, strict=True):
+        for fault in mine:
+            start_ms, end_ms = fault.start_ms, fault.end_ms + rule.grace_h * STEP_MS
             first = next((at for at in raised if start_ms <= at < end_ms), None)
             if first is None:
                 missed[fault.kind] += 1

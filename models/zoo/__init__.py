@@ -18,8 +18,8 @@ from models.errors import NameRefused
 
 __all__ = ["STARTERS", "list_zoo", "zoo_path"]
 
-STARTERS = ("rul-fd001", "har-waist")
-"""The students of the streams `engine` and `imu` until others are published."""
+STARTERS = ("rul-fd001", "har-waist", "forecast-transformer")
+"""The students of the streams `engine`, `imu` and `transformer` until others are published."""
 
 
 def list_zoo() -> list[str]:

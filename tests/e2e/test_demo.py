@@ -26,7 +26,7 @@ def test_the_demo_scores_and_ends_cleanly_on_ctrl_c(tmp_path: Path, broker: str)
     port = free_port()
     command = [
         *(sys.executable, "-m", "deploy.cli", "demo", "--broker", broker, "--port", str(port)),
-        *("--engines", "2", "--people", "2", "--keep", str(tmp_path)),
+        *("--engines", "2", "--people", "2", "--transformers", "0", "--keep", str(tmp_path)),
     ]
     with (tmp_path / "demo.txt").open("wb") as output:
         demo = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
@@ -44,6 +44,20 @@ def test_the_demo_scores_and_ends_cleanly_on_ctrl_c(tmp_path: Path, broker: str)
     assert "(balanced)" in text
     assert re.search(r"activity +accuracy \d", text), text
     assert not [child for child in children if child.is_running()], "a child was left behind"
+
+
+@pytest.mark.slow
+def test_the_demo_judges_forecasts_and_faults_of_transformers(tmp_path: Path) -> None:
+    arguments = ("--people", "0", "--engines", "0", "--transformers", "2", "--seconds", "12")
+    with _running(tmp_path, "--port", str(free_port()), *arguments) as demo:
+        assert demo.wait(90) == 0
+    text = (tmp_path / "demo-1.txt").read_text()
+    assert "(balanced)" in text
+    assert "2 power transformers with sensor faults" in text
+    assert re.search(r"forecast +1, 6, 12, 24 h ahead: MAE \d\.\d\d, .* of seasonal-naive's", text)
+    assert re.search(r"faults +\d+ of \d+ found.*; \d+ false alarms in \d+ days without", text), (
+        text
+    )
 
 
 @pytest.mark.slow

@@ -11,12 +11,20 @@ from models.session import Student
 from models.zoo import STARTERS, list_zoo, zoo_path
 
 ZOO = {
+    "forecast-transformer": ("forecast", "transformer", 7),
     "har-waist": ("activity", "imu", 9),
     "har-wrist": ("activity", "wrist", 3),
     "rul-engines": ("rul", "engine", 17),
     "rul-fd001": ("rul", "engine", 14),
     "rul-fd001-long": ("rul", "engine", 14),
     "rul-fd003": ("rul", "engine", 14),
+}
+
+# Largest change of a score with the batch around it.
+TOLERANCE = {
+    "rul": lambda decoding: 125e-5,
+    "activity": lambda decoding: 1e-4,
+    "forecast": lambda decoding: 1e-4 * np.array(decoding.spread)[:, None],
 }
 
 
@@ -34,7 +42,7 @@ def test_a_shipped_student_is_small_complete_and_fit_for_its_stream(name):
     assert kind == ZOO[name.removesuffix("-int8")]
     assert (manifest.name, manifest.version) == (name, 1)
     assert manifest.onnx.size_bytes < 400_000
-    metric = "rmse" if manifest.task == "rul" else "macro_f1"
+    metric = {"rul": "rmse", "activity": "macro_f1", "forecast": "mse"}[manifest.task]
     assert metric in manifest.metrics["test"]
     assert manifest.lineage.command
     assert not manifest.lineage.code_revision.endswith("-dirty")
@@ -55,6 +63,11 @@ def test_a_shipped_student_states_its_uncertainty(name):
         widths = np.array(table.high) - np.array(table.low)
         assert widths[0] < 0.5 * widths.max()  # near the end of life it is surer
         assert manifest.metrics["test"]["interval_coverage"] >= 0.87
+    elif manifest.task == "forecast":
+        assert 0.9 <= manifest.decoding.anomaly.alarm < 1
+        leads = [manifest.metrics["test"][f"coverage_{lead}"] for lead in manifest.decoding.leads]
+        assert min(leads) > 0.7
+        assert max(leads) < 0.9
     else:
         assert 0.3 < manifest.decoding.unknown.threshold < 1
         limit = 0.03 if name == "har-waist" else 0.06  # 362 test windows at the wrist
@@ -68,6 +81,8 @@ def test_eight_bits_are_smaller_and_cost_little(name):
     assert small.lineage == whole.lineage
     if whole.task == "rul":
         assert small.metrics["test"]["rmse"] < whole.metrics["test"]["rmse"] + 0.25
+    elif whole.task == "forecast":
+        assert small.metrics["test"]["mse"] < 1.01 * whole.metrics["test"]["mse"]
     else:
         assert small.metrics["test"]["macro_f1"] > whole.metrics["test"]["macro_f1"] - 0.01
 
@@ -83,10 +98,9 @@ def test_a_shipped_student_passes_its_self_test_and_scores_alike_in_any_batch(na
     windows = middle + np.random.default_rng(0).normal(0, 1, shape).astype(np.float32) / scale
     windows = windows.astype(np.float32)
     whole = student.score(windows)
-    column = "rul" if manifest.task == "rul" else "probabilities"
-    singles = np.concatenate([getattr(student.score(w[None]), column) for w in windows])
-    limit = 125e-5 if manifest.task == "rul" else 1e-4
-    np.testing.assert_allclose(getattr(whole, column), singles, atol=limit)
+    singles = np.concatenate([student.score(w[None]).values for w in windows])
+    limit = np.broadcast_to(TOLERANCE[manifest.task](manifest.decoding), singles.shape)
+    assert (np.abs(whole.values - singles) <= limit).all()
 
 
 @pytest.mark.parametrize("name", sorted(STARTERS))

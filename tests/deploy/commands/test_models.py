@@ -40,14 +40,14 @@ def test_an_empty_registry_gets_one_starter_for_each_stream(tmp_path: Path) -> N
     seed_starters(registry)
     assert registry.names() == sorted(STARTERS)
     streams = [read_artifact(zoo_path(name)).manifest.stream for name in STARTERS]
-    assert sorted(streams) == sorted(set(streams)) == ["engine", "imu"]
+    assert sorted(streams) == sorted(set(streams)) == ["engine", "imu", "transformer"]
 
 
 def test_a_stream_that_is_scored_gets_no_starter(tmp_path: Path, rival: Path) -> None:
     registry = Registry(tmp_path / "registry")
     registry.publish(rival, stable=True)
     seed_starters(registry)
-    assert registry.names() == ["har-waist", "rul-rival"]
+    assert registry.names() == ["forecast-transformer", "har-waist", "rul-rival"]
 
 
 def test_the_zoo_is_listed_with_stream_size_and_what_is_added(tmp_path: Path) -> None:

@@ -92,9 +92,12 @@ def test_an_alarm_that_was_raised_before_a_fault_has_not_found_it() -> None:
     assert (report.found, report.missed, report.false_alarms) == ({}, {"step": 1}, 1)
 
 
-def test_an_alarm_belongs_to_a_fault_for_a_day_after_it() -> None:
+def test_an_alarm_finds_a_fault_for_six_hours_after_it_and_is_false_after_a_day() -> None:
+    rule = AlarmRule(grace_h=6, aftermath_h=24)
+    faults = [fault("step", 30, 40)]
+    assert judge_alarms(scores(100, 45), faults, rule).found == {"step": [15]}
+    assert judge_alarms(scores(100, 46), faults, rule).missed == {"step": 1}
     found = scores(100, 63, 64)
-    rule = AlarmRule(aftermath_h=24)
     assert judge_alarms(found, [fault("step", 30, 40)], rule).false_alarms == 0
     assert judge_alarms(found, [fault("step", 30, 39)], rule).false_alarms == 1
 

@@ -38,7 +38,7 @@ def test_cards_replace_only_the_text_between_the_marks(tmp_path):
     assert text.startswith(f"before\n{BEGIN}\n")
     assert text.endswith(f"{END}\nafter\n")
     assert "STALE" not in text
-    assert text.count("| student |") == 2
+    assert text.count("| student |") == 3
     page.write_text("no marks", encoding="utf-8")
     with pytest.raises(DataSetError, match="no place for the cards"):
         write_cards(shipped(), page)
