@@ -22,22 +22,24 @@ from numpy.typing import NDArray
 from ingest.mqtt.endpoint import Endpoint
 from ingest.recordings import Recording
 from ingest.replay import ReplayOptions
-from models.artifact import Artifact, write_artifact
-from models.dummy import dummy_draft, dummy_onnx
+from models.artifact import Artifact
 from models.features import scale
-from models.manifest import Channel, Draft, Scaler, WindowShape
 from models.session import Student
-from models.tasks.anomaly import AnomalyTable, anomaly_statistics, fit_anomaly_table
 from models.tasks.quantiles import ForecastDecoding, ForecastScores
 from pipeline.stores.resultsfile import ResultsFile
 from tests.e2e.plant import Plant
 from tests.e2e.replaying import START_MS, Replaying
 
-pytestmark = [pytest.mark.needs_data, pytest.mark.needs_mosquitto, pytest.mark.slow]
+pytestmark = [
+    pytest.mark.needs_data,
+    pytest.mark.needs_mosquitto,
+    pytest.mark.needs_training,
+    pytest.mark.slow,
+]
 
 CHANNELS = ("HUFL", "HULL", "MUFL", "MULL", "LUFL", "LULL", "OT")
 HOUR_MS = 3_600_000
-TRAIN, VALIDATION, TEST = (months * 30 * 24 for months in (12, 16, 20))
+VALIDATION, TEST = 16 * 30 * 24, 20 * 30 * 24  # the test part is between them
 LENGTH, HORIZON, BACKTEST = 96, 24, 3
 LEADS = (1, 2, 3, 24)  # the first ones cover the whole backtest
 DISORDER_MS = 3 * HOUR_MS
@@ -72,24 +74,28 @@ def readings(data_dir: Path) -> NDArray[np.float32]:
 
 
 @pytest.fixture(scope="module")
-def artifact(readings: NDArray[np.float32], tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    """A linear student of seven channels with an anomaly score fitted on the validation part."""
-    table = AnomalyTable(
-        windows=2,
-        channels=((tuple(np.linspace(0, 1, 12).tolist()),) * 5,) * len(CHANNELS),
-        combined=tuple(np.linspace(0, 1, 12).tolist()),
-        alarm=0.5,
+def artifact(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """The closed-form student of `training.forecasting`, exported with its band."""
+    from training.datasets.ett import read_ett
+    from training.forecasting.candidate import train_forecaster
+    from training.forecasting.recipe import ForecastRecipe
+
+    recipe = ForecastRecipe(
+        data="ETTh1",
+        student="ridge",
+        epochs=0,
+        length=LENGTH,
+        horizon=HORIZON,
+        backtest=BACKTEST,
+        leads=LEADS,
+        ridge_stride=4,
+        validation_stride=4,
     )
-    draft = _draft(readings, table)
-    onnx = dummy_onnx(draft, seed=3)
-    windows = _windows(readings, TRAIN, VALIDATION)
-    _, backtest = _run(onnx, draft, windows)
-    statistics = anomaly_statistics(
-        windows, backtest, np.array(_decoding(draft).spread, dtype=np.float32)
-    )
-    table = fit_anomaly_table(statistics, alarm_share=0.05)
-    folder = tmp_path_factory.mktemp("student") / "forecast-ett"
-    return write_artifact(folder, _draft(readings, table), onnx)
+    data = read_ett(data_dir / "ett.zip", "ETTh1")
+    folder = tmp_path_factory.mktemp("student")
+    found = train_forecaster(data, recipe, "forecast-ett", folder, command="test")
+    assert found is not None
+    return found.artifact
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +103,7 @@ def offline(readings: NDArray[np.float32], artifact: Artifact) -> Offline:
     windows = _windows(readings, VALIDATION, TEST)
     scores = Student(artifact).score(windows)
     assert isinstance(scores, ForecastScores)
-    return Offline(scores, *_run(artifact.onnx_bytes, artifact.manifest, windows))
+    return Offline(scores, *_run(artifact, windows))
 
 
 def test_every_window_of_the_test_part_is_forecast_as_offline(
@@ -106,8 +112,8 @@ def test_every_window_of_the_test_part_is_forecast_as_offline(
     first = VALIDATION - LENGTH - BACKTEST
     values = readings[first:TEST]
     recording = Recording(
-        "transformer",
-        "power",
+        "transformer-01",
+        artifact.manifest.stream,
         CHANNELS,
         np.arange(len(values), dtype=np.int64) * HOUR_MS,
         values,
@@ -234,8 +240,8 @@ def _stored(plant: Plant) -> int:
     return int(points.get("anomaly", 0) + points.get("forecast", 0))
 
 
-def _decoding(student: Artifact | Draft) -> ForecastDecoding:
-    decoding = (student.manifest if isinstance(student, Artifact) else student).decoding
+def _decoding(artifact: Artifact) -> ForecastDecoding:
+    decoding = artifact.manifest.decoding
     assert isinstance(decoding, ForecastDecoding)
     return decoding
 
@@ -248,44 +254,11 @@ def _windows(readings: NDArray[np.float32], first: int, last: int) -> NDArray[np
 
 
 def _run(
-    onnx: bytes, draft: Draft, windows: NDArray[np.float32]
+    artifact: Artifact, windows: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """The outputs `forecast` and `backtest` of the graph itself."""
-    session = ort.InferenceSession(onnx, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(artifact.onnx_bytes, providers=["CPUExecutionProvider"])
     forecast, backtest = session.run(
-        ["forecast", "backtest"], {"windows": scale(windows, draft.scaler)}
+        ["forecast", "backtest"], {"windows": scale(windows, artifact.manifest.scaler)}
     )
     return forecast, backtest
-
-
-def _draft(readings: NDArray[np.float32], table: AnomalyTable) -> Draft:
-    """An hourly student; its graph takes standardised readings."""
-    train = readings[:TRAIN].astype(np.float64)
-    mean, spread = train.mean(axis=0), train.std(axis=0)
-    decoding = ForecastDecoding(
-        kind="forecast",
-        output="forecast",
-        step_ms=HOUR_MS,
-        length=LENGTH,
-        horizon=HORIZON,
-        backtest=BACKTEST,
-        leads=LEADS,
-        channels=CHANNELS,
-        spread=tuple(spread.tolist()),
-        anomaly=table,
-    )
-    length = LENGTH + BACKTEST
-    return dummy_draft("forecast").model_copy(
-        update={
-            "name": "forecast-ett",
-            "channels": tuple(Channel(name=name, unit="1") for name in CHANNELS),
-            "rate_hz": 1000 / HOUR_MS,
-            "window": WindowShape(length=length, hop=1, min_readings=length, gap_ms=9_000_000),
-            "scaler": Scaler(
-                kind="affine",
-                scale=tuple((1 / spread).tolist()),
-                offset=tuple((-mean / spread).tolist()),
-            ),
-            "decoding": decoding,
-        }
-    )
