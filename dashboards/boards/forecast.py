@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dashboards.boards.forecast_board import (
+    NO_FORECAST,
     anomaly_score,
     backtest_of_models,
     devices_with_alarms,
@@ -21,14 +22,12 @@ from dashboards.queries import anomalies
 from dashboards.visuals.limits import Limits
 from dashboards.visuals.links import DEVICE_LINK
 from dashboards.visuals.panels import Panel
-from dashboards.visuals.styles import NO_HOURS, NO_SCORES, count, series_name
+from dashboards.visuals.styles import NO_HOURS, count, series_name
 from dashboards.visuals.views import Lines, Stat, Style
 from models.tasks.contract import Task
 from models.tasks.forecast import FORECAST
 
 __all__ = ["forecast_panels"]
-
-_NO_FORECAST = "no forecast in this time range"
 
 
 def forecast_panels(tasks: Sequence[Task], limits: Limits, hourly_bucket: str) -> TaskPanels:
@@ -52,7 +51,7 @@ def _in_alarm() -> Panel:
         "Devices in alarm",
         "Devices whose newest window is odder than the alarm level of its student.",
         Stat(background=True),
-        count(NO_SCORES, red_from=1),
+        count(NO_FORECAST, red_from=1),
         [anomalies.devices_in_alarm(FORECAST)],
         4,
         6,
@@ -66,7 +65,7 @@ def _alarms_over_time() -> Panel:
         "Windows with an alarm, by site. Many devices in alarm at once point to a cause that they "
         "share, or to a new version.",
         Lines(draw="bars", stack="normal", legend=("sum",)),
-        count(NO_SCORES, series_name("site")).in_palette(),
+        count(NO_FORECAST, series_name("site")).in_palette(),
         [anomalies.alarms_by_site(FORECAST)],
         24,
         8,
@@ -81,7 +80,7 @@ def _device_now(limits: Limits) -> Panel:
         "without forecasts.",
         Stat(),
         Style(
-            _NO_FORECAST,
+            NO_FORECAST,
             decimals=3,
             minimum=0,
             maximum=1,

@@ -11,12 +11,13 @@ from dashboards.visuals.board import Board, Row
 from dashboards.visuals.limits import Limits
 from dashboards.visuals.links import FORECAST_LINK, FORECAST_UID
 from dashboards.visuals.panels import Panel
-from dashboards.visuals.styles import NO_HOURS, NO_SCORES, count, series_name, share
+from dashboards.visuals.styles import NO_HOURS, count, series_name, share
 from dashboards.visuals.variables import forecast_variables
 from dashboards.visuals.views import Column, Lines, Override, Style, Table, Timeline
 from models.tasks.forecast import FORECAST
 
 __all__ = [
+    "NO_FORECAST",
     "anomaly_score",
     "backtest_of_models",
     "devices_with_alarms",
@@ -28,8 +29,7 @@ __all__ = [
 PROMISE = 0.8
 """Share of readings that p10 and p90 promise to hold."""
 
-_NO_FORECAST = "no forecast in this time range"
-_NO_ANOMALY = "no anomaly score in this time range"
+NO_FORECAST = "no forecast in this time range; choose one that holds several windows"
 _NOT_COMPARED = "no forecast in this time range whose time has come"
 
 
@@ -62,7 +62,7 @@ def _fan() -> Panel:
         "steps before; four of five readings lie inside the band. The part ahead of now shows what "
         "is expected.",
         Lines(fill=0, legend=("lastNotNull",)),
-        Style(_NO_FORECAST),
+        Style(NO_FORECAST),
         [forecasts.readings(FORECAST), forecasts.fan_of_lead(FORECAST)],
         24,
         11,
@@ -77,7 +77,7 @@ def _newest_fan() -> Panel:
         "What the newest window forecasts for every stored lead. The band widens with the lead. "
         "Choose a time range that ends ahead of now.",
         Lines(fill=0, legend=("lastNotNull",)),
-        Style(_NO_FORECAST),
+        Style(NO_FORECAST),
         [forecasts.readings(FORECAST), forecasts.newest_fan(FORECAST)],
         24,
         9,
@@ -89,8 +89,8 @@ def _by_lead(limits: Limits) -> Panel:
     return Panel(
         "forecast-leads",
         "Error and coverage by lead",
-        "Forecasts of the channel whose time has come. The error is the mean of |p50 - reading|, "
-        "in the unit of the channel. The coverage is the share of readings between p10 and p90; "
+        "Forecasts of the channel whose time has come. The error is the mean distance of p50 "
+        "from the reading, in the unit of the channel. The coverage is the share of readings between p10 and p90; "
         "80 % is promised. Empty for a device that does not send at the regular times of its "
         "student.",
         Table(
@@ -113,8 +113,8 @@ def _errors() -> Panel:
     return Panel(
         "forecast-errors",
         "Error over time, by lead",
-        "Mean of |p50 - reading| in each step of the chart, in the unit of the channel; the time "
-        "is that of the reading.",
+        "Mean distance of p50 from the reading in each step of the chart, in the unit of the "
+        "channel; the time is that of the reading.",
         Lines(),
         Style(_NOT_COMPARED, minimum=0, name="${__field.labels.lead} ahead"),
         [forecasts.error_of_leads(FORECAST)],
@@ -133,7 +133,7 @@ def anomaly_score(limits: Limits) -> Panel:
         "which an anomaly that lasts can end.",
         Lines(show_thresholds=True),
         Style(
-            _NO_ANOMALY,
+            NO_FORECAST,
             decimals=3,
             minimum=0,
             maximum=1,
@@ -165,7 +165,7 @@ def oddest_channel() -> Panel:
         "The oddest channel of the windows with an alarm.",
         Timeline(),
         Style(
-            _NO_ANOMALY,
+            NO_FORECAST,
             mappings={anomalies.NO_ALARM: (anomalies.NO_ALARM, "green")},
             name=series_name("model"),
         ),
@@ -197,7 +197,7 @@ def devices_with_alarms(link: tuple[str, str]) -> Panel:
                 Column("newest", "Newest window", Style("", "dateTimeAsIso")),
             )
         ),
-        Style(NO_SCORES),
+        Style(NO_FORECAST),
         [anomalies.alarms_by_device(FORECAST)],
         24,
         10,
