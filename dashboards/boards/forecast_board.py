@@ -90,9 +90,9 @@ def _by_lead(limits: Limits) -> Panel:
         "forecast-leads",
         "Error and coverage by lead",
         "Forecasts of the channel whose time has come. The error is the mean distance of p50 "
-        "from the reading, in the unit of the channel. The coverage is the share of readings between p10 and p90; "
-        "80 % is promised. Empty for a device that does not send at the regular times of its "
-        "student.",
+        "from the reading, in the unit of the channel. The coverage is the share of readings "
+        "between p10 and p90; 80 % is promised. Empty for a device that does not send at the "
+        "regular times of its student.",
         Table(
             (
                 Column("steps", "Steps ahead", count("")),
