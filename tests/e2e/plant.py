@@ -24,8 +24,8 @@ class Plant:
     """One broker, one gateway process and their state in `folder`; a context manager.
 
     `kill_gateway` and `kill_broker` are SIGKILL; state and ports survive, so a restart finds the
-    same state as one in the field. `zoo` names shipped students, and `students` folders of others,
-    that are added to its registry before the first start.
+    same state as one in the field. `zoo` names shipped students that are added to its registry
+    before the first start.
     """
 
     def __init__(
@@ -34,7 +34,6 @@ class Plant:
         *,
         broker_kind: str | None = None,
         zoo: Sequence[str] = (),
-        students: Sequence[Path] = (),
         **env: str,
     ) -> None:
         self.folder = folder
@@ -45,16 +44,12 @@ class Plant:
         self.process: subprocess.Popen[bytes] | None = None
         self.cold_start_s = float("nan")
         self.zoo = zoo
-        self.students = students
 
     def __enter__(self) -> Plant:
         self.broker.start()
-        registry = ["models", "--registry", str(self.state_dir / "registry")]
-        added = [["add", name] for name in self.zoo]
-        published = [["publish", str(path), "--stable"] for path in self.students]
-        for command in added + published:
-            program = [sys.executable, "-m", "deploy.cli", *registry, *command]
-            subprocess.run(program, check=True, timeout=60)
+        for name in self.zoo:
+            command = ["models", "--registry", str(self.state_dir / "registry"), "add", name]
+            subprocess.run([sys.executable, "-m", "deploy.cli", *command], check=True, timeout=60)
         self.start_gateway()
         return self
 

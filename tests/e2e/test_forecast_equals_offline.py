@@ -1,7 +1,8 @@
 """The pipeline gives the forecasts of an offline evaluation: ETTh1's test part as a device.
 
-The gateway is killed in the middle, readings come out of order and twice. The offline side cuts
-the arrays itself and runs the graph in ONNX Runtime, without the windower, the log or a store.
+The starter forecasts; the gateway is killed in the middle, readings come out of order and twice.
+The offline side cuts the arrays itself and runs the graph in ONNX Runtime, without the windower,
+the log or a store.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import io
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnxruntime as ort
@@ -22,26 +23,23 @@ from numpy.typing import NDArray
 from ingest.mqtt.endpoint import Endpoint
 from ingest.recordings import Recording
 from ingest.replay import ReplayOptions
-from models.artifact import Artifact
+from models.artifact import read_artifact
 from models.features import scale
 from models.session import Student
 from models.tasks.quantiles import ForecastDecoding, ForecastScores
+from models.zoo import zoo_path
 from pipeline.stores.resultsfile import ResultsFile
 from tests.e2e.plant import Plant
 from tests.e2e.replaying import START_MS, Replaying
 
-pytestmark = [
-    pytest.mark.needs_data,
-    pytest.mark.needs_mosquitto,
-    pytest.mark.needs_training,
-    pytest.mark.slow,
-]
+pytestmark = [pytest.mark.needs_data, pytest.mark.needs_mosquitto, pytest.mark.slow]
 
 CHANNELS = ("HUFL", "HULL", "MUFL", "MULL", "LUFL", "LULL", "OT")
 HOUR_MS = 3_600_000
 VALIDATION, TEST = 16 * 30 * 24, 20 * 30 * 24  # the test part is between them
-LENGTH, HORIZON, BACKTEST = 96, 24, 3
-LEADS = (1, 2, 3, 24)  # the first ones cover the whole backtest
+STARTER = read_artifact(zoo_path("forecast-transformer"))
+DECODING = cast(ForecastDecoding, STARTER.manifest.decoding)
+LENGTH, BACKTEST, LEADS = DECODING.length, DECODING.backtest, DECODING.leads
 DISORDER_MS = 3 * HOUR_MS
 OPTIONS = ReplayOptions(
     Endpoint("127.0.0.1", 1, "replay"),
@@ -51,7 +49,7 @@ OPTIONS = ReplayOptions(
     disorder_ms=DISORDER_MS,
 )
 SAME_AS_OFFLINE = 1e-4
-SAME_AS_MADE_THEN = 1e-5
+SAME_AS_THEN = 1e-5
 
 
 @dataclass(frozen=True)
@@ -74,53 +72,28 @@ def readings(data_dir: Path) -> NDArray[np.float32]:
 
 
 @pytest.fixture(scope="module")
-def artifact(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    """The closed-form student of `training.forecasting`, exported with its band."""
-    from training.datasets.ett import read_ett
-    from training.forecasting.candidate import train_forecaster
-    from training.forecasting.recipe import ForecastRecipe
-
-    recipe = ForecastRecipe(
-        data="ETTh1",
-        student="ridge",
-        epochs=0,
-        length=LENGTH,
-        horizon=HORIZON,
-        backtest=BACKTEST,
-        leads=LEADS,
-        ridge_stride=4,
-        validation_stride=4,
-    )
-    data = read_ett(data_dir / "ett.zip", "ETTh1")
-    folder = tmp_path_factory.mktemp("student")
-    found = train_forecaster(data, recipe, "forecast-ett", folder, command="test")
-    assert found is not None
-    return found.artifact
-
-
-@pytest.fixture(scope="module")
-def offline(readings: NDArray[np.float32], artifact: Artifact) -> Offline:
+def offline(readings: NDArray[np.float32]) -> Offline:
     windows = _windows(readings, VALIDATION, TEST)
-    scores = Student(artifact).score(windows)
+    scores = Student(STARTER).score(windows)
     assert isinstance(scores, ForecastScores)
-    return Offline(scores, *_run(artifact, windows))
+    return Offline(scores, *_run(windows))
 
 
 def test_every_window_of_the_test_part_is_forecast_as_offline(
-    readings: NDArray[np.float32], artifact: Artifact, offline: Offline, tmp_path: Path
+    readings: NDArray[np.float32], offline: Offline, tmp_path: Path
 ) -> None:
     first = VALIDATION - LENGTH - BACKTEST
     values = readings[first:TEST]
     recording = Recording(
         "transformer-01",
-        artifact.manifest.stream,
+        STARTER.manifest.stream,
         CHANNELS,
         np.arange(len(values), dtype=np.int64) * HOUR_MS,
         values,
         np.array([], dtype=np.int64),
         np.array([], dtype=np.int64),
     )
-    stream = _stream(tmp_path, recording, artifact)
+    stream = _stream(tmp_path, recording)
     windows = len(offline.scores)
     assert windows == TEST - VALIDATION + 1
     ends_ms = START_MS + 1 + HOUR_MS * (LENGTH + BACKTEST - 1 + np.arange(windows))
@@ -132,7 +105,7 @@ def test_every_window_of_the_test_part_is_forecast_as_offline(
     np.testing.assert_allclose(found, want, atol=SAME_AS_OFFLINE, rtol=0)
     alarms = np.array([scores[end][3] for end in ends_ms.tolist()])
     assert 0 < alarms.sum() < windows
-    np.testing.assert_array_equal(alarms, found[:, 0] >= _decoding(artifact).anomaly.alarm)
+    np.testing.assert_array_equal(alarms, found[:, 0] >= DECODING.anomaly.alarm)
 
     came, made = _as_arrays(stream, ends_ms)
     np.testing.assert_array_equal(came, values[LENGTH + BACKTEST - 1 :])
@@ -140,29 +113,34 @@ def test_every_window_of_the_test_part_is_forecast_as_offline(
     np.testing.assert_allclose(
         made, offline.forecast[:, steps], atol=SAME_AS_OFFLINE, rtol=0, err_msg="forecast"
     )
-    _check_backtest(offline, artifact, came, made, found)
+    _check_backtest(offline, came, made, found)
 
 
 def _check_backtest(
     offline: Offline,
-    artifact: Artifact,
     came: NDArray[np.float32],
     made: NDArray[np.float32],
     found: NDArray[np.float64],
 ) -> None:
-    """The backtest of a window is the forecast that was stored `BACKTEST` readings before.
+    """The backtest of a window is the forecast that was made and stored `BACKTEST` readings before.
 
-    Error and coverage of a window are hence those of the stored forecasts against the stored
-    readings.
+    Error and coverage of a window are hence those of the forecasts made then against the readings
+    that came.
     """
-    earlier = made[:-BACKTEST, :BACKTEST]  # [windows, steps, channels, 3]
-    np.testing.assert_allclose(earlier, offline.backtest[BACKTEST:], atol=SAME_AS_MADE_THEN, rtol=0)
+    backtest = offline.backtest[BACKTEST:]
+    for place, lead in enumerate(LEADS):
+        if lead <= BACKTEST:
+            stored = made[:-BACKTEST, place]
+            np.testing.assert_allclose(stored, backtest[:, lead - 1], atol=SAME_AS_THEN, rtol=0)
+    earlier = offline.forecast[:-BACKTEST, :BACKTEST]  # [windows, steps, channels, 3]
+    np.testing.assert_allclose(earlier, backtest, atol=SAME_AS_THEN, rtol=0)
     actual = sliding_window_view(came, BACKTEST, axis=0)[1:].transpose(0, 2, 1)
-    spread = np.array(_decoding(artifact).spread)
-    mae = (np.abs(actual - earlier[..., 1]) / spread).mean(axis=(1, 2))
-    np.testing.assert_allclose(found[BACKTEST:, 1], mae, atol=SAME_AS_MADE_THEN, rtol=0)
+    errors = np.abs(actual - earlier[..., 1]) / np.array(DECODING.spread)
+    np.testing.assert_allclose(found[BACKTEST:, 1], errors.mean(axis=(1, 2)), atol=1e-5, rtol=0)
+    # A reading on the edge of the band may be inside by one rounding and outside by another.
     inside = (earlier[..., 0] <= actual) & (actual <= earlier[..., 2])
-    np.testing.assert_allclose(found[BACKTEST:, 2], inside.mean(axis=(1, 2)), atol=1e-6, rtol=0)
+    few = 2 / inside[0].size
+    np.testing.assert_allclose(found[BACKTEST:, 2], inside.mean(axis=(1, 2)), atol=few, rtol=0)
 
 
 @dataclass(frozen=True)
@@ -178,7 +156,7 @@ class Stream:
     details: list[tuple[Any, ...]]
 
 
-def _stream(folder: Path, recording: Recording, artifact: Artifact) -> Stream:
+def _stream(folder: Path, recording: Recording) -> Stream:
     """Replay through a gateway that is killed on the way; everything it stored."""
     readings = len(recording.offsets_ms)
     windows = readings - LENGTH - BACKTEST + 1
@@ -188,7 +166,7 @@ def _stream(folder: Path, recording: Recording, artifact: Artifact) -> Stream:
         "KPSTREAM_PIPELINE_IDLE_MS": "3000",  # longer than a restarted bridge needs to connect
         "KPSTREAM_PIPELINE_RESULTS_DAYS": "365",  # the test part is four months long
     }
-    with Plant(folder, broker_kind="mosquitto", students=[artifact.path], **settings) as plant:
+    with Plant(folder, broker_kind="mosquitto", **settings) as plant:
         publishing = Replaying([recording], OPTIONS, plant.broker.port)
         publishing.start()
         plant.wait_until(lambda: plant.totals().get("windowed", 0) > readings // 3, 60, "third")
@@ -240,12 +218,6 @@ def _stored(plant: Plant) -> int:
     return int(points.get("anomaly", 0) + points.get("forecast", 0))
 
 
-def _decoding(artifact: Artifact) -> ForecastDecoding:
-    decoding = artifact.manifest.decoding
-    assert isinstance(decoding, ForecastDecoding)
-    return decoding
-
-
 def _windows(readings: NDArray[np.float32], first: int, last: int) -> NDArray[np.float32]:
     """Every window whose forecast begins in [first, last], `[n, length + backtest, channels]`."""
     part = readings[first - LENGTH - BACKTEST : last]
@@ -253,12 +225,10 @@ def _windows(readings: NDArray[np.float32], first: int, last: int) -> NDArray[np
     return np.ascontiguousarray(cut)
 
 
-def _run(
-    artifact: Artifact, windows: NDArray[np.float32]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _run(windows: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """The outputs `forecast` and `backtest` of the graph itself."""
-    session = ort.InferenceSession(artifact.onnx_bytes, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(STARTER.onnx_bytes, providers=["CPUExecutionProvider"])
     forecast, backtest = session.run(
-        ["forecast", "backtest"], {"windows": scale(windows, artifact.manifest.scaler)}
+        ["forecast", "backtest"], {"windows": scale(windows, STARTER.manifest.scaler)}
     )
     return forecast, backtest
