@@ -40,7 +40,8 @@ function search(redraw) {
 function overview({ devices, settings, tasks }, now) {
   const stale = devices.filter((d) => isStale(d, settings, now)).length;
   return tiles(
-    ...Object.keys(tasks).flatMap((task) => cardOf(tasks, task).tiles(devices.filter((d) => d.task === task), { settings })),
+    ...Object.keys(tasks).map((task) => [task, devices.filter((d) => d.task === task)]).filter(([, found]) => found.length > 0)
+      .flatMap(([task, found]) => cardOf(tasks, task).tiles(found, { settings })),
     tile("Stale devices", whole(stale), { tone: stale ? "warn" : "", note: `silent for ${duration(settings.stale_ms)} or more` }),
   );
 }

@@ -3,7 +3,7 @@
 import { age, dateTime, h, icon, whole, words } from "./dom.js";
 import { paste, pill, problems } from "./parts.js";
 
-const METRICS = { rmse: "RMSE", mae: "MAE", macro_f1: "Macro F1", f1: "F1", nasa_score: "NASA score", mse: "MSE", pinball: "Pinball loss" };
+const METRICS = { rmse: "RMSE", mae: "MAE", macro_f1: "Macro F1", f1: "F1", nasa_score: "NASA score", mse: "MSE", pinball: "Pinball loss", ridge_mse: "MSE of ridge", ridge_mae: "MAE of ridge", naive_mse: "MSE of seasonal-naive", naive_mae: "MAE of seasonal-naive" };
 
 export const modelsPage = {
   title: () => "Models",
@@ -35,7 +35,7 @@ function metrics(splits) {
   const rows = [...new Set(names.flatMap((split) => Object.keys(splits[split])))];
   if (!rows.length) return h("p.muted", {}, "The manifest has no metrics.");
   return h("div.table-box", {}, h("table.metrics", {},
-    h("thead", {}, h("tr", {}, h("th", {}, "Metrics"), names.map((split) => h("th.num", {}, words(split))))),
+    h("thead", {}, h("tr", {}, h("th", {}, "Metrics"), names.map((split) => h("th.num", {}, /[A-Z]/.test(split) ? split.charAt(0).toUpperCase() + split.slice(1) : words(split))))),
     h("tbody", {}, rows.map((name) => h("tr", {}, h("td", {}, METRICS[name] ?? words(name)), names.map((split) => h("td.num", {}, figure(splits[split][name]))))))));
 }
 
@@ -54,7 +54,7 @@ const isRecipe = (text) => typeof text === "string" && (text.includes("\n") || t
 function lineage(m) {
   const rows = Object.entries(m.lineage).filter(([name, value]) => !(name === "command" && isRecipe(value)));
   return h("dl.facts", {},
-    rows.map(([name, value]) => h("div", {}, h("dt", {}, name === "created_ms" ? "Created" : words(name)), h("dd", {}, name === "created_ms" ? dateTime(Number(value)) : name.endsWith("digest") ? digest(value) : String(value)))));
+    rows.map(([name, value]) => h("div", {}, h("dt", {}, name === "created_ms" ? "Created" : words(name)), h("dd", {}, name === "created_ms" ? dateTime(Number(value)) : name.endsWith("digest") ? digest(value) : String(value) || "none"))));
 }
 
 function artifact(m) {

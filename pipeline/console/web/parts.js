@@ -23,7 +23,7 @@ export function stalePill(d, now) {
 }
 
 export function tile(label, value, { unit, note, tone } = {}) {
-  return h("div.tile", { class: tone }, h("dt", {}, label), h("dd", {}, value, unit && h("small", {}, unit)), note && h("div.note", {}, note));
+  return h("div.tile", { class: tone }, h("dt", {}, label), h("dd", { class: String(value).length > 12 ? "long" : "" }, value, unit && h("small", {}, unit)), note && h("div.note", {}, note));
 }
 
 export const tiles = (...children) => h("dl.tiles", {}, children);

@@ -13,10 +13,7 @@ export const forecastCard = {
     const scored = all.filter(scoreOf);
     const alarms = scored.filter((d) => scoreOf(d).alarm).length;
     const covered = mean(scored.map((d) => scoreOf(d).covered_mean));
-    return [
-      tile("Devices in alarm", whole(alarms), { tone: alarms ? "bad" : "", note: scored.length ? `of ${scored.length} that are forecast` : "no score yet" }),
-      tile("Forecast coverage", percent(covered), { note: `promised ${percent(PROMISED)}` }),
-    ];
+    return [tile("Devices in alarm", whole(alarms), { tone: alarms ? "bad" : "", note: scored.length ? `of ${scored.length}; coverage ${percent(covered)}` : "no score yet" })];
   },
 
   /** The section of the fleet page, for the devices of this card. */
