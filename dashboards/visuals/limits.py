@@ -35,7 +35,7 @@ class Limits:
     still_s: int = 60
     dead_letters: int = 10
     anomaly_windows: int = 3
-    anomaly_clear_score: float = 0.95
+    anomaly_clear_score: float = 0.9
     anomaly_clear_windows: int = 6
     coverage: float = 0.65
     coverage_hours: int = 12

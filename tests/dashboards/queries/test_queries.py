@@ -343,7 +343,11 @@ def test_backlog_is_summed_over_partitions_and_follows_the_log(query_influx, sit
 
 
 def test_a_refused_version_is_shown_with_its_reason(query_influx) -> None:
-    bad, good = rows(query_influx(students.MODELS_NOW.flux, variables=EVERYTHING))
+    found = rows(query_influx(students.MODELS_NOW.flux, variables=EVERYTHING))
+    assert [row["healthy"] for row in found] == sorted(row["healthy"] for row in found)
+    by_model = {row["model"]: row for row in found}
+    assert found[0]["model"] == "har-waist"
+    bad, good = by_model["har-waist"], by_model["rul-fd001"]
     assert (bad["model"], bad["version"], bad["healthy"]) == ("har-waist", 1, 0)
     assert bad["refused_version"] == 2
     assert "incomplete" in bad["error"]
