@@ -30,7 +30,9 @@ def test_the_activity_starter_keeps_its_promise_on_uci_har(data_dir):
     assert found["unknown_share"] < 0.1
 
 
-@pytest.mark.parametrize("name", list_zoo())
+@pytest.mark.parametrize(
+    "name", [name for name in list_zoo() if name.removesuffix("-int8") in STUDENTS]
+)
 def test_every_shipped_student_reproduces_the_test_measures_of_its_manifest(name, data_dir):
     manifest = read_artifact(zoo_path(name)).manifest
     data = read_data(name.removesuffix("-int8"), data_dir, with_test=True)

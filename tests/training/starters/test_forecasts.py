@@ -23,13 +23,13 @@ from training.starters.forecasts import TRANSFORMERS, build_forecaster, read_tra
 pytestmark = pytest.mark.needs_training
 
 QUICK = {"data": "dummy", "length": 24, "horizon": 6, "backtest": 3, "leads": (1, 6)}
-STRIDES = {"stride": 4, "ridge_stride": 4, "validation_stride": 4}
+STRIDES = {"stride": 2, "ridge_stride": 4, "validation_stride": 4}
 
 
 @pytest.fixture
 def made_up(monkeypatch):
     """`read_ett` gives two rooms, the second in other units; the recipe is a quick one."""
-    changes = {"student": "mlp", "epochs": 2, "width": 16, "learning_rate": 3e-3}
+    changes = {"student": "mlp", "epochs": 8, "width": 32, "learning_rate": 1e-2}
 
     def read(path, name):
         number = TRANSFORMERS.index(name)
@@ -85,8 +85,9 @@ def test_a_student_that_does_not_beat_the_ridge_is_not_shipped(made_up, tmp_path
 
 
 @pytest.mark.needs_data
-def test_the_shipped_student_reproduces_its_figures_and_was_trained_on_these_data(data_dir):
-    student = Student(read_artifact(zoo_path("forecast-transformer")))
+@pytest.mark.parametrize("name", ["forecast-transformer", "forecast-transformer-int8"])
+def test_the_shipped_student_reproduces_its_figures_on_its_data(name, data_dir):
+    student = Student(read_artifact(zoo_path(name)))
     manifest = student.manifest
     sets = [read_ett(data_dir / "ett.zip", name) for name in TRANSFORMERS]
     found = forecasts.measure_parts(student, sets)
