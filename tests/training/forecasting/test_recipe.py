@@ -11,6 +11,7 @@ from training.forecasting.recipe import (  # noqa: E402
     ForecastRecipe,
     format_forecast_recipe,
     parse_forecast_recipe,
+    shipped_forecast_recipe,
 )
 
 pytestmark = pytest.mark.needs_training
@@ -57,3 +58,11 @@ def test_an_invalid_recipe_names_the_key(text, reason):
 
 def test_full_rank_is_for_dlinear_only():
     assert dataclasses.replace(ForecastRecipe(data="x"), student="dlinear", rank=0).rank == 0
+
+
+@pytest.mark.parametrize("name", ["forecast-hourly", "forecast-15min"])
+def test_shipped_recipes_can_be_read(name):
+    recipe = shipped_forecast_recipe(name, seed=7)
+
+    assert (recipe.task, recipe.seed) == ("forecast", 7)
+    assert recipe.leads[-1] <= recipe.horizon
