@@ -78,7 +78,7 @@ def _averages(length: int, lines: Sequence[Line]) -> str:
             cells = [f"{float(np.mean(one.errors[name])):.3f}" for name in _SETS]
             text.append(_row([f"*{one.model}*", f"*{one.backbone}*", *cells]))
     for key, name in _NAMES.items():
-        cells = [_average(_of(lines, length, one), itemgetter(key)) for one in _SETS]
+        cells = [_average(_of(lines, length, one), itemgetter(key), False) for one in _SETS]
         text.append(_row([name, "none", *cells]))
     for student in _students(lines):
         cells = [_average(_of(lines, length, one, student), itemgetter("test")) for one in _SETS]
@@ -86,13 +86,19 @@ def _averages(length: int, lines: Sequence[Line]) -> str:
     return "\n".join(text) + "\n"
 
 
-def _average(lines: Sequence[Line], part: Callable[[Line], Line]) -> str:
+def _average(lines: Sequence[Line], part: Callable[[Line], Line], marked: bool = True) -> str:
     """Average over horizons for every seed that has them all; empty if none has."""
     found: dict[int, dict[int, float]] = {}
     for line in lines:
         found.setdefault(line["seed"], {})[line["horizon"]] = part(line)["mse"]
     whole = [float(np.mean(list(one.values()))) for one in found.values() if len(one) == 4]
-    return _spread(whole)
+    return _spread(whole) + (_unexported(lines) if whole and marked else "")
+
+
+def _unexported(lines: Sequence[Line]) -> str:
+    """Mark graphs that are too large to be students; their errors are shown all the same."""
+    count = sum("export_error" in line for line in lines)
+    return f" ({count} above 400 kB)" if count else ""
 
 
 def _cells(length: int, lines: Sequence[Line]) -> str:
@@ -127,7 +133,7 @@ def _cell(lines: Sequence[Line]) -> list[str]:
         _spread([line["validation"]["ridge_mse"] for line in lines[:1]]),
         _spread([line["validation"]["mse"] for line in lines]),
         _spread([line["ridge"]["mse"] for line in lines[:1]]),
-        _spread([line["test"]["mse"] for line in lines], places=4),
+        _spread([line["test"]["mse"] for line in lines]) + _unexported(lines),
         _spread([line["test"]["mae"] for line in lines]),
         "is the ridge" if same else f"{difference:+.4f} [{low:+.4f}, {high:+.4f}]",
         ", ".join(str(line["best_pass"]) for line in lines),
@@ -207,11 +213,11 @@ def _first_seeds(lines: Sequence[Line]) -> list[Line]:
     return [cells[key] for key in sorted(cells)]
 
 
-def _spread(values: Sequence[float], *, places: int = 4) -> str:
+def _spread(values: Sequence[float]) -> str:
     if not values:
         return ""
-    text = f"{float(np.mean(values)):.{places}f}"
-    return f"{text} ({float(np.std(values, ddof=1)):.{places}f})" if len(values) > 1 else text
+    text = f"{float(np.mean(values)):.4f}"
+    return f"{text} ({float(np.std(values, ddof=1)):.4f})" if len(values) > 1 else text
 
 
 def _row(cells: Sequence[str]) -> str:
