@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -35,20 +35,19 @@ from ingest.topics import (
 from pipeline.errors import PipelineError
 from pipeline.log.changelog import Changelog, ChangelogRow
 from pipeline.log.statetable import LogTable
-from pipeline.scoring.batch import Scored, Scorer, score_windows
+from pipeline.scoring.batch import OnScored, Scorer, score_and_report
 from pipeline.scoring.stage import ScoringStage
 from pipeline.settings import PipelineSettings
 from pipeline.stage import agent_of, appender, now_ms
 from pipeline.stores.sinks import LineSink, Sink
 from pipeline.stores.stage import StoreCounters, StoreStage, prepare_lines, prepare_points
-from pipeline.windows.devices import ClosedWindow, Devices, Plans
+from pipeline.windows.devices import Devices, Plans
 
 if TYPE_CHECKING:
     import ssl
 
 __all__ = [
     "KafkaLink",
-    "OnScored",
     "ScoringApp",
     "StoreApp",
     "create_scoring_app",
@@ -56,9 +55,6 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
-
-OnScored = Callable[[Sequence[ClosedWindow], Scored], None]
-"""Looks at the windows of a batch and what became of them."""
 
 _SLOW_SINK_S = 5.0
 """Time for which a stop waits for a sink that is writing."""
@@ -181,7 +177,7 @@ def create_scoring_app(
         table = LogTable(app, settings.partitions)
     stage = ScoringStage(
         Devices(plans, table.get),
-        partial(_score, student_of, on_scored),
+        partial(score_and_report, student_of, on_scored),
         appender(app),
         table,
         app.crash,
@@ -241,19 +237,6 @@ def create_store_app(
     )
     app.agent(topics, name=f"store-{name}")(agent_of(app, stage, _follower(app)))
     return StoreApp(app, name, stage)
-
-
-def _score(
-    student_of: Callable[[str], Scorer | None],
-    on_scored: OnScored | None,
-    closed: Sequence[ClosedWindow],
-    *,
-    scored_ms: int,
-) -> Scored:
-    scored = score_windows(closed, student_of, scored_ms)
-    if on_scored is not None:
-        on_scored(closed, scored)
-    return scored
 
 
 # -- window state and moving partitions -----------------------------------------------------

@@ -22,7 +22,15 @@ from pipeline.points.scores import ScoreHead, ScoreRecord
 if TYPE_CHECKING:
     from pipeline.windows.devices import ClosedWindow
 
-__all__ = ["Health", "Scored", "Scorer", "Unscored", "score_windows"]
+__all__ = [
+    "Health",
+    "OnScored",
+    "Scored",
+    "Scorer",
+    "Unscored",
+    "score_and_report",
+    "score_windows",
+]
 
 
 class Scorer(Protocol):
@@ -68,6 +76,10 @@ class Scored:
     health: list[Health] = field(default_factory=list)
 
 
+OnScored = Callable[[Sequence["ClosedWindow"], Scored], None]
+"""Called with the windows of a batch and their outcome; it returns at once."""
+
+
 def score_windows(
     closed: Sequence[ClosedWindow],
     student_of: Callable[[str], Scorer | None],
@@ -98,6 +110,20 @@ def score_windows(
             scored.unscored += [Unscored(item, reason) for item in group]
         else:
             _score_group(group, student, scored_ms, scored)
+    return scored
+
+
+def score_and_report(
+    student_of: Callable[[str], Scorer | None],
+    on_scored: OnScored | None,
+    closed: Sequence[ClosedWindow],
+    *,
+    scored_ms: int,
+) -> Scored:
+    """Score windows as `score_windows` does, and report the batch to `on_scored`."""
+    scored = score_windows(closed, student_of, scored_ms)
+    if on_scored is not None:
+        on_scored(closed, scored)
     return scored
 
 

@@ -58,8 +58,9 @@ BY_THE_CLOCK = {"ingest/bridgehealth.py", "pipeline/log/retention.py"}
 """Files of health and log maintenance, which run now and then, whatever arrives."""
 SINK = WAY[-1]
 """The file that stores the point, behind the way from the message to the point."""
-BACKGROUND = {"until_crashed"}
-"""Functions that poll all the time."""
+BACKGROUND = {"until_crashed", "add_health", "look"}
+"""Functions that poll all the time, and those that look at a score beside its way: the live figures
+of `/metrics`, and whether the score is at alert level."""
 
 
 def is_background(frame: FrameType | None) -> bool:
@@ -96,10 +97,15 @@ async def test_a_reading_passes_few_files_and_none_of_deploy(
 ) -> None:
     manifest = read_artifact(zoo_path("rul-fd001")).manifest
     channels, length = manifest.channel_names, manifest.window.length
+    assert manifest.seen is not None
+    usual = dict(zip(channels, manifest.seen.middle, strict=True))  # far from an alert
 
     def message(first: int, stop: int) -> list[tuple[str, bytes]]:
         times = [1_750_000_000_000 + 60_000 * n for n in range(first, stop)]
-        body = {"ts": times, "values": {name: [1.0] * len(times) for name in channels}}
+        body = {
+            "ts": times,
+            "values": {name: [value] * len(times) for name, value in usual.items()},
+        }
         return [(f"sensors/plant/e1/{manifest.stream}", json.dumps(body).encode())]
 
     with LocalBroker(tmp_path / "broker", kind="mosquitto") as broker:
