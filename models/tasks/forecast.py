@@ -48,6 +48,9 @@ def coverage(truth: NDArray[Any], values: NDArray[np.float32]) -> float:
 def _details(record: Mapping[str, Any]) -> Iterator[DetailPoint]:
     """The reading of each channel at the window's end, and its quantiles at each lead."""
     end_ms, step_ms = record["end_ms"], record["step_ms"]
+    if type(step_ms) is not int or step_ms < 1:
+        msg = f"step_ms is a positive whole number, not {step_ms!r:.40}"
+        raise ValueError(msg)
     for channel, value in record["actual"].items():
         yield DetailPoint((channel, LEAD_ZERO), end_ms, {"value": value})
     for channel, leads in record["forecast"].items():

@@ -28,6 +28,7 @@ _NAMES = ("p10", "p50", "p90")
 # How much a forecast may depend on the batch around it, in training deviations: float32 sums in
 # another order at another batch size.
 _REPEATABLE = 1e-4
+_LARGEST_ERROR = 1e30
 # Changes that count in an explanation: above the last knot the score hardly moves any more.
 _SAME_SCORE = 1e-3
 _SAME_ODDNESS = 1e-2
@@ -198,7 +199,9 @@ class QuantilesAnswer:
                 anomaly_statistics(seen, backtest, spread), decoding.anomaly
             )
             inside = (backtest[..., 0] <= actual) & (actual <= backtest[..., 2])
-            errors = np.abs(actual - backtest[..., 1]) / scale
+            # Finite however large a reading or small a deviation is: a log takes no other number.
+            errors = np.abs(actual.astype(np.float64) - backtest[..., 1]) / scale
+            mae = errors.mean(axis=(1, 2)).clip(max=_LARGEST_ERROR)
             mask = valid.astype(np.float32)
             return ForecastScores(
                 decoding=decoding,
@@ -208,7 +211,7 @@ class QuantilesAnswer:
                 score=anomalies.score * mask,
                 channel=anomalies.channel,
                 oddness=anomalies.oddness * mask[:, None],
-                mae=(errors.mean(axis=(1, 2)) * mask).astype(np.float32),
+                mae=mae.astype(np.float32) * mask,
                 covered=(inside.mean(axis=(1, 2)) * mask).astype(np.float32),
                 valid=valid,
             )

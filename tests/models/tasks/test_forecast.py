@@ -118,6 +118,20 @@ def test_an_artifact_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     assert read_artifact(tmp_path / "student").manifest == written.manifest
 
 
+def test_the_error_is_finite_however_large_readings_are_and_small_the_deviation(
+    tmp_path: Path,
+) -> None:
+    draft = dummy_draft("forecast")
+    decoding = draft.decoding.model_copy(update={"spread": (1e-40, 0.0, 1e-3)})
+    draft = draft.model_copy(update={"decoding": decoding})
+    student = Student(write_artifact(tmp_path / "student", draft, dummy_onnx(draft)))
+    windows = np.zeros((2, 8, 3), dtype=np.float32)
+    windows[0, -2:] = 1e37
+    scores = student.score(windows)
+    assert scores.valid.all(), "else the window has no score at all"
+    assert np.isfinite([scores.mae, scores.score, scores.covered]).all()
+
+
 def test_measures_by_hand() -> None:
     truth = np.array([[[0.0], [2.0]]])
     values = np.array([[[[-1, 1, 2]], [[3, 4, 5]]]], dtype=np.float32)

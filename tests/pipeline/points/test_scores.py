@@ -171,6 +171,8 @@ BROKEN: list[dict[str, Any]] = [
             {"alarm": 0.5},
             {"step_ms": None},
             {"step_ms": 0.5},
+            {"step_ms": 0},
+            {"step_ms": True},
             {"actual": None},
             {"actual": {"OT": math.nan}},
             {"actual": {"": 1.0}},
