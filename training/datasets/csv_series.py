@@ -26,6 +26,10 @@ from training.errors import DataSetError
 __all__ = ["read_csv_series"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_LAST_MS = 253_402_300_800_000  # the year 10000
+_LARGEST = float(np.finfo(np.float32).max)
+_MOST_VALUES = 100_000_000
+"""Most grid times x channels of a device; more is a wrong step or a time that is far off."""
 _MILLISECOND = timedelta(milliseconds=1)
 
 
@@ -47,7 +51,7 @@ def read_csv_series(path: Path) -> SeriesSet:
     description = read_description(path)
     devices = _read_devices(path, description)
     grids = {
-        device: to_grid(np.array(rows.times_ms), np.array(rows.values), description.step_ms)
+        device: _grid(f"{path}: device {device}", rows, description.step_ms)
         for device, rows in sorted(devices.items())
     }
     ends_ms = _part_ends(description, list(grids.values()))
@@ -81,10 +85,23 @@ def read_csv_series(path: Path) -> SeriesSet:
     )
 
 
+def _grid(name: str, rows: _Rows, step_ms: int) -> Grid:
+    """Put the readings of a device on its grid, unless that would be out of all proportion."""
+    first, last = min(rows.times_ms), max(rows.times_ms)
+    if ((last - first) // step_ms + 1) * len(rows.values[0]) > _MOST_VALUES:
+        msg = (
+            f"{name} has readings from {_utc(first)} to {_utc(last)}, {(last - first) // step_ms} "
+            f"steps of {step_ms / 1000:g} s: correct the time that is far from the others, or "
+            "time.form or step_s in the description"
+        )
+        raise DataSetError(msg)
+    return to_grid(np.array(rows.times_ms), np.array(rows.values), step_ms)
+
+
 def _read_devices(path: Path, description: Description) -> dict[str, _Rows]:
     devices: dict[str, _Rows] = {}
     for pattern in description.files:
-        files = sorted(path.parent.glob(pattern)) if not Path(pattern).is_absolute() else []
+        files = _matching(path, pattern)
         if not files:
             msg = (
                 f"{path}: no file matches {pattern!r}: give paths relative to the folder of the "
@@ -93,6 +110,8 @@ def _read_devices(path: Path, description: Description) -> dict[str, _Rows]:
             raise DataSetError(msg)
         for file in files:
             for device, time_ms, values in _read_file(file, description):
+                if time_ms is None:
+                    continue
                 rows = devices.setdefault(device, _Rows())
                 rows.times_ms.append(time_ms)
                 rows.values.append(values)
@@ -102,19 +121,35 @@ def _read_devices(path: Path, description: Description) -> dict[str, _Rows]:
     return devices
 
 
-def _read_file(path: Path, description: Description) -> Iterator[tuple[str, int, list[float]]]:
-    """Yield device, time and values (NaN where missing) of every line."""
+def _matching(path: Path, pattern: str) -> list[Path]:
+    """The files that a pattern of the description matches, in order."""
+    if Path(pattern).is_absolute():
+        return []
+    try:
+        return sorted(path.parent.glob(pattern))
+    except (ValueError, IndexError, NotImplementedError):  # no pattern, such as "" or "**x"
+        return []
+
+
+def _read_file(
+    path: Path, description: Description
+) -> Iterator[tuple[str, int | None, list[float]]]:
+    """Yield device, time (None: ambiguous) and values (NaN where missing) of every line."""
     try:
         with path.open(encoding=description.encoding, newline="") as file:
             lines = csv.reader(file, delimiter=description.separator)
-            head = [cell.strip() for cell in next(lines, [])]
+            # Spreadsheets put a byte order mark before the first cell.
+            head = [cell.removeprefix("\ufeff").strip() for cell in next(lines, [])]
             columns = _find_columns(path, head, description)
             when = _TimeReader(description.time)
             for row in lines:
                 if row:
                     yield _read_line(path, lines.line_num, row, columns, when, description)
-    except (OSError, UnicodeDecodeError, LookupError, csv.Error) as exc:
-        msg = f"cannot read {path} as CSV in {description.encoding}: {exc}"
+    except (OSError, ValueError, LookupError, csv.Error) as exc:
+        msg = (
+            f"cannot read {path} as CSV in {description.encoding!r}: {exc}: correct encoding or "
+            "separator in the description"
+        )
         raise DataSetError(msg) from exc
 
 
@@ -122,6 +157,9 @@ def _find_columns(path: Path, head: list[str], description: Description) -> list
     """Find the columns of time, device (-1: none) and channels."""
     names = [description.time.column, description.device_column]
     names += [channel.header for channel in description.channels]
+    if not head:
+        msg = f"{path} is empty: its first line must name the columns"
+        raise DataSetError(msg)
     for name in names:
         if name is not None and name not in head:
             msg = (
@@ -139,7 +177,7 @@ def _read_line(
     columns: list[int],
     when: _TimeReader,
     description: Description,
-) -> tuple[str, int, list[float]]:
+) -> tuple[str, int | None, list[float]]:
     if max(columns) >= len(row):
         msg = f"{path}, line {line}: it has {len(row)} cells, expected {max(columns) + 1} or more"
         raise DataSetError(msg)
@@ -148,10 +186,14 @@ def _read_line(
     except (ValueError, OverflowError) as exc:
         msg = (
             f"{path}, line {line}: {row[columns[0]]!r} is no time of the form "
-            f"{description.time.form!r}: correct the line, or form in the description"
+            f"{description.time.form!r} in the zone {description.time.zone!r} ({exc}): correct "
+            "the line, or form or zone in the description"
         )
         raise DataSetError(msg) from exc
     device = path.stem if columns[1] < 0 else row[columns[1]].strip()
+    if not device:
+        msg = f"{path}, line {line}: column {description.device_column!r} names no device: name it"
+        raise DataSetError(msg)
     values = []
     for column, channel in zip(columns[2:], description.channels, strict=True):
         cell = row[column].strip()
@@ -159,14 +201,21 @@ def _read_line(
             values.append(np.nan)
             continue
         try:
-            values.append(float(cell.replace(description.decimal, ".")))
+            values.append(_number(cell.replace(description.decimal, ".")))
         except ValueError as exc:
             msg = (
-                f"{path}, line {line}: {cell!r} in column {channel.header!r} is no number: correct "
-                "it, or add it to missing in the description"
+                f"{path}, line {line}: {cell!r} in column {channel.header!r} is no number of "
+                "single precision: correct it, or add it to missing in the description"
             )
             raise DataSetError(msg) from exc
     return device, time_ms, values
+
+
+def _number(cell: str) -> float:
+    value = float(cell)
+    if abs(value) > _LARGEST:
+        raise ValueError
+    return value
 
 
 class _TimeReader:
@@ -176,24 +225,34 @@ class _TimeReader:
         self._form = time.form
         try:
             self._zone: tzinfo = timezone.utc if time.zone == "UTC" else ZoneInfo(time.zone)
-        except (ZoneInfoNotFoundError, ValueError) as exc:
+        except (ZoneInfoNotFoundError, ValueError, OSError) as exc:
             msg = f"time.zone {time.zone!r} is unknown: use a name such as 'Europe/Berlin'"
             raise DataSetError(msg) from exc
 
-    def read(self, cell: str) -> int:
-        """Read one cell.
+    def read(self, cell: str) -> int | None:
+        """Read one cell; None if its local time occurs twice, where summer time ends.
 
         Raises:
-            ValueError: It does not have the form.
+            ValueError: It does not have the form, or the zone skips it, where summer time begins.
         """
         if self._form in ("epoch_s", "epoch_ms"):
-            return round(float(cell) * (1000 if self._form == "epoch_s" else 1))
+            time_ms = round(float(cell) * (1000 if self._form == "epoch_s" else 1))
+            if abs(time_ms) >= _LAST_MS:
+                msg = "beyond the year 9999; are these milliseconds?"
+                raise ValueError(msg)
+            return time_ms
         if self._form == "iso":
             moment = datetime.fromisoformat(cell.replace("Z", "+00:00"))
         else:
             moment = datetime.strptime(cell, self._form)  # noqa: DTZ007 (the zone follows)
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=self._zone)
+            jump = moment.replace(fold=1).utcoffset() - moment.utcoffset()  # type: ignore[operator]
+            if jump > timedelta(0):
+                msg = "summer time skips it: does the clock keep winter time, as Etc/GMT-1 does?"
+                raise ValueError(msg)
+            if jump < timedelta(0):
+                return None
         return (moment - _EPOCH) // _MILLISECOND
 
 
@@ -216,6 +275,10 @@ def _part_ends(description: Description, grids: list[Grid]) -> NDArray[np.int64]
         )
         raise DataSetError(msg)
     return np.array(ends, dtype=np.int64)
+
+
+def _utc(time_ms: int) -> str:
+    return str(_EPOCH + timedelta(milliseconds=time_ms))
 
 
 def _ms(moment: datetime) -> int:

@@ -37,7 +37,7 @@ from typing import Annotated
 
 from pydantic import AwareDatetime, Field, ValidationError, model_validator
 
-from models.tasks.fields import Frozen, Label, Name, Text
+from models.tasks.fields import Frozen, Label, Name, Text, require_unique
 from training.errors import DataSetError
 
 if sys.version_info >= (3, 11):
@@ -94,7 +94,7 @@ class Description(Frozen):
     name: Name
     stream: Name
     files: Annotated[tuple[str, ...], Field(min_length=1)]
-    step_s: Annotated[float, Field(ge=0.001)]
+    step_s: Annotated[float, Field(ge=0.001, le=366 * 86_400)]
     time: TimeColumn
     channels: Annotated[tuple[Column, ...], Field(min_length=1, max_length=256)]
     title: Text = ""
@@ -108,6 +108,11 @@ class Description(Frozen):
     encoding: str = "utf-8"
     missing: tuple[str, ...] = ("", "NA", "NaN", "nan", "null")
     split: Split = Split()
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Description:
+        require_unique("channels", tuple(channel.name for channel in self.channels))
+        return self
 
     @property
     def step_ms(self) -> int:

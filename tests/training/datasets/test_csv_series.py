@@ -150,3 +150,62 @@ def test_a_wrong_description_says_what_to_do(tmp_path, old, new, message):
 def test_a_missing_description_is_named(tmp_path):
     with pytest.raises(DataSetError, match=r"absent\.toml"):
         read_csv_series(tmp_path / "absent.toml")
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path):
+    path = write(tmp_path, p1=["\ufeff" + make_lines(1)[0], *make_lines(200)[1:]])
+    assert len(read_csv_series(path).series[0]) == 200
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("3024-05-01T00:00:00Z,1,1", "device p1 has readings from 2024-05-01 .* to 3024-05-01"),
+        ("2024-05-01T04:00:00Z,1e300,1", r"p1\.csv, line 202: '1e300' in column 'Flow"),
+        ("2024-05-01T04:00:00Z,inf,1", r"p1\.csv, line 202: 'inf' in column 'Flow"),
+    ],
+)
+def test_a_line_out_of_all_proportion_is_named(tmp_path, line, message):
+    path = write(tmp_path, p1=[*make_lines(200), line])
+    with pytest.raises(DataSetError, match=message):
+        read_csv_series(path)
+
+
+def test_milliseconds_read_as_seconds_are_named(tmp_path):
+    text = DESCRIPTION.replace('{ column = "when" }', '{ column = "when", form = "epoch_s" }')
+    path = write(tmp_path, text, p1=["when,Flow [m3/h],head", "1714521600000,1,1"])
+    with pytest.raises(DataSetError, match=r"line 2.*are these milliseconds"):
+        read_csv_series(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("pumps/*.csv", "", "no file matches ''"),
+        ("pumps/*.csv", ".", "no file matches '.'"),
+        ("step_s = 60", 'step_s = 60\nencoding = "undefined"', "as CSV in 'undefined'"),
+        ("step_s = 60", "step_s = 1e300", "step_s"),
+        ('"head"', '"flow"', "'flow' more than once"),
+    ],
+)
+def test_a_wrong_description_is_a_clear_error(tmp_path, old, new, message):
+    path = write(tmp_path, DESCRIPTION.replace(old, new), p1=make_lines(200))
+    with pytest.raises(DataSetError, match=message):
+        read_csv_series(path)
+
+
+def test_the_hour_that_summer_time_repeats_is_left_out(tmp_path):
+    hours = (0, 1, 2, 2, 3, 4, 5)
+    lines = [f"2024-10-27T{hour:02}:{minute:02},1,1" for hour in hours for minute in range(60)]
+    text = DESCRIPTION.replace('"when" }', '"when", zone = "Europe/Berlin" }')
+    data = read_csv_series(write(tmp_path, text, p1=["when,Flow [m3/h],head", *lines]))
+    assert len(data.series[0]) == 5 * 60
+    jumps = np.diff(data.times_ms[0]) // 60_000
+    assert jumps[jumps != 1].tolist() == [121]
+
+
+def test_an_hour_that_summer_time_skips_is_an_error(tmp_path):
+    text = DESCRIPTION.replace('"when" }', '"when", zone = "Europe/Berlin" }')
+    path = write(tmp_path, text, p1=["when,Flow [m3/h],head", "2024-03-31T02:30,1,1"])
+    with pytest.raises(DataSetError, match=r"line 2.*summer time skips it"):
+        read_csv_series(path)
