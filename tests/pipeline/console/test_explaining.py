@@ -90,6 +90,11 @@ async def test_raw_readings_are_the_newest_ones(site: Site) -> None:
         (f"{DEVICE}/explanation?at_ms=17", 404, "the first one after is of"),
         (f"{DEVICE}/explanation?at_ms=x", 400, "at_ms must be a positive whole number, not 'x'"),
         (f"{DEVICE}/readings?last=-1", 400, "last must be a positive whole number, not '-1'"),
+        (
+            f"{DEVICE}/readings?last={'0' * 19}{'1' * 40}",
+            400,
+            "last must be a positive whole number",
+        ),
     ],
 )
 async def test_what_cannot_be_answered_says_why(
