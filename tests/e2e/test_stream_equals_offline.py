@@ -117,7 +117,7 @@ def _stream(
         report = publishing.result(180)
         assert report.complete
         assert (report.duplicates > 0) == (options.duplicates > 0)
-        plant.wait_until(lambda: plant.totals().get("windowed") == readings, 90, "windowed")
+        plant.wait_until(lambda: plant.totals().get("windowed") == readings, 200, "windowed")
         plant.wait_until(lambda: _stored(plant, measurement) >= windows, 60, "stored")
         totals = plant.totals()
         assert (totals["missing"], totals["dead_lettered"]) == (0, 0)

@@ -76,7 +76,7 @@ async def running(*stages: Stage) -> AsyncIterator[None]:
         await asyncio.gather(*(stage.app.stop() for stage in stages))
 
 
-async def eventually(holds: Callable[[], Any], seconds: float = 40.0) -> None:
+async def eventually(holds: Callable[[], Any], seconds: float = 120.0) -> None:
     for _ in range(round(seconds / 0.02)):
         if holds():
             return
