@@ -6,7 +6,8 @@ windows; the anomaly score is the share of calibration windows that are less odd
 labels nor state and is the same after any restart.
 
 Training calls `anomaly_statistics` and `fit_anomaly_table` on windows that the student has not
-learned from; a gateway calls `anomaly_statistics` and `score_anomalies`.
+learned from; a gateway calls `anomaly_statistics` and
+`AnomalyScorer`.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ from models.tasks.fields import Float32, Frozen
 __all__ = [
     "LEVELS",
     "STATISTICS",
+    "AnomalyScorer",
     "AnomalyScores",
     "AnomalyTable",
     "anomaly_statistics",
     "fit_anomaly_table",
-    "score_anomalies",
 ]
 
 STATISTICS = ("size", "peak", "shift", "spread", "stuck")
@@ -150,7 +151,7 @@ def fit_anomaly_table(statistics: NDArray[np.float32], *, alarm_share: float) ->
         raise ValueError(msg)
     knots = _quantiles(statistics.reshape(len(statistics), -1))
     channels, kinds = statistics.shape[1:]
-    largest = _shares(statistics.reshape(len(statistics), -1), knots).max(axis=1)
+    largest = _Knots(knots).shares(statistics.reshape(len(statistics), -1)).max(axis=1)
     combined = _quantiles(largest[:, None])
     return AnomalyTable(
         windows=len(statistics),
@@ -163,25 +164,31 @@ def fit_anomaly_table(statistics: NDArray[np.float32], *, alarm_share: float) ->
     )
 
 
-def score_anomalies(statistics: NDArray[np.float32], table: AnomalyTable) -> AnomalyScores:
-    """Score windows by a table; the score grows with every statistic.
-
-    Beyond the last knot a share approaches 1 without reaching it, so that two very odd channels can
-    still be told apart.
+class AnomalyScorer:
+    """Scores windows by a table; what depends on the table alone is computed once.
 
     Args:
-        statistics: `[batch, channels, len(STATISTICS)]`.
-        table: Calibration of as many channels.
+        table: Calibration of the student's channels.
     """
-    batch, channels, kinds = statistics.shape
-    knots = np.array(table.channels, dtype=np.float64).reshape(channels * kinds, len(LEVELS))
-    shares = _shares(statistics.reshape(batch, -1), knots).reshape(batch, channels, kinds)
-    largest = shares.max(axis=2)
-    score = _shares(largest.max(axis=1)[:, None], np.array([table.combined]))[:, 0]
-    oddness = -np.log10(np.maximum(1 - largest, _LEAST_SHARE))
-    return AnomalyScores(
-        score.astype(np.float32), largest.argmax(axis=1), oddness.astype(np.float32)
-    )
+
+    def __init__(self, table: AnomalyTable) -> None:
+        self._channels = _Knots(np.array(table.channels, dtype=np.float64).reshape(-1, len(LEVELS)))
+        self._combined = _Knots(np.array([table.combined]))
+
+    def score(self, statistics: NDArray[np.float32]) -> AnomalyScores:
+        """Score statistics `[batch, channels, len(STATISTICS)]`; the score grows with each of them.
+
+        Beyond the last knot a share approaches 1 without reaching it, so that two very odd channels
+        can still be told apart.
+        """
+        batch = len(statistics)
+        shares = self._channels.shares(statistics.reshape(batch, -1)).reshape(statistics.shape)
+        largest = shares.max(axis=2)
+        score = self._combined.shares(largest.max(axis=1)[:, None])[:, 0]
+        oddness = -np.log10(np.maximum(1 - largest, _LEAST_SHARE))
+        return AnomalyScores(
+            score.astype(np.float32), largest.argmax(axis=1), oddness.astype(np.float32)
+        )
 
 
 def _quantiles(columns: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -190,26 +197,35 @@ def _quantiles(columns: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.maximum.accumulate(found.astype(np.float32), axis=1).astype(np.float64)
 
 
-def _shares(values: NDArray[np.floating], knots: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Share of calibration windows below each value: `[batch, columns]` by `[columns, levels]`.
+class _Knots:
+    """Knots `[columns, levels]` of calibration windows, ready to be looked up.
 
     Equal knots (a channel that never stands still has `stuck` 1 at nearly all levels) give the
-    share of windows that are strictly below. All columns are done at once: a gateway calls this
-    for single windows, where a loop over columns took longer than the graph.
+    share of windows that are strictly below. All columns are done at once: a gateway asks for
+    single windows, where a loop over columns took longer than the graph.
     """
-    columns, last = np.arange(len(knots)), len(LEVELS) - 1
-    levels = np.array(LEVELS)[(knots[:, :, None] > knots[:, None, :]).sum(axis=2)]
-    # The knots on both sides of each value, [batch, columns]: left < value <= right.
-    right = (values[:, :, None] > knots).sum(axis=2)
-    left = np.clip(right - 1, 0, last)
-    right = np.minimum(right, last)
-    start, width = knots[columns, left], knots[columns, right] - knots[columns, left]
-    rise = (levels[columns, right] - levels[columns, left]) / np.where(width > 0, width, 1)
-    inside = levels[columns, left] + rise * (values - start)
-    # Half of what is left at the last knot's distance from the middle, then ever less.
-    end, middle = knots[:, -1], knots[:, len(LEVELS) // 2]
-    scale = np.maximum(np.maximum(end - middle, 1e-3 * np.abs(end)), 1e-9)
-    beyond = np.maximum(values - end, 0) / scale
-    above = LEVELS[-1] + (1 - LEVELS[-1]) * (beyond / (1 + beyond))
-    shares = np.where(values > end, above, np.where(values <= knots[:, 0], LEVELS[0], inside))
-    return np.asarray(shares, dtype=np.float64)
+
+    def __init__(self, knots: NDArray[np.float64]) -> None:
+        self._knots = knots
+        self._columns = np.arange(len(knots))
+        self._levels = np.array(LEVELS)[(knots[:, :, None] > knots[:, None, :]).sum(axis=2)]
+        self._end, middle = knots[:, -1], knots[:, len(LEVELS) // 2]
+        least = np.maximum(self._end - middle, 1e-3 * np.abs(self._end))
+        self._scale = np.maximum(least, 1e-9)
+
+    def shares(self, values: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Share of calibration windows below each value `[batch, columns]`."""
+        knots, levels, columns = self._knots, self._levels, self._columns
+        last = len(LEVELS) - 1
+        # The knots on both sides of each value, [batch, columns]: left < value <= right.
+        right = (values[:, :, None] > knots).sum(axis=2)
+        left = np.clip(right - 1, 0, last)
+        right = np.minimum(right, last)
+        start, width = knots[columns, left], knots[columns, right] - knots[columns, left]
+        rise = (levels[columns, right] - levels[columns, left]) / np.where(width > 0, width, 1)
+        inside = levels[columns, left] + rise * (values - start)
+        # Half of what is left at the last knot's distance from the middle, then ever less.
+        beyond = np.maximum(values - self._end, 0) / self._scale
+        above = LEVELS[-1] + (1 - LEVELS[-1]) * (beyond / (1 + beyond))
+        low = np.where(values <= knots[:, 0], LEVELS[0], inside)
+        return np.asarray(np.where(values > self._end, above, low), dtype=np.float64)

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from models.tasks.anomaly import (
+    AnomalyScorer,
     AnomalyTable,
     anomaly_statistics,
-    score_anomalies,
 )
 from models.tasks.fields import Count, Decoding, Float32, Label, require_unique
 from models.tasks.moved import Moved, Neutral
@@ -185,6 +185,7 @@ class QuantilesAnswer:
         spread = np.array(decoding.spread, dtype=np.float32)
         scale = np.where(spread > 0, spread, 1)
         cut = decoding.horizon
+        scorer = AnomalyScorer(decoding.anomaly)
 
         def decode(
             raw: NDArray[np.float32],
@@ -195,9 +196,7 @@ class QuantilesAnswer:
             seen = np.where(valid[:, None, None], windows, np.float32(0))
             forecast, backtest = clean[:, :cut], clean[:, cut:]
             actual = seen[:, -decoding.backtest :]
-            anomalies = score_anomalies(
-                anomaly_statistics(seen, backtest, spread), decoding.anomaly
-            )
+            anomalies = scorer.score(anomaly_statistics(seen, backtest, spread))
             inside = (backtest[..., 0] <= actual) & (actual <= backtest[..., 2])
             # Finite however large a reading or small a deviation is: a log takes no other number.
             errors = np.abs(actual.astype(np.float64) - backtest[..., 1]) / scale

@@ -11,14 +11,19 @@ from numpy.typing import NDArray
 from models.tasks.anomaly import (
     LEVELS,
     STATISTICS,
+    AnomalyScorer,
+    AnomalyScores,
     AnomalyTable,
     anomaly_statistics,
     fit_anomaly_table,
-    score_anomalies,
 )
 
 STEPS = 4
 SPREAD = np.array([1.0, 10.0], dtype=np.float32)
+
+
+def score_anomalies(found: NDArray[np.float32], table: AnomalyTable) -> AnomalyScores:
+    return AnomalyScorer(table).score(found)
 
 
 def windows(count: int, seed: int = 0) -> NDArray[np.float32]:
