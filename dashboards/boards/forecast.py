@@ -11,10 +11,10 @@ from dashboards.boards.forecast_board import (
     NO_FORECAST,
     anomaly_score,
     backtest_of_models,
+    backtest_panels,
     devices_with_alarms,
     forecast_board,
     oddest_channel,
-    share_covered,
 )
 from dashboards.boards.forecast_rules import anomaly_lasts, coverage_low
 from dashboards.boards.task_panels import TaskPanels
@@ -22,7 +22,7 @@ from dashboards.queries import anomalies
 from dashboards.visuals.limits import Limits
 from dashboards.visuals.links import DEVICE_LINK
 from dashboards.visuals.panels import Panel
-from dashboards.visuals.styles import NO_HOURS, count, series_name
+from dashboards.visuals.styles import count, series_name
 from dashboards.visuals.views import Lines, Stat, Style
 from models.tasks.contract import Task
 from models.tasks.forecast import FORECAST
@@ -95,28 +95,12 @@ def _device_now(limits: Limits) -> Panel:
 
 
 def _device_history(limits: Limits, bucket: str) -> list[Panel]:
-    return [
-        Panel(
-            "forecast-error-history",
-            "Error of the backtest",
-            "Mean absolute error in each hour, in training deviations. A lasting rise means that "
-            "the device no longer behaves as in training.",
-            Lines(),
-            Style(NO_HOURS, "suffix: sd", minimum=0, name=series_name("model")),
-            [anomalies.error_history(FORECAST, bucket)],
-            12,
-            8,
-            time_from="30d",
-        ),
-        Panel(
-            "forecast-coverage-history",
-            "Coverage of the backtest",
-            "Share of readings between p10 and p90 in each hour; 80 % is promised.",
-            Lines(show_thresholds=True),
-            share_covered(limits, NO_HOURS, series_name("model")).in_palette(),
-            [anomalies.coverage_history(FORECAST, bucket)],
-            12,
-            8,
-            time_from="30d",
-        ),
-    ]
+    return backtest_panels(
+        limits,
+        "history",
+        "Mean absolute error in each hour, in training deviations. A lasting rise means that "
+        "the device no longer behaves as in training.",
+        "Share of readings between p10 and p90 in each hour; 80 % is promised.",
+        anomalies.error_history(FORECAST, bucket),
+        anomalies.coverage_history(FORECAST, bucket),
+    )

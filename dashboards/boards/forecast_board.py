@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dashboards.boards.explanations import explanations_panel
 from dashboards.queries import anomalies, forecasts
+from dashboards.queries.query import Query
 from dashboards.visuals.board import Board, Row
 from dashboards.visuals.limits import Limits
 from dashboards.visuals.links import FORECAST_LINK, FORECAST_UID
@@ -20,6 +21,7 @@ __all__ = [
     "NO_FORECAST",
     "anomaly_score",
     "backtest_of_models",
+    "backtest_panels",
     "devices_with_alarms",
     "forecast_board",
     "oddest_channel",
@@ -206,27 +208,50 @@ def devices_with_alarms(link: tuple[str, str]) -> Panel:
 
 def backtest_of_models(limits: Limits, hourly_bucket: str) -> list[Panel]:
     """Error and coverage of all windows of each model, by hour."""
+    return backtest_panels(
+        limits,
+        "of-models",
+        "Mean absolute error of all windows of a model in each hour, in training deviations. "
+        "A step at a rollout comes from the new version; a slow rise is drift: distill again.",
+        "Share of readings between p10 and p90, over all windows of a model in each hour; 80 % "
+        "is promised.",
+        anomalies.error_of_models(FORECAST, hourly_bucket),
+        anomalies.coverage_of_models(FORECAST, hourly_bucket),
+    )
+
+
+def backtest_panels(
+    limits: Limits, of: str, about_error: str, about_coverage: str, error: Query, coverage: Query
+) -> list[Panel]:
+    """Error and coverage of the backtest over the last month, a line for each model.
+
+    Args:
+        limits: Limits of the colours.
+        of: End of the panels' names.
+        about_error: Description of the error.
+        about_coverage: Description of the coverage.
+        error: Query of the error, by hour.
+        coverage: Query of the coverage, by hour.
+    """
     return [
         Panel(
-            "forecast-error-of-models",
+            f"forecast-error-{of}",
             "Error of the backtest",
-            "Mean absolute error of all windows of a model in each hour, in training deviations. "
-            "A step at a rollout comes from the new version; a slow rise is drift: distill again.",
+            about_error,
             Lines(),
             Style(NO_HOURS, "suffix: sd", minimum=0, name=series_name("model")),
-            [anomalies.error_of_models(FORECAST, hourly_bucket)],
+            [error],
             12,
             8,
             time_from="30d",
         ),
         Panel(
-            "forecast-coverage-of-models",
+            f"forecast-coverage-{of}",
             "Coverage of the backtest",
-            "Share of readings between p10 and p90, over all windows of a model in each hour; 80 % "
-            "is promised.",
+            about_coverage,
             Lines(show_thresholds=True),
             share_covered(limits, NO_HOURS, series_name("model")).in_palette(),
-            [anomalies.coverage_of_models(FORECAST, hourly_bucket)],
+            [coverage],
             12,
             8,
             time_from="30d",
