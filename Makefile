@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo site test coverage check rules docs bench bench-site chaos release clean
+.PHONY: help demo site test coverage check rules docs bench bench-site chaos attack release clean
 
 help:
 	@echo 'make demo    start a gateway and a simulated fleet on this machine, show the console page'
@@ -35,6 +35,8 @@ help:
 	@echo 'make bench-site  the same for a site, with Kafka and InfluxDB'
 	@echo 'make chaos   kill and pause every part of a site, fifty times; account for every reading'
 	@echo '             (about twenty minutes; writes docs/results/chaos.md)'
+	@echo 'make attack  attack every promise in long form: files, clock, floods, a soak of 45 minutes'
+	@echo '             (about two hours; writes docs/results/attacks.md; ARGS="--short" takes minutes)'
 	@echo 'make release build, install and try the version of pyproject.toml, then tag it (DRY_RUN=1: no tag)'
 	@echo 'make clean   remove .venv and every cache and build product'
 	@echo
@@ -90,6 +92,9 @@ bench-site: $(VENV)/.dev
 chaos: $(VENV)/.dev
 	@$(BIN)/kpstream site install
 	@$(BIN)/python -m tests.chaos $(ARGS)
+
+attack: $(VENV)/.dev
+	@$(BIN)/python -m tests.attack $(ARGS)
 
 release: $(VENV)/.dev
 	@.ci/release

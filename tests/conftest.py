@@ -2,10 +2,10 @@
 
 A test that needs a component that not every machine has carries a marker (`needs_data`,
 `needs_mosquitto`, `needs_training`, `needs_smollm2`, `needs_kafka_mock`, `needs_kafka_server`,
-`needs_influxd`, `needs_chromium`). Without the component it is skipped, with a reason that tells
-how to install it. The environment variable `KPSTREAM_REQUIRE` names components (comma separated, or
-`all`) whose tests must not be skipped for any reason. CI sets it, so that a test that silently
-stopped running there is a failure.
+`needs_influxd`, `needs_chromium`, `needs_faketime`). Without the component it is skipped, with a
+reason that tells how to install it. The environment variable `KPSTREAM_REQUIRE` names components
+(comma separated, or `all`) whose tests must not be skipped for any reason. CI sets it, so that a
+test that silently stopped running there is a failure.
 
 A slow test of real servers (Kafka, InfluxDB) runs if a component that it needs is required, or if
 `KPSTREAM_TEST_SITE=1`, because these tests take longer than all the others together.
@@ -76,6 +76,11 @@ def _program(*names: str) -> str | None:
     return next((found for name in names if (found := shutil.which(name, path=path))), None)
 
 
+def _faketime_library() -> Path | None:
+    """The library that gives a process a clock of its own, where Debian puts it."""
+    return next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
+
+
 def _modules(*names: str) -> bool:
     return all(find_spec(name) is not None for name in names)
 
@@ -117,6 +122,9 @@ COMPONENTS = {
         lambda: find_servers().influxd,
         "install Go and Cargo, then kpstream site install --only influxd",
         ("real_influx",),
+    ),
+    "faketime": Component(
+        lambda: _faketime_library(), "apt-get install libfaketime", ("faketime_library",)
     ),
     "chromium": Component(
         lambda: _program("chromium", "chromium-browser", "google-chrome"),
@@ -178,6 +186,12 @@ def mosquitto_program() -> str:
 def chromium_program() -> str:
     """The path of a Chromium that can run headless."""
     return _program("chromium", "chromium-browser", "google-chrome") or _missing("chromium")
+
+
+@pytest.fixture(scope="session")
+def faketime_library() -> Path:
+    """The path of libfaketime (threads), for LD_PRELOAD of a child process."""
+    return _faketime_library() or _missing("faketime")
 
 
 @pytest.fixture(scope="session")
