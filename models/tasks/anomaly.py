@@ -43,6 +43,7 @@ _SMALLEST_WIDTH = 0.01
 the look-back has an interval of no width, and any reading would be infinitely odd."""
 
 _LEAST_SHARE = 1e-9
+_LARGEST = 1e30  # of a statistic, so that it is finite in float32
 
 Knots = Annotated[tuple[Float32, ...], Field(min_length=len(LEVELS), max_length=len(LEVELS))]
 
@@ -117,23 +118,26 @@ def anomaly_statistics(
     Returns:
         `[batch, channels, len(STATISTICS)]` float32.
     """
+    # Few calls and few passes: of one window, the calls of numpy take longer than the sums.
     steps = backtest.shape[1]
-    actual = windows[:, -steps:].astype(np.float64)
-    low, middle, high = np.moveaxis(backtest.astype(np.float64), 3, 0)
     least = np.maximum(_SMALLEST_WIDTH * spread.astype(np.float64), np.finfo(np.float32).tiny)
-    residual = (actual - middle) / np.maximum((high - low) / 2, least)
-    moves = np.abs(np.diff(windows.astype(np.float64), axis=1))
-    newest, before = moves[:, -steps:].mean(axis=1), moves[:, :-steps].mean(axis=1)
+    values, fan = windows.astype(np.float64), backtest.astype(np.float64)
+    found = np.empty((len(windows), len(spread), len(STATISTICS)))
+    residual = values[:, -steps:] - fan[..., 1]
+    residual /= np.maximum((fan[..., 2] - fan[..., 0]) / 2, least)
+    found[..., 2] = np.abs(residual.sum(axis=1) / steps)
+    np.abs(residual, out=residual)
+    found[..., 0] = residual.sum(axis=1) / steps
+    found[..., 1] = residual.max(axis=1)
+    moves = np.abs(values[:, 1:] - values[:, :-1])
+    newest = moves[:, -steps:].sum(axis=1) / steps
+    before = moves[:, :-steps].sum(axis=1) / max(1, moves.shape[1] - steps)
     floor = 1e-3 * least
-    equal = np.logical_and.accumulate((windows == windows[:, -1:])[:, ::-1], axis=1)
-    found = [
-        np.abs(residual).mean(axis=1),
-        np.abs(residual).max(axis=1),
-        np.abs(residual.mean(axis=1)),
-        np.abs(np.log((newest + floor) / (before + floor))),
-        equal.sum(axis=1),
-    ]
-    return np.stack(found, axis=2).clip(-1e30, 1e30).astype(np.float32)
+    found[..., 3] = np.abs(np.log((newest + floor) / (before + floor)))
+    # The distance of the last reading that differs from the newest; 0 where none does.
+    equal = (windows[:, ::-1] == windows[:, -1:]).argmin(axis=1)
+    found[..., 4] = np.where(equal > 0, equal, windows.shape[1])
+    return np.minimum(found, _LARGEST).astype(np.float32)
 
 
 def fit_anomaly_table(statistics: NDArray[np.float32], *, alarm_share: float) -> AnomalyTable:
@@ -206,26 +210,34 @@ class _Knots:
     """
 
     def __init__(self, knots: NDArray[np.float64]) -> None:
+        count = len(LEVELS)
+        levels = np.array(LEVELS)[(knots[:, :, None] > knots[:, None, :]).sum(axis=2)]
+        width = np.diff(knots, axis=1)
+        # The segments of a column: below the first knot, between two knots, beyond the last one.
+        # A value there has the share `base + rise * (value - start)`; beyond is done apart.
+        segments = np.zeros((len(knots), count + 1, 3))
+        start, base, rise = np.moveaxis(segments, 2, 0)
+        start[:, 1:], base[:, 0], base[:, 1:] = knots, LEVELS[0], levels
+        rise[:, 1:-1] = np.diff(levels, axis=1) / np.where(width > 0, width, 1)
+        self._segments = segments.reshape(-1, 3)
+        self._first = np.arange(len(knots)) * (count + 1)
         self._knots = knots
-        self._columns = np.arange(len(knots))
-        self._levels = np.array(LEVELS)[(knots[:, :, None] > knots[:, None, :]).sum(axis=2)]
-        self._end, middle = knots[:, -1], knots[:, len(LEVELS) // 2]
+        self._end, middle = knots[:, -1], knots[:, count // 2]
         least = np.maximum(self._end - middle, 1e-3 * np.abs(self._end))
         self._scale = np.maximum(least, 1e-9)
 
     def shares(self, values: NDArray[np.floating]) -> NDArray[np.float64]:
         """Share of calibration windows below each value `[batch, columns]`."""
-        knots, levels, columns = self._knots, self._levels, self._columns
-        last = len(LEVELS) - 1
-        # The knots on both sides of each value, [batch, columns]: left < value <= right.
-        right = (values[:, :, None] > knots).sum(axis=2)
-        left = np.clip(right - 1, 0, last)
-        right = np.minimum(right, last)
-        start, width = knots[columns, left], knots[columns, right] - knots[columns, left]
-        rise = (levels[columns, right] - levels[columns, left]) / np.where(width > 0, width, 1)
-        inside = levels[columns, left] + rise * (values - start)
-        # Half of what is left at the last knot's distance from the middle, then ever less.
-        beyond = np.maximum(values - self._end, 0) / self._scale
-        above = LEVELS[-1] + (1 - LEVELS[-1]) * (beyond / (1 + beyond))
-        low = np.where(values <= knots[:, 0], LEVELS[0], inside)
-        return np.asarray(np.where(values > self._end, above, low), dtype=np.float64)
+        # The segment of each value, left knot < value <= right knot, [batch, columns].
+        place = (values[:, :, None] > self._knots).sum(axis=2)
+        place += self._first
+        segments = self._segments.take(place, axis=0)
+        shares: NDArray[np.float64] = segments[..., 2] * (values - segments[..., 0])
+        shares += segments[..., 1]
+        past = values > self._end
+        if past.any():
+            # Half of what is left at the last knot's distance from the middle, then ever less.
+            beyond = np.maximum(values - self._end, 0) / self._scale
+            above = LEVELS[-1] + (1 - LEVELS[-1]) * (beyond / (1 + beyond))
+            shares = np.where(past, above, shares)
+        return shares

@@ -184,7 +184,7 @@ class QuantilesAnswer:
         """
         spread = np.array(decoding.spread, dtype=np.float32)
         scale = np.where(spread > 0, spread, 1)
-        cut = decoding.horizon
+        cut, cells = decoding.horizon, decoding.backtest * len(decoding.channels)
         scorer = AnomalyScorer(decoding.anomaly)
 
         def decode(
@@ -192,15 +192,17 @@ class QuantilesAnswer:
             valid: NDArray[np.bool_],
             windows: NDArray[np.float32],
         ) -> ForecastScores:
-            clean = np.sort(np.where(valid[:, None, None, None], raw, np.float32(0)), axis=3)
-            seen = np.where(valid[:, None, None], windows, np.float32(0))
+            clean, seen = np.sort(raw, axis=3), windows
+            if not valid.all():
+                clean = np.where(valid[:, None, None, None], clean, np.float32(0))
+                seen = np.where(valid[:, None, None], windows, np.float32(0))
             forecast, backtest = clean[:, :cut], clean[:, cut:]
             actual = seen[:, -decoding.backtest :]
             anomalies = scorer.score(anomaly_statistics(seen, backtest, spread))
             inside = (backtest[..., 0] <= actual) & (actual <= backtest[..., 2])
             # Finite however large a reading or small a deviation is: a log takes no other number.
             errors = np.abs(actual.astype(np.float64) - backtest[..., 1]) / scale
-            mae = errors.mean(axis=(1, 2)).clip(max=_LARGEST_ERROR)
+            mae = np.minimum(errors.sum(axis=(1, 2)) / cells, _LARGEST_ERROR)
             mask = valid.astype(np.float32)
             return ForecastScores(
                 decoding=decoding,
@@ -211,7 +213,7 @@ class QuantilesAnswer:
                 channel=anomalies.channel,
                 oddness=anomalies.oddness * mask[:, None],
                 mae=mae.astype(np.float32) * mask,
-                covered=(inside.mean(axis=(1, 2)) * mask).astype(np.float32),
+                covered=(inside.sum(axis=(1, 2)) / cells * mask).astype(np.float32),
                 valid=valid,
             )
 

@@ -68,6 +68,39 @@ def test_statistics_of_a_window_by_literal_loops() -> None:
             assert found[row, channel] == pytest.approx(wanted, rel=1e-3)
 
 
+@pytest.mark.parametrize("still", [1, 2, 5, 12])
+def test_stuck_counts_the_equal_readings_at_the_end(still: int) -> None:
+    odd = windows(2)
+    odd[0, -still:, 1] = 7.0
+    assert statistics(odd)[:, :, STATISTICS.index("stuck")].tolist() == [[1, still], [1, 1]]
+
+
+def test_a_share_is_the_place_between_the_knots_by_a_literal_search(table: AnomalyTable) -> None:
+    found = statistics(windows(200, seed=3))
+    scored = score_anomalies(found, table)
+    for row in range(len(found)):
+        largest = [
+            max(map(_literal_share, channel, found[row, at].tolist()))
+            for at, channel in enumerate(table.channels)
+        ]
+        assert scored.channel[row] == largest.index(max(largest))
+        assert scored.score[row] == pytest.approx(_literal_share(table.combined, max(largest)))
+
+
+def _literal_share(knots: tuple[float, ...], value: float) -> float:
+    if value > knots[-1]:
+        scale = max(knots[-1] - knots[len(knots) // 2], 1e-3 * abs(knots[-1]), 1e-9)
+        beyond = (value - knots[-1]) / scale
+        return LEVELS[-1] + (1 - LEVELS[-1]) * beyond / (1 + beyond)
+    if value <= knots[0]:
+        return LEVELS[0]
+    right = next(at for at, knot in enumerate(knots) if value <= knot)
+    low, high = knots[right - 1], knots[right]
+    # Equal knots have the level of the first of them: the share that is strictly below.
+    left, above = (LEVELS[knots.index(knot)] for knot in (low, high))
+    return left + (above - left) * (value - low) / (high - low)
+
+
 def test_ordinary_windows_have_evenly_spread_scores(table: AnomalyTable) -> None:
     score = score_anomalies(statistics(windows(2000, seed=1)), table).score
     for share in (0.5, 0.9, 0.99):
