@@ -36,6 +36,7 @@ from ingest.intake import Intake, Load
 from ingest.logwriter import LogRecord, LogWriter
 from ingest.messages import Tick, encode_tick
 from ingest.mqtt.connection import Connection
+from ingest.mqtt.subscriptions import FilterMemory
 from ingest.mqttsettings import endpoint_of, stale_filters_of, subscriptions_of
 from ingest.settings import IngestSettings
 
@@ -66,6 +67,7 @@ class Bridge:
         writer: LogWriter,
         *,
         decoder: Decoder | None = None,
+        subscribed: FilterMemory | None = None,
         leaves: bool = False,
         now_ms: Callable[[], int] = _wall_clock_ms,
     ) -> None:
@@ -75,6 +77,7 @@ class Bridge:
             settings: The broker, and the bounds.
             writer: The log.
             decoder: Decoder of a second message format beside JSON, if any.
+            subscribed: Memory of the filters that earlier processes subscribed to, if any.
             leaves: Take only what the broker still holds for this client id, see `is_drained`.
             now_ms: Clock of the receive times, epoch ms.
         """
@@ -102,6 +105,7 @@ class Bridge:
             after_read=self._after_read,
             subscribe=(*subscriptions_of(settings), *(decoder.filters if decoder else ())),
             stale_filters=stale_filters_of(settings),
+            filter_memory=subscribed,
             leaves=leaves,
             will=self._will,
             session_expiry_s=settings.session_expiry_s,
@@ -134,6 +138,7 @@ class Bridge:
             saturated=self._is_saturated,
             log_unavailable_since_ms=failing_ms,
             error=connection.error if failing_ms is None else "the log does not confirm",
+            stray_topics=dict(self.counters.stray_topics_total),
         )
 
     def is_drained(self, quiet_ms: int) -> bool:

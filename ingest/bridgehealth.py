@@ -6,11 +6,14 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from ingest.errors import RefusalReason
+from ingest.topics import topic_shape
 
 __all__ = ["BridgeCounters", "BridgeHealth", "ConnectedSince"]
 
 _SESSION_GRACE_MS = 2000
 _STALL_MS = 1000
+_SHAPES = 50
+_OTHER_SHAPES = "other"
 
 
 @dataclass(slots=True)
@@ -30,6 +33,8 @@ class BridgeCounters:
         stale_acks_total: Acknowledgements dropped because their connection had ended.
         connects_total: Connections made, including the first one.
         faults_total: Messages refused because checking them raised an unexpected exception.
+        stray_topics_total: Messages refused because of their topic, by its shape
+            (`ingest.topics.topic_shape`); shapes beyond the first fifty count as `other`.
     """
 
     received_total: int = 0
@@ -43,6 +48,14 @@ class BridgeCounters:
     stale_acks_total: int = 0
     connects_total: int = 0
     faults_total: int = 0
+    stray_topics_total: Counter[str] = field(default_factory=Counter)
+
+    def count_stray(self, topic: str) -> None:
+        """Count a message on a topic that is not one of ours."""
+        shape = topic_shape(topic)
+        if shape not in self.stray_topics_total and len(self.stray_topics_total) >= _SHAPES:
+            shape = _OTHER_SHAPES
+        self.stray_topics_total[shape] += 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +72,7 @@ class BridgeHealth:
         saturated: The broker holds messages back because too many are unconfirmed.
         log_unavailable_since_ms: Start of the log's current outage, or None.
         error: Current problem, human-readable, or None.
+        stray_topics: Messages refused because of their topic, by its shape (`BridgeCounters`).
     """
 
     running: bool
@@ -70,6 +84,7 @@ class BridgeHealth:
     saturated: bool
     log_unavailable_since_ms: int | None
     error: str | None
+    stray_topics: dict[str, int] = field(default_factory=dict)
 
 
 class ConnectedSince:

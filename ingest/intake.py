@@ -34,6 +34,7 @@ __all__ = ["Intake", "Load"]
 log = logging.getLogger(__name__)
 
 _KNOWN_TOPICS = 65_536
+_SPARKPLUG = "spBv1.0/"
 _BUNDLE_READINGS = 20_000
 """Most readings in one record: a record is windowed in one go (some 20 ms) and acked as a whole."""
 
@@ -193,12 +194,36 @@ class Intake:
         self.load.envelopes.setdefault(partition, []).append((envelope, readings))
 
     def _address(self, topic: str) -> tuple[Address, int]:
-        address = parse_topic(topic, self._settings.mqtt_prefix)
+        address = self._parsed(topic)
         key = device_key(address.site, address.device)
         if len(self._addresses) >= _KNOWN_TOPICS:
             self._addresses.clear()
         known = self._addresses[topic] = (address, partition_of(key, self._partitions()))
         return known
+
+    def _parsed(self, topic: str) -> Address:
+        """Return the address in a topic; count topics of other forms by their shape.
+
+        Raises:
+            RefusedMessage: `bad_topic`; also for a site or a format that is not configured now,
+                because the broker still delivers what came under a former subscription.
+        """
+        sites = self._settings.mqtt_sites
+        try:
+            address = parse_topic(topic, self._settings.mqtt_prefix)
+            if sites and address.site not in sites:
+                detail = (
+                    f"site {address.site!r} is not among KPSTREAM_INGEST_MQTT_SITES; it comes from "
+                    "a subscription of former settings"
+                )
+                raise RefusedMessage(RefusalReason.bad_topic, detail)
+        except RefusedMessage as exc:
+            self._counters.count_stray(topic)
+            if self._decoder is None and topic.startswith(_SPARKPLUG):
+                detail = f"{topic[:200]!r}: KPSTREAM_INGEST_SPARKPLUG is unset, so no Sparkplug"
+                raise RefusedMessage(exc.reason, detail) from exc
+            raise
+        return address
 
     def _check(self, document: dict[str, Any], recv_ms: int) -> int:
         """Return the number of readings; refuse a message with a reading too far in the future."""

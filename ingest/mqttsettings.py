@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from ingest.mqtt.endpoint import Endpoint
 from ingest.settings import IngestSettings
-from ingest.topics import SHARED_GROUP, subscription
+from ingest.topics import SHARED_GROUP, former_subscriptions, subscription
 
-__all__ = ["endpoint_of", "stale_filters_of", "subscriptions_of"]
+__all__ = ["FORMER_SPARKPLUG", "endpoint_of", "stale_filters_of", "subscriptions_of"]
+
+FORMER_SPARKPLUG = (
+    "spBv1.0/#",
+    *(f"spBv1.0/+/{kind}/+" for kind in ("NBIRTH", "NDATA", "NDEATH")),
+    *(f"spBv1.0/+/{kind}/+/+" for kind in ("DBIRTH", "DDATA", "DDEATH")),
+)
+"""Filters of Sparkplug for all groups, of this version and of earlier ones."""
 
 
 def endpoint_of(settings: IngestSettings, client_id: str | None = None) -> Endpoint:
@@ -35,17 +42,23 @@ def endpoint_of(settings: IngestSettings, client_id: str | None = None) -> Endpo
 
 def subscriptions_of(settings: IngestSettings) -> list[str]:
     """Return the MQTT filters of the bridge: everything, some sites, or its share of them."""
-    filters = [subscription(settings.mqtt_prefix, site) for site in settings.mqtt_sites or ("+",)]
+    filters = [subscription(settings.mqtt_prefix, site) for site in settings.mqtt_sites or (None,)]
     group = settings.mqtt_shared_group
     return filters if group is None else [f"$share/{group}/{each}" for each in filters]
 
 
 def stale_filters_of(settings: IngestSettings) -> list[str]:
-    """Return the filters that this client id may hold from an earlier configuration.
+    """Return the filters that this client id may hold although nothing remembers them.
 
-    This is the filter for all messages if the bridge now takes a share, and that for a share if it
-    now takes all messages.
+    The session of an earlier configuration may hold the filter for all messages or that for a
+    share, and the session of an earlier version may hold filters with one `+` per level.
+    `ingest.subscribed` remembers all others.
     """
     everything = subscription(settings.mqtt_prefix)
-    earlier = (everything, f"$share/{SHARED_GROUP}/{everything}")
+    earlier = (
+        everything,
+        f"$share/{SHARED_GROUP}/{everything}",
+        *former_subscriptions(settings.mqtt_prefix),
+        *FORMER_SPARKPLUG,
+    )
     return [each for each in earlier if each not in subscriptions_of(settings)]

@@ -26,11 +26,14 @@ __all__ = [
     "Address",
     "are_names",
     "device_key",
+    "former_subscriptions",
     "is_name",
     "murmur2",
     "parse_topic",
     "partition_of",
+    "sender_of",
     "subscription",
+    "topic_shape",
 ]
 
 READINGS = "readings"
@@ -57,6 +60,7 @@ SHARED_GROUP = "kpstream"
 """Default group in which the bridges of a site share its messages."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_SHAPE_LEVELS = 8
 _NAME_RULE = "1 to 64 of A-Z a-z 0-9 . _ -, the first a letter or digit"
 
 
@@ -115,13 +119,61 @@ def parse_topic(topic: str, prefix: str = MQTT_PREFIX) -> Address:
     return Address(*levels)
 
 
-def subscription(prefix: str = MQTT_PREFIX, site: str = "+") -> str:
-    """Return the MQTT filter for all addresses below `prefix`, or for those of a site.
+def subscription(prefix: str = MQTT_PREFIX, site: str | None = None) -> str:
+    """Return the MQTT filter for everything below `prefix`, or below a site.
+
+    It takes topics with too few and too many levels too, so that `parse_topic` refuses them and
+    they become dead letters. A filter with one `+` per level would leave them to the broker, which
+    confirms them to the device and discards them.
 
     >>> subscription(), subscription("sensors", "plant-7")
-    ('sensors/+/+/+', 'sensors/plant-7/+/+')
+    ('sensors/#', 'sensors/plant-7/#')
     """
-    return f"{prefix}/{site}/+/+"
+    return f"{prefix}/#" if site is None else f"{prefix}/{site}/#"
+
+
+def former_subscriptions(prefix: str = MQTT_PREFIX) -> tuple[str, ...]:
+    """Return the filters that earlier versions subscribed to, with and without the default group.
+
+    >>> former_subscriptions()
+    ('sensors/+/+/+', '$share/kpstream/sensors/+/+/+')
+    """
+    levels = f"{prefix}/+/+/+"
+    return levels, f"$share/{SHARED_GROUP}/{levels}"
+
+
+def sender_of(topic: str, prefix: str = MQTT_PREFIX) -> str:
+    """Return a bounded key of the sender of any topic, to count refused messages by.
+
+    It is `site/device` where the topic has both as valid names, whatever its depth. A level that is
+    missing or no name becomes `-`, so senders cannot make up more keys than there are names. A
+    topic beside the prefix has the key `-/-`.
+
+    >>> sender_of("sensors/plant-7/press-2"), sender_of("sensors/plant-7/press-2/engine/T24")
+    ('plant-7/press-2', 'plant-7/press-2')
+    >>> sender_of("sensors/plant-7"), sender_of("sensors/a b/c/d"), sender_of("else/where")
+    ('plant-7/-', '-/c', '-/-')
+    """
+    if not topic.startswith(f"{prefix}/"):
+        return "-/-"
+    levels = (*topic[len(prefix) + 1 :].split("/", 2)[:2], "", "")[:2]
+    site, device = (level if is_name(level) else "-" for level in levels)
+    return f"{site}/{device}"
+
+
+def topic_shape(topic: str) -> str:
+    """Return the first level of a topic and its number of levels; few shapes cover many topics.
+
+    >>> topic_shape("machines/hall/press-2/T24"), topic_shape("sensors"), topic_shape("a b/c")
+    ('machines/+/+/+', 'sensors', '?/+')
+    >>> topic_shape("a" + "/b" * 40)
+    'a/+/+/+/+/+/+/+/#'
+    """
+    first, *rest = topic.split("/", _SHAPE_LEVELS)
+    shape = [first if is_name(first) else "?", *["+"] * len(rest)]
+    if len(rest) == _SHAPE_LEVELS:
+        shape[-1] = "#"
+    return "/".join(shape)
 
 
 @lru_cache(maxsize=65_536)

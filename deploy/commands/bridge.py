@@ -12,7 +12,7 @@ from functools import partial
 
 import click
 
-from deploy.processes.bridging import append_ticks, sparkplug_decoder
+from deploy.processes.bridging import append_ticks, sparkplug_decoder, subscribed_filters
 from deploy.processes.runtime import ProcessRuntime, run_command
 from deploy.settings.settings import SiteSettings
 from ingest.bridge import Bridge
@@ -67,7 +67,13 @@ class BridgeProcess:
         self.sparkplug = sparkplug_decoder(ingest, runtime.folder)
         self.writer = KafkaLogWriter(runtime.kafka)
         self.accounts = KafkaLogWriter(runtime.kafka)
-        self.bridge = Bridge(ingest, self.writer, decoder=self.sparkplug, leaves=leaves)
+        self.bridge = Bridge(
+            ingest,
+            self.writer,
+            decoder=self.sparkplug,
+            subscribed=subscribed_filters(ingest, runtime.folder),
+            leaves=leaves,
+        )
         self._leaves = leaves
         self._bridging: list[asyncio.Task[None]] = []
 

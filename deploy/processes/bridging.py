@@ -1,4 +1,4 @@
-"""Parts that the bridges of gateway and site share: ticks, and the Sparkplug decoder."""
+"""Parts that the bridges of gateway and site share: ticks, Sparkplug, former subscriptions."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING
 from ingest.bridge import Bridge
 from ingest.messages import Tick
 from ingest.settings import IngestSettings
+from ingest.subscribed import SubscribedFilters
 from pipeline.stage import now_ms
 
 if TYPE_CHECKING:
     from ingest.sparkplug.decoder import Sparkplug
 
-__all__ = ["append_ticks", "sparkplug_decoder"]
+__all__ = ["append_ticks", "sparkplug_decoder", "subscribed_filters"]
+
+_SUBSCRIBED = "subscriptions.json"
 
 
 async def append_ticks(
@@ -50,3 +53,9 @@ def sparkplug_decoder(ingest: IngestSettings, state_dir: Path) -> Sparkplug | No
     from ingest.sparkplug.decoder import sparkplug_of  # protobuf, which few gateways need
 
     return sparkplug_of(ingest, state_dir)
+
+
+def subscribed_filters(ingest: IngestSettings, state_dir: Path) -> SubscribedFilters:
+    """Return the memory of the filters that the bridge of this state folder has subscribed to."""
+    path = state_dir / _SUBSCRIBED
+    return SubscribedFilters(path, ingest.mqtt_host, ingest.mqtt_port, ingest.mqtt_client_id)

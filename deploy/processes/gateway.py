@@ -21,7 +21,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from deploy.processes.bridging import append_ticks, sparkplug_decoder
+from deploy.processes.bridging import append_ticks, sparkplug_decoder, subscribed_filters
 from deploy.processes.gatewayview import RunningGateway
 from deploy.processes.lifecycle import Tasks, run_process, until_crashed
 from deploy.settings.settings import GatewaySettings
@@ -84,7 +84,12 @@ class Gateway:
             max_bytes=pipeline.results_max_mb * 1_000_000,
         )
         self._writer = LocalLogWriter(self.log_file, pipeline.partitions)
-        self.bridge = Bridge(ingest, self._writer, decoder=self.sparkplug)
+        self.bridge = Bridge(
+            ingest,
+            self._writer,
+            decoder=self.sparkplug,
+            subscribed=subscribed_filters(ingest, settings.state_dir),
+        )
         self._explaining = QuietThread("explain-alerts", waiting=32, share=0.1)
         self.alerts = AlertExplainer(
             ExplainingStudents(registry), self._store_explanation, self._explaining

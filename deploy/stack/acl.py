@@ -44,8 +44,7 @@ _SPARKPLUG = "spBv1.0"
 _HEAD = "# Written by kpstream. A user is the common name of a certificate; %u stands for it."
 _BROKER_STATE = "topic read $SYS/broker/#"
 _BRIDGE = (
-    *(f"topic read {_SPARKPLUG}/+/{kind}/+" for kind in _NODE),
-    *(f"topic read {_SPARKPLUG}/+/{kind}/+/+" for kind in _BEHIND_NODE),
+    f"topic read {_SPARKPLUG}/#",
     f"topic write {_SPARKPLUG}/+/NCMD/+",
     f"topic readwrite {_SPARKPLUG}/STATE/+",
     _BROKER_STATE,

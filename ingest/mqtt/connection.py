@@ -11,7 +11,7 @@ from ingest.errors import MqttError
 from ingest.mqtt.endpoint import Endpoint
 from ingest.mqtt.policy import ConnectionPolicy, State, Timing
 from ingest.mqtt.socketloop import Callbacks, SocketLoop
-from ingest.mqtt.subscriptions import Reason, Subscriptions
+from ingest.mqtt.subscriptions import FilterMemory, Reason, Subscriptions
 from ingest.tls import TlsError, tls_advice
 
 __all__ = ["Connection"]
@@ -54,6 +54,7 @@ class Connection:
         after_read: Callable[[], None] | None = None,
         subscribe: str | Sequence[str] = (),
         stale_filters: Sequence[str] = (),
+        filter_memory: FilterMemory | None = None,
         leaves: bool = False,
         will: Callable[[], tuple[str, bytes] | None] | None = None,
         session_expiry_s: int = 0,
@@ -75,6 +76,8 @@ class Connection:
             subscribe: MQTT filter(s) to subscribe to with QoS 1 at every connect.
             stale_filters: Filters that an earlier process with this client id may have subscribed
                 to. Dropped once the broker has accepted `subscribe`, where it kept the session.
+            filter_memory: Filters that earlier processes subscribed to, dropped in the same way;
+                None: there is no memory of them.
             leaves: Drop these subscriptions instead, take what is due, and end the session at
                 `stop` if `may_end_session` is set (MQTT 5).
             will: Returns topic and payload of the last-will message (retained, QoS 1), or None for
@@ -100,7 +103,9 @@ class Connection:
         self._receive_maximum = receive_maximum
         self._policy = ConnectionPolicy(endpoint, publishes=on_confirmed is not None, timing=timing)
         filters = (subscribe,) if isinstance(subscribe, str) else subscribe
-        self._subscriptions = Subscriptions(filters, stale_filters, leaves=leaves)
+        self._subscriptions = Subscriptions(
+            filters, stale_filters, leaves=leaves, memory=filter_memory
+        )
         self._callbacks = Callbacks(
             on_message=on_message,
             after_read=after_read,

@@ -55,7 +55,7 @@ class Callbacks:
     after_read: Callable[[], None] | None
     on_connack: Callable[[Reason, bool], None]
     on_suback: Callable[[Sequence[Reason]], None]
-    on_unsuback: Callable[[], None]
+    on_unsuback: Callable[[Sequence[Reason]], None]
     on_puback: Callable[[int, Reason], None]
     on_ended: Callable[[Reason | None], None]
     on_broken: Callable[[OSError], None]
@@ -345,8 +345,8 @@ class SocketLoop:
     def _unsubscribed(
         self, client: paho.Client, userdata: Any, mid: int, reasons: list[ReasonCode], props: Any
     ) -> None:
-        del client, userdata, mid, reasons, props
-        self._callbacks.on_unsuback()
+        del client, userdata, mid, props
+        self._callbacks.on_unsuback([_reason(each) for each in reasons])
 
     def _published(
         self, client: paho.Client, userdata: Any, mid: int, reason: ReasonCode, props: Any

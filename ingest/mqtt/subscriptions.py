@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-__all__ = ["Reason", "Subscriptions"]
+__all__ = ["FilterMemory", "Reason", "Subscriptions"]
+
+log = logging.getLogger(__name__)
 
 _FIRST_FAILURE = 0x80
 
@@ -22,32 +25,60 @@ class Reason(NamedTuple):
         return self.code >= _FIRST_FAILURE
 
 
+class FilterMemory(Protocol):
+    """Durable memory of the filters that the broker may hold for a session."""
+
+    def read(self) -> Sequence[str]:
+        """Return them."""
+
+    def write(self, filters: Sequence[str]) -> None:
+        """Remember them; returns when they are durable."""
+
+
 class Subscriptions:
     """Filters of one client id: to hold, to drop as stale, or to give up.
+
+    The session at the broker keeps filters of former settings and delivers their messages. They are
+    dropped at every connect until the broker confirms it; until then, the memory keeps them.
 
     Attributes:
         in_place: The broker has answered everything that readiness depends on.
     """
 
     def __init__(
-        self, filters: Sequence[str], stale_filters: Sequence[str], *, leaves: bool
+        self,
+        filters: Sequence[str],
+        stale_filters: Sequence[str],
+        *,
+        leaves: bool,
+        memory: FilterMemory | None = None,
     ) -> None:
         """Prepare.
 
         Args:
             filters: MQTT filters to hold.
-            stale_filters: Filters that an earlier process with this client id may have left behind.
+            stale_filters: Filters that an earlier process with this client id may have left behind
+                although no memory names them.
             leaves: Give all of them up instead.
+            memory: Filters that earlier processes have subscribed to; None: there is none.
         """
         self.in_place = False
         self._filters = tuple(filters)
-        self._stale_filters = tuple(stale_filters)
+        self._memory = memory
+        former = () if memory is None else memory.read()
+        self._stale_filters = tuple(
+            each for each in dict.fromkeys((*stale_filters, *former)) if each not in self._filters
+        )
+        self._former = tuple(each for each in former if each not in self._filters)
         self._leaves = leaves
+        self._asked: tuple[str, ...] = ()
 
     def on_connect(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return the filters to subscribe to and those to unsubscribe from, after CONNACK."""
         if self._leaves:
-            return (), (*self._filters, *self._stale_filters) if self._filters else ()
+            self._asked = (*self._filters, *self._stale_filters) if self._filters else ()
+            return (), self._asked
+        self._remember((*self._filters, *self._former))
         return self._filters, ()
 
     def on_suback(
@@ -66,13 +97,35 @@ class Subscriptions:
             if reason.is_failure:
                 return f"the broker refuses the subscription {mqtt_filter!r}: {reason.text}", ()
         self.in_place = True
-        return None, self._stale_filters if session_present else ()
+        if not session_present:
+            self._former = ()
+            self._remember(self._filters)
+            return None, ()
+        self._asked = self._stale_filters
+        return None, self._asked
 
-    def on_unsuback(self) -> None:
-        """Take the broker's answer to an unsubscription."""
+    def on_unsuback(self, reasons: Sequence[Reason] = ()) -> None:
+        """Take the broker's answer to an unsubscription.
+
+        Args:
+            reasons: One per filter, in order; empty in MQTT 3.1.1, which confirms all of them.
+        """
+        refused = [
+            each for each, reason in zip(self._asked, reasons, strict=False) if reason.is_failure
+        ]
+        if refused:
+            log.warning("the broker keeps the former subscription %r: %s", refused[0], reasons)
         if self._leaves:
             self.in_place = True
+            self._remember(refused)
+        else:
+            self._former = tuple(refused)
+            self._remember((*self._filters, *refused))
 
     def on_disconnect(self) -> None:
         """Mark all filters as not in place."""
         self.in_place = False
+
+    def _remember(self, filters: Sequence[str]) -> None:
+        if self._memory is not None:
+            self._memory.write(filters)

@@ -27,6 +27,7 @@ class SparkplugCounters:
         lost_messages_total: Messages missing there, at least (the numbers wrap at 256).
         bdseq_gaps_total: Births whose session number does not follow the last one known.
         rebirths_requested_total: Commands sent to nodes.
+        commands_total: Commands of hosts to nodes, ours included, that came by; without effect.
     """
 
     births_total: int = 0
@@ -39,6 +40,7 @@ class SparkplugCounters:
     lost_messages_total: int = 0
     bdseq_gaps_total: int = 0
     rebirths_requested_total: int = 0
+    commands_total: int = 0
 
 
 class Faults:

@@ -48,8 +48,10 @@ log = logging.getLogger(__name__)
 
 _MAX_TOPIC = 1024
 _SHOWN_OFFLINE = 50
-_NODE_KINDS = ("NBIRTH", "NDATA", "NDEATH")
-_DEVICE_KINDS = ("DBIRTH", "DDATA", "DDEATH")
+_NODE_KINDS = ("NBIRTH", "NDATA", "NDEATH", "NCMD")
+_DEVICE_KINDS = ("DBIRTH", "DDATA", "DDEATH", "DCMD")
+_COMMANDS = ("NCMD", "DCMD")
+_FORMER = "it comes from a subscription of former settings"
 
 
 def sparkplug_of(settings: IngestSettings, state_dir: Path) -> Sparkplug | None:
@@ -91,6 +93,7 @@ class Sparkplug:
         self.counters = SparkplugCounters()
         self.filters: Sequence[str] = mapping.filters()
         self._mapping = mapping
+        self._groups = None if mapping.groups is None else frozenset(mapping.groups)
         self._mapped = frozenset(m for s in mapping.stream for m in s.metrics.values())
         self._store = store
         self._nodes = Nodes(store)
@@ -122,6 +125,12 @@ class Sparkplug:
             detail = f"{topic[:200]!r} is not spBv1.0/<group>/<type>/<node>[/<device>]"
             raise RefusedMessage(RefusalReason.bad_topic, detail)
         _, group, kind, name, *rest = levels
+        if kind in _COMMANDS:
+            self.counters.commands_total += 1
+            return Decoded()
+        if self._groups is not None and group not in self._groups:
+            detail = f"group {group[:80]!r} is not among `groups` of the mapping; {_FORMER}"
+            raise RefusedMessage(RefusalReason.bad_topic, detail)
         found = decode_sparkplug(payload)
         if kind == "NDEATH":  # may be the same bytes each time, and a second one has no effect
             self._take_node_death(group, name, found)

@@ -104,20 +104,17 @@ class SparkplugMapping(_Table):
         return hashlib.sha256("\n".join(streams).encode()).hexdigest()[:32]
 
     def filters(self) -> list[str]:
-        """Return the MQTT filters for this mapping; they exclude commands, including our own.
+        """Return the MQTT filters for this mapping.
 
-        >>> SparkplugMapping(stream=[StreamMapping(name="s", metrics={"a": "A"})]).filters()[:2]
-        ['spBv1.0/+/NBIRTH/+', 'spBv1.0/+/NDATA/+']
+        They take every topic below a group, so that a message on a topic of no known form becomes a
+        dead letter. Commands come too, also our own; the decoder ignores them.
+
+        >>> SparkplugMapping(stream=[StreamMapping(name="s", metrics={"a": "A"})]).filters()
+        ['spBv1.0/#']
         """
-        found = [
-            f"spBv1.0/{group}/{kind}/{rest}"
-            for group in self.groups or ["+"]
-            for rest, kinds in (
-                ("+", ("NBIRTH", "NDATA", "NDEATH")),
-                ("+/+", ("DBIRTH", "DDATA", "DDEATH")),
-            )
-            for kind in kinds
-        ]
+        if self.groups is None:
+            return ["spBv1.0/#"]
+        found = [f"spBv1.0/{group}/#" for group in self.groups]
         if self.host_id is not None:
             found.append(f"spBv1.0/STATE/{self.host_id}")
         return found

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from ingest.mqttsettings import endpoint_of, stale_filters_of, subscriptions_of
+from ingest.mqttsettings import FORMER_SPARKPLUG, endpoint_of, stale_filters_of, subscriptions_of
 from ingest.settings import IngestSettings
 
-ALL, SHARE = "sensors/+/+/+", "$share/kpstream/sensors/+/+/+"
+ALL, SHARE = "sensors/#", "$share/kpstream/sensors/#"
+FORMER = ["sensors/+/+/+", "$share/kpstream/sensors/+/+/+", *FORMER_SPARKPLUG]
 
 
 @pytest.mark.parametrize(
@@ -18,14 +19,14 @@ ALL, SHARE = "sensors/+/+/+", "$share/kpstream/sensors/+/+/+"
     [
         ({}, [ALL], [SHARE]),
         ({"mqtt_shared_group": "kpstream"}, [SHARE], [ALL]),
-        ({"mqtt_shared_group": "own"}, ["$share/own/sensors/+/+/+"], [ALL, SHARE]),
-        ({"mqtt_sites": ("a", "b")}, ["sensors/a/+/+", "sensors/b/+/+"], [ALL, SHARE]),
+        ({"mqtt_shared_group": "own"}, ["$share/own/sensors/#"], [ALL, SHARE]),
+        ({"mqtt_sites": ("a", "b")}, ["sensors/a/#", "sensors/b/#"], [ALL, SHARE]),
     ],
 )
 def test_filters(settings: dict[str, Any], subscribe: list[str], stale: list[str]) -> None:
     found = IngestSettings(**settings)
     assert subscriptions_of(found) == subscribe
-    assert stale_filters_of(found) == stale
+    assert stale_filters_of(found) == [*stale, *FORMER]
 
 
 def test_only_the_bridge_itself_is_bound_to_mqtt_5_by_a_shared_group() -> None:

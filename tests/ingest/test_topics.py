@@ -10,11 +10,14 @@ from ingest.errors import RefusalReason, RefusedMessage
 from ingest.topics import (
     Address,
     device_key,
+    former_subscriptions,
     is_name,
     murmur2,
     parse_topic,
     partition_of,
+    sender_of,
     subscription,
+    topic_shape,
 )
 
 NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True)
@@ -93,5 +96,24 @@ def test_no_partitions_is_an_error() -> None:
         partition_of(b"a/b", 0)
 
 
-def test_subscription_covers_one_level_each() -> None:
-    assert subscription("a/b") == "a/b/+/+/+"
+def test_subscription_takes_every_depth_so_that_a_wrong_one_is_refused() -> None:
+    assert subscription("a/b") == "a/b/#"
+    assert subscription("a/b", "plant") == "a/b/plant/#"
+    assert former_subscriptions("a/b")[0] == "a/b/+/+/+"
+
+
+@given(topic=st.text(max_size=200))
+def test_keys_of_senders_and_shapes_of_topics_are_bounded(topic: str) -> None:
+    for prefix in ("sensors", "a/b"):
+        for found in (topic, f"{prefix}/{topic}"):
+            site, device = sender_of(found, prefix).split("/")
+            assert all(level == "-" or is_name(level) for level in (site, device))
+            shape = topic_shape(found).split("/")
+            assert len(shape) <= 9
+            assert all(level in ("+", "#") for level in shape[1:])
+            assert shape[0] == "?" or is_name(shape[0])
+
+
+def test_the_sender_of_a_valid_topic_is_its_device() -> None:
+    key = device_key("plant-7", "press-2").decode()
+    assert sender_of("a/b/plant-7/press-2/engine", "a/b") == key

@@ -337,7 +337,7 @@ def test_config_prints_the_settings_of_servers_and_services(folder: Path) -> Non
     assert "topic write spBv1.0/g/NDATA/n" in acl
     code, acl = kpstream("config", str(folder), "services-acl")
     assert code == 0
-    assert "user bridge\ntopic read sensors/+/+/+" in acl
+    assert "user bridge\ntopic read sensors/#" in acl
     code, properties = kpstream("config", str(folder), "kafka", "--host", "10.0.0.7")
     assert code == 0
     assert "listeners=SSL://10.0.0.7:9092,CONTROLLER://10.0.0.7:9093" in properties

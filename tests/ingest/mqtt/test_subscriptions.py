@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from ingest.mqtt.subscriptions import Reason, Subscriptions
@@ -57,3 +59,43 @@ def test_a_client_that_leaves_is_done_after_unsuback(leaves: bool) -> None:
     subscriptions = Subscriptions(["a"], [], leaves=leaves)
     subscriptions.on_unsuback()
     assert subscriptions.in_place is leaves
+
+
+class Memory:
+    def __init__(self, *filters: str) -> None:
+        self.filters: Sequence[str] = filters
+
+    def read(self) -> Sequence[str]:
+        return self.filters
+
+    def write(self, filters: Sequence[str]) -> None:
+        self.filters = tuple(filters)
+
+
+def test_former_filters_are_remembered_until_the_broker_has_dropped_them() -> None:
+    memory = Memory("a", "former")
+    subscriptions = Subscriptions(["a", "b"], ["old"], leaves=False, memory=memory)
+    assert subscriptions.on_connect() == (("a", "b"), ())
+    assert memory.filters == ("a", "b", "former"), "written before the broker subscribes us"
+    assert subscriptions.on_suback([GRANTED], session_present=True) == (None, ("old", "former"))
+    assert memory.filters == ("a", "b", "former"), "a killed process must ask again"
+    subscriptions.on_unsuback([GRANTED, REFUSED])
+    assert memory.filters == ("a", "b", "former"), "the broker keeps it, so we do"
+    subscriptions.on_unsuback([GRANTED, GRANTED])
+    assert memory.filters == ("a", "b")
+
+
+def test_without_a_session_there_is_nothing_to_drop() -> None:
+    memory = Memory("former")
+    subscriptions = Subscriptions(["a"], ["old"], leaves=False, memory=memory)
+    subscriptions.on_connect()
+    assert subscriptions.on_suback([GRANTED], session_present=False) == (None, ())
+    assert memory.filters == ("a",)
+
+
+def test_a_client_that_leaves_gives_up_former_filters_too() -> None:
+    memory = Memory("a", "former")
+    subscriptions = Subscriptions(["a"], [], leaves=True, memory=memory)
+    assert subscriptions.on_connect() == ((), ("a", "former"))
+    subscriptions.on_unsuback()
+    assert memory.filters == ()

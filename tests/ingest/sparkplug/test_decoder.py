@@ -343,7 +343,8 @@ def test_a_birth_that_does_not_fit_the_mapping_is_reported_once(
         ("spBv1.0/g/NBIRTH", b"", "bad_topic"),
         ("spBv1.0/g/NBIRTH/n/d", b"", "bad_topic"),
         ("spBv1.0/g/DDATA/n", b"", "bad_topic"),
-        ("spBv1.0/g/NCMD/n", b"", "bad_topic"),
+        ("spBv1.0/g/NCMD/n/d", b"", "bad_topic"),
+        ("spBv1.0/g/ndata/n", b"", "bad_topic"),
         ("spBv1.0//NDATA/n", b"", "bad_topic"),
         ("spBv1.0/g/NDATA/\ufffd", b"", "bad_topic"),
         ("spBv1.0/g/NDATA/" + "n" * 2000, b"", "bad_topic"),
@@ -371,9 +372,24 @@ def test_a_large_message_becomes_bodies_that_fit(sparkplug: Sparkplug) -> None:
     assert [r[2] for r in found] == [T0_MS + n for n in range(19_000)]
 
 
+def test_commands_to_nodes_are_counted_and_have_no_effect(sparkplug: Sparkplug) -> None:
+    for topic in ("spBv1.0/plant/NCMD/line", "spBv1.0/plant/DCMD/line/press"):
+        assert take(sparkplug, (topic, b"whatever")) == []
+    assert sparkplug.counters.commands_total == 2
+    assert sparkplug.status()["nodes"] == 0
+
+
+def test_a_group_that_is_not_configured_is_refused_not_read(store: SparkplugStore) -> None:
+    sparkplug = Sparkplug(mapping(groups=["hall"]), store)
+    reason, detail = refusal(sparkplug, node().births(T0_MS)[0])
+    assert reason == "bad_topic"
+    assert "group 'plant' is not among `groups` of the mapping" in detail
+    assert sparkplug.status()["nodes"] == 0
+
+
 def test_host_announces_its_presence_and_leaves_a_will(store: SparkplugStore) -> None:
     sparkplug = Sparkplug(mapping(host_id="kp"), store)
-    assert "spBv1.0/STATE/kp" in sparkplug.filters
+    assert sparkplug.filters == ["spBv1.0/#"]
     will = sparkplug.farewell(T0_MS)
     sparkplug.connected(T0_MS + 5)
     (birth,) = sparkplug.outgoing(T0_MS + 5)

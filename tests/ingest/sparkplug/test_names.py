@@ -78,7 +78,7 @@ def test_the_example_of_the_module_is_a_mapping(tmp_path: Path) -> None:
     text = (sparkplugmap.__doc__ or "").partition("```toml\n")[2].partition("```")[0]
     (tmp_path / "sparkplug.toml").write_text(text)
     found = read_mapping(tmp_path / "sparkplug.toml")
-    assert found.filters()[0] == "spBv1.0/Plant 7/NBIRTH/+"
+    assert found.filters()[0] == "spBv1.0/Plant 7/#"
     assert found.filters()[-1] == "spBv1.0/STATE/kpstream"
     assert found.stream[0].fits("Plant 7/line 3/press-2")
     assert not found.stream[0].fits("Plant 7/line 3/saw")

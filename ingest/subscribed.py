@@ -1,0 +1,128 @@
+"""Memory of the subscriptions that the broker holds for our client ids.
+
+A persistent session keeps every filter until it is unsubscribed, also filters of settings that have
+changed since: a group that was removed, Sparkplug switched off, another prefix. MQTT has no request
+that lists them, so the bridge remembers them in its state folder. It writes the file before it
+subscribes and after the broker has confirmed the end of a subscription: the file may name a filter
+that the broker does not hold, which is harmless, but never lacks one.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import zlib
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import orjson
+
+__all__ = ["SubscribedFilters"]
+
+log = logging.getLogger(__name__)
+
+_MOST_FILTERS = 4096
+_MOST_SESSIONS = 32
+
+
+class SubscribedFilters:
+    """The filters of one session, in a file that the sessions of one state folder share.
+
+    Implements `ingest.mqtt.subscriptions.FilterMemory`. Without a readable file it starts empty,
+    and the bridge still unsubscribes from the filters of `ingest.mqttsettings.stale_filters_of`.
+    """
+
+    def __init__(self, path: Path, host: str, port: int, client_id: str) -> None:
+        """Prepare; nothing is read before `read`.
+
+        Args:
+            path: The file; its folder is created.
+            host: Host of the broker.
+            port: Port of the broker.
+            client_id: Client id that names the session at this broker.
+        """
+        self._path = path
+        self._session = f"{host}:{port}/{client_id}"
+        self._written: tuple[str, ...] | None = None
+        self._failed = False
+
+    def read(self) -> tuple[str, ...]:
+        """Return the filters that the broker may hold for this session."""
+        sessions = self._sessions()
+        for other in sorted(sessions.keys() - {self._session}):
+            if sessions[other]:
+                log.warning(
+                    "the broker may still keep messages for the session %s until it expires: "
+                    "nothing takes them while %s is configured",
+                    other,
+                    self._session,
+                )
+        return tuple(sessions.get(self._session, ()))
+
+    def write(self, filters: Sequence[str]) -> None:
+        """Remember `filters` durably; a failure is logged, because it endangers no reading."""
+        found = tuple(dict.fromkeys(filters))[:_MOST_FILTERS]
+        if found == self._written:
+            return
+        sessions = self._sessions()
+        sessions.pop(self._session, None)
+        sessions[self._session] = list(found)
+        kept = dict(list(sessions.items())[-_MOST_SESSIONS:])
+        partial = self._path.with_name(self._path.name + ".new")
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with partial.open("wb") as file:
+                file.write(_encoded(kept))
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(self._path)
+        except OSError as exc:
+            if not self._failed:
+                log.warning(
+                    "%s cannot be written (%s): after the next change of settings, the broker may "
+                    "deliver messages of the former ones, which become dead letters",
+                    self._path,
+                    exc,
+                )
+            self._failed = True
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+        else:
+            self._written, self._failed = found, False
+
+    def _sessions(self) -> dict[str, list[str]]:
+        """Return the filters by session; empty, with a warning, if the file is damaged."""
+        try:
+            return _decoded(self._path.read_bytes())
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as exc:
+            log.warning("%s is unusable and ignored: %s", self._path, exc)
+            return {}
+
+
+def _encoded(sessions: dict[str, list[str]]) -> bytes:
+    body = orjson.dumps(sessions)
+    return orjson.dumps({"crc32": zlib.crc32(body), "sessions": sessions}) + b"\n"
+
+
+def _decoded(data: bytes) -> dict[str, list[str]]:
+    """Return the content of the file.
+
+    Raises:
+        ValueError: It is damaged.
+    """
+    found = orjson.loads(data)
+    if not isinstance(found, dict) or not isinstance(found.get("sessions"), dict):
+        msg = "it has no list of sessions"
+        raise ValueError(msg)
+    sessions = found["sessions"]
+    if found.get("crc32") != zlib.crc32(orjson.dumps(sessions)):
+        msg = "its checksum does not match"
+        raise ValueError(msg)
+    for filters in sessions.values():
+        if not isinstance(filters, list) or not all(isinstance(each, str) for each in filters):
+            msg = "a session is not a list of filters"
+            raise ValueError(msg)
+    return dict(sessions)
