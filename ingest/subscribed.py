@@ -68,15 +68,19 @@ class SubscribedFilters:
         sessions = self._sessions()
         sessions.pop(self._session, None)
         sessions[self._session] = list(found)
-        kept = dict(list(sessions.items())[-_MOST_SESSIONS:])
+        held = [(name, kept) for name, kept in sessions.items() if kept]
+        sessions = dict(held[-_MOST_SESSIONS:])
         partial = self._path.with_name(self._path.name + ".new")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as file:
-                file.write(_encoded(kept))
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(self._path)
+            if sessions:
+                with partial.open("wb") as file:
+                    file.write(_encoded(sessions))
+                    file.flush()
+                    os.fsync(file.fileno())
+                partial.replace(self._path)
+            else:
+                self._path.unlink(missing_ok=True)  # a folder that is left empty can be removed
         except OSError as exc:
             if not self._failed:
                 log.warning(

@@ -24,6 +24,13 @@ def test_filters_are_remembered_by_broker_and_client_id(tmp_path: Path) -> None:
     assert memory(tmp_path, port=8883).read() == ()
 
 
+def test_a_bridge_that_has_left_leaves_no_file(tmp_path: Path) -> None:
+    memory(tmp_path).write(FILTERS)
+    memory(tmp_path).write([])
+    assert list((tmp_path / "state").iterdir()) == []
+    assert memory(tmp_path).read() == ()
+
+
 def test_a_session_that_nothing_takes_from_is_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
