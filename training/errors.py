@@ -7,6 +7,7 @@ TrainingError
 ├── AnchorCacheError    cached anchors are missing, damaged, or belong to other prompts
 ├── TeacherError        weights of a teacher, or its products, are missing or not those asked for
 ├── CheckpointError     the folder belongs to another run, or its state cannot be read
+├── RunFolderError      the folder of the run cannot be made or written
 ├── LeakageError        the running student has seen the held-out groups: no fair comparison exists
 ├── LedgerError         a plan or the results file of the experiment ledger cannot be used
 ├── ExportError         the ONNX graph disagrees with the trained student: no artifact is written
@@ -27,6 +28,7 @@ __all__ = [
     "LedgerError",
     "MissingExtraError",
     "RecipeError",
+    "RunFolderError",
     "TeacherError",
     "TrainingError",
 ]
@@ -54,6 +56,10 @@ class TeacherError(TrainingError):
 
 class CheckpointError(TrainingError):
     """A run cannot continue from its folder: choose another folder or delete it."""
+
+
+class RunFolderError(TrainingError):
+    """The folder of a run cannot be made or written: choose another one."""
 
 
 class LeakageError(TrainingError):

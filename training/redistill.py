@@ -4,7 +4,7 @@ Tasks with labels learn from cached anchors; the forecast has its own way, in `r
 
 Exit codes: 0 if the student was published, is better than the running student, or no student runs
 yet; 2 for wrong usage or data; 3 if it is not (clearly) better, and nothing was published; 4 if the
-time was over: the same command continues.
+time was over: the same command continues; 130 after Ctrl-C, which keeps the finished passes.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from training.recipes import (
     shipped_recipe,
 )
 from training.report import RunLog, print_comparison, print_table
+from training.runfolder import open_run_folder, tell_how_to_continue
 
 if TYPE_CHECKING:  # it needs torch, which --help does not
     from training.candidate import Candidate
@@ -118,6 +119,9 @@ def redistill(**options: Any) -> None:
         sys.exit(train(Console(), **options))
     except (TrainingError, ModelError) as exc:
         _fail(str(exc))
+    except OSError as exc:  # a full disk, a registry without the right to write
+        where = exc.filename or "a file of the run"
+        _fail(f"{where}: {exc.strerror or exc}: mend that and run the same command again")
 
 
 def main() -> None:
@@ -179,13 +183,12 @@ def _redistill(
     name = name or _default_name(chosen, running)
     fairness = candidates.check_comparable(running, data_set, recipe) if running else None
     folder = out or _default_folder(task, recipe, data_set)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "recipe.toml").write_text(format_recipe(recipe), encoding="utf-8")
+    open_run_folder(folder, format_recipe(recipe))
 
     console.print(f"{data_set.title}: {len(data_set.train)} windows; run folder {folder}")
     log = RunLog(folder / "log.jsonl", console, recipe.epochs * (recipe.folds + 1))
     command = _describe_command(task, chosen, data, subset)
-    with log:
+    with tell_how_to_continue(console, folder), log:
         candidate = candidates.train_candidate(
             data_set,
             recipe,

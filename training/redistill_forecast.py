@@ -38,6 +38,7 @@ from training.forecast_gate import (
     student_forecast,
 )
 from training.report import RunLog, print_forecast_gains, print_forecast_table
+from training.runfolder import open_run_folder, tell_how_to_continue
 
 if TYPE_CHECKING:  # they need torch, which --help does not
     from training.forecasting.candidate import ForecastCandidate
@@ -107,11 +108,10 @@ def redistill_forecast(
     given = _read_inputs(task, data, subset, Registry(registry), name, config, changes)
     text = format_forecast_recipe(given.recipe)
     folder = out or _default_folder(option, text, given.known)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "recipe.toml").write_text(text, encoding="utf-8")
+    open_run_folder(folder, text)
     console.print(f"{_describe_data(given)}; run folder {folder}", soft_wrap=True)
     log = RunLog(folder / "log.jsonl", console, given.recipe.epochs)
-    with log:
+    with tell_how_to_continue(console, folder), log:
         candidate = train_forecaster(
             given.known,
             given.recipe,
