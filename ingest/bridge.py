@@ -16,8 +16,13 @@ restart: at least once, never less.
    with nothing acknowledged.
 
 MQTT 5 provides back-pressure: unacknowledged messages count against the receive maximum, and the
-broker keeps the rest. Where the protocol does not bound them (3.1.1, QoS 0), the bridge stops
-reading from the socket.
+broker keeps the rest. Where the protocol does not bound them (3.1.1, QoS 0, many large messages),
+the bridge stops reading from the socket.
+
+A message above `max_packet_bytes` never enters memory: its bytes are discarded as they arrive, and
+its head becomes a dead letter (`too_large`). It is acknowledged like any other, because the broker
+would otherwise send it again at every connect. A message of more than 16 times as much is not sent
+to us at all by an MQTT 5 broker, which does not report that.
 """
 
 from __future__ import annotations
@@ -36,6 +41,7 @@ from ingest.intake import Intake, Load
 from ingest.logwriter import LogRecord, LogWriter
 from ingest.messages import Tick, encode_tick
 from ingest.mqtt.connection import Connection
+from ingest.mqtt.packets import Oversized
 from ingest.mqtt.subscriptions import FilterMemory
 from ingest.mqttsettings import endpoint_of, stale_filters_of, subscriptions_of
 from ingest.settings import IngestSettings
@@ -46,6 +52,10 @@ log = logging.getLogger(__name__)
 
 _RETRY = Backoff(first_ms=100, max_ms=5_000)
 _HEARTBEAT_S = 0.25
+_MOST_HELD_BYTES = 32 * 1024 * 1024
+"""Payloads that may wait for the log; dead letters of large ones need about twice as much."""
+_STUCK_S = 60.0
+"""Seconds without a turn after which the task that drives the connection counts as stuck."""
 _LINGER_S = 0.5
 """Seconds for which messages are still taken after the farewell, because some are on the way."""
 
@@ -89,6 +99,7 @@ class Bridge:
         self._intake = Intake(settings, lambda: writer.partitions, decoder, self.counters)
         self._arrived = asyncio.Event()
         self._unconfirmed = 0
+        self._held_bytes = 0
         self._recv_ms: int | None = None
         self._since = ConnectedSince(now_ms())
         self._last_packet_ms: int | None = None
@@ -100,6 +111,7 @@ class Bridge:
         self._connection = Connection(
             endpoint_of(settings),
             on_message=self._on_message,
+            on_oversized=self._on_oversized,
             on_connected=self._on_connected,
             on_disconnected=self._on_disconnected,
             after_read=self._after_read,
@@ -110,6 +122,7 @@ class Bridge:
             will=self._will,
             session_expiry_s=settings.session_expiry_s,
             receive_maximum=settings.receive_maximum,
+            max_packet_bytes=settings.max_packet_bytes,
         )
 
     # -- state ------------------------------------------------------------------------------
@@ -128,17 +141,25 @@ class Bridge:
         """Return the current state."""
         connection = self._connection
         failing_ms = self._log_failing_ms
+        error = connection.error
+        is_stuck = self._running and connection.idle_s > _STUCK_S
+        if is_stuck:
+            error = f"the MQTT task has not run for {connection.idle_s:.0f} s: restart the process"
         return BridgeHealth(
             running=self._running and connection.alive,
-            connected=connection.connected.is_set() and connection.subscribed,
+            connected=connection.connected.is_set() and connection.subscribed and not is_stuck,
             protocol=connection.protocol,
             connected_since_ms=self._since.ms,
             last_packet_ms=self._last_packet_ms,
             unconfirmed=self._unconfirmed,
             saturated=self._is_saturated,
             log_unavailable_since_ms=failing_ms,
-            error=connection.error if failing_ms is None else "the log does not confirm",
             stray_topics=dict(self.counters.stray_topics_total),
+            error=error if failing_ms is None else "the log does not confirm",
+            idle_ms=round(connection.idle_s * 1000) if self._running else 0,
+            connection_faults=connection.faults_total,
+            oversized=self.counters.oversized_total,
+            broker_max_packet_bytes=connection.broker_max_packet_bytes,
         )
 
     def is_drained(self, quiet_ms: int) -> bool:
@@ -237,11 +258,35 @@ class Bridge:
         if recv_ms is None:
             recv_ms = self._recv_ms = self._now_ms()
         self._unconfirmed += 1
+        self._held_bytes += len(payload)
         if qos:
             self._intake.load.acks.append((self._connection.epoch, packet_id))
         self._intake.take(topic, payload, recv_ms, qos)
-        if self._unconfirmed > self._settings.receive_maximum:
-            self._connection.pause()  # never in MQTT 5 with QoS 1: there the broker waits
+        if (
+            self._is_full
+        ):  # the number of messages never in MQTT 5 with QoS 1: there the broker waits
+            self._connection.pause()
+
+    def _on_oversized(self, message: Oversized) -> None:
+        """Take what is left of a message above the limit: a dead letter, acknowledged like any."""
+        if self._stopping:
+            return
+        recv_ms = self._recv_ms = self._recv_ms or self._now_ms()
+        self._unconfirmed += 1
+        self._held_bytes += len(message.head)
+        if message.qos:
+            self._intake.load.acks.append((self._connection.epoch, message.packet_id))
+        self._intake.take_oversized(message, recv_ms)
+        if self._is_full:
+            self._connection.pause()
+
+    @property
+    def _is_full(self) -> bool:
+        """Whether no more messages may be read until the log confirms some."""
+        return (
+            self._unconfirmed > self._settings.receive_maximum
+            or self._held_bytes > _MOST_HELD_BYTES
+        )
 
     def _after_read(self) -> None:
         if self._recv_ms is not None:
@@ -301,7 +346,8 @@ class Bridge:
         counters.dead_lettered_total.update(load.refused)
         load.confirm()
         self._unconfirmed -= load.messages
-        if self._unconfirmed <= self._settings.receive_maximum and not self._stopping:
+        self._held_bytes -= load.size_bytes
+        if not self._is_full and not self._stopping:
             self._connection.resume()
 
     def _acknowledge(self, load: Load) -> None:
@@ -355,7 +401,12 @@ class Bridge:
 
     @property
     def _is_saturated(self) -> bool:
-        return self._unconfirmed >= self._settings.receive_maximum * 9 // 10
+        """Whether messages may be waiting at the broker, so that silence means nothing."""
+        return (
+            self._unconfirmed >= self._settings.receive_maximum * 9 // 10
+            or self._is_full
+            or self._connection.is_discarding
+        )
 
     async def _heartbeat(self) -> None:
         """Publish what is due, and keep `connected_since_ms` right."""
@@ -363,5 +414,9 @@ class Bridge:
         while True:
             await asyncio.sleep(_HEARTBEAT_S)
             now_ms = self._now_ms()
-            self._publish_outgoing(now_ms)
             self._since.on_tick(now_ms, saturated=self._is_saturated)
+            try:
+                self._publish_outgoing(now_ms)
+            except Exception:  # a heart that stops is noticed by nobody
+                self.counters.faults_total += 1
+                log.exception("publishing the messages that are due failed")

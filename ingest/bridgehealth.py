@@ -32,6 +32,8 @@ class BridgeCounters:
         append_failures_total: Appends that the log did not confirm.
         stale_acks_total: Acknowledgements dropped because their connection had ended.
         connects_total: Connections made, including the first one.
+        oversized_total: Messages above `max_packet_bytes`, of which a dead letter keeps the head.
+        oversized_bytes_total: Bytes of their packets, read and discarded.
         faults_total: Messages refused because checking them raised an unexpected exception.
         stray_topics_total: Messages refused because of their topic, by its shape
             (`ingest.topics.topic_shape`); shapes beyond the first fifty count as `other`.
@@ -47,6 +49,8 @@ class BridgeCounters:
     append_failures_total: int = 0
     stale_acks_total: int = 0
     connects_total: int = 0
+    oversized_total: int = 0
+    oversized_bytes_total: int = 0
     faults_total: int = 0
     stray_topics_total: Counter[str] = field(default_factory=Counter)
 
@@ -73,6 +77,10 @@ class BridgeHealth:
         log_unavailable_since_ms: Start of the log's current outage, or None.
         error: Current problem, human-readable, or None.
         stray_topics: Messages refused because of their topic, by its shape (`BridgeCounters`).
+        idle_ms: Time since the task that drives the connection last ran.
+        connection_faults: Connections that an unforeseen exception ended.
+        oversized: Messages above `max_packet_bytes`.
+        broker_max_packet_bytes: Largest packet that the broker takes, or None if it did not say.
     """
 
     running: bool
@@ -85,6 +93,10 @@ class BridgeHealth:
     log_unavailable_since_ms: int | None
     error: str | None
     stray_topics: dict[str, int] = field(default_factory=dict)
+    idle_ms: int = 0
+    connection_faults: int = 0
+    oversized: int = 0
+    broker_max_packet_bytes: int | None = None
 
 
 class ConnectedSince:

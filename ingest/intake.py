@@ -18,6 +18,7 @@ from ingest.decoder import Decoder
 from ingest.errors import LogUnavailable, RefusalReason, RefusedMessage
 from ingest.logwriter import LogRecord
 from ingest.messages import encode_bundle, encode_envelope
+from ingest.mqtt.packets import Oversized
 from ingest.payloads import decode_payload
 from ingest.settings import IngestSettings
 from ingest.topics import (
@@ -52,6 +53,7 @@ class Load:
         waiters: Futures that wait until the load is durable.
         checkpoint: The decoder's memory after these messages; None: unchanged.
         messages: Messages in the load.
+        size_bytes: Bytes of their payloads.
         accepted: Messages that were not refused.
         ticks: Ticks in the load.
     """
@@ -63,6 +65,7 @@ class Load:
     waiters: list[asyncio.Future[None]] = field(default_factory=list)
     checkpoint: Any = None
     messages: int = 0
+    size_bytes: int = 0
     accepted: int = 0
     ticks: int = 0
 
@@ -124,6 +127,7 @@ class Intake:
         self._counters.received_bytes_total += len(payload)
         load, decoder = self.load, self._decoder
         load.messages += 1
+        load.size_bytes += len(payload)
         try:
             if decoder is not None and topic.startswith(decoder.prefix):
                 self._take_decoded(decoder, topic, payload, recv_ms, qos)
@@ -140,6 +144,22 @@ class Intake:
             self._refuse(RefusalReason.wrong_shape, detail, topic, payload, recv_ms)
         else:
             load.accepted += 1
+
+    def take_oversized(self, message: Oversized, recv_ms: int) -> None:
+        """Add what is left of a message above the limit to the load, as a dead letter."""
+        self._counters.received_total += 1
+        self._counters.received_bytes_total += message.packet_bytes
+        self._counters.oversized_total += 1
+        self._counters.oversized_bytes_total += message.packet_bytes
+        self.load.messages += 1
+        self.load.size_bytes += len(message.head)
+        head = message.head[: self._settings.dead_letter_bytes]
+        detail = (
+            f"an MQTT packet of {message.packet_bytes} bytes, at most "
+            f"{self._settings.max_packet_bytes} are taken (KPSTREAM_INGEST_MAX_PACKET_BYTES): send "
+            f"smaller messages (first {len(head)} of {message.packet_bytes} bytes kept)"
+        )
+        self._refuse(RefusalReason.too_large, detail, message.topic, head, recv_ms)
 
     def close_load(self) -> Load:
         """Return the current load with the decoder's checkpoint, and start an empty one."""

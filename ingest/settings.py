@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from ingest.mqtt.packets import MAX_PACKET_BYTES
 from ingest.topics import MQTT_PREFIX, is_name
 
 __all__ = ["IngestSettings"]
@@ -78,6 +79,15 @@ class IngestSettings(BaseSettings):
         ge=10,
         le=65535,
         description="Most unconfirmed messages at a time; the broker waits beyond.",
+    )
+    max_packet_bytes: int = Field(
+        default=MAX_PACKET_BYTES,
+        ge=16 * 1024,
+        le=64 * 1024 * 1024,
+        description=(
+            "Largest MQTT packet taken whole. Of a larger message only the head is kept, as a dead "
+            "letter; MQTT 5 brokers are told to drop messages of more than 16 times as much."
+        ),
     )
     bundle_messages: int = Field(
         default=500, ge=1, description="Most messages in one record of the log."

@@ -9,6 +9,7 @@ from contextlib import suppress
 
 from ingest.errors import MqttError
 from ingest.mqtt.endpoint import Endpoint
+from ingest.mqtt.packets import MAX_PACKET_BYTES, Oversized
 from ingest.mqtt.policy import ConnectionPolicy, State, Timing
 from ingest.mqtt.socketloop import Callbacks, SocketLoop
 from ingest.mqtt.subscriptions import FilterMemory, Reason, Subscriptions
@@ -39,6 +40,7 @@ class Connection:
         may_end_session: Set by a client that leaves once it has taken everything that was due:
             `stop` then lets the broker delete the session.
         refused_total: Publications that the broker refused (MQTT 5; 3.1.1 cannot report it).
+        faults_total: Connections ended by an unforeseen exception, each of which is in the log.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class Connection:
         endpoint: Endpoint,
         *,
         on_message: Callable[[int, int, str, bytes], None] | None = None,
+        on_oversized: Callable[[Oversized], None] | None = None,
         on_confirmed: Callable[[int], None] | None = None,
         on_refused: Callable[[int], None] | None = None,
         on_no_subscriber: Callable[[int], None] | None = None,
@@ -59,6 +62,7 @@ class Connection:
         will: Callable[[], tuple[str, bytes] | None] | None = None,
         session_expiry_s: int = 0,
         receive_maximum: int = 65_535,
+        max_packet_bytes: int = MAX_PACKET_BYTES,
         timing: Timing | None = None,
     ) -> None:
         """Prepare; nothing happens before `start`.
@@ -66,6 +70,8 @@ class Connection:
         Args:
             endpoint: The broker.
             on_message: Called with (packet id, QoS, topic, payload), see `Publish`. Must not raise.
+            on_oversized: Called with what is left of a message above `max_packet_bytes`. Must
+                acknowledge it as any other, or the broker sends it again at every connect.
             on_confirmed: Called with the packet id of a publication that the broker confirmed.
             on_refused: Called with the packet id of a publication that the broker refused (MQTT 5).
             on_no_subscriber: Called instead of `on_confirmed` with the packet id of a publication
@@ -84,6 +90,8 @@ class Connection:
                 no such message; evaluated on each connect.
             session_expiry_s: Seconds that the broker keeps our session; 0: no session.
             receive_maximum: Most unacknowledged messages that the broker may send (MQTT 5).
+            max_packet_bytes: Largest MQTT packet to take whole. MQTT 5 brokers are told not to send
+                packets of more than 16 times as much.
             timing: Pauses and limits; None: the defaults.
         """
         self.endpoint = endpoint
@@ -92,6 +100,7 @@ class Connection:
         self.session_present = False
         self.may_end_session = False
         self.refused_total = 0
+        self.faults_total = 0
         self._on_confirmed = on_confirmed
         self._on_refused = on_refused
         self._on_no_subscriber = on_no_subscriber or on_confirmed
@@ -101,6 +110,7 @@ class Connection:
         self._leaves = leaves
         self._session_expiry_s = session_expiry_s
         self._receive_maximum = receive_maximum
+        self._max_packet_bytes = max_packet_bytes
         self._policy = ConnectionPolicy(endpoint, publishes=on_confirmed is not None, timing=timing)
         filters = (subscribe,) if isinstance(subscribe, str) else subscribe
         self._subscriptions = Subscriptions(
@@ -108,6 +118,7 @@ class Connection:
         )
         self._callbacks = Callbacks(
             on_message=on_message,
+            on_oversized=on_oversized,
             after_read=after_read,
             on_connack=self._connack,
             on_suback=self._suback,
@@ -119,6 +130,7 @@ class Connection:
         self._line: SocketLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._closing = asyncio.Event()
+        self._last_turn_s = 0.0
 
     # -- state ------------------------------------------------------------------------------
 
@@ -147,11 +159,31 @@ class Connection:
         """Whether the task that keeps the connection up is running."""
         return self._task is not None and not self._task.done()
 
+    @property
+    def idle_s(self) -> float:
+        """Seconds since the task that keeps the connection up last ran.
+
+        It runs several times a second while connected, and every 20 s or so while it connects.
+        """
+        return asyncio.get_running_loop().time() - self._last_turn_s
+
+    @property
+    def is_discarding(self) -> bool:
+        """Whether a message above the limit is arriving; messages behind it wait."""
+        return self._line is not None and self._line.is_discarding
+
+    @property
+    def broker_max_packet_bytes(self) -> int | None:
+        """Largest packet that the broker takes; None: it has not said."""
+        return None if self._line is None else self._line.broker_max_packet_bytes
+
     # -- start and stop ---------------------------------------------------------------------
 
     def start(self) -> None:
         """Begin to connect, and stay connected until `stop`."""
-        self._task = asyncio.get_running_loop().create_task(self._keep_up(), name="mqtt")
+        loop = asyncio.get_running_loop()
+        self._last_turn_s = loop.time()
+        self._task = loop.create_task(self._keep_up(), name="mqtt")
 
     def on_task_end(self, callback: Callable[[], None]) -> None:
         """Call `callback` when the task that keeps the connection up ends."""
@@ -187,7 +219,8 @@ class Connection:
         """Queue a publication and return its packet id; see `ingest.mqtt.publisher`.
 
         Raises:
-            MqttError: The connection was not started, or no packet id is free.
+            MqttError: The connection was not started, no packet id is free, or the broker does not
+                take packets of this size.
         """
         if self._line is None:
             msg = f"cannot publish on {topic!r}: the connection was never opened; call start()"
@@ -212,10 +245,24 @@ class Connection:
     # -- the task ---------------------------------------------------------------------------
 
     async def _keep_up(self) -> None:
+        """Connect again and again, whatever happens; only an unusable paho ends it.
+
+        Raises:
+            MqttError: The connection cannot work with what is installed.
+        """
         loop = asyncio.get_running_loop()
         while self._policy.state is not State.STOPPED:
-            self._policy.begin(loop.time())
-            await self._connect_once()
+            self._last_turn_s = loop.time()
+            try:
+                self._policy.begin(loop.time())
+                await self._connect_once()
+            except MqttError:
+                raise
+            except Exception as exc:
+                log.exception("the MQTT connection ends after an unforeseen exception")
+                self.faults_total += 1
+                self._policy.crashed(exc)
+            self._last_turn_s = loop.time()
             await asyncio.sleep(self._policy.pause_s())
 
     async def _connect_once(self) -> None:
@@ -234,6 +281,7 @@ class Connection:
             while policy.is_open:
                 with suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(self._closing.wait(), _TICK_S)
+                self._last_turn_s = loop.time()
                 if policy.is_open:
                     line.keep_alive()
                     policy.tick(loop.time())
@@ -250,6 +298,7 @@ class Connection:
             self._callbacks,
             session_expiry_s=self._session_expiry_s,
             receive_maximum=self._receive_maximum,
+            max_packet_bytes=self._max_packet_bytes,
         )
 
     def _close(self, reason: str) -> None:
@@ -308,7 +357,12 @@ class Connection:
         self._policy.ended(*(reason or (None, "")))
         self._closing.set()
 
-    def _broken(self, exc: OSError) -> None:
+    def _broken(self, exc: Exception) -> None:
+        if not isinstance(exc, OSError):
+            self.faults_total += 1
+            self._policy.faulted(exc)
+            self._closing.set()
+            return
         where = f"{self.endpoint.host}:{self.endpoint.port}"
         advice = tls_advice(exc, where, self.endpoint.tls_files, shaking_hands=False)
         self._policy.broken(exc, advice)

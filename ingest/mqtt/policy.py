@@ -27,6 +27,7 @@ _CUT_SHORT_ERROR = (
     "does another client use this client id (KPSTREAM_INGEST_MQTT_CLIENT_ID)?"
 )
 """Symptom of a session takeover with brokers that do not report it (3.1.1, old mosquitto)."""
+_FAULT = "the MQTT connection was ended by an unforeseen error (see the log) and is made again"
 _BACKOFF = Backoff(first_ms=200, max_ms=5_000, jitter=(0.75, 1.25), reset_after_ms=10_000)
 _MOST_CUT_SHORT = 3  # connections in a row
 _MOST_HANG_UPS = 2  # in a row, before the version is suspected
@@ -124,6 +125,7 @@ class ConnectionPolicy:
     | | CLOSED | BACKING_OFF |
     | BACKING_OFF | RETRY | OPENING |
     | any | STOP | STOPPED |
+    | any, when the task fails (`crashed`) | | BACKING_OFF |
     | STOPPED | any | STOPPED |
 
     Decisions, taken when the socket has been closed:
@@ -260,6 +262,20 @@ class ConnectionPolicy:
             self._lose(reason)
         else:
             self.error = tls_advice
+
+    def faulted(self, error: Exception) -> None:
+        """Note an exception in a callback: the connection ends and is made again."""
+        if self.state is not State.STOPPED:
+            self._move(Event.ENDED)
+            is_known = isinstance(error, MqttError)
+            self.error = str(error) if is_known else f"{_FAULT}: {type(error).__name__}: {error}"
+
+    def crashed(self, error: Exception) -> None:
+        """Note an unforeseen exception of the task itself, in any state."""
+        if self.state is not State.STOPPED:
+            self.state = State.BACKING_OFF
+            self.error = f"{_FAULT}: {type(error).__name__}: {error}"
+            self._failures += 1
 
     # -- after the socket is closed ---------------------------------------------------------
 

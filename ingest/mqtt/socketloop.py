@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from ingest.errors import MqttError
 from ingest.mqtt.endpoint import Endpoint
-from ingest.mqtt.packets import PacketSocket, Publish
+from ingest.mqtt.packets import LARGEST_PACKET_BYTES, Oversized, PacketSocket, Publish
 from ingest.mqtt.subscriptions import Reason
 from ingest.tls import TlsError, open_tls
 
@@ -34,37 +35,58 @@ __all__ = ["Callbacks", "SocketLoop"]
 
 _CONNECT_TIMEOUT_S = 5.0
 _MOST_CHUNKS = 4  # read from one socket before other tasks run
+_ANNOUNCED_FACTOR = 16
+"""The Maximum Packet Size that CONNECT announces, in multiples of the limit.
+
+The broker drops a message above it without telling anybody, so it is far above the limit, at which
+a message becomes a dead letter. It is there to keep one message from holding up all others for
+minutes on a slow line.
+"""
+
+_HEADER_BYTES = 5  # the longest fixed header
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Callbacks:
-    """Callbacks of a socket loop, all called on the event loop. None may raise.
+    """Callbacks of a socket loop, all called on the event loop.
+
+    None may raise. If one does, the exception is logged and the connection reported as broken.
 
     Attributes:
         on_message: A message: packet id, QoS, topic, payload (see `Publish`).
+        on_oversized: A message above the limit, of which only the head is left.
         after_read: A handful of messages has been read.
         on_connack: The broker answered CONNECT: reason, and whether it kept our session.
         on_suback: The broker answered a subscription: one reason per filter.
         on_unsuback: The broker answered an unsubscription.
         on_puback: The broker answered a publication: packet id and reason.
         on_ended: The connection ended, with the reason where there is one.
-        on_broken: Reading or writing failed.
+        on_broken: Reading or writing failed, or a callback raised.
     """
 
     on_message: Callable[[int, int, str, bytes], None] | None
+    on_oversized: Callable[[Oversized], None] | None
     after_read: Callable[[], None] | None
     on_connack: Callable[[Reason, bool], None]
     on_suback: Callable[[Sequence[Reason]], None]
     on_unsuback: Callable[[Sequence[Reason]], None]
     on_puback: Callable[[int, Reason], None]
     on_ended: Callable[[Reason | None], None]
-    on_broken: Callable[[OSError], None]
+    on_broken: Callable[[Exception], None]
 
 
 class _Client(paho.Client):
     """paho's client with a socket that is opened here and wrapped in `PacketSocket`."""
 
     endpoint: Endpoint
+    max_packet_bytes: int
+
+    def note_received(self) -> None:
+        """Note that bytes came. Without it, a PINGRESP behind a large message comes too late."""
+        with self._msgtime_mutex:
+            self._last_bytes_received = time.monotonic()
 
     def _create_socket(self) -> Any:
         endpoint, timeout_s = self.endpoint, _CONNECT_TIMEOUT_S
@@ -76,7 +98,9 @@ class _Client(paho.Client):
             sock = socket.create_connection((endpoint.host, endpoint.port), timeout=timeout_s)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         has_properties = self.protocol == MQTTProtocolVersion.MQTTv5
-        return PacketSocket(sock, has_properties=has_properties)
+        return PacketSocket(
+            sock, has_properties=has_properties, max_packet_bytes=self.max_packet_bytes
+        )
 
 
 class SocketLoop:
@@ -87,6 +111,8 @@ class SocketLoop:
 
     Attributes:
         version: MQTT version of this client.
+        broker_max_packet_bytes: Largest packet that the broker takes (CONNACK of MQTT 5); None: it
+            has not announced one.
     """
 
     def __init__(
@@ -97,11 +123,15 @@ class SocketLoop:
         *,
         session_expiry_s: int,
         receive_maximum: int,
+        max_packet_bytes: int,
     ) -> None:
         """Prepare the client; see `ingest.mqtt.connection.Connection` for the arguments."""
         self.version = version
+        self.broker_max_packet_bytes: int | None = None
         self._callbacks = callbacks
-        self._client = _make_client(endpoint, version, session_expiry_s, receive_maximum)
+        self._client = _make_client(
+            endpoint, version, session_expiry_s, receive_maximum, max_packet_bytes
+        )
         self._client.on_connect = self._connected
         self._client.on_disconnect = self._disconnected
         self._client.on_subscribe = self._subscribed
@@ -114,6 +144,7 @@ class SocketLoop:
         self._reading = False
         self._paused = False
         self._flush_due = False
+        self._seen_bytes = 0
 
     # -- life of a socket -------------------------------------------------------------------
 
@@ -129,6 +160,8 @@ class SocketLoop:
         if will is not None:
             self._client.will_set(*will, qos=1, retain=True)
         self._ended = False
+        self._seen_bytes = 0
+        self.broker_max_packet_bytes = None
         attempt = asyncio.ensure_future(asyncio.to_thread(self._client.reconnect))
         try:
             await asyncio.shield(attempt)
@@ -176,13 +209,27 @@ class SocketLoop:
         """Queue a publication and return its packet id.
 
         Raises:
-            MqttError: No packet id is free.
+            MqttError: The broker does not take a packet of this size, or no packet id is free.
         """
+        self._check_size(topic, payload, qos)
         info = self._client.publish(topic, payload, qos, retain)
         if info.rc == MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:
             msg = "no packet id is free: too many publications are unconfirmed"
             raise MqttError(msg)
         return info.mid
+
+    def _check_size(self, topic: str, payload: bytes, qos: int) -> None:
+        """Refuse what the broker would answer by ending the connection, again and again."""
+        most = self.broker_max_packet_bytes
+        head = 2 + len(topic.encode()) + 2 * (qos > 0) + (self.version == "5")
+        size = _HEADER_BYTES + head + len(payload)
+        if most is not None and size > most:
+            msg = (
+                f"cannot publish {len(payload)} bytes on {topic!r}: the broker takes packets of at "
+                f"most {most} bytes; send smaller messages, or raise its limit (mosquitto: "
+                "max_packet_size)"
+            )
+            raise MqttError(msg)
 
     def ack(self, packet_id: int) -> None:
         """Queue the PUBACK of a message."""
@@ -219,10 +266,31 @@ class SocketLoop:
             self._readable()
 
     def keep_alive(self) -> None:
-        """Send and check MQTT pings; call it several times a second."""
+        """Send and check MQTT pings; call it several times a second.
+
+        Bytes of any packet are a sign of life, and what is not read cannot be missed.
+        """
+        sock = self._socket()
+        if sock is not None and (self._paused or sock.received_bytes != self._seen_bytes):
+            self._seen_bytes = sock.received_bytes
+            self._client.note_received()
         self._client.loop_misc()
 
+    @property
+    def is_discarding(self) -> bool:
+        """Whether an oversized message is arriving; messages behind it wait."""
+        sock = self._socket()
+        return sock is not None and sock.is_discarding
+
     def _readable(self) -> None:
+        try:
+            self._read()
+        except OSError as exc:
+            self._break(exc)
+        except Exception as exc:  # else asyncio logs it, and calls again for ever
+            self._fail(exc)
+
+    def _read(self) -> None:
         sock = self._socket()
         if sock is None:
             self._end(None)
@@ -237,15 +305,13 @@ class SocketLoop:
                 self._client.loop_read()  # finds the end and reports it
             elif sock.hides_more() and not self._paused:
                 asyncio.get_running_loop().call_soon(self.poll)
-        except OSError as exc:
-            self._break(exc)
         finally:
             if self._callbacks.after_read is not None:
                 self._callbacks.after_read()
 
     def _take_packets(self, sock: PacketSocket) -> bool:
         """Take all packets that have been read, in order; False when the connection has ended."""
-        on_message = self._callbacks.on_message
+        on_message, on_oversized = self._callbacks.on_message, self._callbacks.on_oversized
         while not self._paused:
             packet = sock.next_packet()
             if packet is None:
@@ -253,6 +319,9 @@ class SocketLoop:
             if isinstance(packet, Publish):
                 if on_message is not None:
                     on_message(*packet)
+            elif isinstance(packet, Oversized):
+                if on_oversized is not None:
+                    on_oversized(packet)
             else:
                 sock.offer(packet)
                 if self._client.loop_read():
@@ -264,20 +333,26 @@ class SocketLoop:
 
     def _flush(self) -> None:
         self._flush_due = False
+        try:
+            self._write()
+        except OSError as exc:
+            sock = self._socket()
+            self._break((sock and sock.close_reason()) or exc)
+        except Exception as exc:
+            self._fail(exc)
+
+    def _write(self) -> None:
         sock = self._socket()
         if sock is None or self._fd < 0:
             return
         loop = asyncio.get_running_loop()
-        try:
-            if self._client.loop_write():
-                self._end(None)
-            elif self._fd >= 0:  # else it was a DISCONNECT, and paho has closed the socket
-                if sock.flush():
-                    loop.remove_writer(self._fd)
-                else:
-                    loop.add_writer(self._fd, self._flush)
-        except OSError as exc:
-            self._break(sock.close_reason() or exc)
+        if self._client.loop_write():
+            self._end(None)
+        elif self._fd >= 0:  # else it was a DISCONNECT, and paho has closed the socket
+            if sock.flush():
+                loop.remove_writer(self._fd)
+            else:
+                loop.add_writer(self._fd, self._flush)
 
     def _write_wanted(self, client: paho.Client, userdata: Any, sock: Any) -> None:
         del client, userdata, sock
@@ -315,9 +390,18 @@ class SocketLoop:
         self._ended = True
         self._callbacks.on_ended(reason)
 
-    def _break(self, exc: OSError) -> None:
+    def _break(self, exc: Exception) -> None:
         self._ended = True
         self._callbacks.on_broken(exc)
+
+    def _fail(self, exc: Exception) -> None:
+        """Give up the connection after an unforeseen exception: its stream may be out of step."""
+        self._unwatch()
+        if isinstance(exc, MqttError):
+            log.error("the MQTT connection ends: %s", exc)
+        else:
+            log.error("the MQTT connection ends after an unforeseen exception", exc_info=exc)
+        self._break(exc)
 
     # -- paho's callbacks -------------------------------------------------------------------
 
@@ -333,7 +417,8 @@ class SocketLoop:
         reason: ReasonCode,
         properties: Properties | None,
     ) -> None:
-        del client, userdata, properties
+        del client, userdata
+        self.broker_max_packet_bytes = getattr(properties, "MaximumPacketSize", None)
         self._callbacks.on_connack(_reason(reason), flags.session_present)
 
     def _subscribed(
@@ -366,7 +451,11 @@ def _reason(reason: ReasonCode) -> Reason:
 
 
 def _make_client(
-    endpoint: Endpoint, version: Literal["5", "3.1.1"], session_expiry_s: int, receive_maximum: int
+    endpoint: Endpoint,
+    version: Literal["5", "3.1.1"],
+    session_expiry_s: int,
+    receive_maximum: int,
+    max_packet_bytes: int,
 ) -> _Client:
     is_persistent = session_expiry_s > 0
     is_5 = version == "5"
@@ -379,7 +468,8 @@ def _make_client(
         reconnect_on_failure=False,
     )
     client.endpoint = endpoint
-    client.suppress_exceptions = True
+    client.max_packet_bytes = max_packet_bytes
+    client.suppress_exceptions = False  # paho would drop them; `_fail` reports them
     client.max_inflight_messages_set(0)  # bounded by Publisher
     client.enable_logger(logging.getLogger("paho"))
     if not logging.getLogger("paho").isEnabledFor(logging.DEBUG):
@@ -391,6 +481,9 @@ def _make_client(
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         properties.SessionExpiryInterval = session_expiry_s
         properties.ReceiveMaximum = receive_maximum
+        properties.MaximumPacketSize = min(
+            _ANNOUNCED_FACTOR * max_packet_bytes, LARGEST_PACKET_BYTES
+        )
     client.connect_async(
         endpoint.host,
         endpoint.port,

@@ -29,6 +29,9 @@ class ScriptedBroker:
         self.hang_up = False
         self.subscription_code = 1
         self.confirms = False
+        self.connack_properties = b""
+        self.answers_pings = True
+        self.pings = 0
         self.acks: list[int] = []
         self.received: list[bytes] = []
         self._unconfirmed: list[int] = []
@@ -70,6 +73,14 @@ class ScriptedBroker:
         assert self._writer is not None, "no client"
         self._writer.write(data)
 
+    async def stream(self, first: int, head: bytes, chunk: bytes, size: int) -> None:
+        """Send a packet with `size` bytes behind its head, which is never in memory as a whole."""
+        assert self._writer is not None, "no client"
+        self.send(bytes([first]) + _varint(len(head) + size) + head)
+        for at in range(0, size, len(chunk)):
+            self.send(chunk[: size - at])
+            await self._writer.drain()
+
     def confirm_all(self) -> None:
         """Send the PUBACKs of everything this connection has received."""
         for packet_id in self._unconfirmed:
@@ -109,7 +120,9 @@ class ScriptedBroker:
                     if self.confirms:
                         self.confirm_all()
                 elif kind == PINGREQ:
-                    writer.write(b"\xd0\x00")
+                    self.pings += 1
+                    if self.answers_pings:
+                        writer.write(b"\xd0\x00")
                 elif kind == DISCONNECT:
                     self.said_goodbye += 1
                     break
@@ -130,7 +143,8 @@ class ScriptedBroker:
         if self.version == 5 and self.refuse_version_5:
             code = 132
         body = bytes([int(self.session_present and not code), code])
-        body += b"\x00" if self.version == 5 else b""
+        if self.version == 5:
+            body += _varint(len(self.connack_properties)) + self.connack_properties
         writer.write(bytes([0x20, len(body)]) + body)
         if not code:
             self.connects.append(packet)

@@ -15,6 +15,7 @@ from ingest.bridge import Bridge
 from ingest.errors import LogUnavailable, RefusalReason
 from ingest.kafka import MAX_REQUEST_BYTES
 from ingest.messages import Batch, Tick, decode_bundle
+from ingest.mqtt.connection import Connection
 from ingest.payloads import MAX_PAYLOAD_BYTES
 from ingest.settings import IngestSettings
 from ingest.topics import partition_of
@@ -317,6 +318,61 @@ async def test_stops_reading_where_the_protocol_does_not_bound_unconfirmed_messa
         log.open.set()
         await until(lambda: len(log.numbers()) == 2000)
         assert log.numbers() == list(range(1, 2001))
+
+
+async def test_stops_reading_when_large_messages_wait_for_the_log() -> None:
+    """2000 unconfirmed messages of 256 kB each would be half a gigabyte."""
+    log = FakeLog()
+    large = body(1) + b" " * (MAX_PAYLOAD_BYTES - 100)
+    async with ScriptedBroker() as broker, running(broker, log) as bridge:
+        log.open.clear()
+        for number in range(1, 301):
+            broker.publish(number, TOPIC, large)
+        await until(lambda: bridge.health().saturated)
+        await asyncio.sleep(0.1)
+        assert 32 * 1024 * 1024 / len(large) <= bridge.unconfirmed <= 130
+        log.open.set()
+        await until(lambda: len(broker.acks) == 300)
+        assert broker.acks == list(range(1, 301))
+        assert not bridge.health().saturated
+
+
+async def test_what_is_left_of_an_oversized_message_is_acknowledged_once_it_is_in_the_log() -> None:
+    log = FakeLog()
+    async with (
+        ScriptedBroker() as broker,
+        running(broker, log, max_packet_bytes=20_000, dead_letter_bytes=1024) as bridge,
+    ):
+        log.open.clear()
+        broker.publish(1, TOPIC, b"x" * 30_000)
+        broker.publish(2, "elsewhere", b"y" * 30_000)
+        broker.publish(3, TOPIC, body(3))
+        await until(lambda: bridge.unconfirmed == 3)
+        assert broker.acks == []
+        log.open.set()
+        await until(lambda: broker.acks == [1, 2, 3])
+        letters = log.dead_letters()
+        assert [(each.reason, each.mqtt_topic) for each in letters] == [
+            (RefusalReason.too_large, TOPIC),
+            (RefusalReason.too_large, "elsewhere"),
+        ]
+        assert letters[0].raw == b"x" * 1024
+        assert "KPSTREAM_INGEST_MAX_PACKET_BYTES" in letters[0].detail
+        assert letters[0].detail.endswith(" bytes kept)")  # a replay leaves it out
+        health, counters = bridge.health(), bridge.counters
+        assert health.oversized == counters.oversized_total == 2
+        assert counters.received_total == counters.logged_total + 2
+
+
+async def test_health_says_when_the_mqtt_task_is_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = FakeLog()
+    async with ScriptedBroker() as broker, running(broker, log) as bridge:
+        assert bridge.health().connected
+        assert bridge.health().idle_ms < 20_000
+        monkeypatch.setattr(Connection, "idle_s", 61.0)
+        health = bridge.health()
+        assert not health.connected
+        assert health.error == "the MQTT task has not run for 61 s: restart the process"
 
 
 async def test_stop_logs_and_acknowledges_all_messages_taken() -> None:

@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 
 from ingest.backoff import Backoff
+from ingest.errors import MqttError
 from ingest.mqtt.connection import Connection
 from ingest.mqtt.endpoint import Endpoint
+from ingest.mqtt.packets import Oversized
 from ingest.mqtt.policy import Timing
 from ingest.mqtt.publisher import Publisher
 from tests.fakes.log import until
@@ -184,3 +186,92 @@ async def test_stop_waits_for_the_farewell(caplog: pytest.LogCaptureFixture) -> 
             await until(lambda: line.subscribed)
         await until(lambda: broker.said_goodbye == 1)
     assert caplog.text == ""
+
+
+async def test_connect_announces_the_largest_packet_and_connack_bounds_what_is_sent() -> None:
+    async with ScriptedBroker() as broker:
+        broker.connack_properties = b"\x27" + (100).to_bytes(4, "big")
+        line = Connection(Endpoint("127.0.0.1", broker.port, "test"), max_packet_bytes=20_000)
+        line.start()
+        await until(line.connected.is_set)
+        assert b"\x27" + (320_000).to_bytes(4, "big") in broker.connects[0]
+        assert line.broker_max_packet_bytes == 100
+        with pytest.raises(MqttError, match=r"cannot publish 90 bytes on 'a/b'.*at most 100"):
+            line.publish("a/b", b"x" * 90)
+        line.publish("a/b", b"x" * 87)  # 5 for the header, 2 + 3 for topic, 2 for id, 1 for none
+        await until(lambda: broker.received == [b"x" * 87])
+        broker.connack_properties = b""
+        await broker.drop()
+        await until(lambda: len(broker.connects) == 2 and line.connected.is_set())
+        assert line.broker_max_packet_bytes is None
+        line.publish("a/b", b"x" * 90)
+        await until(lambda: b"x" * 90 in broker.received)
+        await line.stop()
+
+
+@pytest.mark.parametrize("where", ["on_message", "on_connected", "after_read"])
+async def test_an_exception_in_a_callback_is_logged_and_the_connection_made_again(
+    where: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    faults = 0
+
+    def raising(*_: object) -> None:
+        nonlocal faults
+        if faults < 2:
+            faults += 1
+            raise MemoryError("told to fail")
+
+    async with ScriptedBroker() as broker:
+        endpoint = Endpoint("127.0.0.1", broker.port, "test")
+        callbacks: dict[str, Any] = {where: raising}
+        line = Connection(endpoint, subscribe="a/#", **callbacks)
+        line.start()
+        errors = set()
+        while faults < 2 or not line.subscribed:
+            if broker.ready:
+                broker.publish(1, "a/b", b"x")
+            await asyncio.sleep(0.01)
+            errors.add(line.error)
+        assert line.alive
+        assert line.faults_total == 2
+        assert line.idle_s < 20
+        assert any("unforeseen error (see the log)" in str(error) for error in errors)
+        assert caplog.text.count("told to fail") >= 2
+        await line.stop()
+
+
+async def test_a_failure_of_the_task_itself_is_no_end() -> None:
+    left = [ZeroDivisionError("told to fail")]
+
+    def will() -> None:
+        if left:
+            raise left.pop()
+
+    async with ScriptedBroker() as broker:
+        line = Connection(Endpoint("127.0.0.1", broker.port, "test"), will=will)
+        line.start()
+        await until(lambda: line.error is not None)
+        assert "ZeroDivisionError: told to fail" in str(line.error)
+        await until(line.connected.is_set)
+        assert line.error is None
+        assert line.faults_total == 1
+        await line.stop()
+
+
+async def test_bytes_of_a_large_message_are_a_sign_of_life() -> None:
+    """A PINGRESP that waits behind a message of minutes must not end the connection."""
+    got: list[Oversized] = []
+    async with ScriptedBroker() as broker:
+        broker.answers_pings = False
+        endpoint = Endpoint("127.0.0.1", broker.port, "test", keepalive_s=1)
+        line = Connection(endpoint, subscribe="a/#", on_oversized=got.append, max_packet_bytes=100)
+        line.start()
+        await until(lambda: line.subscribed)
+        broker.send(b"\x30\xc8\x01\x00\x03a/b\x00")  # 200 bytes, of which 6 have come
+        while broker.pings < 3:  # the second silence would be the last without a byte between
+            broker.send(b"x")
+            await asyncio.sleep(0.1)
+        assert line.is_discarding
+        assert line.connects_total == 1
+        await line.stop()
+    assert got == []

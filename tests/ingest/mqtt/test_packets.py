@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.mqtt.packets import PacketSocket, Publish
+from ingest.errors import MqttError
+from ingest.mqtt.packets import Oversized, PacketSocket, Publish
 
 PINGRESP = b"\xd0\x00"
 # MQTT 5 user property "a\ufeff" = "b", which paho refuses to parse
@@ -45,8 +46,8 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
         yield ours, theirs
 
 
-def packets_of(sock: PacketSocket) -> list[Publish | bytes]:
-    found = []
+def packets_of(sock: PacketSocket) -> list[Publish | Oversized | bytes]:
+    found: list[Publish | Oversized | bytes] = []
     while (packet := sock.next_packet()) is not None:
         found.append(packet)
     return found
@@ -82,7 +83,7 @@ def test_any_chunks_give_the_same_packets_in_order(
     ours.setblocking(False)
     with ours, theirs:
         sock = PacketSocket(ours, has_properties=properties is not None)
-        found: list[Publish | bytes] = []
+        found: list[Publish | Oversized | bytes] = []
         at = 0
         while at < len(stream):
             size = sizes[at % len(sizes)]
@@ -161,3 +162,77 @@ def test_writes_only_when_flushed_and_keeps_what_does_not_fit(
     while len(got) < len(data):
         got += theirs.recv(1 << 20)
     assert got == data
+
+
+def fed(sock: PacketSocket, theirs: socket.socket, stream: bytes, size: int) -> list[object]:
+    found: list[object] = []
+    for at in range(0, len(stream), size):
+        theirs.sendall(stream[at : at + size])
+        assert sock.fill()
+        found += packets_of(sock)
+    return found
+
+
+@pytest.mark.parametrize("properties", [None, b"", POISON])
+@pytest.mark.parametrize("qos", [0, 1])
+@pytest.mark.parametrize("size", [1, 7, 4096])
+def test_a_message_above_the_limit_is_recognised_at_its_header_and_discarded(
+    pair: tuple[socket.socket, socket.socket], properties: bytes | None, qos: int, size: int
+) -> None:
+    ours, theirs = pair
+    sock = PacketSocket(ours, has_properties=properties is not None, max_packet_bytes=300)
+    largest = Publish(5, 1, "a/b", b"x" * (300 - 7 - (properties is not None)))
+    large = Publish(9 * qos, qos, "sensors/a/b/c", bytes(range(256)) * 3)
+    stream = publish_bytes(large, properties)
+    found = fed(sock, theirs, publish_bytes(largest, None if properties is None else b""), size)
+    assert found == [largest]
+    found = fed(sock, theirs, stream[:-1], size)
+    assert found == []
+    assert sock.is_discarding
+    found = fed(sock, theirs, stream[-1:] + PINGRESP + stream, size)
+    told = Oversized(9 * qos, qos, "sensors/a/b/c", large.payload, len(stream) - 3)
+    assert found == [told, PINGRESP, told]
+    assert not sock.is_discarding
+
+
+def test_of_a_large_message_only_the_head_is_kept(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, theirs = pair
+    sock = PacketSocket(ours, has_properties=True, max_packet_bytes=1000)
+    found = fed(sock, theirs, publish_bytes(Publish(1, 1, "a/b", b"x" * 400_000)), 8192)
+    assert isinstance(found[0], Oversized)
+    assert 60_000 < len(found[0].head) < 80_000
+    # properties that fill the head leave no payload, but topic and id
+    found = fed(sock, theirs, publish_bytes(Publish(1, 1, "a/b", b"x"), b"p" * 400_000), 8192)
+    assert isinstance(found[0], Oversized)
+    assert found[0][:4] == (1, 1, "a/b", b"")
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        (b"\x90\xff\xff\xff\x7f", "type 9 with 268435455 bytes"),
+        (b"\x34\xff\xff\xff\x7f", "type 3"),  # QoS 2, which was not requested
+    ],
+)
+def test_another_packet_above_the_limit_ends_the_connection_at_its_header(
+    pair: tuple[socket.socket, socket.socket], header: bytes, words: str
+) -> None:
+    ours, theirs = pair
+    sock = PacketSocket(ours, has_properties=True, max_packet_bytes=1000)
+    theirs.sendall(header)
+    sock.fill()
+    with pytest.raises(MqttError, match=words):
+        sock.next_packet()
+
+
+def test_a_large_message_without_a_readable_topic_ends_the_connection(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, theirs = pair
+    sock = PacketSocket(ours, has_properties=False, max_packet_bytes=10)
+    theirs.sendall(b"\x32\x14" + b"\xff" * 20)
+    sock.fill()
+    with pytest.raises(MqttError, match="cannot be acknowledged"):
+        sock.next_packet()
