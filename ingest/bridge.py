@@ -15,6 +15,10 @@ restart: at least once, never less.
    the same load again, with back-off. After `log_patience_s`, `run` raises and the process ends
    with nothing acknowledged.
 
+A message from the future may be the fault of this machine's clock (`ingest.clockjudge`). It and all
+that follow are then held back, neither checked nor acknowledged (`ingest.holding`), until the clock
+is right or the fault is known to be the device's.
+
 MQTT 5 provides back-pressure: unacknowledged messages count against the receive maximum, and the
 broker keeps the rest. Where the protocol does not bound them (3.1.1, QoS 0, many large messages),
 the bridge stops reading from the socket.
@@ -34,9 +38,12 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ingest.backoff import Backoff
-from ingest.bridgehealth import BridgeCounters, BridgeHealth, ConnectedSince
+from ingest.bridgehealth import BridgeCounters, BridgeHealth, ConnectedSince, clock_problem
+from ingest.clock import now_ms as process_now_ms
+from ingest.clockjudge import ClockJudge, Verdict
 from ingest.decoder import Decoder
 from ingest.errors import LogUnavailable
+from ingest.holding import HeldMessage, Holding
 from ingest.intake import Intake, Load
 from ingest.logwriter import LogRecord, LogWriter
 from ingest.messages import Tick, encode_tick
@@ -60,10 +67,6 @@ _LINGER_S = 0.5
 """Seconds for which messages are still taken after the farewell, because some are on the way."""
 
 
-def _wall_clock_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
 class Bridge:
     """Moves messages from the broker to the log. One per client id, on one event loop.
 
@@ -79,7 +82,8 @@ class Bridge:
         decoder: Decoder | None = None,
         subscribed: FilterMemory | None = None,
         leaves: bool = False,
-        now_ms: Callable[[], int] = _wall_clock_ms,
+        now_ms: Callable[[], int] = process_now_ms,
+        steady_s: Callable[[], float] = time.monotonic,
     ) -> None:
         """Prepare; nothing happens before `run`.
 
@@ -90,22 +94,30 @@ class Bridge:
             subscribed: Memory of the filters that earlier processes subscribed to, if any.
             leaves: Take only what the broker still holds for this client id, see `is_drained`.
             now_ms: Clock of the receive times, epoch ms.
+            steady_s: Monotonic clock for durations, seconds.
         """
         self.counters = BridgeCounters()
         self._settings = settings
         self._writer = writer
         self._decoder = decoder
         self._now_ms = now_ms
-        self._intake = Intake(settings, lambda: writer.partitions, decoder, self.counters)
+        self._steady_s = steady_s
+        judge = ClockJudge(settings.future_ms)
+        self._intake = Intake(
+            settings, lambda: writer.partitions, decoder, self.counters, judge, steady_s
+        )
+        self._held = Holding()
         self._arrived = asyncio.Event()
         self._unconfirmed = 0
         self._held_bytes = 0
         self._recv_ms: int | None = None
         self._since = ConnectedSince(now_ms())
         self._last_packet_ms: int | None = None
+        self._last_packet_s: float | None = None
         self._log_failing_ms: int | None = None
-        self._connected_ms: int | None = None
-        self._logged_ms: dict[int, int] = {}  # partition -> when it last got readings
+        self._log_failing_s: float | None = None
+        self._connected_s: float | None = None
+        self._logged_s: dict[int, float] = {}  # partition -> when it last got readings
         self._stopping = False
         self._running = False
         self._connection = Connection(
@@ -140,7 +152,7 @@ class Bridge:
     def health(self) -> BridgeHealth:
         """Return the current state."""
         connection = self._connection
-        failing_ms = self._log_failing_ms
+        failing_ms, failing_s = self._log_failing_ms, self._log_failing_s
         error = connection.error
         is_stuck = self._running and connection.idle_s > _STUCK_S
         if is_stuck:
@@ -154,6 +166,10 @@ class Bridge:
             unconfirmed=self._unconfirmed,
             saturated=self._is_saturated,
             log_unavailable_since_ms=failing_ms,
+            log_unavailable_s=None if failing_s is None else int(self._steady_s() - failing_s),
+            held=len(self._held),
+            held_total=self._held.held_total,
+            clock_problem=self._clock_problem(),
             stray_topics=dict(self.counters.stray_topics_total),
             error=error if failing_ms is None else "the log does not confirm",
             idle_ms=round(connection.idle_s * 1000) if self._running else 0,
@@ -169,10 +185,11 @@ class Bridge:
         ends the session, so the broker forgets it; after an earlier `stop` the broker keeps the
         remaining messages.
         """
-        if not self.health().connected or self._unconfirmed or self._connected_ms is None:
+        if not self.health().connected or self._unconfirmed or self._connected_s is None:
             return False
-        quiet_since_ms = max(self._connected_ms, self._last_packet_ms or 0)
-        self._connection.may_end_session = self._now_ms() - quiet_since_ms >= quiet_ms
+        quiet_since_s = max(self._connected_s, self._last_packet_s or self._connected_s)
+        quiet_s = self._steady_s() - quiet_since_s
+        self._connection.may_end_session = 1000 * quiet_s >= quiet_ms
         return self._connection.may_end_session
 
     def quiet_partitions(self, quiet_ms: int) -> list[int]:
@@ -182,12 +199,23 @@ class Bridge:
         `quiet_ms` after a connect it is all partitions, because devices may have fallen silent
         since an earlier process of this bridge heard them.
         """
-        now_ms = self._now_ms()
-        if self._connected_ms is not None and now_ms - self._connected_ms <= quiet_ms:
+        since_s = self._steady_s() - quiet_ms / 1000
+        if self._connected_s is not None and self._connected_s >= since_s:
             return list(range(self._writer.partitions))
-        return sorted(n for n, at_ms in self._logged_ms.items() if now_ms - at_ms <= quiet_ms)
+        return sorted(n for n, at_s in self._logged_s.items() if at_s >= since_s)
 
     # -- work -------------------------------------------------------------------------------
+
+    def next_tick(self) -> Tick | None:
+        """Return a tick of this moment; None while silence says nothing about devices.
+
+        Both times of the tick are read together: a clock that was just set must not make devices
+        look silent for the size of the step.
+        """
+        now_ms = self._now_ms()
+        self._since.on_tick(now_ms, saturated=self._is_saturated)
+        since_ms = self._since.ms
+        return None if since_ms is None or self._held else Tick(now_ms, since_ms)
 
     async def append_tick(self, partitions: Iterable[int], tick: Tick) -> None:
         """Append a tick to partitions, after every message received so far.
@@ -245,6 +273,7 @@ class Bridge:
 
     def _stop_taking(self) -> None:
         self._stopping = True
+        self._drop_held(lambda _: True)  # not acknowledged, so the broker keeps them
         self._connection.pause()
         self._arrived.set()
 
@@ -259,12 +288,14 @@ class Bridge:
             recv_ms = self._recv_ms = self._now_ms()
         self._unconfirmed += 1
         self._held_bytes += len(payload)
-        if qos:
-            self._intake.load.acks.append((self._connection.epoch, packet_id))
-        self._intake.take(topic, payload, recv_ms, qos)
-        if (
-            self._is_full
-        ):  # the number of messages never in MQTT 5 with QoS 1: there the broker waits
+        message = HeldMessage(self._connection.epoch, packet_id, qos, topic, payload)
+        if self._held:
+            self._intake.hear(topic, payload)
+            self._held.add(message, recv_ms)
+        elif not self._take(message, recv_ms):
+            self._held.add(message, recv_ms)
+        if self._is_full:
+            # The number of messages never in MQTT 5 with QoS 1: there the broker waits.
             self._connection.pause()
 
     def _on_oversized(self, message: Oversized) -> None:
@@ -274,9 +305,12 @@ class Bridge:
         recv_ms = self._recv_ms = self._recv_ms or self._now_ms()
         self._unconfirmed += 1
         self._held_bytes += len(message.head)
-        if message.qos:
-            self._intake.load.acks.append((self._connection.epoch, message.packet_id))
-        self._intake.take_oversized(message, recv_ms)
+        epoch, (packet_id, qos, topic, head, _) = self._connection.epoch, message
+        held = HeldMessage(epoch, packet_id, qos, topic, head, message)
+        if self._held:
+            self._held.add(held, recv_ms)  # acknowledged in the order of arrival
+        else:
+            self._take(held, recv_ms)
         if self._is_full:
             self._connection.pause()
 
@@ -288,15 +322,56 @@ class Bridge:
             or self._held_bytes > _MOST_HELD_BYTES
         )
 
+    def _take(self, message: HeldMessage, recv_ms: int, *, again: bool = False) -> bool:
+        """Take a message into the load; False if it has to wait for the right time."""
+        load, taken = self._intake.load, True
+        if message.oversized is not None:
+            self._intake.take_oversized(message.oversized, recv_ms)
+        else:
+            taken = self._intake.take(
+                message.topic, message.payload, recv_ms, message.qos, again=again
+            )
+        if taken and message.qos:
+            load.acks.append((message.epoch, message.packet_id))
+        return taken
+
+    def _release(self) -> None:
+        """Take the held messages whose time has come, and report a clock that is wrong."""
+        if not self._held:
+            return
+        now_ms, was_alarm = self._now_ms(), self._held.is_alarm
+        self._held.release(lambda message: self._take(message, now_ms, again=True))
+        if self._held and self._intake.verdict is Verdict.machine:
+            self._held.is_alarm = True
+            if not was_alarm:
+                log.error("%s", self._clock_problem())
+        if was_alarm and not self._held:
+            log.warning("this machine's clock agrees with the devices again: messages are taken")
+        self._arrived.set()
+
+    def _drop_held(self, which: Callable[[HeldMessage], bool]) -> None:
+        for message in self._held.drop(which):
+            self._unconfirmed -= 1
+            self._held_bytes -= len(message.payload)
+
+    def _clock_problem(self) -> str | None:
+        if not self._held.is_alarm:
+            return None
+        now_ms = self._now_ms()
+        return clock_problem(now_ms, self._intake.judge.behind_ms(now_ms))
+
     def _after_read(self) -> None:
+        self._release()
         if self._recv_ms is not None:
-            self._last_packet_ms = self._recv_ms
+            self._last_packet_ms, self._last_packet_s = self._recv_ms, self._steady_s()
             self._recv_ms = None
             self._arrived.set()
 
     def _on_connected(self, session_present: bool) -> None:
         self.counters.connects_total += 1
-        now_ms = self._connected_ms = self._now_ms()
+        now_ms, self._connected_s = self._now_ms(), self._steady_s()
+        if session_present:  # the broker delivers again what was not acknowledged
+            self._drop_held(lambda message: message.qos > 0)
         self._since.on_connected(now_ms, session_present=session_present)
         if self._decoder is not None:
             self._decoder.connected(now_ms)
@@ -335,10 +410,10 @@ class Bridge:
         if records or load.checkpoint is not None:
             await self._append(records, load.checkpoint)
         self._acknowledge(load)
-        now_ms = self._now_ms()
+        now_s = self._steady_s()
         for partition, envelopes in load.envelopes.items():
             if any(readings for _, readings in envelopes):
-                self._logged_ms[partition] = now_ms
+                self._logged_s[partition] = now_s
         counters = self.counters
         counters.logged_total += load.accepted
         counters.ticks_total += load.ticks
@@ -387,23 +462,24 @@ class Bridge:
             else:
                 if self._log_failing_ms is not None:
                     log.warning("the log confirms again")
-                    self._log_failing_ms = None
+                    self._log_failing_ms = self._log_failing_s = None
                 self.counters.appends_total += 1
                 return
 
     def _note_failure(self, exc: LogUnavailable) -> None:
         self.counters.append_failures_total += 1
         if self._log_failing_ms is None:
-            self._log_failing_ms = self._now_ms()
+            self._log_failing_ms, self._log_failing_s = self._now_ms(), self._steady_s()
             log.warning("the log does not confirm, trying again: %s", exc)
 
     # -- time -------------------------------------------------------------------------------
 
     @property
     def _is_saturated(self) -> bool:
-        """Whether messages may be waiting at the broker, so that silence means nothing."""
+        """Whether messages may be waiting, here or at the broker, so that silence means nothing."""
         return (
             self._unconfirmed >= self._settings.receive_maximum * 9 // 10
+            or bool(self._held)
             or self._is_full
             or self._connection.is_discarding
         )
@@ -414,6 +490,7 @@ class Bridge:
         while True:
             await asyncio.sleep(_HEARTBEAT_S)
             now_ms = self._now_ms()
+            self._release()
             self._since.on_tick(now_ms, saturated=self._is_saturated)
             try:
                 self._publish_outgoing(now_ms)

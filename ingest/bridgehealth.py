@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 
 from ingest.errors import RefusalReason
 from ingest.topics import topic_shape
 
-__all__ = ["BridgeCounters", "BridgeHealth", "ConnectedSince"]
+__all__ = ["BridgeCounters", "BridgeHealth", "ConnectedSince", "clock_problem"]
 
 _SESSION_GRACE_MS = 2000
 _STALL_MS = 1000
@@ -73,8 +74,13 @@ class BridgeHealth:
         connected_since_ms: Start of the unbroken connection (`Bridge.connected_since_ms`), or None.
         last_packet_ms: Time of the last message, or None.
         unconfirmed: Messages received and not yet acknowledged.
-        saturated: The broker holds messages back because too many are unconfirmed.
+        saturated: The broker holds messages back because too many are unconfirmed, or because this
+            machine's clock may be wrong.
         log_unavailable_since_ms: Start of the log's current outage, or None.
+        log_unavailable_s: Its duration in whole seconds, or None.
+        held: Messages that wait because this machine's clock may be wrong (`ingest.holding`).
+        held_total: Messages that had to wait for this reason since the start.
+        clock_problem: What is wrong with this machine's clock, human-readable, or None.
         error: Current problem, human-readable, or None.
         stray_topics: Messages refused because of their topic, by its shape (`BridgeCounters`).
         idle_ms: Time since the task that drives the connection last ran.
@@ -91,6 +97,10 @@ class BridgeHealth:
     unconfirmed: int
     saturated: bool
     log_unavailable_since_ms: int | None
+    log_unavailable_s: int | None
+    held: int
+    held_total: int
+    clock_problem: str | None
     error: str | None
     stray_topics: dict[str, int] = field(default_factory=dict)
     idle_ms: int = 0
@@ -131,3 +141,29 @@ class ConnectedSince:
             elif saturated or now_ms - self._last_ms > _STALL_MS:
                 self.ms = max(self.ms, now_ms)
         self._last_ms = now_ms
+
+
+def clock_problem(now_ms: int, behind_ms: int) -> str:
+    """Return the text of a machine's clock that is behind, with what to do.
+
+    >>> clock_problem(1_780_000_000_000, 5_400_000)[:70]
+    "this machine's clock is wrong: it says 2026-05-28 20:26:40 UTC, about "
+
+    Args:
+        now_ms: The time of this machine, epoch milliseconds.
+        behind_ms: By how much the devices are ahead of it; 0 if unknown.
+    """
+    when = datetime.fromtimestamp(now_ms / 1000, timezone.utc)
+    behind = f", about {_span(behind_ms)} behind the devices" if behind_ms else ""
+    return (
+        f"this machine's clock is wrong: it says {when:%Y-%m-%d %H:%M:%S} UTC{behind}. Messages "
+        "wait in the broker until it is right, and none is lost: set the clock "
+        "(timedatectl set-ntp true)"
+    )
+
+
+def _span(ms: int) -> str:
+    for unit, name in ((86_400_000, "days"), (3_600_000, "hours"), (60_000, "minutes")):
+        if ms >= 2 * unit:
+            return f"{ms / unit:.0f} {name}"
+    return f"{ms / 1000:.0f} seconds"

@@ -65,6 +65,13 @@ class Decoder(Protocol):
         """Decode one message; faults are refused in the result, never raised."""
         ...
 
+    def sent_at(self, topic: str, payload: bytes) -> tuple[str, int] | None:
+        """Return the sender with a clock and the time of a data message by it, epoch ms.
+
+        Pure, fast and before `decode`; None if the message claims no time or brings no readings.
+        """
+        ...
+
     def checkpoint(self) -> Any:
         """Return the changes of the memory since the last checkpoint; None: no change."""
         ...

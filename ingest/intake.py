@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from ingest.bridgehealth import BridgeCounters
+from ingest.clockjudge import ClockJudge, Verdict
 from ingest.deadletter import DeadLetter, encode_dead_letter
 from ingest.decoder import Decoder
 from ingest.errors import LogUnavailable, RefusalReason, RefusedMessage
@@ -91,11 +93,17 @@ class Load:
                 future.set_exception(LogUnavailable(reason))
 
 
+class _ClockInDoubt(Exception):
+    """A message is from the future, and that may be the fault of this machine's clock."""
+
+
 class Intake:
     """Checks messages and collects them in the current load.
 
     Attributes:
         load: The current load; `close_load` starts the next one.
+        judge: Decides whose clock is wrong when a message is from the future.
+        verdict: Its last verdict that held a message back.
     """
 
     def __init__(
@@ -104,6 +112,8 @@ class Intake:
         partitions: Callable[[], int],
         decoder: Decoder | None,
         counters: BridgeCounters,
+        judge: ClockJudge | None = None,
+        steady_s: Callable[[], float] = time.monotonic,
     ) -> None:
         """Prepare.
 
@@ -113,27 +123,47 @@ class Intake:
                 because Kafka's number is known only after connecting.
             decoder: Decoder of a second message format, if any.
             counters: Counters of the bridge, updated here.
+            judge: See the class.
+            steady_s: Monotonic seconds.
         """
         self.load = Load()
+        self.judge = judge or ClockJudge(settings.future_ms)
+        self.verdict = Verdict.device
         self._settings = settings
         self._partitions = partitions
         self._decoder = decoder
         self._counters = counters
+        self._steady_s = steady_s
         self._addresses: dict[str, tuple[Address, int]] = {}
 
-    def take(self, topic: str, payload: bytes, recv_ms: int, qos: int) -> None:
-        """Add one message to the load, as an envelope or as a dead letter; never raises."""
-        self._counters.received_total += 1
-        self._counters.received_bytes_total += len(payload)
+    def take(
+        self, topic: str, payload: bytes, recv_ms: int, qos: int, *, again: bool = False
+    ) -> bool:
+        """Add one message to the load, as an envelope or as a dead letter; never raises.
+
+        Args:
+            topic: Its MQTT topic.
+            payload: Its body.
+            recv_ms: Time of receipt, epoch ms.
+            qos: Its quality of service.
+            again: Whether the message was held back before, so its device has voted.
+
+        Returns:
+            False if the message has to wait, because this machine's clock may be wrong. Nothing has
+            changed then.
+        """
         load, decoder = self.load, self._decoder
-        load.messages += 1
-        load.size_bytes += len(payload)
         try:
             if decoder is not None and topic.startswith(decoder.prefix):
+                self._hear_decoded(decoder, topic, payload, recv_ms, again)
                 self._take_decoded(decoder, topic, payload, recv_ms, qos)
             else:
                 address, partition = self._addresses.get(topic) or self._address(topic)
-                self._add(address, partition, payload, recv_ms)
+                document = decode_payload(payload)
+                self._hear(address, document, recv_ms, again)
+                self._add(address, partition, document, payload, recv_ms)
+        except _ClockInDoubt:
+            return False
         except RefusedMessage as exc:
             self._refuse(exc.reason, exc.detail, topic, payload, recv_ms)
         except Exception as exc:
@@ -144,6 +174,26 @@ class Intake:
             self._refuse(RefusalReason.wrong_shape, detail, topic, payload, recv_ms)
         else:
             load.accepted += 1
+        load.messages += 1
+        load.size_bytes += len(payload)
+        self._counters.received_total += 1
+        self._counters.received_bytes_total += len(payload)
+        return True
+
+    def hear(self, topic: str, payload: bytes) -> None:
+        """Count the vote of a message that is held back; never raises."""
+        decoder = self._decoder
+        try:
+            if decoder is not None and topic.startswith(decoder.prefix):
+                if (sent := decoder.sent_at(topic, payload)) is not None:
+                    self.judge.hear(*sent, self._steady_s())
+            else:
+                known = self._addresses.get(topic)
+                address = known[0] if known else parse_topic(topic, self._settings.mqtt_prefix)
+                newest_ms = _span(decode_payload(payload))[1]
+                self.judge.hear(f"{address.site}/{address.device}", newest_ms, self._steady_s())
+        except Exception:  # a message that is broken has no vote; `take` will say why
+            log.debug("a held message on %r has no event time", topic)
 
     def take_oversized(self, message: Oversized, recv_ms: int) -> None:
         """Add what is left of a message above the limit to the load, as a dead letter."""
@@ -201,15 +251,59 @@ class Intake:
         refused = decoded.refused
         for address, body in decoded.messages:
             key = device_key(address.site, address.device)
+            partition = partition_of(key, self._partitions())
             try:
-                self._add(address, partition_of(key, self._partitions()), body, recv_ms)
+                self._add(address, partition, decode_payload(body), body, recv_ms)
             except RefusedMessage as exc:
                 refused = refused or exc
         if refused is not None:
             raise refused
 
-    def _add(self, address: Address, partition: int, body: bytes, recv_ms: int) -> None:
-        readings = self._check(decode_payload(body), recv_ms)
+    def _hear_decoded(
+        self, decoder: Decoder, topic: str, payload: bytes, recv_ms: int, again: bool
+    ) -> None:
+        """Judge a message of the second format before it changes the decoder's memory.
+
+        Raises:
+            _ClockInDoubt: It has to wait.
+        """
+        sent = decoder.sent_at(topic, payload)
+        if sent is not None:
+            node, sent_ms = sent
+            if not again:
+                self.judge.hear(node, sent_ms, self._steady_s())
+            if self.judge.is_ahead(sent_ms, recv_ms):
+                self._judge(node, sent_ms, recv_ms, is_refused=True)
+
+    def _hear(self, address: Address, document: dict[str, Any], recv_ms: int, again: bool) -> None:
+        """Judge a JSON message.
+
+        Raises:
+            _ClockInDoubt: It has to wait.
+        """
+        earliest_ms, newest_ms, _ = _span(document)
+        device = f"{address.site}/{address.device}"
+        if not again:
+            self.judge.hear(device, newest_ms, self._steady_s())
+        if self.judge.is_ahead(newest_ms, recv_ms):
+            is_refused = self.judge.is_ahead(earliest_ms, recv_ms)
+            self._judge(device, newest_ms, recv_ms, is_refused=is_refused)
+
+    def _judge(self, device: str, event_ms: int, recv_ms: int, *, is_refused: bool) -> None:
+        verdict = self.judge.judge(device, event_ms, recv_ms, self._steady_s())
+        if verdict is Verdict.machine or (verdict is Verdict.undecided and is_refused):
+            self.verdict = verdict
+            raise _ClockInDoubt
+
+    def _add(
+        self,
+        address: Address,
+        partition: int,
+        document: dict[str, Any],
+        body: bytes,
+        recv_ms: int,
+    ) -> None:
+        readings = self._check(document, recv_ms)
         envelope = encode_envelope(*address, recv_ms, body)
         self.load.envelopes.setdefault(partition, []).append((envelope, readings))
 
@@ -247,14 +341,8 @@ class Intake:
 
     def _check(self, document: dict[str, Any], recv_ms: int) -> int:
         """Return the number of readings; refuse a message with a reading too far in the future."""
-        ts = document.get("ts")
-        if type(ts) is int:
-            earliest, readings = ts, 1
-        elif ts is not None:
-            earliest, readings = min(ts), len(ts)
-        else:
-            earliest, readings = document["t0"], len(next(iter(document["values"].values())))
-        if earliest > recv_ms + self._settings.future_ms:
+        earliest, _, readings = _span(document)
+        if self.judge.is_ahead(earliest, recv_ms):
             ahead = f"{earliest - recv_ms} ms ahead of the receive time {recv_ms}"
             detail = f"event time {earliest} is {ahead}, at most {self._settings.future_ms} allowed"
             raise RefusedMessage(RefusalReason.future, detail)
@@ -273,3 +361,14 @@ class Intake:
             LogRecord(DEAD_LETTERS, None, dead_letter.id.encode(), value, recv_ms)
         )
         self.load.refused.append(reason)
+
+
+def _span(document: dict[str, Any]) -> tuple[int, int, int]:
+    """The earliest and the newest event time of a checked body, and its number of readings."""
+    ts = document.get("ts")
+    if type(ts) is int:
+        return ts, ts, 1
+    if ts is not None:
+        return min(ts), max(ts), len(ts)
+    first, count = document["t0"], len(next(iter(document["values"].values())))
+    return first, first + (count - 1) * document["dt_ms"], count

@@ -20,6 +20,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from ingest.clock import now_ms
 from ingest.errors import IngestError
 from ingest.mqtt.broker import EMBEDDED_LINGER_S
 from ingest.mqtt.endpoint import Endpoint
@@ -167,7 +168,7 @@ async def replay(
     Raises:
         ReplayError: See `plan_replay`; or the broker cannot be reached within `connect_s`.
     """
-    plans = plan_replay(recordings, options, time.time_ns() // 1_000_000)
+    plans = plan_replay(recordings, options, now_ms())
     began_s = time.monotonic()
     tally = _Tally()
     async with Publisher(options.endpoint, in_flight=options.in_flight) as publisher:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import faust
 
+from ingest.clock import now_ms
 from ingest.errors import LogUnavailable
 from ingest.topics import (
     ACCOUNTS,
@@ -38,7 +39,7 @@ from pipeline.log.statetable import LogTable
 from pipeline.scoring.batch import OnScored, Scorer, score_and_report
 from pipeline.scoring.stage import ScoringStage
 from pipeline.settings import PipelineSettings
-from pipeline.stage import agent_of, appender, now_ms
+from pipeline.stage import agent_of, appender
 from pipeline.stores.sinks import LineSink, Sink
 from pipeline.stores.stage import StoreCounters, StoreStage, prepare_lines, prepare_points
 from pipeline.windows.devices import Devices, Plans

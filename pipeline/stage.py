@@ -15,16 +15,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
+from ingest.clock import now_ms
 from pipeline.status.counters import LatencySummary
 
-__all__ = ["Append", "Crash", "Latency", "Stage", "agent_of", "appender", "now_ms"]
+__all__ = ["Append", "Crash", "Latency", "Stage", "agent_of", "appender"]
 
 log = logging.getLogger(__name__)
 
@@ -38,11 +38,6 @@ Crash = Callable[[BaseException], Awaitable[None]]
 _PER_OCTAVE = 16  # 2 ** (1/16): a percentile is off by at most 4.5 %
 _LOWEST_MS = 0.01
 _BUCKETS = 36 * _PER_OCTAVE  # up to 0.01 ms * 2**36, about eight days
-
-
-def now_ms() -> int:
-    """Processing time, epoch milliseconds."""
-    return time.time_ns() // 1_000_000
 
 
 class Stage:
@@ -179,9 +174,12 @@ class Latency:
         self._slot_ms = max(1, horizon_ms // slots)
         self._slots: deque[tuple[int, list[int], list[float]]] = deque(maxlen=slots)
 
-    def record(self, value_ms: float, now_ms: int, count: int = 1) -> None:
-        """Add `count` values of `value_ms` (negative values count as 0, because clocks differ)."""
-        number = now_ms // self._slot_ms
+    def record(self, value_ms: float, steady_ms: int, count: int = 1) -> None:
+        """Add `count` values of `value_ms` (negative values count as 0, because clocks differ).
+
+        `steady_ms` is monotonic: a clock that was set must not empty or freeze the recent past.
+        """
+        number = steady_ms // self._slot_ms
         if not self._slots or self._slots[-1][0] < number:
             self._slots.append((number, [0] * _BUCKETS, [0.0]))
         _, counts, top = self._slots[-1]
@@ -190,9 +188,9 @@ class Latency:
         if value > top[0]:
             top[0] = value
 
-    def summary(self, now_ms: int) -> LatencySummary:
-        """Percentiles of the values within the horizon that ends at `now_ms`."""
-        oldest = now_ms // self._slot_ms - (self._slots.maxlen or 1) + 1
+    def summary(self, steady_ms: int) -> LatencySummary:
+        """Percentiles of the values within the horizon that ends at `steady_ms`."""
+        oldest = steady_ms // self._slot_ms - (self._slots.maxlen or 1) + 1
         recent = [slot for slot in list(self._slots) if slot[0] >= oldest]
         merged = [sum(column) for column in zip(*(slot[1] for slot in recent), strict=True)]
         count = sum(merged)

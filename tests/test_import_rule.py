@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "models": (),
     "pipeline": (
         "ingest.backoff",
+        "ingest.clock",
         "ingest.messages",
         "ingest.payloads",
         "ingest.topics",

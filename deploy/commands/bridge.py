@@ -16,13 +16,13 @@ from deploy.processes.bridging import append_ticks, sparkplug_decoder, subscribe
 from deploy.processes.runtime import ProcessRuntime, run_command
 from deploy.settings.settings import SiteSettings
 from ingest.bridge import Bridge
+from ingest.clock import now_ms
 from ingest.errors import IngestError
 from ingest.kafka import KafkaLogWriter
 from ingest.logwriter import LogRecord
 from ingest.settings import IngestSettings
 from ingest.topics import ACCOUNTS, partition_of
 from pipeline.settings import PipelineSettings
-from pipeline.stage import now_ms
 
 __all__ = ["BridgeProcess", "bridge"]
 

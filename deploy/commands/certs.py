@@ -6,12 +6,14 @@ import importlib
 import shlex
 import sys
 from collections.abc import Sequence
-from datetime import datetime, timezone
+from datetime import datetime
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 import click
+
+from ingest.clock import utc_now
 
 if TYPE_CHECKING:
     from deploy.stack.certs import Certificate
@@ -73,7 +75,7 @@ def make(
         days=library.LEAF_DAYS if days is None else days,
     )
     try:
-        written = library.make_certificates(out, plan, now=datetime.now(timezone.utc), renew=renew)
+        written = library.make_certificates(out, plan, now=utc_now(), renew=renew)
     except library.CertError as exc:
         raise click.ClickException(str(exc)) from exc
     for path in written:
@@ -100,7 +102,7 @@ def show(folder: Path, warn_days: int) -> None:
         found = library.read_certificates(folder)
     except library.CertError as exc:
         raise click.ClickException(str(exc)) from exc
-    now = datetime.now(timezone.utc)
+    now = utc_now()
     problems = 0
     for one in found:
         remarks = _remarks(one, now, warn_days)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deploy.settings.brokeraddress import device_endpoint
+from ingest.clock import now_ms
 
 if TYPE_CHECKING:
     from ingest.recordings import Recording
@@ -176,7 +176,7 @@ async def _publish(recordings: list[Recording], options: ReplayOptions) -> Repla
 
     from ingest.replay import plan_replay, replay
 
-    plans = plan_replay(recordings, options, time.time_ns() // 1_000_000)
+    plans = plan_replay(recordings, options, now_ms())
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -14,6 +14,7 @@ import click
 
 from deploy.commands.sitesettings import load_site, load_site_settings
 from deploy.commands.statefolder import make_state_folder
+from ingest.clock import now_ms, utc_now
 
 __all__ = ["site"]
 
@@ -138,7 +139,7 @@ def status(state_dir: Path | None, as_json: bool) -> None:
     else:
         from deploy.commands.sitetable import status_table
 
-        Console(soft_wrap=True).print(status_table(state, time.time_ns() // 1_000_000))
+        Console(soft_wrap=True).print(status_table(state, now_ms()))
     if not running or state is None:
         sys.exit(_NOT_RUNNING)
     sys.exit(0 if state.is_healthy else 1)
@@ -230,7 +231,7 @@ def hours(state_dir: Path | None, since: datetime, until: datetime | None) -> No
 
     here = load_site(state_dir=state_dir)
     start = since.replace(tzinfo=timezone.utc)
-    stop = (until or datetime.now(timezone.utc)).replace(tzinfo=timezone.utc)
+    stop = (until or utc_now()).replace(tzinfo=timezone.utc)
     try:
         with influx_operator(here) as client:
             start_ms, stop_ms = (round(at.timestamp() * 1000) for at in (start, stop))

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deploy.supervisor.sitestate import Row, SiteState
+from ingest.clock import now_ms, utc_now
 
 __all__ = ["StatusDisplay", "ago", "status_table"]
 
@@ -68,7 +69,7 @@ class StatusDisplay:
                 self._printed[row.name] = (row.state, row.detail)
                 pid = f" (pid {row.pid})" if row.pid and row.state == "starting" else ""
                 detail = f": {row.detail}" if row.detail else ""
-                clock = time.strftime("%H:%M:%S")
+                clock = f"{utc_now().astimezone():%H:%M:%S}"
                 self._out.print(
                     f"{clock}  {row.name:<12} {row.state}{pid}{detail}", highlight=False
                 )
@@ -86,7 +87,7 @@ class StatusDisplay:
     def _draw(self, state: SiteState) -> None:
         assert self._live is not None  # noqa: S101 - the callers have checked
         self._drawn_s = time.monotonic()
-        table = status_table(state, time.time_ns() // 1_000_000)
+        table = status_table(state, now_ms())
         table.caption = f"logs: {self._folder / 'logs'}   ({self._hint})"
         table.caption_justify = "left"
         self._live.update(table)

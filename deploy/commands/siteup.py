@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import click
 
 from deploy.commands.sitesettings import load_site_settings
+from ingest.clock import now_ms
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -101,7 +102,7 @@ def run_detached(site: Site, out: Console) -> int:
     state = _await_ready(process, folder, out)
     healthy = state is not None and state.is_healthy
     if not healthy and state is not None and not out.is_terminal:
-        out.print(status_table(state, time.time_ns() // 1_000_000))
+        out.print(status_table(state, now_ms()))
     is_default = load_site_settings().state_dir == folder
     option = "" if is_default else f" --state-dir {shlex.quote(str(folder))}"
     out.print(

@@ -11,11 +11,11 @@ from deploy.processes.lifecycle import until_crashed
 from deploy.processes.partitionwatch import PartitionWatch
 from deploy.processes.runtime import ProcessRuntime, run_command
 from deploy.settings.settings import SiteSettings
+from ingest.clock import now_ms
 from ingest.settings import IngestSettings
 from pipeline.app import create_store_app
 from pipeline.errors import SinkError
 from pipeline.settings import PipelineSettings
-from pipeline.stage import now_ms
 
 __all__ = ["StoreProcess", "store"]
 

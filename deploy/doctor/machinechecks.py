@@ -10,10 +10,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 
 from deploy.doctor.findings import Finding, size_text
+from ingest.clock import machine_ms
 
 __all__ = ["check_clock", "check_disk", "check_environment", "check_memory", "check_packages"]
 
@@ -72,7 +74,7 @@ def check_environment(known: Sequence[str], environ: Mapping[str, str]) -> list[
 
 
 def check_clock(
-    wall: Callable[[], float] = time.time,
+    wall: Callable[[], float] = lambda: machine_ms() / 1000,
     steady: Callable[[], float] = time.monotonic,
     pause: Callable[[float], None] = time.sleep,
     is_synchronised: Callable[[], bool | None] | None = None,
@@ -89,10 +91,10 @@ def check_clock(
     wall_s, steady_s = wall(), steady()
     pause(0.1)
     jump_s = (wall() - wall_s) - (steady() - steady_s)
-    when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(wall())) + " UTC"
-    set_it = "set it (timedatectl set-ntp true), then restart the gateway"
+    when = f"{datetime.fromtimestamp(wall(), timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
+    set_it = "set it (timedatectl set-ntp true); messages wait until then"
     if wall() < _EPOCH_2025_S:
-        text = f"it is {when}: the clock was never set, so readings would be refused as `future`"
+        text = f"it is {when}: the clock was never set, so messages wait in the broker"
         return [Finding("clock", "fail", text, set_it)]
     if abs(jump_s) > 0.5:
         text = f"the clock jumped by {jump_s:+.1f} s within 0.1 s"

@@ -7,12 +7,13 @@ Everything else needs only the packages of a gateway.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from deploy.doctor.findings import Finding
+from ingest.clock import utc_now
 from ingest.settings import IngestSettings
 from ingest.tls import TlsError, TlsFiles, client_context
 from pipeline.settings import PipelineSettings
@@ -26,7 +27,7 @@ def check_certificates(
     ingest: IngestSettings, pipeline: PipelineSettings, now: datetime | None = None
 ) -> list[Finding]:
     """Check that the TLS files are usable and for how long, and that keys are private."""
-    now = now or datetime.now(timezone.utc)
+    now = now or utc_now()
     found: list[Finding] = []
     if ingest.mqtt_tls:
         files = (ingest.mqtt_ca_file, ingest.mqtt_cert_file, ingest.mqtt_key_file)

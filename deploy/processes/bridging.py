@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ingest.bridge import Bridge
-from ingest.messages import Tick
 from ingest.settings import IngestSettings
 from ingest.subscribed import SubscribedFilters
-from pipeline.stage import now_ms
 
 if TYPE_CHECKING:
     from ingest.sparkplug.decoder import Sparkplug
@@ -37,9 +35,8 @@ async def append_ticks(
     while True:
         await asyncio.sleep(tick_ms / 1000)
         wanted = partitions()
-        since_ms = bridge.connected_since_ms
-        if wanted and since_ms is not None:
-            await bridge.append_tick(wanted, Tick(now_ms(), since_ms))
+        if wanted and (tick := bridge.next_tick()) is not None:
+            await bridge.append_tick(wanted, tick)
 
 
 def sparkplug_decoder(ingest: IngestSettings, state_dir: Path) -> Sparkplug | None:

@@ -26,6 +26,7 @@ from deploy.processes.gatewayview import RunningGateway
 from deploy.processes.lifecycle import Tasks, run_process, until_crashed
 from deploy.settings.settings import GatewaySettings
 from ingest.bridge import Bridge
+from ingest.clock import now_ms
 from ingest.logwriter import LogRecord
 from ingest.settings import IngestSettings
 from ingest.topics import ACCOUNTS, READINGS
@@ -43,7 +44,6 @@ from pipeline.points.lines import to_line
 from pipeline.points.points import Point
 from pipeline.scoring.students import Students
 from pipeline.settings import PipelineSettings
-from pipeline.stage import now_ms
 from pipeline.stores.resultsfile import ResultsFile
 from pipeline.stores.sinks import LineSink, Sink
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from deploy.processes.totals import process_totals
 from ingest.bridge import Bridge
+from ingest.clock import PROCESS_CLOCK, steady_ms
 from pipeline.app import ScoringApp, StoreApp
 from pipeline.log.locallog import SqliteLog
 from pipeline.scoring.rollover import ModelWatch
@@ -59,7 +60,7 @@ class RunningGateway:
         """Sum over the devices, the bridge, the scoring stage and the store of the results file."""
         return process_totals(
             self.account(),
-            self._clock(),
+            steady_ms(),
             bridge=self._bridge,
             scoring=self._scoring,
             store=self._stores[0],
@@ -67,7 +68,7 @@ class RunningGateway:
 
     def partitions(self) -> list[PartitionProgress]:
         """Observe the progress of every consumer group."""
-        now = self._clock()
+        now, steady = self._clock(), steady_ms()
         groups = [part.app.conf.id for part in self._stores]
         for group in (self._scoring.app.conf.id, *groups):
             for seen in self._log.group_offsets(group):
@@ -80,6 +81,7 @@ class RunningGateway:
                     position=done,
                     committed=seen.committed,
                     now_ms=now,
+                    steady_ms=steady,
                 )
         return self._tracker.current()
 
@@ -93,17 +95,18 @@ class RunningGateway:
         counters = self._scoring.stage.counters
         log = self._log.stats()
         return health_report(
-            now_ms=self._clock(),
             partitions=self.partitions(),
             bridge_connected=bridge.connected,
             bridge_running=bridge.running,
             bridge_error=bridge.error,
-            log_failing_since_ms=bridge.log_unavailable_since_ms,
+            clock_problem=bridge.clock_problem,
+            log_failing_s=bridge.log_unavailable_s,
             log_fill=log.stored_bytes / log.max_bytes,
             writer_error=log.failure,
             models_without_student=self._models.models_without_student(),
             parts={
                 "bridge": asdict(bridge),
+                "clock": asdict(PROCESS_CLOCK.state()),
                 "log": {
                     "stored_records": log.stored_records,
                     "stored_bytes": log.stored_bytes,

@@ -51,6 +51,7 @@ class PartitionWatch:
             is_excused: Returns whether the app cannot make progress for reasons outside it.
         """
         self.away_since_ms: int | None = None
+        self._away_s: float | None = None
         self._app = app
         self._probe = probe
         self._now_ms = now_ms
@@ -69,7 +70,11 @@ class PartitionWatch:
     def stalled(self) -> list[PartitionProgress]:
         """Return the partitions without progress for half of `stall_s`; these are a problem."""
         half_ms = round(self._stall_s * 1000 / 2)
-        return stalled_partitions(self._tracker.current(), self._now_ms(), half_ms)
+        return stalled_partitions(self._tracker.current(), half_ms)
+
+    def away_for_s(self) -> float | None:
+        """Return the duration of Kafka's current outage; None while it answers."""
+        return None if self._away_s is None else time.monotonic() - self._away_s
 
     async def run(self) -> None:
         """Watch until cancelled.
@@ -94,10 +99,11 @@ class PartitionWatch:
         try:
             ends = await self._end_offsets(found)
         except LogUnavailable:
-            self.away_since_ms = self.away_since_ms or now_ms
+            if self._away_s is None:
+                self.away_since_ms, self._away_s = now_ms, now_s
             self._reset()
             return
-        self.away_since_ms = None
+        self.away_since_ms = self._away_s = None
         if app.consumer_generation_id != self._generation or now_s - self._checked_s > _PAUSE_S:
             self._reset()
         self._checked_s = self._idle_since_s = time.monotonic()
@@ -111,11 +117,12 @@ class PartitionWatch:
                 position=max(position or 0, committed or 0),
                 committed=committed,
                 now_ms=now_ms,
+                steady_ms=round(now_s * 1000),
             )
         self._progress = self._tracker.current()
         if self._is_excused():
             self._reset()
-        for p in stalled_partitions(self._tracker.current(), now_ms, round(self._stall_s * 1000)):
+        for p in stalled_partitions(self._tracker.current(), round(self._stall_s * 1000)):
             msg = (
                 f"{p.topic}[{p.partition}] has made no progress for {self._stall_s:.0f} s with a "
                 f"backlog of {p.backlog} records, although Kafka answers; a restart resumes from "

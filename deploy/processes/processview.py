@@ -13,6 +13,7 @@ from typing import Any
 from deploy.processes.partitionwatch import PartitionWatch
 from deploy.processes.totals import process_totals
 from ingest.bridge import Bridge
+from ingest.clock import PROCESS_CLOCK, steady_ms
 from pipeline.app import ScoringApp, StoreApp
 from pipeline.scoring.students import Students
 from pipeline.status.counters import DeviceAccount, Totals
@@ -36,12 +37,8 @@ class ProcessView:
         also: Further parts of the health report: name -> function that returns its state.
     """
 
-    def __init__(self, now_ms: Callable[[], int]) -> None:
-        """Start without any part.
-
-        Args:
-            now_ms: Processing time, epoch milliseconds.
-        """
+    def __init__(self) -> None:
+        """Start without any part."""
         self.waiting_for: str | None = "it has not started"
         self.bridge: Bridge | None = None
         self.scoring: ScoringApp | None = None
@@ -49,7 +46,6 @@ class ProcessView:
         self.store: StoreApp | None = None
         self.watch: PartitionWatch | None = None
         self.also: dict[str, Callable[[], Any]] = {}
-        self._now_ms = now_ms
 
     def account(self) -> list[DeviceAccount]:
         """Return the accounts of the devices whose partitions a worker owns; empty for others."""
@@ -59,7 +55,7 @@ class ProcessView:
         """Sum over the parts that the process has."""
         totals = process_totals(
             self.account(),
-            self._now_ms(),
+            steady_ms(),
             bridge=self.bridge,
             scoring=self.scoring,
             store=self.store,
@@ -137,20 +133,20 @@ class ProcessView:
         if self.waiting_for is not None:
             yield f"waiting for {self.waiting_for}"
             return
-        now = self._now_ms()
         if self.bridge is not None:
             bridge = self.bridge.health()
-            if bridge.log_unavailable_since_ms is not None:
-                seconds = (now - bridge.log_unavailable_since_ms) // 1000
+            if bridge.clock_problem is not None:
+                yield bridge.clock_problem
+            if (seconds := bridge.log_unavailable_s) is not None:
                 yield f"Kafka has confirmed nothing for {seconds} s; messages wait in the broker"
             if not bridge.connected:
                 yield bridge.error or "not connected to the MQTT broker; is it running?"
         if self.students is not None:
             for name in self.students.models.models_without_student():
                 yield f"no student runs for model {name}; publish a version to the registry"
-        yield from self._partition_problems(now)
+        yield from self._partition_problems()
 
-    def _partition_problems(self, now_ms: int) -> Iterator[str]:
+    def _partition_problems(self) -> Iterator[str]:
         app = self.scoring or self.store
         if app is None or self.watch is None:
             return
@@ -159,15 +155,15 @@ class ProcessView:
             yield "recovering the window state of its partitions"
         elif app.app.rebalancing or not app.app.has_joined:
             yield "the consumer group is being rebalanced"
-        if self.watch.away_since_ms is not None:
-            yield f"Kafka has not answered for {(now_ms - self.watch.away_since_ms) // 1000} s"
+        if (away_s := self.watch.away_for_s()) is not None:
+            yield f"Kafka has not answered for {away_s:.0f} s"
         if self.store is not None and self.store.stage.problem is not None:
             yield self.store.stage.problem
         for progress in self.watch.stalled():
-            yield progress.describe_stall(now_ms)
+            yield progress.describe_stall()
 
     def _parts(self) -> dict[str, Any]:
-        parts: dict[str, Any] = {}
+        parts: dict[str, Any] = {"clock": asdict(PROCESS_CLOCK.state())}
         if self.bridge is not None:
             parts["bridge"] = asdict(self.bridge.health())
         app = self.scoring or self.store

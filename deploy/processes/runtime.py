@@ -22,6 +22,7 @@ from deploy.processes.processview import ProcessView
 from deploy.settings.settings import SiteSettings
 from deploy.stack.tlsconfig import kafka_tls
 from deploy.stack.topics import site_topics
+from ingest.clock import now_ms
 from ingest.errors import LogUnavailable
 from ingest.kafka import KafkaEndpoint, KafkaProbe, create_topics, read_until
 from ingest.settings import IngestSettings
@@ -30,7 +31,6 @@ from pipeline.app import KafkaLink, ScoringApp, StoreApp
 from pipeline.console.server import StatusServer
 from pipeline.points.accounts import Accounts, AppendAccount, publish_accounts
 from pipeline.settings import PipelineSettings
-from pipeline.stage import now_ms
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -75,7 +75,7 @@ class ProcessRuntime:
         self.site = site
         self.pipeline = pipeline.model_copy(update={"partitions": site.partitions})
         self.kafka = kafka_endpoint(site, self.name)
-        self.view = ProcessView(now_ms)
+        self.view = ProcessView()
         self.tasks = Tasks()
         self._started_ms = now_ms()
         self._status: StatusServer | None = None

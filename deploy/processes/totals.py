@@ -15,7 +15,7 @@ __all__ = ["process_totals"]
 
 def process_totals(
     accounts: Sequence[DeviceAccount],
-    now_ms: int,
+    steady_ms: int,
     *,
     bridge: Bridge | None = None,
     scoring: ScoringApp | None = None,
@@ -25,7 +25,7 @@ def process_totals(
 
     Args:
         accounts: One account per stream of a device.
-        now_ms: Processing time, epoch milliseconds.
+        steady_ms: Monotonic milliseconds, for the latencies of the last minute.
         bridge: The bridge of the process.
         scoring: Its scoring app.
         store: Its store app.
@@ -52,8 +52,8 @@ def process_totals(
             totals,
             scored=scored.scored,
             unscored=scored.unscored,
-            sensor_to_score=scored.sensor_to_score.summary(now_ms),
-            receive_to_score=scored.receive_to_score.summary(now_ms),
+            sensor_to_score=scored.sensor_to_score.summary(steady_ms),
+            receive_to_score=scored.receive_to_score.summary(steady_ms),
         )
     if store is not None:
         stored = store.counters
@@ -61,6 +61,6 @@ def process_totals(
             totals,
             stored=stored.stored,
             refused_points=stored.refused,
-            sensor_to_stored=stored.sensor_to_stored.summary(now_ms),
+            sensor_to_stored=stored.sensor_to_stored.summary(steady_ms),
         )
     return replace(totals, dead_letters=dict(dead_letters))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import datetime, timezone
 from ipaddress import ip_address
 
 from deploy.stack.site import Site
+from ingest.clock import utc_now
 from ingest.mqtt.broker import mosquitto_program
 
 __all__ = ["site_problems"]
@@ -94,7 +94,7 @@ def _certificate_problems(site: Site) -> Iterator[str]:
     except CertError as exc:
         yield str(exc)
         return
-    now = datetime.now(timezone.utc)
+    now = utc_now()
     expired = [one.name for one in known if one.role != "device" and one.not_after <= now]
     if expired:
         names = ", ".join(expired)

@@ -17,9 +17,10 @@ from pathlib import Path
 from deploy.supervisor.background import BackgroundCall
 from deploy.supervisor.healthcheck import HealthCheck
 from deploy.supervisor.program import Program, inherited_environment
-from deploy.supervisor.sitestate import Row, State, now_ms, one_line, process_start_time
+from deploy.supervisor.sitestate import Row, State, one_line, process_start_time
 from ingest.backoff import Backoff
 from ingest.childprocess import tied_to_parent
+from ingest.clock import now_ms
 
 __all__ = ["RunningProgram", "describe_exit"]
 

@@ -6,8 +6,9 @@ import logging
 
 from deploy.supervisor.background import BackgroundCall
 from deploy.supervisor.program import Step
-from deploy.supervisor.sitestate import Row, State, now_ms, one_line
+from deploy.supervisor.sitestate import Row, State, one_line
 from ingest.backoff import Backoff
+from ingest.clock import now_ms
 
 __all__ = ["RunningStep"]
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -24,7 +23,6 @@ __all__ = [
     "hold_lock",
     "is_running",
     "left_over",
-    "now_ms",
     "one_line",
     "process_start_time",
     "read_state",
@@ -188,11 +186,6 @@ def left_over(rows: Sequence[Row]) -> list[Row]:
         and row.process_start_time
         and process_start_time(row.pid) == row.process_start_time
     ]
-
-
-def now_ms() -> int:
-    """Return the current time in epoch milliseconds."""
-    return time.time_ns() // 1_000_000
 
 
 def one_line(text: str) -> str:

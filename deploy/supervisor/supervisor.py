@@ -24,8 +24,9 @@ from pathlib import Path
 from deploy.supervisor.program import Program, Step
 from deploy.supervisor.runningprogram import RunningProgram
 from deploy.supervisor.runningstep import RunningStep
-from deploy.supervisor.sitestate import Row, SiteState, now_ms, process_start_time, write_state
+from deploy.supervisor.sitestate import Row, SiteState, process_start_time, write_state
 from ingest.backoff import Backoff
+from ingest.clock import now_ms
 
 __all__ = ["Supervisor"]
 

@@ -21,7 +21,6 @@ import itertools
 import logging
 import os
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -29,6 +28,7 @@ from typing import Protocol
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from ingest.clock import now_ms
 from ingest.mqtt.broker import EMBEDDED_LINGER_S
 from ingest.mqtt.endpoint import Endpoint
 from ingest.mqtt.publisher import Publisher
@@ -324,7 +324,7 @@ def main() -> None:
 
 class _SystemClock:
     def now_ms(self) -> int:
-        return time.time_ns() // 1_000_000
+        return now_ms()
 
     async def sleep_until(self, at_ms: int) -> None:
         await asyncio.sleep(max(0, at_ms - self.now_ms()) / 1000)

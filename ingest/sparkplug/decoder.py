@@ -39,7 +39,7 @@ from ingest.sparkplug.host import Host
 from ingest.sparkplug.names import SparkplugMapping, read_mapping
 from ingest.sparkplug.nodes import Device, Node, Nodes
 from ingest.sparkplug.store import Checkpoint, SparkplugStore
-from ingest.sparkplug.wire import Metric, Payload, decode_sparkplug
+from ingest.sparkplug.wire import Metric, Payload, decode_sparkplug, first_timestamp
 from ingest.topics import Address
 
 __all__ = ["Sparkplug", "sparkplug_of"]
@@ -52,6 +52,7 @@ _NODE_KINDS = ("NBIRTH", "NDATA", "NDEATH", "NCMD")
 _DEVICE_KINDS = ("DBIRTH", "DDATA", "DDEATH", "DCMD")
 _COMMANDS = ("NCMD", "DCMD")
 _FORMER = "it comes from a subscription of former settings"
+_TIMED_KINDS = ("NBIRTH", "NDATA", "DBIRTH", "DDATA")
 
 
 def sparkplug_of(settings: IngestSettings, state_dir: Path) -> Sparkplug | None:
@@ -108,6 +109,14 @@ class Sparkplug:
                     self._host.request_birth(node)
 
     # -- messages ---------------------------------------------------------------------------
+
+    def sent_at(self, topic: str, payload: bytes) -> tuple[str, int] | None:
+        """Return node and timestamp of a birth or data message, for whose clock is wrong."""
+        levels = topic.split("/")
+        if len(levels) < 4 or levels[2] not in _TIMED_KINDS:
+            return None
+        sent_ms = first_timestamp(payload)
+        return None if sent_ms is None else (f"{levels[1]}/{levels[3]}", sent_ms)
 
     def decode(self, topic: str, payload: bytes, recv_ms: int, qos: int) -> Decoded:
         """Take one message; see `ingest.decoder.Decoder`."""

@@ -31,6 +31,7 @@ __all__ = [
     "Payload",
     "decode_sparkplug",
     "encode_sparkplug",
+    "first_timestamp",
     "number",
 ]
 
@@ -286,3 +287,21 @@ def _message_class() -> Any:
 
 
 _Message = _message_class()
+
+
+def first_timestamp(payload: bytes) -> int | None:
+    """Return the timestamp of a payload without decoding the rest, None if it is not in front.
+
+    Protobuf libraries write fields in the order of their numbers, and the timestamp has number 1.
+
+    >>> first_timestamp(bytes([0x08, 0x96, 0x01, 0x18, 0x00])), first_timestamp(bytes([0x18, 0x00]))
+    (150, None)
+    """
+    if payload[:1] != b"\x08":
+        return None
+    value = 0
+    for place, byte in enumerate(payload[1:11]):
+        value |= (byte & 0x7F) << (7 * place)
+        if byte < 0x80:
+            return value
+    return None

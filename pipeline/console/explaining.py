@@ -57,12 +57,19 @@ class Explanations:
 
     Args:
         explainer: The explainer; None where there is no log to read from.
-        now_ms: The clock, epoch milliseconds.
+        now_ms: The clock, epoch milliseconds: the time of the answers.
+        steady_ms: Monotonic milliseconds: how long an answer is kept.
     """
 
-    def __init__(self, explainer: Explainer | None, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        explainer: Explainer | None,
+        now_ms: Callable[[], int],
+        steady_ms: Callable[[], int],
+    ) -> None:
         self._explainer = explainer
         self._now_ms = now_ms
+        self._steady_ms = steady_ms
         self._quiet = QuietThread("explain", waiting=6, share=0.25)
         self._kept: dict[object, tuple[int, asyncio.Future[tuple[int, bytes]]]] = {}
 
@@ -91,14 +98,15 @@ class Explanations:
         if explainer is None:
             return Reply(404, _error("this process has no log to read from"), now)
         kept = self._kept.get(key)
-        if kept is None or now - kept[0] >= _KEPT_MS:
+        steady = self._steady_ms()
+        if kept is None or steady - kept[0] >= _KEPT_MS:
             if len(self._kept) >= _MOST_KEPT:
                 self._kept.clear()
             try:
                 future = self._quiet.submit(lambda: _answered(explainer, work))
             except ExplainBusy as exc:
                 return Reply(429, _error(str(exc)), now)
-            kept = self._kept[key] = (now, asyncio.wrap_future(future))
+            kept = self._kept[key] = (steady, asyncio.wrap_future(future))
         return Reply(*await asyncio.shield(kept[1]), now)
 
 

@@ -77,7 +77,7 @@ def health_page(view: GatewayView) -> dict[str, Any]:
     }
 
 
-def progress_page(view: GatewayView, now_ms: int) -> dict[str, Any]:
+def progress_page(view: GatewayView) -> dict[str, Any]:
     """The progress of a process, for a supervisor that restarts it when `progress` stops.
 
     `backlog` is the number of records that wait for it. `progress` is the last advance of the
@@ -97,7 +97,7 @@ def progress_page(view: GatewayView, now_ms: int) -> dict[str, Any]:
                 "position": p.position,
                 "committed": p.committed,
                 "backlog": p.backlog,
-                "still_ms": max(0, now_ms - p.last_advance_ms) if p.backlog else 0,
+                "still_ms": p.still_ms,
             }
             for p in partitions
         ],
@@ -194,13 +194,11 @@ def device_page(
     return page
 
 
-def pipeline_page(
-    view: GatewayView, results: ResultsFile, history: History, now_ms: int
-) -> dict[str, Any]:
+def pipeline_page(view: GatewayView, results: ResultsFile, history: History) -> dict[str, Any]:
     """Totals, progress of the partitions, latency, throughput, dead letters, stored points."""
     totals = view.totals()
     partitions = list(view.partitions())
-    stalled = {(p.app, p.topic, p.partition) for p in stalled_partitions(partitions, now_ms)}
+    stalled = {(p.app, p.topic, p.partition) for p in stalled_partitions(partitions)}
     accounts = list(view.account())
     return {
         "totals": asdict(totals) | {"missing": totals.missing},

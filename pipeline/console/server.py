@@ -29,7 +29,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -38,6 +37,8 @@ from typing import Any
 
 from aiohttp import web
 
+from ingest.clock import now_ms as process_now_ms
+from ingest.clock import steady_ms as process_steady_ms
 from pipeline.console.explaining import Explanations, Reply
 from pipeline.console.metrics import CONTENT_TYPE, exposition
 from pipeline.console.pages import (
@@ -53,7 +54,6 @@ from pipeline.console.pages import (
 from pipeline.errors import ConsoleError, SinkError
 from pipeline.explain.explainer import Explainer
 from pipeline.explain.scores import DeviceStream
-from pipeline.stage import now_ms
 from pipeline.status.history import History
 from pipeline.status.view import GatewayView, Measure, Snapshot
 from pipeline.stores.resultsfile import ResultsFile
@@ -199,7 +199,7 @@ class StatusServer:
         return _json({"alive": page["alive"], "parts": page["parts"]}, _status(page["alive"]))
 
     async def _get_ready(self, _: web.Request) -> web.StreamResponse:
-        page = health_page(self._view) | progress_page(self._view, now_ms())
+        page = health_page(self._view) | progress_page(self._view)
         return _json(page, _status(page["ready"]))
 
     async def _get_metrics(self, _: web.Request) -> web.StreamResponse:
@@ -216,7 +216,8 @@ def create_console(
     *,
     allowed_hosts: Sequence[str] = (),
     settings: PageSettings = PageSettings(),  # noqa: B008 frozen, shared on purpose
-    now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    now_ms: Callable[[], int] = process_now_ms,
+    steady_ms: Callable[[], int] = process_steady_ms,
     explainer: Explainer | None = None,
     more: Callable[[], Sequence[Measure]] = lambda: (),
 ) -> Console:
@@ -229,12 +230,22 @@ def create_console(
         port: TCP port; 0 takes a free one.
         allowed_hosts: Host names (without port) of the page, beside loopback.
         settings: Settings of the pages.
-        now_ms: The clock, epoch milliseconds.
+        now_ms: The clock, epoch milliseconds: the time of the pages.
+        steady_ms: Monotonic milliseconds: how long a page is kept.
         explainer: Explains scores and reads raw readings; None: neither is available.
         more: Measures for `/metrics` beside those of the view.
     """
     return Console(
-        view, results, host, port, allowed_hosts, settings, now_ms, explainer=explainer, more=more
+        view,
+        results,
+        host,
+        port,
+        allowed_hosts,
+        settings,
+        now_ms,
+        steady_ms,
+        explainer=explainer,
+        more=more,
     )
 
 
@@ -250,6 +261,7 @@ class Console:
         allowed_hosts: Sequence[str],
         settings: PageSettings,
         now_ms: Callable[[], int],
+        steady_ms: Callable[[], int],
         *,
         explainer: Explainer | None,
         more: Callable[[], Sequence[Measure]],
@@ -259,10 +271,11 @@ class Console:
         self._listener = _Listener(host, port, allowed_hosts, "KPSTREAM_GATEWAY_CONSOLE")
         self._settings = replace(settings, explains=explainer is not None)
         self._now_ms = now_ms
+        self._steady_ms = steady_ms
         self._history = History()
         self._cache: dict[str, tuple[int, asyncio.Future[bytes | None]]] = {}
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="console")
-        self._explanations = Explanations(explainer, now_ms)
+        self._explanations = Explanations(explainer, now_ms, steady_ms)
         self._more = more
         self._sampler: asyncio.Task[None] | None = None
 
@@ -359,7 +372,7 @@ class Console:
     async def _get_pipeline(self, request: web.Request) -> web.StreamResponse:
         return await self._page(
             request,
-            lambda view: pipeline_page(view, self._results, self._history, self._now_ms()),
+            lambda view: pipeline_page(view, self._results, self._history),
         )
 
     async def _get_models(self, request: web.Request) -> web.StreamResponse:
@@ -385,16 +398,16 @@ class Console:
         The console's own thread builds it, because a page of many devices would block the event
         loop, which also scores, for too long.
         """
-        now = self._now_ms()
+        steady = self._steady_ms()
         cached = self._cache.get(key)
-        if cached is None or now - cached[0] >= _CACHE_MS:
+        if cached is None or steady - cached[0] >= _CACHE_MS:
             if len(self._cache) > 64:
                 self._cache.clear()
             loop = asyncio.get_running_loop()
             view = Snapshot.of(self._view)  # in the event loop, because it changes under threads
-            cached = (now, loop.run_in_executor(self._executor, build, view))
+            cached = (steady, loop.run_in_executor(self._executor, build, view))
             self._cache[key] = cached
-        return now, await asyncio.shield(cached[1])
+        return self._now_ms(), await asyncio.shield(cached[1])
 
     async def _sample(self) -> None:
         while True:

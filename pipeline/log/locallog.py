@@ -17,13 +17,13 @@ import asyncio
 import logging
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ingest.clock import now_ms
 from ingest.errors import LogUnavailable
 from pipeline.errors import LogCorrupt, LogError
 from pipeline.log.commands import Append, Call, Commit, create_topic, register_group
@@ -104,7 +104,7 @@ class SqliteLog:
         cache_bytes: int = 8 * 1024**2,
         check_bytes: int = 256 * 1024**2,
         soft_groups: Iterable[str] = (),
-        clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        clock: Callable[[], int] = now_ms,
     ) -> None:
         if partitions < 1 or durability not in ("full", "normal"):
             msg = (

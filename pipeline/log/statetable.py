@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.stage import now_ms
+from ingest.clock import now_ms
 
 __all__ = ["LogTable"]
 

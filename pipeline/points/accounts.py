@@ -141,7 +141,7 @@ class Accounts:
         fields: list[tuple[str, FieldValue]] = [
             ("end_offset", progress.end_offset),
             ("backlog", progress.backlog),
-            ("still_ms", max(0, now_ms - progress.last_advance_ms) if progress.backlog else 0),
+            ("still_ms", progress.still_ms),
         ]
         if progress.committed is not None:
             fields.append(("committed", progress.committed))

@@ -27,13 +27,14 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
 
+from ingest.clock import now_ms, steady_ms
 from ingest.deadletter import DeadLetter, encode_dead_letter
 from ingest.errors import RefusalReason
 from ingest.messages import decode_bundle
 from ingest.topics import DEAD_LETTERS, LATE, SCORES
 from pipeline.points.scores import ScoreRecord, encode_scores_in_parts
 from pipeline.scoring.batch import Health, Scored
-from pipeline.stage import Append, Crash, Latency, Stage, now_ms
+from pipeline.stage import Append, Crash, Latency, Stage
 from pipeline.status.view import LiveFigures, ModelStatus
 from pipeline.windows.devices import ClosedWindow, Devices, Outcome, Refusal
 
@@ -264,11 +265,11 @@ class ScoringStage(Stage):
         self._note_latency(scored.records)
 
     def _note_latency(self, records: Sequence[ScoreRecord]) -> None:
-        now = now_ms()
+        now, steady = now_ms(), steady_ms()
         for record in records:
-            self.counters.receive_to_score.record(now - record["recv_ms"], now)
+            self.counters.receive_to_score.record(now - record["recv_ms"], steady)
             if record["recv_ms"] - record["end_ms"] <= _BACKLOG_MS:
-                self.counters.sensor_to_score.record(now - record["end_ms"], now)
+                self.counters.sensor_to_score.record(now - record["end_ms"], steady)
         self.counters.scored += len(records)
 
     async def _append_refused(self, partition: int, outcome: Outcome) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 from pathlib import Path
 
+from ingest.clock import now_ms
 from models.artifact import read_artifact
 from models.errors import ModelError
 from models.manifest import Manifest
@@ -15,7 +16,6 @@ from models.session import Student
 from models.zoo import STARTERS, zoo_path
 from pipeline.scoring.rollover import ModelWatch
 from pipeline.settings import PipelineSettings
-from pipeline.stage import now_ms
 from pipeline.windows.devices import StreamPlan
 from pipeline.windows.spec import WindowSpec
 

@@ -33,13 +33,13 @@ class HealthReport:
 
 def health_report(
     *,
-    now_ms: int,
     partitions: Iterable[PartitionProgress],
     bridge_connected: bool,
     bridge_running: bool = True,
     bridge_error: str | None = None,
+    clock_problem: str | None = None,
     writer_error: str | None = None,
-    log_failing_since_ms: int | None = None,
+    log_failing_s: int | None = None,
     log_fill: float | None = None,
     state_problems: Sequence[str] = (),
     models_without_student: Sequence[str] = (),
@@ -52,14 +52,15 @@ def health_report(
     only a restart helps.
 
     Args:
-        now_ms: Processing time, epoch milliseconds.
         partitions: Progress of all groups; stalled partitions with a backlog are problems.
         bridge_connected: Whether the bridge is connected to a broker.
         bridge_running: Whether the bridge's task still runs.
         bridge_error: Reason why the bridge is not connected; None if unknown.
+        clock_problem: Why messages wait for this machine's clock; None while it agrees with the
+            devices.
         writer_error: Reason why the log writer stopped; it does not recover.
-        log_failing_since_ms: Start of the time without a confirmed append, because the disk is full
-            or fails, epoch milliseconds; None while the log works.
+        log_failing_s: Seconds without a confirmed append, because the disk is full or fails; None
+            while the log works.
         log_fill: Share of the log's disk cap in use, 0 to 1; a problem above `LOG_FILL`.
         state_problems: Problems of the state files, one line each.
         models_without_student: Models whose stream no student scores.
@@ -69,9 +70,10 @@ def health_report(
     problems = []
     if writer_error is not None:
         problems.append(f"log writer failed: {writer_error}; restart the gateway")
-    if log_failing_since_ms is not None:
-        seconds = max(0, now_ms - log_failing_since_ms) // 1000
-        problems.append(f"the log has confirmed nothing for {seconds} s; check its disk")
+    if clock_problem is not None:
+        problems.append(clock_problem)
+    if log_failing_s is not None:
+        problems.append(f"the log has confirmed nothing for {log_failing_s} s; check its disk")
     if log_fill is not None and log_fill > LOG_FILL:
         problems.append(
             f"log is {100 * log_fill:.0f} % full: at 100 % readings wait in the broker; see which "
@@ -88,8 +90,8 @@ def health_report(
         f"no student runs for model {name}; publish a version to the registry"
         for name in models_without_student
     )
-    stalled = stalled_partitions(partitions, now_ms, stall_ms)
-    problems.extend(progress.describe_stall(now_ms) for progress in stalled)
+    stalled = stalled_partitions(partitions, stall_ms)
+    problems.extend(progress.describe_stall() for progress in stalled)
     return HealthReport(
         alive=writer_error is None,
         ready=not problems,

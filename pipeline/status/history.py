@@ -33,8 +33,13 @@ class History:
         self._samples: deque[Sample] = deque(maxlen=samples)
 
     def observe(self, totals: Totals, partitions: Iterable[PartitionProgress], now_ms: int) -> None:
-        """Add one sample, unless the clock has not advanced since the last one."""
-        if self._samples and self._samples[-1].now_ms >= now_ms:
+        """Add one sample, unless it is of the same time as the last one.
+
+        Samples of a time that is still to come, because the clock was set back, are dropped.
+        """
+        while self._samples and self._samples[-1].now_ms > now_ms:
+            self._samples.pop()
+        if self._samples and self._samples[-1].now_ms == now_ms:
             return
         self._samples.append(
             Sample(

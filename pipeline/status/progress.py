@@ -21,7 +21,8 @@ class PartitionProgress:
         position: Offset of the next record to be read.
         committed: Offset at which a restart continues; None before the first commit.
         last_advance_ms: Last time that position or committed offset moved or there was no backlog;
-            epoch milliseconds.
+            epoch milliseconds, for display.
+        still_ms: Time since then by monotonic time, when it was observed; 0 without a backlog.
     """
 
     app: str
@@ -31,6 +32,7 @@ class PartitionProgress:
     position: int
     committed: int | None
     last_advance_ms: int
+    still_ms: int = 0
 
     @property
     def backlog(self) -> int:
@@ -38,9 +40,9 @@ class PartitionProgress:
         done = self.position if self.committed is None else min(self.position, self.committed)
         return max(0, self.end_offset - done)
 
-    def describe_stall(self, now_ms: int) -> str:
+    def describe_stall(self) -> str:
         """The problem text of a stalled partition."""
-        seconds = (now_ms - self.last_advance_ms) // 1000
+        seconds = self.still_ms // 1000
         return (
             f"{self.app} has not advanced in {self.topic}[{self.partition}] for {seconds} s "
             f"with {self.backlog} records waiting"
@@ -52,6 +54,7 @@ class ProgressTracker:
 
     def __init__(self) -> None:
         self._seen: dict[tuple[str, str, int], PartitionProgress] = {}
+        self._moved_ms: dict[tuple[str, str, int], int] = {}  # monotonic
 
     def observe(
         self,
@@ -63,8 +66,20 @@ class ProgressTracker:
         position: int,
         committed: int | None,
         now_ms: int,
+        steady_ms: int,
     ) -> PartitionProgress:
-        """Record one observation of a partition; returns it with `last_advance_ms` filled in."""
+        """Record one observation of a partition; returns it with the time of its last advance.
+
+        Args:
+            app: Consumer group.
+            topic: Topic of the partition.
+            partition: Its number.
+            end_offset: See `PartitionProgress`.
+            position: See `PartitionProgress`.
+            committed: See `PartitionProgress`.
+            now_ms: Processing time, epoch milliseconds.
+            steady_ms: Monotonic milliseconds; they decide whether the partition is stalled.
+        """
         key = (app, topic, partition)
         now = PartitionProgress(app, topic, partition, end_offset, position, committed, now_ms)
         before = self._seen.get(key)
@@ -74,7 +89,10 @@ class ProgressTracker:
             and now.backlog > 0
             and (before.position, before.committed) == (position, committed)
         ):
-            now = replace(now, last_advance_ms=before.last_advance_ms)
+            still_ms = steady_ms - self._moved_ms[key]
+            now = replace(now, last_advance_ms=before.last_advance_ms, still_ms=still_ms)
+        else:
+            self._moved_ms[key] = steady_ms
         self._seen[key] = now
         return now
 
@@ -84,14 +102,14 @@ class ProgressTracker:
 
 
 def stalled_partitions(
-    partitions: Iterable[PartitionProgress], now_ms: int, stall_ms: int = STALL_MS
+    partitions: Iterable[PartitionProgress], stall_ms: int = STALL_MS
 ) -> list[PartitionProgress]:
     """Partitions with a backlog that have not advanced for `stall_ms` or longer.
 
-    >>> p = PartitionProgress("score", "readings", 0, 10, 4, 4, last_advance_ms=1_000)
-    >>> [s.partition for s in stalled_partitions([p], now_ms=31_000)]
+    >>> p = PartitionProgress("score", "readings", 0, 10, 4, 4, 1_000, still_ms=30_000)
+    >>> [s.partition for s in stalled_partitions([p])]
     [0]
-    >>> stalled_partitions([p], now_ms=30_999)
+    >>> stalled_partitions([p], stall_ms=30_001)
     []
     """
-    return [p for p in partitions if p.backlog > 0 and now_ms - p.last_advance_ms >= stall_ms]
+    return [p for p in partitions if p.backlog > 0 and p.still_ms >= stall_ms]

@@ -21,7 +21,6 @@ import math
 import re
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +28,7 @@ from typing import Any, TypeVar
 
 import orjson
 
+from ingest.clock import now_ms as process_now_ms
 from pipeline.errors import ResultsCorrupted, ResultsGone, SinkUnavailable
 from pipeline.points.points import Point
 from pipeline.stores.sinks import Refused
@@ -74,7 +74,7 @@ class ResultsFile:
         max_age_ms: int = 30 * 86_400_000,
         max_bytes: int = 2 * 2**30,
         read_only: bool = False,
-        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        now_ms: Callable[[], int] = process_now_ms,
     ) -> None:
         """Open or create the file.
 

@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from ingest.backoff import Backoff
+from ingest.clock import now_ms, steady_ms
 from ingest.deadletter import DeadLetter, encode_dead_letter
 from ingest.errors import RefusalReason
 from ingest.topics import ACCOUNTS, DEAD_LETTERS, MQTT_PREFIX, Address
@@ -36,7 +37,7 @@ from pipeline.points.measurements import DEVICE
 from pipeline.points.points import Point
 from pipeline.points.scorelines import ScoreLines, score_lines
 from pipeline.points.scores import decode_points
-from pipeline.stage import Append, Crash, Latency, Stage, now_ms
+from pipeline.stage import Append, Crash, Latency, Stage
 from pipeline.stores.sinks import SINK_BACKOFF, LineSink, RefusedLine, Sink
 
 __all__ = [
@@ -297,9 +298,9 @@ class StoreStage(Stage):
 
     def _note_latency(self, end_ms: Sequence[int]) -> None:
         """Sample large batches; only a backlog produces them, so precision does not matter."""
-        now, step = now_ms(), 1 + len(end_ms) // _MOST_TIMED
+        now, steady, step = now_ms(), steady_ms(), 1 + len(end_ms) // _MOST_TIMED
         for end in end_ms[::step]:
-            self.counters.sensor_to_stored.record(now - end, now, step)
+            self.counters.sensor_to_stored.record(now - end, steady, step)
 
     # -- dead letters -----------------------------------------------------------------------
 

@@ -70,6 +70,7 @@ async def bridge(args: argparse.Namespace) -> dict[str, Any]:
 
 async def line(args: argparse.Namespace) -> dict[str, Any]:
     """A log full of bundles -> window -> score -> log, nothing else in the process."""
+    from ingest.clock import now_ms
     from ingest.messages import encode_bundle, encode_envelope
     from ingest.topics import READINGS, device_key, partition_of
     from models.artifact import read_artifact
@@ -80,7 +81,6 @@ async def line(args: argparse.Namespace) -> dict[str, Any]:
     from pipeline.log.state import NewRecord
     from pipeline.scoring.students import stream_plan
     from pipeline.settings import PipelineSettings
-    from pipeline.stage import now_ms
     from tests.bench.load import _template
 
     settings = PipelineSettings()

@@ -218,6 +218,7 @@ class SimulatedSite:
                 position=self.committed[partition],
                 committed=self.committed[partition],
                 now_ms=self.now_ms,
+                steady_ms=self.now_ms,
             )
             for partition in range(PARTITIONS)
         ]

@@ -8,20 +8,20 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from deploy.processes.processview import ProcessView
+from ingest.clock import now_ms
 from pipeline.app import ScoringApp
 from pipeline.console.metrics import exposition
 from pipeline.explain.alerts import AlertExplainer
 from pipeline.explain.quiet import QuietThread
 from pipeline.explain.students import ExplainingStudents
 from pipeline.scoring.stage import ScoringCounters
-from pipeline.stage import now_ms
 from tests.fakes.view import FakeView
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 
 
 def test_the_page_has_what_a_gateway_and_a_worker_serve(tmp_path: Path) -> None:
-    worker = ProcessView(now_ms)
+    worker = ProcessView()
     line: Any = SimpleNamespace(stage=SimpleNamespace(counters=ScoringCounters()))
     line.app = SimpleNamespace(rebalancing_count=3)
     line.changelog = SimpleNamespace(opened_total=1, open_seconds=0.1, rows_read=7)

@@ -107,7 +107,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     health = health_page(view)
     built: dict[str, list[Any]] = {
         "/health": [{"alive": health["alive"], "parts": health["parts"]}],
-        "/ready": [health | progress_page(view, NOW_MS)],
+        "/ready": [health | progress_page(view)],
         "/api/v1/fleet": [fleet_page(view, results, settings)],
         DEVICE: [
             device_page(view, results, settings, device, None)
@@ -117,7 +117,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
                 ("grid", "transformer-02", "power"),
             )
         ],
-        "/api/v1/pipeline": [pipeline_page(view, results, history, NOW_MS)],
+        "/api/v1/pipeline": [pipeline_page(view, results, history)],
         "/api/v1/models": [models_page(view)],
         **explained(tmp_path_factory.mktemp("plant")),
     }

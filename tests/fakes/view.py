@@ -181,7 +181,10 @@ class FakeView:
 
     def partitions(self) -> list[PartitionProgress]:
         """See `GatewayView`."""
-        return self.progress
+        return [
+            replace(p, still_ms=self.now_ms - p.last_advance_ms if p.backlog else 0)
+            for p in self.progress
+        ]
 
     def models(self) -> list[ModelStatus]:
         """See `GatewayView`."""
@@ -190,8 +193,7 @@ class FakeView:
     def health(self) -> HealthReport:
         """See `GatewayView`."""
         return health_report(
-            now_ms=self.now_ms,
-            partitions=self.progress,
+            partitions=self.partitions(),
             bridge_connected=self.connected,
             parts={
                 "broker": "127.0.0.1:1883, connected" if self.connected else "not connected",

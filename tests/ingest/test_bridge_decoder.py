@@ -66,6 +66,9 @@ class Plain:
         said, self.to_say = self.to_say, []
         return said
 
+    def sent_at(self, topic: str, payload: bytes) -> tuple[str, int] | None:
+        return None
+
     def farewell(self, now_ms: int) -> Outgoing | None:
         return self.will
 

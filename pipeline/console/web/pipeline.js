@@ -1,7 +1,7 @@
 // Pipeline: whether the counters balance, latency, throughput, partitions, dead letters.
 
 import { chart, legend } from "./charts.js";
-import { age, bytes, dateTime, duration, h, rate, short, whole, words } from "./dom.js";
+import { bytes, dateTime, duration, h, rate, short, whole, words } from "./dom.js";
 import { equation, pill, problems, tile, tiles } from "./parts.js";
 
 const REASONS = {
@@ -63,7 +63,7 @@ export const pipelinePage = {
         h("div.two", {},
           rateChart("throughput", "Throughput", [["Readings", "hue-accent", received], ["Scores", "hue-2", rates("scored")], ["Stored", "hue-3", rates("stored")]], (v) => `${rate(v)}/s`, rate),
           rateChart("latency", "Latency from sensor to score", [["p50", "hue-accent", history.map((s) => [s.now_ms, s.p50_ms])], ["p99", "hue-3", history.map((s) => [s.now_ms, s.p99_ms])]], duration, (v) => (v === 0 ? "0" : duration(v)))),
-        partitionTable(data.partitions, now),
+        partitionTable(data.partitions),
         deadLetterTable(deadLetters), partsCard(data)),
     ];
 
@@ -81,7 +81,7 @@ export const pipelinePage = {
   },
 };
 
-function partitionTable(partitions, now) {
+function partitionTable(partitions) {
   return h("section.card", {}, h("div.pad.card-head", { style: { "padding-bottom": "4px", margin: "0" } }, h("h2", {}, "Partitions"), h("span.muted.small", {}, "what each consumer group has read and committed")),
     partitions.length === 0 ? h("p.empty", {}, "No partition has been read yet.") : h("div.table-box", { tabindex: "0", role: "region", "aria-label": "Partitions" }, h("table", {},
       h("thead", {}, h("tr", {}, h("th", {}, "Partition"), h("th", {}, "Group"), h("th.num", {}, "Backlog"), h("th", {}, "State"), h("th.num", {}, "Committed"), h("th.num", {}, "End"), h("th.num", {}, "Last advance"))),
@@ -89,7 +89,7 @@ function partitionTable(partitions, now) {
         h("td.nowrap", {}, p.topic, " ", h("b", {}, p.partition)), h("td.muted", {}, p.app), h("td.num", {}, whole(p.backlog)),
         h("td", {}, p.stalled ? pill("bad", "alert", "Stalled") : p.backlog === 0 ? pill("good", "check", "Up to date") : pill("quiet", "clock", "Advancing")),
         h("td.num.muted", {}, p.committed === null ? "–" : whole(p.committed)), h("td.num.muted", {}, whole(p.end_offset)),
-        h("td.num.muted", {}, p.backlog === 0 ? "–" : age(p.last_advance_ms, now))))))));
+        h("td.num.muted", {}, p.backlog === 0 ? "–" : duration(p.still_ms))))))));
 }
 
 function deadLetterTable(deadLetters) {

@@ -51,6 +51,7 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
             port=0,
             explainer=plant.explainer(),
             now_ms=lambda: made.now_ms,
+            steady_ms=lambda: made.now_ms,
         )
         made = Site(plant, console, session)
         await console.start()
@@ -133,7 +134,12 @@ async def test_many_who_ask_at_once_cost_one_answer_and_too_many_are_sent_away(
     explainer = Counting(plant)
     clock = [T0]
     console = create_console(
-        FakeView(T0), plant.results, port=0, explainer=explainer, now_ms=lambda: clock[0]
+        FakeView(T0),
+        plant.results,
+        port=0,
+        explainer=explainer,
+        now_ms=lambda: clock[0],
+        steady_ms=lambda: clock[0],
     )
     await console.start()
     async with aiohttp.ClientSession() as session:

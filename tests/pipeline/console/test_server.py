@@ -55,7 +55,12 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
     fill(results, NOW_MS, minutes=3)
     view = FakeView.fleet(NOW_MS)
     console = create_console(
-        view, results, port=0, allowed_hosts=["gateway.plant"], now_ms=lambda: view.now_ms
+        view,
+        results,
+        port=0,
+        allowed_hosts=["gateway.plant"],
+        now_ms=lambda: view.now_ms,
+        steady_ms=lambda: view.now_ms,
     )
     await console.start()
     async with aiohttp.ClientSession() as session:
@@ -324,3 +329,40 @@ async def test_two_hundred_devices_are_a_page_within_a_moment(site: Site) -> Non
     ]
     page = await site.page("/api/v1/fleet")
     assert len(page["devices"]) == 214
+
+
+@pytest.mark.parametrize("step_ms", [-120_000, 40 * 86_400_000])
+async def test_a_clock_that_was_set_freezes_no_page_and_no_metric(
+    tmp_path: Path, step_ms: int
+) -> None:
+    results = ResultsFile(tmp_path / "results.db", now_ms=lambda: NOW_MS)
+    view, times = FakeView.fleet(NOW_MS), {"now": NOW_MS, "steady": 0}
+    console = create_console(
+        view,
+        results,
+        port=0,
+        now_ms=lambda: times["now"],
+        steady_ms=lambda: times["steady"],
+    )
+    await console.start()
+    try:
+        async with aiohttp.ClientSession() as session:
+            site = Site(console, view, results, session)
+
+            async def received() -> tuple[int, str]:
+                page = await site.page("/api/v1/pipeline")
+                metrics = await (await site.get("/metrics")).text()
+                return page["totals"]["received"], metrics
+
+            before = await received()
+            times["now"] += step_ms
+            times["steady"] += 60_000
+            view.advance(60_000)
+            after = await received()
+            assert after[0] > before[0]
+            assert after[1] != before[1]
+            page = await site.get("/api/v1/pipeline")
+            assert int(page.headers["X-Now-Ms"]) == NOW_MS + step_ms
+    finally:
+        await console.stop()
+        results.close()

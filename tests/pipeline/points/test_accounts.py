@@ -49,7 +49,7 @@ class View:
 
     def partitions(self) -> list[PartitionProgress]:
         return [
-            PartitionProgress("store", "scores", 0, 10, 7, 7, NOW_MS - 500),
+            PartitionProgress("store", "scores", 0, 10, 7, 7, NOW_MS - 500, 500),
             PartitionProgress("store", "scores", 1, 10, 10, None, NOW_MS - 500),
         ]
 

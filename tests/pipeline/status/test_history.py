@@ -11,9 +11,16 @@ from pipeline.status.progress import (
 BEHIND = PartitionProgress("score", "readings", 0, 10, 8, 4, last_advance_ms=1_000)
 
 
-def test_history_is_bounded_and_ignores_a_clock_that_goes_back() -> None:
+def test_history_is_bounded_and_has_each_time_once() -> None:
     history = History(samples=3)
-    for now_ms in (1, 2, 2, 1, 3, 4):
+    for now_ms in (1, 2, 2, 3, 4):
         history.observe(Totals(received=now_ms), [BEHIND], now_ms)
     assert [s["received"] for s in history.samples()] == [2, 3, 4]
     assert history.samples()[0]["backlog"] == 6
+
+
+def test_a_clock_that_was_set_back_does_not_freeze_the_charts() -> None:
+    history = History()
+    for received, now_ms in enumerate((1_000, 121_000, 1_000, 3_000)):
+        history.observe(Totals(received=received), [BEHIND], now_ms)
+    assert [(s["now_ms"], s["received"]) for s in history.samples()] == [(1_000, 0), (3_000, 3)]

@@ -1,0 +1,139 @@
+"""The clocks of a process: `now_ms` for timestamps, monotonic time for everything else.
+
+The rule, held by `tests/test_clock_rule.py`:
+
+- Durations, timeouts, caches, rates and ages use monotonic time (`time.monotonic`, `steady_ms`),
+  which no one can set.
+- Timestamps of data, points and messages are `now_ms`: the machine's clock, protected from steps.
+- Nothing else reads the machine's clock (`machine_ms`), except what judges it.
+
+**Steps.** A time service or a person may set the machine's clock, for good or for seconds. `now_ms`
+follows small corrections at once. A step of more than a second counts only after it has lasted for
+a minute, so a clock that is wrong for some seconds changes nothing. Until then `now_ms` continues
+as if the step had not happened. Time in which the machine was suspended is no step.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from threading import Lock
+
+__all__ = [
+    "PROCESS_CLOCK",
+    "ClockState",
+    "MachineClock",
+    "machine_ms",
+    "now_ms",
+    "steady_ms",
+    "utc_now",
+]
+
+STEP_MS = 1_000
+"""A difference above this is a step, below it a correction."""
+CONFIRM_MS = 60_000
+"""A step counts after it has lasted this long."""
+
+_BOOTTIME = getattr(time, "CLOCK_BOOTTIME", None)
+
+
+def machine_ms() -> int:
+    """Return what the machine's clock says now, epoch milliseconds; for judging it only."""
+    return time.time_ns() // 1_000_000
+
+
+def steady_ms() -> int:
+    """Return monotonic milliseconds of an unknown origin, for durations and caches."""
+    return time.monotonic_ns() // 1_000_000
+
+
+def _since_boot_ms() -> int:
+    """Return monotonic milliseconds that include the time in which the machine was suspended."""
+    if _BOOTTIME is None:
+        return steady_ms()
+    return time.clock_gettime_ns(_BOOTTIME) // 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class ClockState:
+    """Steps of the machine's clock that a process has seen.
+
+    Attributes:
+        step_ms: Size of a step that does not count yet, positive if the clock was set forward; 0
+            without one.
+        step_for_ms: Duration of that step so far.
+        steps_total: Steps that lasted, and count.
+        passed_total: Steps that were taken back within a minute, and never counted.
+    """
+
+    step_ms: int = 0
+    step_for_ms: int = 0
+    steps_total: int = 0
+    passed_total: int = 0
+
+
+class MachineClock:
+    """The machine's clock without the steps that do not last; thread-safe.
+
+    Args:
+        machine: The machine's clock, epoch milliseconds.
+        steady: Monotonic milliseconds; should include suspended time.
+    """
+
+    def __init__(
+        self,
+        machine: Callable[[], int] = machine_ms,
+        steady: Callable[[], int] = _since_boot_ms,
+    ) -> None:
+        self._machine = machine
+        self._steady = steady
+        self._lock = Lock()
+        self._offset_ms = machine() - steady()
+        self._step_ms: int | None = None  # difference to the offset
+        self._step_at_ms = 0
+        self._steps_total = self._passed_total = 0
+
+    def now_ms(self) -> int:
+        """Return the time, epoch milliseconds; call it at least every few seconds."""
+        with self._lock:
+            steady_ms = self._steady()
+            ahead_ms = self._machine() - steady_ms - self._offset_ms
+            if abs(ahead_ms) <= STEP_MS:
+                if self._step_ms is not None:
+                    self._step_ms = None
+                    self._passed_total += 1
+                self._offset_ms += ahead_ms
+            elif self._step_ms is None or abs(ahead_ms - self._step_ms) > STEP_MS:
+                self._step_ms, self._step_at_ms = ahead_ms, steady_ms
+            elif steady_ms - self._step_at_ms >= CONFIRM_MS:
+                self._step_ms = None
+                self._steps_total += 1
+                self._offset_ms += ahead_ms
+            else:
+                self._step_ms = ahead_ms  # the clock is corrected while the step is pending
+            return steady_ms + self._offset_ms
+
+    def state(self) -> ClockState:
+        """Return the steps seen so far."""
+        self.now_ms()
+        with self._lock:
+            counts = self._steps_total, self._passed_total
+            if self._step_ms is None:
+                return ClockState(0, 0, *counts)
+            return ClockState(self._step_ms, self._steady() - self._step_at_ms, *counts)
+
+
+PROCESS_CLOCK = MachineClock()
+"""The clock of this process; functions and classes take a `now_ms` of their own for tests."""
+
+
+def now_ms() -> int:
+    """Return the time of this process, epoch milliseconds: for timestamps."""
+    return PROCESS_CLOCK.now_ms()
+
+
+def utc_now() -> datetime:
+    """Return the time of this process as an aware date."""
+    return datetime.fromtimestamp(now_ms() / 1000, timezone.utc)
