@@ -25,6 +25,7 @@ from training.bench.forecastplan import (
     ForecastRun,
     read_forecast_plan,
     shipped_forecast_plans,
+    shipped_taught_plans,
 )
 from training.bench.forecastreport import write_forecast_report
 from training.bench.forecastruns import do_forecast_run, read_series
@@ -39,10 +40,12 @@ from training.bench.ledger import (
 )
 from training.bench.report import write_report
 from training.bench.runs import do_run
+from training.bench.shifts import TRANSFERS
+from training.bench.taughtreport import write_taught_report
 from training.datasets.benchmarks import read_benchmark
 from training.datasets.contract import DataSet
 from training.errors import TrainingError
-from training.teachers.forecast_teachers import products_of
+from training.forecasting.teaching import teacher_products
 
 __all__ = ["run_missing", "run_missing_forecasts"]
 
@@ -93,7 +96,8 @@ def run(
     """Make the missing runs of the shipped plans (or of --plan files)."""
     deadline_s = time.monotonic() + 60 * max_minutes
     try:
-        chosen = plans or (*shipped_plans(), *shipped_forecast_plans())
+        shipped = (*shipped_plans(), *shipped_forecast_plans(), *shipped_taught_plans())
+        chosen = plans or shipped
         of_forecasts = [plan for plan in chosen if plan.name.startswith(FORECAST_PLANS)]
         others = [plan for plan in chosen if plan not in of_forecasts]
         runs = [run for plan in others for run in read_plan(plan) if only in (None, run.benchmark)]
@@ -134,6 +138,9 @@ def report(results: Path, forecasts: Path, out: Path | None) -> None:
             more = [run for plan in shipped_forecast_plans() for run in read_forecast_plan(plan)]
             lines = read_lines(forecasts)
             for path in write_forecast_report(more, lines, out or forecasts.parent):
+                click.echo(path)
+            taught = [run for plan in shipped_taught_plans() for run in read_forecast_plan(plan)]
+            for path in write_taught_report(taught, lines, out or forecasts.parent):
                 click.echo(path)
     except TrainingError as exc:
         click.echo(f"training.bench: {exc}", err=True)
@@ -214,22 +221,15 @@ def run_missing_forecasts(
             break
         recipe = one.recipe
         name = f"{one.benchmark} {recipe.length}-{recipe.horizon} {one.student} {recipe.seed}"
+        name += f", teacher {recipe.teacher}" if recipe.teacher != "none" else ""
         console.print(f"{number} of {len(todo)}: {name}")
         series = read_series(one.benchmark, data)
-        products = products_of(
-            recipe.teacher,
-            series,
-            teachers,
-            length=recipe.length,
-            horizon=recipe.horizon,
-            stride=recipe.stride,
-            share=recipe.share,
-            with_features=recipe.features_weight > 0,
-            deadline_s=deadline_s,
-        )
+        products = teacher_products(recipe, series, teachers, deadline_s=deadline_s)
         if products is None and recipe.teacher != "none":
             break  # the deadline ended the teacher's training
-        line = do_forecast_run(one, series, products)
+        transfer = TRANSFERS.get(one.benchmark)
+        unseen = [read_series(transfer, data)] if transfer else []
+        line = do_forecast_run(one, series, products, unseen)
         append_line(results, line)
         if why := line.get("export_error"):
             failed.append(f"{name}: {why}")

@@ -1,5 +1,8 @@
 """Plans of forecasting runs: data sets x look-backs x horizons x seeds of one student.
 
+A plan of taught students (`bench-forecast-teach-*.toml`) has `teachers` too: every seed is trained
+with each of them, so an interrupted plan still has pairs.
+
 As in `training.bench.ledger`, a run is one training, its configuration is one flat TOML text, and
 the digest of that text is its identity.
 """
@@ -11,7 +14,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from training.bench.ledger import FORECAST_PLANS
+from training.bench.ledger import FORECAST_PLANS, TAUGHT_PLANS
 from training.datasets.ett import ETT
 from training.errors import LedgerError
 from training.forecasting.recipe import (
@@ -19,9 +22,17 @@ from training.forecasting.recipe import (
     format_forecast_recipe,
     parse_forecast_table,
 )
+from training.forecasting.teaching import TEACHERS
 from training.recipes import read_table
 
-__all__ = ["ForecastRun", "read_forecast_plan", "shipped_forecast_plans"]
+__all__ = [
+    "ForecastRun",
+    "read_forecast_plan",
+    "shipped_forecast_plans",
+    "shipped_taught_plans",
+]
+
+_CONFIGS = Path(__file__).parent.parent / "configs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +69,14 @@ def read_forecast_plan(path: Path) -> list[ForecastRun]:
 
     Raises:
         RecipeError: The file is not TOML, or its recipe is invalid.
-        LedgerError: A data set is unknown, or a key is missing.
+        LedgerError: A data set or a teacher is unknown, or a key is missing.
     """
     table = read_table(path)
     try:
         student = str(table.pop("student_name"))
         sets, lengths = list(table.pop("benchmarks")), list(table.pop("lengths"))
         horizons, seeds = list(table.pop("horizons")), list(table.pop("seeds"))
+        teachers = list(table.pop("teachers", [table.pop("teacher", "none")]))
     except (KeyError, TypeError) as exc:
         msg = (
             f"{path}: a forecast plan needs student_name, benchmarks, lengths, horizons and seeds "
@@ -74,19 +86,31 @@ def read_forecast_plan(path: Path) -> list[ForecastRun]:
     if unknown := [one for one in sets if one not in ETT]:
         msg = f"{path}: benchmarks has {unknown[0]!r}, expected names of {', '.join(ETT)}"
         raise LedgerError(msg)
+    if unknown := [one for one in teachers if one not in TEACHERS]:
+        msg = f"{path}: teachers has {unknown[0]!r}, expected names of {', '.join(TEACHERS)}"
+        raise LedgerError(msg)
     recipe = parse_forecast_table({"data": sets[0], **table})
     return [
         ForecastRun(
             student,
-            dataclasses.replace(recipe, data=data, length=length, horizon=horizon, seed=seed),
+            dataclasses.replace(
+                recipe, data=data, length=length, horizon=horizon, seed=seed, teacher=teacher
+            ),
         )
         for data in sets
         for length in lengths
         for horizon in horizons
         for seed in seeds
+        for teacher in teachers
     ]
 
 
 def shipped_forecast_plans() -> list[Path]:
-    """List the forecast plans of the repository, ordered by name."""
-    return sorted((Path(__file__).parent.parent / "configs").glob(f"{FORECAST_PLANS}*.toml"))
+    """List the forecast plans of the repository, without taught students, ordered by name."""
+    found = sorted(_CONFIGS.glob(f"{FORECAST_PLANS}*.toml"))
+    return [path for path in found if not path.name.startswith(TAUGHT_PLANS)]
+
+
+def shipped_taught_plans() -> list[Path]:
+    """List the plans of taught students of the repository, ordered by name."""
+    return sorted(_CONFIGS.glob(f"{TAUGHT_PLANS}*.toml"))

@@ -8,6 +8,7 @@ difference.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from training.bench.forecastplan import ForecastRun
+from training.bench.shifts import DISTURBANCES, disturb
 from training.candidate import code_revision
 from training.datasets.ett import read_ett
 from training.datasets.series import SeriesSet, SeriesWindows
@@ -36,7 +38,7 @@ from training.forecasting.export import (
     run_graph,
     time_graph,
 )
-from training.forecasting.loop import TrainedForecaster, train_student
+from training.forecasting.loop import TrainedForecaster, forecast_error, train_student
 from training.forecasting.quantiles import set_band
 from training.forecasting.recipe import ForecastRecipe
 from training.forecasting.start import fit_start
@@ -50,14 +52,17 @@ _CHECKED = 128  # windows of the export check
 _BLOCK_DAYS = 7
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)
 def read_series(name: str, folder: Path) -> SeriesSet:
     """Read a data set of the plans."""
     return read_ett(folder / "ett.zip", name)
 
 
 def do_forecast_run(
-    run: ForecastRun, data: SeriesSet, products: Products | None = None
+    run: ForecastRun,
+    data: SeriesSet,
+    products: Products | None = None,
+    transfers: Sequence[SeriesSet] = (),
 ) -> dict[str, Any]:
     """Make one run and describe it as a line of the results file.
 
@@ -65,6 +70,7 @@ def do_forecast_run(
         run: Run of a plan.
         data: Its data set.
         products: Products of the teacher that the recipe names.
+        transfers: Sets that the student forecasts without having seen them.
     """
     began, recipe = time.perf_counter(), run.recipe
     trained = train_student(recipe, data, products=products, factors=_ridge_of(_Key(recipe, data)))
@@ -95,7 +101,9 @@ def do_forecast_run(
             "ridge_mse": _short(trained.ridge_validation),
         },
         "test": _measures(found),
+        **_teacher_of(products),
         **_beside(trained, found, test, data),
+        "shifts": _shifts(trained, recipe, test, transfers),
         **_graph(trained, data, recipe),
     }
 
@@ -141,6 +149,36 @@ def _beside(
         },
         "seasonal_naive": {"mse": _short(naive.mse), "mae": _short(naive.mae)},
         "last_value": {"mse": _short(last.mse), "mae": _short(last.mae)},
+    }
+
+
+def _teacher_of(products: Products | None) -> dict[str, Any]:
+    """The teacher's own validation error, and its computing time."""
+    if products is None:
+        return {}
+    header = products.header
+    error = header.get("validation", header.get("validation_mse"))
+    return {
+        "teacher_validation": None if error is None else {"mse": _short(error)},
+        "teacher_seconds": header.get("cpu_seconds", header.get("seconds")),
+    }
+
+
+def _shifts(
+    trained: TrainedForecaster,
+    recipe: ForecastRecipe,
+    test: SeriesWindows,
+    transfers: Sequence[SeriesSet],
+) -> dict[str, Any]:
+    """Errors of student and ridge under conditions that training did not have."""
+    parts = {one.name: one.windows("test", recipe.length, recipe.horizon) for one in transfers}
+    parts |= {kind: disturb(test, kind) for kind in DISTURBANCES}
+    return {
+        name: {
+            "mse": _short(forecast_error(trained.student, windows)),
+            "ridge_mse": _short(forecast_error(trained.ridge, windows)),
+        }
+        for name, windows in parts.items()
     }
 
 

@@ -32,6 +32,7 @@ __all__ = [
     "CLASSICAL",
     "FORECAST_PLANS",
     "METHODS",
+    "TAUGHT_PLANS",
     "TOPICS",
     "Run",
     "append_line",
@@ -63,6 +64,8 @@ CLASSICAL = ("ridge", "boosting", "constant")
 
 FORECAST_PLANS = "bench-forecast-"
 """Beginning of the names of plans of forecasts; see `training.bench.forecastplan`."""
+TAUGHT_PLANS = "bench-forecast-teach-"
+"""Beginning of the names of plans of forecasting students with teachers."""
 
 TOPICS = {
     "main": "Benchmarks",

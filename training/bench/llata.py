@@ -27,9 +27,9 @@ import torch
 from numpy.typing import NDArray
 
 from training.bench.ledger import append_line, read_lines
-from training.bench.timellm import TEST_STRIDE
+from training.bench.shifts import DISTURBANCES, disturb
+from training.bench.timellm import TEST_STRIDE, TEST_STRIDES, read_pair, set_of
 from training.candidate import code_revision
-from training.datasets.ett import read_ett
 from training.datasets.series import SeriesSet
 from training.teachers.backbones import Backbone, load_backbone
 from training.teachers.llata import train_llata
@@ -76,6 +76,13 @@ BENCHMARKS: dict[str, dict[str, Any]] = {
     "ETTh1-96, look-back 96, 10 %, from ridge": {"share": 0.1, "rate": 5e-5},
     "ETTh1-96, look-back 96, 5 %, from ridge": {"share": 0.05, "rate": 5e-5},
     "ETTh1-96, look-back 96, 5 %, from ridge, the papers' rate": {"share": 0.05},
+    "ETTm1-96, look-back 96, 5 %, from ridge": {
+        "share": 0.05,
+        "rate": 5e-5,
+        "stride": 5,
+        "validation_stride": 53,
+        "product_stride": 53,
+    },
 }
 """Settings that a benchmark fixes for all of its arms: some 100 to 240 steps each. With a share and
 from ridge, the rate is the one at which the arm without a backbone gains most on validation."""
@@ -177,14 +184,20 @@ def do_trial(
         if net is None:
             return None
         facts = {"training_seconds": round(run.seconds, 1), **_facts(run.history, net)}
-    for target in (data, *transfers):
-        windows = target.windows("test", trial.length, trial.horizon, TEST_STRIDE)
+    stride = TEST_STRIDES.get(data.name, TEST_STRIDE)
+    tests = {
+        ("test" if one is data else f"test {one.name}"): one.windows(
+            "test", trial.length, trial.horizon, stride
+        )
+        for one in (data, *transfers)
+    }
+    tests |= {f"test, {kind}": disturb(tests["test"], kind) for kind in DISTURBANCES}
+    for key, windows in tests.items():
         if net is None:
             found = ridge_forecasts(data, trial, windows.inputs())
         else:
             found = forecast_windows(net, windows).astype(np.float64)
         apart = found - windows.targets()
-        key = "test" if target is data else f"test {target.name}"
         facts[key] = {
             "mse": _rounded(np.square(apart).mean()),
             "mae": _rounded(np.abs(apart).mean()),
@@ -199,7 +212,7 @@ def do_trial(
         "revision": code_revision(),
         "seconds": round(time.perf_counter() - started, 1),
         "settings": trial.settings,
-        "test_stride": TEST_STRIDE,
+        "test_stride": stride,
         **facts,
     }
 
@@ -252,11 +265,11 @@ def main() -> None:
     asked = parser.parse_args()
     deadline_s = time.monotonic() + 60 * asked.minutes
     torch.set_num_threads(1)
-    data, other = (read_ett(asked.data, name) for name in ("ETTh1", "ETTh2"))
     seeds = [int(seed) for seed in asked.seeds.split(",")]
     for trial in plan(asked.benchmarks.split(";"), asked.only.split(";"), seeds):
         if trial.digest in {line["config"] for line in read_lines(asked.results)}:
             continue
+        data, other = read_pair(asked.data, set_of(trial.benchmark))
         line = do_trial(trial, data, [other], asked.folder, deadline_s=deadline_s)
         if line is not None:
             append_line(asked.results, line)

@@ -17,15 +17,17 @@ import dataclasses
 import functools
 import hashlib
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from training.bench.ledger import append_line, read_lines
+from training.bench.shifts import DISTURBANCES, TRANSFERS, disturb
 from training.candidate import code_revision
 from training.datasets.ett import read_ett
-from training.datasets.series import SeriesSet
+from training.datasets.series import SeriesSet, SeriesWindows
 from training.teachers.backbones import Backbone
 from training.teachers.timellm import (
     OpenBackbone,
@@ -37,10 +39,23 @@ from training.teachers.timellm_config import TimeLLMConfig
 from training.teachers.timellm_training import TimeLLMEpoch
 from training.teachers.timellm_windows import channel_windows, few_windows, fit_ridge
 
-__all__ = ["ARMS", "BENCHMARKS", "TEST_STRIDE", "Trial", "do_trial", "main", "plan"]
+__all__ = [
+    "ARMS",
+    "BENCHMARKS",
+    "TEST_STRIDE",
+    "TEST_STRIDES",
+    "Trial",
+    "do_trial",
+    "main",
+    "plan",
+    "read_pair",
+    "set_of",
+]
 
 TEST_STRIDE = 23
 """Coprime with the hours of a day, so that every hour is tested alike."""
+TEST_STRIDES: dict[str, int] = {"ETTm1": 97}
+"""Strides of the sets whose season is longer, besides `TEST_STRIDE`."""
 RIDGE = "ridge"
 """Arm of the closed-form ridge on the same windows; it has no seed."""
 ARMS: dict[str, dict[str, Any]] = {
@@ -64,6 +79,12 @@ BENCHMARKS: dict[str, dict[str, Any]] = {
     "ETTh1-96, from ridge": {**_FROM_RIDGE, "stride": 150},
     "ETTh1-96, 5 %, from ridge": {**_FROM_RIDGE, "share": 0.05, "stride": 6},
     "ETTh1-96, 10 %, from ridge": {**_FROM_RIDGE, "share": 0.1, "stride": 14},
+    "ETTm1-96, 5 %, from ridge": {
+        **_FROM_RIDGE,
+        "share": 0.05,
+        "stride": 29,
+        "validation_stride": 191,
+    },
 }
 """Settings that a benchmark fixes for all of its arms: some 75 steps each, a minute of one core."""
 _COMMON: dict[str, Any] = {
@@ -144,7 +165,7 @@ def do_trial(
         "revision": code_revision(),
         "seconds": round(time.perf_counter() - started, 1),
         "settings": trial.config.changes(),
-        "test_stride": TEST_STRIDE,
+        "test_stride": TEST_STRIDES.get(data.name, TEST_STRIDE),
         **measures,
     }
 
@@ -167,10 +188,22 @@ def _teacher(
     found: dict[str, Any] = {key: products.header[key] for key in keys}
     found["training_seconds"] = products.header["cpu_seconds"]
     found["held_out"] = {"mse": _rounded(products.header["validation_mse"])}
-    for target in (data, *transfers):
-        test = forecast_timellm(data, config, folder, "test", TEST_STRIDE, target, backbone)
-        key = "test" if target is data else f"test {target.name}"
+    for key, (target, change) in _conditions(data, transfers).items():
+        stride = TEST_STRIDES.get(data.name, TEST_STRIDE)
+        test = forecast_timellm(data, config, folder, "test", stride, target, backbone, change)
         found[key] = {"mse": _rounded(test.mse), "mae": _rounded(test.mae)}
+    return found
+
+
+def _conditions(
+    data: SeriesSet, transfers: list[SeriesSet]
+) -> dict[str, tuple[SeriesSet, Callable[[SeriesWindows], SeriesWindows]]]:
+    """Name what is forecast: the test part, those of other sets, and the disturbed test part."""
+    found: dict[str, tuple[SeriesSet, Callable[[SeriesWindows], SeriesWindows]]]
+    found = {"test": (data, lambda windows: windows)}
+    found |= {f"test {one.name}": (one, lambda windows: windows) for one in transfers}
+    for kind in DISTURBANCES:
+        found[f"test, {kind}"] = (data, functools.partial(disturb, kind=kind))
     return found
 
 
@@ -182,10 +215,9 @@ def _ridge(trial: Trial, data: SeriesSet, transfers: list[SeriesSet]) -> dict[st
     weights = fit_ridge(train, held_out)
     found: dict[str, Any] = {"trained_weights": weights.numel()}
     parts = {"held_out": held_out}
-    for target in (data, *transfers):
-        key = "test" if target is data else f"test {target.name}"
-        windows = few_windows(target, config, "test", TEST_STRIDE)
-        parts[key] = channel_windows(target, config, windows)
+    for key, (target, change) in _conditions(data, transfers).items():
+        windows = few_windows(target, config, "test", TEST_STRIDES.get(data.name, TEST_STRIDE))
+        parts[key] = channel_windows(target, config, change(windows))
     for key, part in parts.items():
         mean = part.inputs.mean(dim=1, keepdim=True)
         error = ((part.inputs - mean) @ weights.T + mean - part.targets).double()
@@ -214,6 +246,21 @@ def _rounded(value: float) -> float:
     return float(f"{value:.6g}")
 
 
+def set_of(benchmark: str) -> str:
+    """Return the data set that a benchmark's name begins with.
+
+    >>> set_of("ETTm1-96, 5 %, from ridge")
+    'ETTm1'
+    """
+    return benchmark.partition("-")[0]
+
+
+@functools.lru_cache(maxsize=2)
+def read_pair(path: Path, name: str) -> tuple[SeriesSet, SeriesSet]:
+    """Read a data set and the one that its models forecast unseen."""
+    return read_ett(path, name), read_ett(path, TRANSFERS[name])
+
+
 def main() -> None:
     """Make the trials that have no line yet."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -227,13 +274,12 @@ def main() -> None:
     )
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    data, other = (read_ett(asked.data, name) for name in ("ETTh1", "ETTh2"))
     backbone = _keep_last()
     seeds = [int(seed) for seed in asked.seeds.split(",")]
     for trial in plan(asked.benchmarks.split(";"), asked.only.split(","), seeds):
         if trial.digest not in {line["config"] for line in read_lines(asked.results)}:
-            transfers = [other] if trial.config.share == 1 else []
-            line = do_trial(trial, data, transfers, asked.folder, backbone)
+            data, other = read_pair(asked.data, set_of(trial.benchmark))
+            line = do_trial(trial, data, [other], asked.folder, backbone)
             append_line(asked.results, line)
 
 

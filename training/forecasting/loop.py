@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from training.datasets.series import SeriesSet, SeriesWindows
-from training.errors import CheckpointError, DataSetError
+from training.errors import CheckpointError, DataSetError, RecipeError
 from training.forecasting.losses import (
     band_loss,
     bounded_consistency,
@@ -112,7 +112,8 @@ def train_student(
     Args:
         recipe: All settings.
         data: Series; the test part is not read.
-        products: What a teacher says about `training_windows(data, recipe, recipe.stride)`.
+        products: What the teacher of the recipe says about `training_windows(data, recipe,
+            recipe.stride)`; None if the recipe names no teacher.
         factors: The fitted ridge of the same data and recipe, if it is at hand.
         folder: Keeps the state after every pass; an interrupted run continues from it.
         on_pass: Called after every pass; it cannot change the weights.
@@ -124,7 +125,10 @@ def train_student(
     Raises:
         CheckpointError: `folder` holds the state of another run or cannot be read.
         DataSetError: The data are too short, or the products are of other windows.
+        RecipeError: The recipe names a teacher and there are no products, or the reverse: the
+            lineage would be wrong.
     """
+    _check_teacher(recipe, products)
     with _one_thread_one_seed(recipe.seed):
         run = _Run(recipe, data, products, factors)
         if folder is not None:
@@ -343,6 +347,22 @@ class _Run:
         step, seconds, best = state["progress"]
         passes = [Pass(one[0], self.recipe.epochs, one[1], one[2]) for one in state["passes"]]
         self.progress = _Progress(step, seconds, best, passes)
+
+
+def _check_teacher(recipe: ForecastRecipe, products: Products | None) -> None:
+    """Refuse a run whose lineage would name a teacher that taught nothing, or hide one."""
+    if recipe.teacher != "none" and products is None:
+        msg = (
+            f"recipe: teacher is {recipe.teacher!r}, but there are no products of it: make them "
+            "with training.forecasting.teaching.teacher_products, or set teacher to 'none'"
+        )
+        raise RecipeError(msg)
+    if recipe.teacher == "none" and products is not None:
+        msg = (
+            "recipe: teacher is 'none', but there are products: name their teacher, or leave the "
+            "products out"
+        )
+        raise RecipeError(msg)
 
 
 def _check_products(products: Products | None, windows: SeriesWindows, data: SeriesSet) -> None:

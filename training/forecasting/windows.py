@@ -22,6 +22,9 @@ _BLOCK = 256  # windows held at once outside of training
 def training_windows(data: SeriesSet, recipe: ForecastRecipe, stride: int) -> SeriesWindows:
     """Cut the training windows of a recipe; `share` keeps those of the beginning of each device.
 
+    A share leaves (rows - length) x share + length rows, as in the few-shot protocol of the
+    literature and for the teachers, so that student and teacher know the same readings.
+
     Raises:
         DataSetError: The share holds no whole window.
     """
@@ -29,7 +32,9 @@ def training_windows(data: SeriesSet, recipe: ForecastRecipe, stride: int) -> Se
     if recipe.share >= 1:
         return windows
     starts = np.cumsum([0, *(len(rows) for rows in data.series)])
-    ends = np.array([int(recipe.share * border[0]) for border in data.borders])
+    ends = np.array(
+        [int((end - recipe.length) * recipe.share) + recipe.length for end, _, _ in data.borders]
+    )
     inside = windows.first + recipe.horizon <= starts[windows.device] + ends[windows.device]
     if not inside.any():
         msg = (

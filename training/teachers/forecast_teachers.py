@@ -31,6 +31,8 @@ _VARIANTS: dict[str, dict[str, Any]] = {
 FORECAST_TEACHERS = tuple(method + end for method in ("llata", "timellm") for end in _VARIANTS)
 """Names of the teachers, besides `none`."""
 _MOST_WINDOWS = 1000  # of a pass: some fifteen minutes of SmolLM2 on one core in ten passes
+_MOST_VALIDATED = 220
+_MOST_SERIES = 1000  # of a pass of TIME-LLM, which takes one channel of one window at a time
 
 
 def products_of(
@@ -72,7 +74,9 @@ def products_of(
         raise TeacherError(msg)
     method, dash, end = teacher.partition("-")
     variant = _VARIANTS[dash + end]
+    validated = _few_stride(len(data.windows("validation", length, horizon)), _MOST_VALIDATED, data)
     if method == "timellm":
+        count = share * len(data.windows("train", length, horizon)) * len(data.channels)
         settings = TimeLLMConfig(
             **variant,
             length=length,
@@ -80,6 +84,12 @@ def products_of(
             product_stride=stride,
             share=share,
             start="ridge",
+            stride=max(1, math.ceil(count / _MOST_SERIES)),
+            validation_stride=validated,
+            patch_stride=16,
+            statistics_step=2.0,
+            batch_size=16,
+            learning_rate=3e-4,
         )
         return train_timellm(data, settings, folder, deadline_s=deadline_s)
     config = LlataConfig(
@@ -94,7 +104,7 @@ def products_of(
         patience=3,
         batch=32,
         rate=5e-4 if share >= 1 else 5e-5,
-        validation_stride=13,
+        validation_stride=validated,
     )
     run = train_llata(data, config, folder, length=length, horizon=horizon, deadline_s=deadline_s)
     return run.products
@@ -105,8 +115,12 @@ def training_stride(data: SeriesSet, length: int, horizon: int, share: float = 1
 
     A stride that shares a factor with the season would always see the same hours of the day.
     """
-    windows = share * len(data.windows("train", length, horizon))
-    stride = max(1, math.ceil(windows / _MOST_WINDOWS))
+    return _few_stride(share * len(data.windows("train", length, horizon)), _MOST_WINDOWS, data)
+
+
+def _few_stride(count: float, most: int, data: SeriesSet) -> int:
+    """Return the smallest stride that leaves at most `most` of `count` windows of all times."""
+    stride = max(1, math.ceil(count / most))
     while math.gcd(stride, data.period) > 1:
         stride += 1
     return stride

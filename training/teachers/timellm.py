@@ -161,6 +161,7 @@ def forecast_timellm(
     stride: int = 1,
     target: SeriesSet | None = None,
     backbone: OpenBackbone = open_backbone,
+    change: Callable[[SeriesWindows], SeriesWindows] = lambda windows: windows,
 ) -> Pass:
     """Let a trained teacher itself forecast a part, to judge it; students never see this.
 
@@ -173,6 +174,7 @@ def forecast_timellm(
         target: Other series with windows of the same kind, scaled by themselves (zero-shot); None
             for `data`.
         backbone: Loads the language model.
+        change: Replaces the windows, for example by ones that lack a channel.
 
     Raises:
         TeacherError: The teacher has not been trained.
@@ -180,7 +182,7 @@ def forecast_timellm(
     place = _work_folder(folder, timellm_request(data, config)) / WEIGHTS_FILE
     target = data if target is None else target
     with one_thread_one_seed(config.seed):
-        windows = channel_windows(target, config, few_windows(target, config, part, stride))
+        windows = channel_windows(target, config, change(few_windows(target, config, part, stride)))
         model = backbone(config) if config.backbone != "none" else None
         language = _language(config, model, windows.prompts.texts, folder)
         ridge = torch.zeros(config.horizon, config.length) if config.start == "ridge" else None

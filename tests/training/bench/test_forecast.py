@@ -16,6 +16,7 @@ from training.bench.forecastplan import (  # noqa: E402
     ForecastRun,
     read_forecast_plan,
     shipped_forecast_plans,
+    shipped_taught_plans,
 )
 from training.bench.forecastreport import write_forecast_report  # noqa: E402
 from training.bench.forecastruns import do_forecast_run  # noqa: E402
@@ -79,10 +80,33 @@ def test_an_invalid_plan_is_refused(tmp_path, text, reason):
         read_forecast_plan(path)
 
 
-def test_shipped_plans_of_both_kinds_are_kept_apart():
-    of_forecasts = shipped_forecast_plans()
+def test_every_seed_of_a_plan_has_all_of_its_teachers(tmp_path):
+    path = tmp_path / "bench-forecast-teach-x.toml"
+    text = (
+        'student_name = "tiny"\nbenchmarks = ["ETTh1"]\nlengths = [96]\nhorizons = [96]\n'
+        'seeds = [0, 1]\nteachers = ["none", "ridge"]\n'
+    )
+    path.write_text(text, encoding="utf-8")
 
-    assert of_forecasts
+    runs = read_forecast_plan(path)
+
+    assert [(run.recipe.seed, run.recipe.teacher) for run in runs] == [
+        (0, "none"),
+        (0, "ridge"),
+        (1, "none"),
+        (1, "ridge"),
+    ]
+    path.write_text(text.replace("ridge", "gpt2"), encoding="utf-8")
+    with pytest.raises(LedgerError, match="'gpt2', expected names of none, ridge"):
+        read_forecast_plan(path)
+
+
+def test_shipped_plans_of_all_kinds_are_kept_apart():
+    of_forecasts = [*shipped_forecast_plans(), *shipped_taught_plans()]
+
+    assert shipped_forecast_plans()
+    assert shipped_taught_plans()
+    assert len(set(of_forecasts)) == len(of_forecasts)
     assert not set(of_forecasts) & set(shipped_plans())
     runs = [run for path in of_forecasts for run in read_forecast_plan(path)]
     assert len({run.digest for run in runs}) == len(runs)
@@ -103,6 +127,18 @@ def test_a_line_holds_the_student_beside_ridge_and_baselines(line):
     assert line["onnx_bytes"] > 4 * line["parameters"]
     assert line["parity"] < 1e-4
     json.dumps(line, allow_nan=False)
+
+
+def test_a_line_has_the_errors_under_conditions_that_training_did_not_have():
+    other = replace(make_dummy_series(readings=600, seed=5), name="other")
+
+    found = do_forecast_run(
+        ForecastRun("ridge", replace(RECIPE, student="ridge")), DATA, None, [other]
+    )
+
+    assert set(found["shifts"]) == {"other", "channel missing", "short history"}
+    assert all(one["mse"] == one["ridge_mse"] for one in found["shifts"].values())
+    assert found["shifts"]["short history"]["mse"] > found["test"]["mse"]
 
 
 def test_a_student_that_is_too_large_has_a_line_with_the_reason():

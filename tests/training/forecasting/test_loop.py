@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs training: pip install 'kpstream[training]'")
 
 from training.datasets.dummy_series import make_dummy_series  # noqa: E402
-from training.errors import CheckpointError, DataSetError  # noqa: E402
+from training.errors import CheckpointError, DataSetError, RecipeError  # noqa: E402
 from training.forecasting.loop import forecast_error, train_student  # noqa: E402
 from training.forecasting.recipe import ForecastRecipe  # noqa: E402
 from training.forecasting.windows import training_windows, validation_windows  # noqa: E402
@@ -22,6 +22,7 @@ RECIPE = ForecastRecipe(
     data="dummy-forecast", length=24, horizon=12, backtest=6, leads=(1, 12), width=16, rank=4,
     epochs=3, steps=40, batch_size=32, learning_rate=1e-2, average_decay=0.8,
 )  # fmt: skip
+TAUGHT = dataclasses.replace(RECIPE, teacher="made up")
 DATA = make_dummy_series(readings=500)
 
 
@@ -124,13 +125,14 @@ def test_a_share_keeps_the_windows_at_the_beginning_of_every_device():
     starts = np.cumsum([0, *(len(rows) for rows in DATA.series)])
     last = few.first + few.horizon - starts[few.device]
     assert set(few.device) == {0, 1}
-    assert last.max() == int(0.2 * DATA.borders[0][0])
+    rows = int((DATA.borders[0][0] - RECIPE.length) * 0.2) + RECIPE.length
+    assert last.max() == rows  # as in the few-shot protocol of the literature
     assert set(few.first) < set(every.first)
 
 
 def test_a_share_without_a_window_is_refused():
     with pytest.raises(DataSetError, match="larger share"):
-        training_windows(DATA, dataclasses.replace(RECIPE, share=0.05), 1)
+        training_windows(DATA, dataclasses.replace(RECIPE, share=0.01), 1)
 
 
 def teacher(noise, features=None):
@@ -143,8 +145,8 @@ def teacher(noise, features=None):
 
 def test_a_teacher_changes_the_student_only_where_it_is_nearer_to_the_truth():
     plain = train_student(RECIPE, DATA)
-    useless = train_student(RECIPE, DATA, products=teacher(1e3))
-    good = train_student(RECIPE, DATA, products=teacher(0.01))
+    useless = train_student(TAUGHT, DATA, products=teacher(1e3))
+    good = train_student(TAUGHT, DATA, products=teacher(0.01))
 
     assert torch.equal(weights(plain), weights(useless))
     assert not torch.equal(weights(plain), weights(good))
@@ -155,7 +157,7 @@ def test_scales_and_features_of_a_teacher_enter_the_loss():
     shape = (count, len(DATA.channels), 5)
     features = {"4": np.random.default_rng(1).normal(size=shape).astype(np.float16)}
     found = [
-        weights(train_student(dataclasses.replace(RECIPE, **change), DATA, products=products))
+        weights(train_student(dataclasses.replace(TAUGHT, **change), DATA, products=products))
         for products in [teacher(0.01, features)]
         for change in ({}, {"scales_weight": 1.0}, {"features_weight": 1.0})
     ]
@@ -167,4 +169,11 @@ def test_products_of_other_windows_are_refused():
     few = Products(teacher(0.1).forecasts[:-1])
 
     with pytest.raises(DataSetError, match="run the teacher"):
-        train_student(RECIPE, DATA, products=few)
+        train_student(TAUGHT, DATA, products=few)
+
+
+def test_a_teacher_without_products_and_products_without_a_teacher_are_refused():
+    with pytest.raises(RecipeError, match="teacher is 'made up', but there are no products"):
+        train_student(TAUGHT, DATA)
+    with pytest.raises(RecipeError, match="name their teacher"):
+        train_student(RECIPE, DATA, products=teacher(0.01))

@@ -1,0 +1,97 @@
+"""The page of taught students: paired differences, verdicts, published rows."""
+
+from dataclasses import replace
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs training: pip install 'kpstream[training]'")
+
+from training.bench.forecastplan import ForecastRun  # noqa: E402
+from training.bench.taughtreport import verdict, write_taught_report  # noqa: E402
+from training.forecasting.recipe import ForecastRecipe  # noqa: E402
+
+pytestmark = pytest.mark.needs_training
+
+RECIPE = ForecastRecipe(data="ETTh1", share=0.1)
+
+
+def made(teacher, seed, mse, **more):
+    run = ForecastRun("mlp", replace(RECIPE, teacher=teacher, seed=seed))
+    line = {
+        "benchmark": "ETTh1",
+        "length": 96,
+        "horizon": 96,
+        "share": 0.1,
+        "teacher": teacher,
+        "seed": seed,
+        "config": run.digest,
+        "best_pass": 1,
+        "validation": {"mse": 0.7, "ridge_mse": 0.71},
+        "test": {"mse": mse},
+        "ridge": {"mse": 0.42},
+        "shifts": {
+            "ETTh2": {"mse": mse - 0.1, "ridge_mse": 0.3},
+            "channel missing": {"mse": mse + 0.1, "ridge_mse": 0.5},
+        },
+        **more,
+    }
+    return run, line
+
+
+def page(tmp_path, pairs):
+    runs, lines = zip(*pairs, strict=True)
+    found, plot = write_taught_report(runs, lines, tmp_path)
+    assert plot.stat().st_size > 5000
+    return found.read_text(encoding="utf-8")
+
+
+def row(text, name, place=0):
+    rows = [one.strip("| ").split(" | ") for one in text.splitlines() if one.startswith("|")]
+    return [one for one in rows if one[0] == name][place]
+
+
+def test_a_row_has_the_paired_differences_and_the_verdict(tmp_path):
+    pairs = [made("none", seed, 0.4 + seed / 100) for seed in range(3)]
+    pairs += [made("llata-random", seed, 0.39 + seed / 100) for seed in range(3)]
+    shifts = (-0.021, -0.022, -0.023)
+    taught = {"teacher_validation": {"mse": 0.69}, "teacher_seconds": 12.3}
+    pairs += [
+        made("llata", seed, 0.4 + seed / 100 + shift, **taught) for seed, shift in enumerate(shifts)
+    ]
+
+    text = page(tmp_path, pairs)
+
+    assert "## ETTh1-96, look-back 96, 10 % of the training part" in text
+    found = row(text, "llata")
+    assert found[2] == "0.6900"
+    assert found[5] == "-0.0220 ± 0.0025"
+    assert found[6] == "-0.0120 ± 0.0025"
+    assert found[7] == "helps"
+    assert row(text, "llata", 1)[2] == "-0.0220 ± 0.0025"  # on the unseen set
+    assert row(text, "closed-form ridge itself")[4] == "0.4200"
+    assert row(text, "*LLaTA (CALF); GPT-2, 6 blocks*")[4] == "0.468"
+
+
+def test_runs_without_a_line_are_counted_and_lines_of_no_plan_left_out(tmp_path):
+    pairs = [made("none", seed, 0.4) for seed in range(2)]
+    runs, lines = zip(*pairs, strict=True)
+
+    found, _ = write_taught_report(runs, [*lines[:1], made("none", 7, 0.1)[1]], tmp_path)
+
+    assert "1 of 2 planned runs" in found.read_text(encoding="utf-8")
+    assert write_taught_report(runs, [], tmp_path / "none") == []
+
+
+@pytest.mark.parametrize(
+    ("over_none", "over_random", "expected"),
+    [
+        ([-0.01, -0.01, -0.011], [-0.01, -0.01, -0.011], "helps"),
+        ([-0.01, -0.01, -0.011], [0.001, -0.001, 0.0], "not shown"),
+        ([-0.01, -0.01, -0.011], [], "not shown"),
+        ([0.01, 0.01, 0.011], None, "hurts"),
+        ([0.0, 0.0, 0.0], None, "not shown"),
+        ([-0.5, -0.5], None, ""),
+    ],
+)
+def test_help_needs_both_intervals_below_zero(over_none, over_random, expected):
+    assert verdict(over_none, over_random) == expected

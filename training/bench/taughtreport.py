@@ -1,0 +1,243 @@
+"""The page of taught students: every teacher and control beside the student without a teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from training.bench.forecastplan import ForecastRun
+from training.bench.published import published_errors
+from training.bench.stats import Line, interval_95
+from training.bench.taughtplot import plot_taught
+
+__all__ = ["control_of", "paired", "taught_cells", "verdict", "write_taught_report"]
+
+_BASE = "none"
+_FEWEST = 3  # seeds of an interval
+Measure = Callable[[Line], "float | None"]
+Cell = tuple[str, int, int, float]
+
+_HEAD = """# Taught students: results
+
+Written by `python -m training.bench report` from forecast.jsonl; do not edit.
+{done} of {planned} planned runs are done. A missing row is a missing run.
+
+Each row is the same student (below 400 kB, without any language model) with another teacher. It
+reads the teacher's forecasts of its training windows and follows them where they are nearer to the
+truth than its own. Validation chose the pass; the test part was scored once for each line.
+
+- `none` has no teacher. `ridge` is the closed form that the student starts from. `ensemble` is the
+  mean of three larger networks. `llata` and `timellm` have SmolLM2, `-random` the same blocks with
+  random weights, `-none` no language model, `-shuffled` the products of other windows.
+- `minus none` is the mean difference of the test MSE from `none` with the same seed; negative is
+  better. `minus random` is that from the same teacher with random weights. The interval (95 %,
+  Student's t over seeds) is of the seeds of the student; a teacher is trained once for each table.
+- A teacher `helps` only if both intervals are below zero. `not shown` is the answer otherwise;
+  `hurts`: the interval from `none` is above zero. Of twenty comparisons without an effect one is
+  expected outside its interval; nothing is corrected for that.
+- Rows in *italics* are re-printed from papers, with the language model that they run at inference;
+  `training/bench/published.py` names the tables.
+"""
+_COLUMNS = (
+    "teacher",
+    "seeds",
+    "teacher's validation MSE",
+    "validation MSE",
+    "test MSE",
+    "minus none",
+    "minus random",
+    "verdict",
+    "chosen passes",
+    "teacher, s",
+)
+
+
+def write_taught_report(
+    runs: Sequence[ForecastRun], lines: Sequence[Line], folder: Path
+) -> list[Path]:
+    """Write `forecast_taught.md` and its plot; nothing if no run is done.
+
+    Returns:
+        The files written.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    by_digest = {line["config"]: line for line in lines}
+    known = [by_digest[run.digest] for run in runs if run.digest in by_digest]
+    if not known:
+        return []
+    text = [_HEAD.format(done=len(known), planned=len(runs))]
+    cells = taught_cells(known)
+    for cell, some in cells.items():
+        text += [f"\n## {_title_of(cell)}\n", _table(cell, some), _shift_table(some)]
+    folder.mkdir(parents=True, exist_ok=True)
+    page, plot = folder / "forecast_taught.md", folder / "forecast_taught.png"
+    page.write_text("\n".join(text), encoding="utf-8")
+    plot_taught(
+        {
+            _title_of(cell): {name: paired(own, some, _test_error) for name, own in _arms(some)}
+            for cell, some in cells.items()
+        },
+        plot,
+    )
+    return [page, plot]
+
+
+def taught_cells(lines: Sequence[Line]) -> dict[Cell, list[Line]]:
+    """Group lines by data set, look-back, horizon and share."""
+    found: dict[Cell, list[Line]] = {}
+    for line in lines:
+        cell = (line["benchmark"], line["length"], line["horizon"], line["share"])
+        found.setdefault(cell, []).append(line)
+    return found
+
+
+def _title_of(cell: Cell) -> str:
+    """Name a group of lines.
+
+    >>> _title_of(("ETTh1", 96, 192, 0.05))
+    'ETTh1-192, look-back 96, 5 % of the training part'
+    """
+    name, length, horizon, share = cell
+    few = f", {share:.0%} of the training part".replace("%", " %") if share < 1 else ""
+    return f"{name}-{horizon}, look-back {length}{few}"
+
+
+def _test_error(line: Line) -> float | None:
+    """Return the test MSE of a line."""
+    return float(line["test"]["mse"])
+
+
+def paired(lines: Sequence[Line], base: Sequence[Line], measure: Measure) -> list[float]:
+    """Return `lines` minus the lines of `none` in `base`, for every seed that both have."""
+    return _apart(lines, [line for line in base if line["teacher"] == _BASE], measure)
+
+
+def control_of(teacher: str) -> str | None:
+    """Return the random-weight control of a teacher with a trained language model, else None.
+
+    >>> control_of("llata"), control_of("llata-random"), control_of("ensemble")
+    ('llata-random', None, None)
+    """
+    return f"{teacher}-random" if teacher in ("llata", "timellm") else None
+
+
+def verdict(over_none: Sequence[float], over_random: Sequence[float] | None) -> str:
+    """Say what paired differences show; the second ones are None for a teacher without a control.
+
+    >>> verdict([-0.01, -0.011, -0.012], None), verdict([-0.01, -0.011, -0.012], [0.0, 0.0, 0.0])
+    ('helps', 'not shown')
+    """
+    if len(over_none) < _FEWEST:
+        return ""
+    if float(np.mean(over_none)) - interval_95(over_none) > 0:
+        return "hurts"
+    asked = [over_none] if over_random is None else [over_none, over_random]
+    helps = all(len(one) >= _FEWEST and float(np.mean(one)) + interval_95(one) < 0 for one in asked)
+    return "helps" if helps else "not shown"
+
+
+def _arms(lines: Sequence[Line]) -> list[tuple[str, list[Line]]]:
+    names = dict.fromkeys(line["teacher"] for line in lines)
+    return [(name, [line for line in lines if line["teacher"] == name]) for name in names]
+
+
+def _table(cell: Cell, lines: Sequence[Line]) -> str:
+    rows = [_row(_COLUMNS), _row(("---",) * len(_COLUMNS))]
+    for one, error in published_errors(cell[0], cell[2], cell[3]):
+        if one.length == cell[1]:
+            name = f"*{one.model}; {one.backbone}*"
+            rows.append(_row((name, "", "", "", f"{error:.3f}", *("",) * 5)))
+    rows.append(_row(("closed-form ridge itself", *_ridge(lines), *("",) * 5)))
+    arms = dict(_arms(lines))
+    for name, own in arms.items():
+        control = control_of(name)
+        over_none = [] if name == _BASE else paired(own, lines, _test_error)
+        over_random = None if control is None else _apart(own, arms.get(control, []), _test_error)
+        teacher = [line["teacher_validation"]["mse"] for line in own if _is_taught(line)]
+        times = [line["teacher_seconds"] for line in own if line.get("teacher_seconds") is not None]
+        row = (
+            name,
+            str(len(own)),
+            f"{teacher[0]:.4f}" if teacher else "",
+            _spread([line["validation"]["mse"] for line in own]),
+            _spread([line["test"]["mse"] for line in own]),
+            _interval(over_none),
+            _interval(over_random or []),
+            "" if name == _BASE else verdict(over_none, over_random),
+            ", ".join(str(line["best_pass"]) for line in own),
+            f"{times[0]:.0f}" if times else "",
+        )
+        rows.append(_row(row))
+    return "\n".join(rows) + "\n"
+
+
+def _is_taught(line: Line) -> bool:
+    return line.get("teacher_validation") is not None
+
+
+def _ridge(lines: Sequence[Line]) -> tuple[str, ...]:
+    first = lines[0]
+    return ("", "", f"{first['validation']['ridge_mse']:.4f}", f"{first['ridge']['mse']:.4f}")
+
+
+def _shift_table(lines: Sequence[Line]) -> str:
+    """Test MSE under conditions that training did not have, each with its difference from none."""
+    kinds = list(dict.fromkeys(kind for line in lines for kind in line.get("shifts", {})))
+    if not kinds:
+        return ""
+    names = {kind: kind if " " in kind else f"{kind} unseen" for kind in kinds}
+    head = ("teacher", *(cell for kind in kinds for cell in (names[kind], "minus none")))
+    text = ["Test MSE under conditions that training did not have:\n"]
+    text += [_row(head), _row(("---",) * len(head))]
+    ridge = lines[0]["shifts"]
+    cells = [cell for kind in kinds for cell in (f"{ridge[kind]['ridge_mse']:.4f}", "")]
+    text.append(_row(("closed-form ridge itself", *cells)))
+    for name, own in _arms(lines):
+        cells = []
+        for kind in kinds:
+            measure = _shift_of(kind)
+            found = [value for line in own if (value := measure(line)) is not None]
+            apart = [] if name == _BASE else paired(own, lines, measure)
+            cells += [_spread(found), _interval(apart)]
+        text.append(_row((name, *cells)))
+    return "\n".join(text) + "\n"
+
+
+def _shift_of(kind: str) -> Measure:
+    def measure(line: Line) -> float | None:
+        found = line.get("shifts", {}).get(kind)
+        return None if found is None else float(found["mse"])
+
+    return measure
+
+
+def _apart(lines: Sequence[Line], base: Sequence[Line], measure: Measure) -> list[float]:
+    old = {line["seed"]: measure(line) for line in base}
+    found = []
+    for line in lines:
+        one, other = measure(line), old.get(line["seed"])
+        if one is not None and other is not None:
+            found.append(one - other)
+    return found
+
+
+def _spread(values: Sequence[float]) -> str:
+    if not values:
+        return ""
+    text = f"{float(np.mean(values)):.4f}"
+    return f"{text} ({float(np.std(values, ddof=1)):.4f})" if len(values) > 1 else text
+
+
+def _interval(values: Sequence[float]) -> str:
+    if not values:
+        return ""
+    half = f" ± {interval_95(values):.4f}" if len(values) >= _FEWEST else ""
+    return f"{float(np.mean(values)):+.4f}{half}"
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
