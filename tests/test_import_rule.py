@@ -49,7 +49,7 @@ ONE_FILE = {
     "aiokafka": {"ingest/kafka.py"},
     "confluent_kafka": set(),
     "influxdb_client": {"pipeline/stores/influxclient.py"},
-    "aiohttp": {"pipeline/console/server.py"},
+    "aiohttp": {"pipeline/console/listener.py"},
     "prometheus_client": {"pipeline/console/metrics.py"},
     "onnxruntime": {"models/session.py"},
     "onnx": set(),

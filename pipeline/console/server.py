@@ -27,19 +27,28 @@ Answers of the API have an ETag (304 when nothing has changed) and the clock of 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from aiohttp import web
-
 from ingest.clock import now_ms as process_now_ms
 from ingest.clock import steady_ms as process_steady_ms
 from pipeline.console.explaining import Explanations, Reply
+from pipeline.console.listener import (
+    Listener,
+    Request,
+    Response,
+    bytes_answer,
+    empty_answer,
+    file_answer,
+    json_answer,
+    tagged,
+    text_answer,
+    whole_number,
+)
 from pipeline.console.metrics import CONTENT_TYPE, exposition
 from pipeline.console.pages import (
     PageSettings,
@@ -51,7 +60,7 @@ from pipeline.console.pages import (
     pipeline_page,
     progress_page,
 )
-from pipeline.errors import ConsoleError, SinkError
+from pipeline.errors import SinkError
 from pipeline.explain.explainer import Explainer
 from pipeline.explain.scores import DeviceStream
 from pipeline.status.history import History
@@ -63,97 +72,10 @@ __all__ = ["Console", "StatusServer", "create_console"]
 _log = logging.getLogger(__name__)
 
 _WEB = Path(__file__).parent / "web"
-_TYPES = {
-    ".html": "text/html",
-    ".css": "text/css",
-    ".js": "text/javascript",
-    ".svg": "image/svg+xml",
-}
 _SAMPLE_SECONDS = 2.0
 _CACHE_MS = 900  # so that several open pages cost as much as one
 _BUSY = {"Retry-After": "2"}
-_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
-_HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
-        "object-src 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-cache",
-}
-
 _Builder = Callable[[GatewayView], dict[str, Any] | None]
-_Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-class _Listener:
-    """Serves routes on one address, and answers only requests with an allowed host name."""
-
-    def __init__(self, host: str, port: int, allowed: Sequence[str], settings: str) -> None:
-        self.host = host
-        self.port = port
-        self._allowed = {name.lower() for name in (*_LOOPBACK, *allowed)}
-        self._settings = settings
-        self._runner: web.AppRunner | None = None
-
-    @property
-    def url(self) -> str:
-        """Address for a browser; the port is the real one after `start`."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}/"
-
-    async def start(self, routes: Mapping[str, _Answer]) -> None:
-        """Bind and serve.
-
-        Raises:
-            ConsoleError: The address cannot be bound; the message says what to change.
-        """
-        app = web.Application(middlewares=[self._guard])
-        for path, answer in routes.items():
-            app.router.add_get(path, answer)
-        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, self.host, self.port).start()
-        except OSError as exc:
-            await runner.cleanup()
-            message = (
-                f"cannot listen on {self.host}:{self.port} ({exc.strerror or exc}): "
-                f"choose another port with {self._settings}_PORT, or stop the program that uses it"
-            )
-            raise ConsoleError(message) from exc
-        self._runner = runner
-        self.port = int(runner.addresses[0][1])
-
-    async def stop(self) -> None:
-        """Stop serving; open requests have a second to end. Idempotent."""
-        runner, self._runner = self._runner, None
-        if runner is not None:
-            await runner.cleanup()
-
-    @web.middleware
-    async def _guard(self, request: web.Request, handler: _Answer) -> web.StreamResponse:
-        """Refuse unknown host names, add the security headers, and turn errors into JSON."""
-        try:
-            name = _host_name(request.headers.get("Host", ""))
-            if name in self._allowed:
-                response = await handler(request)
-            else:
-                message = f"host {name!r} is not allowed; add it to {self._settings}_HOSTS"
-                response = _json({"error": message}, 403)
-        except web.HTTPException as exc:
-            response = _json({"error": exc.reason}, exc.status)
-            if "Allow" in exc.headers:
-                response.headers["Allow"] = exc.headers["Allow"]
-        except Exception:
-            _log.exception("could not answer %s", request.path)
-            response = _json(
-                {"error": "internal error; see the log of the process for details"}, 500
-            )
-        response.headers.update(_HEADERS)
-        return response
 
 
 class StatusServer:
@@ -169,7 +91,7 @@ class StatusServer:
         """
         self._view = view
         self._more = more
-        self._listener = _Listener("127.0.0.1", port, (), "KPSTREAM_SITE_STATUS")
+        self._listener = Listener("127.0.0.1", port, (), "KPSTREAM_SITE_STATUS")
 
     @property
     def port(self) -> int:
@@ -194,18 +116,18 @@ class StatusServer:
         """Stop serving; idempotent."""
         await self._listener.stop()
 
-    async def _get_health(self, _: web.Request) -> web.StreamResponse:
+    async def _get_health(self, _: Request) -> Response:
         page = health_page(self._view)
-        return _json({"alive": page["alive"], "parts": page["parts"]}, _status(page["alive"]))
+        return json_answer({"alive": page["alive"], "parts": page["parts"]}, _status(page["alive"]))
 
-    async def _get_ready(self, _: web.Request) -> web.StreamResponse:
+    async def _get_ready(self, _: Request) -> Response:
         page = health_page(self._view) | progress_page(self._view)
-        return _json(page, _status(page["ready"]))
+        return json_answer(page, _status(page["ready"]))
 
-    async def _get_metrics(self, _: web.Request) -> web.StreamResponse:
+    async def _get_metrics(self, _: Request) -> Response:
         view = Snapshot.of(self._view)  # in the event loop, because the view changes under threads
         body = await asyncio.to_thread(exposition, view, self._more())
-        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
+        return text_answer(body, CONTENT_TYPE)
 
 
 def create_console(
@@ -268,7 +190,7 @@ class Console:
     ) -> None:
         self._view = view
         self._results = results
-        self._listener = _Listener(host, port, allowed_hosts, "KPSTREAM_GATEWAY_CONSOLE")
+        self._listener = Listener(host, port, allowed_hosts, "KPSTREAM_GATEWAY_CONSOLE")
         self._settings = replace(settings, explains=explainer is not None)
         self._now_ms = now_ms
         self._steady_ms = steady_ms
@@ -326,67 +248,67 @@ class Console:
 
     # answers
 
-    async def _static(self, request: web.Request) -> web.StreamResponse:
-        return _file(request, _WEB)
+    async def _static(self, request: Request) -> Response:
+        return file_answer(request, _WEB)
 
-    async def _card(self, request: web.Request) -> web.StreamResponse:
-        return _file(request, _WEB / "cards")
+    async def _card(self, request: Request) -> Response:
+        return file_answer(request, _WEB / "cards")
 
-    async def _no_icon(self, _: web.Request) -> web.StreamResponse:
-        return web.Response(status=204)
+    async def _no_icon(self, _: Request) -> Response:
+        return empty_answer()
 
-    async def _get_health(self, _: web.Request) -> web.StreamResponse:
+    async def _get_health(self, _: Request) -> Response:
         page = health_page(self._view)
-        return _json({"alive": page["alive"], "parts": page["parts"]}, _status(page["alive"]))
+        return json_answer({"alive": page["alive"], "parts": page["parts"]}, _status(page["alive"]))
 
-    async def _get_ready(self, _: web.Request) -> web.StreamResponse:
+    async def _get_ready(self, _: Request) -> Response:
         page = health_page(self._view)
-        return _json(page, _status(page["ready"]))
+        return json_answer(page, _status(page["ready"]))
 
-    async def _get_metrics(self, _: web.Request) -> web.StreamResponse:
+    async def _get_metrics(self, _: Request) -> Response:
         more = self._more()
         body = (await self._built("/metrics", lambda view: exposition(view, more)))[1]
-        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
+        return text_answer(body, CONTENT_TYPE)
 
-    async def _get_fleet(self, request: web.Request) -> web.StreamResponse:
+    async def _get_fleet(self, request: Request) -> Response:
         return await self._page(
             request, lambda view: fleet_page(view, self._results, self._settings)
         )
 
-    async def _get_device(self, request: web.Request) -> web.StreamResponse:
+    async def _get_device(self, request: Request) -> Response:
         device = _device(request)
-        span_ms, lead = _whole(request, "span_ms"), _whole(request, "lead")
+        span_ms, lead = whole_number(request, "span_ms"), whole_number(request, "lead")
         return await self._page(
             request,
             lambda view: device_page(view, self._results, self._settings, device, span_ms, lead),
         )
 
-    async def _get_explanation(self, request: web.Request) -> web.StreamResponse:
-        at_ms = _whole(request, "at_ms")
+    async def _get_explanation(self, request: Request) -> Response:
+        at_ms = whole_number(request, "at_ms")
         return _replied(request, await self._explanations.explanation(_device(request), at_ms))
 
-    async def _get_readings(self, request: web.Request) -> web.StreamResponse:
-        last = _whole(request, "last")
+    async def _get_readings(self, request: Request) -> Response:
+        last = whole_number(request, "last")
         return _replied(request, await self._explanations.readings(_device(request), last))
 
-    async def _get_pipeline(self, request: web.Request) -> web.StreamResponse:
+    async def _get_pipeline(self, request: Request) -> Response:
         return await self._page(
             request,
             lambda view: pipeline_page(view, self._results, self._history),
         )
 
-    async def _get_models(self, request: web.Request) -> web.StreamResponse:
+    async def _get_models(self, request: Request) -> Response:
         return await self._page(request, models_page)
 
-    async def _page(self, request: web.Request, build: _Builder) -> web.StreamResponse:
+    async def _page(self, request: Request, build: _Builder) -> Response:
         try:
             at_ms, body = await self._built(request.path_qs, lambda view: _encoded(build, view))
         except SinkError as exc:
             self._cache.pop(request.path_qs, None)
-            return _json({"error": str(exc)}, 503)
+            return json_answer({"error": str(exc)}, 503)
         if body is None:
-            return _json({"error": "no such device; see /api/v1/fleet"}, 404)
-        response = _tagged(request, body, "application/json")
+            return json_answer({"error": "no such device; see /api/v1/fleet"}, 404)
+        response = tagged(request, body, "application/json")
         response.headers["X-Now-Ms"] = str(at_ms)
         return response
 
@@ -418,32 +340,9 @@ class Console:
             await asyncio.sleep(_SAMPLE_SECONDS)
 
 
-def _device(request: web.Request) -> DeviceStream:
+def _device(request: Request) -> DeviceStream:
     where = request.match_info
     return DeviceStream(where["site"], where["device"], where["stream"])
-
-
-def _whole(request: web.Request, name: str) -> int | None:
-    """A parameter that is a positive whole number; None if it is absent.
-
-    Raises:
-        web.HTTPBadRequest: It is anything else.
-    """
-    text = request.query.get(name, "")
-    if text and not (text.isascii() and text.isdigit() and len(text) <= 13 and int(text) > 0):
-        raise web.HTTPBadRequest(reason=f"{name} must be a positive whole number, not {text!r:.80}")
-    return int(text) if text else None
-
-
-def _file(request: web.Request, folder: Path) -> web.Response:
-    path = folder / request.match_info.get("name", "index.html")
-    if path.parent != folder or path.suffix not in _TYPES or not path.is_file():
-        raise web.HTTPNotFound
-    return _tagged(request, path.read_bytes(), _TYPES[path.suffix])
-
-
-def _status(is_fine: bool) -> int:
-    return 200 if is_fine else 503
 
 
 def _encoded(build: _Builder, view: GatewayView) -> bytes | None:
@@ -451,34 +350,14 @@ def _encoded(build: _Builder, view: GatewayView) -> bytes | None:
     return None if page is None else encode(page)
 
 
-def _json(page: dict[str, Any], status: int) -> web.Response:
-    return web.Response(body=encode(page), status=status, content_type="application/json")
+def _status(is_fine: bool) -> int:
+    return 200 if is_fine else 503
 
 
-def _replied(request: web.Request, reply: Reply) -> web.Response:
+def _replied(request: Request, reply: Reply) -> Response:
     if reply.status == 200:
-        response = _tagged(request, reply.body, "application/json")
+        response = tagged(request, reply.body, "application/json")
         response.headers["X-Now-Ms"] = str(reply.at_ms)
         return response
     busy = _BUSY if reply.status == 429 else None
-    return web.Response(
-        body=reply.body, status=reply.status, content_type="application/json", headers=busy
-    )
-
-
-def _tagged(request: web.Request, body: bytes, content_type: str) -> web.Response:
-    tag = hashlib.blake2b(body, digest_size=12).hexdigest()
-    if any(etag.value == tag for etag in request.if_none_match or ()):
-        response = web.Response(status=304)
-    else:
-        charset = None if content_type == "application/json" else "utf-8"
-        response = web.Response(body=body, content_type=content_type, charset=charset)
-    response.etag = tag
-    return response
-
-
-def _host_name(host: str) -> str:
-    """The host name in a Host header, without port, in lower case."""
-    if host.startswith("["):
-        return host.partition("]")[0].lower() + "]"
-    return host.partition(":")[0].lower()
+    return bytes_answer(reply.body, reply.status, busy)
