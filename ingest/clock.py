@@ -4,6 +4,7 @@ The rule, held by `tests/test_clock_rule.py`:
 
 - Durations, timeouts, caches, rates and ages use monotonic time (`time.monotonic`, `steady_ms`),
   which no one can set.
+- Ages that decide what is deleted are `RunningTime`: time for which the file was open.
 - Timestamps of data, points and messages are `now_ms`: the machine's clock, protected from steps.
 - Nothing else reads the machine's clock (`machine_ms`), except what judges it.
 
@@ -25,6 +26,7 @@ __all__ = [
     "PROCESS_CLOCK",
     "ClockState",
     "MachineClock",
+    "RunningTime",
     "machine_ms",
     "now_ms",
     "steady_ms",
@@ -137,3 +139,29 @@ def now_ms() -> int:
 def utc_now() -> datetime:
     """Return the time of this process as an aware date."""
     return datetime.fromtimestamp(now_ms() / 1000, timezone.utc)
+
+
+class RunningTime:
+    """Time that passes only while a file is open, so that no clock can make its content old.
+
+    Ages of stored things are differences of this time. It continues from the newest time that the
+    file knows and grows with monotonic time: never by a step of the machine's clock, and not while
+    the process is off. The origin is the date at which the file was made, so that times of files
+    written before this rule still mean what they say.
+
+    Args:
+        last_ms: Newest time in the file; None in a new one.
+        now_ms: The time now, epoch milliseconds. A file from the future was written under a wrong
+            clock: its times count as now at most.
+        steady_ms: Monotonic milliseconds.
+    """
+
+    def __init__(
+        self, last_ms: int | None, now_ms: int, steady_ms: Callable[[], int] = steady_ms
+    ) -> None:
+        self._steady_ms = steady_ms
+        self._origin_ms = (now_ms if last_ms is None else min(last_ms, now_ms)) - steady_ms()
+
+    def now_ms(self) -> int:
+        """Return the running time in milliseconds; it never falls."""
+        return self._origin_ms + self._steady_ms()

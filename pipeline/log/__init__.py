@@ -13,11 +13,12 @@ Promises of the local log (`locallog`):
   take the last seconds. Both leave a consistent file.
 - **Retention never deletes what a registered group still has to read.** It deletes read records
   that are older than `retention_ms`, or while their topic exceeds `retention_bytes`; for topics
-  that no group reads, these limits alone decide. At `max_bytes` (or below `min_free_bytes` of free
-  disk) all read records go first; then appends are **refused with LogFull** until a consumer has
-  caught up, so the bridge stops acknowledging and the MQTT broker queues. Writers that drain the
-  log (the agents' own records, ``reserve=True``) may use `reserve_bytes` more, so that a full log
-  can empty itself.
+  that no group reads, these limits alone decide. Ages count only time for which the log was open:
+  neither a clock that was set nor a gateway that was off makes a record old. At `max_bytes` (or
+  below `min_free_bytes` of free disk) all read records go first; then appends are **refused with
+  LogFull** until a consumer has caught up, so the bridge stops acknowledging and the MQTT broker
+  queues. Writers that drain the log (the agents' own records, ``reserve=True``) may use
+  `reserve_bytes` more, so that a full log can empty itself.
 - `soft_groups` are the exception: above 80 % of `max_bytes`, the oldest records that only they
   still have to read are deleted, counted (`released`) and logged as an error. A store that is
   unavailable for long therefore stops no other group; when it returns, it continues at

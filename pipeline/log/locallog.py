@@ -23,7 +23,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ingest.clock import now_ms
+from ingest.clock import RunningTime, now_ms
+from ingest.clock import steady_ms as process_steady_ms
 from ingest.errors import LogUnavailable
 from pipeline.errors import LogCorrupt, LogError
 from pipeline.log.commands import Append, Call, Commit, create_topic, register_group
@@ -78,7 +79,9 @@ class SqliteLog:
             background; damage found there is the `failure` in the stats and fails every append.
         soft_groups: Consumer groups whose unread records are kept only while the log is below 80 %
             of `max_bytes`; meant for a remote store, whose outage must not stop the others.
-        clock: Wall clock, epoch milliseconds.
+        clock: The time, epoch milliseconds, for records without a time of their own.
+        steady_ms: Monotonic milliseconds. Ages count only time for which the log was open
+            (`ingest.clock.RunningTime`), so a clock that was set never deletes anything.
 
     Raises:
         LogLocked: Another process has the log.
@@ -105,6 +108,7 @@ class SqliteLog:
         check_bytes: int = 256 * 1024**2,
         soft_groups: Iterable[str] = (),
         clock: Callable[[], int] = now_ms,
+        steady_ms: Callable[[], int] = process_steady_ms,
     ) -> None:
         if partitions < 1 or durability not in ("full", "normal"):
             msg = (
@@ -138,7 +142,9 @@ class SqliteLog:
             maintenance_ms,
             frozenset(soft_groups),
         )
-        self._writer = LogWriter(self.path, db, self._state, limits, clock)
+        stored = [part.stored_ms for part in self._state.partitions() if part.stored_ms]
+        running = RunningTime(max(stored, default=None), clock(), steady_ms)
+        self._writer = LogWriter(self.path, db, self._state, limits, clock, running)
         self._writer.start()
         if self.path.stat().st_size > check_bytes:
             threading.Thread(target=self._check, name="log-check", daemon=True).start()

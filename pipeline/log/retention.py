@@ -89,7 +89,8 @@ class Retention:
         """Run one short round: delete up to a chunk per partition, return free pages.
 
         Args:
-            now_ms: Wall clock, epoch milliseconds.
+            now_ms: Running time of the log (`ingest.clock.RunningTime`), milliseconds: no step of
+                a clock makes a record old.
             pressed: Whether an append was refused since the last round.
 
         Returns:

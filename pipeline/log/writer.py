@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ingest.clock import RunningTime
 from ingest.topics import partition_of
 from pipeline.errors import LogClosed, LogCorrupt, LogError, LogFailed, LogFull
 from pipeline.log.commands import Append, Call, Command, Commit, create_topic
@@ -73,7 +74,8 @@ class LogWriter:
         db: The write connection; once started, only the writer's thread uses it.
         state: Changed under its lock after each durable transaction.
         limits: See `LogLimits`.
-        clock: Wall clock, epoch milliseconds; decides retention by age.
+        clock: The time, epoch milliseconds, for records without a time of their own.
+        running: Time for which the log was open; decides retention by age.
 
     Attributes:
         failure: Reason why the writer stopped; None while it works.
@@ -87,6 +89,7 @@ class LogWriter:
         state: LogState,
         limits: LogLimits,
         clock: Callable[[], int],
+        running: RunningTime,
     ) -> None:
         self.stats = WriterStats()
         self.failure: LogError | None = None
@@ -97,6 +100,7 @@ class LogWriter:
         self._state = state
         self._limits = limits
         self._clock = clock
+        self._running = running
         self._queue: deque[Command] = deque()
         self._queued_bytes = 0
         self._wake = threading.Condition()
@@ -301,7 +305,7 @@ class LogWriter:
         pressed, self._pressed = self._pressed, False
         more = False
         try:
-            more, pressed = self._retention.run(self._clock(), pressed=pressed)
+            more, pressed = self._retention.run(self._running.now_ms(), pressed=pressed)
         except sqlite3.Error as exc:
             self._roll_back(exc)
         self._pressed |= more and pressed
@@ -340,10 +344,10 @@ class LogWriter:
         staged: dict[int, _Staged] = {}
         rows: list[RecordRow] = []
         superseded: list[tuple[int]] = []
-        now = self._clock()
+        now, stored_ms = self._clock(), self._running.now_ms()
         for append in appends:
             for record in append.records:
-                stage = self._stage_of(record, staged, now)
+                stage = self._stage_of(record, staged, stored_ms)
                 append.offsets.append(self._stage_record(record, stage, rows, superseded, now))
         if rows:
             self._db.executemany(_INSERT_RECORD, rows)
@@ -366,7 +370,7 @@ class LogWriter:
             )
         return list(staged.values())
 
-    def _stage_of(self, record: Any, staged: dict[int, _Staged], now: int) -> _Staged:
+    def _stage_of(self, record: Any, staged: dict[int, _Staged], stored_ms: int) -> _Staged:
         partitions = self._state.topics[record.topic].partitions
         if record.partition is not None:
             part = partitions[record.partition]
@@ -377,7 +381,7 @@ class LogWriter:
             part = partitions[self._round_robin % len(partitions)]
         stage = staged.get(part.slot)
         if stage is None:
-            stored_ms = max(now, part.stored_ms)  # never falls, even if the clock is set back
+            stored_ms = max(stored_ms, part.stored_ms)  # may be of a file from the future
             stage = _Staged(part, part.next_offset, part.records, part.size_bytes, stored_ms)
             staged[part.slot] = stage
         return stage

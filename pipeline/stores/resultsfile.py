@@ -2,7 +2,8 @@
 
 One SQLite file has the same measurements, tags and fields as InfluxDB:
 
-1. `_series` interns measurement and tags, and has the time of each series' newest point.
+1. `_series` interns measurement and tags, and has the time of each series' newest point. The age of
+   a series counts only time for which the file was open (`ingest.clock.RunningTime`).
 2. `points_<measurement>` has one column per field, clustered by series and time. A new field adds
    a column. A point is identified by measurement, tags and time; writing it again overwrites the
    fields that it has, as in InfluxDB.
@@ -28,7 +29,9 @@ from typing import Any, TypeVar
 
 import orjson
 
+from ingest.clock import RunningTime
 from ingest.clock import now_ms as process_now_ms
+from ingest.clock import steady_ms as process_steady_ms
 from pipeline.errors import ResultsCorrupted, ResultsGone, SinkUnavailable
 from pipeline.points.points import Point
 from pipeline.stores.sinks import Refused
@@ -75,6 +78,7 @@ class ResultsFile:
         max_bytes: int = 2 * 2**30,
         read_only: bool = False,
         now_ms: Callable[[], int] = process_now_ms,
+        steady_ms: Callable[[], int] = process_steady_ms,
     ) -> None:
         """Open or create the file.
 
@@ -85,10 +89,11 @@ class ResultsFile:
                 other tags than site, device, stream and model age together, from the newest point
                 of the one that is furthest behind: a forecast lies ahead of the readings, which is
                 no reason to delete it before they come. A series without a write for as long is
-                deleted as a whole.
+                deleted as a whole; time for which the file was closed does not count.
             max_bytes: Size above which the oldest points of every series are deleted.
             read_only: Open an existing file without writing.
             now_ms: The clock, epoch milliseconds.
+            steady_ms: Monotonic milliseconds. No step of a clock makes a series old.
 
         Raises:
             ResultsCorrupted: The file is damaged, of a newer version, or not a results file.
@@ -102,7 +107,9 @@ class ResultsFile:
         self._read_lock = threading.Lock()
         self._series: dict[tuple[str, tuple[tuple[str, str], ...]], int] = {}
         self._columns: dict[str, dict[str, str]] = {}  # measurement -> folded name -> name
-        self._next_retention_ms = 0
+        self._steady_ms = steady_ms
+        self._next_retention_ms: int | None = None  # monotonic; None: with the first write
+        self._running = RunningTime(None, now_ms(), steady_ms)
         self._writer: sqlite3.Connection | None = None
         self._reader: sqlite3.Connection | None = None
         self._opened: tuple[int, int] | None = None  # device and inode
@@ -142,8 +149,8 @@ class ResultsFile:
                 self._series.clear()  # the rollback removed what this transaction interned
                 self._columns.clear()
                 raise
-            if self._now_ms() >= self._next_retention_ms:
-                self._next_retention_ms = self._now_ms() + _RETENTION_EVERY_MS
+            if self._next_retention_ms is None or self._steady_ms() >= self._next_retention_ms:
+                self._next_retention_ms = self._steady_ms() + _RETENTION_EVERY_MS
                 self._retain(db)
         return refused
 
@@ -211,6 +218,16 @@ class ResultsFile:
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA cache_size = -4096")
         db.executescript(_SCHEMA)
+        self._continue_running_time(db)
+
+    def _continue_running_time(self, db: sqlite3.Connection) -> None:
+        """Continue the ages of the series; those of a file of an older version start now."""
+        if "run_ms" not in [row[1] for row in db.execute("PRAGMA table_info(_series)")]:
+            db.execute("ALTER TABLE _series ADD COLUMN run_ms INTEGER")
+        (last_ms,) = db.execute("SELECT max(run_ms) FROM _series").fetchone()
+        self._running = RunningTime(last_ms, self._now_ms(), self._steady_ms)
+        run_ms = self._running.now_ms()
+        db.execute("UPDATE _series SET run_ms = ? WHERE run_ms IS NULL", (run_ms,))
 
     def _check(self, db: sqlite3.Connection) -> None:
         if db.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION_ID:
@@ -266,10 +283,11 @@ class ResultsFile:
             newest[series] = max(newest.get(series, point.time_ns), point.time_ns)
         for (measurement, names), batch in rows.items():
             db.executemany(_upsert(measurement, names), batch)
-        now_ms = self._now_ms()
+        now_ms, run_ms = self._now_ms(), self._running.now_ms()
         db.executemany(
-            "UPDATE _series SET last_time_ns = max(last_time_ns, ?), written_ms = ? WHERE id = ?",
-            [(time_ns, now_ms, series) for series, time_ns in newest.items()],
+            "UPDATE _series SET last_time_ns = max(last_time_ns, ?), written_ms = ?, run_ms = ? "
+            "WHERE id = ?",
+            [(time_ns, now_ms, run_ms, series) for series, time_ns in newest.items()],
         )
 
     def _series_id(self, db: sqlite3.Connection, point: Point) -> int:
@@ -281,9 +299,16 @@ class ResultsFile:
             device = [tags.get(name, "") for name in _SERIES_TAGS]
             db.execute(
                 "INSERT INTO _series (measurement, tags, site, device, stream, model, "
-                "last_time_ns, written_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?) "
+                "last_time_ns, written_ms, run_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "
                 "ON CONFLICT DO NOTHING",
-                (point.measurement, text, *device, point.time_ns, self._now_ms()),
+                (
+                    point.measurement,
+                    text,
+                    *device,
+                    point.time_ns,
+                    self._now_ms(),
+                    self._running.now_ms(),
+                ),
             )
             found = int(
                 db.execute(
@@ -347,9 +372,9 @@ class ResultsFile:
 
     def _delete_excess(self, db: sqlite3.Connection) -> int:
         deleted = self._delete_older(db, lambda oldest, newest: newest - self._max_age_ms * 10**6)
-        gone = self._now_ms() - self._max_age_ms
+        gone = self._running.now_ms() - self._max_age_ms
         for series, measurement in db.execute(
-            "SELECT id, measurement FROM _series WHERE written_ms < ?", (gone,)
+            "SELECT id, measurement FROM _series WHERE run_ms < ?", (gone,)
         ).fetchall():
             deleted += _delete(db, measurement, series, None)
         for _ in range(20):  # each round deletes a share of every series; a few rounds suffice
@@ -375,9 +400,9 @@ class ResultsFile:
         for series, measurement, newest in db.execute(
             # Only series that are still written: one that has ended would keep the others for ever.
             "SELECT id, measurement, min(last_time_ns, ifnull(min(last_time_ns) FILTER "
-            "(WHERE written_ms >= :since) OVER (PARTITION BY measurement, site, device, stream, "
+            "(WHERE run_ms >= :since) OVER (PARTITION BY measurement, site, device, stream, "
             "model), last_time_ns)) FROM _series",
-            {"since": self._now_ms() - _STILL_WRITTEN_MS},
+            {"since": self._running.now_ms() - _STILL_WRITTEN_MS},
         ).fetchall():
             table = _quoted("points_" + measurement)
             (oldest,) = db.execute(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ingest import clock
-from ingest.clock import CONFIRM_MS, MachineClock
+from ingest.clock import CONFIRM_MS, MachineClock, RunningTime
 
 DAY_MS = 86_400_000
 EPOCH_MS = 1_780_000_000_000
@@ -87,3 +87,13 @@ def test_time_never_stands_still_during_a_step_back(clocks: Clocks) -> None:
 def test_the_clock_of_the_process_is_that_of_the_machine() -> None:
     assert abs(clock.now_ms() - clock.machine_ms()) < 2 * clock.STEP_MS
     assert abs(clock.utc_now().timestamp() * 1000 - clock.now_ms()) < 2 * clock.STEP_MS
+
+
+def test_running_time_continues_from_the_file_and_follows_no_step() -> None:
+    steady = [100]
+    running = RunningTime(EPOCH_MS, EPOCH_MS + 40 * DAY_MS, lambda: steady[0])
+    assert running.now_ms() == EPOCH_MS
+    steady[0] += 5_000
+    assert running.now_ms() == EPOCH_MS + 5_000
+    assert RunningTime(None, EPOCH_MS, lambda: steady[0]).now_ms() == EPOCH_MS
+    assert RunningTime(EPOCH_MS + DAY_MS, EPOCH_MS, lambda: steady[0]).now_ms() == EPOCH_MS

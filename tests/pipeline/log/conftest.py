@@ -18,6 +18,8 @@ def clock() -> Clock:
 
 @pytest.fixture
 def log(tmp_path: Path, clock: Clock) -> Iterator[SqliteLog]:
-    log = SqliteLog(tmp_path / "log.db", partitions=1, min_free_bytes=0, clock=clock)
+    log = SqliteLog(
+        tmp_path / "log.db", partitions=1, min_free_bytes=0, clock=clock, steady_ms=clock
+    )
     yield log
     log.close()

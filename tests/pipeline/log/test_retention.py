@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,9 @@ from tests.pipeline.log.logs import Clock, fill, soft_log
 
 def test_compaction_keeps_the_newest_record_of_each_key(tmp_path: Path, clock: Clock) -> None:
     def open_it() -> SqliteLog:
-        return SqliteLog(tmp_path / "log.db", partitions=1, tombstone_ms=1000, clock=clock)
+        return SqliteLog(
+            tmp_path / "log.db", partitions=1, tombstone_ms=1000, clock=clock, steady_ms=clock
+        )
 
     log = open_it()
     log.create_topic("changes", 1, compacted=True)
@@ -94,14 +97,16 @@ def test_retention_by_bytes_deletes_the_oldest_that_were_read(log: SqliteLog) ->
 def test_offsets_are_not_used_again_after_everything_was_deleted(
     tmp_path: Path, clock: Clock
 ) -> None:
-    log = SqliteLog(tmp_path / "log.db", partitions=1, retention_ms=1000, clock=clock)
+    log = SqliteLog(
+        tmp_path / "log.db", partitions=1, retention_ms=1000, clock=clock, steady_ms=clock
+    )
     fill(log, 10)
     clock.ms += 10_000
     log.maintain()
     assert (log.earliest_offset("readings", 0), log.end_offset("readings", 0)) == (10, 10)
     assert log.stats().stored_bytes == log.stats().stored_records == 0
     log.close()
-    log = SqliteLog(tmp_path / "log.db", partitions=1, clock=clock)
+    log = SqliteLog(tmp_path / "log.db", partitions=1, clock=clock, steady_ms=clock)
     assert (log.earliest_offset("readings", 0), log.end_offset("readings", 0)) == (10, 10)
     assert log.append([NewRecord("readings", b"x")]).result() == [10]
     assert [r.offset for r in log.read("readings", 0, 0)] == [10]
@@ -192,3 +197,84 @@ def test_records_unread_by_a_hard_group_are_never_released(tmp_path: Path) -> No
             log.commit("results", {("scores", n): log.end_offset("scores", n)}).result()
         log.maintain()
         assert log.stats().deleted == 0
+
+
+DAY_MS = 86_400_000
+
+
+class Times:
+    """A machine's clock that a test sets, and a monotonic one."""
+
+    def __init__(self, path: Path) -> None:
+        self.now_ms, self.steady_ms = 1_800_000_000_000, 5_000
+        self.path = path
+
+    def open(self) -> SqliteLog:
+        return SqliteLog(
+            self.path,
+            partitions=1,
+            retention_ms=DAY_MS,
+            tombstone_ms=DAY_MS,
+            clock=lambda: self.now_ms,
+            steady_ms=lambda: self.steady_ms,
+        )
+
+    def pass_ms(self, ms: int) -> None:
+        self.now_ms += ms
+        self.steady_ms += ms
+
+
+@pytest.mark.parametrize("step_ms", [40 * DAY_MS, -120_000, -40 * DAY_MS])
+def test_no_step_of_the_clock_deletes_a_record(tmp_path: Path, step_ms: int) -> None:
+    times = Times(tmp_path / "log.db")
+    log = times.open()
+    log.create_topic("changes", 1, compacted=True)
+    fill(log, 10, "dead-letters")
+    log.append([NewRecord("changes", None, b"gone"), NewRecord("changes", b"x", b"k")]).result()
+    for _ in range(20):  # a clock that is wrong for twenty seconds, again and again
+        times.now_ms += step_ms
+        times.pass_ms(20_000)
+        fill(log, 1, "dead-letters")
+        log.maintain()
+        times.now_ms -= step_ms
+        times.pass_ms(20_000)
+        log.maintain()
+    times.now_ms += step_ms  # and one that stays wrong, also over a restart
+    log.close()
+    log = times.open()
+    log.maintain()
+    assert log.earliest_offset("dead-letters", 0) == 0
+    assert log.stats().stored_records == 32
+    # A day that has really passed; a start under a clock that is behind keeps things longer.
+    times.pass_ms(DAY_MS + 1 + max(0, -step_ms))
+    log.maintain()
+    assert log.earliest_offset("dead-letters", 0) == 30
+    assert [r.key for r in log.read("changes", 0, 0)] == [b"k"]
+    log.close()
+
+
+def test_time_switched_off_makes_no_record_old(tmp_path: Path) -> None:
+    times = Times(tmp_path / "log.db")
+    log = times.open()
+    fill(log, 10, "dead-letters")
+    log.close()
+    times.now_ms += 40 * DAY_MS
+    times.steady_ms = 7  # another boot
+    log = times.open()
+    log.maintain()
+    assert log.earliest_offset("dead-letters", 0) == 0
+    log.close()
+
+
+def test_records_of_a_time_to_come_do_not_make_the_others_old(tmp_path: Path) -> None:
+    times = Times(tmp_path / "log.db")
+    log = times.open()
+    fill(log, 10, "dead-letters")
+    log.close()
+    with sqlite3.connect(times.path) as db:  # as written under a clock 40 days ahead
+        db.execute("UPDATE records SET stored_ms = stored_ms + ? WHERE id % 2", (40 * DAY_MS,))
+        db.execute("UPDATE slots SET stored_ms = stored_ms + ?", (40 * DAY_MS,))
+    log = times.open()
+    log.maintain()
+    assert log.earliest_offset("dead-letters", 0) == 0
+    log.close()

@@ -186,7 +186,7 @@ def test_old_points_go_by_age_within_their_series_and_replayed_ones_stay(
     opened: Callable[..., ResultsFile],
 ) -> None:
     now = 1_800_000_000_000
-    results = opened(max_age_ms=DAY_MS, now_ms=lambda: now)
+    results = opened(max_age_ms=DAY_MS, now_ms=lambda: now, steady_ms=lambda: now)
     long_ago = 1_200_000_000_000  # a data set recorded years ago, replayed today
     results.write([rul("old", long_ago), rul("old", long_ago + 2 * DAY_MS)])
     results.write([rul("live", now - DAY_MS - 1), rul("live", now)])
@@ -204,7 +204,7 @@ def test_a_forecast_far_ahead_stays_until_its_readings_have_come_and_are_old(
     opened: Callable[..., ResultsFile],
 ) -> None:
     clock = [1_800_000_000_000]
-    results = opened(max_age_ms=2 * DAY_MS, now_ms=lambda: clock[0])
+    results = opened(max_age_ms=2 * DAY_MS, now_ms=lambda: clock[0], steady_ms=lambda: clock[0])
     began = clock[0]
     for day in range(6):
         clock[0] = began + day * DAY_MS
@@ -219,7 +219,7 @@ def test_a_series_that_has_ended_does_not_keep_the_others(
     opened: Callable[..., ResultsFile],
 ) -> None:
     clock = [1_800_000_000_000]
-    results = opened(max_age_ms=2 * DAY_MS, now_ms=lambda: clock[0])
+    results = opened(max_age_ms=2 * DAY_MS, now_ms=lambda: clock[0], steady_ms=lambda: clock[0])
     results.write([ahead(5, clock[0] - 5 * DAY_MS)])  # a lead of a model that has been replaced
     for _ in range(5):
         results.write([ahead(0, clock[0])])
@@ -231,7 +231,7 @@ def test_a_series_that_has_ended_does_not_keep_the_others(
 
 def test_a_series_without_writes_is_deleted_as_a_whole(opened: Callable[..., ResultsFile]) -> None:
     clock = [1_800_000_000_000]
-    results = opened(max_age_ms=DAY_MS, now_ms=lambda: clock[0])
+    results = opened(max_age_ms=DAY_MS, now_ms=lambda: clock[0], steady_ms=lambda: clock[0])
     results.write([rul("gone", clock[0])])
     clock[0] += DAY_MS + 1
     results.write([rul("live", clock[0])])
@@ -239,6 +239,53 @@ def test_a_series_without_writes_is_deleted_as_a_whole(opened: Callable[..., Res
     assert [row[0] for row in rows(results)] == ["live"]  # type: ignore[index]
     results.write([rul("gone", clock[0])])  # and may come back
     assert len(rows(results)) == 2
+
+
+@pytest.mark.parametrize("step_ms", [40 * DAY_MS, -120_000, -40 * DAY_MS])
+def test_no_step_of_the_clock_deletes_a_point(
+    opened: Callable[..., ResultsFile], step_ms: int
+) -> None:
+    times = {"now": 1_800_000_000_000, "steady": 0}
+    options: dict[str, Any] = {
+        "max_age_ms": DAY_MS,
+        "now_ms": lambda: times["now"],
+        "steady_ms": lambda: times["steady"],
+    }
+    results = opened(**options)
+    results.write([rul("quiet", times["now"]), rul("live", times["now"])])
+    for _ in range(20):
+        times["now"] += step_ms
+        times["steady"] += 60_000
+        results.write([rul("live", 1_800_000_000_000 + times["steady"])])
+        times["now"] -= step_ms
+    times["now"] += 40 * DAY_MS  # a step that lasts, and a restart under it
+    results.close()
+    results = opened(**options)
+    results.write([rul("live", 1_800_000_000_000 + times["steady"] + 1)])
+    assert results.apply_retention() == 0
+    assert {row[0] for row in rows(results)} == {"live", "quiet"}  # type: ignore[index]
+    times["steady"] += DAY_MS + 1  # a day that has really passed
+    results.write([rul("live", 1_800_000_000_000 + times["steady"])])
+    results.apply_retention()
+    assert {row[0] for row in rows(results)} == {"live"}  # type: ignore[index]
+
+
+def test_series_of_an_older_version_begin_to_age_when_the_file_is_opened(
+    opened: Callable[..., ResultsFile],
+) -> None:
+    clock = [1_800_000_000_000]
+    options: dict[str, Any] = {"now_ms": lambda: clock[0], "steady_ms": lambda: clock[0]}
+    results = opened(max_age_ms=DAY_MS, **options)
+    results.write([rul("old", clock[0])])
+    path = results.path
+    results.close()
+    with sqlite3.connect(path) as db:
+        db.execute("ALTER TABLE _series DROP COLUMN run_ms")
+    clock[0] += 40 * DAY_MS
+    results = opened(max_age_ms=DAY_MS, **options)
+    assert results.apply_retention() == 0
+    clock[0] += DAY_MS + 1
+    assert results.apply_retention() == 1
 
 
 def test_the_oldest_points_of_every_series_go_when_the_file_grows_too_large(
