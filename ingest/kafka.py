@@ -1,8 +1,9 @@
 """Kafka as the bridge's log: writing, creating topics, reading a compacted topic, offsets.
 
-The only file of `ingest` that imports aiokafka. Durable means acknowledged by all in-sync replicas.
-The producer is idempotent, so its own retries neither duplicate nor reorder records. Records that
-the bridge appends again after a failure may be in Kafka twice, as everything downstream expects.
+Only this file and `kafkareader` import aiokafka. Durable means acknowledged by all in-sync
+replicas. The producer is idempotent, so its own retries neither duplicate nor reorder records.
+Records that the bridge appends again after a failure may be in Kafka twice, as everything
+downstream expects.
 """
 
 from __future__ import annotations

@@ -1,11 +1,14 @@
-"""``kpstream explain``: why a device got a score, from the files of a gateway."""
+"""``kpstream explain``: why a device got a score, from the files of a gateway or a site's Kafka."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
@@ -13,6 +16,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from pipeline.explain.explainer import Explained, Explainer
+    from pipeline.explain.logscan import LogSource
     from pipeline.explain.report import ChannelReport, Report
     from pipeline.explain.scores import DeviceStream
 
@@ -32,6 +36,7 @@ _WHOLE_LOG = 2**62
     help="Explain the score that was newest then, instead of the newest one: event time as epoch "
     "milliseconds or as 2026-11-28T19:05:00, UTC without an offset.",
 )
+@click.option("--kafka", is_flag=True, help="Read the Kafka of the site in the settings.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, as the console's API does.")
 @click.option(
     "--state-dir", type=click.Path(path_type=Path), help="State folder; default: of the settings."
@@ -41,24 +46,47 @@ def explain(
     stream: str | None,
     site: str | None,
     at: str | None,
+    kafka: bool,
     as_json: bool,
     state_dir: Path | None,
 ) -> None:
     """Tell which channels, in which part of its window, moved a score of DEVICE.
 
     The window is cut again from the readings in the log, and the student that scored it scores it
-    with the readings of one channel in one span replaced by neutral ones. A gateway may be running.
-    On a site, whose log is Kafka, this is not available.
+    with the readings of one channel in one span replaced by neutral ones. A gateway or a site may
+    be running. With --kafka, DEVICE is SITE/DEVICE, or --site is given.
     """
+    from ingest.errors import IngestError
+    from pipeline.errors import PipelineError
+
+    at_ms = None if at is None else _epoch_ms(at)
+    opened = _open_site() if kafka else _open_gateway(state_dir)
+    try:
+        with opened as place:
+            where = _one(place.streams(device, site, stream))
+            _show(place.explainer, where, at_ms, as_json=as_json)
+    except (PipelineError, IngestError) as exc:
+        raise click.ClickException(str(exc)) from exc
+
+
+class _Place(NamedTuple):
+    """Where scores and readings are."""
+
+    explainer: Explainer
+    streams: Callable[[str, str | None, str | None], list[DeviceStream]]
+
+
+@contextmanager
+def _open_gateway(state_dir: Path | None) -> Iterator[_Place]:
+    """Open the files of a gateway."""
     from deploy.settings.errors import exit_on_invalid_settings
     from deploy.settings.settings import GatewaySettings
-    from pipeline.errors import PipelineError
     from pipeline.explain.explainer import Explainer
-    from pipeline.explain.scores import find_streams
+    from pipeline.explain.logscan import LogFile
+    from pipeline.explain.scores import find_score, find_streams
     from pipeline.settings import PipelineSettings
     from pipeline.stores.resultsfile import ResultsFile
 
-    at_ms = None if at is None else _epoch_ms(at)
     with exit_on_invalid_settings():
         settings = GatewaySettings() if state_dir is None else GatewaySettings(state_dir=state_dir)
         pipeline = PipelineSettings()
@@ -66,16 +94,53 @@ def explain(
     if not path.is_file():
         msg = f"no results at {path}: no gateway has used this state folder; see --state-dir"
         raise click.ClickException(msg)
+    results = ResultsFile(path, read_only=True)
     try:
-        results = ResultsFile(path, read_only=True)
-        try:
-            where = _one(find_streams(results, device, site=site, stream=stream))
-            explainer = Explainer(results, settings.log_path, settings.registry_path, pipeline)
-            _show(explainer, where, at_ms, as_json=as_json)
-        finally:
-            results.close()
-    except PipelineError as exc:
-        raise click.ClickException(str(exc)) from exc
+        log = LogFile(settings.log_path)
+        find = partial(find_score, results)
+        yield _Place(
+            Explainer(find, log, settings.registry_path, pipeline),
+            lambda device, site, stream: find_streams(results, device, site=site, stream=stream),
+        )
+    finally:
+        results.close()
+
+
+@contextmanager
+def _open_site() -> Iterator[_Place]:
+    """Connect to the Kafka of a site."""
+    from deploy.processes.runtime import kafka_endpoint
+    from deploy.settings.errors import exit_on_invalid_settings
+    from deploy.settings.settings import SiteSettings
+    from ingest.kafkareader import KafkaBackReader
+    from pipeline.explain.explainer import Explainer
+    from pipeline.explain.logscores import find_logged_score
+    from pipeline.settings import PipelineSettings
+
+    with exit_on_invalid_settings():
+        settings, pipeline = SiteSettings(), PipelineSettings()
+    with KafkaBackReader(kafka_endpoint(settings, "explain"), settings.partitions) as log:
+        find = partial(find_logged_score, log)
+        yield _Place(
+            Explainer(find, log, settings.registry_path, pipeline),
+            partial(_logged_streams, log),
+        )
+
+
+def _logged_streams(
+    log: LogSource, device: str, site: str | None, stream: str | None
+) -> list[DeviceStream]:
+    from pipeline.explain.logscores import find_logged_streams
+    from pipeline.explain.scores import DeviceStream
+
+    if "/" in device:
+        site, _, device = device.partition("/")
+    if site is None:
+        msg = f"--kafka needs the site of the device: SITE/{device}"
+        raise click.ClickException(msg)
+    if stream is not None:
+        return [DeviceStream(site, device, stream)]
+    return find_logged_streams(log, site, device)
 
 
 def _show(explainer: Explainer, where: DeviceStream, at_ms: int | None, *, as_json: bool) -> None:

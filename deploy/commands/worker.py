@@ -10,6 +10,7 @@ import asyncio
 
 import click
 
+from deploy.processes.explaining import WorkerAlerts
 from deploy.processes.lifecycle import until_crashed
 from deploy.processes.partitionwatch import PartitionWatch
 from deploy.processes.runtime import ProcessRuntime, run_command
@@ -33,6 +34,7 @@ class WorkerProcess:
         self.runtime = runtime = ProcessRuntime("worker", site, pipeline)
         remembered = runtime.folder / "running.json"
         self.students = Students(site.registry_path, remembered, runtime.pipeline)
+        self.alerts = WorkerAlerts(site.registry_path)
         self.scoring = create_scoring_app(
             site.kafka_url,
             runtime.pipeline,
@@ -41,6 +43,7 @@ class WorkerProcess:
             data_dir=runtime.folder / "faust",
             mqtt_prefix=ingest.mqtt_prefix,
             kafka=runtime.link,
+            on_scored=self.alerts.explainer.look,
         )
         self._has_started = False
 
@@ -54,10 +57,13 @@ class WorkerProcess:
         watch = PartitionWatch(app, runtime.probe(), now_ms, stall_s=runtime.site.stall_s)
         view = runtime.view
         view.scoring, view.students, view.watch = self.scoring, self.students, watch
+        view.alerts = self.alerts.explainer
         runtime.tasks.spawn(until_crashed(app), "scoring")
         runtime.tasks.spawn(watch.run(), "partitions")
         runtime.tasks.spawn(self.students.watch(runtime.site.model_poll_ms), "models")
-        runtime.mark_started(runtime.account_writer(app))
+        append = runtime.account_writer(app)
+        self.alerts.start(append)
+        runtime.mark_started(append)
         return f"{runtime.name} started: Kafka {runtime.site.kafka}, group {app.conf.id}"
 
     async def wait(self) -> None:
@@ -70,6 +76,7 @@ class WorkerProcess:
 
     async def stop(self) -> str:
         """Checkpoint, commit and leave the group; returns a summary."""
+        await self.alerts.stop()
         if self._has_started:
             await self.runtime.stop_app(self.scoring)
         await self.runtime.stop()

@@ -20,6 +20,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 
 from deploy.processes.bridging import append_ticks, sparkplug_decoder, subscribed_filters
 from deploy.processes.gatewayview import RunningGateway
@@ -36,7 +37,9 @@ from pipeline.console.server import create_console
 from pipeline.errors import LogError
 from pipeline.explain.alerts import AlertExplainer
 from pipeline.explain.explainer import Explainer
+from pipeline.explain.logscan import LogFile
 from pipeline.explain.quiet import QuietThread
+from pipeline.explain.scores import find_score
 from pipeline.explain.students import ExplainingStudents
 from pipeline.log.locallog import LocalLogWriter, SqliteLog, open_log
 from pipeline.points.accounts import Accounts, publish_accounts
@@ -127,7 +130,9 @@ class Gateway:
             settings.console_port,
             allowed_hosts=settings.console_hosts,
             settings=_page_settings(ingest),
-            explainer=Explainer(self.results, settings.log_path, registry, pipeline),
+            explainer=Explainer(
+                partial(find_score, self.results), LogFile(settings.log_path), registry, pipeline
+            ),
             more=self.alerts.measures,
         )
         self._apps: list[ScoringApp | StoreApp] = [self.scoring, *self.stores]

@@ -15,6 +15,7 @@ from deploy.processes.totals import process_totals
 from ingest.bridge import Bridge
 from ingest.clock import PROCESS_CLOCK, steady_ms
 from pipeline.app import ScoringApp, StoreApp
+from pipeline.explain.alerts import AlertExplainer
 from pipeline.scoring.students import Students
 from pipeline.status.counters import DeviceAccount, Totals
 from pipeline.status.health import HealthReport
@@ -34,6 +35,7 @@ class ProcessView:
         students: Part of a worker.
         store: Part of a store.
         watch: Part of a worker or store.
+        alerts: Part of a worker.
         also: Further parts of the health report: name -> function that returns its state.
     """
 
@@ -45,6 +47,7 @@ class ProcessView:
         self.students: Students | None = None
         self.store: StoreApp | None = None
         self.watch: PartitionWatch | None = None
+        self.alerts: AlertExplainer | None = None
         self.also: dict[str, Callable[[], Any]] = {}
 
     def account(self) -> list[DeviceAccount]:
@@ -84,7 +87,7 @@ class ProcessView:
 
     def measures(self) -> list[Measure]:
         """Return the metrics that only this kind of process has."""
-        found = []
+        found = [] if self.alerts is None else self.alerts.measures()
         if self.scoring is not None:
             counters = self.scoring.stage.counters
             found += [

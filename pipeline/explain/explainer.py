@@ -1,10 +1,11 @@
-"""Explanations and raw readings on a gateway: results file, log and registry put together.
+"""Explanations and raw readings: scores, log and registry put together.
 
 Blocking, so it is called in a `QuietThread` or in a process of its own; one thread at a time.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,16 +16,20 @@ from models.errors import ScoreFailed
 from models.explain import explain
 from models.manifest import Manifest
 from pipeline.errors import ExplainError, NoScore, NoStudent, ReadingsGone
+from pipeline.explain.logscan import LogSource
 from pipeline.explain.readings import RecentReadings, newest_readings
 from pipeline.explain.rebuild import rebuild_window
 from pipeline.explain.report import Report, make_report, report_json, seen_of
-from pipeline.explain.scores import DeviceStream, StoredScore, find_score
+from pipeline.explain.scores import DeviceStream, StoredScore
 from pipeline.explain.students import ExplainingStudents
 from pipeline.scoring.students import stream_plan
 from pipeline.settings import PipelineSettings
-from pipeline.stores.resultsfile import ResultsFile
 
-__all__ = ["Explained", "Explainer", "explained_json", "readings_json"]
+__all__ = ["Explained", "Explainer", "FindScore", "explained_json", "readings_json"]
+
+FindScore = Callable[[DeviceStream, "int | None"], StoredScore]
+"""Finds the newest score of a stream, or the one that was newest at an event time; raises NoScore.
+"""
 
 _APART = 1e-3
 """Largest difference between a stored number and the same one made again, as a share of it."""
@@ -32,7 +37,7 @@ _APART = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """A score of the results file with its explanation.
+    """A stored score with its explanation.
 
     Attributes:
         score: The score.
@@ -48,21 +53,21 @@ class Explained:
 
 
 class Explainer:
-    """Explains scores of the results file from the readings in the log.
+    """Explains stored scores from the readings in the log.
 
     Args:
-        results: The results file.
-        log_path: File of the log.
+        find_score: Finds a score, in the results file of a gateway or in the log of a site.
+        log: The log.
         registry: Folder of the registry.
         settings: Settings by which streams are windowed.
     """
 
     def __init__(
-        self, results: ResultsFile, log_path: Path, registry: Path, settings: PipelineSettings
+        self, find_score: FindScore, log: LogSource, registry: Path, settings: PipelineSettings
     ) -> None:
-        self.results = results
         self.students = ExplainingStudents(registry)
-        self._log_path = log_path
+        self._find_score = find_score
+        self._log = log
         self._settings = settings
 
     def explain(self, where: DeviceStream, at_ms: int | None, max_bytes: int) -> Explained:
@@ -77,8 +82,9 @@ class Explainer:
             ExplainError: It cannot be explained; the subclass and the message say why.
             LogError: The log cannot be read.
             SinkError: The results file cannot be read.
+            LogUnavailable: Kafka does not answer.
         """
-        score = find_score(self.results, where, at_ms)
+        score = self._find_score(where, at_ms)
         student = self.students.student(score.model, score.version)
         manifest = student.manifest
         if manifest.stream != where.stream or manifest.task != score.task.name:
@@ -89,12 +95,8 @@ class Explainer:
             raise NoStudent(msg)
         plan = stream_plan(manifest, self._settings)
         try:
-            window = rebuild_window(
-                self._log_path, score, plan.spec, manifest.channel_names, max_bytes
-            )
+            window = rebuild_window(self._log, score, plan.spec, manifest.channel_names, max_bytes)
             explanation = explain(student, window.values)
-        except FileNotFoundError as exc:
-            raise ReadingsGone(f"there is no log at {self._log_path}") from exc  # noqa: EM102
         except ScoreFailed as exc:
             raise ExplainError(str(exc)) from exc
         same_student = manifest.version == score.version
@@ -115,8 +117,8 @@ class Explainer:
         manifest = self._manifest(where)
         channels = None if manifest is None else manifest.channel_names
         try:
-            found = newest_readings(self._log_path, where, channels, last, max_bytes)
-        except FileNotFoundError:
+            found = newest_readings(self._log, where, channels, last, max_bytes)
+        except ReadingsGone:
             empty = np.empty((0, 0), dtype=np.float32)
             found = RecentReadings((), np.empty(0, dtype=np.int64), empty)
         return readings_json(found, manifest)
@@ -124,7 +126,7 @@ class Explainer:
     def _manifest(self, where: DeviceStream) -> Manifest | None:
         """The manifest of the student that scored the stream last; None without a score."""
         try:
-            score = find_score(self.results, where)
+            score = self._find_score(where, None)
             return self.students.student(score.model, score.version).manifest
         except (NoScore, NoStudent):
             return None

@@ -7,24 +7,69 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 from ingest.messages import Batch, Tick, decode_bundle
 from ingest.topics import READINGS, device_key, partition_of
+from pipeline.errors import ReadingsGone
 from pipeline.explain.scores import DeviceStream
 from pipeline.log.reader import peek_back, peek_partitions
 
-__all__ = ["LogScan"]
+__all__ = ["LogFile", "LogScan", "LogSource"]
 
 _TICK = b'{"tick":'
+
+
+class LogSource(Protocol):
+    """A log that is read backwards: `LogFile` of a gateway, Kafka of a site."""
+
+    def partitions(self, topic: str) -> int:
+        """Number of partitions of a topic; 0 if there is no such topic."""
+
+    def read_back(self, topic: str, partition: int) -> Iterator[bytes | None]:
+        """The values of a partition, the newest first."""
+
+
+class LogFile:
+    """The log of a gateway, which may be running: no lock, no write, no long transaction.
+
+    Args:
+        path: Its file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def partitions(self, topic: str) -> int:
+        """Number of partitions of a topic; 0 if there is no such topic.
+
+        Raises:
+            ReadingsGone: There is no log.
+            LogError: The log cannot be read; a subclass says that it is damaged.
+        """
+        try:
+            return peek_partitions(self._path, topic)
+        except FileNotFoundError as exc:
+            msg = f"there is no log at {self._path}"
+            raise ReadingsGone(msg) from exc
+
+    def read_back(self, topic: str, partition: int) -> Iterator[bytes | None]:
+        """The values of a partition, the newest first.
+
+        Raises:
+            LogError: The log cannot be read; a subclass says that it is damaged.
+        """
+        for record in peek_back(self._path, topic, partition):
+            yield record.value
 
 
 class LogScan:
     """Batches of one stream of a device, and the ticks of its partition, newest first.
 
-    Iterate once. Reads beside a running gateway: no lock, no write, no long transaction.
+    Iterate once.
 
     Args:
-        path: File of the log.
+        source: The log.
         where: Device and stream.
         max_bytes: Size of the records after which the scan stops.
 
@@ -33,10 +78,10 @@ class LogScan:
         cut_short: Whether the scan stopped at `max_bytes` and not at the beginning of the log.
     """
 
-    def __init__(self, path: Path, where: DeviceStream, max_bytes: int) -> None:
+    def __init__(self, source: LogSource, where: DeviceStream, max_bytes: int) -> None:
         self.bytes = 0
         self.cut_short = False
-        self._path = path
+        self._source = source
         self._where = where
         self._max_bytes = max_bytes
 
@@ -44,17 +89,17 @@ class LogScan:
         """The items.
 
         Raises:
+            ReadingsGone: There is no log.
             LogError: The log cannot be read; a subclass says that it is damaged.
-            FileNotFoundError: There is no log.
         """
-        partitions = peek_partitions(self._path, READINGS)
+        partitions = self._source.partitions(READINGS)
         if not partitions:
             return
         site, device, stream = self._where
         partition = partition_of(device_key(site, device), partitions)
         own = f'"d":["{site}","{device}","{stream}"]'.encode()
-        for record in peek_back(self._path, READINGS, partition):
-            value = record.value or b""
+        for found in self._source.read_back(READINGS, partition):
+            value = found or b""
             if self.bytes and self.bytes + len(value) > self._max_bytes:
                 self.cut_short = True
                 return

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ingest.errors import RefusedMessage
 from ingest.messages import Batch, columns
-from pipeline.explain.logscan import LogScan
+from pipeline.explain.logscan import LogScan, LogSource
 from pipeline.explain.scores import DeviceStream
 
 __all__ = ["RecentReadings", "newest_readings"]
@@ -33,7 +32,11 @@ class RecentReadings:
 
 
 def newest_readings(
-    path: Path, where: DeviceStream, channels: Sequence[str] | None, last: int, max_bytes: int
+    source: LogSource,
+    where: DeviceStream,
+    channels: Sequence[str] | None,
+    last: int,
+    max_bytes: int,
 ) -> RecentReadings:
     """The `last` readings that came in last; fewer if the log has no more within `max_bytes`.
 
@@ -41,7 +44,7 @@ def newest_readings(
     without one of the channels is left out.
 
     Args:
-        path: File of the log.
+        source: The log.
         where: Device and stream.
         channels: Channels, in order; None: those of the newest message.
         last: Number of readings, at least 1.
@@ -53,7 +56,7 @@ def newest_readings(
     times: list[NDArray[np.int64]] = []
     tables: list[NDArray[np.float32]] = []
     found = 0
-    for item in LogScan(path, where, max_bytes):
+    for item in LogScan(source, where, max_bytes):
         if not isinstance(item, Batch):
             continue
         if channels is None:

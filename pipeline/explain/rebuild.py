@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from ingest.errors import RefusedMessage
 from ingest.messages import Batch, Tick, columns
 from pipeline.errors import ReadingsGone
-from pipeline.explain.logscan import LogScan
+from pipeline.explain.logscan import LogScan, LogSource
 from pipeline.explain.scores import StoredScore, utc
 from pipeline.windows.spec import Window, WindowSpec
 from pipeline.windows.windower import DeviceWindower
@@ -48,12 +47,12 @@ class RebuiltWindow:
 
 
 def rebuild_window(
-    path: Path, score: StoredScore, spec: WindowSpec, channels: Sequence[str], max_bytes: int
+    source: LogSource, score: StoredScore, spec: WindowSpec, channels: Sequence[str], max_bytes: int
 ) -> RebuiltWindow:
     """Cut the window of a score from the log.
 
     Args:
-        path: File of the log.
+        source: The log.
         score: The score.
         spec: Rules by which the stream is windowed.
         channels: Channels of the window, in model order.
@@ -63,7 +62,7 @@ def rebuild_window(
         ReadingsGone: Readings of the window are not in the log, or not within `max_bytes`.
         LogError: The log cannot be read.
     """
-    scan = LogScan(path, score.where, max_bytes)
+    scan = LogScan(source, score.where, max_bytes)
     items = list(_needed(scan, score, spec))[::-1]
     windower = DeviceWindower(replace(spec, hop=1), len(channels) + 1)
     times: list[int] = []

@@ -13,7 +13,7 @@ from pipeline.errors import NoScore
 from pipeline.points.measurements import SCORE_FIELDS, score_measurement
 from pipeline.stores.resultsfile import ResultsFile
 
-__all__ = ["DeviceStream", "StoredScore", "find_score", "find_streams", "utc"]
+__all__ = ["DeviceStream", "StoredScore", "find_score", "find_streams", "stands", "utc"]
 
 _MOST_NAMES = 8
 
@@ -100,9 +100,14 @@ def find_score(results: ResultsFile, where: DeviceStream, at_ms: int | None = No
     """
     found = [score for task in tasks() for score in [_newest(results, task, where, at_ms)] if score]
     score = max(found, key=lambda score: score.end_ms, default=None)
-    if score is None or (at_ms is not None and not _stands(score, at_ms)):
+    if score is None or (at_ms is not None and not stands(score, at_ms)):
         raise NoScore(_nothing_there(results, where, at_ms, score))
     return score
+
+
+def stands(score: StoredScore, at_ms: int) -> bool:
+    """Whether a score still stands at a later event time: for as long as its window is."""
+    return at_ms - score.end_ms <= max(score.end_ms - score.start_ms, 1000)
 
 
 def utc(time_ms: int) -> str:
@@ -114,10 +119,6 @@ def utc(time_ms: int) -> str:
     moment = datetime.fromtimestamp(time_ms // 1000, timezone.utc)
     millis = f".{time_ms % 1000:03d}" if time_ms % 1000 else ""
     return f"{moment:%Y-%m-%d %H:%M:%S}{millis} UTC"
-
-
-def _stands(score: StoredScore, at_ms: int) -> bool:
-    return at_ms - score.end_ms <= max(score.end_ms - score.start_ms, 1000)
 
 
 def _newest(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,8 @@ from models.manifest import Draft, Seen
 from models.registry import Registry
 from models.session import Student
 from pipeline.explain.explainer import Explainer
-from pipeline.explain.scores import DeviceStream
+from pipeline.explain.logscan import LogFile
+from pipeline.explain.scores import DeviceStream, find_score
 from pipeline.log.locallog import SqliteLog
 from pipeline.log.state import NewRecord
 from pipeline.points.scores import points_of
@@ -59,8 +61,9 @@ class Plant:
         return cls(folder, ResultsFile(folder / "results.db"), log, devices, student, [])
 
     def explainer(self) -> Explainer:
-        log, registry = self.folder / "log.db", self.folder / "registry"
-        return Explainer(self.results, log, registry, PipelineSettings())
+        log = LogFile(self.folder / "log.db")
+        find = partial(find_score, self.results)
+        return Explainer(find, log, self.folder / "registry", PipelineSettings())
 
     def send(self, *lines: bytes, device: str = "press-1") -> None:
         """Append one bundle to the log, apply it, and score what closes."""

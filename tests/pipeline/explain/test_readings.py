@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.explain.logscan import LogScan
+from pipeline.explain.logscan import LogFile, LogScan
 from pipeline.explain.readings import newest_readings
 from pipeline.explain.scores import DeviceStream
 from tests.pipeline.explain.plant import CHANNELS, STEP, T0, WHERE, Plant, line, values_at
@@ -15,7 +15,7 @@ MUCH = 10**9
 
 
 def numbers(plant: Plant, last: int, max_bytes: int = MUCH) -> list[int]:
-    found = newest_readings(plant.folder / "log.db", WHERE, CHANNELS, last, max_bytes)
+    found = newest_readings(LogFile(plant.folder / "log.db"), WHERE, CHANNELS, last, max_bytes)
     for at, row in zip(found.ts_ms.tolist(), found.values, strict=True):
         np.testing.assert_array_equal(row, np.float32(values_at((at - T0) // STEP)))
     return [(at - T0) // STEP for at in found.ts_ms.tolist()]
@@ -33,11 +33,11 @@ def test_they_are_the_last_ones_in_order_of_event_time_each_once(plant: Plant) -
 def test_another_stream_of_the_device_and_unknown_devices_have_their_own(plant: Plant) -> None:
     plant.send(line([0]))
     log = plant.folder / "log.db"
-    other = newest_readings(log, DeviceStream("plant", "press-1", "imu"), None, 10, MUCH)
+    other = newest_readings(LogFile(log), DeviceStream("plant", "press-1", "imu"), None, 10, MUCH)
     assert (other.channels, len(other.ts_ms)) == ((), 0)
-    own = newest_readings(log, WHERE, None, 10, MUCH)
+    own = newest_readings(LogFile(log), WHERE, None, 10, MUCH)
     assert own.channels == CHANNELS
-    assert newest_readings(log, WHERE, ("T24", "missing"), 10, MUCH).values.shape == (0, 2)
+    assert newest_readings(LogFile(log), WHERE, ("T24", "missing"), 10, MUCH).values.shape == (0, 2)
 
 
 def test_no_more_of_the_log_is_read_than_allowed(plant: Plant) -> None:
@@ -46,7 +46,7 @@ def test_no_more_of_the_log_is_read_than_allowed(plant: Plant) -> None:
     some = numbers(plant, 100, max_bytes=1000)
     assert 2 <= len(some) < 20
     assert some[-1] == 49
-    scan = LogScan(plant.folder / "log.db", WHERE, 1000)
+    scan = LogScan(LogFile(plant.folder / "log.db"), WHERE, 1000)
     assert len(list(scan)) == len(some)
     assert scan.cut_short
     assert scan.bytes <= 1000

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import ReadingsGone
+from pipeline.explain.logscan import LogFile
 from pipeline.explain.rebuild import rebuild_window
 from pipeline.explain.scores import find_score
 from pipeline.scoring.students import stream_plan
@@ -24,7 +25,7 @@ def rebuilt(plant: Plant, end_ms: int, max_bytes: int = MUCH) -> np.ndarray:
     spec = stream_plan(plant.student.manifest, PipelineSettings()).spec
     score = find_score(plant.results, WHERE, end_ms - 1)
     assert score.end_ms == end_ms
-    found = rebuild_window(plant.folder / "log.db", score, spec, CHANNELS, max_bytes)
+    found = rebuild_window(LogFile(plant.folder / "log.db"), score, spec, CHANNELS, max_bytes)
     assert found.ts_ms[-1] == end_ms - 1
     assert found.ts_ms[0] == score.start_ms
     assert (np.diff(found.ts_ms) >= 0).all()
@@ -108,5 +109,5 @@ def test_another_log_has_no_window(plant: Plant, tmp_path: Path) -> None:
     spec = stream_plan(plant.student.manifest, PipelineSettings()).spec
     other = Plant.make(tmp_path / "other")
     with pytest.raises(ReadingsGone, match="KPSTREAM_GATEWAY_LOG_HOURS"):
-        rebuild_window(tmp_path / "other" / "log.db", score, spec, CHANNELS, MUCH)
+        rebuild_window(LogFile(tmp_path / "other" / "log.db"), score, spec, CHANNELS, MUCH)
     other.close()

@@ -1,0 +1,64 @@
+"""Explanations of a worker's alert-level scores, on their way to InfluxDB through the log."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import TimeoutError as FutureTimeout
+from pathlib import Path
+
+from ingest.errors import LogUnavailable
+from pipeline.errors import SinkError
+from pipeline.explain.alerts import AlertExplainer
+from pipeline.explain.quiet import QuietThread
+from pipeline.explain.students import ExplainingStudents
+from pipeline.points.accounts import AppendAccount
+from pipeline.points.lines import to_line
+from pipeline.points.points import Point
+
+__all__ = ["WorkerAlerts"]
+
+_APPEND_S = 30.0
+
+
+class WorkerAlerts:
+    """The alert-level scores of a worker, explained in a thread that takes a tenth of a core.
+
+    The store of the site writes the explanations to InfluxDB, as the accounts of processes.
+
+    Attributes:
+        explainer: Looks for alert-level scores.
+    """
+
+    def __init__(self, registry: Path) -> None:
+        self._line = QuietThread("explain-alerts", waiting=32, share=0.1)
+        self._append: AppendAccount | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.explainer = AlertExplainer(ExplainingStudents(registry), self._store, self._line)
+
+    def start(self, append: AppendAccount) -> None:
+        """Take the function that appends to the log; call it in the loop that runs it."""
+        self._append, self._loop = append, asyncio.get_running_loop()
+
+    async def stop(self) -> None:
+        """Let the explanation in progress end, and cancel what waits."""
+        await asyncio.to_thread(self._line.close)
+
+    def _store(self, point: Point) -> None:
+        """Append a point.
+
+        Raises:
+            SinkError: The log did not take it in time.
+        """
+        if self._append is None or self._loop is None:
+            msg = "the worker has not started"
+            raise SinkError(msg)
+        appending = self._append_line(self._append, to_line(point).encode())
+        try:
+            asyncio.run_coroutine_threadsafe(appending, self._loop).result(_APPEND_S)
+        except (LogUnavailable, FutureTimeout) as exc:
+            msg = f"the log did not take the explanation: {exc!r}"
+            raise SinkError(msg) from exc
+
+    @staticmethod
+    async def _append_line(append: AppendAccount, line: bytes) -> None:
+        await append(line)
