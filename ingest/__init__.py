@@ -28,17 +28,15 @@ In: MQTT messages. Out: records of the log. Promise: at least once, in order per
 
 Files, in the order in which data flows: `mqtt` (the connection), `bridge` (delivery), `intake`
 (checks and loads), `payloads`, `topics`, `messages`, `deadletter`, `logwriter` (contract of a log),
-`kafka` (Apache Kafka as that log). Sparkplug B is a second format behind the seam `decoder`, in the
-folder `sparkplug`. `settings`, `mqttsettings`, `bridgehealth`, `errors`, `tls`, `backoff` and
-`childprocess` serve all of them.
+`kafka` (Apache Kafka as that log), `kafkareader` (the same, from the newest record back). Sparkplug
+B is a second format behind the seam `decoder`, in the folder `sparkplug`. `settings`,
+`mqttsettings`, `bridgehealth`, `errors`, `tls`, `backoff` and `childprocess` serve all of them.
 
 Outside this path: `recordings` and `replay` (recorded data sets over MQTT), `simulators` (the
 demo's fleet).
 
-`ingest` imports nothing else of kpstream. Inside, imports run one way, from the first to the last:
-`simulators`, `replay`, `bridge` | `intake`, `mqttsettings` | `sparkplug`, `mqtt`, `kafka`,
-`messages` | `settings`, `decoder`, `payloads` | `recordings`, `bridgehealth`, `deadletter`, `tls`,
-`topics` | `errors`, `logwriter`, `backoff`, `childprocess`.
+`ingest` imports nothing else of kpstream. Inside, imports run one way: `pyproject.toml` has the
+order under "ingest: bridge over payload formats".
 """
 
 __all__: list[str] = []

@@ -46,7 +46,7 @@ MAY_IMPORT = {
 ONE_FILE = {
     "paho": {"ingest/mqtt/socketloop.py"},
     "amqtt": {"ingest/mqtt/broker.py"},
-    "aiokafka": {"ingest/kafka.py"},
+    "aiokafka": {"ingest/kafka.py", "ingest/kafkareader.py"},  # the log, and a look back into it
     "confluent_kafka": set(),
     "influxdb_client": {"pipeline/stores/influxclient.py"},
     "aiohttp": {"pipeline/console/listener.py"},
