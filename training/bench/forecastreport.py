@@ -184,15 +184,16 @@ def _graphs(lines: Sequence[Line]) -> str:
             text.append(_row([*where, weights, "not exported", "", "", "", "", seconds]))
             continue
         small = line["int8"]
+        eight = ["refused", "", ""]
+        if "refused" not in small:
+            times = f"{small['latency_ms_p50']:.2f} / {small['latency_ms_p99']:.2f}"
+            eight = [f"{small['bytes']:,}", times, f"{small['difference']:.2g}"]
         text.append(
             _row(
                 [
                     *(*where, weights, f"{line['onnx_bytes']:,}"),
                     f"{line['latency_ms_p50']:.2f} / {line['latency_ms_p99']:.2f}",
-                    f"{small['bytes']:,}",
-                    f"{small['latency_ms_p50']:.2f} / {small['latency_ms_p99']:.2f}",
-                    f"{small['difference']:.2g}",
-                    seconds,
+                    *(*eight, seconds),
                 ]
             )
         )

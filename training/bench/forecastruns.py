@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from models.manifest import Scaler
 from training.bench.forecastplan import ForecastRun
 from training.bench.shifts import DISTURBANCES, disturb
 from training.candidate import code_revision
@@ -39,10 +41,9 @@ from training.forecasting.export import (
     time_graph,
 )
 from training.forecasting.loop import TrainedForecaster, forecast_error, train_student
-from training.forecasting.quantiles import set_band
+from training.forecasting.quantiles import set_bands
 from training.forecasting.recipe import ForecastRecipe
 from training.forecasting.start import fit_start
-from training.forecasting.windows import validation_windows
 from training.students.ridge import RidgeFactors
 from training.teachers.products import Products
 
@@ -77,9 +78,7 @@ def do_forecast_run(
     if trained is None:  # impossible without a deadline
         msg = f"run {run.digest} stopped before its last pass: run the command again"
         raise ExportError(msg)
-    known = validation_windows(data, recipe)
-    set_band(trained.student, known)
-    set_band(trained.ridge, known)
+    set_bands(trained, data, recipe)
     test = data.windows("test", recipe.length, recipe.horizon)
     found = measure_student(trained.student, test)
     return {
@@ -198,21 +197,32 @@ def _graph(trained: TrainedForecaster, data: SeriesSet, recipe: ForecastRecipe) 
         return {"parameters": numbers, "export_error": str(exc)}
     seen = data.windows("train", length, recipe.horizon)
     several = np.unique(np.linspace(0, len(seen) - 1, 4 * _CHECKED).astype(int))
-    small = quantize_forecaster(onnx, seen.inputs(several))
-    apart = largest_difference(run_graph(small, scaled), run_graph(onnx, scaled), scaler)
-    times, small_times = time_graph(onnx, scaled), time_graph(small, scaled)
+    times = time_graph(onnx, scaled)
     return {
         "parameters": numbers,
         "onnx_bytes": len(onnx),
         "parity": float(f"{parity:.2g}"),
         "latency_ms_p50": times.p50_ms,
         "latency_ms_p99": times.p99_ms,
-        "int8": {
-            "bytes": len(small),
-            "difference": float(f"{apart:.2g}"),
-            "latency_ms_p50": small_times.p50_ms,
-            "latency_ms_p99": small_times.p99_ms,
-        },
+        "int8": _eight_bits(onnx, seen.inputs(several), scaled, scaler),
+    }
+
+
+def _eight_bits(
+    onnx: bytes, learned: NDArray[np.float32], scaled: NDArray[np.float32], scaler: Scaler
+) -> dict[str, Any]:
+    """Size, difference and time in eight bits, or the reason why it was refused."""
+    try:
+        small = quantize_forecaster(onnx, learned, scaler, scaled)
+    except ExportError as exc:
+        return {"refused": str(exc)}
+    apart = largest_difference(run_graph(small, scaled), run_graph(onnx, scaled), scaler)
+    times = time_graph(small, scaled)
+    return {
+        "bytes": len(small),
+        "difference": float(f"{apart:.2g}"),
+        "latency_ms_p50": times.p50_ms,
+        "latency_ms_p99": times.p99_ms,
     }
 
 

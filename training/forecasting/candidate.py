@@ -1,7 +1,7 @@
 """One complete run: train, set the band, calibrate the anomaly score, export, prove parity.
 
-The training part gives the weights, the validation part every choice, the band and the anomaly
-score. The test part is not read.
+The training part gives the weights, the validation part every choice and the anomaly score, both
+together the band. The test part is not read.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from training.forecasting.export import (
     run_graph,
 )
 from training.forecasting.loop import Pass, train_student
-from training.forecasting.quantiles import set_band
+from training.forecasting.quantiles import set_bands
 from training.forecasting.recipe import ForecastRecipe, format_forecast_recipe
 from training.forecasting.windows import validation_windows
 from training.students.normalise import Forecaster
@@ -51,8 +51,7 @@ class ForecastCandidate:
 
     Attributes:
         artifact: New student, written to disk and read back.
-        ridge: The ridge of the same windows, the least that the student must beat; its band is set
-            on the validation part too.
+        ridge: The ridge of the same windows, the least that the student must beat, with its band.
         metrics: `mse`, `mae`, `pinball`, `coverage` on the validation windows, standardised.
         ridge_metrics: The same of the ridge.
         best_pass: Pass that validation chose; 0: the student is the ridge.
@@ -103,8 +102,7 @@ def train_forecaster(
     if trained is None:
         return None
     known = validation_windows(data, recipe)
-    for student in (trained.student, trained.ridge):
-        set_band(student, known)
+    set_bands(trained, data, recipe)
     metrics = _metrics(measure_student(trained.student, known))
     graph = ForecastGraph(trained.student, data.scaler(), recipe.backtest)
     onnx = export_forecaster(graph, len(data.channels))

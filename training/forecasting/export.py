@@ -28,6 +28,7 @@ from training.students.normalise import Forecaster
 
 __all__ = [
     "FORECAST_OUTPUTS",
+    "MAX_DIFFERENCE",
     "ForecastGraph",
     "GraphTimes",
     "check_graph",
@@ -39,6 +40,8 @@ __all__ = [
 ]
 
 FORECAST_OUTPUTS = ("forecast", "backtest")
+MAX_DIFFERENCE = 0.1
+"""Largest difference of a student in eight bits from float32, in deviations of the channel."""
 _CALIBRATION = 512  # windows that set the ranges of eight-bit activations
 _BLOCKS = 30
 _WINDOWS = 100
@@ -181,16 +184,34 @@ def check_graph(
     raise ExportError(msg)
 
 
-def quantize_forecaster(onnx: bytes, scaled: NDArray[np.float32]) -> bytes:
+def quantize_forecaster(
+    onnx: bytes,
+    scaled: NDArray[np.float32],
+    scaler: Scaler,
+    checked: NDArray[np.float32],
+) -> bytes:
     """Quantise the dense layers and convolutions to eight bits; the ridge stays in float32.
 
     Args:
         onnx: Graph in float32.
         scaled: Training windows `[n, length + backtest, channels]`, scaled; 512 of them, spread
             evenly, give the ranges of the activations.
+        scaler: Scaler of the manifest.
+        checked: Later windows of the same shape, scaled, on which both graphs are compared.
+
+    Raises:
+        ExportError: A number differs from the graph in float32 by more than `MAX_DIFFERENCE`.
     """
     some = np.unique(np.linspace(0, len(scaled) - 1, _CALIBRATION).astype(int))
-    return quantize(onnx, scaled[some])
+    small = quantize(onnx, scaled[some], float_inputs=True)
+    apart = largest_difference(run_graph(small, checked), run_graph(onnx, checked), scaler)
+    if not apart <= MAX_DIFFERENCE:
+        msg = (
+            f"in eight bits a forecast differs by {apart:.3g} deviations of its channel (limit "
+            f"{MAX_DIFFERENCE}): ship the student in float32"
+        )
+        raise ExportError(msg)
+    return small
 
 
 def time_graph(onnx: bytes, scaled: NDArray[np.float32]) -> GraphTimes:

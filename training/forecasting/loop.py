@@ -81,6 +81,7 @@ class TrainedForecaster:
     Attributes:
         student: The student.
         ridge: The ridge that it started from, as a student.
+        factors: That ridge as it was fitted.
         best: Best pass; 0: the untrained start.
         validation: Mean squared error of the student on the validation windows.
         ridge_validation: That of the ridge.
@@ -90,6 +91,7 @@ class TrainedForecaster:
 
     student: Forecaster
     ridge: Forecaster
+    factors: RidgeFactors
     best: int
     validation: float
     ridge_validation: float
@@ -205,6 +207,7 @@ class _Run:
         return TrainedForecaster(
             student=self.average.eval(),
             ridge=ridge,
+            factors=self.factors,
             best=self.progress.best,
             validation=self.passes[self.progress.best].validation,
             ridge_validation=forecast_error(ridge, self.known),

@@ -112,8 +112,10 @@ def build_forecaster(
     sets = [read_ett(data / _FILE, one) for one in TRANSFORMERS]
     metrics = {"validation": own | {"ridge_mse": ridge["mse"], "ridge_mae": ridge["mae"]}}
     whole = _install(trained, zoo / name, trained.onnx_bytes, sets, rivals, metrics)
-    some = known.windows("train", whole.manifest.window.length, 1, stride=16)
-    onnx = quantize_forecaster(trained.onnx_bytes, some.inputs())
+    length = whole.manifest.window.length
+    learned = known.windows("train", length, 1, stride=16).inputs()
+    later = known.windows("validation", length, 1, stride=5).inputs()
+    onnx = quantize_forecaster(trained.onnx_bytes, learned, whole.manifest.scaler, later)
     small = _install(trained, zoo / f"{name}-int8", onnx, sets, rivals, metrics, whole)
     return [whole, small]
 

@@ -13,7 +13,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PENALTIES", "RANKS", "Moments", "RidgeFactors", "choose_ridge", "solve_ridge"]
+__all__ = [
+    "PENALTIES",
+    "RANKS",
+    "Moments",
+    "RidgeFactors",
+    "choose_ridge",
+    "fit_ridge",
+    "solve_ridge",
+]
 
 PENALTIES = (0.001, 0.01, 0.03, 0.1, 0.3, 1.0)
 """Penalties to choose from, as shares of the mean variance of a reading of the look-back."""
@@ -31,7 +39,7 @@ class RidgeFactors:
         down: `[length, rank]`.
         up: `[rank, horizon]`.
         penalty: Chosen penalty.
-        error: Mean squared error on the validation windows.
+        error: Mean squared error on the validation windows; nan where none was asked for.
     """
 
     down: NDArray[np.float32]
@@ -70,6 +78,18 @@ def solve_ridge(moments: Moments, penalty: float) -> NDArray[np.float64]:
     return solution
 
 
+def fit_ridge(moments: Moments, penalty: float, rank: int) -> RidgeFactors:
+    """Fit the ridge of a penalty and a rank."""
+    weights = solve_ridge(moments, penalty)
+    directions = _directions(moments, weights)[:rank]
+    return RidgeFactors(
+        down=(weights @ directions.T).astype(np.float32),
+        up=directions.astype(np.float32),
+        penalty=penalty,
+        error=float("nan"),
+    )
+
+
 def choose_ridge(
     moments: Moments,
     validation: Callable[[], Blocks],
@@ -101,16 +121,26 @@ def choose_ridge(
 
     solved = {penalty: solve_ridge(moments, penalty) for penalty in penalties}
     penalty = min(solved, key=lambda one: error(solved[one]))
-    root = _root(moments.inputs)
-    _, _, directions = np.linalg.svd(root @ solved[penalty], full_matrices=False)
+    directions = _directions(moments, solved[penalty])
     found = []
     for rank in sorted({min(rank, length, horizon) for rank in ranks}):
         up = directions[:rank]
         down = solved[penalty] @ up.T
         found.append((error(down @ up), rank, down, up))
     best = min(found, key=lambda one: one[:2])
-    down, up = best[2].astype(np.float32), best[3].astype(np.float32)
-    return RidgeFactors(down, up, penalty, best[0])
+    return RidgeFactors(
+        down=best[2].astype(np.float32),
+        up=best[3].astype(np.float32),
+        penalty=penalty,
+        error=best[0],
+    )
+
+
+def _directions(moments: Moments, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Directions of the forecasts of the training windows, strongest first, `[rank, horizon]`."""
+    _, _, found = np.linalg.svd(_root(moments.inputs) @ weights, full_matrices=False)
+    directions: NDArray[np.float64] = found
+    return directions
 
 
 def _root(matrix: NDArray[np.float64]) -> NDArray[np.float64]:

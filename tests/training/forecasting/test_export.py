@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch", reason="needs training: pip install 'kpstre
 from models.features import scale, unscale  # noqa: E402
 from training.datasets.dummy_series import make_dummy_series  # noqa: E402
 from training.errors import ExportError  # noqa: E402
+from training.export.quantize import quantize  # noqa: E402
 from training.forecasting.export import (  # noqa: E402
     ForecastGraph,
     check_graph,
@@ -20,9 +21,8 @@ from training.forecasting.export import (  # noqa: E402
     time_graph,
 )
 from training.forecasting.loop import train_student  # noqa: E402
-from training.forecasting.quantiles import set_band  # noqa: E402
+from training.forecasting.quantiles import set_bands  # noqa: E402
 from training.forecasting.recipe import ForecastRecipe  # noqa: E402
-from training.forecasting.windows import validation_windows  # noqa: E402
 from training.students.forecasters import STUDENTS  # noqa: E402
 
 pytestmark = pytest.mark.needs_training
@@ -38,9 +38,9 @@ SCALER = DATA.scaler()
 
 def trained_graph(student, **changes):
     recipe = dataclasses.replace(RECIPE, student=student, **changes)
-    trained = train_student(recipe, DATA).student
-    set_band(trained, validation_windows(DATA, recipe))
-    return ForecastGraph(trained, SCALER, BACKTEST)
+    trained = train_student(recipe, DATA)
+    set_bands(trained, DATA, recipe)
+    return ForecastGraph(trained.student, SCALER, BACKTEST)
 
 
 @pytest.fixture(scope="module", params=STUDENTS)
@@ -114,13 +114,47 @@ def test_a_student_above_the_limit_is_refused():
         export_forecaster(graph, len(DATA.channels))
 
 
-def test_eight_bits_stay_near_and_are_timed():
+def network_graph():
+    """A network whose last layer moves the forecast as a trained one does."""
     graph = trained_graph("mlp", width=64)
-    onnx = export_forecaster(graph, len(DATA.channels))
+    torch.manual_seed(0)
+    torch.nn.init.normal_(graph.student.body.members[0].head[1].weight, std=0.5)
+    return graph, export_forecaster(graph, len(DATA.channels))
+
+
+def test_eight_bits_stay_near_and_are_timed():
+    _, onnx = network_graph()
     scaled = scale(raw_windows(), SCALER)
 
-    small = quantize_forecaster(onnx, scaled)
+    small = quantize_forecaster(onnx, scaled, SCALER, scaled)
 
-    assert 0 < largest_difference(run_graph(small, scaled), run_graph(onnx, scaled), SCALER) < 0.5
+    assert len(small) < 0.9 * len(onnx)  # the graph is small, its nodes are not
+    assert 0 < largest_difference(run_graph(small, scaled), run_graph(onnx, scaled), SCALER) < 0.1
     times = time_graph(small, scaled)
     assert 0 < times.p50_ms <= times.p99_ms
+
+
+def test_a_quiet_window_with_one_jump_is_not_clipped_in_eight_bits():
+    _, onnx = network_graph()
+    scaled = scale(raw_windows(), SCALER)
+    jump = 0.01 * np.random.default_rng(0).normal(size=(5, LENGTH + BACKTEST, 3))
+    jump[:, LENGTH - 3] += 4.0
+    jump = jump.astype(np.float32)
+
+    small = quantize_forecaster(onnx, scaled, SCALER, jump)
+
+    # Normalised, the jump is beyond every reading of the calibration windows.
+    apart, clipped = (
+        largest_difference(run_graph(one, jump), run_graph(onnx, jump), SCALER)
+        for one in (small, quantize(onnx, scaled))
+    )
+    assert apart < 0.1
+    assert clipped > 3 * apart
+
+
+def test_eight_bits_far_from_the_student_are_refused():
+    _, onnx = network_graph()
+    scaled = scale(raw_windows(), SCALER)
+
+    with pytest.raises(ExportError, match="ship the student in float32"):
+        quantize_forecaster(onnx, np.zeros_like(scaled), SCALER, scaled)
