@@ -22,9 +22,15 @@ from models.tasks.registry import TASKS, find_task, tasks
 from pipeline.errors import PointError
 from pipeline.points.lines import escape_name, quote_text, series_key, to_line
 from pipeline.points.measurements import SCORE_FIELDS, SCORE_TAGS
-from pipeline.points.scores import encode_scores, parse_scores, points_of, score_form
+from pipeline.points.scores import (
+    FlawedScore,
+    encode_scores,
+    parse_scores,
+    points_of,
+    score_form,
+)
 
-__all__ = ["FlawedScore", "LineMaker", "ScoreLines", "score_lines"]
+__all__ = ["LineMaker", "ScoreLines", "score_lines"]
 
 _TYPES = {"float": float, "int": int, "text": str}
 _FLOAT = frozenset([float])
@@ -33,14 +39,6 @@ _MOST_SERIES = 65_536
 _InOrder = Callable[[dict[str, float]], tuple[float, ...]]
 LineMaker = Callable[[dict[str, Any]], str | None]
 """Makes the line of a record of one task; None if the record does not fit its template."""
-
-
-@dataclass(frozen=True, slots=True)
-class FlawedScore:
-    """A score that makes no line: the record as JSON, and the reason."""
-
-    raw: bytes
-    detail: str
 
 
 @dataclass(slots=True)
@@ -67,7 +65,7 @@ def score_lines(value: bytes, into: ScoreLines) -> None:
         PointError: `value` is not a JSON array; `into` is unchanged.
     """
     records = parse_scores(value)
-    detailed = {task.name for task in tasks() if task.details}
+    detailed = _detailed(tasks())
     lines, end_ms, makers = into.lines, into.end_ms, into.makers
     for record in records:
         try:
@@ -87,6 +85,12 @@ def score_lines(value: bytes, into: ScoreLines) -> None:
             into.flawed.append(FlawedScore(orjson.dumps([record]), str(exc)))
             continue
         end_ms.append(record["end_ms"])
+
+
+@lru_cache(maxsize=4)
+def _detailed(known: tuple[Task, ...]) -> frozenset[str]:
+    """Names of the tasks whose scores have details."""
+    return frozenset(task.name for task in known if task.details)
 
 
 def _slow_lines(record: Any) -> list[str]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, TypedDict, get_type_hints
 
@@ -27,17 +28,42 @@ from pipeline.points.measurements import SCORE_TAGS, detail_measurement, score_m
 from pipeline.points.points import FieldValue, Point
 
 __all__ = [
+    "FlawedScore",
     "ScoreForm",
     "ScoreHead",
+    "ScorePoints",
     "ScoreRecord",
-    "decode_points",
     "decode_scores",
     "encode_scores",
     "encode_scores_in_parts",
     "parse_scores",
     "points_of",
     "score_form",
+    "score_points",
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class FlawedScore:
+    """A score that makes no point: the record as JSON, and the reason."""
+
+    raw: bytes
+    detail: str
+
+
+@dataclass(slots=True)
+class ScorePoints:
+    """Points made of records of the log, and the scores that cannot become points.
+
+    Attributes:
+        points: The points.
+        end_ms: End of the window of each score that has points, epoch milliseconds.
+        flawed: Scores without a point.
+    """
+
+    points: list[Point] = field(default_factory=list)
+    end_ms: list[int] = field(default_factory=list)
+    flawed: list[FlawedScore] = field(default_factory=list)
 
 
 class ScoreHead(TypedDict):
@@ -100,21 +126,20 @@ def encode_scores_in_parts(records: Sequence[ScoreRecord], max_bytes: int) -> li
     return found
 
 
-def decode_points(value: bytes) -> tuple[list[Point], list[int]]:
-    """The points of the output of `encode_scores`, and the end of each score's window.
-
-    The same as `points_of(decode_scores(value))`, in half the time.
+def score_points(value: bytes, into: ScorePoints) -> None:
+    """Add the points of a record of the topic `scores` to `into`; a bad score affects no other.
 
     Raises:
-        PointError: `value` is anything else.
+        PointError: `value` is not a JSON array; `into` is unchanged.
     """
-    points: list[Point] = []
-    ends_ms: list[int] = []
     for record in parse_scores(value):
-        _check_head(record)
-        points += _form_of(record).points(record)
-        ends_ms.append(record["end_ms"])
-    return points, ends_ms
+        try:
+            _check_head(record)
+            into.points += _form_of(record).points(record)
+        except PointError as exc:
+            into.flawed.append(FlawedScore(orjson.dumps([record]), str(exc)))
+            continue
+        into.end_ms.append(record["end_ms"])
 
 
 def decode_scores(value: bytes) -> list[ScoreRecord]:
@@ -231,14 +256,14 @@ class ScoreForm:
         return Point(self._measurement.name, tags, tuple(fields), time_ns)
 
     def _task_fields(self, record: ScoreRecord) -> Iterator[tuple[str, FieldValue]]:
-        for field in self._task.fields:
-            if field.labels_in:
-                for label, number in record[field.labels_in].items():
-                    yield field.name + label, _READ[field.kind](label, number)
+        for each in self._task.fields:
+            if each.labels_in:
+                for label, number in record[each.labels_in].items():
+                    yield each.name + label, _READ[each.kind](label, number)
                 continue
-            value = record[field.name] if field.always else record.get(field.name)
-            if value is not None or field.always:
-                yield field.name, _READ[field.kind](field.name, value)
+            value = record[each.name] if each.always else record.get(each.name)
+            if value is not None or each.always:
+                yield each.name, _READ[each.kind](each.name, value)
 
     def _surely_fine(self, record: ScoreRecord) -> bool:
         """Whether a record of floats makes a point: a shortcut for the most frequent records."""

@@ -34,9 +34,8 @@ from ingest.topics import ACCOUNTS, DEAD_LETTERS, MQTT_PREFIX, Address
 from pipeline.errors import PointError, SinkMisconfigured, SinkUnavailable
 from pipeline.points.lines import to_line
 from pipeline.points.measurements import DEVICE
-from pipeline.points.points import Point
 from pipeline.points.scorelines import ScoreLines, score_lines
-from pipeline.points.scores import decode_points
+from pipeline.points.scores import ScorePoints, score_points
 from pipeline.stage import Append, Crash, Latency, Stage
 from pipeline.stores.sinks import SINK_BACKOFF, LineSink, RefusedLine, Sink
 
@@ -115,24 +114,23 @@ def prepare_points(sink: Sink) -> Prepare:
     """
 
     def prepare(records: Sequence[Record]) -> Prepared:
-        points: list[Point] = []
-        end_ms: list[int] = []
-        dead_letters = []
+        found = ScorePoints()
+        dead_letters: list[DeadLetter] = []
         for topic, value in records:
             try:
                 if topic != ACCOUNTS:
-                    found, ends = decode_points(value)
-                    points += found
-                    end_ms += ends
+                    score_points(value, found)
             except PointError as exc:
                 dead_letters.append(_unreadable(value, str(exc)))
+        dead_letters += [_unreadable(flawed.raw, flawed.detail) for flawed in found.flawed]
+        points = found.points
 
         def write() -> list[RefusedLine]:
             refused = sink.write(points) if points else []
             why = RefusalReason.refused_point
             return [RefusedLine(to_line(item.point), why, item.reason) for item in refused]
 
-        return Prepared(write, len(points), end_ms, dead_letters)
+        return Prepared(write, len(points), found.end_ms, dead_letters)
 
     return prepare
 

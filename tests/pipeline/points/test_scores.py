@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from pipeline.errors import PointError
 from pipeline.points.lines import to_line
 from pipeline.points.scores import (
+    ScorePoints,
     ScoreRecord,
-    decode_points,
     decode_scores,
     encode_scores,
     encode_scores_in_parts,
     points_of,
+    score_points,
 )
 
 COMMON: ScoreRecord = {
@@ -71,12 +72,21 @@ def test_long_scores_are_encoded_in_parts_in_order() -> None:
 
 def test_points_are_decoded_as_in_two_steps() -> None:
     records = [RUL, ACTIVITY, FORECAST]
-    points, ends_ms = decode_points(encode_scores(records))
-    assert points == points_of(records)
-    assert ends_ms == [record["end_ms"] for record in records]
-    flawed = orjson.dumps([RUL, FORECAST | {"actual": {"OT": None}}])
+    found = ScorePoints()
+    score_points(encode_scores(records), found)
+    assert found.points == points_of(records)
+    assert found.end_ms == [record["end_ms"] for record in records]
+
+
+def test_a_flawed_score_affects_no_other() -> None:
+    wrong = FORECAST | {"actual": {"OT": None}}
+    found = ScorePoints()
+    score_points(orjson.dumps([RUL, wrong, ACTIVITY]), found)
+    assert found.points == points_of([RUL, ACTIVITY])
+    (flawed,) = found.flawed
+    assert orjson.loads(flawed.raw) == [wrong]
     with pytest.raises(PointError):
-        decode_points(flawed)
+        score_points(b"{}", found)
 
 
 def test_rul_point_has_the_identity_of_its_window() -> None:

@@ -252,16 +252,19 @@ async def test_an_unreadable_record_is_a_dead_letter_and_stops_nothing(
         assert store.stage.counters.unreadable == 2
 
 
-async def test_a_flawed_score_in_a_record_affects_no_other() -> None:
-    sink = FakeLines()
+@pytest.mark.parametrize("kind", [FakeLines, FakePoints])
+async def test_a_flawed_score_in_a_record_affects_no_other(
+    kind: type[FakeLines] | type[FakePoints],
+) -> None:
+    sink = kind()
     async with store_in(sink) as store:
-        value = encode_scores([score(1), score(2), score(3)]).replace(b'"e2"', b'""')
+        value = encode_scores([score(1), score(2), score(3)]).replace(b'"e2"', b"2")
         await store.offer(value)
         await until(lambda: bool(store.acked))
-        assert len(sink.lines) == 2
+        assert store.stage.counters.stored == 2
         (dead,) = store.dead_letters()
         assert dead.reason is RefusalReason.unreadable
-        assert b'"device":""' in dead.raw
+        assert b'"device":2' in dead.raw
 
 
 async def test_accounts_go_to_sinks_that_take_lines_only() -> None:
