@@ -1,5 +1,6 @@
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -43,3 +44,27 @@ def test_training_windows_are_few_and_hit_all_hours(share, stride):
     data = replace(make_series(rows=12_000), borders=((8640, 11_520, 12_000),), period=24)
     assert training_stride(data, 96, 96, share) == stride
     assert math.gcd(stride, 24) == 1
+
+
+@pytest.mark.parametrize("method", ["llata", "timellm"])
+def test_all_variants_of_a_method_differ_in_their_language_model_only(
+    tmp_path, monkeypatch, method
+):
+    asked = []
+
+    def note(data, config, folder, **settings):
+        asked.append(asdict(config))
+        return SimpleNamespace(products=None)
+
+    monkeypatch.setattr(f"training.teachers.forecast_teachers.train_{method}", note)
+    for end in ("", "-minilm", "-random", "-none"):
+        products_of(method + end, DATA, tmp_path, length=32, horizon=8)
+    own = {"backbone", "weights", "text"}
+    shared = [{k: v for k, v in one.items() if k not in own} for one in asked]
+    assert all(one == shared[0] for one in shared)
+    assert [(one["backbone"], one["weights"]) for one in asked] == [
+        ("smollm2", "trained"),
+        ("minilm", "trained"),
+        ("smollm2", "random"),
+        ("none", "trained"),
+    ]
