@@ -44,7 +44,7 @@ from ingest.clockjudge import ClockJudge, Verdict
 from ingest.decoder import Decoder
 from ingest.errors import LogUnavailable
 from ingest.holding import HeldMessage, Holding
-from ingest.intake import Intake, Load
+from ingest.intake import Intake, Load, in_parts
 from ingest.logwriter import LogRecord, LogWriter
 from ingest.messages import Tick, encode_tick
 from ingest.mqtt.connection import Connection
@@ -58,6 +58,9 @@ __all__ = ["Bridge"]
 log = logging.getLogger(__name__)
 
 _RETRY = Backoff(first_ms=100, max_ms=5_000)
+_APPEND_BYTES = 4_000_000
+"""Bytes of one append, unless a single record has more. Two thousand large messages may wait while
+the log is away; as one append they would never fit into a small log again."""
 _HEARTBEAT_S = 0.25
 _MOST_HELD_BYTES = 32 * 1024 * 1024
 """Payloads that may wait for the log; dead letters of large ones need about twice as much."""
@@ -118,6 +121,7 @@ class Bridge:
         self._log_failing_s: float | None = None
         self._connected_s: float | None = None
         self._logged_s: dict[int, float] = {}  # partition -> when it last got readings
+        self._log_error = ""
         self._stopping = False
         self._running = False
         self._connection = Connection(
@@ -171,7 +175,7 @@ class Bridge:
             held_total=self._held.held_total,
             clock_problem=self._clock_problem(),
             stray_topics=dict(self.counters.stray_topics_total),
-            error=error if failing_ms is None else "the log does not confirm",
+            error=error if failing_ms is None else self._log_error,
             idle_ms=round(connection.idle_s * 1000) if self._running else 0,
             connection_faults=connection.faults_total,
             oversized=self.counters.oversized_total,
@@ -407,8 +411,11 @@ class Bridge:
     async def _write(self, load: Load) -> None:
         """Append a load, then acknowledge its messages and count them."""
         records = self._intake.records(load, self._now_ms())
+        parts = in_parts(records, _APPEND_BYTES) or [records]
+        for part in parts[:-1]:
+            await self._append(part, None)
         if records or load.checkpoint is not None:
-            await self._append(records, load.checkpoint)
+            await self._append(parts[-1], load.checkpoint)
         self._acknowledge(load)
         now_s = self._steady_s()
         for partition, envelopes in load.envelopes.items():
@@ -468,6 +475,7 @@ class Bridge:
 
     def _note_failure(self, exc: LogUnavailable) -> None:
         self.counters.append_failures_total += 1
+        self._log_error = f"the log does not confirm: {exc}"
         if self._log_failing_ms is None:
             self._log_failing_ms, self._log_failing_s = self._now_ms(), self._steady_s()
             log.warning("the log does not confirm, trying again: %s", exc)

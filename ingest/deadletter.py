@@ -11,8 +11,13 @@ from typing import Literal, get_args
 import orjson
 
 from ingest.errors import RefusalReason, RefusedMessage
+from ingest.topics import MQTT_PREFIX
 
-__all__ = ["DeadLetter", "Source", "decode_dead_letter", "encode_dead_letter"]
+__all__ = ["DeadLetter", "Source", "decode_dead_letter", "encode_dead_letter", "sender_of"]
+
+_SPARKPLUG = "spBv1.0"
+_MOST_LEVEL = 64
+"""Characters of a level that count; no valid name has more."""
 
 Source = Literal["bridge", "windows", "store"]
 """Component that refused: the bridge (whole messages), the windower (readings that fit no window)
@@ -102,6 +107,28 @@ def decode_dead_letter(value: bytes) -> DeadLetter:
         detail = f"not a dead letter: a field of {value[:200]!r} has the wrong type"
         raise RefusedMessage(RefusalReason.unreadable, detail)
     return dead_letter
+
+
+def sender_of(value: bytes, prefix: str = MQTT_PREFIX) -> str:
+    """Return who sent a dead letter or late readings, as far as the MQTT topic tells.
+
+    `site/device` for topics below `prefix`, `group/node` for Sparkplug, else the first two levels.
+    All streams of a device and all devices of a Sparkplug node are one sender, so none of them can
+    use several shares of the log. Empty if the value is not a dead letter, or has no topic.
+
+    >>> sender_of(b'{"mqtt_topic": "sensors/plant-7/press-2/engine"}')
+    'plant-7/press-2'
+    >>> sender_of(b'{"mqtt_topic": "spBv1.0/plant/DDATA/node-1/press-2"}'), sender_of(b"[]")
+    ('plant/node-1', '')
+    """
+    try:
+        topic = orjson.loads(value)["mqtt_topic"]
+        levels = topic.removeprefix(f"{prefix}/").split("/")
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+        return ""
+    if levels[0].startswith(_SPARKPLUG):
+        levels = [level for at, level in enumerate(levels[1:4]) if at != 1]
+    return "/".join(level[:_MOST_LEVEL] for level in levels[:2])
 
 
 def _printable(text: str) -> str:

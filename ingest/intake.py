@@ -32,7 +32,7 @@ from ingest.topics import (
     partition_of,
 )
 
-__all__ = ["Intake", "Load"]
+__all__ = ["Intake", "Load", "in_parts"]
 
 log = logging.getLogger(__name__)
 
@@ -361,6 +361,24 @@ class Intake:
             LogRecord(DEAD_LETTERS, None, dead_letter.id.encode(), value, recv_ms)
         )
         self.load.refused.append(reason)
+
+
+def in_parts(records: list[LogRecord], most_bytes: int) -> list[list[LogRecord]]:
+    """Divide records, in order, into parts of at most `most_bytes`, or of one larger record.
+
+    >>> record = LogRecord(DEAD_LETTERS, None, None, b"1234", 0)
+    >>> [len(part) for part in in_parts([record] * 5, 8)]
+    [2, 2, 1]
+    """
+    parts: list[list[LogRecord]] = []
+    size = most_bytes + 1
+    for record in records:
+        size += len(record.value)
+        if size > most_bytes:
+            parts.append([])
+            size = len(record.value)
+        parts[-1].append(record)
+    return parts
 
 
 def _span(document: dict[str, Any]) -> tuple[int, int, int]:

@@ -60,6 +60,7 @@ ONE_FILE = {
 # The files of the log and the results file; the transport only reads SQLite's version.
 SQLITE = {
     "ingest/sparkplug/store.py",  # the bridge's memory of Sparkplug nodes, in a file of its own
+    "pipeline/log/archive.py",
     "pipeline/log/commands.py",
     "pipeline/log/file.py",
     "pipeline/log/locallog.py",

@@ -28,6 +28,7 @@ from deploy.processes.lifecycle import Tasks, run_process, until_crashed
 from deploy.settings.settings import GatewaySettings
 from ingest.bridge import Bridge
 from ingest.clock import now_ms
+from ingest.deadletter import sender_of
 from ingest.logwriter import LogRecord
 from ingest.settings import IngestSettings
 from ingest.topics import ACCOUNTS, READINGS
@@ -79,7 +80,7 @@ class Gateway:
         running = settings.state_dir / "running.json"
         self.students = Students(settings.registry_path, running, pipeline)
         self.registry, self.models = self.students.registry, self.students.models
-        self.log_file = _open_log(settings, pipeline)
+        self.log_file = _open_log(settings, pipeline, ingest.mqtt_prefix)
         registry = settings.registry_path
         self.results = ResultsFile(
             pipeline.results_path(settings.state_dir),
@@ -136,7 +137,9 @@ class Gateway:
             more=self.alerts.measures,
         )
         self._apps: list[ScoringApp | StoreApp] = [self.scoring, *self.stores]
-        self._drop_removed_groups()
+        self._groups = {part.app.conf.id for part in self._apps}
+        if self._groups <= set(self.log_file.groups()):
+            self._drop_removed_groups()  # else later: their successors have not come yet
         self._tasks = Tasks()
         self._bridging: list[asyncio.Task[None]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -148,6 +151,7 @@ class Gateway:
         self.models.poll()
         await self.console.start()
         await asyncio.gather(*(part.start() for part in self._apps))
+        self._drop_removed_groups()
         self._bridging.append(
             self._tasks.spawn(self.bridge.run(), "bridge")
         )  # spawned first, so its reason is reported first
@@ -222,16 +226,18 @@ class Gateway:
 
     def _drop_removed_groups(self) -> None:
         """Drop the groups of removed sinks, because they would keep records for ever."""
-        configured = {part.app.conf.id for part in self._apps}
         for group in self.log_file.groups():
-            if group not in configured:
+            if group not in self._groups:
                 log.warning(
                     "%s is no longer configured; the records it had not read are released", group
                 )
                 self.log_file.drop_group(group).result()
 
 
-def _open_log(settings: GatewaySettings, pipeline: PipelineSettings) -> SqliteLog:
+def _open_log(settings: GatewaySettings, pipeline: PipelineSettings, mqtt_prefix: str) -> SqliteLog:
+    def sender(_topic: str, value: bytes | None) -> str:
+        return sender_of(value or b"", mqtt_prefix)
+
     log_file = open_log(
         settings.log_path,
         partitions=pipeline.partitions,
@@ -241,6 +247,7 @@ def _open_log(settings: GatewaySettings, pipeline: PipelineSettings) -> SqliteLo
         cache_bytes=_LOG_CACHE_BYTES,
         # A long outage of InfluxDB loses scores before the log is full, so scoring never waits.
         soft_groups=frozenset({f"{pipeline.app_id}-store-influx"}),
+        sender_of=sender,  # dead letters and late readings have a share of the log, fair to all
     )
     _check_partitions(log_file, pipeline.partitions)
     return log_file

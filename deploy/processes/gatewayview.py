@@ -10,6 +10,7 @@ from deploy.processes.totals import process_totals
 from ingest.bridge import Bridge
 from ingest.clock import PROCESS_CLOCK, steady_ms
 from pipeline.app import ScoringApp, StoreApp
+from pipeline.log.archive import ArchiveStats
 from pipeline.log.locallog import SqliteLog
 from pipeline.scoring.rollover import ModelWatch
 from pipeline.status.counters import DeviceAccount, Totals
@@ -17,7 +18,9 @@ from pipeline.status.health import HealthReport, health_report
 from pipeline.status.progress import PartitionProgress, ProgressTracker
 from pipeline.status.view import ModelStatus
 
-__all__ = ["RunningGateway"]
+__all__ = ["RunningGateway", "archive_report"]
+
+_SHOWN_SENDERS = 1000
 
 
 class RunningGateway:
@@ -117,6 +120,7 @@ class RunningGateway:
                     "refused": log.refused,
                     "released": log.released,
                 },
+                "archive": archive_report(self._log.archive()),
                 "line": {
                     "records": counters.records,
                     "micro_batches": counters.batches,
@@ -130,3 +134,28 @@ class RunningGateway:
             | {f"store-{part.name}": part.stage.problem or "ok" for part in self._stores}
             | {name: status() for name, status in self.also.items()},
         )
+
+
+def archive_report(found: ArchiveStats) -> dict[str, Any]:
+    """Return what `/health` says of the topics without a reader, such as the dead letters.
+
+    `evicted_by` lists topic, sender and number of records, those with most first.
+    """
+    state = "ok"
+    if found.greediest is not None:
+        topic, sender, size = found.greediest
+        state = (
+            f"{found.evicted} of the oldest records were deleted, because {sender or 'one sender'} "
+            f"fills {topic} ({size / 1e6:.1f} MB of {found.max_bytes / 1e6:.1f} MB): stop what it "
+            "sends"
+        )
+    return {
+        "state": state,
+        "stored_bytes": found.stored_bytes,
+        "max_bytes": found.max_bytes,
+        "evicted": found.evicted,
+        "evicted_by": [
+            [topic, sender, count]
+            for (topic, sender), count in list(found.evicted_by.items())[:_SHOWN_SENDERS]
+        ],
+    }

@@ -18,6 +18,9 @@ __all__ = ["TopicSpec", "changelog_topic", "site_topics"]
 
 _HOUR_MS = 3_600_000
 _DAY_MS = 24 * _HOUR_MS
+_UNREAD_BYTES = 2 * 1024**3
+"""Size of a topic without a reader. Kafka deletes closed segments only, so the records of up to an
+hour may come on top."""
 
 _COMMON = {
     "message.timestamp.type": "LogAppendTime",
@@ -100,11 +103,16 @@ def site_topics(partitions: int, app_id: str = "kpstream") -> tuple[TopicSpec, .
         # The store may be down for a week before InfluxDB misses a point.
         _log(SCORES, partitions, 7 * _DAY_MS),
         _log(ACCOUNTS, partitions, 7 * _DAY_MS),
-        # For operators, to inspect and to replay.
-        _log(LATE, partitions, 7 * _DAY_MS),
-        _log(DEAD_LETTERS, partitions, 30 * _DAY_MS),
+        # For operators, to inspect and to replay; limited, because nobody else reads them.
+        _unread(LATE, partitions, 7 * _DAY_MS),
+        _unread(DEAD_LETTERS, partitions, 30 * _DAY_MS),
         TopicSpec(changelog_topic(app_id), partitions, None, "compact", _CHANGELOG),
     )
+
+
+def _unread(name: str, partitions: int, retention_ms: int) -> TopicSpec:
+    size = {"retention.bytes": str(_UNREAD_BYTES // partitions)}
+    return TopicSpec(name, partitions, retention_ms, "delete", {**_LOG, **size})
 
 
 def _log(name: str, partitions: int, retention_ms: int) -> TopicSpec:

@@ -8,6 +8,7 @@ fleet of more than `MOST_DEVICES` streams has no series per device, only the sum
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import (
@@ -82,6 +83,7 @@ class _ViewCollector(Collector):
         yield from _totals(totals)
         yield from _partitions(view.partitions())
         yield from self._models()
+        yield from _archive(health.parts.get("archive") or {})
         yield from _sparkplug(health.parts.get("sparkplug") or {})
         for measure in self._more:
             family = CounterMetricFamily if measure.grows else GaugeMetricFamily
@@ -121,6 +123,28 @@ class _ViewCollector(Collector):
                     labels = [model.name, model.task, model.stream, figure]
                     family.add_metric(labels, model.live.windows, total)
         return family
+
+
+def _archive(status: Mapping[str, Any]) -> Iterator[Metric]:
+    """The topics without a reader, such as the dead letters, if the process has the log."""
+    if not status:
+        return
+    yield GaugeMetricFamily(
+        "kpstream_archive_bytes",
+        "Bytes in topics of the log that no group reads.",
+        status["stored_bytes"],
+    )
+    yield GaugeMetricFamily(
+        "kpstream_archive_max_bytes", "Their share of the log's cap.", status["max_bytes"]
+    )
+    evicted = CounterMetricFamily(
+        "kpstream_evicted_total",
+        "Records of such topics deleted because their sender filled the share.",
+        labels=["topic", "sender"],
+    )
+    for topic, sender, count in status["evicted_by"]:
+        evicted.add_metric([topic, sender], count)
+    yield evicted
 
 
 def _sparkplug(status: Mapping[str, object]) -> Iterator[Metric]:

@@ -27,6 +27,7 @@ from ingest.clock import RunningTime, now_ms
 from ingest.clock import steady_ms as process_steady_ms
 from ingest.errors import LogUnavailable
 from pipeline.errors import LogCorrupt, LogError
+from pipeline.log.archive import ArchiveStats
 from pipeline.log.commands import Append, Call, Commit, create_topic, register_group
 from pipeline.log.file import FILE_ERRORS, check_file, file_error, lock_file, open_file
 from pipeline.log.reader import DiskReader
@@ -79,6 +80,7 @@ class SqliteLog:
             background; damage found there is the `failure` in the stats and fails every append.
         soft_groups: Consumer groups whose unread records are kept only while the log is below 80 %
             of `max_bytes`; meant for a remote store, whose outage must not stop the others.
+        sender_of: The sender of a record, given topic and value; see `pipeline.log.archive`.
         clock: The time, epoch milliseconds, for records without a time of their own.
         steady_ms: Monotonic milliseconds. Ages count only time for which the log was open
             (`ingest.clock.RunningTime`), so a clock that was set never deletes anything.
@@ -107,6 +109,7 @@ class SqliteLog:
         cache_bytes: int = 8 * 1024**2,
         check_bytes: int = 256 * 1024**2,
         soft_groups: Iterable[str] = (),
+        sender_of: Callable[[str, bytes | None], str] = lambda _topic, _value: "",
         clock: Callable[[], int] = now_ms,
         steady_ms: Callable[[], int] = process_steady_ms,
     ) -> None:
@@ -141,6 +144,7 @@ class SqliteLog:
             tombstone_ms,
             maintenance_ms,
             frozenset(soft_groups),
+            sender_of,
         )
         stored = [part.stored_ms for part in self._state.partitions() if part.stored_ms]
         running = RunningTime(max(stored, default=None), clock(), steady_ms)
@@ -440,6 +444,10 @@ class SqliteLog:
             end_offsets={(part.topic, part.partition): part.next_offset for part in parts},
             failure=None if failure is None else str(failure),
         )
+
+    def archive(self) -> ArchiveStats:
+        """Sizes and counters of the topics without a reader; cheap enough for every scrape."""
+        return self._writer.archive()
 
     def maintain(self) -> None:
         """Run retention now; returns when a round is done."""

@@ -2,7 +2,8 @@
 
 `Retention` runs in the writer's thread, in short rounds between two transactions. It never deletes
 what a registered group still has to read, except for soft groups (see
-`pipeline.log.locallog.SqliteLog`).
+`pipeline.log.locallog.SqliteLog`). Topics that no group reads are limited by
+`pipeline.log.archive`.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ from __future__ import annotations
 import logging
 import shutil
 import sqlite3
-from collections.abc import Iterable, Set
+from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.log.archive import Archive
 from pipeline.log.state import LogState, Partition, record_id, stored_size
 from pipeline.log.stats import WriterStats
 
@@ -51,6 +53,7 @@ class LogLimits:
     tombstone_ms: int
     maintenance_ms: int
     soft_groups: Set[str] = frozenset()
+    sender_of: Callable[[str, bytes | None], str] = lambda _topic, _value: ""
 
 
 class Retention:
@@ -64,6 +67,7 @@ class Retention:
         stats: Counters to add to.
 
     Attributes:
+        archive: Limits the topics without a reader.
         disk_is_low: Whether the disk has less than `min_free_bytes` of free space.
     """
 
@@ -81,6 +85,9 @@ class Retention:
         self._state = state
         self._limits = limits
         self._stats = stats
+        self.archive = Archive(
+            path, db, state, limits.max_bytes, limits.sender_of, self._delete_anywhere
+        )
         self._overtaken: set[int] = (
             set()
         )  # slots with records deleted before a soft group read them
@@ -105,6 +112,7 @@ class Retention:
             if part.compacted:
                 self._delete_tombstones(part, now_ms)
             more |= self._delete_old(part, now_ms, pressed=pressed)
+        more |= self.archive.run(disk_is_low=self.disk_is_low)
         if not more:  # only unread records are left
             more = self._release()
         self._return_pages()
@@ -145,6 +153,7 @@ class Retention:
             gone.append((row_id,))
             keys.append(key)
             size += row_size
+        self.archive.forget(part, gone)
         self._delete(part, gone, size, keys if part.compacted else [])
         return len(gone) == _CHUNK_RECORDS
 
@@ -279,6 +288,9 @@ class Retention:
         return None if row is None else row[0]
 
     # -- deleting ---------------------------------------------------------------------------
+
+    def _delete_anywhere(self, part: Partition, gone: list[tuple[int]], size: int) -> None:
+        self._delete(part, gone, size, [])
 
     def _delete(
         self, part: Partition, gone: list[tuple[int]], size: int, keys: list[bytes]

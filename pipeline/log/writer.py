@@ -25,8 +25,10 @@ from typing import Any
 from ingest.clock import RunningTime
 from ingest.topics import partition_of
 from pipeline.errors import LogClosed, LogCorrupt, LogError, LogFailed, LogFull
+from pipeline.log.archive import ArchiveStats
 from pipeline.log.commands import Append, Call, Command, Commit, create_topic
 from pipeline.log.file import is_damage
+from pipeline.log.fill import describe_fill
 from pipeline.log.retention import LogLimits, Retention
 from pipeline.log.state import (
     GroupOffset,
@@ -95,6 +97,7 @@ class LogWriter:
         self.failure: LogError | None = None
         self.listeners: tuple[Callable[[frozenset[tuple[str, int]]], None], ...] = ()
         self._retention = Retention(path, db, state, limits, self.stats)
+        self._archive = self._retention.archive
         self._path = path
         self._db = db
         self._state = state
@@ -113,8 +116,13 @@ class LogWriter:
     def start(self) -> None:
         """Start the thread."""
         self._retention.check_disk()
-        self._maintain_at = time.monotonic() + self._limits.maintenance_ms / 1000
+        if not self._archive.is_over:  # else at once: the log may be full of it
+            self._maintain_at = time.monotonic() + self._limits.maintenance_ms / 1000
         self._thread.start()
+
+    def archive(self) -> ArchiveStats:
+        """State of the topics without a reader; any thread."""
+        return self._archive.stats()
 
     def submit(self, command: Command, *, reserve: bool = False) -> None:
         """Queue a command; its future resolves when it is durable, or fails with the reason."""
@@ -165,9 +173,8 @@ class LogWriter:
         if used + command.size > cap:
             self._pressed, self._maintain_at = True, 0.0
             return LogFull(
-                f"the log {self._path} holds {used} of {cap} bytes, all of them unread: it refuses "
-                "appends until a consumer catches up. Find the consumer with a backlog, raise the "
-                "cap, or drop a group that no longer reads"
+                f"the log {self._path} holds {used} of {cap} bytes: {describe_fill(self._state)}. "
+                "It refuses appends until a group that is behind catches up, or the cap is raised"
             )
         if self._retention.disk_is_low and not reserve:
             return LogFull(
@@ -255,6 +262,8 @@ class LogWriter:
         for commit in commits:
             commit.future.set_result(None)
         if staged:
+            if 2 * self._state.total_bytes > self._limits.max_bytes and self._archive.is_over:
+                self._maintain_at = 0.0  # make room before an append is refused
             self._notify(frozenset((s.part.topic, s.part.partition) for s in staged))
 
     def _write_call(self, call: Call) -> None:

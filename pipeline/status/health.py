@@ -55,7 +55,8 @@ def health_report(
         partitions: Progress of all groups; stalled partitions with a backlog are problems.
         bridge_connected: Whether the bridge is connected to a broker.
         bridge_running: Whether the bridge's task still runs.
-        bridge_error: Reason why the bridge is not connected; None if unknown.
+        bridge_error: Reason why the log does not confirm, or else why the bridge is not connected;
+            None if unknown.
         clock_problem: Why messages wait for this machine's clock; None while it agrees with the
             devices.
         writer_error: Reason why the log writer stopped; it does not recover.
@@ -73,7 +74,8 @@ def health_report(
     if clock_problem is not None:
         problems.append(clock_problem)
     if log_failing_s is not None:
-        problems.append(f"the log has confirmed nothing for {log_failing_s} s; check its disk")
+        why = bridge_error or "check its disk"
+        problems.append(f"the log has confirmed nothing for {log_failing_s} s; {why}")
     if log_fill is not None and log_fill > LOG_FILL:
         problems.append(
             f"log is {100 * log_fill:.0f} % full: at 100 % readings wait in the broker; see which "

@@ -198,6 +198,13 @@ class FakeView:
             parts={
                 "broker": "127.0.0.1:1883, connected" if self.connected else "not connected",
                 "log": {"stored_records": 73_043, "stored_bytes": 38_400_000, "failed": False},
+                "archive": {
+                    "state": "ok",
+                    "stored_bytes": 41_000,
+                    "max_bytes": 204_800_000,
+                    "evicted": 12,
+                    "evicted_by": [["dead-letters", "plant-1/engine-9", 12]],
+                },
                 "line": {"checkpoints": 412, "score_seconds": 11.4},
             },
         )
