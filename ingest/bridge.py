@@ -58,9 +58,6 @@ __all__ = ["Bridge"]
 log = logging.getLogger(__name__)
 
 _RETRY = Backoff(first_ms=100, max_ms=5_000)
-_APPEND_BYTES = 4_000_000
-"""Bytes of one append, unless a single record has more. Two thousand large messages may wait while
-the log is away; as one append they would never fit into a small log again."""
 _HEARTBEAT_S = 0.25
 _MOST_HELD_BYTES = 32 * 1024 * 1024
 """Payloads that may wait for the log; dead letters of large ones need about twice as much."""
@@ -411,11 +408,11 @@ class Bridge:
     async def _write(self, load: Load) -> None:
         """Append a load, then acknowledge its messages and count them."""
         records = self._intake.records(load, self._now_ms())
-        parts = in_parts(records, _APPEND_BYTES) or [records]
-        for part in parts[:-1]:
+        *before, last = in_parts(records)
+        for part in before:
             await self._append(part, None)
-        if records or load.checkpoint is not None:
-            await self._append(parts[-1], load.checkpoint)
+        if last or load.checkpoint is not None:
+            await self._append(last, load.checkpoint)
         self._acknowledge(load)
         now_s = self._steady_s()
         for partition, envelopes in load.envelopes.items():
@@ -441,11 +438,7 @@ class Bridge:
                 self.counters.stale_acks_total += 1
 
     async def _append(self, records: list[LogRecord], checkpoint: Any) -> None:
-        """Append until the log confirms, then keep the decoder's memory.
-
-        Raises:
-            LogUnavailable: The log has not confirmed for `log_patience_s`.
-        """
+        """Append until the log confirms, then keep the decoder's memory; raises as `run`."""
         loop = asyncio.get_running_loop()
         give_up_s = loop.time() + self._settings.log_patience_s
         failures = 0

@@ -38,6 +38,9 @@ log = logging.getLogger(__name__)
 
 _KNOWN_TOPICS = 65_536
 _SPARKPLUG = "spBv1.0/"
+_APPEND_BYTES = 4_000_000
+"""Bytes of one append. Two thousand large messages may wait while the log is away; as one append
+they would never fit into a small log again."""
 _BUNDLE_READINGS = 20_000
 """Most readings in one record: a record is windowed in one go (some 20 ms) and acked as a whole."""
 
@@ -363,18 +366,18 @@ class Intake:
         self.load.refused.append(reason)
 
 
-def in_parts(records: list[LogRecord], most_bytes: int) -> list[list[LogRecord]]:
-    """Divide records, in order, into parts of at most `most_bytes`, or of one larger record.
+def in_parts(records: list[LogRecord], most_bytes: int = _APPEND_BYTES) -> list[list[LogRecord]]:
+    """Divide records, in order, into one part or more of at most `most_bytes`, or of one record.
 
     >>> record = LogRecord(DEAD_LETTERS, None, None, b"1234", 0)
-    >>> [len(part) for part in in_parts([record] * 5, 8)]
-    [2, 2, 1]
+    >>> [len(part) for part in in_parts([record] * 5, 8)], in_parts([])
+    ([2, 2, 1], [[]])
     """
-    parts: list[list[LogRecord]] = []
-    size = most_bytes + 1
+    parts: list[list[LogRecord]] = [[]]
+    size = 0
     for record in records:
         size += len(record.value)
-        if size > most_bytes:
+        if size > most_bytes and parts[-1]:
             parts.append([])
             size = len(record.value)
         parts[-1].append(record)

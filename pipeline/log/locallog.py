@@ -446,14 +446,14 @@ class SqliteLog:
         )
 
     def archive(self) -> ArchiveStats:
-        """Sizes and counters of the topics without a reader; cheap enough for every scrape."""
+        """Sizes and counters of the topics without a reader."""
         return self._writer.archive()
 
     def maintain(self) -> None:
         """Run retention now; returns when a round is done."""
         self._writer.maintain_soon()
-        self.flush().result()  # the round runs after the transaction of this call ...
-        self.flush().result()  # ... and before the next one
+        for _ in range(2):  # the round runs between the transactions of the two
+            self.flush().result()
 
     def close(self) -> None:
         """Close the log for one user; the last one writes the queue and closes the file."""
@@ -483,11 +483,7 @@ class LocalLogWriter:
         self._log = log_file
 
     async def append(self, records: Sequence[LogRecord]) -> None:
-        """Append records; returns when all of them are durable.
-
-        Raises:
-            LogUnavailable: The log is full or its disk fails; try again.
-        """
+        """See `ingest.logwriter.LogWriter`."""
         try:
             await asyncio.wrap_future(self._log.append(records))
         except LogError as exc:
@@ -497,8 +493,7 @@ class LocalLogWriter:
 def open_log(path: str | Path, **options: Any) -> SqliteLog:
     """Open the log of `path`, shared in this process; close it once per opening.
 
-    The options of the first opening (see `SqliteLog`) hold until the last user closes the log; the
-    gateway opens it with its settings before the bridge and the apps do.
+    The options of the first opening (see `SqliteLog`) hold until the last user closes the log.
     """
     resolved = Path(path).resolve()
     with _registry_lock:
