@@ -1,6 +1,4 @@
-"""The gateway's own log: topics, partitions and consumer groups in one SQLite file, no server.
-
-Its promises are listed in `pipeline.log`.
+"""The gateway's own log: topics and groups in one SQLite file; its promises: `pipeline.log`.
 
 Walk-through::
 
@@ -71,8 +69,7 @@ class SqliteLog:
         reserve_bytes: Bytes by which appends with ``reserve=True`` may exceed the cap.
         min_free_bytes: Free space of the disk below which appends are refused.
         retention_ms: Default age at which read records are deleted.
-        retention_bytes: Default size of a topic (all partitions) above which its read records are
-            deleted.
+        retention_bytes: Default size of a topic above which its read records are deleted.
         tombstone_ms: Milliseconds for which a compacted topic keeps tombstones.
         maintenance_ms: Time between two rounds of retention.
         cache_bytes: Bytes of the most recent records kept in memory for readers.
@@ -88,8 +85,8 @@ class SqliteLog:
     Raises:
         LogLocked: Another process has the log.
         LogCorrupt: The file is damaged; the message says what to do.
-        LogError: The file belongs to another program or has a newer format, or it cannot be opened
-            (disk full, read-only, locked, failing). The message says what to do.
+        LogError: It belongs to another program or version, or it cannot be opened. The message says
+            what to do.
     """
 
     def __init__(
@@ -241,8 +238,7 @@ class SqliteLog:
 
         Args:
             records: `NewRecord`, or anything with its attributes (`ingest.logwriter.LogRecord`).
-            reserve: Whether the append may use the reserve above the cap; for writers that drain
-                the log.
+            reserve: Whether it may use the reserve above the cap; for writers that drain the log.
 
         Returns:
             A future of the offsets, resolved when the records are durable. It fails with LogFull
@@ -284,9 +280,8 @@ class SqliteLog:
     ) -> list[StoredRecord]:
         """Durable records from `offset` on, in order; offsets may have holes.
 
-        Recent records come from memory, older ones from the disk, which takes milliseconds: keep
-        it off an event loop, or try `read_recent` first. Returns at least one record if there is
-        one, however large.
+        Older ones come from the disk, which takes milliseconds: keep it off an event loop, or try
+        `read_recent` first. Returns at least one record if there is one, however large.
 
         Raises:
             LogCorrupt: A record does not match its checksum, or a page is damaged.

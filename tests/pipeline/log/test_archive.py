@@ -71,7 +71,7 @@ def test_the_sender_that_holds_most_loses_its_oldest_and_nobody_else_any(tmp_pat
 
 def test_the_oldest_go_first_in_every_partition(tmp_path: Path) -> None:
     clock = Clock()
-    with open_log(tmp_path / "log.db", clock=clock) as log:
+    with open_log(tmp_path / "log.db", clock=clock, steady_ms=clock) as log:
         for _ in range(100):
             send(log, "quiet", 1)
             send(log, "greedy", 20)
@@ -148,7 +148,7 @@ def test_made_up_names_share_one_part(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_what_age_deletes_is_no_longer_counted(tmp_path: Path) -> None:
     clock = Clock()
-    with open_log(tmp_path / "log.db", retention_ms=10_000, clock=clock) as log:
+    with open_log(tmp_path / "log.db", retention_ms=10_000, clock=clock, steady_ms=clock) as log:
         send(log, "first", 500)
         log.maintain()
         clock.ms += 20_000
