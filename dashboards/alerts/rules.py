@@ -223,8 +223,8 @@ def _readings_missing() -> Rule:
             "{{ .Labels.device }} are unaccounted for"
         ),
         meaning=(
-            "More readings were received than windowed, duplicate, late and dead letters "
-            "together. Only a defect of kpstream can cause this."
+            "More readings were received than windowed, duplicate, corrected, late and dead "
+            "letters together. Only a defect of kpstream can cause this."
         ),
         action=(
             "Keep the log, which holds every reading, and report the defect with the account of "

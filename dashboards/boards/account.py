@@ -29,7 +29,7 @@ _NO_DEAD_LETTERS = "no dead letters in this time range"
 _ACCOUNT_NOTE = """\
 Each received reading of a device has exactly one outcome:
 
-**received = windowed + duplicate + late + dead letter**
+**received = windowed + duplicate + corrected + late + dead letter**
 
 Readings without an outcome are *missing*; their number is 0. In the same way every message is in \
 the log or a dead letter, every window is scored or counted as unscored, and every score is a \

@@ -96,8 +96,8 @@ def _account(tasks: Sequence[Task]) -> list[Panel]:
         Panel(
             "device-rates",
             "Readings by outcome",
-            "Each received reading has exactly one outcome: windowed, duplicate, late or dead "
-            "letter.",
+            "Each received reading has exactly one outcome: windowed, duplicate, corrected, late "
+            "or dead letter.",
             Lines(stack="normal", fill=40),
             rate(NO_DEVICES, "readings"),
             [devices.DEVICE_RATES],

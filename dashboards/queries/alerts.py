@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dashboards.queries.flux import START, STOP, read
 from dashboards.queries.query import per_series
-from dashboards.queries.stages import AGE_S, AT_THE_END, GROWTH, newest
+from dashboards.queries.stages import AGE_S, AT_THE_END, GROWTH, newest, unexplained
 from pipeline.points.measurements import DEAD_LETTERS, DEVICE, GATEWAY, LAG, MODEL
 
 __all__ = [
@@ -24,7 +24,7 @@ __all__ = [
     "UNHEALTHY_MODELS",
 ]
 
-_ACCOUNT = ("received", "windowed", "duplicate", "late", "dead_lettered")
+_ACCOUNT = ("received", "windowed", "duplicate", "corrected", "late", "dead_lettered")
 
 
 SILENT_FOR = per_series(
@@ -155,7 +155,7 @@ MISSING_READINGS = per_series(
         *read(DEVICE, _ACCOUNT),
         "last()",
         *newest(*DEVICE.tags),
-        f"map(fn: (r) => ({{r with _value: {' - '.join(f'r.{name}' for name in _ACCOUNT)}}}))",
+        f"map(fn: (r) => ({{r with _value: {unexplained(_ACCOUNT)}}}))",
     ],
     DEVICE.tags,
     "int",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dashboards.queries.flux import STOP, Where, read, text
 from dashboards.queries.query import ColumnType, Query, per_series, table
-from dashboards.queries.stages import AT_THE_END, GROWTH, LAST, PER_SECOND, newest
+from dashboards.queries.stages import AT_THE_END, GROWTH, LAST, PER_SECOND, newest, unexplained
 from pipeline.points.measurements import DEVICE, DEVICE_HOURLY
 
 __all__ = [
@@ -26,10 +26,10 @@ __all__ = [
 
 _SITE = Where.selected("site")
 _ONE_DEVICE = (_SITE, Where.selected("device"))
-_OUTCOMES = ("windowed", "duplicate", "late", "dead_lettered")
+_OUTCOMES = ("windowed", "duplicate", "corrected", "late", "dead_lettered")
 _ACCOUNT = ("received", *_OUTCOMES)
 _DEVICE_KEY = ("site", "device", "stream")
-_MISSING = " - ".join(f"r.{name}" for name in _ACCOUNT)
+_MISSING = unexplained(_ACCOUNT)
 
 DEVICES_SEEN = per_series(
     "devices_seen",
@@ -98,6 +98,7 @@ _BALANCE: dict[str, ColumnType] = {
     "received": "int",
     "windowed": "int",
     "duplicate": "int",
+    "corrected": "int",
     "late": "int",
     "dead_lettered": "int",
     "missing": "int",

@@ -6,9 +6,21 @@ treat a smaller number as a restart, so a restart causes neither a spike nor a g
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from dashboards.queries.flux import STEP, STOP, names
 
-__all__ = ["AGE_S", "AT_THE_END", "GROWTH", "LAST", "PER_SECOND", "PIVOT", "every", "newest"]
+__all__ = [
+    "AGE_S",
+    "AT_THE_END",
+    "GROWTH",
+    "LAST",
+    "PER_SECOND",
+    "PIVOT",
+    "every",
+    "newest",
+    "unexplained",
+]
 
 
 def every(fn: str) -> str:
@@ -38,3 +50,15 @@ AT_THE_END = f"map(fn: (r) => ({{r with _time: {STOP}}}))"
 def newest(*key: str) -> list[str]:
     """Turn the last row of each series and field into one row per key, one column per field."""
     return [PIVOT, f"group(columns: {names(key)})", 'sort(columns: ["_time"])', "tail(n: 1)"]
+
+
+def unexplained(account: Sequence[str]) -> str:
+    """The readings received (the first field) that no other field of an account explains.
+
+    Accounts of earlier versions have no field `corrected`.
+
+    >>> unexplained(["received", "windowed", "corrected"])
+    'r.received - r.windowed - (if exists r.corrected then r.corrected else 0)'
+    """
+    corrected = "(if exists r.corrected then r.corrected else 0)"
+    return " - ".join(corrected if name == "corrected" else f"r.{name}" for name in account)

@@ -38,6 +38,7 @@ READY_STATES: Mapping[str, tuple[str, str]] = {
 OUTCOMES: Mapping[str, tuple[str, str]] = {
     "windowed": ("windowed", "green"),
     "duplicate": ("duplicate", "blue"),
+    "corrected": ("corrected", "purple"),
     "late": ("late", "orange"),
     "dead_lettered": ("dead letter", "red"),
     "received": ("received", "text"),
@@ -121,6 +122,7 @@ def account_columns() -> list[Column]:
         Column("received", "Received", number),
         Column("windowed", "Windowed", number),
         Column("duplicate", "Duplicate", number),
+        Column("corrected", "Corrected", number),
         Column("late", "Late", number),
         Column("dead_lettered", "Dead letters", number),
         Column("missing", "Missing", count("", red_from=1), cell="colour"),

@@ -10,7 +10,7 @@ from rich.table import Table
 
 __all__ = ["account_line", "account_table", "print_summary"]
 
-_COUNTED = ("received", "windowed", "duplicate", "late", "dead_lettered")
+_COUNTED = ("received", "windowed", "duplicate", "corrected", "late", "dead_lettered")
 
 
 def account_table(page: dict[str, Any], elapsed: float) -> Table:
@@ -21,6 +21,7 @@ def account_table(page: dict[str, Any], elapsed: float) -> Table:
         table.add_column(name, justify="left" if name in ("readings", "scores") else "right")
     latency = totals["sensor_to_score"]
     right = [
+        ("windows closed", f"{totals['windows']:,}"),
         ("windows scored", f"{totals['scored']:,}"),
         ("points stored", f"{totals['stored']:,}"),
         ("sensor to score p50", _ms(latency["p50_ms"])),

@@ -33,12 +33,13 @@ _DEVICE_COUNTERS = {
     "received": "Readings received.",
     "windowed": "Readings accepted into windows.",
     "duplicate": "Readings seen before.",
+    "corrected": "Readings that are other versions of a windowed reading.",
     "late": "Readings older than the watermark.",
     "dead_lettered": "Readings refused with a reason.",
     "gaps": "Missing stretches in the readings.",
     "windows": "Windows closed.",
 }
-_OUTCOMES = ("received", "windowed", "duplicate", "late", "dead_lettered")
+_OUTCOMES = ("received", "windowed", "duplicate", "corrected", "late", "dead_lettered")
 _TOTAL_COUNTERS = {
     "messages_received": "MQTT messages received by the bridge.",
     "messages_logged": "MQTT messages durable in the log.",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,7 +69,7 @@ def rebuild_window(
     times: list[int] = []
     for window in _windows(windower, items, channels, times):
         if (window.start_ms, window.end_ms) == (score.start_ms, score.end_ms):
-            # The last channel counts the readings; float32 holds whole numbers up to 2^24.
+            # The last channel counts the event times; float32 holds whole numbers up to 2^24.
             places = window.values[:, -1].astype(np.int64)
             ts_ms = np.array(times, dtype=np.int64)[places]
             return RebuiltWindow(np.ascontiguousarray(window.values[:, :-1]), ts_ms)
@@ -128,7 +129,11 @@ def _windows(
     channels: Sequence[str],
     times: list[int],
 ) -> Iterator[Window]:
-    """Windows with one more channel, the number of each reading in `times`, which is filled."""
+    """Windows with one more channel, the place of each event time in `times`, which is filled.
+
+    All versions of a reading have the same place, so that the windower compares their values only.
+    """
+    place: dict[int, int] = {}
     for item in items:
         if isinstance(item, Tick):
             if windower.pending:
@@ -138,8 +143,9 @@ def _windows(
             values = columns(item, channels)
         except RefusedMessage:  # it became a dead letter
             continue
-        numbers = np.arange(len(times), len(times) + len(values), dtype=np.float32)
-        times.extend(item.ts_ms.tolist())
+        found = [place.setdefault(ts_ms, len(place)) for ts_ms in item.ts_ms.tolist()]
+        times.extend(islice(place, len(times), None))
+        numbers = np.array(found, dtype=np.float32)
         table = np.concatenate([values, numbers[:, None]], axis=1)
         yield from windower.step(item.ts_ms, table, item.recv_ms).windows
     yield from windower.advance(_FOREVER_MS, 0)

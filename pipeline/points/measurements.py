@@ -106,15 +106,16 @@ SCORE_FIELDS = (
 """Fields of every score, whatever its task; they follow those of the task."""
 
 COUNTER_FIELDS = (
-    _count("received", "readings", "readings received; the sum of the next four"),
+    _count("received", "readings", "readings received; the sum of the next five"),
     _count("windowed", "readings", "accepted into windows"),
     _count("duplicate", "readings", "received before"),
+    _count("corrected", "readings", "other versions of a windowed reading"),
     _count("late", "readings", "older than the watermark"),
     _count("dead_lettered", "readings", "refused with a reason"),
     _count("gaps", "gaps", "missing stretches in the readings"),
     _count("windows", "windows", "windows closed"),
 )
-"""Counters of readings: received = windowed + duplicate + late + dead_lettered."""
+"""Counters of readings: received = windowed + duplicate + corrected + late + dead_lettered."""
 
 DEVICE = Measurement(
     "device",

@@ -1,7 +1,7 @@
 """Counters of readings, per device and in sum.
 
 One equation must hold, per device and in sum:
-received = windowed + duplicate + late + dead_lettered, all counted in readings.
+received = windowed + duplicate + corrected + late + dead_lettered, all counted in readings.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ class ReadingCounters:
     """Readings by outcome, plus gaps and windows.
 
     Attributes:
-        received: Readings that reached the windows; the sum of the next four.
+        received: Readings that reached the windows; the sum of the next five.
         windowed: Accepted readings.
-        duplicate: Readings with an event time that the device had sent before.
-        late: Readings older than the watermark.
+        duplicate: Readings with an event time and values that the device had sent before.
+        corrected: Readings with the event time of another one and other values: of all versions of
+            a moment, one is windowed and the others are corrected.
+        late: Readings older than the watermark, and corrections that no window could use any more.
         dead_lettered: Readings refused by the windows (wrong clock, missing channel, no model).
             `Totals` counts the messages that the bridge refused earlier.
         gaps: Event-time jumps between accepted readings.
@@ -30,6 +32,7 @@ class ReadingCounters:
     received: int = 0
     windowed: int = 0
     duplicate: int = 0
+    corrected: int = 0
     late: int = 0
     dead_lettered: int = 0
     gaps: int = 0
@@ -38,11 +41,12 @@ class ReadingCounters:
     @property
     def missing(self) -> int:
         """Readings that the counters do not explain; 0 when they balance."""
-        return self.received - self.windowed - self.duplicate - self.late - self.dead_lettered
+        explained = self.windowed + self.duplicate + self.corrected + self.late
+        return self.received - explained - self.dead_lettered
 
     @property
     def balances(self) -> bool:
-        """Whether received = windowed + duplicate + late + dead_lettered."""
+        """Whether received = windowed + duplicate + corrected + late + dead_lettered."""
         return self.missing == 0
 
 
@@ -116,6 +120,7 @@ def sum_accounts(accounts: Iterable[DeviceAccount]) -> Totals:
         totals.received += account.received
         totals.windowed += account.windowed
         totals.duplicate += account.duplicate
+        totals.corrected += account.corrected
         totals.late += account.late
         totals.dead_lettered += account.dead_lettered
         totals.gaps += account.gaps

@@ -44,6 +44,11 @@ class ReadingBuffer:
         self._shift = 0  # index into ts - index into _recv and _values
         self.begin = self.released = self.end = 0
 
+    @property
+    def first_row(self) -> int:
+        """Index of the first reading whose values are here."""
+        return self._shift
+
     def rows(self, start: int, stop: int) -> NDArray[np.float32]:
         """Values of readings `[start, stop)` as a view; copy it before the next append."""
         return self._values[start - self._shift : stop - self._shift]

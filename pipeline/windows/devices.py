@@ -7,7 +7,7 @@ A record of the topic ``readings`` is applied as a whole, in the order of its pa
 Guarantees:
 
 - **Every reading is accounted for**: ``received`` of each device equals
-  ``windowed + duplicate + late + dead_lettered`` after every call.
+  ``windowed + duplicate + corrected + late + dead_lettered`` after every call.
 - **A record that was applied before is skipped per device**: the state of a device carries the
   offset of its last record, so a replay after a crash (state ahead of the committed offset)
   changes nothing.
@@ -53,6 +53,7 @@ _HEADER = struct.Struct("<4sI")
 _MAGIC = b"KPD1"
 _MAX_WITHOUT_STUDENT = 500
 """Devices without a student that get an account of their own; the rest share one per partition."""
+_LATE = "behind the watermark, or a correction after its windows had closed"
 _COUNTER_NAMES = (
     "received",
     "windowed",
@@ -63,6 +64,7 @@ _COUNTER_NAMES = (
     "windows",
     "last_event_ms",
     "last_recv_ms",
+    "corrected",
 )
 """Counters in a saved row, in this order; 0 stands for a time that is not known."""
 
@@ -278,13 +280,14 @@ class Devices:
         step = windower.step(batch.ts_ms, values, batch.recv_ms)
         account.windowed += step.windowed
         account.duplicate += step.duplicate
+        account.corrected += step.corrected
         account.late += len(step.late)
         account.dead_lettered += len(step.future)
         account.gaps = windower.gaps
         if step.windowed:
             account.last_event_ms = windower.max_event_ms
         if len(step.late):
-            outcome.late.append(_refusal(batch, None, "behind the watermark", step.late))
+            outcome.late.append(_refusal(batch, None, _LATE, step.late))
         if len(step.future):
             detail = f"more than {windower.spec.future_ms} ms ahead of its receive time"
             outcome.refused.append(_refusal(batch, RefusalReason.future, detail, step.future))

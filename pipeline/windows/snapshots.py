@@ -1,8 +1,11 @@
 """The state of a windower as bytes: compact, versioned, checksummed.
 
 ```
-magic "KPW1" | crc32 of the rest | spec, channels | numbers | times | receive times | values
+magic "KPW2" | crc32 of the rest | spec, channels | numbers | times | receive times | values
+             | versions
 ```
+
+The format KPW1 of earlier versions, which knew no corrections, is read too.
 
 All numbers are little-endian. A series of times is its first value, its smallest step, and the
 excess of each step in the smallest unsigned width that holds it, so a regular series takes 18 bytes
@@ -23,10 +26,12 @@ from pipeline.windows.spec import WindowSpec
 
 __all__ = ["WindowerState", "decode_state", "encode_state"]
 
-_MAGIC = b"KPW1"
+_MAGIC = b"KPW2"
+_FORMER_MAGIC = b"KPW1"
 _HEAD = struct.Struct("<4sI")
 _SPEC = struct.Struct("<5qI?")
-_NUMBERS = struct.Struct("<11q3I")
+_NUMBERS = struct.Struct("<12q4I")
+_FORMER_NUMBERS = struct.Struct("<11q3I")
 _SERIES = struct.Struct("<qqH")
 _WIDTHS = (0, 1, 2, 4, 8)
 
@@ -47,10 +52,12 @@ class WindowerState:
         future: Counter.
         gaps: Counter.
         windows: Counter.
+        corrected: Counter.
         released: Number of `ts_ms` that the watermark has passed.
         ts_ms: Remembered and pending event times, int64 `[m]`, ascending.
         recv_ms: Receive times of the last k of them, int64 `[k]`.
         values: Values of the last k of them, float32 `[k, c]`.
+        versions: Event times and digests of other versions of readings, int64 `[v, 2]`.
     """
 
     watermark_ms: int
@@ -64,14 +71,17 @@ class WindowerState:
     future: int
     gaps: int
     windows: int
+    corrected: int
     released: int
     ts_ms: NDArray[np.int64]
     recv_ms: NDArray[np.int64]
     values: NDArray[np.float32]
+    versions: NDArray[np.int64]
 
 
-_NUMBER_NAMES = tuple(field.name for field in fields(WindowerState))[:-3]
-"""Fields in `_NUMBERS`, in this order, before the counts of times and of rows."""
+_NUMBER_NAMES = tuple(field.name for field in fields(WindowerState))[:-4]
+"""Fields in `_NUMBERS`, in this order, before the counts of times, of rows and of versions."""
+_FORMER_NAMES = tuple(name for name in _NUMBER_NAMES if name != "corrected")
 
 
 def encode_state(spec: WindowSpec, channels: int, state: WindowerState) -> bytes:
@@ -83,10 +93,12 @@ def encode_state(spec: WindowSpec, channels: int, state: WindowerState) -> bytes
                 *(getattr(state, name) for name in _NUMBER_NAMES),
                 len(state.ts_ms),
                 len(state.recv_ms),
+                len(state.versions),
             ),
             _encode_series(state.ts_ms),
             _encode_series(state.recv_ms),
             state.values.astype("<f4", copy=False).tobytes(),
+            state.versions.astype("<i8", copy=False).tobytes(),
         )
     )
     return _HEAD.pack(_MAGIC, zlib.crc32(body)) + body
@@ -100,7 +112,7 @@ def decode_state(spec: WindowSpec, channels: int, data: bytes) -> WindowerState:
     """
     try:
         magic, checksum = _HEAD.unpack_from(data)
-        if magic != _MAGIC:
+        if magic not in (_MAGIC, _FORMER_MAGIC):
             msg = f"window snapshot begins with {magic!r}, but this version reads {_MAGIC!r}"
             raise SnapshotError(msg)
         body = data[_HEAD.size :]
@@ -112,25 +124,39 @@ def decode_state(spec: WindowSpec, channels: int, data: bytes) -> WindowerState:
             needed = _described(wanted)
             msg = f"window snapshot has {_described(found)}, but the student needs {needed}"
             raise SnapshotError(msg)
-        numbers = _NUMBERS.unpack_from(body, _SPEC.size)
-        released, times, rows = numbers[-3:]
-        at = _SPEC.size + _NUMBERS.size
+        numbers, at = _decode_numbers(body, is_former=magic == _FORMER_MAGIC)
+        times, rows, count = (numbers.pop(name) for name in ("times", "rows", "versions"))
         ts_ms, at = _decode_series(body, at, times)
         recv_ms, at = _decode_series(body, at, rows)
         values = np.frombuffer(body, dtype="<f4", count=rows * channels, offset=at)
+        at += values.nbytes
+        versions = np.frombuffer(body, dtype="<i8", count=2 * count, offset=at)
     except (struct.error, TypeError, ValueError) as exc:
         msg = f"window snapshot of {len(data)} bytes is truncated or damaged: {exc}"
         raise SnapshotError(msg) from exc
-    if at + values.nbytes != len(body) or not (released <= times and rows <= times):
+    if at + versions.nbytes != len(body) or not (numbers["released"] <= times and rows <= times):
         msg = f"window snapshot of {len(data)} bytes has the wrong length for its readings"
         raise SnapshotError(msg)
-    table = values.reshape(rows, channels).astype(np.float32)
     return WindowerState(
-        **dict(zip(_NUMBER_NAMES, numbers[:-2], strict=True)),
+        **numbers,
         ts_ms=ts_ms,
         recv_ms=recv_ms,
-        values=table,
+        values=values.reshape(rows, channels).astype(np.float32),
+        versions=versions.reshape(count, 2).astype(np.int64),
     )
+
+
+def _decode_numbers(body: bytes, *, is_former: bool) -> tuple[dict[str, int], int]:
+    """Decode the numbers and the counts of what follows; returns them and where that begins.
+
+    Raises:
+        struct.error: The body is too short.
+    """
+    layout = _FORMER_NUMBERS if is_former else _NUMBERS
+    names = (*(_FORMER_NAMES if is_former else _NUMBER_NAMES), "times", "rows", "versions")
+    found = layout.unpack_from(body, _SPEC.size)
+    numbers = {"corrected": 0, "versions": 0} | dict(zip(names, found, strict=False))
+    return numbers, _SPEC.size + layout.size
 
 
 def _fingerprint(spec: WindowSpec, channels: int) -> tuple[int, int, int, int, int, int, bool]:

@@ -119,7 +119,8 @@ def slice_windows(
 ) -> list[Window]:
     """Cut a complete series into windows, in order of their ends; a stream must give the same.
 
-    Readings may be in any order; of several with the same event time, the first one counts. Nothing
+    Readings may be in any order; of several with the same event time, the one received
+    last counts, and of those received together the last one. Nothing
     is dropped, because lateness and receive times exist in a stream only.
 
     >>> ts = np.arange(0, 100, 20)
@@ -136,8 +137,10 @@ def slice_windows(
         spec: Window rules.
         recv_ms: Receive times `[n]`; None: each reading is received at its event time.
     """
-    ts, first = np.unique(ts_ms, return_index=True)
-    rows, recv = values[first], (ts_ms if recv_ms is None else recv_ms)[first]
+    received = ts_ms if recv_ms is None else recv_ms
+    order = np.lexsort((received, ts_ms))  # stable: in the order given, where all else is equal
+    last = order[np.flatnonzero(np.diff(ts_ms[order], append=ts_ms.max(initial=0) + 1))]
+    ts, rows, recv = ts_ms[last], values[last], received[last]
     is_gap = np.diff(ts) > (2**62 if spec.gap_ms is None else spec.gap_ms)
     spans: list[
         tuple[int, int, int, int]

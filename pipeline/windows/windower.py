@@ -8,16 +8,36 @@ them; then they are released, and windows close on released readings only. The w
 equal those of `pipeline.windows.spec.slice_windows` over the same readings, whatever the order of
 arrival within the lateness, the duplicates, and the split into messages.
 
-A message is judged as a whole by the watermark before it. Each reading becomes exactly one of four
-things (`received == windowed + duplicate + late + future`, always):
+A message is judged as a whole by the watermark before it. Each reading becomes exactly one of five
+things (`received == windowed + duplicate + corrected + late + future`, always):
 
 | reading                                              | becomes                                  |
 |------------------------------------------------------|------------------------------------------|
 | ts > recv_ms + future_ms                             | future: refused, moves no watermark      |
-| ts of a remembered or pending reading                | duplicate: the first one stays           |
-| ts < watermark, and not remembered                   | late: returned, changes nothing          |
-| twice in one message, neither future nor late        | the first windowed, the second duplicate |
+| ts of a known reading                                | see the next table                       |
+| ts < watermark, and not known                        | late: returned, changes nothing          |
+| twice in one message, neither future nor late        | the first windowed, the second as below  |
 | any other; also ts == watermark, since no window that needs it has closed | windowed            |
+
+A reading is known while it is pending or remembered. Another one with its event time is the same
+reading again, or a **correction**: a device that sends one moment in several messages sends an
+incomplete reading first.
+
+| values                                               | becomes                                  |
+|------------------------------------------------------|------------------------------------------|
+| those of the known reading                           | duplicate                                |
+| those of an earlier version of it                    | duplicate: a redelivery corrects nothing |
+| others, and a coming window needs the reading        | corrected: of all versions, the one that |
+|                                                      | was received last counts (equal receive  |
+|                                                      | times: the later one in the log) in all  |
+|                                                      | windows that have not closed yet         |
+| others, and every window with the reading has closed | late: returned, changes nothing; the     |
+|                                                      | same values again are a duplicate        |
+| not comparable, since the known values are forgotten | duplicate                                |
+
+So a moment with n versions counts as one windowed and n - 1 corrected readings, whichever of them
+wins. Values of the last 32 released readings, and of all that a coming window needs, are compared;
+versions are remembered for the last 256 corrections.
 
 | event                                    | effect                                               |
 |------------------------------------------|------------------------------------------------------|
@@ -34,7 +54,8 @@ things (`received == windowed + duplicate + late + future`, always):
 | watermark and the largest event time     | closed                                               |
 
 Only a message with at least one windowed reading ends idleness. A device whose clock was set back
-sends late readings for hours, and older pending readings must not wait for that.
+sends late readings for hours, and older pending readings must not wait for that. A correction ends
+no idleness either.
 
 The event times of the last `max(length, 1024)` released readings are remembered (with time windows,
 also those of all readings in open windows). An older duplicate counts as late.
@@ -43,6 +64,7 @@ also those of all readings in open windows). An older duplicate counts as late.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +86,8 @@ NEVER_MS = -(2**62)
 _LAST_MS = 2**62
 """Greater than every event time, so that differences of accepted times fit into 64 bits."""
 _REMEMBERED = 1024
+_COMPARED = 32
+_MOST_VERSIONS = 256
 _NONE: NDArray[np.intp] = np.empty(0, dtype=np.intp)
 _NONE.flags.writeable = False
 
@@ -76,6 +100,7 @@ class Step:
         windows: Windows it closed, in order of their ends.
         windowed: Number of accepted readings.
         duplicate: Number of duplicate readings.
+        corrected: Number of readings that are other versions of a known reading.
         late: Indices of its late readings, ascending.
         future: Indices of its readings beyond the future limit, ascending.
         gaps: Gaps between readings released by it.
@@ -84,6 +109,7 @@ class Step:
     windows: list[Window]
     windowed: int
     duplicate: int
+    corrected: int
     late: NDArray[np.intp]
     future: NDArray[np.intp]
     gaps: int
@@ -107,12 +133,14 @@ class DeviceWindower:
 
     __slots__ = (
         "_buffer",
+        "_corrected",
         "_cutter",
         "_duplicate",
         "_future",
         "_gaps",
         "_late",
         "_remembered",
+        "_versions",
         "_windowed",
         "_windows",
         "channels",
@@ -130,7 +158,8 @@ class DeviceWindower:
         self._remembered = max(spec.length, _REMEMBERED)
         self._cutter = CountCutter(spec) if spec.kind == "count" else TimeCutter(spec)
         self._windowed = self._duplicate = self._late = self._future = 0
-        self._gaps = self._windows = 0
+        self._gaps = self._windows = self._corrected = 0
+        self._versions: dict[tuple[int, int], None] = {}  # event times and digests that lost
 
     @property
     def pending(self) -> bool:
@@ -138,7 +167,7 @@ class DeviceWindower:
         buffer = self._buffer
         if buffer.released < buffer.end:
             return True
-        return self.spec.kind == "time" and self._keep()[1] < buffer.end
+        return self.spec.kind == "time" and self._needed() < buffer.end
 
     @property
     def gaps(self) -> int:
@@ -152,11 +181,12 @@ class DeviceWindower:
         `dead_lettered` counts the readings beyond the future limit. The counters balance after
         every call.
         """
-        counted = (self._windowed, self._duplicate, self._late, self._future)
+        counted = (self._windowed, self._duplicate, self._corrected, self._late, self._future)
         return ReadingCounters(
             received=sum(counted),
             windowed=self._windowed,
             duplicate=self._duplicate,
+            corrected=self._corrected,
             late=self._late,
             dead_lettered=self._future,
             gaps=self._gaps,
@@ -172,7 +202,7 @@ class DeviceWindower:
             recv_ms: Receive time of the message.
 
         Returns:
-            The result. Every reading is in exactly one of the four groups, and a returned window
+            The result. Every reading is in exactly one of the five groups, and a returned window
             never changes.
 
         Raises:
@@ -183,7 +213,7 @@ class DeviceWindower:
             msg = f"{n} event times need values [{n}, {self.channels}], not {list(values.shape)}"
             raise ValueError(msg)
         if n == 0:
-            return Step([], 0, 0, _NONE, _NONE, 0)
+            return Step([], 0, 0, 0, _NONE, _NONE, 0)
         last = int(ts_ms[-1])
         latest = min(recv_ms + self.spec.future_ms, _LAST_MS)
         in_order = ts_ms[0] > max(self.max_event_ms, self.watermark_ms) and last <= latest
@@ -192,7 +222,7 @@ class DeviceWindower:
             self._buffer.append(ts_ms, values, recv_ms)
             self._windowed += n
             windows, gaps = self._accepted(last, recv_ms)
-            return Step(windows, n, 0, _NONE, _NONE, gaps)
+            return Step(windows, n, 0, 0, _NONE, _NONE, gaps)
         return self._step_disordered(ts_ms, values, recv_ms, latest)
 
     def advance(self, now_ms: int, since_ms: int) -> list[Window]:
@@ -234,10 +264,12 @@ class DeviceWindower:
                 future=self._future,
                 gaps=self._gaps,
                 windows=self._windows,
+                corrected=self._corrected,
                 released=buffer.released - keep_ts,
                 ts_ms=buffer.ts[keep_ts : buffer.end],
                 recv_ms=buffer.recv(keep_rows, buffer.end),
                 values=buffer.rows(keep_rows, buffer.end),
+                versions=np.array(list(self._versions), dtype=np.int64).reshape(-1, 2),
             ),
         )
 
@@ -264,6 +296,8 @@ class DeviceWindower:
         windower._future = state.future
         windower._gaps = state.gaps
         windower._windows = state.windows
+        windower._corrected = state.corrected
+        windower._versions = dict.fromkeys(map(tuple, state.versions.tolist()))
         windower._buffer.load(state.ts_ms, state.values, state.recv_ms, state.released)
         return windower
 
@@ -279,32 +313,78 @@ class DeviceWindower:
         future = ts_ms > latest
         known = buffer.ts[self._keep()[0] : buffer.end]
         place = np.minimum(np.searchsorted(known, ts_ms), max(len(known) - 1, 0))
-        duplicate = known[place] == ts_ms if len(known) else np.zeros(len(ts_ms), dtype=bool)
-        duplicate &= ~future
-        late = ~future & ~duplicate & (ts_ms < self.watermark_ms)
-        new = np.flatnonzero(~(future | duplicate | late))
+        is_known = known[place] == ts_ms if len(known) else np.zeros(len(ts_ms), dtype=bool)
+        is_known &= ~future
+        late = ~future & ~is_known & (ts_ms < self.watermark_ms)
+        new = np.flatnonzero(~(future | is_known | late))
         _, first = np.unique(ts_ms[new], return_index=True)
         taken = new[first]
-        repeated = len(new) - len(taken)
+        is_known[np.delete(new, first)] = True
+        if len(taken):
+            self._make_room(len(taken))
+            buffer.merge(ts_ms[taken], values[taken], recv_ms)
+        again = np.flatnonzero(is_known)
+        corrected, too_late = self._compare(ts_ms, values, recv_ms, again)
+        late[too_late] = True
+        duplicate = len(again) - corrected - len(too_late)
 
         self._windowed += len(taken)
-        self._duplicate += int(duplicate.sum()) + repeated
+        self._duplicate += duplicate
+        self._corrected += corrected
         self._late += int(late.sum())
         self._future += int(future.sum())
         windows: list[Window] = []
         gaps = 0
         if len(taken):
-            self._make_room(len(taken))
-            buffer.merge(ts_ms[taken], values[taken], recv_ms)
             windows, gaps = self._accepted(int(ts_ms[taken[-1]]), recv_ms)
         return Step(
             windows=windows,
             windowed=len(taken),
-            duplicate=int(duplicate.sum()) + repeated,
+            duplicate=duplicate,
+            corrected=corrected,
             late=np.flatnonzero(late),
             future=np.flatnonzero(future),
             gaps=gaps,
         )
+
+    def _compare(
+        self,
+        ts_ms: NDArray[np.int64],
+        values: NDArray[np.float32],
+        recv_ms: int,
+        again: NDArray[np.intp],
+    ) -> tuple[int, list[int]]:
+        """Compare the readings `again` with the known ones of their event times, and correct these.
+
+        Returns:
+            The number of corrections, and the readings that correct what no window needs any more;
+            the others are duplicates.
+        """
+        if len(again) == 0:
+            return 0, []
+        buffer = self._buffer
+        first, needed = self._keep()[1], self._needed()
+        at = first + np.searchsorted(buffer.ts[first : buffer.end], ts_ms[again])
+        is_comparable = ts_ms[again] >= buffer.ts[first] if first < buffer.end else at < first
+        again, at = again[is_comparable], at[is_comparable]
+        differs = (buffer.rows(first, buffer.end)[at - first] != values[again]).any(axis=1)
+        corrected, too_late = 0, []
+        for i, index in zip(again[differs].tolist(), at[differs].tolist(), strict=True):
+            row, recv = buffer.rows(index, index + 1)[0], buffer.recv(index, index + 1)
+            version = (int(ts_ms[i]), _digest(values[i]))
+            if version in self._versions or bool((row == values[i]).all()):
+                continue
+            if index < needed:
+                too_late.append(i)
+            else:
+                corrected += 1
+                if recv_ms >= recv[0]:
+                    version = (version[0], _digest(row))
+                    row[:], recv[0] = values[i], recv_ms
+            self._versions[version] = None
+            if len(self._versions) > _MOST_VERSIONS:
+                del self._versions[next(iter(self._versions))]
+        return corrected, too_late
 
     def _accepted(self, max_event_ms: int, recv_ms: int) -> tuple[list[Window], int]:
         """Move the watermark after readings up to `max_event_ms` are buffered; returns as below."""
@@ -346,11 +426,21 @@ class DeviceWindower:
             self._buffer.make_room(readings, *self._keep())
 
     def _keep(self) -> tuple[int, int]:
-        """Indices of the first remembered reading and of the first one whose values are needed.
+        """Indices of the first remembered reading and of the first one whose values are kept.
 
         Both depend on the readings only, not on when room was made, so a restored windower
-        recognises the same duplicates.
+        recognises the same duplicates and corrections.
         """
         buffer = self._buffer
-        keep_rows = self._cutter.keep_rows(buffer, self.watermark_ms)
+        keep_rows = min(self._needed(), max(buffer.released - _COMPARED, buffer.first_row))
         return min(max(buffer.released - self._remembered, buffer.begin), keep_rows), keep_rows
+
+    def _needed(self) -> int:
+        """Index of the first reading that a coming window needs."""
+        return self._cutter.keep_rows(self._buffer, self.watermark_ms)
+
+
+def _digest(row: NDArray[np.float32]) -> int:
+    """64 bits of the values of a reading; equal values give equal digests."""
+    data = (row + np.float32(0)).tobytes()  # the two zeros are equal
+    return int.from_bytes(blake2b(data, digest_size=8).digest(), "little", signed=True)

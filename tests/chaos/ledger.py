@@ -40,7 +40,7 @@ _CONNECTIONS = 5
 _READY_S = 180.0
 _SETTLE_S = 300.0
 _TOLERANCE = 1e-4
-_COUNTERS = ("received", "windowed", "duplicate", "late", "dead_lettered")
+_COUNTERS = ("received", "windowed", "duplicate", "corrected", "late", "dead_lettered")
 _FLUX = """
 from(bucket: "kpstream") |> range(start: 0, stop: 2100-01-01T00:00:00Z)
   |> filter(fn: (r) => r._measurement == "{measurement}" and r.site == "{site}")
@@ -65,6 +65,7 @@ class Account:
     received: int = 0
     windowed: int = 0
     duplicate: int = 0
+    corrected: int = 0
     late: int = 0
     dead_lettered: int = 0
     furthest: float = 0.0

@@ -39,9 +39,9 @@ export function toggle(label, choices, chosen, choose) {
     h("button", { type: "button", "aria-pressed": String(value === chosen), onclick: () => choose(value) }, text)));
 }
 
-/** The equation received = windowed + duplicate + late + dead-lettered, with its check. */
+/** The equation received = windowed + duplicate + corrected + late + dead-lettered, with its check. */
 export function equation(account, size) {
-  const terms = [["windowed", "windowed", "hue-0"], ["duplicate", "duplicate", "hue-1"], ["late", "late", "hue-3"], ["dead_lettered", "dead-lettered", "hue-6"]];
+  const terms = [["windowed", "windowed", "hue-0"], ["duplicate", "duplicate", "hue-1"], ["corrected", "corrected", "hue-4"], ["late", "late", "hue-3"], ["dead_lettered", "dead-lettered", "hue-6"]];
   const missing = account.missing;
   return h("div", {},
     h("div.equation", { class: size },

@@ -43,10 +43,12 @@ def balanced(found: Devices) -> bool:
 def test_windows_close_across_records_and_every_reading_is_counted() -> None:
     found = devices()
     first = found.apply(0, 0, [batch("d", 0, 3)])
-    second = found.apply(0, 1, [batch("d", 3, 3), batch("d", 4, 1)])
+    again = batch("d", 4, 1, values={"a": [1.0], "b": [0.0]})
+    second = found.apply(0, 1, [batch("d", 3, 3), again, batch("d", 5, 1)])
     assert [w.window.readings for w in first.windows + second.windows] == [4, 4]
     (counters,) = found.accounts()
-    assert (counters.received, counters.windowed, counters.duplicate) == (7, 6, 1)
+    assert (counters.received, counters.windowed, counters.duplicate) == (8, 6, 1)
+    assert counters.corrected == 1, "the value of the last one is another one"
     assert counters.last_event_ms == T0 + 50
     assert balanced(found)
 

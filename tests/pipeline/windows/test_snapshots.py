@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import zlib
 
 import numpy as np
 import pytest
@@ -69,7 +70,7 @@ def test_every_truncation_and_every_flipped_byte_is_refused() -> None:
 @given(data=st.binary(max_size=200), magic=st.booleans())
 def test_foreign_bytes_are_refused(data: bytes, magic: bool) -> None:
     with pytest.raises(SnapshotError):
-        DeviceWindower.restore(SPEC, 9, b"KPW1" + data if magic else data)
+        DeviceWindower.restore(SPEC, 9, b"KPW2" + data if magic else data)
 
 
 def test_snapshot_of_other_windows_is_refused_and_says_which() -> None:
@@ -78,6 +79,17 @@ def test_snapshot_of_other_windows_is_refused_and_says_which() -> None:
         DeviceWindower.restore(WindowSpec(30, 1), 9, data)
     with pytest.raises(SnapshotError, match=r"channels=9, .* channels=6"):
         DeviceWindower.restore(SPEC, 6, data)
+
+
+def test_a_snapshot_of_the_former_format_is_read() -> None:
+    data = busy_windower().snapshot()
+    body = bytearray(data[8:])
+    spec, numbers = 45, 8 * 12 + 16  # bytes of the head, then 12 numbers and 4 counts
+    corrected, versions = spec + 8 * 11, spec + numbers - 4
+    assert body[corrected : corrected + 8] == body[versions : versions + 4] * 2 == bytes(8)
+    former = bytes(body[:corrected] + body[corrected + 8 : versions] + body[versions + 4 :])
+    old = b"KPW1" + zlib.crc32(former).to_bytes(4, "little") + former
+    assert DeviceWindower.restore(SPEC, 9, old).snapshot() == data
 
 
 def test_limits_may_change_between_snapshot_and_restore() -> None:

@@ -67,15 +67,94 @@ def test_with_lateness_0_only_a_message_is_put_in_order() -> None:
     assert step(windower, 15).late.tolist() == [0]
 
 
-def test_duplicates_pending_released_and_within_a_message_are_counted_and_the_first_stays() -> None:
+def test_duplicates_pending_released_and_within_a_message_are_counted() -> None:
     windower = counting(2, 1, lateness_ms=50)
     first = step(windower, 0, 100, 100)
     assert (first.windowed, first.duplicate) == (2, 1)
-    again = windower.step(
-        np.array([T0, T0 + 100]), np.array([[7], [7]], dtype=np.float32), T0 + 200
-    )
-    assert (again.windowed, again.duplicate, again.late.tolist()) == (0, 2, [])
+    again = step(windower, 0, 100, recv=200)
+    assert (again.windowed, again.duplicate, again.corrected) == (0, 2, 0)
     assert rows(windower.advance(T0 + 10_000, 0)) == [[0, 100]]
+
+
+def send(windower: DeviceWindower, at: int, value: float, recv: int) -> Step:
+    values = np.full((1, windower.channels), value, dtype=np.float32)
+    return windower.step(np.array([T0 + at]), values, T0 + recv)
+
+
+def outcomes(*steps: Step) -> list[str]:
+    return [
+        "windowed" * each.windowed
+        + "duplicate" * each.duplicate
+        + "corrected" * each.corrected
+        + "late" * len(each.late)
+        for each in steps
+    ]
+
+
+def test_another_version_of_a_reading_corrects_it_until_its_windows_have_closed() -> None:
+    windower = counting(2, 2, lateness_ms=50)
+    found = [send(windower, 0, 1, 0), send(windower, 0, 2, 10), send(windower, 100, 3, 100)]
+    found += [send(windower, 0, 4, 110), send(windower, 100, 5, 120)]  # 0 released, 100 pending
+    assert outcomes(*found) == ["windowed", "corrected", "windowed", "corrected", "corrected"]
+    closing = send(windower, 200, 6, 200)
+    assert rows(closing.windows) == [[4, 5]]
+    assert closing.windows[0].recv_ms == T0 + 120
+    assert outcomes(send(windower, 0, 7, 210), send(windower, 0, 7, 220)) == ["late", "duplicate"]
+    counters = windower.counters
+    assert (counters.windowed, counters.corrected, counters.late) == (3, 3, 1)
+    assert counters.balances
+
+
+def test_versions_that_are_delivered_again_are_duplicates_and_correct_nothing() -> None:
+    windower = counting(2, 1, lateness_ms=50)
+    versions = [(0, 1), (0, 2), (0, 3)]
+    for n, (at, value) in enumerate(versions):
+        send(windower, at, value, n)
+    windower = DeviceWindower.restore(windower.spec, 1, windower.snapshot())
+    again = [send(windower, at, value, 10 + n) for n, (at, value) in enumerate(versions)]
+    assert outcomes(*again) == ["duplicate"] * 3
+    send(windower, 100, 9, 100)
+    assert rows(windower.advance(T0 + 10_000, 0)) == [[3, 9]]
+    assert (windower.counters.corrected, windower.counters.duplicate) == (2, 3)
+
+
+def test_the_version_that_was_received_last_counts_in_any_order_of_the_log() -> None:
+    for order in ([(1, 0), (2, 5)], [(2, 5), (1, 0)]):
+        windower = counting(2, 1, lateness_ms=50)
+        for value, recv in order:
+            send(windower, 0, value, recv)
+        send(windower, 100, 9, 100)
+        assert rows(windower.advance(T0 + 10_000, 0)) == [[2, 9]]
+        assert windower.counters.corrected == 1
+
+
+def test_versions_in_one_message_correct_each_other_in_their_order() -> None:
+    windower = counting(1, 1, lateness_ms=50)
+    values = np.array([[1], [2], [1], [2], [3]], dtype=np.float32)
+    found = windower.step(np.full(5, T0), values, T0)
+    assert (found.windowed, found.corrected, found.duplicate) == (1, 2, 2)
+    assert rows(windower.advance(T0 + 10_000, 0)) == [[3]]
+
+
+def test_a_corrected_row_is_in_the_coming_windows_and_not_in_those_that_have_closed() -> None:
+    windower = counting(2, 1, lateness_ms=0)
+    closed = [window for at in (0, 1, 2) for window in send(windower, at, at, at).windows]
+    assert outcomes(send(windower, 2, 20, 3), send(windower, 1, 10, 3)) == ["corrected", "late"]
+    closed += send(windower, 3, 3, 3).windows
+    assert rows(closed) == [[0, 1], [1, 2], [20, 3]]
+
+
+def test_two_zeros_are_one_value_and_the_memory_of_versions_is_bounded() -> None:
+    windower = counting(2, 1, lateness_ms=50)
+    assert outcomes(send(windower, 0, 0.0, 0), send(windower, 0, -0.0, 1)) == [
+        "windowed",
+        "duplicate",
+    ]
+    before = len(windower.snapshot())
+    for n in range(1, 1000):
+        send(windower, 0, n, n)
+    assert windower.counters.corrected == 999
+    assert len(windower.snapshot()) <= before + 256 * 16
 
 
 def test_duplicate_is_known_for_as_long_as_promised_then_late() -> None:

@@ -28,8 +28,14 @@ def plain(window: Window) -> tuple:
 
 
 def outcome(step: Step) -> tuple:
-    counts = (step.windowed, step.duplicate, step.late.tolist(), step.future.tolist(), step.gaps)
-    return (*counts, [plain(window) for window in step.windows])
+    counts = (step.windowed, step.duplicate, step.corrected)
+    return (
+        *counts,
+        step.late.tolist(),
+        step.future.tolist(),
+        step.gaps,
+        [plain(window) for window in step.windows],
+    )
 
 
 @st.composite
@@ -52,16 +58,23 @@ def specs(draw: st.DrawFn) -> WindowSpec:
 
 @st.composite
 def arrivals(draw: st.DrawFn, spec: WindowSpec) -> list[tuple[int, int]]:
-    """(event time, value) in order of arrival, each delayed by no more than the lateness."""
+    """(event time, value) in order of arrival, each delayed by no more than the lateness.
+
+    Some moments come in several versions, each of them before the watermark; some readings come
+    again at any time.
+    """
     steps = draw(st.lists(st.sampled_from([1, 7, 20, 20, 20, 150, 1000]), max_size=60))
     ts = (T0 + np.cumsum([0, *steps])).tolist()
     delays = draw(st.lists(st.integers(0, spec.lateness_ms), min_size=len(ts), max_size=len(ts)))
-    order = sorted(range(len(ts)), key=lambda i: (ts[i] + delays[i], delays[i]))
-    arrived = [(ts[i], i) for i in order]
-    for source in draw(st.lists(st.integers(0, len(ts) - 1), max_size=8)):
-        ts_ms = arrived[source][0]
-        at = draw(st.integers(source + 1, len(arrived)))
-        arrived.insert(at, (ts_ms, 1000 + at))  # again, with another value: the first one counts
+    versions = [(i, delays[i]) for i in range(len(ts))]
+    if spec.lateness_ms:
+        for i in draw(st.lists(st.integers(0, len(ts) - 1), max_size=8)):
+            versions[i] = (i, min(delays[i], spec.lateness_ms - 1))
+            versions.append((i, draw(st.integers(0, spec.lateness_ms - 1))))
+    sent = [(ts[i] + delay, delay, ts[i], n) for n, (i, delay) in enumerate(versions)]
+    arrived = [(t, value) for _, _, t, value in sorted(sent)]
+    for source in draw(st.lists(st.integers(0, len(arrived) - 1), max_size=8)):
+        arrived.insert(draw(st.integers(source + 1, len(arrived))), arrived[source])
     return arrived
 
 
@@ -96,12 +109,14 @@ def test_any_order_within_lateness_with_duplicates_in_any_messages_gives_the_off
     ts = np.concatenate([m[0] for m in sent])
     values = np.concatenate([m[1] for m in sent])
     recv = np.concatenate([np.full(len(m[0]), m[2]) for m in sent])
-    offline = slice_windows(ts, values, spec, recv)
+    first = np.sort(np.unique(np.column_stack([ts, values[:, 0]]), axis=0, return_index=True)[1])
+    offline = slice_windows(ts[first], values[first], spec, recv[first])
     assert [plain(w) for w in windows] == [plain(w) for w in offline]
     assert not windower.pending
     counters = windower.counters
     assert (counters.late, counters.dead_lettered) == (0, 0)
     assert counters.windowed == len(np.unique(ts))
+    assert counters.corrected == len(first) - counters.windowed
     assert counters.windows == len(windows)
 
 
@@ -132,29 +147,76 @@ class Literal:
         self.watermark = self.newest = self.heard = -(2**62)
         self.pending: dict[int, tuple[int, int]] = {}
         self.released: list[tuple[int, int, int]] = []
+        self.lost: set[tuple[int, int]] = set()
+        self.closed: list[tuple] = []
 
     def remembered(self) -> set[int]:
         times = [ts for ts, _, _ in self.released]
         kept = set(times[-max(self.spec.length, 1024) :])
         return kept | set(self.pending)
 
-    def step(self, ts_ms: list[int], first_value: int, recv_ms: int) -> tuple:
-        known, windowed, duplicate, late, future = self.remembered(), 0, 0, [], []
-        for i, ts in enumerate(ts_ms):
+    def step(self, ts_ms: list[int], values: list[int], recv_ms: int) -> tuple:
+        known, windowed, duplicate, corrected, late, future = self.remembered(), 0, 0, 0, [], []
+        for i, (ts, value) in enumerate(zip(ts_ms, values, strict=True)):
             if ts > recv_ms + self.spec.future_ms:
                 future.append(i)
             elif ts in known or ts in self.pending:
-                duplicate += 1
+                found = self.version(ts, value, recv_ms)
+                duplicate += found == "duplicate"
+                corrected += found == "corrected"
+                if found == "late":
+                    late.append(i)
             elif ts < self.watermark:
                 late.append(i)
             else:
                 windowed += 1
-                self.pending[ts] = (first_value + i, recv_ms)
+                self.pending[ts] = (value, recv_ms)
         if windowed:
             self.heard = max(self.heard, recv_ms)
             self.newest = max(self.newest, *self.pending)
             self.release(self.newest - self.spec.lateness_ms)
-        return windowed, duplicate, late, future
+        return windowed, duplicate, corrected, late, future
+
+    def version(self, ts: int, value: int, recv_ms: int) -> str:
+        times = [released for released, _, _ in self.released]
+        at = times.index(ts) if ts in times else None
+        if at is not None and at < min(self.needed(), len(times) - 32):
+            return "duplicate"
+        old, old_recv_ms = self.pending[ts] if at is None else self.released[at][1:]
+        if value == old or (ts, value) in self.lost:
+            return "duplicate"
+        if at is not None and at < self.needed():
+            self.lost.add((ts, value))
+            return "late"
+        if recv_ms < old_recv_ms:
+            self.lost.add((ts, value))
+        else:
+            self.lost.add((ts, old))
+            if at is None:
+                self.pending[ts] = (value, recv_ms)
+            else:
+                self.released[at] = (ts, value, recv_ms)
+        return "corrected"
+
+    def needed(self) -> int:
+        """Index of the first released reading that a coming window needs."""
+        times = [ts for ts, _, _ in self.released]
+        spec = self.spec
+        if spec.kind == "time":
+            start = ((self.watermark - spec.length_ms) // spec.hop_ms + 1) * spec.hop_ms
+            return sum(ts < start for ts in times)
+        begin = 0
+        if spec.gap_ms is not None and spec.gap_policy == "reset":
+            begin = max(
+                (i + 1 for i, (a, b) in enumerate(pairwise(times)) if b - a > spec.gap_ms),
+                default=0,
+            )
+        run = len(times) - begin
+        closes = (n for n in range(run + 1, run + spec.length + spec.hop + 1))
+        close = next(
+            n for n in closes if n >= spec.min_readings and (n - spec.length) % spec.hop == 0
+        )
+        return min(begin + max(close - spec.length, 0), len(times))
 
     def advance(self, now_ms: int, since_ms: int) -> None:
         quiet = now_ms - max(self.heard, since_ms)
@@ -173,6 +235,7 @@ class Literal:
         for ts in sorted(self.pending):
             if ts <= self.watermark:
                 self.released.append((ts, *self.pending.pop(ts)))
+        self.closed += self.windows()[len(self.closed) :]
 
     def windows(self) -> list[tuple]:
         ts = np.array([r[0] for r in self.released], dtype=np.int64)
@@ -208,15 +271,16 @@ def test_every_reading_is_classified_as_in_the_table(
             literal.advance(now_ms, T0 + 50)
         else:
             ts = np.array([T0 + offset for offset in offsets], dtype=np.int64)
-            rows = np.array([[100 * number + i, -100 * number - i] for i in range(len(ts))])
+            versions = [offset % 997 + 1000 * (number % 3) for offset in offsets]
+            rows = np.array([[version, -version] for version in versions])
             values = rows.astype(np.float32).reshape(len(ts), WIDTH)
             step = windower.step(ts, values, now_ms)
             assert outcome(step) == outcome(twin.step(ts, values, now_ms))
-            expected = literal.step(ts.tolist(), 100 * number, now_ms)
-            assert outcome(step)[:4] == expected
+            expected = literal.step(ts.tolist(), versions, now_ms)
+            assert outcome(step)[:5] == expected
             closed = step.windows
         windows += [plain(w) for w in closed]
-        assert windows == literal.windows()
+        assert windows == literal.closed
         assert windower.counters.balances
         assert windower.counters == twin.counters
         assert windower.pending == twin.pending == literal.waits()
