@@ -280,7 +280,9 @@ class Bridge:
 
     # -- from the broker --------------------------------------------------------------------
 
-    def _on_message(self, packet_id: int, qos: int, topic: str, payload: bytes) -> None:
+    def _on_message(
+        self, packet_id: int, qos: int, topic: str, payload: bytes, is_dup: bool
+    ) -> None:
         """Take one message; never raises, whatever its content."""
         if self._stopping:
             return  # not acknowledged, so the broker keeps it for the next run
@@ -289,7 +291,7 @@ class Bridge:
             recv_ms = self._recv_ms = self._now_ms()
         self._unconfirmed += 1
         self._held_bytes += len(payload)
-        message = HeldMessage(self._connection.epoch, packet_id, qos, topic, payload)
+        message = HeldMessage(self._connection.epoch, packet_id, qos, topic, payload, None, is_dup)
         if self._held:
             self._intake.hear(topic, payload)
             self._held.add(message, recv_ms)
@@ -330,7 +332,12 @@ class Bridge:
             self._intake.take_oversized(message.oversized, recv_ms)
         else:
             taken = self._intake.take(
-                message.topic, message.payload, recv_ms, message.qos, again=again
+                message.topic,
+                message.payload,
+                recv_ms,
+                message.qos,
+                again=again,
+                is_dup=message.is_dup,
             )
         if taken and message.qos:
             load.acks.append((message.epoch, message.packet_id))

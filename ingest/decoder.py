@@ -61,8 +61,14 @@ class Decoder(Protocol):
     filters: Sequence[str]
     """MQTT filters to subscribe to."""
 
-    def decode(self, topic: str, payload: bytes, recv_ms: int, qos: int) -> Decoded:
-        """Decode one message; faults are refused in the result, never raised."""
+    def decode(
+        self, topic: str, payload: bytes, recv_ms: int, qos: int, *, is_dup: bool = False
+    ) -> Decoded:
+        """Decode one message; faults are refused in the result, never raised.
+
+        `is_dup` is MQTT's DUP flag: the broker may have sent the message before. Only such a
+        message can be a redelivery; equal bytes alone prove nothing.
+        """
         ...
 
     def sent_at(self, topic: str, payload: bytes) -> tuple[str, int] | None:

@@ -18,7 +18,8 @@ __all__ = ["HeldMessage", "Holding"]
 class HeldMessage(NamedTuple):
     """A message as it came, with what its acknowledgement needs.
 
-    `oversized` is what is left of a message above the limit (`ingest.mqtt.packets.Oversized`).
+    `oversized` is what is left of a message above the limit (`ingest.mqtt.packets.Oversized`);
+    `is_dup` is MQTT's DUP flag.
     """
 
     epoch: int
@@ -27,6 +28,7 @@ class HeldMessage(NamedTuple):
     topic: str
     payload: bytes
     oversized: Any = None
+    is_dup: bool = False
 
 
 class Holding:

@@ -140,7 +140,14 @@ class Intake:
         self._addresses: dict[str, tuple[Address, int]] = {}
 
     def take(
-        self, topic: str, payload: bytes, recv_ms: int, qos: int, *, again: bool = False
+        self,
+        topic: str,
+        payload: bytes,
+        recv_ms: int,
+        qos: int,
+        *,
+        again: bool = False,
+        is_dup: bool = False,
     ) -> bool:
         """Add one message to the load, as an envelope or as a dead letter; never raises.
 
@@ -150,6 +157,7 @@ class Intake:
             recv_ms: Time of receipt, epoch ms.
             qos: Its quality of service.
             again: Whether the message was held back before, so its device has voted.
+            is_dup: Whether the broker may have sent it before (MQTT's DUP flag).
 
         Returns:
             False if the message has to wait, because this machine's clock may be wrong. Nothing has
@@ -159,7 +167,7 @@ class Intake:
         try:
             if decoder is not None and topic.startswith(decoder.prefix):
                 self._hear_decoded(decoder, topic, payload, recv_ms, again)
-                self._take_decoded(decoder, topic, payload, recv_ms, qos)
+                self._take_decoded(decoder, topic, payload, recv_ms, qos, is_dup=is_dup)
             else:
                 address, partition = self._addresses.get(topic) or self._address(topic)
                 document = decode_payload(payload)
@@ -243,14 +251,21 @@ class Intake:
         return records
 
     def _take_decoded(
-        self, decoder: Decoder, topic: str, payload: bytes, recv_ms: int, qos: int
+        self,
+        decoder: Decoder,
+        topic: str,
+        payload: bytes,
+        recv_ms: int,
+        qos: int,
+        *,
+        is_dup: bool,
     ) -> None:
         """Take a message of the second format: add all good readings, then raise the first refusal.
 
         Raises:
             RefusedMessage: Part of the message, or all of it, was refused.
         """
-        decoded = decoder.decode(topic, payload, recv_ms, qos)
+        decoded = decoder.decode(topic, payload, recv_ms, qos, is_dup=is_dup)
         refused = decoded.refused
         for address, body in decoded.messages:
             key = device_key(address.site, address.device)

@@ -47,7 +47,7 @@ class Connection:
         self,
         endpoint: Endpoint,
         *,
-        on_message: Callable[[int, int, str, bytes], None] | None = None,
+        on_message: Callable[[int, int, str, bytes, bool], None] | None = None,
         on_oversized: Callable[[Oversized], None] | None = None,
         on_confirmed: Callable[[int], None] | None = None,
         on_refused: Callable[[int], None] | None = None,
@@ -69,7 +69,7 @@ class Connection:
 
         Args:
             endpoint: The broker.
-            on_message: Called with (packet id, QoS, topic, payload), see `Publish`. Must not raise.
+            on_message: Called with the fields of a `Publish`. Must not raise.
             on_oversized: Called with what is left of a message above `max_packet_bytes`. Must
                 acknowledge it as any other, or the broker sends it again at every connect.
             on_confirmed: Called with the packet id of a publication that the broker confirmed.

@@ -36,6 +36,7 @@ LARGEST_PACKET_BYTES = 268_435_455
 
 _WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _PUBLISH = 0x30
+_DUP = 0x08
 _HEAD_BYTES = 72 * 1024
 """Bytes kept of an oversized message: the longest topic, the packet id, and some of the payload."""
 
@@ -48,12 +49,14 @@ class Publish(NamedTuple):
         qos: 0 or 1.
         topic: MQTT topic; invalid UTF-8 appears as U+FFFD.
         payload: The body.
+        is_dup: The broker may have sent it before (the DUP flag); a new message never has it.
     """
 
     packet_id: int
     qos: int
     topic: str
     payload: bytes
+    is_dup: bool = False
 
 
 class Oversized(NamedTuple):
@@ -192,7 +195,8 @@ class PacketSocket:
             qos = (first & 0x06) >> 1
             found = _split(ahead, qos, body, end, self._has_properties)
             if found is not None and found[2] <= end:
-                return Publish(found[0], qos, found[1], bytes(ahead[found[2] : end]))
+                payload = bytes(ahead[found[2] : end])
+                return Publish(found[0], qos, found[1], payload, bool(first & _DUP))
         return bytes(ahead[start:end])
 
     def offer(self, packet: bytes) -> None:

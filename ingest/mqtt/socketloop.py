@@ -55,7 +55,7 @@ class Callbacks:
     None may raise. If one does, the exception is logged and the connection reported as broken.
 
     Attributes:
-        on_message: A message: packet id, QoS, topic, payload (see `Publish`).
+        on_message: A message: the fields of a `Publish`.
         on_oversized: A message above the limit, of which only the head is left.
         after_read: A handful of messages has been read.
         on_connack: The broker answered CONNECT: reason, and whether it kept our session.
@@ -66,7 +66,7 @@ class Callbacks:
         on_broken: Reading or writing failed, or a callback raised.
     """
 
-    on_message: Callable[[int, int, str, bytes], None] | None
+    on_message: Callable[[int, int, str, bytes, bool], None] | None
     on_oversized: Callable[[Oversized], None] | None
     after_read: Callable[[], None] | None
     on_connack: Callable[[Reason, bool], None]

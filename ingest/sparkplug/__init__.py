@@ -10,6 +10,7 @@ Files, lowest first:
 - `names`: the mapping file, and our names of groups, nodes and devices.
 - `store`: the memory on disk.
 - `counters`: counters of the decoder, and the faults of one message.
+- `sessions`: which message begins, continues or ends a session.
 - `nodes`: the memory: nodes, devices, values, and what has changed.
 - `births`: metrics and streams of a device.
 - `data`: readings from the metrics of a message.

@@ -20,11 +20,14 @@ class SparkplugCounters:
         births_total: NBIRTH and DBIRTH taken.
         deaths_total: NDEATH and DDEATH taken.
         stale_deaths_total: NDEATH of an earlier session, without effect.
+        unsure_deaths_total: NDEATH that may be of an earlier session; the node was asked for a
+            birth.
         data_total: NDATA and DDATA taken, in part or as a whole.
         readings_total: Readings made of them.
         duplicates_total: Messages delivered again, without effect.
         seq_gaps_total: Sequence numbers that did not follow the one before.
         lost_messages_total: Messages missing there, at least (the numbers wrap at 256).
+        overtaken_total: Of these the messages that came after all, overtaken by later ones.
         bdseq_gaps_total: Births whose session number does not follow the last one known.
         rebirths_requested_total: Commands sent to nodes.
         commands_total: Commands of hosts to nodes, ours included, that came by; without effect.
@@ -33,11 +36,13 @@ class SparkplugCounters:
     births_total: int = 0
     deaths_total: int = 0
     stale_deaths_total: int = 0
+    unsure_deaths_total: int = 0
     data_total: int = 0
     readings_total: int = 0
     duplicates_total: int = 0
     seq_gaps_total: int = 0
     lost_messages_total: int = 0
+    overtaken_total: int = 0
     bdseq_gaps_total: int = 0
     rebirths_requested_total: int = 0
     commands_total: int = 0

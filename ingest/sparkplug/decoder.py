@@ -11,12 +11,14 @@ duplicates and skipped.
    (`ingest.sparkplug.names`).
 2. Every distinct timestamp of a stream's metrics in a data message is one reading. A channel that
    the message does not carry keeps its last known value. Births set values; they are not readings.
-3. A gap in the sequence numbers means that messages are missing. The decoder then discards the
-   node's values until they are sent again, and asks the node for a new birth (NCMD `Node
-   Control/Rebirth`). Data that cannot be completed becomes a dead letter, never a guess.
+3. A gap in the sequence numbers means that messages are missing. The decoder then suspends the
+   node's values until they are sent again or the missing messages come, and asks the node for a
+   new birth (NCMD `Node Control/Rebirth`). Data that cannot be completed becomes a dead letter,
+   never a guess.
 4. Historical values (`is_historical`) continue from the values before the last birth, and leave the
    present values alone.
 5. NDEATH, if it belongs to the current birth, takes the node and all its devices offline.
+   `ingest.sparkplug.sessions` has the tables of cases.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ from ingest.sparkplug.data import Columns, canonical_messages, readings_of, upda
 from ingest.sparkplug.host import Host
 from ingest.sparkplug.names import SparkplugMapping, read_mapping
 from ingest.sparkplug.nodes import Device, Node, Nodes
+from ingest.sparkplug.sessions import OVERTAKEN, Step, ends_session, step_of
 from ingest.sparkplug.store import Checkpoint, SparkplugStore
 from ingest.sparkplug.wire import Metric, Payload, decode_sparkplug, first_timestamp
 from ingest.topics import Address
@@ -51,6 +54,7 @@ _SHOWN_OFFLINE = 50
 _NODE_KINDS = ("NBIRTH", "NDATA", "NDEATH", "NCMD")
 _DEVICE_KINDS = ("DBIRTH", "DDATA", "DDEATH", "DCMD")
 _COMMANDS = ("NCMD", "DCMD")
+_DEATH_WITHOUT_BODY = Payload(None, None, ())
 _FORMER = "it comes from a subscription of former settings"
 _TIMED_KINDS = ("NBIRTH", "NDATA", "DBIRTH", "DDATA")
 
@@ -118,14 +122,16 @@ class Sparkplug:
         sent_ms = first_timestamp(payload)
         return None if sent_ms is None else (f"{levels[1]}/{levels[3]}", sent_ms)
 
-    def decode(self, topic: str, payload: bytes, recv_ms: int, qos: int) -> Decoded:
+    def decode(
+        self, topic: str, payload: bytes, recv_ms: int, qos: int, *, is_dup: bool = False
+    ) -> Decoded:
         """Take one message; see `ingest.decoder.Decoder`."""
         try:
-            return self._decode(topic, payload, qos)
+            return self._decode(topic, payload, qos, is_dup=is_dup)
         except RefusedMessage as exc:
             return Decoded(refused=exc)
 
-    def _decode(self, topic: str, payload: bytes, qos: int) -> Decoded:
+    def _decode(self, topic: str, payload: bytes, qos: int, *, is_dup: bool) -> Decoded:
         levels = topic.split("/")
         if levels[1] == "STATE":
             self._host.note_state(levels, payload)
@@ -140,21 +146,33 @@ class Sparkplug:
         if self._groups is not None and group not in self._groups:
             detail = f"group {group[:80]!r} is not among `groups` of the mapping; {_FORMER}"
             raise RefusedMessage(RefusalReason.bad_topic, detail)
-        found = decode_sparkplug(payload)
-        if kind == "NDEATH":  # may be the same bytes each time, and a second one has no effect
-            self._take_node_death(group, name, found)
-            return Decoded()
+        is_death = kind == "NDEATH"
+        found = _DEATH_WITHOUT_BODY if is_death and not payload else decode_sparkplug(payload)
         digest = blake2b(topic.encode() + b"\0" + payload, digest_size=8).digest()
-        if not self._nodes.note_message(digest):
+        if self._is_known(group, name, kind, found.seq, digest, is_dup=is_dup):
             self.counters.duplicates_total += 1
             return Decoded()
+        self._nodes.note_message(digest)
+        if is_death:
+            self._take_node_death(group, name, found)
+            return Decoded()
         if kind == "NBIRTH":
-            return self._take_node_birth(self._nodes.node(group, name), found, qos)
+            node = self._nodes.node(group, name)
+            node.birth = digest.hex()
+            return self._take_node_birth(node, found, qos)
         node = self._online_node(group, name)
         self._nodes.note_node(node)
         node.qos = qos
-        lost = self._check_sequence(node, found.seq)
-        device = "".join(rest)
+        step = self._check_sequence(node, found.seq)
+        decoded = self._take_of_device(node, kind, "".join(rest), found, step)
+        if step.is_overtaken and not node.missing:
+            self._close_gap(node)
+        return decoded
+
+    def _take_of_device(
+        self, node: Node, kind: str, device: str, found: Payload, step: Step
+    ) -> Decoded:
+        """Take a message of a device, or data of the node itself; refusals are in the result."""
         if kind == "DBIRTH":
             return self._take_birth(node, self._nodes.device(node, device), found)
         known = node.devices.get(device)
@@ -164,8 +182,19 @@ class Sparkplug:
         if known is None or not known.is_online:
             self._host.request_birth(node)
             detail = f"no birth of {device or 'the node'} is known; a new birth was requested"
-            raise RefusedMessage(RefusalReason.no_birth, detail)
-        return self._take_data(node, known, found, lost)
+            return Decoded(refused=RefusedMessage(RefusalReason.no_birth, detail))
+        return self._take_data(node, known, found, step)
+
+    def _is_known(
+        self, group: str, name: str, kind: str, seq: int | None, digest: bytes, *, is_dup: bool
+    ) -> bool:
+        """Whether a message was taken before; `ingest.sparkplug.sessions` has the table."""
+        if is_dup:
+            return self._nodes.was_seen(digest)
+        node = self._nodes.find(group, name)
+        if kind in ("NBIRTH", "NDEATH") or node is None or not self._nodes.was_seen(digest, node):
+            return False
+        return seq is None or node.seq is None or (node.seq - seq) % 256 < OVERTAKEN
 
     def _online_node(self, group: str, name: str) -> Node:
         node = self._nodes.find(group, name)
@@ -175,21 +204,35 @@ class Sparkplug:
         state = "no birth of the node is known" if node is None else "the node is offline"
         raise RefusedMessage(RefusalReason.no_birth, f"{state}; a new birth was requested")
 
-    def _check_sequence(self, node: Node, seq: int | None) -> int:
-        """Return how many messages are missing before this one; discard values if any are."""
+    def _check_sequence(self, node: Node, seq: int | None) -> Step:
+        """Return what a sequence number says; suspend the node's values where messages miss."""
         if seq is None:
-            return 0
-        lost = 0 if node.seq is None else (seq - node.seq - 1) % 256
+            return Step()
+        step = Step() if node.seq is None else step_of(node.seq, seq, node.missing)
+        if step.is_overtaken:
+            self.counters.overtaken_total += 1
+            node.missing = tuple(number for number in node.missing if number != seq)
+            return step
         node.seq = seq
-        if lost:
+        if step.is_gap:
             self.counters.seq_gaps_total += 1
-            self.counters.lost_messages_total += lost
+            self.counters.lost_messages_total += len(step.missing)
+            can_come = bool(step.missing) and len(node.missing + step.missing) < OVERTAKEN
+            node.missing = node.missing + step.missing if can_come else ()
             for device in node.devices.values():
-                if device.current:
-                    device.discard_current()
+                if device.current or device.before_gap:
+                    device.begin_gap()
                     self._nodes.note_values(node, device)
             self._host.request_birth(node)
-        return lost
+        return step
+
+    def _close_gap(self, node: Node) -> None:
+        """Continue with the suspended values, because no message of the gap is missing."""
+        for device in node.devices.values():
+            if device.before_gap:
+                device.end_gap()
+                self._nodes.note_values(node, device)
+        self._host.cancel_request(node)
 
     # -- births and deaths ------------------------------------------------------------------
 
@@ -198,8 +241,10 @@ class Sparkplug:
         if node.bdseq is not None and bdseq is not None:
             if bdseq not in (node.bdseq, (node.bdseq + 1) % 256):
                 self.counters.bdseq_gaps_total += 1
+        if not node.is_online or bdseq != node.bdseq:  # else it may be the answer to a request
+            node.is_stuck = bdseq is not None and bdseq == node.bdseq
         node.bdseq, node.is_online, node.qos = bdseq, True, qos
-        node.seq = found.seq or 0
+        node.seq, node.missing = found.seq or 0, ()
         for device in node.devices.values():
             self._nodes.take_offline(node, device)
         self._host.cancel_request(node)
@@ -229,7 +274,7 @@ class Sparkplug:
         bdseq = session_number(found)
         if node is None or not node.is_online:
             return
-        if bdseq is not None and node.bdseq is not None and bdseq != node.bdseq:
+        if not ends_session(node.bdseq, bdseq):
             # The broker noticed the end of an earlier connection late; the node is back.
             self.counters.stale_deaths_total += 1
             return
@@ -237,7 +282,11 @@ class Sparkplug:
         node.is_online = False
         for device in node.devices.values():
             self._nodes.take_offline(node, device)
-        self._host.cancel_request(node)
+        if bdseq is None or node.bdseq is None or node.is_stuck:
+            self.counters.unsure_deaths_total += 1
+            self._host.request_birth(node)
+        else:
+            self._host.cancel_request(node)
         self._nodes.note_node(node)
 
     def _take_device_death(self, node: Node, device: Device | None) -> None:
@@ -247,20 +296,22 @@ class Sparkplug:
 
     # -- data -------------------------------------------------------------------------------
 
-    def _take_data(self, node: Node, device: Device, found: Payload, lost: int) -> Decoded:
+    def _take_data(self, node: Node, device: Device, found: Payload, step: Step) -> Decoded:
         self.counters.data_total += 1
         faults = Faults()
         current, historical = self._sort_metrics(node, device, found, faults)
         messages: list[tuple[Address, bytes]] = []
-        for metrics, values in ((historical, device.earlier), (current, device.current)):
+        present = device.before_gap if step.is_overtaken else device.current
+        for metrics, values in ((historical, device.earlier), (current, present)):
             if metrics:
                 updates = updates_of(device, metrics, found.ts_ms, faults)
                 columns = readings_of(device, updates, values, faults)
                 messages += self._messages(device, columns)
         if current or historical:
             self._nodes.note_values(node, device)
-        if lost and faults.reason is not None:
-            faults.add(faults.reason, f"{lost} messages are missing before this one")
+        if step.is_gap and faults.reason is not None:
+            lost = f"{len(step.missing)} messages" if step.missing else "messages"
+            faults.add(faults.reason, f"{lost} are missing before this one")
         return Decoded(messages, faults.refused)
 
     def _sort_metrics(

@@ -6,7 +6,6 @@ store (`ingest.sparkplug.store`) before the messages are acknowledged.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,6 +47,7 @@ class Device:
         aliases: Metric names of the birth, by alias.
         current: Current values.
         earlier: Values before the last birth, which historical values follow.
+        before_gap: Values before the gap in the sequence, which overtaken messages follow.
         plans: Streams that the device has.
         wanted: Metrics of all these streams.
     """
@@ -60,6 +60,7 @@ class Device:
     aliases: dict[int, str] = field(default_factory=dict)
     current: Values = field(default_factory=dict)
     earlier: Values = field(default_factory=dict)
+    before_gap: Values = field(default_factory=dict)
     plans: tuple[Plan, ...] = ()
     wanted: frozenset[str] = frozenset()
 
@@ -67,7 +68,17 @@ class Device:
         """Move the current values to the earlier ones, because they may have changed unseen."""
         known = {name: value for name, value in self.current.items() if value is not None}
         self.earlier.update(known)
-        self.current = {}
+        self.current, self.before_gap = {}, {}
+
+    def begin_gap(self) -> None:
+        """Suspend the current values: messages are missing that may have changed them."""
+        before = self.before_gap | self.current
+        self.discard_current()
+        self.before_gap = before
+
+    def end_gap(self) -> None:
+        """Continue with the suspended values: no message is missing any more."""
+        self.current, self.before_gap = self.before_gap | self.current, {}
 
 
 @dataclass(slots=True)
@@ -84,6 +95,9 @@ class Node:
         devices: Its devices by Sparkplug name.
         request_at_ms: Earliest time of the next request for a birth.
         requests: Requests for a birth since the last birth.
+        birth: Digest of the last NBIRTH, as hex; later digests are of this session.
+        is_stuck: The last session began with the number of the one before.
+        missing: Sequence numbers of the last gap that have not come yet.
     """
 
     group: str
@@ -95,6 +109,9 @@ class Node:
     devices: dict[str, Device] = field(default_factory=dict)
     request_at_ms: int = 0
     requests: int = 0
+    birth: str = ""
+    is_stuck: bool = False
+    missing: tuple[int, ...] = ()
 
     @property
     def key(self) -> tuple[str, str]:
@@ -110,8 +127,10 @@ class Nodes:
         self._nodes: dict[tuple[str, str], Node] = {}
         self._devices_total = 0
         self._remembered = store.remembered
-        self._seen: deque[bytes] = deque(store.seen())
-        self._seen_set = set(self._seen)
+        self._seen: dict[bytes, int] = {}  # digest -> number of the message, oldest first
+        self._count = 0
+        for digest in store.seen():
+            self._add_seen(digest)
         self._changed_nodes: dict[tuple[str, str], Node] = {}
         self._changed_births: dict[tuple[str, str, str], Device] = {}
         self._changed_values: dict[tuple[str, str, str], Device] = {}
@@ -160,16 +179,24 @@ class Nodes:
 
     # -- changes ----------------------------------------------------------------------------
 
-    def note_message(self, digest: bytes) -> bool:
-        """Remember the digest of a message; False if it is a duplicate."""
-        if digest in self._seen_set:
-            return False
-        self._seen.append(digest)
-        self._seen_set.add(digest)
+    def was_seen(self, digest: bytes, node: Node | None = None) -> bool:
+        """Whether a message with this digest is among the last ones (of the node's session)."""
+        number = self._seen.get(digest)
+        if number is None or node is None:
+            return number is not None
+        return number > self._seen.get(bytes.fromhex(node.birth), -1)
+
+    def note_message(self, digest: bytes) -> None:
+        """Remember the digest of a message."""
+        self._add_seen(digest)
         self._new_seen.append(digest)
+
+    def _add_seen(self, digest: bytes) -> None:
+        self._seen.pop(digest, None)
+        self._seen[digest] = self._count
+        self._count += 1
         if len(self._seen) > self._remembered:
-            self._seen_set.discard(self._seen.popleft())
-        return True
+            del self._seen[next(iter(self._seen))]
 
     def note_node(self, node: Node) -> None:
         """Note that the state of a node changes with this message."""
@@ -205,18 +232,23 @@ class Nodes:
 
     def _restore(self, store: SparkplugStore) -> None:
         for group, name, state in store.nodes():
-            bdseq, seq, is_online, qos = orjson.loads(state)
-            self._nodes[group, name] = Node(group, name, bdseq, seq, is_online, qos)
+            bdseq, seq, is_online, qos, *more = orjson.loads(state)
+            node = self._nodes[group, name] = Node(group, name, bdseq, seq, is_online, qos)
+            if more:  # earlier versions have no more
+                node.birth, node.is_stuck, missing = more
+                node.missing = tuple(missing)
         for group, name, device_name, birth, values in store.devices():
             device = self.device(self.node(group, name), device_name)
             device.types, aliases = orjson.loads(birth)
             device.aliases = {int(alias): metric for alias, metric in aliases.items()}
             if values is not None:
-                device.is_online, device.current, device.earlier = orjson.loads(values)
+                device.is_online, device.current, device.earlier, *gap = orjson.loads(values)
+                device.before_gap = gap[0] if gap else {}
 
 
 def _node_state(node: Node) -> bytes:
-    return orjson.dumps((node.bdseq, node.seq, node.is_online, node.qos))
+    session = (node.birth, node.is_stuck, node.missing)
+    return orjson.dumps((node.bdseq, node.seq, node.is_online, node.qos, *session))
 
 
 def _birth_state(device: Device) -> bytes:
@@ -225,4 +257,4 @@ def _birth_state(device: Device) -> bytes:
 
 
 def _values_state(device: Device) -> bytes:
-    return orjson.dumps((device.is_online, device.current, device.earlier))
+    return orjson.dumps((device.is_online, device.current, device.earlier, device.before_gap))

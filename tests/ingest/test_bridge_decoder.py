@@ -38,7 +38,9 @@ class Plain:
         self.will: Outgoing | None = None
         self.connects = 0
 
-    def decode(self, topic: str, payload: bytes, recv_ms: int, qos: int) -> Decoded:
+    def decode(
+        self, topic: str, payload: bytes, recv_ms: int, qos: int, *, is_dup: bool = False
+    ) -> Decoded:
         self.taken += 1
         if payload == b"fault":
             raise KeyError("of ours")

@@ -104,7 +104,7 @@ class Reader:
             on_message=self._take,
         )
 
-    def _take(self, packet_id: int, qos: int, topic: str, payload: bytes) -> None:
+    def _take(self, packet_id: int, qos: int, topic: str, payload: bytes, is_dup: bool) -> None:
         self.got.append((topic, payload))
         if qos:
             self.connection.ack(packet_id)

@@ -30,6 +30,7 @@ class Pipeline:
     messages: list[Message]
     path: Path
     acked: int = 0
+    delivered: int = 0
     log: list[tuple[Key, dict[str, float]]] = field(default_factory=list)
     dead_letters: list[tuple[str, str, bytes]] = field(default_factory=list)
 
@@ -51,7 +52,9 @@ class Pipeline:
         envelopes, dead_letters = [], []
         for number in taken:
             topic, payload = self.messages[number]
-            decoded = self.sparkplug.decode(topic, payload, T0_MS, 1)
+            is_dup = number < self.delivered
+            decoded = self.sparkplug.decode(topic, payload, T0_MS, 1, is_dup=is_dup)
+            self.delivered = max(self.delivered, number + 1)
             for address, body in decoded.messages:
                 document = decode_payload(body)
                 for n, ts_ms in enumerate(event_times(document).tolist()):
