@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from deploy.doctor.findings import Finding, size_text
 from deploy.doctor.mqttprobe import ProbeFailed, probe_broker
@@ -250,7 +251,29 @@ def check_console(url: str, *, is_expected: bool, timeout_s: float = 5.0) -> lis
     if not is_ready:
         advice = "wait if it has just started; otherwise see its log"
         return [Finding("gateway", "fail", f"not ready: {problems or 'no reason given'}", advice)]
-    return [Finding("gateway", "ok", f"ready, console at {url}")]
+    return [Finding("gateway", "ok", f"ready, console at {url}"), *_notices(page)]
+
+
+def _notices(page: Mapping[str, Any]) -> list[Finding]:
+    """Report Sparkplug devices that send without a reading, and topics that nothing reads."""
+    parts = page.get("parts")
+    sparkplug, bridge = (
+        part if isinstance(part, dict) else {}
+        for part in map((parts if isinstance(parts, dict) else {}).get, ("sparkplug", "bridge"))
+    )
+    found = []
+    notices, count = sparkplug.get("notices"), sparkplug.get("without_stream")
+    if isinstance(notices, list) and notices:
+        text = f"{count} nodes or devices match no stream: " + "; ".join(map(str, notices[:5]))
+        advice = "correct the mapping (docs/sparkplug.md); all of them: `sparkplug` in /health"
+        found.append(Finding("sparkplug", "warn", text, advice))
+    stray = bridge.get("stray_topics")
+    if isinstance(stray, dict) and stray:
+        shapes = sorted(stray.items(), key=lambda item: -int(item[1]))[:5]
+        text = "messages on topics of another form: " + ", ".join(f"{k} {v}" for k, v in shapes)
+        advice = "they are dead letters: kpstream dead-letters list"
+        found.append(Finding("topics", "warn", text, advice))
+    return found
 
 
 def _ask(url: str, timeout_s: float) -> tuple[int | None, str]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from ingest.errors import RefusalReason
 from ingest.sparkplug.counters import SHOWN_NAMES, Faults
 from ingest.sparkplug.names import StreamMapping
 from ingest.sparkplug.nodes import Device, Node, Plan
-from ingest.sparkplug.wire import DataType, Payload
+from ingest.sparkplug.notices import notice_of
+from ingest.sparkplug.wire import TEMPLATE, DataType, Metric, Payload
 
-__all__ = ["announce", "plan_streams", "session_number"]
+__all__ = ["announce", "plan_streams", "session_number", "with_members"]
 
 _NUMBERS = frozenset(map(int, DataType))
 
@@ -21,6 +22,17 @@ def session_number(payload: Payload) -> int | None:
         if metric.name == "bdSeq" and isinstance(metric.value, int):
             return int(metric.value)
     return None
+
+
+def with_members(device: Device, name: str, metric: Metric) -> Iterator[tuple[str, Metric]]:
+    """Yield a metric and the members of its Template by name; a null Template has null members."""
+    yield name, metric
+    for member in metric.members:
+        yield f"{name}/{member.name}", member
+    if metric.is_null and device.types.get(name) == TEMPLATE:
+        for wanted in device.wanted:
+            if wanted.startswith(f"{name}/"):
+                yield wanted, Metric(wanted, ts_ms=metric.ts_ms, is_null=True)
 
 
 def announce(
@@ -34,6 +46,8 @@ def announce(
             faults.add(RefusalReason.not_sparkplug, "a metric of the birth has no name")
             continue
         device.types[metric.name] = metric.datatype or 0
+        for member in metric.members:
+            device.types[f"{metric.name}/{member.name}"] = member.datatype or 0
         if metric.alias is not None:
             device.aliases[metric.alias] = metric.name
     plan_streams(node, device, streams, faults)
@@ -50,6 +64,7 @@ def plan_streams(
         if stream.fits(path) and _has_all(device, stream, faults)
     )
     device.wanted = frozenset(metric for plan in device.plans for metric in plan.metrics)
+    device.notice = None if device.plans else notice_of(path, device, streams)
 
 
 def _has_all(device: Device, stream: StreamMapping, faults: Faults) -> bool:

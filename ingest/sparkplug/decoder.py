@@ -34,7 +34,7 @@ from pathlib import Path
 from ingest.decoder import Decoded, Outgoing
 from ingest.errors import RefusalReason, RefusedMessage
 from ingest.settings import IngestSettings
-from ingest.sparkplug.births import announce, plan_streams, session_number
+from ingest.sparkplug.births import announce, plan_streams, session_number, with_members
 from ingest.sparkplug.counters import Faults, SparkplugCounters
 from ingest.sparkplug.data import Columns, canonical_messages, readings_of, updates_of
 from ingest.sparkplug.host import Host
@@ -51,6 +51,7 @@ log = logging.getLogger(__name__)
 
 _MAX_TOPIC = 1024
 _SHOWN_OFFLINE = 50
+_SHOWN_NOTICES = 20
 _NODE_KINDS = ("NBIRTH", "NDATA", "NDEATH", "NCMD")
 _DEVICE_KINDS = ("DBIRTH", "DDATA", "DDEATH", "DCMD")
 _COMMANDS = ("NCMD", "DCMD")
@@ -258,9 +259,11 @@ class Sparkplug:
         faults = Faults()
         announce(node, device, found, self._mapping.stream, faults)
         present = [
-            (metric.name, metric)
-            for metric in found.metrics
-            if not metric.is_historical and metric.name is not None and metric.name in device.wanted
+            (name, metric)
+            for each in found.metrics
+            if each.name is not None
+            for name, metric in with_members(device, each.name, each)
+            if name in device.wanted and not metric.is_historical
         ]
         updates = updates_of(device, present, found.ts_ms, faults, in_birth=True)
         self._nodes.note_birth(node, device)
@@ -328,8 +331,10 @@ class Sparkplug:
                 shown = f"alias {metric.alias}" if name is None else f"metric {name[:80]!r}"
                 faults.add(RefusalReason.no_birth, f"{shown} is in no birth")
                 self._host.request_birth(node)
-            elif name in device.wanted:
-                (historical if metric.is_historical else current).append((name, metric))
+                continue
+            for path, each in with_members(device, name, metric):
+                if path in device.wanted:
+                    (historical if each.is_historical else current).append((path, each))
         return current, historical
 
     def _messages(self, device: Device, columns: Columns) -> list[tuple[Address, bytes]]:
@@ -371,9 +376,10 @@ class Sparkplug:
         self._store.close()
 
     def status(self) -> dict[str, int | list[str]]:
-        """Return the counters, the numbers of nodes and devices, and some that are offline."""
+        """Return counters, numbers of nodes and devices, and some that need attention, by name."""
         devices = [device for node in self._nodes for device in node.devices.values()]
         offline = (f"{each.site}/{each.device}" for each in devices if not each.is_online)
+        notices = [each.notice for each in devices if each.is_online and each.notice is not None]
         return asdict(self.counters) | {
             "nodes": len(self._nodes),
             "nodes_online": sum(node.is_online for node in self._nodes),
@@ -381,6 +387,8 @@ class Sparkplug:
             "devices_online": sum(device.is_online for device in devices if device.name),
             "births_awaited": self._host.births_awaited,
             "offline": list(islice(offline, _SHOWN_OFFLINE)),
+            "without_stream": len(notices),
+            "notices": notices[:_SHOWN_NOTICES],
         }
 
 

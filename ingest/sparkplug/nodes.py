@@ -50,6 +50,7 @@ class Device:
         before_gap: Values before the gap in the sequence, which overtaken messages follow.
         plans: Streams that the device has.
         wanted: Metrics of all these streams.
+        notice: Why it has no stream, in words; None: it has one, or needs none.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Device:
     before_gap: Values = field(default_factory=dict)
     plans: tuple[Plan, ...] = ()
     wanted: frozenset[str] = frozenset()
+    notice: str | None = None
 
     def discard_current(self) -> None:
         """Move the current values to the earlier ones, because they may have changed unseen."""

@@ -5,14 +5,15 @@ the packages with code generated from it cannot be installed beside ours: one ne
 an old protobuf. Field numbers and types are facts of the wire format, so this file declares the few
 that it needs with protobuf's own descriptors: no generated code, no compiler.
 
-The parser skips properties, metadata, data sets and templates without parsing them. Field names are
-those of Sparkplug Specification 3.0.0, section 6.4.1.
+The parser skips properties, metadata and data sets without parsing them. The members of a Template
+(UDT) are metrics with the name of the Template in front: `Motor 1/Speed`. Field names are those of
+Sparkplug Specification 3.0.0, section 6.4.1.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from enum import IntEnum
 from typing import Any, NamedTuple
 
@@ -22,10 +23,12 @@ from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
 
 from ingest.errors import RefusalReason, RefusedMessage
+from ingest.sparkplug.compression import ALGORITHM_METRIC, COMPRESSED_UUID, decompress
 
 __all__ = [
     "MAX_METRICS",
     "MAX_SPARKPLUG_BYTES",
+    "TEMPLATE",
     "DataType",
     "Metric",
     "Payload",
@@ -38,6 +41,10 @@ __all__ = [
 MAX_SPARKPLUG_BYTES = 1024 * 1024
 """Larger than the limit of a JSON message, because a birth names every metric of a device."""
 MAX_METRICS = 20_000
+"""Limit of a message, with the members of its Templates."""
+TEMPLATE = 19
+"""Number of the datatype Template."""
+_MAX_DEPTH = 8
 
 _FLOAT32_MAX = 3.4028234663852886e38
 
@@ -84,6 +91,12 @@ _PAYLOAD_FIELDS = (
     ("timestamp", 1, _Kind.TYPE_UINT64),
     ("metrics", 2, _Kind.TYPE_MESSAGE),
     ("seq", 3, _Kind.TYPE_UINT64),
+    ("uuid", 4, _Kind.TYPE_STRING),
+    ("body", 5, _Kind.TYPE_BYTES),
+)
+_TEMPLATE_FIELDS = (
+    ("metrics", 2, _Kind.TYPE_MESSAGE),
+    ("is_definition", 5, _Kind.TYPE_BOOL),
 )
 _METRIC_FIELDS = (
     ("name", 1, _Kind.TYPE_STRING),
@@ -101,6 +114,7 @@ _VALUE_FIELDS = (
     ("boolean_value", 14, _Kind.TYPE_BOOL),
     ("string_value", 15, _Kind.TYPE_STRING),
     ("bytes_value", 16, _Kind.TYPE_BYTES),
+    ("template_value", 18, _Kind.TYPE_MESSAGE),
 )
 _NUMBER_FIELDS = frozenset(name for name, _, _ in _VALUE_FIELDS[:5])
 
@@ -117,6 +131,7 @@ class Metric(NamedTuple):
         is_null: There is no value now.
         field: Wire field that carries the value, e.g. "int_value"; None: none does.
         value: Raw value of that field; `number` converts it.
+        members: Members of a Template, nested ones too, each with its path in it as name.
     """
 
     name: str | None = None
@@ -127,6 +142,7 @@ class Metric(NamedTuple):
     is_null: bool = False
     field: str | None = None
     value: int | float | bool | None = None
+    members: tuple[Metric, ...] = ()
 
 
 class Payload(NamedTuple):
@@ -138,7 +154,7 @@ class Payload(NamedTuple):
 
 
 def decode_sparkplug(payload: bytes) -> Payload:
-    """Decode one message body.
+    """Decode one message body; a compressed one is decompressed.
 
     Raises:
         RefusedMessage: `not_sparkplug`, `empty` or `too_large`.
@@ -148,20 +164,62 @@ def decode_sparkplug(payload: bytes) -> Payload:
         raise RefusedMessage(RefusalReason.too_large, detail)
     if not payload:
         raise RefusedMessage(RefusalReason.empty, "the message has no body")
+    found = outer = _parse(payload)
+    if _is_compressed(found):
+        found = _parse(decompress(found.body, _algorithm(found), MAX_SPARKPLUG_BYTES))
+    if found.HasField("body") and (not found.metrics or _is_compressed(found)):
+        shown = f"uuid {str(found.uuid)[:40]!r}"
+        detail = f"a body of {len(found.body)} bytes with {shown} instead of metrics is not known"
+        raise RefusedMessage(RefusalReason.not_sparkplug, detail)
+    seq = next((each.seq for each in (found, outer) if each.HasField("seq")), None)
+    if seq is not None and seq > 255:
+        detail = f"sequence number {seq} is not in 0 to 255"
+        raise RefusedMessage(RefusalReason.not_sparkplug, detail)
+    ts_ms = next((each.timestamp for each in (found, outer) if each.HasField("timestamp")), None)
+    return Payload(ts_ms, seq, tuple(map(_metric, found.metrics)))
+
+
+def _parse(payload: bytes) -> Any:
+    """Return the protobuf message.
+
+    Raises:
+        RefusedMessage: `not_sparkplug` or `too_large`.
+    """
     try:
         found = _Message.FromString(payload)
     except DecodeError as exc:
         detail = f"not a Sparkplug B payload ({exc}); it begins with {payload[:40]!r}"
         raise RefusedMessage(RefusalReason.not_sparkplug, detail) from exc
-    if len(found.metrics) > MAX_METRICS:
-        detail = f"{len(found.metrics)} metrics; a message may have at most {MAX_METRICS}"
+    count = sum(map(_count, found.metrics))
+    if count > MAX_METRICS:
+        detail = f"{count} metrics; a message may have at most {MAX_METRICS}"
         raise RefusedMessage(RefusalReason.too_large, detail)
-    seq = found.seq if found.HasField("seq") else None
-    if seq is not None and seq > 255:
-        detail = f"sequence number {seq} is not in 0 to 255"
-        raise RefusedMessage(RefusalReason.not_sparkplug, detail)
-    ts_ms = found.timestamp if found.HasField("timestamp") else None
-    return Payload(ts_ms, seq, tuple(map(_metric, found.metrics)))
+    return found
+
+
+def _count(metric: Any, depth: int = 0) -> int:
+    """Return the number of a metric and the members of its Template.
+
+    Raises:
+        RefusedMessage: `too_large`, if Templates are nested too deep.
+    """
+    if not metric.HasField("template_value"):
+        return 1
+    if depth >= _MAX_DEPTH:
+        detail = f"Templates are nested in each other more than {_MAX_DEPTH} times"
+        raise RefusedMessage(RefusalReason.too_large, detail)
+    return 1 + sum(_count(member, depth + 1) for member in metric.template_value.metrics)
+
+
+def _is_compressed(found: Any) -> bool:
+    return str(found.uuid).upper() == COMPRESSED_UUID
+
+
+def _algorithm(found: Any) -> str | None:
+    for metric in found.metrics:
+        if metric.name == ALGORITHM_METRIC and metric.HasField("string_value"):
+            return str(metric.string_value)
+    return None
 
 
 def encode_sparkplug(ts_ms: int, metrics: Iterable[Metric], seq: int | None = None) -> bytes:
@@ -260,7 +318,32 @@ def _metric(found: Any) -> Metric:
         found.is_null,
         field,
         value,
+        tuple(_members(found)) if field == "template_value" else (),
     )
+
+
+def _members(found: Any) -> Iterator[Metric]:
+    """Yield the members of a Template that are no Templates themselves, by their paths in it."""
+    template = found.template_value
+    if template.is_definition:
+        return
+    for each in map(_metric, template.metrics):
+        if each.name is None:
+            continue
+        ts_ms = _metric_time(found) if each.ts_ms is None else each.ts_ms
+        is_historical = each.is_historical or found.is_historical
+        if not each.members:
+            yield each._replace(ts_ms=ts_ms, is_historical=is_historical)
+        for member in each.members:
+            yield member._replace(
+                name=f"{each.name}/{member.name}",
+                ts_ms=ts_ms if member.ts_ms is None else member.ts_ms,
+                is_historical=is_historical or member.is_historical,
+            )
+
+
+def _metric_time(found: Any) -> int | None:
+    return found.timestamp if found.HasField("timestamp") else None
 
 
 def _message_class() -> Any:
@@ -269,16 +352,20 @@ def _message_class() -> Any:
     payload = file.message_type.add(name="Payload")
     metric = payload.nested_type.add(name="Metric")
     metric.oneof_decl.add(name="value")
+    template = payload.nested_type.add(name="Template")
     for fields, holder in (
         (_PAYLOAD_FIELDS, payload),
+        (_TEMPLATE_FIELDS, template),
         (_METRIC_FIELDS, metric),
         (_VALUE_FIELDS, metric),
     ):
         for name, tag, kind in fields:
             field = holder.field.add(name=name, number=tag, type=kind, label=_Kind.LABEL_OPTIONAL)
-            if kind == _Kind.TYPE_MESSAGE:
+            if name == "metrics":
                 field.label = _Kind.LABEL_REPEATED
                 field.type_name = ".kpstream.Payload.Metric"
+            elif name == "template_value":
+                field.type_name = ".kpstream.Payload.Template"
             if fields is _VALUE_FIELDS:
                 field.oneof_index = 0
     pool = DescriptorPool()

@@ -104,6 +104,45 @@ class EdgeNode:
         )
 
 
+def compressed(
+    body: bytes,
+    algorithm: str | None,
+    *,
+    ts_ms: int | None = None,
+    seq: int | None = None,
+    uuid: str = "SPBV1.0_COMPRESSED",
+) -> bytes:
+    """A payload with another, compressed one as its body, field by field."""
+    found = b"" if ts_ms is None else b"\x08" + _varint(ts_ms)
+    if algorithm is not None:
+        metric = b"\x0a\x09algorithm\x20\x0c" + _field(15, algorithm.encode())
+        found += _field(2, metric)
+    if seq is not None:
+        found += b"\x18" + _varint(seq)
+    return found + _field(4, uuid.encode()) + _field(5, body)
+
+
+def _field(number: int, data: bytes) -> bytes:
+    return _varint(number << 3 | 2) + _varint(len(data)) + data
+
+
+def _varint(number: int) -> bytes:
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*out, number])
+
+
+def template(name: str, members: bytes, *, alias: int = 0, is_definition: bool = False) -> bytes:
+    """A metric of the datatype Template, ready to be a field of a payload."""
+    flag = b"\x28\x01" if is_definition else b""
+    head = (_field(1, name.encode()) if name else b"") + (
+        b"\x10" + _varint(alias) if alias else b""
+    )
+    return _field(2, head + b"\x20\x13" + _field(18, members + flag))
+
+
 def is_rebirth(topic: str, payload: bytes) -> bool:
     """Whether a message asks for births."""
     metrics = decode_sparkplug(payload).metrics

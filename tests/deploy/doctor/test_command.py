@@ -263,6 +263,18 @@ def test_gateway_speaks_for_itself(status: int, body: str, state: str, word: str
     assert word in finding.text
 
 
+def test_devices_without_a_stream_and_odd_topics_are_named() -> None:
+    sparkplug = '{"notices": ["plant/line/press: in another letter case"], "without_stream": 7}'
+    bridge = '{"stray_topics": {"sensors/+": 2, "sensors/+/+/+/+": 3}}'
+    parts = f'{{"sparkplug": {sparkplug}, "bridge": {bridge}}}'
+    body = f'{{"ready": true, "problems": [], "parts": {parts}}}'
+    with http(200, body) as url:
+        found = check_console(url, is_expected=True)
+    assert states(found) == {"gateway": "ok", "sparkplug": "warn", "topics": "warn"}
+    assert "7 nodes or devices match no stream: plant/line/press: in another" in found[1].text
+    assert found[2].text.endswith(": sensors/+/+/+/+ 3, sensors/+ 2")
+
+
 @pytest.mark.parametrize(("is_expected", "state"), [(True, "fail"), (False, "warn")])
 def test_silence_of_the_gateway_is_a_failure_where_one_runs(is_expected: bool, state: str) -> None:
     url = f"http://127.0.0.1:{free_port()}"

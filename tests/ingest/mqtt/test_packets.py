@@ -26,7 +26,8 @@ def publish_bytes(message: Publish, properties: bytes | None = b"") -> bytes:
     if properties is not None:
         head += varint(len(properties)) + properties
     length = varint(len(head) + len(message.payload))
-    return bytes([0x30 | message.qos << 1]) + length + head + message.payload
+    first = 0x30 | message.is_dup << 3 | message.qos << 1
+    return bytes([first]) + length + head + message.payload
 
 
 def varint(number: int) -> bytes:

@@ -15,7 +15,7 @@ from ingest.sparkplug.decoder import Sparkplug, sparkplug_of
 from ingest.sparkplug.names import SparkplugMapping
 from ingest.sparkplug.store import SparkplugStore
 from ingest.sparkplug.wire import DataType, Metric, encode_sparkplug
-from tests.fakes.sparkplugnode import EdgeNode, Message, is_rebirth
+from tests.fakes.sparkplugnode import EdgeNode, Message, is_rebirth, template
 
 T0_MS = 1_750_000_000_000
 CHANNELS = {"a": "Sensors/A", "b": "Sensors/B"}
@@ -372,6 +372,77 @@ def test_a_large_message_becomes_bodies_that_fit(sparkplug: Sparkplug) -> None:
     payload = encode_sparkplug(T0_MS, metrics, line.seq + 1)
     found = take(sparkplug, (line.topic("DDATA", "press"), payload))
     assert [r[2] for r in found] == [T0_MS + n for n in range(19_000)]
+
+
+def udt(ts_ms: int, seq: int, name: str, values: dict[str, float], *, alias: int = 0) -> bytes:
+    """A payload with one Template whose members are Doubles."""
+    members = encode_sparkplug(
+        ts_ms,
+        [Metric(n, None, ts_ms, 10, field="double_value", value=v) for n, v in values.items()],
+    )[7:]  # without the timestamp of the payload
+    return encode_sparkplug(ts_ms, [], seq) + template(name, members, alias=alias)
+
+
+def test_members_of_a_template_are_metrics_with_its_name_in_front(store: SparkplugStore) -> None:
+    streams = [{"name": "pair", "metrics": {"a": "Motor 1/A", "b": "Motor 1/B"}}]
+    sparkplug = Sparkplug(mapping(stream=streams), store)
+    line = node()
+    take(sparkplug, line.births(T0_MS)[0])
+    topic = "spBv1.0/plant/{}/line/press"
+    whole = {"A": 1.0, "B": 2.0}
+    take(sparkplug, (topic.format("DBIRTH"), udt(T0_MS, 1, "Motor 1", whole, alias=7)))
+    (found,) = take(sparkplug, (topic.format("DDATA"), udt(T0_MS + 1, 2, "", {"A": 5.0}, alias=7)))
+    assert found[2:] == (T0_MS + 1, {"a": 5.0, "b": 2.0})
+    assert sparkplug.status()["notices"] == []
+    null = encode_sparkplug(T0_MS + 2, [Metric(alias=7, is_null=True)], 3)
+    reason, detail = refusal(sparkplug, (topic.format("DDATA"), null))
+    assert (reason, detail) == ("missing_channel", "pair: Motor 1/A, Motor 1/B has no value now")
+
+
+@pytest.mark.parametrize(
+    ("metrics", "streams", "shown"),
+    [
+        ({"sensors/A": 1.0, "Sensors/B": 1.0}, {}, "sensors/A (mapped: Sensors/A)"),
+        ({"Line 1/Sensors/A": 1.0}, {"metrics": {"a": "A"}}, "map them so: Line 1/Sensors/A"),
+        ({"Other": 1.0, "More": 2.0}, {}, "none of its 2 metrics is in the mapping: Other, More"),
+        (
+            {"Sensors/A": 1.0, "Sensors/B": 1.0},
+            {"devices": ["Plant/*"]},
+            "its path fits none of its `devices` 'Plant/*'",
+        ),
+        ({"Sensors/A": 1.0, "Sensors/B": 1.0}, {}, None),
+    ],
+)
+def test_a_birth_that_matches_no_stream_is_told_by_name(
+    store: SparkplugStore,
+    restart: Callable[..., Sparkplug],
+    metrics: dict[str, float | None],
+    streams: dict[str, object],
+    shown: str | None,
+) -> None:
+    changed = mapping(stream=[{"name": "pair", "metrics": CHANNELS} | streams])
+    sparkplug = Sparkplug(changed, store)
+    line = EdgeNode("plant", "line", {"press": metrics})
+    for message in line.births(T0_MS):
+        sparkplug.decode(*message, T0_MS, 1)
+    for found in (sparkplug, again := restart(sparkplug, changed)):
+        notices = found.status()["notices"]
+        assert isinstance(notices, list)
+        assert found.status()["without_stream"] == len(notices) == int(shown is not None)
+        assert all(each.startswith("plant/line/press: ") for each in notices)
+        assert all(shown in each for each in notices if shown is not None)
+    again.close()
+
+
+def test_notices_are_bounded(sparkplug: Sparkplug) -> None:
+    metrics: dict[str, float | None] = {f"{'x' * 900}{n}": 1.0 for n in range(300)}
+    for number in range(40):
+        line = EdgeNode("g" * 300, f"line-{number}", {"press": metrics})
+        for message in line.births(T0_MS):
+            sparkplug.decode(*message, T0_MS, 1)
+    status = sparkplug.status()
+    assert status["without_stream"] == 40
+    assert len(str(status["notices"])) < 25_000
 
 
 def test_commands_to_nodes_are_counted_and_have_no_effect(sparkplug: Sparkplug) -> None:

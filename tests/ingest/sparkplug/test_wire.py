@@ -30,7 +30,7 @@ def test_decodes_messages_of_generated_code() -> None:
     assert (text.name, text.datatype, text.field) == ("s", 12, "string_value")
     assert number(flag, DataType.Boolean) == 1
     assert (null.is_null, null.field) == (True, None)
-    assert (template.name, template.datatype, template.field) == ("tpl", 19, None)
+    assert (template.name, template.datatype, template.field) == ("tpl", 19, "template_value")
 
 
 INTEGERS = {
