@@ -135,6 +135,7 @@ class Gateway:
                 partial(find_score, self.results), LogFile(settings.log_path), registry, pipeline
             ),
             more=self.alerts.measures,
+            metrics_devices=settings.metrics_devices,
         )
         self._apps: list[ScoringApp | StoreApp] = [self.scoring, *self.stores]
         self._groups = {part.app.conf.id for part in self._apps}

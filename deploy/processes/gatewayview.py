@@ -62,7 +62,7 @@ class RunningGateway:
     def totals(self) -> Totals:
         """Sum over the devices, the bridge, the scoring stage and the store of the results file."""
         return process_totals(
-            self.account(),
+            self._scoring.stage.devices.totals(),
             steady_ms(),
             bridge=self._bridge,
             scoring=self._scoring,

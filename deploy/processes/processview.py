@@ -56,8 +56,9 @@ class ProcessView:
 
     def totals(self) -> Totals:
         """Sum over the parts that the process has."""
+        scoring = self.scoring
         totals = process_totals(
-            self.account(),
+            Totals() if scoring is None else scoring.stage.devices.totals(),
             steady_ms(),
             bridge=self.bridge,
             scoring=self.scoring,

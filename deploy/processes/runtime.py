@@ -80,7 +80,9 @@ class ProcessRuntime:
         self._started_ms = now_ms()
         self._status: StatusServer | None = None
         if site.status_port:
-            self._status = StatusServer(self.view, site.status_port, self.view.measures)
+            self._status = StatusServer(
+                self.view, site.status_port, self.view.measures, site.metrics_devices
+            )
 
     @property
     def link(self) -> KafkaLink:

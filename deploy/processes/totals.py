@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
 
 from ingest.bridge import Bridge
 from pipeline.app import ScoringApp, StoreApp
-from pipeline.status.counters import DeviceAccount, Totals, sum_accounts
+from pipeline.status.counters import Totals
 
 __all__ = ["process_totals"]
 
 
 def process_totals(
-    accounts: Sequence[DeviceAccount],
+    sums: Totals,
     steady_ms: int,
     *,
     bridge: Bridge | None = None,
     scoring: ScoringApp | None = None,
     store: StoreApp | None = None,
 ) -> Totals:
-    """Sum the accounts and add the counters of the parts; missing parts count as zero.
+    """Add the counters of the parts to the sums over the devices; missing parts count as zero.
 
     Args:
-        accounts: One account per stream of a device.
+        sums: Sums over the devices.
         steady_ms: Monotonic milliseconds, for the latencies of the last minute.
         bridge: The bridge of the process.
         scoring: Its scoring app.
@@ -33,7 +32,7 @@ def process_totals(
     Returns:
         The totals. `dead_letters` counts those of bridge and scoring stage, not of the store.
     """
-    totals = sum_accounts(accounts)
+    totals = sums
     dead_letters: Counter[str] = Counter()
     if bridge is not None:
         received = bridge.counters

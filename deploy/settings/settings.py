@@ -51,6 +51,15 @@ class GatewaySettings(BaseSettings):
             "required if console_host is not loopback."
         ),
     )
+    metrics_devices: int = Field(
+        default=1000,
+        ge=0,
+        le=20_000,
+        description=(
+            "Most device streams with series of their own in /metrics; the others share series "
+            'with device="other".'
+        ),
+    )
     log_durability: Literal["full", "normal"] = Field(
         default="full",
         description=(
@@ -173,6 +182,15 @@ class SiteSettings(BaseSettings):
         description=(
             "Loopback port on which a bridge, worker or store serves /health, /ready and "
             "/metrics; 0: none. `kpstream site up` assigns one to each, see base_port."
+        ),
+    )
+    metrics_devices: int = Field(
+        default=1000,
+        ge=0,
+        le=20_000,
+        description=(
+            "Most device streams with series of their own in /metrics; the others share series "
+            'with device="other".'
         ),
     )
     base_port: int = Field(

@@ -1,13 +1,13 @@
 """The Prometheus metrics of a process: the text of `/metrics`.
 
-Every scrape reads the view once; nothing is registered globally and nothing is counted here. A
-fleet of more than `MOST_DEVICES` streams has no series per device, only the sums and their number,
-`kpstream_device_streams`.
+Every scrape reads the view once, and nothing is registered globally. `DeviceSeries` bounds the
+number of series per device; the rest of the fleet shares one with `device="other"`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from heapq import nlargest
 from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -19,16 +19,25 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from pipeline.status.counters import DeviceAccount, LatencySummary, Totals
+from pipeline.status.counters import (
+    COUNTER_NAMES,
+    DeviceAccount,
+    LatencySummary,
+    Totals,
+    counter_values,
+)
 from pipeline.status.progress import PartitionProgress
 from pipeline.status.view import GatewayView, Measure
 
-__all__ = ["CONTENT_TYPE", "MOST_DEVICES", "exposition"]
+__all__ = ["CONTENT_TYPE", "MOST_DEVICES", "OTHER", "DeviceSeries", "exposition"]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 MOST_DEVICES = 1000
-"""Number of device streams above which a scrape has no series per device."""
+"""Default number of device streams with series of their own."""
+OTHER = DeviceAccount("", "other", "")
+"""Labels of the series of all other devices; no device has an empty site."""
 
+_Key = tuple[str, str, str]
 _DEVICE_COUNTERS = {
     "received": "Readings received.",
     "windowed": "Readings accepted into windows.",
@@ -51,20 +60,74 @@ _TOTAL_COUNTERS = {
 }
 
 
-def exposition(view: GatewayView, more: Sequence[Measure] = ()) -> bytes:
+class DeviceSeries:
+    """Decides which devices have series of their own: as few come and go as possible.
+
+    A device that has series keeps them until it is gone. A free place goes to the device with the
+    most readings. The counters of `other` only grow: what a device has added since the last scrape
+    is added to them, wherever the device was counted before. So a rate over `other` is right,
+    while its sum with the named series may miss a device's first readings; the sums of the fleet
+    (`kpstream_fleet_readings_total`) miss nothing.
+    """
+
+    def __init__(self, most: int = MOST_DEVICES) -> None:
+        """Prepare.
+
+        Args:
+            most: Most device streams with series of their own.
+        """
+        self.most = most
+        self._named: set[_Key] = set()
+        self._last: dict[_Key, tuple[int, ...]] | None = None  # of the others, at the last scrape
+        self._other = [0] * len(COUNTER_NAMES)
+
+    def choose(self, accounts: Sequence[DeviceAccount]) -> list[DeviceAccount]:
+        """Return the accounts to show, in order, with one for all others at the end if any."""
+        by_key = {(a.site, a.device, a.stream): a for a in accounts}
+        self._named &= by_key.keys()
+        free = self.most - len(self._named)
+        if free > 0:
+            rest = (key for key in by_key if key not in self._named)
+            self._named.update(nlargest(free, rest, key=lambda key: by_key[key].received))
+        shown = [a for key, a in by_key.items() if key in self._named]
+        others = {key: counter_values(a) for key, a in by_key.items() if key not in self._named}
+        self._count(others)
+        if self._last:
+            counters = dict(zip(COUNTER_NAMES, self._other, strict=True))
+            shown.append(DeviceAccount(OTHER.site, OTHER.device, OTHER.stream, **counters))
+        return shown
+
+    def _count(self, others: dict[_Key, tuple[int, ...]]) -> None:
+        """Add what the others have added since the last scrape; at the first one, all of it."""
+        for key, values in others.items():
+            before = (0,) * len(values) if self._last is None else self._last.get(key, values)
+            for i, (now, then) in enumerate(zip(values, before, strict=True)):
+                self._other[i] += max(0, now - then)
+        self._last = others
+
+
+def exposition(
+    view: GatewayView, more: Sequence[Measure] = (), series: DeviceSeries | None = None
+) -> bytes:
     """All metrics of a process in the Prometheus text format.
 
     Names begin with `kpstream_`, counters end in `_total`, durations are seconds.
+
+    Args:
+        view: The state of the process.
+        more: Measures of this kind of process.
+        series: Remembers from scrape to scrape which devices have series; None: the default.
     """
     registry = CollectorRegistry()
-    registry.register(_ViewCollector(view, more))
+    registry.register(_ViewCollector(view, more, series or DeviceSeries()))
     return generate_latest(registry)
 
 
 class _ViewCollector(Collector):
-    def __init__(self, view: GatewayView, more: Sequence[Measure]) -> None:
+    def __init__(self, view: GatewayView, more: Sequence[Measure], series: DeviceSeries) -> None:
         self._view = view
         self._more = more
+        self._series = series
 
     def describe(self) -> list[Metric]:
         return []
@@ -75,12 +138,11 @@ class _ViewCollector(Collector):
         accounts = view.account()
         yield GaugeMetricFamily(
             "kpstream_device_streams",
-            "Device streams seen so far; above "
-            f"{MOST_DEVICES} there are no series per device, only the sums.",
+            f"Device streams seen so far; at most {self._series.most} have series of their own, "
+            'the others share device="other".',
             len(accounts),
         )
-        if len(accounts) <= MOST_DEVICES:
-            yield from _devices(accounts)
+        yield from _devices(self._series.choose(accounts))
         yield from _totals(totals)
         yield from _partitions(view.partitions())
         yield from self._models()

@@ -49,7 +49,7 @@ from pipeline.console.listener import (
     text_answer,
     whole_number,
 )
-from pipeline.console.metrics import CONTENT_TYPE, exposition
+from pipeline.console.metrics import CONTENT_TYPE, MOST_DEVICES, DeviceSeries, exposition
 from pipeline.console.pages import (
     PageSettings,
     device_page,
@@ -74,21 +74,36 @@ _log = logging.getLogger(__name__)
 _WEB = Path(__file__).parent / "web"
 _SAMPLE_SECONDS = 2.0
 _CACHE_MS = 900  # so that several open pages cost as much as one
+_SNAPSHOT_MS = 450
+_MOST_BUILDING = 16
 _BUSY = {"Retry-After": "2"}
 _Builder = Callable[[GatewayView], dict[str, Any] | None]
+
+
+class _TooManyPages(Exception):
+    """So many pages wait to be built that one more is refused."""
 
 
 class StatusServer:
     """`/health`, `/ready` and `/metrics` of one process of a site, on loopback."""
 
-    def __init__(self, view: GatewayView, port: int, more: Callable[[], Sequence[Measure]]) -> None:
+    def __init__(
+        self,
+        view: GatewayView,
+        port: int,
+        more: Callable[[], Sequence[Measure]],
+        metrics_devices: int = MOST_DEVICES,
+    ) -> None:
         """Prepare a server; `start` binds the port.
 
         Args:
             view: The view of the process.
             port: TCP port; 0 takes a free one.
             more: Measures of this kind of process, beside those of the view.
+            metrics_devices: Most device streams with series of their own in `/metrics`.
         """
+        self._series = DeviceSeries(metrics_devices)
+        self._scraping = asyncio.Lock()
         self._view = view
         self._more = more
         self._listener = Listener("127.0.0.1", port, (), "KPSTREAM_SITE_STATUS")
@@ -125,8 +140,9 @@ class StatusServer:
         return json_answer(page, _status(page["ready"]))
 
     async def _get_metrics(self, _: Request) -> Response:
-        view = Snapshot.of(self._view)  # in the event loop, because the view changes under threads
-        body = await asyncio.to_thread(exposition, view, self._more())
+        async with self._scraping:  # one at a time: `DeviceSeries` remembers the last scrape
+            view = Snapshot.of(self._view)  # in the event loop: the view changes under threads
+            body = await asyncio.to_thread(exposition, view, self._more(), self._series)
         return text_answer(body, CONTENT_TYPE)
 
 
@@ -142,6 +158,7 @@ def create_console(
     steady_ms: Callable[[], int] = process_steady_ms,
     explainer: Explainer | None = None,
     more: Callable[[], Sequence[Measure]] = lambda: (),
+    metrics_devices: int = MOST_DEVICES,
 ) -> Console:
     """Make a console; `Console.start` binds the port.
 
@@ -156,6 +173,7 @@ def create_console(
         steady_ms: Monotonic milliseconds: how long a page is kept.
         explainer: Explains scores and reads raw readings; None: neither is available.
         more: Measures for `/metrics` beside those of the view.
+        metrics_devices: Most device streams with series of their own in `/metrics`.
     """
     return Console(
         view,
@@ -168,6 +186,7 @@ def create_console(
         steady_ms,
         explainer=explainer,
         more=more,
+        metrics_devices=metrics_devices,
     )
 
 
@@ -187,6 +206,7 @@ class Console:
         *,
         explainer: Explainer | None,
         more: Callable[[], Sequence[Measure]],
+        metrics_devices: int,
     ) -> None:
         self._view = view
         self._results = results
@@ -197,6 +217,10 @@ class Console:
         self._history = History()
         self._cache: dict[str, tuple[int, asyncio.Future[bytes | None]]] = {}
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="console")
+        self._scraper = ThreadPoolExecutor(1, thread_name_prefix="console-metrics")
+        self._series = DeviceSeries(metrics_devices)
+        self._building = 0
+        self._snapshot_taken: tuple[int, Snapshot] | None = None
         self._explanations = Explanations(explainer, now_ms, steady_ms)
         self._more = more
         self._sampler: asyncio.Task[None] | None = None
@@ -244,6 +268,7 @@ class Console:
             self._sampler = None
         await self._listener.stop()
         self._executor.shutdown(wait=True)
+        self._scraper.shutdown(wait=True)
         self._explanations.close()
 
     # answers
@@ -267,7 +292,10 @@ class Console:
 
     async def _get_metrics(self, _: Request) -> Response:
         more = self._more()
-        body = (await self._built("/metrics", lambda view: exposition(view, more)))[1]
+        built = await self._built(
+            "/metrics", lambda view: exposition(view, more, self._series), self._scraper
+        )
+        body = built[1]
         return text_answer(body, CONTENT_TYPE)
 
     async def _get_fleet(self, request: Request) -> Response:
@@ -303,6 +331,9 @@ class Console:
     async def _page(self, request: Request, build: _Builder) -> Response:
         try:
             at_ms, body = await self._built(request.path_qs, lambda view: _encoded(build, view))
+        except _TooManyPages:
+            busy = {"error": "too many pages are being built; try again in a moment"}
+            return bytes_answer(encode(busy), 429, _BUSY)
         except SinkError as exc:
             self._cache.pop(request.path_qs, None)
             return json_answer({"error": str(exc)}, 503)
@@ -313,23 +344,44 @@ class Console:
         return response
 
     async def _built(
-        self, key: str, build: Callable[[GatewayView], bytes | None]
+        self,
+        key: str,
+        build: Callable[[GatewayView], bytes | None],
+        executor: ThreadPoolExecutor | None = None,
     ) -> tuple[int, bytes | None]:
         """The time and the page that `build` makes of the view, cached for `_CACHE_MS`.
 
-        The console's own thread builds it, because a page of many devices would block the event
-        loop, which also scores, for too long.
+        The console's own threads build it, because a page of many devices would block the event
+        loop, which also scores, for too long. Metrics have a thread of their own: a scrape does not
+        wait for pages.
+
+        Raises:
+            _TooManyPages: More than `_MOST_BUILDING` pages wait to be built.
         """
         steady = self._steady_ms()
         cached = self._cache.get(key)
         if cached is None or steady - cached[0] >= _CACHE_MS:
+            if executor is None and self._building >= _MOST_BUILDING:
+                raise _TooManyPages
             if len(self._cache) > 64:
                 self._cache.clear()
             loop = asyncio.get_running_loop()
-            view = Snapshot.of(self._view)  # in the event loop, because it changes under threads
-            cached = (steady, loop.run_in_executor(self._executor, build, view))
-            self._cache[key] = cached
+            future = loop.run_in_executor(executor or self._executor, build, self._snapshot())
+            if executor is None:
+                self._building += 1
+                future.add_done_callback(self._built_one)
+            cached = self._cache[key] = (steady, future)
         return self._now_ms(), await asyncio.shield(cached[1])
+
+    def _built_one(self, _: asyncio.Future[bytes | None]) -> None:
+        self._building -= 1
+
+    def _snapshot(self) -> Snapshot:
+        """The view, kept for a moment; frozen in the event loop, as it changes under threads."""
+        steady, taken = self._steady_ms(), self._snapshot_taken
+        if taken is None or steady - taken[0] >= _SNAPSHOT_MS:
+            taken = self._snapshot_taken = (steady, Snapshot.of(self._view))
+        return taken[1]
 
     async def _sample(self) -> None:
         while True:

@@ -6,10 +6,20 @@ received = windowed + duplicate + corrected + late + dead_lettered, all counted 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from operator import attrgetter
 
-__all__ = ["DeviceAccount", "LatencySummary", "ReadingCounters", "Totals", "sum_accounts"]
+__all__ = [
+    "COUNTER_NAMES",
+    "DeviceAccount",
+    "LatencySummary",
+    "ReadingCounters",
+    "RunningSums",
+    "Totals",
+    "counter_values",
+    "sum_accounts",
+]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -50,6 +60,13 @@ class ReadingCounters:
         return self.missing == 0
 
 
+COUNTER_NAMES = tuple(each.name for each in fields(ReadingCounters))
+"""Names of the counters, in the order of `counter_values`."""
+
+counter_values: Callable[[ReadingCounters], tuple[int, ...]] = attrgetter(*COUNTER_NAMES)
+"""The counters of a record, in the order of `COUNTER_NAMES`."""
+
+
 @dataclass(slots=True)
 class DeviceAccount(ReadingCounters):
     """The counters of one stream of one device.
@@ -64,6 +81,18 @@ class DeviceAccount(ReadingCounters):
     stream: str
     last_event_ms: int | None = None
     last_recv_ms: int | None = None
+
+    def copy(self) -> DeviceAccount:
+        """Return a copy; several times faster than `dataclasses.replace`."""
+        counters = dict(zip(COUNTER_NAMES, counter_values(self), strict=True))
+        return DeviceAccount(
+            self.site,
+            self.device,
+            self.stream,
+            self.last_event_ms,
+            self.last_recv_ms,
+            **counters,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +137,46 @@ class Totals(ReadingCounters):
     sensor_to_stored: LatencySummary = LatencySummary()
 
 
+class RunningSums:
+    """Sums over many accounts, kept up to date so that nobody has to add up a whole fleet.
+
+    >>> sums, one = RunningSums(), DeviceAccount("plant", "e1", "engine", received=5)
+    >>> sums.add(counter_values(one))
+    >>> before = counter_values(one)
+    >>> one.received = 8
+    >>> sums.change(before, counter_values(one))
+    >>> sums.totals().received
+    8
+    """
+
+    def __init__(self) -> None:
+        """Start at zero."""
+        self._sums = [0] * len(COUNTER_NAMES)
+
+    def add(self, values: tuple[int, ...]) -> None:
+        """Add an account."""
+        for i, value in enumerate(values):
+            self._sums[i] += value
+
+    def remove(self, values: tuple[int, ...]) -> None:
+        """Remove an account that is kept no longer."""
+        for i, value in enumerate(values):
+            self._sums[i] -= value
+
+    def change(self, before: tuple[int, ...], after: tuple[int, ...]) -> None:
+        """Note that an account has changed."""
+        if before != after:
+            self.remove(before)
+            self.add(after)
+
+    def totals(self) -> Totals:
+        """Return the sums; the other fields are zero."""
+        totals = Totals()
+        for name, value in zip(COUNTER_NAMES, self._sums, strict=True):
+            setattr(totals, name, value)
+        return totals
+
+
 def sum_accounts(accounts: Iterable[DeviceAccount]) -> Totals:
     """Add device accounts up into a `Totals` whose other fields are zero.
 
@@ -115,14 +184,7 @@ def sum_accounts(accounts: Iterable[DeviceAccount]) -> Totals:
     >>> sum_accounts([one, one]).received
     10
     """
-    totals = Totals()
+    sums = RunningSums()
     for account in accounts:
-        totals.received += account.received
-        totals.windowed += account.windowed
-        totals.duplicate += account.duplicate
-        totals.corrected += account.corrected
-        totals.late += account.late
-        totals.dead_lettered += account.dead_lettered
-        totals.gaps += account.gaps
-        totals.windows += account.windows
-    return totals
+        sums.add(counter_values(account))
+    return sums.totals()

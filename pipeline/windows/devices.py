@@ -23,7 +23,7 @@ from __future__ import annotations
 import logging
 import struct
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import orjson
@@ -33,7 +33,12 @@ from ingest.errors import RefusalReason, RefusedMessage
 from ingest.messages import Batch, Tick, Unreadable, columns, encode_readings
 from ingest.topics import Address
 from pipeline.errors import SnapshotError
-from pipeline.status.counters import DeviceAccount
+from pipeline.status.counters import (
+    DeviceAccount,
+    RunningSums,
+    Totals,
+    counter_values,
+)
 from pipeline.windows.spec import Window, WindowSpec
 from pipeline.windows.windower import DeviceWindower
 
@@ -148,6 +153,10 @@ class Devices:
         self._load = load
         self.reset_total = 0
         self._devices: dict[_Key, _Device] = {}
+        self._in_order: list[_Key] | None = None  # sorted; None: to be sorted again
+        self._copies: dict[_Key, DeviceAccount] = {}
+        self._changed: set[_Key] = set()  # since the last copy
+        self._sums = RunningSums()
         self._without_student = 0
         self._dirty: set[_Key] = set()
         self._pending: dict[int, set[_Key]] = {}
@@ -168,7 +177,9 @@ class Devices:
                     continue
                 state.applied_offset = offset
                 self._dirty.add(key)
+                before = counter_values(state.account)
                 self._apply_batch(key, state, item, outcome)
+                self._note_changed(key, state, before)
             elif isinstance(item, Tick):
                 self._apply_tick(partition, offset, item, seen_before, outcome)
             else:
@@ -184,8 +195,20 @@ class Devices:
         return sorted(p for p, keys in self._pending.items() if keys)
 
     def accounts(self) -> list[DeviceAccount]:
-        """Copies of the accounts of all known devices, sorted by (site, device, stream)."""
-        return [replace(state.account) for _, state in sorted(self._devices.items())]
+        """Copies of the accounts of all known devices, sorted by (site, device, stream).
+
+        Copies only the accounts that have changed since the last call.
+        """
+        if self._in_order is None:
+            self._in_order = sorted(self._devices)
+        for key in self._changed:
+            self._copies[key] = self._devices[key].account.copy()
+        self._changed.clear()
+        return [self._copies[key] for key in self._in_order]
+
+    def totals(self) -> Totals:
+        """Sums over `accounts()`, at a cost that does not grow with their number."""
+        return self._sums.totals()
 
     def dirty_rows(self) -> list[tuple[int, str, bytes]]:
         """Rows (partition, key, value) of the devices changed since the last call; clears them."""
@@ -200,8 +223,11 @@ class Devices:
         """Drop the devices of partitions that moved to another worker."""
         gone = set(partitions)
         for key in [k for k, d in self._devices.items() if d.partition in gone]:
-            del self._devices[key]
+            self._sums.remove(counter_values(self._devices.pop(key).account))
+            self._copies.pop(key, None)
+            self._changed.discard(key)
             self._dirty.discard(key)
+        self._in_order = None
         for partition in gone:
             self._pending.pop(partition, None)
         if not self._devices:
@@ -244,6 +270,9 @@ class Devices:
                 self._open_windower(key, state, plan)
                 self._note_pending(key, state)
         self._devices[key] = state
+        self._in_order = None
+        self._changed.add(key)
+        self._sums.add(counter_values(state.account))
         return state
 
     def _open_windower(self, key: _Key, state: _Device, plan: StreamPlan) -> DeviceWindower:
@@ -308,12 +337,18 @@ class Devices:
             if state.windower is None:
                 continue
             before_ms = state.windower.watermark_ms
+            before = counter_values(state.account)
             windows = state.windower.advance(tick.now_ms, tick.since_ms)
             if state.windower.watermark_ms != before_ms:
                 state.account.gaps = state.windower.gaps
                 state.applied_offset = offset
                 self._dirty.add(key)
             self._note_closed(key, state, windows, outcome)
+            self._note_changed(key, state, before)
+
+    def _note_changed(self, key: _Key, state: _Device, before: tuple[int, ...]) -> None:
+        self._changed.add(key)
+        self._sums.change(before, counter_values(state.account))
 
     def _note_closed(
         self, key: _Key, state: _Device, windows: Sequence[Window], outcome: Outcome

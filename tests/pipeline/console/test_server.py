@@ -15,13 +15,14 @@ import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from pipeline.console.metrics import MOST_DEVICES, exposition
+from pipeline.console.metrics import MOST_DEVICES, DeviceSeries, exposition
 from pipeline.console.server import Console, create_console
 from pipeline.errors import ConsoleError
 from pipeline.points.points import Point
 from pipeline.status.counters import DeviceAccount
 from pipeline.status.view import GatewayView, Measure
 from pipeline.stores.resultsfile import ResultsFile
+from tests.fakes.log import until
 from tests.fakes.view import LABELS, FakeView, fill
 
 NOW_MS = 1_800_000_000_000
@@ -190,25 +191,56 @@ async def test_metrics_are_built_outside_the_event_loop(
 ) -> None:
     threads = []
 
-    def build(view: GatewayView, more: Sequence[Measure]) -> bytes:
+    def build(view: GatewayView, more: Sequence[Measure], series: DeviceSeries) -> bytes:
         threads.append(threading.current_thread().name)
-        return exposition(view, more)
+        return exposition(view, more, series)
 
     monkeypatch.setattr("pipeline.console.server.exposition", build)
     assert (await site.get("/metrics")).status == 200
-    assert [name[:7] for name in threads] == ["console"]
+    assert [name[:15] for name in threads] == ["console-metrics"]
 
 
-@pytest.mark.parametrize("more", [0, 1])
-async def test_a_large_fleet_has_sums_but_no_series_per_device(site: Site, more: int) -> None:
+async def test_a_large_fleet_has_series_for_some_and_one_for_the_others(site: Site) -> None:
     one = DeviceAccount("plant-2", "e", "engine", received=5, windowed=4, late=1)
-    accounts = [replace(one, device=f"e{i}") for i in range(MOST_DEVICES + more)]
+    accounts = [replace(one, device=f"e{i}") for i in range(MOST_DEVICES)]
+    accounts.append(replace(one, device="busy", received=50))
     site.view.accounts[:] = accounts
     text = await (await site.get("/metrics")).text()
     assert f"kpstream_device_streams {len(accounts)}.0" in text
     assert f'kpstream_fleet_readings_total{{outcome="late"}} {len(accounts)}.0' in text
-    assert ('device="e7"' in text) is (more == 0)
-    assert len(text) < 20_000 or more == 0
+    late = re.findall(r'^kpstream_readings_late_total\{device="(.*?)",.*\} (.*)$', text, re.M)
+    assert len(late) == MOST_DEVICES + 1
+    assert late[-1] == ("other", "1.0")
+    assert ("busy", "1.0") in late
+
+
+async def test_a_scrape_does_not_wait_for_pages(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_up = threading.Event()
+    select = site.results.select
+    monkeypatch.setattr(site.results, "select", lambda *a: open_up.wait(60) and select(*a))
+    fleet = asyncio.ensure_future(site.get("/api/v1/fleet"))
+    await asyncio.sleep(0.05)
+    assert (await site.get("/metrics")).status == 200
+    assert not fleet.done()
+    open_up.set()
+    assert (await fleet).status == 200
+
+
+async def test_more_pages_than_can_be_built_are_refused(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_up = threading.Event()
+    select = site.results.select
+    monkeypatch.setattr(site.results, "select", lambda *a: open_up.wait(60) and select(*a))
+    where = "/api/v1/devices/lab/anna/imu?span_ms="
+    asked = [asyncio.ensure_future(site.get(f"{where}{i}")) for i in range(1, 41)]
+    await until(lambda: sum(each.done() for each in asked) == 24)
+    open_up.set()
+    statuses = [(await each).status for each in asked]
+    assert (statuses.count(200), statuses.count(429)) == (16, 24)
+    assert (await site.get(f"{where}99")).status == 200
 
 
 @pytest.mark.parametrize(

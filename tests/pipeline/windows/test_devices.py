@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from ingest.errors import RefusalReason
 from ingest.messages import Batch, Tick, Unreadable
+from pipeline.status.counters import sum_accounts
 from pipeline.windows.devices import Devices, Outcome, StreamPlan
 from pipeline.windows.spec import WindowSpec
 
@@ -234,3 +235,41 @@ def test_ticks_between_readings_lose_none_for_any_cut_of_records(steps: list[str
     ]
     assert ends == [T0 + 10 * n + 1 for n in range(3, sent, 2)]
     assert sum(account.windowed for account in found.accounts()) == sent
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["reading", "again", "unknown", "tick", "forget", "restart", "look"]),
+            st.integers(0, 2),
+        ),
+        max_size=40,
+    )
+)
+def test_totals_and_copies_follow_every_change(steps: list[tuple[str, int]]) -> None:
+    rows: dict[str, bytes] = {}
+    found = devices(rows)
+    for offset, (step, number) in enumerate(steps):
+        device, partition = f"d{number}", number % 2
+        if step == "tick":
+            found.apply(partition, offset, [Tick(T0 + 20 * offset, T0)])
+        elif step == "forget":
+            found.forget_partitions([partition])
+        elif step == "restart":
+            rows |= {key: value for _, key, value in found.dirty_rows()}
+            found = devices(rows)
+            found.restore(rows, lambda _, name: int(name[-1]) % 2)
+        elif step == "look":
+            seen = found.accounts()
+            before = [each.received for each in seen]
+            found.apply(partition, offset, [batch(device, offset)])
+            assert [each.received for each in seen] == before
+        else:
+            start = offset if step == "reading" else 0
+            stream = "none" if step == "unknown" else "x"
+            found.apply(partition, offset, [batch(device, start, 2, stream=stream)])
+        accounts = found.accounts()
+        assert found.totals() == sum_accounts(accounts)
+        assert accounts == sorted(accounts, key=lambda a: (a.site, a.device, a.stream))
+        assert len(accounts) == len(found)
