@@ -54,6 +54,8 @@ class RefusalReason(str, Enum):
     no_birth = "no_birth"
     """Sparkplug data without a valid birth: node, device or metric is unknown, or messages before
     it are missing. The node is asked for a new birth."""
+    too_many_devices = "too_many_devices"
+    """There is no room for the state of one more device or node (docs/limits.md)."""
     type_conflict = "type_conflict"
     """A field of the point has another type than the store has for it."""
     beyond_retention = "beyond_retention"

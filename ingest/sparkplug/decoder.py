@@ -33,13 +33,14 @@ from pathlib import Path
 
 from ingest.decoder import Decoded, Outgoing
 from ingest.errors import RefusalReason, RefusedMessage
+from ingest.roster import RosterLimits
 from ingest.settings import IngestSettings
 from ingest.sparkplug.births import announce, plan_streams, session_number, with_members
 from ingest.sparkplug.counters import Faults, SparkplugCounters
 from ingest.sparkplug.data import Columns, canonical_messages, readings_of, updates_of
 from ingest.sparkplug.host import Host
 from ingest.sparkplug.names import SparkplugMapping, read_mapping
-from ingest.sparkplug.nodes import Device, Node, Nodes
+from ingest.sparkplug.nodes import NODE_LIMITS, Device, Node, Nodes
 from ingest.sparkplug.sessions import OVERTAKEN, Step, ends_session, step_of
 from ingest.sparkplug.store import Checkpoint, SparkplugStore
 from ingest.sparkplug.wire import Metric, Payload, decode_sparkplug, first_timestamp
@@ -90,7 +91,9 @@ class Sparkplug:
 
     prefix = "spBv1.0/"
 
-    def __init__(self, mapping: SparkplugMapping, store: SparkplugStore) -> None:
+    def __init__(
+        self, mapping: SparkplugMapping, store: SparkplugStore, limits: RosterLimits = NODE_LIMITS
+    ) -> None:
         """Continue from the stored memory.
 
         Raises:
@@ -102,7 +105,7 @@ class Sparkplug:
         self._groups = None if mapping.groups is None else frozenset(mapping.groups)
         self._mapped = frozenset(m for s in mapping.stream for m in s.metrics.values())
         self._store = store
-        self._nodes = Nodes(store)
+        self._nodes = Nodes(store, limits)
         self._host = Host(mapping.host_id, self.counters)
         for node in self._nodes:
             for device in node.devices.values():
@@ -128,11 +131,13 @@ class Sparkplug:
     ) -> Decoded:
         """Take one message; see `ingest.decoder.Decoder`."""
         try:
-            return self._decode(topic, payload, qos, is_dup=is_dup)
+            return self._decode(topic, payload, recv_ms, qos, is_dup=is_dup)
         except RefusedMessage as exc:
             return Decoded(refused=exc)
 
-    def _decode(self, topic: str, payload: bytes, qos: int, *, is_dup: bool) -> Decoded:
+    def _decode(
+        self, topic: str, payload: bytes, recv_ms: int, qos: int, *, is_dup: bool
+    ) -> Decoded:
         levels = topic.split("/")
         if levels[1] == "STATE":
             self._host.note_state(levels, payload)
@@ -147,6 +152,7 @@ class Sparkplug:
         if self._groups is not None and group not in self._groups:
             detail = f"group {group[:80]!r} is not among `groups` of the mapping; {_FORMER}"
             raise RefusedMessage(RefusalReason.bad_topic, detail)
+        self._nodes.hear(group, name, recv_ms)
         is_death = kind == "NDEATH"
         found = _DEATH_WITHOUT_BODY if is_death and not payload else decode_sparkplug(payload)
         digest = blake2b(topic.encode() + b"\0" + payload, digest_size=8).digest()
@@ -312,6 +318,8 @@ class Sparkplug:
                 messages += self._messages(device, columns)
         if current or historical:
             self._nodes.note_values(node, device)
+        if messages:
+            self._nodes.know(node)
         if step.is_gap and faults.reason is not None:
             lost = f"{len(step.missing)} messages" if step.missing else "messages"
             faults.add(faults.reason, f"{lost} are missing before this one")
@@ -385,6 +393,7 @@ class Sparkplug:
             "nodes_online": sum(node.is_online for node in self._nodes),
             "devices": sum(bool(device.name) for device in devices),
             "devices_online": sum(device.is_online for device in devices if device.name),
+            "nodes_removed_total": self._nodes.gone_total,
             "births_awaited": self._host.births_awaited,
             "offline": list(islice(offline, _SHOWN_OFFLINE)),
             "without_stream": len(notices),

@@ -76,6 +76,8 @@ class Host:
         if self._host_id is not None and due_ms is not None and now_ms >= due_ms:
             self._presence_due_ms = None
             found.append(self._presence(self._host_id, online=True))
+        for node in [node for node in self._requested.values() if node.is_gone]:
+            self.cancel_request(node)
         for node in self._requested.values():
             if len(found) >= _MOST_AT_ONCE:
                 break

@@ -13,13 +13,24 @@ from typing import Any
 import orjson
 
 from ingest.errors import RefusalReason, RefusedMessage
+from ingest.roster import Elapsed, Roster, RosterLimits
 from ingest.sparkplug.names import site_and_device
 from ingest.sparkplug.store import Checkpoint, SparkplugStore
 
-__all__ = ["Device", "Node", "Nodes", "Plan", "Values"]
+__all__ = ["NODE_LIMITS", "Device", "Node", "Nodes", "Plan", "Values"]
 
-_MAX_NODES = 10_000
+_DAY_MS = 86_400_000
+NODE_LIMITS = RosterLimits(
+    most=10_000,
+    most_strangers=5_000,
+    keep_ms=30 * _DAY_MS,
+    keep_stranger_ms=7 * _DAY_MS,
+    protect_ms=_DAY_MS,
+)
+"""A node is known once one of its messages has become readings."""
 _MAX_DEVICES = 100_000
+_MAX_DEVICES_OF_NODE = 2_000
+_EXPIRE_EVERY_MS = 60_000
 
 Values = dict[str, "float | None"]
 """Values by metric name; None: known to have no value."""
@@ -100,6 +111,8 @@ class Node:
         birth: Digest of the last NBIRTH, as hex; later digests are of this session.
         is_stuck: The last session began with the number of the one before.
         missing: Sequence numbers of the last gap that have not come yet.
+        is_known: One of its messages has become readings.
+        is_gone: It is no longer in the table.
     """
 
     group: str
@@ -114,6 +127,8 @@ class Node:
     birth: str = ""
     is_stuck: bool = False
     missing: tuple[int, ...] = ()
+    is_known: bool = False
+    is_gone: bool = False
 
     @property
     def key(self) -> tuple[str, str]:
@@ -122,10 +137,21 @@ class Node:
 
 
 class Nodes:
-    """All known nodes and devices, the digests of the last messages, and what has changed."""
+    """All nodes that have state, the digests of the last messages, and what has changed.
 
-    def __init__(self, store: SparkplugStore) -> None:
+    Attributes:
+        gone_total: Nodes whose state was deleted, because they were silent for too long or had to
+            make room.
+    """
+
+    def __init__(self, store: SparkplugStore, limits: RosterLimits = NODE_LIMITS) -> None:
         """Read everything from the store; plans are left to `ingest.sparkplug.births`."""
+        self.gone_total = 0
+        self._roster = Roster[tuple[str, str]](limits)
+        self._elapsed = Elapsed()
+        self._expired_ms = 0
+        self._gone_nodes: dict[tuple[str, str], None] = {}
+        self._gone_devices: dict[tuple[str, str, str], None] = {}
         self._nodes: dict[tuple[str, str], Node] = {}
         self._devices_total = 0
         self._remembered = store.remembered
@@ -149,17 +175,39 @@ class Nodes:
         """Return a node, or None if it is unknown."""
         return self._nodes.get((group, name))
 
+    def hear(self, group: str, name: str, recv_ms: int) -> None:
+        """Note that a message of a node has come; also removes nodes silent for too long."""
+        now_ms = self._elapsed.advance(recv_ms)
+        self._roster.hear((group, name), now_ms)
+        if now_ms - self._expired_ms >= _EXPIRE_EVERY_MS:
+            self._expired_ms = now_ms
+            for key in self._roster.expire(now_ms):
+                self._remove(key)
+
+    def know(self, node: Node) -> None:
+        """Note that a message of a node has become readings."""
+        node.is_known = True
+        self._roster.know(node.key, self._elapsed.ms)
+
     def node(self, group: str, name: str) -> Node:
         """Return a node; create it if it is unknown.
 
         Raises:
-            RefusedMessage: There are too many nodes.
+            RefusedMessage: There is no room for it: nobody else may go.
         """
         node = self._nodes.get((group, name))
         if node is None:
-            if len(self._nodes) >= _MAX_NODES:
-                detail = f"more than {_MAX_NODES} nodes"
-                raise RefusedMessage(RefusalReason.too_large, detail)
+            gone = self._roster.admit((group, name), self._elapsed.ms)
+            if gone is None:
+                limits = self._roster.limits
+                detail = (
+                    f"no room for the node {group[:64]}/{name[:64]}: {len(self)} of {limits.most} "
+                    f"nodes, {self._roster.strangers} of {limits.most_strangers} that have never "
+                    "sent a reading"
+                )
+                raise RefusedMessage(RefusalReason.too_many_devices, detail)
+            for key in gone:
+                self._remove(key)
             node = self._nodes[group, name] = Node(group, name)
         return node
 
@@ -167,17 +215,46 @@ class Nodes:
         """Return a device of a node; create it if it is unknown.
 
         Raises:
-            RefusedMessage: There are too many devices.
+            RefusedMessage: There is no room for it.
         """
         device = node.devices.get(name)
         if device is None:
+            if len(node.devices) >= _MAX_DEVICES_OF_NODE and not self._drop_offline_device(node):
+                detail = f"{_MAX_DEVICES_OF_NODE} devices of the node {node.node[:64]} are online"
+                raise RefusedMessage(RefusalReason.too_many_devices, detail)
             if self._devices_total >= _MAX_DEVICES:
-                detail = f"more than {_MAX_DEVICES} devices"
-                raise RefusedMessage(RefusalReason.too_large, detail)
+                detail = f"no room for more than {_MAX_DEVICES} devices of all nodes"
+                raise RefusedMessage(RefusalReason.too_many_devices, detail)
             self._devices_total += 1
             site, device_name = site_and_device(node.group, node.node, name or None)
             device = node.devices[name] = Device(name, site, device_name)
         return device
+
+    def _drop_offline_device(self, node: Node) -> bool:
+        """Remove the oldest device of a node that is offline; False if none is."""
+        names = (name for name, device in node.devices.items() if name and not device.is_online)
+        name = next(names, None)
+        if name is None:
+            return False
+        self._devices_total -= 1
+        del node.devices[name]
+        key = (*node.key, name)
+        self._changed_births.pop(key, None)
+        self._changed_values.pop(key, None)
+        self._gone_devices[key] = None
+        return True
+
+    def _remove(self, key: tuple[str, str]) -> None:
+        """Remove a node with its devices; if it comes back, it is asked for a new birth."""
+        node = self._nodes.pop(key)
+        node.is_gone = True
+        self.gone_total += 1
+        self._devices_total -= len(node.devices)
+        self._changed_nodes.pop(key, None)
+        for name in node.devices:
+            self._changed_births.pop((*key, name), None)
+            self._changed_values.pop((*key, name), None)
+        self._gone_nodes[key] = None
 
     # -- changes ----------------------------------------------------------------------------
 
@@ -227,7 +304,10 @@ class Nodes:
             [(*key, _birth_state(device)) for key, device in self._changed_births.items()],
             [(*key, _values_state(device)) for key, device in self._changed_values.items()],
             self._new_seen,
+            [*self._gone_nodes],
+            [*self._gone_devices],
         )
+        self._gone_nodes, self._gone_devices = {}, {}
         self._changed_nodes, self._changed_births, self._changed_values = {}, {}, {}
         self._new_seen = []
         return found or None
@@ -236,9 +316,12 @@ class Nodes:
         for group, name, state in store.nodes():
             bdseq, seq, is_online, qos, *more = orjson.loads(state)
             node = self._nodes[group, name] = Node(group, name, bdseq, seq, is_online, qos)
-            if more:  # earlier versions have no more
-                node.birth, node.is_stuck, missing = more
+            node.is_known = is_online  # earlier versions do not say
+            if more:
+                node.birth, node.is_stuck, missing, *known = more
                 node.missing = tuple(missing)
+                node.is_known = bool(known[0]) if known else is_online
+            self._roster.restore(node.key, 0, is_known=node.is_known)
         for group, name, device_name, birth, values in store.devices():
             device = self.device(self.node(group, name), device_name)
             device.types, aliases = orjson.loads(birth)
@@ -249,7 +332,7 @@ class Nodes:
 
 
 def _node_state(node: Node) -> bytes:
-    session = (node.birth, node.is_stuck, node.missing)
+    session = (node.birth, node.is_stuck, node.missing, node.is_known)
     return orjson.dumps((node.bdseq, node.seq, node.is_online, node.qos, *session))
 
 

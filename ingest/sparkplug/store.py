@@ -58,15 +58,20 @@ class Checkpoint:
         births: Group, node, device, metrics.
         live: Group, node, device, state (online or not, and values).
         seen: Digests of messages.
+        gone_nodes: Group and node of nodes to delete, with all their devices; before the rest.
+        gone_devices: Group, node, device of devices to delete.
     """
 
     nodes: list[tuple[Any, ...]] = field(default_factory=list)
     births: list[tuple[Any, ...]] = field(default_factory=list)
     live: list[tuple[Any, ...]] = field(default_factory=list)
     seen: list[bytes] = field(default_factory=list)
+    gone_nodes: list[tuple[str, str]] = field(default_factory=list)
+    gone_devices: list[tuple[str, str, str]] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.nodes or self.births or self.live or self.seen)
+        gone = self.gone_nodes or self.gone_devices
+        return bool(self.nodes or self.births or self.live or self.seen or gone)
 
 
 class SparkplugStore:
@@ -169,6 +174,11 @@ class SparkplugStore:
         try:
             db.execute("BEGIN IMMEDIATE")
             try:
+                for table in ("nodes", "births", "live"):
+                    delete = f"DELETE FROM {table} WHERE grp = ? AND node = ?"  # noqa: S608  (ours)
+                    db.executemany(delete, checkpoint.gone_nodes)
+                    if table != "nodes":
+                        db.executemany(f"{delete} AND device = ?", checkpoint.gone_devices)
                 for insert, rows in (
                     ("INSERT OR REPLACE INTO nodes VALUES (?, ?, ?)", checkpoint.nodes),
                     ("INSERT OR REPLACE INTO births VALUES (?, ?, ?, ?)", checkpoint.births),
