@@ -275,6 +275,7 @@ class Bridge:
     def _stop_taking(self) -> None:
         self._stopping = True
         self._drop_held(lambda _: True)  # not acknowledged, so the broker keeps them
+        self._intake.take_due(self._now_ms(), everything=True)
         self._connection.pause()
         self._arrived.set()
 
@@ -283,38 +284,27 @@ class Bridge:
     def _on_message(
         self, packet_id: int, qos: int, topic: str, payload: bytes, is_dup: bool
     ) -> None:
-        """Take one message; never raises, whatever its content."""
-        if self._stopping:
-            return  # not acknowledged, so the broker keeps it for the next run
-        recv_ms = self._recv_ms
-        if recv_ms is None:
-            recv_ms = self._recv_ms = self._now_ms()
-        self._unconfirmed += 1
-        self._held_bytes += len(payload)
-        message = HeldMessage(self._connection.epoch, packet_id, qos, topic, payload, None, is_dup)
-        if self._held:
-            self._intake.hear(topic, payload)
-            self._held.add(message, recv_ms)
-        elif not self._take(message, recv_ms):
-            self._held.add(message, recv_ms)
-        if self._is_full:
-            # The number of messages never in MQTT 5 with QoS 1: there the broker waits.
-            self._connection.pause()
+        epoch = self._connection.epoch
+        self._accept(HeldMessage(epoch, packet_id, qos, topic, payload, None, is_dup))
 
     def _on_oversized(self, message: Oversized) -> None:
         """Take what is left of a message above the limit: a dead letter, acknowledged like any."""
+        epoch, (packet_id, qos, topic, head, _) = self._connection.epoch, message
+        self._accept(HeldMessage(epoch, packet_id, qos, topic, head, message))
+
+    def _accept(self, message: HeldMessage) -> None:
+        """Take one message, or hold it; never raises, whatever its content."""
         if self._stopping:
-            return
+            return  # not acknowledged, so the broker keeps it for the next run
         recv_ms = self._recv_ms = self._recv_ms or self._now_ms()
         self._unconfirmed += 1
-        self._held_bytes += len(message.head)
-        epoch, (packet_id, qos, topic, head, _) = self._connection.epoch, message
-        held = HeldMessage(epoch, packet_id, qos, topic, head, message)
-        if self._held:
-            self._held.add(held, recv_ms)  # acknowledged in the order of arrival
-        else:
-            self._take(held, recv_ms)
+        self._held_bytes += len(message.payload)
+        if self._held and message.oversized is None:
+            self._intake.hear(message.topic, message.payload)
+        if self._held or not self._take(message, recv_ms):  # acknowledged in order of arrival
+            self._held.add(message, recv_ms)
         if self._is_full:
+            # The number of messages never in MQTT 5 with QoS 1: there the broker waits.
             self._connection.pause()
 
     @property
@@ -501,6 +491,8 @@ class Bridge:
             self._release()
             self._since.on_tick(now_ms, saturated=self._is_saturated)
             try:
+                if self._intake.take_due(now_ms):
+                    self._arrived.set()
                 self._publish_outgoing(now_ms)
             except Exception:  # a heart that stops is noticed by nobody
                 self.counters.faults_total += 1

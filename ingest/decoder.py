@@ -7,7 +7,8 @@ it. Everything after that (checks, log, acknowledgement, agents) handles only on
 A decoder may have a memory (names announced earlier, values carried forward), and the delivery
 promise covers the memory too. The bridge calls, in this order:
 
-1. `decode` for each message, in the order of arrival; the memory changes at once.
+1. `decode` for each message, in the order of arrival, and `due` between them; the memory changes
+   at once.
 2. `checkpoint` when a load of messages is closed: the changes since the last checkpoint.
 3. `keep` with that checkpoint after the log has confirmed the load; returns when it is durable.
 4. Then the bridge acknowledges the messages.
@@ -75,6 +76,13 @@ class Decoder(Protocol):
         """Return the sender with a clock and the time of a data message by it, epoch ms.
 
         Pure, fast and before `decode`; None if the message claims no time or brings no readings.
+        """
+        ...
+
+    def due(self, now_ms: int | None) -> Sequence[tuple[Address, bytes]]:
+        """Return canonical messages that were held back and are due; the memory changes at once.
+
+        Called a few times a second, and with None before the bridge ends: everything is due.
         """
         ...
 

@@ -206,6 +206,20 @@ class Intake:
         except Exception:  # a message that is broken has no vote; `take` will say why
             log.debug("a held message on %r has no event time", topic)
 
+    def take_due(self, now_ms: int, *, everything: bool = False) -> bool:
+        """Add what the decoder has held back and is due; whether there was any."""
+        decoder = self._decoder
+        due = () if decoder is None else decoder.due(None if everything else now_ms)
+        for address, body in due:
+            key = device_key(address.site, address.device)
+            partition = partition_of(key, self._partitions())
+            try:
+                self._add(address, partition, decode_payload(body), body, now_ms)
+            except RefusedMessage as exc:
+                topic = address.mqtt_topic(self._settings.mqtt_prefix)
+                self._refuse(exc.reason, exc.detail, topic, body, now_ms)
+        return bool(due)
+
     def take_oversized(self, message: Oversized, recv_ms: int) -> None:
         """Add what is left of a message above the limit to the load, as a dead letter."""
         self._counters.received_total += 1

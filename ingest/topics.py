@@ -31,7 +31,6 @@ __all__ = [
     "murmur2",
     "parse_topic",
     "partition_of",
-    "sender_of",
     "subscription",
     "topic_shape",
 ]
@@ -140,25 +139,6 @@ def former_subscriptions(prefix: str = MQTT_PREFIX) -> tuple[str, ...]:
     """
     levels = f"{prefix}/+/+/+"
     return levels, f"$share/{SHARED_GROUP}/{levels}"
-
-
-def sender_of(topic: str, prefix: str = MQTT_PREFIX) -> str:
-    """Return a bounded key of the sender of any topic, to count refused messages by.
-
-    It is `site/device` where the topic has both as valid names, whatever its depth. A level that is
-    missing or no name becomes `-`, so senders cannot make up more keys than there are names. A
-    topic beside the prefix has the key `-/-`.
-
-    >>> sender_of("sensors/plant-7/press-2"), sender_of("sensors/plant-7/press-2/engine/T24")
-    ('plant-7/press-2', 'plant-7/press-2')
-    >>> sender_of("sensors/plant-7"), sender_of("sensors/a b/c/d"), sender_of("else/where")
-    ('plant-7/-', '-/c', '-/-')
-    """
-    if not topic.startswith(f"{prefix}/"):
-        return "-/-"
-    levels = (*topic[len(prefix) + 1 :].split("/", 2)[:2], "", "")[:2]
-    site, device = (level if is_name(level) else "-" for level in levels)
-    return f"{site}/{device}"
 
 
 def topic_shape(topic: str) -> str:

@@ -16,6 +16,7 @@ Files, lowest first:
 - `notices`: why a birth matches no stream.
 - `births`: metrics and streams of a device.
 - `data`: readings from the metrics of a message.
+- `moments`: readings that wait for the rest of their moment.
 - `host`: presence of the host, and requests for births.
 - `decoder`: combines them behind the seam of `ingest.decoder`.
 """

@@ -11,14 +11,15 @@ from ingest.sparkplug.nodes import Device, Plan, Values
 from ingest.sparkplug.wire import Metric, number
 from ingest.topics import Address
 
-__all__ = ["Columns", "canonical_messages", "readings_of", "updates_of"]
+__all__ = ["Columns", "Update", "canonical_messages", "readings_of", "updates_of"]
 
 _INT64_MAX = 2**63 - 1
 _BODY_CELLS = 8000  # of one canonical body: below the limits of `ingest.payloads`
 
 Columns = dict[Plan, "tuple[list[int], list[list[float]]]"]
 """Event times and rows of the readings, by stream."""
-_Update = tuple["int | None", str, "float | None"]
+Update = tuple["int | None", str, "float | None"]
+"""Event time, name of the metric, value."""
 
 
 def updates_of(
@@ -28,7 +29,7 @@ def updates_of(
     faults: Faults,
     *,
     in_birth: bool = False,
-) -> list[_Update]:
+) -> list[Update]:
     """Return time, name and value of metrics; an unusable value becomes None and a fault.
 
     Args:
@@ -38,7 +39,7 @@ def updates_of(
         faults: Collects the faults.
         in_birth: The metrics are those of a birth, which may lack values and times.
     """
-    found: list[_Update] = []
+    found: list[Update] = []
     for name, metric in metrics:
         value: float | None = None
         datatype = device.types[name]
@@ -61,7 +62,7 @@ def updates_of(
 
 
 def readings_of(
-    device: Device, updates: Sequence[_Update], values: Values, faults: Faults
+    device: Device, updates: Sequence[Update], values: Values, faults: Faults
 ) -> Columns:
     """Apply updates to `values` in time order; return each stream's reading at each time."""
     by_time: dict[int, Values] = {}

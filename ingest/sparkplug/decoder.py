@@ -9,8 +9,9 @@ duplicates and skipped.
 
 1. The mapping file defines which metrics are the channels of which stream
    (`ingest.sparkplug.names`).
-2. Every distinct timestamp of a stream's metrics in a data message is one reading. A channel that
-   the message does not carry keeps its last known value. Births set values; they are not readings.
+2. Every distinct timestamp of a stream's metrics is one reading, which waits for a moment in case
+   more messages belong to it (`ingest.sparkplug.moments`). A channel that they do not carry keeps
+   its last known value. Births set values; they are not readings.
 3. A gap in the sequence numbers means that messages are missing. The decoder then suspends the
    node's values until they are sent again or the missing messages come, and asks the node for a
    new birth (NCMD `Node Control/Rebirth`). Data that cannot be completed becomes a dead letter,
@@ -26,7 +27,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
@@ -39,6 +40,7 @@ from ingest.sparkplug.births import announce, plan_streams, session_number, with
 from ingest.sparkplug.counters import Faults, SparkplugCounters
 from ingest.sparkplug.data import Columns, canonical_messages, readings_of, updates_of
 from ingest.sparkplug.host import Host
+from ingest.sparkplug.moments import due_moments, hold_newest
 from ingest.sparkplug.names import SparkplugMapping, read_mapping
 from ingest.sparkplug.nodes import NODE_LIMITS, Device, Node, Nodes
 from ingest.sparkplug.sessions import OVERTAKEN, Step, ends_session, step_of
@@ -107,9 +109,12 @@ class Sparkplug:
         self._store = store
         self._nodes = Nodes(store, limits)
         self._host = Host(mapping.host_id, self.counters)
+        self._waiting: dict[tuple[str, str, str], tuple[Node, Device]] = {}
         for node in self._nodes:
             for device in node.devices.values():
                 plan_streams(node, device, mapping.stream, Faults())
+                if device.moments:
+                    self._waiting[node.group, node.node, device.name] = (node, device)
         if not store.is_of_mapping(mapping.digest):
             log.info("the Sparkplug mapping has changed: asking every node for a new birth")
             for node in self._nodes:
@@ -130,10 +135,14 @@ class Sparkplug:
         self, topic: str, payload: bytes, recv_ms: int, qos: int, *, is_dup: bool = False
     ) -> Decoded:
         """Take one message; see `ingest.decoder.Decoder`."""
+        self._released: list[tuple[Address, bytes]] = []
         try:
-            return self._decode(topic, payload, recv_ms, qos, is_dup=is_dup)
+            decoded = self._decode(topic, payload, recv_ms, qos, is_dup=is_dup)
         except RefusedMessage as exc:
-            return Decoded(refused=exc)
+            decoded = Decoded(refused=exc)
+        if self._released:
+            decoded = replace(decoded, messages=[*self._released, *decoded.messages])
+        return decoded
 
     def _decode(
         self, topic: str, payload: bytes, recv_ms: int, qos: int, *, is_dup: bool
@@ -171,13 +180,13 @@ class Sparkplug:
         self._nodes.note_node(node)
         node.qos = qos
         step = self._check_sequence(node, found.seq)
-        decoded = self._take_of_device(node, kind, "".join(rest), found, step)
+        decoded = self._take_of_device(node, kind, "".join(rest), found, step, recv_ms)
         if step.is_overtaken and not node.missing:
             self._close_gap(node)
         return decoded
 
     def _take_of_device(
-        self, node: Node, kind: str, device: str, found: Payload, step: Step
+        self, node: Node, kind: str, device: str, found: Payload, step: Step, recv_ms: int
     ) -> Decoded:
         """Take a message of a device, or data of the node itself; refusals are in the result."""
         if kind == "DBIRTH":
@@ -190,7 +199,7 @@ class Sparkplug:
             self._host.request_birth(node)
             detail = f"no birth of {device or 'the node'} is known; a new birth was requested"
             return Decoded(refused=RefusedMessage(RefusalReason.no_birth, detail))
-        return self._take_data(node, known, found, step)
+        return self._take_data(node, known, found, step, recv_ms)
 
     def _is_known(
         self, group: str, name: str, kind: str, seq: int | None, digest: bytes, *, is_dup: bool
@@ -228,6 +237,7 @@ class Sparkplug:
             node.missing = node.missing + step.missing if can_come else ()
             for device in node.devices.values():
                 if device.current or device.before_gap:
+                    self._release(device)
                     device.begin_gap()
                     self._nodes.note_values(node, device)
             self._host.request_birth(node)
@@ -253,7 +263,7 @@ class Sparkplug:
         node.bdseq, node.is_online, node.qos = bdseq, True, qos
         node.seq, node.missing = found.seq or 0, ()
         for device in node.devices.values():
-            self._nodes.take_offline(node, device)
+            self._take_offline(node, device)
         self._host.cancel_request(node)
         node.requests = 0
         self._nodes.note_node(node)
@@ -262,6 +272,7 @@ class Sparkplug:
     def _take_birth(self, node: Node, device: Device, found: Payload) -> Decoded:
         """Take the metrics of a node or a device, and their current values."""
         self.counters.births_total += 1
+        self._release(device)
         faults = Faults()
         announce(node, device, found, self._mapping.stream, faults)
         present = [
@@ -290,7 +301,7 @@ class Sparkplug:
         self.counters.deaths_total += 1
         node.is_online = False
         for device in node.devices.values():
-            self._nodes.take_offline(node, device)
+            self._take_offline(node, device)
         if bdseq is None or node.bdseq is None or node.is_stuck:
             self.counters.unsure_deaths_total += 1
             self._host.request_birth(node)
@@ -301,11 +312,13 @@ class Sparkplug:
     def _take_device_death(self, node: Node, device: Device | None) -> None:
         if device is not None and device.is_online:
             self.counters.deaths_total += 1
-            self._nodes.take_offline(node, device)
+            self._take_offline(node, device)
 
     # -- data -------------------------------------------------------------------------------
 
-    def _take_data(self, node: Node, device: Device, found: Payload, step: Step) -> Decoded:
+    def _take_data(
+        self, node: Node, device: Device, found: Payload, step: Step, recv_ms: int
+    ) -> Decoded:
         self.counters.data_total += 1
         faults = Faults()
         current, historical = self._sort_metrics(node, device, found, faults)
@@ -315,10 +328,14 @@ class Sparkplug:
             if metrics:
                 updates = updates_of(device, metrics, found.ts_ms, faults)
                 columns = readings_of(device, updates, values, faults)
+                if values is device.current and self._mapping.complete_within_ms:
+                    columns = hold_newest(device, columns, updates, recv_ms)
+                    if device.moments:
+                        self._waiting[node.group, node.node, device.name] = (node, device)
                 messages += self._messages(device, columns)
         if current or historical:
             self._nodes.note_values(node, device)
-        if messages:
+        if messages or device.moments:
             self._nodes.know(node)
         if step.is_gap and faults.reason is not None:
             lost = f"{len(step.missing)} messages" if step.missing else "messages"
@@ -348,6 +365,30 @@ class Sparkplug:
     def _messages(self, device: Device, columns: Columns) -> list[tuple[Address, bytes]]:
         self.counters.readings_total += sum(len(ts_ms) for ts_ms, _ in columns.values())
         return canonical_messages(device, columns)
+
+    # -- moments ----------------------------------------------------------------------------
+
+    def due(self, now_ms: int | None) -> list[tuple[Address, bytes]]:
+        """Return the readings that have waited long enough for the rest of their moment."""
+        messages: list[tuple[Address, bytes]] = []
+        for key, (node, device) in list(self._waiting.items()):
+            columns = due_moments(device, now_ms, self._mapping.complete_within_ms)
+            if columns:
+                messages += self._messages(device, columns)
+                if not node.is_gone:
+                    self._nodes.note_values(node, device)
+            if not device.moments:
+                del self._waiting[key]
+        return messages
+
+    def _release(self, device: Device) -> None:
+        """Take the readings of a device that wait as they are, before what follows."""
+        if device.moments:
+            self._released += self._messages(device, due_moments(device, None, 0))
+
+    def _take_offline(self, node: Node, device: Device) -> None:
+        self._release(device)
+        self._nodes.take_offline(node, device)
 
     # -- host -------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ The mapping file is TOML (`KPSTREAM_INGEST_SPARKPLUG` names it):
 host_id = "kpstream"              # optional: act as a Sparkplug host, so that nodes can buffer
 groups = ["Plant 7"]              # optional: only these groups; default: all
 births_are_readings = false       # optional: whether the values of a birth are a reading too
+complete_within_ms = 100          # optional: wait for further messages of a moment; 0: none
 
 [[stream]]
 name = "engine"                   # name of the stream
@@ -88,6 +89,7 @@ class SparkplugMapping(_Table):
     host_id: _Level | None = None
     groups: list[_Level] | None = Field(default=None, min_length=1)
     births_are_readings: bool = False
+    complete_within_ms: int = Field(default=100, ge=0, le=10_000)
     stream: list[StreamMapping] = Field(min_length=1)
 
     @model_validator(mode="after")

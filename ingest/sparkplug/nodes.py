@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -17,7 +17,7 @@ from ingest.roster import Elapsed, Roster, RosterLimits
 from ingest.sparkplug.names import site_and_device
 from ingest.sparkplug.store import Checkpoint, SparkplugStore
 
-__all__ = ["NODE_LIMITS", "Device", "Node", "Nodes", "Plan", "Values"]
+__all__ = ["NODE_LIMITS", "Device", "Moment", "Node", "Nodes", "Plan", "Values"]
 
 _DAY_MS = 86_400_000
 NODE_LIMITS = RosterLimits(
@@ -45,6 +45,24 @@ class Plan:
     metrics: tuple[str, ...]
 
 
+class Moment(NamedTuple):
+    """The newest reading of a stream, while more metrics of its moment may come.
+
+    Attributes:
+        ts_ms: Event time.
+        row: Values in the order of the channels.
+        names: Metrics that have come with this time.
+        channels: Channels of the stream.
+        since_ms: Receive time of its first message.
+    """
+
+    ts_ms: int
+    row: list[float]
+    names: frozenset[str]
+    channels: tuple[str, ...]
+    since_ms: int
+
+
 @dataclass(slots=True)
 class Device:
     """A device of a node; the one with the name "" holds the node's own metrics.
@@ -59,6 +77,7 @@ class Device:
         current: Current values.
         earlier: Values before the last birth, which historical values follow.
         before_gap: Values before the gap in the sequence, which overtaken messages follow.
+        moments: Readings that wait until they are complete, by stream.
         plans: Streams that the device has.
         wanted: Metrics of all these streams.
         notice: Why it has no stream, in words; None: it has one, or needs none.
@@ -73,6 +92,7 @@ class Device:
     current: Values = field(default_factory=dict)
     earlier: Values = field(default_factory=dict)
     before_gap: Values = field(default_factory=dict)
+    moments: dict[str, Moment] = field(default_factory=dict)
     plans: tuple[Plan, ...] = ()
     wanted: frozenset[str] = frozenset()
     notice: str | None = None
@@ -327,8 +347,13 @@ class Nodes:
             device.types, aliases = orjson.loads(birth)
             device.aliases = {int(alias): metric for alias, metric in aliases.items()}
             if values is not None:
-                device.is_online, device.current, device.earlier, *gap = orjson.loads(values)
-                device.before_gap = gap[0] if gap else {}
+                device.is_online, device.current, device.earlier, *more = orjson.loads(values)
+                if more:  # earlier versions have no more
+                    device.before_gap, moments = more
+                    for stream, (ts_ms, row, names, channels, since_ms) in moments.items():
+                        device.moments[stream] = Moment(
+                            ts_ms, row, frozenset(names), tuple(channels), since_ms
+                        )
 
 
 def _node_state(node: Node) -> bytes:
@@ -342,4 +367,9 @@ def _birth_state(device: Device) -> bytes:
 
 
 def _values_state(device: Device) -> bytes:
-    return orjson.dumps((device.is_online, device.current, device.earlier, device.before_gap))
+    moments = {
+        stream: (held.ts_ms, held.row, sorted(held.names), held.channels, held.since_ms)
+        for stream, held in device.moments.items()
+    }
+    values = (device.current, device.earlier, device.before_gap)
+    return orjson.dumps((device.is_online, *values, moments))

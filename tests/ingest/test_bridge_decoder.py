@@ -37,6 +37,7 @@ class Plain:
         self.to_say: list[Outgoing] = []
         self.will: Outgoing | None = None
         self.connects = 0
+        self.held: list[tuple[Address, bytes]] = []
 
     def decode(
         self, topic: str, payload: bytes, recv_ms: int, qos: int, *, is_dup: bool = False
@@ -50,6 +51,10 @@ class Plain:
         if "-1" in words:
             found.append((Address("s", words[0], "imu"), b"{}"))
         return Decoded(found, refused)
+
+    def due(self, now_ms: int | None) -> list[tuple[Address, bytes]]:
+        held, self.held = self.held, []
+        return held
 
     def checkpoint(self) -> int | None:
         return self.taken or None
@@ -143,6 +148,19 @@ async def test_a_refused_message_is_one_dead_letter_and_its_good_readings_are_ta
         assert log.numbers("d") == [1.0]
         assert bridge.counters.faults_total == faults
         assert bridge.counters.logged_total == 1
+
+
+async def test_readings_that_the_format_held_back_are_logged_when_due_and_at_the_end() -> None:
+    log, plain = FakeLog(), Plain()
+    held = Address("s", "press", "imu")
+    async with ScriptedBroker() as broker:
+        async with running(broker, log, plain):
+            plain.held = [(held, body(5)), (held, body(10**12))]
+            await until(lambda: log.numbers("press") == [5.0] and log.dead_letters())
+            plain.held = [(held, body(6))]
+        assert log.numbers("press") == [5.0, 6.0]
+    (refused,) = log.dead_letters()
+    assert (refused.reason, refused.mqtt_topic) == ("future", "sensors/s/press/imu")
 
 
 async def test_publishes_the_outgoing_messages_of_the_format_and_its_will() -> None:

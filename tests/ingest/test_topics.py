@@ -15,7 +15,6 @@ from ingest.topics import (
     murmur2,
     parse_topic,
     partition_of,
-    sender_of,
     subscription,
     topic_shape,
 )
@@ -103,17 +102,10 @@ def test_subscription_takes_every_depth_so_that_a_wrong_one_is_refused() -> None
 
 
 @given(topic=st.text(max_size=200))
-def test_keys_of_senders_and_shapes_of_topics_are_bounded(topic: str) -> None:
+def test_shapes_of_topics_are_bounded(topic: str) -> None:
     for prefix in ("sensors", "a/b"):
         for found in (topic, f"{prefix}/{topic}"):
-            site, device = sender_of(found, prefix).split("/")
-            assert all(level == "-" or is_name(level) for level in (site, device))
             shape = topic_shape(found).split("/")
             assert len(shape) <= 9
             assert all(level in ("+", "#") for level in shape[1:])
             assert shape[0] == "?" or is_name(shape[0])
-
-
-def test_the_sender_of_a_valid_topic_is_its_device() -> None:
-    key = device_key("plant-7", "press-2").decode()
-    assert sender_of("a/b/plant-7/press-2/engine", "a/b") == key

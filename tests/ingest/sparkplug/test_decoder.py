@@ -24,6 +24,7 @@ Reading = tuple[str, str, int, dict[str, float]]
 
 def mapping(**changes: object) -> SparkplugMapping:
     table: dict[str, object] = {"stream": [{"name": "pair", "metrics": CHANNELS}]}
+    table["complete_within_ms"] = 0  # `test_moments` tests the wait
     return SparkplugMapping.model_validate(table | changes)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from ingest.payloads import decode_payload, event_times
 from ingest.sparkplug.decoder import Sparkplug
 from ingest.sparkplug.names import SparkplugMapping
 from ingest.sparkplug.store import SparkplugStore
+from ingest.topics import Address
 from tests.fakes.sparkplugnode import EdgeNode, Message
 from tests.fuzz.limits import MEMORY, examples
 
@@ -49,17 +51,14 @@ class Pipeline:
                 at, reconnect_at = self.acked, -1  # all that is not acknowledged comes again
             taken.append(at)
             at += 1
-        envelopes, dead_letters = [], []
+        envelopes: list[tuple[Key, dict[str, float]]] = []
+        dead_letters = []
         for number in taken:
             topic, payload = self.messages[number]
             is_dup = number < self.delivered
             decoded = self.sparkplug.decode(topic, payload, T0_MS, 1, is_dup=is_dup)
             self.delivered = max(self.delivered, number + 1)
-            for address, body in decoded.messages:
-                document = decode_payload(body)
-                for n, ts_ms in enumerate(event_times(document).tolist()):
-                    values = {name: column[n] for name, column in document["values"].items()}
-                    envelopes.append(((address.device, address.stream, ts_ms), values))
+            envelopes += _readings(decoded.messages)
             if decoded.refused is not None:
                 dead_letters.append((decoded.refused.reason.value, topic, payload))
         checkpoint = self.sparkplug.checkpoint()
@@ -81,9 +80,23 @@ class Pipeline:
         self.acked = end
         return None
 
+    def finish(self) -> None:
+        """Log what still waits for the rest of its moment."""
+        self.log += _readings(self.sparkplug.due(None))
+
     def die(self) -> None:
         self.sparkplug.close()
         self.sparkplug = self._process()
+
+
+def _readings(messages: Sequence[tuple[Address, bytes]]) -> list[tuple[Key, dict[str, float]]]:
+    found = []
+    for address, body in messages:
+        document = decode_payload(body)
+        for n, ts_ms in enumerate(event_times(document).tolist()):
+            values = {name: column[n] for name, column in document["values"].items()}
+            found.append(((address.device, address.stream, ts_ms), values))
+    return found
 
 
 def script(steps: list[tuple[int, int, int]]) -> list[Message]:
@@ -127,12 +140,14 @@ def test_any_kill_and_any_redelivery_give_the_same_readings(
     with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
         calm = Pipeline(messages, Path(folder) / "calm.db")
         calm.run_load(10**6, -1, 0, 0)
+        calm.finish()
         calm.sparkplug.close()
         pipeline = Pipeline(messages, Path(folder) / "line.db")
         for size, reconnect_at, dies_at, acks in loads:
             pipeline.run_load(size, reconnect_at, dies_at, acks)
         while pipeline.acked < len(messages):
             pipeline.run_load(25, -1, 0, 0)
+        pipeline.finish()
         status = pipeline.sparkplug.status()
         pipeline.sparkplug.close()
     assert len(calm.log) == len(dict(calm.log))
