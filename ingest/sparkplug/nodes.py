@@ -348,12 +348,11 @@ class Nodes:
             device.aliases = {int(alias): metric for alias, metric in aliases.items()}
             if values is not None:
                 device.is_online, device.current, device.earlier, *more = orjson.loads(values)
-                if more:  # earlier versions have no more
-                    device.before_gap, moments = more
-                    for stream, (ts_ms, row, names, channels, since_ms) in moments.items():
-                        device.moments[stream] = Moment(
-                            ts_ms, row, frozenset(names), tuple(channels), since_ms
-                        )
+                device.before_gap, moments = [*more, {}, {}][:2]  # earlier versions have no more
+                for stream, (ts_ms, row, names, channels, since_ms) in moments.items():
+                    device.moments[stream] = Moment(
+                        ts_ms, row, frozenset(names), tuple(channels), since_ms
+                    )
 
 
 def _node_state(node: Node) -> bytes:
