@@ -29,6 +29,11 @@ _COMMANDS = {
         "dead_letters",
         "List or replay refused messages.",
     ),
+    "log": (
+        "deploy.commands.log",
+        "log",
+        "Repair a gateway's log, or accept what it has lost.",
+    ),
     "explain": (
         "deploy.commands.explain",
         "explain",

@@ -5,6 +5,7 @@ PipelineError
 ├── LogError                the local log is unusable
 │   ├── LogLocked           another process holds the file
 │   ├── LogCorrupt          a checksum, a page or the layout is wrong
+│   ├── LogLost             confirmed records are gone: a file is missing, older or another one
 │   ├── LogFull             the disk cap is reached: wait, then append again
 │   ├── LogFailed           a write failed and the state of the disk is unknown: restart
 │   ├── LogClosed           the log was closed
@@ -43,6 +44,7 @@ __all__ = [
     "LogFull",
     "LogHole",
     "LogLocked",
+    "LogLost",
     "NoScore",
     "NoStudent",
     "PipelineError",
@@ -72,6 +74,13 @@ class LogLocked(LogError):
 
 class LogCorrupt(LogError):
     """The log file is damaged; the message names the place and the remedy."""
+
+
+class LogLost(LogError):
+    """The log ends before confirmed records, or its files were taken away while it was open.
+
+    The message names the file, what is known to be lost, and the two ways on.
+    """
 
 
 class LogFull(LogError):

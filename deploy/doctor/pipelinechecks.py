@@ -88,15 +88,22 @@ def check_log(path: Path, *, deep: bool = False) -> list[Finding]:
     """
     from pipeline.errors import LogError
     from pipeline.log.file import check_file, connect
+    from pipeline.log.inspection import inspect_log
     from pipeline.log.state import read_state
 
     if not path.exists():
+        try:
+            inspect_log(path, check_bytes=0)
+        except LogError as exc:
+            return [Finding("log", "fail", str(exc))]
         text = f"{path} does not exist yet; the gateway creates it at its first start"
         return [Finding("log", "ok", text)]
     size_bytes = path.stat().st_size
     is_checked = deep or size_bytes <= _ON_DEMAND_BYTES
     try:
-        if is_checked:
+        if is_checked and log_holder(path) is None:
+            inspect_log(path, check_bytes=size_bytes)
+        elif is_checked:
             check_file(path)
         with closing(connect(path, durability="full", read_only=True)) as db:
             state = read_state(db, 0)

@@ -119,6 +119,7 @@ class RunningGateway:
                     "longest_commit_seconds": round(log.longest_commit_seconds, 3),
                     "refused": log.refused,
                     "released": log.released,
+                    "accepted_lost": log.accepted_lost,
                 },
                 "archive": archive_report(self._log.archive()),
                 "line": {

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pipeline.log.state import GroupOffset, LogState, Partition, Topic
+from pipeline.log.tables import offset_crc, slot_crc, topic_crc
 
 __all__ = ["Append", "Call", "Command", "Commit", "create_topic", "register_group"]
 
@@ -51,10 +52,8 @@ Command = Append | Commit | Call
 
 def create_topic(db: sqlite3.Connection, topic: Topic, partitions: int) -> Topic:
     """Write the rows of a new topic inside a transaction; `LogState.adopt` it once durable."""
-    db.execute(
-        "INSERT INTO topics VALUES (?, ?, ?, ?, ?)",
-        (topic.name, partitions, topic.compacted, topic.retention_ms, topic.retention_bytes),
-    )
+    row = (topic.name, partitions, topic.compacted, topic.retention_ms, topic.retention_bytes)
+    db.execute("INSERT INTO topics VALUES (?, ?, ?, ?, ?, ?)", (*row, topic_crc(*row)))
     for partition in range(partitions):
         cursor = db.execute(
             "INSERT INTO slots (topic, partition, next_offset, earliest, records, bytes,"
@@ -62,6 +61,8 @@ def create_topic(db: sqlite3.Connection, topic: Topic, partitions: int) -> Topic
             (topic.name, partition),
         )
         slot = cursor.lastrowid or 0
+        crc = slot_crc(slot, topic.name, partition, 0, 0, 0, 0, 0)
+        db.execute("UPDATE slots SET crc = ? WHERE slot = ?", (crc, slot))
         topic.partitions.append(Partition(slot, topic.name, partition, topic.compacted))
     return topic
 
@@ -86,8 +87,9 @@ def register_group(
             fresh = part.earliest if start == "earliest" else part.next_offset
             offset, committed = (fresh, False) if at is None else (at.offset, at.committed)
             after[part.slot] = GroupOffset(offset, committed, pins=True)
+    rows = [(group, slot, at.offset, at.committed, at.pins) for slot, at in after.items()]
     db.executemany(
-        "INSERT OR REPLACE INTO offsets VALUES (?, ?, ?, ?, ?)",
-        [(group, slot, at.offset, at.committed, at.pins) for slot, at in after.items()],
+        "INSERT OR REPLACE INTO offsets VALUES (?, ?, ?, ?, ?, ?)",
+        [(*row, offset_crc(*row)) for row in rows],
     )
     return after

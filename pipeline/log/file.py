@@ -1,17 +1,13 @@
-"""The file of the local log: its tables, its lock, and the errors of opening and reading it.
-
-One SQLite file in WAL mode. A record's primary key is ``slot << 40 | offset``, where a slot is one
-partition of one topic. A partition is therefore one contiguous range of the tree, and reading it in
-order needs no index. The table `slots` keeps the values that must outlive deleted records (next
-offset, first offset, sizes); it changes in the same transaction as the records.
-"""
+"""The file of the local log: its connections, its lock, and the errors of reading it."""
 
 from __future__ import annotations
 
 import fcntl
 import os
 import sqlite3
-from contextlib import closing, suppress
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -20,60 +16,17 @@ from pipeline.errors import LogCorrupt, LogError, LogLocked
 __all__ = [
     "FILE_ERRORS",
     "check_file",
-    "check_format",
     "connect",
-    "create_tables",
+    "damaged_log",
     "damaged_record",
     "file_error",
     "is_damage",
     "lock_file",
-    "open_file",
+    "within",
 ]
 
-APPLICATION_ID = 0x6B70_6C67  # "kplg", so that `file` and other programs can identify the log
-FORMAT = 1
-_SQLITE_LEAST_BYTES = 512
-
-_TABLES = """
-CREATE TABLE topics (
-    name TEXT PRIMARY KEY,
-    partitions INTEGER NOT NULL,
-    compacted INTEGER NOT NULL,      -- 1: keep the newest record of each key
-    retention_ms INTEGER,            -- NULL: the log's default
-    retention_bytes INTEGER          -- NULL: the log's default
-) WITHOUT ROWID;
-CREATE TABLE slots (                 -- one partition of one topic
-    slot INTEGER PRIMARY KEY,
-    topic TEXT NOT NULL,
-    partition INTEGER NOT NULL,
-    next_offset INTEGER NOT NULL,    -- never falls, also when every record is gone
-    earliest INTEGER NOT NULL,       -- first offset still stored; next_offset when none is
-    records INTEGER NOT NULL,
-    bytes INTEGER NOT NULL,
-    stored_ms INTEGER NOT NULL,      -- when the newest record was stored (retention by age)
-    UNIQUE (topic, partition)
-);
-CREATE TABLE records (
-    id INTEGER PRIMARY KEY,          -- slot << 40 | offset
-    crc INTEGER NOT NULL,
-    ts_ms INTEGER NOT NULL,
-    stored_ms INTEGER NOT NULL,
-    key BLOB,
-    headers BLOB,
-    value BLOB                       -- NULL: a tombstone; last, so that the rest reads cheaply
-);
-CREATE TABLE offsets (               -- of consumer groups
-    grp TEXT NOT NULL,
-    slot INTEGER NOT NULL,
-    offset INTEGER NOT NULL,         -- next offset the group has to read
-    committed INTEGER NOT NULL,      -- 0: registered, nothing committed yet
-    pins INTEGER NOT NULL,           -- 1: retention keeps what the group has still to read
-    PRIMARY KEY (grp, slot)
-) WITHOUT ROWID;
-CREATE TABLE damaged (               -- raw records that the repair set aside
-    slot INTEGER, offset INTEGER, reason TEXT, ts_ms INTEGER, key BLOB, headers BLOB, value BLOB
-);
-"""
+_CHECK_S = 30.0
+_CHECK_BYTES_PER_S = 2_000_000  # a slow SD card reads ten times as fast
 
 FILE_ERRORS = (sqlite3.Error, UnicodeDecodeError)
 """Errors of reading the file, to be caught and translated by `file_error`."""
@@ -108,13 +61,17 @@ def connect(
 
     ``full`` fsyncs at every commit, so a resolved append survives loss of power. ``normal`` fsyncs
     at checkpoints only: an append survives a killed process, but loss of power may take the last
-    seconds.
+    seconds. A connection that is `read_only` never changes the file or its write-ahead file, not
+    even by a checkpoint when it is closed.
 
     Raises:
         LogError: See `file_error`.
     """
+    name = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}"
     try:
-        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10.0)
+        db = sqlite3.connect(
+            name, uri=True, isolation_level=None, check_same_thread=False, timeout=10.0
+        )
     except FILE_ERRORS as exc:
         raise file_error(path, exc) from exc
     try:
@@ -134,86 +91,45 @@ def connect(
     return db
 
 
-def open_file(
-    path: Path, durability: Literal["full", "normal"], check_bytes: int
-) -> sqlite3.Connection:
-    """Open the file of a log for writing; create its tables if it is new.
-
-    Args:
-        path: The file; its folder exists.
-        durability: See `connect`.
-        check_bytes: Files up to this size are checked for damaged pages first.
-
-    Raises:
-        LogError: See `create_tables` and `check_file`.
-    """
-    size = path.stat().st_size if path.exists() else 0
-    if 0 < size < _SQLITE_LEAST_BYTES:  # SQLite would start a new database
-        raise file_error(path, sqlite3.DatabaseError("the file is truncated: malformed"))
-    db = connect(path, durability=durability)
-    try:
-        create_tables(db, path)
-        if 0 < size <= check_bytes:
-            check_file(path)
-    except BaseException:
-        db.close()
-        raise
-    return db
-
-
-def create_tables(db: sqlite3.Connection, path: Path) -> bool:
-    """Create the tables if the file is empty; returns whether it was.
-
-    Raises:
-        LogError: The file belongs to another program or a newer version; else see `file_error`.
-        LogCorrupt: The file is not a database.
-    """
-    try:
-        (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if tables == 0:
-            script = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {FORMAT};"
-            db.executescript(f"BEGIN IMMEDIATE; {_TABLES} {script} COMMIT;")
-            return True
-    except FILE_ERRORS as exc:
-        raise file_error(path, exc) from exc
-    check_format(db, path)
-    return False
-
-
-def check_format(db: sqlite3.Connection, path: Path) -> None:
-    """Check that the file is a log of this format.
-
-    Raises:
-        LogError: The file belongs to another program or a newer version; else see `file_error`.
-        LogCorrupt: The file is not a database.
-    """
-    try:
-        (application,) = db.execute("PRAGMA application_id").fetchone()
-        (version,) = db.execute("PRAGMA user_version").fetchone()
-    except FILE_ERRORS as exc:
-        raise file_error(path, exc) from exc
-    if application != APPLICATION_ID:
-        msg = f"{path} is a SQLite file of another program; choose another file for the log"
-        raise LogError(msg)
-    if version != FORMAT:
-        msg = f"{path} has log format {version}, but this version reads {FORMAT}; upgrade kpstream"
-        raise LogError(msg)
-
-
 def check_file(path: Path) -> None:
     """Check the file for damaged pages (``PRAGMA quick_check``); reads the whole file.
 
     Raises:
-        LogCorrupt: A page is damaged; the message has the first finding and what to do.
+        LogCorrupt: A page is damaged, or the check does not end; the message has the first finding
+            and what to do.
         LogError: The file cannot be read for another reason, see `file_error`.
     """
     try:
-        with closing(connect(path, durability="full", read_only=True)) as db:
+        with closing(connect(path, durability="full", read_only=True)) as db, within(db, path):
             (finding,) = db.execute("PRAGMA quick_check(1)").fetchone()
     except FILE_ERRORS as exc:
         raise file_error(path, exc) from exc
     if finding != "ok":
-        raise _damaged(path, finding)
+        raise damaged_log(path, finding)
+
+
+@contextmanager
+def within(db: sqlite3.Connection, path: Path) -> Iterator[None]:
+    """Bound the time of what is read from a file that may be damaged.
+
+    The limit is 30 s plus a second for every 2 MB, many times what a slow disk needs.
+
+    Raises:
+        LogCorrupt: The time is over.
+    """
+    size_bytes = path.stat().st_size if path.exists() else 0
+    limit_s = _CHECK_S + size_bytes / _CHECK_BYTES_PER_S
+    timer = threading.Timer(limit_s, db.interrupt)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except sqlite3.OperationalError as exc:
+        if "interrupted" in str(exc):
+            raise damaged_log(path, f"it could not be checked within {limit_s:.0f} s") from exc
+        raise
+    finally:
+        timer.cancel()
 
 
 def lock_file(path: Path) -> IO[Any]:
@@ -249,7 +165,7 @@ def lock_file(path: Path) -> IO[Any]:
 
 def damaged_record(path: Path, topic: str, partition: int, offset: int) -> LogCorrupt:
     """Build the error for a record whose checksum does not match."""
-    return _damaged(path, f"record {offset} of {topic}[{partition}] does not match its checksum")
+    return damaged_log(path, f"record {offset} of {topic}[{partition}] does not match its checksum")
 
 
 def file_error(path: Path, exc: Exception) -> LogError:
@@ -262,7 +178,7 @@ def file_error(path: Path, exc: Exception) -> LogError:
     """
     text = str(exc)
     if is_damage(exc):
-        return _damaged(path, exc)
+        return damaged_log(path, exc)
     advice = next((advice for sign, advice in _ADVICE if sign in text.lower()), _OTHER_ADVICE)
     return LogError(
         f"cannot open or read the log {path} ({text}): {advice}. Keep the file; it is not known to "
@@ -282,7 +198,8 @@ def is_damage(exc: BaseException) -> bool:
     return isinstance(exc, UnicodeDecodeError)  # SQLite's message quotes bytes of the file
 
 
-def _damaged(path: Path, finding: object) -> LogCorrupt:
+def damaged_log(path: Path, finding: object) -> LogCorrupt:
+    """Build the error for a damaged log; the message has the finding and what to do."""
     msg = (
         f"the log {path} is damaged: {finding}. Stop the gateway, keep a copy of the file, then "
         f"run `python -m pipeline.log.repair {path}`: it keeps every readable record and all "

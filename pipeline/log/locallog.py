@@ -27,16 +27,16 @@ from ingest.errors import LogUnavailable
 from pipeline.errors import LogCorrupt, LogError
 from pipeline.log.archive import ArchiveStats
 from pipeline.log.commands import Append, Call, Commit, create_topic, register_group
-from pipeline.log.file import FILE_ERRORS, check_file, file_error, lock_file, open_file
+from pipeline.log.file import check_file, lock_file
+from pipeline.log.inplace import OpenFiles
+from pipeline.log.inspection import load_state, make_mark, open_file
 from pipeline.log.reader import DiskReader
 from pipeline.log.retention import LogLimits
 from pipeline.log.state import (
     MAX_RECORD_BYTES,
     GroupOffset,
-    LogState,
     StoredRecord,
     Topic,
-    read_state,
     stored_size,
 )
 from pipeline.log.stats import GroupOffsets, LogStats
@@ -85,6 +85,7 @@ class SqliteLog:
     Raises:
         LogLocked: Another process has the log.
         LogCorrupt: The file is damaged; the message says what to do.
+        LogLost: Confirmed records are gone; see `pipeline.log.inspection`.
         LogError: It belongs to another program or version, or it cannot be opened. The message says
             what to do.
     """
@@ -125,8 +126,8 @@ class SqliteLog:
         self._listen_lock = threading.Lock()
         self._lock = lock_file(self.path)
         try:
-            db = open_file(self.path, durability, check_bytes)
-            self._state = self._read_state(db, cache_bytes)
+            db, found = open_file(self.path, durability, check_bytes)
+            self._state = load_state(db, self.path, cache_bytes)
         except BaseException:
             self._lock.close()
             raise
@@ -145,17 +146,13 @@ class SqliteLog:
         )
         stored = [part.stored_ms for part in self._state.partitions() if part.stored_ms]
         running = RunningTime(max(stored, default=None), clock(), steady_ms)
-        self._writer = LogWriter(self.path, db, self._state, limits, clock, running)
+        self._accepted_lost = 0 if found.mark is None else found.mark.accepted_lost
+        mark = make_mark(self.path, found, self._state.ends(), durability)
+        files = OpenFiles(self.path, [self.path.with_name(self.path.name + ".lock")])
+        self._writer = LogWriter(self.path, db, self._state, limits, clock, running, mark, files)
         self._writer.start()
         if self.path.stat().st_size > check_bytes:
             threading.Thread(target=self._check, name="log-check", daemon=True).start()
-
-    def _read_state(self, db: sqlite3.Connection, cache_bytes: int) -> LogState:
-        try:
-            return read_state(db, cache_bytes)
-        except FILE_ERRORS as exc:
-            db.close()
-            raise file_error(self.path, exc) from exc
 
     def _check(self) -> None:
         try:
@@ -438,6 +435,7 @@ class SqliteLog:
             file_bytes=sum(f.stat().st_size for f in (self.path, wal) if f.exists()),
             end_offsets={(part.topic, part.partition): part.next_offset for part in parts},
             failure=None if failure is None else str(failure),
+            accepted_lost=self._accepted_lost,
         )
 
     def archive(self) -> ArchiveStats:
@@ -459,8 +457,8 @@ class SqliteLog:
             self._closed = True
             if _open.get(self.path) is self:
                 del _open[self.path]
+            self._reader.close()  # first: the last connection to close deletes the write-ahead file
             self._writer.close()
-            self._reader.close()
             self._lock.close()
 
     def __enter__(self) -> SqliteLog:

@@ -1,32 +1,33 @@
-"""Repair a damaged log: ``python -m pipeline.log.repair state/log.db``.
+"""Repair a damaged log: ``python -m pipeline.log.repair state/log.db``, or ``kpstream log repair``.
 
-Every record that is readable and matches its checksum is copied, with its offset, into a new file;
-groups keep their offsets. Damaged records go into the table `damaged` of the new file as far as
-they are readable. The old file stays beside it as ``<name>.damaged``. Readers skip the missing
-offsets. The gateway must be stopped.
+A damaged write-ahead file is mended first (`pipeline.log.walrepair`). Then every record that is
+readable and matches its checksum is copied, with its offset, into a new file; groups keep their
+offsets. Damaged records go into the table `damaged` of the new file as far as they are readable.
+The old file stays beside it as ``<name>.damaged``. Readers skip the missing offsets. The gateway
+must be stopped.
+
+Records that the mark has and the files have not are not the repair's to give up: it raises LogLost,
+unless the loss is accepted. An accepted loss is counted in the mark, and its offsets are not
+used again.
 """
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import sys
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from pipeline.errors import LogCorrupt, LogError
-from pipeline.log.file import (
-    FILE_ERRORS,
-    check_file,
-    check_format,
-    connect,
-    create_tables,
-    lock_file,
-)
+from pipeline.log.file import FILE_ERRORS, connect, lock_file
+from pipeline.log.inspection import inspect_log, lost_error, lost_records, read_ends
+from pipeline.log.mark import Mark, MarkFile, boot_id, mark_path, read_mark, sync_folder
+from pipeline.log.salvage import END, chunks
 from pipeline.log.state import (
-    OFFSET_BITS,
+    RecordRow,
     is_group_row,
     is_intact,
     is_partition_row,
@@ -35,23 +36,23 @@ from pipeline.log.state import (
     record_id,
     stored_size,
 )
-
-__all__ = ["DamagedRecord", "RepairReport", "main", "repair_log"]
-
-_END = 1 << OFFSET_BITS
-"""Greater than every offset: the end of a partition whose end is unreadable."""
-_CHUNK = 500
-_LINEAR = 1000
-"""More records than one page holds."""
-_INSERT = "INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?)"
-_NEXT = (
-    "SELECT id, crc, ts_ms, stored_ms, key, headers, value FROM records"
-    " WHERE id >= ? AND id < ? ORDER BY id LIMIT ?"
+from pipeline.log.tables import (
+    FORMAT,
+    check_format,
+    create_tables,
+    offset_crc,
+    read_identity,
+    slot_crc,
+    topic_crc,
 )
+from pipeline.log.walrepair import MendReport, mend_wal
 
-_Row = tuple[int, int, int, int, "bytes | None", "bytes | None", "bytes | None"]
-_Lost = list[tuple[int, str, tuple["int | bytes | None", ...]]]
-"""Offset, reason and raw columns of records that are lost."""
+__all__ = ["DamagedRecord", "RepairReport", "main", "repair_log", "report_text"]
+
+_TOPICS = "name, partitions, compacted, retention_ms, retention_bytes"
+_SLOTS = "slot, topic, partition, next_offset, earliest, records, bytes, stored_ms"
+_OFFSETS = "grp, slot, offset, committed, pins"
+_INSERT = "INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +73,15 @@ class RepairReport:
         kept: Number of records in the new file.
         damaged: Records that were lost.
         backup: The old file; None when the log was intact.
+        missing: Offsets whose loss was accepted, by topic and partition.
+        mended: What was mended in the write-ahead file.
     """
 
     kept: int
     damaged: tuple[DamagedRecord, ...]
     backup: Path | None
+    missing: Mapping[tuple[str, int], range] = field(default_factory=dict)
+    mended: MendReport | None = None
 
 
 @dataclass(slots=True)
@@ -87,49 +92,175 @@ class _Slot:
     next_offset: int
     earliest: int
     compacted: int
+    lost_end: bool = False
 
 
-def repair_log(path: Path) -> RepairReport:
+def repair_log(path: Path, *, accept_loss: bool = False) -> RepairReport:
     """Repair a log in place.
+
+    Args:
+        path: The file.
+        accept_loss: Go on without the confirmed records that only the mark knows of.
 
     Raises:
         LogLocked: A gateway is using the log.
         LogCorrupt: The offsets are unreadable; start with a new file.
+        LogLost: Confirmed records are gone, and their loss is not accepted; nothing is changed
+            except that the write-ahead file may be mended.
         LogError: The file belongs to another program, has a newer format, or cannot be read.
     """
     path = path.resolve()
-    if not path.is_file():
-        msg = f"there is no log {path}"
-        raise LogError(msg)
-    fresh = path.with_name(path.name + ".repairing")
-    _remove(fresh)
+    mark = read_mark(mark_path(path))
+    if not path.is_file() or not path.stat().st_size:
+        if mark is None:
+            msg = f"there is no log {path}"
+            raise LogError(msg)
+        return _start_anew(path, mark, accept_loss=accept_loss)
     with closing(lock_file(path)):
+        mended = mend_wal(path)
+        fresh = path.with_name(path.name + ".repairing")
+        _remove(fresh)
         try:
-            with (
-                closing(connect(path, durability="full", read_only=True)) as old,
-                closing(connect(fresh, durability="full")) as new,
-            ):
-                old.text_factory = _text
-                check_format(old, path)
-                create_tables(new, fresh)
-                lost_offsets: list[DamagedRecord] = []
-                slots = _copy_offsets(old, new, lost_offsets)
-                report = _copy_records(old, new, slots, lost_offsets)
-                new.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        except FILE_ERRORS as exc:
-            _remove(fresh)
-            msg = (
-                f"the offsets in {path} are unreadable ({exc}), so its records cannot be placed; "
-                "move the file away and start with a new one"
-            )
-            raise LogCorrupt(msg) from exc
-        except LogError:
+            report, identity = _copy(path, fresh, mark, accept_loss=accept_loss)
+        except BaseException:
             _remove(fresh)
             raise
-        if not report.damaged and _is_intact_log(path):
+        report = replace(report, mended=mended)
+        if not report.damaged and not report.missing and _is_intact_log(path):
             _remove(fresh)
             return report
-        return RepairReport(report.kept, report.damaged, _replace(path, fresh))
+        backup = _replace(path, fresh)
+        lost = lost_records(report.missing) + (0 if mark is None else mark.accepted_lost)
+        _write_mark(path, Mark(identity, boot_id(), True, accepted_lost=lost))
+        return replace(report, backup=backup)
+
+
+def _start_anew(path: Path, mark: Mark, *, accept_loss: bool) -> RepairReport:
+    """Leave a log that is gone; the next start makes a new one."""
+    missing = mark.lost({})
+    if not accept_loss:
+        raise lost_error(path, "it is gone", missing)
+    with closing(lock_file(path)):
+        backup = path.with_name(path.name + ".damaged")
+        _move(path, backup)
+        accepted = mark.accepted_lost + lost_records(missing)
+        _write_mark(path, Mark("", boot_id(), True, accepted_lost=accepted), {})
+    return RepairReport(0, (), backup, missing)
+
+
+def _copy(
+    path: Path, fresh: Path, mark: Mark | None, *, accept_loss: bool
+) -> tuple[RepairReport, str]:
+    """Copy what is intact into a new file; returns also the identity of the log."""
+    try:
+        with (
+            closing(connect(path, durability="full", read_only=True)) as old,
+            closing(connect(fresh, durability="full")) as new,
+        ):
+            old.text_factory = _text
+            check_format(old, path)
+            known = _identity(old)
+            if known is None and mark is not None:  # damaged, so not another log's
+                known = mark.identity
+            create_tables(new, fresh, known or None)
+            identity = read_identity(new)
+            lost_offsets: list[DamagedRecord] = []
+            is_own = mark is not None and mark.identity == identity
+            ends = _ends(mark) if mark is not None and is_own else {}
+            slots = _copy_offsets(old, new, lost_offsets, ends)
+            report = _copy_records(old, new, slots, lost_offsets)
+            missing = _missing(new, mark, slots, identity)
+            if missing and not accept_loss:
+                raise lost_error(path, "its files do not reach the mark", missing)
+            new.execute("BEGIN")
+            _skip(new, missing, slots)
+            _seal(new)
+            new.execute("COMMIT")
+            new.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    except FILE_ERRORS as exc:
+        msg = (
+            f"the offsets in {path} are unreadable ({exc}), so its records cannot be placed; "
+            "move the file away and start with a new one: `kpstream log accept-loss` then counts "
+            "what is lost"
+        )
+        raise LogCorrupt(msg) from exc
+    return replace(report, missing=missing), identity
+
+
+def _identity(old: sqlite3.Connection) -> str | None:
+    """The identity of a log, "" in the old format; None if it is unreadable."""
+    try:
+        return read_identity(old)
+    except FILE_ERRORS:
+        return None
+
+
+def _ends(mark: Mark) -> dict[tuple[str, int], int]:
+    return {
+        (topic, partition): end
+        for topic, ends in mark.ends.items()
+        for partition, end in enumerate(ends)
+    }
+
+
+def _missing(
+    new: sqlite3.Connection, mark: Mark | None, slots: list[_Slot], identity: str
+) -> dict[tuple[str, int], range]:
+    """What the mark has and the repaired log has not.
+
+    In a compacted topic, a damaged last record is listed as damaged, and its offset is used again.
+    """
+    if mark is None:
+        return {}
+    if mark.identity != identity:
+        return mark.lost({})
+    reused = {slot.topic for slot in slots if slot.compacted and slot.lost_end}
+    found = mark.lost(read_ends(new))
+    return {where: span for where, span in found.items() if where[0] not in reused}
+
+
+def _skip(
+    new: sqlite3.Connection, missing: Mapping[tuple[str, int], range], slots: list[_Slot]
+) -> None:
+    """Continue behind the missing offsets, except in compacted topics.
+
+    Table recovery waits for the last record of a changelog, so its end follows one.
+    """
+    for slot in slots:
+        span = missing.get((slot.topic, slot.partition))
+        if span is not None and not slot.compacted:
+            new.execute(
+                "UPDATE slots SET next_offset = ?, earliest = iif(records, earliest, ?)"
+                " WHERE slot = ?",
+                (span.stop, span.stop, slot.slot),
+            )
+
+
+def _seal(new: sqlite3.Connection) -> None:
+    """Hold groups back to the ends, and write the checksums of all rows."""
+    new.execute(
+        "UPDATE offsets SET offset = min(offset, ifnull((SELECT next_offset FROM slots"
+        " WHERE slots.slot = offsets.slot), offset))"
+    )
+    for row in new.execute("SELECT * FROM topics").fetchall():
+        new.execute("UPDATE topics SET crc = ? WHERE name = ?", (topic_crc(*row[:-1]), row[0]))
+    for row in new.execute("SELECT * FROM slots").fetchall():
+        new.execute("UPDATE slots SET crc = ? WHERE slot = ?", (slot_crc(*row[:-1]), row[0]))
+    for row in new.execute("SELECT * FROM offsets").fetchall():
+        new.execute(
+            "UPDATE offsets SET crc = ? WHERE grp = ? AND slot = ?",
+            (offset_crc(*row[:-1]), *row[:2]),
+        )
+
+
+def _write_mark(path: Path, mark: Mark, ends: Mapping[str, Sequence[int]] | None = None) -> None:
+    """Write the mark of the log as it is now."""
+    if ends is None:
+        with closing(connect(path, durability="full", read_only=True)) as db:
+            ends = read_ends(db)
+    file = MarkFile(mark_path(path), mark)
+    file.write(ends)
+    file.close()
 
 
 def _text(raw: bytes) -> str:
@@ -138,37 +269,35 @@ def _text(raw: bytes) -> str:
 
 
 def _copy_offsets(
-    old: sqlite3.Connection, new: sqlite3.Connection, lost: list[DamagedRecord]
+    old: sqlite3.Connection,
+    new: sqlite3.Connection,
+    lost: list[DamagedRecord],
+    ends: Mapping[tuple[str, int], int],
 ) -> list[_Slot]:
+    """Copy everything but the records; `ends` has the end offsets of the mark."""
     new.execute("BEGIN")
-    topics = old.execute(
-        "SELECT name, compacted, retention_ms, retention_bytes, partitions FROM topics"
-    ).fetchall()
-    if not all(is_topic_row(*row[:4]) and type(row[4]) is int for row in topics):
-        msg = "a row of the table topics is malformed"
-        raise sqlite3.DatabaseError(msg)
-    new.executemany(
-        "INSERT INTO topics (name, compacted, retention_ms, retention_bytes, partitions)"
-        " VALUES (?, ?, ?, ?, ?)",
-        topics,
-    )
-    compacted = {name: is_compacted for name, is_compacted, *_ in topics}
+    topics = _topic_rows(old)
+    new.executemany("INSERT INTO topics VALUES (?, ?, ?, ?, ?, 0)", topics)
+    compacted = {row[0]: row[2] for row in topics}
     slots = []
-    for row in old.execute("SELECT * FROM slots ORDER BY slot").fetchall():
+    for *row, crc in old.execute(_with_crc(old, _SLOTS, "slots ORDER BY slot")).fetchall():
         slot, topic, partition, *_ = row
         if not is_partition_row(slot, topic, partition, 0, 0) or topic not in compacted:
             msg = f"the row of a partition of {topic!r} is malformed"
             raise sqlite3.DatabaseError(msg)
-        if not is_partition_row(*row):  # derived from its records instead
+        is_damaged = not is_partition_row(*row)
+        if is_damaged:
             lost.append(DamagedRecord(topic, partition, -1, "its first and last offset"))
-            row = (slot, topic, partition, _END, 0, 0, 0, 0)
-        new.execute("INSERT INTO slots VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+        if is_damaged or crc not in (None, slot_crc(*row)):  # derived from its records instead
+            row = [slot, topic, partition, ends.get((topic, partition), END), 0, 0, 0, 0]
+        new.execute("INSERT INTO slots VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0)", row)
         slots.append(_Slot(slot, topic, partition, row[3], row[4], compacted[topic]))
     places = {slot.slot: slot for slot in slots}
-    for row in old.execute("SELECT grp, slot, offset, committed, pins FROM offsets").fetchall():
+    for *row, crc in old.execute(_with_crc(old, _OFFSETS, "offsets")).fetchall():
         group, slot, *_ = row
-        if is_group_row(*row) and slot in places and "\ufffd" not in group:
-            new.execute("INSERT INTO offsets VALUES (?, ?, ?, ?, ?)", row)
+        is_good = is_group_row(*row) and crc in (None, offset_crc(*row))
+        if is_good and slot in places and "\ufffd" not in group:
+            new.execute("INSERT INTO offsets VALUES (?, ?, ?, ?, ?, 0)", row)
         else:  # the group reads from the first record again, which is harmless
             topic, partition = (
                 (places[slot].topic, places[slot].partition) if slot in places else ("?", -1)
@@ -182,6 +311,35 @@ def _copy_offsets(
     return slots
 
 
+def _topic_rows(old: sqlite3.Connection) -> list[tuple[Any, ...]]:
+    """The rows of `topics` without their checksums, corrected where a checksum tells how.
+
+    Raises:
+        sqlite3.DatabaseError: A row is malformed.
+    """
+    rows = []
+    for *row, crc in old.execute(_with_crc(old, _TOPICS, "topics")).fetchall():
+        name, partitions, compacted, *limits = row
+        if not is_topic_row(name, compacted, *limits) or type(partitions) is not int:
+            msg = "a row of the table topics is malformed"
+            raise sqlite3.DatabaseError(msg)
+        good = [
+            each
+            for is_compacted in (compacted, 1 - compacted)
+            for each in ((name, partitions, is_compacted, *limits),)
+            if crc in (None, topic_crc(*each))
+        ]
+        # Else a limit or the checksum is damaged: the log's own limits apply.
+        rows.append(good[0] if good else (name, partitions, compacted, None, None))
+    return rows
+
+
+def _with_crc(old: sqlite3.Connection, columns: str, table: str) -> str:
+    """A query for the rows of a table with their checksums, NULL in the old format."""
+    crc = "crc" if old.execute("PRAGMA user_version").fetchone()[0] == FORMAT else "NULL"
+    return f"SELECT {columns}, {crc} FROM {table}"  # noqa: S608  (ours)
+
+
 def _copy_records(
     old: sqlite3.Connection,
     new: sqlite3.Connection,
@@ -193,7 +351,7 @@ def _copy_records(
     for slot in slots:
         kept = size = 0
         first, last, ends = slot.next_offset, slot.earliest - 1, -1
-        for rows, lost in _chunks(old, slot):
+        for rows, lost in chunks(old, slot.slot, slot.earliest, slot.next_offset):
             new.execute("BEGIN")
             for row in rows:
                 offset = row[0] - record_id(slot.slot, 0)
@@ -214,8 +372,8 @@ def _copy_records(
         end = slot.next_offset
         # Table recovery waits for the last record of a changelog, so the end follows one.
         if slot.compacted and kept:
-            end = last + 1
-        elif end == _END or last >= end:  # offsets of lost records are not reused
+            end, slot.lost_end = last + 1, last < max(ends, -1) or last + 1 < slot.next_offset < END
+        elif end == END or last >= end:  # offsets of lost records are not reused
             end = max(last, ends) + 1
         new.execute(
             "UPDATE slots SET next_offset = ?, earliest = ?, records = ?, bytes = ? WHERE slot = ?",
@@ -225,120 +383,16 @@ def _copy_records(
     return RepairReport(kept_total, tuple(damaged), None)
 
 
-def _has_bad_time(row: _Row) -> bool:
+def _has_bad_time(row: RecordRow) -> bool:
     """Whether the store time, which the checksum does not cover, is malformed."""
     return type(row[3]) is not int
-
-
-def _chunks(old: sqlite3.Connection, slot: _Slot) -> Iterator[tuple[list[_Row], _Lost]]:
-    """Read rows chunk by chunk; where a page is damaged, one by one."""
-    base = record_id(slot.slot, 0)
-    start = min(slot.earliest, *_edges(old, base, 0, slot.earliest))
-    end = max(slot.next_offset, *(offset + 1 for offset in _edges(old, base, 0, _END)))
-    while start < end:
-        try:
-            rows = old.execute(_NEXT, (base + start, base + end, _CHUNK)).fetchall()
-        except FILE_ERRORS:
-            rows, lost, start = _one_by_one(old, base, start, end)
-            yield rows, lost
-        else:
-            if not rows:
-                return
-            yield rows, []
-            start = rows[-1][0] - base + 1
-
-
-def _one_by_one(
-    old: sqlite3.Connection, base: int, start: int, end: int
-) -> tuple[list[_Row], _Lost, int]:
-    """Read some rows from `start` on.
-
-    Returns:
-        The rows, the unreadable offsets among them, and the offset to continue at.
-    """
-    rows: list[_Row] = []
-    lost: _Lost = []
-    while start < end and len(rows) + len(lost) < _CHUNK:
-        try:
-            row = old.execute(_NEXT, (base + start, base + end, 1)).fetchone()
-        except FILE_ERRORS as exc:
-            place = _next_offset(old, base, start, end)
-            if place is None:  # an inner page is damaged: find where the tree continues
-                after = _resume(old, base, start, end)
-                places = range(start, min(after, start + _LINEAR))
-            else:  # the tree is intact here, this record is not
-                after, places = place + 1, range(place, min(place + 1, end))
-            lost += [(each, f"unreadable: {exc}", (None,) * 4) for each in places]
-            start = after
-        else:
-            if row is None:
-                return rows, lost, end
-            rows.append(row)
-            start = row[0] - base + 1
-    return rows, lost, start
-
-
-def _next_offset(old: sqlite3.Connection, base: int, start: int, end: int) -> int | None:
-    """First stored offset from `start` on; `end` if there is none, None if it is unreadable."""
-    try:
-        row = old.execute(
-            "SELECT id FROM records WHERE id >= ? AND id < ? ORDER BY id LIMIT 1",
-            (base + start, base + end),
-        ).fetchone()
-    except FILE_ERRORS:
-        return None
-    return end if row is None else int(row[0]) - base
-
-
-def _resume(old: sqlite3.Connection, base: int, start: int, end: int) -> int:
-    """First offset behind `start` from which something is readable again.
-
-    Probes every offset over the range of a damaged leaf, then in strides that double, which covers
-    a damaged inner page or the damaged end of a partition whose end is unknown.
-    """
-    last, step = start, 1
-    while last < end:
-        probe = min(last + step, end)
-        if _next_offset(old, base, probe, end) is not None:
-            break
-        last = probe
-        if last - start >= _LINEAR:
-            step *= 2
-    low, high = last, min(last + step, end)
-    while high - low > 1:
-        middle = (low + high) // 2
-        if _next_offset(old, base, middle, end) is None:
-            low = middle
-        else:
-            high = middle
-    return high
-
-
-def _edges(old: sqlite3.Connection, base: int, start: int, end: int) -> tuple[int, int]:
-    """First and last stored offset in `[start, end)`.
-
-    Without records, `end` and `start - 1`. Where a page is damaged, the widest possible range.
-    """
-    found = []
-    for which, none, unknown in (("min", end, start), ("max", start - 1, start - 1)):
-        try:
-            (row_id,) = old.execute(
-                f"SELECT {which}(id) FROM records WHERE id >= ? AND id < ?",  # noqa: S608  (ours)
-                (base + start, base + end),
-            ).fetchone()
-        except FILE_ERRORS:
-            found.append(unknown)
-        else:
-            found.append(none if row_id is None else row_id - base)
-    return found[0], found[1]
 
 
 def _is_intact_log(path: Path) -> bool:
     """Whether the log opens and accepts records."""
     try:
-        check_file(path)
+        inspect_log(path, sys.maxsize)
         with closing(connect(path, durability="full")) as db:
-            create_tables(db, path)
             read_state(db, 0)
             db.execute("BEGIN IMMEDIATE")
             db.execute("INSERT INTO damaged (slot) VALUES (-1)")
@@ -351,16 +405,16 @@ def _is_intact_log(path: Path) -> bool:
 
 def _replace(path: Path, fresh: Path) -> Path:
     backup = path.with_name(path.name + ".damaged")
+    _move(path, backup)
+    fresh.replace(path)
+    sync_folder(path.parent)
+    return backup
+
+
+def _move(path: Path, backup: Path) -> None:
     for end in ("", "-wal", "-shm"):
         with suppress(FileNotFoundError):
             path.with_name(path.name + end).replace(backup.with_name(backup.name + end))
-    fresh.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-    return backup
 
 
 def _remove(path: Path) -> None:
@@ -379,11 +433,29 @@ def main(arguments: list[str] | None = None) -> int:
     except LogError as exc:
         sys.stderr.write(f"{exc}\n")
         return 1
-    for lost in report.damaged:
-        sys.stdout.write(f"lost {lost.topic}[{lost.partition}] {lost.offset}: {lost.reason}\n")
-    state = "intact" if report.backup is None else f"repaired, the old file is {report.backup}"
-    sys.stdout.write(f"{report.kept} records kept, {len(report.damaged)} lost: {state}\n")
+    sys.stdout.write(report_text(report))
     return 0
+
+
+def report_text(report: RepairReport) -> str:
+    """The outcome in lines: each record that is lost, what was mended, and the totals."""
+    lines = [
+        f"lost {lost.topic}[{lost.partition}] {lost.offset}: {lost.reason}"
+        for lost in report.damaged
+    ]
+    lines += [
+        f"lost {topic}[{partition}] {span.start} to {span.stop - 1}: not in the files"
+        for (topic, partition), span in report.missing.items()
+    ]
+    if report.mended is not None:
+        lines.append(
+            f"write-ahead file: {report.mended.corrected} frames corrected, {report.mended.kept} "
+            f"damaged frames read as they are; as it was: {report.mended.backup}"
+        )
+    state = "intact" if report.backup is None else f"repaired, the old file is {report.backup}"
+    lost = len(report.damaged) + lost_records(report.missing)
+    lines.append(f"{report.kept} records kept, {lost} lost: {state}")
+    return "".join(f"{line}\n" for line in lines)
 
 
 if __name__ == "__main__":

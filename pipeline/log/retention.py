@@ -19,6 +19,7 @@ from typing import Any
 from pipeline.log.archive import Archive
 from pipeline.log.state import LogState, Partition, record_id, stored_size
 from pipeline.log.stats import WriterStats
+from pipeline.log.tables import slot_crc
 
 __all__ = ["LogLimits", "Retention"]
 
@@ -305,9 +306,19 @@ class Retention:
             (record_id(part.slot, 0), record_id(part.slot + 1, 0)),
         ).fetchone()
         first = part.next_offset if row[0] is None else row[0] - record_id(part.slot, 0)
+        crc = slot_crc(
+            part.slot,
+            part.topic,
+            part.partition,
+            part.next_offset,
+            first,
+            records,
+            left,
+            part.stored_ms,
+        )
         self._db.execute(
-            "UPDATE slots SET earliest = ?, records = ?, bytes = ? WHERE slot = ?",
-            (first, records, left, part.slot),
+            "UPDATE slots SET earliest = ?, records = ?, bytes = ?, crc = ? WHERE slot = ?",
+            (first, records, left, crc, part.slot),
         )
         self._db.execute("COMMIT")
         self._stats.deleted += len(gone)

@@ -18,6 +18,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from pipeline.errors import LogError
+from pipeline.log.tables import FORMAT, offset_crc, slot_crc, topic_crc
 
 __all__ = [
     "MAX_RECORD_BYTES",
@@ -265,6 +266,13 @@ class LogState:
         """All partitions of all topics."""
         return [part for topic in list(self.topics.values()) for part in topic.partitions]
 
+    def ends(self) -> dict[str, list[int]]:
+        """Topic to end offsets, one per partition, for the mark."""
+        return {
+            name: [part.next_offset for part in topic.partitions]
+            for name, topic in self.topics.items()
+        }
+
     def first_unread(self, slot: int, without: Set[str] = frozenset()) -> int | None:
         """First offset that a registered group still has to read; None without such a group.
 
@@ -316,37 +324,54 @@ def read_state(db: sqlite3.Connection, cache_bytes: int) -> LogState:
             damaged page.
     """
     state = LogState(cache_bytes)
-    for name, compacted, retention_ms, retention_bytes in db.execute(
-        "SELECT name, compacted, retention_ms, retention_bytes FROM topics"
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    for name, partitions, compacted, retention_ms, retention_bytes, crc in _rows(
+        db, version, "name, partitions, compacted, retention_ms, retention_bytes", "topics"
     ):
         _expect(is_topic_row(name, compacted, retention_ms, retention_bytes), "topics")
+        found = topic_crc(name, partitions, compacted, retention_ms, retention_bytes)
+        _expect(crc in (None, found), "topics")
         state.topics[name] = Topic(name, bool(compacted), retention_ms, retention_bytes)
-    for row in db.execute(
-        "SELECT slot, topic, partition, next_offset, earliest, records, bytes, stored_ms"
-        " FROM slots ORDER BY topic, partition"
+    for *row, crc in _rows(
+        db,
+        version,
+        "slot, topic, partition, next_offset, earliest, records, bytes, stored_ms",
+        "slots ORDER BY topic, partition",
     ):
         _expect(is_partition_row(*row) and row[1] in state.topics, "slots")
-        topic = state.topics[row[1]]
-        _expect(row[2] == len(topic.partitions), "slots")
-        part = Partition(row[0], row[1], row[2], topic.compacted, *row[3:])
-        for which in ("min", "max"):  # two queries: SQLite looks up one end only, not both
-            (found,) = db.execute(
-                f"SELECT {which}(id) FROM records WHERE id >= ? AND id < ?",  # noqa: S608  (ours)
-                (record_id(part.slot, 0), record_id(part.slot + 1, 0)),
-            ).fetchone()
-            offset = part.earliest if found is None else found - record_id(part.slot, 0)
-            _expect(part.earliest <= offset < part.next_offset or found is None, "slots")
-        topic.partitions.append(part)
-        state.total_bytes += part.size_bytes
-        if part.compacted:
-            _read_keys(db, part)
-    for group, slot, offset, committed, pins in db.execute(
-        "SELECT grp, slot, offset, committed, pins FROM offsets"
+        _expect(crc in (None, slot_crc(*row)), "slots")
+        _read_partition(db, state, row)
+    for group, slot, offset, committed, pins, crc in _rows(
+        db, version, "grp, slot, offset, committed, pins", "offsets"
     ):
         _expect(is_group_row(group, slot, offset, committed, pins), "offsets")
+        _expect(crc in (None, offset_crc(group, slot, offset, committed, pins)), "offsets")
         at = GroupOffset(offset, bool(committed), bool(pins))
         state.groups.setdefault(group, {})[slot] = at
     return state
+
+
+def _rows(db: sqlite3.Connection, version: int, columns: str, table: str) -> sqlite3.Cursor:
+    """The rows of a table, each with its checksum; None where the old format has none."""
+    crc = "crc" if version == FORMAT else "NULL"
+    return db.execute(f"SELECT {columns}, {crc} FROM {table}")  # noqa: S608  (ours)
+
+
+def _read_partition(db: sqlite3.Connection, state: LogState, row: Sequence[Any]) -> None:
+    topic = state.topics[row[1]]
+    _expect(row[2] == len(topic.partitions), "slots")
+    part = Partition(row[0], row[1], row[2], topic.compacted, *row[3:])
+    for which in ("min", "max"):  # two queries: SQLite looks up one end only, not both
+        (found,) = db.execute(
+            f"SELECT {which}(id) FROM records WHERE id >= ? AND id < ?",  # noqa: S608  (ours)
+            (record_id(part.slot, 0), record_id(part.slot + 1, 0)),
+        ).fetchone()
+        offset = part.earliest if found is None else found - record_id(part.slot, 0)
+        _expect(part.earliest <= offset < part.next_offset or found is None, "slots")
+    topic.partitions.append(part)
+    state.total_bytes += part.size_bytes
+    if part.compacted:
+        _read_keys(db, part)
 
 
 def _read_keys(db: sqlite3.Connection, part: Partition) -> None:
@@ -357,7 +382,7 @@ def _read_keys(db: sqlite3.Connection, part: Partition) -> None:
         (first, record_id(part.slot + 1, 0)),
     ):
         _expect(type(key) is bytes and type(size) is int and type(stored_ms) is int, "records")
-        part.newest.pop(key, None)
+        _expect(key not in part.newest, "records")  # compaction leaves one record of each key
         part.newest[key] = (row_id - first, size + ROW_OVERHEAD_BYTES)
         if is_tombstone:
             part.tombstones[key] = stored_ms

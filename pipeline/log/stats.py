@@ -41,6 +41,8 @@ class LogStats:
         file_bytes: Size of the file and its WAL.
         end_offsets: (topic, partition) to next offset.
         failure: Reason why the writer stopped; None while it works.
+        accepted_lost: Records whose loss was accepted (`kpstream log accept-loss`) in the life of
+            the log.
     """
 
     records: int
@@ -59,6 +61,7 @@ class LogStats:
     file_bytes: int
     end_offsets: dict[tuple[str, int], int]
     failure: str | None
+    accepted_lost: int = 0
 
 
 @dataclass(frozen=True, slots=True)

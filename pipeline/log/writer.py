@@ -18,22 +18,23 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ingest.clock import RunningTime
 from ingest.topics import partition_of
-from pipeline.errors import LogClosed, LogCorrupt, LogError, LogFailed, LogFull
+from pipeline.errors import LogClosed, LogCorrupt, LogError, LogFailed, LogFull, LogLost
 from pipeline.log.archive import ArchiveStats
 from pipeline.log.commands import Append, Call, Command, Commit, create_topic
-from pipeline.log.file import is_damage
+from pipeline.log.file import damaged_log, is_damage
 from pipeline.log.fill import describe_fill
+from pipeline.log.inplace import OpenFiles
+from pipeline.log.mark import MarkFile
 from pipeline.log.retention import LogLimits, Retention
+from pipeline.log.staging import Staged, adopt_keys, earliest_of, write_offsets, write_slot
 from pipeline.log.state import (
     GroupOffset,
     LogState,
-    Partition,
     RecordRow,
     StoredRecord,
     Topic,
@@ -53,21 +54,6 @@ _MAX_BATCH_COMMANDS = 1024
 _INSERT_RECORD = "INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?)"
 
 
-@dataclass(slots=True)
-class _Staged:
-    """Changes of a transaction to one partition, applied to the state once they are durable."""
-
-    part: Partition
-    next_offset: int
-    records: int
-    size_bytes: int
-    stored_ms: int
-    fresh: list[StoredRecord] = field(default_factory=list)
-    newest: dict[bytes, tuple[int, int]] = field(default_factory=dict)
-    tombstones: dict[bytes, int | None] = field(default_factory=dict)
-    earliest: int = 0
-
-
 class LogWriter:
     """Owns the write connection and its thread.
 
@@ -78,6 +64,8 @@ class LogWriter:
         limits: See `LogLimits`.
         clock: The time, epoch milliseconds, for records without a time of their own.
         running: Time for which the log was open; decides retention by age.
+        mark: Notes every transaction before its futures resolve.
+        files: Tells when a file was taken away or cut.
 
     Attributes:
         failure: Reason why the writer stopped; None while it works.
@@ -92,6 +80,8 @@ class LogWriter:
         limits: LogLimits,
         clock: Callable[[], int],
         running: RunningTime,
+        mark: MarkFile,
+        files: OpenFiles,
     ) -> None:
         self.stats = WriterStats()
         self.failure: LogError | None = None
@@ -104,6 +94,8 @@ class LogWriter:
         self._limits = limits
         self._clock = clock
         self._running = running
+        self._mark = mark
+        self._files = files
         self._queue: deque[Command] = deque()
         self._queued_bytes = 0
         self._wake = threading.Condition()
@@ -150,8 +142,12 @@ class LogWriter:
             self._closing = True
             self._wake.notify()
         self._thread.join()
-        with suppress(sqlite3.Error):
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        if self.failure is None and self._files.gone() is None:
+            with suppress(sqlite3.Error):
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._mark.write(self._state.ends())
+        self._files.close()
+        self._mark.close()
         self._db.close()
 
     @property
@@ -240,6 +236,9 @@ class LogWriter:
         if self.failure is not None:
             _fail(batch, self.failure)
             return
+        if self._is_cut():
+            _fail(batch, self.failure)
+            return
         if isinstance(batch[0], Call):
             self._write_call(batch[0])
             return
@@ -250,13 +249,18 @@ class LogWriter:
             start = time.perf_counter()
             self._db.execute("BEGIN IMMEDIATE")
             staged = self._write_records(appends)
-            self._write_offsets(commits)
+            write_offsets(self._db, self._state, commits)
             self._db.execute("COMMIT")
         except sqlite3.Error as exc:
             _fail(batch, self._roll_back(exc))
             return
         self._note_commit(time.perf_counter() - start)
+        if self._has_lost(self._files.note()):
+            _fail(batch, self.failure)
+            return
         self._adopt(staged, commits)
+        if staged:
+            self._mark.write(self._state.ends(), self._files.salts())
         for append in appends:
             append.future.set_result(append.offsets)
         for commit in commits:
@@ -277,8 +281,12 @@ class LogWriter:
             self._db.execute("ROLLBACK")
             call.future.set_exception(exc)
         else:
+            if self._has_lost(self._files.note()):
+                _fail([call], self.failure)
+                return
             if call.adopt is not None:
                 call.adopt(result)
+            self._mark.write(self._state.ends(), self._files.salts())
             call.future.set_result(result)
 
     def _roll_back(self, exc: sqlite3.Error) -> LogError:
@@ -294,6 +302,34 @@ class LogWriter:
         )
         log.error("%s", self.failure)
         return self.failure
+
+    def _has_lost(self, gone: tuple[Path, str] | None) -> bool:
+        """Set `failure` if a file was taken away; returns whether one was."""
+        if gone is None:
+            return False
+        self._keep_what_is_open(gone[0])
+        self.failure = LogLost(
+            f"{gone[0]} was {gone[1]} while the gateway had it open, so the log refuses appends "
+            "and confirms nothing. Put it back if you still have it, then restart; the start tells "
+            "whether anything confirmed is missing"
+        )
+        log.error("%s", self.failure)
+        return True
+
+    def _is_cut(self) -> bool:
+        """Set `failure` if a file was cut since the last transaction; returns whether one was."""
+        path = self._files.cut()
+        if path is None:
+            return False
+        self.failure = damaged_log(self._path, f"{path.name} was cut while it was open")
+        log.error("%s", self.failure)
+        return True
+
+    def _keep_what_is_open(self, gone: Path) -> None:
+        """Copy a write-ahead file that lost its name into the log, which is still in place."""
+        if gone.name == self._path.name + "-wal":
+            with suppress(sqlite3.Error):
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _note_commit(self, seconds: float) -> None:
         stats = self.stats
@@ -313,10 +349,14 @@ class LogWriter:
         """Run a round of retention and plan the next one."""
         pressed, self._pressed = self._pressed, False
         more = False
+        if self._has_lost(self._files.gone()) or self._is_cut():
+            return
         try:
             more, pressed = self._retention.run(self._running.now_ms(), pressed=pressed)
         except sqlite3.Error as exc:
             self._roll_back(exc)
+        if not self._has_lost(self._files.note()):
+            self._mark.write(self._state.ends(), self._files.salts())
         self._pressed |= more and pressed
         self._maintain_at = time.monotonic() + (0.0 if more else self._limits.maintenance_ms / 1000)
 
@@ -349,8 +389,8 @@ class LogWriter:
         self._state.adopt(topic)
         return topic
 
-    def _write_records(self, appends: list[Append]) -> list[_Staged]:
-        staged: dict[int, _Staged] = {}
+    def _write_records(self, appends: list[Append]) -> list[Staged]:
+        staged: dict[int, Staged] = {}
         rows: list[RecordRow] = []
         superseded: list[tuple[int]] = []
         now, stored_ms = self._clock(), self._running.now_ms()
@@ -364,22 +404,11 @@ class LogWriter:
             self._db.executemany("DELETE FROM records WHERE id = ?", superseded)
             self.stats.compacted += len(superseded)
         for stage in staged.values():
-            stage.earliest = _earliest(stage)
-            self._db.execute(
-                "UPDATE slots SET next_offset = ?, earliest = ?, records = ?, bytes = ?,"
-                " stored_ms = ? WHERE slot = ?",
-                (
-                    stage.next_offset,
-                    stage.earliest,
-                    stage.records,
-                    stage.size_bytes,
-                    stage.stored_ms,
-                    stage.part.slot,
-                ),
-            )
+            stage.earliest = earliest_of(stage)
+            write_slot(self._db, stage)
         return list(staged.values())
 
-    def _stage_of(self, record: Any, staged: dict[int, _Staged], stored_ms: int) -> _Staged:
+    def _stage_of(self, record: Any, staged: dict[int, Staged], stored_ms: int) -> Staged:
         partitions = self._state.topics[record.topic].partitions
         if record.partition is not None:
             part = partitions[record.partition]
@@ -391,14 +420,14 @@ class LogWriter:
         stage = staged.get(part.slot)
         if stage is None:
             stored_ms = max(stored_ms, part.stored_ms)  # may be of a file from the future
-            stage = _Staged(part, part.next_offset, part.records, part.size_bytes, stored_ms)
+            stage = Staged(part, part.next_offset, part.records, part.size_bytes, stored_ms)
             staged[part.slot] = stage
         return stage
 
     def _stage_record(
         self,
         record: Any,
-        stage: _Staged,
+        stage: Staged,
         rows: list[RecordRow],
         superseded: list[tuple[int]],
         now: int,
@@ -429,19 +458,7 @@ class LogWriter:
         )
         return offset
 
-    def _write_offsets(self, commits: list[Commit]) -> None:
-        rows = [
-            (commit.group, self._state.partition(*tp).slot, offset)
-            for commit in commits
-            for tp, offset in commit.offsets.items()
-        ]
-        self._db.executemany(
-            "INSERT INTO offsets (grp, slot, offset, committed, pins) VALUES (?, ?, ?, 1, 0)"
-            " ON CONFLICT (grp, slot) DO UPDATE SET offset = excluded.offset, committed = 1",
-            rows,
-        )
-
-    def _adopt(self, staged: list[_Staged], commits: list[Commit]) -> None:
+    def _adopt(self, staged: list[Staged], commits: list[Commit]) -> None:
         state = self._state
         with state.lock:
             for stage in staged:
@@ -453,7 +470,7 @@ class LogWriter:
                 part.records, part.size_bytes = stage.records, stage.size_bytes
                 part.stored_ms = stage.stored_ms
                 if part.compacted:
-                    _adopt_keys(stage)
+                    adopt_keys(stage)
                 else:
                     state.cache(part, stage.fresh)
             for commit in commits:
@@ -465,27 +482,7 @@ class LogWriter:
                     offsets[slot] = GroupOffset(offset, committed=True, pins=pins)
 
 
-def _fail(commands: Sequence[Command], error: LogError) -> None:
+def _fail(commands: Sequence[Command], error: LogError | None) -> None:
     for command in commands:
         if not command.future.done():
-            command.future.set_exception(error)
-
-
-def _earliest(stage: _Staged) -> int:
-    part = stage.part
-    if not part.compacted:
-        return part.earliest
-    kept = (at[0] for key, at in part.newest.items() if key not in stage.newest)
-    return min(next(kept, stage.next_offset), next(iter(stage.newest.values()))[0])
-
-
-def _adopt_keys(stage: _Staged) -> None:
-    part = stage.part
-    for key, at in stage.newest.items():
-        part.newest.pop(key, None)  # inserted again at the end, to keep the order of offsets
-        part.newest[key] = at
-        stored_ms = stage.tombstones[key]
-        if stored_ms is None:
-            part.tombstones.pop(key, None)
-        else:
-            part.tombstones[key] = stored_ms
+            command.future.set_exception(error or LogFailed("the log failed"))

@@ -165,7 +165,7 @@ WHERE = {
         ("UPDATE slots SET next_offset = 'x' WHERE {slot}", False, "its first and last offset"),
         ("UPDATE slots SET next_offset = 7 WHERE {slot}", False, None),
         ("UPDATE slots SET earliest = 7 WHERE {slot}", False, None),
-        ("UPDATE slots SET next_offset = {far} WHERE {slot}", True, None),
+        ("UPDATE slots SET next_offset = {far} WHERE {slot}", False, None),
         ("UPDATE offsets SET offset = 'x'", False, "the offset of the group 'score'"),
         (
             "UPDATE offsets SET grp = CAST(x'ff' AS TEXT)",

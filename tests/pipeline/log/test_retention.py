@@ -10,6 +10,7 @@ import pytest
 from pipeline.errors import LogFull
 from pipeline.log.locallog import SqliteLog
 from pipeline.log.state import NewRecord
+from pipeline.log.tables import slot_crc
 from tests.pipeline.log.logs import Clock, fill, soft_log
 
 
@@ -274,6 +275,8 @@ def test_records_of_a_time_to_come_do_not_make_the_others_old(tmp_path: Path) ->
     with sqlite3.connect(times.path) as db:  # as written under a clock 40 days ahead
         db.execute("UPDATE records SET stored_ms = stored_ms + ? WHERE id % 2", (40 * DAY_MS,))
         db.execute("UPDATE slots SET stored_ms = stored_ms + ?", (40 * DAY_MS,))
+        for *row, _crc in db.execute("SELECT * FROM slots").fetchall():
+            db.execute("UPDATE slots SET crc = ? WHERE slot = ?", (slot_crc(*row), row[0]))
     log = times.open()
     log.maintain()
     assert log.earliest_offset("dead-letters", 0) == 0

@@ -1,0 +1,80 @@
+"""Changes of one transaction to the log, before they are durable."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from pipeline.log.commands import Commit
+from pipeline.log.state import LogState, Partition, StoredRecord
+from pipeline.log.tables import offset_crc, slot_crc
+
+__all__ = ["Staged", "adopt_keys", "earliest_of", "write_offsets", "write_slot"]
+
+
+@dataclass(slots=True)
+class Staged:
+    """Changes of a transaction to one partition, applied to the state once they are durable."""
+
+    part: Partition
+    next_offset: int
+    records: int
+    size_bytes: int
+    stored_ms: int
+    fresh: list[StoredRecord] = field(default_factory=list)
+    newest: dict[bytes, tuple[int, int]] = field(default_factory=dict)
+    tombstones: dict[bytes, int | None] = field(default_factory=dict)
+    earliest: int = 0
+
+
+def earliest_of(stage: Staged) -> int:
+    """First offset of the partition after the transaction."""
+    part = stage.part
+    if not part.compacted:
+        return part.earliest
+    kept = (at[0] for key, at in part.newest.items() if key not in stage.newest)
+    return min(next(kept, stage.next_offset), next(iter(stage.newest.values()))[0])
+
+
+def write_slot(db: sqlite3.Connection, stage: Staged) -> None:
+    """Write the row of the partition, with its checksum."""
+    part = stage.part
+    numbers = (
+        stage.next_offset,
+        stage.earliest,
+        stage.records,
+        stage.size_bytes,
+        stage.stored_ms,
+    )
+    db.execute(
+        "UPDATE slots SET next_offset = ?, earliest = ?, records = ?, bytes = ?,"
+        " stored_ms = ?, crc = ? WHERE slot = ?",
+        (*numbers, slot_crc(part.slot, part.topic, part.partition, *numbers), part.slot),
+    )
+
+
+def write_offsets(db: sqlite3.Connection, state: LogState, commits: Iterable[Commit]) -> None:
+    """Write the offsets of groups, with their checksums; whether a group pins stays as it is."""
+    rows = []
+    for commit in commits:
+        before = state.groups.get(commit.group, {})
+        for tp, offset in commit.offsets.items():
+            slot = state.partition(*tp).slot
+            pins = slot in before and before[slot].pins
+            row = (commit.group, slot, offset, True, pins)
+            rows.append((*row, offset_crc(*row)))
+    db.executemany("INSERT OR REPLACE INTO offsets VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+
+def adopt_keys(stage: Staged) -> None:
+    """Apply the keys of a compacted topic once they are durable."""
+    part = stage.part
+    for key, at in stage.newest.items():
+        part.newest.pop(key, None)  # inserted again at the end, to keep the order of offsets
+        part.newest[key] = at
+        stored_ms = stage.tombstones[key]
+        if stored_ms is None:
+            part.tombstones.pop(key, None)
+        else:
+            part.tombstones[key] = stored_ms
