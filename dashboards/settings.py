@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from dashboards.site import DataSource, SiteDashboards, site_dashboards
 from dashboards.visuals.limits import Limits
+from ingest.environment import EnvironmentSettings
 from pipeline.stores.influxlayout import HOURLY_BUCKET
 
 __all__ = ["GrafanaSettings"]
@@ -14,10 +15,10 @@ __all__ = ["GrafanaSettings"]
 _UID = r"^[a-zA-Z0-9_-]{1,40}$"
 
 
-class GrafanaSettings(BaseSettings):
+class GrafanaSettings(EnvironmentSettings):
     """Grafana, its data source, and the limits of boards and alerts; ``KPSTREAM_GRAFANA_``."""
 
-    model_config = SettingsConfigDict(env_prefix="KPSTREAM_GRAFANA_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix="KPSTREAM_GRAFANA_")
 
     url: str = Field(
         default="http://127.0.0.1:3000",

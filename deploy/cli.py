@@ -89,6 +89,23 @@ class _LazyGroup(click.Group):
         assert isinstance(command, click.Command)  # noqa: S101 - true for the table above
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a subcommand; an error shows no secret, and invalid settings become a message."""
+        try:
+            return super().invoke(ctx)
+        except (click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as exc:
+            from deploy.settings.errors import exit_on_invalid_settings
+            from deploy.settings.secretoutput import hide_secrets_in_output
+            from ingest.secrettext import hide_secrets
+
+            hide_secrets_in_output()
+            with exit_on_invalid_settings():
+                if isinstance(exc, click.ClickException):
+                    exc.message = hide_secrets(exc.message)
+                raise
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, _, text) in _COMMANDS.items()])

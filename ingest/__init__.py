@@ -29,7 +29,8 @@ In: MQTT messages. Out: records of the log. Promise: at least once, in order per
 Files, in the order in which data flows: `mqtt` (the connection), `bridge` (delivery), `intake`
 (checks and loads), `payloads`, `topics`, `messages`, `deadletter`, `logwriter` (contract of a log),
 `kafka` (Apache Kafka as that log), `kafkareader` (the same, from the newest record back). Sparkplug
-B is a second format behind the seam `decoder`, in the folder `sparkplug`. `settings`,
+B is a second format behind the seam `decoder`, in the folder `sparkplug`. `settings`, `environment`
+(the base of all settings), `secrettext`,
 `mqttsettings`, `bridgehealth`, `errors`, `tls`, `backoff` and `childprocess` serve all of them.
 
 Outside this path: `recordings` and `replay` (recorded data sets over MQTT), `simulators` (the

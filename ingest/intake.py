@@ -22,6 +22,7 @@ from ingest.logwriter import LogRecord
 from ingest.messages import encode_bundle, encode_envelope
 from ingest.mqtt.packets import Oversized
 from ingest.payloads import decode_payload
+from ingest.secrettext import error_text
 from ingest.settings import IngestSettings
 from ingest.topics import (
     DEAD_LETTERS,
@@ -181,7 +182,7 @@ class Intake:
             # A bug in kpstream must not stop the pipeline for all devices: quarantine the message.
             log.exception("checking a message on %r failed", topic)
             self._counters.faults_total += 1
-            detail = f"checking it failed: {exc!r}"
+            detail = f"checking it failed: {error_text(exc, named=True)}"
             self._refuse(RefusalReason.wrong_shape, detail, topic, payload, recv_ms)
         else:
             load.accepted += 1

@@ -30,6 +30,7 @@ from aiokafka.errors import (
 
 from ingest.errors import IngestError, LogUnavailable
 from ingest.logwriter import LogRecord
+from ingest.secrettext import error_text
 from ingest.tls import TlsFiles, client_context, probe_tls
 from ingest.topics import DEAD_LETTERS, READINGS
 
@@ -201,7 +202,7 @@ class KafkaLogWriter:
             for future in sent:
                 future.add_done_callback(_retrieve_exception)
             await self._close()
-            msg = f"Kafka accepts no records: {exc!r}"
+            msg = f"Kafka accepts no records: {error_text(exc, named=True)}"
             raise LogUnavailable(msg) from exc
         return sent
 
@@ -249,7 +250,7 @@ async def _reason(endpoint: KafkaEndpoint, exc: Exception) -> str:
         advice = await asyncio.to_thread(probe_tls, *place, endpoint.tls, "KPSTREAM_SITE_KAFKA_")
         if advice is not None:
             return advice
-    return repr(exc)
+    return error_text(exc, named=True)
 
 
 def _retrieve_exception(future: asyncio.Future[Any]) -> None:
@@ -456,7 +457,9 @@ class KafkaProbe:
             found = await asyncio.wait_for(self._call(method, places), self._timeout_ms / 1000)
         except (KafkaError, OSError, asyncio.TimeoutError) as exc:
             await self.close()
-            msg = f"Kafka at {self._endpoint.servers} does not answer: {exc!r}"
+            msg = (
+                f"Kafka at {self._endpoint.servers} does not answer: {error_text(exc, named=True)}"
+            )
             raise LogUnavailable(msg) from exc
         return {place.partition: offset for place, offset in found.items()}
 

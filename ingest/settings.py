@@ -6,18 +6,19 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
+from ingest.environment import EnvironmentSettings
 from ingest.mqtt.packets import MAX_PACKET_BYTES
 from ingest.topics import MQTT_PREFIX, is_name
 
 __all__ = ["IngestSettings"]
 
 
-class IngestSettings(BaseSettings):
+class IngestSettings(EnvironmentSettings):
     """Settings of the bridge, with the environment prefix ``KPSTREAM_INGEST_``."""
 
-    model_config = SettingsConfigDict(env_prefix="KPSTREAM_INGEST_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix="KPSTREAM_INGEST_")
 
     mqtt_host: str = Field(default="127.0.0.1", description="Host name of the MQTT broker.")
     mqtt_port: int = Field(default=1883, ge=1, le=65535, description="TCP port of the MQTT broker.")

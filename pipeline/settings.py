@@ -5,19 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 
 from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
+
+from ingest.environment import EnvironmentSettings
 
 __all__ = ["PipelineSettings"]
 
 
-class PipelineSettings(BaseSettings):
+class PipelineSettings(EnvironmentSettings):
     """Settings of the scoring and store agents; environment prefix ``KPSTREAM_PIPELINE_``.
 
     The needs of a student (channels, window length, hop) are never settings, because they come from
     the manifest of its artifact.
     """
 
-    model_config = SettingsConfigDict(env_prefix="KPSTREAM_PIPELINE_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix="KPSTREAM_PIPELINE_")
 
     app_id: str = Field(
         default="kpstream",

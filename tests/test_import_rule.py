@@ -35,11 +35,19 @@ MAY_IMPORT = {
         "ingest.errors",
         "ingest.deadletter",
         "ingest.logwriter",
+        "ingest.environment",
+        "ingest.secrettext",
         "ingest.tls",
         "models",
     ),
     "training": ("models", "ingest.recordings", "ingest.simulators"),
-    "dashboards": ("models.tasks", "pipeline.points", "pipeline.stores.influxlayout"),
+    "dashboards": (
+        "ingest.environment",
+        "ingest.secrettext",
+        "models.tasks",
+        "pipeline.points",
+        "pipeline.stores.influxlayout",
+    ),
     "deploy": ("ingest", "models", "pipeline", "dashboards"),
 }
 # module of a third party -> the files of the gateway's packages that may import it.

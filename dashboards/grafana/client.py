@@ -26,6 +26,7 @@ from dashboards.errors import (
     GrafanaUnavailable,
 )
 from dashboards.visuals.views import Json
+from ingest.secrettext import checked_secret, error_text, hide_secrets
 
 __all__ = ["GrafanaClient", "Save"]
 
@@ -69,8 +70,14 @@ class GrafanaClient:
         """
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            msg = f"invalid URL of Grafana {url!r}: it must look like http://127.0.0.1:3000"
+            shown = url.rpartition("@")[2]
+            msg = f"invalid URL of Grafana {shown!r}: it must look like http://127.0.0.1:3000"
             raise DashboardsError(msg)
+        try:
+            secret = checked_secret(token).get_secret_value()
+        except ValueError as exc:
+            msg = f"KPSTREAM_GRAFANA_TOKEN {error_text(exc)}"
+            raise DashboardsError(msg) from None
         try:
             from grafana_api.grafana_face import GrafanaFace
         except ImportError as exc:
@@ -81,7 +88,7 @@ class GrafanaClient:
         self.url = f"{parts.scheme}://{host}{f':{parts.port}' if parts.port else ''}"
         self.url += f"/{prefix}" if prefix else ""
         self._face = GrafanaFace(
-            auth=token.get_secret_value(),
+            auth=secret,
             host=host,
             port=parts.port,
             url_path_prefix=f"{prefix}/" if prefix else "",
@@ -235,13 +242,15 @@ class GrafanaClient:
             )
             raise GrafanaRefused(msg) from exc
         except RequestException as exc:
-            msg = f"Grafana at {self.url} does not answer {request}: {type(exc).__name__}: {exc}"
+            why = error_text(exc, named=True)
+            msg = f"Grafana at {self.url} does not answer {request}: {why}"
             raise GrafanaUnavailable(msg) from exc
 
 
 def _error_of(status: int, response: Any, request: str, url: str) -> DashboardsError:
     """The error for an answer that is not 2xx, with Grafana's own reason."""
     reason = response.get("message", "") if isinstance(response, dict) else str(response or "")
+    reason = hide_secrets(str(reason))
     text = f"Grafana at {url} answers {request} with {status}: {reason or 'no reason given'}"
     if status == 401:
         return GrafanaDenied(f"{text}. Check KPSTREAM_GRAFANA_TOKEN")

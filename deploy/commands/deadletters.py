@@ -29,6 +29,7 @@ from deploy.commands.dead_letter_reader import (
     read_site_dead_letters,
 )
 from deploy.settings.brokeraddress import device_endpoint
+from deploy.settings.errors import exit_on_invalid_settings
 from ingest.deadletter import DeadLetter
 from ingest.errors import RefusalReason
 from ingest.mqtt.endpoint import Endpoint
@@ -175,7 +176,8 @@ def _write(selected: list[DeadLetter]) -> int:
     from pipeline.settings import PipelineSettings
     from pipeline.stores.influx import InfluxSink, influx_connection
 
-    settings = PipelineSettings()
+    with exit_on_invalid_settings():
+        settings = PipelineSettings()
     if settings.influx_url is None:
         msg = "replaying points needs InfluxDB: set KPSTREAM_PIPELINE_INFLUX_URL and _TOKEN"
         raise click.ClickException(msg)
@@ -311,6 +313,9 @@ def _read(state_dir: Path | None, of_site: bool) -> DeadLetters:
     from deploy.settings.settings import GatewaySettings, SiteSettings
 
     if of_site:
-        return read_site_dead_letters(SiteSettings())
-    settings = GatewaySettings() if state_dir is None else GatewaySettings(state_dir=state_dir)
+        with exit_on_invalid_settings():
+            site = SiteSettings()
+        return read_site_dead_letters(site)
+    with exit_on_invalid_settings():
+        settings = GatewaySettings() if state_dir is None else GatewaySettings(state_dir=state_dir)
     return read_dead_letters(settings.log_path)

@@ -107,6 +107,7 @@ def demo(
     keep: Path | None,
 ) -> None:
     """Run a broker, a gateway and a simulated fleet on this machine until Ctrl-C."""
+    _check_settings()
     _unwind_on_signals()
     out = Console(soft_wrap=True)
     folder = _run_folder(keep)
@@ -133,6 +134,18 @@ def demo(
             shutil.rmtree(folder, ignore_errors=True)
         else:
             out.print(f"logs and state are kept in {folder}")
+
+
+def _check_settings() -> None:
+    """Refuse invalid settings before anything starts; the gateway reads them in a child."""
+    from deploy.settings.errors import exit_on_invalid_settings
+    from deploy.settings.settings import GatewaySettings
+    from ingest.settings import IngestSettings
+    from pipeline.settings import PipelineSettings
+
+    with exit_on_invalid_settings():
+        for settings in (GatewaySettings, IngestSettings, PipelineSettings):
+            settings()
 
 
 def _unwind_on_signals() -> None:

@@ -12,6 +12,7 @@ import click
 
 from deploy.commands.statefolder import make_state_folder
 from deploy.settings.brokeraddress import broker_settings, device_endpoint
+from deploy.settings.secretoutput import start_logging
 
 __all__ = ["gateway", "simulate"]
 
@@ -35,10 +36,7 @@ def gateway(
     Environment variables KPSTREAM_* set everything else; docs/settings.md lists them.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    start_logging(logging.INFO if verbose else logging.WARNING)
     from deploy.processes.gateway import run_gateway
     from deploy.settings.errors import exit_on_invalid_settings
     from deploy.settings.settings import GatewaySettings
@@ -120,7 +118,7 @@ def simulate(
     from ingest.errors import IngestError
     from ingest.simulators.fleet import FleetSettings, run_fleet
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    start_logging(logging.INFO, "%(asctime)s %(message)s")
 
     settings = FleetSettings(
         engines=engines,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from deploy.settings.errors import exit_on_invalid_settings
 from deploy.settings.settings import GatewaySettings
 from models.artifact import read_artifact
 from models.errors import ModelError
@@ -26,7 +27,8 @@ __all__ = ["models"]
 @click.pass_context
 def models(ctx: click.Context, registry: Path | None) -> None:
     """List, add, publish, promote or roll back students."""
-    ctx.obj = Registry(registry or GatewaySettings().registry_path)
+    with exit_on_invalid_settings():
+        ctx.obj = Registry(registry or GatewaySettings().registry_path)
 
 
 @models.command(name="list")

@@ -22,6 +22,7 @@ from deploy.settings.doc import env_name, settings_classes
 from deploy.settings.errors import SETTINGS_ADVICE, InvalidSettings, settings_problems
 from deploy.settings.settings import GatewaySettings
 from ingest.mqtt.endpoint import Endpoint
+from ingest.secrettext import error_text
 from ingest.settings import IngestSettings
 from pipeline.settings import PipelineSettings
 
@@ -103,7 +104,7 @@ def diagnose(
             yield from run()
         except Exception as exc:  # a broken check must not hide the findings of the others
             advice = "please report this"
-            text = f"the check itself failed: {type(exc).__name__}: {exc}"
+            text = f"the check itself failed: {error_text(exc, named=True)}"
             yield Finding(name, "fail", text, advice)
 
 

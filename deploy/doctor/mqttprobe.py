@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from ingest.mqtt.endpoint import Endpoint
+from ingest.secrettext import error_text
 from ingest.tls import TlsError, open_tls, tls_advice
 
 __all__ = ["BrokerAnswer", "ProbeFailed", "probe_broker"]
@@ -83,7 +84,7 @@ def probe_broker(
         raise ProbeFailed(str(exc)) from exc
     except (OSError, EOFError) as exc:
         advice = tls_advice(exc, where, endpoint.tls_files, shaking_hands=False)
-        msg = advice or f"no MQTT broker at {where}: {exc or type(exc).__name__}"
+        msg = advice or f"no MQTT broker at {where}: {error_text(exc)}"
         if isinstance(exc, (EOFError, ConnectionError)) and not endpoint.tls:
             msg += "; is it a port for TLS (KPSTREAM_INGEST_MQTT_TLS)?"
         raise ProbeFailed(msg) from exc

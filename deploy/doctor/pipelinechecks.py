@@ -20,6 +20,7 @@ from typing import Any
 from deploy.doctor.findings import Finding, size_text
 from deploy.doctor.mqttprobe import ProbeFailed, probe_broker
 from ingest.mqtt.endpoint import Endpoint
+from ingest.secrettext import error_text, hide_secrets
 from pipeline.settings import PipelineSettings
 
 __all__ = [
@@ -111,7 +112,7 @@ def check_log(path: Path, *, deep: bool = False) -> list[Finding]:
         return [Finding("log", "fail", str(exc))]
     except Exception as exc:  # only the log's files handle SQLite's errors
         advice = "run doctor as the gateway's user; if it fails there too, repair the log"
-        return [Finding("log", "fail", f"{path} cannot be read: {exc}", advice)]
+        return [Finding("log", "fail", f"{path} cannot be read: {error_text(exc)}", advice)]
     holder = log_holder(path)
     ends = {
         name: sum(part.next_offset for part in topic.partitions)
@@ -171,7 +172,7 @@ def check_models(root: Path) -> list[Finding]:
             advice = (
                 "gateways keep their running student; publish it again, or promote another version"
             )
-            findings.append(Finding("models", "fail", f"{name}: {exc}", advice))
+            findings.append(Finding("models", "fail", f"{name}: {error_text(exc)}", advice))
             continue
         text = f"{name} v{pointer.version} scores {student.manifest.stream!r}, self-test passed"
         findings.append(Finding("models", "ok", text))
@@ -297,8 +298,8 @@ def _ask(url: str, timeout_s: float) -> tuple[int | None, str]:
         with exc:
             return exc.code, exc.read(100_000).decode("utf-8", "replace")
     except http.client.HTTPException as exc:
-        return 0, f"not HTTP: {exc!r}"
+        return 0, f"not HTTP: {error_text(exc, named=True)}"
     except urllib.error.URLError as exc:
-        return None, str(exc.reason)
+        return None, hide_secrets(str(exc.reason))
     except (OSError, ValueError) as exc:
-        return None, str(exc) or type(exc).__name__
+        return None, error_text(exc)

@@ -25,6 +25,7 @@ from functools import partial
 from deploy.processes.bridging import append_ticks, sparkplug_decoder, subscribed_filters
 from deploy.processes.gatewayview import RunningGateway
 from deploy.processes.lifecycle import Tasks, run_process, until_crashed
+from deploy.settings.secretoutput import start_logging
 from deploy.settings.settings import GatewaySettings
 from ingest.bridge import Bridge
 from ingest.clock import now_ms
@@ -302,9 +303,7 @@ async def run_gateway(
 def main() -> None:
     """Run a gateway with the settings of the environment."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    logging.basicConfig(
-        level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    start_logging(logging.WARNING)
     sys.exit(asyncio.run(run_gateway(GatewaySettings(), IngestSettings(), PipelineSettings())))
 
 

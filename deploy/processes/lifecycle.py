@@ -19,6 +19,8 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
+from ingest.secrettext import hide_secrets
+
 __all__ = ["PartFailed", "Process", "Tasks", "run_process", "until_crashed"]
 
 log = logging.getLogger(__name__)
@@ -113,13 +115,14 @@ async def run_process(name: str, process: Process, announce: Callable[[str], Non
             starting.cancel()
             await asyncio.wait({starting})
         else:
-            announce(starting.result())
+            announce(hide_secrets(starting.result()))
             _freeze_startup_objects()
             waiting = loop.create_task(process.wait())
             await asyncio.wait({waiting, stop_requested}, return_when=asyncio.FIRST_COMPLETED)
             if waiting.done() and waiting.exception() is not None:
                 code = 1
-                print(f"kpstream {name}: {waiting.exception()}", file=sys.stderr, flush=True)
+                ended = hide_secrets(f"kpstream {name}: {waiting.exception()}")
+                print(ended, file=sys.stderr, flush=True)
             waiting.cancel()
     finally:
         stop_requested.cancel()

@@ -19,12 +19,14 @@ import click
 from deploy.processes.lifecycle import Process, Tasks, run_process
 from deploy.processes.logfilter import RateLimitedLogFilter
 from deploy.processes.processview import ProcessView
+from deploy.settings.secretoutput import start_logging
 from deploy.settings.settings import SiteSettings
 from deploy.stack.tlsconfig import kafka_tls
 from deploy.stack.topics import site_topics
 from ingest.clock import now_ms
 from ingest.errors import LogUnavailable
 from ingest.kafka import KafkaEndpoint, KafkaProbe, create_topics, read_until
+from ingest.secrettext import error_text
 from ingest.settings import IngestSettings
 from ingest.topics import ACCOUNTS, partition_of
 from pipeline.app import KafkaLink, ScoringApp, StoreApp
@@ -130,7 +132,7 @@ class ProcessRuntime:
             try:
                 await (await app.producer.send(ACCOUNTS, None, value, partition, at_s, None))
             except Exception as exc:  # whatever Kafka's client raises
-                message = f"Kafka did not accept the account: {exc!r}"
+                message = f"Kafka did not accept the account: {error_text(exc, named=True)}"
                 raise LogUnavailable(message) from exc
 
         return append
@@ -182,10 +184,7 @@ def run_command(kind: str, verbose: bool, make: MakeProcess) -> None:
     from pipeline.errors import PipelineError
 
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    start_logging(logging.INFO if verbose else logging.WARNING)
     if not verbose:
         for handler in logging.getLogger().handlers:
             handler.addFilter(RateLimitedLogFilter("aiokafka"))

@@ -6,7 +6,8 @@ docs/settings.md, and an error message names the invalid variable without its va
 1. `settings`: the settings of a gateway and of a site.
 2. `doc`: writes docs/settings.md from all settings classes.
 3. `errors`: invalid settings as messages.
-4. `brokeraddress`: the option `--mqtt HOST:PORT`.
+4. `secretoutput`: logs, tracebacks and messages without secrets.
+5. `brokeraddress`: the option `--mqtt HOST:PORT`.
 """
 
 __all__: list[str] = []

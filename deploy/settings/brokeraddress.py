@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from deploy.settings.errors import exit_on_invalid_settings
+
 if TYPE_CHECKING:
     from ingest.mqtt.endpoint import Endpoint
 
@@ -53,9 +55,13 @@ def device_endpoint(mqtt: str | None, role: str) -> Endpoint:
     Args:
         mqtt: Value of ``--mqtt``.
         role: Part of the client id.
+
+    Raises:
+        click.ClickException: A setting is invalid.
     """
     from ingest.mqttsettings import endpoint_of
     from ingest.settings import IngestSettings
 
-    settings = IngestSettings(**broker_settings(mqtt))  # type: ignore[arg-type]
+    with exit_on_invalid_settings():
+        settings = IngestSettings(**broker_settings(mqtt))  # type: ignore[arg-type]
     return endpoint_of(settings, client_id=f"kpstream-{role}-{os.getpid()}")

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from pydantic_settings import BaseSettings, SettingsError
 
 from deploy.settings.doc import env_name, settings_classes
+from ingest.secrettext import error_text
 
 __all__ = ["SETTINGS_ADVICE", "InvalidSettings", "exit_on_invalid_settings", "settings_problems"]
 
@@ -53,7 +54,7 @@ def settings_problems(error: ValidationError | SettingsError) -> list[str]:
         field = re.search(r'field "(\w+)"', str(error))
         owners = [cls for cls in settings_classes() if field and field[1] in cls.model_fields]
         if not field or not owners:
-            return [str(error)]
+            return [error_text(error)]
         return [f'{env_name(owners[0], field[1])}: not valid JSON; write a list as ["one", "two"]']
     owner = next((cls for cls in settings_classes() if cls.__name__ == error.title), None)
     return [

@@ -9,7 +9,9 @@ from typing import Literal
 from urllib.parse import quote
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
+
+from ingest.environment import EnvironmentSettings
 
 __all__ = ["GatewaySettings", "SiteSettings"]
 
@@ -22,10 +24,10 @@ def _default_site_dir() -> Path:
     return Path.home() / ".local" / "state" / "kpstream-site"
 
 
-class GatewaySettings(BaseSettings):
+class GatewaySettings(EnvironmentSettings):
     """State folder, log and console of a gateway; prefix ``KPSTREAM_GATEWAY_``."""
 
-    model_config = SettingsConfigDict(env_prefix="KPSTREAM_GATEWAY_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix="KPSTREAM_GATEWAY_")
 
     state_dir: Path = Field(
         default_factory=_default_state_dir,
@@ -115,14 +117,14 @@ class GatewaySettings(BaseSettings):
         return self.registry_dir or self.state_dir / "registry"
 
 
-class SiteSettings(BaseSettings):
+class SiteSettings(EnvironmentSettings):
     """State folder, Kafka and processes of a site; prefix ``KPSTREAM_SITE_``.
 
     ``kpstream site`` uses all of them; ``kpstream bridge``, ``worker`` and ``store`` each use a
     part.
     """
 
-    model_config = SettingsConfigDict(env_prefix="KPSTREAM_SITE_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix="KPSTREAM_SITE_")
 
     kafka: str = Field(
         default="127.0.0.1:9092",

@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import quote
 
 from deploy.stack.process import ServerError
+from ingest.secrettext import checked_secret, error_text, hide_secrets
 
 __all__ = ["InfluxApi"]
 
@@ -81,7 +82,7 @@ class InfluxApi:
         try:
             found = self.call("GET", f"/api/v2/orgs?org={quote(org)}", token=token)
         except ServerError as exc:
-            msg = f"InfluxDB at {self.url} was set up with another token: {exc}"
+            msg = f"InfluxDB at {self.url} was set up with another token: {error_text(exc)}"
             raise ServerError(msg) from exc
         if not found.get("orgs"):
             msg = f"InfluxDB at {self.url} was set up without an organisation {org!r}"
@@ -104,7 +105,7 @@ class InfluxApi:
         """
         headers = {"Content-Type": "application/json"}
         if token:
-            headers["Authorization"] = f"Token {token}"
+            headers["Authorization"] = f"Token {checked_secret(token).get_secret_value()}"
         request = urllib.request.Request(  # noqa: S310 (the URL comes from the settings)
             self.url + path,
             data=None if body is None else json.dumps(body).encode(),
@@ -117,11 +118,11 @@ class InfluxApi:
                 return page
         except urllib.error.HTTPError as exc:
             with exc:
-                reason = exc.read().decode(errors="replace")[:500]
+                reason = hide_secrets(exc.read().decode(errors="replace"))[:500]
             msg = f"InfluxDB refused {method} {path}: {exc.code} {reason}"
             raise ServerError(msg) from exc
         except (OSError, ValueError) as exc:
-            msg = f"InfluxDB at {self.url} does not answer {method} {path}: {exc}"
+            msg = f"InfluxDB at {self.url} does not answer {method} {path}: {error_text(exc)}"
             raise ServerError(msg) from exc
 
     def _opener(self) -> urllib.request.OpenerDirector:

@@ -26,6 +26,7 @@ from deploy.stack.tlsconfig import service_settings
 from deploy.supervisor.healthcheck import HealthCheck, check_process
 from deploy.supervisor.program import Program, Step, Watchdog, inherited_environment
 from ingest.childprocess import tied_to_parent
+from ingest.secrettext import hide_secrets, remember_secret
 from ingest.topics import SHARED_GROUP
 
 __all__ = ["site_parts"]
@@ -116,9 +117,9 @@ def _environment(site: Site, kind: str, name: str, port: int) -> Mapping[str, st
     if kind == "store":
         env["KPSTREAM_PIPELINE_INFLUX_URL"] = site.influx_url
         if "influxdb" in site.site.native:
-            env["KPSTREAM_PIPELINE_INFLUX_TOKEN"] = (
-                site.site.state_dir / STORE_TOKEN_FILE
-            ).read_text()
+            token_text = (site.site.state_dir / STORE_TOKEN_FILE).read_text()
+            env["KPSTREAM_PIPELINE_INFLUX_TOKEN"] = token_text.strip()
+            remember_secret(token_text)
         elif (token := site.pipeline.influx_token) is not None:
             env["KPSTREAM_PIPELINE_INFLUX_TOKEN"] = token.get_secret_value()
     return env
@@ -160,7 +161,7 @@ def _leave(site: Site, name: str) -> str:
         start_new_session=True,
     )
     if done.returncode != 0:
-        raise RuntimeError((done.stderr or done.stdout)[-500:])
+        raise RuntimeError(hide_secrets(done.stderr or done.stdout)[-500:])
     with suppress(OSError):
         (site.site.state_dir / name).rmdir()  # otherwise it leaves again at the next start
     return done.stdout.strip().rpartition("\n")[2]

@@ -21,6 +21,7 @@ from deploy.stack.site import Site
 from deploy.stack.tlsconfig import kafka_tls
 from deploy.stack.topics import site_topics
 from deploy.supervisor.program import Step
+from ingest.secrettext import checked_secret
 
 if TYPE_CHECKING:
     from pipeline.stores.influxclient import InfluxClient
@@ -170,7 +171,7 @@ def _operator_token(site: Site) -> str:
     path = site.site.state_dir / OPERATOR_TOKEN_FILE
     if not path.exists():
         _write_secret(path, secrets.token_urlsafe(32))
-    return path.read_text()
+    return checked_secret(path.read_text()).get_secret_value()
 
 
 def _write_secret(path: Path, text: str) -> None:

@@ -21,6 +21,7 @@ from deploy.supervisor.sitestate import Row, State, one_line, process_start_time
 from ingest.backoff import Backoff
 from ingest.childprocess import tied_to_parent
 from ingest.clock import now_ms
+from ingest.secrettext import error_text
 
 __all__ = ["RunningProgram", "describe_exit"]
 
@@ -128,7 +129,7 @@ class RunningProgram:
         except Exception as exc:
             # Any failure is shown and retried; the other programs keep running.
             log.warning("%s cannot be started: %s", program.name, exc)
-            self._schedule_restart(one_line(str(exc)), now_s)
+            self._schedule_restart(one_line(error_text(exc)), now_s)
             return
         self._process_start_time = process_start_time(self._process.pid)
         if self._has_started:
@@ -169,7 +170,7 @@ class RunningProgram:
             return
         error = result.exception()
         check = (
-            HealthCheck(False, detail=f"the health check failed: {error!r}")
+            HealthCheck(False, detail=f"the health check failed: {error_text(error, named=True)}")
             if error
             else result.result()
         )

@@ -9,6 +9,7 @@ from deploy.supervisor.program import Step
 from deploy.supervisor.sitestate import Row, State, one_line
 from ingest.backoff import Backoff
 from ingest.clock import now_ms
+from ingest.secrettext import error_text
 
 __all__ = ["RunningStep"]
 
@@ -66,7 +67,7 @@ class RunningStep:
                 return
             self._failures += 1
             self._due_s = now_s + self._backoff.delay_ms(self._failures) / 1000
-            self._change("not ready", one_line(str(error) or repr(error)))
+            self._change("not ready", one_line(error_text(error)))
             log.warning("%s failed and will be retried: %s", self.step.name, error)
         if now_s >= self._due_s:
             if self._state == "waiting":

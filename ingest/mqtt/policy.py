@@ -14,6 +14,7 @@ from typing import Literal
 from ingest.backoff import Backoff
 from ingest.errors import MqttError
 from ingest.mqtt.endpoint import Endpoint
+from ingest.secrettext import hide_secrets
 
 __all__ = ["TRANSITIONS", "ConnectionPolicy", "Event", "State", "Timing"]
 
@@ -186,7 +187,7 @@ class ConnectionPolicy:
     def unreachable(self, reason: object) -> None:
         """Note that no socket could be opened."""
         self._move(Event.UNREACHABLE)
-        self.error = f"cannot reach {self._where}: {reason}"
+        self.error = hide_secrets(f"cannot reach {self._where}: {reason}")
         self._failures += 1
 
     def opened(self, now_s: float) -> None:
@@ -207,7 +208,7 @@ class ConnectionPolicy:
         """Note a CONNACK that refuses the connection."""
         self._move(Event.REFUSED)
         self._attempt.refused_code = code
-        self.error = f"the broker refuses us: {reason}"
+        self.error = hide_secrets(f"the broker refuses us: {reason}")
         log.warning("%s: %s", self._where, self.error)
 
     def subscription_refused(self, error: str) -> None:
@@ -335,7 +336,7 @@ class ConnectionPolicy:
         hint = ""
         if not self._attempt.accepted and not self._endpoint.tls:
             hint = "; is it a port for TLS (KPSTREAM_INGEST_MQTT_TLS)?"
-        self.error = f"connection lost: {reason}{hint}"
+        self.error = hide_secrets(f"connection lost: {reason}{hint}")
         self._attempt.lost = True
 
     @property

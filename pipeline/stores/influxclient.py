@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
+from ingest.secrettext import checked_secret, error_text, hide_secrets
 from ingest.tls import TlsError, TlsFiles, client_context, tls_advice
 from pipeline.errors import SinkError, SinkMisconfigured, SinkSlow, SinkUnavailable
 
@@ -58,9 +59,15 @@ class InfluxConnection:
     def __post_init__(self) -> None:
         if not re.match(r"https?://[^/]+", self.url):
             message = (
-                f"InfluxDB URL {self.url!r} is invalid: it must look like http://127.0.0.1:8086"
+                f"InfluxDB URL {self.shown!r} is invalid: it must look like http://127.0.0.1:8086"
             )
             raise SinkError(message)
+        try:
+            object.__setattr__(self, "token", checked_secret(self.token))
+        except ValueError as exc:
+            why = error_text(exc)
+            message = f"KPSTREAM_PIPELINE_INFLUX_TOKEN for InfluxDB {self.shown} {why}"
+            raise SinkError(message) from None
         if not self.token.get_secret_value():
             message = f"InfluxDB {self.shown} needs a token: set KPSTREAM_PIPELINE_INFLUX_TOKEN"
             raise SinkError(message)
@@ -84,7 +91,7 @@ class InfluxConnection:
     @property
     def shown(self) -> str:
         """The URL without a password."""
-        return re.sub(r"//[^/@]*@", "//", self.url)
+        return re.sub(r"(^|//)[^/@]*@", r"\1", self.url)
 
     @property
     def compresses(self) -> bool:
@@ -113,8 +120,8 @@ class Answer:
 
     @property
     def message(self) -> str:
-        """The message as text, not shortened."""
-        return str(self.json.get("message") or self.json.get("error") or self.text)
+        """The message as text, not shortened; without secrets, which a proxy may send back."""
+        return hide_secrets(str(self.json.get("message") or self.json.get("error") or self.text))
 
     @property
     def retry_after_ms(self) -> int | None:
@@ -254,13 +261,13 @@ class InfluxClient:
         try:
             found = ask()
         except FluxQueryException as exc:  # the answer had begun with status 200
-            return Answer(400, {}, str(exc))
+            return Answer(400, {}, error_text(exc))
         except InfluxDBError as exc:
             response = getattr(exc, "response", None)
             status = getattr(exc, "status", None) or getattr(response, "status", 0)
             if not status:  # the client turns a failed handshake into an answer without status
                 why = self._tls_advice(exc)
-                why = why or " ".join(str(getattr(exc, "reason", None) or exc).split())
+                why = why or " ".join(hide_secrets(str(getattr(exc, "reason", "") or exc)).split())
                 message = f"{self.where} cannot be reached: {why}"
                 raise SinkUnavailable(message) from None
             headers = getattr(exc, "headers", None) or {}
@@ -269,10 +276,12 @@ class InfluxClient:
             message = f"{self.where} has not answered in {self.connection.timeout_ms} ms"
             raise SinkSlow(message) from None
         except (HTTPError, OSError) as exc:
-            # The text of urllib3's errors holds host and port, never a header.
-            why = self._tls_advice(exc) or f"{type(exc).__name__}: {exc}"
+            why = self._tls_advice(exc) or error_text(exc, named=True)
             message = f"{self.where} cannot be reached: {why}"
             raise SinkUnavailable(message) from None
+        except ValueError as exc:  # a header or URL that HTTP does not allow; its text quotes it
+            message = f"{self.where} cannot be asked: {error_text(exc, named=True)}"
+            raise SinkMisconfigured(message, MISCONFIGURED_RETRY_MS) from None
         if found is None:
             return Answer(200, {}, "")
         text, status, headers = found

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from pydantic import SecretStr
 
+from ingest.secrettext import checked_secret
 from pipeline.errors import SinkMisconfigured
 from pipeline.stores.influxclient import Answer, InfluxClient
 from pipeline.stores.influxlayout import Bucket, InfluxTask, Layout, Token, rollup_flux, rollups
@@ -237,7 +238,7 @@ class _Setup:
         else:
             self._note("token", token.name, "kept", may)
         if right is not None:
-            self._tokens[token.name] = SecretStr(right["token"])
+            self._tokens[token.name] = checked_secret(right["token"])
 
     def _permission(self, action: str, bucket_id: str) -> dict[str, Any]:
         resource = {"type": "buckets", "id": bucket_id, "orgID": self._org}

@@ -10,6 +10,8 @@ Topics ``scores`` and ``accounts``::
   (`offer` waits), so a backlog of a day costs no memory.
 - **Batches grow with the backlog.** Without a backlog, a batch holds the points that arrive while
   the last one is written, plus `linger_ms`; with one, it holds `batch_points` points.
+- **An unforeseen error never ends the process**, because scoring needs no store. The batch is tried
+  again; if records of it fail where others succeed, these become dead letters.
 - **A point that the sink will never take** does not stop the store: it becomes a dead letter with
   the sink's reason, and so does an unreadable record. The one exception is the account of a device
   older than the retention of the sink, because every new owner of the device appends it again.
@@ -30,8 +32,9 @@ from ingest.backoff import Backoff
 from ingest.clock import now_ms, steady_ms
 from ingest.deadletter import DeadLetter, encode_dead_letter
 from ingest.errors import RefusalReason
+from ingest.secrettext import error_text
 from ingest.topics import ACCOUNTS, DEAD_LETTERS, MQTT_PREFIX, Address
-from pipeline.errors import PointError, SinkMisconfigured, SinkUnavailable
+from pipeline.errors import PointError, SinkError, SinkMisconfigured, SinkUnavailable
 from pipeline.points.lines import to_line
 from pipeline.points.measurements import DEVICE
 from pipeline.points.scorelines import ScoreLines, score_lines
@@ -61,6 +64,16 @@ _MOST_RECORDS = 8_192
 """Records waiting in memory; as many records of one score each also fill a batch."""
 _MOST_TIMED = 500
 """Scores of a batch whose latency is recorded."""
+_UNFORESEEN_TRIES = 3
+"""Unforeseen errors of a batch after which its records are tried one at a time."""
+
+
+class _Unforeseen(Exception):
+    """The sink raised an error that it does not promise; `cause` is that error."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(error_text(cause, named=True))
+        self.cause = cause
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,14 +258,17 @@ class StoreStage(Stage):
         self._unfinished = len(events)
         return events
 
-    async def _store(self, events: Sequence[Any]) -> None:
+    async def _store(self, events: list[Any]) -> None:
         """Store a batch, write its dead letters, then ack it."""
         records = [(event.message.topic, event.message.value) for event in events]
         started = time.perf_counter()
         loop = asyncio.get_running_loop()
-        batch = await loop.run_in_executor(self._thread, self._prepare, records)
+        batch = await loop.run_in_executor(self._thread, self._prepare_batch, records)
         prepared = time.perf_counter()
-        refused = await self._write(batch)
+        try:
+            refused = await self._write(batch)
+        except _Unforeseen as exc:
+            batch, refused = await self._store_separately(events, exc)
         written = time.perf_counter()
         dead = [line for line in refused if not _is_old_account(line)]
         await self._write_dead_letters([*batch.dead_letters, *map(self._dead_letter, dead)])
@@ -270,7 +286,9 @@ class StoreStage(Stage):
         counters.write_seconds += written - prepared
         self._note_latency(batch.end_ms)
 
-    async def _write(self, batch: Prepared) -> list[RefusedLine]:
+    async def _write(
+        self, batch: Prepared, unforeseen_tries: int = _UNFORESEEN_TRIES
+    ) -> list[RefusedLine]:
         """Write a batch until the sink confirms it; returns the points it will never take."""
         refused: list[RefusedLine] = []
         if batch.points:
@@ -279,12 +297,67 @@ class StoreStage(Stage):
                 backoff=self._backoff,
                 executor=self._thread,
                 on_unavailable=self._on_unavailable,
+                unforeseen_tries=unforeseen_tries,
             )
+        self._note_success()
+        return refused
+
+    def _note_success(self) -> None:
         if self.problem is not None:
             log.warning("sink %s takes points again", self._sink_name)
         self.problem = self.away_since_ms = None
         self.is_misconfigured = False
-        return refused
+
+    def _prepare_batch(self, records: Sequence[Record]) -> Prepared:
+        """Prepare a batch; a record on which that fails unforeseen becomes a dead letter."""
+        try:
+            return self._prepare(records)
+        except Exception as exc:
+            if len(records) > 1:
+                return _joined([self._prepare_batch([record]) for record in records])
+            log.exception("sink %s: preparing a record failed", self._sink_name)
+            detail = f"preparing it failed: {error_text(exc, named=True)}"
+            return Prepared(list, 0, (), [_unreadable(records[0][1], detail)])
+
+    async def _store_separately(
+        self, events: list[Any], error: _Unforeseen
+    ) -> tuple[Prepared, list[RefusedLine]]:
+        """Store records one at a time after an unforeseen error.
+
+        A record that fails while another one succeeds is at fault itself. While all of them fail,
+        the sink is, and they are tried again, once together with new records, which join `events`.
+        """
+        loop = asyncio.get_running_loop()
+        done: list[Prepared] = []
+        refused: list[RefusedLine] = []
+        waiting, attempt, first = list(events), _UNFORESEEN_TRIES, len(events)
+        while True:
+            failing: list[tuple[Any, _Unforeseen]] = []
+            for event in waiting:
+                record = (event.message.topic, event.message.value)
+                batch = await loop.run_in_executor(self._thread, self._prepare_batch, [record])
+                try:
+                    refused += await self._write(batch, 1)
+                    done.append(batch)
+                except _Unforeseen as exc:
+                    failing.append((event, exc))
+            if not failing or any(batch.points for batch in done):
+                break
+            attempt += 1
+            self._on_unavailable(_as_unavailable(error.cause), attempt)
+            await asyncio.sleep(self._backoff.delay_ms(attempt, None) / 1000)
+            waiting = [event for event, _ in failing]
+            if self._inbox and len(events) == first:
+                more = self._take_batch()
+                events += more
+                waiting += more
+                self._unfinished = len(events)
+        self._note_success()
+        flawed = [
+            _unreadable(event.message.value, f"the sink failed on it: {exc}")
+            for event, exc in failing
+        ]
+        return _joined([*done, Prepared(list, 0, (), flawed)]), refused
 
     def _on_unavailable(self, exc: SinkUnavailable, attempt: int) -> None:
         self.counters.tries_failed += 1
@@ -333,6 +406,7 @@ async def deliver(
     executor: Executor | None = None,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     on_unavailable: Callable[[SinkUnavailable, int], None] | None = None,
+    unforeseen_tries: int | None = None,
 ) -> _R:
     """Call `write` in a thread of `executor` until it succeeds; returns its result.
 
@@ -347,12 +421,14 @@ async def deliver(
         sleep: Awaited with seconds between tries; tests pass a virtual one.
         on_unavailable: Called with the error and the number of failed tries (1, 2, ...); by default
             some of them are logged, wrong settings as errors.
+        unforeseen_tries: Unforeseen errors after which the call gives up; None: it never does.
 
     Raises:
-        SinkError: Any error but `SinkUnavailable`; retrying cannot help (a damaged results file).
+        SinkError: A `SinkError` but `SinkUnavailable`; retrying cannot help (a damaged results
+            file). Any other exception is unforeseen and treated as `SinkUnavailable`.
     """
     loop = asyncio.get_running_loop()
-    attempt = 0
+    attempt = unforeseen = 0
     while True:
         try:
             return await loop.run_in_executor(executor, write)
@@ -360,7 +436,42 @@ async def deliver(
             attempt += 1
             (on_unavailable or log_unavailable)(exc, attempt)
             delay_ms = backoff.delay_ms(attempt, exc.retry_after_ms)
+        except SinkError:
+            raise
+        except Exception as exc:
+            attempt += 1
+            unforeseen += 1
+            if unforeseen == 1 != unforeseen_tries:
+                log.exception("a store failed in an unforeseen way, points wait")
+            if unforeseen == unforeseen_tries:
+                raise _Unforeseen(exc) from exc
+            (on_unavailable or log_unavailable)(_as_unavailable(exc), attempt)
+            delay_ms = backoff.delay_ms(attempt, None)
         await sleep(delay_ms / 1000)
+
+
+def _as_unavailable(error: Exception) -> SinkUnavailable:
+    text = f"unforeseen error, please report it: {error_text(error, named=True)}"
+    return SinkUnavailable(text)
+
+
+def _joined(parts: Sequence[Prepared]) -> Prepared:
+    """Return one batch that writes several, and continues after `SinkUnavailable`."""
+    waiting = list(parts)
+    refused: list[RefusedLine] = []
+
+    def write() -> list[RefusedLine]:
+        while waiting:
+            refused.extend(waiting[0].write())
+            waiting.pop(0)
+        return refused
+
+    return Prepared(
+        write,
+        sum(part.points for part in parts),
+        [end for part in parts for end in part.end_ms],
+        [letter for part in parts for letter in part.dead_letters],
+    )
 
 
 def log_unavailable(exc: SinkUnavailable, attempt: int) -> None:

@@ -299,3 +299,76 @@ def test_fakes_implement_their_protocols() -> None:
     points: Sink = FakePoints()
     assert isinstance(lines, LineSink)
     assert not isinstance(points, LineSink)
+
+
+class Poisoned(FakeLines):
+    """Raises an error that no sink promises for every request with `poison` in it."""
+
+    def writing(self, lines: Sequence[str]) -> Callable[[], list[RefusedLine]]:
+        write = super().writing(lines)
+
+        def check() -> list[RefusedLine]:
+            if any("poison" in line for line in lines):
+                msg = "nobody foresaw this"
+                raise ValueError(msg)
+            return write()
+
+        return check
+
+
+async def test_an_unforeseen_error_is_retried_like_an_unavailable_sink() -> None:
+    sink = FakeLines(failures=[ValueError("odd"), KeyError("odder")])
+    async with store_in(sink) as store:
+        await store.offer(encode_scores([score(1)]))
+        await until(lambda: store.acked == [0])
+        assert (store.crashed, store.dead_letters(), len(sink.lines)) == ([], [], 1)
+        assert store.stage.problem is None
+        assert store.stage.counters.tries_failed == 2
+
+
+async def test_records_that_a_sink_trips_over_become_dead_letters_and_the_others_are_stored() -> (
+    None
+):
+    sink = Poisoned()
+    async with store_in(sink, linger_ms=100) as store:
+        devices = ["e1", "poison", "e2", "poison", "e3"]
+        await store.offer(*(encode_scores([score(1, device=device)]) for device in devices))
+        await until(lambda: len(store.acked) == 5)
+        assert store.acked == [0, 1, 2, 3, 4]
+        assert store.crashed == []
+        letters = store.dead_letters()
+        assert len(sink.lines) == 3
+        assert len(letters) == 2
+        assert all("ValueError: nobody foresaw this" in letter.detail for letter in letters)
+
+
+async def test_a_record_alone_waits_until_another_one_shows_that_the_sink_works() -> None:
+    async with store_in(Poisoned()) as store:
+        await store.offer(encode_scores([score(1, device="poison")]))
+        await until(lambda: store.stage.counters.tries_failed > 4)
+        assert store.acked == []
+        assert "nobody foresaw this" in str(store.stage.problem)
+        await store.offer(encode_scores([score(2, device="e1")]))
+        await until(lambda: store.acked == [0, 1])
+        assert len(store.dead_letters()) == 1
+        assert store.stage.problem is None
+
+
+async def test_a_record_that_cannot_be_prepared_for_an_unforeseen_reason_is_a_dead_letter(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sink = FakeLines()
+    plain = prepare_lines(sink)
+
+    def prepare(records: Sequence[tuple[str, bytes]]) -> object:
+        if any(b"poison" in value for _, value in records):
+            msg = "odd record"
+            raise RuntimeError(msg)
+        return plain(records)
+
+    async with store_in(sink, linger_ms=100) as store:
+        monkeypatch.setattr(store.stage, "_prepare", prepare)
+        await store.offer(*(encode_scores([score(1, device=d)]) for d in ("e1", "poison", "e2")))
+        await until(lambda: store.acked == [0, 1, 2])
+        assert len(sink.lines) == 2
+        assert ["odd record" in letter.detail for letter in store.dead_letters()] == [True]
