@@ -12,6 +12,7 @@ from aiokafka.errors import KafkaError
 
 from ingest.errors import LogUnavailable
 from ingest.kafka import KafkaEndpoint
+from ingest.secrettext import error_text
 
 __all__ = ["KafkaBackReader"]
 
@@ -124,5 +125,6 @@ class KafkaBackReader:
         try:
             return self._loop.run_until_complete(asyncio.wait_for(asked, _ANSWER_S))
         except (KafkaError, OSError, asyncio.TimeoutError) as exc:
-            msg = f"cannot read from Kafka at {self._endpoint.servers}: {exc!r}"
+            why = error_text(exc, named=True)
+            msg = f"cannot read from Kafka at {self._endpoint.servers}: {why}"
             raise LogUnavailable(msg) from exc

@@ -36,7 +36,10 @@ __all__ = [
     "MANIFEST_FILE",
     "ONNX_FILE",
     "Artifact",
+    "open_plain_file",
     "read_artifact",
+    "read_plain_file",
+    "shown",
     "sync_directory",
     "write_artifact",
     "write_durably",
@@ -75,9 +78,9 @@ def read_artifact(path: str | os.PathLike[str]) -> Artifact:
     """
     directory = Path(path)
     _check_directory(directory)
-    manifest_bytes = _read_file(directory / MANIFEST_FILE, MAX_MANIFEST_BYTES)
+    manifest_bytes = read_plain_file(directory / MANIFEST_FILE, MAX_MANIFEST_BYTES)
     manifest = decode_manifest(manifest_bytes)
-    onnx_bytes = _read_file(directory / ONNX_FILE, MAX_ONNX_BYTES)
+    onnx_bytes = read_plain_file(directory / ONNX_FILE, MAX_ONNX_BYTES)
     _check_digest(manifest.onnx, onnx_bytes)
     _check_graph(manifest, inspect_onnx(onnx_bytes))
     digest = hashlib.sha256(manifest_bytes).hexdigest()
@@ -116,7 +119,7 @@ def write_artifact(path: str | os.PathLike[str], draft: Draft, onnx_bytes: bytes
 def write_durably(path: Path, data: bytes) -> None:
     """Replace a file atomically; content and name are on disk when this returns."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
+    with os.fdopen(open_plain_file(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
@@ -137,43 +140,88 @@ def _check_directory(directory: Path) -> None:
     try:
         mode = directory.lstat().st_mode
         if stat.S_ISLNK(mode):
-            msg = f"{directory} is a symbolic link: pass the real directory"
+            msg = f"{shown(directory)} is a symbolic link: pass the real directory"
             raise UnexpectedFile(msg)
         names = sorted(entry.name for entry in directory.iterdir())
     except (OSError, ValueError) as exc:
-        msg = f"no artifact directory at {directory}: {exc}"
+        why = exc.strerror if isinstance(exc, OSError) else "the path is invalid"
+        msg = f"no artifact directory at {shown(directory)}: {why}"
         raise ArtifactMissing(msg) from exc
     odd = [name for name in names if name not in (ONNX_FILE, MANIFEST_FILE)]
     if odd:
         msg = (
-            f"{directory} contains {odd[0]!r}: remove it, "
+            f"{shown(directory)} contains {odd[0]!a}: remove it, "
             f"an artifact has only {ONNX_FILE} and {MANIFEST_FILE}"
         )
         raise UnexpectedFile(msg)
 
 
-def _read_file(path: Path, limit: int) -> bytes:
+def open_plain_file(path: Path, flags: int) -> int:
+    """Open a regular file by its own name and return the descriptor; never waits.
+
+    A symbolic link is not followed, and a named pipe, which would wait for its other end, or a
+    device is refused.
+
+    Args:
+        path: The file.
+        flags: Flags of `os.open`, such as `os.O_RDONLY`; a new file gets the mode 0666 less umask.
+
+    Raises:
+        UnexpectedFile: The path is something else than a regular file.
+        ArtifactMissing: The file cannot be opened.
+    """
     try:
-        # O_NONBLOCK: a named pipe must not hang the gateway; O_NOFOLLOW: a link is refused.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        guards = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(path, flags | guards, 0o666)
     except OSError as exc:
         if path.is_symlink():
-            msg = f"{path} is a symbolic link: replace it by the file itself"
+            msg = f"{shown(path)} is a symbolic link: replace it by the file itself"
             raise UnexpectedFile(msg) from exc
-        msg = f"{path} cannot be opened: {exc.strerror}"
+        if _is_special(path):
+            msg = f"{shown(path)} is not a plain file"
+            raise UnexpectedFile(msg) from exc
+        msg = f"{shown(path)} cannot be opened: {exc.strerror}"
         raise ArtifactMissing(msg) from exc
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode):
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        msg = f"{path} is not a plain file"
+        msg = f"{shown(path)} is not a plain file"
         raise UnexpectedFile(msg)
-    with os.fdopen(descriptor, "rb") as file:
-        if status.st_size > limit:
-            raise _too_large(str(path), status.st_size, limit)
+    return descriptor
+
+
+def read_plain_file(path: Path, limit: int) -> bytes:
+    """Read a regular file, see `open_plain_file`.
+
+    Raises:
+        UnexpectedFile: The path is something else than a regular file.
+        ArtifactMissing: The file cannot be opened.
+        TooLarge: It has more than `limit` bytes.
+    """
+    with os.fdopen(open_plain_file(path, os.O_RDONLY), "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > limit:
+            raise _too_large(shown(path), size, limit)
         data = file.read(limit + 1)
     if len(data) > limit:
-        raise _too_large(str(path), len(data), limit)
+        raise _too_large(shown(path), len(data), limit)
     return data
+
+
+def shown(path: str | os.PathLike[str]) -> str:
+    r"""Return a path for a message, with escapes for everything that is not printable ASCII.
+
+    >>> shown("models/a\nb"), shown("models/plain")
+    ('models/a\\nb', 'models/plain')
+    """
+    return ascii(os.fspath(path))[1:-1]
+
+
+def _is_special(path: Path) -> bool:
+    try:
+        mode = path.lstat().st_mode
+    except OSError:
+        return False
+    return not stat.S_ISREG(mode)
 
 
 def _too_large(name: str, size: int, limit: int) -> TooLarge:

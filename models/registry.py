@@ -10,6 +10,9 @@
 A version appears by one rename of a complete, synced directory, and the pointer by one rename of a
 synced file. A reader, a crash or a power loss in between finds the old or the new state, never a
 mixture. Version numbers only grow, even after a version has been deleted.
+
+Only directories and regular files with these names count, by their own name: no link is followed,
+nothing waits for a named pipe. `odd_entries` lists what else is there; it never stops a reader.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, BinaryIO, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, Strict, StringConstraints, ValidationError
 
@@ -34,25 +37,31 @@ from models.artifact import (
     MANIFEST_FILE,
     ONNX_FILE,
     Artifact,
+    open_plain_file,
     read_artifact,
+    read_plain_file,
+    shown,
     sync_directory,
     write_durably,
 )
 from models.errors import (
+    ArtifactError,
     DigestMismatch,
     ModelError,
     NameRefused,
     PointerInvalid,
     RegistryBusy,
+    UnexpectedFile,
     VersionMissing,
 )
 from models.manifest import Manifest, check_fit, encode_manifest
-from models.tasks.fields import NAME_PATTERN
+from models.tasks.fields import NAME_PATTERN, is_name
 
 __all__ = ["Move", "Pointer", "Registry"]
 
 _VERSION_DIR = re.compile(r"[1-9][0-9]{0,8}")
 _MAX_POINTER_BYTES = 10_000
+_MAX_HISTORY_BYTES = 100_000_000
 _LOCK_SECONDS = 10.0
 
 _Version = Annotated[int, Strict(), Field(ge=1)]
@@ -95,10 +104,26 @@ class Registry:
 
     def names(self) -> list[str]:
         """Names of all models with at least one version or a pointer, sorted."""
+        return sorted(name for name in _folders_in(self.root) if is_name(name))
+
+    def odd_entries(self) -> list[str]:
+        """What is skipped in the registry, with the reason, for messages; usually nothing.
+
+        Names that begin with a dot are the registry's own.
+        """
+        found = []
         if not self.root.is_dir():
             return []
-        entries = [entry.name for entry in self.root.iterdir() if entry.is_dir()]
-        return sorted(name for name in entries if re.match(NAME_PATTERN, name))
+        with os.scandir(self.root) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if not entry.is_dir(follow_symlinks=False):
+                    kind = "a link, which is not followed" if entry.is_symlink() else "no folder"
+                    found.append(f"{shown(entry.path)} is {kind}")
+                elif not is_name(entry.name):
+                    found.append(f"{shown(entry.path)} is no model name ({NAME_PATTERN})")
+        return sorted(found)
 
     def list_versions(self, name: str) -> list[int]:
         """Published versions, oldest first; empty for an unknown name.
@@ -107,9 +132,7 @@ class Registry:
             NameRefused: `name` is not a valid model name.
         """
         versions = self._folder(name) / "versions"
-        if not versions.is_dir():
-            return []
-        found = [entry.name for entry in versions.iterdir() if entry.is_dir()]
+        found = [] if versions.is_symlink() else _folders_in(versions)
         return sorted(int(text) for text in found if _VERSION_DIR.fullmatch(text))
 
     def version_path(self, name: str, version: int) -> Path:
@@ -130,7 +153,12 @@ class Registry:
             ArtifactError: The version is missing, damaged, or differs from name, version or digest.
             NameRefused: `name` or `version` is invalid.
         """
-        artifact = read_artifact(self.version_path(name, version))
+        path = self.version_path(name, version)
+        for parent in (path.parent.parent, path.parent):
+            if parent.is_symlink():
+                msg = f"{shown(parent)} is a symbolic link: replace it by the folder itself"
+                raise UnexpectedFile(msg)
+        artifact = read_artifact(path)
         found = artifact.manifest
         if (found.name, found.version) != (name, version):
             msg = (
@@ -154,16 +182,16 @@ class Registry:
             PointerInvalid: `stable.json` is damaged.
         """
         path = self._folder(name) / "stable.json"
-        try:
-            with path.open("rb") as file:
-                data = file.read(_MAX_POINTER_BYTES)
-        except FileNotFoundError:
+        if not os.path.lexists(path):
             return None
         try:
-            return Pointer.model_validate_json(data)
+            return Pointer.model_validate_json(read_plain_file(path, _MAX_POINTER_BYTES))
         except ValidationError as exc:
             reason = exc.errors(include_url=False)[0]["msg"]
             msg = f"{path} is damaged ({reason}): set the pointer again (publish or set_stable)"
+            raise PointerInvalid(msg) from exc
+        except ArtifactError as exc:
+            msg = f"{exc}: set the pointer again (publish or set_stable)"
             raise PointerInvalid(msg) from exc
 
     def stable_stamp(self, name: str) -> tuple[int, ...] | None:
@@ -172,18 +200,23 @@ class Registry:
         It costs one stat, because a gateway reads it every second.
         """
         try:
-            status = (self._folder(name) / "stable.json").stat()
+            status = (self._folder(name) / "stable.json").lstat()
         except OSError:
             return None
         return (status.st_ino, status.st_mtime_ns, status.st_size)
 
     def history(self, name: str) -> list[Move]:
-        """All moves of the pointer, oldest first; a line truncated by a power loss is left out."""
+        """All moves of the pointer, oldest first; a line truncated by a power loss is left out.
+
+        Empty if the file is missing, or no regular file.
+        """
         path = self._folder(name) / "history.jsonl"
-        if not path.is_file():
+        try:
+            data = read_plain_file(path, _MAX_HISTORY_BYTES)
+        except ArtifactError:
             return []
         moves = []
-        for line in path.read_bytes().splitlines():
+        for line in data.splitlines():
             with contextlib.suppress(ValidationError):
                 moves.append(Move.model_validate_json(line))
         return moves
@@ -288,8 +321,8 @@ class Registry:
         return aside
 
     def _folder(self, name: str) -> Path:
-        if not isinstance(name, str) or not re.fullmatch(NAME_PATTERN[1:-1], name):
-            msg = f"model name {name!r} is invalid: it must match {NAME_PATTERN}"
+        if not isinstance(name, str) or not is_name(name):
+            msg = f"model name {name!a} is invalid: it must match {NAME_PATTERN}"
             raise NameRefused(msg)
         return self.root / name
 
@@ -350,9 +383,10 @@ class Registry:
     def _append_history(self, name: str, move: Move) -> None:
         path = self._folder(name) / "history.jsonl"
         line = json.dumps(move.model_dump(), ensure_ascii=False) + "\n"
-        with path.open("ab") as file:
+        with _appending(path) as file:
             # A line that a power loss has truncated must not swallow this one.
-            start = b"" if file.tell() == 0 or _ends_with_newline(path) else b"\n"
+            size = os.fstat(file.fileno()).st_size
+            start = b"" if size == 0 or os.pread(file.fileno(), 1, size - 1) == b"\n" else b"\n"
             file.write(start + line.encode("utf-8"))
             file.flush()
             os.fsync(file.fileno())
@@ -360,7 +394,7 @@ class Registry:
     @contextlib.contextmanager
     def _locked(self, name: str) -> Iterator[None]:
         deadline = time.monotonic() + _LOCK_SECONDS
-        with (self._folder(name) / ".lock").open("ab") as file:
+        with _appending(self._folder(name) / ".lock") as file:
             while True:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -384,10 +418,18 @@ def _manifest_bytes(artifact: Artifact, name: str, version: int) -> bytes:
     return encode_manifest(renumbered)
 
 
-def _ends_with_newline(path: Path) -> bool:
-    with path.open("rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) == b"\n"
+def _folders_in(folder: Path) -> list[str]:
+    """Return the names of real folders in a folder; links are left out."""
+    try:
+        with os.scandir(folder) as entries:
+            return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _appending(path: Path) -> BinaryIO:
+    """Open a regular file to append to it, and to read it; see `open_plain_file`."""
+    return os.fdopen(open_plain_file(path, os.O_RDWR | os.O_CREAT | os.O_APPEND), "ab")
 
 
 def _user() -> str:

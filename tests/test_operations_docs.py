@@ -29,5 +29,7 @@ def test_a_newcomer_gets_a_running_site_and_a_backup(tmp_path: Path) -> None:
     logs = list(tmp_path.glob(".local/state/*/logs/bridge-1.log"))
     taken = re.findall(r"bridge-1 stopped: ([\d,]+) messages taken", logs[0].read_text())
     assert int(taken[0].replace(",", "")) > 0, "the simulated fleet arrived"
-    assert (tmp_path / "site-backup.tgz").stat().st_size > 10_000
+    backup = (tmp_path / "site-backup.tgz").stat()
+    assert backup.st_size > 10_000
+    assert backup.st_mode & 0o777 == 0o600, "it holds every token of the site"
     assert "har-waist" in said

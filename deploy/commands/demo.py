@@ -166,7 +166,7 @@ def _run_folder(keep: Path | None) -> Path:
     """Make a new folder for this run; scores of an earlier run would not match its true values."""
     if keep is None:
         return Path(tempfile.mkdtemp(prefix="kpstream-demo-"))
-    make_state_folder(keep)
+    make_state_folder(keep, is_private=False)
     number = 1
     while True:
         with contextlib.suppress(FileExistsError):

@@ -36,6 +36,8 @@ def models(ctx: click.Context, registry: Path | None) -> None:
 def list_models(registry: Registry) -> None:
     """List models and their versions, and the stable one that gateways run."""
     names = registry.names()
+    for entry in registry.odd_entries():
+        click.echo(f"skipped: {entry}", err=True)
     if not names:
         click.echo(f"{registry.root} is empty; a gateway adds the starter students when it starts")
     for name in names:

@@ -97,6 +97,7 @@ def diagnose(
         ),
         ("clock", machinechecks.check_clock),
         ("disk", lambda: machinechecks.check_disk(settings.state_dir)),
+        ("access", lambda: machinechecks.check_access(settings.state_dir)),
         ("memory", machinechecks.check_memory),
     ]
     for name, run in runs:

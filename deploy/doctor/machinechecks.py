@@ -15,9 +15,17 @@ from importlib import metadata
 from pathlib import Path
 
 from deploy.doctor.findings import Finding, size_text
+from deploy.settings.stateaccess import state_access
 from ingest.clock import machine_ms
 
-__all__ = ["check_clock", "check_disk", "check_environment", "check_memory", "check_packages"]
+__all__ = [
+    "check_access",
+    "check_clock",
+    "check_disk",
+    "check_environment",
+    "check_memory",
+    "check_packages",
+]
 
 _MIB = 1024 * 1024
 _EPOCH_2025_S = 1_735_689_600
@@ -133,6 +141,16 @@ def check_disk(folder: Path) -> list[Finding]:
         advice = "log and results may need 2.5 GB: lower KPSTREAM_GATEWAY_LOG_MAX_MB, or free space"
         return [Finding("disk", "warn", text, advice)]
     return [Finding("disk", "ok", text)]
+
+
+def check_access(folder: Path) -> list[Finding]:
+    """Check that no other user may enter the state folder; nothing to say before it exists."""
+    if not folder.is_dir():
+        return []
+    access = state_access(folder)
+    if access is None:
+        return [Finding("access", "ok", f"{folder} is open to its owner only")]
+    return [Finding("access", "fail" if access.is_refused else "warn", access.text, access.advice)]
 
 
 def check_memory(available_bytes: int | None = None) -> list[Finding]:

@@ -153,11 +153,16 @@ def check_models(root: Path) -> list[Finding]:
     from models.session import Student
 
     registry = Registry(root)
-    names = registry.names()
+    try:
+        names, odd = registry.names(), registry.odd_entries()
+    except OSError as exc:
+        advice = "give the folder to the gateway's user"
+        return [Finding("models", "fail", f"{root} cannot be read: {error_text(exc)}", advice)]
+    advice = "gateways skip it: move it out of the registry"
+    findings = [Finding("models", "warn", entry, advice) for entry in odd]
     if not names:
         text = f"{root} is empty; the gateway adds the starter students at its first start"
-        return [Finding("models", "ok", text)]
-    findings = []
+        return [*findings, Finding("models", "ok", text)]
     for name in names:
         try:
             pointer = registry.read_stable(name)

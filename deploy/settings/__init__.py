@@ -7,7 +7,8 @@ docs/settings.md, and an error message names the invalid variable without its va
 2. `doc`: writes docs/settings.md from all settings classes.
 3. `errors`: invalid settings as messages.
 4. `secretoutput`: logs, tracebacks and messages without secrets.
-5. `brokeraddress`: the option `--mqtt HOST:PORT`.
+5. `stateaccess`: who besides its owner may enter a state folder.
+6. `brokeraddress`: the option `--mqtt HOST:PORT`.
 """
 
 __all__: list[str] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
 import numpy as np
@@ -28,10 +29,13 @@ __all__ = [
     "Name",
     "Sha256",
     "Text",
+    "is_name",
     "require_unique",
 ]
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+"""A name of a model, stream or channel; the same rule as `ingest.topics.is_name`."""
+_NAME = re.compile(NAME_PATTERN[1:-1])
 _MAX_FLOAT32 = float(np.finfo(np.float32).max)
 
 
@@ -85,6 +89,15 @@ class Decoding(Growing):
     def misfit(self, channels: tuple[str, ...], length: int, rate_hz: float | None) -> str | None:
         """The contradiction to channels, window length and rate of the manifest, or None."""
         return None
+
+
+def is_name(text: str) -> bool:
+    r"""Whether the whole text is a name; unlike a search, it does not overlook a final newline.
+
+    >>> is_name("acc_x"), is_name("acc x"), is_name("acc\n")
+    (True, False, False)
+    """
+    return _NAME.fullmatch(text) is not None
 
 
 def require_unique(field: str, names: tuple[str, ...]) -> None:

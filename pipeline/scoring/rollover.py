@@ -133,6 +133,7 @@ class ModelWatch:
         self._on_swap = on_swap
         self._remembered = _read_memory(memory)
         self._slots: dict[str, StudentSlot] = {}
+        self._odd: list[str] = []
         self.running: dict[str, Student] = {}
 
     def student_of(self, stream: str) -> Student | None:
@@ -156,17 +157,21 @@ class ModelWatch:
     def poll(self) -> list[Change]:
         """Check every pointer once; load and swap what has changed.
 
-        Never raises for the content of a registry. A version that is announced but still missing,
-        and a folder that is temporarily unreadable, are tried again at the next poll.
+        Never raises for the content of a registry: what is no model is skipped and logged. A
+        version that is announced but still missing, and a folder that is temporarily unreadable,
+        are tried again at the next poll.
 
         Returns:
             The swaps and refusals, in order of names; usually none.
         """
         try:
-            names = self._registry.names()
+            names, odd = self._registry.names(), self._registry.odd_entries()
         except OSError as exc:
             log.warning("cannot read the registry %s: %s", self._registry.root, exc)
             return []
+        for entry in odd if odd != self._odd else ():
+            log.warning("skipped in the registry: %s", entry)
+        self._odd = odd
         changes: list[Change] = []
         for name in [name for name in names if name in self._remembered]:
             changes += self._resume(name)
@@ -176,7 +181,11 @@ class ModelWatch:
             if stamp is None or stamp == slot.settled_stamp:
                 continue
             self._slots[name] = slot
-            changes += self._follow(slot, stamp)
+            try:
+                changes += self._follow(slot, stamp)
+            except Exception:  # scoring by the other students goes on
+                slot.settled_stamp = stamp
+                log.exception("following %s failed; please report this", name)
         return changes
 
     def _resume(self, name: str) -> list[Change]:
