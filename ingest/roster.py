@@ -16,7 +16,7 @@ clock: time comes in as `Elapsed` milliseconds.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -28,6 +28,10 @@ _MOST_STEP_MS = 60_000
 _SETTLE_MS = 60_000
 """Time for which even a stranger stays. What it has sent is committed then, so that a replay after
 a crash does not meet a device whose state is gone."""
+
+
+def _anybody(_key: Hashable) -> bool:
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +107,19 @@ class Roster(Generic[K]):
         """Number of strangers."""
         return len(self._strangers)
 
-    def admit(self, key: K, now_ms: int) -> list[K] | None:
-        """Add a newcomer; returns who has to go for it, None if there is no room."""
+    def admit(self, key: K, now_ms: int, may_go: Callable[[K], bool] = _anybody) -> list[K] | None:
+        """Add a newcomer; returns who has to go for it, None if there is no room.
+
+        Args:
+            key: The newcomer.
+            now_ms: See `Elapsed`.
+            may_go: Whether the table can do without a key now.
+        """
         gone = []
         limits = self.limits
         if len(self._strangers) >= limits.most_strangers or len(self) >= limits.most:
             leaving = self._leaving(now_ms)
-            if leaving is None:
+            if leaving is None or not may_go(leaving):
                 return None
             self.discard(leaving)
             gone.append(leaving)
@@ -145,7 +155,16 @@ class Roster(Generic[K]):
         """Add a key from saved state; in the order in which they were heard, the oldest first."""
         (self._known if is_known else self._strangers)[key] = heard_ms
 
-    def expire(self, now_ms: int, most: int = 500) -> list[K]:
+    def trim(self) -> list[K]:
+        """Remove and return the strangers above their limit, the longest silent ones first."""
+        gone: list[K] = []
+        while len(self._strangers) > self.limits.most_strangers:
+            gone.append(self._strangers.popitem(last=False)[0])
+        return gone
+
+    def expire(
+        self, now_ms: int, may_go: Callable[[K], bool] = _anybody, most: int = 500
+    ) -> list[K]:
         """Remove and return keys that have been silent for too long, at most `most` of them."""
         limits = self.limits
         gone: list[K] = []
@@ -155,7 +174,7 @@ class Roster(Generic[K]):
         ):
             while keys and len(gone) < most:
                 key, heard_ms = next(iter(keys.items()))
-                if now_ms - heard_ms < keep_ms:
+                if now_ms - heard_ms < keep_ms or not may_go(key):
                     break
                 del keys[key]
                 gone.append(key)

@@ -42,7 +42,7 @@ from pipeline.settings import PipelineSettings
 from pipeline.stage import agent_of, appender
 from pipeline.stores.sinks import LineSink, Sink
 from pipeline.stores.stage import StoreCounters, StoreStage, prepare_lines, prepare_points
-from pipeline.windows.devices import Devices, Plans
+from pipeline.windows.devices import Devices, Plans, device_limits
 
 if TYPE_CHECKING:
     import ssl
@@ -177,7 +177,7 @@ def create_scoring_app(
     else:
         table = LogTable(app, settings.partitions)
     stage = ScoringStage(
-        Devices(plans, table.get),
+        Devices(plans, table.get, device_limits(settings.max_devices, settings.device_days)),
         partial(score_and_report, student_of, on_scored),
         appender(app),
         table,

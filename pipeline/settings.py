@@ -59,6 +59,19 @@ class PipelineSettings(EnvironmentSettings):
         ge=50,
         description="Milliseconds between two checkpoints of window state and committed offsets.",
     )
+    max_devices: int = Field(
+        default=50_000,
+        ge=2,
+        description=(
+            "Most streams of devices with window state in one worker, about 6 kB each; see "
+            "docs/limits.md for who has to go beyond."
+        ),
+    )
+    device_days: float = Field(
+        default=30.0,
+        gt=0,
+        description="Days of silence after which the window state of a device is deleted.",
+    )
     session_ms: int = Field(
         default=10_000,
         ge=1000,

@@ -31,6 +31,7 @@ MAY_IMPORT = {
         "ingest.clock",
         "ingest.messages",
         "ingest.payloads",
+        "ingest.roster",
         "ingest.topics",
         "ingest.errors",
         "ingest.deadletter",

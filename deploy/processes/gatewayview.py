@@ -130,6 +130,7 @@ class RunningGateway:
                     "score_seconds": round(counters.score_seconds, 3),
                     "unscored": counters.unscored,
                     "devices_begun_anew": self._scoring.stage.devices.reset_total,
+                    "devices_removed": self._scoring.stage.devices.removed_total,
                 },
             }
             | {f"store-{part.name}": part.stage.problem or "ok" for part in self._stores}

@@ -188,6 +188,7 @@ class ProcessView:
                 "unscored": counters.unscored,
                 "devices": len(self.scoring.stage.devices),
                 "devices_begun_anew": self.scoring.stage.devices.reset_total,
+                "devices_removed": self.scoring.stage.devices.removed_total,
             }
             if self.scoring.changelog is not None:
                 parts["state"] = {

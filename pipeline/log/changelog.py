@@ -21,7 +21,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 
-from pipeline.windows.devices import applied_offset
+from pipeline.windows.rows import applied_offset
 
 __all__ = ["Changelog", "ChangelogRow", "ReadUntil", "SendRow"]
 
@@ -114,8 +114,8 @@ class Changelog:
         self.is_opening = False
         self._rows.clear()
 
-    async def write(self, rows: Sequence[tuple[int, str, bytes]]) -> None:
-        """Save rows (partition, name, value); returns when they are durable."""
+    async def write(self, rows: Sequence[tuple[int, str, bytes | None]]) -> None:
+        """Save rows (partition, name, value), or delete them; returns when that is durable."""
         sent = [
             await self._send(partition, name.encode() + self._suffix, value)
             for partition, name, value in rows

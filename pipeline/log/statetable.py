@@ -41,13 +41,16 @@ class LogTable:
         """Names of all saved devices."""
         return [bytes(key).decode() for key in self._table.data]
 
-    async def write(self, rows: Sequence[tuple[int, str, bytes]]) -> None:
-        """Save rows (partition, key, value); returns when the changelog has them durably."""
+    async def write(self, rows: Sequence[tuple[int, str, bytes | None]]) -> None:
+        """Save rows (partition, key, value), or delete them; returns when that is durable."""
         topic, at_s = self._table.changelog_topic_name, now_ms() / 1000
         sent = []
         for partition, name, value in rows:
             key = name.encode()
-            self._table.data[key] = value
+            if value is None:
+                self._table.data.pop(key, None)
+            else:
+                self._table.data[key] = value
             sent.append(await self._app.producer.send(topic, key, value, partition, at_s, None))
         for confirmation in sent:
             await confirmation

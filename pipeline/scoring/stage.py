@@ -72,8 +72,8 @@ class StateTable(Protocol):
     def keys(self) -> list[str]:
         """All saved keys of the partitions of this worker."""
 
-    async def write(self, rows: Sequence[tuple[int, str, bytes]]) -> None:
-        """Save rows (partition, key, value); returns when they are durable in the changelog."""
+    async def write(self, rows: Sequence[tuple[int, str, bytes | None]]) -> None:
+        """Save rows (partition, key, value), or delete them (None); returns when it is durable."""
 
 
 @dataclass(slots=True)

@@ -49,6 +49,7 @@ _RETENTION_EVERY_MS = 60_000
 _STILL_WRITTEN_MS = 86_400_000
 _NAME = re.compile(r"(?!points_|sqlite_)[a-z][a-z0-9_]{0,63}")
 _SERIES_TAGS = ("site", "device", "stream", "model")
+_MOST_INTERNED = 100_000
 _RESERVED = {"series", "time_ns", *_SERIES_TAGS}
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS _series (
@@ -316,6 +317,8 @@ class ResultsFile:
                     (point.measurement, text),
                 ).fetchone()[0]
             )
+            if len(self._series) >= _MOST_INTERNED:
+                self._series.clear()
             self._series[key] = found
         return found
 

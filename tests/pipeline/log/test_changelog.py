@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.log.changelog import Changelog, ChangelogRow
-from pipeline.windows.devices import applied_offset
+from pipeline.windows.rows import applied_offset
 
 NAME = "plant/press-1/engine"
 
