@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import orjson
 
+from ingest.clock import steady_ms
 from ingest.deadletter import decode_dead_letter
 from ingest.messages import encode_bundle, encode_envelope
 from ingest.payloads import encode_payload
@@ -166,7 +167,7 @@ async def test_a_backlog_counts_in_the_latency_from_receipt_but_not_from_the_sen
             await run.stage.offer(FakeEvent(offset, record(offset), run.acked))
         await until(lambda: len(run.acked) == 6)
         counters = run.stage.counters
-        now = int(time.time() * 1000)
+        now = steady_ms()
         assert counters.scored == 5
         assert counters.receive_to_score.summary(now).count == 5
         assert counters.sensor_to_score.summary(now).count == 3
