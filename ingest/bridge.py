@@ -38,9 +38,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ingest.backoff import Backoff
-from ingest.bridgehealth import BridgeCounters, BridgeHealth, ConnectedSince, clock_problem
+from ingest.bridgehealth import BridgeCounters, BridgeHealth, ConnectedSince
+from ingest.clock import PROCESS_CLOCK
 from ingest.clock import now_ms as process_now_ms
-from ingest.clockjudge import ClockJudge, Verdict
+from ingest.clockjudge import ClockJudge
 from ingest.decoder import Decoder
 from ingest.errors import LogUnavailable
 from ingest.holding import HeldMessage, Holding
@@ -84,6 +85,7 @@ class Bridge:
         leaves: bool = False,
         now_ms: Callable[[], int] = process_now_ms,
         steady_s: Callable[[], float] = time.monotonic,
+        settle: Callable[[Callable[[int], bool]], bool] = PROCESS_CLOCK.settle,
     ) -> None:
         """Prepare; nothing happens before `run`.
 
@@ -95,6 +97,7 @@ class Bridge:
             leaves: Take only what the broker still holds for this client id, see `is_drained`.
             now_ms: Clock of the receive times, epoch ms.
             steady_s: Monotonic clock for durations, seconds.
+            settle: Lets a pending step of the clock count (`ingest.clock.MachineClock.settle`).
         """
         self.counters = BridgeCounters()
         self._settings = settings
@@ -106,7 +109,7 @@ class Bridge:
         self._intake = Intake(
             settings, lambda: writer.partitions, decoder, self.counters, judge, steady_s
         )
-        self._held = Holding()
+        self._held = Holding(self._intake, now_ms, settle)
         self._arrived = asyncio.Event()
         self._unconfirmed = 0
         self._held_bytes = 0
@@ -170,7 +173,7 @@ class Bridge:
             log_unavailable_s=None if failing_s is None else int(self._steady_s() - failing_s),
             held=len(self._held),
             held_total=self._held.held_total,
-            clock_problem=self._clock_problem(),
+            clock_problem=self._held.problem,
             stray_topics=dict(self.counters.stray_topics_total),
             error=error if failing_ms is None else self._log_error,
             idle_ms=round(connection.idle_s * 1000) if self._running else 0,
@@ -299,10 +302,7 @@ class Bridge:
         recv_ms = self._recv_ms = self._recv_ms or self._now_ms()
         self._unconfirmed += 1
         self._held_bytes += len(message.payload)
-        if self._held and message.oversized is None:
-            self._intake.hear(message.topic, message.payload)
-        if self._held or not self._take(message, recv_ms):  # acknowledged in order of arrival
-            self._held.add(message, recv_ms)
+        self._held.offer(message, recv_ms)  # acknowledged in the order of arrival
         if self._is_full:
             # The number of messages never in MQTT 5 with QoS 1: there the broker waits.
             self._connection.pause()
@@ -315,51 +315,13 @@ class Bridge:
             or self._held_bytes > _MOST_HELD_BYTES
         )
 
-    def _take(self, message: HeldMessage, recv_ms: int, *, again: bool = False) -> bool:
-        """Take a message into the load; False if it has to wait for the right time."""
-        load, taken = self._intake.load, True
-        if message.oversized is not None:
-            self._intake.take_oversized(message.oversized, recv_ms)
-        else:
-            taken = self._intake.take(
-                message.topic,
-                message.payload,
-                recv_ms,
-                message.qos,
-                again=again,
-                is_dup=message.is_dup,
-            )
-        if taken and message.qos:
-            load.acks.append((message.epoch, message.packet_id))
-        return taken
-
-    def _release(self) -> None:
-        """Take the held messages whose time has come, and report a clock that is wrong."""
-        if not self._held:
-            return
-        now_ms, was_alarm = self._now_ms(), self._held.is_alarm
-        self._held.release(lambda message: self._take(message, now_ms, again=True))
-        if self._held and self._intake.verdict is Verdict.machine:
-            self._held.is_alarm = True
-            if not was_alarm:
-                log.error("%s", self._clock_problem())
-        if was_alarm and not self._held:
-            log.warning("this machine's clock agrees with the devices again: messages are taken")
-        self._arrived.set()
-
     def _drop_held(self, which: Callable[[HeldMessage], bool]) -> None:
         for message in self._held.drop(which):
             self._unconfirmed -= 1
             self._held_bytes -= len(message.payload)
 
-    def _clock_problem(self) -> str | None:
-        if not self._held.is_alarm:
-            return None
-        now_ms = self._now_ms()
-        return clock_problem(now_ms, self._intake.judge.behind_ms(now_ms))
-
     def _after_read(self) -> None:
-        self._release()
+        self._held.release()
         if self._recv_ms is not None:
             self._last_packet_ms, self._last_packet_s = self._recv_ms, self._steady_s()
             self._recv_ms = None
@@ -488,7 +450,8 @@ class Bridge:
         while True:
             await asyncio.sleep(_HEARTBEAT_S)
             now_ms = self._now_ms()
-            self._release()
+            if self._held.release():
+                self._arrived.set()
             self._since.on_tick(now_ms, saturated=self._is_saturated)
             try:
                 if self._intake.take_due(now_ms):

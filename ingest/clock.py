@@ -10,7 +10,8 @@ The rule, held by `tests/test_clock_rule.py`:
 
 **Steps.** A time service or a person may set the machine's clock, for good or for seconds. `now_ms`
 follows small corrections at once. A step of more than a second counts only after it has lasted for
-a minute, so a clock that is wrong for some seconds changes nothing. Until then `now_ms` continues
+a minute, so a clock that is wrong for some seconds changes nothing; it counts at once if it ends a
+disagreement with the devices (`MachineClock.settle`). Until then `now_ms` continues
 as if the step had not happened. Time in which the machine was suspended is no step.
 """
 
@@ -116,6 +117,24 @@ class MachineClock:
             else:
                 self._step_ms = ahead_ms  # the clock is corrected while the step is pending
             return steady_ms + self._offset_ms
+
+    def settle(self, is_right: Callable[[int], bool]) -> bool:
+        """Let a pending step count at once if it makes the time right.
+
+        Args:
+            is_right: Says whether a time, epoch milliseconds, agrees with everything else known.
+
+        Returns:
+            Whether a step was pending and was right.
+        """
+        self.now_ms()
+        with self._lock:
+            if self._step_ms is None or not is_right(self._machine()):
+                return False
+            self._offset_ms += self._step_ms
+            self._step_ms = None
+            self._steps_total += 1
+            return True
 
     def state(self) -> ClockState:
         """Return the steps seen so far."""

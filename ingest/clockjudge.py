@@ -90,6 +90,16 @@ class ClockJudge:
             self._alone = (device, steady_s)
         return Verdict.undecided if steady_s - self._alone[1] < self._alone_s else Verdict.device
 
+    def agrees(self, now_ms: int) -> bool:
+        """Return whether nearly all devices would be right if it were `now_ms`."""
+        heard = [
+            event_ms
+            for heard_s, event_ms in self._votes.values()
+            if self._heard_s - heard_s <= _HEARD_S
+        ]
+        right = [ms for ms in heard if now_ms - _LIVE_MS <= ms and not self.is_ahead(ms, now_ms)]
+        return len(right) > 0 and len(right) >= _SHARE * len(heard)
+
     def behind_ms(self, now_ms: int) -> int:
         """Return by how much this machine's clock is behind the devices: the median of the votes.
 

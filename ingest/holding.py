@@ -1,25 +1,34 @@
 """Messages held back while this machine's clock is behind: kept as they came, not acknowledged.
 
-The bridge holds every message from the first one that `ingest.clockjudge` does not attribute to its
-device's clock, in the order of arrival. Nothing is checked, decoded or acknowledged then, so the
-broker keeps the messages too, and sends no more than it may (back-pressure, as when the log is
-full). Once the clock is right, the bridge takes the held messages in their order, received now.
+The bridge offers every message to `Holding`. From the first message on that `ingest.clockjudge`
+does not attribute to its device's clock, all messages wait, in the order of arrival. Nothing is
+checked, decoded or acknowledged then, so the broker keeps the messages too, and sends no more than
+it may (back-pressure, as when the log is full). Once the clock is right, `release` takes the held
+messages in their order, received now.
 """
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from ingest.bridgehealth import clock_problem
+from ingest.clockjudge import Verdict
+from ingest.intake import Intake
+from ingest.mqtt.packets import Oversized
 
 __all__ = ["HeldMessage", "Holding"]
+
+log = logging.getLogger(__name__)
 
 
 class HeldMessage(NamedTuple):
     """A message as it came, with what its acknowledgement needs.
 
-    `oversized` is what is left of a message above the limit (`ingest.mqtt.packets.Oversized`);
-    `is_dup` is MQTT's DUP flag.
+    `oversized` is what is left of a message above the limit; its head is the payload. `is_dup` is
+    MQTT's DUP flag.
     """
 
     epoch: int
@@ -27,46 +36,100 @@ class HeldMessage(NamedTuple):
     qos: int
     topic: str
     payload: bytes
-    oversized: Any = None
+    oversized: Oversized | None = None
     is_dup: bool = False
 
 
 class Holding:
-    """The line of held messages.
+    """The gate between the connection and the intake.
 
     Attributes:
-        since_ms: Start of the present hold, epoch milliseconds; None while messages pass.
-        is_alarm: Whether this machine's clock is known to be wrong, and not just suspected.
         held_total: Messages that had to wait so far.
     """
 
-    def __init__(self) -> None:
-        self.since_ms: int | None = None
-        self.is_alarm = False
+    def __init__(
+        self,
+        intake: Intake,
+        now_ms: Callable[[], int],
+        settle: Callable[[Callable[[int], bool]], bool],
+    ) -> None:
+        """Prepare.
+
+        Args:
+            intake: Takes the messages.
+            now_ms: The time, epoch milliseconds.
+            settle: Lets a pending step of the clock count (`ingest.clock.MachineClock.settle`).
+        """
         self.held_total = 0
+        self._intake = intake
+        self._now_ms = now_ms
+        self._settle = settle
         self._line: deque[HeldMessage] = deque()
+        self._is_alarm = False
 
     def __len__(self) -> int:
+        """Return the number of messages that wait."""
         return len(self._line)
 
-    def add(self, message: HeldMessage, now_ms: int) -> None:
-        """Hold a message back."""
-        if self.since_ms is None:
-            self.since_ms = now_ms
+    @property
+    def problem(self) -> str | None:
+        """What is wrong with this machine's clock; None while it is right or only suspected."""
+        if not self._is_alarm:
+            return None
+        now_ms = self._now_ms()
+        return clock_problem(now_ms, self._intake.judge.behind_ms(now_ms))
+
+    def offer(self, message: HeldMessage, recv_ms: int) -> None:
+        """Give a message to the intake, or hold it back."""
+        if not self._line and self._take(message, recv_ms):
+            return
+        if self._line and message.oversized is None:
+            self._intake.hear(message.topic, message.payload)
         self.held_total += 1
         self._line.append(message)
 
-    def release(self, take: Callable[[HeldMessage], bool]) -> None:
-        """Take messages in their order, up to the first one that has to wait further."""
-        while self._line and take(self._line[0]):
-            self._line.popleft()
+    def release(self) -> bool:
+        """Take the held messages whose time has come, and report a clock that is wrong.
+
+        Returns:
+            Whether a message was taken.
+        """
         if not self._line:
-            self.since_ms, self.is_alarm = None, False
+            return False
+        was_alarm = self._is_alarm
+        if was_alarm:
+            self._settle(self._intake.judge.agrees)
+        now_ms, before = self._now_ms(), len(self._line)
+        while self._line and self._take(self._line[0], now_ms, again=True):
+            self._line.popleft()
+        self._is_alarm = bool(self._line) and self._intake.verdict is Verdict.machine
+        if self._is_alarm and not was_alarm:
+            log.error("%s", self.problem)
+        if was_alarm and not self._line:
+            log.warning("this machine's clock agrees with the devices again: messages are taken")
+        return len(self._line) < before
 
     def drop(self, which: Callable[[HeldMessage], bool]) -> list[HeldMessage]:
         """Give up and return messages that the broker delivers again."""
         dropped = [message for message in self._line if which(message)]
         self._line = deque(message for message in self._line if not which(message))
-        if not self._line:
-            self.since_ms, self.is_alarm = None, False
+        self._is_alarm &= bool(self._line)
         return dropped
+
+    def _take(self, message: HeldMessage, recv_ms: int, *, again: bool = False) -> bool:
+        """Take a message into the load; False if it has to wait for the right time."""
+        intake, taken = self._intake, True
+        if message.oversized is not None:
+            intake.take_oversized(message.oversized, recv_ms)
+        else:
+            taken = intake.take(
+                message.topic,
+                message.payload,
+                recv_ms,
+                message.qos,
+                again=again,
+                is_dup=message.is_dup,
+            )
+        if taken and message.qos:
+            intake.load.acks.append((message.epoch, message.packet_id))
+        return taken

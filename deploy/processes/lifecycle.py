@@ -8,9 +8,6 @@ ends it immediately.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import ctypes
-import gc
 import logging
 import os
 import signal
@@ -19,13 +16,13 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
+from deploy.processes.memory import freeze_startup_objects, return_memory, set_up_allocator
 from ingest.secrettext import hide_secrets
 
 __all__ = ["PartFailed", "Process", "Tasks", "run_process", "until_crashed"]
 
 log = logging.getLogger(__name__)
 
-_M_ARENA_MAX = -8  # malloc.h
 _STOP_S = 40.0
 
 
@@ -95,7 +92,7 @@ async def run_process(name: str, process: Process, announce: Callable[[str], Non
     Raises:
         Exception: Any error of `process.start`.
     """
-    _use_one_arena()
+    set_up_allocator()
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -107,6 +104,7 @@ async def run_process(name: str, process: Process, announce: Callable[[str], Non
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, on_signal)
     stop_requested = loop.create_task(stopping.wait())
+    returning = loop.create_task(return_memory())
     code = 0
     try:
         starting = loop.create_task(process.start())
@@ -116,7 +114,7 @@ async def run_process(name: str, process: Process, announce: Callable[[str], Non
             await asyncio.wait({starting})
         else:
             announce(hide_secrets(starting.result()))
-            _freeze_startup_objects()
+            freeze_startup_objects()
             waiting = loop.create_task(process.wait())
             await asyncio.wait({waiting, stop_requested}, return_when=asyncio.FIRST_COMPLETED)
             if waiting.done() and waiting.exception() is not None:
@@ -126,6 +124,7 @@ async def run_process(name: str, process: Process, announce: Callable[[str], Non
             waiting.cancel()
     finally:
         stop_requested.cancel()
+        returning.cancel()
         _exit_within(_STOP_S, code)
         announce(await process.stop())
     return code
@@ -143,19 +142,3 @@ def _exit_within(seconds: float, code: int) -> None:
     timer = threading.Timer(seconds, give_up)
     timer.daemon = True
     timer.start()
-
-
-def _use_one_arena() -> None:
-    """Use one heap for all threads, because glibc's heap per thread costs megabytes."""
-    with contextlib.suppress(
-        OSError, AttributeError
-    ):  # another C library, which has no such setting
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
-
-
-def _freeze_startup_objects() -> None:
-    """Exclude the objects made at start-up from collections, and return freed memory."""
-    gc.collect()
-    gc.freeze()
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)

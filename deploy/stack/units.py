@@ -142,9 +142,10 @@ def unit_files(site: Site) -> dict[str, str]:
 def _unit(text: str, after: str, service: str, *, wants: str = "", wanted: bool = True) -> str:
     wants = f"Wants={wants}\n" if wants else ""
     install = "\n[Install]\nWantedBy=kpstream.target\n" if wanted else ""
+    first = f"network-online.target time-sync.target {after}".strip()
     return (
         f"{GENERATED}[Unit]\nDescription={text}\n"
-        f"After={f'network-online.target {after}'.strip()}\n{wants}PartOf=kpstream.target\n"
+        f"After={first}\n{wants}PartOf=kpstream.target\n"
         f"StartLimitIntervalSec=0\n\n[Service]\n{service}{_HARDENED}{install}"
     )
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from ingest.bridge import Bridge
+from ingest.clock import MachineClock
 from ingest.clockjudge import ALONE_S
 from ingest.decoder import Decoded
 from ingest.errors import LogUnavailable, RefusalReason
@@ -197,6 +198,24 @@ async def test_the_clock_that_nobody_set_holds_even_a_single_device() -> None:
         clocks.ms = NOW
         await until(lambda: broker.acks == [1])
         assert log.numbers() == [1.0]
+
+
+async def test_a_clock_that_is_set_right_needs_no_minute_to_be_believed() -> None:
+    log, steady_ms, ahead_ms = FakeLog(), 0, NOW - HOUR
+    clock = MachineClock(lambda: steady_ms + ahead_ms, lambda: steady_ms)
+    async with ScriptedBroker() as broker:
+        settings = IngestSettings(mqtt_port=broker.port)
+        bridge = Bridge(settings, log, now_ms=clock.now_ms, settle=clock.settle)
+        task = asyncio.ensure_future(bridge.run())
+        await until(lambda: bridge.health().connected)
+        for number in (1, 2, 3):
+            broker.publish(number, topic(number), body(number, NOW))
+        await until(lambda: bridge.health().clock_problem)
+        ahead_ms += HOUR
+        await until(lambda: broker.acks == [1, 2, 3])
+        assert log.numbers() == [1.0, 2.0, 3.0]
+        bridge.stop()
+        await asyncio.wait_for(task, 30)
 
 
 class Timed:

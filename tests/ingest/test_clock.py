@@ -97,3 +97,20 @@ def test_running_time_continues_from_the_file_and_follows_no_step() -> None:
     assert running.now_ms() == EPOCH_MS + 5_000
     assert RunningTime(None, EPOCH_MS, lambda: steady[0]).now_ms() == EPOCH_MS
     assert RunningTime(EPOCH_MS + DAY_MS, EPOCH_MS, lambda: steady[0]).now_ms() == EPOCH_MS
+
+
+@pytest.mark.parametrize("is_right", [True, False])
+def test_a_step_that_makes_the_time_right_counts_at_once(clocks: Clocks, is_right: bool) -> None:
+    asked: list[int] = []
+
+    def ask(ms: int) -> bool:
+        asked.append(ms)
+        return is_right
+
+    assert not clocks.clock.settle(ask)
+    assert asked == []  # no step is pending
+    clocks.ahead_ms += DAY_MS
+    clocks.run(1_000)
+    assert clocks.clock.settle(ask) is is_right
+    assert asked == [clocks.steady_ms + clocks.ahead_ms]
+    assert clocks.run(1_000) == (DAY_MS if is_right else 0)

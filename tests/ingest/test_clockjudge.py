@@ -101,3 +101,10 @@ def test_made_up_names_are_bounded_and_the_silent_leave_first() -> None:
     assert len(judge._votes) == 1024
     judge.hear("living", NOW, 1_000.0)
     assert list(judge._votes) == ["living"]
+
+
+def test_the_time_that_devices_agree_with_is_right_and_no_other() -> None:
+    judge = heard(fleet(50, NOW) | fleet(2, NOW + 5 * HOUR, "bad"))
+    times = [NOW - HOUR, NOW, NOW + HOUR // 2, NOW + 2 * HOUR, NOW + 40 * 24 * HOUR]
+    assert [judge.agrees(ms) for ms in times] == [False, True, True, False, False]
+    assert not ClockJudge(FUTURE).agrees(NOW)

@@ -1,0 +1,52 @@
+"""Freed memory of a long-lived process goes back to the system."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import asyncio, sys
+from pathlib import Path
+from deploy.processes.memory import return_memory, set_up_allocator
+
+def resident_kb():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("VmRSS:")).split()[1])
+
+async def main():
+    before = resident_kb()
+    # Blocks above what Python pools and below what is mapped; every hundredth one stays.
+    blocks = [bytes(4096) for _ in range(20_000)]
+    full = resident_kb()
+    kept = blocks[::100]
+    blocks.clear()
+    if sys.argv[1] == "returned":
+        returning = asyncio.create_task(return_memory(0.05))
+        await asyncio.sleep(0.5)
+        returning.cancel()
+    print(full - before, resident_kb() - before, len(kept))
+
+set_up_allocator()
+asyncio.run(main())
+"""
+
+
+def grown_kb(how: str) -> tuple[int, int]:
+    """Growth of a process at its peak, and after it has freed nearly all of it."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, how], capture_output=True, text=True, check=True, timeout=60
+    )
+    peak, left, _ = map(int, done.stdout.split())
+    return peak, left
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs glibc")
+def test_freed_memory_between_blocks_in_use_is_returned() -> None:
+    peak, left = grown_kb("returned")
+    assert peak > 70_000
+    assert left < 0.2 * peak
+    peak, left = grown_kb("kept")
+    assert left > 0.8 * peak
