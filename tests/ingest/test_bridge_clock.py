@@ -231,10 +231,15 @@ class Timed:
         node, ms = payload.decode().split()
         return node, int(ms)
 
-    def decode(self, topic: str, payload: bytes, recv_ms: int, qos: int) -> Decoded:
+    def decode(
+        self, topic: str, payload: bytes, recv_ms: int, qos: int, *, is_dup: bool = False
+    ) -> Decoded:
         node, ms = payload.decode().split()
         self.decoded.append(node)
         return Decoded([(Address("s", node, "imu"), body(0, int(ms)))])
+
+    def due(self, now_ms: int | None) -> list[Any]:
+        return []
 
     def checkpoint(self) -> None:
         return None
