@@ -6,7 +6,7 @@ number of series per device; the rest of the fleet shares one with `device="othe
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from heapq import nlargest
 from typing import Any
 
@@ -99,11 +99,20 @@ class DeviceSeries:
 
     def _count(self, others: dict[_Key, tuple[int, ...]]) -> None:
         """Add what the others have added since the last scrape; at the first one, all of it."""
-        for key, values in others.items():
-            before = (0,) * len(values) if self._last is None else self._last.get(key, values)
-            for i, (now, then) in enumerate(zip(values, before, strict=True)):
-                self._other[i] += max(0, now - then)
+        before = self._last
+        if before is None:
+            added = _column_sums(others.values())
+        else:
+            keys = others.keys() & before.keys()
+            now, then = _column_sums(map(others.get, keys)), _column_sums(map(before.get, keys))
+            added = [max(0, a - b) for a, b in zip(now, then, strict=True)]
+        self._other = [a + b for a, b in zip(self._other, added, strict=True)]
         self._last = others
+
+
+def _column_sums(rows: Iterable[Any]) -> list[int]:
+    """Sums of each counter over rows of `counter_values`."""
+    return [sum(column) for column in zip(*rows, strict=True)] or [0] * len(COUNTER_NAMES)
 
 
 def exposition(

@@ -16,7 +16,7 @@ import orjson
 from models.tasks.contract import Task
 from models.tasks.registry import tasks
 from models.tasks.rul import CRITICAL_RUL
-from pipeline.console.cards import Course, course_card, fleet_card, series_rows
+from pipeline.console.cards import Course, course_card, series_rows
 from pipeline.console.queries import Device, Latest, counts, latest, newest_times, runs
 from pipeline.points.measurements import EXPLANATION
 from pipeline.status.counters import DeviceAccount
@@ -27,13 +27,18 @@ from pipeline.stores.resultsfile import ResultsFile
 
 __all__ = [
     "PageSettings",
+    "channel_units",
+    "device_entry",
     "device_page",
     "encode",
-    "fleet_page",
     "health_page",
+    "label_names",
     "models_page",
     "pipeline_page",
     "progress_page",
+    "scored_keys",
+    "stale_after_ms",
+    "task_cards",
 ]
 
 
@@ -104,35 +109,6 @@ def progress_page(view: GatewayView) -> dict[str, Any]:
     }
 
 
-def fleet_page(view: GatewayView, results: ResultsFile, settings: PageSettings) -> dict[str, Any]:
-    """Every device with its newest score, its trend or timeline, and its account."""
-    models = list(view.models())
-    accounts = {(a.site, a.device, a.stream): a for a in view.account()}
-    scored: dict[Device, tuple[Task, Latest]] = {}
-    for task in tasks():
-        for device, point in _by_device(latest(results, task.measurement)).items():
-            scored.setdefault(device, (task, point))
-    devices = []
-    for device in sorted(accounts.keys() | scored.keys()):
-        entry = _device_entry(device, accounts.get(device), models, settings)
-        if device in scored:
-            task, point = scored[device]
-            entry |= _scored(task, point, entry["unit"])
-            units = _units(models, device)
-            entry[task.name] = fleet_card(results, task, device, point, units)
-        devices.append(entry)
-    return {
-        "devices": devices,
-        "labels": _labels(models, devices),
-        "tasks": _tasks(),
-        "settings": asdict(settings),
-        "streams": [
-            {"stream": m.stream, "task": m.task, "channels": list(m.channels)} for m in models
-        ],
-        "health": health_page(view),
-    }
-
-
 def device_page(
     view: GatewayView,
     results: ResultsFile,
@@ -154,16 +130,11 @@ def device_page(
     """
     models = list(view.models())
     account = next((a for a in view.account() if (a.site, a.device, a.stream) == device), None)
-    found = {
-        task: point
-        for task in tasks()
-        for point in [_by_device(latest(results, task.measurement)).get(device)]
-        if point is not None
-    }
+    found = {task: point for task in tasks() for point in latest(results, task.measurement, device)}
     if account is None and not found:
         return None
-    entry = _device_entry(device, account, models, settings)
-    page: dict[str, Any] = {"device": entry, "tasks": _tasks(), "settings": asdict(settings)}
+    entry = device_entry(device, account, models, settings)
+    page: dict[str, Any] = {"device": entry, "tasks": task_cards(), "settings": asdict(settings)}
     for task, point in found.items():
         until_ms = point.time_ms + 1
         first_ms = _first_ms(results, task.measurement, device)  # a young device fills the chart
@@ -180,8 +151,8 @@ def device_page(
             until_ms=until_ms,
             gap_ms=None,
         )
-        entry |= _scored(task, point, entry["unit"])
-        course = Course(since_ms, lead, _units(models, device))
+        entry |= scored_keys(task, point, entry["unit"])
+        course = Course(since_ms, lead, channel_units(models, device))
         entry[task.name] = course_card(results, task, device, point, course)
         page["versions"] = [[run.start_ms, run.value] for run in versions]
         page["since_ms"] = since_ms
@@ -189,7 +160,7 @@ def device_page(
         page["until_ms"] = point.time_ms
         page["series"] = series_rows(results, task, device, since_ms, until_ms)
     page["explanation"] = _explanation(results, device)
-    page["labels"] = _labels(models, [entry])
+    page["labels"] = label_names(models, [entry])
     page["health"] = health_page(view)
     return page
 
@@ -218,40 +189,38 @@ def models_page(view: GatewayView) -> dict[str, Any]:
     """The running students with their lineage, and the refused versions."""
     return {
         "models": [asdict(model) for model in view.models()],
-        "tasks": _tasks(),
+        "tasks": task_cards(),
         "health": health_page(view),
     }
 
 
-def _by_device(points: Iterable[Latest]) -> dict[Device, Latest]:
-    return {(point.site, point.device, point.stream): point for point in points}
-
-
-def _device_entry(
+def device_entry(
     device: Device,
     account: DeviceAccount | None,
     models: Sequence[ModelStatus],
     settings: PageSettings,
 ) -> dict[str, Any]:
+    """The keys that every device has, scored or not."""
     site, name, stream = device
     entry: dict[str, Any] = {"site": site, "device": name, "stream": stream}
     model = next((m for m in models if m.stream == stream), None)
     entry["task"] = None if model is None else model.task
     entry["unit"] = "" if model is None else model.unit
-    entry["stale_ms"] = _stale_ms(model, settings)
+    entry["stale_ms"] = stale_after_ms(model, settings)
     if account is not None:
         entry["account"] = asdict(account) | {"missing": account.missing}
         entry["last_recv_ms"] = account.last_recv_ms
     return entry
 
 
-def _stale_ms(model: ModelStatus | None, settings: PageSettings) -> int:
+def stale_after_ms(model: ModelStatus | None, settings: PageSettings) -> int:
+    """Silence after which a device is stale, by the rate that its model expects."""
     if model is None or not model.rate_hz:
         return settings.stale_ms
     return max(settings.stale_ms, round(_MISSED_READINGS * 1000 / model.rate_hz))
 
 
-def _scored(task: Task, point: Latest, unit: str) -> dict[str, Any]:
+def scored_keys(task: Task, point: Latest, unit: str) -> dict[str, Any]:
     """The keys that every scored device has; without a model, the unit is that of the field."""
     return {
         "task": task.name,
@@ -266,12 +235,12 @@ def _scored(task: Task, point: Latest, unit: str) -> dict[str, Any]:
     }
 
 
-def _tasks() -> dict[str, dict[str, str]]:
+def task_cards() -> dict[str, dict[str, str]]:
     """Title and card of each task, in the order of the registry."""
     return {task.name: {"title": task.title, "card": task.card} for task in tasks()}
 
 
-def _labels(models: Sequence[ModelStatus], devices: Iterable[Mapping[str, Any]]) -> list[str]:
+def label_names(models: Sequence[ModelStatus], devices: Iterable[Mapping[str, Any]]) -> list[str]:
     """Labels in the order of the models, then those only in results, so colours are stable."""
     labels = dict.fromkeys(label for model in models for label in model.labels)
     scores = [entry.get(task.name, {}) for entry in devices for task in tasks()]
@@ -279,7 +248,7 @@ def _labels(models: Sequence[ModelStatus], devices: Iterable[Mapping[str, Any]])
     return [*labels, *sorted(extra)]
 
 
-def _units(models: Sequence[ModelStatus], device: Device) -> dict[str, str]:
+def channel_units(models: Sequence[ModelStatus], device: Device) -> dict[str, str]:
     """Unit of each channel of the model that scores the device."""
     model = next((m for m in models if m.stream == device[2]), None)
     return {} if model is None else dict(zip(model.channels, model.units, strict=False))
@@ -303,8 +272,9 @@ def _first_ms(results: ResultsFile, measurement: str, device: Device) -> int:
 
 def _explanation(results: ResultsFile, device: Device) -> dict[str, Any] | None:
     """Why the last explained alert-level score of a device is what it is; None without one."""
-    point = _by_device(latest(results, EXPLANATION.name)).get(device)
-    return None if point is None else {"time_ms": point.time_ms, **point.fields}
+    for point in latest(results, EXPLANATION.name, device):
+        return {"time_ms": point.time_ms, **point.fields}
+    return None
 
 
 def _name(account: DeviceAccount) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import orjson
 
@@ -19,11 +19,13 @@ from pipeline.stores.resultsfile import ResultsFile
 __all__ = [
     "Bucket",
     "Device",
+    "Headline",
     "Latest",
     "Run",
     "Tagged",
     "all_points",
     "counts",
+    "headlines",
     "latest",
     "newest_details",
     "newest_times",
@@ -48,6 +50,13 @@ class Latest:
     time_ms: int
     written_ms: int
     fields: Mapping[str, Any]
+
+
+class Headline(NamedTuple):
+    """Some fields of the newest point of a device; `written_ms` as in `Latest`."""
+
+    written_ms: int
+    values: tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,27 +97,46 @@ def counts(results: ResultsFile) -> dict[str, int]:
     }
 
 
-def latest(results: ResultsFile, measurement: str) -> list[Latest]:
-    """The newest point of every device, sorted by site, device, stream."""
+def latest(results: ResultsFile, measurement: str, device: Device | None = None) -> list[Latest]:
+    """The newest point of every device, sorted by site, device, stream; or that of one device."""
     names = results.fields(measurement)
     if not names:
         return []
     columns = ", ".join(f"p.{_quoted(name)}" for name in names)
+    of_device = "" if device is None else " AND s.site = ? AND s.device = ? AND s.stream = ?"
     rows = results.select(
         f"SELECT s.site, s.device, s.stream, s.model, p.time_ns, s.written_ms, {columns} "  # noqa: S608
         f"FROM _series s JOIN {_table(measurement)} p "
-        "ON p.series = s.id AND p.time_ns = s.last_time_ns WHERE s.measurement = ? "
+        f"ON p.series = s.id AND p.time_ns = s.last_time_ns WHERE s.measurement = ?{of_device} "
         "ORDER BY s.site, s.device, s.stream, p.time_ns",
-        (measurement,),
+        (measurement, *(device or ())),
     )
     found: dict[Device, Latest] = {}
     for row in rows:
         fields = {n: v for n, v in zip(names, row[6:], strict=True) if v is not None}
-        site, device, stream, model, time_ns, written_ms = row[:6]
-        found[(site, device, stream)] = Latest(
-            site, device, stream, model, time_ns // 10**6, written_ms, fields
+        site, name, stream, model, time_ns, written_ms = row[:6]
+        found[(site, name, stream)] = Latest(
+            site, name, stream, model, time_ns // 10**6, written_ms, fields
         )
     return list(found.values())
+
+
+def headlines(
+    results: ResultsFile, measurement: str, fields: Sequence[str]
+) -> dict[Device, Headline]:
+    """A few fields of the newest point of every device; None where a point lacks one."""
+    known = results.fields(measurement)
+    if not known:
+        return {}
+    columns = ", ".join(f"p.{_quoted(name)}" if name in known else "NULL" for name in fields)
+    rows = results.select(
+        f"SELECT s.site, s.device, s.stream, s.written_ms, {columns} "  # noqa: S608 quoted
+        f"FROM _series s JOIN {_table(measurement)} p "
+        "ON p.series = s.id AND p.time_ns = s.last_time_ns WHERE s.measurement = ? "
+        "ORDER BY p.time_ns",
+        (measurement,),
+    )
+    return {row[:3]: Headline(row[3], row[4:]) for row in rows}
 
 
 def all_points(results: ResultsFile, measurement: str) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ read it through DNS rebinding. A `StatusServer` has `/health`, `/ready` and `/me
 | path | answer |
 |---|---|
 | `/`, `/web/...` | the page and its static files, from this package |
-| `/api/v1/fleet` | every device: newest score, trend or activity timeline, account |
+| `/api/v1/fleet?search=&task=&state=&sort=&limit=&cursor=` | a page of the fleet, its overview |
 | `/api/v1/devices/{site}/{device}/{stream}?span_ms=N&lead=L` | one device, last N ms (or all) |
 | `/api/v1/devices/{site}/{device}/{stream}/explanation?at_ms=N` | why a score (absent: newest) |
 | `/api/v1/devices/{site}/{device}/{stream}/readings?last=N` | the newest raw readings |
@@ -37,6 +37,7 @@ from typing import Any
 from ingest.clock import now_ms as process_now_ms
 from ingest.clock import steady_ms as process_steady_ms
 from pipeline.console.explaining import Explanations, Reply
+from pipeline.console.fleet import Fleet, FleetQuery
 from pipeline.console.listener import (
     Listener,
     Request,
@@ -54,7 +55,6 @@ from pipeline.console.pages import (
     PageSettings,
     device_page,
     encode,
-    fleet_page,
     health_page,
     models_page,
     pipeline_page,
@@ -212,6 +212,7 @@ class Console:
         self._results = results
         self._listener = Listener(host, port, allowed_hosts, "KPSTREAM_GATEWAY_CONSOLE")
         self._settings = replace(settings, explains=explainer is not None)
+        self._fleet = Fleet(results, self._settings)  # used by the thread of `_executor` only
         self._now_ms = now_ms
         self._steady_ms = steady_ms
         self._history = History()
@@ -299,9 +300,12 @@ class Console:
         return text_answer(body, CONTENT_TYPE)
 
     async def _get_fleet(self, request: Request) -> Response:
-        return await self._page(
-            request, lambda view: fleet_page(view, self._results, self._settings)
-        )
+        try:
+            query = FleetQuery.parse(request.query)
+        except ValueError as exc:
+            return json_answer({"error": str(exc)}, 400)
+        now_ms = self._now_ms()
+        return await self._page(request, lambda view: self._fleet.page(view, query, now_ms))
 
     async def _get_device(self, request: Request) -> Response:
         device = _device(request)

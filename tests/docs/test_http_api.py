@@ -12,11 +12,11 @@ import pytest
 
 from models.manifest import Seen
 from models.tasks.registry import tasks
+from pipeline.console.fleet import Fleet, FleetQuery
 from pipeline.console.pages import (
     PageSettings,
     device_page,
     encode,
-    fleet_page,
     health_page,
     models_page,
     pipeline_page,
@@ -41,6 +41,7 @@ FREE_MAPS = {
     "probabilities",
     "score",
     "sums",
+    "counts",
 }
 DEVICE = "/api/v1/devices/{site}/{device}/{stream}"
 EXPLANATION, READINGS = f"{DEVICE}/explanation", f"{DEVICE}/readings"
@@ -108,7 +109,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     built: dict[str, list[Any]] = {
         "/health": [{"alive": health["alive"], "parts": health["parts"]}],
         "/ready": [health | progress_page(view)],
-        "/api/v1/fleet": [fleet_page(view, results, settings)],
+        "/api/v1/fleet": [Fleet(results, settings).page(view, FleetQuery(), NOW_MS)],
         DEVICE: [
             device_page(view, results, settings, device, None)
             for device in (

@@ -129,11 +129,14 @@ class Plant:
         return {} if page is None else page["totals"]
 
     def accounts(self) -> dict[tuple[str, str, str], dict[str, Any]]:
-        page = self.get("api/v1/fleet") or {"devices": []}
+        devices: list[dict[str, Any]] = []
+        cursor: str | None = ""
+        while cursor is not None:
+            page = self.get(f"api/v1/fleet?sort=name&limit=100&cursor={cursor}") or {}
+            devices += page.get("devices", ())
+            cursor = page.get("next")
         return {
-            (d["site"], d["device"], d["stream"]): d["account"]
-            for d in page["devices"]
-            if d.get("account")
+            (d["site"], d["device"], d["stream"]): d["account"] for d in devices if d.get("account")
         }
 
     def wait_until(

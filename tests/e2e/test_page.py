@@ -145,6 +145,39 @@ async def test_hostile_names_and_labels_are_shown_not_run(site: Site) -> None:
     assert site.browser.complaints == []
 
 
+async def test_a_large_fleet_is_paged_searched_and_filtered_by_the_gateway(
+    site: Site, tmp_path: Path
+) -> None:
+    one = site.view.accounts[0]
+    site.view.accounts += [
+        replace(one, site=f"plant-{i % 7 + 2}", device=f"pump-{i:05d}") for i in range(2000)
+    ]
+    pager = "document.querySelector('.pager span').innerText"
+    click = "[...document.querySelectorAll('button')].find(b => b.innerText === {!r}).click()"
+    shots = Path(os.environ.get("KPSTREAM_SCREENSHOTS", tmp_path))
+    await site.browser.look(1440, 900)
+    await site.open("#/fleet", "document.querySelector('.pager')")
+    assert await site.browser.run(pager) == "1 to 60 of 2,014"
+    await site.browser.run(click.format("Next"))
+    await site.browser.wait(f"{pager} === '61 to 120 of 2,014'")
+    await site.browser.screenshot(shots / "fleet-large-1440-light.png", whole=True)
+    await site.browser.run(click.format("Previous"))
+    await site.browser.wait(f"{pager} === '1 to 60 of 2,014'")
+    find = (
+        "(() => { const i = document.querySelector('.search input'); i.value = 'PUMP-0123'; "
+        "i.dispatchEvent(new Event('input')); })()"
+    )
+    await site.browser.run(find)
+    await site.browser.wait("document.querySelectorAll('.machine').length === 10")
+    await site.browser.look(375, 667, theme="dark")
+    await site.open("#/fleet", "document.querySelector('.pager')")
+    assert await site.browser.run("Math.max(document.documentElement.scrollWidth, 375)") == 375
+    await site.browser.screenshot(shots / "fleet-large-375-dark.png")
+    await site.browser.run(click.format("Waiting"))
+    await site.browser.wait(f"{pager} === '1 to 60 of 2,001'")
+    assert site.browser.complaints == []
+
+
 async def test_a_lost_connection_is_announced_and_its_end_too(site: Site) -> None:
     await site.browser.look(1440, 900)
     await site.open(*PAGES["fleet"])

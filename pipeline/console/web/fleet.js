@@ -1,47 +1,93 @@
-// Fleet: a section for each task, with the devices that its students score.
+// Fleet: the overview of all devices, and a page of them in a section for each task. The gateway
+// searches, sorts and counts, so the page is as quick with 20,000 devices as with twenty.
 
 import { cardOf, sections } from "./cards/cards.js";
 import { duration, h, icon, whole } from "./dom.js";
-import { firstReading, isStale, problems, scoreOf, tile, tiles } from "./parts.js";
+import { firstReading, problems, tile, tiles, toggle } from "./parts.js";
 
-const choice = { filter: "" };
+const FEW = 6; // devices that need no search
+const WAIT_MS = 250; // after a key before the gateway is asked
+const STATES = [["", "All"], ["live", "Live"], ["stale", "Stale"], ["waiting", "Waiting"]];
+const choice = { search: "", task: "", state: "", cursors: [] };
+let typing = 0;
 
 export const fleetPage = {
   title: () => "Fleet",
-  path: () => "/api/v1/fleet",
-  draw(data, { now, redraw }) {
-    const { settings, labels, tasks } = data;
-    const wanted = choice.filter.trim().toLowerCase();
-    const shown = data.devices.filter((d) => !wanted || `${d.site}/${d.device}/${d.stream}`.toLowerCase().includes(wanted));
+  path() {
+    const query = new URLSearchParams();
+    for (const name of ["search", "task", "state"]) if (choice[name]) query.set(name, choice[name].trim());
+    if (choice.cursors.length) query.set("cursor", choice.cursors.at(-1));
+    const text = query.toString();
+    return `/api/v1/fleet${text ? `?${text}` : ""}`;
+  },
+  draw(data, { now, redraw, poll }) {
+    const { settings, labels, tasks, devices, overview } = data;
+    const isChosen = Boolean(choice.search || choice.task || choice.state);
+    const isLong = overview.devices > devices.length || isChosen;
     return [
-      h("div.head", {}, h("div", {}, h("h1", {}, "Fleet"), h("p", {}, summary(data.devices, settings, now))), data.devices.length > 6 && search(redraw)),
+      h("div.head", {}, h("div", {}, h("h1", {}, "Fleet"), h("p", {}, summary(overview))), (overview.devices > FEW || isChosen) && search(poll)),
       problems(data.health),
-      data.devices.length === 0 && firstReading(settings, data.streams),
-      data.devices.length > 0 && overview(data, now),
-      wanted && shown.length === 0 && h("div.card.empty.section", {}, h("h2", {}, "No device matches"), h("p", {}, "The filter searches site, device and stream.")),
-      sections(tasks, shown).map(([card, task, devices]) => card.section(devices, { settings, labels, now, redraw, task, title: tasks[task].title })),
+      overview.devices === 0 && firstReading(settings, data.streams),
+      overview.devices > 0 && overviewTiles(data),
+      isLong && filters(data, poll),
+      isChosen && devices.length === 0 && h("div.card.empty.section", { key: "none" }, h("h2", {}, "No device matches"), h("p", {}, "The search looks into site, device and stream.")),
+      sections(tasks, devices).map(([card, task, found]) =>
+        card.section(found, { settings, labels, now, redraw, task, title: tasks[task].title, count: sectionCount(data, tasks, task) })),
+      isLong && data.matching > devices.length && pager(data, poll),
     ];
   },
 };
 
-function summary(devices, settings, now) {
-  const sites = new Set(devices.map((d) => d.site)).size;
-  const unscored = devices.filter((d) => !scoreOf(d)).length;
-  const live = devices.filter((d) => !isStale(d, settings, now)).length;
-  if (!devices.length) return "Machines and people with sensors.";
-  return `${live} of ${devices.length} ${devices.length === 1 ? "device" : "devices"} live, ${sites} ${sites === 1 ? "site" : "sites"}${unscored ? `, ${unscored} waiting for a first score` : ""}`;
+/** Ask the gateway for the first page of another choice. */
+function choose(changes, poll) {
+  Object.assign(choice, changes, { cursors: [] });
+  poll();
 }
 
-function search(redraw) {
+function summary({ devices, live, sites, waiting }) {
+  if (!devices) return "Machines and people with sensors.";
+  return `${whole(live)} of ${whole(devices)} ${devices === 1 ? "device" : "devices"} live, ${whole(sites)} ${sites === 1 ? "site" : "sites"}${waiting ? `, ${whole(waiting)} waiting for a first score` : ""}`;
+}
+
+function search(poll) {
+  const oninput = (event) => {
+    const text = event.target.value;
+    clearTimeout(typing);
+    typing = setTimeout(() => choose({ search: text }, poll), WAIT_MS);
+  };
   return h("label.search", {}, icon("search"),
-    h("input", { type: "search", placeholder: "Filter devices", "aria-label": "Filter devices", oninput: (event) => { choice.filter = event.target.value; redraw(); } }));
+    h("input", { type: "search", maxlength: 200, placeholder: "Search devices", "aria-label": "Search devices", oninput }));
 }
 
-function overview({ devices, settings, tasks }, now) {
-  const stale = devices.filter((d) => isStale(d, settings, now)).length;
+function filters({ overview, tasks }, poll) {
+  const names = Object.keys(overview.tasks);
+  return h("div.filters", { key: "filters" },
+    names.length > 1 && toggle("Task", [["", "All tasks"], ...names.map((name) => [name, tasks[name].title])], choice.task, (task) => choose({ task }, poll)),
+    toggle("State", STATES, choice.state, (state) => choose({ state }, poll)));
+}
+
+/** Devices of a section that match, on all pages; those without a model are in the first section. */
+function sectionCount({ counts }, tasks, task) {
+  const isFirst = Object.keys(tasks)[0] === task;
+  return (counts[task] ?? 0) + (isFirst ? counts[""] ?? 0 : 0);
+}
+
+function pager({ first, matching, devices, next }, poll) {
+  const turn = (cursors) => () => {
+    choice.cursors = cursors;
+    poll();
+    scrollTo(0, 0);
+  };
+  return h("div.pager", { key: "pager", role: "navigation", "aria-label": "Pages of the fleet" },
+    h("button", { type: "button", disabled: first === 0, onclick: turn(choice.cursors.slice(0, -1)) }, "Previous"),
+    h("span", { role: "status" }, devices.length ? `${whole(first + 1)} to ${whole(first + devices.length)} of ${whole(matching)}` : `none of ${whole(matching)}`),
+    h("button", { type: "button", disabled: !next, onclick: turn([...choice.cursors, next]) }, "Next"));
+}
+
+function overviewTiles({ overview, settings, tasks }) {
+  const { stale } = overview;
   return tiles(
-    ...Object.keys(tasks).map((task) => [task, devices.filter((d) => d.task === task)]).filter(([, found]) => found.length > 0)
-      .flatMap(([task, found]) => cardOf(tasks, task).tiles(found, { settings })),
+    ...Object.entries(overview.tasks).flatMap(([task, figures]) => cardOf(tasks, task).tiles(figures, { settings })),
     tile("Stale devices", whole(stale), { tone: stale ? "warn" : "", note: `silent for ${duration(settings.stale_ms)} or more` }),
   );
 }

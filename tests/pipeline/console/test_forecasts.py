@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from pipeline.console.fleet import Fleet, FleetQuery
 from pipeline.console.metrics import exposition
-from pipeline.console.pages import PageSettings, device_page, fleet_page
+from pipeline.console.pages import PageSettings, device_page
 from pipeline.console.queries import all_points, newest_times, summaries
 from pipeline.points.scores import points_of
 from pipeline.status.counters import DeviceAccount
@@ -49,7 +50,7 @@ def records() -> list[dict[str, Any]]:
 
 
 def fleet(view: FakeView, results: ResultsFile) -> dict[str, dict[str, Any]]:
-    page = fleet_page(view, results, PageSettings())
+    page = Fleet(results, PageSettings()).page(view, FleetQuery(), NOW_MS)
     return {device["device"]: device for device in page["devices"]}
 
 

@@ -355,12 +355,45 @@ async def test_an_empty_gateway_has_pages_too(tmp_path: Path) -> None:
     results.close()
 
 
-async def test_two_hundred_devices_are_a_page_within_a_moment(site: Site) -> None:
+async def test_a_fleet_is_served_in_pages_of_a_bounded_size(site: Site) -> None:
     site.view.accounts += [
-        DeviceAccount("plant-2", f"e{i}", "engine", received=5, windowed=5) for i in range(200)
+        DeviceAccount("plant-2", f"e{i:03d}", "engine", received=5, windowed=5) for i in range(200)
     ]
-    page = await site.page("/api/v1/fleet")
-    assert len(page["devices"]) == 214
+    seen: list[str] = []
+    cursor, sizes = "", []
+    while cursor is not None:
+        page = await site.page(f"/api/v1/fleet?limit=100&sort=name&cursor={cursor}")
+        seen += [device["device"] for device in page["devices"]]
+        sizes.append(len(page["devices"]))
+        assert page["matching"] == page["overview"]["devices"] == 214
+        cursor = page["next"]
+    assert sizes == [100, 100, 14]
+    assert len(set(seen)) == len(seen) == 214
+    found = await site.page("/api/v1/fleet?search=E01&state=waiting")
+    assert [device["device"] for device in found["devices"]] == [f"e{i:03d}" for i in range(10, 20)]
+    assert found["overview"]["devices"] == 214
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "limit=0",
+        "limit=101",
+        "limit=9999999999999999999",
+        "limit=x",
+        "state=asleep",
+        "sort=site",
+        "cursor=x",
+        "cursor=%D9%A3",
+        "sort=name&cursor=WzFd",
+        "search=" + "x" * 201,
+    ],
+)
+async def test_an_invalid_query_of_the_fleet_is_refused_by_name(site: Site, query: str) -> None:
+    answer = await site.get(f"/api/v1/fleet?{query}")
+    assert answer.status == 400
+    name = query.rpartition("&")[2].partition("=")[0]
+    assert (await answer.json())["error"].startswith(name)
 
 
 @pytest.mark.parametrize("step_ms", [-120_000, 40 * 86_400_000])

@@ -1,24 +1,22 @@
 // Card of an activity: people with their last minutes, and the timeline and probabilities of one.
 
 import { chart, hue, legend, strip, timeAxis, timeShares } from "../charts.js";
-import { clockTime, duration, h, percent, words } from "../dom.js";
+import { clockTime, duration, h, percent, whole, words } from "../dom.js";
 import { chartInset, deviceHref, facts, isStale, lastHeard, scoreOf, stalePill, tile, tiles } from "../parts.js";
 
 const SPANS_MS = [1, 2, 3, 5, 10].map((minutes) => minutes * 60_000);
 
 export const activityCard = {
   /** Tiles above the fleet. */
-  tiles(all) {
-    const people = all.filter(scoreOf);
-    const common = people.length ? mostCommon(people.map((d) => scoreOf(d).label)) : null;
-    return [tile("Most common activity", common ? words(common[0]) : "–", { note: common ? `${common[1]} of ${people.length}` : "no score yet" })];
+  tiles({ common, scored }) {
+    return [tile("Most common activity", common ? words(common[0]) : "–", { note: common ? `${whole(common[1])} of ${whole(scored)}` : "no score yet" })];
   },
 
   /** The section of the fleet page, for the devices of this card. */
-  section(people, { labels, settings, now }) {
+  section(people, { labels, settings, now, count }) {
     const span = commonSpan(people);
     return h("section.section", { key: "people", "aria-labelledby": "people" },
-      h("div.section-head", {}, h("h2", { id: "people" }, "People ", h("span.count", {}, people.length)),
+      h("div.section-head", {}, h("h2", { id: "people" }, "People ", h("span.count", {}, whole(count))),
         h("div.end", {}, legend(labels.map((label) => [hue(labels, label), words(label)])))),
       h("ul.card.people", {}, axisRow(span), people.map((d) => person(d, labels, settings, now, span))));
   },
@@ -29,12 +27,6 @@ export const activityCard = {
   /** The page of a device with a score. */
   device: course,
 };
-
-function mostCommon(values) {
-  const counts = new Map();
-  for (const value of values) counts.set(value, (counts.get(value) ?? 0) + 1);
-  return [...counts].sort((a, b) => b[1] - a[1])[0];
-}
 
 /** One span for everyone: as much as was recorded, up to the ten minutes that the gateway sends. */
 function commonSpan(people) {

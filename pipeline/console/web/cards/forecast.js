@@ -9,21 +9,18 @@ const choice = { lead: remembered.get("lead", "") };
 
 export const forecastCard = {
   /** Tiles above the fleet. */
-  tiles(all) {
-    const scored = all.filter(scoreOf);
-    const alarms = scored.filter((d) => scoreOf(d).alarm).length;
-    const covered = mean(scored.map((d) => scoreOf(d).covered_mean));
-    return [tile("Devices in alarm", whole(alarms), { tone: alarms ? "bad" : "", note: scored.length ? `of ${scored.length}; coverage ${percent(covered)}` : "no score yet" })];
+  tiles({ alarms, scored, covered }) {
+    return [tile("Devices in alarm", whole(alarms), { tone: alarms ? "bad" : "", note: scored ? `of ${whole(scored)}; coverage ${percent(covered)}` : "no score yet" })];
   },
 
   /** The section of the fleet page, for the devices of this card. */
-  section(devices, { settings, now, task, title }) {
+  section(devices, { settings, now, task, title, count }) {
     const id = `task-${task}`;
     const sorted = [...devices].sort((a, b) => isStale(a, settings, now) - isStale(b, settings, now)
       || Number(scoreOf(b)?.alarm ?? 0) - Number(scoreOf(a)?.alarm ?? 0)
       || a.device.localeCompare(b.device, "en", { numeric: true }));
     return h("section.section", { key: id, "aria-labelledby": id },
-      h("div.section-head", {}, h("h2", { id }, `${title} `, h("span.count", {}, devices.length)), h("span.muted.small", {}, "alarms first, stale last"),
+      h("div.section-head", {}, h("h2", { id }, `${title} `, h("span.count", {}, whole(count))), h("span.muted.small", {}, "alarms first, stale last"),
         h("div.end", {}, legend([["hue-reading", "reading"], ["hue-accent", "forecast"], ["swatch-band hue-accent", "p10 to p90"]]))),
       h("ul.machines", { key: "cards" }, sorted.map((d) => card(d, settings, now))));
   },

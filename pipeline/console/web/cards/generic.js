@@ -14,10 +14,10 @@ const shown = (score) => (isNumber(score) ? short(score.value) : words(score.lab
 export const genericCard = {
   tiles: () => [],
 
-  section(devices, { settings, now, task, title }) {
+  section(devices, { settings, now, task, title, count }) {
     const id = `task-${task}`;
     return h("section.section", { key: id, "aria-labelledby": id },
-      h("div.section-head", {}, h("h2", { id }, `${title} `, h("span.count", {}, devices.length))),
+      h("div.section-head", {}, h("h2", { id }, `${title} `, h("span.count", {}, whole(count)))),
       h("ul.machines", { key: "cards" }, devices.map((d) => card(d, settings, now))));
   },
 

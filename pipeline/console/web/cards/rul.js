@@ -8,22 +8,20 @@ const choice = { layout: remembered.get("layout", "cards") };
 
 export const rulCard = {
   /** Tiles above the fleet. */
-  tiles(all, { settings }) {
-    const machines = all.filter(scoreOf);
-    const count = (tone) => machines.filter((d) => condition(scoreOf(d).value, settings)[0] === tone).length;
-    const lowest = machines.length ? machines.reduce((a, b) => (scoreOf(a).value <= scoreOf(b).value ? a : b)) : null;
+  tiles({ critical, warning, lowest }, { settings }) {
+    const [value, unit, , device] = lowest ?? [];
     return [
-      tile("Critical machines", whole(count("bad")), { tone: count("bad") ? "bad" : "", note: `RUL below ${settings.rul_critical}` }),
-      tile("Wearing machines", whole(count("warn")), { tone: count("warn") ? "warn" : "", note: `RUL below ${settings.rul_warning}` }),
-      tile("Lowest RUL", lowest ? whole(scoreOf(lowest).value) : "–", { unit: lowest?.unit, note: lowest?.device ?? "no score yet" }),
+      tile("Critical machines", whole(critical), { tone: critical ? "bad" : "", note: `RUL below ${settings.rul_critical}` }),
+      tile("Wearing machines", whole(warning), { tone: warning ? "warn" : "", note: `RUL below ${settings.rul_warning}` }),
+      tile("Lowest RUL", lowest ? whole(value) : "–", { unit, note: device ?? "no score yet" }),
     ];
   },
 
   /** The section of the fleet page, for the devices of this card; those without a model included. */
-  section(devices, { settings, now, redraw }) {
+  section(devices, { settings, now, redraw, count }) {
     const machines = [...devices].sort(byUrgency(settings, now));
     return h("section.section", { key: "machines", "aria-labelledby": "machines" },
-      h("div.section-head", {}, h("h2", { id: "machines" }, "Machines ", h("span.count", {}, machines.length)), h("span.muted.small", {}, "most urgent first, stale last"),
+      h("div.section-head", {}, h("h2", { id: "machines" }, "Machines ", h("span.count", {}, whole(count))), h("span.muted.small", {}, "most urgent first, stale last"),
         h("div.end", {}, toggle("Layout", [["cards", "Cards"], ["table", "Table"]], choice.layout, (value) => {
           choice.layout = value;
           remembered.set("layout", value);

@@ -1,0 +1,146 @@
+"""Pages of the fleet: order, search, cursors that survive changes, and the overview."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.console.fleet import Fleet, FleetQuery
+from pipeline.console.pages import PageSettings
+from pipeline.console.queries import latest
+from pipeline.points.points import Point
+from pipeline.status.counters import DeviceAccount
+from pipeline.stores.resultsfile import ResultsFile
+from tests.fakes.transformers import add_transformers
+from tests.fakes.view import PEOPLE, FakeView, fill
+
+NOW_MS = 1_800_000_000_000
+
+
+class Site:
+    """A fleet with its view; every page has a fresh index unless the clock is held."""
+
+    def __init__(self, results: ResultsFile) -> None:
+        self.results = results
+        self.view = FakeView.fleet(NOW_MS)
+        self.now_s = 0.0
+        self.step_s = 0.0
+        self.fleet = Fleet(results, PageSettings(), clock=self._clock)
+
+    def _clock(self) -> float:
+        self.now_s += self.step_s
+        return self.now_s
+
+    def page(self, **query: Any) -> dict[str, Any]:
+        text = {name: str(value) for name, value in query.items() if value is not None}
+        return self.fleet.page(self.view, FleetQuery.parse(text), self.view.now_ms)
+
+    def names(self, **query: Any) -> list[str]:
+        return [entry["device"] for entry in self.page(**query)["devices"]]
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    results = ResultsFile(tmp_path / "results.db", now_ms=lambda: NOW_MS)
+    fill(results, NOW_MS, minutes=2)
+    yield Site(results)
+    results.close()
+
+
+def test_the_most_urgent_comes_first_and_the_stale_last(site: Site) -> None:
+    engines = site.names(task="rul")
+    assert engines[:3] == ["engine-02", "engine-03", "engine-07"]
+    assert engines[-2:] == ["engine-09", "engine-06"]  # without a score; stale
+    assert site.names()[:3] == engines[:3]
+    assert site.names(sort="name")[:5] == list(PEOPLE)
+    assert site.names(state="stale") == ["engine-06", "dmitri"]
+    assert site.names(state="waiting") == ["engine-09"]
+    assert "engine-06" not in site.names(state="live")
+
+
+def test_search_looks_into_site_device_and_stream_in_any_case(site: Site) -> None:
+    assert site.names(search="ENGINE-0", limit=3) == ["engine-02", "engine-03", "engine-07"]
+    assert site.names(search="lab/") == ["anna", "bo", "carla", "emre", "dmitri"]
+    assert set(site.names(search="/imu")) == set(PEOPLE)
+    assert site.names(search="%") == site.names(search="nobody") == []
+
+
+@pytest.mark.parametrize("sort", ["urgent", "name"])
+@pytest.mark.parametrize("limit", [1, 4, 13])
+def test_pages_follow_each_other_without_gap_or_overlap(site: Site, sort: str, limit: int) -> None:
+    whole = site.names(sort=sort)
+    cursor, seen = None, []
+    while True:
+        page = site.page(sort=sort, limit=limit, cursor=cursor)
+        assert page["first"] == len(seen)
+        assert (page["matching"], sum(page["counts"].values())) == (14, 14)
+        seen += [entry["device"] for entry in page["devices"]]
+        cursor = page["next"]
+        if cursor is None:
+            break
+    assert seen == whole
+
+
+def test_a_cursor_outlives_its_device(site: Site) -> None:
+    page = site.page(sort="name", limit=7)
+    assert page["devices"][-1]["device"] == "engine-02"
+    site.view.accounts = [a for a in site.view.accounts if a.device != "engine-09"]
+    site.view.accounts.append(DeviceAccount("lab", "aaron", "imu", received=1, windowed=1))
+    assert site.names(sort="name", cursor=page["next"])[0] == "engine-03"
+
+
+def test_the_overview_counts_the_whole_fleet_whatever_is_searched(site: Site) -> None:
+    add_transformers(site.view, site.results, NOW_MS, hours=6)
+    overview = site.page(search="nobody")["overview"]
+    assert (overview["devices"], overview["sites"], overview["waiting"]) == (17, 3, 1)
+    assert overview["live"] + overview["stale"] == 17
+    rul, activity, forecast = overview["tasks"].values()
+    values = {p.device: p.fields["rul"] for p in latest(site.results, "rul")}
+    assert (rul["devices"], rul["scored"]) == (9, 8)
+    assert rul["critical"] == sum(value < 20 for value in values.values())
+    assert rul["lowest"] == [values["engine-02"], "cycles", "plant-1", "engine-02", "engine"]
+    assert activity["common"][1] <= activity["scored"] == 5
+    assert forecast["alarms"] == sum(
+        bool(p.fields["alarm"]) for p in latest(site.results, "anomaly")
+    )
+    assert 0 <= forecast["covered"] <= 1
+
+
+def test_an_empty_fleet_has_a_page(tmp_path: Path) -> None:
+    results = ResultsFile(tmp_path / "r.db")
+    page = Fleet(results, PageSettings()).page(FakeView(NOW_MS), FleetQuery(), NOW_MS)
+    assert (page["devices"], page["next"], page["overview"]["tasks"]) == ([], None, {})
+    results.close()
+
+
+def test_the_index_rests_ten_times_as_long_as_it_took(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.step_s = 1.0  # each look at the clock: the index takes one second
+    site.page()
+    site.step_s = 0.0
+    site.view.accounts.append(DeviceAccount("lab", "aaron", "imu", received=1, windowed=1))
+    site.now_s += 9.9
+    assert "aaron" not in site.names()
+    site.now_s += 0.2
+    assert "aaron" in site.names()
+
+
+def test_only_the_devices_of_the_page_are_read_in_full(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.view.accounts += [replace(site.view.accounts[0], device=f"pump-{i}") for i in range(3000)]
+    for i in range(300):
+        tags = (("site", "plant-1"), ("device", f"pump-{i}"), ("stream", "engine"), ("model", "m"))
+        site.results.write([Point("rul", tags, (("rul", 50.0 + i),), NOW_MS * 10**6)])
+    asked: list[str] = []
+    select = site.results.select
+    monkeypatch.setattr(site.results, "select", lambda *a: asked.append(a[0]) or select(*a))
+    page = site.page(limit=5)
+    assert page["matching"] == 3014
+    assert len(page["devices"]) == 5
+    assert len(asked) < 60
