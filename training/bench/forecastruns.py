@@ -1,8 +1,8 @@
 """One forecasting run of the ledger: train, set the band, measure, export, describe as a line.
 
-Validation chooses (pass, penalty, rank, band); the test part is scored once, by the student of
-that choice. The ridge of the same windows is scored beside it, so each line has its paired
-difference.
+Validation chooses (pass, penalty, rank), and together with the training part it sets the band; the
+test part is scored once, by the student of that choice. The ridge of the same windows is scored
+beside it, so each line has its paired difference.
 """
 
 from __future__ import annotations

@@ -108,12 +108,18 @@ def _fan_table(manifests: Sequence[Manifest]) -> str:
                     f"{test['mae']:.3f} / {test['ridge_mae']:.3f} / {test['naive_mae']:.3f}",
                     f"{100 * test['coverage']:.1f} %",
                     " / ".join(f"{100 * value:.1f}" for value in leads),
-                    *(_size_and_time(manifest) if whole else ["", ""]),
+                    *([*_size_and_time(manifest), _from_float32(manifest)] if whole else [""] * 3),
                 ]
             )
     heads = ["student", "validation MSE: student / ridge", "test MSE: student / ridge / naive"]
     heads += ["test MAE, likewise", "p10 to p90 covers", "at the stored leads"]
-    return _table([*heads, "bytes", "p50 / p99 ms"], rows)
+    return _table([*heads, "bytes", "p50 / p99 ms", "from float32, sd at most"], rows)
+
+
+def _from_float32(manifest: Manifest) -> str:
+    """Largest difference of a forecast in eight bits, in training deviations."""
+    apart = manifest.metrics.get("apart_from_float32")
+    return f"{apart['largest']:.3f} in {apart['windows']:.0f} windows" if apart else ""
 
 
 def _card(manifest: Manifest) -> str:
