@@ -27,7 +27,7 @@ _COMMANDS = {
     "dead-letters": (
         "deploy.commands.deadletters",
         "dead_letters",
-        "List or replay refused messages.",
+        "List, replay or delete refused messages and late readings.",
     ),
     "log": (
         "deploy.commands.log",

@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
+from deploy.commands.backfill import Progress
 from deploy.settings.settings import SiteSettings
 from deploy.stack.tlsconfig import kafka_tls
+from deploy.stack.topics import changelog_topic
 from ingest.deadletter import DeadLetter, decode_dead_letter
 from ingest.errors import IngestError, RefusedMessage
 from ingest.topics import DEAD_LETTERS
-from pipeline.errors import LogError
+from pipeline.errors import LogError, SnapshotError
 from pipeline.log.reader import peek_log
+from pipeline.status.counters import DeviceAccount
+from pipeline.windows.rows import DeviceState, decode_row
 
-__all__ = ["DeadLetters", "read_dead_letters", "read_site_dead_letters"]
+__all__ = [
+    "DeadLetters",
+    "read_dead_letters",
+    "read_progress",
+    "read_site_dead_letters",
+    "read_site_progress",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +46,14 @@ class DeadLetters:
     unreadable: int
 
 
-def read_dead_letters(log_path: Path) -> DeadLetters:
-    """Read the dead letters from a log file; the gateway may be running.
+def read_dead_letters(log_path: Path, topic: str = DEAD_LETTERS) -> DeadLetters:
+    """Read the dead letters (or late readings) from a log file; the gateway may be running.
 
     Raises:
         click.ClickException: The log does not exist or cannot be read.
     """
     try:
-        return _group_by_id(record.value for record in peek_log(log_path, DEAD_LETTERS))
+        return _group_by_id(record.value for record in peek_log(log_path, topic))
     except FileNotFoundError as exc:
         msg = f"no log at {log_path}: no gateway has used this state folder; see --state-dir"
         raise click.ClickException(msg) from exc
@@ -50,34 +61,74 @@ def read_dead_letters(log_path: Path) -> DeadLetters:
         raise click.ClickException(str(exc)) from exc
 
 
-def read_site_dead_letters(site: SiteSettings) -> DeadLetters:
-    """Read the dead letters from the Kafka of a site.
+def read_site_dead_letters(site: SiteSettings, topic: str = DEAD_LETTERS) -> DeadLetters:
+    """Read the dead letters (or late readings) from the Kafka of a site.
 
     Raises:
         click.ClickException: Kafka does not answer, or a TLS file is unusable.
     """
     try:
-        return _group_by_id(asyncio.run(_fetch(site)))
+        return _group_by_id(value for _, value in asyncio.run(_fetch(site, topic)))
     except IngestError as exc:
         raise click.ClickException(str(exc)) from exc
 
 
-async def _fetch(site: SiteSettings) -> list[bytes | None]:
+def read_progress(log_path: Path, app_id: str) -> Progress:
+    """Read how far each device has come from the window state in a log file.
+
+    Raises:
+        click.ClickException: The log does not exist or cannot be read.
+    """
+    try:
+        records = peek_log(log_path, changelog_topic(app_id))
+        return _progress((record.key or b"", record.value) for record in records)
+    except (FileNotFoundError, LogError) as exc:
+        raise click.ClickException(str(exc)) from exc
+
+
+def read_site_progress(site: SiteSettings, app_id: str) -> Progress:
+    """Read how far each device has come from the window state in Kafka.
+
+    Raises:
+        click.ClickException: Kafka does not answer, or a TLS file is unusable.
+    """
+    try:
+        return _progress(asyncio.run(_fetch(site, changelog_topic(app_id))))
+    except IngestError as exc:
+        raise click.ClickException(str(exc)) from exc
+
+
+def _progress(rows: Iterable[tuple[bytes, bytes | None]]) -> Progress:
+    found: dict[tuple[str, str, str], int] = {}
+    for key, value in rows:
+        name = key.partition(b"#")[0].decode("utf-8", "replace").split("/")
+        if value is None or len(name) != 3:
+            continue
+        site, device, stream = name
+        state = DeviceState(DeviceAccount(site, device, stream), partition=-1)
+        with suppress(SnapshotError):
+            decode_row(state, value)
+            newest_ms = state.account.last_event_ms or 0
+            found[site, device, stream] = max(newest_ms, found.get((site, device, stream), 0))
+    return found
+
+
+async def _fetch(site: SiteSettings, topic: str) -> list[tuple[bytes, bytes | None]]:
     from ingest.kafka import KafkaEndpoint, KafkaProbe, read_until
 
     endpoint = KafkaEndpoint(site.kafka, kafka_tls(site, as_operator=True))
     probe = KafkaProbe(endpoint)
     try:
-        first = await probe.first_offsets(DEAD_LETTERS, range(site.partitions))
-        end = await probe.end_offsets(DEAD_LETTERS, range(site.partitions))
+        first = await probe.first_offsets(topic, range(site.partitions))
+        end = await probe.end_offsets(topic, range(site.partitions))
     finally:
         await probe.close()
     last = {partition: end[partition] - 1 for partition in end if end[partition] > first[partition]}
-    values: list[bytes | None] = []
+    rows: list[tuple[bytes, bytes | None]] = []
     if last:
-        async for records in read_until(endpoint, DEAD_LETTERS, last):
-            values += [value for _, _, value in records]
-    return values
+        async for records in read_until(endpoint, topic, last):
+            rows += [(key, value) for _, key, value in records]
+    return rows
 
 
 def _group_by_id(values: Iterable[bytes | None]) -> DeadLetters:

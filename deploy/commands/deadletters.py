@@ -1,4 +1,4 @@
-"""``kpstream dead-letters``: list refused messages and publish them again.
+"""``kpstream dead-letters``: list refused messages, publish them again, delete them.
 
 A running gateway locks its log, but `list` only reads the file and needs no lock. `replay`
 publishes messages over MQTT, like any device. A message is accepted if the reason of its refusal no
@@ -23,17 +23,24 @@ from typing import Any
 import click
 import orjson
 
+from deploy.commands.backfill import Lateness, backfilled, find_late
 from deploy.commands.dead_letter_reader import (
     DeadLetters,
     read_dead_letters,
+    read_progress,
     read_site_dead_letters,
+    read_site_progress,
 )
+from deploy.commands.replayed import note_replayed, read_replayed
 from deploy.settings.brokeraddress import device_endpoint
 from deploy.settings.errors import exit_on_invalid_settings
-from ingest.deadletter import DeadLetter
-from ingest.errors import RefusalReason
+from ingest.deadletter import DeadLetter, decode_dead_letter
+from ingest.errors import RefusalReason, RefusedMessage
 from ingest.mqtt.endpoint import Endpoint
 from ingest.payloads import MAX_PAYLOAD_BYTES, encode_payload
+from ingest.topics import DEAD_LETTERS, LATE
+from pipeline.errors import LogError
+from pipeline.log.purge import purge
 
 __all__ = ["dead_letters"]
 
@@ -57,6 +64,7 @@ def _chosen(command: Any) -> Any:
         click.option(
             "--state-dir", type=click.Path(path_type=Path), help="State folder of the gateway."
         ),
+        click.option("--late", "of_late", is_flag=True, help="The late readings instead."),
         click.option(
             "--site",
             "of_site",
@@ -70,7 +78,7 @@ def _chosen(command: Any) -> Any:
 
 @click.group("dead-letters")
 def dead_letters() -> None:
-    """List or replay refused messages."""
+    """List, replay or delete refused messages and late readings."""
 
 
 @dead_letters.command("list")
@@ -83,6 +91,7 @@ def dead_letters() -> None:
 )
 def list_command(
     state_dir: Path | None,
+    of_late: bool,
     of_site: bool,
     reason: tuple[str, ...],
     device: str | None,
@@ -90,13 +99,15 @@ def list_command(
     as_json: bool,
 ) -> None:
     """Show refused messages, newest last, and their number per reason."""
-    found = _read(state_dir, of_site)
+    found = _read(state_dir, of_site, of_late=of_late)
+    replayed = read_replayed(_state_dir(state_dir, of_site))
     selected = _filtered(found.dead_letters, reason, device)
     if as_json:
         for dead_letter in selected:
-            click.echo(_as_json(dead_letter, found.times[dead_letter.id]))
+            again = replayed.get(dead_letter.id)
+            click.echo(_as_json(dead_letter, found.times[dead_letter.id], again))
         return
-    _print_table(selected[-last:], found)
+    _print_table(selected[-last:], found, replayed)
     if not selected:
         click.echo("no dead letters")
         return
@@ -122,8 +133,16 @@ def list_command(
 @click.option("--all", "everything", is_flag=True, help="Replay all of them.")
 @click.option("--mqtt", metavar="HOST:PORT", help="MQTT broker; default: from the settings.")
 @click.option("--dry-run", is_flag=True, help="Only print what would be published.")
+@click.option(
+    "--backfill",
+    "as_backfill",
+    is_flag=True,
+    help="Give old readings windows of their own, under the device name <device>.backfill-<time>.",
+)
+@click.option("--anyway", is_flag=True, help="Publish readings that will be late, too.")
 def replay_command(
     state_dir: Path | None,
+    of_late: bool,
     of_site: bool,
     reason: tuple[str, ...],
     device: str | None,
@@ -131,15 +150,18 @@ def replay_command(
     everything: bool,
     mqtt: str | None,
     dry_run: bool,
+    as_backfill: bool,
+    anyway: bool,
 ) -> None:
     """Publish refused messages to their topic again; write refused points to InfluxDB again.
 
-    The broker or InfluxDB confirms each of them.
+    The broker or InfluxDB confirms each of them. Readings that would be late, because their device
+    has gone on sending, are named first; choose `--backfill` or `--anyway` for them.
     """
     if not (everything or ids or reason or device):
         msg = "choose dead letters with --id, --reason, --device or --all"
         raise click.UsageError(msg)
-    selected = _filtered(_read(state_dir, of_site).dead_letters, reason, device)
+    selected = _filtered(_read(state_dir, of_site, of_late=of_late).dead_letters, reason, device)
     if ids:
         selected = [dead_letter for dead_letter in selected if dead_letter.id.startswith(ids)]
     points = [dead_letter for dead_letter in selected if _is_point(dead_letter)]
@@ -149,6 +171,17 @@ def replay_command(
             f"{cut} cannot be published again: shortened, unreadable, no topic, or Sparkplug "
             "(which is valid only in sequence; its node sends all values in a new birth)"
         )
+    replayed_ids = [dead_letter.id for dead_letter in fit]
+    if as_backfill:
+        fit, left_out = backfilled(fit)
+        if left_out:
+            click.echo(f"{left_out} hold no readings that could be windowed, and stay")
+    elif late := _would_be_late(fit, state_dir, of_site):
+        for each in late:
+            click.echo(_printable(str(each)))
+        if not (anyway or dry_run):
+            msg = "late readings are not scored: choose --backfill to score them, or --anyway"
+            raise click.UsageError(msg)
     if dry_run or not (fit or points):
         click.echo(f"{len(fit)} would be published" if fit else "nothing to publish")
         if points:
@@ -161,13 +194,77 @@ def replay_command(
         where = f"{endpoint.host}:{endpoint.port}"
         click.echo(f"{confirmed} of {len(fit)} published again to {where}")
         done = confirmed == len(fit)
+        if done:
+            how = "backfill" if as_backfill else "replay"
+            note_replayed(_state_dir(state_dir, of_site), replayed_ids, how)
+        for name in sorted({dead_letter.mqtt_topic for dead_letter in fit if as_backfill}):
+            click.echo(_printable(f"scored as {name}"))
     if points:
         stored = _write(points)
         click.echo(f"{stored} of {len(points)} points written to InfluxDB")
         done = done and stored == len(points)
-    click.echo("they stay in the list; a new refusal counts under the same id (column times)")
+    click.echo(
+        "they stay in the list (column replayed) until `purge`; a new refusal counts under the "
+        "same id (column times)"
+    )
     if not done:
         raise SystemExit(1)
+
+
+@dead_letters.command("purge")
+@_chosen
+@click.option("--replayed", "only_replayed", is_flag=True, help="Only those published again.")
+@click.option("--all", "everything", is_flag=True, help="Delete all of them.")
+def purge_command(
+    state_dir: Path | None,
+    of_late: bool,
+    of_site: bool,
+    reason: tuple[str, ...],
+    device: str | None,
+    only_replayed: bool,
+    everything: bool,
+) -> None:
+    """Delete dead letters or late readings for good; the gateway must be stopped."""
+    if of_site:
+        msg = "Kafka deletes them by age (30 days, late readings 7); `purge` is for gateways"
+        raise click.UsageError(msg)
+    if not (everything or only_replayed or reason or device):
+        msg = "choose dead letters with --reason, --device, --replayed or --all"
+        raise click.UsageError(msg)
+    selected = _filtered(_read(state_dir, of_site, of_late=of_late).dead_letters, reason, device)
+    if only_replayed:
+        again = read_replayed(_state_dir(state_dir, of_site))
+        selected = [dead_letter for dead_letter in selected if dead_letter.id in again]
+    ids = {dead_letter.id for dead_letter in selected}
+    topic = LATE if of_late else DEAD_LETTERS
+    try:
+        deleted = purge(_log_path(state_dir), topic, lambda value: _id_of(value) in ids)
+    except LogError as exc:
+        raise click.ClickException(str(exc)) from exc
+    click.echo(f"{len(ids)} dead letters deleted ({deleted} records)")
+
+
+def _id_of(value: bytes) -> str:
+    try:
+        return decode_dead_letter(value).id
+    except RefusedMessage:
+        return ""
+
+
+def _would_be_late(fit: list[DeadLetter], state_dir: Path | None, of_site: bool) -> list[Lateness]:
+    from deploy.settings.settings import SiteSettings
+    from pipeline.settings import PipelineSettings
+
+    if not fit:
+        return []
+    with exit_on_invalid_settings():
+        pipeline = PipelineSettings()
+        site = SiteSettings() if of_site else None
+    if site is not None:
+        progress = read_site_progress(site, pipeline.app_id)
+    else:
+        progress = read_progress(_log_path(state_dir), pipeline.app_id)
+    return find_late(fit, progress, pipeline.lateness_ms)
 
 
 def _write(selected: list[DeadLetter]) -> int:
@@ -265,7 +362,8 @@ def _can_publish(dead_letter: DeadLetter) -> bool:
     return whole and alone and not set("+#\x00\ufffd") & set(topic)
 
 
-def _as_json(dead_letter: DeadLetter, times: int) -> str:
+def _as_json(dead_letter: DeadLetter, times: int, replayed: tuple[int, str] | None) -> str:
+    replayed_ms, how = replayed or (None, None)
     return orjson.dumps(
         {
             "id": dead_letter.id,
@@ -275,12 +373,16 @@ def _as_json(dead_letter: DeadLetter, times: int) -> str:
             "recv_ms": dead_letter.recv_ms,
             "source": dead_letter.source,
             "times": times,
+            "replayed_ms": replayed_ms,
+            "replayed_as": how,
             "raw": dead_letter.raw.decode("utf-8", "backslashreplace"),
         }
     ).decode()
 
 
-def _print_table(selected: list[DeadLetter], found: DeadLetters) -> None:
+def _print_table(
+    selected: list[DeadLetter], found: DeadLetters, replayed: dict[str, tuple[int, str]]
+) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -288,7 +390,7 @@ def _print_table(selected: list[DeadLetter], found: DeadLetters) -> None:
     if not selected:
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("received (UTC)", "id", "times", "reason", "topic", "detail"):
+    for title in ("received (UTC)", "id", "times", "replayed", "reason", "topic", "detail"):
         table.add_column(title, overflow="fold" if title == "detail" else "ellipsis")
     for dead_letter in selected:
         when = datetime.fromtimestamp(dead_letter.recv_ms / 1000, timezone.utc)
@@ -296,6 +398,7 @@ def _print_table(selected: list[DeadLetter], found: DeadLetters) -> None:
             f"{when:%Y-%m-%d %H:%M:%S}",
             dead_letter.id[:8],
             str(found.times[dead_letter.id]),
+            replayed.get(dead_letter.id, (0, ""))[1],
             dead_letter.reason.value,
             dead_letter.mqtt_topic,
             dead_letter.detail[:300],
@@ -309,13 +412,29 @@ def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
-def _read(state_dir: Path | None, of_site: bool) -> DeadLetters:
-    from deploy.settings.settings import GatewaySettings, SiteSettings
+def _read(state_dir: Path | None, of_site: bool, *, of_late: bool) -> DeadLetters:
+    from deploy.settings.settings import SiteSettings
 
+    topic = LATE if of_late else DEAD_LETTERS
     if of_site:
         with exit_on_invalid_settings():
             site = SiteSettings()
-        return read_site_dead_letters(site)
+        return read_site_dead_letters(site, topic)
+    return read_dead_letters(_log_path(state_dir), topic)
+
+
+def _log_path(state_dir: Path | None) -> Path:
+    from deploy.settings.settings import GatewaySettings
+
     with exit_on_invalid_settings():
         settings = GatewaySettings() if state_dir is None else GatewaySettings(state_dir=state_dir)
-    return read_dead_letters(settings.log_path)
+    return settings.log_path
+
+
+def _state_dir(state_dir: Path | None, of_site: bool) -> Path:
+    from deploy.settings.settings import SiteSettings
+
+    if not of_site:
+        return _log_path(state_dir).parent
+    with exit_on_invalid_settings():
+        return SiteSettings().state_dir

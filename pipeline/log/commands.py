@@ -8,10 +8,18 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pipeline.log.state import GroupOffset, LogState, Partition, Topic
+from pipeline.log.state import GroupOffset, LogState, Partition, Topic, record_id
 from pipeline.log.tables import offset_crc, slot_crc, topic_crc
 
-__all__ = ["Append", "Call", "Command", "Commit", "create_topic", "register_group"]
+__all__ = [
+    "Append",
+    "Call",
+    "Command",
+    "Commit",
+    "create_topic",
+    "delete_records",
+    "register_group",
+]
 
 
 @dataclass(slots=True)
@@ -65,6 +73,37 @@ def create_topic(db: sqlite3.Connection, topic: Topic, partitions: int) -> Topic
         db.execute("UPDATE slots SET crc = ? WHERE slot = ?", (crc, slot))
         topic.partitions.append(Partition(slot, topic.name, partition, topic.compacted))
     return topic
+
+
+def delete_records(
+    db: sqlite3.Connection, part: Partition, gone: Sequence[tuple[int]], size: int
+) -> tuple[int, int, int]:
+    """Delete records of a partition inside a transaction.
+
+    Args:
+        db: The write connection.
+        part: The partition, as it was before.
+        gone: Ids of the records.
+        size: Their size against the cap.
+
+    Returns:
+        First offset, number and size of the records that are left, for the state once it is
+        durable.
+    """
+    records, left = part.records - len(gone), part.size_bytes - size
+    db.executemany("DELETE FROM records WHERE id = ?", gone)
+    row = db.execute(
+        "SELECT min(id) FROM records WHERE id >= ? AND id < ?",
+        (record_id(part.slot, 0), record_id(part.slot + 1, 0)),
+    ).fetchone()
+    first = part.next_offset if row[0] is None else row[0] - record_id(part.slot, 0)
+    numbers = (part.next_offset, first, records, left, part.stored_ms)
+    crc = slot_crc(part.slot, part.topic, part.partition, *numbers)
+    db.execute(
+        "UPDATE slots SET earliest = ?, records = ?, bytes = ?, crc = ? WHERE slot = ?",
+        (first, records, left, crc, part.slot),
+    )
+    return first, records, left
 
 
 def register_group(

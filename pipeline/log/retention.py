@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.log.archive import Archive
+from pipeline.log.commands import delete_records
 from pipeline.log.state import LogState, Partition, record_id, stored_size
 from pipeline.log.stats import WriterStats
-from pipeline.log.tables import slot_crc
 
 __all__ = ["LogLimits", "Retention"]
 
@@ -298,28 +298,8 @@ class Retention:
     ) -> None:
         if not gone:
             return
-        records, left = part.records - len(gone), part.size_bytes - size
         self._db.execute("BEGIN IMMEDIATE")
-        self._db.executemany("DELETE FROM records WHERE id = ?", gone)
-        row = self._db.execute(
-            "SELECT min(id) FROM records WHERE id >= ? AND id < ?",
-            (record_id(part.slot, 0), record_id(part.slot + 1, 0)),
-        ).fetchone()
-        first = part.next_offset if row[0] is None else row[0] - record_id(part.slot, 0)
-        crc = slot_crc(
-            part.slot,
-            part.topic,
-            part.partition,
-            part.next_offset,
-            first,
-            records,
-            left,
-            part.stored_ms,
-        )
-        self._db.execute(
-            "UPDATE slots SET earliest = ?, records = ?, bytes = ?, crc = ? WHERE slot = ?",
-            (first, records, left, crc, part.slot),
-        )
+        first, records, left = delete_records(self._db, part, gone, size)
         self._db.execute("COMMIT")
         self._stats.deleted += len(gone)
         with self._state.lock:
