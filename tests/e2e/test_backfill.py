@@ -25,6 +25,8 @@ def test_a_backfill_scores_late_readings_and_leaves_the_device_alone(tmp_path: P
         asyncio.run(_publish(plant.broker.port, 0, OLD))  # the outage's readings come at the end
         live = ("g", "press", "imu")
         plant.wait_until(lambda: _of(plant, live, "late") == OLD, 60, "late")
+        last = (LIVE - OLD - 128) // 64 + 1
+        plant.wait_until(lambda: _of(plant, live, "windows") == last, 60, "windowed")
         before = dict(plant.accounts()[live])
         there = ["--state-dir", str(plant.state_dir), "--mqtt", f"127.0.0.1:{plant.broker.port}"]
         replay = ["replay", *there, "--late", "--all"]
