@@ -7,7 +7,7 @@ device that depends on the task.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -165,8 +165,20 @@ def device_page(
     return page
 
 
-def pipeline_page(view: GatewayView, results: ResultsFile, history: History) -> dict[str, Any]:
-    """Totals, progress of the partitions, latency, throughput, dead letters, stored points."""
+def pipeline_page(
+    view: GatewayView,
+    results: ResultsFile,
+    history: History,
+    count: Callable[[ResultsFile], dict[str, int]] = counts,
+) -> dict[str, Any]:
+    """Totals, progress of the partitions, latency, throughput, dead letters, stored points.
+
+    Args:
+        view: The state of the process.
+        results: The results file.
+        history: The recent past.
+        count: Returns the number of points per measurement.
+    """
     totals = view.totals()
     partitions = list(view.partitions())
     stalled = {(p.app, p.topic, p.partition) for p in stalled_partitions(partitions)}
@@ -180,7 +192,7 @@ def pipeline_page(view: GatewayView, results: ResultsFile, history: History) -> 
             for p in sorted(partitions, key=lambda p: (p.app, p.topic, p.partition))
         ],
         "history": history.samples(),
-        "results": {"points": counts(results), "size_bytes": results.size_bytes()},
+        "results": {"points": count(results), "size_bytes": results.size_bytes()},
         "health": health_page(view),
     }
 

@@ -60,6 +60,7 @@ from pipeline.console.pages import (
     pipeline_page,
     progress_page,
 )
+from pipeline.console.queries import PointCounts
 from pipeline.errors import SinkError
 from pipeline.explain.explainer import Explainer
 from pipeline.explain.scores import DeviceStream
@@ -212,6 +213,7 @@ class Console:
         self._results = results
         self._listener = Listener(host, port, allowed_hosts, "KPSTREAM_GATEWAY_CONSOLE")
         self._settings = replace(settings, explains=explainer is not None)
+        self._count = PointCounts()  # as `_fleet`
         self._fleet = Fleet(results, self._settings)  # used by the thread of `_executor` only
         self._now_ms = now_ms
         self._steady_ms = steady_ms
@@ -326,7 +328,7 @@ class Console:
     async def _get_pipeline(self, request: Request) -> Response:
         return await self._page(
             request,
-            lambda view: pipeline_page(view, self._results, self._history),
+            lambda view: pipeline_page(view, self._results, self._history, self._count),
         )
 
     async def _get_models(self, request: Request) -> Response:

@@ -7,18 +7,25 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
 
 import aiohttp
+import orjson
 import pytest
 from aiohttp import web
 
 from pipeline.console.gate import GateLimits
 from pipeline.console.listener import Listener
+from pipeline.console.server import create_console
+from pipeline.stores.resultsfile import ResultsFile
 from tests.attack.account import Attack
 from tests.fakes.log import until
+from tests.fakes.view import FakeView
 
 Peer = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Opens = Callable[["Listener", int, bytes], Awaitable[list[Peer]]]
+NOW_MS = 1_800_000_000_000
 QUICK = GateLimits(connections=64, request_s=0.5, answer_s=1.0, idle_s=1.0)
 
 
@@ -163,3 +170,44 @@ async def test_nonsense_does_not_flood_the_log(
     attack.report(count=count, unit="requests without sense")
     assert len(caplog.records) <= 4
     assert "Traceback" not in caplog.text
+
+
+async def test_twenty_thousand_devices_are_pages_of_bounded_size(
+    attack: Attack, tmp_path: Path
+) -> None:
+    """Every answer stays small, and a scrape does not wait for pages."""
+    results = ResultsFile(tmp_path / "results.db")
+    view = FakeView.fleet(NOW_MS)
+    one = view.accounts[0]
+    view.accounts = [
+        replace(one, site=f"plant-{i % 40}", device=f"pump-{i:05d}") for i in range(20_000)
+    ]
+    console = create_console(view, results, port=0, now_ms=lambda: NOW_MS)
+    await console.start()
+    sizes: dict[str, int] = {}
+    seen: set[str] = set()
+    try:
+        async with aiohttp.ClientSession() as session:
+
+            async def fetch(path: str) -> bytes:
+                async with session.get(f"{console.url}{path}") as answer:
+                    assert answer.status == 200
+                    body = await answer.read()
+                sizes[path.partition("?")[0]] = len(body)
+                return body
+
+            pages = ("metrics", "api/v1/fleet", "api/v1/pipeline", "ready", "api/v1/fleet?search=7")
+            await asyncio.gather(*map(fetch, pages))
+            cursor = ""
+            for _ in range(attack.size(5, 200)):
+                page = orjson.loads(await fetch(f"api/v1/fleet?limit=100&cursor={cursor}"))
+                seen |= {device["device"] for device in page["devices"]}
+                cursor = page["next"] or ""
+    finally:
+        await console.stop()
+        results.close()
+    count = attack.size(500, 20_000)
+    attack.note(", ".join(f"{path} {size // 1000} kB" for path, size in sorted(sizes.items())))
+    attack.report(count=count, lost=count - len(seen), unit="devices listed, of 20,000")
+    assert sizes["metrics"] < 1_500_000
+    assert all(size < 300_000 for path, size in sizes.items() if path != "metrics")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.console.queries import Run, counts, latest, runs, series, trend
+from pipeline.console.queries import PointCounts, Run, counts, latest, runs, series, trend
 from pipeline.points.points import Point
 from pipeline.stores.resultsfile import ResultsFile
 
@@ -131,3 +131,16 @@ def test_runs_equal_a_plain_loop(
     assert [(run.value, run.end_ms) for run in found] == expected
     assert all(run.start_ms < run.end_ms for run in found)
     assert all(a.end_ms <= b.start_ms for a, b in pairwise(found))
+
+
+def test_points_are_counted_at_most_a_twentieth_of_the_time(tmp_path: Path) -> None:
+    results = ResultsFile(tmp_path / "r.db")
+    times = iter([0.0, 1.0, 20.9, 21.0, 21.5])
+    count = PointCounts(clock=lambda: next(times))
+    tags = (("site", "s"), ("device", "d"), ("stream", "x"), ("model", "m"))
+    results.write([Point("rul", tags, (("rul", 1.0),), 10**15)])
+    assert count(results) == {"rul": 1}
+    results.write([Point("rul", tags, (("rul", 2.0),), 2 * 10**15)])
+    assert count(results) == {"rul": 1}
+    assert count(results) == {"rul": 2}
+    results.close()
