@@ -7,11 +7,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from deploy.commands.dead_letter_reader import read_dead_letters
+from ingest.errors import RefusalReason
+from ingest.messages import Batch
 from ingest.mqtt.endpoint import Endpoint
 from ingest.mqtt.publisher import Publisher
+from ingest.roster import RosterLimits
+from pipeline.windows.devices import Devices, StreamPlan, device_limits
+from pipeline.windows.spec import WindowSpec
 from tests.attack.account import Attack
 from tests.e2e.devices import payload
 from tests.e2e.plant import Plant
@@ -92,3 +98,39 @@ def _account(plant: Plant) -> dict[str, int]:
 def _archive(plant: Plant) -> dict[str, Any]:
     health = plant.get("health") or {}
     return health["parts"]["archive"]  # type: ignore[no-any-return]
+
+
+def test_made_up_devices_lock_no_living_one_out_and_leave_nothing(attack: Attack) -> None:
+    """A living device among made-up ones: the same windows as alone, and bounded state."""
+    names = attack.size(short=2_000, long=200_000)
+    limits = device_limits(500)
+    alone, among = _worker(limits), _worker(limits)
+    expected, found = [], []
+    refused = 0
+    for n in range(names):
+        now_ms = T0_MS + 20 * n
+        made_up = _batch(f"made-up-{n}", now_ms)
+        living = _batch("living", now_ms)
+        expected += alone.apply(0, n, [living]).windows
+        outcome = among.apply(0, n, [made_up, living])
+        found += [window for window in outcome.windows if window.device == "living"]
+        refused += sum(each.reason is RefusalReason.too_many_devices for each in outcome.refused)
+        if n % 100 == 0:
+            among.dirty_rows()
+    lost = len(expected) - len(found)
+    totals = among.totals()
+    attack.note(f"{len(among)} device streams with state, {refused} readings refused")
+    attack.report(count=names, lost=lost + totals.missing, unit="made-up devices")
+    assert [w.window.end_ms for w in found] == [w.window.end_ms for w in expected]
+    assert totals.received == 2 * names
+    assert len(among) <= limits.most + 1
+
+
+def _worker(limits: RosterLimits) -> Devices:
+    plan = StreamPlan("m", ("a",), WindowSpec(length=32, hop=16, lateness_ms=0, idle_ms=100))
+    return Devices({"imu": plan}.get, lambda _key: None, limits)
+
+
+def _batch(device: str, now_ms: int) -> Batch:
+    ts_ms = np.array([now_ms], dtype=np.int64)
+    return Batch("g", device, "imu", now_ms, ts_ms, {"a": [1.0]})
