@@ -299,10 +299,11 @@ class Sparkplug:
             self.counters.stale_deaths_total += 1
             return
         self.counters.deaths_total += 1
-        node.is_online = False
+        is_unsure = bdseq is None or node.bdseq is None or node.is_stuck
+        node.is_online, node.bdseq = False, node.bdseq if bdseq is None else bdseq
         for device in node.devices.values():
             self._take_offline(node, device)
-        if bdseq is None or node.bdseq is None or node.is_stuck:
+        if is_unsure:
             self.counters.unsure_deaths_total += 1
             self._host.request_birth(node)
         else:

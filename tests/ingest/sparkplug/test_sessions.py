@@ -96,6 +96,14 @@ def test_which_deaths_end_the_session(
     assert sparkplug.counters.stale_deaths_total == int(is_online)
 
 
+def test_a_node_that_counts_on_before_its_death_misses_no_session(sparkplug: Sparkplug) -> None:
+    for number in (0, 2, 4):  # pysparkplug: birth 0, death 1, birth 2, death 3, ...
+        line = node()
+        line.bdseq = number
+        take(sparkplug, *line.births(T0_MS + number), death(number + 1))
+    assert sparkplug.counters.bdseq_gaps_total == sparkplug.counters.unsure_deaths_total == 0
+
+
 def test_a_death_with_an_empty_body_takes_the_node_offline_and_asks(sparkplug: Sparkplug) -> None:
     take(sparkplug, *node().births(T0_MS), ("spBv1.0/plant/NDEATH/line", b""))
     assert sparkplug.status()["nodes_online"] == 0
