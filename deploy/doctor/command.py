@@ -81,7 +81,10 @@ def diagnose(
         ("settings", lambda: machinechecks.check_environment(known, os.environ)),
         ("tls", lambda: tlschecks.check_certificates(ingest, pipeline)),
         ("tls", lambda: tlschecks.check_clear_text(ingest, pipeline)),
-        ("broker", lambda: pipelinechecks.check_broker(_endpoint(ingest))),
+        (
+            "broker",
+            lambda: pipelinechecks.check_broker(_endpoint(ingest), prefixes=_prefixes(ingest)),
+        ),
         ("log", lambda: pipelinechecks.check_log(settings.log_path, deep=deep)),
         ("models", lambda: pipelinechecks.check_models(settings.registry_path)),
         (
@@ -136,6 +139,10 @@ def _report_json(findings: Iterable[Finding]) -> int:
     report = {"ok": not failed, "findings": [asdict(finding) for finding in listed]}
     click.echo(json.dumps(report, indent=2))
     return int(failed)
+
+
+def _prefixes(ingest: IngestSettings) -> list[str]:
+    return [ingest.mqtt_prefix, *([] if ingest.sparkplug is None else ["spBv1.0"])]
 
 
 def _endpoint(ingest: IngestSettings) -> Endpoint:

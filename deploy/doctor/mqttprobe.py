@@ -11,18 +11,22 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ingest.mqtt.endpoint import Endpoint
 from ingest.secrettext import error_text
 from ingest.tls import TlsError, open_tls, tls_advice
+from ingest.topics import topic_shape
 
 __all__ = ["BrokerAnswer", "ProbeFailed", "probe_broker"]
 
 _CONNECT, _CONNACK, _PUBLISH, _SUBSCRIBE, _DISCONNECT = 0x10, 0x20, 0x30, 0x82, 0xE0
 _MAX_BYTES = 1_000_000
+_MOST_WATCHED = 20_000
+_MOST_SHAPES = 50
 _REFUSED = {
     1: "it does not support MQTT 3.1.1",
     2: "it refuses the client id",
@@ -43,14 +47,21 @@ class BrokerAnswer:
     Attributes:
         connect_ms: Milliseconds from the first packet to the broker's acceptance.
         retained: Topic to payload of the requested retained messages that exist.
+        shapes: Messages of all topics by the shape of the topic (`ingest.topics.topic_shape`).
     """
 
     connect_ms: float
     retained: dict[str, str]
+    shapes: Mapping[str, int] = field(default_factory=dict)
 
 
 def probe_broker(
-    endpoint: Endpoint, topics: Sequence[str] = (), *, timeout_s: float = 5.0, wait_s: float = 1.0
+    endpoint: Endpoint,
+    topics: Sequence[str] = (),
+    *,
+    timeout_s: float = 5.0,
+    wait_s: float = 1.0,
+    watch_s: float = 0.0,
 ) -> BrokerAnswer:
     """Connect, read retained messages, disconnect.
 
@@ -59,6 +70,7 @@ def probe_broker(
         topics: Topics without wildcards. Topics that the broker forbids are missing in the answer.
         timeout_s: Limit for connection and acceptance.
         wait_s: Limit for waiting for retained messages.
+        watch_s: Time for which all topics are watched; 0: not at all.
 
     Raises:
         ProbeFailed: No connection, no MQTT broker, or a refusal.
@@ -79,6 +91,7 @@ def probe_broker(
                 msg = f"the broker at {where} refuses the connection: {reason}"
                 raise ProbeFailed(msg)
             retained = _read_retained(stream, topics, wait_s) if topics else {}
+            shapes = _watch(stream, watch_s) if watch_s else {}
             stream.sendall(bytes([_DISCONNECT, 0]))
     except TlsError as exc:
         raise ProbeFailed(str(exc)) from exc
@@ -88,7 +101,7 @@ def probe_broker(
         if isinstance(exc, (EOFError, ConnectionError)) and not endpoint.tls:
             msg += "; is it a port for TLS (KPSTREAM_INGEST_MQTT_TLS)?"
         raise ProbeFailed(msg) from exc
-    return BrokerAnswer(connect_ms, retained)
+    return BrokerAnswer(connect_ms, retained, shapes)
 
 
 def _open(endpoint: Endpoint, timeout_s: float) -> socket.socket:
@@ -122,6 +135,25 @@ def _read_retained(stream: socket.socket, topics: Sequence[str], wait_s: float) 
         if kind & 0xF0 == _PUBLISH and len(body) >= 2:
             end = 2 + struct.unpack_from("!H", body)[0]
             found[body[2:end].decode(errors="replace")] = body[end:].decode(errors="replace")
+    return found
+
+
+def _watch(stream: socket.socket, watch_s: float) -> Counter[str]:
+    """Count the messages of all topics for a while, at most so many; empty if it is forbidden."""
+    stream.sendall(_packet(_SUBSCRIBE, struct.pack("!H", 2) + _text("#") + b"\x00"))
+    found: Counter[str] = Counter()
+    until_s = time.monotonic() + watch_s
+    while found.total() < _MOST_WATCHED and (left_s := until_s - time.monotonic()) > 0:
+        stream.settimeout(left_s)
+        try:
+            kind, body = _read_packet(stream)
+        except (TimeoutError, EOFError):
+            break
+        if kind & 0xF0 == _PUBLISH and len(body) >= 2:
+            end = 2 + struct.unpack_from("!H", body)[0]
+            shape = topic_shape(body[2:end].decode(errors="replace"))
+            found[shape if shape in found or len(found) < _MOST_SHAPES else "other"] += 1
+    stream.settimeout(watch_s)
     return found
 
 

@@ -11,7 +11,8 @@ import http.client
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -38,17 +39,47 @@ _VERSION = "$SYS/broker/version"
 _ON_DEMAND_BYTES = 512 * 1024 * 1024
 
 
-def check_broker(endpoint: Endpoint, *, timeout_s: float = 5.0) -> list[Finding]:
-    """Check that the broker accepts a connection and has not dropped confirmed messages."""
+def check_broker(
+    endpoint: Endpoint, *, timeout_s: float = 5.0, prefixes: Sequence[str] = (), watch_s: float = 1
+) -> list[Finding]:
+    """Check that the broker accepts a connection and has not dropped confirmed messages.
+
+    Args:
+        endpoint: Address and credentials of the broker.
+        timeout_s: Limit for the connection.
+        prefixes: First levels of the topics that the gateway reads. Messages on other topics are
+            counted for `watch_s`; without prefixes, nothing is watched.
+        watch_s: Seconds to watch.
+    """
     where = f"{endpoint.host}:{endpoint.port}"
     try:
-        answer = probe_broker(endpoint, (_VERSION, _DROPPED), timeout_s=timeout_s)
+        answer = probe_broker(
+            endpoint,
+            (_VERSION, _DROPPED),
+            timeout_s=timeout_s,
+            watch_s=watch_s if prefixes else 0,
+        )
     except ProbeFailed as exc:
         advice = "start it (apt-get install mosquitto), or set KPSTREAM_INGEST_MQTT_HOST and _PORT"
         return [Finding("broker", "fail", str(exc), advice)]
     version = answer.retained.get(_VERSION, "a broker of unknown version")
     text = f"{version} at {where} answers in {answer.connect_ms:.0f} ms"
-    return [Finding("broker", "ok", text), _dropped(answer.retained.get(_DROPPED))]
+    found = [Finding("broker", "ok", text), _dropped(answer.retained.get(_DROPPED))]
+    return [*found, *_beside(answer.shapes, prefixes)]
+
+
+def _beside(shapes: Mapping[str, int], prefixes: Sequence[str]) -> list[Finding]:
+    """Report topics that the gateway does not read; warn where only the letter case differs."""
+    ours = {prefix.split("/")[0] for prefix in prefixes}
+    beside = {shape: n for shape, n in shapes.items() if shape.split("/")[0] not in ours}
+    if not beside:
+        return []
+    shown = ", ".join(f"{shape} {n}" for shape, n in Counter(beside).most_common(5))
+    folded = {each.casefold() for each in ours}
+    is_near = any(shape.split("/")[0].casefold() in folded for shape in beside)
+    text = f"messages on topics that nothing here reads: {shown}"
+    advice = f"fine if they are of others; this gateway reads below {', '.join(sorted(ours))}"
+    return [Finding("topics", "warn" if is_near else "ok", text, advice)]
 
 
 def _dropped(count: str | None) -> Finding:

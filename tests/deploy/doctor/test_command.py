@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from paho.mqtt import client as paho
+from paho.mqtt.enums import CallbackAPIVersion
 from pydantic import SecretStr
 
 from deploy.doctor.command import diagnose, doctor
@@ -163,6 +165,26 @@ def test_the_version_and_the_drops_of_mosquitto_are_reported(tmp_path: Path) -> 
         answer, queue = check_broker(Endpoint(local.host, local.port, "x"))
     assert answer.text.startswith("mosquitto version")
     assert queue.text == "the broker has dropped no message since it started"
+
+
+@pytest.mark.needs_mosquitto
+def test_topics_that_nothing_reads_are_counted_by_shape(tmp_path: Path) -> None:
+    topics = {"sensors/p/d/s": 1, "Sensors/p/d/s": 2, "tele/plug-1/STATE": 3}
+    with LocalBroker(tmp_path, port=free_port(), kind="mosquitto") as local:
+        sender = paho.Client(CallbackAPIVersion.VERSION2)
+        sender.connect(local.host, local.port)
+        sender.loop_start()
+        for topic, number in topics.items():
+            for n in range(number):
+                sender.publish(f"{topic}{n}", b"x", qos=1, retain=True).wait_for_publish(10)
+        sender.disconnect()
+        sender.loop_stop()
+        endpoint = Endpoint(local.host, local.port, "x")
+        *_, beside = check_broker(endpoint, prefixes=["sensors"])
+        assert len(check_broker(endpoint)) == 2
+    assert beside.name == "topics"
+    assert beside.state == "warn", "one differs from ours in letter case only"
+    assert beside.text.endswith(": tele/+/+ 3, Sensors/+/+/+ 2")
 
 
 # -- files --------------------------------------------------------------------------------------
