@@ -33,6 +33,7 @@ MAPPING = SparkplugMapping.model_validate(
     {
         "host_id": "kp",
         "births_are_readings": True,
+        "complete_within_ms": 0,
         "stream": [
             {"name": "pair", "metrics": {"a": "A", "b": "B"}},
             {"name": "solo", "metrics": {"a": "A"}},
