@@ -34,9 +34,9 @@ version = registry.publish("out/rul", stable=True)         # gateways take it fr
 
 Files, in the order of use: `tasks` (the kinds of answers), `manifest` (fields and their checks),
 `onnxfile` (inspects a graph without an ONNX library), `artifact` (directory), `features` (scaling,
-slicing), `session` (scoring), `explain` (which readings moved a score), `registry` (versions and
-pointer), `errors` (the tree), `zoo` (students that ship), `dummy` (a student without knowledge, for
-tests and first tries).
+slicing), `session` (scoring), `trial` (a first run in a child process, with a budget), `explain`
+(which readings moved a score), `registry` (versions and pointer), `errors` (the tree), `zoo`
+(students that ship), `dummy` (a student without knowledge, for tests and first tries).
 `models` imports nothing else of kpstream.
 """
 

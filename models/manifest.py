@@ -25,6 +25,7 @@ from pydantic import (
 
 from models.errors import ChannelMismatch, ManifestInvalid, Misfit
 from models.tasks.fields import (
+    MAX_CHANNELS,
     Count,
     Decoding,
     EpochMs,
@@ -75,7 +76,7 @@ TaskName = Annotated[str, Strict(), AfterValidator(_known)]
 class Channel(Frozen):
     """One column of a window: the key in a message's `values`, and its unit."""
 
-    name: Label
+    name: Name
     unit: Label
 
 
@@ -165,7 +166,7 @@ class Draft(Frozen):
     version: Count = 1
     task: TaskName
     stream: Name
-    channels: Annotated[tuple[Channel, ...], Field(min_length=1, max_length=256)]
+    channels: Annotated[tuple[Channel, ...], Field(min_length=1, max_length=MAX_CHANNELS)]
     rate_hz: Annotated[Float32, Field(gt=0)] | None
     window: WindowShape
     scaler: Scaler

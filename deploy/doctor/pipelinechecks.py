@@ -181,7 +181,7 @@ def check_models(root: Path) -> list[Finding]:
     """Read, verify, load and self-test the stable version of every model."""
     from models.errors import ModelError
     from models.registry import Registry
-    from models.session import Student
+    from models.trial import try_student
 
     registry = Registry(root)
     try:
@@ -202,15 +202,15 @@ def check_models(root: Path) -> list[Finding]:
                 text = f"{name} has versions {registry.list_versions(name)} but none is stable"
                 findings.append(Finding("models", "warn", text, advice))
                 continue
-            student = Student(registry.read(name, pointer.version, pointer.digest))
-            student.self_test()
+            artifact = registry.read(name, pointer.version, pointer.digest)
+            try_student(artifact)
         except (ModelError, OSError) as exc:
             advice = (
                 "gateways keep their running student; publish it again, or promote another version"
             )
             findings.append(Finding("models", "fail", f"{name}: {error_text(exc)}", advice))
             continue
-        text = f"{name} v{pointer.version} scores {student.manifest.stream!r}, self-test passed"
+        text = f"{name} v{pointer.version} scores {artifact.manifest.stream!r}, self-test passed"
         findings.append(Finding("models", "ok", text))
     return findings
 

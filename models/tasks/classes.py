@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from models.tasks.fields import Decoding, Float32, Frozen, Label, require_unique
+from models.tasks.fields import MAX_LABELS, ClassLabel, Decoding, Float32, Frozen, require_unique
 from models.tasks.moved import Moved, Neutral
 from models.tasks.number import Interval
 
@@ -53,7 +53,7 @@ class ClassesDecoding(Decoding):
 
     kind: Literal["classes"]
     output: Literal["probabilities"]
-    labels: Annotated[tuple[Label, ...], Field(min_length=2, max_length=256)]
+    labels: Annotated[tuple[ClassLabel, ...], Field(min_length=2, max_length=MAX_LABELS)]
     unknown: Unknown | None = None
 
     @model_validator(mode="after")

@@ -1,4 +1,13 @@
-"""Field types of manifests and decodings: strict, finite in float32, printable."""
+"""Field types of manifests and decodings: strict, finite in float32, printable.
+
+One rule for names on the way from the manifest to a stored column:
+
+- Models, streams and channels are names (`is_name`), because a device's message carries them.
+- A class is a `ClassLabel`: it becomes part of a field's name (`p_LABEL`), in a column of the
+  results file and in a line of InfluxDB. Both must be able to write it.
+- Within one manifest, no two names differ by case only: SQLite takes them for one column.
+- Counts are limited: at most `MAX_CHANNELS` channels and `MAX_LABELS` classes.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +27,10 @@ from pydantic import (
 )
 
 __all__ = [
+    "MAX_CHANNELS",
+    "MAX_LABELS",
     "NAME_PATTERN",
+    "ClassLabel",
     "Count",
     "Decoding",
     "EpochMs",
@@ -36,12 +48,24 @@ __all__ = [
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 """A name of a model, stream or channel; the same rule as `ingest.topics.is_name`."""
 _NAME = re.compile(NAME_PATTERN[1:-1])
+MAX_CHANNELS = 256
+MAX_LABELS = 128
+"""The results file keeps four times as many fields of a measurement, for students over time."""
+_NOT_IN_A_FIELD = frozenset('\\",=')
 _MAX_FLOAT32 = float(np.finfo(np.float32).max)
 
 
 def _printable(text: str) -> str:
     if not text.isprintable() or text != text.strip():
         msg = f"{text!r} contains control characters or surrounding blanks"
+        raise ValueError(msg)
+    return text
+
+
+def _writable(text: str) -> str:
+    odd = sorted(_NOT_IN_A_FIELD & set(text))
+    if odd:
+        msg = f"{text!r} contains {odd[0]!r}, which the name of a stored field may not"
         raise ValueError(msg)
     return text
 
@@ -54,6 +78,8 @@ Name = Annotated[str, StringConstraints(strict=True, pattern=NAME_PATTERN)]
 Label = Annotated[
     str, StringConstraints(strict=True, min_length=1, max_length=64), AfterValidator(_printable)
 ]
+ClassLabel = Annotated[Label, AfterValidator(_writable)]
+"""A class; see above."""
 Text = Annotated[str, StringConstraints(strict=True, max_length=4000)]
 Sha256 = Annotated[str, StringConstraints(strict=True, pattern=r"^[0-9a-f]{64}$")]
 
@@ -101,8 +127,9 @@ def is_name(text: str) -> bool:
 
 
 def require_unique(field: str, names: tuple[str, ...]) -> None:
-    """Raise ValueError if a name occurs twice."""
-    doubled = sorted({name for name in names if names.count(name) > 1})
+    """Raise ValueError if a name occurs twice, also in another case."""
+    folded = [name.casefold() for name in names]
+    doubled = sorted({name for name in names if folded.count(name.casefold()) > 1})
     if doubled:
-        msg = f"{field} names {', '.join(map(repr, doubled))} more than once"
+        msg = f"{field} names {', '.join(map(repr, doubled))} more than once, case aside"
         raise ValueError(msg)

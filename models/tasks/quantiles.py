@@ -15,7 +15,7 @@ from models.tasks.anomaly import (
     AnomalyTable,
     anomaly_statistics,
 )
-from models.tasks.fields import Count, Decoding, Float32, Label, require_unique
+from models.tasks.fields import MAX_CHANNELS, Count, Decoding, Float32, Name, require_unique
 from models.tasks.moved import Moved, Neutral
 from models.tasks.number import Interval
 
@@ -59,7 +59,7 @@ class ForecastDecoding(Decoding):
     horizon: Annotated[Count, Field(le=4096)]
     backtest: Annotated[Count, Field(le=4096)]
     leads: Annotated[tuple[Count, ...], Field(min_length=1, max_length=8)]
-    channels: Annotated[tuple[Label, ...], Field(min_length=1, max_length=256)]
+    channels: Annotated[tuple[Name, ...], Field(min_length=1, max_length=MAX_CHANNELS)]
     spread: tuple[Annotated[Float32, Field(ge=0)], ...]
     anomaly: AnomalyTable
 

@@ -113,8 +113,8 @@ def _flaw(point: Point) -> str | None:
     if (flawed := _flawed_tag(point.tags)) is not None:
         return flawed
     for name, value in point.fields:
-        if not name or not name.isprintable():
-            return f"empty or unprintable field name {name!r}"
+        if not name or not name.isprintable() or "\\" in name:
+            return f"empty or unwritable field name {name!r}"
         kind = type(value)
         if kind is float:
             if not math.isfinite(value):  # type: ignore[arg-type]

@@ -189,8 +189,8 @@ def _template(columns: Sequence[_Column], labels: tuple[str, ...] = ()) -> str:
 @lru_cache(maxsize=256)
 def _labelled(task: Task, labels: tuple[str, ...]) -> tuple[str, _InOrder]:
     """The template for the labels of a model, and a function that puts their numbers in order."""
-    if not all(label and label.isprintable() for label in labels):
-        msg = f"score record with an empty or unprintable label among {labels!r:.200}"
+    if not all(label and label.isprintable() and "\\" not in label for label in labels):
+        msg = f"score record with an empty or unwritable label among {labels!r:.200}"
         raise PointError(msg)
     ordered = tuple(sorted(labels))
     filled = _template(_columns(task), ordered)

@@ -102,8 +102,9 @@ class StudentSlot:
 class ModelWatch:
     """Keeps one student per stream, according to the registry's pointers.
 
-    Call `poll` from one thread; it blocks for some ten milliseconds when a pointer has moved. Any
-    thread may call `student_of` and `statuses` and read `running` at any time.
+    Call `poll` from one thread; it blocks for some ten milliseconds when a pointer has moved, and
+    for a second or two if `load` tries the student in a child process first. Any thread may call
+    `student_of` and `statuses` and read `running` at any time.
 
     Args:
         registry: The registry of pointers and versions.

@@ -15,6 +15,7 @@ from models.registry import Registry
 from models.session import Student
 from models.zoo import STARTERS, zoo_path
 from pipeline.scoring.rollover import ModelWatch
+from pipeline.scoring.tried import TriedStudents
 from pipeline.settings import PipelineSettings
 from pipeline.windows.devices import StreamPlan
 from pipeline.windows.spec import WindowSpec
@@ -36,12 +37,17 @@ class Students:
 
         Args:
             registry: Folder of the registry; several processes may share it.
-            memory: File in which this process remembers the running versions.
+            memory: File in which this process remembers the running versions; `tried.json` beside
+                it remembers which students have passed their trial.
             settings: Settings of the agents.
         """
         self.registry = Registry(registry)
         seed_starters(self.registry)
-        self.models = ModelWatch(self.registry, now_ms, memory=memory, on_swap=self._plan)
+        shipped = frozenset(read_artifact(zoo_path(name)).digest for name in STARTERS)
+        tried = TriedStudents(memory.with_name("tried.json"), shipped)
+        self.models = ModelWatch(
+            self.registry, now_ms, tried.load, memory=memory, on_swap=self._plan
+        )
         self.plans: dict[str, StreamPlan] = {}
         self._settings = settings
 

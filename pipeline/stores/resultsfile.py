@@ -43,7 +43,8 @@ _T = TypeVar("_T")
 _APPLICATION_ID = 0x6B707374  # "kpst"
 _SCHEMA_VERSION = 1
 _MAX_NAME = 128
-_MAX_FIELDS = 200  # columns of one measurement; SQLite's own limit is 2000
+# Columns of one measurement: four students with other labels each (models.tasks.fields.MAX_LABELS).
+_MAX_FIELDS = 600  # SQLite's own limit is 2000
 _CHECK_LIMIT_BYTES = 64 * 2**20  # quick_check reads everything: only small files are checked whole
 _RETENTION_EVERY_MS = 60_000
 _STILL_WRITTEN_MS = 86_400_000
@@ -335,9 +336,11 @@ class ResultsFile:
         new = [name for name, _ in point.fields if known.get(name.casefold()) != name]
         if not new:
             return None
+        taken = dict(known)
         for name in new:
-            if name.casefold() in known:
-                return f"field {name!r} differs from {known[name.casefold()]!r} only in case"
+            other = taken.setdefault(name.casefold(), name)
+            if other != name:
+                return f"field {name!r} differs from {other!r} only in case"
         if len(known) + len(new) > _MAX_FIELDS:
             return f"{point.measurement} would have more than {_MAX_FIELDS} fields"
         for name in new:

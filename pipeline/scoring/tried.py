@@ -1,0 +1,83 @@
+"""Students that have passed their trial, remembered by digest so that a restart stays fast."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+from models.artifact import Artifact, write_durably
+from models.session import Student
+from models.trial import Trial, try_student
+from pipeline.scoring.rollover import load_student
+
+__all__ = ["TriedStudents"]
+
+log = logging.getLogger(__name__)
+
+_MOST = 200
+"""Digests kept; the oldest is forgotten first, and tried again if it comes back."""
+
+
+class TriedStudents:
+    """Loads students, each after one trial in a child process (`models.trial`).
+
+    A trial holds for the digest of the artifact and the version of ONNX Runtime. Only passes are
+    kept, so a refused student gets a new trial after a restart.
+
+    Args:
+        path: File that remembers; a damaged or missing one costs trials, nothing else.
+        trusted: Digests that need no trial: those of the students that ship with the package.
+        trial: Runs one trial.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        trusted: frozenset[str] = frozenset(),
+        trial: Callable[[Artifact], Trial] = try_student,
+    ) -> None:
+        self._path = path
+        self._trusted = trusted
+        self._trial = trial
+        self._runtime = version("onnxruntime")
+        self._passed = _read(path, self._runtime)
+
+    def load(self, artifact: Artifact) -> Student:
+        """Load a student that has passed its trial, now or before.
+
+        Raises:
+            GraphRefused: ONNX Runtime refuses the graph.
+            SelfTestFailed: The scores are unusable, or the trial took too much memory or time.
+            OSError: No trial could be started; try again later.
+        """
+        if artifact.digest not in self._trusted and artifact.digest not in self._passed:
+            taken = self._trial(artifact)
+            log.info("%s: %s", artifact.manifest.name, taken)
+            student = load_student(artifact)
+            self._remember(artifact.digest)
+            return student
+        return load_student(artifact)
+
+    def _remember(self, digest: str) -> None:
+        self._passed = [*self._passed, digest][-_MOST:]
+        text = json.dumps({"onnxruntime": self._runtime, "passed": self._passed}, indent=2)
+        try:
+            write_durably(self._path, text.encode())
+        except OSError as exc:
+            log.warning(
+                "cannot save %s, so a restart tries the students again: %s", self._path, exc
+            )
+
+
+def _read(path: Path, runtime: str) -> list[str]:
+    if not path.is_file():
+        return []
+    try:
+        found = json.loads(path.read_bytes())
+        is_same = found["onnxruntime"] == runtime
+        return [str(digest) for digest in found["passed"]] if is_same else []
+    except (ValueError, KeyError, TypeError, OSError):
+        return []
