@@ -112,7 +112,7 @@ define install
 endef
 
 $(VENV)/.gateway: $(NEEDS) | $(BIN)/python
-	$(call install,gateway)
+	$(call install,demo)
 	@touch $@
 
 $(VENV)/.site: $(NEEDS) | $(BIN)/python

@@ -65,7 +65,7 @@ _COMMANDS = {
 }
 
 # Command -> extra that it needs, if that is not [gateway]
-_EXTRAS = {"site": "site"}
+_EXTRAS = {"demo": "demo", "site": "site"}
 
 
 class _LazyGroup(click.Group):

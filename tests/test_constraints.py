@@ -6,6 +6,15 @@ import re
 from importlib.metadata import requires
 from pathlib import Path
 
+import pytest
+
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10
+    import tomli as tomllib
+
+PROJECT = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
 LINES = [
     line
     for line in (Path(__file__).parent.parent / "constraints.txt").read_text().splitlines()
@@ -31,3 +40,18 @@ def test_every_direct_requirement_is_pinned() -> None:
         for need in requires("kpstream") or []
     }
     assert wanted - {"kpstream"} <= pinned
+
+
+@pytest.mark.parametrize("extra", ["", "gateway", "demo", "site"])
+def test_what_runs_in_a_plant_has_an_upper_bound(extra: str) -> None:
+    needs = EXTRAS[extra] if extra else PROJECT["dependencies"]
+    assert [
+        need
+        for need in needs
+        if not need.startswith("kpstream[") and "<" not in need.partition(";")[0]
+    ] == []
+
+
+def test_no_gateway_needs_the_embedded_broker() -> None:
+    named = [extra for extra, needs in EXTRAS.items() if any("amqtt" in need for need in needs)]
+    assert named == ["demo"]

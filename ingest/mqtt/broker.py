@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
@@ -222,6 +223,12 @@ class LocalBroker:
         return tied_to_parent([binary, "-c", str(config)])
 
     def _amqtt_command(self) -> list[str]:
+        if find_spec("amqtt") is None:
+            msg = (
+                "the embedded broker is not installed: `pip install 'kpstream[demo]'`, or install "
+                "mosquitto (`sudo apt install mosquitto`), which is the better one"
+            )
+            raise BrokerError(msg)
         return [
             sys.executable,
             "-m",
