@@ -2,7 +2,7 @@
 
 A test that needs a component that not every machine has carries a marker (`needs_data`,
 `needs_mosquitto`, `needs_training`, `needs_smollm2`, `needs_kafka_mock`, `needs_kafka_server`,
-`needs_influxd`, `needs_chromium`, `needs_faketime`). Without the component it is skipped, with a
+`needs_influxd`, `needs_chromium`, `needs_compiler`). Without the component it is skipped, with a
 reason that tells how to install it. The environment variable `KPSTREAM_REQUIRE` names components
 (comma separated, or `all`) whose tests must not be skipped for any reason. CI sets it, so that a
 test that silently stopped running there is a failure.
@@ -76,11 +76,6 @@ def _program(*names: str) -> str | None:
     return next((found for name in names if (found := shutil.which(name, path=path))), None)
 
 
-def _faketime_library() -> Path | None:
-    """The library that gives a process a clock of its own, where Debian puts it."""
-    return next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
-
-
 def _modules(*names: str) -> bool:
     return all(find_spec(name) is not None for name in names)
 
@@ -123,9 +118,7 @@ COMPONENTS = {
         "install Go and Cargo, then kpstream site install --only influxd",
         ("real_influx",),
     ),
-    "faketime": Component(
-        lambda: _faketime_library(), "apt-get install libfaketime", ("faketime_library",)
-    ),
+    "compiler": Component(lambda: _program("cc", "gcc"), "apt-get install gcc", ("c_compiler",)),
     "chromium": Component(
         lambda: _program("chromium", "chromium-browser", "google-chrome"),
         "apt-get install chromium",
@@ -189,9 +182,9 @@ def chromium_program() -> str:
 
 
 @pytest.fixture(scope="session")
-def faketime_library() -> Path:
-    """The path of libfaketime (threads), for LD_PRELOAD of a child process."""
-    return _faketime_library() or _missing("faketime")
+def c_compiler() -> str:
+    """The path of a C compiler, for `tests.fakes.setclock`."""
+    return _program("cc", "gcc") or _missing("compiler")
 
 
 @pytest.fixture(scope="session")

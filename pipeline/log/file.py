@@ -83,7 +83,7 @@ def connect(
         db.execute("PRAGMA auto_vacuum = INCREMENTAL")
         db.execute("PRAGMA journal_mode = WAL")
         db.execute(f"PRAGMA synchronous = {'FULL' if durability == 'full' else 'NORMAL'}")
-        db.execute("PRAGMA cache_size = -4096")
+        db.execute("PRAGMA cache_size = -2048")
         db.execute("PRAGMA journal_size_limit = 67108864")
     except FILE_ERRORS as exc:
         db.close()

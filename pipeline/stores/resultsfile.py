@@ -218,7 +218,7 @@ class ResultsFile:
         self._check(db)
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
-        db.execute("PRAGMA cache_size = -4096")
+        db.execute("PRAGMA cache_size = -2048")
         db.executescript(_SCHEMA)
         self._continue_running_time(db)
 
@@ -430,7 +430,7 @@ def _connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
         check_same_thread=False,
     )
     try:
-        db.execute("PRAGMA cache_size = -2048")
+        db.execute("PRAGMA cache_size = -1024")
     except BaseException:
         db.close()
         raise

@@ -24,7 +24,7 @@ def test_silent(attack):
     pass
 
 def test_absent(attack):
-    pytest.skip("needs faketime")
+    pytest.skip("needs a compiler")
 """
 
 
@@ -61,7 +61,7 @@ def test_every_test_has_a_row_and_every_verdict_is_told(
         in text
     )
     assert "| test_items.py::test_lost | 1,000 readings | 2 | 0 | BROKEN |" in text
-    assert "needs faketime" in text
+    assert "needs a compiler" in text
 
 
 def test_the_ordinary_run_is_short(suite: Path, pytester: pytest.Pytester) -> None:

@@ -1,10 +1,11 @@
-"""Steps of the machine's clock: a gateway under libfaketime, devices with the right time."""
+"""Steps of the machine's clock: a gateway whose clock is set, devices with the right time."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,72 +15,57 @@ from ingest.mqtt.endpoint import Endpoint
 from ingest.mqtt.publisher import Publisher
 from pipeline.stores.resultsfile import ResultsFile
 from tests.attack.account import Attack
-from tests.e2e.devices import NumberedDevices
+from tests.e2e.devices import NumberedDevices, payload
 from tests.e2e.plant import Plant
+from tests.fakes.setclock import SetClock
 
 DEVICES = 4
 LENGTH, HOP = 128, 64
+DAY_S = 86_400
 
 pytestmark = [pytest.mark.needs_mosquitto, pytest.mark.slow, pytest.mark.timeout(300)]
 
 
-class Clocked:
+@dataclass(frozen=True)
+class Site:
     """A gateway whose clock the test sets; monotonic time, broker and devices are real."""
 
-    def __init__(self, folder: Path, library: Path, offset: str = "+0") -> None:
-        self._file = folder / "clock"
-        self.set(offset)
-        self.plant = Plant(
-            folder,
-            broker_kind="mosquitto",
-            zoo=["har-waist"],
-            LD_PRELOAD=str(library),
-            FAKETIME_TIMESTAMP_FILE=str(self._file),
-            FAKETIME_CACHE_DURATION="1",
-            FAKETIME_DONT_FAKE_MONOTONIC="1",
-            NO_FAKE_STAT="1",
-            KPSTREAM_PIPELINE_LATENESS_MS="1000",
-        )
-
-    def set(self, offset: str) -> None:
-        """Set the clock that far from the right time, as `+40d` or `-120s`."""
-        fresh = self._file.with_suffix(".new")
-        fresh.write_text(f"{offset}\n")
-        fresh.replace(self._file)
+    plant: Plant
+    clock: SetClock
 
 
 @contextmanager
-def clocked(folder: Path, library: Path, offset: str = "+0") -> Iterator[Clocked]:
+def clocked(folder: Path, compiler: str, ahead_s: float = 0.0) -> Iterator[Site]:
     """Start a gateway that takes messages; it may not be ready under a wrong clock."""
-    made = Clocked(folder, library, offset)
-    plant = made.plant
+    clock = SetClock(folder, compiler)
+    clock.set(ahead_s)
+    env = clock.env | {"KPSTREAM_PIPELINE_LATENESS_MS": "1000"}
+    plant = Plant(folder, broker_kind="mosquitto", **env)
     with plant.broker:
-        for name in plant.zoo:
-            _add_student(plant, name)
+        _add_student(plant, "har-waist")
         plant.start_gateway(wait=False)
         try:
             plant.wait_until(lambda: _is_connected(plant), 150, "connected")
-            yield made
+            yield Site(plant, clock)
         finally:
             plant.stop_gateway()
 
 
 def test_a_step_of_forty_days_deletes_nothing_and_closes_nothing(
-    attack: Attack, tmp_path: Path, faketime_library: Path
+    attack: Attack, tmp_path: Path, c_compiler: str
 ) -> None:
-    with clocked(tmp_path, faketime_library) as site:
+    with clocked(tmp_path, c_compiler) as site:
         plant = site.plant
         letters = 50
         publish(plant, [(f"sensors/g/bad-{n}/imu", b"{") for n in range(letters)])
-        quiet = NumberedDevices(plant.broker.port, 1, client_id="quiet")
-        quiet.messages = _renamed(quiet)  # type: ignore[method-assign]
+        quiet = Quiet(plant.broker.port, 1, client_id="quiet")
         quiet.start()
         fleet = NumberedDevices(plant.broker.port, DEVICES)
         fleet.start()
         time.sleep(4)
         quiet.stop()  # its points are written before the step and not after
-        for offset, seconds in (("+40d", attack.size(8, 90)), ("+0", attack.size(3, 75))):
-            site.set(offset)
+        for ahead_s, seconds in ((40 * DAY_S, attack.size(8, 90)), (0, attack.size(3, 75))):
+            site.clock.set(ahead_s)
             time.sleep(seconds)
         fleet.stop()
         published = fleet.published | quiet.published
@@ -98,14 +84,14 @@ def test_a_step_of_forty_days_deletes_nothing_and_closes_nothing(
 
 
 def test_a_step_back_freezes_neither_page_nor_metrics(
-    attack: Attack, tmp_path: Path, faketime_library: Path
+    attack: Attack, tmp_path: Path, c_compiler: str
 ) -> None:
-    with clocked(tmp_path, faketime_library) as site:
+    with clocked(tmp_path, c_compiler) as site:
         plant = site.plant
         fleet = NumberedDevices(plant.broker.port, DEVICES)
         fleet.start()
         plant.wait_until(lambda: totals_of(plant)["received"] > 0, 120, "receiving")
-        site.set("-120s")
+        site.clock.set(-120)
         looks = attack.size(6, 70)
         frozen, before = 0, shown(plant)
         for _ in range(looks):
@@ -113,7 +99,7 @@ def test_a_step_back_freezes_neither_page_nor_metrics(
             after = shown(plant)
             frozen += any(new <= old for new, old in zip(after, before, strict=True))
             before = after
-        site.set("+0")
+        site.clock.set(0)
         fleet.stop()
         settle(plant, fleet.published)
         windowed, again = account(plant)
@@ -123,9 +109,9 @@ def test_a_step_back_freezes_neither_page_nor_metrics(
 
 
 def test_a_clock_that_is_behind_holds_everything_until_it_is_right(
-    attack: Attack, tmp_path: Path, faketime_library: Path
+    attack: Attack, tmp_path: Path, c_compiler: str
 ) -> None:
-    with clocked(tmp_path, faketime_library, "-3600s") as site:
+    with clocked(tmp_path, c_compiler, -3600) as site:
         plant = site.plant
         fleet = NumberedDevices(plant.broker.port, DEVICES)
         fleet.start()
@@ -138,7 +124,7 @@ def test_a_clock_that_is_behind_holds_everything_until_it_is_right(
         assert ready(plant)["ready"] is False
         assert totals_of(plant)["received"] == 0
         assert "this machine's clock is wrong" in plant.output()
-        site.set("+0")
+        site.clock.set(0)
         fleet_s = time.monotonic()
         plant.wait_until(lambda: not is_said(), 60, "ready again")
         attack.note(f"took messages {time.monotonic() - fleet_s:.1f} s after the clock was right")
@@ -202,14 +188,14 @@ def account(plant: Plant) -> tuple[int, int]:
 
 
 def shown(plant: Plant) -> tuple[int, float]:
-    """Readings received, as the page and the metrics show them."""
+    """Messages received, as the page and the metrics show them."""
     import urllib.request
 
     with urllib.request.urlopen(f"{plant.url}/metrics", timeout=60) as reply:
         lines = reply.read().decode().splitlines()
-    name = "kpstream_readings_received_total"
-    metric = next(float(line.split()[-1]) for line in lines if line.split(" ")[0] == name)
-    return totals_of(plant)["received"], metric
+    name = "kpstream_messages_received_total "
+    metric = next(float(line.split()[-1]) for line in lines if line.startswith(name))
+    return totals_of(plant)["messages_received"], metric
 
 
 def points(path: Path) -> int:
@@ -232,17 +218,12 @@ def letters_in_log(plant: Plant) -> int:
         log.close()
 
 
-def _renamed(devices: NumberedDevices) -> Any:
-    """The messages of devices under the name `quiet`."""
-    original = devices.messages
+class Quiet(NumberedDevices):
+    """One device of another name."""
 
-    def messages(start: int) -> Iterator[tuple[str, bytes]]:
-        for topic, body in original(start):
-            name = topic.split("/")[2]
-            devices.published["quiet"] = devices.published.pop(name, start) + devices.count
-            yield topic.replace(name, "quiet"), body
-
-    return messages
+    def messages(self, start: int) -> Iterator[tuple[str, bytes]]:
+        yield "sensors/ledger/quiet/imu", payload(start, self.count, self.t0_ms)
+        self.published["quiet"] = start + self.count
 
 
 def _is_connected(plant: Plant) -> bool:
