@@ -74,6 +74,7 @@ SQLITE = {
     "pipeline/log/file.py",
     "pipeline/log/inspection.py",
     "pipeline/log/locallog.py",
+    "pipeline/log/purge.py",
     "pipeline/log/reader.py",
     "pipeline/log/repair.py",
     "pipeline/log/retention.py",
