@@ -72,6 +72,7 @@ SQLITE = {
     "pipeline/log/archive.py",
     "pipeline/log/commands.py",
     "pipeline/log/file.py",
+    "pipeline/durable/walbound.py",
     "pipeline/log/inspection.py",
     "pipeline/log/locallog.py",
     "pipeline/log/purge.py",
@@ -85,6 +86,7 @@ SQLITE = {
     "pipeline/log/tables.py",
     "pipeline/log/writer.py",
     "pipeline/stores/resultsfile.py",
+    "pipeline/stores/resultsguard.py",
 }
 PURE = (
     "windows/windower",

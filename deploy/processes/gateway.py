@@ -23,6 +23,7 @@ from collections.abc import Callable
 from functools import partial
 
 from deploy.processes.bridging import append_ticks, sparkplug_decoder, subscribed_filters
+from deploy.processes.filemeasures import file_measures
 from deploy.processes.gatewayview import RunningGateway
 from deploy.processes.lifecycle import Tasks, run_process, until_crashed
 from deploy.settings.secretoutput import start_logging
@@ -135,7 +136,7 @@ class Gateway:
             explainer=Explainer(
                 partial(find_score, self.results), LogFile(settings.log_path), registry, pipeline
             ),
-            more=self.alerts.measures,
+            more=lambda: [*self.alerts.measures(), *file_measures(self.log_file, self.results)],
             metrics_devices=settings.metrics_devices,
         )
         self._apps: list[ScoringApp | StoreApp] = [self.scoring, *self.stores]

@@ -14,10 +14,10 @@ the files in an order in which nothing is changed before everything is checked:
 | removed or replaced while open | LogLost (d) | LogLost (d), nothing is lost |
 | all files from one earlier moment | none: a restored backup | |
 
-a. From the chain of checksums (`pipeline.log.wal`), where a confirmed transaction stands behind.
-b. From the mark (`pipeline.log.mark`), which names the offsets that are missing.
+a. From the chain of checksums (`pipeline.durable.wal`), if a confirmed transaction stands behind.
+b. From the mark (`pipeline.durable.mark`), which names the offsets that are missing.
 c. Where its pages do not fit those of ``log.db``.
-d. Before the next confirmation, or within the next round of retention (`pipeline.log.inplace`).
+d. Before the next confirmation, or within the next round of retention (`pipeline.durable.inplace`).
 
 Of the other files, ``log.db-shm`` and ``log.db.lock`` have no effect at rest and are LogLost when
 they are taken away while the log is open. A mark that is missing, cut, damaged, older or foreign
@@ -25,8 +25,8 @@ loses nothing: it is written anew with a warning, except that an intact mark of 
 LogLost, because it cannot be told from another log under this mark.
 
 What remains unseen: the last seconds before a *loss of power* are known to the mark only as far as
-it was synced (`pipeline.log.mark`); the chain of checksums still proves what stood before the last
-transaction. A log without a mark (made by an older version, or the mark was deleted together with
+it was synced (`pipeline.durable.mark`); the chain of checksums still proves what stood before the
+last transaction. A log without a mark (made by an older version, or the mark was deleted with
 the end of the log) has the chain only.
 """
 
@@ -40,9 +40,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from pipeline.durable.mark import Mark, MarkFile, boot_id, mark_path, read_mark
+from pipeline.durable.wal import follows, read_wal, wal_path
 from pipeline.errors import LogError, LogLost
 from pipeline.log.file import FILE_ERRORS, check_file, connect, damaged_log, file_error, within
-from pipeline.log.mark import Mark, MarkFile, boot_id, mark_path, read_mark
 from pipeline.log.state import LogState, read_state, record_id
 from pipeline.log.tables import (
     FORMAT,
@@ -52,11 +53,11 @@ from pipeline.log.tables import (
     read_identity,
     upgrade_tables,
 )
-from pipeline.log.wal import follows, read_wal, wal_path
 
 __all__ = [
     "LogFiles",
     "inspect_log",
+    "load_state",
     "lost_error",
     "lost_records",
     "make_mark",

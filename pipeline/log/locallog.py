@@ -24,11 +24,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from ingest.clock import RunningTime, now_ms
 from ingest.clock import steady_ms as process_steady_ms
 from ingest.errors import LogUnavailable
+from pipeline.durable.inplace import OpenFiles
 from pipeline.errors import LogCorrupt, LogError
 from pipeline.log.archive import ArchiveStats
 from pipeline.log.commands import Append, Call, Commit, create_topic, register_group
 from pipeline.log.file import check_file, lock_file
-from pipeline.log.inplace import OpenFiles
 from pipeline.log.inspection import load_state, make_mark, open_file
 from pipeline.log.reader import DiskReader
 from pipeline.log.retention import LogLimits
@@ -427,12 +427,14 @@ class SqliteLog:
         failure = self._writer.failure
         parts = self._state.partitions()
         wal = self.path.with_name(self.path.name + "-wal")
+        sizes = [f.stat().st_size if f.exists() else 0 for f in (self.path, wal)]
         return LogStats(
             **asdict(self._writer.stats),
             stored_records=sum(part.records for part in parts),
             stored_bytes=self._state.total_bytes,
             max_bytes=self.max_bytes,
-            file_bytes=sum(f.stat().st_size for f in (self.path, wal) if f.exists()),
+            file_bytes=sum(sizes),
+            wal_bytes=sizes[1],
             end_offsets={(part.topic, part.partition): part.next_offset for part in parts},
             failure=None if failure is None else str(failure),
             accepted_lost=self._accepted_lost,

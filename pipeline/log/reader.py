@@ -93,8 +93,8 @@ class DiskReader:
 def peek_log(path: str | Path, topic: str) -> Iterator[StoredRecord]:
     """Read the records of a topic, partition by partition, beside a running gateway.
 
-    Takes no lock and writes nothing, so another process may use it (to list dead letters). A topic
-    that does not exist has no records.
+    Takes no lock and writes nothing, so another process may use it (to list dead letters), and
+    holds no read transaction while the caller works. A topic that does not exist has no records.
 
     Raises:
         LogCorrupt: A record does not match its checksum, or the file is no log.
@@ -108,8 +108,13 @@ def peek_log(path: str | Path, topic: str) -> Iterator[StoredRecord]:
             ).fetchall()
             for slot, partition in slots:
                 first, end = record_id(slot, 0), record_id(slot + 1, 0)
-                for row_id, *row in db.execute(f"{_SELECT} ORDER BY id", (first, end)):
-                    yield _decode(file, slot, topic, partition, row_id - first, *row)
+                at = first
+                while rows := db.execute(
+                    f"{_SELECT} ORDER BY id LIMIT ?", (at, end, _PAGE_RECORDS)
+                ).fetchall():
+                    for row_id, *row in rows:
+                        yield _decode(file, slot, topic, partition, row_id - first, *row)
+                    at = rows[-1][0] + 1
     except FILE_ERRORS as exc:
         raise file_error(file, exc) from exc
 

@@ -1,6 +1,6 @@
 """Repair a damaged log: ``python -m pipeline.log.repair state/log.db``, or ``kpstream log repair``.
 
-A damaged write-ahead file is mended first (`pipeline.log.walrepair`). Then every record that is
+A damaged write-ahead file is mended first (`pipeline.durable.walrepair`). Then every record that is
 readable and matches its checksum is copied, with its offset, into a new file; groups keep their
 offsets. Damaged records go into the table `damaged` of the new file as far as they are readable.
 The old file stays beside it as ``<name>.damaged``. Readers skip the missing offsets. The gateway
@@ -21,10 +21,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from pipeline.durable.mark import Mark, MarkFile, boot_id, mark_path, read_mark, sync_folder
+from pipeline.durable.walrepair import MendReport, mend_wal
 from pipeline.errors import LogCorrupt, LogError
 from pipeline.log.file import FILE_ERRORS, connect, lock_file
 from pipeline.log.inspection import inspect_log, lost_error, lost_records, read_ends
-from pipeline.log.mark import Mark, MarkFile, boot_id, mark_path, read_mark, sync_folder
 from pipeline.log.salvage import END, chunks
 from pipeline.log.state import (
     RecordRow,
@@ -45,7 +46,6 @@ from pipeline.log.tables import (
     slot_crc,
     topic_crc,
 )
-from pipeline.log.walrepair import MendReport, mend_wal
 
 __all__ = ["DamagedRecord", "RepairReport", "main", "repair_log", "report_text"]
 

@@ -43,6 +43,7 @@ class LogStats:
         failure: Reason why the writer stopped; None while it works.
         accepted_lost: Records whose loss was accepted (`kpstream log accept-loss`) in the life of
             the log.
+        wal_bytes: Size of the WAL alone.
     """
 
     records: int
@@ -62,6 +63,7 @@ class LogStats:
     end_offsets: dict[tuple[str, int], int]
     failure: str | None
     accepted_lost: int = 0
+    wal_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

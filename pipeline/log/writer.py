@@ -23,13 +23,14 @@ from typing import Any
 
 from ingest.clock import RunningTime
 from ingest.topics import partition_of
+from pipeline.durable.inplace import OpenFiles
+from pipeline.durable.mark import MarkFile
+from pipeline.durable.walbound import WalBound
 from pipeline.errors import LogClosed, LogCorrupt, LogError, LogFailed, LogFull, LogLost
 from pipeline.log.archive import ArchiveStats
 from pipeline.log.commands import Append, Call, Command, Commit, create_topic
 from pipeline.log.file import damaged_log, is_damage
 from pipeline.log.fill import describe_fill
-from pipeline.log.inplace import OpenFiles
-from pipeline.log.mark import MarkFile
 from pipeline.log.retention import LogLimits, Retention
 from pipeline.log.staging import Staged, adopt_keys, earliest_of, write_offsets, write_slot
 from pipeline.log.state import (
@@ -96,6 +97,7 @@ class LogWriter:
         self._running = running
         self._mark = mark
         self._files = files
+        self._wal = WalBound(db, path, limits.max_bytes)
         self._queue: deque[Command] = deque()
         self._queued_bytes = 0
         self._wake = threading.Condition()
@@ -172,6 +174,8 @@ class LogWriter:
                 f"the log {self._path} holds {used} of {cap} bytes: {describe_fill(self._state)}. "
                 "It refuses appends until a group that is behind catches up, or the cap is raised"
             )
+        if self._wal.is_full:
+            return LogFull(f"{self._wal.reason}. The log refuses appends until then")
         if self._retention.disk_is_low and not reserve:
             return LogFull(
                 f"less than {self._limits.min_free_bytes} bytes are free on the disk of "
@@ -255,6 +259,7 @@ class LogWriter:
             _fail(batch, self._roll_back(exc))
             return
         self._note_commit(time.perf_counter() - start)
+        self._wal.shrink()
         if self._has_lost(self._files.note()):
             _fail(batch, self.failure)
             return
@@ -355,6 +360,7 @@ class LogWriter:
             more, pressed = self._retention.run(self._running.now_ms(), pressed=pressed)
         except sqlite3.Error as exc:
             self._roll_back(exc)
+        self._wal.shrink()
         if not self._has_lost(self._files.note()):
             self._mark.write(self._state.ends(), self._files.salts())
         self._pressed |= more and pressed

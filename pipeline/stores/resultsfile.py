@@ -22,6 +22,7 @@ import math
 import re
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,8 +33,9 @@ import orjson
 from ingest.clock import RunningTime
 from ingest.clock import now_ms as process_now_ms
 from ingest.clock import steady_ms as process_steady_ms
-from pipeline.errors import ResultsCorrupted, ResultsGone, SinkUnavailable
+from pipeline.errors import ResultsCorrupted, SinkUnavailable
 from pipeline.points.points import Point
+from pipeline.stores.resultsguard import ResultsGuard, check_results, check_tables
 from pipeline.stores.sinks import Refused
 
 __all__ = ["ResultsFile"]
@@ -46,6 +48,8 @@ _MAX_NAME = 128
 # Columns of one measurement: four students with other labels each (models.tasks.fields.MAX_LABELS).
 _MAX_FIELDS = 600  # SQLite's own limit is 2000
 _CHECK_LIMIT_BYTES = 64 * 2**20  # quick_check reads everything: only small files are checked whole
+_READ_S = 60.0  # a longer read would keep the write-ahead file from being emptied
+_STEPS_BETWEEN_LOOKS = 100_000
 _RETENTION_EVERY_MS = 60_000
 _STILL_WRITTEN_MS = 86_400_000
 _NAME = re.compile(r"(?!points_|sqlite_)[a-z][a-z0-9_]{0,63}")
@@ -92,7 +96,7 @@ class ResultsFile:
                 of the one that is furthest behind: a forecast lies ahead of the readings, which is
                 no reason to delete it before they come. A series without a write for as long is
                 deleted as a whole; time for which the file was closed does not count.
-            max_bytes: Size above which the oldest points of every series are deleted.
+            max_bytes: Size, with the write-ahead file, above which the oldest points are deleted.
             read_only: Open an existing file without writing.
             now_ms: The clock, epoch milliseconds.
             steady_ms: Monotonic milliseconds. No step of a clock makes a series old.
@@ -114,7 +118,8 @@ class ResultsFile:
         self._running = RunningTime(None, now_ms(), steady_ms)
         self._writer: sqlite3.Connection | None = None
         self._reader: sqlite3.Connection | None = None
-        self._opened: tuple[int, int] | None = None  # device and inode
+        self._guard: ResultsGuard | None = None
+        self._read_until = math.inf
         try:
             with self._translated():
                 self._open(read_only=read_only)
@@ -138,22 +143,25 @@ class ResultsFile:
         """
         refused: list[Refused] = []
         with self._write_lock, self._translated():
-            db = self._writer
-            if db is None:
+            db, guard = self._writer, self._guard
+            if db is None or guard is None:
                 raise SinkUnavailable(f"results file {self._path} is closed or read-only")  # noqa: EM102
+            guard.before_write()
             db.execute("BEGIN IMMEDIATE")
             try:
                 self._store(db, points, refused)
-                self._check_in_place()
+                guard.before_commit()
                 db.execute("COMMIT")
             except BaseException:
                 db.rollback()
                 self._series.clear()  # the rollback removed what this transaction interned
                 self._columns.clear()
                 raise
+            guard.after_commit()
             if self._next_retention_ms is None or self._steady_ms() >= self._next_retention_ms:
                 self._next_retention_ms = self._steady_ms() + _RETENTION_EVERY_MS
                 self._retain(db)
+                guard.after_change()
         return refused
 
     def apply_retention(self) -> int:
@@ -169,6 +177,7 @@ class ResultsFile:
         with self._read_lock, self._translated():
             if self._reader is None:
                 raise SinkUnavailable(f"results file {self._path} is closed")  # noqa: EM102
+            self._read_until = time.monotonic() + _READ_S
             return self._reader.execute(sql, parameters).fetchall()
 
     def reduce(
@@ -178,6 +187,7 @@ class ResultsFile:
         with self._read_lock, self._translated():
             if self._reader is None:
                 raise SinkUnavailable(f"results file {self._path} is closed")  # noqa: EM102
+            self._read_until = time.monotonic() + _READ_S
             return fold(iter(self._reader.execute(sql, parameters)))
 
     def fields(self, measurement: str) -> list[str]:
@@ -190,23 +200,32 @@ class ResultsFile:
         with self._read_lock, self._translated():
             return 0 if self._reader is None else _used_bytes(self._reader)
 
+    def wal_bytes(self) -> int:
+        """Size of the write-ahead file at the last write."""
+        guard = self._guard
+        return 0 if guard is None else guard.wal_bytes
+
     def close(self) -> None:
         """Close both connections; idempotent."""
         with self._write_lock, self._read_lock:
-            for connection in (self._reader, self._writer):
-                if connection is not None:
-                    connection.close()
-            self._reader = self._writer = None
+            for each in (self._reader, self._writer, self._guard):
+                if each is not None:
+                    each.close()
+            self._reader = self._writer = self._guard = None
 
     # opening
 
     def _open(self, *, read_only: bool) -> None:
         if not read_only:
             self._path.parent.mkdir(parents=True, exist_ok=True)
+            check_results(self._path, lambda: _connect(self._path, read_only=True))
             self._writer = _connect(self._path)
             self._prepare(self._writer)
-            self._opened = _identity(self._path)
+            self._guard = ResultsGuard(self._path, self._writer, self._max_bytes)
         self._reader = _connect(self._path, read_only=True)
+        self._reader.set_progress_handler(
+            lambda: time.monotonic() > self._read_until, _STEPS_BETWEEN_LOOKS
+        )
         if read_only:
             self._check(self._reader)
 
@@ -219,6 +238,7 @@ class ResultsFile:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA cache_size = -2048")
+        db.execute("PRAGMA journal_size_limit = 16000000")
         db.executescript(_SCHEMA)
         self._continue_running_time(db)
 
@@ -244,15 +264,7 @@ class ResultsFile:
             answer = db.execute("PRAGMA quick_check(1)").fetchone()[0]
             if answer != "ok":
                 raise ResultsCorrupted(self._path, answer)
-
-    def _check_in_place(self) -> None:
-        """Check that the path still names the open file: writes to a deleted file would be lost."""
-        try:
-            found = _identity(self._path)
-        except (FileNotFoundError, NotADirectoryError):
-            raise ResultsGone(self._path, "deleted or moved away") from None
-        if found != self._opened:
-            raise ResultsGone(self._path, "replaced by another file")
+        check_tables(self._path, db)
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -260,6 +272,10 @@ class ResultsFile:
             yield
         except sqlite3.OperationalError as exc:
             text = f"results file {self._path}: {exc}; check free disk space and permissions"
+            if "interrupted" in str(exc):
+                text = (
+                    f"results file {self._path}: the query took over {_READ_S:.0f} s: ask for less"
+                )
             raise SinkUnavailable(text) from exc
         except sqlite3.DatabaseError as exc:
             raise ResultsCorrupted(self._path, str(exc)) from exc
@@ -383,8 +399,9 @@ class ResultsFile:
             "SELECT id, measurement FROM _series WHERE run_ms < ?", (gone,)
         ).fetchall():
             deleted += _delete(db, measurement, series, None)
+        wal_bytes = 0 if self._guard is None else self._guard.wal_bytes
         for _ in range(20):  # each round deletes a share of every series; a few rounds suffice
-            used = _used_bytes(db)
+            used = _used_bytes(db) + wal_bytes
             if used <= self._max_bytes:
                 break
             share = max(0.05, 1 - 0.9 * self._max_bytes / used)
@@ -435,11 +452,6 @@ def _connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
         db.close()
         raise
     return db
-
-
-def _identity(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_dev, status.st_ino
 
 
 def _flaw(point: Point) -> str | None:

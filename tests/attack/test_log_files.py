@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.durable.mark import read_mark
+from pipeline.durable.wal import FRAME, HEADER, read_wal
 from pipeline.errors import LogCorrupt, LogError, LogLost
 from pipeline.log import inspection
 from pipeline.log.locallog import SqliteLog
-from pipeline.log.mark import read_mark
 from pipeline.log.repair import repair_log
 from pipeline.log.state import NewRecord
-from pipeline.log.wal import FRAME, HEADER, read_wal
 from tests.attack.account import Attack
 from tests.attack.logfiles import FILES, OPTIONS, KilledLog, flips, kill_log, records, verdict
 from tests.fuzz.limits import MEMORY, within

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+from deploy.processes.filemeasures import file_measures
 from deploy.processes.processview import ProcessView
 from ingest.clock import now_ms
 from pipeline.app import ScoringApp
@@ -14,7 +16,9 @@ from pipeline.console.metrics import exposition
 from pipeline.explain.alerts import AlertExplainer
 from pipeline.explain.quiet import QuietThread
 from pipeline.explain.students import ExplainingStudents
+from pipeline.log.locallog import SqliteLog
 from pipeline.scoring.stage import ScoringCounters
+from pipeline.stores.resultsfile import ResultsFile
 from tests.fakes.view import FakeView
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -29,6 +33,9 @@ def test_the_page_has_what_a_gateway_and_a_worker_serve(tmp_path: Path) -> None:
     students = ExplainingStudents(tmp_path)
     alerts = AlertExplainer(students, lambda point: None, QuietThread("x", waiting=1, share=1.0))
     more = [*worker.measures(), *alerts.measures()]
+    log, results = SqliteLog(tmp_path / "log.db"), ResultsFile(tmp_path / "results.db")
+    with closing(log), closing(results):
+        more += file_measures(log, results)
     served = exposition(FakeView(now_ms()), more).decode()
     names = {name for name in re.findall(r"^# TYPE (\S+)", served, re.MULTILINE)}
     documented = set(re.findall(r"^\| `(kpstream_[a-z_]+)`", PAGE.read_text(), re.MULTILINE))

@@ -201,7 +201,7 @@ def checksum(data: bytes, seed: Sums, *, big_endian: bool = False) -> Sums:
     """
     words = np.frombuffer(data, ">u4" if big_endian else "<u4").astype(np.uint32)
     first, second = weights(len(words))
-    of_seed = seed_weights(len(words) // 2)
+    of_seed = _seed_weights(len(words) // 2)
     s0 = int((words * first).sum(dtype=np.uint32))
     s1 = int((words * second).sum(dtype=np.uint32))
     s0 += of_seed[0] * seed[0] + of_seed[1] * seed[1]
@@ -226,7 +226,7 @@ def weights(words: int) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
 
 
 @lru_cache(maxsize=8)
-def seed_weights(pairs: int) -> tuple[int, int, int]:
+def _seed_weights(pairs: int) -> tuple[int, int, int]:
     """The symmetric matrix that maps the seed through `pairs` pairs of words: (m00, m01, m11)."""
     m00, m01, m11 = 1, 0, 1
     for _ in range(pairs):

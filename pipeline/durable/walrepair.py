@@ -21,8 +21,8 @@ from typing import IO
 
 import numpy as np
 
-from pipeline.log.mark import sync_folder
-from pipeline.log.wal import (
+from pipeline.durable.mark import sync_folder
+from pipeline.durable.wal import (
     FRAME,
     HEADER,
     MAGIC,
