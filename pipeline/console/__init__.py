@@ -5,9 +5,10 @@ HTML, JSON and Prometheus text. Promise: it only reads, answers from memory or i
 shows no secret.
 
 Files, in order: `queries` (of the results file), `cards` (the score of a device, by kind of
-answer), `pages` (JSON), `explaining` (explanations and raw readings), `metrics` (Prometheus),
-`server` (the only user of aiohttp), `web/` (files for the browser, with one card per task in
-`web/cards/`).
+answer), `pages` (JSON), `fleet` (pages of a fleet of any size), `explaining` (explanations and raw
+readings), `metrics` (Prometheus), `gate` (bounds on connections), `listener` (the only user of
+aiohttp), `server` (what answers which path), `web/` (files for the browser, with one card per task
+in `web/cards/`).
 """
 
 __all__: list[str] = []
