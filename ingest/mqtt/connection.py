@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
@@ -165,7 +166,7 @@ class Connection:
 
         It runs several times a second while connected, and every 20 s or so while it connects.
         """
-        return asyncio.get_running_loop().time() - self._last_turn_s
+        return time.monotonic() - self._last_turn_s
 
     @property
     def is_discarding(self) -> bool:
@@ -182,7 +183,7 @@ class Connection:
     def start(self) -> None:
         """Begin to connect, and stay connected until `stop`."""
         loop = asyncio.get_running_loop()
-        self._last_turn_s = loop.time()
+        self._last_turn_s = time.monotonic()
         self._task = loop.create_task(self._keep_up(), name="mqtt")
 
     def on_task_end(self, callback: Callable[[], None]) -> None:
@@ -252,7 +253,7 @@ class Connection:
         """
         loop = asyncio.get_running_loop()
         while self._policy.state is not State.STOPPED:
-            self._last_turn_s = loop.time()
+            self._last_turn_s = time.monotonic()
             try:
                 self._policy.begin(loop.time())
                 await self._connect_once()
@@ -262,7 +263,7 @@ class Connection:
                 log.exception("the MQTT connection ends after an unforeseen exception")
                 self.faults_total += 1
                 self._policy.crashed(exc)
-            self._last_turn_s = loop.time()
+            self._last_turn_s = time.monotonic()
             await asyncio.sleep(self._policy.pause_s())
 
     async def _connect_once(self) -> None:
@@ -281,7 +282,7 @@ class Connection:
             while policy.is_open:
                 with suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(self._closing.wait(), _TICK_S)
-                self._last_turn_s = loop.time()
+                self._last_turn_s = time.monotonic()
                 if policy.is_open:
                     line.keep_alive()
                     policy.tick(loop.time())
