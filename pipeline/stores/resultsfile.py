@@ -202,8 +202,7 @@ class ResultsFile:
 
     def wal_bytes(self) -> int:
         """Size of the write-ahead file at the last write."""
-        guard = self._guard
-        return 0 if guard is None else guard.wal_bytes
+        return 0 if (guard := self._guard) is None else guard.wal_bytes
 
     def close(self) -> None:
         """Close both connections; idempotent."""
