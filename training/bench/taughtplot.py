@@ -13,6 +13,7 @@ from training.errors import MissingExtraError
 __all__ = ["plot_taught"]
 
 _COLUMNS = 3
+_SCALE = 1000
 _COLOURS = {"llata": "tab:purple", "timellm": "tab:red"}
 
 
@@ -38,7 +39,7 @@ def plot_taught(cells: Mapping[str, Mapping[str, Sequence[float]]], path: Path) 
     for axis, (title, arms) in zip(axes, cells.items(), strict=False):
         names = [name for name, values in arms.items() if name != "none" and values]
         for place, name in enumerate(names):
-            values = arms[name]
+            values = [_SCALE * value for value in arms[name]]
             half = interval_95(values) if len(values) > 1 else 0.0
             colour = _COLOURS.get(name.partition("-")[0], "tab:gray")
             is_control = "-" in name
@@ -55,7 +56,8 @@ def plot_taught(cells: Mapping[str, Mapping[str, Sequence[float]]], path: Path) 
         axis.set_yticks(range(len(names)), names)
         axis.invert_yaxis()
         axis.set_title(title, fontsize=9)
-        axis.set_xlabel("test MSE minus none")
+        axis.set_xlabel(f"test MSE minus none, x {_SCALE}")
+        axis.locator_params(axis="x", nbins=5)
         axis.grid(alpha=0.3, axis="x")
     for axis in axes[len(cells) :]:
         axis.set_visible(False)

@@ -37,6 +37,10 @@ truth than its own. Validation chose the pass; the test part was scored once for
 - A teacher `helps` only if both intervals are below zero. `not shown` is the answer otherwise;
   `hurts`: the interval from `none` is above zero. Of twenty comparisons without an effect one is
   expected outside its interval; nothing is corrected for that.
+- Teachers that give back the ridge are equal, and so are their students.
+- `unseen` is the test part of the sister set, `channel missing` replaces one channel after the
+  other by its training mean, `short history` repeats the oldest known reading in the older half of
+  the look-back.
 - Rows in *italics* are re-printed from papers, with the language model that they run at inference;
   `training/bench/published.py` names the tables.
 """

@@ -21,7 +21,12 @@ from training.bench.forecastplan import (  # noqa: E402
 from training.bench.forecastreport import write_forecast_report  # noqa: E402
 from training.bench.forecastruns import do_forecast_run  # noqa: E402
 from training.bench.ledger import read_lines, shipped_plans  # noqa: E402
-from training.bench.published import HORIZONS, PUBLISHED  # noqa: E402
+from training.bench.published import (  # noqa: E402
+    FEW_SHOT,
+    HORIZONS,
+    PUBLISHED,
+    published_errors,
+)
 from training.datasets.dummy_series import make_dummy_series  # noqa: E402
 from training.errors import LedgerError  # noqa: E402
 from training.forecasting.recipe import ForecastRecipe  # noqa: E402
@@ -220,3 +225,18 @@ def test_published_rows_have_the_printed_averages():
             if (one.model, one.length) in printed:
                 mean = sum(one.errors[name]) / 4
                 assert mean == pytest.approx(printed[one.model, one.length][place], abs=0.0016)
+
+
+def test_published_rows_with_a_tenth_of_the_data_have_the_printed_averages():
+    printed = {
+        ("LLaTA (CALF)", 96): {"ETTh1": 0.644, "ETTh2": 0.419, "ETTm1": 0.504, "ETTm2": 0.302},
+        ("TIME-LLM, run by others", 96): {"ETTh1": 0.765, "ETTh2": 0.589, "ETTm2": 0.308},
+        ("PatchTST", 96): {"ETTh1": 0.683, "ETTh2": 0.550, "ETTm2": 0.295},
+        ("TIME-LLM", 512): {"ETTh1": 0.556, "ETTh2": 0.370, "ETTm1": 0.404, "ETTm2": 0.277},
+        ("PatchTST", 512): {"ETTh1": 0.633, "ETTh2": 0.415, "ETTm1": 0.501, "ETTm2": 0.296},
+    }
+    for one in FEW_SHOT:
+        means = {name: sum(errors) / 4 for name, errors in one.errors.items()}
+        assert means == pytest.approx(printed[one.model, one.length], abs=0.0016)
+    assert [error for _, error in published_errors("ETTm1", 192, 0.1)] == [0.479, 0.373, 0.437]
+    assert published_errors("ETTm1", 192, 0.05) == []
