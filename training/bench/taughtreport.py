@@ -35,7 +35,8 @@ truth than its own. Validation chose the pass; the test part was scored once for
   better. `minus random` is that from the same teacher with random weights. The interval (95 %,
   Student's t over seeds) is of the seeds of the student; a teacher is trained once for each table.
 - A teacher `helps` only if both intervals are below zero. `not shown` is the answer otherwise;
-  `hurts`: the interval from `none` is above zero. Of twenty comparisons without an effect one is
+  `hurts`: the interval from `none` is above zero. `lower, a control`: what lowers the error is not
+  what the teacher knows. Of twenty comparisons without an effect one is
   expected outside its interval; nothing is corrected for that.
 - Teachers that give back the ridge are equal, and so are their students.
 - `unseen` is the test part of the sister set, `channel missing` replaces one channel after the
@@ -171,12 +172,20 @@ def _table(cell: Cell, lines: Sequence[Line]) -> str:
             _spread([line["test"]["mse"] for line in own]),
             _interval(over_none),
             _interval(over_random or []),
-            "" if name == _BASE else verdict(over_none, over_random),
+            _said(name, verdict(over_none, over_random)),
             ", ".join(str(line["best_pass"]) for line in own),
             f"{times[0]:.0f}" if times else "",
         )
         rows.append(_row(row))
     return "\n".join(rows) + "\n"
+
+
+def _said(name: str, found: str) -> str:
+    """Word a verdict: a control that lowers the error shows that its teacher is not the reason."""
+    if name == _BASE:
+        return ""
+    is_control = name.endswith(("-random", "-none", "-shuffled"))
+    return "lower, a control" if is_control and found == "helps" else found
 
 
 def _is_taught(line: Line) -> bool:

@@ -72,6 +72,13 @@ def test_a_row_has_the_paired_differences_and_the_verdict(tmp_path):
     assert row(text, "*LLaTA (CALF); GPT-2, 6 blocks*")[4] == "0.468"
 
 
+def test_a_control_with_a_lower_error_is_no_help(tmp_path):
+    pairs = [made("none", seed, 0.4 + seed / 100) for seed in range(3)]
+    pairs += [made("llata-shuffled", seed, 0.39 + seed / 100) for seed in range(3)]
+
+    assert row(page(tmp_path, pairs), "llata-shuffled")[7] == "lower, a control"
+
+
 def test_runs_without_a_line_are_counted_and_lines_of_no_plan_left_out(tmp_path):
     pairs = [made("none", seed, 0.4) for seed in range(2)]
     runs, lines = zip(*pairs, strict=True)
