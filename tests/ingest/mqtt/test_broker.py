@@ -161,8 +161,8 @@ def test_an_interrupted_start_leaves_no_broker_behind(
 
 
 def test_a_missing_embedded_broker_is_told_with_the_line_that_installs_it(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("ingest.mqtt.broker.find_spec", lambda _name: None)
     with pytest.raises(BrokerError, match=r"pip install 'kpstream\[demo\]'"):
-        LocalBroker(kind="amqtt").start()
+        LocalBroker(tmp_path, kind="amqtt").start()
