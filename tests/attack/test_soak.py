@@ -57,7 +57,9 @@ def test_memory_does_not_grow_under_steady_load(attack: Attack, tmp_path: Path) 
         assert sent["confirmed"] == messages
         readings = messages * READINGS
         plant.wait_until(
-            lambda: sum(a["windowed"] for a in plant.accounts().values()) >= readings, 120, "taken"
+            lambda: sum(a["windowed"] for a in plant.accounts().values()) >= readings,
+            max(120, seconds),  # a busy machine catches up slowly, which is no loss
+            "taken",
         )
         windowed = sum(account["windowed"] for account in plant.accounts().values())
         totals = plant.totals()
