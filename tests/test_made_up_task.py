@@ -34,8 +34,10 @@ from models.tasks.fields import Decoding, Float32
 from models.tasks.number import NumberAnswer
 from models.tasks.registry import find_task, registered, tasks
 from models.tasks.rul import rmse
+from models.trial import Trial
 from pipeline.console.queries import all_points
 from pipeline.points.measurements import hourly_measurement, score_measurement
+from pipeline.scoring.tried import TriedStudents
 from pipeline.settings import PipelineSettings
 from pipeline.stores.influxlayout import rollups
 from tests.fakes.browser import Browser
@@ -154,6 +156,9 @@ class Site:
 async def site(tmp_path: Path, load_task: Task) -> AsyncIterator[Site]:
     student = write_dummy(tmp_path / "student", "load", stream="crane")
     Registry(tmp_path / "state" / "registry").publish(student.path, stable=True)
+    # The child process of a trial does not know a task that only this process has registered.
+    passed = TriedStudents(tmp_path / "state" / "tried.json", trial=lambda _: Trial(0.0, 0.0))
+    passed.load(student)
     broker = LocalBroker(tmp_path / "broker")
     await asyncio.to_thread(broker.start)
     with FakeInflux() as influx:

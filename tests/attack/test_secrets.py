@@ -105,7 +105,8 @@ def line_of(words: tuple[str, ...], folder: Path) -> list[str]:
             value = str(kind.choices[0])
         is_option = isinstance(parameter, click.Option)
         values += [parameter.opts[0], value] if is_option else [value]
-    more = ["--all"] if words == ("dead-letters", "replay") else []
+    chooses = words in (("dead-letters", "replay"), ("dead-letters", "purge"))
+    more = ["--all"] if chooses else []
     return [*words, *values, *more]
 
 

@@ -40,7 +40,7 @@ def test_a_missing_package_fails_with_the_command_that_installs_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(cli._COMMANDS, "demo", ("package_that_is_not_there", "demo", ""))
-    assert "pip install 'kpstream[gateway]'" in run("demo", code=1)
+    assert "pip install 'kpstream[demo]'" in run("demo", code=1)
 
 
 @pytest.mark.parametrize(

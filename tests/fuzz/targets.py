@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 
-from ingest.errors import RefusedMessage
+from ingest.errors import MqttError, RefusedMessage
 from ingest.messages import decode_bundle
 from ingest.mqtt.packets import PacketSocket
 from ingest.payloads import decode_payload, event_times
@@ -76,9 +77,10 @@ def packets(data: bytes) -> None:
         sock = PacketSocket(ours, has_properties=bool(data and data[0] & 1))
         theirs.sendall(data[:60_000])
         theirs.close()
-        while sock.fill():
-            while sock.next_packet() is not None:
-                pass
+        with suppress(MqttError):  # a length of five bytes ends the connection
+            while sock.fill():
+                while sock.next_packet() is not None:
+                    pass
 
 
 def manifest(data: bytes) -> None:

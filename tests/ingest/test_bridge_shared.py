@@ -221,7 +221,12 @@ async def test_a_bridge_ticks_its_own_partitions_and_all_after_a_connect() -> No
     clock, log = Clock(), FakeLog()
     home = partition_of(b"plant/press-1", 4)
     async with ScriptedBroker() as broker:
-        found = Bridge(IngestSettings(mqtt_port=broker.port), log, now_ms=clock)
+        found = Bridge(
+            IngestSettings(mqtt_port=broker.port),
+            log,
+            now_ms=clock,
+            steady_s=lambda: clock.ms / 1000,
+        )
         assert found.quiet_partitions(6000) == []
         task = asyncio.ensure_future(found.run())
         await until(lambda: found.health().connected)

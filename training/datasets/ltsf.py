@@ -48,17 +48,25 @@ _WEATHER = (
     ("H2OC", "mmol/mol"),
     ("rho", "g/m3"),
     ("wv", "m/s"),
-    ("max. wv", "m/s"),
+    ("max_wv", "m/s"),
     ("wd", "deg"),
     ("rain", "mm"),
     ("raining", "s"),
     ("SWDR", "W/m2"),
     ("PAR", "umol/m2/s"),
-    ("max. PAR", "umol/m2/s"),
+    ("max_PAR", "umol/m2/s"),
     ("Tlog", "degC"),
     ("OT", "1"),
 )
-_ILI = ("% WEIGHTED ILI", "%UNWEIGHTED ILI", "AGE 0-4", "AGE 5-24", "ILITOTAL", "NUM. OF PROVIDERS")
+_ILI = (
+    ("weighted_ILI", "%"),
+    ("unweighted_ILI", "%"),
+    ("age_0-4", "1"),
+    ("age_5-24", "1"),
+    ("ILI_total", "1"),
+    ("providers", "1"),
+    ("OT", "1"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +109,7 @@ _FACTS = {
     "ILI": _Facts(
         "national_illness.csv",
         966,
-        tuple((name, "%" if name.startswith("%") else "1") for name in (*_ILI, "OT")),
+        _ILI,
         7 * _DAY_MS,
         52,
         "illness",
