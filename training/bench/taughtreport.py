@@ -12,7 +12,7 @@ from training.bench.published import published_errors
 from training.bench.stats import Line, interval_95
 from training.bench.taughtplot import plot_taught
 
-__all__ = ["control_of", "paired", "taught_cells", "verdict", "write_taught_report"]
+__all__ = ["controls_of", "paired", "taught_cells", "verdict", "write_taught_report"]
 
 _BASE = "none"
 _FEWEST = 3  # seeds of an interval
@@ -32,9 +32,11 @@ truth than its own. Validation chose the pass; the test part was scored once for
   mean of three larger networks. `llata` and `timellm` have SmolLM2, `-random` the same blocks with
   random weights, `-none` no language model, `-shuffled` the products of other windows.
 - `minus none` is the mean difference of the test MSE from `none` with the same seed; negative is
-  better. `minus random` is that from the same teacher with random weights. The interval (95 %,
-  Student's t over seeds) is of the seeds of the student; a teacher is trained once for each table.
-- A teacher `helps` only if both intervals are below zero. `not shown` is the answer otherwise;
+  better. `minus random` is that from the same teacher with random weights, `minus no model` that
+  from the same teacher without a language model. The interval (95 %, Student's t over seeds) is of the
+  seeds of the student; a teacher is trained once for each table, so the luck of its own training is
+  not in the interval.
+- A teacher `helps` only if all its intervals are below zero. `not shown` is the answer otherwise;
   `hurts`: the interval from `none` is above zero. `lower, a control`: what lowers the error is not
   what the teacher knows. Of twenty comparisons without an effect one is
   expected outside its interval; nothing is corrected for that.
@@ -53,6 +55,7 @@ _COLUMNS = (
     "test MSE",
     "minus none",
     "minus random",
+    "minus no model",
     "verdict",
     "chosen passes",
     "teacher, s",
@@ -121,17 +124,17 @@ def paired(lines: Sequence[Line], base: Sequence[Line], measure: Measure) -> lis
     return _apart(lines, [line for line in base if line["teacher"] == _BASE], measure)
 
 
-def control_of(teacher: str) -> str | None:
-    """Return the random-weight control of a teacher with a trained language model, else None.
+def controls_of(teacher: str) -> tuple[str, ...]:
+    """Return the controls of a teacher with a trained language model; none for another teacher.
 
-    >>> control_of("llata"), control_of("llata-random"), control_of("ensemble")
-    ('llata-random', None, None)
+    >>> controls_of("llata"), controls_of("llata-random"), controls_of("ensemble")
+    (('llata-random', 'llata-none'), (), ())
     """
-    return f"{teacher}-random" if teacher in ("llata", "timellm") else None
+    return (f"{teacher}-random", f"{teacher}-none") if teacher in ("llata", "timellm") else ()
 
 
-def verdict(over_none: Sequence[float], over_random: Sequence[float] | None) -> str:
-    """Say what paired differences show; the second ones are None for a teacher without a control.
+def verdict(over_none: Sequence[float], *over_controls: Sequence[float] | None) -> str:
+    """Say what paired differences show; those over a control are None where there is no control.
 
     >>> verdict([-0.01, -0.011, -0.012], None), verdict([-0.01, -0.011, -0.012], [0.0, 0.0, 0.0])
     ('helps', 'not shown')
@@ -140,7 +143,7 @@ def verdict(over_none: Sequence[float], over_random: Sequence[float] | None) -> 
         return ""
     if float(np.mean(over_none)) - interval_95(over_none) > 0:
         return "hurts"
-    asked = [over_none] if over_random is None else [over_none, over_random]
+    asked = [over_none, *(one for one in over_controls if one is not None)]
     helps = all(len(one) >= _FEWEST and float(np.mean(one)) + interval_95(one) < 0 for one in asked)
     return "helps" if helps else "not shown"
 
@@ -155,13 +158,12 @@ def _table(cell: Cell, lines: Sequence[Line]) -> str:
     for one, error in published_errors(cell[0], cell[2], cell[3]):
         if one.length == cell[1]:
             name = f"*{one.model}; {one.backbone}*"
-            rows.append(_row((name, "", "", "", f"{error:.3f}", *("",) * 5)))
-    rows.append(_row(("closed-form ridge itself", *_ridge(lines), *("",) * 5)))
+            rows.append(_row((name, "", "", "", f"{error:.3f}", *("",) * 6)))
+    rows.append(_row(("closed-form ridge itself", *_ridge(lines), *("",) * 6)))
     arms = dict(_arms(lines))
     for name, own in arms.items():
-        control = control_of(name)
         over_none = [] if name == _BASE else paired(own, lines, _test_error)
-        over_random = None if control is None else _apart(own, arms.get(control, []), _test_error)
+        over = [_apart(own, arms.get(one, []), _test_error) for one in controls_of(name)]
         teacher = [line["teacher_validation"]["mse"] for line in own if _is_taught(line)]
         times = [line["teacher_seconds"] for line in own if line.get("teacher_seconds") is not None]
         row = (
@@ -171,8 +173,8 @@ def _table(cell: Cell, lines: Sequence[Line]) -> str:
             _spread([line["validation"]["mse"] for line in own]),
             _spread([line["test"]["mse"] for line in own]),
             _interval(over_none),
-            _interval(over_random or []),
-            _said(name, verdict(over_none, over_random)),
+            *([_interval(one) for one in over] or ["", ""]),
+            _said(name, verdict(over_none, *over)),
             ", ".join(str(line["best_pass"]) for line in own),
             f"{times[0]:.0f}" if times else "",
         )

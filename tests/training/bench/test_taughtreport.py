@@ -53,6 +53,7 @@ def row(text, name, place=0):
 def test_a_row_has_the_paired_differences_and_the_verdict(tmp_path):
     pairs = [made("none", seed, 0.4 + seed / 100) for seed in range(3)]
     pairs += [made("llata-random", seed, 0.39 + seed / 100) for seed in range(3)]
+    pairs += [made("llata-none", seed, 0.395 + seed / 100) for seed in range(3)]
     shifts = (-0.021, -0.022, -0.023)
     taught = {"teacher_validation": {"mse": 0.69}, "teacher_seconds": 12.3}
     pairs += [
@@ -66,7 +67,8 @@ def test_a_row_has_the_paired_differences_and_the_verdict(tmp_path):
     assert found[2] == "0.6900"
     assert found[5] == "-0.0220 ± 0.0025"
     assert found[6] == "-0.0120 ± 0.0025"
-    assert found[7] == "helps"
+    assert found[7] == "-0.0170 ± 0.0025"
+    assert found[8] == "helps"
     assert row(text, "llata", 1)[2] == "-0.0220 ± 0.0025"  # on the unseen set
     assert row(text, "closed-form ridge itself")[4] == "0.4200"
     assert row(text, "*LLaTA (CALF); GPT-2, 6 blocks*")[4] == "0.468"
@@ -76,7 +78,7 @@ def test_a_control_with_a_lower_error_is_no_help(tmp_path):
     pairs = [made("none", seed, 0.4 + seed / 100) for seed in range(3)]
     pairs += [made("llata-shuffled", seed, 0.39 + seed / 100) for seed in range(3)]
 
-    assert row(page(tmp_path, pairs), "llata-shuffled")[7] == "lower, a control"
+    assert row(page(tmp_path, pairs), "llata-shuffled")[8] == "lower, a control"
 
 
 def test_runs_without_a_line_are_counted_and_lines_of_no_plan_left_out(tmp_path):
@@ -100,5 +102,11 @@ def test_runs_without_a_line_are_counted_and_lines_of_no_plan_left_out(tmp_path)
         ([-0.5, -0.5], None, ""),
     ],
 )
-def test_help_needs_both_intervals_below_zero(over_none, over_random, expected):
+def test_help_needs_every_interval_below_zero(over_none, over_random, expected):
     assert verdict(over_none, over_random) == expected
+
+
+def test_a_teacher_that_is_no_better_without_its_model_has_not_helped():
+    lower = [-0.01, -0.01, -0.011]
+    assert verdict(lower, lower, lower) == "helps"
+    assert verdict(lower, lower, [0.004, 0.005, 0.006]) == "not shown"
