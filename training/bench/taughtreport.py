@@ -34,8 +34,8 @@ truth than its own. Validation chose the pass; the test part was scored once for
 - `minus none` is the mean difference of the test MSE from `none` with the same seed; negative is
   better. `minus random` is that from the same teacher with random weights, `minus no model` that
   from the same teacher without a language model. The interval (95 %, Student's t over seeds) is of
-  the seeds of the student; a teacher is trained once for each table, so the luck of its own training
-  is not in the interval.
+  the seeds of the student; a teacher is trained once for each table, so the luck of its own
+  training is not in the interval.
 - A teacher `helps` only if all its intervals are below zero. `not shown` is the answer otherwise;
   `hurts`: the interval from `none` is above zero. `lower, a control`: what lowers the error is not
   what the teacher knows. Of twenty comparisons without an effect one is
