@@ -6,6 +6,7 @@ The rule and its table of cases are in `pipeline.log.inspection`.
 from __future__ import annotations
 
 import random
+import shutil
 import struct
 import tempfile
 from collections import Counter
@@ -35,7 +36,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
+    with tempfile.TemporaryDirectory(dir=MEMORY, ignore_cleanup_errors=True) as folder:
         yield Path(folder)
 
 
@@ -100,14 +101,18 @@ def test_a_flipped_bit_after_a_kill_is_never_silent(
 def test_a_flipped_bit_of_a_closed_log_is_never_silent(
     check_bytes: int, closed: KilledLog, folder: Path, attack: Attack
 ) -> None:
-    """With `check_bytes` 0 the pages are checked in the background, the rows at once."""
+    """With `check_bytes` 0 the pages are checked in the background, the rows at once.
+
+    Each flip has a folder of its own, because that check may still be at work in the last one.
+    """
     data = closed.files["log.db"]
     count = attack.size(short=60, long=5000)
     found: Counter[str] = Counter()
-    for changed in flips(data, count, random.Random(SEED), tender=PAGE):
-        path = closed.put(folder / "state", log_db=changed)
+    for number, changed in enumerate(flips(data, count, random.Random(SEED), tender=PAGE)):
+        path = closed.put(folder / str(number), log_db=changed)
         with within(20):
             found[verdict(path, closed, check_bytes=check_bytes)] += 1
+        shutil.rmtree(folder / str(number), ignore_errors=True)
     attack.note(", ".join(f"{what} {n}" for what, n in sorted(found.items())))
     attack.report(count, lost=found["silent"], unit="bits of log.db")
 
