@@ -24,6 +24,12 @@ def _default_site_dir() -> Path:
     return Path.home() / ".local" / "state" / "kpstream-site"
 
 
+_METRICS_DEVICES = (
+    "Most device streams with series of their own in /metrics; the others share series "
+    'with device="other".'
+)
+
+
 class GatewaySettings(EnvironmentSettings):
     """State folder, log and console of a gateway; prefix ``KPSTREAM_GATEWAY_``."""
 
@@ -53,15 +59,7 @@ class GatewaySettings(EnvironmentSettings):
             "required if console_host is not loopback."
         ),
     )
-    metrics_devices: int = Field(
-        default=1000,
-        ge=0,
-        le=20_000,
-        description=(
-            "Most device streams with series of their own in /metrics; the others share series "
-            'with device="other".'
-        ),
-    )
+    metrics_devices: int = Field(default=1000, ge=0, le=20_000, description=_METRICS_DEVICES)
     log_durability: Literal["full", "normal"] = Field(
         default="full",
         description=(
@@ -186,15 +184,7 @@ class SiteSettings(EnvironmentSettings):
             "/metrics; 0: none. `kpstream site up` assigns one to each, see base_port."
         ),
     )
-    metrics_devices: int = Field(
-        default=1000,
-        ge=0,
-        le=20_000,
-        description=(
-            "Most device streams with series of their own in /metrics; the others share series "
-            'with device="other".'
-        ),
-    )
+    metrics_devices: int = Field(default=1000, ge=0, le=20_000, description=_METRICS_DEVICES)
     base_port: int = Field(
         default=8700,
         ge=1024,

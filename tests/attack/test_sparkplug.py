@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gzip
 import random
 import zlib
@@ -28,6 +27,7 @@ from pipeline.status.counters import DeviceAccount
 from pipeline.windows.devices import Devices, StreamPlan
 from pipeline.windows.spec import WindowSpec
 from tests.attack.account import Attack
+from tests.fakes.bridging import running_bridge
 from tests.fakes.log import FakeLog, until
 from tests.fakes.sparkplugnode import EdgeNode, Message, compressed
 
@@ -52,13 +52,10 @@ async def running(
     store = SparkplugStore(folder / "sparkplug.db")
     sparkplug = Sparkplug(SparkplugMapping.model_validate(table), store)
     bridge = Bridge(IngestSettings(mqtt_port=broker.port), log, decoder=sparkplug)
-    task = asyncio.ensure_future(bridge.run())
-    await until(lambda: bridge.health().connected)
     try:
-        yield bridge, sparkplug
+        async with running_bridge(bridge):
+            yield bridge, sparkplug
     finally:
-        bridge.stop()
-        await asyncio.wait_for(task, 30)
         sparkplug.close()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -18,6 +17,7 @@ from ingest.mqtt.endpoint import Endpoint
 from ingest.mqtt.publisher import Publisher
 from ingest.settings import IngestSettings
 from tests.attack.account import Attack
+from tests.fakes.bridging import running_bridge
 from tests.fakes.log import FakeLog, body, until
 from tests.fakes.sparkplugnode import EdgeNode
 
@@ -57,13 +57,10 @@ async def running(
     ingest = IngestSettings(mqtt_port=broker.port, **settings)
     decoder = sparkplug_decoder(ingest, state)
     bridge = Bridge(ingest, log, decoder=decoder, subscribed=subscribed_filters(ingest, state))
-    task = asyncio.ensure_future(bridge.run())
-    await until(lambda: bridge.health().connected)
     try:
-        yield bridge
+        async with running_bridge(bridge):
+            yield bridge
     finally:
-        bridge.stop()
-        await asyncio.wait_for(task, 30)
         if decoder is not None:
             decoder.close()
 

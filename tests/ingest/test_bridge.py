@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
 import orjson
@@ -19,6 +19,7 @@ from ingest.mqtt.connection import Connection
 from ingest.payloads import MAX_PAYLOAD_BYTES
 from ingest.settings import IngestSettings
 from ingest.topics import partition_of
+from tests.fakes.bridging import running_bridge
 from tests.fakes.log import FakeLog, body, until
 from tests.fakes.mqttbroker import ScriptedBroker
 
@@ -38,14 +39,8 @@ async def running(
     broker: ScriptedBroker, log: FakeLog, clock: Clock | None = None, **settings: Any
 ) -> AsyncIterator[Bridge]:
     bridge = Bridge(IngestSettings(mqtt_port=broker.port, **settings), log, now_ms=clock or Clock())
-    task = asyncio.ensure_future(bridge.run())
-    await until(lambda: bridge.health().connected or task.done())
-    try:
+    async with running_bridge(bridge, asyncio.CancelledError, LogUnavailable):
         yield bridge
-    finally:
-        bridge.stop()
-        with suppress(asyncio.CancelledError, LogUnavailable):
-            await asyncio.wait_for(task, 30)
 
 
 async def test_the_partitions_of_a_log_may_become_known_after_the_bridge_is_built() -> None:

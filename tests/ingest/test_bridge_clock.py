@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -16,6 +16,7 @@ from ingest.decoder import Decoded
 from ingest.errors import LogUnavailable, RefusalReason
 from ingest.settings import IngestSettings
 from ingest.topics import Address
+from tests.fakes.bridging import running_bridge
 from tests.fakes.log import FakeLog, body, until
 from tests.fakes.mqttbroker import ScriptedBroker
 
@@ -41,14 +42,8 @@ async def running(
         steady_s=lambda: clocks.s,
         **more,
     )
-    task = asyncio.ensure_future(bridge.run())
-    await until(lambda: bridge.health().connected or task.done())
-    try:
+    async with running_bridge(bridge, asyncio.CancelledError, LogUnavailable):
         yield bridge
-    finally:
-        bridge.stop()
-        with suppress(asyncio.CancelledError, LogUnavailable):
-            await asyncio.wait_for(task, 30)
 
 
 def topic(device: int) -> str:
