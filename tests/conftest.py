@@ -30,6 +30,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from deploy.stack.servers import InfluxServer, KafkaServer, find_servers
+from ingest import secrettext
 
 # The workers share the cores: one thread each, also in child processes. Java compiles once only,
 # because no Kafka of a test runs for long enough to profit from its second compiler.
@@ -160,6 +161,17 @@ def _servers_take_ports_of_their_own() -> Iterator[None]:
         yield
         return
     yield
+
+
+@pytest.fixture(autouse=True)
+def _secrets_of_a_test_end_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget the secrets that a test had remembered.
+
+    The process remembers them until it ends, and hides their text everywhere: a test with the
+    password "wrong" would hide that word in the output of every later test of its worker.
+    """
+    monkeypatch.setattr(secrettext, "_known", set(secrettext._known))
+    monkeypatch.setattr(secrettext, "_pattern", secrettext._pattern)
 
 
 @pytest.fixture(scope="session")

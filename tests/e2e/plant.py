@@ -142,13 +142,15 @@ class Plant:
     def wait_until(
         self, holds: Callable[[], bool], timeout_s: float, what: str, *, poll_s: float = 0.1
     ) -> None:
-        """Wait for a condition; fail with the gateway's last output after the time limit."""
+        """Wait for a condition; after the time limit, fail with the totals and the last output."""
         deadline = time.monotonic() + timeout_s
         while not holds():
             if self.process is not None and self.process.poll() is not None:
                 raise AssertionError(f"gateway ended ({self.process.returncode}):\n{self.output()}")
             if time.monotonic() > deadline:
-                raise AssertionError(f"not {what} after {timeout_s:.0f} s:\n{self.output()}")
+                raise AssertionError(
+                    f"not {what} after {timeout_s:.0f} s: {self.totals()}\n{self.output()}"
+                )
             time.sleep(poll_s)
 
     def output(self) -> str:
