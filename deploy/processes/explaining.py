@@ -1,4 +1,4 @@
-"""Explanations of a worker's alert-level scores, on their way to InfluxDB through the log."""
+"""Explanations of alert-level scores, on their way to InfluxDB through the log."""
 
 from __future__ import annotations
 
@@ -15,9 +15,41 @@ from pipeline.points.accounts import AppendAccount
 from pipeline.points.lines import to_line
 from pipeline.points.points import Point
 
-__all__ = ["WorkerAlerts"]
+__all__ = ["PointAppender", "WorkerAlerts"]
 
 _APPEND_S = 30.0
+
+
+class PointAppender:
+    """Appends points to the log from a thread other than that of the event loop."""
+
+    def __init__(self) -> None:
+        self._append: AppendAccount | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def start(self, append: AppendAccount) -> None:
+        """Take the function that appends to the log; call it in the loop that runs it."""
+        self._append, self._loop = append, asyncio.get_running_loop()
+
+    def append(self, point: Point) -> None:
+        """Append a point, and wait until the log has it.
+
+        Raises:
+            SinkError: The log did not take it in time, or nothing has been started.
+        """
+        if self._append is None or self._loop is None:
+            msg = "the process has not started"
+            raise SinkError(msg)
+        appending = self._append_line(self._append, to_line(point).encode())
+        try:
+            asyncio.run_coroutine_threadsafe(appending, self._loop).result(_APPEND_S)
+        except (LogUnavailable, FutureTimeout) as exc:
+            msg = f"the log did not take the explanation: {exc!r}"
+            raise SinkError(msg) from exc
+
+    @staticmethod
+    async def _append_line(append: AppendAccount, line: bytes) -> None:
+        await append(line)
 
 
 class WorkerAlerts:
@@ -31,34 +63,15 @@ class WorkerAlerts:
 
     def __init__(self, registry: Path) -> None:
         self._line = QuietThread("explain-alerts", waiting=32, share=0.1)
-        self._append: AppendAccount | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self.explainer = AlertExplainer(ExplainingStudents(registry), self._store, self._line)
+        self._points = PointAppender()
+        self.explainer = AlertExplainer(
+            ExplainingStudents(registry), self._points.append, self._line
+        )
 
     def start(self, append: AppendAccount) -> None:
         """Take the function that appends to the log; call it in the loop that runs it."""
-        self._append, self._loop = append, asyncio.get_running_loop()
+        self._points.start(append)
 
     async def stop(self) -> None:
         """Let the explanation in progress end, and cancel what waits."""
         await asyncio.to_thread(self._line.close)
-
-    def _store(self, point: Point) -> None:
-        """Append a point.
-
-        Raises:
-            SinkError: The log did not take it in time.
-        """
-        if self._append is None or self._loop is None:
-            msg = "the worker has not started"
-            raise SinkError(msg)
-        appending = self._append_line(self._append, to_line(point).encode())
-        try:
-            asyncio.run_coroutine_threadsafe(appending, self._loop).result(_APPEND_S)
-        except (LogUnavailable, FutureTimeout) as exc:
-            msg = f"the log did not take the explanation: {exc!r}"
-            raise SinkError(msg) from exc
-
-    @staticmethod
-    async def _append_line(append: AppendAccount, line: bytes) -> None:
-        await append(line)

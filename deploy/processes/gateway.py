@@ -23,6 +23,7 @@ from collections.abc import Callable
 from functools import partial
 
 from deploy.processes.bridging import append_ticks, sparkplug_decoder, subscribed_filters
+from deploy.processes.explaining import PointAppender
 from deploy.processes.filemeasures import file_measures
 from deploy.processes.gatewayview import RunningGateway
 from deploy.processes.lifecycle import Tasks, run_process, until_crashed
@@ -46,7 +47,6 @@ from pipeline.explain.scores import find_score
 from pipeline.explain.students import ExplainingStudents
 from pipeline.log.locallog import LocalLogWriter, SqliteLog, open_log
 from pipeline.points.accounts import Accounts, publish_accounts
-from pipeline.points.lines import to_line
 from pipeline.points.points import Point
 from pipeline.scoring.students import Students
 from pipeline.settings import PipelineSettings
@@ -96,6 +96,7 @@ class Gateway:
             decoder=self.sparkplug,
             subscribed=subscribed_filters(ingest, settings.state_dir),
         )
+        self._points = PointAppender()
         self._explaining = QuietThread("explain-alerts", waiting=32, share=0.1)
         self.alerts = AlertExplainer(
             ExplainingStudents(registry), self._store_explanation, self._explaining
@@ -145,12 +146,11 @@ class Gateway:
             self._drop_removed_groups()  # else later: their successors have not come yet
         self._tasks = Tasks()
         self._bridging: list[asyncio.Task[None]] = []
-        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def start(self) -> str:
         """Start everything; returns one line of text when readings flow."""
         started = time.perf_counter()
-        self._loop = asyncio.get_running_loop()
+        self._points.start(self._append_account)
         self.models.poll()
         await self.console.start()
         await asyncio.gather(*(part.start() for part in self._apps))
@@ -217,12 +217,11 @@ class Gateway:
         """Store a point in the results file, and through the log in InfluxDB if there is one.
 
         Raises:
-            SinkError: It is not in the results file.
+            SinkError: It is not in the results file, or not in the log.
         """
         self.results.write([point])
-        if self.pipeline.influx_url is not None and self._loop is not None:
-            appending = self._append_account(to_line(point).encode())
-            asyncio.run_coroutine_threadsafe(appending, self._loop)
+        if self.pipeline.influx_url is not None:
+            self._points.append(point)
 
     async def _append_account(self, value: bytes) -> None:
         await self._writer.append([LogRecord(ACCOUNTS, 0, None, value, now_ms())])
