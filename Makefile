@@ -36,7 +36,7 @@ help:
 	@echo 'make chaos   kill and pause every part of a site, fifty times; account for every reading'
 	@echo '             (about twenty minutes; writes docs/results/chaos.md)'
 	@echo 'make attack  attack every promise in long form: files, clock, floods, a soak of 45 minutes'
-	@echo '             (about two hours; writes docs/results/attacks.md; ARGS="--short" takes minutes)'
+	@echo '             (about two hours; writes docs/results/attacks.md; ARGS="--suite clock" runs one part)'
 	@echo 'make release build, install and try the version of pyproject.toml, then tag it (DRY_RUN=1: no tag)'
 	@echo 'make clean   remove .venv and every cache and build product'
 	@echo

@@ -1,4 +1,4 @@
-"""`make attack`: run every attack in its long form and write the table."""
+"""`make attack`: run the attacks suite by suite, keep what each counted, write the page."""
 
 from __future__ import annotations
 
@@ -7,47 +7,80 @@ import platform
 import sqlite3
 import subprocess
 import sys
-import tempfile
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 
 import click
-import pytest
 
-from tests.attack.account import read_rows, table
+from tests.attack.page import page
+from tests.attack.results import Run, begin, end, kept_rows
 
-_OUT = Path("docs/results/attacks.md")
-_FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).parent
+PAGE = Path("docs/results/attacks.md")
+RESULTS = Path("build/attack")
+SUITES = tuple(
+    sorted(
+        path.stem.removeprefix("test_")
+        for path in FOLDER.glob("test_*.py")
+        if "attack: Attack" in path.read_text(encoding="utf-8")
+    )
+)
+"""Names of the files with attacks in them."""
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--short", is_flag=True, help="Run the short form; write the table only with --out.")
+@click.option(
+    "--suite", "suites", multiple=True, type=click.Choice(SUITES), help="Run this suite only."
+)
+@click.option("--short", is_flag=True, help="Run the short form.")
 @click.option("-k", "only", default="", help="Attacks whose names match, as in pytest -k.")
-@click.option("--out", type=click.Path(path_type=Path), help=f"Where the table goes: {_OUT}.")
-def main(short: bool, only: str, out: Path | None) -> None:
-    """Attack every promise; account for every reading. Exit status 1 if a promise broke."""
-    with tempfile.TemporaryDirectory(prefix="kpstream-attack-") as scratch:
-        rows_path = Path(scratch) / "rows.jsonl"
-        os.environ["KPSTREAM_ATTACK"] = "short" if short else "long"
-        os.environ["KPSTREAM_ATTACK_ROWS"] = str(rows_path)
-        options = ["-n", "0", "-p", "no:cacheprovider", "--durations=0"]
-        status = pytest.main([*options, "-k", only, str(_FOLDER)])
-        rows = read_rows(rows_path)
-    given = "".join([" --short" if short else "", f" -k {only}" if only else ""])
-    text = table(
-        rows, f'make attack ARGS="{given.strip()}"' if given else "make attack", _machine()
-    )
+@click.option(
+    "--results",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=RESULTS,
+    help="Folder in which each suite keeps its rows.",
+)
+@click.option(
+    "--page", "page_only", is_flag=True, help="Run nothing; write the page from the rows kept."
+)
+@click.option("--out", type=click.Path(path_type=Path), default=PAGE, help="The page.")
+def main(
+    suites: tuple[str, ...], short: bool, only: str, results: Path, page_only: bool, out: Path
+) -> None:
+    """Attack every promise; account for every reading. Exit status 1 if a promise broke.
+
+    The rows of a suite are kept as each test ends. The page is written from all rows kept, by
+    --page or by a run of every suite in its long form.
+    """
+    chosen = suites or SUITES
+    broke = [] if page_only else [s for s in chosen if not run_suite(s, short, only, results)]
+    kept = kept_rows(results / f"{suite}.jsonl" for suite in SUITES)
+    text = page(kept, "make attack")
     click.echo(text)
-    # A part of the attacks never overwrites the page of all.
-    if path := out or (None if given else _OUT):
-        path.write_text(text, encoding="utf-8")
-    sys.exit(0 if status == pytest.ExitCode.OK else 1)
+    # A part of the attacks, or their short form, never overwrites the page of all unasked.
+    if page_only or not (suites or short or only):
+        out.write_text(text, encoding="utf-8")
+    if broke:
+        click.echo(f"Broken: {', '.join(broke)}.", err=True)
+        sys.exit(1)
 
 
-def _machine() -> list[str]:
-    """Return machine, versions, date and revision."""
-    now = datetime.now(timezone.utc)
+def run_suite(suite: str, short: bool, only: str, results: Path) -> bool:
+    """Run a suite in a process of its own and keep its rows; tell whether every promise held."""
+    form, rows = "short" if short else "long", (results / f"{suite}.jsonl").absolute()
+    begin(rows, Run(form, f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M}", revision(), machine()))
+    command = [sys.executable, "-m", "pytest", "-n", "0", "-p", "no:cacheprovider"]
+    command += ["--durations=0", "-k", only, str(FOLDER / f"test_{suite}.py")]
+    environ = {**os.environ, "KPSTREAM_ATTACK": form, "KPSTREAM_ATTACK_ROWS": str(rows)}
+    status = subprocess.run(command, env=environ).returncode
+    if not only and status in (0, 1):  # neither interrupted nor killed
+        end(rows)
+    return status == 0 or (bool(only) and status == 5)  # 5: no test of this suite matches
+
+
+def machine() -> str:
+    """Return processor, cores and versions."""
     cpu = next(
         (
             line.partition(":")[2].strip()
@@ -57,14 +90,17 @@ def _machine() -> list[str]:
         platform.machine(),
     )
     packages = ("faust-streaming", "onnxruntime", "numpy")
-    return [
+    return (
         f"{cpu}, {os.cpu_count()} cores, Linux {platform.release()}, Python "
         f"{platform.python_version()}, SQLite {sqlite3.sqlite_version}, {_mosquitto()}, "
-        f"{', '.join(f'{name} {version(name)}' for name in packages)}.",
-        "",
-        f"{now:%Y-%m-%d %H:%M} UTC, revision {_git('rev-parse', '--short', 'HEAD')}"
-        f"{' with changes' if _git('status', '--porcelain', '--untracked-files=no') else ''}.",
-    ]
+        f"{', '.join(f'{name} {version(name)}' for name in packages)}."
+    )
+
+
+def revision() -> str:
+    """Return the revision of the repository, with a mark if files were changed."""
+    is_changed = _git("status", "--porcelain", "--untracked-files=no")
+    return _git("rev-parse", "--short", "HEAD") + ("+" if is_changed else "")
 
 
 def _mosquitto() -> str:

@@ -1,12 +1,10 @@
-"""What an attack counted, and the table of all attacks."""
+"""What an attack counted."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
 
-__all__ = ["Attack", "Row", "read_rows", "table", "write_row"]
+__all__ = ["Attack", "Row"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,49 +76,3 @@ class Attack:
         verdict = {"passed": "held", "failed": "BROKEN"}.get(outcome, outcome)
         note = "; ".join([*self.notes, *([reason] if reason else [])])
         return Row(test, self.count, self.lost, self.doubled, verdict, note, seconds)
-
-
-def write_row(path: Path, row: Row) -> None:
-    """Append a line; parallel workers write into the same file."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(row)) + "\n")
-
-
-def read_rows(path: Path) -> list[Row]:
-    """Return the lines of a run, in the order of their tests."""
-    if not path.exists():
-        return []
-    rows = [Row(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
-    return sorted(rows, key=lambda row: row.test)
-
-
-def table(rows: list[Row], command: str, machine: list[str]) -> str:
-    """Return the page of the results as Markdown.
-
-    Args:
-        rows: One for each test.
-        command: How the page was written.
-        machine: Lines about machine, versions, date and revision.
-    """
-    verdicts = [row.verdict for row in rows]
-    held, broken, skipped = map(verdicts.count, ("held", "BROKEN", "skipped"))
-    lines = [
-        "# Attacks",
-        "",
-        f"Written by `{command}`. What is promised: [delivery.md](../delivery.md). `lost` counts "
-        "what is gone, wrong or refused without a word, `doubled` what is there twice where once "
-        "was promised.",
-        "",
-        *machine,
-        "",
-        f"{len(rows)} attacks: {held} held, {broken} broken, {skipped} skipped.",
-        "",
-        "| test | count | lost | doubled | verdict | measured |",
-        "|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        cells = (row.test, row.count, row.lost, row.doubled, row.verdict, row.note)
-        lines.append(
-            f"| {' | '.join(' '.join(cell.replace('|', '/').split()) for cell in cells)} |"
-        )
-    return "\n".join(lines) + "\n"

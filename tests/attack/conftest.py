@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.attack.account import Attack, write_row
+from tests.attack.account import Attack
+from tests.attack.results import write_row
 from tests.e2e.devices import abandon_all
 
 FOLDER = Path(__file__).parent
