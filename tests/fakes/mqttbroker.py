@@ -8,17 +8,46 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from collections.abc import Sequence
 from contextlib import suppress
+from typing import Literal, NamedTuple
+
+from tests.fakes.mqttproperties import properties, varint
+
+Step = Literal["connect", "connack", "subscribe", "suback", "publish"]
 
 CONNECT, PUBLISH, PUBACK, SUBSCRIBE, PINGREQ, DISCONNECT = 0x10, 0x30, 0x40, 0x80, 0xC0, 0xE0
 UNSUBSCRIBE = 0xA0
+
+
+class Published(NamedTuple):
+    """A message that the client has published."""
+
+    topic: str
+    qos: int
+    is_retained: bool
+    payload: bytes
 
 
 class ScriptedBroker:
     """One client at a time.
 
     `acks` has the packet ids of all PUBACKs, `received` the payloads of what was published, in
-    order of arrival; `confirms` decides whether those are confirmed at once.
+    order of arrival (`published`: with topic and flags); `confirms` decides whether those are
+    confirmed at once.
+
+    Attributes:
+        connack_properties: Properties of CONNACK (MQTT 5); `announce` sets them by name.
+        connack_delay_s: Seconds before the answer to CONNECT.
+        holds_connack: Answer CONNECT only after `release_connack`.
+        refuse_with: Reason code of CONNACK; None: accept.
+        suback_codes: Codes of SUBACK, one per filter; None: `subscription_code` for each filter.
+        suback_properties: Properties of SUBACK (MQTT 5).
+        closes_at: Close the connection at this step: before the answer to `connect`, `subscribe` or
+            `publish`, or right behind the answer `connack` or `suback`. None: never.
+        goodbye_with: Reason code of a DISCONNECT before that (MQTT 5); None: close without a word.
+        goodbye_text: Reason string of that DISCONNECT.
+        most_unconfirmed: Most publications of QoS 1 that one connection had unconfirmed.
     """
 
     def __init__(self, *, session_present: bool = False) -> None:
@@ -28,12 +57,22 @@ class ScriptedBroker:
         self.silent_to_version_5 = False
         self.hang_up = False
         self.subscription_code = 1
+        self.suback_codes: Sequence[int] | None = None
+        self.suback_properties = b""
         self.confirms = False
         self.connack_properties = b""
+        self.connack_delay_s = 0.0
+        self.holds_connack = False
+        self._released = asyncio.Event()
+        self.closes_at: Step | None = None
+        self.goodbye_with: int | None = None
+        self.goodbye_text: str | None = None
+        self.most_unconfirmed = 0
         self.answers_pings = True
         self.pings = 0
         self.acks: list[int] = []
         self.received: list[bytes] = []
+        self.published: list[Published] = []
         self._unconfirmed: list[int] = []
         self.connects: list[bytes] = []
         self.subscriptions: list[bytes] = []
@@ -50,10 +89,26 @@ class ScriptedBroker:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
+        self.release_connack()
         await self.drop()
         assert self._server is not None
         self._server.close()
         await self._server.wait_closed()
+
+    def announce(self, **values: int | str | None) -> None:
+        """Announce these properties in every CONNACK from now on, see `properties`."""
+        self.connack_properties = properties(**values)
+
+    def release_connack(self) -> None:
+        """Answer the CONNECT that waits (`holds_connack`), and all that follow."""
+        self._released.set()
+
+    def disconnect(self, code: int, text: str | None = None) -> None:
+        """Send DISCONNECT with a reason code (MQTT 5) and close the connection."""
+        writer, self._writer = self._writer, None
+        assert writer is not None, "no client"
+        _write_goodbye(writer, code, text)
+        writer.close()
 
     @property
     def ready(self) -> bool:
@@ -66,8 +121,8 @@ class ScriptedBroker:
         if qos:
             head += struct.pack("!H", packet_id)
         if self.version == 5:
-            head += _varint(len(properties)) + properties
-        self.send(bytes([0x30 | qos << 1]) + _varint(len(head) + len(payload)) + head + payload)
+            head += varint(len(properties)) + properties
+        self.send(bytes([0x30 | qos << 1]) + varint(len(head) + len(payload)) + head + payload)
 
     def send(self, data: bytes) -> None:
         assert self._writer is not None, "no client"
@@ -76,7 +131,7 @@ class ScriptedBroker:
     async def stream(self, first: int, head: bytes, chunk: bytes, size: int) -> None:
         """Send a packet with `size` bytes behind its head, which is never in memory as a whole."""
         assert self._writer is not None, "no client"
-        self.send(bytes([first]) + _varint(len(head) + size) + head)
+        self.send(bytes([first]) + varint(len(head) + size) + head)
         for at in range(0, size, len(chunk)):
             self.send(chunk[: size - at])
             await self._writer.drain()
@@ -98,33 +153,8 @@ class ScriptedBroker:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while True:
-                kind, packet = await _read_packet(reader)
-                if kind == CONNECT:
-                    if not self._connect(packet, writer):
-                        break
-                elif kind == SUBSCRIBE:
-                    self.subscriptions.append(packet)
-                    body = packet[:2] + (b"\x00" if self.version == 5 else b"")
-                    body += bytes([self.subscription_code])
-                    writer.write(bytes([0x90, len(body)]) + body)
-                elif kind == UNSUBSCRIBE:
-                    self.unsubscriptions.append(packet)
-                    body = packet[:2] + (b"\x00\x00" if self.version == 5 else b"")
-                    writer.write(bytes([0xB0, len(body)]) + body)
-                elif kind == PUBACK:
-                    self.acks.append(int.from_bytes(packet[:2], "big"))
-                elif kind == PUBLISH:
-                    at = 2 + int.from_bytes(packet[:2], "big")
-                    self._unconfirmed.append(int.from_bytes(packet[at : at + 2], "big"))
-                    self.received.append(packet[at + 2 + (self.version == 5) :])
-                    if self.confirms:
-                        self.confirm_all()
-                elif kind == PINGREQ:
-                    self.pings += 1
-                    if self.answers_pings:
-                        writer.write(b"\xd0\x00")
-                elif kind == DISCONNECT:
-                    self.said_goodbye += 1
+                first, packet = await _read_packet(reader)
+                if not await self._answer(first, packet, writer):
                     break
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
@@ -133,24 +163,104 @@ class ScriptedBroker:
                 self._writer = None
             writer.close()
 
-    def _connect(self, packet: bytes, writer: asyncio.StreamWriter) -> bool:
+    async def _answer(self, first: int, packet: bytes, writer: asyncio.StreamWriter) -> bool:
+        """Take one packet; False: close the connection."""
+        kind = first & 0xF0
+        if kind == CONNECT:
+            return await self._connect(packet, writer)
+        if kind == SUBSCRIBE:
+            return self._subscribe(packet, writer)
+        if kind == UNSUBSCRIBE:
+            self.unsubscriptions.append(packet)
+            body = packet[:2] + (b"\x00\x00" if self.version == 5 else b"")
+            writer.write(bytes([0xB0, len(body)]) + body)
+        elif kind == PUBACK:
+            self.acks.append(int.from_bytes(packet[:2], "big"))
+        elif kind == PUBLISH:
+            return self._take(first, packet, writer)
+        elif kind == PINGREQ:
+            self.pings += 1
+            if self.answers_pings:
+                writer.write(b"\xd0\x00")
+        elif kind == DISCONNECT:
+            self.said_goodbye += 1
+            return False
+        return True
+
+    async def _connect(self, packet: bytes, writer: asyncio.StreamWriter) -> bool:
         self.version = packet[6]
         if self.hang_up:
             return False
         if self.version == 5 and self.silent_to_version_5:
             return True
+        await asyncio.sleep(self.connack_delay_s)
+        if self.holds_connack:
+            await self._released.wait()
+        if self._closes("connect", writer):
+            return False
         code = self.refuse_with or 0
         if self.version == 5 and self.refuse_version_5:
             code = 132
         body = bytes([int(self.session_present and not code), code])
         if self.version == 5:
-            body += _varint(len(self.connack_properties)) + self.connack_properties
-        writer.write(bytes([0x20, len(body)]) + body)
+            body += varint(len(self.connack_properties)) + self.connack_properties
+        writer.write(bytes([0x20]) + varint(len(body)) + body)
         if not code:
             self.connects.append(packet)
             self._writer = writer
             self._unconfirmed.clear()
-        return not code
+        return not code and not self._closes("connack", writer)
+
+    def _subscribe(self, packet: bytes, writer: asyncio.StreamWriter) -> bool:
+        if self._closes("subscribe", writer):
+            return False
+        self.subscriptions.append(packet)
+        codes = self.suback_codes
+        if codes is None:
+            codes = [self.subscription_code] * _count_filters(packet, self.version)
+        body = packet[:2]
+        if self.version == 5:
+            body += varint(len(self.suback_properties)) + self.suback_properties
+        body += bytes(codes)
+        writer.write(bytes([0x90]) + varint(len(body)) + body)
+        return not self._closes("suback", writer)
+
+    def _take(self, first: int, packet: bytes, writer: asyncio.StreamWriter) -> bool:
+        qos, at = first >> 1 & 3, 2 + int.from_bytes(packet[:2], "big")
+        topic = packet[2:at].decode()
+        if qos:
+            self._unconfirmed.append(int.from_bytes(packet[at : at + 2], "big"))
+            self.most_unconfirmed = max(self.most_unconfirmed, len(self._unconfirmed))
+            at += 2
+        self.received.append(packet[at + (self.version == 5) :])
+        self.published.append(Published(topic, qos, bool(first & 1), self.received[-1]))
+        if self._closes("publish", writer):
+            return False
+        if self.confirms:
+            self.confirm_all()
+        return True
+
+    def _closes(self, step: Step, writer: asyncio.StreamWriter) -> bool:
+        if self.closes_at != step:
+            return False
+        if self.goodbye_with is not None and self.version == 5:
+            _write_goodbye(writer, self.goodbye_with, self.goodbye_text)
+        return True
+
+
+def _write_goodbye(writer: asyncio.StreamWriter, code: int, text: str | None) -> None:
+    said = properties(reason_string=text)
+    body = bytes([code]) + varint(len(said)) + said
+    writer.write(bytes([DISCONNECT]) + varint(len(body)) + body)
+
+
+def _count_filters(packet: bytes, version: int) -> int:
+    """Return the number of filters of a SUBSCRIBE without subscription properties."""
+    at, count = 2 + (version == 5), 0
+    while at < len(packet):
+        at += 2 + int.from_bytes(packet[at : at + 2], "big") + 1
+        count += 1
+    return count
 
 
 async def _read_packet(reader: asyncio.StreamReader) -> tuple[int, bytes]:
@@ -161,13 +271,4 @@ async def _read_packet(reader: asyncio.StreamReader) -> tuple[int, bytes]:
         length |= (digit & 0x7F) << shift
         shift += 7
         if digit < 0x80:
-            return first & 0xF0, await reader.readexactly(length)
-
-
-def _varint(number: int) -> bytes:
-    out = bytearray()
-    while True:
-        number, digit = number >> 7, number & 0x7F
-        out.append(digit | 0x80 if number else digit)
-        if not number:
-            return bytes(out)
+            return first, await reader.readexactly(length)
