@@ -221,7 +221,8 @@ def run_missing_forecasts(
             break
         recipe = one.recipe
         name = f"{one.benchmark} {recipe.length}-{recipe.horizon} {one.student} {recipe.seed}"
-        name += f", teacher {recipe.teacher}" if recipe.teacher != "none" else ""
+        if recipe.teacher != "none":
+            name += f", teacher {recipe.teacher} {recipe.teacher_seed}"
         console.print(f"{number} of {len(todo)}: {name}")
         series = read_series(one.benchmark, data)
         products = teacher_products(recipe, series, teachers, deadline_s=deadline_s)

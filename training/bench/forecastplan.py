@@ -1,7 +1,8 @@
 """Plans of forecasting runs: data sets x look-backs x horizons x seeds of one student.
 
 A plan of taught students (`bench-forecast-teach-*.toml`) has `teachers` too: every seed is trained
-with each of them, so an interrupted plan still has pairs.
+with each of them, so an interrupted plan still has pairs. With `teacher_seeds` each teacher is
+trained that often, and every seed of the student learns from each of the trainings.
 
 As in `training.bench.ledger`, a run is one training, its configuration is one flat TOML text, and
 the digest of that text is its identity.
@@ -22,7 +23,7 @@ from training.forecasting.recipe import (
     format_forecast_recipe,
     parse_forecast_table,
 )
-from training.forecasting.teaching import TEACHERS
+from training.forecasting.teaching import TEACHERS, WITHOUT_LUCK
 from training.recipes import read_table
 
 __all__ = [
@@ -77,6 +78,7 @@ def read_forecast_plan(path: Path) -> list[ForecastRun]:
         sets, lengths = list(table.pop("benchmarks")), list(table.pop("lengths"))
         horizons, seeds = list(table.pop("horizons")), list(table.pop("seeds"))
         teachers = list(table.pop("teachers", [table.pop("teacher", "none")]))
+        trainings = list(table.pop("teacher_seeds", [0]))
     except (KeyError, TypeError) as exc:
         msg = (
             f"{path}: a forecast plan needs student_name, benchmarks, lengths, horizons and seeds "
@@ -90,19 +92,27 @@ def read_forecast_plan(path: Path) -> list[ForecastRun]:
         msg = f"{path}: teachers has {unknown[0]!r}, expected names of {', '.join(TEACHERS)}"
         raise LedgerError(msg)
     recipe = parse_forecast_table({"data": sets[0], **table})
-    return [
+    runs = [
         ForecastRun(
             student,
             dataclasses.replace(
-                recipe, data=data, length=length, horizon=horizon, seed=seed, teacher=teacher
+                recipe,
+                data=data,
+                length=length,
+                horizon=horizon,
+                seed=seed,
+                teacher=teacher,
+                teacher_seed=0 if teacher in WITHOUT_LUCK else training,
             ),
         )
         for data in sets
         for length in lengths
         for horizon in horizons
+        for training in trainings
         for seed in seeds
         for teacher in teachers
     ]
+    return list(dict.fromkeys(runs))
 
 
 def shipped_forecast_plans() -> list[Path]:

@@ -87,6 +87,7 @@ def do_forecast_run(
         "horizon": recipe.horizon,
         "student": run.student,
         "teacher": recipe.teacher,
+        "teacher_seed": recipe.teacher_seed,
         "share": recipe.share,
         "seed": recipe.seed,
         "config": run.digest,

@@ -98,6 +98,8 @@ class ForecastRecipe:
     """Share of the training part, from its beginning, that is learned from (few-shot)."""
     teacher: str = "none"
     """`none`, or the name of the teacher whose products the run gets."""
+    teacher_seed: int = 0
+    """Which training of the teacher the products are of; another number trains it anew."""
     teacher_weight: float = 0.5
     """Weight of the distance to the teacher's forecast where it is nearer to the truth."""
     scales_weight: float = 0.0
@@ -141,6 +143,9 @@ class ForecastRecipe:
             raise RecipeError(msg)
         if not self.leads or sorted(set(self.leads)) != list(self.leads) or self.leads[0] < 1:
             msg = f"recipe: leads is {list(self.leads)}, expected ascending numbers from 1 on"
+            raise RecipeError(msg)
+        if self.teacher_seed < 0:
+            msg = f"recipe: teacher_seed is {self.teacher_seed}, expected a number from 0 on"
             raise RecipeError(msg)
         if self.leads[-1] > self.horizon:
             msg = f"recipe: leads ends with {self.leads[-1]}, after the horizon of {self.horizon}"

@@ -43,7 +43,7 @@ from training.teachers.products import (
     write_products,
 )
 
-__all__ = ["NETWORK_TEACHERS", "SHUFFLED", "TEACHERS", "teacher_products"]
+__all__ = ["NETWORK_TEACHERS", "SHUFFLED", "TEACHERS", "WITHOUT_LUCK", "teacher_products"]
 
 NETWORK_TEACHERS = ("ridge", "ensemble")
 SHUFFLED = "-shuffled"
@@ -54,6 +54,8 @@ TEACHERS = (
     *(f"{name}{SHUFFLED}" for name in ("llata", "timellm")),
 )
 """Names that a recipe's key `teacher` may have."""
+WITHOUT_LUCK = ("none", "ridge")
+"""Teachers that no seed changes, so they have no second training."""
 _MEMBERS: dict[str, tuple[dict[str, Any], ...]] = {
     "ridge": ({"student": "ridge", "epochs": 0},),
     "ensemble": tuple(
@@ -61,6 +63,7 @@ _MEMBERS: dict[str, tuple[dict[str, Any], ...]] = {
         for number in range(3)
     ),
 }
+_APART = 10  # between the seeds of the same member in two trainings of a teacher
 
 
 def teacher_products(
@@ -99,6 +102,7 @@ def teacher_products(
         stride=recipe.stride,
         share=recipe.share,
         with_features=recipe.features_weight > 0,
+        seed=recipe.teacher_seed,
         deadline_s=deadline_s,
     )
     if found is None or name == recipe.teacher:
@@ -121,10 +125,19 @@ def _networks(
 ) -> Products | None:
     """Train the networks of a teacher without a language model, or read their products."""
     plain = dataclasses.replace(
-        recipe, teacher="none", scales_weight=0.0, features_weight=0.0, seed=0, least_gain=0.0
+        recipe,
+        teacher="none",
+        teacher_seed=0,
+        scales_weight=0.0,
+        features_weight=0.0,
+        seed=0,
+        least_gain=0.0,
     )
+    later = _APART * (0 if name in WITHOUT_LUCK else recipe.teacher_seed)
     members = [dataclasses.replace(plain, **changes) for changes in _MEMBERS[name]]
-    text = json.dumps([format_forecast_recipe(member) for member in members])
+    members = [dataclasses.replace(member, seed=member.seed + later) for member in members]
+    # Without keys at their default, so that a later key of recipes does not train a teacher anew.
+    text = json.dumps([format_forecast_recipe(member, changed_only=True) for member in members])
     request = ProductRequest(
         name, {"members": text}, data.digest, recipe.length, recipe.horizon, recipe.stride
     )

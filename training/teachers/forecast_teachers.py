@@ -32,6 +32,7 @@ FORECAST_TEACHERS = tuple(method + end for method in ("llata", "timellm") for en
 """Names of the teachers, besides `none`."""
 _MOST_WINDOWS = 1000  # of a pass: some fifteen minutes of SmolLM2 on one core in ten passes
 _MOST_VALIDATED = 220
+_FIRST_LLATA = LlataConfig().seed
 _MOST_SERIES = 1000  # of a pass of TIME-LLM, which takes one channel of one window at a time
 
 
@@ -45,6 +46,7 @@ def products_of(
     stride: int = 1,
     share: float = 1.0,
     with_features: bool = False,
+    seed: int = 0,
     deadline_s: float = math.inf,
 ) -> Products | None:
     """Return the products of a teacher for every `stride`-th training window; train it if needed.
@@ -58,6 +60,7 @@ def products_of(
         stride: Distance between two windows of the student.
         share: Share of the training rows that the teacher learns from and speaks about.
         with_features: Keep hidden states for feature losses (TIME-LLM always does).
+        seed: Which training of the teacher; another number draws its weights and order anew.
         deadline_s: `time.monotonic()` from which no further pass starts.
 
     Returns:
@@ -90,6 +93,7 @@ def products_of(
             statistics_step=2.0,
             batch_size=16,
             learning_rate=3e-4,
+            seed=seed,
         )
         return train_timellm(data, settings, folder, deadline_s=deadline_s)
     config = LlataConfig(
@@ -105,6 +109,7 @@ def products_of(
         batch=32,
         rate=5e-4 if share >= 1 else 5e-5,
         validation_stride=validated,
+        seed=_FIRST_LLATA + seed,
     )
     run = train_llata(data, config, folder, length=length, horizon=horizon, deadline_s=deadline_s)
     return run.products

@@ -106,6 +106,25 @@ def test_every_seed_of_a_plan_has_all_of_its_teachers(tmp_path):
         read_forecast_plan(path)
 
 
+def test_a_plan_trains_a_teacher_again_unless_no_seed_changes_it(tmp_path):
+    path = tmp_path / "bench-forecast-teach-x.toml"
+    path.write_text(
+        'student_name = "tiny"\nbenchmarks = ["ETTh1"]\nlengths = [96]\nhorizons = [96]\n'
+        'seeds = [0, 1]\nteacher_seeds = [0, 2]\nteachers = ["none", "ridge", "llata"]\n',
+        encoding="utf-8",
+    )
+
+    runs = read_forecast_plan(path)
+
+    named = [(run.recipe.teacher_seed, run.recipe.seed, run.recipe.teacher) for run in runs]
+    assert named == [
+        *((0, seed, teacher) for seed in (0, 1) for teacher in ("none", "ridge", "llata")),
+        *((2, seed, "llata") for seed in (0, 1)),
+    ]
+    assert "teacher_seed" not in runs[0].config
+    assert "teacher_seed = 2\n" in runs[-1].config
+
+
 def test_shipped_plans_of_all_kinds_are_kept_apart():
     of_forecasts = [*shipped_forecast_plans(), *shipped_taught_plans()]
 

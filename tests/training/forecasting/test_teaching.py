@@ -1,6 +1,7 @@
 """Products for a student by the name of its teacher: controls without a language model."""
 
 import dataclasses
+import re
 import time
 
 import numpy as np
@@ -47,6 +48,28 @@ def test_networks_speak_of_the_student_s_windows_and_are_trained_once(tmp_path, 
         again = teacher_products(named(teacher, seed=seed), DATA, tmp_path)
         assert again.header == found.header
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_another_teacher_seed_trains_the_teacher_anew_and_the_ridge_has_no_luck(tmp_path):
+    first, other = (
+        teacher_products(named("ensemble", teacher_seed=n), DATA, tmp_path) for n in (0, 1)
+    )
+    assert first.header["key"] != other.header["key"]
+    first_seed, other_seed = (
+        min(int(seed) for seed in re.findall(r"seed = (\d+)", one.header["config"]["members"]))
+        for one in (first, other)
+    )
+    assert (first_seed, other_seed) == (100, 110)
+    ridges = [teacher_products(named("ridge", teacher_seed=n), DATA, tmp_path) for n in (0, 1)]
+    assert ridges[0].header == ridges[1].header
+
+
+@pytest.mark.parametrize("teacher", ["llata", "timellm-random", "llata-shuffled"])
+def test_a_teacher_with_a_language_model_gets_the_teacher_seed(tmp_path, monkeypatch, teacher):
+    asked = {}
+    monkeypatch.setattr(teaching, "products_of", lambda *_, **settings: asked.update(settings))
+    teacher_products(named(teacher, seed=5, teacher_seed=3), DATA, tmp_path)
+    assert asked["seed"] == 3
 
 
 def test_shuffled_products_are_the_same_forecasts_of_other_windows(tmp_path):

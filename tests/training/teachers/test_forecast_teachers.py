@@ -46,6 +46,25 @@ def test_training_windows_are_few_and_hit_all_hours(share, stride):
     assert math.gcd(stride, 24) == 1
 
 
+@pytest.mark.parametrize("teacher", ["llata-none", "timellm-none"])
+def test_the_first_training_has_the_default_seed_and_the_next_another(
+    tmp_path, monkeypatch, teacher
+):
+    asked = []
+
+    def note(data, config, folder, **settings):
+        asked.append(config)
+        return SimpleNamespace(products=None)
+
+    method = teacher.partition("-")[0]
+    monkeypatch.setattr(f"training.teachers.forecast_teachers.train_{method}", note)
+    for settings in ({}, {"seed": 0}, {"seed": 2}):
+        products_of(teacher, DATA, tmp_path, length=32, horizon=8, **settings)
+    first, again, third = asked
+    assert first == again == replace(third, seed=type(third)().seed)
+    assert third.seed == first.seed + 2
+
+
 @pytest.mark.parametrize("method", ["llata", "timellm"])
 def test_all_variants_of_a_method_differ_in_their_language_model_only(
     tmp_path, monkeypatch, method
