@@ -56,7 +56,10 @@ def test_another_teacher_seed_trains_the_teacher_anew_and_the_ridge_has_no_luck(
     )
     assert first.header["key"] != other.header["key"]
     first_seed, other_seed = (
-        min(int(seed) for seed in re.findall(r"seed = (\d+)", one.header["config"]["members"]))
+        min(
+            int(seed)
+            for seed in re.findall(r"seed = (\d+)", one.header["request"]["config"]["members"])
+        )
         for one in (first, other)
     )
     assert (first_seed, other_seed) == (100, 110)
