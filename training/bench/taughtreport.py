@@ -9,13 +9,14 @@ import numpy as np
 
 from training.bench.forecastplan import ForecastRun
 from training.bench.published import published_errors
-from training.bench.stats import Line, interval_95
+from training.bench.stats import Line
 from training.bench.taughtplot import plot_taught
+from training.bench.trainingsreport import first_trainings, trainings_table
+from training.bench.verdicts import Difference, controls_of, over_seeds, verdict
 
-__all__ = ["controls_of", "paired", "taught_cells", "verdict", "write_taught_report"]
+__all__ = ["paired", "taught_cells", "write_taught_report"]
 
 _BASE = "none"
-_FEWEST = 3  # seeds of an interval
 Measure = Callable[[Line], "float | None"]
 Cell = tuple[str, int, int, float]
 
@@ -34,8 +35,8 @@ truth than its own. Validation chose the pass; the test part was scored once for
 - `minus none` is the mean difference of the test MSE from `none` with the same seed; negative is
   better. `minus random` is that from the same teacher with random weights, `minus no model` that
   from the same teacher without a language model. The interval (95 %, Student's t over seeds) is of
-  the seeds of the student; a teacher is trained once for each table, so the luck of its own
-  training is not in the interval.
+  the seeds of the student; it does not contain the luck of the teacher's own training. Where
+  teachers were trained several times, a second table has both.
 - A teacher `helps` only if all its intervals are below zero. `not shown` is the answer otherwise;
   `hurts`: the interval from `none` is above zero. `lower, a control`: what lowers the error is not
   what the teacher knows. Of twenty comparisons without an effect one is
@@ -79,15 +80,17 @@ def write_taught_report(
         return []
     text = [_HEAD.format(done=len(known), planned=len(runs))]
     cells = taught_cells(known)
-    for cell, some in cells.items():
-        text += [f"\n## {_title_of(cell)}\n", _table(cell, some), _shift_table(some)]
+    once = {cell: first_trainings(some) for cell, some in cells.items()}
+    for cell, some in once.items():
+        text += [f"\n## {_title_of(cell)}\n", _table(cell, some), trainings_table(cells[cell])]
+        text.append(_shift_table(some))
     folder.mkdir(parents=True, exist_ok=True)
     page, plot = folder / "forecast_taught.md", folder / "forecast_taught.png"
     page.write_text("\n".join(text), encoding="utf-8")
     plot_taught(
         {
             _title_of(cell): {name: paired(own, some, _test_error) for name, own in _arms(some)}
-            for cell, some in cells.items()
+            for cell, some in once.items()
         },
         plot,
     )
@@ -124,30 +127,6 @@ def paired(lines: Sequence[Line], base: Sequence[Line], measure: Measure) -> lis
     return _apart(lines, [line for line in base if line["teacher"] == _BASE], measure)
 
 
-def controls_of(teacher: str) -> tuple[str, ...]:
-    """Return the controls of a teacher with a trained language model; none for another teacher.
-
-    >>> controls_of("llata"), controls_of("llata-random"), controls_of("ensemble")
-    (('llata-random', 'llata-none'), (), ())
-    """
-    return (f"{teacher}-random", f"{teacher}-none") if teacher in ("llata", "timellm") else ()
-
-
-def verdict(over_none: Sequence[float], *over_controls: Sequence[float] | None) -> str:
-    """Say what paired differences show; those over a control are None where there is no control.
-
-    >>> verdict([-0.01, -0.011, -0.012], None), verdict([-0.01, -0.011, -0.012], [0.0, 0.0, 0.0])
-    ('helps', 'not shown')
-    """
-    if len(over_none) < _FEWEST:
-        return ""
-    if float(np.mean(over_none)) - interval_95(over_none) > 0:
-        return "hurts"
-    asked = [over_none, *(one for one in over_controls if one is not None)]
-    helps = all(len(one) >= _FEWEST and float(np.mean(one)) + interval_95(one) < 0 for one in asked)
-    return "helps" if helps else "not shown"
-
-
 def _arms(lines: Sequence[Line]) -> list[tuple[str, list[Line]]]:
     names = dict.fromkeys(line["teacher"] for line in lines)
     return [(name, [line for line in lines if line["teacher"] == name]) for name in names]
@@ -162,8 +141,10 @@ def _table(cell: Cell, lines: Sequence[Line]) -> str:
     rows.append(_row(("closed-form ridge itself", *_ridge(lines), *("",) * 6)))
     arms = dict(_arms(lines))
     for name, own in arms.items():
-        over_none = [] if name == _BASE else paired(own, lines, _test_error)
-        over = [_apart(own, arms.get(one, []), _test_error) for one in controls_of(name)]
+        over_none = over_seeds([] if name == _BASE else paired(own, lines, _test_error))
+        over = [
+            over_seeds(_apart(own, arms.get(one, []), _test_error)) for one in controls_of(name)
+        ]
         teacher = [line["teacher_validation"]["mse"] for line in own if _is_taught(line)]
         times = [line["teacher_seconds"] for line in own if line.get("teacher_seconds") is not None]
         row = (
@@ -172,22 +153,14 @@ def _table(cell: Cell, lines: Sequence[Line]) -> str:
             f"{teacher[0]:.4f}" if teacher else "",
             _spread([line["validation"]["mse"] for line in own]),
             _spread([line["test"]["mse"] for line in own]),
-            _interval(over_none),
-            *([_interval(one) for one in over] or ["", ""]),
-            _said(name, verdict(over_none, *over)),
+            _text(over_none),
+            *([_text(one) for one in over] or ["", ""]),
+            verdict(name, over_none, over),
             ", ".join(str(line["best_pass"]) for line in own),
             f"{times[0]:.0f}" if times else "",
         )
         rows.append(_row(row))
     return "\n".join(rows) + "\n"
-
-
-def _said(name: str, found: str) -> str:
-    """Word a verdict: a control that lowers the error shows that its teacher is not the reason."""
-    if name == _BASE:
-        return ""
-    is_control = name.endswith(("-random", "-none", "-shuffled"))
-    return "lower, a control" if is_control and found == "helps" else found
 
 
 def _is_taught(line: Line) -> bool:
@@ -217,7 +190,7 @@ def _shift_table(lines: Sequence[Line]) -> str:
             measure = _shift_of(kind)
             found = [value for line in own if (value := measure(line)) is not None]
             apart = [] if name == _BASE else paired(own, lines, measure)
-            cells += [_spread(found), _interval(apart)]
+            cells += [_spread(found), _text(over_seeds(apart))]
         text.append(_row((name, *cells)))
     return "\n".join(text) + "\n"
 
@@ -247,11 +220,8 @@ def _spread(values: Sequence[float]) -> str:
     return f"{text} ({float(np.std(values, ddof=1)):.4f})" if len(values) > 1 else text
 
 
-def _interval(values: Sequence[float]) -> str:
-    if not values:
-        return ""
-    half = f" ± {interval_95(values):.4f}" if len(values) >= _FEWEST else ""
-    return f"{float(np.mean(values)):+.4f}{half}"
+def _text(difference: Difference | None) -> str:
+    return "" if difference is None else str(difference)
 
 
 def _row(cells: Sequence[str]) -> str:

@@ -14,8 +14,8 @@ import numpy as np
 from training.bench.ledger import read_lines
 from training.bench.published import published_errors
 from training.bench.shifts import DISTURBANCES, TRANSFERS
-from training.bench.stats import Line, differences, interval_95
-from training.bench.taughtreport import verdict
+from training.bench.stats import Line, differences
+from training.bench.verdicts import Difference, controls_of, over_seeds, verdict
 
 __all__ = ["main", "write_teachers_page"]
 
@@ -25,7 +25,6 @@ _LENGTHS = {"llata": (96,), "timellm": (96, 512)}
 """Look-backs of the papers' rows that are shown."""
 _UNSEEN = tuple(f"test {name}" for name in TRANSFERS.values())
 _DISTURBED = tuple(f"test, {kind}" for kind in DISTURBANCES)
-_FEWEST = 3  # seeds of an interval
 _HEAD = """# Teachers of forecasts: trials
 
 Written by `python -m training.bench.teachersreport` from forecast_teachers.jsonl; do not edit.
@@ -104,9 +103,12 @@ def _row(method: str, lines: Sequence[Line], methods: dict[str, list[Line]]) -> 
     times = [line["training_seconds"] for line in lines if "training_seconds" in line]
     passes = sorted(str(line["best_pass"]) for line in lines if "best_pass" in line)
     others = [one for key in _UNSEEN for line in lines if (one := line.get(key))]
-    control = _control_of(method)
-    apart = [] if method == _BASE else differences(lines, methods.get(_BASE, []), "mse")
-    over = [] if control is None else differences(lines, methods.get(control, []), "mse")
+    over = {
+        name: over_seeds(differences(lines, methods.get(name, []), "mse"))
+        for name in (_BASE, *controls_of(method))
+        if name != method
+    }
+    random = next((one for name, one in over.items() if name != _BASE), None)
     is_judged = method not in (_BASE, _RIDGE)
     return (
         method,
@@ -114,21 +116,16 @@ def _row(method: str, lines: Sequence[Line], methods: dict[str, list[Line]]) -> 
         _mean(held_out),
         _mean([line["test"]["mse"] for line in lines]),
         _mean([line["test"]["mae"] for line in lines]),
-        _difference(apart),
-        _difference(over),
-        verdict(apart, None if control is None else over) if is_judged else "",
+        _text(over.get(_BASE)),
+        _text(random),
+        verdict(method, over[_BASE], [over[name] for name in controls_of(method)])
+        if is_judged
+        else "",
         _mean([one["mse"] for one in others]),
         *(_mean([line[key]["mse"] for line in lines if key in line]) for key in _DISTURBED),
         ", ".join(passes),
         f"{np.mean(times):.0f}" if times else "",
     )
-
-
-def _control_of(method: str) -> str | None:
-    """Name the control with random weights; None for a method without a language model."""
-    if method in (_BASE, _RIDGE) or "random" in method.partition(",")[0].split():
-        return None
-    return "minilm random" if method.startswith("minilm") else "random"
 
 
 def _mean(values: Sequence[float]) -> str:
@@ -138,11 +135,8 @@ def _mean(values: Sequence[float]) -> str:
     return f"{np.mean(values):.4f}{spread}"
 
 
-def _difference(values: Sequence[float]) -> str:
-    if not values:
-        return ""
-    half = f" ± {interval_95(values):.4f}" if len(values) >= _FEWEST else ""
-    return f"{np.mean(values):+.4f}{half}"
+def _text(difference: Difference | None) -> str:
+    return "" if difference is None else str(difference)
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs training: pip install 'kpstream[training]'")
 
 from training.bench.forecastplan import ForecastRun  # noqa: E402
-from training.bench.taughtreport import verdict, write_taught_report  # noqa: E402
+from training.bench.taughtreport import write_taught_report  # noqa: E402
 from training.forecasting.recipe import ForecastRecipe  # noqa: E402
 
 pytestmark = pytest.mark.needs_training
@@ -89,24 +89,3 @@ def test_runs_without_a_line_are_counted_and_lines_of_no_plan_left_out(tmp_path)
 
     assert "1 of 2 planned runs" in found.read_text(encoding="utf-8")
     assert write_taught_report(runs, [], tmp_path / "none") == []
-
-
-@pytest.mark.parametrize(
-    ("over_none", "over_random", "expected"),
-    [
-        ([-0.01, -0.01, -0.011], [-0.01, -0.01, -0.011], "helps"),
-        ([-0.01, -0.01, -0.011], [0.001, -0.001, 0.0], "not shown"),
-        ([-0.01, -0.01, -0.011], [], "not shown"),
-        ([0.01, 0.01, 0.011], None, "hurts"),
-        ([0.0, 0.0, 0.0], None, "not shown"),
-        ([-0.5, -0.5], None, ""),
-    ],
-)
-def test_help_needs_every_interval_below_zero(over_none, over_random, expected):
-    assert verdict(over_none, over_random) == expected
-
-
-def test_a_teacher_that_is_no_better_without_its_model_has_not_helped():
-    lower = [-0.01, -0.01, -0.011]
-    assert verdict(lower, lower, lower) == "helps"
-    assert verdict(lower, lower, [0.004, 0.005, 0.006]) == "not shown"
