@@ -33,7 +33,7 @@ Promises of the local log (`locallog`):
 Files of the local log, from the outside in: `locallog` (`SqliteLog`, shared in a process),
 `commands`, `writer` (group commit), `retention`, `reader` (records from the disk), `state`
 (records, and the part kept in memory), `staging` (changes before they are durable), `inspection`
-(opening), `tables`, `file` (connections, lock, errors), `stats`, `repair`, `salvage`.
+(opening), `tables`, `file` (connections, lock, errors), `stats`, `repair`, `firstpage`, `salvage`.
 
 Files that connect Faust: `sqlitetransport`, `sqliteconsumer`, `sqliteproducer` for ``sqlite://``;
 `kafkatransport`, `backpressure` for ``kafka://``; `handover` for both; `statetable` and `changelog`

@@ -15,6 +15,7 @@ from pipeline.errors import LogCorrupt, LogError, LogLocked
 
 __all__ = [
     "FILE_ERRORS",
+    "PAGE_BYTES",
     "check_file",
     "connect",
     "damaged_log",
@@ -28,6 +29,7 @@ __all__ = [
 _CHECK_S = 30.0
 _CHECK_BYTES_PER_S = 2_000_000  # a slow SD card reads ten times as fast
 
+PAGE_BYTES = 8192
 FILE_ERRORS = (sqlite3.Error, UnicodeDecodeError)
 """Errors of reading the file, to be caught and translated by `file_error`."""
 _DAMAGE_SIGNS = ("malformed", "not a database", "Could not decode", "no such table", "no such col")
@@ -79,7 +81,7 @@ def connect(
             db.execute("PRAGMA query_only = 1")
             db.execute("PRAGMA cache_size = -1024")
             return db
-        db.execute("PRAGMA page_size = 8192")  # both only take effect on an empty file
+        db.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # both only take effect on an empty file
         db.execute("PRAGMA auto_vacuum = INCREMENTAL")
         db.execute("PRAGMA journal_mode = WAL")
         db.execute(f"PRAGMA synchronous = {'FULL' if durability == 'full' else 'NORMAL'}")

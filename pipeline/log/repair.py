@@ -1,10 +1,10 @@
 """Repair a damaged log: ``python -m pipeline.log.repair state/log.db``, or ``kpstream log repair``.
 
-A damaged write-ahead file is mended first (`pipeline.durable.walrepair`). Then every record that is
-readable and matches its checksum is copied, with its offset, into a new file; groups keep their
-offsets. Damaged records go into the table `damaged` of the new file as far as they are readable.
-The old file stays beside it as ``<name>.damaged``. Readers skip the missing offsets. The gateway
-must be stopped.
+A damaged write-ahead file is mended first (`pipeline.durable.walrepair`), and a damaged header or
+stored schema is replaced (`pipeline.log.firstpage`). Then every record that is readable and matches
+its checksum is copied, with its offset, into a new file; groups keep their offsets. Damaged records
+go into the table `damaged` of the new file as far as they are readable. The old file stays beside
+it as ``<name>.damaged``. Readers skip the missing offsets. The gateway must be stopped.
 
 Records that the mark has and the files have not are not the repair's to give up: it raises LogLost,
 unless the loss is accepted. An accepted loss is counted in the mark, and its offsets are not
@@ -25,6 +25,7 @@ from pipeline.durable.mark import Mark, MarkFile, boot_id, mark_path, read_mark,
 from pipeline.durable.walrepair import MendReport, mend_wal
 from pipeline.errors import LogCorrupt, LogError
 from pipeline.log.file import FILE_ERRORS, connect, lock_file
+from pipeline.log.firstpage import readable_log, remove_log
 from pipeline.log.inspection import inspect_log, lost_error, lost_records, read_ends
 from pipeline.log.salvage import END, chunks
 from pipeline.log.state import (
@@ -92,6 +93,7 @@ class _Slot:
     next_offset: int
     earliest: int
     compacted: int
+    records: int | None
     lost_end: bool = False
 
 
@@ -119,15 +121,15 @@ def repair_log(path: Path, *, accept_loss: bool = False) -> RepairReport:
     with closing(lock_file(path)):
         mended = mend_wal(path)
         fresh = path.with_name(path.name + ".repairing")
-        _remove(fresh)
+        remove_log(fresh)
         try:
             report, identity = _copy(path, fresh, mark, accept_loss=accept_loss)
         except BaseException:
-            _remove(fresh)
+            remove_log(fresh)
             raise
         report = replace(report, mended=mended)
         if not report.damaged and not report.missing and _is_intact_log(path):
-            _remove(fresh)
+            remove_log(fresh)
             return report
         backup = _replace(path, fresh)
         lost = lost_records(report.missing) + (0 if mark is None else mark.accepted_lost)
@@ -154,7 +156,8 @@ def _copy(
     """Copy what is intact into a new file; returns also the identity of the log."""
     try:
         with (
-            closing(connect(path, durability="full", read_only=True)) as old,
+            readable_log(path) as readable,
+            closing(connect(readable, durability="full", read_only=True)) as old,
             closing(connect(fresh, durability="full")) as new,
         ):
             old.text_factory = _text
@@ -177,9 +180,10 @@ def _copy(
             _seal(new)
             new.execute("COMMIT")
             new.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    except FILE_ERRORS as exc:
+    except (LogCorrupt, *FILE_ERRORS) as exc:
+        what = "no first page fits" if isinstance(exc, LogCorrupt) else exc
         msg = (
-            f"the offsets in {path} are unreadable ({exc}), so its records cannot be placed; "
+            f"the offsets in {path} are unreadable ({what}), so its records cannot be placed; "
             "move the file away and start with a new one: `kpstream log accept-loss` then counts "
             "what is lost"
         )
@@ -288,10 +292,11 @@ def _copy_offsets(
         is_damaged = not is_partition_row(*row)
         if is_damaged:
             lost.append(DamagedRecord(topic, partition, -1, "its first and last offset"))
+        records = row[5] if not is_damaged and crc == slot_crc(*row) else None
         if is_damaged or crc not in (None, slot_crc(*row)):  # derived from its records instead
             row = [slot, topic, partition, ends.get((topic, partition), END), 0, 0, 0, 0]
         new.execute("INSERT INTO slots VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0)", row)
-        slots.append(_Slot(slot, topic, partition, row[3], row[4], compacted[topic]))
+        slots.append(_Slot(slot, topic, partition, row[3], row[4], compacted[topic], records))
     places = {slot.slot: slot for slot in slots}
     for *row, crc in old.execute(_with_crc(old, _OFFSETS, "offsets")).fetchall():
         group, slot, *_ = row
@@ -349,7 +354,7 @@ def _copy_records(
     damaged = list(lost_offsets)
     kept_total = 0
     for slot in slots:
-        kept = size = 0
+        kept = size = known = 0
         first, last, ends = slot.next_offset, slot.earliest - 1, -1
         for rows, lost in chunks(old, slot.slot, slot.earliest, slot.next_offset):
             new.execute("BEGIN")
@@ -369,6 +374,10 @@ def _copy_records(
                     (slot.slot, offset, reason, *raw),
                 )
             new.execute("COMMIT")
+            known += len(lost)
+        if slot.records is not None and kept + known < slot.records:
+            reason = f"{slot.records - kept - known} records: no page leads to them"
+            damaged.append(DamagedRecord(slot.topic, slot.partition, -1, reason))
         end = slot.next_offset
         # Table recovery waits for the last record of a changelog, so the end follows one.
         if slot.compacted and kept:
@@ -415,11 +424,6 @@ def _move(path: Path, backup: Path) -> None:
     for end in ("", "-wal", "-shm"):
         with suppress(FileNotFoundError):
             path.with_name(path.name + end).replace(backup.with_name(backup.name + end))
-
-
-def _remove(path: Path) -> None:
-    for end in ("", "-wal", "-shm"):
-        path.with_name(path.name + end).unlink(missing_ok=True)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -27,6 +27,7 @@ __all__ = [
     "FORMAT",
     "check_format",
     "check_schema",
+    "create_old_tables",
     "create_tables",
     "offset_crc",
     "read_identity",
@@ -37,6 +38,7 @@ __all__ = [
 
 APPLICATION_ID = 0x6B70_6C67  # "kplg", so that `file` and other programs can identify the log
 FORMAT = 2
+_NO_FORMAT = 100  # no version will have that many formats: such a number is damage
 _OLD_FORMAT = 1  # without checksums of rows and without an identity
 
 _TOPICS = """
@@ -94,6 +96,11 @@ CREATE TABLE identity (              -- random name of this log; the mark beside
 """
 _CRC = ", crc INTEGER NOT NULL DEFAULT 0"
 _WITH_CRC = _TOPICS.format(_CRC) + _SLOTS.format(_CRC) + _OFFSETS.format(_CRC)
+_TABLES = _WITH_CRC + _RECORDS + _DAMAGED + _IDENTITY
+_OLD_TABLES = _TOPICS.format("") + _SLOTS.format("") + _OFFSETS.format("") + _RECORDS + _DAMAGED
+_STORED = "SELECT type, name, tbl_name, sql FROM sqlite_master"
+_FIRST_ROOT = 3
+"""With auto-vacuum, SQLite keeps the first pages of all tables together, from this page on."""
 
 
 def create_tables(db: sqlite3.Connection, path: Path, identity: str | None = None) -> bool:
@@ -111,9 +118,8 @@ def create_tables(db: sqlite3.Connection, path: Path, identity: str | None = Non
         (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if tables == 0:
             own = _new_identity() if identity is None else identity
-            tables_script = _WITH_CRC + _RECORDS + _DAMAGED + _IDENTITY
             db.executescript(
-                f"BEGIN IMMEDIATE; {tables_script} PRAGMA application_id = {APPLICATION_ID};"
+                f"BEGIN IMMEDIATE; {_TABLES} PRAGMA application_id = {APPLICATION_ID};"
                 f" PRAGMA user_version = {FORMAT};"
             )
             db.execute("INSERT INTO identity VALUES (?)", (own,))
@@ -125,25 +131,53 @@ def create_tables(db: sqlite3.Connection, path: Path, identity: str | None = Non
     return False
 
 
+def create_old_tables(db: sqlite3.Connection) -> None:
+    """Create the tables of the old format in an empty file.
+
+    Raises:
+        sqlite3.Error: The file cannot be written.
+    """
+    db.executescript(
+        f"BEGIN IMMEDIATE; {_OLD_TABLES} PRAGMA application_id = {APPLICATION_ID};"
+        f" PRAGMA user_version = {_OLD_FORMAT}; COMMIT;"
+    )
+
+
 def check_format(db: sqlite3.Connection, path: Path) -> int:
     """Check that the file is a log that this version reads; returns its format.
 
     Raises:
         LogError: The file belongs to another program or a newer version; else see `file_error`.
-        LogCorrupt: The file is not a database.
+        LogCorrupt: The file is not a database, or is a log with a damaged header.
     """
     try:
         (application,) = db.execute("PRAGMA application_id").fetchone()
         (version,) = db.execute("PRAGMA user_version").fetchone()
     except FILE_ERRORS as exc:
         raise file_error(path, exc) from exc
-    if application != APPLICATION_ID:
-        msg = f"{path} is a SQLite file of another program; choose another file for the log"
+    if application == APPLICATION_ID and version in (_OLD_FORMAT, FORMAT):
+        return int(version)
+    if application == APPLICATION_ID and FORMAT < version < _NO_FORMAT:
+        msg = (
+            f"{path} has log format {version}, but this version reads {FORMAT}; upgrade kpstream. "
+            "If no newer version has used the log, its header is damaged: put a backup back"
+        )
         raise LogError(msg)
-    if version not in (_OLD_FORMAT, FORMAT):
-        msg = f"{path} has log format {version}, but this version reads {FORMAT}; upgrade kpstream"
-        raise LogError(msg)
-    return int(version)
+    if _has_own_schema(db):
+        raise damaged_log(
+            path, f"its header has the application {application:#x} and the format {version}"
+        )
+    msg = f"{path} is a SQLite file of another program; choose another file for the log"
+    raise LogError(msg)
+
+
+def _has_own_schema(db: sqlite3.Connection) -> bool:
+    """Whether the stored schema is that of a log, whatever the header says."""
+    try:
+        found = sorted(_plain(*row) for row in db.execute(_STORED))
+    except FILE_ERRORS:
+        return False
+    return found in (_schema(_OLD_FORMAT), _schema(FORMAT))
 
 
 def check_schema(db: sqlite3.Connection, path: Path, version: int) -> None:
@@ -157,24 +191,24 @@ def check_schema(db: sqlite3.Connection, path: Path, version: int) -> None:
         LogError: See `file_error`.
     """
     try:
-        rows = db.execute("SELECT type, name, tbl_name, sql FROM sqlite_master").fetchall()
+        rows = db.execute(_STORED).fetchall()
+        roots = sorted(root for (root,) in db.execute("SELECT rootpage FROM sqlite_master"))
+        (vacuum,) = db.execute("PRAGMA auto_vacuum").fetchone()
     except FILE_ERRORS as exc:
         raise file_error(path, exc) from exc
     found = sorted(_plain(*row) for row in rows)
     if found != _schema(version):
         wrong = sorted(set(found) ^ set(_schema(version)))
         raise damaged_log(path, f"its stored schema is not that of a log (see {wrong[0][1]!r})")
+    if not vacuum or roots != list(range(_FIRST_ROOT, _FIRST_ROOT + len(roots))):
+        raise damaged_log(path, f"its stored schema has tables at the pages {roots}")
 
 
 @lru_cache(maxsize=2)
 def _schema(version: int) -> list[tuple[str, ...]]:
-    script = _WITH_CRC + _IDENTITY
-    if version == _OLD_FORMAT:
-        script = _TOPICS.format("") + _SLOTS.format("") + _OFFSETS.format("")
     with closing(sqlite3.connect(":memory:")) as db:
-        db.executescript(script + _RECORDS + _DAMAGED)
-        rows = db.execute("SELECT type, name, tbl_name, sql FROM sqlite_master")
-        return sorted(_plain(*row) for row in rows)
+        db.executescript(_OLD_TABLES if version == _OLD_FORMAT else _TABLES)
+        return sorted(_plain(*row) for row in db.execute(_STORED))
 
 
 def _plain(*columns: Any) -> tuple[str, ...]:
