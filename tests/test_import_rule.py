@@ -78,6 +78,7 @@ SQLITE = {
     "pipeline/log/purge.py",
     "pipeline/log/reader.py",
     "pipeline/log/repair.py",
+    "pipeline/log/firstpage.py",
     "pipeline/log/retention.py",
     "pipeline/log/salvage.py",
     "pipeline/log/sqlitetransport.py",
