@@ -38,7 +38,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ingest.backoff import Backoff
-from ingest.bridgehealth import BridgeCounters, BridgeHealth, ConnectedSince
+from ingest.bridgehealth import BridgeCounters, BridgeHealth, ConnectedSince, lost_sessions
 from ingest.clock import PROCESS_CLOCK
 from ingest.clock import now_ms as process_now_ms
 from ingest.clockjudge import ClockJudge
@@ -120,6 +120,7 @@ class Bridge:
         self._log_failing_ms: int | None = None
         self._log_failing_s: float | None = None
         self._connected_s: float | None = None
+        self._session_lost_ms: int | None = None
         self._logged_s: dict[int, float] = {}  # partition -> when it last got readings
         self._log_error = ""
         self._stopping = False
@@ -157,7 +158,7 @@ class Bridge:
         """Return the current state."""
         connection = self._connection
         failing_ms, failing_s = self._log_failing_ms, self._log_failing_s
-        error = connection.error
+        error, lost = connection.error, self.counters.sessions_lost_total
         is_stuck = self._running and connection.idle_s > _STUCK_S
         if is_stuck:
             error = f"the MQTT task has not run for {connection.idle_s:.0f} s: restart the process"
@@ -179,7 +180,11 @@ class Bridge:
             idle_ms=round(connection.idle_s * 1000) if self._running else 0,
             connection_faults=connection.faults_total,
             oversized=self.counters.oversized_total,
-            broker_max_packet_bytes=connection.broker_max_packet_bytes,
+            announced=None if connection.announced is None else connection.announced.as_dict(),
+            session_expiry_asked_s=self._settings.session_expiry_s,
+            sessions_lost=lost,
+            promise_void=connection.void,
+            notices=(*connection.weaker, *lost_sessions(lost, self._session_lost_ms)),
         )
 
     def is_drained(self, quiet_ms: int) -> bool:
@@ -330,6 +335,9 @@ class Bridge:
     def _on_connected(self, session_present: bool) -> None:
         self.counters.connects_total += 1
         now_ms, self._connected_s = self._now_ms(), self._steady_s()
+        lost = self._connection.sessions_lost_total
+        if lost > self.counters.sessions_lost_total:
+            self.counters.sessions_lost_total, self._session_lost_ms = lost, now_ms
         if session_present:  # the broker delivers again what was not acknowledged
             self._drop_held(lambda message: message.qos > 0)
         self._since.on_connected(now_ms, session_present=session_present)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from typing import Any
 
 from ingest.errors import RefusalReason
 from ingest.topics import topic_shape
 
-__all__ = ["BridgeCounters", "BridgeHealth", "ConnectedSince", "clock_problem"]
+__all__ = ["BridgeCounters", "BridgeHealth", "ConnectedSince", "clock_problem", "lost_sessions"]
 
 _SESSION_GRACE_MS = 2000
 _STALL_MS = 1000
@@ -33,6 +34,7 @@ class BridgeCounters:
         append_failures_total: Appends that the log did not confirm.
         stale_acks_total: Acknowledgements dropped because their connection had ended.
         connects_total: Connections made, including the first one.
+        sessions_lost_total: Connects at which the broker had forgotten our session.
         oversized_total: Messages above `max_packet_bytes`, of which a dead letter keeps the head.
         oversized_bytes_total: Bytes of their packets, read and discarded.
         faults_total: Messages refused because checking them raised an unexpected exception.
@@ -50,6 +52,7 @@ class BridgeCounters:
     append_failures_total: int = 0
     stale_acks_total: int = 0
     connects_total: int = 0
+    sessions_lost_total: int = 0
     oversized_total: int = 0
     oversized_bytes_total: int = 0
     faults_total: int = 0
@@ -86,7 +89,13 @@ class BridgeHealth:
         idle_ms: Time since the task that drives the connection last ran.
         connection_faults: Connections that an unforeseen exception ended.
         oversized: Messages above `max_packet_bytes`.
-        broker_max_packet_bytes: Largest packet that the broker takes, or None if it did not say.
+        announced: What the broker announced at the last connect (`ingest.mqtt.announced`), or None.
+        session_expiry_asked_s: Seconds for which the broker is to keep our session.
+        sessions_lost: Connects at which the broker had forgotten our session, since the start.
+        promise_void: Why the broker may lose messages although we are connected; empty: it keeps
+            what we have not confirmed.
+        notices: What limits the delivery promise without making the bridge unready: a session that
+            is kept for less than asked, and sessions that were lost since the start.
     """
 
     running: bool
@@ -106,7 +115,11 @@ class BridgeHealth:
     idle_ms: int = 0
     connection_faults: int = 0
     oversized: int = 0
-    broker_max_packet_bytes: int | None = None
+    announced: dict[str, Any] | None = None
+    session_expiry_asked_s: int = 0
+    sessions_lost: int = 0
+    promise_void: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
 
 
 class ConnectedSince:
@@ -153,13 +166,32 @@ def clock_problem(now_ms: int, behind_ms: int) -> str:
         now_ms: The time of this machine, epoch milliseconds.
         behind_ms: By how much the devices are ahead of it; 0 if unknown.
     """
-    when = datetime.fromtimestamp(now_ms / 1000, timezone.utc)
     behind = f", about {_span(behind_ms)} behind the devices" if behind_ms else ""
     return (
-        f"this machine's clock is wrong: it says {when:%Y-%m-%d %H:%M:%S} UTC{behind}. Messages "
+        f"this machine's clock is wrong: it says {_utc(now_ms)}{behind}. Messages "
         "wait in the broker until it is right, and none is lost: set the clock "
         "(timedatectl set-ntp true)"
     )
+
+
+def lost_sessions(count: int, last_ms: int | None) -> tuple[str, ...]:
+    """Return the notice about sessions that the broker had forgotten; empty: none was lost.
+
+    Args:
+        count: Sessions lost since the start.
+        last_ms: When the last loss was noticed, epoch milliseconds.
+    """
+    if last_ms is None:
+        return ()
+    often = "once" if count == 1 else f"{count} times"
+    return (
+        f"since the start, the broker had forgotten our session {often}, last at {_utc(last_ms)}: "
+        "what it took for us while we were away is lost (docs/delivery.md)",
+    )
+
+
+def _utc(at_ms: int) -> str:
+    return f"{datetime.fromtimestamp(at_ms / 1000, timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _span(ms: int) -> str:

@@ -53,7 +53,7 @@ MAY_IMPORT = {
 }
 # module of a third party -> the files of the gateway's packages that may import it.
 ONE_FILE = {
-    "paho": {"ingest/mqtt/socketloop.py"},
+    "paho": {"ingest/mqtt/client.py", "ingest/mqtt/socketloop.py"},
     "amqtt": {"ingest/mqtt/broker.py"},
     "aiokafka": {"ingest/kafka.py", "ingest/kafkareader.py"},  # the log, and a look back into it
     "confluent_kafka": set(),

@@ -9,9 +9,17 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from ingest.errors import MqttError
+from ingest.mqtt.announced import Announced
 from ingest.mqtt.endpoint import Endpoint
 from ingest.mqtt.packets import MAX_PACKET_BYTES, Oversized
 from ingest.mqtt.policy import ConnectionPolicy, State, Timing
+from ingest.mqtt.promise import (
+    Wanted,
+    lost_session_text,
+    unusable_filter,
+    void_promises,
+    weaker_promises,
+)
 from ingest.mqtt.socketloop import Callbacks, SocketLoop
 from ingest.mqtt.subscriptions import FilterMemory, Reason, Subscriptions
 from ingest.tls import TlsError, tls_advice
@@ -21,6 +29,7 @@ __all__ = ["Connection"]
 log = logging.getLogger(__name__)
 
 _NO_SUBSCRIBERS = 0x10  # PUBACK of MQTT 5
+_MAY_NOT = (0x80, 0x87)  # unspecified error, not authorised: codes of access lists
 _TICK_S = 0.25
 
 
@@ -37,7 +46,12 @@ class Connection:
         endpoint: The broker.
         epoch: Number of connections that have ended.
         connected: Set while the broker has accepted the connection.
-        session_present: The broker kept our session at the last connect.
+        announced: What the broker announced at the last connect; None before the first one.
+        void: Why messages may be lost although we are connected (`ingest.mqtt.promise`); empty
+            while the promise holds or while there is no connection.
+        weaker: How the broker gives less than asked for, at the last connect.
+        sessions_lost_total: Connects at which the broker had forgotten our session. What it had
+            taken for us since we were last connected is lost.
         may_end_session: Set by a client that leaves once it has taken everything that was due:
             `stop` then lets the broker delete the session.
         refused_total: Publications that the broker refused (MQTT 5; 3.1.1 cannot report it).
@@ -98,7 +112,10 @@ class Connection:
         self.endpoint = endpoint
         self.epoch = 0
         self.connected = asyncio.Event()
-        self.session_present = False
+        self.announced: Announced | None = None
+        self.void: tuple[str, ...] = ()
+        self.weaker: tuple[str, ...] = ()
+        self.sessions_lost_total = 0
         self.may_end_session = False
         self.refused_total = 0
         self.faults_total = 0
@@ -113,7 +130,8 @@ class Connection:
         self._receive_maximum = receive_maximum
         self._max_packet_bytes = max_packet_bytes
         self._policy = ConnectionPolicy(endpoint, publishes=on_confirmed is not None, timing=timing)
-        filters = (subscribe,) if isinstance(subscribe, str) else subscribe
+        filters = (subscribe,) if isinstance(subscribe, str) else tuple(subscribe)
+        self._wanted = Wanted(endpoint.client_id, () if leaves else filters, session_expiry_s)
         self._subscriptions = Subscriptions(
             filters, stale_filters, leaves=leaves, memory=filter_memory
         )
@@ -128,6 +146,7 @@ class Connection:
             on_ended=self._ended,
             on_broken=self._broken,
         )
+        self._told: set[str] = set()  # verdicts of `_judge` that are in the log
         self._line: SocketLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._closing = asyncio.Event()
@@ -142,8 +161,12 @@ class Connection:
 
     @property
     def error(self) -> str | None:
-        """Current problem as text; set while connected too if our client id is used twice."""
-        return self._policy.error
+        """Current problem as text.
+
+        Set while connected too if our client id is used twice, or if the broker cannot keep the
+        promise (`void`).
+        """
+        return self._policy.error or next(iter(self.void), None)
 
     @property
     def connects_total(self) -> int:
@@ -152,8 +175,8 @@ class Connection:
 
     @property
     def subscribed(self) -> bool:
-        """Whether all subscriptions are in place."""
-        return self._subscriptions.in_place
+        """Whether all subscriptions are in place, and none loses messages (`void`)."""
+        return self._subscriptions.in_place and not self.void
 
     @property
     def alive(self) -> bool:
@@ -174,9 +197,9 @@ class Connection:
         return self._line is not None and self._line.is_discarding
 
     @property
-    def broker_max_packet_bytes(self) -> int | None:
-        """Largest packet that the broker takes; None: it has not said."""
-        return None if self._line is None else self._line.broker_max_packet_bytes
+    def session_present(self) -> bool:
+        """Whether the broker kept our session at the last connect."""
+        return self.announced is not None and self.announced.session_present
 
     # -- start and stop ---------------------------------------------------------------------
 
@@ -220,8 +243,8 @@ class Connection:
         """Queue a publication and return its packet id; see `ingest.mqtt.publisher`.
 
         Raises:
-            MqttError: The connection was not started, no packet id is free, or the broker does not
-                take packets of this size.
+            MqttError: The connection was not started, the broker has not accepted it, no packet id
+                is free, or the broker announced that it does not take such a publication.
         """
         if self._line is None:
             msg = f"cannot publish on {topic!r}: the connection was never opened; call start()"
@@ -306,6 +329,7 @@ class Connection:
         if self._line is not None:
             self._line.close()
         self._subscriptions.on_disconnect()
+        self.void = ()
         if self.connected.is_set():
             self.connected.clear()
             self.epoch += 1
@@ -314,23 +338,53 @@ class Connection:
 
     # -- callbacks of the socket loop -------------------------------------------------------
 
-    def _connack(self, reason: Reason, session_present: bool) -> None:
+    def _connack(self, reason: Reason, announced: Announced) -> None:
         if reason.is_failure:
             self._policy.refused(*reason)
             self._closing.set()
             return
         self._policy.accepted()
-        self.session_present = session_present
+        self._note_lost_session(announced)
+        self._judge(announced)
         self.connected.set()
-        self._request(*self._subscriptions.on_connect())
+        subscribe, unsubscribe = self._subscriptions.on_connect()
+        problem = unusable_filter(announced, subscribe)
+        if problem is None:
+            self._request(subscribe, unsubscribe)
+        else:
+            self._policy.subscription_refused(problem)
+            self._closing.set()
         if self._on_connected is not None:
-            self._on_connected(session_present)
+            self._on_connected(announced.session_present)
+
+    def _note_lost_session(self, announced: Announced) -> None:
+        asked_s = self._wanted.session_expiry_s
+        if announced.session_present or not asked_s or not self._subscriptions.has_session:
+            return
+        self.sessions_lost_total += 1
+        log.error("%s", lost_session_text(announced, asked_s))
+
+    def _judge(self, announced: Announced) -> None:
+        """Decide what the announcements mean, and log each verdict when it changes."""
+        self.announced = announced
+        self.void = void_promises(announced, self._wanted)
+        weaker = weaker_promises(announced, self._wanted)
+        for level, texts in ((logging.ERROR, self.void), (logging.WARNING, weaker)):
+            for text in texts:
+                if text not in self._told:
+                    log.log(level, "%s", text)
+        told = {*self.void, *weaker}
+        self._told = told if announced.granted else self._told | told
+        self.weaker = weaker
 
     def _suback(self, reasons: Sequence[Reason]) -> None:
         error, stale = self._subscriptions.on_suback(reasons, session_present=self.session_present)
         if error is not None:
             self._policy.subscription_refused(error)
             self._closing.set()
+        if self.announced is not None:
+            codes = [reason.code for reason in reasons]
+            self._judge(self.announced.with_granted(self._wanted.filters, codes))
         self._request((), stale)
 
     def _request(self, subscribe: Sequence[str], unsubscribe: Sequence[str]) -> None:
@@ -346,9 +400,8 @@ class Connection:
             self._policy.publication_refused()
             self.refused_total += 1
             if self.refused_total == 1:
-                log.error(
-                    "the broker refuses our publications: %s; check its access list", reason.text
-                )
+                advice = "; check its access list" if reason.code in _MAY_NOT else ""
+                log.error("the broker refuses our publications: %s%s", reason.text, advice)
         elif reason.code == _NO_SUBSCRIBERS:
             answered = self._on_no_subscriber
         if answered is not None:

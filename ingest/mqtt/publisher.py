@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
+from ingest.errors import MqttError
 from ingest.mqtt.connection import Connection
 from ingest.mqtt.endpoint import Endpoint
 
 __all__ = ["Publisher"]
+
+log = logging.getLogger(__name__)
 
 _RESEND_S = 1.0
 
@@ -16,13 +20,14 @@ class Publisher:
     """Publishes with QoS 1 over a connection of its own; an async context manager.
 
     Nothing is dropped while the process runs: at most `in_flight` messages are unconfirmed, and
-    `publish` waits for room, also while the broker is unavailable. There is no queue on disk, so
+    `publish` waits for room, also while the broker is unavailable. Of these, as many are on their
+    way as the broker's Receive Maximum allows. There is no queue on disk, so
     unconfirmed messages are lost when the process ends. After a reconnect the unconfirmed messages
     are sent again, so a message can arrive twice.
 
     Attributes:
         connection: The connection, with its state and its error.
-        published_total: Messages sent.
+        published_total: Messages taken by `publish`.
         confirmed_total: Messages that the broker has confirmed.
         no_subscriber_total: Messages sent again because they had no subscriber.
     """
@@ -78,7 +83,12 @@ class Publisher:
         return len(self._waiting)
 
     async def publish(self, topic: str, payload: bytes) -> None:
-        """Send one message; return when it is on its way, not when it is confirmed (`flush`)."""
+        """Send one message; return once there is room for it, not when it is confirmed (`flush`).
+
+        Raises:
+            MqttError: The broker announced that it does not take such a message: too large, or no
+                QoS 1 at all (`ingest.mqtt.promise`).
+        """
         connected = self.connection.connected
         while not (self._room.is_set() and connected.is_set()):
             await self._room.wait()
@@ -113,8 +123,17 @@ class Publisher:
         self._waiting.add(substitute_id)
 
         def resend() -> None:
-            self._send(*message)
-            self._waiting.remove(substitute_id)
+            if not self.connection.connected.is_set():
+                asyncio.get_running_loop().call_later(_RESEND_S, resend)
+                return
+            try:
+                self._send(*message)
+            except MqttError as exc:  # a new connection, with narrower limits
+                log.error("%s", exc)
+                self.connection.refused_total += 1
+                self._settle(substitute_id)
+            else:
+                self._waiting.remove(substitute_id)
 
         asyncio.get_running_loop().call_later(_RESEND_S, resend)
 

@@ -1,49 +1,41 @@
 """paho's MQTT client on the asyncio event loop: one client, one socket at a time.
 
-The only file that imports paho. paho's own thread is not used: the event loop drives the client
-through paho's interface for external loops (`loop_read`, `loop_write`, `loop_misc`). That saves two
-thread switches and a wake-up per acknowledgement. Because everything about one connection happens
-in one thread, it is always clear whether an acknowledgement belongs to the current connection. Only
-connecting (name lookup, TCP, TLS) runs in a worker thread.
+Only this file and `ingest.mqtt.client` import paho. paho's own thread is not used: the event loop
+drives the client through paho's interface for external loops (`loop_read`, `loop_write`,
+`loop_misc`). That saves two thread switches and a wake-up per acknowledgement. Because everything
+about one connection happens in one thread, it is always clear whether an acknowledgement belongs to
+the current connection. Only connecting (name lookup, TCP, TLS) runs in a worker thread.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import socket
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from paho.mqtt import client as paho
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from ingest.errors import MqttError
+from ingest.mqtt.announced import Announced, read_announced
+from ingest.mqtt.client import make_client
 from ingest.mqtt.endpoint import Endpoint
-from ingest.mqtt.packets import LARGEST_PACKET_BYTES, Oversized, PacketSocket, Publish
+from ingest.mqtt.packets import Oversized, PacketSocket, Publish
+from ingest.mqtt.promise import keep_alive_s, refused_publication
 from ingest.mqtt.subscriptions import Reason
-from ingest.tls import TlsError, open_tls
+from ingest.tls import TlsError
 
 __all__ = ["Callbacks", "SocketLoop"]
 
-_CONNECT_TIMEOUT_S = 5.0
 _MOST_CHUNKS = 4  # read from one socket before other tasks run
-_ANNOUNCED_FACTOR = 16
-"""The Maximum Packet Size that CONNECT announces, in multiples of the limit.
-
-The broker drops a message above it without telling anybody, so it is far above the limit, at which
-a message becomes a dead letter. It is there to keep one message from holding up all others for
-minutes on a slow line.
-"""
-
-_HEADER_BYTES = 5  # the longest fixed header
+_TOO_LARGE = 0x95  # Packet too large, of MQTT 5
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +50,7 @@ class Callbacks:
         on_message: A message: the fields of a `Publish`.
         on_oversized: A message above the limit, of which only the head is left.
         after_read: A handful of messages has been read.
-        on_connack: The broker answered CONNECT: reason, and whether it kept our session.
+        on_connack: The broker answered CONNECT: reason, and what it announced.
         on_suback: The broker answered a subscription: one reason per filter.
         on_unsuback: The broker answered an unsubscription.
         on_puback: The broker answered a publication: packet id and reason.
@@ -69,38 +61,12 @@ class Callbacks:
     on_message: Callable[[int, int, str, bytes, bool], None] | None
     on_oversized: Callable[[Oversized], None] | None
     after_read: Callable[[], None] | None
-    on_connack: Callable[[Reason, bool], None]
+    on_connack: Callable[[Reason, Announced], None]
     on_suback: Callable[[Sequence[Reason]], None]
     on_unsuback: Callable[[Sequence[Reason]], None]
     on_puback: Callable[[int, Reason], None]
     on_ended: Callable[[Reason | None], None]
     on_broken: Callable[[Exception], None]
-
-
-class _Client(paho.Client):
-    """paho's client with a socket that is opened here and wrapped in `PacketSocket`."""
-
-    endpoint: Endpoint
-    max_packet_bytes: int
-
-    def note_received(self) -> None:
-        """Note that bytes came. Without it, a PINGRESP behind a large message comes too late."""
-        with self._msgtime_mutex:
-            self._last_bytes_received = time.monotonic()
-
-    def _create_socket(self) -> Any:
-        endpoint, timeout_s = self.endpoint, _CONNECT_TIMEOUT_S
-        sock: socket.socket
-        if endpoint.tls:
-            # Not paho's own way, which leaves the socket open when the handshake fails.
-            sock = open_tls(endpoint.host, endpoint.port, endpoint.tls_files, timeout_s=timeout_s)
-        else:
-            sock = socket.create_connection((endpoint.host, endpoint.port), timeout=timeout_s)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        has_properties = self.protocol == MQTTProtocolVersion.MQTTv5
-        return PacketSocket(
-            sock, has_properties=has_properties, max_packet_bytes=self.max_packet_bytes
-        )
 
 
 class SocketLoop:
@@ -111,8 +77,7 @@ class SocketLoop:
 
     Attributes:
         version: MQTT version of this client.
-        broker_max_packet_bytes: Largest packet that the broker takes (CONNACK of MQTT 5); None: it
-            has not announced one.
+        announced: What the broker announced for the current connection; None before its CONNACK.
     """
 
     def __init__(
@@ -127,9 +92,10 @@ class SocketLoop:
     ) -> None:
         """Prepare the client; see `ingest.mqtt.connection.Connection` for the arguments."""
         self.version = version
-        self.broker_max_packet_bytes: int | None = None
+        self.announced: Announced | None = None
+        self._endpoint = endpoint
         self._callbacks = callbacks
-        self._client = _make_client(
+        self._client = make_client(
             endpoint, version, session_expiry_s, receive_maximum, max_packet_bytes
         )
         self._client.on_connect = self._connected
@@ -161,7 +127,8 @@ class SocketLoop:
             self._client.will_set(*will, qos=1, retain=True)
         self._ended = False
         self._seen_bytes = 0
-        self.broker_max_packet_bytes = None
+        self.announced = None
+        self._client.limit(0, self._endpoint.keepalive_s)
         attempt = asyncio.ensure_future(asyncio.to_thread(self._client.reconnect))
         try:
             await asyncio.shield(attempt)
@@ -208,28 +175,23 @@ class SocketLoop:
     def publish(self, topic: str, payload: bytes, qos: int, *, retain: bool) -> int:
         """Queue a publication and return its packet id.
 
+        At most as many as the broker's Receive Maximum are on their way; the others wait here.
+
         Raises:
-            MqttError: The broker does not take a packet of this size, or no packet id is free.
+            MqttError: The broker has not accepted the connection yet, it announced that it does not
+                take such a publication (`ingest.mqtt.promise`), or no packet id is free.
         """
-        self._check_size(topic, payload, qos)
+        if self.announced is None:
+            msg = f"cannot publish on {topic!r}: the broker has not accepted the connection yet"
+            raise MqttError(msg)
+        refusal = refused_publication(self.announced, topic, len(payload), qos, retain=retain)
+        if refusal is not None:
+            raise MqttError(refusal)
         info = self._client.publish(topic, payload, qos, retain)
         if info.rc == MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:
             msg = "no packet id is free: too many publications are unconfirmed"
             raise MqttError(msg)
         return info.mid
-
-    def _check_size(self, topic: str, payload: bytes, qos: int) -> None:
-        """Refuse what the broker would answer by ending the connection, again and again."""
-        most = self.broker_max_packet_bytes
-        head = 2 + len(topic.encode()) + 2 * (qos > 0) + (self.version == "5")
-        size = _HEADER_BYTES + head + len(payload)
-        if most is not None and size > most:
-            msg = (
-                f"cannot publish {len(payload)} bytes on {topic!r}: the broker takes packets of at "
-                f"most {most} bytes; send smaller messages, or raise its limit (mosquitto: "
-                "max_packet_size)"
-            )
-            raise MqttError(msg)
 
     def ack(self, packet_id: int) -> None:
         """Queue the PUBACK of a message."""
@@ -418,8 +380,27 @@ class SocketLoop:
         properties: Properties | None,
     ) -> None:
         del client, userdata
-        self.broker_max_packet_bytes = getattr(properties, "MaximumPacketSize", None)
-        self._callbacks.on_connack(_reason(reason), flags.session_present)
+        # paho has no typed way to read them all; `json` names each by its property.
+        found = {} if properties is None else properties.json()  # type: ignore[no-untyped-call]
+        announced = read_announced(self.version, flags.session_present, found)
+        if not reason.is_failure:
+            self.announced = announced
+            self._keep_to(announced)
+        self._callbacks.on_connack(_reason(reason), announced)
+
+    def _keep_to(self, announced: Announced) -> None:
+        """Withdraw what this broker refuses, and bound what it is sent."""
+
+        def refusal(message: paho.MQTTMessage) -> str | None:
+            size = len(message.payload)
+            return refused_publication(
+                announced, message.topic, size, message.qos, retain=message.retain
+            )
+
+        for packet_id, text in self._client.withdraw(refusal):
+            self._callbacks.on_puback(packet_id, Reason(_TOO_LARGE, text))
+        ours_s = self._endpoint.keepalive_s
+        self._client.limit(announced.receive_maximum, keep_alive_s(announced, ours_s))
 
     def _subscribed(
         self, client: paho.Client, userdata: Any, mid: int, reasons: list[ReasonCode], props: Any
@@ -448,47 +429,3 @@ class SocketLoop:
 
 def _reason(reason: ReasonCode) -> Reason:
     return Reason(reason.value, str(reason))
-
-
-def _make_client(
-    endpoint: Endpoint,
-    version: Literal["5", "3.1.1"],
-    session_expiry_s: int,
-    receive_maximum: int,
-    max_packet_bytes: int,
-) -> _Client:
-    is_persistent = session_expiry_s > 0
-    is_5 = version == "5"
-    client = _Client(
-        CallbackAPIVersion.VERSION2,
-        client_id=endpoint.client_id,
-        protocol=MQTTProtocolVersion.MQTTv5 if is_5 else MQTTProtocolVersion.MQTTv311,
-        clean_session=None if is_5 else not is_persistent,
-        manual_ack=True,
-        reconnect_on_failure=False,
-    )
-    client.endpoint = endpoint
-    client.max_packet_bytes = max_packet_bytes
-    client.suppress_exceptions = False  # paho would drop them; `_fail` reports them
-    client.max_inflight_messages_set(0)  # bounded by Publisher
-    client.enable_logger(logging.getLogger("paho"))
-    if not logging.getLogger("paho").isEnabledFor(logging.DEBUG):
-        client.disable_logger()
-    if endpoint.username is not None:
-        client.username_pw_set(endpoint.username, endpoint.password)
-    properties = None
-    if is_5:
-        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-        properties.SessionExpiryInterval = session_expiry_s
-        properties.ReceiveMaximum = receive_maximum
-        properties.MaximumPacketSize = min(
-            _ANNOUNCED_FACTOR * max_packet_bytes, LARGEST_PACKET_BYTES
-        )
-    client.connect_async(
-        endpoint.host,
-        endpoint.port,
-        endpoint.keepalive_s,
-        clean_start=not is_persistent,
-        properties=properties,
-    )
-    return client

@@ -43,6 +43,8 @@ class Subscriptions:
 
     Attributes:
         in_place: The broker has answered everything that readiness depends on.
+        has_session: The broker once accepted a connection that subscribes, of this process or an
+            earlier one, so it should know our session.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Subscriptions:
         self._filters = tuple(filters)
         self._memory = memory
         former = () if memory is None else memory.read()
+        self.has_session = bool(former)
         self._stale_filters = tuple(
             each for each in dict.fromkeys((*stale_filters, *former)) if each not in self._filters
         )
@@ -79,6 +82,7 @@ class Subscriptions:
             self._asked = (*self._filters, *self._stale_filters) if self._filters else ()
             return (), self._asked
         self._remember((*self._filters, *self._former))
+        self.has_session = self.has_session or bool(self._filters)
         return self._filters, ()
 
     def on_suback(

@@ -195,7 +195,8 @@ async def test_connect_announces_the_largest_packet_and_connack_bounds_what_is_s
         line.start()
         await until(line.connected.is_set)
         assert b"\x27" + (320_000).to_bytes(4, "big") in broker.connects[0]
-        assert line.broker_max_packet_bytes == 100
+        assert line.announced is not None
+        assert line.announced.maximum_packet_bytes == 100
         with pytest.raises(MqttError, match=r"cannot publish 90 bytes on 'a/b'.*at most 100"):
             line.publish("a/b", b"x" * 90)
         line.publish("a/b", b"x" * 87)  # 5 for the header, 2 + 3 for topic, 2 for id, 1 for none
@@ -203,7 +204,7 @@ async def test_connect_announces_the_largest_packet_and_connack_bounds_what_is_s
         broker.connack_properties = b""
         await broker.drop()
         await until(lambda: len(broker.connects) == 2 and line.connected.is_set())
-        assert line.broker_max_packet_bytes is None
+        assert line.announced.maximum_packet_bytes is None
         line.publish("a/b", b"x" * 90)
         await until(lambda: b"x" * 90 in broker.received)
         await line.stop()
