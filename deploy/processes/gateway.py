@@ -297,7 +297,8 @@ async def run_gateway(
         pipeline: Settings of its agents and stores.
         announce: Receives one line of text at the start and one at the end.
     """
-    return await run_process("gateway", Gateway(settings, ingest, pipeline), announce)
+    make = partial(Gateway, settings, ingest, pipeline)
+    return await run_process("gateway", make, announce)
 
 
 def main() -> None:

@@ -81,18 +81,22 @@ async def until_crashed(app: Any) -> None:
     raise app.crash_reason or PartFailed("the app crashed")
 
 
-async def run_process(name: str, process: Process, announce: Callable[[str], None] = print) -> int:
+async def run_process(
+    name: str, make: Callable[[], Process], announce: Callable[[str], None] = print
+) -> int:
     """Run a process until SIGINT, SIGTERM or its own end; returns the exit code.
 
     Args:
         name: Name for error messages.
-        process: The process.
+        make: Builds the process. It may start threads, so it is called after the allocator is set
+            up: a thread that allocates before has a heap of its own for good.
         announce: Receives the lines of text from `start` and `stop`.
 
     Raises:
-        Exception: Any error of `process.start`.
+        Exception: Any error of `make` or `process.start`.
     """
     set_up_allocator()
+    process = make()
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
 

@@ -192,7 +192,7 @@ def run_command(kind: str, verbose: bool, make: MakeProcess) -> None:
         settings = SiteSettings(), IngestSettings(), PipelineSettings()
 
     async def run() -> int:
-        return await run_process(kind, make(*settings), partial(print, flush=True))
+        return await run_process(kind, partial(make, *settings), partial(print, flush=True))
 
     try:
         code = asyncio.run(run())

@@ -26,6 +26,8 @@ __all__ = [
     "within",
 ]
 
+_READER_CACHE = "PRAGMA cache_size = -256"
+"""For each reader: it reads straight on, and SQLite empties the cache at every change anyway."""
 _CHECK_S = 30.0
 _CHECK_BYTES_PER_S = 2_000_000  # a slow SD card reads ten times as fast
 
@@ -79,7 +81,7 @@ def connect(
     try:
         if read_only:
             db.execute("PRAGMA query_only = 1")
-            db.execute("PRAGMA cache_size = -1024")
+            db.execute(_READER_CACHE)
             return db
         db.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # both only take effect on an empty file
         db.execute("PRAGMA auto_vacuum = INCREMENTAL")

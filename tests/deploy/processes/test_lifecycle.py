@@ -44,7 +44,7 @@ class Process:
 def say(text):
     print(text, flush=True)
 
-sys.exit(asyncio.run(run_process("worker", Process(sys.argv[1]), say)))
+sys.exit(asyncio.run(run_process("worker", lambda: Process(sys.argv[1]), say)))
 """
 
 

@@ -50,3 +50,49 @@ def test_freed_memory_between_blocks_in_use_is_returned() -> None:
     assert left < 0.2 * peak
     peak, left = grown_kb("kept")
     assert left > 0.8 * peak
+
+
+THREADS = """
+import asyncio, ctypes, os, threading
+from deploy.processes.lifecycle import run_process
+
+def heaps():
+    # The report of glibc's malloc has one element per heap, before that of all of them.
+    libc = ctypes.CDLL(None)
+    libc.fdopen.restype, libc.fdopen.argtypes = ctypes.c_void_p, [ctypes.c_int, ctypes.c_char_p]
+    libc.malloc_info.argtypes = [ctypes.c_int, ctypes.c_void_p]
+    libc.fclose.argtypes = [ctypes.c_void_p]
+    reading, writing = os.pipe()
+    file = libc.fdopen(writing, b"w")
+    libc.malloc_info(0, file)
+    libc.fclose(file)
+    with open(reading) as report:
+        return report.read().count("<heap nr=")
+
+class Process:
+    def __init__(self):
+        self.kept = []
+        threads = [threading.Thread(target=self.allocate) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    def allocate(self):
+        self.kept.append(bytearray(100_000))
+    async def start(self):
+        return f"{heaps()} heap"
+    async def wait(self):
+        return
+    async def stop(self):
+        return "stopped"
+
+asyncio.run(run_process("gateway", Process, lambda text: print(text, flush=True)))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs glibc")
+def test_threads_that_start_while_a_process_is_built_share_its_one_heap() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", THREADS], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.split("\n")[0] == "1 heap"
