@@ -51,6 +51,7 @@ from ingest.messages import Tick, encode_tick
 from ingest.mqtt.connection import Connection
 from ingest.mqtt.packets import Oversized
 from ingest.mqtt.subscriptions import FilterMemory
+from ingest.mqtt.versions import VersionMemory
 from ingest.mqttsettings import endpoint_of, stale_filters_of, subscriptions_of
 from ingest.settings import IngestSettings
 
@@ -82,6 +83,7 @@ class Bridge:
         *,
         decoder: Decoder | None = None,
         subscribed: FilterMemory | None = None,
+        versions: VersionMemory | None = None,
         leaves: bool = False,
         now_ms: Callable[[], int] = process_now_ms,
         steady_s: Callable[[], float] = time.monotonic,
@@ -94,6 +96,7 @@ class Bridge:
             writer: The log.
             decoder: Decoder of a second message format beside JSON, if any.
             subscribed: Memory of the filters that earlier processes subscribed to, if any.
+            versions: Memory of the MQTT version that the broker has accepted, if any.
             leaves: Take only what the broker still holds for this client id, see `is_drained`.
             now_ms: Clock of the receive times, epoch ms.
             steady_s: Monotonic clock for durations, seconds.
@@ -135,6 +138,7 @@ class Bridge:
             subscribe=(*subscriptions_of(settings), *(decoder.filters if decoder else ())),
             stale_filters=stale_filters_of(settings),
             filter_memory=subscribed,
+            version_memory=versions,
             leaves=leaves,
             will=self._will,
             session_expiry_s=settings.session_expiry_s,
@@ -162,9 +166,12 @@ class Bridge:
         is_stuck = self._running and connection.idle_s > _STUCK_S
         if is_stuck:
             error = f"the MQTT task has not run for {connection.idle_s:.0f} s: restart the process"
+        is_connected = connection.connected.is_set() and connection.subscribed and not is_stuck
+        if not is_connected:
+            error = error or connection.waiting
         return BridgeHealth(
             running=self._running and connection.alive,
-            connected=connection.connected.is_set() and connection.subscribed and not is_stuck,
+            connected=is_connected,
             protocol=connection.protocol,
             connected_since_ms=self._since.ms,
             last_packet_ms=self._last_packet_ms,

@@ -25,6 +25,7 @@ from ingest.errors import IngestError
 from ingest.mqtt.broker import EMBEDDED_LINGER_S
 from ingest.mqtt.endpoint import Endpoint
 from ingest.mqtt.publisher import Publisher
+from ingest.patience import REACH_S
 from ingest.recordings import Recording
 from ingest.topics import MQTT_PREFIX, Address
 
@@ -56,7 +57,7 @@ class ReplayOptions:
         seed: Seed of all random choices.
         start_ms: Event time of every first reading; None: every device's last reading is now.
         in_flight: Most unconfirmed messages.
-        connect_s: Seconds to wait for the broker before giving up.
+        connect_s: Seconds to wait for the broker before giving up (`Connection.wait_connected`).
     """
 
     endpoint: Endpoint
@@ -71,7 +72,7 @@ class ReplayOptions:
     seed: int = 1
     start_ms: int | None = None
     in_flight: int = 500
-    connect_s: float = 10.0
+    connect_s: float = REACH_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,15 +214,12 @@ class _Tally:
 
 
 async def _connected(publisher: Publisher, options: ReplayOptions) -> None:
-    try:
-        await asyncio.wait_for(publisher.connection.connected.wait(), options.connect_s)
-    except asyncio.TimeoutError as exc:
+    connection = publisher.connection
+    if not await connection.wait_connected(options.connect_s):
         where = f"{options.endpoint.host}:{options.endpoint.port}"
-        msg = (
-            f"cannot connect to an MQTT broker at {where}: "
-            f"{publisher.connection.error or 'no answer'}; start one, or choose another with --mqtt"
-        )
-        raise ReplayError(msg) from exc
+        why = connection.error or connection.waiting or "no connection yet"
+        msg = f"not connected to {where}: {why}; to choose another broker, use --mqtt"
+        raise ReplayError(msg)
 
 
 async def _send(

@@ -9,14 +9,24 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from ingest.errors import IngestError
+from ingest.patience import REACH_S
 
-__all__ = ["TlsError", "TlsFiles", "client_context", "open_tls", "probe_tls", "tls_advice"]
+__all__ = [
+    "TlsError",
+    "TlsFiles",
+    "TlsSilent",
+    "client_context",
+    "open_tls",
+    "probe_tls",
+    "speaks_tls",
+    "tls_advice",
+]
 
 _ANSWER_S = 0.5  # time for a server to refuse our certificate after the handshake
 # X509_V_ERR_* of OpenSSL.
@@ -24,13 +34,18 @@ _NOT_OUR_AUTHORITY = {2, 18, 19, 20, 21}
 _EXPIRED, _NOT_YET = 10, 9
 _OTHER_NAME = {62, 64}
 # Parts of OpenSSL's names for alerts of the other side, or for data that is not TLS.
-_PLAIN_PORT = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "UNEXPECTED_EOF")
+_PLAIN_PORT = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST")
+_CUT = "UNEXPECTED_EOF"
 _WANTS_OURS = ("CERTIFICATE_REQUIRED", "HANDSHAKE_FAILURE", "BAD_CERTIFICATE")
 _REFUSES_OURS = ("UNKNOWN_CA", "CERTIFICATE_UNKNOWN", "UNSUPPORTED_CERTIFICATE", "CERTIFICATE_VER")
 
 
 class TlsError(IngestError):
     """A file for TLS is unusable, or TLS with a server fails; the message says what to do."""
+
+
+class TlsSilent(TlsError):
+    """A server took the connection, but has not answered the TLS handshake in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,25 +138,50 @@ def tls_advice(
     return None
 
 
-def open_tls(host: str, port: int, files: TlsFiles, *, timeout_s: float = 5.0) -> ssl.SSLSocket:
-    """Connect and shake hands; blocks for at most twice `timeout_s`.
+def open_tls(
+    host: str,
+    port: int,
+    files: TlsFiles,
+    *,
+    timeout_s: float = REACH_S,
+    handshake_s: float | None = None,
+    on_socket: Callable[[socket.socket], None] | None = None,
+) -> ssl.SSLSocket:
+    """Connect and shake hands; blocks for at most the two limits together.
 
     With TLS 1.3 a server refuses our certificate only after the handshake: pass the error of the
     first read to `tls_advice`.
 
+    Args:
+        host: Host of the server.
+        port: Port of the server.
+        files: Files for TLS.
+        timeout_s: Limit for the TCP connection, seconds.
+        handshake_s: Limit for an answer in the handshake, seconds; None: as `timeout_s`.
+        on_socket: Called with the socket before the handshake; closing it ends the handshake.
+
     Raises:
+        TlsSilent: The server has not answered in the handshake.
         TlsError: The files are unusable, or the handshake fails; the message says what to do.
         OSError: No server listens there.
     """
     context = client_context(files)
+    limit_s = timeout_s if handshake_s is None else handshake_s
     plain = socket.create_connection((host, port), timeout=timeout_s)
+    where = f"{host}:{port}"
     try:
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        plain.settimeout(limit_s)
+        if on_socket is not None:
+            on_socket(plain)
         return context.wrap_socket(plain, server_hostname=host)
+    except TimeoutError as exc:
+        plain.close()
+        message = f"{where} has not answered our TLS handshake for {limit_s:.0f} s"
+        raise TlsSilent(message) from exc
     except OSError as exc:
         plain.close()
-        where = f"{host}:{port}"
-        advice = tls_advice(exc, where, files) or _no_tls(where, files, _plain(exc))
+        advice = tls_advice(exc, where, files) or _cut(where, files, _plain(exc))
         raise TlsError(advice) from exc
 
 
@@ -160,7 +200,7 @@ def probe_tls(host: str, port: int, files: TlsFiles | None, settings: str = "") 
         The diagnosis with advice; None: TLS is not the cause, or no server listens there.
     """
     if files is None:
-        if not _speaks_tls(host, port):
+        if not speaks_tls(host, port):
             return None
         return f"{host}:{port} speaks TLS: set {settings}CA_FILE, or connect to its plain port"
     try:
@@ -175,7 +215,11 @@ def probe_tls(host: str, port: int, files: TlsFiles | None, settings: str = "") 
     return None
 
 
-def _speaks_tls(host: str, port: int) -> bool:
+def speaks_tls(host: str, port: int) -> bool:
+    """Return whether a TLS handshake with a server works; blocks for seconds.
+
+    Nothing else is sent, and no certificate is checked.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False  # nothing is sent after the handshake
     context.verify_mode = ssl.CERT_NONE
@@ -226,7 +270,9 @@ def _about_server(exc: ssl.SSLCertVerificationError, where: str, files: TlsFiles
 def _about_line(exc: ssl.SSLError, where: str, files: TlsFiles, shaking_hands: bool) -> str | None:
     reason = (getattr(exc, "reason", None) or "").upper()
     option = f"{files.settings}CERT_FILE"
-    if any(sign in reason for sign in _PLAIN_PORT) or isinstance(exc, ssl.SSLEOFError):
+    if isinstance(exc, ssl.SSLEOFError) or _CUT in reason:
+        return _cut(where, files, _plain(exc)) if shaking_hands else None
+    if any(sign in reason for sign in _PLAIN_PORT):
         return _no_tls(where, files, _plain(exc)) if shaking_hands else None
     if files.cert_file is None and any(sign in reason for sign in _WANTS_OURS):
         return f"{where} requires a client certificate: set {option} and {files.settings}KEY_FILE"
@@ -245,6 +291,13 @@ def _no_tls(where: str, files: TlsFiles, why: str) -> str:
     return (
         f"{where} does not speak TLS ({why}): connect to its TLS port, or turn TLS off "
         f"({files.settings}*)"
+    )
+
+
+def _cut(where: str, files: TlsFiles, why: str) -> str:
+    return (
+        f"{where} ended the TLS handshake ({why}), and gave no reason: check that this is its TLS "
+        f"port; if it does not speak TLS, turn TLS off ({files.settings}*)"
     )
 
 

@@ -12,7 +12,13 @@ from functools import partial
 
 import click
 
-from deploy.processes.bridging import append_ticks, sparkplug_decoder, subscribed_filters
+from deploy.processes.bridging import (
+    append_ticks,
+    broker_text,
+    known_versions,
+    sparkplug_decoder,
+    subscribed_filters,
+)
 from deploy.processes.runtime import ProcessRuntime, run_command
 from deploy.settings.settings import SiteSettings
 from ingest.bridge import Bridge
@@ -72,6 +78,7 @@ class BridgeProcess:
             self.writer,
             decoder=self.sparkplug,
             subscribed=subscribed_filters(ingest, runtime.folder),
+            versions=known_versions(ingest, runtime.folder),
             leaves=leaves,
         )
         self._leaves = leaves
@@ -96,9 +103,9 @@ class BridgeProcess:
             "ticks",
         )
         runtime.mark_started(self._append_account)
-        broker = f"{self.ingest.mqtt_host}:{self.ingest.mqtt_port}"
-        if not await self._connected():
-            broker += f" does NOT answer yet ({self.bridge.health().error})"
+        await self._wait_connected()
+        where = f"{self.ingest.mqtt_host}:{self.ingest.mqtt_port}"
+        broker = broker_text(where, self.bridge.health())
         return f"{runtime.name} started: broker {broker}, Kafka {runtime.site.kafka}"
 
     async def wait(self) -> None:
@@ -131,12 +138,11 @@ class BridgeProcess:
             f"{counters.logged_total:,} in Kafka"
         )
 
-    async def _connected(self) -> bool:
+    async def _wait_connected(self) -> None:
         loop = asyncio.get_running_loop()
         until_s = loop.time() + _BROKER_S
         while not self.bridge.health().connected and loop.time() < until_s:
             await asyncio.sleep(0.02)
-        return self.bridge.health().connected
 
     async def _append_account(self, value: bytes) -> None:
         partition = partition_of(self.runtime.name.encode(), self.accounts.partitions)

@@ -44,8 +44,6 @@ from pipeline.log.purge import purge
 
 __all__ = ["dead_letters"]
 
-_CONNECT_S = 10.0
-
 
 # -- commands -------------------------------------------------------------------------------
 
@@ -296,15 +294,12 @@ async def _publish(selected: list[DeadLetter], endpoint: Endpoint) -> int:
     from ingest.mqtt.publisher import Publisher
 
     async with Publisher(endpoint, in_flight=100) as publisher:
-        try:
-            await asyncio.wait_for(publisher.connection.connected.wait(), _CONNECT_S)
-        except asyncio.TimeoutError as exc:
-            why = publisher.connection.error or "no answer"
+        connection = publisher.connection
+        if not await connection.wait_connected():
             where = f"{endpoint.host}:{endpoint.port}"
-            msg = (
-                f"no MQTT broker accepts connections at {where}: {why}; choose another with --mqtt"
-            )
-            raise click.ClickException(msg) from exc
+            why = connection.error or connection.waiting or "no connection yet"
+            msg = f"not connected to {where}: {why}; to choose another broker, use --mqtt"
+            raise click.ClickException(msg)
         whole = 0
         for dead_letter in selected:
             parts = list(_parts(dead_letter.raw))

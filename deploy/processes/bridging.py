@@ -8,15 +8,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ingest.bridge import Bridge
+from ingest.bridgehealth import BridgeHealth
+from ingest.knownversions import KnownVersions
 from ingest.settings import IngestSettings
 from ingest.subscribed import SubscribedFilters
 
 if TYPE_CHECKING:
     from ingest.sparkplug.decoder import Sparkplug
 
-__all__ = ["append_ticks", "sparkplug_decoder", "subscribed_filters"]
+__all__ = [
+    "append_ticks",
+    "broker_text",
+    "known_versions",
+    "sparkplug_decoder",
+    "subscribed_filters",
+]
 
 _SUBSCRIBED = "subscriptions.json"
+_VERSIONS = "mqtt-versions.json"
 
 
 async def append_ticks(
@@ -56,3 +65,20 @@ def subscribed_filters(ingest: IngestSettings, state_dir: Path) -> SubscribedFil
     """Return the memory of the filters that the bridge of this state folder has subscribed to."""
     path = state_dir / _SUBSCRIBED
     return SubscribedFilters(path, ingest.mqtt_host, ingest.mqtt_port, ingest.mqtt_client_id)
+
+
+def known_versions(ingest: IngestSettings, state_dir: Path) -> KnownVersions:
+    """Return the memory of the MQTT version that the broker has accepted."""
+    return KnownVersions(state_dir / _VERSIONS, ingest.mqtt_host, ingest.mqtt_port)
+
+
+def broker_text(where: str, health: BridgeHealth) -> str:
+    """Return the broker for the line that a process prints after its start.
+
+    Args:
+        where: `host:port` of the broker.
+        health: State of the bridge.
+    """
+    if health.connected:
+        return where
+    return f"{where}, not ready yet ({health.error or 'not connected'})"

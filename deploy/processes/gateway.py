@@ -22,7 +22,13 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from deploy.processes.bridging import append_ticks, sparkplug_decoder, subscribed_filters
+from deploy.processes.bridging import (
+    append_ticks,
+    broker_text,
+    known_versions,
+    sparkplug_decoder,
+    subscribed_filters,
+)
 from deploy.processes.explaining import PointAppender
 from deploy.processes.filemeasures import file_measures
 from deploy.processes.gatewayview import RunningGateway
@@ -95,6 +101,7 @@ class Gateway:
             self._writer,
             decoder=self.sparkplug,
             subscribed=subscribed_filters(ingest, settings.state_dir),
+            versions=known_versions(ingest, settings.state_dir),
         )
         self._points = PointAppender()
         self._explaining = QuietThread("explain-alerts", waiting=32, share=0.1)
@@ -169,9 +176,8 @@ class Gateway:
                 accounts, self._append_account, now_ms, self.settings.account_ms
             )
             self._tasks.spawn(publishing, "account")
-        broker = self._broker
-        if not await self.connected(_BROKER_S):
-            broker += f" does NOT answer yet ({self.bridge.health().error})"
+        await self.connected(_BROKER_S)
+        broker = broker_text(self._broker, self.bridge.health())
         return (
             f"gateway started in {time.perf_counter() - started:.1f} s: broker {broker}, "
             f"console {self.console.url}, state {self.settings.state_dir}"

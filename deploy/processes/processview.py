@@ -144,7 +144,7 @@ class ProcessView:
             if (seconds := bridge.log_unavailable_s) is not None:
                 yield f"Kafka has confirmed nothing for {seconds} s; messages wait in the broker"
             if not bridge.connected:
-                yield bridge.error or "not connected to the MQTT broker; is it running?"
+                yield bridge.error or "not connected to the MQTT broker"
         if self.students is not None:
             for name in self.students.models.models_without_student():
                 yield f"no student runs for model {name}; publish a version to the registry"

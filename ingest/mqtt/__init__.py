@@ -9,9 +9,14 @@ Files, lowest first:
 - `endpoint`: address of the broker, credentials, protocol version.
 - `packets`: the socket under paho, which parses messages itself.
 - `subscriptions`: the filters to request, and whether they are in place.
+- `announced`, `promise`: what a broker announces, and whether our promise holds with it.
+- `reasons`: what a broker did, in words; the table of cases.
+- `problem`: which problem is on display, and what clears it.
+- `versions`: which MQTT version the next attempt speaks.
 - `policy`: the state machine of a connection; pure.
-- `socketloop`: paho on the asyncio loop; the only file that imports paho.
-- `connection`: combines the three.
+- `client`: paho's client with a socket that we open.
+- `socketloop`: paho on the asyncio loop.
+- `connection`: combines them.
 - `publisher`: publishes with QoS 1 and counts confirmations.
 - `broker`: starts mosquitto or the embedded amqtt as a child process.
 """

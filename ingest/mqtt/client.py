@@ -12,6 +12,7 @@ import logging
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Literal
 
 from paho.mqtt import MQTTException
@@ -28,11 +29,11 @@ from paho.mqtt.properties import Properties
 from ingest.errors import MqttError
 from ingest.mqtt.endpoint import Endpoint
 from ingest.mqtt.packets import LARGEST_PACKET_BYTES, PacketSocket
+from ingest.patience import REACH_S
 from ingest.tls import open_tls
 
 __all__ = ["Client", "make_client"]
 
-_CONNECT_TIMEOUT_S = 5.0
 _ANNOUNCED_FACTOR = 16
 """The Maximum Packet Size that CONNECT announces, in multiples of the limit.
 
@@ -47,6 +48,14 @@ class Client(paho.Client):
 
     endpoint: Endpoint
     max_packet_bytes: int
+    handshake_s = REACH_S
+    opening: socket.socket | None = None
+
+    def give_up_opening(self) -> None:
+        """End a TLS handshake that is under way in another thread."""
+        if self.opening is not None:
+            with suppress(OSError):
+                self.opening.shutdown(socket.SHUT_RDWR)
 
     def note_received(self) -> None:
         """Note that bytes came. Without it, a PINGRESP behind a large message comes too late."""
@@ -88,18 +97,30 @@ class Client(paho.Client):
             raise MqttError(msg) from exc
 
     def _create_socket(self) -> Any:
-        endpoint, timeout_s = self.endpoint, _CONNECT_TIMEOUT_S
+        endpoint = self.endpoint
         sock: socket.socket
         if endpoint.tls:
             # Not paho's own way, which leaves the socket open when the handshake fails.
-            sock = open_tls(endpoint.host, endpoint.port, endpoint.tls_files, timeout_s=timeout_s)
+            try:
+                sock = open_tls(
+                    endpoint.host,
+                    endpoint.port,
+                    endpoint.tls_files,
+                    handshake_s=self.handshake_s,
+                    on_socket=self._note_opening,
+                )
+            finally:
+                self.opening = None
         else:
-            sock = socket.create_connection((endpoint.host, endpoint.port), timeout=timeout_s)
+            sock = socket.create_connection((endpoint.host, endpoint.port), timeout=REACH_S)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         has_properties = self.protocol == MQTTProtocolVersion.MQTTv5
         return PacketSocket(
             sock, has_properties=has_properties, max_packet_bytes=self.max_packet_bytes
         )
+
+    def _note_opening(self, sock: socket.socket) -> None:
+        self.opening = sock
 
 
 def make_client(

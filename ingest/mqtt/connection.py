@@ -20,9 +20,12 @@ from ingest.mqtt.promise import (
     void_promises,
     weaker_promises,
 )
+from ingest.mqtt.reasons import Ending
 from ingest.mqtt.socketloop import Callbacks, SocketLoop
 from ingest.mqtt.subscriptions import FilterMemory, Reason, Subscriptions
-from ingest.tls import TlsError, tls_advice
+from ingest.mqtt.versions import VersionMemory
+from ingest.patience import REACH_S
+from ingest.tls import TlsError, speaks_tls, tls_advice
 
 __all__ = ["Connection"]
 
@@ -79,6 +82,7 @@ class Connection:
         receive_maximum: int = 65_535,
         max_packet_bytes: int = MAX_PACKET_BYTES,
         timing: Timing | None = None,
+        version_memory: VersionMemory | None = None,
     ) -> None:
         """Prepare; nothing happens before `start`.
 
@@ -108,6 +112,8 @@ class Connection:
             max_packet_bytes: Largest MQTT packet to take whole. MQTT 5 brokers are told not to send
                 packets of more than 16 times as much.
             timing: Pauses and limits; None: the defaults.
+            version_memory: Memory of the MQTT version that this broker has accepted; None: there is
+                none.
         """
         self.endpoint = endpoint
         self.epoch = 0
@@ -129,7 +135,12 @@ class Connection:
         self._session_expiry_s = session_expiry_s
         self._receive_maximum = receive_maximum
         self._max_packet_bytes = max_packet_bytes
-        self._policy = ConnectionPolicy(endpoint, publishes=on_confirmed is not None, timing=timing)
+        self._policy = ConnectionPolicy(
+            endpoint,
+            publishes=on_confirmed is not None,
+            timing=timing,
+            versions=version_memory,
+        )
         filters = (subscribe,) if isinstance(subscribe, str) else tuple(subscribe)
         self._wanted = Wanted(endpoint.client_id, () if leaves else filters, session_expiry_s)
         self._subscriptions = Subscriptions(
@@ -163,10 +174,15 @@ class Connection:
     def error(self) -> str | None:
         """Current problem as text.
 
-        Set while connected too if our client id is used twice, or if the broker cannot keep the
+        Set while connected too after several short connections, or if the broker cannot keep the
         promise (`void`).
         """
         return self._policy.error or next(iter(self.void), None)
+
+    @property
+    def waiting(self) -> str | None:
+        """What the connection waits for, as text; None: for nothing, or for the next attempt."""
+        return self._policy.waiting(time.monotonic())
 
     @property
     def connects_total(self) -> int:
@@ -187,7 +203,7 @@ class Connection:
     def idle_s(self) -> float:
         """Seconds since the task that keeps the connection up last ran.
 
-        It runs several times a second while connected, and every 20 s or so while it connects.
+        It runs once a second at least.
         """
         return time.monotonic() - self._last_turn_s
 
@@ -208,6 +224,20 @@ class Connection:
         loop = asyncio.get_running_loop()
         self._last_turn_s = time.monotonic()
         self._task = loop.create_task(self._keep_up(), name="mqtt")
+
+    async def wait_connected(self, give_up_s: float = REACH_S) -> bool:
+        """Wait until the broker has accepted the connection; returns whether it has.
+
+        Gives up after `give_up_s`, but neither during an attempt nor after one that ended in
+        silence, while the next one is more patient (`ingest.patience`).
+        """
+        until_s = time.monotonic() + give_up_s
+        while not self.connected.is_set() and self.alive:
+            if time.monotonic() > until_s and not self._policy.is_promising:
+                break
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self.connected.wait(), _TICK_S)
+        return self.connected.is_set()
 
     def on_task_end(self, callback: Callable[[], None]) -> None:
         """Call `callback` when the task that keeps the connection up ends."""
@@ -249,7 +279,10 @@ class Connection:
         if self._line is None:
             msg = f"cannot publish on {topic!r}: the connection was never opened; call start()"
             raise MqttError(msg)
-        return self._line.publish(topic, payload, qos, retain=retain)
+        packet_id = self._line.publish(topic, payload, qos, retain=retain)
+        if qos:
+            self._policy.published(topic)
+        return packet_id
 
     def pause(self) -> None:
         """Stop reading from the socket, so that TCP holds the broker back."""
@@ -280,6 +313,8 @@ class Connection:
             try:
                 self._policy.begin(loop.time())
                 await self._connect_once()
+                if self._policy.wants_tls_check:
+                    await self._check_tls()
             except MqttError:
                 raise
             except Exception as exc:
@@ -295,7 +330,7 @@ class Connection:
         self._closing.clear()
         line = self._line = self._line_of_version()
         try:
-            await line.open(None if self._will is None else self._will())
+            await self._open(line)
         except (OSError, ValueError, TlsError) as exc:
             policy.unreachable(exc)
             return
@@ -307,13 +342,32 @@ class Connection:
                     await asyncio.wait_for(self._closing.wait(), _TICK_S)
                 self._last_turn_s = time.monotonic()
                 if policy.is_open:
-                    line.keep_alive()
-                    policy.tick(loop.time())
+                    is_heard = line.keep_alive()
+                    policy.tick(loop.time(), is_heard=is_heard)
         finally:
             self._close(policy.error or "connection lost")
         policy.closed(loop.time())
         if line.version != policy.version:
             self._line = None
+
+    async def _open(self, line: SocketLoop) -> None:
+        """Open a socket; raises as `SocketLoop.open`. With TLS, it can take a minute or two."""
+        will = None if self._will is None else self._will()
+        opening = asyncio.ensure_future(line.open(will, handshake_s=self._policy.limit_s))
+        try:
+            while not opening.done():
+                await asyncio.wait({opening}, timeout=1.0)
+                self._last_turn_s = time.monotonic()
+        except asyncio.CancelledError:
+            opening.cancel()
+            await asyncio.wait({opening})
+            raise
+        opening.result()
+
+    async def _check_tls(self) -> None:
+        """Find out whether a port that ends our connections speaks TLS."""
+        if await asyncio.to_thread(speaks_tls, self.endpoint.host, self.endpoint.port):
+            self._policy.speaks_tls()
 
     def _line_of_version(self) -> SocketLoop:
         return self._line or SocketLoop(
@@ -349,11 +403,15 @@ class Connection:
         self.connected.set()
         subscribe, unsubscribe = self._subscriptions.on_connect()
         problem = unusable_filter(announced, subscribe)
-        if problem is None:
-            self._request(subscribe, unsubscribe)
-        else:
+        if problem is not None:
             self._policy.subscription_refused(problem)
             self._closing.set()
+        elif subscribe:
+            self._policy.subscribing(subscribe, asyncio.get_running_loop().time())
+        else:
+            self._policy.ready()
+        if problem is None:
+            self._request(subscribe, unsubscribe)
         if self._on_connected is not None:
             self._on_connected(announced.session_present)
 
@@ -382,6 +440,8 @@ class Connection:
         if error is not None:
             self._policy.subscription_refused(error)
             self._closing.set()
+        else:
+            self._policy.ready()
         if self.announced is not None:
             codes = [reason.code for reason in reasons]
             self._judge(self.announced.with_granted(self._wanted.filters, codes))
@@ -395,9 +455,9 @@ class Connection:
 
     def _puback(self, packet_id: int, reason: Reason) -> None:
         answered = self._on_confirmed
+        self._policy.publication_answered(is_refused=reason.is_failure)
         if reason.is_failure:
             answered = self._on_refused
-            self._policy.publication_refused()
             self.refused_total += 1
             if self.refused_total == 1:
                 advice = "; check its access list" if reason.code in _MAY_NOT else ""
@@ -407,8 +467,8 @@ class Connection:
         if answered is not None:
             answered(packet_id)
 
-    def _ended(self, reason: Reason | None) -> None:
-        self._policy.ended(*(reason or (None, "")))
+    def _ended(self, ending: Ending) -> None:
+        self._policy.ended(ending)
         self._closing.set()
 
     def _broken(self, exc: Exception) -> None:

@@ -153,6 +153,10 @@ class PacketSocket:
         self._ahead += data
         return bool(data)
 
+    def peek(self) -> bytes:
+        """Return the first bytes that were read and not taken, 16 at most."""
+        return bytes(self._ahead[self._at : self._at + 16])
+
     def next_packet(self) -> Publish | Oversized | bytes | None:
         """Return the next whole packet: a message, or the bytes of any other packet; else None.
 

@@ -29,6 +29,7 @@ from ingest.mqtt.client import make_client
 from ingest.mqtt.endpoint import Endpoint
 from ingest.mqtt.packets import Oversized, PacketSocket, Publish
 from ingest.mqtt.promise import keep_alive_s, refused_publication
+from ingest.mqtt.reasons import Ending, greeting_problem
 from ingest.mqtt.subscriptions import Reason
 from ingest.tls import TlsError
 
@@ -36,6 +37,13 @@ __all__ = ["Callbacks", "SocketLoop"]
 
 _MOST_CHUNKS = 4  # read from one socket before other tasks run
 _TOO_LARGE = 0x95  # Packet too large, of MQTT 5
+_GREETING_BYTES = 4  # the shortest CONNACK
+_CONNACK = 0x20
+_REFUSALS_311 = {1: 0x84, 2: 0x85, 3: 0x88, 4: 0x86, 5: 0x87}
+"""Codes of CONNACK in MQTT 3.1.1, and those of MQTT 5 with the same meaning."""
+_PROTOCOL_ERROR, _UNSUPPORTED_VERSION, _KEEP_ALIVE_TIMEOUT = 0x82, 0x84, 0x8D
+_MOST_SAID = 300  # characters of a text of the broker
+_CLOSED = Ending("closed")
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +62,7 @@ class Callbacks:
         on_suback: The broker answered a subscription: one reason per filter.
         on_unsuback: The broker answered an unsubscription.
         on_puback: The broker answered a publication: packet id and reason.
-        on_ended: The connection ended, with the reason where there is one.
+        on_ended: The connection ended; called once or more, and the first time counts.
         on_broken: Reading or writing failed, or a callback raised.
     """
 
@@ -65,7 +73,7 @@ class Callbacks:
     on_suback: Callable[[Sequence[Reason]], None]
     on_unsuback: Callable[[Sequence[Reason]], None]
     on_puback: Callable[[int, Reason], None]
-    on_ended: Callable[[Reason | None], None]
+    on_ended: Callable[[Ending], None]
     on_broken: Callable[[Exception], None]
 
 
@@ -94,6 +102,7 @@ class SocketLoop:
         self.version = version
         self.announced: Announced | None = None
         self._endpoint = endpoint
+        self._where = f"{endpoint.host}:{endpoint.port}"
         self._callbacks = callbacks
         self._client = make_client(
             endpoint, version, session_expiry_s, receive_maximum, max_packet_bytes
@@ -107,6 +116,7 @@ class SocketLoop:
         self._client.on_socket_close = self._socket_closing
         self._fd = -1
         self._ended = False
+        self._greeted = False
         self._reading = False
         self._paused = False
         self._flush_due = False
@@ -114,26 +124,29 @@ class SocketLoop:
 
     # -- life of a socket -------------------------------------------------------------------
 
-    async def open(self, will: tuple[str, bytes] | None) -> None:
+    async def open(self, will: tuple[str, bytes] | None, *, handshake_s: float) -> None:
         """Open a socket and queue CONNECT; `attach` then starts to read and write.
 
         Args:
             will: Topic and payload of the last-will message, retained, QoS 1; None: none.
+            handshake_s: Seconds that the broker has for an answer in the TLS handshake.
 
         Raises:
             OSError, ValueError, TlsError: The broker cannot be reached.
         """
         if will is not None:
             self._client.will_set(*will, qos=1, retain=True)
-        self._ended = False
+        self._ended = self._greeted = False
         self._seen_bytes = 0
         self.announced = None
         self._client.limit(0, self._endpoint.keepalive_s)
+        self._client.handshake_s = handshake_s
         attempt = asyncio.ensure_future(asyncio.to_thread(self._client.reconnect))
         try:
             await asyncio.shield(attempt)
         except asyncio.CancelledError:
-            # A thread cannot be cancelled. Wait (5 s at most), or its socket stays open.
+            # A thread cannot be cancelled. Wait (10 s at most), or its socket stays open.
+            self._client.give_up_opening()
             with suppress(OSError, ValueError, TlsError):
                 await attempt
             self.close()
@@ -143,7 +156,7 @@ class SocketLoop:
         """Read and write on the event loop from now on."""
         sock = self._socket()
         if sock is None:
-            self._end(None)
+            self._end()
             return
         self._fd = sock.fileno()
         self._watch(reading=True)
@@ -227,16 +240,21 @@ class SocketLoop:
         if self._fd >= 0 and not self._paused:
             self._readable()
 
-    def keep_alive(self) -> None:
+    def keep_alive(self) -> bool:
         """Send and check MQTT pings; call it several times a second.
 
         Bytes of any packet are a sign of life, and what is not read cannot be missed.
+
+        Returns:
+            Whether there was such a sign since the last call.
         """
         sock = self._socket()
-        if sock is not None and (self._paused or sock.received_bytes != self._seen_bytes):
+        is_heard = sock is not None and (self._paused or sock.received_bytes != self._seen_bytes)
+        if sock is not None and is_heard:
             self._seen_bytes = sock.received_bytes
             self._client.note_received()
         self._client.loop_misc()
+        return is_heard
 
     @property
     def is_discarding(self) -> bool:
@@ -255,7 +273,7 @@ class SocketLoop:
     def _read(self) -> None:
         sock = self._socket()
         if sock is None:
-            self._end(None)
+            self._end()
             return
         try:
             # A few chunks, then other tasks run; the loop calls again if more is there.
@@ -274,6 +292,8 @@ class SocketLoop:
     def _take_packets(self, sock: PacketSocket) -> bool:
         """Take all packets that have been read, in order; False when the connection has ended."""
         on_message, on_oversized = self._callbacks.on_message, self._callbacks.on_oversized
+        if not self._greeted:
+            self._check_greeting(sock)
         while not self._paused:
             packet = sock.next_packet()
             if packet is None:
@@ -284,12 +304,28 @@ class SocketLoop:
             elif isinstance(packet, Oversized):
                 if on_oversized is not None:
                     on_oversized(packet)
+            elif (refusal := _refusal_in(packet)) is not None:
+                self._callbacks.on_connack(refusal, read_announced(self.version, False, {}))
+                return False
             else:
                 sock.offer(packet)
                 if self._client.loop_read():
-                    self._end(None)
+                    self._end()
                     return False
         return not self._ended
+
+    def _check_greeting(self, sock: PacketSocket) -> None:
+        """Check the first bytes of a connection.
+
+        Raises:
+            MqttError: No broker answers on that port.
+        """
+        first = sock.peek()
+        if len(first) >= _GREETING_BYTES:
+            self._greeted = True
+            problem = greeting_problem(first, self._where)
+            if problem is not None:
+                raise MqttError(problem)
 
     # -- writing ----------------------------------------------------------------------------
 
@@ -309,7 +345,7 @@ class SocketLoop:
             return
         loop = asyncio.get_running_loop()
         if self._client.loop_write():
-            self._end(None)
+            self._end()
         elif self._fd >= 0:  # else it was a DISCONNECT, and paho has closed the socket
             if sock.flush():
                 loop.remove_writer(self._fd)
@@ -348,9 +384,9 @@ class SocketLoop:
             asyncio.get_running_loop().remove_writer(self._fd)
             self._fd = -1
 
-    def _end(self, reason: Reason | None) -> None:
+    def _end(self, ending: Ending = _CLOSED) -> None:
         self._ended = True
-        self._callbacks.on_ended(reason)
+        self._callbacks.on_ended(ending)
 
     def _break(self, exc: Exception) -> None:
         self._ended = True
@@ -386,7 +422,7 @@ class SocketLoop:
         if not reason.is_failure:
             self.announced = announced
             self._keep_to(announced)
-        self._callbacks.on_connack(_reason(reason), announced)
+        self._callbacks.on_connack(_reason(reason, properties), announced)
 
     def _keep_to(self, announced: Announced) -> None:
         """Withdraw what this broker refuses, and bound what it is sent."""
@@ -405,27 +441,54 @@ class SocketLoop:
     def _subscribed(
         self, client: paho.Client, userdata: Any, mid: int, reasons: list[ReasonCode], props: Any
     ) -> None:
-        del client, userdata, mid, props
-        self._callbacks.on_suback([_reason(each) for each in reasons])
+        del client, userdata, mid
+        self._callbacks.on_suback([_reason(each, props) for each in reasons])
 
     def _unsubscribed(
         self, client: paho.Client, userdata: Any, mid: int, reasons: list[ReasonCode], props: Any
     ) -> None:
-        del client, userdata, mid, props
-        self._callbacks.on_unsuback([_reason(each) for each in reasons])
+        del client, userdata, mid
+        self._callbacks.on_unsuback([_reason(each, props) for each in reasons])
 
     def _published(
         self, client: paho.Client, userdata: Any, mid: int, reason: ReasonCode, props: Any
     ) -> None:
-        del client, userdata, props
-        self._callbacks.on_puback(mid, _reason(reason))
+        del client, userdata
+        self._callbacks.on_puback(mid, _reason(reason, props))
 
     def _disconnected(
         self, client: paho.Client, userdata: Any, flags: Any, reason: ReasonCode, props: Any
     ) -> None:
-        del client, userdata, flags, props
-        self._end(_reason(reason))
+        del client, userdata
+        if flags.is_disconnect_packet_from_server:
+            self._end(Ending("given", *_reason(reason, props)))
+        elif reason.value == _KEEP_ALIVE_TIMEOUT:
+            self._end(Ending("no_ping"))
+        elif reason.value == _PROTOCOL_ERROR:
+            self._end(Ending("closed", 0, "it sent a packet that MQTT does not allow"))
+        else:  # a code of the library, not of the broker
+            self._end()
 
 
-def _reason(reason: ReasonCode) -> Reason:
-    return Reason(reason.value, str(reason))
+def _reason(reason: ReasonCode, properties: Properties | None) -> Reason:
+    """Return a reason with what the broker says about it (MQTT 5)."""
+    text = str(reason)
+    said = getattr(properties, "ReasonString", None)
+    server = getattr(properties, "ServerReference", None)
+    if said:
+        text += f" ({said[:_MOST_SAID]!r})"
+    if server:
+        text += f", that is {server[:_MOST_SAID]!r}"
+    return Reason(reason.value, text)
+
+
+def _refusal_in(packet: bytes) -> Reason | None:
+    """Return the refusal of a CONNACK in the other version than ours, which paho cannot read."""
+    if packet[0] != _CONNACK or not 2 <= packet[1] < 0x80 or len(packet) < _GREETING_BYTES:
+        return None  # no CONNACK, or one with so many properties that it is one of MQTT 5
+    code = packet[3]
+    if code in _REFUSALS_311:
+        code = _REFUSALS_311[code]
+    elif code != _UNSUPPORTED_VERSION:
+        return None
+    return _reason(ReasonCode(PacketTypes.CONNACK, identifier=code), None)

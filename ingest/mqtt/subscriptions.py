@@ -6,6 +6,8 @@ import logging
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+from ingest.mqtt.reasons import subscription_text
+
 __all__ = ["FilterMemory", "Reason", "Subscriptions"]
 
 log = logging.getLogger(__name__)
@@ -99,7 +101,7 @@ class Subscriptions:
         """
         for mqtt_filter, reason in zip(self._filters, reasons, strict=False):
             if reason.is_failure:
-                return f"the broker refuses the subscription {mqtt_filter!r}: {reason.text}", ()
+                return subscription_text(mqtt_filter, *reason), ()
         self.in_place = True
         if not session_present:
             self._former = ()

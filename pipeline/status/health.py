@@ -85,9 +85,7 @@ def health_report(
     if not bridge_running:
         problems.append("bridge task has ended: no reading is taken; restart the gateway")
     elif not bridge_connected:
-        problems.append(
-            bridge_error or "bridge is not connected to the MQTT broker; is the broker running?"
-        )
+        problems.append(bridge_error or "bridge is not connected to the MQTT broker")
     problems.extend(
         f"no student runs for model {name}; publish a version to the registry"
         for name in models_without_student

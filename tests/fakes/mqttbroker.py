@@ -41,6 +41,8 @@ class ScriptedBroker:
         connack_delay_s: Seconds before the answer to CONNECT.
         holds_connack: Answer CONNECT only after `release_connack`.
         refuse_with: Reason code of CONNACK; None: accept.
+        hangs_up_on: Protocol level (4, 5) whose CONNECT ends the connection; None: no level.
+        greets_with: Bytes to send instead of CONNACK; None: CONNACK.
         suback_codes: Codes of SUBACK, one per filter; None: `subscription_code` for each filter.
         suback_properties: Properties of SUBACK (MQTT 5).
         closes_at: Close the connection at this step: before the answer to `connect`, `subscribe` or
@@ -56,6 +58,9 @@ class ScriptedBroker:
         self.refuse_version_5 = False
         self.silent_to_version_5 = False
         self.hang_up = False
+        self.hangs_up_on: int | None = None
+        self.greets_with: bytes | None = None
+        self.is_silent_to_subscribe = False
         self.subscription_code = 1
         self.suback_codes: Sequence[int] | None = None
         self.suback_properties = b""
@@ -188,9 +193,14 @@ class ScriptedBroker:
         return True
 
     async def _connect(self, packet: bytes, writer: asyncio.StreamWriter) -> bool:
+        if packet[:6] != b"\x00\x04MQTT":
+            return False  # a TLS handshake, for example
         self.version = packet[6]
-        if self.hang_up:
+        if self.hang_up or self.hangs_up_on == self.version:
             return False
+        if self.greets_with is not None:
+            writer.write(self.greets_with)
+            return True
         if self.version == 5 and self.silent_to_version_5:
             return True
         await asyncio.sleep(self.connack_delay_s)
@@ -215,6 +225,8 @@ class ScriptedBroker:
         if self._closes("subscribe", writer):
             return False
         self.subscriptions.append(packet)
+        if self.is_silent_to_subscribe:
+            return True
         codes = self.suback_codes
         if codes is None:
             codes = [self.subscription_code] * _count_filters(packet, self.version)

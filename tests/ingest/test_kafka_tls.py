@@ -103,7 +103,8 @@ async def test_the_controllers_port_is_closed_to_devices_too(site: Site) -> None
 
 async def test_tls_at_a_plain_kafka_is_reported(site: Site, real_kafka: KafkaServer) -> None:
     said = await why_not(replace(site.service("bridge"), servers=real_kafka.address))
-    assert f"{real_kafka.address} does not speak TLS" in said
+    assert real_kafka.address in said
+    assert "does not speak TLS" in said
 
 
 async def test_an_absent_server_is_not_a_fault_of_tls(site: Site) -> None:

@@ -150,7 +150,7 @@ def test_invalid_options_are_refused(options: dict[str, Any], message: str) -> N
 
 async def test_absent_broker_is_reported() -> None:
     nobody = Endpoint("127.0.0.1", free_port(), "replay")
-    with pytest.raises(ReplayError, match="cannot connect to an MQTT broker at"):
+    with pytest.raises(ReplayError, match=r"cannot reach .* connection refused.* use --mqtt"):
         await replay([recording()], ReplayOptions(nobody, connect_s=0.2))
 
 

@@ -83,7 +83,7 @@ def test_faults_of_the_server(certs: Path, files: TlsFiles, tmp_path: Path) -> N
 
 def test_faults_of_the_connection(certs: Path, files: TlsFiles) -> None:
     with server(None) as port:
-        assert refusal(port, files).startswith(f"127.0.0.1:{port} does not speak TLS (")
+        assert refusal(port, files).startswith(f"127.0.0.1:{port} ended the TLS handshake (")
         assert refusal(port, files).endswith("turn TLS off (SITE_*)")
         assert probe_tls("127.0.0.1", port, None) is None
     with server(speaking(certs)) as port:

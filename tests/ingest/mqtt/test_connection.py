@@ -7,8 +7,8 @@ import logging
 import os
 import shutil
 import subprocess
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +16,70 @@ import pytest
 
 from ingest.backoff import Backoff
 from ingest.errors import MqttError
+from ingest.mqtt.broker import mosquitto_program
 from ingest.mqtt.connection import Connection
 from ingest.mqtt.endpoint import Endpoint
 from ingest.mqtt.packets import Oversized
 from ingest.mqtt.policy import Timing
 from ingest.mqtt.publisher import Publisher
+from ingest.mqtt.versions import Version
+from ingest.patience import Patience
 from tests.fakes.log import until
 from tests.fakes.mqttbroker import ScriptedBroker
 from tests.fakes.ports import free_port
 
+FAST = Backoff(first_ms=10, max_ms=50)
+QUICK = Timing(backoff=FAST, patience=Patience(first_s=0.2, most_s=1.0))
+
+
+@contextmanager
+def tls_broker(folder: Path) -> Iterator[tuple[int, Path]]:
+    """Run mosquitto with TLS; yields its port and its certificate."""
+    openssl, mosquitto = shutil.which("openssl"), mosquitto_program()
+    if openssl is None:
+        pytest.skip("needs the openssl command to make certificates")
+    assert mosquitto is not None
+    key, cert = folder / "key.pem", folder / "cert.pem"
+    request = (
+        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=localhost"
+    )
+    names = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    command = [openssl, *request.split(), *names, "-keyout", str(key), "-out", str(cert)]
+    subprocess.run(command, check=True, capture_output=True)
+    port = free_port()
+    config = folder / "mosquitto.conf"
+    config.write_text(
+        f"listener {port} 127.0.0.1\nallow_anonymous true\ncertfile {cert}\nkeyfile {key}\n"
+        + ("user root\n" if os.geteuid() == 0 else "")
+    )
+    process = subprocess.Popen([mosquitto, "-c", str(config)], stderr=subprocess.DEVNULL)
+    try:
+        yield port, cert
+    finally:
+        process.kill()
+        process.wait()
+
+
+class VersionMemory:
+    def __init__(self) -> None:
+        self.version: Version | None = None
+
+    def read(self) -> Version | None:
+        return self.version
+
+    def write(self, version: Version) -> None:
+        self.version = version
+
 
 @asynccontextmanager
 async def connection(
-    port: int, protocol: Any = "auto", timing: Timing | None = None
+    port: int,
+    protocol: Any = "auto",
+    timing: Timing | None = None,
+    memory: VersionMemory | None = None,
 ) -> AsyncIterator[Connection]:
     endpoint = Endpoint("127.0.0.1", port, "test", protocol=protocol)
-    line = Connection(endpoint, subscribe="sensors/+/+/+", timing=timing)
+    line = Connection(endpoint, subscribe="sensors/+/+/+", timing=timing, version_memory=memory)
     line.start()
     try:
         yield line
@@ -43,17 +91,50 @@ async def connection(
 async def test_falls_back_to_the_version_that_the_broker_speaks(trait: str) -> None:
     async with ScriptedBroker() as broker:
         setattr(broker, trait, True)
-        async with connection(broker.port) as line:
+        async with connection(broker.port, timing=QUICK) as line:
             await until(line.connected.is_set)
             assert line.protocol == "3.1.1"
             # ... and back, should the broker be replaced.
             setattr(broker, trait, False)
-            broker.hang_up = True
+            broker.hangs_up_on = 4
             await broker.drop()
-            await until(lambda: line.protocol == "5")
-            broker.hang_up = False
+            await until(lambda: line.connected.is_set() and line.protocol == "5")
+
+
+async def test_a_proxy_that_hangs_up_while_its_broker_starts_costs_no_version() -> None:
+    async with ScriptedBroker() as broker:
+        broker.hangs_up_on = 5
+        async with connection(broker.port, timing=QUICK) as line:
             await until(line.connected.is_set)
-            assert line.protocol == "5"
+            assert line.protocol == "3.1.1"
+            broker.hangs_up_on = None
+            await broker.drop()
+            await until(lambda: line.connected.is_set() and line.protocol == "5")
+
+
+@pytest.mark.parametrize("protocol", ["auto", "5", "3.1.1"])
+async def test_a_slow_login_is_waited_for(protocol: str) -> None:
+    """A login back end that needs longer than our first patience: no flipping, and ready."""
+    timing = Timing(backoff=FAST, patience=Patience(first_s=0.3, most_s=5.0))
+    async with ScriptedBroker() as broker:
+        broker.connack_delay_s = 0.8
+        async with connection(broker.port, protocol, timing) as line:
+            await until(lambda: line.subscribed)
+            assert line.protocol == ("3.1.1" if protocol == "3.1.1" else "5")
+            assert line.error is None
+
+
+async def test_a_version_that_worked_is_tried_first_after_a_restart() -> None:
+    memory = VersionMemory()
+    async with ScriptedBroker() as broker:
+        broker.silent_to_version_5 = True
+        async with connection(broker.port, timing=QUICK, memory=memory) as line:
+            await until(line.connected.is_set)
+        assert memory.version == "3.1.1"
+        async with connection(broker.port, memory=memory) as line:
+            await until(line.connected.is_set)
+            assert line.protocol == "3.1.1"
+    assert [packet[6] for packet in broker.connects] == [4, 4]
 
 
 async def test_fixed_version_is_not_given_up() -> None:
@@ -61,7 +142,8 @@ async def test_fixed_version_is_not_given_up() -> None:
         broker.refuse_version_5 = True
         async with connection(broker.port, "5") as line:
             await until(lambda: line.error is not None)
-            assert "Unsupported protocol version" in str(line.error)
+            assert "the broker does not speak MQTT 5" in str(line.error)
+            assert "KPSTREAM_INGEST_MQTT_PROTOCOL=auto" in str(line.error)
             broker.refuse_version_5 = False
             await until(line.connected.is_set)
             assert line.protocol == "5"
@@ -111,6 +193,129 @@ async def test_two_clients_of_one_id_take_turns_ever_more_slowly_and_report_it(
         assert line.connected.is_set()
 
 
+REASONS: list[tuple[dict[str, Any], str]] = [
+    (
+        {"closes_at": "subscribe"},
+        "the broker closed the connection when we subscribed to 'sensors/+/+/+', and gave no "
+        "reason: it may not let us read that; ask for the right, or check the broker's access list",
+    ),
+    (
+        {"closes_at": "subscribe", "goodbye_with": 0xA2, "goodbye_text": "no wildcards here"},
+        "the broker ended the connection when we subscribed to 'sensors/+/+/+': Wildcard "
+        "subscription not supported ('no wildcards here'); kpstream subscribes with wildcards: "
+        "allow them in the broker",
+    ),
+    (
+        {"closes_at": "suback", "goodbye_with": 0x97},
+        "the broker ended the connection: Quota exceeded",
+    ),
+    (
+        {"subscription_code": 0x80},
+        "the broker refuses the subscription 'sensors/+/+/+' and gives no reason; check the "
+        "broker's access list",
+    ),
+    (
+        {"refuse_with": 0x87, "connack_properties": b"\x1f\x00\x02no"},
+        "the broker refuses us: Not authorized ('no'); check the broker's access list",
+    ),
+    (
+        {"refuse_with": 5},  # a code of 3.1.1 in answer to MQTT 5
+        "the broker refuses us: Not authorized; check the broker's access list",
+    ),
+    (
+        {"greets_with": b"HTTP/1.1 400 Bad Request\r\n\r\n"},
+        "speaks HTTP, not MQTT; check KPSTREAM_INGEST_MQTT_HOST and KPSTREAM_INGEST_MQTT_PORT",
+    ),
+    (
+        {"greets_with": b"\x15\x03\x01\x00\x02\x02\x46"},
+        "speaks TLS: set KPSTREAM_INGEST_MQTT_TLS=true, or connect to its plain port",
+    ),
+    (
+        {"closes_at": "suback"},
+        "3 connections in a row were cut within seconds and without a reason. Possible: another "
+        "client with this client id (KPSTREAM_INGEST_MQTT_CLIENT_ID), or a fault on the way",
+    ),
+    (
+        {"closes_at": "connect"},
+        "the connection was closed before the broker answered our CONNECT (MQTT 5), and no reason "
+        "was given",
+    ),
+]
+
+
+@pytest.mark.parametrize(("traits", "said"), REASONS)
+async def test_what_the_broker_does_again_and_again_is_told_and_stays(
+    traits: dict[str, Any], said: str
+) -> None:
+    async with ScriptedBroker() as broker:
+        for name, value in traits.items():
+            setattr(broker, name, value)
+        async with connection(broker.port, "5", timing=QUICK) as line:
+            await until(lambda: said in str(line.error))
+            lasting = "3 connections" not in said
+            connects = len(broker.connects)
+            for _ in range(20):
+                await asyncio.sleep(0.01)
+                assert said in str(line.error)
+            assert lasting or len(broker.connects) > connects
+
+
+async def test_a_pinned_version_that_the_broker_refuses_is_not_a_question_of_tls() -> None:
+    """paho itself says nothing about code 1 in MQTT 3.1.1; the connection just ends."""
+    async with ScriptedBroker() as broker:
+        broker.refuse_with = 1
+        async with connection(broker.port, "3.1.1", timing=QUICK) as line:
+            await until(lambda: "the broker does not speak MQTT 3.1.1" in str(line.error))
+            broker.greets_with = b"\x20\x03\x00\x84\x00"  # the CONNACK of MQTT 5
+            broker.refuse_with = None
+            await until(lambda: "the broker does not speak MQTT 3.1.1" in str(line.error))
+            broker.greets_with = None
+            await until(lambda: line.subscribed)
+            assert line.error is None
+
+
+async def test_a_broker_that_never_answers_subscribe_is_told() -> None:
+    async with ScriptedBroker() as broker:
+        broker.suback_codes = None
+        broker.is_silent_to_subscribe = True
+        async with connection(broker.port, timing=QUICK) as line:
+            await until(lambda: "to our subscription to 'sensors/+/+/+'" in str(line.waiting))
+            await until(
+                lambda: "has not answered our subscription to 'sensors/+/+/+'" in str(line.error)
+            )
+            broker.is_silent_to_subscribe = False
+            await until(lambda: line.subscribed)
+            assert line.error is None
+
+
+@pytest.mark.needs_mosquitto
+async def test_a_port_for_tls_that_only_hangs_up_is_known_by_a_handshake(tmp_path: Path) -> None:
+    with tls_broker(tmp_path) as (port, _):
+        async with connection(port, "5", timing=QUICK) as line:
+            await until(lambda: "speaks TLS: set KPSTREAM_INGEST_MQTT_TLS=true" in str(line.error))
+
+
+async def test_a_publisher_that_may_not_publish_is_told_the_topic() -> None:
+    async with ScriptedBroker() as broker:
+        broker.closes_at = "publish"
+        async with Publisher(Endpoint("127.0.0.1", broker.port, "test")) as publisher:
+            await publisher.publish("out/a", b"x")
+            said = "the broker closed the connection when we published on 'out/a'"
+            await until(lambda: said in str(publisher.connection.error))
+            broker.closes_at, broker.confirms = None, True
+            await publisher.flush()
+
+
+async def test_waiting_for_a_connection_gives_up_only_between_attempts() -> None:
+    async with ScriptedBroker() as broker:
+        broker.holds_connack = True
+        async with connection(broker.port, timing=QUICK) as line:
+            assert not await line.wait_connected(0.0), "after patience has grown to its limit"
+            assert "has not answered our CONNECT" in str(line.error)
+            broker.release_connack()
+            assert await line.wait_connected(30.0)
+
+
 async def test_an_absent_broker_is_awaited() -> None:
     port = free_port()
     async with connection(port) as line:
@@ -133,27 +338,7 @@ async def test_stop_while_connecting_leaves_nothing_behind() -> None:
 
 @pytest.mark.needs_mosquitto
 async def test_speaks_tls_and_refuses_an_authority_it_does_not_know(tmp_path: Path) -> None:
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("needs the openssl command to make certificates")
-    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
-    request = (
-        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=localhost"
-    )
-    names = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-    command = [openssl, *request.split(), *names, "-keyout", str(key), "-out", str(cert)]
-    subprocess.run(command, check=True, capture_output=True)
-    port = free_port()
-    config = tmp_path / "mosquitto.conf"
-    config.write_text(
-        f"listener {port} 127.0.0.1\nallow_anonymous true\ncertfile {cert}\nkeyfile {key}\n"
-        + ("user root\n" if os.geteuid() == 0 else "")
-    )
-    path = os.pathsep.join([os.environ["PATH"], "/usr/sbin", "/usr/local/sbin"])
-    mosquitto = shutil.which("mosquitto", path=path)
-    assert mosquitto is not None
-    process = subprocess.Popen([mosquitto, "-c", str(config)], stderr=subprocess.DEVNULL)
-    try:
+    with tls_broker(tmp_path) as (port, cert):
         got: list[bytes] = []
         trusting = Endpoint("localhost", port, "devices", tls=True, ca_file=cert)
         line = Connection(
@@ -174,9 +359,6 @@ async def test_speaks_tls_and_refuses_an_authority_it_does_not_know(tmp_path: Pa
         stranger.start()
         await until(lambda: "set KPSTREAM_INGEST_MQTT_CA_FILE" in str(stranger.error))
         await stranger.stop()
-    finally:
-        process.kill()
-        process.wait()
 
 
 async def test_stop_waits_for_the_farewell(caplog: pytest.LogCaptureFixture) -> None:

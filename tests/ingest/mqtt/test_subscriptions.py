@@ -49,7 +49,9 @@ def test_stale_filters_go_once_the_new_ones_are_in_place(
 def test_a_refused_filter_is_named_and_stale_ones_stay() -> None:
     subscriptions = Subscriptions(["a", "b"], ["old"], leaves=False)
     error, unsubscribe = subscriptions.on_suback([GRANTED, REFUSED], session_present=True)
-    assert error == "the broker refuses the subscription 'b': Not authorized"
+    assert error == (
+        "the broker refuses the subscription 'b': Not authorized; check the broker's access list"
+    )
     assert unsubscribe == ()
     assert not subscriptions.in_place
 

@@ -40,7 +40,7 @@ def test_bridge_writer_and_models_decide_readiness_too() -> None:
     [
         ({"bridge_running": False}, "bridge task has ended"),
         ({"bridge_running": False, "bridge_connected": False}, "bridge task has ended"),
-        ({"bridge_connected": False}, "is the broker running"),
+        ({"bridge_connected": False}, "not connected to the MQTT broker"),
         ({"bridge_connected": False, "bridge_error": "not authorised"}, "not authorised"),
         ({"log_failing_s": 80}, "the log has confirmed nothing for 80 s"),
         ({"log_failing_s": 0}, "the log has confirmed nothing for 0 s"),
