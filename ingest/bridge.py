@@ -190,6 +190,7 @@ class Bridge:
             announced=None if connection.announced is None else connection.announced.as_dict(),
             session_expiry_asked_s=self._settings.session_expiry_s,
             sessions_lost=lost,
+            session_lost_ms=self._session_lost_ms,
             promise_void=connection.void,
             notices=(*connection.weaker, *lost_sessions(lost, self._session_lost_ms)),
         )

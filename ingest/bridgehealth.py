@@ -92,6 +92,7 @@ class BridgeHealth:
         announced: What the broker announced at the last connect (`ingest.mqtt.announced`), or None.
         session_expiry_asked_s: Seconds for which the broker is to keep our session.
         sessions_lost: Connects at which the broker had forgotten our session, since the start.
+        session_lost_ms: When the last of them was noticed, epoch milliseconds, or None.
         promise_void: Why the broker may lose messages although we are connected; empty: it keeps
             what we have not confirmed.
         notices: What limits the delivery promise without making the bridge unready: a session that
@@ -118,6 +119,7 @@ class BridgeHealth:
     announced: dict[str, Any] | None = None
     session_expiry_asked_s: int = 0
     sessions_lost: int = 0
+    session_lost_ms: int | None = None
     promise_void: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
 

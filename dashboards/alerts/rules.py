@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from dashboards.alerts.alert import Group, Rule
 from dashboards.queries import alerts as queries
+from dashboards.queries.alerts import LOSS_SHOWN_S
 from dashboards.visuals.limits import Limits
 from dashboards.visuals.links import ACCOUNT_UID, FLEET_UID, MODEL_UID, PIPELINE_UID
 
@@ -26,6 +27,7 @@ def alert_groups(limits: Limits, task_rules: Sequence[Rule]) -> list[Group]:
             [
                 _process_down(limits),
                 _process_not_ready(),
+                _session_lost(),
                 _backlog_growing(limits),
                 _partition_stuck(limits),
             ],
@@ -110,11 +112,39 @@ def _process_not_ready() -> Rule:
         summary="{{ .Labels.role }} {{ .Labels.gateway }} runs but is not ready",
         meaning=(
             "The process reports that it is not ready: its broker, log, store or student is "
-            "missing, or a partition is stuck. Readings wait until it is ready; none is lost."
+            "missing, or a partition is stuck. Readings wait until it is ready. None is lost, "
+            "unless the reason says that the broker cannot keep messages."
         ),
         action=(
             "Read the column Problems on the board, or `/health` of the process: both give the "
             "reason and what to do."
+        ),
+        panel=(PIPELINE_UID, "processes"),
+    )
+
+
+def _session_lost() -> Rule:
+    return Rule(
+        uid="kpstream-session-lost",
+        title="Session lost at the broker",
+        queries={"lost": queries.SESSION_LOST},
+        fires_when="above",
+        limit=0.5,
+        look_back_s=600,
+        for_s=0,
+        no_data=("OK", "no broker has forgotten a session, as it should be"),
+        severity="critical",
+        summary="the broker of {{ .Labels.role }} {{ .Labels.gateway }} has forgotten its session",
+        meaning=(
+            "At its last connect or at an earlier one, the broker no longer had the session of the "
+            "bridge. Messages that it had taken for the bridge since the connection before are "
+            f"lost. The alert lasts for {LOSS_SHOWN_S // 3600} hours after each loss."
+        ),
+        action=(
+            "Compare `session_expiry_s` in `announced` of the part `bridge` in `/health` with how "
+            "long the bridge was away, and check that the broker keeps sessions over its own "
+            "restart (docs/delivery.md, What a broker announces). Let devices send the missing "
+            "time again where they can; copies are harmless."
         ),
         panel=(PIPELINE_UID, "processes"),
     )

@@ -15,10 +15,12 @@ from pipeline.points.measurements import DEAD_LETTERS, DEVICE, GATEWAY, LAG, MOD
 __all__ = [
     "BACKLOG_GROWTH",
     "DEAD_LETTERS_NEW",
+    "LOSS_SHOWN_S",
     "MISSING_READINGS",
     "PROCESS_AGE",
     "PROCESS_NOT_READY",
     "REFUSED_MODELS",
+    "SESSION_LOST",
     "SILENT_FOR",
     "STALLED_FOR",
     "UNHEALTHY_MODELS",
@@ -26,6 +28,9 @@ __all__ = [
 
 _ACCOUNT = ("received", "windowed", "duplicate", "corrected", "late", "dead_lettered")
 
+
+LOSS_SHOWN_S = 21_600
+"""Seconds for which a lost session is reported."""
 
 SILENT_FOR = per_series(
     "alert_silent",
@@ -62,6 +67,23 @@ PROCESS_NOT_READY = per_series(
     "int",
 )
 """1 for a process that reports that it is not ready."""
+
+SESSION_LOST = per_series(
+    "alert_session_lost",
+    [
+        *read(GATEWAY, ["session_lost_ms"]),
+        "last()",
+        f"map(fn: (r) => ({{r with _value: if int(v: {STOP}) / 1000000 - r._value < "
+        f"{LOSS_SHOWN_S * 1000} then 1 else 0}}))",
+    ],
+    ("role", "gateway"),
+    "int",
+    may_be_empty=True,
+)
+"""1 for a bridge whose broker had forgotten its session within the last `LOSS_SHOWN_S` seconds.
+
+The time of the loss decides and not the counter, which begins anew with the process that notices.
+"""
 
 _X = f"float(v: int(v: r._time) - int(v: {START})) / 60000000000.0"
 _Y = "float(v: r._value)"

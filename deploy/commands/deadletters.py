@@ -291,6 +291,7 @@ def _write(selected: list[DeadLetter]) -> int:
 
 
 async def _publish(selected: list[DeadLetter], endpoint: Endpoint) -> int:
+    from ingest.errors import MqttError
     from ingest.mqtt.publisher import Publisher
 
     async with Publisher(endpoint, in_flight=100) as publisher:
@@ -300,19 +301,32 @@ async def _publish(selected: list[DeadLetter], endpoint: Endpoint) -> int:
             why = connection.error or connection.waiting or "no connection yet"
             msg = f"not connected to {where}: {why}; to choose another broker, use --mqtt"
             raise click.ClickException(msg)
-        whole = 0
+        further = 0  # messages beyond one per dead letter
         for dead_letter in selected:
-            parts = list(_parts(dead_letter.raw))
-            whole += 1 - len(parts)
-            for part in parts:
-                await publisher.publish(dead_letter.mqtt_topic, part)
+            topic, sent = dead_letter.mqtt_topic, 0
+            largest = publisher.largest_payload_bytes(topic)
+            most = MAX_PAYLOAD_BYTES if largest is None else min(MAX_PAYLOAD_BYTES, largest)
+            try:
+                for part in _parts(dead_letter.raw, most):
+                    await publisher.publish(topic, part)
+                    sent += 1
+            except MqttError as exc:  # the broker announced that it does not take this one
+                click.echo(_printable(f"{dead_letter.id}: {exc}"))
+                further += sent
+            else:
+                further += sent - 1
         await publisher.flush()
-        return publisher.confirmed_total + whole
+        return publisher.confirmed_total - further
 
 
-def _parts(raw: bytes) -> Iterator[bytes]:
-    """Split a body into messages that a bridge accepts; one that is not a batch stays whole."""
-    if len(raw) <= MAX_PAYLOAD_BYTES:
+def _parts(raw: bytes, most: int) -> Iterator[bytes]:
+    """Split a body into messages that bridge and broker accept; all but a batch stays whole.
+
+    Args:
+        raw: The body.
+        most: Bytes of the largest message.
+    """
+    if len(raw) <= most:
         yield raw
         return
     try:
@@ -326,7 +340,7 @@ def _parts(raw: bytes) -> Iterator[bytes]:
         yield raw
         return
     for part, chosen in zip(_halves(half), columns, strict=True):
-        yield from _parts(encode_payload(ts_ms[part], chosen))
+        yield from _parts(encode_payload(ts_ms[part], chosen), most)
 
 
 def _halves(at: int) -> tuple[slice, slice]:

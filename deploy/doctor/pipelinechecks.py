@@ -299,13 +299,17 @@ def check_console(url: str, *, is_expected: bool, timeout_s: float = 5.0) -> lis
 
 
 def _notices(page: Mapping[str, Any]) -> list[Finding]:
-    """Report Sparkplug devices that send without a reading, and topics that nothing reads."""
+    """Report what the broker does not keep, Sparkplug devices without a stream, stray topics."""
     parts = page.get("parts")
     sparkplug, bridge = (
         part if isinstance(part, dict) else {}
         for part in map((parts if isinstance(parts, dict) else {}).get, ("sparkplug", "bridge"))
     )
     found = []
+    kept = page.get("notices")
+    for text in kept if isinstance(kept, list) else ():
+        advice = "docs/delivery.md, What a broker announces"
+        found.append(Finding("session", "warn", str(text), advice))
     notices, count = sparkplug.get("notices"), sparkplug.get("without_stream")
     if isinstance(notices, list) and notices:
         text = f"{count} nodes or devices match no stream: " + "; ".join(map(str, notices[:5]))

@@ -102,6 +102,7 @@ class RunningGateway:
             bridge_connected=bridge.connected,
             bridge_running=bridge.running,
             bridge_error=bridge.error,
+            bridge_notices=bridge.notices,
             clock_problem=bridge.clock_problem,
             log_failing_s=bridge.log_unavailable_s,
             log_fill=log.stored_bytes / log.max_bytes,

@@ -83,7 +83,11 @@ class ProcessView:
         """Return whether the process is alive and ready, and the problems if not."""
         problems = list(self._problems())
         return HealthReport(
-            alive=True, ready=not problems, problems=tuple(problems), parts=self._parts()
+            alive=True,
+            ready=not problems,
+            problems=tuple(problems),
+            parts=self._parts(),
+            notices=() if self.bridge is None else self.bridge.health().notices,
         )
 
     def measures(self) -> list[Measure]:

@@ -30,6 +30,7 @@ __all__ = [
     "SHORTEST_SESSION_S",
     "Wanted",
     "keep_alive_s",
+    "largest_payload_bytes",
     "lost_session_text",
     "refused_publication",
     "unusable_filter",
@@ -142,8 +143,7 @@ def refused_publication(
         qos: QoS of the publication.
         retain: Whether it is to be retained.
     """
-    most = announced.maximum_packet_bytes
-    head_bytes = _HEADER + 2 + len(topic.encode()) + 2 * (qos > 0) + (announced.version == "5")
+    most, largest = announced.maximum_packet_bytes, largest_payload_bytes(announced, topic, qos)
     if qos > announced.maximum_qos:
         return (
             f"cannot publish on {topic!r} with QoS {qos}: the broker takes QoS "
@@ -155,13 +155,24 @@ def refused_publication(
             f"cannot publish the retained message {topic!r}: the broker takes none (Retain "
             "Available 0 in CONNACK); allow retained messages at the broker"
         )
-    if most is not None and head_bytes + payload_bytes > most:
+    if largest is not None and payload_bytes > largest:
         return (
             f"cannot publish {payload_bytes} bytes on {topic!r}: the broker takes packets of at "
             f"most {most} bytes; send smaller messages, or raise its limit (mosquitto: "
             "max_packet_size)"
         )
     return None
+
+
+def largest_payload_bytes(announced: Announced, topic: str, qos: int = _QOS) -> int | None:
+    """Return the largest payload that the broker takes on a topic; None: it has no limit.
+
+    Packets may be some bytes smaller than the limit, because the fixed header counts as its longest
+    form.
+    """
+    most = announced.maximum_packet_bytes
+    head_bytes = _HEADER + 2 + len(topic.encode()) + 2 * (qos > 0) + (announced.version == "5")
+    return None if most is None else most - head_bytes
 
 
 def keep_alive_s(announced: Announced, ours_s: int) -> int:

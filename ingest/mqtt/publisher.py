@@ -8,6 +8,7 @@ import logging
 from ingest.errors import MqttError
 from ingest.mqtt.connection import Connection
 from ingest.mqtt.endpoint import Endpoint
+from ingest.mqtt.promise import largest_payload_bytes
 
 __all__ = ["Publisher"]
 
@@ -81,6 +82,11 @@ class Publisher:
     def unconfirmed(self) -> int:
         """Messages that the broker has not answered yet."""
         return len(self._waiting)
+
+    def largest_payload_bytes(self, topic: str) -> int | None:
+        """Return the largest payload that the broker takes on a topic; None: it has no limit."""
+        announced = self.connection.announced
+        return None if announced is None else largest_payload_bytes(announced, topic)
 
     async def publish(self, topic: str, payload: bytes) -> None:
         """Send one message; return once there is room for it, not when it is confirmed (`flush`).

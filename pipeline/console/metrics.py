@@ -156,6 +156,7 @@ class _ViewCollector(Collector):
         yield from _partitions(view.partitions())
         yield from self._models()
         yield from _archive(health.parts.get("archive") or {})
+        yield from _broker(health.parts.get("bridge"))
         yield from _sparkplug(health.parts.get("sparkplug") or {})
         for measure in self._more:
             family = CounterMetricFamily if measure.grows else GaugeMetricFamily
@@ -217,6 +218,47 @@ def _archive(status: Mapping[str, Any]) -> Iterator[Metric]:
     for topic, sender, count in status["evicted_by"]:
         evicted.add_metric([topic, sender], count)
     yield evicted
+
+
+def _broker(status: Any) -> Iterator[Metric]:
+    """What the broker keeps for the bridge, if the process has one (`ingest.bridgehealth`)."""
+    if not isinstance(status, Mapping) or "sessions_lost" not in status:
+        return
+    yield CounterMetricFamily(
+        "kpstream_sessions_lost_total",
+        "Connects at which the broker had forgotten our session.",
+        status["sessions_lost"],
+    )
+    yield GaugeMetricFamily(
+        "kpstream_promise_void",
+        "1 while the broker cannot keep messages that we have not confirmed.",
+        float(bool(status["promise_void"])),
+    )
+    asked_s = status["session_expiry_asked_s"]
+    yield GaugeMetricFamily(
+        "kpstream_session_expiry_asked_seconds",
+        "Seconds for which the broker is to keep our session.",
+        asked_s,
+    )
+    announced = status["announced"]
+    if announced is None:
+        return
+    kept_s = announced["session_expiry_s"]
+    yield GaugeMetricFamily(
+        "kpstream_session_expiry_seconds",
+        "Seconds for which it says it keeps our session.",
+        asked_s if kept_s is None else kept_s,
+    )
+    yield GaugeMetricFamily(
+        "kpstream_broker_receive_maximum",
+        "Most unconfirmed messages that the broker takes from one client.",
+        announced["receive_maximum"],
+    )
+    yield GaugeMetricFamily(
+        "kpstream_broker_maximum_qos",
+        "Highest QoS that the broker takes and grants.",
+        announced["maximum_qos"],
+    )
 
 
 def _sparkplug(status: Mapping[str, object]) -> Iterator[Metric]:

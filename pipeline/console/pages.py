@@ -72,12 +72,13 @@ class PageSettings:
 
 
 def health_page(view: GatewayView) -> dict[str, Any]:
-    """Whether the process is alive and ready, its problems, and the status of its parts."""
+    """Whether the process is alive and ready, its problems, notices, and parts."""
     report = view.health()
     return {
         "alive": report.alive,
         "ready": report.ready,
         "problems": list(report.problems),
+        "notices": list(report.notices),
         "parts": dict(report.parts),
     }
 

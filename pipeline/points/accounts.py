@@ -124,6 +124,9 @@ class Accounts:
         bridge, local_log = health.parts.get("bridge"), health.parts.get("log")
         if isinstance(bridge, dict) and "connected" in bridge:
             fields["connected"] = int(bridge["connected"])
+            for name in ("sessions_lost", "session_lost_ms"):
+                if bridge.get(name) is not None:
+                    fields[name] = bridge[name]
         if isinstance(local_log, dict) and local_log.get("max_bytes"):
             fields["log_fill"] = local_log["stored_bytes"] / local_log["max_bytes"]
         fields |= _quantiles("sensor_to_score", totals.sensor_to_score)

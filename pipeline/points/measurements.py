@@ -139,6 +139,8 @@ GATEWAY = Measurement(
         _int("rss_bytes", "bytes", "resident memory"),
         _count("cpu_ms", "ms", "CPU time of the process"),
         _int("connected", "1", "1 while the bridge is connected to its broker", always=False),
+        _count("sessions_lost", "sessions", "forgotten by the broker at a connect", always=False),
+        _int("session_lost_ms", "ms", "when the last of them was noticed, epoch", always=False),
         _float("log_fill", "1", "share of the log's disk cap in use", always=False),
         *(
             Field(f.name, f.kind, f.unit, f"{f.about}, all devices", grows=True, always=False)

@@ -23,12 +23,15 @@ class HealthReport:
         ready: Whether it can do its work now.
         problems: Reasons why it is not ready.
         parts: Part (bridge, log, models, results, ...) to a JSON-able value, usually one line.
+        notices: What an operator should know although it is ready, such as messages that the broker
+            has lost.
     """
 
     alive: bool
     ready: bool
     problems: tuple[str, ...] = ()
     parts: Mapping[str, Any] = field(default_factory=dict)
+    notices: tuple[str, ...] = ()
 
 
 def health_report(
@@ -37,6 +40,7 @@ def health_report(
     bridge_connected: bool,
     bridge_running: bool = True,
     bridge_error: str | None = None,
+    bridge_notices: Sequence[str] = (),
     clock_problem: str | None = None,
     writer_error: str | None = None,
     log_failing_s: int | None = None,
@@ -57,6 +61,7 @@ def health_report(
         bridge_running: Whether the bridge's task still runs.
         bridge_error: Reason why the log does not confirm, or else why the bridge is not connected;
             None if unknown.
+        bridge_notices: What limits the delivery promise without making the gateway unready.
         clock_problem: Why messages wait for this machine's clock; None while it agrees with the
             devices.
         writer_error: Reason why the log writer stopped; it does not recover.
@@ -97,4 +102,5 @@ def health_report(
         ready=not problems,
         problems=tuple(problems),
         parts=dict(parts or {}),
+        notices=tuple(bridge_notices),
     )

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from random import Random
 
+from ingest.mqtt.announced import Announced
 from pipeline.points.points import Point
 from pipeline.status.counters import DeviceAccount, LatencySummary, Totals, sum_accounts
 from pipeline.status.health import HealthReport, health_report
@@ -117,6 +118,7 @@ class FakeView:
     progress: list[PartitionProgress] = field(default_factory=list)
     students: list[ModelStatus] = field(default_factory=list)
     connected: bool = True
+    notices: tuple[str, ...] = ()
     latency: LatencySummary = field(default_factory=lambda: LatencySummary(1200, 21.0, 74.0, 130.0))
 
     @classmethod
@@ -195,8 +197,16 @@ class FakeView:
         return health_report(
             partitions=self.partitions(),
             bridge_connected=self.connected,
+            bridge_notices=self.notices,
             parts={
                 "broker": "127.0.0.1:1883, connected" if self.connected else "not connected",
+                "bridge": {
+                    "connected": self.connected,
+                    "announced": Announced("5", session_expiry_s=86_400).as_dict(),
+                    "session_expiry_asked_s": 604_800,
+                    "sessions_lost": 2,
+                    "promise_void": (),
+                },
                 "log": {"stored_records": 73_043, "stored_bytes": 38_400_000, "failed": False},
                 "archive": {
                     "state": "ok",

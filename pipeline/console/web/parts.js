@@ -29,9 +29,13 @@ export function tile(label, value, { unit, note, tone } = {}) {
 export const tiles = (...children) => h("dl.tiles", {}, children);
 
 export function problems(health) {
-  if (!health || health.ready) return null;
-  return h("div.callout.bad", { role: "status" }, icon("alert"),
-    h("div", {}, h("b", {}, "The gateway is not ready"), h("ul", {}, health.problems.map((text) => h("li", {}, text)))));
+  if (!health) return null;
+  const callout = (kind, sign, title, texts) => texts.length > 0 && h(`div.callout.${kind}`, { role: "status" }, icon(sign),
+    h("div", {}, h("b", {}, title), h("ul", {}, texts.map((text) => h("li", {}, text)))));
+  return [
+    callout("bad", "alert", "The gateway is not ready", health.ready ? [] : health.problems),
+    callout("warn", "warn", "The broker keeps less than asked for", health.notices ?? []),
+  ];
 }
 
 export function toggle(label, choices, chosen, choose) {

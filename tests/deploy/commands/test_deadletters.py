@@ -22,6 +22,7 @@ from ingest.topics import DEAD_LETTERS, READINGS
 from pipeline.log.locallog import SqliteLog
 from pipeline.log.state import NewRecord
 from tests.fakes.log import FakeLog, body, until
+from tests.fakes.mqttbroker import ScriptedBroker
 
 NOW_MS = 1_700_000_000_000
 TOPIC = "sensors/plant/press-1/engine"
@@ -167,6 +168,31 @@ def test_a_dead_letter_that_has_grown_is_published_in_parts(tmp_path: Path) -> N
     ]
     assert [int(at) for batch in batches for at in batch.ts_ms] == ts
     assert {len(batch.values["b"]) == len(batch.ts_ms) for batch in batches} == {True}
+
+
+def test_replay_keeps_to_the_limits_of_the_broker(tmp_path: Path) -> None:
+    ts = list(range(NOW_MS, NOW_MS + 40))
+    batch = encode_payload(ts, {"a": [1e15] * 40})
+    whole = b"x" * 400  # no batch, so it cannot be split
+    log = SqliteLog(tmp_path / "log.db")
+    for raw in (whole, batch):
+        refused = DeadLetter(RefusalReason.no_model, "no model", TOPIC, NOW_MS, raw, "windows")
+        log.append([NewRecord(DEAD_LETTERS, encode_dead_letter(refused))]).result()
+    log.close()
+
+    async def replayed() -> tuple[Result, ScriptedBroker]:
+        async with ScriptedBroker() as broker:
+            broker.announce(maximum_packet_size=300, receive_maximum=1)
+            broker.confirms = True
+            where = ("--state-dir", str(tmp_path), "--mqtt", f"127.0.0.1:{broker.port}")
+            return await asyncio.to_thread(run, "replay", *where, "--all", "--anyway"), broker
+
+    result, broker = asyncio.run(replayed())
+    assert result.exit_code == 1
+    assert "cannot publish 400 bytes on" in result.output
+    assert "1 of 2 published again" in result.output
+    assert len(broker.received) > 1
+    assert [at for part in broker.received for at in orjson.loads(part)["ts"]] == ts
 
 
 def test_a_sparkplug_message_is_not_replayed_out_of_sequence(tmp_path: Path) -> None:

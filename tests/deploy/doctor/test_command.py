@@ -297,6 +297,14 @@ def test_devices_without_a_stream_and_odd_topics_are_named() -> None:
     assert found[2].text.endswith(": sensors/+/+/+/+ 3, sensors/+ 2")
 
 
+def test_what_the_broker_does_not_keep_is_a_warning() -> None:
+    body = '{"ready": true, "problems": [], "notices": ["keeps our session for 1 day"]}'
+    with http(200, body) as url:
+        found = check_console(url, is_expected=True)
+    assert states(found) == {"gateway": "ok", "session": "warn"}
+    assert found[1].text == "keeps our session for 1 day"
+
+
 @pytest.mark.parametrize(("is_expected", "state"), [(True, "fail"), (False, "warn")])
 def test_silence_of_the_gateway_is_a_failure_where_one_runs(is_expected: bool, state: str) -> None:
     url = f"http://127.0.0.1:{free_port()}"

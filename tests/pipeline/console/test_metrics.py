@@ -7,8 +7,9 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.console.metrics import OTHER, DeviceSeries
+from pipeline.console.metrics import OTHER, DeviceSeries, exposition
 from pipeline.status.counters import DeviceAccount
+from tests.fakes.view import FakeView
 
 
 def account(device: str, received: int) -> DeviceAccount:
@@ -52,3 +53,11 @@ def test_the_counters_of_the_others_never_fall(scrapes: list[dict[str, int]]) ->
         assert len(found) <= 3
         assert found.get(OTHER.device, last) >= last
         last = found.get(OTHER.device, last)
+
+
+def test_what_the_broker_keeps_is_served() -> None:
+    lines = exposition(FakeView(0)).decode().splitlines()
+    assert "kpstream_sessions_lost_total 2.0" in lines
+    assert "kpstream_promise_void 0.0" in lines
+    assert "kpstream_session_expiry_seconds 86400.0" in lines
+    assert "kpstream_session_expiry_asked_seconds 604800.0" in lines

@@ -150,6 +150,13 @@ async def test_health_and_ready_differ(site: Site) -> None:
     assert "broker" in (await answer.json())["problems"][0]
 
 
+async def test_a_notice_does_not_make_the_gateway_unready(site: Site) -> None:
+    site.view.notices = ("the broker keeps our session for 1 day, asked for 7 days",)
+    answer = await site.get("/ready")
+    assert answer.status == 200
+    assert (await answer.json())["notices"] == list(site.view.notices)
+
+
 async def test_an_unchanged_page_is_304_and_a_changed_one_is_not(site: Site) -> None:
     first = await site.get("/api/v1/fleet")
     assert int(first.headers["X-Now-Ms"]) == NOW_MS

@@ -25,7 +25,10 @@ REPORT = HealthReport(
     True,
     False,
     ("bridge is\nnot connected", "log is full"),
-    {"bridge": {"connected": False}, "log": {"stored_bytes": 3, "max_bytes": 4}},
+    {
+        "bridge": {"connected": False, "sessions_lost": 2, "session_lost_ms": NOW_MS},
+        "log": {"stored_bytes": 3, "max_bytes": 4},
+    },
 )
 
 
