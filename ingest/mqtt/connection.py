@@ -157,7 +157,8 @@ class Connection:
             on_ended=self._ended,
             on_broken=self._broken,
         )
-        self._told: set[str] = set()  # verdicts of `_judge` that are in the log
+        self._told_at_connack: tuple[str, ...] = ()  # verdicts that are in the log
+        self._told_at_suback: tuple[str, ...] = ()
         self._line: SocketLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._closing = asyncio.Event()
@@ -429,10 +430,12 @@ class Connection:
         weaker = weaker_promises(announced, self._wanted)
         for level, texts in ((logging.ERROR, self.void), (logging.WARNING, weaker)):
             for text in texts:
-                if text not in self._told:
+                if text not in (*self._told_at_connack, *self._told_at_suback):
                     log.log(level, "%s", text)
-        told = {*self.void, *weaker}
-        self._told = told if announced.granted else self._told | told
+        if announced.granted:
+            self._told_at_suback = (*self.void, *weaker)
+        else:
+            self._told_at_connack = (*self.void, *weaker)
         self.weaker = weaker
 
     def _suback(self, reasons: Sequence[Reason]) -> None:
