@@ -42,8 +42,8 @@ from ingest.bridgehealth import BridgeCounters, BridgeHealth, ConnectedSince, lo
 from ingest.clock import PROCESS_CLOCK
 from ingest.clock import now_ms as process_now_ms
 from ingest.clockjudge import ClockJudge
-from ingest.decoder import Decoder
-from ingest.errors import LogUnavailable
+from ingest.decoder import Decoder, Outgoing
+from ingest.errors import LogUnavailable, MqttError
 from ingest.holding import HeldMessage, Holding
 from ingest.intake import Intake, Load, in_parts
 from ingest.logwriter import LogRecord, LogWriter
@@ -124,6 +124,7 @@ class Bridge:
         self._log_failing_s: float | None = None
         self._connected_s: float | None = None
         self._session_lost_ms: int | None = None
+        self._unpublished: tuple[str, ...] = ()  # why our last refused publication was refused
         self._logged_s: dict[int, float] = {}  # partition -> when it last got readings
         self._log_error = ""
         self._stopping = False
@@ -162,11 +163,13 @@ class Bridge:
         """Return the current state."""
         connection = self._connection
         failing_ms, failing_s = self._log_failing_ms, self._log_failing_s
-        error, lost = connection.error, self.counters.sessions_lost_total
+        void, lost = (*connection.void, *self._unpublished), self.counters.sessions_lost_total
+        error = connection.error or next(iter(void), None)
         is_stuck = self._running and connection.idle_s > _STUCK_S
         if is_stuck:
             error = f"the MQTT task has not run for {connection.idle_s:.0f} s: restart the process"
-        is_connected = connection.connected.is_set() and connection.subscribed and not is_stuck
+        is_connected = connection.connected.is_set() and connection.subscribed
+        is_connected = is_connected and not (is_stuck or void)
         if not is_connected:
             error = error or connection.waiting
         return BridgeHealth(
@@ -191,7 +194,7 @@ class Bridge:
             session_expiry_asked_s=self._settings.session_expiry_s,
             sessions_lost=lost,
             session_lost_ms=self._session_lost_ms,
-            promise_void=connection.void,
+            promise_void=void,
             notices=(*connection.weaker, *lost_sessions(lost, self._session_lost_ms)),
         )
 
@@ -355,6 +358,7 @@ class Bridge:
 
     def _on_disconnected(self, reason: str) -> None:
         self._since.on_disconnected()
+        self._unpublished = ()
         if not self._stopping:
             log.warning("connection to the MQTT broker ended: %s", reason)
 
@@ -364,7 +368,19 @@ class Bridge:
         """Publish the messages of the decoder that are due."""
         if self._decoder is not None and self._connection.connected.is_set():
             for each in self._decoder.outgoing(now_ms):
-                self._connection.publish(each.topic, each.payload, each.qos, retain=each.retain)
+                self._publish(each)
+
+    def _publish(self, message: Outgoing) -> bool:
+        """Publish one message; False: this broker does not take it, and the bridge is not ready."""
+        try:
+            self._connection.publish(
+                message.topic, message.payload, message.qos, retain=message.retain
+            )
+        except MqttError as exc:
+            log.error("%s", exc)
+            self._unpublished = (str(exc),)
+            return False
+        return True
 
     def _will(self) -> tuple[str, bytes] | None:
         will = None if self._decoder is None else self._decoder.farewell(self._now_ms())
@@ -375,8 +391,7 @@ class Bridge:
         will = self._will()
         if will is None or not self._connection.connected.is_set():
             return False
-        self._connection.publish(*will, retain=True)
-        return True
+        return self._publish(Outgoing(*will, qos=1, retain=True))
 
     # -- to the log -------------------------------------------------------------------------
 

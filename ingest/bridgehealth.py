@@ -93,8 +93,8 @@ class BridgeHealth:
         session_expiry_asked_s: Seconds for which the broker is to keep our session.
         sessions_lost: Connects at which the broker had forgotten our session, since the start.
         session_lost_ms: When the last of them was noticed, epoch milliseconds, or None.
-        promise_void: Why the broker may lose messages although we are connected; empty: it keeps
-            what we have not confirmed.
+        promise_void: Why the broker cannot do what we need although we are connected: it may lose
+            messages, or it does not take ours. Empty: it keeps what we have not confirmed.
         notices: What limits the delivery promise without making the bridge unready: a session that
             is kept for less than asked, and sessions that were lost since the start.
     """

@@ -200,3 +200,28 @@ async def test_asks_a_sparkplug_node_for_a_birth(tmp_path: Path) -> None:
     assert log.numbers("node") == [3.0]
     assert [dead_letter.reason for dead_letter in log.dead_letters()] == [RefusalReason.no_birth]
     sparkplug.close()
+
+
+async def test_a_host_that_may_not_retain_says_so_and_the_readings_flow() -> None:
+    plain, log = Plain(), FakeLog()
+    plain.will = Outgoing("spBv1.0/STATE/us", b"gone", qos=1, retain=True)
+    plain.to_say = [plain.will]
+    async with ScriptedBroker() as broker:
+        broker.announce(retain_available=0)
+        bridge = Bridge(IngestSettings(mqtt_port=broker.port), log, decoder=plain)
+        task = asyncio.ensure_future(bridge.run())
+        await until(lambda: bridge.health().promise_void)
+        health = bridge.health()
+        assert not health.connected
+        assert "the retained message 'spBv1.0/STATE/us'" in str(health.error)
+        broker.publish(1, "plain/e", b"e 7")
+        await until(lambda: broker.acks == [1])
+        assert len(broker.connects) == 1
+        broker.announce()
+        await broker.drop()
+        await until(lambda: bridge.health().connected)
+        broker.announce(retain_available=0)
+        await broker.drop()
+        await until(lambda: len(broker.connects) == 3 and broker.ready)
+        bridge.stop()  # the farewell is refused, which must not stop the stop
+        await asyncio.wait_for(task, 30)
