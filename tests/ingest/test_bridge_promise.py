@@ -12,10 +12,15 @@ import pytest
 
 from ingest.bridge import Bridge
 from ingest.bridgehealth import lost_sessions
+from ingest.errors import MqttError
+from ingest.mqtt.broker import LocalBroker
+from ingest.mqtt.endpoint import Endpoint
+from ingest.mqtt.publisher import Publisher
 from ingest.settings import IngestSettings
 from ingest.subscribed import SubscribedFilters
 from tests.fakes.log import FakeLog, body, until
 from tests.fakes.mqttbroker import ScriptedBroker
+from tests.fakes.ports import free_port
 
 TOPIC = "sensors/plant/press-1/engine"
 NOW_MS = 1_700_000_100_000
@@ -111,3 +116,28 @@ async def test_what_the_broker_cannot_do_is_named_and_not_asked_for_in_vain(
 def test_losses_are_told_with_their_number() -> None:
     assert lost_sessions(0, None) == ()
     assert "3 times, last at 2023-11-14 22:15:00 UTC" in lost_sessions(3, NOW_MS)[0]
+
+
+@pytest.mark.needs_mosquitto
+async def test_mosquitto_announces_its_limits_and_we_keep_to_them(tmp_path: Path) -> None:
+    port = free_port()
+    lines = (
+        f"listener {port} 127.0.0.1\nallow_anonymous true\nmax_qos 0\n"
+        "max_packet_size 1000\nretain_available false\nmax_keepalive 20\n"
+    )
+    with LocalBroker(tmp_path / "broker", kind="mosquitto", port=port, listeners=lines) as broker:
+        bridge = Bridge(IngestSettings(mqtt_port=broker.port, keepalive_s=60), FakeLog())
+        task = asyncio.ensure_future(bridge.run())
+        await until(lambda: bridge.health().promise_void)
+        health = bridge.health()
+        assert health.announced is not None
+        known = {"maximum_qos": 0, "maximum_packet_bytes": 1000, "retain_available": False}
+        assert health.announced | known == health.announced
+        assert health.announced["keep_alive_s"] == 20
+        assert not health.connected
+        assert "grants QoS 0 at most" in str(health.error)
+        async with Publisher(Endpoint("127.0.0.1", port, "devices")) as publisher:
+            with pytest.raises(MqttError, match="takes QoS 0 at most"):
+                await publisher.publish(TOPIC, body(1))
+        bridge.stop()
+        await asyncio.wait_for(task, 30)
