@@ -1,8 +1,8 @@
 """Memory of the MQTT version that a broker has accepted, kept in the state folder.
 
 Without it, every start would find out anew whether a broker that ignores MQTT 5 is slow or speaks
-3.1.1 only, which takes half a minute. Losing the file costs that time and nothing else, so a
-damaged one is reported and ignored.
+3.1.1 only. Losing the file costs those seconds and nothing else, so a damaged one is reported and
+ignored.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class KnownVersions:
         except OSError as exc:
             log.warning(
                 "%s cannot be written (%s): the next start finds the MQTT version of the broker "
-                "anew, which can take half a minute",
+                "anew, which can take some seconds",
                 self._path,
                 exc,
             )

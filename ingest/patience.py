@@ -6,7 +6,7 @@ A first step waits either for the network or for a program:
   kernel repeats the request by itself, so a new attempt is as good as a longer wait.
 - **A program answers**: the TLS handshake, CONNACK, SUBACK, the first answer of Kafka or InfluxDB.
   It may have to ask others first (a login back end, an authority for certificates), and every new
-  attempt starts that work anew. So the limit grows (`Patience`): 10 s, then twice as long after
+  attempt starts that work anew. So the limit grows (`Patience`): 5 s, then twice as long after
   each silence, 60 s at most. It does not shrink again while the process runs.
 
 Silence means only that the wait was too short. It never counts as a refusal, and a message says how
@@ -42,13 +42,13 @@ class Patience:
         most_s: Longest limit, seconds.
     """
 
-    first_s: float = 10.0
+    first_s: float = 5.0
     most_s: float = 60.0
 
     def limit_s(self, silences: int) -> float:
         """Return the limit after so many silences.
 
         >>> [Patience().limit_s(silences) for silences in range(5)]
-        [10.0, 20.0, 40.0, 60.0, 60.0]
+        [5.0, 10.0, 20.0, 40.0, 60.0]
         """
         return float(min(self.first_s * 2 ** min(silences, 30), self.most_s))

@@ -398,7 +398,7 @@ class Connection:
             self._policy.refused(*reason)
             self._closing.set()
             return
-        self._policy.accepted()
+        self._policy.accepted(asyncio.get_running_loop().time())
         self._note_lost_session(announced)
         self._judge(announced)
         self.connected.set()

@@ -39,6 +39,7 @@ _FAULT = "the MQTT connection was ended by an unforeseen error (see the log) and
 _BACKOFF = Backoff(first_ms=200, max_ms=5_000, jitter=(0.75, 1.25), reset_after_ms=10_000)
 _PATIENCE = Patience()
 _MOST_CUT_SHORT = 3  # connections in a row
+_QUICK_SHARE = 0.25  # of the limit, see `VersionChoice.accepted`
 _TLS_CHECK_EVERY = 16  # hang-ups in a row
 
 
@@ -254,13 +255,14 @@ class ConnectionPolicy:
 
     # -- while the socket is open -----------------------------------------------------------
 
-    def accepted(self) -> None:
+    def accepted(self, now_s: float) -> None:
         """Note a CONNACK that accepts the connection."""
         self._move(Event.ACCEPTED)
         self._attempt.accepted = True
+        is_quick = now_s - self._attempt.waiting_s < _QUICK_SHARE * self.limit_s
         self.connects_total += 1
         self._hang_ups = 0
-        if self._versions.accepted() and self._memory is not None:
+        if self._versions.accepted(is_quick=is_quick) and self._memory is not None:
             self._memory.write(self.version)
         self._problem.clear(Until.ACCEPTED)
 

@@ -9,7 +9,7 @@ __all__ = ["Version", "VersionChoice", "VersionMemory"]
 Version = Literal["5", "3.1.1"]
 
 _FIRST_TRIAL = 2
-"""Attempts in a row without a CONNACK before the other version is tried, at an unknown broker."""
+"""Ends in a row without a CONNACK before the other version is tried; a silence counts as two."""
 _KNOWN_TRIAL = 8
 """The same at a broker that has accepted us before: it may have been replaced."""
 _MOST_TRIAL = 64
@@ -32,8 +32,9 @@ class VersionChoice:
     |---|---|
     | accepted us, or refused us for another reason than the version | the same version, for good |
     | refused the version in CONNACK | the other version, for good |
-    | ended the connection without CONNACK, or stayed silent | the same version; after two such attempts in a row one trial of the other version, then back; after every failed trial twice as many, eight of a version that has worked |
-    | answered a trial of 3.1.1 after it had ended our connections | 5 once more, after this connection: a proxy ends connections while its broker starts, so a trial that meets the started broker proves nothing; 3.1.1 for good when the same happens again |
+    | ended the connection without CONNACK, or stayed silent | the same version; after two ends, or one silence, one trial of the other version, then back; after every failed trial twice as many, eight of either where a version has worked |
+    | answered a trial of 3.1.1 at once, where it had been silent to 5 | 3.1.1 for good: it ignores 5, as amqtt 0.12 does |
+    | answered any other trial of 3.1.1 | 5 once more, after this connection: a login may be quicker the second time, and a proxy ends connections while its broker starts; 3.1.1 for good when the same happens again |
 
     A version that is fixed by the settings is never given up.
 
@@ -52,6 +53,7 @@ class VersionChoice:
         self._usual: Version = known or "5" if protocol == "auto" else protocol
         self.version = self._usual
         self._trial_after = _FIRST_TRIAL if known is None else _KNOWN_TRIAL
+        self._is_known = known is not None
         self._unanswered = 0
         self._hung_up = False
         self._answered_in_trial = False
@@ -77,15 +79,19 @@ class VersionChoice:
         """Note a CONNACK that refuses us for another reason: it understood the version."""
         if self.is_fixed:
             return
-        if self._may_be_luck():
+        if self._may_be_luck(is_quick=False):
             self.version = self._usual
         else:
             self._settle(self.version)
 
-    def accepted(self) -> bool:
-        """Note a CONNACK that accepts us; returns whether to remember the version."""
+    def accepted(self, *, is_quick: bool) -> bool:
+        """Note a CONNACK that accepts us; returns whether to remember the version.
+
+        Args:
+            is_quick: It came in a small part of the time that an attempt without one had.
+        """
         self._refused.discard(self.version)
-        if self.is_fixed or self._may_be_luck():
+        if self.is_fixed or self._may_be_luck(is_quick=is_quick):
             return False
         self._settle(self.version)
         return True
@@ -100,7 +106,7 @@ class VersionChoice:
             self._unanswered = 0
             self._trial_after = min(2 * self._trial_after, _MOST_TRIAL)
             return
-        self._unanswered += 1
+        self._unanswered += 2 if is_silence and not self._is_known else 1
         if self._unanswered >= self._trial_after:
             self.version = _other(self._usual)
 
@@ -108,10 +114,10 @@ class VersionChoice:
         """Note the end of an accepted connection."""
         self.version = self._usual
 
-    def _may_be_luck(self) -> bool:
+    def _may_be_luck(self, *, is_quick: bool) -> bool:
         """Whether an answer in a trial of 3.1.1 proves nothing yet; the second one does."""
-        is_luck = self.is_trial and self._hung_up and self.version == "3.1.1"
-        if not is_luck or self._answered_in_trial:
+        is_proof = is_quick and not self._hung_up
+        if not self.is_trial or self.version == "5" or is_proof or self._answered_in_trial:
             return False
         self._answered_in_trial = True
         self._unanswered, self._trial_after = 0, 1
@@ -121,6 +127,7 @@ class VersionChoice:
         self.version = self._usual = version
         self._unanswered, self._trial_after = 0, _KNOWN_TRIAL
         self._hung_up = self._answered_in_trial = False
+        self._is_known = True
 
 
 def _other(version: Version) -> Version:

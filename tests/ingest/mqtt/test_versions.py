@@ -10,7 +10,8 @@ from ingest.mqtt.versions import Version, VersionChoice
 def spoken(protocol: str, known: Version | None, did: str) -> list[str]:
     """The version of each attempt, and of the next one; `did` has one letter for each.
 
-    r refused the version, n another refusal, a accepted and ended, h hung up, s silent.
+    r refused the version, n another refusal, a accepted and ended, q the same, but accepted at
+    once, h hung up, s silent.
     """
     choice = VersionChoice(protocol, known)  # type: ignore[arg-type]
     versions = [choice.version]
@@ -19,8 +20,8 @@ def spoken(protocol: str, known: Version | None, did: str) -> list[str]:
             choice.refused()
         elif letter == "n":
             choice.answered()
-        elif letter == "a":
-            choice.accepted()
+        elif letter in "aq":
+            choice.accepted(is_quick=letter == "q")
             choice.ended()
         else:
             choice.unanswered(is_silence=letter == "s")
@@ -40,8 +41,12 @@ def spoken(protocol: str, known: Version | None, did: str) -> list[str]:
         ("hh", "553"),
         ("hhh", "5535"),
         ("hhhhhhh", "55355553"),  # each trial that failed doubles the way to the next
-        ("ss", "553"),
-        ("ssaa", "55333"),  # 3.1.1 answers at once where 5 was silent: that is proof
+        ("s", "53"),
+        ("ssssss", "5355355"),
+        ("sqqs", "53333"),  # 3.1.1 answers at once where 5 was silent: that is proof
+        ("sa", "535"),  # a slow login may be quicker the second time
+        ("sasa", "53533"),
+        ("hsq", "5535"),
         ("hha", "5535"),  # a broker that had just started? 5 once more
         ("hhaa", "55355"),
         ("hhaha", "553533"),
@@ -75,11 +80,13 @@ def test_only_what_is_proved_is_to_be_remembered() -> None:
     choice.unanswered(is_silence=False)
     choice.unanswered(is_silence=False)
     assert choice.version == "3.1.1"
-    assert not choice.accepted(), "the broker may just have started"
+    assert not choice.accepted(is_quick=True), "the broker may just have started"
     choice.ended()
     choice.unanswered(is_silence=False)
-    assert choice.accepted()
-    assert not VersionChoice("5", None).accepted(), "the settings say so, not the broker"
+    assert choice.accepted(is_quick=True)
+    assert not VersionChoice("5", None).accepted(is_quick=True), (
+        "the settings say so, not the broker"
+    )
 
 
 def test_both_versions_refused_is_known() -> None:
@@ -88,5 +95,5 @@ def test_both_versions_refused_is_known() -> None:
     assert not choice.both_refused
     choice.refused()
     assert choice.both_refused
-    choice.accepted()
+    choice.accepted(is_quick=True)
     assert not choice.both_refused
