@@ -360,7 +360,7 @@ class Bridge:
         self._since.on_disconnected()
         self._unpublished = ()
         if not self._stopping:
-            log.warning("connection to the MQTT broker ended: %s", reason)
+            log.info("connection to the MQTT broker ended: %s", reason)  # the problem is logged
 
     # -- to the broker ----------------------------------------------------------------------
 

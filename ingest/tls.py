@@ -177,7 +177,7 @@ def open_tls(
         return context.wrap_socket(plain, server_hostname=host)
     except TimeoutError as exc:
         plain.close()
-        message = f"{where} has not answered our TLS handshake for {limit_s:.0f} s"
+        message = f"{where} has not answered our TLS handshake for {limit_s:g} s"
         raise TlsSilent(message) from exc
     except OSError as exc:
         plain.close()

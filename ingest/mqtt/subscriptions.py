@@ -45,8 +45,8 @@ class Subscriptions:
 
     Attributes:
         in_place: The broker has answered everything that readiness depends on.
-        has_session: The broker once accepted a connection that subscribes, of this process or an
-            earlier one, so it should know our session.
+        has_session: The broker has accepted our subscription, or an earlier process has asked for
+            one, so the broker should know our session.
     """
 
     def __init__(
@@ -84,7 +84,6 @@ class Subscriptions:
             self._asked = (*self._filters, *self._stale_filters) if self._filters else ()
             return (), self._asked
         self._remember((*self._filters, *self._former))
-        self.has_session = self.has_session or bool(self._filters)
         return self._filters, ()
 
     def on_suback(
@@ -102,7 +101,7 @@ class Subscriptions:
         for mqtt_filter, reason in zip(self._filters, reasons, strict=False):
             if reason.is_failure:
                 return subscription_text(mqtt_filter, *reason), ()
-        self.in_place = True
+        self.in_place = self.has_session = True
         if not session_present:
             self._former = ()
             self._remember(self._filters)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
@@ -17,7 +18,15 @@ from cryptography.hazmat.primitives.serialization import (
 
 from deploy.stack.certs import Plan, make_certificates
 from ingest.mqtt.endpoint import Endpoint
-from ingest.tls import TlsError, TlsFiles, client_context, open_tls, probe_tls, tls_advice
+from ingest.tls import (
+    TlsError,
+    TlsFiles,
+    TlsSilent,
+    client_context,
+    open_tls,
+    probe_tls,
+    tls_advice,
+)
 from tests.fakes.ports import free_port
 from tests.fakes.tlsserver import server, speaking
 
@@ -101,6 +110,16 @@ def test_faults_of_the_connection(certs: Path, files: TlsFiles) -> None:
         old.minimum_version = ssl.TLSVersion.TLSv1_1
     with server(old) as port:
         assert "fails: " in refusal(port, files)
+
+
+def test_silence_in_the_handshake_is_no_proof_of_a_plain_port(files: TlsFiles) -> None:
+    opened: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        with pytest.raises(TlsSilent) as failed:
+            open_tls("127.0.0.1", port, files, handshake_s=0.2, on_socket=opened.append)
+    assert str(failed.value) == f"127.0.0.1:{port} has not answered our TLS handshake for 0.2 s"
+    assert opened[0].fileno() == -1, "closed"
 
 
 def test_faults_of_our_certificate(certs: Path, files: TlsFiles, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import shutil
+import socket
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -334,6 +335,22 @@ async def test_stop_while_connecting_leaves_nothing_behind() -> None:
     await asyncio.sleep(0)
     await asyncio.wait_for(line.stop(), 30)
     assert not line.alive
+
+
+async def test_a_slow_tls_handshake_is_waited_for_longer_and_ends_at_stop() -> None:
+    timing = Timing(backoff=FAST, patience=Patience(first_s=0.2, most_s=60.0))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        line = Connection(Endpoint("127.0.0.1", port, "test", tls=True), timing=timing)
+        line.start()
+        await until(lambda: "our TLS handshake for 0.4 s" in str(line.error))
+        timing_out = Timing(patience=Patience(first_s=60.0))
+        patient = Connection(Endpoint("127.0.0.1", port, "test", tls=True), timing=timing_out)
+        patient.start()
+        await until(lambda: "opening a connection" in str(patient.waiting))
+        await asyncio.sleep(0.2)
+        await asyncio.wait_for(patient.stop(), 30)
+        await asyncio.wait_for(line.stop(), 30)
 
 
 @pytest.mark.needs_mosquitto

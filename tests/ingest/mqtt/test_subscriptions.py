@@ -101,3 +101,13 @@ def test_a_client_that_leaves_gives_up_former_filters_too() -> None:
     assert subscriptions.on_connect() == ((), ("a", "former"))
     subscriptions.on_unsuback()
     assert memory.filters == ()
+
+
+def test_a_session_is_expected_once_the_broker_has_accepted_the_subscription() -> None:
+    subscriptions = Subscriptions(["a"], [], leaves=False)
+    subscriptions.on_connect()
+    assert not subscriptions.has_session, "the broker may close the connection instead"
+    subscriptions.on_suback([REFUSED], session_present=False)
+    assert not subscriptions.has_session
+    subscriptions.on_suback([GRANTED], session_present=False)
+    assert subscriptions.has_session
