@@ -30,6 +30,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from ingest.errors import RefusalReason
+from ingest.patience import Patience
 from pipeline.errors import SinkSlow, SinkUnavailable
 from pipeline.points.lines import to_line
 from pipeline.points.points import Point
@@ -76,7 +77,8 @@ class InfluxSink:
             connection: Address, token, organisation, TLS.
             bucket: Name or id of the bucket.
             max_lines: Most lines of one request. Requests get shorter while InfluxDB is too slow
-                for them, and longer again afterwards.
+                for them, and longer again afterwards. Short ones are waited for ever longer
+                (`ingest.patience`).
 
         Raises:
             SinkError: The package influxdb-client is not installed.
@@ -85,6 +87,8 @@ class InfluxSink:
         self._bucket = bucket
         self._where = f"{self._client.where} bucket {bucket!r}"
         self._max_lines = self._lines = max_lines
+        self._patience = Patience(connection.timeout_ms / 1000)
+        self._silences = 0  # of requests that cannot get shorter
 
     def write(self, points: Sequence[Point]) -> list[Refused]:
         """Store points; see `Sink.write`.
@@ -151,7 +155,9 @@ class InfluxSink:
     def _post(self, lines: Sequence[str]) -> Answer:
         """Send one request and return an answer that concerns its lines; raise for any other."""
         try:
-            answer = self._client.write(self._bucket, "\n".join(lines).encode())
+            timeout_ms = round(1000 * self._patience.limit_s(self._silences))
+            data = "\n".join(lines).encode()
+            answer = self._client.write(self._bucket, data, timeout_ms=timeout_ms)
             if answer.status == 204:
                 self._lines = min(2 * self._lines, self._max_lines)
             if answer.status == 204 or (answer.status in _BAD_LINES and _is_influx(answer)):
@@ -162,7 +168,9 @@ class InfluxSink:
             raise answer.as_error(self._where, advice)
         except SinkUnavailable as exc:
             if isinstance(exc, SinkSlow):
-                self._lines = max(len(lines) // 2, min(_LEAST_LINES, self._max_lines))
+                least = min(_LEAST_LINES, self._max_lines)
+                self._silences += len(lines) <= least
+                self._lines = max(len(lines) // 2, least)
             raise
 
 

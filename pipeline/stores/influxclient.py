@@ -186,8 +186,13 @@ class InfluxClient:
         """Close the connections; idempotent."""
         self._client.close()
 
-    def write(self, bucket: str, lines: bytes) -> Answer:
+    def write(self, bucket: str, lines: bytes, *, timeout_ms: int | None = None) -> Answer:
         """Send lines with times in nanoseconds; only status 204 means that all are stored.
+
+        Args:
+            bucket: Name or id of the bucket.
+            lines: Points in line protocol.
+            timeout_ms: Longest wait for the answer; None: that of the connection.
 
         Raises:
             SinkUnavailable: No answer came in time; the lines may or may not be stored.
@@ -205,7 +210,9 @@ class InfluxClient:
                 precision="ns",
                 content_type="text/plain; charset=utf-8",
                 content_encoding=encoding,
-            )
+                _request_timeout=timeout_ms,
+            ),
+            timeout_ms,
         )
 
     def call(
@@ -253,7 +260,7 @@ class InfluxClient:
         """The name of the server in messages."""
         return f"InfluxDB {self.connection.shown}"
 
-    def _answer(self, ask: Any) -> Answer:
+    def _answer(self, ask: Any, timeout_ms: int | None = None) -> Answer:
         from influxdb_client.client.exceptions import InfluxDBError
         from influxdb_client.client.flux_csv_parser import FluxQueryException
         from urllib3.exceptions import HTTPError, ReadTimeoutError
@@ -273,7 +280,8 @@ class InfluxClient:
             headers = getattr(exc, "headers", None) or {}
             return Answer(status, _lower(headers), _text(getattr(exc, "body", None)))
         except ReadTimeoutError:
-            message = f"{self.where} has not answered in {self.connection.timeout_ms} ms"
+            waited_ms = timeout_ms or self.connection.timeout_ms
+            message = f"{self.where} has not answered in {waited_ms} ms"
             raise SinkSlow(message) from None
         except (HTTPError, OSError) as exc:
             why = self._tls_advice(exc) or error_text(exc, named=True)

@@ -180,6 +180,20 @@ def test_a_server_that_does_not_listen_is_unavailable() -> None:
     sink.close()
 
 
+def test_a_server_that_is_slow_even_for_few_lines_is_waited_for_longer(server: FakeInflux) -> None:
+    sink = influx_sink_from(server.url, TOKEN, "o", "b", timeout_ms=200)
+    server.delay_seconds = 0.6
+    waited = []
+    while True:
+        try:
+            assert sink.write([point(1)]) == []
+            break
+        except SinkUnavailable as exc:
+            waited.append(str(exc).rpartition(" in ")[2])
+    sink.close()
+    assert waited[:2] == ["200 ms", "400 ms"]
+
+
 def test_a_slow_server_is_unavailable_after_the_time_limit(server: FakeInflux) -> None:
     server.delay_seconds = 1.5
     sink = influx_sink_from(server.url, TOKEN, "o", "b", timeout_ms=100)
