@@ -172,7 +172,7 @@ async def replay(
     plans = plan_replay(recordings, options, now_ms())
     began_s = time.monotonic()
     tally = _Tally()
-    async with Publisher(options.endpoint, in_flight=options.in_flight) as publisher:
+    async with Publisher(options.endpoint, in_flight=options.in_flight, gives_up=True) as publisher:
         await _connected(publisher, options)
         sending = asyncio.ensure_future(_send(plans, options, publisher, tally, on_progress))
         stopping = asyncio.ensure_future((stop or asyncio.Event()).wait())

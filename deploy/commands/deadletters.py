@@ -294,7 +294,7 @@ async def _publish(selected: list[DeadLetter], endpoint: Endpoint) -> int:
     from ingest.errors import MqttError
     from ingest.mqtt.publisher import Publisher
 
-    async with Publisher(endpoint, in_flight=100) as publisher:
+    async with Publisher(endpoint, in_flight=100, gives_up=True) as publisher:
         connection = publisher.connection
         if not await connection.wait_connected():
             where = f"{endpoint.host}:{endpoint.port}"
@@ -310,13 +310,19 @@ async def _publish(selected: list[DeadLetter], endpoint: Endpoint) -> int:
                 for part in _parts(dead_letter.raw, most):
                     await publisher.publish(topic, part)
                     sent += 1
-            except MqttError as exc:  # the broker announced that it does not take this one
-                click.echo(_printable(f"{dead_letter.id}: {exc}"))
+            except MqttError as exc:
                 further += sent
+                if publisher.failure is not None:
+                    break
+                # else the broker announced that it does not take this one
+                click.echo(_printable(f"{dead_letter.id}: {exc}"))
             else:
                 further += sent - 1
-        await publisher.flush()
-        return publisher.confirmed_total - further
+        try:
+            await publisher.flush()
+        except MqttError as exc:
+            click.echo(_printable(f"given up: {exc}"))
+        return max(0, publisher.confirmed_total - further)
 
 
 def _parts(raw: bytes, most: int) -> Iterator[bytes]:

@@ -15,6 +15,7 @@ __all__ = ["Publisher"]
 log = logging.getLogger(__name__)
 
 _RESEND_S = 1.0
+_MOST_FRUITLESS = 3
 
 
 class Publisher:
@@ -31,10 +32,16 @@ class Publisher:
         published_total: Messages taken by `publish`.
         confirmed_total: Messages that the broker has confirmed.
         no_subscriber_total: Messages sent again because they had no subscriber.
+        failure: Why `publish` and `flush` have given up; None: they have not.
     """
 
     def __init__(
-        self, endpoint: Endpoint, *, in_flight: int = 500, require_subscriber: bool = False
+        self,
+        endpoint: Endpoint,
+        *,
+        in_flight: int = 500,
+        require_subscriber: bool = False,
+        gives_up: bool = False,
     ) -> None:
         """Prepare.
 
@@ -44,6 +51,10 @@ class Publisher:
             require_subscriber: Treat a message as unconfirmed when the broker confirmed it but had
                 no subscriber for it, and send it again every second. Needs MQTT 5. Use it for
                 readings that must survive the restart of a broker that loses its subscriptions.
+            gives_up: Raise from `publish` and `flush` once the broker has accepted and ended three
+                connections in a row without confirming anything. A broker that refuses a message
+                by hanging up does that, and would do it for ever. A broker that is away does not
+                count. For commands that somebody waits for.
         """
         self.published_total = 0
         self.confirmed_total = 0
@@ -52,6 +63,10 @@ class Publisher:
         self._kept: dict[int, tuple[str, bytes]] = {}
         self._in_flight = in_flight
         self._waiting: set[int] = set()
+        self._gives_up = gives_up
+        self._fruitless = 0
+        self._answered_before = 0
+        self.failure: str | None = None
         self._room = asyncio.Event()
         self._empty = asyncio.Event()
         self._room.set()
@@ -61,6 +76,8 @@ class Publisher:
             on_confirmed=self._confirmed,
             on_refused=self._settle,
             on_no_subscriber=self._resend_later if require_subscriber else None,
+            on_connected=self._connected,
+            on_disconnected=self._disconnected,
         )
 
     async def __aenter__(self) -> Publisher:
@@ -93,12 +110,14 @@ class Publisher:
 
         Raises:
             MqttError: The broker announced that it does not take such a message: too large, or no
-                QoS 1 at all (`ingest.mqtt.promise`).
+                QoS 1 at all (`ingest.mqtt.promise`). Or `gives_up` applies.
         """
         connected = self.connection.connected
+        self._raise_failure()
         while not (self._room.is_set() and connected.is_set()):
             await self._room.wait()
             await connected.wait()
+        self._raise_failure()
         self._send(topic, payload)
         self.published_total += 1
         self._empty.clear()
@@ -106,8 +125,34 @@ class Publisher:
             self._room.clear()
 
     async def flush(self) -> None:
-        """Wait until all messages so far are confirmed or refused (`refused_total`)."""
+        """Wait until all messages so far are confirmed or refused (`refused_total`).
+
+        Raises:
+            MqttError: `gives_up` applies.
+        """
         await self._empty.wait()
+        self._raise_failure()
+
+    def _raise_failure(self) -> None:
+        if self.failure is not None:
+            raise MqttError(self.failure)
+
+    def _connected(self, session_present: bool) -> None:
+        del session_present
+        self._answered_before = self.confirmed_total + self.refused_total
+
+    def _disconnected(self, reason: str) -> None:
+        answered = self.confirmed_total + self.refused_total
+        is_fruitless = bool(self._waiting) and answered == self._answered_before
+        self._fruitless = self._fruitless + 1 if is_fruitless else 0
+        if not self._gives_up or self._fruitless < _MOST_FRUITLESS:
+            return
+        self.failure = (
+            f"the broker has ended {_MOST_FRUITLESS} connections in a row without confirming any "
+            f"of {len(self._waiting)} messages: {reason}"
+        )
+        self._room.set()
+        self._empty.set()
 
     def _send(self, topic: str, payload: bytes) -> None:
         packet_id = self.connection.publish(topic, payload)

@@ -195,6 +195,19 @@ def test_replay_keeps_to_the_limits_of_the_broker(tmp_path: Path) -> None:
     assert [at for part in broker.received for at in orjson.loads(part)["ts"]] == ts
 
 
+def test_replay_gives_up_on_a_broker_that_hangs_up_at_every_publication(state: Path) -> None:
+    async def replayed() -> Result:
+        async with ScriptedBroker() as broker:
+            broker.closes_at = "publish"
+            where = ("--state-dir", str(state), "--mqtt", f"127.0.0.1:{broker.port}")
+            return await asyncio.to_thread(run, "replay", *where, "--all", "--anyway")
+
+    result = asyncio.run(replayed())
+    assert result.exit_code == 1
+    assert "given up: the broker has ended 3 connections in a row" in result.output
+    assert "0 of 4 published again" in result.output
+
+
 def test_a_sparkplug_message_is_not_replayed_out_of_sequence(tmp_path: Path) -> None:
     lost = dead_letter(1, "no_birth", "spBv1.0/plant/DDATA/line/press")
     with SqliteLog(tmp_path / "log.db") as log:

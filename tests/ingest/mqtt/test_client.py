@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 
 import pytest
 
@@ -22,6 +23,10 @@ def endpoint(broker: ScriptedBroker, keepalive_s: int = 30) -> Endpoint:
 async def publish_many(publisher: Publisher, numbers: range) -> None:
     for number in numbers:
         await publisher.publish("a/b", b"%d" % number)
+
+
+def confirmed(publisher: Publisher, count: int) -> bool:
+    return publisher.confirmed_total == count
 
 
 def numbers(broker: ScriptedBroker) -> list[int]:
@@ -153,6 +158,46 @@ async def test_a_session_that_the_broker_has_forgotten_is_counted_and_logged(
         notice = [each for each in caplog.records if "asked for 2 hours" in each.getMessage()]
         assert [each.levelno for each in notice] == [logging.WARNING]  # once, not per connect
         await line.stop()
+
+
+@pytest.mark.parametrize("tells", [True, False])
+async def test_a_command_gives_up_where_the_broker_hangs_up_at_every_publication(
+    tells: bool,
+) -> None:
+    async with ScriptedBroker() as broker:
+        broker.closes_at = "publish"
+        broker.goodbye_with, broker.goodbye_text = (0x99, "not JSON") if tells else (None, None)
+        async with Publisher(endpoint(broker), gives_up=True) as publisher:
+            await publisher.publish("a/b", b"1")
+            with pytest.raises(MqttError, match="3 connections in a row") as caught:
+                await asyncio.wait_for(publisher.flush(), 60)
+            assert ("Payload format invalid" in str(caught.value)) == tells
+            with pytest.raises(MqttError, match="without confirming any of 1 messages"):
+                await publisher.publish("a/b", b"2")
+        assert len(broker.connects) == 3
+
+
+async def test_a_device_never_gives_up_and_progress_is_no_failure() -> None:
+    async with ScriptedBroker() as broker:
+        broker.closes_at = "publish"
+        patient = Publisher(endpoint(broker))
+        async with patient:
+            await patient.publish("a/b", b"1")
+            await until(lambda: len(broker.connects) >= 6)
+            assert patient.failure is None
+        broker.closes_at = None
+        broker.announce(receive_maximum=1)
+        async with Publisher(endpoint(broker), gives_up=True) as publisher:
+            await publish_many(publisher, range(8))
+            for turn in range(1, 7):  # one confirmation per connection
+                broker.received.clear()
+                await until(lambda: len(broker.received) == 1)
+                broker.confirm_all()
+                await until(partial(confirmed, publisher, turn))
+                await broker.drop()
+            assert publisher.failure is None
+            broker.confirms = True
+            await asyncio.wait_for(publisher.flush(), 30)
 
 
 class FilterMemory:
