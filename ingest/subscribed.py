@@ -5,6 +5,8 @@ changed since: a group that was removed, Sparkplug switched off, another prefix.
 that lists them, so the bridge remembers them in its state folder. It writes the file before it
 subscribes and after the broker has confirmed the end of a subscription: the file may name a filter
 that the broker does not hold, which is harmless, but never lacks one.
+The file also notes for which sessions the broker has confirmed a subscription, because it should
+still have those at the next start.
 """
 
 from __future__ import annotations
@@ -44,12 +46,12 @@ class SubscribedFilters:
         """
         self._path = path
         self._session = f"{host}:{port}/{client_id}"
-        self._written: tuple[str, ...] | None = None
+        self._written: tuple[tuple[str, ...], bool] | None = None
         self._failed = False
 
     def read(self) -> tuple[str, ...]:
         """Return the filters that the broker may hold for this session."""
-        sessions = self._sessions()
+        sessions, _ = self._content()
         for other in sorted(sessions.keys() - {self._session}):
             if sessions[other]:
                 log.warning(
@@ -60,12 +62,24 @@ class SubscribedFilters:
                 )
         return tuple(sessions.get(self._session, ()))
 
-    def write(self, filters: Sequence[str]) -> None:
-        """Remember `filters` durably; a failure is logged, because it endangers no reading."""
+    def has_session(self) -> bool:
+        """Return whether the broker once confirmed a subscription of this session."""
+        return self._session in self._content()[1]
+
+    def write(self, filters: Sequence[str], *, has_session: bool) -> None:
+        """Remember `filters` durably; a failure is logged, because it endangers no reading.
+
+        Args:
+            filters: Filters that the broker may hold.
+            has_session: Whether it has confirmed a subscription since the session began.
+        """
         found = tuple(dict.fromkeys(filters))[:_MOST_FILTERS]
-        if found == self._written:
+        if (found, has_session) == self._written:
             return
-        sessions = self._sessions()
+        sessions, confirmed = self._content()
+        confirmed.discard(self._session)
+        if has_session:
+            confirmed.add(self._session)
         sessions.pop(self._session, None)
         sessions[self._session] = list(found)
         held = [(name, kept) for name, kept in sessions.items() if kept]
@@ -75,7 +89,7 @@ class SubscribedFilters:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             if sessions:
                 with partial.open("wb") as file:
-                    file.write(_encoded(sessions))
+                    file.write(_encoded(sessions, confirmed))
                     file.flush()
                     os.fsync(file.fileno())
                 partial.replace(self._path)
@@ -93,26 +107,35 @@ class SubscribedFilters:
             with suppress(OSError):
                 partial.unlink(missing_ok=True)
         else:
-            self._written, self._failed = found, False
+            self._written, self._failed = (found, has_session), False
 
-    def _sessions(self) -> dict[str, list[str]]:
-        """Return the filters by session; empty, with a warning, if the file is damaged."""
+    def _content(self) -> tuple[dict[str, list[str]], set[str]]:
+        """Return the filters by session, and the confirmed sessions.
+
+        Both are empty, with a warning, if the file is damaged.
+        """
         try:
             return _decoded(self._path.read_bytes())
         except FileNotFoundError:
-            return {}
+            return {}, set()
         except (OSError, ValueError) as exc:
             log.warning("%s is unusable and ignored: %s", self._path, exc)
-            return {}
+            return {}, set()
 
 
-def _encoded(sessions: dict[str, list[str]]) -> bytes:
-    body = orjson.dumps(sessions)
-    return orjson.dumps({"crc32": zlib.crc32(body), "sessions": sessions}) + b"\n"
+def _encoded(sessions: dict[str, list[str]], confirmed: set[str]) -> bytes:
+    content = {
+        "crc32": zlib.crc32(orjson.dumps(sessions)),
+        "sessions": sessions,
+        "confirmed": sorted(confirmed & sessions.keys()),
+    }
+    return orjson.dumps(content) + b"\n"
 
 
-def _decoded(data: bytes) -> dict[str, list[str]]:
-    """Return the content of the file.
+def _decoded(data: bytes) -> tuple[dict[str, list[str]], set[str]]:
+    """Return the content of the file: filters by session, and the confirmed sessions.
+
+    Earlier versions noted no confirmed sessions; all of theirs count as confirmed.
 
     Raises:
         ValueError: It is damaged.
@@ -129,4 +152,8 @@ def _decoded(data: bytes) -> dict[str, list[str]]:
         if not isinstance(filters, list) or not all(isinstance(each, str) for each in filters):
             msg = "a session is not a list of filters"
             raise ValueError(msg)
-    return dict(sessions)
+    confirmed = found.get("confirmed", list(sessions))
+    if not isinstance(confirmed, list) or not all(isinstance(each, str) for each in confirmed):
+        msg = "its confirmed sessions are not a list of names"
+        raise ValueError(msg)
+    return dict(sessions), set(confirmed)

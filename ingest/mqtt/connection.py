@@ -421,6 +421,7 @@ class Connection:
         if announced.session_present or not asked_s or not self._subscriptions.has_session:
             return
         self.sessions_lost_total += 1
+        self._subscriptions.has_session = False  # until it accepts the subscription of a new one
         log.error("%s", lost_session_text(announced, asked_s))
 
     def _judge(self, announced: Announced) -> None:

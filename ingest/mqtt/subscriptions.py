@@ -33,8 +33,11 @@ class FilterMemory(Protocol):
     def read(self) -> Sequence[str]:
         """Return them."""
 
-    def write(self, filters: Sequence[str]) -> None:
-        """Remember them; returns when they are durable."""
+    def has_session(self) -> bool:
+        """Return whether the broker has confirmed a subscription of the session."""
+
+    def write(self, filters: Sequence[str], *, has_session: bool) -> None:
+        """Remember both; returns when they are durable."""
 
 
 class Subscriptions:
@@ -45,8 +48,8 @@ class Subscriptions:
 
     Attributes:
         in_place: The broker has answered everything that readiness depends on.
-        has_session: The broker has accepted our subscription, or an earlier process has asked for
-            one, so the broker should know our session.
+        has_session: The broker has accepted our subscription, now or in an earlier process, so it
+            should know our session. Cleared at a connect where it does not.
     """
 
     def __init__(
@@ -70,7 +73,7 @@ class Subscriptions:
         self._filters = tuple(filters)
         self._memory = memory
         former = () if memory is None else memory.read()
-        self.has_session = bool(former)
+        self.has_session = memory is not None and memory.has_session()
         self._stale_filters = tuple(
             each for each in dict.fromkeys((*stale_filters, *former)) if each not in self._filters
         )
@@ -106,6 +109,7 @@ class Subscriptions:
             self._former = ()
             self._remember(self._filters)
             return None, ()
+        self._remember((*self._filters, *self._former))
         self._asked = self._stale_filters
         return None, self._asked
 
@@ -133,4 +137,4 @@ class Subscriptions:
 
     def _remember(self, filters: Sequence[str]) -> None:
         if self._memory is not None:
-            self._memory.write(filters)
+            self._memory.write(filters, has_session=self.has_session)

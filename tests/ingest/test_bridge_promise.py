@@ -89,6 +89,21 @@ async def test_a_session_forgotten_between_two_processes_is_a_counted_loss(tmp_p
             assert "had forgotten our session once, last at 2023-11-14 22:15:00 UTC" in lost
 
 
+async def test_a_session_that_never_was_is_not_reported_as_lost(tmp_path: Path) -> None:
+    async with ScriptedBroker() as broker:
+        broker.closes_at = "subscribe"
+        async with running(broker, FakeLog(), tmp_path) as bridge:
+            await until(lambda: bridge.counters.connects_total >= 2)
+        broker.closes_at = None
+        async with running(broker, FakeLog(), tmp_path) as bridge:
+            await until(lambda: bridge.health().connected)
+            assert bridge.health().sessions_lost == 0
+        broker.closes_at = "subscribe"  # and one that is lost is lost once
+        async with running(broker, FakeLog(), tmp_path) as bridge:
+            await until(lambda: bridge.counters.connects_total >= 3)
+            assert bridge.health().sessions_lost == 1
+
+
 @pytest.mark.parametrize(
     ("announced", "group", "word"),
     [

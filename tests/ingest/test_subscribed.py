@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import orjson
 import pytest
 
 from ingest.subscribed import SubscribedFilters
@@ -17,16 +18,16 @@ def memory(path: Path, client_id: str = "bridge", port: int = 1883) -> Subscribe
 
 def test_filters_are_remembered_by_broker_and_client_id(tmp_path: Path) -> None:
     assert memory(tmp_path).read() == ()
-    memory(tmp_path).write(FILTERS)
-    memory(tmp_path, "other").write(["x"])
+    memory(tmp_path).write(FILTERS, has_session=True)
+    memory(tmp_path, "other").write(["x"], has_session=True)
     assert list(memory(tmp_path).read()) == FILTERS
     assert memory(tmp_path, "other").read() == ("x",)
     assert memory(tmp_path, port=8883).read() == ()
 
 
 def test_a_bridge_that_has_left_leaves_no_file(tmp_path: Path) -> None:
-    memory(tmp_path).write(FILTERS)
-    memory(tmp_path).write([])
+    memory(tmp_path).write(FILTERS, has_session=True)
+    memory(tmp_path).write([], has_session=True)
     assert list((tmp_path / "state").iterdir()) == []
     assert memory(tmp_path).read() == ()
 
@@ -34,7 +35,7 @@ def test_a_bridge_that_has_left_leaves_no_file(tmp_path: Path) -> None:
 def test_a_session_that_nothing_takes_from_is_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    memory(tmp_path).write(FILTERS)
+    memory(tmp_path).write(FILTERS, has_session=True)
     assert memory(tmp_path, "other").read() == ()
     assert "may still keep messages for the session localhost:1883/bridge" in caplog.text
 
@@ -43,14 +44,14 @@ def test_a_session_that_nothing_takes_from_is_told(
 def test_a_damaged_file_is_told_and_ignored(
     tmp_path: Path, at: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    memory(tmp_path).write(FILTERS)
+    memory(tmp_path).write(FILTERS, has_session=True)
     path = tmp_path / "state" / "subscriptions.json"
     data = bytearray(path.read_bytes())
     data[at] ^= 0x04
     path.write_bytes(data)
     assert memory(tmp_path).read() == ()
     assert "is unusable and ignored" in caplog.text
-    memory(tmp_path).write(FILTERS)
+    memory(tmp_path).write(FILTERS, has_session=True)
     assert list(memory(tmp_path).read()) == FILTERS
 
 
@@ -58,5 +59,27 @@ def test_an_unwritable_file_stops_nothing(tmp_path: Path, caplog: pytest.LogCapt
     (tmp_path / "state").write_bytes(b"a file where the folder should be")
     found = memory(tmp_path)
     assert found.read() == ()
-    found.write(FILTERS)
+    found.write(FILTERS, has_session=True)
     assert "cannot be written" in caplog.text
+
+
+def test_only_a_confirmed_subscription_makes_a_session(tmp_path: Path) -> None:
+    assert not memory(tmp_path).has_session()
+    found = memory(tmp_path)
+    found.write(FILTERS, has_session=False)
+    assert not memory(tmp_path).has_session()
+    found.write(FILTERS, has_session=True)
+    memory(tmp_path, "other").write(["x"], has_session=False)
+    assert memory(tmp_path).has_session()
+    assert not memory(tmp_path, "other").has_session()
+    found.write(FILTERS, has_session=False)
+    assert not memory(tmp_path).has_session()
+
+
+def test_sessions_of_a_file_of_an_earlier_version_count_as_confirmed(tmp_path: Path) -> None:
+    memory(tmp_path).write(FILTERS, has_session=False)
+    path = tmp_path / "state" / "subscriptions.json"
+    content = orjson.loads(path.read_bytes())
+    del content["confirmed"]
+    path.write_bytes(orjson.dumps(content))
+    assert memory(tmp_path).has_session()

@@ -207,5 +207,8 @@ class FilterMemory:
     def read(self) -> list[str]:
         return self.filters
 
-    def write(self, filters: object) -> None:
+    def has_session(self) -> bool:
+        return bool(self.filters)
+
+    def write(self, filters: object, *, has_session: bool) -> None:
         pass

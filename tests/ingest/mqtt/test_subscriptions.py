@@ -66,12 +66,16 @@ def test_a_client_that_leaves_is_done_after_unsuback(leaves: bool) -> None:
 class Memory:
     def __init__(self, *filters: str) -> None:
         self.filters: Sequence[str] = filters
+        self.is_confirmed = bool(filters)
 
     def read(self) -> Sequence[str]:
         return self.filters
 
-    def write(self, filters: Sequence[str]) -> None:
-        self.filters = tuple(filters)
+    def has_session(self) -> bool:
+        return self.is_confirmed
+
+    def write(self, filters: Sequence[str], *, has_session: bool) -> None:
+        self.filters, self.is_confirmed = tuple(filters), has_session
 
 
 def test_former_filters_are_remembered_until_the_broker_has_dropped_them() -> None:
