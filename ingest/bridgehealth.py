@@ -188,7 +188,7 @@ def lost_sessions(count: int, last_ms: int | None) -> tuple[str, ...]:
     often = "once" if count == 1 else f"{count} times"
     return (
         f"since the start, the broker had forgotten our session {often}, last at {_utc(last_ms)}: "
-        "what it took for us while we were away is lost (docs/delivery.md)",
+        "anything it took for us while we were away is lost (docs/delivery.md)",
     )
 
 

@@ -73,6 +73,7 @@ class IngestSettings(EnvironmentSettings):
     session_expiry_s: int = Field(
         default=7 * 24 * 3600,
         ge=60,
+        le=0xFFFF_FFFF,  # which never ends (MQTT 5, 3.1.2.11.2)
         description="Seconds for which the broker keeps messages for an absent bridge (MQTT 5).",
     )
     receive_maximum: int = Field(

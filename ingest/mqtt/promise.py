@@ -193,12 +193,14 @@ def lost_session_text(announced: Announced, asked_s: int) -> str:
         asked_s: Seconds for which sessions are to be kept.
     """
     if announced.version == "5":
-        kept = f"it keeps sessions for {duration_text(announced.keeps_session_s(asked_s))}"
+        kept = (
+            f"it announces to keep sessions for {duration_text(announced.keeps_session_s(asked_s))}"
+        )
     else:
         kept = "MQTT 3.1.1 does not say for how long it keeps one"
     return (
-        "the broker has forgotten our session, so what it took for us while we were away is lost: "
-        f"{kept}; see its session expiry and whether it keeps sessions over its own restart"
+        "the broker has forgotten our session, so anything it took for us while we were away is "
+        f"lost: {kept}; see its session expiry and whether it keeps sessions over its own restart"
     )
 
 

@@ -154,7 +154,7 @@ async def test_a_session_that_the_broker_has_forgotten_is_counted_and_logged(
         await broker.drop()
         await until(lambda: len(broker.connects) == 3 and line.subscribed)
         assert line.sessions_lost_total == 1 + has_memory
-        assert "it keeps sessions for 90 s" in caplog.text
+        assert "it announces to keep sessions for 90 s" in caplog.text
         notice = [each for each in caplog.records if "asked for 2 hours" in each.getMessage()]
         assert [each.levelno for each in notice] == [logging.WARNING]  # once, not per connect
         await line.stop()
