@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo site test coverage check rules docs bench bench-site chaos attack release clean
+.PHONY: help demo site test coverage check rules docs bench bench-site chaos attack brokers release clean
 
 help:
 	@echo 'make demo    start a gateway and a simulated fleet on this machine, show the console page'
@@ -37,6 +37,8 @@ help:
 	@echo '             (about twenty minutes; writes docs/results/chaos.md)'
 	@echo 'make attack  attack every promise in long form: files, clock, floods, a soak of 45 minutes'
 	@echo '             (about two hours; writes docs/results/attacks.md; ARGS="--suite clock" runs one part)'
+	@echo 'make brokers fetch nine MQTT brokers, send each through the same battery with a whole gateway'
+	@echo '             (about half an hour; writes docs/brokers.md; ARGS="--only mosquitto" for one)'
 	@echo 'make release build, install and try the version of pyproject.toml, then tag it (DRY_RUN=1: no tag)'
 	@echo 'make clean   remove .venv and every cache and build product'
 	@echo
@@ -95,6 +97,9 @@ chaos: $(VENV)/.dev
 
 attack: $(VENV)/.dev
 	@$(BIN)/python -m tests.attack $(ARGS)
+
+brokers: $(VENV)/.dev
+	@$(BIN)/python -m tests.brokers $(ARGS)
 
 release: $(VENV)/.dev
 	@.ci/release

@@ -1,0 +1,552 @@
+"""The battery: what every broker of the matrix goes through, and how each step is judged.
+
+A step returns a `Row`. Its verdict is one of
+
+- `held`: nothing was lost or doubled, and what is wrong was said with its cause;
+- `broker`: the broker itself lost something, or does not say what it refuses. The control
+  subscriber, which was broken off at the same moment, misses messages of its own;
+- `BROKEN`: ours. Lost or doubled messages that the control has, or a problem that is not said.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from deploy.stack.servers import find_servers
+from tests.brokers.broker import Broker
+from tests.brokers.clients import Answer, Control, Devices, ask, wait_for
+from tests.brokers.plant import BrokerPlant
+from tests.brokers.site import SharedBridges, tls_env
+from tests.e2e.devices import payload
+
+__all__ = ["STEPS", "Rig", "Row", "Size", "run_battery"]
+
+CLIENT_ID = "kpstream-bridge"
+_INTRUSIONS = 4
+_QUIET_S = 6.0
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Messages of the steps.
+
+    Attributes:
+        load: Around each kill, and while the gateway is off.
+        queue: Sent to a session without a client.
+        simulate_s: Duration of `kpstream simulate`, seconds.
+        engines: Engines of `kpstream simulate`, which publish at the same moment.
+        settle_s: Longest wait for messages that have not arrived, seconds.
+    """
+
+    load: int = 120
+    queue: int = 2500
+    simulate_s: float = 25.0
+    engines: int = 150
+    settle_s: float = 100.0
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Result of one step with one broker."""
+
+    broker: str
+    step: str
+    verdict: str
+    text: str
+    numbers: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+@dataclass
+class Rig:
+    """One broker, one gateway, the control subscriber; what the steps share."""
+
+    broker: Broker
+    folder: Path
+    size: Size
+    plant: BrokerPlant
+    version: str
+    sent: set[str] = field(default_factory=set)
+    t0_ms: int = field(default_factory=lambda: time.time_ns() // 1_000_000 - 60_000)
+
+    def messages(self, kind: str, first: int, count: int) -> Iterator[tuple[str, bytes]]:
+        """One reading a message, each of a device of its own."""
+        for number in range(first, first + count):
+            yield f"sensors/matrix/{kind}-{number}/imu", payload(number, 1, self.t0_ms)
+
+    def windowed(self) -> dict[str, int]:
+        """Readings that the gateway has in its windows, by MQTT topic."""
+        return {
+            f"sensors/{site}/{device}/{stream}": account["windowed"]
+            for (site, device, stream), account in self.plant.accounts().items()
+        }
+
+    def judge(
+        self, devices: Devices, control: Control, **more: Any
+    ) -> tuple[str, str, dict[str, Any]]:
+        """Wait until everything confirmed has arrived; tell our losses from the broker's."""
+        # A broker does not owe what it has not confirmed.
+        flushed = devices.flush()
+        due = set(devices.confirmed)
+        wait_for(lambda: due <= self.windowed().keys(), self.size.settle_s, poll_s=1.5)
+        _wait_quiet(control, len(due))
+        found = self.windowed()
+        ours, theirs = due - found.keys(), due - control.topics.keys()
+        doubled = sum(1 for topic in due if found.get(topic, 0) > 1)
+        numbers = {
+            "confirmed": len(due),
+            "lost": len(ours),
+            "control_lost": len(theirs),
+            "doubled": doubled,
+            "session_kept": control.session_present[-1] if control.session_present else None,
+            **more,
+        }
+        text = f"{len(due) - len(ours):,} of {len(due):,}"
+        if doubled:
+            text += f", {doubled} twice"
+        if theirs:
+            text += f"; the control subscriber lost {len(theirs):,} of its own"
+        if not flushed:
+            text += "; the broker did not confirm all messages"
+        verdict = "held"
+        forgotten = numbers["session_kept"] is False
+        reported = numbers["sessions_lost"] = self.plant.mqtt_health().get("sessions_lost", 0)
+        if forgotten:
+            said = "reports" if reported else "says nothing of"
+            text += f"; the gateway {said} the forgotten session"
+        if doubled or (ours and not theirs) or (forgotten and not reported):
+            verdict = "BROKEN"
+        elif ours or theirs:
+            verdict = "broker"
+        return verdict, text, numbers
+
+
+Result = tuple[str, str, dict[str, Any]]
+
+
+# -- what the broker says ---------------------------------------------------------------------
+
+
+def announced(rig: Rig) -> Result:
+    """What CONNACK and SUBACK say, for each MQTT version."""
+    facts: dict[str, Any] = {}
+    for version in ("5", "3.1.1"):
+        answer = ask(rig.broker.port, version, name=f"ask{version[0]}", subscribe="sensors/#")
+        shared = Answer()
+        if answer.connack == "Success":
+            shared = ask(
+                rig.broker.port, version, name=f"share{version[0]}", subscribe="$share/g/sensors/#"
+            )
+        facts[version] = {
+            "connack": answer.connack,
+            "properties": answer.properties,
+            "suback": answer.suback or answer.ended,
+            "shared": shared.suback or shared.ended,
+        }
+    best = "5" if facts["5"]["connack"] == "Success" else "3.1.1"
+    said = ", ".join(f"{name} {value}" for name, value in facts["5"]["properties"].items())
+    verdict = "held" if facts[best]["suback"] == "Granted QoS 1" else "broker"
+    return verdict, (said or "nothing") if best == "5" else "MQTT 3.1.1 cannot", facts
+
+
+def queue(rig: Rig) -> Result:
+    """How many messages the broker keeps for a client that is away for a while."""
+    keeper = Control(rig.broker.port, "queue/#", rig.version, name="keeper", ack_pause_s=0.0)
+    keeper.online()
+    keeper.break_off()
+    devices = Devices(rig.broker.port, "queue-devices")
+    devices.publish_all((f"queue/{number}", b"{}") for number in range(rig.size.queue))
+    flushed = devices.flush(300)
+    devices.close()
+    keeper.online()
+    count = len(devices.confirmed)
+    _wait_quiet(keeper, count)
+    kept = len(keeper.topics)
+    keeper.break_off()
+    text = f"{kept:,} of {count:,} queued messages"
+    if not flushed:
+        text += f" ({rig.size.queue - count:,} were never confirmed)"
+    return "held" if kept == count else "broker", text, {"kept": kept, "confirmed": count}
+
+
+# -- the gateway ------------------------------------------------------------------------------
+
+
+def ready(rig: Rig) -> Result:
+    """The gateway becomes ready with the version that the broker speaks."""
+    began = time.monotonic()
+    rig.plant.start_gateway()
+    health = rig.plant.mqtt_health()
+    spoken = str(health.get("protocol", "?"))
+    expected = rig.broker.protocols[0]
+    numbers = {"seconds": round(time.monotonic() - began, 1), "health": health}
+    return "held" if spoken in (expected, "?") else "BROKEN", f"MQTT {spoken}", numbers
+
+
+def simulate(rig: Rig) -> Result:
+    """`kpstream simulate`, then the account of every device, and the copies that it published."""
+    control = Control(rig.broker.port, "sensors/#", rig.version, name="counter").online()
+    done = rig.plant.command(
+        "simulate",
+        *("--engines", str(rig.size.engines), "--people", "2"),
+        stop_after_s=rig.size.simulate_s,
+    )
+    _wait_quiet(control, None)
+    published = sum(control.topics.values())
+    copies = control.copies
+    wait_for(lambda: not _unbalanced(rig, control), rig.size.settle_s, poll_s=1.5)
+    unbalanced = _unbalanced(rig, control)
+    control.break_off()
+    text = f"{published:,} messages of {len(control.topics)} devices, {copies} copies"
+    if unbalanced:
+        text += f"; {len(unbalanced)} accounts do not balance: {unbalanced[0]}"
+    if not published:
+        text += f"; {done.output[-200:]}"
+    # The simulator itself sends one message in two hundred twice.
+    verdict = "held" if published and not unbalanced and copies * 20 < published else "BROKEN"
+    return verdict, text, {"published": published, "copies": copies, "output": done.output[-1500:]}
+
+
+def gateway_killed(rig: Rig) -> Result:
+    """SIGKILL under load, then away for a while, then back."""
+    devices = Devices(rig.broker.port, "devices-1")
+    control = Control(rig.broker.port, "sensors/#", rig.version).online()
+    load = rig.size.load
+    devices.publish_all(rig.messages("kill", 0, load), pause_s=0.01)
+    rig.plant.kill_gateway()
+    control.break_off()
+    devices.publish_all(rig.messages("kill", load, load), pause_s=0.002)
+    devices.flush()
+    control.online()
+    rig.plant.start_gateway()
+    result = rig.judge(devices, control)
+    devices.close()
+    control.break_off()
+    return result
+
+
+def broker_killed(rig: Rig) -> Result:
+    """SIGKILL of the broker under load, and its restart on the same data.
+
+    The control subscriber is away meanwhile: what the broker had confirmed and then lost is missing
+    in its queue, too, also where the gateway was too slow to take it in time.
+    """
+    devices = Devices(rig.broker.port, "devices-2")
+    control = Control(rig.broker.port, "sensors/#", rig.version, name="control-2").online()
+    control.break_off()
+    load = rig.size.load
+    devices.publish_all(rig.messages("crash", 0, load), pause_s=0.01)
+    rig.broker.kill()
+    devices.publish_all(rig.messages("crash", load, load))
+    rig.broker.start()
+    devices.flush()
+    rig.plant.wait_ready()
+    control.online()
+    result = rig.judge(devices, control)
+    devices.close()
+    control.break_off()
+    return result
+
+
+def retained(rig: Rig) -> Result:
+    """A retained reading, which the broker sends at every subscription: it counts once."""
+    topic = "sensors/matrix/retained-0/imu"
+    devices = Devices(rig.broker.port, "devices-3")
+    devices.publish(topic, payload(1, 1, rig.t0_ms), retain=True)
+    devices.flush()
+    wait_for(lambda: topic in rig.windowed(), 60, poll_s=1.0)
+    rig.plant.stop_gateway()
+    rig.plant.start_gateway()
+    wait_for(lambda: _duplicates(rig, topic) > 0, 10, poll_s=1.0)
+    found, again = rig.windowed().get(topic, 0), _duplicates(rig, topic)
+    devices.publish(topic, b"", retain=True)  # forget it
+    devices.flush()
+    devices.close()
+    return (
+        "held" if found == 1 else "BROKEN",
+        f"counted once, {again} copies recognised",
+        {"found": found},
+    )
+
+
+def takeover(rig: Rig) -> Result:
+    """Another client with our client id: said with its cause, over once it has gone."""
+    client_id = str(rig.plant.mqtt_health().get("client_id") or CLIENT_ID)
+    seen: list[str] = []
+    for _ in range(_INTRUSIONS):
+        ask(rig.broker.port, rig.version, name=client_id)
+        wait_for(lambda: bool((rig.plant.get("ready") or {}).get("ready")), 20)
+        seen.append(json.dumps(rig.plant.get("ready"))[:2000] + rig.plant.output()[-2000:])
+    said = any("client id" in text for text in seen)
+    back = wait_for(lambda: bool((rig.plant.get("ready") or {}).get("ready")), 120)
+    text = "said" if said else "not said"
+    text += ", ready again" if back else ", NOT ready again"
+    return "held" if said and back else "BROKEN", text, {"log": rig.plant.output()[-1500:]}
+
+
+def dead_letters(rig: Rig) -> Result:
+    """`kpstream dead-letters replay` publishes each of them once."""
+    devices = Devices(rig.broker.port, "devices-4")
+    count = 80
+    for number in range(count):
+        devices.publish(f"sensors/matrix/letter-{number}/imu", b"{not json")
+    devices.flush()
+    wait_for(lambda: len(_letters(rig)) >= count, 60, poll_s=1.0)
+    before = _letters(rig)
+    counter = Control(rig.broker.port, "sensors/#", rig.version, name="letters").online()
+    done = rig.plant.command("dead-letters", "replay", "--reason", "not_json")
+    wait_for(lambda: sum(_is_letter(t) for t in counter.topics) >= count, 30)
+    time.sleep(2.0)  # a copy would come now
+    published = sum(times for topic, times in counter.topics.items() if _is_letter(topic))
+    counter.break_off()
+    devices.close()
+    after = _letters(rig)
+    text = f"{count} refused, {published} published again, {len(after)} kept"
+    verdict = "held" if published == count == len(after) == len(before) else "BROKEN"
+    return verdict, text, {"exit": done.returncode, "output": done.output[-800:]}
+
+
+# -- refusals ---------------------------------------------------------------------------------
+
+
+def doctor(rig: Rig) -> Result:
+    """`kpstream doctor` finds no fault with a broker that works."""
+    done = rig.plant.command("doctor", "--json")
+    fault = _broker_fault(done.output)
+    verdict = "held" if _findings(done.output) and not fault else "BROKEN"
+    return verdict, fault or "no fault of the broker", {"output": done.output[-4000:]}
+
+
+def wrong_password(rig: Rig) -> Result:
+    """A wrong password is named as such."""
+    done = rig.plant.command("doctor", "--json", env={"KPSTREAM_INGEST_MQTT_PASSWORD": "wrong"})
+    failed = [each for each in _findings(done.output) if _failed(each)]
+    text = "; ".join(str(each.get("text")) for each in failed if each.get("name") != "console")
+    said = any(word in text.lower() for word in ("password", "not authori", "refuse"))
+    return (
+        "held" if said else "BROKEN",
+        text[:300] or done.output[-300:],
+        {"output": done.output[-3000:]},
+    )
+
+
+def no_right_to_read(rig: Rig) -> Result:
+    """A user who may not subscribe: the gateway is not ready, and asks for the right."""
+    raw = ask(rig.broker.port, rig.version, name="noread", user="noread", subscribe="sensors/#")
+    granted = raw.suback.startswith("Granted")
+    plant = BrokerPlant(rig.broker, rig.folder / "noread", user="noread")
+    plant.env["KPSTREAM_INGEST_MQTT_CLIENT_ID"] = "noread-gateway"
+    plant.start_gateway(wait=False)
+    try:
+        # A broker that grants what it then does not deliver cannot be seen through.
+        wait_for(lambda: plant.get("ready") is not None, 200)
+        text = plant.problem("sensors/#", 20 if granted else 60)
+        log = plant.output()
+    finally:
+        plant.kill_gateway()
+    said = "sensors/#" in text + log and not (plant.get("ready") or {}).get("ready")
+    numbers = {"suback": raw.suback, "ended": raw.ended, "ready": text, "log": log[-2000:]}
+    answer = raw.suback or raw.ended
+    if granted:
+        return "broker", f"SUBACK says {answer}, nothing is delivered", numbers
+    return "held" if said else "BROKEN", f"broker: {answer}. Gateway: {text[:250]}", numbers
+
+
+def no_right_to_publish(rig: Rig) -> Result:
+    """A user who may not publish: `dead-letters replay` says so where the broker does."""
+    raw = ask(rig.broker.port, rig.version, name="nowrite", user="nowrite", publish="sensors/a/b/c")
+    done = rig.plant.command(
+        *("dead-letters", "replay", "--device", "matrix/letter-1"),
+        env={"KPSTREAM_INGEST_MQTT_USERNAME": "nowrite"},
+    )
+    answer = raw.puback or raw.ended
+    numbers = {"puback": answer, "exit": done.returncode, "output": done.output[-1500:]}
+    last = " ".join(done.output.partition("they stay in the list")[0].split())[:250]
+    if raw.puback == "Success":
+        return "broker", f"PUBACK says {answer}, nothing is delivered", numbers
+    said = done.returncode not in (0, None)
+    return "held" if said else "BROKEN", f"broker: {answer}. Replay: {last}", numbers
+
+
+def mutual_tls(rig: Rig) -> Result:
+    """`kpstream doctor` with a client certificate finds no fault; without one, it says so."""
+    env = tls_env(rig.broker)
+    done = rig.plant.command("doctor", "--json", env=env)
+    fault = _broker_fault(done.output)
+    bare = {name: value for name, value in env.items() if "CERT" not in name and "KEY" not in name}
+    refused = rig.plant.command("doctor", "--json", env=bare)
+    said = _broker_fault(refused.output) or ""
+    text = fault or f"no fault of the broker; without a certificate: {said or 'nothing'}"
+    verdict = "held" if _findings(done.output) and not fault and said else "BROKEN"
+    return verdict, text, {"output": done.output[-3000:], "bare": said}
+
+
+def shared_bridges(rig: Rig) -> Result:
+    """Two bridges share the messages; one is killed under load and comes back."""
+    if find_servers().kafka_libs is None:
+        return "skipped", "needs Kafka: kpstream site install --only kafka", {}
+    load = rig.size.load
+    devices = Devices(rig.broker.port, "devices-5")
+    with SharedBridges(rig.broker, rig.folder / "site") as site:
+        devices.publish_all(rig.messages("share", 0, load), pause_s=0.01)
+        site["bridge-1"].kill()
+        devices.publish_all(rig.messages("share", load, load), pause_s=0.002)
+        devices.flush()
+        site["bridge-1"].start()
+        due = {topic.split("/")[2] for topic in devices.confirmed}
+        wait_for(lambda: due <= site.devices(), rig.size.settle_s, poll_s=2.0)
+        lost = due - site.devices()
+    devices.close()
+    text = f"{len(due) - len(lost):,} of {len(due):,} in Kafka"
+    text += ", over mutual TLS" if rig.broker.has_tls else ""
+    numbers = {"confirmed": len(due), "lost": len(lost)}
+    return "BROKEN" if lost else "held", text, numbers
+
+
+STEPS: dict[str, Callable[[Rig], Result]] = {
+    "announced": announced,
+    "queue": queue,
+    "ready": ready,
+    "simulate": simulate,
+    "gateway killed": gateway_killed,
+    "broker killed": broker_killed,
+    "retained": retained,
+    "dead letters": dead_letters,
+    "takeover": takeover,
+    "doctor": doctor,
+    "wrong password": wrong_password,
+    "mutual TLS": mutual_tls,
+    "no right to publish": no_right_to_publish,
+    "no right to read": no_right_to_read,
+    "shared bridges": shared_bridges,
+}
+"""The steps in their order; from `ready` on they need the gateway of that step."""
+
+_WITHOUT_GATEWAY = ("announced", "queue", "ready")
+_RIGHTS = ("no right to publish", "no right to read")
+
+
+def run_battery(
+    broker: Broker,
+    folder: Path,
+    size: Size,
+    report: Callable[[Row], None],
+    steps: tuple[str, ...] = tuple(STEPS),
+) -> list[Row]:
+    """Run the steps against one broker; a step that raises is `BROKEN`, and the next one runs.
+
+    Args:
+        broker: Not started yet.
+        folder: Folder of the gateway's state.
+        size: Messages of each step.
+        report: Called with each row as soon as it is known.
+        steps: Names of the steps.
+    """
+    rows: list[Row] = []
+    rig = Rig(broker, folder, size, BrokerPlant(broker, folder / "gateway"), broker.protocols[0])
+    try:
+        broker.start()
+        for name in steps:
+            if not _applies(name, broker):
+                continue
+            began = time.monotonic()
+            try:
+                verdict, text, numbers = STEPS[name](rig)
+            except Exception as exc:
+                verdict, text, numbers = "BROKEN", f"{type(exc).__name__}: {exc}"[:400], {}
+                broker.start()
+                if name not in _WITHOUT_GATEWAY and not _runs(rig.plant):
+                    rig.plant.start_gateway(wait=False)
+            row = Row(broker.name, name, verdict, text, numbers, round(time.monotonic() - began, 1))
+            rows.append(row)
+            report(row)
+    finally:
+        if _runs(rig.plant):
+            rig.plant.kill_gateway()
+        broker.kill()
+    return rows
+
+
+def _applies(step: str, broker: Broker) -> bool:
+    if step == "mutual TLS":
+        return broker.has_tls
+    if step == "shared bridges":
+        return broker.shares
+    return broker.has_rights or step not in _RIGHTS
+
+
+def _runs(plant: BrokerPlant) -> bool:
+    return plant.process is not None and plant.process.poll() is None
+
+
+def _wait_quiet(control: Control, topics: int | None) -> None:
+    """Wait until messages on so many topics have arrived, or none has for some seconds."""
+    count, since = -1, time.monotonic()
+
+    def quiet() -> bool:
+        nonlocal count, since
+        if topics is not None and len(control.topics) >= topics:
+            return True
+        if (found := sum(control.topics.values())) != count:
+            count, since = found, time.monotonic()
+        return time.monotonic() - since > _QUIET_S
+
+    wait_for(quiet, 300)
+
+
+def _unbalanced(rig: Rig, control: Control) -> list[str]:
+    """Devices whose account does not hold every reading that the control subscriber got."""
+    accounts = {f"sensors/{s}/{d}/{k}": a for (s, d, k), a in rig.plant.accounts().items()}
+    wrong = []
+    for topic, due in control.readings.items():
+        account = accounts.get(topic, {})
+        ends = ("windowed", "duplicate", "corrected", "late", "dead_lettered")
+        total = sum(account.get(name, 0) for name in ends)
+        if not account.get("received", 0) == total == due:
+            wrong.append(f"{topic}: sent {due}, {account or 'no account'}")
+    return wrong
+
+
+def _duplicates(rig: Rig, topic: str) -> int:
+    accounts = {f"sensors/{s}/{d}/{k}": a for (s, d, k), a in rig.plant.accounts().items()}
+    account = accounts.get(topic, {})
+    return int(account.get("duplicate", 0) + account.get("late", 0))
+
+
+def _letters(rig: Rig) -> dict[str, int]:
+    """Dead letters of the step `dead letters` by topic."""
+    from deploy.commands.dead_letter_reader import read_dead_letters
+
+    found = read_dead_letters(rig.plant.state_dir / "log.db").dead_letters
+    return {each.mqtt_topic: 1 for each in found if _is_letter(each.mqtt_topic)}
+
+
+def _is_letter(topic: str) -> bool:
+    return topic.startswith("sensors/matrix/letter-")
+
+
+def _findings(output: str) -> list[dict[str, Any]]:
+    """The findings of `kpstream doctor --json`."""
+    start = output.find("[") if output.lstrip().startswith("[") else output.find("{")
+    try:
+        page = json.loads(output[max(0, start) :])
+    except ValueError:
+        return []
+    return list(page.get("findings", [])) if isinstance(page, dict) else list(page)
+
+
+def _broker_fault(output: str) -> str | None:
+    """What `kpstream doctor --json` finds wrong with the broker, or None."""
+    for each in _findings(output):
+        if _failed(each) and ("mqtt" in each["name"].lower() or "broker" in each["name"].lower()):
+            return f"{each['text']} ({each['advice']})"
+    return None
+
+
+def _failed(finding: dict[str, Any]) -> bool:
+    return finding.get("state") == "fail"
