@@ -44,6 +44,7 @@ class SharedBridges(SitePlant):
         folder.mkdir(parents=True, exist_ok=True)
         super().__init__(folder, bridges=2, workers=0, stores=0, partitions=2)
         self.env = env
+        self.kafka.start_s = 300.0
 
     def __enter__(self) -> SharedBridges:
         with ExitStack() as stack:
