@@ -23,6 +23,7 @@ from ingest.mqtt.promise import (
 from ingest.mqtt.reasons import Ending
 from ingest.mqtt.socketloop import Callbacks, SocketLoop
 from ingest.mqtt.subscriptions import FilterMemory, Reason, Subscriptions
+from ingest.mqtt.versionprobe import answers_version_5
 from ingest.mqtt.versions import VersionMemory
 from ingest.patience import REACH_S
 from ingest.tls import TlsError, speaks_tls, tls_advice
@@ -335,6 +336,7 @@ class Connection:
         except (OSError, ValueError, TlsError) as exc:
             policy.unreachable(exc)
             return
+        checking: asyncio.Task[None] | None = None
         try:
             policy.opened(loop.time())
             line.attach()
@@ -345,7 +347,11 @@ class Connection:
                 if policy.is_open:
                     is_heard = line.keep_alive()
                     policy.tick(loop.time(), is_heard=is_heard)
+                if policy.wants_version_check and checking is None:
+                    checking = asyncio.ensure_future(self._check_version())
         finally:
+            if checking is not None:
+                checking.cancel()
             self._close(policy.error or "connection lost")
         policy.closed(loop.time())
         if line.version != policy.version:
@@ -364,6 +370,11 @@ class Connection:
             await asyncio.wait({opening})
             raise
         opening.result()
+
+    async def _check_version(self) -> None:
+        """Find out whether the broker answers MQTT 5, which it may only have done too late."""
+        answers = await asyncio.to_thread(answers_version_5, self.endpoint)
+        self._policy.version_checked(answers)
 
     async def _check_tls(self) -> None:
         """Find out whether a port that ends our connections speaks TLS."""

@@ -13,6 +13,7 @@ from enum import Enum
 
 from ingest.backoff import Backoff
 from ingest.errors import MqttError
+from ingest.mqtt.attempt import Attempt
 from ingest.mqtt.endpoint import Endpoint
 from ingest.mqtt.problem import Kind, Problem, Until
 from ingest.mqtt.reasons import (
@@ -106,25 +107,6 @@ class Timing:
     sound_s: float = 30.0
 
 
-@dataclass(slots=True)
-class _Attempt:
-    """Facts about one attempt, from the name lookup to the closed socket."""
-
-    began_s: float
-    opened_s: float = 0.0
-    waiting_s: float = 0.0  # since when the broker owes an answer
-    accepted: bool = False
-    is_ready: bool = False
-    is_judged: bool = False  # the end has its text: later ends of this attempt say nothing
-    is_silent: bool = False
-    is_hang_up: bool = False  # closed instead of CONNACK
-    is_quiet: bool = False  # cut without a reason, and with nothing asked
-    filters: Sequence[str] = ()  # of a SUBSCRIBE without SUBACK
-    topic: str | None = None  # of a publication, while no PUBACK at all has come
-    has_puback: bool = False
-    publication_refused: bool = False
-
-
 class ConnectionPolicy:
     """State machine of a connection, with the decisions that need its history.
 
@@ -182,7 +164,7 @@ class ConnectionPolicy:
         self._endpoint = endpoint
         self._publishes = publishes
         self._timing = timing or Timing()
-        self._attempt = _Attempt(0.0)
+        self._attempt = Attempt(0.0)
         self._memory = versions
         known = None if versions is None else versions.read()
         self._versions = VersionChoice(endpoint.protocol, known)
@@ -238,7 +220,7 @@ class ConnectionPolicy:
         self._move(Event.START if self.state is State.IDLE else Event.RETRY)
         # Publications that no PUBACK answered are sent again.
         topic = self._attempt.topic if self._publishes else None
-        self._attempt = _Attempt(now_s, topic=topic)
+        self._attempt = Attempt(now_s, topic=topic)
 
     def unreachable(self, reason: object) -> None:
         """Note that no socket could be opened."""
@@ -265,6 +247,19 @@ class ConnectionPolicy:
         if self._versions.accepted(is_quick=is_quick) and self._memory is not None:
             self._memory.write(self.version)
         self._problem.clear(Until.ACCEPTED)
+
+    @property
+    def wants_version_check(self) -> bool:
+        """Whether the accepted version is in doubt; see `ingest.mqtt.versionprobe`."""
+        is_connected = self.state is State.CONNECTED
+        return is_connected and self._versions.is_in_doubt and self._may_change_version
+
+    def version_checked(self, answers_5: bool | None) -> None:
+        """Note whether the broker answers MQTT 5 while it accepts 3.1.1; None: not known."""
+        if answers_5 is False and self.wants_version_check:
+            self._versions.proved()
+            if self._memory is not None:
+                self._memory.write(self.version)
 
     def subscribing(self, filters: Sequence[str], now_s: float) -> None:
         """Note that SUBSCRIBE is on its way."""
@@ -345,6 +340,7 @@ class ConnectionPolicy:
         text = end_text(
             ending,
             connect=None if attempt.accepted else self.version,
+            is_fixed=self._versions.is_fixed,
             filters=attempt.filters,
             topic=attempt.topic,
             is_repeated=self._ends_at_publish > 1,

@@ -60,13 +60,19 @@ __all__ = [
 UNSUPPORTED_VERSION = 0x84
 TAKEN_OVER = 0x8E
 _UNSPECIFIED = 0x80
+_NOT_AUTHORIZED = 0x87
 _UNSPECIFIED_TEXT = "Unspecified error"
 _ID = "KPSTREAM_INGEST_MQTT_CLIENT_ID"
 _ACCESS = "check the broker's access list"
+_OTHER_VERSION = "set KPSTREAM_INGEST_MQTT_PROTOCOL=auto, and no KPSTREAM_INGEST_MQTT_SHARED_GROUP"
+_LOGIN = (
+    "check KPSTREAM_INGEST_MQTT_USERNAME, KPSTREAM_INGEST_MQTT_PASSWORD and the access list of the "
+    "broker"
+)
 _ADVICE = {
     0x85: f"change {_ID}, or allow it in the broker",
     0x86: "check KPSTREAM_INGEST_MQTT_USERNAME and KPSTREAM_INGEST_MQTT_PASSWORD",
-    0x87: _ACCESS,
+    _NOT_AUTHORIZED: _ACCESS,
     0x8A: "ask who runs the broker",
     TAKEN_OVER: f"another client uses this client id ({_ID}): give each client its own",
     0x95: "send smaller messages, or raise its limit (mosquitto: max_packet_size)",
@@ -120,10 +126,12 @@ def unreachable_text(where: str, reason: object, limit_s: float) -> str:
 def refusal_text(code: int, reason: str) -> str:
     """Return the text of a CONNACK that refuses us for another reason than the version.
 
-    >>> refusal_text(0x87, "Not authorized")
-    "the broker refuses us: Not authorized; check the broker's access list"
+    >>> refusal_text(0x8A, "Banned")
+    'the broker refuses us: Banned; ask who runs the broker'
     """
-    return hide_secrets(f"the broker refuses us: {_reason(code, reason)}{_advice(code)}")
+    # mosquitto says "not authorised" of a wrong password, too.
+    advice = f"; {_LOGIN}" if code == _NOT_AUTHORIZED else _advice(code)
+    return hide_secrets(f"the broker refuses us: {_reason(code, reason)}{advice}")
 
 
 def version_text(version: str, *, is_fixed: bool, both_refused: bool) -> str:
@@ -137,8 +145,7 @@ def version_text(version: str, *, is_fixed: bool, both_refused: bool) -> str:
     said = f"the broker does not speak MQTT {version}"
     if is_fixed:
         said += (
-            " (Unsupported protocol version), and the settings allow no other: set "
-            "KPSTREAM_INGEST_MQTT_PROTOCOL=auto, and no KPSTREAM_INGEST_MQTT_SHARED_GROUP"
+            f" (Unsupported protocol version), and the settings allow no other: {_OTHER_VERSION}"
         )
     return said
 
@@ -178,6 +185,7 @@ def end_text(
     ending: Ending,
     *,
     connect: str | None = None,
+    is_fixed: bool = False,
     filters: Sequence[str] = (),
     topic: str | None = None,
     is_repeated: bool = False,
@@ -193,6 +201,7 @@ let us read that; ask for the right, or check the broker's access list"
     Args:
         ending: How it ended.
         connect: Version of a CONNECT without a CONNACK; None: there was one.
+        is_fixed: Whether the settings allow this MQTT version only.
         filters: Filters of a SUBSCRIBE without a SUBACK.
         topic: Topic of a publication without a PUBACK.
         is_repeated: Whether the connection before ended at a publication too.
@@ -208,7 +217,9 @@ let us read that; ask for the right, or check the broker's access list"
     why = f" ({ending.text})" if ending.text else ""
     if connect is not None:
         said = f"the connection was closed{why} before the broker answered our CONNECT"
-        return hide_secrets(f"{said} (MQTT {connect}), and no reason was given")
+        said += f" (MQTT {connect}), and no reason was given"
+        advice = f"; if it does not speak MQTT {connect}: {_OTHER_VERSION}" if is_fixed else ""
+        return hide_secrets(said + advice)
     rights = ["read that"] if filters else []
     rights += ["publish there"] if topic is not None and is_repeated else []
     if not rights:

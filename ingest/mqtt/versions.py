@@ -34,7 +34,7 @@ class VersionChoice:
     | refused the version in CONNACK | the other version, for good |
     | ended the connection without CONNACK, or stayed silent | the same version; after two ends, or one silence, one trial of the other version, then back; after every failed trial twice as many, eight of either where a version has worked |
     | answered a trial of 3.1.1 at once, where it had been silent to 5 | 3.1.1 for good: it ignores 5, as amqtt 0.12 does |
-    | answered any other trial of 3.1.1 | 5 once more, after this connection: a login may be quicker the second time, and a proxy ends connections while its broker starts; 3.1.1 for good when the same happens again |
+    | answered any other trial of 3.1.1 | 5 once more, after this connection: a login may be quicker the second time, and a proxy ends connections while its broker starts; 3.1.1 for good when the same happens again, or when the broker does not answer a probe with 5 meanwhile (RabbitMQ 3.10 just ends it) |
 
     A version that is fixed by the settings is never given up.
 
@@ -109,6 +109,15 @@ class VersionChoice:
         self._unanswered += 2 if is_silence and not self._is_known else 1
         if self._unanswered >= self._trial_after:
             self.version = _other(self._usual)
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether the accepted version may be luck, so that a probe with 5 would tell."""
+        return self.is_trial and self._answered_in_trial
+
+    def proved(self) -> None:
+        """Note that the broker does not answer 5 while it accepts 3.1.1."""
+        self._settle(self.version)
 
     def ended(self) -> None:
         """Note the end of an accepted connection."""

@@ -106,11 +106,21 @@ async def test_a_proxy_that_hangs_up_while_its_broker_starts_costs_no_version() 
     async with ScriptedBroker() as broker:
         broker.hangs_up_on = 5
         async with connection(broker.port, timing=QUICK) as line:
-            await until(line.connected.is_set)
-            assert line.protocol == "3.1.1"
+            await until(lambda: line.error is not None)
             broker.hangs_up_on = None
+            await until(line.connected.is_set)
             await broker.drop()
             await until(lambda: line.connected.is_set() and line.protocol == "5")
+
+
+async def test_a_broker_that_ends_every_connection_of_version_5_is_known_at_once() -> None:
+    """RabbitMQ 3.10 does; a probe while 3.1.1 is accepted proves that it is not just starting."""
+    memory = VersionMemory()
+    async with ScriptedBroker() as broker:
+        broker.hangs_up_on = 5
+        async with connection(broker.port, timing=QUICK, memory=memory) as line:
+            await until(lambda: memory.version == "3.1.1")
+            assert line.connects_total == 1
 
 
 @pytest.mark.parametrize("protocol", ["auto", "5", "3.1.1"])
@@ -217,11 +227,11 @@ REASONS: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"refuse_with": 0x87, "connack_properties": b"\x1f\x00\x02no"},
-        "the broker refuses us: Not authorized ('no'); check the broker's access list",
+        "the broker refuses us: Not authorized ('no'); check KPSTREAM_INGEST_MQTT_USERNAME",
     ),
     (
         {"refuse_with": 5},  # a code of 3.1.1 in answer to MQTT 5
-        "the broker refuses us: Not authorized; check the broker's access list",
+        "the broker refuses us: Not authorized; check KPSTREAM_INGEST_MQTT_USERNAME",
     ),
     (
         {"greets_with": b"HTTP/1.1 400 Bad Request\r\n\r\n"},

@@ -150,7 +150,7 @@ CASES: dict[str, tuple[list[list[Step]], str, str]] = {
     ),
     "refuses us": (
         [[REFUSES]] * 5,
-        "the broker refuses us: Not authorized; check the broker's access list",
+        "the broker refuses us: Not authorized; check KPSTREAM_INGEST_MQTT_USERNAME",
         "5",
     ),
     "hangs up once": (
@@ -163,7 +163,7 @@ CASES: dict[str, tuple[list[list[Step]], str, str]] = {
     "hangs up on both": ([[CUT]] * 3, "before the broker answered our CONNECT (MQTT 3.1.1)", "5"),
     "hangs up after a reason": (
         [[REFUSES], [CUT], [CUT]],
-        "the broker refuses us: Not authorized; check the broker's access list",
+        "the broker refuses us: Not authorized; check KPSTREAM_INGEST_MQTT_USERNAME",
         "5",
     ),
     "refuses our certificate": ([[TLS_REFUSES]] * 5, "set CERT_FILE", "5"),
