@@ -21,6 +21,8 @@ long we waited and how long we wait next.
 | doctor's probe of the broker | `REACH_S`, then `Patience.most_s` for CONNACK | `deploy.doctor` |
 | Kafka: first contact, append | 20 s; a repeated append waits for the same records, so no work is lost | `ingest.kafka` |
 | InfluxDB: a write | 10 s; a write without an answer is repeated with fewer lines; from 100 lines on `Patience` grows from 10 s | `pipeline.stores.influx` |
+| the line that a process prints after its start | 3 s for the broker, and then what it waits for | `deploy.processes.bridging` |
+| programs of our own (mosquitto, Kafka, InfluxDB of a site) | minutes, by program: nobody else has to answer | `deploy.supervisor` |
 """  # noqa: E501 (a table cell is one line)
 
 from __future__ import annotations
