@@ -22,7 +22,7 @@ from paho.mqtt.properties import Properties
 
 from tests.brokers.broker import PASSWORD, USERS
 
-__all__ = ["Answer", "Control", "Devices", "ask", "wait_for"]
+__all__ = ["Answer", "Control", "ControlFailed", "Devices", "ask", "wait_for"]
 
 SESSION_S = 7 * 24 * 3600
 _ACK_PAUSE_S = 0.3
@@ -63,6 +63,10 @@ def _connect(client: paho.Client, port: int, version: str) -> None:
     properties.SessionExpiryInterval = SESSION_S
     properties.ReceiveMaximum = 1000
     client.connect("127.0.0.1", port, 60, clean_start=False, properties=properties)
+
+
+class ControlFailed(Exception):
+    """The broker does not serve the control subscriber, in which nothing of ours takes part."""
 
 
 class Control:
@@ -107,7 +111,9 @@ class Control:
         _connect(client, self._port, self._version)
         client.loop_start()
         threading.Thread(target=self._acknowledge, args=(client, self._ending), daemon=True).start()
-        assert self._subscribed.wait(60), "the control subscriber gets no SUBACK"
+        if not self._subscribed.wait(60):
+            msg = "the control subscriber gets no SUBACK"
+            raise ControlFailed(msg)
         return self
 
     def break_off(self) -> None:
@@ -242,7 +248,11 @@ def ask(
         answer.properties = properties.json() if properties is not None else {}
         done["connack"].set()
 
+    leaving = threading.Event()
+
     def disconnected(_: Any, __: Any, flags: Any, reason: Any, ___: Any) -> None:
+        if leaving.is_set():
+            return
         answer.ended = (
             str(reason) if flags.is_disconnect_packet_from_server else "connection closed"
         )
@@ -278,6 +288,7 @@ def ask(
                 client.publish(publish, b"{}", qos=1)
                 await_step("puback")
     finally:
+        leaving.set()
         client.disconnect()
         client.loop_stop()
     return answer
