@@ -40,7 +40,8 @@ _TO_SET = {
     "`sensors.#`",
     "mochi": "a storage hook (`bolt`, `badger`, `pebble`, `redis`): without one nothing survives a "
     "restart; `maximum_inflight` (default: 8,192). 2.7.9 may stop answering under load, because it "
-    "takes a read lock twice: the gateway says that CONNECT is not answered; restart the broker. After SIGKILL it may close every "
+    "takes a read lock twice: the gateway says that CONNECT is not answered; restart the broker. "
+    "After SIGKILL it may close every "
     "connection of a session with messages: give the gateway another client id",
     "aedes": "a persistence (`aedes-persistence-level`, `-redis`, `-mongodb`): the one in memory "
     "forgets at a restart",
