@@ -30,6 +30,10 @@ PAGES = {
     "docs/knowledge-pruning.md": ("docs/results/knowledge_pruning.md",),
     "docs/operations.md": ("docs/results/site-bench.md", "docs/results/store-bench.md"),
     "docs/starter-students.md": ("models/zoo", "docs/results/knowledge_pruning.md"),
+    "docs/teachers.md": (
+        "docs/results/forecast_taught.md",
+        "docs/results/forecast_teachers.md",
+    ),
     "docs/training.md": ("docs/results/redistill.txt",),
 }
 """Page -> sources of its figures."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ from training.bench.forecastplan import ForecastRun
 from training.bench.published import published_errors
 from training.bench.stats import Line
 from training.bench.taughtplot import plot_taught
-from training.bench.trainingsreport import first_trainings, trainings_table
+from training.bench.trainingsreport import first_trainings, trained_again, trainings_table
 from training.bench.verdicts import Difference, controls_of, over_seeds, verdict
 
 __all__ = ["paired", "taught_cells", "write_taught_report"]
@@ -36,7 +36,7 @@ truth than its own. Validation chose the pass; the test part was scored once for
   better. `minus random` is that from the same teacher with random weights, `minus no model` that
   from the same teacher without a language model. The interval (95 %, Student's t over seeds) is of
   the seeds of the student; it does not contain the luck of the teacher's own training. Where
-  teachers were trained several times, a second table has both.
+  teachers were trained several times, a second table has both, and the verdict.
 - A teacher `helps` only if all its intervals are below zero. `not shown` is the answer otherwise;
   `hurts`: the interval from `none` is above zero. `lower, a control`: what lowers the error is not
   what the teacher knows. Of twenty comparisons without an effect one is
@@ -82,7 +82,8 @@ def write_taught_report(
     cells = taught_cells(known)
     once = {cell: first_trainings(some) for cell, some in cells.items()}
     for cell, some in once.items():
-        text += [f"\n## {_title_of(cell)}\n", _table(cell, some), trainings_table(cells[cell])]
+        text += [f"\n## {_title_of(cell)}\n", _table(cell, some, trained_again(cells[cell]))]
+        text.append(trainings_table(cells[cell]))
         text.append(_shift_table(some))
     folder.mkdir(parents=True, exist_ok=True)
     page, plot = folder / "forecast_taught.md", folder / "forecast_taught.png"
@@ -132,7 +133,8 @@ def _arms(lines: Sequence[Line]) -> list[tuple[str, list[Line]]]:
     return [(name, [line for line in lines if line["teacher"] == name]) for name in names]
 
 
-def _table(cell: Cell, lines: Sequence[Line]) -> str:
+def _table(cell: Cell, lines: Sequence[Line], again: Collection[str]) -> str:
+    """Write the table of a cell; teachers in `again` have their verdict in the table below it."""
     rows = [_row(_COLUMNS), _row(("---",) * len(_COLUMNS))]
     for one, error in published_errors(cell[0], cell[2], cell[3]):
         if one.length == cell[1]:
@@ -155,7 +157,7 @@ def _table(cell: Cell, lines: Sequence[Line]) -> str:
             _spread([line["test"]["mse"] for line in own]),
             _text(over_none),
             *([_text(one) for one in over] or ["", ""]),
-            verdict(name, over_none, over),
+            "see below" if name in again else verdict(name, over_none, over),
             ", ".join(str(line["best_pass"]) for line in own),
             f"{times[0]:.0f}" if times else "",
         )

@@ -13,7 +13,7 @@ import numpy as np
 from training.bench.stats import Line
 from training.bench.verdicts import Difference, controls_of, crossed, verdict
 
-__all__ = ["first_trainings", "trainings_table"]
+__all__ = ["first_trainings", "trained_again", "trainings_table"]
 
 _BASE = "none"
 _Values = dict[tuple[int, int], float]
@@ -40,6 +40,11 @@ def first_trainings(lines: Sequence[Line]) -> list[Line]:
     return [line for line in lines if _training(line) == 0]
 
 
+def trained_again(lines: Sequence[Line]) -> list[str]:
+    """Name the teachers that were trained more than once."""
+    return list(dict.fromkeys(line["teacher"] for line in lines if _training(line)))
+
+
 def trainings_table(lines: Sequence[Line]) -> str:
     """Write the table of a cell; empty if every teacher was trained once.
 
@@ -49,7 +54,7 @@ def trainings_table(lines: Sequence[Line]) -> str:
     arms: dict[str, list[Line]] = {}
     for line in lines:
         arms.setdefault(line["teacher"], []).append(line)
-    again = [name for name, own in arms.items() if any(_training(line) for line in own)]
+    again = trained_again(lines)
     if not again:
         return ""
     rows = [_row(_COLUMNS), _row(("---",) * len(_COLUMNS))]

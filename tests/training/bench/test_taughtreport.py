@@ -81,6 +81,24 @@ def test_a_control_with_a_lower_error_is_no_help(tmp_path):
     assert row(page(tmp_path, pairs), "llata-shuffled")[8] == "lower, a control"
 
 
+def test_the_verdict_is_that_of_all_trainings(tmp_path):
+    """One lucky training is no verdict; its lines do not mix with those of the others."""
+    pairs = [made("none", seed, 0.4 + seed / 100) for seed in range(3)]
+    for training, shift in enumerate((-0.02, 0.02, 0.0)):
+        for seed in range(3):
+            run, line = made("ensemble", seed, 0.4 + seed / 100 + shift, teacher_seed=training)
+            line["teacher_validation"] = {"mse": 0.69}
+            run = ForecastRun("mlp", replace(run.recipe, teacher_seed=training))
+            pairs.append((run, line | {"config": run.digest}))
+
+    text = page(tmp_path, pairs)
+
+    assert row(text, "ensemble")[5] == "-0.0200 ± 0.0000"
+    assert row(text, "ensemble")[8] == "see below"
+    assert row(text, "ensemble", 1)[7] == "+0.0000 ± 0.0497"
+    assert row(text, "ensemble", 1)[10] == "not shown"
+
+
 def test_runs_without_a_line_are_counted_and_lines_of_no_plan_left_out(tmp_path):
     pairs = [made("none", seed, 0.4) for seed in range(2)]
     runs, lines = zip(*pairs, strict=True)
