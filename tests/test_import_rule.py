@@ -37,6 +37,7 @@ MAY_IMPORT = {
         "ingest.deadletter",
         "ingest.logwriter",
         "ingest.environment",
+        "ingest.patience",
         "ingest.secrettext",
         "ingest.tls",
         "models",
