@@ -10,7 +10,7 @@ import numpy as np
 from training.bench.forecastplan import ForecastRun
 from training.bench.forecastplot import plot_forecasts
 from training.bench.published import HORIZONS, PUBLISHED
-from training.bench.stats import Line
+from training.bench.stats import Line, error_with_spread, table_row
 
 __all__ = ["forecast_lines", "write_forecast_report"]
 
@@ -71,18 +71,18 @@ def _head(done: int, planned: int) -> str:
 def _averages(length: int, lines: Sequence[Line]) -> str:
     """Mean squared error averaged over the four horizons: one row per model, a column per set."""
     text = [f"\n## Look-back {length}: average over horizons 96, 192, 336 and 720\n"]
-    text += [_row(["model", "language model", *_SETS]), _row(["---"] * (2 + len(_SETS)))]
+    text += [table_row(["model", "language model", *_SETS]), table_row(["---"] * (2 + len(_SETS)))]
     for one in PUBLISHED:
         if one.length == length:
             cells = [f"{float(np.mean(one.errors[name])):.3f}" for name in _SETS]
-            text.append(_row([f"*{one.model}*", f"*{one.backbone}*", *cells]))
+            text.append(table_row([f"*{one.model}*", f"*{one.backbone}*", *cells]))
     for key, name in _NAMES.items():
         cells = [_baseline(_of(lines, length, one), key) for one in _SETS]
-        text.append(_row([name, "none", *cells]))
+        text.append(table_row([name, "none", *cells]))
     for student in _students(lines):
         cells = [_average(_of(lines, length, one, student)) for one in _SETS]
         if any(cells):
-            text.append(_row([f"**{student}**", "none", *cells]))
+            text.append(table_row([f"**{student}**", "none", *cells]))
     return "\n".join(text) + "\n"
 
 
@@ -95,7 +95,7 @@ def _baseline(lines: Sequence[Line], key: str) -> str:
     own = [line for line in lines if key == line["student"]]
     beside = {line["horizon"]: line[key]["mse"] for line in lines}
     found = beside | {line["horizon"]: line["test"]["mse"] for line in own}
-    return _spread([float(np.mean(list(found.values())))]) if len(found) == 4 else ""
+    return error_with_spread([float(np.mean(list(found.values())))]) if len(found) == 4 else ""
 
 
 def _average(lines: Sequence[Line]) -> str:
@@ -104,7 +104,7 @@ def _average(lines: Sequence[Line]) -> str:
     for line in lines:
         found.setdefault(line["seed"], {})[line["horizon"]] = line["test"]["mse"]
     whole = [float(np.mean(list(one.values()))) for one in found.values() if len(one) == 4]
-    return _spread(whole) + (_unexported(lines) if whole else "")
+    return error_with_spread(whole) + (_unexported(lines) if whole else "")
 
 
 def _unexported(lines: Sequence[Line]) -> str:
@@ -122,7 +122,7 @@ def _cells(length: int, lines: Sequence[Line]) -> str:
     ]
     head = ["set", "horizon", "student", "seeds", "validation, ridge", "validation", "test, ridge"]
     head += ["**test MSE**", "test MAE", "minus ridge", "best pass"]
-    text += [_row(head), _row(["---"] * len(head))]
+    text += [table_row(head), table_row(["---"] * len(head))]
     for name in _SETS:
         for horizon in HORIZONS:
             for student in _students(lines):
@@ -130,7 +130,7 @@ def _cells(length: int, lines: Sequence[Line]) -> str:
                     line for line in _of(lines, length, name, student) if line["horizon"] == horizon
                 ]
                 if some:
-                    text.append(_row([name, str(horizon), student, *_cell(some)]))
+                    text.append(table_row([name, str(horizon), student, *_cell(some)]))
     return "\n".join(text) + "\n"
 
 
@@ -142,11 +142,11 @@ def _cell(lines: Sequence[Line]) -> list[str]:
     same = all(line["best_pass"] == 0 for line in lines)
     return [
         str(len(lines)),
-        _spread([line["validation"]["ridge_mse"] for line in lines[:1]]),
-        _spread([line["validation"]["mse"] for line in lines]),
-        _spread([line["ridge"]["mse"] for line in lines[:1]]),
-        _spread([line["test"]["mse"] for line in lines]) + _unexported(lines),
-        _spread([line["test"]["mae"] for line in lines]),
+        error_with_spread([line["validation"]["ridge_mse"] for line in lines[:1]]),
+        error_with_spread([line["validation"]["mse"] for line in lines]),
+        error_with_spread([line["ridge"]["mse"] for line in lines[:1]]),
+        error_with_spread([line["test"]["mse"] for line in lines]) + _unexported(lines),
+        error_with_spread([line["test"]["mae"] for line in lines]),
         "is the ridge" if same else f"{difference:+.4f} [{low:+.4f}, {high:+.4f}]",
         ", ".join(str(line["best_pass"]) for line in lines),
     ]
@@ -161,13 +161,13 @@ def _bands(lines: Sequence[Line]) -> str:
     ]
     head = ["set", "look-back", "horizon", "student", "coverage", "least", "most"]
     head += ["ridge's coverage", "pinball", "ridge's pinball"]
-    text += [_row(head), _row(["---"] * len(head))]
+    text += [table_row(head), table_row(["---"] * len(head))]
     for line in _first_seeds(lines):
         test, ridge = line["test"], line["ridge"]
         where = [line["benchmark"], str(line["length"]), str(line["horizon"]), line["student"]]
         shares = [test["coverage"], test["coverage_low"], test["coverage_high"], ridge["coverage"]]
         losses = [f"{one['pinball']:.4f}" for one in (test, ridge)]
-        text.append(_row([*where, *(f"{share:.3f}" for share in shares), *losses]))
+        text.append(table_row([*where, *(f"{share:.3f}" for share in shares), *losses]))
     return "\n".join(text) + "\n"
 
 
@@ -176,12 +176,12 @@ def _graphs(lines: Sequence[Line]) -> str:
     text = ["\n## Graphs: forecast and backtest of one window, batch 1, one thread\n"]
     head = ["set", "look-back", "horizon", "student", "weights", "bytes", "p50 / p99 ms"]
     head += ["int8 bytes", "int8 p50 / p99 ms", "int8 difference, sd", "training s"]
-    text += [_row(head), _row(["---"] * len(head))]
+    text += [table_row(head), table_row(["---"] * len(head))]
     for line in _first_seeds(lines):
         where = [line["benchmark"], str(line["length"]), str(line["horizon"]), line["student"]]
         weights, seconds = f"{line['parameters']:,}", f"{line['training_seconds']:.0f}"
         if "export_error" in line:
-            text.append(_row([*where, weights, "not exported", "", "", "", "", seconds]))
+            text.append(table_row([*where, weights, "not exported", "", "", "", "", seconds]))
             continue
         small = line["int8"]
         eight = ["refused", "", ""]
@@ -189,7 +189,7 @@ def _graphs(lines: Sequence[Line]) -> str:
             times = f"{small['latency_ms_p50']:.2f} / {small['latency_ms_p99']:.2f}"
             eight = [f"{small['bytes']:,}", times, f"{small['difference']:.2g}"]
         text.append(
-            _row(
+            table_row(
                 [
                     *(*where, weights, f"{line['onnx_bytes']:,}"),
                     f"{line['latency_ms_p50']:.2f} / {line['latency_ms_p99']:.2f}",
@@ -224,14 +224,3 @@ def _first_seeds(lines: Sequence[Line]) -> list[Line]:
         if key not in cells or line["seed"] < cells[key]["seed"]:
             cells[key] = line
     return [cells[key] for key in sorted(cells)]
-
-
-def _spread(values: Sequence[float]) -> str:
-    if not values:
-        return ""
-    text = f"{float(np.mean(values)):.4f}"
-    return f"{text} ({float(np.std(values, ddof=1)):.4f})" if len(values) > 1 else text
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from training.bench.openvocab import READOUTS
-from training.bench.stats import Line, by_choice, number, with_interval
+from training.bench.stats import Line, by_choice, number, table_row, with_interval
 
 __all__ = ["open_chapter"]
 
@@ -60,7 +60,7 @@ def _summary(rows: dict[str, list[Line]]) -> str:
     measures = [name for name in _MEASURES if name in first]
     head = ["readout", "anchors", "runs"]
     head += [cell for name in measures for cell in (_MEASURES[name], "minus random")]
-    text = [_row(head), _row(["---"] * len(head))]
+    text = [table_row(head), table_row(["---"] * len(head))]
     for readout in READOUTS:
         for method, lines in rows.items():
             cells = [readout, method, str(len(lines))]
@@ -70,7 +70,7 @@ def _summary(rows: dict[str, list[Line]]) -> str:
                 apart = [value - base[choice] for choice, value in found.items() if choice in base]
                 cells.append(with_interval(list(found.values())))
                 cells.append("" if method == _CONTROL else with_interval(apart, signed=True))
-            text.append(_row(cells))
+            text.append(table_row(cells))
     return "\n".join(text) + "\n"
 
 
@@ -79,7 +79,7 @@ def _together(tables: Sequence[dict[str, list[Line]]]) -> str:
     measures = ("unseen_recall", "alarm_recall", "auroc")
     head = ["readout", "anchors", "labels"]
     head += [cell for name in measures for cell in (_MEASURES[name], "minus random")]
-    text = [_row(head), _row(["---"] * len(head))]
+    text = [table_row(head), table_row(["---"] * len(head))]
     methods = [method for method in tables[0] if all(method in rows for rows in tables)]
     for readout in READOUTS:
         for method in methods:
@@ -93,7 +93,7 @@ def _together(tables: Sequence[dict[str, list[Line]]]) -> str:
                     apart += [found[choice] - base[choice] for choice in found if choice in base]
                 cells.append(with_interval(values))
                 cells.append("" if method == _CONTROL else with_interval(apart, signed=True))
-            text.append(_row([readout, method, str(len(values)), *cells]))
+            text.append(table_row([readout, method, str(len(values)), *cells]))
     return "\n".join(text) + "\n"
 
 
@@ -107,7 +107,7 @@ def _by_label(rows: dict[str, list[Line]], labels: Sequence[str]) -> str:
     if len(choices[0]) > 1:
         return ""
     text = ["Recall of the unseen / at 10 % alarm / area, readout `kp`, by left-out label:\n"]
-    text += [_row(["left out", *rows]), _row(["---"] * (1 + len(rows)))]
+    text += [table_row(["left out", *rows]), table_row(["---"] * (1 + len(rows)))]
     for choice in choices:
         cells = []
         for lines in rows.values():
@@ -116,9 +116,5 @@ def _by_label(rows: dict[str, list[Line]], labels: Sequence[str]) -> str:
                 for name in ("unseen_recall", "alarm_recall", "auroc")
             ]
             cells.append(" / ".join(number(value) for value in pair if value is not None))
-        text.append(_row([labels[choice[0]], *cells]))
+        text.append(table_row([labels[choice[0]], *cells]))
     return "\n".join(text) + "\n"
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"

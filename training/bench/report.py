@@ -23,6 +23,7 @@ from training.bench.stats import (
     number,
     paired_gains,
     sign_of,
+    table_row,
     with_interval,
     with_spread,
 )
@@ -160,14 +161,14 @@ def _gains(tables: Sequence[Table]) -> str:
         "Rows with different numbers of sets cannot be compared.\n",
     ]
     names = [f"{_title(metric)}, {where.replace('_', '-')}" for metric, where, _ in _GAINS]
-    text += [_row(["method", *names]), _row(["---"] * (1 + len(_GAINS)))]
-    text.append(_row(["*paper*", *(stated for _, _, stated in _GAINS)]))
+    text += [table_row(["method", *names]), table_row(["---"] * (1 + len(_GAINS)))]
+    text.append(table_row(["*paper*", *(stated for _, _, stated in _GAINS)]))
     main = [table for table in tables if table.topic == "main"]
     for method in dict.fromkeys(method for table in main for method in table.rows):
         if method == "none":
             continue
         cells = [_pooled(_gain_sets(main, method, metric, where)) for metric, where, _ in _GAINS]
-        text.append(_row([method, *cells]))
+        text.append(table_row([method, *cells]))
     return "\n".join(text) + "\n"
 
 
@@ -187,8 +188,8 @@ def _against_controls(tables: Sequence[Table]) -> str:
         "\n## What the text adds to its controls\n",
         "Gain of `kp-text` minus gain of the control with the same seed, in points of percent, "
         "test; intervals as above. Language knowledge would show as intervals above zero.\n",
-        _row(["control", *_CONTROL_COLUMNS.values()]),
-        _row(["---"] * (1 + len(_CONTROL_COLUMNS))),
+        table_row(["control", *_CONTROL_COLUMNS.values()]),
+        table_row(["---"] * (1 + len(_CONTROL_COLUMNS))),
     ]
     main = [table for table in tables if table.topic == "main" and "kp-text" in table.rows]
     for control in _CONTROLS:
@@ -203,7 +204,7 @@ def _against_controls(tables: Sequence[Table]) -> str:
                 apart = differences(table.rows["kp-text"], table.rows[control], table.metric)
                 sets.append([sign * value / float(base) for value in apart])
             cells.append(_pooled([one for one in sets if one]))
-        text.append(_row([control, *cells]))
+        text.append(table_row([control, *cells]))
     return "\n".join(text) + "\n"
 
 
@@ -260,8 +261,8 @@ def _full(table: Table) -> str:
                 _mean([line["seconds"] for line in lines]),
             ]
         )
-    text = [f"\n### {table.benchmark}, student `{table.student}`\n", _row(head)]
-    return "\n".join([*text, _row(["---"] * len(head)), *map(_row, body)]) + "\n"
+    text = [f"\n### {table.benchmark}, student `{table.student}`\n", table_row(head)]
+    return "\n".join([*text, table_row(["---"] * len(head)), *map(table_row, body)]) + "\n"
 
 
 def _wide(chapter: Sequence[Table], tables: Sequence[Table]) -> str:
@@ -274,8 +275,8 @@ def _wide(chapter: Sequence[Table], tables: Sequence[Table]) -> str:
         shown = ([first] if first is not None and first not in rows else []) + rows
         metric = rows[0].metric
         head = ["student", "seeds", *methods, "text - none", "text - random"]
-        text += [f"\n**{benchmark}**, test {_title(metric)}\n", _row(head)]
-        text.append(_row(["---"] * len(head)))
+        text += [f"\n**{benchmark}**, test {_title(metric)}\n", table_row(head)]
+        text.append(table_row(["---"] * len(head)))
         for table in shown:
             cells = [
                 with_interval([line["test"][metric] for line in table.rows.get(method, [])])
@@ -284,7 +285,7 @@ def _wide(chapter: Sequence[Table], tables: Sequence[Table]) -> str:
             ]
             seeds = max(len(lines) for lines in table.rows.values())
             text.append(
-                _row(
+                table_row(
                     [
                         table.student,
                         str(seeds),
@@ -301,7 +302,7 @@ def _changes(chapter: Sequence[Table], tables: Sequence[Table]) -> str:
     """Show one row per change, with its difference from `kp-text` in the main table."""
     head = ["benchmark", "change", "seeds", "held-out", "test"]
     head += ["held-out, minus `kp-text`", "test, minus `kp-text`"]
-    text = [_row(head), _row(["---"] * len(head))]
+    text = [table_row(head), table_row(["---"] * len(head))]
     for table in chapter:
         first, metric = _main(table, tables), table.metric
         _, _, change = table.student.partition(", ")
@@ -314,7 +315,9 @@ def _changes(chapter: Sequence[Table], tables: Sequence[Table]) -> str:
                 _apart(table.rows, method, first.rows if first else {}, "kp-text", metric, where)
                 for where in ("held_out", "test")
             ]
-            text.append(_row([table.benchmark, change or method, str(len(lines)), *values, *apart]))
+            text.append(
+                table_row([table.benchmark, change or method, str(len(lines)), *values, *apart])
+            )
     return "\n".join(text) + "\n"
 
 
@@ -372,10 +375,6 @@ def _unexported(lines: Sequence[Line]) -> str:
 
 def _title(measure: str) -> str:
     return MEASURE_TITLES.get(measure, measure)
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def _mean(values: Sequence[float | None]) -> str:

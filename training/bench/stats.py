@@ -14,11 +14,13 @@ __all__ = [
     "Line",
     "by_choice",
     "differences",
+    "error_with_spread",
     "half_within",
     "interval_95",
     "number",
     "paired_gains",
     "sign_of",
+    "table_row",
     "with_interval",
     "with_spread",
 ]
@@ -115,6 +117,23 @@ def with_spread(values: Sequence[float], *, interval: bool = False) -> str:
     if len(values) > 1:
         text += f" ({number(float(np.std(values, ddof=1)))})"
     return f"{text} {_range(values)}".strip() if interval else text
+
+
+def error_with_spread(values: Sequence[float]) -> str:
+    """Format the mean of errors in four decimals, and (standard deviation) from two values on.
+
+    >>> error_with_spread([0.5, 0.7]), error_with_spread([0.5]), error_with_spread([])
+    ('0.6000 (0.1414)', '0.5000', '')
+    """
+    if not values:
+        return ""
+    text = f"{float(np.mean(values)):.4f}"
+    return f"{text} ({float(np.std(values, ddof=1)):.4f})" if len(values) > 1 else text
+
+
+def table_row(cells: Sequence[str]) -> str:
+    """Format one row of a Markdown table."""
+    return f"| {' | '.join(cells)} |"
 
 
 def with_interval(values: Sequence[float], *, signed: bool = False) -> str:

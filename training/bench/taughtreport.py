@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from training.bench.forecastplan import ForecastRun
 from training.bench.published import published_errors
-from training.bench.stats import Line
+from training.bench.stats import Line, error_with_spread, table_row
 from training.bench.taughtplot import plot_taught
 from training.bench.trainingsreport import first_trainings, trained_again, trainings_table
 from training.bench.verdicts import Difference, controls_of, over_seeds, verdict
@@ -135,12 +133,12 @@ def _arms(lines: Sequence[Line]) -> list[tuple[str, list[Line]]]:
 
 def _table(cell: Cell, lines: Sequence[Line], again: Collection[str]) -> str:
     """Write the table of a cell; teachers in `again` have their verdict in the table below it."""
-    rows = [_row(_COLUMNS), _row(("---",) * len(_COLUMNS))]
+    rows = [table_row(_COLUMNS), table_row(("---",) * len(_COLUMNS))]
     for one, error in published_errors(cell[0], cell[2], cell[3]):
         if one.length == cell[1]:
             name = f"*{one.model}; {one.backbone}*"
-            rows.append(_row((name, "", "", "", f"{error:.3f}", *("",) * 6)))
-    rows.append(_row(("closed-form ridge itself", *_ridge(lines), *("",) * 6)))
+            rows.append(table_row((name, "", "", "", f"{error:.3f}", *("",) * 6)))
+    rows.append(table_row(("closed-form ridge itself", *_ridge(lines), *("",) * 6)))
     arms = dict(_arms(lines))
     for name, own in arms.items():
         over_none = over_seeds([] if name == _BASE else paired(own, lines, _test_error))
@@ -153,15 +151,15 @@ def _table(cell: Cell, lines: Sequence[Line], again: Collection[str]) -> str:
             name,
             str(len(own)),
             f"{teacher[0]:.4f}" if teacher else "",
-            _spread([line["validation"]["mse"] for line in own]),
-            _spread([line["test"]["mse"] for line in own]),
+            error_with_spread([line["validation"]["mse"] for line in own]),
+            error_with_spread([line["test"]["mse"] for line in own]),
             _text(over_none),
             *([_text(one) for one in over] or ["", ""]),
             "see below" if name in again else verdict(name, over_none, over),
             ", ".join(str(line["best_pass"]) for line in own),
             f"{times[0]:.0f}" if times else "",
         )
-        rows.append(_row(row))
+        rows.append(table_row(row))
     return "\n".join(rows) + "\n"
 
 
@@ -182,18 +180,18 @@ def _shift_table(lines: Sequence[Line]) -> str:
     names = {kind: kind if " " in kind else f"{kind} unseen" for kind in kinds}
     head = ("teacher", *(cell for kind in kinds for cell in (names[kind], "minus none")))
     text = ["Test MSE under conditions that training did not have:\n"]
-    text += [_row(head), _row(("---",) * len(head))]
+    text += [table_row(head), table_row(("---",) * len(head))]
     ridge = lines[0]["shifts"]
     cells = [cell for kind in kinds for cell in (f"{ridge[kind]['ridge_mse']:.4f}", "")]
-    text.append(_row(("closed-form ridge itself", *cells)))
+    text.append(table_row(("closed-form ridge itself", *cells)))
     for name, own in _arms(lines):
         cells = []
         for kind in kinds:
             measure = _shift_of(kind)
             found = [value for line in own if (value := measure(line)) is not None]
             apart = [] if name == _BASE else paired(own, lines, measure)
-            cells += [_spread(found), _text(over_seeds(apart))]
-        text.append(_row((name, *cells)))
+            cells += [error_with_spread(found), _text(over_seeds(apart))]
+        text.append(table_row((name, *cells)))
     return "\n".join(text) + "\n"
 
 
@@ -215,16 +213,5 @@ def _apart(lines: Sequence[Line], base: Sequence[Line], measure: Measure) -> lis
     return found
 
 
-def _spread(values: Sequence[float]) -> str:
-    if not values:
-        return ""
-    text = f"{float(np.mean(values)):.4f}"
-    return f"{text} ({float(np.std(values, ddof=1)):.4f})" if len(values) > 1 else text
-
-
 def _text(difference: Difference | None) -> str:
     return "" if difference is None else str(difference)
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"

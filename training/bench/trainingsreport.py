@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from training.bench.stats import Line
+from training.bench.stats import Line, error_with_spread, table_row
 from training.bench.verdicts import Difference, controls_of, crossed, verdict
 
 __all__ = ["first_trainings", "trained_again", "trainings_table"]
@@ -57,8 +57,8 @@ def trainings_table(lines: Sequence[Line]) -> str:
     again = trained_again(lines)
     if not again:
         return ""
-    rows = [_row(_COLUMNS), _row(("---",) * len(_COLUMNS))]
-    rows += [_row(_cells(name, arms)) for name in again]
+    rows = [table_row(_COLUMNS), table_row(("---",) * len(_COLUMNS))]
+    rows += [table_row(_cells(name, arms)) for name in again]
     return "\n".join([_HEAD, *rows]) + "\n"
 
 
@@ -78,9 +78,9 @@ def _cells(name: str, arms: dict[str, list[Line]]) -> tuple[str, ...]:
         name,
         str(len(trainings)),
         str(len(seeds)),
-        _spread(list(teacher.values())),
-        _spread(held_out),
-        _spread(each),
+        error_with_spread(list(teacher.values())),
+        error_with_spread(held_out),
+        error_with_spread(each),
         ", ".join(f"{value:.4f}" for value in each),
         _text(over_none),
         *([_text(one) for one in over] or ["", ""]),
@@ -103,14 +103,3 @@ def _apart(found: _Values, other: _Values) -> Difference | None:
 
 def _text(difference: Difference | None) -> str:
     return "" if difference is None else str(difference)
-
-
-def _spread(values: Sequence[float]) -> str:
-    if not values:
-        return ""
-    text = f"{float(np.mean(values)):.4f}"
-    return f"{text} ({float(np.std(values, ddof=1)):.4f})" if len(values) > 1 else text
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"

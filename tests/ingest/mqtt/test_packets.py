@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from ingest.errors import MqttError
 from ingest.mqtt.packets import Oversized, PacketSocket, Publish
+from tests.fakes.mqttproperties import varint
 
 PINGRESP = b"\xd0\x00"
 # MQTT 5 user property "a\ufeff" = "b", which paho refuses to parse
@@ -28,15 +29,6 @@ def publish_bytes(message: Publish, properties: bytes | None = b"") -> bytes:
     length = varint(len(head) + len(message.payload))
     first = 0x30 | message.is_dup << 3 | message.qos << 1
     return bytes([first]) + length + head + message.payload
-
-
-def varint(number: int) -> bytes:
-    out = bytearray()
-    while True:
-        number, digit = number >> 7, number & 0x7F
-        out.append(digit | 0x80 if number else digit)
-        if not number:
-            return bytes(out)
 
 
 @pytest.fixture
