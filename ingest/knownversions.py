@@ -8,13 +8,13 @@ ignored.
 from __future__ import annotations
 
 import logging
-import os
 import zlib
-from contextlib import suppress
 from pathlib import Path
 from typing import Literal, cast
 
 import orjson
+
+from ingest.statefile import replace_file
 
 __all__ = ["KnownVersions"]
 
@@ -55,14 +55,8 @@ class KnownVersions:
         brokers.pop(self._broker, None)
         brokers[self._broker] = version
         brokers = dict(list(brokers.items())[-_MOST_BROKERS:])
-        partial = self._path.with_name(self._path.name + ".new")
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as file:
-                file.write(_encoded(brokers))
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(self._path)
+            replace_file(self._path, _encoded(brokers))
         except OSError as exc:
             log.warning(
                 "%s cannot be written (%s): the next start finds the MQTT version of the broker "
@@ -70,8 +64,6 @@ class KnownVersions:
                 self._path,
                 exc,
             )
-            with suppress(OSError):
-                partial.unlink(missing_ok=True)
         self._written = version  # also after a failure: one warning is enough
 
     def _brokers(self) -> dict[str, str]:

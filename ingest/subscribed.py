@@ -12,13 +12,13 @@ still have those at the next start.
 from __future__ import annotations
 
 import logging
-import os
 import zlib
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import orjson
+
+from ingest.statefile import replace_file
 
 __all__ = ["SubscribedFilters"]
 
@@ -84,15 +84,9 @@ class SubscribedFilters:
         sessions[self._session] = list(found)
         held = [(name, kept) for name, kept in sessions.items() if kept]
         sessions = dict(held[-_MOST_SESSIONS:])
-        partial = self._path.with_name(self._path.name + ".new")
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
             if sessions:
-                with partial.open("wb") as file:
-                    file.write(_encoded(sessions, confirmed))
-                    file.flush()
-                    os.fsync(file.fileno())
-                partial.replace(self._path)
+                replace_file(self._path, _encoded(sessions, confirmed))
             else:
                 self._path.unlink(missing_ok=True)  # a folder that is left empty can be removed
         except OSError as exc:
@@ -104,8 +98,6 @@ class SubscribedFilters:
                     exc,
                 )
             self._failed = True
-            with suppress(OSError):
-                partial.unlink(missing_ok=True)
         else:
             self._written, self._failed = (found, has_session), False
 

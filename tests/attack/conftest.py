@@ -7,14 +7,17 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.attack.account import Attack
+from tests.attack.logfiles import KilledLog, kill_log
 from tests.attack.results import write_row
 from tests.e2e.devices import abandon_all
+from tests.fuzz.limits import MEMORY
 
 FOLDER = Path(__file__).parent
 IS_LONG = os.environ.get("KPSTREAM_ATTACK", "") == "long"
@@ -26,6 +29,25 @@ ATTACK = pytest.StashKey[Attack]()
 def attack(request: pytest.FixtureRequest) -> Attack:
     """Form and account of the running test."""
     return request.node.stash.setdefault(ATTACK, Attack(IS_LONG))  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Folder in memory, because an attack opens and removes thousands of files."""
+    with tempfile.TemporaryDirectory(dir=MEMORY, ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> KilledLog:
+    """Files of a log as a killed process leaves them."""
+    return kill_log(tmp_path_factory.mktemp("killed"))
+
+
+@pytest.fixture(scope="module")
+def closed(tmp_path_factory: pytest.TempPathFactory) -> KilledLog:
+    """Files of a log that was closed."""
+    return kill_log(tmp_path_factory.mktemp("closed"), closed=True)
 
 
 @pytest.fixture(autouse=True)

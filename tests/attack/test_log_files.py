@@ -8,7 +8,6 @@ from __future__ import annotations
 import random
 import shutil
 import struct
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -25,29 +24,13 @@ from pipeline.log.repair import repair_log
 from pipeline.log.state import NewRecord
 from tests.attack.account import Attack
 from tests.attack.logfiles import FILES, OPTIONS, KilledLog, flips, kill_log, records, verdict
-from tests.fuzz.limits import MEMORY, within
+from tests.fuzz.limits import within
 
 PAGE = 8192
 FRAME_BYTES = FRAME.size + PAGE
 SEED = 20261129
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(dir=MEMORY, ignore_cleanup_errors=True) as folder:
-        yield Path(folder)
-
-
-@pytest.fixture(scope="module")
-def killed(tmp_path_factory: pytest.TempPathFactory) -> KilledLog:
-    return kill_log(tmp_path_factory.mktemp("killed"))
-
-
-@pytest.fixture(scope="module")
-def closed(tmp_path_factory: pytest.TempPathFactory) -> KilledLog:
-    return kill_log(tmp_path_factory.mktemp("closed"), closed=True)
 
 
 @pytest.fixture(scope="module")

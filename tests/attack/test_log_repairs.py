@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import random
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,29 +17,13 @@ from pipeline.errors import LogError
 from pipeline.log.locallog import SqliteLog
 from pipeline.log.repair import repair_log
 from tests.attack.account import Attack
-from tests.attack.logfiles import GROUP, OPTIONS, KilledLog, flips, kill_log, records
-from tests.fuzz.limits import MEMORY, within
+from tests.attack.logfiles import GROUP, OPTIONS, KilledLog, flips, records
+from tests.fuzz.limits import within
 
 PAGE = 8192
 SEED = 20261129
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(dir=MEMORY, ignore_cleanup_errors=True) as folder:
-        yield Path(folder)
-
-
-@pytest.fixture(scope="module")
-def closed(tmp_path_factory: pytest.TempPathFactory) -> KilledLog:
-    return kill_log(tmp_path_factory.mktemp("closed"), closed=True)
-
-
-@pytest.fixture(scope="module")
-def killed(tmp_path_factory: pytest.TempPathFactory) -> KilledLog:
-    return kill_log(tmp_path_factory.mktemp("killed"))
 
 
 def _repaired(path: Path, log: KilledLog) -> str:
