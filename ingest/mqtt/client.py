@@ -30,6 +30,7 @@ from ingest.errors import MqttError
 from ingest.mqtt.endpoint import Endpoint
 from ingest.mqtt.packets import LARGEST_PACKET_BYTES, PacketSocket
 from ingest.patience import REACH_S
+from ingest.secrettext import error_text
 from ingest.tls import open_tls
 
 __all__ = ["Client", "make_client"]
@@ -93,7 +94,7 @@ class Client(paho.Client):
         try:
             return super()._packet_handle()
         except MQTTException as exc:
-            msg = f"the broker sent what MQTT forbids: {exc}"
+            msg = f"the broker sent what MQTT forbids: {error_text(exc)}"
             raise MqttError(msg) from exc
 
     def _create_socket(self) -> Any:

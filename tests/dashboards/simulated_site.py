@@ -3,8 +3,8 @@
 No server is involved: payloads are decoded, bundles applied to `Devices`, closed windows scored by
 the starter students and scores turned into points; bridge, worker and store write their accounts.
 Meanwhile a student is replaced, another version is refused, the worker restarts, the broker
-disappears for a moment, and one engine becomes silent. Time is simulated, so every run gives the
-same points.
+disappears for a moment and forgets the session of the bridge, and one engine becomes silent. Time
+is simulated, so every run gives the same points.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ ACCOUNT_MS = 5_000
 PARTITIONS = 4
 SILENT = "engine-02"
 """Device that sends nothing in the second half."""
+SESSION_LOST_MS = START_MS + 70_000
+"""When the broker comes back after ten seconds, without the session of the bridge."""
 
 FLEET = FleetSettings(
     engines=5, people=2, cycles_per_second=1.0, readings_per_message=25, garbage=0.02, seed=5
@@ -181,11 +183,12 @@ class SimulatedSite:
 
     def _account(self) -> None:
         latency = self.latency.summary(self.now_ms)
-        connected = self.now_ms - START_MS not in range(60_000, 70_000)
+        connected = self.now_ms not in range(SESSION_LOST_MS - 10_000, SESSION_LOST_MS)
         problems = () if connected else ("bridge is not connected to the MQTT broker",)
-        self.bridge.report = HealthReport(
-            True, connected, problems, {"bridge": {"connected": connected}}
-        )
+        bridge: dict[str, object] = {"connected": connected, "sessions_lost": 0}
+        if self.now_ms >= SESSION_LOST_MS:
+            bridge |= {"sessions_lost": 1, "session_lost_ms": SESSION_LOST_MS}
+        self.bridge.report = HealthReport(True, connected, problems, {"bridge": bridge})
         self.bridge.sums = Totals(
             messages_received=self.totals["messages_received"],
             messages_logged=self.totals["messages_logged"],

@@ -176,7 +176,7 @@ WHERE = {
         ("UPDATE records SET value = 3.5 WHERE {record}", True, "checksum"),
         ("UPDATE records SET value = CAST(x'ff' AS TEXT) WHERE {record}", True, "checksum"),
         ("UPDATE records SET stored_ms = 'x' WHERE {record}", True, "checksum"),
-        ("ALTER TABLE offsets RENAME COLUMN pins TO pint", False, "cannot"),
+        ("ALTER TABLE offsets RENAME COLUMN pins TO pint", False, None),
         ("UPDATE topics SET name = 'readifgs' WHERE name = 'readings'", False, "cannot"),
         ("UPDATE slots SET topic = 'readifgs' WHERE {slot}", False, "cannot"),
         ("UPDATE topics SET compacted = 'x'", False, "cannot"),

@@ -37,7 +37,12 @@ from pipeline.points.points import Point
 from pipeline.status.counters import DeviceAccount
 from tests.dashboards.conftest import DAY_MS, HOURS, QueryInflux, StorePoints
 from tests.dashboards.simulated_forecasts import FAULTY, GRID
-from tests.dashboards.simulated_site import START_MS, STOP_MS, SimulatedProcess
+from tests.dashboards.simulated_site import (
+    SESSION_LOST_MS,
+    START_MS,
+    STOP_MS,
+    SimulatedProcess,
+)
 from tests.fakes.grafana_flux import Frame
 
 pytestmark = pytest.mark.needs_influxd
@@ -397,6 +402,23 @@ def test_tables_and_annotations_of_a_large_site_fit_grafana(query_influx, store_
     assert starts[-1]["_time"].timestamp() * 1000 == START_MS + 129_000
     silent = next(q for p in rule_queries() if (q := p.values[0]).name == "alert_missing_readings")
     assert len(query_influx(silent.flux, bucket="dashboards-large")) == 700 < MAX_SERIES
+
+
+@pytest.mark.parametrize(
+    ("after_ms", "value"),
+    [(60_000, 1), (alerts.LOSS_SHOWN_S * 1000 - 1, 1), (alerts.LOSS_SHOWN_S * 1000, 0)],
+)
+def test_a_lost_session_is_reported_for_some_hours(
+    query_influx: QueryInflux, after_ms: int, value: int
+) -> None:
+    """The last account of the bridge says when; the time of the evaluation decides."""
+    stop_ms = SESSION_LOST_MS + after_ms
+    (found,) = rows(query_influx(alerts.SESSION_LOST.flux, start_ms=START_MS, stop_ms=stop_ms))
+    assert (found["gateway"], found["_value"]) == ("site-bridge-1", value)
+
+
+def test_no_lost_session_before_the_loss(query_influx: QueryInflux) -> None:
+    assert query_influx(alerts.SESSION_LOST.flux, stop_ms=SESSION_LOST_MS) == []
 
 
 def test_a_range_of_the_past_is_answered_for_the_past(query_influx) -> None:
