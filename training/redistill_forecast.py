@@ -24,7 +24,7 @@ from models.registry import Registry
 from models.session import Student
 from models.tasks.contract import Task
 from models.tasks.registry import find_task
-from models.zoo import list_zoo, zoo_path
+from models.zoo import STARTERS, list_zoo, zoo_path
 from training.datasets.dummy_series import make_dummy_series
 from training.datasets.series import SeriesSet
 from training.datasets.series_sources import read_series_file
@@ -170,10 +170,11 @@ def _read_data(path: str, subset: str | None) -> SeriesSet:
 def _find_running(
     registry: Registry, task: Task, name: str | None, data: SeriesSet
 ) -> Artifact | None:
-    """Find the stable student for the stream of the data, or a starter student that reads it.
+    """Find the stable student for the stream of the data, or the starter that reads it.
 
     Unlike engines and persons, series of two streams share no channels; a registry may run a
-    forecasting student for each.
+    forecasting student for each. A shipped student that is no starter runs nowhere by itself, so it
+    is a rival only by its name.
     """
     found = []
     for known in [name] if name else registry.names():
@@ -181,7 +182,8 @@ def _find_running(
         if pointer is not None:
             found.append(registry.read(known, pointer.version, pointer.digest))
     if not found:
-        found = [read_artifact(zoo_path(one)) for one in list_zoo() if name in (None, one)]
+        shipped = [one for one in list_zoo() if one == name] if name else STARTERS
+        found = [read_artifact(zoo_path(one)) for one in shipped]
         found = [one for one in found if one.manifest.channels == data.channels]
     found = [one for one in found if find_task(one.manifest.task) is task]
     found = [one for one in found if name or one.manifest.stream == data.stream]

@@ -34,7 +34,7 @@ PAGES = {
         "docs/results/forecast_taught.md",
         "docs/results/forecast_teachers.md",
     ),
-    "docs/training.md": ("docs/results/redistill.txt",),
+    "docs/training.md": ("docs/results/redistill.txt", "docs/results/redistill-forecast.txt"),
 }
 """Page -> sources of its figures."""
 

@@ -3,6 +3,7 @@
 import csv
 import json
 from datetime import datetime, timezone
+from itertools import cycle, islice
 
 import pytest
 from click.testing import CliRunner
@@ -12,6 +13,7 @@ pytest.importorskip("torch", reason="needs training: pip install 'kpstream[train
 from models.artifact import read_artifact, write_artifact
 from models.manifest import Draft
 from models.registry import Registry
+from models.zoo import STARTERS, zoo_path
 from training.datasets.dummy_series import make_dummy_series
 from training.redistill import NOT_BETTER, UNFINISHED, redistill
 
@@ -108,23 +110,24 @@ def test_a_student_with_other_windows_cannot_replace_the_running_one(published):
     assert "publish under a new --name" in refused.output
 
 
-def write_rooms(folder):
+def write_rooms(folder, stream="hall", channels=None):
     data = make_dummy_series(readings=1200)
+    channels = channels or data.channels
     for device, rows, times in zip(data.devices, data.series, data.times_ms, strict=True):
         with (folder / f"{device}.csv").open("w", encoding="utf-8", newline="") as file:
             lines = csv.writer(file)
-            lines.writerow(["time", *data.channel_names])
+            lines.writerow(["time", *(channel.name for channel in channels)])
             for at, row in zip(times, rows, strict=True):
                 moment = datetime.fromtimestamp(int(at) / 1000, timezone.utc)
-                lines.writerow([moment.isoformat(), *row.tolist()])
-    channels = "".join(
-        f'[[channels]]\nname = "{channel.name}"\nunit = "{channel.unit}"\n'
-        for channel in data.channels
+                values = islice(cycle(row.tolist()), len(channels))
+                lines.writerow([moment.isoformat(), *values])
+    described = "".join(
+        f'[[channels]]\nname = "{channel.name}"\nunit = "{channel.unit}"\n' for channel in channels
     )
     path = folder / "rooms.toml"
     path.write_text(
-        'name = "rooms"\nstream = "hall"\nfiles = ["*.csv"]\nstep_s = 3600\nperiod_s = 86400\n'
-        f'time = {{ column = "time" }}\n{channels}',
+        f'name = "rooms"\nstream = "{stream}"\nfiles = ["*.csv"]\nstep_s = 3600\n'
+        f'period_s = 86400\ntime = {{ column = "time" }}\n{described}',
         encoding="utf-8",
     )
     return path
@@ -144,6 +147,21 @@ def test_a_student_of_another_stream_is_no_rival(published, tmp_path):
     words = ("--registry", str(folder / "registry"), "--max-minutes", "0")
     done = call(tmp_path, *words, "--config", str(recipe), data=write_rooms(tmp_path), config=False)
     assert done.exit_code == UNFINISHED, done.output
+
+
+def test_without_a_student_in_the_registry_the_starter_of_the_stream_runs(tmp_path):
+    starter = read_artifact(zoo_path("forecast-transformer")).manifest
+    data = write_rooms(tmp_path, starter.stream, starter.channels)
+    done = call(tmp_path, "--max-minutes", "0", data=data, config=False)
+    assert done.exit_code == UNFINISHED, done.output
+    recipe = (tmp_path / "run0" / "recipe.toml").read_text()
+    assert f"length = {starter.window.length - 6}\n" in recipe  # that of the starter
+    assert "backtest = 6\n" in recipe
+
+
+def test_every_stream_has_one_starter_at_most():
+    streams = [read_artifact(zoo_path(name)).manifest.stream for name in STARTERS]
+    assert len(set(streams)) == len(streams)
 
 
 def test_of_several_students_of_a_stream_one_must_be_chosen(published, tmp_path):
