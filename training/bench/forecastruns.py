@@ -235,6 +235,7 @@ def _measures(found: Measured) -> dict[str, Any]:
         "coverage": _short(found.mean_coverage),
         "coverage_low": _short(float(found.coverage.min())),
         "coverage_high": _short(float(found.coverage.max())),
+        "steps_near": _short(found.steps_near),
     }
 
 

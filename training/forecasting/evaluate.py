@@ -30,6 +30,8 @@ __all__ = [
 
 _DRAWS = 2000
 _FEWEST_BLOCKS = 10
+_NEAR = (0.78, 0.82)
+"""Coverage within two points of what p10 to p90 promise."""
 
 Forecast = Callable[[Tensor], Tensor]
 
@@ -56,6 +58,17 @@ class Measured:
     def mean_coverage(self) -> float:
         """Share of all readings from p10 to p90."""
         return float(self.coverage.mean())
+
+    @property
+    def steps_near(self) -> float:
+        """Share of the steps ahead whose coverage is 78 to 82 %; nan for a forecast without a band.
+
+        The promise of p10 to p90 is 80 %.
+        """
+        if np.isnan(self.coverage).all():
+            return float("nan")
+        low, high = _NEAR
+        return float(((low <= self.coverage) & (self.coverage <= high)).mean())
 
 
 @dataclass(frozen=True, slots=True)

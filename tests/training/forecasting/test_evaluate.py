@@ -9,6 +9,7 @@ torch = pytest.importorskip("torch", reason="needs training: pip install 'kpstre
 
 from training.datasets.dummy_series import make_dummy_series  # noqa: E402
 from training.forecasting.evaluate import (  # noqa: E402
+    Measured,
     last_value,
     measure_baseline,
     measure_student,
@@ -52,7 +53,9 @@ def test_measures_are_means_over_windows_steps_and_channels(student):
     assert measured.mse == pytest.approx(np.square(apart).mean(), rel=1e-4)
     assert measured.mae == pytest.approx(np.abs(apart).mean(), rel=1e-4)
     assert measured.pinball == pytest.approx(np.mean(losses), rel=1e-4)
-    assert np.allclose(measured.coverage, inside.mean(axis=(0, 2)))
+    steps = inside.mean(axis=(0, 2))
+    assert np.allclose(measured.coverage, steps)
+    assert measured.steps_near == np.mean([0.78 <= share <= 0.82 for share in steps])
     assert np.allclose(measured.window_errors, np.square(apart).mean(axis=(1, 2)), rtol=1e-4)
 
 
@@ -74,6 +77,7 @@ def test_a_baseline_without_a_band_has_no_coverage():
     assert measured.mse == pytest.approx(np.square(apart).mean(), rel=1e-5)
     assert np.isnan(measured.pinball)
     assert np.isnan(measured.coverage).all()
+    assert np.isnan(measured.steps_near)
 
 
 def test_the_interval_of_a_constant_difference_is_that_difference():
@@ -99,3 +103,9 @@ def test_the_interval_covers_the_true_mean_of_correlated_differences():
 def test_errors_of_other_windows_are_refused():
     with pytest.raises(ValueError, match="not of the same windows"):
         paired_interval(np.zeros(4), np.zeros(5), 2)
+
+
+def test_the_promise_is_kept_within_two_points_by_a_share_of_the_steps():
+    some = Measured(0.0, 0.0, 0.0, np.array([0.77, 0.78, 0.80, 0.82, 0.83]), np.zeros(1))
+
+    assert some.steps_near == 0.6
