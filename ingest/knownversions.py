@@ -8,13 +8,10 @@ ignored.
 from __future__ import annotations
 
 import logging
-import zlib
 from pathlib import Path
 from typing import Literal, cast
 
-import orjson
-
-from ingest.statefile import replace_file
+from ingest.statefile import StateFileUnusable, read_object, write_object
 
 __all__ = ["KnownVersions"]
 
@@ -56,7 +53,7 @@ class KnownVersions:
         brokers[self._broker] = version
         brokers = dict(list(brokers.items())[-_MOST_BROKERS:])
         try:
-            replace_file(self._path, _encoded(brokers))
+            write_object(self._path, {"brokers": brokers})
         except OSError as exc:
             log.warning(
                 "%s cannot be written (%s): the next start finds the MQTT version of the broker "
@@ -69,34 +66,15 @@ class KnownVersions:
     def _brokers(self) -> dict[str, str]:
         """Return the version by broker; empty, with a warning, if the file is damaged."""
         try:
-            return _decoded(self._path.read_bytes())
-        except FileNotFoundError:
+            found = read_object(self._path)
+            if found is None:
+                return {}
+            brokers = found.get("brokers")
+            if found.keys() != {"brokers"} or not isinstance(brokers, dict):
+                raise StateFileUnusable(self._path, "it has no list of brokers")
+            if not all(version in _VERSIONS for version in brokers.values()):
+                raise StateFileUnusable(self._path, "it names a version that is not of MQTT")
+        except StateFileUnusable as exc:
+            log.warning("%s", exc)
             return {}
-        except (OSError, ValueError) as exc:
-            log.warning("%s is unusable and ignored: %s", self._path, exc)
-            return {}
-
-
-def _encoded(brokers: dict[str, str]) -> bytes:
-    body = orjson.dumps(brokers)
-    return orjson.dumps({"crc32": zlib.crc32(body), "brokers": brokers}) + b"\n"
-
-
-def _decoded(data: bytes) -> dict[str, str]:
-    """Return the content of the file.
-
-    Raises:
-        ValueError: It is damaged.
-    """
-    found = orjson.loads(data)
-    if not isinstance(found, dict) or not isinstance(found.get("brokers"), dict):
-        msg = "it has no list of brokers"
-        raise ValueError(msg)
-    brokers = found["brokers"]
-    if found.get("crc32") != zlib.crc32(orjson.dumps(brokers)):
-        msg = "its checksum does not match"
-        raise ValueError(msg)
-    if not all(version in _VERSIONS for version in brokers.values()):
-        msg = "it names a version that is not of MQTT"
-        raise ValueError(msg)
-    return dict(brokers)
+        return brokers

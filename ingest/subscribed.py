@@ -12,13 +12,11 @@ still have those at the next start.
 from __future__ import annotations
 
 import logging
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import orjson
-
-from ingest.statefile import replace_file
+from ingest.statefile import StateFileUnusable, read_object, write_object
 
 __all__ = ["SubscribedFilters"]
 
@@ -86,7 +84,10 @@ class SubscribedFilters:
         sessions = dict(held[-_MOST_SESSIONS:])
         try:
             if sessions:
-                replace_file(self._path, _encoded(sessions, confirmed))
+                write_object(
+                    self._path,
+                    {"sessions": sessions, "confirmed": sorted(confirmed & sessions.keys())},
+                )
             else:
                 self._path.unlink(missing_ok=True)  # a folder that is left empty can be removed
         except OSError as exc:
@@ -107,45 +108,28 @@ class SubscribedFilters:
         Both are empty, with a warning, if the file is damaged.
         """
         try:
-            return _decoded(self._path.read_bytes())
-        except FileNotFoundError:
+            found = read_object(self._path)
+            return ({}, set()) if found is None else _checked(self._path, found)
+        except StateFileUnusable as exc:
+            log.warning("%s", exc)
             return {}, set()
-        except (OSError, ValueError) as exc:
-            log.warning("%s is unusable and ignored: %s", self._path, exc)
-            return {}, set()
 
 
-def _encoded(sessions: dict[str, list[str]], confirmed: set[str]) -> bytes:
-    content = {
-        "crc32": zlib.crc32(orjson.dumps(sessions)),
-        "sessions": sessions,
-        "confirmed": sorted(confirmed & sessions.keys()),
-    }
-    return orjson.dumps(content) + b"\n"
-
-
-def _decoded(data: bytes) -> tuple[dict[str, list[str]], set[str]]:
+def _checked(path: Path, found: dict[str, Any]) -> tuple[dict[str, list[str]], set[str]]:
     """Return the content of the file: filters by session, and the confirmed sessions.
 
-    Earlier versions noted no confirmed sessions; all of theirs count as confirmed.
-
     Raises:
-        ValueError: It is damaged.
+        StateFileUnusable: It has another form.
     """
-    found = orjson.loads(data)
-    if not isinstance(found, dict) or not isinstance(found.get("sessions"), dict):
-        msg = "it has no list of sessions"
-        raise ValueError(msg)
-    sessions = found["sessions"]
-    if found.get("crc32") != zlib.crc32(orjson.dumps(sessions)):
-        msg = "its checksum does not match"
-        raise ValueError(msg)
-    for filters in sessions.values():
-        if not isinstance(filters, list) or not all(isinstance(each, str) for each in filters):
-            msg = "a session is not a list of filters"
-            raise ValueError(msg)
-    confirmed = found.get("confirmed", list(sessions))
-    if not isinstance(confirmed, list) or not all(isinstance(each, str) for each in confirmed):
-        msg = "its confirmed sessions are not a list of names"
-        raise ValueError(msg)
-    return dict(sessions), set(confirmed)
+    sessions, confirmed = found.get("sessions"), found.get("confirmed")
+    if found.keys() != {"sessions", "confirmed"} or not isinstance(sessions, dict):
+        raise StateFileUnusable(path, "it has no list of sessions")
+    if not all(map(_is_names, sessions.values())):
+        raise StateFileUnusable(path, "a session is not a list of filters")
+    if not _is_names(confirmed):
+        raise StateFileUnusable(path, "its confirmed sessions are not a list of names")
+    return sessions, set(confirmed or ())
+
+
+def _is_names(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)

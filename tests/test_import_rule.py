@@ -39,6 +39,7 @@ MAY_IMPORT = {
         "ingest.environment",
         "ingest.patience",
         "ingest.secrettext",
+        "ingest.statefile",
         "ingest.tls",
         "models",
     ),

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
-
-import orjson
 
 from ingest.clock import now_ms as process_now_ms
+from ingest.statefile import StateFileUnusable, read_object, write_object
 
 __all__ = ["note_replayed", "read_replayed"]
+
+log = logging.getLogger(__name__)
 
 _NAME = "dead-letters-replayed.json"
 _MOST = 100_000
@@ -20,12 +21,20 @@ _MOST = 100_000
 def read_replayed(state_dir: Path) -> dict[str, tuple[int, str]]:
     """Id of each dead letter that was published again -> when (epoch ms) and how.
 
-    A missing or unreadable file counts as empty: it is a note, nothing depends on it.
+    A missing file counts as empty, and an unusable one too, with a warning: it is a note, nothing
+    depends on it.
     """
-    with suppress(OSError, orjson.JSONDecodeError, AttributeError, TypeError, ValueError):
-        found: dict[str, Any] = orjson.loads((state_dir / _NAME).read_bytes())
-        return {name: (int(at_ms), str(how)) for name, (at_ms, how) in found.items()}
-    return {}
+    path = state_dir / _NAME
+    try:
+        found = read_object(path) or {}
+        try:
+            notes = found.get("replayed", found)  # an earlier version had the notes only
+            return {str(name): (int(at_ms), str(how)) for name, (at_ms, how) in notes.items()}
+        except (AttributeError, TypeError, ValueError) as exc:
+            raise StateFileUnusable(path, "it has no notes on dead letters") from exc
+    except StateFileUnusable as exc:
+        log.warning("%s", exc)
+        return {}
 
 
 def note_replayed(state_dir: Path, ids: Iterable[str], how: str, now_ms: int | None = None) -> None:
@@ -36,8 +45,5 @@ def note_replayed(state_dir: Path, ids: Iterable[str], how: str, now_ms: int | N
         notes.pop(name, None)
         notes[name] = (at_ms, how)
     kept = dict(list(notes.items())[-_MOST:])
-    path = state_dir / _NAME
     with suppress(OSError):  # a folder that is not ours: the note is lost, the replay is not
-        new = path.with_name(f"{_NAME}.new")
-        new.write_bytes(orjson.dumps(kept))
-        new.replace(path)
+        write_object(state_dir / _NAME, {"replayed": kept})

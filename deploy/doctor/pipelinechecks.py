@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import http.client
 import json
+import os
 import urllib.error
 import urllib.request
 from collections import Counter
@@ -22,6 +23,7 @@ from deploy.doctor.findings import Finding, size_text
 from deploy.doctor.mqttprobe import ProbeFailed, probe_broker
 from ingest.mqtt.endpoint import Endpoint
 from ingest.secrettext import error_text, hide_secrets
+from ingest.statefile import open_regular
 from pipeline.settings import PipelineSettings
 
 __all__ = [
@@ -101,7 +103,7 @@ def log_holder(path: Path) -> str | None:
     """Return the pid of the process that holds the log, or None; takes the lock only briefly."""
     lock = path.with_name(path.name + ".lock")
     try:
-        with lock.open("rb") as file:
+        with os.fdopen(open_regular(lock, os.O_RDONLY), "rb") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -15,6 +15,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from ingest.statefile import StateFileUnusable, open_regular, read_object, replace_file
+
 __all__ = [
     "Row",
     "SiteRuns",
@@ -120,18 +122,16 @@ class SiteState:
 
 def write_state(folder: Path, state: SiteState) -> None:
     """Replace the state file; a reader sees either the previous state or this one."""
-    new = folder / f"{_FILE}.new"
-    new.write_text(json.dumps(state.as_json(), indent=1))
-    new.replace(folder / _FILE)
+    replace_file(folder / _FILE, json.dumps(state.as_json(), indent=1).encode())
 
 
 def read_state(folder: Path) -> SiteState | None:
-    """Read the state file; None if there is none, or another version wrote it."""
+    """Read the state file; None if there is none, it is damaged, or another version wrote it."""
     try:
-        page = json.loads((folder / _FILE).read_text())
+        page = read_object(folder / _FILE) or {}
         rows = tuple(Row.from_json(row) for row in page.pop("rows"))
         return SiteState(rows=rows, **_with_attributes(page))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (StateFileUnusable, TypeError, KeyError, AttributeError):
         return None
 
 
@@ -205,5 +205,4 @@ def _with_attributes(page: dict[str, Any]) -> dict[str, Any]:
 
 def _lock_file(folder: Path) -> IO[str]:
     # Python opens files as not inheritable, so no child process keeps the lock.
-    descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-    return os.fdopen(descriptor, "r+")
+    return os.fdopen(open_regular(folder / _LOCK, os.O_RDWR | os.O_CREAT), "r+")

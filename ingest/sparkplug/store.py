@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ingest.errors import IngestError, LogUnavailable
+from ingest.statefile import check_database
 
 __all__ = ["Checkpoint", "SparkplugStore", "StoreUnusable"]
 
@@ -209,6 +210,7 @@ def _sealed(where: Sequence[object], state: bytes) -> bytes:
 
 
 def _open(path: Path) -> sqlite3.Connection:
+    check_database(path)
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=1.0)
     db.text_factory = lambda raw: raw.decode("utf-8", "replace")  # a damaged name matches no row
     try:

@@ -31,6 +31,8 @@ from typing import Any
 
 import orjson
 
+from ingest.statefile import read_regular
+
 __all__ = ["SYNC_S", "Mark", "MarkFile", "boot_id", "mark_path", "read_mark", "sync_folder"]
 
 log = logging.getLogger(__name__)
@@ -184,10 +186,10 @@ def read_mark(path: Path) -> Mark | None:
     """Read a mark; None if there is none, or none that is intact.
 
     Raises:
-        OSError: The file cannot be read.
+        OSError: The file cannot be read, or something else than a regular file has its name.
     """
     try:
-        raw = path.read_bytes()
+        raw = read_regular(path)
     except FileNotFoundError:
         return None
     found: list[tuple[int, Mark]] = []

@@ -19,6 +19,7 @@ A write-ahead file of another database, or of another time, has other salts than
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ingest.statefile import open_regular
 
 __all__ = [
     "FRAME",
@@ -144,8 +147,8 @@ def read_wal(path: Path) -> WalState:
         OSError: The file cannot be read.
     """
     try:
-        with wal_path(path).open("rb") as file:
-            return _read(file, wal_path(path).stat().st_size)
+        with os.fdopen(open_regular(wal_path(path), os.O_RDONLY), "rb") as file:
+            return _read(file, os.fstat(file.fileno()).st_size)
     except FileNotFoundError:
         return WalState()
 

@@ -11,6 +11,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from ingest.statefile import NotRegular, check_database, open_regular
 from pipeline.errors import LogCorrupt, LogError, LogLocked
 
 __all__ = [
@@ -73,10 +74,11 @@ def connect(
     """
     name = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}"
     try:
+        check_database(path)
         db = sqlite3.connect(
             name, uri=True, isolation_level=None, check_same_thread=False, timeout=10.0
         )
-    except FILE_ERRORS as exc:
+    except (*FILE_ERRORS, OSError) as exc:
         raise file_error(path, exc) from exc
     try:
         if read_only:
@@ -147,7 +149,9 @@ def lock_file(path: Path) -> IO[Any]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = path.with_name(path.name + ".lock").open("a+", encoding="ascii")
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
+        found = open_regular(path.with_name(path.name + ".lock"), flags, 0o666)
+        lock = os.fdopen(found, "a+", encoding="ascii")
     except OSError as exc:
         raise file_error(path, exc) from exc
     try:
@@ -181,6 +185,8 @@ def file_error(path: Path, exc: Exception) -> LogError:
     <class 'pipeline.errors.LogError'>
     """
     text = str(exc)
+    if isinstance(exc, NotRegular):
+        return LogError(f"cannot open the log {path}: {text}")
     if is_damage(exc):
         return damaged_log(path, exc)
     advice = next((advice for sign, advice in _ADVICE if sign in text.lower()), _OTHER_ADVICE)

@@ -21,10 +21,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ingest.statefile import check_database
 from pipeline.durable.mark import Mark, MarkFile, boot_id, mark_path, read_mark, sync_folder
 from pipeline.durable.walrepair import MendReport, mend_wal
 from pipeline.errors import LogCorrupt, LogError
-from pipeline.log.file import FILE_ERRORS, connect, lock_file
+from pipeline.log.file import FILE_ERRORS, connect, file_error, lock_file
 from pipeline.log.firstpage import readable_log, remove_log
 from pipeline.log.inspection import inspect_log, lost_error, lost_records, read_ends
 from pipeline.log.salvage import END, chunks
@@ -112,7 +113,11 @@ def repair_log(path: Path, *, accept_loss: bool = False) -> RepairReport:
         LogError: The file belongs to another program, has a newer format, or cannot be read.
     """
     path = path.resolve()
-    mark = read_mark(mark_path(path))
+    try:
+        check_database(path)
+        mark = read_mark(mark_path(path))
+    except OSError as exc:
+        raise file_error(path, exc) from exc
     if not path.is_file() or not path.stat().st_size:
         if mark is None:
             msg = f"there is no log {path}"

@@ -8,14 +8,14 @@ is remembered, shown, and not tried again until the pointer moves.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from models.artifact import Artifact, write_durably
+from ingest.statefile import StateFileUnusable, read_object, write_object
+from models.artifact import Artifact
 from models.errors import ArtifactMissing, Misfit, ModelError
 from models.manifest import check_fit
 from models.registry import Pointer, Registry
@@ -261,7 +261,7 @@ class ModelWatch:
             if slot.student is not None
         }
         try:
-            write_durably(self._memory, json.dumps(running, indent=2).encode())
+            write_object(self._memory, {"running": running})
         except OSError as exc:
             log.warning("cannot save the running versions to %s: %s", self._memory, exc)
 
@@ -296,13 +296,20 @@ class ModelWatch:
 
 def _read_memory(path: Path | None) -> dict[str, Pointer]:
     """Read the versions that ran last; none without a readable file, so the pointers decide."""
-    if path is None or not path.is_file():
+    if path is None:
         return {}
     try:
-        found = json.loads(path.read_bytes())
-        return {name: Pointer.model_validate(pointer) for name, pointer in found.items()}
-    except (ValueError, AttributeError, OSError) as exc:
-        log.warning("cannot read %s, so the pointers of the registry decide: %s", path, exc)
+        found = read_object(path) or {}
+        try:
+            if found.keys() != {"running"}:  # an earlier version had the pointers only
+                found = {"running": found}
+            return {
+                name: Pointer.model_validate(pointer) for name, pointer in found["running"].items()
+            }
+        except (ValueError, AttributeError) as exc:
+            raise StateFileUnusable(path, "it has no list of running versions") from exc
+    except StateFileUnusable as exc:
+        log.warning("%s; the pointers of the registry decide", exc)
         return {}
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import os
 from pathlib import Path
 
 from ingest.clock import now_ms
+from ingest.statefile import open_regular
 from models.artifact import read_artifact
 from models.errors import ModelError
 from models.manifest import Manifest
@@ -87,7 +89,8 @@ def seed_starters(registry: Registry) -> None:
     Several processes may call it at once: one seeds, the others wait.
     """
     registry.root.mkdir(parents=True, exist_ok=True)
-    with (registry.root / ".seed.lock").open("w") as lock:
+    flags = os.O_RDWR | os.O_CREAT
+    with os.fdopen(open_regular(registry.root / ".seed.lock", flags, 0o666), "r+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         _seed(registry)
 

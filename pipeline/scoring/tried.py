@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-from models.artifact import Artifact, write_durably
+from ingest.statefile import StateFileUnusable, read_object, write_object
+from models.artifact import Artifact
 from models.session import Student
 from models.trial import Trial, try_student
 from pipeline.scoring.rollover import load_student
@@ -63,9 +63,8 @@ class TriedStudents:
 
     def _remember(self, digest: str) -> None:
         self._passed = [*self._passed, digest][-_MOST:]
-        text = json.dumps({"onnxruntime": self._runtime, "passed": self._passed}, indent=2)
         try:
-            write_durably(self._path, text.encode())
+            write_object(self._path, {"onnxruntime": self._runtime, "passed": self._passed})
         except OSError as exc:
             log.warning(
                 "cannot save %s, so a restart tries the students again: %s", self._path, exc
@@ -73,11 +72,14 @@ class TriedStudents:
 
 
 def _read(path: Path, runtime: str) -> list[str]:
-    if not path.is_file():
-        return []
     try:
-        found = json.loads(path.read_bytes())
-        is_same = found["onnxruntime"] == runtime
-        return [str(digest) for digest in found["passed"]] if is_same else []
-    except (ValueError, KeyError, TypeError, OSError):
+        found = read_object(path)
+        if found is None:
+            return []
+        passed = found.get("passed")
+        if found.keys() != {"onnxruntime", "passed"} or not isinstance(passed, list):
+            raise StateFileUnusable(path, "it has no list of digests")
+    except StateFileUnusable as exc:
+        log.warning("%s; the students are tried again", exc)
         return []
+    return [str(digest) for digest in passed] if found["onnxruntime"] == runtime else []

@@ -33,6 +33,7 @@ import orjson
 from ingest.clock import RunningTime
 from ingest.clock import now_ms as process_now_ms
 from ingest.clock import steady_ms as process_steady_ms
+from ingest.statefile import check_database
 from pipeline.errors import ResultsCorrupted, SinkUnavailable
 from pipeline.points.points import Point
 from pipeline.stores.resultsguard import ResultsGuard, check_results, check_tables
@@ -271,12 +272,10 @@ class ResultsFile:
         try:
             yield
         except sqlite3.OperationalError as exc:
-            text = f"results file {self._path}: {exc}; check free disk space and permissions"
+            text = f"{exc}; check free disk space and permissions"
             if "interrupted" in str(exc):
-                text = (
-                    f"results file {self._path}: the query took over {_READ_S:.0f} s: ask for less"
-                )
-            raise SinkUnavailable(text) from exc
+                text = f"the query took over {_READ_S:.0f} s: ask for less"
+            raise SinkUnavailable(f"results file {self._path}: {text}") from exc  # noqa: EM102
         except sqlite3.DatabaseError as exc:
             raise ResultsCorrupted(self._path, str(exc)) from exc
         except OSError as exc:
@@ -438,9 +437,9 @@ class ResultsFile:
 
 
 def _connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
-    mode = "ro" if read_only else "rwc"
+    check_database(path)
     db = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode={mode}",
+        f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}",
         uri=True,
         timeout=5.0,
         isolation_level=None,

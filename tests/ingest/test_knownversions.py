@@ -63,7 +63,7 @@ def test_every_flipped_bit_is_told_or_changes_nothing(
         b"null",
         b'{"brokers": 1}',
         b'{"crc32": 1, "brokers": {}}',
-        b'{"crc32":1659691295,"brokers":{"localhost:1883":"4"}}',
+        b'{"crc32":106563751,"brokers":{"localhost:1883":"4"}}',
     ],
 )
 def test_a_file_of_another_kind_is_told_and_ignored(

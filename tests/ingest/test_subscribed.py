@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import orjson
 import pytest
 
 from ingest.subscribed import SubscribedFilters
@@ -74,12 +73,3 @@ def test_only_a_confirmed_subscription_makes_a_session(tmp_path: Path) -> None:
     assert not memory(tmp_path, "other").has_session()
     found.write(FILTERS, has_session=False)
     assert not memory(tmp_path).has_session()
-
-
-def test_sessions_of_a_file_of_an_earlier_version_count_as_confirmed(tmp_path: Path) -> None:
-    memory(tmp_path).write(FILTERS, has_session=False)
-    path = tmp_path / "state" / "subscriptions.json"
-    content = orjson.loads(path.read_bytes())
-    del content["confirmed"]
-    path.write_bytes(orjson.dumps(content))
-    assert memory(tmp_path).has_session()

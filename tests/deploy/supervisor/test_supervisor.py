@@ -469,3 +469,13 @@ def _await(condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_a_pipe_in_place_of_state_or_lock_is_told_and_never_waited_for(folder: Path) -> None:
+    os.mkfifo(folder / "site.json")
+    assert read_state(folder) is None
+    write_state(folder, SiteState(7, 2, 3, 4, ()))
+    assert read_state(folder) == SiteState(7, 2, 3, 4, ())
+    os.mkfifo(folder / "site.lock")
+    with pytest.raises(OSError, match=r"site\.lock is a named pipe"), hold_lock(folder):
+        pass

@@ -345,7 +345,7 @@ def test_after_a_restart_a_fitting_version_is_followed_from_the_one_that_ran(
     assert after.poll() == []
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b'{"dummy-rul": 1}', b"\xff"])
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"dummy-rul": 1}', b"\xff", b"[" * 100_000])
 def test_a_damaged_memory_leaves_the_decision_to_the_pointers(registry, tmp_path, clock, content):
     memory = tmp_path / "running.json"
     memory.write_bytes(content)
@@ -353,3 +353,13 @@ def test_a_damaged_memory_leaves_the_decision_to_the_pointers(registry, tmp_path
     watch = ModelWatch(registry, clock, memory=memory)
     watch.poll()
     assert running(watch) == 1
+
+
+def test_a_memory_of_an_earlier_version_is_read(registry, tmp_path, clock):
+    memory = tmp_path / "running.json"
+    publish(registry, tmp_path)
+    ModelWatch(registry, clock, memory=memory).poll()
+    memory.write_text(json.dumps(json.loads(memory.read_bytes())["running"]))
+    publish(registry, tmp_path)
+    after = ModelWatch(registry, clock, memory=memory)
+    assert [(c.version, c.what) for c in after.poll()] == [(1, "swapped"), (2, "swapped")]
