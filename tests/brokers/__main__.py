@@ -8,9 +8,10 @@ from pathlib import Path
 
 import click
 
-from tests.brokers.battery import STEPS, Row, Size, run_battery
+from tests.brokers.battery import STEPS, run_battery
 from tests.brokers.install import InstallFailed, install
 from tests.brokers.report import page, read_rows, write_row
+from tests.brokers.rig import Row, Size
 from tests.brokers.starters import BROKERS
 
 _OUT = Path("docs/brokers.md")

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,110 +20,14 @@ from deploy.stack.servers import find_servers
 from tests.brokers.broker import Broker
 from tests.brokers.clients import Answer, Control, ControlFailed, Devices, ask, wait_for
 from tests.brokers.plant import BrokerPlant
+from tests.brokers.rig import Rig, Row, Size, wait_quiet
 from tests.brokers.site import SharedBridges, tls_env
 from tests.e2e.devices import payload
 
-__all__ = ["STEPS", "Rig", "Row", "Size", "run_battery"]
+__all__ = ["STEPS", "run_battery"]
 
 CLIENT_ID = "kpstream-bridge"
 _INTRUSIONS = 4
-_QUIET_S = 6.0
-
-
-@dataclass(frozen=True, slots=True)
-class Size:
-    """Messages of the steps.
-
-    Attributes:
-        load: Around each kill, and while the gateway is off.
-        queue: Sent to a session without a client.
-        simulate_s: Duration of `kpstream simulate`, seconds.
-        engines: Engines of `kpstream simulate`, which publish at the same moment.
-        settle_s: Longest wait for messages that have not arrived, seconds.
-    """
-
-    load: int = 120
-    queue: int = 2500
-    simulate_s: float = 25.0
-    engines: int = 150
-    settle_s: float = 100.0
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """Result of one step with one broker."""
-
-    broker: str
-    step: str
-    verdict: str
-    text: str
-    numbers: dict[str, Any] = field(default_factory=dict)
-    seconds: float = 0.0
-
-
-@dataclass
-class Rig:
-    """One broker, one gateway, the control subscriber; what the steps share."""
-
-    broker: Broker
-    folder: Path
-    size: Size
-    plant: BrokerPlant
-    version: str
-    sent: set[str] = field(default_factory=set)
-    t0_ms: int = field(default_factory=lambda: time.time_ns() // 1_000_000 - 60_000)
-
-    def messages(self, kind: str, first: int, count: int) -> Iterator[tuple[str, bytes]]:
-        """One reading a message, each of a device of its own."""
-        for number in range(first, first + count):
-            yield f"sensors/matrix/{kind}-{number}/imu", payload(number, 1, self.t0_ms)
-
-    def windowed(self) -> dict[str, int]:
-        """Readings that the gateway has in its windows, by MQTT topic."""
-        return {
-            f"sensors/{site}/{device}/{stream}": account["windowed"]
-            for (site, device, stream), account in self.plant.accounts().items()
-        }
-
-    def judge(
-        self, devices: Devices, control: Control, **more: Any
-    ) -> tuple[str, str, dict[str, Any]]:
-        """Wait until everything confirmed has arrived; tell our losses from the broker's."""
-        # A broker does not owe what it has not confirmed.
-        flushed = devices.flush()
-        due = set(devices.confirmed)
-        wait_for(lambda: due <= self.windowed().keys(), self.size.settle_s, poll_s=1.5)
-        _wait_quiet(control, len(due))
-        found = self.windowed()
-        ours, theirs = due - found.keys(), due - control.topics.keys()
-        doubled = sum(1 for topic in due if found.get(topic, 0) > 1)
-        numbers = {
-            "confirmed": len(due),
-            "lost": len(ours),
-            "control_lost": len(theirs),
-            "doubled": doubled,
-            "session_kept": control.session_present[-1] if control.session_present else None,
-            **more,
-        }
-        text = f"{len(due) - len(ours):,} of {len(due):,}"
-        if doubled:
-            text += f", {doubled} twice"
-        if theirs:
-            text += f"; the control subscriber lost {len(theirs):,} of its own"
-        if not flushed:
-            text += "; the broker did not confirm all messages"
-        verdict = "held"
-        forgotten = numbers["session_kept"] is False
-        reported = numbers["sessions_lost"] = self.plant.mqtt_health().get("sessions_lost", 0)
-        if forgotten:
-            said = "reports" if reported else "says nothing of"
-            text += f"; the gateway {said} the forgotten session"
-        if doubled or (ours and not theirs) or (forgotten and not reported):
-            verdict = "BROKEN"
-        elif ours or theirs:
-            verdict = "broker"
-        return verdict, text, numbers
-
 
 Result = tuple[str, str, dict[str, Any]]
 
@@ -165,7 +68,7 @@ def queue(rig: Rig) -> Result:
     devices.close()
     keeper.online()
     count = len(devices.confirmed)
-    _wait_quiet(keeper, count)
+    wait_quiet(keeper, count)
     kept = len(keeper.topics)
     keeper.break_off()
     text = f"{kept:,} of {count:,} queued messages"
@@ -197,7 +100,7 @@ def simulate(rig: Rig) -> Result:
         *("--engines", str(rig.size.engines), "--people", "2"),
         stop_after_s=rig.size.simulate_s,
     )
-    _wait_quiet(control, None)
+    wait_quiet(control, None)
     published = sum(control.topics.values())
     copies = control.copies
     wait_for(lambda: not _unbalanced(rig, control), rig.size.settle_s, poll_s=1.5)
@@ -238,7 +141,9 @@ def broker_killed(rig: Rig) -> Result:
     in its queue, too, also where the gateway was too slow to take it in time.
     """
     devices = Devices(rig.broker.port, "devices-2")
+    lost_before = rig.plant.mqtt_health().get("sessions_lost", 0)
     control = Control(rig.broker.port, "sensors/#", rig.version, name="control-2").online()
+    time.sleep(rig.broker.saves_s)  # its session is as safe as the gateway's, which is older
     control.break_off()
     load = rig.size.load
     devices.publish_all(rig.messages("crash", 0, load), pause_s=0.01)
@@ -248,7 +153,7 @@ def broker_killed(rig: Rig) -> Result:
     devices.flush()
     rig.plant.wait_ready()
     control.online()
-    result = rig.judge(devices, control)
+    result = rig.judge(devices, control, lost_before)
     devices.close()
     control.break_off()
     return result
@@ -490,21 +395,6 @@ def _applies(step: str, broker: Broker) -> bool:
 
 def _runs(plant: BrokerPlant) -> bool:
     return plant.process is not None and plant.process.poll() is None
-
-
-def _wait_quiet(control: Control, topics: int | None) -> None:
-    """Wait until messages on so many topics have arrived, or none has for some seconds."""
-    count, since = -1, time.monotonic()
-
-    def quiet() -> bool:
-        nonlocal count, since
-        if topics is not None and len(control.topics) >= topics:
-            return True
-        if (found := sum(control.topics.values())) != count:
-            count, since = found, time.monotonic()
-        return time.monotonic() - since > _QUIET_S
-
-    wait_for(quiet, 300)
 
 
 def _unbalanced(rig: Rig, control: Control) -> list[str]:

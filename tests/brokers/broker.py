@@ -56,6 +56,7 @@ class Broker(ServerProcess):
         has_tls: Whether the starter opens `tls_port`, where a client certificate is demanded.
         shares: Whether the bridges of a site can share a subscription (MQTT 5).
         settings: What differs from the broker's defaults, for the page.
+        saves_s: Seconds after which a new session is on disk.
     """
 
     title = "?"
@@ -64,6 +65,7 @@ class Broker(ServerProcess):
     has_tls = False
     shares = False
     settings = ""
+    saves_s = 0.0
     start_s = 300.0
     stop_s = 20.0
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
-from tests.brokers.battery import Row
+from tests.brokers.rig import Row
 
 __all__ = ["page", "read_rows", "write_row"]
 

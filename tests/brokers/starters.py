@@ -55,6 +55,7 @@ class Mosquitto(Broker):
     name = "mosquitto"
     has_tls = shares = True
     settings = "max_queued_messages 0, max_inflight_messages 0, autosave_interval 1"
+    saves_s = 4.0
 
     @classmethod
     def missing(cls) -> str | None:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.brokers.battery import Row, Size, run_battery
+from tests.brokers.battery import run_battery
 from tests.brokers.broker import Broker, connect_packet
 from tests.brokers.install import InstallFailed, install
+from tests.brokers.rig import Row, Size
 from tests.brokers.starters import BROKERS, Amqtt, Mosquitto
 
 SHORT = Size(load=40, queue=200, simulate_s=12.0, engines=15, settle_s=30.0)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.brokers.battery import STEPS, Row
+from tests.brokers.battery import STEPS
 from tests.brokers.report import page, read_rows, write_row
+from tests.brokers.rig import Row
 
 FACTS = {
     "5": {
