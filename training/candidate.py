@@ -13,7 +13,7 @@ import contextlib
 import math
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -31,7 +31,7 @@ from models.tasks.registry import find_task
 from training.datasets.contract import DataSet, fit_scaler
 from training.distill import Distilled, Epoch, distill
 from training.errors import LeakageError, RecipeError
-from training.evaluate import Comparison, compare_groups, group_errors
+from training.evaluate import Comparison, columns_by_label, compare_groups, group_errors
 from training.export.artifact import export_artifact, score_raw
 from training.methods.build import build_method, describe_teacher
 from training.recipes import Recipe, format_recipe, parse_recipe
@@ -83,7 +83,9 @@ class Candidate:
     Attributes:
         artifact: New student, written to disk and read back.
         held_out: Windows that it has never seen; with `folds` all windows, scored out of fold.
-        scored: Scores of these windows: numbers `[n]` or probabilities `[n, classes]`.
+        scored: Scores of these windows: numbers `[n]` or probabilities `[n, classes]`. They come
+            from the artifact, as the gateway computes them; with `folds`, from the students that
+            were discarded.
         metrics: Measures on these windows.
         seconds: Computing time of the training loops.
     """
@@ -146,6 +148,8 @@ def train_candidate(
     metrics = data.contract.measure(held_out.labels, scored)
     draft = _draft(data, recipe, name, scaler, seen, held_out, metrics, calibration, command)
     artifact = export_artifact(student, draft, held_out.windows, folder / "artifact")
+    if not recipe.folds:
+        scored = score_raw(Student(artifact), held_out.windows)
     return Candidate(artifact, held_out, scored, metrics, run.seconds)
 
 
@@ -259,6 +263,7 @@ def check_comparable(running: Artifact, data: DataSet, recipe: Recipe) -> str:
         return (
             f"the running student was trained on other data ({running.manifest.lineage.data}); "
             f"an {data.group_word} that is in both favours the running student"
+            f"{_other_classes(_labels_of(running), data.labels or ())}"
         )
     trained = recipe_of(running)
     if trained is None:
@@ -282,8 +287,19 @@ def check_comparable(running: Artifact, data: DataSet, recipe: Recipe) -> str:
     return f"both students were trained without these {data.group_word}s (same split seed)"
 
 
+def _other_classes(own: Sequence[str], labels: Sequence[str]) -> str:
+    """Tell which classes the running student or the data lack; "" if both have the same."""
+    missing = ", ".join(label for label in labels if label not in own)
+    extra = ", ".join(label for label in own if label not in labels)
+    told = f"; it does not know {missing}, so it is wrong on these windows" if missing else ""
+    return told + (f"; it also knows {extra}, which these data lack" if extra else "")
+
+
 def compare(running: Artifact, candidate: Candidate) -> tuple[Comparison, dict[str, float]]:
     """Score the running student on the candidate's held-out windows and compare by group.
+
+    Both are scored by the gateway's runtime, so the same student is never better than itself.
+    Classes are matched by name. One that only the running student has is always wrong here.
 
     Returns:
         The paired comparison, and the running student's measures.
@@ -293,12 +309,22 @@ def compare(running: Artifact, candidate: Candidate) -> tuple[Comparison, dict[s
     """
     check_fit(running.manifest, candidate.artifact.manifest)
     held_out, task = candidate.held_out, find_task(candidate.artifact.manifest.task)
-    scored = score_raw(Student(running), held_out.windows)
+    scored = columns_by_label(
+        score_raw(Student(running), held_out.windows),
+        _labels_of(running),
+        _labels_of(candidate.artifact),
+    )
     new, old = (
         group_errors(task.answer.window_errors(held_out.labels, scores), held_out.groups)
         for scores in (candidate.scored, scored)
     )
     return compare_groups(old, new), task.measure(held_out.labels, scored)
+
+
+def _labels_of(artifact: Artifact) -> tuple[str, ...]:
+    """Labels of the classes in the order of the output; () for a student of numbers."""
+    manifest = artifact.manifest
+    return find_task(manifest.task).answer.labels(manifest.decoding)
 
 
 def code_revision() -> str:

@@ -5,6 +5,7 @@ The measures of a task (RMSE, macro-F1, ...) are in its file under `models/tasks
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ __all__ = [
     "Comparison",
     "calibration_error",
     "calibration_floor",
+    "columns_by_label",
     "compare_groups",
     "group_errors",
     "residual_interval",
@@ -79,6 +81,32 @@ def calibration_floor(
         for _ in range(draws)
     ]
     return float(np.mean(errors)), float(np.quantile(errors, 0.95))
+
+
+def columns_by_label(
+    scores: NDArray[np.float32], own: Sequence[str], wanted: Sequence[str]
+) -> NDArray[np.float32]:
+    """Arrange class probabilities in the order of other labels, by name.
+
+    Args:
+        scores: Probabilities `[n, classes]`, or numbers `[n]` if there are no labels.
+        own: Labels of the columns; empty for numbers.
+        wanted: Labels in the order of the result; empty for numbers.
+
+    Returns:
+        Probabilities `[n, classes]`: first those of `wanted`, 0 for a class that `own` lacks, then
+        those of the classes that only `own` has, so that they stay wrong answers.
+
+    >>> columns_by_label(np.array([[0.5, 0.2, 0.3]], dtype=np.float32), "abc", "dba").tolist()
+    [[0.0, 0.20000000298023224, 0.5, 0.30000001192092896]]
+    """
+    if tuple(own) == tuple(wanted):
+        return scores
+    labels = [*wanted, *(label for label in own if label not in wanted)]
+    arranged = np.zeros((len(scores), len(labels)), dtype=np.float32)
+    for place, label in enumerate(own):
+        arranged[:, labels.index(label)] = scores[:, place]
+    return arranged
 
 
 def residual_interval(

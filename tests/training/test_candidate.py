@@ -10,7 +10,7 @@ pytest.importorskip("torch", reason="needs training: pip install 'kpstream[train
 from models.features import scale, seen_range
 from models.session import Student
 from models.tasks.activity import ActivityScores
-from training.candidate import check_comparable, train_candidate
+from training.candidate import check_comparable, compare, train_candidate
 from training.datasets.contract import fit_scaler
 from training.datasets.dummy import make_dummy
 from training.distill import distill
@@ -124,6 +124,68 @@ def test_a_student_of_all_engines_is_not_judged_on_them(data, folded):
     assert "trained on other data" in check_comparable(candidate.artifact, other, recipe)
 
 
+@pytest.fixture(scope="module")
+def people():
+    return make_dummy("activity", groups=5)
+
+
+@pytest.fixture(scope="module")
+def active(people, tmp_path_factory):
+    """A student of six activities, in the order of the data."""
+    recipe = shipped_recipe("har-waist", epochs=3)
+    folder = tmp_path_factory.mktemp("active")
+    return recipe, train_candidate(people, recipe, "student", folder, command="test")
+
+
+def with_classes(people, order):
+    """The same windows with the activities `order` only, in this order."""
+    labels = tuple(people.labels[index] for index in order)
+    kept = people.train.where(np.isin(people.train.labels, order))
+    places = np.array([labels.index(people.labels[index]) for index in kept.labels])
+    return replace(people, labels=labels, train=replace(kept, labels=places), digest="0" * 64)
+
+
+def test_a_student_is_not_better_than_itself(active):
+    _, candidate = active
+    comparison, measures = compare(candidate.artifact, candidate)
+    assert (comparison.gain, comparison.low, comparison.high) == (0, 0, 0)
+    assert not comparison.is_better
+    assert measures == pytest.approx(candidate.metrics, abs=1e-3)
+
+
+def test_classes_are_compared_by_name_and_not_by_position(people, active, tmp_path):
+    recipe, running = active
+    turned = with_classes(people, [5, 4, 3, 2, 1, 0])
+    new = train_candidate(turned, recipe, "student", tmp_path, command="test")
+    comparison, measures = compare(running.artifact, new)
+    assert measures["macro_f1"] == pytest.approx(running.metrics["macro_f1"], abs=1e-3) != 0
+    assert abs(comparison.gain) < 0.5
+    assert "know" not in check_comparable(running.artifact, turned, recipe)
+
+
+def test_a_class_that_one_student_lacks_counts_against_it(people, active, tmp_path):
+    recipe, full = active
+    fewer = with_classes(people, [0, 2, 3, 4, 5])
+    small = train_candidate(
+        fewer, replace(recipe, method="none"), "student", tmp_path, command="test"
+    )
+    missing = people.labels[1]
+
+    _, measures = compare(small.artifact, full)
+    truth = full.held_out.labels
+    assert measures["accuracy"] <= 1 - (truth == 1).mean()
+    told = check_comparable(small.artifact, replace(people, digest="1" * 64), recipe)
+    assert f"it does not know {missing}, so it is wrong" in told
+
+    _, measures = compare(full.artifact, small)
+    winners = score_raw(Student(full.artifact), small.held_out.windows).argmax(axis=1)
+    names = np.array(people.labels)[winners]
+    wanted = np.array(fewer.labels)[small.held_out.labels]
+    assert measures["accuracy"] == pytest.approx((names == wanted).mean())
+    told = check_comparable(full.artifact, fewer, recipe)
+    assert f"it also knows {missing}, which these data lack" in told
+
+
 def test_more_folds_than_engines_are_refused(data, tmp_path):
     recipe = shipped_recipe("rul-fd001", folds=7, **SMALL)
     with pytest.raises(RecipeError, match="7 folds of 6 engines"):
@@ -149,7 +211,7 @@ def test_temperature_and_threshold_of_activities_are_in_graph_and_manifest(folds
     assert isinstance(scores, ActivityScores)
     if not folds:
         largest = candidate.scored.max(axis=1)
-        np.testing.assert_allclose(scores.probabilities, candidate.scored, atol=1e-5)
+        np.testing.assert_array_equal(scores.probabilities, candidate.scored)
         assert (~scores.known).mean() == pytest.approx((largest < unknown.threshold).mean())
     plain = score_raw(Student(bare.artifact), candidate.held_out.windows).astype(np.float64)
     logits = np.log(np.maximum(plain, 1e-30)) / found["temperature"]
