@@ -13,11 +13,12 @@ Files, lowest first:
 - `reasons`: what a broker did, in words; the table of cases.
 - `problem`: which problem is on display, and what clears it.
 - `versions`: which MQTT version the next attempt speaks.
-- `versionprobe`: asks a broker whether it answers MQTT 5.
 - `attempt`: what is known about one attempt.
 - `policy`: the state machine of a connection; pure.
 - `client`: paho's client with a socket that we open.
 - `socketloop`: paho on the asyncio loop.
+- `probe`: one connection that asks a broker step by step.
+- `versionprobe`: asks a broker whether it answers MQTT 5.
 - `connection`: combines them.
 - `publisher`: publishes with QoS 1 and counts confirmations.
 - `broker`: starts mosquitto or the embedded amqtt as a child process.

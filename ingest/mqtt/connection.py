@@ -26,6 +26,7 @@ from ingest.mqtt.subscriptions import FilterMemory, Reason, Subscriptions
 from ingest.mqtt.versionprobe import answers_version_5
 from ingest.mqtt.versions import VersionMemory
 from ingest.patience import REACH_S
+from ingest.secrettext import error_text
 from ingest.tls import TlsError, speaks_tls, tls_advice
 
 __all__ = ["Connection"]
@@ -373,7 +374,7 @@ class Connection:
 
     async def _check_version(self) -> None:
         """Find out whether the broker answers MQTT 5, which it may only have done too late."""
-        answers = await asyncio.to_thread(answers_version_5, self.endpoint)
+        answers = await answers_version_5(self.endpoint)
         self._policy.version_checked(answers)
 
     async def _check_tls(self) -> None:
@@ -487,12 +488,13 @@ class Connection:
         self._closing.set()
 
     def _broken(self, exc: Exception) -> None:
+        self._closing.set()
         if not isinstance(exc, OSError):
+            cause = None if isinstance(exc, MqttError) else exc
+            log.error("the MQTT connection ends: %s", error_text(exc), exc_info=cause)
             self.faults_total += 1
             self._policy.faulted(exc)
-            self._closing.set()
             return
         where = f"{self.endpoint.host}:{self.endpoint.port}"
         advice = tls_advice(exc, where, self.endpoint.tls_files, shaking_hands=False)
         self._policy.broken(exc, advice)
-        self._closing.set()

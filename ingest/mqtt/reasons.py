@@ -162,23 +162,25 @@ def subscription_text(mqtt_filter: str, code: int, reason: str) -> str:
     return hide_secrets(f"{said}: {reason}{_advice(code)}")
 
 
-def silence_text(step: str, waited_s: float, next_s: float, version: str | None) -> str:
+def silence_text(
+    step: str, waited_s: float, next_s: float | None = None, version: str | None = None
+) -> str:
     """Return the text of a step that the broker did not answer.
 
-    >>> silence_text("our CONNECT (MQTT 5)", 10.0, 20.0, None)
+    >>> silence_text("our CONNECT (MQTT 5)", 10.0, 20.0)
     'the broker has not answered our CONNECT (MQTT 5) for 10 s; the next attempt waits up to 20 s'
 
     Args:
         step: What it did not answer.
         waited_s: For how long, seconds.
-        next_s: Limit of the next attempt, seconds.
+        next_s: Limit of the next attempt, seconds; None: there is none.
         version: Other MQTT version that the next attempt tries; None: the same.
     """
+    said = f"the broker has not answered {step} for {waited_s:g} s"
+    if next_s is None:
+        return said
     tries = "" if version is None else f", with MQTT {version}"
-    return (
-        f"the broker has not answered {step} for {waited_s:.0f} s; the next attempt waits up to "
-        f"{next_s:.0f} s{tries}"
-    )
+    return f"{said}; the next attempt waits up to {next_s:.0f} s{tries}"
 
 
 def end_text(

@@ -10,7 +10,6 @@ the current connection. Only connecting (name lookup, TCP, TLS) runs in a worker
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -45,14 +44,12 @@ _PROTOCOL_ERROR, _UNSUPPORTED_VERSION, _KEEP_ALIVE_TIMEOUT = 0x82, 0x84, 0x8D
 _MOST_SAID = 300  # characters of a text of the broker
 _CLOSED = Ending("closed")
 
-log = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True, slots=True)
 class Callbacks:
     """Callbacks of a socket loop, all called on the event loop.
 
-    None may raise. If one does, the exception is logged and the connection reported as broken.
+    None may raise. If one does, the connection is reported as broken.
 
     Attributes:
         on_message: A message: the fields of a `Publish`.
@@ -395,10 +392,6 @@ class SocketLoop:
     def _fail(self, exc: Exception) -> None:
         """Give up the connection after an unforeseen exception: its stream may be out of step."""
         self._unwatch()
-        if isinstance(exc, MqttError):
-            log.error("the MQTT connection ends: %s", exc)
-        else:
-            log.error("the MQTT connection ends after an unforeseen exception", exc_info=exc)
         self._break(exc)
 
     # -- paho's callbacks -------------------------------------------------------------------

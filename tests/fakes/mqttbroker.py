@@ -50,6 +50,10 @@ class ScriptedBroker:
         goodbye_with: Reason code of a DISCONNECT before that (MQTT 5); None: close without a word.
         goodbye_text: Reason string of that DISCONNECT.
         most_unconfirmed: Most publications of QoS 1 that one connection had unconfirmed.
+        echoes: Deliver every publication back to its sender.
+        is_silent_to_publish: Never answer a publication, whatever `confirms` and `puback_code` say.
+        puback_code: Reason code of every PUBACK of MQTT 5, sent at once; None: see `confirms`.
+        goodbyes: Bodies of the DISCONNECT packets of clients.
     """
 
     def __init__(self, *, session_present: bool = False) -> None:
@@ -83,6 +87,10 @@ class ScriptedBroker:
         self.subscriptions: list[bytes] = []
         self.unsubscriptions: list[bytes] = []
         self.said_goodbye = 0
+        self.goodbyes: list[bytes] = []
+        self.echoes = False
+        self.is_silent_to_publish = False
+        self.puback_code: int | None = None
         self.version = 0
         self.port = 0
         self._writer: asyncio.StreamWriter | None = None
@@ -189,6 +197,7 @@ class ScriptedBroker:
                 writer.write(b"\xd0\x00")
         elif kind == DISCONNECT:
             self.said_goodbye += 1
+            self.goodbyes.append(packet)
             return False
         return True
 
@@ -248,8 +257,14 @@ class ScriptedBroker:
         self.published.append(Published(topic, qos, bool(first & 1), self.received[-1]))
         if self._closes("publish", writer):
             return False
-        if self.confirms:
+        if self.is_silent_to_publish:
+            return True
+        if self.puback_code is not None:
+            writer.write(b"\x40\x03" + packet[at - 2 : at] + bytes([self.puback_code]))
+        elif self.confirms:
             self.confirm_all()
+        if self.echoes:
+            self.publish(len(self.published), topic, self.received[-1])
         return True
 
     def _closes(self, step: Step, writer: asyncio.StreamWriter) -> bool:
