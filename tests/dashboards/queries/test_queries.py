@@ -413,8 +413,9 @@ def test_a_lost_session_is_reported_for_some_hours(
 ) -> None:
     """The last account of the bridge says when; the time of the evaluation decides."""
     stop_ms = SESSION_LOST_MS + after_ms
-    (found,) = rows(query_influx(alerts.SESSION_LOST.flux, start_ms=START_MS, stop_ms=stop_ms))
-    assert (found["gateway"], found["_value"]) == ("site-bridge-1", value)
+    (frame,) = query_influx(alerts.SESSION_LOST.flux, start_ms=START_MS, stop_ms=stop_ms)
+    assert frame.fields[-1].labels == {"role": "bridge", "gateway": "site-bridge-1"}
+    assert frame.fields[-1].values == [value]
 
 
 def test_no_lost_session_before_the_loss(query_influx: QueryInflux) -> None:
