@@ -18,7 +18,7 @@ ModelError
 └── RegistryError
     ├── NameRefused       an invalid model name or version
     ├── VersionMissing    the registry does not have this version
-    ├── PointerInvalid    stable.json is damaged
+    ├── PointerInvalid    stable.json is damaged, gone or an older copy
     └── RegistryBusy      another publisher held the lock for too long
 ```
 """
@@ -117,7 +117,7 @@ class VersionMissing(RegistryError):
 
 
 class PointerInvalid(RegistryError):
-    """stable.json is damaged; the running student stays until the pointer is set again."""
+    """stable.json is damaged, gone or an older copy; the running student stays until it is set."""
 
 
 class RegistryBusy(RegistryError):

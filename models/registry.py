@@ -26,7 +26,7 @@ import re
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, BinaryIO, Literal
@@ -46,6 +46,7 @@ from models.artifact import (
 )
 from models.errors import (
     ArtifactError,
+    ArtifactMissing,
     DigestMismatch,
     ModelError,
     NameRefused,
@@ -60,9 +61,12 @@ from models.tasks.fields import NAME_PATTERN, is_name
 __all__ = ["Move", "Pointer", "Registry"]
 
 _VERSION_DIR = re.compile(r"[1-9][0-9]{0,8}")
+_RETIRED = ".retired-"
 _MAX_POINTER_BYTES = 10_000
 _MAX_HISTORY_BYTES = 100_000_000
 _LOCK_SECONDS = 10.0
+_MOVE_SECONDS = 0.5
+"""How long a reader waits for a publisher that has written the history, but not yet the pointer."""
 
 _Version = Annotated[int, Strict(), Field(ge=1)]
 _Digest = Annotated[str, StringConstraints(strict=True, pattern=r"^[0-9a-f]{64}$")]
@@ -177,33 +181,54 @@ class Registry:
     def read_stable(self, name: str) -> Pointer | None:
         """The pointer of a name; None if it was never set.
 
+        It is compared with the history, because a pointer that is gone or an older copy is sound in
+        itself. A pointer whose move the history does not have is accepted; see `history_gap`.
+
         Raises:
             NameRefused: `name` is not a valid model name.
-            PointerInvalid: `stable.json` is damaged.
+            PointerInvalid: `stable.json` is damaged, is gone although it was set before, or names
+                a version from which the history moved on.
         """
-        path = self._folder(name) / "stable.json"
-        if not os.path.lexists(path):
+        until = time.monotonic() + _MOVE_SECONDS
+        while True:
+            pointer, moves = self._read_pointer(name), self.history(name)
+            if not moves or (pointer is not None and not _is_superseded(pointer, moves)):
+                return pointer
+            if time.monotonic() > until:
+                break
+            time.sleep(0.02)
+        last = moves[-1].version
+        found = "is gone" if pointer is None else f"is an older copy and names v{pointer.version}"
+        msg = (
+            f"{self._folder(name) / 'stable.json'} {found}, but the last move in history.jsonl is "
+            f"to v{last}: set the pointer again (`kpstream models promote {name} {last}`)"
+        )
+        raise PointerInvalid(msg)
+
+    def history_gap(self, name: str, pointer: Pointer) -> str | None:
+        """What the history lacks, for messages; None if it records the move to the pointer."""
+        if any(_names(move, pointer) for move in self.history(name)):
             return None
-        try:
-            return Pointer.model_validate_json(read_plain_file(path, _MAX_POINTER_BYTES))
-        except ValidationError as exc:
-            reason = exc.errors(include_url=False)[0]["msg"]
-            msg = f"{path} is damaged ({reason}): set the pointer again (publish or set_stable)"
-            raise PointerInvalid(msg) from exc
-        except ArtifactError as exc:
-            msg = f"{exc}: set the pointer again (publish or set_stable)"
-            raise PointerInvalid(msg) from exc
+        return (
+            f"{self._folder(name) / 'history.jsonl'} does not record the move to v{pointer.version}"
+            ": it is damaged, missing or an older copy. Put it back from a backup; without it, a "
+            "damaged version has no earlier one to fall back to"
+        )
 
     def stable_stamp(self, name: str) -> tuple[int, ...] | None:
-        """A value that differs after every move of the pointer; None without a pointer.
+        """A value that differs after every move of the pointer; None without pointer and history.
 
-        It costs one stat, because a gateway reads it every second.
+        It costs two stats, because a gateway reads it every second.
         """
-        try:
-            status = (self._folder(name) / "stable.json").lstat()
-        except OSError:
-            return None
-        return (status.st_ino, status.st_mtime_ns, status.st_size)
+        stamp: list[int] = []
+        for file in ("stable.json", "history.jsonl"):
+            try:
+                status = (self._folder(name) / file).lstat()
+            except OSError:
+                stamp += (0, 0, 0)
+            else:
+                stamp += (status.st_ino, status.st_mtime_ns, status.st_size)
+        return tuple(stamp) if any(stamp) else None
 
     def history(self, name: str) -> list[Move]:
         """All moves of the pointer, oldest first; a line truncated by a power loss is left out.
@@ -283,7 +308,7 @@ class Registry:
             return self._move_pointer(artifact, who)
 
     def seed(self, artifact_dir: str | os.PathLike[str]) -> bool:
-        """Publish a starter student and set the pointer, unless its name already has one.
+        """Publish a starter student and set the pointer, unless its name has or had one.
 
         Returns:
             True if it was published now.
@@ -292,7 +317,7 @@ class Registry:
             ModelError: See `publish` and `set_stable`.
         """
         name = read_artifact(artifact_dir).manifest.name
-        if (self._folder(name) / "stable.json").exists():
+        if os.path.lexists(self._folder(name) / "stable.json") or self.history(name):
             return False
         self.publish(artifact_dir, stable=True)
         return True
@@ -311,7 +336,7 @@ class Registry:
             VersionMissing: The registry does not have this name.
         """
         folder = self._folder(name)
-        aside = self.root / f".retired-{name}-{self.now_ms()}"
+        aside = self.root / f"{_RETIRED}{name}-{self.now_ms()}"
         try:
             folder.rename(aside)
         except FileNotFoundError as exc:
@@ -320,11 +345,33 @@ class Registry:
         sync_directory(self.root)
         return aside
 
+    def is_retired(self, name: str) -> bool:
+        """Whether a student of this name was retired, and not published again since."""
+        pattern = re.compile(re.escape(f"{_RETIRED}{name}-") + "[0-9]+")
+        found = map(pattern.fullmatch, _folders_in(self.root))
+        return any(found) and not self._folder(name).exists()
+
     def _folder(self, name: str) -> Path:
         if not isinstance(name, str) or not is_name(name):
             msg = f"model name {name!a} is invalid: it must match {NAME_PATTERN}"
             raise NameRefused(msg)
         return self.root / name
+
+    def _read_pointer(self, name: str) -> Pointer | None:
+        path = self._folder(name) / "stable.json"
+        if not os.path.lexists(path):
+            return None
+        try:
+            return Pointer.model_validate_json(read_plain_file(path, _MAX_POINTER_BYTES))
+        except ValidationError as exc:
+            reason = exc.errors(include_url=False)[0]["msg"]
+            msg = f"{path} is damaged ({reason}): set the pointer again (publish or set_stable)"
+            raise PointerInvalid(msg) from exc
+        except ArtifactMissing:
+            return None  # removed in between
+        except ArtifactError as exc:
+            msg = f"{exc}: set the pointer again (publish or set_stable)"
+            raise PointerInvalid(msg) from exc
 
     def _last_version(self, name: str) -> int:
         used = [0, *self.list_versions(name), *(move.version for move in self.history(name))]
@@ -416,6 +463,15 @@ def _manifest_bytes(artifact: Artifact, name: str, version: int) -> bytes:
         return artifact.manifest_bytes
     renumbered = Manifest.model_validate({**dict(manifest), "name": name, "version": version})
     return encode_manifest(renumbered)
+
+
+def _names(move: Move, pointer: Pointer) -> bool:
+    return (move.version, move.digest) == (pointer.version, pointer.digest)
+
+
+def _is_superseded(pointer: Pointer, moves: Sequence[Move]) -> bool:
+    """Whether the history once moved to this pointer, and then to another version."""
+    return not _names(moves[-1], pointer) and any(_names(move, pointer) for move in moves)
 
 
 def _folders_in(folder: Path) -> list[str]:

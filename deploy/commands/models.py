@@ -41,7 +41,13 @@ def list_models(registry: Registry) -> None:
     if not names:
         click.echo(f"{registry.root} is empty; a gateway adds the starter students when it starts")
     for name in names:
-        pointer = registry.read_stable(name)
+        try:
+            pointer = registry.read_stable(name)
+            fault = None if pointer is None else registry.history_gap(name, pointer)
+        except ModelError as exc:
+            pointer, fault = None, str(exc)
+        if fault is not None:
+            click.echo(f"{name}: {fault}", err=True)
         stable = None if pointer is None else pointer.version
         for version in registry.list_versions(name):
             mark = "stable" if version == stable else ""

@@ -206,6 +206,7 @@ def check_models(root: Path) -> list[Finding]:
                 continue
             artifact = registry.read(name, pointer.version, pointer.digest)
             try_student(artifact)
+            gap = registry.history_gap(name, pointer)
         except (ModelError, OSError) as exc:
             advice = (
                 "gateways keep their running student; publish it again, or promote another version"
@@ -214,6 +215,8 @@ def check_models(root: Path) -> list[Finding]:
             continue
         text = f"{name} v{pointer.version} scores {artifact.manifest.stream!r}, self-test passed"
         findings.append(Finding("models", "ok", text))
+        if gap is not None:
+            findings.append(Finding("models", "warn", f"{name}: {gap}"))
     return findings
 
 

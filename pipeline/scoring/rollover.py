@@ -9,18 +9,18 @@ is remembered, shown, and not tried again until the pointer moves.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ingest.statefile import StateFileUnusable, read_object, write_object
 from models.artifact import Artifact
 from models.errors import ArtifactMissing, Misfit, ModelError
 from models.manifest import check_fit
 from models.registry import Pointer, Registry
 from models.session import Student
 from models.tasks.registry import find_task
+from pipeline.scoring.memory import Ran, read_ran, write_ran
 from pipeline.status.view import ModelStatus
 
 __all__ = ["Change", "ModelWatch", "StudentSlot", "load_student"]
@@ -110,9 +110,10 @@ class ModelWatch:
         registry: The registry of pointers and versions.
         now_ms: Processing time, epoch milliseconds.
         load: Turns a checked artifact into a tested student.
-        memory: File that remembers which versions ran. After a restart these run first, and the
-            pointers are followed from there, so a restarted gateway refuses a version that does not
-            fit open windows, just as a running one does. None: no memory.
+        memory: File that remembers which versions ran (`pipeline.scoring.memory`). After a restart
+            these run first, and the pointers are followed from there, so a restarted gateway
+            refuses a version that does not fit open windows, just as a running one does. None: no
+            memory.
         on_swap: Called with each student right after it has taken over, never before it can score.
 
     Attributes:
@@ -132,7 +133,8 @@ class ModelWatch:
         self._load = load
         self._memory = memory
         self._on_swap = on_swap
-        self._remembered = _read_memory(memory)
+        self._remembered = read_ran(memory)
+        self._unusable: dict[str, Ran] = {}  # remembered, but it could not be resumed
         self._slots: dict[str, StudentSlot] = {}
         self._odd: list[str] = []
         self.running: dict[str, Student] = {}
@@ -187,6 +189,38 @@ class ModelWatch:
             except Exception:  # scoring by the other students goes on
                 slot.settled_stamp = stamp
                 log.exception("following %s failed; please report this", name)
+        return changes + self._tell_gone() + self._tell_lost(names)
+
+    def _tell_gone(self) -> list[Change]:
+        """Refuse to follow a running student into nothing: no pointer, no history, no folder."""
+        changes = []
+        for slot in self.slots():
+            if slot.student is None or self._registry.stable_stamp(slot.name) is not None:
+                continue
+            if not self._registry.is_retired(slot.name):
+                slot.settled_stamp = None
+                error = (
+                    f"the registry {self._registry.root} no longer says which version of "
+                    f"{slot.name} is stable: put its folder back, or publish the student again"
+                )
+                changes += self._refuse(slot, None, error)
+        return changes
+
+    def _tell_lost(self, names: Sequence[str]) -> list[Change]:
+        """Report the students that ran before the restart and are no longer in the registry."""
+        changes = []
+        for name, ran in sorted(self._remembered.items()):
+            if name in names or self._registry.is_retired(name):
+                continue
+            slot = self._slots.setdefault(name, StudentSlot(name, refused_stream=ran.stream))
+            owner = self.running.get(ran.stream)
+            scores = "nothing" if owner is None else owner.manifest.name
+            error = (
+                f"v{ran.version} ran last, but the registry {self._registry.root} no longer has "
+                f"{name}, so {scores} scores its stream {ran.stream!r} now: put the folder back, "
+                "or choose another student (`kpstream models add`)"
+            )
+            changes += self._refuse(slot, ran, error)
         return changes
 
     def _resume(self, name: str) -> list[Change]:
@@ -198,6 +232,7 @@ class ModelWatch:
         try:
             return [self._swap(slot, pointer)]
         except (ModelError, OSError) as exc:
+            self._unusable[name] = pointer
             log.warning("cannot resume %s v%d, which ran last: %s", name, pointer.version, exc)
             return []
 
@@ -207,7 +242,11 @@ class ModelWatch:
             pointer = self._registry.read_stable(slot.name)
             if pointer is None:
                 return []
-            return self._run_pointer(slot, pointer, stamp)
+            changes = self._run_pointer(slot, pointer, stamp)
+            gap = self._registry.history_gap(slot.name, pointer)
+            if gap is not None:
+                log.warning("%s", gap)
+            return changes
         except (ModelError, OSError) as exc:
             if not isinstance(exc, (ArtifactMissing, OSError)):
                 slot.settled_stamp = stamp
@@ -253,17 +292,18 @@ class ModelWatch:
         return Change(slot.name, manifest.version, "swapped")
 
     def _remember(self) -> None:
-        if self._memory is None:
-            return
-        running = {
-            slot.name: {"version": slot.student.manifest.version, "digest": slot.student.digest}
+        former = self._remembered | self._unusable
+        lost = {name: ran for name, ran in former.items() if ran.stream not in self.running}
+        ran = {
+            slot.name: Ran(
+                version=slot.student.manifest.version,
+                digest=slot.student.digest,
+                stream=slot.student.manifest.stream,
+            )
             for slot in self._slots.values()
             if slot.student is not None
         }
-        try:
-            write_object(self._memory, {"running": running})
-        except OSError as exc:
-            log.warning("cannot save the running versions to %s: %s", self._memory, exc)
+        write_ran(self._memory, lost | ran)
 
     def _refuse(self, slot: StudentSlot, pointer: Pointer | None, error: str) -> list[Change]:
         version = pointer.version if pointer else None
@@ -292,25 +332,6 @@ class ModelWatch:
             except (ModelError, OSError) as exc:
                 log.error("cannot fall back to %s v%d: %s", slot.name, move.version, exc)
         return []
-
-
-def _read_memory(path: Path | None) -> dict[str, Pointer]:
-    """Read the versions that ran last; none without a readable file, so the pointers decide."""
-    if path is None:
-        return {}
-    try:
-        found = read_object(path) or {}
-        try:
-            if found.keys() != {"running"}:  # an earlier version had the pointers only
-                found = {"running": found}
-            return {
-                name: Pointer.model_validate(pointer) for name, pointer in found["running"].items()
-            }
-        except (ValueError, AttributeError) as exc:
-            raise StateFileUnusable(path, "it has no list of running versions") from exc
-    except StateFileUnusable as exc:
-        log.warning("%s; the pointers of the registry decide", exc)
-        return {}
 
 
 def _clear_refusal(slot: StudentSlot) -> None:

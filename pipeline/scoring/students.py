@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import fcntl
+import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from ingest.clock import now_ms
@@ -16,6 +17,7 @@ from models.manifest import Manifest
 from models.registry import Registry
 from models.session import Student
 from models.zoo import STARTERS, zoo_path
+from pipeline.scoring.memory import Ran, read_ran
 from pipeline.scoring.rollover import ModelWatch
 from pipeline.scoring.tried import TriedStudents
 from pipeline.settings import PipelineSettings
@@ -23,6 +25,8 @@ from pipeline.windows.devices import StreamPlan
 from pipeline.windows.spec import WindowSpec
 
 __all__ = ["Students", "seed_starters", "stream_plan"]
+
+log = logging.getLogger(__name__)
 
 
 class Students:
@@ -44,7 +48,7 @@ class Students:
             settings: Settings of the agents.
         """
         self.registry = Registry(registry)
-        seed_starters(self.registry)
+        seed_starters(self.registry, read_ran(memory))
         shipped = frozenset(read_artifact(zoo_path(name)).digest for name in STARTERS)
         tried = TriedStudents(memory.with_name("tried.json"), shipped)
         self.models = ModelWatch(
@@ -83,25 +87,50 @@ def stream_plan(manifest: Manifest, settings: PipelineSettings) -> StreamPlan:
     )
 
 
-def seed_starters(registry: Registry) -> None:
-    """Publish each starter student whose stream no student in the registry scores.
+def seed_starters(registry: Registry, ran: Mapping[str, Ran] | None = None) -> None:
+    """Publish each starter student whose stream no other student scores or is known to have scored.
 
-    Several processes may call it at once: one seeds, the others wait.
+    A student of the registry that cannot be read may score any stream, so none is published beside
+    one: a starter never takes the place of a student that got lost. Several processes may call it
+    at once: one seeds, the others wait.
+
+    Args:
+        registry: The registry.
+        ran: The students that this process ran last, by name.
     """
     registry.root.mkdir(parents=True, exist_ok=True)
     flags = os.O_RDWR | os.O_CREAT
     with os.fdopen(open_regular(registry.root / ".seed.lock", flags, 0o666), "r+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        _seed(registry)
+        _seed(registry, ran or {})
 
 
-def _seed(registry: Registry) -> None:
-    scored = set()
-    for name in registry.names():
-        with contextlib.suppress(ModelError):  # a damaged one is reported when it should run
+def _seed(registry: Registry, ran: Mapping[str, Ran]) -> None:
+    scored, unreadable, names = set(), [], registry.names()
+    for name in names:
+        try:
             pointer = registry.read_stable(name)
             if pointer is not None:
-                scored.add(registry.read(name, pointer.version).manifest.stream)
+                scored.add(registry.read(name, pointer.version, pointer.digest).manifest.stream)
+        except ModelError:  # it is reported when it should run
+            unreadable.append(name)
     for name in STARTERS:
-        if read_artifact(zoo_path(name)).manifest.stream not in scored:
+        starter = read_artifact(zoo_path(name))
+        former = {
+            other: last.stream
+            for other, last in ran.items()
+            if last.digest != starter.digest and not registry.is_retired(other)
+        }
+        lost = [other for other, stream in former.items() if not stream and other not in names]
+        stream = starter.manifest.stream
+        if stream in scored or stream in former.values():
+            continue
+        if unknown := unreadable + lost:
+            log.warning(
+                "the starter student %s is not added to the registry, because %s cannot be read "
+                "and may score the same stream",
+                name,
+                " and ".join(sorted(unknown)),
+            )
+        else:
             registry.seed(zoo_path(name))

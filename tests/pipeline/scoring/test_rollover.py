@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -246,13 +247,87 @@ def test_a_damaged_pointer_leaves_the_running_version(watch, registry, tmp_path,
 def test_a_pointer_or_registry_that_vanishes_leaves_the_running_version(watch, registry, tmp_path):
     publish(registry, tmp_path)
     watch.poll()
-    (registry.root / NAME / "stable.json").unlink()
+    pointer = registry.root / NAME / "stable.json"
+    pointer.rename(tmp_path / "away")
+    (gone,) = watch.poll()
+    assert "stable.json is gone, but the last move in history.jsonl is to v1" in gone.error
     assert watch.poll() == []
+    (tmp_path / "away").rename(pointer)
+    assert watch.poll() == []
+    assert watch.statuses()[0].refused_error is None
     shutil.rmtree(registry.root)
+    (gone,) = watch.poll()
+    assert "no longer says which version of dummy-rul is stable" in gone.error
     assert watch.poll() == []
     registry.root.write_text("a file now")
     assert watch.poll() == []
     assert running(watch) == 1
+
+
+def test_an_older_copy_of_the_pointer_leaves_the_running_version(
+    watch, registry, tmp_path, clock, caplog
+):
+    pointer, memory = registry.root / NAME / "stable.json", tmp_path / "running.json"
+    watch = ModelWatch(registry, clock, memory=memory)
+    publish(registry, tmp_path)
+    older = pointer.read_bytes()
+    publish(registry, tmp_path, seed=1)
+    watch.poll()
+    pointer.write_bytes(older)
+    (refusal,) = watch.poll()
+    assert "is an older copy and names v1, but the last move in history.jsonl is to v2" in (
+        refusal.error
+    )
+    after = ModelWatch(registry, clock, memory=memory)
+    assert [(c.version, c.what) for c in after.poll()] == [(2, "swapped"), (None, "refused")]
+    fresh = ModelWatch(registry, clock)  # another process, which never ran one
+    assert [(c.version, c.what) for c in fresh.poll()] == [(None, "refused"), (2, "swapped")]
+    registry.set_stable(NAME, 1)
+    assert [(c.version, c.what) for c in watch.poll()] == [(1, "swapped")]
+
+
+@pytest.mark.parametrize("damage", ["removed", "cut", "older", "pipe"])
+def test_a_history_that_lacks_the_stable_version_is_told(registry, tmp_path, clock, caplog, damage):
+    history = registry.root / NAME / "history.jsonl"
+    publish(registry, tmp_path)
+    older = history.read_bytes()
+    publish(registry, tmp_path, seed=1)
+    data = history.read_bytes()
+    history.unlink()
+    if damage == "pipe":
+        os.mkfifo(history)
+    elif damage != "removed":
+        history.write_bytes(older if damage == "older" else data[:-9])
+    watch = ModelWatch(registry, clock)
+    watch.poll()
+    assert running(watch) == 2
+    assert "history.jsonl does not record the move to v2" in caplog.text
+
+
+def test_a_student_that_the_registry_lost_is_told_at_every_start(registry, tmp_path, clock):
+    memory = tmp_path / "running.json"
+    publish(registry, tmp_path)
+    publish(registry, tmp_path, task="activity")
+    ModelWatch(registry, clock, memory=memory).poll()
+    (registry.root / NAME).rename(tmp_path / "away")
+    for _ in range(2):
+        watch = ModelWatch(registry, clock, memory=memory)
+        swap, lost = watch.poll()
+        assert (swap.what, lost.name, lost.version, lost.what) == ("swapped", NAME, 1, "refused")
+        assert "v1 ran last, but the registry" in lost.error
+        assert watch.poll() == []
+        assert watch.models_without_student() == [NAME]
+    (tmp_path / "away").rename(registry.root / NAME)
+    assert [(c.name, c.what) for c in watch.poll()] == [(NAME, "swapped")]
+    assert watch.statuses()[1].refused_error is None
+
+
+def test_a_student_that_was_retired_is_not_lost(registry, tmp_path, clock):
+    memory = tmp_path / "running.json"
+    publish(registry, tmp_path)
+    ModelWatch(registry, clock, memory=memory).poll()
+    registry.retire(NAME)
+    assert ModelWatch(registry, clock, memory=memory).poll() == []
 
 
 def test_a_start_with_a_damaged_version_goes_back_to_the_one_before(registry, tmp_path, clock):

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
+import pytest
+
+from models.artifact import read_artifact
 from models.dummy import write_dummy
 from models.registry import Registry
 from models.session import Student
+from models.zoo import STARTERS, zoo_path
 from pipeline.scoring.students import Students
 from pipeline.settings import PipelineSettings
 
@@ -32,3 +37,89 @@ def test_a_stream_has_a_plan_only_once_its_student_runs(tmp_path: Path) -> None:
     for stream, (had_plan, student) in seen.items():
         assert not had_plan
         assert student is students.models.running[stream]
+
+
+STREAM = "engine"
+"""The stream of the starter student `rul-fd001`, which a user's own student takes over."""
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    """A state folder whose gateway ran the user's own student on the stream of a starter."""
+    assert read_artifact(zoo_path("rul-fd001")).manifest.stream == STREAM
+    registry = Registry(tmp_path / "state" / "registry")
+    write_dummy(tmp_path / "own", "rul", stream=STREAM)
+    registry.publish(tmp_path / "own", "own", stable=True)
+    assert _scoring(tmp_path / "state") == ("own", ())
+    assert not (registry.root / "rul-fd001").exists()
+    return tmp_path / "state"
+
+
+def _scoring(state: Path) -> tuple[str | None, tuple[str, ...]]:
+    """Start; return the student of the stream, and the names of models that report a fault."""
+    students = Students(state / "registry", state / "running.json", PipelineSettings())
+    students.models.poll()
+    student = students.models.student_of(STREAM)
+    told = tuple(s.name for s in students.models.statuses() if s.refused_error)
+    return (None if student is None else student.manifest.name), told
+
+
+@pytest.mark.parametrize("file", ["stable.json", "history.jsonl"])
+def test_a_starter_never_replaces_a_student_whose_pointer_or_history_is_gone(
+    state: Path, file: str
+) -> None:
+    (state / "registry" / "own" / file).unlink()
+    assert _scoring(state) == ("own", ("own",) if file == "stable.json" else ())
+    (state / "running.json").unlink()
+    assert _scoring(state)[0] == "own"
+
+
+@pytest.mark.parametrize("file", ["manifest.json", "model.onnx"])
+@pytest.mark.parametrize("remembers", [True, False])
+def test_a_starter_never_replaces_a_student_that_is_damaged(
+    state: Path, file: str, remembers: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = state / "registry" / "own" / "versions" / "1" / file
+    path.write_bytes(path.read_bytes()[:-3])
+    if not remembers:
+        (state / "running.json").unlink()
+    for _ in range(2):
+        caplog.clear()
+        assert _scoring(state) == (None, ("own",))
+    if not remembers:
+        assert "rul-fd001 is not added to the registry, because own cannot be" in caplog.text
+
+
+@pytest.mark.parametrize("lost", ["registry", "registry/own"])
+def test_a_starter_never_replaces_a_student_that_the_registry_has_lost(
+    state: Path, lost: str
+) -> None:
+    (state / lost).rename(state / "away")
+    for _ in range(2):
+        assert _scoring(state) == (None, ("own",))
+    shutil.rmtree(state / "registry" / "own", ignore_errors=True)
+    if lost == "registry":
+        shutil.rmtree(state / "registry")
+    (state / "away").rename(state / lost)
+    assert _scoring(state) == ("own", ())
+
+
+def test_starters_come_back_into_a_registry_that_is_gone(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    assert _scoring(state) == ("rul-fd001", ())
+    shutil.rmtree(state / "registry")
+    assert _scoring(state) == ("rul-fd001", ())
+    assert sorted(STARTERS) == Registry(state / "registry").names()
+
+
+def test_a_starter_whose_later_version_is_the_users_keeps_it_without_a_pointer(
+    tmp_path: Path,
+) -> None:
+    state = tmp_path / "state"
+    assert _scoring(state) == ("rul-fd001", ())
+    registry = Registry(state / "registry")
+    assert registry.publish(zoo_path("rul-fd001"), stable=True) == 2
+    _scoring(state)
+    (registry.root / "rul-fd001" / "stable.json").unlink()
+    assert _scoring(state) == ("rul-fd001", ("rul-fd001",))
+    assert registry.list_versions("rul-fd001") == [1, 2]
