@@ -40,7 +40,7 @@ from training.bench.ledger import (
 )
 from training.bench.report import write_report
 from training.bench.runs import do_run
-from training.bench.shifts import TRANSFERS
+from training.bench.shifts import TRANSFERS, UNSEEN
 from training.bench.taughtreport import write_taught_report
 from training.datasets.benchmarks import read_benchmark
 from training.datasets.contract import DataSet
@@ -228,8 +228,9 @@ def run_missing_forecasts(
         products = teacher_products(recipe, series, teachers, deadline_s=deadline_s)
         if products is None and recipe.teacher != "none":
             break  # the deadline ended the teacher's training
-        transfer = TRANSFERS.get(one.benchmark)
-        unseen = [read_series(transfer, data)] if transfer else []
+        names = [TRANSFERS[one.benchmark]] if one.benchmark in TRANSFERS else []
+        names += UNSEEN.get(one.benchmark, ())
+        unseen = [read_series(name, data) for name in names]
         line = do_forecast_run(one, series, products, unseen)
         append_line(results, line)
         if why := line.get("export_error"):

@@ -1,7 +1,8 @@
 """Test windows under conditions that training did not have: a lost channel, a short history.
 
 Zero-shot is the third condition: `TRANSFERS` names the set that a model of another set forecasts,
-standardised by its own training part, as in the literature.
+standardised by its own training part, as in the literature. `UNSEEN` names sets of other kinds of
+devices, which are as strange to a model as a customer's own series.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from training.datasets.series import SeriesWindows
 
-__all__ = ["DISTURBANCES", "MISSING", "SHORT", "TRANSFERS", "disturb"]
+__all__ = ["DISTURBANCES", "MISSING", "SHORT", "TRANSFERS", "UNSEEN", "disturb"]
 
 MISSING = "channel missing"
 SHORT = "short history"
@@ -23,6 +24,10 @@ DISTURBANCES = (MISSING, SHORT)
 """Kinds of disturbed windows."""
 TRANSFERS: Mapping[str, str] = MappingProxyType({"ETTh1": "ETTh2", "ETTm1": "ETTm2"})
 """Set that a model of another set forecasts without having seen it."""
+UNSEEN: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"ETTh1": ("Beijing-air", "Weather", "Exchange", "ILI")}
+)
+"""Sets of another kind of device that a model of a set forecasts without having seen any of it."""
 
 
 @dataclass(frozen=True, slots=True)

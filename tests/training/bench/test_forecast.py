@@ -155,12 +155,14 @@ def test_a_line_holds_the_student_beside_ridge_and_baselines(line):
 
 def test_a_line_has_the_errors_under_conditions_that_training_did_not_have():
     other = replace(make_dummy_series(readings=600, seed=5), name="other")
+    short = replace(other, name="short", borders=tuple((a, b, b + 11) for a, b, _ in other.borders))
 
     found = do_forecast_run(
-        ForecastRun("ridge", replace(RECIPE, student="ridge")), DATA, None, [other]
+        ForecastRun("ridge", replace(RECIPE, student="ridge")), DATA, None, [other, short]
     )
 
     assert set(found["shifts"]) == {"other", "channel missing", "short history"}
+    assert found["shifts"]["other"]["naive_mse"] > 0
     assert all(one["mse"] == one["ridge_mse"] for one in found["shifts"].values())
     assert found["shifts"]["short history"]["mse"] > found["test"]["mse"]
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from tests.fakes.smallseries import make_series
-from training.bench.shifts import MISSING, SHORT, TRANSFERS, disturb
+from training.bench.shifts import MISSING, SHORT, TRANSFERS, UNSEEN, disturb
 from training.datasets.ett import ETT
+from training.datasets.series_sources import SERIES
 
 WINDOWS = make_series().windows("test", 6, 4)
 
@@ -43,3 +44,9 @@ def test_an_unknown_kind_is_refused():
 
 def test_sets_are_forecast_by_models_of_the_other_set():
     assert all(name != other and {name, other} <= set(ETT) for name, other in TRANSFERS.items())
+
+
+def test_unseen_sets_are_of_another_kind_of_device():
+    found = {other for others in UNSEEN.values() for other in others}
+    assert found
+    assert found <= set(SERIES) - set(ETT)

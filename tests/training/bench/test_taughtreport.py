@@ -74,6 +74,28 @@ def test_a_row_has_the_paired_differences_and_the_verdict(tmp_path):
     assert row(text, "*LLaTA (CALF); GPT-2, 6 blocks*")[4] == "0.468"
 
 
+def test_series_of_other_kinds_have_a_table_of_their_own(tmp_path):
+    def unseen(mse):
+        own = {"ILI": {"mse": mse, "ridge_mse": 0.9, "naive_mse": 1.5}}
+        return {"shifts": made("none", 0, 0.4)[1]["shifts"] | own}
+
+    pairs = [made("none", seed, 0.4, **unseen(0.8 + seed / 100)) for seed in range(3)]
+    pairs += [made("llata", seed, 0.4, **unseen(0.7 + seed / 100)) for seed in range(3)]
+    pairs.append(made("llata", 3, 0.4))  # older than the table
+
+    text = page(tmp_path, pairs)
+
+    assert "| model | seeds | ILI | minus ridge | minus none |" in text
+    assert row(text, "seasonal naive")[2] == "1.5000"
+    assert row(text, "closed-form ridge itself", 2)[2] == "0.9000"
+    assert row(text, "llata", 2)[1:] == [
+        "3",
+        "0.7100 (0.0100)",
+        "-0.1900 ± 0.0248",
+        "-0.1000 ± 0.0000",
+    ]
+
+
 def test_a_control_with_a_lower_error_is_no_help(tmp_path):
     pairs = [made("none", seed, 0.4 + seed / 100) for seed in range(3)]
     pairs += [made("llata-shuffled", seed, 0.39 + seed / 100) for seed in range(3)]
