@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dashboards.queries.flux import STOP, Where, read, text
 from dashboards.queries.query import ColumnType, Query, per_series, table
-from dashboards.queries.stages import AT_THE_END, GROWTH, LAST, PER_SECOND, newest, unexplained
+from dashboards.queries.stages import AT_THE_END, GROWTH, LAST, RATE, newest, unexplained
 from pipeline.points.measurements import DEVICE, DEVICE_HOURLY
 
 __all__ = [
@@ -48,8 +48,7 @@ READINGS_OF_FLEET = per_series(
     "readings_of_fleet",
     [
         *read(DEVICE, ["received"], _SITE),
-        LAST,
-        PER_SECOND,
+        *RATE,
         'group(columns: ["site", "_time"])',
         "sum()",
     ],
@@ -90,7 +89,7 @@ DEVICE_AGE = per_series(
 
 DEVICE_RATES = per_series(
     "device_rates",
-    [*read(DEVICE, _OUTCOMES, *_ONE_DEVICE), LAST, PER_SECOND],
+    [*read(DEVICE, _OUTCOMES, *_ONE_DEVICE), *RATE],
     ("_field", *_DEVICE_KEY),
 )
 

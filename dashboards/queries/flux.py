@@ -21,7 +21,19 @@ from dataclasses import dataclass
 from models.tasks.classes import PROBABILITY_PREFIX
 from pipeline.points.measurements import Measurement
 
-__all__ = ["BUCKET", "START", "STEP", "STOP", "FluxError", "Where", "names", "pipe", "read", "text"]
+__all__ = [
+    "BUCKET",
+    "START",
+    "STEP",
+    "STOP",
+    "FluxError",
+    "Where",
+    "is_of",
+    "names",
+    "pipe",
+    "read",
+    "text",
+]
 
 BUCKET = "v.defaultBucket"
 """Default bucket of the data source."""
@@ -117,10 +129,15 @@ def read(
     stages = [
         f"from(bucket: {bucket})",
         f"range(start: {START}, stop: {STOP})",
-        f"filter(fn: (r) => r._measurement == {text(measurement.name)})",
+        f"filter(fn: (r) => {is_of(measurement)})",
         f"filter(fn: (r) => {' or '.join(map(_is_field, fields))})",
     ]
     return stages + [f"filter(fn: (r) => {condition.flux})" for condition in where]
+
+
+def is_of(measurement: Measurement) -> str:
+    """The condition for rows of a measurement."""
+    return f"r._measurement == {text(measurement.name)}"
 
 
 def pipe(stages: Iterable[str], *more: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dashboards.queries.flux import START, STOP, read
 from dashboards.queries.query import per_series, table
-from dashboards.queries.stages import AGE_S, GROWTH, LAST, PER_SECOND, every, newest
+from dashboards.queries.stages import AGE_S, GROWTH, LAST, RATE, every, newest
 from pipeline.points.measurements import DEAD_LETTERS, GATEWAY, LAG
 
 __all__ = [
@@ -80,8 +80,7 @@ RATES = per_series(
     "rates",
     [
         *read(GATEWAY, ["messages_received", "messages_logged", "scored", "stored"]),
-        LAST,
-        PER_SECOND,
+        *RATE,
         'group(columns: ["_field", "_time"])',
         "sum()",
     ],
@@ -134,8 +133,7 @@ CPU = per_series(
     "cpu",
     [
         *read(GATEWAY, ["cpu_ms"]),
-        LAST,
-        PER_SECOND,
+        *RATE,
         "map(fn: (r) => ({r with _value: r._value / 1000.0}))",
     ],
     ("role", "gateway"),

@@ -1,22 +1,22 @@
 """Stages of Flux that several queries share. Pure.
 
-Counters only grow, and start again at 0 when their process restarts. `GROWTH` and `PER_SECOND`
-treat a smaller number as a restart, so a restart causes neither a spike nor a gap.
+Counters only grow, and start again at 0 when their process restarts. `GROWTH` and `RATE` treat a
+smaller number as a restart, so a restart causes neither a spike nor a gap.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dashboards.queries.flux import STEP, STOP, names
+from dashboards.queries.flux import START, STEP, STOP, names
 
 __all__ = [
     "AGE_S",
     "AT_THE_END",
     "GROWTH",
     "LAST",
-    "PER_SECOND",
     "PIVOT",
+    "RATE",
     "every",
     "newest",
     "unexplained",
@@ -34,8 +34,22 @@ LAST = every("last")
 GROWTH = "difference(nonNegative: true, initialZero: true)"
 """Increase of a counter since the previous row; the first row of a series gives none."""
 
-PER_SECOND = "derivative(unit: 1s, nonNegative: true, initialZero: true)"
-"""Increase of a counter per second."""
+RATE = (
+    f'aggregateWindow(every: {STEP}, fn: last, createEmpty: false, timeSrc: "_time")',
+    "increase()",
+    "derivative(unit: 1s)",
+    LAST,
+    f"filter(fn: (r) => r._time < {STOP} and "
+    f"int(v: r._time) > int(v: {START}) + 2 * int(v: {STEP}))",
+)
+"""Increase of a counter per second, one value per whole step.
+
+`derivative` alone takes a restart for no increase, so the increases are added up before; only what
+a process counted between its last value of a step and its end is missing. The time between two
+values is that of their rows. The first and the last step of a chart are shorter than the others and
+hold the rows of some series only, so they, and the step that begins with them, have no value: a sum
+over series would be too small.
+"""
 
 PIVOT = 'pivot(rowKey: ["_time"], columnKey: ["_field"], valueColumn: "_value")'
 """One column per field."""

@@ -10,8 +10,10 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dashboards.queries.flux import STEP, is_of
 from dashboards.queries.query import Query
 from dashboards.visuals.views import Json, Override, Style, Table, View
+from pipeline.points.measurements import DEAD_LETTERS, DEVICE, GATEWAY, LAG, MODEL
 
 __all__ = ["SOURCE", "SOURCE_TYPE", "Panel", "panel_id", "target"]
 
@@ -21,6 +23,12 @@ SOURCE: Json = {"type": SOURCE_TYPE, "uid": "${datasource}"}
 
 _MAX_POINTS = 1000
 """Values per query where the width of the panel must not limit them (a phone shows about 300)."""
+
+_ACCOUNTS = (GATEWAY, DEVICE, LAG, DEAD_LETTERS, MODEL)
+"""Measurements that every process writes at its own times, 10 seconds apart by default."""
+_ACCOUNT_STEP = "20s"
+"""Shortest step over accounts. A shorter one holds the rows of some processes only, and a sum over
+processes would jump between parts of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +81,8 @@ class Panel:
             found["maxDataPoints"] = _MAX_POINTS
         if self.queries:
             found["datasource"] = SOURCE
+            if any(map(_has_account_steps, self.queries)):
+                found["interval"] = _ACCOUNT_STEP
             found["targets"] = [target(query, at) for at, query in enumerate(self.queries)]
         if isinstance(self.view, Table):
             found["transformations"] = self.view.transformations()
@@ -91,6 +101,10 @@ def panel_id(key: str) -> int:
     True
     """
     return zlib.crc32(key.encode()) % 1_000_000 + 1
+
+
+def _has_account_steps(query: Query) -> bool:
+    return STEP in query.flux and any(is_of(account) in query.flux for account in _ACCOUNTS)
 
 
 def target(query: Query, at: int = 0) -> Json:

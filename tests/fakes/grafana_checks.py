@@ -17,8 +17,8 @@ BOARD_KEYS = {
     "timezone", "title", "uid", "version", "weekStart",
 }  # fmt: skip
 PANEL_KEYS = {
-    "datasource", "description", "fieldConfig", "gridPos", "id", "maxDataPoints", "options",
-    "targets", "timeFrom", "title", "transformations", "type",
+    "datasource", "description", "fieldConfig", "gridPos", "id", "interval", "maxDataPoints",
+    "options", "targets", "timeFrom", "title", "transformations", "type",
 }  # fmt: skip
 DEFAULTS_KEYS = {
     "color", "custom", "decimals", "displayName", "mappings", "max", "min", "noValue", "thresholds",

@@ -14,6 +14,7 @@ from dashboards.visuals.limits import Limits
 from dashboards.visuals.panels import Panel
 from dashboards.visuals.styles import OUTCOMES
 from dashboards.visuals.views import Column, Note, Table
+from deploy.settings.settings import GatewaySettings
 from models.artifact import read_artifact
 from models.tasks.classes import ClassesDecoding
 from models.zoo import zoo_path
@@ -155,6 +156,19 @@ def test_links_lead_to_boards_with_variables_they_have() -> None:
         assert isinstance(panel.view, Table)
         titles = {other.title for other in panel.view.columns}
         assert set(re.findall(r"__data\.fields\.(\w+)", rest)) <= titles
+
+
+def test_charts_of_accounts_have_steps_that_hold_every_process() -> None:
+    """Processes write every 10 s, each at its own times; scores come as often as their windows."""
+    step = {
+        panel.key: panel.json(0, 0).get("interval")
+        for board in SITE.boards.values()
+        for panel in board.panels
+    }
+    default_ms = GatewaySettings.model_fields["account_ms"].default
+    for key in ("rates", "backlog", "ready", "cpu", "readings-rate", "account-of-fleet"):
+        assert int(step[key].removesuffix("s")) * 1000 >= 2 * default_ms
+    assert {step[key] for key in ("processes", "rul-of-fleet", "device-probabilities")} == {None}
 
 
 def test_every_board_shows_rollouts_and_process_starts() -> None:

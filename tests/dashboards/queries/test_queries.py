@@ -34,7 +34,7 @@ from models.tasks.registry import tasks
 from models.tasks.rul import RUL
 from pipeline.points.accounts import Accounts
 from pipeline.points.points import Point
-from pipeline.status.counters import DeviceAccount
+from pipeline.status.counters import DeviceAccount, Totals
 from tests.dashboards.conftest import DAY_MS, HOURS, QueryInflux, StorePoints
 from tests.dashboards.simulated_forecasts import FAULTY, GRID
 from tests.dashboards.simulated_site import (
@@ -332,6 +332,42 @@ def test_a_restart_causes_neither_a_spike_nor_a_gap(query_influx, site_points) -
         before = now
     assert found["scored"] == want
     assert min(min(frame.fields[1].values) for frame in frames) >= 0
+
+
+@pytest.fixture(scope="module")
+def steady(store_points: StorePoints) -> str:
+    """Two processes of 100 messages/s each, with accounts every 5 s; one restarts after 100 s."""
+    points = []
+    for name, restart_s, offset_ms in (("a", 100, 0), ("b", None, 1_700)):
+        start_s = 0
+        for at_s in range(0, 200, 5):
+            if at_s == restart_s:
+                start_s = at_s - 5
+            process = SimulatedProcess(sums=Totals(messages_received=100 * (at_s - start_s)))
+            now_ms = START_MS + 1000 * at_s + offset_ms
+            points += Accounts(process, name, "bridge", START_MS).points(now_ms)
+    store_points("dashboards-steady", points)
+    return "dashboards-steady"
+
+
+@pytest.mark.parametrize("shift_ms", [0, 300, 2_100, 4_999, 7_500, 12_345])
+@pytest.mark.parametrize("step_ms", [5_000, 20_000, 30_000])
+def test_a_steady_rate_is_shown_for_any_range(
+    query_influx: QueryInflux, steady: str, step_ms: int, shift_ms: int
+) -> None:
+    """No first or last step that is cut changes the rate; a restart costs one step a part."""
+    frames = query_influx(
+        processes.RATES.flux,
+        bucket=steady,
+        step_ms=step_ms,
+        start_ms=START_MS + 11_000 + shift_ms,
+        stop_ms=START_MS + 150_000 + shift_ms,
+    )
+    rates = {frame.fields[1].name: frame.fields[1].values for frame in frames}["messages_received"]
+    assert len(rates) >= 139_000 // step_ms - 2
+    *steady_rates, last = sorted(map(round, rates), reverse=True)
+    assert set(steady_rates) == {200}
+    assert 200 - 100 < last <= 200
 
 
 def test_backlog_is_summed_over_partitions_and_follows_the_log(query_influx, site_points) -> None:
