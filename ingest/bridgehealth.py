@@ -26,7 +26,9 @@ class BridgeCounters:
         received_total: Messages taken from the broker, redeliveries included.
         received_bytes_total: Bytes of their bodies.
         logged_total: Accepted messages that are durable in the log, including messages of another
-            format (`ingest.decoder`) that carry no readings.
+            format (`ingest.decoder`) that carry no readings, and probes.
+        probes_total: Probes of `kpstream doctor`, of which nothing is kept
+            (`ingest.topics.probe_address`).
         dead_lettered_total: Refused messages that are durable in the log, by reason.
         ticks_total: Ticks in the log.
         records_total: Records in the log (bundles and dead letters).
@@ -45,6 +47,7 @@ class BridgeCounters:
     received_total: int = 0
     received_bytes_total: int = 0
     logged_total: int = 0
+    probes_total: int = 0
     dead_lettered_total: Counter[RefusalReason] = field(default_factory=Counter)
     ticks_total: int = 0
     records_total: int = 0

@@ -152,6 +152,8 @@ class Intake:
     ) -> bool:
         """Add one message to the load, as an envelope or as a dead letter; never raises.
 
+        Nothing is kept of a probe of `kpstream doctor` (`ingest.topics.probe_address`).
+
         Args:
             topic: Its MQTT topic.
             payload: Its body.
@@ -171,9 +173,12 @@ class Intake:
                 self._take_decoded(decoder, topic, payload, recv_ms, qos, is_dup=is_dup)
             else:
                 address, partition = self._addresses.get(topic) or self._address(topic)
-                document = decode_payload(payload)
-                self._hear(address, document, recv_ms, again)
-                self._add(address, partition, document, payload, recv_ms)
+                if address.is_probe:
+                    self._counters.probes_total += 1
+                else:
+                    document = decode_payload(payload)
+                    self._hear(address, document, recv_ms, again)
+                    self._add(address, partition, document, payload, recv_ms)
         except _ClockInDoubt:
             return False
         except RefusedMessage as exc:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +23,7 @@ __all__ = [
     "client_context",
     "open_tls",
     "probe_tls",
+    "shake_hands",
     "speaks_tls",
     "tls_advice",
 ]
@@ -204,15 +204,44 @@ def probe_tls(host: str, port: int, files: TlsFiles | None, settings: str = "") 
             return None
         return f"{host}:{port} speaks TLS: set {settings}CA_FILE, or connect to its plain port"
     try:
-        with open_tls(host, port, files) as line:
-            line.settimeout(_ANSWER_S)
-            with suppress(TimeoutError):
-                line.recv(1)
+        shake_hands(host, port, files)
     except TlsError as exc:
         return str(exc)
-    except OSError as exc:
-        return tls_advice(exc, f"{host}:{port}", files, shaking_hands=False)
+    except OSError:
+        return None
     return None
+
+
+def shake_hands(
+    host: str, port: int, files: TlsFiles, *, handshake_s: float | None = None
+) -> str | None:
+    """Try TLS with a server and send nothing else; blocks for seconds.
+
+    Args:
+        host: Host of the server.
+        port: Port of the server.
+        files: Files for TLS.
+        handshake_s: As in `open_tls`.
+
+    Returns:
+        The version of TLS.
+
+    Raises:
+        TlsError: As `open_tls`, or the server refuses our certificate after the handshake.
+        OSError: No server listens there, or the connection broke and TLS is not the cause.
+    """
+    with open_tls(host, port, files, handshake_s=handshake_s) as line:
+        line.settimeout(_ANSWER_S)
+        try:
+            line.recv(1)
+        except TimeoutError:
+            pass
+        except OSError as exc:
+            advice = tls_advice(exc, f"{host}:{port}", files, shaking_hands=False)
+            if advice is None:
+                raise
+            raise TlsError(advice) from exc
+        return line.version()
 
 
 def speaks_tls(host: str, port: int) -> bool:

@@ -31,6 +31,7 @@ __all__ = [
     "murmur2",
     "parse_topic",
     "partition_of",
+    "probe_address",
     "subscription",
     "topic_shape",
 ]
@@ -58,6 +59,7 @@ MQTT_PREFIX = "sensors"
 SHARED_GROUP = "kpstream"
 """Default group in which the bridges of a site share its messages."""
 
+_PROBE = "kpstream-doctor"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SHAPE_LEVELS = 8
 _NAME_RULE = "1 to 64 of A-Z a-z 0-9 . _ -, the first a letter or digit"
@@ -77,6 +79,26 @@ class Address(NamedTuple):
         'sensors/plant-7/press-2/engine'
         """
         return f"{prefix}/{self.site}/{self.device}/{self.stream}"
+
+    @property
+    def is_probe(self) -> bool:
+        """Whether this is an address of `probe_address`, from which no readings come."""
+        return self.device == _PROBE and self.stream == "probe"
+
+
+def probe_address(site: str | None = None) -> Address:
+    """Return the address on which `kpstream doctor` publishes one message.
+
+    A filter that takes the readings of the site takes the message, too. Bridges acknowledge it and
+    keep nothing of it, so it disturbs nobody.
+
+    >>> probe_address("plant-7").mqtt_topic(), probe_address().is_probe
+    ('sensors/plant-7/kpstream-doctor/probe', True)
+
+    Args:
+        site: Site that the bridge takes; None: it takes all.
+    """
+    return Address(site or "kpstream", _PROBE, "probe")
 
 
 def is_name(name: str) -> bool:

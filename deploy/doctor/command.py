@@ -1,7 +1,8 @@
 """``kpstream doctor``: checks whether this machine can be a gateway, and whether the gateway works.
 
-Each check prints one line with its finding and one line of advice if needed. The exit code is 0 if
-nothing failed (warnings do not count) and 1 otherwise, so that a timer can call it.
+Each check prints one line with its finding and one line of advice if needed. A `?` marks what a
+check could not find out. The exit code is 1 if a check failed and 0 otherwise, so that a timer can
+call it.
 """
 
 from __future__ import annotations
@@ -9,26 +10,30 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from deploy.doctor import machinechecks, pipelinechecks, tlschecks
+from deploy.doctor.brokercheck import broker_check
+from deploy.doctor.brokerchecks import check_broker
 from deploy.doctor.findings import Finding
+from deploy.processes.bridging import known_versions
 from deploy.settings.brokeraddress import broker_settings
 from deploy.settings.doc import env_name, settings_classes
 from deploy.settings.errors import SETTINGS_ADVICE, InvalidSettings, settings_problems
 from deploy.settings.settings import GatewaySettings
-from ingest.mqtt.endpoint import Endpoint
 from ingest.secrettext import error_text
 from ingest.settings import IngestSettings
+from ingest.sparkplug.names import MappingInvalid, read_mapping
 from pipeline.settings import PipelineSettings
 
 __all__ = ["diagnose", "doctor", "render"]
 
-_COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
+_COLOURS = {"ok": "green", "warn": "yellow", "fail": "red", "unknown": "cyan"}
+_INDENT = " " * 16
 
 
 @click.command()
@@ -76,15 +81,12 @@ def diagnose(
     """
     known = [env_name(cls, field) for cls in settings_classes() for field in cls.model_fields]
     url = f"http://{_dialable(settings.console_host)}:{settings.console_port}"
-    runs: list[tuple[str, Callable[[], list[Finding]]]] = [
+    runs: list[tuple[str, Callable[[], Iterable[Finding]]]] = [
         ("packages", machinechecks.check_packages),
         ("settings", lambda: machinechecks.check_environment(known, os.environ)),
         ("tls", lambda: tlschecks.check_certificates(ingest, pipeline)),
         ("tls", lambda: tlschecks.check_clear_text(ingest, pipeline)),
-        (
-            "broker",
-            lambda: pipelinechecks.check_broker(_endpoint(ingest), prefixes=_prefixes(ingest)),
-        ),
+        ("broker", lambda: _check_broker(ingest, settings.state_dir)),
         ("log", lambda: pipelinechecks.check_log(settings.log_path, deep=deep)),
         ("models", lambda: pipelinechecks.check_models(settings.registry_path)),
         (
@@ -106,6 +108,9 @@ def diagnose(
     for name, run in runs:
         try:
             yield from run()
+        except PermissionError as exc:
+            text = f"cannot tell: this user may not read {exc.filename or 'a file of it'}"
+            yield Finding(name, "unknown", text, "run doctor as the gateway's user")
         except Exception as exc:  # a broken check must not hide the findings of the others
             advice = "please report this"
             text = f"the check itself failed: {error_text(exc, named=True)}"
@@ -113,14 +118,28 @@ def diagnose(
 
 
 def render(finding: Finding) -> str:
-    """Format a finding as one or two lines of text.
+    """Format a finding: its text, its table, its advice.
 
     >>> print(render(Finding("disk", "warn", "1.0 GB free", "free some")))
     warn  disk      1.0 GB free
                     -> free some
+    >>> from deploy.doctor.findings import Row
+    >>> row = Row("Receive Maximum", "20", "at most 20 at a time")
+    >>> print(render(Finding("broker", "unknown", "slow", rows=(row,))))
+    ?     broker    slow
+                      Receive Maximum  20  at most 20 at a time
     """
-    line = f"{finding.state:<6}{finding.name:<10}{finding.text}"
-    return f"{line}\n{'':<16}-> {finding.advice}" if finding.advice else line
+    state = "?" if finding.state == "unknown" else finding.state
+    lines = [f"{state:<6}{finding.name:<10}{finding.text}"]
+    name_width = max((len(row.name) for row in finding.rows), default=0)
+    value_width = max((len(row.value) for row in finding.rows), default=0)
+    lines += [
+        f"{_INDENT}  {row.name:<{name_width}}  {row.value:<{value_width}}  {row.meaning}"
+        for row in finding.rows
+    ]
+    if finding.advice:
+        lines.append(f"{_INDENT}-> {finding.advice}")
+    return "\n".join(lines)
 
 
 def _report(findings: Iterable[Finding]) -> int:
@@ -129,7 +148,8 @@ def _report(findings: Iterable[Finding]) -> int:
         counts[finding.state] += 1
         state, rest = render(finding).split(" ", 1)
         click.echo(click.style(state, fg=_COLOURS[finding.state]) + " " + rest)
-    click.echo(f"\n{counts['ok']} ok, {counts['warn']} warnings, {counts['fail']} failed")
+    total = f"{counts['ok']} ok, {counts['warn']} warnings, {counts['fail']} failed"
+    click.echo(f"\n{total}, {counts['unknown']} unknown (?)")
     return int(counts["fail"] > 0)
 
 
@@ -141,23 +161,15 @@ def _report_json(findings: Iterable[Finding]) -> int:
     return int(failed)
 
 
-def _prefixes(ingest: IngestSettings) -> list[str]:
-    return [ingest.mqtt_prefix, *([] if ingest.sparkplug is None else ["spBv1.0"])]
-
-
-def _endpoint(ingest: IngestSettings) -> Endpoint:
-    password = ingest.mqtt_password
-    return Endpoint(
-        host=ingest.mqtt_host,
-        port=ingest.mqtt_port,
-        client_id="kpstream-doctor",
-        username=ingest.mqtt_username,
-        password=None if password is None else password.get_secret_value(),
-        tls=ingest.mqtt_tls,
-        ca_file=ingest.mqtt_ca_file,
-        cert_file=ingest.mqtt_cert_file,
-        key_file=ingest.mqtt_key_file,
-    )
+def _check_broker(ingest: IngestSettings, state_dir: Path) -> Iterator[Finding]:
+    filters: Sequence[str] = ()
+    if ingest.sparkplug is not None:
+        try:
+            filters = read_mapping(ingest.sparkplug).filters()
+        except MappingInvalid as exc:
+            yield Finding("sparkplug", "fail", str(exc))
+    known = known_versions(ingest, state_dir).read()
+    yield from check_broker(broker_check(ingest, known, filters))
 
 
 def _dialable(host: str) -> str:

@@ -1,8 +1,11 @@
 """Findings, the results of the checks of `kpstream doctor`.
 
-A finding is `ok`, `warn` (it works, but needs attention) or `fail` (the pipeline does not run, or
-loses data). A check is a function that takes plain arguments and returns findings. It changes
-nothing, reports problems as findings and not as exceptions, and is safe beside a running gateway.
+A finding is `ok`, `warn` (it works, but needs attention), `fail` (the pipeline does not run, or
+loses data) or `unknown` (the check cannot tell, or was not tried). What is not known is never `ok`,
+and a finding names a cause only if it is known.
+
+A check is a function that takes plain arguments and returns findings. It changes nothing, reports
+problems as findings and not as exceptions, and is safe beside a running gateway.
 """
 
 from __future__ import annotations
@@ -10,9 +13,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Finding", "size_text"]
+__all__ = ["Finding", "Row", "State", "size_text"]
 
-State = Literal["ok", "warn", "fail"]
+State = Literal["ok", "warn", "fail", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a table in a finding.
+
+    Attributes:
+        name: What it is about.
+        value: What was found.
+        meaning: What that means for us.
+    """
+
+    name: str
+    value: str
+    meaning: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,15 +39,17 @@ class Finding:
 
     Attributes:
         name: Subject, one word.
-        state: `ok`, `warn` or `fail`.
+        state: `ok`, `warn`, `fail` or `unknown`.
         text: Result of the check.
         advice: Steps to take; empty if none are needed.
+        rows: Table below the text; empty: none.
     """
 
     name: str
     state: State
     text: str
     advice: str = ""
+    rows: tuple[Row, ...] = ()
 
 
 def size_text(size_bytes: float) -> str:

@@ -1,4 +1,4 @@
-"""Checks of the pipeline: broker, log, models, results, InfluxDB, the running gateway.
+"""Checks of the pipeline: log, models, results, InfluxDB, the running gateway.
 
 They open files for reading and do not keep the log's lock, so that they do not disturb a running
 gateway. `deploy.doctor.findings` defines a check.
@@ -12,22 +12,18 @@ import json
 import os
 import urllib.error
 import urllib.request
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from deploy.doctor.findings import Finding, size_text
-from deploy.doctor.mqttprobe import ProbeFailed, probe_broker
-from ingest.mqtt.endpoint import Endpoint
 from ingest.secrettext import error_text, hide_secrets
 from ingest.statefile import open_regular
 from pipeline.settings import PipelineSettings
 
 __all__ = [
-    "check_broker",
     "check_console",
     "check_influx",
     "check_log",
@@ -36,67 +32,7 @@ __all__ = [
     "log_holder",
 ]
 
-_DROPPED = "$SYS/broker/publish/messages/dropped"
-_VERSION = "$SYS/broker/version"
 _ON_DEMAND_BYTES = 512 * 1024 * 1024
-
-
-def check_broker(
-    endpoint: Endpoint, *, timeout_s: float = 5.0, prefixes: Sequence[str] = (), watch_s: float = 1
-) -> list[Finding]:
-    """Check that the broker accepts a connection and has not dropped confirmed messages.
-
-    Args:
-        endpoint: Address and credentials of the broker.
-        timeout_s: Limit for the connection.
-        prefixes: First levels of the topics that the gateway reads. Messages on other topics are
-            counted for `watch_s`; without prefixes, nothing is watched.
-        watch_s: Seconds to watch.
-    """
-    where = f"{endpoint.host}:{endpoint.port}"
-    try:
-        answer = probe_broker(
-            endpoint,
-            (_VERSION, _DROPPED),
-            timeout_s=timeout_s,
-            watch_s=watch_s if prefixes else 0,
-        )
-    except ProbeFailed as exc:
-        advice = "start it (apt-get install mosquitto), or set KPSTREAM_INGEST_MQTT_HOST and _PORT"
-        return [Finding("broker", "fail", str(exc), advice)]
-    version = answer.retained.get(_VERSION, "a broker of unknown version")
-    text = f"{version} at {where} answers in {answer.connect_ms:.0f} ms"
-    found = [Finding("broker", "ok", text), _dropped(answer.retained.get(_DROPPED))]
-    return [*found, *_beside(answer.shapes, prefixes)]
-
-
-def _beside(shapes: Mapping[str, int], prefixes: Sequence[str]) -> list[Finding]:
-    """Report topics that the gateway does not read; warn where only the letter case differs."""
-    ours = {prefix.split("/")[0] for prefix in prefixes}
-    beside = {shape: n for shape, n in shapes.items() if shape.split("/")[0] not in ours}
-    if not beside:
-        return []
-    shown = ", ".join(f"{shape} {n}" for shape, n in Counter(beside).most_common(5))
-    folded = {each.casefold() for each in ours}
-    is_near = any(shape.split("/")[0].casefold() in folded for shape in beside)
-    text = f"messages on topics that nothing here reads: {shown}"
-    advice = f"fine if they are of others; this gateway reads below {', '.join(sorted(ours))}"
-    return [Finding("topics", "warn" if is_near else "ok", text, advice)]
-
-
-def _dropped(count: str | None) -> Finding:
-    if count is None or not count.strip().isdigit():
-        text = "the broker does not report how many messages it has dropped"
-        advice = "for mosquitto: allow reading $SYS/#, and set max_queued_messages 0"
-        return Finding("queue", "ok", text, advice if count is not None else "")
-    if int(count) == 0:
-        return Finding("queue", "ok", "the broker has dropped no message since it started")
-    text = f"the broker has dropped {int(count)} messages since it started"
-    advice = (
-        "by default mosquitto keeps 1000 messages for a slow or absent client and drops the rest, "
-        "although it confirmed them to the sensor: set max_queued_messages 0 in mosquitto.conf"
-    )
-    return Finding("queue", "warn", text, advice)
 
 
 def log_holder(path: Path) -> str | None:

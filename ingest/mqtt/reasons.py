@@ -114,7 +114,7 @@ def unreachable_text(where: str, reason: object, limit_s: float) -> str:
         advice = "; check KPSTREAM_INGEST_MQTT_HOST"
     elif isinstance(reason, ConnectionRefusedError):
         why = "connection refused"
-        advice = "; check that the broker runs there and that this is its port"
+        advice = "; check that the broker runs there, and KPSTREAM_INGEST_MQTT_HOST and _PORT"
     elif isinstance(reason, TimeoutError):
         why = f"no answer within {limit_s:.0f} s"
         advice = "; check the address, and the firewalls on the way"

@@ -54,6 +54,8 @@ class ScriptedBroker:
         is_silent_to_publish: Never answer a publication, whatever `confirms` and `puback_code` say.
         puback_code: Reason code of every PUBACK of MQTT 5, sent at once; None: see `confirms`.
         goodbyes: Bodies of the DISCONNECT packets of clients.
+        retained: Payload by topic, delivered to whom subscribes to the topic itself.
+        forbidden: Topics and filters whose SUBSCRIBE ends the connection, as RabbitMQ does.
     """
 
     def __init__(self, *, session_present: bool = False) -> None:
@@ -88,6 +90,8 @@ class ScriptedBroker:
         self.unsubscriptions: list[bytes] = []
         self.said_goodbye = 0
         self.goodbyes: list[bytes] = []
+        self.retained: dict[str, bytes] = {}
+        self.forbidden: Sequence[str] = ()
         self.echoes = False
         self.is_silent_to_publish = False
         self.puback_code: int | None = None
@@ -231,19 +235,23 @@ class ScriptedBroker:
         return not code and not self._closes("connack", writer)
 
     def _subscribe(self, packet: bytes, writer: asyncio.StreamWriter) -> bool:
-        if self._closes("subscribe", writer):
+        filters = _filters(packet, self.version)
+        if self._closes("subscribe", writer) or set(filters) & set(self.forbidden):
             return False
         self.subscriptions.append(packet)
         if self.is_silent_to_subscribe:
             return True
         codes = self.suback_codes
         if codes is None:
-            codes = [self.subscription_code] * _count_filters(packet, self.version)
+            codes = [self.subscription_code] * len(filters)
         body = packet[:2]
         if self.version == 5:
             body += varint(len(self.suback_properties)) + self.suback_properties
         body += bytes(codes)
         writer.write(bytes([0x90]) + varint(len(body)) + body)
+        for each in filters:
+            if each in self.retained:
+                self.publish(0, each, self.retained[each], qos=0)
         return not self._closes("suback", writer)
 
     def _take(self, first: int, packet: bytes, writer: asyncio.StreamWriter) -> bool:
@@ -281,13 +289,14 @@ def _write_goodbye(writer: asyncio.StreamWriter, code: int, text: str | None) ->
     writer.write(bytes([DISCONNECT]) + varint(len(body)) + body)
 
 
-def _count_filters(packet: bytes, version: int) -> int:
-    """Return the number of filters of a SUBSCRIBE without subscription properties."""
-    at, count = 2 + (version == 5), 0
+def _filters(packet: bytes, version: int) -> list[str]:
+    """Return the filters of a SUBSCRIBE without subscription properties."""
+    at, found = 2 + (version == 5), []
     while at < len(packet):
-        at += 2 + int.from_bytes(packet[at : at + 2], "big") + 1
-        count += 1
-    return count
+        end = at + 2 + int.from_bytes(packet[at : at + 2], "big")
+        found.append(packet[at + 2 : end].decode())
+        at = end + 1
+    return found
 
 
 async def _read_packet(reader: asyncio.StreamReader) -> tuple[int, bytes]:

@@ -18,7 +18,7 @@ from ingest.messages import Batch, Tick, decode_bundle
 from ingest.mqtt.connection import Connection
 from ingest.payloads import MAX_PAYLOAD_BYTES
 from ingest.settings import IngestSettings
-from ingest.topics import partition_of
+from ingest.topics import partition_of, probe_address
 from tests.fakes.bridging import running_bridge
 from tests.fakes.log import FakeLog, body, until
 from tests.fakes.mqttbroker import ScriptedBroker
@@ -290,6 +290,20 @@ async def test_garbage_becomes_dead_letters_and_affects_no_other_message() -> No
         assert counters.dead_lettered_total.total() == len(GARBAGE)
         assert counters.received_total == counters.logged_total + len(GARBAGE)
         assert counters.faults_total == 0
+
+
+async def test_a_probe_of_the_doctor_is_acknowledged_and_leaves_nothing() -> None:
+    log = FakeLog()
+    async with ScriptedBroker() as broker, running(broker, log) as bridge:
+        for number, site in enumerate((None, "plant"), start=1):
+            broker.publish(number, probe_address(site).mqtt_topic(), b"no reading")
+        await until(lambda: broker.acks == [1, 2])
+        assert log.records == []
+        assert bridge.counters.probes_total == bridge.counters.logged_total == 2
+        assert bridge.unconfirmed == 0
+        broker.publish(3, "sensors/plant/kpstream-doctor/engine", body(1))
+        await until(lambda: broker.acks == [1, 2, 3])
+        assert log.numbers() == [1], "another stream of that device is no probe"
 
 
 async def test_message_with_qos_0_is_logged_and_not_acknowledged() -> None:

@@ -19,7 +19,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from deploy.doctor.mqttprobe import ProbeFailed, probe_broker
+from deploy.doctor.brokercheck import BrokerCheck, broker_check
+from deploy.doctor.brokerchecks import broker_findings
 from deploy.stack.acl import (
     DEVICES_ACL,
     SERVICES_ACL,
@@ -32,6 +33,7 @@ from ingest.mqtt.broker import LocalBroker
 from ingest.mqtt.connection import Connection
 from ingest.mqtt.endpoint import Endpoint
 from ingest.mqtt.publisher import Publisher
+from ingest.settings import IngestSettings
 from ingest.tls import client_context
 from tests.fakes.certs import issue
 from tests.fakes.log import until
@@ -385,9 +387,9 @@ async def test_a_refused_client_gets_advice(secured: SecuredBroker, tmp_path: Pa
     }
     for what, (endpoint, advice) in cases.items():
         await why_not(endpoint, advice)
-        with pytest.raises(ProbeFailed) as failed:
-            probe_broker(replace(endpoint, protocol="3.1.1"))
-        assert advice in str(failed.value), what
+        found = [each async for each in broker_findings(_check(endpoint))]
+        failed = [each for each in found if each.state == "fail"]
+        assert any(advice in f"{each.text}; {each.advice}" for each in failed), what
 
 
 async def test_tls_at_a_plain_port_is_reported(secured: SecuredBroker, tmp_path: Path) -> None:
@@ -397,10 +399,22 @@ async def test_tls_at_a_plain_port_is_reported(secured: SecuredBroker, tmp_path:
     assert "turn TLS off (KPSTREAM_INGEST_MQTT_*)" in said
 
 
-def test_the_doctor_connects_with_the_bridges_certificate(secured: SecuredBroker) -> None:
-    topic = "$SYS/broker/version"
-    answer = probe_broker(secured.service("bridge"), [topic])
-    assert answer.retained[topic].startswith("mosquitto version")
+@pytest.mark.parametrize(
+    ("name", "publishes"), [("bridge", "unknown"), ("operator", "ok")], ids=["reads", "publishes"]
+)
+async def test_the_doctor_connects_with_the_certificate_of_a_service(
+    secured: SecuredBroker, name: str, publishes: str
+) -> None:
+    found = [each async for each in broker_findings(_check(secured.service(name)))]
+    states = {each.text.partition(":")[0]: each.state for each in found if each.name == "broker"}
+    good = dict.fromkeys(("TCP", "TLS", "CONNECT", "SUBSCRIBE"), "ok")
+    assert states == good | {"PUBLISH": publishes}
+    queue = next(each for each in found if each.name == "queue")
+    assert "the broker (mosquitto version" in queue.text
+
+
+def _check(endpoint: Endpoint) -> BrokerCheck:
+    return replace(broker_check(IngestSettings()), endpoint=endpoint, prefixes=())
 
 
 @pytest.mark.parametrize("name", ["a\nuser b", "%u", "+", "", " x"])
