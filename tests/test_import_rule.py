@@ -79,6 +79,7 @@ SQLITE = {
     "pipeline/log/locallog.py",
     "pipeline/log/purge.py",
     "pipeline/log/reader.py",
+    "pipeline/log/recordcopy.py",
     "pipeline/log/repair.py",
     "pipeline/log/firstpage.py",
     "pipeline/log/retention.py",

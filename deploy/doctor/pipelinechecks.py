@@ -57,7 +57,8 @@ def check_log(path: Path, *, deep: bool = False) -> list[Finding]:
         deep: Also read a file of more than 512 MiB from end to end.
     """
     from pipeline.errors import LogError
-    from pipeline.log.file import check_file, connect
+    from pipeline.log.contentcheck import check_counts, check_pages
+    from pipeline.log.file import connect
     from pipeline.log.inspection import inspect_log
     from pipeline.log.state import read_state
 
@@ -74,7 +75,8 @@ def check_log(path: Path, *, deep: bool = False) -> list[Finding]:
         if is_checked and log_holder(path) is None:
             inspect_log(path, check_bytes=size_bytes)
         elif is_checked:
-            check_file(path)
+            check_pages(path)
+            check_counts(path)
         with closing(connect(path, durability="full", read_only=True)) as db:
             state = read_state(db, 0)
     except LogError as exc:

@@ -121,6 +121,7 @@ class RunningGateway:
                     "refused": log.refused,
                     "released": log.released,
                     "accepted_lost": log.accepted_lost,
+                    "is_checking": log.is_checking,
                 },
                 "archive": archive_report(self._log.archive()),
                 "line": {

@@ -26,14 +26,17 @@ Promises of the local log (`locallog`):
 - A compacted topic holds the newest record of each key. A tombstone (value None) removes its key
   and is itself deleted after `tombstone_ms`.
 - One process per file (`LogLocked`), with any number of threads, apps and the bridge in it.
-- Every record carries a checksum, verified when it is read from the disk; pages, schema, offsets
-  and the write-ahead file are checked when the log is opened. Damage raises `LogCorrupt`, a loss
-  of confirmed records `LogLost`; the messages say what to do. `inspection` has the table of cases.
+- Every record carries a checksum, verified when it is read from the disk, and a reader never steps
+  over a record that is missing. Schema, offsets and the write-ahead file are checked when the log
+  is opened, and so are the pages; those of a large file are checked in the background. Damage
+  raises `LogCorrupt`, a loss of confirmed records `LogLost`; the messages say what to do.
+  `inspection` has the table of cases.
 
 Files of the local log, from the outside in: `locallog` (`SqliteLog`, shared in a process),
 `commands`, `writer` (group commit), `retention`, `reader` (records from the disk), `state`
 (records, and the part kept in memory), `staging` (changes before they are durable), `inspection`
-(opening), `tables`, `file` (connections, lock, errors), `stats`, `repair`, `firstpage`, `salvage`.
+(opening), `contentcheck` (pages and counts), `tables`, `file` (connections, lock, errors), `stats`,
+`repair`, `firstpage`, `recordcopy`, `salvage`.
 
 Files that connect Faust: `sqlitetransport`, `sqliteconsumer`, `sqliteproducer` for ``sqlite://``;
 `kafkatransport`, `backpressure` for ``kafka://``; `handover` for both; `statetable` and `changelog`

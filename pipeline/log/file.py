@@ -7,7 +7,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -17,7 +17,6 @@ from pipeline.errors import LogCorrupt, LogError, LogLocked
 __all__ = [
     "FILE_ERRORS",
     "PAGE_BYTES",
-    "check_file",
     "connect",
     "damaged_log",
     "damaged_record",
@@ -95,23 +94,6 @@ def connect(
         db.close()
         raise file_error(path, exc) from exc
     return db
-
-
-def check_file(path: Path) -> None:
-    """Check the file for damaged pages (``PRAGMA quick_check``); reads the whole file.
-
-    Raises:
-        LogCorrupt: A page is damaged, or the check does not end; the message has the first finding
-            and what to do.
-        LogError: The file cannot be read for another reason, see `file_error`.
-    """
-    try:
-        with closing(connect(path, durability="full", read_only=True)) as db, within(db, path):
-            (finding,) = db.execute("PRAGMA quick_check(1)").fetchone()
-    except FILE_ERRORS as exc:
-        raise file_error(path, exc) from exc
-    if finding != "ok":
-        raise damaged_log(path, finding)
 
 
 @contextmanager

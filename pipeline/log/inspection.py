@@ -6,7 +6,7 @@ the files in an order in which nothing is changed before everything is checked:
 
 | what happens | to ``log.db`` | to ``log.db-wal`` |
 |---|---|---|
-| a bit flips at rest | LogCorrupt; of a record, when read | LogCorrupt (a), else LogLost (b) |
+| a bit flips at rest | LogCorrupt (e); of a record, when read | LogCorrupt (a), else LogLost (b) |
 | cut at rest | LogCorrupt | LogLost (b) |
 | removed, emptied, older, foreign | LogLost (b) | LogLost (b), LogCorrupt (c) |
 | a bit flips while open | when it is read, or at the next start | at the next start |
@@ -18,6 +18,8 @@ a. From the chain of checksums (`pipeline.durable.wal`), if a confirmed transact
 b. From the mark (`pipeline.durable.mark`), which names the offsets that are missing.
 c. Where its pages do not fit those of ``log.db``.
 d. Before the next confirmation, or within the next round of retention (`pipeline.durable.inplace`).
+e. Of a large file in the background (`pipeline.log.contentcheck`), but of a record that is missing
+   always before a reader steps over it (`pipeline.log.reader`).
 
 Of the other files, ``log.db-shm`` and ``log.db.lock`` have no effect at rest and are LogLost when
 they are taken away while the log is open. A mark that is missing, cut, damaged, older or foreign
@@ -43,10 +45,10 @@ from typing import Literal
 from pipeline.durable.mark import Mark, MarkFile, boot_id, mark_path, read_mark
 from pipeline.durable.wal import follows, read_wal, wal_path
 from pipeline.errors import LogError, LogLost
-from pipeline.log.file import FILE_ERRORS, check_file, connect, damaged_log, file_error, within
-from pipeline.log.state import LogState, read_state, record_id
+from pipeline.log.contentcheck import check_counts, check_pages
+from pipeline.log.file import FILE_ERRORS, connect, damaged_log, file_error, within
+from pipeline.log.state import LogState, read_state
 from pipeline.log.tables import (
-    FORMAT,
     check_format,
     check_schema,
     create_tables,
@@ -199,9 +201,8 @@ def _read(path: Path, size_bytes: int, check_bytes: int) -> tuple[str, dict[str,
             version = check_format(db, path)
             check_schema(db, path, version)
             if size_bytes <= check_bytes:
-                check_file(path)
-                if version == FORMAT:
-                    _check_counts(db, path)
+                check_pages(path)
+                check_counts(path)
             return read_identity(db), read_ends(db)
     except FILE_ERRORS as exc:
         raise file_error(path, exc) from exc
@@ -218,29 +219,6 @@ def read_ends(db: sqlite3.Connection) -> dict[str, list[int]]:
     for topic, end in db.execute(query):
         ends.setdefault(topic, []).append(end)
     return ends
-
-
-def _check_counts(db: sqlite3.Connection, path: Path) -> None:
-    """Check that every partition has as many records as its row says, and none is outside.
-
-    Pages that were only partly copied from a write-ahead file that is gone differ here.
-    """
-    total = 0
-    for slot, topic, partition, records in db.execute(
-        "SELECT slot, topic, partition, records FROM slots"
-    ).fetchall():
-        (found,) = db.execute(
-            "SELECT count(*) FROM records WHERE id >= ? AND id < ?",
-            (record_id(slot, 0), record_id(slot + 1, 0)),
-        ).fetchone()
-        if found != records:
-            raise damaged_log(
-                path, f"{topic}[{partition}] has {found} records and should have {records}"
-            )
-        total += found
-    (found,) = db.execute("SELECT count(*) FROM records").fetchone()
-    if found != total:
-        raise damaged_log(path, f"{found - total} records belong to no partition")
 
 
 def _check_mark(

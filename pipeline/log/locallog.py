@@ -25,10 +25,11 @@ from ingest.clock import RunningTime, now_ms
 from ingest.clock import steady_ms as process_steady_ms
 from ingest.errors import LogUnavailable
 from pipeline.durable.inplace import OpenFiles
-from pipeline.errors import LogCorrupt, LogError
+from pipeline.errors import LogError
 from pipeline.log.archive import ArchiveStats
 from pipeline.log.commands import Append, Call, Commit, create_topic, register_group
-from pipeline.log.file import check_file, lock_file
+from pipeline.log.contentcheck import ContentCheck
+from pipeline.log.file import lock_file
 from pipeline.log.inspection import load_state, make_mark, open_file
 from pipeline.log.reader import DiskReader
 from pipeline.log.retention import LogLimits
@@ -74,7 +75,8 @@ class SqliteLog:
         maintenance_ms: Time between two rounds of retention.
         cache_bytes: Bytes of the most recent records kept in memory for readers.
         check_bytes: Files up to this size are checked before the log opens, larger ones in the
-            background; damage found there is the `failure` in the stats and fails every append.
+            background (`is_checking`); what is found there is the `failure` in the stats and fails
+            every append and commit.
         soft_groups: Consumer groups whose unread records are kept only while the log is below 80 %
             of `max_bytes`; meant for a remote store, whose outage must not stop the others.
         sender_of: The sender of a record, given topic and value; see `pipeline.log.archive`.
@@ -151,17 +153,8 @@ class SqliteLog:
         files = OpenFiles(self.path, [self.path.with_name(self.path.name + ".lock")])
         self._writer = LogWriter(self.path, db, self._state, limits, clock, running, mark, files)
         self._writer.start()
-        if self.path.stat().st_size > check_bytes:
-            threading.Thread(target=self._check, name="log-check", daemon=True).start()
-
-    def _check(self) -> None:
-        try:
-            check_file(self.path)
-        except LogCorrupt as exc:
-            log.error("%s", exc)
-            self._writer.failure = exc
-        except LogError as exc:
-            log.warning("cannot check the log for damage: %s", exc)
+        is_large = self.path.stat().st_size > check_bytes
+        self._check = ContentCheck(self.path, self._writer.fail) if is_large else None
 
     # -- topics -----------------------------------------------------------------------------
 
@@ -281,7 +274,7 @@ class SqliteLog:
         `read_recent` first. Returns at least one record if there is one, however large.
 
         Raises:
-            LogCorrupt: A record does not match its checksum, or a page is damaged.
+            LogCorrupt: A record is missing or does not match its checksum, or a page is damaged.
             LogError: No such topic or partition.
         """
         records = self.read_recent(topic, partition, offset, max_records, max_bytes)
@@ -438,6 +431,7 @@ class SqliteLog:
             end_offsets={(part.topic, part.partition): part.next_offset for part in parts},
             failure=None if failure is None else str(failure),
             accepted_lost=self._accepted_lost,
+            is_checking=self._check is not None and self._check.is_running,
         )
 
     def archive(self) -> ArchiveStats:

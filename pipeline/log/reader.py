@@ -1,14 +1,26 @@
-"""Records of the local log read from its file, in the gateway and beside it."""
+"""Records of the local log read from its file, in the gateway and beside it.
+
+The reader in the gateway (`DiskReader`) never steps over a record that is missing, because its user
+would commit an offset behind it. Offsets that retention or a repair left empty are told from damage
+by the number of records in the row of the partition.
+"""
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from pipeline.errors import LogClosed, LogCorrupt
-from pipeline.log.file import FILE_ERRORS, connect, damaged_record, file_error, is_damage
+from pipeline.log.file import (
+    FILE_ERRORS,
+    connect,
+    damaged_log,
+    damaged_record,
+    file_error,
+    is_damage,
+)
 from pipeline.log.state import (
     Partition,
     StoredRecord,
@@ -22,6 +34,8 @@ __all__ = ["DiskReader", "peek_back", "peek_log", "peek_partitions"]
 
 _SELECT = "SELECT id, crc, ts_ms, key, headers, value FROM records WHERE id >= ? AND id < ?"
 _PAGE_RECORDS = 128
+_PARTITION = "SELECT next_offset, earliest, records FROM slots WHERE slot = ?"
+_COUNT = "SELECT count(*) FROM records WHERE id >= ? AND id < ?"
 
 
 class DiskReader:
@@ -34,6 +48,7 @@ class DiskReader:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._idle: list[sqlite3.Connection] = []
+        self._counted: set[int] = set()  # slots with empty offsets, and with all their records
         self._closed = False
 
     def read(
@@ -42,23 +57,36 @@ class DiskReader:
         """Durable records from `offset` on, in order; at least one if there is one.
 
         Raises:
-            LogCorrupt: A record does not match its checksum, or a page is damaged.
+            LogCorrupt: A record is missing or does not match its checksum, or a page is damaged.
             LogError: The file cannot be read for another reason.
         """
         first = record_id(part.slot, 0)
-        bounds = (first + max(offset, 0), first + part.next_offset, max_records)
+        at, end = max(offset, 0), part.next_offset
         records: list[StoredRecord] = []
         db = self._connection()
         try:
-            with closing(db.execute(f"{_SELECT} ORDER BY id LIMIT ?", bounds)) as rows:
+            with (
+                _one_moment(db),
+                closing(
+                    db.execute(
+                        f"{_SELECT} ORDER BY id LIMIT ?", (first + at, first + end, max_records)
+                    )
+                ) as rows,
+            ):
                 for row_id, *row in rows:
                     record = _decode(
                         self._path, part.slot, part.topic, part.partition, row_id - first, *row
                     )
+                    if record.offset != at:
+                        self._check_gap(db, part, at, record.offset)
                     max_bytes -= stored_size(record.key, None, record.value)
                     if max_bytes < 0 and records:
                         break
                     records.append(record)
+                    at = record.offset + 1
+                else:
+                    if len(records) < max_records and at < end:
+                        self._check_gap(db, part, at, end)
         except LogCorrupt:
             if not records:  # else return the intact ones; the next read starts here and raises
                 db.close()
@@ -72,6 +100,33 @@ class DiskReader:
         if self._closed:  # closed meanwhile: nothing else would close this connection
             self.close()
         return records
+
+    def _check_gap(self, db: sqlite3.Connection, part: Partition, at: int, to: int) -> None:
+        """Check that the offsets from `at` to `to` are empty for a good reason.
+
+        A partition without empty offsets has as many records as offsets. The records of another one
+        are counted, once.
+
+        Raises:
+            LogCorrupt: A record is missing.
+        """
+        name = f"{part.topic}[{part.partition}]"
+        row = db.execute(_PARTITION, (part.slot,)).fetchone()
+        if row is None or to < at:
+            raise damaged_log(self._path, f"the records of {name} are out of order")
+        next_offset, earliest, records = row
+        missing = max(at, earliest)
+        if missing >= min(to, next_offset):  # retention deleted them
+            return
+        if records >= next_offset - earliest:
+            raise damaged_log(self._path, f"record {missing} of {name} is missing")
+        if part.slot in self._counted:
+            return
+        ends = (record_id(part.slot, 0), record_id(part.slot + 1, 0))
+        (found,) = db.execute(_COUNT, ends).fetchone()
+        if found != records:
+            raise damaged_log(self._path, f"{name} has {found} records and should have {records}")
+        self._counted.add(part.slot)
 
     def close(self) -> None:
         """Close all idle connections; reads in progress close theirs."""
@@ -88,6 +143,17 @@ class DiskReader:
             return self._idle.pop()
         except IndexError:
             return connect(self._path, durability="full", read_only=True)
+
+
+@contextmanager
+def _one_moment(db: sqlite3.Connection) -> Iterator[None]:
+    """Let all queries see the log as it is now."""
+    db.execute("BEGIN")
+    try:
+        yield
+    finally:
+        with suppress(sqlite3.Error):  # a failed disk has ended the transaction
+            db.execute("ROLLBACK")
 
 
 def peek_log(path: str | Path, topic: str) -> Iterator[StoredRecord]:

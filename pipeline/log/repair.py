@@ -2,9 +2,10 @@
 
 A damaged write-ahead file is mended first (`pipeline.durable.walrepair`), and a damaged header or
 stored schema is replaced (`pipeline.log.firstpage`). Then every record that is readable and matches
-its checksum is copied, with its offset, into a new file; groups keep their offsets. Damaged records
-go into the table `damaged` of the new file as far as they are readable. The old file stays beside
-it as ``<name>.damaged``. Readers skip the missing offsets. The gateway must be stopped.
+its checksum is copied, with its offset, into a new file (`pipeline.log.recordcopy`); groups keep
+their offsets. Damaged records go into the table `damaged` of the new file as far as they are
+readable. The old file stays beside it as ``<name>.damaged``. Readers skip the missing offsets. The
+gateway must be stopped.
 
 Records that the mark has and the files have not are not the repair's to give up: it raises LogLost,
 unless the loss is accepted. An accepted loss is counted in the mark, and its offsets are not
@@ -28,17 +29,9 @@ from pipeline.errors import LogCorrupt, LogError
 from pipeline.log.file import FILE_ERRORS, connect, file_error, lock_file
 from pipeline.log.firstpage import readable_log, remove_log
 from pipeline.log.inspection import inspect_log, lost_error, lost_records, read_ends
-from pipeline.log.salvage import END, chunks
-from pipeline.log.state import (
-    RecordRow,
-    is_group_row,
-    is_intact,
-    is_partition_row,
-    is_topic_row,
-    read_state,
-    record_id,
-    stored_size,
-)
+from pipeline.log.recordcopy import DamagedRecord, Slot, copy_records
+from pipeline.log.salvage import END
+from pipeline.log.state import is_group_row, is_partition_row, is_topic_row, read_state
 from pipeline.log.tables import (
     FORMAT,
     check_format,
@@ -54,17 +47,6 @@ __all__ = ["DamagedRecord", "RepairReport", "main", "repair_log", "report_text"]
 _TOPICS = "name, partitions, compacted, retention_ms, retention_bytes"
 _SLOTS = "slot, topic, partition, next_offset, earliest, records, bytes, stored_ms"
 _OFFSETS = "grp, slot, offset, committed, pins"
-_INSERT = "INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?)"
-
-
-@dataclass(frozen=True, slots=True)
-class DamagedRecord:
-    """A record that could not be kept, with the reason."""
-
-    topic: str
-    partition: int
-    offset: int
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,18 +66,6 @@ class RepairReport:
     backup: Path | None
     missing: Mapping[tuple[str, int], range] = field(default_factory=dict)
     mended: MendReport | None = None
-
-
-@dataclass(slots=True)
-class _Slot:
-    slot: int
-    topic: str
-    partition: int
-    next_offset: int
-    earliest: int
-    compacted: int
-    records: int | None
-    lost_end: bool = False
 
 
 def repair_log(path: Path, *, accept_loss: bool = False) -> RepairReport:
@@ -176,7 +146,7 @@ def _copy(
             is_own = mark is not None and mark.identity == identity
             ends = _ends(mark) if mark is not None and is_own else {}
             slots = _copy_offsets(old, new, lost_offsets, ends)
-            report = _copy_records(old, new, slots, lost_offsets)
+            kept, damaged = copy_records(old, new, slots)
             missing = _missing(new, mark, slots, identity)
             if missing and not accept_loss:
                 raise lost_error(path, "its files do not reach the mark", missing)
@@ -193,7 +163,7 @@ def _copy(
             "what is lost"
         )
         raise LogCorrupt(msg) from exc
-    return replace(report, missing=missing), identity
+    return RepairReport(kept, (*lost_offsets, *damaged), None, missing), identity
 
 
 def _identity(old: sqlite3.Connection) -> str | None:
@@ -213,7 +183,7 @@ def _ends(mark: Mark) -> dict[tuple[str, int], int]:
 
 
 def _missing(
-    new: sqlite3.Connection, mark: Mark | None, slots: list[_Slot], identity: str
+    new: sqlite3.Connection, mark: Mark | None, slots: list[Slot], identity: str
 ) -> dict[tuple[str, int], range]:
     """What the mark has and the repaired log has not.
 
@@ -229,7 +199,7 @@ def _missing(
 
 
 def _skip(
-    new: sqlite3.Connection, missing: Mapping[tuple[str, int], range], slots: list[_Slot]
+    new: sqlite3.Connection, missing: Mapping[tuple[str, int], range], slots: list[Slot]
 ) -> None:
     """Continue behind the missing offsets, except in compacted topics.
 
@@ -282,7 +252,7 @@ def _copy_offsets(
     new: sqlite3.Connection,
     lost: list[DamagedRecord],
     ends: Mapping[tuple[str, int], int],
-) -> list[_Slot]:
+) -> list[Slot]:
     """Copy everything but the records; `ends` has the end offsets of the mark."""
     new.execute("BEGIN")
     topics = _topic_rows(old)
@@ -301,7 +271,7 @@ def _copy_offsets(
         if is_damaged or crc not in (None, slot_crc(*row)):  # derived from its records instead
             row = [slot, topic, partition, ends.get((topic, partition), END), 0, 0, 0, 0]
         new.execute("INSERT INTO slots VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0)", row)
-        slots.append(_Slot(slot, topic, partition, row[3], row[4], compacted[topic], records))
+        slots.append(Slot(slot, topic, partition, row[3], row[4], compacted[topic], records))
     places = {slot.slot: slot for slot in slots}
     for *row, crc in old.execute(_with_crc(old, _OFFSETS, "offsets")).fetchall():
         group, slot, *_ = row
@@ -348,58 +318,6 @@ def _with_crc(old: sqlite3.Connection, columns: str, table: str) -> str:
     """A query for the rows of a table with their checksums, NULL in the old format."""
     crc = "crc" if old.execute("PRAGMA user_version").fetchone()[0] == FORMAT else "NULL"
     return f"SELECT {columns}, {crc} FROM {table}"  # noqa: S608  (ours)
-
-
-def _copy_records(
-    old: sqlite3.Connection,
-    new: sqlite3.Connection,
-    slots: list[_Slot],
-    lost_offsets: list[DamagedRecord],
-) -> RepairReport:
-    damaged = list(lost_offsets)
-    kept_total = 0
-    for slot in slots:
-        kept = size = known = 0
-        first, last, ends = slot.next_offset, slot.earliest - 1, -1
-        for rows, lost in chunks(old, slot.slot, slot.earliest, slot.next_offset):
-            new.execute("BEGIN")
-            for row in rows:
-                offset = row[0] - record_id(slot.slot, 0)
-                if not is_intact(row[1], slot.slot, offset, row[2], *row[4:]) or _has_bad_time(row):
-                    lost.append((offset, "checksum", (row[2], *row[4:])))
-                    ends = max(ends, offset)
-                    continue
-                new.execute(_INSERT, row)
-                kept, size = kept + 1, size + stored_size(*row[4:])
-                first, last = min(first, offset), max(last, offset)
-            for offset, reason, raw in lost:
-                damaged.append(DamagedRecord(slot.topic, slot.partition, offset, reason))
-                new.execute(
-                    "INSERT INTO damaged VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    (slot.slot, offset, reason, *raw),
-                )
-            new.execute("COMMIT")
-            known += len(lost)
-        if slot.records is not None and kept + known < slot.records:
-            reason = f"{slot.records - kept - known} records: no page leads to them"
-            damaged.append(DamagedRecord(slot.topic, slot.partition, -1, reason))
-        end = slot.next_offset
-        # Table recovery waits for the last record of a changelog, so the end follows one.
-        if slot.compacted and kept:
-            end, slot.lost_end = last + 1, last < max(ends, -1) or last + 1 < slot.next_offset < END
-        elif end == END or last >= end:  # offsets of lost records are not reused
-            end = max(last, ends) + 1
-        new.execute(
-            "UPDATE slots SET next_offset = ?, earliest = ?, records = ?, bytes = ? WHERE slot = ?",
-            (end, min(first, end), kept, size, slot.slot),
-        )
-        kept_total += kept
-    return RepairReport(kept_total, tuple(damaged), None)
-
-
-def _has_bad_time(row: RecordRow) -> bool:
-    """Whether the store time, which the checksum does not cover, is malformed."""
-    return type(row[3]) is not int
 
 
 def _is_intact_log(path: Path) -> bool:

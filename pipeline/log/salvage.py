@@ -8,19 +8,19 @@ from collections.abc import Iterator
 from pipeline.log.file import FILE_ERRORS
 from pipeline.log.state import OFFSET_BITS, RecordRow, record_id
 
-__all__ = ["END", "Lost", "chunks"]
+__all__ = ["END", "Lost", "all_rows", "chunks"]
 
 END = 1 << OFFSET_BITS
 """Greater than every offset: the end of a partition whose end is unreadable."""
 Lost = list[tuple[int, str, tuple["int | bytes | None", ...]]]
 """Offset, reason and raw columns of records that are lost."""
 _CHUNK = 500
+_FAILURES = 10
+"""Unreadable rows in sequence after which a page, not a row, is taken for damaged."""
 _LINEAR = 1000
 """More records than one page holds."""
-_NEXT = (
-    "SELECT id, crc, ts_ms, stored_ms, key, headers, value FROM records"
-    " WHERE id >= ? AND id < ? ORDER BY id LIMIT ?"
-)
+_ALL = "SELECT id, crc, ts_ms, stored_ms, key, headers, value FROM records"
+_NEXT = f"{_ALL} WHERE id >= ? AND id < ? ORDER BY id LIMIT ?"
 
 
 def chunks(
@@ -40,7 +40,39 @@ def chunks(
             if not rows:
                 return
             yield rows, []
-            start = rows[-1][0] - base + 1
+            # A damaged row number breaks the order, and the next chunk must begin behind this one.
+            start = max(start, *(row[0] - base for row in rows)) + 1
+
+
+def all_rows(old: sqlite3.Connection) -> Iterator[RecordRow]:
+    """Read every row in the order of the pages, whatever its number is.
+
+    Steps over single rows that are unreadable; where no page leads on, reads from the other end.
+    """
+    for order in ("", " ORDER BY id DESC"):
+        at = failures = 0
+        while failures < _FAILURES:
+            try:
+                for row in old.execute(f"{_ALL}{order} LIMIT -1 OFFSET ?", (at,)):
+                    yield row
+                    at, failures = at + 1, 0
+            except FILE_ERRORS:  # the row at fault, or the one before it, which was not returned
+                readable = _row_at(old, order, at)
+                if readable is None:
+                    failures += 1
+                else:
+                    yield readable
+                at += 1
+            else:
+                return
+
+
+def _row_at(old: sqlite3.Connection, order: str, at: int) -> RecordRow | None:
+    """The row at a place in the order of the pages; None if it is unreadable."""
+    try:
+        return old.execute(f"{_ALL}{order} LIMIT 1 OFFSET ?", (at,)).fetchone()  # type: ignore[no-any-return]
+    except FILE_ERRORS:
+        return None
 
 
 def _one_by_one(
@@ -69,7 +101,7 @@ def _one_by_one(
             if row is None:
                 return rows, lost, end
             rows.append(row)
-            start = row[0] - base + 1
+            start = max(start, row[0] - base) + 1
     return rows, lost, start
 
 

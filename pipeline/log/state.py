@@ -340,7 +340,9 @@ def read_state(db: sqlite3.Connection, cache_bytes: int) -> LogState:
     ):
         _expect(is_partition_row(*row) and row[1] in state.topics, "slots")
         _expect(crc in (None, slot_crc(*row)), "slots")
-        _read_partition(db, state, row)
+        part = _read_partition(db, state, row)
+        is_whole = part.records == len(part.newest) or version != FORMAT
+        _expect(is_whole or not part.compacted, "records")
     for group, slot, offset, committed, pins, crc in _rows(
         db, version, "grp, slot, offset, committed, pins", "offsets"
     ):
@@ -357,7 +359,7 @@ def _rows(db: sqlite3.Connection, version: int, columns: str, table: str) -> sql
     return db.execute(f"SELECT {columns}, {crc} FROM {table}")  # noqa: S608  (ours)
 
 
-def _read_partition(db: sqlite3.Connection, state: LogState, row: Sequence[Any]) -> None:
+def _read_partition(db: sqlite3.Connection, state: LogState, row: Sequence[Any]) -> Partition:
     topic = state.topics[row[1]]
     _expect(row[2] == len(topic.partitions), "slots")
     part = Partition(row[0], row[1], row[2], topic.compacted, *row[3:])
@@ -372,6 +374,7 @@ def _read_partition(db: sqlite3.Connection, state: LogState, row: Sequence[Any])
     state.total_bytes += part.size_bytes
     if part.compacted:
         _read_keys(db, part)
+    return part
 
 
 def _read_keys(db: sqlite3.Connection, part: Partition) -> None:

@@ -44,6 +44,7 @@ class LogStats:
         accepted_lost: Records whose loss was accepted (`kpstream log accept-loss`) in the life of
             the log.
         wal_bytes: Size of the WAL alone.
+        is_checking: Whether a large file is still being checked for damage.
     """
 
     records: int
@@ -64,6 +65,7 @@ class LogStats:
     failure: str | None
     accepted_lost: int = 0
     wal_bytes: int = 0
+    is_checking: bool = False
 
 
 @dataclass(frozen=True, slots=True)

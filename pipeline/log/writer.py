@@ -138,6 +138,11 @@ class LogWriter:
             self._maintain_at = 0.0
             self._wake.notify()
 
+    def fail(self, failure: LogError) -> None:
+        """Refuse every command from now on; an earlier failure stays."""
+        with self._wake:
+            self.failure = self.failure or failure
+
     def close(self) -> None:
         """Finish the queued commands, stop the thread, checkpoint the WAL and close the file."""
         with self._wake:

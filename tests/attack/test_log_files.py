@@ -86,6 +86,7 @@ def test_a_flipped_bit_of_a_closed_log_is_never_silent(
 ) -> None:
     """With `check_bytes` 0 the pages are checked in the background, the rows at once.
 
+    A reader must not step over a record meanwhile, so what the check finds later does not count.
     Each flip has a folder of its own, because that check may still be at work in the last one.
     """
     data = closed.files["log.db"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import shutil
+import struct
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,11 +18,12 @@ from pipeline.errors import LogError
 from pipeline.log.locallog import SqliteLog
 from pipeline.log.repair import repair_log
 from tests.attack.account import Attack
-from tests.attack.logfiles import GROUP, OPTIONS, KilledLog, flips, records
+from tests.attack.logfiles import GROUP, OPTIONS, KilledLog, flips, records, verdict
 from tests.fuzz.limits import within
 
 PAGE = 8192
 SEED = 20261129
+TABLE_LEAF = 0x0D
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
@@ -104,3 +106,58 @@ def test_a_flipped_bit_costs_what_the_report_lists(
     found = _outcomes(folder, log, flips(log.files["log.db"], count, random.Random(SEED)))
     attack.note(", ".join(f"{what} {n}" for what, n in sorted(found.items())))
     attack.report(count, lost=found["silent"], unit="bits of log.db")
+
+
+def _row_numbers(data: bytes) -> list[tuple[int, int, bool]]:
+    """Places of the bytes of row numbers of records: offset, bit mask, whether it is the length."""
+    found = []
+    for page in range(PAGE, len(data), PAGE):
+        if data[page] != TABLE_LEAF:
+            continue
+        (count,) = struct.unpack_from(">H", data, page + 3)
+        for (pointer,) in struct.iter_unpack(">H", data[page + 8 : page + 8 + 2 * count]):
+            at = page + pointer
+            at += _varint_bytes(data, at)  # the size of the row
+            length = _varint_bytes(data, at)
+            if length < 6:  # not a record: its number has a slot above 40 bits
+                continue
+            found += [(at + n, 1 << bit, bit == 7) for n in range(length) for bit in range(8)]
+    return found
+
+
+def _varint_bytes(data: bytes, at: int) -> int:
+    return next(n for n in range(1, 10) if data[at + n - 1] < 0x80)
+
+
+def test_a_flipped_bit_of_a_row_number_hides_no_record_and_costs_none(
+    closed: KilledLog, folder: Path, attack: Attack
+) -> None:
+    """The order of the rows is broken, so a search misses those behind; the pages have them all.
+
+    The top bit of each byte says whether the number goes on. If it flips, this one record is
+    unreadable, and told.
+    """
+    data = closed.files["log.db"]
+    places = _row_numbers(data)
+    assert len(places) >= 8 * 6 * 50
+    random.Random(SEED).shuffle(places)
+    places = places[: attack.size(short=40, long=len(places))]
+    seen: Counter[str] = Counter()
+    for number, (at, mask, is_length) in enumerate(places):
+        changed = bytearray(data)
+        changed[at] ^= mask
+        path = closed.put(folder / f"{number}-read", log_db=bytes(changed))
+        with within(20):
+            seen[f"read {verdict(path, closed, check_bytes=0)}"] += 1
+        path = closed.put(folder / f"{number}-repair", log_db=bytes(changed))
+        with within(60):
+            outcome = _repaired(path, closed)
+        seen[f"repair {outcome}"] += 1
+        assert outcome == "everything" or (is_length and outcome == "told"), (at, mask)
+        for form in ("read", "repair"):
+            shutil.rmtree(folder / f"{number}-{form}")
+    attack.note(", ".join(f"{what} {n}" for what, n in sorted(seen.items())))
+    attack.report(
+        len(places), lost=seen["read silent"] + seen["repair silent"], unit="bits of row numbers"
+    )
+    assert seen["read LogCorrupt"] == len(places)
