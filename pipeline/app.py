@@ -23,6 +23,7 @@ import faust
 
 from ingest.clock import now_ms
 from ingest.errors import LogUnavailable
+from ingest.secrettext import error_text
 from ingest.topics import (
     ACCOUNTS,
     DEAD_LETTERS,
@@ -59,6 +60,8 @@ log = logging.getLogger(__name__)
 
 _SLOW_SINK_S = 5.0
 """Time for which a stop waits for a sink that is writing."""
+_START_S = 5.0
+"""Time for which a stop waits for a start in progress."""
 _STATE_RETRY_S = 1.0
 _REBALANCE_S = 60.0
 """Time for which the group waits for a busy member."""
@@ -97,13 +100,16 @@ class ScoringApp:
     app: Any
     stage: ScoringStage
     changelog: Changelog | None = None
+    _starting: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Start the app; the agent works once window state is recovered."""
-        await self.app.start()
+        self._starting = asyncio.get_running_loop().create_task(self.app.start())
+        await asyncio.shield(self._starting)
 
     async def stop(self) -> None:
-        """Take a last checkpoint, commit, stop."""
+        """Take a last checkpoint, commit, stop; an unfinished start is finished first."""
+        await _finish(self._starting)
         await self.app.stop()
         self.stage.close()
 
@@ -116,6 +122,7 @@ class StoreApp:
     name: str
     stage: StoreStage
     _give_up_at: float = float("inf")
+    _starting: asyncio.Task[None] | None = None
 
     @property
     def counters(self) -> StoreCounters:
@@ -125,21 +132,34 @@ class StoreApp:
     async def start(self) -> None:
         """Start the app."""
         self.app.may_not_end = self._may_not_end
-        await self.app.start()
+        self._starting = asyncio.get_running_loop().create_task(self.app.start())
+        await asyncio.shield(self._starting)
         self.app.consumer.may_not_end = self._may_not_end
 
     async def stop(self) -> None:
-        """Finish the batch in progress and commit.
+        """Finish the batch in progress and commit; an unfinished start is finished first.
 
         Waits at most 5 s for a slow sink and not at all for an unavailable one. Records that it has
         not confirmed stay in the log, unacknowledged, and are read again after a restart.
         """
+        await _finish(self._starting)
         self._give_up_at = time.monotonic() + _SLOW_SINK_S
         await self.app.stop()
         self.stage.close()
 
     def _may_not_end(self) -> bool:
         return self.stage.is_away or time.monotonic() > self._give_up_at
+
+
+async def _finish(starting: asyncio.Task[None] | None) -> None:
+    """Let the start of a Faust app end, because half-started services do not stop cleanly."""
+    if starting is None:
+        return
+    await asyncio.wait({starting}, timeout=_START_S)
+    starting.cancel()  # no effect on one that has ended
+    await asyncio.wait({starting}, timeout=_START_S)
+    if starting.done() and not starting.cancelled() and (error := starting.exception()) is not None:
+        log.info("the start that was interrupted failed: %s", error_text(error, named=True))
 
 
 def create_scoring_app(

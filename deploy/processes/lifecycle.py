@@ -1,8 +1,9 @@
 """The lifecycle of a gateway, bridge, worker or store, from start to exit code.
 
 If a part fails permanently, the process ends with exit code 1 and the reason. Everything confirmed
-is durable, so a supervisor can start it again. SIGTERM or SIGINT stops it cleanly; a second signal
-ends it immediately.
+is durable, so a supervisor can start it again. SIGTERM or SIGINT stops it cleanly, also while it
+starts; a second signal ends it immediately. So does the first one while its files are being opened:
+nothing has been taken yet, and the next start finds them as after any kill.
 """
 
 from __future__ import annotations
@@ -96,6 +97,8 @@ async def run_process(
         Exception: Any error of `make` or `process.start`.
     """
     set_up_allocator()
+    # The handler of asyncio.run would cancel this task at its next await, beside a running start.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     process = make()
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -115,7 +118,7 @@ async def run_process(
         await asyncio.wait({starting, stop_requested}, return_when=asyncio.FIRST_COMPLETED)
         if not starting.done():
             starting.cancel()
-            await asyncio.wait({starting})
+            await asyncio.wait({starting}, timeout=_STOP_S)
         else:
             announce(hide_secrets(starting.result()))
             freeze_startup_objects()

@@ -118,20 +118,23 @@ class Listener:
             lingering_time=_LINGER_S,
             logger=_quiet_logger(self._rare),
         )
+        self._runner = runner  # from here on, `stop` ends whatever a cancelled start has begun
         await runner.setup()
         make_protocol = cast("Callable[[], asyncio.Protocol]", runner.server)
         self.gate = gate = Gate(make_protocol, self._rare, self._limits)
         try:
             loop = asyncio.get_running_loop()
-            server = await loop.create_server(gate, self.host, self.port, backlog=_BACKLOG)
+            self._server = server = await loop.create_server(
+                gate, self.host, self.port, backlog=_BACKLOG, start_serving=False
+            )
+            await server.start_serving()
         except OSError as exc:
-            await runner.cleanup()
+            await self.stop()
             message = (
                 f"cannot listen on {self.host}:{self.port} ({exc.strerror or exc}): "
                 f"choose another port with {self._settings}_PORT, or stop the program that uses it"
             )
             raise ConsoleError(message) from exc
-        self._runner, self._server = runner, server
         self._sweeper = asyncio.create_task(self._sweep(gate), name="http-sweeper")
         self.port = int(server.sockets[0].getsockname()[1])
 

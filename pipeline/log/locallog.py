@@ -177,6 +177,7 @@ class SqliteLog:
         """
         wanted = self.partitions if partitions is None else partitions
         done: Future[int] = Future()
+        done.set_running_or_notify_cancel()  # the topic is made, whoever waits
         if wanted < 1 or not name:
             msg = f"topic {name!r} with {wanted} partitions: it needs a name and at least one"
             raise ValueError(msg)
@@ -185,9 +186,8 @@ class SqliteLog:
             return done
 
         def create(db: sqlite3.Connection) -> Topic:
-            existing = self._state.topics.get(name)
             topic = Topic(name, compacted, retention_ms, retention_bytes)
-            return existing or create_topic(db, topic, wanted)
+            return self._state.topics.get(name) or create_topic(db, topic, wanted)
 
         def finish(future: Future[Any]) -> None:
             error = future.exception()

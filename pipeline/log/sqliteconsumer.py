@@ -57,6 +57,7 @@ class Consumer(Handover, BaseConsumer):  # type: ignore[misc]
         self._turn = 0
         self._something_new: asyncio.Event | None = None
         self._stop_listening: Any = None
+        self._rebalancing: asyncio.Future[Any] | None = None
 
     async def on_start(self) -> None:
         """Open the log and subscribe to its changes."""
@@ -74,6 +75,8 @@ class Consumer(Handover, BaseConsumer):  # type: ignore[misc]
 
     async def on_stop(self) -> None:
         """Wait for outstanding acks, commit, close the log."""
+        if self._rebalancing is not None:
+            self._rebalancing.cancel()  # of a start that is stopped: it must not find a closed log
         try:
             await super().on_stop()
         finally:
@@ -97,7 +100,7 @@ class Consumer(Handover, BaseConsumer):  # type: ignore[misc]
                 wanted = self.app.conf.topic_partitions
                 await asyncio.wrap_future(store.create_topic_soon(topic, wanted))
         self.app.on_rebalance_start()
-        self.add_future(self._rebalance())
+        self._rebalancing = self.add_future(self._rebalance())
 
     async def _rebalance(self) -> None:
         await self.on_partitions_revoked(set(self._assigned))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from ingest.settings import IngestSettings
 from models.dummy import write_dummy
 from models.registry import Registry
 from models.zoo import STARTERS
+from pipeline.durable.wal import wal_path
 from pipeline.errors import LogError
 from pipeline.settings import PipelineSettings
 
@@ -57,3 +59,20 @@ async def test_a_removed_sink_releases_its_records(tmp_path: Path) -> None:
     groups = second.log_file.groups()
     await second.stop()
     assert groups == ["kpstream-score", "kpstream-store-results"]
+
+
+@pytest.mark.parametrize("steps", [0, 4, 8, 10, 12, 20, 30, 60])
+async def test_a_start_that_is_stopped_at_any_moment_leaves_nothing_open(
+    tmp_path: Path, steps: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A signal cancels the start; what Faust has begun is finished, then stopped."""
+    gateway = build(tmp_path)
+    starting = asyncio.ensure_future(gateway.start())
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    starting.cancel()
+    await asyncio.wait({starting})
+    assert starting.cancelled()
+    await gateway.stop()
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+    assert not wal_path(gateway.log_file.path).exists(), "the log is still open somewhere"

@@ -14,7 +14,7 @@ import pytest
 from deploy.processes.lifecycle import PartFailed, Tasks, until_crashed
 
 PROGRAM = """
-import asyncio, sys
+import asyncio, sys, time
 from deploy.processes.lifecycle import Tasks, run_process
 
 class Process:
@@ -44,7 +44,13 @@ class Process:
 def say(text):
     print(text, flush=True)
 
-sys.exit(asyncio.run(run_process("worker", lambda: Process(sys.argv[1]), say)))
+def make():
+    if sys.argv[1] == "opens files":
+        say("opening")
+        time.sleep(60)
+    return Process(sys.argv[1])
+
+sys.exit(asyncio.run(run_process("worker", make, say)))
 """
 
 
@@ -80,6 +86,11 @@ def test_a_part_that_fails_ends_it_with_the_reason() -> None:
     assert code == 1
     assert out.split() == ["started", "stopped"]
     assert err.strip() == "kpstream worker: scoring ended: disk is full"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_files_are_opened_ends_it_at_once(number: signal.Signals) -> None:
+    assert run("opens files", ("opening", number)) == (-number, "opening\n", "")
 
 
 def test_an_endless_start_can_be_stopped() -> None:
