@@ -18,6 +18,7 @@ long we waited and how long we wait next.
 | TLS handshake | `Patience` | `ingest.mqtt.socketloop` |
 | CONNECT until CONNACK, SUBSCRIBE until SUBACK | `Patience` | `ingest.mqtt.policy` |
 | a command that publishes (replay, dead letters) | `REACH_S`, then to the end of the attempt; after a silence as long as `Patience` grows | `ingest.mqtt.connection` (`wait_connected`) |
+| a publication of such a command until PUBACK | `Patience.most_s` since anything was last confirmed, then the command gives up | `ingest.mqtt.publisher` |
 | doctor's probe of the broker | `REACH_S`, then `Patience.most_s` for CONNACK | `deploy.doctor` |
 | Kafka: first contact, append | 20 s; a repeated append waits for the same records, so no work is lost | `ingest.kafka` |
 | InfluxDB: a write | 10 s; a write without an answer is repeated with fewer lines; from 100 lines on `Patience` grows from 10 s | `pipeline.stores.influx` |

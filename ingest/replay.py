@@ -13,7 +13,6 @@ import heapq
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,17 +21,16 @@ from numpy.typing import NDArray
 
 from ingest.clock import now_ms
 from ingest.errors import IngestError
-from ingest.mqtt.broker import EMBEDDED_LINGER_S
 from ingest.mqtt.endpoint import Endpoint
 from ingest.mqtt.publisher import Publisher
-from ingest.patience import REACH_S
+from ingest.patience import REACH_S, Patience
 from ingest.recordings import Recording
+from ingest.stopping import until_stopped
 from ingest.topics import MQTT_PREFIX, Address
 
 __all__ = ["ReplayError", "ReplayOptions", "ReplayPlan", "ReplayReport", "plan_replay", "replay"]
 
 _GAP_READINGS = 10
-_STOP_S = 5.0
 _TURN = 50
 
 
@@ -156,6 +154,7 @@ async def replay(
     options: ReplayOptions,
     *,
     on_progress: Callable[[int, int], None] | None = None,
+    on_wait: Callable[[str], None] | None = None,
     stop: asyncio.Event | None = None,
 ) -> ReplayReport:
     """Publish with QoS 1 and return when the broker has confirmed everything.
@@ -164,34 +163,24 @@ async def replay(
         recordings: One device each.
         options: Options.
         on_progress: Called every 50 messages with (readings published, messages confirmed).
-        stop: Set it to end early; unconfirmed messages then have up to 5 s to be confirmed.
+        on_wait: Called with what the replay waits for, while it gets on with nothing (`Publisher`).
+        stop: Set it to end early; what is on its way can still be confirmed (`Publisher.settle`).
 
     Raises:
         ReplayError: See `plan_replay`; or the broker cannot be reached within `connect_s`.
+        MqttError: The broker leaves what is published unanswered, or refuses such messages.
     """
     plans = plan_replay(recordings, options, now_ms())
     began_s = time.monotonic()
     tally = _Tally()
-    async with Publisher(options.endpoint, in_flight=options.in_flight, gives_up=True) as publisher:
-        await _connected(publisher, options)
-        sending = asyncio.ensure_future(_send(plans, options, publisher, tally, on_progress))
-        stopping = asyncio.ensure_future((stop or asyncio.Event()).wait())
-        try:
-            await asyncio.wait({sending, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if sending.done():
-                sending.result()
-            else:
-                sending.cancel()
-                await asyncio.wait({sending})
-                with suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(publisher.flush(), _STOP_S)
-        finally:
-            sending.cancel()
-            stopping.cancel()
+    patient_s = Patience().most_s
+    async with Publisher(
+        options.endpoint, in_flight=options.in_flight, gives_up_s=patient_s, on_wait=on_wait
+    ) as publisher:
+        sending = _send(plans, options, publisher, tally, on_progress)
+        if not await until_stopped(sending, stop or asyncio.Event()):
+            await publisher.settle()
         ended_s = time.monotonic()
-        if publisher.confirmed_total and publisher.connection.protocol == "3.1.1":
-            # amqtt drops confirmed messages that it has not forwarded when the publisher leaves.
-            await asyncio.sleep(EMBEDDED_LINGER_S)
     if on_progress is not None:
         on_progress(tally.readings + tally.duplicates, publisher.confirmed_total)
     planned = sum(_messages(plan, options) for plan in plans)
@@ -217,8 +206,7 @@ async def _connected(publisher: Publisher, options: ReplayOptions) -> None:
     connection = publisher.connection
     if not await connection.wait_connected(options.connect_s):
         where = f"{options.endpoint.host}:{options.endpoint.port}"
-        why = connection.error or connection.waiting or "no connection yet"
-        msg = f"not connected to {where}: {why}; to choose another broker, use --mqtt"
+        msg = f"not connected to {where}: {publisher.waiting}; to choose another, use --mqtt"
         raise ReplayError(msg)
 
 
@@ -229,6 +217,7 @@ async def _send(
     tally: _Tally,
     on_progress: Callable[[int, int], None] | None,
 ) -> None:
+    await _connected(publisher, options)
     loop = asyncio.get_running_loop()
     start_s = loop.time()
     for count, (due_s, device, at) in enumerate(_schedule(plans, options)):

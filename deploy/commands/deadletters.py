@@ -37,7 +37,9 @@ from deploy.settings.errors import exit_on_invalid_settings
 from ingest.deadletter import DeadLetter, decode_dead_letter
 from ingest.errors import RefusalReason, RefusedMessage
 from ingest.mqtt.endpoint import Endpoint
+from ingest.patience import Patience
 from ingest.payloads import MAX_PAYLOAD_BYTES, encode_payload
+from ingest.stopping import EXIT_CODE, stop_on_signals, until_stopped
 from ingest.topics import DEAD_LETTERS, LATE
 from pipeline.errors import LogError
 from pipeline.log.purge import purge
@@ -188,10 +190,13 @@ def replay_command(
     done = True
     if fit:
         endpoint = device_endpoint(mqtt, "dead-letters")
-        confirmed = asyncio.run(_publish(fit, endpoint))
+        confirmed, stopped = asyncio.run(_publish(fit, endpoint))
         where = f"{endpoint.host}:{endpoint.port}"
-        click.echo(f"{confirmed} of {len(fit)} published again to {where}")
+        stop_text = "stopped: " if stopped else ""
+        click.echo(f"{stop_text}{confirmed} of {len(fit)} published again to {where}")
         done = confirmed == len(fit)
+        if stopped and not done:
+            raise SystemExit(EXIT_CODE)
         if done:
             how = "backfill" if as_backfill else "replay"
             note_replayed(_state_dir(state_dir, of_site), replayed_ids, how)
@@ -290,18 +295,26 @@ def _write(selected: list[DeadLetter]) -> int:
     return len(lines) - len(refused)
 
 
-async def _publish(selected: list[DeadLetter], endpoint: Endpoint) -> int:
+async def _publish(selected: list[DeadLetter], endpoint: Endpoint) -> tuple[int, bool]:
+    """Publish dead letters; returns how many the broker confirmed, and whether a signal ended it.
+
+    Raises:
+        click.ClickException: No broker accepts the connection.
+    """
     from ingest.errors import MqttError
     from ingest.mqtt.publisher import Publisher
 
-    async with Publisher(endpoint, in_flight=100, gives_up=True) as publisher:
-        connection = publisher.connection
-        if not await connection.wait_connected():
+    def say(text: str) -> None:
+        click.echo(_printable(text))
+
+    further = 0  # messages beyond one per dead letter
+
+    async def send(publisher: Publisher) -> None:
+        nonlocal further
+        if not await publisher.connection.wait_connected():
             where = f"{endpoint.host}:{endpoint.port}"
-            why = connection.error or connection.waiting or "no connection yet"
-            msg = f"not connected to {where}: {why}; to choose another broker, use --mqtt"
+            msg = f"not connected to {where}: {publisher.waiting}; to choose another, use --mqtt"
             raise click.ClickException(msg)
-        further = 0  # messages beyond one per dead letter
         for dead_letter in selected:
             topic, sent = dead_letter.mqtt_topic, 0
             largest = publisher.largest_payload_bytes(topic)
@@ -310,19 +323,24 @@ async def _publish(selected: list[DeadLetter], endpoint: Endpoint) -> int:
                 for part in _parts(dead_letter.raw, most):
                     await publisher.publish(topic, part)
                     sent += 1
+                    further += sent > 1
             except MqttError as exc:
-                further += sent
+                further += bool(sent)  # it does not count: a part is missing
                 if publisher.failure is not None:
                     break
                 # else the broker announced that it does not take this one
-                click.echo(_printable(f"{dead_letter.id}: {exc}"))
-            else:
-                further += sent - 1
+                say(f"{dead_letter.id}: {exc}")
         try:
             await publisher.flush()
         except MqttError as exc:
-            click.echo(_printable(f"given up: {exc}"))
-        return max(0, publisher.confirmed_total - further)
+            say(f"given up: {exc}")
+
+    stop, patient_s = stop_on_signals(), Patience().most_s
+    async with Publisher(endpoint, in_flight=100, gives_up_s=patient_s, on_wait=say) as publisher:
+        is_done = await until_stopped(send(publisher), stop)
+        if not is_done:
+            await publisher.settle()
+    return max(0, publisher.confirmed_total - further), not is_done
 
 
 def _parts(raw: bytes, most: int) -> Iterator[bytes]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import click
 
 from deploy.settings.brokeraddress import device_endpoint
 from ingest.clock import now_ms
+from ingest.stopping import EXIT_CODE, stop_on_signals
 
 if TYPE_CHECKING:
     from ingest.recordings import Recording
@@ -162,7 +162,7 @@ def _run(
         raise click.ClickException(str(exc)) from exc
     click.echo(_summary(report, f"{endpoint.host}:{endpoint.port}"))
     if not report.complete:
-        raise SystemExit(130)
+        raise SystemExit(EXIT_CODE)
 
 
 async def _publish(recordings: list[Recording], options: ReplayOptions) -> ReplayReport:
@@ -177,10 +177,7 @@ async def _publish(recordings: list[Recording], options: ReplayOptions) -> Repla
     from ingest.replay import plan_replay, replay
 
     plans = plan_replay(recordings, options, now_ms())
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+    stop = stop_on_signals()
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -195,7 +192,10 @@ async def _publish(recordings: list[Recording], options: ReplayOptions) -> Repla
         def progress(readings: int, confirmed: int) -> None:
             bar.update(task, completed=readings, confirmed=confirmed)
 
-        return await replay(recordings, options, on_progress=progress, stop=stop)
+        def wait(text: str) -> None:
+            bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+        return await replay(recordings, options, on_progress=progress, on_wait=wait, stop=stop)
 
 
 def _summary(report: ReplayReport, broker: str) -> str:

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from deploy.processes.memory import freeze_startup_objects, return_memory, set_up_allocator
 from ingest.secrettext import hide_secrets
+from ingest.stopping import stop_on_signals
 
 __all__ = ["PartFailed", "Process", "Tasks", "run_process", "until_crashed"]
 
@@ -100,16 +101,8 @@ async def run_process(
     # The handler of asyncio.run would cancel this task at its next await, beside a running start.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     process = make()
-    stopping = asyncio.Event()
+    stopping = stop_on_signals()
     loop = asyncio.get_running_loop()
-
-    def on_signal() -> None:
-        if stopping.is_set():  # the second signal; unacknowledged messages are not lost
-            os._exit(130)
-        stopping.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, on_signal)
     stop_requested = loop.create_task(stopping.wait())
     returning = loop.create_task(return_memory())
     code = 0

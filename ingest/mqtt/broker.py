@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -25,9 +24,9 @@ from typing import Literal
 
 from ingest.childprocess import kill_child, stop_child, tied_to_parent
 from ingest.errors import IngestError
+from ingest.stopping import stop_on_signals
 
 __all__ = [
-    "EMBEDDED_LINGER_S",
     "BrokerError",
     "LocalBroker",
     "broker_kind",
@@ -35,13 +34,6 @@ __all__ = [
     "mosquitto_config",
     "mosquitto_program",
 ]
-
-EMBEDDED_LINGER_S = 1.0
-"""Seconds that a publisher stays connected after its last confirmed message, with MQTT 3.1.1.
-
-amqtt confirms a message before it forwards it. On Python 3.12 and later it drops messages that it
-has not forwarded when the publisher disconnects. It speaks 3.1.1 only, so MQTT 5 needs no wait.
-"""
 
 Kind = Literal["mosquitto", "amqtt"]
 _SBIN = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin")
@@ -290,10 +282,7 @@ async def _serve_amqtt(host: str, port: int, parent: int) -> None:
             "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {}},
         }
     )
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
+    stopped = stop_on_signals()
     await broker.start()
     while not stopped.is_set() and os.getppid() == parent:
         with suppress(asyncio.TimeoutError):

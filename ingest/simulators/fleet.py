@@ -15,12 +15,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import heapq
 import itertools
 import logging
 import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -29,20 +27,19 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from ingest.clock import now_ms
-from ingest.mqtt.broker import EMBEDDED_LINGER_S
 from ingest.mqtt.endpoint import Endpoint
 from ingest.mqtt.publisher import Publisher
 from ingest.simulators.emitters import EngineEmitter, Message, PersonEmitter, device_seed
 from ingest.simulators.imu import Person, markov_bouts
 from ingest.simulators.transformeremitter import TransformerEmitter
 from ingest.simulators.truth import TruthRecord, encode_truth
+from ingest.stopping import stop_on_signals, until_stopped
 
 __all__ = ["Clock", "Fleet", "FleetSettings", "MessageSink", "publish_fleet", "run_fleet"]
 
 log = logging.getLogger(__name__)
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
-_FLUSH_S = 5.0
 _OLDEST = 0.75
 _GARBAGE = (
     b'{"ts": 1700000000000, "values": {"T24": 64',
@@ -267,42 +264,24 @@ async def publish_fleet(
 async def run_fleet(settings: FleetSettings, endpoint: Endpoint, truth: Path | None) -> None:
     """Publish a fleet to the broker at `endpoint` until SIGINT or SIGTERM.
 
-    On shutdown, unconfirmed messages have 5 s to be confirmed. The truth goes to the file `truth`
-    (JSON lines), which is overwritten.
+    On shutdown, what is on its way can still be confirmed (`Publisher.settle`). The truth goes to
+    the file `truth` (JSON lines), which is overwritten.
 
     Raises:
         OSError: The truth file cannot be written.
         IngestError: The MQTT connection has failed permanently.
     """
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+    stop = stop_on_signals()
     if truth is not None:
         truth.write_bytes(b"")
-    async with Publisher(endpoint) as publisher:
-        publisher.connection.on_task_end(stop.set)
-        await asyncio.wait(
-            [
-                asyncio.ensure_future(publisher.connection.connected.wait()),
-                (stopped := asyncio.ensure_future(stop.wait())),
-            ],
-            return_when=asyncio.FIRST_COMPLETED,
-        )
-        fleet = Fleet(settings, _SystemClock().now_ms())
-        publishing = asyncio.ensure_future(publish_fleet(fleet, publisher, _SystemClock(), truth))
-        await asyncio.wait([publishing, stopped], return_when=asyncio.FIRST_COMPLETED)
-        if publishing.done():
-            publishing.result()
-        publishing.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await publishing
-        publisher.connection.raise_for_failure()
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(publisher.flush(), _FLUSH_S)
-        if publisher.confirmed_total and publisher.connection.protocol == "3.1.1":
-            # amqtt drops confirmed messages that it has not forwarded when the publisher leaves.
-            await asyncio.sleep(EMBEDDED_LINGER_S)
+    async with Publisher(endpoint, on_wait=log.info) as publisher:
+        connection = publisher.connection
+        connection.on_task_end(stop.set)
+        if await until_stopped(connection.connected.wait(), stop):
+            fleet = Fleet(settings, _SystemClock().now_ms())
+            await until_stopped(publish_fleet(fleet, publisher, _SystemClock(), truth), stop)
+        connection.raise_for_failure()
+        await publisher.settle()
 
 
 def main() -> None:

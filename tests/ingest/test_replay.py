@@ -24,6 +24,7 @@ from ingest.settings import IngestSettings
 from pipeline.windows.spec import WindowSpec
 from pipeline.windows.windower import DeviceWindower
 from tests.fakes.log import FakeLog, until
+from tests.fakes.mqttbroker import ScriptedBroker
 from tests.fakes.ports import free_port
 
 NOW_MS = 1_700_000_000_000
@@ -230,6 +231,18 @@ async def test_replay_keeps_its_rate_and_can_be_stopped(broker: LocalBroker) -> 
     assert not report.complete
     assert report.confirmed == report.messages == report.readings < 200
     assert seen[-1] == report.readings
+
+
+async def test_a_replay_can_be_stopped_before_the_broker_answers() -> None:
+    stop = asyncio.Event()
+    async with ScriptedBroker() as silent:
+        silent.holds_connack = True
+        options = ReplayOptions(Endpoint("127.0.0.1", silent.port, "early"))
+        replaying = asyncio.ensure_future(replay([recording()], options, stop=stop))
+        await until(lambda: silent.version == 5)
+        stop.set()
+        report = await asyncio.wait_for(replaying, 30)
+    assert (report.messages, report.confirmed, report.complete) == (0, 0, False)
 
 
 def test_body_is_the_documented_batch_form() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -206,6 +208,30 @@ def test_replay_gives_up_on_a_broker_that_hangs_up_at_every_publication(state: P
     assert result.exit_code == 1
     assert "given up: the broker has ended 3 connections in a row" in result.output
     assert "0 of 4 published again" in result.output
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_replay_that_the_broker_leaves_unanswered(
+    state: Path, number: signal.Signals
+) -> None:
+    async def replayed() -> tuple[str, int | None]:
+        async with ScriptedBroker() as broker:
+            where = ("--state-dir", str(state), "--mqtt", f"127.0.0.1:{broker.port}")
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "deploy.cli", "dead-letters", "replay", *where, "--all"),
+                "--anyway",
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+            )
+            await until(lambda: len(broker.received) == 4)
+            process.send_signal(number)
+            output, _ = await asyncio.wait_for(process.communicate(), 30)
+            return output.decode(), process.returncode
+
+    output, code = asyncio.run(replayed())
+    assert code == 130
+    assert "stopped: 0 of 4 published again" in output
 
 
 def test_a_sparkplug_message_is_not_replayed_out_of_sequence(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ingest.errors import MqttError
 from ingest.mqtt.broker import LocalBroker
 from ingest.mqtt.connection import Connection
 from ingest.mqtt.endpoint import Endpoint
@@ -79,3 +80,53 @@ def test_with_a_required_subscriber_it_is_sent_again_until_one_exists(
     assert sorted(heard) == [b"1", b"2"]
     assert publisher.confirmed_total == publisher.published_total == 2
     assert publisher.unconfirmed == 0
+
+
+async def test_a_broker_that_answers_no_publication_is_given_up() -> None:
+    said: list[str] = []
+    async with ScriptedBroker() as broker:
+        device = Endpoint("127.0.0.1", broker.port, "device")
+        async with Publisher(device, gives_up_s=6.0, on_wait=said.append) as publisher:
+            await publisher.publish("a/b", b"1")
+            await publisher.publish("a/c", b"2")
+            with pytest.raises(MqttError, match=r"not answered 2 publications, the first on 'a/b'"):
+                await asyncio.wait_for(publisher.flush(), 30)
+            with pytest.raises(MqttError, match="check its access list"):
+                await publisher.publish("a/b", b"3")
+            assert publisher.unconfirmed == 2
+    assert f"waiting for 127.0.0.1:{broker.port} to confirm 2 publications" in said[0]
+
+
+@pytest.mark.slow
+async def test_answers_put_off_the_giving_up() -> None:
+    async with ScriptedBroker() as broker:
+        device = Endpoint("127.0.0.1", broker.port, "device")
+        async with Publisher(device, gives_up_s=6.0) as publisher:
+            for _ in range(4):
+                await publisher.publish("a/b", b"1")
+                await asyncio.sleep(2.0)
+                broker.confirm_all()
+            await asyncio.wait_for(publisher.flush(), 30)
+            await asyncio.sleep(6.5)  # nothing is on its way: that is no silence
+            broker.confirms = True
+            await publisher.publish("a/b", b"2")
+            await asyncio.wait_for(publisher.flush(), 30)
+            assert publisher.confirmed_total == 5
+
+
+async def test_a_publisher_that_ends_waits_for_answers_that_come_and_for_no_others() -> None:
+    loop = asyncio.get_running_loop()
+    async with ScriptedBroker() as broker:
+        device = Endpoint("127.0.0.1", broker.port, "device")
+        async with Publisher(device) as publisher:
+            await publisher.publish("a/b", b"1")
+            await until(lambda: broker.received == [b"1"])
+            loop.call_later(0.05, broker.confirm_all)
+            await publisher.settle()
+            assert publisher.unconfirmed == 0
+            await publisher.publish("a/b", b"2")
+            await asyncio.wait_for(publisher.settle(60.0), 30)  # far below its limit
+            assert publisher.unconfirmed == 1
+            await broker.drop()
+            await until(lambda: not publisher.connection.connected.is_set())
+            assert publisher.waiting is not None
