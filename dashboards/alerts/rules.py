@@ -35,7 +35,7 @@ def alert_groups(limits: Limits, task_rules: Sequence[Rule]) -> list[Group]:
         Group(
             "kpstream content",
             60,
-            [_dead_letters(limits), _readings_missing(), _model_unhealthy()],
+            [_dead_letters(limits), _evicted(), _readings_missing(), _model_unhealthy()],
         ),
     ]
 
@@ -232,6 +232,35 @@ def _dead_letters(limits: Limits) -> Rule:
             "device (clock_unset, future: its clock; not_json, wrong_shape: its program; "
             "missing_channel, no_model: the student does not fit the stream), then run `kpstream "
             "dead-letters replay` to send them again."
+        ),
+        panel=(ACCOUNT_UID, "dead-letters-by-reason"),
+    )
+
+
+def _evicted() -> Rule:
+    return Rule(
+        uid="kpstream-evicted",
+        title="Dead letters evicted",
+        queries={"evicted": queries.EVICTED_NEW},
+        fires_when="above",
+        limit=0.5,
+        look_back_s=600,
+        for_s=0,
+        no_data=("OK", "no gateway has evicted anything, or none reports"),
+        severity="warning",
+        summary=(
+            "{{ .Labels.role }} {{ .Labels.gateway }} has deleted "
+            '{{ printf "%.0f" .Values.evicted.Value }} dead letters or late readings in ten minutes'
+        ),
+        meaning=(
+            "Topics that no group reads, such as the dead letters, have filled their share of the "
+            "log. The sender that holds most loses its oldest records for good; those of other "
+            "senders stay."
+        ),
+        action=(
+            "Read the part `archive` in `/health`: it names the topic and the sender. Stop what it "
+            "sends, and look at what is kept with `kpstream dead-letters list`. To keep more, "
+            "raise `KPSTREAM_GATEWAY_LOG_MAX_MB` (docs/delivery.md, What nobody reads)."
         ),
         panel=(ACCOUNT_UID, "dead-letters-by-reason"),
     )

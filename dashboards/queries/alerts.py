@@ -15,6 +15,7 @@ from pipeline.points.measurements import DEAD_LETTERS, DEVICE, GATEWAY, LAG, MOD
 __all__ = [
     "BACKLOG_GROWTH",
     "DEAD_LETTERS_NEW",
+    "EVICTED_NEW",
     "LOSS_SHOWN_S",
     "MISSING_READINGS",
     "PROCESS_AGE",
@@ -150,6 +151,21 @@ DEAD_LETTERS_NEW = per_series(
     may_be_empty=True,
 )
 """Dead letters written in the time range, by reason."""
+
+EVICTED_NEW = per_series(
+    "alert_evicted",
+    [
+        *read(GATEWAY, ["evicted"]),
+        GROWTH,
+        'group(columns: ["role", "gateway"])',
+        "sum()",
+        AT_THE_END,
+    ],
+    ("role", "gateway"),
+    "int",
+    may_be_empty=True,
+)
+"""Records of topics without a reader that the log deleted in the time range, by process."""
 
 UNHEALTHY_MODELS = per_series(
     "alert_model_unhealthy",

@@ -129,6 +129,9 @@ class Accounts:
                     fields[name] = bridge[name]
         if isinstance(local_log, dict) and local_log.get("max_bytes"):
             fields["log_fill"] = local_log["stored_bytes"] / local_log["max_bytes"]
+        archive = health.parts.get("archive")
+        if isinstance(archive, dict) and "evicted" in archive:
+            fields["evicted"] = archive["evicted"]
         fields |= _quantiles("sensor_to_score", totals.sensor_to_score)
         fields |= _quantiles("receive_to_score", totals.receive_to_score)
         fields |= _quantiles("sensor_to_stored", totals.sensor_to_stored)

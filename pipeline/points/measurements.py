@@ -142,6 +142,7 @@ GATEWAY = Measurement(
         _count("sessions_lost", "sessions", "forgotten by the broker at a connect", always=False),
         _int("session_lost_ms", "ms", "when the last of them was noticed, epoch", always=False),
         _float("log_fill", "1", "share of the log's disk cap in use", always=False),
+        _count("evicted", "records", "unread ones deleted for a greedy sender", always=False),
         *(
             Field(f.name, f.kind, f.unit, f"{f.about}, all devices", grows=True, always=False)
             for f in COUNTER_FIELDS

@@ -44,6 +44,8 @@ PARTITIONS = 4
 SILENT = "engine-02"
 """Device that sends nothing in the second half."""
 SESSION_LOST_MS = START_MS + 70_000
+EVICTED_MS = START_MS + 40_000
+EVICTED_RESTART_MS = START_MS + 100_000
 """When the broker comes back after ten seconds, without the session of the bridge."""
 
 FLEET = FleetSettings(
@@ -188,7 +190,8 @@ class SimulatedSite:
         bridge: dict[str, object] = {"connected": connected, "sessions_lost": 0}
         if self.now_ms >= SESSION_LOST_MS:
             bridge |= {"sessions_lost": 1, "session_lost_ms": SESSION_LOST_MS}
-        self.bridge.report = HealthReport(True, connected, problems, {"bridge": bridge})
+        parts = {"bridge": bridge, "archive": {"evicted": self._evicted()}}
+        self.bridge.report = HealthReport(True, connected, problems, parts)
         self.bridge.sums = Totals(
             messages_received=self.totals["messages_received"],
             messages_logged=self.totals["messages_logged"],
@@ -210,6 +213,11 @@ class SimulatedSite:
         for accounts in self.accounts.values():
             self.points += accounts.points(self.now_ms)
             accounts.confirm()
+
+    def _evicted(self) -> int:
+        """Counter of evictions: it grows from `EVICTED_MS` on, and begins anew at a restart."""
+        seconds = max(0, self.now_ms - EVICTED_MS) // 1000
+        return seconds if self.now_ms < EVICTED_RESTART_MS else 0
 
     def _progress(self, group: str, topic: str) -> list[PartitionProgress]:
         return [

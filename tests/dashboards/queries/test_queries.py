@@ -38,6 +38,8 @@ from pipeline.status.counters import DeviceAccount, Totals
 from tests.dashboards.conftest import DAY_MS, HOURS, QueryInflux, StorePoints
 from tests.dashboards.simulated_forecasts import FAULTY, GRID
 from tests.dashboards.simulated_site import (
+    EVICTED_MS,
+    EVICTED_RESTART_MS,
     SESSION_LOST_MS,
     START_MS,
     STOP_MS,
@@ -456,6 +458,15 @@ def test_a_lost_session_is_reported_for_some_hours(
 
 def test_no_lost_session_before_the_loss(query_influx: QueryInflux) -> None:
     assert query_influx(alerts.SESSION_LOST.flux, stop_ms=SESSION_LOST_MS) == []
+
+
+def test_evicted_records_are_counted_over_a_restart(query_influx: QueryInflux) -> None:
+    """What was counted before the restart stays in the sum; the new process has evicted nothing."""
+    assert query_influx(alerts.EVICTED_NEW.flux, stop_ms=EVICTED_MS)[0].fields[-1].values == [0]
+    (frame,) = query_influx(alerts.EVICTED_NEW.flux)
+    assert frame.fields[-1].labels == {"role": "bridge", "gateway": "site-bridge-1"}
+    (count,) = frame.fields[-1].values
+    assert 50 <= count <= (EVICTED_RESTART_MS - EVICTED_MS) // 1000
 
 
 def test_a_range_of_the_past_is_answered_for_the_past(query_influx) -> None:

@@ -28,6 +28,7 @@ REPORT = HealthReport(
     {
         "bridge": {"connected": False, "sessions_lost": 2, "session_lost_ms": NOW_MS},
         "log": {"stored_bytes": 3, "max_bytes": 4},
+        "archive": {"evicted": 5, "evicted_by": [["dead-letters", "s/e1", 5]]},
     },
 )
 
@@ -93,6 +94,7 @@ def test_a_gateway_reports_everything_and_a_store_its_own_part() -> None:
     assert whole["problems"] == "bridge is not connected; log is full"
     assert (whole["alive"], whole["ready"], whole["connected"]) == (1, 0, 0)
     assert whole["log_fill"] == 0.75
+    assert whole["evicted"] == 5
     assert whole["sensor_to_stored_p99_ms"] == 2.5
     assert whole["rss_bytes"] > 1_000_000
     silent = {"sensor_to_score", "receive_to_score"}
