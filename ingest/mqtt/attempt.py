@@ -16,6 +16,7 @@ class Attempt:
     opened_s: float = 0.0
     waiting_s: float = 0.0  # since when the broker owes an answer
     accepted: bool = False
+    is_kept: bool = False  # the broker had kept our session
     is_ready: bool = False
     is_judged: bool = False  # the end has its text: later ends of this attempt say nothing
     is_silent: bool = False

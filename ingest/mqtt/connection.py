@@ -410,7 +410,7 @@ class Connection:
             self._policy.refused(*reason)
             self._closing.set()
             return
-        self._policy.accepted(asyncio.get_running_loop().time())
+        self._policy.accepted(asyncio.get_running_loop().time(), is_kept=announced.session_present)
         self._note_lost_session(announced)
         self._judge(announced)
         self.connected.set()

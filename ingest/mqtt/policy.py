@@ -237,10 +237,15 @@ class ConnectionPolicy:
 
     # -- while the socket is open -----------------------------------------------------------
 
-    def accepted(self, now_s: float) -> None:
-        """Note a CONNACK that accepts the connection."""
+    def accepted(self, now_s: float, *, is_kept: bool = False) -> None:
+        """Note a CONNACK that accepts the connection.
+
+        Args:
+            now_s: Monotonic time, seconds.
+            is_kept: Whether the broker had kept our session.
+        """
         self._move(Event.ACCEPTED)
-        self._attempt.accepted = True
+        self._attempt.accepted, self._attempt.is_kept = True, is_kept
         is_quick = now_s - self._attempt.waiting_s < _QUICK_SHARE * self.limit_s
         self.connects_total += 1
         self._hang_ups = 0
@@ -344,6 +349,7 @@ class ConnectionPolicy:
             filters=attempt.filters,
             topic=attempt.topic,
             is_repeated=self._ends_at_publish > 1,
+            is_kept=attempt.is_kept,
         )
         if attempt.publication_refused and not is_given:
             text += "; it had refused a publication of ours"

@@ -17,10 +17,10 @@ may take is the rule of `ingest.patience`.
 | | silence | for how long, and how long we wait next | longer patience |
 | SUBSCRIBE | refused a filter | the filter, the reason if given, what to check | back off |
 | | closed, reason given | the filter and the reason | back off |
-| | closed, no reason | the filter; ask for the right to read it, which the broker may not grant | back off |
+| | closed, no reason | the filter, and whether the broker had kept our session; check the right to read it, and the log | back off |
 | | silence | the filter, and for how long | longer patience |
 | PUBLISH, none answered | closed, no reason | the topic | back off |
-| | the same again | the topic; ask for the right to publish there, which the broker may not grant | back off |
+| | the same again | the topic; check the right to publish there, and the log | back off |
 | subscribed, quiet | DISCONNECT "session taken over" | another client uses our client id | longer pauses |
 | | DISCONNECT with another reason | the reason | back off |
 | | cut, no reason | the connection was lost, and the system's error | back off |
@@ -191,12 +191,13 @@ def end_text(
     filters: Sequence[str] = (),
     topic: str | None = None,
     is_repeated: bool = False,
+    is_kept: bool = False,
 ) -> str:
     """Return how a connection ended, with the requests that were unanswered then.
 
     >>> end_text(Ending("closed"), filters=["a/#"])
-    "the broker closed the connection when we subscribed to 'a/#', and gave no reason: it may not \
-let us read that; ask for the right, or check the broker's access list"
+    "the broker closed the connection when we subscribed to 'a/#', and gave no reason; check its \
+access list for the right to read that, and look into its log"
     >>> end_text(Ending("given", 0x8B, "Server shutting down"))
     'the broker ended the connection: Server shutting down'
 
@@ -207,10 +208,12 @@ let us read that; ask for the right, or check the broker's access list"
         filters: Filters of a SUBSCRIBE without a SUBACK.
         topic: Topic of a publication without a PUBACK.
         is_repeated: Whether the connection before ended at a publication too.
+        is_kept: Whether the broker had kept our session, in which it may hold the filters already.
     """
     if ending.kind == "no_ping":
         return "the broker has not answered our ping; the connection is made again"
-    asked = [f"we subscribed to {', '.join(map(repr, filters))}"] if filters else []
+    session = " in the session that it had kept" if is_kept else ""
+    asked = [f"we subscribed to {', '.join(map(repr, filters))}{session}"] if filters else []
     asked += [] if topic is None else [f"we published on {topic!r}"]
     when = f" when {' and '.join(asked)}" if asked else ""
     if ending.kind == "given":
@@ -227,8 +230,8 @@ let us read that; ask for the right, or check the broker's access list"
     if not rights:
         return hide_secrets(f"connection lost{when}{why}; the broker gave no reason")
     return hide_secrets(
-        f"the broker closed the connection{when}{why}, and gave no reason: it may not let us "
-        f"{' or '.join(rights)}; ask for the right, or {_ACCESS}"
+        f"the broker closed the connection{when}{why}, and gave no reason; check its access list "
+        f"for the right to {' and to '.join(rights)}, and look into its log"
     )
 
 

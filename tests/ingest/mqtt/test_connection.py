@@ -208,7 +208,12 @@ REASONS: list[tuple[dict[str, Any], str]] = [
     (
         {"closes_at": "subscribe"},
         "the broker closed the connection when we subscribed to 'sensors/+/+/+', and gave no "
-        "reason: it may not let us read that; ask for the right, or check the broker's access list",
+        "reason; check its access list for the right to read that, and look into its log",
+    ),
+    (
+        {"closes_at": "subscribe", "session_present": True},
+        "the broker closed the connection when we subscribed to 'sensors/+/+/+' in the session "
+        "that it had kept, and gave no reason; check",
     ),
     (
         {"closes_at": "subscribe", "goodbye_with": 0xA2, "goodbye_text": "no wildcards here"},

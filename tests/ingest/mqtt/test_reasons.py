@@ -69,9 +69,15 @@ def test_everything_that_was_unanswered_at_the_end_is_named() -> None:
     text = end_text(Ending("closed", 0, "reset"), filters=["a/#", "b"], topic="c", is_repeated=True)
     assert text == (
         "the broker closed the connection when we subscribed to 'a/#', 'b' and we published on "
-        "'c' (reset), and gave no reason: it may not let us read that or publish there; ask for "
-        "the right, or check the broker's access list"
+        "'c' (reset), and gave no reason; check its access list for the right to read that and to "
+        "publish there, and look into its log"
     )
+
+
+def test_a_session_that_the_broker_had_kept_is_named() -> None:
+    text = end_text(Ending("closed"), filters=["a/#"], is_kept=True)
+    assert "when we subscribed to 'a/#' in the session that it had kept, and gave no" in text
+    assert "session" not in end_text(Ending("closed"), filters=["a/#"])
 
 
 @pytest.mark.parametrize(
