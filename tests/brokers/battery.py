@@ -28,6 +28,7 @@ __all__ = ["STEPS", "run_battery"]
 
 CLIENT_ID = "kpstream-bridge"
 _INTRUSIONS = 4
+_SHORT_SESSION_S = 4
 
 Result = tuple[str, str, dict[str, Any]]
 
@@ -157,6 +158,38 @@ def broker_killed(rig: Rig) -> Result:
     devices.close()
     control.break_off()
     return result
+
+
+def short_session(rig: Rig) -> Result:
+    """A broker that keeps sessions for 4 s: not ready, and the loss of a stop is counted."""
+    broker = type(rig.broker)(rig.folder / "short" / "broker")
+    broker.session_s = _SHORT_SESSION_S
+    plant = BrokerPlant(broker, rig.folder / "short")
+    devices: Devices | None = None
+    try:
+        broker.start()
+        plant.start_gateway(wait=False)
+        wait_for(lambda: plant.get("ready") is not None, 200)
+        text = plant.problem("keeps our session", 60)
+        is_ready = bool((plant.get("ready") or {}).get("ready"))
+        plant.kill_gateway()
+        devices = Devices(broker.port, "devices-short")
+        devices.publish_all(rig.messages("short", 0, rig.size.load))
+        devices.flush()
+        time.sleep(2 * _SHORT_SESSION_S)
+        plant.start_gateway(wait=False)
+        wait_for(lambda: plant.mqtt_health().get("sessions_lost", 0) > 0, 200, poll_s=1.0)
+        counted = plant.mqtt_health().get("sessions_lost", 0)
+    finally:
+        if devices is not None:
+            devices.close()
+        if _runs(plant):
+            plant.kill_gateway()
+        broker.kill()
+    said = f"for {_SHORT_SESSION_S} s" in text and not is_ready
+    numbers = {"confirmed": len(devices.confirmed), "sessions_lost": counted, "ready": text}
+    found = f"{text or 'nothing said'}; after a stop: {counted} lost sessions counted"
+    return "held" if said and counted == 1 else "BROKEN", found, numbers
 
 
 def retained(rig: Rig) -> Result:
@@ -327,6 +360,7 @@ STEPS: dict[str, Callable[[Rig], Result]] = {
     "simulate": simulate,
     "gateway killed": gateway_killed,
     "broker killed": broker_killed,
+    "short session": short_session,
     "retained": retained,
     "dead letters": dead_letters,
     "takeover": takeover,
@@ -390,6 +424,8 @@ def _applies(step: str, broker: Broker) -> bool:
         return broker.has_tls
     if step == "shared bridges":
         return broker.shares
+    if step == "short session":
+        return broker.caps_sessions
     return broker.has_rights or step not in _RIGHTS
 
 
@@ -445,7 +481,7 @@ def _broker_fault(output: str) -> str | None:
     """What `kpstream doctor --json` finds wrong with the broker, or None."""
     for each in _findings(output):
         if _failed(each) and ("mqtt" in each["name"].lower() or "broker" in each["name"].lower()):
-            return f"{each['text']} ({each['advice']})"
+            return f"{each['text']} ({each['advice']})" if each["advice"] else str(each["text"])
     return None
 
 

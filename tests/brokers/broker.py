@@ -57,6 +57,8 @@ class Broker(ServerProcess):
         shares: Whether the bridges of a site can share a subscription (MQTT 5).
         settings: What differs from the broker's defaults, for the page.
         saves_s: Seconds after which a new session is on disk.
+        caps_sessions: Whether its starter can limit how long sessions are kept (`session_s`).
+        session_s: Longest time that the broker keeps a session, seconds; None: its default.
     """
 
     title = "?"
@@ -66,6 +68,8 @@ class Broker(ServerProcess):
     shares = False
     settings = ""
     saves_s = 0.0
+    caps_sessions = False
+    session_s: int | None = None
     start_s = 300.0
     stop_s = 20.0
 

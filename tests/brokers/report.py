@@ -19,8 +19,9 @@ Written by `make brokers`, which starts real brokers on one machine and sends ea
 the same battery with a whole gateway: an account after `kpstream simulate`, SIGKILL of the gateway
 and of the broker under QoS 1 load, a gateway that is away for a while, refused rights, a wrong
 password, a second client with our client id, retained messages, `kpstream dead-letters replay`,
-`kpstream doctor`, mutual TLS, and two bridges of a site that share a subscription (the last two
-where the broker and its starter have them). [delivery.md](delivery.md) says what is promised.
+`kpstream doctor`, a session that the broker keeps for 4 s only, mutual TLS, and two bridges of a
+site that share a subscription (the last three where the broker and its starter have them).
+[delivery.md](delivery.md) says what is promised.
 
 - **held**: nothing was lost or doubled, and what was wrong was said with its cause.
 - **broker**: the broker itself lost something, or does not say what it refuses. A control
@@ -60,6 +61,7 @@ _STEPS = (
     "simulate",
     "gateway killed",
     "broker killed",
+    "short session",
     "retained",
     "dead letters",
     "takeover",

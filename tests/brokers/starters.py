@@ -253,16 +253,18 @@ class HiveMq(_Java):
     name = "hivemq"
     title = f"HiveMQ CE {HIVEMQ_VERSION}"
     main = "HiveMqBroker"
-    has_tls = shares = True
+    has_tls = shares = caps_sessions = True
     settings = "defaults; users by an extension"
 
     def prepare(self) -> None:
         """Write config.xml."""
         super().prepare()
+        longest = f"<session-expiry><max-interval>{self.session_s}</max-interval></session-expiry>"
         (self.folder / "config.xml").write_text(
             "<hivemq><listeners><tcp-listener>"
             f"<port>{self.port}</port><bind-address>127.0.0.1</bind-address>"
             f"</tcp-listener>{self._tls_listener()}</listeners>"
+            f"{f'<mqtt>{longest}</mqtt>' if self.session_s else ''}"
             "<anonymous-usage-statistics><enabled>false</enabled></anonymous-usage-statistics>"
             "</hivemq>"
         )
