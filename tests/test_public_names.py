@@ -62,7 +62,7 @@ def test_public_names_are_declared_once_and_defined(path: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=_name)
 def test_public_names_are_real(path: Path) -> None:
     if path.is_relative_to(ROOT / "training"):
-        pytest.importorskip("torch", reason="needs training: pip install 'kpstream[training]'")
+        pytest.importorskip("torch", reason="needs the extra [training]; make test installs it")
     module = importlib.import_module(_name(path))
     for name in _public(path):
         if path.name == "__init__.py" and not hasattr(module, name):
@@ -101,7 +101,7 @@ ENTRY_POINTS = [
 @pytest.mark.parametrize("point", ENTRY_POINTS)
 def test_entry_point_resolves(point) -> None:
     if point.value.startswith("training"):
-        pytest.importorskip("torch", reason="needs training: pip install 'kpstream[training]'")
+        pytest.importorskip("torch", reason="needs the extra [training]; make test installs it")
     assert callable(point.load())
 
 

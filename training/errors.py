@@ -19,6 +19,8 @@ Each of them ends `train-redistill` with exit code 2 and its message; nothing is
 
 from __future__ import annotations
 
+from ingest.extras import install_command
+
 __all__ = [
     "AnchorCacheError",
     "CheckpointError",
@@ -77,7 +79,8 @@ class ExportError(TrainingError):
 class MissingExtraError(TrainingError):
     """The `[training]` extra, or a package outside of it (`install` is its command), is missing."""
 
-    def __init__(self, module: str, install: str = "pip install 'kpstream[training]'") -> None:
+    def __init__(self, module: str, install: str = "") -> None:
         super().__init__(
-            f"training needs the module {module!r}, which is not installed: run {install}"
+            f"training needs the module {module!r}, which is not installed: run "
+            f"{install or install_command('training')}"
         )

@@ -26,6 +26,7 @@ from dashboards.errors import (
     GrafanaUnavailable,
 )
 from dashboards.visuals.views import Json
+from ingest.extras import install_command
 from ingest.secrettext import checked_secret, error_text, hide_secrets
 
 __all__ = ["GrafanaClient", "Save"]
@@ -81,7 +82,7 @@ class GrafanaClient:
         try:
             from grafana_api.grafana_face import GrafanaFace
         except ImportError as exc:
-            msg = "grafana-api is not installed: run pip install 'kpstream[site]'"
+            msg = f"grafana-api is not installed: run {install_command('site')}"
             raise DashboardsError(msg) from exc
         host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
         prefix = parts.path.strip("/")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ingest.clock import utc_now
+from ingest.extras import install_command
 
 if TYPE_CHECKING:
     from deploy.stack.certs import Certificate
@@ -187,7 +188,7 @@ def _library() -> ModuleType:
     try:
         return importlib.import_module("deploy.stack.certs")
     except ModuleNotFoundError as exc:
-        message = f"the package {exc.name!r} is missing; run: pip install 'kpstream[site]'"
+        message = f"the package {exc.name!r} is missing; run: {install_command('site')}"
         raise click.ClickException(message) from exc
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from deploy.doctor.findings import Finding, size_text
 from deploy.settings.stateaccess import state_access
 from ingest.clock import machine_ms
+from ingest.extras import install_command
 
 __all__ = [
     "check_access",
@@ -29,7 +30,6 @@ __all__ = [
 
 _MIB = 1024 * 1024
 _EPOCH_2025_S = 1_735_689_600
-_INSTALL = "pip install 'kpstream[gateway]'"
 
 
 def _concerns_this_python(need: str) -> bool:
@@ -40,10 +40,11 @@ def _concerns_this_python(need: str) -> bool:
 
 def check_packages(extra: str = "gateway") -> list[Finding]:
     """Check that the packages of an extra are installed; report their versions."""
+    install = install_command(extra)
     try:
         version, needs = metadata.version("kpstream"), metadata.requires("kpstream") or []
     except metadata.PackageNotFoundError:
-        return [Finding("packages", "fail", "kpstream is not installed", _INSTALL)]
+        return [Finding("packages", "fail", "kpstream is not installed", install)]
     wanted = [need for need in needs if "extra ==" not in need or f'"{extra}"' in _quotes(need)]
     found, missing = {}, []
     for need in filter(_concerns_this_python, wanted):
@@ -53,12 +54,12 @@ def check_packages(extra: str = "gateway") -> list[Finding]:
         except metadata.PackageNotFoundError:
             missing.append(name)
     if missing:
-        return [Finding("packages", "fail", f"not installed: {', '.join(missing)}", _INSTALL)]
+        return [Finding("packages", "fail", f"not installed: {', '.join(missing)}", install)]
     text = f"Python {platform.python_version()}, kpstream {version}, " + ", ".join(
         f"{name} {found[name]}" for name in ("faust-streaming", "onnxruntime", "numpy", "paho-mqtt")
     )
     if not found["faust-streaming"].startswith("0.15."):
-        advice = "the log's transport requires faust-streaming 0.15: " + _INSTALL
+        advice = "the log's transport requires faust-streaming 0.15: " + install
         return [Finding("packages", "fail", text, advice)]
     return [Finding("packages", "ok", text)]
 

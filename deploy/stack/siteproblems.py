@@ -9,6 +9,7 @@ from ipaddress import ip_address
 
 from deploy.stack.site import Site
 from ingest.clock import utc_now
+from ingest.extras import install_command
 from ingest.mqtt.broker import mosquitto_program
 
 __all__ = ["site_problems"]
@@ -89,7 +90,7 @@ def _certificate_problems(site: Site) -> Iterator[str]:
 
         known = read_certificates(certs)
     except ModuleNotFoundError:
-        yield "the package cryptography is missing: pip install 'kpstream[site]'"
+        yield f"the package cryptography is missing: {install_command('site')}"
         return
     except CertError as exc:
         yield str(exc)

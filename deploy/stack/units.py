@@ -78,11 +78,12 @@ _GUIDE = f"""\
 
 Written by `kpstream site units`; see `docs/operations.md`. The tests do not run these units,
 because they have no systemd. Instead `systemd-analyze verify` checks them, and a test compares
-their settings with those of `kpstream site up`.
+their settings with those of `kpstream site up`. Run the commands in
+the folder of this file; `CLONE` stands for your clone of kpstream.
 
     sudo useradd --system --home-dir /var/lib/kpstream --shell /usr/sbin/nologin kpstream
     sudo apt install mosquitto default-jre-headless
-    sudo python3 -m venv {_VENV} && sudo {_VENV}/bin/pip install 'kpstream[site]'
+    sudo python3 -m venv {_VENV} && sudo {_VENV}/bin/pip install 'CLONE[site]'
     sudo KPSTREAM_SERVERS_DIR={_SERVERS} {_VENV}/bin/kpstream site install
     sudo install -d {_SETTINGS} && sudo install -m 644 kafka.properties {_SETTINGS}/
     sudo install -m 600 site.env {_SETTINGS}/

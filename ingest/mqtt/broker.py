@@ -24,6 +24,7 @@ from typing import Literal
 
 from ingest.childprocess import kill_child, stop_child, tied_to_parent
 from ingest.errors import IngestError
+from ingest.extras import install_command
 from ingest.stopping import stop_on_signals
 
 __all__ = [
@@ -217,7 +218,7 @@ class LocalBroker:
     def _amqtt_command(self) -> list[str]:
         if find_spec("amqtt") is None:
             msg = (
-                "the embedded broker is not installed: `pip install 'kpstream[demo]'`, or install "
+                f"the embedded broker is not installed: `{install_command('demo')}`, or install "
                 "mosquitto (`sudo apt install mosquitto`), which is the better one"
             )
             raise BrokerError(msg)

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
+from ingest.extras import install_command
 from ingest.secrettext import checked_secret, error_text, hide_secrets
 from ingest.tls import TlsError, TlsFiles, client_context, tls_advice
 from pipeline.errors import SinkError, SinkMisconfigured, SinkSlow, SinkUnavailable
@@ -157,7 +158,7 @@ class InfluxClient:
         try:
             from influxdb_client import InfluxDBClient, WriteService
         except ImportError as exc:
-            message = "influxdb-client is not installed: pip install 'kpstream[gateway]'"
+            message = f"influxdb-client is not installed: {install_command('gateway')}"
             raise SinkError(message) from exc
         self.connection = connection
         self._client = InfluxDBClient(

@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="needs training: pip install 'kpstream[training]'")
+torch = pytest.importorskip("torch", reason="needs the extra [training]; make test installs it")
 
 from training.candidate import train_candidate  # noqa: E402
 from training.datasets.contract import fit_scaler  # noqa: E402

@@ -7,7 +7,7 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-pytest.importorskip("torch", reason="needs training: pip install 'kpstream[training]'")
+pytest.importorskip("torch", reason="needs the extra [training]; make test installs it")
 
 from models.artifact import read_artifact
 from models.registry import Registry

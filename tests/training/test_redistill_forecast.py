@@ -8,7 +8,7 @@ from itertools import cycle, islice
 import pytest
 from click.testing import CliRunner
 
-pytest.importorskip("torch", reason="needs training: pip install 'kpstream[training]'")
+pytest.importorskip("torch", reason="needs the extra [training]; make test installs it")
 
 from models.artifact import read_artifact, write_artifact
 from models.manifest import Draft

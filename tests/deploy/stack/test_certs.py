@@ -28,6 +28,7 @@ from deploy.stack.certs import (
     make_certificates,
     read_certificates,
 )
+from ingest.extras import install_command
 from ingest.settings import IngestSettings
 from pipeline.settings import PipelineSettings
 
@@ -318,7 +319,7 @@ def test_without_the_library_the_command_says_how_to_get_it(tmp_path: Path) -> N
         check=False,
     )
     assert done.returncode == 1
-    assert "pip install 'kpstream[site]'" in done.stderr
+    assert install_command("site") in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from ingest.extras import install_command
 from ingest.mqtt.broker import BrokerError, LocalBroker, broker_kind
 from ingest.mqtt.connection import Connection
 from ingest.mqtt.endpoint import Endpoint
@@ -164,5 +166,5 @@ def test_a_missing_embedded_broker_is_told_with_the_line_that_installs_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("ingest.mqtt.broker.find_spec", lambda _name: None)
-    with pytest.raises(BrokerError, match=r"pip install 'kpstream\[demo\]'"):
+    with pytest.raises(BrokerError, match=re.escape(install_command("demo"))):
         LocalBroker(tmp_path, kind="amqtt").start()

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="needs training: pip install 'kpstream[training]'")
+torch = pytest.importorskip("torch", reason="needs the extra [training]; make test installs it")
 
 from training.bench.ledger import read_plan  # noqa: E402
 from training.bench.openvocab import (  # noqa: E402

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-pytest.importorskip("matplotlib", reason="needs training: pip install 'kpstream[training]'")
+pytest.importorskip("matplotlib", reason="needs the extra [training]; make test installs it")
 
 from training.bench.ledger import read_plan
 from training.bench.report import write_report

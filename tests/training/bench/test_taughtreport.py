@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="needs training: pip install 'kpstream[training]'")
+torch = pytest.importorskip("torch", reason="needs the extra [training]; make test installs it")
 
 from training.bench.forecastplan import ForecastRun  # noqa: E402
 from training.bench.taughtreport import write_taught_report  # noqa: E402

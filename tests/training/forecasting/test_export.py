@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="needs training: pip install 'kpstream[training]'")
+torch = pytest.importorskip("torch", reason="needs the extra [training]; make test installs it")
 
 from models.features import scale, unscale  # noqa: E402
 from training.datasets.dummy_series import make_dummy_series  # noqa: E402

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="needs training: pip install 'kpstream[training]'")
+torch = pytest.importorskip("torch", reason="needs the extra [training]; make test installs it")
 
 from training.datasets.dummy_series import make_dummy_series  # noqa: E402
 from training.errors import CheckpointError, DataSetError, RecipeError  # noqa: E402

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="needs training: pip install 'kpstream[training]'")
+torch = pytest.importorskip("torch", reason="needs the extra [training]; make test installs it")
 
 from training.errors import RecipeError  # noqa: E402
 from training.forecasting.recipe import (  # noqa: E402

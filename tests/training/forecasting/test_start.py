@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="needs training: pip install 'kpstream[training]'")
+pytest.importorskip("torch", reason="needs the extra [training]; make test installs it")
 
 from training.datasets.dummy_series import make_dummy_series
 from training.forecasting.recipe import ForecastRecipe

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="needs training: pip install 'kpstream[training]'")
+torch = pytest.importorskip("torch", reason="needs the extra [training]; make test installs it")
 
 from training.methods.knowledge_pruning import KnowledgePruning, symmetric_kl, vote  # noqa: E402
 from training.recipes import Recipe  # noqa: E402

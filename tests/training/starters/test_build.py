@@ -2,7 +2,7 @@
 
 import pytest
 
-pytest.importorskip("torch", reason="needs training: pip install 'kpstream[training]'")
+pytest.importorskip("torch", reason="needs the extra [training]; make test installs it")
 
 from models.artifact import read_artifact
 from models.zoo import list_zoo, zoo_path

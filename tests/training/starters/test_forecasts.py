@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="needs training: pip install 'kpstream[training]'")
+pytest.importorskip("torch", reason="needs the extra [training]; make test installs it")
 
 from rich.console import Console
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="needs training: pip install 'kpstream[training]'")
+torch = pytest.importorskip("torch", reason="needs the extra [training]; make test installs it")
 
 from models.session import Student  # noqa: E402
 from training.bench.ledger import METHODS, read_plan, shipped_plans  # noqa: E402

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="needs training: pip install 'kpstream[training]'")
+torch = pytest.importorskip("torch", reason="needs the extra [training]; make test installs it")
 
 from training.students.forecasters import STUDENTS, build_forecaster  # noqa: E402
 from training.students.normalise import knot_leads  # noqa: E402

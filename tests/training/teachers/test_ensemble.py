@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="needs training: pip install 'kpstream[training]'")
+pytest.importorskip("torch", reason="needs the extra [training]; make test installs it")
 
 from training.datasets.contract import fit_scaler
 from training.datasets.dummy import make_dummy

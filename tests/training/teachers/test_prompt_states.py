@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="needs training: pip install 'kpstream[training]'")
+torch = pytest.importorskip("torch", reason="needs the extra [training]; make test installs it")
 pytest.importorskip("transformers")
 
 from tests.fakes.tinybackbone import tiny_backbone  # noqa: E402

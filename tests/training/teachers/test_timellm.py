@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="needs training: pip install 'kpstream[training]'")
+torch = pytest.importorskip("torch", reason="needs the extra [training]; make test installs it")
 pytest.importorskip("transformers")
 
 from tests.fakes.smallseries import SMALL_TIMELLM as CONFIG  # noqa: E402

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="needs training: pip install 'kpstream[training]'")
+torch = pytest.importorskip("torch", reason="needs the extra [training]; make test installs it")
 
 from tests.fakes.smallseries import SMALL_TIMELLM, make_series  # noqa: E402
 from training.datasets.ett import read_ett  # noqa: E402
