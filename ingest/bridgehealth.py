@@ -190,8 +190,9 @@ def lost_sessions(count: int, last_ms: int | None) -> tuple[str, ...]:
         return ()
     often = "once" if count == 1 else f"{count} times"
     return (
-        f"since the start, the broker had forgotten our session {often}, last at {_utc(last_ms)}: "
-        "anything it took for us while we were away is lost (docs/delivery.md)",
+        f"the broker has forgotten our session {often} since the start, last noticed at "
+        f"{_utc(last_ms)}: anything it took for us while we were away is lost; see its session "
+        "expiry, and whether it keeps sessions over its own restart",
     )
 
 

@@ -34,7 +34,7 @@ export function problems(health) {
     h("div", {}, h("b", {}, title), h("ul", {}, texts.map((text) => h("li", {}, text)))));
   return [
     callout("bad", "alert", "The gateway is not ready", health.ready ? [] : health.problems),
-    callout("warn", "warn", "The broker keeps less than asked for", health.notices ?? []),
+    callout("warn", "warn", "The broker does not keep everything", health.notices ?? []),
   ];
 }
 
