@@ -266,6 +266,26 @@ while True:
 """
 
 
+def test_six_publishers_at_once_get_different_numbers(registry, student):
+    """Six processes, as six training machines over one folder."""
+    code = PUBLISH_FOREVER.replace("while True", "for _ in range(4)").replace(
+        'print("ready", flush=True)', 'print("ready", flush=True); sys.stdin.read()'
+    )
+    command = [sys.executable, "-c", code, str(registry.root), str(student)]
+    pipe = subprocess.PIPE
+    publishers = [subprocess.Popen(command, stdin=pipe, stdout=pipe) for _ in range(6)]
+    for publisher in publishers:
+        publisher.stdout.readline()
+    for publisher in publishers:  # all at once
+        publisher.stdin.close()
+    for publisher in publishers:
+        publisher.stdout.close()
+        assert publisher.wait() == 0
+    assert registry.list_versions(NAME) == list(range(1, 25))
+    assert [move.version for move in registry.history(NAME)] == list(range(1, 25))
+    assert registry.read_stable(NAME).version == 24
+
+
 def test_a_publisher_killed_at_any_moment_leaves_a_whole_registry(registry, student):
     registry.publish(student, stable=True)
     for delay_ms in (3, 17, 31, 58):
