@@ -133,7 +133,9 @@ async def test_what_the_broker_cannot_do_is_named_and_not_asked_for_in_vain(
 
 def test_losses_are_told_with_their_number() -> None:
     assert lost_sessions(0, None) == ()
-    assert "3 times since the start, last noticed at 2023-11-14 22:15" in lost_sessions(3, NOW_MS)[0]
+    assert (
+        "3 times since the start, last noticed at 2023-11-14 22:15" in lost_sessions(3, NOW_MS)[0]
+    )
 
 
 @pytest.mark.needs_mosquitto

@@ -51,7 +51,19 @@ def test_a_fold_is_fitted_on_the_windows_whose_targets_share_no_reading_with_it(
         moments.add(series_of(windows.inputs(rest)), series_of(windows.targets(rest)))
         wanted = fit_ridge(moments, factors.penalty, len(factors.up))
         assert len(found.up) == len(factors.up)
-        assert np.allclose(found.down @ found.up, wanted.down @ wanted.up, atol=1e-4)
+        # Weights of directions that hardly occur are rounding, which differs by processor; what the
+        # two forecast is not, and one window more or less would show there.
+        inputs = series_of(held.inputs())
+        centred = inputs - inputs.mean(axis=1, keepdims=True)
+        assert np.abs(centred @ (_weights(found) - _weights(wanted))).max() < 1e-3
+        fewer = Moments(LENGTH, HORIZON)
+        fewer.add(series_of(windows.inputs(rest[1:])), series_of(windows.targets(rest[1:])))
+        other = fit_ridge(fewer, factors.penalty, len(factors.up))
+        assert np.abs(centred @ (_weights(other) - _weights(wanted))).max() > 1e-2
+
+
+def _weights(ridge):
+    return ridge.down @ ridge.up
 
 
 def test_a_fold_that_leaves_nothing_to_fit_on_is_passed_over():

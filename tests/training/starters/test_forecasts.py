@@ -29,7 +29,9 @@ STRIDES = {"stride": 2, "ridge_stride": 4, "validation_stride": 4}
 @pytest.fixture
 def made_up(monkeypatch):
     """`read_ett` gives two rooms, the second in other units; the recipe is a quick one."""
-    changes = {"student": "mlp", "epochs": 8, "width": 32, "learning_rate": 1e-2}
+    # A narrower one differs in eight bits by 0.01 to 0.15 deviations, by the luck of its seed and
+    # of the processor's rounding, and 0.1 is the limit. This one: 0.02 to 0.06 over three seeds.
+    changes = {"student": "mlp", "epochs": 8, "width": 64, "learning_rate": 3e-3}
 
     def read(path, name):
         number = TRANSFORMERS.index(name)
