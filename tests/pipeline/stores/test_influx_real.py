@@ -89,8 +89,8 @@ def requests_of(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> list[Answer]
     answers: list[Answer] = []
     write = InfluxClient.write
 
-    def watched(self: InfluxClient, name: str, lines: bytes) -> Answer:
-        answers.append(write(self, name, lines))
+    def watched(self: InfluxClient, name: str, lines: bytes, **limits: int | None) -> Answer:
+        answers.append(write(self, name, lines, **limits))
         return answers[-1]
 
     monkeypatch.setattr(InfluxClient, "write", watched)
