@@ -19,7 +19,8 @@ long we waited and how long we wait next.
 | CONNECT until CONNACK, SUBSCRIBE until SUBACK | `Patience` | `ingest.mqtt.policy` |
 | a command that publishes (replay, dead letters) | `REACH_S`, then to the end of the attempt; after a silence as long as `Patience` grows | `ingest.mqtt.connection` (`wait_connected`) |
 | a publication of such a command until PUBACK | `Patience.most_s` since anything was last confirmed, then the command gives up | `ingest.mqtt.publisher` |
-| doctor's probe of the broker | `REACH_S`, then `Patience.most_s` for CONNACK | `deploy.doctor` |
+| doctor: TLS, SUBACK, PUBACK | `Patience.most_s` | `deploy.doctor.brokersteps` |
+| doctor: CONNACK | `Patience.first_s` for the usual MQTT version, the same for the other one, then `Patience.most_s` for one that was silent; a pinned version `most_s` at once | `deploy.doctor.brokersteps` |
 | Kafka: first contact, append | 20 s; a repeated append waits for the same records, so no work is lost | `ingest.kafka` |
 | InfluxDB: a write | 10 s; a write without an answer is repeated with fewer lines; from 100 lines on `Patience` grows from 10 s | `pipeline.stores.influx` |
 | the line that a process prints after its start | 3 s for the broker, and then what it waits for | `deploy.processes.bridging` |

@@ -13,6 +13,7 @@ from ingest.mqtt.versions import Version
 from ingest.mqttsettings import endpoint_of, subscriptions_of
 from ingest.patience import Patience
 from ingest.settings import IngestSettings
+from ingest.sparkplug.names import SparkplugMapping, state_topic
 from ingest.topics import probe_address
 
 __all__ = ["BrokerCheck", "broker_check"]
@@ -29,6 +30,8 @@ class BrokerCheck:
         probe_topic: Topic to publish on; one of the filters takes it.
         session_expiry_s: Seconds for which the bridge asks to keep its session.
         known: Version that this broker has accepted before; None: none.
+        retained_topic: Topic on which the bridge keeps a retained message (Sparkplug's host); None:
+            there is none.
         prefixes: First levels of the topics that the gateway reads. Messages on other topics are
             counted for `watch_s`; without prefixes, nothing is watched.
         patience: Limits of the steps that the broker answers.
@@ -41,6 +44,7 @@ class BrokerCheck:
     probe_topic: str
     session_expiry_s: int
     known: Version | None = None
+    retained_topic: str | None = None
     prefixes: Sequence[str] = ()
     patience: Patience = field(default_factory=Patience)
     back_s: float = 5.0
@@ -57,22 +61,30 @@ class BrokerCheck:
 
 
 def broker_check(
-    ingest: IngestSettings, known: Version | None = None, sparkplug: Sequence[str] = ()
+    ingest: IngestSettings,
+    known: Version | None = None,
+    sparkplug: SparkplugMapping | None = None,
 ) -> BrokerCheck:
     """Return the check that the bridge of these settings needs.
 
     Args:
         ingest: Settings of the bridge.
         known: Version that the broker has accepted from the gateway before; None: none.
-        sparkplug: Filters of Sparkplug, if it is used.
+        sparkplug: Mapping of Sparkplug, if it is used.
     """
     site = next(iter(ingest.mqtt_sites), None)
+    filters, prefixes, retained_topic = subscriptions_of(ingest), [ingest.mqtt_prefix], None
+    if sparkplug is not None:
+        filters, prefixes = [*filters, *sparkplug.filters()], [*prefixes, "spBv1.0"]
+        if sparkplug.host_id is not None:
+            retained_topic = state_topic(sparkplug.host_id)
     return BrokerCheck(
         # The bridge's own client id would end the connection of a running gateway.
         replace(endpoint_of(ingest), client_id="kpstream-doctor"),
-        filters=[*subscriptions_of(ingest), *sparkplug],
+        filters=filters,
         probe_topic=probe_address(site).mqtt_topic(ingest.mqtt_prefix),
         session_expiry_s=ingest.session_expiry_s,
         known=known,
-        prefixes=[ingest.mqtt_prefix, *(["spBv1.0"] if sparkplug else [])],
+        retained_topic=retained_topic,
+        prefixes=prefixes,
     )

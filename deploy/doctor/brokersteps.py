@@ -20,7 +20,6 @@ import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 
 from deploy.doctor.announcedrows import announced_rows
 from deploy.doctor.brokercheck import BrokerCheck
@@ -28,7 +27,13 @@ from deploy.doctor.findings import Finding, State
 from ingest.errors import MqttError
 from ingest.mqtt.announced import Announced
 from ingest.mqtt.probe import Probe, StepFailed
-from ingest.mqtt.promise import Wanted, unusable_filter, void_promises, weaker_promises
+from ingest.mqtt.promise import (
+    Wanted,
+    refused_publication,
+    unusable_filter,
+    void_promises,
+    weaker_promises,
+)
 from ingest.mqtt.reasons import (
     UNSUPPORTED_VERSION,
     refusal_text,
@@ -119,7 +124,8 @@ class BrokerSteps:
                 continue
             client_id, announced = answer
             self.version = version
-            text = f"accepted with MQTT {version} in {_ms(began_s)}"
+            limits = "" if version == "5" else ", which announces no limits,"
+            text = f"accepted with MQTT {version}{limits} in {_ms(began_s)}"
             if found:
                 text += f" ({', '.join(map(str, found.values()))})"
             return self._accepted(text, client_id, announced)
@@ -187,12 +193,14 @@ class BrokerSteps:
         rows = announced_rows(
             announced, session_asked_s=asked_s, keepalive_s=keepalive_s, is_shared=is_shared
         )
-        if announced.version != "5":
-            text += ", which announces no limits"
         wanted = Wanted(client_id, tuple(check.filters), asked_s)
+        void = list(void_promises(announced, wanted))
+        if check.retained_topic is not None:
+            refused = refused_publication(announced, check.retained_topic, 0, 1, retain=True)
+            void += [] if refused is None else [refused]
         return [
-            replace(_finding("ok", "CONNECT", text), rows=rows),
-            *(_finding("fail", "CONNECT", each) for each in void_promises(announced, wanted)),
+            Finding(BROKER, "ok", f"CONNECT: {text}", rows=rows),
+            *(_finding("fail", "CONNECT", each) for each in void),
             *(_finding("warn", "CONNECT", each) for each in weaker_promises(announced, wanted)),
         ]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,7 +19,7 @@ import click
 from deploy.doctor import machinechecks, pipelinechecks, tlschecks
 from deploy.doctor.brokercheck import broker_check
 from deploy.doctor.brokerchecks import check_broker
-from deploy.doctor.findings import Finding
+from deploy.doctor.findings import Finding, unreadable
 from deploy.processes.bridging import known_versions
 from deploy.settings.brokeraddress import broker_settings
 from deploy.settings.doc import env_name, settings_classes
@@ -96,9 +96,7 @@ def diagnose(
         ("influx", lambda: pipelinechecks.check_influx(pipeline)),
         (
             "gateway",
-            lambda: pipelinechecks.check_console(
-                url, is_expected=pipelinechecks.log_holder(settings.log_path) is not None
-            ),
+            lambda: pipelinechecks.check_console(url, is_expected=_is_running(settings.log_path)),
         ),
         ("clock", machinechecks.check_clock),
         ("disk", lambda: machinechecks.check_disk(settings.state_dir)),
@@ -108,9 +106,8 @@ def diagnose(
     for name, run in runs:
         try:
             yield from run()
-        except PermissionError as exc:
-            text = f"cannot tell: this user may not read {exc.filename or 'a file of it'}"
-            yield Finding(name, "unknown", text, "run doctor as the gateway's user")
+        except OSError as exc:
+            yield unreadable(exc, name)
         except Exception as exc:  # a broken check must not hide the findings of the others
             advice = "please report this"
             text = f"the check itself failed: {error_text(exc, named=True)}"
@@ -148,8 +145,10 @@ def _report(findings: Iterable[Finding]) -> int:
         counts[finding.state] += 1
         state, rest = render(finding).split(" ", 1)
         click.echo(click.style(state, fg=_COLOURS[finding.state]) + " " + rest)
-    total = f"{counts['ok']} ok, {counts['warn']} warnings, {counts['fail']} failed"
-    click.echo(f"\n{total}, {counts['unknown']} unknown (?)")
+    warnings = f"{counts['warn']} warning{'' if counts['warn'] == 1 else 's'}"
+    click.echo(
+        f"\n{counts['ok']} ok, {warnings}, {counts['fail']} failed, {counts['unknown']} unknown (?)"
+    )
     return int(counts["fail"] > 0)
 
 
@@ -162,14 +161,22 @@ def _report_json(findings: Iterable[Finding]) -> int:
 
 
 def _check_broker(ingest: IngestSettings, state_dir: Path) -> Iterator[Finding]:
-    filters: Sequence[str] = ()
+    mapping = None
     if ingest.sparkplug is not None:
         try:
-            filters = read_mapping(ingest.sparkplug).filters()
+            mapping = read_mapping(ingest.sparkplug)
         except MappingInvalid as exc:
             yield Finding("sparkplug", "fail", str(exc))
     known = known_versions(ingest, state_dir).read()
-    yield from check_broker(broker_check(ingest, known, filters))
+    yield from check_broker(broker_check(ingest, known, mapping))
+
+
+def _is_running(log_path: Path) -> bool | None:
+    """Whether a gateway has the log open; None: not known."""
+    try:
+        return pipelinechecks.log_holder(log_path) is not None
+    except OSError:
+        return None
 
 
 def _dialable(host: str) -> str:

@@ -13,7 +13,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Finding", "Row", "State", "size_text"]
+from ingest.secrettext import error_text
+
+__all__ = ["Finding", "Row", "State", "size_text", "unreadable"]
 
 State = Literal["ok", "warn", "fail", "unknown"]
 
@@ -50,6 +52,22 @@ class Finding:
     text: str
     advice: str = ""
     rows: tuple[Row, ...] = ()
+
+
+def unreadable(error: OSError, name: str, what: str = "") -> Finding:
+    """Return the finding about a file that cannot be read.
+
+    Without the right to read it nothing is known: another user can be the gateway's.
+
+    Args:
+        error: Why.
+        name: Subject of the check.
+        what: What the file belongs to, in front of the text.
+    """
+    if isinstance(error, PermissionError):
+        text = f"{what}cannot tell: this user may not read {error.filename or 'its files'}"
+        return Finding(name, "unknown", text, "run doctor as the gateway's user")
+    return Finding(name, "fail", f"{what}{error_text(error)}")
 
 
 def size_text(size_bytes: float) -> str:

@@ -18,6 +18,7 @@ from deploy.doctor.findings import Finding, size_text
 from deploy.settings.stateaccess import state_access
 from ingest.clock import machine_ms
 from ingest.extras import install_command
+from ingest.secrettext import error_text
 
 __all__ = [
     "check_access",
@@ -86,7 +87,7 @@ def check_clock(
     wall: Callable[[], float] = lambda: machine_ms() / 1000,
     steady: Callable[[], float] = time.monotonic,
     pause: Callable[[float], None] = time.sleep,
-    is_synchronised: Callable[[], bool | None] | None = None,
+    is_synchronised: Callable[[], bool | str] | None = None,
 ) -> list[Finding]:
     """Check that the wall clock is set, does not jump, and is synchronised by NTP.
 
@@ -94,8 +95,8 @@ def check_clock(
         wall: Wall clock, epoch seconds.
         steady: Monotonic clock, seconds.
         pause: Waits some seconds between two readings of the clocks.
-        is_synchronised: Returns whether NTP synchronises the clock, None if unknown; by default it
-            asks timedatectl.
+        is_synchronised: Returns whether NTP synchronises the clock, or why that is not known; by
+            default it asks timedatectl.
     """
     wall_s, steady_s = wall(), steady()
     pause(0.1)
@@ -118,8 +119,10 @@ def check_clock(
     synchronised = (is_synchronised or _ntp)()
     if synchronised is False:
         return [Finding("clock", "warn", f"{when}, not synchronised by NTP", set_it)]
-    how = "synchronised" if synchronised else "synchronisation unknown (no timedatectl)"
-    return [Finding("clock", "ok", f"{when}, {how}")]
+    if synchronised is True:
+        return [Finding("clock", "ok", f"{when}, synchronised")]
+    text = f"{when}; cannot tell whether NTP synchronises it: {synchronised}"
+    return [Finding("clock", "unknown", text, "make sure that a time service sets this clock")]
 
 
 def check_disk(folder: Path) -> list[Finding]:
@@ -127,7 +130,11 @@ def check_disk(folder: Path) -> list[Finding]:
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     usage, status = shutil.disk_usage(there), os.statvfs(there)
     text = f"{size_text(usage.free)} of {size_text(usage.total)} free for {folder}"
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+    is_writable = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+    if not is_writable and there == folder and there.stat().st_uid != os.geteuid():
+        text = f"cannot tell: {there} belongs to another user, and this one may not write to it"
+        return [Finding("disk", "unknown", text, "run doctor as the gateway's user")]
+    if not is_writable:
         advice = "give the folder to the gateway's user, or set KPSTREAM_GATEWAY_STATE_DIR"
         return [Finding("disk", "fail", f"{there} is not writable by this user", advice)]
     if status.f_files and status.f_favail < 1000:
@@ -168,10 +175,11 @@ def check_memory(available_bytes: int | None = None) -> list[Finding]:
     return [Finding("memory", "ok", text)]
 
 
-def _ntp() -> bool | None:
+def _ntp() -> bool | str:
+    """Whether NTP synchronises the clock; or why that is not known."""
     program = shutil.which("timedatectl")
     if program is None:
-        return None
+        return "timedatectl is not installed"
     try:
         done = subprocess.run(  # noqa: S603 (a fixed command)
             [program, "show", "--property=NTPSynchronized", "--value"],
@@ -180,9 +188,13 @@ def _ntp() -> bool | None:
             timeout=3,
             check=False,
         )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return {"yes": True, "no": False}.get(done.stdout.strip())
+    except subprocess.TimeoutExpired:
+        return "timedatectl has not answered for 3 s"
+    except OSError as exc:
+        return f"timedatectl does not start ({error_text(exc)})"
+    said = (done.stdout.strip() or done.stderr.strip() or "nothing").splitlines()[0][:100]
+    known: bool | None = {"yes": True, "no": False}.get(said)
+    return f"timedatectl says {said!r}" if known is None else known
 
 
 def _quotes(text: str) -> str:

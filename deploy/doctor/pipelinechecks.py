@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from deploy.doctor.findings import Finding, size_text
+from deploy.doctor.findings import Finding, size_text, unreadable
 from ingest.secrettext import error_text, hide_secrets
 from ingest.statefile import open_regular
 from pipeline.settings import PipelineSettings
@@ -33,18 +33,23 @@ __all__ = [
 ]
 
 _ON_DEMAND_BYTES = 512 * 1024 * 1024
+_MOST_BYTES = 8 * 1024 * 1024  # of a page of the console
 
 
 def log_holder(path: Path) -> str | None:
-    """Return the pid of the process that holds the log, or None; takes the lock only briefly."""
+    """Return the pid of the process that holds the log, or None; takes the lock only briefly.
+
+    Raises:
+        OSError: The lock cannot be read, so this is not known.
+    """
     lock = path.with_name(path.name + ".lock")
     try:
         with os.fdopen(open_regular(lock, os.O_RDONLY), "rb") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
-                return file.read().decode("ascii", "replace").strip() or "unknown"
-    except OSError:
+                return file.read().decode("ascii", "replace").strip() or "of unknown number"
+    except FileNotFoundError:
         return None
     return None
 
@@ -71,8 +76,9 @@ def check_log(path: Path, *, deep: bool = False) -> list[Finding]:
         return [Finding("log", "ok", text)]
     size_bytes = path.stat().st_size
     is_checked = deep or size_bytes <= _ON_DEMAND_BYTES
+    holder = log_holder(path)
     try:
-        if is_checked and log_holder(path) is None:
+        if is_checked and holder is None:
             inspect_log(path, check_bytes=size_bytes)
         elif is_checked:
             check_pages(path)
@@ -84,16 +90,15 @@ def check_log(path: Path, *, deep: bool = False) -> list[Finding]:
     except Exception as exc:  # only the log's files handle SQLite's errors
         advice = "run doctor as the gateway's user; if it fails there too, repair the log"
         return [Finding("log", "fail", f"{path} cannot be read: {error_text(exc)}", advice)]
-    holder = log_holder(path)
     ends = {
         name: sum(part.next_offset for part in topic.partitions)
         for name, topic in sorted(state.topics.items())
         if not topic.compacted
     }
     offsets = ", ".join(f"{name} {end}" for name, end in ends.items()) or "no topics"
-    sound = "sound" if is_checked else "not checked for damage (use --deep)"
+    sound = "sound, " if is_checked else ""
     used = f"in use by process {holder}" if holder else "in use by no process"
-    text = f"{path} {size_text(size_bytes)}, {sound}, {used}, end offsets: {offsets}"
+    text = f"{path} {size_text(size_bytes)}, {sound}{used}, end offsets: {offsets}"
     backlogs: dict[str, int] = {}
     parts = {part.slot: part for part in state.partitions()}
     for group, offsets_of in state.groups.items():
@@ -102,7 +107,11 @@ def check_log(path: Path, *, deep: bool = False) -> list[Finding]:
             for slot, at in offsets_of.items()
             if slot in parts
         )
-    return [Finding("log", "ok", text), *_backlog(backlogs)]
+    found = [Finding("log", "ok", text), *_backlog(backlogs)]
+    if not is_checked:
+        text = f"{path} may be damaged: it is large, so it was not read from end to end"
+        found.append(Finding("log", "unknown", text, "to read it: kpstream doctor --deep"))
+    return found
 
 
 def _backlog(backlogs: Mapping[str, int]) -> list[Finding]:
@@ -124,11 +133,7 @@ def check_models(root: Path) -> list[Finding]:
     from models.trial import try_student
 
     registry = Registry(root)
-    try:
-        names, odd = registry.names(), registry.odd_entries()
-    except OSError as exc:
-        advice = "give the folder to the gateway's user"
-        return [Finding("models", "fail", f"{root} cannot be read: {error_text(exc)}", advice)]
+    names, odd = registry.names(), registry.odd_entries()
     advice = "gateways skip it: move it out of the registry"
     findings = [Finding("models", "warn", entry, advice) for entry in odd]
     if not names:
@@ -145,11 +150,14 @@ def check_models(root: Path) -> list[Finding]:
             artifact = registry.read(name, pointer.version, pointer.digest)
             try_student(artifact)
             gap = registry.history_gap(name, pointer)
-        except (ModelError, OSError) as exc:
+        except ModelError as exc:
             advice = (
                 "gateways keep their running student; publish it again, or promote another version"
             )
             findings.append(Finding("models", "fail", f"{name}: {error_text(exc)}", advice))
+            continue
+        except OSError as exc:
+            findings.append(unreadable(exc, "models", f"{name}: "))
             continue
         text = f"{name} v{pointer.version} scores {artifact.manifest.stream!r}, self-test passed"
         findings.append(Finding("models", "ok", text))
@@ -186,9 +194,9 @@ def check_influx(settings: PipelineSettings, *, timeout_s: float = 5.0) -> list[
         return []
     org, bucket = settings.influx_org, settings.influx_bucket
     advices = {
-        401: "the token is invalid: check KPSTREAM_PIPELINE_INFLUX_TOKEN",
-        403: f"the token may not write to bucket {bucket!r}: give it write permission",
-        404: f"organisation {org!r} or bucket {bucket!r} does not exist: create it",
+        401: "check KPSTREAM_PIPELINE_INFLUX_TOKEN",
+        403: f"check that the token may write to bucket {bucket!r}",
+        404: f"check that organisation {org!r} and bucket {bucket!r} exist, or create them",
     }
     try:
         connection = replace(influx_connection(settings), timeout_ms=round(timeout_s * 1000))
@@ -198,27 +206,40 @@ def check_influx(settings: PipelineSettings, *, timeout_s: float = 5.0) -> list[
         advice = "scores wait in the log; check KPSTREAM_PIPELINE_INFLUX_*"
         return [Finding("influx", "fail", str(exc), advice)]
     status = answer.status
+    said = f"InfluxDB answers {status}{_message_of(answer.json)}"
     if status in advices:
-        return [Finding("influx", "fail", f"InfluxDB answers {status}", advices[status])]
+        return [Finding("influx", "fail", said, advices[status])]
     if status >= 500 or status == 429:
-        return [Finding("influx", "warn", f"InfluxDB answers {status}; the gateway tries again")]
-    # An empty write stores nothing. Both 204, and 400 for the empty body, prove write access.
+        return [Finding("influx", "warn", f"{said}; the gateway tries again")]
     if status != 204 and not answer.json:
         text = f"{connection.shown} is not an InfluxDB ({status} {answer.text[:80]!r})"
         advice = "correct KPSTREAM_PIPELINE_INFLUX_URL; an https port needs https://"
         return [Finding("influx", "fail", text, advice)]
-    return [Finding("influx", "ok", f"InfluxDB accepts points for bucket {bucket!r} of {org!r}")]
+    # An empty write stores nothing. Both 204, and 400 for the empty body, prove write access.
+    if status in (204, 400):
+        text = f"InfluxDB accepts points for bucket {bucket!r} of {org!r}"
+        return [Finding("influx", "ok", text)]
+    return [Finding("influx", "unknown", f"{said}: cannot tell whether it accepts points")]
 
 
-def check_console(url: str, *, is_expected: bool, timeout_s: float = 5.0) -> list[Finding]:
+def _message_of(page: object) -> str:
+    """Return the message of InfluxDB's answer in brackets, if it has one."""
+    message = page.get("message") if isinstance(page, Mapping) else None
+    return f" ({hide_secrets(str(message))[:200]})" if message else ""
+
+
+def check_console(url: str, *, is_expected: bool | None, timeout_s: float = 5.0) -> list[Finding]:
     """Ask the gateway's console for `/ready`.
 
     Args:
         url: URL of the console.
-        is_expected: Whether a gateway runs here, so that no answer is a failure.
+        is_expected: Whether a gateway runs here, so that no answer is a failure; None: not known.
         timeout_s: Limit for the answer.
     """
     status, body = _ask(f"{url.rstrip('/')}/ready", timeout_s)
+    if status is None and is_expected is None:
+        text = f"nothing answers at {url}; cannot tell whether a gateway runs here"
+        return [Finding("gateway", "unknown", text, "run doctor as the gateway's user")]
     if status is None and not is_expected:
         advice = "start it: kpstream gateway"
         return [
@@ -276,10 +297,10 @@ def _ask(url: str, timeout_s: float) -> tuple[int | None, str]:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(request, timeout=timeout_s) as response:
-            return int(response.status), response.read(100_000).decode("utf-8", "replace")
+            return int(response.status), response.read(_MOST_BYTES).decode("utf-8", "replace")
     except urllib.error.HTTPError as exc:
         with exc:
-            return exc.code, exc.read(100_000).decode("utf-8", "replace")
+            return exc.code, exc.read(_MOST_BYTES).decode("utf-8", "replace")
     except http.client.HTTPException as exc:
         return 0, f"not HTTP: {error_text(exc, named=True)}"
     except urllib.error.URLError as exc:

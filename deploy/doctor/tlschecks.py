@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from deploy.doctor.findings import Finding
 from ingest.clock import utc_now
+from ingest.extras import install_command
 from ingest.settings import IngestSettings
 from ingest.tls import TlsError, TlsFiles, client_context
 from pipeline.settings import PipelineSettings
@@ -89,7 +90,8 @@ def _validity(what: str, path: Path, now: datetime) -> Finding:
     try:
         from deploy.stack.certs import CertError, expires
     except ModuleNotFoundError:
-        return Finding("tls", "ok", f"{what} is usable; install kpstream[site] to see its expiry")
+        text = f"{what} is usable; cannot tell when it expires without the package cryptography"
+        return Finding("tls", "unknown", text, install_command("site"))
     try:
         end = expires(path)
     except CertError as exc:

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ingest.topics import MQTT_PREFIX, subscription
+from ingest.topics import MQTT_PREFIX, probe_address, subscription
 
 __all__ = [
     "DEVICES_ACL",
@@ -85,6 +85,8 @@ def services_acl(
 ) -> str:
     """Return the ACL file of the services' listener: bridges read, operators read and publish.
 
+    A bridge may also publish what `kpstream doctor` publishes, of which nothing is kept.
+
     Args:
         prefix: First levels of the MQTT topics of readings.
         bridges: Common names of the bridges' certificates.
@@ -95,9 +97,10 @@ def services_acl(
         ValueError: A name has a special meaning in an ACL file.
     """
     _check(prefix, *bridges, *operators)
-    lines = [_HEAD]
+    lines, probe = [_HEAD], probe_address("+").mqtt_topic(prefix)
     for name in bridges:
-        lines += ["", f"user {name}", f"topic read {subscription(prefix)}", *_BRIDGE]
+        own = (f"topic read {subscription(prefix)}", f"topic write {probe}")
+        lines += ["", f"user {name}", *own, *_BRIDGE]
     for name in operators:
         lines += ["", f"user {name}", f"topic readwrite {subscription(prefix)}", _BROKER_STATE]
     return "\n".join(lines) + "\n"

@@ -11,6 +11,7 @@ import orjson
 from ingest.backoff import Backoff
 from ingest.decoder import Outgoing
 from ingest.sparkplug.counters import SparkplugCounters
+from ingest.sparkplug.names import state_topic
 from ingest.sparkplug.nodes import Node
 from ingest.sparkplug.wire import DataType, Metric, encode_sparkplug
 
@@ -98,7 +99,7 @@ class Host:
 
     def _presence(self, host_id: str, *, online: bool) -> Outgoing:
         payload = orjson.dumps({"online": online, "timestamp": self._since_ms})
-        return Outgoing(f"spBv1.0/STATE/{host_id}", payload, qos=1, retain=True)
+        return Outgoing(state_topic(host_id), payload, qos=1, retain=True)
 
 
 def _rebirth(node: Node, now_ms: int) -> Outgoing:

@@ -37,7 +37,14 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["MappingInvalid", "SparkplugMapping", "StreamMapping", "read_mapping", "site_and_device"]
+__all__ = [
+    "MappingInvalid",
+    "SparkplugMapping",
+    "StreamMapping",
+    "read_mapping",
+    "site_and_device",
+    "state_topic",
+]
 
 
 class MappingInvalid(IngestError):
@@ -118,8 +125,17 @@ class SparkplugMapping(_Table):
             return ["spBv1.0/#"]
         found = [f"spBv1.0/{group}/#" for group in self.groups]
         if self.host_id is not None:
-            found.append(f"spBv1.0/STATE/{self.host_id}")
+            found.append(state_topic(self.host_id))
         return found
+
+
+def state_topic(host_id: str) -> str:
+    """Return the topic on which a host announces whether it is online.
+
+    >>> state_topic("kpstream")
+    'spBv1.0/STATE/kpstream'
+    """
+    return f"spBv1.0/STATE/{host_id}"
 
 
 def read_mapping(path: Path) -> SparkplugMapping:

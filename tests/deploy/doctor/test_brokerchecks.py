@@ -18,6 +18,7 @@ from deploy.stack.certs import Plan, make_certificates
 from ingest.clock import utc_now
 from ingest.patience import Patience
 from ingest.settings import IngestSettings
+from ingest.sparkplug.names import SparkplugMapping, StreamMapping
 from tests.fakes import tlsserver
 from tests.fakes.mqttbroker import ScriptedBroker
 from tests.fakes.ports import free_port
@@ -73,8 +74,8 @@ async def test_every_step_of_a_broker_that_works_is_ok(protocol: str) -> None:
     async with healthy() as broker:
         found = await ask(broker, mqtt_protocol=protocol)
         assert steps(found) == GOOD
-        version = "3.1.1" if protocol == "3.1.1" else "5"
-        assert f"accepted with MQTT {version} in" in said(found, "ok")
+        limits = "3.1.1, which announces no limits," if protocol == "3.1.1" else "5"
+        assert f"accepted with MQTT {limits} in" in said(found, "ok")
         assert "the broker (mosquitto 2) has dropped no message" in said(found, "ok")
         assert [each.topic for each in broker.published] == [TOPIC]
 
@@ -141,16 +142,16 @@ async def test_a_slow_login_is_waited_for(known: Any) -> None:
     async with healthy(connack_delay_s=1.0) as broker:
         found = await ask(broker, known=known, changes={"patience": QUICK})
         assert steps(found) == GOOD
-        assert f"accepted with MQTT {known or '5'} in" in said(found, "ok")
+        assert f"accepted with MQTT {known or '5'}" in said(found, "ok")
 
 
 @pytest.mark.parametrize(
     ("traits", "known", "text"),
     [
-        ({"refuse_version_5": True}, None, "3.1.1 in"),
+        ({"refuse_version_5": True}, None, "accepted with MQTT 3.1.1"),
         ({"refuse_version_5": True}, None, "(the broker does not speak MQTT 5)"),
         ({"hangs_up_on": 5}, None, "before the broker answered our CONNECT (MQTT 5)"),
-        ({}, "3.1.1", "accepted with MQTT 3.1.1 in"),
+        ({}, "3.1.1", "accepted with MQTT 3.1.1"),
         ({"hangs_up_on": 4}, "3.1.1", "accepted with MQTT 5 in"),
     ],
 )
@@ -278,7 +279,10 @@ async def test_a_promise_that_the_broker_does_not_keep_is_a_finding_of_connect(
     [
         ({"subscription_code": 0x87}, "refuses the subscription 'sensors/#': Not authorized"),
         ({"subscription_code": 0x80}, "gives no reason -> check the broker's access list"),
-        ({"closes_at": "subscribe"}, "it may not let us read that -> ask for the right"),
+        (
+            {"closes_at": "subscribe"},
+            "no reason -> check its access list for the right to read that",
+        ),
         (
             {"closes_at": "subscribe", "goodbye_with": 0xA2},
             "when we subscribed to 'sensors/#': Wildcard subscription not supported",
@@ -313,6 +317,22 @@ async def test_a_shared_subscription_takes_nothing_from_the_bridges() -> None:
     assert b"$share/bridges/" not in requests
 
 
+async def test_a_sparkplug_host_needs_retained_messages() -> None:
+    stream = StreamMapping(name="s", metrics={"a": "A"})
+    for host_id, differs in (("plant", {"CONNECT": "fail"}), (None, {})):
+        mapping = SparkplugMapping(host_id=host_id, stream=[stream])
+        async with healthy() as broker:
+            broker.announce(retain_available=0)
+            check = broker_check(IngestSettings(mqtt_port=broker.port), None, mapping)
+            check = replace(check, patience=PATIENT, watch_s=0.1)
+            found = [each async for each in broker_findings(check)]
+        assert steps(found) == GOOD | differs
+        assert "'spBv1.0/#' granted with QoS 1" in said(found, "ok")
+    assert "Sparkplug's host_id cannot work" in "".join(
+        row.meaning for each in found for row in each.rows
+    )
+
+
 # -- a message and back ---------------------------------------------------------------------------
 
 
@@ -335,7 +355,7 @@ async def test_an_end_at_the_publication_is_tried_again_before_it_is_told(protoc
         assert [each.topic for each in broker.published] == [TOPIC, TOPIC]
     assert steps(found) == GOOD | {"PUBLISH": "unknown"}
     assert "closed the connection when we published on" in said(found, "unknown")
-    assert "it may not let us publish there" in said(found, "unknown")
+    assert "access list for the right to publish there" in said(found, "unknown")
 
 
 @pytest.mark.parametrize(("protocol", "state"), [("5", "fail"), ("3.1.1", "unknown")])
