@@ -56,7 +56,8 @@ def main(
     chosen = suites or SUITES
     broke = [] if page_only else [s for s in chosen if not run_suite(s, short, only, results)]
     kept = kept_rows(results / f"{suite}.jsonl" for suite in SUITES)
-    text = page(kept, "make attack")
+    ran = {one.row.test.partition(".py::")[0].removeprefix("test_") for one in kept}
+    text = page(kept, "make attack", [suite for suite in SUITES if suite not in ran])
     click.echo(text)
     # A part of the attacks, or their short form, never overwrites the page of all unasked.
     if page_only or not (suites or short or only):

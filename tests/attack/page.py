@@ -9,12 +9,13 @@ from tests.attack.results import Kept
 __all__ = ["page"]
 
 
-def page(kept: Sequence[Kept], command: str) -> str:
+def page(kept: Sequence[Kept], command: str, not_run: Sequence[str] = ()) -> str:
     """Return the page of the results as Markdown.
 
     Args:
         kept: One row for each test.
         command: How the page was written.
+        not_run: Suites without a row.
     """
     verdicts = [one.row.verdict for one in kept]
     held, broken, skipped = map(verdicts.count, ("held", "BROKEN", "skipped"))
@@ -27,7 +28,7 @@ def page(kept: Sequence[Kept], command: str) -> str:
         "was promised. The long form repeats an attack more often; `form` says which was run.",
         "",
         f"{len(kept)} attacks ({forms.count('long')} in long form): {held} held, {broken} broken, "
-        f"{skipped} skipped.",
+        f"{skipped} skipped." + (f" Not run: {', '.join(not_run)}." if not_run else ""),
         "",
         "| test | form | count | lost | doubled | verdict | measured | run |",
         "|---|---|---|---|---|---|---|---|",

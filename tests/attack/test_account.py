@@ -77,6 +77,11 @@ def test_an_attack_that_did_not_happen_is_no_success() -> None:
         Attack(is_long=False).report(count=0)
 
 
+def test_a_suite_that_was_not_run_is_named() -> None:
+    assert "0 skipped. Not run: flood, soak." in page([], "make attack", ["flood", "soak"])
+    assert "Not run" not in page([], "make attack")
+
+
 def test_a_cell_cannot_break_the_table() -> None:
     attack = Attack(is_long=False)
     attack.note("a | b\nc")
