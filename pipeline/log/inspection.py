@@ -21,6 +21,7 @@ d. Before the next confirmation, or within the next round of retention (`pipelin
 e. Of a large file in the background (`pipeline.log.contentcheck`), but of a record that is missing
    always before a reader steps over it (`pipeline.log.reader`).
 
+Something else than a regular file under one of the names is a LogError that says so.
 Of the other files, ``log.db-shm`` and ``log.db.lock`` have no effect at rest and are LogLost when
 they are taken away while the log is open. A mark that is missing, cut, damaged, older or foreign
 loses nothing: it is written anew with a warning, except that an intact mark of another log is
@@ -42,6 +43,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ingest.statefile import check_database
 from pipeline.durable.mark import Mark, MarkFile, boot_id, mark_path, read_mark
 from pipeline.durable.wal import follows, read_wal, wal_path
 from pipeline.errors import LogError, LogLost
@@ -156,6 +158,7 @@ def inspect_log(path: Path, check_bytes: int) -> LogFiles:
         LogError: The file belongs to another program or a newer version, or cannot be read.
     """
     try:
+        check_database(path)
         mark = read_mark(mark_path(path))
         size_bytes = path.stat().st_size if path.exists() else 0
         if 0 < size_bytes < _SQLITE_LEAST_BYTES:  # SQLite would start a new database

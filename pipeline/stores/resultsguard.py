@@ -18,6 +18,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+from ingest.statefile import check_database
 from pipeline.durable.inplace import OpenFiles
 from pipeline.durable.mark import Mark, MarkFile, boot_id, mark_path, read_mark
 from pipeline.durable.wal import follows, read_wal, wal_path
@@ -48,6 +49,7 @@ def check_results(path: Path, connect: Callable[[], sqlite3.Connection]) -> None
         sqlite3.Error: It cannot be read.
         OSError: As before.
     """
+    check_database(path)
     mark = read_mark(mark_path(path))
     stored = 0 if mark is None else mark.ends.get(_WRITES, (0,))[0]
     if not path.exists() or not path.stat().st_size:

@@ -37,8 +37,8 @@ def _missing(plant: Plant, devices: NumberedDevices) -> int:
     published = sum(devices.published.values())
     plant.wait_until(lambda: _received(plant) >= published, 120, f"received {published:,}")
     accounts = plant.accounts().values()
-    arrived = sum(account["windowed"] + account["duplicate"] for account in accounts)
-    return published - arrived + sum(account["missing"] for account in accounts)
+    arrived = sum(int(account["windowed"] + account["duplicate"]) for account in accounts)
+    return published - arrived + sum(int(account["missing"]) for account in accounts)
 
 
 def _take_away(log: Path, how: str) -> Path:
