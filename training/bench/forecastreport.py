@@ -177,30 +177,29 @@ def _bands(lines: Sequence[Line]) -> str:
 
 
 def _kept(lines: Sequence[Line]) -> str:
-    """How many steps of each student keep the promise, over all of its cells."""
-    text = [table_row(["student", "cells", "steps", "near", "mean coverage", "pinball"])]
-    text.append(table_row(["---"] * 6))
-    for student in dict.fromkeys(line["student"] for line in lines):
-        own = [line for line in _first_seeds(lines) if line["student"] == student]
-        own = [line for line in own if _is_present_band(line)]
-        if not own:
-            continue
-        steps = np.array([line["horizon"] for line in own])
-        near, covered, pinball = (
-            np.array([line["test"][key] for line in own])
-            for key in ("steps_near", "coverage", "pinball")
-        )
-        shares = [float((near * steps).sum() / steps.sum()), float(covered.mean())]
-        text.append(
-            table_row(
-                [
-                    *(student, str(len(own)), str(steps.sum())),
-                    *(f"{share:.3f}" for share in shares),
-                    f"{pinball.mean():.4f}",
-                ]
-            )
-        )
+    """How many steps of each student keep the promise: for each set and look-back, and over all."""
+    head = ["student", "set", "look-back", "cells", "steps", "near", "mean coverage", "pinball"]
+    text = [table_row(head), table_row(["---"] * len(head))]
+    present = [line for line in _first_seeds(lines) if _is_present_band(line)]
+    for student in dict.fromkeys(line["student"] for line in present):
+        own = [line for line in present if line["student"] == student]
+        groups: dict[tuple[str, str], list[Line]] = {}
+        for line in own:
+            groups.setdefault((line["benchmark"], str(line["length"])), []).append(line)
+        for where, some in {**groups, ("all", "all"): own}.items():
+            text.append(table_row([student, *where, *_kept_cells(some)]))
     return "\n".join(text) + "\n"
+
+
+def _kept_cells(lines: Sequence[Line]) -> list[str]:
+    steps = np.array([line["horizon"] for line in lines])
+    near, covered, pinball = (
+        np.array([line["test"][key] for line in lines])
+        for key in ("steps_near", "coverage", "pinball")
+    )
+    share = float((near * steps).sum() / steps.sum())
+    means = [f"{share:.3f}", f"{covered.mean():.3f}", f"{pinball.mean():.4f}"]
+    return [str(len(lines)), str(steps.sum()), *means]
 
 
 def _is_present_band(line: Line) -> bool:
