@@ -17,10 +17,10 @@ may take is the rule of `ingest.patience`.
 | | silence | for how long, and how long we wait next | longer patience |
 | SUBSCRIBE | refused a filter | the filter, the reason if given, what to check | back off |
 | | closed, reason given | the filter and the reason | back off |
-| | closed, no reason | the filter, and whether the broker had kept our session; check the right to read it, and the log | back off |
+| | closed, no reason | the filter, and whether the broker had kept our session; check that we may read it, and the log | back off |
 | | silence | the filter, and for how long | longer patience |
 | PUBLISH, none answered | closed, no reason | the topic | back off |
-| | the same again | the topic; check the right to publish there, and the log | back off |
+| | the same again | the topic; check that we may publish there, and the log | back off |
 | subscribed, quiet | DISCONNECT "session taken over" | another client uses our client id | longer pauses |
 | | DISCONNECT with another reason | the reason | back off |
 | | cut, no reason | the connection was lost, and the system's error | back off |
@@ -196,8 +196,8 @@ def end_text(
     """Return how a connection ended, with the requests that were unanswered then.
 
     >>> end_text(Ending("closed"), filters=["a/#"])
-    "the broker closed the connection when we subscribed to 'a/#', and gave no reason; check its \
-access list for the right to read that, and look into its log"
+    "the broker closed the connection when we subscribed to 'a/#', and gave no reason; check \
+that its access list lets us read that, and look into its log"
     >>> end_text(Ending("given", 0x8B, "Server shutting down"))
     'the broker ended the connection: Server shutting down'
 
@@ -230,8 +230,8 @@ access list for the right to read that, and look into its log"
     if not rights:
         return hide_secrets(f"connection lost{when}{why}; the broker gave no reason")
     return hide_secrets(
-        f"the broker closed the connection{when}{why}, and gave no reason; check its access list "
-        f"for the right to {' and to '.join(rights)}, and look into its log"
+        f"the broker closed the connection{when}{why}, and gave no reason; check that its access "
+        f"list lets us {' and '.join(rights)}, and look into its log"
     )
 
 

@@ -13,12 +13,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from deploy.stack.servers import find_servers
 from tests.brokers.broker import Broker
 from tests.brokers.clients import Answer, Control, ControlFailed, Devices, ask, wait_for
+from tests.brokers.findings import broker_fault, failed, findings
 from tests.brokers.plant import BrokerPlant
 from tests.brokers.rig import Rig, Row, Size, wait_quiet
 from tests.brokers.site import SharedBridges, tls_env
@@ -29,6 +31,7 @@ __all__ = ["STEPS", "run_battery"]
 CLIENT_ID = "kpstream-bridge"
 _INTRUSIONS = 4
 _SHORT_SESSION_S = 4
+_LETTERS = 80
 
 Result = tuple[str, str, dict[str, Any]]
 
@@ -220,7 +223,10 @@ def takeover(rig: Rig) -> Result:
     client_id = str(rig.plant.mqtt_health().get("client_id") or CLIENT_ID)
     seen: list[str] = []
     for _ in range(_INTRUSIONS):
+        before_ms = rig.plant.mqtt_health().get("connected_since_ms")
         ask(rig.broker.port, rig.version, name=client_id)
+        # It has noticed, and is connected again: else the next intrusion would meet nobody.
+        wait_for(partial(_connected_since, rig, before_ms), 30)
         wait_for(lambda: bool((rig.plant.get("ready") or {}).get("ready")), 20)
         seen.append(json.dumps(rig.plant.get("ready"))[:2000] + rig.plant.output()[-2000:])
     said = any("client id" in text for text in seen)
@@ -233,24 +239,32 @@ def takeover(rig: Rig) -> Result:
 def dead_letters(rig: Rig) -> Result:
     """`kpstream dead-letters replay` publishes each of them once."""
     devices = Devices(rig.broker.port, "devices-4")
-    count = 80
-    for number in range(count):
+    counter = Control(rig.broker.port, "sensors/#", rig.version, name="letters").online()
+    for number in range(_LETTERS):
         devices.publish(f"sensors/matrix/letter-{number}/imu", b"{not json")
     devices.flush()
-    wait_for(lambda: len(_letters(rig)) >= count, 60, poll_s=1.0)
-    before = _letters(rig)
-    counter = Control(rig.broker.port, "sensors/#", rig.version, name="letters").online()
+    due = set(devices.confirmed)
+    wait_for(lambda: due <= _letters(rig).keys(), 60, poll_s=1.0)
+    wait_quiet(counter, None)
+    before, first = _letters(rig), dict(counter.topics)
     done = rig.plant.command("dead-letters", "replay", "--reason", "not_json")
-    wait_for(lambda: sum(_is_letter(t) for t in counter.topics) >= count, 30)
-    time.sleep(2.0)  # a copy would come now
-    published = sum(times for topic, times in counter.topics.items() if _is_letter(topic))
+    wait_quiet(counter, None)  # a copy would come meanwhile
+    published = sum(
+        times - first.get(topic, 0) for topic, times in counter.topics.items() if _is_letter(topic)
+    )
     counter.break_off()
     devices.close()
-    after = _letters(rig)
+    after, count = _letters(rig), len(before)
+    lost = due - before.keys()
     text = f"{count} refused, {published} published again, {len(after)} kept"
-    # amqtt forgets confirmed messages of a publisher that leaves.
-    verdict = "broker" if published < count else "held"
-    if published > count or done.returncode != 0 or not len(after) == len(before) == count:
+    if len(due) < _LETTERS:
+        text += f"; the broker confirmed {len(due)} of {_LETTERS}"
+    if lost:
+        text += f"; {len(lost)} confirmed ones did not come"
+    # A broker may forget confirmed messages of a publisher that leaves.
+    verdict = "broker" if published < count or len(due) < _LETTERS or lost else "held"
+    ours = lost & first.keys()  # the counter got them
+    if ours or published > count or done.returncode != 0 or len(after) != count or not count:
         verdict = "BROKEN"
     return verdict, text, {"exit": done.returncode, "output": done.output[-800:]}
 
@@ -261,15 +275,15 @@ def dead_letters(rig: Rig) -> Result:
 def doctor(rig: Rig) -> Result:
     """`kpstream doctor` finds no fault with a broker that works."""
     done = rig.plant.command("doctor", "--json")
-    fault = _broker_fault(done.output)
-    verdict = "held" if _findings(done.output) and not fault else "BROKEN"
+    fault = broker_fault(done.output)
+    verdict = "held" if findings(done.output) and not fault else "BROKEN"
     return verdict, fault or "no fault of the broker", {"output": done.output[-4000:]}
 
 
 def wrong_password(rig: Rig) -> Result:
     """A wrong password is named as such."""
     done = rig.plant.command("doctor", "--json", env={"KPSTREAM_INGEST_MQTT_PASSWORD": "wrong"})
-    failed = [each for each in _findings(done.output) if _failed(each)]
+    failed = [each for each in findings(done.output) if failed(each)]
     text = "; ".join(str(each.get("text")) for each in failed if each.get("name") != "console")
     said = any(word in text.lower() for word in ("password", "not authori", "refuse"))
     return (
@@ -304,8 +318,9 @@ def no_right_to_read(rig: Rig) -> Result:
 def no_right_to_publish(rig: Rig) -> Result:
     """A user who may not publish: `dead-letters replay` says so where the broker does."""
     raw = ask(rig.broker.port, rig.version, name="nowrite", user="nowrite", publish="sensors/a/b/c")
+    device = next(iter(_letters(rig)), "sensors/matrix/letter-1/imu").split("/")[2]
     done = rig.plant.command(
-        *("dead-letters", "replay", "--device", "matrix/letter-1"),
+        *("dead-letters", "replay", "--device", f"matrix/{device}"),
         env={"KPSTREAM_INGEST_MQTT_USERNAME": "nowrite"},
     )
     answer = raw.puback or raw.ended or "no answer"
@@ -322,12 +337,12 @@ def mutual_tls(rig: Rig) -> Result:
     """`kpstream doctor` with a client certificate finds no fault; without one, it says so."""
     env = tls_env(rig.broker)
     done = rig.plant.command("doctor", "--json", env=env)
-    fault = _broker_fault(done.output)
+    fault = broker_fault(done.output)
     bare = {name: value for name, value in env.items() if "CERT" not in name and "KEY" not in name}
     refused = rig.plant.command("doctor", "--json", env=bare)
-    said = _broker_fault(refused.output) or ""
+    said = broker_fault(refused.output) or ""
     text = fault or f"no fault of the broker; without a certificate: {said or 'nothing'}"
-    verdict = "held" if _findings(done.output) and not fault and said else "BROKEN"
+    verdict = "held" if findings(done.output) and not fault and said else "BROKEN"
     return verdict, text, {"output": done.output[-3000:], "bare": said}
 
 
@@ -449,6 +464,10 @@ def _unbalanced(rig: Rig, control: Control) -> list[str]:
     return wrong
 
 
+def _connected_since(rig: Rig, before_ms: int | None) -> bool:
+    return rig.plant.mqtt_health().get("connected_since_ms") not in (before_ms, None)
+
+
 def _duplicates(rig: Rig, topic: str) -> int:
     accounts = {f"sensors/{s}/{d}/{k}": a for (s, d, k), a in rig.plant.accounts().items()}
     account = accounts.get(topic, {})
@@ -465,25 +484,3 @@ def _letters(rig: Rig) -> dict[str, int]:
 
 def _is_letter(topic: str) -> bool:
     return topic.startswith("sensors/matrix/letter-")
-
-
-def _findings(output: str) -> list[dict[str, Any]]:
-    """The findings of `kpstream doctor --json`."""
-    start = output.find("[") if output.lstrip().startswith("[") else output.find("{")
-    try:
-        page = json.loads(output[max(0, start) :])
-    except ValueError:
-        return []
-    return list(page.get("findings", [])) if isinstance(page, dict) else list(page)
-
-
-def _broker_fault(output: str) -> str | None:
-    """What `kpstream doctor --json` finds wrong with the broker, or None."""
-    for each in _findings(output):
-        if _failed(each) and ("mqtt" in each["name"].lower() or "broker" in each["name"].lower()):
-            return f"{each['text']} ({each['advice']})" if each["advice"] else str(each["text"])
-    return None
-
-
-def _failed(finding: dict[str, Any]) -> bool:
-    return finding.get("state") == "fail"

@@ -208,7 +208,7 @@ REASONS: list[tuple[dict[str, Any], str]] = [
     (
         {"closes_at": "subscribe"},
         "the broker closed the connection when we subscribed to 'sensors/+/+/+', and gave no "
-        "reason; check its access list for the right to read that, and look into its log",
+        "reason; check that its access list lets us read that, and look into its log",
     ),
     (
         {"closes_at": "subscribe", "session_present": True},

@@ -137,7 +137,7 @@ READY_NOW = [ACCEPTED, SUBSCRIBING, READY]
 NO_REASON = "the broker gave no reason"
 MAY_NOT_READ = (
     "the broker closed the connection when we subscribed to 'sensors/#', and gave no reason; "
-    "check its access list for the right to read that, and look into its log"
+    "check that its access list lets us read that, and look into its log"
 )
 
 # The table of cases: what the broker did, what we say, which version comes next.
@@ -206,7 +206,7 @@ CASES: dict[str, tuple[list[list[Step]], str, str]] = {
     "ends at PUBLISH again": (
         [[*READY_NOW, PUBLISHES, CUT]] * 2,
         "the broker closed the connection when we published on 'out/a', and gave no reason; check "
-        "its access list for the right to publish there, and look into its log",
+        "that its access list lets us publish there, and look into its log",
         "5",
     ),
     "ends later": (

@@ -69,7 +69,7 @@ def test_everything_that_was_unanswered_at_the_end_is_named() -> None:
     text = end_text(Ending("closed", 0, "reset"), filters=["a/#", "b"], topic="c", is_repeated=True)
     assert text == (
         "the broker closed the connection when we subscribed to 'a/#', 'b' and we published on "
-        "'c' (reset), and gave no reason; check its access list for the right to read that and to "
+        "'c' (reset), and gave no reason; check that its access list lets us read that and "
         "publish there, and look into its log"
     )
 
