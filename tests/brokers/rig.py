@@ -16,6 +16,8 @@ from tests.e2e.devices import payload
 __all__ = ["Rig", "Row", "Sessions", "Size", "wait_quiet"]
 
 _QUIET_S = 6.0
+_REDELIVERY_S = 35.0
+"""Longest pause before a broker sends an unacknowledged message again (NATS: 30 s)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +130,7 @@ class Rig:
         flushed = devices.flush()
         due = set(devices.confirmed)
         wait_for(lambda: due <= self.windowed().keys(), self.size.settle_s, poll_s=1.5)
-        wait_quiet(control, len(due))
+        wait_quiet(control, len(due), _REDELIVERY_S)
         found = self.windowed()
         ours, theirs = due - found.keys(), due - control.topics.keys()
         doubled = sum(1 for topic in due if found.get(topic, 0) > 1)
@@ -163,7 +165,7 @@ class Rig:
         return verdict, text, numbers
 
 
-def wait_quiet(control: Control, topics: int | None) -> None:
+def wait_quiet(control: Control, topics: int | None, quiet_s: float = _QUIET_S) -> None:
     """Wait until messages on so many topics have arrived, or none has for some seconds."""
     count, since = -1, time.monotonic()
 
@@ -173,6 +175,6 @@ def wait_quiet(control: Control, topics: int | None) -> None:
             return True
         if (found := sum(control.topics.values())) != count:
             count, since = found, time.monotonic()
-        return time.monotonic() - since > _QUIET_S
+        return time.monotonic() - since > quiet_s
 
     wait_for(quiet, 300)
