@@ -21,8 +21,9 @@ from deploy.stack.servers import find_servers
 from tests.brokers.broker import Broker
 from tests.brokers.clients import Answer, Control, ControlFailed, Devices, ask, wait_for
 from tests.brokers.findings import broker_fault, failed, findings
+from tests.brokers.others import no_right_to_read, pinned_version, short_session
 from tests.brokers.plant import BrokerPlant
-from tests.brokers.rig import Rig, Row, Size, wait_quiet
+from tests.brokers.rig import Result, Rig, Row, Size, kill_under_load, wait_quiet
 from tests.brokers.site import SharedBridges, tls_env
 from tests.e2e.devices import payload
 
@@ -30,11 +31,7 @@ __all__ = ["STEPS", "run_battery"]
 
 CLIENT_ID = "kpstream-bridge"
 _INTRUSIONS = 4
-_SHORT_SESSION_S = 4
 _LETTERS = 80
-
-Result = tuple[str, str, dict[str, Any]]
-
 
 # -- what the broker says ---------------------------------------------------------------------
 
@@ -122,20 +119,7 @@ def simulate(rig: Rig) -> Result:
 
 def gateway_killed(rig: Rig) -> Result:
     """SIGKILL under load, then away for a while, then back."""
-    devices = Devices(rig.broker.port, "devices-1")
-    control = Control(rig.broker.port, "sensors/#", rig.version).online()
-    load = rig.size.load
-    devices.publish_all(rig.messages("kill", 0, load), pause_s=0.01)
-    rig.plant.kill_gateway()
-    control.break_off()
-    devices.publish_all(rig.messages("kill", load, load), pause_s=0.002)
-    devices.flush()
-    control.online()
-    rig.plant.start_gateway()
-    result = rig.judge(devices, control)
-    devices.close()
-    control.break_off()
-    return result
+    return kill_under_load(rig, "kill")
 
 
 def broker_killed(rig: Rig) -> Result:
@@ -161,38 +145,6 @@ def broker_killed(rig: Rig) -> Result:
     devices.close()
     control.break_off()
     return result
-
-
-def short_session(rig: Rig) -> Result:
-    """A broker that keeps sessions for 4 s: not ready, and the loss of a stop is counted."""
-    broker = type(rig.broker)(rig.folder / "short" / "broker")
-    broker.session_s = _SHORT_SESSION_S
-    plant = BrokerPlant(broker, rig.folder / "short")
-    devices: Devices | None = None
-    try:
-        broker.start()
-        plant.start_gateway(wait=False)
-        wait_for(lambda: plant.get("ready") is not None, 200)
-        text = plant.problem("keeps our session", 60)
-        is_ready = bool((plant.get("ready") or {}).get("ready"))
-        plant.kill_gateway()
-        devices = Devices(broker.port, "devices-short")
-        devices.publish_all(rig.messages("short", 0, rig.size.load))
-        devices.flush()
-        time.sleep(2 * _SHORT_SESSION_S)
-        plant.start_gateway(wait=False)
-        wait_for(lambda: plant.mqtt_health().get("sessions_lost", 0) > 0, 200, poll_s=1.0)
-        counted = plant.mqtt_health().get("sessions_lost", 0)
-    finally:
-        if devices is not None:
-            devices.close()
-        if _runs(plant):
-            plant.kill_gateway()
-        broker.kill()
-    said = f"for {_SHORT_SESSION_S} s" in text and not is_ready
-    numbers = {"confirmed": len(devices.confirmed), "sessions_lost": counted, "ready": text}
-    found = f"{text or 'nothing said'}; after a stop: {counted} lost sessions counted"
-    return "held" if said and counted == 1 else "BROKEN", found, numbers
 
 
 def retained(rig: Rig) -> Result:
@@ -293,28 +245,6 @@ def wrong_password(rig: Rig) -> Result:
     )
 
 
-def no_right_to_read(rig: Rig) -> Result:
-    """A user who may not subscribe: the gateway is not ready, and asks for the right."""
-    raw = ask(rig.broker.port, rig.version, name="noread", user="noread", subscribe="sensors/#")
-    granted = raw.suback.startswith("Granted")
-    plant = BrokerPlant(rig.broker, rig.folder / "noread", user="noread")
-    plant.env["KPSTREAM_INGEST_MQTT_CLIENT_ID"] = "noread-gateway"
-    plant.start_gateway(wait=False)
-    try:
-        # A broker that grants what it then does not deliver cannot be seen through.
-        wait_for(lambda: plant.get("ready") is not None, 200)
-        text = plant.problem("sensors/#", 20 if granted else 60)
-        log = plant.output()
-    finally:
-        plant.kill_gateway()
-    said = "sensors/#" in text + log and not (plant.get("ready") or {}).get("ready")
-    numbers = {"suback": raw.suback, "ended": raw.ended, "ready": text, "log": log[-2000:]}
-    answer = raw.suback or raw.ended
-    if granted:
-        return "broker", f"SUBACK says {answer}, nothing is delivered", numbers
-    return "held" if said else "BROKEN", f"broker: {answer}. Gateway: {text[:250]}", numbers
-
-
 def no_right_to_publish(rig: Rig) -> Result:
     """A user who may not publish: `dead-letters replay` says so where the broker does."""
     raw = ask(rig.broker.port, rig.version, name="nowrite", user="nowrite", publish="sensors/a/b/c")
@@ -376,6 +306,7 @@ STEPS: dict[str, Callable[[Rig], Result]] = {
     "gateway killed": gateway_killed,
     "broker killed": broker_killed,
     "short session": short_session,
+    "pinned 3.1.1": pinned_version,
     "retained": retained,
     "dead letters": dead_letters,
     "takeover": takeover,
@@ -422,13 +353,13 @@ def run_battery(
                 verdict = "broker" if isinstance(exc, ControlFailed) else "BROKEN"
                 text, numbers = f"{type(exc).__name__}: {exc}"[:400], {}
                 broker.start()
-                if name not in _WITHOUT_GATEWAY and not _runs(rig.plant):
+                if name not in _WITHOUT_GATEWAY and not rig.plant.runs:
                     rig.plant.start_gateway(wait=False)
             row = Row(broker.name, name, verdict, text, numbers, round(time.monotonic() - began, 1))
             rows.append(row)
             report(row)
     finally:
-        if _runs(rig.plant):
+        if rig.plant.runs:
             rig.plant.kill_gateway()
         broker.kill()
     return rows
@@ -439,13 +370,11 @@ def _applies(step: str, broker: Broker) -> bool:
         return broker.has_tls
     if step == "shared bridges":
         return broker.shares
+    if step == "pinned 3.1.1":
+        return len(broker.protocols) > 1
     if step == "short session":
         return broker.caps_sessions
     return broker.has_rights or step not in _RIGHTS
-
-
-def _runs(plant: BrokerPlant) -> bool:
-    return plant.process is not None and plant.process.poll() is None
 
 
 def _unbalanced(rig: Rig, control: Control) -> list[str]:

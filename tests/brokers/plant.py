@@ -40,6 +40,11 @@ class BrokerPlant(Plant):
         super().__init__(folder, **{**credentials, **patient, **env})
         self.broker = broker  # type: ignore[assignment]
 
+    @property
+    def runs(self) -> bool:
+        """Whether the gateway process runs."""
+        return self.process is not None and self.process.poll() is None
+
     def wait_ready(self, poll_s: float = 0.1) -> None:
         """Wait until `/ready` is 200."""
         self.wait_until(lambda: bool((self.get("ready") or {}).get("ready")), READY_S, "ready")

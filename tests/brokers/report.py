@@ -19,9 +19,9 @@ Written by `make brokers`, which starts real brokers on one machine and sends ea
 the same battery with a whole gateway: an account after `kpstream simulate`, SIGKILL of the gateway
 and of the broker under QoS 1 load, a gateway that is away for a while, refused rights, a wrong
 password, a second client with our client id, retained messages, `kpstream dead-letters replay`,
-`kpstream doctor`, a session that the broker keeps for 4 s only, mutual TLS, and two bridges of a
-site that share a subscription (the last three where the broker and its starter have them).
-[delivery.md](delivery.md) says what is promised.
+`kpstream doctor`, and, where the broker and its starter have them: a session that is kept for 4 s
+only, a gateway that is set to 3.1.1 beside MQTT 5, mutual TLS, and two bridges of a site that share
+a subscription. [delivery.md](delivery.md) says what is promised.
 
 - **held**: nothing was lost or doubled, and what was wrong was said with its cause.
 - **broker**: the broker itself lost something, or does not say what it refuses. A control
@@ -62,6 +62,7 @@ _STEPS = (
     "gateway killed",
     "broker killed",
     "short session",
+    "pinned 3.1.1",
     "retained",
     "dead letters",
     "takeover",

@@ -13,7 +13,10 @@ from tests.brokers.clients import Control, Devices, wait_for
 from tests.brokers.plant import BrokerPlant
 from tests.e2e.devices import payload
 
-__all__ = ["Rig", "Row", "Sessions", "Size", "wait_quiet"]
+__all__ = ["Result", "Rig", "Row", "Sessions", "Size", "kill_under_load", "wait_quiet"]
+
+Result = tuple[str, str, dict[str, Any]]
+"""Verdict, text and numbers of a step."""
 
 _QUIET_S = 6.0
 _REDELIVERY_S = 35.0
@@ -163,6 +166,29 @@ class Rig:
         elif ours or theirs or sessions.control_kept is False:
             verdict = "broker"
         return verdict, text, numbers
+
+
+def kill_under_load(rig: Rig, kind: str) -> Result:
+    """Kill the gateway under load; it is away for a while, then back.
+
+    Args:
+        rig: The gateway runs.
+        kind: Name of the devices, which differs from that of other steps.
+    """
+    devices = Devices(rig.broker.port, f"devices-{kind}")
+    control = Control(rig.broker.port, "sensors/#", rig.version, f"control-{kind}").online()
+    load = rig.size.load
+    devices.publish_all(rig.messages(kind, 0, load), pause_s=0.01)
+    rig.plant.kill_gateway()
+    control.break_off()
+    devices.publish_all(rig.messages(kind, load, load), pause_s=0.002)
+    devices.flush()
+    control.online()
+    rig.plant.start_gateway()
+    result = rig.judge(devices, control)
+    devices.close()
+    control.break_off()
+    return result
 
 
 def wait_quiet(control: Control, topics: int | None, quiet_s: float = _QUIET_S) -> None:
