@@ -106,26 +106,28 @@ def seed_starters(registry: Registry, ran: Mapping[str, Ran] | None = None) -> N
 
 
 def _seed(registry: Registry, ran: Mapping[str, Ran]) -> None:
-    scored, unreadable, names = set(), [], registry.names()
+    starters = {name: read_artifact(zoo_path(name)).manifest for name in STARTERS}
+    scored, unknown, names = set(), set(), registry.names()
     for name in names:
         try:
             pointer = registry.read_stable(name)
             if pointer is not None:
                 scored.add(registry.read(name, pointer.version, pointer.digest).manifest.stream)
         except ModelError:  # it is reported when it should run
-            unreadable.append(name)
-    for name in STARTERS:
-        starter = read_artifact(zoo_path(name))
-        former = {
-            other: last.stream
-            for other, last in ran.items()
-            if last.digest != starter.digest and not registry.is_retired(other)
-        }
-        lost = [other for other, stream in former.items() if not stream and other not in names]
-        stream = starter.manifest.stream
-        if stream in scored or stream in former.values():
+            unknown.add(name)
+    for name, last in ran.items():
+        # The first version is the starter of this or an earlier release, which may come back.
+        is_starter = name in starters and last.version == starters[name].version
+        if is_starter or registry.is_retired(name):
             continue
-        if unknown := unreadable + lost:
+        if last.stream:
+            scored.add(last.stream)
+        elif name not in names:
+            unknown.add(name)
+    for name, manifest in starters.items():
+        if manifest.stream in scored:
+            continue
+        if unknown:
             log.warning(
                 "the starter student %s is not added to the registry, because %s cannot be read "
                 "and may score the same stream",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ingest.statefile import write_object
 from models.artifact import read_artifact
 from models.dummy import write_dummy
 from models.registry import Registry
@@ -110,6 +111,16 @@ def test_starters_come_back_into_a_registry_that_is_gone(tmp_path: Path) -> None
     shutil.rmtree(state / "registry")
     assert _scoring(state) == ("rul-fd001", ())
     assert sorted(STARTERS) == Registry(state / "registry").names()
+
+
+def test_the_starters_of_an_earlier_release_are_no_students_that_got_lost(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = tmp_path / "state"
+    former = {"version": 1, "digest": "0" * 64}
+    write_object(state / "running.json", {"rul-fd001": former, "har-waist": former})
+    assert _scoring(state) == ("rul-fd001", ())
+    assert "cannot resume rul-fd001 v1, which ran last" in caplog.text
 
 
 def test_a_starter_whose_later_version_is_the_users_keeps_it_without_a_pointer(
