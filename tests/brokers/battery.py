@@ -30,6 +30,7 @@ from tests.e2e.devices import payload
 __all__ = ["STEPS", "run_battery"]
 
 CLIENT_ID = "kpstream-bridge"
+_CLIENT_ID = "KPSTREAM_INGEST_MQTT_CLIENT_ID"
 _INTRUSIONS = 4
 _LETTERS = 80
 
@@ -139,8 +140,8 @@ def broker_killed(rig: Rig) -> Result:
     devices.publish_all(rig.messages("crash", load, load))
     rig.broker.start()
     devices.flush()
+    control.online()  # first: a broker that does not serve it owes us nothing either
     rig.plant.wait_ready()
-    control.online()
     result = rig.judge(devices, control, lost_before)
     devices.close()
     control.break_off()
@@ -172,7 +173,7 @@ def retained(rig: Rig) -> Result:
 
 def takeover(rig: Rig) -> Result:
     """Another client with our client id: said with its cause, over once it has gone."""
-    client_id = str(rig.plant.mqtt_health().get("client_id") or CLIENT_ID)
+    client_id = rig.plant.env.get(_CLIENT_ID, CLIENT_ID)
     seen: list[str] = []
     for _ in range(_INTRUSIONS):
         before_ms = rig.plant.mqtt_health().get("connected_since_ms")
@@ -350,10 +351,12 @@ def run_battery(
             try:
                 verdict, text, numbers = STEPS[name](rig)
             except Exception as exc:
-                verdict = "broker" if isinstance(exc, ControlFailed) else "BROKEN"
-                text, numbers = f"{type(exc).__name__}: {exc}"[:400], {}
+                verdict, text, numbers = "BROKEN", f"{type(exc).__name__}: {exc}"[:400], {}
                 broker.start()
-                if name not in _WITHOUT_GATEWAY and not rig.plant.runs:
+                if isinstance(exc, ControlFailed):
+                    verdict, text = "broker", f"{exc}. Gateway: {rig.plant.problem('', 5)}"
+                    _begin_anew(rig.plant, len(rows))
+                elif name not in _WITHOUT_GATEWAY and not rig.plant.runs:
                     rig.plant.start_gateway(wait=False)
             row = Row(broker.name, name, verdict, text, numbers, round(time.monotonic() - began, 1))
             rows.append(row)
@@ -363,6 +366,14 @@ def run_battery(
             rig.plant.kill_gateway()
         broker.kill()
     return rows
+
+
+def _begin_anew(plant: BrokerPlant, number: int) -> None:
+    """Give the gateway another client id: the broker no longer serves its session."""
+    if plant.runs:
+        plant.kill_gateway()
+        plant.env[_CLIENT_ID] = f"{CLIENT_ID}-{number}"
+        plant.start_gateway(wait=False)
 
 
 def _applies(step: str, broker: Broker) -> bool:
