@@ -62,6 +62,7 @@ class DiskReader:
         """
         first = record_id(part.slot, 0)
         at, end = max(offset, 0), part.next_offset
+        has_gaps = False
         records: list[StoredRecord] = []
         db = self._connection()
         try:
@@ -77,15 +78,15 @@ class DiskReader:
                     record = _decode(
                         self._path, part.slot, part.topic, part.partition, row_id - first, *row
                     )
-                    if record.offset != at:
-                        self._check_gap(db, part, at, record.offset)
+                    if record.offset < at or (record.offset > at and not has_gaps):
+                        has_gaps = self._check_gap(db, part, at, record.offset)
                     max_bytes -= stored_size(record.key, None, record.value)
                     if max_bytes < 0 and records:
                         break
                     records.append(record)
                     at = record.offset + 1
                 else:
-                    if len(records) < max_records and at < end:
+                    if len(records) < max_records and at < end and not has_gaps:
                         self._check_gap(db, part, at, end)
         except LogCorrupt:
             if not records:  # else return the intact ones; the next read starts here and raises
@@ -101,11 +102,14 @@ class DiskReader:
             self.close()
         return records
 
-    def _check_gap(self, db: sqlite3.Connection, part: Partition, at: int, to: int) -> None:
+    def _check_gap(self, db: sqlite3.Connection, part: Partition, at: int, to: int) -> bool:
         """Check that the offsets from `at` to `to` are empty for a good reason.
 
         A partition without empty offsets has as many records as offsets. The records of another one
         are counted, once.
+
+        Returns:
+            Whether the partition has all its records and yet empty offsets among them.
 
         Raises:
             LogCorrupt: A record is missing.
@@ -117,16 +121,17 @@ class DiskReader:
         next_offset, earliest, records = row
         missing = max(at, earliest)
         if missing >= min(to, next_offset):  # retention deleted them
-            return
+            return False
         if records >= next_offset - earliest:
             raise damaged_log(self._path, f"record {missing} of {name} is missing")
         if part.slot in self._counted:
-            return
+            return True
         ends = (record_id(part.slot, 0), record_id(part.slot + 1, 0))
         (found,) = db.execute(_COUNT, ends).fetchone()
         if found != records:
             raise damaged_log(self._path, f"{name} has {found} records and should have {records}")
         self._counted.add(part.slot)
+        return True
 
     def close(self) -> None:
         """Close all idle connections; reads in progress close theirs."""
