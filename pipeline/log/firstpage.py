@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from pipeline.durable.wal import HEADER, frames_of, read_wal, wal_path
+from ingest.durable.wal import HEADER, frames_of, read_wal, wal_path
 from pipeline.errors import LogCorrupt, LogError
 from pipeline.log.file import FILE_ERRORS, PAGE_BYTES, connect, file_error
 from pipeline.log.tables import (
@@ -41,7 +41,7 @@ def readable_log(path: Path) -> Iterator[Path]:
     fits, the log itself is lent, and reading it tells what is wrong.
 
     Args:
-        path: The log; its write-ahead file is mended (`pipeline.durable.walrepair`).
+        path: The log; its write-ahead file is mended (`ingest.durable.walrepair`).
 
     Raises:
         LogError: The file belongs to another program or a newer version, or cannot be read.

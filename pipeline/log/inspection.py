@@ -14,10 +14,10 @@ the files in an order in which nothing is changed before everything is checked:
 | removed or replaced while open | LogLost (d) | LogLost (d), nothing is lost |
 | all files from one earlier moment | none: a restored backup | |
 
-a. From the chain of checksums (`pipeline.durable.wal`), if a confirmed transaction stands behind.
-b. From the mark (`pipeline.durable.mark`), which names the offsets that are missing.
+a. From the chain of checksums (`ingest.durable.wal`), if a confirmed transaction stands behind.
+b. From the mark (`ingest.durable.mark`), which names the offsets that are missing.
 c. Where its pages do not fit those of ``log.db``.
-d. Before the next confirmation, or within the next round of retention (`pipeline.durable.inplace`).
+d. Before the next confirmation, or within the next round of retention (`ingest.durable.inplace`).
 e. Of a large file in the background (`pipeline.log.contentcheck`), but of a record that is missing
    always before a reader steps over it (`pipeline.log.reader`).
 
@@ -28,7 +28,7 @@ loses nothing: it is written anew with a warning, except that an intact mark of 
 LogLost, because it cannot be told from another log under this mark.
 
 What remains unseen: the last seconds before a *loss of power* are known to the mark only as far as
-it was synced (`pipeline.durable.mark`); the chain of checksums still proves what stood before the
+it was synced (`ingest.durable.mark`); the chain of checksums still proves what stood before the
 last transaction. A log without a mark (made by an older version, or the mark was deleted with
 the end of the log) has the chain only.
 """
@@ -43,9 +43,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ingest.durable.mark import Mark, MarkFile, boot_id, mark_path, read_mark
+from ingest.durable.wal import follows, read_wal, wal_path
 from ingest.statefile import check_database
-from pipeline.durable.mark import Mark, MarkFile, boot_id, mark_path, read_mark
-from pipeline.durable.wal import follows, read_wal, wal_path
 from pipeline.errors import LogError, LogLost
 from pipeline.log.contentcheck import check_counts, check_pages
 from pipeline.log.file import FILE_ERRORS, connect, damaged_log, file_error, within

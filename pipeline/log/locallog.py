@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ingest.clock import RunningTime, now_ms
 from ingest.clock import steady_ms as process_steady_ms
+from ingest.durable.inplace import OpenFiles
 from ingest.errors import LogUnavailable
-from pipeline.durable.inplace import OpenFiles
 from pipeline.errors import LogError
 from pipeline.log.archive import ArchiveStats
 from pipeline.log.commands import Append, Call, Commit, create_topic, register_group

@@ -1,6 +1,6 @@
 """Repair a damaged log: ``python -m pipeline.log.repair state/log.db``, or ``kpstream log repair``.
 
-A damaged write-ahead file is mended first (`pipeline.durable.walrepair`), and a damaged header or
+A damaged write-ahead file is mended first (`ingest.durable.walrepair`), and a damaged header or
 stored schema is replaced (`pipeline.log.firstpage`). Then every record that is readable and matches
 its checksum is copied, with its offset, into a new file (`pipeline.log.recordcopy`); groups keep
 their offsets. Damaged records go into the table `damaged` of the new file as far as they are
@@ -22,9 +22,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ingest.durable.mark import Mark, MarkFile, boot_id, mark_path, read_mark, sync_folder
+from ingest.durable.walrepair import MendReport, mend_wal
 from ingest.statefile import check_database
-from pipeline.durable.mark import Mark, MarkFile, boot_id, mark_path, read_mark, sync_folder
-from pipeline.durable.walrepair import MendReport, mend_wal
 from pipeline.errors import LogCorrupt, LogError
 from pipeline.log.file import FILE_ERRORS, connect, file_error, lock_file
 from pipeline.log.firstpage import readable_log, remove_log

@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from ingest.clock import RunningTime
+from ingest.durable.inplace import OpenFiles
+from ingest.durable.mark import MarkFile
+from ingest.durable.walbound import WalBound
 from ingest.topics import partition_of
-from pipeline.durable.inplace import OpenFiles
-from pipeline.durable.mark import MarkFile
-from pipeline.durable.walbound import WalBound
 from pipeline.errors import LogClosed, LogCorrupt, LogError, LogFailed, LogFull, LogLost
 from pipeline.log.archive import ArchiveStats
 from pipeline.log.commands import Append, Call, Command, Commit, create_topic

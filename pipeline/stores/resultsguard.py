@@ -5,7 +5,7 @@ afterwards is lost for good. The rule is that of the log (`pipeline.log.inspecti
 is damaged, cut or older is an error that says what to do, before anything is changed. A file that
 is missing or another one is what the advice of that error leads to: it is told, and used.
 
-Every transaction counts up `_writes`, and the mark beside the file (`pipeline.durable.mark`) notes
+Every transaction counts up `_writes`, and the mark beside the file (`ingest.durable.mark`) notes
 the count. Values inside points have no checksum: a bit that flips there at rest stays unseen.
 """
 
@@ -18,11 +18,11 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+from ingest.durable.inplace import OpenFiles
+from ingest.durable.mark import Mark, MarkFile, boot_id, mark_path, read_mark
+from ingest.durable.wal import follows, read_wal, wal_path
+from ingest.durable.walbound import WalBound
 from ingest.statefile import check_database
-from pipeline.durable.inplace import OpenFiles
-from pipeline.durable.mark import Mark, MarkFile, boot_id, mark_path, read_mark
-from pipeline.durable.wal import follows, read_wal, wal_path
-from pipeline.durable.walbound import WalBound
 from pipeline.errors import ResultsCorrupted, ResultsGone, SinkUnavailable
 
 __all__ = ["ResultsGuard", "check_results", "check_tables"]

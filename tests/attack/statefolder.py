@@ -213,7 +213,7 @@ class MemoryOwner:
 class SparkplugOwner:
     """Decodes the messages of a node, which goes on where it was."""
 
-    files = ("sparkplug.db", "sparkplug.db-wal")
+    files = ("sparkplug.db", "sparkplug.db-wal", "sparkplug.db.mark")
 
     def run(self, state: Path) -> Iterator[str]:
         decoder = Sparkplug(MAPPING, SparkplugStore(state / "sparkplug.db"))

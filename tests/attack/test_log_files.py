@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.durable.mark import read_mark
-from pipeline.durable.wal import FRAME, HEADER, read_wal
+from ingest.durable.mark import read_mark
+from ingest.durable.wal import FRAME, HEADER, read_wal
 from pipeline.errors import LogCorrupt, LogError, LogLost
 from pipeline.log import inspection
 from pipeline.log.locallog import SqliteLog

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.durable import walbound
-from pipeline.durable.wal import wal_path
+from ingest.durable import walbound
+from ingest.durable.wal import wal_path
 from pipeline.errors import LogFull, ResultsGone, SinkError, SinkUnavailable
 from pipeline.log.locallog import SqliteLog
 from pipeline.log.reader import peek_log

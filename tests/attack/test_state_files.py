@@ -54,6 +54,7 @@ AT_REST: dict[str, Expected] = {
     "dead-letters-replayed.json": _all("told", removed="forgotten", older="forgotten"),
     "sparkplug.db": _all("correct", emptied="told", removed="told", **_odd("refused")),
     "sparkplug.db-wal": _all("told", **_odd("refused")),
+    "sparkplug.db.mark": _all("correct", **_odd("refused")),  # a warning, and written anew
 }
 """File -> damage -> verdict of the next start."""
 

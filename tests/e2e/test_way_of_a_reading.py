@@ -61,10 +61,10 @@ GUARDS = {
     "ingest/clockjudge.py",
     "ingest/holding.py",
     "ingest/roster.py",
-    "pipeline/durable/inplace.py",
-    "pipeline/durable/mark.py",
-    "pipeline/durable/wal.py",
-    "pipeline/durable/walbound.py",
+    "ingest/durable/inplace.py",
+    "ingest/durable/mark.py",
+    "ingest/durable/wal.py",
+    "ingest/durable/walbound.py",
     "pipeline/stores/resultsguard.py",
 }
 """Files that check the clock, the disk and the number of devices with every message; they change

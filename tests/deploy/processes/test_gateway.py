@@ -9,11 +9,11 @@ import pytest
 
 from deploy.processes.gateway import Gateway
 from deploy.settings.settings import GatewaySettings
+from ingest.durable.wal import wal_path
 from ingest.settings import IngestSettings
 from models.dummy import write_dummy
 from models.registry import Registry
 from models.zoo import STARTERS
-from pipeline.durable.wal import wal_path
 from pipeline.errors import LogError
 from pipeline.settings import PipelineSettings
 

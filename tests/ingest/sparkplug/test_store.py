@@ -56,3 +56,77 @@ def test_an_unusable_file_is_reported_or_renamed(tmp_path: Path) -> None:
     assert list(store.nodes()) == []
     store.close()
     assert (tmp_path / "damaged.db.damaged").is_file()
+
+
+def _older_copy(tmp_path: Path, commits: int) -> Path:
+    """A file from before `commits` commits, in place of the newest."""
+    path = tmp_path / "s.db"
+    store = SparkplugStore(path)
+    store.write(ROWS)
+    store.close()
+    older = path.read_bytes()
+    store = SparkplugStore(path)
+    for _ in range(commits):
+        store.write(ROWS)
+    store.close()
+    path.write_bytes(older)
+    return path
+
+
+@pytest.mark.parametrize("commits", [1, 255, 256, 512])
+def test_an_older_copy_is_renamed_whatever_the_sequence_numbers_say(
+    tmp_path: Path, commits: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = SparkplugStore(_older_copy(tmp_path, commits))
+    assert list(store.nodes()) == []
+    store.write(ROWS)
+    store.close()
+    assert f"it has 1 of {1 + commits} commits" in caplog.text
+    caplog.clear()
+    store = SparkplugStore(tmp_path / "s.db")
+    assert list(store.nodes()) == [("g", "n", b"1")]
+    store.close()
+    assert caplog.text == ""
+
+
+def test_a_file_that_is_gone_or_another_one_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "s.db"
+    for found in (b"", None):
+        store = SparkplugStore(path)
+        store.write(ROWS)
+        store.close()
+        path.unlink() if found is None else path.write_bytes(found)
+        caplog.clear()
+        SparkplugStore(path).close()
+        assert "is gone: asking every node for a new birth" in caplog.text
+    other = SparkplugStore(tmp_path / "other" / "s.db")
+    other.write(ROWS)
+    other.close()
+    store = SparkplugStore(path)
+    store.write(ROWS)
+    store.close()
+    other.path.replace(path)
+    store = SparkplugStore(path)
+    assert list(store.nodes()) == []
+    store.close()
+    assert "it is not the file that was here before" in caplog.text
+
+
+def test_a_file_without_a_mark_is_one_of_an_earlier_version(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "s.db"
+    store = SparkplugStore(path)
+    store.write(ROWS)
+    store.close()
+    with sqlite3.connect(path) as db:
+        db.execute("DROP TABLE commits")
+    db.close()
+    (tmp_path / "s.db.mark").unlink()
+    for _ in range(2):
+        store = SparkplugStore(path)
+        assert list(store.nodes()) == [("g", "n", b"1")]
+        store.close()
+    assert caplog.text == ""

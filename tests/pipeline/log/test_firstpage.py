@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.durable.mark import mark_path
+from ingest.durable.mark import mark_path
 from pipeline.errors import LogCorrupt, LogError
 from pipeline.log.file import PAGE_BYTES, connect
 from pipeline.log.firstpage import readable_log

@@ -48,7 +48,7 @@ class OpenFiles:
         return None
 
     def salts(self) -> tuple[int, ...]:
-        """The salts of the write-ahead file (`pipeline.durable.wal`); () before its first frame."""
+        """The salts of the write-ahead file (`ingest.durable.wal`); () before its first frame."""
         raw = os.pread(self._wal, 8, 16)
         return struct.unpack(">2I", raw) if len(raw) == 8 else ()
 

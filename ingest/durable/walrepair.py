@@ -21,8 +21,8 @@ from typing import IO
 
 import numpy as np
 
-from pipeline.durable.mark import sync_folder
-from pipeline.durable.wal import (
+from ingest.durable.mark import sync_folder
+from ingest.durable.wal import (
     FRAME,
     HEADER,
     MAGIC,

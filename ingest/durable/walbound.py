@@ -13,7 +13,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from pipeline.durable.wal import wal_path
+from ingest.durable.wal import wal_path
 
 __all__ = ["WalBound"]
 
