@@ -34,7 +34,7 @@ def test_garbage_of_one_device_stops_nobody_and_evicts_no_letter_of_another(
     with Plant(tmp_path, broker_kind="mosquitto", KPSTREAM_GATEWAY_LOG_MAX_MB=str(CAP_MB)) as plant:
         asyncio.run(_flood(plant.broker.port, flood))
         plant.wait_until(
-            lambda: _account(plant)["received"] == 640, 60, "the readings of the good device"
+            lambda: _account(plant)["received"] == 640, 900, "the readings of the good device"
         )
         account = _account(plant)
         assert account["missing"] == 0
@@ -72,7 +72,7 @@ def test_every_deleted_dead_letter_is_counted(attack: Attack, tmp_path: Path) ->
             return greedy + int(_archive(plant)["evicted"])
 
         with suppress(AssertionError):  # reported below
-            plant.wait_until(lambda: explained() == flood, 30, "explained")
+            plant.wait_until(lambda: explained() == flood, 900, "explained")
         archive = _archive(plant)
     attack.report(count=flood, lost=flood - greedy - archive["evicted"], unit="broken messages")
     assert archive["evicted_by"] == [["dead-letters", "g/greedy", archive["evicted"]]]
