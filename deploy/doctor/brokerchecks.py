@@ -48,6 +48,7 @@ async def broker_findings(check: BrokerCheck) -> AsyncGenerator[Finding, None]:
             if is_end:
                 for later in waiting:
                     yield Finding(BROKER, "unknown", f"{later}: not tried, because {step} failed")
+                yield Finding("queue", "unknown", f"not tried, because {step} failed")
                 return
     finally:
         broker.close()

@@ -226,10 +226,14 @@ def dead_letters(rig: Rig) -> Result:
 
 
 def doctor(rig: Rig) -> Result:
-    """`kpstream doctor` finds no fault with a broker that works."""
+    """`kpstream doctor` finds no fault with a broker that works, and its message comes back."""
     done = rig.plant.command("doctor", "--json")
     fault = broker_fault(done.output)
-    verdict = "held" if findings(done.output) and not fault else "BROKEN"
+    came_back = any(
+        each["text"].startswith("PUBLISH: ") and each["state"] == "ok"
+        for each in findings(done.output)
+    )
+    verdict = "held" if came_back and not fault else "BROKEN"
     return verdict, fault or "no fault of the broker", {"output": done.output[-4000:]}
 
 

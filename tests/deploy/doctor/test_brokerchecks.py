@@ -185,7 +185,7 @@ async def test_what_connect_fails_with_is_said_and_nothing_else(
 ) -> None:
     async with healthy(**traits) as broker:
         found = await ask(broker, mqtt_protocol=protocol)
-    later = {"SUBSCRIBE": "unknown", "PUBLISH": "unknown"}
+    later = {"SUBSCRIBE": "unknown", "PUBLISH": "unknown", "queue": "unknown"}
     assert steps(found) == {"TCP": "ok", "CONNECT": "fail"} | later
     assert text in said(found, "fail")
     assert "TLS" not in said(found, "fail")
@@ -215,7 +215,7 @@ async def test_a_refused_client_id_of_the_probe_says_nothing_about_the_gateway()
 async def test_nobody_at_that_port_is_a_failure_of_tcp() -> None:
     check = broker_check(IngestSettings(mqtt_port=free_port(), mqtt_tls=True))
     found = await asyncio.to_thread(lambda: list(check_broker(check)))
-    assert [each.state for each in found] == ["fail", *["unknown"] * 4]
+    assert [each.state for each in found] == ["fail", *["unknown"] * 5]
     assert "connection refused -> check that the broker runs there" in said(found, "fail")
     assert "TLS: not tried, because TCP failed" in said(found, "unknown")
 
