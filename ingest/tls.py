@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ingest.errors import IngestError
 from ingest.patience import REACH_S
+from ingest.tcp import open_tcp
 
 __all__ = [
     "TlsError",
@@ -158,7 +159,7 @@ def open_tls(
         files: Files for TLS.
         timeout_s: Limit for the TCP connection, seconds.
         handshake_s: Limit for an answer in the handshake, seconds; None: as `timeout_s`.
-        on_socket: Called with the socket before the handshake; closing it ends the handshake.
+        on_socket: Called with each socket before it connects; `shutdown` ends the attempt.
 
     Raises:
         TlsSilent: The server has not answered in the handshake.
@@ -167,13 +168,10 @@ def open_tls(
     """
     context = client_context(files)
     limit_s = timeout_s if handshake_s is None else handshake_s
-    plain = socket.create_connection((host, port), timeout=timeout_s)
+    plain = open_tcp(host, port, timeout_s, on_socket)
     where = f"{host}:{port}"
     try:
-        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         plain.settimeout(limit_s)
-        if on_socket is not None:
-            on_socket(plain)
         return context.wrap_socket(plain, server_hostname=host)
     except TimeoutError as exc:
         plain.close()

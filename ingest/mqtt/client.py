@@ -31,6 +31,7 @@ from ingest.mqtt.endpoint import Endpoint
 from ingest.mqtt.packets import LARGEST_PACKET_BYTES, PacketSocket
 from ingest.patience import REACH_S
 from ingest.secrettext import error_text
+from ingest.tcp import open_tcp
 from ingest.tls import open_tls
 
 __all__ = ["Client", "make_client"]
@@ -53,7 +54,7 @@ class Client(paho.Client):
     opening: socket.socket | None = None
 
     def give_up_opening(self) -> None:
-        """End a TLS handshake that is under way in another thread."""
+        """End a TCP connection or a TLS handshake that is under way in another thread."""
         if self.opening is not None:
             with suppress(OSError):
                 self.opening.shutdown(socket.SHUT_RDWR)
@@ -100,9 +101,9 @@ class Client(paho.Client):
     def _create_socket(self) -> Any:
         endpoint = self.endpoint
         sock: socket.socket
-        if endpoint.tls:
-            # Not paho's own way, which leaves the socket open when the handshake fails.
-            try:
+        try:
+            if endpoint.tls:
+                # Not paho's own way, which leaves the socket open when the handshake fails.
                 sock = open_tls(
                     endpoint.host,
                     endpoint.port,
@@ -110,11 +111,10 @@ class Client(paho.Client):
                     handshake_s=self.handshake_s,
                     on_socket=self._note_opening,
                 )
-            finally:
-                self.opening = None
-        else:
-            sock = socket.create_connection((endpoint.host, endpoint.port), timeout=REACH_S)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            else:
+                sock = open_tcp(endpoint.host, endpoint.port, REACH_S, self._note_opening)
+        finally:
+            self.opening = None
         has_properties = self.protocol == MQTTProtocolVersion.MQTTv5
         return PacketSocket(
             sock, has_properties=has_properties, max_packet_bytes=self.max_packet_bytes

@@ -142,7 +142,7 @@ class SocketLoop:
         try:
             await asyncio.shield(attempt)
         except asyncio.CancelledError:
-            # A thread cannot be cancelled. Wait (10 s at most), or its socket stays open.
+            # A thread cannot be cancelled. Wait (for a name lookup), or its socket stays open.
             self._client.give_up_opening()
             with suppress(OSError, ValueError, TlsError):
                 await attempt
