@@ -240,8 +240,8 @@ def doctor(rig: Rig) -> Result:
 def wrong_password(rig: Rig) -> Result:
     """A wrong password is named as such."""
     done = rig.plant.command("doctor", "--json", env={"KPSTREAM_INGEST_MQTT_PASSWORD": "wrong"})
-    failed = [each for each in findings(done.output) if failed(each)]
-    text = "; ".join(str(each.get("text")) for each in failed if each.get("name") != "console")
+    faults = [each for each in findings(done.output) if failed(each)]
+    text = "; ".join(str(each.get("text")) for each in faults if each.get("name") != "console")
     said = any(word in text.lower() for word in ("password", "not authori", "refuse"))
     return (
         "held" if said else "BROKEN",
