@@ -32,13 +32,19 @@ def _unready(plant: Plant, sign: str) -> bool:
     return not page.get("ready", True) and any(sign in each for each in page["problems"])
 
 
+def _windowed(plant: Plant) -> int:
+    return sum(account["windowed"] for account in plant.accounts().values())
+
+
 def _missing(plant: Plant, devices: NumberedDevices) -> int:
-    """Wait until every published reading has arrived; returns how many never did."""
+    """Wait until every published reading is in a window; returns how many never are.
+
+    A message that the log had, but had not confirmed, comes again and is a duplicate.
+    """
     published = sum(devices.published.values())
-    plant.wait_until(lambda: _received(plant) >= published, 120, f"received {published:,}")
-    accounts = plant.accounts().values()
-    arrived = sum(int(account["windowed"] + account["duplicate"]) for account in accounts)
-    return published - arrived + sum(int(account["missing"]) for account in accounts)
+    plant.wait_until(lambda: _windowed(plant) >= published, 600, f"windowed {published:,}")
+    unaccounted = sum(int(account["missing"]) for account in plant.accounts().values())
+    return published - _windowed(plant) + unaccounted
 
 
 def _take_away(log: Path, how: str) -> Path:
