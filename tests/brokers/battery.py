@@ -33,6 +33,7 @@ CLIENT_ID = "kpstream-bridge"
 _CLIENT_ID = "KPSTREAM_INGEST_MQTT_CLIENT_ID"
 _INTRUSIONS = 4
 _LETTERS = 80
+_ANSWERS_S = 20.0
 
 # -- what the broker says ---------------------------------------------------------------------
 
@@ -362,6 +363,11 @@ def run_battery(
                     _begin_anew(rig.plant, len(rows))
                 elif name not in _WITHOUT_GATEWAY and not rig.plant.runs:
                     rig.plant.start_gateway(wait=False)
+            if not broker.healthy(_ANSWERS_S):
+                broker.kill()
+                broker.start()
+                verdict = "broker" if verdict == "held" else verdict
+                text += "; the broker answered nobody any more and was started again"
             row = Row(broker.name, name, verdict, text, numbers, round(time.monotonic() - began, 1))
             rows.append(row)
             report(row)
