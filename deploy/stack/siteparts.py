@@ -27,6 +27,7 @@ from deploy.supervisor.healthcheck import HealthCheck, check_process
 from deploy.supervisor.program import Program, Step, Watchdog, inherited_environment
 from ingest.childprocess import tied_to_parent
 from ingest.secrettext import hide_secrets, remember_secret
+from ingest.statefile import read_regular
 from ingest.topics import SHARED_GROUP
 
 __all__ = ["site_parts"]
@@ -117,7 +118,9 @@ def _environment(site: Site, kind: str, name: str, port: int) -> Mapping[str, st
     if kind == "store":
         env["KPSTREAM_PIPELINE_INFLUX_URL"] = site.influx_url
         if "influxdb" in site.site.native:
-            token_text = (site.site.state_dir / STORE_TOKEN_FILE).read_text()
+            token_text = read_regular(site.site.state_dir / STORE_TOKEN_FILE).decode(
+                errors="replace"
+            )
             env["KPSTREAM_PIPELINE_INFLUX_TOKEN"] = token_text.strip()
             remember_secret(token_text)
         elif (token := site.pipeline.influx_token) is not None:

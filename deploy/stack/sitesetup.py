@@ -22,6 +22,7 @@ from deploy.stack.tlsconfig import kafka_tls
 from deploy.stack.topics import site_topics
 from deploy.supervisor.program import Step
 from ingest.secrettext import checked_secret
+from ingest.statefile import read_regular, replace_file
 
 if TYPE_CHECKING:
     from pipeline.stores.influxclient import InfluxClient
@@ -171,14 +172,10 @@ def _operator_token(site: Site) -> str:
     path = site.site.state_dir / OPERATOR_TOKEN_FILE
     if not path.exists():
         _write_secret(path, secrets.token_urlsafe(32))
-    return checked_secret(path.read_text()).get_secret_value()
+    return checked_secret(read_regular(path).decode(errors="replace")).get_secret_value()
 
 
 def _write_secret(path: Path, text: str) -> None:
     """Replace the file; it is readable by its owner only, from its creation on."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    new = path.with_name(path.name + ".new")
-    new.unlink(missing_ok=True)
-    new.touch(0o600, exist_ok=False)
-    new.write_text(text)
-    new.replace(path)
+    replace_file(path, text.encode())

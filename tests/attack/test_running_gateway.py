@@ -33,7 +33,7 @@ def _unready(plant: Plant, sign: str) -> bool:
 
 
 def _windowed(plant: Plant) -> int:
-    return sum(account["windowed"] for account in plant.accounts().values())
+    return sum(int(account["windowed"]) for account in plant.accounts().values())
 
 
 def _missing(plant: Plant, devices: NumberedDevices) -> int:
