@@ -359,7 +359,8 @@ def run_battery(
                 verdict, text, numbers = "BROKEN", f"{type(exc).__name__}: {exc}"[:400], {}
                 broker.start()
                 if isinstance(exc, ControlFailed):
-                    verdict, text = "broker", f"{exc}. Gateway: {rig.plant.problem('', 5) or 'ready'}"
+                    said = rig.plant.problem("", 5) or "ready"
+                    verdict, text = "broker", f"{exc}. Gateway: {said}"
                     _begin_anew(rig.plant, len(rows))
                 elif name not in _WITHOUT_GATEWAY and not rig.plant.runs:
                     rig.plant.start_gateway(wait=False)
