@@ -172,13 +172,13 @@ class _ViewCollector(Collector):
         )
         refused = GaugeMetricFamily(
             "kpstream_model_refused",
-            "1 when the newest version of a student was refused.",
+            "1 when the newest version of a student, or its pointer, was refused.",
             labels=["model", "task", "stream"],
         )
         for model in self._view.models():
             labels = [model.name, model.task, model.stream]
             info.add_metric(labels, 0 if model.version is None else model.version)
-            refused.add_metric(labels, float(model.refused_version is not None))
+            refused.add_metric(labels, float(model.is_refused))
         yield info
         yield refused
         yield self._figures()

@@ -167,7 +167,7 @@ class Accounts:
         refused = model.refused_version
         fields: tuple[tuple[str, FieldValue], ...] = (
             ("version", model.version or 0),
-            ("healthy", int(model.version is not None and refused is None)),
+            ("healthy", int(model.version is not None and not model.is_refused)),
             ("refused_version", refused or 0),
             ("error", _one_line(model.refused_error or "")),
         )

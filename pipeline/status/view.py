@@ -47,7 +47,7 @@ class ModelStatus:
         digest: Digest of the running version.
         since_ms: Time at which it took over, epoch milliseconds.
         metrics: {split: {metric: value}} from the manifest.
-        refused_version: Version that was refused last.
+        refused_version: Version that was refused last; None also for a pointer that names none.
         refused_error: Reason of the refusal.
         lineage: Lineage from the manifest, as text.
         labels: Classes in model order; empty for a numeric task.
@@ -74,6 +74,11 @@ class ModelStatus:
     units: tuple[str, ...] = ()
     rate_hz: float | None = None
     live: LiveFigures | None = None
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether what the registry says is not followed."""
+        return self.refused_version is not None or self.refused_error is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from deploy.cli import main
+from deploy.doctor.pipelinechecks import check_models
 from models.artifact import read_artifact, write_artifact
 from models.dummy import dummy_draft, dummy_onnx
 from models.registry import Registry
@@ -89,3 +90,23 @@ def test_the_student_of_a_stream_is_replaced_only_on_request(tmp_path: Path, riv
     assert watch(registry).student_of("engine").manifest.name == "rul-fd001"
     (aside,) = registry.root.glob(".retired-rul-rival-*")
     assert (aside / "versions" / "1" / "model.onnx").is_file()
+
+
+def test_the_list_and_the_doctor_name_a_lost_pointer_and_a_history_that_lacks_it(
+    tmp_path: Path, rival: Path
+) -> None:
+    registry = Registry(tmp_path / "registry")
+    registry.publish(rival, stable=True)
+    registry.publish(rival, stable=True)
+    folder = registry.root / "rul-rival"
+    history = folder / "history.jsonl"
+    history.write_bytes(history.read_bytes().splitlines(keepends=True)[0])
+    gap = "history.jsonl does not record the move to v2"
+    assert gap in run(registry.root, "list")
+    assert [f.state for f in check_models(registry.root) if gap in f.text] == ["warn"]
+    (folder / "stable.json").unlink()
+    lost = "stable.json is gone, but the last move in history.jsonl is to v1"
+    assert lost in run(registry.root, "list")
+    assert [f.state for f in check_models(registry.root) if lost in f.text] == ["fail"]
+    run(registry.root, "promote", "rul-rival", "2")
+    assert "stable" in run(registry.root, "list")

@@ -252,9 +252,10 @@ def test_a_pointer_or_registry_that_vanishes_leaves_the_running_version(watch, r
     (gone,) = watch.poll()
     assert "stable.json is gone, but the last move in history.jsonl is to v1" in gone.error
     assert watch.poll() == []
+    assert watch.statuses()[0].is_refused
     (tmp_path / "away").rename(pointer)
     assert watch.poll() == []
-    assert watch.statuses()[0].refused_error is None
+    assert not watch.statuses()[0].is_refused
     shutil.rmtree(registry.root)
     (gone,) = watch.poll()
     assert "no longer says which version of dummy-rul is stable" in gone.error
