@@ -25,6 +25,12 @@ __all__ = ["check_beside", "check_dropped"]
 
 _DROPPED = "$SYS/broker/publish/messages/dropped"
 _VERSION = "$SYS/broker/version"
+_SILENT = f"it publishes no number on {_DROPPED}"
+_MOSQUITTO = f"it keeps the number on {_DROPPED} for a minute after a change only"
+_ADVICE = (
+    "mosquitto: set max_queued_messages 0, and watch that topic with a user who may read it; other "
+    "brokers: see their limits and counters (docs/brokers.md)"
+)
 _MOST_WATCHED = 20_000
 _MOST_SHAPES = 50
 
@@ -45,12 +51,8 @@ async def check_dropped(check: BrokerCheck, version: Version) -> Finding:
     who = "the broker" if name is None else f"the broker ({name})"
     if not count.isdecimal():
         text = f"cannot tell how many messages {who} has dropped: "
-        text += why or f"it publishes no number on {_DROPPED}"
-        advice = (
-            "mosquitto: allow this user to read $SYS/broker/#, and set max_queued_messages 0; "
-            "other brokers: see their own limits and counters (docs/brokers.md)"
-        )
-        return Finding("queue", "unknown", text, advice)
+        text += why or (_MOSQUITTO if (name or "").startswith("mosquitto") else _SILENT)
+        return Finding("queue", "unknown", text, _ADVICE)
     if int(count) == 0:
         return Finding("queue", "ok", f"{who} has dropped no message since it started")
     text = f"{who} has dropped {int(count)} messages since it started"
