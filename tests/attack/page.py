@@ -23,9 +23,11 @@ def page(kept: Sequence[Kept], command: str, not_run: Sequence[str] = ()) -> str
     lines = [
         "# Attacks",
         "",
-        f"Written by `{command}`. What is promised: [delivery.md](../delivery.md). `lost` counts "
-        "what is gone, wrong or refused without a word, `doubled` what is there twice where once "
-        "was promised. The long form repeats an attack more often; `form` says which was run.",
+        f"Written by `{command}`. What is promised: [delivery.md](../delivery.md). A `test` is in "
+        "`tests/attack/`; `form` says whether its short form ran, or the long one, which repeats "
+        "the attack more often. `count` is what was sent or damaged; of it `lost` is what is gone, "
+        "wrong or refused without a word, and `doubled` what is there twice where once was "
+        "promised. `run` is a line of the table [Runs](#runs).",
         "",
         f"{len(kept)} attacks ({forms.count('long')} in long form): {held} held, {broken} broken, "
         f"{skipped} skipped." + (f" Not run: {', '.join(not_run)}." if not_run else ""),

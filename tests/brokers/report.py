@@ -23,10 +23,25 @@ password, a second client with our client id, retained messages, `kpstream dead-
 only, a gateway that is set to 3.1.1 beside MQTT 5, mutual TLS, and two bridges of a site that share
 a subscription. [delivery.md](delivery.md) says what is promised.
 
-- **held**: nothing was lost or doubled, and what was wrong was said with its cause.
+- **held**: nothing was lost or doubled, and what was wrong was reported with its cause.
 - **broker**: the broker itself lost something, or does not say what it refuses. A control
-  subscriber with a persistent session of its own, broken off at the same moment, shows it.
-- **BROKEN**: our fault.
+  subscriber with a persistent session of its own, cut off at the same moment, shows it.
+- **BROKEN**: kpstream lost or doubled something, or did not report what was wrong.
+"""
+
+_STEP_MEANINGS = """\
+- **queue**: messages that the broker has kept for a client that was away.
+- **ready**: the MQTT version with which the gateway became ready.
+- **simulate**: messages of `kpstream simulate`; the account of every device balances.
+- **gateway killed**, **broker killed**: messages that reached the gateway, of those that the broker
+  had confirmed.
+- **retained**: how often a retained reading counts, although each subscription brings it again.
+- **dead letters**: messages refused, published again by `dead-letters replay`, and kept.
+- **takeover**: another client uses our client id; *said*: the gateway names that cause.
+- **doctor**, **mutual TLS**: what `kpstream doctor` finds.
+- **short session**, **pinned 3.1.1**, **wrong password**, **no right to publish**, **no right to
+  read**: what the broker answers, and what the gateway or the command reports.
+- **shared bridges**: messages in Kafka while one of two bridges is killed.
 """
 
 _TO_SET = {
@@ -129,7 +144,7 @@ def page(rows: list[Row]) -> str:
         ),
         [cells for name in ran for cells in _announced(steps[name])],
     )
-    lines += ["", "## Every step", ""]
+    lines += ["", "## Every step", "", _STEP_MEANINGS]
     lines += _table(
         ("broker", "step", "verdict", "measured"),
         (

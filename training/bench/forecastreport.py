@@ -156,9 +156,10 @@ def _bands(lines: Sequence[Line]) -> str:
     """Coverage of p10 to p90 and pinball loss on test time."""
     text = [
         "\n## Band p10 to p90 on test time\n",
-        "The promise is 80 %. Least, most and near: over the steps ahead, where near is the share "
-        "of the steps that cover 78 to 82 %. Pinball is the mean over p10, p50 and p90.\n",
-        "A line without near is older than the present rule of the band: its band was set on the "
+        "The promise is 80 %. `least` and `most` are the lowest and the highest coverage of a step "
+        "ahead, `near` is the share of the steps that cover 78 to 82 %, `pinball` the mean loss "
+        "over p10, p50 and p90.\n",
+        "A line without `near` is older than the present rule of the band: its band was set on the "
         "validation part alone.\n",
         _kept(lines),
     ]
