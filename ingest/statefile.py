@@ -115,8 +115,9 @@ def read_regular(path: Path, limit: int = _MOST_BYTES) -> bytes:
 def read_object(path: Path) -> dict[str, Any] | None:
     """Read the JSON object of a small state file; None without a file.
 
-    A file of an earlier version has no checksum, and is returned as it is. The caller refuses keys
-    that it does not know, so that damage to the name of the checksum does not pass for that.
+    A file of an earlier version has no checksum, or one over its first value only, and is returned
+    as it is. The caller refuses keys that it does not know, so that damage to the name of the
+    checksum does not pass for that.
 
     Raises:
         StateFileUnusable: The file is no regular file, too large, damaged, or cannot be read.
@@ -127,7 +128,7 @@ def read_object(path: Path) -> dict[str, Any] | None:
             msg = "it does not hold a JSON object"
             raise ValueError(msg)
         checksum = found.pop(_CHECKSUM, None)
-        if checksum is not None and checksum != _checksum(found):
+        if checksum is not None and checksum not in (_checksum(found), _first_checksum(found)):
             msg = "its checksum does not match"
             raise ValueError(msg)
     except FileNotFoundError:
@@ -172,6 +173,11 @@ def replace_file(path: Path, data: bytes) -> None:
 
 def _checksum(values: Mapping[str, Any]) -> int:
     return zlib.crc32(orjson.dumps(values))
+
+
+def _first_checksum(values: Mapping[str, Any]) -> int:
+    """The checksum of an earlier version."""
+    return zlib.crc32(orjson.dumps(next(iter(values.values()), None)))
 
 
 def _check_regular(path: Path) -> None:

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
+import orjson
 import pytest
 
 from ingest.statefile import (
@@ -95,6 +96,33 @@ def test_an_object_is_read_back_and_a_missing_one_is_none(tmp_path: Path) -> Non
     assert read_object(path) == VALUES
     path.write_bytes(b'{"running": {"a": 1}}')  # of an earlier version
     assert read_object(path) == {"running": {"a": 1}}
+
+
+@pytest.mark.parametrize(
+    ("content", "is_sound"),
+    [
+        (b'{"crc32":2701918824,"brokers":{"127.0.0.1:21883":"5"}}', True),
+        (
+            b'{"crc32":3610328050,"sessions":{"127.0.0.1:21883/kpstream-bridge":["sensors/#"]},'
+            b'"confirmed":["127.0.0.1:21883/kpstream-bridge"]}',
+            True,
+        ),
+        (b'{"crc32":2701918824,"brokers":{"127.0.0.1:21883":"4"}}', False),
+        (b'{"crc32":2701918824}', False),
+    ],
+)
+def test_a_file_with_the_checksum_of_an_earlier_version_is_read(
+    tmp_path: Path, content: bytes, is_sound: bool
+) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(content)
+    if is_sound:
+        assert read_object(path) == {
+            name: value for name, value in orjson.loads(content).items() if name != "crc32"
+        }
+    else:
+        with pytest.raises(StateFileUnusable, match="its checksum does not match"):
+            read_object(path)
 
 
 def test_every_flipped_bit_of_an_object_is_told_or_changes_no_value(tmp_path: Path) -> None:
