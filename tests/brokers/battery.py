@@ -218,7 +218,8 @@ def dead_letters(rig: Rig) -> Result:
     # A broker may forget confirmed messages of a publisher that leaves.
     verdict = "broker" if published < count or len(due) < _LETTERS or lost else "held"
     ours = lost & first.keys()  # the counter got them
-    if ours or published > count or done.returncode != 0 or len(after) != count or not count:
+    is_known = done.returncode == 0 and len(after) == count
+    if ours or published > count or not is_known or (due and not count):
         verdict = "BROKEN"
     return verdict, text, {"exit": done.returncode, "output": done.output[-800:]}
 
