@@ -62,7 +62,7 @@ def check_log(path: Path, *, deep: bool = False) -> list[Finding]:
         deep: Also read a file of more than 512 MiB from end to end.
     """
     from pipeline.errors import LogError
-    from pipeline.log.contentcheck import check_counts, check_pages
+    from pipeline.log.contentcheck import check_counts, check_pages, check_records
     from pipeline.log.file import connect
     from pipeline.log.inspection import inspect_log
     from pipeline.log.state import read_state
@@ -83,6 +83,8 @@ def check_log(path: Path, *, deep: bool = False) -> list[Finding]:
         elif is_checked:
             check_pages(path)
             check_counts(path)
+        if is_checked:
+            check_records(path)
         with closing(connect(path, durability="full", read_only=True)) as db:
             state = read_state(db, 0)
     except LogError as exc:

@@ -46,6 +46,7 @@ from pipeline.settings import PipelineSettings
 from pipeline.stores.resultsfile import ResultsFile
 from tests.fakes.mqttbroker import ScriptedBroker
 from tests.fakes.ports import free_port
+from tests.pipeline.log.logs import flip, make_log
 
 
 def states(findings: list[Finding]) -> dict[str, str]:
@@ -144,6 +145,19 @@ def test_damaged_log_is_a_failure(tmp_path: Path, at: int) -> None:
     path.write_bytes(sound[:at] + b"\xff" * (len(sound) - at))
     (finding,) = check_log(path)
     assert finding.state == "fail"
+
+
+def test_a_log_with_a_damaged_record_is_not_sound(tmp_path: Path) -> None:
+    path = tmp_path / "log.db"
+    make_log(path)
+    flip(path, b"<000100>" * 3)
+    (finding,) = check_log(path)
+    assert finding.state == "fail"
+    assert "record 100 of readings[0] does not match its checksum" in finding.text
+    assert "pipeline.log.repair" in finding.text
+    with SqliteLog(path):
+        (finding,) = check_log(path)
+        assert "record 100 of readings[0] does not match its checksum" in finding.text
 
 
 def test_a_large_log_that_was_not_read_is_no_sound_one(
