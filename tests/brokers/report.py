@@ -62,8 +62,8 @@ _TO_SET = {
     "aedes": "a persistence (`aedes-persistence-level`, `-redis`, `-mongodb`): the one in memory "
     "forgets at a restart",
     "moquette": "`persistence_enabled true` and `data_path`. It forgets its sessions at SIGKILL, "
-    "and may then confirm no retained message or answer no SUBSCRIBE (seen in some runs). It "
-    "leaves a publication without the right unanswered",
+    "and may then answer no SUBSCRIBE or confirm nothing (seen in some runs; the steps from the "
+    "dead letters on ran with a fresh one). It leaves a publication without the right unanswered",
     "nats": "JetStream; `max_ack_pending` (default: 1,024): the sum over the filters of a session "
     "is at most 65,535",
     "amqtt": "for a first try only: it keeps nothing on disk",
