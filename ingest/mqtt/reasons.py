@@ -24,7 +24,7 @@ may take is the rule of `ingest.patience`.
 | subscribed, quiet | DISCONNECT "session taken over" | another client uses our client id | longer pauses |
 | | DISCONNECT with another reason | the reason | back off |
 | | cut, no reason | the connection was lost, and the system's error | back off |
-| | cut three times within seconds, no reason | that, and what is possible: a second client, the way | longer pauses |
+| | cut three times within seconds, no reason | that, and what is possible: a second client, the network | longer pauses |
 | any | no PINGRESP | the broker has not answered our ping | back off |
 | any | a packet that is not MQTT | what is wrong with it | back off |
 
@@ -117,7 +117,7 @@ def unreachable_text(where: str, reason: object, limit_s: float) -> str:
         advice = "; check that the broker runs there, and KPSTREAM_INGEST_MQTT_HOST and _PORT"
     elif isinstance(reason, TimeoutError):
         why = f"no answer within {limit_s:.0f} s"
-        advice = "; check the address, and the firewalls on the way"
+        advice = "; check the address, and the firewalls between here and there"
     elif isinstance(reason, OSError):
         why = reason.strerror or why
     return hide_secrets(f"cannot reach {where}: {why}{advice}")
@@ -240,8 +240,8 @@ def cut_text(count: int, *, publishes: bool) -> str:
     right = ", a publication that the broker does not allow" if publishes else ""
     return (
         f"{count} connections in a row were cut within seconds and without a reason. Possible: "
-        f"another client with this client id ({_ID}){right}, or a fault on the way; look into the "
-        "log of the broker"
+        f"another client with this client id ({_ID}){right}, or a fault in the network; look into "
+        "the log of the broker"
     )
 
 

@@ -189,10 +189,10 @@ class ModelWatch:
             except Exception:  # scoring by the other students goes on
                 slot.settled_stamp = stamp
                 log.exception("following %s failed; please report this", name)
-        return changes + self._tell_gone() + self._tell_lost(names)
+        return changes + self._report_gone() + self._report_lost(names)
 
-    def _tell_gone(self) -> list[Change]:
-        """Refuse to follow a running student into nothing: no pointer, no history, no folder."""
+    def _report_gone(self) -> list[Change]:
+        """Keep a running student whose pointer, history or folder is gone, and report it."""
         changes = []
         for slot in self.slots():
             if slot.student is None or self._registry.stable_stamp(slot.name) is not None:
@@ -206,7 +206,7 @@ class ModelWatch:
                 changes += self._refuse(slot, None, error)
         return changes
 
-    def _tell_lost(self, names: Sequence[str]) -> list[Change]:
+    def _report_lost(self, names: Sequence[str]) -> list[Change]:
         """Report the students that ran before the restart and are no longer in the registry."""
         changes = []
         for name, ran in sorted(self._remembered.items()):

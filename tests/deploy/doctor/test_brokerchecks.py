@@ -244,7 +244,7 @@ async def test_a_port_without_tls_fails_at_tls(tmp_path: Path) -> None:
 # -- what is announced and granted ----------------------------------------------------------------
 
 
-async def test_qos_0_is_a_failure_wherever_it_is_said() -> None:
+async def test_qos_0_is_a_failure_in_suback_and_in_connack() -> None:
     async with healthy(subscription_code=0) as broker:
         granted = await ask(broker)
     async with healthy() as broker:
@@ -369,7 +369,7 @@ async def test_a_message_that_does_not_come_back_is_told(protocol: str, state: s
     assert "rights of this user to read 'sensors/#'" in said(found, state)
 
 
-async def test_messages_of_others_prove_the_way() -> None:
+async def test_messages_of_others_prove_that_messages_come() -> None:
     retained = {"sensors/#": b"a message that comes through the filter"}
     for traits, state in (({}, "warn"), ({"puback_code": 0x87}, "ok")):
         async with healthy(echoes=False, **traits) as broker:

@@ -249,7 +249,7 @@ REASONS: list[tuple[dict[str, Any], str]] = [
     (
         {"closes_at": "suback"},
         "3 connections in a row were cut within seconds and without a reason. Possible: another "
-        "client with this client id (KPSTREAM_INGEST_MQTT_CLIENT_ID), or a fault on the way",
+        "client with this client id (KPSTREAM_INGEST_MQTT_CLIENT_ID), or a fault in the network",
     ),
     (
         {"closes_at": "connect"},

@@ -233,7 +233,7 @@ CASES: dict[str, tuple[list[list[Step]], str, str]] = {
     "cuts quiet connections": (
         [[*READY_NOW, CUT]] * 3,
         "3 connections in a row were cut within seconds and without a reason. Possible: another "
-        "client with this client id (KPSTREAM_INGEST_MQTT_CLIENT_ID), or a fault on the way",
+        "client with this client id (KPSTREAM_INGEST_MQTT_CLIENT_ID), or a fault in the network",
         "5",
     ),
 }

@@ -127,7 +127,7 @@ async def test_nobody_at_that_port_is_an_error_of_the_system() -> None:
             await probe.connect(PATIENT_S)
 
 
-async def test_an_asked_session_is_granted_and_ended() -> None:
+async def test_a_requested_session_is_granted_and_ended() -> None:
     async with ScriptedBroker() as broker:
         broker.announce(session_expiry_interval=4)
         async with Probe(endpoint(broker), "5", "probe", session_expiry_s=600) as probe:

@@ -33,5 +33,5 @@ async def test_the_answer_of_a_broker(traits: dict[str, Any], answers: bool | No
         assert await answers_version_5(endpoint, timeout_s=limit_s) is answers
 
 
-async def test_nobody_is_no_answer() -> None:
+async def test_a_port_without_a_broker_gives_no_answer() -> None:
     assert await answers_version_5(Endpoint("127.0.0.1", free_port(), "us")) is None
