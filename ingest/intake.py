@@ -138,7 +138,7 @@ class Intake:
         self._decoder = decoder
         self._counters = counters
         self._steady_s = steady_s
-        self._addresses: dict[str, tuple[Address, int]] = {}
+        self._addresses: dict[str, tuple[Address, int | None]] = {}
 
     def take(
         self,
@@ -173,7 +173,7 @@ class Intake:
                 self._take_decoded(decoder, topic, payload, recv_ms, qos, is_dup=is_dup)
             else:
                 address, partition = self._addresses.get(topic) or self._address(topic)
-                if address.is_probe:
+                if partition is None:
                     self._counters.probes_total += 1
                 else:
                     document = decode_payload(payload)
@@ -345,12 +345,14 @@ class Intake:
         envelope = encode_envelope(*address, recv_ms, body)
         self.load.envelopes.setdefault(partition, []).append((envelope, readings))
 
-    def _address(self, topic: str) -> tuple[Address, int]:
+    def _address(self, topic: str) -> tuple[Address, int | None]:
+        """Return the address in a topic and its partition: None for the doctor's message."""
         address = self._parsed(topic)
         key = device_key(address.site, address.device)
         if len(self._addresses) >= _KNOWN_TOPICS:
             self._addresses.clear()
-        known = self._addresses[topic] = (address, partition_of(key, self._partitions()))
+        partition = None if address.is_probe else partition_of(key, self._partitions())
+        known = self._addresses[topic] = (address, partition)
         return known
 
     def _parsed(self, topic: str) -> Address:
