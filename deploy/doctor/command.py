@@ -88,7 +88,12 @@ def diagnose(
         ("tls", lambda: tlschecks.check_clear_text(ingest, pipeline)),
         ("broker", lambda: _check_broker(ingest, settings.state_dir)),
         ("log", lambda: pipelinechecks.check_log(settings.log_path, deep=deep)),
-        ("models", lambda: pipelinechecks.check_models(settings.registry_path)),
+        (
+            "models",
+            lambda: pipelinechecks.check_models(
+                settings.registry_path, settings.state_dir / "running.json"
+            ),
+        ),
         (
             "results",
             lambda: pipelinechecks.check_results(pipeline.results_path(settings.state_dir)),

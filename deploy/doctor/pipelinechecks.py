@@ -128,17 +128,29 @@ def _backlog(backlogs: Mapping[str, int]) -> list[Finding]:
     return [Finding("groups", "warn", text, advice)]
 
 
-def check_models(root: Path) -> list[Finding]:
-    """Read, verify, load and self-test the stable version of every model."""
+def check_models(root: Path, memory: Path | None = None) -> list[Finding]:
+    """Read, verify, load and self-test the stable version of every model.
+
+    Args:
+        root: The registry.
+        memory: File that remembers which versions ran last; None: not compared.
+    """
     from models.errors import ModelError
     from models.registry import Registry
     from models.trial import try_student
+    from pipeline.scoring.memory import read_ran
+    from pipeline.scoring.students import lost_students
 
     registry = Registry(root)
     names, odd = registry.names(), registry.odd_entries()
     advice = "gateways skip it: move it out of the registry"
     findings = [Finding("models", "warn", entry, advice) for entry in odd]
-    if not names:
+    lost = lost_students(registry, read_ran(memory))
+    for name, ran in sorted(lost.items()):
+        text = f"{name} v{ran.version} ran last, but {root} no longer has it"
+        advice = "put its folder back, or choose another student (`kpstream models add`)"
+        findings.append(Finding("models", "fail", text, advice))
+    if not names and not lost:
         text = f"{root} is empty; the gateway adds the starter students at its first start"
         return [*findings, Finding("models", "ok", text)]
     for name in names:

@@ -24,7 +24,7 @@ from pipeline.settings import PipelineSettings
 from pipeline.windows.devices import StreamPlan
 from pipeline.windows.spec import WindowSpec
 
-__all__ = ["Students", "seed_starters", "stream_plan"]
+__all__ = ["Students", "lost_students", "seed_starters", "stream_plan"]
 
 log = logging.getLogger(__name__)
 
@@ -105,6 +105,24 @@ def seed_starters(registry: Registry, ran: Mapping[str, Ran] | None = None) -> N
         _seed(registry, ran or {})
 
 
+def lost_students(registry: Registry, ran: Mapping[str, Ran]) -> dict[str, Ran]:
+    """The students that ran last and that the registry no longer has, by name.
+
+    Without those that were retired, and without starter students, which the next start adds again.
+    """
+    names = registry.names()
+    return {
+        name: last
+        for name, last in ran.items()
+        if name not in names and not _is_starter(name, last) and not registry.is_retired(name)
+    }
+
+
+def _is_starter(name: str, last: Ran) -> bool:
+    """Whether it is the first version: the starter of this or an earlier release."""
+    return name in STARTERS and last.version == read_artifact(zoo_path(name)).manifest.version
+
+
 def _seed(registry: Registry, ran: Mapping[str, Ran]) -> None:
     starters = {name: read_artifact(zoo_path(name)).manifest for name in STARTERS}
     scored, unknown, names = set(), set(), registry.names()
@@ -116,9 +134,7 @@ def _seed(registry: Registry, ran: Mapping[str, Ran]) -> None:
         except ModelError:  # it is reported when it should run
             unknown.add(name)
     for name, last in ran.items():
-        # The first version is the starter of this or an earlier release, which may come back.
-        is_starter = name in starters and last.version == starters[name].version
-        if is_starter or registry.is_retired(name):
+        if _is_starter(name, last) or registry.is_retired(name):
             continue
         if last.stream:
             scored.add(last.stream)

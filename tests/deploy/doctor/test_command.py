@@ -42,6 +42,7 @@ from models.registry import Registry
 from pipeline.log.locallog import SqliteLog
 from pipeline.log.state import NewRecord
 from pipeline.points.points import Point
+from pipeline.scoring.memory import Ran, write_ran
 from pipeline.settings import PipelineSettings
 from pipeline.stores.resultsfile import ResultsFile
 from tests.fakes.mqttbroker import ScriptedBroker
@@ -145,6 +146,19 @@ def test_damaged_log_is_a_failure(tmp_path: Path, at: int) -> None:
     path.write_bytes(sound[:at] + b"\xff" * (len(sound) - at))
     (finding,) = check_log(path)
     assert finding.state == "fail"
+
+
+def test_a_student_that_the_registry_has_lost_is_a_failure(tmp_path: Path) -> None:
+    memory, registry = tmp_path / "running.json", tmp_path / "registry"
+    last = Ran(version=1, digest="0" * 64, stream="engine")
+    write_ran(memory, {"rul-fd001": last})
+    (starter,) = check_models(registry, memory)
+    assert starter.state == "ok"
+    assert "adds the starter students" in starter.text
+    write_ran(memory, {"rul-fd001": last, "own": last})
+    (lost,) = check_models(registry, memory)
+    assert lost.state == "fail"
+    assert lost.text == f"own v1 ran last, but {registry} no longer has it"
 
 
 def test_a_log_with_a_damaged_record_is_not_sound(tmp_path: Path) -> None:
