@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from pipeline.errors import LogError
+from pipeline.errors import LogCorrupt, LogError
 from pipeline.log.file import FILE_ERRORS, connect, damaged_log, file_error, within
 from pipeline.log.reader import peek_log
 from pipeline.log.tables import FORMAT
@@ -34,14 +35,24 @@ _TOTALS = "SELECT (SELECT ifnull(sum(records), 0) FROM slots), (SELECT count(*) 
 class ContentCheck:
     """Checks the content of an open log in a thread of its own.
 
+    Damage counts at once. A file that cannot be read for another reason is tried again, because
+    that may pass.
+
     Args:
         path: The log.
         fail: Called with the error, if there is one.
+        pauses_s: Seconds before each further try, after an error that is no damage.
     """
 
-    def __init__(self, path: Path, fail: Callable[[LogError], None]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        fail: Callable[[LogError], None],
+        pauses_s: Sequence[float] = (1.0, 10.0, 60.0),
+    ) -> None:
         self._path = path
         self._fail = fail
+        self._pauses_s = pauses_s
         self._thread = threading.Thread(target=self._run, name="log-check", daemon=True)
         self._thread.start()
 
@@ -51,12 +62,24 @@ class ContentCheck:
         return self._thread.is_alive()
 
     def _run(self) -> None:
+        error = self._find()
+        for pause_s in self._pauses_s:
+            if error is None or isinstance(error, LogCorrupt):
+                break
+            log.warning("cannot check the log, next try in %g s: %s", pause_s, error)
+            time.sleep(pause_s)
+            error = self._find()
+        if error is not None:
+            log.error("%s", error)
+            self._fail(error)
+
+    def _find(self) -> LogError | None:
         try:
             check_pages(self._path)
             check_counts(self._path)
         except LogError as exc:
-            log.error("%s", exc)
-            self._fail(exc)
+            return exc
+        return None
 
 
 def check_pages(path: Path) -> None:

@@ -83,10 +83,26 @@ def test_a_disk_that_cannot_be_read_fails_the_log_as_it_would_refuse_the_start(
     folder = tmp_path / "folder"
     folder.mkdir()
     found: list[LogError] = []
-    check = ContentCheck(folder, found.append)
+    check = ContentCheck(folder, found.append, pauses_s=(0.01, 0.01))
     wait(lambda: not check.is_running)
     assert len(found) == 1
     assert not isinstance(found[0], LogCorrupt)
+
+
+def test_a_disk_that_can_be_read_again_fails_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "log.db"
+    make_log(path)
+    elsewhere = path.rename(tmp_path / "elsewhere.db")
+    path.mkdir()
+    found: list[LogError] = []
+    check = ContentCheck(path, found.append, pauses_s=[0.05] * 1000)
+    wait(lambda: "next try" in caplog.text)
+    path.rmdir()
+    elsewhere.rename(path)
+    wait(lambda: not check.is_running)
+    assert found == []
 
 
 def test_what_was_confirmed_before_the_finding_survives_the_repair(tmp_path: Path) -> None:
