@@ -211,6 +211,8 @@ class LogWriter:
                 if self._closing:
                     return None
                 wait = self._maintain_at - time.monotonic()
+                if self.failure is not None:  # no maintenance any more
+                    wait = threading.TIMEOUT_MAX
                 if wait <= 0:
                     return []
                 self._wake.wait(wait)
@@ -242,10 +244,7 @@ class LogWriter:
         )
 
     def _write(self, batch: list[Command]) -> None:
-        if self.failure is not None:
-            _fail(batch, self.failure)
-            return
-        if self._is_cut():
+        if self.failure is not None or self._is_cut():
             _fail(batch, self.failure)
             return
         if isinstance(batch[0], Call):

@@ -9,12 +9,14 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from pipeline.errors import LogCorrupt, LogError, LogFailed, LogFull
+from pipeline.log.commands import Command
 from pipeline.log.locallog import SqliteLog
 from pipeline.log.state import NewRecord
 
@@ -113,6 +115,29 @@ def test_a_failed_commit_fails_its_appends_and_stores_nothing_of_them(
     with SqliteLog(tmp_path / "log.db") as log:
         expected = [b"0", b"2"] if recovers else [b"0"]
         assert [r.value for r in log.read("t", 0, 0)] == expected
+
+
+def test_a_failed_writer_waits_for_commands_only(tmp_path: Path) -> None:
+    """Maintenance is due for ever and must not keep the thread busy."""
+    with SqliteLog(tmp_path / "log.db", partitions=1, maintenance_ms=1) as log:
+        log.append([NewRecord("t", b"0")]).result()
+        writer = log._writer
+        writer.fail(LogFailed("the disk is gone"))
+        turns = 0
+        next_batch = writer._next_batch
+
+        def count() -> list[Command] | None:
+            nonlocal turns
+            turns += 1
+            return next_batch()
+
+        writer._next_batch = count  # type: ignore[method-assign]
+        time.sleep(0.3)
+        assert turns <= 2  # the one that was waiting, and one after it
+        with pytest.raises(LogFailed, match="the disk is gone"):
+            log.append([NewRecord("t", b"1")]).result()
+        with pytest.raises(LogFailed, match="the disk is gone"):
+            log.commit("g", {("t", 0): 1}).result()
 
 
 class Disk:
