@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from contextlib import suppress
 from importlib import metadata
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 __all__ = ["install_command"]
@@ -21,11 +23,11 @@ def install_command(extra: str) -> str:
     >>> install_command("site").endswith("[site]'")
     True
     """
-    try:
-        record = metadata.distribution("kpstream").read_text("direct_url.json")
-        origin = json.loads(record) if record else {}
-    except (metadata.PackageNotFoundError, ValueError):
-        origin = {}
+    origin: dict[str, Any] = {}
+    # In a clone, a build's own record of the package may stand before that of pip.
+    for installed in metadata.distributions(name="kpstream"):
+        with suppress(ValueError):
+            origin = origin or json.loads(installed.read_text("direct_url.json") or "{}")
     url, options, wanted = origin.get("url", ""), [], f"kpstream[{extra}]"
     if "dir_info" in origin:
         options = ["--editable"] if origin["dir_info"].get("editable") else []

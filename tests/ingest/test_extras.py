@@ -32,11 +32,15 @@ def test_the_command_names_the_origin(
     monkeypatch: pytest.MonkeyPatch, record: str | None, arguments: list[str]
 ) -> None:
     class Installed:
+        def __init__(self, record: str | None) -> None:
+            self.record = record
+
         def read_text(self, name: str) -> str | None:
             assert name == "direct_url.json"
-            return record
+            return self.record
 
-    monkeypatch.setattr(metadata, "distribution", lambda _name: Installed())
+    found = [Installed(None), Installed(record)]  # a clone's own egg-info comes first
+    monkeypatch.setattr(metadata, "distributions", lambda **_name: found)
     wanted = [sys.executable, "-m", "pip", "install", *arguments]
     assert shlex.split(install_command("site")) == wanted
 
