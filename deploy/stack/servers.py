@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.stack.influxapi import InfluxApi
+from deploy.stack.influxwal import cut_torn_entries
 from deploy.stack.process import ServerError, ServerProcess, open_connection
 from deploy.stack.tlsconfig import influx_tls_args, kafka_tls_properties
 from ingest.mqtt.broker import free_port
@@ -259,7 +260,7 @@ class KafkaServer(ServerProcess):
 
 
 class InfluxServer(ServerProcess):
-    """InfluxDB 2 without its web page; every confirmed write survives SIGKILL.
+    """InfluxDB 2 without its web page; every confirmed write survives SIGKILL (`influxwal`).
 
     Attributes:
         api: Client of its HTTP API.
@@ -305,13 +306,18 @@ class InfluxServer(ServerProcess):
         return self.api.url
 
     def prepare(self) -> None:
-        """Create the folder for its owner only, because it holds the tokens.
+        """Create the folder for its owner only, because it holds the tokens; mend it after a kill.
 
         Raises:
-            ServerError: The program is not installed.
+            ServerError: The program is not installed, or its write-ahead log cannot be read.
         """
         self.command()
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            cut_torn_entries(self.folder / "engine")
+        except OSError as exc:
+            msg = f"the write-ahead log of InfluxDB cannot be read: {exc}"
+            raise ServerError(msg) from exc
 
     def command(self) -> list[str]:
         """Return the command line with the settings.

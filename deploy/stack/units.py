@@ -240,6 +240,8 @@ def _influx_unit() -> str:
     ]
     service = (
         "User=kpstream\n"
+        "# Else influxd may lose what it confirms between a kill and the next one.\n"
+        f"ExecStartPre={_VENV}/bin/python -m deploy.stack.influxwal {folder}/engine\n"
         f"ExecStart={_SERVERS}/influxd-{INFLUX_VERSION}/influxd {' '.join(arguments)}\n"
         "# influxd handles SIGINT only; SIGTERM would end it at once.\n"
         "KillSignal=SIGINT\nTimeoutStopSec=60\nLimitNOFILE=65536\n"

@@ -4,6 +4,7 @@ kills."""
 from __future__ import annotations
 
 import json
+import os
 import random
 import threading
 import time
@@ -257,6 +258,28 @@ async def test_a_server_out_of_memory_gets_shorter_requests_and_all_points_in_th
         assert refused == []
         assert "cache-max-memory-size exceeded" in complaints[0]
         assert sum(map(len, bucket.times_ms().values())) == 6_000
+
+
+@pytest.mark.needs_influxd
+def test_what_is_confirmed_after_a_kill_survives_the_next_kill(
+    tmp_path: Path, made: Callable[..., Bucket]
+) -> None:
+    """The kill came in the middle of a write; see `deploy.stack.influxwal`."""
+    server = InfluxServer(tmp_path / "influx").start()
+    server.setup("org", "bucket")
+    bucket = made(server)
+    for first in (0, 1000):
+        assert bucket.sink.write([point(t) for t in range(first, first + 1000)]) == []
+    server.kill()
+    (segment,) = (tmp_path / "influx" / "engine" / "wal").rglob("_*.wal")
+    os.truncate(segment, segment.stat().st_size - 100)
+    server.start()
+    assert bucket.sink.write([point(t) for t in range(5000, 6000)]) == []
+    server.kill()
+    server.start()
+    stored = {t for times in bucket.times_ms().values() for t in times}
+    server.stop()
+    assert stored == {*range(1000), *range(5000, 6000)}
 
 
 @pytest.mark.needs_influxd
