@@ -92,6 +92,7 @@ class WalState:
         closed_commits: Commits behind which a further frame follows, from the first invalid frame
             on.
         salts: The salts; None without a valid header.
+        pages: Pages of the database after the last commit of the chain; 0 without a commit.
     """
 
     size_bytes: int = 0
@@ -101,6 +102,7 @@ class WalState:
     commits_behind: int = 0
     closed_commits: int = 0
     salts: Sums | None = None
+    pages: int = 0
 
     def is_damaged(self, *, after_power_loss: bool, syncs_commits: bool = True) -> bool:
         """Whether confirmed transactions are certainly unreadable; see the module.
@@ -164,7 +166,7 @@ def _read(file: IO[bytes], size_bytes: int) -> WalState:
         rest = size_bytes > HEADER.size and any(file.read(1 << 20))
         return WalState(size_bytes, has_bad_header=rest or any(raw))
     salts = (salts_and_sums[0], salts_and_sums[1])
-    valid = behind = commits = closed = 0
+    valid = behind = commits = closed = pages = 0
     is_chain, first_commit = True, False
     for frame in frames_of(file, page_bytes):
         if is_chain and frame.salts == salts:
@@ -172,6 +174,7 @@ def _read(file: IO[bytes], size_bytes: int) -> WalState:
             after = checksum(frame.page, after, big_endian=big)
             if after == frame.head[4:] and frame.head[0]:
                 sums, valid = after, valid + 1
+                pages = frame.head[1] or pages
                 continue
         if is_chain:
             is_chain = False
@@ -181,7 +184,7 @@ def _read(file: IO[bytes], size_bytes: int) -> WalState:
             closed = commits + first_commit
             behind += 1
             commits += frame.head[1] > 0
-    return WalState(size_bytes, False, valid, behind, commits, closed, salts)
+    return WalState(size_bytes, False, valid, behind, commits, closed, salts, pages)
 
 
 def frames_of(file: IO[bytes], page_bytes: int) -> Iterator[Frame]:

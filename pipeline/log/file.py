@@ -34,8 +34,15 @@ _CHECK_BYTES_PER_S = 2_000_000  # a slow SD card reads ten times as fast
 PAGE_BYTES = 8192
 FILE_ERRORS = (sqlite3.Error, UnicodeDecodeError)
 """Errors of reading the file, to be caught and translated by `file_error`."""
-_DAMAGE_SIGNS = ("malformed", "not a database", "Could not decode", "no such table", "no such col")
-"""Fragments of SQLite's messages; the last two because every log has all tables and columns."""
+_DAMAGE_SIGNS = (
+    "malformed",
+    "not a database",
+    "unsupported file format",  # of the schema: SQLite has had no higher one since 2006
+    "Could not decode",
+    "no such table",  # every log has all tables and columns
+    "no such col",
+)
+"""Fragments of SQLite's messages."""
 _FULL = "its disk is full: free some space, then start again"
 _READ_ONLY = (
     "it cannot be written: check the owner and permissions of the file, of its -wal, -shm and "

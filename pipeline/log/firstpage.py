@@ -17,9 +17,11 @@ from pathlib import Path
 from ingest.durable.wal import HEADER, frames_of, read_wal, wal_path
 from pipeline.errors import LogCorrupt, LogError
 from pipeline.log.file import FILE_ERRORS, PAGE_BYTES, connect, file_error
+from pipeline.log.state import is_topic_row
 from pipeline.log.tables import (
     FORMAT,
     check_format,
+    check_page_count,
     check_schema,
     create_old_tables,
     create_tables,
@@ -78,6 +80,7 @@ def _is_sound(path: Path) -> bool:
     try:
         with closing(connect(path, durability="full", read_only=True)) as db:
             check_schema(db, path, check_format(db, path))
+            check_page_count(db, path, read_wal(path))
     except LogCorrupt:
         return False
     return True
@@ -98,6 +101,7 @@ def _copy_pages(path: Path, copy: Path) -> None:
                 for number, page in uncommitted.items():
                     file.seek((number - 1) * page_bytes)
                     file.write(page)
+                file.truncate(frame.head[1] * page_bytes)
                 uncommitted.clear()
 
 
@@ -147,5 +151,8 @@ def _has_own_rows(db: sqlite3.Connection, version: int) -> bool:
     topics = db.execute("SELECT * FROM topics").fetchall()
     if version == FORMAT:
         read_identity(db)
-        return not names or any(topic_crc(*row[:-1]) == row[-1] for row in topics)
+        return not names or any(
+            is_topic_row(name, *settings) and topic_crc(name, partitions, *settings) == crc
+            for name, partitions, *settings, crc in topics
+        )
     return names == {row[0] for row in topics}

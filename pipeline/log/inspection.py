@@ -44,7 +44,7 @@ from pathlib import Path
 from typing import Literal
 
 from ingest.durable.mark import Mark, MarkFile, boot_id, mark_path, read_mark
-from ingest.durable.wal import follows, read_wal, wal_path
+from ingest.durable.wal import WalState, follows, read_wal, wal_path
 from ingest.statefile import check_database
 from pipeline.errors import LogError, LogLost
 from pipeline.log.contentcheck import check_counts, check_pages
@@ -52,6 +52,7 @@ from pipeline.log.file import FILE_ERRORS, connect, damaged_log, file_error, wit
 from pipeline.log.state import LogState, read_state
 from pipeline.log.tables import (
     check_format,
+    check_page_count,
     check_schema,
     create_tables,
     read_identity,
@@ -175,7 +176,7 @@ def inspect_log(path: Path, check_bytes: int) -> LogFiles:
         if mark is not None and not lost_power and wal.salts is not None and mark.wal:
             if not follows(wal.salts, (mark.wal[0], mark.wal[1])):
                 raise lost_error(path, f"{wal_path(path).name} is of another log or time", {})
-        identity, ends = _read(path, size_bytes, check_bytes)
+        identity, ends = _read(path, wal, size_bytes, check_bytes)
     except OSError as exc:
         raise file_error(path, exc) from exc
     if mark is not None:
@@ -195,14 +196,17 @@ def _check_absent(path: Path, mark: Mark | None) -> None:
         raise lost_error(path, f"it is gone, but {wal.name} is there", {})
 
 
-def _read(path: Path, size_bytes: int, check_bytes: int) -> tuple[str, dict[str, list[int]]]:
-    """Check schema, pages and counts; returns the identity and the end offsets."""
+def _read(
+    path: Path, wal: WalState, size_bytes: int, check_bytes: int
+) -> tuple[str, dict[str, list[int]]]:
+    """Check header, schema, pages and counts; returns the identity and the end offsets."""
     try:
         with closing(connect(path, durability="full", read_only=True)) as db, within(db, path):
             if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
                 return "", {}  # killed before its first transaction
             version = check_format(db, path)
             check_schema(db, path, version)
+            check_page_count(db, path, wal)
             if size_bytes <= check_bytes:
                 check_pages(path)
                 check_counts(path)

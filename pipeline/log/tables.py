@@ -20,12 +20,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from ingest.durable.wal import WalState
 from pipeline.errors import LogError
-from pipeline.log.file import FILE_ERRORS, damaged_log, file_error
+from pipeline.log.file import FILE_ERRORS, PAGE_BYTES, damaged_log, file_error
 
 __all__ = [
     "FORMAT",
     "check_format",
+    "check_page_count",
     "check_schema",
     "create_old_tables",
     "create_tables",
@@ -202,6 +204,30 @@ def check_schema(db: sqlite3.Connection, path: Path, version: int) -> None:
         raise damaged_log(path, f"its stored schema is not that of a log (see {wrong[0][1]!r})")
     if not vacuum or roots != list(range(_FIRST_ROOT, _FIRST_ROOT + len(roots))):
         raise damaged_log(path, f"its stored schema has tables at the pages {roots}")
+
+
+def check_page_count(db: sqlite3.Connection, path: Path, wal: WalState) -> None:
+    """Check that the header counts every page of the log, before anything is written.
+
+    SQLite trusts this number. If a flipped bit makes it smaller, the records in the pages behind
+    are unreadable, and the next records are written over them.
+
+    Args:
+        db: A connection to the log.
+        path: The file, for messages.
+        wal: Its write-ahead file, which decides the number as long as it has a commit.
+
+    Raises:
+        LogCorrupt: The number differs.
+        LogError: See `file_error`.
+    """
+    try:
+        (counted,) = db.execute("PRAGMA page_count").fetchone()
+        pages = wal.pages or path.stat().st_size // PAGE_BYTES
+    except (*FILE_ERRORS, OSError) as exc:
+        raise file_error(path, exc) from exc
+    if counted != pages:
+        raise damaged_log(path, f"its header counts {counted} pages, but it has {pages}")
 
 
 @lru_cache(maxsize=2)

@@ -5,6 +5,7 @@ The repair of a damaged write-ahead file is in `test_log_files.py`.
 
 from __future__ import annotations
 
+import itertools
 import random
 import shutil
 import struct
@@ -17,6 +18,7 @@ import pytest
 from pipeline.errors import LogError
 from pipeline.log.locallog import SqliteLog
 from pipeline.log.repair import repair_log
+from pipeline.log.tables import FORMAT
 from tests.attack.account import Attack
 from tests.attack.logfiles import GROUP, OPTIONS, KilledLog, flips, records, verdict
 from tests.fuzz.limits import within
@@ -68,15 +70,30 @@ def test_a_flipped_bit_of_the_header_or_the_schema_costs_nothing(
     """
     data = closed.files["log.db"]
     count = attack.size(short=40, long=3000)
-    found = _outcomes(
-        folder,
-        closed,
-        (first + data[PAGE:] for first in flips(data[:PAGE], count, random.Random(SEED), 100)),
-    )
+    firsts = list(flips(data[:PAGE], count, random.Random(SEED), 100))
+    newer = sum(FORMAT < int.from_bytes(first[60:64], "big") < 100 for first in firsts)
+    found = _outcomes(folder, closed, (first + data[PAGE:] for first in firsts))
     attack.note(", ".join(f"{what} {n}" for what, n in sorted(found.items())))
-    attack.report(
-        count, lost=count - found["everything"] - found["LogError"], unit="bits of the first page"
-    )
+    attack.report(count, lost=count - found["everything"] - newer, unit="bits of the first page")
+    assert found["LogError"] == newer
+
+
+# What the long form found: SQLite trusts the number of pages, and gives up at the schema's format.
+@pytest.mark.parametrize("start", [28, 44], ids=["pages", "format-of-the-schema"])
+def test_no_bit_of_the_numbers_in_the_header_hides_a_record(
+    start: int, closed: KilledLog, folder: Path
+) -> None:
+    outcomes = set()
+    for at, bit in itertools.product(range(start, start + 4), range(8)):
+        data = bytearray(closed.files["log.db"])
+        data[at] ^= 1 << bit
+        path = closed.put(folder / "state", log_db=bytes(data))
+        outcomes.add(verdict(path, closed, check_bytes=0))
+        path = closed.put(folder / "state", log_db=bytes(data))
+        assert _repaired(path, closed) == "everything", (at, bit)
+    # Whatever leaves the tables unreadable is told before anything is written.
+    assert outcomes <= {"correct", "LogCorrupt"}
+    assert "LogCorrupt" in outcomes
 
 
 # What the first schema attack found: without its alias of the row number, the table seemed empty.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -15,6 +16,7 @@ from pipeline.log.file import PAGE_BYTES, connect
 from pipeline.log.firstpage import readable_log
 from pipeline.log.locallog import SqliteLog
 from pipeline.log.repair import repair_log
+from pipeline.log.state import NewRecord
 from pipeline.log.tables import create_old_tables
 from tests.pipeline.log.logs import make_log
 
@@ -88,6 +90,53 @@ def test_a_damaged_number_in_the_header_is_damage_and_not_another_program(
         SqliteLog(path)
     assert repair_log(path).kept == 310
     SqliteLog(path).close()
+
+
+@pytest.mark.parametrize("too_few", [1, 4])
+def test_a_header_that_counts_too_few_pages_is_damage_before_the_first_write(
+    too_few: int, tmp_path: Path
+) -> None:
+    path = tmp_path / "log.db"
+    make_log(path)
+    before = path.read_bytes()
+    pages = len(before) // PAGE_BYTES
+    wrong = before[:28] + (pages - too_few).to_bytes(4, "big") + before[32:]
+    path.write_bytes(wrong)
+    with pytest.raises(LogCorrupt, match=f"counts {pages - too_few} pages, but it has {pages}"):
+        SqliteLog(path, check_bytes=0)
+    assert path.read_bytes() == wrong
+    report = repair_log(path)
+    assert (report.kept, report.damaged) == (310, ())
+    SqliteLog(path).close()
+
+
+def test_pages_of_the_write_ahead_file_count(tmp_path: Path) -> None:
+    """As after a kill: the file is shorter than its header says, and nothing is wrong."""
+    path, killed = tmp_path / "log.db", tmp_path / "killed" / "log.db"
+    killed.parent.mkdir()
+    make_log(path)
+    with SqliteLog(path) as log:
+        log.append([NewRecord("readings", bytes(5000)) for _ in range(40)]).result(30)
+        for end in ("", "-wal", ".mark"):
+            name = path.name + end
+            shutil.copyfile(path.with_name(name), killed.with_name(name))
+    size_bytes = killed.stat().st_size
+    with closing(connect(killed, durability="full", read_only=True)) as db:
+        (pages,) = db.execute("PRAGMA page_count").fetchone()
+    assert size_bytes < pages * PAGE_BYTES
+    with SqliteLog(killed, check_bytes=0) as log:
+        assert len(log.read("readings", 0, 0, 1000, 10**9)) == 340
+    assert repair_log(killed).backup is None
+
+
+def test_a_malformed_topic_behind_a_damaged_first_page_is_a_typed_error(tmp_path: Path) -> None:
+    path = tmp_path / "log.db"
+    make_log(path)
+    data = bytearray(path.read_bytes())
+    data[0] = data[2 * PAGE_BYTES + 8] = 0  # the second is the place of the first topic's row
+    path.write_bytes(data)
+    with pytest.raises(LogCorrupt, match="accept-loss"):
+        repair_log(path)
 
 
 def test_a_table_at_the_place_of_another_is_damage(tmp_path: Path) -> None:
