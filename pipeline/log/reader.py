@@ -117,7 +117,7 @@ class DiskReader:
         name = f"{part.topic}[{part.partition}]"
         row = db.execute(_PARTITION, (part.slot,)).fetchone()
         if row is None or to < at:
-            raise damaged_log(self._path, f"the records of {name} are out of order")
+            raise _out_of_order(self._path, part.topic, part.partition)
         next_offset, earliest, records = row
         missing = max(at, earliest)
         if missing >= min(to, next_offset):  # retention deleted them
@@ -161,6 +161,10 @@ def _one_moment(db: sqlite3.Connection) -> Iterator[None]:
             db.execute("ROLLBACK")
 
 
+def _out_of_order(path: Path, topic: str, partition: int) -> LogCorrupt:
+    return damaged_log(path, f"the records of {topic}[{partition}] are out of order")
+
+
 def peek_log(path: str | Path, topic: str) -> Iterator[StoredRecord]:
     """Read the records of a topic, partition by partition, beside a running gateway.
 
@@ -184,8 +188,10 @@ def peek_log(path: str | Path, topic: str) -> Iterator[StoredRecord]:
                     f"{_SELECT} ORDER BY id LIMIT ?", (at, end, _PAGE_RECORDS)
                 ).fetchall():
                     for row_id, *row in rows:
+                        if row_id < at:  # pages that point backwards would be read for ever
+                            raise _out_of_order(file, topic, partition)
                         yield _decode(file, slot, topic, partition, row_id - first, *row)
-                    at = rows[-1][0] + 1
+                        at = row_id + 1
     except FILE_ERRORS as exc:
         raise file_error(file, exc) from exc
 
@@ -230,8 +236,10 @@ def peek_back(path: str | Path, topic: str, partition: int) -> Iterator[StoredRe
                 f"{_SELECT} ORDER BY id DESC LIMIT ?", (first, end, _PAGE_RECORDS)
             ).fetchall():
                 for row_id, *columns in rows:
+                    if row_id >= end:
+                        raise _out_of_order(file, topic, partition)
                     yield _decode(file, row[0], topic, partition, row_id - first, *columns)
-                end = rows[-1][0]
+                    end = row_id
     except FILE_ERRORS as exc:
         raise file_error(file, exc) from exc
 

@@ -9,7 +9,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.errors import LogCorrupt, LogError
@@ -100,6 +100,7 @@ place = st.tuples(
     st.none() | st.integers(0, 17),
     st.none() | st.integers(1, 18 * PAGE),  # an empty file is a new log
 )
+@example([(1, 7987, 232), (6, 8143, 255)], None, None)  # a page points back: read for ever once
 def test_a_log_with_any_bytes_changed(
     whole: Whole, changes: list[Change], wiped: int | None, cut_at: int | None
 ) -> None:
