@@ -23,9 +23,13 @@ __all__ = [
 ]
 
 
-def every(fn: str) -> str:
-    """One value per step of the chart, at the end of the step; a step without values has no row."""
-    return f"aggregateWindow(every: {STEP}, fn: {fn}, createEmpty: false)"
+def every(fn: str, *, own_time: bool = False) -> str:
+    """One value per step of the chart; a step without values has no row.
+
+    Its time is the end of the step, or that of the row which `fn` selects.
+    """
+    source = ', timeSrc: "_time"' if own_time else ""
+    return f"aggregateWindow(every: {STEP}, fn: {fn}, createEmpty: false{source})"
 
 
 LAST = every("last")
@@ -35,7 +39,7 @@ GROWTH = "difference(nonNegative: true, initialZero: true)"
 """Increase of a counter since the previous row; the first row of a series gives none."""
 
 RATE = (
-    f'aggregateWindow(every: {STEP}, fn: last, createEmpty: false, timeSrc: "_time")',
+    every("last", own_time=True),
     "increase()",
     "derivative(unit: 1s)",
     LAST,

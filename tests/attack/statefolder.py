@@ -37,7 +37,7 @@ from pipeline.scoring.students import Students
 from pipeline.settings import PipelineSettings
 from tests.fakes.sparkplugnode import EdgeNode
 
-__all__ = ["DAMAGES", "OWNERS", "Owner", "make_state", "verdict"]
+__all__ = ["DAMAGES", "OWNERS", "Damage", "Owner", "make_state", "verdict"]
 
 TYPED = (IngestError, ModelError, PipelineError, OSError)
 STREAM = "engine"

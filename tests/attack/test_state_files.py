@@ -11,7 +11,7 @@ import random
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,7 @@ from pipeline.errors import LogError, SinkError
 from pipeline.log.locallog import SqliteLog
 from pipeline.stores.resultsfile import ResultsFile
 from tests.attack.account import Attack
-from tests.attack.statefolder import DAMAGES, OWNERS, make_state, running, verdict
+from tests.attack.statefolder import DAMAGES, OWNERS, Damage, make_state, running, verdict
 from tests.fuzz.limits import within
 
 SEED = 20261129
@@ -70,8 +70,11 @@ def _copy(made: Path, folder: Path) -> Path:
     return Path(shutil.copytree(made, folder / "state"))
 
 
-def _rounds(attack: Attack, damage: str) -> int:
-    return attack.size(short=1, long=60) if damage in RANDOM else 1
+def _trials(attack: Attack) -> Iterator[tuple[str, Damage]]:
+    """Each damage once; a random one as often as the form says."""
+    for damage, inflict in DAMAGES.items():
+        for _ in range(attack.size(short=1, long=60) if damage in RANDOM else 1):
+            yield damage, inflict
 
 
 @pytest.mark.parametrize("file", OWNER_OF)
@@ -83,13 +86,12 @@ def test_the_next_start_after_damage_at_rest(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     rng, found = random.Random(SEED), Counter[tuple[str, str]]()
-    for damage, inflict in DAMAGES.items():
-        for _ in range(_rounds(attack, damage)):
-            state = _copy(made[0], folder)
-            inflict(state / file, made[1] / file, rng)
-            caplog.clear()
-            with within(60):
-                found[damage, verdict(OWNER_OF[file], state, lambda: caplog.text)] += 1
+    for damage, inflict in _trials(attack):
+        state = _copy(made[0], folder)
+        inflict(state / file, made[1] / file, rng)
+        caplog.clear()
+        with within(60):
+            found[damage, verdict(OWNER_OF[file], state, lambda: caplog.text)] += 1
     _report(attack, file, found)
     for (damage, what), count in found.items():
         if damage not in RANDOM:  # a bit may be one that changes nothing
@@ -106,15 +108,14 @@ def test_damage_while_running_changes_nothing_and_the_next_start_tells(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     rng, found = random.Random(SEED), Counter[tuple[str, str]]()
-    for damage, inflict in DAMAGES.items():
-        for _ in range(_rounds(attack, damage)):
-            state = _copy(made[0], folder)
-            caplog.clear()
-            with within(60):
-                with running(OWNER_OF[file], state) as before:
-                    assert before == "correct"
-                    inflict(state / file, made[1] / file, rng)
-                found[damage, verdict(OWNER_OF[file], state, lambda: caplog.text)] += 1
+    for damage, inflict in _trials(attack):
+        state = _copy(made[0], folder)
+        caplog.clear()
+        with within(60):
+            with running(OWNER_OF[file], state) as before:
+                assert before == "correct"
+                inflict(state / file, made[1] / file, rng)
+            found[damage, verdict(OWNER_OF[file], state, lambda: caplog.text)] += 1
     _report(attack, file, found)
     for damage, what in found:
         assert what != "forgotten" or AT_REST[file][damage] == what, f"{damage} of {file}"
