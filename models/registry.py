@@ -3,6 +3,7 @@
 ```
 {root}/{name}/versions/{n}/model.onnx, manifest.json     never changed once published
 {root}/{name}/stable.json                                the pointer: {"version", "digest"}
+{root}/{name}/stable.next.json                           the pointer of a move that is under way
 {root}/{name}/history.jsonl                              every move of the pointer, appended
 {root}/{name}/.lock                                      held by one publisher at a time
 ```
@@ -62,6 +63,8 @@ __all__ = ["Move", "Pointer", "Registry"]
 
 _VERSION_DIR = re.compile(r"[1-9][0-9]{0,8}")
 _RETIRED = ".retired-"
+_POINTER_FILE = "stable.json"
+_NEXT_POINTER_FILE = "stable.next.json"
 _MAX_POINTER_BYTES = 10_000
 _MAX_HISTORY_BYTES = 100_000_000
 _LOCK_SECONDS = 10.0
@@ -182,7 +185,8 @@ class Registry:
         """The pointer of a name; None if it was never set.
 
         It is compared with the history, because a pointer that is gone or an older copy is sound in
-        itself. A pointer whose move the history does not have is accepted; see `history_gap`.
+        itself. A pointer whose move the history does not have is accepted; see `history_gap`. A move
+        whose publisher was killed between the history and the pointer counts as made.
 
         Raises:
             NameRefused: `name` is not a valid model name.
@@ -194,13 +198,16 @@ class Registry:
             pointer, moves = self._read_pointer(name), self.history(name)
             if not moves or (pointer is not None and not _is_superseded(pointer, moves)):
                 return pointer
+            interrupted = self._read_interrupted_move(name, moves[-1])
+            if interrupted is not None:
+                return interrupted
             if time.monotonic() > until:
                 break
             time.sleep(0.02)
         last = moves[-1].version
         found = "is gone" if pointer is None else f"is an older copy and names v{pointer.version}"
         msg = (
-            f"{self._folder(name) / 'stable.json'} {found}, but the last move in history.jsonl is "
+            f"{self._folder(name) / _POINTER_FILE} {found}, but the last move in history.jsonl is "
             f"to v{last}: set the pointer again (`kpstream models promote {name} {last}`)"
         )
         raise PointerInvalid(msg)
@@ -221,7 +228,7 @@ class Registry:
         It costs two stats, because a gateway reads it every second.
         """
         stamp: list[int] = []
-        for file in ("stable.json", "history.jsonl"):
+        for file in (_POINTER_FILE, "history.jsonl"):
             try:
                 status = (self._folder(name) / file).lstat()
             except OSError:
@@ -317,7 +324,7 @@ class Registry:
             ModelError: See `publish` and `set_stable`.
         """
         name = read_artifact(artifact_dir).manifest.name
-        if os.path.lexists(self._folder(name) / "stable.json") or self.history(name):
+        if os.path.lexists(self._folder(name) / _POINTER_FILE) or self.history(name):
             return False
         self.publish(artifact_dir, stable=True)
         return True
@@ -357,8 +364,8 @@ class Registry:
             raise NameRefused(msg)
         return self.root / name
 
-    def _read_pointer(self, name: str) -> Pointer | None:
-        path = self._folder(name) / "stable.json"
+    def _read_pointer(self, name: str, file: str = _POINTER_FILE) -> Pointer | None:
+        path = self._folder(name) / file
         if not os.path.lexists(path):
             return None
         try:
@@ -372,6 +379,14 @@ class Registry:
         except ArtifactError as exc:
             msg = f"{exc}: set the pointer again (publish or set_stable)"
             raise PointerInvalid(msg) from exc
+
+    def _read_interrupted_move(self, name: str, last: Move) -> Pointer | None:
+        """The pointer that the last move was about to set; None if there is none, or another's."""
+        try:
+            pointer = self._read_pointer(name, _NEXT_POINTER_FILE)
+        except PointerInvalid:
+            return None
+        return pointer if pointer is not None and _names(last, pointer) else None
 
     def _last_version(self, name: str) -> int:
         used = [0, *self.list_versions(name), *(move.version for move in self.history(name))]
@@ -421,10 +436,14 @@ class Registry:
             digest=artifact.digest,
             previous=previous,
         )
-        # History first: a crash in between leaves an extra line, never an unrecorded move.
-        self._append_history(name, move)
+        # The line of the history is the move. A publisher that is killed before it leaves a file that
+        # nobody reads, and one that is killed after it leaves the file that `read_stable` goes on to.
         content = json.dumps(pointer.model_dump(), indent=2) + "\n"
-        write_durably(self._folder(name) / "stable.json", content.encode("utf-8"))
+        folder = self._folder(name)
+        write_durably(folder / _NEXT_POINTER_FILE, content.encode("utf-8"))
+        self._append_history(name, move)
+        (folder / _NEXT_POINTER_FILE).replace(folder / _POINTER_FILE)
+        sync_directory(folder)
         return pointer
 
     def _append_history(self, name: str, move: Move) -> None:

@@ -19,6 +19,7 @@ from tests.e2e.plant import Plant
 
 T0_MS = 1_750_000_000_000
 DEVICES, MESSAGES, READINGS = 10, 64, 10
+WINDOWS = DEVICES * ((MESSAGES * READINGS - 128) // 64 + 1)
 COLUMN = [0.0] * 2
 VALUES = dict.fromkeys(CHANNELS, COLUMN)
 
@@ -54,7 +55,7 @@ GARBAGE = [
 def test_garbage_changes_no_other_device_and_is_all_in_the_dead_letters(tmp_path: Path) -> None:
     clean = _run(tmp_path / "clean", garbage=False)
     mixed = _run(tmp_path / "mixed", garbage=True)
-    assert len(clean) == DEVICES * ((MESSAGES * READINGS - 128) // 64 + 1)
+    assert len(clean) == WINDOWS
     assert mixed == clean
     found = read_dead_letters(tmp_path / "mixed" / "state" / "log.db")
     assert found.unreadable == 0
@@ -83,7 +84,7 @@ def _run(folder: Path, *, garbage: bool) -> dict[tuple[str, int], tuple[object, 
             return (
                 totals.get("windowed") == total
                 and sum(totals["dead_letters"].values()) == refusals
-                and totals["stored"] == totals["scored"] == totals["windows"]
+                and totals["stored"] == totals["scored"] == totals["windows"] == WINDOWS
             )
 
         plant.wait_until(settled, 60, "settled")

@@ -304,6 +304,35 @@ def test_a_publisher_killed_at_any_moment_leaves_a_whole_registry(registry, stud
         assert [m.version for m in registry.history(NAME)][-1] == number
 
 
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_move_that_was_interrupted_counts_once_the_history_has_it(
+    registry, student, monkeypatch, first, recorded
+):
+    """The moments around the line of the history, at which a kill used to leave an older copy."""
+    before = None
+    if not first:
+        registry.publish(student, stable=True)
+        before = registry.read_stable(NAME)
+    append = Registry._append_history
+
+    def append_and_die(self, name, move):
+        if recorded:
+            append(self, name, move)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Registry, "_append_history", append_and_die)
+    with pytest.raises(KeyboardInterrupt):
+        registry.publish(student, stable=True)
+    monkeypatch.undo()
+    number = 1 if first else 2
+    found = registry.read_stable(NAME)
+    assert (found.version if recorded else found) == (number if recorded else before)
+    assert registry.publish(student, stable=True) == number + 1
+    assert registry.read_stable(NAME).version == number + 1
+    assert not (registry.root / NAME / "stable.next.json").exists()
+
+
 def test_a_retired_name_is_gone_and_nothing_of_it_is_deleted(registry, student):
     registry.publish(student, stable=True)
     aside = registry.retire(NAME)
