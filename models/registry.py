@@ -185,8 +185,8 @@ class Registry:
         """The pointer of a name; None if it was never set.
 
         It is compared with the history, because a pointer that is gone or an older copy is sound in
-        itself. A pointer whose move the history does not have is accepted; see `history_gap`. A move
-        whose publisher was killed between the history and the pointer counts as made.
+        itself. A pointer whose move the history does not have is accepted; see `history_gap`. A
+        move counts as made if its publisher was killed between the history and the pointer.
 
         Raises:
             NameRefused: `name` is not a valid model name.
@@ -436,8 +436,8 @@ class Registry:
             digest=artifact.digest,
             previous=previous,
         )
-        # The line of the history is the move. A publisher that is killed before it leaves a file that
-        # nobody reads, and one that is killed after it leaves the file that `read_stable` goes on to.
+        # The line of the history is the move. A publisher that is killed before it leaves a file
+        # that nobody reads; one that is killed after it leaves the file that `read_stable` takes.
         content = json.dumps(pointer.model_dump(), indent=2) + "\n"
         folder = self._folder(name)
         write_durably(folder / _NEXT_POINTER_FILE, content.encode("utf-8"))
