@@ -1,0 +1,9 @@
+"""Rollout: signed students, in waves, from a centre to its gateways.
+
+The centre keeps a repository of static files that is made with The Update Framework (TUF), and
+moves a release from step to step on the reports of the gateways. A gateway verifies what it
+fetches (`deploy.updates`), compares a new student with the running one, and goes back by itself.
+
+- `release`: the documents that both sides read: plan, release, index of releases.
+- `report`: what a gateway says about itself.
+"""

@@ -1,0 +1,171 @@
+"""What a gateway reports about itself, retained on `gateways/{gateway}/report`.
+
+A report is at most `MAX_REPORT_BYTES` long. Its sender is proven by the broker (mutual TLS and an
+access list that lets each gateway write below its own name only) or by a signature: HMAC-SHA256
+over the bytes of the report with a key that only this gateway and the centre have. HMAC, because a
+gateway has it in the standard library; an Ed25519 signature would cost it some 16 MB of memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from typing import Annotated, Literal
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from deploy.rollout.release import Count, Epoch, Gateway, Name
+
+__all__ = [
+    "MAX_REPORT_BYTES",
+    "Evidence",
+    "FetchState",
+    "GatewayReport",
+    "ReportRefused",
+    "StudentReport",
+    "decode_report",
+    "encode_report",
+    "report_topic",
+]
+
+MAX_REPORT_BYTES = 64_000
+
+Phase = Literal["champion", "shadow", "probation", "failed", "held", "waiting"]
+FetchState = Literal["off", "ok", "away", "expired", "clock", "refused", "full"]
+"""Off: no centre is set. Away: the centre could not be reached. Expired: its metadata ran out.
+Clock: this machine's clock is wrong. Refused: an attack or a damaged repository. Full: no room."""
+Text = Annotated[str, StringConstraints(max_length=500)]
+
+
+class ReportRefused(ValueError):
+    """A report is not what its topic says; the message names the reason."""
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Evidence(_Document):
+    """What a gateway measured of a student against the other one, on the same windows.
+
+    Whole numbers as in `pipeline.scoring.thresholds.Thresholds`; None for what was not measured.
+    """
+
+    windows: Count = 0
+    nonfinite_permille: int | None = None
+    latency_us: int | None = None
+    latency_percent: int | None = None
+    disagreement_permille: int | None = None
+    psi_permille: int | None = None
+    spread_percent: int | None = None
+    unknown_permille: int | None = None
+    error_percent: int | None = None
+    coverage_permille: int | None = None
+
+
+class StudentReport(_Document):
+    """One student on a gateway.
+
+    Attributes:
+        name: Name of the student.
+        stream: Stream that it scores, or would score.
+        version: Version that scores now; None if none does.
+        digest: Digest of that version; "" if none does.
+        release: Number of the release that it follows; 0 if none.
+        phase: What happens to the release here. `waiting`: outside the maintenance window, or not
+            fetched yet; `held`: by hand or by policy; `failed`: judged unhealthy, not tried again.
+        candidate: Version of the release; None without one.
+        since_s: Beginning of the phase, epoch seconds.
+        evidence: What was measured in shadow or on probation.
+        reason: Why it failed, is held or waits; "" otherwise.
+    """
+
+    name: Name
+    stream: Annotated[str, StringConstraints(max_length=200)] = ""
+    version: int | None = None
+    digest: Annotated[str, StringConstraints(max_length=64)] = ""
+    release: Count = 0
+    phase: Phase = "champion"
+    candidate: int | None = None
+    since_s: Epoch = 0
+    evidence: Evidence = Evidence()
+    reason: Text = ""
+
+
+class GatewayReport(_Document):
+    """A whole report.
+
+    Attributes:
+        format: Version of this document.
+        gateway: Name of the gateway, as in the topic.
+        group: Its group.
+        sent_s: Time of the report by the gateway's clock, epoch seconds.
+        software: Version of kpstream.
+        python: Version of Python.
+        machine: Architecture, such as `aarch64`.
+        disk_free_mb: Free disk at the state folder.
+        fetch: State of the centre as the gateway sees it.
+        fetch_detail: Why, for people.
+        index_made_s: `made_s` of the newest verified index; 0 without one.
+        students: Its students.
+    """
+
+    format: Literal[1] = 1
+    gateway: Gateway
+    group: Annotated[str, StringConstraints(max_length=64)] = ""
+    sent_s: Epoch
+    software: Annotated[str, StringConstraints(max_length=64)] = ""
+    python: Annotated[str, StringConstraints(max_length=64)] = ""
+    machine: Annotated[str, StringConstraints(max_length=64)] = ""
+    disk_free_mb: Count = 0
+    fetch: FetchState = "off"
+    fetch_detail: Text = ""
+    index_made_s: Epoch = 0
+    students: Annotated[tuple[StudentReport, ...], Field(max_length=100)] = ()
+
+
+def report_topic(gateway: str) -> str:
+    """The MQTT topic of a gateway's report."""
+    return f"gateways/{gateway}/report"
+
+
+def encode_report(report: GatewayReport, key: bytes | None = None) -> bytes:
+    """The payload of a report: one line of JSON, and a second line with its signature if any."""
+    body = orjson.dumps(report.model_dump())
+    return body if key is None else body + b"\n" + _signature(body, key).encode()
+
+
+def decode_report(topic: str, payload: bytes, key: bytes | None = None) -> GatewayReport:
+    """Check and read a report.
+
+    Args:
+        topic: The topic that it came on.
+        payload: Its payload.
+        key: Key of this gateway; None accepts a report without a signature, as the broker proves
+            its sender.
+
+    Raises:
+        ReportRefused: The report is too long, damaged, another gateway's, or wrongly signed.
+    """
+    if len(payload) > MAX_REPORT_BYTES:
+        msg = f"the report has {len(payload)} bytes, more than {MAX_REPORT_BYTES}"
+        raise ReportRefused(msg)
+    body, _, signature = payload.partition(b"\n")
+    if key is not None and not hmac.compare_digest(signature, _signature(body, key).encode()):
+        msg = "the report is not signed with the key of this gateway"
+        raise ReportRefused(msg)
+    try:
+        report = GatewayReport.model_validate_json(body)
+    except ValidationError as exc:
+        first = exc.errors(include_url=False, include_input=False)[0]
+        msg = f"the report is invalid: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise ReportRefused(msg) from exc
+    if topic != report_topic(report.gateway):
+        msg = f"the report names the gateway {report.gateway}, but came on the topic {topic}"
+        raise ReportRefused(msg)
+    return report
+
+
+def _signature(body: bytes, key: bytes) -> str:
+    return hmac.new(key, body, hashlib.sha256).hexdigest()

@@ -1,0 +1,121 @@
+"""The documents of a rollout: bounds, members of a step, signed reports."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from pydantic import ValidationError
+
+from deploy.rollout.release import WHOLE, Plan, Policy, Release, ReleaseIndex, Step, is_member
+from deploy.rollout.report import (
+    GatewayReport,
+    ReportRefused,
+    StudentReport,
+    decode_report,
+    encode_report,
+    report_topic,
+)
+
+GATEWAYS = [f"gateway-{number}" for number in range(1000)]
+
+
+def _release(number: int = 1, name: str = "rul-fd001", **changes: object) -> Release:
+    content = {
+        "number": number,
+        "name": name,
+        "version": 2,
+        "digest": "0" * 64,
+        "plan": {"steps": [{"percent": 100}]},
+        "step_since_s": 0,
+        "cutoff": WHOLE,
+        "created_s": 0,
+    }
+    return Release.model_validate(content | changes)
+
+
+def test_a_fraction_has_no_place_in_a_signed_document():
+    with pytest.raises(ValidationError):
+        Step.model_validate({"percent": 10, "seconds": 0.5})
+    with pytest.raises(ValidationError):
+        Step.model_validate({"percent": 0.1})
+
+
+@pytest.mark.parametrize("shares", [[10, 50], [50, 10, 100], [100, 100], []])
+def test_the_steps_of_a_plan_grow_to_all(shares):
+    with pytest.raises(ValidationError):
+        Plan.model_validate({"steps": [{"percent": share} for share in shares]})
+
+
+def test_the_members_of_a_step_are_those_of_the_next_one_too_and_others_in_another_release():
+    def members(number: int, share: float) -> set[str]:
+        release = _release(number, cutoff=int(share * WHOLE))
+        return {name for name in GATEWAYS if is_member(release, name)}
+
+    first, second = members(1, 0.1), members(1, 0.5)
+    assert first < second < members(1, 1.0) == set(GATEWAYS)
+    expected, deviation = 100, math.sqrt(1000 * 0.1 * 0.9)
+    assert abs(len(first) - expected) < 5 * deviation
+    assert members(1, 0.0) == set()
+    assert first != members(2, 0.1)
+
+
+def test_a_plan_leaves_out_held_gateways_and_other_groups():
+    release = _release(plan={"groups": ["hall"], "hold": ["gateway-1"]})
+    assert is_member(release, "gateway-2", "hall")
+    assert not is_member(release, "gateway-1", "hall")
+    assert not is_member(release, "gateway-2", "office")
+    assert not is_member(release, "gateway-2")
+
+
+def test_an_index_has_one_release_a_student():
+    ReleaseIndex(made_s=0, releases=(_release(1, "a"), _release(2, "b")))
+    for names in (("a", "a"), ("b", "a")):
+        with pytest.raises(ValidationError):
+            ReleaseIndex(made_s=0, releases=tuple(_release(1, name) for name in names))
+
+
+@pytest.mark.parametrize(
+    "content", [{}, {"gateway": "a", "group": "b"}, {"group": "b", "window": "2:00-4:00"}]
+)
+def test_a_policy_is_for_one_gateway_or_group(content):
+    with pytest.raises(ValidationError):
+        Policy.model_validate(content)
+    Policy(group="hall", window="22:00-04:30", hold=True, pin={"rul-fd001": 3})
+
+
+REPORT = GatewayReport(
+    gateway="press-7", sent_s=1_750_000_000, students=(StudentReport(name="rul-fd001", version=2),)
+)
+
+
+@pytest.mark.parametrize("key", [None, b"secret"])
+def test_a_report_is_what_was_sent(key):
+    payload = encode_report(REPORT, key)
+    assert decode_report(report_topic("press-7"), payload, key) == REPORT
+    assert decode_report(report_topic("press-7"), payload) == REPORT
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        (encode_report(REPORT), "not signed"),
+        (encode_report(REPORT, b"other"), "not signed"),
+        (encode_report(REPORT, b"secret").replace(b"fd001", b"fd002"), "not signed"),
+        (b"x" * 70_000, "bytes"),
+    ],
+)
+def test_a_report_with_a_wrong_signature_is_refused(payload, reason):
+    with pytest.raises(ReportRefused, match=reason):
+        decode_report(report_topic("press-7"), payload, b"secret")
+
+
+@pytest.mark.parametrize("payload", [b"", b"[]", b'{"gateway": "press-7"}', b"\xff"])
+def test_a_damaged_report_is_refused(payload):
+    with pytest.raises(ReportRefused, match="invalid"):
+        decode_report(report_topic("press-7"), payload)
+
+
+def test_a_report_speaks_for_its_own_topic_only():
+    with pytest.raises(ReportRefused, match="press-7, but came on the topic gateways/press-8/"):
+        decode_report(report_topic("press-8"), encode_report(REPORT))
