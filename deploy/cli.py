@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
-
 import click
 
-from ingest.extras import install_command
+from deploy.commands.lazygroup import LazyGroup
 
 __all__ = ["main"]
 
@@ -46,6 +43,11 @@ _COMMANDS = {
         "models",
         "List, add, publish, promote or roll back students.",
     ),
+    "centre": (
+        "deploy.commands.centre",
+        "centre",
+        "Sign students and release them, in steps, to the gateways.",
+    ),
     "certs": (
         "deploy.commands.certs",
         "certs",
@@ -70,50 +72,7 @@ _COMMANDS = {
 _EXTRAS = {"demo": "demo", "site": "site"}
 
 
-class _LazyGroup(click.Group):
-    """Imports a command's module when it is called, so that ``--help`` is fast."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _COMMANDS:
-            return None
-        module, attribute, _ = _COMMANDS[cmd_name]
-        try:
-            command: Any = getattr(importlib.import_module(module), attribute)
-        except ModuleNotFoundError as exc:
-            message = (
-                f"{cmd_name} needs the package {exc.name!r}, which is not installed; "
-                f"run: {install_command(_EXTRAS.get(cmd_name, 'gateway'))}"
-            )
-            raise click.ClickException(message) from exc
-        assert isinstance(command, click.Command)  # noqa: S101 - true for the table above
-        return command
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run a subcommand; an error shows no secret, and invalid settings become a message."""
-        try:
-            return super().invoke(ctx)
-        except (click.exceptions.Exit, click.Abort):
-            raise
-        except Exception as exc:
-            from deploy.settings.errors import exit_on_invalid_settings
-            from deploy.settings.secretoutput import hide_secrets_in_output
-            from ingest.secrettext import hide_secrets
-
-            hide_secrets_in_output()
-            with exit_on_invalid_settings():
-                if isinstance(exc, click.ClickException):
-                    exc.message = hide_secrets(exc.message)
-                raise
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, _, text) in _COMMANDS.items()])
-
-
-@click.group(cls=_LazyGroup)
+@click.group(cls=LazyGroup, table=_COMMANDS, extras=_EXTRAS)
 @click.version_option(package_name="kpstream")
 def main() -> None:
     """Score MQTT sensor streams on a gateway with small ONNX students."""
