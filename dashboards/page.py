@@ -22,6 +22,18 @@ They query InfluxDB 2 with Flux and need Grafana 10 or later (the panel types ar
 that checks each request, and against a real Grafana if `KPSTREAM_GRAFANA_URL` and
 `KPSTREAM_GRAFANA_TOKEN` are set.
 
+What was run on which Grafana:
+
+- 9.4 (a pre-release) with a real site behind it: 54 panel queries and nine alert rules, a silent
+  device that raised its alarm, provisioning by files. `push` failed at that time, on the two
+  answers below.
+- The stand-in with the answers of 9.4 (recorded), 11.5.1, 11.5.2 and 13 (documented): `push` and
+  `diff` by the roles Admin and Editor.
+
+Grafana before 11.5.2 answers 500 to a group with a new rule (issue 98283 of grafana/grafana), so
+`push` creates new rules one by one. Grafana 9.4 answers 403 when an Editor asks for a folder that
+does not exist, so `push` looks into the list of folders.
+
 ## Push to Grafana by its API
 
 In Grafana, open Administration > Users and access > Service accounts. Add an account with the role
@@ -49,8 +61,8 @@ paths, write the files yourself:
 
     kpstream dashboards render somewhere --boards-path /srv/boards
 
-Boards and alerts that come from a file can only be changed in the file; `push` refuses them and
-says so.
+Boards and alerts that come from a file can only be changed in the file; `push` refuses to write
+any that differ, with `--force` too, and says so.
 
 ## Route notifications
 

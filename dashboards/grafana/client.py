@@ -6,7 +6,8 @@ library lets through, names in paths. It addresses everything by uid, because ne
 Grafana disable numeric ids.
 
 It works with Grafana 9 to 13. The token belongs to a service account with the role Editor, or Admin
-to create the data source too.
+to create the data source too. Answers that differ between versions are handled where they arise:
+a folder that an Editor may not know of (`folder`), rules that a group may not add (`save_group`).
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ from ingest.secrettext import checked_secret, error_text, hide_secrets
 
 __all__ = ["GrafanaClient", "Save"]
 
+_RULES = "/v1/provisioning/alert-rules"
+_MOST_FOLDERS = 1000
 _FIRST_SAVE = "Initial save"
 """Message that the list of versions shows for the first version, whatever was given."""
 
@@ -163,8 +166,18 @@ class GrafanaClient:
     # ----------------------------------------------------------------------------------- folders
 
     def folder(self, uid: str) -> Json | None:
-        """A folder; None if there is none."""
-        found: Json | None = self._find(f"/folders/{_quoted(uid)}")
+        """A folder; None if there is none.
+
+        Grafana 9 denies an Editor a folder that does not exist; the list of folders then decides.
+        """
+        found: Json | None
+        try:
+            found = self._find(f"/folders/{_quoted(uid)}")
+        except GrafanaDenied:
+            listed = self._call("GET", f"/folders?limit={_MOST_FOLDERS}")
+            if any(folder.get("uid") == uid for folder in listed):
+                raise
+            found = None
         return found
 
     def create_folder(self, uid: str, title: str) -> None:
@@ -206,7 +219,14 @@ class GrafanaClient:
         return found
 
     def save_group(self, folder_uid: str, group: Json) -> None:
-        """Replace a group of alert rules; Grafana deletes rules that it no longer holds."""
+        """Replace a group of alert rules; Grafana deletes rules that it no longer holds.
+
+        Rules that Grafana does not have are created one by one first, because before 11.5.2 it
+        answers 500 to a group with a rule whose uid it does not know.
+        """
+        for rule in group["rules"]:
+            if self._find(f"{_RULES}/{_quoted(rule['uid'])}") is None:
+                self._call("POST", _RULES, rule)
         self._call("PUT", _group_path(folder_uid, group["title"]), group)
 
     # ---------------------------------------------------------------------------------- requests

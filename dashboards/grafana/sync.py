@@ -6,7 +6,11 @@ differences. A second push changes nothing.
 A push writes a digest of the board into the message of its version. A board is the same if its last
 version carries the digest of the board in the code, so additions by a newer Grafana do not count as
 differences. A board that another user saved last is compared by content and not overwritten unless
-forced: `push` refuses before it writes anything. Grafana keeps every version.
+forced: `push` refuses before it writes anything. Grafana keeps every version. A board that a
+provisioning file owns is never written; `push` refuses, whether it is forced or not.
+
+A server may leave out a field that has its default value, so an absent field equals null, false, 0
+and an empty text, list or object, everywhere but in boards.
 """
 
 from __future__ import annotations
@@ -37,6 +41,7 @@ _RULE_SERVER_KEYS = ("id", "orgID", "updated", "provenance")
 _RULE_FOREIGN_KEYS = ("notification_settings", "record")
 _TOKEN_DIGEST = "kpstreamTokenDigest"  # noqa: S105 (a name)
 
+_OWNED = "a provisioning file owns it: change the file, or remove it and push again"
 _CONFLICT_ADVICE = (
     "If another user has just saved it, check `kpstream dashboards diff` and push again; "
     "`--force` overwrites it. If a provisioning file owns it, change it by files only"
@@ -54,6 +59,7 @@ class Difference:
         lines: Unified diff from Grafana's version to the code; may be empty.
         other_save: Another user's save since the last push, "" without one; a push then needs
             force.
+        is_owned: Whether a provisioning file owns it, so that no push can write it.
         write: Writes the version of the code; True forces.
     """
 
@@ -63,12 +69,12 @@ class Difference:
     lines: tuple[str, ...]
     other_save: str
     write: Callable[[bool], None]
+    is_owned: bool = False
 
     def __str__(self) -> str:
         outcomes = {"same": "matches the code", "missing": "missing", "different": "differs"}
-        return f"{self.kind} {self.name}: {outcomes[self.state]}" + (
-            f" ({self.other_save})" if self.other_save else ""
-        )
+        why = _OWNED if self.is_owned and self.state != "same" else self.other_save
+        return f"{self.kind} {self.name}: {outcomes[self.state]}" + (f" ({why})" if why else "")
 
 
 def compare(
@@ -109,11 +115,16 @@ def push(
         force: Overwrite boards that another user saved since the last push.
 
     Raises:
-        GrafanaConflict: Another user saved a board since the last push and `force` is False, in
-            which case nothing is written; or a user saved it during the push; or a provisioning
-            file owns it.
+        GrafanaConflict: A provisioning file owns a board that differs, or another user saved a
+            board since the last push and `force` is False; nothing is written in both cases. Or a
+            user saved it during the push, or a provisioning file owns something else.
     """
     items = compare(client, site, source_token)
+    owned = [str(item) for item in items if item.is_owned and item.state == "different"]
+    if owned:
+        listed = "\n  ".join(owned)
+        msg = f"Grafana has boards that differ from the code:\n  {listed}\nNothing was written"
+        raise GrafanaConflict(msg)
     conflicts = [str(item) for item in items if item.other_save and item.state == "different"]
     if conflicts and not force:
         msg = (
@@ -179,7 +190,9 @@ def _compare_board(client: GrafanaClient, site: SiteDashboards, uid: str) -> Dif
             *lines,
         )
     state: State = "different" if lines else "same"
-    return Difference("board", uid, state, lines, _other_save(save), save_to_grafana)
+    is_owned = bool(meta.get("provisioned"))
+    other_save = "" if is_owned else _other_save(save)
+    return Difference("board", uid, state, lines, other_save, save_to_grafana, is_owned)
 
 
 def _other_save(save: Save | None) -> str:
@@ -207,7 +220,7 @@ def _compared_parts(group: Json, wanted: Json) -> Json:
     """The parts of a group to compare: the keys of the code, and options that change its effect."""
     keys = (set(wanted["rules"][0]) | set(_RULE_FOREIGN_KEYS)) - set(_RULE_SERVER_KEYS)
     rules = [
-        {key: rule[key] for key in keys if rule.get(key) not in (None, "", [], {})}
+        _without_defaults({key: rule[key] for key in keys if key in rule})
         for rule in group["rules"]
     ]
     return {
@@ -260,7 +273,8 @@ def _compare_source(
 
     if current is None:
         return Difference("data source", uid, "missing", (), "", save_to_grafana)
-    lines = _diff(_counterparts(current, wanted), wanted, uid)
+    found = _without_defaults(_counterparts(current, wanted))
+    lines = _diff(found, _without_defaults(wanted), uid)
     return Difference(
         "data source", uid, "different" if lines else "same", lines, "", save_to_grafana
     )
@@ -271,6 +285,16 @@ def _counterparts(current: Any, wanted: Any) -> Any:
     if isinstance(wanted, dict) and isinstance(current, dict):
         return {key: _counterparts(current.get(key), item) for key, item in wanted.items()}
     return current
+
+
+def _without_defaults(value: Any) -> Any:
+    """The value without the fields that a server may leave out, because they have their default."""
+    if isinstance(value, dict):
+        kept = {key: _without_defaults(item) for key, item in value.items()}
+        return {key: item for key, item in kept.items() if item not in (None, False, "", [], {})}
+    if isinstance(value, list):
+        return [_without_defaults(item) for item in value]
+    return value
 
 
 def _without(value: Json, keys: tuple[str, ...]) -> Json:

@@ -5,7 +5,8 @@ with Grafana's status codes and texts, taken from its documentation and source. 
 `flaws` whatever a request does that the documentation does not describe: an unknown path, a missing
 header, an unknown field, an invalid dashboard or rule. A test ends with `flaws == []`.
 
-Options: `role` of the token, `migrates` (a newer Grafana that changes boards when it reads them),
+Options: `version` (answers that were recorded from older versions, see `UNKNOWN_RULE_FIXED`),
+`role` of the token, `migrates` (a newer Grafana that changes boards when it reads them),
 `provisioned` (uids that files own), `script` (answers to give instead), `before` (called once with
 the next request, to change something in between).
 """
@@ -30,6 +31,12 @@ Answer = tuple[int, Any]
 
 TOKEN = "glsa_secret-token-that-must-not-leak"
 NOT_FOUND = {"message": "Not found"}
+UNKNOWN_RULE_FIXED = (11, 5, 2)
+"""Before, a group with a rule of an unknown uid is answered with 500 (grafana/grafana, issue 98283,
+pull request 99858; recorded from a pre-release of 9.4)."""
+FOLDER_TOLD = (10, 0, 0)
+"""Before, an Editor gets 403 for a folder that does not exist, and the field isPaused does not come
+back (recorded from a pre-release of 9.4; when it changed was not tried)."""
 _SOURCE_KEYS = {
     "uid", "name", "type", "access", "url", "basicAuth", "isDefault", "jsonData", "secureJsonData",
 }  # fmt: skip
@@ -48,6 +55,7 @@ class FakeGrafana:
         self.secrets: dict[str, Json] = {}
         self.groups: dict[tuple[str, str], Json] = {}
         self.provenance: dict[str, str] = {}
+        self.version = (12, 0, 0)
         self.role = "Admin"
         self.migrates = False
         self.provisioned: set[str] = set()
@@ -226,8 +234,15 @@ class FakeGrafana:
 
     # ---------------------------------------------------------------------------------- folders
 
+    def list_folders(self, _data: Json, query: Json) -> Answer:
+        self._check_fields("GET /folders", query, {"limit"})
+        return 200, list(self.folders.values())
+
     def get_folder(self, uid: str, _data: Json, _query: Json) -> Answer:
         if uid not in self.folders:
+            if self.role == "Editor" and self.version < FOLDER_TOLD:
+                text = "You'll need additional permissions to perform this action. Needed: "
+                return 403, {"message": f"{text}folders:read", "title": "Access denied"}
             return 404, {"message": "folder not found", "status": "not-found"}
         return 200, self.folders[uid]
 
@@ -335,6 +350,26 @@ class FakeGrafana:
             return 404, {"message": "rule group not found", "messageId": "alerting.alertRuleGroup"}
         return 200, self.groups[folder, name]
 
+    def get_rule(self, uid: str, _data: Json, _query: Json) -> Answer:
+        for group in self.groups.values():
+            for rule in group["rules"]:
+                if rule["uid"] == uid:
+                    return 200, rule
+        return 404, None
+
+    def create_rule(self, data: Json, _query: Json) -> Answer:
+        self.flaws += rule_flaws(data)
+        if self.get_rule(data["uid"], {}, {})[0] == 200:
+            return 409, {"message": "rule already exists"}
+        if data["folderUID"] not in self.folders:
+            return 400, _bad_rule("folder does not exist")
+        key = (data["folderUID"], data["ruleGroup"])
+        group = self.groups.setdefault(
+            key, {"title": key[1], "folderUid": key[0], "interval": 60, "rules": []}
+        )
+        group["rules"].append(self._kept_rule(data, len(group["rules"]) + 1))
+        return 201, data
+
     def save_group(self, folder: str, name: str, data: Json, _query: Json) -> Answer:
         self._check_fields("rule group", data, {"title", "folderUid", "interval", "rules"})
         interval = data.get("interval")
@@ -344,6 +379,8 @@ class FakeGrafana:
             return 400, _bad_rule("folder does not exist")
         for rule in data["rules"]:
             self.flaws += rule_flaws(rule)
+            if self.version < UNKNOWN_RULE_FIXED and self.get_rule(rule["uid"], {}, {})[0] == 404:
+                return 500, {"message": "failed to update rule group", "traceID": ""}
             if (rule["folderUID"], rule["ruleGroup"]) != (folder, name):
                 self.flaws.append(f"rule {rule['title']}: wrong group or folder")
             owner = self.provenance.get(rule["uid"], "api")
@@ -364,6 +401,8 @@ class FakeGrafana:
 
     def _kept_rule(self, rule: Json, number: int) -> Json:
         kept = copy.deepcopy(rule)
+        if self.version < FOLDER_TOLD:
+            kept.pop("isPaused", None)
         for part in kept["data"]:
             part["model"] = {"intervalMs": 1000, "maxDataPoints": 43_200} | part["model"]
         return kept | {
@@ -423,6 +462,7 @@ _ROUTES: list[tuple[str, str, Callable[..., Answer]]] = [
     ("GET", rf"/dashboards/uid/{_NAME}/versions", FakeGrafana.list_versions),
     ("GET", rf"/dashboards/uid/{_NAME}/versions/(\d+)", FakeGrafana.get_version),
     ("POST", r"/dashboards/db", FakeGrafana.save_board),
+    ("GET", r"/folders", FakeGrafana.list_folders),
     ("GET", rf"/folders/{_NAME}", FakeGrafana.get_folder),
     ("PUT", rf"/folders/{_NAME}", FakeGrafana.update_folder),
     ("DELETE", rf"/folders/{_NAME}", FakeGrafana.delete_folder),
@@ -431,6 +471,8 @@ _ROUTES: list[tuple[str, str, Callable[..., Answer]]] = [
     ("PUT", rf"/datasources/uid/{_NAME}", FakeGrafana.update_source),
     ("DELETE", rf"/datasources/uid/{_NAME}", FakeGrafana.delete_source),
     ("POST", r"/datasources", FakeGrafana.create_source),
+    ("GET", rf"/v1/provisioning/alert-rules/{_NAME}", FakeGrafana.get_rule),
+    ("POST", r"/v1/provisioning/alert-rules", FakeGrafana.create_rule),
     ("GET", _GROUP, FakeGrafana.get_group),
     ("PUT", _GROUP, FakeGrafana.save_group),
 ]

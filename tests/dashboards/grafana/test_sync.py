@@ -288,11 +288,57 @@ def test_a_board_in_another_folder_is_moved_back(own, grafana) -> None:
     assert grafana.boards[FLEET][-1]["folder"] == SITE.folder_uid
 
 
-def test_boards_of_a_provisioning_file_are_a_conflict(own, grafana) -> None:
+@pytest.mark.parametrize("force", [False, True])
+def test_boards_of_a_provisioning_file_are_a_conflict_that_force_does_not_solve(
+    own, grafana, force
+) -> None:
     everything(own, SITE)
     grafana.provisioned.add(FLEET)
-    with pytest.raises(GrafanaConflict, match="A provisioning file owns it"):
-        everything(own, site_dashboards(Limits(rul_cycles=42)))
+    grafana.boards[FLEET][-1] |= {"message": "", "who": "Anonymous"}
+    assert set(everything(own, SITE, force=force).values()) == {"same"}
+    grafana.writes.clear()
+    with pytest.raises(GrafanaConflict, match="a provisioning file owns it") as caught:
+        everything(own, site_dashboards(Limits(rul_cycles=42)), force=force)
+    assert grafana.writes == []
+    assert "--force" not in str(caught.value)
+    assert "Anonymous" not in str(caught.value)
+
+
+@pytest.mark.parametrize("version", [(9, 4, 0), (11, 5, 1), (11, 5, 2), (13, 0, 0)])
+@pytest.mark.parametrize("role", ["Admin", "Editor"])
+def test_the_first_push_succeeds_on_every_version_and_the_second_only_reads(
+    own, grafana, version, role
+) -> None:
+    grafana.version = version
+    own.create_source(SITE.source.json())
+    grafana.role = role
+    grafana.writes.clear()
+    assert set(states(push(own, SITE)).values()) == {"missing", "same"}
+    for group in SITE.groups:
+        assert own.group(SITE.folder_uid, group.name)["interval"] == group.interval_s
+    grafana.writes.clear()
+    assert set(states(push(own, SITE)).values()) == {"same"}
+    assert grafana.writes == []
+
+
+def test_a_folder_that_an_editor_may_not_read_is_denied(own, grafana) -> None:
+    grafana.script = [(403, {"message": "Access denied"}), (200, [{"uid": "kpstream"}])]
+    with pytest.raises(GrafanaDenied):
+        own.folder("kpstream")
+
+
+def test_a_default_that_the_server_leaves_out_is_no_difference(own, grafana) -> None:
+    everything(own, SITE)
+    for group in grafana.groups.values():
+        for rule in group["rules"]:
+            for part in rule["data"]:
+                part["relativeTimeRange"] = {
+                    key: value for key, value in part["relativeTimeRange"].items() if value
+                }
+    assert set(everything(own, SITE).values()) == {"same"}
+    for group in grafana.groups.values():
+        group["rules"][0]["isPaused"] = True
+    assert "different" in everything(own, SITE).values()
 
 
 def test_rules_of_a_provisioning_file_are_a_conflict(own, grafana) -> None:
