@@ -7,6 +7,7 @@ small, bounded and complete: a gateway that has missed a month reads the newest 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, Strict, StringConstraints, model_validator
@@ -23,6 +24,7 @@ __all__ = [
     "Release",
     "ReleaseIndex",
     "Step",
+    "cutoff_of",
     "is_member",
     "position",
 ]
@@ -208,3 +210,34 @@ def is_member(release: Release, gateway: str, group: str = "") -> bool:
     if gateway in plan.hold or (plan.groups and group not in plan.groups):
         return False
     return position(release.number, gateway) < release.cutoff
+
+
+def cutoff_of(
+    release_number: int, plan: Plan, step: int, gateways: Iterable[tuple[str, str]]
+) -> int:
+    """The cutoff of a step: its share of the known gateways, rounded down, but at least one.
+
+    A gateway that becomes known later takes part by its position, as all others.
+
+    Args:
+        release_number: Number of the release.
+        plan: Its plan.
+        step: Index of the step in the plan.
+        gateways: Name and group of the known gateways.
+
+    >>> fleet = [(f"gw-{n}", "") for n in range(50)]
+    >>> cutoff = cutoff_of(7, Plan(), 0, fleet)
+    >>> sum(position(7, name) < cutoff for name, _ in fleet)
+    5
+    """
+    percent = plan.steps[step].percent
+    if percent == 100:
+        return WHOLE
+    places = sorted(
+        position(release_number, gateway)
+        for gateway, group in gateways
+        if gateway not in plan.hold and (not plan.groups or group in plan.groups)
+    )
+    if not places:
+        return WHOLE * percent // 100
+    return places[max(1, len(places) * percent // 100) - 1] + 1

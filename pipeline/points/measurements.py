@@ -13,6 +13,8 @@ shows them (`pipeline.console`, `dashboards`).
 - Explanations: `explanation`, one point per alert-level score that was explained, with the tags
   and the time of the score.
 - Marks: `rollout`, one point per change of a model; the time is when it happened.
+- Rollouts from a centre: `rollout_state`, what a student of a gateway does in its release, as the
+  gateway reports it, and `release`, how far a release has come, as the centre sees it.
 - Hours: `device_hourly` and one measurement per task (`hourly_measurement`), made of the above
   inside InfluxDB (`pipeline.stores.influxlayout`); the time is the beginning of the hour.
 """
@@ -34,9 +36,11 @@ __all__ = [
     "GATEWAY",
     "LAG",
     "MODEL",
+    "RELEASE",
     "ROLES",
     "ROLLOUT",
     "ROLLOUT_EVENTS",
+    "ROLLOUT_STATE",
     "SCORE_FIELDS",
     "SCORE_TAGS",
     "Measurement",
@@ -73,8 +77,12 @@ class Measurement:
 ROLES = ("gateway", "bridge", "worker", "store")
 """Values of the tag `role` of `gateway`; the role `gateway` has all parts in one process."""
 
-ROLLOUT_EVENTS = ("swapped", "refused")
-"""Values of the tag `event` of `rollout`: a version took over, or was refused."""
+ROLLOUT_EVENTS = ("swapped", "refused", "took_over", "fell_back")
+"""Values of the tag `event` of `rollout`.
+
+A process swapped a version or refused one (its own account); in a release of the centre a version
+took over on a gateway, or the gateway fell back (its report).
+"""
 
 
 def _int(name: str, unit: str, about: str, *, always: bool = True) -> Field:
@@ -205,7 +213,58 @@ ROLLOUT = Measurement(
         _int("version", "1", "the version that took over, or was refused"),
         _text("text", "one line for an annotation"),
     ),
-    "a mark: a version took over, or was refused",
+    "a mark: a version took over, was refused, or failed and the former one came back",
+)
+
+ROLLOUT_STATE = Measurement(
+    "rollout_state",
+    ("gateway", "model"),
+    (
+        _text("group", "group of the gateway; empty without one"),
+        _int("release", "1", "number of the release that the student follows; 0: none"),
+        _text("phase", "champion, shadow, probation, failed, held or waiting"),
+        _int("version", "1", "version that scores; 0: none"),
+        _int("candidate", "1", "version of the release; 0: none"),
+        _int("since_ms", "ms", "beginning of the phase, epoch"),
+        _int("windows", "windows", "windows compared in this phase"),
+        _int("nonfinite_permille", "permille", "windows without a finite score", always=False),
+        _int("latency_us", "us", "99th percentile of the time for a batch", always=False),
+        _int("latency_percent", "percent", "of the other student's time", always=False),
+        _int("disagreement_permille", "permille", "mean disagreement", always=False),
+        _int("psi_permille", "permille", "population stability index", always=False),
+        _int("spread_percent", "percent", "spread of the other student's scores", always=False),
+        _int("unknown_permille", "permille", "unknown windows", always=False),
+        _int("error_percent", "percent", "of the other student's live error", always=False),
+        _int("coverage_permille", "permille", "interval coverage", always=False),
+        _text("reason", "why it failed, is held or waits; empty otherwise"),
+        _text("fetch", "state of the centre as the gateway sees it"),
+        _text("software", "version of kpstream"),
+        _int("disk_free_mb", "MB", "free disk at the state folder"),
+    ),
+    "a student of a gateway and the release that it follows",
+)
+
+RELEASE = Measurement(
+    "release",
+    ("model",),
+    (
+        _int("number", "1", "number of the release"),
+        _int("version", "1", "version that it brings"),
+        _text("state", "running, paused, aborted or complete"),
+        _text("reason", "why it paused or was aborted; empty otherwise"),
+        _int("step", "1", "current step, from 1"),
+        _int("steps", "1", "steps of the plan"),
+        _int("percent", "percent", "share of the gateways in the current step"),
+        _int("step_since_ms", "ms", "beginning of the step, epoch"),
+        _int("gateways", "gateways", "gateways that the centre knows and the plan includes"),
+        _int("members", "gateways", "members of the current step"),
+        _int("healthy", "gateways", "members that run it in good health"),
+        _int("waiting", "gateways", "members that compare, or have not begun"),
+        _int("failed", "gateways", "gateways that judged it unhealthy"),
+        _int("held", "gateways", "members that are held or pinned"),
+        _int("silent", "gateways", "members that have not reported for long"),
+    ),
+    "how far a release has come",
 )
 
 EXPLANATION = Measurement(
@@ -272,7 +331,8 @@ def measurements() -> tuple[Measurement, ...]:
     """All measurements that the pipeline writes."""
     scores = map(score_measurement, tasks())
     details = (detail_measurement(task) for task in tasks() if task.details)
-    return (*scores, *details, EXPLANATION, DEVICE, GATEWAY, LAG, DEAD_LETTERS, MODEL, ROLLOUT)
+    accounts = (DEVICE, GATEWAY, LAG, DEAD_LETTERS, MODEL, ROLLOUT, ROLLOUT_STATE, RELEASE)
+    return (*scores, *details, EXPLANATION, *accounts)
 
 
 def hourly_measurements() -> tuple[Measurement, ...]:

@@ -73,7 +73,7 @@ def gateway_point(gateway: str, role: str, fields: Mapping[str, FieldValue], tim
 def rollout_point(
     gateway: str, model: str, stream: str, event: str, version: int, text: str, time_ms: int
 ) -> Point:
-    """A mark: at `time_ms` a version took over or was refused (see `ROLLOUT_EVENTS`)."""
+    """A mark: what happened to a version at `time_ms` (see `ROLLOUT_EVENTS`)."""
     tags = (("gateway", gateway), ("model", model), ("stream", stream), ("event", event))
     fields: tuple[tuple[str, FieldValue], ...] = (("version", version), ("text", text))
     return Point(ROLLOUT.name, tags, fields, time_ms * 1_000_000)

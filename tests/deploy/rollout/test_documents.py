@@ -7,7 +7,16 @@ import math
 import pytest
 from pydantic import ValidationError
 
-from deploy.rollout.release import WHOLE, Plan, Policy, Release, ReleaseIndex, Step, is_member
+from deploy.rollout.release import (
+    WHOLE,
+    Plan,
+    Policy,
+    Release,
+    ReleaseIndex,
+    Step,
+    cutoff_of,
+    is_member,
+)
 from deploy.rollout.report import (
     GatewayReport,
     ReportRefused,
@@ -119,3 +128,19 @@ def test_a_damaged_report_is_refused(payload):
 def test_a_report_speaks_for_its_own_topic_only():
     with pytest.raises(ReportRefused, match="press-7, but came on the topic gateways/press-8/"):
         decode_report(report_topic("press-8"), encode_report(REPORT))
+
+
+def test_the_cutoff_of_a_step_is_its_share_of_the_known_gateways():
+    fleet = [(name, "north" if number % 2 else "south") for number, name in enumerate(GATEWAYS)]
+
+    def members(plan: Plan, gateways: list[tuple[str, str]]) -> set[str]:
+        release = _release(4, plan=plan.model_dump(), cutoff=cutoff_of(4, plan, 0, gateways))
+        return {name for name, group in gateways if is_member(release, name, group)}
+
+    tenth = Plan.model_validate({"steps": [{"percent": 10}, {"percent": 100}]})
+    assert len(members(tenth, fleet)) == 100
+    assert len(members(tenth, fleet[:3])) == 1, "one at least"
+    north = tenth.model_copy(update={"groups": ("north",), "hold": tuple(GATEWAYS[:101])})
+    assert len(members(north, fleet)) == (500 - 50) // 10
+    assert cutoff_of(4, tenth, 1, fleet) == WHOLE
+    assert cutoff_of(4, tenth, 0, []) == WHOLE // 10, "gateways that nobody knows yet"
