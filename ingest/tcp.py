@@ -1,11 +1,24 @@
-"""Open a TCP connection that another thread can give up."""
+"""Open a TCP connection that another thread can give up; which hosts are this machine."""
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from ipaddress import ip_address
 
-__all__ = ["open_tcp"]
+__all__ = ["is_loopback", "open_tcp"]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address means this machine; does not resolve names.
+
+    >>> [is_loopback(host) for host in ("localhost", "127.0.0.2", "::1", "10.0.0.1", "broker")]
+    [True, True, True, False, False]
+    """
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def open_tcp(

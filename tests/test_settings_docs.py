@@ -15,6 +15,7 @@ PREFIXES = {
     "ingest.settings": ("KPSTREAM_INGEST_",),
     "pipeline.settings": ("KPSTREAM_PIPELINE_",),
     "deploy.settings.settings": ("KPSTREAM_GATEWAY_", "KPSTREAM_SITE_"),
+    "deploy.settings.rolloutsettings": ("KPSTREAM_ROLLOUT_",),
     "dashboards.settings": ("KPSTREAM_GRAFANA_",),
 }
 FIELDS = [(settings, name) for settings in settings_classes() for name in settings.model_fields]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -16,10 +15,11 @@ from deploy.doctor.findings import Finding
 from ingest.clock import utc_now
 from ingest.extras import install_command
 from ingest.settings import IngestSettings
+from ingest.tcp import is_loopback
 from ingest.tls import TlsError, TlsFiles, client_context
 from pipeline.settings import PipelineSettings
 
-__all__ = ["check_certificates", "check_clear_text", "is_loopback"]
+__all__ = ["check_certificates", "check_clear_text"]
 
 _SOON = timedelta(days=30)
 
@@ -55,18 +55,6 @@ def check_clear_text(ingest: IngestSettings, pipeline: PipelineSettings) -> list
         advice = "enable https (docs/security.md), and correct KPSTREAM_PIPELINE_INFLUX_URL"
         found.append(Finding("tls", "warn", text, advice))
     return found
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address means this machine; does not resolve names.
-
-    >>> [is_loopback(host) for host in ("localhost", "127.0.0.2", "::1", "10.0.0.1", "broker")]
-    [True, True, True, False, False]
-    """
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _files(files: TlsFiles, now: datetime) -> Iterator[Finding]:

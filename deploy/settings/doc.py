@@ -25,6 +25,7 @@ SETTINGS_MODULES = (
     "ingest.settings",
     "pipeline.settings",
     "deploy.settings.settings",
+    "deploy.settings.rolloutsettings",
     "dashboards.settings",
 )
 """Modules with settings classes, one per package that has settings."""
@@ -50,6 +51,7 @@ _KINDS: Mapping[Any, str] = {
     SecretStr: "secret text",
     str: "text",
     tuple[str, ...]: "JSON array of text",
+    dict[str, int]: "JSON object of whole numbers",
 }
 
 _LIMITS: Mapping[type, Any] = {
@@ -116,7 +118,7 @@ def _default(field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True, validated_data={})
     if value is None:
         return "unset"
-    if isinstance(value, tuple):
+    if isinstance(value, (tuple, dict)):
         return f"`{json.dumps(value)}`"
     if isinstance(value, SecretStr):
         return "secret"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
-from ipaddress import ip_address
 
 from deploy.stack.site import Site
 from ingest.clock import utc_now
 from ingest.extras import install_command
 from ingest.mqtt.broker import mosquitto_program
+from ingest.tcp import is_loopback
 
 __all__ = ["site_problems"]
 
@@ -63,12 +63,8 @@ def _address_problems(name: str, host: str, port: int, setting: str = "") -> lis
         port: Port it would listen on.
         setting: Setting that moves the port; empty for a server, which has its own.
     """
-    try:
-        is_loopback = ip_address(host).is_loopback
-    except ValueError:
-        is_loopback = host == "localhost"
     where = setting or _ADDRESS_SETTINGS[name]
-    if not is_loopback:
+    if not is_loopback(host):
         return [
             f"{name} on {host}: kpstream runs servers on loopback only; remove {name} from "
             f"KPSTREAM_SITE_NATIVE to use the server on that host, or correct {where}"
