@@ -21,7 +21,7 @@ from ingest.errors import LogUnavailable, RefusalReason, RefusedMessage
 from ingest.logwriter import LogRecord
 from ingest.messages import encode_bundle, encode_envelope
 from ingest.mqtt.packets import Oversized
-from ingest.payloads import decode_payload
+from ingest.payloads import decode_payload, unit_advice
 from ingest.secrettext import error_text
 from ingest.settings import IngestSettings
 from ingest.topics import (
@@ -385,6 +385,8 @@ class Intake:
         if self.judge.is_ahead(earliest, recv_ms):
             ahead = f"{earliest - recv_ms} ms ahead of the receive time {recv_ms}"
             detail = f"event time {earliest} is {ahead}, at most {self._settings.future_ms} allowed"
+            if advice := unit_advice(earliest):
+                detail += f": {advice}"
             raise RefusedMessage(RefusalReason.future, detail)
         return readings
 

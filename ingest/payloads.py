@@ -41,6 +41,7 @@ __all__ = [
     "decode_payload",
     "encode_payload",
     "event_times",
+    "unit_advice",
 ]
 
 MAX_PAYLOAD_BYTES = 256 * 1024
@@ -48,6 +49,7 @@ MAX_READINGS = 10_000
 MAX_CHANNELS = 256
 YEAR_2000_MS = 946_684_800_000
 """2000-01-01T00:00:00Z. An earlier event time means that the device's clock was never set."""
+_YEAR_2100_MS = 4_102_444_800_000
 
 _INT64_MAX = 2**63 - 1
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -62,10 +64,26 @@ _REASONS = {reason.value: reason for reason in RefusalReason} | {
 """Reason by error type of pydantic and of our own; every other fault is a `wrong_shape`."""
 
 
+def unit_advice(ts: int) -> str:
+    """What to do about an event time that is no time of this century in milliseconds.
+
+    "" if it is none in seconds, microseconds or nanoseconds either.
+
+    >>> unit_advice(1_750_000_000)
+    "it looks like seconds, send milliseconds; or set the device's clock"
+    """
+    for unit, per_second in (("seconds", 1), ("microseconds", 10**6), ("nanoseconds", 10**9)):
+        if YEAR_2000_MS * per_second <= ts * 1000 < _YEAR_2100_MS * per_second:
+            return f"it looks like {unit}, send milliseconds; or set the device's clock"
+    return ""
+
+
 def _event_time(ts_ms: int) -> int:
     if ts_ms < YEAR_2000_MS:
-        message = "event time {ts} ms is before the year 2000: set the device's clock"
-        raise PydanticCustomError(RefusalReason.clock_unset.value, message, {"ts": ts_ms})
+        message = "event time {ts} ms is before the year 2000: {advice}"
+        advice = unit_advice(ts_ms) or "set the device's clock"
+        context = {"ts": ts_ms, "advice": advice}
+        raise PydanticCustomError(RefusalReason.clock_unset.value, message, context)
     if ts_ms > _INT64_MAX:
         message = "event time {ts} is not a 64-bit integer of milliseconds"
         raise PydanticCustomError(RefusalReason.wrong_type.value, message, {"ts": ts_ms})

@@ -32,7 +32,7 @@ from deploy.processes.bridging import (
 from deploy.processes.explaining import PointAppender
 from deploy.processes.filemeasures import file_measures
 from deploy.processes.gatewayview import RunningGateway
-from deploy.processes.lifecycle import Tasks, run_process, until_crashed
+from deploy.processes.lifecycle import Tasks, process_age_s, run_process, until_crashed
 from deploy.settings.secretoutput import start_logging
 from deploy.settings.settings import GatewaySettings
 from ingest.bridge import Bridge
@@ -156,7 +156,6 @@ class Gateway:
 
     async def start(self) -> str:
         """Start everything; returns one line of text when readings flow."""
-        started = time.perf_counter()
         self._points.start(self._append_account)
         self.models.poll()
         await self.console.start()
@@ -179,7 +178,7 @@ class Gateway:
         await self.connected(_BROKER_S)
         broker = broker_text(self._broker, self.bridge.health())
         return (
-            f"gateway started in {time.perf_counter() - started:.1f} s: broker {broker}, "
+            f"gateway started in {process_age_s():.1f} s: broker {broker}, "
             f"console {self.console.url}, state {self.settings.state_dir}"
         )
 

@@ -36,6 +36,7 @@ from ingest.payloads import (
     decode_payload,
     encode_payload,
     event_times,
+    unit_advice,
 )
 from ingest.topics import Address
 
@@ -348,3 +349,18 @@ def test_chosen_readings_make_a_message_again() -> None:
         "ts": [T0 + 2, T0],
         "values": {"x": [7, 0.1], "y": [5, 3]},
     }
+
+
+@pytest.mark.parametrize(
+    ("scale", "unit"), [(1, "seconds"), (10**6, "microseconds"), (10**9, "nanoseconds")]
+)
+def test_an_event_time_in_another_unit_is_told_as_that(scale, unit):
+    assert unit_advice(1_750_000_000 * scale).startswith(f"it looks like {unit}, send milliseconds")
+    assert unit_advice(1_750_000_000_000) == unit_advice(17) == unit_advice(-1) == ""
+
+
+def test_the_refusal_of_epoch_seconds_names_the_unit():
+    body = b'{"ts": 1750000000, "values": {"a": 1}}'
+    with pytest.raises(RefusedMessage, match="looks like seconds, send milliseconds") as caught:
+        decode_payload(body)
+    assert caught.value.reason is RefusalReason.clock_unset

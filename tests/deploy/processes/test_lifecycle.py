@@ -136,3 +136,13 @@ async def test_a_crashed_app_raises_its_reason() -> None:
     app.crashed = True
     with pytest.raises(ValueError, match="why"):
         await waiting
+
+
+def test_the_age_of_a_process_counts_its_imports():
+    code = (
+        "import time; began = time.monotonic(); import asyncio, json; time.sleep(0.3); "
+        "from deploy.processes.lifecycle import process_age_s; "
+        "print(process_age_s() - (time.monotonic() - began))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(found.stdout) >= -0.02  # /proc counts in hundredths of a second

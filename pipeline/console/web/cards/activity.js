@@ -28,6 +28,11 @@ export const activityCard = {
   device: course,
 };
 
+/** The probability of a score is that of its nearest class, which an unknown window does not have. */
+const isKnown = (activity) => activity.label !== "unknown";
+
+const nearest = ({ probabilities }) => words(Object.keys(probabilities).reduce((best, label) => (probabilities[label] > (probabilities[best] ?? -1) ? label : best), "class"));
+
 /** One span for everyone: as much as was recorded, up to the ten minutes that the gateway sends. */
 function commonSpan(people) {
   const needed = Math.max(0, ...people.map(scoreOf).map((a) => (a?.runs.length ? a.until_ms - a.runs[0][0] : 0)));
@@ -45,8 +50,8 @@ function person(d, labels, settings, now, span) {
     h("div", {}, h("h3", {}, h("a.cover", { href: deviceHref(d) }, d.device)), h("p", {}, d.site)),
     activity
       ? h("div.who-activity", { class: hue(labels, activity.label) },
-          h("div.name", {}, h("i.swatch"), words(activity.label), h("em", {}, percent(activity.probability))),
-          h("div.bar", { "aria-hidden": "true" }, h("i", { style: { width: `${(activity.probability ?? 0) * 100}%` } })))
+          h("div.name", {}, h("i.swatch"), words(activity.label), isKnown(activity) && h("em", {}, percent(activity.probability))),
+          isKnown(activity) && h("div.bar", { "aria-hidden": "true" }, h("i", { style: { width: `${(activity.probability ?? 0) * 100}%` } })))
       : h("div.who-activity.muted.small", {}, "Waiting for a full window"),
     activity ? strip(activity.runs, activity.until_ms - span, activity.until_ms, labels) : h("div"),
     h("div.age", {}, stale ? stalePill(d, now) : lastHeard(d, now)));
@@ -65,7 +70,9 @@ function course(data, context) {
   return [
     tiles(
       tile("Now", words(activity.label), { note: `since ${clockTime(activity.runs.at(-1)?.[0] ?? d.time_ms, 0)}` }),
-      tile("Probability", percent(activity.probability), { note: "of the newest window" }),
+      isKnown(activity)
+        ? tile("Probability", percent(activity.probability), { note: "of the newest window" })
+        : tile("Probability", "–", { note: `no class fits; the nearest, ${nearest(activity)}, has ${percent(activity.probability)}` }),
       ...facts(d, context.now),
     ),
     h("div.stack", {},
@@ -84,7 +91,7 @@ function course(data, context) {
             lines: [{ name: "Probability", cls: "hue-accent", points: rows.map(([t, v]) => [t, v]) }],
             band: rows.map(([t, , low, high]) => [t, low, high]),
             marks: data.versions.slice(1).map(([t, version]) => [t, `v${version}`]),
-            read: (t) => (at.has(t) ? [[words(labelAt(t) ?? "Probability"), percent(at.get(t)[1]), hue(labels, labelAt(t))]] : []),
+            read: (t) => (at.has(t) ? [[labelAt(t) === "unknown" ? "Nearest class" : words(labelAt(t) ?? "Probability"), percent(at.get(t)[1]), hue(labels, labelAt(t))]] : []),
             label: "Probability of the most probable activity over time; arrow keys read single scores",
             redraw: context.redraw,
           })))),
