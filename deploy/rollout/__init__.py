@@ -7,4 +7,6 @@ fetches (`deploy.updates`), compares a new student with the running one, and goe
 - `release`: the documents that both sides read: plan, release, index of releases.
 - `report`: what a gateway says about itself.
 - `points`: a report as points for InfluxDB.
+- `inventory`: what the centre knows of its gateways.
+- `controller`: which way a release goes next.
 """

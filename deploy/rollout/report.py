@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from pathlib import Path
 from typing import Annotated, Literal
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from deploy.rollout.release import Count, Epoch, Gateway, Name
+from ingest.statefile import read_regular
 
 __all__ = [
     "MAX_REPORT_BYTES",
@@ -26,6 +28,7 @@ __all__ = [
     "StudentReport",
     "decode_report",
     "encode_report",
+    "read_report_key",
     "report_topic",
 ]
 
@@ -165,6 +168,25 @@ def decode_report(topic: str, payload: bytes, key: bytes | None = None) -> Gatew
         msg = f"the report names the gateway {report.gateway}, but came on the topic {topic}"
         raise ReportRefused(msg)
     return report
+
+
+def read_report_key(path: Path) -> bytes:
+    """Read the key of a gateway's reports: a file with 64 hexadecimal digits.
+
+    `kpstream centre enrol` writes it.
+
+    Raises:
+        OSError: The file is missing, too large, no regular file, or cannot be read.
+        ValueError: It does not hold a key; the message does not show what it holds.
+    """
+    try:
+        key = bytes.fromhex(read_regular(path, 1000).decode("ascii").strip())
+    except ValueError:
+        key = b""
+    if len(key) != 32:
+        msg = f"{path} does not hold the key of a report: 64 hexadecimal digits"
+        raise ValueError(msg)
+    return key
 
 
 def _signature(body: bytes, key: bytes) -> str:
