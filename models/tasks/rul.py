@@ -28,7 +28,8 @@ __all__ = [
 MAX_RUL = 125
 """Cap of the remaining useful life, in cycles, per C-MAPSS practice (arXiv 2406.08765)."""
 CRITICAL_RUL = 20.0
-"""A machine with less remaining useful life than this is critical, in cycles or hours."""
+"""A machine is critical if the lower end of its interval, or without one its remaining useful life,
+is below this, in cycles or hours. The console, alerts and explanations use this one rule."""
 
 
 class RulDecoding(Decoding):
@@ -77,7 +78,7 @@ def bias(truth: NDArray[Any], rul: NDArray[np.float32]) -> float:
 
 
 def _is_critical(fields: Mapping[str, Any]) -> bool:
-    return bool(fields["rul"] < CRITICAL_RUL)
+    return bool(fields.get("rul_low", fields["rul"]) < CRITICAL_RUL)
 
 
 _HOURLY = Hourly(

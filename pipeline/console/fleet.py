@@ -63,7 +63,8 @@ class FleetQuery:
         search: Text that `site/device/stream` contains, in any case; "": all.
         task: Name of the task; "": all.
         state: "live", "stale" (silent for too long), "waiting" (without a score) or "" (all).
-        sort: "urgent" (by task, live ones first, the most urgent first) or "name".
+        sort: "urgent" (by task; those that need attention first, the rest live before stale) or
+            "name".
         limit: Most devices on the page.
         cursor: Sort key behind which the page begins; None: at the first device.
     """
@@ -251,7 +252,7 @@ class Fleet:
             is_stale = heard_ms is None or now_ms - heard_ms > limit_ms
             name = found[0].name if found else ("" if model is None else model.task)
             section = sections.get(name, 0)
-            urgent = (section, int(is_stale), _urgency(found), *device)
+            urgent = (section, *_urgency(found, is_stale, self._settings), *device)
             text = "/".join(device).lower()
             entries.append(_Entry(device, name, found is not None, is_stale, text, urgent))
         index.overview = _overview(entries, scored, by_stream, self._settings)
@@ -259,22 +260,39 @@ class Fleet:
 
 
 def _headline_fields(task: Task) -> tuple[str, ...]:
-    if isinstance(task.answer, QuantilesAnswer):
+    answer = task.answer
+    if isinstance(answer, QuantilesAnswer):
         return ("alarm", "covered")
-    return (task.answer.headline_field,)
+    if isinstance(answer, NumberAnswer) and answer.low_field:
+        return (answer.headline_field, answer.low_field)
+    return (answer.headline_field,)
 
 
-def _urgency(found: tuple[Task, Headline] | None) -> float:
-    """Smaller is more urgent: the number itself, or an alarm before none."""
+def _cautious(headline: Headline) -> float | None:
+    """The lower end of a number's interval, or the number; None without either."""
+    return next((float(v) for v in reversed(headline.values) if v is not None), None)
+
+
+def _urgency(
+    found: tuple[Task, Headline] | None, is_stale: bool, settings: PageSettings
+) -> tuple[int, int, float]:
+    """Sort key of a device within its task, the most urgent one first.
+
+    What was close to failure or in alarm stays at the top when it falls silent; of the others the
+    live ones come first, because an old score is no news.
+    """
     if found is None:
-        return _NO_SCORE
+        return 2, int(is_stale), _NO_SCORE
     task, headline = found
-    value = headline.values[0]
     if isinstance(task.answer, QuantilesAnswer):
-        return float(not value)
-    if isinstance(task.answer, NumberAnswer):
-        return _NO_SCORE if value is None else float(value)
-    return 0.0
+        return (0 if headline.values[0] else 2), int(is_stale), 0.0
+    value = _cautious(headline) if isinstance(task.answer, NumberAnswer) else None
+    if value is None:
+        return 2, int(is_stale), _NO_SCORE if isinstance(task.answer, NumberAnswer) else 0.0
+    rank = 2
+    if task.needs_attention is not None:
+        rank = 0 if value < settings.rul_critical else 1 if value < settings.rul_warning else 2
+    return rank, int(is_stale), value
 
 
 def _overview(
@@ -323,11 +341,12 @@ def _figures(
     lowest = min(
         ((h.values[0], device) for device, h in rows if h.values[0] is not None), default=None
     )
+    cautious = [low for _, h in rows if (low := _cautious(h)) is not None]
     model = None if lowest is None else models.get(lowest[1][2])
     unit = (model and model.unit) or task.field(task.answer.headline_field).unit
     return {
-        "critical": sum(value < settings.rul_critical for value in values),
-        "warning": sum(settings.rul_critical <= value < settings.rul_warning for value in values),
+        "critical": sum(low < settings.rul_critical for low in cautious),
+        "warning": sum(settings.rul_critical <= low < settings.rul_warning for low in cautious),
         "lowest": None if lowest is None else [lowest[0], unit, *lowest[1]],
     }
 
@@ -337,7 +356,7 @@ def _encoded(key: tuple[Any, ...]) -> str:
 
 
 def _decoded(cursor: str, sort: str) -> tuple[Any, ...]:
-    kinds = (int, int, float, str, str, str) if sort == _SORTS[0] else (str, str, str)
+    kinds = (int, int, int, float, str, str, str) if sort == _SORTS[0] else (str, str, str)
     msg = f"cursor {cursor!r:.80} is none that a page of this order gave; begin without one"
     try:
         padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)

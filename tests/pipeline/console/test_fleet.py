@@ -51,6 +51,20 @@ def site(tmp_path: Path) -> Iterator[Site]:
     results.close()
 
 
+def test_a_silent_machine_near_failure_stays_above_healthy_ones(site: Site) -> None:
+    """An engine that ran until it was critical and then stopped is the first to be looked at."""
+    heard = {a.device: a.last_recv_ms for a in site.view.accounts}
+    critical = site.names(task="rul")[0]
+    site.view.accounts = [
+        replace(a, last_recv_ms=NOW_MS - 3_600_000) if a.device == critical else a
+        for a in site.view.accounts
+    ]
+    assert heard[critical] > NOW_MS - 60_000
+    assert site.names(state="stale", task="rul") == [critical, "engine-06"]
+    assert site.names(task="rul")[0] == critical
+    assert site.names(task="rul")[-1] == "engine-06"  # it was healthy when it fell silent
+
+
 def test_the_most_urgent_comes_first_and_the_stale_last(site: Site) -> None:
     engines = site.names(task="rul")
     assert engines[:3] == ["engine-02", "engine-03", "engine-07"]
@@ -60,6 +74,16 @@ def test_the_most_urgent_comes_first_and_the_stale_last(site: Site) -> None:
     assert site.names(state="stale") == ["engine-06", "dmitri"]
     assert site.names(state="waiting") == ["engine-09"]
     assert "engine-06" not in site.names(state="live")
+
+
+def test_a_machine_is_critical_by_the_lower_end_of_its_interval(site: Site) -> None:
+    before = site.page()["overview"]["tasks"]["rul"]["critical"]
+    fields = (("rul", 31.0), ("rul_low", 12.0), ("rul_high", 50.0), ("version", 1))
+    tags = (("site", "plant-1"), ("device", "engine-99"), ("stream", "engine"), ("model", "m"))
+    site.results.write([Point("rul", tags, fields, NOW_MS * 1_000_000)])
+    page = site.page(task="rul", limit=3)
+    assert page["overview"]["tasks"]["rul"]["critical"] == before + 1
+    assert "engine-99" in [entry["device"] for entry in page["devices"]]
 
 
 def test_search_looks_into_site_device_and_stream_in_any_case(site: Site) -> None:
@@ -99,9 +123,11 @@ def test_the_overview_counts_the_whole_fleet_whatever_is_searched(site: Site) ->
     assert (overview["devices"], overview["sites"], overview["waiting"]) == (17, 3, 1)
     assert overview["live"] + overview["stale"] == 17
     rul, activity, forecast = overview["tasks"].values()
-    values = {p.device: p.fields["rul"] for p in latest(site.results, "rul")}
+    points = latest(site.results, "rul")
+    values = {p.device: p.fields["rul"] for p in points}
+    low = {p.device: p.fields["rul_low"] for p in points}
     assert (rul["devices"], rul["scored"]) == (9, 8)
-    assert rul["critical"] == sum(value < 20 for value in values.values())
+    assert rul["critical"] == sum(value < 20 for value in low.values())
     assert rul["lowest"] == [values["engine-02"], "cycles", "plant-1", "engine-02", "engine"]
     assert activity["common"][1] <= activity["scored"] == 5
     assert forecast["alarms"] == sum(

@@ -41,7 +41,7 @@ def scored(plant: Plant) -> Plant:
     for closed, scored in plant.scored:
         for item, record in zip(closed, scored.records, strict=True):
             odd = (item.window.end_ms - 1 - T0) // STEP % 2
-            record["rul"] = CRITICAL_RUL - 1 if odd else CRITICAL_RUL
+            record["rul_low"] = CRITICAL_RUL - 1 if odd else CRITICAL_RUL
     return plant
 
 
@@ -53,7 +53,7 @@ def look(alerts: AlertExplainer, plant: Plant) -> int:
     for closed, scored in plant.scored:
         alerts.look(closed, scored)
     return sum(
-        record["rul"] < CRITICAL_RUL for _, scored in plant.scored for record in scored.records
+        record["rul_low"] < CRITICAL_RUL for _, scored in plant.scored for record in scored.records
     )
 
 

@@ -16,11 +16,11 @@ export const forecastCard = {
   /** The section of the fleet page, for the devices of this card. */
   section(devices, { settings, now, task, title, count }) {
     const id = `task-${task}`;
-    const sorted = [...devices].sort((a, b) => isStale(a, settings, now) - isStale(b, settings, now)
-      || Number(scoreOf(b)?.alarm ?? 0) - Number(scoreOf(a)?.alarm ?? 0)
+    const sorted = [...devices].sort((a, b) => Number(scoreOf(b)?.alarm ?? 0) - Number(scoreOf(a)?.alarm ?? 0)
+      || isStale(a, settings, now) - isStale(b, settings, now)
       || a.device.localeCompare(b.device, "en", { numeric: true }));
     return h("section.section", { key: id, "aria-labelledby": id },
-      h("div.section-head", {}, h("h2", { id }, `${title} `, h("span.count", {}, whole(count))), h("span.muted.small", {}, "alarms first, stale last"),
+      h("div.section-head", {}, h("h2", { id }, `${title} `, h("span.count", {}, whole(count))), h("span.muted.small", {}, "alarms first"),
         h("div.end", {}, legend([["hue-reading", "reading"], ["hue-accent", "forecast"], ["swatch-band hue-accent", "p10 to p90"]]))),
       h("ul.machines", { key: "cards" }, sorted.map((d) => card(d, settings, now))));
   },

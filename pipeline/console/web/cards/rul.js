@@ -11,8 +11,8 @@ export const rulCard = {
   tiles({ critical, warning, lowest }, { settings }) {
     const [value, unit, , device] = lowest ?? [];
     return [
-      tile("Critical machines", whole(critical), { tone: critical ? "bad" : "", note: `RUL below ${settings.rul_critical}` }),
-      tile("Wearing machines", whole(warning), { tone: warning ? "warn" : "", note: `RUL below ${settings.rul_warning}` }),
+      tile("Critical machines", whole(critical), { tone: critical ? "bad" : "", note: `lower end of RUL below ${settings.rul_critical}` }),
+      tile("Wearing machines", whole(warning), { tone: warning ? "warn" : "", note: `lower end of RUL below ${settings.rul_warning}` }),
       tile("Lowest RUL", lowest ? whole(value) : "–", { unit, note: device ?? "no score yet" }),
     ];
   },
@@ -21,7 +21,7 @@ export const rulCard = {
   section(devices, { settings, now, redraw, count }) {
     const machines = [...devices].sort(byUrgency(settings, now));
     return h("section.section", { key: "machines", "aria-labelledby": "machines" },
-      h("div.section-head", {}, h("h2", { id: "machines" }, "Machines ", h("span.count", {}, whole(count))), h("span.muted.small", {}, "most urgent first, stale last"),
+      h("div.section-head", {}, h("h2", { id: "machines" }, "Machines ", h("span.count", {}, whole(count))), h("span.muted.small", {}, "most urgent first"),
         h("div.end", {}, toggle("Layout", [["cards", "Cards"], ["table", "Table"]], choice.layout, (value) => {
           choice.layout = value;
           remembered.set("layout", value);
@@ -33,23 +33,30 @@ export const rulCard = {
   },
 
   /** Beside the name of a device. */
-  pill: (d, settings) => (scoreOf(d) ? pill(...condition(scoreOf(d).value, settings)) : null),
+  pill: (d, settings) => (scoreOf(d) ? pill(...condition(scoreOf(d), settings)) : null),
 
   /** The page of a device with a score. */
   device: course,
 };
 
+/** The number that decides: the lower end of the interval, as in the alerts; without one, the score. */
+const cautious = (score) => score?.low ?? score?.value;
+
 /** Condition of a machine: a word, an icon and a tone; never colour alone. */
-function condition(rul, settings) {
+function condition(score, settings) {
+  const rul = cautious(score);
   if (rul === null || rul === undefined) return ["quiet", "clock", "Waiting"];
   if (rul < settings.rul_critical) return ["bad", "alert", "Critical"];
   if (rul < settings.rul_warning) return ["warn", "warn", "Wearing"];
   return ["good", "check", "Healthy"];
 }
 
-/** Live before stale (an old score is not news), then by RUL, then by name. */
-const byUrgency = (settings, now) => (a, b) => isStale(a, settings, now) - isStale(b, settings, now)
-  || (scoreOf(a)?.value ?? 1e9) - (scoreOf(b)?.value ?? 1e9)
+const RANKS = { bad: 0, warn: 1, good: 2, quiet: 2 };
+
+/** Critical before wearing before the rest; then live before stale, then by the number that decides, then by name. */
+const byUrgency = (settings, now) => (a, b) => RANKS[condition(scoreOf(a), settings)[0]] - RANKS[condition(scoreOf(b), settings)[0]]
+  || isStale(a, settings, now) - isStale(b, settings, now)
+  || (cautious(scoreOf(a)) ?? 1e9) - (cautious(scoreOf(b)) ?? 1e9)
   || a.device.localeCompare(b.device, "en", { numeric: true });
 
 const between = (rul) => (rul.low === null || rul.high === null ? "" : `${whole(Math.max(0, rul.low))} – ${whole(rul.high)}`);
@@ -57,9 +64,9 @@ const between = (rul) => (rul.low === null || rul.high === null ? "" : `${whole(
 const trendOf = (d) => sparkline(scoreOf(d).trend, [0, Math.max(125, ...scoreOf(d).trend.map(([, v]) => v))], `trend of the last scores, now ${whole(scoreOf(d).value)} ${d.unit}`);
 
 function machineCard(d, settings, now) {
-  const [tone] = condition(scoreOf(d)?.value, settings);
+  const [tone] = condition(scoreOf(d), settings);
   return h("li.card.machine", { key: deviceHref(d), class: `${tone} ${isStale(d, settings, now) ? "is-stale" : ""}` },
-    h("div.machine-head", {}, h("div", {}, h("h3", {}, h("a.cover", { href: deviceHref(d) }, d.device)), h("p", {}, d.site)), pill(...condition(scoreOf(d)?.value, settings))),
+    h("div.machine-head", {}, h("div", {}, h("h3", {}, h("a.cover", { href: deviceHref(d) }, d.device)), h("p", {}, d.site)), pill(...condition(scoreOf(d), settings))),
     scoreOf(d) ? [
       h("div.rul", {}, h("b", {}, whole(scoreOf(d).value)), h("span", {}, d.unit),
         between(scoreOf(d)) && h("span.between", { title: "calibrated interval of this score" }, "between ", between(scoreOf(d)))),
@@ -71,8 +78,8 @@ function machineCard(d, settings, now) {
 function machineTable(machines, settings, now) {
   return h("div.card.table-box", { key: "table" }, h("table", {},
     h("thead", {}, h("tr", {}, h("th", {}, "Machine"), h("th", {}, "Site"), h("th", {}, "Condition"), h("th.num", {}, "RUL"), h("th.num", {}, "Interval"), h("th", {}, "Trend"), h("th", {}, "Model"), h("th.num", {}, "Last reading"))),
-    h("tbody", {}, machines.map((d) => h("tr.link", { key: deviceHref(d), class: `${condition(scoreOf(d)?.value, settings)[0]} ${isStale(d, settings, now) ? "is-stale" : ""}` },
-      h("td.nowrap", {}, h("a", { href: deviceHref(d) }, d.device)), h("td.muted.nowrap", {}, d.site), h("td", {}, pill(...condition(scoreOf(d)?.value, settings))),
+    h("tbody", {}, machines.map((d) => h("tr.link", { key: deviceHref(d), class: `${condition(scoreOf(d), settings)[0]} ${isStale(d, settings, now) ? "is-stale" : ""}` },
+      h("td.nowrap", {}, h("a", { href: deviceHref(d) }, d.device)), h("td.muted.nowrap", {}, d.site), h("td", {}, pill(...condition(scoreOf(d), settings))),
       h("td.num", {}, scoreOf(d) ? `${whole(scoreOf(d).value)} ${d.unit}` : "–"), h("td.num.muted", {}, scoreOf(d) ? between(scoreOf(d)) : "–"),
       h("td", {}, scoreOf(d) ? trendOf(d) : "–"), h("td.muted.nowrap", {}, d.version === undefined ? "–" : `${d.model} v${d.version}`), h("td.num.muted", {}, isStale(d, settings, now) ? stalePill(d, now) : lastHeard(d, now)))))));
 }
@@ -87,10 +94,10 @@ function course(data, context) {
   const has = (v) => v !== null && v !== undefined;
   const at = new Map(rows.map((row) => [row[0], row]));
   const versionAt = (t) => data.versions.findLast(([since]) => since <= t)?.[1];
-  const [tone] = condition(rul.value, settings);
+  const [tone] = condition(rul, settings);
   return [
     tiles(
-      tile("Remaining useful life", whole(rul.value), { unit: d.unit, tone: tone === "good" ? "" : tone, note: condition(rul.value, settings)[2] }),
+      tile("Remaining useful life", whole(rul.value), { unit: d.unit, tone: tone === "good" ? "" : tone, note: condition(rul, settings)[2] }),
       tile("Interval", has(rul.low) ? `${whole(Math.max(0, rul.low))} – ${whole(rul.high)}` : "–", { unit: has(rul.low) ? d.unit : "", note: "calibrated" }),
       ...facts(d, context.now),
     ),
