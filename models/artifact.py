@@ -34,6 +34,7 @@ from models.tasks.registry import find_task
 
 __all__ = [
     "MANIFEST_FILE",
+    "MAX_MANIFEST_BYTES",
     "ONNX_FILE",
     "Artifact",
     "open_plain_file",

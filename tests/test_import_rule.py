@@ -70,7 +70,16 @@ ONE_FILE = {
     "grafana_api": {"dashboards/grafana/client.py"},
     "google": {"ingest/sparkplug/wire.py"},  # protobuf
     "cryptography": {"deploy/stack/certs.py"},
+    "urllib3": {"deploy/updates/childtransport.py", "pipeline/stores/influxclient.py"},
 }
+# The files of the child process that fetches from a centre; no other process of a gateway loads
+# them, because the libraries below would cost it some 25 MB of memory.
+FETCH_CHILD = {
+    "deploy/updates/childtransport.py",
+    "deploy/updates/childverdict.py",
+    "deploy/updates/fetchchild.py",
+}
+NOT_IN_GATEWAY = ["tuf", "securesystemslib", "cryptography", "urllib3", "requests"]
 # The files of the log and the results file; the transport only reads SQLite's version.
 SQLITE = {
     "ingest/sparkplug/store.py",  # the bridge's memory of Sparkplug nodes, in a file of its own
@@ -184,6 +193,42 @@ def test_third_party_client_is_imported_by_one_file(client: str) -> None:
     assert importers <= ONE_FILE[client]
 
 
+def test_only_the_fetching_child_and_the_centre_import_tuf() -> None:
+    importers = {
+        path.relative_to(ROOT).as_posix()
+        for package in OURS
+        for path in _files(package)
+        for _, name in _imports(path)
+        if _top(name) in ("tuf", "securesystemslib")
+    }
+    assert importers >= {"deploy/updates/fetchchild.py"}
+    wrong = {file for file in importers - FETCH_CHILD if not file.startswith("deploy/rollout/")}
+    assert not wrong
+
+
+def test_nothing_imports_the_fetching_child_but_its_own_files() -> None:
+    modules = {file.removesuffix(".py").replace("/", ".") for file in FETCH_CHILD}
+    importers = {
+        path.relative_to(ROOT).as_posix()
+        for package in OURS
+        for path in _files(package)
+        for _, name in _imports(path)
+        if any(_is_below(name, module) for module in modules)
+    }
+    assert importers <= FETCH_CHILD
+
+
+def test_following_a_centre_loads_no_tuf_into_the_gateway() -> None:
+    modules = [
+        f"deploy.updates.{path.stem}"
+        for path in _files("deploy/updates")
+        if path.relative_to(ROOT).as_posix() not in FETCH_CHILD and path.stem != "__init__"
+    ]
+    assert "deploy.updates.fetch" in modules
+    seen = _imported([*modules, "deploy.processes.gateway"], NOT_IN_GATEWAY)
+    assert seen["loaded"] == []
+
+
 def test_sqlite_stays_in_the_log_and_the_results_file() -> None:
     importers = {
         path.relative_to(ROOT).as_posix()
@@ -248,8 +293,13 @@ def test_importing_the_whole_gateway_loads_nothing_heavy_and_starts_nothing() ->
 def test_pure_modules_load_without_faust_and_without_a_network_library() -> None:
     modules = ["pipeline." + name.replace("/", ".") for name in PURE]
     heavy = ["faust", "mode", "aiohttp", "paho", "onnxruntime", "influxdb_client", "sqlite3"]
+    assert _imported(modules, heavy)["loaded"] == []
+
+
+def _imported(modules: list[str], forbidden: list[str]) -> dict[str, list[str]]:
+    """What a fresh interpreter says after importing the modules; see IMPORT_ALL."""
     done = subprocess.run(
-        [sys.executable, "-c", IMPORT_ALL, json.dumps([heavy, modules])],
+        [sys.executable, "-c", IMPORT_ALL, json.dumps([forbidden, modules])],
         capture_output=True,
         text=True,
         cwd=ROOT,
@@ -258,4 +308,5 @@ def test_pure_modules_load_without_faust_and_without_a_network_library() -> None
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1])["loaded"] == []
+    found: dict[str, list[str]] = json.loads(done.stdout.splitlines()[-1])
+    return found
