@@ -20,7 +20,9 @@ __all__ = [
     "LOG_TOPICS",
     "MAX_RECORD_BYTES",
     "MQTT_PREFIX",
+    "NOTE_TOPIC",
     "READINGS",
+    "REPORTS_FILTER",
     "SCORES",
     "SHARED_GROUP",
     "Address",
@@ -32,6 +34,7 @@ __all__ = [
     "parse_topic",
     "partition_of",
     "probe_address",
+    "report_topic",
     "subscription",
     "topic_shape",
 ]
@@ -55,6 +58,11 @@ lateness."""
 
 MQTT_PREFIX = "sensors"
 """Default first level(s) of the MQTT topics; a setting of the bridge."""
+
+NOTE_TOPIC = "gateways/note"
+"""MQTT topic on which a centre says that there is something new; never trusted (retained)."""
+REPORTS_FILTER = "gateways/+/report"
+"""MQTT filter for the reports of all gateways."""
 
 SHARED_GROUP = "kpstream"
 """Default group in which the bridges of a site share its messages."""
@@ -151,6 +159,15 @@ def subscription(prefix: str = MQTT_PREFIX, site: str | None = None) -> str:
     ('sensors/#', 'sensors/plant-7/#')
     """
     return f"{prefix}/#" if site is None else f"{prefix}/{site}/#"
+
+
+def report_topic(gateway: str) -> str:
+    """MQTT topic of the report of a gateway (retained).
+
+    >>> report_topic("press-hall-1")
+    'gateways/press-hall-1/report'
+    """
+    return f"gateways/{gateway}/report"
 
 
 def former_subscriptions(prefix: str = MQTT_PREFIX) -> tuple[str, ...]:

@@ -135,17 +135,25 @@ def show(folder: Path, warn_days: int) -> None:
     "--deny",
     "denied",
     multiple=True,
-    metavar="SITE/DEVICE",
-    help="For devices-acl: stolen device; repeatable.",
+    metavar="NAME",
+    help="For devices-acl and gateways-acl: stolen SITE/DEVICE or gateway; repeatable.",
+)
+@click.option(
+    "--gateways", is_flag=True, help="For mosquitto: also a listener where gateways report."
 )
 def config(
-    folder: Path, what: str, host: str, nodes: tuple[str, ...], denied: tuple[str, ...]
+    folder: Path,
+    what: str,
+    host: str,
+    nodes: tuple[str, ...],
+    denied: tuple[str, ...],
+    gateways: bool,
 ) -> None:
     """Print the TLS settings for the certificates of FOLDER.
 
-    WHAT is mosquitto (its listeners), devices-acl or services-acl (their access lists, to be saved
-    as FOLDER/mosquitto-devices.acl and FOLDER/mosquitto-services.acl), kafka, influxdb, or the name
-    of a service, such as bridge (its environment variables).
+    WHAT is mosquitto (its listeners), devices-acl, services-acl or gateways-acl (their access
+    lists, to be saved as FOLDER/mosquitto-devices.acl and so on), kafka, influxdb, or the name of a
+    service, such as bridge (its environment variables).
     """
     from deploy.settings.errors import exit_on_invalid_settings
     from deploy.stack import acl, tlsconfig
@@ -154,15 +162,23 @@ def config(
     services = sorted(path.stem for path in (folder / "services").glob("*.pem"))
     lines: list[str]
     if what == "mosquitto":
-        text = acl.mosquitto_tls_config(folder, folder, devices_host=host, services_host=host)
+        text = acl.mosquitto_tls_config(
+            folder,
+            folder,
+            devices_host=host,
+            services_host=host,
+            gateways_host=host if gateways else None,
+        )
         lines = text.splitlines()
-    elif what in ("devices-acl", "services-acl"):
+    elif what in ("devices-acl", "services-acl", "gateways-acl"):
         with exit_on_invalid_settings():
             prefix = IngestSettings().mqtt_prefix
         bridges = [name for name in services if name.startswith("bridge")]
         try:
             if what == "devices-acl":
                 text = acl.devices_acl(prefix=prefix, nodes=nodes, denied=denied)
+            elif what == "gateways-acl":
+                text = acl.gateways_acl(denied=denied)
             else:
                 text = acl.services_acl(prefix=prefix, bridges=bridges)
         except ValueError as exc:

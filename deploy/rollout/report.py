@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from deploy.rollout.release import Count, Epoch, Gateway, Name
 from ingest.statefile import read_regular
+from ingest.topics import report_topic
 
 __all__ = [
     "MAX_REPORT_BYTES",
@@ -29,7 +30,6 @@ __all__ = [
     "decode_report",
     "encode_report",
     "read_report_key",
-    "report_topic",
 ]
 
 MAX_REPORT_BYTES = 64_000
@@ -127,11 +127,6 @@ class GatewayReport(_Document):
     fetch_detail: Text = ""
     index_made_s: Epoch = 0
     students: Annotated[tuple[StudentReport, ...], Field(max_length=100)] = ()
-
-
-def report_topic(gateway: str) -> str:
-    """The MQTT topic of a gateway's report."""
-    return f"gateways/{gateway}/report"
 
 
 def encode_report(report: GatewayReport, key: bytes | None = None) -> bytes:

@@ -1,6 +1,6 @@
 """Access control of mosquitto: ACL files and TLS listeners.
 
-There are two listeners for two kinds of clients:
+There are two listeners for two kinds of clients, and a third one where gateways report to a centre:
 
 * **Devices** present a certificate of the devices' authority. Its common name `SITE/DEVICE` becomes
   their user name *and* their client id. They can publish only below `sensors/SITE/DEVICE/`, and
@@ -8,6 +8,9 @@ There are two listeners for two kinds of clients:
   connection at a time.
 * **Services** (bridge, operator) present a certificate of the other authority and choose their own
   client ids: the bridge has one for its session, `kpstream doctor` another.
+* **Gateways** present a certificate of the services' authority whose common name is the name of the
+  gateway, which becomes their user name and client id as well. They write their own report and read
+  the centre's note, nothing else.
 
 A test checks this against mosquitto 2.0.11, which inserts a user name with a slash into `%u`
 unchanged and refuses one with `+` or `#`. In MQTT 5 a forbidden publication is answered with "not
@@ -20,22 +23,34 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ingest.topics import MQTT_PREFIX, probe_address, subscription
+from ingest.topics import (
+    MQTT_PREFIX,
+    NOTE_TOPIC,
+    REPORTS_FILTER,
+    probe_address,
+    report_topic,
+    subscription,
+)
 
 __all__ = [
     "DEVICES_ACL",
     "DEVICES_PORT",
+    "GATEWAYS_ACL",
+    "GATEWAYS_PORT",
     "SERVICES_ACL",
     "SERVICES_PORT",
     "devices_acl",
+    "gateways_acl",
     "mosquitto_tls_config",
     "services_acl",
 ]
 
 DEVICES_PORT = 8883
 SERVICES_PORT = 8884
+GATEWAYS_PORT = 8885
 DEVICES_ACL = "mosquitto-devices.acl"
 SERVICES_ACL = "mosquitto-services.acl"
+GATEWAYS_ACL = "mosquitto-gateways.acl"
 
 _NODE = ("NBIRTH", "NDATA", "NDEATH")
 _BEHIND_NODE = ("DBIRTH", "DDATA", "DDEATH")
@@ -82,27 +97,48 @@ def services_acl(
     prefix: str = MQTT_PREFIX,
     bridges: Sequence[str] = ("bridge",),
     operators: Sequence[str] = ("operator",),
+    centres: Sequence[str] = ("centre",),
 ) -> str:
     """Return the ACL file of the services' listener: bridges read, operators read and publish.
 
-    A bridge may also publish what `kpstream doctor` publishes, of which nothing is kept.
+    A bridge may also publish what `kpstream doctor` publishes, of which nothing is kept. The centre
+    of a rollout reads the reports of gateways and publishes its note.
 
     Args:
         prefix: First levels of the MQTT topics of readings.
         bridges: Common names of the bridges' certificates.
         operators: Common names of clients that may publish for any device, to replay data sets or
             dead letters, or to simulate.
+        centres: Common names of clients that run `kpstream centre control`.
 
     Raises:
         ValueError: A name has a special meaning in an ACL file.
     """
-    _check(prefix, *bridges, *operators)
+    _check(prefix, *bridges, *operators, *centres)
     lines, probe = [_HEAD], probe_address("+").mqtt_topic(prefix)
     for name in bridges:
         own = (f"topic read {subscription(prefix)}", f"topic write {probe}")
         lines += ["", f"user {name}", *own, *_BRIDGE]
     for name in operators:
         lines += ["", f"user {name}", f"topic readwrite {subscription(prefix)}", _BROKER_STATE]
+    for name in centres:
+        lines += ["", f"user {name}", f"topic read {REPORTS_FILTER}", f"topic write {NOTE_TOPIC}"]
+    return "\n".join(lines) + "\n"
+
+
+def gateways_acl(*, denied: Sequence[str] = ()) -> str:
+    """Return the ACL file of the gateways' listener: a gateway writes its report, reads the note.
+
+    Args:
+        denied: Common names without any access, for stolen gateways; see `devices_acl`.
+
+    Raises:
+        ValueError: A name has a special meaning in an ACL file.
+    """
+    _check(*denied)
+    lines = [_HEAD, f"pattern write {report_topic('%u')}", f"pattern read {NOTE_TOPIC}"]
+    for name in denied:
+        lines += ["", f"user {name}", "topic deny #"]
     return "\n".join(lines) + "\n"
 
 
@@ -135,6 +171,8 @@ def mosquitto_tls_config(
     devices_port: int = DEVICES_PORT,
     services_host: str = "127.0.0.1",
     services_port: int = SERVICES_PORT,
+    gateways_host: str | None = None,
+    gateways_port: int = GATEWAYS_PORT,
 ) -> str:
     """Return the listeners of `mosquitto.conf`: TLS 1.2 or later, and client certificates.
 
@@ -143,11 +181,13 @@ def mosquitto_tls_config(
 
     Args:
         certs: Folder of `kpstream certs make`, or one with the same layout.
-        acls: Folder of the files `DEVICES_ACL` and `SERVICES_ACL`.
+        acls: Folder of the files `DEVICES_ACL`, `SERVICES_ACL` and `GATEWAYS_ACL`.
         devices_host: Address for devices; loopback by default.
         devices_port: TCP port for devices.
         services_host: Address for bridges and operators.
         services_port: TCP port for bridges and operators.
+        gateways_host: Address for gateways that follow a centre; None: without this listener.
+        gateways_port: TCP port for gateways.
     """
     where = certs.absolute()
     server = (
@@ -157,6 +197,14 @@ def mosquitto_tls_config(
         "require_certificate true\n"
         "use_identity_as_username true\n"
         "allow_anonymous false\n"
+    )
+    gateways = (
+        "\n"
+        f"listener {gateways_port} {gateways_host}\n"
+        f"cafile {where}/ca.pem\n"
+        f"{server}"
+        "use_username_as_clientid true\n"
+        f"acl_file {acls.absolute() / GATEWAYS_ACL}\n"
     )
     return (
         "per_listener_settings true\n"
@@ -170,5 +218,5 @@ def mosquitto_tls_config(
         f"listener {services_port} {services_host}\n"
         f"cafile {where}/ca.pem\n"
         f"{server}"
-        f"acl_file {acls.absolute() / SERVICES_ACL}\n"
+        f"acl_file {acls.absolute() / SERVICES_ACL}\n" + ("" if gateways_host is None else gateways)
     )

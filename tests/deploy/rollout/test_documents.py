@@ -23,8 +23,8 @@ from deploy.rollout.report import (
     StudentReport,
     decode_report,
     encode_report,
-    report_topic,
 )
+from ingest.topics import report_topic
 
 GATEWAYS = [f"gateway-{number}" for number in range(1000)]
 

@@ -14,8 +14,8 @@ from deploy.rollout.report import (
     StudentReport,
     encode_report,
     read_report_key,
-    report_topic,
 )
+from ingest.topics import report_topic
 
 START_S = 1_700_000_000
 

@@ -23,8 +23,10 @@ from deploy.doctor.brokercheck import BrokerCheck, broker_check
 from deploy.doctor.brokerchecks import broker_findings
 from deploy.stack.acl import (
     DEVICES_ACL,
+    GATEWAYS_ACL,
     SERVICES_ACL,
     devices_acl,
+    gateways_acl,
     mosquitto_tls_config,
     services_acl,
 )
@@ -35,12 +37,14 @@ from ingest.mqtt.endpoint import Endpoint
 from ingest.mqtt.publisher import Publisher
 from ingest.settings import IngestSettings
 from ingest.tls import client_context
+from ingest.topics import NOTE_TOPIC, REPORTS_FILTER, report_topic
 from tests.fakes.certs import issue
 from tests.fakes.log import until
 from tests.fakes.ports import free_port
 
 NOW = datetime.now(timezone.utc)
 ME, OTHER, NODE = "plant-7/press-1", "plant-7/press-2", "plant-7/edge-1"
+SERVICES = ("bridge", "operator", "store", "centre", "gw-1", "gw-2", "gw-3")
 MINE, THEIRS = f"sensors/{ME}/engine", f"sensors/{OTHER}/engine"
 
 
@@ -50,16 +54,20 @@ class SecuredBroker:
     def __init__(self, folder: Path) -> None:
         self.certs = folder / "certs"
         self.folder = folder
-        plan = Plan(services=("bridge", "operator", "store"), devices=(ME, OTHER, NODE))
+        plan = Plan(services=SERVICES, devices=(ME, OTHER, NODE))
         make_certificates(self.certs, plan, now=NOW)
         (folder / DEVICES_ACL).write_text(devices_acl(nodes=[NODE]))
         (folder / SERVICES_ACL).write_text(services_acl())
+        (folder / GATEWAYS_ACL).write_text(gateways_acl(denied=["gw-3"]))
         self.devices_port, self.services_port = free_port(), free_port()
+        self.gateways_port = free_port()
         listeners = mosquitto_tls_config(
             self.certs,
             folder,
             devices_port=self.devices_port,
             services_port=self.services_port,
+            gateways_host="127.0.0.1",
+            gateways_port=self.gateways_port,
         )
         self.broker = LocalBroker(folder / "mq", port=self.services_port, listeners=listeners)
 
@@ -70,6 +78,9 @@ class SecuredBroker:
         cert = self.certs / f"services/{name}.pem"
         changes = {"port": self.services_port, **changes}
         return self.with_cert(cert, client_id or f"test-{name}", **changes)
+
+    def gateway(self, name: str, client_id: str = "mine") -> Endpoint:
+        return self.service(name, client_id, port=self.gateways_port)
 
     def with_cert(self, cert: Path, client_id: str = "mine", **changes: object) -> Endpoint:
         endpoint = Endpoint(
@@ -312,6 +323,46 @@ async def test_a_sparkplug_node_publishes_as_itself_only_and_receives_its_comman
             assert await publish(secured.service("bridge", "b2"), *reversed(commands)) == 0
             await until(lambda: edge.got)
             assert [topic for topic, _ in edge.got] == commands[:1]
+
+
+async def test_a_gateway_writes_its_own_report_and_reads_the_note(secured: SecuredBroker) -> None:
+    own, note = report_topic("gw-1"), NOTE_TOPIC
+    foreign = [
+        report_topic("gw-2"),
+        "gateways/gw-1/x",
+        "gateways/gw-1",
+        note,
+        MINE,
+        "sensors/gw-1/x",
+    ]
+    everything = "gateways/#"
+    async with Reader(secured.service("centre"), REPORTS_FILTER) as centre:
+        assert await publish(secured.gateway("gw-1"), own) == 0
+        assert await publish(secured.gateway("gw-1"), *foreign) == len(foreign)
+        assert await publish(secured.device(ME), own, note) == 2
+        assert await publish(secured.service("bridge", "x"), own, note) == 2
+        assert await publish(secured.gateway("gw-3"), report_topic("gw-3")) == 1, "stolen"
+        async with Reader(secured.gateway("gw-2"), everything) as other:
+            assert await publish(secured.gateway("gw-1"), own, payload=b"2") == 0
+            await until(lambda: len(centre.got) == 2)
+            assert await publish(secured.service("centre", "writer"), note) == 0
+            await until(lambda: other.got)
+            assert other.got == [(note, b"1")]
+        centre_may_not = [own, MINE, "gateways/x"]
+        assert await publish(secured.service("centre", "writer"), *centre_may_not) == 3
+    assert centre.got == [(own, b"1"), (own, b"2")]
+
+
+async def test_a_gateway_cannot_take_over_the_session_of_another_client(
+    secured: SecuredBroker,
+) -> None:
+    async with Reader(secured.service("bridge", "kpstream-bridge")) as bridge:
+        thief = secured.gateway("gw-1", client_id="kpstream-bridge")
+        async with Reader(thief, "#") as spy:
+            assert await publish(secured.device(ME), MINE) == 0
+            await until(lambda: bridge.got)
+            assert spy.got == []
+        assert bridge.connection.connects_total == 1
 
 
 async def test_a_stolen_device_is_shut_out_while_it_is_connected(
