@@ -69,7 +69,11 @@ ONE_FILE = {
     "onnx": set(),
     "grafana_api": {"dashboards/grafana/client.py"},
     "google": {"ingest/sparkplug/wire.py"},  # protobuf
-    "cryptography": {"deploy/stack/certs.py"},
+    "cryptography": {
+        "deploy/stack/certs.py",
+        "deploy/rollout/ceremony.py",
+        "deploy/rollout/keys.py",
+    },
     "urllib3": {"deploy/updates/childtransport.py", "pipeline/stores/influxclient.py"},
 }
 # The files of the child process that fetches from a centre; no other process of a gateway loads

@@ -6,6 +6,8 @@ fetches (`deploy.updates`), compares a new student with the running one, and goe
 
 - `release`: the documents that both sides read: plan, release, index of releases.
 - `report`: what a gateway says about itself.
+- `repository`: the signed repository of the centre, and changes of its index.
+- `metadata`, `keys`, `folder`, `ceremony`: signed files, private keys, durable writing, ceremonies.
 - `points`: a report as points for InfluxDB.
 - `inventory`: what the centre knows of its gateways.
 - `controller`: which way a release goes next.
