@@ -49,6 +49,7 @@ def process_totals(
         dead_letters.update(scored.dead_letters)
         totals = replace(
             totals,
+            taken=scored.readings,
             scored=scored.scored,
             unscored=scored.unscored,
             sensor_to_score=scored.sensor_to_score.summary(steady_ms),

@@ -109,7 +109,11 @@ class LatencySummary:
 class Totals(ReadingCounters):
     """Sums over all devices, plus the counters of bridge and store.
 
+    The sums over devices survive a restart; everything else counts from the start of the process.
+    A sentence or a chart uses one kind only.
+
     Attributes:
+        taken: Readings that the scoring stage took from the log.
         messages_received: Messages that came over MQTT.
         messages_logged: Messages that are durable in the log.
         messages_dead_lettered: Messages that the bridge refused.
@@ -124,6 +128,7 @@ class Totals(ReadingCounters):
         sensor_to_stored: Latency from the window's end to the stored point.
     """
 
+    taken: int = 0
     messages_received: int = 0
     messages_logged: int = 0
     messages_dead_lettered: int = 0

@@ -15,10 +15,14 @@ __all__ = ["History", "Sample"]
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Counters and percentiles at one time; rates are differences of two samples."""
+    """Counters and percentiles at one time; rates are differences of two samples.
+
+    All counters begin at 0 with the process: one that survives a restart would jump when its state
+    has been read, and the chart would show a rate that nobody saw.
+    """
 
     now_ms: int
-    received: int
+    taken: int
     scored: int
     stored: int
     backlog: int
@@ -44,7 +48,7 @@ class History:
         self._samples.append(
             Sample(
                 now_ms=now_ms,
-                received=totals.received,
+                taken=totals.taken,
                 scored=totals.scored,
                 stored=totals.stored,
                 backlog=sum(p.backlog for p in partitions),

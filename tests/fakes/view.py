@@ -171,6 +171,7 @@ class FakeView:
         refused = self.dead_letters.get("not_json", 0)
         return replace(
             sums,
+            taken=sums.received,
             messages_received=sums.received // 10 + refused,
             messages_logged=sums.received // 10,
             messages_dead_lettered=refused,

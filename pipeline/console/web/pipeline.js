@@ -30,9 +30,9 @@ export const pipelinePage = {
     const history = data.history;
     const rates = (name) => history.slice(1).map((s, i) => {
       const step = s[name] - history[i][name];
-      return [s.now_ms, step < 0 ? null : (step * 1000) / (s.now_ms - history[i].now_ms)]; // a restart counts from 0
+      return [s.now_ms, step < 0 ? null : (step * 1000) / (s.now_ms - history[i].now_ms)];
     });
-    const received = rates("received");
+    const received = rates("taken");
     const recent = (list) => {
       const last = list.slice(-5).filter(([, v]) => v !== null);
       return last.length ? last.reduce((sum, [, v]) => sum + v, 0) / last.length : null;
@@ -46,19 +46,19 @@ export const pipelinePage = {
       problems(data.health),
       tiles(
         tile("Readings", rate(recent(received)), { unit: "/s", note: `${short(t.received)} in all` }),
-        tile("Scores", rate(recent(rates("scored"))), { unit: "/s", note: `${short(t.scored)} in all` }),
+        tile("Scores", rate(recent(rates("scored"))), { unit: "/s", note: `${short(t.scored)} since the start` }),
         tile("Sensor to score, p50", duration(t.sensor_to_score.p50_ms), { note: "last minute" }),
         tile("Sensor to score, p99", duration(t.sensor_to_score.p99_ms), { note: `receive to score ${duration(t.receive_to_score.p99_ms)}` }),
         tile("Waiting in the log", whole(backlog), { unit: backlog === 1 ? "record" : "records", note: `${data.partitions.length} partitions read` }),
         tile("Dead letters", whole(deadLetters.reduce((sum, [, n]) => sum + n, 0)), { note: deadLetters.length ? `${deadLetters.length} ${deadLetters.length === 1 ? "reason" : "reasons"}` : "none" }),
       ),
       h("div.stack", {},
-        h("section.card.pad", {}, h("div.card-head", {}, h("h2", {}, "Account"), h("span.muted.small", {}, `readings of ${data.devices} ${data.devices === 1 ? "device" : "devices"}, each in exactly one term`)),
+        h("section.card.pad", {}, h("div.card-head", {}, h("h2", {}, "Account"), h("span.muted.small", {}, `readings of ${data.devices} ${data.devices === 1 ? "device" : "devices"}, each in exactly one term, in ${whole(t.windows)} windows; kept over restarts`)),
           equation(t),
           data.unbalanced.length > 0 && h("p.flow", {}, h("span", {}, "Does not balance: ", h("b", {}, data.unbalanced.slice(0, 8).join(", ")))),
           h("p.flow", {},
-            h("span", {}, h("b", {}, whole(t.messages_received)), " MQTT messages →"), h("span", {}, h("b", {}, whole(t.messages_logged)), " in the log →"),
-            h("span", {}, h("b", {}, whole(t.windows)), " windows →"), h("span", {}, h("b", {}, whole(t.scored)), " scores →"), h("span", {}, h("b", {}, whole(t.stored)), " points stored;"),
+            h("span", {}, "Since this process started: ", h("b", {}, whole(t.messages_received)), " MQTT messages →"), h("span", {}, h("b", {}, whole(t.messages_logged)), " in the log →"),
+            h("span", {}, h("b", {}, whole(t.taken)), " readings taken →"), h("span", {}, h("b", {}, whole(t.scored)), " scores →"), h("span", {}, h("b", {}, whole(t.stored)), " points stored;"),
             h("span", {}, h("b", {}, whole(t.messages_dead_lettered)), " messages refused by the bridge"))),
         h("div.two", {},
           rateChart("throughput", "Throughput", [["Readings", "hue-accent", received], ["Scores", "hue-2", rates("scored")], ["Stored", "hue-3", rates("stored")]], (v) => `${rate(v)}/s`, rate),

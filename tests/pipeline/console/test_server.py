@@ -124,7 +124,7 @@ async def test_the_pipeline_page_shows_the_account_and_marks_what_stalls(site: S
     assert totals["missing"] == 0
     assert totals["dead_letters"]["not_json"] == 41
     assert page["results"]["points"]["rul"] == 8 * 180
-    assert page["history"][0]["received"] == totals["received"]
+    assert page["history"][0]["taken"] == totals["taken"]
     assert not any(p["stalled"] for p in page["partitions"])
     site.view.now_ms += 60_000
     site.view.accounts[0] = replace(site.view.accounts[0], received=10**6)
