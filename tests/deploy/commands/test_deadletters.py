@@ -155,21 +155,26 @@ def test_a_dead_letter_that_has_grown_is_published_in_parts(tmp_path: Path) -> N
             await until(lambda: bridge.health().connected)
             where = ("--state-dir", str(tmp_path), "--mqtt", f"{broker.host}:{broker.port}")
             result = await asyncio.to_thread(run, "replay", *where, "--all")
+            await until(lambda: sum(len(batch.ts_ms) for batch in _batches(taken)) >= len(ts))
             bridge.stop()
             await running
             return result
 
         result = asyncio.run(bridge_and_replay())
     assert "1 of 1 published again" in result.output
-    batches = [
+    batches = _batches(taken)
+    assert [int(at) for batch in batches for at in batch.ts_ms] == ts
+    assert {len(batch.values["b"]) == len(batch.ts_ms) for batch in batches} == {True}
+
+
+def _batches(taken: FakeLog) -> list[Batch]:
+    return [
         item
         for record in taken.records
         if record.topic == READINGS
         for item in decode_bundle(record.value)
         if isinstance(item, Batch)
     ]
-    assert [int(at) for batch in batches for at in batch.ts_ms] == ts
-    assert {len(batch.values["b"]) == len(batch.ts_ms) for batch in batches} == {True}
 
 
 def test_replay_keeps_to_the_limits_of_the_broker(tmp_path: Path) -> None:
