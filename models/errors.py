@@ -18,6 +18,7 @@ ModelError
 └── RegistryError
     ├── NameRefused       an invalid model name or version
     ├── VersionMissing    the registry does not have this version
+    ├── VersionTaken      the registry has another content under this number
     ├── PointerInvalid    stable.json is damaged, gone or an older copy
     └── RegistryBusy      another publisher held the lock for too long
 ```
@@ -45,6 +46,7 @@ __all__ = [
     "UnexpectedFile",
     "UnknownTask",
     "VersionMissing",
+    "VersionTaken",
 ]
 
 
@@ -114,6 +116,10 @@ class NameRefused(RegistryError):
 
 class VersionMissing(RegistryError):
     """The registry does not have this name or version."""
+
+
+class VersionTaken(RegistryError):
+    """The registry has another content under the number of a version that a centre signed."""
 
 
 class PointerInvalid(RegistryError):

@@ -21,18 +21,17 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import getpass
+import hashlib
 import json
 import os
 import re
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, BinaryIO, Literal
-
-from pydantic import BaseModel, ConfigDict, Field, Strict, StringConstraints, ValidationError
+from typing import BinaryIO
 
 from models.artifact import (
     MANIFEST_FILE,
@@ -40,14 +39,11 @@ from models.artifact import (
     Artifact,
     open_plain_file,
     read_artifact,
-    read_plain_file,
     shown,
     sync_directory,
     write_durably,
 )
 from models.errors import (
-    ArtifactError,
-    ArtifactMissing,
     DigestMismatch,
     ModelError,
     NameRefused,
@@ -55,46 +51,30 @@ from models.errors import (
     RegistryBusy,
     UnexpectedFile,
     VersionMissing,
+    VersionTaken,
 )
-from models.manifest import Manifest, check_fit, encode_manifest
+from models.manifest import Manifest, check_fit, decode_manifest, encode_manifest
+from models.pointer import (
+    HISTORY_FILE,
+    NEXT_POINTER_FILE,
+    POINTER_FILE,
+    Move,
+    Pointer,
+    is_move_to,
+    is_superseded,
+    read_history,
+    read_interrupted_move,
+    read_pointer,
+)
 from models.tasks.fields import NAME_PATTERN, is_name
 
-__all__ = ["Move", "Pointer", "Registry"]
+__all__ = ["Registry"]
 
 _VERSION_DIR = re.compile(r"[1-9][0-9]{0,8}")
 _RETIRED = ".retired-"
-_POINTER_FILE = "stable.json"
-_NEXT_POINTER_FILE = "stable.next.json"
-_MAX_POINTER_BYTES = 10_000
-_MAX_HISTORY_BYTES = 100_000_000
 _LOCK_SECONDS = 10.0
 _MOVE_SECONDS = 0.5
 """How long a reader waits for a publisher that has written the history, but not yet the pointer."""
-
-_Version = Annotated[int, Strict(), Field(ge=1)]
-_Digest = Annotated[str, StringConstraints(strict=True, pattern=r"^[0-9a-f]{64}$")]
-
-
-class Pointer(BaseModel):
-    """The content of stable.json: the version that gateways run, and the digest of its manifest."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    version: _Version
-    digest: _Digest
-
-
-class Move(BaseModel):
-    """One line of history.jsonl: a move of the pointer, with its time and its author."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    ts_ms: int
-    who: str
-    what: Literal["promote", "rollback"]
-    version: _Version
-    digest: _Digest
-    previous: _Version | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,10 +175,10 @@ class Registry:
         """
         until = time.monotonic() + _MOVE_SECONDS
         while True:
-            pointer, moves = self._read_pointer(name), self.history(name)
-            if not moves or (pointer is not None and not _is_superseded(pointer, moves)):
+            pointer, moves = read_pointer(self._folder(name)), self.history(name)
+            if not moves or (pointer is not None and not is_superseded(pointer, moves)):
                 return pointer
-            interrupted = self._read_interrupted_move(name, moves[-1])
+            interrupted = read_interrupted_move(self._folder(name), moves[-1])
             if interrupted is not None:
                 return interrupted
             if time.monotonic() > until:
@@ -207,14 +187,14 @@ class Registry:
         last = moves[-1].version
         found = "is gone" if pointer is None else f"is an older copy and names v{pointer.version}"
         msg = (
-            f"{self._folder(name) / _POINTER_FILE} {found}, but the last move in history.jsonl is "
+            f"{self._folder(name) / POINTER_FILE} {found}, but the last move in history.jsonl is "
             f"to v{last}: set the pointer again (`kpstream models promote {name} {last}`)"
         )
         raise PointerInvalid(msg)
 
     def history_gap(self, name: str, pointer: Pointer) -> str | None:
         """What the history lacks, for messages; None if it records the move to the pointer."""
-        if any(_names(move, pointer) for move in self.history(name)):
+        if any(is_move_to(move, pointer) for move in self.history(name)):
             return None
         return (
             f"{self._folder(name) / 'history.jsonl'} does not record the move to v{pointer.version}"
@@ -228,7 +208,7 @@ class Registry:
         It costs two stats, because a gateway reads it every second.
         """
         stamp: list[int] = []
-        for file in (_POINTER_FILE, "history.jsonl"):
+        for file in (POINTER_FILE, HISTORY_FILE):
             try:
                 status = (self._folder(name) / file).lstat()
             except OSError:
@@ -238,20 +218,8 @@ class Registry:
         return tuple(stamp) if any(stamp) else None
 
     def history(self, name: str) -> list[Move]:
-        """All moves of the pointer, oldest first; a line truncated by a power loss is left out.
-
-        Empty if the file is missing, or no regular file.
-        """
-        path = self._folder(name) / "history.jsonl"
-        try:
-            data = read_plain_file(path, _MAX_HISTORY_BYTES)
-        except ArtifactError:
-            return []
-        moves = []
-        for line in data.splitlines():
-            with contextlib.suppress(ValidationError):
-                moves.append(Move.model_validate_json(line))
-        return moves
+        """All moves of the pointer, oldest first; see `models.pointer.read_history`."""
+        return read_history(self._folder(name))
 
     def publish(
         self,
@@ -286,10 +254,41 @@ class Registry:
             if stable:
                 self._check_fit(name, artifact.manifest)
             version = max(artifact.manifest.version, self._last_version(name) + 1)
-            self._write_version(artifact, name, version)
+            manifest_bytes = _manifest_bytes(artifact, name, version)
+            self._write_version(manifest_bytes, artifact.onnx_bytes, name, version)
             if stable:
                 self._move_pointer(self.read(name, version), who)
         return version
+
+    def add_verified(self, manifest_bytes: bytes, onnx_bytes: bytes) -> Artifact:
+        """Add a version that a centre has signed, under its own number; the pointer stays.
+
+        Number and digest are kept, because a release names both. Adding it again changes nothing.
+
+        Args:
+            manifest_bytes: The bytes of manifest.json.
+            onnx_bytes: The bytes of model.onnx.
+
+        Returns:
+            The version as the registry has it.
+
+        Raises:
+            ArtifactError: The two are no valid artifact; the registry is unchanged.
+            VersionTaken: The registry has another content under this number; it is unchanged.
+            RegistryBusy: Another publisher held the lock for too long.
+            OSError: They could not be written; the registry is unchanged.
+        """
+        manifest = decode_manifest(manifest_bytes)
+        name, version = manifest.name, manifest.version
+        (self._folder(name) / "versions").mkdir(parents=True, exist_ok=True)
+        with self._locked(name):
+            if os.path.lexists(self.version_path(name, version)):
+                return self._known_version(name, version, manifest_bytes)
+            digest = hashlib.sha256(manifest_bytes).hexdigest()
+            if any(m.version == version and m.digest != digest for m in self.history(name)):
+                raise _taken(name, version)
+            self._write_version(manifest_bytes, onnx_bytes, name, version)
+        return self.read(name, version)
 
     def set_stable(self, name: str, version: int, who: str | None = None) -> Pointer:
         """Move the pointer of a name to a version; gateways follow at their next poll.
@@ -324,7 +323,7 @@ class Registry:
             ModelError: See `publish` and `set_stable`.
         """
         name = read_artifact(artifact_dir).manifest.name
-        if os.path.lexists(self._folder(name) / _POINTER_FILE) or self.history(name):
+        if os.path.lexists(self._folder(name) / POINTER_FILE) or self.history(name):
             return False
         self.publish(artifact_dir, stable=True)
         return True
@@ -364,30 +363,6 @@ class Registry:
             raise NameRefused(msg)
         return self.root / name
 
-    def _read_pointer(self, name: str, file: str = _POINTER_FILE) -> Pointer | None:
-        path = self._folder(name) / file
-        if not os.path.lexists(path):
-            return None
-        try:
-            return Pointer.model_validate_json(read_plain_file(path, _MAX_POINTER_BYTES))
-        except ValidationError as exc:
-            reason = exc.errors(include_url=False)[0]["msg"]
-            msg = f"{path} is damaged ({reason}): set the pointer again (publish or set_stable)"
-            raise PointerInvalid(msg) from exc
-        except ArtifactMissing:
-            return None  # removed in between
-        except ArtifactError as exc:
-            msg = f"{exc}: set the pointer again (publish or set_stable)"
-            raise PointerInvalid(msg) from exc
-
-    def _read_interrupted_move(self, name: str, last: Move) -> Pointer | None:
-        """The pointer that the last move was about to set; None if there is none, or another's."""
-        try:
-            pointer = self._read_pointer(name, _NEXT_POINTER_FILE)
-        except PointerInvalid:
-            return None
-        return pointer if pointer is not None and _names(last, pointer) else None
-
     def _last_version(self, name: str) -> int:
         used = [0, *self.list_versions(name), *(move.version for move in self.history(name))]
         return max(used)
@@ -400,17 +375,29 @@ class Registry:
             return moves[-1].version if moves else None
         return pointer.version if pointer else None
 
-    def _write_version(self, artifact: Artifact, name: str, version: int) -> None:
+    def _known_version(self, name: str, version: int, manifest_bytes: bytes) -> Artifact:
+        """The version as it is; a damaged one stays for `read` to report."""
+        known = self.read(name, version)
+        if known.manifest_bytes != manifest_bytes:
+            raise _taken(name, version)
+        return known
+
+    def _write_version(
+        self, manifest_bytes: bytes, onnx_bytes: bytes, name: str, version: int
+    ) -> None:
         versions = self._folder(name) / "versions"
         for leftover in versions.glob(".publishing-*"):  # of a publisher that was killed
             shutil.rmtree(leftover, ignore_errors=True)
-        manifest_bytes = _manifest_bytes(artifact, name, version)
         temporary = versions / f".publishing-{os.getpid()}-{version}"
-        temporary.mkdir()
-        write_durably(temporary / ONNX_FILE, artifact.onnx_bytes)
-        write_durably(temporary / MANIFEST_FILE, manifest_bytes)
-        read_artifact(temporary)
-        temporary.rename(versions / str(version))
+        try:
+            temporary.mkdir()
+            write_durably(temporary / ONNX_FILE, onnx_bytes)
+            write_durably(temporary / MANIFEST_FILE, manifest_bytes)
+            read_artifact(temporary)
+            temporary.rename(versions / str(version))
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)  # a full disk needs the room
+            raise
         for folder in (versions, versions.parent, self.root):
             sync_directory(folder)
 
@@ -440,14 +427,14 @@ class Registry:
         # that nobody reads; one that is killed after it leaves the file that `read_stable` takes.
         content = json.dumps(pointer.model_dump(), indent=2) + "\n"
         folder = self._folder(name)
-        write_durably(folder / _NEXT_POINTER_FILE, content.encode("utf-8"))
+        write_durably(folder / NEXT_POINTER_FILE, content.encode("utf-8"))
         self._append_history(name, move)
-        (folder / _NEXT_POINTER_FILE).replace(folder / _POINTER_FILE)
+        (folder / NEXT_POINTER_FILE).replace(folder / POINTER_FILE)
         sync_directory(folder)
         return pointer
 
     def _append_history(self, name: str, move: Move) -> None:
-        path = self._folder(name) / "history.jsonl"
+        path = self._folder(name) / HISTORY_FILE
         line = json.dumps(move.model_dump(), ensure_ascii=False) + "\n"
         with _appending(path) as file:
             # A line that a power loss has truncated must not swallow this one.
@@ -476,21 +463,19 @@ class Registry:
             yield  # closing the file releases the lock
 
 
+def _taken(name: str, version: int) -> VersionTaken:
+    return VersionTaken(
+        f"{name} v{version} exists in this registry with another content: publish the student at "
+        "the centre under a number that no gateway has used"
+    )
+
+
 def _manifest_bytes(artifact: Artifact, name: str, version: int) -> bytes:
     manifest = artifact.manifest
     if (manifest.name, manifest.version) == (name, version):
         return artifact.manifest_bytes
     renumbered = Manifest.model_validate({**dict(manifest), "name": name, "version": version})
     return encode_manifest(renumbered)
-
-
-def _names(move: Move, pointer: Pointer) -> bool:
-    return (move.version, move.digest) == (pointer.version, pointer.digest)
-
-
-def _is_superseded(pointer: Pointer, moves: Sequence[Move]) -> bool:
-    """Whether the history once moved to this pointer, and then to another version."""
-    return not _names(moves[-1], pointer) and any(_names(move, pointer) for move in moves)
 
 
 def _folders_in(folder: Path) -> list[str]:

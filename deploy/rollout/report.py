@@ -36,9 +36,9 @@ MAX_REPORT_BYTES = 64_000
 
 Phase = Literal["champion", "shadow", "probation", "failed", "held", "waiting"]
 FetchState = Literal["off", "ok", "away", "expired", "clock", "refused", "full"]
-"""Off: no centre is set, or the extra for it is not installed. Away: the centre could not be reached,
-or answers too slowly. Expired: its metadata ran out. Clock: this machine's clock is wrong. Refused:
-an attack or a damaged repository. Full: no room, or the state folder cannot be written."""
+"""Off: no centre is set, or the extra for it is not installed. Away: the centre could not be
+reached, or answers too slowly. Expired: its metadata ran out. Clock: this machine's clock is wrong.
+Refused: an attack or a damaged repository. Full: no room, or the state folder cannot be written."""
 Text = Annotated[str, StringConstraints(max_length=500)]
 
 

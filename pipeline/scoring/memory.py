@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from ingest.statefile import StateFileUnusable, read_object, write_object
-from models.registry import Pointer
+from models.pointer import Pointer
 
 __all__ = ["Ran", "read_ran", "write_ran"]
 

@@ -17,7 +17,8 @@ from typing import Literal
 from models.artifact import Artifact
 from models.errors import ArtifactMissing, Misfit, ModelError
 from models.manifest import check_fit
-from models.registry import Pointer, Registry
+from models.pointer import Pointer
+from models.registry import Registry
 from models.session import Student
 from models.tasks.registry import find_task
 from pipeline.scoring.memory import Ran, read_ran, write_ran

@@ -19,6 +19,7 @@ from models.errors import (
     NameRefused,
     PointerInvalid,
     VersionMissing,
+    VersionTaken,
 )
 from models.manifest import Draft
 from models.registry import Registry
@@ -345,3 +346,60 @@ def test_a_retired_name_is_gone_and_nothing_of_it_is_deleted(registry, student):
         registry.retire(NAME)
     with pytest.raises(NameRefused):
         registry.retire("../elsewhere")
+
+
+def files_of(folder: Path) -> tuple[bytes, bytes]:
+    return (folder / "manifest.json").read_bytes(), (folder / "model.onnx").read_bytes()
+
+
+@pytest.fixture
+def signed(tmp_path) -> tuple[bytes, bytes]:
+    """The files of a version 7 as a centre signed them."""
+    write_dummy(tmp_path / "signed", version=7)
+    return files_of(tmp_path / "signed")
+
+
+def test_a_verified_version_keeps_number_and_digest_and_moves_no_pointer(registry, student, signed):
+    registry.publish(student, stable=True)
+    added = registry.add_verified(*signed)
+    assert (added.manifest_bytes, added.onnx_bytes) == signed
+    assert added.path == registry.version_path(NAME, 7)
+    assert registry.read_stable(NAME).version == 1
+    assert registry.publish(student) == 8
+
+
+def test_a_verified_version_is_added_once(registry, signed):
+    registry.add_verified(*signed)
+    stamp = (registry.version_path(NAME, 7) / "manifest.json").stat().st_mtime_ns
+    assert registry.add_verified(*signed).manifest.version == 7
+    assert (registry.version_path(NAME, 7) / "manifest.json").stat().st_mtime_ns == stamp
+
+
+def test_a_verified_version_below_the_newest_one_is_added(registry, signed, tmp_path):
+    write_dummy(tmp_path / "nine", version=9)
+    registry.publish(tmp_path / "nine")
+    registry.add_verified(*signed)
+    assert registry.list_versions(NAME) == [7, 9]
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+def test_a_known_number_with_another_content_is_refused(registry, signed, tmp_path, deleted):
+    write_dummy(tmp_path / "own", version=7)
+    manifest = json.loads((tmp_path / "own" / "manifest.json").read_text())
+    (tmp_path / "own" / "manifest.json").write_text(json.dumps(manifest, indent=7))
+    registry.publish(tmp_path / "own", stable=True)
+    before = registry.read(NAME, 7).digest
+    if deleted:  # the history still knows what gateways ran under this number
+        registry.version_path(NAME, 7).rename(tmp_path / "gone")
+    with pytest.raises(VersionTaken, match="v7 exists in this registry with another content"):
+        registry.add_verified(*signed)
+    assert registry.list_versions(NAME) == ([] if deleted else [7])
+    assert deleted or registry.read(NAME, 7).digest == before
+
+
+def test_verified_bytes_that_are_no_artifact_leave_the_registry_as_it_was(registry, signed):
+    manifest_bytes, onnx_bytes = signed
+    with pytest.raises(DigestMismatch, match="copy it again"):
+        registry.add_verified(manifest_bytes, onnx_bytes + b"x")
+    assert registry.list_versions(NAME) == []
+    assert list((registry.root / NAME / "versions").iterdir()) == []

@@ -1,0 +1,115 @@
+"""The pointer of a name to the version that gateways run, and the history of its moves, as read."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, Strict, StringConstraints, ValidationError
+
+from models.artifact import read_plain_file
+from models.errors import ArtifactError, ArtifactMissing, PointerInvalid
+
+__all__ = [
+    "HISTORY_FILE",
+    "NEXT_POINTER_FILE",
+    "POINTER_FILE",
+    "Move",
+    "Pointer",
+    "is_move_to",
+    "is_superseded",
+    "read_history",
+    "read_interrupted_move",
+    "read_pointer",
+]
+
+POINTER_FILE = "stable.json"
+NEXT_POINTER_FILE = "stable.next.json"
+HISTORY_FILE = "history.jsonl"
+_MAX_POINTER_BYTES = 10_000
+_MAX_HISTORY_BYTES = 100_000_000
+
+_Version = Annotated[int, Strict(), Field(ge=1)]
+_Digest = Annotated[str, StringConstraints(strict=True, pattern=r"^[0-9a-f]{64}$")]
+
+
+class Pointer(BaseModel):
+    """The content of stable.json: the version that gateways run, and the digest of its manifest."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: _Version
+    digest: _Digest
+
+
+class Move(BaseModel):
+    """One line of history.jsonl: a move of the pointer, with its time and its author."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    ts_ms: int
+    who: str
+    what: Literal["promote", "rollback"]
+    version: _Version
+    digest: _Digest
+    previous: _Version | None
+
+
+def read_pointer(folder: Path, file: str = POINTER_FILE) -> Pointer | None:
+    """Read the pointer in the folder of a name; None if it was never set.
+
+    Raises:
+        PointerInvalid: It is damaged.
+    """
+    path = folder / file
+    if not os.path.lexists(path):
+        return None
+    try:
+        return Pointer.model_validate_json(read_plain_file(path, _MAX_POINTER_BYTES))
+    except ValidationError as exc:
+        reason = exc.errors(include_url=False)[0]["msg"]
+        msg = f"{path} is damaged ({reason}): set the pointer again (publish or set_stable)"
+        raise PointerInvalid(msg) from exc
+    except ArtifactMissing:
+        return None  # removed in between
+    except ArtifactError as exc:
+        msg = f"{exc}: set the pointer again (publish or set_stable)"
+        raise PointerInvalid(msg) from exc
+
+
+def read_interrupted_move(folder: Path, last: Move) -> Pointer | None:
+    """The pointer that the last move was about to set; None if there is none, or another's."""
+    try:
+        pointer = read_pointer(folder, NEXT_POINTER_FILE)
+    except PointerInvalid:
+        return None
+    return pointer if pointer is not None and is_move_to(last, pointer) else None
+
+
+def read_history(folder: Path) -> list[Move]:
+    """All moves of the pointer, oldest first; a line truncated by a power loss is left out.
+
+    Empty if the file is missing, or no regular file.
+    """
+    try:
+        data = read_plain_file(folder / HISTORY_FILE, _MAX_HISTORY_BYTES)
+    except ArtifactError:
+        return []
+    moves = []
+    for line in data.splitlines():
+        with contextlib.suppress(ValidationError):
+            moves.append(Move.model_validate_json(line))
+    return moves
+
+
+def is_move_to(move: Move, pointer: Pointer) -> bool:
+    """Whether this move set this pointer."""
+    return (move.version, move.digest) == (pointer.version, pointer.digest)
+
+
+def is_superseded(pointer: Pointer, moves: Sequence[Move]) -> bool:
+    """Whether the history once moved to this pointer, and then to another version."""
+    return not is_move_to(moves[-1], pointer) and any(is_move_to(move, pointer) for move in moves)
