@@ -14,7 +14,9 @@ from deploy.settings.doc import settings_classes
 from ingest.environment import EnvironmentSettings, is_secret
 from tests.test_import_rule import GATEWAY, OURS, ROOT
 
-SECRET_NAME = re.compile(r"(^|_)(token|password|passphrase|secret|credentials?)($|_)")
+SECRET_NAME = re.compile(
+    r"(^|_)(token|password|passphrase|secret|credentials?)($|_)(?!file$|command$)"
+)  # the place of a secret is none
 # Libraries that are given a secret, or that speak to a server which is.
 CLIENTS = {"influxdb_client", "grafana_api", "requests", "urllib", "http", "aiokafka", "paho"}
 RENDERS = {"str", "repr", "format"}

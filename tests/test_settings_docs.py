@@ -16,6 +16,7 @@ PREFIXES = {
     "pipeline.settings": ("KPSTREAM_PIPELINE_",),
     "deploy.settings.settings": ("KPSTREAM_GATEWAY_", "KPSTREAM_SITE_"),
     "deploy.settings.rolloutsettings": ("KPSTREAM_ROLLOUT_",),
+    "deploy.settings.centresettings": ("KPSTREAM_CENTRE_",),
     "dashboards.settings": ("KPSTREAM_GRAFANA_",),
 }
 FIELDS = [(settings, name) for settings in settings_classes() for name in settings.model_fields]

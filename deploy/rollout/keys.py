@@ -35,6 +35,7 @@ __all__ = [
     "key_paths",
     "open_key",
     "public_id",
+    "read_own_file",
     "write_key",
 ]
 
@@ -92,7 +93,7 @@ def open_key(path: Path, passphrase: Passphrase) -> CryptoSigner:
     Raises:
         KeyRefused: The file is missing, readable by others, damaged, or the passphrase is wrong.
     """
-    pem = _read_own_file(path)
+    pem = read_own_file(path)
     word: bytes | None = None
     if _ENCRYPTED in pem:
         word = passphrase(path)
@@ -156,17 +157,22 @@ class Keys:
         return None
 
 
-def _read_own_file(path: Path) -> bytes:
+def read_own_file(path: Path) -> bytes:
+    """Read a small file with a secret that only its owner may read.
+
+    Raises:
+        KeyRefused: It is missing, too large, or readable by others.
+    """
     try:
         pem = read_regular(path, _MOST_BYTES)
         status = path.stat()
     except OSError as exc:
-        msg = f"the key file {path} cannot be read: {error_text(exc)}"
+        msg = f"{path} cannot be read: {error_text(exc)}"
         raise KeyRefused(msg) from exc
     if status.st_mode & 0o077:
         msg = (
-            f"other users may read the key file {path} (mode {status.st_mode & 0o777:04o}): run "
-            f"`chmod 600 {path}`. If others could read it, replace the key "
+            f"other users may read {path} (mode {status.st_mode & 0o777:04o}): run "
+            f"`chmod 600 {path}`; if it is a key that others could read, replace it "
             "(`kpstream centre rotate`)"
         )
         raise KeyRefused(msg)

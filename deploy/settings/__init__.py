@@ -4,11 +4,13 @@ In: environment variables. Out: frozen settings objects. Promise: every setting 
 docs/settings.md, and an error message names the invalid variable without its value.
 
 1. `settings`: the settings of a gateway and of a site.
-2. `doc`: writes docs/settings.md from all settings classes.
-3. `errors`: invalid settings as messages.
-4. `secretoutput`: logs, tracebacks and messages without secrets.
-5. `stateaccess`: who besides its owner may enter a state folder.
-6. `brokeraddress`: the option `--mqtt HOST:PORT`.
+2. `rolloutsettings`, `centresettings`: a gateway that follows a centre, and the centre; both may
+   have a broker of their own (`ownbroker`).
+3. `doc`: writes docs/settings.md from all settings classes.
+4. `errors`: invalid settings as messages.
+5. `secretoutput`: logs, tracebacks and messages without secrets.
+6. `stateaccess`: who besides its owner may enter a state folder.
+7. `brokeraddress`: the option `--mqtt HOST:PORT`.
 """
 
 __all__: list[str] = []

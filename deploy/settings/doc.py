@@ -26,6 +26,7 @@ SETTINGS_MODULES = (
     "pipeline.settings",
     "deploy.settings.settings",
     "deploy.settings.rolloutsettings",
+    "deploy.settings.centresettings",
     "dashboards.settings",
 )
 """Modules with settings classes, one per package that has settings."""
@@ -102,10 +103,21 @@ def _section(settings: type[BaseSettings]) -> str:
         "| variable | default | values | meaning |",
         "|---|---|---|---|",
     ]
-    for name, field in settings.model_fields.items():
+    for name in _own_fields_first(settings):
+        field = settings.model_fields[name]
         cells = (f"`{env_name(settings, name)}`", _default(field), _values(field), _meaning(field))
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _own_fields_first(settings: type[BaseSettings]) -> list[str]:
+    inherited = {
+        name
+        for base in settings.__bases__
+        if issubclass(base, BaseSettings)
+        for name in base.model_fields
+    }
+    return sorted(settings.model_fields, key=lambda name: name in inherited)
 
 
 def _meaning(field: FieldInfo) -> str:

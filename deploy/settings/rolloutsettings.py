@@ -5,17 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from ingest.environment import EnvironmentSettings
+from deploy.settings.ownbroker import OwnBroker
 from ingest.tcp import is_loopback
 from models.tasks.fields import is_name
 
 __all__ = ["RolloutSettings"]
 
 
-class RolloutSettings(EnvironmentSettings):
+class RolloutSettings(OwnBroker):
     """The centre that a gateway follows, and its own limits; prefix ``KPSTREAM_ROLLOUT_``."""
 
     model_config = SettingsConfigDict(env_prefix="KPSTREAM_ROLLOUT_")
@@ -91,23 +91,6 @@ class RolloutSettings(EnvironmentSettings):
             "with its credentials."
         ),
     )
-    mqtt_port: int = Field(
-        default=1883, ge=1, le=65535, description="TCP port of the broker at mqtt_host."
-    )
-    mqtt_username: str | None = Field(
-        default=None, description="User name at the broker at mqtt_host, if any."
-    )
-    mqtt_password: SecretStr | None = Field(
-        default=None, description="Password at the broker at mqtt_host."
-    )
-    mqtt_tls: bool = Field(
-        default=False, description="Use TLS with the broker at mqtt_host (usual port 8883)."
-    )
-    mqtt_ca_file: Path | None = Field(
-        default=None, description="PEM file of the authority to trust; default: the system's."
-    )
-    mqtt_cert_file: Path | None = Field(default=None, description="PEM file of our certificate.")
-    mqtt_key_file: Path | None = Field(default=None, description="PEM file of our private key.")
 
     @field_validator("url")
     @classmethod
@@ -139,16 +122,5 @@ class RolloutSettings(EnvironmentSettings):
                 "KPSTREAM_ROLLOUT_ROOT_FILE is unset: set it to a copy of the centre's root.json, "
                 "which came to this gateway by a way that you trust"
             )
-            raise ValueError(msg)
-        files = (self.mqtt_ca_file, self.mqtt_cert_file, self.mqtt_key_file)
-        own = (self.mqtt_username, self.mqtt_password, *files)
-        if self.mqtt_host is None and (self.mqtt_tls or any(part is not None for part in own)):
-            msg = (
-                "KPSTREAM_ROLLOUT_MQTT_HOST is unset, but other KPSTREAM_ROLLOUT_MQTT_ settings "
-                "are not: set the host too, or none of them"
-            )
-            raise ValueError(msg)
-        if not self.mqtt_tls and any(files):
-            msg = "KPSTREAM_ROLLOUT_MQTT_TLS is false, but its files are set: set it to true"
             raise ValueError(msg)
         return self
