@@ -122,13 +122,13 @@ def move_all(
 ) -> tuple[ReleaseIndex, dict[str, Move]]:
     """Decide about every release, and return the index that follows and the moves by student.
 
-    The index is the same object if nothing moves.
+    The index is the same object if nothing moves; whoever signs it sets its time.
     """
     moves = {each.name: next_move(each, known, now_s, silent_s) for each in index.releases}
     releases = tuple(_moved(each, moves[each.name], known, now_s) for each in index.releases)
     if releases == index.releases:
         return index, moves
-    return index.model_copy(update={"releases": releases, "made_s": now_s}), moves
+    return index.model_copy(update={"releases": releases}), moves
 
 
 def _moved(release: Release, move: Move, known: Sequence[Known], now_s: int) -> Release:

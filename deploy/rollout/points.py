@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from deploy.rollout.controller import Move
+from deploy.rollout.release import Release
 from deploy.rollout.report import GatewayReport, StudentReport
-from pipeline.points.measurements import ROLLOUT_STATE
+from pipeline.points.measurements import RELEASE, ROLLOUT_STATE
 from pipeline.points.points import FieldValue, Point, rollout_point
 
-__all__ = ["report_points"]
+__all__ = ["release_point", "report_points"]
 
 
 def report_points(report: GatewayReport, time_s: int) -> list[Point]:
@@ -23,6 +25,37 @@ def report_points(report: GatewayReport, time_s: int) -> list[Point]:
         time_s: Time of the states, epoch seconds; marks have the time of their event.
     """
     return [*_states(report, time_s), *_marks(report)]
+
+
+def release_point(release: Release, move: Move, gateways: int, time_s: int) -> Point:
+    """How far a release has come.
+
+    Args:
+        release: The release.
+        move: The decision about it, with the standing of its members.
+        gateways: Number of gateways that the centre knows.
+        time_s: Time of the decision, epoch seconds.
+    """
+    step = release.plan.steps[release.step]
+    fields: dict[str, FieldValue] = {
+        "number": release.number,
+        "version": release.version,
+        "state": release.state,
+        "reason": _one_line(release.reason or move.reason),
+        "step": release.step + 1,
+        "steps": len(release.plan.steps),
+        "percent": step.percent,
+        "step_since_ms": release.step_since_s * 1000,
+        "gateways": gateways,
+        "members": len(move.members),
+        "healthy": move.count("healthy"),
+        "waiting": move.count("waiting"),
+        "failed": move.count("failed"),
+        "held": move.count("held"),
+        "silent": move.count("silent"),
+    }
+    tags = (("model", release.name),)
+    return Point(RELEASE.name, tags, tuple(fields.items()), time_s * 1_000_000_000)
 
 
 def _states(report: GatewayReport, time_s: int) -> Iterator[Point]:

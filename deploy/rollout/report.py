@@ -28,6 +28,7 @@ __all__ = [
     "ReportRefused",
     "StudentReport",
     "decode_report",
+    "encode_note",
     "encode_report",
     "read_report_key",
 ]
@@ -133,6 +134,15 @@ def encode_report(report: GatewayReport, key: bytes | None = None) -> bytes:
     """The payload of a report: one line of JSON, and a second line with its signature if any."""
     body = orjson.dumps(report.model_dump())
     return body if key is None else body + b"\n" + _signature(body, key).encode()
+
+
+def encode_note(made_s: int) -> bytes:
+    """The payload of the note: `made_s` of the newest index. It only causes an early look.
+
+    >>> encode_note(1700000000)
+    b'1700000000'
+    """
+    return str(made_s).encode()
 
 
 def decode_report(topic: str, payload: bytes, key: bytes | None = None) -> GatewayReport:

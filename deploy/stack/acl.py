@@ -122,7 +122,12 @@ def services_acl(
     for name in operators:
         lines += ["", f"user {name}", f"topic readwrite {subscription(prefix)}", _BROKER_STATE]
     for name in centres:
-        lines += ["", f"user {name}", f"topic read {REPORTS_FILTER}", f"topic write {NOTE_TOPIC}"]
+        lines += [
+            "",
+            f"user {name}",
+            f"topic read {REPORTS_FILTER}",
+            f"topic readwrite {NOTE_TOPIC}",
+        ]
     return "\n".join(lines) + "\n"
 
 

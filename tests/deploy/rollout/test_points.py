@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from deploy.rollout.points import report_points
+from deploy.rollout.controller import next_move
+from deploy.rollout.points import release_point, report_points
 from deploy.rollout.report import Evidence, GatewayReport, StudentReport
 from pipeline.points.lines import to_line
-from pipeline.points.measurements import ROLLOUT, ROLLOUT_EVENTS, ROLLOUT_STATE
+from pipeline.points.measurements import RELEASE, ROLLOUT, ROLLOUT_EVENTS, ROLLOUT_STATE
+from tests.deploy.rollout.fleets import NOW_S, known, release
 
 KINDS = {int: "int", str: "text"}
 EVIDENCE = {name: 7 for name in Evidence.model_fields}
@@ -66,3 +68,17 @@ def test_a_takeover_and_a_fall_back_are_marks_at_their_own_time(phase, event):
 @pytest.mark.parametrize("phase", ["champion", "shadow", "held", "waiting"])
 def test_other_phases_are_no_marks(phase):
     assert len(report_points(_report(phase), 1)) == 1
+
+
+def test_the_progress_of_a_release_is_a_point():
+    here = release(state="paused", reason="1 gateway failed:\n gw-b", step=1)
+    fleet = [known("gw-a"), known("gw-b", "failed"), known("gw-c", age_s=9999)]
+    point = release_point(here, next_move(here, fleet, NOW_S), len(fleet), NOW_S)
+    fields = dict(point.fields)
+    assert set(fields) == {field.name for field in RELEASE.fields}
+    for name, value in point.fields:
+        assert RELEASE.field(name).kind == KINDS[type(value)], name
+    assert (fields["step"], fields["steps"], fields["percent"]) == (2, 3, 50)
+    assert (fields["healthy"], fields["failed"], fields["silent"]) == (1, 1, 1)
+    assert fields["reason"] == "1 gateway failed: gw-b"
+    assert point.tags == (("model", "rul-fd001"),)
