@@ -12,7 +12,8 @@ ModelError
 │   ├── ShapeMismatch     input or output of the graph differs from the manifest
 │   ├── ChannelMismatch   channels, units or their order differ from the running student's
 │   ├── Misfit            another field that windows depend on differs from the running student's
-│   └── SelfTestFailed    the student loads, but its numbers are unusable
+│   ├── SelfTestFailed    the student loads, but its numbers are unusable
+│   └── FailedBefore      it failed on this machine while it scored, and is not tried again
 ├── UnknownTask           no task of this name is registered
 ├── ScoreFailed           ONNX Runtime refused a batch after the student had passed its self-test
 └── RegistryError
@@ -31,6 +32,7 @@ __all__ = [
     "ArtifactMissing",
     "ChannelMismatch",
     "DigestMismatch",
+    "FailedBefore",
     "GraphRefused",
     "ManifestInvalid",
     "Misfit",
@@ -96,6 +98,10 @@ class Misfit(ArtifactError):
 
 class SelfTestFailed(ArtifactError):
     """The student runs, but its numbers are not finite, out of range or not repeatable."""
+
+
+class FailedBefore(ArtifactError):
+    """The student failed on this machine while it scored, and is not tried again."""
 
 
 class UnknownTask(ModelError, ValueError):

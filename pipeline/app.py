@@ -37,7 +37,7 @@ from ingest.topics import (
 from pipeline.errors import PipelineError
 from pipeline.log.changelog import Changelog, ChangelogRow
 from pipeline.log.statetable import LogTable
-from pipeline.scoring.batch import OnScored, Scorer, score_and_report
+from pipeline.scoring.batch import OnScored, Rescue, Scorer, score_and_report
 from pipeline.scoring.stage import ScoringStage
 from pipeline.settings import PipelineSettings
 from pipeline.stage import agent_of, appender
@@ -172,6 +172,7 @@ def create_scoring_app(
     mqtt_prefix: str = "sensors",
     kafka: KafkaLink | None = None,
     on_scored: OnScored | None = None,
+    rescue: Rescue | None = None,
 ) -> ScoringApp:
     """Build the app that windows readings and scores closed windows.
 
@@ -185,6 +186,7 @@ def create_scoring_app(
         kafka: Required where the log is Kafka.
         on_scored: Called in the scoring thread with each batch; it must return at once and never
             raise.
+        rescue: Finds a student in place of one that fails; called in the scoring thread.
 
     Raises:
         PipelineError: The URL names no log, or `kafka` is missing.
@@ -198,7 +200,7 @@ def create_scoring_app(
         table = LogTable(app, settings.partitions)
     stage = ScoringStage(
         Devices(plans, table.get, device_limits(settings.max_devices, settings.device_days)),
-        partial(score_and_report, student_of, on_scored),
+        partial(score_and_report, student_of, on_scored, rescue=rescue),
         appender(app),
         table,
         app.crash,

@@ -21,8 +21,8 @@ PipelineError
 ├── ExplainError            a score cannot be explained
 │   ├── NoScore             there is no such device, or no score of it at that time
 │   ├── ReadingsGone        the log no longer holds the readings of the window
-│   ├── NoStudent           no student can explain it
-│   └── ExplainBusy         too much is asked at once: ask again later
+│   └── NoStudent           no student can explain it
+├── LineFull                too much is asked of a thread at low priority: ask again later
 └── ConsoleError            the console page cannot be served
 ```
 
@@ -35,8 +35,8 @@ from pathlib import Path
 
 __all__ = [
     "ConsoleError",
-    "ExplainBusy",
     "ExplainError",
+    "LineFull",
     "LogClosed",
     "LogCorrupt",
     "LogError",
@@ -177,8 +177,8 @@ class NoStudent(ExplainError):
     """The registry has no student that reads the window."""
 
 
-class ExplainBusy(ExplainError):
-    """Explanations take a bounded share of the machine, and more were asked for: try later."""
+class LineFull(PipelineError):
+    """A `QuietThread` takes a bounded share of the machine, and more was asked of it: try later."""
 
 
 class ConsoleError(PipelineError):

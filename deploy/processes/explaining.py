@@ -9,11 +9,11 @@ from pathlib import Path
 from ingest.errors import LogUnavailable
 from pipeline.errors import SinkError
 from pipeline.explain.alerts import AlertExplainer
-from pipeline.explain.quiet import QuietThread
 from pipeline.explain.students import ExplainingStudents
 from pipeline.points.accounts import AppendAccount
 from pipeline.points.lines import to_line
 from pipeline.points.points import Point
+from pipeline.quiet import QuietThread
 
 __all__ = ["PointAppender", "WorkerAlerts"]
 

@@ -19,7 +19,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from deploy.processes.bridging import (
@@ -48,16 +48,18 @@ from pipeline.errors import LogError
 from pipeline.explain.alerts import AlertExplainer
 from pipeline.explain.explainer import Explainer
 from pipeline.explain.logscan import LogFile
-from pipeline.explain.quiet import QuietThread
 from pipeline.explain.scores import find_score
 from pipeline.explain.students import ExplainingStudents
 from pipeline.log.locallog import LocalLogWriter, SqliteLog, open_log
 from pipeline.points.accounts import Accounts, publish_accounts
 from pipeline.points.points import Point
+from pipeline.quiet import QuietThread
+from pipeline.scoring.batch import Scored
 from pipeline.scoring.students import Students
 from pipeline.settings import PipelineSettings
 from pipeline.stores.resultsfile import ResultsFile
 from pipeline.stores.sinks import LineSink, Sink
+from pipeline.windows.devices import ClosedWindow
 
 __all__ = ["Gateway", "main", "run_gateway"]
 
@@ -116,7 +118,8 @@ class Gateway:
             self.students.models.running.get,
             data_dir=data_dir,
             mqtt_prefix=ingest.mqtt_prefix,
-            on_scored=self.alerts.look,
+            on_scored=self._on_scored,
+            rescue=self.students.contests.rescue,
         )
         self.stores = [
             create_store_app(
@@ -130,7 +133,7 @@ class Gateway:
             for name, sink in _sinks(self.results, pipeline)
         ]
         self.view = RunningGateway(
-            self.bridge, self.scoring, self.stores, self.models, self.log_file, now_ms
+            self.bridge, self.scoring, self.stores, self.students, self.log_file, now_ms
         )
         if self.sparkplug is not None:
             self.view.also["sparkplug"] = self.sparkplug.status
@@ -211,12 +214,17 @@ class Gateway:
                     log.exception("%s did not stop cleanly", type(part).__name__)
         finally:
             await asyncio.to_thread(self._explaining.close)
+            await asyncio.to_thread(self.students.close)
             self.results.close()
             self.log_file.close()
             if self.sparkplug is not None:
                 self.sparkplug.close()
         totals = self.scoring.stage.counters
         return f"gateway stopped: {totals.readings:,} readings taken, {totals.scored:,} scored"
+
+    def _on_scored(self, closed: Sequence[ClosedWindow], scored: Scored) -> None:
+        self.alerts.look(closed, scored)
+        self.students.contests.on_scored(closed, scored)
 
     def _store_explanation(self, point: Point) -> None:
         """Store a point in the results file, and through the log in InfluxDB if there is one.

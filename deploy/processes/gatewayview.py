@@ -12,7 +12,7 @@ from ingest.clock import PROCESS_CLOCK, steady_ms
 from pipeline.app import ScoringApp, StoreApp
 from pipeline.log.archive import ArchiveStats
 from pipeline.log.locallog import SqliteLog
-from pipeline.scoring.rollover import ModelWatch
+from pipeline.scoring.students import Students
 from pipeline.status.counters import DeviceAccount, Totals
 from pipeline.status.health import HealthReport, health_report
 from pipeline.status.progress import PartitionProgress, ProgressTracker
@@ -31,7 +31,7 @@ class RunningGateway:
         bridge: Bridge,
         scoring: ScoringApp,
         stores: Sequence[StoreApp],
-        models: ModelWatch,
+        students: Students,
         log: SqliteLog,
         clock: Callable[[], int],
     ) -> None:
@@ -41,14 +41,14 @@ class RunningGateway:
             bridge: The bridge.
             scoring: The scoring app.
             stores: The store apps; the first one writes the results file.
-            models: The watch over the registry.
+            students: The students.
             log: The log.
             clock: Processing time, epoch milliseconds.
         """
         self._bridge = bridge
         self._scoring = scoring
         self._stores = stores
-        self._models = models
+        self._students = students
         self._log = log
         self._clock = clock
         self.also: dict[str, Callable[[], Any]] = {}
@@ -90,7 +90,7 @@ class RunningGateway:
 
     def models(self) -> list[ModelStatus]:
         """Return the running students, and the versions that were refused."""
-        return self._scoring.stage.counters.statuses(self._models.statuses())
+        return self._scoring.stage.counters.statuses(self._students.statuses())
 
     def health(self) -> HealthReport:
         """Return whether the gateway is alive and ready, and the problems if not."""
@@ -107,7 +107,7 @@ class RunningGateway:
             log_failing_s=bridge.log_unavailable_s,
             log_fill=log.stored_bytes / log.max_bytes,
             writer_error=log.failure,
-            models_without_student=self._models.models_without_student(),
+            models_without_student=self._students.models.models_without_student(),
             parts={
                 "bridge": asdict(bridge),
                 "clock": asdict(PROCESS_CLOCK.state()),

@@ -23,9 +23,10 @@ and a board are optional. `registry.registered` adds a task for the length of a 
 `tests/test_made_up_task.py` does.
 
 Files, in order: `fields` (types that decodings and manifests are made of), `moved` (how far an
-answer moves, for explanations), `number`, `classes` and `quantiles` (the kinds of answer; a number
-has a calibrated interval, a forecast has quantiles and an anomaly score, see `anomaly`), `contract`
-(the `Task`), `rul`, `activity`, `forecast` (the tasks), `registry`.
+answer moves, for explanations), `traits` (what a gateway compares of two students), `number`,
+`classes` and `quantiles` (the kinds of answer; a number has a calibrated interval, a forecast has
+quantiles and an anomaly score, see `anomaly`), `contract` (the `Task`), `rul`, `activity`,
+`forecast` (the tasks), `registry`.
 """
 
 __all__: list[str] = []

@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from models.tasks.fields import MAX_LABELS, ClassLabel, Decoding, Float32, Frozen, require_unique
 from models.tasks.moved import Moved, Neutral
 from models.tasks.number import Interval
+from models.tasks.traits import Traits
 
 __all__ = [
     "PROBABILITIES",
@@ -195,6 +196,23 @@ class ClassAnswer:
             "mean_probability": float(largest.mean()),
         }
 
+    def disagreement(
+        self, champion: ClassScores, challenger: ClassScores, decoding: ClassesDecoding
+    ) -> NDArray[np.float64]:
+        """1 for each window to which they give other classes, by name, else 0."""
+        return np.asarray(_labels(champion) != _labels(challenger), dtype=np.float64)
+
+    def traits(
+        self, scores: ClassScores, decoding: ClassesDecoding, windows: NDArray[np.float32]
+    ) -> Traits:
+        """The class of each window, and which of them are unknown."""
+        return Traits(
+            numbers=np.empty((len(scores), 0), dtype=np.float32),
+            grain=np.empty(0, dtype=np.float32),
+            labels=_labels(scores),
+            unknown=~scores.known,
+        )
+
     @property
     def neutral(self) -> Neutral:
         """Gravity in the readings tells the posture, and their course the movement."""
@@ -219,6 +237,11 @@ class ClassAnswer:
         )
         change = np.asarray(was[0, winner] - became[:, winner], dtype=np.float64)
         return (Moved(f"probability of {before.labels[winner]}", "1", change, _REPEATABLE),)
+
+
+def _labels(scores: ClassScores) -> NDArray[np.str_]:
+    """Label of every row, [n]; `UNKNOWN` where the class is not known."""
+    return np.where(scores.known, np.array(scores.labels)[scores.winners], UNKNOWN)
 
 
 def _without_doubt(probabilities: NDArray[np.float32]) -> NDArray[np.float64]:

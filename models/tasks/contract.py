@@ -13,6 +13,7 @@ from models.tasks.classes import Unknown
 from models.tasks.fields import Decoding
 from models.tasks.moved import Moved, Neutral
 from models.tasks.number import Interval
+from models.tasks.traits import Traits
 
 __all__ = [
     "Answer",
@@ -209,6 +210,20 @@ class Answer(Protocol):
 
     def health(self, scores: Any) -> dict[str, float]:
         """Live health figures of a batch, without labels; empty without a valid score."""
+
+    def disagreement(self, champion: Any, challenger: Any, decoding: Any) -> NDArray[np.float64]:
+        """How far two students disagree on each window, [n] from 0 to 1.
+
+        0: they say the same. 1: one of them is of no use where the other one is right. `decoding`
+        is the champion's; rows without a valid score of both mean nothing.
+        """
+
+    def traits(self, scores: Any, decoding: Any, windows: NDArray[np.float32]) -> Traits:
+        """What a gateway compares of the scores of two students.
+
+        `decoding` is the champion's for both of them, so that their units agree; `windows` are the
+        scored ones, [n, length, channels] in raw units.
+        """
 
     @property
     def neutral(self) -> Neutral:

@@ -12,12 +12,17 @@ from pydantic import Field, model_validator
 
 from models.tasks.fields import Float32, Frozen, Growing
 from models.tasks.moved import Moved, Neutral
+from models.tasks.traits import NO_LABELS, Traits
 
 __all__ = ["BoundedNumber", "Interval", "IntervalTable", "NumberAnswer", "NumberScores"]
 
 # How much a score may depend on the batch around it, as a share of its range: float32 sums in
 # another order at another batch size.
 _REPEATABLE = 1e-5
+# Two numbers disagree fully if they are an interval apart, or this share of the range if that is
+# more: an interval is narrow where it meets a bound, and a task may have none.
+_APART = 0.2
+_GRAIN = 0.02
 
 
 class IntervalTable(Frozen):
@@ -204,6 +209,27 @@ class NumberAnswer:
             for part in (scores.values, scores.low, scores.high)
         )
         return {"mean": float(values.mean()), "interval_width": float((high - low).mean())}
+
+    def disagreement(
+        self, champion: NumberScores, challenger: NumberScores, decoding: BoundedNumber
+    ) -> NDArray[np.float64]:
+        """Distance in widths of the champion's interval, at most 1."""
+        low, high = decoding.bounds
+        widths = np.maximum(champion.high - champion.low, np.float32(_APART * (high - low)))
+        apart = np.abs(champion.values.astype(np.float64) - challenger.values) / widths
+        return np.asarray(np.minimum(apart, 1.0), dtype=np.float64)
+
+    def traits(
+        self, scores: NumberScores, decoding: BoundedNumber, windows: NDArray[np.float32]
+    ) -> Traits:
+        """The number itself; a difference below 2 % of its range matters to nobody."""
+        low, high = decoding.bounds
+        return Traits(
+            numbers=scores.values[:, None],
+            grain=np.array([_GRAIN * (high - low)], dtype=np.float32),
+            labels=NO_LABELS,
+            unknown=np.zeros(len(scores), dtype=np.bool_),
+        )
 
     @property
     def neutral(self) -> Neutral:

@@ -18,6 +18,7 @@ from models.tasks.anomaly import (
 from models.tasks.fields import MAX_CHANNELS, Count, Decoding, Float32, Name, require_unique
 from models.tasks.moved import Moved, Neutral
 from models.tasks.number import Interval
+from models.tasks.traits import NO_LABELS, Traits
 
 __all__ = ["QUANTILES", "ForecastDecoding", "ForecastScores", "QuantilesAnswer"]
 
@@ -32,6 +33,13 @@ _LARGEST_ERROR = 1e30
 # Changes that count in an explanation: above the last knot the score hardly moves any more.
 _SAME_SCORE = 1e-3
 _SAME_ODDNESS = 1e-2
+# Two forecasts disagree fully if their medians are the width from p10 to p90 apart, or this many
+# training deviations if that is more. Differences below the grains matter to nobody.
+_APART = 0.1
+_SCORE_GRAIN = 0.1
+_GRAIN = 0.25
+# One broken reading must not outweigh all other windows, in training deviations.
+_COMPARED_ERROR = 10.0
 
 
 class ForecastDecoding(Decoding):
@@ -182,8 +190,7 @@ class QuantilesAnswer:
 
         Quantiles that rounding has put in the wrong order are sorted; invalid rows hold 0.
         """
-        spread = np.array(decoding.spread, dtype=np.float32)
-        scale = np.where(spread > 0, spread, 1)
+        spread, scale = np.array(decoding.spread, dtype=np.float32), _scale(decoding)
         cut, cells = decoding.horizon, decoding.backtest * len(decoding.channels)
         scorer = AnomalyScorer(decoding.anomaly)
 
@@ -273,6 +280,39 @@ class QuantilesAnswer:
             "alarm_share": float(alarm.mean()),
         }
 
+    def disagreement(
+        self, champion: ForecastScores, challenger: ForecastScores, decoding: ForecastDecoding
+    ) -> NDArray[np.float64]:
+        """Distance of the medians in widths of the champion's p10 to p90, at most 1.
+
+        The mean over channels and stored leads.
+        """
+        steps = [lead - 1 for lead in decoding.leads]
+        is_, other = (
+            scores.values[:, steps].astype(np.float64) for scores in (champion, challenger)
+        )
+        widths = np.maximum(is_[..., 2] - is_[..., 0], _APART * _scale(decoding))
+        apart = np.abs(is_[..., 1] - other[..., 1]) / widths
+        return np.asarray(np.minimum(apart, 1.0).mean(axis=(1, 2)), dtype=np.float64)
+
+    def traits(
+        self, scores: ForecastScores, decoding: ForecastDecoding, windows: NDArray[np.float32]
+    ) -> Traits:
+        """The anomaly score, the median of each channel at the first lead, and the backtest."""
+        scale = _scale(decoding)
+        middle = scores.values[:, decoding.leads[0] - 1, :, 1] / scale
+        actual = windows[:, -scores.expected.shape[1] :]
+        with np.errstate(over="ignore", invalid="ignore"):  # rows that are not valid
+            errors = np.minimum(np.abs(actual - scores.expected) / scale, _COMPARED_ERROR)
+        return Traits(
+            numbers=np.column_stack([scores.score, middle]).astype(np.float32),
+            grain=np.array([_SCORE_GRAIN] + [_GRAIN] * len(scale), dtype=np.float32),
+            labels=NO_LABELS,
+            unknown=np.zeros(len(scores), dtype=np.bool_),
+            error=errors.mean(axis=(1, 2)),
+            covered=scores.covered.astype(np.float64),
+        )
+
     @property
     def neutral(self) -> Neutral:
         """The backtest says what readings without anything odd would have been."""
@@ -305,3 +345,9 @@ class QuantilesAnswer:
             Moved("oddness of all channels", "", oddness, _SAME_ODDNESS),
             Moved(name, "", middle, float(self.tolerance(decoding)[channel, 0])),
         )
+
+
+def _scale(decoding: ForecastDecoding) -> NDArray[np.float64]:
+    """Training deviation of each channel, [channels]; 1 for a channel that stood still."""
+    spread = np.array(decoding.spread, dtype=np.float64)
+    return np.where(spread > 0, spread, 1.0)

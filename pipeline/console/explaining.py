@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import orjson
 
 from pipeline.errors import (
-    ExplainBusy,
     ExplainError,
+    LineFull,
     LogError,
     NoScore,
     NoStudent,
@@ -21,8 +21,8 @@ from pipeline.errors import (
     SinkError,
 )
 from pipeline.explain.explainer import Explainer, explained_json
-from pipeline.explain.quiet import QuietThread
 from pipeline.explain.scores import DeviceStream
+from pipeline.quiet import QuietThread
 
 __all__ = ["Explanations", "Reply"]
 
@@ -104,7 +104,7 @@ class Explanations:
                 self._kept.clear()
             try:
                 future = self._quiet.submit(lambda: _answered(explainer, work))
-            except ExplainBusy as exc:
+            except LineFull as exc:
                 return Reply(429, _error(str(exc)), now)
             kept = self._kept[key] = (steady, asyncio.wrap_future(future))
         return Reply(*await asyncio.shield(kept[1]), now)

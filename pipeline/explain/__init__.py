@@ -7,14 +7,13 @@ newest raw readings of a device. Promises:
 - The window is cut from the log by the windower of the stream, so it is the window that was scored;
   a score that comes out otherwise is reported as such.
 - What is read from the log is bounded, and so is the share of a core that explanations take
-  (`quiet`). When too much is asked at once, the answer is `ExplainBusy`, or an explanation of an
-  alert-level score is left out and counted.
+  (`pipeline.quiet`). When too much is asked at once, the answer is `LineFull`, or an explanation
+  of an alert-level score is left out and counted.
 
 Files, in order: `scores` (which score is meant), `logscan` (the items of one device in the log,
 newest first), `readings` (the newest readings), `rebuild` (the window of a score), `students`
 (versions of the registry, loaded once more for this), `report` (an explanation as plain data),
-`explainer` (all of it, for one gateway), `quiet` (a thread that takes a small share of a core),
-`alerts` (explains alert-level scores in the background).
+`explainer` (all of it, for one gateway), `alerts` (explains alert-level scores in the background).
 """
 
 __all__: list[str] = []

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from models.errors import ScoreFailed
 from models.explain import explain
 from models.tasks.registry import TASKS
-from pipeline.errors import ExplainBusy, ExplainError, PointError, SinkError
+from pipeline.errors import ExplainError, LineFull, PointError, SinkError
 from pipeline.explain.report import make_report, steady_times
 from pipeline.explain.students import ExplainingStudents
 from pipeline.points.points import Point, explanation_point
@@ -35,7 +35,7 @@ class WaitingLine(Protocol):
         """Put work in the line.
 
         Raises:
-            ExplainBusy: The line is full.
+            LineFull: The line is full.
         """
 
 
@@ -100,7 +100,7 @@ class AlertExplainer:
     def _take(self, record: ScoreRecord, window: Window) -> None:
         try:
             self._line.submit(lambda: self._explain(record, window))
-        except ExplainBusy:
+        except LineFull:
             self.dropped_total += 1
 
     def _explain(self, record: ScoreRecord, window: Window) -> None:

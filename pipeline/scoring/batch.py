@@ -3,17 +3,22 @@
 The student of a stream is looked up once per call, so a new version takes over between two batches
 and never inside one. The identity of a record (site, device, stream, model, end_ms) and its numbers
 depend only on the window, so the same window scored twice is the same point.
+
+A student that fails harms its own stream only, and there only the windows over which it fails:
+these have no score, and are counted with the reason. If it is on probation, the student that ran
+before it scores the whole batch instead (`Rescue`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ingest.secrettext import error_text
 from models.manifest import Manifest
 from models.tasks.contract import Scores
 from models.tasks.registry import TASKS
@@ -25,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Health",
     "OnScored",
+    "Rescue",
     "Scored",
     "Scorer",
     "Unscored",
@@ -80,10 +86,20 @@ OnScored = Callable[[Sequence["ClosedWindow"], Scored], None]
 """Called with the windows of a batch and their outcome; it returns at once."""
 
 
+class Rescue(Protocol):
+    """Finds a student in place of one that fails; see `pipeline.scoring.contests`."""
+
+    def __call__(
+        self, failed: Scorer, windows: NDArray[np.float32], scores: Scores | None, error: str
+    ) -> tuple[Scorer, Scores] | None:
+        """The student that takes over, with its scores of the same windows; None if none does."""
+
+
 def score_windows(
     closed: Sequence[ClosedWindow],
     student_of: Callable[[str], Scorer | None],
     scored_ms: int,
+    rescue: Rescue | None = None,
 ) -> Scored:
     """Score windows of any devices and streams.
 
@@ -91,13 +107,12 @@ def score_windows(
         closed: Closed windows, with values [length, channels] float32 in raw units.
         student_of: Returns the student of a stream; None if no student scores it.
         scored_ms: Processing time of the records, epoch milliseconds.
+        rescue: Asked when a student raises, or gives no finite score to a finite window.
 
     Returns:
         Records grouped by stream, and in the given order within a stream. A window is unscored if
-        its numbers are not finite, its shape is not the student's, or no student scores its stream.
-
-    Raises:
-        ScoreFailed: ONNX Runtime refused the windows; no window of the call has a record.
+        its numbers are not finite, its shape is not the student's, no student scores its stream, or
+        the student raises over it.
     """
     groups: dict[str, list[ClosedWindow]] = {}
     for item in closed:
@@ -109,7 +124,7 @@ def score_windows(
             reason = f"no student scores the stream {stream!r}"
             scored.unscored += [Unscored(item, reason) for item in group]
         else:
-            _score_group(group, student, scored_ms, scored)
+            _score_group(group, student, scored_ms, scored, rescue)
     return scored
 
 
@@ -119,16 +134,21 @@ def score_and_report(
     closed: Sequence[ClosedWindow],
     *,
     scored_ms: int,
+    rescue: Rescue | None = None,
 ) -> Scored:
     """Score windows as `score_windows` does, and report the batch to `on_scored`."""
-    scored = score_windows(closed, student_of, scored_ms)
+    scored = score_windows(closed, student_of, scored_ms, rescue)
     if on_scored is not None:
         on_scored(closed, scored)
     return scored
 
 
 def _score_group(
-    group: list[ClosedWindow], student: Scorer, scored_ms: int, scored: Scored
+    group: list[ClosedWindow],
+    student: Scorer,
+    scored_ms: int,
+    scored: Scored,
+    rescue: Rescue | None,
 ) -> None:
     manifest = student.manifest
     shape = (manifest.window.length, len(manifest.channels))
@@ -139,17 +159,65 @@ def _score_group(
             scored.unscored.append(Unscored(item, reason))
     if not fitting:
         return
-    scores = student.score(np.stack([item.window.values for item in fitting]))
+    windows = np.stack([item.window.values for item in fitting])
+    found: Scores | str = _scores_of(student, windows)
+    if rescue is not None and _has_failed(found, windows):
+        scores, error = (None, found) if isinstance(found, str) else (found, "")
+        rescued = rescue(student, windows, scores, error)
+        if rescued is not None:
+            student, found = rescued
+    for part, scores_or_error in _parts(student, windows, found):
+        _add_part(fitting[part], student.manifest, scores_or_error, scored_ms, scored)
+
+
+def _scores_of(student: Scorer, windows: NDArray[np.float32]) -> Scores | str:
+    """The scores, or what the student raised: whatever it is, it must not stop other streams."""
+    try:
+        return student.score(windows)
+    except Exception as exc:
+        return error_text(exc, named=True)
+
+
+def _has_failed(found: Scores | str, windows: NDArray[np.float32]) -> bool:
+    if isinstance(found, str):
+        return True
+    missing = windows[~found.valid]
+    return bool(np.isfinite(missing).all(axis=(1, 2)).any())
+
+
+def _parts(
+    student: Scorer, windows: NDArray[np.float32], found: Scores | str, start: int = 0
+) -> Iterator[tuple[slice, Scores | str]]:
+    """The windows in parts, ever smaller around the windows over which the student raises."""
+    if isinstance(found, str) and len(windows) > 1:
+        middle = len(windows) // 2
+        for at, half in ((start, windows[:middle]), (start + middle, windows[middle:])):
+            yield from _parts(student, half, _scores_of(student, half), at)
+    else:
+        yield slice(start, start + len(windows)), found
+
+
+def _add_part(
+    items: list[ClosedWindow],
+    manifest: Manifest,
+    scores: Scores | str,
+    scored_ms: int,
+    scored: Scored,
+) -> None:
+    title = f"{manifest.name} v{manifest.version}"
+    if isinstance(scores, str):
+        scored.unscored += [Unscored(item, f"{title} failed over it: {scores}") for item in items]
+        return
     answer = TASKS[manifest.task].answer
     if windows := int(scores.valid.sum()):
         student_name = (manifest.name, manifest.version)
         scored.health.append(Health(student_name, windows, answer.health(scores)))
     rows = answer.record_fields(scores)
-    for item, is_valid, fields in zip(fitting, scores.valid.tolist(), rows, strict=True):
+    for item, is_valid, fields in zip(items, scores.valid.tolist(), rows, strict=True):
         if is_valid:
             scored.records.append({**_head(item, manifest, scored_ms), **fields})
         else:
-            reason = f"{manifest.name} v{manifest.version} gave no finite score for this window"
+            reason = f"{title} gave no finite score for this window"
             scored.unscored.append(Unscored(item, reason))
 
 

@@ -4,18 +4,23 @@
 is read with all checks, compared with the running student (open windows must stay valid), loaded
 and self-tested, and only then swapped in by one assignment. A refused version changes nothing; it
 is remembered, shown, and not tried again until the pointer moves.
+
+`ModelWatch.take_back` lets the former student take over at once when the running one fails while it
+scores (`pipeline.scoring.contests`). The failed version is rejected from then on: it is neither
+followed nor resumed until it is readmitted.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Literal
 
 from models.artifact import Artifact
-from models.errors import ArtifactMissing, Misfit, ModelError
+from models.errors import ArtifactMissing, FailedBefore, Misfit, ModelError
 from models.manifest import check_fit
 from models.pointer import Pointer
 from models.registry import Registry
@@ -53,7 +58,7 @@ def load_student(artifact: Artifact) -> Student:
 
 @dataclass(slots=True)
 class StudentSlot:
-    """The student of one model, and the version that was refused last; only the watch writes it."""
+    """The student of one model, and the version that was refused last; the watch writes it."""
 
     name: str
     student: Student | None = None
@@ -105,7 +110,7 @@ class ModelWatch:
 
     Call `poll` from one thread; it blocks for some ten milliseconds when a pointer has moved, and
     for a second or two if `load` tries the student in a child process first. Any thread may call
-    `student_of` and `statuses` and read `running` at any time.
+    the other methods and read `running` at any time.
 
     Args:
         registry: The registry of pointers and versions.
@@ -116,6 +121,7 @@ class ModelWatch:
             refuses a version that does not fit open windows, just as a running one does. None: no
             memory.
         on_swap: Called with each student right after it has taken over, never before it can score.
+        rejected: Digest to the reason why this version must not run; see `reject`.
 
     Attributes:
         running: Stream to the student that scores it now.
@@ -128,6 +134,7 @@ class ModelWatch:
         load: Callable[[Artifact], Student] = load_student,
         memory: Path | None = None,
         on_swap: Callable[[Student], None] = lambda _student: None,
+        rejected: Mapping[str, str] | None = None,
     ) -> None:
         self._registry = registry
         self._now_ms = now_ms
@@ -138,11 +145,50 @@ class ModelWatch:
         self._unusable: dict[str, Ran] = {}  # remembered, but it could not be resumed
         self._slots: dict[str, StudentSlot] = {}
         self._odd: list[str] = []
+        self._rejected = dict(rejected or {})
+        self._swapping = Lock()
+        self._unsaved = False
         self.running: dict[str, Student] = {}
 
     def student_of(self, stream: str) -> Student | None:
         """The student that scores a stream; None when there is none."""
         return self.running.get(stream)
+
+    def reject(self, digest: str, reason: str) -> None:
+        """Keep a version from running, wherever a pointer or the memory names it.
+
+        A running student stays; see `take_back`.
+        """
+        self._rejected[digest] = reason
+
+    def readmit(self, digest: str) -> None:
+        """Let a rejected version run again; the next poll follows a pointer that names it."""
+        if self._rejected.pop(digest, None) is not None:
+            for slot in self.slots():
+                slot.settled_stamp = None
+
+    def take_back(self, failed: Student, former: Student, reason: str) -> bool:
+        """Let the former student score from the next batch on, and reject the failed one.
+
+        Returns at once, so that the scoring thread may call it.
+
+        Args:
+            failed: The student that runs.
+            former: The student that ran before, loaded and tested.
+            reason: Why.
+
+        Returns:
+            False if the failed student does not run any more; then nothing changes.
+        """
+        with self._swapping:
+            slot = self._slots.get(failed.manifest.name)
+            if slot is None or slot.student is not failed:
+                return False
+            self._rejected[failed.digest] = reason
+            self._assign(slot, former)
+            self._unsaved = True
+        self._on_swap(former)
+        return True
 
     def slots(self) -> list[StudentSlot]:
         """The slots of all models seen, sorted by name."""
@@ -177,6 +223,8 @@ class ModelWatch:
             log.warning("skipped in the registry: %s", entry)
         self._odd = odd
         changes: list[Change] = []
+        if self._unsaved:
+            self._remember()
         for name in [name for name in names if name in self._remembered]:
             changes += self._resume(name)
         for name in names:
@@ -268,6 +316,12 @@ class ModelWatch:
         return [change]
 
     def _swap(self, slot: StudentSlot, pointer: Pointer) -> Change:
+        if (reason := self._rejected.get(pointer.digest)) is not None:
+            msg = (
+                f"v{pointer.version} failed on this machine ({reason}), so it is not tried again: "
+                "publish another version"
+            )
+            raise FailedBefore(msg)
         artifact = self._registry.read(slot.name, pointer.version, pointer.digest)
         manifest = artifact.manifest
         if slot.student is not None:
@@ -282,17 +336,22 @@ class ModelWatch:
             )
             raise Misfit(msg)
         student = self._load(artifact)
-        slot.student = student
-        slot.since_ms = self._now_ms()
-        slot.swaps_total += 1
-        # A single assignment, so a scorer sees either the old or the new student.
-        self.running[manifest.stream] = student
+        with self._swapping:
+            self._assign(slot, student)
         self._on_swap(student)
         self._remember()
         log.info("%s v%d now scores %s", slot.name, manifest.version, manifest.stream)
         return Change(slot.name, manifest.version, "swapped")
 
+    def _assign(self, slot: StudentSlot, student: Student) -> None:
+        slot.student = student
+        slot.since_ms = self._now_ms()
+        slot.swaps_total += 1
+        # A single assignment, so a scorer sees either the old or the new student.
+        self.running[student.manifest.stream] = student
+
     def _remember(self) -> None:
+        self._unsaved = False
         former = self._remembered | self._unusable
         lost = {name: ran for name, ran in former.items() if ran.stream not in self.running}
         ran = {

@@ -7,26 +7,35 @@ import fcntl
 import logging
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from ingest.clock import now_ms
 from ingest.statefile import open_regular
-from models.artifact import read_artifact
+from models.artifact import Artifact, read_artifact
 from models.errors import ModelError
 from models.manifest import Manifest
 from models.registry import Registry
 from models.session import Student
 from models.zoo import STARTERS, zoo_path
+from pipeline.quiet import QuietThread
+from pipeline.scoring.contests import Contests
 from pipeline.scoring.memory import Ran, read_ran
 from pipeline.scoring.rollover import ModelWatch
 from pipeline.scoring.tried import TriedStudents
 from pipeline.settings import PipelineSettings
+from pipeline.status.view import ModelStatus
 from pipeline.windows.devices import StreamPlan
 from pipeline.windows.spec import WindowSpec
 
-__all__ = ["Students", "lost_students", "seed_starters", "stream_plan"]
+__all__ = ["SHADOW_SHARE", "Students", "lost_students", "seed_starters", "stream_plan"]
 
 log = logging.getLogger(__name__)
+
+SHADOW_SHARE = 0.1
+"""Largest share of a core that comparisons of students take."""
+_MOST_CONTESTS = 32
+"""Contests that may wait for the thread; each waits at most once."""
 
 
 class Students:
@@ -35,10 +44,17 @@ class Students:
     Attributes:
         registry: The registry of students.
         models: The running students.
+        contests: New students in shadow or on probation; none begins by itself.
         plans: Stream to the plan by which it is windowed now.
     """
 
-    def __init__(self, registry: Path, memory: Path, settings: PipelineSettings) -> None:
+    def __init__(
+        self,
+        registry: Path,
+        memory: Path,
+        settings: PipelineSettings,
+        rejected: Mapping[str, str] | None = None,
+    ) -> None:
         """Add the starter students to the registry; nothing is loaded before `models.poll`.
 
         Args:
@@ -46,20 +62,47 @@ class Students:
             memory: File in which this process remembers the running versions; `tried.json` beside
                 it remembers which students have passed their trial.
             settings: Settings of the agents.
+            rejected: Digests of versions that must not run, with the reasons, whatever the memory
+                and the registry say.
         """
         self.registry = Registry(registry)
         seed_starters(self.registry, read_ran(memory))
         shipped = frozenset(read_artifact(zoo_path(name)).digest for name in STARTERS)
-        tried = TriedStudents(memory.with_name("tried.json"), shipped)
+        self._tried = TriedStudents(memory.with_name("tried.json"), shipped)
         self.models = ModelWatch(
-            self.registry, now_ms, tried.load, memory=memory, on_swap=self._plan
+            self.registry,
+            now_ms,
+            self._load,
+            memory=memory,
+            on_swap=self._on_swap,
+            rejected=rejected,
+        )
+        self._shadow = QuietThread("shadow", waiting=_MOST_CONTESTS, share=SHADOW_SHARE)
+        self.contests = Contests(
+            self.models.running, self._tried.load, self.models.take_back, self._shadow, now_ms
         )
         self.plans: dict[str, StreamPlan] = {}
         self._settings = settings
 
-    def _plan(self, student: Student) -> None:
+    def statuses(self) -> list[ModelStatus]:
+        """All models as the console page shows them, with their challengers."""
+        return [
+            replace(status, challenger=self.contests.status(status.name))
+            for status in self.models.statuses()
+        ]
+
+    def close(self) -> None:
+        """Let the comparison in progress end; scoring goes on without comparisons."""
+        self._shadow.close()
+
+    def _load(self, artifact: Artifact) -> Student:
+        # What was in shadow takes over as it is: there is nothing to try, and nothing to wait for.
+        return self.contests.loaded(artifact.digest) or self._tried.load(artifact)
+
+    def _on_swap(self, student: Student) -> None:
         manifest = student.manifest
         self.plans[manifest.stream] = stream_plan(manifest, self._settings)
+        self.contests.on_swap(student)
 
     async def watch(self, poll_ms: int) -> None:
         """Follow the registry until cancelled."""

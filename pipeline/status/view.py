@@ -14,7 +14,7 @@ from pipeline.status.counters import DeviceAccount, Totals
 from pipeline.status.health import HealthReport
 from pipeline.status.progress import PartitionProgress
 
-__all__ = ["GatewayView", "LiveFigures", "Measure", "ModelStatus", "Snapshot"]
+__all__ = ["ChallengerStatus", "GatewayView", "LiveFigures", "Measure", "ModelStatus", "Snapshot"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,33 @@ class LiveFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class ChallengerStatus:
+    """A new student that is compared with another one on the same windows.
+
+    Attributes:
+        version: Its version.
+        digest: Its digest.
+        against: Version that it is compared with.
+        is_running: Whether it runs already, on probation; else it is in shadow.
+        since_ms: Beginning of the comparison, epoch milliseconds.
+        windows: Windows that both have scored.
+        skipped: Windows that were not compared, because the thread was busy.
+        failed: Why it has failed; None while it has not.
+        evidence: Figures by name; see `pipeline.scoring.evidence.Evidence`.
+    """
+
+    version: int
+    digest: str
+    against: int
+    is_running: bool
+    since_ms: int
+    windows: int
+    skipped: int
+    failed: str | None = None
+    evidence: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class ModelStatus:
     """The student that runs under one model name, and the version that was refused last.
 
@@ -56,6 +83,7 @@ class ModelStatus:
         units: Their units, in the same order.
         rate_hz: Readings per second that the student expects; None if it expects no rate.
         live: What its scores were like since it took over; None in a process that does not score.
+        challenger: The student that is compared with another one; None without one.
     """
 
     name: str
@@ -74,6 +102,7 @@ class ModelStatus:
     units: tuple[str, ...] = ()
     rate_hz: float | None = None
     live: LiveFigures | None = None
+    challenger: ChallengerStatus | None = None
 
     @property
     def is_refused(self) -> bool:

@@ -14,9 +14,9 @@ from ingest.clock import now_ms
 from pipeline.app import ScoringApp
 from pipeline.console.metrics import exposition
 from pipeline.explain.alerts import AlertExplainer
-from pipeline.explain.quiet import QuietThread
 from pipeline.explain.students import ExplainingStudents
 from pipeline.log.locallog import SqliteLog
+from pipeline.quiet import QuietThread
 from pipeline.scoring.stage import ScoringCounters
 from pipeline.stores.resultsfile import ResultsFile
 from tests.fakes.view import FakeView

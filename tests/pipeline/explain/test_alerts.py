@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from models.tasks.rul import CRITICAL_RUL
-from pipeline.errors import ExplainBusy, SinkUnavailable
+from pipeline.errors import LineFull, SinkUnavailable
 from pipeline.explain.alerts import AlertExplainer
 from pipeline.explain.students import ExplainingStudents
 from pipeline.points.measurements import EXPLANATION
@@ -25,7 +25,7 @@ class Line:
 
     def submit(self, work: Callable[[], None]) -> None:
         if len(self.waiting) >= self.most:
-            raise ExplainBusy
+            raise LineFull
         self.waiting.append(work)
 
     def work_off(self) -> None:

@@ -11,6 +11,7 @@ from models.features import pad_front
 from models.features import slice_windows as slice_offline
 from models.session import Student
 from models.tasks.classes import Unknown
+from models.tasks.contract import Scores
 from pipeline.points.scores import decode_scores, encode_scores, points_of
 from pipeline.scoring.batch import score_windows
 from pipeline.windows import spec as windowspec
@@ -172,16 +173,82 @@ def test_the_student_is_looked_up_once_per_call(students):
     assert looks == ["engine"]
 
 
-def test_a_runtime_that_refuses_is_not_swallowed(students):
-    class Refusing:
-        manifest = students["engine"].manifest
+class Failing:
+    """A student that raises over every batch with a window whose first reading is `trap`."""
 
-        def score(self, windows: np.ndarray) -> None:
+    def __init__(self, student: Student, trap: float = 99.0) -> None:
+        self.student, self.trap, self.calls = student, trap, 0
+        self.manifest = student.manifest
+
+    def score(self, windows: np.ndarray) -> Scores:
+        self.calls += 1
+        if (windows[:, 0, 0] == self.trap).any():
             message = "out of memory"
             raise ScoreFailed(message)
+        return self.student.score(windows)
 
-    with pytest.raises(ScoreFailed):
-        score_windows([closed("engine", "e1", 0)], lambda _: Refusing(), 2000)
+
+def test_a_student_that_raises_loses_only_the_windows_over_which_it_raises(students):
+    failing = Failing(students["engine"])
+    items = [closed("engine", f"e{n}", n) for n in range(20)]
+    for n in (3, 4, 17):
+        items[n].window.values[0, 0] = failing.trap
+    imu = closed("imu", "p1", 1)
+    student_of = {"engine": failing, "imu": students["imu"]}.get
+    scored = score_windows([*items, imu], student_of, 2000)
+    assert [u.closed.device for u in scored.unscored] == ["e3", "e4", "e17"]
+    assert {u.reason for u in scored.unscored} == {
+        "dummy-rul v3 failed over it: ScoreFailed: out of memory"
+    }
+    others = [item for item in items if item.window.values[0, 0] != failing.trap]
+    alone = score_windows(others, students.get, 2000)
+    found = [r for r in scored.records if r["stream"] == "engine"]
+    assert [r["device"] for r in found] == [r["device"] for r in alone.records]
+    np.testing.assert_allclose(
+        [r["rul"] for r in found], [r["rul"] for r in alone.records], atol=1e-3
+    )
+    assert [r["device"] for r in scored.records if r["stream"] == "imu"] == ["p1"]
+    assert failing.calls < 2 * len(items)
+
+
+def test_a_student_that_raises_over_everything_stops_no_other_stream(students):
+    items = [closed("engine", "e1", 0), closed("imu", "p1", 1)]
+    items[0].window.values[0, 0] = 99.0
+    student_of = {"engine": Failing(students["engine"]), "imu": students["imu"]}.get
+    scored = score_windows(items, student_of, 2000)
+    assert [r["stream"] for r in scored.records] == ["imu"]
+    assert [u.closed.stream for u in scored.unscored] == ["engine"]
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_rescued_batch_is_scored_by_the_other_student_as_a_whole(students, tmp_path, broken):
+    former = Student(write_dummy(tmp_path / "former", "rul", version=2, seed=5))
+    items = [closed("engine", f"e{n}", n) for n in range(6)]
+    asked = []
+
+    def rescue(failed, windows, scores, error):
+        asked.append((failed.manifest.version, len(windows), scores, error))
+        return former, former.score(windows)
+
+    if broken:
+        items[2].window.values[0, 0] = 99.0
+    student = Failing(students["engine"])
+    scored = score_windows(items, lambda _: student, 2000, rescue)
+    if not broken:
+        assert not asked
+        assert {r["version"] for r in scored.records} == {3}
+        return
+    assert asked == [(3, 6, None, "ScoreFailed: out of memory")]
+    assert scored.records == score_windows(items, lambda _: former, 2000).records
+    assert (scored.unscored, scored.health[0].student) == ([], ("dummy-rul", 2))
+
+
+def test_a_window_that_is_not_finite_asks_for_no_rescue(students):
+    items = [closed("engine", "e1", 0), closed("engine", "e2", 1)]
+    items[0].window.values[1, 1] = np.nan
+    rescue = pytest.fail
+    scored = score_windows(items, students.get, 2000, rescue)
+    assert (len(scored.records), len(scored.unscored)) == (1, 1)
 
 
 def test_an_empty_batch_has_no_scores(students):

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from pipeline.errors import ExplainBusy
+from pipeline.errors import LineFull
 
 __all__ = ["QuietThread"]
 
@@ -51,12 +51,12 @@ class QuietThread:
         """Put work in the line; returns at once.
 
         Raises:
-            ExplainBusy: As much is waiting as may wait.
+            LineFull: As much is waiting as may wait.
         """
         with self._lock:
             if len(self._line) >= self._most or self._stopped.is_set():
-                msg = "too many explanations or readings were asked for: try again in a moment"
-                raise ExplainBusy(msg)
+                msg = "too much was asked for at once: try again in a moment"
+                raise LineFull(msg)
             future: Future[_T] = Future()
             self._line.add(future)
             self._thread.submit(self._run, work, future)

@@ -8,8 +8,8 @@ from concurrent.futures import CancelledError
 
 import pytest
 
-from pipeline.errors import ExplainBusy
-from pipeline.explain.quiet import QuietThread
+from pipeline.errors import LineFull
+from pipeline.quiet import QuietThread
 
 
 def test_what_is_asked_beyond_the_line_is_refused_until_there_is_room() -> None:
@@ -17,13 +17,13 @@ def test_what_is_asked_beyond_the_line_is_refused_until_there_is_room() -> None:
     gate = threading.Event()
     first = quiet.submit(gate.wait)
     second = quiet.submit(lambda: "second")
-    with pytest.raises(ExplainBusy, match="try again"):
+    with pytest.raises(LineFull, match="try again"):
         quiet.submit(lambda: "third")
     gate.set()
     assert second.result(10) == "second"
     assert first.result(10)
     quiet.close()
-    with pytest.raises(ExplainBusy):
+    with pytest.raises(LineFull):
         quiet.submit(lambda: "closed")
 
 
