@@ -182,6 +182,7 @@ class _ViewCollector(Collector):
         yield info
         yield refused
         yield self._figures()
+        yield from self._challengers()
 
     def _figures(self) -> Metric:
         """Figures by model, never by device: their number does not grow with the fleet."""
@@ -196,6 +197,43 @@ class _ViewCollector(Collector):
                     labels = [model.name, model.task, model.stream, figure]
                     family.add_metric(labels, model.live.windows, total)
         return family
+
+    def _challengers(self) -> Iterator[Metric]:
+        """New students in shadow or on probation, by model; nothing without one."""
+        labels = ["model", "version", "against"]
+        windows = CounterMetricFamily(
+            "kpstream_shadow_windows_total",
+            "Windows that a new student and the other one have both scored.",
+            labels=labels,
+        )
+        skipped = CounterMetricFamily(
+            "kpstream_shadow_skipped_total", "Windows that were not compared.", labels=labels
+        )
+        running = GaugeMetricFamily(
+            "kpstream_shadow_running",
+            "1 while the new student runs, on probation; 0 in shadow.",
+            labels=labels,
+        )
+        failed = GaugeMetricFamily(
+            "kpstream_shadow_failed", "1 once the new student has failed.", labels=labels
+        )
+        figures = GaugeMetricFamily(
+            "kpstream_shadow_figure",
+            "Evidence for or against a new student, in the unit that its name ends with.",
+            labels=[*labels, "figure"],
+        )
+        for model in self._view.models():
+            if (found := model.challenger) is None:
+                continue
+            values = [model.name, str(found.version), str(found.against)]
+            windows.add_metric(values, found.windows)
+            skipped.add_metric(values, found.skipped)
+            running.add_metric(values, float(found.is_running))
+            failed.add_metric(values, float(found.failed is not None))
+            for name, figure in sorted(found.evidence.items()):
+                if name != "windows":
+                    figures.add_metric([*values, name], figure)
+        yield from (windows, skipped, running, failed, figures)
 
 
 def _archive(status: Mapping[str, Any]) -> Iterator[Metric]:

@@ -41,6 +41,7 @@ FREE_MAPS = {
     "probabilities",
     "score",
     "sums",
+    "evidence",
     "counts",
 }
 DEVICE = "/api/v1/devices/{site}/{device}/{stream}"

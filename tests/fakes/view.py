@@ -16,7 +16,7 @@ from pipeline.points.points import Point
 from pipeline.status.counters import DeviceAccount, LatencySummary, Totals, sum_accounts
 from pipeline.status.health import HealthReport, health_report
 from pipeline.status.progress import PartitionProgress
-from pipeline.status.view import ModelStatus
+from pipeline.status.view import ChallengerStatus, ModelStatus
 from pipeline.stores.resultsfile import ResultsFile
 
 LABELS = ("WALKING", "WALKING_UPSTAIRS", "WALKING_DOWNSTAIRS", "SITTING", "STANDING", "LAYING")
@@ -283,6 +283,25 @@ def _students(now_ms: int) -> list[ModelStatus]:
                 "validation": {"rmse": 12.84, "mae": 9.47, "score": 214.3},
                 "test": {"rmse": 13.62, "mae": 10.11, "score": 297.8},
             },
+            challenger=ChallengerStatus(
+                version=4,
+                digest="c1d2e3f4a5b60718293a4b5c6d7e8f9001122334455667788990aabbccddeeff",
+                against=2,
+                is_running=False,
+                since_ms=now_ms - 3 * MINUTE_MS,
+                windows=412,
+                skipped=7,
+                evidence={
+                    "windows": 412,
+                    "nonfinite_permille": 0,
+                    "latency_us": 740,
+                    "latency_percent": 103,
+                    "disagreement_permille": 64,
+                    "psi_permille": 41,
+                    "spread_percent": 97,
+                    "unknown_permille": 0,
+                },
+            ),
             refused_version=3,
             refused_error="model.onnx has digest 51c0…, the manifest says 9ab7…: "
             "the artifact is damaged; publish it again",

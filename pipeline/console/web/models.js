@@ -26,7 +26,7 @@ function card(m, tasks, now) {
       m.refused_version !== null && pill("warn", "warn", `Version ${m.refused_version} refused`)),
     h("p.muted", {}, `${tasks[m.task]?.title ?? words(m.task)} from stream “${m.stream}”`, running && m.since_ms !== null ? `, since ${dateTime(m.since_ms)} (${age(m.since_ms, now)})` : ""),
     m.refused_error && h("div.callout.warn", {}, icon("warn"), h("div", {}, h("b", {}, `Version ${m.refused_version ?? "?"} was refused`), h("p", {}, m.refused_error), running && h("p", {}, `Version ${m.version} keeps scoring.`))),
-    running && h("div.model-grid", {}, h("div", {}, metrics(m.metrics), live(m.live), h("h3.below", {}, "Artifact"), artifact(m)), h("div", {}, h("h3", {}, "Lineage"), lineage(m))),
+    running && h("div.model-grid", {}, h("div", {}, metrics(m.metrics), live(m.live), challenger(m.challenger, now), h("h3.below", {}, "Artifact"), artifact(m)), h("div", {}, h("h3", {}, "Lineage"), lineage(m))),
     running && isRecipe(m.lineage.command) && h("div.recipe", {}, h("h3", {}, "Command and configuration"), h("pre", { tabindex: "0" }, h("code", {}, m.lineage.command))));
 }
 
@@ -44,6 +44,18 @@ function live(figures) {
   if (!figures?.windows) return null;
   return [h("h3.below", {}, `Live, mean of ${whole(figures.windows)} windows`),
     h("dl.facts", {}, Object.entries(figures.sums).map(([name, sum]) => h("div", {}, h("dt", {}, METRICS[name] ?? words(name)), h("dd", {}, figure(sum / figures.windows)))))];
+}
+
+const EVIDENCE = { nonfinite_permille: ["Without a finite score", 10, " %"], latency_us: ["99 % of batches within", 1000, " ms CPU"], latency_percent: ["… of the other’s time", 1, " %"], disagreement_permille: ["Disagreement", 10, " %"], psi_permille: ["Population stability index", 1000, ""], spread_percent: ["Spread of its scores", 1, " % of the other’s"], unknown_permille: ["More unknown windows", 10, " %"], error_percent: ["Live error", 1, " % of the other’s"], coverage_permille: ["Coverage lost", 10, " %"] };
+
+/** The new student that is compared with another one on the same windows. */
+function challenger(c, now) {
+  if (!c) return null;
+  const state = c.failed ? pill("bad", "alert", "Failed") : pill("good", "check", c.is_running ? "On probation" : "In shadow");
+  return [h("h3.below", {}, `Version ${c.version} against version ${c.against} `, state),
+    h("p.muted", {}, `${whole(c.windows)} windows compared since ${dateTime(c.since_ms)} (${age(c.since_ms, now)}), ${whole(c.skipped)} skipped. The scores of a student in shadow are not stored and raise no alert.`),
+    c.failed && h("p", {}, c.failed),
+    h("dl.facts", {}, Object.entries(EVIDENCE).filter(([name]) => name in c.evidence).map(([name, [title, scale, unit]]) => h("div", {}, h("dt", {}, title), h("dd", {}, `${figure(c.evidence[name] / scale)}${unit}`))))];
 }
 
 const figure = (value) => (value === undefined ? "–" : Number.isInteger(value) || Math.abs(value) >= 1000 ? whole(value) : value.toPrecision(4));
