@@ -20,6 +20,7 @@ The common format:
 A walk-through:
 
 ```python
+from models.acceptance import publish_stable
 from models.artifact import read_artifact, write_artifact
 from models.registry import Registry
 from models.session import Student          # the only import of ONNX Runtime
@@ -29,13 +30,14 @@ student = Student(read_artifact("out/rul"))
 student.self_test()
 scores = student.score(windows)                            # [batch, length, channels], raw units
 registry = Registry(Path("registry"))
-version = registry.publish("out/rul", stable=True)         # gateways take it from here
+accepted = publish_stable(registry, "out/rul")             # tried; gateways take it from here
 ```
 
 Files, in the order of use: `tasks` (the kinds of answers), `manifest` (fields and their checks),
 `onnxfile` (inspects a graph without an ONNX library), `artifact` (directory), `features` (scaling,
 slicing), `session` (scoring), `trial` (a first run in a child process, with a budget), `explain`
-(which readings moved a score), `registry` (versions and pointer), `errors` (the tree), `zoo`
+(which readings moved a score), `registry` (versions and pointer), `acceptance` (the checks before a
+student becomes stable), `errors` (the tree), `zoo`
 (students that ship), `dummy` (a student without knowledge, for tests and first tries).
 `models` imports nothing else of kpstream.
 """

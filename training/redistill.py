@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 from rich.console import Console
 
+from models.acceptance import publish_stable
 from models.artifact import Artifact, read_artifact
 from models.errors import ModelError
 from models.registry import Registry
@@ -271,7 +272,7 @@ def _write_plot(path: Path, log: RunLog, candidate: Candidate, data_set: DataSet
 def _publish(registry: Registry, candidate: Candidate, running: Artifact | None) -> int:
     if running is not None:
         registry.seed(running.path)  # a student of the zoo becomes the registry's first version
-    return registry.publish(candidate.artifact.path, stable=True)
+    return publish_stable(registry, candidate.artifact.path).pointer.version
 
 
 def _verdict(

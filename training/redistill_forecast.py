@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.console import Console
 
+from models.acceptance import publish_stable
 from models.artifact import Artifact, read_artifact
 from models.manifest import check_fit
 from models.registry import Registry
@@ -275,7 +276,7 @@ def _conclude(
     if publish and better:
         if given.running is not None:
             registry.seed(given.running.path)  # a starter becomes the registry's first version
-        version = registry.publish(candidate.artifact.path, stable=True)
+        version = publish_stable(registry, candidate.artifact.path).pointer.version
     log.write(
         {
             "result": verdict.new.measures,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -9,13 +11,19 @@ import click
 
 from deploy.settings.errors import exit_on_invalid_settings
 from deploy.settings.settings import GatewaySettings
+from models import acceptance
+from models.acceptance import Accepted, publish_stable
 from models.artifact import read_artifact
-from models.errors import ModelError
+from models.errors import ModelError, VersionMissing
 from models.manifest import Manifest
 from models.registry import Registry
 from models.zoo import STARTERS, list_zoo, zoo_path
 
 __all__ = ["models"]
+
+_REPLACE = click.option(
+    "--replace", is_flag=True, help="Retire the student that scores its stream now."
+)
 
 
 @click.group()
@@ -70,7 +78,7 @@ def zoo(registry: Registry) -> None:
 
 @models.command()
 @click.argument("name")
-@click.option("--replace", is_flag=True, help="Retire the student that scores its stream now.")
+@_REPLACE
 @click.pass_obj
 def add(registry: Registry, name: str, replace: bool) -> None:
     """Add student NAME of `kpstream models zoo` and make it stable.
@@ -78,47 +86,56 @@ def add(registry: Registry, name: str, replace: bool) -> None:
     Only one student can score a stream. --replace retires the current one. A gateway switches to
     the new student when it restarts, because its open windows belong to the old one.
     """
-    try:
-        artifact = zoo_path(name)
-        others = _scoring(registry, read_artifact(artifact).manifest.stream, besides=name)
-        if others and not replace:
-            message = (
-                f"{' and '.join(others)} already scores that stream, and only one student can: add "
-                "--replace, then restart the gateway"
-            )
-            raise click.ClickException(message)
-        version = registry.publish(artifact, stable=True)
-        for other in others:
-            click.echo(f"{other} is retired: {registry.retire(other)}")
-    except ModelError as exc:
-        raise click.ClickException(str(exc)) from exc
-    click.echo(f"{name} v{version} is stable" + (": restart the gateway" if others else ""))
+    with _failing():
+        accepted = publish_stable(registry, zoo_path(name), replace=replace)
+    _show_accepted(name, accepted)
 
 
 @models.command()
 @click.argument("name")
 @click.argument("version", type=int)
+@_REPLACE
 @click.pass_obj
-def promote(registry: Registry, name: str, version: int) -> None:
-    """Make VERSION of NAME stable; a lower version than the current one is a rollback."""
-    try:
-        pointer = registry.set_stable(name, version)
-    except ModelError as exc:
-        raise click.ClickException(str(exc)) from exc
-    click.echo(f"{name} v{pointer.version} is stable (digest {pointer.digest[:12]})")
+def promote(registry: Registry, name: str, version: int, replace: bool) -> None:
+    """Make VERSION of NAME stable; a lower version than the current one is a rollback.
+
+    It is tried first as a gateway does, and refused if a gateway would not run it.
+    """
+    with _failing():
+        accepted = acceptance.promote(registry, name, version, replace=replace)
+    _show_accepted(name, accepted)
+
+
+@models.command()
+@click.argument("name")
+@click.pass_obj
+def retire(registry: Registry, name: str) -> None:
+    """Stop using student NAME; nothing is deleted.
+
+    A running gateway keeps it until it stops. `kpstream models add` or `publish` brings a student
+    for the stream.
+    """
+    with _failing():
+        aside = registry.retire(name)
+    click.echo(f"{name} is retired: {aside}")
 
 
 @models.command()
 @click.argument("artifact", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--stable/--no-stable", default=False, help="Also make it stable.")
+@_REPLACE
 @click.pass_obj
-def publish(registry: Registry, artifact: Path, stable: bool) -> None:
-    """Add ARTIFACT (a folder with model.onnx and manifest.json) as the next version."""
-    try:
-        version = registry.publish(artifact, stable=stable)
-    except ModelError as exc:
-        raise click.ClickException(str(exc)) from exc
-    click.echo(f"published as v{version}" + (", stable" if stable else ""))
+def publish(registry: Registry, artifact: Path, stable: bool, replace: bool) -> None:
+    """Add ARTIFACT (a folder with model.onnx and manifest.json) as the next version.
+
+    With --stable it is tried first as a gateway does, and refused if a gateway would not run it.
+    """
+    with _failing():
+        if stable:
+            name = read_artifact(artifact).manifest.name
+            _show_accepted(name, publish_stable(registry, artifact, replace=replace))
+        else:
+            click.echo(f"published as v{registry.publish(artifact)}")
 
 
 @models.command()
@@ -126,6 +143,11 @@ def publish(registry: Registry, artifact: Path, stable: bool) -> None:
 @click.pass_obj
 def history(registry: Registry, name: str) -> None:
     """Show who changed the stable version of NAME, when, and to which version."""
+    with _failing():
+        if name not in registry.names() and not registry.history(name):
+            known = ", ".join(registry.names()) or "nothing"
+            msg = f"the registry has no {name!r}; it has: {known}"
+            raise VersionMissing(msg)
     for move in registry.history(name):
         at = datetime.fromtimestamp(move.ts_ms / 1000, timezone.utc)
         before = "-" if move.previous is None else f"v{move.previous}"
@@ -134,18 +156,23 @@ def history(registry: Registry, name: str) -> None:
         )
 
 
-def _scoring(registry: Registry, stream: str, besides: str) -> list[str]:
-    """Return other models whose stable student scores the stream."""
-    found = []
-    for name in registry.names():
-        try:
-            pointer = registry.read_stable(name)
-            manifest = registry.read(name, pointer.version).manifest if pointer else None
-        except ModelError:
-            continue  # no gateway runs it
-        if manifest is not None and manifest.stream == stream and name != besides:
-            found.append(name)
-    return found
+@contextmanager
+def _failing() -> Iterator[None]:
+    """Turn a refusal into the error of a command."""
+    try:
+        yield
+    except (ModelError, OSError) as exc:
+        raise click.ClickException(str(exc)) from exc
+
+
+def _show_accepted(name: str, accepted: Accepted) -> None:
+    for other, aside in accepted.retired.items():
+        click.echo(f"{other} is retired: {aside}")
+    pointer = accepted.pointer
+    click.echo(
+        f"{name} v{pointer.version} is stable (digest {pointer.digest[:12]})"
+        + (": restart the gateway" if accepted.retired else "")
+    )
 
 
 def _headline(registry: Registry, name: str, version: int) -> str:

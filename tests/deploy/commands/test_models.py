@@ -74,7 +74,7 @@ def test_the_student_of_a_stream_is_replaced_only_on_request(tmp_path: Path, riv
     registry.publish(rival, stable=True)
     running = watch(registry)
     refused = run(registry.root, "add", "rul-fd001", code=1)
-    assert "rul-rival already scores that stream" in refused
+    assert "rul-rival already scores the stream 'engine'" in refused
     assert registry.names() == ["rul-rival"]
 
     reported = run(registry.root, "add", "rul-fd001", "--replace")

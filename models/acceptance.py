@@ -1,0 +1,117 @@
+"""Making a student stable: every check of a gateway, in one place, before the pointer moves.
+
+A pointer to a student that gateways refuse says one thing while another one scores. So whoever
+makes a student stable (`kpstream models`, `train-redistill`) goes through `publish_stable` or
+`promote`. They try the student in a child process as a gateway does (`models.trial`), and refuse a
+second student for a stream: which of two runs would depend on their names.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from models.artifact import Artifact, read_artifact
+from models.errors import Misfit, ModelError
+from models.registry import Pointer, Registry
+from models.trial import Trial, try_student
+
+__all__ = ["Accepted", "promote", "publish_stable", "rivals"]
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A student that is stable now.
+
+    Attributes:
+        pointer: Its version and digest.
+        retired: New folders of the students that it replaces, by their names.
+    """
+
+    pointer: Pointer
+    retired: dict[str, Path]
+
+
+def publish_stable(
+    registry: Registry,
+    artifact_dir: str | os.PathLike[str],
+    *,
+    replace: bool = False,
+    trial: Callable[[Artifact], Trial] = try_student,
+) -> Accepted:
+    """Publish an artifact as the next version of its name, and make it stable.
+
+    Args:
+        registry: The registry.
+        artifact_dir: Directory of the artifact.
+        replace: Retire other students of its stream.
+        trial: Tries the student; it takes a second or two.
+
+    Raises:
+        ModelError: A gateway would not run the student, or another one scores its stream; nothing
+            has changed.
+        OSError: No trial could be started.
+    """
+    artifact = read_artifact(artifact_dir)
+    others = _check(registry, artifact, replace, trial)
+    version = registry.publish(artifact_dir, stable=True)
+    digest = registry.read(artifact.manifest.name, version).digest
+    return Accepted(Pointer(version=version, digest=digest), _retire(registry, others))
+
+
+def promote(
+    registry: Registry,
+    name: str,
+    version: int,
+    *,
+    replace: bool = False,
+    trial: Callable[[Artifact], Trial] = try_student,
+) -> Accepted:
+    """Make a published version stable; see `publish_stable`.
+
+    Raises:
+        ModelError: There is no such version, a gateway would not run it, or another student scores
+            its stream; nothing has changed.
+        OSError: No trial could be started.
+    """
+    if version not in registry.list_versions(name):
+        registry.set_stable(name, version)  # says which versions there are
+    others = _check(registry, registry.read(name, version), replace, trial)
+    pointer = registry.set_stable(name, version)
+    return Accepted(pointer, _retire(registry, others))
+
+
+def rivals(registry: Registry, stream: str, besides: str) -> list[str]:
+    """Names of other students that are stable and score the stream."""
+    found = []
+    for name in registry.names():
+        try:
+            pointer = registry.read_stable(name)
+            manifest = registry.read(name, pointer.version).manifest if pointer else None
+        except ModelError:
+            continue  # no gateway runs it
+        if manifest is not None and manifest.stream == stream and name != besides:
+            found.append(name)
+    return found
+
+
+def _check(
+    registry: Registry, artifact: Artifact, replace: bool, trial: Callable[[Artifact], Trial]
+) -> list[str]:
+    manifest = artifact.manifest
+    others = rivals(registry, manifest.stream, besides=manifest.name)
+    if others and not replace:
+        msg = (
+            f"{' and '.join(others)} already scores the stream {manifest.stream!r}, and only one "
+            "student can: add --replace, which retires it, then restart the gateway; or publish "
+            "under its name"
+        )
+        raise Misfit(msg)
+    trial(artifact)
+    return others
+
+
+def _retire(registry: Registry, names: list[str]) -> dict[str, Path]:
+    return {name: registry.retire(name) for name in names}
