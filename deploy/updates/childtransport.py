@@ -12,8 +12,8 @@ import io
 import os
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http.client import HTTPException
@@ -78,12 +78,14 @@ class _Answer:
 
     Attributes:
         chunks: The body.
+        close: Ends the answer, read or not.
         start: Offset of its first byte in the file; 0 if the server does not resume.
         total: Length of the whole file; None if the server does not say.
         date_s: Time at the server, not proven; None without one.
     """
 
     chunks: Iterator[bytes]
+    close: Callable[[], None]
     start: int = 0
     total: int | None = None
     date_s: int | None = None
@@ -147,12 +149,12 @@ class Transport(FetcherInterface):
         return answer
 
     def _read(self, url: str, limit: int) -> bytes:
-        answer = self._open(url, 0)
         data = bytearray()
-        for chunk in answer.chunks:
-            data += chunk
-            if len(data) > limit:
-                raise self._endless(limit)
+        with closing(self._open(url, 0)) as answer:
+            for chunk in answer.chunks:
+                data += chunk
+                if len(data) > limit:
+                    raise self._endless(limit)
         if answer.total is not None and len(data) < answer.total:
             raise self._cut(len(data), answer.total)
         return bytes(data)
@@ -167,7 +169,10 @@ class Transport(FetcherInterface):
         if start == length:
             self.asked = url.removeprefix(self._base)
             return
-        answer = self._open(url, start)
+        with closing(self._open(url, start)) as answer:
+            self._append(answer, file, start, length)
+
+    def _append(self, answer: _Answer, file: IO[bytes], start: int, length: int) -> None:
         if answer.start != start:
             file.truncate(answer.start)
             self.resumed = False
@@ -242,16 +247,15 @@ class _Folder:
         size = os.fstat(file.fileno()).st_size
         start = min(start, size)
         file.seek(start)
-        return _Answer(self._chunks(file, path), start, size)
+        return _Answer(self._chunks(file, path), file.close, start, size)
 
     def _chunks(self, file: IO[bytes], path: str) -> Iterator[bytes]:
-        with file:
-            try:
-                while chunk := file.read(_CHUNK):
-                    yield chunk
-            except OSError as exc:
-                msg = f"{path} cannot be read: {exc.strerror}"
-                raise FetchStopped(msg, "away") from exc
+        try:
+            while chunk := file.read(_CHUNK):
+                yield chunk
+        except OSError as exc:
+            msg = f"{path} cannot be read: {exc.strerror}"
+            raise FetchStopped(msg, "away") from exc
 
 
 class _Web:
@@ -282,7 +286,7 @@ class _Web:
                 answer.close()
                 return self.open(path, 0)
         total = begin + int(length) if length.isdecimal() else None
-        return _Answer(self._chunks(answer, path), begin, total, date_s)
+        return _Answer(self._chunks(answer, path), answer.close, begin, total, date_s)
 
     def _request(self, path: str, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
         timeout = urllib3.Timeout(connect=REACH_S, read=self._pace.stall_s)
@@ -354,8 +358,6 @@ class _Web:
                 f"({error_text(exc)}): check the line; the next attempt goes on from there"
             )
             raise FetchStopped(msg, "away") from exc
-        finally:
-            answer.close()
 
     def _slow(self, path: str, got: int) -> FetchStopped:
         pace = self._pace

@@ -119,7 +119,7 @@ def _wrong_version(scene: Scene) -> str:
     version = offered.get("version")
     if role == "timestamp":
         known, named = scene.trusted("timestamp"), _named(offered, "snapshot")
-        if version != known.get("version") and named >= _named(known, "snapshot"):
+        if named >= _named(known, "snapshot") or version in range(known.get("version", 0)):
             return (
                 f"rollback of the timestamp: the repository offers version {version}, version "
                 f"{known.get('version')} was verified here before"
@@ -190,7 +190,7 @@ def _expired(scene: Scene) -> tuple[str, str]:
     if scene.role:
         ends[scene.role] = _end_s(scene.offered()) or ends[scene.role]
     over = {role: end for role, end in ends.items() if end is not None and end <= scene.now_s}
-    role = min(over, key=lambda name: over[name]) if over else scene.role
+    role = "root" if "root" in over else min(over, key=lambda name: over[name], default=scene.role)
     now, end = _date(scene.now_s), _date(over.get(role, scene.now_s))
     date_s = scene.transport.date_s
     if date_s is not None and abs(date_s - scene.now_s) > _DAY_S and date_s < min(over.values()):

@@ -6,6 +6,7 @@ targets, snapshot and timestamp; `rotate` replaces keys and writes a new root.
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from collections.abc import Sequence
@@ -152,6 +153,13 @@ class MadeRepository:
 
     def index(self, *releases: Release) -> bytes:
         return ReleaseIndex(made_s=self.now_s, releases=releases).model_dump_json().encode()
+
+    def twin(self) -> MadeRepository:
+        """Somebody else with all keys and the same folder; a test lets them use what they stole."""
+        twin = copy.copy(self)
+        twin.metadata = copy.deepcopy(self.metadata)
+        twin.signers = {role: list(signers) for role, signers in self.signers.items()}
+        return twin
 
     def copy(self, folder: Path) -> Path:
         """What an attacker recorded: all files of this moment."""
