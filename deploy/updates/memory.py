@@ -19,7 +19,7 @@ from deploy.rollout.release import Name, Release, Version
 from deploy.updates.progress import Failure, Progress
 from ingest.secrettext import error_text
 from ingest.statefile import StateFileUnusable, read_object, write_object
-from models.registry import Move, Pointer
+from models.pointer import Move, Pointer
 
 __all__ = ["RolloutMemory", "made_by", "move_author", "undone_by"]
 

@@ -29,7 +29,7 @@ from typing import Literal
 from deploy.rollout.release import Policy, Release
 from deploy.rollout.report import Phase
 from deploy.updates.progress import Failure, Progress
-from models.registry import Pointer
+from models.pointer import Pointer
 
 __all__ = ["Action", "Case", "Decision", "Limits", "decide", "limits_of", "window_is_open"]
 

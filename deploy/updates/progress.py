@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Strict, StringConstraints
 
 from deploy.rollout.release import Count, Digest, Epoch, Release, Seconds, Version
 from deploy.rollout.report import Evidence, Phase
-from models.registry import Pointer
+from models.pointer import Pointer
 from pipeline.scoring.thresholds import Thresholds
 
 __all__ = ["Failure", "Progress"]

@@ -19,7 +19,7 @@ from deploy.updates.memory import (
 )
 from deploy.updates.progress import Progress
 from ingest.statefile import read_object, write_object
-from models.registry import Move
+from models.pointer import Move
 from tests.deploy.updates.test_phases import NEW, NOW, OLD, THIS, progress, release
 
 

@@ -19,7 +19,7 @@ from deploy.updates.phases import (
     window_is_open,
 )
 from deploy.updates.progress import Failure, Progress
-from models.registry import Pointer
+from models.pointer import Pointer
 from pipeline.scoring.thresholds import Thresholds
 
 NOW = 1_700_000_000
