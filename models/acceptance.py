@@ -15,7 +15,8 @@ from pathlib import Path
 
 from models.artifact import Artifact, read_artifact
 from models.errors import Misfit, ModelError
-from models.registry import Pointer, Registry
+from models.pointer import Pointer
+from models.registry import Registry
 from models.trial import Trial, try_student
 
 __all__ = ["Accepted", "promote", "publish_stable", "rivals"]
