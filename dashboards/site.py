@@ -14,6 +14,7 @@ from dashboards.boards.fleet import fleet_board
 from dashboards.boards.model import model_board
 from dashboards.boards.pipeline import pipeline_board
 from dashboards.boards.registry import panels_of
+from dashboards.boards.rollout import rollout_board
 from dashboards.visuals.board import Board
 from dashboards.visuals.limits import Limits
 from dashboards.visuals.panels import SOURCE_TYPE
@@ -161,6 +162,7 @@ def site_dashboards(
         device_board(tasks, panels, limits, hourly_bucket),
         *(of_task.board for of_task in panels if of_task.board),
         model_board(tasks, panels, limits),
+        rollout_board(limits),
         pipeline_board(limits),
         account_board(tasks, limits),
     )

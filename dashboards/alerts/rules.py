@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dashboards.alerts.alert import Group, Rule
+from dashboards.alerts.rollout_rules import rollout_rules
 from dashboards.queries import alerts as queries
 from dashboards.queries.alerts import LOSS_SHOWN_S
 from dashboards.visuals.limits import Limits
@@ -37,6 +38,7 @@ def alert_groups(limits: Limits, task_rules: Sequence[Rule]) -> list[Group]:
             60,
             [_dead_letters(limits), _evicted(), _readings_missing(), _model_unhealthy()],
         ),
+        Group("kpstream rollout", 60, rollout_rules()),
     ]
 
 

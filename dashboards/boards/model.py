@@ -19,7 +19,12 @@ __all__ = ["model_board"]
 
 _NO_STUDENTS = "no process has reported a student in this time range"
 _HEALTH_STATES = {"0": ("unhealthy", "red"), "1": ("healthy", "green")}
-_EVENTS = {"swapped": ("took over", "green"), "refused": ("refused", "red")}
+_EVENTS = {
+    "swapped": ("took over", "green"),
+    "refused": ("refused", "red"),
+    "took_over": ("on probation", "blue"),
+    "fell_back": ("fell back", "red"),
+}
 
 
 def model_board(tasks: Sequence[Task], panels: Sequence[TaskPanels], limits: Limits) -> Board:

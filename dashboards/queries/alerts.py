@@ -10,17 +10,28 @@ from __future__ import annotations
 from dashboards.queries.flux import START, STOP, read
 from dashboards.queries.query import per_series
 from dashboards.queries.stages import AGE_S, AT_THE_END, GROWTH, newest, unexplained
-from pipeline.points.measurements import DEAD_LETTERS, DEVICE, GATEWAY, LAG, MODEL
+from pipeline.points.measurements import (
+    DEAD_LETTERS,
+    DEVICE,
+    GATEWAY,
+    LAG,
+    MODEL,
+    RELEASE,
+    ROLLOUT_STATE,
+)
 
 __all__ = [
     "BACKLOG_GROWTH",
     "DEAD_LETTERS_NEW",
     "EVICTED_NEW",
+    "GATEWAYS_FAILED",
     "LOSS_SHOWN_S",
     "MISSING_READINGS",
     "PROCESS_AGE",
     "PROCESS_NOT_READY",
     "REFUSED_MODELS",
+    "RELEASES_PAUSED",
+    "RELEASE_FAILURES",
     "SESSION_LOST",
     "SILENT_FOR",
     "STALLED_FOR",
@@ -186,6 +197,41 @@ REFUSED_MODELS = per_series(
     "int",
 )
 """Version that was refused, 0 for none; for the text of the alert."""
+
+RELEASES_PAUSED = per_series(
+    "alert_release_paused",
+    [
+        *read(RELEASE, ["state"]),
+        "last()",
+        'map(fn: (r) => ({r with _value: if r._value == "paused" then 1 else 0}))',
+    ],
+    ("model",),
+    "int",
+    may_be_empty=True,
+)
+"""1 for a student whose newest release is paused."""
+
+RELEASE_FAILURES = per_series(
+    "alert_release_failed",
+    [*read(RELEASE, ["failed"]), "last()"],
+    ("model",),
+    "int",
+    may_be_empty=True,
+)
+"""Gateways that judged the newest release of a student unhealthy; for the text of the alert."""
+
+GATEWAYS_FAILED = per_series(
+    "alert_gateway_failed",
+    [
+        *read(ROLLOUT_STATE, ["phase"]),
+        "last()",
+        'map(fn: (r) => ({r with _value: if r._value == "failed" then 1 else 0}))',
+    ],
+    ("gateway", "model"),
+    "int",
+    may_be_empty=True,
+)
+"""1 for a gateway that judged the release of a student unhealthy."""
 
 MISSING_READINGS = per_series(
     "alert_missing_readings",

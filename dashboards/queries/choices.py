@@ -12,7 +12,7 @@ from dashboards.queries.flux import BUCKET, START, STOP, Where, text
 from dashboards.queries.query import Query, Shape
 from models.tasks.contract import Task
 from models.tasks.forecast import LEAD_ZERO
-from pipeline.points.measurements import DEVICE, detail_measurement
+from pipeline.points.measurements import DEVICE, RELEASE, ROLLOUT_STATE, detail_measurement
 
 __all__ = [
     "channel_choices",
@@ -22,6 +22,7 @@ __all__ = [
     "forecast_site_choices",
     "lead_choices",
     "model_choices",
+    "released_model_choices",
     "site_choices",
 ]
 
@@ -39,6 +40,11 @@ def device_choices(tasks: Sequence[Task]) -> Query:
 def model_choices(tasks: Sequence[Task]) -> Query:
     """Models with a score."""
     return _choices("models", "model", _names(tasks))
+
+
+def released_model_choices() -> Query:
+    """Models of releases, and of gateways that follow a centre."""
+    return _choices("released_models", "model", [RELEASE.name, ROLLOUT_STATE.name])
 
 
 def forecast_site_choices(task: Task) -> Query:

@@ -14,6 +14,7 @@ __all__ = [
     "FORECAST_UID",
     "MODEL_UID",
     "PIPELINE_UID",
+    "ROLLOUT_UID",
     "link_to",
 ]
 
@@ -21,6 +22,7 @@ FLEET_UID = "kpstream-fleet"
 DEVICE_UID = "kpstream-device"
 MODEL_UID = "kpstream-model"
 FORECAST_UID = "kpstream-forecast"
+ROLLOUT_UID = "kpstream-rollout"
 PIPELINE_UID = "kpstream-pipeline"
 ACCOUNT_UID = "kpstream-account"
 

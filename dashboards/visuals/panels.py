@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from dashboards.queries.flux import STEP, is_of
 from dashboards.queries.query import Query
 from dashboards.visuals.views import Json, Override, Style, Table, View
-from pipeline.points.measurements import DEAD_LETTERS, DEVICE, GATEWAY, LAG, MODEL
+from pipeline.points.measurements import DEAD_LETTERS, DEVICE, GATEWAY, LAG, MODEL, RELEASE
 
 __all__ = ["SOURCE", "SOURCE_TYPE", "Panel", "panel_id", "target"]
 
@@ -24,7 +24,7 @@ SOURCE: Json = {"type": SOURCE_TYPE, "uid": "${datasource}"}
 _MAX_POINTS = 1000
 """Values per query where the width of the panel must not limit them (a phone shows about 300)."""
 
-_ACCOUNTS = (GATEWAY, DEVICE, LAG, DEAD_LETTERS, MODEL)
+_ACCOUNTS = (GATEWAY, DEVICE, LAG, DEAD_LETTERS, MODEL, RELEASE)
 """Measurements that every process writes at its own times, 10 seconds apart by default."""
 _ACCOUNT_STEP = "20s"
 """Shortest step over accounts. A shorter one holds the rows of some processes only, and a sum over

@@ -13,6 +13,7 @@ from dashboards.queries.choices import (
     forecast_site_choices,
     lead_choices,
     model_choices,
+    released_model_choices,
     site_choices,
 )
 from dashboards.queries.query import Query
@@ -27,6 +28,7 @@ __all__ = [
     "device_variables",
     "fleet_variables",
     "forecast_variables",
+    "rollout_variables",
     "sites_variable",
     "source_variable_json",
 ]
@@ -106,6 +108,11 @@ def forecast_variables(task: Task) -> list[Variable]:
         Variable("lead", "Steps ahead", lead_choices(task), multi=False, numbers=True),
         Variable("model", "Model", forecast_model_choices(task)),
     ]
+
+
+def rollout_variables() -> list[Variable]:
+    """Select any number of models that are released to gateways."""
+    return [Variable("model", "Model", released_model_choices())]
 
 
 def source_variable_json() -> Json:

@@ -140,9 +140,9 @@ def encode_note(made_s: int) -> bytes:
     """The payload of the note: `made_s` of the newest index. It only causes an early look.
 
     >>> encode_note(1700000000)
-    b'1700000000'
+    b'{"made_s":1700000000}'
     """
-    return str(made_s).encode()
+    return orjson.dumps({"made_s": made_s})
 
 
 def decode_report(topic: str, payload: bytes, key: bytes | None = None) -> GatewayReport:

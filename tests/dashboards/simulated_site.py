@@ -33,6 +33,7 @@ from pipeline.status.progress import PartitionProgress, ProgressTracker
 from pipeline.status.view import ModelStatus
 from pipeline.windows.devices import Devices, Outcome, StreamPlan
 from pipeline.windows.spec import WindowSpec
+from tests.dashboards.simulated_release import release_points
 
 LENGTH_MS = 300_000
 START_MS = 1_767_225_600_000 - LENGTH_MS // 2
@@ -120,6 +121,7 @@ class SimulatedSite:
             self._step(at_ms)
             if at_ms % ACCOUNT_MS == 0:
                 self._account()
+                self.points += release_points(at_ms, START_MS)
             self.now_ms += STEP_MS
         return self.points
 

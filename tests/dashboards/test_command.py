@@ -45,7 +45,7 @@ def test_diff_exits_with_1_while_something_differs(run, grafana: FakeGrafana) ->
     run("push")
     same = run("diff")
     assert same.exit_code == 0
-    assert same.output == "12 of 12 match the code\n"
+    assert same.output == "14 of 14 match the code\n"
     grafana.other_user_saves(FLEET, lambda board: board.update(title="Mine"))
     after = run("diff")
     assert after.exit_code == 1
@@ -89,7 +89,7 @@ def test_pull_writes_files_and_names_them(run, tmp_path: Path) -> None:
     pulled = run("pull", str(tmp_path))
     assert pulled.exit_code == 0
     assert str(tmp_path / "json" / f"{FLEET}.json") in pulled.output
-    assert "10 files are new or changed" in pulled.output
+    assert "12 files are new or changed" in pulled.output
     assert "0 files are new or changed" in run("pull", str(tmp_path)).output
 
 

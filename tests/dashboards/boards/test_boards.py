@@ -57,6 +57,7 @@ def test_uids_of_boards_never_change() -> None:
         "kpstream-forecast",
         "kpstream-activity",
         "kpstream-model",
+        "kpstream-rollout",
         "kpstream-pipeline",
         "kpstream-account",
     ]

@@ -21,6 +21,7 @@ from dashboards.queries import (
     forecasts,
     numbers,
     processes,
+    rollouts,
     scores,
     students,
 )
@@ -37,6 +38,7 @@ from pipeline.points.points import Point
 from pipeline.status.counters import DeviceAccount, Totals
 from tests.dashboards.conftest import DAY_MS, HOURS, QueryInflux, StorePoints
 from tests.dashboards.simulated_forecasts import FAULTY, GRID
+from tests.dashboards.simulated_release import FALL_BACK_MS, FALL_BACK_REASON, TAKEOVER_MS
 from tests.dashboards.simulated_site import (
     EVICTED_MS,
     EVICTED_RESTART_MS,
@@ -182,7 +184,7 @@ def written_queries() -> Iterator[Query]:
         (anomalies, choices, forecasts), FORECAST
     )
     modules = (alerts, choices, classes, devices, numbers, processes, scores, students)
-    for module in (*modules, anomalies, explanations, forecasts):
+    for module in (*modules, anomalies, explanations, forecasts, rollouts):
         arguments = ARGUMENTS | {"task": of_task.get(module)}
         for name in module.__all__:
             item = getattr(module, name)
@@ -399,11 +401,75 @@ def test_a_refused_version_is_shown_with_its_reason(query_influx) -> None:
 
 def test_rollouts_are_annotations_with_time_text_and_tags(query_influx) -> None:
     events = rows(query_influx(students.ROLLOUT_EVENTS.flux))
-    assert [event["tags"] for event in events] == ["swapped,rul-fd001", "refused,har-waist"]
-    assert events[0]["text"] == "rul-fd001 v2 swapped, before v1"
-    assert events[0]["_time"].timestamp() * 1000 == START_MS + 120_000
+    by_tags = {event["tags"]: event for event in events}
+    assert list(by_tags) == [
+        "took_over,rul-fd001",
+        "swapped,rul-fd001",
+        "fell_back,rul-fd001",
+        "refused,har-waist",
+    ]
+    swapped, fell_back = by_tags["swapped,rul-fd001"], by_tags["fell_back,rul-fd001"]
+    assert swapped["text"] == "rul-fd001 v2 swapped, before v1"
+    assert swapped["_time"].timestamp() * 1000 == START_MS + 120_000
+    assert fell_back["text"] == f"rul-fd001 v3 failed on press-hall-1: {FALL_BACK_REASON}"
+    assert fell_back["_time"].timestamp() * 1000 == START_MS + FALL_BACK_MS
+    took_over = [event for event in events if event["tags"] == "took_over,rul-fd001"]
+    assert len(took_over) == 3, "one a gateway, however often it is reported"
     starts = rows(query_influx(processes.PROCESS_STARTS.flux))
     assert [start["text"] for start in starts] == ["worker site-worker-1 started"]
+
+
+def test_a_release_is_shown_with_its_step_and_why_it_paused(query_influx) -> None:
+    early = rows(
+        query_influx(
+            rollouts.RELEASES_NOW.flux,
+            stop_ms=START_MS + TAKEOVER_MS - 1000,
+            variables=EVERYTHING,
+        )
+    )
+    assert [(row["state"], row["at_step"], row["members"]) for row in early] == [
+        ("running", "1 of 3", 3)
+    ]
+    (now,) = rows(query_influx(rollouts.RELEASES_NOW.flux, variables=EVERYTHING))
+    assert (now["model"], now["number"], now["version"]) == ("rul-fd001", 4, 3)
+    assert (now["state"], now["percent"]) == ("paused", 10)
+    assert f"press-hall-1: {FALL_BACK_REASON}" in now["reason"]
+    members = query_influx(rollouts.RELEASE_MEMBERS.flux, variables=EVERYTHING)
+    last = {frame.fields[1].name: frame.fields[1].values[-1] for frame in members}
+    assert sum(last.values()) == 3
+    assert (last["failed"], last["healthy"]) == (1, 2)
+
+
+def test_who_runs_what_begins_with_those_that_are_not_champions(query_influx) -> None:
+    found = rows(query_influx(rollouts.GATEWAYS_NOW.flux, variables=EVERYTHING))
+    assert [(row["phase"], row["gateway"], row["version"]) for row in found] == [
+        ("probation", "press-hall-3", 3),
+        ("probation", "press-hall-2", 3),
+        ("failed", "press-hall-1", 2),
+    ]
+    assert found[-1]["reason"] == FALL_BACK_REASON
+    versions = rows(query_influx(rollouts.GATEWAYS_OF_VERSIONS.flux, variables=EVERYTHING))
+    assert [(row["version"], row["gateways"]) for row in versions] == [(2, 1), (3, 2)]
+    (fall_back,) = rows(query_influx(rollouts.FALL_BACKS.flux, variables=EVERYTHING))
+    assert fall_back["gateway"] == "press-hall-1"
+    assert FALL_BACK_REASON in fall_back["text"]
+
+
+def test_a_paused_release_and_a_gateway_that_fell_back_fire(query_influx) -> None:
+    def values(query: Query, stop_ms: int) -> dict[str, int]:
+        frames = query_influx(query.flux, stop_ms=stop_ms)
+        return {
+            frame.fields[-1].labels.get("gateway", "release"): frame.fields[-1].values[-1]
+            for frame in frames
+        }
+
+    before_ms, after_ms = START_MS + FALL_BACK_MS - 1000, STOP_MS
+    assert values(alerts.RELEASES_PAUSED, before_ms) == {"release": 0}
+    assert values(alerts.RELEASES_PAUSED, after_ms) == {"release": 1}
+    assert values(alerts.RELEASE_FAILURES, after_ms) == {"release": 1}
+    assert set(values(alerts.GATEWAYS_FAILED, before_ms).values()) == {0}
+    failed = values(alerts.GATEWAYS_FAILED, after_ms)
+    assert [name for name, value in failed.items() if value] == ["press-hall-1"]
 
 
 def test_versions_count_devices(query_influx) -> None:

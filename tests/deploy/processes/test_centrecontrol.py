@@ -13,7 +13,7 @@ from deploy.processes.centrecontrol import CentreControl, ReleaseControl
 from deploy.rollout.errors import KeyRefused
 from deploy.rollout.inventory import Inventory
 from deploy.rollout.release import ReleaseIndex
-from deploy.rollout.report import GatewayReport, encode_report
+from deploy.rollout.report import GatewayReport, encode_note, encode_report
 from ingest.errors import MqttError
 from ingest.mqtt.broker import LocalBroker
 from ingest.mqtt.connection import Connection
@@ -132,14 +132,16 @@ async def test_a_timer_moves_a_release_on_the_reports_that_the_broker_keeps(
         turn = await places.control().run_once()
         assert (turn.has_changed, turn.moves["rul-fd001"].action) == (False, "wait")
         assert places.repository.renewed == 1
-        await until(lambda: notes == [b"100"])
+        await until(lambda: notes == [encode_note(100)])
         await places.report("gw-2", "healthy", NOW_S - 8)
         turn = await places.control().run_once()
         assert (turn.has_changed, places.step) == (True, 1)
-        await until(lambda: notes == [b"100", b"101"])
+        await until(lambda: notes == [encode_note(100), encode_note(101)])
         turn = await places.control().run_once()
         assert not turn.has_changed, "the next step has its own time"
-        assert notes == [b"100", b"101"], "a note that the broker has is not sent again"
+        assert notes == [encode_note(100), encode_note(101)], (
+            "a note that the broker has is not sent again"
+        )
     assert (places.folder / "inventory" / "gw-1.json").exists()
 
 
@@ -147,11 +149,11 @@ async def test_a_running_control_moves_as_soon_as_the_last_member_reports(places
     await places.report("gw-1", "healthy")
     await places.report("gw-2", "shadow")
     async with places.listening() as notes, running(places.control(every_s=600)):
-        await until(lambda: notes == [b"100"])
+        await until(lambda: notes == [encode_note(100)])
         assert places.step == 0
         await places.report("gw-2", "healthy", NOW_S - 8)
         await until(lambda: places.step == 1)
-        await until(lambda: notes == [b"100", b"101"])
+        await until(lambda: notes == [encode_note(100), encode_note(101)])
         await places.report("gw-1", "failed", NOW_S - 7)
         await until(lambda: places.repository.newest.releases[0].state == "paused")
         assert "gw-1: 12 of 200" in places.repository.newest.releases[0].reason
