@@ -2,16 +2,51 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
-from deploy.commands.lazygroup import LazyGroup
+from deploy.commands.centrecontext import CentreContext, CentreGroup
+from deploy.settings.centresettings import CentreSettings
+from deploy.settings.errors import exit_on_invalid_settings
 
 __all__ = ["centre"]
 
+_SETUP = "deploy.commands.centresetup"
+_RELEASE = "deploy.commands.centrerelease"
+_POLICY = "deploy.commands.centrepolicy"
+_FILES = "deploy.commands.centrefiles"
+
 # Command -> (module, attribute, line of text in the overview)
-_COMMANDS: dict[str, tuple[str, str, str]] = {}
+_COMMANDS: dict[str, tuple[str, str, str]] = {
+    "init": (_SETUP, "init", "Make the keys, the first root and an empty repository."),
+    "publish": (_RELEASE, "publish", "Sign a student's files, without releasing it yet."),
+    "release": (_RELEASE, "release", "Begin to release a version of a student, step by step."),
+    "status": ("deploy.commands.centrestatus", "status", "Show releases, policies and expiry."),
+    "pause": (_RELEASE, "pause", "Stop a release at its step."),
+    "resume": (_RELEASE, "resume", "Let a paused release go on."),
+    "abort": (_RELEASE, "abort", "End a release; its gateways go back."),
+    "hold": (_POLICY, "hold", "Keep a gateway or a group at what it runs."),
+    "pin": (_POLICY, "pin", "Keep one student of a gateway or group at a version."),
+    "window": (_POLICY, "window", "Set the maintenance window of a gateway or group."),
+    "refresh": (_SETUP, "refresh", "Renew signed files before they expire; for a daily timer."),
+    "rotate": (_SETUP, "rotate", "Replace the keys of a role, also lost ones."),
+    "export": (_FILES, "export", "Copy the repository to a folder, such as a USB stick."),
+    "import": (_FILES, "import_", "Take over a newer repository from a folder, verified."),
+    "serve": (_FILES, "serve", "Serve the repository over HTTP, for trials."),
+}
 
 
-@click.group(cls=LazyGroup, table=_COMMANDS, extra="centre")
-def centre() -> None:
+@click.group(cls=CentreGroup, table=_COMMANDS, extra="centre")
+@click.option(
+    "--dir",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of the centre; default: KPSTREAM_CENTRE_DIR.",
+)
+@click.pass_context
+def centre(ctx: click.Context, folder: Path | None) -> None:
     """Sign students and release them, in steps, to the gateways."""
+    with exit_on_invalid_settings():
+        settings = CentreSettings() if folder is None else CentreSettings(dir=folder)
+    ctx.obj = CentreContext(settings)

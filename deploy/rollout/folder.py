@@ -27,6 +27,7 @@ from pathlib import Path
 
 from deploy.rollout.errors import CentreBusy, RepositoryDamaged
 from deploy.rollout.metadata import (
+    SignedState,
     read_root,
     read_roots,
     read_state,
@@ -101,10 +102,21 @@ class CentreFolder:
         write_durably(self.path / _NEXT_ROOT, data)
         self._move(_NEXT_ROOT, root_path(self.repository, version))
 
-    def publish_timestamp(self, data: bytes) -> None:
-        """Replace `timestamp.json`, and so show everything that it names."""
-        write_durably(self.path / _NEXT_TIMESTAMP, data)
+    def publish_timestamp(self, data: bytes) -> SignedState:
+        """Replace `timestamp.json`, and so show everything that it names, once that verifies.
+
+        Raises:
+            RepositoryDamaged: It does not verify; `timestamp.json` is as it was.
+        """
+        path = self.path / _NEXT_TIMESTAMP
+        write_durably(path, data)
+        try:
+            state = read_state(self.repository, path)
+        except RepositoryDamaged:
+            path.unlink()
+            raise
         self._move(_NEXT_TIMESTAMP, self.metadata / "timestamp.json")
+        return state
 
     def _move(self, name: str, path: Path) -> None:
         (self.path / name).replace(path)

@@ -245,8 +245,7 @@ class CentreRepository:
         version = state.timestamp.version + 1 if state else 1
         timestamp = Timestamp(version, None, self.expires("timestamp"), named)
         data = encode_signed(timestamp, self.signers(root, "timestamp"))
-        self.folder.publish_timestamp(data)
-        self._remove_old_files()
+        self._remove_old_files(self.folder.publish_timestamp(data))
         return roles
 
     def signers(self, root: Root, role: str) -> list[CryptoSigner]:
@@ -306,9 +305,8 @@ class CentreRepository:
         days = getattr(self.lifetimes, role)
         return datetime.fromtimestamp(self.now_s() + days * 43_200, timezone.utc)
 
-    def _remove_old_files(self) -> None:
+    def _remove_old_files(self, state: SignedState) -> None:
         """Remove what only states before the kept ones name."""
-        state = self.state()
         for signed in (state.targets, state.snapshot):
             for path in self.folder.metadata.glob(f"*.{signed.type}.json"):
                 number = path.name.partition(".")[0]
