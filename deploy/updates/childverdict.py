@@ -79,17 +79,24 @@ def explain(exc: Exception, scene: Scene) -> tuple[str, str]:
     """State and message for the exception that ended a fetch."""
     if isinstance(exc, FetchStopped):
         return exc.state, str(exc)
+    if _is_of_memory(exc):
+        return "refused", f"{_file(scene)} needs more memory than a fetch may take"
     if isinstance(exc, ExpiredMetadataError):
         return _expired(scene)
     if isinstance(exc, DownloadHTTPError):
         return "away", _missing(scene, exc.status_code)
     if isinstance(exc, RepositoryError):
         return "refused", _refused(exc, scene)
-    if isinstance(exc, MemoryError):
-        return "refused", f"{_file(scene)} needs more memory than a fetch may take"
     if isinstance(exc, OSError):
         return "full", _unwritable(exc, scene)
     return "refused", f"the fetch failed at {_file(scene)} ({error_text(exc, named=True)})"
+
+
+def _is_of_memory(exc: BaseException | None) -> bool:
+    """Whether memory ran out; tuf calls whatever stops it from reading a file damage."""
+    while exc is not None and not isinstance(exc, MemoryError):
+        exc = exc.__cause__ or exc.__context__
+    return exc is not None
 
 
 def _refused(exc: RepositoryError, scene: Scene) -> str:
