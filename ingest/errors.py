@@ -5,6 +5,7 @@ IngestError
 ├── RefusedMessage     a message is invalid: it becomes a dead letter with its reason
 ├── LogUnavailable     the log does not confirm: nothing is acknowledged, the caller retries
 ├── MqttError          the MQTT client cannot carry out a request
+├── RecordingError     a recorded data set cannot be read (`recordings`)
 ├── TlsError           a file for TLS is unusable, or TLS with a server fails (`tls`)
 └── BrokerError        the local broker does not start (`mqtt.broker`)
 ```
@@ -17,7 +18,14 @@ from __future__ import annotations
 
 from enum import Enum
 
-__all__ = ["IngestError", "LogUnavailable", "MqttError", "RefusalReason", "RefusedMessage"]
+__all__ = [
+    "IngestError",
+    "LogUnavailable",
+    "MqttError",
+    "RecordingError",
+    "RefusalReason",
+    "RefusedMessage",
+]
 
 
 class RefusalReason(str, Enum):
@@ -93,3 +101,7 @@ class LogUnavailable(IngestError):
 
 class MqttError(IngestError):
     """The MQTT client cannot carry out a request; the message says why."""
+
+
+class RecordingError(IngestError):
+    """A recorded data set cannot be read; the message names the place and what to do."""

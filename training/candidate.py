@@ -330,7 +330,7 @@ def _labels_of(artifact: Artifact) -> tuple[str, ...]:
 def code_revision() -> str:
     """Return the git revision of this checkout (`-dirty`: changed code), or the version."""
     root = Path(training.__file__).resolve().parent.parent
-    code = ["training", "models/*.py", "ingest/recordings.py"]
+    code = ["training", "models/*.py", "ingest/recordings"]
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         # An installed package may be inside the checkout of another project.
         _git(root, "ls-files", "--error-unmatch", "training/candidate.py")

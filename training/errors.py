@@ -19,7 +19,11 @@ Each of them ends `train-redistill` with exit code 2 and its message; nothing is
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from ingest.extras import install_command
+from ingest.recordings import RecordingError
 
 __all__ = [
     "AnchorCacheError",
@@ -33,6 +37,7 @@ __all__ = [
     "RunFolderError",
     "TeacherError",
     "TrainingError",
+    "reading_data",
 ]
 
 
@@ -84,3 +89,15 @@ class MissingExtraError(TrainingError):
             f"training needs the module {module!r}, which is not installed: run "
             f"{install or install_command('training')}"
         )
+
+
+@contextmanager
+def reading_data() -> Iterator[None]:
+    """Raise what the readers of `ingest.recordings` refuse as a `DataSetError`.
+
+    It decorates the function that reads a data set.
+    """
+    try:
+        yield
+    except RecordingError as exc:
+        raise DataSetError(str(exc)) from exc

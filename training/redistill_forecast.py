@@ -28,7 +28,7 @@ from models.tasks.registry import find_task
 from models.zoo import STARTERS, list_zoo, zoo_path
 from training.datasets.dummy_series import make_dummy_series
 from training.datasets.series import SeriesSet
-from training.datasets.series_sources import read_series_file
+from training.datasets.series_sources import is_description, read_series_file
 from training.errors import DataSetError, MissingExtraError, RecipeError, TrainingError
 from training.forecast_gate import (
     HeldOutTime,
@@ -162,8 +162,11 @@ def _read_data(path: str, subset: str | None) -> SeriesSet:
     if not Path(path).exists():
         msg = f"no such file or folder: {path}: check --data, or use --data dummy"
         raise DataSetError(msg)
-    if subset is None and not path.endswith(".toml"):
-        msg = "--subset names the series of an archive, e.g. --subset ETTh1; it is missing"
+    if subset is None and not is_description(path):
+        msg = (
+            "--subset is missing: it names the series of an archive, such as --subset ETTh1. For "
+            "CSV files of your own, --data takes their description (docs/howto/data-set.md)"
+        )
         raise DataSetError(msg)
     return read_series_file(Path(path), subset or "")
 

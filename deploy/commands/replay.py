@@ -140,7 +140,7 @@ def _run(
     seed: int,
     start_ms: int | None,
 ) -> None:
-    from ingest.errors import IngestError
+    from ingest.errors import IngestError, RecordingError
     from ingest.replay import ReplayOptions
 
     endpoint = device_endpoint(mqtt, "replay")
@@ -158,6 +158,8 @@ def _run(
     )
     try:
         report = asyncio.run(_publish(read(), options))
+    except RecordingError as exc:
+        raise click.BadParameter(str(exc), param_hint="--from") from exc
     except IngestError as exc:
         raise click.ClickException(str(exc)) from exc
     click.echo(_summary(report, f"{endpoint.host}:{endpoint.port}"))

@@ -24,17 +24,9 @@ from ingest.recordings import (
 )
 from pipeline.windows.spec import WindowSpec
 from pipeline.windows.windower import DeviceWindower
+from tests.ingest.small_engines import engine_text
 
 NAMES = ("test_FD001.txt", "RUL_FD001.txt", "train_FD001.txt")
-
-
-def engine_text(lengths: list[int]) -> str:
-    lines = []
-    for engine, length in enumerate(lengths, 1):
-        for cycle in range(1, length + 1):
-            numbers = [engine * 1000 + cycle + sensor / 100 for sensor in range(24)]
-            lines.append(f"{engine} {cycle} " + " ".join(f"{n:.2f}" for n in numbers) + "  ")
-    return "\n".join(lines) + "\n"
 
 
 @pytest.fixture
@@ -109,8 +101,8 @@ def test_engines_become_devices(cmapss_files: dict[str, str], tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("test_FD001.txt", "1 1 nonsense\n", "not a table of numbers"),
-        ("test_FD001.txt", "1 1 2 3\n", "has 4 columns"),
+        ("test_FD001.txt", "1 1 nonsense\n", r"line 1, has 3 values, expected 26: copy"),
+        ("test_FD001.txt", "1 1 2 3\n", r"line 1, has 4 values, expected 26: copy"),
         ("test_FD001.txt", engine_text([2, 2]).replace("1 2 ", "1 3 "), "cycles of engine 1"),
         ("test_FD001.txt", engine_text([2, 2]).replace("1 1 ", "7 1 "), "not numbered 1, 2, 3"),
         ("RUL_FD001.txt", "112\n", "1 values for 2 engines"),
@@ -132,12 +124,12 @@ def test_wrong_paths_are_reported(tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match="does not exist"):
         read_cmapss(tmp_path / "none.zip")
     (tmp_path / "x.zip").write_text("no zip")
-    with pytest.raises(RecordingError, match=r"contains no test_FD001\.txt"):
+    with pytest.raises(RecordingError, match=r"x\.zip is neither a zip nor a tar: use the path of"):
         read_cmapss(tmp_path / "x.zip")
     with pytest.raises(RecordingError, match=r"uci_har_test\.npz"):
         read_uci_har(tmp_path)
     (tmp_path / "uci_har_test.npz").write_text("no npz")
-    with pytest.raises(RecordingError, match="not an npz"):
+    with pytest.raises(RecordingError, match=r"nor a tar: use the path of uci_har_test\.npz"):
         read_uci_har(tmp_path)
     np.savez(tmp_path / "uci_har_test.npz", X=0, y=0, subject=0, channels=np.array(["a"]))
     with pytest.raises(RecordingError, match="channels are a, expected body_acc_x"):

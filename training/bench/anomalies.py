@@ -155,20 +155,28 @@ def read_labels(path: Path, data: SeriesSet) -> dict[str, list[Labelled]]:
         DataSetError: A column is missing, a device is unknown, or a time cannot be read.
     """
     found: dict[str, list[Labelled]] = {}
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        for row in csv.DictReader(file):
-            try:
-                device, start, end = row["device"], _time_ms(row["start"]), _time_ms(row["end"])
-                times = data.times_ms[data.devices.index(device)]
-            except (KeyError, TypeError, ValueError) as exc:
-                msg = (
-                    f"{path}: {row} needs device (one of {', '.join(data.devices[:5])} ...), "
-                    f"start and end: {exc}"
-                )
-                raise DataSetError(msg) from exc
-            first, last = np.searchsorted(times, [start, end])
-            label = Labelled(row.get("kind") or "fault", int(first), max(int(last), int(first) + 1))
-            found.setdefault(device, []).append(label)
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as exc:
+        msg = f"cannot read the labels {path}: {exc}: use a CSV file with device, start and end"
+        raise DataSetError(msg) from exc
+    for row in rows:
+        try:
+            device, start, end = row["device"], _time_ms(row["start"]), _time_ms(row["end"])
+            times = data.times_ms[data.devices.index(device)]
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as exc:
+            msg = (
+                f"{path}: {row} needs device (one of {', '.join(data.devices[:5])} ...), "
+                f"start and end: {exc}"
+            )
+            raise DataSetError(msg) from exc
+        if end < start:
+            msg = f"{path}: {row} ends before it starts: correct the line"
+            raise DataSetError(msg)
+        first, last = np.searchsorted(times, [start, end])
+        label = Labelled(row.get("kind") or "fault", int(first), max(int(last), int(first) + 1))
+        found.setdefault(device, []).append(label)
     return found
 
 

@@ -8,18 +8,17 @@ split.
 
 from __future__ import annotations
 
-import io
-import re
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ingest.recordings.files import read_matching_files
+from ingest.recordings.tables import decode, parse_table
 from models.manifest import Channel
 from training.datasets.contract import DataSet
-from training.errors import DataSetError
+from training.errors import reading_data
 from training.windows import WindowSet, digest_windows, join_windows, slice_labelled
 
 __all__ = ["read_arem"]
@@ -29,6 +28,7 @@ LENGTH, HOP = 32, 16
 _CHANNELS = ("avg_rss12", "var_rss12", "avg_rss13", "var_rss13", "avg_rss23", "var_rss23")
 
 
+@reading_data()
 def read_arem(path: Path, *, with_test: bool = True) -> DataSet:
     """Read the sequences.
 
@@ -69,29 +69,18 @@ def read_arem(path: Path, *, with_test: bool = True) -> DataSet:
 
 def _sequences(path: Path) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
     """Yield (label, number, readings `[n, 6]` float32), ordered by label and number."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            texts = {name: archive.read(name) for name in archive.namelist()}
-    except (OSError, zipfile.BadZipFile) as exc:
-        msg = f"{path} is not the zip of AReM ({exc}): pass the path of arem.zip"
-        raise DataSetError(msg) from exc
+    activities = "|".join(LABELS)
+    files = read_matching_files(
+        path,
+        rf"((?:{activities})/dataset[1-9]\d*)\.csv",
+        "bending1/dataset1.csv",
+        "AReM (arem.zip or its folder)",
+    )
     found = []
-    for name, text in texts.items():
-        match = re.search(r"(\w+)/dataset(\d+)\.csv$", name)
-        if match is None or match[1] not in LABELS:
-            continue
-        try:
-            # One file of the original archive separates its values by blanks.
-            plain = text.decode("ascii").replace(",", " ")
-            table = np.loadtxt(io.StringIO(plain), comments="#", ndmin=2)
-            if table.shape[1] != 7 or not np.isfinite(table).all():
-                raise ValueError(table.shape)
-        except ValueError as exc:
-            msg = f"{name} in {path} is not a sequence of AReM: {exc}"
-            raise DataSetError(msg) from exc
-        series = table[:, 1:].astype(np.float32)
-        found.append((LABELS.index(match[1]), int(match[2]), series))
-    if not found:
-        msg = f"{path} contains no AReM/<activity>/dataset<N>.csv: pass the path of arem.zip"
-        raise DataSetError(msg)
+    for key, content in files.items():
+        label, _, number = key.lower().partition("/dataset")
+        # One file of the original archive separates its values by blanks.
+        text = decode(content, key, "ascii").replace(",", " ")
+        table = parse_table(text, f"{key}.csv in {path}", 7, comments="#")
+        found.append((LABELS.index(label), int(number), table[:, 1:].astype(np.float32)))
     yield from sorted(found, key=lambda one: one[:2])

@@ -9,19 +9,17 @@ out, since it names one of 16 points of the compass; the wind speed stays. Hours
 
 from __future__ import annotations
 
-import csv
-import io
-import re
-import zipfile
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ingest.recordings.files import read_matching_files
+from ingest.recordings.tables import decode, parse_csv, whole_numbers
 from models.manifest import Channel
 from training.datasets.missing import fill_short_gaps, share_rows, to_grid
 from training.datasets.series import SeriesSet
-from training.errors import DataSetError
+from training.errors import DataSetError, reading_data
 
 __all__ = ["read_beijing_air"]
 
@@ -40,9 +38,11 @@ _CHANNELS = (
 )
 _LONGEST = 3  # hours
 _HOUR_MS = 3_600_000
+_CALENDAR = (("year", 1970, 2100), ("month", 1, 12), ("day", 1, 31), ("hour", 0, 23))
 _ZONE_MS = 8 * _HOUR_MS
 
 
+@reading_data()
 def read_beijing_air(path: Path) -> SeriesSet:
     """Read all stations.
 
@@ -81,41 +81,33 @@ def _read_stations(
     path: Path,
 ) -> dict[str, tuple[NDArray[np.int64], NDArray[np.float64]]]:
     """Read times `[hours]` and values `[hours, channels]` (NaN where missing) of each station."""
-    try:
-        if path.is_dir():
-            texts = {str(one): one.read_text("utf-8") for one in sorted(path.rglob("PRSA*.csv"))}
-        else:
-            with zipfile.ZipFile(path) as archive:
-                texts = {name: archive.read(name).decode("utf-8") for name in archive.namelist()}
-        stations = {
-            match[1]: _read_station(text)
-            for name, text in texts.items()
-            if (match := re.search(r"PRSA_Data_([A-Za-z]+)_[^/]*\.csv$", name))
-        }
-        hours = {(len(times), int(times[0])) for times, _ in stations.values()}
-        if len(hours) != 1:
-            raise ValueError(sorted(hours))
-    except (OSError, KeyError, IndexError, ValueError, zipfile.BadZipFile) as exc:
+    files = read_matching_files(
+        path,
+        r"PRSA_Data_([A-Za-z]+)_[^/]*\.csv",
+        "PRSA_Data_Wanliu_...csv",
+        "Beijing air (beijing_air.zip)",
+    )
+    stations = {
+        station: _read_station(decode(content, station), f"station {station} in {path}")
+        for station, content in files.items()
+    }
+    hours = {(len(times), int(times[0])) for times, _ in stations.values()}
+    if len(hours) != 1:
         msg = (
-            f"{path} does not hold the stations of Beijing air, all with the same hours ({exc}): "
-            "pass the path of beijing_air.zip"
+            f"{path} does not hold the stations of Beijing air, all with the same hours (hours, "
+            f"first time: {sorted(hours)[:3]}): use the path of beijing_air.zip"
         )
-        raise DataSetError(msg) from exc
+        raise DataSetError(msg)
     return stations
 
 
-def _read_station(text: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    head = next(csv.reader(io.StringIO(text)))
-    names = ["year", "month", "day", "hour", *(name for name, _ in _CHANNELS)]
-    table = np.loadtxt(
-        io.StringIO(text.replace(",NA", ",nan")),
-        delimiter=",",
-        quotechar='"',
-        skiprows=1,
-        usecols=[head.index(name) for name in names],
-        ndmin=2,
+def _read_station(text: str, name: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    names = ("No", *(one for one, _, _ in _CALENDAR), *(one for one, _ in _CHANNELS))
+    _, values = parse_csv(text, name, names, missing="NA")
+    years, months, days, hours = (
+        whole_numbers(column, f"{name}, column {one}", low, high)
+        for column, (one, low, high) in zip(values.T, _CALENDAR, strict=False)
     )
-    years, months, days, hours = table[:, :4].astype(np.int64).T
     date = (12 * (years - 1970) + months - 1).astype("datetime64[M]").astype("datetime64[D]")
     local = (24 * (date.astype(np.int64) + days - 1) + hours) * _HOUR_MS
-    return local - _ZONE_MS, table[:, 4:]
+    return local - _ZONE_MS, values[:, len(_CALENDAR) :]

@@ -28,12 +28,13 @@ from models.features import pad_front
 from models.manifest import Channel
 from models.tasks.rul import MAX_RUL
 from training.datasets.contract import DataSet
-from training.errors import DataSetError
+from training.errors import DataSetError, reading_data
 from training.windows import WindowSet, digest_windows, slice_series
 
 __all__ = ["LENGTH", "describe_cmapss", "label_engines", "read_cmapss"]
 
 LENGTH = 30
+_SUBSETS = ("FD001", "FD002", "FD003", "FD004")
 _SETTING_UNITS = ("kft", "Mach", "deg")
 _UNITS = "R R R psia rpm rpm psia pps/psi rpm rpm - - lbm/s lbm/s".split()
 
@@ -101,6 +102,7 @@ def label_engines(
     )
 
 
+@reading_data()
 def read_cmapss(
     path: Path,
     subset: str = "FD001",
@@ -134,12 +136,15 @@ def read_cmapss(
 
 
 def _histories(path: Path, subset: str, split: Literal["train", "test"]) -> list[EngineHistory]:
-    try:
-        parts = [recordings.read_cmapss(path, name, split) for name in subset.split("+")]
-    except recordings.RecordingError as exc:
-        raise DataSetError(str(exc)) from exc
+    names = subset.split("+")
+    if len(set(names)) != len(names) or not set(names) <= set(_SUBSETS):
+        msg = (
+            f"subset {subset!r} is not one of {', '.join(_SUBSETS)}, nor several of them joined by "
+            "+, each once"
+        )
+        raise DataSetError(msg)
     return [
         replace(history, engine=history.engine + 1000 * index)
-        for index, part in enumerate(parts)
-        for history in part
+        for index, name in enumerate(names)
+        for history in recordings.read_cmapss(path, name, split)
     ]

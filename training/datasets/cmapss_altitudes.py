@@ -17,7 +17,7 @@ from ingest.recordings import EngineHistory
 from models.tasks.rul import MAX_RUL
 from training.datasets.cmapss import LENGTH, describe_cmapss, label_engines
 from training.datasets.contract import DataSet
-from training.errors import DataSetError
+from training.errors import reading_data
 from training.windows import WindowSet, join_windows
 
 __all__ = ["LEARNED", "TESTED", "read_altitudes"]
@@ -27,17 +27,15 @@ TESTED = (25, 35, 42)
 """Altitudes in thousands of feet: learned from, and tested on."""
 
 
+@reading_data()
 def read_altitudes(path: Path, length: int = LENGTH, *, with_test: bool = True) -> DataSet:
     """Read FD002: training engines at low altitudes, test engines at high altitudes.
 
     Raises:
         DataSetError: A file is missing, or its content does not match its name.
     """
-    try:
-        train = recordings.read_cmapss(path, "FD002", "train")
-        test = recordings.read_cmapss(path, "FD002", "test") if with_test else []
-    except recordings.RecordingError as exc:
-        raise DataSetError(str(exc)) from exc
+    train = recordings.read_cmapss(path, "FD002", "train")
+    test = recordings.read_cmapss(path, "FD002", "test") if with_test else []
     known = _label_at_altitudes(train, LEARNED, length)
     if not with_test:
         return describe_cmapss("FD002-altitudes", known, None)

@@ -62,6 +62,11 @@ class DataSet:
     terms: str
     min_readings: int | None = None
 
+    def __post_init__(self) -> None:
+        for word, part in (("training", self.train), ("test", self.test)):
+            if part is not None:
+                self._check(f"{self.title}, {word} set", part)
+
     @property
     def contract(self) -> Task:
         """The task as an object: decoding, measures, kind of answer."""
@@ -76,6 +81,32 @@ class DataSet:
     def num_answers(self) -> int:
         """Number of possible answers: classes, or whole numbers from 0 to `largest`."""
         return largest_number(self.task) + 1 if self.labels is None else len(self.labels)
+
+    def _check(self, name: str, part: WindowSet) -> None:
+        shape = (self.length, len(self.channels))
+        if part.windows.shape[1:] != shape or part.windows.dtype != np.float32:
+            msg = (
+                f"{name}: the windows are {part.windows.dtype} {part.windows.shape}, expected "
+                f"float32 (n, {shape[0]}, {shape[1]})"
+            )
+            raise DataSetError(msg)
+        if not np.isfinite(part.windows).all():
+            place = np.argwhere(~np.isfinite(part.windows))[0]
+            msg = (
+                f"{name}: {self.channels[place[2]].name} of window {place[0]} is "
+                f"{part.windows[tuple(place)]}: fill or drop missing readings first"
+            )
+            raise DataSetError(msg)
+        for word, values in (("labels", part.labels), ("groups", part.groups)):
+            if values.dtype.kind not in "iu":
+                msg = f"{name}: the {word} are {values.dtype}, expected whole numbers (int64)"
+                raise DataSetError(msg)
+        if len(part) and not 0 <= part.labels.min() <= part.labels.max() < self.num_answers:
+            msg = (
+                f"{name}: the labels are {part.labels.min()} to {part.labels.max()}, expected 0 to "
+                f"{self.num_answers - 1}"
+            )
+            raise DataSetError(msg)
 
 
 def largest_number(task: str) -> int:

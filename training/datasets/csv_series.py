@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import numpy as np
 from numpy.typing import NDArray
 
+from ingest.recordings.tables import parse_number
 from models.manifest import Channel
 from training.datasets.missing import Grid, fill_short_gaps, to_grid
 from training.datasets.series import SeriesSet
@@ -27,7 +28,6 @@ __all__ = ["read_csv_series"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _LAST_MS = 253_402_300_800_000  # the year 10000
-_LARGEST = float(np.finfo(np.float32).max)
 _MOST_VALUES = 100_000_000
 """Most grid times x channels of a device; more is a wrong step or a time that is far off."""
 _MILLISECOND = timedelta(milliseconds=1)
@@ -100,6 +100,22 @@ def _grid(name: str, rows: _Rows, step_ms: int) -> Grid:
 
 def _read_devices(path: Path, description: Description) -> dict[str, _Rows]:
     devices: dict[str, _Rows] = {}
+    for file in _find_files(path, description):
+        for device, time_ms, values in _read_file(file, description):
+            if time_ms is None:
+                continue
+            rows = devices.setdefault(device, _Rows())
+            rows.times_ms.append(time_ms)
+            rows.values.append(values)
+    if not devices:
+        msg = f"{path}: its files have no line below the header"
+        raise DataSetError(msg)
+    return devices
+
+
+def _find_files(path: Path, description: Description) -> list[Path]:
+    """Find the files of all patterns, each once; two of one name are not one device."""
+    found: dict[Path, None] = {}
     for pattern in description.files:
         files = _matching(path, pattern)
         if not files:
@@ -108,17 +124,17 @@ def _read_devices(path: Path, description: Description) -> dict[str, _Rows]:
                 "description"
             )
             raise DataSetError(msg)
-        for file in files:
-            for device, time_ms, values in _read_file(file, description):
-                if time_ms is None:
-                    continue
-                rows = devices.setdefault(device, _Rows())
-                rows.times_ms.append(time_ms)
-                rows.values.append(values)
-    if not devices:
-        msg = f"{path}: its files have no line below the header"
-        raise DataSetError(msg)
-    return devices
+        found |= dict.fromkeys(files)
+    devices: dict[str, Path] = {}
+    for file in found:
+        if description.device_column is None and file.stem in devices:
+            msg = (
+                f"{path}: {devices[file.stem]} and {file} would both be the device {file.stem!r}: "
+                "rename one, or name the devices in a column (device_column)"
+            )
+            raise DataSetError(msg)
+        devices[file.stem] = file
+    return list(found)
 
 
 def _matching(path: Path, pattern: str) -> list[Path]:
@@ -167,6 +183,9 @@ def _find_columns(path: Path, head: list[str], description: Description) -> list
                 "correct the description, or its separator"
             )
             raise DataSetError(msg)
+        if name is not None and head.count(name) > 1:
+            msg = f"{path}, line 1: two columns are named {name!r}: rename or remove one"
+            raise DataSetError(msg)
     return [-1 if name is None else head.index(name) for name in names]
 
 
@@ -201,21 +220,21 @@ def _read_line(
             values.append(np.nan)
             continue
         try:
-            values.append(_number(cell.replace(description.decimal, ".")))
+            values.append(_number(cell, description.decimal))
         except ValueError as exc:
             msg = (
                 f"{path}, line {line}: {cell!r} in column {channel.header!r} is no number of "
-                "single precision: correct it, or add it to missing in the description"
+                f"single precision with the decimal sign {description.decimal!r}: correct it, or "
+                "add it to missing in the description"
             )
             raise DataSetError(msg) from exc
     return device, time_ms, values
 
 
-def _number(cell: str) -> float:
-    value = float(cell)
-    if abs(value) > _LARGEST:
-        raise ValueError
-    return value
+def _number(cell: str, decimal: str) -> float:
+    if decimal != "." and "." in cell:
+        raise ValueError  # a sign between thousands, such as in 1.234,5
+    return parse_number(cell.replace(decimal, "."))
 
 
 class _TimeReader:

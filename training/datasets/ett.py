@@ -8,16 +8,15 @@ state no time zone; times are read as UTC. They state no unit of the loads eithe
 
 from __future__ import annotations
 
-import csv
-import io
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
+from ingest.recordings.files import read_named_files
+from ingest.recordings.tables import decode, parse_csv, parse_datetimes
 from models.manifest import Channel
 from training.datasets.series import SeriesSet
-from training.errors import DataSetError
+from training.errors import DataSetError, reading_data
 
 __all__ = ["ETT", "read_ett"]
 
@@ -29,6 +28,7 @@ _HOURS = (12 * 30 * 24, 16 * 30 * 24, 20 * 30 * 24)
 _HOUR_MS = 3_600_000
 
 
+@reading_data()
 def read_ett(path: Path, name: str) -> SeriesSet:
     """Read one of the four sets.
 
@@ -43,17 +43,16 @@ def read_ett(path: Path, name: str) -> SeriesSet:
         msg = f"{name!r} is not one of {', '.join(ETT)}"
         raise DataSetError(msg)
     in_hour = 1 if name[3] == "h" else 4
-    try:
-        rows = list(csv.reader(io.StringIO(_read_text(path, f"{name}.csv"))))
-        times = np.array([row[0] for row in rows[1:]], dtype="datetime64[ms]").astype(np.int64)
-        values = np.array([row[1:] for row in rows[1:]], dtype=np.float32)
-        if rows[0][1:] != list(_CHANNELS) or values.shape != (len(times), len(_CHANNELS)):
-            raise ValueError(rows[0])
-        if len(times) < _HOURS[2] * in_hour:
-            raise ValueError(len(times))
-    except (OSError, KeyError, IndexError, ValueError, zipfile.BadZipFile) as exc:
-        msg = f"{path} does not hold {name}.csv of ETT ({exc}): pass the path of ett.zip"
-        raise DataSetError(msg) from exc
+    file = f"{name}.csv"
+    text = decode(read_named_files(path, [file], "ETT (ett.zip or its folder)")[file], file)
+    stamps, values = parse_csv(text, f"{file} in {path}", ("date", *_CHANNELS))
+    times = parse_datetimes(stamps, f"{file} in {path}")
+    if len(times) < _HOURS[2] * in_hour:
+        msg = (
+            f"{file} in {path} has {len(times)} readings, expected {_HOURS[2] * in_hour} or more: "
+            "use the path of ett.zip"
+        )
+        raise DataSetError(msg)
     units = (*("1",) * len(_LOADS), "degC")
     return SeriesSet(
         name=name,
@@ -65,7 +64,7 @@ def read_ett(path: Path, name: str) -> SeriesSet:
         step_ms=_HOUR_MS // in_hour,
         period=24 * in_hour,
         devices=(f"transformer-{name[4]}",),
-        series=(values,),
+        series=(values.astype(np.float32),),
         times_ms=(times,),
         borders=((_HOURS[0] * in_hour, _HOURS[1] * in_hour, _HOURS[2] * in_hour),),
         terms="trained on ETT (Zhou et al., 2021; data CC BY-ND 4.0)",
@@ -74,11 +73,3 @@ def read_ett(path: Path, name: str) -> SeriesSet:
             f"{'hour' if in_hour == 1 else '15 minutes'}"
         ),
     )
-
-
-def _read_text(path: Path, name: str) -> str:
-    if path.is_dir():
-        return next(path.rglob(name), path / name).read_text(encoding="utf-8")
-    with zipfile.ZipFile(path) as archive:
-        full = next((one for one in archive.namelist() if one.endswith(name)), name)
-        return archive.read(full).decode("utf-8")

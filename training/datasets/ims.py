@@ -12,19 +12,18 @@ Bearings 3 and 4 of test 1 failed on one shaft at one time.
 
 from __future__ import annotations
 
-import csv
-import io
-import zipfile
 from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ingest.recordings.files import read_named_files
+from ingest.recordings.tables import decode, parse_csv
 from models.manifest import Channel
 from models.tasks.rul import MAX_RUL
 from training.datasets.contract import DataSet
-from training.errors import DataSetError
+from training.errors import DataSetError, reading_data
 from training.windows import WindowSet, digest_windows, join_windows, slice_series
 
 __all__ = ["LENGTH", "read_ims"]
@@ -36,6 +35,7 @@ _LEARNING_HOURS = 24
 _STOPPED = 0.01  # g: the rig does not run below it
 
 
+@reading_data()
 def read_ims(path: Path, left_out: int, *, with_test: bool = True) -> DataSet:
     """Read the runs to failure; one test of the rig is the test set.
 
@@ -77,28 +77,39 @@ def read_ims(path: Path, left_out: int, *, with_test: bool = True) -> DataSet:
 
 def _read_hours(path: Path, name: str) -> NDArray[np.float64]:
     """Read the mean absolute vibration of every running hour and bearing, `[hours, 4]`."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            rows = list(csv.reader(io.StringIO(archive.read(name).decode("ascii"))))
-        times = [
-            datetime.strptime(row[1], "%Y.%m.%d.%H.%M.%S").replace(tzinfo=timezone.utc)
-            for row in rows[1:]
-        ]
-        values = np.array([[float(cell) for cell in row[2:]] for row in rows[1:]])
-        values = values.reshape(len(values), 4, -1).mean(axis=2)
-    except (OSError, KeyError, IndexError, ValueError, zipfile.BadZipFile) as exc:
+    text = decode(
+        read_named_files(path, [name], "the IMS bearings (ims_bearing_meanabs.zip)")[name],
+        name,
+        "ascii",
+    )
+    head = text.partition("\n")[0].strip().split(",")
+    stamps, values = parse_csv(text, f"{name} in {path}", head[1:])
+    seconds = np.array([_seconds(stamp, name) for stamp in stamps])
+    if values.shape[1] not in (4, 8) or (np.diff(seconds) < 0).any():
         msg = (
-            f"{path} is not a zip with {name} of the IMS bearings ({exc}): pass the path of "
-            "ims_bearing_meanabs.zip"
+            f"{name} in {path} has {values.shape[1]} columns of vibration, expected 4 or 8 and "
+            "ascending times: use the path of ims_bearing_meanabs.zip"
         )
-        raise DataSetError(msg) from exc
-    seconds = np.array([time.timestamp() for time in times])
+        raise DataSetError(msg)
+    values = values.reshape(len(values), 4, -1).mean(axis=2)
     runs = values.max(axis=1) > _STOPPED
+    if not runs.any():
+        msg = f"{name} in {path}: the rig never runs: use the path of ims_bearing_meanabs.zip"
+        raise DataSetError(msg)
     seconds, values = seconds[runs], values[runs]
     age_h = np.concatenate([[0.0], np.cumsum(np.minimum(np.diff(seconds) / 3600, 1.0))])
     hour = np.unique(age_h.astype(int), return_inverse=True)[1]
     counts = np.bincount(hour)
     return np.stack([np.bincount(hour, column) / counts for column in values.T], axis=1)
+
+
+def _seconds(stamp: str, name: str) -> float:
+    try:
+        moment = datetime.strptime(stamp, "%Y.%m.%d.%H.%M.%S").replace(tzinfo=timezone.utc)
+    except ValueError as exc:
+        msg = f"{name}: {stamp[:40]!r} is no time such as 2003.10.22.12.06.24: copy it again"
+        raise DataSetError(msg) from exc
+    return moment.timestamp()
 
 
 def _label(hours: NDArray[np.float64], bearing: int, group: int) -> WindowSet:

@@ -16,19 +16,18 @@ named OT by the benchmark. That of Weather holds carbon dioxide; its unit in the
 
 from __future__ import annotations
 
-import csv
-import io
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ingest.recordings.files import read_named_files
+from ingest.recordings.tables import parse_csv, parse_datetimes
 from models.manifest import Channel
 from training.datasets.missing import Grid, fill_short_gaps, share_rows, to_grid
 from training.datasets.series import SeriesSet
-from training.errors import DataSetError
+from training.errors import DataSetError, reading_data
 
 __all__ = ["LTSF", "read_ltsf"]
 
@@ -121,6 +120,7 @@ LTSF = tuple(_FACTS)
 """Names of the sets."""
 
 
+@reading_data()
 def read_ltsf(path: Path, name: str) -> SeriesSet:
     """Read one of the sets.
 
@@ -162,33 +162,24 @@ def read_ltsf(path: Path, name: str) -> SeriesSet:
 
 def _read_table(path: Path, facts: _Facts) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Read times `[rows]` in epoch milliseconds and values `[rows, channels]`."""
-    try:
-        rows = list(csv.reader(io.StringIO(_read_text(path, facts.file))))
-        times = _parse_times([row[0] for row in rows[1:]])
-        values = np.array([row[1:] for row in rows[1:]], dtype=np.float64)
-        if values.shape != (facts.rows, len(facts.channels)) or rows[0][-1] != "OT":
-            raise ValueError(values.shape)
-    except (OSError, KeyError, IndexError, ValueError, zipfile.BadZipFile) as exc:
+    # The unit signs of Weather are damaged in the file itself; replacing them loses nothing.
+    text = read_named_files(path, [facts.file], "the benchmark (ltsf_small.zip)")[
+        facts.file
+    ].decode("utf-8", errors="replace")
+    name = f"{facts.file} in {path}"
+    stamps, values = parse_csv(text, name)
+    if values.shape != (facts.rows, len(facts.channels)):
         msg = (
-            f"{path} does not hold {facts.file} of the benchmark ({exc}): pass the path of "
-            "ltsf_small.zip"
+            f"{name} has {len(values)} lines of {values.shape[1]} numbers, expected {facts.rows} "
+            f"of {len(facts.channels)}: use the path of ltsf_small.zip"
         )
-        raise DataSetError(msg) from exc
-    return times, values
+        raise DataSetError(msg)
+    return parse_datetimes([_as_iso(stamp) for stamp in stamps], name), values
 
 
-def _parse_times(texts: list[str]) -> NDArray[np.int64]:
-    """Parse `2002-01-01 00:00:00` or, in Exchange, `1990/1/1 0:00`, in epoch milliseconds."""
-    if "/" in texts[0]:
-        days = (text.split()[0].split("/") for text in texts)
-        texts = [f"{year}-{int(month):02}-{int(day):02}" for year, month, day in days]
-    return np.array(texts, dtype="datetime64[ms]").astype(np.int64)
-
-
-def _read_text(path: Path, name: str) -> str:
-    # The damaged unit signs of Weather are in the file itself; replacing them loses nothing.
-    if path.is_dir():
-        return next(path.rglob(name), path / name).read_text(encoding="utf-8", errors="replace")
-    with zipfile.ZipFile(path) as archive:
-        full = next((one for one in archive.namelist() if one.endswith(name)), name)
-        return archive.read(full).decode("utf-8", errors="replace")
+def _as_iso(stamp: str) -> str:
+    """Write the days of Exchange, `1990/1/1 0:00`, as the other files do; others stay."""
+    parts = stamp.split()[:1] and stamp.split()[0].split("/")
+    if len(parts) != 3 or not all(part.isdecimal() for part in parts):
+        return stamp
+    return "-".join(part.zfill(2) for part in parts)

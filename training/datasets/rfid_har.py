@@ -10,18 +10,17 @@ every fourth trial is a test trial.
 
 from __future__ import annotations
 
-import io
-import re
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ingest.recordings.files import read_matching_files
+from ingest.recordings.tables import decode, parse_table, whole_numbers
 from models.manifest import Channel
 from training.datasets.contract import DataSet
-from training.errors import DataSetError
+from training.errors import DataSetError, reading_data
 from training.windows import WindowSet, digest_windows, join_windows, slice_labelled
 
 __all__ = ["read_rfid_har"]
@@ -33,6 +32,7 @@ _COLUMNS = (1, 2, 3, 5)  # frontal, vertical, lateral acceleration, signal stren
 _EVERY = 4
 
 
+@reading_data()
 def read_rfid_har(path: Path, *, with_test: bool = True) -> DataSet:
     """Read the trials of both rooms.
 
@@ -45,13 +45,13 @@ def read_rfid_har(path: Path, *, with_test: bool = True) -> DataSet:
     """
     train: list[WindowSet] = []
     test: list[WindowSet] = []
-    for order, (name, table) in enumerate(_trials(path)):
+    for order, (name, table, answers) in enumerate(_trials(path)):
         group = 1000 * int(name[1]) + int(name[3:5])
         breaks = np.flatnonzero(1000 * np.diff(table[:, 0]) > _GAP_MS) + 1
-        for run in np.split(table, breaks):
+        runs = zip(np.split(table, breaks), np.split(answers, breaks), strict=True)
+        for run, labels in runs:
             series = run[:, _COLUMNS].astype(np.float32)
-            answers = run[:, 8].astype(np.int64) - 1
-            part = slice_labelled(series, answers, group, LENGTH, HOP)
+            part = slice_labelled(series, labels, group, LENGTH, HOP)
             (test if order % _EVERY == _EVERY - 1 else train).append(part)
     known = join_windows(train)
     names = ("acc_frontal", "acc_vertical", "acc_lateral", "rssi")
@@ -78,24 +78,17 @@ def read_rfid_har(path: Path, *, with_test: bool = True) -> DataSet:
     )
 
 
-def _trials(path: Path) -> Iterator[tuple[str, NDArray[np.float64]]]:
-    """Yield names and tables `[readings, 9]`, ordered by name."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            texts = {Path(name).name: archive.read(name) for name in archive.namelist()}
-    except (OSError, zipfile.BadZipFile) as exc:
-        msg = f"{path} is not the zip of RFID-HAR ({exc}): pass the path of rfid_har.zip"
-        raise DataSetError(msg) from exc
-    names = sorted(name for name in texts if re.fullmatch(r"d[12]p\d\d[MF]", name))
-    if not names:
-        msg = f"{path} contains no trial file such as d1p01M: pass the path of rfid_har.zip"
-        raise DataSetError(msg)
-    for name in names:
-        try:
-            table = np.loadtxt(io.BytesIO(texts[name]), delimiter=",", ndmin=2)
-            if table.shape[1] != 9 or not np.isin(table[:, 8], [1, 2, 3, 4]).all():
-                raise ValueError(table.shape)
-        except ValueError as exc:
-            msg = f"{name} in {path} is not a trial of RFID-HAR: {exc}"
-            raise DataSetError(msg) from exc
-        yield name, table
+def _trials(path: Path) -> Iterator[tuple[str, NDArray[np.float64], NDArray[np.int64]]]:
+    """Yield names, tables `[readings, 9]` and labels `[readings]`, ordered by name."""
+    files = read_matching_files(
+        path, r"(d[12]p\d\d[MF])", "d1p01M", "RFID-HAR (rfid_har.zip or its folder)"
+    )
+    for key, content in files.items():
+        name = f"{key} in {path}"
+        table = parse_table(decode(content, name, "ascii"), name, 9, delimiter=",")
+        if (np.diff(table[:, 0]) < 0).any():
+            line = int(np.argmax(np.diff(table[:, 0]) < 0)) + 2
+            msg = f"{name}, line {line}: its time is before that of the line above: copy it again"
+            raise DataSetError(msg)
+        answers = whole_numbers(table[:, 8], f"{name}, labels", 1, len(LABELS)) - 1
+        yield key, table, answers

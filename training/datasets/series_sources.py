@@ -13,7 +13,7 @@ from training.datasets.ltsf import LTSF, read_ltsf
 from training.datasets.series import SeriesSet
 from training.errors import DataSetError
 
-__all__ = ["DUMMY_SERIES", "SERIES", "read_series", "read_series_file"]
+__all__ = ["DUMMY_SERIES", "SERIES", "is_description", "read_series", "read_series_file"]
 
 DUMMY_SERIES = "dummy-forecast"
 _ARCHIVES: dict[str, tuple[str, Callable[[Path, str], SeriesSet]]] = {
@@ -23,6 +23,11 @@ _ARCHIVES: dict[str, tuple[str, Callable[[Path, str], SeriesSet]]] = {
 }
 SERIES = (*_ARCHIVES, DUMMY_SERIES)
 """Names of the known sets."""
+
+
+def is_description(name: str) -> bool:
+    """Whether a name or path is that of a description file (`.toml`, in any case of letters)."""
+    return name.lower().endswith(".toml")
 
 
 def read_series(name: str, folder: Path) -> SeriesSet:
@@ -38,7 +43,7 @@ def read_series(name: str, folder: Path) -> SeriesSet:
     """
     if name == DUMMY_SERIES:
         return make_dummy_series()
-    if name.endswith(".toml"):
+    if is_description(name):
         return read_csv_series(Path(name))
     if name not in _ARCHIVES:
         msg = f"{name!r} is not one of {', '.join(SERIES)}, nor the path of a description (.toml)"
@@ -58,7 +63,7 @@ def read_series_file(path: Path, name: str) -> SeriesSet:
         DataSetError: The name is unknown, a file is missing, or its content does not match its
             name.
     """
-    if path.suffix == ".toml":
+    if is_description(path.name):
         return read_csv_series(path)
     if name not in _ARCHIVES:
         msg = f"{name!r} is not one of {', '.join(_ARCHIVES)}"

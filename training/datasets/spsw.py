@@ -7,18 +7,17 @@ has its most frequent label. The set has no official split: people 19 to 23 are 
 
 from __future__ import annotations
 
-import io
-import re
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from ingest.recordings.files import read_matching_files
+from ingest.recordings.tables import decode, parse_table
 from models.manifest import Channel
 from training.datasets.contract import DataSet
-from training.errors import DataSetError
+from training.errors import DataSetError, reading_data
 from training.windows import WindowSet, digest_windows, join_windows, slice_labelled
 
 __all__ = ["read_spsw"]
@@ -30,6 +29,7 @@ _LAST_TRAIN_SUBJECT = 18
 _HEADER = "x_acc,y_acc,z_acc,x_gyro,y_gyro,z_gyro,timestamp,label"
 
 
+@reading_data()
 def read_spsw(
     path: Path, device: Literal["phone", "watch"] = "watch", *, with_test: bool = True
 ) -> DataSet:
@@ -44,7 +44,17 @@ def read_spsw(
         DataSetError: The file is missing, or its content does not match its name.
     """
     suffix = {"phone": "sp", "watch": "sw"}[device]
-    parts = [part for name, text in _recordings(path, suffix) for part in _windows(name, text)]
+    files = read_matching_files(
+        path,
+        rf"(s\d\d_\d\d_{suffix})\.csv",
+        f"s01_01_{suffix}.csv",
+        "SPSW (spsw_har.tar.xz or its folder)",
+    )
+    parts = [
+        part
+        for key, content in files.items()
+        for part in _windows(f"{key}.csv", decode(content, f"{key}.csv"))
+    ]
     whole = join_windows(parts)
     is_test = whole.groups > _LAST_TRAIN_SUBJECT
     train = whole.where(~is_test)
@@ -73,42 +83,25 @@ def read_spsw(
     )
 
 
-def _recordings(path: Path, suffix: str) -> Iterator[tuple[str, str]]:
-    """Yield names and texts ordered by name, whatever the order in the archive."""
-    found: dict[str, str] = {}
-    try:
-        with tarfile.open(path) as archive:
-            for member in archive:
-                name = Path(member.name).name
-                content = archive.extractfile(member) if member.isfile() else None
-                if content is not None and re.fullmatch(rf"s\d\d_\d\d_{suffix}\.csv", name):
-                    found[name] = content.read().decode("utf-8")
-    except (OSError, tarfile.TarError, UnicodeDecodeError) as exc:
-        msg = f"{path} is not the archive of SPSW ({exc}): pass the path of spsw_har.tar.xz"
-        raise DataSetError(msg) from exc
-    if not found:
-        msg = f"{path} contains no sXX_YY_{suffix}.csv: pass the path of spsw_har.tar.xz"
-        raise DataSetError(msg)
-    yield from sorted(found.items())
-
-
 def _windows(name: str, text: str) -> Iterator[WindowSet]:
     """Yield the windows of one recording, one window set per run without a gap."""
-    header, _, body = text.partition("\n")
-    numbers = {label: str(index) for index, label in enumerate(LABELS)}
-    rows = [line.rsplit(",", 1) for line in body.split()]
-    try:
-        table = np.loadtxt(
-            io.StringIO("\n".join(f"{values},{numbers[label]}" for values, label in rows)),
-            delimiter=",",
-            ndmin=2,
-        )
-        if header.strip() != _HEADER or table.shape[1] != 8 or not np.isfinite(table).all():
-            raise ValueError(header)
-    except (KeyError, ValueError) as exc:
-        msg = f"{name} is not a recording of SPSW: {exc}"
-        raise DataSetError(msg) from exc
+    lines = text.splitlines()
+    if not lines or lines[0].strip() != _HEADER:
+        msg = f"{name}, line 1: expected {_HEADER}: copy or download it again"
+        raise DataSetError(msg)
+    rows = [line.rpartition(",") for line in lines[1:] if line.strip()]
+    labels = []
+    for number, (_, _, label) in enumerate(rows, start=2):
+        if label.strip() not in LABELS:
+            msg = (
+                f"{name}, line {number}: label {label[:40]!r} is not one of {', '.join(LABELS)}: "
+                "copy or download it again"
+            )
+            raise DataSetError(msg)
+        labels.append(LABELS.index(label.strip()))
+    numbers = "\n".join(values for values, _, _ in rows)
+    table = parse_table(numbers, name, 7, delimiter=",", first_line=2)
     breaks = np.flatnonzero(np.diff(table[:, 6]) > _GAP_MS) + 1
-    for run in np.split(table, breaks):
-        labels = run[:, 7].astype(np.int64)
-        yield slice_labelled(run[:, :6].astype(np.float32), labels, int(name[1:3]), LENGTH, HOP)
+    answers = np.split(np.array(labels, dtype=np.int64), breaks)
+    for run, known in zip(np.split(table, breaks), answers, strict=True):
+        yield slice_labelled(run[:, :6].astype(np.float32), known, int(name[1:3]), LENGTH, HOP)

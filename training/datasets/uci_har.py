@@ -12,7 +12,7 @@ from ingest import recordings
 from ingest.recordings import HAR_CHANNELS, HAR_LABELS
 from models.manifest import Channel
 from training.datasets.contract import DataSet
-from training.errors import DataSetError
+from training.errors import reading_data
 from training.windows import WindowSet, digest_windows
 
 __all__ = ["LENGTH", "describe_uci_har", "read_uci_har"]
@@ -46,6 +46,7 @@ def describe_uci_har(name: str, train: WindowSet, test: WindowSet | None) -> Dat
     )
 
 
+@reading_data()
 def read_uci_har(path: Path, *, with_test: bool = True) -> DataSet:
     """Read the official windows.
 
@@ -57,11 +58,8 @@ def read_uci_har(path: Path, *, with_test: bool = True) -> DataSet:
     Raises:
         DataSetError: A file is missing, or its content does not match its name.
     """
-    try:
-        train = recordings.read_uci_har(path, "train")
-        test = recordings.read_uci_har(path, "test") if with_test else None
-    except recordings.RecordingError as exc:
-        raise DataSetError(str(exc)) from exc
+    train = recordings.read_uci_har(path, "train")
+    test = recordings.read_uci_har(path, "test") if with_test else None
     return describe_uci_har("UCI HAR", _label(train), _label(test) if test else None)
 
 

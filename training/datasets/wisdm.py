@@ -8,22 +8,23 @@ user).
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
+from ingest.recordings.tables import float32_array, read_arrays, whole_numbers
 from models.manifest import Channel
 from training.datasets.contract import DataSet
-from training.errors import DataSetError
+from training.errors import DataSetError, reading_data
 from training.windows import WindowSet, digest_windows
 
 __all__ = ["read_wisdm"]
 
 LABELS = ("Downstairs", "Jogging", "Sitting", "Standing", "Upstairs", "Walking")
-_LAST_TRAIN_USER = 28
+_LAST_TRAIN_USER, _USERS = 28, 36
 
 
+@reading_data()
 def read_wisdm(path: Path, *, with_test: bool = True) -> DataSet:
     """Read the windows.
 
@@ -34,20 +35,15 @@ def read_wisdm(path: Path, *, with_test: bool = True) -> DataSet:
     Raises:
         DataSetError: The file is missing, or its content does not match its name.
     """
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            windows, labels, users = (arrays[key] for key in ("X", "y", "user"))
-            names = tuple(str(name) for name in arrays["labels"])
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as exc:
-        msg = (
-            f"{path} is not an npz file with the arrays X, y, user, labels ({exc}): pass the path "
-            "of wisdm_windows.npz"
-        )
-        raise DataSetError(msg) from exc
-    if names != LABELS or windows.ndim != 3 or windows.shape[2] != 3:
-        msg = f"{path}: expected X [n, length, 3] and {LABELS}, found {windows.shape} and {names}"
+    what = "wisdm_windows.npz, with the arrays X, y, user, labels"
+    arrays = read_arrays(path, ("X", "y", "user", "labels"), what)
+    names = tuple(str(name) for name in np.atleast_1d(arrays["labels"]))
+    if names != LABELS:
+        msg = f"{path}: expected the labels {LABELS}, found {names}: use the path of {what}"
         raise DataSetError(msg)
-    whole = WindowSet(windows.astype(np.float32), labels.astype(np.int64), users.astype(np.int64))
+    windows = float32_array(arrays["X"], f"{path}: X", (None, None, 3))
+    labels = whole_numbers(arrays["y"], f"{path}: y", 0, len(LABELS) - 1)
+    whole = WindowSet(windows, labels, whole_numbers(arrays["user"], f"{path}: user", 1, _USERS))
     is_test = whole.groups > _LAST_TRAIN_USER
     train = whole.where(~is_test)
     return DataSet(

@@ -15,7 +15,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ingest.recordings import RecordingError
+from ingest.recordings.tables import float32_array, read_arrays
 from training.errors import AnchorCacheError, MissingExtraError, RecipeError
 from training.recipes import Recipe
 from training.teachers.prompts import ATTRIBUTES, PROMPTS, SENTENCES_APART
@@ -89,10 +90,10 @@ def read_anchors(prompt_set: str, folder: Path = CACHE) -> Anchors:
     """
     path = folder / f"{prompt_set}.npz"
     try:
-        with np.load(path, allow_pickle=False) as cache:
-            vectors = np.asarray(cache["vectors"], dtype=np.float32)
-            found = {key: str(cache[key]) for key in ("prompts", "encoder", "array")}
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as exc:
+        cache = read_arrays(path, ("vectors", "prompts", "encoder", "array"), "cached anchors")
+        vectors = float32_array(cache["vectors"], "vectors", (None, None))
+        found = {key: str(cache[key]) for key in ("prompts", "encoder", "array")}
+    except RecordingError as exc:
         msg = f"{path} contains no readable anchors ({exc}): {_REBUILD}"
         raise AnchorCacheError(msg) from exc
     wanted = {

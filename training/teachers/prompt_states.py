@@ -25,6 +25,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ingest.recordings import RecordingError
+from ingest.recordings.tables import read_arrays
 from training.errors import TeacherError
 from training.teachers.backbones import Backbone
 
@@ -250,9 +252,14 @@ def _cache_file(backbone: Backbone, form: str, cache: Path) -> Path:
 def _read(path: Path) -> dict[str, Tensor]:
     if not path.exists():
         return {}
-    with np.load(path) as file:
-        texts = [str(text) for text in file["texts"]]
-        return {text: torch.from_numpy(file[f"state_{n}"]) for n, text in enumerate(texts)}
+    try:
+        texts = [str(text) for text in read_arrays(path, ("texts",), "cached states")["texts"]]
+        names = [f"state_{n}" for n in range(len(texts))]
+        states = read_arrays(path, names, "cached states")
+    except RecordingError as exc:
+        msg = f"the cache {path} cannot be read ({exc}): delete it and run the teacher again"
+        raise TeacherError(msg) from exc
+    return {text: torch.from_numpy(states[name]) for text, name in zip(texts, names, strict=True)}
 
 
 def _write(path: Path, states: dict[str, Tensor]) -> None:

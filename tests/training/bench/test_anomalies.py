@@ -86,6 +86,12 @@ def test_labels_of_recordings_are_rows_of_their_device(tmp_path: Path) -> None:
     file.write_text("device,start,end\nnobody,0,1\n", encoding="utf-8")
     with pytest.raises(DataSetError, match="nobody"):
         read_labels(file, data)
+    file.write_text(f"device,start,end\n{data.devices[0]},9,5\n", encoding="utf-8")
+    with pytest.raises(DataSetError, match="ends before it starts"):
+        read_labels(file, data)
+    file.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DataSetError, match="cannot read the labels"):
+        read_labels(file, data)
 
 
 def test_labelled_faults_outside_of_the_test_part_are_not_judged() -> None:

@@ -1,12 +1,12 @@
 """Benchmarks of the ledger by name: bearings, unseen faults and altitudes, few labels."""
 
-import zipfile
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from ingest.recordings import EngineHistory
+from tests.training.datasets.small_files import ims_files, write_zip
 from training.datasets import cmapss_altitudes
 from training.datasets.benchmarks import BENCHMARKS, read_benchmark
 from training.datasets.dummy import make_dummy
@@ -15,24 +15,8 @@ from training.datasets.scarce import keep_labels
 from training.errors import DataSetError
 
 
-def write_ims(path, hours=200):
-    """Snapshots every ten minutes, a pause of two days after hour 50, the rig off at the end."""
-    with zipfile.ZipFile(path, "w") as archive:
-        for number, name in enumerate(("1st", "2nd", "3rd"), start=1):
-            columns = 8 if number == 1 else 4
-            rows = ["," + ",".join(["Datetime", *(f"B{i}" for i in range(columns))])]
-            for at in range(6 * hours):
-                minute = 10 * at + (2880 if at >= 300 else 0)
-                day, rest = divmod(minute, 1440)
-                stamp = f"2004.02.{1 + day:02d}.{rest // 60:02d}.{rest % 60:02d}.00"
-                level = 0.001 if at == 6 * hours - 1 else 0.1 * (1 + at // 6 / 100)
-                rows.append(f"{at},{stamp}," + ",".join([f"{level:.5f}"] * columns))
-            archive.writestr(f"{name}_test_meanabs.csv", "\n".join(rows))
-    return path
-
-
 def test_a_bearing_ages_by_running_hours_only(tmp_path):
-    data = read_ims(write_ims(tmp_path / "i.zip"), 2)
+    data = read_ims(write_zip(tmp_path / "i.zip", ims_files()), 2)
     assert set(data.train.groups) == {13, 14, 33}
     assert set(data.test.groups) == {21}
     # 200 hours, the pause counts as one more: windows of 30 end at hours 30 to 201.
@@ -45,13 +29,13 @@ def test_a_bearing_ages_by_running_hours_only(tmp_path):
 
 
 def test_one_test_of_the_rig_is_left_out(tmp_path):
-    path = write_ims(tmp_path / "ims_bearing_meanabs.zip")
+    path = write_zip(tmp_path / "ims_bearing_meanabs.zip", ims_files())
     for number, groups in ((1, {13, 14}), (2, {21}), (3, {33})):
         data = read_benchmark(f"IMS-{number}", tmp_path)
         assert set(data.test.groups) == groups
         assert not groups & set(data.train.groups)
     path.write_bytes(b"something else")
-    with pytest.raises(DataSetError, match="IMS"):
+    with pytest.raises(DataSetError, match="neither a zip nor a tar: use the path of the IMS"):
         read_ims(path, 1)
 
 

@@ -209,3 +209,47 @@ def test_an_hour_that_summer_time_skips_is_an_error(tmp_path):
     path = write(tmp_path, text, p1=["when,Flow [m3/h],head", "2024-03-31T02:30,1,1"])
     with pytest.raises(DataSetError, match=r"line 2.*summer time skips it"):
         read_csv_series(path)
+
+
+@pytest.mark.parametrize("cell", ["1_000", "1e39", "-inf", "Infinity", "٣", "0x10"])
+def test_a_cell_is_a_finite_number_of_single_precision(tmp_path, cell):
+    lines = change(make_lines(9), 3, f"2024-05-01T00:02:00Z,{cell},1")
+    with pytest.raises(DataSetError, match=r"line 4: .* is no number of single precision"):
+        read_csv_series(write(tmp_path, p1=lines))
+
+
+def test_nan_is_missing_only_where_the_description_says_so(tmp_path):
+    lines = change(make_lines(40), 3, "2024-05-01T00:02:00Z,nan,1")
+    assert len(read_csv_series(write(tmp_path, p1=lines)).series[0]) == 40
+    text = DESCRIPTION.replace("step_s", 'missing = [""]\nstep_s')
+    with pytest.raises(DataSetError, match=r"line 4: 'nan' in column .* add it to missing"):
+        read_csv_series(write(tmp_path, text, p1=lines))
+
+
+def test_a_point_between_thousands_is_no_decimal_sign(tmp_path):
+    text = DESCRIPTION.replace("step_s", 'decimal = ","\nseparator = ";"\nstep_s')
+    lines = [line.replace(",", ";").replace(".", ",") for line in make_lines(40)]
+    assert read_csv_series(write(tmp_path, text, p1=lines)).series[0][1].tolist() == [1, 0.5]
+    lines = change(lines, 3, "2024-05-01T00:02:00Z;1.234;1")
+    with pytest.raises(DataSetError, match=r"'1\.234' .* with the decimal sign ','"):
+        read_csv_series(write(tmp_path, text, p1=lines))
+
+
+def test_of_two_columns_with_one_name_none_is_chosen(tmp_path):
+    lines = make_lines(9, head="when,Flow [m3/h],head,head")
+    with pytest.raises(DataSetError, match="line 1: two columns are named 'head'"):
+        read_csv_series(write(tmp_path, p1=lines))
+
+
+def test_two_files_of_one_name_are_not_one_device(tmp_path):
+    text = DESCRIPTION.replace("pumps/*.csv", "**/*.csv")
+    path = write(tmp_path, text, p1=make_lines(40))
+    (tmp_path / "north").mkdir()
+    (tmp_path / "north" / "p1.csv").write_text("\n".join(make_lines(40)))
+    with pytest.raises(DataSetError, match=r"would both be the device 'p1': rename one, or name"):
+        read_csv_series(path)
+
+
+def test_a_file_that_two_patterns_match_is_read_once(tmp_path):
+    text = DESCRIPTION.replace('"pumps/*.csv"', '"pumps/*.csv", "pumps/p1.csv"')
+    assert read_csv_series(write(tmp_path, text, p1=make_lines(40))).devices == ("p1",)

@@ -35,7 +35,7 @@ def test_a_wrong_file_is_named(tmp_path):
     path = tmp_path / "ett.zip"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("ETT-small/ETTh1.csv", "date,HUFL\n2016-07-01 00:00:00,1\n")
-    with pytest.raises(DataSetError, match=r"ett\.zip does not hold ETTh1"):
+    with pytest.raises(DataSetError, match=r"ett\.zip, line 1: there is no column 'HULL'"):
         read_ett(path, "ETTh1")
     with pytest.raises(DataSetError, match="'ETTh3' is not one of"):
         read_ett(path, "ETTh3")
