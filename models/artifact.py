@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from models.manifest import (
     decode_manifest,
     encode_manifest,
 )
+from models.onnxadvice import advice
 from models.onnxfile import GraphSummary, TensorShape, inspect_onnx
 from models.tasks.registry import find_task
 
@@ -42,6 +43,7 @@ __all__ = [
     "read_plain_file",
     "shown",
     "sync_directory",
+    "tensor_faults",
     "write_artifact",
     "write_durably",
 ]
@@ -250,32 +252,60 @@ def _check_graph(manifest: Manifest, graph: GraphSummary) -> None:
         msg = f"onnx.opset is {manifest.onnx.opset} in the manifest, {graph.opset} in the graph"
         raise ShapeMismatch(msg)
     shape = (manifest.window.length, len(manifest.channels))
-    _check_tensors("input", graph.inputs, {manifest.input: shape})
     outputs = find_task(manifest.task).answer.outputs(manifest.decoding)
-    _check_tensors("output", graph.outputs, outputs)
+    faults = [
+        *tensor_faults("input", graph.inputs, {manifest.input: shape}),
+        *tensor_faults("output", graph.outputs, outputs),
+    ]
+    if faults:
+        steps = dict.fromkeys(advice(kind, graph.producer, [*outputs]) for kind, _ in faults)
+        what = "; ".join(text for _, text in faults)
+        msg = f"{what}: {'; '.join(steps)}"
+        raise ShapeMismatch(msg)
 
 
-def _check_tensors(
-    side: str, found: list[TensorShape], wanted: Mapping[str, tuple[int, ...]]
-) -> None:
+def tensor_faults(
+    side: str, found: Sequence[TensorShape], wanted: Mapping[str, tuple[int, ...]]
+) -> list[tuple[str, str]]:
+    """How the inputs or outputs of a graph differ from what is wanted.
+
+    Args:
+        side: `input` or `output`.
+        found: The graph's tensors.
+        wanted: Names to dimensions after `batch`.
+
+    Returns:
+        Kind (see `models.onnxadvice`) and text of each fault.
+    """
     by_name = {tensor.name: tensor for tensor in found}
     if len(found) != len(wanted) or set(by_name) != set(wanted):
         names = [tensor.name for tensor in found]
         needs = " and ".join(_float32(side, *item) for item in wanted.items())
-        msg = f"the graph's {side}s are {names}, the manifest needs {needs}"
-        raise ShapeMismatch(msg)
-    for name, dims in wanted.items():
-        _check_tensor(side, by_name[name], name, [*dims])
+        return [("names", f"the graph's {side}s are {names}, the manifest needs {needs}")]
+    return [
+        fault
+        for name, dims in wanted.items()
+        for fault in _tensor_fault(side, by_name[name], name, [*dims])
+    ]
 
 
 def _float32(side: str, name: str, dims: Sequence[int]) -> str:
     return f"one float32 {side} {name!r} of shape {['batch', *dims]}"
 
 
-def _check_tensor(side: str, tensor: TensorShape, name: str, dims: list[int]) -> None:
+def _tensor_fault(
+    side: str, tensor: TensorShape, name: str, dims: list[int]
+) -> Iterator[tuple[str, str]]:
     wanted = _float32(side, name, dims)
     fits = len(tensor.dims) == len(dims) + 1 and list(tensor.dims[1:]) == dims
-    if not tensor.is_float32 or not fits or isinstance(tensor.dims[0], int):
-        kind = "float32" if tensor.is_float32 else "not float32"
-        msg = f"{side} {name!r} is {kind} of shape {list(tensor.dims)}, the manifest needs {wanted}"
-        raise ShapeMismatch(msg)
+    if tensor.is_float32 and fits and not isinstance(tensor.dims[0], int):
+        return
+    is_type = "float32" if tensor.is_float32 else "not float32"
+    text = f"{side} {name!r} is {is_type} of shape {list(tensor.dims)}, the manifest needs {wanted}"
+    if not tensor.is_float32:
+        yield "type", text
+    elif fits:
+        yield "batch", text
+    else:
+        is_flat = side == "input" and len(tensor.dims) == 2
+        yield "flat" if is_flat else "shape", text

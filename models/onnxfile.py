@@ -2,7 +2,8 @@
 
 The code walks the protobuf wire format of `ModelProto` (field numbers: onnx/onnx.proto), so that a
 gateway needs neither the `onnx` package nor generated code. It reads all nodes, initializers,
-attribute tensors and nested graphs, and refuses everything that it cannot follow.
+attribute tensors and nested graphs, and refuses everything that it cannot follow. What it can
+follow and must not run is collected, so that all faults of a model are named at once.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from typing import NoReturn
 
 from models.errors import GraphRefused
 from models.manifest import MAX_OPSET, MIN_OPSET
+from models.onnxadvice import advice
 
-__all__ = ["GraphSummary", "TensorShape", "inspect_onnx"]
+__all__ = ["GraphSummary", "TensorShape", "inspect_onnx", "survey_onnx"]
 
 MAX_IR_VERSION = 10  # the newest that ONNX Runtime 1.19 reads
 _MAX_DEPTH = 8  # a node can hold a graph in an attribute, and so on
@@ -47,14 +49,27 @@ class TensorShape:
 
 @dataclass(slots=True)
 class GraphSummary:
-    """The findings of `inspect_onnx`; `inputs` and `outputs` are those of the main graph."""
+    """The findings of `survey_onnx`.
 
+    Attributes:
+        producer: Name of the tool that made the file; "" if it names none.
+        inputs: Inputs of the main graph.
+        outputs: Its outputs.
+        faults: Kind of fault to what is wrong, without what to do; one of each kind.
+    """
+
+    producer: str = ""
     ir_version: int = 0
     opset: int = 0
     op_types: set[str] = field(default_factory=set)
     inputs: list[TensorShape] = field(default_factory=list)
     outputs: list[TensorShape] = field(default_factory=list)
     node_count: int = 0
+    faults: dict[str, str] = field(default_factory=dict)
+
+    def add_fault(self, kind: str, what: str) -> None:
+        """Note the first fault of a kind; see `models.onnxadvice`."""
+        self.faults.setdefault(kind, what)
 
 
 def inspect_onnx(data: bytes) -> GraphSummary:
@@ -63,13 +78,32 @@ def inspect_onnx(data: bytes) -> GraphSummary:
     Raises:
         GraphRefused: The bytes are malformed, the IR version or opset is not supported, or the
             model has data outside the file, operators of foreign domains, operators that loop or
-            draw random numbers, model-local functions or training graphs.
+            draw random numbers, model-local functions or training graphs. The message names all
+            faults, each with the step that mends it.
+    """
+    found = survey_onnx(data)
+    if found.faults:
+        _refuse(
+            "; ".join(
+                f"{what}: {advice(kind, found.producer)}" for kind, what in found.faults.items()
+            )
+        )
+    return found
+
+
+def survey_onnx(data: bytes) -> GraphSummary:
+    """Read an ONNX model, and collect what a gateway would refuse in `faults`.
+
+    Raises:
+        GraphRefused: The bytes are malformed, or nested or repeated without end.
     """
     found = GraphSummary()
     graphs = 0
     for number, value in _fields(memoryview(data)):
         if number == 1:
             found.ir_version = _integer(value)
+        elif number == 2:
+            found.producer = _text(value)[:100]
         elif number == 8:
             _read_opset(_message(value), found)
         elif number == 7:
@@ -77,13 +111,13 @@ def inspect_onnx(data: bytes) -> GraphSummary:
             _walk_graph(_message(value), found, depth=0)
         elif number in (20, 25):
             what = "training graphs" if number == 20 else "model-local functions"
-            _refuse(f"it has {what}: export the plain inference graph with inlined functions")
+            found.add_fault("training" if number == 20 else "functions", f"it has {what}")
     if graphs != 1:
         _refuse(f"it has {graphs} graphs instead of one: it is not an ONNX model")
     if not 3 <= found.ir_version <= MAX_IR_VERSION:
-        _refuse(f"IR version {found.ir_version} is outside 3..{MAX_IR_VERSION}: export again")
+        found.add_fault("ir", f"IR version {found.ir_version} is outside 3..{MAX_IR_VERSION}")
     if not MIN_OPSET <= found.opset <= MAX_OPSET:
-        _refuse(f"opset {found.opset} is outside {MIN_OPSET}..{MAX_OPSET}: export again")
+        found.add_fault("opset", f"opset {found.opset} is outside {MIN_OPSET}..{MAX_OPSET}")
     return found
 
 
@@ -107,9 +141,9 @@ def _walk_graph(message: memoryview, found: GraphSummary, depth: int) -> None:
         if number == 1:
             _walk_node(_message(value), found, depth)
         elif number == 5:
-            _walk_tensor(_message(value))
+            _walk_tensor(_message(value), found)
         elif number == 15:
-            _walk_sparse(_message(value))
+            _walk_sparse(_message(value), found)
         elif number in (11, 12) and depth == 0:
             (found.inputs if number == 11 else found.outputs).append(_shape(_message(value)))
 
@@ -124,32 +158,33 @@ def _walk_node(message: memoryview, found: GraphSummary, depth: int) -> None:
         elif number == 5:
             for inner, attribute in _fields(_message(value)):
                 if inner in (5, 10):
-                    _walk_tensor(_message(attribute))
+                    _walk_tensor(_message(attribute), found)
                 elif inner in (6, 11):
                     _walk_graph(_message(attribute), found, depth + 1)
                 elif inner in (22, 23):
-                    _walk_sparse(_message(attribute))
+                    _walk_sparse(_message(attribute), found)
     found.node_count += 1
     if found.node_count > _MAX_NODES:
         _refuse(f"it has more than {_MAX_NODES} nodes")
     if domain not in _STANDARD_DOMAINS:
-        _refuse(f"operator {op_type!r} is of domain {domain!r}: use standard ONNX operators only")
+        kind = "ml" if domain == "ai.onnx.ml" else "domain"
+        found.add_fault(kind, f"operator {op_type[:80]!r} is of domain {domain[:80]!r}")
     if op_type in _REFUSED_OPS:
-        _refuse(f"operator {op_type!r} may never end or draws random numbers: export without it")
+        found.add_fault("op", f"operator {op_type!r} may never end or draws random numbers")
     found.op_types.add(op_type)
 
 
-def _walk_tensor(message: memoryview) -> None:
+def _walk_tensor(message: memoryview, found: GraphSummary) -> None:
     for number, value in _fields(message):
         # Any value but the default is refused: protobuf would truncate 2**32 + 1 to EXTERNAL.
         if number == 13 or (number == 14 and _integer(value) != 0):
-            _refuse("a tensor is stored as external data: export with all weights inside")
+            found.add_fault("external", "a tensor is stored as external data")
 
 
-def _walk_sparse(message: memoryview) -> None:
+def _walk_sparse(message: memoryview, found: GraphSummary) -> None:
     for number, value in _fields(message):
         if number in (1, 2):
-            _walk_tensor(_message(value))
+            _walk_tensor(_message(value), found)
 
 
 def _shape(message: memoryview) -> TensorShape:
@@ -174,7 +209,8 @@ def _dim(message: memoryview) -> int | str | None:
     dim: int | str | None = None
     for number, value in _fields(message):
         if number == 1:
-            dim = _integer(value)
+            size = _integer(value)
+            dim = size if 0 < size < 2**63 else None  # some tools write -1 for any size
         elif number == 2:
             dim = _text(value) or None
     return dim

@@ -11,12 +11,15 @@ import click
 
 from deploy.settings.errors import exit_on_invalid_settings
 from deploy.settings.settings import GatewaySettings
+from ingest.clock import now_ms
 from models import acceptance
 from models.acceptance import Accepted, publish_stable
-from models.artifact import read_artifact
+from models.artifact import read_artifact, write_artifact
+from models.drafting import Facts, Incomplete, draft_of
 from models.errors import ModelError, VersionMissing
 from models.manifest import Manifest
 from models.registry import Registry
+from models.trial import try_student
 from models.zoo import STARTERS, list_zoo, zoo_path
 
 __all__ = ["models"]
@@ -136,6 +139,84 @@ def publish(registry: Registry, artifact: Path, stable: bool, replace: bool) -> 
             _show_accepted(name, publish_stable(registry, artifact, replace=replace))
         else:
             click.echo(f"published as v{registry.publish(artifact)}")
+
+
+@models.command()
+@click.argument("model", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--name", default="", help="Name of the student, such as rul-pumps.")
+@click.option("--task", default="", help="Task; default: that of the graph's outputs.")
+@click.option("--stream", default="", help="Stream that it scores.")
+@click.option(
+    "--channel", "channels", multiple=True, metavar="NAME:UNIT", help="A column of the window."
+)
+@click.option("--label", "labels", multiple=True, help="A class, in the order of the output.")
+@click.option("--unit", default="", help="Unit of a number: cycles or hours.")
+@click.option("--most", type=float, help="Largest number that the graph gives.")
+@click.option("--rate-hz", type=float, help="Readings per second; default: no rate.")
+@click.option("--hop", type=click.IntRange(0), default=0, help="Readings between two windows.")
+@click.option("--gap-ms", type=click.IntRange(1), help="Longest gap inside a window.")
+@click.option("--licence", default="", help="Licence of the student.")
+@click.option("--data", default="unknown", help="What it was trained on, in words.")
+def init(
+    model: Path,
+    folder: Path,
+    name: str,
+    task: str,
+    stream: str,
+    channels: tuple[str, ...],
+    labels: tuple[str, ...],
+    unit: str,
+    most: float | None,
+    rate_hz: float | None,
+    hop: int,
+    gap_ms: int | None,
+    licence: str,
+    data: str,
+) -> None:
+    """Make a student in FOLDER from MODEL, an ONNX file of any tool.
+
+    Shapes, opset, digest and size come from the graph; what it does not say are options. Everything
+    that is missing, or that a gateway would refuse, is listed at once with the step that mends it.
+    """
+    pairs = []
+    for text in channels:
+        channel, colon, channel_unit = text.partition(":")
+        if not colon or not channel or not channel_unit:
+            message = f"--channel {text!r}: write NAME:UNIT, such as T24:R; 1 for no unit"
+            raise click.UsageError(message)
+        pairs.append((channel, channel_unit))
+    facts = Facts(
+        name=name,
+        task=task,
+        stream=stream,
+        channels=tuple(pairs),
+        labels=labels,
+        unit=unit,
+        most=most,
+        rate_hz=rate_hz,
+        hop=hop,
+        gap_ms=gap_ms,
+        licence=licence,
+        data=data,
+    )
+    try:
+        onnx_bytes = model.read_bytes()
+        artifact = write_artifact(folder, draft_of(onnx_bytes, facts, now_ms=now_ms()), onnx_bytes)
+        trial = try_student(artifact)
+    except Incomplete as exc:
+        message = f"{model} is no student yet:\n{exc}"
+        raise click.UsageError(message) from exc
+    except (ModelError, OSError) as exc:
+        raise click.ClickException(str(exc)) from exc
+    manifest = artifact.manifest
+    click.echo(
+        f"{folder}: {manifest.name}, task {manifest.task}, windows of {manifest.window.length} "
+        f"readings of {len(manifest.channels)} channels ({trial})\n"
+        "The graph takes raw units: no scaling is written. There is no interval, and there are no "
+        "metrics: add measured ones to manifest.json.\n"
+        f"Next: kpstream models publish {folder} --stable"
+    )
 
 
 @models.command()
