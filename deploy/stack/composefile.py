@@ -7,7 +7,7 @@ from typing import Any
 
 from dashboards.grafana.provision import yaml
 from deploy.settings.settings import SiteSettings
-from deploy.stack.generated import GENERATED, mosquitto_settings
+from deploy.stack.generated import GENERATED, anonymous_listener, mosquitto_settings
 from deploy.stack.servers import (
     INFLUX_SETTINGS,
     INFLUX_VERSION,
@@ -93,7 +93,8 @@ def compose(site: Site) -> dict[str, Any]:
 
 def _mosquitto_image_config() -> str:
     folder = "persistence true\npersistence_location /mosquitto/data/\n"
-    return folder + mosquitto_settings("listener 1883 0.0.0.0")
+    listener = anonymous_listener("0.0.0.0")  # noqa: S104 (in the container)
+    return folder + mosquitto_settings(listener)
 
 
 def _mosquitto_service() -> dict[str, Any]:

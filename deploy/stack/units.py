@@ -19,7 +19,13 @@ from pathlib import Path
 
 from deploy.settings.settings import SiteSettings
 from deploy.stack.composefile import compose_files
-from deploy.stack.generated import GENERATED, mosquitto_settings
+from deploy.stack.generated import (
+    GENERATED,
+    HARDENED,
+    RESTARTED,
+    anonymous_listener,
+    mosquitto_settings,
+)
 from deploy.stack.servers import (
     INFLUX_SETTINGS,
     INFLUX_VERSION,
@@ -38,40 +44,6 @@ _SERVERS = "/opt/kpstream/servers"
 _STATE = "/var/lib/kpstream"
 _SETTINGS = "/etc/kpstream"
 
-
-_HARDENED = """\
-# Restrict the service to what it needs of the system.
-NoNewPrivileges=yes
-ProtectSystem=strict
-ProtectHome=yes
-PrivateTmp=yes
-PrivateDevices=yes
-ProtectClock=yes
-ProtectControlGroups=yes
-ProtectHostname=yes
-ProtectKernelLogs=yes
-ProtectKernelModules=yes
-ProtectKernelTunables=yes
-ProtectProc=invisible
-RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
-RestrictNamespaces=yes
-RestrictRealtime=yes
-RestrictSUIDSGID=yes
-LockPersonality=yes
-RemoveIPC=yes
-SystemCallArchitectures=native
-SystemCallFilter=@system-service
-CapabilityBoundingSet=
-UMask=0077
-"""
-
-# With growing pauses if systemd supports them (254 or later), and without a limit.
-_RESTARTED = """\
-Restart=always
-RestartSec=1
-RestartSteps=5
-RestartMaxDelaySec=30
-"""
 
 _GUIDE = f"""\
 # kpstream under systemd
@@ -127,7 +99,7 @@ def unit_files(site: Site) -> dict[str, str]:
     return {
         "systemd/README.md": _GUIDE,
         "systemd/site.env": _site_env(site.site),
-        "systemd/mosquitto.conf": GENERATED + mosquitto_settings("listener 1883 127.0.0.1"),
+        "systemd/mosquitto.conf": GENERATED + mosquitto_settings(anonymous_listener("127.0.0.1")),
         "systemd/kafka.properties": _kafka_properties(),
         "systemd/kpstream-kafka.service": _kafka_unit(site.site),
         "systemd/kpstream-influxdb.service": _influx_unit(),
@@ -147,7 +119,7 @@ def _unit(text: str, after: str, service: str, *, wants: str = "", wanted: bool 
     return (
         f"{GENERATED}[Unit]\nDescription={text}\n"
         f"After={first}\n{wants}PartOf=kpstream.target\n"
-        f"StartLimitIntervalSec=0\n\n[Service]\n{service}{_HARDENED}{install}"
+        f"StartLimitIntervalSec=0\n\n[Service]\n{service}{HARDENED}{install}"
     )
 
 
@@ -178,7 +150,7 @@ def _process_unit(kind: str, first_port: int) -> str:
         f"{also}"
         f"ExecStart={_VENV}/bin/kpstream {kind}\n"
         "TimeoutStopSec=30\n"
-        f"{_RESTARTED}"
+        f"{RESTARTED}"
         "StateDirectory=kpstream\nStateDirectoryMode=0700\n"
     )
     return _unit(
@@ -212,7 +184,7 @@ def _kafka_unit(site: SiteSettings) -> str:
         f"ExecStart=/usr/bin/java {options} -Dorg.slf4j.simpleLogger.defaultLogLevel=warn "
         f"-cp '{classes}' kafka.Kafka {_SETTINGS}/kafka.properties\n"
         "SuccessExitStatus=143\nTimeoutStopSec=60\nLimitNOFILE=65536\n"
-        f"{_RESTARTED}"
+        f"{RESTARTED}"
         "StateDirectory=kpstream-kafka\nStateDirectoryMode=0700\n"
     )
     return _unit("Kafka of kpstream", "", service)
@@ -245,7 +217,7 @@ def _influx_unit() -> str:
         f"ExecStart={_SERVERS}/influxd-{INFLUX_VERSION}/influxd {' '.join(arguments)}\n"
         "# influxd handles SIGINT only; SIGTERM would end it at once.\n"
         "KillSignal=SIGINT\nTimeoutStopSec=60\nLimitNOFILE=65536\n"
-        f"{_RESTARTED}"
+        f"{RESTARTED}"
         "StateDirectory=kpstream-influxdb\nStateDirectoryMode=0700\n"
     )
     return _unit("InfluxDB of kpstream", "", service)

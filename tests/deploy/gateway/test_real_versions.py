@@ -1,0 +1,218 @@
+"""The installer as a process, with real environments, real pip and a real `/ready`.
+
+The wheels are small ones of the tests, so nothing is fetched: they start a server that answers
+`/ready` as their version does, and bring the unit that starts it.
+"""
+
+from __future__ import annotations
+
+import ensurepip
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fakes import systemctl
+from tests.fakes.bundles import make_bundle, seal
+from tests.fakes.ports import free_port
+
+ROOT = Path(__file__).parents[3]
+INSTALL = ROOT / "deploy/gateway/install.sh"
+
+CLI = """
+import os
+import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+STATUS, VERSION = {status}, "{version}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(STATUS)
+        self.end_headers()
+        self.wfile.write(b'{{"problems": ["the log is full"]}}')
+
+    def log_message(self, *words):
+        pass
+
+
+def main(prog_name):
+    if sys.argv[1:] == ["gateway"]:
+        print(VERSION, "in", os.environ["KPSTREAM_GATEWAY_STATE_DIR"], flush=True)
+        if STATUS == 0:
+            sys.exit("it does not start")
+        port = int(os.environ["KPSTREAM_GATEWAY_CONSOLE_PORT"])
+        HTTPServer(("127.0.0.1", port), Handler).serve_forever()
+    print(VERSION, prog_name, *sys.argv[1:])
+"""
+FILES = """
+import sys
+from pathlib import Path
+
+folder = Path(sys.argv[1])
+folder.mkdir()
+unit = "[Service]\\n# {version}\\nExecStart=/opt/kpstream/current/venv/bin/kpstream gateway\\n"
+names = ("mosquitto.conf", "gateway.env", "sysusers.conf", "kpstream")
+for name in names:
+    (folder / name).write_text("")
+for name in {units}:
+    (folder / name).write_text(unit)
+"""
+
+
+def wheel(version: str, status: int) -> bytes:
+    """A wheel named kpstream whose gateway answers `/ready` with the status; 0: it ends at once."""
+    from deploy.gateway.service import UNITS
+
+    content = {
+        "deploy/__init__.py": "",
+        "deploy/cli.py": CLI.format(status=status, version=version),
+        "deploy/gateway/__init__.py": "",
+        "deploy/gateway/files.py": FILES.format(version=version, units=UNITS),
+        f"kpstream-{version}.dist-info/METADATA": (
+            f"Metadata-Version: 2.1\nName: kpstream\nVersion: {version}\n"
+        ),
+        f"kpstream-{version}.dist-info/WHEEL": (
+            "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        ),
+    }
+    record = f"kpstream-{version}.dist-info/RECORD"
+    content[record] = "".join(f"{name},,\n" for name in (*content, record))
+    path = Path(f"{version}.whl")
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, text in content.items():
+            archive.writestr(name, text)
+    return path.read_bytes()
+
+
+class Gateway:
+    """A machine below a folder, whose systemctl is the tests' own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.root = folder / "root"
+        self.systemctl = systemctl.script(self.root)
+        self.port = free_port()
+
+    def bundle(self, version: str, status: int = 200) -> Path:
+        """A bundle with pip in it if this Python has its wheel, as a real one has."""
+        folder = make_bundle(self.folder / version, version=version, wheel=wheel(version, status))
+        for path in Path(ensurepip.__file__).parent.glob("_bundled/pip-*.whl"):
+            shutil.copy(path, folder / "wheels")
+        seal(folder)
+        return folder
+
+    def installer(self, *words: str | Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [
+                *(INSTALL, words[0], "--root", self.root, "--systemctl", self.systemctl),
+                *("--wait-ready", "8", "--hold-ready", "1", *words[1:]),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+            env={"PATH": "/usr/bin:/bin", "PYTHON": sys.executable},
+        )
+
+    @property
+    def log(self) -> list[str]:
+        return (self.root / "kpstream-gateway.service.log").read_text().splitlines()
+
+
+@pytest.fixture
+def gateway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gateway]:
+    monkeypatch.chdir(tmp_path)
+    machine = Gateway(tmp_path)
+    yield machine
+    systemctl.stop_all(machine.root)
+
+
+@pytest.mark.slow
+def test_install_upgrade_fall_back_roll_back_and_remove(gateway: Gateway) -> None:
+    port = f"KPSTREAM_GATEWAY_CONSOLE_PORT={gateway.port}"
+    where = "KPSTREAM_GATEWAY_STATE_DIR=/var/lib/kpstream"
+    done = gateway.installer(
+        "install", "--from", gateway.bundle("1.0.0"), "--set", port, "--set", where
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "version 1.0.0 runs and is ready" in done.stdout
+    assert "student pump: 1.0.0 kpstream models publish" in done.stdout
+    state = gateway.root / "var/lib/kpstream"
+    (state / "log.db").write_text("readings")
+
+    done = gateway.installer("upgrade", "--from", gateway.bundle("2.0.0"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert gateway.log == [f"1.0.0 in {state}", f"2.0.0 in {state}"]
+    unit = gateway.root / "etc/systemd/system/kpstream-gateway.service"
+    assert "# 2.0.0" in unit.read_text()
+
+    for version, status, reason in (
+        ("3.0.0", 503, "the log is full"),
+        ("4.0.0", 0, "does not answer"),
+    ):
+        done = gateway.installer("upgrade", "--from", gateway.bundle(version, status))
+        assert done.returncode == 3, done.stdout + done.stderr
+        assert reason in done.stderr
+        assert "2.0.0 runs again, which is ready" in done.stderr
+        assert "# 2.0.0" in unit.read_text()
+        assert gateway.log[-1] == f"2.0.0 in {state}", "it was started again"
+
+    status = gateway.installer("status").stdout
+    assert re.search(r"^runs +2\.0\.0$", status, re.M)
+    assert re.search(r"^before +1\.0\.0$", status, re.M)
+    assert re.search(r"^ready +yes$", status, re.M)
+    assert re.search(r"^failed +3\.0\.0: the log is full$", status, re.M)
+
+    done = gateway.installer("rollback")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert gateway.log[-1] == f"1.0.0 in {state}"
+    assert (state / "log.db").read_text() == "readings"
+
+    done = gateway.installer("uninstall")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not (gateway.root / "opt/kpstream").exists()
+    assert (state / "log.db").read_text() == "readings"
+    done = gateway.installer("status")
+    assert re.search(r"^runs +none$", done.stdout, re.M)
+
+
+def test_a_damaged_bundle_changes_nothing(gateway: Gateway) -> None:
+    bundle = gateway.bundle("1.0.0")
+    (bundle / "wheels/kpstream-1.0.0-py3-none-any.whl").write_bytes(wheel("1.0.0", 503))
+    done = gateway.installer("install", "--from", bundle)
+    assert done.returncode == 1
+    assert "the digest of wheels/kpstream-1.0.0-py3-none-any.whl differs" in done.stderr
+    assert not (gateway.root / "opt/kpstream/versions").exists()
+
+
+def test_a_bundle_that_lacks_a_package_is_told_by_pip(gateway: Gateway) -> None:
+    bundle = gateway.bundle("1.0.0")
+    path = bundle / "wheels/kpstream-1.0.0-py3-none-any.whl"
+    name = "kpstream-1.0.0.dist-info/METADATA"
+    with zipfile.ZipFile(path) as archive:
+        content = {item: archive.read(item) for item in archive.namelist()}
+    content[name] += b"Requires-Dist: a-package-that-is-not-there\n"
+    with zipfile.ZipFile(path, "w") as archive:
+        for item, raw in content.items():
+            archive.writestr(item, raw)
+    seal(bundle)
+    done = gateway.installer("install", "--from", bundle)
+    assert done.returncode == 1
+    assert "a-package-that-is-not-there" in done.stderr
+    assert "the bundle lacks a package: make it again" in done.stderr
+    assert not (gateway.root / "opt/kpstream/current").exists()
+
+
+def test_a_wheel_needs_the_file_of_hashes(gateway: Gateway) -> None:
+    path = gateway.folder / "kpstream-1.0.0-py3-none-any.whl"
+    path.write_bytes(wheel("1.0.0", 200))
+    done = gateway.installer("install", "--from", path)
+    assert done.returncode == 1
+    assert "requirements-gateway.txt beside it" in done.stderr
