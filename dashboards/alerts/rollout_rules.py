@@ -36,8 +36,9 @@ def _release_paused() -> Rule:
         ),
         action=(
             "Read the remark of the release and the reasons of the gateways on the board. If the "
-            "student is bad, abort the release, and its gateways go back. If only those gateways "
-            "are at fault, resume it with a higher limit of failed gateways."
+            "student is bad, end the release with `kpstream centre abort`: its gateways go back. "
+            "If only those gateways are at fault, let it go on with `kpstream centre resume` and a "
+            "higher --max-failed."
         ),
         panel=(ROLLOUT_UID, "releases-now"),
     )

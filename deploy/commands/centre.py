@@ -16,6 +16,7 @@ _SETUP = "deploy.commands.centresetup"
 _RELEASE = "deploy.commands.centrerelease"
 _POLICY = "deploy.commands.centrepolicy"
 _FILES = "deploy.commands.centrefiles"
+_GATEWAYS = "deploy.commands.centregateways"
 
 # Command -> (module, attribute, line of text in the overview)
 _COMMANDS: dict[str, tuple[str, str, str]] = {
@@ -26,6 +27,15 @@ _COMMANDS: dict[str, tuple[str, str, str]] = {
     "pause": (_RELEASE, "pause", "Stop a release at its step."),
     "resume": (_RELEASE, "resume", "Let a paused release go on."),
     "abort": (_RELEASE, "abort", "End a release; its gateways go back."),
+    "control": (
+        "deploy.commands.centrecontrol",
+        "control",
+        "Take the gateways' reports, and move releases from step to step.",
+    ),
+    "gateways": (_GATEWAYS, "gateways", "Show who runs what, who fell back and why."),
+    "enrol": (_GATEWAYS, "enrol", "Give a gateway a key that signs its reports."),
+    "retire": (_GATEWAYS, "retire", "Forget a gateway, and refuse its reports."),
+    "restore": (_GATEWAYS, "restore", "Accept the reports of a retired gateway again."),
     "hold": (_POLICY, "hold", "Keep a gateway or a group at what it runs."),
     "pin": (_POLICY, "pin", "Keep one student of a gateway or group at a version."),
     "window": (_POLICY, "window", "Set the maintenance window of a gateway or group."),

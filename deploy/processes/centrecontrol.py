@@ -29,7 +29,7 @@ from ingest.topics import NOTE_TOPIC, REPORTS_FILTER
 from pipeline.errors import SinkError
 from pipeline.points.points import Point
 
-__all__ = ["CentreControl", "ReleaseControl", "Repository", "Turn"]
+__all__ = ["CentreControl", "ReleaseControl", "Repository", "Turn", "WritePoints"]
 
 log = logging.getLogger(__name__)
 

@@ -72,6 +72,23 @@ class CentreSettings(OwnBroker):
             "how long an attacker can show gateways an old state before they notice."
         ),
     )
+    signed_reports: bool = Field(
+        default=False,
+        description=(
+            "Refuse the reports of gateways that are not enrolled (`kpstream centre enrol`). "
+            "Reports of enrolled ones must be signed in any case; set it where the broker does not "
+            "prove who a gateway is."
+        ),
+    )
+    silent_s: int = Field(
+        default=3600,
+        ge=60,
+        le=31_536_000,
+        description=(
+            "Seconds without a new report after which a gateway is silent: a release goes on "
+            "without it, and names it."
+        ),
+    )
     mqtt_host: str | None = Field(
         default=None,
         description=(
