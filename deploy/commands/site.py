@@ -182,7 +182,10 @@ def down(state_dir: Path | None, timeout_s: float) -> None:
     is_flag=True,
     help="Allow a shorter retention of a bucket; InfluxDB then deletes older points.",
 )
-def setup(state_dir: Path | None, wait_s: float, shorten: bool) -> None:
+@click.option(
+    "--influx-only", is_flag=True, help="Set up InfluxDB only, as for a gateway that has one."
+)
+def setup(state_dir: Path | None, wait_s: float, shorten: bool, influx_only: bool) -> None:
     """Create missing topics, buckets, tasks and tokens on running servers. Safe to repeat.
 
     `kpstream site up` does this by itself. Tokens are written to the folder `secrets` in the state
@@ -194,7 +197,7 @@ def setup(state_dir: Path | None, wait_s: float, shorten: bool) -> None:
     here = load_site(state_dir=state_dir)
     make_state_folder(here.site.state_dir)
     deadline = time.monotonic() + wait_s
-    for step in setup_steps(here, may_shorten=shorten):
+    for step in setup_steps(here, may_shorten=shorten, influx_only=influx_only):
         while True:
             try:
                 click.echo(f"{step.name}: {step.run()}")

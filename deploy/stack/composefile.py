@@ -19,12 +19,31 @@ from deploy.stack.site import Site
 from deploy.stack.sitesetup import GRAFANA_TOKEN_FILE, STORE_ENV_FILE
 from ingest.topics import SHARED_GROUP
 
-__all__ = ["compose", "compose_files", "image_variable"]
+__all__ = [
+    "CONFINED",
+    "SECRETS_VOLUME",
+    "compose",
+    "compose_files",
+    "grafana_service",
+    "healthcheck",
+    "image_variable",
+    "influx_service",
+    "mosquitto_image_config",
+    "mosquitto_service",
+]
 
 _GRAFANA_IMAGE = "grafana/grafana:12.2.0"
 _MOSQUITTO_IMAGE = "eclipse-mosquitto:2.0.22"
 _USER = "10001"
-_SECRETS = f"secrets:/state/{GRAFANA_TOKEN_FILE.parent}"
+SECRETS_VOLUME = f"secrets:/state/{GRAFANA_TOKEN_FILE.parent}"
+"""The volume of the tokens, where our services expect them."""
+CONFINED: dict[str, Any] = {
+    "read_only": True,
+    "tmpfs": ["/tmp"],  # noqa: S108 (in the container)
+    "cap_drop": ["ALL"],
+    "security_opt": ["no-new-privileges:true"],
+}
+"""What confines each container of ours."""
 
 _COMPOSE_HEAD = f"""\
 {GENERATED}# A site in containers. The tests do not run it; they compare its settings with those of
@@ -73,38 +92,40 @@ def image_variable(prefix: str, name: str) -> str:
 def compose(site: Site) -> dict[str, Any]:
     """Return the compose file as data."""
     services: dict[str, Any] = {
-        "mosquitto": _mosquitto_service(),
+        "mosquitto": mosquitto_service(),
         "kafka": _kafka_service(site.site),
-        "influxdb": _influx_service(),
+        "influxdb": influx_service(),
         "setup": _setup_service(site.site),
     }
     for name, port in site.process_ports():
         services[name] = _process_service(site.site, name, port)
-    services["grafana"] = _grafana_service()
+    services["grafana"] = grafana_service("grafana")
     volumes = ("mosquitto", "kafka", "influxdb", "state", "secrets", "grafana-token", "grafana")
     return {
         "name": "kpstream",
         "services": services,
-        "configs": {"mosquitto": {"content": _mosquitto_image_config()}},
+        "configs": {"mosquitto": {"content": mosquitto_image_config()}},
         "secrets": {"grafana-admin": {"file": "./grafana-admin.password"}},
         "volumes": {name: {} for name in volumes},
     }
 
 
-def _mosquitto_image_config() -> str:
+def mosquitto_image_config() -> str:
+    """Return the configuration of mosquitto in its image."""
     folder = "persistence true\npersistence_location /mosquitto/data/\n"
     listener = anonymous_listener("0.0.0.0")  # noqa: S104 (in the container)
     return folder + mosquitto_settings(listener)
 
 
-def _mosquitto_service() -> dict[str, Any]:
+def mosquitto_service() -> dict[str, Any]:
+    """Return the broker, open on loopback only."""
     return {
         "image": _MOSQUITTO_IMAGE,
         "restart": "unless-stopped",
         "configs": [{"source": "mosquitto", "target": "/mosquitto/config/mosquitto.conf"}],
         "volumes": ["mosquitto:/mosquitto/data"],
         "ports": ["127.0.0.1:1883:1883"],
-        "healthcheck": _healthcheck(
+        "healthcheck": healthcheck(
             "mosquitto_sub", "-t", "$$SYS/broker/uptime", "-C", "1", "-W", "3"
         ),
     }
@@ -132,11 +153,12 @@ def _kafka_service(site: SiteSettings) -> dict[str, Any]:
             **{image_variable("KAFKA", name): value for name, value in own.items()},
         },
         "volumes": ["kafka:/var/lib/kafka/data"],
-        "healthcheck": _healthcheck("bash", "-c", "exec 3<>/dev/tcp/localhost/9092"),
+        "healthcheck": healthcheck("bash", "-c", "exec 3<>/dev/tcp/localhost/9092"),
     }
 
 
-def _influx_service() -> dict[str, Any]:
+def influx_service() -> dict[str, Any]:
+    """Return InfluxDB, open on loopback only."""
     return {
         "image": f"influxdb:{INFLUX_VERSION}",
         "restart": "unless-stopped",
@@ -147,7 +169,7 @@ def _influx_service() -> dict[str, Any]:
         },
         "volumes": ["influxdb:/var/lib/influxdb2"],
         "ports": ["127.0.0.1:8086:8086"],
-        "healthcheck": _healthcheck("influx", "ping"),
+        "healthcheck": healthcheck("influx", "ping"),
     }
 
 
@@ -165,10 +187,7 @@ def _our_service(site: SiteSettings, more: Mapping[str, str]) -> dict[str, Any]:
             **more,
         },
         "volumes": ["state:/state"],
-        "read_only": True,
-        "tmpfs": ["/tmp"],  # noqa: S108 (in the container)
-        "cap_drop": ["ALL"],
-        "security_opt": ["no-new-privileges:true"],
+        **CONFINED,
     }
 
 
@@ -176,7 +195,7 @@ def _setup_service(site: SiteSettings) -> dict[str, Any]:
     return {
         **_our_service(site, {}),
         # Each service sees only its own secrets: Grafana its token, the store the folder.
-        "volumes": ["state:/state", _SECRETS, "grafana-token:/grafana"],
+        "volumes": ["state:/state", SECRETS_VOLUME, "grafana-token:/grafana"],
         "command": [
             *("sh", "-c"),
             "kpstream site setup --wait 300"
@@ -202,22 +221,27 @@ def _process_service(site: SiteSettings, name: str, port: int) -> dict[str, Any]
     )
     own_service = _our_service(site, more)
     if kind == "store":
-        own_service["volumes"] = [*own_service["volumes"], f"{_SECRETS}:ro"]
+        own_service["volumes"] = [*own_service["volumes"], f"{SECRETS_VOLUME}:ro"]
     return {
         **own_service,
         "command": command,
         "restart": "unless-stopped",
         "stop_grace_period": "30s",
         "depends_on": {"setup": {"condition": "service_completed_successfully"}},
-        "healthcheck": _healthcheck("python", "-c", check),
+        "healthcheck": healthcheck("python", "-c", check),
     }
 
 
-def _grafana_service() -> dict[str, Any]:
+def grafana_service(*profiles: str) -> dict[str, Any]:
+    """Return Grafana with data source, boards and alerts provisioned by files.
+
+    Args:
+        profiles: Profiles of compose that start it; none: it always starts.
+    """
     export = "export KPSTREAM_GRAFANA_INFLUX_TOKEN=$$(cat /grafana-token/token)"
     return {
         "image": _GRAFANA_IMAGE,
-        "profiles": ["grafana"],
+        **({"profiles": list(profiles)} if profiles else {}),
         "restart": "unless-stopped",
         "user": f"{_USER}:0",  # this user may read the token
         "entrypoint": ["sh", "-c", f"{export} && exec /run.sh"],
@@ -238,5 +262,6 @@ def _grafana_service() -> dict[str, Any]:
     }
 
 
-def _healthcheck(*command: str) -> dict[str, Any]:
+def healthcheck(*command: str) -> dict[str, Any]:
+    """Return how compose asks a container whether it works."""
     return {"test": ["CMD", *command], "interval": "10s", "timeout": "5s", "start_period": "60s"}

@@ -52,17 +52,17 @@ log = logging.getLogger(__name__)
 _SETUP_RANK = 1
 
 
-def setup_steps(site: Site, *, may_shorten: bool = False) -> list[Step]:
+def setup_steps(site: Site, *, may_shorten: bool = False, influx_only: bool = False) -> list[Step]:
     """Return the steps of the set-up: topics in Kafka, then buckets, tasks and tokens in InfluxDB.
 
     Args:
         site: The site.
         may_shorten: Whether a bucket may get a shorter retention; InfluxDB then deletes old points.
+        influx_only: Leave Kafka out, for a gateway with an InfluxDB.
     """
-    return [
-        Step("topics", _SETUP_RANK, partial(make_topics, site)),
-        Step("buckets", _SETUP_RANK, partial(make_buckets, site, may_shorten=may_shorten)),
-    ]
+    topics = Step("topics", _SETUP_RANK, partial(make_topics, site))
+    buckets = Step("buckets", _SETUP_RANK, partial(make_buckets, site, may_shorten=may_shorten))
+    return [buckets] if influx_only else [topics, buckets]
 
 
 def make_topics(site: Site) -> str:

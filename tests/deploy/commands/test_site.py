@@ -162,6 +162,16 @@ def test_setup_says_which_server_is_missing(
     assert "127.0.0.1:9" in refused.output
 
 
+def test_setup_of_a_gateways_influxdb_asks_no_kafka(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KPSTREAM_PIPELINE_INFLUX_URL", "http://127.0.0.1:9")
+    refused = site("setup", "--influx-only", "--state-dir", tmp_path)
+    assert refused.exit_code == 1
+    assert "buckets: " in refused.output
+    assert "topics: " not in refused.output
+
+
 def test_the_table_holds_words_of_any_length_and_kind() -> None:
     from rich.console import Console
 
