@@ -22,7 +22,7 @@ _REPEATABLE = 1e-5
 # Two numbers disagree fully if they are an interval apart, or this share of the range if that is
 # more: an interval is narrow where it meets a bound, and a task may have none.
 _APART = 0.2
-_GRAIN = 0.02
+_GRAIN = 0.1
 
 
 class IntervalTable(Frozen):
@@ -222,7 +222,7 @@ class NumberAnswer:
     def traits(
         self, scores: NumberScores, decoding: BoundedNumber, windows: NDArray[np.float32]
     ) -> Traits:
-        """The number itself; a difference below 2 % of its range matters to nobody."""
+        """The number itself; a difference below a tenth of its range shifts no distribution."""
         low, high = decoding.bounds
         return Traits(
             numbers=scores.values[:, None],

@@ -34,10 +34,10 @@ _LARGEST_ERROR = 1e30
 _SAME_SCORE = 1e-3
 _SAME_ODDNESS = 1e-2
 # Two forecasts disagree fully if their medians are the width from p10 to p90 apart, or this many
-# training deviations if that is more. Differences below the grains matter to nobody.
+# training deviations if that is more. Differences below the grains shift no distribution.
 _APART = 0.1
 _SCORE_GRAIN = 0.1
-_GRAIN = 0.25
+_GRAIN = 0.5
 # One broken reading must not outweigh all other windows, in training deviations.
 _COMPARED_ERROR = 10.0
 

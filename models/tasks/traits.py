@@ -20,7 +20,7 @@ class Traits:
     Attributes:
         numbers: [n, columns] float32 numbers whose distribution is compared; no columns for
             classes.
-        grain: [columns] the smallest difference of each number that matters to its reader.
+        grain: [columns] the smallest difference of each number by which a distribution shifts.
         labels: [n] the class of each window, or `NO_LABELS`. Two students need not have their
             labels in the same order, so classes are compared by name.
         unknown: [n] whether the window resembles no class that the student has learned.

@@ -43,6 +43,8 @@ __all__ = ["Contest", "Contests", "Line", "TakeBack"]
 
 log = logging.getLogger(__name__)
 
+_MOST_ERROR = 300
+"""Characters of an error in a reason; ONNX Runtime writes long ones."""
 _MOST_WAITING = 64
 _MOST_WAITING_BYTES = 1_000_000
 
@@ -273,7 +275,7 @@ class Contests:
         instead, _ = _timed(contest.champion, windows)
         if isinstance(instead, str):
             return None
-        reason = f"it failed while it scored: {error}"
+        reason = f"it failed while it scored: {error[:_MOST_ERROR]}"
         if scores is not None:
             lost = int((instead.valid & ~scores.valid).sum())
             if not lost:
@@ -394,5 +396,5 @@ def _timed(student: Student, windows: NDArray[np.float32]) -> tuple[Scores | str
     try:
         found: Scores | str = student.score(windows)
     except Exception as exc:  # whatever it raises, it is the student that is judged
-        found = error_text(exc, named=True)
+        found = error_text(exc, named=True)[:_MOST_ERROR]
     return found, time.thread_time() - started

@@ -30,6 +30,9 @@ _TIMES = 500
 _BINS = 10
 _LEAST_VARIETY = 0.2
 """Variety (`_variety`) of the champion's classes below which a challenger's tells nothing."""
+_LEAST_SPREAD = 0.5
+"""Deviation of the champion's numbers, in grains, below which a challenger's tells nothing: a
+healthy machine keeps its students at one number, and the better one may not move at all."""
 _LEAST_ERROR = 0.02
 """Errors below this, in training deviations, are as good as none."""
 _MOST = 1_000_000
@@ -258,10 +261,14 @@ def _label_counts(
 def _number_counts(
     champion: NDArray[np.float32], challenger: NDArray[np.float32], grain: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Counts in the quantile bins of the champion; no bin is narrower than the grain."""
-    edges: list[float] = []
-    for edge in np.quantile(champion, np.arange(1, _BINS) / _BINS).tolist():
-        if not edges or edge - edges[-1] >= grain:
+    """Counts in the quantile bins of the champion; no bin is narrower than the grain.
+
+    There is one bin if nearly all numbers are within a grain.
+    """
+    quantiles = np.quantile(champion, np.arange(1, _BINS) / _BINS).tolist()
+    edges = quantiles[:1] if quantiles[-1] - quantiles[0] >= grain else []
+    for edge in quantiles[1:]:
+        if edges and edge - edges[-1] >= grain:
             edges.append(edge)
     first, second = (
         np.bincount(np.searchsorted(edges, side), minlength=len(edges) + 1).astype(np.float64)
@@ -280,7 +287,7 @@ def _spread_percent(champion: Traits, challenger: Traits) -> int | None:
         before, after = (
             side.numbers.astype(np.float64).std(axis=0) for side in (champion, challenger)
         )
-        least = champion.grain.astype(np.float64)
+        least = _LEAST_SPREAD * champion.grain.astype(np.float64)
     tells = before >= least
     return _whole(100 * np.min(after[tells] / before[tells])) if tells.any() else None
 

@@ -39,7 +39,7 @@ class Thresholds(BaseModel):
 
     nonfinite_permille: Permille = 0
     latency_percent: Percent = 300
-    latency_ms: Annotated[int, Strict(), Field(ge=0, le=60_000)] = 5
+    latency_ms: Annotated[int, Strict(), Field(ge=0, le=60_000)] = 1
     disagreement_permille: Permille = 300
     psi_permille: Annotated[int, Strict(), Field(ge=0, le=100_000)] = 1000
     spread_percent: Percent = 20

@@ -19,6 +19,8 @@ from models.artifact import Artifact, write_artifact
 from models.manifest import Draft
 
 FAULTS = ("nan", "constant", "slow", "shifted", "labels", "raises")
+SOUND = "reordered"
+"""No fault: the labels have another order, in the graph and in the manifest alike."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ def write_bad(
     Args:
         path: Directory of the artifact.
         sound: The student that it is made of.
-        fault: One of `FAULTS`.
+        fault: One of `FAULTS`, or `SOUND`.
         version: Version of the new student.
         trap: The windows over which `nan` and `raises` fail.
         shift: What `shifted` adds to the outputs; broadcasts to [batch, ...].
@@ -66,6 +68,9 @@ def write_bad(
         made.rename(output.name, f"{output.name}_sound")
         made.add_fault(fault, f"{output.name}_sound", output.name, dims, trap, shift, work)
     decoding = manifest.decoding
+    if fault == SOUND:
+        labels = tuple(np.roll(decoding.labels, 1).tolist())  # type: ignore[attr-defined]
+        decoding = decoding.model_copy(update={"labels": labels})
     fields = {name: getattr(manifest, name) for name in Draft.model_fields}
     draft = Draft(**fields | {"version": version, "decoding": decoding})
     return write_artifact(path, draft, model.SerializeToString())
@@ -113,7 +118,7 @@ class _Nodes:
             # Within the bounds of a number, or the self-test finds it.
             limit = self.tensor(125.0 if not dims else np.finfo(np.float32).max)
             self.add("Min", [moved, limit], output)
-        elif fault == "labels":
+        elif fault in ("labels", SOUND):
             order = self.tensor(np.roll(np.arange(dims[0]), 1), np.int64)
             self.add("Gather", [sound, order], output, axis=1)
         elif fault == "slow":

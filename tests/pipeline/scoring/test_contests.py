@@ -24,7 +24,9 @@ from pipeline.windows.devices import ClosedWindow
 from pipeline.windows.spec import Window
 
 pytest.importorskip("onnx", reason="needs the extra [training]; make test installs it")
-from tests.fakes.badstudents import Trap, write_bad
+from tests.fakes.badstudents import SOUND, Trap, write_bad
+
+pytestmark = pytest.mark.needs_training
 
 STREAMS = {"rul": ("engine", 4), "activity": ("imu", 8), "forecast": ("power", 8)}
 QUICK = Thresholds(windows=100)
@@ -91,13 +93,13 @@ class Plant:
         shift = 60.0 if self.task == "rul" else 4.0
         path = self.folder / f"{fault}-{version}"
         return self.publish(
-            write_bad(path, self.sound, fault, version=version, trap=TRAP, shift=shift)
+            write_bad(path, self.sound, fault, version=version, trap=TRAP, shift=shift, work=1000)
         )
 
     def good(self, version: int = 2) -> Artifact:
         """Another student that says nearly the same."""
         path = self.folder / f"good-{version}"
-        return self.publish(write_bad(path, self.sound, "shifted", version=version, shift=1e-3))
+        return self.publish(write_bad(path, self.sound, "slow", version=version, work=version - 2))
 
     @property
     def version(self) -> int:
@@ -304,3 +306,69 @@ def test_a_failure_of_the_shadow_leaves_the_champion_and_is_told_once(plant) -> 
     assert reason.startswith("it failed over windows that the other student scored: ScoreFailed")
     at.score(60, trapped=True)
     assert len(at.failures) == 1
+
+
+FAULTY = [
+    *((task, fault) for task in STREAMS for fault in ("nan", "raises", "constant", "slow")),
+    ("rul", "shifted"),
+    ("forecast", "shifted"),
+    ("activity", "labels"),
+]
+AT_ONCE = ("nan", "raises")
+STRICT = Thresholds(windows=100, latency_ms=0)  # a dummy takes microseconds
+
+
+@pytest.mark.parametrize(("task", "fault"), FAULTY)
+def test_the_shadow_catches_every_fault_within_the_windows_of_the_threshold(
+    plant, task: str, fault: str
+) -> None:
+    at = plant(task)
+    at.contests.start_shadow(at.name, at.bad(fault), STRICT)
+    scored = at.score(120, trapped=True)
+    assert len(at.failures) == 1, at.contests.evidence(at.name)
+    assert at.contests.evidence(at.name).windows <= 100
+    assert ({record["version"] for record in scored.records}, len(scored.records)) == ({1}, 120)
+
+
+@pytest.mark.parametrize(("task", "fault"), FAULTY)
+def test_probation_catches_every_fault_that_was_forced_past_the_shadow(
+    plant, task: str, fault: str
+) -> None:
+    at = plant(task)
+    at.bad(fault)
+    at.registry.set_stable(at.name, 2)
+    at.models.poll()
+    at.contests.start_probation(at.name, at.sound, STRICT)
+    scored = at.score(160, trapped=True)
+    assert len(at.failures) == 1, at.contests.evidence(at.name)
+    assert at.version == 1
+    places = [(record["device"], record["end_ms"]) for record in scored.records]
+    assert (len(places), len(set(places)), scored.unscored) == (160, 160, [])
+    versions = [record["version"] for record in scored.records]
+    last = 80 if fault in AT_ONCE else 100  # the trap is in the window in the middle
+    assert versions == [2] * last + [1] * (160 - last)
+
+
+def test_classes_are_compared_by_name_and_not_by_their_place(plant) -> None:
+    at = plant("activity")
+    same = at.publish(write_bad(at.folder / "same", at.sound, SOUND, version=2))
+    assert same.manifest.decoding.labels != at.sound.manifest.decoding.labels
+    at.contests.start_shadow(at.name, same, QUICK)
+    at.score(200)
+    evidence = at.contests.evidence(at.name)
+    assert (evidence.disagreement_permille, evidence.psi_permille) == (0, 0)
+    assert evidence.verdict(QUICK) is None
+
+
+@pytest.mark.parametrize("task", STREAMS)
+def test_a_contest_counts_the_same_windows_for_both(plant, task: str) -> None:
+    at = plant(task)
+    at.contests.start_shadow(at.name, at.good(), QUICK)
+    at.score(120)
+    evidence = at.contests.evidence(at.name)
+    assert (evidence.windows, evidence.nonfinite_permille, evidence.unknown_permille) == (120, 0, 0)
+    assert evidence.psi_permille < 20
+    assert evidence.spread_percent in (99, 100, 101)
+    has_backtest = task == "forecast"
+    assert (evidence.error_percent is not None) == has_backtest
+    assert (evidence.coverage_permille is not None) == has_backtest
