@@ -331,7 +331,7 @@ ATTACKS = {
     "fast-forward of the timestamp": Attack(
         run_ahead("timestamp"),
         "refused",
-        f"version {HUGE + 2} was verified here before",
+        f"rollback of the timestamp: the repository offers version 12, version {HUGE + 2}",
         keys=("timestamp",),
     ),
     "fast-forward of the snapshot": Attack(
@@ -421,13 +421,23 @@ ATTACKS = {
     "incomplete repository": Attack(
         lose_the_snapshot, "away", "the repository is incomplete: metadata/3.snapshot.json"
     ),
-    "named pipe": Attack(put_a_named_pipe, "refused", "is a named pipe", only="folder"),
-    "clock of 1970": Attack(set_clock(60), "clock", "this machine says 1970-01-01 00:01 UTC"),
-    "clock of 2027, before the index": Attack(
-        set_clock(NOW_S - 2 * DAY_S), "clock", "an index that was made at 2027-01-15"
+    "named pipe": Attack(
+        put_a_named_pipe, "refused", "is a named pipe, not a regular file", only="folder"
     ),
-    "clock of 2060": Attack(set_clock(NOW_S + 33 * 365 * DAY_S), "clock", "a watch and set it"),
-    "clock of 2100": Attack(set_clock(4_102_444_801), "clock", "this machine says 2100-01-01"),
+    "clock of 1970": Attack(
+        set_clock(60), "clock", "clock: this machine says 1970-01-01 00:01 UTC"
+    ),
+    "clock of 2027, before the index": Attack(
+        set_clock(NOW_S - 2 * DAY_S),
+        "clock",
+        "clock: this machine says 2027-01-13 08:00 UTC, but an index",
+    ),
+    "clock of 2060": Attack(
+        set_clock(NOW_S + 33 * 365 * DAY_S), "clock", "clock: this machine says 2060-01-"
+    ),
+    "clock of 2100": Attack(
+        set_clock(4_102_444_801), "clock", "clock: this machine says 2100-01-01"
+    ),
 }
 CASES = [
     pytest.param(attack, transport, id=f"{name}, {transport}")
