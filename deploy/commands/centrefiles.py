@@ -23,8 +23,8 @@ def export(centre: CentreContext, folder: Path) -> None:
     """
     from deploy.rollout.transfer import export_repository
 
-    written = export_repository(centre.repository.folder, folder)
-    click.echo(f"{folder} is up to date: {written} files written")
+    outcome = export_repository(centre.repository.folder, folder)
+    click.echo(f"{folder} {'was' if outcome == 'same' else 'is'} up to date")
 
 
 @click.command("import")
@@ -36,17 +36,21 @@ def export(centre: CentreContext, folder: Path) -> None:
 )
 @pass_centre
 def import_(centre: CentreContext, folder: Path, root: Path | None) -> None:
-    """Take over the repository in FOLDER if it is newer; everything is verified first.
+    """Take over the repository in FOLDER if it is newer; what is taken over is verified.
 
     For a mirror at an offline site, which has no keys, and for a centre put back from a backup.
     """
     from deploy.rollout.metadata import expired_roles
     from deploy.rollout.transfer import import_repository
 
-    is_newer = import_repository(centre.repository.folder, folder, root)
+    outcome = import_repository(centre.repository.folder, folder, root)
     state = centre.repository.state()
-    made = "newer: taken over" if is_newer else "not newer: nothing to do"
-    click.echo(f"{folder} is {made} (timestamp version {state.timestamp.version})")
+    text = {
+        "same": "is what is here already",
+        "newer": "is newer: taken over",
+        "repaired": "is taken over in the place of a repository that did not verify",
+    }
+    click.echo(f"{folder} {text[outcome]} (timestamp version {state.timestamp.version})")
     expired = expired_roles(state, now_s())
     if expired:
         click.echo(

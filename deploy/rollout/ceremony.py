@@ -77,7 +77,6 @@ class _Record(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    role: str
     version: int
     paths: tuple[str, ...]
 
@@ -105,7 +104,7 @@ def set_up(repository: CentreRepository, root_keys: RootKeys) -> bool:
             paths = [*_paths(root_keys.folder, "root", offline)]
             for role, key in online.items():
                 paths += _paths(folder.keys, role, [key])
-            _record(repository, Root.type, 1, paths)
+            _record(repository, 1, paths)
             for role, key in online.items():
                 write_key(folder.keys, role, key, repository.passphrase())
             _write_root_keys(root_keys, offline)
@@ -149,7 +148,7 @@ def rotate_online(repository: CentreRepository, role: str, root_signers: Keys) -
         _root_signers(root, root_signers)  # before anything is written
         if len(root.roles[role].keyids) == 1:
             key = generate_key()
-            _record(repository, role, root.version + 1, _paths(folder.keys, role, [key]))
+            _record(repository, root.version + 1, _paths(folder.keys, role, [key]))
             write_key(folder.keys, role, key, repository.passphrase())
             both = _next(repository, root)
             both.add_key(CryptoSigner(key).public_key, role)
@@ -185,14 +184,15 @@ def rotate_root(
         CentreError: See `CentreRepository.write_index`.
     """
     with repository.locked():
-        record = _finish(repository)
-        root = read_roots(repository.folder.repository)[-1]
-        if record is not None and (record.role, record.version) == (Root.type, root.version):
+        _finish(repository)
+        *_, before, root = [None, *read_roots(repository.folder.repository)]
+        assert root is not None  # noqa: S101 - there is a first root
+        if before is not None and _is_made_with(before, root, root_signers):
             return root, True
         _root_signers(root, root_signers)
         keys = [generate_key() for _ in range(root_keys.count)]
         paths = _paths(root_keys.folder, Root.type, keys)
-        _record(repository, Root.type, root.version + 1, paths)
+        _record(repository, root.version + 1, paths)
         _write_root_keys(root_keys, keys)
         changed = _next(repository, root)
         for keyid in [*root.roles[Root.type].keyids]:
@@ -270,6 +270,16 @@ def _root_signers(root: Root, keys: Keys) -> list[CryptoSigner]:
     return found
 
 
+def _is_made_with(before: Root, root: Root, keys: Keys) -> bool:
+    """Whether these keys could sign the root before, but cannot sign the present one."""
+
+    def suffice(judge: Root) -> bool:
+        role = judge.roles[Root.type]
+        return len(keys.signers(Root.type, role.keyids)) >= role.threshold
+
+    return not suffice(root) and suffice(before)
+
+
 def _write_root_keys(root_keys: RootKeys, keys: Sequence[Ed25519PrivateKey]) -> None:
     for key in keys:
         path = key_path(root_keys.folder, Root.type, public_id(key))
@@ -290,33 +300,27 @@ def _refuse_foreign_keys(keys: Path) -> None:
         raise KeyRefused(msg)
 
 
-def _record(repository: CentreRepository, role: str, version: int, paths: Sequence[Path]) -> None:
+def _record(repository: CentreRepository, version: int, paths: Sequence[Path]) -> None:
     absolute = tuple(str(path.absolute()) for path in paths)
-    record = _Record(role=role, version=version, paths=absolute)
+    record = _Record(version=version, paths=absolute)
     path = repository.folder.path / "ceremony.json"
     replace_file(path, record.model_dump_json().encode())
     sync_directory(path.parent)
 
 
-def _finish(repository: CentreRepository) -> _Record | None:
-    """End the recorded ceremony: keep its keys if their root has appeared, else remove them.
-
-    Returns:
-        The record if its root has appeared.
-    """
+def _finish(repository: CentreRepository) -> None:
+    """End the recorded ceremony: keep its keys if their root has appeared, else remove them."""
     path = repository.folder.path / "ceremony.json"
     try:
         record = _Record.model_validate_json(read_regular(path, 100_000))
     except FileNotFoundError:
-        return None
+        return
     except (OSError, ValidationError) as exc:
         msg = f"{path} is damaged: the keys of an interrupted ceremony may lie around; move it away"
         raise CentreMissing(msg) from exc
-    appeared = root_path(repository.folder.repository, record.version).exists()
-    if not appeared:
+    if not root_path(repository.folder.repository, record.version).exists():
         for name in record.paths:
             for leftover in (Path(name), Path(name + ".new")):
                 leftover.unlink(missing_ok=True)
     path.unlink()
     sync_directory(path.parent)
-    return record if appeared else None

@@ -5,6 +5,7 @@
 {folder}/keys/            private keys; never served
 {folder}/inventory/       what the gateways reported
 {folder}/*.next.json      a root or a timestamp that is about to appear
+{folder}/incoming/        a copy that is being taken over
 {folder}/ceremony.json    a ceremony of keys that is under way
 {folder}/.lock            held by one command at a time
 ```
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -72,6 +74,11 @@ class CentreFolder:
     def inventory(self) -> Path:
         """What the gateways reported."""
         return self.path / "inventory"
+
+    @property
+    def incoming(self) -> Path:
+        """A copy that is being taken over; see `deploy.rollout.transfer`."""
+        return self.path / "incoming"
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -140,6 +147,10 @@ class CentreFolder:
                 return
 
     def _remove_leftovers(self) -> None:
+        if (self.incoming / "old").exists() and not self.metadata.exists():
+            (self.incoming / "metadata").rename(self.metadata)
+            sync_directory(self.repository)
+        shutil.rmtree(self.incoming, ignore_errors=True)
         for folder in (self.path, self.repository):
             pattern = ".*.tmp" if folder is self.path else "**/.*.tmp"
             for leftover in folder.glob(pattern):

@@ -1,16 +1,17 @@
 """The repository by hand: copied to a folder such as a USB stick, and taken over from one.
 
-A copy is written as the repository itself: what a file names is there before the file, the
-timestamp last. Taking over verifies everything first, as a gateway would, and never goes back to an
-older state.
+What comes is copied beside the repository and verified there, as a gateway would; then the folders
+of signed files change places. Keys may have changed since the older state, and no order of single
+files would verify at every moment. Nothing ever goes back to an older state.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import ctypes
+import os
+import shutil
 from pathlib import Path
-
-from tuf.api.metadata import Targets
+from typing import Literal
 
 from deploy.rollout.errors import CentreMissing, RepositoryDamaged
 from deploy.rollout.folder import CentreFolder, make_folder
@@ -23,54 +24,36 @@ from deploy.rollout.metadata import (
     root_path,
     target_path,
 )
-from models.artifact import read_plain_file, write_durably
+from deploy.rollout.release import INDEX_TARGET, MAX_INDEX_BYTES
+from models.artifact import read_plain_file, sync_directory, write_durably
 
-__all__ = ["export_repository", "import_repository"]
+__all__ = ["Outcome", "export_repository", "import_repository"]
+
+Outcome = Literal["same", "newer", "repaired"]
+"""What a copy did to a repository; `repaired`: that one did not verify before."""
 
 _MOST_SIGNED_BYTES = 5_000_000
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
-def export_repository(folder: CentreFolder, copy: Path) -> int:
+def export_repository(folder: CentreFolder, copy: Path) -> Outcome:
     """Write the newest state to a folder; an earlier copy there is brought up to date.
-
-    Returns:
-        The number of files that were written.
 
     Raises:
         RepositoryDamaged: The repository does not verify, or the folder holds another centre's
             repository, or a newer state of this one.
     """
     with folder.locked():
-        repository = folder.repository
-        state = read_state(repository)
-        _check_newer(repository, copy, state)
-        wanted = [*_named_files(repository, state, len(read_roots(repository)))]
-        written = 0
-        for path in wanted:
-            target = copy / path.relative_to(repository)
-            data = read_plain_file(path, max(_MOST_SIGNED_BYTES, path.stat().st_size))
-            if not target.is_file() or target.read_bytes() != data:
-                make_folder(target.parent)
-                write_durably(target, data)
-                written += 1
-        keep = {copy / path.relative_to(repository) for path in wanted}
-        for part in ("metadata", "targets"):
-            for path in (copy / part).rglob("*.json"):
-                if path not in keep:
-                    path.unlink()
-    return written
+        return _bring(folder.repository, copy, copy / ".incoming")
 
 
-def import_repository(folder: CentreFolder, copy: Path, root: Path | None = None) -> bool:
-    """Take over the state in a folder, if it is newer than ours.
+def import_repository(folder: CentreFolder, copy: Path, root: Path | None = None) -> Outcome:
+    """Take over the state in a folder, if it is newer than ours, or ours does not verify.
 
     Args:
         folder: The folder of the centre, or of a mirror without keys.
         copy: A repository, as `export_repository` writes it.
         root: The first root, for a new mirror.
-
-    Returns:
-        Whether it was newer.
 
     Raises:
         CentreMissing: A new mirror has no root.
@@ -78,81 +61,102 @@ def import_repository(folder: CentreFolder, copy: Path, root: Path | None = None
     """
     with folder.locked():
         first = root_path(folder.repository, 1)
-        if not first.exists() and root is None:
-            msg = f"{first} is missing: name the root that this mirror trusts with --root"
-            raise CentreMissing(msg)
-        trusted = read_root(first if first.exists() else root or first)
-        if read_root(root_path(copy, 1)) != trusted:
-            msg = f"{copy} does not begin with the trusted root: it is another centre's"
-            raise RepositoryDamaged(msg)
-        state = read_state(copy)
-        roots = len(read_roots(copy))
-        if not _check_newer(copy, folder.repository, state):
-            return False
-        targets = _contents(copy, state.targets)
-        for version in range(1, roots + 1):
-            if not root_path(folder.repository, version).exists():
-                folder.publish_root(version, read_root(root_path(copy, version)))
-        for path, data in targets:
-            folder.write_static(folder.repository / path.relative_to(copy), data)
-        for path in _signed_files(copy, state):
-            data = read_plain_file(path, _MOST_SIGNED_BYTES)
-            folder.write_static(folder.metadata / path.name, data)
-        stamp = read_plain_file(copy / "metadata" / "timestamp.json", _MOST_SIGNED_BYTES)
-        folder.publish_timestamp(stamp)
-    return True
+        if not first.exists():
+            if root is None:
+                msg = f"{first} is missing: name the root that this mirror trusts with --root"
+                raise CentreMissing(msg)
+            if read_root(root_path(copy, 1)) != read_root(root):
+                msg = f"{copy} does not begin with the root {root}: it is another centre's"
+                raise RepositoryDamaged(msg)
+        return _bring(copy, folder.repository, folder.incoming)
 
 
-def _check_newer(source: Path, other: Path, state: SignedState) -> bool:
-    """Whether a state is newer than that of another copy of the same repository.
+def _bring(source: Path, destination: Path, incoming: Path) -> Outcome:
+    """Bring the state of a repository to another place."""
+    shutil.rmtree(incoming, ignore_errors=True)
+    _copy_signed_files(source, incoming)
+    state = read_state(incoming)
+    outcome = _compare(source, state, destination)
+    if outcome != "same":
+        for name, target in state.targets.targets.items():
+            path = target_path(destination, target)
+            data = read_target(source, state.targets, name, target.length)
+            if not path.is_file() or read_plain_file(path, target.length) != data:
+                make_folder(path.parent)
+                write_durably(path, data)
+        _exchange(incoming / "metadata", destination / "metadata")
+        named = {target_path(destination, target) for target in state.targets.targets.values()}
+        for path in (destination / "targets").rglob("*"):
+            if path.is_file() and path not in named:
+                path.unlink()
+    shutil.rmtree(incoming, ignore_errors=True)
+    return outcome
+
+
+def _copy_signed_files(source: Path, incoming: Path) -> None:
+    """Copy roots, signed files and index; what is verified afterwards is what is used."""
+    state = read_state(source)
+    make_folder(incoming / "metadata")
+    make_folder(incoming / "targets")
+    roots = [f"{version}.root.json" for version in range(1, len(read_roots(source)) + 1)]
+    signed = [f"{each.version}.{each.type}.json" for each in (state.targets, state.snapshot)]
+    for name in (*roots, *signed, "timestamp.json"):
+        data = read_plain_file(source / "metadata" / name, _MOST_SIGNED_BYTES)
+        write_durably(incoming / "metadata" / name, data)
+    index = state.targets.targets[INDEX_TARGET]
+    data = read_target(source, state.targets, INDEX_TARGET, MAX_INDEX_BYTES)
+    write_durably(target_path(incoming, index), data)
+
+
+def _compare(source: Path, state: SignedState, other: Path) -> Outcome:
+    """Compare a state with the one at another place.
 
     Raises:
-        RepositoryDamaged: The other copy is another centre's, is newer, or has the same version
+        RepositoryDamaged: The other one is another centre's, is newer, or has the same version
             with another content.
     """
     if not root_path(other, 1).exists():
-        return True
+        return "newer"
     if read_root(root_path(other, 1)) != read_root(root_path(source, 1)):
-        msg = f"{other} holds the repository of another centre"
+        msg = f"{source} and {other} are repositories of two centres: choose another folder"
         raise RepositoryDamaged(msg)
-    if not (other / "metadata" / "timestamp.json").exists():
-        return True
-    known = read_state(other)
+    try:
+        known = read_state(other)
+    except (CentreMissing, RepositoryDamaged):
+        return "repaired"
     for role in ("root", "timestamp", "snapshot", "targets"):
         ours, theirs = getattr(state, role).version, getattr(known, role).version
         if ours < theirs:
-            msg = (
-                f"{source} is older than {other}: its {role} has version {ours}, the other one "
-                f"{theirs}"
-            )
+            msg = f"{source} is older than {other}: {role} version {ours}, the other has {theirs}"
             raise RepositoryDamaged(msg)
-    if state.timestamp.version > known.timestamp.version:
-        return True
-    if state.timestamp != known.timestamp:
+    if state == known:
+        return "same"
+    if state.timestamp.version == known.timestamp.version and state.timestamp != known.timestamp:
         msg = (
             f"{source} and {other} have the same version with another content: two copies of the "
-            "centre's keys were used; go on with one of them only, and rotate the keys"
+            "centre have signed. Go on with one of them only, and rotate the keys"
         )
         raise RepositoryDamaged(msg)
-    return state.root.version > known.root.version
+    return "newer"
 
 
-def _named_files(repository: Path, state: SignedState, roots: int) -> Iterator[Path]:
-    """The files of a state in the order in which they may appear."""
-    for version in range(1, roots + 1):
-        yield root_path(repository, version)
-    for target in state.targets.targets.values():
-        yield target_path(repository, target)
-    yield from _signed_files(repository, state)
-    yield repository / "metadata" / "timestamp.json"
+def _exchange(new: Path, old: Path) -> None:
+    """Have two folders change places in one step, where the file system can."""
+    if not old.exists():
+        make_folder(old.parent)
+        new.rename(old)
+    elif not _exchanged(new, old):
+        aside = new.with_name("old")
+        old.rename(aside)
+        new.rename(old)  # `CentreFolder.locked` does this after a kill in between
+    sync_directory(old.parent)
+    sync_directory(new.parent)
 
 
-def _signed_files(repository: Path, state: SignedState) -> Iterator[Path]:
-    yield repository / "metadata" / f"{state.targets.version}.targets.json"
-    yield repository / "metadata" / f"{state.snapshot.version}.snapshot.json"
-
-
-def _contents(repository: Path, targets: Targets) -> Iterator[tuple[Path, bytes]]:
-    for name, target in targets.targets.items():
-        data = read_target(repository, targets, name, target.length)
-        yield target_path(repository, target), data
+def _exchanged(new: Path, old: Path) -> bool:
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return False
+    names = os.fsencode(new), os.fsencode(old)
+    return bool(renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0)

@@ -265,7 +265,7 @@ def test_a_stick_carries_the_repository_to_a_site_without_a_network(desk: Desk) 
     first = desk.repository / "metadata" / "1.root.json"
     assert "--root" in site.run("import", stick, code=1)
     assert "taken over" in site.run("import", stick, "--root", first)
-    assert "nothing to do" in site.run("import", stick)
+    assert "already" in site.run("import", stick)
     desk.rotate("targets")
     desk.run("pause", "rul-x")
     desk.run("export", stick)
