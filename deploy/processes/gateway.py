@@ -39,6 +39,7 @@ from ingest.bridge import Bridge
 from ingest.clock import now_ms
 from ingest.deadletter import sender_of
 from ingest.logwriter import LogRecord
+from ingest.mqttsettings import endpoint_of
 from ingest.settings import IngestSettings
 from ingest.topics import ACCOUNTS, READINGS
 from pipeline.app import ScoringApp, StoreApp, create_scoring_app, create_store_app
@@ -57,6 +58,7 @@ from pipeline.quiet import QuietThread
 from pipeline.scoring.batch import Scored
 from pipeline.scoring.students import Students
 from pipeline.settings import PipelineSettings
+from pipeline.stores.mqttsink import MqttSink
 from pipeline.stores.resultsfile import ResultsFile
 from pipeline.stores.sinks import LineSink, Sink
 from pipeline.windows.devices import ClosedWindow
@@ -130,7 +132,7 @@ class Gateway:
                 data_dir=data_dir,
                 mqtt_prefix=ingest.mqtt_prefix,
             )
-            for name, sink in _sinks(self.results, pipeline)
+            for name, sink in _sinks(self.results, pipeline, settings, ingest)
         ]
         self.view = RunningGateway(
             self.bridge, self.scoring, self.stores, self.students, self.log_file, now_ms
@@ -260,8 +262,9 @@ def _open_log(settings: GatewaySettings, pipeline: PipelineSettings, mqtt_prefix
         max_bytes=settings.log_max_mb * 1_000_000,
         retention_ms=round(settings.log_hours * 3_600_000),
         cache_bytes=_LOG_CACHE_BYTES,
-        # A long outage of InfluxDB loses scores before the log is full, so scoring never waits.
-        soft_groups=frozenset({f"{pipeline.app_id}-store-influx"}),
+        # A long outage of InfluxDB, or of a broker that takes scores, loses scores before the log
+        # is full, so scoring never waits.
+        soft_groups=frozenset({f"{pipeline.app_id}-store-influx", f"{pipeline.app_id}-store-mqtt"}),
         sender_of=sender,  # dead letters and late readings have a share of the log, fair to all
     )
     _check_partitions(log_file, pipeline.partitions)
@@ -286,8 +289,16 @@ def _check_partitions(log_file: SqliteLog, wanted: int) -> None:
         raise LogError(message)
 
 
-def _sinks(results: ResultsFile, pipeline: PipelineSettings) -> list[tuple[str, Sink | LineSink]]:
+def _sinks(
+    results: ResultsFile,
+    pipeline: PipelineSettings,
+    settings: GatewaySettings,
+    ingest: IngestSettings,
+) -> list[tuple[str, Sink | LineSink]]:
     sinks: list[tuple[str, Sink | LineSink]] = [("results", results)]
+    if settings.scores_mqtt:
+        endpoint = endpoint_of(ingest, f"kpstream-scores-{settings.own_name}")
+        sinks.append(("mqtt", MqttSink(endpoint)))
     if pipeline.influx_url is not None:
         from pipeline.stores.influx import InfluxSink, influx_connection  # heavy, and rarely needed
 

@@ -93,6 +93,14 @@ class GatewaySettings(EnvironmentSettings):
         ),
     )
 
+    scores_mqtt: bool = Field(
+        default=False,
+        description=(
+            "Publish scores on `scores/SITE/DEVICE/STREAM` and changes of alarm on `alarms/...` of "
+            "the broker that readings come from."
+        ),
+    )
+
     @property
     def own_name(self) -> str:
         """The name of the gateway, or that of the machine if none is set."""

@@ -58,6 +58,8 @@ _SPARKPLUG = "spBv1.0"
 
 _HEAD = "# Written by kpstream. A user is the common name of a certificate; %u stands for it."
 _BROKER_STATE = "topic read $SYS/broker/#"
+_SCORES = ("topic readwrite scores/#", "topic readwrite alarms/#")
+"""Topics of `pipeline.stores.mqttsink`."""
 _BRIDGE = (
     f"topic read {_SPARKPLUG}/#",
     f"topic write {_SPARKPLUG}/+/NCMD/+",
@@ -101,7 +103,8 @@ def services_acl(
 ) -> str:
     """Return the ACL file of the services' listener: bridges read, operators read and publish.
 
-    A bridge may also publish what `kpstream doctor` publishes, of which nothing is kept. The centre
+    A bridge may also publish what `kpstream doctor` publishes, of which nothing is kept, and the
+    scores and alarms of a gateway, which operators may read. The centre
     of a rollout reads the reports of gateways and publishes its note.
 
     Args:
@@ -117,10 +120,11 @@ def services_acl(
     _check(prefix, *bridges, *operators, *centres)
     lines, probe = [_HEAD], probe_address("+").mqtt_topic(prefix)
     for name in bridges:
-        own = (f"topic read {subscription(prefix)}", f"topic write {probe}")
+        own = (f"topic read {subscription(prefix)}", f"topic write {probe}", *_SCORES)
         lines += ["", f"user {name}", *own, *_BRIDGE]
     for name in operators:
         lines += ["", f"user {name}", f"topic readwrite {subscription(prefix)}", _BROKER_STATE]
+        lines += [line.replace("readwrite", "read") for line in _SCORES]
     for name in centres:
         lines += [
             "",

@@ -75,7 +75,7 @@ class Publisher:
         self.confirmed_total = 0
         self.no_subscriber_total = 0
         self._require_subscriber = require_subscriber
-        self._kept: dict[int, tuple[str, bytes]] = {}
+        self._kept: dict[int, tuple[str, bytes, bool]] = {}
         self._in_flight = in_flight
         self._waiting: dict[int, str] = {}  # topics by packet id, oldest first
         self._gives_up_s = gives_up_s
@@ -141,8 +141,13 @@ class Publisher:
         announced = self.connection.announced
         return None if announced is None else largest_payload_bytes(announced, topic)
 
-    async def publish(self, topic: str, payload: bytes) -> None:
+    async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
         """Send one message; return once there is room for it, not when it is confirmed (`flush`).
+
+        Args:
+            topic: MQTT topic.
+            payload: Payload.
+            retain: Let the broker keep it as the last message of the topic.
 
         Raises:
             MqttError: The broker announced that it does not take such a message: too large, or no
@@ -154,7 +159,7 @@ class Publisher:
             await self._room.wait()
             await connected.wait()
         self._raise_failure()
-        self._send(topic, payload)
+        self._send(topic, payload, retain=retain)
         self.published_total += 1
         self._empty.clear()
         if len(self._waiting) >= self._in_flight:
@@ -238,13 +243,13 @@ class Publisher:
                 f"{self._unconfirmed_text}: {reason}"
             )
 
-    def _send(self, topic: str, payload: bytes) -> None:
-        packet_id = self.connection.publish(topic, payload)
+    def _send(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        packet_id = self.connection.publish(topic, payload, retain=retain)
         if not self._waiting:
             self._note_move()
         self._waiting[packet_id] = topic
         if self._require_subscriber:
-            self._kept[packet_id] = (topic, payload)
+            self._kept[packet_id] = (topic, payload, retain)
 
     def _confirmed(self, packet_id: int) -> None:
         self.confirmed_total += packet_id in self._waiting
@@ -255,7 +260,8 @@ class Publisher:
         if packet_id not in self._waiting:
             return
         self.no_subscriber_total += 1
-        message, substitute_id = self._kept.pop(packet_id), -self.no_subscriber_total
+        topic, payload, retain = self._kept.pop(packet_id)
+        substitute_id = -self.no_subscriber_total
         self._waiting[substitute_id] = self._waiting.pop(packet_id)
         self._note_move()
 
@@ -264,7 +270,7 @@ class Publisher:
                 asyncio.get_running_loop().call_later(_RESEND_S, resend)
                 return
             try:
-                self._send(*message)
+                self._send(topic, payload, retain=retain)
             except MqttError as exc:  # a new connection, with narrower limits
                 log.error("%s", exc)
                 self.connection.refused_total += 1

@@ -1,0 +1,127 @@
+"""Scores and alarms over MQTT: retained, in order, and again when the broker was away."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from paho.mqtt.client import CallbackAPIVersion, Client, MQTTProtocolVersion
+
+from ingest.mqtt.broker import LocalBroker
+from ingest.mqtt.endpoint import Endpoint
+from pipeline.errors import SinkUnavailable
+from pipeline.points.points import Point
+from pipeline.stores.mqttsink import MqttSink
+
+T0 = 1_750_000_000_000
+
+
+def score(number: int, low: float, device: str = "press-1") -> Point:
+    tags = (("site", "plant"), ("device", device), ("stream", "engine"), ("model", "rul-fd001"))
+    fields = (("rul", low + 15.0), ("rul_low", low), ("rul_high", low + 30.0), ("version", 1))
+    return Point("rul", tags, fields, (T0 + number) * 1_000_000)
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[LocalBroker]:
+    with LocalBroker(tmp_path / "broker") as started:
+        yield started
+
+
+@contextmanager
+def sink_of(broker: LocalBroker) -> Iterator[MqttSink]:
+    sink = MqttSink(Endpoint(broker.host, broker.port, "scores-test"))
+    try:
+        yield sink
+    finally:
+        sink.close()
+
+
+def heard(broker: LocalBroker, count: int, write=lambda: None) -> list[tuple[str, Any, bool]]:
+    """What a subscriber gets: topic, content, and whether it was retained."""
+    found: list[tuple[str, Any, bool]] = []
+    complete, subscribed = threading.Event(), threading.Event()
+    client = Client(
+        CallbackAPIVersion.VERSION2, client_id="listener", protocol=MQTTProtocolVersion.MQTTv5
+    )
+
+    def on_message(_client, _data, message) -> None:
+        found.append((message.topic, orjson.loads(message.payload), message.retain))
+        if len(found) >= count:
+            complete.set()
+
+    client.on_message = on_message
+    client.on_subscribe = lambda *_: subscribed.set()
+    client.connect(broker.host, broker.port)
+    client.loop_start()
+    client.subscribe([("scores/#", 1), ("alarms/#", 1)])
+    assert subscribed.wait(30)
+    write()
+    assert complete.wait(30), found
+    client.disconnect()
+    client.loop_stop()
+    return found
+
+
+def test_each_score_comes_once_with_the_fields_of_its_point(broker: LocalBroker) -> None:
+    with sink_of(broker) as sink:
+        points = [score(number, 90.0) for number in range(5)]
+        found = heard(broker, 6, lambda: sink.write(points))
+    scores = [content for topic, content, _ in found if topic == "scores/plant/press-1/engine"]
+    assert [content["time_ms"] for content in scores] == [T0 + number for number in range(5)]
+    assert scores[0] == {
+        "measurement": "rul",
+        "model": "rul-fd001",
+        "time_ms": T0,
+        **dict(points[0].fields),
+    }
+
+
+def test_an_alarm_is_published_when_it_begins_and_when_it_ends(broker: LocalBroker) -> None:
+    with sink_of(broker) as sink:
+        lows = [90.0, 60.0, 19.0, 12.0, 90.0]
+        sink.write([score(number, low) for number, low in enumerate(lows[:3])])
+        found = heard(
+            broker, 5, lambda: sink.write([score(n, lows[n]) for n in range(3, len(lows))])
+        )
+        alarms = [(c["alarm"], c["time_ms"] - T0, kept) for t, c, kept in found if "alarms" in t]
+        assert alarms == [(True, 2, True), (False, 4, False)]
+        assert ("scores/plant/press-1/engine", T0 + 2) in [
+            (topic, content["time_ms"]) for topic, content, kept in found if kept
+        ]
+        assert heard(broker, 2)[0][2] is True
+
+
+def test_a_broker_that_is_away_makes_the_sink_unavailable_until_it_is_back(
+    broker: LocalBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.stores.mqttsink._CONNECT_S", 0.5)
+    monkeypatch.setattr("pipeline.stores.mqttsink._CONFIRM_S", 1.0)
+    with sink_of(broker) as sink:
+        sink.write([score(0, 90.0)])
+        broker.kill()
+        with pytest.raises(SinkUnavailable, match=r"cannot publish scores|has not confirmed"):
+            for number in range(1, 50):
+                sink.write([score(number, 90.0)])
+        broker.start()
+        for _ in range(60):
+            try:
+                assert sink.write([score(7, 42.0)]) == []
+                break
+            except SinkUnavailable:
+                continue
+        else:
+            raise AssertionError("the sink did not find the broker again")
+        assert heard(broker, 1)[0][1]["rul_low"] == 42.0
+
+
+def test_other_points_are_left_out_and_need_no_broker() -> None:
+    sink = MqttSink(Endpoint("127.0.0.1", 1, "nobody"))
+    tags = (("site", "a"), ("device", "b"), ("stream", "c"), ("model", "d"), ("channel", "e"))
+    assert sink.write([Point("forecast", tags, (("p50", 1.0),), 1)]) == []
+    sink.close()
