@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, BinaryIO, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, Strict, StringConstraints, ValidationError
 
-from models.artifact import read_plain_file
-from models.errors import ArtifactError, ArtifactMissing, PointerInvalid
+from models.artifact import open_plain_file, read_plain_file
+from models.errors import ArtifactError, ArtifactMissing, PointerInvalid, RegistryBusy
 
 __all__ = [
     "HISTORY_FILE",
@@ -21,6 +23,8 @@ __all__ = [
     "Pointer",
     "is_move_to",
     "is_superseded",
+    "open_to_append",
+    "publishing",
     "read_history",
     "read_interrupted_move",
     "read_pointer",
@@ -31,6 +35,7 @@ NEXT_POINTER_FILE = "stable.next.json"
 HISTORY_FILE = "history.jsonl"
 _MAX_POINTER_BYTES = 10_000
 _MAX_HISTORY_BYTES = 100_000_000
+_LOCK_SECONDS = 10.0
 
 _Version = Annotated[int, Strict(), Field(ge=1)]
 _Digest = Annotated[str, StringConstraints(strict=True, pattern=r"^[0-9a-f]{64}$")]
@@ -113,3 +118,35 @@ def is_move_to(move: Move, pointer: Pointer) -> bool:
 def is_superseded(pointer: Pointer, moves: Sequence[Move]) -> bool:
     """Whether the history once moved to this pointer, and then to another version."""
     return not is_move_to(moves[-1], pointer) and any(is_move_to(move, pointer) for move in moves)
+
+
+@contextlib.contextmanager
+def publishing(folder: Path) -> Iterator[None]:
+    """Hold the lock of a name, which one publisher has at a time.
+
+    Args:
+        folder: Folder of the name in the registry.
+
+    Raises:
+        RegistryBusy: Another publisher held the lock for too long.
+    """
+    deadline = time.monotonic() + _LOCK_SECONDS
+    with open_to_append(folder / ".lock") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as exc:
+                if time.monotonic() > deadline:
+                    msg = (
+                        f"another publisher has held the lock of {folder.name} for {_LOCK_SECONDS} "
+                        "s: try again later"
+                    )
+                    raise RegistryBusy(msg) from exc
+                time.sleep(0.02)
+        yield  # closing the file releases the lock
+
+
+def open_to_append(path: Path) -> BinaryIO:
+    """Open a regular file to append to it, and to read it; see `open_plain_file`."""
+    return os.fdopen(open_plain_file(path, os.O_RDWR | os.O_CREAT | os.O_APPEND), "ab")

@@ -18,8 +18,6 @@ nothing waits for a named pipe. `odd_entries` lists what else is there; it never
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import getpass
 import hashlib
 import json
@@ -28,16 +26,14 @@ import re
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from models.artifact import (
     MANIFEST_FILE,
     ONNX_FILE,
     Artifact,
-    open_plain_file,
     read_artifact,
     shown,
     sync_directory,
@@ -48,7 +44,6 @@ from models.errors import (
     ModelError,
     NameRefused,
     PointerInvalid,
-    RegistryBusy,
     UnexpectedFile,
     VersionMissing,
     VersionTaken,
@@ -62,6 +57,8 @@ from models.pointer import (
     Pointer,
     is_move_to,
     is_superseded,
+    open_to_append,
+    publishing,
     read_history,
     read_interrupted_move,
     read_pointer,
@@ -72,7 +69,6 @@ __all__ = ["Registry"]
 
 _VERSION_DIR = re.compile(r"[1-9][0-9]{0,8}")
 _RETIRED = ".retired-"
-_LOCK_SECONDS = 10.0
 _MOVE_SECONDS = 0.5
 """How long a reader waits for a publisher that has written the history, but not yet the pointer."""
 
@@ -250,7 +246,7 @@ class Registry:
         name = artifact.manifest.name if name is None else name
         folder = self._folder(name)
         (folder / "versions").mkdir(parents=True, exist_ok=True)
-        with self._locked(name):
+        with publishing(self._folder(name)):
             if stable:
                 self._check_fit(name, artifact.manifest)
             version = max(artifact.manifest.version, self._last_version(name) + 1)
@@ -281,7 +277,7 @@ class Registry:
         manifest = decode_manifest(manifest_bytes)
         name, version = manifest.name, manifest.version
         (self._folder(name) / "versions").mkdir(parents=True, exist_ok=True)
-        with self._locked(name):
+        with publishing(self._folder(name)):
             if os.path.lexists(self.version_path(name, version)):
                 return self._known_version(name, version, manifest_bytes)
             digest = hashlib.sha256(manifest_bytes).hexdigest()
@@ -289,6 +285,33 @@ class Registry:
                 raise _taken(name, version)
             self._write_version(manifest_bytes, onnx_bytes, name, version)
         return self.read(name, version)
+
+    def remove(self, name: str, version: int) -> bool:
+        """Delete a version; its number stays used if the pointer ever named it.
+
+        Returns:
+            False if it does not exist, or if the pointer names it.
+
+        Raises:
+            NameRefused: `name` or `version` is invalid.
+            PointerInvalid: The pointer cannot be read, so nothing is deleted.
+            RegistryBusy: A publisher held the lock for too long.
+            OSError: It cannot be deleted.
+        """
+        if version not in self.list_versions(name):
+            return False
+        with publishing(self._folder(name)):
+            pointer = self.read_stable(name)
+            if pointer is not None and pointer.version == version:
+                return False
+            path = self.version_path(name, version)
+            aside = path.with_name(
+                f".publishing-{os.getpid()}-old"
+            )  # a reader finds all or nothing
+            path.rename(aside)
+            shutil.rmtree(aside, ignore_errors=True)
+            sync_directory(path.parent)
+        return True
 
     def set_stable(self, name: str, version: int, who: str | None = None) -> Pointer:
         """Move the pointer of a name to a version; gateways follow at their next poll.
@@ -309,7 +332,7 @@ class Registry:
             msg = f"{name} has no version {version!r}; published versions: {known}"
             raise VersionMissing(msg)
         artifact = self.read(name, version)
-        with self._locked(name):
+        with publishing(self._folder(name)):
             self._check_fit(name, artifact.manifest)
             return self._move_pointer(artifact, who)
 
@@ -436,31 +459,13 @@ class Registry:
     def _append_history(self, name: str, move: Move) -> None:
         path = self._folder(name) / HISTORY_FILE
         line = json.dumps(move.model_dump(), ensure_ascii=False) + "\n"
-        with _appending(path) as file:
+        with open_to_append(path) as file:
             # A line that a power loss has truncated must not swallow this one.
             size = os.fstat(file.fileno()).st_size
             start = b"" if size == 0 or os.pread(file.fileno(), 1, size - 1) == b"\n" else b"\n"
             file.write(start + line.encode("utf-8"))
             file.flush()
             os.fsync(file.fileno())
-
-    @contextlib.contextmanager
-    def _locked(self, name: str) -> Iterator[None]:
-        deadline = time.monotonic() + _LOCK_SECONDS
-        with _appending(self._folder(name) / ".lock") as file:
-            while True:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError as exc:
-                    if time.monotonic() > deadline:
-                        msg = (
-                            f"another publisher has held the lock of {name} for {_LOCK_SECONDS} s: "
-                            "try again later"
-                        )
-                        raise RegistryBusy(msg) from exc
-                    time.sleep(0.02)
-            yield  # closing the file releases the lock
 
 
 def _taken(name: str, version: int) -> VersionTaken:
@@ -485,11 +490,6 @@ def _folders_in(folder: Path) -> list[str]:
             return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
     except (FileNotFoundError, NotADirectoryError):
         return []
-
-
-def _appending(path: Path) -> BinaryIO:
-    """Open a regular file to append to it, and to read it; see `open_plain_file`."""
-    return os.fdopen(open_plain_file(path, os.O_RDWR | os.O_CREAT | os.O_APPEND), "ab")
 
 
 def _user() -> str:

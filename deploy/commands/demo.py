@@ -139,12 +139,13 @@ def demo(
 def _check_settings() -> None:
     """Refuse invalid settings before anything starts; the gateway reads them in a child."""
     from deploy.settings.errors import exit_on_invalid_settings
+    from deploy.settings.rolloutsettings import RolloutSettings
     from deploy.settings.settings import GatewaySettings
     from ingest.settings import IngestSettings
     from pipeline.settings import PipelineSettings
 
     with exit_on_invalid_settings():
-        for settings in (GatewaySettings, IngestSettings, PipelineSettings):
+        for settings in (GatewaySettings, IngestSettings, PipelineSettings, RolloutSettings):
             settings()
 
 

@@ -39,6 +39,7 @@ def gateway(
     start_logging(logging.INFO if verbose else logging.WARNING)
     from deploy.processes.gateway import run_gateway
     from deploy.settings.errors import exit_on_invalid_settings
+    from deploy.settings.rolloutsettings import RolloutSettings
     from deploy.settings.settings import GatewaySettings
     from ingest.errors import IngestError
     from ingest.settings import IngestSettings
@@ -51,9 +52,10 @@ def gateway(
     with exit_on_invalid_settings():
         settings = GatewaySettings(**{k: v for k, v in own.items() if v is not None})  # type: ignore[arg-type]
         ingest, pipeline = IngestSettings(**broker), PipelineSettings()  # type: ignore[arg-type]
+        rollout = RolloutSettings()
     make_state_folder(settings.state_dir)
     try:
-        code = asyncio.run(run_gateway(settings, ingest, pipeline, click.echo))
+        code = asyncio.run(run_gateway(settings, ingest, pipeline, click.echo, rollout))
     except (PipelineError, ModelError, IngestError, OSError) as exc:
         raise click.ClickException(str(exc)) from exc
     sys.exit(code)

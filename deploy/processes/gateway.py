@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from deploy.processes.bridging import (
     append_ticks,
@@ -33,6 +34,7 @@ from deploy.processes.explaining import PointAppender
 from deploy.processes.filemeasures import file_measures
 from deploy.processes.gatewayview import RunningGateway
 from deploy.processes.lifecycle import Tasks, process_age_s, run_process, until_crashed
+from deploy.settings.rolloutsettings import RolloutSettings
 from deploy.settings.secretoutput import start_logging
 from deploy.settings.settings import GatewaySettings
 from ingest.bridge import Bridge
@@ -58,10 +60,14 @@ from pipeline.quiet import QuietThread
 from pipeline.scoring.batch import Scored
 from pipeline.scoring.students import Students
 from pipeline.settings import PipelineSettings
+from pipeline.status.view import Measure
 from pipeline.stores.mqttsink import MqttSink
 from pipeline.stores.resultsfile import ResultsFile
 from pipeline.stores.sinks import LineSink, Sink
 from pipeline.windows.devices import ClosedWindow
+
+if TYPE_CHECKING:
+    from deploy.processes.following import Following
 
 __all__ = ["Gateway", "main", "run_gateway"]
 
@@ -75,7 +81,11 @@ class Gateway:
     """All parts of one gateway process, built from settings and started together."""
 
     def __init__(
-        self, settings: GatewaySettings, ingest: IngestSettings, pipeline: PipelineSettings
+        self,
+        settings: GatewaySettings,
+        ingest: IngestSettings,
+        pipeline: PipelineSettings,
+        rollout: RolloutSettings | None = None,
     ) -> None:
         """Open the files and build the parts; nothing runs before :meth:`start`.
 
@@ -90,7 +100,9 @@ class Gateway:
         self._broker = f"{ingest.mqtt_host}:{ingest.mqtt_port}"
         self.sparkplug = sparkplug_decoder(ingest, settings.state_dir)
         running = settings.state_dir / "running.json"
-        self.students = Students(settings.registry_path, running, pipeline)
+        self.following = _following(rollout, settings, ingest)
+        rejected = None if self.following is None else self.following.rejected()
+        self.students = Students(settings.registry_path, running, pipeline, rejected)
         self.registry, self.models = self.students.registry, self.students.models
         self.log_file = _open_log(settings, pipeline, ingest.mqtt_prefix)
         registry = settings.registry_path
@@ -139,6 +151,10 @@ class Gateway:
         )
         if self.sparkplug is not None:
             self.view.also["sparkplug"] = self.sparkplug.status
+        if self.following is not None:
+            self.following.follow(self.students)
+            self.view.release_of = self.following.release_of
+            self.view.also["rollout"] = self.following.status
         self.console = create_console(
             self.view,
             self.results,
@@ -149,7 +165,7 @@ class Gateway:
             explainer=Explainer(
                 partial(find_score, self.results), LogFile(settings.log_path), registry, pipeline
             ),
-            more=lambda: [*self.alerts.measures(), *file_measures(self.log_file, self.results)],
+            more=self._measures,
             metrics_devices=settings.metrics_devices,
         )
         self._apps: list[ScoringApp | StoreApp] = [self.scoring, *self.stores]
@@ -162,6 +178,8 @@ class Gateway:
     async def start(self) -> str:
         """Start everything; returns one line of text when readings flow."""
         self._points.start(self._append_account)
+        if self.following is not None and self.following.agent is not None:
+            self.following.agent.prepare()  # before a student is loaded
         self.models.poll()
         await self.console.start()
         await asyncio.gather(*(part.start() for part in self._apps))
@@ -180,6 +198,10 @@ class Gateway:
                 accounts, self._append_account, now_ms, self.settings.account_ms
             )
             self._tasks.spawn(publishing, "account")
+        if self.following is not None:
+            has_influx = self.pipeline.influx_url is not None
+            following = self.following.run(self._append_account if has_influx else None)
+            self._tasks.spawn(following, "rollout")
         await self.connected(_BROKER_S)
         broker = broker_text(self._broker, self.bridge.health())
         return (
@@ -209,6 +231,8 @@ class Gateway:
             if self._bridging:
                 await asyncio.wait(self._bridging, timeout=10)
             await self._tasks.cancel()
+            if self.following is not None:
+                self.following.end()
             for part in (*self._apps, self.console):
                 try:
                     await asyncio.wait_for(part.stop(), 15)
@@ -223,6 +247,11 @@ class Gateway:
                 self.sparkplug.close()
         totals = self.scoring.stage.counters
         return f"gateway stopped: {totals.readings:,} readings taken, {totals.scored:,} scored"
+
+    def _measures(self) -> list[Measure]:
+        following = [] if self.following is None else self.following.measures()
+        files = file_measures(self.log_file, self.results)
+        return [*self.alerts.measures(), *files, *following]
 
     def _on_scored(self, closed: Sequence[ClosedWindow], scored: Scored) -> None:
         self.alerts.look(closed, scored)
@@ -249,6 +278,16 @@ class Gateway:
                     "%s is no longer configured; the records it had not read are released", group
                 )
                 self.log_file.drop_group(group).result()
+
+
+def _following(
+    rollout: RolloutSettings | None, settings: GatewaySettings, ingest: IngestSettings
+) -> Following | None:
+    if rollout is None or rollout.url is None:
+        return None
+    from deploy.processes.following import Following  # memory, for those who follow a centre only
+
+    return Following(rollout, settings, ingest)
 
 
 def _open_log(settings: GatewaySettings, pipeline: PipelineSettings, mqtt_prefix: str) -> SqliteLog:
@@ -312,6 +351,7 @@ async def run_gateway(
     ingest: IngestSettings,
     pipeline: PipelineSettings,
     announce: Callable[[str], None] = print,
+    rollout: RolloutSettings | None = None,
 ) -> int:
     """Run a gateway until SIGINT or SIGTERM; returns the exit code.
 
@@ -320,8 +360,9 @@ async def run_gateway(
         ingest: Settings of its bridge.
         pipeline: Settings of its agents and stores.
         announce: Receives one line of text at the start and one at the end.
+        rollout: Settings of the centre that it follows; None if it follows none.
     """
-    make = partial(Gateway, settings, ingest, pipeline)
+    make = partial(Gateway, settings, ingest, pipeline, rollout)
     return await run_process("gateway", make, announce)
 
 
@@ -329,7 +370,8 @@ def main() -> None:
     """Run a gateway with the settings of the environment."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     start_logging(logging.WARNING)
-    sys.exit(asyncio.run(run_gateway(GatewaySettings(), IngestSettings(), PipelineSettings())))
+    settings = GatewaySettings(), IngestSettings(), PipelineSettings()
+    sys.exit(asyncio.run(run_gateway(*settings, rollout=RolloutSettings())))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from deploy.processes.totals import process_totals
@@ -16,7 +16,7 @@ from pipeline.scoring.students import Students
 from pipeline.status.counters import DeviceAccount, Totals
 from pipeline.status.health import HealthReport, health_report
 from pipeline.status.progress import PartitionProgress, ProgressTracker
-from pipeline.status.view import ModelStatus
+from pipeline.status.view import ModelStatus, ReleaseStatus
 
 __all__ = ["RunningGateway", "archive_report"]
 
@@ -53,6 +53,8 @@ class RunningGateway:
         self._clock = clock
         self.also: dict[str, Callable[[], Any]] = {}
         """Further parts of the health report: name -> function that returns its state."""
+        self.release_of: Callable[[str], ReleaseStatus | None] = lambda _name: None
+        """The release of a centre that a student follows; None if it follows none."""
         self._tracker = ProgressTracker()
 
     def account(self) -> list[DeviceAccount]:
@@ -90,7 +92,8 @@ class RunningGateway:
 
     def models(self) -> list[ModelStatus]:
         """Return the running students, and the versions that were refused."""
-        return self._scoring.stage.counters.statuses(self._students.statuses())
+        found = self._scoring.stage.counters.statuses(self._students.statuses())
+        return [replace(model, release=self.release_of(model.name)) for model in found]
 
     def health(self) -> HealthReport:
         """Return whether the gateway is alive and ready, and the problems if not."""

@@ -63,6 +63,7 @@ class RolloutMemory:
         self._path = path
         self.problem = ""
         self._students: dict[str, _Student] = {}
+        self._is_written = True
         try:
             self._students = _read(path)
         except StateFileUnusable as exc:
@@ -149,6 +150,13 @@ class RolloutMemory:
                 failures = (*others, failed)[-MOST_FAILURES:]
         self._store(name, known.model_copy(update={"progress": progress, "failures": failures}))
 
+    def note_added(self, name: str, version: int) -> None:
+        """Remember that a version came from the centre; the next `save` writes it down."""
+        known = self._of(name)
+        added = (*(each for each in known.added if each != version), version)[-MOST_ADDED:]
+        self._students[name] = known.model_copy(update={"added": added})
+        self._is_written = False
+
     def save_added(self, name: str, added: Sequence[int]) -> None:
         """Remember which versions came from the centre.
 
@@ -161,7 +169,7 @@ class RolloutMemory:
         return self._students.get(name) or _Student()
 
     def _store(self, name: str, student: _Student) -> None:
-        if student == self._of(name) and not self.problem:
+        if student == self._of(name) and self._is_written and not self.problem:
             return
         self._students[name] = student
         self._write()
@@ -190,7 +198,7 @@ class RolloutMemory:
                 "it can; make room, and let the gateway's user write it"
             )
             raise
-        self.problem = ""
+        self.problem, self._is_written = "", True
 
     def _forget_oldest(self) -> None:
         def age(name: str) -> int:

@@ -74,7 +74,8 @@ class Case:
         refused: Why the version of the release was refused at the swap; "" if it was not.
         is_fetched: Whether the registry has the version of the release.
         obstacle: Why the fetched student can never run here; "" if it can.
-        contest: The comparison that runs.
+        contest: The comparison that runs; `other`: that of another student, such as of an older
+            release.
         elapsed_s: Seconds in this phase.
         windows: Windows compared in this phase.
         verdict: The threshold that broke; "" for none.
@@ -96,7 +97,7 @@ class Case:
     refused: str = ""
     is_fetched: bool = False
     obstacle: str = ""
-    contest: Literal["", "shadow", "probation"] = ""
+    contest: Literal["", "shadow", "probation", "other"] = ""
     elapsed_s: int = 0
     windows: int = 0
     verdict: str = ""

@@ -14,7 +14,15 @@ from pipeline.status.counters import DeviceAccount, Totals
 from pipeline.status.health import HealthReport
 from pipeline.status.progress import PartitionProgress
 
-__all__ = ["ChallengerStatus", "GatewayView", "LiveFigures", "Measure", "ModelStatus", "Snapshot"]
+__all__ = [
+    "ChallengerStatus",
+    "GatewayView",
+    "LiveFigures",
+    "Measure",
+    "ModelStatus",
+    "ReleaseStatus",
+    "Snapshot",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +74,25 @@ class ChallengerStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class ReleaseStatus:
+    """The release of a centre that a student follows.
+
+    Attributes:
+        number: Number of the release.
+        version: Version that it brings.
+        phase: `waiting`, `shadow`, `probation`, `champion`, `failed` or `held`.
+        since_ms: Beginning of the phase, epoch milliseconds.
+        reason: Why it failed, is held or waits; "" otherwise.
+    """
+
+    number: int
+    version: int
+    phase: str
+    since_ms: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ModelStatus:
     """The student that runs under one model name, and the version that was refused last.
 
@@ -84,6 +111,7 @@ class ModelStatus:
         rate_hz: Readings per second that the student expects; None if it expects no rate.
         live: What its scores were like since it took over; None in a process that does not score.
         challenger: The student that is compared with another one; None without one.
+        release: The release that it follows; None without a centre.
     """
 
     name: str
@@ -103,6 +131,7 @@ class ModelStatus:
     rate_hz: float | None = None
     live: LiveFigures | None = None
     challenger: ChallengerStatus | None = None
+    release: ReleaseStatus | None = None
 
     @property
     def is_refused(self) -> bool:

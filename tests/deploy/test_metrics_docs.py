@@ -10,6 +10,9 @@ from typing import Any, cast
 
 from deploy.processes.filemeasures import file_measures
 from deploy.processes.processview import ProcessView
+from deploy.updates.agent import RolloutAgent
+from deploy.updates.memory import RolloutMemory
+from deploy.updates.reports import rollout_measures
 from ingest.clock import now_ms
 from pipeline.app import ScoringApp
 from pipeline.console.metrics import exposition
@@ -24,6 +27,14 @@ from tests.fakes.view import FakeView
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 
 
+def made_up_agent(folder: Path) -> RolloutAgent:
+    settings: Any = SimpleNamespace(interval_s=60)
+    students: Any = SimpleNamespace(registry=None, models=None, contests=SimpleNamespace())
+    source: Any = None
+    memory = RolloutMemory(folder / "rollout.json")
+    return RolloutAgent(settings, "gw-1", students, source, memory)
+
+
 def test_the_page_has_what_a_gateway_and_a_worker_serve(tmp_path: Path) -> None:
     worker = ProcessView()
     line: Any = SimpleNamespace(stage=SimpleNamespace(counters=ScoringCounters()))
@@ -36,6 +47,7 @@ def test_the_page_has_what_a_gateway_and_a_worker_serve(tmp_path: Path) -> None:
     log, results = SqliteLog(tmp_path / "log.db"), ResultsFile(tmp_path / "results.db")
     with closing(log), closing(results):
         more += file_measures(log, results)
+    more += rollout_measures(made_up_agent(tmp_path))
     served = exposition(FakeView(now_ms()), more).decode()
     names = {name for name in re.findall(r"^# TYPE (\S+)", served, re.MULTILINE)}
     documented = set(re.findall(r"^\| `(kpstream_[a-z_]+)`", PAGE.read_text(), re.MULTILINE))

@@ -16,7 +16,7 @@ from pipeline.points.points import Point
 from pipeline.status.counters import DeviceAccount, LatencySummary, Totals, sum_accounts
 from pipeline.status.health import HealthReport, health_report
 from pipeline.status.progress import PartitionProgress
-from pipeline.status.view import ChallengerStatus, ModelStatus
+from pipeline.status.view import ChallengerStatus, ModelStatus, ReleaseStatus
 from pipeline.stores.resultsfile import ResultsFile
 
 LABELS = ("WALKING", "WALKING_UPSTAIRS", "WALKING_DOWNSTAIRS", "SITTING", "STANDING", "LAYING")
@@ -302,6 +302,7 @@ def _students(now_ms: int) -> list[ModelStatus]:
                     "unknown_permille": 0,
                 },
             ),
+            release=ReleaseStatus(7, 4, "shadow", now_ms - 3 * MINUTE_MS),
             refused_version=3,
             refused_error="model.onnx has digest 51c0…, the manifest says 9ab7…: "
             "the artifact is damaged; publish it again",

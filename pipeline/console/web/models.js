@@ -26,6 +26,7 @@ function card(m, tasks, now) {
       m.refused_version !== null && pill("warn", "warn", `Version ${m.refused_version} refused`)),
     h("p.muted", {}, `${tasks[m.task]?.title ?? words(m.task)} from stream “${m.stream}”`, running && m.since_ms !== null ? `, since ${dateTime(m.since_ms)} (${age(m.since_ms, now)})` : ""),
     m.refused_error && h("div.callout.warn", {}, icon("warn"), h("div", {}, h("b", {}, `Version ${m.refused_version ?? "?"} was refused`), h("p", {}, m.refused_error), running && h("p", {}, `Version ${m.version} keeps scoring.`))),
+    release(m.release, now),
     running && h("div.model-grid", {}, h("div", {}, metrics(m.metrics), live(m.live), challenger(m.challenger, now), h("h3.below", {}, "Artifact"), artifact(m)), h("div", {}, h("h3", {}, "Lineage"), lineage(m))),
     running && isRecipe(m.lineage.command) && h("div.recipe", {}, h("h3", {}, "Command and configuration"), h("pre", { tabindex: "0" }, h("code", {}, m.lineage.command))));
 }
@@ -47,6 +48,15 @@ function live(figures) {
 }
 
 const EVIDENCE = { nonfinite_permille: ["Without a finite score", 10, " %"], latency_us: ["99 % of batches within", 1000, " ms CPU"], latency_percent: ["… of the other’s time", 1, " %"], disagreement_permille: ["Disagreement", 10, " %"], psi_permille: ["Population stability index", 1000, ""], spread_percent: ["Spread of its scores", 1, " % of the other’s"], unknown_permille: ["More unknown windows", 10, " %"], error_percent: ["Live error", 1, " % of the other’s"], coverage_permille: ["Coverage lost", 10, " %"] };
+
+const PHASES = { waiting: ["warn", "Waiting"], shadow: ["good", "In shadow"], probation: ["good", "On probation"], champion: ["good", "Runs here"], failed: ["bad", "Failed here"], held: ["warn", "Held"] };
+
+/** The release of the centre that this student follows. */
+function release(r, now) {
+  if (!r) return null;
+  const [tone, title] = PHASES[r.phase] ?? ["warn", words(r.phase)];
+  return h("p.release", {}, pill(tone, tone === "good" ? "check" : tone === "bad" ? "alert" : "warn", title), ` Release ${whole(r.number)} of the centre brings version ${whole(r.version)}, in this phase since ${dateTime(r.since_ms)} (${age(r.since_ms, now)}).`, r.reason && h("span", {}, ` ${r.reason}`));
+}
 
 /** The new student that is compared with another one on the same windows. */
 function challenger(c, now) {
