@@ -54,6 +54,8 @@ _DAY_S = 86_400
 _FAR_S = 4_102_444_800  # 2100-01-01
 _MOST_ROOT_BYTES = 512_000
 _MOST_ANSWER = 64_000
+_MOST_TEXT = 500
+"""Characters of a message, as many as a report takes."""
 _AFTER_S = 30.0
 """Seconds between the child's own limit and the parent's, for its start and its end."""
 
@@ -66,7 +68,7 @@ class FetchFailed(Exception):
     """
 
     def __init__(self, message: str, state: FetchState) -> None:
-        super().__init__(message)
+        super().__init__(message if len(message) <= _MOST_TEXT else f"{message[: _MOST_TEXT - 1]}…")
         self.state = state
 
 

@@ -155,7 +155,6 @@ def _facts(updater: Updater) -> dict[str, Any]:
     return {
         "versions": {role: document.version for role, document in signed.items()},
         "keys": {role: _keys(root, role) for role in signed},
-        "expires_s": min(int(document.expires.timestamp()) for document in signed.values()),
     }
 
 

@@ -38,14 +38,12 @@ class Facts(BaseModel):
     Attributes:
         versions: Version of each role.
         keys: A digest of the keys and the threshold of each role.
-        expires_s: Time at which the first of the metadata runs out, epoch seconds.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     versions: dict[str, int]
     keys: dict[str, str]
-    expires_s: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -35,6 +36,8 @@ class RepositoryServer(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
+        if isinstance(self.socket, ssl.SSLSocket):
+            return f"https://localhost:{self.server_port}"
         return f"http://127.0.0.1:{self.server_port}"
 
     def handle_error(self, request: object, client_address: object) -> None:
@@ -86,9 +89,11 @@ class RepositoryHandler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[RepositoryServer]:
-    """Serve a folder until the end of the block."""
+def serving(folder: Path, context: ssl.SSLContext | None = None) -> Iterator[RepositoryServer]:
+    """Serve a folder until the end of the block; over TLS with a context."""
     with RepositoryServer(folder) as server:
+        if context is not None:
+            server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         try:

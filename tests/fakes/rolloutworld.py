@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -34,6 +35,7 @@ class World:
         release: The newest honest release.
         honest: A copy of the repository with it.
         child: What runs the child.
+        ca_file: The authority for https; None: the system's.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class World:
         (folder / "root.json").write_bytes(self.made.pinned)
         self.now_s = NOW_S
         self.child: Child = in_process
+        self.ca_file: Path | None = None
         self.limits = self.limits_of_a_good_line()
         self.release = self.publish(1)
 
@@ -69,6 +72,7 @@ class World:
             root,
             self.state,
             lambda: self.now_s,
+            ca_file=self.ca_file,
             limits=self.limits,
             child=lambda request: self.child(request),
         )
@@ -99,11 +103,14 @@ class World:
 
 @contextmanager
 def world_of(
-    folder: Path, transport: str, thresholds: dict[str, int] | None = None
+    folder: Path,
+    transport: str,
+    thresholds: dict[str, int] | None = None,
+    context: ssl.SSLContext | None = None,
 ) -> Iterator[World]:
-    """A world whose repository is a `folder` or behind the `web`."""
+    """A world whose repository is a `folder` or behind the `web`, over TLS with a context."""
     with ExitStack() as stack:
         server = None
         if transport == "web":
-            server = stack.enter_context(serving(folder / "repository"))
+            server = stack.enter_context(serving(folder / "repository", context))
         yield World(folder, server, thresholds)

@@ -6,7 +6,7 @@ VERSIONS = {"root": 3, "timestamp": 30, "snapshot": 20, "targets": 10}
 
 
 def facts(versions=None, **keys) -> Facts:
-    return Facts(versions={**VERSIONS, **(versions or {})}, keys={**KEYS, **keys}, expires_s=0)
+    return Facts(versions={**VERSIONS, **(versions or {})}, keys={**KEYS, **keys})
 
 
 def index(number: int, made_s: int = 1000) -> ReleaseIndex:
