@@ -1,4 +1,4 @@
-"""A plain client of The Update Framework over a folder, to look at a repository from outside."""
+"""A plain client of The Update Framework, to look at a repository from outside."""
 
 from __future__ import annotations
 
@@ -24,16 +24,18 @@ class FolderFetcher(FetcherInterface):
         yield path.read_bytes()
 
 
-def updater(repository: Path, state: Path, root: bytes) -> Updater:
-    """A refreshed client with its state in a folder and a pinned root."""
+def updater(repository: Path | str, state: Path, root: bytes) -> Updater:
+    """A refreshed client of a folder or a URL, with its state in a folder and a pinned root."""
+    is_folder = isinstance(repository, Path)
+    base = repository.absolute().as_uri() if isinstance(repository, Path) else repository
     (state / "metadata").mkdir(parents=True, exist_ok=True)
     (state / "targets").mkdir(exist_ok=True)
     client = Updater(
         str(state / "metadata"),
-        (repository / "metadata").absolute().as_uri(),
+        f"{base}/metadata",
         str(state / "targets"),
-        (repository / "targets").absolute().as_uri(),
-        fetcher=FolderFetcher(),
+        f"{base}/targets",
+        fetcher=FolderFetcher() if is_folder else None,
         bootstrap=root,
     )
     client.refresh()
@@ -47,7 +49,7 @@ def fetch_target(client: Updater, name: str) -> bytes:
     return Path(client.download_target(info)).read_bytes()
 
 
-def fetch_index(repository: Path, state: Path, root: bytes) -> ReleaseIndex:
+def fetch_index(repository: Path | str, state: Path, root: bytes) -> ReleaseIndex:
     """The index as a gateway sees it, with every file that a release names."""
     client = updater(repository, state, root)
     index = ReleaseIndex.model_validate_json(fetch_target(client, INDEX_TARGET))
