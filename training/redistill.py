@@ -4,7 +4,8 @@ Tasks with labels learn from cached anchors; the forecast has its own way, in `r
 
 Exit codes: 0 if the student was published, is better than the running student, or no student runs
 yet; 2 for wrong usage or data; 3 if it is not (clearly) better, and nothing was published; 4 if the
-time was over: the same command continues; 130 after Ctrl-C, which keeps the finished passes.
+time was over: the same command continues; 5 if it was published, but the centre could not release
+it; 130 after Ctrl-C, which keeps the finished passes.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from models.registry import Registry
 from models.tasks.contract import Task
 from models.tasks.registry import find_task
 from models.zoo import list_zoo, zoo_path
+from training.centre import Centre
 from training.datasets.contract import DataSet
 from training.datasets.sources import find_source, find_task_by_option, task_options
 from training.errors import DataSetError, MissingExtraError, RecipeError, TrainingError
@@ -83,6 +85,16 @@ class _TaskOption(click.ParamType):
     help="Registry with the running student.",
 )
 @click.option("--publish", is_flag=True, help="Publish the new student if it is better.")
+@click.option(
+    "--centre",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="With --publish: also release the student to the gateways of this centre, step by step.",
+)
+@click.option(
+    "--plan",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="With --centre: plan of the release (TOML).",
+)
 @click.option("--method", type=click.Choice(["kp", "none"]), help="Override the recipe's method.")
 @click.option(
     "--anchors",
@@ -107,13 +119,17 @@ class _TaskOption(click.ParamType):
     type=click.FloatRange(min=0),
     help="Stop after this time; the same command continues.",
 )
-def redistill(**options: Any) -> None:
+def redistill(centre: Path | None, plan: Path | None, **options: Any) -> None:
     """Train a student and publish it if it beats the running one.
 
     The training loads no language model: Knowledge Pruning uses cached anchors. Both students are
     compared on the same held-out engines or persons of the training set, forecasts on held-out
     time; the official test set is never read.
     """
+    if (centre is not None and not options["publish"]) or (plan is not None and centre is None):
+        message = "--plan needs --centre, and --centre needs --publish"
+        raise click.UsageError(message)
+    options["centre"] = None if centre is None else Centre(centre, plan)
     try:
         has_labels = find_task_by_option(options["task"]) in labelled_tasks()
         train = _redistill if has_labels else _redistill_forecast
@@ -164,6 +180,7 @@ def _redistill(
     subset: str | None,
     registry: Path,
     publish: bool,
+    centre: Centre | None,
     name: str | None,
     out: Path | None,
     max_minutes: float | None,
@@ -206,7 +223,16 @@ def _redistill(
         )
         return UNFINISHED
     code = _conclude(
-        console, log, candidate, running, fairness, data_set, Registry(registry), publish, folder
+        console,
+        log,
+        candidate,
+        running,
+        fairness,
+        data_set,
+        Registry(registry),
+        publish,
+        centre,
+        folder,
     )
     console.print(
         f"{time.monotonic() - started_s:.0f} s from reading the data to the end, "
@@ -224,6 +250,7 @@ def _conclude(
     data_set: DataSet,
     registry: Registry,
     publish: bool,
+    centre: Centre | None,
     folder: Path,
 ) -> int:
     from models.session import Student
@@ -259,6 +286,8 @@ def _conclude(
         }
     )
     console.print(_verdict(candidate, running, better, version, registry), soft_wrap=True)
+    if version is not None and centre is not None:
+        return centre.release(console, registry.root, candidate.artifact.manifest.name, version)
     return 0 if better else NOT_BETTER
 
 

@@ -26,6 +26,7 @@ from models.session import Student
 from models.tasks.contract import Task
 from models.tasks.registry import find_task
 from models.zoo import STARTERS, list_zoo, zoo_path
+from training.centre import Centre
 from training.datasets.dummy_series import make_dummy_series
 from training.datasets.series import SeriesSet
 from training.datasets.series_sources import is_description, read_series_file
@@ -83,6 +84,7 @@ def redistill_forecast(
     subset: str | None,
     registry: Path,
     publish: bool,
+    centre: Centre | None,
     name: str | None,
     out: Path | None,
     max_minutes: float | None,
@@ -92,7 +94,7 @@ def redistill_forecast(
     """Train, compare, publish; the arguments are the options of `train-redistill`.
 
     Returns:
-        Exit code: 0, 3 (not better) or 4 (out of time).
+        Exit code: 0, 3 (not better), 4 (out of time) or 5 (published, but not released).
 
     Raises:
         TrainingError: Wrong data or recipe; nothing is published.
@@ -128,7 +130,7 @@ def redistill_forecast(
             f"with --out {folder} continues."
         )
         return UNFINISHED
-    code = _conclude(console, log, given, candidate, Registry(registry), publish)
+    code = _conclude(console, log, given, candidate, Registry(registry), publish, centre)
     console.print(
         f"{time.monotonic() - started_s:.0f} s from reading the data to the end, "
         f"{candidate.seconds:.0f} s of them training."
@@ -253,6 +255,7 @@ def _conclude(
     candidate: ForecastCandidate,
     registry: Registry,
     publish: bool,
+    centre: Centre | None,
 ) -> int:
     from training.plots import write_forecast_plot
     from training.starters.latency import measure_latency
@@ -295,6 +298,8 @@ def _conclude(
         }
     )
     console.print(_last_line(candidate, better, version, registry), soft_wrap=True)
+    if version is not None and centre is not None:
+        return centre.release(console, registry.root, candidate.artifact.manifest.name, version)
     return 0 if better else NOT_BETTER
 
 

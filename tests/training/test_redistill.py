@@ -11,6 +11,7 @@ pytest.importorskip("torch", reason="needs the extra [training]; make test insta
 
 from models.artifact import read_artifact
 from models.registry import Registry
+from training.centre import NOT_RELEASED
 from training.recipes import format_recipe, shipped_recipe
 from training.redistill import NOT_BETTER, UNFINISHED, redistill
 
@@ -52,6 +53,35 @@ def test_without_publish_nothing_is_published(tmp_path):
     assert done.exit_code == 0
     assert "add --publish" in done.output
     assert stable(tmp_path, "rul-dummy") is None
+
+
+def test_a_published_student_is_released_at_a_centre(tmp_path):
+    pytest.importorskip("tuf", reason="needs the extra [centre]")
+    from tests.fakes.centre import make_centre
+
+    centre = make_centre(tmp_path / "centre")
+    plan = tmp_path / "plan.toml"
+    plan.write_text("steps = [{percent = 20}, {percent = 100}]\n")
+    words = ("--centre", str(tmp_path / "centre"), "--plan", str(plan))
+    refused = call(tmp_path, "--name", "rul-dummy", "--epochs", "1", *words)
+    assert refused.exit_code == 2
+    assert "--centre needs --publish" in refused.output
+    done = call(tmp_path, "--name", "rul-dummy", "--publish", "--epochs", "1", *words)
+    assert done.exit_code == 0, done.output
+    assert "Release 1: rul-dummy v1 is running, step 1 of 2 (20 %" in done.output
+    (release,) = centre.index().releases
+    assert release.digest == stable(tmp_path, "rul-dummy").digest
+
+
+def test_a_student_that_a_centre_refuses_stays_published(tmp_path):
+    pytest.importorskip("tuf", reason="needs the extra [centre]")
+    (tmp_path / "centre").mkdir()
+    words = ("--publish", "--centre", str(tmp_path / "centre"))
+    done = call(tmp_path, "--name", "rul-dummy", "--epochs", "1", *words)
+    assert done.exit_code == NOT_RELEASED
+    assert "Published, but not released" in done.output
+    assert "release rul-dummy 1" in done.output
+    assert stable(tmp_path, "rul-dummy").version == 1
 
 
 def test_an_empty_registry_gets_the_starter_as_its_first_version(tmp_path):
