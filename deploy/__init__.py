@@ -8,7 +8,7 @@ The folders, from top to bottom; each imports only from those below it:
 1. `cli`: the command `kpstream`; it imports a command's module when the command is called.
 2. `commands`: one file per command. `doctor`: the checks of `kpstream doctor`.
 3. `processes`: a gateway, and the runtime of a site's bridge, worker and store.
-4. `gateway`: the installer of a gateway, and its files.
+4. `fleet`: installs many gateways over ssh. `gateway`: the installer of one, and its files.
 5. `stack`: the servers of a site, its topics, certificates, units and parts.
 6. `supervisor`: starts, watches and restarts the programs of a site.
 7. `settings`: the settings of gateway and site, their errors, and the page docs/settings.md.

@@ -53,6 +53,7 @@ _COMMANDS = {
         "certs",
         "Make certificates for a trial of TLS on a site.",
     ),
+    "fleet": ("deploy.commands.fleet", "fleet", "Install and upgrade many gateways over ssh."),
     "dashboards": (
         "deploy.commands.dashboards",
         "dashboards",

@@ -14,7 +14,7 @@ from deploy.gateway.errors import InstallError
 from deploy.gateway.installer import WAIT_S, Installer
 from deploy.gateway.places import Places
 from deploy.gateway.service import HOLD_S, Service
-from deploy.gateway.settingsfile import parse_setting
+from deploy.gateway.settingsfile import parse_setting, read_settings
 from deploy.gateway.steps import Steps
 
 __all__ = ["main"]
@@ -60,7 +60,7 @@ def _run(installer: Installer, given: argparse.Namespace, default_source: Path |
         if tls is None and (given.hosts or given.devices):
             msg = "--host and --device are for certificates: add --tls"
             raise InstallError(msg)
-        settings = dict(parse_setting(text) for text in given.settings)
+        settings = _settings(given.settings, given.settings_file)
         installer.install(
             _source(given, default_source), settings=settings, broker=given.broker, tls=tls
         )
@@ -72,6 +72,16 @@ def _run(installer: Installer, given: argparse.Namespace, default_source: Path |
         installer.uninstall(purge=given.purge)
     else:
         installer.steps.say(installer.status())
+
+
+def _settings(given: Sequence[str], path: str | None) -> dict[str, str]:
+    """Settings of a file or of standard input, which no list of processes shows, and of words."""
+    found: dict[str, str] = {}
+    if path is not None:
+        text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
+        lines = [f"{name}={value}" for name, value in read_settings(text).items()]
+        found |= dict(parse_setting(line) for line in lines)
+    return found | dict(parse_setting(text) for text in given)
 
 
 def _source(given: argparse.Namespace, default_source: Path | None) -> Path:
@@ -118,6 +128,12 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="NAME=VALUE",
         help="a setting for gateway.env; repeatable",
+    )
+    install.add_argument(
+        *("--settings",),
+        dest="settings_file",
+        metavar="FILE",
+        help="settings for gateway.env, one NAME=VALUE a line; - for standard input",
     )
     install.add_argument(
         "--broker", metavar="HOST:PORT", help="use this broker, not mosquitto here"
