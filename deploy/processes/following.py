@@ -70,6 +70,7 @@ class Following:
             rollout.root_file or folder / "root.json",
             folder,
             lambda: now_ms() // 1000,
+            ca_file=rollout.ca_file,
         )
         self._students = students
         self.agent = RolloutAgent(rollout, self._settings.own_name, students, source, self.memory)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from deploy.settings.ownbroker import OwnBroker
-from ingest.tcp import is_loopback
+from deploy.settings.repositoryurl import repository_url
 from models.tasks.fields import is_name
 
 __all__ = ["RolloutSettings"]
@@ -33,6 +32,13 @@ class RolloutSettings(OwnBroker):
         description=(
             "The centre's root.json, which this gateway trusts; required with a url. Keep it "
             "outside the state folder, so that a new state folder trusts the same centre."
+        ),
+    )
+    ca_file: Path | None = Field(
+        default=None,
+        description=(
+            "PEM file of the authority that signed the certificate of an https repository; unset: "
+            "the system's."
         ),
     )
     group: str = Field(
@@ -95,16 +101,9 @@ class RolloutSettings(OwnBroker):
     @field_validator("url")
     @classmethod
     def _check_url(cls, value: str | None) -> str | None:
-        if value is None or value.startswith("/"):
-            return value
-        address = urlsplit(value)
-        host = address.hostname or ""
-        if host and (address.scheme == "https" or (address.scheme == "http" and is_loopback(host))):
-            return value
-        msg = (
-            "use https://HOST/PATH, http:// on this machine only, or the absolute path of a folder"
-        )
-        raise ValueError(msg)
+        if value is not None:
+            repository_url(value)
+        return value
 
     @field_validator("pin")
     @classmethod

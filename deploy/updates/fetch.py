@@ -18,7 +18,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import importlib.util
-import ipaddress
 import json
 import logging
 import subprocess
@@ -30,12 +29,12 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from deploy.rollout.release import INDEX_TARGET, MAX_INDEX_BYTES, Release, ReleaseIndex
 from deploy.rollout.report import FetchState
+from deploy.settings.repositoryurl import repository_url
 from deploy.updates.marks import Facts, Marks, decode_marks, going_back, raised
 from ingest.childprocess import kill_child, tied_to_parent
 from ingest.clockjudge import NEVER_SET_MS
@@ -46,7 +45,7 @@ from models.artifact import MAX_MANIFEST_BYTES
 from models.errors import ModelError
 from models.manifest import MAX_ONNX_BYTES, decode_manifest
 
-__all__ = ["FetchFailed", "FetchLimits", "Fetcher", "repository_url", "run_child"]
+__all__ = ["FetchFailed", "FetchLimits", "Fetcher", "run_child"]
 
 log = logging.getLogger(__name__)
 
@@ -110,44 +109,11 @@ class _Answer(BaseModel):
     files: dict[str, _File] = {}
 
 
-def repository_url(url: str) -> str:
-    """Check where a repository is, and return it as a URL.
-
-    Args:
-        url: `https://`, `http://` on this machine only, `file://`, or the path of a folder.
-
-    Raises:
-        ValueError: It is none of these.
-
-    >>> repository_url("https://centre.example/repository/")
-    'https://centre.example/repository'
-    >>> repository_url("/media/usb/repository")
-    'file:///media/usb/repository'
-    """
-    if url.startswith("/"):
-        return Path(url).as_uri()
-    parts = urlsplit(url)
-    if parts.scheme == "file" and not parts.netloc and parts.path.startswith("/"):
-        return url.rstrip("/")
-    if parts.query or parts.fragment:
-        msg = "the URL of the repository must end with a path, without ? and #"
-        raise ValueError(msg)
-    if parts.scheme == "https" and parts.hostname:
-        return url.rstrip("/")
-    if parts.scheme == "http" and parts.hostname and _is_this_machine(parts.hostname):
-        return url.rstrip("/")
-    msg = (
-        "the repository must be an https:// URL, an absolute path of a folder, or http:// on this "
-        "machine"
-    )
-    raise ValueError(msg)
-
-
 class Fetcher:
     """Fetches from one repository; one fetch at a time, from any thread.
 
     Args:
-        url: See `repository_url`.
+        url: See `deploy.settings.repositoryurl`.
         root: The pinned root, `root.json` as the centre gave it; read at each fetch.
         folder: Folder for what is kept, such as `{state_dir}/rollout`.
         now_s: The time, epoch seconds.
@@ -383,14 +349,6 @@ def _check_student(release: Release, manifest_bytes: bytes, onnx_bytes: bytes) -
     if hashlib.sha256(onnx_bytes).hexdigest() != manifest.onnx.sha256:
         msg = f"{title} has another graph than its manifest names: publish it again at the centre"
         raise FetchFailed(msg, "refused")
-
-
-def _is_this_machine(host: str) -> bool:
-    if host == "localhost":
-        return True
-    with suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return False
 
 
 def _date(epoch_s: int) -> str:

@@ -28,6 +28,8 @@ def test_without_settings_a_gateway_follows_no_centre() -> None:
         "http://localhost:8800/repository",
         "http://[::1]:8800",
         "/media/usb/repository",
+        "/media/usb stick/repository",
+        "file:///media/usb/repository",
     ],
 )
 def test_address_is_taken(url: str) -> None:
@@ -36,7 +38,16 @@ def test_address_is_taken(url: str) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["http://centre.example", "ftp://127.0.0.1", "https://", "repository", "", "https:/centre"],
+    [
+        "http://centre.example",
+        "ftp://127.0.0.1",
+        "https://",
+        "repository",
+        "",
+        "https:/centre",
+        "https://centre.example/?state=1",
+        "file://centre.example/repository",
+    ],
 )
 def test_other_address_is_refused(url: str) -> None:
     with pytest.raises(ValidationError) as caught:

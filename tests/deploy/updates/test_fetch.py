@@ -15,7 +15,7 @@ import pytest
 from deploy.rollout.ceremony import rotate_online, rotate_root
 from deploy.rollout.release import WHOLE, Plan, Release
 from deploy.updates import childtransport, fetch
-from deploy.updates.fetch import Fetcher, FetchFailed, FetchLimits, repository_url, run_child
+from deploy.updates.fetch import Fetcher, FetchFailed, FetchLimits, run_child
 from tests.fakes.centre import (
     dummy_artifact,
     make_centre,
@@ -356,37 +356,6 @@ def test_a_gateway_without_the_extra_says_how_to_install_it(world, monkeypatch):
     with pytest.raises(FetchFailed, match=r"pip install .*\[rollout\]") as failed:
         world.fetcher().fetch_index()
     assert failed.value.state == "off"
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "http://centre.example/repository",
-        "ftp://centre.example/",
-        "repository",
-        "https://",
-        "https://centre.example/?state=1",
-        "file://centre.example/repository",
-        "",
-    ],
-)
-def test_a_url_that_is_not_safe_or_none_is_refused(url):
-    with pytest.raises(ValueError, match="repository must"):
-        repository_url(url)
-
-
-@pytest.mark.parametrize(
-    ("url", "found"),
-    [
-        ("http://127.0.0.1:8000/r/", "http://127.0.0.1:8000/r"),
-        ("http://[::1]/r", "http://[::1]/r"),
-        ("http://localhost/r", "http://localhost/r"),
-        ("/media/usb stick/r", "file:///media/usb%20stick/r"),
-        ("file:///media/usb/", "file:///media/usb"),
-    ],
-)
-def test_a_url_is_https_this_machine_or_a_folder(url, found):
-    assert repository_url(url) == found
 
 
 def test_a_folder_with_a_space_in_its_name_is_read(tmp_path):
