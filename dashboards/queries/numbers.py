@@ -1,7 +1,7 @@
 """Queries over the scores of a task that answers with a number, such as RUL. Pure.
 
 Ends of intervals are read where the task has them. A student may be published without an interval;
-queries over ends then omit its devices, and all others show them.
+what asks for the lower end, such as an alert, then takes the number itself.
 """
 
 from __future__ import annotations
@@ -57,8 +57,7 @@ def number_below(task: Task, limit: float) -> Query:
     return Query(
         f"{task.name}_below",
         pipe(
-            read(score_measurement(task), [_end(task)], *FLEET),
-            "last()",
+            _newest_ends(task, *FLEET),
             "group()",
             f"map(fn: (r) => ({{r with _value: if r._value < {float(limit)} then 1 else 0}}))",
             "sum()",
@@ -154,8 +153,14 @@ def number_history(task: Task, bucket: str) -> Query:
 
 
 def alert_score(task: Task, field: str) -> Query:
-    """One field of the newest score of every device, for an alert."""
-    return per_series(f"alert_{field}", [*read(score_measurement(task), [field]), "last()"], SERIES)
+    """One field of the newest score of every device, for an alert.
+
+    For the lower end, a score without one gives its number.
+    """
+    steps = [*read(score_measurement(task), [field]), "last()"]
+    if field == _answer(task).low_field:
+        steps = _newest_ends(task)
+    return per_series(f"alert_{field}", steps, SERIES)
 
 
 def _answer(task: Task) -> NumberAnswer:
@@ -178,9 +183,25 @@ def _end(task: Task) -> str:
 
 def _lowest(task: Task, count: int) -> list[str]:
     return [
-        *read(score_measurement(task), [_end(task)], *FLEET),
-        "last()",
+        *_newest_ends(task, *FLEET),
         "group()",
         'sort(columns: ["_value"])',
         f"limit(n: {count})",
+    ]
+
+
+def _newest_ends(task: Task, *filters: str) -> list[str]:
+    """Steps to the lower end of the newest score of every series, or to its number without one."""
+    answer = _answer(task)
+    if not answer.low_field:
+        return [*read(score_measurement(task), [answer.field], *filters), "last()"]
+    low, number = answer.low_field, answer.field
+    return [
+        *read(score_measurement(task), [number, low], *filters),
+        "last()",
+        PIVOT,
+        'sort(columns: ["_time"])',  # the last score with an end may be older than the last one
+        "tail(n: 1)",
+        f"map(fn: (r) => ({{r with _value: if exists r.{low} then r.{low} else r.{number}}}))",
+        f'drop(columns: ["{low}", "{number}"])',
     ]

@@ -94,6 +94,8 @@ class NumberScores:
         values: [batch] float32, within the bounds of the decoding.
         low: [batch] float32 lower end of the calibrated interval (`values` if there is none).
         high: [batch] float32 upper end; both ends are clipped to the bounds.
+        has_interval: Whether there is one. Without it no record has ends, because an interval
+            without width would say that the student is certain.
         valid: [batch] False where the window or the output was not finite; such rows hold 0.
     """
 
@@ -101,6 +103,7 @@ class NumberScores:
     low: NDArray[np.float32]
     high: NDArray[np.float32]
     valid: NDArray[np.bool_]
+    has_interval: bool = True
 
     def __len__(self) -> int:
         return len(self.values)
@@ -176,7 +179,7 @@ class NumberAnswer:
         ) -> NumberScores:
             values = np.where(valid, raw, np.float32(0)).clip(least, most)
             if interval is None:
-                return self.scores(values, values, values, valid)
+                return self.scores(values, values, values, valid, has_interval=False)
             low, high = _interval_ends(interval, values)
             return self.scores(values, low.clip(least, most), high.clip(least, most), valid)
 
@@ -184,7 +187,7 @@ class NumberAnswer:
 
     def record_fields(self, scores: NumberScores) -> Sequence[dict[str, Any]]:
         """Fields of the score record of each row, in order."""
-        if not self.has_interval:
+        if not (self.has_interval and scores.has_interval):
             return [{self.field: value} for value in scores.values.tolist()]
         columns = zip(
             scores.values.tolist(), scores.low.tolist(), scores.high.tolist(), strict=True
@@ -208,7 +211,10 @@ class NumberAnswer:
             part[scores.valid].astype(np.float64)
             for part in (scores.values, scores.low, scores.high)
         )
-        return {"mean": float(values.mean()), "interval_width": float((high - low).mean())}
+        mean = {"mean": float(values.mean())}
+        if not scores.has_interval:
+            return mean
+        return mean | {"interval_width": float((high - low).mean())}
 
     def disagreement(
         self, champion: NumberScores, challenger: NumberScores, decoding: BoundedNumber

@@ -9,7 +9,7 @@ from models.manifest import Draft
 from models.session import MAX_BATCH, Student
 from models.tasks.activity import ActivityScores
 from models.tasks.classes import Unknown
-from models.tasks.rul import RulScores
+from models.tasks.rul import RUL, RulScores
 
 
 @pytest.fixture(params=["rul", "activity"])
@@ -68,12 +68,14 @@ def test_rul_is_scored_with_its_interval_inside_the_limits(rul):
     np.testing.assert_array_equal(scores.high, np.clip(scores.rul + 15, 0, 125))
 
 
-def test_without_an_interval_low_and_high_are_the_score(tmp_path):
+def test_without_an_interval_no_record_has_ends(tmp_path):
     draft = Draft.model_validate(dummy_draft().model_dump() | {"interval": None})
     student = Student(write_artifact(tmp_path / "a", draft, dummy_onnx(draft)))
     scores = student.score(windows(student, 3))
-    np.testing.assert_array_equal(scores.low, scores.rul)
-    np.testing.assert_array_equal(scores.high, scores.rul)
+    assert not scores.has_interval
+    records = RUL.answer.record_fields(scores)
+    assert [set(record) for record in records] == [{"rul"}] * 3
+    assert set(RUL.answer.health(scores)) == {"mean"}
 
 
 def test_the_ends_of_a_table_are_looked_up_at_the_score(tmp_path):

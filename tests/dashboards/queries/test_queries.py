@@ -146,10 +146,7 @@ def test_query_of_scores_without_an_interval_is_no_error(
         bucket=bucket,
         variables=EVERYTHING | {"device": ["engine-01"]},
     )
-    need_an_interval = (
-        "rul_lowest", "rul_lowest_end", "rul_below", "rul_history", "rul_interval_width",
-    )  # fmt: skip
-    assert frames or query.name in need_an_interval
+    assert frames or query.name in ("rul_history", "rul_interval_width")
 
 
 @pytest.fixture(scope="module")
@@ -267,6 +264,45 @@ def test_machines_come_with_their_newest_score_and_its_interval(query_influx, si
         score = want[row["device"]]
         for field in ("rul", "rul_low", "rul_high", "version"):
             assert row[field] == pytest.approx(score[field])
+
+
+def test_a_machine_without_an_interval_is_judged_by_its_score(
+    query_influx: QueryInflux, store_points: StorePoints
+) -> None:
+    """Also one whose former student had an interval: the old lower end is no news."""
+
+    def score(device: str, at_s: int, **fields: float) -> Point:
+        tags = (("site", "s"), ("device", device), ("stream", "engine"), ("model", "own"))
+        return Point(
+            "rul", tags, (*fields.items(), ("version", 1)), START_MS * 10**6 + at_s * 10**9
+        )
+
+    bucket = "dashboards-without-interval"
+    points = [
+        score("never", 1, rul=12.0),
+        score("before", 1, rul=90.0, rul_low=80.0, rul_high=99.0),
+        score("before", 2, rul=15.0),
+        score("since", 1, rul=5.0),
+        score("since", 2, rul=60.0, rul_low=30.0, rul_high=70.0),
+    ]
+    store_points(bucket, points)
+    here = {"bucket": bucket, "variables": EVERYTHING}
+    frames = query_influx(numbers.alert_score(RUL, "rul_low").flux, **here)
+    assert {frame.fields[1].labels["device"]: frame.fields[1].values for frame in frames} == {
+        "never": [12.0],
+        "before": [15.0],
+        "since": [30.0],
+    }
+    (below,) = query_influx(numbers.number_below(RUL, 20.0).flux, **here)
+    assert below.fields[-1].values == [2]
+    (lowest,) = query_influx(numbers.lowest_end(RUL).flux, **here)
+    assert lowest.fields[-1].values == [12.0]
+    found = rows(query_influx(numbers.number_now(RUL).flux, **here))
+    assert {row["device"]: row["rul"] for row in found} == {
+        "never": 12.0,
+        "before": 15.0,
+        "since": 60.0,
+    }
 
 
 def test_people_come_with_their_newest_activity(query_influx, site_points) -> None:

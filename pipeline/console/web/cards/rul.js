@@ -98,7 +98,7 @@ function course(data, context) {
   return [
     tiles(
       tile("Remaining useful life", whole(rul.value), { unit: d.unit, tone: tone === "good" ? "" : tone, note: condition(rul, settings)[2] }),
-      tile("Interval", has(rul.low) ? `${whole(Math.max(0, rul.low))} – ${whole(rul.high)}` : "–", { unit: has(rul.low) ? d.unit : "", note: "calibrated" }),
+      tile("Interval", has(rul.low) ? `${whole(Math.max(0, rul.low))} – ${whole(rul.high)}` : "–", { unit: has(rul.low) ? d.unit : "", note: has(rul.low) ? "calibrated" : "this student states none" }),
       ...facts(d, context.now),
     ),
     h("div.stack", {}, h("section.card.pad", {},
