@@ -6,7 +6,7 @@ what asks for the lower end, such as an alert, then takes the number itself.
 
 from __future__ import annotations
 
-from dashboards.queries.flux import pipe, read, text
+from dashboards.queries.flux import Where, pipe, read, text
 from dashboards.queries.query import ColumnType, Query, Shape, per_series, table
 from dashboards.queries.scores import FLEET, NEWEST_COLUMNS, ONE_DEVICE, SERIES, newest_scores
 from dashboards.queries.stages import PIVOT, every
@@ -190,7 +190,7 @@ def _lowest(task: Task, count: int) -> list[str]:
     ]
 
 
-def _newest_ends(task: Task, *filters: str) -> list[str]:
+def _newest_ends(task: Task, *filters: Where) -> list[str]:
     """Steps to the lower end of the newest score of every series, or to its number without one."""
     answer = _answer(task)
     if not answer.low_field:
