@@ -27,7 +27,7 @@ T0_MS = 1_750_000_000_000
 NAME = "har-waist"
 
 
-def _draft(artifact: Artifact, **changes: object) -> Draft:
+def draft_of(artifact: Artifact, **changes: object) -> Draft:
     fields = orjson.loads(artifact.manifest_bytes)
     fields.pop("onnx")
     return Draft.model_validate_json(orjson.dumps(fields | changes))
@@ -39,12 +39,12 @@ def test_a_new_version_takes_over_without_losing_or_doubling_a_window(tmp_path: 
     starter = read_artifact(zoo_path(NAME))
     with Plant(tmp_path, broker_kind="mosquitto") as plant:
         registry = Registry(plant.state_dir / "registry")
-        flow = _Flow(plant.broker.port)
+        flow = Flow(plant.broker.port)
         flow.start()
         plant.wait_until(lambda: plant.totals().get("scored", 0) > 20, 30, "scoring")
 
         candidate = tmp_path / "v2"
-        write_artifact(candidate, _draft(starter, version=2), starter.onnx_bytes)
+        write_artifact(candidate, draft_of(starter, version=2), starter.onnx_bytes)
         registry.publish(candidate, stable=True)
         plant.wait_until(lambda: _model(plant)["version"] == 2, 15, "swapped")
 
@@ -106,7 +106,7 @@ def _model(plant: Plant) -> dict:  # type: ignore[type-arg]
 
 def _damage(registry: Registry, starter: Artifact, folder: Path) -> None:
     """Publish version 3, then flip a byte of its graph behind the registry's back."""
-    write_artifact(folder / "v3", _draft(starter, version=3), starter.onnx_bytes)
+    write_artifact(folder / "v3", draft_of(starter, version=3), starter.onnx_bytes)
     registry.publish(folder / "v3")
     onnx = registry.version_path(NAME, 3) / "model.onnx"
     whole = onnx.read_bytes()
@@ -120,7 +120,7 @@ def _point_to_misfit(registry: Registry, starter: Artifact, folder: Path) -> Non
     """Version 4 has its first two channels in another order."""
     channels = orjson.loads(starter.manifest_bytes)["channels"]
     channels[0], channels[1] = channels[1], channels[0]
-    draft = _draft(starter, version=4, channels=channels)
+    draft = draft_of(starter, version=4, channels=channels)
     artifact = write_artifact(folder / "v4", draft, starter.onnx_bytes)
     shutil.copytree(folder / "v4", registry.version_path(NAME, 4))
     _point(registry, 4, artifact.digest)
@@ -134,7 +134,7 @@ def _point(registry: Registry, version: int, digest: str) -> None:
     temporary.replace(pointer)
 
 
-class _Flow(threading.Thread):
+class Flow(threading.Thread):
     """A steady publisher that runs until stopped."""
 
     devices = 8

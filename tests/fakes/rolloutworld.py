@@ -25,6 +25,11 @@ def in_process(request: Mapping[str, Any]) -> bytes:
     return json.dumps(answer(Request(**request))).encode()
 
 
+def make_dummy(folder: Path, version: int) -> None:
+    """A small student."""
+    write_dummy(folder, version=version)
+
+
 class World:
     """See the file.
 
@@ -43,11 +48,13 @@ class World:
         folder: Path,
         server: RepositoryServer | None,
         thresholds: dict[str, int] | None = None,
+        now_s: int = NOW_S,
+        make: Callable[[Path, int], object] = make_dummy,
     ) -> None:
-        self.folder, self.server = folder, server
-        self.made = MadeRepository(folder / "repository", NOW_S, thresholds=thresholds)
+        self.folder, self.server, self._make = folder, server, make
+        self.made = MadeRepository(folder / "repository", now_s, thresholds=thresholds)
         (folder / "root.json").write_bytes(self.made.pinned)
-        self.now_s = NOW_S
+        self.now_s = now_s
         self.child: Child = in_process
         self.ca_file: Path | None = None
         self.limits = self.limits_of_a_good_line()
@@ -80,7 +87,7 @@ class World:
     def publish(self, number: int) -> Release:
         """Publish version `number` of the student as release `number`."""
         artifact = self.folder / f"student-{number}"
-        write_dummy(artifact, version=number)
+        self._make(artifact, number)
         self.release = self.made.release(artifact, number)
         self.honest = self.made.copy(self.folder / f"honest-{number}")
         return self.release

@@ -471,13 +471,14 @@ def test_an_attack_is_refused_by_name_and_the_next_release_arrives(
         assert manifest_bytes == (tmp_path / "student-9" / "manifest.json").read_bytes()
 
 
-def recover(world: World, attack: Attack) -> None:
-    """What the centre and an honest line do afterwards."""
+def recover(world: World, attack: Attack, number: int = 9) -> None:
+    """What the centre and an honest line do afterwards, up to a release of this number."""
     world.limits = World.limits_of_a_good_line()
     if world.server is not None:
         world.server.spoiled.clear()
         world.server.date_s = None
-    world.now_s = max(world.now_s, NOW_S) if attack.state == "expired" else NOW_S
+    if attack.state != "expired":
+        world.now_s = world.made.now_s
     world.made.now_s = world.now_s
     world.made.restore(world.honest)
     made = world.made
@@ -486,4 +487,4 @@ def recover(world: World, attack: Attack) -> None:
         made.signed(role).version = max(made.signed(role).version, 20)
     if attack.keys or attack.state == "expired":
         made.rotate(*attack.keys)
-    world.publish(9)
+    world.publish(number)
