@@ -20,10 +20,12 @@ from deploy.doctor import machinechecks, pipelinechecks, tlschecks
 from deploy.doctor.brokercheck import broker_check
 from deploy.doctor.brokerchecks import check_broker
 from deploy.doctor.findings import Finding, unreadable
+from deploy.doctor.rolloutchecks import check_rollout
 from deploy.processes.bridging import known_versions
 from deploy.settings.brokeraddress import broker_settings
 from deploy.settings.doc import env_name, settings_classes
 from deploy.settings.errors import SETTINGS_ADVICE, InvalidSettings, settings_problems
+from deploy.settings.rolloutsettings import RolloutSettings
 from deploy.settings.settings import GatewaySettings
 from ingest.secrettext import error_text
 from ingest.settings import IngestSettings
@@ -54,11 +56,12 @@ def doctor(
     try:
         settings = GatewaySettings(**{k: v for k, v in own.items() if v is not None})  # type: ignore[arg-type]
         ingest, pipeline = IngestSettings(**broker_settings(mqtt)), PipelineSettings()  # type: ignore[arg-type]
+        rollout = RolloutSettings()
     except InvalidSettings as exc:
         problems = "; ".join(settings_problems(exc))
         findings: Iterable[Finding] = [Finding("settings", "fail", problems, SETTINGS_ADVICE)]
     else:
-        findings = diagnose(settings, ingest, pipeline, deep=deep)
+        findings = diagnose(settings, ingest, pipeline, rollout, deep=deep)
     sys.exit(_report_json(findings) if as_json else _report(findings))
 
 
@@ -66,6 +69,7 @@ def diagnose(
     settings: GatewaySettings,
     ingest: IngestSettings,
     pipeline: PipelineSettings,
+    rollout: RolloutSettings | None = None,
     *,
     deep: bool = False,
 ) -> Iterator[Finding]:
@@ -77,6 +81,7 @@ def diagnose(
         settings: Settings of the gateway.
         ingest: Settings of its bridge.
         pipeline: Settings of its agents and stores.
+        rollout: Settings of the centre that it follows; None: it follows none.
         deep: Also read a large log from end to end.
     """
     known = [env_name(cls, field) for cls in settings_classes() for field in cls.model_fields]
@@ -98,6 +103,7 @@ def diagnose(
             "results",
             lambda: pipelinechecks.check_results(pipeline.results_path(settings.state_dir)),
         ),
+        ("rollout", lambda: () if rollout is None else check_rollout(rollout, settings.state_dir)),
         ("influx", lambda: pipelinechecks.check_influx(pipeline)),
         (
             "gateway",

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.doctor.findings import Finding, size_text, unreadable
+from deploy.doctor.rolloutchecks import rollout_notices
 from ingest.secrettext import error_text, hide_secrets
 from ingest.statefile import open_regular
 from pipeline.settings import PipelineSettings
@@ -277,13 +278,14 @@ def check_console(url: str, *, is_expected: bool | None, timeout_s: float = 5.0)
 
 
 def _notices(page: Mapping[str, Any]) -> list[Finding]:
-    """Report what the broker does not keep, Sparkplug devices without a stream, stray topics."""
+    """Report on the centre, the broker, Sparkplug devices without a stream, stray topics."""
     parts = page.get("parts")
-    sparkplug, bridge = (
+    names = ("sparkplug", "bridge", "rollout")
+    sparkplug, bridge, rollout = (
         part if isinstance(part, dict) else {}
-        for part in map((parts if isinstance(parts, dict) else {}).get, ("sparkplug", "bridge"))
+        for part in map((parts if isinstance(parts, dict) else {}).get, names)
     )
-    found = []
+    found = [*rollout_notices(rollout)]
     kept = page.get("notices")
     for text in kept if isinstance(kept, list) else ():
         advice = "docs/delivery.md, What a broker announces"

@@ -21,7 +21,7 @@ from ingest.secrettext import error_text
 from ingest.statefile import StateFileUnusable, read_object, write_object
 from models.pointer import Move, Pointer
 
-__all__ = ["RolloutMemory", "made_by", "move_author", "undone_by"]
+__all__ = ["RolloutMemory", "StudentMemory", "made_by", "move_author", "read_students", "undone_by"]
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,15 @@ MOST_ADDED = 200
 """Versions of a student that came from the centre and are remembered for `prune`."""
 
 
-class _Student(BaseModel):
+class StudentMemory(BaseModel):
+    """What is remembered of one student.
+
+    Attributes:
+        progress: The newest release that it follows; None for none.
+        failures: Its failures here, oldest first.
+        added: Versions that came from the centre, oldest first.
+    """
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     progress: Progress | None = None
@@ -45,7 +53,7 @@ class _Content(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal[1]
-    students: Annotated[dict[Name, _Student], Field(max_length=MOST_NAMES)]
+    students: Annotated[dict[Name, StudentMemory], Field(max_length=MOST_NAMES)]
 
 
 class RolloutMemory:
@@ -62,10 +70,10 @@ class RolloutMemory:
         """Read the file; never raises for its content."""
         self._path = path
         self.problem = ""
-        self._students: dict[str, _Student] = {}
+        self._students: dict[str, StudentMemory] = {}
         self._is_written = True
         try:
-            self._students = _read(path)
+            self._students = read_students(path)
         except StateFileUnusable as exc:
             self.problem = f"{exc}; the registry's history says which releases took over here"
             log.error("%s", self.problem)
@@ -165,10 +173,10 @@ class RolloutMemory:
         """
         self._store(name, self._of(name).model_copy(update={"added": tuple(added)[-MOST_ADDED:]}))
 
-    def _of(self, name: str) -> _Student:
-        return self._students.get(name) or _Student()
+    def _of(self, name: str) -> StudentMemory:
+        return self._students.get(name) or StudentMemory()
 
-    def _store(self, name: str, student: _Student) -> None:
+    def _store(self, name: str, student: StudentMemory) -> None:
         if student == self._of(name) and self._is_written and not self.problem:
             return
         self._students[name] = student
@@ -244,7 +252,12 @@ def undone_by(moves: Sequence[Move], release: Release) -> str:
     return next(reasons, "")
 
 
-def _read(path: Path) -> dict[str, _Student]:
+def read_students(path: Path) -> dict[str, StudentMemory]:
+    """Read the file: name of a student to what is remembered; empty without a file.
+
+    Raises:
+        StateFileUnusable: The file is damaged, or cannot be read.
+    """
     found = read_object(path)
     if found is None:
         return {}
