@@ -21,7 +21,9 @@ MAX_BATCH = 64
 
 
 class Student:
-    """A student ready to score; safe to call from one thread at a time.
+    """A student ready to score; several threads may call it at once.
+
+    ONNX Runtime allows it, and nothing else here changes after the start.
 
     Raises:
         GraphRefused: ONNX Runtime does not load the graph.

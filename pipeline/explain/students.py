@@ -1,7 +1,6 @@
 """Students that explain: versions of the registry, loaded apart from those that score.
 
-A `models.session.Student` is for one thread at a time, and the running ones belong to the scoring
-thread.
+A score is explained by the version that gave it, which need not run any more.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ _KEPT = 4
 
 
 class ExplainingStudents:
-    """Loads versions of a registry and keeps the last few. Thread-safe; the students are not.
+    """Loads versions of a registry and keeps the last few. Thread-safe.
 
     Args:
         registry: Folder of the registry; only read.

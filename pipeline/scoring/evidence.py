@@ -47,7 +47,9 @@ class Evidence:
         nonfinite_permille: Share of the windows with a finite score by the champion to which the
             challenger gave none, rounded up.
         latency_us: 99th percentile of its CPU time for a batch, microseconds.
-        latency_percent: The same in per cent of the champion's, for the same batches.
+        latency_percent: Its time in per cent of the champion's for the same batches: of the 99th
+            percentile or of the sum, whichever is more. The sum shows a student that is always
+            slower through the outliers of a busy machine, the percentile one that is so at times.
         disagreement_permille: Mean disagreement (`Answer.disagreement`).
         psi_permille: Population stability index of its scores against the champion's; the largest
             one of several numbers.
@@ -91,9 +93,9 @@ class Evidence:
             self.latency_percent, limits.latency_percent
         ):
             return (
-                f"99 % of its batches take up to {(self.latency_us or 0) / 1000:g} ms, "
-                f"{self.latency_percent} % of the other student's time (limit "
-                f"{limits.latency_percent} %)"
+                f"it needs {self.latency_percent} % of the other student's time (limit "
+                f"{limits.latency_percent} %), up to {(self.latency_us or 0) / 1000:g} ms for 99 % "
+                "of the batches"
             )
         if _above(self.disagreement_permille, limits.disagreement_permille):
             return (
@@ -313,9 +315,11 @@ def _coverage_loss(champion: Traits, challenger: Traits) -> int | None:
 
 
 def _latency(times: Sequence[tuple[float, float]]) -> tuple[int, int]:
-    """The challenger's 99th percentile in microseconds, and in per cent of the champion's."""
-    champion, challenger = np.quantile(np.array(times), 0.99, axis=0)
-    return _whole(1e6 * challenger), _whole(100 * challenger / max(champion, 1e-9))
+    """The challenger's 99th percentile in microseconds, and its time in per cent."""
+    found = np.array(times)
+    (champion, challenger), sums = np.quantile(found, 0.99, axis=0), found.sum(axis=0)
+    ratio = max(challenger / max(champion, 1e-9), sums[1] / max(sums[0], 1e-9))
+    return _whole(1e6 * challenger), _whole(100 * ratio)
 
 
 def _rows(traits: Traits, rows: NDArray[np.bool_]) -> Traits:

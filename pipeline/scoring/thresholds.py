@@ -20,9 +20,10 @@ class Thresholds(BaseModel):
 
     Attributes:
         nonfinite_permille: Largest share of finite windows without a finite score.
-        latency_percent: Largest 99th percentile of its time for a batch, in per cent of the
-            champion's; it counts above `latency_ms` only.
-        latency_ms: Time for a batch below which a challenger is never too slow.
+        latency_percent: Largest time for the same batches, in per cent of the champion's; it counts
+            above `latency_ms` only.
+        latency_ms: 99th percentile of the time for a batch up to which a challenger is never too
+            slow.
         disagreement_permille: Largest mean disagreement (`Answer.disagreement`, 0 to 1).
         psi_permille: Largest population stability index of its scores against the champion's, in
             thousandths.

@@ -1,3 +1,6 @@
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -10,6 +13,7 @@ from models.session import MAX_BATCH, Student
 from models.tasks.activity import ActivityScores
 from models.tasks.classes import Unknown
 from models.tasks.rul import RUL, RulScores
+from models.zoo import STARTERS, zoo_path
 
 
 @pytest.fixture(params=["rul", "activity"])
@@ -25,6 +29,13 @@ def rul(tmp_path) -> Student:
 def windows(student: Student, count: int, seed: int = 0) -> np.ndarray:
     shape = (count, student.manifest.window.length, len(student.manifest.channels))
     return np.random.default_rng(seed).normal(0, 2, shape).astype(np.float32)
+
+
+def student_windows(student: Student, count: int, seed: int) -> np.ndarray:
+    """Windows in the range of a student's training."""
+    shape = (count, student.manifest.window.length, len(student.manifest.channels))
+    scaled = np.random.default_rng(seed).normal(0, 1, shape).astype(np.float32)
+    return unscale(scaled, student.manifest.scaler)
 
 
 def numbers(scores: RulScores | ActivityScores) -> np.ndarray:
@@ -223,6 +234,23 @@ def test_an_output_of_another_shape_than_declared_is_a_failed_score(tmp_path):
         student.self_test()
     with pytest.raises(ScoreFailed):
         student.score(windows(student, 2))
+
+
+@pytest.mark.parametrize("name", STARTERS)
+def test_threads_that_score_at_once_get_what_one_alone_gets(name):
+    student = Student(read_artifact(zoo_path(name)))
+    batches = [student_windows(student, count, seed=count) for count in (1, 2, 7, 30, 64, 90)]
+    alone = [student.score(batch).values for batch in batches]
+    start = threading.Barrier(4)
+
+    def score_all(_number: int) -> list[np.ndarray]:
+        start.wait()
+        return [student.score(batch).values for _ in range(5) for batch in batches]
+
+    with ThreadPoolExecutor(4) as threads:
+        for found in threads.map(score_all, range(4)):
+            for values, wanted in zip(found, alone * 5, strict=True):
+                np.testing.assert_array_equal(values, wanted)
 
 
 def test_a_graph_that_onnx_runtime_does_not_know_is_refused_without_noise(tmp_path, capfd):

@@ -64,7 +64,7 @@ def evidence(champion: Any, challenger: Any, times: tuple[float, float] = (1e-3,
         ({"nonfinite_permille": 6}, "no finite score to 0.6 % of the windows .*limit 0.5 %"),
         (
             {"latency_us": 2001, "latency_percent": 301},
-            "99 % of its batches take up to 2.001 ms, 301 % of .*limit 300 %",
+            "needs 301 % of .*limit 300 %., up to 2.001 ms for 99 % of the batches",
         ),
         ({"disagreement_permille": 301}, "disagrees .* by 30.1 % in the mean .limit 30 %"),
         ({"psi_permille": 1001}, "stability index of 1.001 .limit 1"),
@@ -144,10 +144,20 @@ def test_the_figures_are_of_the_newest_windows_and_memory_is_bounded() -> None:
     assert (late.latency_us, late.latency_percent) == (4000, 400)
 
 
-def test_times_are_compared_by_their_99th_percentile() -> None:
+def test_one_slow_batch_of_many_is_no_evidence() -> None:
     found = comparison()
     windows = np.zeros((1, 4, 3), dtype=np.float32)
     for n in range(400):
-        slow = 0.5 if n == 7 else 2e-3  # one outlier of 400 is no evidence
-        found.add(windows, scores([60]), scores([60]), (1e-3, slow))
-    assert (found.evidence().latency_us, found.evidence().latency_percent) == (2000, 200)
+        found.add(windows, scores([60]), scores([60]), (1e-3, 0.05 if n == 7 else 1e-3))
+    assert (found.evidence().latency_us, found.evidence().latency_percent) == (1000, 112)
+
+
+def test_a_student_that_is_slow_at_times_and_one_that_always_is_are_both_seen() -> None:
+    windows = np.zeros((1, 4, 3), dtype=np.float32)
+    at_times, always = comparison(), comparison()
+    for n in range(400):
+        at_times.add(windows, scores([60]), scores([60]), (1e-3, 1e-2 if n % 50 == 0 else 1e-3))
+        busy = 1e-2 if n % 50 == 0 else 1e-3  # the machine, for either student
+        always.add(windows, scores([60]), scores([60]), (busy, 1e-2))
+    assert at_times.evidence().latency_percent == 1000
+    assert always.evidence().latency_percent > 800

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ingest.statefile import write_object
@@ -13,8 +15,12 @@ from models.dummy import write_dummy
 from models.registry import Registry
 from models.session import Student
 from models.zoo import STARTERS, zoo_path
+from pipeline.scoring.batch import score_windows
 from pipeline.scoring.students import Students
+from pipeline.scoring.thresholds import Thresholds
 from pipeline.settings import PipelineSettings
+from pipeline.windows.devices import ClosedWindow
+from pipeline.windows.spec import Window
 
 
 def test_a_stream_has_a_plan_only_once_its_student_runs(tmp_path: Path) -> None:
@@ -134,3 +140,53 @@ def test_a_starter_whose_later_version_is_the_users_keeps_it_without_a_pointer(
     (registry.root / "rul-fd001" / "stable.json").unlink()
     assert _scoring(state) == ("rul-fd001", ("rul-fd001",))
     assert registry.list_versions("rul-fd001") == [1, 2]
+
+
+def _own_versions(folder: Path) -> Registry:
+    """A registry with two versions of the user's own student; the first one is stable."""
+    registry = Registry(folder / "registry")
+    for version in (1, 2):
+        path = folder / f"own-{version}"
+        write_dummy(path, "rul", name="own", version=version, stream="press", seed=version)
+        registry.publish(path, stable=version == 1)
+    return registry
+
+
+def test_a_new_student_is_compared_in_the_background_and_shown(tmp_path: Path) -> None:
+    registry = _own_versions(tmp_path)
+    students = Students(registry.root, tmp_path / "running.json", PipelineSettings())
+    students.models.poll()
+    assert {status.challenger for status in students.statuses()} == {None}
+    students.contests.start_shadow("own", registry.read("own", 2), Thresholds())
+    values = np.random.default_rng(0).normal(0, 1, (40, 4, 3)).astype(np.float32)
+    closed = [
+        ClosedWindow("plant", "p", "press", Window(n, n + 1, each, 4, 0, n))
+        for n, each in enumerate(values)
+    ]
+    scored = score_windows(closed, students.models.student_of, 1)
+    students.contests.on_scored(closed, scored)
+    until = time.monotonic() + 60
+    while not (shown := students.contests.status("own")) or not shown.windows:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    students.close()
+    assert [s.challenger for s in students.statuses() if s.name == "own"] == [shown]
+    assert (shown.version, shown.against, shown.is_running) == (2, 1, False)
+    assert (shown.windows, shown.skipped, shown.evidence["windows"]) == (40, 0, 40)
+    assert {record["version"] for record in scored.records} == {1}
+    students.contests.on_scored(closed, scored)  # nothing is compared any more, and nothing raises
+
+
+def test_a_version_that_the_process_rejects_is_not_resumed(tmp_path: Path) -> None:
+    registry = _own_versions(tmp_path)
+    registry.set_stable("own", 2)
+    memory = tmp_path / "running.json"
+    Students(registry.root, memory, PipelineSettings()).models.poll()
+    rejected = {registry.read("own", 2).digest: "it ended the process twice"}
+    for before_first_poll in (lambda: None, lambda: registry.set_stable("own", 1)):
+        before_first_poll()
+        students = Students(registry.root, memory, PipelineSettings(), rejected)
+        students.models.poll()
+        student = students.models.student_of("press")
+        assert student is not None
+        assert student.manifest.version == 1
