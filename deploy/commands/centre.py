@@ -41,6 +41,7 @@ _COMMANDS: dict[str, tuple[str, str, str]] = {
     "window": (_POLICY, "window", "Set the maintenance window of a gateway or group."),
     "refresh": (_SETUP, "refresh", "Renew signed files before they expire; for a daily timer."),
     "rotate": (_SETUP, "rotate", "Replace the keys of a role, also lost ones."),
+    "passphrase": (_SETUP, "passphrase", "Change the passphrase of the keys."),
     "export": (_FILES, "export", "Copy the repository to a folder, such as a USB stick."),
     "import": (_FILES, "import_", "Take over a newer repository from a folder, verified."),
     "serve": (_FILES, "serve", "Serve the repository over HTTP, for trials."),

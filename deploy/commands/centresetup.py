@@ -1,4 +1,4 @@
-"""``kpstream centre init|rotate|refresh``: keys, and what they have to sign anew."""
+"""``kpstream centre init|rotate|passphrase|refresh``: keys, and what they have to sign anew."""
 
 from __future__ import annotations
 
@@ -8,13 +8,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from deploy.commands.centrecontext import CentreContext, pass_centre, root_passphrase
+from deploy.commands.centrecontext import (
+    CentreContext,
+    ask_passphrase,
+    pass_centre,
+    root_passphrase,
+)
 
 if TYPE_CHECKING:
     from deploy.rollout.ceremony import RootKeys
     from deploy.rollout.keys import Passphrase
 
-__all__ = ["init", "refresh", "rotate"]
+__all__ = ["init", "passphrase", "refresh", "rotate"]
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 _FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
@@ -143,6 +148,31 @@ def refresh(centre: CentreContext) -> None:
     """Renew signed files that are past half of their life; run it every day by a timer."""
     renewed = centre.repository.refresh_timestamp()
     click.echo(f"Renewed: {', '.join(renewed)}." if renewed else "Nothing is due.")
+
+
+@click.command()
+@click.argument(
+    "paths", metavar="[FILE]...", type=click.Path(path_type=Path, dir_okay=False), nargs=-1
+)
+@click.option("--new-file", type=_FILE, help="File with the new passphrase; default: asked.")
+@pass_centre
+def passphrase(centre: CentreContext, paths: tuple[Path, ...], new_file: Path | None) -> None:
+    """Encrypt the keys of the centre anew, or the root key FILEs that are named."""
+    from deploy.rollout.keys import change_passphrase
+    from deploy.rollout.passphrase import passphrase_from_file
+
+    if new_file is None:
+        new = ask_passphrase("New passphrase", confirm=True)
+    else:
+        new = passphrase_from_file(new_file)
+    with centre.repository.locked():
+        if paths:
+            old = root_passphrase(None, without=False, new=False)
+        else:
+            old = lambda _: centre.passphrase()  # noqa: E731 - the same for all of them
+        found = paths or sorted(centre.repository.folder.keys.glob("*.pem"))
+        changed = [path for path in found if change_passphrase(path, old, new)]
+    click.echo(f"{len(changed)} of {len(found)} keys are encrypted with the new passphrase now")
 
 
 def _new_root_keys(

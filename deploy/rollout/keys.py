@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -30,6 +31,7 @@ from models.artifact import sync_directory
 __all__ = [
     "Keys",
     "Passphrase",
+    "change_passphrase",
     "generate_key",
     "key_path",
     "key_paths",
@@ -76,11 +78,28 @@ def write_key(folder: Path, role: str, key: Ed25519PrivateKey, passphrase: bytes
         OSError: It cannot be written.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    encryption = BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
     path = key_path(folder, role, public_id(key))
-    replace_file(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption))
-    sync_directory(folder)
+    _replace(path, key, passphrase)
     return path
+
+
+def change_passphrase(path: Path, old: Passphrase, new: bytes | None) -> bool:
+    """Encrypt a key file anew; nothing happens if the new passphrase opens it already.
+
+    Returns:
+        Whether it was changed.
+
+    Raises:
+        KeyRefused: It does not open.
+        OSError: It cannot be written; it is as it was.
+    """
+    is_encrypted = _ENCRYPTED in read_own_file(path)
+    if is_encrypted is (new is not None):
+        with suppress(KeyRefused):
+            _open(path, lambda _: new)
+            return False
+    _replace(path, _open(path, old), new)
+    return True
 
 
 def open_key(path: Path, passphrase: Passphrase) -> CryptoSigner:
@@ -93,26 +112,7 @@ def open_key(path: Path, passphrase: Passphrase) -> CryptoSigner:
     Raises:
         KeyRefused: The file is missing, readable by others, damaged, or the passphrase is wrong.
     """
-    pem = read_own_file(path)
-    word: bytes | None = None
-    if _ENCRYPTED in pem:
-        word = passphrase(path)
-        if not word:
-            msg = (
-                f"{path} is encrypted: give its passphrase (KPSTREAM_CENTRE_PASSPHRASE_FILE, "
-                "KPSTREAM_CENTRE_PASSPHRASE_COMMAND, or at the prompt)"
-            )
-            raise KeyRefused(msg)
-    try:
-        key = load_pem_private_key(pem, word)
-    except (ValueError, TypeError) as exc:
-        what = "the passphrase is wrong, or the file is damaged" if word else error_text(exc)
-        msg = f"{path} does not open: {what}"
-        raise KeyRefused(msg) from None  # the text of the cause may come from the key
-    if not isinstance(key, Ed25519PrivateKey):
-        msg = f"{path} holds no Ed25519 key: use a key that `kpstream centre` has made"
-        raise KeyRefused(msg)
-    return CryptoSigner(key)
+    return CryptoSigner(_open(path, passphrase))
 
 
 class Keys:
@@ -177,3 +177,32 @@ def read_own_file(path: Path) -> bytes:
         )
         raise KeyRefused(msg)
     return pem
+
+
+def _open(path: Path, passphrase: Passphrase) -> Ed25519PrivateKey:
+    pem = read_own_file(path)
+    word: bytes | None = None
+    if _ENCRYPTED in pem:
+        word = passphrase(path)
+        if not word:
+            msg = (
+                f"{path} is encrypted: give its passphrase (KPSTREAM_CENTRE_PASSPHRASE_FILE, "
+                "KPSTREAM_CENTRE_PASSPHRASE_COMMAND, or at the prompt)"
+            )
+            raise KeyRefused(msg)
+    try:
+        key = load_pem_private_key(pem, word)
+    except (ValueError, TypeError) as exc:
+        what = "the passphrase is wrong, or the file is damaged" if word else error_text(exc)
+        msg = f"{path} does not open: {what}"
+        raise KeyRefused(msg) from None  # the text of the cause may come from the key
+    if not isinstance(key, Ed25519PrivateKey):
+        msg = f"{path} holds no Ed25519 key: use a key that `kpstream centre` has made"
+        raise KeyRefused(msg)
+    return key
+
+
+def _replace(path: Path, key: Ed25519PrivateKey, passphrase: bytes | None) -> None:
+    encryption = BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
+    replace_file(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption))
+    sync_directory(path.parent)

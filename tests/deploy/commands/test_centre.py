@@ -256,6 +256,20 @@ def test_the_terminal_asks_for_the_passphrase(desk: Desk, monkeypatch: pytest.Mo
     assert "wrong" in desk.run("pause", "rul-x", input="no\n", code=1)
 
 
+def test_the_passphrase_is_changed_for_the_keys_here_and_for_root_keys(desk: Desk) -> None:
+    desk.init()
+    new = desk._file("new", "a-new-word")
+    assert "3 of 3 keys" in desk.run("passphrase", "--new-file", new)
+    assert "0 of 3 keys" in desk.run("passphrase", "--new-file", new)
+    assert "the passphrase is wrong" in desk.release(2, code=1)
+    desk.word.write_text("a-new-word\n")
+    desk.release(2)
+    (first, *_) = sorted(desk.usb.iterdir())
+    out = desk.run("passphrase", "--new-file", new, first, input=f"{ROOT_WORD}\n")
+    assert "1 of 1 keys" in out
+    assert "the passphrase is wrong" in desk.rotate("targets", code=1)
+
+
 def test_a_stick_carries_the_repository_to_a_site_without_a_network(desk: Desk) -> None:
     desk.init()
     desk.release(2)
