@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo site test coverage check rules docs bench bench-site chaos attack brokers release clean
+.PHONY: help demo site test coverage check rules docs bench bench-site chaos rollout attack brokers release clean
 
 help:
 	@echo 'make demo    start a gateway and a simulated fleet on this machine, show the console page'
@@ -35,6 +35,8 @@ help:
 	@echo 'make bench-site  the same for a site, with Kafka and InfluxDB'
 	@echo 'make chaos   kill and pause every part of a site, fifty times; account for every reading'
 	@echo '             (about twenty minutes; writes docs/results/chaos.md)'
+	@echo 'make rollout release bad students and a good one to fifty small gateways, while processes die'
+	@echo '             (about half an hour; writes docs/results/rollout.md)'
 	@echo 'make attack  attack every promise in long form: files, clock, floods, a soak of 45 minutes'
 	@echo '             (about two hours; writes docs/results/attacks.md; ARGS="--suite clock" runs one part)'
 	@echo 'make brokers fetch nine MQTT brokers, send each through the same battery with a whole gateway'
@@ -94,6 +96,9 @@ bench-site: $(VENV)/.dev
 chaos: $(VENV)/.dev
 	@$(BIN)/kpstream site install
 	@$(BIN)/python -m tests.chaos $(ARGS)
+
+rollout: $(VENV)/.dev
+	@$(BIN)/python -m tests.rollout $(ARGS)
 
 attack: $(VENV)/.dev
 	@$(BIN)/python -m tests.attack $(ARGS)

@@ -1,0 +1,58 @@
+"""The windows of a small gateway: endless, numbered, and the same after a restart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.windows.devices import ClosedWindow
+from pipeline.windows.spec import Window
+from tests.fakes.badstudents import Trap
+
+__all__ = ["BASE_MS", "SHAPES", "TRAP", "Feed", "window_number"]
+
+BASE_MS = 1_700_000_000_000
+_STEP_MS = 10
+SHAPES = {"engine": (4, 3), "imu": (8, 3)}
+"""Stream to the shape of its windows, those of the dummy students."""
+TRAP = Trap(channel=0, low=50.0, high=1000.0)
+"""Bad students fail over these windows; the sound ones score them as any other."""
+_TRAPPED = 200.0
+
+
+@dataclass(slots=True)
+class Feed:
+    """The windows of one stream of one gateway.
+
+    Attributes:
+        stream: The stream.
+        seed: Seed of its values.
+        number: Number of the next window.
+    """
+
+    stream: str
+    seed: int
+    number: int = 0
+
+    def take(self, count: int, *, trapped: int = 0) -> list[ClosedWindow]:
+        """The next windows; `trapped` of them are traps."""
+        shape = SHAPES[self.stream]
+        closed = []
+        for place in range(count):
+            number = self.number + place
+            random = np.random.default_rng((self.seed, number))
+            values = random.normal(0, 2, shape).astype(np.float32)
+            if place < trapped:
+                values[-1, 0] = _TRAPPED
+            start = BASE_MS + number * _STEP_MS
+            end = start + _STEP_MS - 1
+            window = Window(start, end, values, shape[0], 0, end)
+            closed.append(ClosedWindow("plant", "press-1", self.stream, window))
+        self.number += count
+        return closed
+
+
+def window_number(end_ms: int) -> int:
+    """The number of a window from the time of its score."""
+    return (end_ms - BASE_MS) // _STEP_MS
