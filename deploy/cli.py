@@ -48,6 +48,11 @@ _COMMANDS = {
         "centre",
         "Sign students and release them, in steps, to the gateways.",
     ),
+    "bundle": (
+        "deploy.commands.bundle",
+        "bundle",
+        "Make and check the offline bundle of a gateway.",
+    ),
     "certs": (
         "deploy.commands.certs",
         "certs",

@@ -69,6 +69,7 @@ ONE_FILE = {
     "onnx": set(),
     "grafana_api": {"dashboards/grafana/client.py"},
     "google": {"ingest/sparkplug/wire.py"},  # protobuf
+    "cyclonedx": {"deploy/bundle/sbom.py"},
     "cryptography": {
         "deploy/stack/certs.py",
         "deploy/rollout/ceremony.py",

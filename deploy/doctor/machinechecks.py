@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from importlib import metadata
+from importlib.machinery import EXTENSION_SUFFIXES, PathFinder
 from pathlib import Path
 
 from deploy.doctor.findings import Finding, size_text
@@ -27,10 +28,17 @@ __all__ = [
     "check_environment",
     "check_memory",
     "check_packages",
+    "faust_kind",
 ]
 
 _MIB = 1024 * 1024
 _EPOCH_2025_S = 1_735_689_600
+_FAUST_COMPILED = (
+    "_cython/streams",
+    "_cython/windows",
+    "models/_cython/fields",
+    "transport/_cython/conductor",
+)
 
 
 def _concerns_this_python(need: str) -> bool:
@@ -56,13 +64,41 @@ def check_packages(extra: str = "gateway") -> list[Finding]:
             missing.append(name)
     if missing:
         return [Finding("packages", "fail", f"not installed: {', '.join(missing)}", install)]
+    kinds = {"faust-streaming": f" ({faust_kind(os.environ)})"}
     text = f"Python {platform.python_version()}, kpstream {version}, " + ", ".join(
-        f"{name} {found[name]}" for name in ("faust-streaming", "onnxruntime", "numpy", "paho-mqtt")
+        f"{name} {found[name]}{kinds.get(name, '')}"
+        for name in ("faust-streaming", "onnxruntime", "numpy", "paho-mqtt")
     )
     if not found["faust-streaming"].startswith("0.15."):
         advice = "the log's transport requires faust-streaming 0.15: " + install
         return [Finding("packages", "fail", text, advice)]
     return [Finding("packages", "ok", text)]
+
+
+def faust_kind(environ: Mapping[str, str], package: Path | None = None) -> str:
+    """Whether Faust runs with its compiled parts: a build without a compiler leaves them out.
+
+    Args:
+        environ: The environment; Faust leaves its compiled parts unused if `NO_CYTHON` is set.
+        package: Folder of Faust; None for the installed one. It is not imported.
+
+    Returns:
+        `compiled`, `pure Python`, or what is unusual about it.
+    """
+    if package is None:
+        spec = PathFinder.find_spec("faust")  # an imported Faust hides its own spec
+        if spec is None or not spec.submodule_search_locations:
+            return "its folder is not found"
+        package = Path(spec.submodule_search_locations[0])
+    here = [
+        any(Path(f"{package / part}{end}").is_file() for end in EXTENSION_SUFFIXES)
+        for part in _FAUST_COMPILED
+    ]
+    if not any(here):
+        return "pure Python"
+    if not all(here):
+        return "compiled in part only"
+    return "compiled, but NO_CYTHON is set" if environ.get("NO_CYTHON") else "compiled"
 
 
 def check_environment(known: Sequence[str], environ: Mapping[str, str]) -> list[Finding]:

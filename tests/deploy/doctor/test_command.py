@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import os
 import re
@@ -13,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,7 @@ from deploy.doctor.machinechecks import (
     check_environment,
     check_memory,
     check_packages,
+    faust_kind,
 )
 from deploy.doctor.pipelinechecks import (
     check_console,
@@ -337,10 +340,51 @@ def test_influxdb_is_checked_only_if_configured() -> None:
 # -- machine ------------------------------------------------------------------------------------
 
 
+def fill_faust(folder: Path, parts: list[str], ending: str) -> Path:
+    for part in parts:
+        path = folder / f"{part}{ending}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return folder
+
+
+FAUST_PARTS = [
+    "_cython/streams",
+    "_cython/windows",
+    "models/_cython/fields",
+    "transport/_cython/conductor",
+]
+
+
+@pytest.mark.parametrize(
+    ("parts", "ending", "environ", "kind"),
+    [
+        (FAUST_PARTS, EXTENSION_SUFFIXES[0], {}, "compiled"),
+        (FAUST_PARTS, EXTENSION_SUFFIXES[0], {"NO_CYTHON": "1"}, "compiled, but NO_CYTHON is set"),
+        (FAUST_PARTS[:3], EXTENSION_SUFFIXES[0], {}, "compiled in part only"),
+        (FAUST_PARTS, ".pyx", {}, "pure Python"),
+        (FAUST_PARTS, ".cpython-27-m68k-linux-gnu.so", {}, "pure Python"),
+    ],
+)
+def test_the_kind_of_faust_is_told_by_what_this_python_can_load(
+    tmp_path: Path, parts: list[str], ending: str, environ: dict[str, str], kind: str
+) -> None:
+    assert faust_kind(environ, fill_faust(tmp_path, parts, ending)) == kind
+
+
+def test_the_kind_of_faust_is_the_one_that_runs() -> None:
+    """Faust itself picks its compiled iterator of streams if it can."""
+    asked = "import faust.streams; print(faust.streams._CStreamIterator is not None)"
+    environ = {name: value for name, value in os.environ.items() if name != "NO_CYTHON"}
+    said = subprocess.check_output([sys.executable, "-c", asked], env=environ, text=True)
+    importlib.import_module("faust")  # puts a module without a spec in its place
+    assert (faust_kind({}) == "compiled") == (said.strip() == "True")
+
+
 def test_packages_are_listed_with_their_versions() -> None:
     (finding,) = check_packages()
     assert finding.state == "ok"
-    assert "faust-streaming 0.15" in finding.text
+    assert re.search(r"faust-streaming 0\.15\.\d+ \((compiled|pure Python)", finding.text)
 
 
 def test_misspelt_setting_is_a_warning() -> None:

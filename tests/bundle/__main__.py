@@ -1,0 +1,106 @@
+"""`python -m tests.bundle BUNDLE...`: install each bundle in a clean root, score, compare."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import click
+
+from deploy.gateway.bundle import BUNDLE_FILE, open_bundle
+from tests.bundle.compare import LIMIT, Trial, largest_difference, page
+from tests.bundle.roots import RootMissing, copy_of, make_root, run_in
+from tests.bundle.windows import write_windows
+
+ROOTS = Path("~/.cache/kpstream/roots").expanduser()
+INSIDE = Path(__file__).with_name("inside.py")
+PAGE = Path("docs/results/bundle.md")
+VENV = "/opt/trial"
+
+
+@click.command()
+@click.argument("bundles", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
+@click.option("--data", envvar="KPSTREAM_TEST_DATA", required=True, type=click.Path(path_type=Path))
+@click.option("--out", default=PAGE, type=click.Path(path_type=Path), help=f"Default: {PAGE}.")
+def main(bundles: tuple[Path, ...], data: Path, out: Path) -> None:
+    """Try bundles in clean roots without network. Exit status 1 if a promise was broken."""
+    with TemporaryDirectory(prefix="kpstream-bundles-") as folder:
+        work = Path(folder)
+        click.echo("cutting windows")
+        write_windows(data, work / "windows.npz")
+        try:
+            trials = [_try(bundle, data, work, click.echo) for bundle in bundles]
+        except RootMissing as exc:
+            raise click.ClickException(str(exc)) from exc
+        differences = {}
+        for other in trials[1:]:
+            differences |= largest_difference(trials[0].scores, other.scores)
+        out.write_text(page(trials, differences))
+    click.echo(out)
+    wrong = [name for name, (largest, _, _) in differences.items() if largest > LIMIT]
+    wrong += [trial.bundle for trial in trials if not _is_balanced(trial)]
+    if wrong:
+        click.echo(f"broken: {', '.join(wrong)}", err=True)
+        sys.exit(1)
+
+
+def _try(archive: Path, data: Path, work: Path, report: Callable[[str], None]) -> Trial:
+    """Install a bundle in a copy of a clean root, and use it."""
+    bundle = open_bundle(archive, work / archive.stem)
+    about = json.loads((bundle.folder / BUNDLE_FILE).read_bytes())
+    root = make_root(bundle.machine, ROOTS)
+    scores = work / f"{archive.stem}.scores.npz"
+    with copy_of(root, work / f"{archive.stem}.root") as place:
+        shutil.copytree(bundle.folder, place / "bundle")
+        for name, source in (
+            ("inside.py", INSIDE),
+            ("windows.npz", work / "windows.npz"),
+            ("cmapss.zip", data / "cmapss.zip"),
+        ):
+            shutil.copyfile(source, place / name)
+        report(f"{archive.stem}: installing without network")
+        started = time.monotonic()
+        run_in(place, ["python3", "-m", "venv", "--without-pip", VENV])
+        (pip,) = (wheel.name for wheel in bundle.wheels if wheel.name.startswith("pip-"))
+        python = f"{VENV}/bin/python"
+        install = [python, f"/bundle/wheels/{pip}/pip", "install", "--no-index", "--no-deps"]
+        install += ["--find-links", "/bundle/wheels", "--require-hashes"]
+        run_in(place, [*install, "-r", "/bundle/requirements.txt"])
+        install_s = time.monotonic() - started
+        report(f"{archive.stem}: scoring the windows of all students")
+        started = time.monotonic()
+        run_in(place, [python, "/inside.py", "score", "/windows.npz", "/scores.npz"])
+        score_s = time.monotonic() - started
+        shutil.copyfile(place / "scores.npz", scores)
+        report(f"{archive.stem}: running a gateway")
+        counted = run_in(place, [python, "/inside.py", "gateway", "/cmapss.zip"])
+    gateway = json.loads(counted.splitlines()[-1])
+    report(json.dumps(gateway))
+    return Trial(
+        archive.stem,
+        archive.stat().st_size,
+        about["faust"],
+        install_s,
+        score_s,
+        scores,
+        gateway,
+    )
+
+
+def _is_balanced(trial: Trial) -> bool:
+    totals, sent = trial.gateway["totals"], trial.gateway["sent"]
+    return bool(
+        totals["received"] == totals["windowed"] == sent
+        and totals["missing"] == 0
+        and totals["scored"] == trial.gateway["points"] == trial.gateway["windows"] >= 256
+        and trial.gateway["exit_code"] == 0
+    )
+
+
+if __name__ == "__main__":
+    main()
