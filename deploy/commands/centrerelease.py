@@ -219,6 +219,9 @@ def _plan(path: Path | None, options: dict[str, Any]) -> Plan:
         place = ".".join(map(str, first["loc"])) or "the plan"
         message = f"the plan is invalid: {place}: {first['msg']}"
         raise click.ClickException(message) from exc
+    except tomllib.TOMLDecodeError as exc:
+        message = f"the plan {path} is not TOML: {exc}"
+        raise click.ClickException(message) from exc
     except (ValueError, TypeError) as exc:
         message = f"the plan is invalid: {exc}; write shares as 10,50,100"
         raise click.ClickException(message) from exc

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
@@ -192,7 +193,7 @@ def _open(path: Path, passphrase: Passphrase) -> Ed25519PrivateKey:
             raise KeyRefused(msg)
     try:
         key = load_pem_private_key(pem, word)
-    except (ValueError, TypeError) as exc:
+    except (ValueError, TypeError, UnsupportedAlgorithm) as exc:
         what = "the passphrase is wrong, or the file is damaged" if word else error_text(exc)
         msg = f"{path} does not open: {what}"
         raise KeyRefused(msg) from None  # the text of the cause may come from the key

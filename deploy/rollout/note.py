@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
-import orjson
-
+from deploy.rollout.report import encode_note
 from ingest.mqtt.connection import Connection
 from ingest.mqtt.endpoint import Endpoint
 from ingest.topics import NOTE_TOPIC
@@ -39,7 +38,7 @@ async def publish_note(endpoint: Endpoint, made_s: int, patience_s: float = 10.0
     try:
         if not await connection.wait_connected(patience_s):
             return connection.error or connection.waiting or "the broker did not answer"
-        connection.publish(NOTE_TOPIC, orjson.dumps({"made_s": made_s}), retain=True)
+        connection.publish(NOTE_TOPIC, encode_note(made_s), retain=True)
         await asyncio.wait_for(answered.wait(), patience_s)
     except asyncio.TimeoutError:
         return connection.error or "the broker did not confirm it"
