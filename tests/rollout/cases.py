@@ -11,8 +11,7 @@ from deploy.rollout.release import Plan, Release, is_member
 from models.artifact import Artifact
 from models.tasks.number import NumberAnswer
 from models.tasks.registry import find_task
-from tests.fakes.badstudents import write_bad
-from tests.rollout.feed import TRAP
+from tests.fakes.badstudents import Trap, write_bad
 from tests.rollout.fleet import ACTIVITY, RUL, Fleet, FleetFailed
 from tests.rollout.ledger import unbalanced
 
@@ -20,6 +19,8 @@ __all__ = ["BAD", "BadCase", "BadOutcome", "GoodOutcome", "Trouble", "run_bad", 
 
 MOST_BACK_S = 30.0
 """Seconds from the evidence until the champion scores again."""
+_TRAP = Trap(channel=0, low=50.0, high=1000.0)
+"""Around `tests.rollout.feed.TRAPPED`, after the scaler of the dummy students."""
 _BEGUN = ("shadow", "probation", "failed")
 
 
@@ -85,7 +86,7 @@ def bad_student(fleet: Fleet, case: BadCase, version: int) -> Artifact:
     if isinstance(find_task(sound.manifest.task).answer, NumberAnswer) and interval is not None:
         shift = 2.0 * (interval.high - interval.low)
     path = fleet.students / f"{case.fault}-{version}"
-    return write_bad(path, sound, case.fault, version=version, trap=TRAP, shift=shift, work=1500)
+    return write_bad(path, sound, case.fault, version=version, trap=_TRAP, shift=shift, work=1500)
 
 
 def run_bad(fleet: Fleet, case: BadCase, version: int, plan: Plan) -> BadOutcome:

@@ -8,17 +8,16 @@ import numpy as np
 
 from pipeline.windows.devices import ClosedWindow
 from pipeline.windows.spec import Window
-from tests.fakes.badstudents import Trap
 
-__all__ = ["BASE_MS", "SHAPES", "TRAP", "Feed", "window_number"]
+__all__ = ["BASE_MS", "SHAPES", "TRAPPED", "Feed", "window_number"]
 
 BASE_MS = 1_700_000_000_000
 _STEP_MS = 10
 SHAPES = {"engine": (4, 3), "imu": (8, 3)}
 """Stream to the shape of its windows, those of the dummy students."""
-TRAP = Trap(channel=0, low=50.0, high=1000.0)
-"""Bad students fail over these windows; the sound ones score them as any other."""
-_TRAPPED = 200.0
+TRAPPED = 200.0
+"""Newest reading of the first channel of a trap. Bad students fail over such a window; the sound
+ones score it as any other."""
 
 
 @dataclass(slots=True)
@@ -44,7 +43,7 @@ class Feed:
             random = np.random.default_rng((self.seed, number))
             values = random.normal(0, 2, shape).astype(np.float32)
             if place < trapped:
-                values[-1, 0] = _TRAPPED
+                values[-1, 0] = TRAPPED
             start = BASE_MS + number * _STEP_MS
             end = start + _STEP_MS - 1
             window = Window(start, end, values, shape[0], 0, end)

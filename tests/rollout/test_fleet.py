@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("onnx", reason="needs the extra [training]; make test installs it")
+pytest.importorskip("tuf", reason="needs the extra [centre]")
 from deploy.rollout.release import Plan, Step
 from pipeline.scoring.thresholds import Thresholds
 from tests.rollout.cases import BAD, Trouble, run_bad, run_good
@@ -23,6 +25,7 @@ PLAN = Plan(
 
 @pytest.mark.slow
 @pytest.mark.needs_mosquitto
+@pytest.mark.needs_training
 @pytest.mark.timeout(600)
 def test_bad_students_stay_in_their_step_and_a_good_one_reaches_all(
     tmp_path: Path, mosquitto_program: str
