@@ -13,6 +13,7 @@ from deploy.commands.centrecontext import CentreContext, now_s, pass_centre
 from deploy.commands.centrepolicy import policy_text
 
 if TYPE_CHECKING:
+    from deploy.rollout.controller import Move
     from deploy.rollout.metadata import SignedState
     from deploy.rollout.release import Release
 
@@ -29,12 +30,18 @@ def status(centre: CentreContext, as_json: bool) -> None:
 
     Exit code 1: a signed file has expired.
     """
-    from deploy.rollout.inventory import known_gateways
+    from deploy.rollout.controller import next_move
+    from deploy.rollout.inventory import Inventory
 
     state = centre.repository.state()
-    gateways = known_gateways(centre.folder / "inventory")
+    known = Inventory(centre.repository.folder.inventory, now_s).known()
+    gateways = [(each.gateway, each.group) for each in known]
+    silent_s = centre.settings.silent_s
     roles = [_role(centre, state, role) for role in ("root", "targets", "snapshot", "timestamp")]
-    releases = [_release(release, gateways) for release in state.index.releases]
+    releases = [
+        _release(release, gateways, next_move(release, known, now_s(), silent_s))
+        for release in state.index.releases
+    ]
     if as_json:
         content = {
             "folder": str(centre.folder),
@@ -69,11 +76,13 @@ def _role(centre: CentreContext, state: SignedState, role: str) -> dict[str, Any
     }
 
 
-def _release(release: Release, gateways: list[tuple[str, str]]) -> dict[str, Any]:
+def _release(release: Release, gateways: list[tuple[str, str]], move: Move) -> dict[str, Any]:
     from deploy.rollout.release import is_member
 
     members = [name for name, group in gateways if is_member(release, name, group)]
-    return {**release.model_dump(), "members": members}
+    standings = {member.gateway: member.standing for member in move.members}
+    remark = release.reason or ("" if release.state == "complete" else move.reason)
+    return {**release.model_dump(), "members": members, "standings": standings, "remark": remark}
 
 
 def _lines(
@@ -92,8 +101,8 @@ def _lines(
         lines.append(
             f"{each['number']:<8} {student:<28} {each['state']:<9} {step:<10} {members:<12} {since}"
         )
-        if each["reason"]:
-            lines.append(f"         {each['reason']}")
+        if each["remark"]:
+            lines.append(f"         {each['remark']}")
     if not releases:
         lines = ["no release yet"]
     for policy in state.index.policies:

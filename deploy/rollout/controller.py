@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import Literal
 
 from deploy.rollout.inventory import Known
@@ -29,6 +30,7 @@ SILENT_S = 3600
 """Seconds without a new report after which a gateway is silent."""
 
 _MAX_REASON = 500
+_LAST_S = 253_402_300_799  # 9999-12-31
 
 Standing = Literal["healthy", "waiting", "failed", "held", "silent"]
 Action = Literal["stay", "wait", "next", "pause", "complete"]
@@ -107,7 +109,7 @@ def next_move(
     step = release.plan.steps[release.step]
     ends_s = release.step_since_s + step.seconds
     if now_s < ends_s:
-        return Move("wait", f"the step lasts {ends_s - now_s} s more", members)
+        return Move("wait", f"the step lasts until {_time(ends_s)}", members)
     missing = _missing(members)
     if missing:
         return Move("wait", missing, members)
@@ -206,6 +208,12 @@ def _failures(failed: Sequence[Member], limit: int) -> str:
             return f"{text}{part} ..." + (f" and {more - 1} more" if more > 1 else "")
         text += part + ("; " if more > 1 else "")
     return text
+
+
+def _time(epoch_s: int) -> str:
+    """A time as people read it, within the years that a date can have."""
+    moment = datetime.fromtimestamp(min(epoch_s, _LAST_S), timezone.utc)
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _names(names: Sequence[str], most: int = 10) -> str:

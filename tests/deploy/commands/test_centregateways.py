@@ -150,6 +150,7 @@ async def _move(centre: Centre, registry: Registry, places: Places) -> None:
     for name in ("gw-a", "gw-b"):
         await places.report(name, "unaware", now_s() - 5)
     assert "waiting for gw-" in await run("control", "--once")
+    assert "waiting for gw-" in await run("status")
     new = {"version": 1, "digest": release["digest"], "release": 1}
     for name in ("gw-a", "gw-b"):
         report = GatewayReport(
@@ -161,3 +162,4 @@ async def _move(centre: Centre, registry: Registry, places: Places) -> None:
     assert "complete" in await run("control", "--once")
     after = json.loads(await run("status", "--json"))["releases"][0]
     assert (after["state"], after["members"]) == ("complete", ["gw-a", "gw-b"])
+    assert after["standings"] == {"gw-a": "healthy", "gw-b": "healthy"}

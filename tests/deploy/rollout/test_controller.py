@@ -18,8 +18,8 @@ CASES = [
     ("all healthy", ["healthy", "healthy"], {}, "next", "healthy"),
     ("champions are healthy without new windows", ["champion"], {}, "next", ""),
     ("the last step", ["healthy"], {"step": 2}, "complete", ""),
-    ("before its time", ["healthy"], {"step_since_s": NOW_S - 3599}, "wait", "1 s more"),
-    ("a clock that went back", ["healthy"], {"step_since_s": NOW_S + 9}, "wait", "3609 s"),
+    ("before its time", ["healthy"], {"step_since_s": NOW_S - 3599}, "wait", "22:13:21 UTC"),
+    ("a clock that went back", ["healthy"], {"step_since_s": NOW_S + 9}, "wait", "23:13:29 UTC"),
     ("in shadow", ["healthy", "shadow"], {}, "wait", "gw-b (shadow)"),
     ("not seen yet", ["healthy", "unaware"], {}, "wait", "has not seen release 5"),
     ("nobody knows of anybody", [], {}, "wait", "no known gateway"),
@@ -49,6 +49,11 @@ def test_cases(standings, changes, action, words):
 
 def _plan(**changes: object) -> dict[str, object]:
     return release().plan.model_dump() | changes
+
+
+def test_a_step_may_end_at_the_latest_time_that_a_release_can_have():
+    last = release(step_since_s=2**40, created_s=2**40)
+    assert "the step lasts until" in next_move(last, [known(A)], NOW_S).reason
 
 
 def test_failures_up_to_the_limit_are_left_out():
