@@ -8,7 +8,7 @@ process that decides may end anywhere and begin again. The rules, the first that
    after the last one.
 3. It waits until the step has lasted its time.
 4. It waits for every member of the step that is neither held nor failed: each must run it on
-   probation or as its champion, and must have scored enough windows. Members that are silent are
+   probation or as its champion, and must have compared enough windows. Members that are silent are
    left out and named; but at least half of the members must have judged, and one must be healthy.
 5. It goes to the next step, one at a time; after the last one it is complete.
 """
@@ -175,7 +175,7 @@ def _lacks(release: Release, student: StudentReport) -> str:
     windows = release.plan.steps[release.step].windows
     # As its champion it has passed probation; a restart forgets what was counted there.
     if student.phase == "probation" and student.evidence.windows < windows:
-        return f"{student.evidence.windows} of {windows} windows scored"
+        return f"{student.evidence.windows} of {windows} windows compared"
     return ""
 
 

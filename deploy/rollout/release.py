@@ -54,7 +54,7 @@ class Step(_Document):
     Attributes:
         percent: Share of the gateways of the release that take part, in per cent.
         seconds: Shortest time of the step.
-        windows: Windows that the new student has to score on each of its gateways.
+        windows: Windows that each of its gateways has to compare, shadow included.
     """
 
     percent: Annotated[int, Strict(), Field(ge=1, le=100)]
