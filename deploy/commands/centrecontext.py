@@ -78,6 +78,18 @@ class CentreContext:
             self._passphrase = self._read_passphrase()
         return self._passphrase
 
+    def unlock(self) -> None:
+        """Ask for the passphrase now if it comes from the terminal, not while others wait."""
+        if self.settings.passphrase_file is None and self.settings.passphrase_command is None:
+            self.repository.unlock()
+
+    def write_index(self, change: Callable[[ReleaseIndex], ReleaseIndex]) -> ReleaseIndex:
+        """Change the index, and tell the gateways; see `CentreRepository.write_index`."""
+        self.unlock()
+        index = self.repository.write_index(change)
+        self.announce(index)
+        return index
+
     def announce(self, index: ReleaseIndex) -> None:
         """Tell the gateways that there is something new; a note that fails is only a warning."""
         from deploy.rollout.note import publish_note

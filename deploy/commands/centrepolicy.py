@@ -85,7 +85,7 @@ def _write(
         )
 
     try:
-        index = centre.repository.write_index(changed)
+        index = centre.write_index(changed)
     except ValidationError as exc:
         first = exc.errors(include_url=False, include_input=False)[0]
         place = ".".join(map(str, first["loc"])) or "the policy"
@@ -96,7 +96,6 @@ def _write(
         }
         message = f"{place}: {advice.get(place, first['msg'])}"
         raise click.ClickException(message) from exc
-    centre.announce(index)
     owner = f"gateway {gateway}" if gateway else f"group {group}"
     policy = next(
         (each for each in index.policies if (each.gateway, each.group) == (gateway, group)), None

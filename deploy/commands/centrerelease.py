@@ -110,7 +110,7 @@ def release(
             replace=replace,
         )
 
-    index = _write(centre, change)
+    index = centre.write_index(change)
     found = find_release(index, name)
     click.echo(
         f"Release {found.number}: {name} v{version} is {found.state}, step {found.step + 1} of "
@@ -160,19 +160,14 @@ def _change(
 ) -> None:
     from deploy.rollout.changes import find_release
 
-    found = find_release(_write(centre, change), name)
+    found = find_release(centre.write_index(change), name)
     why = f": {found.reason}" if found.reason else ""
     click.echo(f"Release {found.number}: {name} v{found.version} is {found.state}{why}")
 
 
-def _write(centre: CentreContext, change: Callable[[ReleaseIndex], ReleaseIndex]) -> ReleaseIndex:
-    index = centre.repository.write_index(change)
-    centre.announce(index)
-    return index
-
-
 def _publish(centre: CentreContext, artifact: Artifact) -> None:
     manifest = artifact.manifest
+    centre.unlock()
     is_new = centre.repository.publish(artifact)
     click.echo(
         f"{manifest.name} v{manifest.version} is {'published' if is_new else 'there already'} "

@@ -146,6 +146,7 @@ def rotate(
 @pass_centre
 def refresh(centre: CentreContext) -> None:
     """Renew signed files that are past half of their life; run it every day by a timer."""
+    centre.unlock()
     renewed = centre.repository.refresh_timestamp()
     click.echo(f"Renewed: {', '.join(renewed)}." if renewed else "Nothing is due.")
 

@@ -22,6 +22,7 @@ from deploy.rollout.errors import ClockRefused, KeyRefused, ReleaseRefused
 from deploy.rollout.folder import CentreFolder
 from deploy.rollout.keys import Keys
 from deploy.rollout.metadata import (
+    ONLINE_ROLES,
     SignedState,
     encode_signed,
     expires_at,
@@ -96,6 +97,16 @@ class CentreRepository:
     def index(self) -> ReleaseIndex:
         """The newest index of releases, verified; raises as `state`."""
         return self.state().index
+
+    def unlock(self) -> None:
+        """Open the keys before the lock is held, because a person may have to type a passphrase.
+
+        Raises:
+            CentreError: As `state`; or a key is missing or does not open.
+        """
+        root = self.state().root
+        for role in ONLINE_ROLES:
+            self.signers(root, role)
 
     def locked(self) -> AbstractContextManager[None]:
         """Hold the lock of the folder; see `CentreFolder.locked`."""

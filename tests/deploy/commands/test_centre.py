@@ -298,6 +298,23 @@ def test_a_stick_carries_the_repository_to_a_site_without_a_network(desk: Desk) 
     assert fetch_index(stick, desk.folder / "state", desk.root).releases == (release,)
 
 
+def test_root_keys_never_touch_a_machine_with_a_network(desk: Desk) -> None:
+    """A mirror on a machine without a network makes the new root; the stick brings it back."""
+    desk.init()
+    desk.release(2)
+    stick = desk.folder / "stick"
+    desk.run("export", stick)
+    offline = Desk(desk.folder / "offline")
+    offline.run("import", stick, "--root", desk.repository / "metadata" / "1.root.json")
+    offline.rotate("root", "--root-out", desk.folder / "usb2", keys=desk.usb)
+    offline.run("export", stick)
+    assert "taken over" in desk.run("import", stick)
+    assert desk.status()["roles"][0]["version"] == 2
+    desk.run("pause", "rul-x")
+    (release,) = fetch_index(desk.repository, desk.folder / "state", desk.root).releases
+    assert release.state == "paused"
+
+
 def test_a_broker_that_is_away_is_a_warning(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     desk.init()
     monkeypatch.setenv("KPSTREAM_CENTRE_MQTT_HOST", "127.0.0.1")
