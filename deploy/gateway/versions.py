@@ -76,6 +76,7 @@ def opened_source(source: Path, scratch: Path) -> Iterator[Source]:
         SourceInvalid: It is none of these, or damaged, or for another machine.
     """
     folder = Path(tempfile.mkdtemp(prefix="source-", dir=scratch))
+    folder.chmod(0o755)  # the gateway's user reads students from it
     try:
         if not source.exists():
             msg = f"there is no {source}: name a bundle, a checkout or a wheel with --from"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -46,7 +47,9 @@ class QuickSteps(Steps):
             (Path(command[-1]) / "bin").mkdir(parents=True, exist_ok=True)
             (Path(command[-1]) / "bin/pip").write_text("#!/not/here\n")
         elif "deploy.gateway.files" in command:
-            files.main([word for word in command[4:]])
+            files.main(command[4:])
+        elif "deploy.cli" in command:  # the command itself, from here
+            return super().run([sys.executable, *command[2:]], advice=advice, env=env)
         return ""
 
     def write(

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from deploy.gateway.broker import Tls
 from deploy.gateway.errors import FellBack, InstallError
 from deploy.gateway.installer import Installer
 from deploy.gateway.places import Places
 from deploy.gateway.service import UNITS
+from deploy.gateway.settingsfile import read_settings
 from tests.fakes.bundles import make_bundle
 from tests.fakes.installing import Cut, QuickSteps, ToldService
 
@@ -114,6 +116,37 @@ def test_settings_go_into_the_file_and_others_stay(machine: Machine) -> None:
     assert "KPSTREAM_INGEST_MQTT_HOST=b" in lines
     assert "KPSTREAM_INGEST_MQTT_PORT=1884" in lines
     assert lines.count("KPSTREAM_GATEWAY_STATE_DIR=/var/lib/kpstream") == 1
+
+
+def test_tls_gives_each_user_its_own_files_and_keeps_what_people_edited(machine: Machine) -> None:
+    tls = Tls(["gw.example"], ["plant-1/press-7"], "192.0.2.7")
+    machine.run(lambda it: it.install(machine.bundles["1.0.0"], tls=tls))
+    places = machine.places
+    broker, gateway = places.broker_certificates, places.certificates
+    assert sorted(path.name for path in broker.rglob("*") if path.is_file()) == [
+        *("ca.pem", "devices-ca.pem", "mosquitto-devices.acl", "mosquitto-services.acl"),
+        *("mosquitto.key", "mosquitto.pem"),
+    ]
+    assert (broker / "mosquitto-devices.acl").read_text().endswith("pattern write sensors/%u/+\n")
+    assert sorted(path.name for path in gateway.rglob("*") if path.is_file()) == [
+        *("bridge.key", "bridge.pem", "ca.pem"),
+    ]
+    for path in (*broker.rglob("*"), *gateway.rglob("*")):
+        assert path.stat().st_mode & 0o077 == 0, path
+    assert str(places.root) not in places.broker_file.read_text(), "an image has another root"
+    assert "listener 8883 192.0.2.7" in places.broker_file.read_text()
+    settings = read_settings(places.env_file.read_text())
+    assert settings["KPSTREAM_INGEST_MQTT_PORT"] == "8884"
+    assert settings["KPSTREAM_INGEST_MQTT_KEY_FILE"] == "/etc/kpstream/certs/services/bridge.key"
+    assert (places.authority / "devices/plant-1/press-7.key").is_file()
+    (broker / "mosquitto-devices.acl").write_text("# a device is shut out here\n")
+    key = (broker / "servers/mosquitto.key").read_text()
+    machine.run(lambda it: it.install(machine.bundles["1.0.0"], tls=tls))
+    assert (broker / "mosquitto-devices.acl").read_text() == "# a device is shut out here\n"
+    assert (broker / "servers/mosquitto.key").read_text() == key
+    assert "restart mosquitto.service" not in machine.calls
+    machine.install()  # without --tls the configuration stays as it is
+    assert "listener 8883" in places.broker_file.read_text()
 
 
 def test_an_upgrade_keeps_the_state_and_the_version_before(machine: Machine) -> None:

@@ -6,9 +6,7 @@ The wheels are small ones of the tests, so nothing is fetched: they start a serv
 
 from __future__ import annotations
 
-import ensurepip
 import re
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -20,75 +18,10 @@ import pytest
 from tests.fakes import systemctl
 from tests.fakes.bundles import make_bundle, seal
 from tests.fakes.ports import free_port
+from tests.fakes.smallwheel import add_pip, small_wheel
 
 ROOT = Path(__file__).parents[3]
 INSTALL = ROOT / "deploy/gateway/install.sh"
-
-CLI = """
-import os
-import sys
-from http.server import BaseHTTPRequestHandler, HTTPServer
-
-STATUS, VERSION = {status}, "{version}"
-
-
-class Handler(BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.send_response(STATUS)
-        self.end_headers()
-        self.wfile.write(b'{{"problems": ["the log is full"]}}')
-
-    def log_message(self, *words):
-        pass
-
-
-def main(prog_name):
-    if sys.argv[1:] == ["gateway"]:
-        print(VERSION, "in", os.environ["KPSTREAM_GATEWAY_STATE_DIR"], flush=True)
-        if STATUS == 0:
-            sys.exit("it does not start")
-        port = int(os.environ["KPSTREAM_GATEWAY_CONSOLE_PORT"])
-        HTTPServer(("127.0.0.1", port), Handler).serve_forever()
-    print(VERSION, prog_name, *sys.argv[1:])
-"""
-FILES = """
-import sys
-from pathlib import Path
-
-folder = Path(sys.argv[1])
-folder.mkdir()
-unit = "[Service]\\n# {version}\\nExecStart=/opt/kpstream/current/venv/bin/kpstream gateway\\n"
-names = ("mosquitto.conf", "gateway.env", "sysusers.conf", "kpstream")
-for name in names:
-    (folder / name).write_text("")
-for name in {units}:
-    (folder / name).write_text(unit)
-"""
-
-
-def wheel(version: str, status: int) -> bytes:
-    """A wheel named kpstream whose gateway answers `/ready` with the status; 0: it ends at once."""
-    from deploy.gateway.service import UNITS
-
-    content = {
-        "deploy/__init__.py": "",
-        "deploy/cli.py": CLI.format(status=status, version=version),
-        "deploy/gateway/__init__.py": "",
-        "deploy/gateway/files.py": FILES.format(version=version, units=UNITS),
-        f"kpstream-{version}.dist-info/METADATA": (
-            f"Metadata-Version: 2.1\nName: kpstream\nVersion: {version}\n"
-        ),
-        f"kpstream-{version}.dist-info/WHEEL": (
-            "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        ),
-    }
-    record = f"kpstream-{version}.dist-info/RECORD"
-    content[record] = "".join(f"{name},,\n" for name in (*content, record))
-    path = Path(f"{version}.whl")
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, text in content.items():
-            archive.writestr(name, text)
-    return path.read_bytes()
 
 
 class Gateway:
@@ -102,10 +35,10 @@ class Gateway:
 
     def bundle(self, version: str, status: int = 200) -> Path:
         """A bundle with pip in it if this Python has its wheel, as a real one has."""
-        folder = make_bundle(self.folder / version, version=version, wheel=wheel(version, status))
-        for path in Path(ensurepip.__file__).parent.glob("_bundled/pip-*.whl"):
-            shutil.copy(path, folder / "wheels")
-        seal(folder)
+        folder = make_bundle(
+            self.folder / version, version=version, wheel=small_wheel(version, status)
+        )
+        add_pip(folder)
         return folder
 
     def installer(self, *words: str | Path) -> subprocess.CompletedProcess[str]:
@@ -127,8 +60,7 @@ class Gateway:
 
 
 @pytest.fixture
-def gateway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gateway]:
-    monkeypatch.chdir(tmp_path)
+def gateway(tmp_path: Path) -> Iterator[Gateway]:
     machine = Gateway(tmp_path)
     yield machine
     systemctl.stop_all(machine.root)
@@ -185,7 +117,7 @@ def test_install_upgrade_fall_back_roll_back_and_remove(gateway: Gateway) -> Non
 
 def test_a_damaged_bundle_changes_nothing(gateway: Gateway) -> None:
     bundle = gateway.bundle("1.0.0")
-    (bundle / "wheels/kpstream-1.0.0-py3-none-any.whl").write_bytes(wheel("1.0.0", 503))
+    (bundle / "wheels/kpstream-1.0.0-py3-none-any.whl").write_bytes(small_wheel("1.0.0", 503))
     done = gateway.installer("install", "--from", bundle)
     assert done.returncode == 1
     assert "the digest of wheels/kpstream-1.0.0-py3-none-any.whl differs" in done.stderr
@@ -212,7 +144,7 @@ def test_a_bundle_that_lacks_a_package_is_told_by_pip(gateway: Gateway) -> None:
 
 def test_a_wheel_needs_the_file_of_hashes(gateway: Gateway) -> None:
     path = gateway.folder / "kpstream-1.0.0-py3-none-any.whl"
-    path.write_bytes(wheel("1.0.0", 200))
+    path.write_bytes(small_wheel("1.0.0", 200))
     done = gateway.installer("install", "--from", path)
     assert done.returncode == 1
     assert "requirements-gateway.txt beside it" in done.stderr
