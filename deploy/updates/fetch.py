@@ -287,6 +287,7 @@ def run_child(request: Mapping[str, Any]) -> bytes:
     with child:
         limit_s = float(request["seconds"]) + _AFTER_S
         killer = threading.Timer(limit_s, kill_child, [child])
+        killer.daemon = True  # a gateway that stops does not wait for it
         killer.start()
         try:
             if child.stdin is not None and child.stdout is not None:

@@ -7,9 +7,11 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from deploy.rollout.ceremony import rotate_online, rotate_root
@@ -250,6 +252,39 @@ def test_a_process_that_hangs_is_killed(monkeypatch, world):
     )
     with pytest.raises(FetchFailed, match=r"ended with signal 9 within its limits of 0\.5 s"):
         run_child(request)
+
+
+FETCH_IN_THREAD = """
+import sys, threading
+from pathlib import Path
+from deploy.updates.fetch import Fetcher
+url, root, state, now_s = sys.argv[1:]
+fetcher = Fetcher(url, Path(root), Path(state), lambda: int(now_s))
+threading.Thread(target=fetcher.fetch_index, daemon=True).start()
+sys.stdin.read()
+"""
+
+
+def test_a_gateway_that_stops_does_not_wait_for_a_fetch(web, tmp_path):
+    """The fetch would last ten minutes; its process ends with the gateway."""
+    web.server.spoiled["metadata"] = stall
+    arguments = [web.url, tmp_path / "root.json", web.state, str(web.now_s)]
+    with subprocess.Popen(
+        [sys.executable, "-c", FETCH_IN_THREAD, *map(str, arguments)], stdin=subprocess.PIPE
+    ) as gateway:
+        wait_until(lambda: bool(web.server.requests), "asked")
+        (child,) = psutil.Process(gateway.pid).children()
+        assert gateway.stdin is not None
+        gateway.stdin.close()
+        assert gateway.wait(60) == 0
+        child.wait(60)
+
+
+def wait_until(holds: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline, f"not {what}"
+        time.sleep(0.02)
 
 
 @pytest.mark.parametrize("answer", [b"", b"{}", b"[", b"x" * 70_000, b'{"state": "fine"}'])
