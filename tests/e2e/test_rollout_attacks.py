@@ -26,6 +26,7 @@ def make_student(folder: Path, version: int) -> None:
 
 @pytest.mark.needs_mosquitto
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_a_gateway_under_attack_scores_on_and_takes_the_next_release(tmp_path: Path) -> None:
     with serving(tmp_path / "repository") as server:
         world = World(tmp_path, server, now_s=now_ms() // 1000, make=make_student)
@@ -46,24 +47,24 @@ def test_a_gateway_under_attack_scores_on_and_takes_the_next_release(tmp_path: P
 
             def scores_on() -> None:
                 scored = plant.totals().get("scored", 0)
-                plant.wait_until(lambda: plant.totals()["scored"] > scored, 30, "scoring on")
+                plant.wait_until(lambda: plant.totals()["scored"] > scored, 240, "scoring on")
 
             def endure(name: str, number: int) -> None:
                 attack = ATTACKS[name]
                 attack.do(world)
-                plant.wait_until(lambda: attack.words in rollout().get("detail", ""), 60, name)
+                plant.wait_until(lambda: attack.words in rollout().get("detail", ""), 240, name)
                 assert rollout()["centre"] == attack.state
                 assert any(attack.words in text for text in rollout()["notices"])
                 assert (plant.get("ready") or {})["ready"]
                 scores_on()
                 recover(world, attack, number)
-                plant.wait_until(lambda: follows(number), 60, f"following release {number}")
+                plant.wait_until(lambda: follows(number), 240, f"following release {number}")
 
             flow = Flow(plant.broker.port)
             flow.start()
-            plant.wait_until(lambda: follows(1), 60, "following release 1")
+            plant.wait_until(lambda: follows(1), 240, "following release 1")
             for number, name in enumerate(TRIED, 10):
                 endure(name, number)
             published = flow.stop()
-            plant.wait_until(lambda: plant.totals()["windowed"] == published, 60, "windowed")
+            plant.wait_until(lambda: plant.totals()["windowed"] == published, 240, "windowed")
             assert plant.stop_gateway() == 0

@@ -62,7 +62,7 @@ class World:
 
     @staticmethod
     def limits_of_a_good_line() -> FetchLimits:
-        return FetchLimits(seconds=60, stall_s=20, grace_s=20)
+        return FetchLimits(seconds=250, stall_s=120, grace_s=120)
 
     @property
     def state(self) -> Path:

@@ -18,7 +18,7 @@ from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import MetaFile, TargetFile
 
 from deploy.rollout.release import INDEX_TARGET
-from deploy.updates.fetch import FetchFailed
+from deploy.updates.fetch import FetchFailed, FetchLimits
 from tests.fakes.repositoryserver import endless, stall
 from tests.fakes.rolloutworld import NOW_S, World, world_of
 
@@ -142,7 +142,7 @@ def send_more_of_the_student(world: World) -> None:
 def stall_at(path: str) -> Callable[[World], None]:
     def do(world: World) -> None:
         assert world.server is not None
-        world.limits = world.limits.__class__(seconds=60, stall_s=0.3, grace_s=20)
+        world.limits = FetchLimits(seconds=250, stall_s=1, grace_s=120)
         world.server.spoiled[path] = stall
 
     return do
@@ -150,7 +150,7 @@ def stall_at(path: str) -> Callable[[World], None]:
 
 def trickle(world: World) -> None:
     """Any speed is too slow for this limit, so the test depends on none."""
-    world.limits = world.limits.__class__(seconds=60, stall_s=20, grace_s=0, bytes_per_s=10**12)
+    world.limits = FetchLimits(stall_s=120, grace_s=0, bytes_per_s=10**12)
 
 
 def sign_with_another_key(role: str) -> Callable[[World], None]:
@@ -357,7 +357,7 @@ ATTACKS = {
     "endless root": Attack(send_more("2.root.json"), "refused", "endless data"),
     "endless student": Attack(send_more_of_the_student, "refused", "endless data", student=True),
     "slow retrieval of metadata": Attack(
-        stall_at("metadata/timestamp"), "away", "slow retrieval: metadata/timestamp", only="web"
+        stall_at("metadata/timestamp"), "away", "slow retrieval: metadata/", only="web"
     ),
     "slow retrieval of a student": Attack(
         stall_at("targets"), "away", "slow retrieval: targets/", student=True, only="web"

@@ -51,6 +51,8 @@ class Gateway:
         return artifact.manifest.version, artifact.digest
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("loss", LOSSES)
 def test_a_power_cut_at_any_write_leaves_a_verified_student(tmp_path: Path, loss: str) -> None:
     with world_of(tmp_path / "centre", "folder") as world:
