@@ -42,7 +42,7 @@ class Thresholds(BaseModel):
     latency_percent: Percent = 300
     latency_ms: Annotated[int, Strict(), Field(ge=0, le=60_000)] = 1
     disagreement_permille: Permille = 300
-    psi_permille: Annotated[int, Strict(), Field(ge=0, le=100_000)] = 1000
+    psi_permille: Annotated[int, Strict(), Field(ge=0, le=100_000)] = 2000
     spread_percent: Percent = 20
     unknown_permille: Permille = 100
     error_percent: Percent = 150

@@ -113,7 +113,7 @@ def _worst(champion: Artifact, other: Artifact, windows: NDArray[np.float32]) ->
 
     return {
         "disagreement (300 ‰)": most(max, "disagreement_permille"),
-        "PSI (1000 ‰)": most(max, "psi_permille"),
+        "PSI (2000 ‰)": most(max, "psi_permille"),
         "spread (20 %)": most(min, "spread_percent"),
         "more unknown (100 ‰)": most(max, "unknown_permille"),
         "time (300 %)": most(max, "latency_percent"),
