@@ -122,11 +122,16 @@ def write_artifact(path: str | os.PathLike[str], draft: Draft, onnx_bytes: bytes
 def write_durably(path: Path, data: bytes) -> None:
     """Replace a file atomically; content and name are on disk when this returns."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with os.fdopen(open_plain_file(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    descriptor = open_plain_file(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)  # a full disk needs the room
+        raise
     sync_directory(path.parent)
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
-import pickle
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,14 +27,13 @@ from torch import Tensor, nn
 
 from models.manifest import Scaler
 from training.augment import augment
-from training.errors import CheckpointError
+from training.checkpoints import STATE_FILE, read_state, write_state
 from training.recipes import Recipe, format_recipe
 from training.scoring import scale_windows
 from training.windows import WindowSet, digest_windows
 
-__all__ = ["STATE_FILE", "BuildMethod", "Distilled", "Epoch", "distill"]
+__all__ = ["BuildMethod", "Distilled", "Epoch", "distill"]
 
-STATE_FILE = "last.pt"
 _WARM_UP_STEPS = 200
 
 BuildMethod = Callable[[Recipe, int, int, NDArray[np.int64]], Any]
@@ -220,7 +218,6 @@ class _Run:
                 value.copy_(new[name])
 
     def write(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         state = {
             "identity": self.identity,
             "method": self.method.state_dict(),
@@ -230,25 +227,12 @@ class _Run:
             "progress": [self.done, self.step, self.seconds],
             "losses": self.losses,
         }
-        temporary = path.with_suffix(".tmp")
-        torch.save(state, temporary)
-        temporary.replace(path)
+        write_state(path, state)
 
     def read(self, path: Path) -> None:
-        if not path.exists():
+        state = read_state(path, self.identity)
+        if state is None:
             return
-        try:
-            state = torch.load(path, weights_only=True)
-            identity = state["identity"]
-        except (OSError, RuntimeError, KeyError, TypeError, EOFError, pickle.PickleError) as exc:
-            msg = f"{path} cannot be read ({type(exc).__name__}): delete it to start again"
-            raise CheckpointError(msg) from exc
-        if identity != self.identity:
-            msg = (
-                f"{path} belongs to a run with another recipe or other data: "
-                "choose another --out folder, or delete the file to start again"
-            )
-            raise CheckpointError(msg)
         self.method.load_state_dict(state["method"])
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])

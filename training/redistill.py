@@ -3,31 +3,28 @@
 Tasks with labels learn from cached anchors; the forecast has its own way, in `redistill_forecast`.
 
 Exit codes: 0 if the student was published, is better than the running student, or no student runs
-yet; 2 for wrong usage or data; 3 if it is not (clearly) better, and nothing was published; 4 if the
-time was over: the same command continues; 5 if it was published, but the centre could not release
-it; 130 after Ctrl-C, which keeps the finished passes.
+yet; 2 for wrong usage or data, or if something cannot be written; 3 if it is not (clearly) better,
+and nothing was published; 4 if the time was over: the same command continues; 5 if it was
+published, but the centre could not release it; 130 after Ctrl-C, which keeps the finished passes.
 """
 
 from __future__ import annotations
 
-import hashlib
 import shlex
 import sys
 import time
-from dataclasses import replace
+from dataclasses import replace as changed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 from rich.console import Console
 
-from models.acceptance import publish_stable
-from models.artifact import Artifact, read_artifact
+from models.artifact import Artifact
 from models.errors import ModelError
 from models.registry import Registry
 from models.tasks.contract import Task
 from models.tasks.registry import find_task
-from models.zoo import list_zoo, zoo_path
 from training.centre import Centre
 from training.datasets.contract import DataSet
 from training.datasets.sources import find_source, find_task_by_option, task_options
@@ -40,7 +37,14 @@ from training.recipes import (
     shipped_recipe,
 )
 from training.report import RunLog, print_comparison, print_table
-from training.runfolder import open_run_folder, tell_how_to_continue
+from training.runfolder import (
+    INTERRUPTED,
+    default_folder,
+    open_run_folder,
+    out_of_time,
+    require_room,
+)
+from training.running import choose_name, find_running, publish_better, require_free_stream
 
 if TYPE_CHECKING:  # it needs torch, which --help does not
     from training.candidate import Candidate
@@ -48,7 +52,6 @@ if TYPE_CHECKING:  # it needs torch, which --help does not
 __all__ = ["main", "redistill"]
 
 NOT_BETTER = 3
-UNFINISHED = 4
 
 
 class _TaskOption(click.ParamType):
@@ -86,6 +89,11 @@ class _TaskOption(click.ParamType):
 )
 @click.option("--publish", is_flag=True, help="Publish the new student if it is better.")
 @click.option(
+    "--replace",
+    is_flag=True,
+    help="Retire the student of another name that scores the stream now.",
+)
+@click.option(
     "--centre",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="With --publish: also release the student to the gateways of this centre, step by step.",
@@ -108,11 +116,16 @@ class _TaskOption(click.ParamType):
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="Recipe (flat TOML); by default that of the starter or (forecast) running student.",
 )
-@click.option("--name", help="Name of the student; by default that of the running one.")
+@click.option(
+    "--name",
+    help="Name of the student; by default that of the running one if both learned from the same "
+    "data set, or else that of the data, such as rul-fd003.",
+)
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder of the run (state, log, plot, artifact); by default runs/<task>-<digest>.",
+    help="Folder of the run (state, log, plot, artifact); by default "
+    "~/.local/state/kpstream/runs/<task>-<digest of recipe and data>.",
 )
 @click.option(
     "--max-minutes",
@@ -138,7 +151,13 @@ def redistill(centre: Path | None, plan: Path | None, **options: Any) -> None:
         _fail(str(exc))
     except OSError as exc:  # a full disk, a registry without the right to write
         where = exc.filename or "a file of the run"
-        _fail(f"{where}: {exc.strerror or exc}: mend that and run the same command again")
+        _fail(
+            f"{where}: {exc.strerror or exc}: nothing was published. Mend that and run the same "
+            "command again: finished passes are kept"
+        )
+    except KeyboardInterrupt:
+        click.echo("Stopped before the training began.", err=True)
+        sys.exit(INTERRUPTED)
 
 
 def main() -> None:
@@ -180,6 +199,7 @@ def _redistill(
     subset: str | None,
     registry: Path,
     publish: bool,
+    replace: bool,
     centre: Centre | None,
     name: str | None,
     out: Path | None,
@@ -196,44 +216,55 @@ def _redistill(
     deadline_s = started_s + (60 * max_minutes if max_minutes is not None else 1e12)
     chosen = find_task_by_option(task)
     subset = subset or "FD001"
-    running = _find_running(Registry(registry), chosen, name)
-    recipe, data_set = _read_inputs(chosen, data, subset, running, config, changes)
-    name = name or _default_name(chosen, running)
-    fairness = candidates.check_comparable(running, data_set, recipe) if running else None
-    folder = out or _default_folder(task, recipe, data_set)
-    open_run_folder(folder, format_recipe(recipe))
-
-    console.print(f"{data_set.title}: {len(data_set.train)} windows; run folder {folder}")
-    log = RunLog(folder / "log.jsonl", console, recipe.epochs * (recipe.folds + 1))
-    command = _describe_command(task, chosen, data, subset)
-    with tell_how_to_continue(console, folder), log:
-        candidate = candidates.train_candidate(
-            data_set,
-            recipe,
-            name,
-            folder,
-            command=command,
-            on_epoch=log.add,
-            deadline_s=deadline_s,
-        )
-    if candidate is None:
-        console.print(
-            f"Out of time ({max_minutes} min). The state is kept in {folder}: the same command "
-            f"with --out {folder} continues."
-        )
-        return UNFINISHED
-    code = _conclude(
-        console,
-        log,
-        candidate,
-        running,
-        fairness,
-        data_set,
-        Registry(registry),
-        publish,
-        centre,
-        folder,
+    recipe = _read_recipe(chosen, config, **changes)
+    data_set = _read_data(recipe, data, subset)
+    models = Registry(registry)
+    running = find_running(
+        models,
+        chosen,
+        data_set.stream,
+        name,
+        warn=lambda text: console.print(text, soft_wrap=True, markup=False),
     )
+    name = name or choose_name(task, data_set.name, data_set.title, running)
+    if publish:
+        require_free_stream(models, data_set.stream, name, replace)
+        require_room(registry)
+    if config is None:
+        recipe = _with_split_of(running, data_set, recipe)
+    fairness = candidates.check_comparable(running, data_set, recipe) if running else None
+    text = format_recipe(recipe)
+    folder = (out or default_folder(task, text, data_set.digest)).absolute()
+    with open_run_folder(folder, text, console):
+        console.print(
+            f"{data_set.title}: {len(data_set.train)} windows; run folder {folder}", soft_wrap=True
+        )
+        log = RunLog(folder / "log.jsonl", console, recipe.epochs * (recipe.folds + 1))
+        with log:
+            candidate = candidates.train_candidate(
+                data_set,
+                recipe,
+                name,
+                folder,
+                command=_describe_command(task, chosen, data, subset),
+                on_epoch=log.add,
+                deadline_s=deadline_s,
+            )
+        if candidate is None:
+            return out_of_time(console, folder, max_minutes)
+        code = _conclude(
+            console,
+            log,
+            candidate,
+            running,
+            fairness,
+            data_set,
+            models,
+            publish,
+            replace,
+            centre,
+            folder,
+        )
     console.print(
         f"{time.monotonic() - started_s:.0f} s from reading the data to the end, "
         f"{candidate.seconds:.0f} s of them training."
@@ -250,6 +281,7 @@ def _conclude(
     data_set: DataSet,
     registry: Registry,
     publish: bool,
+    replace: bool,
     centre: Centre | None,
     folder: Path,
 ) -> int:
@@ -271,7 +303,11 @@ def _conclude(
     console.print(
         f"One window takes {latency['p50_ms']:.3f} ms (p50), {latency['p99_ms']:.3f} ms (p99)."
     )
-    version = _publish(registry, candidate, running) if publish and better else None
+    version = (
+        publish_better(registry, candidate.artifact, running, replace)
+        if publish and better
+        else None
+    )
     log.write(
         {
             "result": candidate.metrics,
@@ -298,12 +334,6 @@ def _write_plot(path: Path, log: RunLog, candidate: Candidate, data_set: DataSet
     write_plot(path, losses, curve, candidate.held_out.labels, candidate.scored, data_set)
 
 
-def _publish(registry: Registry, candidate: Candidate, running: Artifact | None) -> int:
-    if running is not None:
-        registry.seed(running.path)  # a student of the zoo becomes the registry's first version
-    return publish_stable(registry, candidate.artifact.path).pointer.version
-
-
 def _verdict(
     candidate: Candidate,
     running: Artifact | None,
@@ -320,21 +350,6 @@ def _verdict(
     return f"{reason}; not published (add --publish); {where}."
 
 
-def _read_inputs(
-    task: Task,
-    data: str,
-    subset: str,
-    running: Artifact | None,
-    config: Path | None,
-    changes: dict[str, Any],
-) -> tuple[Recipe, DataSet]:
-    recipe = _read_recipe(task, config, **changes)
-    data_set = _read_data(recipe, data, subset)
-    if config is None:
-        recipe = _with_split_of(running, data_set, recipe)
-    return recipe, data_set
-
-
 def _read_data(recipe: Recipe, path: str, subset: str) -> DataSet:
     if path == "dummy":
         from training.datasets.dummy import make_dummy
@@ -348,33 +363,6 @@ def _read_data(recipe: Recipe, path: str, subset: str) -> DataSet:
         msg = f"there is no data reader for task {recipe.task}: use --data dummy"
         raise DataSetError(msg)
     return source.read(Path(path), subset, recipe, False)
-
-
-def _find_running(registry: Registry, task: Task, name: str | None) -> Artifact | None:
-    """Find the stable student of the registry, or the starter student if the registry has none."""
-    found = []
-    for candidate in [name] if name else registry.names():
-        pointer = registry.read_stable(candidate)
-        if pointer is not None:
-            artifact = registry.read(candidate, pointer.version, pointer.digest)
-            if find_task(artifact.manifest.task) is task:
-                found.append(artifact)
-    if len(found) > 1:
-        names = ", ".join(artifact.manifest.name for artifact in found)
-        msg = f"the registry runs several students of this task ({names}): choose one with --name"
-        raise TrainingError(msg)
-    source = find_source(task.name)
-    if not found and source is not None and source.starter in list_zoo():
-        if name in (None, source.starter):
-            found.append(read_artifact(zoo_path(source.starter)))
-    return found[0] if found else None
-
-
-def _default_name(task: Task, running: Artifact | None) -> str:
-    if running is not None:
-        return running.manifest.name
-    source = find_source(task.name)
-    return source.starter if source else task.name
 
 
 def _read_recipe(task: Task, config: Path | None, **changes: Any) -> Recipe:
@@ -397,7 +385,7 @@ def _with_split_of(running: Artifact | None, data_set: DataSet, recipe: Recipe) 
 
     trained = recipe_of(running) if running else None
     if running and trained and running.manifest.lineage.data_digest == data_set.digest:
-        return replace(recipe, split_seed=trained.split_seed, hold_out=trained.hold_out)
+        return changed(recipe, split_seed=trained.split_seed, hold_out=trained.hold_out)
     return recipe
 
 
@@ -408,8 +396,3 @@ def _describe_command(option: str, task: Task, data: str, subset: str) -> str:
     return shlex.join(
         [*arguments, "--subset", subset] if source and source.has_subsets else arguments
     )
-
-
-def _default_folder(option: str, recipe: Recipe, data_set: DataSet) -> Path:
-    text = f"{format_recipe(recipe)}{data_set.digest}"
-    return Path("runs") / f"{option}-{hashlib.sha256(text.encode('utf-8')).hexdigest()[:8]}"

@@ -6,7 +6,6 @@ seasonal-naive forecast; `training.forecast_gate` has the comparison. The test p
 
 from __future__ import annotations
 
-import hashlib
 import math
 import shlex
 import time
@@ -18,19 +17,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.console import Console
 
-from models.acceptance import publish_stable
-from models.artifact import Artifact, read_artifact
+from models.artifact import Artifact
 from models.manifest import check_fit
 from models.registry import Registry
 from models.session import Student
 from models.tasks.contract import Task
-from models.tasks.registry import find_task
-from models.zoo import STARTERS, list_zoo, zoo_path
 from training.centre import Centre
 from training.datasets.dummy_series import make_dummy_series
 from training.datasets.series import SeriesSet
 from training.datasets.series_sources import is_description, read_series_file
-from training.errors import DataSetError, MissingExtraError, RecipeError, TrainingError
+from training.errors import DataSetError, MissingExtraError, RecipeError
 from training.forecast_gate import (
     HeldOutTime,
     Verdict,
@@ -40,7 +36,8 @@ from training.forecast_gate import (
     student_forecast,
 )
 from training.report import RunLog, print_forecast_gains, print_forecast_table
-from training.runfolder import open_run_folder, tell_how_to_continue
+from training.runfolder import default_folder, open_run_folder, out_of_time, require_room
+from training.running import choose_name, find_running, publish_better, require_free_stream
 
 if TYPE_CHECKING:  # they need torch, which --help does not
     from training.forecasting.candidate import ForecastCandidate
@@ -49,7 +46,6 @@ if TYPE_CHECKING:  # they need torch, which --help does not
 __all__ = ["redistill_forecast"]
 
 NOT_BETTER = 3
-UNFINISHED = 4
 _NO_TEACHER = "none"
 _DEFAULT = {"length": 96, "horizon": 24, "backtest": 24, "leads": [1, 6, 12, 24]}
 
@@ -84,6 +80,7 @@ def redistill_forecast(
     subset: str | None,
     registry: Path,
     publish: bool,
+    replace: bool,
     centre: Centre | None,
     name: str | None,
     out: Path | None,
@@ -108,29 +105,30 @@ def redistill_forecast(
 
     started_s = time.monotonic()
     deadline_s = started_s + (60 * max_minutes if max_minutes is not None else math.inf)
-    given = _read_inputs(task, data, subset, Registry(registry), name, config, changes)
+    models = Registry(registry)
+    given = _read_inputs(console, task, data, subset, models, name, config, changes)
+    name = name or choose_name(option, given.whole.name, given.whole.title, given.running)
+    if publish:
+        require_free_stream(models, given.whole.stream, name, replace)
+        require_room(registry)
     text = format_forecast_recipe(given.recipe)
-    folder = out or _default_folder(option, text, given.known)
-    open_run_folder(folder, text)
-    console.print(f"{_describe_data(given)}; run folder {folder}", soft_wrap=True)
-    log = RunLog(folder / "log.jsonl", console, given.recipe.epochs)
-    with tell_how_to_continue(console, folder), log:
-        candidate = train_forecaster(
-            given.known,
-            given.recipe,
-            name or _default_name(given),
-            folder,
-            command=_describe_command(option, data, subset),
-            on_epoch=lambda done: log.add_pass(done.number, done.loss, done.validation),
-            deadline_s=deadline_s,
-        )
-    if candidate is None:
-        console.print(
-            f"Out of time ({max_minutes} min). The state is kept in {folder}: the same command "
-            f"with --out {folder} continues."
-        )
-        return UNFINISHED
-    code = _conclude(console, log, given, candidate, Registry(registry), publish, centre)
+    folder = (out or default_folder(option, text, given.known.digest)).absolute()
+    with open_run_folder(folder, text, console):
+        console.print(f"{_describe_data(given)}; run folder {folder}", soft_wrap=True)
+        log = RunLog(folder / "log.jsonl", console, given.recipe.epochs)
+        with log:
+            candidate = train_forecaster(
+                given.known,
+                given.recipe,
+                name,
+                folder,
+                command=_describe_command(option, data, subset),
+                on_epoch=lambda done: log.add_pass(done.number, done.loss, done.validation),
+                deadline_s=deadline_s,
+            )
+        if candidate is None:
+            return out_of_time(console, folder, max_minutes)
+        code = _conclude(console, log, given, candidate, models, publish, replace, centre)
     console.print(
         f"{time.monotonic() - started_s:.0f} s from reading the data to the end, "
         f"{candidate.seconds:.0f} s of them training."
@@ -139,6 +137,7 @@ def redistill_forecast(
 
 
 def _read_inputs(
+    console: Console,
     task: Task,
     data: str,
     subset: str | None,
@@ -148,7 +147,14 @@ def _read_inputs(
     changes: dict[str, Any],
 ) -> _Inputs:
     whole = _read_data(data, subset)
-    running = _find_running(registry, task, name, whole)
+    running = find_running(
+        registry,
+        task,
+        whole.stream,
+        name,
+        fits=lambda shipped: shipped.manifest.channels == whole.channels,
+        warn=lambda text: console.print(text, soft_wrap=True, markup=False),
+    )
     recipe = _read_recipe(config, running, whole, changes)
     if running is not None:
         _check_window(running, recipe)
@@ -166,40 +172,11 @@ def _read_data(path: str, subset: str | None) -> SeriesSet:
         raise DataSetError(msg)
     if subset is None and not is_description(path):
         msg = (
-            "--subset is missing: it names the series of an archive, such as --subset ETTh1. For "
+            "--subset names the series of an archive, such as --subset ETTh1, and is missing. For "
             "CSV files of your own, --data takes their description (docs/howto/data-set.md)"
         )
         raise DataSetError(msg)
     return read_series_file(Path(path), subset or "")
-
-
-def _find_running(
-    registry: Registry, task: Task, name: str | None, data: SeriesSet
-) -> Artifact | None:
-    """Find the stable student for the stream of the data, or the starter that reads it.
-
-    Unlike engines and persons, series of two streams share no channels; a registry may run a
-    forecasting student for each. A shipped student that is no starter runs nowhere by itself, so it
-    is a rival only by its name.
-    """
-    found = []
-    for known in [name] if name else registry.names():
-        pointer = registry.read_stable(known)
-        if pointer is not None:
-            found.append(registry.read(known, pointer.version, pointer.digest))
-    if not found:
-        shipped = [one for one in list_zoo() if one == name] if name else STARTERS
-        found = [read_artifact(zoo_path(one)) for one in shipped]
-        found = [one for one in found if one.manifest.channels == data.channels]
-    found = [one for one in found if find_task(one.manifest.task) is task]
-    found = [one for one in found if name or one.manifest.stream == data.stream]
-    if len(found) > 1:
-        names = ", ".join(artifact.manifest.name for artifact in found)
-        msg = (
-            f"several students forecast the stream {data.stream} ({names}): choose one with --name"
-        )
-        raise TrainingError(msg)
-    return found[0] if found else None
 
 
 def _read_recipe(
@@ -242,12 +219,6 @@ def _check_window(running: Artifact, recipe: ForecastRecipe) -> None:
         raise RecipeError(msg)
 
 
-def _default_name(given: _Inputs) -> str:
-    if given.running is not None:
-        return given.running.manifest.name
-    return f"{given.task.name}-{given.whole.name}".lower()
-
-
 def _conclude(
     console: Console,
     log: RunLog,
@@ -255,6 +226,7 @@ def _conclude(
     candidate: ForecastCandidate,
     registry: Registry,
     publish: bool,
+    replace: bool,
     centre: Centre | None,
 ) -> int:
     from training.plots import write_forecast_plot
@@ -280,9 +252,7 @@ def _conclude(
     better = verdict.is_better
     version = None
     if publish and better:
-        if given.running is not None:
-            registry.seed(given.running.path)  # a starter becomes the registry's first version
-        version = publish_stable(registry, candidate.artifact.path).pointer.version
+        version = publish_better(registry, candidate.artifact, given.running, replace)
     log.write(
         {
             "result": verdict.new.measures,
@@ -380,8 +350,3 @@ def _describe_command(option: str, data: str, subset: str | None) -> str:
     """Describe the command for the lineage, without folders of this machine."""
     arguments = ["train-redistill", "--task", option, "--data", Path(data).name]
     return shlex.join([*arguments, "--subset", subset] if subset else arguments)
-
-
-def _default_folder(option: str, recipe: str, data: SeriesSet) -> Path:
-    digest = hashlib.sha256(f"{recipe}{data.digest}".encode()).hexdigest()
-    return Path("runs") / f"{option}-{digest[:8]}"

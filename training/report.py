@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from pathlib import Path
@@ -12,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from models.artifact import Artifact
+from training.checkpoints import has_state
 from training.datasets.contract import DataSet
 from training.evaluate import Comparison
 from training.forecast_gate import HeldOutTime, Verdict
@@ -38,10 +40,25 @@ _FORECAST_RULE = (
 
 
 class RunLog:
-    """JSON lines of a run, continued after a restart, and its progress bar."""
+    """JSON lines of a run, continued after a restart, and its progress bar.
+
+    The bar of a continued run begins with the passes that are done, so the time left is that of the
+    other passes.
+
+    Args:
+        path: File of the lines.
+        console: Where the bar is shown.
+        epochs: Passes of the whole run.
+    """
 
     def __init__(self, path: Path, console: Console, epochs: int) -> None:
         self.path = path
+        if not has_state(path.parent):
+            path.unlink(missing_ok=True)  # lines of a run that cannot continue
+        passes = self._passes()
+        done = passes[-1]["epoch"] if passes else 0
+        if done:
+            console.print(f"Continues after pass {done} of {epochs}.")
         self._bar = Progress(
             TextColumn("training"),
             BarColumn(),
@@ -50,7 +67,7 @@ class RunLog:
             TextColumn("{task.description}"),
             console=console,
         )
-        self._row = self._bar.add_task("", total=epochs)
+        self._row = self._bar.add_task("", total=epochs, completed=done)
 
     def __enter__(self) -> None:
         self._bar.start()
@@ -75,8 +92,9 @@ class RunLog:
 
     def write(self, line: dict[str, Any]) -> None:
         """Append one JSON object."""
+        cut = self.path.exists() and not self.path.read_bytes().endswith(b"\n")
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(("\n" if cut else "") + json.dumps(line) + "\n")
 
     def curve(self) -> tuple[list[float], list[float]]:
         """Read loss and held-out measure of every pass, including those before a restart.
@@ -97,8 +115,14 @@ class RunLog:
         return losses, [line["validation"] for line in ordered]
 
     def _passes(self) -> list[dict[str, Any]]:
-        lines = [json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines()]
-        passes = {line["epoch"]: line for line in lines if "epoch" in line}
+        """Passes in their order; of one that was made twice after a restart, the later one."""
+        passes: dict[int, dict[str, Any]] = {}
+        content = self.path.read_bytes() if self.path.exists() else b""
+        for text in content.splitlines():
+            with contextlib.suppress(ValueError):  # a kill or a full disk has cut the line
+                line = json.loads(text)
+                if "epoch" in line:
+                    passes[line["epoch"]] = line
         return [passes[number] for number in sorted(passes)]
 
 

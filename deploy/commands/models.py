@@ -19,6 +19,7 @@ from models.drafting import Facts, Incomplete, draft_of
 from models.errors import ModelError, VersionMissing
 from models.manifest import Manifest
 from models.registry import Registry
+from models.tasks.registry import find_task
 from models.trial import try_student
 from models.zoo import STARTERS, list_zoo, zoo_path
 
@@ -265,5 +266,8 @@ def _headline(registry: Registry, name: str, version: int) -> str:
 
 
 def _measures(manifest: Manifest) -> str:
+    """The first three measures in the order of the task, so the headline measure comes first."""
     metrics = manifest.metrics.get("test") or next(iter(manifest.metrics.values()), {})
-    return ", ".join(f"{key} {value:.4g}" for key, value in sorted(metrics.items())[:3])
+    order = [measure.name for measure in find_task(manifest.task).measures]
+    names = sorted(metrics, key=lambda name: [*order, name].index(name))
+    return ", ".join(f"{name} {metrics[name]:.4g}" for name in names[:3])

@@ -7,9 +7,10 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the extra [training]; make test installs it")
 
 from training.candidate import train_candidate  # noqa: E402
+from training.checkpoints import STATE_FILE  # noqa: E402
 from training.datasets.contract import fit_scaler  # noqa: E402
 from training.datasets.dummy import make_dummy  # noqa: E402
-from training.distill import STATE_FILE, distill  # noqa: E402
+from training.distill import distill  # noqa: E402
 from training.errors import CheckpointError  # noqa: E402
 from training.methods.build import build_method  # noqa: E402
 from training.recipes import shipped_recipe  # noqa: E402

@@ -1,3 +1,5 @@
+import errno
+import io
 import json
 import os
 import re
@@ -6,14 +8,18 @@ import sys
 
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
 pytest.importorskip("torch", reason="needs the extra [training]; make test installs it")
 
 from models.artifact import read_artifact
+from models.dummy import write_dummy
 from models.registry import Registry
+from models.zoo import zoo_path
 from training.centre import NOT_RELEASED
 from training.recipes import format_recipe, shipped_recipe
-from training.redistill import NOT_BETTER, UNFINISHED, redistill
+from training.redistill import NOT_BETTER, redistill
+from training.runfolder import UNFINISHED, open_run_folder
 
 pytestmark = pytest.mark.needs_training
 
@@ -84,12 +90,106 @@ def test_a_student_that_a_centre_refuses_stays_published(tmp_path):
     assert stable(tmp_path, "rul-dummy").version == 1
 
 
-def test_an_empty_registry_gets_the_starter_as_its_first_version(tmp_path):
+def test_a_student_of_other_data_than_the_starter_has_a_name_of_its_own(tmp_path):
     # The starter learned from real engines, so any student trained on the dummies is better.
     done = call(tmp_path, "--publish", "--epochs", "10")
     assert done.exit_code == 0, done.output
     assert "trained on other data" in done.output
+    assert "Published rul-dummy v1" in done.output
+
+
+def test_under_its_name_the_starter_becomes_the_first_version(tmp_path):
+    done = call(tmp_path, "--publish", "--epochs", "10", "--name", "rul-fd001")
+    assert done.exit_code == 0, done.output
     assert "Published rul-fd001 v2" in done.output
+
+
+def test_another_student_of_the_stream_is_replaced_only_if_asked_and_better(tmp_path):
+    Registry(tmp_path / "registry").publish(zoo_path("rul-fd001"), stable=True)
+    refused = call(tmp_path, "--publish", "--epochs", "10", "--out", str(tmp_path / "kept"))
+    assert refused.exit_code == 2
+    assert "add --replace" in refused.output
+    assert "add --name rul-fd001" in refused.output
+    assert not (tmp_path / "kept").exists()  # before the training
+    done = call(tmp_path, "--publish", "--epochs", "10", "--replace")
+    assert done.exit_code == 0, done.output
+    assert "Published rul-dummy v1" in done.output
+    assert Registry(tmp_path / "registry").names() == ["rul-dummy"]
+
+
+def test_a_second_student_of_the_task_on_another_stream_is_no_rival(tmp_path):
+    registry = Registry(tmp_path / "registry")
+    registry.publish(zoo_path("rul-fd001"), stable=True)
+    other = write_dummy(tmp_path / "pump", name="rul-pump", stream="pump")
+    registry.publish(other.path, stable=True)
+    done = call(tmp_path, "--epochs", "1")
+    assert done.exit_code in (0, NOT_BETTER), done.output
+    assert "running (rul-fd001 v1)" in done.output
+
+
+def test_a_run_with_another_recipe_keeps_the_folder_of_the_first(tmp_path):
+    out = tmp_path / "kept"
+    assert call(tmp_path, "--name", "rul-dummy", "--epochs", "1", "--out", str(out)).exit_code == 0
+    recipe = (out / "recipe.toml").read_text()
+    refused = call(tmp_path, "--epochs", "2", "--out", str(out))
+    assert refused.exit_code == 2
+    assert "state of a run with another recipe: choose another folder" in refused.output
+    assert (out / "recipe.toml").read_text() == recipe
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path):
+    out = tmp_path / "kept"
+    recipe = format_recipe(shipped_recipe("rul-fd001", epochs=1))
+    with open_run_folder(out, recipe, Console(file=io.StringIO())):
+        refused = call(tmp_path, "--name", "rul-dummy", "--epochs", "1", "--out", str(out))
+        assert refused.exit_code == 2
+        assert f"another run works in {out}: wait for its end" in refused.output
+    assert call(tmp_path, "--name", "rul-dummy", "--epochs", "1", "--out", str(out)).exit_code == 0
+
+
+def test_a_damaged_state_is_named(tmp_path):
+    out = tmp_path / "kept"
+    assert call(tmp_path, "--name", "rul-dummy", "--epochs", "1", "--out", str(out)).exit_code == 0
+    content = bytearray((out / "last.pt").read_bytes())
+    content[len(content) // 2] ^= 1
+    (out / "last.pt").write_bytes(content)
+    refused = call(tmp_path, "--name", "rul-dummy", "--epochs", "1", "--out", str(out))
+    assert refused.exit_code == 2
+    assert "last.pt is damaged, or of another version: delete it" in refused.output
+
+
+@pytest.mark.parametrize("name", ["last.tmp", "log.jsonl", "result.png", ".model.onnx"])
+def test_a_disk_that_fills_up_ends_with_2_and_the_same_command_continues(
+    tmp_path, monkeypatch, name
+):
+    out = tmp_path / "kept"
+    words = ("--name", "rul-dummy", "--publish", "--epochs", "2", "--out", str(out))
+    with monkeypatch.context() as patch:
+        patch.setattr("io.open", full_disk(name, io.open))
+        patch.setattr("builtins.open", full_disk(name, open))
+        patch.setattr("os.open", full_disk(name, os.open))
+        full = call(tmp_path, *words)
+    assert full.exit_code == 2, full.output
+    assert "No space left on device" in full.output
+    assert "nothing was published. Mend that and run" in full.output or ".tmp cannot" in full.output
+    assert Registry(tmp_path / "registry").names() == []
+    assert not list(out.rglob("*.tmp"))
+    done = call(tmp_path, *words)
+    assert done.exit_code == 0, done.output
+    assert "Published rul-dummy v1" in done.output
+
+
+def full_disk(name, real):
+    """Refuse to open files whose name holds a text, as a full disk does."""
+
+    def opened(file, *arguments, **options):
+        mode = arguments[0] if arguments else options.get("mode", "r")
+        writes = mode & os.O_WRONLY if isinstance(mode, int) else set(mode) & set("wa")
+        if writes and name in str(file):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file))
+        return real(file, *arguments, **options)
+
+    return opened
 
 
 def test_the_folder_keeps_log_plot_recipe_and_artifact(tmp_path):

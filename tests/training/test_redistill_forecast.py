@@ -15,7 +15,8 @@ from models.manifest import Draft
 from models.registry import Registry
 from models.zoo import STARTERS, zoo_path
 from training.datasets.dummy_series import make_dummy_series
-from training.redistill import NOT_BETTER, UNFINISHED, redistill
+from training.redistill import NOT_BETTER, redistill
+from training.runfolder import UNFINISHED
 
 pytestmark = pytest.mark.needs_training
 
@@ -175,7 +176,7 @@ def test_of_several_students_of_a_stream_one_must_be_chosen(published, tmp_path)
     registry.publish(other.path, stable=True)
     refused = call(tmp_path, "--max-minutes", "0")
     assert refused.exit_code == 2
-    assert "several students forecast the stream room" in refused.output
+    assert "several students score the stream 'room'" in refused.output
     assert call(tmp_path, "--max-minutes", "0", "--name", "other").exit_code == UNFINISHED
 
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
-import pickle
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,8 +26,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from training.checkpoints import STATE_FILE, read_state, write_state
 from training.datasets.series import SeriesSet, SeriesWindows
-from training.errors import CheckpointError, DataSetError, RecipeError
+from training.errors import DataSetError, RecipeError
 from training.forecasting.losses import (
     band_loss,
     bounded_consistency,
@@ -51,7 +51,6 @@ from training.teachers.products import Products
 
 __all__ = ["Pass", "TrainedForecaster", "forecast_error", "train_student"]
 
-_STATE_FILE = "last.pt"
 _WARM_UP_STEPS = 100
 _LARGEST_GRADIENT = 1.0
 _UNTRAINED = ("ridge",)
@@ -134,7 +133,7 @@ def train_student(
     with _one_thread_one_seed(recipe.seed):
         run = _Run(recipe, data, products, factors)
         if folder is not None:
-            run.read(folder / _STATE_FILE)
+            run.read(folder / STATE_FILE)
         if not run.passes:
             run.validate(math.nan)
             on_pass(run.passes[-1])
@@ -143,7 +142,7 @@ def train_student(
                 return None
             run.one_pass()
             if folder is not None:
-                run.write(folder / _STATE_FILE)
+                run.write(folder / STATE_FILE)
             on_pass(run.passes[-1])
         return run.result()
 
@@ -311,7 +310,6 @@ class _Run:
             mean.lerp_(new, 1 - decay)
 
     def write(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         progress = self.progress
         state = {
             "identity": self.identity,
@@ -323,25 +321,12 @@ class _Run:
             "progress": [progress.step, progress.seconds, progress.best],
             "passes": [[one.number, one.loss, one.validation] for one in progress.passes],
         }
-        temporary = path.with_suffix(".tmp")
-        torch.save(state, temporary)
-        temporary.replace(path)
+        write_state(path, state)
 
     def read(self, path: Path) -> None:
-        if not path.exists():
+        state = read_state(path, self.identity)
+        if state is None:
             return
-        try:
-            state = torch.load(path, weights_only=True)
-            identity = state["identity"]
-        except (OSError, RuntimeError, KeyError, TypeError, EOFError, pickle.PickleError) as exc:
-            msg = f"{path} cannot be read ({type(exc).__name__}): delete it to start again"
-            raise CheckpointError(msg) from exc
-        if identity != self.identity:
-            msg = (
-                f"{path} belongs to a run with another recipe or other data: choose another "
-                "folder, or delete the file to start again"
-            )
-            raise CheckpointError(msg)
         self.student.load_state_dict(state["student"])
         self.average.load_state_dict(state["average"])
         self.best = state["best"]
