@@ -232,7 +232,7 @@ class Gateway:
                 await asyncio.wait(self._bridging, timeout=10)
             await self._tasks.cancel()
             if self.following is not None:
-                self.following.end()
+                await asyncio.to_thread(self.following.end)
             for part in (*self._apps, self.console):
                 try:
                     await asyncio.wait_for(part.stop(), 15)

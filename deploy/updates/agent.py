@@ -17,6 +17,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from threading import Lock
 from typing import Literal, Protocol
 
 from deploy.rollout.release import Release, ReleaseIndex
@@ -45,6 +46,7 @@ __all__ = ["Followed", "ReleaseSource", "RolloutAgent"]
 log = logging.getLogger(__name__)
 
 TICK_S = 1.0
+_END_S = 5.0
 RETRY_MS = 30_000
 """Pause before a student that could not be fetched or loaded is tried again."""
 STEP_RETRY_MS = 5_000
@@ -102,6 +104,8 @@ class RolloutAgent:
         self._loading = BackgroundCall(self._load, "rollout-load")
         self._load_job: tuple[Literal["shadow", "watch"], str, Progress] | None = None
         self._wake: Callable[[], None] = lambda: None
+        self._ticking = Lock()
+        self._is_ended = False
         students.contests.on_failed = self._note_failed
 
     # -- running ----------------------------------------------------------------------------
@@ -134,7 +138,12 @@ class RolloutAgent:
             self._wake = lambda: None
 
     def end(self) -> None:
-        """Note a clean stop, after `run` was cancelled."""
+        """Note a clean stop, after `run` was cancelled; a step that is under way may finish."""
+        if not self._ticking.acquire(timeout=_END_S):
+            log.warning("a step of the rollout still runs; this stop counts as an unexpected end")
+            return
+        self._is_ended = True
+        self._ticking.release()
         self.memory.end({name: self.facts.elapsed_s(name) for name in self.memory.names()})
 
     def note(self, payload: bytes) -> None:
@@ -147,6 +156,11 @@ class RolloutAgent:
 
     def tick(self) -> None:
         """Take what the threads have finished, decide for every student, and act."""
+        with self._ticking:
+            if not self._is_ended:
+                self._tick()
+
+    def _tick(self) -> None:
         self._take_fetched()
         self._take_loaded()
         names = {release.name for release in self._releases()} | {*self.memory.names()}
@@ -343,7 +357,7 @@ class RolloutAgent:
         elif action == "fall_back":
             self._fall_back(name, progress)
         if progress.phase == "champion":
-            prune(self._registry, self.memory, name, progress)
+            prune(self._registry, self.memory, name, progress, self.facts.seen(name).moves)
 
     def _want(self, name: str) -> None:
         release = release_of(self._index, name)

@@ -248,8 +248,13 @@ def undone_by(moves: Sequence[Move], release: Release) -> str:
         release: The release.
     """
     start = f"{move_author(release.number)}: "
-    reasons = (move.who.removeprefix(start) for move in moves if move.who.startswith(start))
-    return next(reasons, "")
+    is_it = False
+    for move in moves:
+        if move.digest == release.digest:
+            is_it = move.who == move_author(release.number)
+        elif is_it and move.who.startswith(start):
+            return move.who.removeprefix(start)
+    return ""
 
 
 def read_students(path: Path) -> dict[str, StudentMemory]:

@@ -15,6 +15,8 @@ __all__ = ["Failure", "Progress"]
 
 MOST_STARTS = 2
 """Starts without a clean stop, in one probation, at which a student counts as crashing."""
+MOST_SPENT_S = 10_000_000
+"""The longest probation that a plan may have."""
 
 _Text = Annotated[str, StringConstraints(max_length=500)]
 
@@ -126,7 +128,7 @@ class Progress(_Document):
         """The progress at a clean stop, with the seconds of the phase that are over."""
         if self.phase != "probation":
             return self
-        return self.model_copy(update={"is_stopped": True, "spent_s": spent_s})
+        return self.model_copy(update={"is_stopped": True, "spent_s": min(spent_s, MOST_SPENT_S)})
 
     def failure(self) -> Failure:
         """The failure, of a student that has failed."""

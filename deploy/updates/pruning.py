@@ -39,8 +39,14 @@ def prunable(
     return [version for version in added if version not in kept]
 
 
-def prune(registry: Registry, memory: RolloutMemory, name: str, progress: Progress) -> None:
-    """Delete what is prunable; a failure is told, and tried again after the next release.
+def prune(
+    registry: Registry,
+    memory: RolloutMemory,
+    name: str,
+    progress: Progress,
+    moves: Sequence[Move],
+) -> None:
+    """Delete what is prunable of one student; a failure is told, and not tried again.
 
     Raises:
         OSError: The memory cannot be written.
@@ -49,7 +55,7 @@ def prune(registry: Registry, memory: RolloutMemory, name: str, progress: Progre
     if len(added) <= KEPT_NEWEST:
         return
     former = () if progress.former is None else (progress.former.version,)
-    old = prunable(added, registry.history(name), (progress.version, *former))
+    old = prunable(added, moves, (progress.version, *former))
     if not old:
         return
     for version in old:

@@ -311,17 +311,21 @@ def test_note_causes_one_early_look_however_often_it_comes(
     gateway: MadeUpGateway, centre: MadeUpCentre
 ) -> None:
     gateway.until(lambda: centre.looks == 1)
-    gateway.tick(20)
+    gateway.tick(12)
+    began_ms = gateway.steady_ms
     for n in range(1000):
         gateway.agent.note(b"%d" % n)
     gateway.until(lambda: centre.looks == 2, seconds=5)
-    for n in range(9):
-        gateway.agent.note(b"%d" % n)
+    while gateway.steady_ms < began_ms + 9000:
+        gateway.agent.note(b"again")
         gateway.tick()
+    gateway.tick(6)
     assert centre.looks == 2
     gateway.agent.note(b"%d" % centre.index.made_s)
-    gateway.tick(3)
+    gateway.tick(4)
     assert centre.looks == 2, "it knows this index"
+    gateway.agent.note(b"another one")
+    gateway.until(lambda: centre.looks == 3, seconds=5)
 
 
 # -- death at any moment -------------------------------------------------------------------------

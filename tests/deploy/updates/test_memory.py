@@ -272,3 +272,4 @@ def test_history_tells_what_a_lost_memory_would_have_said() -> None:
     assert undone_by([first, taken, back], THIS) == "it is slow: very"
     assert undone_by([first, taken, back], release(70)) == ""
     assert undone_by([first, taken], THIS) == ""
+    assert undone_by([first, back], THIS) == "", "of another centre, which had the same number"
