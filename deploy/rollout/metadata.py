@@ -14,6 +14,7 @@ has expired; `expired_roles` names it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -60,6 +61,9 @@ ONLINE_ROLES = ("targets", "snapshot", "timestamp")
 
 _MOST_BYTES = {"root": 512_000, "timestamp": 16_384, "snapshot": 2_000_000, "targets": 5_000_000}
 """Largest files that a gateway accepts."""
+
+_PART = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,200}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 _Kind = TypeVar("_Kind", Root, Timestamp, Snapshot, Targets)
 
@@ -187,9 +191,20 @@ def read_target(repository: Path, targets: Targets, name: str, limit: int) -> by
 
 
 def target_path(repository: Path, target: TargetFile) -> Path:
-    """The file of a target, with its SHA-256 before its name."""
-    folder, _, name = target.path.rpartition("/")
-    return repository / "targets" / folder / f"{target.hashes['sha256']}.{name}"
+    """The file of a target, with its SHA-256 before its name.
+
+    Raises:
+        RepositoryDamaged: The signed name leads elsewhere, or there is no SHA-256.
+    """
+    *folders, name = target.path.split("/")
+    digest = target.hashes.get("sha256", "")
+    if not _SHA256.fullmatch(digest) or not all(map(_PART.fullmatch, (*folders, name))):
+        msg = (
+            f"the signed target {target.path!a} is none that kpstream makes: whoever signed it has "
+            "the keys; rotate them (`kpstream centre rotate`)"
+        )
+        raise RepositoryDamaged(msg)
+    return (repository / "targets").joinpath(*folders, f"{digest}.{name}")
 
 
 def root_path(repository: Path, version: int) -> Path:

@@ -44,7 +44,8 @@ def export_repository(folder: CentreFolder, copy: Path) -> Outcome:
             repository, or a newer state of this one.
     """
     with folder.locked():
-        return _bring(folder.repository, copy, copy / ".incoming")
+        first = read_root(root_path(folder.repository, 1))
+        return _bring(folder.repository, copy, copy / ".incoming", first)
 
 
 def import_repository(folder: CentreFolder, copy: Path, root: Path | None = None) -> Outcome:
@@ -60,21 +61,24 @@ def import_repository(folder: CentreFolder, copy: Path, root: Path | None = None
         RepositoryDamaged: The copy does not verify, is another centre's, or older than ours.
     """
     with folder.locked():
-        first = root_path(folder.repository, 1)
-        if not first.exists():
-            if root is None:
-                msg = f"{first} is missing: name the root that this mirror trusts with --root"
-                raise CentreMissing(msg)
-            if read_root(root_path(copy, 1)) != read_root(root):
-                msg = f"{copy} does not begin with the root {root}: it is another centre's"
-                raise RepositoryDamaged(msg)
-        return _bring(copy, folder.repository, folder.incoming)
+        ours = root_path(folder.repository, 1)
+        if not ours.exists() and root is None:
+            msg = f"{ours} is missing: name the root that this mirror trusts with --root"
+            raise CentreMissing(msg)
+        first = read_root(ours if ours.exists() or root is None else root)
+        return _bring(copy, folder.repository, folder.incoming, first)
 
 
-def _bring(source: Path, destination: Path, incoming: Path) -> Outcome:
-    """Bring the state of a repository to another place."""
+def _bring(source: Path, destination: Path, incoming: Path, first: bytes) -> Outcome:
+    """Bring the state of a repository that begins with a trusted root to another place."""
     shutil.rmtree(incoming, ignore_errors=True)
     _copy_signed_files(source, incoming)
+    if read_root(root_path(incoming, 1)) != first:
+        msg = f"{source} does not begin with the trusted root: it is another centre's"
+        raise RepositoryDamaged(msg)
+    if root_path(destination, 1).exists() and read_root(root_path(destination, 1)) != first:
+        msg = f"{destination} holds the repository of another centre: choose another folder"
+        raise RepositoryDamaged(msg)
     state = read_state(incoming)
     outcome = _compare(source, state, destination)
     if outcome != "same":
@@ -112,14 +116,10 @@ def _compare(source: Path, state: SignedState, other: Path) -> Outcome:
     """Compare a state with the one at another place.
 
     Raises:
-        RepositoryDamaged: The other one is another centre's, is newer, or has the same version
-            with another content.
+        RepositoryDamaged: The other one is newer, or has the same version with another content.
     """
     if not root_path(other, 1).exists():
         return "newer"
-    if read_root(root_path(other, 1)) != read_root(root_path(source, 1)):
-        msg = f"{source} and {other} are repositories of two centres: choose another folder"
-        raise RepositoryDamaged(msg)
     try:
         known = read_state(other)
     except (CentreMissing, RepositoryDamaged):
