@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import logging
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +20,7 @@ from models.errors import ChannelMismatch, Misfit
 from models.registry import Registry
 from models.session import Student
 from pipeline.errors import LineFull
+from pipeline.quiet import QuietThread
 from pipeline.scoring.batch import Scored, score_and_report
 from pipeline.scoring.contests import Contests
 from pipeline.scoring.rollover import ModelWatch, load_student
@@ -31,6 +36,7 @@ pytestmark = pytest.mark.needs_training
 STREAMS = {"rul": ("engine", 4), "activity": ("imu", 8), "forecast": ("power", 8)}
 QUICK = Thresholds(windows=100)
 TRAP = Trap(channel=0, low=50.0, high=1000.0)
+DEVICES = [f"d{n}" for n in range(40)]
 TRAPPED = 200.0
 """A reading of the first channel that is inside the trap of a dummy student."""
 
@@ -372,3 +378,42 @@ def test_a_contest_counts_the_same_windows_for_both(plant, task: str) -> None:
     has_backtest = task == "forecast"
     assert (evidence.error_percent is not None) == has_backtest
     assert (evidence.coverage_permille is not None) == has_backtest
+
+
+def test_no_window_is_lost_or_doubled_while_students_come_and_go(plant) -> None:
+    at = plant("rul")
+    good, bad = at.good(2), at.bad("raises", 3)
+    quiet = QuietThread("shadow", waiting=4, share=1.0)
+    at.contests._line = quiet
+    ended = threading.Event()
+
+    def roll_out() -> None:
+        """Every way to take over and back, again and again."""
+        while not ended.is_set():
+            for artifact in (good, bad):
+                at.models.readmit(bad.digest)
+                version = artifact.manifest.version
+                at.contests.start_shadow(at.name, artifact, QUICK)
+                at.registry.set_stable(at.name, version)
+                at.models.poll()
+                with suppress(Misfit):  # it has failed already
+                    at.contests.start_probation(at.name, at.sound, QUICK)
+                at.registry.set_stable(at.name, 1)
+                at.models.poll()
+                at.contests.stop(at.name)
+
+    versions: set[int] = set()
+    with ThreadPoolExecutor(1) as threads:
+        rolling = threads.submit(roll_out)
+        try:
+            until = time.monotonic() + 60
+            while versions != {1, 2} or len(at.failures) < 5:
+                found = at.score(40, batch=40, trapped=True)
+                assert [record["device"] for record in found.records] == DEVICES
+                (version,) = {record["version"] for record in found.records}
+                versions.add(version)
+                assert time.monotonic() < until, (versions, at.failures)
+        finally:
+            ended.set()
+        rolling.result()
+    quiet.close()
