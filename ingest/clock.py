@@ -32,6 +32,7 @@ __all__ = [
     "now_ms",
     "steady_ms",
     "utc_now",
+    "utc_text",
 ]
 
 STEP_MS = 1_000
@@ -158,6 +159,18 @@ def now_ms() -> int:
 def utc_now() -> datetime:
     """Return the time of this process as an aware date."""
     return datetime.fromtimestamp(now_ms() / 1000, timezone.utc)
+
+
+def utc_text(epoch_s: int) -> str:
+    """Return a time for a message, to the minute; also one that no calendar has.
+
+    >>> utc_text(0), utc_text(10**15)
+    ('1970-01-01 00:00 UTC', '1000000000000000 s after 1970')
+    """
+    try:
+        return datetime.fromtimestamp(epoch_s, timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+    except (ValueError, OverflowError, OSError):
+        return f"{epoch_s} s after 1970"
 
 
 class RunningTime:

@@ -32,6 +32,7 @@ from deploy.rollout.metadata import (
     target_path,
 )
 from deploy.rollout.release import INDEX_TARGET, MAX_INDEX_BYTES, ReleaseIndex
+from ingest.clock import utc_text
 from models.artifact import MANIFEST_FILE, ONNX_FILE, Artifact
 
 __all__ = ["CentreRepository", "Lifetimes", "student_targets"]
@@ -279,10 +280,7 @@ class CentreRepository:
     def _read(self) -> SignedState:
         state = self.state()
         if self.now_s() < state.index.made_s - _CLOCK_SLACK_S:
-            now, made = (
-                datetime.fromtimestamp(moment, timezone.utc).strftime("%Y-%m-%d %H:%M")
-                for moment in (self.now_s(), state.index.made_s)
-            )
+            now, made = utc_text(self.now_s()), utc_text(state.index.made_s)
             msg = (
                 f"this machine's clock says {now}, before the newest index ({made}): set the clock"
             )

@@ -273,10 +273,10 @@ class _Web:
             headers["Range"] = f"bytes={start}-"
         answer = self._request(path, headers)
         date_s = _http_date(answer.headers.get("Date"))
-        if answer.status == 416:  # what we have is no beginning of that file
+        if answer.status == 416 and start:  # what we have is no beginning of that file
             answer.close()
             return self.open(path, 0)
-        if answer.status not in (200, 206):
+        if answer.status != 200 and not (start and answer.status == 206):
             answer.close()
             self._refuse(path, answer)
         length, begin = answer.headers.get("Content-Length", ""), 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import json
 from contextlib import suppress
-from datetime import datetime, timezone
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from tuf.api.metadata import Metadata, Root
 from tuf.api.serialization import DeserializationError
 
 from deploy.updates.childtransport import FetchStopped, Transport
+from ingest.clock import utc_text
 from ingest.secrettext import error_text
 
 __all__ = ["Scene", "explain"]
@@ -198,12 +199,17 @@ def _expired(scene: Scene) -> tuple[str, str]:
         ends[scene.role] = _end_s(scene.offered()) or ends[scene.role]
     over = {role: end for role, end in ends.items() if end is not None and end <= scene.now_s}
     role = "root" if "root" in over else min(over, key=lambda name: over[name], default=scene.role)
-    now, end = _date(scene.now_s), _date(over.get(role, scene.now_s))
+    now, end = utc_text(scene.now_s), utc_text(over.get(role, scene.now_s))
     date_s = scene.transport.date_s
-    if date_s is not None and abs(date_s - scene.now_s) > _DAY_S and date_s < min(over.values()):
+    if (
+        over
+        and date_s is not None
+        and abs(date_s - scene.now_s) > _DAY_S
+        and date_s < min(over.values())
+    ):
         return "clock", (
             f"clock: this machine says {now}, by which {role}.json ran out on {end}; the centre's "
-            f"server says {_date(date_s)}, by which it is valid (not proven): compare this "
+            f"server says {utc_text(date_s)}, by which it is valid (not proven): compare this "
             "machine's clock with a watch and set it"
         )
     if "root" in over and scene.now_s - max(over.values()) > _YEARS_S:
@@ -248,9 +254,3 @@ def _end_s(signed: dict[str, Any]) -> int | None:
         text = str(signed["expires"]).replace("Z", "+00:00")
         return int(datetime.fromisoformat(text).timestamp())
     return None
-
-
-def _date(epoch_s: int) -> str:
-    with suppress(ValueError, OverflowError, OSError):
-        return datetime.fromtimestamp(epoch_s, timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
-    return f"{epoch_s} s"

@@ -26,7 +26,6 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +36,7 @@ from deploy.rollout.report import FetchState
 from deploy.settings.repositoryurl import repository_url
 from deploy.updates.marks import Facts, Marks, decode_marks, going_back, raised
 from ingest.childprocess import kill_child, tied_to_parent
+from ingest.clock import utc_text
 from ingest.clockjudge import NEVER_SET_MS
 from ingest.extras import install_command
 from ingest.secrettext import error_text
@@ -224,18 +224,18 @@ class Fetcher:
         elif now_s > _FAR_S:
             reason = "no gateway of today runs then"
         elif now_s < made_s - _DAY_S:
-            reason = f"an index that was made at {_date(made_s)} was verified here before"
+            reason = f"an index that was made at {utc_text(made_s)} was verified here before"
         else:
             return
-        msg = f"clock: this machine says {_date(now_s)}, but {reason}: set it, such as by NTP"
+        msg = f"clock: this machine says {utc_text(now_s)}, but {reason}: set it, such as by NTP"
         raise FetchFailed(msg, "clock")
 
     def _check_index_time(self, index: ReleaseIndex) -> None:
         now_s = self._now_s()
         if index.made_s > now_s + _DAY_S:
             msg = (
-                f"clock: this machine says {_date(now_s)}, but the centre made its index at "
-                f"{_date(index.made_s)}: set the clock that is wrong, here or at the centre"
+                f"clock: this machine says {utc_text(now_s)}, but the centre made its index at "
+                f"{utc_text(index.made_s)}: set the clock that is wrong, here or at the centre"
             )
             raise FetchFailed(msg, "clock")
 
@@ -350,9 +350,3 @@ def _check_student(release: Release, manifest_bytes: bytes, onnx_bytes: bytes) -
     if hashlib.sha256(onnx_bytes).hexdigest() != manifest.onnx.sha256:
         msg = f"{title} has another graph than its manifest names: publish it again at the centre"
         raise FetchFailed(msg, "refused")
-
-
-def _date(epoch_s: int) -> str:
-    with suppress(ValueError, OverflowError, OSError):
-        return datetime.fromtimestamp(epoch_s, timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
-    return f"{epoch_s} s"

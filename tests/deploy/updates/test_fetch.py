@@ -148,6 +148,34 @@ def test_a_server_that_cannot_resume_sends_everything_again(web):
     assert web.fetcher().fetch_student(web.release) == files(web, 1)
 
 
+@pytest.mark.parametrize(("status", "span"), [(416, ""), (206, "bytes 7-9/99"), (206, "nonsense")])
+def test_a_server_that_resumes_elsewhere_is_asked_for_everything(web, status, span):
+    def confused(handler: RepositoryHandler, data: bytes) -> None:
+        if handler.asked_from():
+            handler.head(status, {"Content-Length": "0", "Content-Range": span})
+        else:
+            handler.give(data)
+
+    web.server.spoiled["targets/students"] = cut_after(100)
+    with pytest.raises(FetchFailed, match="goes on from there"):
+        web.fetcher().fetch_student(web.release)
+    web.server.spoiled["targets/students"] = confused
+    assert web.fetcher().fetch_student(web.release) == files(web, 1)
+
+
+def test_answers_in_chunks_are_read(web):
+    def in_chunks(handler: RepositoryHandler, data: bytes) -> None:
+        handler.head(200, {"Transfer-Encoding": "chunked"})
+        for part in (data[:10], data[10:]):
+            handler.wfile.write(b"%x\r\n%s\r\n" % (len(part), part))
+        handler.wfile.write(b"0\r\n\r\n")
+
+    web.server.spoiled["metadata/timestamp"] = in_chunks
+    web.server.spoiled["targets"] = in_chunks
+    assert web.fetcher().fetch_index().releases == (web.release,)
+    assert web.fetcher().fetch_student(web.release) == files(web, 1)
+
+
 @pytest.mark.parametrize("damage", ["changed", "longer", "named pipe"])
 def test_a_part_that_a_power_cut_has_damaged_is_fetched_again(web, damage):
     web.server.spoiled["targets/students"] = cut_after(100)
@@ -196,7 +224,13 @@ def test_a_folder_that_is_not_mounted_is_away(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("status", "words"), [(302, "with a redirect to another address"), (503, "HTTP status 503")]
+    ("status", "words"),
+    [
+        (302, "with a redirect to another address"),
+        (503, "HTTP status 503"),
+        (206, "HTTP status 206"),
+        (416, "HTTP status 416"),
+    ],
 )
 def test_an_answer_that_is_no_file_is_away(web, status, words):
     def answer(handler: RepositoryHandler, data: bytes) -> None:
