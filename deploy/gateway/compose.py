@@ -29,6 +29,7 @@ _HEAD = """\
 # A gateway in containers, with results in InfluxDB and boards in Grafana. From the root of the
 # repository, with a password of your own for Grafana's user admin:
 #
+#     make bundle PYTHON=3.11
 #     (umask 077 && openssl rand -base64 24 > deploy/gateway/grafana-admin.password)
 #     docker compose -f deploy/gateway/compose.yaml up --build --detach
 #

@@ -3,6 +3,7 @@
 ```
 versions/0.3.0/venv/            Python environment that works wherever its folder is
 versions/0.3.0/files/           generated files of this version
+versions/0.3.0/install.sh       installer of this version
 versions/0.3.0/version.json     {"version", "digest", "python"}
 versions/.making/               a version that is not complete yet; the next run starts it anew
 ```
@@ -45,6 +46,12 @@ _PROGRAM = """\
 # Finds its own folder, so that the environment works wherever it is; no PYTHONPATH reaches it.
 python="$(dirname -- "$(readlink -f -- "$0")")/python"
 exec "$python" -I -u -c 'from deploy.cli import main; main(prog_name="kpstream")' "$@"
+"""
+_INSTALLER = """\
+#!/bin/sh
+# The installer of this version, for status, rollback and uninstall; a bundle brings its own.
+python="$(dirname -- "$(readlink -f -- "$0")")/venv/bin/python"
+exec "$python" -I -B -m deploy.gateway.command "$@"
 """
 _HIDDEN = ("/root", "/home", "/run/user")  # by ProtectHome=yes
 _VENV_ADVICE = "on Debian and Raspberry Pi OS run `sudo apt-get install python3-venv`"
@@ -272,8 +279,12 @@ class Versions:
         for path in programs.iterdir():  # they name the folder in which they were made
             if path.is_file() and not path.is_symlink():
                 path.unlink()
-        (programs / "kpstream").write_text(_PROGRAM, encoding="utf-8")
-        (programs / "kpstream").chmod(0o755)
+        for path, text in (
+            (programs / "kpstream", _PROGRAM),
+            (making / "install.sh", _INSTALLER),
+        ):
+            path.write_text(text, encoding="utf-8")
+            path.chmod(0o755)
         about = {"version": version, "digest": digest, "python": sys.version.split()[0]}
         self.steps.write(making / _ABOUT, json.dumps(about) + "\n")
         self.steps.sync()

@@ -41,10 +41,12 @@ class Gateway:
         add_pip(folder)
         return folder
 
-    def installer(self, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    def installer(
+        self, *words: str | Path, installer: Path = INSTALL
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [
-                *(INSTALL, words[0], "--root", self.root, "--systemctl", self.systemctl),
+                *(installer, words[0], "--root", self.root, "--systemctl", self.systemctl),
                 *("--wait-ready", "8", "--hold-ready", "1", *words[1:]),
             ],
             capture_output=True,
@@ -96,18 +98,19 @@ def test_install_upgrade_fall_back_roll_back_and_remove(gateway: Gateway) -> Non
         assert "# 2.0.0" in unit.read_text()
         assert gateway.log[-1] == f"2.0.0 in {state}", "it was started again"
 
-    status = gateway.installer("status").stdout
+    own = gateway.root / "opt/kpstream/current/install.sh"
+    status = gateway.installer("status", installer=own).stdout
     assert re.search(r"^runs +2\.0\.0$", status, re.M)
     assert re.search(r"^before +1\.0\.0$", status, re.M)
     assert re.search(r"^ready +yes$", status, re.M)
     assert re.search(r"^failed +3\.0\.0: the log is full$", status, re.M)
 
-    done = gateway.installer("rollback")
+    done = gateway.installer("rollback", installer=own)
     assert done.returncode == 0, done.stdout + done.stderr
     assert gateway.log[-1] == f"1.0.0 in {state}"
     assert (state / "log.db").read_text() == "readings"
 
-    done = gateway.installer("uninstall")
+    done = gateway.installer("uninstall", installer=own)
     assert done.returncode == 0, done.stdout + done.stderr
     assert not (gateway.root / "opt/kpstream").exists()
     assert (state / "log.db").read_text() == "readings"
