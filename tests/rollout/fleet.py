@@ -21,6 +21,7 @@ from deploy.rollout.inventory import Inventory, Known, known_gateways
 from deploy.rollout.release import INDEX_TARGET, Plan, Release, ReleaseIndex
 from ingest.clock import now_ms
 from ingest.mqtt.broker import LocalBroker
+from ingest.statefile import replace_file
 from models.artifact import Artifact
 from models.dummy import write_dummy
 from models.registry import Registry
@@ -173,7 +174,7 @@ class Fleet:
     def trap(self, text: str) -> Iterator[None]:
         """Set the traps in the windows of all gateways: `always`, or from which window on."""
         path = self.folder / "gateways" / "trap"
-        path.write_text(text)
+        replace_file(path, text.encode())
         try:
             yield
         finally:

@@ -115,7 +115,10 @@ class _SmallGateway:
             loop.create_task(self.following.run(None)),
             loop.create_task(self._feed()),
         ]
-        await stopping.wait()
+        stop = loop.create_task(stopping.wait())
+        done, _ = await asyncio.wait({stop, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()  # a part that ended by itself ends the gateway
         for task in tasks:
             task.cancel()
             with suppress(asyncio.CancelledError):
@@ -148,8 +151,10 @@ class _SmallGateway:
 
     def _traps(self, stream: str) -> int:
         """Traps of the next batch: as the file `trap` beside the registry says."""
-        path = self.state.parent / "trap"
-        text = path.read_text() if stream == "engine" and path.exists() else ""
+        text = ""
+        if stream == "engine":
+            with suppress(FileNotFoundError):
+                text = (self.state.parent / "trap").read_text()
         if text == "always":
             return 1
         return int(text.isdecimal() and self.new_scored >= int(text))
