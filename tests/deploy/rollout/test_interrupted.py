@@ -5,6 +5,7 @@ Killed at every change to the disk, and with SIGKILL at any moment.
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import signal
@@ -33,6 +34,12 @@ from tests.fakes.crash import Killed, killed_at
 from tests.fakes.tufclient import fetch_index
 
 DAY_S = 86_400
+
+
+@pytest.fixture(autouse=True)
+def _fsync_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A killed process loses nothing that it has written; only a power cut needs the disk."""
+    monkeypatch.setattr(os, "fsync", lambda file: None)
 
 
 def centre_in(folder: Path, lifetimes: Lifetimes | None = None) -> CentreRepository:
