@@ -16,12 +16,11 @@ from pathlib import Path
 
 from deploy.gateway.errors import InstallError
 from deploy.gateway.places import USER, Places
-from deploy.gateway.service import Service
 from deploy.gateway.steps import Steps
 from deploy.gateway.users import owner
 from deploy.gateway.versions import Versions
 
-__all__ = ["Tls", "set_up_broker"]
+__all__ = ["Tls", "set_up_broker", "tls_settings"]
 
 _SERVICES_PORT = "8884"
 _FOR_BROKER = ("ca.pem", "devices-ca.pem", "servers/mosquitto.pem", "servers/mosquitto.key")
@@ -48,17 +47,15 @@ def set_up_broker(
     places: Places,
     steps: Steps,
     versions: Versions,
-    service: Service,
     version: str,
     tls: Tls | None,
-) -> dict[str, str]:
-    """Configure mosquitto; returns settings that the gateway needs to reach it.
+) -> bool:
+    """Configure mosquitto; returns whether something has changed, so that it must start anew.
 
     Args:
         places: Where everything lies.
         steps: Carries out the steps.
         versions: The versions.
-        service: Starts mosquitto anew if its configuration has changed.
         version: Version whose files are used.
         tls: Certificates to make; None keeps an existing configuration, or makes one without TLS.
 
@@ -72,17 +69,23 @@ def set_up_broker(
             "broker with --broker HOST:PORT"
         )
         raise InstallError(msg)
-    if tls is None:
-        if places.broker_file.exists():
-            return {}
-        changed = steps.write(places.broker_file, versions.file(version, "mosquitto.conf"))
-        settings = {}
-    else:
-        changed = _set_up_tls(places, steps, versions, version, tls)
-        settings = _tls_settings(places)
-    if changed:
-        service.reload_broker()
-    return settings
+    if tls is not None:
+        return _set_up_tls(places, steps, versions, version, tls)
+    if places.broker_file.exists():
+        return False
+    return steps.write(places.broker_file, versions.file(version, "mosquitto.conf"))
+
+
+def tls_settings(places: Places) -> dict[str, str]:
+    """Return the settings with which the gateway reaches mosquitto over TLS."""
+    where = places.inside(places.certificates)
+    return {
+        "KPSTREAM_INGEST_MQTT_PORT": _SERVICES_PORT,
+        "KPSTREAM_INGEST_MQTT_TLS": "true",
+        "KPSTREAM_INGEST_MQTT_CA_FILE": f"{where}/ca.pem",
+        "KPSTREAM_INGEST_MQTT_CERT_FILE": f"{where}/services/bridge.pem",
+        "KPSTREAM_INGEST_MQTT_KEY_FILE": f"{where}/services/bridge.key",
+    }
 
 
 def _program_path() -> str:
@@ -140,14 +143,3 @@ def _copy(
         text = (source / name).read_text(encoding="ascii")
         changed |= steps.write(target / name, text, mode=0o600, owner=whose)
     return changed
-
-
-def _tls_settings(places: Places) -> dict[str, str]:
-    where = places.inside(places.certificates)
-    return {
-        "KPSTREAM_INGEST_MQTT_PORT": _SERVICES_PORT,
-        "KPSTREAM_INGEST_MQTT_TLS": "true",
-        "KPSTREAM_INGEST_MQTT_CA_FILE": f"{where}/ca.pem",
-        "KPSTREAM_INGEST_MQTT_CERT_FILE": f"{where}/services/bridge.pem",
-        "KPSTREAM_INGEST_MQTT_KEY_FILE": f"{where}/services/bridge.key",
-    }

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from deploy.gateway.broker import Tls, set_up_broker
+from deploy.gateway.broker import Tls, set_up_broker, tls_settings
 from deploy.gateway.bundle import Bundle
 from deploy.gateway.errors import InstallError
 from deploy.gateway.places import USER, Places
@@ -76,19 +76,25 @@ class Installer:
             InstallError: A step failed; the message says what to do.
         """
         with self._alone(), self._opened(source) as opened:
+            # What an interrupted run has changed, no service may have read yet.
+            marker = self.places.home / "installing"
+            changed = marker.exists()
             version = self.versions.make(opened)
+            self.steps.write(marker, "")
             make_user(self.places, self.steps, self.versions.file(version, "sysusers.conf"))
-            self._write_settings(version, settings or {})
+            changed |= self._write_settings(version, settings or {})
             if broker is None:
-                reach = set_up_broker(
-                    self.places, self.steps, self.versions, self.service, version, tls
-                )
+                if set_up_broker(self.places, self.steps, self.versions, version, tls) or changed:
+                    self.service.reload_broker()
+                reach = {} if tls is None else tls_settings(self.places)
             else:
                 reach = _broker_settings(broker)
-            self._write_settings(version, reach)
+            changed |= self._write_settings(version, reach)
             self._write_program(version)
             self._make_state()
-            self.switching.switch(version, self.wait_s)
+            if changed or not self._runs(version):
+                self.switching.switch(version, self.wait_s)
+            self.steps.remove(marker)
             self._add_students(version, opened.bundle)
             self._diagnose()
             self.steps.say(self._done(version))
@@ -232,14 +238,20 @@ class Installer:
             )
             raise InstallError(msg)
 
-    def _write_settings(self, version: str, settings: Mapping[str, str]) -> None:
+    def _runs(self, version: str) -> bool:
+        """Whether a version runs and is ready, so that nothing has to be interrupted."""
+        if self.versions.current() != version or not self.service.is_managed:
+            return False
+        return self.service.problem() is None
+
+    def _write_settings(self, version: str, settings: Mapping[str, str]) -> bool:
         try:
             text = self.places.env_file.read_text(encoding="utf-8")
         except FileNotFoundError:
             text = self.versions.file(version, "gateway.env")
         self.steps.folder(self.places.settings)
         whose = (-1, owner(self.places, USER)[1])
-        self.steps.write(
+        return self.steps.write(
             self.places.env_file, with_settings(text, settings), mode=0o640, owner=whose
         )
 

@@ -64,7 +64,7 @@ class Machine:
         """What no finished run leaves: halves of files, sources, notes on what is under way."""
         return [
             path
-            for pattern in (".*.new", "source-*", "pending.json", ".making")
+            for pattern in (".*.new", "source-*", "pending.json", ".making", "installing")
             for path in self.places.root.rglob(pattern)
         ]
 
@@ -104,7 +104,13 @@ def test_installing_again_changes_nothing_and_keeps_what_people_wrote(machine: M
     machine.install()
     after = {p: p.stat().st_mtime_ns for p in places.root.rglob("*") if p.is_file()}
     assert after == before
+    assert machine.left_over() == []
     assert "version 1.0.0 is already installed" in machine.told
+    assert machine.calls == [], "nothing is interrupted"
+    machine.healthy.clear()
+    with pytest.raises(InstallError, match="is not ready"):
+        machine.install()
+    assert f"restart {' '.join(UNITS)}" in machine.calls, "one that is not ready is started anew"
 
 
 def test_settings_go_into_the_file_and_others_stay(machine: Machine) -> None:
@@ -113,6 +119,7 @@ def test_settings_go_into_the_file_and_others_stay(machine: Machine) -> None:
     machine.run(lambda it: it.install(machine.bundles["1.0.0"], settings=own, broker="b:1884"))
     lines = machine.places.env_file.read_text().splitlines()
     assert "KPSTREAM_GATEWAY_NAME='press 7'" in lines
+    assert f"restart {' '.join(UNITS)}" in machine.calls
     assert "KPSTREAM_INGEST_MQTT_HOST=b" in lines
     assert "KPSTREAM_INGEST_MQTT_PORT=1884" in lines
     assert lines.count("KPSTREAM_GATEWAY_STATE_DIR=/var/lib/kpstream") == 1
@@ -260,6 +267,30 @@ def test_an_installation_that_is_cut_anywhere_is_finished_by_the_next(machine: M
     assert cuts > 15
     assert machine.current == "1.0.0"
     assert machine.left_over() == []
+
+
+def test_a_changed_setting_reaches_the_service_wherever_the_run_was_cut(tmp_path: Path) -> None:
+    own = {"KPSTREAM_GATEWAY_NAME": "press-7"}
+    for cut_at in range(1, 200):
+        machine = Machine(tmp_path / str(cut_at))
+        machine.install()
+        bundle = machine.bundles["1.0.0"]
+        calls: list[str] = []
+        was_cut = False
+        try:
+            machine.run(lambda it, bundle=bundle: it.install(bundle, settings=own), cut_at)
+        except Cut:
+            was_cut = True
+        calls += machine.calls
+        machine.run(lambda it, bundle=bundle: it.install(bundle, settings=own))
+        calls += machine.calls
+        assert "KPSTREAM_GATEWAY_NAME=press-7" in machine.places.env_file.read_text()
+        assert f"restart {' '.join(UNITS)}" in calls, f"cut before step {cut_at}"
+        assert machine.left_over() == []
+        if not was_cut:
+            assert cut_at > 10
+            return
+    raise AssertionError("it never ended")
 
 
 @pytest.mark.parametrize("is_healthy", [True, False])
