@@ -22,10 +22,12 @@ from rich.console import Console
 
 from models.artifact import Artifact
 from models.errors import ModelError
+from models.features import seen_range
 from models.registry import Registry
 from models.tasks.contract import Task
 from models.tasks.registry import find_task
 from training.centre import Centre
+from training.claimedunits import require_claimed_units
 from training.datasets.contract import DataSet
 from training.datasets.sources import find_source, find_task_by_option, task_options
 from training.errors import DataSetError, MissingExtraError, RecipeError, TrainingError
@@ -92,6 +94,11 @@ class _TaskOption(click.ParamType):
     "--replace",
     is_flag=True,
     help="Retire the student of another name that scores the stream now.",
+)
+@click.option(
+    "--new-range",
+    is_flag=True,
+    help="Accept readings far from everything that the running student has learned from.",
 )
 @click.option(
     "--centre",
@@ -200,6 +207,7 @@ def _redistill(
     registry: Path,
     publish: bool,
     replace: bool,
+    new_range: bool,
     centre: Centre | None,
     name: str | None,
     out: Path | None,
@@ -226,6 +234,9 @@ def _redistill(
         name,
         warn=lambda text: console.print(text, soft_wrap=True, markup=False),
     )
+    if data != "dummy":  # made-up readings have no unit
+        seen = seen_range(data_set.train.windows)
+        require_claimed_units(data_set.title, data_set.channels, seen, running, new_range=new_range)
     name = name or choose_name(task, data_set.name, data_set.title, running)
     if publish:
         require_free_stream(models, data_set.stream, name, replace)

@@ -18,11 +18,13 @@ import numpy as np
 from rich.console import Console
 
 from models.artifact import Artifact
+from models.features import seen_range
 from models.manifest import check_fit
 from models.registry import Registry
 from models.session import Student
 from models.tasks.contract import Task
 from training.centre import Centre
+from training.claimedunits import require_claimed_units
 from training.datasets.dummy_series import make_dummy_series
 from training.datasets.series import SeriesSet
 from training.datasets.series_sources import is_description, read_series_file
@@ -81,6 +83,7 @@ def redistill_forecast(
     registry: Path,
     publish: bool,
     replace: bool,
+    new_range: bool,
     centre: Centre | None,
     name: str | None,
     out: Path | None,
@@ -107,9 +110,13 @@ def redistill_forecast(
     deadline_s = started_s + (60 * max_minutes if max_minutes is not None else math.inf)
     models = Registry(registry)
     given = _read_inputs(console, task, data, subset, models, name, config, changes)
-    name = name or choose_name(option, given.whole.name, given.whole.title, given.running)
+    whole = given.whole
+    if data != "dummy":  # made-up readings have no unit
+        seen = seen_range(np.concatenate(whole.series))
+        require_claimed_units(whole.title, whole.channels, seen, given.running, new_range=new_range)
+    name = name or choose_name(option, whole.name, whole.title, given.running)
     if publish:
-        require_free_stream(models, given.whole.stream, name, replace)
+        require_free_stream(models, whole.stream, name, replace)
         require_room(registry)
     text = format_forecast_recipe(given.recipe)
     folder = (out or default_folder(option, text, given.known.digest)).absolute()

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from rich.console import Console
@@ -16,6 +17,7 @@ from models.artifact import read_artifact
 from models.dummy import write_dummy
 from models.registry import Registry
 from models.zoo import zoo_path
+from tests.training.datasets.small_files import cmapss_files, write_folder
 from training.centre import NOT_RELEASED
 from training.recipes import format_recipe, shipped_recipe
 from training.redistill import NOT_BETTER, redistill
@@ -125,6 +127,22 @@ def test_a_second_student_of_the_task_on_another_stream_is_no_rival(tmp_path):
     done = call(tmp_path, "--epochs", "1")
     assert done.exit_code in (0, NOT_BETTER), done.output
     assert "running (rul-fd001 v1)" in done.output
+
+
+def test_scaled_readings_under_the_original_name_are_refused_before_the_training(tmp_path):
+    files = cmapss_files()
+    rows = np.loadtxt(io.BytesIO(files["CMAPSSData/train_FD001.txt"]))
+    span = np.maximum(np.ptp(rows[:, 2:], axis=0), 1e-9)
+    rows[:, 2:] = (rows[:, 2:] - rows[:, 2:].min(axis=0)) / span
+    lines = [f"{row[0]:.0f} {row[1]:.0f} " + " ".join(f"{x:.5f}" for x in row[2:]) for row in rows]
+    files["CMAPSSData/train_FD001.txt"] = "\n".join(lines).encode()
+    data = write_folder(tmp_path / "scaled", files)
+    out = tmp_path / "kept"
+    refused = call(tmp_path, "--data", str(data), "--publish", "--out", str(out))
+    assert refused.exit_code == 2
+    assert "T24 from 0" in refused.output
+    assert "is impossible, so the readings are scaled or in another unit" in refused.output
+    assert not out.exists()
 
 
 def test_a_run_with_another_recipe_keeps_the_folder_of_the_first(tmp_path):
