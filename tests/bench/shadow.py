@@ -75,8 +75,8 @@ def main() -> None:
         f"# Students in shadow\n\n`python -m tests.bench.shadow`, {utc_now().date().isoformat()}, "
         f"Python {platform.python_version()}, {os.cpu_count()} cores ({platform.machine()}) shared "
         f"with other work: load average {load[0]:.0f} at the start, {os.getloadavg()[0]:.0f} at "
-        "the end. Wall-clock times (the swap, the pause, the windows compared) suffer from it; CPU "
-        f"times and shares do not.\nLimits are those of `Thresholds()`.\n\n" + "\n".join(parts)
+        "the end. Wall-clock times (the swap, the pause) and the windows compared suffer from it; "
+        f"CPU times hardly do.\nLimits are those of `Thresholds()`.\n\n" + "\n".join(parts)
     )
     print(text)
     if args.results:
