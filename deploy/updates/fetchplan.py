@@ -49,6 +49,7 @@ class FetchPlan:
         self._failures = 0
         self._next_ms: int | None = None
         self._noted_ms: int | None = None
+        self._early_ms: int | None = None  # a look that a note has asked for since the last began
         self._is_running = False
         self._verified_ms: int | None = None
 
@@ -61,6 +62,8 @@ class FetchPlan:
             return False
         self.wants_index = self._next_ms is None or now_ms >= self._next_ms
         self._is_running = self.wants_index or (has_wanted and not self._failures)
+        if self.wants_index:
+            self._early_ms = None
         return self._is_running
 
     def note(self, now_ms: int) -> None:
@@ -69,15 +72,15 @@ class FetchPlan:
         if self._noted_ms is not None and now_ms - self._noted_ms < NOTE_MS:
             return
         self._noted_ms = now_ms
-        soon_ms = now_ms + round(self._random_share() * self._interval_ms / 30)
-        self._next_ms = soon_ms if self._next_ms is None else min(self._next_ms, soon_ms)
+        self._early_ms = now_ms + round(self._random_share() * self._interval_ms / 30)
+        self._plan_next(self._early_ms if self._next_ms is None else self._next_ms)
 
     def succeeded(self, now_ms: int) -> None:
         """Note a verified index."""
         self.state, self.detail = "ok", ""
         self._verified_ms = now_ms
         self._failures, self._is_running = 0, False
-        self._next_ms = now_ms + round(self._interval_ms * (0.8 + 0.4 * self._random_share()))
+        self._plan_next(now_ms + round(self._interval_ms * (0.8 + 0.4 * self._random_share())))
 
     def fetched(self, failures: Sequence[Exception], now_ms: int) -> None:
         """Note that the wanted students were fetched, or why some were not."""
@@ -93,9 +96,8 @@ class FetchPlan:
         self._failures += 1
         self.state = error.state if isinstance(error, FetchFailed) else "refused"
         self.detail = error_text(error)[:500]
-        self._next_ms = now_ms + self._backoff.delay_ms(
-            self._failures, random_share=self._random_share
-        )
+        pause_ms = self._backoff.delay_ms(self._failures, random_share=self._random_share)
+        self._plan_next(now_ms + pause_ms)
 
     def no_moves(self, now_ms: int) -> str:
         """Why nothing new may start; "" if it may.
@@ -109,3 +111,7 @@ class FetchPlan:
         if self.state == "away" and now_ms - self._verified_ms < AWAY_MS:
             return ""
         return self.detail
+
+    def _plan_next(self, at_ms: int) -> None:
+        """Plan the next look; a note that came while the last one ran is not forgotten."""
+        self._next_ms = at_ms if self._early_ms is None else min(at_ms, self._early_ms)

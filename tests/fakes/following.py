@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -63,6 +64,7 @@ class MadeUpCentre:
         self.problem: Exception | None = None
         self.looks = 0
         self.fetches = 0
+        self.in_flight = 0
 
     def release(self, number: int, artifact: Artifact, plan: Plan = PLAN, **more: Any) -> Release:
         manifest = artifact.manifest
@@ -99,15 +101,25 @@ class MadeUpCentre:
 
     def fetch_index(self) -> ReleaseIndex:
         self.looks += 1
-        if self.problem is not None:
-            raise self.problem
-        return self.index
+        with self._flight():
+            if self.problem is not None:
+                raise self.problem
+            return self.index
 
     def fetch_student(self, release: Release) -> tuple[bytes, bytes]:
         self.fetches += 1
-        if self.problem is not None:
-            raise self.problem
-        return self.students[release.name, release.version]
+        with self._flight():
+            if self.problem is not None:
+                raise self.problem
+            return self.students[release.name, release.version]
+
+    @contextmanager
+    def _flight(self) -> Iterator[None]:
+        self.in_flight += 1
+        try:
+            yield
+        finally:
+            self.in_flight -= 1
 
     def _change(self, **changes: Any) -> None:
         changes["made_s"] = self.index.made_s + 1
@@ -183,6 +195,9 @@ class MadeUpGateway:
             self.now_s += 1
             self.steady_ms += 1000
             self.agent.tick()
+            time.sleep(0.001)  # a thread that was started has begun
+            while self.centre.in_flight:
+                time.sleep(0.001)
             self.models.poll()
 
     def until(self, is_true: Callable[[], bool], seconds: int = 300) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from deploy.rollout.release import Policy
+from deploy.rollout.report import encode_note
 from deploy.updates.fetch import FetchFailed
 from deploy.updates.memory import RolloutMemory
 from models.dummy import write_dummy
@@ -321,7 +322,7 @@ def test_note_causes_one_early_look_however_often_it_comes(
         gateway.tick()
     gateway.tick(6)
     assert centre.looks == 2
-    gateway.agent.note(b"%d" % centre.index.made_s)
+    gateway.agent.note(encode_note(centre.index.made_s))
     gateway.tick(4)
     assert centre.looks == 2, "it knows this index"
     gateway.agent.note(b"another one")
