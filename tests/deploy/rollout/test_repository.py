@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from deploy.rollout.errors import (
+    CentreBusy,
     CentreMissing,
     ClockRefused,
     KeyRefused,
@@ -183,3 +186,38 @@ def test_an_invalid_index_is_not_signed(tmp_path: Path) -> None:
     with pytest.raises(ReleaseRefused, match=r"releases\.0\.reason"):
         centre.write_index(change)
     assert centre.state().timestamp.version == 1
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from deploy.rollout.changes import set_policy
+from deploy.rollout.repository import CentreRepository
+from tests.fakes.centre import now_s
+centre = CentreRepository(Path(sys.argv[1]), now_s, lambda: None)
+for number in range(6):
+    name = f"{sys.argv[2]}-{number}"
+    centre.write_index(
+        lambda index: set_policy(index, name, "", lambda old: old.model_copy(update={"hold": True}))
+    )
+"""
+
+
+def test_two_processes_lose_no_change_of_each_other(tmp_path: Path) -> None:
+    centre = make_centre(tmp_path / "centre")
+    workers = [
+        subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path / "centre"), name])
+        for name in ("a", "b")
+    ]
+    assert [worker.wait() for worker in workers] == [0, 0]
+    assert len(centre.index().policies) == 12
+    assert centre.state().timestamp.version == 13
+
+
+def test_a_lock_that_is_held_too_long_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deploy.rollout.folder._LOCK_SECONDS", 0.0)
+    centre = make_centre(tmp_path / "centre")
+    with centre.locked(), pytest.raises(CentreBusy, match="try again later"):
+        centre.refresh_timestamp()
