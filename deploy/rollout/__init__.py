@@ -6,8 +6,10 @@ fetches (`deploy.updates`), compares a new student with the running one, and goe
 
 - `release`: the documents that both sides read: plan, release, index of releases.
 - `report`: what a gateway says about itself.
-- `repository`: the signed repository of the centre, and changes of its index.
-- `metadata`, `keys`, `folder`, `ceremony`: signed files, private keys, durable writing, ceremonies.
+- `repository`: the signed repository of the centre; `changes`: from one index to the next.
+- `folder`, `metadata`: the lock and durable writing; signed files, read and verified.
+- `keys`, `passphrase`, `ceremony`: private keys, their passphrase, setting up and replacing them.
+- `transfer`, `staticserver`, `note`: copies by hand, a server for trials, "look now" over MQTT.
 - `points`: a report as points for InfluxDB.
 - `inventory`: what the centre knows of its gateways.
 - `controller`: which way a release goes next.
