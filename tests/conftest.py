@@ -2,10 +2,10 @@
 
 A test that needs a component that not every machine has carries a marker (`needs_data`,
 `needs_mosquitto`, `needs_training`, `needs_smollm2`, `needs_kafka_mock`, `needs_kafka_server`,
-`needs_influxd`, `needs_chromium`, `needs_compiler`). Without the component it is skipped, with a
-reason that tells how to install it. The environment variable `KPSTREAM_REQUIRE` names components
-(comma separated, or `all`) whose tests must not be skipped for any reason. CI sets it, so that a
-test that silently stopped running there is a failure.
+`needs_influxd`, `needs_chromium`, `needs_compiler`, `needs_package_index`, `needs_own_network`).
+Without the component it is skipped, with a reason that tells how to install it. The environment
+variable `KPSTREAM_REQUIRE` names components (comma separated, or `all`) whose tests must not be
+skipped for any reason. CI sets it, so that a test that silently stopped running there is a failure.
 
 A slow test of real servers (Kafka, InfluxDB) runs if a component that it needs is required, or if
 `KPSTREAM_TEST_SITE=1`, because these tests take longer than all the others together.
@@ -19,11 +19,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -45,7 +49,14 @@ WORKER = os.environ.get("PYTEST_XDIST_WORKER", "master")
 
 # Folders whose files start first in a parallel run: those that compute, and those that mostly wait.
 COMPUTING = ("tests/training", "tests/models")
-WAITING = ("tests/e2e", "tests/deploy", "tests/pipeline/stores", "tests/ingest", "tests/contracts")
+WAITING = (
+    "tests/bundle",
+    "tests/e2e",
+    "tests/deploy",
+    "tests/pipeline/stores",
+    "tests/ingest",
+    "tests/contracts",
+)
 # Files that run whole sites. They run one after the other, and last: several sites at once would
 # starve each other, and these tests have limits on how long a site may take.
 SITES = (
@@ -79,6 +90,32 @@ def _program(*names: str) -> str | None:
 
 def _modules(*names: str) -> bool:
     return all(find_spec(name) is not None for name in names)
+
+
+@cache
+def _package_index() -> bool:
+    """Whether pip reaches an index; asked with one small package."""
+    with TemporaryDirectory() as folder:
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--no-cache-dir",
+        ]
+        asked = [*command, "--retries", "1", "--dest", folder, "six"]
+        return subprocess.run(asked, capture_output=True, timeout=120).returncode == 0
+
+
+@cache
+def _own_network() -> bool:
+    """Whether a program may run with a network of its own, which reaches nothing."""
+    command = ["unshare", "--net", "ip", "link", "set", "lo", "up"]
+    with suppress(OSError):
+        return subprocess.run(command, capture_output=True).returncode == 0
+    return False
 
 
 @dataclass(frozen=True)
@@ -118,6 +155,15 @@ COMPONENTS = {
         lambda: find_servers().influxd,
         "install Go and Cargo, then kpstream site install --only influxd",
         ("real_influx",),
+    ),
+    "package_index": Component(
+        _package_index,
+        "give pip a package index: the tests of bundles fetch every wheel of a gateway",
+        ("bundle_for",),
+    ),
+    "own_network": Component(
+        _own_network,
+        "run as root, with util-linux and iproute2: apt-get install util-linux iproute2",
     ),
     "compiler": Component(lambda: _program("cc", "gcc"), "apt-get install gcc", ("c_compiler",)),
     "chromium": Component(
