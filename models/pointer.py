@@ -12,7 +12,7 @@ from typing import Annotated, BinaryIO, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, Strict, StringConstraints, ValidationError
 
-from models.artifact import open_plain_file, read_plain_file
+from models.artifact import open_plain_file, read_plain_file, write_durably
 from models.errors import ArtifactError, ArtifactMissing, PointerInvalid, RegistryBusy
 
 __all__ = [
@@ -21,18 +21,22 @@ __all__ = [
     "POINTER_FILE",
     "Move",
     "Pointer",
+    "files_stamp",
     "is_move_to",
     "is_superseded",
     "open_to_append",
     "publishing",
     "read_history",
     "read_interrupted_move",
+    "read_last_number",
     "read_pointer",
+    "write_last_number",
 ]
 
 POINTER_FILE = "stable.json"
 NEXT_POINTER_FILE = "stable.next.json"
 HISTORY_FILE = "history.jsonl"
+_NUMBER_FILE = ".last-number"
 _MAX_POINTER_BYTES = 10_000
 _MAX_HISTORY_BYTES = 100_000_000
 _LOCK_SECONDS = 10.0
@@ -108,6 +112,33 @@ def read_history(folder: Path) -> list[Move]:
         with contextlib.suppress(ValidationError):
             moves.append(Move.model_validate_json(line))
     return moves
+
+
+def files_stamp(folder: Path, files: Sequence[str]) -> tuple[int, ...] | None:
+    """A value that differs after every change of these files; None if none of them is there."""
+    stamp: list[int] = []
+    for file in files:
+        try:
+            status = (folder / file).lstat()
+        except OSError:
+            stamp += (0, 0, 0)
+        else:
+            stamp += (status.st_ino, status.st_mtime_ns, status.st_size)
+    return tuple(stamp) if any(stamp) else None
+
+
+def read_last_number(folder: Path) -> int:
+    """The highest version number that a name has used; 0 if nothing says so."""
+    try:
+        text = read_plain_file(folder / _NUMBER_FILE, _MAX_POINTER_BYTES).decode("ascii")
+        return max(int(text), 0)
+    except (ArtifactError, ValueError):
+        return 0
+
+
+def write_last_number(folder: Path, version: int) -> None:
+    """Keep the highest number, so that the number of a deleted version never comes back."""
+    write_durably(folder / _NUMBER_FILE, f"{max(version, read_last_number(folder))}\n".encode())
 
 
 def is_move_to(move: Move, pointer: Pointer) -> bool:

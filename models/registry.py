@@ -55,13 +55,16 @@ from models.pointer import (
     POINTER_FILE,
     Move,
     Pointer,
+    files_stamp,
     is_move_to,
     is_superseded,
     open_to_append,
     publishing,
     read_history,
     read_interrupted_move,
+    read_last_number,
     read_pointer,
+    write_last_number,
 )
 from models.tasks.fields import NAME_PATTERN, is_name
 
@@ -203,15 +206,7 @@ class Registry:
 
         It costs two stats, because a gateway reads it every second.
         """
-        stamp: list[int] = []
-        for file in (POINTER_FILE, HISTORY_FILE):
-            try:
-                status = (self._folder(name) / file).lstat()
-            except OSError:
-                stamp += (0, 0, 0)
-            else:
-                stamp += (status.st_ino, status.st_mtime_ns, status.st_size)
-        return tuple(stamp) if any(stamp) else None
+        return files_stamp(self._folder(name), (POINTER_FILE, HISTORY_FILE))
 
     def history(self, name: str) -> list[Move]:
         """All moves of the pointer, oldest first; see `models.pointer.read_history`."""
@@ -387,8 +382,8 @@ class Registry:
         return self.root / name
 
     def _last_version(self, name: str) -> int:
-        used = [0, *self.list_versions(name), *(move.version for move in self.history(name))]
-        return max(used)
+        used = [*self.list_versions(name), *(move.version for move in self.history(name))]
+        return max(read_last_number(self._folder(name)), *used, 0)
 
     def _previous(self, name: str) -> int | None:
         try:
@@ -417,6 +412,7 @@ class Registry:
             write_durably(temporary / ONNX_FILE, onnx_bytes)
             write_durably(temporary / MANIFEST_FILE, manifest_bytes)
             read_artifact(temporary)
+            write_last_number(versions.parent, version)
             temporary.rename(versions / str(version))
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)  # a full disk needs the room

@@ -3,7 +3,7 @@
 `ModelWatch.poll` checks the registry's pointer of every model. If a pointer has moved, the version
 is read with all checks, compared with the running student (open windows must stay valid), loaded
 and self-tested, and only then swapped in by one assignment. A refused version changes nothing; it
-is remembered, shown, and not tried again until the pointer moves.
+is remembered, shown, and not tried again until the pointer moves or its files change.
 
 `ModelWatch.take_back` lets the former student take over at once when the running one fails while it
 scores (`pipeline.scoring.contests`). The failed version is rejected from then on: it is neither
@@ -19,10 +19,10 @@ from pathlib import Path
 from threading import Lock
 from typing import Literal
 
-from models.artifact import Artifact
+from models.artifact import MANIFEST_FILE, ONNX_FILE, Artifact
 from models.errors import ArtifactMissing, FailedBefore, Misfit, ModelError
 from models.manifest import check_fit
-from models.pointer import Pointer
+from models.pointer import Pointer, files_stamp
 from models.registry import Registry
 from models.session import Student
 from models.tasks.registry import find_task
@@ -71,6 +71,7 @@ class StudentSlot:
     refused_total: int = 0
     refused_stream: str = ""
     settled_stamp: tuple[int, ...] | None = None
+    refused_files: tuple[int, ...] | None = None
 
     def status(self) -> ModelStatus:
         """The slot as the console page and /metrics show it."""
@@ -230,13 +231,13 @@ class ModelWatch:
         for name in names:
             stamp = self._registry.stable_stamp(name)
             slot = self._slots.get(name) or StudentSlot(name)
-            if stamp is None or stamp == slot.settled_stamp:
+            if stamp is None or (stamp == slot.settled_stamp and not self._was_repaired(slot)):
                 continue
             self._slots[name] = slot
             try:
                 changes += self._follow(slot, stamp)
             except Exception:  # scoring by the other students goes on
-                slot.settled_stamp = stamp
+                slot.settled_stamp, slot.refused_files = stamp, self._files_of(slot)
                 log.exception("following %s failed; please report this", name)
         return changes + self._report_gone() + self._report_lost(names)
 
@@ -300,7 +301,18 @@ class ModelWatch:
             if not isinstance(exc, (ArtifactMissing, OSError)):
                 slot.settled_stamp = stamp
             changes = self._refuse(slot, pointer, str(exc))
+            slot.refused_files = self._files_of(slot)
         return changes + self._fall_back(slot, pointer)
+
+    def _was_repaired(self, slot: StudentSlot) -> bool:
+        """Whether somebody has copied the refused version again."""
+        return slot.refused_error is not None and self._files_of(slot) != slot.refused_files
+
+    def _files_of(self, slot: StudentSlot) -> tuple[int, ...] | None:
+        if slot.refused_version is None:
+            return None
+        folder = self._registry.version_path(slot.name, slot.refused_version)
+        return files_stamp(folder, (MANIFEST_FILE, ONNX_FILE))
 
     def _run_pointer(
         self, slot: StudentSlot, pointer: Pointer, stamp: tuple[int, ...]

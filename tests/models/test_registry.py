@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -76,6 +77,19 @@ def test_publishing_under_another_name(registry, student):
     assert registry.publish(student, name="spare", stable=True) == 1
     assert registry.read("spare", 1).manifest.name == "spare"
     assert registry.names() == ["spare"]
+
+
+@pytest.mark.parametrize("content", [None, b"", b"x", b"-5", b"9" * 20_000])
+def test_the_number_of_a_version_that_was_never_stable_does_not_come_back(
+    registry, student, content
+):
+    assert [registry.publish(student) for _ in range(3)] == [1, 2, 3]
+    shutil.rmtree(registry.version_path(NAME, 3))
+    if content is None:
+        assert registry.publish(student) == 4
+    else:  # a damaged note costs no publication; what is there and the history still count
+        (registry.root / NAME / ".last-number").write_bytes(content)
+        assert registry.publish(student) == 3
 
 
 def test_the_pointer_names_version_and_digest_and_its_moves_are_kept(registry, student):

@@ -127,6 +127,26 @@ def test_a_damaged_version_is_refused_once_and_the_old_one_stays(
     assert watch.poll() == []
 
 
+@pytest.mark.parametrize("file", ["model.onnx", "manifest.json"])
+def test_a_refused_version_that_is_copied_again_is_taken(watch, registry, tmp_path, file):
+    publish(registry, tmp_path)
+    watch.poll()
+    publish(registry, tmp_path, seed=1)
+    path = registry.version_path(NAME, 2) / file
+    whole = path.read_bytes()
+    path.write_bytes(whole[:100])
+    assert [change.what for change in watch.poll()] == ["refused"]
+    assert watch.poll() == []
+    path.write_bytes(whole[:200])  # the copy is on its way
+    assert [change.what for change in watch.poll()] in ([], ["refused"])
+    assert running(watch) == 1
+    path.write_bytes(whole)
+    assert [change.what for change in watch.poll()] == ["swapped"]
+    assert running(watch) == 2
+    assert watch.statuses()[0].refused_error is None
+    assert watch.poll() == []
+
+
 def test_a_refused_version_is_not_loaded_again_until_the_pointer_moves(registry, tmp_path, clock):
     loads: list[int] = []
 
