@@ -123,7 +123,7 @@ def _table(found: Results, good: GoodOutcome, gateways: int) -> str:
     lines = [
         "# Rollout to a fleet",
         "",
-        *(f'Written by `make rollout ARGS="{options}"`.' for options in found.runs),
+        *(f'Written by `make rollout ARGS="{options}"`.\n' for options in found.runs),
         "Each gateway is a process with the real agent, fetcher, registry, students and reporter,",
         "fed with 40 windows a second; the broker is mosquitto, the centre a signed repository",
         "behind a web server.",
@@ -164,7 +164,7 @@ def _table(found: Results, good: GoodOutcome, gateways: int) -> str:
         f"| control process killed (SIGKILL) and started again | {good.controls_killed} |",
         *(f"| gateways {words} | {kinds[kind]} |" for kind, words in _KINDS.items()),
         f"| windows that it scored | {good.scored:,} |",
-        "| windows of all gateways and cases, each with exactly one finite score | "
+        "| windows of all gateways in this run, each with exactly one finite score | "
         f"{good.windows:,} |",
         f"| seconds of all runs | {sum(found.runs.values()):.0f} |",
         f"| memory of all gateways together (PSS) | {found.memory_mb:.0f} MB |",
