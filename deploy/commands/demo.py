@@ -139,13 +139,12 @@ def demo(
 def _check_settings() -> None:
     """Refuse invalid settings before anything starts; the gateway reads them in a child."""
     from deploy.settings.errors import exit_on_invalid_settings
-    from deploy.settings.rolloutsettings import RolloutSettings
     from deploy.settings.settings import GatewaySettings
     from ingest.settings import IngestSettings
     from pipeline.settings import PipelineSettings
 
     with exit_on_invalid_settings():
-        for settings in (GatewaySettings, IngestSettings, PipelineSettings, RolloutSettings):
+        for settings in (GatewaySettings, IngestSettings, PipelineSettings):
             settings()
 
 
@@ -234,12 +233,15 @@ def _gateway(folder: Path, broker: LocalBroker, port: int, out: Console) -> Iter
         stop_child(gateway.process, _STOP_S)
 
 
-def _start_gateway(folder: Path, broker: LocalBroker, port: int) -> _Gateway:
+def _gateway_environment(protocol: str) -> dict[str, str]:
+    """The environment of the gateway; it follows no centre, which would take it for a real one."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("KPSTREAM_ROLLOUT_")}
     # The protocol of this broker is known, so the bridge need not detect it.
-    env = os.environ | {
-        "OMP_NUM_THREADS": "1",
-        "KPSTREAM_INGEST_MQTT_PROTOCOL": broker.protocol,
-    }
+    return kept | {"OMP_NUM_THREADS": "1", "KPSTREAM_INGEST_MQTT_PROTOCOL": protocol}
+
+
+def _start_gateway(folder: Path, broker: LocalBroker, port: int) -> _Gateway:
+    env = _gateway_environment(broker.protocol)
     command = [
         *(sys.executable, "-m", "deploy.cli", "gateway"),
         *("--mqtt", f"{broker.host}:{broker.port}"),
