@@ -80,7 +80,7 @@ class Installer:
             marker = self.places.home / "installing"
             changed = marker.exists()
             version = self.versions.make(opened)
-            self.steps.write(marker, "")
+            self.steps.note(marker, "")
             make_user(self.places, self.steps, self.versions.file(version, "sysusers.conf"))
             changed |= self._write_settings(version, settings or {})
             if broker is None:

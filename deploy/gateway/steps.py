@@ -90,10 +90,9 @@ class Steps:
             mode: Its mode.
             owner: User and group; -1 for that of this process.
         """
-        beside = path.with_name(f".{path.name}.new")
         if not self.dry_run:
             with suppress(FileNotFoundError, NotADirectoryError):
-                beside.unlink()  # of a run that was interrupted
+                _beside(path).unlink()  # of a run that was interrupted
         with suppress(OSError, UnicodeDecodeError):
             same_mode = path.lstat().st_mode & 0o7777 == mode
             if same_mode and not path.is_symlink() and path.read_text(encoding="utf-8") == text:
@@ -101,18 +100,14 @@ class Steps:
         if self.dry_run:
             self.say(f"would write: {path} (mode {mode:04o})")
             return True
-        self.folder(path.parent)
-        # Nobody else sees the content before it has its mode.
-        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(text.encode())
-            file.flush()
-            os.fchown(file.fileno(), *owner)
-            os.fchmod(file.fileno(), mode)
-            os.fsync(file.fileno())
-        beside.replace(path)
-        sync_folder(path.parent)
+        self._replace(path, text, mode, owner)
         self.say(f"wrote {path}")
         return True
+
+    def note(self, path: Path, text: str) -> None:
+        """Replace a note of the installer's own, of which nobody is told."""
+        if not self.dry_run:
+            self._replace(path, text, 0o644, (-1, -1))
 
     def folder(self, path: Path, mode: int = 0o755, *, owner: tuple[int, int] = (-1, -1)) -> None:
         """Make a folder and those above it; an existing one stays as it is."""
@@ -133,7 +128,7 @@ class Steps:
         if self.dry_run:
             self.say(f"would link: {path} -> {target}")
             return
-        beside = path.with_name(f".{path.name}.new")
+        beside = _beside(path)
         with suppress(FileNotFoundError):
             beside.unlink()
         beside.symlink_to(target)
@@ -158,6 +153,21 @@ class Steps:
             path.unlink()
         sync_folder(path.parent)
 
+    def _replace(self, path: Path, text: str, mode: int, owner: tuple[int, int]) -> None:
+        self.folder(path.parent)
+        beside = _beside(path)
+        with suppress(FileNotFoundError):
+            beside.unlink()
+        # Nobody else sees the content before it has its mode.
+        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(text.encode())
+            file.flush()
+            os.fchown(file.fileno(), *owner)
+            os.fchmod(file.fileno(), mode)
+            os.fsync(file.fileno())
+        beside.replace(path)
+        sync_folder(path.parent)
+
 
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable."""
@@ -166,3 +176,8 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _beside(path: Path) -> Path:
+    """Name under which a new content is written before it takes the place of the old one."""
+    return path.with_name(f".{path.name}.new")

@@ -46,7 +46,7 @@ class Switching:
             InstallError: It did not become ready, and no former version is there.
         """
         former = self._versions.current()
-        self._steps.write(self._pending, json.dumps({"from": former, "to": version}) + "\n")
+        self._steps.note(self._pending, json.dumps({"from": former, "to": version}) + "\n")
         self._run(version)
         if not self._service.is_managed or self._steps.dry_run:
             self._confirm(former, version)
@@ -116,14 +116,14 @@ class Switching:
             self._steps.link(self._places.previous, f"versions/{former}")
         failed = self.failed()
         if failed.pop(self._versions.digest(version), None) is not None:
-            self._steps.write(self._failed, json.dumps(failed) + "\n")
+            self._steps.note(self._failed, json.dumps(failed) + "\n")
         self._steps.remove(self._pending)
         self._versions.remove_others()
 
     def _remember_failure(self, version: str, problem: str) -> None:
         failed = {**self.failed(), self._versions.digest(version): problem}
         newest = dict(list(failed.items())[-_MOST_FAILED:])
-        self._steps.write(self._failed, json.dumps(newest) + "\n")
+        self._steps.note(self._failed, json.dumps(newest) + "\n")
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -286,7 +286,7 @@ class Versions:
             path.write_text(text, encoding="utf-8")
             path.chmod(0o755)
         about = {"version": version, "digest": digest, "python": sys.version.split()[0]}
-        self.steps.write(making / _ABOUT, json.dumps(about) + "\n")
+        self.steps.note(making / _ABOUT, json.dumps(about) + "\n")
         self.steps.sync()
         making.rename(self.folder(version))
         sync_folder(self.places.versions)
