@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
@@ -20,7 +21,7 @@ from models.onnxfile import GraphSummary, TensorShape, survey_onnx
 from models.tasks.classes import ClassAnswer
 from models.tasks.contract import Task
 from models.tasks.number import NumberAnswer
-from models.tasks.registry import find_task
+from models.tasks.registry import find_task, tasks
 
 __all__ = ["Facts", "Incomplete", "draft_of"]
 
@@ -86,7 +87,7 @@ def draft_of(onnx_bytes: bytes, facts: Facts, *, now_ms: int) -> Draft:
     faults = [f"{what}: {advice(kind, graph.producer)}" for kind, what in graph.faults.items()]
     task = find_task(facts.task) if facts.task else _task_of(graph.outputs)
     if task is None:
-        known = ", ".join(f"{name!r}" for name in ("rul", "probabilities"))
+        known = ", ".join(repr(name) for name in map(_output_of, tasks()) if name)
         names = [tensor.name for tensor in graph.outputs]
         faults.append(f"--task: the outputs {names} are those of no task (they are called {known})")
         raise Incomplete([*faults, *_missing(facts, None, graph)])
@@ -105,12 +106,15 @@ def draft_of(onnx_bytes: bytes, facts: Facts, *, now_ms: int) -> Draft:
 
 
 def _task_of(outputs: Sequence[TensorShape]) -> Task | None:
-    for name in ("rul", "activity"):
-        task = find_task(name)
-        wanted = {"rul": "rul", "activity": "probabilities"}[name]
-        if [tensor.name for tensor in outputs] == [wanted]:
-            return task
-    return None
+    names = [tensor.name for tensor in outputs]
+    return next((task for task in tasks() if names == [_output_of(task)]), None)
+
+
+def _output_of(task: Task) -> str:
+    """The name that the task gives to the output of its graphs; "" if it has several."""
+    field = task.decoding.model_fields.get("output")
+    named = () if field is None else get_args(field.annotation)
+    return str(named[0]) if len(named) == 1 else ""
 
 
 def _window(graph: GraphSummary) -> tuple[int, int]:
@@ -156,14 +160,13 @@ def _missing(facts: Facts, task: Task | None, graph: GraphSummary) -> list[str]:
 def _shape_faults(facts: Facts, task: Task, graph: GraphSummary, length: int) -> list[str]:
     columns = len(facts.channels) or _window(graph)[1]
     classes = len(facts.labels)
-    outputs: dict[str, tuple[int, ...]]
+    dims: tuple[int, ...] = ()
     if isinstance(task.answer, ClassAnswer):
-        outputs = {"probabilities": (classes,)}
+        dims = (classes,)
         if not classes and graph.outputs and len(graph.outputs[0].dims) == 2:
             dim = graph.outputs[0].dims[1]
-            outputs = {"probabilities": (dim if isinstance(dim, int) else 0,)}
-    else:
-        outputs = {"rul": ()}
+            dims = (dim if isinstance(dim, int) else 0,)
+    outputs = {_output_of(task): dims}
     faults = [
         *tensor_faults("input", graph.inputs, {"windows": (length, columns)}),
         *tensor_faults("output", graph.outputs, outputs),
@@ -173,11 +176,13 @@ def _shape_faults(facts: Facts, task: Task, graph: GraphSummary, length: int) ->
 
 def _draft(facts: Facts, task: Task, graph: GraphSummary, length: int, now_ms: int) -> Draft:
     is_number = isinstance(task.answer, NumberAnswer)
-    decoding = (
-        {"kind": task.decoding_kind, "output": "rul", "unit": facts.unit, "max_rul": facts.most}
-        if is_number
-        else {"kind": task.decoding_kind, "output": "probabilities", "labels": facts.labels}
-    )
+    decoding: dict[str, Any] = {"kind": task.decoding_kind, "output": _output_of(task)}
+    if is_number:
+        decoding["unit"] = facts.unit
+        bounds = set(task.decoding.model_fields) - set(decoding)
+        decoding |= dict.fromkeys(bounds, facts.most)  # the one that is left is the largest number
+    else:
+        decoding["labels"] = facts.labels
     width = len(facts.channels)
     try:
         return Draft.model_validate(

@@ -34,6 +34,7 @@ from deploy.processes.explaining import PointAppender
 from deploy.processes.filemeasures import file_measures
 from deploy.processes.gatewayview import RunningGateway
 from deploy.processes.lifecycle import Tasks, process_age_s, run_process, until_crashed
+from deploy.processes.scoresmqtt import MqttSink
 from deploy.settings.rolloutsettings import RolloutSettings
 from deploy.settings.secretoutput import start_logging
 from deploy.settings.settings import GatewaySettings
@@ -61,7 +62,6 @@ from pipeline.scoring.batch import Scored
 from pipeline.scoring.students import Students
 from pipeline.settings import PipelineSettings
 from pipeline.status.view import Measure
-from pipeline.stores.mqttsink import MqttSink
 from pipeline.stores.resultsfile import ResultsFile
 from pipeline.stores.sinks import LineSink, Sink
 from pipeline.windows.devices import ClosedWindow

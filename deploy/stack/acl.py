@@ -59,7 +59,7 @@ _SPARKPLUG = "spBv1.0"
 _HEAD = "# Written by kpstream. A user is the common name of a certificate; %u stands for it."
 _BROKER_STATE = "topic read $SYS/broker/#"
 _SCORES = ("topic readwrite scores/#", "topic readwrite alarms/#")
-"""Topics of `pipeline.stores.mqttsink`."""
+"""Topics of `deploy.processes.scoresmqtt`."""
 _BRIDGE = (
     f"topic read {_SPARKPLUG}/#",
     f"topic write {_SPARKPLUG}/+/NCMD/+",

@@ -9,9 +9,9 @@ import pytest
 
 from ingest.mqtt.endpoint import Endpoint
 from ingest.mqtt.publisher import Publisher
+from tests.deploy.processes.test_scoresmqtt import heard
 from tests.e2e.devices import payload
 from tests.e2e.plant import Plant
-from tests.pipeline.stores.test_mqttsink import heard
 
 T0_MS = 1_750_000_000_000
 MESSAGES, READINGS = 40, 10

@@ -12,11 +12,11 @@ import orjson
 import pytest
 from paho.mqtt.client import CallbackAPIVersion, Client, MQTTProtocolVersion
 
+from deploy.processes.scoresmqtt import MqttSink
 from ingest.mqtt.broker import LocalBroker
 from ingest.mqtt.endpoint import Endpoint
 from pipeline.errors import SinkUnavailable
 from pipeline.points.points import Point
-from pipeline.stores.mqttsink import MqttSink
 
 T0 = 1_750_000_000_000
 
@@ -100,8 +100,8 @@ def test_an_alarm_is_published_when_it_begins_and_when_it_ends(broker: LocalBrok
 def test_a_broker_that_is_away_makes_the_sink_unavailable_until_it_is_back(
     broker: LocalBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.stores.mqttsink._CONNECT_S", 0.5)
-    monkeypatch.setattr("pipeline.stores.mqttsink._CONFIRM_S", 1.0)
+    monkeypatch.setattr("deploy.processes.scoresmqtt._CONNECT_S", 0.5)
+    monkeypatch.setattr("deploy.processes.scoresmqtt._CONFIRM_S", 1.0)
     with sink_of(broker) as sink:
         sink.write([score(0, 90.0)])
         broker.kill()
