@@ -160,7 +160,8 @@ class _Pip:
         self._command = [sys.executable, str(wheel / "pip")]
         self._tools = tools
         self._work = work
-        self._env = {"SOURCE_DATE_EPOCH": str(time_s)}
+        # Faust's build lists its extras from a set, whose order follows from the seed of hashes.
+        self._env = {"SOURCE_DATE_EPOCH": str(time_s), "PYTHONHASHSEED": "0"}
 
     def requirements(self, lines: Sequence[str]) -> list[str]:
         """Arguments for exact versions with hashes."""

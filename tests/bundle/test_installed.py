@@ -107,6 +107,26 @@ def test_a_gateway_runs_from_a_bundle_without_any_network(
     assert f"faust-streaming 0.15.3 ({kind})" in gateway["doctor"]
 
 
+@pytest.mark.needs_own_network
+def test_its_installer_installs_it_without_any_network(
+    bundle_for: Callable[[str], Path], tmp_path: Path
+) -> None:
+    if platform.machine() not in MACHINES:
+        pytest.skip(f"no bundle is made for {platform.machine()}")
+    archive = bundle_for(platform.machine())
+    alone(tmp_path, ["tar", "-xf", str(archive)])
+    installer = tmp_path / archive.stem / "install.sh"
+    image = tmp_path / "image"
+    told = alone(
+        tmp_path,
+        [f"PYTHON={sys.executable}", str(installer), "install", "--root", str(image)],
+    )
+    assert "packages from the bundle" in told
+    python = str(image / "opt/kpstream/current/venv/bin/python")
+    said = alone(tmp_path, [python, "-m", "deploy.cli", "--version"])
+    assert said.split()[-1] == archive.stem.split("-")[1]
+
+
 def alone(folder: Path, command: list[str]) -> str:
     """Run a command with a loopback interface and nothing else; returns its standard output."""
     alone = ["unshare", "--net", "sh", "-euc", 'ip link set lo up; exec env -i "$@"', "sh"]

@@ -26,7 +26,11 @@ PAGES = {
     "README.md": ("models/zoo", "docs/results/gateway-bench.md", "docs/results/demo.txt"),
     "docs/delivery.md": ("docs/results/chaos.md",),
     "docs/forecasting.md": ("docs/results/forecast.md",),
-    "docs/gateway.md": ("docs/results/gateway-bench.md", "docs/results/doctor.txt"),
+    "docs/gateway.md": (
+        "docs/results/gateway-bench.md",
+        "docs/results/doctor.txt",
+        "docs/results/bundle.md",
+    ),
     "docs/knowledge-pruning.md": ("docs/results/knowledge_pruning.md",),
     "docs/operations.md": ("docs/results/site-bench.md", "docs/results/store-bench.md"),
     "docs/starter-students.md": ("models/zoo", "docs/results/knowledge_pruning.md"),
