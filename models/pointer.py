@@ -21,6 +21,7 @@ __all__ = [
     "POINTER_FILE",
     "Move",
     "Pointer",
+    "count_damaged_moves",
     "files_stamp",
     "is_move_to",
     "is_superseded",
@@ -103,15 +104,24 @@ def read_history(folder: Path) -> list[Move]:
 
     Empty if the file is missing, or no regular file.
     """
+    return [move for move in _read_moves(folder) if move is not None]
+
+
+def count_damaged_moves(folder: Path) -> int:
+    """Number of lines of the history that `read_history` leaves out."""
+    return sum(move is None for move in _read_moves(folder))
+
+
+def _read_moves(folder: Path) -> Iterator[Move | None]:
     try:
         data = read_plain_file(folder / HISTORY_FILE, _MAX_HISTORY_BYTES)
     except ArtifactError:
-        return []
-    moves = []
+        return
     for line in data.splitlines():
-        with contextlib.suppress(ValidationError):
-            moves.append(Move.model_validate_json(line))
-    return moves
+        try:
+            yield Move.model_validate_json(line)
+        except ValidationError:
+            yield None
 
 
 def files_stamp(folder: Path, files: Sequence[str]) -> tuple[int, ...] | None:

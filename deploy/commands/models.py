@@ -18,6 +18,7 @@ from models.artifact import read_artifact, write_artifact
 from models.drafting import Facts, Incomplete, draft_of
 from models.errors import ModelError, VersionMissing
 from models.manifest import Manifest
+from models.pointer import HISTORY_FILE, count_damaged_moves
 from models.registry import Registry
 from models.tasks.registry import find_task
 from models.trial import try_student
@@ -230,6 +231,10 @@ def history(registry: Registry, name: str) -> None:
             known = ", ".join(registry.names()) or "nothing"
             msg = f"the registry has no {name!r}; it has: {known}"
             raise VersionMissing(msg)
+    damaged = count_damaged_moves(registry.root / name)
+    if damaged:
+        file = registry.root / name / HISTORY_FILE
+        click.echo(f"{file}: damaged lines that are left out: {damaged}", err=True)
     for move in registry.history(name):
         at = datetime.fromtimestamp(move.ts_ms / 1000, timezone.utc)
         before = "-" if move.previous is None else f"v{move.previous}"

@@ -92,6 +92,19 @@ def test_the_student_of_a_stream_is_replaced_only_on_request(tmp_path: Path, riv
     assert (aside / "versions" / "1" / "model.onnx").is_file()
 
 
+def test_the_history_tells_of_damaged_lines(tmp_path: Path, rival: Path) -> None:
+    registry = Registry(tmp_path / "registry")
+    registry.publish(rival, stable=True)
+    registry.publish(rival, stable=True)
+    history = registry.root / "rul-rival" / "history.jsonl"
+    assert "damaged" not in run(registry.root, "history", "rul-rival")
+    first, second = history.read_bytes().splitlines(keepends=True)
+    history.write_bytes(first + second[:20])
+    shown = run(registry.root, "history", "rul-rival")
+    assert "damaged lines that are left out: 1" in shown
+    assert "-> v1" in shown
+
+
 def test_the_list_and_the_doctor_name_a_lost_pointer_and_a_history_that_lacks_it(
     tmp_path: Path, rival: Path
 ) -> None:
