@@ -7,7 +7,7 @@ from dashboards.visuals.board import Board, Row
 from dashboards.visuals.limits import Limits
 from dashboards.visuals.links import ROLLOUT_UID
 from dashboards.visuals.panels import Panel
-from dashboards.visuals.styles import age, count, series_name
+from dashboards.visuals.styles import age, count, series_name, share
 from dashboards.visuals.variables import rollout_variables
 from dashboards.visuals.views import Column, Lines, Override, Style, Table, Timeline
 
@@ -182,6 +182,29 @@ def _gateways(limits: Limits) -> list[Panel]:
             Style(_NO_GATEWAY),
             [rollouts.GATEWAYS_OF_VERSIONS],
             8,
+            8,
+        ),
+        Panel(
+            "most-apart",
+            "Where a challenger and its champion differ most",
+            "One window a second of every comparison: that over which the two students are "
+            "furthest apart, with what each answers. These answers are no scores.",
+            Table(
+                (
+                    Column("_time", "When", Style("", "dateTimeAsIso")),
+                    Column("site", "Site"),
+                    Column("device", "Device"),
+                    Column("model", "Model"),
+                    Column("version", "Challenger", count("")),
+                    Column("challenger", "Its answer"),
+                    Column("against", "Other student", count("")),
+                    Column("champion", "Other answer"),
+                    Column("disagreement", "Apart", share("")),
+                )
+            ),
+            Style("no student was compared in this time range"),
+            [rollouts.MOST_APART],
+            24,
             8,
         ),
         Panel(

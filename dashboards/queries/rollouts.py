@@ -9,7 +9,7 @@ from __future__ import annotations
 from dashboards.queries.flux import Where, read
 from dashboards.queries.query import per_series, table
 from dashboards.queries.stages import AGE_S, LAST, PIVOT, every, newest
-from pipeline.points.measurements import RELEASE, ROLLOUT, ROLLOUT_STATE
+from pipeline.points.measurements import RELEASE, ROLLOUT, ROLLOUT_STATE, SHADOW
 
 __all__ = [
     "DISAGREEMENT",
@@ -17,6 +17,7 @@ __all__ = [
     "GATEWAYS_NOW",
     "GATEWAYS_OF_VERSIONS",
     "GATEWAY_PHASES",
+    "MOST_APART",
     "RELEASES_NOW",
     "RELEASE_MEMBERS",
     "RELEASE_STATES",
@@ -109,6 +110,28 @@ GATEWAYS_NOW = table(
         "age_s": "int",
     },
     sort=["phase", "gateway", "model"],
+    descending=True,
+    may_be_empty=True,
+)
+
+MOST_APART = table(
+    "most_apart",
+    [
+        *read(SHADOW, ["version", "against", "disagreement", "challenger", "champion"], _MODEL),
+        PIVOT,
+    ],
+    {
+        "_time": "time",
+        "site": "text",
+        "device": "text",
+        "model": "text",
+        "version": "int",
+        "against": "int",
+        "disagreement": "float",
+        "challenger": "text",
+        "champion": "text",
+    },
+    sort=["_time"],
     descending=True,
     may_be_empty=True,
 )

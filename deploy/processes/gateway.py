@@ -122,8 +122,9 @@ class Gateway:
         self._points = PointAppender()
         self._explaining = QuietThread("explain-alerts", waiting=32, share=0.1)
         self.alerts = AlertExplainer(
-            ExplainingStudents(registry), self._store_explanation, self._explaining
+            ExplainingStudents(registry), self._store_point, self._explaining
         )
+        self.students.contests.on_compared = self._store_point
         data_dir = settings.state_dir / "faust"
         self.scoring = create_scoring_app(
             settings.log_url,
@@ -257,7 +258,7 @@ class Gateway:
         self.alerts.look(closed, scored)
         self.students.contests.on_scored(closed, scored)
 
-    def _store_explanation(self, point: Point) -> None:
+    def _store_point(self, point: Point) -> None:
         """Store a point in the results file, and through the log in InfluxDB if there is one.
 
         Raises:

@@ -43,6 +43,7 @@ __all__ = [
     "ROLLOUT_STATE",
     "SCORE_FIELDS",
     "SCORE_TAGS",
+    "SHADOW",
     "Measurement",
     "detail_measurement",
     "hourly_measurement",
@@ -267,6 +268,19 @@ RELEASE = Measurement(
     "how far a release has come",
 )
 
+SHADOW = Measurement(
+    "shadow",
+    SCORE_TAGS,
+    (
+        _int("version", "1", "version of the challenger"),
+        _int("against", "1", "version of the student that it is compared with"),
+        _float("disagreement", "1", "how far the two are apart over this window, 0 to 1"),
+        _text("challenger", "what the challenger answers"),
+        _text("champion", "what the other student answers"),
+    ),
+    "no score: the window over which a challenger and the other student differ most, one a second",
+)
+
 EXPLANATION = Measurement(
     "explanation",
     SCORE_TAGS,
@@ -332,7 +346,7 @@ def measurements() -> tuple[Measurement, ...]:
     scores = map(score_measurement, tasks())
     details = (detail_measurement(task) for task in tasks() if task.details)
     accounts = (DEVICE, GATEWAY, LAG, DEAD_LETTERS, MODEL, ROLLOUT, ROLLOUT_STATE, RELEASE)
-    return (*scores, *details, EXPLANATION, *accounts)
+    return (*scores, *details, EXPLANATION, SHADOW, *accounts)
 
 
 def hourly_measurements() -> tuple[Measurement, ...]:

@@ -13,7 +13,14 @@ from functools import lru_cache
 from typing import Any
 
 from pipeline.errors import PointError
-from pipeline.points.measurements import DEVICE, EXPLANATION, GATEWAY, ROLLOUT, SCORE_TAGS
+from pipeline.points.measurements import (
+    DEVICE,
+    EXPLANATION,
+    GATEWAY,
+    ROLLOUT,
+    SCORE_TAGS,
+    SHADOW,
+)
 
 __all__ = [
     "FieldValue",
@@ -22,6 +29,7 @@ __all__ = [
     "explanation_point",
     "gateway_point",
     "rollout_point",
+    "shadow_point",
 ]
 
 FieldValue = bool | int | float | str
@@ -99,6 +107,36 @@ def explanation_point(
         ("version", version),
     )
     return Point(EXPLANATION.name, tags, fields, score["end_ms"] * 1_000_000)
+
+
+def shadow_point(
+    place: tuple[str, str, str],
+    model: str,
+    *,
+    versions: tuple[int, int],
+    disagreement: float,
+    answers: tuple[str, str],
+    end_ms: int,
+) -> Point:
+    """What a challenger and the other student answered over one window; see `SHADOW`.
+
+    Args:
+        place: Site, device and stream.
+        model: Name of the students.
+        versions: Of the challenger, and of the other student.
+        disagreement: How far they are apart, 0 to 1.
+        answers: Theirs, in the same order.
+        end_ms: End of the window, epoch milliseconds.
+    """
+    tags = tuple(zip(SCORE_TAGS, (*place, model), strict=True))
+    fields: tuple[tuple[str, FieldValue], ...] = (
+        ("version", versions[0]),
+        ("against", versions[1]),
+        ("disagreement", disagreement),
+        ("challenger", answers[0]),
+        ("champion", answers[1]),
+    )
+    return Point(SHADOW.name, tags, fields, end_ms * 1_000_000)
 
 
 def _flaw(point: Point) -> str | None:

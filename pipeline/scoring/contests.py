@@ -8,7 +8,8 @@ Promises:
 
 - Scoring never waits. `on_scored` hands windows over and returns; the comparison runs in a thread
   that takes a small share of a core. When that is busy, windows are skipped and counted.
-- What a student answers in a contest is never a score: it reaches no log and raises no alert.
+- What a student answers in a contest is never a score and raises no alert. One window a second,
+  that over which the two differ most, becomes a point of the measurement `shadow`.
 - A challenger on probation that fails, fails once. The former champion takes over in memory and
   scores the very batch (`rescue`), so no window is lost, and none has two scores.
 - A window that neither student can score is no fault of the challenger.
@@ -32,7 +33,8 @@ from models.manifest import check_fit
 from models.session import Student
 from models.tasks.contract import Scores
 from models.tasks.registry import find_task
-from pipeline.errors import LineFull
+from pipeline.errors import LineFull, PointError, SinkError
+from pipeline.points.points import Point, shadow_point
 from pipeline.scoring.batch import Scored, Scorer
 from pipeline.scoring.evidence import Comparison, Evidence
 from pipeline.scoring.thresholds import Thresholds
@@ -46,6 +48,8 @@ log = logging.getLogger(__name__)
 _MOST_ERROR = 300
 """Characters of an error in a reason; ONNX Runtime writes long ones."""
 _MOST_WAITING = 64
+_SHOWN_MS = 1000
+"""Shortest time between two points of a contest."""
 _MOST_WAITING_BYTES = 1_000_000
 
 TakeBack = Callable[[Student, Student, str], bool]
@@ -92,7 +96,8 @@ class Contest:
         self._shape = (manifest.window.length, len(manifest.channels))
         size = 4 * self._shape[0] * self._shape[1]
         self._most = max(1, min(_MOST_WAITING, _MOST_WAITING_BYTES // size))
-        self._waiting: list[NDArray[np.float32]] = []
+        self._waiting: list[ClosedWindow] = []
+        self._shown_ms = started_ms
         self._lock = Lock()
         self._champion_first = True
 
@@ -100,13 +105,13 @@ class Contest:
         """What is known so far."""
         return self._evidence
 
-    def offer(self, windows: Sequence[NDArray[np.float32]]) -> bool:
+    def offer(self, windows: Sequence[ClosedWindow]) -> bool:
         """Keep some of the windows for the next comparison.
 
         Returns:
             True if none was waiting, so that a comparison has to be asked for.
         """
-        fitting = [values for values in windows if values.shape == self._shape]
+        fitting = [item for item in windows if item.window.values.shape == self._shape]
         with self._lock:
             room = self._most - len(self._waiting)
             taken = fitting
@@ -124,17 +129,18 @@ class Contest:
             self.skipped_total += len(self._waiting)
             self._waiting = []
 
-    def compare(self) -> str | None:
+    def compare(self, now_ms: int) -> tuple[str | None, Point | None]:
         """Let both students score the waiting windows; for one thread at a time.
 
         Returns:
-            Why the challenger is unhealthy, or None.
+            Why the challenger is unhealthy, or None; and the point of the window over which the two
+            differ most, if the last one is a second old.
         """
         with self._lock:
             waiting, self._waiting = self._waiting, []
         if not waiting or self.failed is not None:
-            return None
-        windows = np.stack(waiting)
+            return None, None
+        windows = np.stack([item.window.values for item in waiting])
         # In turn, so that a warm cache helps one as often as the other.
         self._champion_first = not self._champion_first
         order = (self.champion, self.challenger)
@@ -144,12 +150,39 @@ class Contest:
         (reference, reference_s), (judged, judged_s) = (answers[student] for student in order)
         if isinstance(reference, str):
             self.skipped_total += len(windows)
-            return None
+            return None, None
         if isinstance(judged, str):
-            return f"it failed over windows that the other student scored: {judged}"
+            return f"it failed over windows that the other student scored: {judged}", None
         self._comparison.add(windows, reference, judged, (reference_s, judged_s))
         self._evidence = self._comparison.evidence()
-        return self._evidence.verdict(self.thresholds)
+        reason = self._evidence.verdict(self.thresholds)
+        if reason is None and now_ms - self._shown_ms < _SHOWN_MS:
+            return None, None
+        self._shown_ms = now_ms
+        return reason, self._most_apart(waiting, reference, judged)
+
+    def _most_apart(
+        self, items: Sequence[ClosedWindow], reference: Scores, judged: Scores
+    ) -> Point | None:
+        manifest = self.champion.manifest
+        answer = find_task(manifest.task).answer
+        apart = answer.disagreement(reference, judged, manifest.decoding)
+        apart = np.where(reference.valid & judged.valid, apart, -1.0)
+        place = int(np.argmax(apart))
+        if apart[place] < 0:
+            return None
+        item, field = items[place], answer.headline_field
+        texts = [
+            _shown(answer.record_fields(scores)[place].get(field)) for scores in (judged, reference)
+        ]
+        return shadow_point(
+            (item.site, item.device, item.stream),
+            manifest.name,
+            versions=(self.challenger.manifest.version, manifest.version),
+            disagreement=float(apart[place]),
+            answers=(texts[0], texts[1]),
+            end_ms=item.window.end_ms,
+        )
 
 
 class Contests:
@@ -166,6 +199,8 @@ class Contests:
         on_failed: Called once for each challenger that fails, with the name of the model and the
             reason, after the former champion took over if the challenger was running. It is called
             in the scoring thread or in that of the comparisons, and must return at once.
+        on_compared: Called with the points of the measurement `shadow` in the thread of the
+            comparisons, which waits for it; it may raise, and the point is left out then.
     """
 
     def __init__(
@@ -178,6 +213,7 @@ class Contests:
     ) -> None:
         """Prepare; no thread works before the first contest."""
         self.on_failed: Callable[[str, str], None] = lambda _name, _reason: None
+        self.on_compared: Callable[[Point], None] = lambda _point: None
         self._running = running
         self._load = load
         self._take_back = take_back
@@ -241,7 +277,7 @@ class Contests:
         """Hand windows to the comparisons; never raises, never waits."""
         for contest in [*self._contests.values()]:
             stream = contest.champion.manifest.stream
-            windows = [item.window.values for item in closed if item.stream == stream]
+            windows = [item for item in closed if item.stream == stream]
             if not windows or contest.failed is not None:
                 continue
             if contest.offer(windows):
@@ -365,12 +401,20 @@ class Contests:
 
     def _compare(self, contest: Contest) -> None:
         try:
-            reason = contest.compare()
+            reason, point = contest.compare(self._now_ms())
+            if point is not None:
+                self._show(point)
         except Exception:  # a comparison must not end the thread, nor go unseen
             log.exception("a comparison of students failed; please report this")
             return
         if reason is not None:
             self._fail(contest, reason)
+
+    def _show(self, point: Point) -> None:
+        try:
+            self.on_compared(point)
+        except (PointError, SinkError) as exc:
+            log.info("a comparison of students is not stored: %s", exc)
 
     def _fail(self, contest: Contest, reason: str) -> None:
         name = contest.challenger.manifest.name
@@ -388,6 +432,10 @@ class Contests:
             reason,
         )
         self.on_failed(name, reason)
+
+
+def _shown(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _timed(student: Student, windows: NDArray[np.float32]) -> tuple[Scores | str, float]:

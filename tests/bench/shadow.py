@@ -155,8 +155,8 @@ def _run(
     contest = Contest(Student(champion), Student(challenger), _LIMITS, 0)
     reason = None
     for at in range(0, len(windows), batch):
-        contest.offer(list(windows[at : at + batch]))
-        reason = contest.compare()
+        contest.offer([_closed("", values, at) for values in windows[at : at + batch]])
+        reason, _ = contest.compare(0)
         if reason is not None:
             break
     return contest, reason

@@ -19,7 +19,9 @@ from models.dummy import write_dummy
 from models.errors import ChannelMismatch, Misfit
 from models.registry import Registry
 from models.session import Student
-from pipeline.errors import LineFull
+from pipeline.errors import LineFull, SinkUnavailable
+from pipeline.points.measurements import SHADOW
+from pipeline.points.points import Point
 from pipeline.quiet import QuietThread
 from pipeline.scoring.batch import Scored, score_and_report
 from pipeline.scoring.contests import Contests
@@ -378,6 +380,44 @@ def test_a_contest_counts_the_same_windows_for_both(plant, task: str) -> None:
     has_backtest = task == "forecast"
     assert (evidence.error_percent is not None) == has_backtest
     assert (evidence.coverage_permille is not None) == has_backtest
+
+
+@pytest.mark.parametrize("task", ["rul", "activity", "forecast"])
+def test_one_window_a_second_becomes_a_point_that_is_no_score(plant, task: str) -> None:
+    one = plant(task)
+    points: list[Point] = []
+    clock = [7]
+    one.contests._now_ms = lambda: clock[0]
+    one.contests.on_compared = points.append
+    one.contests.start_shadow(one.name, one.good(), Thresholds())
+    for clock[0] in (500, 999, 1_007, 1_500, 2_100):
+        one.score(10)
+    assert len(points) == 2
+    for point in points:
+        assert point.measurement == SHADOW.name
+        assert dict(point.tags) | {"device": ""} == {
+            "site": "plant", "device": "", "stream": one.stream, "model": one.name,
+        }  # fmt: skip
+        fields = dict(point.fields)
+        assert set(fields) == {field.name for field in SHADOW.fields}
+        assert (fields["version"], fields["against"]) == (2, 1)
+        assert 0 <= fields["disagreement"] <= 1
+    assert one.version == 1
+
+
+def test_a_failure_is_stored_at_once_and_a_store_that_is_away_ends_no_comparison(plant) -> None:
+    one = plant("rul")
+    points: list[Point] = []
+
+    def store(point: Point) -> None:
+        points.append(point)
+        raise SinkUnavailable("disk full")
+
+    one.contests.on_compared = store
+    one.contests.start_shadow(one.name, one.bad("shifted"), Thresholds(windows=50))
+    one.score(100)
+    assert one.failures
+    assert dict(points[-1].fields)["disagreement"] > 0.3
 
 
 def test_no_window_is_lost_or_doubled_while_students_come_and_go(plant) -> None:
