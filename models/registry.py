@@ -371,9 +371,13 @@ class Registry:
 
     def is_retired(self, name: str) -> bool:
         """Whether a student of this name was retired, and not published again since."""
-        pattern = re.compile(re.escape(f"{_RETIRED}{name}-") + "[0-9]+")
+        return self.retired_ms(name) is not None and not self._folder(name).exists()
+
+    def retired_ms(self, name: str) -> int | None:
+        """When a student of this name was retired last, epoch milliseconds; None if never."""
+        pattern = re.compile(re.escape(f"{_RETIRED}{name}-") + "([0-9]{1,15})")
         found = map(pattern.fullmatch, _folders_in(self.root))
-        return any(found) and not self._folder(name).exists()
+        return max((int(match[1]) for match in found if match), default=None)
 
     def _folder(self, name: str) -> Path:
         if not isinstance(name, str) or not is_name(name):

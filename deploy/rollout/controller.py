@@ -150,10 +150,12 @@ def _moved(release: Release, move: Move, known: Sequence[Known], now_s: int) -> 
 
 def _member(release: Release, known: Known, now_s: int, silent_s: int) -> Member:
     student = known.student(release.name)
-    if student is not None and student.release == release.number and student.phase == "failed":
-        return Member(known.gateway, "failed", student.reason or "no reason given")
-    if student is not None and student.phase == "held":
-        return Member(known.gateway, "held", student.reason)
+    if student is not None and student.release == release.number:
+        # Also of a silent gateway. What it reported of an earlier release says nothing about this.
+        if student.phase == "failed":
+            return Member(known.gateway, "failed", student.reason or "no reason given")
+        if student.phase == "held":
+            return Member(known.gateway, "held", student.reason)
     if known.report is None:
         return Member(known.gateway, "silent", "it has never reported")
     if now_s - known.seen_s > silent_s:

@@ -239,7 +239,8 @@ class Inventory:
         return Known(gateway, record.report, record.seen_s, refused)
 
     def _enrolled(self) -> set[str]:
-        return {path.name[: -len(".key")] for path in self.folder.glob("*.key")}
+        names = (path.name[: -len(".key")] for path in self.folder.glob("*.key"))
+        return {name for name in names if _NAME.fullmatch(name)}
 
     def _path(self, gateway: str, end: str) -> Path:
         if not _NAME.fullmatch(gateway):

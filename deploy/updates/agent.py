@@ -21,7 +21,7 @@ from threading import Lock
 from typing import Literal, Protocol
 
 from deploy.rollout.release import Release, ReleaseIndex
-from deploy.rollout.report import Evidence, encode_note
+from deploy.rollout.report import Evidence, FetchState, encode_note
 from deploy.settings.rolloutsettings import RolloutSettings
 from deploy.supervisor.background import BackgroundCall
 from deploy.updates.facts import Facts, Followed, release_of, tell
@@ -99,6 +99,7 @@ class RolloutAgent:
         self._contests = students.contests
         self._source, self._now_s, self._steady = source, now_s, steady
         self._index: ReleaseIndex | None = None
+        self._told_state: FetchState = "ok"
         self._wanted: dict[str, Release] = {}
         self._fetching = BackgroundCall(self._fetch, "rollout-fetch")
         self._loading = BackgroundCall(self._load, "rollout-load")
@@ -223,7 +224,16 @@ class RolloutAgent:
                 self._take_student(name, self._wanted.pop(name, None), result)
             failures = [each for each in found.values() if isinstance(each, Exception)]
             self.plan.fetched(failures, now)
+        self._tell_centre()
         self.on_change()
+
+    def _tell_centre(self) -> None:
+        """Log the state of the centre when it has changed."""
+        state, before = self.plan.state, self._told_state
+        self._told_state = state
+        if state != before:
+            text = f"the centre is not followed: {self.plan.detail}"
+            log.warning("%s", "the centre is followed again" if state == "ok" else text)
 
     def _take_student(
         self, name: str, release: Release | None, result: Manifest | Exception
@@ -356,7 +366,7 @@ class RolloutAgent:
             self._take_over(name, progress)
         elif action == "fall_back":
             self._fall_back(name, progress)
-        if progress.phase == "champion":
+        if not progress.move:
             prune(self._registry, self.memory, name, progress, self.facts.seen(name).moves)
 
     def _want(self, name: str) -> None:

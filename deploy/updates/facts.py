@@ -224,6 +224,9 @@ class Facts:
         """What of this gateway has to change before the student can run; "" for nothing."""
         if release.digest == seen.taken[0]:
             return seen.taken[1]
+        retired_ms = None if seen.pointer is not None else self._registry.retired_ms(release.name)
+        if retired_ms is not None and retired_ms >= 1000 * release.created_s:
+            return f"{release.name} was retired on this gateway; the next release counts"
         if seen.manifest is None or seen.manifest_digest != release.digest:
             return ""
         owner = self._models.running.get(seen.manifest.stream)

@@ -107,8 +107,8 @@ class RolloutMemory:
     def rejected(self) -> dict[str, str]:
         """Digests that must not run now, with the reasons: failed here, and not being tried again.
 
-        A student that crashes the gateway on probation is among them, so that the next start goes
-        back before anything is loaded.
+        A student that crashes the gateway is among them, so that the next start goes back before
+        anything is loaded.
         """
         found: dict[str, str] = {}
         for student in self._students.values():
@@ -125,7 +125,7 @@ class RolloutMemory:
         return found
 
     def begin(self) -> None:
-        """Note a start of the process: on probation, one without a clean stop before counts.
+        """Note a start of the process: in shadow and on probation, one without a clean stop counts.
 
         Call it before a student is loaded; a file that cannot be written is told, not raised,
         because scoring must start.

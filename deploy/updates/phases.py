@@ -18,6 +18,7 @@ agent remembers it durably, then acts; a power cut between the two is a case of 
 4. Hold and pin stop what has not taken over; the maintenance window delays a takeover only.
 5. A newer release begins when the older one is not on probation any more.
 6. A pointer that a person has moved stays where it is until the next release.
+7. A student with which the process keeps dying has failed, in shadow too.
 """
 
 from __future__ import annotations
@@ -125,6 +126,8 @@ def decide(case: Case) -> Decision:
         return _resume_move(case, known)
     if known is not None and known.phase == "probation":
         return _on_probation(case, known)
+    if known is not None and known.is_crashing:
+        return Decision(_end(case), known.enter("failed", case.now_s, known.crash_reason))
     if not case.is_index_known:
         return _without_index(case)
     release = case.release

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Strict, StringConstraints
@@ -13,8 +14,9 @@ from pipeline.scoring.thresholds import Thresholds
 
 __all__ = ["Failure", "Progress"]
 
-MOST_STARTS = 2
-"""Starts without a clean stop, in one probation, at which a student counts as crashing."""
+MOST_STARTS: Mapping[Phase, int] = {"shadow": 3, "probation": 2}
+"""Starts without a clean stop, in one release, at which a student counts as crashing. In shadow it
+has not scored yet, and a shadow may last for weeks, with power cuts of its own."""
 MOST_SPENT_S = 10_000_000
 """The longest probation that a plan may have."""
 
@@ -61,7 +63,8 @@ class Progress(_Document):
         move: The pointer is about to move to the student, or back from it. Written before the move,
             so that a start after a power cut knows what was meant.
         spent_s: Seconds of the phase that earlier runs of the process have spent.
-        starts: Starts during this probation that no clean stop preceded.
+        starts: Starts that no clean stop preceded, in shadow or on probation; a takeover counts
+            anew.
         is_stopped: Whether the process was stopped cleanly, and has not started since.
         probation_seconds: From the plan of the release.
         thresholds: From the plan of the release.
@@ -108,17 +111,18 @@ class Progress(_Document):
 
     @property
     def is_crashing(self) -> bool:
-        """Whether the gateway has died too often while this student was on probation."""
-        return self.phase == "probation" and self.starts >= MOST_STARTS
+        """Whether the gateway has died too often in shadow, or on probation, of this student."""
+        return self.starts >= MOST_STARTS.get(self.phase, MOST_SPENT_S)
 
     @property
     def crash_reason(self) -> str:
         """Why a crashing student fails."""
-        return f"the gateway ended {self.starts} times on probation without a clean stop"
+        where = "in shadow" if self.phase == "shadow" else "on probation"
+        return f"the gateway ended {self.starts} times {where} without a clean stop"
 
     def started(self) -> Progress:
-        """The progress after a start of the process; in probation an unexpected one counts."""
-        if self.phase != "probation":
+        """The progress after a start; in shadow and on probation an unexpected one counts."""
+        if self.phase not in MOST_STARTS:
             return self
         if self.is_stopped:
             return self.model_copy(update={"is_stopped": False})
@@ -126,9 +130,11 @@ class Progress(_Document):
 
     def stopped(self, spent_s: int) -> Progress:
         """The progress at a clean stop, with the seconds of the phase that are over."""
-        if self.phase != "probation":
+        if self.phase not in MOST_STARTS:
             return self
-        return self.model_copy(update={"is_stopped": True, "spent_s": min(spent_s, MOST_SPENT_S)})
+        # A shadow begins anew, because its evidence is in memory only.
+        spent_s = min(spent_s, MOST_SPENT_S) if self.phase == "probation" else 0
+        return self.model_copy(update={"is_stopped": True, "spent_s": spent_s})
 
     def failure(self) -> Failure:
         """The failure, of a student that has failed."""

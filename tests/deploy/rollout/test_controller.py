@@ -98,6 +98,14 @@ def test_an_earlier_release_that_failed_is_not_this_one():
     assert "has not seen release 5" in move.reason
 
 
+def test_a_gateway_that_an_earlier_release_left_held_has_not_judged_this_one():
+    fleet = [known(A), known(B, "held", release=4), known(C, "held", release=4, age_s=9999)]
+    move = next_move(release(), fleet, NOW_S)
+    assert move.action == "wait"
+    assert "gw-b (it has not seen release 5" in move.reason
+    assert [member.standing for member in move.members] == ["healthy", "waiting", "silent"]
+
+
 def test_only_members_of_the_step_are_asked_but_every_failure_counts():
     fleet = [f"gw-{number:02}" for number in range(50)]
     cutoff = cutoff_of(5, release().plan, 0, [(name, "") for name in fleet])

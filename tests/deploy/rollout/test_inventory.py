@@ -217,3 +217,10 @@ def test_a_full_disk_keeps_the_report_in_memory(inventory, tmp_path, caplog):
 def test_an_invalid_name_is_refused(inventory, name):
     with pytest.raises(ValueError, match="is no name of a gateway"):
         inventory.enrol(name)
+
+
+def test_a_file_that_is_no_key_of_a_gateway_harms_nobody(inventory):
+    inventory.enrol("gw-1")
+    (inventory.folder / "gw-1 (copy).key").write_bytes(b"")
+    (inventory.folder / ".key").write_bytes(b"")
+    assert [each.gateway for each in inventory.known()] == ["gw-1"]

@@ -256,6 +256,26 @@ def test_pointer_that_a_person_moved_stays(gateway: MadeUpGateway, centre: MadeU
 # -- the centre is away, expired, or this gateway was --------------------------------------------
 
 
+def test_student_that_a_person_retired_stays_away_until_the_next_release(
+    gateway: MadeUpGateway, centre: MadeUpCentre
+) -> None:
+    centre.release(7, make_student(gateway.folder, 2))
+    gateway.until_phase("shadow")
+    gateway.registry.retire(NAME)
+    gateway.until_phase("held")
+    assert gateway.progress.reason == f"{NAME} was retired on this gateway; the next release counts"
+    gateway.stop()
+    gateway.start()
+    gateway.tick(100)
+    assert (gateway.phase, gateway.registry.names()) == ("held", [])
+    centre.release(
+        8,
+        make_student(gateway.folder, 3),
+        created_s=1 + (gateway.registry.retired_ms(NAME) or 0) // 1000,
+    )
+    gateway.until_phase("probation")
+
+
 def test_centre_that_is_away_changes_nothing_that_runs(
     gateway: MadeUpGateway, centre: MadeUpCentre
 ) -> None:
@@ -264,6 +284,22 @@ def test_centre_that_is_away_changes_nothing_that_runs(
     assert gateway.agent.plan.state == "away"
     assert gateway.version == 1
     assert 3 < centre.looks < 12, "the pauses grow"
+
+
+def test_log_tells_once_that_the_centre_is_not_followed(
+    gateway: MadeUpGateway, centre: MadeUpCentre, caplog: pytest.LogCaptureFixture
+) -> None:
+    def told() -> list[str]:
+        return [each for each in caplog.messages if "the centre is" in each]
+
+    gateway.tick(40)
+    assert told() == []
+    centre.problem = FetchFailed("the metadata expired", "expired")
+    gateway.tick(200)
+    assert told() == ["the centre is not followed: the metadata expired"]
+    centre.problem = None
+    gateway.tick(200)
+    assert told()[1:] == ["the centre is followed again"]
 
 
 def test_probation_ends_without_the_centre(gateway: MadeUpGateway, centre: MadeUpCentre) -> None:
@@ -361,6 +397,38 @@ def test_clean_stops_on_probation_do_not_count(
         gateway.start()
         assert gateway.version == 2
     gateway.until(lambda: gateway.phase == "champion", seconds=480)
+
+
+def test_student_that_crashes_the_gateway_in_shadow_is_not_tried_for_ever(
+    gateway: MadeUpGateway, centre: MadeUpCentre
+) -> None:
+    centre.release(7, make_student(gateway.folder, 2))
+    for _ in range(3):
+        gateway.until_phase("shadow")
+        gateway.start()
+    assert (gateway.version, gateway.phase, gateway.pointer) == (1, "failed", 1)
+    assert gateway.progress.reason == "the gateway ended 3 times in shadow without a clean stop"
+    gateway.start()
+    gateway.tick(100)
+    assert gateway.phase == "failed"
+    centre.release(8, make_student(gateway.folder, 3))
+    gateway.take_over()
+    assert gateway.version == 3
+
+
+def test_clean_stops_and_a_power_cut_in_shadow_end_nothing(
+    gateway: MadeUpGateway, centre: MadeUpCentre
+) -> None:
+    centre.release(7, make_student(gateway.folder, 2))
+    for _ in range(5):
+        gateway.until_phase("shadow")
+        gateway.stop()
+        gateway.start()
+    gateway.until_phase("shadow")
+    gateway.start()
+    gateway.take_over()
+    gateway.start()
+    assert (gateway.version, gateway.phase) == (2, "probation"), "a takeover begins anew"
 
 
 class Killed(BaseException):
@@ -531,3 +599,19 @@ def test_old_versions_are_deleted_and_needed_ones_stay(
     kept = gateway.registry.list_versions(NAME)
     assert kept == [1, *range(8, 18), 90]
     assert list(RolloutMemory(gateway.folder / "rollout.json").added(NAME)) == list(range(8, 18))
+
+
+def test_versions_that_never_take_over_are_deleted_too(
+    gateway: MadeUpGateway, centre: MadeUpCentre
+) -> None:
+    for number in range(2, 9):
+        centre.release(number, make_student(gateway.folder, number))
+        gateway.until(
+            lambda n=number: (
+                gateway.progress is not None  # type: ignore[misc]
+                and gateway.progress.release == n
+                and gateway.phase == "shadow"
+            )
+        )
+    gateway.tick(2)
+    assert gateway.registry.list_versions(NAME) == [1, 6, 7, 8]
