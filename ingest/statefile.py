@@ -138,19 +138,26 @@ def read_object(path: Path) -> dict[str, Any] | None:
     return found
 
 
-def write_object(path: Path, values: Mapping[str, Any]) -> None:
+def write_object(path: Path, values: Mapping[str, Any], *, is_synced: bool = True) -> None:
     """Replace a small state file by a JSON object, with a checksum; see `replace_file`.
 
     Raises:
         OSError: It cannot be written; the file is as it was.
     """
-    replace_file(path, orjson.dumps({_CHECKSUM: _checksum(values), **values}) + b"\n")
+    data = orjson.dumps({_CHECKSUM: _checksum(values), **values}) + b"\n"
+    replace_file(path, data, is_synced=is_synced)
 
 
-def replace_file(path: Path, data: bytes) -> None:
+def replace_file(path: Path, data: bytes, *, is_synced: bool = True) -> None:
     """Write a file under another name and rename it, so that nobody ever sees half of it.
 
     The content is on disk before the name points to it. The folder is created.
+
+    Args:
+        path: The file.
+        data: Its content.
+        is_synced: False: do not wait for the disk. After a power cut the file may be damaged, so
+            only what comes back by itself is written so.
 
     Raises:
         OSError: It cannot be written; the file is as it was.
@@ -163,7 +170,8 @@ def replace_file(path: Path, data: bytes) -> None:
         with os.fdopen(open_regular(partial, flags), "wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if is_synced:
+                os.fsync(file.fileno())
         partial.replace(path)
     except OSError:
         with suppress(OSError):

@@ -208,18 +208,16 @@ class Inventory:
 
     def _store(self, gateway: str, report: GatewayReport, before: _Record | None) -> None:
         now_s = self._now_s()
-        is_due = (
-            before is None
-            or not 0 <= now_s - before.written_s < _WRITE_S
-            or _facts(report) != _facts(before.report)
-        )
+        has_news = before is None or _facts(report) != _facts(before.report)
+        is_due = has_news or before is None or not 0 <= now_s - before.written_s < _WRITE_S
         written_s = now_s if before is None or is_due else before.written_s
         self._records[gateway] = _Record(report, now_s, written_s)
         if not is_due:
             return
         content = {"format": 1, "seen_s": now_s, "report": report.model_dump()}
         try:
-            write_object(self._path(gateway, "json"), content)
+            # Thousands of gateways report each minute, most of them nothing but numbers.
+            write_object(self._path(gateway, "json"), content, is_synced=has_news)
         except OSError as exc:
             log.error("the report of %s is kept in memory only: %s", gateway, exc)
 

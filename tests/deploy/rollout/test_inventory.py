@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 
 import pytest
@@ -224,3 +225,16 @@ def test_a_file_that_is_no_key_of_a_gateway_harms_nobody(inventory):
     (inventory.folder / "gw-1 (copy).key").write_bytes(b"")
     (inventory.folder / ".key").write_bytes(b"")
     assert [each.gateway for each in inventory.known()] == ["gw-1"]
+
+
+def test_only_news_wait_for_the_disk(inventory, clock, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    _take(inventory, _report(sent_s=clock()))
+    assert len(synced) == 1
+    for _ in range(5):
+        clock.now_s += 60
+        _take(inventory, _report(sent_s=clock()))
+    assert len(synced) == 1
+    _take(inventory, _report(sent_s=clock() + 1, group="north"))
+    assert len(synced) == 2
