@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,13 +119,19 @@ def write_artifact(path: str | os.PathLike[str], draft: Draft, onnx_bytes: bytes
     return read_artifact(directory)
 
 
-def write_durably(path: Path, data: bytes) -> None:
-    """Replace a file atomically; content and name are on disk when this returns."""
+def write_durably(path: Path, data: bytes | Iterable[bytes]) -> None:
+    """Replace a file atomically; content and name are on disk when this returns.
+
+    Args:
+        path: The file.
+        data: Its content, also in parts; if they end with an error, the file is as it was.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     descriptor = open_plain_file(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
+            for part in (data,) if isinstance(data, bytes) else data:
+                file.write(part)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

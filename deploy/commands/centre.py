@@ -14,6 +14,7 @@ __all__ = ["centre"]
 
 _SETUP = "deploy.commands.centresetup"
 _RELEASE = "deploy.commands.centrerelease"
+_SOFTWARE = "deploy.commands.centresoftware"
 _POLICY = "deploy.commands.centrepolicy"
 _FILES = "deploy.commands.centrefiles"
 _GATEWAYS = "deploy.commands.centregateways"
@@ -23,6 +24,16 @@ _COMMANDS: dict[str, tuple[str, str, str]] = {
     "init": (_SETUP, "init", "Make the keys, the first root and an empty repository."),
     "publish": (_RELEASE, "publish", "Sign a student's files, without releasing it yet."),
     "release": (_RELEASE, "release", "Begin to release a version of a student, step by step."),
+    "publish-bundle": (
+        _SOFTWARE,
+        "publish_bundle",
+        "Sign offline bundles of the gateways' software, without releasing it yet.",
+    ),
+    "release-software": (
+        _SOFTWARE,
+        "release_software",
+        "Begin to release a version of the gateways' software, step by step.",
+    ),
     "status": ("deploy.commands.centrestatus", "status", "Show releases, policies and expiry."),
     "pause": (_RELEASE, "pause", "Stop a release at its step."),
     "resume": (_RELEASE, "resume", "Let a paused release go on."),

@@ -95,12 +95,12 @@ def _points_writer() -> WritePoints | None:
 
 def _lines(turn: Turn) -> list[str]:
     found = []
-    for release in turn.index.releases:
+    for release in turn.index.rollouts:
         move = turn.moves.get(release.name)
         if move is None:
             continue
         step = f"step {release.step + 1} of {len(release.plan.steps)}"
-        head = f"release {release.number} of {release.name} v{release.version}"
+        head = f"release {release.number} of {release.title}"
         text = release.reason or move.reason
         found.append(f"{head}: {release.state}, {step}: {text}")
     return found or ["no release"]

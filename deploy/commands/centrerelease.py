@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from pydantic import ValidationError
 
 from deploy.commands.centrecontext import CentreContext, now_s, pass_centre
-from deploy.rollout.release import Plan, ReleaseIndex
+from deploy.commands.centreplan import begun, plan_options, read_plan
+from deploy.rollout.release import ReleaseIndex
 from deploy.settings.settings import GatewaySettings
 from models.artifact import read_artifact
 from models.registry import Registry
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 if TYPE_CHECKING:
     from models.artifact import Artifact
@@ -55,22 +49,11 @@ def publish(centre: CentreContext, source: str, version: int | None, registry: P
 @click.argument("name")
 @click.argument("version", type=click.IntRange(1))
 @_REGISTRY
-@click.option(
-    "--plan",
-    "plan_file",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Plan as TOML; the options below override it.",
-)
-@click.option("--steps", metavar="10,50,100", help="Shares of the gateways in per cent.")
-@click.option("--step-seconds", type=click.IntRange(0), help="Shortest time of each step.")
+@plan_options
 @click.option("--step-windows", type=click.IntRange(0), help="Windows of each gateway in a step.")
 @click.option("--shadow-seconds", type=click.IntRange(0), help="Shortest time in shadow.")
 @click.option("--shadow-windows", type=click.IntRange(0), help="Windows compared in shadow.")
 @click.option("--probation-seconds", type=click.IntRange(0), help="Time the old student watches.")
-@click.option("--max-failed", type=click.IntRange(0), help="Failed gateways that do not pause it.")
-@click.option("--group", "groups", multiple=True, help="Only gateways of this group; repeatable.")
-@click.option("--hold", multiple=True, metavar="GATEWAY", help="Not this gateway; repeatable.")
-@click.option("--replace", is_flag=True, help="Also while another release is on its way.")
 @pass_centre
 def release(
     centre: CentreContext,
@@ -90,7 +73,7 @@ def release(
     from deploy.rollout.changes import add_release, find_release
     from deploy.rollout.inventory import known_gateways
 
-    plan = _plan(plan_file, options)
+    plan = read_plan(plan_file, options)
     digest = _published_digest(centre, name, version)
     if digest is None:
         artifact = _registry(centre, registry).read(name, version)
@@ -111,11 +94,7 @@ def release(
         )
 
     index = centre.write_index(change)
-    found = find_release(index, name)
-    click.echo(
-        f"Release {found.number}: {name} v{version} is {found.state}, step {found.step + 1} of "
-        f"{len(plan.steps)} ({plan.steps[found.step].percent} % of the gateways)"
-    )
+    click.echo(begun(find_release(index, name)))
 
 
 @click.command()
@@ -123,7 +102,7 @@ def release(
 @_REASON
 @pass_centre
 def pause(centre: CentreContext, name: str, reason: str) -> None:
-    """Stop the release of NAME at its step: no further gateway takes part."""
+    """Stop the release of NAME, a student or `software`, at its step."""
     from deploy.rollout.changes import pause_release
 
     _change(centre, name, lambda index: pause_release(index, name, reason))
@@ -138,7 +117,7 @@ def pause(centre: CentreContext, name: str, reason: str) -> None:
 )
 @pass_centre
 def resume(centre: CentreContext, name: str, max_failed: int | None) -> None:
-    """Let the paused release of NAME go on; the time of its step begins again."""
+    """Let the paused release of NAME or of `software` go on; the time of its step begins again."""
     from deploy.rollout.changes import resume_release
 
     _change(centre, name, lambda index: resume_release(index, name, now_s(), max_failed))
@@ -149,7 +128,7 @@ def resume(centre: CentreContext, name: str, max_failed: int | None) -> None:
 @_REASON
 @pass_centre
 def abort(centre: CentreContext, name: str, reason: str) -> None:
-    """End the release of NAME; its gateways go back to their former student."""
+    """End the release of NAME or of `software`; its gateways go back to what ran before it."""
     from deploy.rollout.changes import abort_release
 
     _change(centre, name, lambda index: abort_release(index, name, reason))
@@ -162,7 +141,7 @@ def _change(
 
     found = find_release(centre.write_index(change), name)
     why = f": {found.reason}" if found.reason else ""
-    click.echo(f"Release {found.number}: {name} v{found.version} is {found.state}{why}")
+    click.echo(f"Release {found.number}: {found.title} is {found.state}{why}")
 
 
 def _publish(centre: CentreContext, artifact: Artifact) -> None:
@@ -187,36 +166,3 @@ def _published_digest(centre: CentreContext, name: str, version: int) -> str | N
 
 def _registry(centre: CentreContext, folder: Path | None) -> Registry:
     return Registry(folder or centre.settings.registry_dir or GatewaySettings().registry_path)
-
-
-def _plan(path: Path | None, options: dict[str, Any]) -> Plan:
-    """The plan of a file, with the options of the command over it.
-
-    Raises:
-        click.ClickException: The file is no TOML, or the plan is invalid.
-    """
-    try:
-        table: dict[str, Any] = {} if path is None else tomllib.loads(path.read_text("utf-8"))
-        table |= {
-            name: value
-            for name, value in options.items()
-            if name in Plan.model_fields and name != "steps" and value not in (None, ())
-        }
-        if options["steps"] is not None:
-            table["steps"] = [{"percent": int(share)} for share in options["steps"].split(",")]
-        steps = table.get("steps", [step.model_dump() for step in Plan().steps])
-        for each, option in (("seconds", "step_seconds"), ("windows", "step_windows")):
-            if options[option] is not None:
-                steps = [{**step, each: options[option]} for step in steps]
-        return Plan.model_validate({**table, "steps": steps})
-    except ValidationError as exc:
-        first = exc.errors(include_url=False, include_input=False)[0]
-        place = ".".join(map(str, first["loc"])) or "the plan"
-        message = f"the plan is invalid: {place}: {first['msg']}"
-        raise click.ClickException(message) from exc
-    except tomllib.TOMLDecodeError as exc:
-        message = f"the plan {path} is not TOML: {exc}"
-        raise click.ClickException(message) from exc
-    except (ValueError, TypeError) as exc:
-        message = f"the plan is invalid: {exc}; write shares as 10,50,100"
-        raise click.ClickException(message) from exc

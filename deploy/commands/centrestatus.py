@@ -15,7 +15,7 @@ from deploy.commands.centrepolicy import policy_text
 if TYPE_CHECKING:
     from deploy.rollout.controller import Move
     from deploy.rollout.metadata import SignedState
-    from deploy.rollout.release import Release
+    from deploy.rollout.release import AnyRelease
 
 __all__ = ["status"]
 
@@ -40,7 +40,7 @@ def status(centre: CentreContext, as_json: bool) -> None:
     roles = [_role(centre, state, role) for role in ("root", "targets", "snapshot", "timestamp")]
     releases = [
         _release(release, gateways, next_move(release, known, now_s(), silent_s))
-        for release in state.index.releases
+        for release in state.index.rollouts
     ]
     if as_json:
         content = {
@@ -76,13 +76,14 @@ def _role(centre: CentreContext, state: SignedState, role: str) -> dict[str, Any
     }
 
 
-def _release(release: Release, gateways: list[tuple[str, str]], move: Move) -> dict[str, Any]:
+def _release(release: AnyRelease, gateways: list[tuple[str, str]], move: Move) -> dict[str, Any]:
     from deploy.rollout.release import is_member
 
     members = [name for name, group in gateways if is_member(release, name, group)]
     standings = {member.gateway: member.standing for member in move.members}
     remark = release.reason or ("" if release.state == "complete" else move.reason)
-    return {**release.model_dump(), "members": members, "standings": standings, "remark": remark}
+    head = {"name": release.name, "title": release.title, **release.model_dump()}
+    return {**head, "members": members, "standings": standings, "remark": remark}
 
 
 def _lines(
@@ -95,12 +96,10 @@ def _lines(
     for each in releases:
         steps = each["plan"]["steps"]
         step = f"{each['step'] + 1}/{len(steps)} {steps[each['step']]['percent']} %"
-        student = f"{each['name']} v{each['version']}"
         members = f"{len(each['members'])} of {gateways}"
         since = _moment(each["step_since_s"])
-        lines.append(
-            f"{each['number']:<8} {student:<28} {each['state']:<9} {step:<10} {members:<12} {since}"
-        )
+        head = f"{each['number']:<8} {each['title']:<28} {each['state']:<9}"
+        lines.append(f"{head} {step:<10} {members:<12} {since}")
         if each["remark"]:
             lines.append(f"         {each['remark']}")
     if not releases:

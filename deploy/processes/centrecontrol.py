@@ -18,7 +18,7 @@ from deploy.rollout.controller import SILENT_S, Move, move_all
 from deploy.rollout.errors import CentreError
 from deploy.rollout.inventory import Inventory
 from deploy.rollout.points import release_point, report_points
-from deploy.rollout.release import Release, ReleaseIndex
+from deploy.rollout.release import AnyRelease, ReleaseIndex
 from deploy.rollout.report import MAX_REPORT_BYTES, GatewayReport, ReportRefused, encode_note
 from ingest.errors import MqttError
 from ingest.mqtt.connection import Connection
@@ -60,7 +60,7 @@ class Turn:
 
     Attributes:
         index: The newest index.
-        moves: The decision about each release, by name of the student.
+        moves: The decision about each release, by its name.
         has_changed: Whether a release moved.
     """
 
@@ -111,7 +111,7 @@ class ReleaseControl:
         if moved is index:
             return Turn(index, moves)
         moved = self._repository.write_index(change)
-        for before, after in zip(index.releases, moved.releases, strict=False):
+        for before, after in zip(index.rollouts, moved.rollouts, strict=False):
             if before != after:
                 log.info("%s", _moved_text(after, moves[after.name]))
         return Turn(moved, moves, has_changed=moved != index)
@@ -303,8 +303,8 @@ class CentreControl:
         self._answered(packet_id)
 
 
-def _moved_text(release: Release, move: Move) -> str:
-    head = f"release {release.number} of {release.name} v{release.version}"
+def _moved_text(release: AnyRelease, move: Move) -> str:
+    head = f"release {release.number} of {release.title}"
     if release.state != "running":
         return f"{head} is {release.state}: {move.reason}"
     step = release.plan.steps[release.step]

@@ -8,11 +8,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from deploy.rollout.errors import ReleaseRefused
-from deploy.rollout.release import Plan, Policy, Release, ReleaseIndex, cutoff_of
+from deploy.rollout.release import (
+    SOFTWARE,
+    AnyRelease,
+    Plan,
+    Policy,
+    Release,
+    ReleaseIndex,
+    SignedBundle,
+    SoftwareRelease,
+    cutoff_of,
+)
 
 __all__ = [
     "abort_release",
     "add_release",
+    "add_software",
     "find_release",
     "next_number",
     "pause_release",
@@ -21,13 +32,13 @@ __all__ = [
 ]
 
 
-def find_release(index: ReleaseIndex, name: str) -> Release:
-    """The newest release of a student.
+def find_release(index: ReleaseIndex, name: str) -> AnyRelease:
+    """The newest release of a student, or that of the `software`.
 
     Raises:
         ReleaseRefused: It has none.
     """
-    for release in index.releases:
+    for release in index.rollouts:
         if release.name == name:
             return release
     known = ", ".join(release.name for release in index.releases) or "none"
@@ -37,7 +48,7 @@ def find_release(index: ReleaseIndex, name: str) -> Release:
 
 def next_number(index: ReleaseIndex) -> int:
     """The number of the next release; a release leaves the index only for a larger number."""
-    return max((release.number for release in index.releases), default=0) + 1
+    return max((release.number for release in index.rollouts), default=0) + 1
 
 
 def add_release(
@@ -68,16 +79,14 @@ def add_release(
     Raises:
         ReleaseRefused: Another release of the student is not at its end.
     """
+    if name == SOFTWARE:
+        msg = f"{SOFTWARE} is the name of the gateways' software: give the student another name"
+        raise ReleaseRefused(msg)
     before = next((release for release in index.releases if release.name == name), None)
     if before is not None and before.state != "aborted":
         if (before.version, before.digest, before.plan) == (version, digest, plan):
             return index
-        if before.state != "complete" and not replace:
-            msg = (
-                f"release {before.number} ({name} v{before.version}) is {before.state}: abort it "
-                f"(`kpstream centre abort {name}`), or add --replace"
-            )
-            raise ReleaseRefused(msg)
+        _check_is_over(before, replace=replace)
     number = next_number(index)
     release = Release(
         number=number,
@@ -94,6 +103,48 @@ def add_release(
     return index.model_copy(update={"releases": releases})
 
 
+def add_software(
+    index: ReleaseIndex,
+    *,
+    version: str,
+    bundles: Sequence[SignedBundle],
+    plan: Plan,
+    now_s: int,
+    gateways: Sequence[tuple[str, str]],
+    replace: bool = False,
+) -> ReleaseIndex:
+    """Begin a release of the gateways' software; the rules are those of `add_release`.
+
+    Args:
+        index: The present index.
+        version: The version of kpstream.
+        bundles: Its signed bundles.
+        plan: How it goes.
+        now_s: Time of the release, epoch seconds.
+        gateways: Name and group of the known gateways, for the first step.
+        replace: Whether it may take the place of a release that is not at its end.
+
+    Raises:
+        ReleaseRefused: Another release of the software is not at its end.
+    """
+    before, content = index.software, (version, tuple(bundles), plan)
+    if before is not None and before.state != "aborted":
+        if (before.version, before.bundles, before.plan) == content:
+            return index
+        _check_is_over(before, replace=replace)
+    number = next_number(index)
+    release = SoftwareRelease(
+        number=number,
+        version=version,
+        bundles=tuple(bundles),
+        plan=plan,
+        step_since_s=now_s,
+        cutoff=cutoff_of(number, plan, 0, gateways),
+        created_s=now_s,
+    )
+    return index.model_copy(update={"software": release})
+
+
 def pause_release(index: ReleaseIndex, name: str, reason: str) -> ReleaseIndex:
     """Stop a release at its step: its gateways go on, no further one takes part.
 
@@ -106,7 +157,7 @@ def pause_release(index: ReleaseIndex, name: str, reason: str) -> ReleaseIndex:
     if release.state != "running":
         msg = f"release {release.number} of {name} is {release.state}: only a running one can pause"
         raise ReleaseRefused(msg)
-    return _replaced(index, release.model_copy(update={"state": "paused", "reason": reason}))
+    return _replaced(index, release, {"state": "paused", "reason": reason})
 
 
 def resume_release(
@@ -132,11 +183,11 @@ def resume_release(
         changes = {"state": "running", "reason": "", "step_since_s": now_s}
     if max_failed is not None:
         changes["plan"] = release.plan.model_copy(update={"max_failed": max_failed})
-    return _replaced(index, release.model_copy(update=changes))
+    return _replaced(index, release, changes)
 
 
 def abort_release(index: ReleaseIndex, name: str, reason: str) -> ReleaseIndex:
-    """End a release in whatever state it is: its gateways go back to their former student.
+    """End a release in whatever state it is: its gateways go back to what ran before.
 
     Raises:
         ReleaseRefused: There is no such release.
@@ -144,7 +195,7 @@ def abort_release(index: ReleaseIndex, name: str, reason: str) -> ReleaseIndex:
     release = find_release(index, name)
     if release.state == "aborted":
         return index
-    return _replaced(index, release.model_copy(update={"state": "aborted", "reason": reason}))
+    return _replaced(index, release, {"state": "aborted", "reason": reason})
 
 
 def set_policy(
@@ -167,6 +218,19 @@ def set_policy(
     return index.model_copy(update={"policies": policies})
 
 
-def _replaced(index: ReleaseIndex, release: Release) -> ReleaseIndex:
-    releases = tuple(release if each.name == release.name else each for each in index.releases)
+def _check_is_over(release: AnyRelease, *, replace: bool) -> None:
+    if release.state == "complete" or replace:
+        return
+    msg = (
+        f"release {release.number} ({release.title}) is {release.state}: abort it "
+        f"(`kpstream centre abort {release.name}`), or add --replace"
+    )
+    raise ReleaseRefused(msg)
+
+
+def _replaced(index: ReleaseIndex, release: AnyRelease, changes: dict[str, object]) -> ReleaseIndex:
+    after = release.model_copy(update=changes)
+    if isinstance(after, SoftwareRelease):
+        return index.model_copy(update={"software": after})
+    releases = tuple(after if each.name == after.name else each for each in index.releases)
     return index.model_copy(update={"releases": releases})

@@ -11,6 +11,9 @@ process that decides may end anywhere and begin again. The rules, the first that
    probation or as its champion, and must have compared enough windows. Members that are silent are
    left out and named; but at least half of the members must have judged, and one must be healthy.
 5. It goes to the next step, one at a time; after the last one it is complete.
+
+The software goes by the same rules. Its member is healthy when a report that came after the step
+began names the version, and its updater, if there is one, does not say otherwise.
 """
 
 from __future__ import annotations
@@ -18,11 +21,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Literal
+from typing import Literal, TypeVar
 
 from deploy.rollout.inventory import Known
-from deploy.rollout.release import Release, ReleaseIndex, cutoff_of, is_member
-from deploy.rollout.report import StudentReport
+from deploy.rollout.release import (
+    AnyRelease,
+    Release,
+    ReleaseIndex,
+    SoftwareRelease,
+    cutoff_of,
+    is_member,
+)
+from deploy.rollout.report import GatewayReport, SoftwareReport, StudentReport
 
 __all__ = ["SILENT_S", "Member", "Move", "members_of", "move_all", "next_move"]
 
@@ -31,6 +41,8 @@ SILENT_S = 3600
 
 _MAX_REASON = 500
 _LAST_S = 253_402_300_799  # 9999-12-31
+
+_AnyRelease = TypeVar("_AnyRelease", Release, SoftwareRelease)
 
 Standing = Literal["healthy", "waiting", "failed", "held", "silent"]
 Action = Literal["stay", "wait", "next", "pause", "complete"]
@@ -71,7 +83,7 @@ class Move:
 
 
 def members_of(
-    release: Release, known: Iterable[Known], now_s: int, silent_s: int = SILENT_S
+    release: AnyRelease, known: Iterable[Known], now_s: int, silent_s: int = SILENT_S
 ) -> tuple[Member, ...]:
     """The members of the current step, sorted by name, and whoever judged the release unhealthy.
 
@@ -88,7 +100,7 @@ def members_of(
 
 
 def next_move(
-    release: Release, known: Iterable[Known], now_s: int, silent_s: int = SILENT_S
+    release: AnyRelease, known: Iterable[Known], now_s: int, silent_s: int = SILENT_S
 ) -> Move:
     """Decide about a release.
 
@@ -122,18 +134,21 @@ def next_move(
 def move_all(
     index: ReleaseIndex, known: Sequence[Known], now_s: int, silent_s: int = SILENT_S
 ) -> tuple[ReleaseIndex, dict[str, Move]]:
-    """Decide about every release, and return the index that follows and the moves by student.
+    """Decide about every release, and return the index that follows and the moves by name.
 
     The index is the same object if nothing moves; whoever signs it sets its time.
     """
-    moves = {each.name: next_move(each, known, now_s, silent_s) for each in index.releases}
+    moves = {each.name: next_move(each, known, now_s, silent_s) for each in index.rollouts}
     releases = tuple(_moved(each, moves[each.name], known, now_s) for each in index.releases)
-    if releases == index.releases:
+    software = index.software
+    if software is not None:
+        software = _moved(software, moves[software.name], known, now_s)
+    if (releases, software) == (index.releases, index.software):
         return index, moves
-    return index.model_copy(update={"releases": releases}), moves
+    return index.model_copy(update={"releases": releases, "software": software}), moves
 
 
-def _moved(release: Release, move: Move, known: Sequence[Known], now_s: int) -> Release:
+def _moved(release: _AnyRelease, move: Move, known: Sequence[Known], now_s: int) -> _AnyRelease:
     if move.action == "pause":
         return release.model_copy(update={"state": "paused", "reason": move.reason})
     if move.action == "complete":
@@ -148,22 +163,50 @@ def _moved(release: Release, move: Move, known: Sequence[Known], now_s: int) -> 
     return release.model_copy(update=changes)
 
 
-def _member(release: Release, known: Known, now_s: int, silent_s: int) -> Member:
-    student = known.student(release.name)
-    if student is not None and student.release == release.number:
-        # Also of a silent gateway. What it reported of an earlier release says nothing about this.
-        if student.phase == "failed":
-            return Member(known.gateway, "failed", student.reason or "no reason given")
-        if student.phase == "held":
-            return Member(known.gateway, "held", student.reason)
+def _member(release: AnyRelease, known: Known, now_s: int, silent_s: int) -> Member:
+    settled = _settled(release, known)
+    if settled is not None:
+        return settled
     if known.report is None:
         return Member(known.gateway, "silent", "it has never reported")
     if now_s - known.seen_s > silent_s:
         return Member(known.gateway, "silent", f"no report for {now_s - known.seen_s} s")
-    if student is None:
-        return Member(known.gateway, "waiting", f"it does not report {release.name}")
-    lacks = _lacks(release, student)
+    if isinstance(release, SoftwareRelease):
+        lacks = _software_lacks(release, known.report, known.seen_s)
+    else:
+        student = known.student(release.name)
+        if student is None:
+            return Member(known.gateway, "waiting", f"it does not report {release.name}")
+        lacks = _lacks(release, student)
     return Member(known.gateway, "waiting" if lacks else "healthy", lacks)
+
+
+def _settled(release: AnyRelease, known: Known) -> Member | None:
+    """A member that failed or is held, also a silent one; None for another one."""
+    says: SoftwareReport | StudentReport | None
+    if isinstance(release, SoftwareRelease):
+        says = None if known.report is None else known.report.update
+    else:
+        says = known.student(release.name)
+    # What it reported of an earlier release says nothing about this.
+    if says is not None and says.release == release.number:
+        if says.phase == "failed":
+            return Member(known.gateway, "failed", says.reason or "no reason given")
+        if says.phase == "held":
+            return Member(known.gateway, "held", says.reason)
+    return None
+
+
+def _software_lacks(release: SoftwareRelease, report: GatewayReport, seen_s: int) -> str:
+    """What the report of a gateway lacks for good health of its software; "" for nothing."""
+    update = report.update
+    if update is not None and update.release == release.number and update.phase != "done":
+        return f"{update.phase}: {update.reason}" if update.reason else update.phase
+    if report.software != release.version:
+        return f"it runs {report.software or 'an unknown version'}"
+    if seen_s < release.step_since_s:
+        return "no report since the step began"
+    return ""
 
 
 def _lacks(release: Release, student: StudentReport) -> str:

@@ -22,7 +22,7 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,7 +98,7 @@ class CentreFolder:
         finally:
             os.close(lock)  # releases the lock
 
-    def write_static(self, path: Path, data: bytes) -> None:
+    def write_static(self, path: Path, data: bytes | Iterable[bytes]) -> None:
         """Write a file of the repository that nothing names yet; it is on disk afterwards."""
         make_folder(path.parent)
         write_durably(path, data)

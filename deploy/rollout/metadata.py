@@ -14,8 +14,10 @@ has expired; `expired_roles` names it.
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -37,7 +39,7 @@ from tuf.api.metadata import (
 from deploy.rollout.errors import CentreMissing, RepositoryDamaged
 from deploy.rollout.release import INDEX_TARGET, MAX_INDEX_BYTES, ReleaseIndex
 from ingest.secrettext import error_text
-from models.artifact import read_plain_file
+from models.artifact import open_plain_file, read_plain_file
 from models.errors import ArtifactError, ArtifactMissing
 
 __all__ = [
@@ -52,6 +54,7 @@ __all__ = [
     "read_state",
     "read_target",
     "root_path",
+    "target_parts",
     "target_path",
     "verify_next_root",
 ]
@@ -63,6 +66,7 @@ _MOST_BYTES = {"root": 512_000, "timestamp": 16_384, "snapshot": 2_000_000, "tar
 """Largest files that a gateway accepts."""
 
 _PART = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,200}")
+_PART_BYTES = 1024**2
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 _Kind = TypeVar("_Kind", Root, Timestamp, Snapshot, Targets)
@@ -188,6 +192,28 @@ def read_target(repository: Path, targets: Targets, name: str, limit: int) -> by
     except RepositoryError as exc:
         raise _damaged(path, exc) from exc
     return data
+
+
+def target_parts(path: Path, target: TargetFile) -> Iterator[bytes]:
+    """Read a file that should be a target in parts, and compare it at its end.
+
+    Raises:
+        RepositoryDamaged: It is missing, or length or SHA-256 differ.
+    """
+    digest, left = hashlib.sha256(), target.length
+    try:
+        with os.fdopen(open_plain_file(path, os.O_RDONLY), "rb") as file:
+            while part := file.read(min(_PART_BYTES, left + 1)):
+                digest.update(part)
+                left -= len(part)
+                if left < 0:
+                    break
+                yield part
+    except ArtifactError as exc:
+        msg = f"{path} is missing or no plain file: put the repository back from a copy"
+        raise RepositoryDamaged(msg) from exc
+    if left or digest.hexdigest() != target.hashes.get("sha256"):
+        raise _damaged(path, ValueError("length or SHA-256 is not the signed one"))
 
 
 def target_path(repository: Path, target: TargetFile) -> Path:

@@ -8,22 +8,37 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    Strict,
+    StringConstraints,
+    model_serializer,
+    model_validator,
+)
 
 from models.tasks.fields import NAME_PATTERN
 from pipeline.scoring.thresholds import Thresholds
 
 __all__ = [
     "INDEX_TARGET",
+    "MAX_BUNDLE_BYTES",
     "MAX_INDEX_BYTES",
+    "SOFTWARE",
     "WHOLE",
+    "AnyRelease",
     "Plan",
     "Policy",
     "Release",
     "ReleaseIndex",
+    "SignedBundle",
+    "SoftwareRelease",
     "Step",
+    "bundle_target",
     "cutoff_of",
     "is_member",
     "position",
@@ -32,6 +47,9 @@ __all__ = [
 INDEX_TARGET = "releases.json"
 """Name of the TUF target that holds the `ReleaseIndex`."""
 MAX_INDEX_BYTES = 2_000_000
+MAX_BUNDLE_BYTES = 2 * 1024**3
+SOFTWARE = "software"
+"""Name of the release of the gateways' software; no student can be released under it."""
 WHOLE = 2**32
 """The cutoff that includes every gateway."""
 
@@ -98,14 +116,11 @@ class Plan(_Document):
         return self
 
 
-class Release(_Document):
-    """One student on its way to the gateways.
+class _Rollout(_Document):
+    """What every release has, whatever it brings.
 
     Attributes:
         number: Number of the release; it only grows at one centre.
-        name: Name of the student.
-        version: Its version.
-        digest: Digest of its manifest, which holds the digest of the graph.
         plan: How it goes.
         state: `complete` once the last step is healthy; members of an `aborted` release go back.
         step: Index of the current step in the plan.
@@ -116,9 +131,6 @@ class Release(_Document):
     """
 
     number: Version
-    name: Name
-    version: Version
-    digest: Digest
     plan: Plan
     state: Literal["running", "paused", "aborted", "complete"] = "running"
     step: Annotated[int, Strict(), Field(ge=0, lt=20)] = 0
@@ -127,11 +139,78 @@ class Release(_Document):
     created_s: Epoch
     reason: Annotated[str, StringConstraints(max_length=500)] = ""
 
+
+class Release(_Rollout):
+    """One student on its way to the gateways.
+
+    Attributes:
+        name: Name of the student.
+        version: Its version.
+        digest: Digest of its manifest, which holds the digest of the graph.
+    """
+
+    name: Name
+    version: Version
+    digest: Digest
+
+    @property
+    def title(self) -> str:
+        """What it brings, for people."""
+        return f"{self.name} v{self.version}"
+
     @property
     def targets(self) -> tuple[str, str]:
         """Names of its TUF targets: the manifest, the graph."""
         folder = f"students/{self.name}/{self.version}"
         return f"{folder}/manifest.json", f"{folder}/model.onnx"
+
+
+class SignedBundle(_Document):
+    """The offline bundle of one architecture and one version of Python.
+
+    Attributes:
+        target: Name of its TUF target.
+        sha256: Digest of the archive.
+        size: Its length in bytes.
+    """
+
+    target: Annotated[
+        str, StringConstraints(pattern=rf"^{SOFTWARE}/kpstream-[A-Za-z0-9._-]+\.tar$")
+    ]
+    sha256: Digest
+    size: Annotated[int, Strict(), Field(ge=1, le=MAX_BUNDLE_BYTES)]
+
+
+class SoftwareRelease(_Rollout):
+    """A version of the gateways' software on its way to them.
+
+    Of its plan the steps, the groups, the hold list and `max_failed` count: software has no shadow.
+
+    Attributes:
+        version: The version of kpstream.
+        bundles: Its bundles, one for each architecture and version of Python.
+    """
+
+    version: Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z][0-9A-Za-z._-]{0,63}$")]
+    bundles: Annotated[tuple[SignedBundle, ...], Field(min_length=1, max_length=50)]
+
+    @property
+    def name(self) -> str:
+        """The name under which an operator pauses, resumes or aborts it."""
+        return SOFTWARE
+
+    @property
+    def title(self) -> str:
+        """What it brings, for people."""
+        return f"{SOFTWARE} {self.version}"
+
+    def bundle_for(self, machine: str, python: str) -> SignedBundle | None:
+        """The bundle for an architecture and a version of Python; None if there is none."""
+        wanted = bundle_target(self.version, machine, python)
+        return next((each for each in self.bundles if each.target == wanted), None)
+
+
+AnyRelease = Release | SoftwareRelease
 
 
 class Policy(_Document):
@@ -168,17 +247,34 @@ class Policy(_Document):
 class ReleaseIndex(_Document):
     """The newest release of every student, and the policies: content of the target `releases.json`.
 
+    Without software it is written as before there was any, so that older gateways go on reading it.
+    An index with software they refuse, as every index that they do not know in full.
+
     Attributes:
         format: Version of this document.
         made_s: Time at which it was made, epoch seconds.
         releases: At most one release a student, sorted by name.
         policies: Policies of gateways and groups.
+        software: The newest release of the gateways' software; None without one.
     """
 
     format: Literal[1] = 1
     made_s: Epoch
     releases: Annotated[tuple[Release, ...], Field(max_length=200)] = ()
     policies: Annotated[tuple[Policy, ...], Field(max_length=10_000)] = ()
+    software: SoftwareRelease | None = None
+
+    @property
+    def rollouts(self) -> tuple[AnyRelease, ...]:
+        """Every release: those of students, then that of the software."""
+        return (*self.releases, *(() if self.software is None else (self.software,)))
+
+    @model_serializer(mode="wrap")
+    def _without_none(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found: dict[str, Any] = handler(self)
+        if self.software is None:
+            found.pop("software", None)
+        return found
 
     @model_validator(mode="after")
     def _check_names(self) -> ReleaseIndex:
@@ -198,7 +294,16 @@ def position(release_number: int, gateway: str) -> int:
     return int.from_bytes(hashlib.sha256(text).digest()[:4], "big")
 
 
-def is_member(release: Release, gateway: str, group: str = "") -> bool:
+def bundle_target(version: str, machine: str, python: str) -> str:
+    """Name of the TUF target of a bundle.
+
+    >>> bundle_target("0.3.0", "aarch64", "3.11")
+    'software/kpstream-0.3.0-aarch64-py311.tar'
+    """
+    return f"{SOFTWARE}/kpstream-{version}-{machine}-py{python.replace('.', '')}.tar"
+
+
+def is_member(release: AnyRelease, gateway: str, group: str = "") -> bool:
     """Whether a gateway takes part in the current step of a release.
 
     Args:

@@ -11,10 +11,18 @@ from __future__ import annotations
 import hashlib
 import hmac
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    StringConstraints,
+    ValidationError,
+    model_serializer,
+)
 
 from deploy.rollout.release import Count, Epoch, Gateway, Name
 from ingest.statefile import read_regular
@@ -26,6 +34,7 @@ __all__ = [
     "FetchState",
     "GatewayReport",
     "ReportRefused",
+    "SoftwareReport",
     "StudentReport",
     "decode_report",
     "encode_note",
@@ -98,6 +107,23 @@ class StudentReport(_Document):
     reason: Text = ""
 
 
+class SoftwareReport(_Document):
+    """What the updater of a gateway has made of the release of the software.
+
+    Attributes:
+        release: Number of the release.
+        version: The version that it brings.
+        phase: `trying`: it is being installed, or waits for `/ready`; `failed`: the former version
+            runs again, and this release is not tried again; `done`: it became ready.
+        reason: Why it failed, is held or waits; "" otherwise.
+    """
+
+    release: Count
+    version: Annotated[str, StringConstraints(max_length=64)]
+    phase: Literal["waiting", "trying", "done", "failed", "held"]
+    reason: Text = ""
+
+
 class GatewayReport(_Document):
     """A whole report.
 
@@ -114,6 +140,8 @@ class GatewayReport(_Document):
         fetch_detail: Why, for people.
         index_made_s: `made_s` of the newest verified index; 0 without one.
         students: Its students.
+        update: What its updater says; None without an updater. It is then left out of the report,
+            so that an older centre reads it.
     """
 
     format: Literal[1] = 1
@@ -128,6 +156,14 @@ class GatewayReport(_Document):
     fetch_detail: Text = ""
     index_made_s: Epoch = 0
     students: Annotated[tuple[StudentReport, ...], Field(max_length=100)] = ()
+    update: SoftwareReport | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_none(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found: dict[str, Any] = handler(self)
+        if self.update is None:
+            found.pop("update", None)
+        return found
 
 
 def encode_report(report: GatewayReport, key: bytes | None = None) -> bytes:

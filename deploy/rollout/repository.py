@@ -1,4 +1,4 @@
-"""The signed repository of a centre: students and the index of releases.
+"""The signed repository of a centre: students, software, and the index of releases.
 
 Every change is one commit under the lock of the folder: target files, targets, snapshot, and the
 timestamp last. A gateway that reads in between sees the state before or the state after. A command
@@ -29,9 +29,11 @@ from deploy.rollout.metadata import (
     meta_file,
     read_roots,
     read_state,
+    target_parts,
     target_path,
 )
-from deploy.rollout.release import INDEX_TARGET, MAX_INDEX_BYTES, ReleaseIndex
+from deploy.rollout.release import INDEX_TARGET, MAX_INDEX_BYTES, SOFTWARE, ReleaseIndex
+from deploy.rollout.software import bundle_file, without_old_bundles
 from ingest.clock import utc_text
 from models.artifact import MANIFEST_FILE, ONNX_FILE, Artifact
 
@@ -149,6 +151,34 @@ class CentreRepository:
             kept = _without_old_versions(state, manifest.name)
             self.commit(state, targets={**kept, **named})
         return True
+
+    def publish_bundle(self, archive: Path) -> tuple[str, bool]:
+        """Add an offline bundle of the gateways' software; nothing happens if it is there.
+
+        Returns:
+            Name of its target, and whether it was new.
+
+        Raises:
+            ReleaseRefused: It is no bundle, or its name is there with another content.
+            CentreError: See `write_index`.
+        """
+        file = bundle_file(archive)
+        with self.locked():
+            state = self._read()
+            known = state.targets.targets.get(file.path)
+            if known not in (None, file):
+                msg = (
+                    f"{file.path} is published with another content: publish this one under a new "
+                    "version"
+                )
+                raise ReleaseRefused(msg)
+            if known is not None:
+                return file.path, False
+            path = target_path(self.folder.repository, file)
+            self.folder.write_static(path, target_parts(archive, file))
+            kept = without_old_bundles(state, self.folder.repository, state.index.software)
+            self.commit(state, targets={**kept, file.path: file})
+        return file.path, True
 
     def write_index(self, change: Callable[[ReleaseIndex], ReleaseIndex]) -> ReleaseIndex:
         """Change the index of releases; a change that changes nothing makes no new version.
@@ -331,6 +361,14 @@ class CentreRepository:
         for version in folder.glob("students/*/*"):
             if version.relative_to(folder).as_posix() not in named:
                 shutil.rmtree(version, ignore_errors=True)
+        bundles = {
+            target_path(self.folder.repository, file)
+            for name, file in state.targets.targets.items()
+            if name.startswith(f"{SOFTWARE}/")
+        }
+        for path in (folder / SOFTWARE).glob("*.tar"):
+            if path not in bundles:
+                path.unlink(missing_ok=True)
 
 
 def student_targets(name: str, version: int) -> str:

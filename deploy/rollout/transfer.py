@@ -13,6 +13,8 @@ import shutil
 from pathlib import Path
 from typing import Literal
 
+from tuf.api.metadata import TargetFile
+
 from deploy.rollout.errors import CentreMissing, RepositoryDamaged
 from deploy.rollout.folder import CentreFolder, make_folder
 from deploy.rollout.metadata import (
@@ -22,6 +24,7 @@ from deploy.rollout.metadata import (
     read_state,
     read_target,
     root_path,
+    target_parts,
     target_path,
 )
 from deploy.rollout.release import INDEX_TARGET, MAX_INDEX_BYTES
@@ -82,12 +85,11 @@ def _bring(source: Path, destination: Path, incoming: Path, first: bytes) -> Out
     state = read_state(incoming)
     outcome = _compare(source, state, destination)
     if outcome != "same":
-        for name, target in state.targets.targets.items():
+        for target in state.targets.targets.values():
             path = target_path(destination, target)
-            data = read_target(source, state.targets, name, target.length)
-            if not path.is_file() or read_plain_file(path, target.length) != data:
+            if not _is_there(path, target):
                 make_folder(path.parent)
-                write_durably(path, data)
+                write_durably(path, target_parts(target_path(source, target), target))
         _exchange(incoming / "metadata", destination / "metadata")
         named = {target_path(destination, target) for target in state.targets.targets.values()}
         for path in (destination / "targets").rglob("*"):
@@ -95,6 +97,15 @@ def _bring(source: Path, destination: Path, incoming: Path, first: bytes) -> Out
                 path.unlink()
     shutil.rmtree(incoming, ignore_errors=True)
     return outcome
+
+
+def _is_there(path: Path, target: TargetFile) -> bool:
+    try:
+        for _ in target_parts(path, target):
+            pass
+    except RepositoryDamaged:
+        return False
+    return True
 
 
 def _copy_signed_files(source: Path, incoming: Path) -> None:

@@ -120,7 +120,7 @@ def going_back(marks: Marks, pinned: str, facts: Facts, index: ReleaseIndex | No
             return _reason(role, facts.versions[role], known)
     if index is None or _goes_by(facts, "targets") != marks.keys.get("targets"):
         return None
-    for release in index.releases:
+    for release in index.rollouts:
         known = marks.releases.get(release.name, 0)
         if release.number < known:
             return (
@@ -137,7 +137,7 @@ def raised(marks: Marks, pinned: str, facts: Facts, index: ReleaseIndex | None) 
     if keys["targets"] != marks.keys.get("targets"):
         marks = replace(marks, made_s=0, releases={})
     if index is not None:
-        named = {release.name: release.number for release in index.releases}
+        named = {release.name: release.number for release in index.rollouts}
         marks = replace(
             marks,
             made_s=max(marks.made_s, index.made_s),

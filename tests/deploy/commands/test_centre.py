@@ -14,6 +14,7 @@ from deploy.cli import main
 from ingest.mqtt.broker import free_port
 from models.dummy import write_dummy
 from models.registry import Registry
+from tests.fakes.bundles import make_bundle, pack
 from tests.fakes.tufclient import fetch_index
 
 WORD = "a-secret-word"
@@ -333,3 +334,22 @@ def test_status_says_what_has_expired(desk: Desk, monkeypatch: pytest.MonkeyPatc
 
 def test_a_folder_without_a_centre_says_how_to_make_one(desk: Desk) -> None:
     assert "kpstream centre init" in desk.run("status", code=1)
+
+
+def test_software_is_published_released_and_ended_by_command(desk: Desk) -> None:
+    desk.init()
+    archive = pack(make_bundle(desk.folder / "bundle", version="2.0.0"))
+    assert "publish-bundle" in desk.run("release-software", "2.0.0", code=1)
+    assert "is published" in desk.run("publish-bundle", archive)
+    assert "is there already" in desk.run("publish-bundle", archive)
+    words = ("release-software", "2.0.0", "--steps", "25,100", "--group", "plant")
+    assert "Release 1: software 2.0.0 is running, step 1 of 2 (25 %" in desk.run(*words)
+    assert "Release 1" in desk.run(*words)
+    assert "software 2.0.0 is paused: snow" in desk.run("pause", "software", "--reason", "snow")
+    assert "is running" in desk.run("resume", "software")
+    assert "software 2.0.0" in desk.run("status")
+    (shown,) = desk.status()["releases"]
+    assert (shown["name"], shown["version"]) == ("software", "2.0.0")
+    assert "is aborted" in desk.run("abort", "software")
+    found = fetch_index(desk.repository, desk.folder / "state", desk.root).software
+    assert (found.state, found.plan.groups) == ("aborted", ("plant",))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from deploy.rollout.inventory import Known
-from deploy.rollout.release import WHOLE, Plan, Release
-from deploy.rollout.report import Evidence, GatewayReport, StudentReport
+from deploy.rollout.release import WHOLE, Plan, Release, SoftwareRelease
+from deploy.rollout.report import Evidence, GatewayReport, SoftwareReport, StudentReport
 
 DIGEST = "ab" * 32
 FORMER = "cd" * 32
@@ -50,4 +50,24 @@ def known(name: str, standing: str = "healthy", *, age_s: int = 5, **changes: ob
     report = GatewayReport(
         gateway=name, sent_s=NOW_S - age_s, students=(student(standing, **changes),)
     )
+    return Known(name, report, NOW_S - age_s)
+
+
+def software(**changes: object) -> SoftwareRelease:
+    """A release of the software, whose first step has just ended its time."""
+    bundle = {"target": "software/kpstream-2.0.0-x86_64-py311.tar", "sha256": DIGEST, "size": 9}
+    content = release().model_dump(exclude={"name", "version", "digest"})
+    content |= {"version": "2.0.0", "bundles": [bundle]}
+    return SoftwareRelease.model_validate(content | changes)
+
+
+def runs(
+    name: str, version: str, phase: str = "", reason: str = "", *, number: int = 5, age_s: int = 5
+) -> Known:
+    """A gateway that reports its software, and what its updater says if there is a phase."""
+    update = None
+    if phase:
+        content = {"release": number, "version": "2.0.0", "phase": phase, "reason": reason}
+        update = SoftwareReport.model_validate(content)
+    report = GatewayReport(gateway=name, sent_s=NOW_S - age_s, software=version, update=update)
     return Known(name, report, NOW_S - age_s)

@@ -9,6 +9,7 @@ import pytest
 from deploy.rollout.changes import (
     abort_release,
     add_release,
+    add_software,
     find_release,
     next_number,
     pause_release,
@@ -17,6 +18,7 @@ from deploy.rollout.changes import (
 )
 from deploy.rollout.errors import ReleaseRefused
 from deploy.rollout.release import Plan, Policy, Release, ReleaseIndex, is_member
+from tests.deploy.rollout.fleets import software
 
 EMPTY = ReleaseIndex(made_s=0)
 FLEET = [(f"gw-{number}", "plant" if number % 2 else "field") for number in range(40)]
@@ -118,3 +120,40 @@ def test_a_policy_that_asks_for_nothing_is_left_out() -> None:
     assert len(both.policies) == 2
     free = set_policy(both, "gw-1", "", lambda policy: policy.model_copy(update={"hold": False}))
     assert [policy.group for policy in free.policies] == ["plant"]
+
+
+BUNDLES = software().bundles
+
+
+def add_version(index: ReleaseIndex, **changes: object) -> ReleaseIndex:
+    content = {"version": "2.0.0", "bundles": BUNDLES, "plan": Plan(), "now_s": 5, "gateways": []}
+    return add_software(index, **(content | changes))
+
+
+def test_software_takes_its_number_from_the_same_row_as_students() -> None:
+    index = add_version(add(EMPTY))
+    assert [each.number for each in index.rollouts] == [1, 2]
+    assert add_version(index, now_s=99) is index
+    with pytest.raises(ReleaseRefused, match="kpstream centre abort software"):
+        add_version(index, version="3.0.0")
+    later = add_version(abort_release(index, "software", "bad"), now_s=99)
+    assert (later.software.number, later.software.state) == (3, "running")
+    assert later.releases == index.releases
+    assert add_version(index, version="3.0.0", replace=True).software.number == 3
+
+
+def test_software_pauses_resumes_and_is_aborted_by_its_name() -> None:
+    index = add_version(add(EMPTY))
+    paused = pause_release(index, "software", "too hot")
+    assert (paused.software.state, paused.software.reason) == ("paused", "too hot")
+    assert paused.releases == index.releases
+    resumed = resume_release(paused, "software", 500, max_failed=7).software
+    assert (resumed.state, resumed.step_since_s, resumed.plan.max_failed) == ("running", 500, 7)
+    assert abort_release(paused, "software", "bad").software.state == "aborted"
+    with pytest.raises(ReleaseRefused, match="software has no release"):
+        find_release(add(EMPTY), "software")
+
+
+def test_no_student_takes_the_name_of_the_software() -> None:
+    with pytest.raises(ReleaseRefused, match="give the student another name"):
+        add(EMPTY, name="software")

@@ -9,7 +9,7 @@ import pytest
 from deploy.rollout.controller import Move, members_of, move_all, next_move
 from deploy.rollout.inventory import Known
 from deploy.rollout.release import WHOLE, ReleaseIndex, cutoff_of, is_member
-from tests.deploy.rollout.fleets import FORMER, NOW_S, known, release
+from tests.deploy.rollout.fleets import FORMER, NOW_S, known, release, runs, software
 
 A, B, C = "gw-a", "gw-b", "gw-c"
 
@@ -218,3 +218,41 @@ def test_releases_of_different_students_do_not_wait_for_each_other():
         "activity": "stay",
         "rul-fd001": "next",
     }
+
+
+# What happens, the gateways, changes of the release, action, words
+SOFTWARE_CASES = [
+    ("all run it", [runs(A, "2.0.0", "done"), runs(B, "2.0.0")], {}, "next", "all members"),
+    ("one runs another", [runs(A, "2.0.0"), runs(B, "1.0.0")], {}, "wait", "it runs 1.0.0"),
+    ("it is tried", [runs(A, "2.0.0", "trying")], {}, "wait", "gw-a (trying)"),
+    ("outside its window", [runs(A, "1.0.0", "waiting", "window")], {}, "wait", "waiting: window"),
+    ("it was there before", [runs(A, "2.0.0", age_s=3601)], {}, "wait", "since the step began"),
+    ("failed", [runs(A, "2.0.0"), runs(B, "1.0.0", "failed", "sick")], {}, "pause", "gw-b: sick"),
+    ("failed before", [runs(A, "2.0.0", "failed", number=4)], {}, "next", ""),
+    ("held", [runs(A, "2.0.0"), runs(B, "1.0.0", "held")], {}, "next", ""),
+    ("the last step", [runs(A, "2.0.0")], {"step": 2}, "complete", ""),
+    ("aborted", [runs(A, "2.0.0")], {"state": "aborted", "reason": "by Ada"}, "stay", "by Ada"),
+]
+
+
+@pytest.mark.parametrize(
+    ("fleet", "changes", "action", "words"),
+    [case[1:] for case in SOFTWARE_CASES],
+    ids=[case[0] for case in SOFTWARE_CASES],
+)
+def test_the_software_goes_by_the_same_rules(fleet, changes, action, words):
+    move = next_move(software(**changes), fleet, NOW_S, silent_s=7200)
+    assert move.action == action, move.reason
+    assert words in move.reason
+
+
+def test_software_and_students_move_in_one_index_each_by_itself():
+    index = ReleaseIndex(made_s=0, releases=(release(),), software=software(number=6))
+    moved, moves = move_all(index, [runs(A, "2.0.0")], NOW_S)
+    assert {name: move.action for name, move in moves.items()} == {
+        "rul-fd001": "wait",
+        "software": "next",
+    }
+    assert moved.releases == index.releases
+    assert moved.software.step == 1
+    assert moved.software.step_since_s == NOW_S

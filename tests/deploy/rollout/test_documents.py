@@ -25,6 +25,7 @@ from deploy.rollout.report import (
     encode_report,
 )
 from ingest.topics import report_topic
+from tests.deploy.rollout.fleets import runs, software
 
 GATEWAYS = [f"gateway-{number}" for number in range(1000)]
 
@@ -144,3 +145,45 @@ def test_the_cutoff_of_a_step_is_its_share_of_the_known_gateways():
     assert len(members(north, fleet)) == (500 - 50) // 10
     assert cutoff_of(4, tenth, 1, fleet) == WHOLE
     assert cutoff_of(4, tenth, 0, []) == WHOLE // 10, "gateways that nobody knows yet"
+
+
+def test_without_software_the_documents_are_those_that_an_older_version_reads():
+    """Older versions refuse a field that they do not know, even an empty one."""
+    index = ReleaseIndex(made_s=5, releases=(_release(),))
+    assert set(index.model_dump()) == {"format", "made_s", "releases", "policies"}
+    assert '"software"' not in index.model_dump_json()
+    assert ReleaseIndex.model_validate_json(index.model_dump_json()) == index
+    report = GatewayReport(gateway="gw-1", sent_s=5)
+    assert b"update" not in encode_report(report)
+    assert decode_report(report_topic("gw-1"), encode_report(report)) == report
+
+
+def test_software_and_what_a_gateway_made_of_it_come_back_as_they_were():
+    index = ReleaseIndex(made_s=5, software=software())
+    assert ReleaseIndex.model_validate_json(index.model_dump_json()) == index
+    report = runs("gw-1", "1.0.0", "failed", "sick").report
+    assert decode_report(report_topic("gw-1"), encode_report(report)) == report
+
+
+@pytest.mark.parametrize(
+    "target", ["software/x.tar", "software/../kpstream-1.tar", "kpstream-1.tar"]
+)
+def test_a_bundle_has_its_place_among_the_targets(target):
+    with pytest.raises(ValidationError):
+        software(bundles=[{"target": target, "sha256": "0" * 64, "size": 1}])
+
+
+def test_a_gateway_finds_the_bundle_of_its_own_machine():
+    bundle = software().bundles[0]
+    assert software().bundle_for("x86_64", "3.11") == bundle
+    assert software().bundle_for("aarch64", "3.11") is None
+    assert software().bundle_for("x86_64", "3.1") is None
+
+
+def test_the_members_of_a_software_release_are_chosen_as_those_of_a_student():
+    student, bundle = _release(7, cutoff=WHOLE // 10), software(number=7, cutoff=WHOLE // 10)
+    members = [name for name in GATEWAYS if is_member(student, name)]
+    assert [name for name in GATEWAYS if is_member(bundle, name)] == members
+    assert 50 < len(members) < 150
+    held = software(number=7, plan=Plan(hold=(members[0],)).model_dump())
+    assert not is_member(held, members[0])
