@@ -1,6 +1,6 @@
 // Models: the running students, their lineage, and the versions that were refused.
 
-import { age, dateTime, h, icon, whole, words } from "./dom.js";
+import { age, dateTime, h, icon, significant, whole, words } from "./dom.js";
 import { paste, pill, problems } from "./parts.js";
 
 const METRICS = { rmse: "RMSE", mae: "MAE", macro_f1: "Macro F1", f1: "F1", nasa_score: "NASA score", mse: "MSE", pinball: "Pinball loss", ridge_mse: "MSE of ridge", ridge_mae: "MAE of ridge", naive_mse: "MSE of seasonal-naive", naive_mae: "MAE of seasonal-naive" };
@@ -47,7 +47,7 @@ function live(figures) {
     h("dl.facts", {}, Object.entries(figures.sums).map(([name, sum]) => h("div", {}, h("dt", {}, METRICS[name] ?? words(name)), h("dd", {}, figure(sum / figures.windows)))))];
 }
 
-const EVIDENCE = { nonfinite_permille: ["Without a finite score", 10, " %"], latency_us: ["99 % of batches within", 1000, " ms CPU"], latency_percent: ["… of the other’s time", 1, " %"], disagreement_permille: ["Disagreement", 10, " %"], psi_permille: ["Population stability index", 1000, ""], spread_percent: ["Spread of its scores", 1, " % of the other’s"], unknown_permille: ["More unknown windows", 10, " %"], error_percent: ["Live error", 1, " % of the other’s"], coverage_permille: ["Coverage lost", 10, " %"] };
+const EVIDENCE = { nonfinite_permille: ["Without a finite score", 10, " %"], latency_us: ["CPU time of a batch, p99", 1000, " ms"], latency_percent: ["CPU time, compared", 1, " % of the other’s"], disagreement_permille: ["Disagreement", 10, " %"], psi_permille: ["Population stability index", 1000, ""], spread_percent: ["Spread of its scores", 1, " % of the other’s"], unknown_permille: ["Additional unknown windows", 10, " %"], error_percent: ["Live error", 1, " % of the other’s"], coverage_permille: ["Coverage lost", 10, " %"] };
 
 const PHASES = { waiting: ["warn", "Waiting"], shadow: ["good", "In shadow"], probation: ["good", "On probation"], champion: ["good", "Runs here"], failed: ["bad", "Failed here"], held: ["warn", "Held"] };
 
@@ -65,7 +65,7 @@ function challenger(c, now) {
   return [h("h3.below", {}, `Version ${c.version} against version ${c.against} `, state),
     h("p.muted", {}, `${whole(c.windows)} windows compared since ${dateTime(c.since_ms)} (${age(c.since_ms, now)}), ${whole(c.skipped)} skipped. The scores of a student in shadow are not stored and raise no alert.`),
     c.failed && h("p", {}, c.failed),
-    h("dl.facts", {}, Object.entries(EVIDENCE).filter(([name]) => name in c.evidence).map(([name, [title, scale, unit]]) => h("div", {}, h("dt", {}, title), h("dd", {}, `${figure(c.evidence[name] / scale)}${unit}`))))];
+    h("dl.facts", {}, Object.entries(EVIDENCE).filter(([name]) => name in c.evidence).map(([name, [title, scale, unit]]) => h("div", {}, h("dt", {}, title), h("dd", {}, `${significant(c.evidence[name] / scale, 3)}${unit}`))))];
 }
 
 const figure = (value) => (value === undefined ? "–" : Number.isInteger(value) || Math.abs(value) >= 1000 ? whole(value) : value.toPrecision(4));

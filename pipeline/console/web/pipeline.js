@@ -50,7 +50,7 @@ export const pipelinePage = {
         tile("Sensor to score, p50", duration(t.sensor_to_score.p50_ms), { note: "last minute" }),
         tile("Sensor to score, p99", duration(t.sensor_to_score.p99_ms), { note: `receive to score ${duration(t.receive_to_score.p99_ms)}` }),
         tile("Waiting in the log", whole(backlog), { unit: backlog === 1 ? "record" : "records", note: `${data.partitions.length} partitions read` }),
-        tile("Dead letters", whole(deadLetters.reduce((sum, [, n]) => sum + n, 0)), { note: deadLetters.length ? `${deadLetters.length} ${deadLetters.length === 1 ? "reason" : "reasons"}` : "none" }),
+        tile("Dead letters", whole(deadLetters.reduce((sum, [, n]) => sum + n, 0)), { note: deadLetters.length ? `${deadLetters.length} ${deadLetters.length === 1 ? "reason" : "reasons"}` : "since the start" }),
       ),
       h("div.stack", {},
         h("section.card.pad", {}, h("div.card-head", {}, h("h2", {}, "Account"), h("span.muted.small", {}, `readings of ${data.devices} ${data.devices === 1 ? "device" : "devices"}, each in exactly one term, in ${whole(t.windows)} windows; kept over restarts`)),
@@ -95,7 +95,7 @@ function partitionTable(partitions) {
 function deadLetterTable(deadLetters) {
   return h("section.card", { key: "dead-letters" }, h("div.pad.card-head", { style: { "padding-bottom": "4px", margin: "0" } }, h("h2", {}, "Dead letters"), deadLetters.length > 0 && h("code.muted", {}, "kpstream dead-letters list")),
     deadLetters.length === 0
-      ? h("p.empty", {}, "Nothing was refused. Refused messages are kept with their reason and can be replayed.")
+      ? h("p.empty", {}, "Nothing was refused since this process started. Refused messages are kept with their reason and can be replayed.")
       : h("div.table-box", {}, h("table.reasons", {}, h("thead", {}, h("tr", {}, h("th", {}, "Reason"), h("th", {}, "Means"), h("th.num", {}, "Count"))),
         h("tbody", {}, deadLetters.map(([reason, count]) => h("tr", { key: reason }, h("td", {}, h("code", {}, reason)), h("td.muted.small", {}, REASONS[reason] ?? ""), h("td.num", {}, whole(count))))))));
 }
@@ -105,18 +105,30 @@ function partsCard(data) {
   const stored = { ...Object.fromEntries(Object.entries(data.results.points).map(([name, count]) => [`${name} points`, count])), file_bytes: data.results.size_bytes, refused_points: data.totals.refused_points || null };
   return h("section.card.pad", { key: "parts" }, h("div.card-head", {}, h("h2", {}, "Parts"), pill(...(data.health.ready ? ["good", "check", "Ready"] : ["bad", "alert", "Not ready"]))),
     h("div.parts", {}, [...parts, ["results file", stored]].map(([name, values]) => h("div", { key: name }, h("h3", {}, words(name)),
-      h("dl.facts", {}, Object.entries(values).filter(([, value]) => value !== null).map(([key, value]) => fact(key, value)))))));
+      h("dl.facts", {}, facts(values))))));
 }
 
-/** One value of a part; the ending of its name gives the unit. */
-function fact(key, value) {
-  return h("div", {}, h("dt", {}, words(key.replace(/_(bytes|seconds|ms|total)$/, ""))), h("dd", {}, figure(key, value)));
+/** The values of a part; what lies inside a value gets rows of its own, and what is empty gets none. */
+function facts(values, path = []) {
+  return Object.entries(values).flatMap(([key, value]) => {
+    if (value === null || value === "") return [];
+    if (typeof value !== "object") return [fact([...path, key], value)];
+    if (!Array.isArray(value)) return facts(value, [...path, key]);
+    return value.length ? [fact([...path, key], value.map((item) => (Array.isArray(item) ? item.join(" ") : typeof item === "object" ? JSON.stringify(item) : item)).join(", "))] : [];
+  });
+}
+
+/** One value of a part; the ending of its name gives the unit, and names that are no words (a topic) stay. */
+function fact(path, value) {
+  const names = path.map((name) => (/^[a-z0-9_]+$/.test(name) ? name.replace(/_total$/, "_in_all").replace(/_(bytes|seconds|ms|s)$/, "").replaceAll("_", " ") : name));
+  return h("div", {}, h("dt", {}, path.length === 1 ? words(names[0]) : names.join(" · ").replace(/^[a-z]/, (first) => first.toUpperCase())), h("dd", {}, figure(path.at(-1), value)));
 }
 
 function figure(key, value) {
   if (typeof value === "boolean") return value ? "yes" : "no";
-  if (typeof value !== "number") return typeof value === "object" ? JSON.stringify(value) : String(value);
+  if (typeof value !== "number") return String(value);
   if (key.endsWith("_bytes")) return bytes(value);
+  if (key.endsWith("_s")) return value > 1e9 ? dateTime(value * 1000) : duration(value * 1000);
   if (key.endsWith("_seconds")) return duration(value * 1000);
   if (key.endsWith("_ms")) return value > 1e11 ? dateTime(value) : duration(value);
   return whole(value);
