@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
 __all__ = ["control"]
 
+_NO_BROKER = (
+    "KPSTREAM_CENTRE_MQTT_HOST is not set, so no report of a gateway arrives here. Set it to the "
+    "broker to which the gateways report, and start this again; signed files are renewed meanwhile."
+)
+
 
 @click.command()
 @click.option(
@@ -40,6 +45,8 @@ def control(centre: CentreContext, once: bool, verbose: bool) -> None:
 
     start_logging(logging.INFO if verbose else logging.WARNING)
     logging.getLogger("deploy.processes.centrecontrol").setLevel(logging.INFO)
+    if centre.settings.mqtt_host is None:
+        click.echo(_NO_BROKER, err=True)
     try:
         if once:
             turn = asyncio.run(_process(centre).run_once())

@@ -18,17 +18,12 @@ __all__ = ["enrol", "gateways", "restore", "retire"]
 
 _PHASES = ("champion", "shadow", "probation", "failed", "held", "waiting")
 _COLUMNS = (
-    ("gateway", 20),
-    ("group", 10),
-    ("seen", 10),
-    ("student", 18),
-    ("runs", 20),
-    ("phase", 10),
-    ("release", 8),
-    ("windows", 8),
-    ("centre", 8),
-    ("free", 9),
-    ("software", 0),
+    *("gateway", "group", "seen", "student", "runs", "phase", "release", "windows"),
+    *("centre", "free", "software"),
+)
+_NO_GATEWAY = (
+    "No gateway has reported yet. `kpstream centre control` takes the reports from the broker of "
+    "KPSTREAM_CENTRE_MQTT_HOST; gateways report there once KPSTREAM_ROLLOUT_URL is set."
 )
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 
@@ -58,7 +53,8 @@ def gateways(
     """
     wanted = {"student": student, "phase": phase, "release": release}
     rows = []
-    for known in _inventory(centre).known():
+    everything = list(_inventory(centre).known())
+    for known in everything:
         is_silent = known.report is None or now_s() - known.seen_s > centre.settings.silent_s
         if (group is not None and known.group != group) or (silent and not is_silent):
             continue
@@ -66,7 +62,12 @@ def gateways(
             others = any(value is not None and row[key] != value for key, value in wanted.items())
             if not others and (digest is None or (row["digest"] or "").startswith(digest)):
                 rows.append(row)
-    click.echo(json.dumps(rows, indent=2) if as_json else "\n".join(_lines(rows)))
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+    elif rows:
+        click.echo("\n".join(_lines(rows)))
+    else:
+        click.echo("No gateway matches these filters." if everything else _NO_GATEWAY)
 
 
 @click.command()
@@ -147,25 +148,23 @@ def _rows(known: Known, *, is_silent: bool) -> Iterator[dict[str, Any]]:
 
 
 def _lines(rows: list[dict[str, Any]]) -> list[str]:
-    if not rows:
-        return ["no such gateway has reported: does `kpstream centre control` run?"]
-    lines = [_line(dict(_COLUMNS) | {name: name for name, _ in _COLUMNS})]
-    for row in rows:
-        lines.append(_line(_cells(row)))
-        remarks = (
-            row["reason"],
-            row["fetch_detail"],
-            row["refused"] and f"refused: {row['refused']}",
-        )
-        lines += [f"    {remark}" for remark in remarks if remark]
+    """A table whose columns are as wide as their widest cell; remarks stand below their row."""
+    table = [dict(zip(_COLUMNS, _COLUMNS, strict=True)), *map(_cells, rows)]
+    widths = {name: max(len(cells[name]) for cells in table) for name in _COLUMNS}
+    lines = []
+    for row, cells in zip((None, *rows), table, strict=True):
+        lines.append("  ".join(f"{cells[name]:<{widths[name]}}" for name in _COLUMNS).rstrip())
+        if row is not None:
+            remarks = (
+                row["reason"],
+                row["fetch_detail"],
+                row["refused"] and f"refused: {row['refused']}",
+            )
+            lines += [f"    {remark}" for remark in remarks if remark]
     return lines
 
 
-def _line(cells: dict[str, Any]) -> str:
-    return " ".join(f"{cells[name]!s:<{width}}" for name, width in _COLUMNS).rstrip()
-
-
-def _cells(row: dict[str, Any]) -> dict[str, Any]:
+def _cells(row: dict[str, Any]) -> dict[str, str]:
     version, candidate = row["version"], row["candidate"]
     runs = "-" if version is None else f"v{version} {(row['digest'] or '')[:12]}"
     free = row["disk_free_mb"]
@@ -177,7 +176,7 @@ def _cells(row: dict[str, Any]) -> dict[str, Any]:
         "runs": runs,
         "phase": row["phase"] or "-",
         "release": f"{row['release']}:v{candidate}" if row["release"] else "-",
-        "windows": row["evidence"].get("windows", "-"),
+        "windows": str(row["evidence"].get("windows", "-")),
         "centre": row["fetch"] or "-",
         "free": "-" if free is None else f"{free / 1000:.1f} GB",
         "software": row["software"] or "-",

@@ -13,6 +13,7 @@ from deploy.commands.centreplan import begun, plan_options, read_plan
 from deploy.rollout.release import ReleaseIndex
 from deploy.settings.settings import GatewaySettings
 from models.artifact import read_artifact
+from models.errors import ArtifactMissing
 from models.registry import Registry
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def publish(centre: CentreContext, source: str, version: int | None, registry: P
     if version is None:
         artifact = read_artifact(source)
     else:
-        artifact = _registry(centre, registry).read(source, version)
+        artifact = _registered(centre, registry, source, version)
     _publish(centre, artifact)
 
 
@@ -76,7 +77,7 @@ def release(
     plan = read_plan(plan_file, options)
     digest = _published_digest(centre, name, version)
     if digest is None:
-        artifact = _registry(centre, registry).read(name, version)
+        artifact = _registered(centre, registry, name, version)
         _publish(centre, artifact)
         digest = artifact.digest
     gateways = known_gateways(centre.folder / "inventory")
@@ -164,5 +165,13 @@ def _published_digest(centre: CentreContext, name: str, version: int) -> str | N
     return None if target is None else target.hashes["sha256"]
 
 
-def _registry(centre: CentreContext, folder: Path | None) -> Registry:
-    return Registry(folder or centre.settings.registry_dir or GatewaySettings().registry_path)
+def _registered(centre: CentreContext, folder: Path | None, name: str, version: int) -> Artifact:
+    registry = Registry(folder or centre.settings.registry_dir or GatewaySettings().registry_path)
+    try:
+        return registry.read(name, version)
+    except ArtifactMissing as exc:
+        message = (
+            f"the registry {registry.root} has no {name} v{version}: see `kpstream models list`, "
+            "add it with `kpstream models publish FOLDER`, or name another registry with --registry"
+        )
+        raise click.ClickException(message) from exc

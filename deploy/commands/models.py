@@ -44,7 +44,7 @@ def models(ctx: click.Context, registry: Path | None) -> None:
         ctx.obj = Registry(registry or GatewaySettings().registry_path)
 
 
-@models.command(name="list")
+@models.command(name="list", short_help="List students, their versions, and which is stable.")
 @click.pass_obj
 def list_models(registry: Registry) -> None:
     """List models and their versions, and the stable one that gateways run."""
@@ -67,7 +67,7 @@ def list_models(registry: Registry) -> None:
             click.echo(f"{name:<24} v{version:<5} {mark:<7} {_headline(registry, name, version)}")
 
 
-@models.command()
+@models.command(short_help="List the students that ship with kpstream.")
 @click.pass_obj
 def zoo(registry: Registry) -> None:
     """List the students that ship with kpstream, and mark those in the registry."""
@@ -76,12 +76,12 @@ def zoo(registry: Registry) -> None:
         manifest = read_artifact(zoo_path(name)).manifest
         mark = "added" if name in here else "starter" if name in STARTERS else ""
         click.echo(
-            f"{name:<20} {mark:<8} {manifest.stream:<8} {manifest.onnx.size_bytes:>7} bytes  "
+            f"{name:<25} {mark:<8} {manifest.stream:<12} {manifest.onnx.size_bytes:>7} bytes  "
             f"{_measures(manifest)}"
         )
 
 
-@models.command()
+@models.command(short_help="Add a student that ships with kpstream.")
 @click.argument("name")
 @_REPLACE
 @click.pass_obj
@@ -96,7 +96,7 @@ def add(registry: Registry, name: str, replace: bool) -> None:
     _show_accepted(name, accepted)
 
 
-@models.command()
+@models.command(short_help="Make a version stable; a lower one is a rollback.")
 @click.argument("name")
 @click.argument("version", type=int)
 @_REPLACE
@@ -125,7 +125,7 @@ def retire(registry: Registry, name: str) -> None:
     click.echo(f"{name} is retired: {aside}")
 
 
-@models.command()
+@models.command(short_help="Add a folder with a student as the next version.")
 @click.argument("artifact", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--stable/--no-stable", default=False, help="Also make it stable.")
 @_REPLACE
@@ -140,10 +140,14 @@ def publish(registry: Registry, artifact: Path, stable: bool, replace: bool) -> 
             name = read_artifact(artifact).manifest.name
             _show_accepted(name, publish_stable(registry, artifact, replace=replace))
         else:
-            click.echo(f"published as v{registry.publish(artifact)}")
+            name, version = read_artifact(artifact).manifest.name, registry.publish(artifact)
+            click.echo(
+                f"{name} is published as v{version}; `kpstream models promote {name} {version}` "
+                "makes it stable"
+            )
 
 
-@models.command()
+@models.command(short_help="Make a student from an ONNX file of any tool.")
 @click.argument("model", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--name", default="", help="Name of the student, such as rul-pumps.")
@@ -221,7 +225,7 @@ def init(
     )
 
 
-@models.command()
+@models.command(short_help="Show who moved the stable version, and when.")
 @click.argument("name")
 @click.pass_obj
 def history(registry: Registry, name: str) -> None:

@@ -116,8 +116,8 @@ def test_models_are_published_promoted_rolled_back_and_listed(tmp_path: Path) ->
     registry = ("models", "--registry", str(tmp_path / "registry"))
     assert "is empty" in run(*registry, "list")
     artifact = write_dummy(tmp_path / "student").path
-    assert "v1 is stable" in run(*registry, "publish", str(artifact), "--stable")
-    assert "published as v2" in run(*registry, "publish", str(artifact))
+    assert "dummy-rul v1 is stable" in run(*registry, "publish", str(artifact), "--stable")
+    assert "published as v2; `kpstream models" in run(*registry, "publish", str(artifact))
     assert "v2 is stable" in run(*registry, "promote", "dummy-rul", "2")
     assert "v1 is stable" in run(*registry, "promote", "dummy-rul", "1")
     listed = run(*registry, "list").splitlines()

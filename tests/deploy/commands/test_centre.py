@@ -353,3 +353,15 @@ def test_software_is_published_released_and_ended_by_command(desk: Desk) -> None
     assert "is aborted" in desk.run("abort", "software")
     found = fetch_index(desk.repository, desk.folder / "state", desk.root).software
     assert (found.state, found.plan.groups) == ("aborted", ("plant",))
+
+
+def test_a_version_that_the_registry_lacks_is_named_with_what_to_do(desk: Desk) -> None:
+    desk.init()
+    said = desk.release(9, code=1)
+    assert f"{desk.registry.root} has no rul-x v9" in said
+    assert "kpstream models publish" in said
+
+
+def test_control_says_that_no_report_can_arrive_without_a_broker(desk: Desk) -> None:
+    desk.init()
+    assert "KPSTREAM_CENTRE_MQTT_HOST is not set" in desk.run("control", "--once")

@@ -105,6 +105,16 @@ def test_json_has_the_evidence(centre: Centre) -> None:
 
 def test_no_gateway_says_what_to_do(centre: Centre) -> None:
     assert "kpstream centre control" in centre.run("gateways")
+    centre.report("gw-a", "healthy")
+    assert centre.run("gateways", "--group", "south") == "No gateway matches these filters.\n"
+
+
+def test_the_table_is_as_wide_as_its_cells(centre: Centre) -> None:
+    centre.report("a-gateway-with-a-long-name", "healthy", "north")
+    centre.report("gw-b", "healthy", "north")
+    lines = centre.run("gateways").splitlines()
+    assert len({line.index("rul-fd001") for line in lines[1:]}) == 1
+    assert lines[0].index("student") == lines[1].index("rul-fd001")
 
 
 def test_a_gateway_is_enrolled_retired_and_restored(centre: Centre) -> None:
