@@ -47,7 +47,15 @@ SHORT = ["wrong int", "wrong url", "secret with newline inside", "secret with no
 # Values of required parameters that are more than a number or a path.
 VALUES = {"since": "2026-11-28", "what": "devices-acl"}
 # Commands that read no settings.
-WITHOUT_SETTINGS = {"certs make", "certs show", "site install"}
+WITHOUT_SETTINGS = {
+    "bundle build",
+    "bundle check",
+    "bundle sbom",
+    "certs make",
+    "certs show",
+    "fleet apply",
+    "site install",
+}
 
 
 def kind_of(annotation: Any) -> str:

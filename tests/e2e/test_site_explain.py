@@ -15,6 +15,7 @@ import pytest
 from models.artifact import write_artifact
 from models.dummy import dummy_draft, dummy_onnx
 from models.registry import Registry
+from models.tasks.rul import CRITICAL_RUL
 from tests.e2e.site_plant import SitePlant
 
 pytestmark = [
@@ -41,14 +42,20 @@ def test_a_site_explains_its_scores(tmp_path: Path) -> None:
     ) as plant:
         first_ms = time.time_ns() // 1_000_000
         _send(plant, first_ms, [USUAL] * 6 + [WORN] * 6)
-        plant.wait_until(lambda: plant.count("explanation", "channel") >= 2, 60, "explanations")
+        windows = 12 - draft.window.length + 1
+        plant.wait_until(lambda: plant.count("rul", "rul") == windows, 60, "scores")
         scores = {at: value for _, at, value in plant.values("rul", "rul")}
+        alerts = {at for _, at, low in plant.values("rul", "rul_low") if low < CRITICAL_RUL}
+        assert 2 <= len(alerts) < windows
+        plant.wait_until(
+            lambda: plant.count("explanation", "channel") == len(alerts), 60, "explanations"
+        )
         explained = {at for _, at, _ in plant.values("explanation", "channel")}
         newest = _explain(plant)
         usual = _explain(plant, "--at", str(first_ms + 5 * STEP_MS))
         other = _explain(plant, device="plant/press-9")
 
-    assert explained <= {at for at, rul in scores.items() if rul < 20}
+    assert explained == alerts
     assert max(scores) in explained
     found = orjson.loads(newest.stdout)
     assert found["end_ms"] == max(scores)

@@ -78,9 +78,9 @@ HELPERS = {
 """Rows, statements and sums of files on the way."""
 SINK = WAY[-1]
 """The file that stores the point, behind the way from the message to the point."""
-BACKGROUND = {"until_crashed", "add_health", "look"}
+BACKGROUND = {"until_crashed", "add_health", "look", "_on_scored", "on_scored"}
 """Functions that poll all the time, and those that look at a score beside its way: the live figures
-of `/metrics`, and whether the score is at alert level."""
+of `/metrics`, whether the score is at alert level, and whether a challenger is to be compared."""
 
 
 def is_background(frame: FrameType | None) -> bool:

@@ -140,9 +140,14 @@ def active(people, tmp_path_factory):
 def with_classes(people, order):
     """The same windows with the activities `order` only, in this order."""
     labels = tuple(people.labels[index] for index in order)
-    kept = people.train.where(np.isin(people.train.labels, order))
-    places = np.array([labels.index(people.labels[index]) for index in kept.labels])
-    return replace(people, labels=labels, train=replace(kept, labels=places), digest="0" * 64)
+
+    def part_of(part):
+        kept = part.where(np.isin(part.labels, order))
+        places = [labels.index(people.labels[index]) for index in kept.labels]
+        return replace(kept, labels=np.array(places, dtype=np.int64))
+
+    train, test = part_of(people.train), part_of(people.test)
+    return replace(people, labels=labels, train=train, test=test, digest="0" * 64)
 
 
 def test_a_student_is_not_better_than_itself(active):
