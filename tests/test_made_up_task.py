@@ -126,7 +126,7 @@ def test_the_task_is_trained_on_dummy_data_and_published(
 
     # The child process of a trial does not know a task that only this test has registered.
     untried = partial(publish_stable, trial=lambda _: Trial(0.0, 0.0))
-    monkeypatch.setattr("training.redistill.publish_stable", untried)
+    monkeypatch.setattr("training.running.publish_stable", untried)
 
     recipe = tmp_path / "load.toml"
     recipe.write_text('task = "load"\nmethod = "none"\nepochs = 2\nconv_channels = [8, 8, 8]\n')
@@ -134,9 +134,9 @@ def test_the_task_is_trained_on_dummy_data_and_published(
     words += ["--registry", str(tmp_path / "registry"), "--out", str(tmp_path / "run")]
     done = CliRunner().invoke(redistill, words)
     assert done.exit_code == 0, done.output
-    assert "Published load v1" in done.output
+    assert "Published load-dummy v1" in done.output
 
-    artifact = read_artifact(Registry(tmp_path / "registry").version_path("load", 1))
+    artifact = read_artifact(Registry(tmp_path / "registry").version_path("load-dummy", 1))
     manifest = artifact.manifest
     assert manifest.decoding == LoadDecoding(max_load=50.0)
     assert manifest.interval is None

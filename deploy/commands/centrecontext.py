@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -131,7 +132,16 @@ def ask_passphrase(text: str, *, confirm: bool = False) -> bytes:
     """Ask at the terminal, without showing what is typed."""
     from ingest.secrettext import remember_secret
 
-    word: str = click.prompt(text, hide_input=True, confirmation_prompt=confirm, err=True)
+    try:
+        word: str = click.prompt(text, hide_input=True, confirmation_prompt=confirm, err=True)
+    except click.Abort as exc:
+        if sys.stdin.isatty():
+            raise
+        msg = (
+            f"{text}: there is no terminal to ask at. Set KPSTREAM_CENTRE_PASSPHRASE_FILE or "
+            "KPSTREAM_CENTRE_PASSPHRASE_COMMAND"
+        )
+        raise click.ClickException(msg) from exc
     remember_secret(word)
     return word.encode()
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import click
 
@@ -208,8 +209,10 @@ def init(
     )
     try:
         onnx_bytes = model.read_bytes()
-        artifact = write_artifact(folder, draft_of(onnx_bytes, facts, now_ms=now_ms()), onnx_bytes)
-        trial = try_student(artifact)
+        draft = draft_of(onnx_bytes, facts, now_ms=now_ms())
+        with TemporaryDirectory() as trying:  # a student that fails leaves nothing behind
+            trial = try_student(write_artifact(Path(trying) / "student", draft, onnx_bytes))
+        artifact = write_artifact(folder, draft, onnx_bytes)
     except Incomplete as exc:
         message = f"{model} is no student yet:\n{exc}"
         raise click.UsageError(message) from exc

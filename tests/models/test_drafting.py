@@ -156,6 +156,15 @@ def test_the_command_makes_a_student_that_can_be_published(tmp_path):
     assert "rul-pumps v1 is stable" in published.output
 
 
+def test_a_student_that_fails_its_trial_leaves_nothing_behind(tmp_path):
+    (tmp_path / "model.onnx").write_bytes(RUL)
+    where = (str(tmp_path / "model.onnx"), str(tmp_path / "student"))
+    done = _init(*where, *OPTIONS, "--channel", "t:degC", "--most", "0.001")
+    assert done.exit_code == 1
+    assert "self-test" in done.output
+    assert not (tmp_path / "student").exists()
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_model_of_torch_makes_a_student(tmp_path):
     torch = pytest.importorskip("torch", reason="torch comes with the [training] extra")

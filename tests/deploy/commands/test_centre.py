@@ -264,6 +264,8 @@ def test_the_terminal_asks_for_the_passphrase(desk: Desk, monkeypatch: pytest.Mo
     registry = ("--registry", desk.registry.root)
     desk.run("release", "rul-x", "2", *registry, input=f"{WORD}\n")
     assert "wrong" in desk.run("pause", "rul-x", input="no\n", code=1)
+    told = desk.run("pause", "rul-x", input="", code=1)  # as in a timer
+    assert "terminal to ask at. Set KPSTREAM_CENTRE_PASSPHRASE_FILE" in told
 
 
 def test_the_passphrase_is_changed_for_the_keys_here_and_for_root_keys(desk: Desk) -> None:
