@@ -15,6 +15,11 @@ _COMMANDS = {
         "gateway",
         "Run the gateway: bridge, scoring, store, console.",
     ),
+    "gateway-update": (
+        "deploy.commands.gatewayupdate",
+        "gateway_update",
+        "Install the software that the centre has released for this gateway.",
+    ),
     "demo": (
         "deploy.commands.demo",
         "demo",

@@ -62,7 +62,11 @@ def _run(installer: Installer, given: argparse.Namespace, default_source: Path |
             raise InstallError(msg)
         settings = _settings(given.settings, given.settings_file)
         installer.install(
-            _source(given, default_source), settings=settings, broker=given.broker, tls=tls
+            _source(given, default_source),
+            settings=settings,
+            broker=given.broker,
+            tls=tls,
+            updates=given.updates,
         )
     elif given.command == "upgrade":
         installer.upgrade(_source(given, default_source), force=given.force)
@@ -149,6 +153,9 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="SITE/DEVICE",
         help="a device that gets a certificate; repeatable",
+    )
+    install.add_argument(
+        "--updates", action="store_true", help="install the software that the centre releases"
     )
     install.add_argument(
         "--listen", default="127.0.0.1", metavar="ADDRESS", help="address for devices, with --tls"

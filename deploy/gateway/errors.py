@@ -3,6 +3,7 @@
 ```
 InstallError
 ├── SourceInvalid     the bundle, checkout or wheel is damaged, incomplete, or for another machine
+├── FailedBefore      the version did not become ready in an earlier run
 ├── StepFailed        a command or a file operation of a step failed
 └── FellBack          the new version did not become ready, and the former one runs again
 ```
@@ -10,7 +11,7 @@ InstallError
 
 from __future__ import annotations
 
-__all__ = ["FellBack", "InstallError", "SourceInvalid", "StepFailed"]
+__all__ = ["FailedBefore", "FellBack", "InstallError", "SourceInvalid", "StepFailed"]
 
 
 class InstallError(Exception):
@@ -25,6 +26,10 @@ class InstallError(Exception):
 
 class SourceInvalid(InstallError):
     """The bundle, checkout or wheel cannot be installed on this machine."""
+
+
+class FailedBefore(InstallError):
+    """The version did not become ready here in an earlier run."""
 
 
 class StepFailed(InstallError):

@@ -60,10 +60,26 @@ exec "$program" "$@"
 """
 
 
+_UPDATE_TIMER = f"""\
+{GENERATED}[Unit]
+Description=kpstream: look at the centre for software
+
+[Timer]
+OnBootSec=5min
+OnUnitInactiveSec=15min
+RandomizedDelaySec=3min
+
+[Install]
+WantedBy=timers.target
+"""
+
+
 def gateway_files() -> dict[str, str]:
     """Return the content of every file, by its name."""
     return {
         "kpstream-gateway.service": _gateway_unit(),
+        "kpstream-update.service": _update_unit(),
+        "kpstream-update.timer": _UPDATE_TIMER,
         "mosquitto.conf": GENERATED + mosquitto_settings(anonymous_listener("127.0.0.1")),
         "gateway.env": _SETTINGS,
         "sysusers.conf": f'{GENERATED}u {USER} - "kpstream gateway" {_STATE} /usr/sbin/nologin\n',
@@ -118,6 +134,23 @@ def _gateway_unit() -> str:
         f"{RESTARTED}"
         "StateDirectory=kpstream\nStateDirectoryMode=0700\n"
         f"{HARDENED}\n[Install]\nWantedBy=multi-user.target\n"
+    )
+
+
+def _update_unit() -> str:
+    """It installs below /opt and switches units, so it runs as root."""
+    return (
+        f"{GENERATED}[Unit]\nDescription=kpstream: install the software that the centre released\n"
+        "After=network-online.target time-sync.target\nWants=network-online.target\n\n"
+        "[Service]\nType=oneshot\n"
+        f"EnvironmentFile={_ENV_FILE}\n"
+        "Environment=PYTHONUNBUFFERED=1\n"
+        f"ExecStart={_CURRENT}/venv/bin/kpstream gateway-update\n"
+        "StateDirectory=kpstream-update\nStateDirectoryMode=0755\n"
+        "UMask=0022\n"
+        "ProtectHome=yes\nPrivateTmp=yes\nProtectClock=yes\nProtectKernelLogs=yes\n"
+        "ProtectKernelModules=yes\nProtectKernelTunables=yes\nRestrictRealtime=yes\n"
+        "LockPersonality=yes\n"
     )
 
 

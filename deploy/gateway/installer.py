@@ -15,9 +15,9 @@ from pathlib import Path
 
 from deploy.gateway.broker import Tls, set_up_broker, tls_settings
 from deploy.gateway.bundle import Bundle
-from deploy.gateway.errors import InstallError
+from deploy.gateway.errors import FailedBefore, InstallError
 from deploy.gateway.places import USER, Places
-from deploy.gateway.service import UNITS, Service
+from deploy.gateway.service import UNITS, UPDATE_UNITS, Service
 from deploy.gateway.settingsfile import read_settings, with_settings
 from deploy.gateway.steps import Steps
 from deploy.gateway.switching import Switching
@@ -63,6 +63,7 @@ class Installer:
         settings: Mapping[str, str] | None = None,
         broker: str | None = None,
         tls: Tls | None = None,
+        updates: bool = False,
     ) -> None:
         """Install a version with everything around it; an existing state is kept.
 
@@ -71,6 +72,7 @@ class Installer:
             settings: Settings for `gateway.env`; others in it stay.
             broker: Another broker as HOST:PORT, in place of mosquitto on this machine.
             tls: Certificates to make for mosquitto.
+            updates: Let a timer install the software that the centre releases.
 
         Raises:
             InstallError: A step failed; the message says what to do.
@@ -95,24 +97,30 @@ class Installer:
             if changed or not self._runs(version):
                 self.switching.switch(version, self.wait_s)
             self.steps.remove(marker)
+            if updates:
+                self._follow_software(version)
             self._add_students(version, opened.bundle)
             self._diagnose()
             self.steps.say(self._done(version))
 
-    def upgrade(self, source: Path, *, force: bool = False) -> None:
+    def upgrade(self, source: Path, *, force: bool = False, again: bool = False) -> None:
         """Install a version beside the present one, switch, and go back if it is not ready.
 
         Args:
             source: Bundle, checkout or wheel.
             force: Upgrade even if the running gateway is not ready, or the version failed before.
+            again: Forget that the version failed before.
 
         Raises:
+            FailedBefore: The version failed before.
             FellBack: The new version did not become ready; the former one runs again.
             InstallError: A step failed; the message says what to do.
         """
         with self._alone():
             self._require_installed()
             with self._opened(source) as opened:
+                if again and opened.bundle is not None:
+                    self.switching.forget_failure(opened.bundle.digest)
                 if not force:
                     self._check_before(opened)
                 version = self.versions.make(opened)
@@ -122,6 +130,16 @@ class Installer:
             self._write_program(version)
             self.switching.switch(version, self.wait_s)
             self.steps.say(self._done(version))
+
+    def finish(self) -> None:
+        """Finish what an interrupted run has left.
+
+        Raises:
+            FellBack: The version that was being tried is not ready; the former one runs again.
+            InstallError: A step failed; the message says what to do.
+        """
+        with self._alone():
+            pass
 
     def rollback(self) -> None:
         """Let the version run that ran before.
@@ -149,7 +167,9 @@ class Installer:
         with self._alone(finish=False):
             if (self.places.units / UNITS[0]).exists():
                 self.service.stop()
-            for name in UNITS:
+            if (self.places.units / UPDATE_UNITS[1]).exists():
+                self.service.stop_updates()
+            for name in (*UNITS, *UPDATE_UNITS):
                 self.steps.remove(self.places.units / name)
             self.service.reload()
             if self.places.broker_file.exists():
@@ -159,7 +179,7 @@ class Installer:
                 self.steps.remove(path)
             kept = (self.places.settings, self.places.state)
             if purge:
-                for path in kept:
+                for path in (*kept, self.places.updates):
                     self.steps.remove(path)
                 if self.places.is_live and owner(self.places, USER) != NOBODY:
                     self.steps.run(["userdel", USER], advice="end the processes of this user")
@@ -229,7 +249,7 @@ class Installer:
                     f"version {source.bundle.version} has failed here before: {reason}. Take a "
                     "newer one, or add --force"
                 )
-                raise InstallError(msg)
+                raise FailedBefore(msg)
         problem = self.service.problem() if self.service.is_managed else None
         if problem is not None:
             msg = (
@@ -257,6 +277,32 @@ class Installer:
 
     def _write_program(self, version: str) -> None:
         self.steps.write(self.places.program, self.versions.file(version, "kpstream"), mode=0o755)
+
+    def _follow_software(self, version: str) -> None:
+        """Pin the root of the centre for the updater, and start its timer."""
+        if self.steps.dry_run:
+            self.steps.say("would pin the root of the centre, and start the timer of the updater")
+            return
+        settings = read_settings(self.places.env_file.read_text(encoding="utf-8"))
+        named = settings.get("KPSTREAM_ROLLOUT_ROOT_FILE", "")
+        if not settings.get("KPSTREAM_ROLLOUT_URL") or not Path(named).is_absolute():
+            msg = (
+                "--updates needs a centre: add --set KPSTREAM_ROLLOUT_URL=... and --set "
+                "KPSTREAM_ROLLOUT_ROOT_FILE=/etc/kpstream/root.json"
+            )
+            raise InstallError(msg)
+        root = self.places.root / Path(named).relative_to("/")
+        if self.places.is_live and root.stat().st_uid != 0:
+            msg = (
+                f"{root} does not belong to root, so the gateway could choose what root installs: "
+                "copy it anew by a way that you trust"
+            )
+            raise InstallError(msg)
+        self.steps.folder(self.places.updates)
+        self.steps.write(self.places.updates / "root.json", root.read_text(encoding="utf-8"))
+        for name in UPDATE_UNITS:
+            self.steps.write(self.places.units / name, self.versions.file(version, name))
+        self.service.start_updates()
 
     def _make_state(self) -> None:
         self.steps.folder(self.places.state, 0o700, owner=owner(self.places, USER))

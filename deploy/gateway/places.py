@@ -96,6 +96,11 @@ class Places:
         """Log, results, registry: what an upgrade keeps."""
         return self.root / "var/lib/kpstream"
 
+    @property
+    def updates(self) -> Path:
+        """Folder of the updater of the software; only root may write it."""
+        return self.root / "var/lib/kpstream-update"
+
     def inside(self, path: Path) -> str:
         """A path as it is named once the root is `/`."""
         return f"/{path.relative_to(self.root)}"

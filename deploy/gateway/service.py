@@ -13,11 +13,13 @@ from deploy.gateway.places import Places
 from deploy.gateway.settingsfile import console_address, read_settings
 from deploy.gateway.steps import Steps
 
-__all__ = ["GATEWAY_UNIT", "HOLD_S", "UNITS", "Service"]
+__all__ = ["GATEWAY_UNIT", "HOLD_S", "UNITS", "UPDATE_UNITS", "Service"]
 
 GATEWAY_UNIT = "kpstream-gateway.service"
 UNITS = (GATEWAY_UNIT,)
-"""Every unit that a version brings."""
+"""The units that a version starts."""
+UPDATE_UNITS = ("kpstream-update.service", "kpstream-update.timer")
+"""The units of the updater, which a gateway has if it was installed with `--updates`."""
 HOLD_S = 10.0
 """How long a gateway has to stay ready, so that one that ends again and again is none."""
 _LOOK_S = 0.5
@@ -65,6 +67,15 @@ class Service:
         self._call("daemon-reload")
         self._call("enable", *UNITS)
         self._call("restart", *UNITS)
+
+    def start_updates(self) -> None:
+        """Let the timer of the updater run, now and at boot."""
+        self._call("daemon-reload")
+        self._call("enable", "--now", UPDATE_UNITS[1])
+
+    def stop_updates(self) -> None:
+        """Stop the timer of the updater, now and at boot."""
+        self._call("disable", "--now", UPDATE_UNITS[1])
 
     def reload_broker(self) -> None:
         """Start mosquitto anew, with its changed configuration."""

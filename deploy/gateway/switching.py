@@ -14,7 +14,7 @@ from typing import Any
 
 from deploy.gateway.errors import FellBack, InstallError
 from deploy.gateway.places import Places
-from deploy.gateway.service import UNITS, Service
+from deploy.gateway.service import UNITS, UPDATE_UNITS, Service
 from deploy.gateway.steps import Steps
 from deploy.gateway.versions import Versions
 
@@ -82,6 +82,12 @@ class Switching:
         """Versions that did not become ready, by digest, with the reason."""
         return {digest: str(reason) for digest, reason in _read(self._failed).items()}
 
+    def forget_failure(self, digest: str) -> None:
+        """Forget that the version with this digest did not become ready."""
+        failed = self.failed()
+        if failed.pop(digest, None) is not None:
+            self._steps.note(self._failed, json.dumps(failed) + "\n")
+
     def _judge(self, former: str | None, version: str, wait_s: float) -> None:
         self._steps.say(f"waiting for version {version} to become ready")
         problem = self._service.wait_ready(wait_s)
@@ -109,14 +115,16 @@ class Switching:
         self._steps.link(self._places.current, f"versions/{version}")
         for name in UNITS:
             self._steps.write(self._places.units / name, self._versions.file(version, name))
+        for name in UPDATE_UNITS:
+            with suppress(FileNotFoundError):  # of a version before there were any
+                if (self._places.units / name).exists():
+                    self._steps.write(self._places.units / name, self._versions.file(version, name))
         self._service.start()
 
     def _confirm(self, former: str | None, version: str) -> None:
         if former is not None and former != version:
             self._steps.link(self._places.previous, f"versions/{former}")
-        failed = self.failed()
-        if failed.pop(self._versions.digest(version), None) is not None:
-            self._steps.note(self._failed, json.dumps(failed) + "\n")
+        self.forget_failure(self._versions.digest(version))
         self._steps.remove(self._pending)
         self._versions.remove_others()
 

@@ -21,6 +21,7 @@ from deploy.updates.fetch import Fetcher
 from deploy.updates.memory import RolloutMemory
 from deploy.updates.reporter import Reporter
 from deploy.updates.reports import build_report, encode_bounded, rollout_measures, shown_phase
+from deploy.updates.softwarememory import read_update
 from ingest.clock import now_ms, steady_ms
 from ingest.errors import LogUnavailable
 from ingest.mqttsettings import endpoint_of
@@ -190,6 +191,7 @@ class Following:
             group=self._rollout.group,
             state_dir=self._settings.state_dir,
             sent_s=now_ms() // 1000,
+            update=read_update(self._rollout.update_dir),
         )
 
     async def _send(self, report: GatewayReport, append: AppendAccount | None) -> None:

@@ -98,6 +98,14 @@ class RolloutSettings(OwnBroker):
         ),
     )
 
+    update_dir: Path = Field(
+        default=Path("/var/lib/kpstream-update"),
+        description=(
+            "Folder of the updater of the gateway's own software (`kpstream gateway-update`); only "
+            "root may write it."
+        ),
+    )
+
     @field_validator("url")
     @classmethod
     def _check_url(cls, value: str | None) -> str | None:

@@ -10,5 +10,6 @@ child process that fetches imports `tuf`. A problem of a rollout never stops sco
 2. `phases`: what to do next with a release, a pure state machine. `facts`: what it decides from.
    `progress`: what is remembered of a release, `memory`: the file of it.
 3. `agent`: decides every second, and acts. `pruning`: old versions that are deleted.
-4. `reports`: the report of a gateway, `reporter`: its way to the centre over MQTT.
+4. `software`: the updater of the gateway's own software, a process of root; `softwarememory`.
+5. `reports`: the report of a gateway, `reporter`: its way to the centre over MQTT.
 """

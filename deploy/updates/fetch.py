@@ -31,7 +31,14 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from deploy.rollout.release import INDEX_TARGET, MAX_INDEX_BYTES, Release, ReleaseIndex
+from deploy.rollout.release import (
+    INDEX_TARGET,
+    MAX_BUNDLE_BYTES,
+    MAX_INDEX_BYTES,
+    Release,
+    ReleaseIndex,
+    SignedBundle,
+)
 from deploy.rollout.report import FetchState
 from deploy.settings.repositoryurl import repository_url
 from deploy.updates.marks import Facts, Marks, decode_marks, going_back, raised
@@ -45,7 +52,7 @@ from models.artifact import MAX_MANIFEST_BYTES
 from models.errors import ModelError
 from models.manifest import MAX_ONNX_BYTES, decode_manifest
 
-__all__ = ["FetchFailed", "FetchLimits", "Fetcher", "run_child"]
+__all__ = ["BUNDLE_LIMITS", "FetchFailed", "FetchLimits", "Fetcher", "run_child"]
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +89,7 @@ class FetchLimits:
         bytes_per_s: Least average speed.
         memory_mb: Address space of the child beyond that of its imports.
         cpu_s: CPU time of the child.
+        most_file: Bytes of one file that is kept.
     """
 
     seconds: float = 600.0
@@ -90,6 +98,11 @@ class FetchLimits:
     bytes_per_s: int = 500
     memory_mb: int = 256
     cpu_s: int = 120
+    most_file: int = 8_000_000
+
+
+BUNDLE_LIMITS = FetchLimits(seconds=7200, cpu_s=900, most_file=MAX_BUNDLE_BYTES)
+"""For a bundle of the software, hundreds of megabytes long."""
 
 
 class _File(BaseModel):
@@ -152,7 +165,8 @@ class Fetcher:
         with self._lock:
             facts, files = self._fetch({INDEX_TARGET: MAX_INDEX_BYTES})
             try:
-                index = ReleaseIndex.model_validate_json(files[INDEX_TARGET])
+                data = _verified(INDEX_TARGET, files.get(INDEX_TARGET))
+                index = ReleaseIndex.model_validate_json(data)
             except ValidationError as exc:
                 first = exc.errors(include_url=False, include_input=False)[0]
                 msg = (
@@ -181,11 +195,33 @@ class Fetcher:
                 {manifest_name: MAX_MANIFEST_BYTES, graph_name: MAX_ONNX_BYTES}
             )
             self._accept(facts, None)
-        manifest_bytes, onnx_bytes = files[manifest_name], files[graph_name]
+        manifest_bytes = _verified(manifest_name, files.get(manifest_name))
+        onnx_bytes = _verified(graph_name, files.get(graph_name))
         _check_student(release, manifest_bytes, onnx_bytes)
         return manifest_bytes, onnx_bytes
 
-    def _fetch(self, targets: Mapping[str, int]) -> tuple[Facts, dict[str, bytes]]:
+    def fetch_bundle(self, bundle: SignedBundle) -> Path:
+        """Fetch a bundle of the software into a file; blocks, and needs `BUNDLE_LIMITS`.
+
+        Nobody but the user of this process may be able to write the folder: the file is not read
+        into memory, so it is what the child verified only as long as nobody changes it.
+
+        Raises:
+            FetchFailed: It could not be fetched, or is refused.
+        """
+        with self._lock:
+            facts, files = self._fetch({bundle.target: bundle.size})
+            self._accept(facts, None)
+        file = files.get(bundle.target)
+        if file is None or (file.bytes, file.sha256) != (bundle.size, bundle.sha256):
+            msg = (
+                f"the release names another content of {bundle.target} than the repository has "
+                "signed: release it again at the centre"
+            )
+            raise FetchFailed(msg, "refused")
+        return file.path
+
+    def _fetch(self, targets: Mapping[str, int]) -> tuple[Facts, dict[str, _File]]:
         if importlib.util.find_spec("tuf") is None:
             msg = f"following a centre needs an extra: {install_command('rollout')}"
             raise FetchFailed(msg, "off")
@@ -204,7 +240,7 @@ class Fetcher:
         answer = _decode(self._child(request))
         if answer.state != "ok" or answer.facts is None:
             raise FetchFailed(answer.message, answer.state)
-        return answer.facts, {name: _verified(name, answer.files.get(name)) for name in targets}
+        return answer.facts, answer.files
 
     def _pinned(self) -> str:
         try:

@@ -37,7 +37,6 @@ __all__ = ["Request", "answer", "main"]
 _MB = 1024 * 1024
 _MOST_ROOTS = 1000
 """Rotations that one fetch follows from the pinned root on."""
-_MOST_FILE = 8_000_000
 _MOST_KEPT = 4
 _ONLINE = ("timestamp", "snapshot", "targets")
 
@@ -59,6 +58,7 @@ class Request:
         bytes_per_s: See `Pace`.
         memory_mb: Address space beyond that of the imports.
         cpu_s: CPU time.
+        most_file: Bytes of one file that is kept.
     """
 
     url: str
@@ -73,6 +73,7 @@ class Request:
     bytes_per_s: int
     memory_mb: int
     cpu_s: int
+    most_file: int
 
 
 def answer(request: Request) -> dict[str, Any]:
@@ -85,7 +86,7 @@ def answer(request: Request) -> dict[str, Any]:
     try:
         for each in (metadata, partial, folder / "files"):
             each.mkdir(parents=True, exist_ok=True)
-            _tidy(each)
+            _tidy(each, request.most_file)
         for each in (partial, folder / "files"):
             _keep_newest(each)
         updater = _refreshed(request, transport, metadata)
@@ -100,7 +101,7 @@ def answer(request: Request) -> dict[str, Any]:
     return {"state": "ok", "facts": found, "files": files}
 
 
-def _tidy(folder: Path) -> None:
+def _tidy(folder: Path, most_bytes: int) -> None:
     """Remove what is no file of ours: `tuf` would wait for a named pipe, or read without a limit.
 
     The folder is a cache that only this program writes. `root.json` is a link to the newest root.
@@ -109,12 +110,12 @@ def _tidy(folder: Path) -> None:
         status = path.lstat()
         if stat.S_ISDIR(status.st_mode):
             if path.name == "root_history":
-                _tidy(path)
+                _tidy(path, most_bytes)
             else:
                 shutil.rmtree(path)
         elif path.name == "root.json" and path.is_symlink():
             continue
-        elif not stat.S_ISREG(status.st_mode) or status.st_size > _MOST_FILE:
+        elif not stat.S_ISREG(status.st_mode) or status.st_size > most_bytes:
             path.unlink()
         elif path.name.startswith("tmp"):  # of a fetch that was killed
             path.unlink()
@@ -177,8 +178,11 @@ def _fetched(
     path = folder / hashlib.sha256(name.encode()).hexdigest()
     if updater.find_cached_target(target, str(path)) is None:
         _download(updater, transport, target, path)
-    data = path.read_bytes()
-    return {"path": str(path), "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while part := file.read(_MB):
+            digest.update(part)
+    return {"path": str(path), "bytes": path.stat().st_size, "sha256": digest.hexdigest()}
 
 
 def _download(updater: Updater, transport: Transport, target: TargetFile, path: Path) -> None:
@@ -232,7 +236,7 @@ def _bound(request: Request) -> None:
     for what, most in (
         (resource.RLIMIT_AS, space),
         (resource.RLIMIT_CPU, request.cpu_s),
-        (resource.RLIMIT_FSIZE, _MOST_FILE),
+        (resource.RLIMIT_FSIZE, request.most_file),
         (resource.RLIMIT_CORE, 0),
     ):
         resource.setrlimit(what, (most, most))

@@ -12,6 +12,7 @@ from deploy.rollout.report import (
     MAX_REPORT_BYTES,
     GatewayReport,
     Phase,
+    SoftwareReport,
     StudentReport,
     encode_report,
 )
@@ -52,6 +53,7 @@ def build_report(
     group: str,
     state_dir: Path,
     sent_s: int,
+    update: SoftwareReport | None = None,
 ) -> GatewayReport:
     """The report of this moment; asks the file system for the free disk."""
     index = agent.index
@@ -67,6 +69,7 @@ def build_report(
         fetch_detail="; ".join(filter(None, (agent.plan.detail, agent.memory.problem)))[:500],
         index_made_s=0 if index is None else index.made_s,
         students=student_reports(agent, models),
+        update=update,
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from deploy.gateway.files import gateway_files, tls_files
-from deploy.gateway.service import UNITS
+from deploy.gateway.service import UNITS, UPDATE_UNITS
 from deploy.gateway.settingsfile import read_settings
 from deploy.stack.generated import HARDENED
 
@@ -25,8 +25,10 @@ def test_the_files_in_the_repository_are_current() -> None:
 
 
 def test_every_unit_is_installed() -> None:
-    units = {name for name in gateway_files() if name.partition(".")[2] in ("service", "path")}
-    assert units == set(UNITS)
+    units = {
+        name for name in gateway_files() if name.partition(".")[2] in ("service", "path", "timer")
+    }
+    assert units == {*UNITS, *UPDATE_UNITS}
 
 
 def test_the_gateway_is_as_hardened_as_the_services_of_a_site() -> None:
@@ -36,7 +38,7 @@ def test_the_gateway_is_as_hardened_as_the_services_of_a_site() -> None:
 @pytest.mark.skipif(not HAS_SYSTEMD, reason="systemd is not installed")
 def test_systemd_reads_the_units(tmp_path: Path) -> None:
     paths = []
-    for name in UNITS:
+    for name in (*UNITS, *UPDATE_UNITS):
         path = tmp_path / name
         path.write_text(gateway_files()[name])
         paths.append(str(path))

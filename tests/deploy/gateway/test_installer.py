@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from deploy.gateway.broker import Tls
-from deploy.gateway.errors import FellBack, InstallError
+from deploy.gateway.errors import FailedBefore, FellBack, InstallError
 from deploy.gateway.installer import Installer
 from deploy.gateway.places import Places
-from deploy.gateway.service import UNITS
+from deploy.gateway.service import UNITS, UPDATE_UNITS
 from deploy.gateway.settingsfile import read_settings
 from tests.fakes.bundles import make_bundle
 from tests.fakes.installing import Cut, QuickSteps, ToldService
@@ -374,3 +374,40 @@ def test_the_installer_needs_the_standard_library_only() -> None:
 @pytest.mark.skipif(subprocess.call(["which", "shellcheck"]) != 0, reason="needs shellcheck")
 def test_install_sh_passes_shellcheck() -> None:
     subprocess.run(["shellcheck", ROOT / "deploy/gateway/install.sh"], check=True, timeout=60)
+
+
+def test_the_updater_is_installed_on_demand_and_goes_with_the_rest(machine: Machine) -> None:
+    bundle, places = machine.bundles["1.0.0"], machine.places
+    with pytest.raises(InstallError, match="--updates needs a centre"):
+        machine.run(lambda it: it.install(bundle, updates=True))
+    assert not any((places.units / name).exists() for name in UPDATE_UNITS)
+    places.settings.mkdir(parents=True, exist_ok=True)
+    (places.settings / "root.json").write_text("the root")
+    settings = {
+        "KPSTREAM_ROLLOUT_URL": "https://centre.example/k",
+        "KPSTREAM_ROLLOUT_ROOT_FILE": "/etc/kpstream/root.json",
+    }
+    machine.run(lambda it: it.install(bundle, settings=settings, updates=True))
+    assert (places.updates / "root.json").read_text() == "the root"
+    assert "enable --now kpstream-update.timer" in machine.calls
+    (places.units / UPDATE_UNITS[0]).write_text("of an older version")
+    machine.upgrade("2.0.0")
+    assert "gateway-update" in (places.units / UPDATE_UNITS[0]).read_text()
+    machine.run(lambda it: it.uninstall())
+    assert "disable --now kpstream-update.timer" in machine.calls
+    assert not any((places.units / name).exists() for name in UPDATE_UNITS)
+    assert (places.updates / "root.json").exists()
+    machine.run(lambda it: it.uninstall(purge=True))
+    assert not places.updates.exists()
+
+
+def test_a_version_that_failed_may_be_tried_again_on_demand(machine: Machine) -> None:
+    machine.install()
+    machine.healthy.discard("2.0.0")
+    with pytest.raises(FellBack):
+        machine.upgrade("2.0.0")
+    machine.healthy.add("2.0.0")
+    with pytest.raises(FailedBefore, match="has failed here before"):
+        machine.upgrade("2.0.0")
+    machine.run(lambda it: it.upgrade(machine.bundles["2.0.0"], again=True))
+    assert machine.current == "2.0.0"
