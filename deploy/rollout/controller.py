@@ -118,6 +118,9 @@ def next_move(
         return Move("pause", _failures(failed, release.plan.max_failed), members)
     if release.state == "complete":
         return Move("stay", "complete", members)
+    if failed and {member.standing for member in members} <= {"failed", "held"}:
+        names = _names([member.gateway for member in failed])
+        return Move("pause", f"it failed on every member of the step: {names}", members)
     step = release.plan.steps[release.step]
     ends_s = release.step_since_s + step.seconds
     if now_s < ends_s:

@@ -60,7 +60,7 @@ def test_failures_up_to_the_limit_are_left_out():
     plan = _plan(max_failed=1)
     assert next_move(release(plan=plan), [known(A), known(B, "failed")], NOW_S).action == "next"
     alone = next_move(release(plan=plan), [known(B, "failed")], NOW_S)
-    assert (alone.action, alone.reason) == ("wait", "no member is healthy")
+    assert (alone.action, alone.reason) == ("pause", "it failed on every member of the step: gw-b")
     two = [known(A, "failed"), known(B, "failed"), known(C)]
     assert next_move(release(plan=plan), two, NOW_S).action == "pause"
 
