@@ -15,8 +15,19 @@ from pathlib import Path
 
 import pytest
 
+from deploy.gateway.installer import Installer
+from deploy.gateway.places import Places
+from deploy.gateway.service import Service
+from deploy.gateway.steps import Steps
+from deploy.rollout.changes import add_software
+from deploy.rollout.release import Plan
+from deploy.rollout.software import bundles_of
+from deploy.settings.rolloutsettings import RolloutSettings
+from deploy.updates.fetch import BUNDLE_LIMITS, Fetcher
+from deploy.updates.software import SoftwareUpdater
 from tests.fakes import systemctl
-from tests.fakes.bundles import make_bundle, seal
+from tests.fakes.bundles import make_bundle, pack, seal
+from tests.fakes.centre import make_centre, now_s, root_bytes
 from tests.fakes.ports import free_port
 from tests.fakes.smallwheel import add_pip, small_wheel
 
@@ -116,6 +127,42 @@ def test_install_upgrade_fall_back_roll_back_and_remove(gateway: Gateway) -> Non
     assert (state / "log.db").read_text() == "readings"
     done = gateway.installer("status")
     assert re.search(r"^runs +none$", done.stdout, re.M)
+
+
+@pytest.mark.slow
+def test_the_updater_switches_real_versions_and_falls_back(gateway: Gateway) -> None:
+    port = f"KPSTREAM_GATEWAY_CONSOLE_PORT={gateway.port}"
+    where = "KPSTREAM_GATEWAY_STATE_DIR=/var/lib/kpstream"
+    first = gateway.bundle("1.0.0")
+    done = gateway.installer("install", "--from", first, "--set", port, "--set", where)
+    assert done.returncode == 0, done.stdout + done.stderr
+    centre, folder = make_centre(gateway.folder / "centre"), gateway.folder / "updates"
+    folder.mkdir()
+    (folder / "root.json").write_bytes(root_bytes(centre))
+    places, steps = Places(gateway.root), Steps(lambda _: None)
+    service = Service(places, steps, systemctl=gateway.systemctl, hold_s=1)
+    for version, status, phase in (("2.0.0", 200, "done"), ("3.0.0", 503, "failed")):
+        centre.publish_bundle(pack(gateway.bundle(version, status)))
+        software = {
+            "version": version,
+            "bundles": bundles_of(centre.state(), version),
+            "plan": Plan.model_validate({"steps": [{"percent": 100}]}),
+            "now_s": 5,
+            "gateways": [],
+            "replace": True,
+        }
+        centre.write_index(lambda index, software=software: add_software(index, **software))
+        url, root, kept = centre.folder.repository, folder / "root.json", folder / "rollout"
+        source = Fetcher(str(url), root, kept, now_s, limits=BUNDLE_LIMITS)
+        installer = Installer(places, steps, service=service, wait_s=8)
+        settings = RolloutSettings()
+        report = SoftwareUpdater(settings, "gw-1", folder, source, installer, now_s).run()
+        assert report is not None
+        assert (report.version, report.phase) == (version, phase), report.reason
+        assert service.problem() is None
+        assert places.current.readlink().name == "2.0.0"
+    assert "the log is full" in report.reason
+    assert [line.split()[0] for line in gateway.log] == ["1.0.0", "2.0.0", "3.0.0", "2.0.0"]
 
 
 def test_a_damaged_bundle_changes_nothing(gateway: Gateway) -> None:

@@ -10,11 +10,15 @@ import pytest
 
 from deploy.processes.following import Following
 from deploy.processes.gateway import Gateway
+from deploy.rollout.report import SoftwareReport, decode_report
 from deploy.settings.rolloutsettings import RolloutSettings
 from deploy.settings.settings import GatewaySettings
 from deploy.updates.memory import RolloutMemory
 from deploy.updates.progress import Progress
+from deploy.updates.softwarememory import UPDATE_FILE, UpdateMemory
 from ingest.settings import IngestSettings
+from ingest.statefile import write_object
+from ingest.topics import report_topic
 from models.pointer import Pointer
 from pipeline.settings import PipelineSettings
 
@@ -120,3 +124,21 @@ def test_crashing_student_is_gone_back_from_before_any_is_loaded(tmp_path: Path)
     assert name not in {student.manifest.name for student in made.models.running.values()}
     made.log_file.close()
     made.results.close()
+
+
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_the_report_says_what_the_updater_of_the_software_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_damaged: bool
+) -> None:
+    report = SoftwareReport(release=3, version="2.0.0", phase="failed", reason="it is sick")
+    path = tmp_path / "updates" / UPDATE_FILE
+    write_object(path, UpdateMemory(report=report).model_dump())
+    if is_damaged:
+        path.write_bytes(path.read_bytes()[:-9])
+    made = gateway(tmp_path, update_dir=path.parent)
+    assert made.following is not None
+    offered: list[bytes] = []
+    monkeypatch.setattr(made.following.reporter, "offer", offered.append)
+    started(made, lambda _: bool(offered))
+    sent = decode_report(report_topic("gw-1"), offered[0])
+    assert sent.update == (None if is_damaged else report)
