@@ -153,9 +153,10 @@ def _run(
     champion: Artifact, challenger: Artifact, windows: NDArray[np.float32], batch: int
 ) -> tuple[Contest, str | None]:
     contest = Contest(Student(champion), Student(challenger), _LIMITS, 0)
+    stream = champion.manifest.stream
     reason = None
     for at in range(0, len(windows), batch):
-        contest.offer([_closed("", values, at) for values in windows[at : at + batch]])
+        contest.offer([_closed(stream, values, at) for values in windows[at : at + batch]])
         reason, _ = contest.compare(0)
         if reason is not None:
             break
