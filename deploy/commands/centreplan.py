@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 from pydantic import ValidationError
 
+from deploy.rollout.errors import first_fault
 from deploy.rollout.release import AnyRelease, Plan
 
 if sys.version_info >= (3, 11):
@@ -77,9 +78,7 @@ def read_plan(path: Path | None, options: dict[str, Any]) -> Plan:
                 steps = [{**step, each: options[option]} for step in steps]
         return Plan.model_validate({**table, "steps": steps})
     except ValidationError as exc:
-        first = exc.errors(include_url=False, include_input=False)[0]
-        place = ".".join(map(str, first["loc"])) or "the plan"
-        message = f"the plan is invalid: {place}: {first['msg']}"
+        message = f"the plan is invalid: {first_fault(exc, 'the plan')}"
         raise click.ClickException(message) from exc
     except tomllib.TOMLDecodeError as exc:
         message = f"the plan {path} is not TOML: {exc}"

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Sequence
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any, TypeVar
 
@@ -118,7 +118,7 @@ class MqttSink:
         where = "/".join(place)
         found = [(f"{SCORES_TOPIC}/{where}", orjson.dumps(content), point)]
         if task.needs_attention is not None:
-            alarm = _needs_attention(task, fields)
+            alarm = bool(task.needs_attention(fields))
             if alarms.get(place, self._alarms.get(place)) != alarm:
                 body = orjson.dumps({"alarm": alarm, **content})
                 found.append((f"{ALARMS}/{where}", body, point))
@@ -176,7 +176,3 @@ class MqttSink:
             )
             self._thread.start()
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
-
-
-def _needs_attention(task: Task, fields: Mapping[str, Any]) -> bool:
-    return task.needs_attention is not None and bool(task.needs_attention(fields))

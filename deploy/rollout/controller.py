@@ -5,7 +5,7 @@ process that decides may end anywhere and begin again. The rules, the first that
 
 1. A release that is paused or aborted stays so until an operator changes it.
 2. It pauses when more gateways than `max_failed` judged it unhealthy, also after a later step and
-   after the last one.
+   after the last one; or when every member of the step that is not held did.
 3. It waits until the step has lasted its time.
 4. It waits for every member of the step that is neither held nor failed: each must run it on
    probation or as its champion, and must have compared enough windows. Members that are silent are

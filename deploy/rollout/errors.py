@@ -13,6 +13,8 @@ Each message says what to do next.
 
 from __future__ import annotations
 
+from pydantic import ValidationError
+
 __all__ = [
     "CentreBusy",
     "CentreError",
@@ -21,7 +23,19 @@ __all__ = [
     "KeyRefused",
     "ReleaseRefused",
     "RepositoryDamaged",
+    "first_fault",
 ]
+
+
+def first_fault(exc: ValidationError, whole: str = "") -> str:
+    """The place and the text of the first fault of a document, without what it holds.
+
+    Args:
+        exc: The faults.
+        whole: Name of the place of a fault that concerns the whole document.
+    """
+    first = exc.errors(include_url=False, include_input=False)[0]
+    return f"{'.'.join(map(str, first['loc'])) or whole}: {first['msg']}"
 
 
 class CentreError(Exception):

@@ -36,7 +36,7 @@ from tuf.api.metadata import (
     Timestamp,
 )
 
-from deploy.rollout.errors import CentreMissing, RepositoryDamaged
+from deploy.rollout.errors import CentreMissing, RepositoryDamaged, first_fault
 from deploy.rollout.release import INDEX_TARGET, MAX_INDEX_BYTES, ReleaseIndex
 from ingest.secrettext import error_text
 from models.artifact import open_plain_file, read_plain_file
@@ -120,8 +120,7 @@ def read_state(repository: Path, timestamp: Path | None = None) -> SignedState:
     try:
         index = ReleaseIndex.model_validate_json(body)
     except ValidationError as exc:
-        first = exc.errors(include_url=False, include_input=False)[0]
-        msg = f"the signed index is invalid: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+        msg = f"the signed index is invalid: {first_fault(exc)}"
         raise RepositoryDamaged(msg) from exc
     return SignedState(root, stamped, snapshot, targets, index)
 

@@ -24,6 +24,7 @@ from pydantic import (
     model_serializer,
 )
 
+from deploy.rollout.errors import first_fault
 from deploy.rollout.release import Count, Epoch, Gateway, Name
 from ingest.statefile import read_regular
 from ingest.topics import report_topic
@@ -203,8 +204,7 @@ def decode_report(topic: str, payload: bytes, key: bytes | None = None) -> Gatew
     try:
         report = GatewayReport.model_validate_json(body)
     except ValidationError as exc:
-        first = exc.errors(include_url=False, include_input=False)[0]
-        msg = f"the report is invalid: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+        msg = f"the report is invalid: {first_fault(exc)}"
         raise ReportRefused(msg) from exc
     if topic != report_topic(report.gateway):
         msg = f"the report names the gateway {report.gateway}, but came on the topic {topic}"

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
 
-from deploy.rollout.errors import ClockRefused, KeyRefused, ReleaseRefused
+from deploy.rollout.errors import ClockRefused, KeyRefused, ReleaseRefused, first_fault
 from deploy.rollout.folder import CentreFolder
 from deploy.rollout.keys import Keys
 from deploy.rollout.metadata import (
@@ -237,8 +237,7 @@ class CentreRepository:
         try:
             ReleaseIndex.model_validate_json(data)
         except ValidationError as exc:
-            first = exc.errors(include_url=False, include_input=False)[0]
-            msg = f"the index would be invalid: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+            msg = f"the index would be invalid: {first_fault(exc)}"
             raise ReleaseRefused(msg) from exc
         if len(data) > MAX_INDEX_BYTES:
             msg = (

@@ -31,6 +31,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from deploy.rollout.errors import first_fault
 from deploy.rollout.release import (
     INDEX_TARGET,
     MAX_BUNDLE_BYTES,
@@ -168,10 +169,9 @@ class Fetcher:
                 data = _verified(INDEX_TARGET, files.get(INDEX_TARGET))
                 index = ReleaseIndex.model_validate_json(data)
             except ValidationError as exc:
-                first = exc.errors(include_url=False, include_input=False)[0]
                 msg = (
-                    f"the index of the centre cannot be read: {'.'.join(map(str, first['loc']))}: "
-                    f"{first['msg']}: upgrade kpstream on this gateway"
+                    f"the index of the centre cannot be read: {first_fault(exc)}: "
+                    "upgrade kpstream on this gateway"
                 )
                 raise FetchFailed(msg, "refused") from exc
             self._check_index_time(index)

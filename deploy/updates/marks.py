@@ -21,6 +21,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from deploy.rollout.errors import first_fault
 from deploy.rollout.release import ReleaseIndex
 
 __all__ = ["Facts", "Marks", "decode_marks", "going_back", "raised"]
@@ -98,9 +99,7 @@ def decode_marks(stored: Mapping[str, Any]) -> Marks:
     try:
         return Marks(**_Stored.model_validate(dict(stored)).model_dump())
     except ValidationError as exc:
-        first = exc.errors(include_url=False, include_input=False)[0]
-        msg = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-        raise ValueError(msg) from exc
+        raise ValueError(first_fault(exc)) from exc
 
 
 def going_back(marks: Marks, pinned: str, facts: Facts, index: ReleaseIndex | None) -> str | None:

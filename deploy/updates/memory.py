@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from deploy.rollout.errors import first_fault
 from deploy.rollout.release import Name, Release, Version
 from deploy.updates.progress import Failure, Progress
 from ingest.secrettext import error_text
@@ -269,6 +270,4 @@ def read_students(path: Path) -> dict[str, StudentMemory]:
     try:
         return _Content.model_validate(found).students
     except ValidationError as exc:
-        first = exc.errors(include_url=False, include_input=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise StateFileUnusable(path, f"{where}: {first['msg']}") from exc
+        raise StateFileUnusable(path, first_fault(exc)) from exc
