@@ -107,7 +107,7 @@ def list_command(
             again = replayed.get(dead_letter.id)
             click.echo(_as_json(dead_letter, found.times[dead_letter.id], again))
         return
-    _print_table(selected[-last:], found, replayed)
+    _print_list(selected[-last:], found, replayed)
     if not selected:
         click.echo("no dead letters")
         return
@@ -413,32 +413,30 @@ def _as_json(dead_letter: DeadLetter, times: int, replayed: tuple[int, str] | No
     ).decode()
 
 
-def _print_table(
+def _print_list(
     selected: list[DeadLetter], found: DeadLetters, replayed: dict[str, tuple[int, str]]
 ) -> None:
     from rich.console import Console
-    from rich.table import Table
+    from rich.padding import Padding
     from rich.text import Text
 
-    if not selected:
-        return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("received (UTC)", "id", "times", "replayed", "reason", "topic", "detail"):
-        table.add_column(title, overflow="fold" if title == "detail" else "ellipsis")
+    console = Console()
     for dead_letter in selected:
         when = datetime.fromtimestamp(dead_letter.recv_ms / 1000, timezone.utc)
-        row = (
+        times = found.times[dead_letter.id]
+        again = replayed.get(dead_letter.id, (0, ""))[1]
+        facts = (
             f"{when:%Y-%m-%d %H:%M:%S}",
             dead_letter.id[:8],
-            str(found.times[dead_letter.id]),
-            replayed.get(dead_letter.id, (0, ""))[1],
             dead_letter.reason.value,
-            dead_letter.mqtt_topic,
-            dead_letter.detail[:300],
+            "" if times == 1 else f"received {times} times",
+            f"replayed {again}" if again else "",
         )
         # As Text: rich markup and terminal escapes in a message are shown and not executed.
-        table.add_row(*(Text(_printable(cell)) for cell in row))
-    Console().print(table)
+        console.print(Text("  ".join(filter(None, facts)), style="bold"))
+        for line in (dead_letter.mqtt_topic, dead_letter.detail[:300]):
+            if line:
+                console.print(Padding(Text(_printable(line), overflow="fold"), (0, 0, 0, 2)))
 
 
 def _printable(text: str) -> str:

@@ -192,7 +192,7 @@ def setup(state_dir: Path | None, wait_s: float, shorten: bool, influx_only: boo
     folder. If InfluxDB was not set up by kpstream, KPSTREAM_PIPELINE_INFLUX_TOKEN must be its
     operator token.
     """
-    from deploy.stack.sitesetup import setup_steps
+    from deploy.stack.sitesetup import GRAFANA_TOKEN_FILE, setup_steps
 
     here = load_site(state_dir=state_dir)
     make_state_folder(here.site.state_dir)
@@ -207,6 +207,7 @@ def setup(state_dir: Path | None, wait_s: float, shorten: bool, influx_only: boo
                     message = f"{step.name}: {exc}"
                     raise click.ClickException(message) from exc
                 time.sleep(1.0)
+    click.echo(f"the tokens are in {here.site.state_dir / GRAFANA_TOKEN_FILE.parent}")
 
 
 @site.command(short_help="Recompute hourly scores after a long outage.")

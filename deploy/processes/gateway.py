@@ -136,6 +136,7 @@ class Gateway:
             on_scored=self._on_scored,
             rescue=self.students.contests.rescue,
         )
+        self._sinks = _sinks(self.results, pipeline, settings, ingest)
         self.stores = [
             create_store_app(
                 settings.log_url,
@@ -145,7 +146,7 @@ class Gateway:
                 data_dir=data_dir,
                 mqtt_prefix=ingest.mqtt_prefix,
             )
-            for name, sink in _sinks(self.results, pipeline, settings, ingest)
+            for name, sink in self._sinks
         ]
         self.view = RunningGateway(
             self.bridge, self.scoring, self.stores, self.students, self.log_file, now_ms
@@ -188,6 +189,7 @@ class Gateway:
         self._bridging.append(
             self._tasks.spawn(self.bridge.run(), "bridge")
         )  # spawned first, so its reason is reported first
+        self.view.is_starting = False
         pending = self.scoring.stage.devices.pending_partitions
         self._tasks.spawn(append_ticks(self.bridge, pending, self.pipeline.tick_ms), "ticks")
         self._tasks.spawn(self.students.watch(self.settings.model_poll_ms), "models")
@@ -242,7 +244,8 @@ class Gateway:
         finally:
             await asyncio.to_thread(self._explaining.close)
             await asyncio.to_thread(self.students.close)
-            self.results.close()
+            for _, sink in self._sinks:
+                await asyncio.to_thread(sink.close)
             self.log_file.close()
             if self.sparkplug is not None:
                 self.sparkplug.close()

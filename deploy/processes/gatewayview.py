@@ -55,6 +55,8 @@ class RunningGateway:
         """Further parts of the health report: name -> function that returns its state."""
         self.release_of: Callable[[str], ReleaseStatus | None] = lambda _name: None
         """The release of a centre that a student follows; None if it follows none."""
+        self.is_starting = True
+        """Whether the bridge has not begun yet."""
         self._tracker = ProgressTracker()
 
     def account(self) -> list[DeviceAccount]:
@@ -102,6 +104,7 @@ class RunningGateway:
         log = self._log.stats()
         return health_report(
             partitions=self.partitions(),
+            is_starting=self.is_starting,
             bridge_connected=bridge.connected,
             bridge_running=bridge.running,
             bridge_error=bridge.error,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from dashboards.grafana.provision import yaml
@@ -30,6 +32,7 @@ __all__ = [
     "influx_service",
     "mosquitto_image_config",
     "mosquitto_service",
+    "source_seen_from",
 ]
 
 _GRAFANA_IMAGE = "grafana/grafana:12.2.0"
@@ -45,15 +48,26 @@ CONFINED: dict[str, Any] = {
 }
 """What confines each container of ours."""
 
-_COMPOSE_HEAD = f"""\
-{GENERATED}# A site in containers. The tests do not run it; they compare its settings with those of
-# `kpstream site up`. From the root of the repository:
+_HERE = "deploy/stack"
+_ROOT = "../.."
+"""The root of the repository, seen from the compose file in it."""
+
+_COMPOSE_HEAD = """\
+# A site in containers. The tests do not run it; they compare its settings with those of
+# `kpstream site up`. {start}
 #
-#     docker compose -f deploy/stack/compose.yaml up --build --detach
-#
-# For Grafana, write a password to deploy/stack/grafana-admin.password and add `--profile grafana`
-# after `compose`. Ports are open on loopback only.
+# For Grafana, write a password to grafana-admin.password beside this file and add
+# `--profile grafana` after `compose`. Ports are open on loopback only.
 """
+_BUILT = """\
+{place}:
+#
+#     docker compose -f {file} up --build --detach"""
+_NOT_BUILT = """\
+This installation has no source to build the image from: in a
+# clone of kpstream, run `docker build -f deploy/stack/Dockerfile -t kpstream .` first. Then:
+#
+#     docker compose -f {file} up --detach"""
 
 _DOCKERFILE = f"""\
 {GENERATED}# Image of bridge, worker, store and set-up. Build it from the root of the repository.
@@ -75,9 +89,36 @@ CMD ["kpstream", "--help"]
 """
 
 
-def compose_files(site: Site) -> dict[str, str]:
-    """Return the content of compose file and Dockerfile, by name."""
-    return {"compose.yaml": _COMPOSE_HEAD + yaml(compose(site)), "Dockerfile": _DOCKERFILE}
+def compose_files(
+    site: Site, folder: Path = Path(_HERE), source: str | None = _ROOT
+) -> dict[str, str]:
+    """Return the content of compose file and Dockerfile, by name.
+
+    Args:
+        site: The site.
+        folder: Where they are written to.
+        source: The root of a clone to build the image from, absolute or as seen from `folder`;
+            None: the image is built elsewhere.
+    """
+    file = f"{folder.as_posix()}/compose.yaml"
+    place = "From the root of the repository" if folder.as_posix() == _HERE else "Start it"
+    start = (_NOT_BUILT if source is None else _BUILT).format(place=place, file=file)
+    head = GENERATED + _COMPOSE_HEAD.format(start=start)
+    return {"compose.yaml": head + yaml(compose(site, source)), "Dockerfile": _DOCKERFILE}
+
+
+def source_seen_from(folder: Path) -> str | None:
+    """Return the clone that this code runs from, as a compose file in `folder` names it.
+
+    Returns:
+        A relative path if the folder is in the clone, else an absolute one; None if this code was
+        installed without its source.
+    """
+    root = Path(__file__).resolve().parents[2]
+    if not (root / "pyproject.toml").is_file():
+        return None
+    here = folder.resolve()
+    return os.path.relpath(root, here) if here.is_relative_to(root) else str(root)
 
 
 def image_variable(prefix: str, name: str) -> str:
@@ -89,8 +130,8 @@ def image_variable(prefix: str, name: str) -> str:
     return f"{prefix}_{name}".upper().replace(".", "_").replace("-", "_")
 
 
-def compose(site: Site) -> dict[str, Any]:
-    """Return the compose file as data."""
+def compose(site: Site, source: str | None = _ROOT) -> dict[str, Any]:
+    """Return the compose file as data; `source` as in `compose_files`."""
     services: dict[str, Any] = {
         "mosquitto": mosquitto_service(),
         "kafka": _kafka_service(site.site),
@@ -100,6 +141,12 @@ def compose(site: Site) -> dict[str, Any]:
     for name, port in site.process_ports():
         services[name] = _process_service(site.site, name, port)
     services["grafana"] = grafana_service("grafana")
+    for service in services.values():
+        if "build" in service:
+            if source is None:
+                del service["build"]
+            else:
+                service["build"]["context"] = source
     volumes = ("mosquitto", "kafka", "influxdb", "state", "secrets", "grafana-token", "grafana")
     return {
         "name": "kpstream",
@@ -176,7 +223,7 @@ def influx_service() -> dict[str, Any]:
 def _our_service(site: SiteSettings, more: Mapping[str, str]) -> dict[str, Any]:
     return {
         "image": "kpstream",
-        "build": {"context": "../..", "dockerfile": "deploy/stack/Dockerfile"},
+        "build": {"context": _ROOT, "dockerfile": "deploy/stack/Dockerfile"},
         "environment": {
             "KPSTREAM_SITE_STATE_DIR": "/state",
             "KPSTREAM_SITE_KAFKA": "kafka:9092",

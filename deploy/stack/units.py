@@ -18,7 +18,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from deploy.settings.settings import SiteSettings
-from deploy.stack.composefile import compose_files
+from deploy.stack.composefile import compose_files, source_seen_from
 from deploy.stack.generated import (
     GENERATED,
     HARDENED,
@@ -86,7 +86,8 @@ def write_units(folder: Path, site: Site) -> list[Path]:
         ValueError: systemd cannot derive the ports of the processes.
     """
     written = []
-    for name, text in unit_files(site).items():
+    files = unit_files(site) | compose_files(site, folder, source_seen_from(folder))
+    for name, text in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")

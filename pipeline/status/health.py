@@ -37,6 +37,7 @@ class HealthReport:
 def health_report(
     *,
     partitions: Iterable[PartitionProgress],
+    is_starting: bool = False,
     bridge_connected: bool,
     bridge_running: bool = True,
     bridge_error: str | None = None,
@@ -57,6 +58,7 @@ def health_report(
 
     Args:
         partitions: Progress of all groups; stalled partitions with a backlog are problems.
+        is_starting: Whether the bridge has not begun yet, because the agents come first.
         bridge_connected: Whether the bridge is connected to a broker.
         bridge_running: Whether the bridge's task still runs.
         bridge_error: Reason why the log does not confirm, or else why the bridge is not connected;
@@ -87,7 +89,12 @@ def health_report(
             "group is behind, or raise KPSTREAM_GATEWAY_LOG_MAX_MB"
         )
     problems.extend(state_problems)
-    if not bridge_running:
+    if is_starting:
+        problems.append(
+            "the gateway is starting: it connects to the broker once its agents run, and readings "
+            "wait in the broker until then"
+        )
+    elif not bridge_running:
         problems.append("bridge task has ended: no reading is taken; restart the gateway")
     elif not bridge_connected:
         problems.append(bridge_error or "bridge is not connected to the MQTT broker")

@@ -93,6 +93,23 @@ def test_a_missing_log_is_reported(tmp_path: Path) -> None:
     assert "no log at" in result.output
 
 
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_a_narrow_terminal_shows_all_of_it(
+    state: Path, columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    output = run("list", "--state-dir", str(state)).output
+    together = "".join(output.split())
+    for each in SAMPLES:
+        assert each.id[:8] in output
+        assert each.reason.value in output
+        assert "".join(each.mqtt_topic.split()) in together
+    assert "300000bytes(first10of300000byteskept)" in together
+    assert "received 2 times" in output
+    rows = output.partition(f"{len(SAMPLES)} dead letters")[0].splitlines()
+    assert max(map(len, rows)) <= columns
+
+
 def test_lists_a_log_that_is_not_in_use(tmp_path: Path) -> None:
     log = SqliteLog(tmp_path / "log.db")
     log.append([NewRecord(DEAD_LETTERS, encode_dead_letter(SAMPLES[0]))]).result()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from deploy.processes.gateway import Gateway
+from deploy.processes.scoresmqtt import MqttSink
 from deploy.settings.settings import GatewaySettings
 from ingest.durable.wal import wal_path
 from ingest.settings import IngestSettings
@@ -16,6 +18,8 @@ from models.registry import Registry
 from models.zoo import STARTERS
 from pipeline.errors import LogError
 from pipeline.settings import PipelineSettings
+from pipeline.stores.influx import InfluxSink
+from pipeline.stores.resultsfile import ResultsFile
 
 
 def build(folder: Path, **pipeline: int) -> Gateway:
@@ -59,6 +63,26 @@ async def test_a_removed_sink_releases_its_records(tmp_path: Path) -> None:
     groups = second.log_file.groups()
     await second.stop()
     assert groups == ["kpstream-score", "kpstream-store-results"]
+
+
+async def test_a_stop_closes_every_sink(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[str] = []
+    for sink in (MqttSink, InfluxSink, ResultsFile):
+
+        def close(self: object, was: Callable[[object], None] = sink.close) -> None:
+            closed.append(type(self).__name__)
+            was(self)
+
+        monkeypatch.setattr(sink, "close", close)
+    settings = GatewaySettings(state_dir=tmp_path / "state", console_port=0, scores_mqtt=True)
+    pipeline = PipelineSettings(influx_url="http://127.0.0.1:1", influx_token="t")
+    gateway = Gateway(settings, IngestSettings(mqtt_port=1), pipeline)
+    assert gateway.view.health().problems == (
+        "the gateway is starting: it connects to the broker once its agents run, and readings wait "
+        "in the broker until then",
+    )
+    await gateway.stop()
+    assert closed == ["ResultsFile", "MqttSink", "InfluxSink"]
 
 
 @pytest.mark.parametrize("steps", [0, 4, 8, 10, 12, 20, 30, 60])

@@ -156,6 +156,39 @@ def test_the_processes_are_the_native_ones(here: Site) -> None:
         assert str(port) in services[name]["healthcheck"]["test"][-1]
 
 
+@pytest.mark.parametrize("folder", ["units", "deep/er/units", "deploy/stack"])
+def test_a_written_compose_file_finds_the_source(
+    here: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    root = tmp_path / "clone"
+    stands_in = root / "deploy" / "stack" / "composefile.py"
+    stands_in.parent.mkdir(parents=True)
+    (root / "pyproject.toml").touch()
+    monkeypatch.setattr("deploy.stack.composefile.__file__", str(stands_in))
+    for out in (root / folder, tmp_path / "elsewhere" / folder):
+        write_units(out, here)
+        found = re.findall(r'context: "(.*)"', (out / "compose.yaml").read_text())
+        assert found
+        assert {(out / context).resolve() for context in found} == {root}
+        assert f"docker compose -f {out}/compose.yaml up --build" in read_head(out)
+
+
+def test_without_source_the_compose_file_builds_nothing(
+    here: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = tmp_path / "site-packages" / "deploy" / "stack" / "composefile.py"
+    monkeypatch.setattr("deploy.stack.composefile.__file__", str(installed))
+    write_units(tmp_path, here)
+    text = (tmp_path / "compose.yaml").read_text()
+    assert "build:" not in text
+    assert 'image: "kpstream"' in text
+    assert "docker build -f deploy/stack/Dockerfile -t kpstream ." in read_head(tmp_path)
+
+
+def read_head(folder: Path) -> str:
+    return (folder / "compose.yaml").read_text().partition("\nname:")[0]
+
+
 def test_systemd_counts_the_native_ports_and_names(here: Site) -> None:
     files = unit_files(here)
     for name, port in here.process_ports():

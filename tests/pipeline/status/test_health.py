@@ -41,6 +41,10 @@ def test_bridge_writer_and_models_decide_readiness_too() -> None:
         ({"bridge_running": False}, "bridge task has ended"),
         ({"bridge_running": False, "bridge_connected": False}, "bridge task has ended"),
         ({"bridge_connected": False}, "not connected to the MQTT broker"),
+        (
+            {"is_starting": True, "bridge_running": False, "bridge_connected": False},
+            "the gateway is starting",
+        ),
         ({"bridge_connected": False, "bridge_error": "not authorised"}, "not authorised"),
         ({"log_failing_s": 80}, "the log has confirmed nothing for 80 s"),
         ({"log_failing_s": 0}, "the log has confirmed nothing for 0 s"),
