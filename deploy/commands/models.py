@@ -48,7 +48,7 @@ def models(ctx: click.Context, registry: Path | None) -> None:
 @models.command(name="list", short_help="List students, their versions, and which is stable.")
 @click.pass_obj
 def list_models(registry: Registry) -> None:
-    """List models and their versions, and the stable one that gateways run."""
+    """List models and their versions, and who scores each stream and why."""
     names = registry.names()
     for entry in registry.odd_entries():
         click.echo(f"skipped: {entry}", err=True)
@@ -66,6 +66,7 @@ def list_models(registry: Registry) -> None:
         for version in registry.list_versions(name):
             mark = "stable" if version == stable else ""
             click.echo(f"{name:<24} v{version:<5} {mark:<7} {_headline(registry, name, version)}")
+    _show_scorers(registry)
 
 
 @models.command(short_help="List the students that ship with kpstream.")
@@ -267,6 +268,18 @@ def _show_accepted(name: str, accepted: Accepted) -> None:
         f"{name} v{pointer.version} is stable (digest {pointer.digest[:12]})"
         + (": restart the gateway" if accepted.retired else "")
     )
+
+
+def _show_scorers(registry: Registry) -> None:
+    """Who would score each stream on a gateway that starts now, and what would be refused."""
+    from pipeline.scoring.scorers import find_scorers
+
+    found = find_scorers(registry)
+    for one in found.scorers:
+        click.echo(f"stream {one.stream}: {one.name} v{one.version} scores: {one.why}")
+    for refused in found.refused:
+        title = refused.name if refused.version is None else f"{refused.name} v{refused.version}"
+        click.echo(f"{title} is refused: {refused.reason}", err=True)
 
 
 def _headline(registry: Registry, name: str, version: int) -> str:

@@ -20,7 +20,7 @@ from deploy.doctor import machinechecks, pipelinechecks, tlschecks
 from deploy.doctor.brokercheck import broker_check
 from deploy.doctor.brokerchecks import check_broker
 from deploy.doctor.findings import Finding, unreadable
-from deploy.doctor.rolloutchecks import check_rollout
+from deploy.doctor.rolloutchecks import check_rollout, rejected_here
 from deploy.processes.bridging import known_versions
 from deploy.settings.brokeraddress import broker_settings
 from deploy.settings.doc import env_name, settings_classes
@@ -96,7 +96,9 @@ def diagnose(
         (
             "models",
             lambda: pipelinechecks.check_models(
-                settings.registry_path, settings.state_dir / "running.json"
+                settings.registry_path,
+                settings.state_dir / "running.json",
+                rejected_here(rollout, settings.state_dir),
             ),
         ),
         (

@@ -16,13 +16,17 @@ from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deploy.doctor.findings import Finding, size_text, unreadable
 from deploy.doctor.rolloutchecks import rollout_notices
 from ingest.secrettext import error_text, hide_secrets
 from ingest.statefile import open_regular
 from pipeline.settings import PipelineSettings
+
+if TYPE_CHECKING:
+    from models.artifact import Artifact
+    from models.session import Student
 
 __all__ = [
     "check_console",
@@ -34,6 +38,9 @@ __all__ = [
 ]
 
 _ON_DEMAND_BYTES = 512 * 1024 * 1024
+_REFUSED_ADVICE = (
+    "gateways keep their running student; publish it again, or promote another version"
+)
 _MOST_BYTES = 8 * 1024 * 1024  # of a page of the console
 
 
@@ -129,18 +136,27 @@ def _backlog(backlogs: Mapping[str, int]) -> list[Finding]:
     return [Finding("groups", "warn", text, advice)]
 
 
-def check_models(root: Path, memory: Path | None = None) -> list[Finding]:
-    """Read, verify, load and self-test the stable version of every model.
+def check_models(
+    root: Path, memory: Path | None = None, rejected: Mapping[str, str] | None = None
+) -> list[Finding]:
+    """Read, verify, load and self-test the students, and tell who scores each stream and why.
 
     Args:
         root: The registry.
         memory: File that remembers which versions ran last; None: not compared.
+        rejected: Digests of versions that failed on this gateway, with the reasons.
     """
     from models.errors import ModelError
     from models.registry import Registry
     from models.trial import try_student
     from pipeline.scoring.memory import read_ran
+    from pipeline.scoring.rollover import load_student
+    from pipeline.scoring.scorers import find_scorers
     from pipeline.scoring.students import lost_students
+
+    def load(artifact: Artifact) -> Student:
+        try_student(artifact)
+        return load_student(artifact)
 
     registry = Registry(root)
     names, odd = registry.names(), registry.odd_entries()
@@ -154,30 +170,31 @@ def check_models(root: Path, memory: Path | None = None) -> list[Finding]:
     if not names and not lost:
         text = f"{root} is empty; the gateway adds the starter students at its first start"
         return [*findings, Finding("models", "ok", text)]
+    found = find_scorers(registry, memory, rejected, load)
+    untold = set()
     for name in names:
         try:
             pointer = registry.read_stable(name)
-            if pointer is None:
-                advice = f"kpstream models promote {name} VERSION"
-                text = f"{name} has versions {registry.list_versions(name)} but none is stable"
-                findings.append(Finding("models", "warn", text, advice))
-                continue
-            artifact = registry.read(name, pointer.version, pointer.digest)
-            try_student(artifact)
-            gap = registry.history_gap(name, pointer)
-        except ModelError as exc:
-            advice = (
-                "gateways keep their running student; publish it again, or promote another version"
-            )
-            findings.append(Finding("models", "fail", f"{name}: {error_text(exc)}", advice))
-            continue
+            gap = None if pointer is None else registry.history_gap(name, pointer)
+        except ModelError:
+            continue  # it is among the refused ones
         except OSError as exc:
+            untold.add(name)
             findings.append(unreadable(exc, "models", f"{name}: "))
             continue
-        text = f"{name} v{pointer.version} scores {artifact.manifest.stream!r}, self-test passed"
-        findings.append(Finding("models", "ok", text))
+        if pointer is None:
+            text = f"{name} has versions {registry.list_versions(name)} but none is stable"
+            advice = f"kpstream models promote {name} VERSION"
+            findings.append(Finding("models", "warn", text, advice))
         if gap is not None:
             findings.append(Finding("models", "warn", f"{name}: {gap}"))
+    for one in found.refused:
+        if one.name in names and one.name not in untold:
+            title = one.name if one.version is None else f"{one.name} v{one.version}"
+            findings.append(Finding("models", "fail", f"{title}: {one.reason}", _REFUSED_ADVICE))
+    for each in found.scorers:
+        text = f"{each.name} v{each.version} scores {each.stream!r}, self-test passed: {each.why}"
+        findings.append(Finding("models", "ok", text))
     return findings
 
 

@@ -15,7 +15,7 @@ from ingest.clock import now_ms
 from ingest.extras import install_command
 from ingest.statefile import StateFileUnusable, read_object, read_regular
 
-__all__ = ["check_rollout", "rollout_notices"]
+__all__ = ["check_rollout", "rejected_here", "rollout_notices"]
 
 _NAME = "rollout"
 _MOST_ROOT_BYTES = 512_000
@@ -42,6 +42,15 @@ def check_rollout(settings: RolloutSettings, state_dir: Path) -> Iterator[Findin
     yield from problems
     if not problems:
         yield Finding(_NAME, "ok", f"follows {settings.url}, root {settings.root_file}")
+
+
+def rejected_here(settings: RolloutSettings | None, state_dir: Path) -> dict[str, str]:
+    """Digests of students that failed on this gateway, with the reasons; see `check_rollout`."""
+    from deploy.updates.memory import RolloutMemory
+
+    if settings is None or settings.url is None:
+        return {}
+    return RolloutMemory(state_dir / "rollout.json").rejected()
 
 
 def rollout_notices(part: Mapping[str, Any]) -> Iterator[Finding]:

@@ -13,6 +13,7 @@ followed nor resumed until it is readmitted.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,6 +124,8 @@ class ModelWatch:
             memory.
         on_swap: Called with each student right after it has taken over, never before it can score.
         rejected: Digest to the reason why this version must not run; see `reject`.
+        ran: What ran last, instead of what the memory says.
+        log: Where events are logged.
 
     Attributes:
         running: Stream to the student that scores it now.
@@ -136,13 +139,16 @@ class ModelWatch:
         memory: Path | None = None,
         on_swap: Callable[[Student], None] = lambda _student: None,
         rejected: Mapping[str, str] | None = None,
+        ran: Mapping[str, Ran] | None = None,
+        log: logging.Logger = log,
     ) -> None:
+        self._log = log
         self._registry = registry
         self._now_ms = now_ms
         self._load = load
         self._memory = memory
         self._on_swap = on_swap
-        self._remembered = read_ran(memory)
+        self._remembered = read_ran(memory) if ran is None else dict(ran)
         self._unusable: dict[str, Ran] = {}  # remembered, but it could not be resumed
         self._slots: dict[str, StudentSlot] = {}
         self._odd: list[str] = []
@@ -218,17 +224,17 @@ class ModelWatch:
         try:
             names, odd = self._registry.names(), self._registry.odd_entries()
         except OSError as exc:
-            log.warning("cannot read the registry %s: %s", self._registry.root, exc)
+            self._log.warning("cannot read the registry %s: %s", self._registry.root, exc)
             return []
         for entry in odd if odd != self._odd else ():
-            log.warning("skipped in the registry: %s", entry)
+            self._log.warning("skipped in the registry: %s", entry)
         self._odd = odd
         changes: list[Change] = []
         if self._unsaved:
             self._remember()
         for name in [name for name in names if name in self._remembered]:
             changes += self._resume(name)
-        for name in names:
+        for name in self._in_order(names):
             stamp = self._registry.stable_stamp(name)
             slot = self._slots.get(name) or StudentSlot(name)
             if stamp is None or (stamp == slot.settled_stamp and not self._was_repaired(slot)):
@@ -238,8 +244,23 @@ class ModelWatch:
                 changes += self._follow(slot, stamp)
             except Exception:  # scoring by the other students goes on
                 slot.settled_stamp, slot.refused_files = stamp, self._files_of(slot)
-                log.exception("following %s failed; please report this", name)
+                self._log.exception("following %s failed; please report this", name)
         return changes + self._report_gone() + self._report_lost(names)
+
+    def _in_order(self, names: Sequence[str]) -> Sequence[str]:
+        """New names last, in the order in which they became stable.
+
+        Of two students for a stream, the second one is refused, also at the first start with both.
+        """
+        new = [name for name in names if name not in self._slots]
+        if len(new) < 2:
+            return names
+        first_ms: dict[str, float] = {}
+        for name in new:
+            moves = self._registry.history(name)
+            first_ms[name] = moves[0].ts_ms if moves else math.inf
+        new.sort(key=lambda name: (first_ms[name], name))
+        return [*(name for name in names if name in self._slots), *new]
 
     def _report_gone(self) -> list[Change]:
         """Keep a running student whose pointer, history or folder is gone, and report it."""
@@ -283,7 +304,9 @@ class ModelWatch:
             return [self._swap(slot, pointer)]
         except (ModelError, OSError) as exc:
             self._unusable[name] = pointer
-            log.warning("cannot resume %s v%d, which ran last: %s", name, pointer.version, exc)
+            self._log.warning(
+                "cannot resume %s v%d, which ran last: %s", name, pointer.version, exc
+            )
             return []
 
     def _follow(self, slot: StudentSlot, stamp: tuple[int, ...]) -> list[Change]:
@@ -295,7 +318,7 @@ class ModelWatch:
             changes = self._run_pointer(slot, pointer, stamp)
             gap = self._registry.history_gap(slot.name, pointer)
             if gap is not None:
-                log.warning("%s", gap)
+                self._log.warning("%s", gap)
             return changes
         except (ModelError, OSError) as exc:
             if not isinstance(exc, (ArtifactMissing, OSError)):
@@ -343,8 +366,8 @@ class ModelWatch:
             slot.refused_stream = manifest.stream
             msg = (
                 f"model {owner.manifest.name} already scores the stream {manifest.stream!r}, and "
-                f"only one student may: publish under that name, or stop the gateway, remove the "
-                f"folder {owner.manifest.name} from the registry and start it again"
+                "only one student may: publish under that name, or choose with `kpstream models "
+                f"retire {owner.manifest.name}` (or {slot.name}) and restart the gateway"
             )
             raise Misfit(msg)
         student = self._load(artifact)
@@ -352,7 +375,7 @@ class ModelWatch:
             self._assign(slot, student)
         self._on_swap(student)
         self._remember()
-        log.info("%s v%d now scores %s", slot.name, manifest.version, manifest.stream)
+        self._log.info("%s v%d now scores %s", slot.name, manifest.version, manifest.stream)
         return Change(slot.name, manifest.version, "swapped")
 
     def _assign(self, slot: StudentSlot, student: Student) -> None:
@@ -387,7 +410,7 @@ class ModelWatch:
         slot.refused_ms = self._now_ms()
         slot.refused_total += 1
         stays = f"v{slot.student.manifest.version} keeps scoring" if slot.student else "none runs"
-        log.error("refused %s v%s (%s): %s", slot.name, version, stays, error)
+        self._log.error("refused %s v%s (%s): %s", slot.name, version, stays, error)
         return [Change(slot.name, version, "refused", error)]
 
     def _fall_back(self, slot: StudentSlot, pointer: Pointer | None) -> list[Change]:
@@ -402,7 +425,7 @@ class ModelWatch:
             try:
                 return [self._swap(slot, Pointer(version=move.version, digest=move.digest))]
             except (ModelError, OSError) as exc:
-                log.error("cannot fall back to %s v%d: %s", slot.name, move.version, exc)
+                self._log.error("cannot fall back to %s v%d: %s", slot.name, move.version, exc)
         return []
 
 

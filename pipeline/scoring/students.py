@@ -22,7 +22,7 @@ from pipeline.quiet import QuietThread
 from pipeline.scoring.contests import Contests
 from pipeline.scoring.memory import Ran, read_ran
 from pipeline.scoring.rollover import ModelWatch
-from pipeline.scoring.tried import TriedStudents
+from pipeline.scoring.tried import TriedStudents, shipped_digests
 from pipeline.settings import PipelineSettings
 from pipeline.status.view import ModelStatus
 from pipeline.windows.devices import StreamPlan
@@ -67,8 +67,7 @@ class Students:
         """
         self.registry = Registry(registry)
         seed_starters(self.registry, read_ran(memory))
-        shipped = frozenset(read_artifact(zoo_path(name)).digest for name in STARTERS)
-        self._tried = TriedStudents(memory.with_name("tried.json"), shipped)
+        self._tried = TriedStudents(memory.with_name("tried.json"), shipped_digests())
         self.models = ModelWatch(
             self.registry,
             now_ms,

@@ -8,12 +8,13 @@ from importlib.metadata import version
 from pathlib import Path
 
 from ingest.statefile import StateFileUnusable, read_object, write_object
-from models.artifact import Artifact
+from models.artifact import Artifact, read_artifact
 from models.session import Student
 from models.trial import Trial, try_student
+from models.zoo import STARTERS, zoo_path
 from pipeline.scoring.rollover import load_student
 
-__all__ = ["TriedStudents"]
+__all__ = ["TriedStudents", "shipped_digests"]
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ class TriedStudents:
         path: File that remembers; a damaged or missing one costs trials, nothing else.
         trusted: Digests that need no trial: those of the students that ship with the package.
         trial: Runs one trial.
+        keeps: Whether a pass is written to the file.
     """
 
     def __init__(
@@ -38,7 +40,10 @@ class TriedStudents:
         path: Path,
         trusted: frozenset[str] = frozenset(),
         trial: Callable[[Artifact], Trial] = try_student,
+        *,
+        keeps: bool = True,
     ) -> None:
+        self._keeps = keeps
         self._path = path
         self._trusted = trusted
         self._trial = trial
@@ -63,12 +68,19 @@ class TriedStudents:
 
     def _remember(self, digest: str) -> None:
         self._passed = [*self._passed, digest][-_MOST:]
+        if not self._keeps:
+            return
         try:
             write_object(self._path, {"onnxruntime": self._runtime, "passed": self._passed})
         except OSError as exc:
             log.warning(
                 "cannot save %s, so a restart tries the students again: %s", self._path, exc
             )
+
+
+def shipped_digests() -> frozenset[str]:
+    """Digests of the starter students, which need no trial."""
+    return frozenset(read_artifact(zoo_path(name)).digest for name in STARTERS)
 
 
 def _read(path: Path, runtime: str) -> list[str]:

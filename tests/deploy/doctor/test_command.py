@@ -233,7 +233,9 @@ def test_stable_students_are_loaded_and_self_tested(tmp_path: Path) -> None:
     unused, stable = check_models(registry.root)
     assert (unused.state, stable.state) == ("warn", "ok")
     assert "promote dummy-activity" in unused.advice
-    assert stable.text == "dummy-rul v1 scores 'engine', self-test passed"
+    assert stable.text == (
+        "dummy-rul v1 scores 'engine', self-test passed: it is the stable version"
+    )
 
 
 def test_damaged_student_is_a_failure(tmp_path: Path) -> None:
