@@ -34,7 +34,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ingest.backoff import Backoff
@@ -43,6 +43,7 @@ from ingest.clock import PROCESS_CLOCK
 from ingest.clock import now_ms as process_now_ms
 from ingest.clockjudge import ClockJudge
 from ingest.decoder import Decoder, Outgoing
+from ingest.decoders import Decoders
 from ingest.errors import LogUnavailable, MqttError
 from ingest.holding import HeldMessage, Holding
 from ingest.intake import Intake, Load, in_parts
@@ -81,7 +82,7 @@ class Bridge:
         settings: IngestSettings,
         writer: LogWriter,
         *,
-        decoder: Decoder | None = None,
+        decoders: Sequence[Decoder] = (),
         subscribed: FilterMemory | None = None,
         versions: VersionMemory | None = None,
         leaves: bool = False,
@@ -94,7 +95,8 @@ class Bridge:
         Args:
             settings: The broker, and the bounds.
             writer: The log.
-            decoder: Decoder of a second message format beside JSON, if any.
+            decoders: Decoders of the message formats beside JSON; they share no topic
+                (`ingest.decoders.check_claims`).
             subscribed: Memory of the filters that earlier processes subscribed to, if any.
             versions: Memory of the MQTT version that the broker has accepted, if any.
             leaves: Take only what the broker still holds for this client id, see `is_drained`.
@@ -105,12 +107,12 @@ class Bridge:
         self.counters = BridgeCounters()
         self._settings = settings
         self._writer = writer
-        self._decoder = decoder
+        self._decoders = Decoders(decoders)
         self._now_ms = now_ms
         self._steady_s = steady_s
         judge = ClockJudge(settings.future_ms)
         self._intake = Intake(
-            settings, lambda: writer.partitions, decoder, self.counters, judge, steady_s
+            settings, lambda: writer.partitions, self._decoders, self.counters, judge, steady_s
         )
         self._held = Holding(self._intake, now_ms, settle)
         self._arrived = asyncio.Event()
@@ -136,7 +138,7 @@ class Bridge:
             on_connected=self._on_connected,
             on_disconnected=self._on_disconnected,
             after_read=self._after_read,
-            subscribe=(*subscriptions_of(settings), *(decoder.filters if decoder else ())),
+            subscribe=subscriptions_of(settings, self._decoders.filters),
             stale_filters=stale_filters_of(settings),
             filter_memory=subscribed,
             version_memory=versions,
@@ -283,7 +285,7 @@ class Bridge:
     def stop(self) -> None:
         """Take no more messages; `run` returns when those taken are in the log and acknowledged.
 
-        If the decoder announces the shutdown to devices (`Decoder.farewell`), the bridge takes
+        If a decoder announces the shutdown to devices (`Decoder.farewell`), the bridge takes
         messages for another half second, because some are still in flight.
         """
         if self._running and not self._stopping and self._publish_farewell():
@@ -352,9 +354,8 @@ class Bridge:
         if session_present:  # the broker delivers again what was not acknowledged
             self._drop_held(lambda message: message.qos > 0)
         self._since.on_connected(now_ms, session_present=session_present)
-        if self._decoder is not None:
-            self._decoder.connected(now_ms)
-            self._publish_outgoing(now_ms)
+        self._decoders.connected(now_ms)
+        self._publish_outgoing(now_ms)
 
     def _on_disconnected(self, reason: str) -> None:
         self._since.on_disconnected()
@@ -365,9 +366,9 @@ class Bridge:
     # -- to the broker ----------------------------------------------------------------------
 
     def _publish_outgoing(self, now_ms: int) -> None:
-        """Publish the messages of the decoder that are due."""
-        if self._decoder is not None and self._connection.connected.is_set():
-            for each in self._decoder.outgoing(now_ms):
+        """Publish the messages of the decoders that are due."""
+        if self._connection.connected.is_set():
+            for each in self._decoders.outgoing(now_ms):
                 self._publish(each)
 
     def _publish(self, message: Outgoing) -> bool:
@@ -383,7 +384,7 @@ class Bridge:
         return True
 
     def _will(self) -> tuple[str, bytes] | None:
-        will = None if self._decoder is None else self._decoder.farewell(self._now_ms())
+        will = self._decoders.farewell(self._now_ms())
         return None if will is None else (will.topic, will.payload)
 
     def _publish_farewell(self) -> bool:
@@ -428,7 +429,7 @@ class Bridge:
                 self.counters.stale_acks_total += 1
 
     async def _append(self, records: list[LogRecord], checkpoint: Any) -> None:
-        """Append until the log confirms, then keep the decoder's memory; raises as `run`."""
+        """Append until the log confirms, then keep the decoders' memory; raises as `run`."""
         loop = asyncio.get_running_loop()
         give_up_s = loop.time() + self._settings.log_patience_s
         failures = 0
@@ -436,8 +437,8 @@ class Bridge:
             try:
                 if records:
                     await self._writer.append(records)
-                if self._decoder is not None and checkpoint is not None:
-                    await self._decoder.keep(checkpoint)
+                if checkpoint is not None:
+                    await self._decoders.keep(checkpoint)
             except LogUnavailable as exc:
                 failures += 1
                 wait_s = _RETRY.delay_ms(failures) / 1000
@@ -485,7 +486,8 @@ class Bridge:
                 self._arrived.set()
             self._since.on_tick(now_ms, saturated=self._is_saturated)
             try:
-                if self._intake.take_due(now_ms):
+                quiet_since_ms = None if self._held else self._since.ms
+                if self._intake.take_due(now_ms, quiet_since_ms):
                     self._arrived.set()
                 self._publish_outgoing(now_ms)
             except Exception:  # a heart that stops is noticed by nobody

@@ -1,8 +1,9 @@
 """The seam for message formats beside JSON: a decoder turns their messages into canonical ones.
 
-A format has its own MQTT topics, recognised by a prefix. The bridge gives every message on them to
-the format's `Decoder` and treats the result - addresses and JSON bodies - as if devices had sent
-it. Everything after that (checks, log, acknowledgement, agents) handles only one format.
+A format has its own MQTT topics; several formats may be in force (`ingest.decoders`), and no topic
+belongs to two of them. The bridge gives every message to the `Decoder` that takes its topic, and
+treats the result - addresses and JSON bodies - as if devices had sent it. Everything after that
+(checks, log, acknowledgement, agents) handles only one format.
 
 A decoder may have a memory (names announced earlier, values carried forward), and the delivery
 promise covers the memory too. The bridge calls, in this order:
@@ -22,12 +23,48 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from ingest.errors import RefusedMessage
 from ingest.topics import Address
 
-__all__ = ["Decoded", "Decoder", "Outgoing"]
+__all__ = ["Canonical", "Checked", "Decoded", "Decoder", "Outgoing", "Sent"]
+
+
+class Checked(NamedTuple):
+    """A canonical message whose decoder vouches that `ingest.payloads` accepts the body.
+
+    The bridge checks only the event time, so that a format pays for one check and not for two.
+
+    Attributes:
+        address: Sender.
+        body: JSON body.
+        earliest_ms: Earliest event time in it.
+        readings: Number of its readings.
+    """
+
+    address: Address
+    body: bytes
+    earliest_ms: int
+    readings: int
+
+
+Canonical: TypeAlias = "tuple[Address, bytes] | Checked"
+"""A canonical message: address and JSON body, or those with the word of the decoder."""
+
+
+class Sent(NamedTuple):
+    """What a data message says about the clock of its sender.
+
+    Attributes:
+        sender: Whoever owns the clock.
+        earliest_ms: Earliest event time in the message, epoch ms.
+        newest_ms: Newest event time in it.
+    """
+
+    sender: str
+    earliest_ms: int
+    newest_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +72,13 @@ class Decoded:
     """The content of one message.
 
     Attributes:
-        messages: Address and JSON body of each canonical message; the bridge checks the bodies like
-            those of devices.
+        messages: The canonical messages in it. The bridge checks the bodies of all but `Checked`
+            ones like those of devices.
         refused: Refusal of a part of the message or of all of it. The whole original message then
             becomes a dead letter, in addition to `messages`.
     """
 
-    messages: Sequence[tuple[Address, bytes]] = ()
+    messages: Sequence[Canonical] = ()
     refused: RefusedMessage | None = None
 
 
@@ -57,10 +94,14 @@ class Outgoing(NamedTuple):
 class Decoder(Protocol):
     """One message format; used by one bridge, on its event loop."""
 
-    prefix: str
-    """Prefix of the format's topics."""
-    filters: Sequence[str]
-    """MQTT filters to subscribe to."""
+    @property
+    def filters(self) -> Sequence[str]:
+        """MQTT filters to subscribe to."""
+        ...
+
+    def takes(self, topic: str) -> bool:
+        """Whether a topic belongs to the format; fast, because it is asked for every message."""
+        ...
 
     def decode(
         self, topic: str, payload: bytes, recv_ms: int, qos: int, *, is_dup: bool = False
@@ -72,17 +113,24 @@ class Decoder(Protocol):
         """
         ...
 
-    def sent_at(self, topic: str, payload: bytes) -> tuple[str, int] | None:
-        """Return the sender with a clock and the time of a data message by it, epoch ms.
+    def sent_at(self, topic: str, payload: bytes, recv_ms: int) -> Sent | None:
+        """Return the sender of a data message and the event times in it.
 
-        Pure, fast and before `decode`; None if the message claims no time or brings no readings.
+        Fast, before `decode`, and without effect on the memory; None if the message claims no time
+        or brings no readings.
         """
         ...
 
-    def due(self, now_ms: int | None) -> Sequence[tuple[Address, bytes]]:
+    def due(self, now_ms: int | None, quiet_since_ms: int | None) -> Sequence[Canonical]:
         """Return canonical messages that were held back and are due; the memory changes at once.
 
-        Called a few times a second, and with None before the bridge ends: everything is due.
+        Called a few times a second, and with None before the bridge ends: everything is due that
+        would otherwise be lost.
+
+        Args:
+            now_ms: The time, epoch ms, or None.
+            quiet_since_ms: Since when silence means that nothing was sent; None: it means nothing
+                now, because messages may be waiting at the broker.
         """
         ...
 

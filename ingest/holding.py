@@ -84,7 +84,7 @@ class Holding:
         if not self._line and self._take(message, recv_ms):
             return
         if self._line and message.oversized is None:
-            self._intake.hear(message.topic, message.payload)
+            self._intake.hear(message.topic, message.payload, recv_ms)
         self.held_total += 1
         self._line.append(message)
 

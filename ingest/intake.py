@@ -16,7 +16,8 @@ from typing import Any
 from ingest.bridgehealth import BridgeCounters
 from ingest.clockjudge import ClockJudge, Verdict
 from ingest.deadletter import DeadLetter, encode_dead_letter
-from ingest.decoder import Decoder
+from ingest.decoder import Canonical, Checked, Decoder
+from ingest.decoders import Decoders
 from ingest.errors import LogUnavailable, RefusalReason, RefusedMessage
 from ingest.logwriter import LogRecord
 from ingest.messages import encode_bundle, encode_envelope
@@ -27,6 +28,7 @@ from ingest.settings import IngestSettings
 from ingest.topics import (
     DEAD_LETTERS,
     READINGS,
+    SPARKPLUG_PREFIX,
     Address,
     device_key,
     parse_topic,
@@ -38,7 +40,6 @@ __all__ = ["Intake", "Load", "in_parts"]
 log = logging.getLogger(__name__)
 
 _KNOWN_TOPICS = 65_536
-_SPARKPLUG = "spBv1.0/"
 _APPEND_BYTES = 4_000_000
 """Bytes of one append. Two thousand large messages may wait while the log is away; as one append
 they would never fit into a small log again."""
@@ -57,7 +58,7 @@ class Load:
         acks: Epoch and packet id of every message to acknowledge, in the order of arrival.
         refused: Reasons of the refused messages.
         waiters: Futures that wait until the load is durable.
-        checkpoint: The decoder's memory after these messages; None: unchanged.
+        checkpoint: The decoders' memory after these messages; None: unchanged.
         messages: Messages in the load.
         size_bytes: Bytes of their payloads.
         accepted: Messages that were not refused.
@@ -114,7 +115,7 @@ class Intake:
         self,
         settings: IngestSettings,
         partitions: Callable[[], int],
-        decoder: Decoder | None,
+        decoders: Decoders,
         counters: BridgeCounters,
         judge: ClockJudge | None = None,
         steady_s: Callable[[], float] = time.monotonic,
@@ -125,7 +126,7 @@ class Intake:
             settings: Bounds, and the prefix of the MQTT topics.
             partitions: Returns the number of partitions of the topic `readings`; called per topic,
                 because Kafka's number is known only after connecting.
-            decoder: Decoder of a second message format, if any.
+            decoders: Decoders of the formats beside JSON.
             counters: Counters of the bridge, updated here.
             judge: See the class.
             steady_s: Monotonic seconds.
@@ -135,7 +136,7 @@ class Intake:
         self.verdict = Verdict.device
         self._settings = settings
         self._partitions = partitions
-        self._decoder = decoder
+        self._decoders = decoders
         self._counters = counters
         self._steady_s = steady_s
         self._addresses: dict[str, tuple[Address, int | None]] = {}
@@ -166,13 +167,14 @@ class Intake:
             False if the message has to wait, because this machine's clock may be wrong. Nothing has
             changed then.
         """
-        load, decoder = self.load, self._decoder
+        load = self.load
         try:
-            if decoder is not None and topic.startswith(decoder.prefix):
+            known = self._addresses.get(topic)
+            if known is None and (decoder := self._decoders.find(topic)) is not None:
                 self._hear_decoded(decoder, topic, payload, recv_ms, again)
                 self._take_decoded(decoder, topic, payload, recv_ms, qos, is_dup=is_dup)
             else:
-                address, partition = self._addresses.get(topic) or self._address(topic)
+                address, partition = known or self._address(topic)
                 if partition is None:
                     self._counters.probes_total += 1
                 else:
@@ -197,33 +199,31 @@ class Intake:
         self._counters.received_bytes_total += len(payload)
         return True
 
-    def hear(self, topic: str, payload: bytes) -> None:
+    def hear(self, topic: str, payload: bytes, recv_ms: int) -> None:
         """Count the vote of a message that is held back; never raises."""
-        decoder = self._decoder
         try:
-            if decoder is not None and topic.startswith(decoder.prefix):
-                if (sent := decoder.sent_at(topic, payload)) is not None:
-                    self.judge.hear(*sent, self._steady_s())
+            known = self._addresses.get(topic)
+            if known is None and (decoder := self._decoders.find(topic)) is not None:
+                if (sent := decoder.sent_at(topic, payload, recv_ms)) is not None:
+                    self.judge.hear(sent.sender, sent.newest_ms, self._steady_s())
             else:
-                known = self._addresses.get(topic)
                 address = known[0] if known else parse_topic(topic, self._settings.mqtt_prefix)
                 newest_ms = _span(decode_payload(payload))[1]
                 self.judge.hear(f"{address.site}/{address.device}", newest_ms, self._steady_s())
         except Exception:  # a message that is broken has no vote; `take` will say why
             log.debug("a held message on %r has no event time", topic)
 
-    def take_due(self, now_ms: int, *, everything: bool = False) -> bool:
-        """Add what the decoder has held back and is due; whether there was any."""
-        decoder = self._decoder
-        due = () if decoder is None else decoder.due(None if everything else now_ms)
-        for address, body in due:
-            key = device_key(address.site, address.device)
-            partition = partition_of(key, self._partitions())
+    def take_due(
+        self, now_ms: int, quiet_since_ms: int | None = None, *, everything: bool = False
+    ) -> bool:
+        """Add what the decoders have held back and is due; whether there was any."""
+        due = self._decoders.due(None if everything else now_ms, quiet_since_ms)
+        for message in due:
             try:
-                self._add(address, partition, decode_payload(body), body, now_ms)
+                self._add_canonical(message, now_ms)
             except RefusedMessage as exc:
-                topic = address.mqtt_topic(self._settings.mqtt_prefix)
-                self._refuse(exc.reason, exc.detail, topic, body, now_ms)
+                topic = message[0].mqtt_topic(self._settings.mqtt_prefix)
+                self._refuse(exc.reason, exc.detail, topic, message[1], now_ms)
         return bool(due)
 
     def take_oversized(self, message: Oversized, recv_ms: int) -> None:
@@ -243,10 +243,9 @@ class Intake:
         self._refuse(RefusalReason.too_large, detail, message.topic, head, recv_ms)
 
     def close_load(self) -> Load:
-        """Return the current load with the decoder's checkpoint, and start an empty one."""
+        """Return the current load with the decoders' checkpoint, and start an empty one."""
         load, self.load = self.load, Load()
-        if self._decoder is not None:
-            load.checkpoint = self._decoder.checkpoint()
+        load.checkpoint = self._decoders.checkpoint()
         return load
 
     def records(self, load: Load, now_ms: int) -> list[LogRecord]:
@@ -280,18 +279,16 @@ class Intake:
         *,
         is_dup: bool,
     ) -> None:
-        """Take a message of the second format: add all good readings, then raise the first refusal.
+        """Take a message of another format: add all good readings, then raise the first refusal.
 
         Raises:
             RefusedMessage: Part of the message, or all of it, was refused.
         """
         decoded = decoder.decode(topic, payload, recv_ms, qos, is_dup=is_dup)
         refused = decoded.refused
-        for address, body in decoded.messages:
-            key = device_key(address.site, address.device)
-            partition = partition_of(key, self._partitions())
+        for message in decoded.messages:
             try:
-                self._add(address, partition, decode_payload(body), body, recv_ms)
+                self._add_canonical(message, recv_ms)
             except RefusedMessage as exc:
                 refused = refused or exc
         if refused is not None:
@@ -300,18 +297,14 @@ class Intake:
     def _hear_decoded(
         self, decoder: Decoder, topic: str, payload: bytes, recv_ms: int, again: bool
     ) -> None:
-        """Judge a message of the second format before it changes the decoder's memory.
+        """Judge a message of another format before it changes the decoder's memory.
 
         Raises:
             _ClockInDoubt: It has to wait.
         """
-        sent = decoder.sent_at(topic, payload)
+        sent = decoder.sent_at(topic, payload, recv_ms)
         if sent is not None:
-            node, sent_ms = sent
-            if not again:
-                self.judge.hear(node, sent_ms, self._steady_s())
-            if self.judge.is_ahead(sent_ms, recv_ms):
-                self._judge(node, sent_ms, recv_ms, is_refused=True)
+            self._hear_sender(*sent, recv_ms, again)
 
     def _hear(self, address: Address, document: dict[str, Any], recv_ms: int, again: bool) -> None:
         """Judge a JSON message.
@@ -321,11 +314,16 @@ class Intake:
         """
         earliest_ms, newest_ms, _ = _span(document)
         device = f"{address.site}/{address.device}"
+        self._hear_sender(device, earliest_ms, newest_ms, recv_ms, again)
+
+    def _hear_sender(
+        self, sender: str, earliest_ms: int, newest_ms: int, recv_ms: int, again: bool
+    ) -> None:
         if not again:
-            self.judge.hear(device, newest_ms, self._steady_s())
+            self.judge.hear(sender, newest_ms, self._steady_s())
         if self.judge.is_ahead(newest_ms, recv_ms):
             is_refused = self.judge.is_ahead(earliest_ms, recv_ms)
-            self._judge(device, newest_ms, recv_ms, is_refused=is_refused)
+            self._judge(sender, newest_ms, recv_ms, is_refused=is_refused)
 
     def _judge(self, device: str, event_ms: int, recv_ms: int, *, is_refused: bool) -> None:
         verdict = self.judge.judge(device, event_ms, recv_ms, self._steady_s())
@@ -341,7 +339,27 @@ class Intake:
         body: bytes,
         recv_ms: int,
     ) -> None:
-        readings = self._check(document, recv_ms)
+        earliest_ms, _, readings = _span(document)
+        self._check_time(earliest_ms, recv_ms)
+        self._append(address, partition, readings, body, recv_ms)
+
+    def _add_canonical(self, message: Canonical, recv_ms: int) -> None:
+        """Add a message of a decoder.
+
+        Raises:
+            RefusedMessage: Its body is invalid, or a reading is too far in the future.
+        """
+        address, body = message[0], message[1]
+        partition = partition_of(device_key(address.site, address.device), self._partitions())
+        if isinstance(message, Checked):
+            self._check_time(message.earliest_ms, recv_ms)
+            self._append(address, partition, message.readings, body, recv_ms)
+        else:
+            self._add(address, partition, decode_payload(body), body, recv_ms)
+
+    def _append(
+        self, address: Address, partition: int, readings: int, body: bytes, recv_ms: int
+    ) -> None:
         envelope = encode_envelope(*address, recv_ms, body)
         self.load.envelopes.setdefault(partition, []).append((envelope, readings))
 
@@ -373,22 +391,20 @@ class Intake:
                 raise RefusedMessage(RefusalReason.bad_topic, detail)
         except RefusedMessage as exc:
             self._counters.count_stray(topic)
-            if self._decoder is None and topic.startswith(_SPARKPLUG):
+            if topic.startswith(SPARKPLUG_PREFIX):
                 detail = f"{topic[:200]!r}: KPSTREAM_INGEST_SPARKPLUG is unset, so no Sparkplug"
                 raise RefusedMessage(exc.reason, detail) from exc
             raise
         return address
 
-    def _check(self, document: dict[str, Any], recv_ms: int) -> int:
-        """Return the number of readings; refuse a message with a reading too far in the future."""
-        earliest, _, readings = _span(document)
+    def _check_time(self, earliest: int, recv_ms: int) -> None:
+        """Refuse a message all of whose readings are too far in the future."""
         if self.judge.is_ahead(earliest, recv_ms):
             ahead = f"{earliest - recv_ms} ms ahead of the receive time {recv_ms}"
             detail = f"event time {earliest} is {ahead}, at most {self._settings.future_ms} allowed"
             if advice := unit_advice(earliest):
                 detail += f": {advice}"
             raise RefusedMessage(RefusalReason.future, detail)
-        return readings
 
     def _refuse(
         self, reason: RefusalReason, detail: str, topic: str, payload: bytes, recv_ms: int

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ingest.mqtt.endpoint import Endpoint
 from ingest.settings import IngestSettings
 from ingest.topics import SHARED_GROUP, former_subscriptions, subscription
@@ -40,9 +42,15 @@ def endpoint_of(settings: IngestSettings, client_id: str | None = None) -> Endpo
     )
 
 
-def subscriptions_of(settings: IngestSettings) -> list[str]:
-    """Return the MQTT filters of the bridge: everything, some sites, or its share of them."""
+def subscriptions_of(settings: IngestSettings, more: Sequence[str] = ()) -> list[str]:
+    """Return the MQTT filters of the bridge: everything, some sites, or its share of them.
+
+    Args:
+        settings: Prefix, sites and group.
+        more: Filters of other formats.
+    """
     filters = [subscription(settings.mqtt_prefix, site) for site in settings.mqtt_sites or (None,)]
+    filters += more
     group = settings.mqtt_shared_group
     return filters if group is None else [f"$share/{group}/{each}" for each in filters]
 

@@ -25,6 +25,7 @@ __all__ = [
     "REPORTS_FILTER",
     "SCORES",
     "SHARED_GROUP",
+    "SPARKPLUG_PREFIX",
     "Address",
     "are_names",
     "device_key",
@@ -63,6 +64,9 @@ NOTE_TOPIC = "gateways/note"
 """MQTT topic on which a centre says that there is something new; never trusted (retained)."""
 REPORTS_FILTER = "gateways/+/report"
 """MQTT filter for the reports of all gateways."""
+
+SPARKPLUG_PREFIX = "spBv1.0/"
+"""Prefix of the MQTT topics of Sparkplug B."""
 
 SHARED_GROUP = "kpstream"
 """Default group in which the bridges of a site share its messages."""

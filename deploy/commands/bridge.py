@@ -76,7 +76,7 @@ class BridgeProcess:
         self.bridge = Bridge(
             ingest,
             self.writer,
-            decoder=self.sparkplug,
+            decoders=() if self.sparkplug is None else (self.sparkplug,),
             subscribed=subscribed_filters(ingest, runtime.folder),
             versions=known_versions(ingest, runtime.folder),
             leaves=leaves,

@@ -115,7 +115,7 @@ class Gateway:
         self.bridge = Bridge(
             ingest,
             self._writer,
-            decoder=self.sparkplug,
+            decoders=() if self.sparkplug is None else (self.sparkplug,),
             subscribed=subscribed_filters(ingest, settings.state_dir),
             versions=known_versions(ingest, settings.state_dir),
         )

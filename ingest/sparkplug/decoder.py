@@ -32,7 +32,7 @@ from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
 
-from ingest.decoder import Decoded, Outgoing
+from ingest.decoder import Decoded, Outgoing, Sent
 from ingest.errors import RefusalReason, RefusedMessage
 from ingest.roster import RosterLimits
 from ingest.settings import IngestSettings
@@ -46,7 +46,7 @@ from ingest.sparkplug.nodes import NODE_LIMITS, Device, Node, Nodes
 from ingest.sparkplug.sessions import OVERTAKEN, Step, ends_session, step_of
 from ingest.sparkplug.store import Checkpoint, SparkplugStore
 from ingest.sparkplug.wire import Metric, Payload, decode_sparkplug, first_timestamp
-from ingest.topics import Address
+from ingest.topics import SPARKPLUG_PREFIX, Address
 
 __all__ = ["Sparkplug", "sparkplug_of"]
 
@@ -91,8 +91,6 @@ class Sparkplug:
         filters: MQTT filters to subscribe to.
     """
 
-    prefix = "spBv1.0/"
-
     def __init__(
         self, mapping: SparkplugMapping, store: SparkplugStore, limits: RosterLimits = NODE_LIMITS
     ) -> None:
@@ -123,13 +121,17 @@ class Sparkplug:
 
     # -- messages ---------------------------------------------------------------------------
 
-    def sent_at(self, topic: str, payload: bytes) -> tuple[str, int] | None:
+    def takes(self, topic: str) -> bool:
+        """Whether a topic belongs to Sparkplug B."""
+        return topic.startswith(SPARKPLUG_PREFIX)
+
+    def sent_at(self, topic: str, payload: bytes, recv_ms: int) -> Sent | None:
         """Return node and timestamp of a birth or data message, for whose clock is wrong."""
         levels = topic.split("/")
         if len(levels) < 4 or levels[2] not in _TIMED_KINDS:
             return None
         sent_ms = first_timestamp(payload)
-        return None if sent_ms is None else (f"{levels[1]}/{levels[3]}", sent_ms)
+        return None if sent_ms is None else Sent(f"{levels[1]}/{levels[3]}", sent_ms, sent_ms)
 
     def decode(
         self, topic: str, payload: bytes, recv_ms: int, qos: int, *, is_dup: bool = False
@@ -369,7 +371,9 @@ class Sparkplug:
 
     # -- moments ----------------------------------------------------------------------------
 
-    def due(self, now_ms: int | None) -> list[tuple[Address, bytes]]:
+    def due(
+        self, now_ms: int | None, quiet_since_ms: int | None = None
+    ) -> list[tuple[Address, bytes]]:
         """Return the readings that have waited long enough for the rest of their moment."""
         messages: list[tuple[Address, bytes]] = []
         for key, (node, device) in list(self._waiting.items()):

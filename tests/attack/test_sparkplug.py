@@ -51,7 +51,7 @@ async def running(
     table = {"stream": [STREAM]} | mapping
     store = SparkplugStore(folder / "sparkplug.db")
     sparkplug = Sparkplug(SparkplugMapping.model_validate(table), store)
-    bridge = Bridge(IngestSettings(mqtt_port=broker.port), log, decoder=sparkplug)
+    bridge = Bridge(IngestSettings(mqtt_port=broker.port), log, decoders=[sparkplug])
     try:
         async with running_bridge(bridge):
             yield bridge, sparkplug

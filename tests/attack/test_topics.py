@@ -56,7 +56,8 @@ async def running(
 ) -> AsyncIterator[Bridge]:
     ingest = IngestSettings(mqtt_port=broker.port, **settings)
     decoder = sparkplug_decoder(ingest, state)
-    bridge = Bridge(ingest, log, decoder=decoder, subscribed=subscribed_filters(ingest, state))
+    decoders = () if decoder is None else (decoder,)
+    bridge = Bridge(ingest, log, decoders=decoders, subscribed=subscribed_filters(ingest, state))
     try:
         async with running_bridge(bridge):
             yield bridge

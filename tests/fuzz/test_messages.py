@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from ingest.bridgehealth import BridgeCounters
 from ingest.deadletter import decode_dead_letter
+from ingest.decoders import Decoders
 from ingest.errors import RefusedMessage
 from ingest.intake import Intake
 from ingest.messages import Batch, columns, decode_bundle, encode_bundle, encode_envelope
@@ -139,7 +140,7 @@ def test_bad_messages_do_not_affect_the_good_ones_around_them(
     decoder = sparkplug(folder)
     log = FakeLog()
     counters = BridgeCounters()
-    intake = Intake(IngestSettings(), lambda: log.partitions, decoder, counters)
+    intake = Intake(IngestSettings(), lambda: log.partitions, Decoders([decoder]), counters)
     node = EdgeNode("g", "good", {"press": {"A": 1.0, "B": 2.0}})
     good = ("sensors/good/press-1/imu", "spBv1.0/g/DDATA/good/press")
     with within(10):

@@ -12,7 +12,7 @@ import pytest
 from ingest.bridge import Bridge
 from ingest.clock import MachineClock
 from ingest.clockjudge import ALONE_S
-from ingest.decoder import Decoded
+from ingest.decoder import Decoded, Sent
 from ingest.errors import LogUnavailable, RefusalReason
 from ingest.settings import IngestSettings
 from ingest.topics import Address
@@ -216,15 +216,17 @@ async def test_a_clock_that_is_set_right_needs_no_minute_to_be_believed() -> Non
 class Timed:
     """A decoder whose messages are `NODE TIME`; it counts what reaches its memory."""
 
-    prefix = "timed/"
     filters = ("timed/+",)
 
     def __init__(self) -> None:
         self.decoded: list[str] = []
 
-    def sent_at(self, topic: str, payload: bytes) -> tuple[str, int] | None:
+    def takes(self, topic: str) -> bool:
+        return topic.startswith("timed/")
+
+    def sent_at(self, topic: str, payload: bytes, recv_ms: int) -> Sent | None:
         node, ms = payload.decode().split()
-        return node, int(ms)
+        return Sent(node, int(ms), int(ms))
 
     def decode(
         self, topic: str, payload: bytes, recv_ms: int, qos: int, *, is_dup: bool = False
@@ -233,7 +235,7 @@ class Timed:
         self.decoded.append(node)
         return Decoded([(Address("s", node, "imu"), body(0, int(ms)))])
 
-    def due(self, now_ms: int | None) -> list[Any]:
+    def due(self, now_ms: int | None, quiet_since_ms: int | None) -> list[Any]:
         return []
 
     def checkpoint(self) -> None:
@@ -254,7 +256,7 @@ async def test_a_second_format_is_held_before_its_memory_changes() -> None:
     log, clocks, timed = FakeLog(), Clocks(), Timed()
     async with (
         ScriptedBroker() as broker,
-        running(broker, log, clocks, decoder=timed) as bridge,
+        running(broker, log, clocks, decoders=[timed]) as bridge,
     ):
         for number in (1, 2, 3):
             broker.publish(number, "timed/x", f"node-{number} {NOW}".encode())

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from ingest.bridge import Bridge
-from ingest.decoder import Decoded, Outgoing
+from ingest.decoder import Checked, Decoded, Outgoing, Sent
+from ingest.decoders import Decoders
 from ingest.errors import LogUnavailable, RefusalReason, RefusedMessage
 from ingest.settings import IngestSettings
 from ingest.sparkplug.decoder import Sparkplug
@@ -25,7 +26,6 @@ from tests.fakes.sparkplugnode import EdgeNode
 class Plain:
     """A format whose messages are `<device> <number> ...`; it remembers how many there were."""
 
-    prefix = "plain/"
     filters = ("plain/+",)
 
     def __init__(self) -> None:
@@ -52,7 +52,10 @@ class Plain:
             found.append((Address("s", words[0], "imu"), b"{}"))
         return Decoded(found, refused)
 
-    def due(self, now_ms: int | None) -> list[tuple[Address, bytes]]:
+    def takes(self, topic: str) -> bool:
+        return topic.startswith(self.filters[0][:-1])
+
+    def due(self, now_ms: int | None, quiet_since_ms: int | None) -> list[tuple[Address, bytes]]:
         held, self.held = self.held, []
         return held
 
@@ -73,7 +76,7 @@ class Plain:
         said, self.to_say = self.to_say, []
         return said
 
-    def sent_at(self, topic: str, payload: bytes) -> tuple[str, int] | None:
+    def sent_at(self, topic: str, payload: bytes, recv_ms: int) -> Sent | None:
         return None
 
     def farewell(self, now_ms: int) -> Outgoing | None:
@@ -84,7 +87,7 @@ class Plain:
 async def running(
     broker: ScriptedBroker, log: FakeLog, decoder: Plain | Sparkplug
 ) -> AsyncIterator[Bridge]:
-    bridge = Bridge(IngestSettings(mqtt_port=broker.port), log, decoder=decoder)
+    bridge = Bridge(IngestSettings(mqtt_port=broker.port), log, decoders=[decoder])
     task = asyncio.ensure_future(bridge.run())
     await until(lambda: bridge.health().connected)
     try:
@@ -208,7 +211,7 @@ async def test_a_host_that_may_not_retain_says_so_and_the_readings_flow() -> Non
     plain.to_say = [plain.will]
     async with ScriptedBroker() as broker:
         broker.announce(retain_available=0)
-        bridge = Bridge(IngestSettings(mqtt_port=broker.port), log, decoder=plain)
+        bridge = Bridge(IngestSettings(mqtt_port=broker.port), log, decoders=[plain])
         task = asyncio.ensure_future(bridge.run())
         await until(lambda: bridge.health().promise_void)
         health = bridge.health()
@@ -225,3 +228,48 @@ async def test_a_host_that_may_not_retain_says_so_and_the_readings_flow() -> Non
         await until(lambda: len(broker.connects) == 3 and broker.ready)
         bridge.stop()  # the farewell is refused, which must not stop the stop
         await asyncio.wait_for(task, 30)
+
+
+async def test_two_formats_each_get_their_own_messages_and_keep_their_own_memory() -> None:
+    log, one, other = FakeLog(), Plain(), Plain()
+    other.filters = ("other/+",)
+    async with ScriptedBroker() as broker:
+        bridge = Bridge(IngestSettings(mqtt_port=broker.port), log, decoders=[one, other])
+        task = asyncio.ensure_future(bridge.run())
+        await until(lambda: bridge.health().connected)
+        assert all(each in broker.subscriptions[0] for each in (b"plain/+", b"other/+"))
+        broker.publish(1, "plain/x", b"press 5")
+        broker.publish(2, "other/x", b"pump 6")
+        broker.publish(3, "sensors/s/fan/imu", body(7.0))
+        await until(lambda: broker.acks == [1, 2, 3])
+        bridge.stop()
+        await asyncio.wait_for(task, 30)
+    assert (one.taken, other.taken) == (1, 1)
+    assert set(one.kept) == set(other.kept) == {1}
+    assert [log.numbers(device) for device in ("press", "pump", "fan")] == [[5.0], [6.0], [7.0]]
+    assert log.dead_letters() == []
+
+
+async def test_after_a_failure_what_is_durable_already_is_not_kept_again() -> None:
+    one, other = Plain(), Plain()
+    one.taken, other.taken, other.failures_left = 1, 2, 1
+    both = Decoders([one, other])
+    checkpoint = both.checkpoint()
+    assert checkpoint is not None
+    with pytest.raises(LogUnavailable):
+        await both.keep(checkpoint)
+    await both.keep(checkpoint)
+    assert (one.kept, other.kept) == ([1], [2])
+
+
+async def test_a_body_that_its_decoder_checked_is_checked_for_its_time_only() -> None:
+    log, plain = FakeLog(), Plain()
+    at_ms = 1_700_000_000_000
+    far_ms = 4_000_000_000_000
+    plain.held = [
+        Checked(Address("s", "press", "imu"), body(1.0, at_ms), at_ms, 1),
+        Checked(Address("s", "press", "imu"), body(2.0, far_ms), far_ms, 1),
+    ]
+    async with ScriptedBroker() as broker, running(broker, log, plain):
+        await until(lambda: log.numbers("press") == [1.0] and log.dead_letters())
+    assert [letter.reason for letter in log.dead_letters()] == [RefusalReason.future]
