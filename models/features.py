@@ -1,16 +1,13 @@
-"""Scaling, padding, slicing and ranges of readings: the same in training and on a gateway."""
+"""Scaling, padding and slicing of readings: the same in training and on a gateway."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.manifest import Scaler, Seen
+from models.manifest import Scaler
 
-__all__ = ["pad_front", "scale", "scaler_arrays", "seen_range", "slice_windows", "unscale"]
-
-_SEEN = (0.001, 0.5, 0.999)
-_SEEN_DIGITS = 6
+__all__ = ["pad_front", "scale", "scaler_arrays", "slice_windows", "unscale"]
 
 
 def scale(windows: NDArray[np.float32], scaler: Scaler) -> NDArray[np.float32]:
@@ -80,25 +77,3 @@ def slice_windows(readings: NDArray[np.float32], length: int, hop: int) -> NDArr
     view: NDArray[np.float32] = np.lib.stride_tricks.sliding_window_view(readings, length, axis=0)
     windows: NDArray[np.float32] = view[::hop].transpose(0, 2, 1)
     return windows
-
-
-def seen_range(readings: NDArray[np.float32]) -> Seen:
-    """The 0.1 %, 50 % and 99.9 % quantiles of each channel, to six digits, for a manifest.
-
-    Training calls it with everything that a student learns from, and with nothing else.
-
-    >>> seen_range(np.arange(1001, dtype=np.float32)[:, None]).high
-    (999.0,)
-
-    Args:
-        readings: [..., channels] finite float32 in raw units, at least one reading; windows that
-            overlap are fine.
-    """
-    rows = readings.reshape(-1, readings.shape[-1])
-    # One channel at a time: 140,000 windows of 70 readings and 17 channels are 700 MB already.
-    found = [np.quantile(rows[:, channel], _SEEN) for channel in range(rows.shape[1])]
-    low, middle, high = (
-        tuple(float(f"{value:.{_SEEN_DIGITS}g}") for value in column)
-        for column in np.stack(found, axis=1)
-    )
-    return Seen(low=low, middle=middle, high=high)

@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from models.errors import ChannelMismatch, ManifestInvalid, Misfit
+from models.seen import Seen
 from models.tasks.fields import (
     MAX_CHANNELS,
     Count,
@@ -50,7 +51,6 @@ __all__ = [
     "Manifest",
     "OnnxFile",
     "Scaler",
-    "Seen",
     "WindowShape",
     "check_fit",
     "decode_manifest",
@@ -106,32 +106,6 @@ class Scaler(Frozen):
     kind: Literal["affine"]
     scale: Annotated[tuple[Float32, ...], Field(min_length=1)]
     offset: Annotated[tuple[Float32, ...], Field(min_length=1)]
-
-
-class Seen(Frozen):
-    """The readings that a student has learned from: three quantiles per channel, in raw units.
-
-    `low`, `middle` and `high` are the 0.1 %, 50 % and 99.9 % quantiles over all readings of the
-    training windows (`models.features.seen_range`). People compare readings with the range, and
-    `models.explain` takes the middle for what is usual. Nothing that scores reads it.
-    """
-
-    low: Annotated[tuple[Float32, ...], Field(min_length=1)]
-    middle: Annotated[tuple[Float32, ...], Field(min_length=1)]
-    high: Annotated[tuple[Float32, ...], Field(min_length=1)]
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Seen:
-        if not len(self.low) == len(self.middle) == len(self.high):
-            msg = f"{len(self.low)} low, {len(self.middle)} middle and {len(self.high)} high"
-            raise ValueError(msg)
-        for place, (low, middle, high) in enumerate(
-            zip(self.low, self.middle, self.high, strict=True)
-        ):
-            if not low <= middle <= high:
-                msg = f"channel {place} has low {low}, middle {middle}, high {high}: sort them"
-                raise ValueError(msg)
-        return self
 
 
 class Lineage(Frozen):

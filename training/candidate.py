@@ -24,7 +24,7 @@ from torch import nn
 
 import training
 from models.artifact import Artifact
-from models.features import seen_range
+from models.describe import describe_seen
 from models.manifest import Draft, Lineage, Scaler, WindowShape, check_fit
 from models.session import Student
 from models.tasks.registry import find_task
@@ -366,7 +366,9 @@ def _draft(
             gap_ms=data.gap_ms,
         ),
         scaler=scaler,
-        seen=seen_range(seen.windows),
+        seen=describe_seen(
+            seen.windows, seen.groups, data.hop, [channel.name for channel in data.channels]
+        ),
         decoding=data.contract.new_decoding(data.labels or (), calibration.unknown),
         interval=calibration.interval,
         metrics=measures,

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from models.artifact import Artifact
-from models.manifest import Channel, Seen
+from models.manifest import Channel
+from models.seen import Seen
 from training.errors import DataSetError
 
 __all__ = ["require_claimed_units"]
@@ -48,7 +49,7 @@ def require_claimed_units(
     Args:
         title: Title of the data set, for the message.
         channels: Channels with their units, in order.
-        seen: Range of the readings (`models.features.seen_range`).
+        seen: Range of the readings (`models.describe.seen_range`).
         running: Student that scores the stream now.
         new_range: Accept readings far from what the running student has seen.
 

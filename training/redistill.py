@@ -21,8 +21,8 @@ import click
 from rich.console import Console
 
 from models.artifact import Artifact
+from models.describe import seen_range
 from models.errors import ModelError
-from models.features import seen_range
 from models.registry import Registry
 from models.tasks.contract import Task
 from models.tasks.registry import find_task

@@ -18,7 +18,7 @@ import numpy as np
 from rich.console import Console
 
 from models.artifact import Artifact
-from models.features import seen_range
+from models.describe import seen_range
 from models.manifest import check_fit
 from models.registry import Registry
 from models.session import Student

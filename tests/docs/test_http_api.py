@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
-from models.manifest import Seen
+from models.seen import Seen
 from models.tasks.registry import tasks
 from pipeline.console.fleet import Fleet, FleetQuery
 from pipeline.console.pages import (

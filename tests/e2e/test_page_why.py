@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from models.manifest import Seen
+from models.seen import Seen
 from pipeline.console.server import Console, create_console
 from pipeline.points.points import explanation_point
 from tests.fakes.browser import Browser

@@ -10,7 +10,8 @@ from models import dummy
 from models.artifact import write_artifact
 from models.errors import ScoreFailed
 from models.explain import cut_spans, explain
-from models.manifest import Draft, Scaler, Seen, WindowShape
+from models.manifest import Draft, Scaler, WindowShape
+from models.seen import Seen
 from models.session import Student
 from models.tasks.activity import ACTIVITY
 from models.tasks.classes import Unknown

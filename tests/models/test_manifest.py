@@ -10,11 +10,11 @@ from models.manifest import (
     Draft,
     Manifest,
     OnnxFile,
-    Seen,
     check_fit,
     decode_manifest,
     encode_manifest,
 )
+from models.seen import Seen
 
 
 def manifest(task: str = "rul") -> Manifest:

@@ -7,7 +7,8 @@ import pytest
 
 pytest.importorskip("torch", reason="needs the extra [training]; make test installs it")
 
-from models.features import scale, seen_range
+from models.describe import describe_seen
+from models.features import scale
 from models.session import Student
 from models.tasks.activity import ActivityScores
 from training.candidate import check_comparable, compare, train_candidate
@@ -60,7 +61,9 @@ def test_the_final_student_learns_from_all_engines(data, folded):
     everything = distill(recipe, data.train, scaler, 126, build_method).student
     manifest = candidate.artifact.manifest
     assert manifest.scaler == scaler
-    assert manifest.seen == seen_range(data.train.windows)
+    assert manifest.seen == describe_seen(
+        data.train.windows, data.train.groups, data.hop, [c.name for c in data.channels]
+    )
     assert "with all 6 engines, measured out of 3 folds" in manifest.lineage.data
     found = score_raw(Student(candidate.artifact), data.train.windows)
     wanted = score_torch(everything, scaler, data.train.windows)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from models.artifact import read_artifact
-from models.features import seen_range
+from models.describe import seen_range
 from models.zoo import zoo_path
 from training.claimedunits import require_claimed_units
 from training.errors import DataSetError

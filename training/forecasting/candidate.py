@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.artifact import Artifact, write_artifact
-from models.features import seen_range, unscale
+from models.describe import describe_series
+from models.features import unscale
 from models.manifest import Draft, Lineage, WindowShape
 from models.session import Student
 from models.tasks.anomaly import AnomalyTable, anomaly_statistics, fit_anomaly_table
@@ -164,7 +165,7 @@ def _draft(
             length=length, hop=recipe.hop, min_readings=length, gap_ms=data.step_ms * 3 // 2
         ),
         scaler=data.scaler(),
-        seen=seen_range(np.concatenate(learned)),
+        seen=describe_series(learned, length, recipe.hop, data.channel_names),
         decoding=ForecastDecoding(
             kind="forecast",
             output="forecast",

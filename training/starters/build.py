@@ -1,6 +1,7 @@
 """The command that makes the students in models/zoo, measures them, and writes their cards.
 
     python -m training.starters build --data DATA_FOLDER --only rul-fd003
+    python -m training.starters seen --data DATA_FOLDER   # what the manifests tell about the data
     python -m training.starters cards                     # the tables of docs/starter-students.md
 
 `build` trains by the recipe `training/configs/NAME.toml`, calibrates, exports, makes the int8
@@ -14,6 +15,7 @@ import shutil
 import sys
 import tempfile
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,7 @@ from training.report import RunLog
 from training.starters.cards import write_cards
 from training.starters.forecasts import FORECASTERS, build_forecaster
 from training.starters.latency import measure_latency
+from training.starters.learned import describe_again
 from training.starters.official import measure_windows
 from training.windows import WindowSet, digest_windows
 
@@ -252,6 +255,21 @@ def build_command(data: Path, names: tuple[str, ...], zoo: Path, scratch: Path) 
                 manifest = artifact.manifest
                 test = ", ".join(f"{k} {v:.4g}" for k, v in manifest.metrics["test"].items())
                 console.print(f"{manifest.name}: {manifest.onnx.size_bytes} bytes; test {test}")
+    except (TrainingError, ModelError) as exc:
+        click.echo(f"training.starters: {exc}", err=True)
+        sys.exit(2)
+
+
+@main.command("seen")
+@click.option(
+    "--data", type=click.Path(path_type=Path, exists=True), required=True, help="Data folder."
+)
+def seen_command(data: Path) -> None:
+    """Write again what the shipped manifests tell about the training data; no graph changes."""
+    try:
+        for name in sorted([*STUDENTS, *FORECASTERS]):
+            for artifact in describe_again(name, data, partial(read_data, with_test=False)):
+                click.echo(f"{artifact.manifest.name}: {artifact.digest}")
     except (TrainingError, ModelError) as exc:
         click.echo(f"training.starters: {exc}", err=True)
         sys.exit(2)

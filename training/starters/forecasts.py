@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +21,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from models.artifact import Artifact, write_artifact
-from models.features import seen_range
+from models.describe import describe_series
 from models.manifest import Draft
+from models.seen import Seen
 from models.session import Student
 from models.tasks.registry import find_task
 from training.datasets.ett import read_ett
@@ -33,7 +35,14 @@ from training.starters.latency import measure_latency
 if TYPE_CHECKING:  # it needs torch, which the tables do not
     from training.students.normalise import Forecaster
 
-__all__ = ["FORECASTERS", "TRANSFORMERS", "build_forecaster", "measure_parts", "read_transformers"]
+__all__ = [
+    "FORECASTERS",
+    "TRANSFORMERS",
+    "build_forecaster",
+    "describe_transformers",
+    "measure_parts",
+    "read_transformers",
+]
 
 FORECASTERS = ("forecast-transformer",)
 """Starter students that forecast; each has a recipe `training/configs/NAME.toml`."""
@@ -180,6 +189,13 @@ def _ridge_forecast(ridge: Forecaster) -> Forecast:
     return forecast
 
 
+def describe_transformers(sets: Sequence[SeriesSet], manifest: Draft) -> Seen:
+    """Describe the training part of the recordings as they are."""
+    learned = [one.series[0][: one.borders[0][0]] for one in sets]
+    window = manifest.window
+    return describe_series(learned, window.length, window.hop, manifest.channel_names)
+
+
 def _install(
     trained: Artifact,
     folder: Path,
@@ -191,8 +207,7 @@ def _install(
 ) -> Artifact:
     """Write the artifact with its measures; `whole` is the student in float32, for eight bits."""
     content = {field: getattr(trained.manifest, field) for field in Draft.model_fields}
-    readings = np.concatenate([one.series[0][: one.borders[0][0]] for one in sets])
-    content |= {"name": folder.name, "seen": seen_range(readings)}
+    content |= {"name": folder.name, "seen": describe_transformers(sets, trained.manifest)}
     test = sets[0].windows("test", trained.manifest.window.length, 1)
     raw = test.inputs(slice(0, 500)) * sets[0].deviation + sets[0].mean
     windows: NDArray[np.float32] = raw.astype(np.float32)

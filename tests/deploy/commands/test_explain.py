@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from deploy.cli import main
-from models.manifest import Seen
+from models.seen import Seen
 from tests.pipeline.explain.plant import STEP, T0, Plant, line, tick
 
 SEEN = Seen(low=(-9.0, -9.0, 8.0), middle=(0.0, 0.0, 8.5), high=(9.0, 9.0, 9.0))

@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from models.manifest import Seen
+from models.seen import Seen
 from pipeline.console.server import Console, create_console
 from pipeline.explain.explainer import Explainer
 from tests.fakes.view import FakeView

@@ -14,8 +14,9 @@ from ingest.messages import Batch, Tick, decode_bundle, encode_bundle, encode_en
 from ingest.topics import READINGS, device_key, partition_of
 from models.artifact import write_artifact
 from models.dummy import dummy_draft, dummy_onnx
-from models.manifest import Draft, Seen
+from models.manifest import Draft
 from models.registry import Registry
+from models.seen import Seen
 from models.session import Student
 from pipeline.explain.explainer import Explainer
 from pipeline.explain.logscan import LogFile
