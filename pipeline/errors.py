@@ -22,6 +22,9 @@ PipelineError
 │   ├── NoScore             there is no such device, or no score of it at that time
 │   ├── ReadingsGone        the log no longer holds the readings of the window
 │   └── NoStudent           no student can explain it
+├── RecorderError          readings cannot be recorded
+│   ├── RecordingUnavailable    a file cannot be written, or the log cannot be read: retry later
+│   └── RecordingUnusable       the folder of recordings is damaged, or in use by another process
 ├── LineFull                too much is asked of a thread at low priority: ask again later
 └── ConsoleError            the console page cannot be served
 ```
@@ -50,6 +53,9 @@ __all__ = [
     "PipelineError",
     "PointError",
     "ReadingsGone",
+    "RecorderError",
+    "RecordingUnavailable",
+    "RecordingUnusable",
     "ResultsCorrupted",
     "ResultsGone",
     "SinkError",
@@ -175,6 +181,18 @@ class ReadingsGone(ExplainError):
 
 class NoStudent(ExplainError):
     """The registry has no student that reads the window."""
+
+
+class RecorderError(PipelineError):
+    """Readings cannot be recorded."""
+
+
+class RecordingUnavailable(RecorderError):
+    """A file cannot be written, or the log cannot be read: try again later; nothing is lost."""
+
+
+class RecordingUnusable(RecorderError):
+    """The folder of recordings is damaged or in use; the message says what to do."""
 
 
 class LineFull(PipelineError):

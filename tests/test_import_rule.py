@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "pipeline": (
         "ingest.backoff",
         "ingest.clock",
+        "ingest.labels",
         "ingest.messages",
         "ingest.payloads",
         "ingest.roster",
@@ -75,6 +76,7 @@ ONE_FILE = {
         "deploy/rollout/ceremony.py",
         "deploy/rollout/keys.py",
     },
+    "pyarrow": {"pipeline/recording/parquetfile.py"},  # in the process of `kpstream record` only
     "urllib3": {"deploy/updates/childtransport.py", "pipeline/stores/influxclient.py"},
 }
 # The files of the child process that fetches from a centre; no other process of a gateway loads
@@ -115,6 +117,7 @@ PURE = (
     "windows/cutters",
     "windows/devices",
     "scoring/batch",
+    "recording/rows",
     "points/points",
     "points/lines",
     "points/scores",

@@ -25,6 +25,7 @@ SETTINGS_MODULES = (
     "ingest.settings",
     "pipeline.settings",
     "deploy.settings.settings",
+    "deploy.settings.recordsettings",
     "deploy.settings.rolloutsettings",
     "deploy.settings.centresettings",
     "dashboards.settings",
