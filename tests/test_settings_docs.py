@@ -18,6 +18,7 @@ PREFIXES = {
     "deploy.settings.rolloutsettings": ("KPSTREAM_ROLLOUT_",),
     "deploy.settings.centresettings": ("KPSTREAM_CENTRE_",),
     "dashboards.settings": ("KPSTREAM_GRAFANA_",),
+    "deploy.settings.recordsettings": ("KPSTREAM_RECORD_",),
 }
 FIELDS = [(settings, name) for settings in settings_classes() for name in settings.model_fields]
 
