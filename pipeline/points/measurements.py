@@ -36,6 +36,7 @@ __all__ = [
     "GATEWAY",
     "LAG",
     "MODEL",
+    "OPTIONAL_SCORE_FIELDS",
     "RELEASE",
     "ROLES",
     "ROLLOUT",
@@ -111,8 +112,17 @@ SCORE_FIELDS = (
     _int("readings", "readings", "readings in the window"),
     _int("gaps", "gaps", "missing stretches inside the window"),
     _int("latency_ms", "ms", "from the last reading's receipt to the score"),
+    _float("made_up", "1", "share of resampled readings with no reading near", always=False),
+    _float("rate_hz", "Hz", "readings per second in the window, as they came", always=False),
+    _int("run_ms", "ms", "event time at which the resampling began, epoch", always=False),
 )
-"""Fields of every score, whatever its task; they follow those of the task."""
+"""Fields of every score, whatever its task; they follow those of the task.
+
+The last three belong to resampled windows (`pipeline.windows.resample`).
+"""
+
+OPTIONAL_SCORE_FIELDS = tuple(field for field in SCORE_FIELDS if not field.always)
+"""Those that a score may lack; a score record has them under their names."""
 
 COUNTER_FIELDS = (
     _count("received", "readings", "readings received; the sum of the next five"),

@@ -17,11 +17,11 @@ from typing import Any
 import orjson
 
 from models.errors import UnknownTask
-from models.tasks.contract import Task
+from models.tasks.contract import Field, Task
 from models.tasks.registry import TASKS, find_task, tasks
 from pipeline.errors import PointError
 from pipeline.points.lines import escape_name, quote_text, series_key, to_line
-from pipeline.points.measurements import SCORE_FIELDS, SCORE_TAGS
+from pipeline.points.measurements import OPTIONAL_SCORE_FIELDS, SCORE_FIELDS, SCORE_TAGS
 from pipeline.points.scores import (
     FlawedScore,
     encode_scores,
@@ -101,13 +101,27 @@ def _slow_lines(record: Any) -> list[str]:
 
 @lru_cache(maxsize=64)
 def _line_maker(task: Task) -> LineMaker:
-    """Compile the template of a task.
+    """A function that makes the lines of a task, by the optional fields that a record has."""
+    makers: dict[tuple[Field, ...], LineMaker] = {}
+
+    def line(record: dict[str, Any]) -> str | None:
+        present = tuple(field for field in OPTIONAL_SCORE_FIELDS if field.name in record)
+        make = makers.get(present)
+        if make is None:
+            make = makers[present] = _template_maker(task, present)
+        return make(record)
+
+    return line
+
+
+def _template_maker(task: Task, present: tuple[Field, ...]) -> LineMaker:
+    """Compile the template of a task for records with the optional fields `present`.
 
     Fields are sorted by name, and the keys of a record are taken in that order. Two kinds of field
     need more than one hole and one key: `latency_ms` is the difference of two keys, and a field
     with `labels_in` becomes one hole per label.
     """
-    columns = _columns(task)
+    columns = _columns(task, present)
     cut = [column.name for column in columns].index("latency_ms")
     keys = [key for column in columns for key in column.keys]
     types = (*(column.type for column in columns for _ in column.keys), int)
@@ -140,7 +154,7 @@ def _line_maker(task: Task) -> LineMaker:
         numbers = values[labelled[0]]
         if not numbers or not _FLOAT.issuperset(map(type, numbers.values())):
             return None
-        filled, in_order = _labelled(task, tuple(numbers))
+        filled, in_order = _labelled(task, present, tuple(numbers))
         values[labelled[0] : labelled[0] + 1] = in_order(numbers)
         return filled % (series, *values)
 
@@ -158,8 +172,8 @@ class _Column:
     type: type
 
 
-def _columns(task: Task) -> list[_Column]:
-    """All fields of a line, sorted by name."""
+def _columns(task: Task, present: tuple[Field, ...]) -> list[_Column]:
+    """All fields of a line with the optional fields `present`, sorted by name."""
     columns = [
         _Column(
             f.name,
@@ -169,8 +183,9 @@ def _columns(task: Task) -> list[_Column]:
         for f in task.fields
     ]
     for f in SCORE_FIELDS:
-        keys = ("scored_ms", "recv_ms") if f.name == "latency_ms" else (f.name,)
-        columns.append(_Column(f.name, keys, int))
+        if f.always or f in present:
+            keys = ("scored_ms", "recv_ms") if f.name == "latency_ms" else (f.name,)
+            columns.append(_Column(f.name, keys, _TYPES[f.kind]))
     return sorted(columns, key=lambda column: column.name)
 
 
@@ -187,13 +202,15 @@ def _template(columns: Sequence[_Column], labels: tuple[str, ...] = ()) -> str:
 
 
 @lru_cache(maxsize=256)
-def _labelled(task: Task, labels: tuple[str, ...]) -> tuple[str, _InOrder]:
+def _labelled(
+    task: Task, present: tuple[Field, ...], labels: tuple[str, ...]
+) -> tuple[str, _InOrder]:
     """The template for the labels of a model, and a function that puts their numbers in order."""
     if not all(label and label.isprintable() and "\\" not in label for label in labels):
         msg = f"score record with an empty or unwritable label among {labels!r:.200}"
         raise PointError(msg)
     ordered = tuple(sorted(labels))
-    filled = _template(_columns(task), ordered)
+    filled = _template(_columns(task, present), ordered)
     if len(ordered) == 1:
         return filled, lambda numbers: (numbers[ordered[0]],)
     return filled, itemgetter(*ordered)

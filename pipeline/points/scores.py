@@ -24,7 +24,12 @@ from models.errors import UnknownTask
 from models.tasks.contract import Kind, Task
 from models.tasks.registry import TASKS, find_task
 from pipeline.errors import PointError
-from pipeline.points.measurements import SCORE_TAGS, detail_measurement, score_measurement
+from pipeline.points.measurements import (
+    OPTIONAL_SCORE_FIELDS,
+    SCORE_TAGS,
+    detail_measurement,
+    score_measurement,
+)
 from pipeline.points.points import FieldValue, Point
 
 __all__ = [
@@ -84,12 +89,14 @@ class ScoreHead(TypedDict):
 
 
 ScoreRecord = dict[str, Any]
-"""A `ScoreHead` and the fields of its task, as plain data. A field with `labels_in` is an object
-`{label: number}` under that key; a field that is not `always` there may be missing or None."""
+"""A `ScoreHead`, the fields of its task and those of `OPTIONAL_SCORE_FIELDS` that it has, as plain
+data. A field with `labels_in` is an object `{label: number}` under that key; a field of the task
+that is not `always` there may be missing or None."""
 
 _HEAD = get_type_hints(ScoreHead)
 _HEAD_TYPES = list(_HEAD.values())
 _COUNTS = [name for name, kind in _HEAD.items() if kind is int]
+_OPTIONAL = frozenset(field.name for field in OPTIONAL_SCORE_FIELDS)
 _STORED_AS_THEY_ARE = ("version", "start_ms", "readings", "gaps")
 _LAST_MS = (2**63 - 1) // 1_000_000
 _FLOAT = frozenset([float])
@@ -248,6 +255,11 @@ class ScoreForm:
                 *self._task_fields(record),
                 *((name, record[name]) for name in _STORED_AS_THEY_ARE),
                 ("latency_ms", record["scored_ms"] - record["recv_ms"]),
+                *(
+                    (each.name, _READ[each.kind](each.name, record[each.name]))
+                    for each in OPTIONAL_SCORE_FIELDS
+                    if each.name in record
+                ),
             ]
             tags = tuple((name, record[name]) for name in SCORE_TAGS)
             time_ns = record["end_ms"] * 1_000_000
@@ -267,7 +279,7 @@ class ScoreForm:
 
     def _surely_fine(self, record: ScoreRecord) -> bool:
         """Whether a record of floats makes a point: a shortcut for the most frequent records."""
-        if self._floats is None:
+        if self._floats is None or not _OPTIONAL.isdisjoint(record):
             return False
         numbers = list(map(record.get, self._floats))
         words = list(map(record.__getitem__, SCORE_TAGS))

@@ -26,6 +26,7 @@ from pipeline.points.scores import ScoreHead, ScoreRecord
 
 if TYPE_CHECKING:
     from pipeline.windows.devices import ClosedWindow
+    from pipeline.windows.spec import Window
 
 __all__ = [
     "Health",
@@ -215,7 +216,8 @@ def _add_part(
     rows = answer.record_fields(scores)
     for item, is_valid, fields in zip(items, scores.valid.tolist(), rows, strict=True):
         if is_valid:
-            scored.records.append({**_head(item, manifest, scored_ms), **fields})
+            head = _head(item, manifest, scored_ms)
+            scored.records.append({**head, **fields, **_rate_fields(item.window)})
         else:
             reason = f"{title} gave no finite score for this window"
             scored.unscored.append(Unscored(item, reason))
@@ -237,3 +239,10 @@ def _head(item: ClosedWindow, manifest: Manifest, scored_ms: int) -> ScoreHead:
         "recv_ms": window.recv_ms,
         "scored_ms": scored_ms,
     }
+
+
+def _rate_fields(window: Window) -> dict[str, float | int]:
+    """The fields that only scores of resampled windows have."""
+    if window.rate_hz is None or window.run_ms is None:
+        return {}
+    return {"made_up": window.made_up, "rate_hz": window.rate_hz, "run_ms": window.run_ms}

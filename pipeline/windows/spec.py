@@ -98,9 +98,13 @@ class Window:
         end_ms: Count windows: event time of the last reading + 1; time windows: aligned end.
         values: float32 `[length, c]` (time windows: `[readings, c]`), read-only, C order. Windows
             that closed together may share memory.
-        readings: Number of real readings; fewer than `length` when front-padded.
+        readings: Number of real readings: fewer than `length` when front-padded, and before
+            resampling.
         gaps: Gaps between its readings.
         recv_ms: Latest receive time of its readings.
+        made_up: Share of the resampled readings that no real reading is near, 0 to 1.
+        rate_hz: Real readings per second; None without resampling.
+        run_ms: Event time at which the resampling began; None without it.
     """
 
     start_ms: int
@@ -109,6 +113,9 @@ class Window:
     readings: int
     gaps: int
     recv_ms: int
+    made_up: float = 0.0
+    rate_hz: float | None = None
+    run_ms: int | None = None
 
 
 def slice_windows(

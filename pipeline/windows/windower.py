@@ -71,6 +71,7 @@ from numpy.typing import NDArray
 
 from pipeline.status.counters import ReadingCounters
 from pipeline.windows.cutters import CountCutter, ReadingBuffer, TimeCutter
+from pipeline.windows.resample import measured_rate
 from pipeline.windows.snapshots import WindowerState, decode_state, encode_state
 from pipeline.windows.spec import Window, WindowSpec
 
@@ -88,6 +89,8 @@ _LAST_MS = 2**62
 _REMEMBERED = 1024
 _COMPARED = 32
 _MOST_VERSIONS = 256
+_MEASURED = 256
+"""Newest readings over which the rate is measured."""
 _NONE: NDArray[np.intp] = np.empty(0, dtype=np.intp)
 _NONE.flags.writeable = False
 
@@ -173,6 +176,16 @@ class DeviceWindower:
     def gaps(self) -> int:
         """Gaps between released readings since the windower began."""
         return self._gaps
+
+    @property
+    def rate_hz(self) -> float | None:
+        """Readings per second of event time, as they come; None before the third reading.
+
+        Measured over the newest remembered readings; steps of three times the usual one are silence
+        and do not count. It costs some microseconds, so ask for it once per look, not per reading.
+        """
+        buffer = self._buffer
+        return measured_rate(buffer.ts[max(buffer.begin, buffer.end - _MEASURED) : buffer.end])
 
     @property
     def counters(self) -> ReadingCounters:

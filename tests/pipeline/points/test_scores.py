@@ -42,6 +42,7 @@ ACTIVITY = COMMON | {
     "probability": 0.75,
     "probabilities": {"WALKING": 0.75, "SITTING": 0.25},
 }
+RATED = ACTIVITY | {"made_up": 0.25, "rate_hz": 40.0, "run_ms": 1_699_999_999_000}
 FORECAST = COMMON | {
     "task": "forecast",
     "score": 0.5,
@@ -146,6 +147,15 @@ def test_a_forecast_is_a_point_for_its_window_and_one_for_every_channel_and_lead
     assert [(p.tags, p.time_ns) for p in again] == [(p.tags, p.time_ns) for p in points]
 
 
+def test_a_score_of_a_resampled_window_has_the_fields_of_the_resampling() -> None:
+    for record in (RATED, RUL | {"made_up": 0.25, "rate_hz": 40.0, "run_ms": 1_699_999_999_000}):
+        (decoded,) = decode_scores(encode_scores([record]))
+        fields = dict(points_of([decoded])[0].fields)
+        assert (fields["made_up"], fields["rate_hz"]) == (0.25, 40.0)
+        assert fields["run_ms"] == 1_699_999_999_000
+    assert {"made_up", "rate_hz", "run_ms"}.isdisjoint(dict(points_of([ACTIVITY])[0].fields))
+
+
 def test_interval_may_be_missing() -> None:
     record = {key: value for key, value in RUL.items() if key not in ("rul_low", "rul_high")}
     (decoded,) = decode_scores(encode_scores([record]))
@@ -207,6 +217,11 @@ BROKEN: list[dict[str, Any]] = [
     ACTIVITY | {"probabilities": {"WALKING": math.nan}},
     ACTIVITY | {"probabilities": [0.5]},
     ACTIVITY | {"probabilities": {"": None}},
+    {"made_up": None},
+    {"rate_hz": math.nan},
+    {"rate_hz": "50"},
+    {"run_ms": 0.5},
+    {"run_ms": 2**63},
 ]
 
 
@@ -233,8 +248,8 @@ JUNK = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_siz
 
 @settings(deadline=None)
 @given(
-    record=st.sampled_from([RUL, ACTIVITY]),
-    changes=st.dictionaries(st.sampled_from(sorted({**RUL, **ACTIVITY})), JUNK, max_size=2),
+    record=st.sampled_from([RUL, ACTIVITY, RATED]),
+    changes=st.dictionaries(st.sampled_from(sorted({**RUL, **RATED})), JUNK, max_size=2),
 )
 def test_decoded_scores_make_points(record: ScoreRecord, changes: dict[str, Any]) -> None:
     try:

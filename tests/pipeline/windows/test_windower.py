@@ -377,3 +377,13 @@ def test_wrong_shape_is_an_error_that_changes_nothing() -> None:
 def test_an_invalid_spec_is_refused(wrong: dict) -> None:
     with pytest.raises(ValueError, match="invalid window spec"):
         WindowSpec(**wrong)
+
+
+def test_the_rate_is_that_of_the_readings_as_they_come() -> None:
+    windower = counting(8)
+    assert windower.rate_hz is None
+    for start in (0, 5000, 60_000):  # silence does not count
+        ts = T0 + start + 25 * np.arange(40)
+        windower.step(ts, np.zeros((40, 1), np.float32), int(ts[-1]))
+    assert windower.rate_hz == 40.0
+    assert DeviceWindower.restore(windower.spec, 1, windower.snapshot()).rate_hz == 40.0
