@@ -5,6 +5,7 @@ IngestError
 ├── RefusedMessage     a message is invalid: it becomes a dead letter with its reason
 ├── LogUnavailable     the log does not confirm: nothing is acknowledged, the caller retries
 ├── MqttError          the MQTT client cannot carry out a request
+├── MappingInvalid     a mapping file is unusable (`mapping`, `sparkplug`)
 ├── RecordingError     a recorded data set cannot be read (`recordings`)
 ├── TlsError           a file for TLS is unusable, or TLS with a server fails (`tls`)
 └── BrokerError        the local broker does not start (`mqtt.broker`)
@@ -21,6 +22,7 @@ from enum import Enum
 __all__ = [
     "IngestError",
     "LogUnavailable",
+    "MappingInvalid",
     "MqttError",
     "RecordingError",
     "RefusalReason",
@@ -57,6 +59,9 @@ class RefusalReason(str, Enum):
     """No model scores this stream."""
     late = "late"
     """Older than the device's watermark: kept on the topic `late`, not as a dead letter."""
+    mapping = "mapping"
+    """A message does not fit the mapping file that describes its device: mend the file or the
+    device, then replay the dead letter."""
     not_sparkplug = "not_sparkplug"
     """A message on a Sparkplug topic is not a Sparkplug B payload, or violates its rules."""
     no_birth = "no_birth"
@@ -101,6 +106,10 @@ class LogUnavailable(IngestError):
 
 class MqttError(IngestError):
     """The MQTT client cannot carry out a request; the message says why."""
+
+
+class MappingInvalid(IngestError):
+    """A mapping file is unusable; the message names the file, the places and what to do."""
 
 
 class RecordingError(IngestError):

@@ -31,6 +31,7 @@ from ingest.topics import are_names, is_name
 
 __all__ = [
     "MAX_CHANNELS",
+    "MAX_FLOAT32",
     "MAX_PAYLOAD_BYTES",
     "MAX_READINGS",
     "YEAR_2000_MS",
@@ -52,7 +53,7 @@ YEAR_2000_MS = 946_684_800_000
 _YEAR_2100_MS = 4_102_444_800_000
 
 _INT64_MAX = 2**63 - 1
-_FLOAT32_MAX = float(np.finfo(np.float32).max)
+MAX_FLOAT32 = float(np.finfo(np.float32).max)
 _NUMBERS = frozenset({int, float})
 _REASONS = {reason.value: reason for reason in RefusalReason} | {
     "finite_number": RefusalReason.not_finite,
@@ -91,7 +92,7 @@ def _event_time(ts_ms: int) -> int:
 
 
 def _float32(value: float) -> float:
-    if not abs(value) <= _FLOAT32_MAX:
+    if not abs(value) <= MAX_FLOAT32:
         message = "{value} has no finite float32"
         raise PydanticCustomError(RefusalReason.not_finite.value, message, {"value": value})
     return value
@@ -266,8 +267,8 @@ def _is_plain(document: dict[str, Any]) -> bool:
         and min(times) >= YEAR_2000_MS
         and max(times) <= _INT64_MAX
         and set(map(type, cells)) <= _NUMBERS
-        and max(cells) <= _FLOAT32_MAX
-        and min(cells) >= -_FLOAT32_MAX
+        and max(cells) <= MAX_FLOAT32
+        and min(cells) >= -MAX_FLOAT32
         and are_names(tuple(values))
     )
 

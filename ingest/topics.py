@@ -7,6 +7,7 @@ gateway's log, aiokafka, Faust and any other Kafka client choose the same partit
 
 from __future__ import annotations
 
+import hashlib
 import re
 from functools import lru_cache
 from typing import NamedTuple
@@ -35,6 +36,7 @@ __all__ = [
     "parse_topic",
     "partition_of",
     "probe_address",
+    "readable_name",
     "report_topic",
     "subscription",
     "topic_shape",
@@ -120,6 +122,19 @@ def is_name(name: str) -> bool:
     (True, False, False)
     """
     return _NAME.fullmatch(name) is not None
+
+
+def readable_name(*parts: str) -> str:
+    """Return a name for texts that are no names: their readable characters, and a hash of them.
+
+    The hash keeps two texts from becoming one name. At most 64 characters.
+
+    >>> readable_name("Sparkplug B Devices"), readable_name("°")
+    ('Sparkplug-B-Devices-a8b5b5e3', 'x-1ee6c7ed')
+    """
+    digest = hashlib.sha256("/".join(parts).encode("utf-8", "replace")).hexdigest()[:8]
+    readable = re.sub(r"[^A-Za-z0-9_]+", "-", ".".join(parts)).strip("-_")[:54].rstrip("-_")
+    return f"{readable}-{digest}" if readable else f"x-{digest}"
 
 
 @lru_cache(maxsize=256)

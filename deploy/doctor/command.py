@@ -27,9 +27,10 @@ from deploy.settings.doc import env_name, settings_classes
 from deploy.settings.errors import SETTINGS_ADVICE, InvalidSettings, settings_problems
 from deploy.settings.rolloutsettings import RolloutSettings
 from deploy.settings.settings import GatewaySettings
+from ingest.errors import MappingInvalid
 from ingest.secrettext import error_text
 from ingest.settings import IngestSettings
-from ingest.sparkplug.names import MappingInvalid, read_mapping
+from ingest.sparkplug.names import read_mapping
 from pipeline.settings import PipelineSettings
 
 __all__ = ["diagnose", "doctor", "render"]

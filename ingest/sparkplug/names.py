@@ -18,9 +18,7 @@ metrics = { T24 = "Engine/T24", T30 = "Engine/T30" }      # channel = metric nam
 from __future__ import annotations
 
 import hashlib
-import re
 import sys
-from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
@@ -28,9 +26,9 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ingest.errors import IngestError
+from ingest.errors import MappingInvalid
 from ingest.payloads import MAX_CHANNELS
-from ingest.topics import is_name
+from ingest.topics import is_name, readable_name
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -38,17 +36,12 @@ else:
     import tomli as tomllib
 
 __all__ = [
-    "MappingInvalid",
     "SparkplugMapping",
     "StreamMapping",
     "read_mapping",
     "site_and_device",
     "state_topic",
 ]
-
-
-class MappingInvalid(IngestError):
-    """The mapping file is unusable; the message names the file, the place and what to do."""
 
 
 def _name(text: str) -> str:
@@ -177,16 +170,9 @@ def site_and_device(group: str, node: str, device: str | None) -> tuple[str, str
 
     A dot in the name of a node or device counts as invalid, because a dot joins the two.
     """
-    site = group if is_name(group) else _slug((group,))
+    site = group if is_name(group) else readable_name(group)
     parts = (node,) if device is None else (node, device)
     joined = ".".join(parts)
     if is_name(joined) and joined.count(".") == len(parts) - 1 and all(parts):
         return site, joined
-    return site, _slug(parts)
-
-
-def _slug(parts: Sequence[str]) -> str:
-    """Return at most 64 characters: the readable characters, and a hash of all parts."""
-    digest = hashlib.sha256("/".join(parts).encode("utf-8", "replace")).hexdigest()[:8]
-    readable = re.sub(r"[^A-Za-z0-9_]+", "-", ".".join(parts)).strip("-_")[:54].rstrip("-_")
-    return f"{readable}-{digest}" if readable else f"x-{digest}"
+    return site, readable_name(*parts)

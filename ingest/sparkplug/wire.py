@@ -23,6 +23,7 @@ from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
 
 from ingest.errors import RefusalReason, RefusedMessage
+from ingest.payloads import MAX_FLOAT32
 from ingest.sparkplug.compression import ALGORITHM_METRIC, COMPRESSED_UUID, decompress
 
 __all__ = [
@@ -45,8 +46,6 @@ MAX_METRICS = 20_000
 TEMPLATE = 19
 """Number of the datatype Template."""
 _MAX_DEPTH = 8
-
-_FLOAT32_MAX = 3.4028234663852886e38
 
 
 class DataType(IntEnum):
@@ -272,7 +271,7 @@ def number(metric: Metric, datatype: int) -> float:
                 return whole
     elif datatype in (DataType.Float, DataType.Double):
         if field in ("float_value", "double_value") and value is not None:
-            if not (math.isfinite(value) and abs(value) <= _FLOAT32_MAX):
+            if not (math.isfinite(value) and abs(value) <= MAX_FLOAT32):
                 raise RefusedMessage(RefusalReason.not_finite, f"{value} has no finite float32")
             return float(value)
     elif datatype == DataType.Boolean:

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.sparkplug.names import MappingInvalid, read_mapping, site_and_device
+from ingest.errors import MappingInvalid
+from ingest.sparkplug.names import read_mapping, site_and_device
 from ingest.topics import is_name
 
 level = st.text(st.characters(exclude_characters="/+#\x00", exclude_categories=["Cs"]), min_size=1)

@@ -1,0 +1,26 @@
+"""Mapping: messages of devices as they are become readings.
+
+One TOML file describes one kind of device: its topics, its format, its times, its channels. In:
+topic and bytes of a message. Out: readings of our own form, or a refusal that says what to mend.
+
+```python
+from ingest.mapping.compiled import compile_mapping
+from ingest.mapping.file import read_mapping_file
+
+mapping = compile_mapping(read_mapping_file(Path("tasmota.toml")))
+extract = mapping.read("tele/plug-3/SENSOR", b'{"ENERGY": {"Power": 12}}', recv_ms)
+extract.readings[0].values        # {"power": 12.0}
+```
+
+Files, lowest first:
+
+- `paths`: paths into a message.
+- `patterns`: topic patterns with places, and names made of them.
+- `times`: forms of event times.
+- `values`: numbers from what devices send.
+- `file`: the mapping file and its faults.
+- `bodies`: the formats.
+- `compiled`: a mapping at work.
+"""
+
+__all__: list[str] = []
