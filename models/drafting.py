@@ -19,7 +19,7 @@ from models.manifest import Channel, Draft, Lineage, Scaler, WindowShape
 from models.onnxadvice import advice
 from models.onnxfile import GraphSummary, TensorShape, survey_onnx
 from models.tasks.classes import ClassAnswer
-from models.tasks.contract import Task
+from models.tasks.contract import Subject, Task
 from models.tasks.number import NumberAnswer
 from models.tasks.registry import find_task, tasks
 
@@ -45,6 +45,7 @@ class Facts:
         channels: Name and unit of each channel, in the order of the columns.
         labels: Labels of the classes, in the order of the columns.
         unit: Unit of a number, such as `cycles`.
+        subject: What wears the sensors; None for what the task expects.
         most: Largest number that the graph gives; for a remaining useful life.
         rate_hz: Readings per second; None for a stream without a rate.
         hop: Readings between two windows; 0 for half a window, or 1 for a number.
@@ -59,6 +60,7 @@ class Facts:
     channels: tuple[tuple[str, str], ...] = ()
     labels: tuple[str, ...] = ()
     unit: str = ""
+    subject: Subject | None = None
     most: float | None = None
     rate_hz: float | None = None
     hop: int = 0
@@ -151,7 +153,7 @@ def _missing(facts: Facts, task: Task | None, graph: GraphSummary) -> list[str]:
         found.append("--label: give it once a class, in the order of the columns of the output")
     if task is not None and isinstance(task.answer, NumberAnswer):
         if not facts.unit:
-            found.append("--unit: say in which unit it answers: cycles or hours")
+            found.append("--unit: say in which unit it answers, such as cycles or hours")
         if facts.most is None:
             found.append("--most: say the largest number that the graph gives")
     return found
@@ -190,6 +192,7 @@ def _draft(facts: Facts, task: Task, graph: GraphSummary, length: int, now_ms: i
                 "name": facts.name,
                 "task": task.name,
                 "stream": facts.stream,
+                "subject": facts.subject,
                 "channels": [Channel(name=name, unit=unit) for name, unit in facts.channels],
                 "rate_hz": facts.rate_hz,
                 "window": WindowShape(

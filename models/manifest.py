@@ -25,6 +25,7 @@ from pydantic import (
 
 from models.errors import ChannelMismatch, ManifestInvalid, Misfit
 from models.seen import Seen
+from models.tasks.contract import Subject
 from models.tasks.fields import (
     MAX_CHANNELS,
     Count,
@@ -132,7 +133,9 @@ class OnnxFile(Frozen):
 class Draft(Frozen):
     """A manifest before the graph is on disk; `models.artifact.write_artifact` completes it.
 
-    `seen` was added later. None is not written, so that manifests without it keep their bytes.
+    `subject` is what wears the sensors, where it is not what the task expects: a machine whose
+    state is an activity, say. `subject` and `seen` were added later. None is not written, so that
+    manifests without them keep their bytes.
     """
 
     format: Format = 1
@@ -140,6 +143,7 @@ class Draft(Frozen):
     version: Count = 1
     task: TaskName
     stream: Name
+    subject: Subject | None = None
     channels: Annotated[tuple[Channel, ...], Field(min_length=1, max_length=MAX_CHANNELS)]
     rate_hz: Annotated[Float32, Field(gt=0)] | None
     window: WindowShape
@@ -151,6 +155,11 @@ class Draft(Frozen):
     metrics: dict[Label, dict[Label, Float32]]
     lineage: Lineage
     licence: Text
+
+    @property
+    def wearer(self) -> Subject:
+        """What wears the sensors: `subject`, or what the task expects."""
+        return self.subject or find_task(self.task).subject
 
     @property
     def channel_names(self) -> tuple[str, ...]:
@@ -194,8 +203,9 @@ class Draft(Frozen):
     @model_serializer(mode="wrap")
     def _without_absent(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         fields: dict[str, Any] = write(self)
-        if fields.get("seen") is None:
-            fields.pop("seen", None)
+        for name in ("subject", "seen"):
+            if fields.get(name) is None:
+                fields.pop(name, None)
         return fields
 
 

@@ -242,7 +242,7 @@ async def test_the_page_shows_the_task_with_its_unit(
     async with Browser(chromium_program) as browser:
         await browser.look(1200, 900)
         await browser.open(site.gateway.console.url + "#/fleet", "document.querySelector('.rul b')")
-        text = await browser.run("document.getElementById('task-load').innerText")
+        text = await browser.run("document.getElementById('section-load-machine').innerText")
         assert text.split() == ["Load", str(len(CRANES))]
         assert await browser.run("document.querySelector('.machine .rul span').innerText") == "kN"
         await browser.screenshot(tmp_path / "fleet.png")

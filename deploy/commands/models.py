@@ -21,6 +21,7 @@ from models.errors import ModelError, VersionMissing
 from models.manifest import Manifest
 from models.pointer import HISTORY_FILE, count_damaged_moves
 from models.registry import Registry
+from models.tasks.contract import Subject
 from models.tasks.registry import find_task
 from models.trial import try_student
 from models.zoo import STARTERS, list_zoo, zoo_path
@@ -159,7 +160,12 @@ def publish(registry: Registry, artifact: Path, stable: bool, replace: bool) -> 
     "--channel", "channels", multiple=True, metavar="NAME:UNIT", help="A column of the window."
 )
 @click.option("--label", "labels", multiple=True, help="A class, in the order of the output.")
-@click.option("--unit", default="", help="Unit of a number: cycles or hours.")
+@click.option("--unit", default="", help="Unit of a number, such as cycles or hours.")
+@click.option(
+    "--subject",
+    type=click.Choice(["machine", "person"]),
+    help="What wears the sensors; default: a person for an activity, else a machine.",
+)
 @click.option("--most", type=float, help="Largest number that the graph gives.")
 @click.option("--rate-hz", type=float, help="Readings per second; default: no rate.")
 @click.option("--hop", type=click.IntRange(0), default=0, help="Readings between two windows.")
@@ -175,6 +181,7 @@ def init(
     channels: tuple[str, ...],
     labels: tuple[str, ...],
     unit: str,
+    subject: Subject | None,
     most: float | None,
     rate_hz: float | None,
     hop: int,
@@ -201,6 +208,7 @@ def init(
         channels=tuple(pairs),
         labels=labels,
         unit=unit,
+        subject=subject,
         most=most,
         rate_hz=rate_hz,
         hop=hop,

@@ -1,4 +1,4 @@
-"""Task `activity`: the current activity of a person, with the probability of each activity."""
+"""Task `activity`: what a person does, or the state of a machine, with the probability of each."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _accuracy(truth: NDArray[Any], probabilities: NDArray[np.float32]) -> float:
 ACTIVITY = Task(
     name="activity",
     title="Activity",
-    about="one scored window of a person",
+    about="one scored window of a person, or of a machine",
     answer=ClassAnswer("activity", scores=ActivityScores),
     decoding=ClassesDecoding,
     new_decoding=lambda labels, unknown: ClassesDecoding(
@@ -95,7 +95,8 @@ ACTIVITY = Task(
                 "values",
             ),
         ),
-        "how often a person did something in an hour",
+        "how often something was done in an hour",
     ),
     card="activity",
+    subject="person",
 )

@@ -26,12 +26,16 @@ __all__ = [
     "Kind",
     "Measure",
     "Scores",
+    "Subject",
     "Task",
 ]
 
 Kind = Literal["float", "int", "text"]
 """Type of a field. It never changes, because InfluxDB refuses another one. A fact is an int, 0 or
 1, so that it can be summed and compared."""
+
+Subject = Literal["machine", "person"]
+"""What wears the sensors of a stream."""
 
 HourlyFunction = Literal["mean", "min", "max", "last", "count", "values"]
 """How an hour of a field becomes one value: a function of Flux; `values` counts each text
@@ -265,6 +269,7 @@ class Task:
         card: Card of the console: `pipeline/console/web/cards/{card}.js`.
         needs_attention: Whether the fields of a score are at alert level, so that a gateway
             explains it at once; None if no score of the task is.
+        subject: What wears the sensors, unless the manifest of a student says otherwise.
     """
 
     name: str
@@ -282,6 +287,7 @@ class Task:
     hourly: Hourly | None = None
     card: str = "generic"
     needs_attention: Callable[[Mapping[str, Any]], bool] | None = None
+    subject: Subject = "machine"
 
     def __post_init__(self) -> None:
         self.field(self.answer.headline_field)

@@ -1,4 +1,4 @@
-"""Task `rul`: remaining useful life of a machine, in cycles or hours, with an interval."""
+"""Task `rul`: remaining useful life of a machine, in the unit of its student, with an interval."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field as Bounds
 
 from models.tasks.contract import Field, Hourly, HourlyField, Measure, Task
-from models.tasks.fields import Decoding, Float32
+from models.tasks.fields import Decoding, Float32, Label
 from models.tasks.number import NumberAnswer, NumberScores
 
 __all__ = [
@@ -29,7 +29,7 @@ MAX_RUL = 125
 """Cap of the remaining useful life, in cycles, per C-MAPSS practice (arXiv 2406.08765)."""
 CRITICAL_RUL = 20.0
 """A machine is critical if the lower end of its interval, or without one its remaining useful life,
-is below this, in cycles or hours. The console, alerts and explanations use this one rule."""
+is below this, in the unit of its student. Console, alerts and explanations use this one rule."""
 
 
 class RulDecoding(Decoding):
@@ -37,7 +37,7 @@ class RulDecoding(Decoding):
 
     kind: Literal["rul"]
     output: Literal["rul"]
-    unit: Literal["cycles", "hours"]
+    unit: Label
     max_rul: Annotated[Float32, Bounds(gt=0)]
 
     @property

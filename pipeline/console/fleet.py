@@ -2,11 +2,13 @@
 
 The index knows of each device only what searching, sorting and the overview need: its names, its
 task, when it was heard, and the headline of its newest score. Everything else is read for the
-devices of one page. The index is made again at most a tenth of the time, so 20,000 devices cost a
-gateway no more than a few, only their page is some seconds old.
+devices of one page. Devices are in sections: those of one task on machines, or on people. The index
+is made again at most a tenth of the time, so 20,000 devices cost a gateway no more than a few, only
+their page is some seconds old.
 
 A cursor is the sort key of the last device of a page. So a page begins behind that device, also
-when others came, went, or were scored meanwhile.
+when others came, went, or were scored meanwhile. A first look at a large fleet has the first few
+devices of each section instead (`per_section`), so that no section hides behind another one.
 """
 
 from __future__ import annotations
@@ -18,11 +20,12 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from itertools import groupby, islice, product
+from typing import Any, get_args
 
 import orjson
 
-from models.tasks.contract import Task
+from models.tasks.contract import Subject, Task
 from models.tasks.number import NumberAnswer
 from models.tasks.quantiles import QuantilesAnswer
 from models.tasks.registry import tasks
@@ -49,7 +52,15 @@ MOST_LIMIT = 100
 
 _LIMIT = 60
 _STATES = ("", "live", "stale", "waiting")
-_SORTS = ("urgent", "name")
+_SORTS = ("urgent", "site", "name")
+_SUBJECTS = ("", *get_args(Subject))
+_URGENCY: tuple[type, ...] = (int, int, float)
+_DEVICE: tuple[type, ...] = (str, str, str)
+_KINDS = {
+    "urgent": (int, *_URGENCY, *_DEVICE),
+    "site": (int, str, *_URGENCY, *_DEVICE),
+    "name": _DEVICE,
+}
 _MOST_TEXT = 200
 _REST = 10  # the index rests ten times as long as it took
 _NO_SCORE = 1e9  # after every number
@@ -62,18 +73,22 @@ class FleetQuery:
     Attributes:
         search: Text that `site/device/stream` contains, in any case; "": all.
         task: Name of the task; "": all.
+        subject: "machine", "person" or "" (both).
         state: "live", "stale" (silent for too long), "waiting" (without a score) or "" (all).
-        sort: "urgent" (by task; those that need attention first, the rest live before stale) or
-            "name".
+        sort: "urgent" (by section; those that need attention first, the rest live before stale),
+            "site" (by section and site, then as before) or "name".
         limit: Most devices on the page.
+        per_section: The first devices of each section, without a cursor; 0: a page of all.
         cursor: Sort key behind which the page begins; None: at the first device.
     """
 
     search: str = ""
     task: str = ""
+    subject: str = ""
     state: str = ""
     sort: str = _SORTS[0]
     limit: int = _LIMIT
+    per_section: int = 0
     cursor: tuple[Any, ...] | None = None
 
     @classmethod
@@ -83,7 +98,8 @@ class FleetQuery:
         Raises:
             ValueError: One is invalid; the message names it and what is right.
         """
-        text = {name: query.get(name, "") for name in ("search", "task", "state", "sort", "cursor")}
+        names = ("search", "task", "subject", "state", "sort", "cursor")
+        text = {name: query.get(name, "") for name in names}
         for name in ("search", "task"):
             if len(text[name]) > _MOST_TEXT:
                 msg = f"{name} has {len(text[name])} characters, at most {_MOST_TEXT} are allowed"
@@ -91,16 +107,28 @@ class FleetQuery:
         if text["state"] not in _STATES:
             msg = f"state must be live, stale or waiting, not {text['state']!r:.80}"
             raise ValueError(msg)
+        if text["subject"] not in _SUBJECTS:
+            msg = f"subject must be machine or person, not {text['subject']!r:.80}"
+            raise ValueError(msg)
         sort = text["sort"] or _SORTS[0]
         if sort not in _SORTS:
-            msg = f"sort must be urgent or name, not {sort!r:.80}"
-            raise ValueError(msg)
-        limit = query.get("limit", "") or str(_LIMIT)
-        if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:9]) <= MOST_LIMIT):
-            msg = f"limit must be a whole number from 1 to {MOST_LIMIT}, not {limit!r:.80}"
+            msg = f"sort must be urgent, site or name, not {sort!r:.80}"
             raise ValueError(msg)
         cursor = _decoded(text["cursor"], sort) if text["cursor"] else None
-        return cls(text["search"].lower(), text["task"], text["state"], sort, int(limit), cursor)
+        per_section = _number(query, "per_section", 0)
+        if per_section and (cursor is not None or sort == "name"):
+            msg = "per_section goes with the first page of the orders urgent and site only"
+            raise ValueError(msg)
+        return cls(
+            text["search"].lower(),
+            text["task"],
+            text["subject"],
+            text["state"],
+            sort,
+            _number(query, "limit", _LIMIT),
+            per_section,
+            cursor,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,19 +137,26 @@ class _Entry:
 
     device: Device
     task: str
+    subject: str
     is_scored: bool
     is_stale: bool
     text: str
-    urgent: tuple[Any, ...]
+    place: int
+    urgency: tuple[int, int, float]
 
     def key(self, sort: str) -> tuple[Any, ...]:
         """Its sort key in an order."""
-        return self.urgent if sort == _SORTS[0] else self.device
+        if sort == "urgent":
+            return (self.place, *self.urgency, *self.device)
+        if sort == "site":
+            return (self.place, self.device[0], *self.urgency, *self.device)
+        return self.device
 
     def matches(self, query: FleetQuery) -> bool:
         """Whether the query asks for it."""
         return (
             (not query.task or query.task == self.task)
+            and (not query.subject or query.subject == self.subject)
             and query.search in self.text
             and (
                 not query.state
@@ -179,7 +214,13 @@ class Fleet:
         if query.cursor is not None:
             first = bisect_right(found, query.cursor, key=lambda entry: entry.key(query.sort))
         shown = found[first : first + query.limit]
-        more = first + query.limit < len(found)
+        more = first + query.limit < len(found) and not query.per_section
+        if query.per_section:
+            shown = [
+                entry
+                for _, section in groupby(found, lambda entry: entry.place)
+                for entry in islice(section, query.per_section)
+            ]
         wanted = {entry.device for entry in shown}
         accounts = {
             key: account
@@ -194,6 +235,7 @@ class Fleet:
             "first": first,
             "matching": len(found),
             "counts": dict(Counter(entry.task for entry in found)),
+            "sections": _sections(found),
             "next": _encoded(shown[-1].key(query.sort)) if more else None,
             "overview": index.overview,
             "labels": label_names(models, devices),
@@ -216,7 +258,7 @@ class Fleet:
         if device in index.scored:
             task, _ = index.scored[device]
             for point in latest(self._results, task.measurement, device):
-                entry |= scored_keys(task, point, entry["unit"])
+                entry |= scored_keys(task, point, entry)
                 units = channel_units(models, device)
                 entry[task.name] = fleet_card(self._results, task, device, point, units)
         return entry
@@ -240,7 +282,7 @@ class Fleet:
         index = _Index(scored)
         by_stream = {model.stream: model for model in reversed(models)}
         stale_ms = {s: stale_after_ms(m, self._settings) for s, m in by_stream.items()}
-        sections = {task.name: i for i, task in enumerate(tasks())}
+        places = {section: i for i, section in enumerate(product(map(_name, tasks()), _SUBJECTS))}
         entries = index.entries
         for device in accounts.keys() | scored.keys():
             account, found = accounts.get(device), scored.get(device)
@@ -251,12 +293,45 @@ class Fleet:
             limit_ms = stale_ms.get(device[2], self._settings.stale_ms)
             is_stale = heard_ms is None or now_ms - heard_ms > limit_ms
             name = found[0].name if found else ("" if model is None else model.task)
-            section = sections.get(name, 0)
-            urgent = (section, *_urgency(found, is_stale, self._settings), *device)
+            subject = "" if model is None else model.subject
+            if not subject and found:
+                subject = found[0].subject
             text = "/".join(device).lower()
-            entries.append(_Entry(device, name, found is not None, is_stale, text, urgent))
+            place = places.get((name, subject), 0)
+            urgency = _urgency(found, is_stale, self._settings)
+            entries.append(
+                _Entry(device, name, subject, found is not None, is_stale, text, place, urgency)
+            )
         index.overview = _overview(entries, scored, by_stream, self._settings)
         return index
+
+
+def _number(query: Mapping[str, str], name: str, default: int) -> int:
+    """A number of devices from the parameters of an address.
+
+    Raises:
+        ValueError: It is none from 1 to `MOST_LIMIT`.
+    """
+    text = query.get(name, "")
+    if not text:
+        return default
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= MOST_LIMIT):
+        msg = f"{name} must be a whole number from 1 to {MOST_LIMIT}, not {text!r:.80}"
+        raise ValueError(msg)
+    return int(text)
+
+
+def _name(task: Task) -> str:
+    return task.name
+
+
+def _sections(found: Sequence[_Entry]) -> list[dict[str, Any]]:
+    """The sections that have a device, in order, with the number of devices in each."""
+    counts = Counter((entry.place, entry.task, entry.subject) for entry in found)
+    return [
+        {"task": task, "subject": subject, "matching": count}
+        for (_, task, subject), count in sorted(counts.items())
+    ]
 
 
 def _headline_fields(task: Task) -> tuple[str, ...]:
@@ -356,7 +431,7 @@ def _encoded(key: tuple[Any, ...]) -> str:
 
 
 def _decoded(cursor: str, sort: str) -> tuple[Any, ...]:
-    kinds = (int, int, int, float, str, str, str) if sort == _SORTS[0] else (str, str, str)
+    kinds = _KINDS[sort]
     msg = f"cursor {cursor!r:.80} is none that a page of this order gave; begin without one"
     try:
         padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)

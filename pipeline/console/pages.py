@@ -152,7 +152,7 @@ def device_page(
             until_ms=until_ms,
             gap_ms=None,
         )
-        entry |= scored_keys(task, point, entry["unit"])
+        entry |= scored_keys(task, point, entry)
         course = Course(since_ms, lead, channel_units(models, device))
         entry[task.name] = course_card(results, task, device, point, course)
         page["versions"] = [[run.start_ms, run.value] for run in versions]
@@ -218,6 +218,7 @@ def device_entry(
     entry: dict[str, Any] = {"site": site, "device": name, "stream": stream}
     model = next((m for m in models if m.stream == stream), None)
     entry["task"] = None if model is None else model.task
+    entry["subject"] = "" if model is None else model.subject
     entry["unit"] = "" if model is None else model.unit
     entry["stale_ms"] = stale_after_ms(model, settings)
     if account is not None:
@@ -233,11 +234,12 @@ def stale_after_ms(model: ModelStatus | None, settings: PageSettings) -> int:
     return max(settings.stale_ms, round(_MISSED_READINGS * 1000 / model.rate_hz))
 
 
-def scored_keys(task: Task, point: Latest, unit: str) -> dict[str, Any]:
-    """The keys that every scored device has; without a model, the unit is that of the field."""
+def scored_keys(task: Task, point: Latest, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys that every scored device has; without a model, unit and subject are the task's."""
     return {
         "task": task.name,
-        "unit": unit or task.field(task.answer.headline_field).unit,
+        "subject": entry["subject"] or task.subject,
+        "unit": entry["unit"] or task.field(task.answer.headline_field).unit,
         "model": point.model,
         "version": point.fields.get("version"),
         "time_ms": point.time_ms,

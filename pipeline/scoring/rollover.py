@@ -101,6 +101,7 @@ class StudentSlot:
             lineage={key: "" if value is None else str(value) for key, value in lineage.items()},
             labels=answer.labels(manifest.decoding),
             unit=answer.unit(manifest.decoding),
+            subject=manifest.wearer,
             channels=manifest.channel_names,
             units=tuple(channel.unit for channel in manifest.channels),
             rate_hz=manifest.rate_hz,

@@ -106,6 +106,7 @@ class ModelStatus:
         lineage: Lineage from the manifest, as text.
         labels: Classes in model order; empty for a numeric task.
         unit: Unit of a numeric task.
+        subject: What wears the sensors: a machine or a person.
         channels: Channels of the stream; the page shows an example message with them.
         units: Their units, in the same order.
         rate_hz: Readings per second that the student expects; None if it expects no rate.
@@ -126,6 +127,7 @@ class ModelStatus:
     lineage: Mapping[str, str] = field(default_factory=dict)
     labels: tuple[str, ...] = ()
     unit: str = ""
+    subject: str = ""
     channels: tuple[str, ...] = ()
     units: tuple[str, ...] = ()
     rate_hz: float | None = None

@@ -156,13 +156,22 @@ async def test_a_large_fleet_is_paged_searched_and_filtered_by_the_gateway(
     click = "[...document.querySelectorAll('button')].find(b => b.innerText === {!r}).click()"
     shots = Path(os.environ.get("KPSTREAM_SCREENSHOTS", tmp_path))
     await site.browser.look(1440, 900)
-    await site.open("#/fleet", "document.querySelector('.pager')")
-    assert await site.browser.run(pager) == "1 to 60 of 2,014"
-    await site.browser.run(click.format("Next"))
-    await site.browser.wait(f"{pager} === '61 to 120 of 2,014'")
+    await site.open("#/fleet", "document.querySelector('.more')")
     await site.browser.screenshot(shots / "fleet-large-1440-light.png", whole=True)
+    assert await site.browser.run("document.querySelectorAll('.machine').length") == 12
+    assert await site.browser.run("document.querySelectorAll('.people h3').length") == 5
+    await site.browser.run(click.format("Show all 2,009"))
+    await site.browser.wait("document.querySelector('.pager')")
+    await site.browser.wait(f"{pager} === '1 to 60 of 2,009'")
+    await site.browser.run(click.format("Next"))
+    await site.browser.wait(f"{pager} === '61 to 120 of 2,009'")
     await site.browser.run(click.format("Previous"))
-    await site.browser.wait(f"{pager} === '1 to 60 of 2,014'")
+    await site.browser.wait(f"{pager} === '1 to 60 of 2,009'")
+    await site.browser.run(click.format("By site"))
+    await site.browser.wait("document.querySelectorAll('h3.site').length > 0")
+    await site.browser.run(click.format("Urgent first"))
+    await site.browser.run(click.format("All tasks"))
+    await site.browser.wait("document.querySelector('.more')")
     find = (
         "(() => { const i = document.querySelector('.search input'); i.value = 'PUMP-0123'; "
         "i.dispatchEvent(new Event('input')); })()"
@@ -170,10 +179,11 @@ async def test_a_large_fleet_is_paged_searched_and_filtered_by_the_gateway(
     await site.browser.run(find)
     await site.browser.wait("document.querySelectorAll('.machine').length === 10")
     await site.browser.look(375, 667, theme="dark")
-    await site.open("#/fleet", "document.querySelector('.pager')")
+    await site.open("#/fleet", "document.querySelector('.more')")
     assert await site.browser.run("Math.max(document.documentElement.scrollWidth, 375)") == 375
     await site.browser.screenshot(shots / "fleet-large-375-dark.png")
     await site.browser.run(click.format("Waiting"))
+    await site.browser.wait("document.querySelector('.pager')")
     await site.browser.wait(f"{pager} === '1 to 60 of 2,001'")
     assert site.browser.complaints == []
 

@@ -88,6 +88,7 @@ def add_transformers(view: FakeView, results: ResultsFile, now_ms: int, hours: i
             metrics={"test": {"mse": 0.371, "mae": 0.392, "pinball": 0.142, "coverage": 0.803}},
             lineage={"teacher": "ridge", "method": "distillation"},
             unit="1",
+            subject="machine",
             channels=tuple(CHANNELS),
             units=tuple(CHANNELS.values()),
             rate_hz=1000 / HOUR_MS,

@@ -317,6 +317,7 @@ def _students(now_ms: int) -> list[ModelStatus]:
                 "command": "train-redistill --task rul --data CMAPSS.zip --seed 7",
             },
             unit="cycles",
+            subject="machine",
             channels=CHANNELS,
         ),
         ModelStatus(
@@ -337,5 +338,6 @@ def _students(now_ms: int) -> list[ModelStatus]:
                 "created_ms": str(now_ms - 30 * 3_600_000),
             },
             labels=LABELS,
+            subject="person",
         ),
     ]

@@ -46,7 +46,7 @@ def test_everything_that_only_the_maker_knows_is_asked_for_at_once():
         "- --stream: say which stream it scores, the last level of the MQTT topic",
         "- --licence: say under which licence the student is, such as Apache-2.0",
         "- --channel NAME:UNIT: give it 3 times, in the order of the columns of the window",
-        "- --unit: say in which unit it answers: cycles or hours",
+        "- --unit: say in which unit it answers, such as cycles or hours",
         "- --most: say the largest number that the graph gives",
     ]
     assert "--label: give it once a class" in _faults(ACTIVITY)

@@ -89,7 +89,7 @@ def test_an_odd_field_is_refused_by_name(path, value, named):
     assert named in str(refused.value)
 
 
-@pytest.mark.parametrize("missing", sorted(Manifest.model_fields.keys() - {"seen"}))
+@pytest.mark.parametrize("missing", sorted(Manifest.model_fields.keys() - {"seen", "subject"}))
 def test_no_field_but_one_that_was_added_later_has_a_default(missing):
     content = json.loads(encode_manifest(manifest()))
     del content[missing]
@@ -111,6 +111,24 @@ def test_fields_added_later_are_not_written_while_unused():
         data = encode_manifest(manifest(task))
         assert b'"table"' not in data
         assert b'"unknown"' not in data
+
+
+def test_a_manifest_may_say_what_wears_the_sensors():
+    content = json.loads(encode_manifest(manifest("activity")))
+    assert "subject" not in content
+    assert decode_manifest(json.dumps(content).encode()).wearer == "person"
+    read = decode_manifest(json.dumps({**content, "subject": "machine"}).encode())
+    assert read.wearer == "machine"
+    assert decode_manifest(encode_manifest(read)) == read
+    with pytest.raises(ManifestInvalid, match="subject"):
+        decode_manifest(json.dumps({**content, "subject": "pump"}).encode())
+    assert manifest("rul").wearer == "machine"
+
+
+def test_a_remaining_useful_life_is_in_any_unit():
+    assert decode_manifest(changed("decoding.unit", "km")).decoding.unit == "km"
+    with pytest.raises(ManifestInvalid, match="unit"):
+        decode_manifest(changed("decoding.unit", ""))
 
 
 def test_an_interval_may_be_a_function_of_the_score():

@@ -1,28 +1,34 @@
-// Fleet: the overview of all devices, and a page of them in a section for each task. The gateway
-// searches, sorts and counts, so the page is as quick with 20,000 devices as with twenty.
+// Fleet: the overview of all devices, and a page of them in sections: a task on machines, or on
+// people. The gateway searches, sorts and counts, so the page is as quick with 20,000 devices as with
+// twenty. A first look has the first few devices of each section; a section by itself has pages.
 
 import { cardOf, sections } from "./cards/cards.js";
-import { duration, h, icon, whole } from "./dom.js";
+import { duration, h, icon, remembered, whole } from "./dom.js";
 import { firstReading, problems, tile, tiles, toggle } from "./parts.js";
 
 const FEW = 6; // devices that need no search
+const PER_SECTION = 12; // devices of each section at first sight
 const WAIT_MS = 250; // after a key before the gateway is asked
 const STATES = [["", "All"], ["live", "Live"], ["stale", "Stale"], ["waiting", "Waiting"]];
-const choice = { search: "", task: "", state: "", cursors: [] };
+const ORDERS = [["urgent", "Urgent first"], ["site", "By site"]];
+const choice = { search: "", task: "", subject: "", state: "", sort: remembered.get("order", "urgent"), cursors: [] };
 let typing = 0;
 
 export const fleetPage = {
   title: () => "Fleet",
   path() {
     const query = new URLSearchParams();
-    for (const name of ["search", "task", "state"]) if (choice[name]) query.set(name, choice[name].trim());
+    for (const name of ["search", "task", "subject", "state"]) if (choice[name]) query.set(name, choice[name].trim());
+    if (choice.sort !== "urgent") query.set("sort", choice.sort);
     if (choice.cursors.length) query.set("cursor", choice.cursors.at(-1));
+    else if (!choice.task && !choice.search && !choice.state) query.set("per_section", PER_SECTION);
     const text = query.toString();
     return `/api/v1/fleet${text ? `?${text}` : ""}`;
   },
   draw(data, { now, redraw, poll }) {
     const { settings, labels, tasks, devices, overview } = data;
     const isChosen = Boolean(choice.search || choice.task || choice.state);
+    const isFirstLook = !isChosen && !choice.cursors.length;
     const isLong = overview.devices > devices.length || isChosen;
     return [
       h("div.head", {}, h("div", {}, h("h1", {}, "Fleet"), h("p", {}, summary(overview))), (overview.devices > FEW || isChosen) && search(poll)),
@@ -31,9 +37,12 @@ export const fleetPage = {
       overview.devices > 0 && overviewTiles(data),
       isLong && filters(data, poll),
       isChosen && devices.length === 0 && h("div.card.empty.section", { key: "none" }, h("h2", {}, "No device matches"), h("p", {}, "The search looks into site, device and stream.")),
-      sections(tasks, devices).map(([card, task, found]) =>
-        card.section(found, { settings, labels, now, redraw, task, title: tasks[task].title, count: sectionCount(data, tasks, task) })),
-      isLong && data.matching > devices.length && pager(data, poll),
+      sections(data).map(([card, { task, subject, matching }, found]) => [
+        card.section(found, { settings, labels, now, redraw, task, subject, title: tasks[task].title, count: matching, isBySite: choice.sort === "site" }),
+        isFirstLook && matching > found.length && h("p.more", { key: `more-${task}-${subject}` },
+          h("button", { type: "button", onclick: () => { choose({ task, subject }, poll); scrollTo(0, 0); } }, `Show all ${whole(matching)}`)),
+      ]),
+      isLong && !isFirstLook && data.matching > devices.length && pager(data, poll),
     ];
   },
 };
@@ -62,14 +71,12 @@ function search(poll) {
 function filters({ overview, tasks }, poll) {
   const names = Object.keys(overview.tasks);
   return h("div.filters", { key: "filters" },
-    names.length > 1 && toggle("Task", [["", "All tasks"], ...names.map((name) => [name, tasks[name].title])], choice.task, (task) => choose({ task }, poll)),
-    toggle("State", STATES, choice.state, (state) => choose({ state }, poll)));
-}
-
-/** Devices of a section that match, on all pages; those without a model are in the first section. */
-function sectionCount({ counts }, tasks, task) {
-  const isFirst = Object.keys(tasks)[0] === task;
-  return (counts[task] ?? 0) + (isFirst ? counts[""] ?? 0 : 0);
+    names.length > 1 && toggle("Task", [["", "All tasks"], ...names.map((name) => [name, tasks[name].title])], choice.task, (task) => choose({ task, subject: "" }, poll)),
+    toggle("State", STATES, choice.state, (state) => choose({ state }, poll)),
+    overview.sites > 1 && toggle("Order", ORDERS, choice.sort, (sort) => {
+      remembered.set("order", sort);
+      choose({ sort }, poll);
+    }));
 }
 
 function pager({ first, matching, devices, next }, poll) {

@@ -73,6 +73,23 @@ export function paste(line) {
     navigator.clipboard && h("button", { type: "button", "aria-label": "Copy the command", title: "Copy", onclick: () => navigator.clipboard.writeText(line) }, icon("copy")));
 }
 
+/** Id of a section of the fleet page. */
+export const sectionId = (task, subject) => `section-${task}-${subject}`;
+
+/** The word for several of what wears the sensors. */
+export const subjects = (subject) => (subject === "person" ? "People" : "Machines");
+
+/** Cards in the order of the gateway; by site with a heading for each site. */
+export function cardList(devices, isBySite, draw) {
+  if (!isBySite) return h("ul.machines", { key: "cards" }, devices.map(draw));
+  const bySite = new Map();
+  for (const d of devices) bySite.set(d.site, [...(bySite.get(d.site) ?? []), d]);
+  return [...bySite].map(([site, found]) => [
+    h("h3.site", { key: `site-${site}` }, site),
+    h("ul.machines", { key: `cards-${site}` }, found.map(draw)),
+  ]);
+}
+
 /** Help for a gateway without readings: commands to paste. */
 export function firstReading(settings, streams) {
   const stream = streams?.[0]?.stream ?? "engine";

@@ -14,6 +14,7 @@ from pipeline.console.pages import PageSettings
 from pipeline.console.queries import latest
 from pipeline.points.points import Point
 from pipeline.status.counters import DeviceAccount
+from pipeline.status.view import ModelStatus
 from pipeline.stores.resultsfile import ResultsFile
 from tests.fakes.transformers import add_transformers
 from tests.fakes.view import PEOPLE, FakeView, fill
@@ -93,7 +94,7 @@ def test_search_looks_into_site_device_and_stream_in_any_case(site: Site) -> Non
     assert site.names(search="%") == site.names(search="nobody") == []
 
 
-@pytest.mark.parametrize("sort", ["urgent", "name"])
+@pytest.mark.parametrize("sort", ["urgent", "site", "name"])
 @pytest.mark.parametrize("limit", [1, 4, 13])
 def test_pages_follow_each_other_without_gap_or_overlap(site: Site, sort: str, limit: int) -> None:
     whole = site.names(sort=sort)
@@ -107,6 +108,45 @@ def test_pages_follow_each_other_without_gap_or_overlap(site: Site, sort: str, l
         if cursor is None:
             break
     assert seen == whole
+
+
+def test_a_first_look_has_the_most_urgent_of_each_section(site: Site) -> None:
+    add_transformers(site.view, site.results, NOW_MS, hours=6)
+    page = site.page(per_section=2)
+    assert page["sections"] == [
+        {"task": "rul", "subject": "machine", "matching": 9},
+        {"task": "activity", "subject": "person", "matching": 5},
+        {"task": "forecast", "subject": "machine", "matching": 3},
+    ]
+    assert [d["device"] for d in page["devices"]][:4] == ["engine-02", "engine-03", "anna", "bo"]
+    assert (len(page["devices"]), page["next"], page["matching"]) == (6, None, 17)
+    assert len(site.page(per_section=100)["devices"]) == 17
+
+
+def test_states_of_machines_are_no_activities_of_people(site: Site) -> None:
+    model = ModelStatus("m", "activity", "press", 1, subject="machine", labels=("idle", "cutting"))
+    site.view.students.append(model)
+    tags = (("site", "plant-1"), ("device", "press"), ("stream", "press"), ("model", "m"))
+    fields = (("activity", "idle"), ("probability", 0.9), ("version", 1))
+    site.results.write([Point("activity", tags, fields, NOW_MS * 1_000_000)])
+    page = site.page()
+    assert {"task": "activity", "subject": "machine", "matching": 1} in page["sections"]
+    assert {"task": "activity", "subject": "person", "matching": 5} in page["sections"]
+    assert site.names(task="activity", subject="machine") == ["press"]
+    assert set(site.names(subject="person")) == set(PEOPLE)
+    site.view.students.remove(model)  # its scores remain, and then the task says who it is
+    assert "press" in site.names(subject="person")
+
+
+def test_the_order_by_site_keeps_the_urgent_first_within_a_site(site: Site) -> None:
+    fields = (("rul", 3.0), ("rul_low", 1.0), ("rul_high", 5.0), ("version", 1))
+    tags = (("site", "a-plant"), ("device", "pump"), ("stream", "engine"), ("model", "m"))
+    site.results.write([Point("rul", tags, fields, NOW_MS * 1_000_000)])
+    urgent = site.page(task="rul")["devices"]
+    by_site = site.page(task="rul", sort="site")["devices"]
+    assert by_site == sorted(urgent, key=lambda d: d["site"])
+    assert by_site[0]["device"] == "pump"
+    assert len({d["site"] for d in by_site}) > 1
 
 
 def test_a_cursor_outlives_its_device(site: Site) -> None:

@@ -1,8 +1,9 @@
-// Card of an activity: people with their last minutes, and the timeline and probabilities of one.
+// Card of an activity: people (or machines in a state) with their last minutes, and the timeline and
+// probabilities of one.
 
 import { chart, hue, legend, strip, timeAxis, timeShares } from "../charts.js";
 import { clockTime, duration, h, percent, whole, words } from "../dom.js";
-import { chartInset, deviceHref, facts, isStale, lastHeard, scoreOf, stalePill, tile, tiles } from "../parts.js";
+import { chartInset, deviceHref, facts, isStale, lastHeard, scoreOf, sectionId, stalePill, tile, tiles } from "../parts.js";
 
 const SPANS_MS = [1, 2, 3, 5, 10].map((minutes) => minutes * 60_000);
 
@@ -13,11 +14,12 @@ export const activityCard = {
   },
 
   /** The section of the fleet page, for the devices of this card. */
-  section(people, { labels, settings, now, count }) {
+  section(people, { labels, settings, now, subject, count }) {
     const span = commonSpan(people);
-    return h("section.section", { key: "people", "aria-labelledby": "people" },
-      h("div.section-head", {}, h("h2", { id: "people" }, "People ", h("span.count", {}, whole(count))),
-        h("div.end", {}, legend(labels.map((label) => [hue(labels, label), words(label)])))),
+    const id = sectionId("activity", subject);
+    return h("section.section", { key: id, "aria-labelledby": id },
+      h("div.section-head", {}, h("h2", { id }, subject === "person" ? "People " : "States of machines ", h("span.count", {}, whole(count))),
+        h("div.end", {}, legend(labelsOf(people, labels).map((label) => [hue(labels, label), words(label)])))),
       h("ul.card.people", {}, axisRow(span), people.map((d) => person(d, labels, settings, now, span))));
   },
 
@@ -32,6 +34,12 @@ export const activityCard = {
 const isKnown = (activity) => activity.label !== "unknown";
 
 const nearest = ({ probabilities }) => words(Object.keys(probabilities).reduce((best, label) => (probabilities[label] > (probabilities[best] ?? -1) ? label : best), "class"));
+
+/** The labels that these devices can have or had: people and machines share no legend. */
+function labelsOf(people, labels) {
+  const own = new Set(people.map(scoreOf).filter(Boolean).flatMap((score) => [...Object.keys(score.probabilities), ...score.runs.map(([, , label]) => label)]));
+  return labels.filter((label) => own.has(label));
+}
 
 /** One span for everyone: as much as was recorded, up to the ten minutes that the gateway sends. */
 function commonSpan(people) {

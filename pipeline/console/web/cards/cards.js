@@ -12,10 +12,14 @@ export const cardOf = (tasks, task) => (Object.hasOwn(CARDS, tasks[task]?.card ?
 /** What the cards add to the address of a device's page: choices that the gateway answers. */
 export const deviceQuery = () => Object.assign({}, ...Object.values(CARDS).map((card) => card.query?.()));
 
-/** Sections of the fleet page: [card, task, devices]. Devices without a model are in the first one. */
-export function sections(tasks, devices) {
-  const names = Object.keys(tasks);
-  return names
-    .map((task, i) => [cardOf(tasks, task), task, devices.filter((d) => (Object.hasOwn(tasks, d.task ?? "") ? d.task === task : i === 0))])
+/** Sections of the fleet page: [card, section, devices]. Devices without a model are shown as machines of the first task. */
+export function sections({ tasks, sections: all, devices }) {
+  const first = Object.keys(tasks)[0];
+  return all
+    .map(({ task, subject, matching }) => [
+      cardOf(tasks, Object.hasOwn(tasks, task) ? task : first),
+      { task: Object.hasOwn(tasks, task) ? task : first, subject: subject || "machine", matching },
+      devices.filter((d) => (d.task ?? "") === task && d.subject === subject),
+    ])
     .filter(([, , found]) => found.length > 0);
 }

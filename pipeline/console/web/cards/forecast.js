@@ -2,7 +2,7 @@
 
 import { chart, fan, legend } from "../charts.js";
 import { duration, h, percent, remembered, significant, unitText, whole } from "../dom.js";
-import { chartInset, deviceHref, facts, isStale, lastHeard, pill, scoreOf, spanOf, stalePill, tile, tiles, toggle, waiting } from "../parts.js";
+import { cardList, chartInset, deviceHref, facts, isStale, lastHeard, pill, scoreOf, sectionId, spanOf, stalePill, tile, tiles, toggle, waiting } from "../parts.js";
 
 const PROMISED = 0.8; // share of readings between p10 and p90
 const choice = { lead: remembered.get("lead", "") };
@@ -14,15 +14,12 @@ export const forecastCard = {
   },
 
   /** The section of the fleet page, for the devices of this card. */
-  section(devices, { settings, now, task, title, count }) {
-    const id = `task-${task}`;
-    const sorted = [...devices].sort((a, b) => Number(scoreOf(b)?.alarm ?? 0) - Number(scoreOf(a)?.alarm ?? 0)
-      || isStale(a, settings, now) - isStale(b, settings, now)
-      || a.device.localeCompare(b.device, "en", { numeric: true }));
+  section(devices, { settings, now, task, subject, title, count, isBySite }) {
+    const id = sectionId(task, subject);
     return h("section.section", { key: id, "aria-labelledby": id },
       h("div.section-head", {}, h("h2", { id }, `${title} `, h("span.count", {}, whole(count))), h("span.muted.small", {}, "alarms first"),
         h("div.end", {}, legend([["hue-reading", "reading"], ["hue-accent", "forecast"], ["swatch-band hue-accent", "p10 to p90"]]))),
-      h("ul.machines", { key: "cards" }, sorted.map((d) => card(d, settings, now))));
+      cardList(devices, isBySite, (d) => card(d, settings, now)));
   },
 
   /** Beside the name of a device. */

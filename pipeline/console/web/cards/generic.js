@@ -2,7 +2,7 @@
 
 import { chart, legend, sparkline } from "../charts.js";
 import { h, percent, whole, words } from "../dom.js";
-import { chartInset, deviceHref, facts, isStale, lastHeard, scoreOf, spanOf, stalePill, tile, tiles, waiting } from "../parts.js";
+import { cardList, chartInset, deviceHref, facts, isStale, lastHeard, scoreOf, sectionId, spanOf, stalePill, tile, tiles, waiting } from "../parts.js";
 
 const isNumber = (score) => score.value !== undefined;
 
@@ -14,11 +14,11 @@ const shown = (score) => (isNumber(score) ? short(score.value) : words(score.lab
 export const genericCard = {
   tiles: () => [],
 
-  section(devices, { settings, now, task, title, count }) {
-    const id = `task-${task}`;
+  section(devices, { settings, now, task, subject, title, count, isBySite }) {
+    const id = sectionId(task, subject);
     return h("section.section", { key: id, "aria-labelledby": id },
       h("div.section-head", {}, h("h2", { id }, `${title} `, h("span.count", {}, whole(count)))),
-      h("ul.machines", { key: "cards" }, devices.map((d) => card(d, settings, now))));
+      cardList(devices, isBySite, (d) => card(d, settings, now)));
   },
 
   pill: () => null,

@@ -2,7 +2,7 @@
 
 import { chart, legend, sparkline } from "../charts.js";
 import { h, remembered, whole } from "../dom.js";
-import { chartInset, deviceHref, facts, isStale, lastHeard, pill, scoreOf, spanOf, stalePill, tile, tiles, toggle, waiting } from "../parts.js";
+import { cardList, chartInset, deviceHref, facts, isStale, lastHeard, pill, scoreOf, sectionId, spanOf, stalePill, subjects, tile, tiles, toggle, waiting } from "../parts.js";
 
 const choice = { layout: remembered.get("layout", "cards") };
 
@@ -18,10 +18,10 @@ export const rulCard = {
   },
 
   /** The section of the fleet page, for the devices of this card; those without a model included. */
-  section(devices, { settings, now, redraw, count }) {
-    const machines = [...devices].sort(byUrgency(settings, now));
-    return h("section.section", { key: "machines", "aria-labelledby": "machines" },
-      h("div.section-head", {}, h("h2", { id: "machines" }, "Machines ", h("span.count", {}, whole(count))), h("span.muted.small", {}, "most urgent first"),
+  section(machines, { settings, now, redraw, subject, count, isBySite }) {
+    const id = sectionId("rul", subject);
+    return h("section.section", { key: id, "aria-labelledby": id },
+      h("div.section-head", {}, h("h2", { id }, `${subjects(subject)} `, h("span.count", {}, whole(count))), h("span.muted.small", {}, isBySite ? "by site, most urgent first" : "most urgent first"),
         h("div.end", {}, toggle("Layout", [["cards", "Cards"], ["table", "Table"]], choice.layout, (value) => {
           choice.layout = value;
           remembered.set("layout", value);
@@ -29,7 +29,7 @@ export const rulCard = {
         }))),
       choice.layout === "table"
         ? machineTable(machines, settings, now)
-        : h("ul.machines", { key: "cards" }, machines.map((d) => machineCard(d, settings, now))));
+        : cardList(machines, isBySite, (d) => machineCard(d, settings, now)));
   },
 
   /** Beside the name of a device. */
@@ -50,14 +50,6 @@ function condition(score, settings) {
   if (rul < settings.rul_warning) return ["warn", "warn", "Wearing"];
   return ["good", "check", "Healthy"];
 }
-
-const RANKS = { bad: 0, warn: 1, good: 2, quiet: 2 };
-
-/** Critical before wearing before the rest; then live before stale, then by the number that decides, then by name. */
-const byUrgency = (settings, now) => (a, b) => RANKS[condition(scoreOf(a), settings)[0]] - RANKS[condition(scoreOf(b), settings)[0]]
-  || isStale(a, settings, now) - isStale(b, settings, now)
-  || (cautious(scoreOf(a)) ?? 1e9) - (cautious(scoreOf(b)) ?? 1e9)
-  || a.device.localeCompare(b.device, "en", { numeric: true });
 
 const between = (rul) => (rul.low === null || rul.high === null ? "" : `${whole(Math.max(0, rul.low))} – ${whole(rul.high)}`);
 
