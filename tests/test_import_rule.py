@@ -89,7 +89,8 @@ FETCH_CHILD = {
 NOT_IN_GATEWAY = ["tuf", "securesystemslib", "cryptography", "urllib3", "requests"]
 # The files of the log and the results file; the transport only reads SQLite's version.
 SQLITE = {
-    "ingest/sparkplug/store.py",  # the bridge's memory of Sparkplug nodes, in a file of its own
+    "ingest/decoderfile.py",  # the bridge's memory of other formats, in files of their own
+    "ingest/sparkplug/store.py",
     "pipeline/log/archive.py",
     "pipeline/log/commands.py",
     "pipeline/log/file.py",

@@ -21,6 +21,7 @@ Files, lowest first:
 - `file`: the mapping file and its faults.
 - `bodies`: the formats.
 - `compiled`: a mapping at work.
+- `joining`: channels that come apart become readings.
 """
 
 __all__: list[str] = []

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from ingest.bridgehealth import BridgeCounters
 from ingest.deadletter import decode_dead_letter
+from ingest.decoderfile import StoreUnusable
 from ingest.decoders import Decoders
 from ingest.errors import RefusedMessage
 from ingest.intake import Intake
@@ -21,7 +22,7 @@ from ingest.payloads import decode_payload, event_times
 from ingest.settings import IngestSettings
 from ingest.sparkplug.decoder import Sparkplug
 from ingest.sparkplug.names import SparkplugMapping
-from ingest.sparkplug.store import SparkplugStore, StoreUnusable
+from ingest.sparkplug.store import SparkplugStore
 from ingest.sparkplug.wire import decode_sparkplug
 from tests.fakes.log import FakeLog, body
 from tests.fakes.sparkplugnode import EdgeNode

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from ingest.decoderfile import StoreUnusable
 from ingest.errors import LogUnavailable
-from ingest.sparkplug.store import Checkpoint, SparkplugStore, StoreUnusable
+from ingest.sparkplug.store import Checkpoint, SparkplugStore
 
 ROWS = Checkpoint([("g", "n", b"1")], [("g", "n", "", b"2")], [("g", "n", "", b"3")], [b"d" * 8])
 
