@@ -46,7 +46,13 @@ MAY_IMPORT = {
         "ingest.tls",
         "models",
     ),
-    "training": ("models", "ingest.extras", "ingest.recordings", "ingest.simulators"),
+    "training": (
+        "ingest.extras",
+        "ingest.recordings",
+        "ingest.simulators",
+        "models",
+        "pipeline.scoring.scorers",  # what runs is what the code of a gateway would run
+    ),
     "dashboards": (
         "ingest.environment",
         "ingest.extras",

@@ -46,7 +46,13 @@ from training.runfolder import (
     out_of_time,
     require_room,
 )
-from training.running import choose_name, find_running, publish_better, require_free_stream
+from training.running import (
+    choose_name,
+    find_running,
+    print_running,
+    publish_better,
+    require_free_stream,
+)
 
 if TYPE_CHECKING:  # it needs torch, which --help does not
     from training.candidate import Candidate
@@ -103,12 +109,13 @@ class _TaskOption(click.ParamType):
 @click.option(
     "--centre",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="With --publish: also release the student to the gateways of this centre, step by step.",
+    help="Compare with what the gateways of this centre run; with --publish, also release the "
+    "student to them, step by step.",
 )
 @click.option(
     "--plan",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="With --centre: plan of the release (TOML).",
+    help="With --centre and --publish: plan of the release (TOML).",
 )
 @click.option("--method", type=click.Choice(["kp", "none"]), help="Override the recipe's method.")
 @click.option(
@@ -146,8 +153,8 @@ def redistill(centre: Path | None, plan: Path | None, **options: Any) -> None:
     compared on the same held-out engines or persons of the training set, forecasts on held-out
     time; the official test set is never read.
     """
-    if (centre is not None and not options["publish"]) or (plan is not None and centre is None):
-        message = "--plan needs --centre, and --centre needs --publish"
+    if plan is not None and (centre is None or not options["publish"]):
+        message = "--plan needs --centre and --publish"
         raise click.UsageError(message)
     options["centre"] = None if centre is None else Centre(centre, plan)
     try:
@@ -227,13 +234,15 @@ def _redistill(
     recipe = _read_recipe(chosen, config, **changes)
     data_set = _read_data(recipe, data, subset)
     models = Registry(registry)
-    running = find_running(
+    rival = find_running(
         models,
         chosen,
         data_set.stream,
         name,
+        reported=None if centre is None else centre.running(data_set.stream),
         warn=lambda text: console.print(text, soft_wrap=True, markup=False),
     )
+    running = print_running(console, rival)
     if data != "dummy":  # made-up readings have no unit
         seen = seen_range(data_set.train.windows)
         require_claimed_units(data_set.title, data_set.channels, seen, running, new_range=new_range)

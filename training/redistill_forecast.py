@@ -39,7 +39,13 @@ from training.forecast_gate import (
 )
 from training.report import RunLog, print_forecast_gains, print_forecast_table
 from training.runfolder import default_folder, open_run_folder, out_of_time, require_room
-from training.running import choose_name, find_running, publish_better, require_free_stream
+from training.running import (
+    choose_name,
+    find_running,
+    print_running,
+    publish_better,
+    require_free_stream,
+)
 
 if TYPE_CHECKING:  # they need torch, which --help does not
     from training.forecasting.candidate import ForecastCandidate
@@ -109,7 +115,7 @@ def redistill_forecast(
     started_s = time.monotonic()
     deadline_s = started_s + (60 * max_minutes if max_minutes is not None else math.inf)
     models = Registry(registry)
-    given = _read_inputs(console, task, data, subset, models, name, config, changes)
+    given = _read_inputs(console, task, data, subset, models, name, centre, config, changes)
     whole = given.whole
     if data != "dummy":  # made-up readings have no unit
         seen = seen_range(np.concatenate(whole.series))
@@ -150,18 +156,21 @@ def _read_inputs(
     subset: str | None,
     registry: Registry,
     name: str | None,
+    centre: Centre | None,
     config: Path | None,
     changes: dict[str, Any],
 ) -> _Inputs:
     whole = _read_data(data, subset)
-    running = find_running(
+    rival = find_running(
         registry,
         task,
         whole.stream,
         name,
+        reported=None if centre is None else centre.running(whole.stream),
         fits=lambda shipped: shipped.manifest.channels == whole.channels,
         warn=lambda text: console.print(text, soft_wrap=True, markup=False),
     )
+    running = print_running(console, rival)
     recipe = _read_recipe(config, running, whole, changes)
     if running is not None:
         _check_window(running, recipe)

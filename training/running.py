@@ -1,14 +1,19 @@
 """The student that runs now: the rival of a new one, and the name under which that is published.
 
-One student scores a stream. So the rival is the stable student of the stream, whatever its name,
-and a new student under another name takes the stream only with `--replace`. The name says what a
-student learned from: it is that of the rival if both learned from the same data set.
+The rival is the student that scores the stream, whatever its name: the one that the gateways of a
+centre report, or else the one that a gateway would run from this registry
+(`pipeline.scoring.scorers`), which need not be the one that a pointer names. A new student under
+another name takes the stream only with `--replace`. The name says what a student learned from: it
+is that of the rival if both learned from the same data set.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from rich.console import Console
 
 from models.acceptance import publish_stable, rivals
 from models.artifact import Artifact, read_artifact
@@ -17,9 +22,35 @@ from models.registry import Registry
 from models.tasks.contract import Task
 from models.tasks.registry import find_task
 from models.zoo import STARTERS, list_zoo, zoo_path
+from pipeline.scoring.scorers import find_scorers
 from training.errors import TrainingError
 
-__all__ = ["choose_name", "find_running", "publish_better", "require_free_stream"]
+__all__ = [
+    "Running",
+    "choose_name",
+    "find_running",
+    "print_running",
+    "publish_better",
+    "require_free_stream",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The student that a new one is compared with.
+
+    Attributes:
+        artifact: The student.
+        why: Why it is this one, as the end of a sentence.
+    """
+
+    artifact: Artifact
+    why: str
+
+    @property
+    def title(self) -> str:
+        """Its name and version."""
+        return f"{self.artifact.manifest.name} v{self.artifact.manifest.version}"
 
 
 def find_running(
@@ -28,53 +59,52 @@ def find_running(
     stream: str,
     name: str | None,
     *,
+    reported: Mapping[tuple[str, int, str], int] | None = None,
     fits: Callable[[Artifact], bool] = lambda artifact: True,
     warn: Callable[[str], None] = lambda text: None,
-) -> Artifact | None:
-    """Find the student that a new student of a stream is compared with.
+) -> Running | None:
+    """Find the student that scores a stream now.
 
-    It is the stable student called `name`, or else the stable student of the stream. If the
-    registry has neither, it is the shipped student called `name`, or without a name the starter
-    that scores the stream.
+    It is the one that most gateways report, or else the one that a gateway would run from the
+    registry. If nothing scores the stream, it is the shipped student called `name`, or without a
+    name the starter that a gateway would add.
 
     Args:
         registry: The registry.
         task: Task of the new student.
         stream: Stream that the new student scores.
         name: Name that the user chose for it; None for none.
+        reported: What the gateways of a centre run on this stream: name, version and digest, with
+            the number of gateways; empty or None for no report.
         fits: Whether a shipped student reads the data.
-        warn: Called with a sentence for every student of the registry that cannot be read.
+        warn: Called with a sentence for every student of the registry that is refused.
 
     Raises:
-        TrainingError: Several students score the stream, or the one called `name` has another task
-            or stream.
-        ModelError: The student called `name` is damaged.
+        TrainingError: The student called `name` has another task or stream, or the registry lacks
+            the one that gateways report.
     """
-    stable = list(_stable_students(registry, name, warn))
-    own = next((one for one in stable if one.manifest.name == name), None)
-    if own is not None:
-        if find_task(own.manifest.task) is not task or own.manifest.stream != stream:
-            msg = (
-                f"{name} in the registry scores the stream {own.manifest.stream!r} "
-                f"({own.manifest.task}), not {stream!r} ({task.name}): choose another --name"
-            )
-            raise TrainingError(msg)
-        return own
-    found = [
-        one
-        for one in stable
-        if find_task(one.manifest.task) is task and one.manifest.stream == stream
-    ]
-    if len(found) > 1:
-        names = ", ".join(one.manifest.name for one in found)
-        msg = (
-            f"several students score the stream {stream!r} ({names}): choose one with --name, or "
-            "retire the others (kpstream models retire)"
-        )
-        raise TrainingError(msg)
-    if found:
-        return found[0]
-    return _find_shipped(task, stream, name, fits)
+    found = find_scorers(registry)
+    for refused in found.refused:
+        title = refused.name if refused.version is None else f"{refused.name} v{refused.version}"
+        warn(f"{title} in the registry is refused by gateways: {refused.reason}")
+    if name is not None:
+        _require_same_stream(registry, task, stream, name)
+    running = _find_reported(registry, reported) if reported else None
+    if running is None and (scorer := found.of(stream)) is not None:
+        artifact = registry.read(scorer.name, scorer.version, scorer.digest)
+        running = Running(artifact, scorer.why)
+    if running is None:
+        return _find_shipped(task, stream, name, fits)
+    return running if find_task(running.artifact.manifest.task) is task else None
+
+
+def print_running(console: Console, running: Running | None) -> Artifact | None:
+    """Say which student runs and why, and return it."""
+    if running is None:
+        console.print("Running: no student scores this stream.")
+        return None
+    console.print(f"Running: {running.title}, because {running.why}.", soft_wrap=True, markup=False)
+    return running.artifact
 
 
 def choose_name(option: str, data_name: str, data_title: str, running: Artifact | None) -> str:
@@ -120,27 +150,51 @@ def publish_better(
     return publish_stable(registry, artifact.path, replace=replace).pointer.version
 
 
-def _stable_students(
-    registry: Registry, name: str | None, warn: Callable[[str], None]
-) -> Iterable[Artifact]:
-    for known in registry.names():
-        try:
-            pointer = registry.read_stable(known)
-            if pointer is not None:
-                yield registry.read(known, pointer.version, pointer.digest)
-        except ModelError as exc:
-            if known == name:
-                raise
-            warn(f"{known} in the registry cannot be read and is left aside: {exc}")
+def _require_same_stream(registry: Registry, task: Task, stream: str, name: str) -> None:
+    try:
+        pointer = registry.read_stable(name)
+        manifest = registry.read(name, pointer.version).manifest if pointer else None
+    except ModelError:
+        return  # told as refused
+    if manifest is None or (find_task(manifest.task) is task and manifest.stream == stream):
+        return
+    msg = (
+        f"{name} in the registry scores the stream {manifest.stream!r} ({manifest.task}), not "
+        f"{stream!r} ({task.name}): choose another --name"
+    )
+    raise TrainingError(msg)
+
+
+def _find_reported(registry: Registry, reported: Mapping[tuple[str, int, str], int]) -> Running:
+    """The student that most gateways report; of equally many, the newest version."""
+    name, version, digest = max(reported, key=lambda one: (reported[one], one[1]))
+    count, total = reported[name, version, digest], sum(reported.values())
+    why = f"{count} of {total} gateways report that it scores"
+    others = [
+        f"{other} v{number} on {reported[other, number, each]}"
+        for other, number, each in sorted(reported)
+        if each != digest
+    ]
+    why += f" (others: {', '.join(others)})" if others else ""
+    try:
+        return Running(registry.read(name, version, digest), why)
+    except ModelError as exc:
+        msg = (
+            f"{count} of {total} gateways run {name} v{version}, but the registry does not give "
+            f"it ({exc}): copy that version into {registry.root}, or choose the registry of the "
+            "centre with --registry"
+        )
+        raise TrainingError(msg) from exc
 
 
 def _find_shipped(
     task: Task, stream: str, name: str | None, fits: Callable[[Artifact], bool]
-) -> Artifact | None:
+) -> Running | None:
     """A shipped student that is no starter runs nowhere by itself: it is a rival by its name."""
     for known in [one for one in list_zoo() if one == name] if name else STARTERS:
         shipped = read_artifact(zoo_path(known))
         manifest = shipped.manifest
         if find_task(manifest.task) is task and manifest.stream == stream and fits(shipped):
-            return shipped
+            why = "no student of the registry scores the stream, and this one ships for it"
+            return Running(shipped, why)
     return None

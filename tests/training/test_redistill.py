@@ -73,12 +73,37 @@ def test_a_published_student_is_released_at_a_centre(tmp_path):
     words = ("--centre", str(tmp_path / "centre"), "--plan", str(plan))
     refused = call(tmp_path, "--name", "rul-dummy", "--epochs", "1", *words)
     assert refused.exit_code == 2
-    assert "--centre needs --publish" in refused.output
+    assert "--plan needs --centre and --publish" in refused.output
     done = call(tmp_path, "--name", "rul-dummy", "--publish", "--epochs", "1", *words)
     assert done.exit_code == 0, done.output
     assert "Release 1: rul-dummy v1 is running, step 1 of 2 (20 %" in done.output
     (release,) = centre.index().releases
     assert release.digest == stable(tmp_path, "rul-dummy").digest
+
+
+def test_the_rival_is_what_the_gateways_of_a_centre_run(tmp_path):
+    pytest.importorskip("tuf", reason="needs the extra [centre]")
+    from deploy.rollout.inventory import Inventory
+    from deploy.rollout.report import GatewayReport, StudentReport, encode_report
+    from ingest.topics import report_topic
+    from tests.fakes.centre import make_centre, now_s
+
+    make_centre(tmp_path / "centre")
+    registry = Registry(tmp_path / "registry")
+    for seed in (1, 2):
+        made = write_dummy(tmp_path / f"made{seed}", name="rul-dummy", seed=seed, stream="engine")
+        registry.publish(made.path, stable=True)
+    first = registry.read("rul-dummy", 1)
+    inventory = Inventory(tmp_path / "centre" / "inventory", now_s)
+    one = StudentReport(name="rul-dummy", stream="engine", version=1, digest=first.digest)
+    report = GatewayReport(gateway="gw-1", sent_s=now_s(), students=(one,))
+    inventory.take(report_topic("gw-1"), encode_report(report))
+    words = ("--epochs", "1", "--centre", str(tmp_path / "centre"))
+    done = call(tmp_path, *words)
+    told = "Running: rul-dummy v1, because 1 of 1 gateways report that it scores."
+    assert told in done.output, done.output
+    missing = call(tmp_path, "--epochs", "1", "--centre", str(tmp_path / "no-centre"))
+    assert missing.exit_code == 2
 
 
 def test_a_student_that_a_centre_refuses_stays_published(tmp_path):

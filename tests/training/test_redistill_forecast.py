@@ -165,19 +165,23 @@ def test_every_stream_has_one_starter_at_most():
     assert len(set(streams)) == len(streams)
 
 
-def test_of_several_students_of_a_stream_one_must_be_chosen(published, tmp_path):
+def test_of_two_students_of_a_stream_the_one_that_a_gateway_runs_is_the_rival(published, tmp_path):
     folder, _, _ = published
     artifact = read_artifact(folder / "kept" / "artifact")
     registry = Registry(tmp_path / "registry")
     registry.publish(artifact.path, stable=True)
     facts = {name: getattr(artifact.manifest, name) for name in Draft.model_fields}
     graph = (artifact.path / "model.onnx").read_bytes()
-    other = write_artifact(tmp_path / "other", Draft(**facts | {"name": "other"}), graph)
-    registry.publish(other.path, stable=True)
-    refused = call(tmp_path, "--max-minutes", "0")
+    other = write_artifact(tmp_path / "other", Draft(**facts | {"name": "another"}), graph)
+    registry.publish(other.path, stable=True)  # its name comes first, but it became stable second
+    for words in ((), ("--name", "another")):
+        done = call(tmp_path, "--max-minutes", "0", *words)
+        assert done.exit_code == UNFINISHED, done.output
+        assert "another v1 in the registry is refused by gateways" in done.output
+        assert f"Running: {artifact.manifest.name} v1, because it is the stable" in done.output
+    refused = call(tmp_path, "--max-minutes", "0", "--name", "another", "--publish")
     assert refused.exit_code == 2
-    assert "several students score the stream 'room'" in refused.output
-    assert call(tmp_path, "--max-minutes", "0", "--name", "other").exit_code == UNFINISHED
+    assert f"{artifact.manifest.name} scores the stream 'room'" in refused.output
 
 
 def test_a_held_out_time_that_is_too_short_is_refused(tmp_path):
