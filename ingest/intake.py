@@ -19,6 +19,7 @@ from ingest.deadletter import DeadLetter, encode_dead_letter
 from ingest.decoder import Canonical, Checked, Decoder
 from ingest.decoders import Decoders
 from ingest.errors import LogUnavailable, RefusalReason, RefusedMessage
+from ingest.labels import LabelRecord, decode_label, encode_label_record, label_key
 from ingest.logwriter import LogRecord
 from ingest.messages import encode_bundle, encode_envelope
 from ingest.mqtt.packets import Oversized
@@ -27,6 +28,7 @@ from ingest.secrettext import error_text
 from ingest.settings import IngestSettings
 from ingest.topics import (
     DEAD_LETTERS,
+    LABELS,
     READINGS,
     SPARKPLUG_PREFIX,
     Address,
@@ -55,6 +57,7 @@ class Load:
         envelopes: Envelopes and ticks per partition in the order of arrival, each with its number
             of readings.
         dead_letters: Records of refused messages.
+        labels: Records of labels.
         acks: Epoch and packet id of every message to acknowledge, in the order of arrival.
         refused: Reasons of the refused messages.
         waiters: Futures that wait until the load is durable.
@@ -67,6 +70,7 @@ class Load:
 
     envelopes: dict[int, list[tuple[bytes, int]]] = field(default_factory=dict)
     dead_letters: list[LogRecord] = field(default_factory=list)
+    labels: list[LogRecord] = field(default_factory=list)
     acks: list[tuple[int, int]] = field(default_factory=list)
     refused: list[RefusalReason] = field(default_factory=list)
     waiters: list[asyncio.Future[None]] = field(default_factory=list)
@@ -139,6 +143,7 @@ class Intake:
         self._decoders = decoders
         self._counters = counters
         self._steady_s = steady_s
+        self._labels = f"{settings.labels_prefix}/" if settings.labels_prefix else None
         self._addresses: dict[str, tuple[Address, int | None]] = {}
 
     def take(
@@ -170,7 +175,9 @@ class Intake:
         load = self.load
         try:
             known = self._addresses.get(topic)
-            if known is None and (decoder := self._decoders.find(topic)) is not None:
+            if known is None and self._labels is not None and topic.startswith(self._labels):
+                self._add_label(topic, payload, recv_ms)
+            elif known is None and (decoder := self._decoders.find(topic)) is not None:
                 self._hear_decoded(decoder, topic, payload, recv_ms, again)
                 self._take_decoded(decoder, topic, payload, recv_ms, qos, is_dup=is_dup)
             else:
@@ -249,9 +256,9 @@ class Intake:
         return load
 
     def records(self, load: Load, now_ms: int) -> list[LogRecord]:
-        """Return the dead letters of a load, then its bundles, bounded in messages and bytes."""
+        """Return dead letters and labels of a load, then its bundles of bounded size."""
         most, most_bytes = self._settings.bundle_messages, self._settings.bundle_bytes
-        records = load.dead_letters
+        records = load.dead_letters + load.labels
         for partition, envelopes in load.envelopes.items():
             bundle: list[bytes] = []
             size = total = 0
@@ -365,7 +372,7 @@ class Intake:
 
     def _address(self, topic: str) -> tuple[Address, int | None]:
         """Return the address in a topic and its partition: None for the doctor's message."""
-        address = self._parsed(topic)
+        address = self._parsed(topic, self._settings.mqtt_prefix)
         key = device_key(address.site, address.device)
         if len(self._addresses) >= _KNOWN_TOPICS:
             self._addresses.clear()
@@ -373,7 +380,27 @@ class Intake:
         known = self._addresses[topic] = (address, partition)
         return known
 
-    def _parsed(self, topic: str) -> Address:
+    def _add_label(self, topic: str, payload: bytes, recv_ms: int) -> None:
+        """Add a label; no reading has to be known of its device.
+
+        Raises:
+            RefusedMessage: The topic or the label is invalid, or about the future.
+        """
+        address = self._parsed(topic, self._settings.labels_prefix)
+        label = decode_label(payload)
+        if self.judge.is_ahead(label.to_ms, recv_ms):
+            detail = (
+                f"{label.to_ms} is {label.to_ms - recv_ms} ms ahead of the receive time {recv_ms}: "
+                "a label is about what has happened"
+            )
+            raise RefusedMessage(RefusalReason.future, detail)
+        record = LabelRecord(address, recv_ms, label)
+        key = device_key(address.site, address.device)
+        partition = partition_of(key, self._partitions())
+        value = encode_label_record(record)
+        self.load.labels.append(LogRecord(LABELS, partition, label_key(record), value, recv_ms))
+
+    def _parsed(self, topic: str, prefix: str) -> Address:
         """Return the address in a topic; count topics of other forms by their shape.
 
         Raises:
@@ -382,7 +409,7 @@ class Intake:
         """
         sites = self._settings.mqtt_sites
         try:
-            address = parse_topic(topic, self._settings.mqtt_prefix)
+            address = parse_topic(topic, prefix)
             if sites and address.site not in sites:
                 detail = (
                     f"site {address.site!r} is not among KPSTREAM_INGEST_MQTT_SITES; it comes from "

@@ -49,7 +49,9 @@ def subscriptions_of(settings: IngestSettings, more: Sequence[str] = ()) -> list
         settings: Prefix, sites and group.
         more: Filters of other formats.
     """
-    filters = [subscription(settings.mqtt_prefix, site) for site in settings.mqtt_sites or (None,)]
+    prefixes = [settings.mqtt_prefix, *filter(None, [settings.labels_prefix])]
+    sites = settings.mqtt_sites or (None,)
+    filters = [subscription(prefix, site) for prefix in prefixes for site in sites]
     filters += more
     group = settings.mqtt_shared_group
     return filters if group is None else [f"$share/{group}/{each}" for each in filters]

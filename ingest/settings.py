@@ -10,7 +10,7 @@ from pydantic_settings import SettingsConfigDict
 
 from ingest.environment import EnvironmentSettings
 from ingest.mqtt.packets import MAX_PACKET_BYTES
-from ingest.topics import MQTT_PREFIX, is_name
+from ingest.topics import LABELS_PREFIX, MQTT_PREFIX, is_name
 
 __all__ = ["IngestSettings"]
 
@@ -63,6 +63,14 @@ class IngestSettings(EnvironmentSettings):
         default=MQTT_PREFIX,
         pattern=r"^[^/#+\x00][^#+\x00]*[^/#+\x00]$",
         description="First level(s) of the MQTT topics: <prefix>/<site>/<device>/<stream>.",
+    )
+    labels_prefix: str = Field(
+        default=LABELS_PREFIX,
+        pattern=r"^([^/#+\x00]([^#+\x00]*[^/#+\x00])?)?$",
+        description=(
+            "First level(s) of the MQTT topics of labels: <prefix>/<site>/<device>/<stream>; "
+            "empty: the bridge takes none."
+        ),
     )
     keepalive_s: int = Field(
         default=30,
@@ -146,6 +154,17 @@ class IngestSettings(EnvironmentSettings):
                     "other, because one bridge must take all Sparkplug messages in order: unset one"
                 )
                 raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _labels_are_apart_from_readings(self) -> IngestSettings:
+        readings, labels = f"{self.mqtt_prefix}/", f"{self.labels_prefix}/"
+        if readings.startswith(labels) or labels.startswith(readings):
+            msg = (
+                f"KPSTREAM_INGEST_LABELS_PREFIX {self.labels_prefix!r} and "
+                f"KPSTREAM_INGEST_MQTT_PREFIX {self.mqtt_prefix!r} share topics: change one"
+            )
+            raise ValueError(msg)
         return self
 
     @model_validator(mode="after")

@@ -17,6 +17,8 @@ from ingest.errors import RefusalReason, RefusedMessage
 __all__ = [
     "ACCOUNTS",
     "DEAD_LETTERS",
+    "LABELS",
+    "LABELS_PREFIX",
     "LATE",
     "LOG_TOPICS",
     "MAX_RECORD_BYTES",
@@ -52,7 +54,9 @@ DEAD_LETTERS = "dead-letters"
 """Log topic of refused input (see `ingest.deadletter`)."""
 ACCOUNTS = "accounts"
 """Log topic of accounts of processes and devices (see `pipeline.points.accounts`)."""
-LOG_TOPICS = (READINGS, SCORES, LATE, DEAD_LETTERS, ACCOUNTS)
+LABELS = "labels"
+"""Log topic of labels (see `ingest.labels`); it keeps the newest record of each label."""
+LOG_TOPICS = (READINGS, SCORES, LATE, DEAD_LETTERS, ACCOUNTS, LABELS)
 
 MAX_RECORD_BYTES = 8_000_000
 """Limit of one record in Kafka. It is far larger than one message of a device, because a dead
@@ -61,6 +65,9 @@ lateness."""
 
 MQTT_PREFIX = "sensors"
 """Default first level(s) of the MQTT topics; a setting of the bridge."""
+
+LABELS_PREFIX = "labels"
+"""Default first level(s) of the MQTT topics of labels; a setting of the bridge."""
 
 NOTE_TOPIC = "gateways/note"
 """MQTT topic on which a centre says that there is something new; never trusted (retained)."""

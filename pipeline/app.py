@@ -27,6 +27,7 @@ from ingest.secrettext import error_text
 from ingest.topics import (
     ACCOUNTS,
     DEAD_LETTERS,
+    LABELS,
     LATE,
     MAX_RECORD_BYTES,
     READINGS,
@@ -247,7 +248,8 @@ def create_store_app(
     """
     app = _create_app(log_url, settings, f"store-{name}", data_dir, kafka)
     takes_lines = isinstance(sink, LineSink)
-    topics = _topic(app, settings, *((SCORES, ACCOUNTS) if takes_lines else (SCORES,)))
+    accounts = (ACCOUNTS,) if takes_lines else ()
+    topics = _topic(app, settings, SCORES, LABELS, *accounts)
     _topic(app, settings, DEAD_LETTERS)
     stage = StoreStage(
         name,

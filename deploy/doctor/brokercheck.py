@@ -73,7 +73,8 @@ def broker_check(
         sparkplug: Mapping of Sparkplug, if it is used.
     """
     site = next(iter(ingest.mqtt_sites), None)
-    filters, prefixes, retained_topic = subscriptions_of(ingest), [ingest.mqtt_prefix], None
+    filters, retained_topic = subscriptions_of(ingest), None
+    prefixes = [ingest.mqtt_prefix, *filter(None, [ingest.labels_prefix])]
     if sparkplug is not None:
         filters, prefixes = [*filters, *sparkplug.filters()], [*prefixes, "spBv1.0"]
         if sparkplug.host_id is not None:

@@ -44,7 +44,7 @@ from ingest.deadletter import sender_of
 from ingest.logwriter import LogRecord
 from ingest.mqttsettings import endpoint_of
 from ingest.settings import IngestSettings
-from ingest.topics import ACCOUNTS, READINGS
+from ingest.topics import ACCOUNTS, LABELS, READINGS
 from pipeline.app import ScoringApp, StoreApp, create_scoring_app, create_store_app
 from pipeline.console.pages import PageSettings
 from pipeline.console.server import create_console
@@ -74,6 +74,8 @@ __all__ = ["Gateway", "main", "run_gateway"]
 log = logging.getLogger(__name__)
 
 _LOG_CACHE_BYTES = 2 * 1024**2  # every reader here is at the tail, and memory is scarce
+_LABELS_BYTES = 16 * 1024**2
+"""Size of all labels, some 50,000; beyond, those given first are deleted."""
 _BROKER_S = 3.0
 
 
@@ -311,6 +313,9 @@ def _open_log(settings: GatewaySettings, pipeline: PipelineSettings, mqtt_prefix
         sender_of=sender,  # dead letters and late readings have a share of the log, fair to all
     )
     _check_partitions(log_file, pipeline.partitions)
+    log_file.create_topic(
+        LABELS, pipeline.partitions, compacted=True, retention_bytes=_LABELS_BYTES
+    )
     return log_file
 
 

@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ingest.topics import (
+    LABELS_PREFIX,
     MQTT_PREFIX,
     NOTE_TOPIC,
     REPORTS_FILTER,
@@ -60,6 +61,7 @@ _HEAD = "# Written by kpstream. A user is the common name of a certificate; %u s
 _BROKER_STATE = "topic read $SYS/broker/#"
 _SCORES = ("topic readwrite scores/#", "topic readwrite alarms/#")
 """Topics of `deploy.processes.scoresmqtt`."""
+_READ_LABELS = f"topic read {subscription(LABELS_PREFIX)}"
 _BRIDGE = (
     f"topic read {_SPARKPLUG}/#",
     f"topic write {_SPARKPLUG}/+/NCMD/+",
@@ -111,7 +113,7 @@ def services_acl(
         prefix: First levels of the MQTT topics of readings.
         bridges: Common names of the bridges' certificates.
         operators: Common names of clients that may publish for any device, to replay data sets or
-            dead letters, or to simulate.
+            dead letters, to simulate, or to give labels.
         centres: Common names of clients that run `kpstream centre control`.
 
     Raises:
@@ -120,10 +122,11 @@ def services_acl(
     _check(prefix, *bridges, *operators, *centres)
     lines, probe = [_HEAD], probe_address("+").mqtt_topic(prefix)
     for name in bridges:
-        own = (f"topic read {subscription(prefix)}", f"topic write {probe}", *_SCORES)
+        own = (f"topic read {subscription(prefix)}", f"topic write {probe}", _READ_LABELS, *_SCORES)
         lines += ["", f"user {name}", *own, *_BRIDGE]
     for name in operators:
         lines += ["", f"user {name}", f"topic readwrite {subscription(prefix)}", _BROKER_STATE]
+        lines += [_READ_LABELS.replace("read", "readwrite")]
         lines += [line.replace("readwrite", "read") for line in _SCORES]
     for name in centres:
         lines += [

@@ -12,7 +12,15 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
-from ingest.topics import ACCOUNTS, DEAD_LETTERS, LATE, MAX_RECORD_BYTES, READINGS, SCORES
+from ingest.topics import (
+    ACCOUNTS,
+    DEAD_LETTERS,
+    LABELS,
+    LATE,
+    MAX_RECORD_BYTES,
+    READINGS,
+    SCORES,
+)
 
 __all__ = ["TopicSpec", "changelog_topic", "site_topics"]
 
@@ -21,6 +29,9 @@ _DAY_MS = 24 * _HOUR_MS
 _UNREAD_BYTES = 2 * 1024**3
 """Size of a topic without a reader. Kafka deletes closed segments only, so the records of up to an
 hour may come on top."""
+
+_LABELS_BYTES = 256 * 1024**2
+"""Size of all labels, some half a million; beyond, those given first are deleted."""
 
 _COMMON = {
     "message.timestamp.type": "LogAppendTime",
@@ -106,8 +117,15 @@ def site_topics(partitions: int, app_id: str = "kpstream") -> tuple[TopicSpec, .
         # For operators, to inspect and to replay; limited, because nobody else reads them.
         _unread(LATE, partitions, 7 * _DAY_MS),
         _unread(DEAD_LETTERS, partitions, 30 * _DAY_MS),
+        # Kept for ever, because labels are given by people and nobody gives them again.
+        TopicSpec(LABELS, partitions, None, "compact", _labels(partitions)),
         TopicSpec(changelog_topic(app_id), partitions, None, "compact", _CHANGELOG),
     )
+
+
+def _labels(partitions: int) -> dict[str, str]:
+    size = {"retention.bytes": str(_LABELS_BYTES // partitions)}
+    return {**_LOG, **size, "cleanup.policy": "compact,delete"}
 
 
 def _unread(name: str, partitions: int, retention_ms: int) -> TopicSpec:

@@ -12,6 +12,8 @@ shows them (`pipeline.console`, `dashboards`).
   again at 0.
 - Explanations: `explanation`, one point per alert-level score that was explained, with the tags
   and the time of the score.
+- Labels: `label`, one point per label (`ingest.labels`); the time is its beginning, with a count of
+  nanoseconds that follows from its id, so that labels of one moment stay apart.
 - Marks: `rollout`, one point per change of a model; the time is when it happened.
 - Rollouts from a centre: `rollout_state`, what a student of a gateway does in its release, as the
   gateway reports it, and `release`, how far a release has come, as the centre sees it.
@@ -34,6 +36,7 @@ __all__ = [
     "DEVICE_HOURLY",
     "EXPLANATION",
     "GATEWAY",
+    "LABEL",
     "LAG",
     "MODEL",
     "OPTIONAL_SCORE_FIELDS",
@@ -305,6 +308,21 @@ EXPLANATION = Measurement(
     "why a score is at alert level; its time is that of the score",
 )
 
+LABEL = Measurement(
+    "label",
+    ("site", "device", "stream", "kind"),
+    (
+        _text("id", "name of the label within its stream"),
+        _text("label", "what happened; empty if the kind says it"),
+        _int("from_ms", "ms", "beginning, or the moment, epoch"),
+        _int("to_ms", "ms", "end, epoch; of a moment its beginning"),
+        _int("recv_ms", "ms", "when it was received, epoch; of two with one id the later counts"),
+        _text("by", "who says so; empty if unknown"),
+        _int("revoked", "1", "1 if it no longer holds", always=False),
+    ),
+    "what people say about a device: failed, replaced, span, confirmed or wrong",
+)
+
 DEVICE_HOURLY = Measurement(
     "device_hourly",
     DEVICE.tags,
@@ -356,7 +374,7 @@ def measurements() -> tuple[Measurement, ...]:
     scores = map(score_measurement, tasks())
     details = (detail_measurement(task) for task in tasks() if task.details)
     accounts = (DEVICE, GATEWAY, LAG, DEAD_LETTERS, MODEL, ROLLOUT, ROLLOUT_STATE, RELEASE)
-    return (*scores, *details, EXPLANATION, SHADOW, *accounts)
+    return (*scores, *details, EXPLANATION, SHADOW, LABEL, *accounts)
 
 
 def hourly_measurements() -> tuple[Measurement, ...]:

@@ -1,6 +1,6 @@
 """The store stage: from the log to a sink, in batches that grow with the backlog.
 
-Topics ``scores`` and ``accounts``::
+Topics ``scores``, ``accounts`` and ``labels``::
 
     record -> offer -> [batch] -> lines or points -> sink confirms -> dead letters durable -> ack
 
@@ -33,10 +33,12 @@ from ingest.clock import now_ms, steady_ms
 from ingest.deadletter import DeadLetter, encode_dead_letter
 from ingest.errors import RefusalReason
 from ingest.secrettext import error_text
-from ingest.topics import ACCOUNTS, DEAD_LETTERS, MQTT_PREFIX, Address
+from ingest.topics import ACCOUNTS, DEAD_LETTERS, LABELS, MQTT_PREFIX, Address
 from pipeline.errors import PointError, SinkError, SinkMisconfigured, SinkUnavailable
+from pipeline.points.labels import read_label_point
 from pipeline.points.lines import to_line
 from pipeline.points.measurements import DEVICE
+from pipeline.points.points import Point
 from pipeline.points.scorelines import ScoreLines, score_lines
 from pipeline.points.scores import ScorePoints, score_points
 from pipeline.stage import Append, Crash, Latency, Stage
@@ -104,17 +106,19 @@ def prepare_lines(sink: LineSink) -> Prepare:
     def prepare(records: Sequence[Record]) -> Prepared:
         found = ScoreLines()
         dead_letters: list[DeadLetter] = []
-        accounts: list[str] = []
+        others: list[str] = []
         for topic, value in records:
             try:
                 if topic == ACCOUNTS:
-                    accounts += value.decode().splitlines()
+                    others += value.decode().splitlines()
+                elif topic == LABELS:
+                    others.append(to_line(read_label_point(value)))
                 else:
                     score_lines(value, found)
             except (PointError, UnicodeDecodeError) as exc:
                 dead_letters.append(_unreadable(value, str(exc)))
         dead_letters += [_unreadable(flawed.raw, flawed.detail) for flawed in found.flawed]
-        lines = found.lines + accounts if accounts else found.lines
+        lines = found.lines + others if others else found.lines
         return Prepared(sink.writing(lines), len(lines), found.end_ms, dead_letters)
 
     return prepare
@@ -128,15 +132,18 @@ def prepare_points(sink: Sink) -> Prepare:
 
     def prepare(records: Sequence[Record]) -> Prepared:
         found = ScorePoints()
+        labels: list[Point] = []
         dead_letters: list[DeadLetter] = []
         for topic, value in records:
             try:
-                if topic != ACCOUNTS:
+                if topic == LABELS:
+                    labels.append(read_label_point(value))
+                elif topic != ACCOUNTS:
                     score_points(value, found)
             except PointError as exc:
                 dead_letters.append(_unreadable(value, str(exc)))
         dead_letters += [_unreadable(flawed.raw, flawed.detail) for flawed in found.flawed]
-        points = found.points
+        points = [*found.points, *labels]
 
         def write() -> list[RefusedLine]:
             refused = sink.write(points) if points else []

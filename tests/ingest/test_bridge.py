@@ -181,7 +181,9 @@ async def test_keeps_the_session_and_subscribes_with_every_connect() -> None:
         assert b"\x11" + (777).to_bytes(4, "big") in first  # session expiry interval
         assert b"\x21" + (123).to_bytes(2, "big") in first  # receive maximum
         assert b"kpstream-bridge" in first
-        assert [s[3:] for s in broker.subscriptions] == [b"\x00\x09sensors/#\x11"] * 2
+        assert [s[3:] for s in broker.subscriptions] == [
+            b"\x00\x09sensors/#\x11\x00\x08labels/#\x11"
+        ] * 2
 
 
 async def test_acknowledgement_of_an_old_connection_is_dropped() -> None:

@@ -282,11 +282,11 @@ async def test_a_promise_that_the_broker_does_not_keep_is_a_finding_of_connect(
         ({"subscription_code": 0x80}, "gives no reason -> check the broker's access list"),
         (
             {"closes_at": "subscribe"},
-            end_text(Ending("closed"), filters=["sensors/#"]),
+            end_text(Ending("closed"), filters=["sensors/#", "labels/#"]),
         ),
         (
             {"closes_at": "subscribe", "goodbye_with": 0xA2},
-            "when we subscribed to 'sensors/#': Wildcard subscription not supported",
+            "when we subscribed to 'sensors/#', 'labels/#': Wildcard subscription not supported",
         ),
     ],
 )

@@ -20,10 +20,13 @@ def test_all_topics_have_the_same_partitions() -> None:
     assert {spec.partitions for spec in site_topics(7)} == {7}
 
 
-def test_only_the_changelog_is_compacted_and_nothing_of_it_is_dropped_by_age() -> None:
+def test_labels_and_changelog_are_compacted_and_nothing_of_them_is_dropped_by_age() -> None:
     compacted = [spec for spec in site_topics(4) if spec.cleanup_policy == "compact"]
-    assert [spec.name for spec in compacted] == [changelog_topic("kpstream")]
-    assert compacted[0].settings()["retention.ms"] == "-1"
+    assert [spec.name for spec in compacted] == ["labels", changelog_topic("kpstream")]
+    assert [spec.settings()["retention.ms"] for spec in compacted] == ["-1", "-1"]
+    labels = compacted[0].settings()
+    assert labels["cleanup.policy"] == "compact,delete"  # a size, because senders make up ids
+    assert int(labels["retention.bytes"]) * 4 == 256 * 1024**2
 
 
 def test_a_day_without_store_or_worker_loses_nothing() -> None:

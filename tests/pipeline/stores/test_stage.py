@@ -14,14 +14,17 @@ import pytest
 from ingest.backoff import Backoff
 from ingest.deadletter import DeadLetter, decode_dead_letter
 from ingest.errors import RefusalReason
-from ingest.topics import ACCOUNTS, DEAD_LETTERS, SCORES
+from ingest.labels import encode_label_record
+from ingest.topics import ACCOUNTS, DEAD_LETTERS, LABELS, SCORES
 from pipeline.errors import SinkError, SinkMisconfigured, SinkUnavailable
+from pipeline.points.labels import label_point
 from pipeline.points.lines import to_line
 from pipeline.points.points import Point, device_point
 from pipeline.points.scores import encode_scores, points_of
 from pipeline.stores.sinks import LineSink, Refused, RefusedLine, Sink
 from pipeline.stores.stage import StoreStage, prepare_lines, prepare_points
 from tests.fakes.log import until
+from tests.fakes.recordings import T0_MS, label
 from tests.pipeline.points.test_scores import ACTIVITY, RUL
 
 
@@ -372,3 +375,21 @@ async def test_a_record_that_cannot_be_prepared_for_an_unforeseen_reason_is_a_de
         await until(lambda: store.acked == [0, 1, 2])
         assert len(sink.lines) == 2
         assert ["odd record" in letter.detail for letter in store.dead_letters()] == [True]
+
+
+@pytest.mark.parametrize("sink", [FakeLines(), FakePoints()])
+async def test_labels_reach_every_sink_and_a_flawed_one_is_a_dead_letter(
+    sink: FakeLines | FakePoints,
+) -> None:
+    given = label("engine-1", "a", "failed", T0_MS)
+    async with store_in(sink) as store:
+        await store.offer(b'{"id": "a"}', topic=LABELS)
+        await store.offer(encode_scores([score(1)]))
+        await store.offer(encode_label_record(given), topic=LABELS)
+        await until(lambda: len(store.acked) == 3)
+        dead = [each for each in store.dead_letters() if each.reason is RefusalReason.unreadable]
+    assert [each.raw for each in dead] == [b'{"id": "a"}']
+    if isinstance(sink, FakeLines):
+        assert to_line(label_point(given)) in sink.lines
+    else:
+        assert label_point(given) in sink.points
