@@ -11,17 +11,14 @@ from typing import Any, Final
 
 import orjson
 
+from ingest.mapping.errors import BodyFault
 from ingest.mapping.file import MappingTable
 from ingest.secrettext import error_text
 
-__all__ = ["BodyFault", "BodyReader", "body_reader"]
+__all__ = ["BodyReader", "body_reader"]
 
 BodyReader = Callable[[bytes], Any]
 """Returns the document of a body; raises `BodyFault`."""
-
-
-class BodyFault(ValueError):
-    """A body is not of the format; the message says why."""
 
 
 def body_reader(table: MappingTable) -> BodyReader:

@@ -15,103 +15,40 @@ What is wrong with one object harms this object only: the other readings are kep
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 
 from ingest.errors import RefusalReason, RefusedMessage
-from ingest.mapping.bodies import BodyFault, body_reader
-from ingest.mapping.file import ChannelTable, FromMessage, JoinRule, MappingFile, TimeTable
-from ingest.mapping.paths import ABSENT, EachPath, Path, parse_each, parse_path
-from ingest.mapping.patterns import Template, parse_pattern, parse_template
-from ingest.mapping.times import OFFSET_FORMS, TimeForm, time_reader
-from ingest.mapping.values import Converter, ValueFault, converter
+from ingest.mapping.bodies import body_reader
+from ingest.mapping.channels import ChannelRule, channel_rules, fits, when_of
+from ingest.mapping.errors import BodyFault, ObjectFault, ValueFault
+from ingest.mapping.eventtimes import EventTimes
+from ingest.mapping.extract import Block, Extract, Faults, Piece, blocks_of, merged
+from ingest.mapping.file import JoinRule, MappingFile, overridden
+from ingest.mapping.paths import ABSENT, parse_each, parse_path
+from ingest.mapping.patterns import parse_pattern
+from ingest.mapping.senders import Sender, Senders, has_device, text_at
+from ingest.mapping.straight import NOT_PLAIN, Straight, straight
 from ingest.payloads import MAX_PAYLOAD_BYTES, MAX_READINGS, YEAR_2000_MS, unit_advice
-from ingest.topics import Address, is_name, readable_name
-from ingest.units import convert
+from ingest.topics import Address
 
-__all__ = ["ChannelRule", "CompiledMapping", "Extract", "Piece", "compile_mapping"]
+__all__ = ["Block", "ChannelRule", "CompiledMapping", "Extract", "Piece", "compile_mapping"]
 
 _MAX_ROUTES: Final = 20_000
-_MAX_NAME: Final = 500
+_MAX_TOPIC: Final = 500
 _SHOWN: Final = 3
-
-
-@dataclass(frozen=True, slots=True)
-class ChannelRule:
-    """One channel of a mapping.
-
-    Attributes:
-        name: Its name.
-        path: Where its value is, as text.
-        source_unit: Unit of the value in the message; None: not given.
-        unit: Unit of the channel; None: not given.
-        scale: The number of the channel is `value * scale + offset`, conversion included.
-        offset: See `scale`.
-        when: Places and the values that they must have.
-        find: The parsed path.
-        convert: Returns the number of a value.
-    """
-
-    name: str
-    path: str
-    source_unit: str | None
-    unit: str | None
-    scale: float
-    offset: float
-    when: Mapping[str, frozenset[str]]
-    find: Path = field(repr=False)
-    convert: Converter = field(repr=False)
-
-
-@dataclass(slots=True)
-class Piece:
-    """One reading; with `[join]`, the part of one that a message carries.
-
-    Attributes:
-        address: Who measured it.
-        ts_ms: Event time, epoch ms.
-        is_received_time: The time is that of receipt.
-        values: Channel -> finite number.
-        channels: The channels of a whole reading of this stream.
-    """
-
-    address: Address
-    ts_ms: int
-    is_received_time: bool
-    values: dict[str, float]
-    channels: tuple[str, ...]
-
-
-@dataclass(slots=True)
-class Extract:
-    """What one message becomes.
-
-    Attributes:
-        readings: In the order of the message.
-        skipped: Channels without a value, each with the reason.
-        ignored: Objects that the mapping leaves out, because `when` or `devices` do not fit.
-        refused: Refusal of a part of the message, beside `readings`.
-    """
-
-    readings: list[Piece] = field(default_factory=list)
-    skipped: list[str] = field(default_factory=list)
-    ignored: int = 0
-    refused: RefusedMessage | None = None
-
-
-class _Fault(ValueError):
-    """One object is no reading; the message says why."""
 
 
 @dataclass(slots=True)
 class _Route:
-    """What a topic decides: places, and the address if no part of it is in the message."""
+    """What a topic decides: places, and the sender if no part of its name is in the message."""
 
     places: dict[str, str]
-    address: Address | None
+    sender: Sender | None
+    straight: Straight | None = None
+    whole: tuple[str, ...] = ()
 
 
 def compile_mapping(file: MappingFile) -> CompiledMapping:
@@ -135,33 +72,29 @@ class CompiledMapping:
         self.name = file.name
         self.digest = file.digest
         self.join: JoinRule | None = table.join
+        self.channels = channel_rules(table.channels, table)
         self._patterns = [parse_pattern(topic) for topic in table.topic]
         self.filters = tuple(dict.fromkeys(pattern.filter for pattern in self._patterns))
+        self._format = table.format
         self._body = body_reader(table)
-        self._each: EachPath | None = None if table.each is None else parse_each(table.each)
+        self._each = None if table.each is None else parse_each(table.each)
         self._places = {name: parse_path(path) for name, path in table.places.items()}
-        self._when = _when(table.when)
-        self._names = tuple(_name_source(each) for each in (table.site, table.device, table.stream))
-        self._devices = () if table.devices == ["*"] else tuple(table.devices)
-        self._time = _Time(table.time)
-        is_text = table.text if table.text is not None else table.format == "value"
-        missing = frozenset(text.strip() for text in table.missing)
-        self.channels = tuple(
-            _channel(name, each, table.format, is_text, table.decimal, missing)
-            for name, each in table.channels.items()
-        )
-        self._address_places = {
-            name for source in self._names if isinstance(source, Template) for name in source.names
-        }
+        self._when = when_of(table.when)
+        self._senders = Senders(table)
+        self._times = EventTimes(table.time)
+        self._overrides = [
+            (each.devices, channel_rules(overridden(table.channels, each.channels), table))
+            for each in table.override
+        ]
         self._routes: dict[str, _Route | None] = {}
-        self._whole: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._wholes: dict[tuple[str, ...], tuple[str, ...]] = {}
 
     def match(self, topic: str) -> Mapping[str, str] | None:
         """Return the places of a topic; None if the mapping does not take it."""
         for pattern in self._patterns:
             places = pattern.places(topic)
             if places is not None:
-                return None if self._is_foreign(places) else places
+                return None if self._senders.is_foreign(places) else places
         return None
 
     def read(self, topic: str, payload: bytes, recv_ms: int) -> Extract:
@@ -173,359 +106,258 @@ class CompiledMapping:
             RefusedMessage: Nothing of the message is a reading: `missing_channel` if channels are
                 missing, else `mapping`.
         """
-        route = self._route(topic)
-        if route is None:
-            detail = f"the mapping {self.name} does not take the topic {topic[:200]!r}"
-            raise RefusedMessage(RefusalReason.mapping, detail)
+        route = self._routes.get(topic) or self._route(topic)
         if len(payload) > MAX_PAYLOAD_BYTES:
             detail = f"{len(payload)} bytes; a message may have at most {MAX_PAYLOAD_BYTES}"
-            raise RefusedMessage(RefusalReason.mapping, detail)
+            raise self._refused(detail)
         try:
             document = self._body(payload)
         except BodyFault as exc:
-            raise RefusedMessage(RefusalReason.mapping, f"{self.name}: {exc}") from exc
-        return self._extract(route, document, recv_ms)
+            raise self._refused(str(exc)) from exc
+        if route.straight is not None and route.sender is not None:
+            try:
+                return self._straight(route.straight, route.sender, route.whole, document, recv_ms)
+            except NOT_PLAIN:
+                pass  # the general way decides, and names the fault
+        return self._general(route, document, recv_ms)
 
-    def _route(self, topic: str) -> _Route | None:
-        """Return what the topic decides; remembered, because devices send on the same topics."""
-        try:
-            return self._routes[topic]
-        except KeyError:
-            pass
+    def _route(self, topic: str) -> _Route:
+        """Return what the topic decides; remembered, because devices send on the same topics.
+
+        Raises:
+            RefusedMessage: The mapping does not take the topic.
+        """
         places = self.match(topic)
-        route = None if places is None else _Route(dict(places), self._topic_address(places))
-        if len(topic) <= _MAX_NAME:
+        if places is None:
+            detail = f"the mapping does not take the topic {topic[:200]!r}"
+            raise self._refused(detail)
+        route = _Route(dict(places), self._senders.of_topic(places))
+        self._find_straight(route)
+        if len(topic) <= _MAX_TOPIC:
             if len(self._routes) >= _MAX_ROUTES:
                 self._routes.clear()
             self._routes[topic] = route
         return route
 
-    def _topic_address(self, places: Mapping[str, str]) -> Address | None:
-        filled = []
-        for source in self._names:
-            if not isinstance(source, Template) or not set(source.names) <= set(places):
-                return None
-            filled.append(source.fill(places))
-        return Address(*filled)
+    def _find_straight(self, route: _Route) -> None:
+        """Prepare the straight way, if the topic decides who sends which channels."""
+        binds = self._places or (self._each is not None and self._each.places)
+        if route.sender is None or binds or not fits(self._when, route.places):
+            return
+        rules = [r for r in self._rules_of(route.sender) if fits(r.when, route.places)]
+        whole = self._whole(route.places)
+        if self.join is None and len(rules) != len(whole):
+            return
+        route.straight = straight(rules, self._times, self._format)
+        route.whole = whole
 
-    def _is_foreign(self, places: Mapping[str, str]) -> bool:
-        """Whether the topic alone says that the device is not of this mapping."""
-        source = self._names[1]
-        if not self._devices or not isinstance(source, Template):
-            return False
-        return set(source.names) <= set(places) and not self._has_device(source, places)
+    def _rules_of(self, sender: Sender) -> Sequence[ChannelRule]:
+        """Return the channels of a device: those of the last override that names it, or all."""
+        for devices, rules in reversed(self._overrides):
+            if has_device(devices, (sender.address.device, sender.device)):
+                return rules
+        return self.channels
 
-    def _has_device(self, source: Template, places: Mapping[str, str]) -> bool:
-        names = {source.fill(places), source.raw(places)}
-        return any(fnmatchcase(name, pattern) for pattern in self._devices for name in names)
+    def _whole(self, places: Mapping[str, str]) -> tuple[str, ...]:
+        """Return the channels of a whole reading.
 
-    def _extract(self, route: _Route, document: Any, recv_ms: int) -> Extract:
-        objects = [(document, route.places)]
-        if self._each is not None:
-            found = islice(self._each.objects(document), MAX_READINGS + 1)
-            objects = [(each, {**route.places, **places}) for each, places in found]
-            if len(objects) > MAX_READINGS:
-                detail = f"{self.name}: more than {MAX_READINGS} objects at {self._each.text}"
-                raise RefusedMessage(RefusalReason.mapping, detail)
-            if not objects:
-                detail = f"{self.name}: the message has nothing at {self._each.text}"
-                raise RefusedMessage(RefusalReason.mapping, detail)
-        extract = Extract()
-        faults = _Faults(self.name)
+        A channel belongs to the streams whose address fits its `when`: where a place in the address
+        has another value, the channel is one of another stream.
+        """
+        key = tuple(places.get(name, "") for name in self._senders.places)
+        found = self._wholes.get(key)
+        if found is None:
+            known = dict(zip(self._senders.places, key, strict=True))
+            found = tuple(
+                rule.name
+                for rule in self.channels
+                if fits({p: texts for p, texts in rule.when.items() if p in known}, known)
+            )
+            if len(self._wholes) >= _MAX_ROUTES:
+                self._wholes.clear()
+            self._wholes[key] = found
+        return found
+
+    def _straight(
+        self, way: Straight, sender: Sender, whole: tuple[str, ...], document: Any, recv_ms: int
+    ) -> Extract:
+        """Return the readings of a message whose objects are all plain.
+
+        Raises:
+            one of NOT_PLAIN: One is not.
+        """
+        address, received = sender.address, self._times.is_received
+        if self._each is None:
+            ts_ms, columns = way.read(document, document, recv_ms)
+            values = dict(zip(way.names, columns))  # noqa: B905  # as many by construction, and costly
+            return Extract([Block(address, ts_ms, received, values, whole)], [], 0, None)
+        objects = [each for each, _ in self._each.objects(document)]
+        if self.join is not None and len(way.names) != len(whole):
+            raise ValueError  # parts of readings may have to be put together
+        ts_ms, columns = way.table(document, objects, recv_ms)
+        values = dict(zip(way.names, columns))  # noqa: B905  # as above
+        return Extract([Block(address, ts_ms, received, values, whole)], [], 0, None)
+
+    def _general(self, route: _Route, document: Any, recv_ms: int) -> Extract:
+        """Return the readings of any message.
+
+        Raises:
+            RefusedMessage: There are none.
+        """
+        extract, faults = Extract(), Faults(self.name)
+        pieces: list[Piece] = []
+        objects = self._objects(route, document)
         for each, places in objects:
             try:
-                pieces = self._pieces(document, each, places, route, recv_ms, extract)
-            except _Fault as exc:
+                pieces += self._pieces(document, each, places, route.sender, recv_ms, extract)
+            except ObjectFault as exc:
                 faults.add(RefusalReason.mapping, str(exc))
-                continue
-            extract.readings += pieces
-            if len(extract.readings) > MAX_READINGS:
-                detail = f"{self.name}: more than {MAX_READINGS} readings in a message"
-                raise RefusedMessage(RefusalReason.mapping, detail)
-        if self._time.is_since_receipt:
-            _place_before(extract.readings, recv_ms)
+            if len(pieces) > MAX_READINGS:
+                detail = f"more than {MAX_READINGS} readings in a message"
+                raise self._refused(detail)
+        if self._times.is_since_receipt:
+            _end_at_receipt(pieces, recv_ms)
         if len(objects) > 1:
-            extract.readings = _merged(extract.readings)
-        self._keep_whole(extract, faults)
-        self._keep_valid_times(extract, faults)
+            pieces = merged(pieces)
+            if self._times.path is None:
+                pieces = self._spread(pieces, recv_ms, faults)
+        extract.blocks = blocks_of(self._kept(pieces, extract, faults))
         extract.refused = faults.refusal()
-        if extract.refused is not None and not extract.readings:
+        if extract.refused is not None and not extract.blocks:
             raise extract.refused
         return extract
+
+    def _objects(self, route: _Route, document: Any) -> list[tuple[Any, dict[str, str]]]:
+        if self._each is None:
+            return [(document, route.places)]
+        found = list(islice(self._each.objects(document), MAX_READINGS + 1))
+        if len(found) > MAX_READINGS:
+            detail = f"more than {MAX_READINGS} objects at {self._each.text}"
+            raise self._refused(detail)
+        if not found:
+            detail = f"the message has nothing at {self._each.text}"
+            raise self._refused(detail)
+        return [
+            (each, {**route.places, **places} if places else route.places) for each, places in found
+        ]
 
     def _pieces(
         self,
         document: Any,
         each: Any,
         places: dict[str, str],
-        route: _Route,
+        sender: Sender | None,
         recv_ms: int,
         extract: Extract,
     ) -> list[Piece]:
         """Return the readings of one object, complete or not.
 
         Raises:
-            _Fault: It has none.
+            ObjectFault: It has none.
         """
         if self._places:
-            places = dict(places)
-            for name, path in self._places.items():
-                places[name] = _text(_find(path, document, each), f"place {name}", path)
-        if not _fits(self._when, places):
-            extract.ignored += 1
-            return []
-        address = route.address
-        if address is None:
-            address = self._address(document, each, places)
-        if address is None:
-            extract.ignored += 1
-            return []
-        rules = [rule for rule in self.channels if _fits(rule.when, places)]
-        if not rules:
-            extract.ignored += 1
-            return []
-        raws = [(rule, _find(rule.find, document, each)) for rule in rules]
-        rows = _row_count(raws)
-        times = self._time.read(document, each, rows or 1, recv_ms)
-        columns: dict[str, list[float | None]] = {}
-        for rule, raw in raws:
-            if raw is ABSENT:
-                _skip(extract, f"{rule.name}: the message has nothing at {rule.path}")
-                continue
-            cells = raw if type(raw) is list else [raw] * (rows or 1)
-            try:
-                columns[rule.name] = [rule.convert(cell) for cell in cells]
-            except ValueFault as exc:
-                msg = f"{rule.name}: {exc} (at {rule.path})"
-                raise _Fault(msg) from exc
-            if None in columns[rule.name]:
-                _skip(extract, f"{rule.name}: no value at {rule.path}")
-        whole = self._channels_of(places)
-        found = []
-        for at, ts_ms in enumerate(times):
-            values = {
-                name: value for name, column in columns.items() if (value := column[at]) is not None
+            of_message = {
+                name: text_at(path, document, each, f"place {name}")
+                for name, path in self._places.items()
             }
-            found.append(Piece(address, ts_ms, self._time.is_received, values, whole))
-        return found
-
-    def _address(self, document: Any, each: Any, places: dict[str, str]) -> Address | None:
-        """Return the sender; None if the mapping is not for this device.
-
-        Raises:
-            _Fault: The message does not name it.
-        """
-        names = []
-        for key, source in zip(("site", "device", "stream"), self._names, strict=True):
-            if isinstance(source, Template):
-                name, raw = source.fill(places), source.raw(places)
-            else:
-                raw = _text(_find(source, document, each), key, source)
-                name = raw if is_name(raw) else readable_name(raw)
-            is_device = key == "device"
-            if is_device and self._devices:
-                if not any(fnmatchcase(n, p) for p in self._devices for n in (name, raw)):
-                    return None
-            names.append(name)
-        return Address(*names)
-
-    def _channels_of(self, places: Mapping[str, str]) -> tuple[str, ...]:
-        """Return the channels of a whole reading.
-
-        A channel belongs to the streams whose address fits its `when`: where a place in the address
-        has another value, the channel is one of another stream.
-        """
-        key = tuple(places.get(name, "") for name in sorted(self._address_places))
-        found = self._whole.get(key)
-        if found is None:
-            of_address = {name: places[name] for name in self._address_places if name in places}
-            found = tuple(
-                rule.name
-                for rule in self.channels
-                if _fits({k: v for k, v in rule.when.items() if k in of_address}, of_address)
+            places = {**places, **of_message}
+        if fits(self._when, places):
+            sender = sender or self._senders.of_object(document, each, places)
+            rules = [] if sender is None else self._rules_of(sender)
+            rules = [rule for rule in rules if fits(rule.when, places)]
+        else:
+            rules = []
+        if not rules or sender is None:
+            extract.ignored += 1
+            return []
+        raws = [(rule, rule.find.of(document, each)) for rule in rules]
+        rows = _row_count(raws)
+        times = self._times.of(document, each, rows or 1, recv_ms)
+        columns = {rule.name: _column(rule, raw, rows, extract) for rule, raw in raws}
+        whole = self._whole(places)
+        return [
+            Piece(
+                sender.address,
+                ts_ms,
+                self._times.is_received,
+                {
+                    name: value
+                    for name, column in columns.items()
+                    if (value := column[at]) is not None
+                },
+                whole,
             )
-            if len(self._whole) >= _MAX_ROUTES:
-                self._whole.clear()
-            self._whole[key] = found
-        return found
+            for at, ts_ms in enumerate(times)
+        ]
 
-    def _keep_whole(self, extract: Extract, faults: _Faults) -> None:
-        """Refuse readings without a value, and without `[join]` those that lack a channel."""
+    def _spread(self, pieces: Sequence[Piece], recv_ms: int, faults: Faults) -> list[Piece]:
+        """Give the readings of each sender times of their own; the last one is that of receipt."""
+        by_sender: dict[Address, list[Piece]] = {}
+        for piece in pieces:
+            by_sender.setdefault(piece.address, []).append(piece)
         kept = []
-        for piece in extract.readings:
+        for found in by_sender.values():
+            try:
+                times = self._times.before(recv_ms, len(found))
+            except ObjectFault as exc:
+                faults.add(RefusalReason.mapping, str(exc))
+                continue
+            for piece, ts_ms in zip(found, times, strict=True):
+                piece.ts_ms = ts_ms
+                kept.append(piece)
+        return kept
+
+    def _kept(self, pieces: Sequence[Piece], extract: Extract, faults: Faults) -> Iterator[Piece]:
+        """Yield the readings to keep.
+
+        Refused are those without a value or with a time before 2000, and without `[join]` those
+        that lack a channel.
+        """
+        for piece in pieces:
             lacking = [name for name in piece.channels if name not in piece.values]
             if lacking and (self.join is None or not piece.values):
                 why = "; ".join(extract.skipped[:_SHOWN])
                 shown = ", ".join(lacking[:10])
                 detail = f"{piece.address.stream} needs {shown}" + (f": {why}" if why else "")
                 faults.add(RefusalReason.missing_channel, detail)
-            else:
-                kept.append(piece)
-        extract.readings = kept
-
-    def _keep_valid_times(self, extract: Extract, faults: _Faults) -> None:
-        kept = []
-        for piece in extract.readings:
-            if piece.ts_ms < YEAR_2000_MS:
+            elif piece.ts_ms < YEAR_2000_MS:
                 advice = unit_advice(piece.ts_ms).partition(",")[0] or "set the device's clock"
                 detail = f"event time {piece.ts_ms} ms is before the year 2000: {advice}"
                 faults.add(RefusalReason.mapping, detail)
             else:
-                kept.append(piece)
-        extract.readings = kept
+                yield piece
+
+    def _refused(self, detail: str) -> RefusedMessage:
+        return RefusedMessage(RefusalReason.mapping, f"{self.name}: {detail}")
 
 
-class _Time:
-    """The time of each reading of an object."""
-
-    def __init__(self, table: TimeTable | None) -> None:
-        self.is_received = table is None or table.path is None
-        self.is_since_receipt = table is not None and table.base == "received"
-        self._step_ms = None if table is None else table.step_ms
-        self._path: Path | None = None
-        self._base: tuple[Path, TimeForm] | None = None
-        if table is None or table.path is None:
-            return
-        self._path = parse_path(table.path)
-        self._read = time_reader(str(table.form), table.format, table.zone)
-        self._is_offset = table.form in OFFSET_FORMS
-        base = table.base
-        if base is not None and base != "received":
-            read = time_reader(str(base.form), base.format, base.zone)
-            self._base = parse_path(base.path), read
-
-    def read(self, document: Any, each: Any, rows: int, recv_ms: int) -> list[int]:
-        """Return `rows` event times (offsets, if they count from the receipt).
-
-        Raises:
-            _Fault: The message does not have them.
-        """
-        if self._path is None:
-            step = self._step(rows)
-            return [recv_ms - round((rows - 1 - at) * step) for at in range(rows)]
-        raw = _find(self._path, document, each)
-        cells = raw if type(raw) is list else [raw]
-        if len(cells) not in (1, rows):
-            msg = f"{len(cells)} times for {rows} readings (at {self._path.text})"
-            raise _Fault(msg)
-        base = 0
-        if self._base is not None:
-            base = _time(self._base[0], self._base[1], _find(self._base[0], document, each))
-        times = [base + _time(self._path, self._read, cell) for cell in cells]
-        if len(times) == rows:
-            return times
-        step = self._step(rows)
-        return [times[0] + round(at * step) for at in range(rows)]
-
-    def _step(self, rows: int) -> float:
-        if rows > 1 and self._step_ms is None:
-            msg = f"{rows} readings have one time: give step_ms in [time]"
-            raise _Fault(msg)
-        return self._step_ms or 0.0
-
-
-class _Faults:
-    """The faults of one message."""
-
-    def __init__(self, mapping: str) -> None:
-        self._mapping = mapping
-        self._found: list[tuple[RefusalReason, str]] = []
-        self._count = 0
-
-    def add(self, reason: RefusalReason, detail: str) -> None:
-        self._count += 1
-        if len(self._found) < _SHOWN and (reason, detail) not in self._found:
-            self._found.append((reason, detail))
-
-    def refusal(self) -> RefusedMessage | None:
-        if not self._found:
-            return None
-        shown = "; ".join(detail for _, detail in self._found)[:600]
-        rest = f" ({self._count} readings are refused)" if self._count > 1 else ""
-        return RefusedMessage(self._found[0][0], f"{self._mapping}: {shown}{rest}")
-
-
-def _channel(
-    name: str,
-    table: ChannelTable,
-    format_: str,
-    is_text: bool,
-    decimal: str,
-    missing: frozenset[str],
-) -> ChannelRule:
-    default = "$" if format_ == "value" else name
-    path = parse_path(default if table.path is None else table.path)
-    to_scale, to_offset = (1.0, 0.0)
-    if table.unit is not None and table.to is not None:
-        to_scale, to_offset = convert(table.unit, table.to)
-    scale = table.sign * table.scale * to_scale
-    offset = table.offset * to_scale + to_offset
-    values = table.values
-    if values is not None:
-        values = {key: number * to_scale + to_offset for key, number in values.items()}
-    read = converter(
-        scale,
-        offset,
-        values=values,
-        text=is_text if table.text is None else table.text,
-        decimal=decimal,
-        missing=missing,
-    )
-    unit = table.to or table.unit
-    return ChannelRule(
-        name, path.text, table.unit, unit, scale, offset, _when(table.when), path, read
-    )
-
-
-def _name_source(source: str | FromMessage) -> Template | Path:
-    return parse_template(source) if isinstance(source, str) else parse_path(source.path)
-
-
-def _when(when: Mapping[str, list[str]]) -> dict[str, frozenset[str]]:
-    return {place: frozenset(texts) for place, texts in when.items()}
-
-
-def _fits(when: Mapping[str, frozenset[str]], places: Mapping[str, str]) -> bool:
-    return all(places.get(place) in texts for place, texts in when.items())
-
-
-def _find(path: Path, document: Any, each: Any) -> Any:
-    return path.find(document if path.is_rooted else each)
-
-
-def _text(value: Any, what: str, path: Path) -> str:
-    """Return a name that a message carries.
+def _column(rule: ChannelRule, raw: Any, rows: int | None, extract: Extract) -> list[float | None]:
+    """Return the numbers of a channel; a single value holds for all rows.
 
     Raises:
-        _Fault: There is none.
+        ObjectFault: A value is no number.
     """
-    if type(value) is str and 0 < len(value) <= _MAX_NAME:
-        return value
-    if type(value) is bool:
-        return "true" if value else "false"
-    if type(value) is int and abs(value) < 10**18:
-        return str(value)
-    shown = "nothing" if value is ABSENT or value is None else f"a {type(value).__name__}"
-    msg = f"{what}: the message has {shown} at {path.text}, not a text"
-    raise _Fault(msg)
-
-
-def _time(path: Path, read: TimeForm, value: Any) -> int:
+    if raw is ABSENT:
+        extract.skip(f"{rule.name}: the message has nothing at {rule.path}")
+        return [None] * (rows or 1)
     try:
-        if value is ABSENT or value is None:
-            msg = "the message has nothing there"
-            raise ValueError(msg)
-        return read(value)
-    except ValueError as exc:
-        msg = f"time: {exc} (at {path.text})"
-        raise _Fault(msg) from exc
+        if type(raw) is list:
+            numbers = [rule.convert(cell) for cell in raw]
+        else:
+            numbers = [rule.convert(raw)] * (rows or 1)
+    except ValueFault as exc:
+        msg = f"{rule.name}: {exc} (at {rule.path})"
+        raise ObjectFault(msg) from exc
+    if None in numbers:
+        extract.skip(f"{rule.name}: no value at {rule.path}")
+    return numbers
 
 
-def _row_count(raws: list[tuple[ChannelRule, Any]]) -> int | None:
+def _row_count(raws: Sequence[tuple[ChannelRule, Any]]) -> int | None:
     """Return the common length of the columns; None: there are none.
 
     Raises:
-        _Fault: Their lengths differ, or there are too many rows.
+        ObjectFault: Their lengths differ, or there are too many rows.
     """
     lengths = {len(raw) for _, raw in raws if type(raw) is list}
     if not lengths:
@@ -533,36 +365,17 @@ def _row_count(raws: list[tuple[ChannelRule, Any]]) -> int | None:
     if len(lengths) > 1:
         shown = ", ".join(f"{r.name} {len(raw)}" for r, raw in raws if type(raw) is list)[:200]
         msg = f"the columns have different lengths: {shown}"
-        raise _Fault(msg)
+        raise ObjectFault(msg)
     rows = lengths.pop()
     if not 0 < rows <= MAX_READINGS:
         msg = f"columns of {rows} values; a message has 1 to {MAX_READINGS} readings"
-        raise _Fault(msg)
+        raise ObjectFault(msg)
     return rows
 
 
-def _skip(extract: Extract, detail: str) -> None:
-    if len(extract.skipped) < 100 and detail not in extract.skipped:
-        extract.skipped.append(detail)
-
-
-def _place_before(pieces: list[Piece], recv_ms: int) -> None:
+def _end_at_receipt(pieces: Sequence[Piece], recv_ms: int) -> None:
     """Turn offsets into times: the largest one was measured at receipt."""
     last = max((piece.ts_ms for piece in pieces), default=0)
     for piece in pieces:
         piece.ts_ms += recv_ms - last
         piece.is_received_time = True
-
-
-def _merged(pieces: list[Piece]) -> list[Piece]:
-    """Join the pieces of one sender and time, as long as none has a channel of another."""
-    found: dict[tuple[Address, int], Piece] = {}
-    kept = []
-    for piece in pieces:
-        first = found.get((piece.address, piece.ts_ms))
-        if first is None or not first.values.keys().isdisjoint(piece.values):
-            found[piece.address, piece.ts_ms] = piece
-            kept.append(piece)
-        else:
-            first.values.update(piece.values)
-    return kept

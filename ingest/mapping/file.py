@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -65,7 +65,9 @@ __all__ = [
     "JoinRule",
     "MappingFile",
     "MappingTable",
+    "OverrideTable",
     "TimeTable",
+    "overridden",
     "parse_mapping",
     "read_mapping_file",
 ]
@@ -241,6 +243,18 @@ class JoinRule(_Table):
         return self
 
 
+_Channels = dict[
+    Annotated[str, AfterValidator(_name)], Annotated[ChannelTable, BeforeValidator(_as_channel)]
+]
+
+
+class OverrideTable(_Table):
+    """What is different at some devices: keys of channels, instead of those of `[channels]`."""
+
+    devices: Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1, max_length=1000)]
+    channels: dict[str, dict[str, Any]] = Field(min_length=1, max_length=MAX_CHANNELS)
+
+
 class MappingTable(_Table):
     """The whole mapping file."""
 
@@ -261,9 +275,8 @@ class MappingTable(_Table):
     decimal: Literal[".", ","] = "."
     missing: list[str] = Field(default=[], max_length=100)
     time: TimeTable | None = None
-    channels: dict[
-        Annotated[str, AfterValidator(_name)], Annotated[ChannelTable, BeforeValidator(_as_channel)]
-    ] = Field(min_length=1, max_length=MAX_CHANNELS)
+    channels: _Channels = Field(min_length=1, max_length=MAX_CHANNELS)
+    override: list[OverrideTable] = Field(default=[], max_length=1000)
     join: JoinRule | None = None
 
 
@@ -330,21 +343,38 @@ def parse_mapping(text: str, name: str, where: str | None = None) -> MappingFile
     return MappingFile(name, digest, table)
 
 
+def overridden(
+    channels: Mapping[str, ChannelTable], changes: Mapping[str, Mapping[str, Any]]
+) -> dict[str, ChannelTable]:
+    """Return channels with the keys of an override.
+
+    Raises:
+        ValidationError: A key is invalid.
+    """
+    changed = {
+        name: ChannelTable.model_validate({**channels[name].model_dump(exclude_unset=True), **keys})
+        for name, keys in changes.items()
+    }
+    return {**channels, **changed}
+
+
 def _report(where: str, faults: Sequence[str]) -> str:
     lines = "".join(f"\n  {fault}" for fault in dict.fromkeys(faults))
     return f"the mapping {where} is invalid:{lines}"
 
 
-def _faults(exc: ValidationError) -> Iterator[str]:
-    """Yield each fault with its place."""
+def _faults(exc: ValidationError, *inside: int | str) -> Iterator[str]:
+    """Yield each fault with its place, which is inside another one."""
     for fault in exc.errors(include_url=False):
-        steps = [step for step in fault["loc"] if not _is_label(step)]
+        steps = [*inside, *(step for step in fault["loc"] if not _is_label(step))]
         place = ".".join(map(str, steps)) or "the file"
         message = fault["msg"].removeprefix("Value error, ")
         if fault["type"] == "extra_forbidden":
             message = f"no such key{_nearest(steps)}"
         elif fault["type"] == "missing":
             message = "is missing"
+        elif fault["type"] == "too_short":
+            message = "must not be empty"
         yield f"{place}: {message}"
 
 
@@ -400,6 +430,16 @@ def _cross_faults(table: MappingTable) -> Iterator[str]:
         for place in when:
             if place not in everywhere:
                 yield f"{key}: there is no place {{{place}}}; there are {_listed(everywhere)}"
+    for at, override in enumerate(table.override):
+        for name, keys in override.channels.items():
+            place = f"override.{at}.channels.{name}"
+            if name not in table.channels:
+                yield f"{place}: there is no such channel; there are {_listed(table.channels)}"
+                continue
+            try:
+                overridden(table.channels, {name: keys})
+            except ValidationError as exc:
+                yield from _faults(exc, *place.split("."))
     if table.join is not None and table.join.emit not in (None, *table.channels):
         known_channels = _listed(table.channels)
         yield f"join.emit: there is no channel {table.join.emit}; there are {known_channels}"

@@ -55,6 +55,10 @@ class Path:
     steps: tuple[str | int, ...] | None
     find: Callable[[Any], Any]
 
+    def of(self, document: Any, each: Any) -> Any:
+        """Return what is there: in the message, or in one object of it."""
+        return self.find(document if self.is_rooted else each)
+
 
 @dataclass(frozen=True, slots=True)
 class EachPath:
@@ -165,6 +169,9 @@ def _simple_steps(text: str) -> tuple[str | int, ...] | None:
 
 def _finder(steps: tuple[str | int, ...]) -> Callable[[Any], Any]:
     """Compile a simple path: names lead into objects only, positions into arrays only."""
+    if len(steps) == 1 and isinstance(steps[0], str):
+        name = steps[0]
+        return lambda value: value.get(name, ABSENT) if type(value) is dict else ABSENT
 
     def find(value: Any) -> Any:
         for step in steps:

@@ -7,19 +7,16 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from ingest.mapping.errors import ValueFault
 from ingest.payloads import MAX_FLOAT32
 
-__all__ = ["Converter", "ValueFault", "converter"]
+__all__ = ["Converter", "converter"]
 
 Converter = Callable[[Any], "float | None"]
 """Returns the number; None: the device says that it has no value; raises ValueFault."""
 
 _POINT: Final = re.compile(r"[+-]?(?:\d{1,400}(?:\.\d{0,400})?|\.\d{1,400})(?:[eE][+-]?\d{1,4})?")
 _COMMA: Final = re.compile(_POINT.pattern.replace(r"\.", ","))
-
-
-class ValueFault(ValueError):
-    """A value is no number of its channel; the message says why."""
 
 
 def converter(

@@ -315,3 +315,24 @@ def test_offsets_count_from_a_base_or_end_at_receipt() -> None:
     assert [ts for ts, _ in rows(read(based, "imu/d", body))] == [T0_MS + 40, T0_MS + 60]
     received = mapping(OFFSETS.replace("{base}", '"received"'))
     assert [ts for ts, _ in rows(read(received, "imu/d", body))] == [RECV_MS - 20, RECV_MS]
+
+
+def test_readings_of_one_message_need_times_of_their_own() -> None:
+    text = 'topic = "a/{device}"\nsite = "s"\nstream = "t"\neach = "$"\n[channels]\nx = "x"\n'
+    body = [{"x": 1}, {"x": 2}, {"x": 3}]
+    assert rows(read(mapping(text), "a/d", body[:1])) == [(RECV_MS, {"x": 1.0})]
+    with pytest.raises(RefusedMessage, match="3 readings have one time: give step_ms"):
+        read(mapping(text), "a/d", body)
+    stepped = mapping(text + '[time]\nfrom = "received"\nstep_ms = 20\n')
+    assert [ts for ts, _ in rows(read(stepped, "a/d", body))] == [
+        RECV_MS - 40,
+        RECV_MS - 20,
+        RECV_MS,
+    ]
+
+
+def test_a_device_may_have_other_keys_of_a_channel() -> None:
+    text = PLUG + '[[override]]\ndevices = "plug-[79]"\nchannels.power = { unit = "W" }\n'
+    for device, watts in (("plug-3", 1500.0), ("plug-7", 1.5)):
+        [(_, values)] = rows(read(mapping(text), f"tele/{device}/SENSOR", SENSOR))
+        assert values == {"power": watts, "voltage": 230.0}

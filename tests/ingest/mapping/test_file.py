@@ -52,7 +52,16 @@ FAULTS = [
     ('[channels]\np = { path = "a[" }', "channels.p.path: 'a[' is neither a path like a.b[0]"),
     ('[channels]\n"p 1" = "a"', "'p 1' is not a name"),
     ("[channels]\np = { scal = 2 }", "channels.p.scal: no such key; did you mean scale?"),
-    ("[channels]", "channels: Dictionary should have at least 1 item"),
+    (
+        "[[override]]\ndevices = []\nchannels.power.scale = 2",
+        "override.0.devices: must not be empty",
+    ),
+    ('[[override]]\ndevices = "a"\nchannels.pwr.scale = 2', "there is no such channel"),
+    (
+        '[[override]]\ndevices = "a"\nchannels.power = { to = "Hz" }',
+        "override.0.channels.power: kW measures",
+    ),
+    ("[channels]", "channels: must not be empty"),
 ]
 
 
