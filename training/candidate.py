@@ -45,7 +45,7 @@ from training.uncertainty.fit import (
     distance_of,
     score_held_out,
 )
-from training.windows import WindowSet, hold_out_groups
+from training.windows import WindowSet, fold_groups, hold_out_groups
 
 __all__ = [
     "Candidate",
@@ -217,16 +217,17 @@ class _Run:
     def score_out_of_fold(self) -> HeldOutScores | None:
         """Score all windows by students that have not seen their fold; None: out of time."""
         data, recipe = self.data, self.recipe
-        names = np.random.default_rng(recipe.split_seed).permutation(np.unique(data.train.groups))
-        if len(names) < recipe.folds:
+        count = len(np.unique(data.train.groups))
+        if count < recipe.folds:
             msg = (
-                f"recipe: {recipe.folds} folds of {len(names)} {data.group_word}s are too many: "
-                f"set folds to {len(names)} at most"
+                f"recipe: {recipe.folds} folds of {count} {data.group_word}s are too many: "
+                f"set folds to {count} at most"
             )
             raise RecipeError(msg)
+        groups = fold_groups(data.train.groups, recipe.folds, recipe.split_seed)
         parts: list[HeldOutScores] = []
         places: list[NDArray[np.int64]] = []
-        for number, fold in enumerate(np.array_split(names, recipe.folds), start=1):
+        for number, fold in enumerate(groups, start=1):
             is_out = np.isin(data.train.groups, fold)
             seen, held_out = data.train.where(~is_out), data.train.where(is_out)
             folder = self.folder / f"fold-{number}"
@@ -369,7 +370,7 @@ def _draft(
         seen=describe_seen(
             seen.windows, seen.groups, data.hop, [channel.name for channel in data.channels]
         ),
-        decoding=data.contract.new_decoding(data.labels or (), calibration.unknown),
+        decoding=data.new_decoding(calibration.unknown),
         interval=calibration.interval,
         metrics=measures,
         lineage=Lineage(
@@ -391,7 +392,7 @@ def _describe_groups(data: DataSet, recipe: Recipe, held_out: WindowSet) -> str:
     names = np.unique(held_out.groups)
     if recipe.folds:
         return f"with all {len(names)} {data.group_word}s, measured out of {recipe.folds} folds"
-    return f"without the held-out {data.group_word}s {' '.join(map(str, names))}"
+    return f"without the held-out {data.group_word}s {' '.join(data.name_groups(names))}"
 
 
 def _git(folder: Path, *arguments: str) -> str:

@@ -13,11 +13,13 @@ from __future__ import annotations
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace as changed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
+import numpy as np
 from rich.console import Console
 
 from models.artifact import Artifact
@@ -26,10 +28,16 @@ from models.errors import ModelError
 from models.registry import Registry
 from models.tasks.contract import Task
 from models.tasks.registry import find_task
+from training.baselines import Baseline, judge_baselines, unbeaten
 from training.centre import Centre
 from training.claimedunits import require_claimed_units
 from training.datasets.contract import DataSet
-from training.datasets.sources import find_source, find_task_by_option, task_options
+from training.datasets.enough import require_enough
+from training.datasets.own import read_own
+from training.datasets.own_description import is_own
+from training.datasets.own_recipe import own_recipe, recipe_beside
+from training.datasets.series_sources import is_description
+from training.datasets.sources import find_source, find_task_by_option, option_of, task_options
 from training.errors import DataSetError, MissingExtraError, RecipeError, TrainingError
 from training.recipes import (
     Recipe,
@@ -38,7 +46,7 @@ from training.recipes import (
     read_recipe,
     shipped_recipe,
 )
-from training.report import RunLog, print_comparison, print_table
+from training.report import RunLog, print_baselines, print_comparison, print_table
 from training.runfolder import (
     INTERRUPTED,
     default_folder,
@@ -79,11 +87,15 @@ class _TaskOption(click.ParamType):
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--task", type=_TaskOption(), required=True, help="Task of the student.")
+@click.option(
+    "--task",
+    type=_TaskOption(),
+    help="Task of the student; a description of own data (dataset.toml) says it by itself.",
+)
 @click.option(
     "--data",
     required=True,
-    help="Zip, tar or folder of the data set; a description of own series (.toml); or: dummy.",
+    help="Description of own data or series (.toml); zip, tar or folder of a data set; or: dummy.",
 )
 @click.option(
     "--subset", help="C-MAPSS subset (task rul; by default FD001), or series of an archive: ETTh1."
@@ -96,6 +108,11 @@ class _TaskOption(click.ParamType):
     help="Registry with the running student.",
 )
 @click.option("--publish", is_flag=True, help="Publish the new student if it is better.")
+@click.option(
+    "--despite-baselines",
+    is_flag=True,
+    help="Own data: publish even if a baseline (ridge, boosting) is as good as the student.",
+)
 @click.option(
     "--replace",
     is_flag=True,
@@ -158,6 +175,7 @@ def redistill(centre: Path | None, plan: Path | None, **options: Any) -> None:
         raise click.UsageError(message)
     options["centre"] = None if centre is None else Centre(centre, plan)
     try:
+        options["task"] = _choose_task(options["task"], options["data"])
         has_labels = find_task_by_option(options["task"]) in labelled_tasks()
         train = _redistill if has_labels else _redistill_forecast
         sys.exit(train(Console(), **options))
@@ -172,6 +190,18 @@ def redistill(centre: Path | None, plan: Path | None, **options: Any) -> None:
     except KeyboardInterrupt:
         click.echo("Stopped before the training began.", err=True)
         sys.exit(INTERRUPTED)
+
+
+def _choose_task(option: str | None, data: str) -> str:
+    """The value of --task, or the task that a description of own data names."""
+    named = option_of(Path(data)) if is_description(data) else None
+    if named is None and option is None:
+        message = "Missing option '--task': only a description (.toml) says it by itself."
+        raise click.UsageError(message)
+    if named is not None and option not in (None, named):
+        message = f"--task is {option}, but {data} is for {named}: leave --task out"
+        raise click.UsageError(message)
+    return str(named or option)
 
 
 def main() -> None:
@@ -192,6 +222,7 @@ def _redistill_forecast(
     anchors: str | None,
     seed: int | None,
     epochs: int | None,
+    despite_baselines: bool,
     **options: Any,
 ) -> int:
     from training.redistill_forecast import redistill_forecast
@@ -213,6 +244,7 @@ def _redistill(
     subset: str | None,
     registry: Path,
     publish: bool,
+    despite_baselines: bool,
     replace: bool,
     new_range: bool,
     centre: Centre | None,
@@ -231,14 +263,21 @@ def _redistill(
     deadline_s = started_s + (60 * max_minutes if max_minutes is not None else 1e12)
     chosen = find_task_by_option(task)
     subset = subset or "FD001"
-    recipe = _read_recipe(chosen, config, **changes)
-    data_set = _read_data(recipe, data, subset)
+    own = is_own(Path(data))
+    if own:
+        config = config or recipe_beside(Path(data))
+        data_set = _read_own(console, Path(data))
+        recipe = _own_recipe(data_set, config, chosen, changes)
+    else:
+        recipe = _read_recipe(chosen, config, **changes)
+        data_set = _read_data(recipe, data, subset)
     models = Registry(registry)
     rival = find_running(
         models,
         chosen,
         data_set.stream,
         name,
+        fits=(lambda shipped: _reads(shipped, data_set)) if own else (lambda shipped: True),
         reported=None if centre is None else centre.running(data_set.stream),
         warn=lambda text: console.print(text, soft_wrap=True, markup=False),
     )
@@ -252,6 +291,10 @@ def _redistill(
         require_room(registry)
     if config is None:
         recipe = _with_split_of(running, data_set, recipe)
+    if own:
+        lacking = require_enough(data_set, recipe, publish=publish)
+        for sentence in lacking:
+            console.print(sentence, soft_wrap=True, markup=False)
     fairness = candidates.check_comparable(running, data_set, recipe) if running else None
     text = format_recipe(recipe)
     folder = (out or default_folder(task, text, data_set.digest)).absolute()
@@ -284,6 +327,8 @@ def _redistill(
             replace,
             centre,
             folder,
+            judge_baselines(data_set, recipe, candidate.held_out, candidate.scored) if own else (),
+            despite_baselines,
         )
     console.print(
         f"{time.monotonic() - started_s:.0f} s from reading the data to the end, "
@@ -304,15 +349,20 @@ def _conclude(
     replace: bool,
     centre: Centre | None,
     folder: Path,
+    baselines: Sequence[Baseline],
+    despite_baselines: bool,
 ) -> int:
     from models.session import Student
     from training.candidate import compare
     from training.starters.latency import measure_latency
 
     comparison, old_metrics = compare(running, candidate) if running else (None, {})
-    better = comparison is None or comparison.is_better
+    as_good = () if despite_baselines else unbeaten(baselines)
+    better = (comparison is None or comparison.is_better) and not as_good
     _write_plot(folder / "result.png", log, candidate, data_set)
-    print_table(console, candidate, running, old_metrics, data_set)
+    print_table(console, candidate, running, old_metrics, data_set, baselines)
+    if baselines:
+        print_baselines(console, baselines, data_set, despite=despite_baselines)
     if comparison is not None:
         print_comparison(console, comparison, data_set, fairness)
     calibration = candidate.artifact.manifest.metrics.get("calibration", {})
@@ -333,6 +383,8 @@ def _conclude(
             "result": candidate.metrics,
             "running": old_metrics or None,
             "gain": [comparison.gain, comparison.low, comparison.high] if comparison else None,
+            "baselines": {one.name: one.metrics for one in baselines} or None,
+            "unbeaten": list(unbeaten(baselines)),
             "better": better,
             "published_version": version,
             "onnx_bytes": candidate.artifact.manifest.onnx.size_bytes,
@@ -368,6 +420,31 @@ def _verdict(
         return f"Not better: nothing was published; {where}."
     reason = "Better" if running else "No student to compare with"
     return f"{reason}; not published (add --publish); {where}."
+
+
+def _reads(shipped: Artifact, data_set: DataSet) -> bool:
+    """Whether a shipped student reads the windows of own data."""
+    manifest = shipped.manifest
+    return (manifest.channels, manifest.window.length, manifest.rate_hz) == (
+        data_set.channels,
+        data_set.length,
+        data_set.rate_hz,
+    )
+
+
+def _read_own(console: Console, path: Path) -> DataSet:
+    found = read_own(path)
+    for note in found.notes:
+        console.print(note, soft_wrap=True, markup=False)
+    return found.data
+
+
+def _own_recipe(data: DataSet, config: Path | None, task: Task, changes: dict[str, Any]) -> Recipe:
+    if config is not None:
+        return _read_recipe(task, config, **changes)
+    groups = len(np.unique(data.train.groups))
+    recipe = own_recipe(data.task, windows=len(data.train), groups=groups)
+    return changed(recipe, **{key: value for key, value in changes.items() if value is not None})
 
 
 def _read_data(recipe: Recipe, path: str, subset: str) -> DataSet:
@@ -413,6 +490,5 @@ def _describe_command(option: str, task: Task, data: str, subset: str) -> str:
     """Describe the command for the lineage, without folders of this machine."""
     arguments = ["train-redistill", "--task", option, "--data", Path(data).name]
     source = find_source(task.name)
-    return shlex.join(
-        [*arguments, "--subset", subset] if source and source.has_subsets else arguments
-    )
+    has_subsets = source is not None and source.has_subsets and not is_own(Path(data))
+    return shlex.join([*arguments, "--subset", subset] if has_subsets else arguments)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from models.artifact import Artifact
+from training.baselines import Baseline, unbeaten
 from training.checkpoints import has_state
 from training.datasets.contract import DataSet
 from training.evaluate import Comparison
@@ -23,6 +25,7 @@ if TYPE_CHECKING:  # it needs torch
 
 __all__ = [
     "RunLog",
+    "print_baselines",
     "print_comparison",
     "print_forecast_gains",
     "print_forecast_table",
@@ -132,8 +135,9 @@ def print_table(
     running: Artifact | None,
     old_metrics: dict[str, float],
     data_set: DataSet,
+    baselines: Sequence[Baseline] = (),
 ) -> None:
-    """Print the measures of both students on the held-out windows."""
+    """Print the measures of both students, and of baselines, on the held-out windows."""
     every = "out_of_fold" in candidate.artifact.manifest.metrics
     groups = (
         f"All {data_set.group_word}s, out of fold" if every else f"Held-out {data_set.group_word}s"
@@ -144,6 +148,8 @@ def print_table(
     for key in shown:
         table.add_column(key, justify="right")
     table.add_column("ONNX bytes", justify="right")
+    for one in baselines:
+        table.add_row(one.name, *(f"{one.metrics[key]:.4g}" for key in shown), "-")
     rows = [("new", candidate.artifact, candidate.metrics)]
     if running is not None:
         title = f"running ({running.manifest.name} v{running.manifest.version})"
@@ -159,7 +165,7 @@ def print_comparison(
 ) -> None:
     """Print gain, interval, the rule for publishing, and the statement about leakage."""
     console.print(
-        f"Gain per {data_set.group_word} ({data_set.contract.error_unit}): {comparison.gain:.4g}, "
+        f"Gain per {data_set.group_word} ({data_set.error_unit}): {comparison.gain:.4g}, "
         f"90 % interval [{comparison.low:.4g}, {comparison.high:.4g}], better on "
         f"{comparison.wins} of {comparison.groups}.",
         f"{_RULE.format(group=data_set.group_word)}",
@@ -168,6 +174,39 @@ def print_comparison(
         soft_wrap=True,
         markup=False,
     )
+
+
+def print_baselines(
+    console: Console, baselines: Sequence[Baseline], data_set: DataSet, *, despite: bool
+) -> None:
+    """Print the gain over every baseline, and which of them forbid publishing.
+
+    Args:
+        console: Where to print.
+        baselines: The baselines, measured on the held-out windows.
+        data_set: Gives words and units.
+        despite: Whether the student may be published although a baseline is as good.
+    """
+    for one in baselines:
+        gain = one.comparison
+        console.print(
+            f"Gain over {one.name} per {data_set.group_word} ({data_set.error_unit}): "
+            f"{gain.gain:.4g}, 90 % interval [{gain.low:.4g}, {gain.high:.4g}], better on "
+            f"{gain.wins} of {gain.groups}.",
+            soft_wrap=True,
+            markup=False,
+        )
+    names = unbeaten(baselines)
+    if not names:
+        text = "The student is better than every baseline."
+    else:
+        text = f"The student is not (clearly) better than {' and '.join(names)}"
+        text += (
+            ", and is published all the same because of --despite-baselines."
+            if despite
+            else ", so it is not published: a simpler model is as good on these data."
+        )
+    console.print(text, soft_wrap=True)
 
 
 def print_forecast_table(

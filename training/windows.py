@@ -19,6 +19,7 @@ from training.errors import DataSetError
 __all__ = [
     "WindowSet",
     "digest_windows",
+    "fold_groups",
     "hold_out_groups",
     "join_windows",
     "slice_labelled",
@@ -160,3 +161,12 @@ def hold_out_groups(groups: NDArray[np.int64], share: float, seed: int) -> NDArr
         raise DataSetError(msg)
     count = min(max(round(share * len(names)), 1), len(names) - 1)
     return np.sort(np.random.default_rng(seed).permutation(names)[:count])
+
+
+def fold_groups(groups: NDArray[np.int64], folds: int, seed: int) -> list[NDArray[np.int64]]:
+    """Draw the groups of every fold, so that each group is in one of them.
+
+    >>> [fold.tolist() for fold in fold_groups(np.array([1, 1, 2, 3, 4]), 2, seed=0)]
+    [[3, 1], [2, 4]]
+    """
+    return np.array_split(np.random.default_rng(seed).permutation(np.unique(groups)), folds)

@@ -11,7 +11,6 @@ Two protocols measure one training:
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 import time
 from collections.abc import Sequence
@@ -22,17 +21,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.session import Student
-from training.bench.classical import fit_classical
+from training.baselines import fit_classical, scale_for_baselines
 from training.bench.ledger import CLASSICAL, Run
 from training.bench.openvocab import run_open
 from training.candidate import Candidate, code_revision, train_candidate
-from training.datasets.contract import DataSet, fit_scaler
+from training.datasets.contract import DataSet
 from training.datasets.scarce import keep_labels
 from training.errors import DataSetError, ExportError, TrainingError
 from training.evaluate import calibration_error, residual_interval
 from training.export.artifact import score_raw
-from training.scoring import scale_windows, score_torch
-from training.students.conditions import fit_preprocessor
+from training.scoring import score_torch
 from training.windows import WindowSet, digest_windows, hold_out_groups
 
 __all__ = ["do_run"]
@@ -119,16 +117,9 @@ def _run_student(run: Run, data: DataSet, folder: Path) -> dict[str, Any]:
 def _run_classical(run: Run, data: DataSet, folder: Path) -> dict[str, Any]:
     groups = hold_out_groups(data.train.groups, run.recipe.hold_out, run.recipe.split_seed)
     seen, held_out = data.train.without_groups(groups), data.train.of_groups(groups)
-    scaler = fit_scaler(data.scaling, seen.windows)
-    preprocessor = fit_preprocessor(data.scaling, seen.windows)
-
-    def scaled(windows: WindowSet) -> WindowSet:
-        values = scale_windows(windows.windows, scaler, preprocessor).numpy()
-        return dataclasses.replace(windows, windows=values)
-
-    scorer = fit_classical(run.method, data, scaled(seen), run.recipe.seed)
-    known = scorer(scaled(held_out).windows)
-    found = scorer(scaled(_test(data)).windows)
+    learned, kept, test = scale_for_baselines(data, seen, held_out, _test(data))
+    scorer = fit_classical(run.method, data, learned, run.recipe.seed)
+    known, found = scorer(kept.windows), scorer(test.windows)
     return {
         "held_out": _calibrated(data, held_out, known, known),
         "test": _calibrated(data, held_out, known, found),

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, cast
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.manifest import Channel, Scaler
 from models.tasks.contract import Task
+from models.tasks.fields import Decoding
 from models.tasks.number import BoundedNumber
 from models.tasks.registry import find_task
 from training.errors import DataSetError
@@ -42,6 +44,8 @@ class DataSet:
         terms: Terms of use of the data, part of the artifact's licence text.
         min_readings: Fewest readings of a window; a shorter window than `length` is padded in front
             by repeating the first reading. None for `length`.
+        decoding: Fields of the decoding that differ from those of the task, such as `max_rul`.
+        group_names: Names of the groups by their numbers; a group without one is its number.
     """
 
     name: str
@@ -61,6 +65,8 @@ class DataSet:
     digest: str
     terms: str
     min_readings: int | None = None
+    decoding: Mapping[str, Any] = field(default_factory=dict)
+    group_names: Mapping[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for word, part in (("training", self.train), ("test", self.test)):
@@ -75,12 +81,29 @@ class DataSet:
     @property
     def largest(self) -> int | None:
         """Largest number that a student of this set answers; None where it names a class."""
-        return None if self.labels is not None else largest_number(self.task)
+        return None if self.labels is not None else largest_number(self.task, self.decoding)
 
     @property
     def num_answers(self) -> int:
         """Number of possible answers: classes, or whole numbers from 0 to `largest`."""
-        return largest_number(self.task) + 1 if self.labels is None else len(self.labels)
+        return len(self.labels or ()) if self.largest is None else self.largest + 1
+
+    @property
+    def error_unit(self) -> str:
+        """Unit of the error of a window."""
+        return self.contract.error_unit.replace("cycles", self.decoding.get("unit", "cycles"))
+
+    def new_decoding(self, unknown: Any = None) -> Decoding:
+        """Make the decoding of a student of this set.
+
+        Args:
+            unknown: Rule for windows of no known class; None for none.
+        """
+        return _decoding(self.task, self.decoding, self.labels or (), unknown)
+
+    def name_groups(self, groups: NDArray[np.int64]) -> list[str]:
+        """Names of groups, in their order."""
+        return [self.group_names.get(int(group), str(group)) for group in groups]
 
     def _check(self, name: str, part: WindowSet) -> None:
         shape = (self.length, len(self.channels))
@@ -109,13 +132,24 @@ class DataSet:
             raise DataSetError(msg)
 
 
-def largest_number(task: str) -> int:
+def _decoding(
+    task: str, changes: Mapping[str, Any], labels: tuple[str, ...] = (), unknown: Any = None
+) -> Decoding:
+    made = find_task(task).new_decoding(labels, unknown)
+    return made.model_validate(made.model_dump() | dict(changes)) if changes else made
+
+
+def largest_number(task: str, changes: Mapping[str, Any] | None = None) -> int:
     """Return the largest number that a student of this task answers.
+
+    Args:
+        task: Name of the task.
+        changes: Fields of the decoding that differ from those of the task.
 
     Raises:
         DataSetError: The numbers of the task do not begin at 0.
     """
-    low, high = cast(BoundedNumber, find_task(task).new_decoding((), None)).bounds
+    low, high = cast(BoundedNumber, _decoding(task, changes or {})).bounds
     if low:
         msg = (
             f"numbers of task {task} begin at {low:g}, and training needs numbers from 0 on: shift "

@@ -24,7 +24,7 @@ from training.datasets.series import SeriesSet
 from training.datasets.series_description import Description, TimeColumn, read_description
 from training.errors import DataSetError
 
-__all__ = ["read_csv_series"]
+__all__ = ["TimeReader", "read_csv_series"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _LAST_MS = 253_402_300_800_000  # the year 10000
@@ -157,7 +157,7 @@ def _read_file(
             # Spreadsheets put a byte order mark before the first cell.
             head = [cell.removeprefix("\ufeff").strip() for cell in next(lines, [])]
             columns = _find_columns(path, head, description)
-            when = _TimeReader(description.time)
+            when = TimeReader(description.time)
             for row in lines:
                 if row:
                     yield _read_line(path, lines.line_num, row, columns, when, description)
@@ -194,7 +194,7 @@ def _read_line(
     line: int,
     row: list[str],
     columns: list[int],
-    when: _TimeReader,
+    when: TimeReader,
     description: Description,
 ) -> tuple[str, int | None, list[float]]:
     if max(columns) >= len(row):
@@ -237,7 +237,7 @@ def _number(cell: str, decimal: str) -> float:
     return parse_number(cell.replace(decimal, "."))
 
 
-class _TimeReader:
+class TimeReader:
     """Reads times of one form as epoch milliseconds."""
 
     def __init__(self, time: TimeColumn) -> None:

@@ -15,10 +15,11 @@ from models.tasks.contract import Task
 from models.tasks.registry import find_task, tasks
 from training.datasets import cmapss
 from training.datasets.contract import DataSet
+from training.datasets.own_description import is_own, read_own_description
 from training.datasets.uci_har import read_uci_har
-from training.recipes import Recipe
+from training.recipes import Recipe, labelled_tasks
 
-__all__ = ["Source", "find_source", "find_task_by_option", "task_options"]
+__all__ = ["Source", "find_source", "find_task_by_option", "option_of", "task_options"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,18 @@ def task_options() -> list[str]:
     """List the values of `--task`: the option of the source, or else the name of the task."""
     sources = {source.task: source.option for source in _SOURCES}
     return [sources.get(task.name, task.name) for task in tasks()]
+
+
+def option_of(description: Path) -> str:
+    """Return the value of `--task` that a description file (`.toml`) implies.
+
+    Raises:
+        DataSetError: It describes labelled data and is wrong.
+    """
+    if is_own(description):
+        name = read_own_description(description).task
+        return {source.task: source.option for source in _SOURCES}.get(name, name)
+    return next(task.name for task in tasks() if task not in labelled_tasks())
 
 
 def find_task_by_option(option: str) -> Task:

@@ -16,7 +16,7 @@ from torch import nn
 from models.manifest import Scaler
 from models.tasks.classes import Unknown
 from models.tasks.number import Interval, NumberAnswer
-from training.datasets.contract import DataSet, largest_number
+from training.datasets.contract import DataSet
 from training.evaluate import calibration_error
 from training.recipes import Recipe
 from training.scoring import scale_windows, score_torch
@@ -136,7 +136,7 @@ def calibrate(
 def _calibrate_number(
     data: DataSet, held_out: WindowSet, scored: NDArray[np.float32]
 ) -> Calibration:
-    truth, groups, largest = held_out.labels, held_out.groups, largest_number(data.task)
+    truth, groups, largest = held_out.labels, held_out.groups, data.num_answers - 1
     interval = fit_interval(truth, scored, groups, max_rul=largest, level=LEVEL)
     low, high = (end.clip(0, largest) for end in interval_ends(interval, scored))
     measures = {
