@@ -82,7 +82,10 @@ ONE_FILE = {
         "deploy/rollout/ceremony.py",
         "deploy/rollout/keys.py",
     },
-    "pyarrow": {"pipeline/recording/parquetfile.py"},  # in the process of `kpstream record` only
+    "pyarrow": {
+        "pipeline/recording/parquetfile.py",
+        "ingest/recordings/columns.py",
+    },  # in the process of `kpstream record` only
     "urllib3": {"deploy/updates/childtransport.py", "pipeline/stores/influxclient.py"},
 }
 # The files of the child process that fetches from a centre; no other process of a gateway loads

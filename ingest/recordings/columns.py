@@ -242,9 +242,7 @@ class _Parquet:
             raise _damaged(self._name, exc) from exc
         table = table if most_rows is None else table.slice(0, most_rows)
         faults = _Faults(self._name)
-        text_cells = {
-            one: [_text(cell) for cell in table[one].to_pylist()] for one in texts
-        }
+        text_cells = {one: [_text(cell) for cell in table[one].to_pylist()] for one in texts}
         values = {one: self._numbers(table[one], one, faults) for one in numbers}
         faults.check(len(table))
         return Columns(len(table), text_cells, values)

@@ -12,9 +12,9 @@ from training.recipes import Recipe
 __all__ = ["SIZES", "own_recipe", "recipe_beside"]
 
 SIZES: dict[str, tuple[tuple[int, ...], int, int]] = {
-    "small": ((16, 32, 32), 32, 1),
-    "medium": ((32, 64, 64), 64, 2),
-    "large": ((32, 64, 64), 64, 5),
+    "small": ((8, 16, 16), 16, 1),
+    "medium": ((16, 32, 32), 32, 2),
+    "large": ((16, 32, 32), 32, 4),
 }
 """Channels of the convolutions, width of the features, and members, by size."""
 _STEPS = 3000  # steps after which students of the shipped sets no longer improved
@@ -52,7 +52,7 @@ def own_recipe(task: str, size: str = "medium", *, windows: int, groups: int) ->
             **shared,
             student="trend",
             kernels=(5, 5, 3),
-            hidden_size=64,
+            hidden_size=48,
             dropout=0.1,
             loss="squared",
             offset_jitter=0.05,
