@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/limits.md"
 PLACES = ("ingest", "pipeline")
-NOT_RUNNING = ("ingest/simulators", "ingest/replay.py", "ingest/recordings.py")
+NOT_RUNNING = ("ingest/simulators", "ingest/replay.py", "ingest/recordings/")
 """Commands that end by themselves."""
 GROWING = {"dict", "set", "list", "deque", "OrderedDict", "Counter", "defaultdict", "Roster"}
 TABLE = re.compile(r"CREATE TABLE (?:IF NOT EXISTS )?(\w+) \(")
