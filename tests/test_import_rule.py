@@ -50,6 +50,7 @@ MAY_IMPORT = {
         "ingest.extras",
         "ingest.recordings",
         "ingest.simulators",
+        "ingest.units",
         "models",
         "pipeline.scoring.scorers",  # what runs is what the code of a gateway would run
     ),

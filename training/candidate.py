@@ -358,6 +358,7 @@ def _draft(
         name=name,
         task=data.task,
         stream=data.stream,
+        subject=data.subject,
         channels=data.channels,
         rate_hz=data.rate_hz,
         window=WindowShape(

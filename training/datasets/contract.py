@@ -45,6 +45,7 @@ class DataSet:
         min_readings: Fewest readings of a window; a shorter window than `length` is padded in front
             by repeating the first reading. None for `length`.
         decoding: Fields of the decoding that differ from those of the task, such as `max_rul`.
+        subject: `machine` or `person`, where it is not what the task expects.
         group_names: Names of the groups by their numbers; a group without one is its number.
     """
 
@@ -66,6 +67,7 @@ class DataSet:
     terms: str
     min_readings: int | None = None
     decoding: Mapping[str, Any] = field(default_factory=dict)
+    subject: Literal["machine", "person"] | None = None
     group_names: Mapping[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

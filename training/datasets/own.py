@@ -117,8 +117,7 @@ def _describe(
 ) -> DataSet:
     decoding = {}
     if own.rul is not None:
-        unit = "hours" if own.answers_hours else "cycles"
-        decoding = {"max_rul": float(own.rul.cap), "unit": unit}
+        decoding = {"max_rul": float(own.rul.cap), "unit": own.life_unit}
     return DataSet(
         name=own.name,
         title=own.title or own.name,
@@ -137,6 +136,7 @@ def _describe(
         digest=digest_windows(train),
         terms=own.terms,
         min_readings=own.window.min_readings,
+        subject=own.subject,
         decoding=decoding,
         group_names={number: name for name, number in numbered.items()},
     )
@@ -321,7 +321,7 @@ def _count_down(
         end_ms: Time of the failure; None for that of the last reading.
     """
     cap = own.rul.cap if own.rul is not None else 0
-    if own.answers_hours:
+    if own.life_unit == "hours":
         end = device.times[-1] if end_ms is None else end_ms
         left = (end - device.times) / _HOUR_MS + after
     elif own.time.form == "cycle" and own.time.column is not None:

@@ -35,6 +35,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, Strict, ValidationError, model_validator
 
 from ingest.recordings.columns import Notation
+from ingest.units import UnitMismatch, UnknownUnit, convert
 from models.tasks.fields import ClassLabel, Frozen, Label, Name, Text, require_unique
 from models.tasks.registry import find_task
 from models.tasks.rul import MAX_RUL
@@ -102,10 +103,24 @@ class Channel(Frozen):
     column: Annotated[str, Field(min_length=1)] | None = None
     to: Label | None = None
 
+    @model_validator(mode="after")
+    def _converts(self) -> Channel:
+        if self.to is not None:
+            try:
+                convert(self.unit, self.to)
+            except (UnitMismatch, UnknownUnit) as exc:
+                raise ValueError(str(exc)) from exc
+        return self
+
     @property
     def header(self) -> str:
         """Name of the column in the files."""
         return self.name if self.column is None else self.column
+
+    @property
+    def factors(self) -> tuple[float, float]:
+        """Scale and offset from the unit of the file to that of the student."""
+        return (1.0, 0.0) if self.to is None else convert(self.unit, self.to)
 
 
 class Rul(Frozen):
@@ -117,7 +132,7 @@ class Rul(Frozen):
     censored: tuple[str, ...] = ()
     censored_column: Annotated[str, Field(min_length=1)] | None = None
     cap: Annotated[int, Strict(), Field(ge=2, le=100_000)] = MAX_RUL
-    unit: Literal["cycles", "hours"] | None = None
+    unit: Label | None = None
 
     @model_validator(mode="after")
     def _one_source(self) -> Rul:
@@ -130,6 +145,9 @@ class Rul(Frozen):
             raise ValueError(msg)
         if given != ["end"] and (self.censored or self.censored_column):
             msg = f"censored devices are for end, not for {given[0]}, which says it by itself"
+            raise ValueError(msg)
+        if self.column is None and self.unit not in (None, "cycles", "hours"):
+            msg = f"unit is {self.unit!r}: life that is counted down is in cycles or hours"
             raise ValueError(msg)
         return self
 
@@ -216,6 +234,7 @@ class Own(Frozen):
     device_column: Annotated[str, Field(min_length=1)] | None = None
     group_column: Annotated[str, Field(min_length=1)] | None = None
     word: Label | None = None
+    subject: Literal["machine", "person"] | None = None
     time: OwnTime = OwnTime()
     rul: Rul | None = None
     activity: Activity | None = None
@@ -248,7 +267,8 @@ class Own(Frozen):
         answer = self.rul or self.activity
         needs_time = answer is not None and answer.labels is not None
         if self.time.form == "cycle":
-            if needs_time or (self.rul is not None and self.rul.unit == "hours"):
+            counts_hours = self.rul is not None and not self.rul.column and self.rul.unit == "hours"
+            if needs_time or counts_hours:
                 msg = "labels and hours need times: give time.column and time.form"
                 raise ValueError(msg)
             if self.window.rate_hz is not None or self.window.gap_ms is not None:
@@ -270,14 +290,14 @@ class Own(Frozen):
     @property
     def group_word(self) -> str:
         """Noun for a group."""
-        return self.word or ("machine" if self.rul is not None else "person")
+        return self.word or self.subject or find_task(self.task).subject
 
     @property
-    def answers_hours(self) -> bool:
-        """Whether the remaining useful life is in hours of time, and not in readings."""
-        if self.rul is None:
-            return False
-        return self.rul.unit == "hours" or (self.rul.unit is None and self.time.form != "cycle")
+    def life_unit(self) -> str:
+        """Unit of the remaining useful life: as stated, hours where there are times, or cycles."""
+        if self.rul is None or self.time.form == "cycle" or self.rul.column is not None:
+            return (self.rul and self.rul.unit) or "cycles"
+        return self.rul.unit or "hours"
 
     @property
     def task_name(self) -> str:

@@ -158,12 +158,23 @@ def test_of_a_machine_that_still_runs_only_what_is_certain_counts(tmp_path):
     assert read(tmp_path, text).data.digest == found.data.digest
 
 
+def test_units_of_the_file_become_those_of_the_student(tmp_path):
+    plain = read(tmp_path, as_csv(tmp_path)).data
+    text = as_csv(tmp_path).replace('unit = "degC"', 'unit = "degC"\nto = "K"')
+    made = read(tmp_path, text).data
+    assert [channel.unit for channel in made.channels] == ["m3/h", "K"]
+    wanted = plain.train.windows[..., 1] + np.float32(273.15)
+    assert np.allclose(made.train.windows[..., 1], wanted, atol=1e-4)
+    assert np.array_equal(made.train.windows[..., 0], plain.train.windows[..., 0])
+
+
 def test_a_column_may_state_the_remaining_life(tmp_path):
     ends = {name: max(row[1] for row in ROWS if row[0] == name) for name in {r[0] for r in ROWS}}
     rows = [[*row, ends[row[0]] - row[1]] for row in ROWS]
     (tmp_path / "pumps.csv").write_text(to_csv(rows, (*HEADER, "RUL")))
     text = RUL_TOML.replace("{files}", "pumps.csv").replace('end = "failure"', 'column = "RUL"')
-    stated = read(tmp_path, text).data
+    stated = read(tmp_path, text.replace("cap = 60", 'cap = 60\nunit = "km"')).data
+    assert stated.new_decoding().unit == "km"
     assert stated.digest == read(tmp_path, as_csv(tmp_path)).data.digest
 
 
@@ -308,6 +319,11 @@ FAULTS = {
         changed("length = 20", "length = 20\nmin_readings = 5\nhop = 2"),
         ["window: min_readings"],
     ),
+    "units of two dimensions": (
+        changed('unit = "degC"', 'unit = "degC"\nto = "bar"'),
+        ["channels.2: ", "degC", "bar"],
+    ),
+    "a life in bananas": (changed("cap = 60", 'unit = "bananas"'), ["cycles or hours"]),
     "one name twice": (changed('name = "heat"', 'name = "Flow"'), ["channels names"]),
     "no such file": (changed('"pumps.csv"', '"none-*.csv"'), ["no file matches 'none-*.csv'"]),
     "no such column": (
