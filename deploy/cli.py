@@ -43,6 +43,11 @@ _COMMANDS = {
         "explain",
         "Tell which channels moved a score of a device, and when.",
     ),
+    "devices": (
+        "deploy.commands.devices",
+        "devices",
+        "Acknowledge alarms of devices, or take devices out of use.",
+    ),
     "models": (
         "deploy.commands.models",
         "models",

@@ -50,6 +50,7 @@ __all__ = [
     "LogLost",
     "NoScore",
     "NoStudent",
+    "NotesError",
     "PipelineError",
     "PointError",
     "ReadingsGone",
@@ -201,3 +202,7 @@ class LineFull(PipelineError):
 
 class ConsoleError(PipelineError):
     """The console page cannot be served; the message says why and what to change."""
+
+
+class NotesError(PipelineError):
+    """The notes on devices cannot be read or changed; the message says what to do."""

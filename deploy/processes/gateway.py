@@ -46,6 +46,7 @@ from ingest.mqttsettings import endpoint_of
 from ingest.settings import IngestSettings
 from ingest.topics import ACCOUNTS, LABELS, READINGS
 from pipeline.app import ScoringApp, StoreApp, create_scoring_app, create_store_app
+from pipeline.console.notes import DeviceNotes
 from pipeline.console.pages import PageSettings
 from pipeline.console.server import create_console
 from pipeline.errors import LogError
@@ -171,6 +172,7 @@ class Gateway:
             ),
             more=self._measures,
             metrics_devices=settings.metrics_devices,
+            notes=DeviceNotes(settings.state_dir),
         )
         self._apps: list[ScoringApp | StoreApp] = [self.scoring, *self.stores]
         self._groups = {part.app.conf.id for part in self._apps}

@@ -30,6 +30,7 @@ from models.tasks.number import NumberAnswer
 from models.tasks.quantiles import QuantilesAnswer
 from models.tasks.registry import tasks
 from pipeline.console.cards import fleet_card
+from pipeline.console.notes import DeviceNotes, Note
 from pipeline.console.pages import (
     PageSettings,
     channel_units,
@@ -51,7 +52,7 @@ MOST_LIMIT = 100
 """Most devices on one page."""
 
 _LIMIT = 60
-_STATES = ("", "live", "stale", "waiting")
+_STATES = ("", "live", "stale", "waiting", "retired")
 _SORTS = ("urgent", "site", "name")
 _SUBJECTS = ("", *get_args(Subject))
 _URGENCY: tuple[type, ...] = (int, int, float)
@@ -64,6 +65,8 @@ _KINDS = {
 _MOST_TEXT = 200
 _REST = 10  # the index rests ten times as long as it took
 _NO_SCORE = 1e9  # after every number
+_SEEN, _CALM = 2, 3
+"""Ranks behind critical (0) and wearing (1): acknowledged, and what needs no attention."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,8 @@ class FleetQuery:
         search: Text that `site/device/stream` contains, in any case; "": all.
         task: Name of the task; "": all.
         subject: "machine", "person" or "" (both).
-        state: "live", "stale" (silent for too long), "waiting" (without a score) or "" (all).
+        state: "live", "stale" (silent for too long), "waiting" (without a score), "retired" (out of
+            use) or "" (all that are in use).
         sort: "urgent" (by section; those that need attention first, the rest live before stale),
             "site" (by section and site, then as before) or "name".
         limit: Most devices on the page.
@@ -105,7 +109,7 @@ class FleetQuery:
                 msg = f"{name} has {len(text[name])} characters, at most {_MOST_TEXT} are allowed"
                 raise ValueError(msg)
         if text["state"] not in _STATES:
-            msg = f"state must be live, stale or waiting, not {text['state']!r:.80}"
+            msg = f"state must be live, stale, waiting or retired, not {text['state']!r:.80}"
             raise ValueError(msg)
         if text["subject"] not in _SUBJECTS:
             msg = f"subject must be machine or person, not {text['subject']!r:.80}"
@@ -140,9 +144,15 @@ class _Entry:
     subject: str
     is_scored: bool
     is_stale: bool
+    note: Note | None
     text: str
     place: int
     urgency: tuple[int, int, float]
+
+    @property
+    def is_retired(self) -> bool:
+        """Whether it is out of use."""
+        return self.note is not None and self.note.kind == "retired"
 
     def key(self, sort: str) -> tuple[Any, ...]:
         """Its sort key in an order."""
@@ -158,8 +168,9 @@ class _Entry:
             (not query.task or query.task == self.task)
             and (not query.subject or query.subject == self.subject)
             and query.search in self.text
+            and self.is_retired == (query.state == "retired")
             and (
-                not query.state
+                query.state in ("", "retired")
                 or (query.state == "live" and not self.is_stale)
                 or (query.state == "stale" and self.is_stale)
                 or (query.state == "waiting" and not self.is_scored)
@@ -191,6 +202,7 @@ class Fleet:
         results: ResultsFile,
         settings: PageSettings,
         clock: Callable[[], float] = time.monotonic,
+        notes: DeviceNotes | None = None,
     ) -> None:
         """Prepare.
 
@@ -198,10 +210,12 @@ class Fleet:
             results: The results file.
             settings: Settings of the pages.
             clock: Monotonic seconds.
+            notes: Notes on devices; None: there are none.
         """
         self._results = results
         self._settings = settings
         self._clock = clock
+        self._notes = notes
         self._index: _Index | None = None
         self._made_s = self._cost_s = 0.0
 
@@ -228,7 +242,9 @@ class Fleet:
             if (key := (account.site, account.device, account.stream)) in wanted
         }
         devices = [
-            self._device(entry.device, accounts.get(entry.device), index, models) for entry in shown
+            self._device(entry.device, accounts.get(entry.device), index, models)
+            | {"note": None if entry.note is None else asdict(entry.note)}
+            for entry in shown
         ]
         return {
             "devices": devices,
@@ -284,6 +300,7 @@ class Fleet:
         stale_ms = {s: stale_after_ms(m, self._settings) for s, m in by_stream.items()}
         places = {section: i for i, section in enumerate(product(map(_name, tasks()), _SUBJECTS))}
         entries = index.entries
+        notes = {} if self._notes is None else dict(self._notes.read())
         for device in accounts.keys() | scored.keys():
             account, found = accounts.get(device), scored.get(device)
             model = by_stream.get(device[2])
@@ -299,8 +316,15 @@ class Fleet:
             text = "/".join(device).lower()
             place = places.get((name, subject), 0)
             urgency = _urgency(found, is_stale, self._settings)
+            note = notes.get(device)
+            if note is not None and self._notes is not None:
+                note = self._notes.follow(device, note, urgency[0], heard_ms, is_stale=is_stale)
+            if note is not None and note.kind == "acknowledged":
+                urgency = (_SEEN, *urgency[1:])
             entries.append(
-                _Entry(device, name, subject, found is not None, is_stale, text, place, urgency)
+                _Entry(
+                    device, name, subject, found is not None, is_stale, note, text, place, urgency
+                )
             )
         index.overview = _overview(entries, scored, by_stream, self._settings)
         return index
@@ -357,16 +381,16 @@ def _urgency(
     live ones come first, because an old score is no news.
     """
     if found is None:
-        return 2, int(is_stale), _NO_SCORE
+        return _CALM, int(is_stale), _NO_SCORE
     task, headline = found
     if isinstance(task.answer, QuantilesAnswer):
-        return (0 if headline.values[0] else 2), int(is_stale), 0.0
+        return (0 if headline.values[0] else _CALM), int(is_stale), 0.0
     value = _cautious(headline) if isinstance(task.answer, NumberAnswer) else None
     if value is None:
-        return 2, int(is_stale), _NO_SCORE if isinstance(task.answer, NumberAnswer) else 0.0
-    rank = 2
+        return _CALM, int(is_stale), _NO_SCORE if isinstance(task.answer, NumberAnswer) else 0.0
+    rank = _CALM
     if task.needs_attention is not None:
-        rank = 0 if value < settings.rul_critical else 1 if value < settings.rul_warning else 2
+        rank = 0 if value < settings.rul_critical else 1 if value < settings.rul_warning else _CALM
     return rank, int(is_stale), value
 
 
@@ -378,6 +402,10 @@ def _overview(
 ) -> dict[str, Any]:
     """Numbers of the whole fleet, and for each task with devices what its tiles show."""
     by_task: dict[str, list[tuple[Device, Headline]]] = {}
+    retired = sum(entry.is_retired for entry in entries)
+    entries = [entry for entry in entries if not entry.is_retired]
+    used = {entry.device for entry in entries}
+    scored = {device: each for device, each in scored.items() if device in used}
     for device, (task, headline) in scored.items():
         by_task.setdefault(task.name, []).append((device, headline))
     devices = Counter(entry.task for entry in entries)
@@ -394,6 +422,8 @@ def _overview(
         "live": len(entries) - stale,
         "stale": stale,
         "waiting": sum(not entry.is_scored for entry in entries),
+        "acknowledged": sum(entry.note is not None for entry in entries),
+        "retired": retired,
         "tasks": found,
     }
 

@@ -17,6 +17,7 @@ from models.tasks.contract import Task
 from models.tasks.registry import tasks
 from models.tasks.rul import CRITICAL_RUL
 from pipeline.console.cards import Course, course_card, series_rows
+from pipeline.console.notes import Note
 from pipeline.console.queries import Device, Latest, counts, latest, newest_times, runs
 from pipeline.points.measurements import EXPLANATION
 from pipeline.status.counters import DeviceAccount
@@ -117,6 +118,7 @@ def device_page(
     device: Device,
     span_ms: int | None,
     lead: int | None = None,
+    note: Note | None = None,
 ) -> dict[str, Any] | None:
     """One device over time; None if it is unknown.
 
@@ -128,6 +130,7 @@ def device_page(
         span_ms: The last milliseconds of event time to show, though never fewer than the newest 48
             windows; None: all.
         lead: Steps ahead of the forecasts to show; None: the fewest that are stored.
+        note: What was said about the device.
     """
     models = list(view.models())
     account = next((a for a in view.account() if (a.site, a.device, a.stream) == device), None)
@@ -135,6 +138,7 @@ def device_page(
     if account is None and not found:
         return None
     entry = device_entry(device, account, models, settings)
+    entry["note"] = None if note is None else asdict(note)
     page: dict[str, Any] = {"device": entry, "tasks": task_cards(), "settings": asdict(settings)}
     for task, point in found.items():
         until_ms = point.time_ms + 1

@@ -51,6 +51,7 @@ from pipeline.console.listener import (
     whole_number,
 )
 from pipeline.console.metrics import CONTENT_TYPE, MOST_DEVICES, DeviceSeries, exposition
+from pipeline.console.notes import DeviceNotes
 from pipeline.console.pages import (
     PageSettings,
     device_page,
@@ -160,6 +161,7 @@ def create_console(
     explainer: Explainer | None = None,
     more: Callable[[], Sequence[Measure]] = lambda: (),
     metrics_devices: int = MOST_DEVICES,
+    notes: DeviceNotes | None = None,
 ) -> Console:
     """Make a console; `Console.start` binds the port.
 
@@ -175,6 +177,7 @@ def create_console(
         explainer: Explains scores and reads raw readings; None: neither is available.
         more: Measures for `/metrics` beside those of the view.
         metrics_devices: Most device streams with series of their own in `/metrics`.
+        notes: What people have said about devices; None: nothing.
     """
     return Console(
         view,
@@ -188,6 +191,7 @@ def create_console(
         explainer=explainer,
         more=more,
         metrics_devices=metrics_devices,
+        notes=notes,
     )
 
 
@@ -208,13 +212,15 @@ class Console:
         explainer: Explainer | None,
         more: Callable[[], Sequence[Measure]],
         metrics_devices: int,
+        notes: DeviceNotes | None,
     ) -> None:
         self._view = view
         self._results = results
         self._listener = Listener(host, port, allowed_hosts, "KPSTREAM_GATEWAY_CONSOLE")
         self._settings = replace(settings, explains=explainer is not None)
         self._count = PointCounts()  # as `_fleet`
-        self._fleet = Fleet(results, self._settings)  # used by the thread of `_executor` only
+        self._notes = notes  # as `_fleet`
+        self._fleet = Fleet(results, self._settings, notes=notes)  # by the thread of `_executor`
         self._now_ms = now_ms
         self._steady_ms = steady_ms
         self._history = History()
@@ -312,10 +318,12 @@ class Console:
     async def _get_device(self, request: Request) -> Response:
         device = _device(request)
         span_ms, lead = whole_number(request, "span_ms"), whole_number(request, "lead")
-        return await self._page(
-            request,
-            lambda view: device_page(view, self._results, self._settings, device, span_ms, lead),
-        )
+
+        def page(view: GatewayView) -> dict[str, Any] | None:
+            note = None if self._notes is None else self._notes.read().get(device)
+            return device_page(view, self._results, self._settings, device, span_ms, lead, note)
+
+        return await self._page(request, page)
 
     async def _get_explanation(self, request: Request) -> Response:
         at_ms = whole_number(request, "at_ms")

@@ -13,6 +13,7 @@ import pytest
 from models.seen import Seen
 from models.tasks.registry import tasks
 from pipeline.console.fleet import Fleet, FleetQuery
+from pipeline.console.notes import DeviceNotes, Note
 from pipeline.console.pages import (
     PageSettings,
     device_page,
@@ -107,12 +108,16 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     add_transformers(view, results, NOW_MS, hours=6)
     history.observe(view.totals(), view.partitions(), NOW_MS)
     health = health_page(view)
+    notes = DeviceNotes(tmp_path_factory.mktemp("notes"))
+    note = Note("acknowledged", NOW_MS, "ada", "bearing ordered")
+    notes.put(("plant-1", "engine-02", "engine"), note)
+    fleet = Fleet(results, settings, notes=notes)
     built: dict[str, list[Any]] = {
         "/health": [{"alive": health["alive"], "parts": health["parts"]}],
         "/ready": [health | progress_page(view)],
-        "/api/v1/fleet": [Fleet(results, settings).page(view, FleetQuery(), NOW_MS)],
+        "/api/v1/fleet": [fleet.page(view, FleetQuery(), NOW_MS)],
         DEVICE: [
-            device_page(view, results, settings, device, None)
+            device_page(view, results, settings, device, None, None, note)
             for device in (
                 ("plant-1", "engine-03", "engine"),
                 ("lab", "anna", "imu"),

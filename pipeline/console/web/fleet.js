@@ -9,7 +9,7 @@ import { firstReading, problems, tile, tiles, toggle } from "./parts.js";
 const FEW = 6; // devices that need no search
 const PER_SECTION = 12; // devices of each section at first sight
 const WAIT_MS = 250; // after a key before the gateway is asked
-const STATES = [["", "All"], ["live", "Live"], ["stale", "Stale"], ["waiting", "Waiting"]];
+const STATES = [["", "All"], ["live", "Live"], ["stale", "Stale"], ["waiting", "Waiting"], ["retired", "Retired"]];
 const ORDERS = [["urgent", "Urgent first"], ["site", "By site"]];
 const choice = { search: "", task: "", subject: "", state: "", sort: remembered.get("order", "urgent"), cursors: [] };
 let typing = 0;
@@ -35,7 +35,7 @@ export const fleetPage = {
       problems(data.health),
       overview.devices === 0 && firstReading(settings, data.streams),
       overview.devices > 0 && overviewTiles(data),
-      isLong && filters(data, poll),
+      (isLong || overview.retired > 0) && filters(data, poll),
       isChosen && devices.length === 0 && h("div.card.empty.section", { key: "none" }, h("h2", {}, "No device matches"), h("p", {}, "The search looks into site, device and stream.")),
       sections(data).map(([card, { task, subject, matching }, found]) => [
         card.section(found, { settings, labels, now, redraw, task, subject, title: tasks[task].title, count: matching, isBySite: choice.sort === "site" }),
@@ -72,7 +72,7 @@ function filters({ overview, tasks }, poll) {
   const names = Object.keys(overview.tasks);
   return h("div.filters", { key: "filters" },
     names.length > 1 && toggle("Task", [["", "All tasks"], ...names.map((name) => [name, tasks[name].title])], choice.task, (task) => choose({ task, subject: "" }, poll)),
-    toggle("State", STATES, choice.state, (state) => choose({ state }, poll)),
+    toggle("State", STATES.filter(([state]) => state !== "retired" || overview.retired || choice.state === state), choice.state, (state) => choose({ state }, poll)),
     overview.sites > 1 && toggle("Order", ORDERS, choice.sort, (sort) => {
       remembered.set("order", sort);
       choose({ sort }, poll);

@@ -1,6 +1,6 @@
 // Parts that several pages and cards share.
 
-import { age, clockTime, duration, h, icon, whole } from "./dom.js";
+import { age, clockTime, dateTime, duration, h, icon, whole } from "./dom.js";
 
 /** Site, device and stream in the path of an address. */
 export const devicePath = (d) => [d.site, d.device, d.stream].map(encodeURIComponent).join("/");
@@ -21,6 +21,10 @@ export function stalePill(d, now) {
   const heard = heardMs(d);
   return pill("quiet", "clock", heard === null ? "No data" : `Stale, ${duration(now - heard)}`);
 }
+
+/** What somebody has said about a device: its alarm is known, or it is out of use. */
+export const notePill = (d) => d.note && h("span.pill.quiet", { title: `${d.note.kind} by ${d.note.by} ${dateTime(d.note.at_ms)}${d.note.text ? `: ${d.note.text}` : ""}` },
+  icon("check"), d.note.kind === "retired" ? "Retired" : "Acknowledged");
 
 export function tile(label, value, { unit, note, tone } = {}) {
   return h("div.tile", { class: tone }, h("dt", {}, label), h("dd", { class: String(value).length > 12 ? "long" : "" }, value, unit && h("small", {}, unit)), note && h("div.note", {}, note));

@@ -2,7 +2,7 @@
 
 import { chart, legend, sparkline } from "../charts.js";
 import { h, percent, whole, words } from "../dom.js";
-import { cardList, chartInset, deviceHref, facts, isStale, lastHeard, scoreOf, sectionId, spanOf, stalePill, tile, tiles, waiting } from "../parts.js";
+import { cardList, chartInset, deviceHref, facts, isStale, lastHeard, notePill, scoreOf, sectionId, spanOf, stalePill, tile, tiles, waiting } from "../parts.js";
 
 const isNumber = (score) => score.value !== undefined;
 
@@ -43,7 +43,7 @@ function card(d, settings, now) {
   const score = scoreOf(d);
   const stale = isStale(d, settings, now);
   return h("li.card.machine", { key: deviceHref(d), class: stale ? "is-stale" : "" },
-    h("div.machine-head", {}, h("div", {}, h("h3", {}, h("a.cover", { href: deviceHref(d) }, d.device)), h("p", {}, d.site))),
+    h("div.machine-head", {}, h("div", {}, h("h3", {}, h("a.cover", { href: deviceHref(d) }, d.device)), h("p", {}, d.site)), notePill(d)),
     score ? [
       h("div.rul", {}, h("b", {}, shown(score)), h("span", {}, isNumber(score) ? d.unit : percent(score.probability))),
       isNumber(score) && sparkline(score.trend, range(score.trend.map(([, value]) => value)), `trend of the last scores, now ${shown(score)} ${d.unit}`),

@@ -2,7 +2,7 @@
 
 import { chart, legend, sparkline } from "../charts.js";
 import { h, remembered, whole } from "../dom.js";
-import { cardList, chartInset, deviceHref, facts, isStale, lastHeard, pill, scoreOf, sectionId, spanOf, stalePill, subjects, tile, tiles, toggle, waiting } from "../parts.js";
+import { cardList, chartInset, deviceHref, facts, isStale, lastHeard, notePill, pill, scoreOf, sectionId, spanOf, stalePill, subjects, tile, tiles, toggle, waiting } from "../parts.js";
 
 const choice = { layout: remembered.get("layout", "cards") };
 
@@ -58,7 +58,7 @@ const trendOf = (d) => sparkline(scoreOf(d).trend, [0, Math.max(125, ...scoreOf(
 function machineCard(d, settings, now) {
   const [tone] = condition(scoreOf(d), settings);
   return h("li.card.machine", { key: deviceHref(d), class: `${tone} ${isStale(d, settings, now) ? "is-stale" : ""}` },
-    h("div.machine-head", {}, h("div", {}, h("h3", {}, h("a.cover", { href: deviceHref(d) }, d.device)), h("p", {}, d.site)), pill(...condition(scoreOf(d), settings))),
+    h("div.machine-head", {}, h("div", {}, h("h3", {}, h("a.cover", { href: deviceHref(d) }, d.device)), h("p", {}, d.site)), h("div.pills", {}, pill(...condition(scoreOf(d), settings)), notePill(d))),
     scoreOf(d) ? [
       h("div.rul", {}, h("b", {}, whole(scoreOf(d).value)), h("span", {}, d.unit),
         between(scoreOf(d)) && h("span.between", { title: "calibrated interval of this score" }, "between ", between(scoreOf(d)))),
@@ -71,7 +71,7 @@ function machineTable(machines, settings, now) {
   return h("div.card.table-box", { key: "table" }, h("table", {},
     h("thead", {}, h("tr", {}, h("th", {}, "Machine"), h("th", {}, "Site"), h("th", {}, "Condition"), h("th.num", {}, "RUL"), h("th.num", {}, "Interval"), h("th", {}, "Trend"), h("th", {}, "Model"), h("th.num", {}, "Last reading"))),
     h("tbody", {}, machines.map((d) => h("tr.link", { key: deviceHref(d), class: `${condition(scoreOf(d), settings)[0]} ${isStale(d, settings, now) ? "is-stale" : ""}` },
-      h("td.nowrap", {}, h("a", { href: deviceHref(d) }, d.device)), h("td.muted.nowrap", {}, d.site), h("td", {}, pill(...condition(scoreOf(d), settings))),
+      h("td.nowrap", {}, h("a", { href: deviceHref(d) }, d.device)), h("td.muted.nowrap", {}, d.site), h("td", {}, pill(...condition(scoreOf(d), settings)), " ", notePill(d)),
       h("td.num", {}, scoreOf(d) ? `${whole(scoreOf(d).value)} ${d.unit}` : "–"), h("td.num.muted", {}, scoreOf(d) ? between(scoreOf(d)) : "–"),
       h("td", {}, scoreOf(d) ? trendOf(d) : "–"), h("td.muted.nowrap", {}, d.version === undefined ? "–" : `${d.model} v${d.version}`), h("td.num.muted", {}, isStale(d, settings, now) ? stalePill(d, now) : lastHeard(d, now)))))));
 }
