@@ -43,7 +43,7 @@ _TABLE: Final = """
 acceleration: m/s2 1, m/s^2 1, m/s² 1, cm/s2 0.01, mm/s2 0.001, g 9.80665, mg 0.00980665
 angle: deg 1, ° 1, rev 360, turn 360, rad RAD, mrad MRAD
 angular rate: deg/s 1, °/s 1, dps 1, mdps 0.001, rad/s RAD, mrad/s MRAD, rpm 6, rps 360
-temperature: K 1, mK 0.001, degC 1, °C 1, C 1, degF 5/9, °F 5/9, F 5/9, degR 5/9, °R 5/9
+temperature: K 1, mK 0.001, degC 1, °C 1, C 1, degF 5/9, °F 5/9, F 5/9, degR 5/9, °R 5/9, R 5/9
 pressure: Pa 1, hPa 100, kPa 1e3, MPa 1e6, mbar 100, bar 1e5, psi PSI, psia PSI, atm 101325
 pressure: Torr 101325/760, mmHg 133.322387415, inHg 3386.388640341, mmH2O 9.80665, inH2O 249.08891
 power: W 1, uW 1e-6, mW 0.001, kW 1e3, MW 1e6, GW 1e9, hp 745.6998715822702, PS 735.49875

@@ -39,6 +39,7 @@ from pipeline.errors import PipelineError
 from pipeline.log.changelog import Changelog, ChangelogRow
 from pipeline.log.statetable import LogTable
 from pipeline.scoring.batch import OnScored, Rescue, Scorer, score_and_report
+from pipeline.scoring.quality import QualityChecks
 from pipeline.scoring.stage import ScoringStage
 from pipeline.settings import PipelineSettings
 from pipeline.stage import agent_of, appender
@@ -201,7 +202,7 @@ def create_scoring_app(
         table = LogTable(app, settings.partitions)
     stage = ScoringStage(
         Devices(plans, table.get, device_limits(settings.max_devices, settings.device_days)),
-        partial(score_and_report, student_of, on_scored, rescue=rescue),
+        partial(score_and_report, student_of, on_scored, rescue=rescue, checks=QualityChecks()),
         appender(app),
         table,
         app.crash,

@@ -44,6 +44,7 @@ MAY_IMPORT = {
         "ingest.secrettext",
         "ingest.statefile",
         "ingest.tls",
+        "ingest.units",
         "models",
     ),
     "training": (

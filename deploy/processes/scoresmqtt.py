@@ -3,8 +3,10 @@
 - `scores/{site}/{device}/{stream}`: each score as JSON, the newest one retained. It has the fields
   of the point, its `measurement`, its tag `model`, and `time_ms`.
 - `alarms/{site}/{device}/{stream}`: the score with which a device came to alert level or left it
-  (`Task.needs_attention`), with `alarm` true or false, retained. So a gateway without Grafana
-  alarms too.
+  (`Task.is_alarming`), with `alarm` true or false, retained. So a gateway without Grafana alarms
+  too. A doubtful score neither raises nor ends an alarm.
+- `alarms/{site}/{device}/{stream}/quality`: the score with which the scores of a device became
+  doubtful or good again, with `alarm` true or false, retained; `quality` says why.
 
 A score counts as stored when the broker has confirmed it (QoS 1); a broker that is away holds this
 sink back and nothing else. A score may come twice, after a restart or a reconnect. The state of the
@@ -26,6 +28,7 @@ from ingest.mqtt.endpoint import Endpoint
 from ingest.mqtt.publisher import Publisher
 from ingest.secrettext import error_text
 from models.tasks.contract import Task
+from models.tasks.quality import QUALITY, is_doubtful
 from models.tasks.registry import tasks
 from pipeline.errors import SinkUnavailable
 from pipeline.points.measurements import score_measurement
@@ -44,10 +47,9 @@ _CONFIRM_S = 10.0
 _LEAVE_S = 5.0
 _IN_FLIGHT = 200
 _MOST_ALARMS = 100_000
-"""Series whose state of alarm is remembered; beyond, it is published more often than needed."""
+"""Topics whose state of alarm is remembered; beyond, it is published more often than needed."""
 
 _R = TypeVar("_R")
-_Place = tuple[str, str, str]
 
 
 class MqttSink:
@@ -61,7 +63,7 @@ class MqttSink:
         self._endpoint = endpoint
         self._where = f"{endpoint.host}:{endpoint.port}"
         self._tasks = {score_measurement(task).name: task for task in tasks()}
-        self._alarms: dict[_Place, bool] = {}
+        self._alarms: dict[str, bool] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._publisher: Publisher | None = None
@@ -75,7 +77,7 @@ class MqttSink:
             SinkUnavailable: The broker is away or does not confirm; write all of them again.
         """
         messages: list[tuple[str, bytes, Point]] = []
-        alarms: dict[_Place, bool] = {}
+        alarms: dict[str, bool] = {}
         for point in points:
             task = self._tasks.get(point.measurement)
             if task is not None:
@@ -105,24 +107,25 @@ class MqttSink:
         self._loop = self._thread = None
 
     def _messages(
-        self, point: Point, task: Task, alarms: dict[_Place, bool]
+        self, point: Point, task: Task, alarms: dict[str, bool]
     ) -> list[tuple[str, bytes, Point]]:
         tags, fields = dict(point.tags), dict(point.fields)
-        place = (tags["site"], tags["device"], tags["stream"])
         content = {
             "measurement": point.measurement,
             "model": tags.get("model", ""),
             "time_ms": point.time_ns // 1_000_000,
             **fields,
         }
-        where = "/".join(place)
+        where = "/".join((tags["site"], tags["device"], tags["stream"]))
         found = [(f"{SCORES_TOPIC}/{where}", orjson.dumps(content), point)]
-        if task.needs_attention is not None:
-            alarm = bool(task.needs_attention(fields))
-            if alarms.get(place, self._alarms.get(place)) != alarm:
-                body = orjson.dumps({"alarm": alarm, **content})
-                found.append((f"{ALARMS}/{where}", body, point))
-            alarms[place] = alarm
+        states = {f"{ALARMS}/{where}/{QUALITY}": is_doubtful(fields)}
+        alarm = task.is_alarming(fields)
+        if task.needs_attention is not None and alarm is not None:
+            states[f"{ALARMS}/{where}"] = alarm
+        for topic, state in states.items():
+            if alarms.get(topic, self._alarms.get(topic)) != state:
+                found.append((topic, orjson.dumps({**content, "alarm": state}), point))
+            alarms[topic] = state
         return found
 
     async def _publish(self, messages: Sequence[tuple[str, bytes, Point]]) -> list[Refused]:

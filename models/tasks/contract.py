@@ -13,6 +13,7 @@ from models.tasks.classes import Unknown
 from models.tasks.fields import Decoding
 from models.tasks.moved import Moved, Neutral
 from models.tasks.number import Interval
+from models.tasks.quality import is_doubtful
 from models.tasks.traits import Traits
 
 __all__ = [
@@ -268,7 +269,9 @@ class Task:
         hourly: Hours in InfluxDB; None if there are none.
         card: Card of the console: `pipeline/console/web/cards/{card}.js`.
         needs_attention: Whether the fields of a score are at alert level, so that a gateway
-            explains it at once; None if no score of the task is.
+            explains it at once; None if no score of the task is. Ask `is_alarming`.
+        trusts_doubtful: Whether a doubtful score counts as any other: where odd readings are what
+            the task looks for.
         subject: What wears the sensors, unless the manifest of a student says otherwise.
     """
 
@@ -287,6 +290,7 @@ class Task:
     hourly: Hourly | None = None
     card: str = "generic"
     needs_attention: Callable[[Mapping[str, Any]], bool] | None = None
+    trusts_doubtful: bool = False
     subject: Subject = "machine"
 
     def __post_init__(self) -> None:
@@ -310,6 +314,14 @@ class Task:
     def headline(self) -> Measure:
         """The measure that a student is judged by."""
         return self.measures[0]
+
+    def is_alarming(self, fields: Mapping[str, Any]) -> bool | None:
+        """Whether a score is at alert level; None for a doubtful one, which says neither."""
+        if self.needs_attention is None:
+            return False
+        if is_doubtful(fields) and not self.trusts_doubtful:
+            return None
+        return bool(self.needs_attention(fields))
 
     def field(self, name: str) -> Field:
         """The field of a score with this name.

@@ -132,4 +132,5 @@ FORECAST = Task(
     ),
     card="forecast",
     needs_attention=lambda fields: bool(fields["alarm"]),
+    trusts_doubtful=True,
 )

@@ -131,5 +131,4 @@ class AlertExplainer:
 
 
 def _needs_attention(record: ScoreRecord) -> bool:
-    check = TASKS[record["task"]].needs_attention
-    return check is not None and check(record)
+    return bool(TASKS[record["task"]].is_alarming(record))

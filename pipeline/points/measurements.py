@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from models.tasks.contract import Field, Task
+from models.tasks.quality import QUALITY
 from models.tasks.registry import tasks
 
 __all__ = [
@@ -118,10 +119,12 @@ SCORE_FIELDS = (
     _float("made_up", "1", "share of resampled readings with no reading near", always=False),
     _float("rate_hz", "Hz", "readings per second in the window, as they came", always=False),
     _int("run_ms", "ms", "event time at which the resampling began, epoch", always=False),
+    _text(QUALITY, "good, or why the score is doubtful", always=False),
 )
 """Fields of every score, whatever its task; they follow those of the task.
 
-The last three belong to resampled windows (`pipeline.windows.resample`).
+`made_up`, `rate_hz` and `run_ms` belong to resampled windows (`pipeline.windows.resample`). Scores
+of earlier versions lack `quality` (`models.tasks.quality`).
 """
 
 OPTIONAL_SCORE_FIELDS = tuple(field for field in SCORE_FIELDS if not field.always)

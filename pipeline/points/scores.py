@@ -22,6 +22,7 @@ import orjson
 
 from models.errors import UnknownTask
 from models.tasks.contract import Kind, Task
+from models.tasks.quality import QUALITY, is_doubtful
 from models.tasks.registry import TASKS, find_task
 from pipeline.errors import PointError
 from pipeline.points.measurements import (
@@ -96,7 +97,7 @@ that is not `always` there may be missing or None."""
 _HEAD = get_type_hints(ScoreHead)
 _HEAD_TYPES = list(_HEAD.values())
 _COUNTS = [name for name, kind in _HEAD.items() if kind is int]
-_OPTIONAL = frozenset(field.name for field in OPTIONAL_SCORE_FIELDS)
+_RARE = frozenset(field.name for field in OPTIONAL_SCORE_FIELDS) - {QUALITY}
 _STORED_AS_THEY_ARE = ("version", "start_ms", "readings", "gaps")
 _LAST_MS = (2**63 - 1) // 1_000_000
 _FLOAT = frozenset([float])
@@ -279,7 +280,7 @@ class ScoreForm:
 
     def _surely_fine(self, record: ScoreRecord) -> bool:
         """Whether a record of floats makes a point: a shortcut for the most frequent records."""
-        if self._floats is None or not _OPTIONAL.isdisjoint(record):
+        if self._floats is None or not _RARE.isdisjoint(record) or is_doubtful(record):
             return False
         numbers = list(map(record.get, self._floats))
         words = list(map(record.__getitem__, SCORE_TAGS))

@@ -21,8 +21,10 @@ from numpy.typing import NDArray
 from ingest.secrettext import error_text
 from models.manifest import Manifest
 from models.tasks.contract import Scores
+from models.tasks.quality import QUALITY
 from models.tasks.registry import TASKS
 from pipeline.points.scores import ScoreHead, ScoreRecord
+from pipeline.scoring.quality import QualityChecks
 
 if TYPE_CHECKING:
     from pipeline.windows.devices import ClosedWindow
@@ -101,6 +103,7 @@ def score_windows(
     student_of: Callable[[str], Scorer | None],
     scored_ms: int,
     rescue: Rescue | None = None,
+    checks: QualityChecks | None = None,
 ) -> Scored:
     """Score windows of any devices and streams.
 
@@ -109,12 +112,14 @@ def score_windows(
         student_of: Returns the student of a stream; None if no student scores it.
         scored_ms: Processing time of the records, epoch milliseconds.
         rescue: Asked when a student raises, or gives no finite score to a finite window.
+        checks: The checks of the students that score, kept from call to call.
 
     Returns:
         Records grouped by stream, and in the given order within a stream. A window is unscored if
         its numbers are not finite, its shape is not the student's, no student scores its stream, or
         the student raises over it.
     """
+    checks = QualityChecks() if checks is None else checks
     groups: dict[str, list[ClosedWindow]] = {}
     for item in closed:
         groups.setdefault(item.stream, []).append(item)
@@ -125,7 +130,7 @@ def score_windows(
             reason = f"no student scores the stream {stream!r}"
             scored.unscored += [Unscored(item, reason) for item in group]
         else:
-            _score_group(group, student, scored_ms, scored, rescue)
+            _score_group(group, student, checks, scored_ms, scored, rescue)
     return scored
 
 
@@ -136,9 +141,10 @@ def score_and_report(
     *,
     scored_ms: int,
     rescue: Rescue | None = None,
+    checks: QualityChecks | None = None,
 ) -> Scored:
     """Score windows as `score_windows` does, and report the batch to `on_scored`."""
-    scored = score_windows(closed, student_of, scored_ms, rescue)
+    scored = score_windows(closed, student_of, scored_ms, rescue, checks)
     if on_scored is not None:
         on_scored(closed, scored)
     return scored
@@ -147,6 +153,7 @@ def score_and_report(
 def _score_group(
     group: list[ClosedWindow],
     student: Scorer,
+    checks: QualityChecks,
     scored_ms: int,
     scored: Scored,
     rescue: Rescue | None,
@@ -168,7 +175,13 @@ def _score_group(
         if rescued is not None:
             student, found = rescued
     for part, scores_or_error in _parts(student, windows, found):
-        _add_part(fitting[part], student.manifest, scores_or_error, scored_ms, scored)
+        items = fitting[part]
+        qualities = checks.of(student.manifest).flags(
+            windows[part],
+            [item.window.rate_hz for item in items],
+            [item.window.made_up for item in items],
+        )
+        _add_part(items, student.manifest, scores_or_error, qualities, scored_ms, scored)
 
 
 def _scores_of(student: Scorer, windows: NDArray[np.float32]) -> Scores | str:
@@ -202,6 +215,7 @@ def _add_part(
     items: list[ClosedWindow],
     manifest: Manifest,
     scores: Scores | str,
+    qualities: list[str],
     scored_ms: int,
     scored: Scored,
 ) -> None:
@@ -214,10 +228,13 @@ def _add_part(
         student_name = (manifest.name, manifest.version)
         scored.health.append(Health(student_name, windows, answer.health(scores)))
     rows = answer.record_fields(scores)
-    for item, is_valid, fields in zip(items, scores.valid.tolist(), rows, strict=True):
+    for item, is_valid, fields, quality in zip(
+        items, scores.valid.tolist(), rows, qualities, strict=True
+    ):
         if is_valid:
             head = _head(item, manifest, scored_ms)
-            scored.records.append({**head, **fields, **_rate_fields(item.window)})
+            rates = _rate_fields(item.window)
+            scored.records.append({**head, **fields, **rates, QUALITY: quality})
         else:
             reason = f"{title} gave no finite score for this window"
             scored.unscored.append(Unscored(item, reason))

@@ -161,6 +161,15 @@ def test_a_machine_below_the_limit_needs_attention_and_no_activity_does():
     assert ACTIVITY.needs_attention is None
 
 
+def test_a_doubtful_score_is_neither_at_alert_level_nor_free_of_it():
+    rul, odd = find_task("rul"), {"quality": "range: T24"}
+    assert rul.is_alarming({"rul": 5.0, "quality": "good"}) is True
+    assert rul.is_alarming({"rul": 50.0}) is False
+    assert rul.is_alarming({"rul": 5.0} | odd) is None
+    assert find_task("forecast").is_alarming({"alarm": 1} | odd) is True
+    assert ACTIVITY.is_alarming(odd) is False
+
+
 def test_a_forecast_is_explained_by_what_was_expected(tmp_path):
     draft = dummy.dummy_draft("forecast")
     judge = Student(write_artifact(tmp_path / "forecast", draft, dummy.dummy_onnx(draft)))

@@ -21,9 +21,10 @@ from pipeline.points.points import Point
 T0 = 1_750_000_000_000
 
 
-def score(number: int, low: float, device: str = "press-1") -> Point:
+def score(number: int, low: float, device: str = "press-1", quality: str = "good") -> Point:
     tags = (("site", "plant"), ("device", device), ("stream", "engine"), ("model", "rul-fd001"))
     fields = (("rul", low + 15.0), ("rul_low", low), ("rul_high", low + 30.0), ("version", 1))
+    fields = (*fields, ("quality", quality))
     return Point("rul", tags, fields, (T0 + number) * 1_000_000)
 
 
@@ -71,7 +72,7 @@ def heard(broker: LocalBroker, count: int, write=lambda: None) -> list[tuple[str
 def test_each_score_comes_once_with_the_fields_of_its_point(broker: LocalBroker) -> None:
     with sink_of(broker) as sink:
         points = [score(number, 90.0) for number in range(5)]
-        found = heard(broker, 6, lambda: sink.write(points))
+        found = heard(broker, 7, lambda: sink.write(points))
     scores = [content for topic, content, _ in found if topic == "scores/plant/press-1/engine"]
     assert [content["time_ms"] for content in scores] == [T0 + number for number in range(5)]
     assert scores[0] == {
@@ -87,14 +88,46 @@ def test_an_alarm_is_published_when_it_begins_and_when_it_ends(broker: LocalBrok
         lows = [90.0, 60.0, 19.0, 12.0, 90.0]
         sink.write([score(number, low) for number, low in enumerate(lows[:3])])
         found = heard(
-            broker, 5, lambda: sink.write([score(n, lows[n]) for n in range(3, len(lows))])
+            broker, 6, lambda: sink.write([score(n, lows[n]) for n in range(3, len(lows))])
         )
-        alarms = [(c["alarm"], c["time_ms"] - T0, kept) for t, c, kept in found if "alarms" in t]
+        alarms = states(found, "alarms/plant/press-1/engine")
         assert alarms == [(True, 2, True), (False, 4, False)]
         assert ("scores/plant/press-1/engine", T0 + 2) in [
             (topic, content["time_ms"]) for topic, content, kept in found if kept
         ]
-        assert heard(broker, 2)[0][2] is True
+        assert heard(broker, 3)[0][2] is True
+
+
+def states(found: list[tuple[str, Any, bool]], topic: str) -> list[tuple[bool, int, bool]]:
+    """What was told on a topic of alarms: the alarm, at which time, and whether it was retained."""
+    return [(c["alarm"], c["time_ms"] - T0, kept) for t, c, kept in found if t == topic]
+
+
+def test_a_doubtful_score_moves_no_alarm_and_has_an_alarm_of_its_own(broker: LocalBroker) -> None:
+    odd = "range: T24, T30"
+    course = [(90.0, "good"), (1.6, odd), (1.6, odd), (12.0, "good"), (90.0, odd), (13.0, "good")]
+    points = [score(n, low, quality=why) for n, (low, why) in enumerate(course)]
+    with sink_of(broker) as sink:
+        found = heard(broker, 13, lambda: sink.write(points))
+    assert [c["quality"] for t, c, _ in found if t.startswith("scores/")] == [q for _, q in course]
+    assert states(found, "alarms/plant/press-1/engine") == [(False, 0, False), (True, 3, False)]
+    doubts = states(found, "alarms/plant/press-1/engine/quality")
+    assert [(alarm, at) for alarm, at, _ in doubts] == [
+        (False, 0),
+        (True, 1),
+        (False, 3),
+        (True, 4),
+        (False, 5),
+    ]
+
+
+def test_an_anomaly_counts_although_its_readings_are_out_of_range(broker: LocalBroker) -> None:
+    tags = (("site", "grid"), ("device", "t1"), ("stream", "transformer"), ("model", "f"))
+    fields = (("score", 0.99), ("alarm", 1), ("quality", "range: OT"))
+    point = Point("anomaly", tags, fields, T0 * 1_000_000)
+    with sink_of(broker) as sink:
+        found = heard(broker, 3, lambda: sink.write([point]))
+    assert states(found, "alarms/grid/t1/transformer")[0][0] is True
 
 
 def test_a_broker_that_is_away_makes_the_sink_unavailable_until_it_is_back(

@@ -134,7 +134,7 @@ def closed(stream: str, device: str, number: int) -> ClosedWindow:
     return ClosedWindow("plant 7", device, stream, window)
 
 
-def test_scoring_writes_the_records_of_version_0_1() -> None:
+def test_scoring_writes_the_records_of_version_0_1_and_their_quality() -> None:
     windows = [
         closed("engine", "press-2", 0),
         closed("engine", "a,b=c", 1),
@@ -142,6 +142,7 @@ def test_scoring_writes_the_records_of_version_0_1() -> None:
         closed("imu", "bo\\", 1),
     ]
     scored = score_windows(windows, STUDENTS.get, 1_700_000_001_234)
+    assert [record.pop("quality") for record in scored.records] == ["good"] * 4
     assert encode_scores(scored.records) == VALUE
 
 

@@ -1,10 +1,10 @@
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 
-from models.artifact import write_artifact
+from models.artifact import read_artifact, write_artifact
 from models.dummy import dummy_draft, dummy_onnx, write_dummy
 from models.errors import ScoreFailed
 from models.features import pad_front
@@ -12,6 +12,7 @@ from models.features import slice_windows as slice_offline
 from models.session import Student
 from models.tasks.classes import Unknown
 from models.tasks.contract import Scores
+from models.zoo import zoo_path
 from pipeline.points.scores import decode_scores, encode_scores, points_of
 from pipeline.scoring.batch import score_windows
 from pipeline.windows import spec as windowspec
@@ -63,7 +64,19 @@ def test_a_rul_record_has_every_field_of_the_contract(students):
         "rul": rul,
         "rul_low": pytest.approx(max(rul - 20, 0)),
         "rul_high": pytest.approx(min(rul + 15, 125)),
+        "quality": "good",
     }
+
+
+def test_a_window_out_of_the_range_of_training_has_its_score_and_a_flag():
+    student = Student(read_artifact(zoo_path("rul-fd001")))
+    shape = (student.manifest.window.length, len(student.manifest.channels))
+    item = closed("engine", "e1", 0)
+    nonsense = replace(item, window=replace(item.window, values=np.full(shape, 20, np.float32)))
+    (record,) = score_windows([nonsense], {"engine": student}.get, scored_ms=2000).records
+    assert record["rul"] == pytest.approx(float(student.score(nonsense.window.values[None]).rul[0]))
+    assert record["quality"].startswith("range: T24, T30")
+    assert points_of([record])[0].fields[-1] == ("quality", record["quality"])
 
 
 def test_a_batch_has_the_figures_of_its_valid_windows(students):

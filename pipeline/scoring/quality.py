@@ -1,0 +1,270 @@
+"""Whether the readings of a window are of the world that its student has learned. Pure.
+
+Flags of a score, from the manifest's `seen` and the rate of the window:
+
+- `unit: T24 (degC)`: readings outside of what training saw, which a known unit error explains; the
+  unit is named if it is the only one that does.
+- `range: T24, T30`: readings outside of what training saw, and no unit explains them.
+- `constant: acc_x`: the channel does not move, and in every training window it did.
+- `rate`: the stream comes at less than half of the student's rate.
+- `made up`: more than half of the readings were made up by resampling.
+
+A student whose manifest lacks a part of `seen` is not checked for that part. Limits were chosen on
+training data, as the share of windows that are flagged of people and engines that the range had
+not seen (docs/drift.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ingest.units import UNITS, convert
+from models.manifest import Draft
+from models.tasks.quality import GOOD
+
+__all__ = ["QualityCheck", "QualityChecks"]
+
+_NEAR = 0.25
+"""A reading is outside if it is further from the seen range than this share of its width."""
+_SHARE = 0.05
+"""Share of the readings of a window that may be outside."""
+_FAR = 1.0
+"""No reading may be further from the seen range than this many times its width."""
+_STILL = 0.5
+"""A channel is constant if it moves less than this share of its stillest training window."""
+_HALF = 0.5
+_NAMED = 8
+"""Most channels in a flag."""
+_NARROW = 1e-3
+"""A range is taken to be at least this wide, as a share of its larger end."""
+
+_Bools = NDArray[np.bool_]
+_Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    """Bounds of a quantity: readings beyond `near` are outside, beyond `far` at once."""
+
+    near_low: _Floats
+    near_high: _Floats
+    far_low: _Floats
+    far_high: _Floats
+
+    @classmethod
+    def around(cls, low: Sequence[float], high: Sequence[float]) -> _Limits:
+        bottom, top = np.array(low, np.float64), np.array(high, np.float64)
+        least = _NARROW * np.maximum(np.abs(bottom), np.abs(top))
+        width = np.maximum(top - bottom, np.maximum(least, 1e-9))
+        ends = (
+            bottom - _NEAR * width,
+            top + _NEAR * width,
+            bottom - _FAR * width,
+            top + _FAR * width,
+        )
+        return cls(*(end.astype(np.float32) for end in ends))
+
+    def of(self, place: int) -> tuple[float, float]:
+        """The near bounds of one channel."""
+        return float(self.near_low[place]), float(self.near_high[place])
+
+
+@dataclass(frozen=True, slots=True)
+class _Vector:
+    """Places of three axes, and the length of their vector in training.
+
+    A unit error of a vector is one of all its axes, and its length tells it better than each axis.
+    """
+
+    places: tuple[int, ...]
+    bounds: _Limits
+
+
+@dataclass(frozen=True, slots=True)
+class _Slip:
+    """A unit in which somebody may send a channel by mistake, and what it converts to."""
+
+    unit: str
+    scale: float
+    offset: float
+
+
+class QualityChecks:
+    """The checks of the students that score, one per stream, each made when it is first needed."""
+
+    def __init__(self) -> None:
+        self._checks: dict[str, QualityCheck] = {}
+
+    def of(self, manifest: Draft) -> QualityCheck:
+        """The check of a student; another student of the stream takes its place."""
+        known = self._checks.get(manifest.stream)
+        if known is None or known.manifest is not manifest:
+            known = self._checks[manifest.stream] = QualityCheck(manifest)
+        return known
+
+
+class QualityCheck:
+    """Finds the flags of windows for one student; made once per student.
+
+    Attributes:
+        manifest: The student's.
+    """
+
+    def __init__(self, manifest: Draft) -> None:
+        """Prepare the limits of the manifest's channels."""
+        self.manifest = manifest
+        self._names = manifest.channel_names
+        self._rate_hz = manifest.rate_hz
+        self._slips = [_slips(channel.unit) for channel in manifest.channels]
+        seen = manifest.seen
+        self._limits = None if seen is None else _Limits.around(seen.low, seen.high)
+        still = None if seen is None else seen.least_spread
+        self._still = None if still is None else _STILL * np.array(still, np.float32)
+        self._vectors = [
+            _Vector(
+                tuple(self._names.index(name) for name in vector.channels),
+                _Limits.around([vector.low], [vector.high]),
+            )
+            for vector in (seen.lengths if seen is not None and seen.lengths else ())
+        ]
+        self._in_vectors = {place for vector in self._vectors for place in vector.places}
+
+    def flags(
+        self,
+        windows: _Floats,
+        rates_hz: Sequence[float | None] = (),
+        made_up: Sequence[float] = (),
+    ) -> list[str]:
+        """The quality of each window: `good`, or its flags.
+
+        Args:
+            windows: [batch, length, channels] float32 in raw units.
+            rates_hz: Measured rate of each window; None where it is not known.
+            made_up: Share of made-up readings of each window.
+        """
+        found: list[list[str]] = [[] for _ in windows]
+        if self._limits is not None:
+            with np.errstate(all="ignore"):  # a window may not be finite
+                self._flag_readings(windows, self._limits, found)
+        if self._rate_hz is not None:
+            slow = _HALF * self._rate_hz
+            for flags, rate_hz in zip(found, rates_hz, strict=False):
+                if rate_hz is not None and rate_hz < slow:
+                    flags.append("rate")
+        for flags, share in zip(found, made_up, strict=False):
+            if share > _HALF:
+                flags.append("made up")
+        return ["; ".join(flags) if flags else GOOD for flags in found]
+
+    def _flag_readings(self, windows: _Floats, limits: _Limits, found: list[list[str]]) -> None:
+        low, high = windows.min(axis=1), windows.max(axis=1)
+        outside = _outside(windows, low, high, limits)
+        still = np.zeros_like(outside) if self._still is None else high - low < self._still
+        odd_lengths = [
+            _length_outside(windows[:, :, list(vector.places)], vector.bounds)
+            for vector in self._vectors
+        ]
+        is_odd = outside.any(axis=1) | still.any(axis=1)
+        for part in odd_lengths:
+            is_odd |= part
+        for at in np.flatnonzero(is_odd):
+            odd = set(np.flatnonzero(outside[at]).tolist())
+            slips: dict[int, str] = {}
+            for vector, part in zip(self._vectors, odd_lengths, strict=True):
+                if part[at]:
+                    odd.update(vector.places)
+                    slips |= self._slip_of_vector(vector, windows[at])
+            for place in odd - self._in_vectors:
+                slips |= self._slip_of_channel(place, low[at, place], high[at, place], limits)
+            constant = set(np.flatnonzero(still[at]).tolist()) - slips.keys()
+            found[at] += self._texts(slips, odd, constant)
+
+    def _slip_of_vector(self, vector: _Vector, window: _Floats) -> dict[int, str]:
+        """The unit that gives a vector a length that training saw, for its three channels."""
+        axes = window[:, list(vector.places)].astype(np.float64)
+        spread = np.ptp(axes, axis=0)
+        least, most = vector.bounds.of(0)
+        units = [
+            slip.unit
+            for slip in self._slips[vector.places[0]]
+            if least <= np.linalg.norm(axes * slip.scale + slip.offset, axis=1).mean() <= most
+            and self._moves(vector.places, spread * slip.scale)
+        ]
+        return dict.fromkeys(vector.places, _named(units)) if units else {}
+
+    def _slip_of_channel(
+        self, place: int, low: float, high: float, limits: _Limits
+    ) -> dict[int, str]:
+        """The unit that brings all readings of a channel back into what training saw."""
+        least, most = limits.of(place)
+        units = [
+            slip.unit
+            for slip in self._slips[place]
+            if least <= low * slip.scale + slip.offset
+            and high * slip.scale + slip.offset <= most
+            and self._moves((place,), np.array([(high - low) * slip.scale]))
+        ]
+        return {place: _named(units)} if units else {}
+
+    def _moves(self, places: Sequence[int], spread: NDArray[np.float64]) -> bool:
+        """Whether channels move as in training, so that a unit explains them and no fault does."""
+        return self._still is not None and bool((spread >= self._still[list(places)]).all())
+
+    def _texts(self, slips: dict[int, str], odd: set[int], constant: set[int]) -> list[str]:
+        names = self._names
+        flags = {
+            "unit": [names[place] + slips[place] for place in sorted(slips)],
+            "range": [names[place] for place in sorted(odd - slips.keys())],
+            "constant": [names[place] for place in sorted(constant)],
+        }
+        return [f"{flag}: {_listed(some)}" for flag, some in flags.items() if some]
+
+
+def _outside(windows: _Floats, low: _Floats, high: _Floats, limits: _Limits) -> _Bools:
+    """[batch, channels] whether too many readings are outside, or one is far outside."""
+    outside: _Bools = (low < limits.far_low) | (high > limits.far_high)
+    near = ((low < limits.near_low) | (high > limits.near_high)) & ~outside
+    at, places = np.nonzero(near)
+    if len(at):
+        readings = windows[at, :, places]
+        beyond = (readings < limits.near_low[places, None]) | (
+            readings > limits.near_high[places, None]
+        )
+        outside[at, places] = beyond.mean(axis=1) > _SHARE
+    return outside
+
+
+def _length_outside(axes: _Floats, bounds: _Limits) -> _Bools:
+    """[batch] whether the mean length of a vector is outside."""
+    lengths = np.sqrt(np.einsum("btc,btc->bt", axes, axes)).mean(axis=1)
+    is_odd: _Bools = (lengths < bounds.near_low[0]) | (lengths > bounds.near_high[0])
+    return is_odd
+
+
+def _slips(unit: str) -> list[_Slip]:
+    """Units of the same dimension, each in one spelling; none for a unit that is not known."""
+    if unit not in UNITS:
+        return []
+    dimension = UNITS[unit][0]
+    found: dict[tuple[float, float], _Slip] = {}
+    for other, (of, *_) in UNITS.items():
+        if of == dimension:
+            scale, offset = convert(other, unit)
+            if (scale, offset) != (1.0, 0.0):
+                found.setdefault((scale, offset), _Slip(other, scale, offset))
+    return list(found.values())
+
+
+def _named(units: Sequence[str]) -> str:
+    """The unit in brackets if only one explains the readings; a wide range fits several."""
+    return f" ({units[0]})" if len(units) == 1 else ""
+
+
+def _listed(names: Sequence[str]) -> str:
+    if len(names) <= _NAMED:
+        return ", ".join(names)
+    return f"{', '.join(names[:_NAMED])} and {len(names) - _NAMED} more"
