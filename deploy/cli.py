@@ -28,6 +28,11 @@ _COMMANDS = {
     "site": ("deploy.commands.site", "site", "Install, run, show and stop a whole site."),
     "simulate": ("deploy.commands.gateway", "simulate", "Publish a simulated fleet to a broker."),
     "replay": ("deploy.commands.replay", "replay", "Publish a recorded data set over MQTT."),
+    "map": (
+        "deploy.commands.mapping",
+        "mapping",
+        "Try, draft and copy mapping files, for devices as they are.",
+    ),
     "dead-letters": (
         "deploy.commands.deadletters",
         "dead_letters",

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 
 from ingest.mapping.file import ChannelTable, MappingTable
 from ingest.mapping.paths import Path, parse_path
+from ingest.mapping.patterns import TextChoice
 from ingest.mapping.values import Converter, converter
 from ingest.units import convert
 
 __all__ = ["ChannelRule", "When", "channel_rules", "fits", "when_of"]
 
-When = Mapping[str, frozenset[str]]
+When = Mapping[str, TextChoice]
 """Places, and the values that they must have."""
 
 
@@ -54,12 +55,12 @@ def channel_rules(
 
 def when_of(when: Mapping[str, list[str]]) -> When:
     """Return the conditions of a `when` table."""
-    return {place: frozenset(texts) for place, texts in when.items()}
+    return {place: TextChoice(texts) for place, texts in when.items()}
 
 
 def fits(when: When, places: Mapping[str, str]) -> bool:
     """Whether all places have one of their values."""
-    return all(places.get(place) in texts for place, texts in when.items())
+    return all(choice.takes(places.get(place)) for place, choice in when.items())
 
 
 def _rule(name: str, channel: ChannelTable, table: MappingTable) -> ChannelRule:

@@ -32,6 +32,7 @@ from ingest.mapping.patterns import parse_pattern
 from ingest.mapping.senders import Sender, Senders, has_device, text_at
 from ingest.mapping.straight import NOT_PLAIN, Straight, straight
 from ingest.payloads import MAX_PAYLOAD_BYTES, MAX_READINGS, YEAR_2000_MS, unit_advice
+from ingest.topicfilters import takes_topic
 from ingest.topics import Address
 
 __all__ = ["Block", "ChannelRule", "CompiledMapping", "Extract", "Piece", "compile_mapping"]
@@ -86,7 +87,7 @@ class CompiledMapping:
             (each.devices, channel_rules(overridden(table.channels, each.channels), table))
             for each in table.override
         ]
-        self._routes: dict[str, _Route | None] = {}
+        self._routes: dict[str, _Route] = {}
         self._wholes: dict[tuple[str, ...], tuple[str, ...]] = {}
 
     def match(self, topic: str) -> Mapping[str, str] | None:
@@ -100,13 +101,16 @@ class CompiledMapping:
     def read(self, topic: str, payload: bytes, recv_ms: int) -> Extract:
         """Return the readings of one message.
 
-        Without `[join]`, each is whole.
+        Without `[join]`, each is whole. A topic that only the filter takes has none: a filter is
+        wider than a pattern with text beside a place, or with `devices`.
 
         Raises:
             RefusedMessage: Nothing of the message is a reading: `missing_channel` if channels are
                 missing, else `mapping`.
         """
         route = self._routes.get(topic) or self._route(topic)
+        if route is None:
+            return Extract(ignored=1)
         if len(payload) > MAX_PAYLOAD_BYTES:
             detail = f"{len(payload)} bytes; a message may have at most {MAX_PAYLOAD_BYTES}"
             raise self._refused(detail)
@@ -121,13 +125,17 @@ class CompiledMapping:
                 pass  # the general way decides, and names the fault
         return self._general(route, document, recv_ms)
 
-    def _route(self, topic: str) -> _Route:
+    def _route(self, topic: str) -> _Route | None:
         """Return what the topic decides; remembered, because devices send on the same topics.
+
+        None if only the filter takes the topic.
 
         Raises:
             RefusedMessage: The mapping does not take the topic.
         """
         places = self.match(topic)
+        if places is None and any(takes_topic(each, topic) for each in self.filters):
+            return None
         if places is None:
             detail = f"the mapping does not take the topic {topic[:200]!r}"
             raise self._refused(detail)
@@ -274,6 +282,9 @@ class CompiledMapping:
         rows = _row_count(raws)
         times = self._times.of(document, each, rows or 1, recv_ms)
         columns = {rule.name: _column(rule, raw, rows, extract) for rule, raw in raws}
+        if self.join is not None and _has_no_value(columns, raws):
+            extract.ignored += 1
+            return []
         whole = self._whole(places)
         return [
             Piece(
@@ -351,6 +362,15 @@ def _column(rule: ChannelRule, raw: Any, rows: int | None, extract: Extract) -> 
     if None in numbers:
         extract.skip(f"{rule.name}: no value at {rule.path}")
     return numbers
+
+
+def _has_no_value(
+    columns: Mapping[str, Sequence[float | None]], raws: Sequence[tuple[ChannelRule, Any]]
+) -> bool:
+    """Whether an object holds its channels, but says that it has a value of none of them."""
+    if any(value is not None for column in columns.values() for value in column):
+        return False
+    return any(raw is not ABSENT for _, raw in raws)
 
 
 def _row_count(raws: Sequence[tuple[ChannelRule, Any]]) -> int | None:

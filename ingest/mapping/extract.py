@@ -60,7 +60,8 @@ class Extract:
     Attributes:
         blocks: Its readings, in columns, in the order of the message.
         skipped: Channels without a value, each with the reason.
-        ignored: Objects that the mapping leaves out, because `when` or `devices` do not fit.
+        ignored: Objects that the mapping leaves out: `when` or `devices` do not fit, or there is a
+            `[join]` and the device says that it has no value.
         refused: Refusal of a part of the message, beside `blocks`.
     """
 

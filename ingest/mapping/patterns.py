@@ -1,23 +1,27 @@
 """Topic patterns with places, and names made of them.
 
 A pattern is an MQTT filter in which a level may be a **place**, a name in braces: the level's text
-becomes the value of the place.
+becomes the value of the place. A level may also hold places beside fixed text; the first place then
+takes as much as it can, and the filter, which cannot write such a level, takes every text there.
 
 >>> pattern = parse_pattern("tele/{device}/SENSOR")
 >>> pattern.filter, pattern.places("tele/plug-3/SENSOR"), pattern.places("tele/plug-3/STATE")
 ('tele/+/SENSOR', {'device': 'plug-3'}, None)
+>>> parse_pattern("ha/{device}_temperature/state").places("ha/hall_2_temperature/state")
+{'device': 'hall_2'}
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from fnmatch import fnmatchcase
+from typing import Final, NamedTuple
 
 from ingest.topics import is_name, readable_name
 
-__all__ = ["Pattern", "Template", "parse_pattern", "parse_template"]
+__all__ = ["Pattern", "Template", "TextChoice", "parse_pattern", "parse_template"]
 
 _PLACE: Final = re.compile(r"\{([a-z][a-z0-9_]*)\}")
 _MAX_LEVELS: Final = 32
@@ -64,29 +68,75 @@ def parse_pattern(text: str) -> Pattern:
     names: list[str] = []
     filters, expressions = [], []
     for at, level in enumerate(levels):
-        place = _PLACE.fullmatch(level)
-        if place is not None:
-            if place[1] in names:
-                msg = f"the place {level} occurs twice; give one of them another name"
-                raise ValueError(msg)
-            names.append(place[1])
-            filters.append("+")
-            expressions.append(f"(?P<{place[1]}>[^/]+)")
-        elif level == "+":
+        if level == "+":
             filters.append("+")
             expressions.append("[^/]*")
         elif level == "#" and at == len(levels) - 1:
             filters.append("#")
-        elif set(level) & set("+#{}"):
-            msg = f"level {level!r}: +, # and {{place}} are whole levels, # only the last one"
-            raise ValueError(msg)
         else:
-            filters.append(level)
-            expressions.append(re.escape(level))
+            found = _level(level)
+            filters.append("+" if found.names else level)
+            expressions.append(found.expression)
+            names += found.names
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        msg = f"the place {{{twice[0]}}} occurs twice; give one of them another name"
+        raise ValueError(msg)
     expression = "/".join(expressions)
     if levels[-1] == "#":
         expression = f"{expression}(?:/.*)?" if expressions else ".*"
     return Pattern(text, "/".join(filters), tuple(names), re.compile(expression, re.DOTALL))
+
+
+class TextChoice:
+    """Texts, and patterns of texts with `*` and `?`, one of which a text must be.
+
+    >>> choice = TextChoice(["ENERGY", "DS18B20*"])
+    >>> choice.takes("ENERGY"), choice.takes("DS18B20-2"), choice.takes("Time"), choice.takes(None)
+    (True, True, False, False)
+
+    Attributes:
+        texts: As written.
+    """
+
+    __slots__ = ("_patterns", "_plain", "texts")
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self.texts = tuple(texts)
+        self._plain = frozenset(texts)
+        self._patterns = tuple(text for text in texts if set(text) & set("*?["))
+
+    def takes(self, text: str | None) -> bool:
+        """Whether the text is one of them."""
+        if text is None:
+            return False
+        return text in self._plain or any(fnmatchcase(text, each) for each in self._patterns)
+
+
+class _Level(NamedTuple):
+    """A level that is no wildcard: its regular expression, and the places in it."""
+
+    expression: str
+    names: tuple[str, ...]
+
+
+def _level(level: str) -> _Level:
+    """Parse a level of fixed text and places.
+
+    Raises:
+        ValueError: It is none; the message says why.
+    """
+    *parts, last = _PLACE.split(level)  # text, name, text, name, ..., text
+    texts, names = [*parts[::2], last], tuple(parts[1::2])
+    if any(set(text) & set("+#{}") for text in texts):
+        msg = f"level {level!r}: + and # are whole levels, # only the last one; a place is {{name}}"
+        raise ValueError(msg)
+    if "" in texts[1:-1]:
+        msg = f"level {level!r}: two places need a text between them"
+        raise ValueError(msg)
+    places = [f"(?P<{name}>[^/]+)" for name in names]
+    middle = "".join(place + re.escape(text) for place, text in zip(places, texts[1:], strict=True))
+    return _Level(re.escape(texts[0]) + middle, names)
 
 
 @dataclass(frozen=True, slots=True)

@@ -226,11 +226,41 @@ def test_a_bare_value_is_a_piece_of_a_reading() -> None:
     assert emeter.join.emit == "power_a"
 
 
-def test_a_topic_of_no_channel_is_ignored_and_a_missing_value_is_not() -> None:
+def test_a_topic_of_no_channel_is_ignored() -> None:
     emeter = mapping(EMETER)
     assert read(emeter, "shellies/em/emeter/1/voltage", b"23.5") == Extract(ignored=1)
-    with pytest.raises(RefusedMessage, match="power_b: no value"):
-        read(emeter, "shellies/em/emeter/1/power", b"unknown")
+
+
+def test_a_value_that_the_device_does_not_have_is_ignored_where_channels_are_joined() -> None:
+    extract = read(mapping(EMETER), "shellies/em/emeter/1/power", b"unknown")
+    assert (extract.readings, extract.ignored) == ([], 1)
+    assert extract.skipped == ["power_b: no value at $"]
+    with pytest.raises(RefusedMessage, match="is not a number"):
+        read(mapping(EMETER), "shellies/em/emeter/1/power", b"unknowable")
+
+
+def test_a_topic_that_only_the_filter_takes_is_ignored() -> None:
+    climate = mapping(
+        'topic = "ha/sensor/{device}_temperature/state"\nformat = "value"\nsite = "s"\n'
+        'stream = "climate"\n[channels]\ntemperature = {}\n'
+    )
+    assert climate.filters == ("ha/sensor/+/state",)
+    extract = read(climate, "ha/sensor/hall_2_temperature/state", b"21.5")
+    assert extract.readings[0].address == ("s", "hall_2", "climate")
+    assert climate.match("ha/sensor/hall_2_power/state") is None
+    assert read(climate, "ha/sensor/hall_2_power/state", b"21.5") == Extract(ignored=1)
+
+
+def test_when_takes_patterns_of_texts() -> None:
+    probes = mapping(
+        'topic = "tele/{device}/SENSOR"\nsite = "s"\nstream = "{probe}"\neach = "{probe}"\n'
+        'when = { probe = ["DS18B20*", "AM2301"] }\n[channels]\n'
+        'temperature = { path = "Temperature", when = { probe = "*" } }\n'
+    )
+    body = {"DS18B20-1": {"Temperature": 1}, "AM2301": {"Temperature": 2}, "TempUnit": "C"}
+    extract = read(probes, "tele/a/SENSOR", body)
+    assert [each.address.stream for each in extract.readings] == ["DS18B20-1", "AM2301"]
+    assert extract.ignored == 1
 
 
 SENML = """

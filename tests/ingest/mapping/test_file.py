@@ -23,9 +23,14 @@ voltage = "ENERGY.Voltage"
 """
 
 FAULTS = [
-    ('topic = "tele/{device"', "topic.0: level '{device': +, # and {place} are whole levels"),
+    (
+        'topic = "tele/{device"',
+        "topic.0: level '{device': + and # are whole levels",
+    ),
     ('topic = "a/#/{device}"', "topic.0: level '#'"),
     ('topic = "a/{device}/{device}"', "the place {device} occurs twice"),
+    ('topic = "a/{device}_{device}"', "the place {device} occurs twice"),
+    ('topic = "a/{device}{part}"', "two places need a text between them"),
     ('topic = "$share/x/{device}"', "without $share"),
     ('site = "Halle 7"', "site: 'Halle 7' is not a name"),
     ('site = "{line}"', "site: the topic tele/{device}/SENSOR has no place {line}"),

@@ -1,0 +1,244 @@
+"""Mapping files can be listed, copied and tried on messages of every origin."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from click.testing import CliRunner, Result
+
+from deploy.commands.mapping import mapping
+from ingest.deadletter import DeadLetter, encode_dead_letter
+from ingest.errors import RefusalReason
+from ingest.mapping.ready import ready_names, ready_path
+from ingest.mqtt.broker import LocalBroker
+from ingest.mqtt.endpoint import Endpoint
+from ingest.mqtt.publisher import Publisher
+from ingest.topics import DEAD_LETTERS
+from pipeline.log.locallog import SqliteLog
+from pipeline.log.state import NewRecord
+from tests.fakes.ports import free_port
+
+SAMPLES = Path(__file__).parents[2] / "ingest" / "mapping" / "ready"
+IMU = """
+topic = "imu/{device}"
+site = "hall"
+stream = "wrist"
+[time]
+path = "ts"
+form = "epoch-ms"
+[channels]
+acc_x = { path = "x", unit = "g", to = "m/s2" }
+acc_y = { path = "y", unit = "g" }
+acc_z = { path = "z" }
+"""
+NOW_MS = 1_700_000_000_000
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Path:
+    """A registry with the student that reads the stream wrist, and its state folder."""
+    from models.registry import Registry
+    from models.zoo import zoo_path
+
+    root = tmp_path / "state" / "registry"
+    Registry(root).seed(zoo_path("har-wrist"))
+    return root
+
+
+def run(*words: str | Path, messages: bytes = b"") -> Result:
+    return CliRunner().invoke(mapping, [*map(str, words)], input=messages)
+
+
+def imu_lines(count: int, *, step_ms: int = 10, ahead_ms: int = 0) -> bytes:
+    lines = [
+        {
+            "topic": "imu/arm",
+            "payload": {"ts": NOW_MS + ahead_ms + step_ms * at, "x": 1.0, "y": 0.0, "z": 9.81},
+            "recv_ms": NOW_MS + step_ms * at,
+        }
+        for at in range(count)
+    ]
+    return b"\n".join(map(orjson.dumps, lines))
+
+
+def tried(tmp_path: Path, text: str, messages: bytes, *words: str | Path) -> Result:
+    path = tmp_path / "kind.toml"
+    path.write_text(text)
+    return run("try", path, "--state-dir", tmp_path / "state", *words, messages=messages)
+
+
+def test_list_names_every_ready_file() -> None:
+    result = run("list")
+    assert result.exit_code == 0
+    assert [line.split()[0] for line in result.output.splitlines()] == ready_names()
+
+
+def test_copy_writes_a_ready_file_and_never_over_another(tmp_path: Path) -> None:
+    result = run("copy", "tasmota", tmp_path / "mappings")
+    path = tmp_path / "mappings" / "tasmota.toml"
+    assert result.exit_code == 0, result.output
+    assert path.read_bytes() == ready_path("tasmota").read_bytes()
+    path.write_text("mine")
+    again = run("copy", "tasmota", tmp_path / "mappings")
+    assert again.exit_code == 1
+    assert "exists and stays as it is" in again.output
+    assert path.read_text() == "mine"
+
+
+def test_copy_of_an_unknown_file_names_those_that_there_are(tmp_path: Path) -> None:
+    result = run("copy", "toaster", tmp_path)
+    assert result.exit_code == 1
+    assert "there are home-assistant-statestream, sensor-logger" in result.output
+
+
+@pytest.mark.parametrize("name", ready_names())
+def test_try_of_a_ready_file_tells_refusals_by_its_exit_code(tmp_path: Path, name: str) -> None:
+    messages = (SAMPLES / f"{name}.jsonl").read_bytes()
+    cases = [orjson.loads(line) for line in messages.splitlines()]
+    result = run("try", ready_path(name), "--json", "--state-dir", tmp_path, messages=messages)
+    found = orjson.loads(result.stdout)
+    assert result.exit_code == (1 if any("refused" in case for case in cases) else 0)
+    for case, message in zip(cases, found["messages"], strict=True):
+        assert len(message["readings"]) == len(case.get("becomes", ()))
+        assert (message["refused"] or {"reason": None})["reason"] == case.get("refused")
+
+
+def test_try_shows_readings_rate_clock_and_what_the_student_lacks(
+    tmp_path: Path, registry: Path
+) -> None:
+    assert registry.is_dir()
+    result = tried(tmp_path, IMU, imu_lines(50, ahead_ms=-2500))
+    assert result.exit_code == 0, result.output
+    assert "imu/arm" in result.output
+    assert "acc_x=9.80665 acc_y=0 acc_z=9.81" in result.output
+    assert "acc_x  x  g -> m/s2, x 9.80665" in result.output
+    assert "hall/arm/wrist: 50 readings, 100 Hz" in result.output
+    assert "2.5 s behind the time of receipt" in result.output
+    assert "har-wrist v1 scores it" in result.output
+    assert 'acc_y is in g: write to = "m/s2"' in result.output
+    assert 'acc_z must be in m/s2: write unit = "..."' in result.output
+    assert "50 messages: 50 become readings, 0 refused" in result.output
+
+
+def test_try_tells_a_slow_stream_and_missing_channels(tmp_path: Path, registry: Path) -> None:
+    assert registry.is_dir()
+    text = IMU.replace('acc_z = { path = "z" }', "")
+    result = tried(tmp_path, text, imu_lines(5, step_ms=100))
+    assert "10 Hz is below half of its rate of 103 Hz" in result.output
+    assert "har-wrist v1 does not score it: the channels acc_z are missing" in result.output
+
+
+def test_try_warns_of_a_clock_ahead_that_the_bridge_refuses(tmp_path: Path) -> None:
+    result = tried(tmp_path, IMU, imu_lines(3, ahead_ms=3_600_000))
+    assert "3600.0 s ahead of the time of receipt" in result.output
+    assert "the bridge refuses its readings (future)" in result.output
+
+
+def test_try_names_the_stream_of_a_student_whose_channels_it_has(
+    tmp_path: Path, registry: Path
+) -> None:
+    assert registry.is_dir()
+    result = tried(tmp_path, IMU.replace('"wrist"', '"arm"'), imu_lines(3))
+    assert "no student scores the stream arm" in result.output
+    assert 'it scores the stream wrist: write stream = "wrist"' in result.output
+
+
+@pytest.mark.parametrize(
+    ("messages", "told"),
+    [
+        (b'imu/arm {"ts": 1700000000000, "x": 1, "y": 2}', "acc_z: the message has nothing at z"),
+        (b"imu/arm online", "not JSON"),
+        (b"garbage", "line 1: no message: "),
+        (b'other/topic {"x": 1}', "none has a topic of this mapping (imu/+)"),
+        (b"", "0 messages"),
+        (b'imu/arm {"ts": 1700000000000, "x": "\x1b[31m", "y": 2, "z": 3}', "refused, mapping"),
+    ],
+)
+def test_try_fails_if_a_message_is_refused_or_none_is_read(
+    tmp_path: Path, messages: bytes, told: str
+) -> None:
+    result = tried(tmp_path, IMU, messages)
+    assert result.exit_code == 1
+    assert told in result.output
+    assert "\x1b" not in result.output
+
+
+def test_try_of_a_broken_file_tells_every_fault(tmp_path: Path) -> None:
+    result = tried(tmp_path, 'topic = "a/{device}"\nsite = "s"\nstraem = "x"\n', b"")
+    assert result.exit_code == 1
+    assert "straem: no such key; did you mean stream?" in result.output
+    assert "channels: is missing" in result.output
+
+
+def test_try_reads_the_dead_letters_of_a_running_gateway(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    log = SqliteLog(state / "log.db")
+    body = b'{"ts": 1700000000000, "x": 1, "y": 2, "z": 3}'
+    letters = [
+        DeadLetter(RefusalReason.mapping, "old fault", "imu/arm", NOW_MS, body, "bridge"),
+        DeadLetter(RefusalReason.mapping, "x", "tele/a/SENSOR", NOW_MS, b"{}", "bridge"),
+        DeadLetter(
+            RefusalReason.mapping, "(first 3 of 300000 bytes kept)", "imu/arm", 1, b"{", "bridge"
+        ),
+    ]
+    log.append(
+        [NewRecord(DEAD_LETTERS, encode_dead_letter(each), each.id.encode()) for each in letters]
+    ).result()
+    result = tried(tmp_path, IMU, b"", "--dead-letters")
+    log.close()
+    assert result.exit_code == 0, result.output
+    assert "1 messages: 1 become readings" in result.output
+    assert "1 dead letters are shortened and left out" in result.output
+
+
+async def _publish(port: int, messages: dict[str, bytes]) -> None:
+    async with Publisher(Endpoint("127.0.0.1", port, "device")) as publisher:
+        assert await publisher.connection.wait_connected()
+        while True:
+            for topic, payload in messages.items():
+                await publisher.publish(topic, payload)
+            await asyncio.sleep(0.05)
+
+
+def _live(tmp_path: Path, port: int, messages: dict[str, bytes], *words: str) -> dict[str, Any]:
+    """Run `kpstream map try` beside a device that keeps publishing."""
+    path = tmp_path / "kind.toml"
+    path.write_text(IMU)
+    command = [sys.executable, "-m", "deploy.cli", "map", "try", str(path), "--json"]
+    command += ["--state-dir", str(tmp_path), "--mqtt", f"127.0.0.1:{port}", *words]
+
+    async def both() -> subprocess.CompletedProcess[bytes]:
+        device = asyncio.ensure_future(_publish(port, messages))
+        try:
+            return await asyncio.to_thread(
+                subprocess.run, command, capture_output=True, timeout=60, check=False
+            )
+        finally:
+            device.cancel()
+
+    done = asyncio.run(both())
+    assert done.returncode == 0, done.stderr.decode()
+    found: dict[str, Any] = orjson.loads(done.stdout)
+    return found
+
+
+def test_try_listens_to_the_broker_as_a_client_of_its_own(tmp_path: Path) -> None:
+    body = b'{"ts": 1700000000000, "x": 1, "y": 2, "z": 3}'
+    with LocalBroker(tmp_path / "broker") as broker:
+        found = _live(tmp_path, broker.port, {"imu/arm": body, "x/y": b"1"}, "--seconds", "1")
+        assert {each["topic"] for each in found["messages"]} == {"imu/arm"}
+        assert found["streams"][0]["is_received_time"] is False
+
+
+def test_try_without_a_broker_says_so(tmp_path: Path) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    result = tried(tmp_path, IMU, b"", "--seconds", "1", "--mqtt", address)
+    assert result.exit_code == 1
+    assert f"not connected to {address}" in result.output

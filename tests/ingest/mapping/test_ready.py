@@ -1,0 +1,86 @@
+"""Each ready mapping file reads the messages of its devices to the number.
+
+`ready/NAME.jsonl` holds messages as their makers document or users recorded them, and what each
+becomes: readings, a refusal, or nothing.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from ingest.errors import RefusedMessage
+from ingest.mapping.compiled import CompiledMapping, Piece, compile_mapping
+from ingest.mapping.file import read_mapping_file
+from ingest.mapping.ready import ready_names, ready_path
+from ingest.topics import is_name, readable_name
+
+SAMPLES = Path(__file__).parent / "ready"
+CASES = [
+    pytest.param(name, orjson.loads(line), id=f"{name}-{number}")
+    for name in ready_names()
+    for number, line in enumerate((SAMPLES / f"{name}.jsonl").read_bytes().splitlines(), 1)
+]
+
+
+def compiled(name: str) -> CompiledMapping:
+    return compile_mapping(read_mapping_file(ready_path(name)))
+
+
+def _name(text: str) -> str:
+    return text if is_name(text) else readable_name(text)
+
+
+def _time(text: str, recv_ms: int) -> int:
+    if text == "received":
+        return recv_ms
+    return round(datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp() * 1000)
+
+
+def _shown(piece: Piece) -> dict[str, Any]:
+    _, device, stream = piece.address
+    return {"device": device, "stream": stream, "ts_ms": piece.ts_ms, "values": piece.values}
+
+
+@pytest.mark.parametrize(("name", "case"), CASES)
+def test_message_becomes_what_is_recorded(name: str, case: dict[str, Any]) -> None:
+    mapping, recv_ms = compiled(name), case["recv_ms"]
+    payload = case["payload"].encode()
+    if "refused" in case:
+        with pytest.raises(RefusedMessage) as refusal:
+            mapping.read(case["topic"], payload, recv_ms)
+        assert refusal.value.reason.value == case["refused"]
+        return
+    extract = mapping.read(case["topic"], payload, recv_ms)
+    assert extract.refused is None
+    assert [_shown(piece) for piece in extract.readings] == [
+        {
+            "device": _name(each["device"]),
+            "stream": _name(each["stream"]),
+            "ts_ms": _time(each["time"], recv_ms),
+            "values": pytest.approx(each["values"], rel=1e-12),
+        }
+        for each in case["becomes"]
+    ]
+    is_received = {each["time"] == "received" for each in case["becomes"]}
+    assert {piece.is_received_time for piece in extract.readings} == is_received
+
+
+def test_every_ready_file_has_messages_that_become_readings() -> None:
+    assert {path.stem for path in SAMPLES.glob("*.jsonl")} == set(ready_names())
+    for name in ready_names():
+        cases = [param.values[1] for param in CASES if param.values[0] == name]
+        assert any(case.get("becomes") for case in cases), name
+
+
+@pytest.mark.parametrize("name", ready_names())
+def test_every_channel_of_a_ready_file_is_in_a_message(name: str) -> None:
+    cases = [param.values[1] for param in CASES if param.values[0] == name]
+    seen = {
+        channel for case in cases for each in case.get("becomes", ()) for channel in each["values"]
+    }
+    assert seen == {rule.name for rule in compiled(name).channels}
