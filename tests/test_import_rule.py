@@ -48,7 +48,9 @@ MAY_IMPORT = {
         "models",
     ),
     "training": (
+        "ingest.errors",
         "ingest.extras",
+        "ingest.labels",
         "ingest.recordings",
         "ingest.simulators",
         "ingest.units",

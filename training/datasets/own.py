@@ -27,7 +27,7 @@ from models.manifest import Channel
 from training.datasets.contract import DataSet
 from training.datasets.own_description import Own, read_own_description
 from training.datasets.own_files import Device, Notes, open_files, read_devices
-from training.datasets.own_labels import LabelRecord, read_labels
+from training.datasets.own_labels import OwnLabel, of_device, read_labels
 from training.errors import DataSetError, reading_data
 from training.windows import WindowSet, digest_windows, slice_series
 
@@ -203,7 +203,7 @@ def _classes(own: Own, path: Path, devices: Sequence[Device]) -> tuple[str, ...]
     return tuple(sorted(found))
 
 
-def _records(own: Own, path: Path) -> list[LabelRecord]:
+def _records(own: Own, path: Path) -> list[OwnLabel]:
     answer = own.activity or own.rul
     if answer is None or answer.labels is None:
         return []
@@ -242,7 +242,7 @@ def _label_all(
 
 
 def _label_classes(
-    own: Own, device: Device, classes: tuple[str, ...], records: Sequence[LabelRecord]
+    own: Own, device: Device, classes: tuple[str, ...], records: Sequence[OwnLabel]
 ) -> _Labelled:
     labels = np.full(len(device), _NO_CLASS, dtype=np.int64)
     activity = own.activity
@@ -250,8 +250,8 @@ def _label_classes(
         for number, name in enumerate(classes):
             labels[device.texts[activity.column] == name] = number
         return _Labelled(device, labels)
-    for record in records:
-        if record.kind == "span" and record.device == device.name:
+    for record in of_device(records, device.name):
+        if record.kind == "span":
             inside = (device.times >= record.begin_ms) & (device.times < record.end_ms)
             known = record.label in classes
             labels[inside] = classes.index(record.label) if known else _NO_CLASS
@@ -259,7 +259,7 @@ def _label_classes(
 
 
 def _label_runs(
-    own: Own, device: Device, records: Sequence[LabelRecord], notes: Notes
+    own: Own, device: Device, records: Sequence[OwnLabel], notes: Notes
 ) -> list[_Labelled]:
     """Split a machine into runs to failure, and count each of them down."""
     rul = own.rul
@@ -280,12 +280,12 @@ def _label_runs(
 
 
 def _runs_of_labels(
-    own: Own, device: Device, records: Sequence[LabelRecord], notes: Notes
+    own: Own, device: Device, records: Sequence[OwnLabel], notes: Notes
 ) -> list[_Labelled]:
     moments = sorted(
         (record.begin_ms, record.kind == "replaced")
-        for record in records
-        if record.device == device.name and record.kind in ("failed", "replaced")
+        for record in of_device(records, device.name)
+        if record.kind in ("failed", "replaced")
     )
     runs: list[_Labelled] = []
     begin, has_failed = -np.inf, False

@@ -32,7 +32,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, Strict, ValidationError, model_validator
+from pydantic import Field, Strict, ValidationError, field_validator, model_validator
 
 from ingest.recordings.columns import Notation
 from ingest.units import UnitMismatch, UnknownUnit, convert
@@ -231,7 +231,7 @@ class Own(Frozen):
     stream: Name
     files: Annotated[tuple[Files, ...], Field(min_length=1)]
     channels: Annotated[tuple[Channel, ...], Field(min_length=1, max_length=256)]
-    device_column: Annotated[str, Field(min_length=1)] | None = None
+    device_column: Annotated[tuple[str, ...], Field(max_length=4)] = ()
     group_column: Annotated[str, Field(min_length=1)] | None = None
     word: Label | None = None
     subject: Literal["machine", "person"] | None = None
@@ -253,6 +253,11 @@ class Own(Frozen):
     @classmethod
     def _paths(cls, value: Any) -> Any:
         return _with_files(value)
+
+    @field_validator("device_column", mode="before")
+    @classmethod
+    def _one_column(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _whole(self) -> Own:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingest.recordings import RecordingError
-from ingest.recordings.columns import Columns, read_columns
+from ingest.recordings.columns import Columns, column_names, read_columns
 from ingest.recordings.files import read_matching_files
 from training.datasets.csv_series import TimeReader
 from training.datasets.own_description import Files, Own, several_faults
@@ -158,20 +158,41 @@ def read_devices(
     """
     rows: dict[tuple[str, str], list[Device]] = {}
     faults: list[str] = []
+    lacking: list[str] = []
     read_time = _time_reader(own)
     for name, content, part in open_files(path.parent, files):
         try:
+            if lost := _lost_channels(name, content, part, own):
+                lacking.append(f"{name}: it lacks the channels {', '.join(map(repr, lost))}")
+                continue
             columns = _read(name, content, part, own, texts, numbers)
             for device in _split(name, columns, own, read_time, texts, numbers):
                 rows.setdefault((device.group, device.name), []).append(device)
         except RecordingError as exc:
             faults += str(exc).split("\n")
+    if not rows and not faults:
+        faults = lacking
+    notes.add("{} files are left out: their messages lack a channel", len(lacking))
     if faults:
         shown = faults[:_MOST_FAULTS]
         if len(faults) > _MOST_FAULTS:
             shown.append(f"and {len(faults) - _MOST_FAULTS} more")
         raise DataSetError(several_faults(str(path), shown))
     return [_in_order(parts, own, notes) for _, parts in sorted(rows.items(), key=_natural)]
+
+
+def _lost_channels(name: str, content: bytes, part: str, own: Own) -> list[str]:
+    """Channels that a file of recordings lacks; other files must have all columns.
+
+    A recording keeps messages of other channels in files of their own, and the gateway that scores
+    the stream refuses those messages.
+    """
+    if not _is_typed(content):
+        return []
+    names = column_names(content, name, own.notation, part)
+    if not {"ts_ms", "recv_ms"} <= set(names):
+        return []
+    return [one.header for one in own.channels if one.header not in names]
 
 
 def _natural(item: tuple[tuple[str, str], list[Device]]) -> list[tuple[int, int, str]]:
@@ -194,19 +215,17 @@ def _read(
 ) -> Columns:
     as_text = [*texts]
     as_number = [channel.header for channel in own.channels] + [*numbers]
-    for column in (own.device_column, own.group_column):
-        if column is not None:
-            as_text.append(column)
+    as_text += [*own.device_column] + ([own.group_column] if own.group_column else [])
     if own.time.column is not None:
-        numeric = own.time.form in _NUMERIC or _is_typed(name, content)
+        numeric = own.time.form in _NUMERIC or _is_typed(content)
         (as_number if numeric else as_text).append(own.time.column)
     return read_columns(
         content, name, texts=as_text, numbers=as_number, notation=own.notation, part=part
     )
 
 
-def _is_typed(name: str, content: bytes) -> bool:
-    """Whether times of a form for people are typed times, which are read as milliseconds."""
+def _is_typed(content: bytes) -> bool:
+    """Whether a file is Parquet, whose times are typed and are read as milliseconds."""
     return content.startswith(b"PAR1")
 
 
@@ -231,8 +250,11 @@ def _split(
     scale, offset = np.array([one.factors for one in own.channels]).T
     readings = (values * scale + offset).astype(np.float32)
     stem = PurePosixPath(name.rpartition(": ")[2]).stem
-    devices = _cells(name, columns, own.device_column, stem)
-    groups = devices if own.group_column is None else _cells(name, columns, own.group_column, "")
+    devices = np.full(columns.rows, stem)
+    if own.device_column:
+        cells = [_cells(name, columns, one) for one in own.device_column]
+        devices = np.array(["/".join(row) for row in zip(*cells, strict=True)], dtype=np.str_)
+    groups = devices if own.group_column is None else _cells(name, columns, own.group_column)
     keys, places = np.unique(np.stack([devices, groups], axis=1), axis=0, return_inverse=True)
     order = np.argsort(places.ravel(), kind="stable")
     bounds = np.searchsorted(places.ravel()[order], np.arange(len(keys) + 1))
@@ -249,9 +271,8 @@ def _split(
         yield replace(chosen, name=str(device), group=str(group))
 
 
-def _cells(name: str, columns: Columns, column: str | None, fallback: str) -> NDArray[np.str_]:
-    if column is None:
-        return np.full(columns.rows, fallback)
+def _cells(name: str, columns: Columns, column: str) -> NDArray[np.str_]:
+    """Names in a column, none of them empty."""
     cells = np.array(columns.texts[column], dtype=np.str_)
     if (empty := cells == "").any():
         msg = (

