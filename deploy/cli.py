@@ -43,6 +43,11 @@ _COMMANDS = {
         "log",
         "Repair a gateway's log, or accept what it has lost.",
     ),
+    "record": (
+        "deploy.commands.record",
+        "record",
+        "Keep raw readings and labels as files to train on.",
+    ),
     "explain": (
         "deploy.commands.explain",
         "explain",
@@ -90,7 +95,7 @@ _COMMANDS = {
 }
 
 # Command -> extra that it needs, if that is not [gateway]
-_EXTRAS = {"demo": "demo", "site": "site"}
+_EXTRAS = {"demo": "demo", "site": "site", "record": "record"}
 
 
 @click.group(cls=LazyGroup, table=_COMMANDS, extras=_EXTRAS)

@@ -1,4 +1,7 @@
-"""Kafka read from the newest record to the oldest, for people who ask about something recent."""
+"""Kafka read by partitions, outside of any group: backwards for people, forwards for recordings.
+
+A reader belongs to no group and commits nothing, so no consumer notices it.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,14 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from ingest.errors import LogUnavailable
 from ingest.kafka import KafkaEndpoint
 from ingest.secrettext import error_text
 
-__all__ = ["KafkaBackReader"]
+__all__ = ["KafkaBackReader", "KafkaForwardReader"]
 
 _T = TypeVar("_T")
 _PAGE_RECORDS = 64
@@ -122,9 +126,106 @@ class KafkaBackReader:
         return self._client
 
     def _run(self, asked: Coroutine[Any, Any, _T]) -> _T:
+        return _answered(self._loop, asked, self._endpoint)
+
+
+class KafkaForwardReader:
+    """Reads partitions from an offset on; blocking, for one thread at a time.
+
+    Args:
+        endpoint: Address of Kafka.
+
+    Raises:
+        LogUnavailable: Kafka does not answer.
+        TlsError: A file for TLS is unusable.
+    """
+
+    def __init__(self, endpoint: KafkaEndpoint) -> None:
+        self._endpoint = endpoint
+        self._loop = asyncio.new_event_loop()
+        self._client: AIOKafkaConsumer | None = None
+        self.cluster = ""
         try:
-            return self._loop.run_until_complete(asyncio.wait_for(asked, _ANSWER_S))
-        except (KafkaError, OSError, asyncio.TimeoutError) as exc:
-            why = error_text(exc, named=True)
-            msg = f"cannot read from Kafka at {self._endpoint.servers}: {why}"
-            raise LogUnavailable(msg) from exc
+            self._run(self._connect())
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Disconnect; idempotent."""
+        client, self._client = self._client, None
+        if client is not None:
+            self._loop.run_until_complete(client.stop())
+        self._loop.close()
+
+    def bounds(self, topic: str, partitions: int) -> dict[int, tuple[int, int]]:
+        """Return the first offset, and that of the next record, of each partition.
+
+        Raises:
+            LogUnavailable: Kafka does not answer.
+        """
+        return self._run(self._bounds([TopicPartition(topic, at) for at in range(partitions)]))
+
+    def read(
+        self, topic: str, partition: int, offset: int, end: int
+    ) -> Iterator[tuple[int, bytes | None]]:
+        """Read the records of a partition from an offset to another, with their offsets.
+
+        Raises:
+            LogUnavailable: Kafka does not answer.
+        """
+        place = TopicPartition(topic, partition)
+        at = offset
+        while at < end:
+            found, at = self._run(self._page(place, at, end))
+            yield from found
+
+    async def _connect(self) -> None:
+        admin = AIOKafkaAdminClient(**self._endpoint.options())
+        try:
+            await admin.start()
+            self.cluster = f"kafka {(await admin.describe_cluster())['cluster_id']}"
+        finally:
+            await admin.close()
+        self._client = client = AIOKafkaConsumer(
+            **self._endpoint.options(), enable_auto_commit=False, auto_offset_reset="earliest"
+        )
+        await client.start()
+
+    async def _bounds(self, places: list[TopicPartition]) -> dict[int, tuple[int, int]]:
+        client = self._client
+        assert client is not None  # noqa: S101 - connected by the constructor
+        first = await client.beginning_offsets(places)
+        end = await client.end_offsets(places)
+        return {place.partition: (first[place], end[place]) for place in places}
+
+    async def _page(
+        self, place: TopicPartition, at: int, end: int
+    ) -> tuple[list[tuple[int, bytes | None]], int]:
+        """Return some records, and the offset behind them."""
+        client = self._client
+        assert client is not None  # noqa: S101 - connected by the constructor
+        client.assign([place])
+        client.seek(place, at)
+        records = (await client.getmany(place, timeout_ms=1000)).get(place, ())
+        found = [(each.offset, each.value) for each in records if at <= each.offset < end]
+        return found, await client.position(place)
+
+    def _run(self, asked: Coroutine[Any, Any, _T]) -> _T:
+        return _answered(self._loop, asked, self._endpoint)
+
+
+def _answered(
+    loop: asyncio.AbstractEventLoop, asked: Coroutine[Any, Any, _T], endpoint: KafkaEndpoint
+) -> _T:
+    """Wait for an answer of Kafka.
+
+    Raises:
+        LogUnavailable: There is none in time.
+    """
+    try:
+        return loop.run_until_complete(asyncio.wait_for(asked, _ANSWER_S))
+    except (KafkaError, OSError, asyncio.TimeoutError) as exc:
+        why = error_text(exc, named=True)
+        msg = f"cannot read from Kafka at {endpoint.servers}: {why}"
+        raise LogUnavailable(msg) from exc

@@ -29,8 +29,9 @@ from pipeline.log.state import (
     record_id,
     stored_size,
 )
+from pipeline.log.tables import read_identity
 
-__all__ = ["DiskReader", "peek_back", "peek_log", "peek_partitions"]
+__all__ = ["DiskReader", "peek_back", "peek_ends", "peek_from", "peek_log", "peek_partitions"]
 
 _SELECT = "SELECT id, crc, ts_ms, key, headers, value FROM records WHERE id >= ? AND id < ?"
 _PAGE_RECORDS = 128
@@ -182,16 +183,44 @@ def peek_log(path: str | Path, topic: str) -> Iterator[StoredRecord]:
                 "SELECT slot, partition FROM slots WHERE topic = ? ORDER BY partition", (topic,)
             ).fetchall()
             for slot, partition in slots:
-                first, end = record_id(slot, 0), record_id(slot + 1, 0)
-                at = first
-                while rows := db.execute(
-                    f"{_SELECT} ORDER BY id LIMIT ?", (at, end, _PAGE_RECORDS)
-                ).fetchall():
-                    for row_id, *row in rows:
-                        if row_id < at:  # pages that point backwards would be read for ever
-                            raise _out_of_order(file, topic, partition)
-                        yield _decode(file, slot, topic, partition, row_id - first, *row)
-                        at = row_id + 1
+                yield from _forward(file, db, slot, topic, partition, 0)
+    except FILE_ERRORS as exc:
+        raise file_error(file, exc) from exc
+
+
+def peek_from(path: str | Path, topic: str, partition: int, offset: int) -> Iterator[StoredRecord]:
+    """Read the records of a partition from an offset on, as `peek_log` does.
+
+    Raises:
+        LogCorrupt: A record does not match its checksum, or the file is no log.
+        LogError: The file cannot be read for another reason.
+    """
+    file = Path(path).resolve(strict=True)
+    try:
+        with closing(connect(file, durability="full", read_only=True)) as db:
+            row = db.execute(
+                "SELECT slot FROM slots WHERE topic = ? AND partition = ?", (topic, partition)
+            ).fetchone()
+            if row is not None:
+                yield from _forward(file, db, row[0], topic, partition, offset)
+    except FILE_ERRORS as exc:
+        raise file_error(file, exc) from exc
+
+
+def peek_ends(path: str | Path, topic: str) -> tuple[str, dict[int, tuple[int, int]]]:
+    """Return the identity of a log, and the first and the next offset of a topic's partitions.
+
+    Raises:
+        LogCorrupt: The file is no log.
+        LogError: The file cannot be read for another reason.
+    """
+    file = Path(path).resolve(strict=True)
+    try:
+        with closing(connect(file, durability="full", read_only=True)) as db:
+            rows = db.execute(
+                "SELECT partition, earliest, next_offset FROM slots WHERE topic = ?", (topic,)
+            ).fetchall()
+            return read_identity(db), {row[0]: (row[1], row[2]) for row in rows}
     except FILE_ERRORS as exc:
         raise file_error(file, exc) from exc
 
@@ -242,6 +271,19 @@ def peek_back(path: str | Path, topic: str, partition: int) -> Iterator[StoredRe
                     end = row_id
     except FILE_ERRORS as exc:
         raise file_error(file, exc) from exc
+
+
+def _forward(
+    file: Path, db: sqlite3.Connection, slot: int, topic: str, partition: int, offset: int
+) -> Iterator[StoredRecord]:
+    first, end = record_id(slot, 0), record_id(slot + 1, 0)
+    at = first + offset
+    while rows := db.execute(f"{_SELECT} ORDER BY id LIMIT ?", (at, end, _PAGE_RECORDS)).fetchall():
+        for row_id, *row in rows:
+            if row_id < at:  # pages that point backwards would be read for ever
+                raise _out_of_order(file, topic, partition)
+            yield _decode(file, slot, topic, partition, row_id - first, *row)
+            at = row_id + 1
 
 
 def _decode(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import NamedTuple
@@ -87,11 +87,9 @@ class Rows:
         self.readings += count
         self.size_bytes += values.nbytes + batch.ts_ms.nbytes + _CHUNK_BYTES
 
-    def take(self) -> list[PartRows]:
-        """Return all rows, one item per file, and begin anew."""
-        parts, self._parts = self._parts, {}
-        self.size_bytes = self.readings = 0
-        return [_joined(key, parts[key]) for key in sorted(parts)]
+    def parts(self) -> Iterator[PartRows]:
+        """Return all rows, one item per file, made one after the other."""
+        return (_joined(key, self._parts[key]) for key in sorted(self._parts))
 
 
 def day_of(recv_ms: int) -> str:

@@ -70,6 +70,6 @@ def sample_recordings(path: Path, *, engines: int = 3, days: int = 2) -> Path:
         labels.append(label("ada", f"flat-{day}", "span", ts_ms[0], ts_ms[250], **span))
         labels.append(label("ada", f"bad-{day}", "span", ts_ms[0], ts_ms[9], revoked=True, **span))
         offsets = {"readings/0": 100 * (day + 1), "labels/0": 10 * (day + 1)}
-        folder.commit(rows.take(), labels, "sample", offsets)
+        folder.commit(rows.parts(), labels, "sample", offsets)
     folder.close()
     return path

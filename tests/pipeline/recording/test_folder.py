@@ -42,7 +42,7 @@ def rows_of(number: int) -> list[PartRows]:
     ts_ms = T0_MS + 1000 * number
     rows.add(batch("engine", "engine-1", [ts_ms], ts_ms, T24=[640.0]))
     rows.add(batch("imu", "ada", [ts_ms + 1], ts_ms, acc_x=[0.5]))
-    return rows.take()
+    return list(rows.parts())
 
 
 def opened(path: Path, **options) -> RecordingFolder:
@@ -67,7 +67,7 @@ def test_names_that_collide_have_their_own_place(tmp_path: Path) -> None:
     rows = Rows()
     rows.add(batch("labels.jsonl", "d", [T0_MS], T0_MS, ts_ms=[1.0], site=[2.0], device=[3.0]))
     with opened(tmp_path) as folder:
-        folder.commit(rows.take(), [label("d", "a", "failed", T0_MS)], "log", {"readings/0": 1})
+        folder.commit(rows.parts(), [label("d", "a", "failed", T0_MS)], "log", {"readings/0": 1})
     table = pq.read_table(tmp_path / files(tmp_path)[0], partitioning=None)
     assert table.column_names[4:] == [":device", ":site", ":ts_ms"]
     assert label_ids(tmp_path) == ["a"]
@@ -134,7 +134,7 @@ def test_oldest_day_goes_when_the_folder_is_full(
             at_ms = T0_MS + day * DAY_MS
             for stream in ("engine", "imu"):
                 rows.add(batch(stream, "d", [at_ms], at_ms, x=[1.0]))
-            folder.commit(rows.take(), [], "log", {"readings/0": day + 1})
+            folder.commit(rows.parts(), [], "log", {"readings/0": day + 1})
     days = {file.split("/")[1] for file in files(tmp_path)}
     assert days == {"2025-12-01", "2025-12-02"}
     assert folder.deleted_files == 4
@@ -147,7 +147,7 @@ def test_a_single_day_loses_its_oldest_files(tmp_path: Path) -> None:
         for number in range(6):
             rows = Rows()
             rows.add(batch("engine", "d", [T0_MS + number], T0_MS, x=[1.0]))
-            folder.commit(rows.take(), [], "log", {"readings/0": number + 1})
+            folder.commit(rows.parts(), [], "log", {"readings/0": number + 1})
     assert times(tmp_path) == [T0_MS + 3, T0_MS + 4, T0_MS + 5]
 
 
