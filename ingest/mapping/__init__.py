@@ -14,14 +14,17 @@ extract.readings[0].values        # {"power": 12.0}
 
 Files, lowest first:
 
+- `errors`: faults of messages.
 - `paths`: paths into a message.
 - `patterns`: topic patterns with places, and names made of them.
 - `times`: forms of event times.
 - `values`: numbers from what devices send.
 - `file`: the mapping file and its faults.
-- `bodies`: the formats.
+- `texts`, `lines`, `binary`, `packed`: the formats; `bodies` chooses.
+- `channels`, `eventtimes`, `senders`: the parts of a reading.
+- `extract`: what a message becomes.
+- `straight`: the way of plain messages.
 - `compiled`: a mapping at work.
-- `joining`: channels that come apart become readings.
 """
 
 __all__: list[str] = []

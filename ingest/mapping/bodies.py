@@ -1,7 +1,7 @@
 """The body of a message as a document: objects, arrays, texts and numbers.
 
-One function per format. Each accepts any bytes: it returns a document whose depth and size are
-bounded, or raises `BodyFault`.
+One function per format. Each accepts any bytes: it returns a document whose size is bounded by the
+payload, or raises `BodyFault`.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-import orjson
-
-from ingest.mapping.errors import BodyFault
-from ingest.mapping.file import MappingTable
-from ingest.secrettext import error_text
+from ingest.mapping.binary import read_cbor, read_msgpack
+from ingest.mapping.lines import CsvReader, read_line_protocol
+from ingest.mapping.packed import PackedReader
+from ingest.mapping.schema import CsvTable, MappingTable
+from ingest.mapping.texts import read_json, read_value
 
 __all__ = ["BodyReader", "body_reader"]
 
@@ -23,27 +23,17 @@ BodyReader = Callable[[bytes], Any]
 
 def body_reader(table: MappingTable) -> BodyReader:
     """Return the function that reads bodies of the mapping's format."""
+    if table.format == "csv":
+        return CsvReader(table.csv or CsvTable())
+    if table.packed is not None:
+        return PackedReader(table.packed)
     return _READERS[table.format]
 
 
-def _json(payload: bytes) -> Any:
-    try:
-        return orjson.loads(payload)
-    except orjson.JSONDecodeError as exc:
-        msg = f"the body is not JSON ({error_text(exc)}); it begins with {payload[:80]!r}"
-        raise BodyFault(msg) from exc
-
-
-def _value(payload: bytes) -> Any:
-    """Return the text of a bare value; a text in JSON quotes loses them."""
-    try:
-        text = payload.decode().strip()
-    except UnicodeDecodeError as exc:
-        msg = f"the body is not UTF-8 text; it begins with {payload[:80]!r}"
-        raise BodyFault(msg) from exc
-    if len(text) > 1 and text[0] == text[-1] == '"':
-        return text[1:-1]
-    return text
-
-
-_READERS: Final[dict[str, BodyReader]] = {"json": _json, "value": _value}
+_READERS: Final[dict[str, BodyReader]] = {
+    "json": read_json,
+    "value": read_value,
+    "line-protocol": read_line_protocol,
+    "cbor": read_cbor,
+    "msgpack": read_msgpack,
+}

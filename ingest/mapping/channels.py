@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ingest.mapping.file import ChannelTable, MappingTable
 from ingest.mapping.paths import Path, parse_path
 from ingest.mapping.patterns import TextChoice
+from ingest.mapping.schema import ChannelTable, MappingTable
 from ingest.mapping.values import Converter, converter
 from ingest.units import convert
 
@@ -64,7 +64,7 @@ def fits(when: When, places: Mapping[str, str]) -> bool:
 
 
 def _rule(name: str, channel: ChannelTable, table: MappingTable) -> ChannelRule:
-    path = parse_path(channel.path or ("$" if table.format == "value" else name))
+    path = parse_path(channel.path or table.channel_path(name))
     to_scale, to_offset = 1.0, 0.0
     if channel.unit is not None and channel.to is not None:
         to_scale, to_offset = convert(channel.unit, channel.to)
@@ -73,16 +73,13 @@ def _rule(name: str, channel: ChannelTable, table: MappingTable) -> ChannelRule:
     values = channel.values
     if values is not None:
         values = {text: number * to_scale + to_offset for text, number in values.items()}
-    is_text = channel.text
-    if is_text is None:
-        is_text = table.text if table.text is not None else table.format == "value"
     read = converter(
         scale,
         offset,
         values=values,
-        text=is_text,
+        text=table.has_texts if channel.text is None else channel.text,
         decimal=table.decimal,
-        missing=frozenset(text.strip() for text in table.missing),
+        missing=frozenset(("", *(text.strip() for text in table.missing))),
     )
     return ChannelRule(
         name,

@@ -26,9 +26,10 @@ from ingest.mapping.channels import ChannelRule, channel_rules, fits, when_of
 from ingest.mapping.errors import BodyFault, ObjectFault, ValueFault
 from ingest.mapping.eventtimes import EventTimes
 from ingest.mapping.extract import Block, Extract, Faults, Piece, blocks_of, merged
-from ingest.mapping.file import JoinRule, MappingFile, overridden
+from ingest.mapping.file import MappingFile
 from ingest.mapping.paths import ABSENT, parse_each, parse_path
 from ingest.mapping.patterns import parse_pattern
+from ingest.mapping.schema import JoinRule, overridden
 from ingest.mapping.senders import Sender, Senders, has_device, text_at
 from ingest.mapping.straight import NOT_PLAIN, Straight, straight
 from ingest.payloads import MAX_PAYLOAD_BYTES, MAX_READINGS, YEAR_2000_MS, unit_advice
@@ -78,11 +79,11 @@ class CompiledMapping:
         self.filters = tuple(dict.fromkeys(pattern.filter for pattern in self._patterns))
         self._format = table.format
         self._body = body_reader(table)
-        self._each = None if table.each is None else parse_each(table.each)
+        self._each = None if table.each_text is None else parse_each(table.each_text)
         self._places = {name: parse_path(path) for name, path in table.places.items()}
         self._when = when_of(table.when)
         self._senders = Senders(table)
-        self._times = EventTimes(table.time)
+        self._times = EventTimes(table.times)
         self._overrides = [
             (each.devices, channel_rules(overridden(table.channels, each.channels), table))
             for each in table.override
@@ -263,6 +264,8 @@ class CompiledMapping:
         Raises:
             ObjectFault: It has none.
         """
+        if isinstance(each, ObjectFault):
+            raise each
         if self._places:
             of_message = {
                 name: text_at(path, document, each, f"place {name}")

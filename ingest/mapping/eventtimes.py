@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ingest.mapping.errors import ObjectFault
-from ingest.mapping.file import TimeTable
 from ingest.mapping.paths import ABSENT, Path, parse_path
+from ingest.mapping.schema import TimeTable
 from ingest.mapping.times import MAX_MS, OFFSET_FORMS, TimeForm, time_reader
 
 __all__ = ["EventTimes"]
@@ -96,7 +96,7 @@ class EventTimes:
 def _time(path: Path, read: TimeForm, value: Any) -> int:
     try:
         if value is ABSENT or value is None:
-            msg = "the message has nothing there"
+            msg = 'the message has none; if devices send none, write [time] from = "received"'
             raise ValueError(msg)
         return read(value)
     except ValueError as exc:

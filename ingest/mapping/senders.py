@@ -7,9 +7,9 @@ from fnmatch import fnmatchcase
 from typing import Any, Final, NamedTuple
 
 from ingest.mapping.errors import ObjectFault
-from ingest.mapping.file import FromMessage, MappingTable
 from ingest.mapping.paths import ABSENT, Path, parse_path
 from ingest.mapping.patterns import Template, parse_template
+from ingest.mapping.schema import FromMessage, MappingTable
 from ingest.topics import Address, is_name, readable_name
 
 __all__ = ["Sender", "Senders", "has_device", "text_at"]

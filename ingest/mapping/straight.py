@@ -25,8 +25,8 @@ __all__ = ["NOT_PLAIN", "Columns", "Straight", "straight"]
 
 NOT_PLAIN: Final = (TypeError, KeyError, IndexError, ValueError, OverflowError, AttributeError)
 """What `Straight.read` raises for an object that is not plain."""
-_FORMATS: Final = frozenset({"json"})
-"""Formats without byte strings, from which Python's operations would take single bytes."""
+_TEXTS: Final = frozenset({"csv", "value"})
+"""Formats whose values are texts."""
 
 _Steps = tuple["str | int", ...]
 Columns = Iterable[Sequence[float]]
@@ -142,11 +142,13 @@ class Straight:
 
 def straight(rules: Sequence[ChannelRule], times: EventTimes, format_: str) -> Straight | None:
     """Return the straight way for these channels; None: their objects are never plain."""
-    if format_ not in _FORMATS or not rules or times.is_since_receipt:
+    if format_ in _TEXTS or not rules or times.is_since_receipt:
         return None
     for rule in rules:
         if not rule.is_plain or rule.find.is_rooted or not rule.find.steps:
             return None
+        if format_ != "json" and not all(isinstance(step, str) for step in rule.find.steps):
+            return None  # a position in a byte string is a number, too
     return Straight(rules, times)
 
 

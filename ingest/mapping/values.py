@@ -34,7 +34,7 @@ def converter(
     |---|---|
     | number | itself |
     | true, false | 1, 0 |
-    | null, or a text of `missing` | None |
+    | null, or a text of `missing` (an empty one from the caller) | None |
     | text | what `values` says; else a number with `text`; else a fault |
     | array, object, bytes, NaN, infinity | a fault |
 

@@ -77,7 +77,7 @@ def test_the_mapping_says_what_it_takes() -> None:
         ("tele/a/SENSOR", {"Time": "2023-11-14T22:13:20"}, "missing_channel", "power, voltage"),
         ("tele/a/SENSOR", {**SENSOR, "ENERGY": {"Power": 1}}, "missing_channel", "ENERGY.Voltage"),
         ("tele/a/SENSOR", {**SENSOR, "ENERGY": []}, "missing_channel", "power, voltage"),
-        ("tele/a/SENSOR", {**SENSOR, "Time": None}, "mapping", "nothing there (at Time)"),
+        ("tele/a/SENSOR", {**SENSOR, "Time": None}, "mapping", 'from = "received" (at Time)'),
         ("tele/a/SENSOR", {**SENSOR, "Time": "now"}, "mapping", "'now' is not ISO 8601"),
         ("tele/a/SENSOR", {**SENSOR, "Time": "1970-01-01T00:00:00Z"}, "mapping", "clock"),
         (

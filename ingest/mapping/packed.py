@@ -1,0 +1,77 @@
+"""Packed numbers, raw or as text, as documents."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import struct
+from typing import Any, Final
+
+from ingest.mapping.errors import BodyFault
+from ingest.mapping.paths import Path, parse_path
+from ingest.mapping.schema import PackedTable
+from ingest.mapping.texts import read_json
+from ingest.payloads import MAX_READINGS
+from ingest.secrettext import error_text
+
+__all__ = ["PackedReader"]
+
+_STANDARD: Final = bytes.maketrans(b"-_", b"+/")
+"""From the alphabet of URLs to the standard one."""
+
+
+class PackedReader:
+    """Reads packed numbers, as `[packed]` says.
+
+    The document is `{"packed": {field: number}}`, or an array of such objects with `repeat`; with
+    `path`, the JSON object around the text is in it, too.
+    """
+
+    def __init__(self, table: PackedTable) -> None:
+        self._struct = struct.Struct(table.format)
+        self._format = table.format
+        self._fields = tuple(table.fields)
+        self._encoding = table.encoding
+        self._repeats = table.repeat
+        self._path: Path | None = None if table.path is None else parse_path(table.path)
+
+    def __call__(self, payload: bytes) -> Any:
+        """Return the document of a body.
+
+        Raises:
+            BodyFault: The body is not of the format.
+        """
+        if self._path is None:
+            return {"packed": self._unpacked(self._decoded(payload))}
+        outer = read_json(payload)
+        text = self._path.find(outer)
+        if type(text) is not str or type(outer) is not dict:
+            msg = f"the message has no text at {self._path.text}"
+            raise BodyFault(msg)
+        return {**outer, "packed": self._unpacked(self._decoded(text.encode("utf-8", "replace")))}
+
+    def _decoded(self, raw: bytes) -> bytes:
+        if self._encoding == "raw":
+            return raw
+        text = raw.strip()
+        try:
+            if self._encoding == "hex":
+                return binascii.unhexlify(text)
+            text = text.rstrip(b"=").translate(_STANDARD)
+            return base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
+        except ValueError as exc:
+            msg = f"{text[:40]!r} is not {self._encoding}: {error_text(exc)}"
+            raise BodyFault(msg) from exc
+
+    def _unpacked(self, raw: bytes) -> Any:
+        size = self._struct.size
+        count, rest = divmod(len(raw), size)
+        if rest or count == 0 or (count > 1 and not self._repeats):
+            each = " each" if self._repeats else ""
+            msg = f"{len(raw)} packed bytes; the format {self._format} takes {size}{each}"
+            raise BodyFault(msg)
+        if count > MAX_READINGS:
+            msg = f"{count} packed records; a message has at most {MAX_READINGS} readings"
+            raise BodyFault(msg)
+        rows = [dict(zip(self._fields, row, strict=True)) for row in self._struct.iter_unpack(raw)]
+        return rows if self._repeats else rows[0]
