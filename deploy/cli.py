@@ -43,6 +43,11 @@ _COMMANDS = {
         "log",
         "Repair a gateway's log, or accept what it has lost.",
     ),
+    "label": (
+        "deploy.commands.label",
+        "label",
+        "Say what happened to a device: failed, replaced, a named span, a wrong score.",
+    ),
     "record": (
         "deploy.commands.record",
         "record",

@@ -11,8 +11,8 @@ from pathlib import Path
 import click
 
 from deploy.commands.backfill import Progress
+from deploy.commands.sitelog import fetch_records
 from deploy.settings.settings import SiteSettings
-from deploy.stack.tlsconfig import kafka_tls
 from deploy.stack.topics import changelog_topic
 from ingest.deadletter import DeadLetter, decode_dead_letter
 from ingest.errors import IngestError, RefusedMessage
@@ -68,7 +68,7 @@ def read_site_dead_letters(site: SiteSettings, topic: str = DEAD_LETTERS) -> Dea
         click.ClickException: Kafka does not answer, or a TLS file is unusable.
     """
     try:
-        return _group_by_id(value for _, value in asyncio.run(_fetch(site, topic)))
+        return _group_by_id(value for _, value in asyncio.run(fetch_records(site, topic)))
     except IngestError as exc:
         raise click.ClickException(str(exc)) from exc
 
@@ -93,7 +93,7 @@ def read_site_progress(site: SiteSettings, app_id: str) -> Progress:
         click.ClickException: Kafka does not answer, or a TLS file is unusable.
     """
     try:
-        return _progress(asyncio.run(_fetch(site, changelog_topic(app_id))))
+        return _progress(asyncio.run(fetch_records(site, changelog_topic(app_id))))
     except IngestError as exc:
         raise click.ClickException(str(exc)) from exc
 
@@ -111,24 +111,6 @@ def _progress(rows: Iterable[tuple[bytes, bytes | None]]) -> Progress:
             newest_ms = state.account.last_event_ms or 0
             found[site, device, stream] = max(newest_ms, found.get((site, device, stream), 0))
     return found
-
-
-async def _fetch(site: SiteSettings, topic: str) -> list[tuple[bytes, bytes | None]]:
-    from ingest.kafka import KafkaEndpoint, KafkaProbe, read_until
-
-    endpoint = KafkaEndpoint(site.kafka, kafka_tls(site, as_operator=True))
-    probe = KafkaProbe(endpoint)
-    try:
-        first = await probe.first_offsets(topic, range(site.partitions))
-        end = await probe.end_offsets(topic, range(site.partitions))
-    finally:
-        await probe.close()
-    last = {partition: end[partition] - 1 for partition in end if end[partition] > first[partition]}
-    rows: list[tuple[bytes, bytes | None]] = []
-    if last:
-        async for records in read_until(endpoint, topic, last):
-            rows += [(key, value) for _, key, value in records]
-    return rows
 
 
 def _group_by_id(values: Iterable[bytes | None]) -> DeadLetters:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
+from deploy.commands.eventtime import TIME_HELP, epoch_ms
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -33,8 +35,7 @@ _WHOLE_LOG = 2**62
 @click.option(
     "--at",
     metavar="TIME",
-    help="Explain the score that was newest then, instead of the newest one: event time as epoch "
-    "milliseconds or as 2026-11-28T19:05:00, UTC without an offset.",
+    help=f"Explain the score that was newest then, instead of the newest one: {TIME_HELP}.",
 )
 @click.option("--kafka", is_flag=True, help="Read the Kafka of the site in the settings.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, as the console's API does.")
@@ -59,7 +60,7 @@ def explain(
     from ingest.errors import IngestError
     from pipeline.errors import PipelineError
 
-    at_ms = None if at is None else _epoch_ms(at)
+    at_ms = None if at is None else epoch_ms(at, "--at")
     opened = _open_site() if kafka else _open_gateway(state_dir)
     try:
         with opened as place:
@@ -235,16 +236,3 @@ def _one(found: list[DeviceStream]) -> DeviceStream:
         msg = f"several streams have scores: {names}; choose one with --site and --stream"
         raise click.ClickException(msg)
     return found[0]
-
-
-def _epoch_ms(text: str) -> int:
-    if text.isascii() and text.isdigit():
-        return int(text)
-    try:
-        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    except ValueError as exc:
-        msg = f"{text!r} is neither epoch milliseconds nor a time such as 2026-11-28T19:05:00"
-        raise click.BadParameter(msg, param_hint="--at") from exc
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=timezone.utc)
-    return int(moment.timestamp() * 1000)

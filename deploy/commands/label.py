@@ -1,0 +1,379 @@
+"""``kpstream label``: says over MQTT what happened to a device, and lists what was said."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import secrets
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from deploy.commands.eventtime import TIME_HELP, epoch_ms
+from deploy.settings.brokeraddress import broker_settings
+from deploy.settings.errors import exit_on_invalid_settings
+from ingest.clock import now_ms
+from ingest.errors import IngestError, MqttError, RefusedMessage
+from ingest.labels import (
+    Label,
+    LabelKind,
+    LabelRecord,
+    current_labels,
+    decode_label,
+    decode_label_record,
+    encode_label,
+    encode_label_record,
+)
+from ingest.patience import Patience
+from ingest.settings import IngestSettings
+from ingest.stopping import EXIT_CODE, stop_on_signals, until_stopped
+from ingest.topics import LABELS, Address, parse_topic
+from pipeline.explain.scores import utc
+
+if TYPE_CHECKING:
+    from ingest.mqtt.publisher import Publisher
+
+__all__ = ["label"]
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+_TAKER_S = 5.0
+"""Seconds for which a label waits for a bridge that takes it."""
+
+
+@click.group()
+def label() -> None:
+    """Say what happened to a device, so that a student can learn from it.
+
+    DEVICE is SITE/DEVICE/STREAM. A label is published over MQTT and acknowledged by the broker; the
+    bridge writes it to the log. See docs/labels.md.
+    """
+
+
+def _giving(command: _Command) -> _Command:
+    """The options of every command that gives a label."""
+    options = (
+        click.argument("device"),
+        click.option("--by", help="Who says so; default: your user name."),
+        click.option(
+            "--id", "label_id", help="Id of the label, to correct it; default: a new one."
+        ),
+        click.option("--mqtt", metavar="HOST:PORT", help="MQTT broker; default: of the settings."),
+    )
+    for option in options:
+        command = option(command)
+    return command
+
+
+_at = click.option("--at", metavar="TIME", help=f"When: {TIME_HELP}; default: now.")
+_note = click.option(
+    "--note", default="", help="What failed, or was replaced; up to 80 characters."
+)
+
+
+@label.command("failed")
+@_at
+@_note
+@_giving
+def failed_command(at: str | None, note: str, **given: Any) -> None:
+    """Say that DEVICE failed."""
+    _give("failed", (at, None, None), note, **given)
+
+
+@label.command("replaced")
+@_at
+@_note
+@_giving
+def replaced_command(at: str | None, note: str, **given: Any) -> None:
+    """Say that DEVICE, or the part of it that wears, was replaced."""
+    _give("replaced", (at, None, None), note, **given)
+
+
+@label.command("span")
+@click.option("--from", "since", metavar="TIME", required=True, help=f"Beginning: {TIME_HELP}.")
+@click.option("--to", "until", metavar="TIME", required=True, help="End, which is not part of it.")
+@click.option("--name", required=True, help="What it did, such as `climbing`.")
+@_giving
+def span_command(since: str, until: str, name: str, **given: Any) -> None:
+    """Say what DEVICE did from one time to another."""
+    _give("span", (None, since, until), name, **given)
+
+
+def _of_scores(command: _Command) -> _Command:
+    for option in (
+        click.option("--to", "until", metavar="TIME", help="End of the span, instead of --at."),
+        click.option("--from", "since", metavar="TIME", help="Beginning of a span of scores."),
+        click.option("--at", metavar="TIME", help=f"Time of the score: {TIME_HELP}; default: now."),
+    ):
+        command = option(command)
+    return command
+
+
+@label.command("confirmed")
+@_of_scores
+@_giving
+def confirmed_command(at: str | None, since: str | None, until: str | None, **given: Any) -> None:
+    """Say that the scores of DEVICE at a time, or over a span, are right."""
+    _give("confirmed", (at, since, until), "", **given)
+
+
+@label.command("wrong")
+@_of_scores
+@click.option("--right", default="", help="What would be right, if you know it.")
+@_giving
+def wrong_command(
+    at: str | None, since: str | None, until: str | None, right: str, **given: Any
+) -> None:
+    """Say that the scores of DEVICE at a time, or over a span, are wrong."""
+    _give("wrong", (at, since, until), right, **given)
+
+
+def _reading(command: _Command) -> _Command:
+    """The options of the commands that read the log."""
+    for option in (
+        click.option(
+            "--state-dir",
+            type=click.Path(path_type=Path),
+            help="State folder; default: of the settings.",
+        ),
+        click.option("--kafka", is_flag=True, help="Read the Kafka of the site in the settings."),
+    ):
+        command = option(command)
+    return command
+
+
+@label.command("revoke")
+@click.argument("device")
+@click.argument("label_id", metavar="ID")
+@click.option("--by", help="Who says so; default: your user name.")
+@click.option("--mqtt", metavar="HOST:PORT", help="MQTT broker; default: of the settings.")
+@_reading
+def revoke_command(
+    device: str,
+    label_id: str,
+    by: str | None,
+    mqtt: str | None,
+    kafka: bool,
+    state_dir: Path | None,
+) -> None:
+    """Revoke the label ID of DEVICE, for good.
+
+    The label is looked up in the log of the gateway or of the site.
+    """
+    settings = _settings(mqtt)
+    address = _address(device)
+    found = current_labels(_read(kafka, state_dir)).get((address, label_id))
+    if found is None:
+        msg = (
+            f"the log has no label {label_id!r} of {device}: see `kpstream label list`. Elsewhere, "
+            "publish the label again with revoked: true (docs/labels.md)"
+        )
+        raise click.ClickException(msg)
+    if found.label.revoked:
+        click.echo(f"label {label_id} of {device} is revoked already")
+        return
+    _publish(settings, address, replace(found.label, revoked=True, by=_by(by)))
+
+
+@label.command("list")
+@click.argument("device", required=False)
+@click.option("--revoked", "with_revoked", is_flag=True, help="With those that were revoked.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
+@_reading
+def list_command(
+    device: str | None, with_revoked: bool, as_json: bool, kafka: bool, state_dir: Path | None
+) -> None:
+    """List the labels in the log, of one DEVICE or of all, oldest first."""
+    records = current_labels(_read(kafka, state_dir)).values()
+    address = None if device is None else _address(device)
+    chosen = [
+        record
+        for record in sorted(records, key=lambda record: record.label.from_ms)
+        if (with_revoked or not record.label.revoked) and address in (None, record.address)
+    ]
+    for record in chosen:
+        click.echo(encode_label_record(record) if as_json else _line(record))
+    if not as_json:
+        click.echo(f"{len(chosen)} labels" if chosen else "no labels")
+
+
+def _give(
+    kind: LabelKind,
+    times: tuple[str | None, str | None, str | None],
+    text: str,
+    *,
+    device: str,
+    by: str | None,
+    label_id: str | None,
+    mqtt: str | None,
+) -> None:
+    """Check a label like the bridge does, and publish it."""
+    settings = _settings(mqtt)
+    address = _address(device)
+    at, since, until = times
+    if (since is None) != (until is None) or (at is not None and since is not None):
+        msg = "give --at, or --from and --to"
+        raise click.UsageError(msg)
+    if since is not None and until is not None:
+        from_ms, to_ms = epoch_ms(since, "--from"), epoch_ms(until, "--to")
+        if from_ms >= to_ms:
+            msg = f"--from {since} is not before --to {until}"
+            raise click.UsageError(msg)
+    else:
+        from_ms = to_ms = now_ms() if at is None else epoch_ms(at, "--at")
+    if to_ms > now_ms() + settings.future_ms:
+        msg = f"{utc(to_ms)} is in the future: a label is about what has happened"
+        raise click.UsageError(msg)
+    known = label_id or f"{kind}-{secrets.token_hex(4)}"
+    given = Label(known, kind, from_ms, to_ms, text, by=_by(by))
+    try:
+        decode_label(encode_label(given))
+    except RefusedMessage as exc:
+        raise click.UsageError(exc.detail) from exc
+    _publish(settings, address, given)
+
+
+def _publish(settings: IngestSettings, address: Address, given: Label) -> None:
+    topic = address.mqtt_topic(settings.labels_prefix)
+    what = "revoked" if given.revoked else _what(given)
+    if problem := asyncio.run(_confirmed(settings, topic, encode_label(given))):
+        msg = (
+            f"{problem}. Give it again with --id {given.id}, so that it counts once even if it has "
+            "arrived"
+        )
+        raise click.ClickException(msg)
+    click.echo(f"{'/'.join(address)}: {what} (label {given.id})")
+
+
+async def _confirmed(settings: IngestSettings, topic: str, payload: bytes) -> str | None:
+    """Publish with QoS 1 and wait for PUBACK; returns why there is none."""
+    from ingest.mqtt.publisher import Publisher
+    from ingest.mqttsettings import endpoint_of
+
+    endpoint = endpoint_of(settings, client_id=f"kpstream-label-{secrets.token_hex(4)}")
+    where = f"{endpoint.host}:{endpoint.port}"
+
+    async def send(publisher: Publisher) -> None:
+        if not await publisher.connection.wait_connected():
+            msg = f"not connected to {where}: {publisher.waiting}; to choose another, use --mqtt"
+            raise MqttError(msg)
+        await publisher.publish(topic, payload)
+        flushing = asyncio.ensure_future(publisher.flush())
+        loop = asyncio.get_running_loop()
+        since_s: float | None = None
+        while not flushing.done():
+            await asyncio.wait({flushing}, timeout=0.1)
+            if publisher.no_subscriber_total:
+                since_s = since_s or loop.time()
+                if loop.time() - since_s > _TAKER_S:
+                    flushing.cancel()
+                    raise MqttError(_no_taker(where, topic))
+        flushing.result()
+
+    stop = stop_on_signals()
+    options = {"gives_up_s": Patience().most_s, "require_subscriber": True}
+    async with Publisher(endpoint, in_flight=1, on_wait=click.echo, **options) as publisher:  # type: ignore[arg-type]
+        try:
+            if not await until_stopped(send(publisher), stop):
+                raise SystemExit(EXIT_CODE)
+        except MqttError as exc:
+            return str(exc)
+        if publisher.refused_total:
+            return f"the broker {where} does not let us publish on {topic}: change its access list"
+    return None
+
+
+def _no_taker(where: str, topic: str) -> str:
+    return (
+        f"nobody takes the label: the broker {where} has no subscriber for {topic}. Is a gateway "
+        "or a bridge connected to it, with this KPSTREAM_INGEST_LABELS_PREFIX?"
+    )
+
+
+def _read(kafka: bool, state_dir: Path | None) -> Iterable[LabelRecord]:
+    """The records of labels in a log; those that are no labels are left out.
+
+    Raises:
+        click.ClickException: The log cannot be read.
+    """
+    from deploy.settings.settings import GatewaySettings, SiteSettings
+    from pipeline.errors import LogError
+    from pipeline.log.reader import peek_log
+
+    values: list[bytes | None]
+    if kafka:
+        from deploy.commands.sitelog import fetch_records
+
+        with exit_on_invalid_settings():
+            site = SiteSettings()
+        try:
+            values = [value for _, value in asyncio.run(fetch_records(site, LABELS))]
+        except IngestError as exc:
+            raise click.ClickException(str(exc)) from exc
+    else:
+        with exit_on_invalid_settings():
+            gateway = (
+                GatewaySettings() if state_dir is None else GatewaySettings(state_dir=state_dir)
+            )
+        try:
+            values = [record.value for record in peek_log(gateway.log_path, LABELS)]
+        except FileNotFoundError as exc:
+            msg = f"no log at {gateway.log_path}: no gateway has used this folder; see --state-dir"
+            raise click.ClickException(msg) from exc
+        except LogError as exc:
+            raise click.ClickException(str(exc)) from exc
+    found = []
+    for value in values:
+        try:
+            found.append(decode_label_record(value or b""))
+        except RefusedMessage as exc:
+            click.echo(f"left out: {exc.detail}", err=True)
+    return found
+
+
+def _settings(mqtt: str | None) -> IngestSettings:
+    with exit_on_invalid_settings():
+        settings = IngestSettings(**broker_settings(mqtt))  # type: ignore[arg-type]
+    if not settings.labels_prefix:
+        msg = "the bridge takes no labels: KPSTREAM_INGEST_LABELS_PREFIX is empty"
+        raise click.ClickException(msg)
+    return settings
+
+
+def _address(device: str) -> Address:
+    try:
+        return parse_topic(f"{LABELS}/{device}", LABELS)
+    except RefusedMessage as exc:
+        msg = f"{device!r} is not SITE/DEVICE/STREAM, such as plant-7/press-2/engine"
+        raise click.UsageError(msg) from exc
+
+
+def _by(by: str | None) -> str:
+    if by is not None:
+        return by
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user without a name, in a container
+        return ""
+
+
+def _line(record: LabelRecord) -> str:
+    label = record.label
+    by = f", by {label.by}" if label.by else ""
+    revoked = ", revoked" if label.revoked else ""
+    return f"{'/'.join(record.address)}: {_what(label)} (label {label.id}{by}{revoked})"
+
+
+def _what(label: Label) -> str:
+    """A label in words."""
+    if label.from_ms == label.to_ms:
+        when = f"at {utc(label.from_ms)}"
+    else:
+        when = f"from {utc(label.from_ms)} to {utc(label.to_ms)}"
+    if label.kind == "span":
+        return f"{label.label} {when}"
+    text = {"confirmed": "score confirmed", "wrong": "score wrong"}.get(label.kind, label.kind)
+    more = f" ({'right: ' if label.kind == 'wrong' else ''}{label.label})" if label.label else ""
+    return f"{text} {when}{more}"
