@@ -282,6 +282,10 @@ class Bridge:
             await self._connection.stop()
             self._intake.load.fail("the bridge has stopped")
 
+    def resubscribe(self) -> None:
+        """Hold the filters that the decoders have now."""
+        self._connection.hold_filters(subscriptions_of(self._settings, self._decoders.filters))
+
     def stop(self) -> None:
         """Take no more messages; `run` returns when those taken are in the log and acknowledged.
 

@@ -21,8 +21,7 @@ the durable memory already includes it, and the decoder must recognise that.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from ingest.errors import RefusedMessage
@@ -34,17 +33,18 @@ __all__ = ["Canonical", "Checked", "Decoded", "Decoder", "Outgoing", "Sent"]
 class Checked(NamedTuple):
     """A canonical message whose decoder vouches that `ingest.payloads` accepts the body.
 
-    The bridge checks only the event time, so that a format pays for one check and not for two.
+    The bridge checks only the event time, and the body becomes JSON in the record of the log only,
+    so that a format pays for one check and one encoding and not for two.
 
     Attributes:
         address: Sender.
-        body: JSON body.
+        body: The body, not encoded.
         earliest_ms: Earliest event time in it.
         readings: Number of its readings.
     """
 
     address: Address
-    body: bytes
+    body: Mapping[str, Any]
     earliest_ms: int
     readings: int
 
@@ -67,8 +67,7 @@ class Sent(NamedTuple):
     newest_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Decoded:
+class Decoded(NamedTuple):
     """The content of one message.
 
     Attributes:

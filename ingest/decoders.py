@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from ingest.decoder import Canonical, Decoder, Outgoing
 from ingest.errors import IngestError
-from ingest.topicfilters import covers, intersection
+from ingest.topicfilters import TopicSet, covers, shared_topics
 
 __all__ = ["Claim", "ClaimConflict", "Decoders", "check_claims", "claim_faults"]
 
@@ -25,11 +25,11 @@ class Claim(NamedTuple):
 
     Attributes:
         name: What claims them, for messages: a file or a setting.
-        filters: MQTT filters.
+        topics: Sets of topics.
     """
 
     name: str
-    filters: Sequence[str]
+    topics: Sequence[TopicSet]
 
 
 class ClaimConflict(IngestError):
@@ -39,9 +39,11 @@ class ClaimConflict(IngestError):
 def claim_faults(claims: Sequence[Claim], reserved: Sequence[Claim] = ()) -> list[str]:
     """Return one sentence for every two claims that share a topic.
 
-    >>> claim_faults([Claim("a.toml", ["tele/+/SENSOR"]), Claim("b.toml", ["tele/press-2/#"])])
+    >>> sensors, press = [TopicSet("tele/+/SENSOR")], [TopicSet("tele/press-2/#")]
+    >>> claim_faults([Claim("a.toml", sensors), Claim("b.toml", press)])
     ["a.toml and b.toml both claim 'tele/press-2/SENSOR': change the topic of one of them"]
-    >>> claim_faults([Claim("a.toml", ["+/+/x/data"])], [Claim("our own topics", ["sensors/#"])])
+    >>> ours = Claim("our own topics", [TopicSet("sensors/#")])
+    >>> claim_faults([Claim("a.toml", [TopicSet("+/+/x/data")])], [ours])
     []
 
     Args:
@@ -53,15 +55,15 @@ def claim_faults(claims: Sequence[Claim], reserved: Sequence[Claim] = ()) -> lis
     for one, other in combinations(claims, 2):
         shared = [
             both
-            for a in one.filters
-            for b in other.filters
-            if (both := intersection(a, b)) is not None and not _is_reserved(both, reserved)
+            for a in one.topics
+            for b in other.topics
+            if (both := shared_topics(a, b)) is not None and not _is_reserved(both, reserved)
         ]
         if shared:
             faults.append(_fault(one, other, shared[0]))
     for claim in claims:
         for first in reserved:
-            inside = [each for each in claim.filters if _is_reserved(each, [first])]
+            inside = [t.filter for t in claim.topics if _is_reserved(t.filter, [first])]
             if inside:
                 faults.append(_fault(claim, first, inside[0]))
     return faults
@@ -136,7 +138,7 @@ class Decoders:
 
 def _is_reserved(mqtt_filter: str, reserved: Sequence[Claim]) -> bool:
     """Whether every topic of a filter is reserved."""
-    return any(covers(each, mqtt_filter) for claim in reserved for each in claim.filters)
+    return any(covers(t.filter, mqtt_filter) for claim in reserved for t in claim.topics)
 
 
 def _fault(one: Claim, other: Claim, shared: str) -> str:

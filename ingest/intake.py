@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
+
 from ingest.bridgehealth import BridgeCounters
 from ingest.clockjudge import ClockJudge, Verdict
 from ingest.deadletter import DeadLetter, encode_dead_letter
@@ -21,7 +23,7 @@ from ingest.decoders import Decoders
 from ingest.errors import LogUnavailable, RefusalReason, RefusedMessage
 from ingest.labels import LabelRecord, decode_label, encode_label_record, label_key
 from ingest.logwriter import LogRecord
-from ingest.messages import encode_bundle, encode_envelope
+from ingest.messages import encode_bundle, encode_document, encode_envelope
 from ingest.mqtt.packets import Oversized
 from ingest.payloads import decode_payload, unit_advice
 from ingest.secrettext import error_text
@@ -229,8 +231,9 @@ class Intake:
             try:
                 self._add_canonical(message, now_ms)
             except RefusedMessage as exc:
-                topic = message[0].mqtt_topic(self._settings.mqtt_prefix)
-                self._refuse(exc.reason, exc.detail, topic, message[1], now_ms)
+                topic, body = message[0].mqtt_topic(self._settings.mqtt_prefix), message[1]
+                raw = body if isinstance(body, bytes) else orjson.dumps(body)
+                self._refuse(exc.reason, exc.detail, topic, raw, now_ms)
         return bool(due)
 
     def take_oversized(self, message: Oversized, recv_ms: int) -> None:
@@ -348,7 +351,8 @@ class Intake:
     ) -> None:
         earliest_ms, _, readings = _span(document)
         self._check_time(earliest_ms, recv_ms)
-        self._append(address, partition, readings, body, recv_ms)
+        envelope = encode_envelope(*address, recv_ms, body)
+        self.load.envelopes.setdefault(partition, []).append((envelope, readings))
 
     def _add_canonical(self, message: Canonical, recv_ms: int) -> None:
         """Add a message of a decoder.
@@ -360,15 +364,10 @@ class Intake:
         partition = partition_of(device_key(address.site, address.device), self._partitions())
         if isinstance(message, Checked):
             self._check_time(message.earliest_ms, recv_ms)
-            self._append(address, partition, message.readings, body, recv_ms)
-        else:
+            envelope = encode_document(address, recv_ms, message.body)
+            self.load.envelopes.setdefault(partition, []).append((envelope, message.readings))
+        elif isinstance(body, bytes):
             self._add(address, partition, decode_payload(body), body, recv_ms)
-
-    def _append(
-        self, address: Address, partition: int, readings: int, body: bytes, recv_ms: int
-    ) -> None:
-        envelope = encode_envelope(*address, recv_ms, body)
-        self.load.envelopes.setdefault(partition, []).append((envelope, readings))
 
     def _address(self, topic: str) -> tuple[Address, int | None]:
         """Return the address in a topic and its partition: None for the doctor's message."""

@@ -135,6 +135,14 @@ class IngestSettings(EnvironmentSettings):
         description=("State file of Sparkplug nodes; unset: `sparkplug.db` in the state folder."),
     )
 
+    mappings: Path | None = Field(
+        default=None,
+        description=(
+            "Folder of TOML files, each of which maps the messages of one kind of device to "
+            "streams (docs/mapping.md); unset: none."
+        ),
+    )
+
     @model_validator(mode="after")
     def _shares_only_what_can_be_shared(self) -> IngestSettings:
         odd = [site for site in self.mqtt_sites if not is_name(site)]

@@ -103,6 +103,7 @@ NOT_IN_GATEWAY = ["tuf", "securesystemslib", "cryptography", "urllib3", "request
 # The files of the log and the results file; the transport only reads SQLite's version.
 SQLITE = {
     "ingest/decoderfile.py",  # the bridge's memory of other formats, in files of their own
+    "ingest/mapping/store.py",
     "ingest/sparkplug/store.py",
     "pipeline/log/archive.py",
     "pipeline/log/commands.py",

@@ -16,9 +16,9 @@ from deploy.processes.bridging import (
     append_ticks,
     broker_text,
     known_versions,
-    sparkplug_decoder,
     subscribed_filters,
 )
+from deploy.processes.formats import OtherFormats
 from deploy.processes.runtime import ProcessRuntime, run_command
 from deploy.settings.settings import SiteSettings
 from ingest.bridge import Bridge
@@ -60,7 +60,7 @@ class BridgeProcess:
             leaves: Whether to give up this bridge's share, and end once its messages are taken.
 
         Raises:
-            IngestError: The Sparkplug mapping or its state file is unusable, or the bridge is to
+            IngestError: A mapping or a state file of the bridge is unusable, or the bridge is to
                 leave without a shared group.
         """
         if leaves and ingest.mqtt_shared_group is None:
@@ -70,13 +70,13 @@ class BridgeProcess:
             raise IngestError(message)
         self.runtime = runtime = ProcessRuntime("bridge", site, pipeline)
         self.ingest = ingest
-        self.sparkplug = sparkplug_decoder(ingest, runtime.folder)
+        self.formats = OtherFormats(ingest, runtime.folder)
         self.writer = KafkaLogWriter(runtime.kafka)
         self.accounts = KafkaLogWriter(runtime.kafka)
         self.bridge = Bridge(
             ingest,
             self.writer,
-            decoders=() if self.sparkplug is None else (self.sparkplug,),
+            decoders=self.formats.decoders,
             subscribed=subscribed_filters(ingest, runtime.folder),
             versions=known_versions(ingest, runtime.folder),
             leaves=leaves,
@@ -91,9 +91,9 @@ class BridgeProcess:
         for writer in (self.writer, self.accounts):
             await runtime.until_available(writer.start)
         runtime.view.bridge = self.bridge
-        if self.sparkplug is not None:
-            runtime.view.also["sparkplug"] = self.sparkplug.status
+        runtime.view.also |= self.formats.parts
         self._bridging.append(runtime.tasks.spawn(self.bridge.run(), "bridge"))
+        runtime.tasks.spawn(self.formats.watch(self.bridge), "mappings")
         settings = runtime.pipeline
         quiet_ms = 2 * settings.idle_ms + _EXTRA_TICKS_MS
         runtime.tasks.spawn(
@@ -130,8 +130,7 @@ class BridgeProcess:
         await self.runtime.stop()
         for writer in (self.writer, self.accounts):
             await writer.stop()
-        if self.sparkplug is not None:
-            self.sparkplug.close()
+        self.formats.close()
         counters = self.bridge.counters
         return (
             f"{self.runtime.name} stopped: {counters.received_total:,} messages taken, "

@@ -27,11 +27,11 @@ from deploy.processes.bridging import (
     append_ticks,
     broker_text,
     known_versions,
-    sparkplug_decoder,
     subscribed_filters,
 )
 from deploy.processes.explaining import PointAppender
 from deploy.processes.filemeasures import file_measures
+from deploy.processes.formats import OtherFormats
 from deploy.processes.gatewayview import RunningGateway
 from deploy.processes.lifecycle import Tasks, process_age_s, run_process, until_crashed
 from deploy.processes.scoresmqtt import MqttSink
@@ -93,7 +93,7 @@ class Gateway:
         """Open the files and build the parts; nothing runs before :meth:`start`.
 
         Raises:
-            IngestError: The Sparkplug mapping or its state file is unusable.
+            IngestError: A mapping or a state file of the bridge is unusable.
             LogError: The log is unusable; the message says what to do.
             ResultsCorrupted: The results file is damaged; the message says what to do.
         """
@@ -101,7 +101,7 @@ class Gateway:
         self.settings = settings
         self.pipeline = pipeline
         self._broker = f"{ingest.mqtt_host}:{ingest.mqtt_port}"
-        self.sparkplug = sparkplug_decoder(ingest, settings.state_dir)
+        self.formats = OtherFormats(ingest, settings.state_dir)
         running = settings.state_dir / "running.json"
         self.following = _following(rollout, settings, ingest)
         rejected = None if self.following is None else self.following.rejected()
@@ -118,7 +118,7 @@ class Gateway:
         self.bridge = Bridge(
             ingest,
             self._writer,
-            decoders=() if self.sparkplug is None else (self.sparkplug,),
+            decoders=self.formats.decoders,
             subscribed=subscribed_filters(ingest, settings.state_dir),
             versions=known_versions(ingest, settings.state_dir),
         )
@@ -154,8 +154,7 @@ class Gateway:
         self.view = RunningGateway(
             self.bridge, self.scoring, self.stores, self.students, self.log_file, now_ms
         )
-        if self.sparkplug is not None:
-            self.view.also["sparkplug"] = self.sparkplug.status
+        self.view.also |= self.formats.parts
         if self.following is not None:
             self.following.follow(self.students)
             self.view.release_of = self.following.release_of
@@ -196,6 +195,7 @@ class Gateway:
         self.view.is_starting = False
         pending = self.scoring.stage.devices.pending_partitions
         self._tasks.spawn(append_ticks(self.bridge, pending, self.pipeline.tick_ms), "ticks")
+        self._tasks.spawn(self.formats.watch(self.bridge), "mappings")
         self._tasks.spawn(self.students.watch(self.settings.model_poll_ms), "models")
         for part in self._apps:
             self._tasks.spawn(until_crashed(part.app), f"app {part.app.conf.id}")
@@ -251,8 +251,7 @@ class Gateway:
             for _, sink in self._sinks:
                 await asyncio.to_thread(sink.close)
             self.log_file.close()
-            if self.sparkplug is not None:
-                self.sparkplug.close()
+            self.formats.close()
         totals = self.scoring.stage.counters
         return f"gateway stopped: {totals.readings:,} readings taken, {totals.scored:,} scored"
 

@@ -21,7 +21,9 @@ T24 = "Engine.T24"                    # a text is the path
 
 [join]                                # optional: channels that come apart
 max_age_ms = 2000
-emit = "power"
+lateness_ms = 1000                    # optional: how much later than a newer message one may come
+lateness_ms = 1000                    # optional: how much later than a newer message one may come
+emit = "power"                        # a trigger channel, or rate_hz = 1
 ```
 """
 

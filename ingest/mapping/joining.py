@@ -66,7 +66,7 @@ class JoinPlan:
 
     def __post_init__(self) -> None:
         if (self.emit is None) == (self.rate_hz is None):
-            msg = "give one of emit and rate_hz"
+            msg = "give one of emit (a channel) and rate_hz"
             raise ValueError(msg)
         if self.rate_hz is not None and not 0 < self.rate_hz <= 1000:
             msg = f"rate_hz is {self.rate_hz}: more than 0 and at most 1000"
@@ -78,7 +78,12 @@ class JoinPlan:
 
 @dataclass(slots=True)
 class JoinCounters:
-    """Accounts of the values of one mapping; the module has the table."""
+    """Accounts of the values of one mapping; the module has the table.
+
+    Attributes:
+        values_total: Values taken, and those that were waiting at the start of the process.
+        readings_total: Readings made of them.
+    """
 
     values_total: int = 0
     readings_total: int = 0
@@ -133,6 +138,20 @@ class Joiner:
                 msg = f"the state has {', '.join(samples)}, not {', '.join(channels)}"
                 raise ValueError(msg)
             self._samples = samples
+
+    @classmethod
+    def restored(cls, plan: JoinPlan, counters: JoinCounters, state: bytes) -> Joiner:
+        """Return a joiner that continues from what `Joiner.state` returned.
+
+        Raises:
+            ValueError: `state` is no such thing.
+        """
+        try:
+            channels = tuple(orjson.loads(state)[2])
+            return cls(plan, channels, counters, state)
+        except (IndexError, KeyError, TypeError) as exc:
+            msg = f"not the state of a joiner: {state[:80]!r}"
+            raise ValueError(msg) from exc
 
     @property
     def channels(self) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from ingest.errors import IngestError
+from ingest.mapping.joining import JoinPlan
 from ingest.mapping.paths import parse_each, parse_path
 from ingest.mapping.patterns import parse_pattern, parse_template
 from ingest.mapping.times import EPOCH_FORMS, OFFSET_FORMS, parse_zone
@@ -38,6 +39,7 @@ __all__ = [
 ]
 
 _MAX_PACKED = 4096
+_LATENESS_MS = 1000
 LINE_FORMATS = ("csv", "line-protocol")
 """Formats of which every line is an object."""
 
@@ -258,15 +260,29 @@ class JoinRule(_Table):
     """How channels that come apart become readings."""
 
     max_age_ms: int = Field(ge=1, le=86_400_000)
+    lateness_ms: int | None = Field(
+        default=None, ge=0, le=3_600_000, description="default: 1000; 0 with the time of receipt"
+    )
     emit: Annotated[str, AfterValidator(_name)] | None = None
-    rate_hz: float | None = Field(default=None, gt=0, le=10_000, allow_inf_nan=False)
+    rate_hz: float | None = Field(default=None, gt=0, le=1000, allow_inf_nan=False)
 
     @model_validator(mode="after")
-    def _emits_once(self) -> JoinRule:
-        if (self.emit is None) == (self.rate_hz is None):
-            msg = "give one of emit (a channel) and rate_hz"
-            raise ValueError(msg)
+    def _plan_is_possible(self) -> JoinRule:
+        self.plan(is_received_time=False)
         return self
+
+    def plan(self, *, is_received_time: bool) -> JoinPlan:
+        """Return what a `Joiner` does.
+
+        Messages whose time is that of receipt come in order, so the lateness is 0 by default.
+
+        Raises:
+            ValueError: It cannot be done.
+        """
+        lateness_ms = self.lateness_ms
+        if lateness_ms is None:
+            lateness_ms = 0 if is_received_time else _LATENESS_MS
+        return JoinPlan(self.max_age_ms, lateness_ms, self.emit, self.rate_hz)
 
 
 _Channels = dict[

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 from ingest.errors import MqttError
 from ingest.mqtt.announced import Announced
@@ -98,7 +99,7 @@ class Connection:
             on_no_subscriber: Called instead of `on_confirmed` with the packet id of a publication
                 that the broker confirmed although it has no subscriber (MQTT 5).
             on_connected: Called when connected, with whether the broker kept our session.
-            on_disconnected: Called when the connection ended, with the reason.
+            on_disconnected: Called at the end of a connection, with the reason.
             after_read: Called after a handful of messages was read.
             subscribe: MQTT filter(s) to subscribe to with QoS 1 at every connect.
             stale_filters: Filters that an earlier process with this client id may have subscribed
@@ -227,6 +228,13 @@ class Connection:
         loop = asyncio.get_running_loop()
         self._last_turn_s = time.monotonic()
         self._task = loop.create_task(self._keep_up(), name="mqtt")
+
+    def hold_filters(self, filters: Sequence[str]) -> None:
+        """Hold these subscriptions from now on: the new ones first, then without the others."""
+        self._wanted = replace(self._wanted, filters=tuple(filters))
+        self._subscriptions.replace(filters)
+        if self.connected.is_set() and self.announced is not None:
+            self._hold(self.announced)
 
     async def wait_connected(self, give_up_s: float = REACH_S) -> bool:
         """Wait until the broker has accepted the connection; returns whether it has.
@@ -414,19 +422,23 @@ class Connection:
         self._note_lost_session(announced)
         self._judge(announced)
         self.connected.set()
+        self._hold(announced)
+        if self._on_connected is not None:
+            self._on_connected(announced.session_present)
+
+    def _hold(self, announced: Announced) -> None:
+        """Request the subscriptions."""
         subscribe, unsubscribe = self._subscriptions.on_connect()
         problem = unusable_filter(announced, subscribe)
         if problem is not None:
             self._policy.subscription_refused(problem)
             self._closing.set()
-        elif subscribe:
+            return
+        if subscribe:
             self._policy.subscribing(subscribe, asyncio.get_running_loop().time())
         else:
             self._policy.ready()
-        if problem is None:
-            self._request(subscribe, unsubscribe)
-        if self._on_connected is not None:
-            self._on_connected(announced.session_present)
+        self._request(subscribe, unsubscribe)
 
     def _note_lost_session(self, announced: Announced) -> None:
         asked_s = self._wanted.session_expiry_s

@@ -80,6 +80,20 @@ class Subscriptions:
         self._former = tuple(each for each in former if each not in self._filters)
         self._leaves = leaves
         self._asked: tuple[str, ...] = ()
+        self._dropped: tuple[str, ...] = ()  # held on this connection, and to be given up
+
+    def replace(self, filters: Sequence[str]) -> None:
+        """Hold other filters; `on_connect` then requests them, and `on_suback` drops the rest."""
+        new = tuple(filters)
+        dropped = [each for each in self._filters if each not in new]
+
+        def without_new(*found: str) -> tuple[str, ...]:
+            return tuple(each for each in dict.fromkeys(found) if each not in new)
+
+        self._dropped = without_new(*self._dropped, *dropped)
+        self._former = without_new(*self._former, *dropped)
+        self._stale_filters = without_new(*self._stale_filters, *dropped)
+        self._filters = new
 
     def on_connect(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return the filters to subscribe to and those to unsubscribe from, after CONNACK."""
@@ -105,13 +119,12 @@ class Subscriptions:
             if reason.is_failure:
                 return subscription_text(mqtt_filter, *reason), ()
         self.in_place = self.has_session = True
-        if not session_present:
+        stale = self._stale_filters if session_present else self._dropped
+        if not stale:
             self._former = ()
-            self._remember(self._filters)
-            return None, ()
         self._remember((*self._filters, *self._former))
-        self._asked = self._stale_filters
-        return None, self._asked
+        self._asked = stale
+        return None, stale
 
     def on_unsuback(self, reasons: Sequence[Reason] = ()) -> None:
         """Take the broker's answer to an unsubscription.
@@ -128,12 +141,12 @@ class Subscriptions:
             self.in_place = True
             self._remember(refused)
         else:
-            self._former = tuple(refused)
+            self._former, self._dropped = tuple(refused), ()
             self._remember((*self._filters, *refused))
 
     def on_disconnect(self) -> None:
         """Mark all filters as not in place."""
-        self.in_place = False
+        self.in_place, self._dropped = False, ()
 
     def _remember(self, filters: Sequence[str]) -> None:
         if self._memory is not None:

@@ -27,7 +27,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
@@ -143,7 +143,7 @@ class Sparkplug:
         except RefusedMessage as exc:
             decoded = Decoded(refused=exc)
         if self._released:
-            decoded = replace(decoded, messages=[*self._released, *decoded.messages])
+            decoded = decoded._replace(messages=[*self._released, *decoded.messages])
         return decoded
 
     def _decode(

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import orjson
 import pytest
 
+from deploy.processes.bridging import subscribed_filters
 from ingest.bridge import Bridge
 from ingest.decoder import Checked, Decoded, Outgoing, Sent
 from ingest.decoders import Decoders
 from ingest.errors import LogUnavailable, RefusalReason, RefusedMessage
+from ingest.mqtt.broker import LocalBroker
+from ingest.mqtt.endpoint import Endpoint
+from ingest.mqtt.publisher import Publisher
 from ingest.settings import IngestSettings
 from ingest.sparkplug.decoder import Sparkplug
 from ingest.sparkplug.names import SparkplugMapping
 from ingest.sparkplug.store import SparkplugStore
 from ingest.topics import Address
+from tests.fakes.bridging import running_bridge
 from tests.fakes.log import FakeLog, body, until
 from tests.fakes.mqttbroker import ScriptedBroker
 from tests.fakes.sparkplugnode import EdgeNode
@@ -26,9 +32,8 @@ from tests.fakes.sparkplugnode import EdgeNode
 class Plain:
     """A format whose messages are `<device> <number> ...`; it remembers how many there were."""
 
-    filters = ("plain/+",)
-
     def __init__(self) -> None:
+        self.filters = ("plain/+",)
         self.taken = 0
         self.kept: list[int] = []
         self.open = asyncio.Event()
@@ -53,7 +58,7 @@ class Plain:
         return Decoded(found, refused)
 
     def takes(self, topic: str) -> bool:
-        return topic.startswith(self.filters[0][:-1])
+        return topic.startswith(self.filters[0].removesuffix("+"))
 
     def due(self, now_ms: int | None, quiet_since_ms: int | None) -> list[tuple[Address, bytes]]:
         held, self.held = self.held, []
@@ -267,9 +272,40 @@ async def test_a_body_that_its_decoder_checked_is_checked_for_its_time_only() ->
     at_ms = 1_700_000_000_000
     far_ms = 4_000_000_000_000
     plain.held = [
-        Checked(Address("s", "press", "imu"), body(1.0, at_ms), at_ms, 1),
-        Checked(Address("s", "press", "imu"), body(2.0, far_ms), far_ms, 1),
+        Checked(Address("s", "press", "imu"), orjson.loads(body(1.0, at_ms)), at_ms, 1),
+        Checked(Address("s", "press", "imu"), orjson.loads(body(2.0, far_ms)), far_ms, 1),
     ]
     async with ScriptedBroker() as broker, running(broker, log, plain):
         await until(lambda: log.numbers("press") == [1.0] and log.dead_letters())
     assert [letter.reason for letter in log.dead_letters()] == [RefusalReason.future]
+
+
+async def test_a_format_that_changes_its_topics_is_subscribed_to_them(tmp_path: Path) -> None:
+    log, plain = FakeLog(), Plain()
+    with LocalBroker(tmp_path / "broker", kind="mosquitto") as broker:
+        subscribed = subscribed_filters(IngestSettings(mqtt_port=broker.port), tmp_path)
+        settings = IngestSettings(mqtt_port=broker.port)
+        bridge = Bridge(settings, log, decoders=[plain], subscribed=subscribed)
+        async with running_bridge(bridge), senders(broker) as publish:
+            await publish("plain/x", b"press 1")
+            await until(lambda: log.numbers("press") == [1.0])
+            plain.filters = ("other/+",)
+            bridge.resubscribe()
+            await until(lambda: list(subscribed.read()) == ["sensors/#", "labels/#", "other/+"])
+            await publish("plain/x", b"press 2")
+            await publish("other/x", b"press 3")
+            await until(lambda: log.numbers("press") == [1.0, 3.0])
+            assert bridge.counters.connects_total == 1  # nothing was interrupted
+
+
+@asynccontextmanager
+async def senders(
+    broker: LocalBroker,
+) -> AsyncIterator[Callable[[str, bytes], Awaitable[None]]]:
+    async with Publisher(Endpoint(broker.host, broker.port, "senders")) as publisher:
+
+        async def publish(topic: str, payload: bytes) -> None:
+            await publisher.publish(topic, payload)
+            await publisher.flush()
+
+        yield publish

@@ -7,27 +7,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.decoders import Claim, ClaimConflict, Decoders, check_claims, claim_faults
-from ingest.topicfilters import intersection
+from ingest.topicfilters import TopicSet, intersection
 from tests.ingest.test_topicfilters import filters, of
 
-OURS = Claim("our own topics", ("sensors/#",))
-SPARKPLUG = Claim("Sparkplug (spark.toml)", ("spBv1.0/#",))
+
+def claim(name: str, *mqtt_filters: str) -> Claim:
+    return Claim(name, [TopicSet(each) for each in mqtt_filters])
+
+
+OURS = claim("our own topics", "sensors/#")
+SPARKPLUG = claim("Sparkplug (spark.toml)", "spBv1.0/#")
 
 
 @pytest.mark.parametrize(
     ("claims", "shared"),
     [
-        ([Claim("a.toml", ("tele/+/SENSOR",)), Claim("b.toml", ("tele/+/STATE",))], None),
-        ([Claim("a.toml", ("tele/+/SENSOR",)), Claim("b.toml", ("tele/#",))], "tele/+/SENSOR"),
-        ([Claim("a.toml", ("x", "y/+")), Claim("b.toml", ("z", "+/k"))], "y/k"),
-        ([Claim("a.toml", ("+/+/+/data",)), Claim("b.toml", ("+/+/+/state",))], None),
+        ([claim("a.toml", "tele/+/SENSOR"), claim("b.toml", "tele/+/STATE")], None),
+        ([claim("a.toml", "tele/+/SENSOR"), claim("b.toml", "tele/#")], "tele/+/SENSOR"),
+        ([claim("a.toml", "x", "y/+"), claim("b.toml", "z", "+/k")], "y/k"),
+        ([claim("a.toml", "+/+/+/data"), claim("b.toml", "+/+/+/state")], None),
         # Both reach sensors/... by wildcards only, and leave it out.
-        ([Claim("a.toml", ("+/+/+/data",))], None),
-        ([Claim("a.toml", ("#",))], None),
+        ([claim("a.toml", "+/+/+/data")], None),
+        ([claim("a.toml", "#")], None),
         # They name the reserved topics.
-        ([Claim("a.toml", ("sensors/+/+/data",))], "sensors/+/+/data"),
-        ([Claim("a.toml", ("sensors",))], "sensors"),
-        ([Claim("a.toml", ("spBv1.0/+/NDATA/+",))], "spBv1.0/+/NDATA/+"),
+        ([claim("a.toml", "sensors/+/+/data")], "sensors/+/+/data"),
+        ([claim("a.toml", "sensors")], "sensors"),
+        ([claim("a.toml", "spBv1.0/+/NDATA/+")], "spBv1.0/+/NDATA/+"),
     ],
 )
 def test_a_shared_topic_is_a_fault_with_both_names(claims: list[Claim], shared: str | None) -> None:
@@ -43,7 +48,7 @@ def test_a_shared_topic_is_a_fault_with_both_names(claims: list[Claim], shared: 
 
 
 def test_every_fault_is_told_at_once() -> None:
-    claims = [Claim("a.toml", ("t/+",)), Claim("b.toml", ("t/#",)), Claim("c.toml", ("t/x",))]
+    claims = [claim("a.toml", "t/+"), claim("b.toml", "t/#"), claim("c.toml", "t/x")]
     with pytest.raises(ClaimConflict) as refused:
         check_claims(claims)
     assert len(str(refused.value).splitlines()) == 3
@@ -52,7 +57,7 @@ def test_every_fault_is_told_at_once() -> None:
 @given(st.lists(filters(), min_size=1, max_size=3), st.lists(filters(), min_size=1, max_size=3))
 def test_without_a_fault_no_topic_is_claimed_twice(one: list[str], other: list[str]) -> None:
     claimed = [set().union(*map(of, each)) for each in (one, other)]
-    faults = claim_faults([Claim("one", one), Claim("other", other)])
+    faults = claim_faults([claim("one", *one), claim("other", *other)])
     assert bool(faults) == bool(claimed[0] & claimed[1])
 
 
@@ -60,7 +65,7 @@ def test_without_a_fault_no_topic_is_claimed_twice(one: list[str], other: list[s
 def test_reserved_topics_are_no_fault_if_they_are_all_that_is_shared(
     one: str, other: str, reserved: str
 ) -> None:
-    faults = claim_faults([Claim("one", [one]), Claim("other", [other])], [Claim("r", [reserved])])
+    faults = claim_faults([claim("one", one), claim("other", other)], [claim("r", reserved)])
     inside = [each for each in (one, other) if of(each) and of(each) <= of(reserved)]
     shared = of(one) & of(other)
     if not faults:

@@ -115,3 +115,30 @@ def test_a_session_is_expected_once_the_broker_has_accepted_the_subscription() -
     assert not subscriptions.has_session
     subscriptions.on_suback([GRANTED], session_present=False)
     assert subscriptions.has_session
+
+
+def test_other_filters_are_subscribed_to_before_the_former_ones_go() -> None:
+    memory = Memory()
+    subscriptions = Subscriptions(["a", "b"], [], leaves=False, memory=memory)
+    subscriptions.on_connect()
+    assert subscriptions.on_suback([GRANTED] * 2, session_present=False) == (None, ())
+    subscriptions.replace(["b", "c"])
+    assert subscriptions.on_connect() == (("b", "c"), ())
+    assert set(memory.filters) == {"a", "b", "c"}
+    assert subscriptions.on_suback([GRANTED] * 2, session_present=False) == (None, ("a",))
+    assert set(memory.filters) == {"a", "b", "c"}
+    subscriptions.on_unsuback([GRANTED])
+    assert set(memory.filters) == {"b", "c"}
+    subscriptions.replace(["a"])  # and back again
+    assert subscriptions.on_connect() == (("a",), ())
+    assert subscriptions.on_suback([GRANTED], session_present=False) == (None, ("b", "c"))
+
+
+def test_filters_replaced_while_disconnected_go_at_the_next_connect() -> None:
+    subscriptions = Subscriptions(["a"], [], leaves=False)
+    subscriptions.on_connect()
+    subscriptions.on_suback([GRANTED], session_present=False)
+    subscriptions.on_disconnect()
+    subscriptions.replace(["b"])
+    assert subscriptions.on_connect() == (("b",), ())
+    assert subscriptions.on_suback([GRANTED], session_present=True) == (None, ("a",))
