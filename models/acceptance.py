@@ -2,8 +2,9 @@
 
 A pointer to a student that gateways refuse says one thing while another one scores. So whoever
 makes a student stable (`kpstream models`, `train-redistill`) goes through `publish_stable` or
-`promote`. They try the student in a child process as a gateway does (`models.trial`), and refuse a
-second student for a stream: which of two runs would depend on their names.
+`promote`. They try the student in a child process as a gateway does (`models.trial`), refuse a
+second student for a stream, because only the first one would score, and keep to what people have
+held, pinned or rejected (`models.rulings`).
 """
 
 from __future__ import annotations
@@ -15,11 +16,22 @@ from pathlib import Path
 
 from models.artifact import Artifact, read_artifact
 from models.errors import Misfit, ModelError
+from models.manifest import gives_same_scores
 from models.pointer import Pointer
 from models.registry import Registry
+from models.rulings import read_rulings
 from models.trial import Trial, try_student
 
-__all__ = ["Accepted", "promote", "publish_stable", "rivals"]
+__all__ = [
+    "Accepted",
+    "promote",
+    "publish_stable",
+    "require_releasable",
+    "require_unruled",
+    "retire",
+    "rivals",
+    "stable_version",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +63,15 @@ def publish_stable(
         trial: Tries the student; it takes a second or two.
 
     Raises:
+        Held: The name, or a name that it replaces, is held or pinned; nothing has changed.
+        Rejected: It has the bytes of a version that was rejected; nothing has changed.
         ModelError: A gateway would not run the student, or another one scores its stream; nothing
             has changed.
         OSError: No trial could be started.
     """
     artifact = read_artifact(artifact_dir)
+    _check_rulings(registry, artifact.manifest.name, None)
+    _check_rejected(registry, artifact)
     others = _check(registry, artifact, replace, trial)
     version = registry.publish(artifact_dir, stable=True)
     digest = registry.read(artifact.manifest.name, version).digest
@@ -70,15 +86,18 @@ def promote(
     replace: bool = False,
     trial: Callable[[Artifact], Trial] = try_student,
 ) -> Accepted:
-    """Make a published version stable; see `publish_stable`.
+    """Make a published version stable; see `publish_stable`. A rejected one is so no longer.
 
     Raises:
+        Held: The name is pinned to another version, or held and the version is newer; nothing has
+            changed.
         ModelError: There is no such version, a gateway would not run it, or another student scores
             its stream; nothing has changed.
         OSError: No trial could be started.
     """
     if version not in registry.list_versions(name):
         registry.set_stable(name, version)  # says which versions there are
+    _check_rulings(registry, name, version)
     others = _check(registry, registry.read(name, version), replace, trial)
     pointer = registry.set_stable(name, version)
     return Accepted(pointer, _retire(registry, others))
@@ -98,6 +117,66 @@ def rivals(registry: Registry, stream: str, besides: str) -> list[str]:
     return found
 
 
+def retire(registry: Registry, name: str) -> Path:
+    """Retire a student that nobody holds or pins; see `Registry.retire`.
+
+    Raises:
+        Held: It is held or pinned.
+        ModelError: The registry does not have it.
+    """
+    require_unruled(registry, name)
+    return registry.retire(name)
+
+
+def require_unruled(registry: Registry, name: str) -> None:
+    """Refuse a name that is held or pinned, whatever the version.
+
+    Raises:
+        Held: It is.
+    """
+    read_rulings(registry.folder(name)).require_free(name, None, None)
+
+
+def require_releasable(registry: Registry, name: str, version: int) -> None:
+    """Refuse a version that must not go to gateways. A name that is not there has no rulings.
+
+    Raises:
+        Held: The name is pinned to another version, or held and the version is newer.
+        Rejected: The version was rejected.
+        NameRefused: `name` is invalid.
+    """
+    rulings = read_rulings(registry.folder(name))
+    rulings.require_free(name, version, stable_version(registry, name))
+    rulings.require_not_rejected(name, version)
+
+
+def stable_version(registry: Registry, name: str) -> int | None:
+    """The version that the pointer names; None without a pointer that can be read."""
+    try:
+        pointer = registry.read_stable(name)
+    except ModelError:
+        return None
+    return None if pointer is None else pointer.version
+
+
+def _check_rulings(registry: Registry, name: str, version: int | None) -> None:
+    rulings = read_rulings(registry.folder(name))
+    rulings.require_free(name, version, stable_version(registry, name))
+
+
+def _check_rejected(registry: Registry, artifact: Artifact) -> None:
+    """Refuse the bytes of a rejected version under a new number."""
+    name = artifact.manifest.name
+    rulings = read_rulings(registry.folder(name))
+    for version in sorted(rulings.rejected):
+        try:
+            rejected = registry.read(name, version)
+        except ModelError:
+            continue  # nothing is left to compare with
+        if gives_same_scores(rejected.manifest, artifact.manifest):
+            rulings.require_not_rejected(name, version)
+
+
 def _check(
     registry: Registry, artifact: Artifact, replace: bool, trial: Callable[[Artifact], Trial]
 ) -> list[str]:
@@ -110,6 +189,8 @@ def _check(
             "under its name"
         )
         raise Misfit(msg)
+    for other in others:
+        require_unruled(registry, other)
     trial(artifact)
     return others
 

@@ -20,6 +20,8 @@ ModelError
     ├── NameRefused       an invalid model name or version
     ├── VersionMissing    the registry does not have this version
     ├── VersionTaken      the registry has another content under this number
+    ├── Held              the name is held, or pinned to another version
+    ├── Rejected          the version, or a student with its bytes, was rejected
     ├── PointerInvalid    stable.json is damaged, gone or an older copy
     └── RegistryBusy      another publisher held the lock for too long
 ```
@@ -34,6 +36,7 @@ __all__ = [
     "DigestMismatch",
     "FailedBefore",
     "GraphRefused",
+    "Held",
     "ManifestInvalid",
     "Misfit",
     "ModelError",
@@ -41,6 +44,7 @@ __all__ = [
     "PointerInvalid",
     "RegistryBusy",
     "RegistryError",
+    "Rejected",
     "ScoreFailed",
     "SelfTestFailed",
     "ShapeMismatch",
@@ -126,6 +130,14 @@ class VersionMissing(RegistryError):
 
 class VersionTaken(RegistryError):
     """The registry has another content under the number of a version that a centre signed."""
+
+
+class Held(RegistryError):
+    """The name is held, or pinned to another version, by a person."""
+
+
+class Rejected(RegistryError):
+    """The version, or one with its bytes, was stable until somebody moved the pointer back."""
 
 
 class PointerInvalid(RegistryError):

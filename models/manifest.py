@@ -56,6 +56,7 @@ __all__ = [
     "check_fit",
     "decode_manifest",
     "encode_manifest",
+    "gives_same_scores",
 ]
 
 MAX_ONNX_BYTES = 4_000_000
@@ -219,6 +220,11 @@ class Manifest(Draft):
     onnx: OnnxFile
 
 
+_NOT_IN_SCORES = {
+    *("format", "name", "version", "subject", "seen", "metrics", "lineage", "licence"),
+}
+
+
 def decode_manifest(data: bytes) -> Manifest:
     """Decode manifest.json.
 
@@ -246,6 +252,18 @@ def encode_manifest(manifest: Manifest) -> bytes:
         manifest.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False
     )
     return (text + "\n").encode("utf-8")
+
+
+def gives_same_scores(one: Manifest, other: Manifest) -> bool:
+    """Whether two students answer every window alike: the same graph, read in the same way.
+
+    Name, version, measures and origin may differ.
+    """
+    return all(
+        getattr(one, field) == getattr(other, field)
+        for field in Manifest.model_fields
+        if field not in _NOT_IN_SCORES
+    )
 
 
 def check_fit(running: Draft, candidate: Draft) -> None:

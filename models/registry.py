@@ -5,6 +5,7 @@
 {root}/{name}/stable.json                                the pointer: {"version", "digest"}
 {root}/{name}/stable.next.json                           the pointer of a move that is under way
 {root}/{name}/history.jsonl                              every move of the pointer, appended
+{root}/{name}/rulings.jsonl                              what is held, pinned or rejected, appended
 {root}/{name}/.lock                                      held by one publisher at a time
 ```
 
@@ -18,13 +19,11 @@ nothing waits for a named pipe. `odd_entries` lists what else is there; it never
 
 from __future__ import annotations
 
-import getpass
 import hashlib
 import json
 import os
 import re
 import shutil
-import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -58,7 +57,6 @@ from models.pointer import (
     files_stamp,
     is_move_to,
     is_superseded,
-    open_to_append,
     publishing,
     read_history,
     read_interrupted_move,
@@ -66,6 +64,7 @@ from models.pointer import (
     read_pointer,
     write_last_number,
 )
+from models.rulings import append_line, author
 from models.tasks.fields import NAME_PATTERN, is_name
 
 __all__ = ["Registry"]
@@ -117,7 +116,7 @@ class Registry:
         Raises:
             NameRefused: `name` is not a valid model name.
         """
-        versions = self._folder(name) / "versions"
+        versions = self.folder(name) / "versions"
         found = [] if versions.is_symlink() else _folders_in(versions)
         return sorted(int(text) for text in found if _VERSION_DIR.fullmatch(text))
 
@@ -130,7 +129,7 @@ class Registry:
         if isinstance(version, bool) or not isinstance(version, int) or version < 1:
             msg = f"version {version!r} of {name!r} is invalid: use a whole number above 0"
             raise NameRefused(msg)
-        return self._folder(name) / "versions" / str(version)
+        return self.folder(name) / "versions" / str(version)
 
     def read(self, name: str, version: int, digest: str | None = None) -> Artifact:
         """Read a version with all checks; with `digest`, also compare it with the pointer's.
@@ -174,10 +173,10 @@ class Registry:
         """
         until = time.monotonic() + _MOVE_SECONDS
         while True:
-            pointer, moves = read_pointer(self._folder(name)), self.history(name)
+            pointer, moves = read_pointer(self.folder(name)), self.history(name)
             if not moves or (pointer is not None and not is_superseded(pointer, moves)):
                 return pointer
-            interrupted = read_interrupted_move(self._folder(name), moves[-1])
+            interrupted = read_interrupted_move(self.folder(name), moves[-1])
             if interrupted is not None:
                 return interrupted
             if time.monotonic() > until:
@@ -186,7 +185,7 @@ class Registry:
         last = moves[-1].version
         found = "is gone" if pointer is None else f"is an older copy and names v{pointer.version}"
         msg = (
-            f"{self._folder(name) / POINTER_FILE} {found}, but the last move in history.jsonl is "
+            f"{self.folder(name) / POINTER_FILE} {found}, but the last move in history.jsonl is "
             f"to v{last}: set the pointer again (`kpstream models promote {name} {last}`)"
         )
         raise PointerInvalid(msg)
@@ -196,7 +195,7 @@ class Registry:
         if any(is_move_to(move, pointer) for move in self.history(name)):
             return None
         return (
-            f"{self._folder(name) / 'history.jsonl'} does not record the move to v{pointer.version}"
+            f"{self.folder(name) / 'history.jsonl'} does not record the move to v{pointer.version}"
             ": it is damaged, missing or an older copy. Put it back from a backup; without it, a "
             "damaged version has no earlier one to fall back to"
         )
@@ -206,11 +205,11 @@ class Registry:
 
         It costs two stats, because a gateway reads it every second.
         """
-        return files_stamp(self._folder(name), (POINTER_FILE, HISTORY_FILE))
+        return files_stamp(self.folder(name), (POINTER_FILE, HISTORY_FILE))
 
     def history(self, name: str) -> list[Move]:
         """All moves of the pointer, oldest first; see `models.pointer.read_history`."""
-        return read_history(self._folder(name))
+        return read_history(self.folder(name))
 
     def publish(
         self,
@@ -239,9 +238,9 @@ class Registry:
         """
         artifact = read_artifact(artifact_dir)
         name = artifact.manifest.name if name is None else name
-        folder = self._folder(name)
+        folder = self.folder(name)
         (folder / "versions").mkdir(parents=True, exist_ok=True)
-        with publishing(self._folder(name)):
+        with publishing(self.folder(name)):
             if stable:
                 self._check_fit(name, artifact.manifest)
             version = max(artifact.manifest.version, self._last_version(name) + 1)
@@ -271,8 +270,8 @@ class Registry:
         """
         manifest = decode_manifest(manifest_bytes)
         name, version = manifest.name, manifest.version
-        (self._folder(name) / "versions").mkdir(parents=True, exist_ok=True)
-        with publishing(self._folder(name)):
+        (self.folder(name) / "versions").mkdir(parents=True, exist_ok=True)
+        with publishing(self.folder(name)):
             if os.path.lexists(self.version_path(name, version)):
                 return self._known_version(name, version, manifest_bytes)
             digest = hashlib.sha256(manifest_bytes).hexdigest()
@@ -295,7 +294,7 @@ class Registry:
         """
         if version not in self.list_versions(name):
             return False
-        with publishing(self._folder(name)):
+        with publishing(self.folder(name)):
             pointer = self.read_stable(name)
             if pointer is not None and pointer.version == version:
                 return False
@@ -327,7 +326,7 @@ class Registry:
             msg = f"{name} has no version {version!r}; published versions: {known}"
             raise VersionMissing(msg)
         artifact = self.read(name, version)
-        with publishing(self._folder(name)):
+        with publishing(self.folder(name)):
             self._check_fit(name, artifact.manifest)
             return self._move_pointer(artifact, who)
 
@@ -341,7 +340,7 @@ class Registry:
             ModelError: See `publish` and `set_stable`.
         """
         name = read_artifact(artifact_dir).manifest.name
-        if os.path.lexists(self._folder(name) / POINTER_FILE) or self.history(name):
+        if os.path.lexists(self.folder(name) / POINTER_FILE) or self.history(name):
             return False
         self.publish(artifact_dir, stable=True)
         return True
@@ -359,7 +358,7 @@ class Registry:
             NameRefused: `name` is not a valid model name.
             VersionMissing: The registry does not have this name.
         """
-        folder = self._folder(name)
+        folder = self.folder(name)
         aside = self.root / f"{_RETIRED}{name}-{self.now_ms()}"
         try:
             folder.rename(aside)
@@ -371,7 +370,7 @@ class Registry:
 
     def is_retired(self, name: str) -> bool:
         """Whether a student of this name was retired, and not published again since."""
-        return self.retired_ms(name) is not None and not self._folder(name).exists()
+        return self.retired_ms(name) is not None and not self.folder(name).exists()
 
     def retired_ms(self, name: str) -> int | None:
         """When a student of this name was retired last, epoch milliseconds; None if never."""
@@ -379,7 +378,12 @@ class Registry:
         found = map(pattern.fullmatch, _folders_in(self.root))
         return max((int(match[1]) for match in found if match), default=None)
 
-    def _folder(self, name: str) -> Path:
+    def folder(self, name: str) -> Path:
+        """The folder of a name, which may not exist.
+
+        Raises:
+            NameRefused: `name` is not a valid model name.
+        """
         if not isinstance(name, str) or not is_name(name):
             msg = f"model name {name!a} is invalid: it must match {NAME_PATTERN}"
             raise NameRefused(msg)
@@ -387,7 +391,7 @@ class Registry:
 
     def _last_version(self, name: str) -> int:
         used = [*self.list_versions(name), *(move.version for move in self.history(name))]
-        return max(read_last_number(self._folder(name)), *used, 0)
+        return max(read_last_number(self.folder(name)), *used, 0)
 
     def _previous(self, name: str) -> int | None:
         try:
@@ -407,7 +411,7 @@ class Registry:
     def _write_version(
         self, manifest_bytes: bytes, onnx_bytes: bytes, name: str, version: int
     ) -> None:
-        versions = self._folder(name) / "versions"
+        versions = self.folder(name) / "versions"
         for leftover in versions.glob(".publishing-*"):  # of a publisher that was killed
             shutil.rmtree(leftover, ignore_errors=True)
         temporary = versions / f".publishing-{os.getpid()}-{version}"
@@ -440,7 +444,7 @@ class Registry:
         pointer = Pointer(version=version, digest=artifact.digest)
         move = Move(
             ts_ms=self.now_ms(),
-            who=who or f"{_user()}@{socket.gethostname()}",
+            who=who or author(),
             what="rollback" if previous and version < previous else "promote",
             version=version,
             digest=artifact.digest,
@@ -449,7 +453,7 @@ class Registry:
         # The line of the history is the move. A publisher that is killed before it leaves a file
         # that nobody reads; one that is killed after it leaves the file that `read_stable` takes.
         content = json.dumps(pointer.model_dump(), indent=2) + "\n"
-        folder = self._folder(name)
+        folder = self.folder(name)
         write_durably(folder / NEXT_POINTER_FILE, content.encode("utf-8"))
         self._append_history(name, move)
         (folder / NEXT_POINTER_FILE).replace(folder / POINTER_FILE)
@@ -457,15 +461,8 @@ class Registry:
         return pointer
 
     def _append_history(self, name: str, move: Move) -> None:
-        path = self._folder(name) / HISTORY_FILE
         line = json.dumps(move.model_dump(), ensure_ascii=False) + "\n"
-        with open_to_append(path) as file:
-            # A line that a power loss has truncated must not swallow this one.
-            size = os.fstat(file.fileno()).st_size
-            start = b"" if size == 0 or os.pread(file.fileno(), 1, size - 1) == b"\n" else b"\n"
-            file.write(start + line.encode("utf-8"))
-            file.flush()
-            os.fsync(file.fileno())
+        append_line(self.folder(name) / HISTORY_FILE, line)
 
 
 def _taken(name: str, version: int) -> VersionTaken:
@@ -490,10 +487,3 @@ def _folders_in(folder: Path) -> list[str]:
             return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
     except (FileNotFoundError, NotADirectoryError):
         return []
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a service without an entry in the user database
-        return f"uid {os.getuid()}"

@@ -17,9 +17,11 @@ import click
 from deploy.commands.lazygroup import LazyGroup
 from deploy.rollout.errors import CentreError
 from deploy.settings.centresettings import CentreSettings
+from deploy.settings.settings import GatewaySettings
 from ingest.clock import now_ms
 from ingest.secrettext import error_text
 from models.errors import ModelError
+from models.registry import Registry
 
 if TYPE_CHECKING:
     from deploy.rollout.release import ReleaseIndex
@@ -72,6 +74,10 @@ class CentreContext:
             timestamp=self.settings.timestamp_days,
         )
         return CentreRepository(self.folder, now_s, self.passphrase, lifetimes)
+
+    def registry(self, folder: Path | None = None) -> Registry:
+        """The registry of the students: that of an option, of the settings, or of a gateway."""
+        return Registry(folder or self.settings.registry_dir or GatewaySettings().registry_path)
 
     def passphrase(self) -> bytes | None:
         """The passphrase of the keys that stay here; asked at most once."""

@@ -14,6 +14,7 @@ from deploy.commands.centrecontext import CentreContext, now_s, pass_centre
 
 if TYPE_CHECKING:
     from deploy.processes.centrecontrol import CentreControl, Turn, WritePoints
+    from deploy.rollout.release import Release
     from pipeline.points.points import Point
 
 __all__ = ["control"]
@@ -73,12 +74,23 @@ async def _until_stopped(centre: CentreContext) -> None:
 def _process(centre: CentreContext) -> CentreControl:
     from deploy.processes.centrecontrol import CentreControl, ReleaseControl
     from deploy.rollout.inventory import Inventory
+    from models.acceptance import require_releasable
+    from models.errors import RegistryError
 
     settings = centre.settings
     inventory = Inventory(
         centre.repository.folder.inventory, now_s, only_signed=settings.signed_reports
     )
-    decisions = ReleaseControl(centre.repository, inventory, now_s, settings.silent_s)
+    registry = centre.registry()
+
+    def obstacle(release: Release) -> str:
+        try:
+            require_releasable(registry, release.name, release.version)
+        except RegistryError as exc:
+            return str(exc)
+        return ""
+
+    decisions = ReleaseControl(centre.repository, inventory, now_s, settings.silent_s, obstacle)
     return CentreControl(decisions, settings.own_endpoint("kpstream-centre"), _points_writer())
 
 

@@ -11,10 +11,9 @@ import click
 from deploy.commands.centrecontext import CentreContext, now_s, pass_centre
 from deploy.commands.centreplan import begun, plan_options, read_plan
 from deploy.rollout.release import ReleaseIndex
-from deploy.settings.settings import GatewaySettings
+from models.acceptance import require_releasable
 from models.artifact import read_artifact
 from models.errors import ArtifactMissing
-from models.registry import Registry
 
 if TYPE_CHECKING:
     from models.artifact import Artifact
@@ -68,13 +67,14 @@ def release(
 ) -> None:
     """Begin to release VERSION of student NAME, step by step.
 
-    A version that is not published yet is taken from the registry. The same command again changes
-    nothing.
+    A version that is not published yet is taken from the registry. One that the registry rejects,
+    or over which it holds or pins another one, is refused. The same command again changes nothing.
     """
     from deploy.rollout.changes import add_release, find_release
     from deploy.rollout.inventory import known_gateways
 
     plan = read_plan(plan_file, options)
+    require_releasable(centre.registry(registry), name, version)
     digest = _published_digest(centre, name, version)
     if digest is None:
         artifact = _registered(centre, registry, name, version)
@@ -166,7 +166,7 @@ def _published_digest(centre: CentreContext, name: str, version: int) -> str | N
 
 
 def _registered(centre: CentreContext, folder: Path | None, name: str, version: int) -> Artifact:
-    registry = Registry(folder or centre.settings.registry_dir or GatewaySettings().registry_path)
+    registry = centre.registry(folder)
     try:
         return registry.read(name, version)
     except ArtifactMissing as exc:

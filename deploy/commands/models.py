@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import heapq
 from datetime import datetime, timezone
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import click
 
+from deploy.commands.modelrulings import COMMANDS, failing, show_accepted, show_rulings
 from deploy.settings.errors import exit_on_invalid_settings
 from deploy.settings.settings import GatewaySettings
 from ingest.clock import now_ms
 from models import acceptance
-from models.acceptance import Accepted, publish_stable
+from models.acceptance import publish_stable
 from models.artifact import read_artifact, write_artifact
 from models.drafting import Facts, Incomplete, draft_of
 from models.errors import ModelError, VersionMissing
 from models.manifest import Manifest
-from models.pointer import HISTORY_FILE, count_damaged_moves
+from models.pointer import HISTORY_FILE, Move, count_damaged_moves
 from models.registry import Registry
+from models.rulings import (
+    RULINGS_FILE,
+    Ruling,
+    count_damaged_rulings,
+    list_rulings,
+    read_rulings,
+)
 from models.tasks.contract import Subject
 from models.tasks.registry import find_task
 from models.trial import try_student
@@ -41,7 +48,7 @@ _REPLACE = click.option(
 )
 @click.pass_context
 def models(ctx: click.Context, registry: Path | None) -> None:
-    """List, add, publish, promote or roll back students."""
+    """List, add, publish, promote, roll back, hold or pin students."""
     with exit_on_invalid_settings():
         ctx.obj = Registry(registry or GatewaySettings().registry_path)
 
@@ -64,9 +71,11 @@ def list_models(registry: Registry) -> None:
         if fault is not None:
             click.echo(f"{name}: {fault}", err=True)
         stable = None if pointer is None else pointer.version
+        rejected = read_rulings(registry.folder(name)).rejected
         for version in registry.list_versions(name):
-            mark = "stable" if version == stable else ""
-            click.echo(f"{name:<24} v{version:<5} {mark:<7} {_headline(registry, name, version)}")
+            mark = "stable" if version == stable else "rejected" if version in rejected else ""
+            click.echo(f"{name:<24} v{version:<5} {mark:<8} {_headline(registry, name, version)}")
+        show_rulings(registry, name)
     _show_scorers(registry)
 
 
@@ -94,9 +103,9 @@ def add(registry: Registry, name: str, replace: bool) -> None:
     Only one student can score a stream. --replace retires the current one. A gateway switches to
     the new student when it restarts, because its open windows belong to the old one.
     """
-    with _failing():
+    with failing():
         accepted = publish_stable(registry, zoo_path(name), replace=replace)
-    _show_accepted(name, accepted)
+    show_accepted(name, accepted)
 
 
 @models.command(short_help="Make a version stable; a lower one is a rollback.")
@@ -109,9 +118,9 @@ def promote(registry: Registry, name: str, version: int, replace: bool) -> None:
 
     It is tried first as a gateway does, and refused if a gateway would not run it.
     """
-    with _failing():
+    with failing():
         accepted = acceptance.promote(registry, name, version, replace=replace)
-    _show_accepted(name, accepted)
+    show_accepted(name, accepted)
 
 
 @models.command()
@@ -123,8 +132,8 @@ def retire(registry: Registry, name: str) -> None:
     A running gateway keeps it until it stops. `kpstream models add` or `publish` brings a student
     for the stream.
     """
-    with _failing():
-        aside = registry.retire(name)
+    with failing():
+        aside = acceptance.retire(registry, name)
     click.echo(f"{name} is retired: {aside}")
 
 
@@ -138,10 +147,10 @@ def publish(registry: Registry, artifact: Path, stable: bool, replace: bool) -> 
 
     With --stable it is tried first as a gateway does, and refused if a gateway would not run it.
     """
-    with _failing():
+    with failing():
         if stable:
             name = read_artifact(artifact).manifest.name
-            _show_accepted(name, publish_stable(registry, artifact, replace=replace))
+            show_accepted(name, publish_stable(registry, artifact, replace=replace))
         else:
             name, version = read_artifact(artifact).manifest.name, registry.publish(artifact)
             click.echo(
@@ -241,41 +250,35 @@ def init(
 @click.argument("name")
 @click.pass_obj
 def history(registry: Registry, name: str) -> None:
-    """Show who changed the stable version of NAME, when, and to which version."""
-    with _failing():
+    """Show who changed the stable version of NAME, held, pinned or rejected it, and when."""
+    with failing():
         if name not in registry.names() and not registry.history(name):
             known = ", ".join(registry.names()) or "nothing"
             msg = f"the registry has no {name!r}; it has: {known}"
             raise VersionMissing(msg)
-    damaged = count_damaged_moves(registry.root / name)
-    if damaged:
-        file = registry.root / name / HISTORY_FILE
-        click.echo(f"{file}: damaged lines that are left out: {damaged}", err=True)
-    for move in registry.history(name):
-        at = datetime.fromtimestamp(move.ts_ms / 1000, timezone.utc)
-        before = "-" if move.previous is None else f"v{move.previous}"
-        click.echo(
-            f"{at:%Y-%m-%d %H:%M:%S}Z  {move.what:<9} {before} -> v{move.version}  {move.who}"
-        )
+    folder = registry.folder(name)
+    for file, damaged in (
+        (HISTORY_FILE, count_damaged_moves(folder)),
+        (RULINGS_FILE, count_damaged_rulings(folder)),
+    ):
+        if damaged:
+            click.echo(f"{folder / file}: damaged lines that are left out: {damaged}", err=True)
+    events: list[Move | Ruling] = [*registry.history(name)]
+    for event in heapq.merge(events, list_rulings(folder), key=lambda one: one.ts_ms):
+        at = datetime.fromtimestamp(event.ts_ms / 1000, timezone.utc)
+        click.echo(f"{at:%Y-%m-%d %H:%M:%S}Z  {event.what:<9} {_described(event)}  {event.who}")
 
 
-@contextmanager
-def _failing() -> Iterator[None]:
-    """Turn a refusal into the error of a command."""
-    try:
-        yield
-    except (ModelError, OSError) as exc:
-        raise click.ClickException(str(exc)) from exc
+def _described(event: Move | Ruling) -> str:
+    if isinstance(event, Move):
+        before = "-" if event.previous is None else f"v{event.previous}"
+        return f"{before} -> v{event.version}"
+    version = "-" if event.version is None else f"v{event.version}"
+    return f"{version} ({event.reason})" if event.reason else version
 
 
-def _show_accepted(name: str, accepted: Accepted) -> None:
-    for other, aside in accepted.retired.items():
-        click.echo(f"{other} is retired: {aside}")
-    pointer = accepted.pointer
-    click.echo(
-        f"{name} v{pointer.version} is stable (digest {pointer.digest[:12]})"
-        + (": restart the gateway" if accepted.retired else "")
-    )
+for _command in COMMANDS:
+    models.add_command(_command)
 
 
 def _show_scorers(registry: Registry) -> None:

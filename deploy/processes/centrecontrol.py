@@ -18,7 +18,7 @@ from deploy.rollout.controller import SILENT_S, Move, move_all
 from deploy.rollout.errors import CentreError
 from deploy.rollout.inventory import Inventory
 from deploy.rollout.points import release_point, report_points
-from deploy.rollout.release import AnyRelease, ReleaseIndex
+from deploy.rollout.release import AnyRelease, Release, ReleaseIndex
 from deploy.rollout.report import MAX_REPORT_BYTES, GatewayReport, ReportRefused, encode_note
 from ingest.errors import MqttError
 from ingest.mqtt.connection import Connection
@@ -77,6 +77,7 @@ class ReleaseControl:
         inventory: Its gateways.
         now_s: Its clock, epoch seconds.
         silent_s: Seconds without a new report after which a gateway is left out.
+        obstacle: Why people do not want the version of a release any more; "" if they do.
     """
 
     def __init__(
@@ -85,7 +86,9 @@ class ReleaseControl:
         inventory: Inventory,
         now_s: Callable[[], int],
         silent_s: int = SILENT_S,
+        obstacle: Callable[[Release], str] = lambda release: "",
     ) -> None:
+        self._obstacle = obstacle
         self.inventory = inventory
         self._repository = repository
         self._now_s = now_s
@@ -104,10 +107,12 @@ class ReleaseControl:
         known, now_s = self.inventory.known(), self._now_s()
 
         def change(index: ReleaseIndex) -> ReleaseIndex:
-            return move_all(index, known, now_s, self._silent_s)[0]
+            return move_all(index, known, now_s, self._silent_s, against)[0]
 
         index = self._repository.index()
-        moved, moves = move_all(index, known, now_s, self._silent_s)
+        running = [each for each in index.releases if each.state == "running"]
+        against = {each.title: text for each in running if (text := self._obstacle(each))}
+        moved, moves = move_all(index, known, now_s, self._silent_s, against)
         if moved is index:
             return Turn(index, moves)
         moved = self._repository.write_index(change)

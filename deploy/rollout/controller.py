@@ -3,7 +3,8 @@
 The state of a release is in the signed index, and what the gateways do is in the inventory; so the
 process that decides may end anywhere and begin again. The rules, the first that applies:
 
-1. A release that is paused or aborted stays so until an operator changes it.
+1. A release that is paused or aborted stays so until an operator changes it. A running one pauses
+   when its version is rejected at the centre, or another one is held or pinned there.
 2. It pauses when more gateways than `max_failed` judged it unhealthy, also after a later step and
    after the last one; or when every member of the step that is not held did.
 3. It waits until the step has lasted its time.
@@ -18,7 +19,7 @@ began names the version, and its updater, if there is one, does not say otherwis
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Literal, TypeVar
@@ -100,7 +101,11 @@ def members_of(
 
 
 def next_move(
-    release: AnyRelease, known: Iterable[Known], now_s: int, silent_s: int = SILENT_S
+    release: AnyRelease,
+    known: Iterable[Known],
+    now_s: int,
+    silent_s: int = SILENT_S,
+    obstacle: str = "",
 ) -> Move:
     """Decide about a release.
 
@@ -109,10 +114,13 @@ def next_move(
         known: What the centre knows of its gateways.
         now_s: Time of the centre, epoch seconds.
         silent_s: Seconds without a new report after which a gateway is left out.
+        obstacle: Why people do not want the version any more; "" if they do.
     """
     members = members_of(release, known, now_s, silent_s)
     if release.state in ("paused", "aborted"):
         return Move("stay", f"{release.state}: {release.reason or 'by hand'}", members)
+    if obstacle and release.state == "running":
+        return Move("pause", obstacle[:_MAX_REASON], members)
     failed = [member for member in members if member.standing == "failed"]
     if len(failed) > release.plan.max_failed:
         return Move("pause", _failures(failed, release.plan.max_failed), members)
@@ -135,13 +143,22 @@ def next_move(
 
 
 def move_all(
-    index: ReleaseIndex, known: Sequence[Known], now_s: int, silent_s: int = SILENT_S
+    index: ReleaseIndex,
+    known: Sequence[Known],
+    now_s: int,
+    silent_s: int = SILENT_S,
+    obstacles: Mapping[str, str] | None = None,
 ) -> tuple[ReleaseIndex, dict[str, Move]]:
     """Decide about every release, and return the index that follows and the moves by name.
 
-    The index is the same object if nothing moves; whoever signs it sets its time.
+    The index is the same object if nothing moves; whoever signs it sets its time. `obstacles` has
+    the reasons for which people do not want a version any more, by the title of its release.
     """
-    moves = {each.name: next_move(each, known, now_s, silent_s) for each in index.rollouts}
+    against = obstacles or {}
+    moves = {
+        each.name: next_move(each, known, now_s, silent_s, against.get(each.title, ""))
+        for each in index.rollouts
+    }
     releases = tuple(_moved(each, moves[each.name], known, now_s) for each in index.releases)
     software = index.software
     if software is not None:

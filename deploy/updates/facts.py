@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 from deploy.rollout.release import Policy, Release, ReleaseIndex, is_member
@@ -19,8 +19,9 @@ from deploy.updates.progress import Failure, Progress
 from ingest.secrettext import error_text
 from models.errors import ArtifactError, ModelError
 from models.manifest import Manifest, check_fit
-from models.pointer import Move, Pointer
+from models.pointer import HISTORY_FILE, POINTER_FILE, Move, Pointer, files_stamp
 from models.registry import Registry
+from models.rulings import RULINGS_FILE, Rulings, read_rulings
 from models.session import Student
 from pipeline.scoring.contests import Contests
 from pipeline.scoring.rollover import ModelWatch
@@ -43,9 +44,10 @@ class Seen:
     """What the agent keeps of one student in memory.
 
     Attributes:
-        stamp: Stamp of the pointer and the history that were read.
+        stamp: Stamp of the pointer, the history and the rulings that were read.
         pointer: The pointer.
         moves: The history.
+        rulings: What people hold or pin here.
         manifest: Manifest of the release, once the registry has it.
         manifest_digest: Its digest.
         unfit: Digest of a student that can never run here, and why.
@@ -60,6 +62,7 @@ class Seen:
     stamp: tuple[int, ...] | None = ()
     pointer: Pointer | None = None
     moves: tuple[Move, ...] = ()
+    rulings: Rulings = field(default_factory=Rulings)
     manifest: Manifest | None = None
     manifest_digest: str = ""
     unfit: tuple[str, str] = ("", "")
@@ -153,8 +156,10 @@ class Facts:
         )
 
     def _refreshed(self, name: str) -> Seen:
-        """The pointer and the history, read again only when a file has changed."""
-        seen, stamp = self.seen(name), self._registry.stable_stamp(name)
+        """Pointer, history and rulings, read again only when a file has changed."""
+        seen = self.seen(name)
+        folder = self._registry.folder(name)
+        stamp = files_stamp(folder, (POINTER_FILE, HISTORY_FILE, RULINGS_FILE))
         if stamp != seen.stamp:
             try:
                 seen.pointer = self._registry.read_stable(name)
@@ -162,6 +167,7 @@ class Facts:
                 seen.pointer = None
                 tell(seen, error_text(exc))
             seen.moves, seen.stamp = tuple(self._registry.history(name)), stamp
+            seen.rulings = read_rulings(folder)
         return seen
 
     def seen(self, name: str) -> Seen:
@@ -272,7 +278,10 @@ class Facts:
         )
         if release is None:
             return found
-        held = found.hold or self._conflict(release, self.seen(name))
+        seen = self.seen(name)
+        stable = None if seen.pointer is None else seen.pointer.version
+        ruled = seen.rulings.obstacle(release.version, stable)
+        held = found.hold or (ruled and f"{name} is {ruled}") or self._conflict(release, seen)
         if self._gateway in release.plan.hold:
             held = f"the plan of release {release.number} holds this gateway"
         return replace(found, hold=held)

@@ -108,6 +108,25 @@ def test_the_same_command_again_changes_nothing(desk: Desk) -> None:
     assert desk.signed() == before
 
 
+def test_what_the_registry_holds_or_rejects_is_not_released_and_pauses(desk: Desk) -> None:
+    desk.init()
+    desk.registry.set_stable("rul-x", 2)
+    words = ("--registry", desk.registry.root)
+    models = ("models", "--registry", str(desk.registry.root))
+    desk.run("release", "rul-x", "2", *words)
+    assert CliRunner().invoke(main, [*models, "rollback", "rul-x", "1"]).exit_code == 0
+    turn = CliRunner(env={"KPSTREAM_CENTRE_REGISTRY_DIR": str(desk.registry.root)}).invoke(
+        main, ["centre", "--dir", str(desk.centre), "control", "--once"]
+    )
+    assert "paused" in turn.output, turn.output
+    assert "rul-x v2 was rejected (" in turn.output
+    refused = desk.run("release", "rul-x", "2", *words, "--replace", code=1)
+    assert "rul-x v2 was rejected (" in refused
+    assert CliRunner().invoke(main, [*models, "pin", "rul-x", "1"]).exit_code == 0
+    assert "pinned to v1" in desk.run("release", "rul-x", "2", *words, "--replace", code=1)
+    desk.run("release", "rul-x", "1", *words, "--replace")
+
+
 def test_numbers_only_grow_and_a_running_release_is_not_replaced_by_accident(desk: Desk) -> None:
     desk.init()
     desk.release(1)

@@ -123,3 +123,55 @@ def test_the_list_and_the_doctor_name_a_lost_pointer_and_a_history_that_lacks_it
     assert [f.state for f in check_models(registry.root) if lost in f.text] == ["fail"]
     run(registry.root, "promote", "rul-rival", "2")
     assert "stable" in run(registry.root, "list")
+
+
+def test_hold_pin_and_rollback_by_command(tmp_path: Path) -> None:
+    registry = Registry(tmp_path / "registry")
+    folders = []
+    for seed in range(4):
+        draft = dummy_draft("rul", name="rul-x")
+        graph = dummy_onnx(draft, seed=seed)
+        folders.append(str(write_artifact(tmp_path / f"a{seed}", draft, graph).path))
+    for folder in folders[:2]:
+        run(registry.root, "publish", folder, "--stable")
+
+    told = run(registry.root, "hold", "rul-x", "--reason", "audit of spring")
+    assert "rul-x is held since" in told
+    refused = run(registry.root, "publish", folders[2], "--stable", code=1)
+    assert "audit of spring; `kpstream models unhold rul-x` ends it" in refused
+    assert ": audit of spring" in run(registry.root, "list")
+
+    told = run(registry.root, "rollback", "rul-x", "--reason", "false alarms")
+    assert "rul-x v1 is stable" in told
+    assert "rul-x v2 is rejected" in told
+    assert any(line.split()[1:3] == ["v2", "rejected"] for line in listed(registry))
+    assert "rul-x is no longer held" in run(registry.root, "unhold", "rul-x")
+    assert "rul-x was not held" in run(registry.root, "unhold", "rul-x")
+    refused = run(registry.root, "publish", folders[1], "--stable", code=1)
+    assert "rul-x v2 was rejected" in refused
+    assert "false alarms" in refused
+    assert "no earlier stable version" in run(registry.root, "rollback", "rul-x", code=1)
+
+    run(registry.root, "pin", "rul-x", "2")
+    assert registry.read_stable("rul-x").version == 2
+    assert "rul-x is pinned to v2" in run(registry.root, "list")
+    assert "unpin rul-x" in run(registry.root, "promote", "rul-x", "1", code=1)
+    assert "unpin rul-x" in run(registry.root, "rollback", "rul-x", code=1)
+    assert "rul-x is no longer pinned" in run(registry.root, "unpin", "rul-x")
+    run(registry.root, "rollback", "rul-x", "1")
+    assert "rul-x v2 is no longer rejected" in run(registry.root, "readmit", "rul-x", "2")
+    run(registry.root, "publish", folders[1], "--stable")
+
+    history = run(registry.root, "history", "rul-x")
+    assert [line.split()[2] for line in history.splitlines()] == [
+        *("promote", "promote", "hold", "rollback", "reject", "unhold", "unhold"),
+        *("promote", "pin", "unpin", "rollback", "reject", "readmit", "promote"),
+    ]
+    assert "v2 (false alarms)" in history
+    for words in (("hold", "no"), ("pin", "no", "1"), ("rollback", "no")):
+        run(registry.root, *words, code=1)
+    assert not (registry.root / "no").exists()
+
+
+def listed(registry: Registry) -> list[str]:
+    return run(registry.root, "list").splitlines()

@@ -130,6 +130,20 @@ def test_the_reason_of_a_pause_names_gateways_and_fits_into_a_release():
     type(paused).model_validate(paused.model_dump())
 
 
+def test_a_release_pauses_when_people_do_not_want_its_version_any_more():
+    fleet = [known("gw-1")]
+    against = {"rul-fd001 v2": "rul-fd001 v2 was rejected"}
+    index, moves = move_all(_index(release()), fleet, NOW_S, obstacles=against)
+    (paused,) = index.releases
+    assert (paused.state, paused.reason) == ("paused", "rul-fd001 v2 was rejected")
+    assert moves["rul-fd001"].action == "pause"
+    for state in ("paused", "aborted", "complete"):
+        before = _index(release(state=state))
+        assert move_all(before, fleet, NOW_S, obstacles=against)[0] is before
+    before = _index(release(version=3))
+    assert move_all(before, fleet, NOW_S, obstacles=against)[0].releases[0].state == "running"
+
+
 def _index(*releases):
     return ReleaseIndex(made_s=NOW_S - 9, releases=releases)
 

@@ -14,6 +14,7 @@ from deploy.updates.fetch import FetchFailed
 from deploy.updates.memory import RolloutMemory
 from models.dummy import write_dummy
 from models.registry import Registry
+from models.rulings import Ruling, add_ruling
 
 pytest.importorskip("onnx", reason="needs the extra [training]; make test installs it")
 from tests.fakes.following import NAME, PLAN, MadeUpCentre, MadeUpGateway, away, make_student
@@ -181,6 +182,21 @@ def test_policies_of_the_centre_and_own_settings(tmp_path: Path, centre: MadeUpC
     centre.set_policies([Policy(gateway="gw-1", pin={NAME: 1})])
     gateway.until(lambda: "pinned to v1" in gateway.progress.reason)
     centre.set_policies([])
+    gateway.until_phase("shadow")
+
+
+@pytest.mark.parametrize(("what", "version"), [("hold", None), ("pin", 1)])
+def test_a_ruling_on_this_gateway_holds_a_release(
+    gateway: MadeUpGateway, centre: MadeUpCentre, what: str, version: int | None
+) -> None:
+    folder = gateway.registry.folder(NAME)
+    add_ruling(folder, Ruling(ts_ms=1, who="eva", what=what, version=version, reason="audit"))
+    centre.release(7, make_student(gateway.folder, 2))
+    gateway.until_phase("held")
+    assert "by eva: audit" in gateway.progress.reason
+    assert centre.fetches == 0
+    add_ruling(folder, Ruling(ts_ms=2, who="eva", what="unhold"))
+    add_ruling(folder, Ruling(ts_ms=2, who="eva", what="unpin"))
     gateway.until_phase("shadow")
 
 
