@@ -65,7 +65,7 @@ from training.running import (
 if TYPE_CHECKING:  # it needs torch, which --help does not
     from training.candidate import Candidate
 
-__all__ = ["main", "redistill"]
+__all__ = ["redistill"]
 
 NOT_BETTER = 3
 
@@ -86,7 +86,10 @@ class _TaskOption(click.ParamType):
         return str(value)
 
 
-@click.command(context_settings={"show_default": True})
+@click.command(
+    context_settings={"show_default": True},
+    epilog="train-redistill init --from DATA writes a first description and recipe for own data.",
+)
 @click.option(
     "--task",
     type=_TaskOption(),
@@ -202,11 +205,6 @@ def _choose_task(option: str | None, data: str) -> str:
         message = f"--task is {option}, but {data} is for {named}: leave --task out"
         raise click.UsageError(message)
     return str(named or option)
-
-
-def main() -> None:
-    """Run the console command."""
-    redistill(prog_name="train-redistill")
 
 
 def _fail(message: str) -> NoReturn:

@@ -6,7 +6,8 @@ first bytes say:
 - **CSV** with or without a header, separated by any character or by blanks (C-MAPSS text).
 - **Parquet**, as `kpstream record` and pandas write it. Times become epoch milliseconds.
 - **HDF5** whose data sets have one row per reading, such as N-CMAPSS: the columns of `X_s_dev` are
-  named by `X_s_var`, and `part` chooses `dev` or `test`.
+  named by `X_s_var`, and `part` chooses `dev` or `test`. The virtual sensors and health parameters
+  of N-CMAPSS (`X_v`, `T`) are left out, because no engine measures them.
 
 A number is finite and fits float32, or its cell is one of the words that mean "missing" (in Parquet
 and HDF5 also null and NaN) and it becomes NaN. All columns that are missing or wrong are told at
@@ -33,6 +34,8 @@ from ingest.secrettext import error_text
 __all__ = ["Columns", "Notation", "column_names", "read_columns"]
 
 _MOST_FAULTS = 20
+_N_CMAPSS = {"W_var", "X_s_var", "X_v_var", "T_var"}
+_SIMULATED = ("X_v", "T")
 _SIGNS = {"parquet": b"PAR1", "hdf5": b"\x89HDF\r\n\x1a\n"}
 
 
@@ -283,7 +286,10 @@ class _Hdf5:
 
     def _find(self, part: str) -> Iterator[tuple[str, tuple[str, int | None]]]:
         """Yield name, data set and place of every column."""
+        left_out = _SIMULATED if set(self._file) >= _N_CMAPSS else ()
         for key, data in self._file.items():
+            if key.rpartition("_")[0] in left_out:
+                continue
             if not hasattr(data, "shape") or data.ndim not in (1, 2):
                 continue
             word, _, end = key.rpartition("_")
@@ -292,8 +298,6 @@ class _Hdf5:
             word = word if part else key
             if data.ndim == 1:
                 yield word, (key, None)
-            elif data.shape[1] == 1:
-                yield word, (key, 0)
             else:
                 for place, column in enumerate(self._variables(word, data.shape[1])):
                     yield column, (key, place)
@@ -304,7 +308,7 @@ class _Hdf5:
             names = [one.decode() if isinstance(one, bytes) else str(one) for one in cells]
             if len(names) == count:
                 return names
-        return [f"{word}_{place}" for place in range(count)]
+        return [word] if count == 1 else [f"{word}_{place}" for place in range(count)]
 
     def read(self, texts: Sequence[str], numbers: Sequence[str], most_rows: int | None) -> Columns:
         faults = _Faults(self._name)

@@ -80,9 +80,11 @@ def test_commands_on_pages_exist(page: Path) -> None:
         if words[0] == "kpstream":
             flaws.append(_flaw(words[1:], kpstream))
         elif words[0] == "train-redistill":
+            from training.command import SUBCOMMANDS
             from training.redistill import redistill
 
-            flaws.append(_flaw(words[1:], redistill))
+            command = SUBCOMMANDS.get(words[1]) if len(words) > 1 else None
+            flaws.append(_flaw(words[2:], command) if command else _flaw(words[1:], redistill))
         elif find_spec(words[2]) is None and words[2].partition(".")[0] not in ("build", "pip"):
             flaws.append(f"no module {words[2]}")
     assert [flaw for flaw in flaws if flaw] == []

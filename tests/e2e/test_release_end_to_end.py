@@ -151,7 +151,7 @@ def train(folder: Path, data_dir: Path, *words: object) -> str:
     number = len(list(folder.glob("run-*")))
     done = subprocess.run(
         [
-            *(sys.executable, "-c", "from training.redistill import main; main()"),
+            *(sys.executable, "-c", "from training.command import main; main()"),
             *("--task", "rul", "--name", NAME),
             *("--data", data_dir / "cmapss.zip", "--registry", folder / "registry"),
             *("--out", folder / f"run-{number}", *words),
