@@ -7,8 +7,9 @@ Promise: the same readings give the same windows whatever their order within the
 snapshot restores a windower exactly.
 
 Files: `spec` defines windows; `windower` decides on each reading (late, duplicate, correction,
-gap); `cutters` buffers readings and closes windows; `snapshots` encodes the state; `devices` holds
-one windower per device and applies each record of the log once.
+gap); `cutters` buffers readings and closes windows; `resample` brings a stream to the rate of its
+student, and `gridcutter` cuts what comes out; `snapshots` encodes the state; `devices` holds one
+windower per device and applies each record of the log once.
 """
 
 __all__: list[str] = []

@@ -1,11 +1,12 @@
 """The state of a windower as bytes: compact, versioned, checksummed.
 
 ```
-magic "KPW2" | crc32 of the rest | spec, channels | numbers | times | receive times | values
-             | versions
+magic "KPW3" | crc32 of the rest | spec, channels | numbers | times | receive times | values
+             | versions | rate, sizes | resampler | resampled readings as above
 ```
 
-The format KPW1 of earlier versions, which knew no corrections, is read too.
+The formats KPW2 of earlier versions, which knew no resampling, and KPW1, which knew no corrections
+either, are read too.
 
 All numbers are little-endian. A series of times is its first value, its smallest step, and the
 excess of each step in the smallest unsigned width that holds it, so a regular series takes 18 bytes
@@ -24,16 +25,37 @@ from numpy.typing import NDArray
 from pipeline.errors import SnapshotError
 from pipeline.windows.spec import WindowSpec
 
-__all__ = ["WindowerState", "decode_state", "encode_state"]
+__all__ = ["GridState", "WindowerState", "decode_state", "encode_state"]
 
-_MAGIC = b"KPW2"
-_FORMER_MAGIC = b"KPW1"
+_MAGIC = b"KPW3"
+_MAGIC_2 = b"KPW2"
+_MAGIC_1 = b"KPW1"
 _HEAD = struct.Struct("<4sI")
 _SPEC = struct.Struct("<5qI?")
 _NUMBERS = struct.Struct("<12q4I")
 _FORMER_NUMBERS = struct.Struct("<11q3I")
+_GRID = struct.Struct("<dII")
 _SERIES = struct.Struct("<qqH")
 _WIDTHS = (0, 1, 2, 4, 8)
+
+
+@dataclass(frozen=True, slots=True)
+class GridState:
+    """The state of a `GridCutter` without its spec.
+
+    Attributes:
+        rate_hz: Rate of the windows.
+        resampler: See `Resampler.snapshot`.
+        ts_ms: Event times of the resampled readings that a coming window needs, int64 `[g]`.
+        recv_ms: Their receive times, int64 `[g]`.
+        values: Their values and numbers of real readings, float32 `[g, c + 1]`.
+    """
+
+    rate_hz: float
+    resampler: bytes
+    ts_ms: NDArray[np.int64]
+    recv_ms: NDArray[np.int64]
+    values: NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +80,7 @@ class WindowerState:
         recv_ms: Receive times of the last k of them, int64 `[k]`.
         values: Values of the last k of them, float32 `[k, c]`.
         versions: Event times and digests of other versions of readings, int64 `[v, 2]`.
+        grid: The resampled readings; None without resampling.
     """
 
     watermark_ms: int
@@ -77,9 +100,10 @@ class WindowerState:
     recv_ms: NDArray[np.int64]
     values: NDArray[np.float32]
     versions: NDArray[np.int64]
+    grid: GridState | None = None
 
 
-_NUMBER_NAMES = tuple(field.name for field in fields(WindowerState))[:-4]
+_NUMBER_NAMES = tuple(field.name for field in fields(WindowerState))[:-5]
 """Fields in `_NUMBERS`, in this order, before the counts of times, of rows and of versions."""
 _FORMER_NAMES = tuple(name for name in _NUMBER_NAMES if name != "corrected")
 
@@ -99,6 +123,7 @@ def encode_state(spec: WindowSpec, channels: int, state: WindowerState) -> bytes
             _encode_series(state.recv_ms),
             state.values.astype("<f4", copy=False).tobytes(),
             state.versions.astype("<i8", copy=False).tobytes(),
+            _encode_grid(state.grid),
         )
     )
     return _HEAD.pack(_MAGIC, zlib.crc32(body)) + body
@@ -112,7 +137,7 @@ def decode_state(spec: WindowSpec, channels: int, data: bytes) -> WindowerState:
     """
     try:
         magic, checksum = _HEAD.unpack_from(data)
-        if magic not in (_MAGIC, _FORMER_MAGIC):
+        if magic not in (_MAGIC, _MAGIC_2, _MAGIC_1):
             msg = f"window snapshot begins with {magic!r}, but this version reads {_MAGIC!r}"
             raise SnapshotError(msg)
         body = data[_HEAD.size :]
@@ -124,17 +149,19 @@ def decode_state(spec: WindowSpec, channels: int, data: bytes) -> WindowerState:
             needed = _described(wanted)
             msg = f"window snapshot has {_described(found)}, but the student needs {needed}"
             raise SnapshotError(msg)
-        numbers, at = _decode_numbers(body, is_former=magic == _FORMER_MAGIC)
+        numbers, at = _decode_numbers(body, is_former=magic == _MAGIC_1)
         times, rows, count = (numbers.pop(name) for name in ("times", "rows", "versions"))
         ts_ms, at = _decode_series(body, at, times)
         recv_ms, at = _decode_series(body, at, rows)
         values = np.frombuffer(body, dtype="<f4", count=rows * channels, offset=at)
         at += values.nbytes
         versions = np.frombuffer(body, dtype="<i8", count=2 * count, offset=at)
+        at += versions.nbytes
+        grid, at = _decode_grid(body, at, channels) if magic == _MAGIC else (None, at)
     except (struct.error, TypeError, ValueError) as exc:
         msg = f"window snapshot of {len(data)} bytes is truncated or damaged: {exc}"
         raise SnapshotError(msg) from exc
-    if at + versions.nbytes != len(body) or not (numbers["released"] <= times and rows <= times):
+    if at != len(body) or not (numbers["released"] <= times and rows <= times):
         msg = f"window snapshot of {len(data)} bytes has the wrong length for its readings"
         raise SnapshotError(msg)
     return WindowerState(
@@ -143,7 +170,41 @@ def decode_state(spec: WindowSpec, channels: int, data: bytes) -> WindowerState:
         recv_ms=recv_ms,
         values=values.reshape(rows, channels).astype(np.float32),
         versions=versions.reshape(count, 2).astype(np.int64),
+        grid=grid,
     )
+
+
+def _encode_grid(grid: GridState | None) -> bytes:
+    if grid is None:
+        return _GRID.pack(0.0, 0, 0)
+    return b"".join(
+        (
+            _GRID.pack(grid.rate_hz, len(grid.resampler), len(grid.ts_ms)),
+            grid.resampler,
+            _encode_series(grid.ts_ms),
+            _encode_series(grid.recv_ms),
+            grid.values.astype("<f4", copy=False).tobytes(),
+        )
+    )
+
+
+def _decode_grid(body: bytes, at: int, channels: int) -> tuple[GridState | None, int]:
+    """Decode the resampled readings at `at`; returns them and the end of what was read.
+
+    Raises:
+        struct.error: The body is too short.
+        ValueError: The body is too short.
+    """
+    rate_hz, size, rows = _GRID.unpack_from(body, at)
+    at += _GRID.size
+    if rate_hz == 0.0:
+        return None, at
+    resampler = body[at : at + size]
+    ts_ms, at = _decode_series(body, at + size, rows)
+    recv_ms, at = _decode_series(body, at, rows)
+    values = np.frombuffer(body, dtype="<f4", count=rows * (channels + 1), offset=at)
+    table = values.reshape(rows, channels + 1).astype(np.float32)
+    return GridState(rate_hz, resampler, ts_ms, recv_ms, table), at + values.nbytes
 
 
 def _decode_numbers(body: bytes, *, is_former: bool) -> tuple[dict[str, int], int]:

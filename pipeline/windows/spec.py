@@ -6,13 +6,16 @@ lines. `pipeline.windows.windower.DeviceWindower` gives the same windows from a 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+import math
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Window", "WindowSpec", "front_padded", "slice_windows"]
+from pipeline.windows.resample import MOST_HZ, resample_series
+
+__all__ = ["Window", "WindowSpec", "as_resampled", "front_padded", "slice_windows"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,9 @@ class WindowSpec:
         gap_policy: Effect of a gap on count windows. `reset` starts a new run, so that no window
             spans it; `mark` continues the run and counts the gap in `Window.gaps`. Time windows
             always mark.
+        rate_hz: Rate to which a run is resampled before it is cut (`pipeline.windows.resample`);
+            length and hop then count resampled readings. For count windows that reset at gaps.
+            None: readings go into windows as they come.
     """
 
     length: int = 0
@@ -56,6 +62,7 @@ class WindowSpec:
     future_ms: int = 300_000
     gap_ms: int | None = None
     gap_policy: Literal["reset", "mark"] = "reset"
+    rate_hz: float | None = None
 
     def __post_init__(self) -> None:
         if self.min_readings == 0:
@@ -81,7 +88,23 @@ class WindowSpec:
             "min_readings must be 1 to length": self.min_readings < 1 or too_many,
             "lateness_ms, idle_ms and future_ms must be >= 0": min(limits) < 0,
             "gap_ms must be >= 1 or None": self.gap_ms is not None and self.gap_ms < 1,
+            "rate_hz needs count windows with gap_policy reset": self.rate_hz is not None
+            and (timed or self.gap_policy != "reset"),
+            f"rate_hz must be above 0 and at most {MOST_HZ:g}, or None": self.rate_hz is not None
+            and not 0 < self.rate_hz <= MOST_HZ,
         }
+
+    @property
+    def longest_step_ms(self) -> int | None:
+        """Largest step between two readings that is no gap; None: every one.
+
+        With `rate_hz` a step of more than one window is a gap too, because the readings that would
+        fill it say nothing and cost as much as real ones.
+        """
+        if self.rate_hz is None:
+            return self.gap_ms
+        window_ms = math.ceil(self.length * 1000 / self.rate_hz)
+        return window_ms if self.gap_ms is None else min(self.gap_ms, window_ms)
 
     @property
     def first_close(self) -> int:
@@ -148,7 +171,12 @@ def slice_windows(
     order = np.lexsort((received, ts_ms))  # stable: in the order given, where all else is equal
     last = order[np.flatnonzero(np.diff(ts_ms[order], append=ts_ms.max(initial=0) + 1))]
     ts, rows, recv = ts_ms[last], values[last], received[last]
-    is_gap = np.diff(ts) > (2**62 if spec.gap_ms is None else spec.gap_ms)
+    longest_ms = spec.longest_step_ms
+    is_gap = np.diff(ts) > (2**62 if longest_ms is None else longest_ms)
+    if spec.rate_hz is not None:
+        starts = np.flatnonzero(is_gap) + 1
+        runs = zip(*(np.split(each, starts) for each in (ts, rows, recv)), strict=True)
+        return [window for run in runs for window in _resampled(run, spec)]
     spans: list[
         tuple[int, int, int, int]
     ] = []  # first reading, one past the last, start_ms, end_ms
@@ -177,6 +205,36 @@ def slice_windows(
         )
         for lo, hi, start, end in spans
     ]
+
+
+def _resampled(run: tuple[Any, ...], spec: WindowSpec) -> list[Window]:
+    """The windows of one run (event times, values, receive times), resampled."""
+    ts_ms, values, recv_ms = run
+    if len(ts_ms) == 0 or spec.rate_hz is None:
+        return []
+    found = resample_series(ts_ms, values, spec.rate_hz, recv_ms)
+    windows = slice_windows(
+        found.ts_ms, found.values, replace(spec, rate_hz=None, gap_ms=None), found.recv_ms
+    )
+    ends = range(spec.first_close, len(found.ts_ms) + 1, spec.hop)
+    return [
+        as_resampled(window, found.real[n - window.readings : n], spec.rate_hz, int(ts_ms[0]))
+        for n, window in zip(ends, windows, strict=True)
+    ]
+
+
+def as_resampled(
+    window: Window, real: NDArray[np.integer] | NDArray[np.float32], rate_hz: float, run_ms: int
+) -> Window:
+    """A window of resampled readings; `real` are the numbers of real readings in their cells."""
+    readings = int(real.sum())
+    return replace(
+        window,
+        readings=readings,
+        made_up=float(np.count_nonzero(real == 0)) / len(real),
+        rate_hz=readings * rate_hz / len(real),
+        run_ms=run_ms,
+    )
 
 
 def front_padded(rows: NDArray[np.float32], length: int) -> NDArray[np.float32]:

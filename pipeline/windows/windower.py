@@ -35,6 +35,9 @@ incomplete reading first.
 |                                                      | same values again are a duplicate        |
 | not comparable, since the known values are forgotten | duplicate                                |
 
+With `WindowSpec.rate_hz`, windows need no reading any more once it is released, because its values
+are in the grid then (`pipeline.windows.resample`).
+
 So a moment with n versions counts as one windowed and n - 1 corrected readings, whichever of them
 wins. Values of the last 32 released readings, and of all that a coming window needs, are compared;
 versions are remembered for the last 256 corrections.
@@ -69,8 +72,10 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.errors import SnapshotError
 from pipeline.status.counters import ReadingCounters
 from pipeline.windows.cutters import CountCutter, ReadingBuffer, TimeCutter
+from pipeline.windows.gridcutter import GridCutter
 from pipeline.windows.resample import measured_rate
 from pipeline.windows.snapshots import WindowerState, decode_state, encode_state
 from pipeline.windows.spec import Window, WindowSpec
@@ -124,6 +129,7 @@ class DeviceWindower:
     Args:
         spec: Window rules of the stream.
         channels: Channels of a reading.
+        run_ms: See `pipeline.windows.resample.Resampler`; for a windower that begins within a run.
 
     Attributes:
         spec: Window rules of the stream.
@@ -153,13 +159,13 @@ class DeviceWindower:
         "watermark_ms",
     )
 
-    def __init__(self, spec: WindowSpec, channels: int) -> None:
+    def __init__(self, spec: WindowSpec, channels: int, run_ms: int | None = None) -> None:
         self.spec = spec
         self.channels = channels
         self.max_event_ms = self.last_recv_ms = self.watermark_ms = NEVER_MS
         self._buffer = ReadingBuffer(channels)
         self._remembered = max(spec.length, _REMEMBERED)
-        self._cutter = CountCutter(spec) if spec.kind == "count" else TimeCutter(spec)
+        self._cutter = _make_cutter(spec, channels, run_ms)
         self._windowed = self._duplicate = self._late = self._future = 0
         self._gaps = self._windows = self._corrected = 0
         self._versions: dict[tuple[int, int], None] = {}  # event times and digests that lost
@@ -283,6 +289,7 @@ class DeviceWindower:
                 recv_ms=buffer.recv(keep_rows, buffer.end),
                 values=buffer.rows(keep_rows, buffer.end),
                 versions=np.array(list(self._versions), dtype=np.int64).reshape(-1, 2),
+                grid=self._cutter.state() if isinstance(self._cutter, GridCutter) else None,
             ),
         )
 
@@ -290,7 +297,9 @@ class DeviceWindower:
     def restore(cls, spec: WindowSpec, channels: int, data: bytes) -> DeviceWindower:
         """Create a windower that continues exactly where `snapshot` was taken.
 
-        `lateness_ms`, `idle_ms`, `future_ms`, `gap_ms` and `gap_policy` may differ.
+        `lateness_ms`, `idle_ms`, `future_ms`, `gap_ms` and `gap_policy` may differ. `rate_hz` may
+        differ too: windows that were not resampled before are from now on, and otherwise a new run
+        begins.
 
         Raises:
             SnapshotError: `data` is truncated, damaged, of another version, or has another number
@@ -301,8 +310,6 @@ class DeviceWindower:
         windower.watermark_ms = state.watermark_ms
         windower.max_event_ms = state.max_event_ms
         windower.last_recv_ms = state.last_recv_ms
-        windower._cutter.run = state.run
-        windower._cutter.next_close = state.next_close
         windower._windowed = state.windowed
         windower._duplicate = state.duplicate
         windower._late = state.late
@@ -312,7 +319,26 @@ class DeviceWindower:
         windower._corrected = state.corrected
         windower._versions = dict.fromkeys(map(tuple, state.versions.tolist()))
         windower._buffer.load(state.ts_ms, state.values, state.recv_ms, state.released)
+        try:
+            windower._continue_run(state)
+        except ValueError as exc:
+            msg = f"window snapshot of {len(data)} bytes is damaged: {exc}"
+            raise SnapshotError(msg) from exc
         return windower
+
+    def _continue_run(self, state: WindowerState) -> None:
+        """Continue the run of a snapshot, if its windows have the rate of these."""
+        cutter, grid = self._cutter, state.grid
+        if not isinstance(cutter, GridCutter):
+            if grid is None:
+                cutter.run, cutter.next_close = state.run, state.next_close
+        elif grid is None:
+            released = self._buffer.released
+            needed = state.run - max(state.next_close - self.spec.length, 0)
+            first = max(released - max(needed, 0), self._buffer.first_row)
+            cutter.adopt(self._buffer, first, state.run, state.next_close)
+        elif grid.rate_hz == self.spec.rate_hz:
+            cutter.load(grid, state.run, state.next_close)
 
     def _step_disordered(
         self,
@@ -418,20 +444,20 @@ class DeviceWindower:
             else:
                 waiting = buffer.ts[first : buffer.end]
                 buffer.released += int(waiting.searchsorted(self.watermark_ms, "right"))
-        gap_ms = self.spec.gap_ms
-        jumps = [] if gap_ms is None else self._jumps(first, gap_ms)
+        longest_ms = self.spec.longest_step_ms
+        jumps = [] if longest_ms is None else self._jumps(first, longest_ms)
         self._gaps += len(jumps)
         windows = self._cutter.close(buffer, first, jumps, before, self.watermark_ms)
         self._windows += len(windows)
         return windows, len(jumps)
 
-    def _jumps(self, first: int, gap_ms: int) -> list[int]:
+    def _jumps(self, first: int, longest_ms: int) -> list[int]:
         """Indices of the released readings from `first` on with a gap before them."""
         before = max(first - 1, self._buffer.begin)
         ts = self._buffer.ts[before : self._buffer.released]
         if len(ts) < 2:
             return []
-        found = np.flatnonzero(ts[1:] - ts[:-1] > gap_ms)
+        found = np.flatnonzero(ts[1:] - ts[:-1] > longest_ms)
         return [int(at) + before + 1 for at in found] if len(found) else []
 
     def _make_room(self, readings: int) -> None:
@@ -451,6 +477,14 @@ class DeviceWindower:
     def _needed(self) -> int:
         """Index of the first reading that a coming window needs."""
         return self._cutter.keep_rows(self._buffer, self.watermark_ms)
+
+
+def _make_cutter(
+    spec: WindowSpec, channels: int, run_ms: int | None
+) -> CountCutter | TimeCutter | GridCutter:
+    if spec.rate_hz is not None:
+        return GridCutter(spec, spec.rate_hz, channels, run_ms)
+    return CountCutter(spec) if spec.kind == "count" else TimeCutter(spec)
 
 
 def _digest(row: NDArray[np.float32]) -> int:

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import SnapshotError
+from pipeline.windows.snapshots import decode_state, encode_state
 from pipeline.windows.spec import WindowSpec
 from pipeline.windows.windower import DeviceWindower
 
@@ -18,9 +19,9 @@ T0 = 1_700_000_000_000
 SPEC = WindowSpec(128, 64, gap_ms=100)
 
 
-def busy_windower(jitter_ms: int = 0) -> DeviceWindower:
+def busy_windower(jitter_ms: int = 0, spec: WindowSpec = SPEC) -> DeviceWindower:
     rng = np.random.default_rng(3)
-    windower = DeviceWindower(SPEC, 9)
+    windower = DeviceWindower(spec, 9)
     for number in range(60):
         ts = T0 + 20 * np.arange(10 * number, 10 * number + 10)
         ts += rng.integers(0, jitter_ms + 1, size=10)
@@ -70,7 +71,7 @@ def test_every_truncation_and_every_flipped_byte_is_refused() -> None:
 @given(data=st.binary(max_size=200), magic=st.booleans())
 def test_foreign_bytes_are_refused(data: bytes, magic: bool) -> None:
     with pytest.raises(SnapshotError):
-        DeviceWindower.restore(SPEC, 9, b"KPW2" + data if magic else data)
+        DeviceWindower.restore(SPEC, 9, b"KPW3" + data if magic else data)
 
 
 def test_snapshot_of_other_windows_is_refused_and_says_which() -> None:
@@ -81,9 +82,60 @@ def test_snapshot_of_other_windows_is_refused_and_says_which() -> None:
         DeviceWindower.restore(SPEC, 6, data)
 
 
-def test_a_snapshot_of_the_former_format_is_read() -> None:
+def as_second_format(data: bytes) -> bytes:
+    """A snapshot without resampling as the format KPW2 had it: without the last 16 bytes."""
+    assert data[-16:] == bytes(16)
+    return b"KPW2" + zlib.crc32(data[8:-16]).to_bytes(4, "little") + data[8:-16]
+
+
+def test_a_snapshot_of_the_second_format_is_read() -> None:
     data = busy_windower().snapshot()
-    body = bytearray(data[8:])
+    assert DeviceWindower.restore(SPEC, 9, as_second_format(data)).snapshot() == data
+
+
+def test_a_run_of_the_second_format_is_resampled_from_now_on() -> None:
+    rated = dataclasses.replace(SPEC, rate_hz=50.0)
+    was, always = busy_windower(), busy_windower(spec=rated)
+    now = DeviceWindower.restore(rated, 9, as_second_format(was.snapshot()))
+    ts = T0 + 20 * np.arange(600, 900)
+    values = np.random.default_rng(4).normal(size=(300, 9)).astype(np.float32)
+    steps = [w.step(ts, values, int(ts[-1])).windows for w in (was, always, now)]
+    plain = [[(w.start_ms, w.end_ms, w.readings, w.values.tolist()) for w in ws] for ws in steps]
+    assert len(plain[0]) == 4
+    assert plain[0] == plain[1] == plain[2]
+
+
+def test_another_rate_begins_a_new_run_and_keeps_the_counters() -> None:
+    rated = dataclasses.replace(SPEC, rate_hz=50.0)
+    windower = busy_windower(spec=rated)
+    for spec in (SPEC, dataclasses.replace(SPEC, rate_hz=25.0)):
+        restored = DeviceWindower.restore(spec, 9, windower.snapshot())
+        assert restored.counters == windower.counters
+        assert restored.max_event_ms == windower.max_event_ms
+        ts = T0 + 20 * np.arange(600, 600 + 300)
+        values = np.zeros((300, 9), np.float32)
+        windows = restored.step(ts, values, int(ts[-1])).windows
+        assert windows[0].start_ms >= T0 + 20 * 590, "readings from before are in no window"
+
+
+def test_a_damaged_resampler_is_refused() -> None:
+    rated = dataclasses.replace(SPEC, rate_hz=50.0)
+    data = busy_windower(9, rated).snapshot()
+    assert DeviceWindower.restore(rated, 9, data).snapshot() == data
+    for stop in range(0, len(data), 13):
+        with pytest.raises(SnapshotError):
+            DeviceWindower.restore(rated, 9, data[:stop])
+    state = decode_state(rated, 9, data)
+    assert state.grid is not None
+    grid = dataclasses.replace(state.grid, resampler=state.grid.resampler[8:])
+    odd = encode_state(rated, 9, dataclasses.replace(state, grid=grid))
+    with pytest.raises(SnapshotError, match="resampler of 9 channels"):
+        DeviceWindower.restore(rated, 9, odd)
+
+
+def test_a_snapshot_of_the_first_format_is_read() -> None:
+    data = busy_windower().snapshot()
+    body = bytearray(data[8:-16])
     spec, numbers = 45, 8 * 12 + 16  # bytes of the head, then 12 numbers and 4 counts
     corrected, versions = spec + 8 * 11, spec + numbers - 4
     assert body[corrected : corrected + 8] == body[versions : versions + 4] * 2 == bytes(8)

@@ -1,0 +1,138 @@
+"""Count windows of resampled readings: the resampler and the cutter of its readings, as one cutter.
+
+Released readings go into the resampler at once. What comes out waits in a buffer of its own, with
+one more channel: the number of real readings in the cell. So no window needs a reading itself once
+it is released.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.windows.cutters import CountCutter, ReadingBuffer
+from pipeline.windows.resample import Resampled, Resampler
+from pipeline.windows.snapshots import GridState
+from pipeline.windows.spec import Window, WindowSpec, as_resampled
+
+__all__ = ["GridCutter"]
+
+
+class GridCutter:
+    """Windows of `length` resampled readings, one every `hop` of them.
+
+    Args:
+        spec: Window rules.
+        rate_hz: Rate of the windows.
+        channels: Channels of a reading.
+        run_ms: See `pipeline.windows.resample.Resampler`.
+    """
+
+    __slots__ = ("_cutter", "_first_close", "_grid", "_rate", "_resampler")
+
+    def __init__(
+        self, spec: WindowSpec, rate_hz: float, channels: int, run_ms: int | None = None
+    ) -> None:
+        self._rate = rate_hz
+        self._resampler = Resampler(rate_hz, channels, run_ms)
+        self._first_close = spec.first_close
+        self._cutter = CountCutter(replace(spec, rate_hz=None, gap_ms=None))
+        self._grid = ReadingBuffer(channels + 1)
+
+    @property
+    def run(self) -> int:
+        """Number of resampled readings of the current run."""
+        return self._cutter.run
+
+    @property
+    def next_close(self) -> int:
+        """Number of resampled readings of the run at which the next window closes."""
+        return self._cutter.next_close
+
+    def close(
+        self,
+        buffer: ReadingBuffer,
+        first: int,
+        jumps: list[int],
+        before_ms: int,
+        watermark_ms: int,
+    ) -> list[Window]:
+        """Windows that close on the readings released from `first` on, in order of their ends.
+
+        `jumps` are the indices of released readings with a gap before them. The old and the new
+        watermark (`before_ms`, `watermark_ms`) have no effect.
+        """
+        windows: list[Window] = []
+        for jump in jumps:
+            self._extend_run(buffer, first, jump, windows)
+            first = jump
+            self._resampler.end_run()
+            self._cutter.run, self._cutter.next_close = 0, self._first_close
+        self._extend_run(buffer, first, buffer.released, windows)
+        return windows
+
+    def keep_rows(self, buffer: ReadingBuffer, watermark_ms: int) -> int:
+        """Index of the first pending reading: the others are in the grid."""
+        return buffer.released
+
+    def state(self) -> GridState:
+        """The state for `load`."""
+        grid = self._grid
+        keep = self._cutter.keep_rows(grid, 0)
+        return GridState(
+            rate_hz=self._rate,
+            resampler=self._resampler.snapshot(),
+            ts_ms=grid.ts[keep : grid.end],
+            recv_ms=grid.recv(keep, grid.end),
+            values=grid.rows(keep, grid.end),
+        )
+
+    def load(self, state: GridState, run: int, next_close: int) -> None:
+        """Continue where the state was taken.
+
+        Raises:
+            ValueError: The state is of another number of channels.
+        """
+        self._resampler.restore(state.resampler)
+        self._grid.load(state.ts_ms, state.values, state.recv_ms, len(state.ts_ms))
+        self._cutter.run, self._cutter.next_close = run, next_close
+
+    def adopt(self, buffer: ReadingBuffer, first: int, run: int, next_close: int) -> None:
+        """Continue a run that was not resampled, from the first reading that a window needs."""
+        self._cutter.run, self._cutter.next_close = run - (buffer.released - first), next_close
+        if first < buffer.released:
+            self._append(_push(self._resampler, buffer, first, buffer.released))
+            self._cutter.run += self._grid.end
+
+    def _extend_run(
+        self, buffer: ReadingBuffer, first: int, stop: int, windows: list[Window]
+    ) -> None:
+        """Continue the run with readings `[first, stop)`; append the windows they close."""
+        if first == stop:
+            return
+        start = self._append(_push(self._resampler, buffer, first, stop))
+        run_ms = self._resampler.run_ms
+        for window in self._cutter.close(self._grid, start, [], 0, 0):
+            real = window.values[-window.readings :, -1]
+            values = np.ascontiguousarray(window.values[:, :-1])
+            values.flags.writeable = False
+            cut = replace(window, values=values)
+            windows.append(as_resampled(cut, real, self._rate, run_ms or 0))
+
+    def _append(self, found: Resampled) -> int:
+        """Add resampled readings to the grid; returns the index of the first one."""
+        grid, count = self._grid, len(found.ts_ms)
+        if not grid.has_room(count):
+            keep = self._cutter.keep_rows(grid, 0)
+            grid.make_room(count, keep, keep)
+        start = grid.end
+        real: NDArray[np.float32] = found.real.astype(np.float32)
+        grid.append(found.ts_ms, np.column_stack([found.values, real]), found.recv_ms)
+        grid.released = grid.end
+        return start
+
+
+def _push(resampler: Resampler, buffer: ReadingBuffer, first: int, stop: int) -> Resampled:
+    return resampler.push(buffer.ts[first:stop], buffer.rows(first, stop), buffer.recv(first, stop))
