@@ -9,7 +9,6 @@ from ingest.mapping.paths import Path, parse_path
 from ingest.mapping.patterns import TextChoice
 from ingest.mapping.schema import ChannelTable, MappingTable
 from ingest.mapping.values import Converter, converter
-from ingest.units import convert
 
 __all__ = ["ChannelRule", "When", "channel_rules", "fits", "when_of"]
 
@@ -65,11 +64,8 @@ def fits(when: When, places: Mapping[str, str]) -> bool:
 
 def _rule(name: str, channel: ChannelTable, table: MappingTable) -> ChannelRule:
     path = parse_path(channel.path or table.channel_path(name))
-    to_scale, to_offset = 1.0, 0.0
-    if channel.unit is not None and channel.to is not None:
-        to_scale, to_offset = convert(channel.unit, channel.to)
-    scale = channel.sign * channel.scale * to_scale
-    offset = channel.offset * to_scale + to_offset
+    scale, offset = channel.factors
+    to_scale, to_offset = channel.unit_factors
     values = channel.values
     if values is not None:
         values = {text: number * to_scale + to_offset for text, number in values.items()}

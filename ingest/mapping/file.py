@@ -22,7 +22,6 @@ T24 = "Engine.T24"                    # a text is the path
 [join]                                # optional: channels that come apart
 max_age_ms = 2000
 lateness_ms = 1000                    # optional: how much later than a newer message one may come
-lateness_ms = 1000                    # optional: how much later than a newer message one may come
 emit = "power"                        # a trigger channel, or rate_hz = 1
 ```
 """
@@ -30,10 +29,8 @@ emit = "power"                        # a trigger channel, or rate_hz = 1
 from __future__ import annotations
 
 import hashlib
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -49,15 +46,12 @@ from ingest.mapping.schema import (
     CsvTable,
     JoinRule,
     MappingTable,
+    OverrideTable,
     PackedTable,
     TimeTable,
     overridden,
 )
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from ingest.tomltables import fault_list, parse_toml, table_faults
 
 __all__ = ["MappingFile", "parse_mapping", "read_mapping_file"]
 
@@ -112,68 +106,33 @@ def parse_mapping(text: str, name: str, where: str | None = None) -> MappingFile
     Raises:
         MappingInvalid: The text is not TOML, or is no mapping; with all its faults.
     """
-    where = where or name
+    what = f"the mapping {where or name}"
     try:
-        table = MappingTable.model_validate(tomllib.loads(text))
-    except (tomllib.TOMLDecodeError, RecursionError) as exc:
-        msg = f"the mapping {where} is not TOML: {exc}"
-        raise MappingInvalid(msg) from exc
+        table = MappingTable.model_validate(parse_toml(text))
     except ValidationError as exc:
-        raise MappingInvalid(_report(where, list(_faults(exc)))) from exc
-    cross = list(_cross_faults(table))
-    if cross:
-        raise MappingInvalid(_report(where, cross))
-    digest = hashlib.sha256(table.model_dump_json(by_alias=True).encode()).hexdigest()[:32]
+        raise MappingInvalid(fault_list(what, table_faults(exc, _TABLES))) from exc
+    except ValueError as exc:
+        msg = f"{what} is not TOML: {exc}"
+        raise MappingInvalid(msg) from exc
+    faults = list(_cross_faults(table))
+    if faults:
+        raise MappingInvalid(fault_list(what, faults))
+    digest = hashlib.sha256(
+        table.model_dump_json(by_alias=True, exclude_defaults=True).encode()
+    ).hexdigest()[:32]
     return MappingFile(name, digest, table)
 
 
-def _report(where: str, faults: Sequence[str]) -> str:
-    lines = "".join(f"\n  {fault}" for fault in dict.fromkeys(faults))
-    return f"the mapping {where} is invalid:{lines}"
-
-
-def _faults(exc: ValidationError, *inside: int | str) -> Iterator[str]:
-    """Yield each fault with its place, which is inside another one."""
-    for fault in exc.errors(include_url=False):
-        steps = [*inside, *(step for step in fault["loc"] if not _is_label(step))]
-        place = ".".join(map(str, steps)) or "the file"
-        message = fault["msg"].removeprefix("Value error, ")
-        if fault["type"] == "extra_forbidden":
-            message = f"no such key{_nearest(steps)}"
-        elif fault["type"] == "missing":
-            message = "is missing"
-        elif fault["type"] == "too_short":
-            message = "must not be empty"
-        yield f"{place}: {message}"
-
-
-def _is_label(step: int | str) -> bool:
-    """Whether pydantic put a step into a place that the file does not have (a form of a union)."""
-    return step in ("str", "FromMessage", "BaseTable", "[key]") or (
-        isinstance(step, str) and (step.startswith(("function-", "literal[", "constrained-")))
-    )
-
-
-_KEYS: dict[str, type[BaseModel]] = {
+_TABLES: dict[str, type[BaseModel]] = {
     "": MappingTable,
     "channels": ChannelTable,
     "time": TimeTable,
     "join": JoinRule,
     "csv": CsvTable,
     "packed": PackedTable,
+    "override": OverrideTable,
     "base": BaseTable,
 }
-
-
-def _nearest(steps: Sequence[int | str]) -> str:
-    """Return `; did you mean ...?` or the keys that there are."""
-    *table, key = map(str, steps)
-    kind = _KEYS.get(table[-1] if table[-1:] == ["base"] else (table or [""])[0])
-    if kind is None:
-        return ""
-    known = [field.alias or name for name, field in kind.model_fields.items()]
-    close = get_close_matches(key, known, n=1)
-    return f"; did you mean {close[0]}?" if close else f"; there are {', '.join(known)}"
 
 
 def _cross_faults(table: MappingTable) -> Iterator[str]:
@@ -217,7 +176,7 @@ def _cross_faults(table: MappingTable) -> Iterator[str]:
             try:
                 overridden(table.channels, {name: keys})
             except ValidationError as exc:
-                yield from _faults(exc, *place.split("."))
+                yield from table_faults(exc, _TABLES, place.split("."))
     if table.join is not None and table.join.emit not in (None, *table.channels):
         known_channels = _listed(table.channels)
         yield f"join.emit: there is no channel {table.join.emit}; there are {known_channels}"

@@ -7,6 +7,11 @@ expression of [JMESPath](https://jmespath.org).
 
 A path of `each` may also go through all members of an array or object with `*`, and bind the keys
 of an object to a place: `{device}.readings`.
+
+JMESPath and not JSONPath (python-jsonpath 2.2), because it was 2 to 11 times as fast in the three
+expressions measured (a filter, a projection, a dotted path; jmespath 1.1, Python 3.11), and because
+its import took 12 ms of CPU time beside 55 ms. Simple paths are compiled here, because even the
+dotted path took JMESPath 20 us.
 """
 
 from __future__ import annotations

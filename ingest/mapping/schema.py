@@ -8,21 +8,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     model_validator,
 )
 
-from ingest.errors import IngestError
+from ingest.conversion import Conversion, FiniteNumber
 from ingest.mapping.joining import JoinPlan
 from ingest.mapping.paths import parse_each, parse_path
 from ingest.mapping.patterns import parse_pattern, parse_template
 from ingest.mapping.times import EPOCH_FORMS, OFFSET_FORMS, parse_zone
 from ingest.payloads import MAX_CHANNELS
-from ingest.topics import is_name
-from ingest.units import convert, dimension
+from ingest.tomltables import Name, Table
 
 __all__ = [
     "LINE_FORMATS",
@@ -54,22 +51,6 @@ def _parsed(parse: Any) -> AfterValidator:
     return AfterValidator(check)
 
 
-def _name(text: str) -> str:
-    if not is_name(text):
-        rule = "use 1 to 64 of A-Z a-z 0-9 . _ -, the first a letter or digit"
-        msg = f"{text[:80]!r} is not a name: {rule}"
-        raise ValueError(msg)
-    return text
-
-
-def _unit(text: str) -> str:
-    try:
-        dimension(text)
-    except IngestError as exc:
-        raise ValueError(str(exc)) from exc
-    return text
-
-
 def _delimiter(text: str) -> str:
     if text != "whitespace" and (len(text) != 1 or text in '"\r\n\x00'):
         msg = f'{text[:20]!r} is not one character like ";" or "\\t", nor "whitespace"'
@@ -88,8 +69,6 @@ def _as_channel(value: Any) -> Any:
 _Path = Annotated[str, _parsed(parse_path)]
 _Place = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 _Text = Annotated[str, _parsed(parse_template)]
-_Unit = Annotated[str, AfterValidator(_unit)]
-_Number = Annotated[float, Field(allow_inf_nan=False)]
 _Texts = Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
 _When = dict[_Place, _Texts]
 _Form = Literal[
@@ -98,52 +77,29 @@ _Form = Literal[
 ]  # fmt: skip
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, populate_by_name=False)
-
-
-class FromMessage(_Table):
+class FromMessage(Table):
     """A name that the message carries."""
 
     path: _Path
 
 
-class ChannelTable(_Table):
-    """One channel: where its value is, and what number it becomes.
-
-    The number is `sign * scale * value + offset` in `unit`, then converted to `to`.
-    """
+class ChannelTable(Conversion):
+    """One channel: where its value is, and what number it becomes."""
 
     path: _Path | None = Field(default=None, description="where the value is; default: its name")
-    unit: _Unit | None = Field(default=None, description="unit of the value")
-    to: _Unit | None = Field(default=None, description="unit of the channel; default: `unit`")
-    scale: _Number = 1.0
-    offset: _Number = 0.0
-    sign: Literal[1, -1] = 1
-    values: dict[str, _Number] | None = Field(default=None, min_length=1, max_length=1000)
+    values: dict[str, FiniteNumber] | None = Field(default=None, min_length=1, max_length=1000)
     text: bool | None = Field(default=None, description="numbers may come as text")
     when: _When = Field(default={}, description="only where places have these values")
 
     @model_validator(mode="after")
-    def _conversion_exists(self) -> ChannelTable:
-        if self.to is not None:
-            if self.unit is None:
-                msg = f"to = {self.to!r} needs the unit in which the values come: add unit"
-                raise ValueError(msg)
-            try:
-                convert(self.unit, self.to)
-            except IngestError as exc:
-                raise ValueError(str(exc)) from exc
-        if self.scale == 0:
-            msg = "scale = 0 makes every value the same; leave it out, or give the factor"
-            raise ValueError(msg)
+    def _values_are_numbers(self) -> ChannelTable:
         if self.values is not None and (self.scale, self.offset, self.sign) != (1.0, 0.0, 1):
             msg = "values gives the numbers: scale, offset and sign have no effect; remove them"
             raise ValueError(msg)
         return self
 
 
-class _Moment(_Table):
+class _Moment(Table):
     """A time in the message: where it is and how it is written."""
 
     form: _Form | None = None
@@ -204,7 +160,7 @@ class TimeTable(_Moment):
         return self
 
 
-class CsvTable(_Table):
+class CsvTable(Table):
     """How rows are written."""
 
     delimiter: Annotated[str, AfterValidator(_delimiter)] = ","
@@ -219,13 +175,11 @@ class CsvTable(_Table):
         return self
 
 
-class PackedTable(_Table):
+class PackedTable(Table):
     """How numbers are packed: a format of Python's `struct`, and a name for each number."""
 
     format: str = Field(min_length=2, max_length=1000)
-    fields: list[Annotated[str, AfterValidator(_name)]] = Field(
-        min_length=1, max_length=MAX_CHANNELS
-    )
+    fields: list[Name] = Field(min_length=1, max_length=MAX_CHANNELS)
     encoding: Literal["raw", "base64", "hex"] = "raw"
     path: _Path | None = Field(default=None, description="where the text is in a JSON message")
     repeat: bool = Field(default=False, description="the body is several records")
@@ -256,14 +210,14 @@ class PackedTable(_Table):
         return self
 
 
-class JoinRule(_Table):
+class JoinRule(Table):
     """How channels that come apart become readings."""
 
     max_age_ms: int = Field(ge=1, le=86_400_000)
     lateness_ms: int | None = Field(
         default=None, ge=0, le=3_600_000, description="default: 1000; 0 with the time of receipt"
     )
-    emit: Annotated[str, AfterValidator(_name)] | None = None
+    emit: Name | None = None
     rate_hz: float | None = Field(default=None, gt=0, le=1000, allow_inf_nan=False)
 
     @model_validator(mode="after")
@@ -285,19 +239,17 @@ class JoinRule(_Table):
         return JoinPlan(self.max_age_ms, lateness_ms, self.emit, self.rate_hz)
 
 
-_Channels = dict[
-    Annotated[str, AfterValidator(_name)], Annotated[ChannelTable, BeforeValidator(_as_channel)]
-]
+_Channels = dict[Name, Annotated[ChannelTable, BeforeValidator(_as_channel)]]
 
 
-class OverrideTable(_Table):
+class OverrideTable(Table):
     """What is different at some devices: keys of channels, instead of those of `[channels]`."""
 
     devices: Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1, max_length=1000)]
     channels: dict[str, dict[str, Any]] = Field(min_length=1, max_length=MAX_CHANNELS)
 
 
-class MappingTable(_Table):
+class MappingTable(Table):
     """The whole mapping file."""
 
     topic: Annotated[
@@ -314,7 +266,7 @@ class MappingTable(_Table):
     devices: list[str] = Field(default=["*"], min_length=1, max_length=1000)
     each: Annotated[str, _parsed(parse_each)] | None = None
     places: dict[_Place, _Path] = Field(default={}, max_length=16)
-    when: _When = {}
+    when: _When = Field(default={})
     text: bool | None = Field(default=None, description="default of the channels")
     decimal: Literal[".", ","] = "."
     missing: list[str] = Field(default=[], max_length=100)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from ingest.errors import RefusalReason
 from ingest.sparkplug.counters import SHOWN_NAMES, Faults
 from ingest.sparkplug.names import StreamMapping
-from ingest.sparkplug.nodes import Device, Node, Plan
+from ingest.sparkplug.nodes import Device, Factors, Node, Plan
 from ingest.sparkplug.notices import notice_of
 from ingest.sparkplug.wire import TEMPLATE, DataType, Metric, Payload
 
@@ -59,7 +59,7 @@ def plan_streams(
     """Plan the streams of a device: those whose metrics are all in its birth."""
     path = "/".join(part for part in (node.group, node.node, device.name) if part)
     device.plans = tuple(
-        Plan(stream.name, tuple(stream.metrics), tuple(stream.metrics.values()))
+        Plan(stream.name, tuple(stream.metrics), stream.metric_names, _factors(stream))
         for stream in streams
         if stream.fits(path) and _has_all(device, stream, faults)
     )
@@ -67,12 +67,18 @@ def plan_streams(
     device.notice = None if device.plans else notice_of(path, device, streams)
 
 
+def _factors(stream: StreamMapping) -> Factors | None:
+    """Return scale and offset of each channel; None: all values stay as they are."""
+    found = tuple(each.factors for each in stream.metrics.values())
+    return None if set(found) == {(1.0, 0.0)} else found
+
+
 def _has_all(device: Device, stream: StreamMapping, faults: Faults) -> bool:
     """Whether a device has all metrics of a stream; having only some of them is a fault."""
-    lacking = [metric for metric in stream.metrics.values() if metric not in device.types]
+    lacking = [metric for metric in stream.metric_names if metric not in device.types]
     if len(lacking) == len(stream.metrics):
         return False
-    odd = [m for m in stream.metrics.values() if device.types.get(m, 1) not in _NUMBERS]
+    odd = [m for m in stream.metric_names if device.types.get(m, 1) not in _NUMBERS]
     for metric in odd:
         detail = (
             f"{stream.name}: {metric} has datatype {device.types[metric]}, which is not a number"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from ingest.errors import RefusalReason, RefusedMessage
-from ingest.payloads import YEAR_2000_MS, encode_payload
+from ingest.payloads import MAX_FLOAT32, YEAR_2000_MS, encode_payload
 from ingest.sparkplug.counters import SHOWN_NAMES, Faults
 from ingest.sparkplug.nodes import Device, Plan, Values
 from ingest.sparkplug.wire import Metric, number
@@ -82,9 +82,11 @@ def readings_of(
             if None in row:
                 _add_missing(plan, row, values, faults)
                 continue
-            times, rows = columns.setdefault(plan, ([], []))
-            times.append(ts_ms)
-            rows.append(row)  # type: ignore[arg-type]  # none of them is None
+            numbers = _converted(plan, row, faults)  # type: ignore[arg-type]  # none of them is None
+            if numbers is not None:
+                times, rows = columns.setdefault(plan, ([], []))
+                times.append(ts_ms)
+                rows.append(numbers)
     return columns
 
 
@@ -99,6 +101,21 @@ def canonical_messages(device: Device, columns: Columns) -> list[tuple[Address, 
             values = dict(zip(plan.channels, part, strict=True))
             messages.append((address, encode_payload(ts_ms[at : at + most], values)))
     return messages
+
+
+def _converted(plan: Plan, row: list[float], faults: Faults) -> list[float] | None:
+    """Return the numbers of the channels; None, and a fault, if one is no finite float32."""
+    if plan.factors is None:
+        return row
+    numbers = [
+        value * scale + offset for value, (scale, offset) in zip(row, plan.factors, strict=True)
+    ]
+    for channel, found in zip(plan.channels, numbers, strict=True):
+        if not -MAX_FLOAT32 <= found <= MAX_FLOAT32:
+            detail = f"{plan.stream}: {channel} has no finite float32 in the unit of the channel"
+            faults.add(RefusalReason.not_finite, detail)
+            return None
+    return numbers
 
 
 def _add_missing(plan: Plan, row: Sequence[float | None], values: Values, faults: Faults) -> None:

@@ -103,7 +103,7 @@ class Sparkplug:
         self.filters: Sequence[str] = mapping.filters()
         self._mapping = mapping
         self._groups = None if mapping.groups is None else frozenset(mapping.groups)
-        self._mapped = frozenset(m for s in mapping.stream for m in s.metrics.values())
+        self._mapped = frozenset(m for s in mapping.stream for m in s.metric_names)
         self._store = store
         self._nodes = Nodes(store, limits)
         self._host = Host(mapping.host_id, self.counters)

@@ -11,45 +11,46 @@ complete_within_ms = 100          # optional: wait for further messages of a mom
 [[stream]]
 name = "engine"                   # name of the stream
 devices = ["Plant 7/*/press-*"]   # optional: <group>/<node> or <group>/<node>/<device>, * and ?
-metrics = { T24 = "Engine/T24", T30 = "Engine/T30" }      # channel = metric name
+
+[stream.metrics]                  # channel = metric, or a table with units
+T24 = "Engine/T24"
+T30 = { metric = "Engine/T30", unit = "degF", to = "degR", scale = 0.1, offset = 0.0, sign = 1 }
 ```
 """
 
 from __future__ import annotations
 
 import hashlib
-import sys
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
+from ingest.conversion import Conversion
 from ingest.errors import MappingInvalid
 from ingest.payloads import MAX_CHANNELS
+from ingest.tomltables import Name, Table, fault_list, parse_toml, table_faults
 from ingest.topics import is_name, readable_name
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 __all__ = [
+    "MetricTable",
     "SparkplugMapping",
     "StreamMapping",
     "read_mapping",
     "site_and_device",
     "state_topic",
 ]
-
-
-def _name(text: str) -> str:
-    if not is_name(text):
-        rule = "use 1 to 64 of A-Z a-z 0-9 . _ -, the first a letter or digit"
-        msg = f"{text[:80]!r} is not a name: {rule}"
-        raise ValueError(msg)
-    return text
 
 
 def _level(text: str) -> str:
@@ -61,29 +62,44 @@ def _level(text: str) -> str:
     return text
 
 
-_Name = Annotated[str, AfterValidator(_name)]
 _Level = Annotated[str, AfterValidator(_level)]
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+def _as_metric(value: Any) -> Any:
+    return {"metric": value} if isinstance(value, str) else value
 
 
-class StreamMapping(_Table):
+class MetricTable(Conversion):
+    """The metric of a channel, and what its value becomes."""
+
+    metric: str = Field(min_length=1)
+
+    @model_serializer(mode="wrap")
+    def _text_if_nothing_else(self, dump: SerializerFunctionWrapHandler) -> Any:
+        """Dump a mere metric as the text that it was, so that the digest stays that of the text."""
+        return self.metric if self.model_fields_set == {"metric"} else dump(self)
+
+
+class StreamMapping(Table):
     """The metrics that form one stream, and the devices that may have it."""
 
-    name: _Name
+    name: Name
     devices: list[str] = Field(default=["*"], min_length=1)
-    metrics: dict[_Name, Annotated[str, Field(min_length=1)]] = Field(
-        min_length=1, max_length=MAX_CHANNELS, description="channel -> metric name"
+    metrics: dict[Name, Annotated[MetricTable, BeforeValidator(_as_metric)]] = Field(
+        min_length=1, max_length=MAX_CHANNELS, description="channel -> metric"
     )
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """The names of the metrics, in the order of the channels."""
+        return tuple(each.metric for each in self.metrics.values())
 
     def fits(self, path: str) -> bool:
         """Whether the stream may exist on `<group>/<node>` or `<group>/<node>/<device>`."""
         return any(fnmatchcase(path, pattern) for pattern in self.devices)
 
 
-class SparkplugMapping(_Table):
+class SparkplugMapping(Table):
     """The whole mapping file."""
 
     host_id: _Level | None = None
@@ -135,25 +151,26 @@ def read_mapping(path: Path) -> SparkplugMapping:
     """Read the mapping file.
 
     Raises:
-        MappingInvalid: The file is missing, is not TOML, or is not a mapping.
+        MappingInvalid: The file is missing, is not TOML, or is not a mapping; with all its faults.
     """
+    what = f"the Sparkplug mapping {path}"
     try:
-        table: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-        return SparkplugMapping.model_validate(table)
+        return SparkplugMapping.model_validate(parse_toml(path.read_text(encoding="utf-8")))
     except OSError as exc:
-        msg = (
-            f"cannot read the Sparkplug mapping {path} ({exc.strerror}); "
-            "check KPSTREAM_INGEST_SPARKPLUG"
-        )
-        raise MappingInvalid(msg) from exc
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
-        msg = f"the Sparkplug mapping {path} is not TOML: {exc}"
+        msg = f"cannot read {what} ({exc.strerror}); check KPSTREAM_INGEST_SPARKPLUG"
         raise MappingInvalid(msg) from exc
     except ValidationError as exc:
-        fault = exc.errors(include_url=False)[0]
-        place = ".".join(map(str, fault["loc"])) or "the file"
-        msg = f"the Sparkplug mapping {path} is invalid: {place}: {fault['msg']}"
+        raise MappingInvalid(fault_list(what, table_faults(exc, _TABLES))) from exc
+    except ValueError as exc:
+        msg = f"{what} is not TOML: {exc}"
         raise MappingInvalid(msg) from exc
+
+
+_TABLES: dict[str, type[BaseModel]] = {
+    "": SparkplugMapping,
+    "stream": StreamMapping,
+    "metrics": MetricTable,
+}
 
 
 @lru_cache(maxsize=65_536)

@@ -17,7 +17,7 @@ from ingest.roster import Elapsed, Roster, RosterLimits
 from ingest.sparkplug.names import site_and_device
 from ingest.sparkplug.store import Checkpoint, SparkplugStore
 
-__all__ = ["NODE_LIMITS", "Device", "Moment", "Node", "Nodes", "Plan", "Values"]
+__all__ = ["NODE_LIMITS", "Device", "Factors", "Moment", "Node", "Nodes", "Plan", "Values"]
 
 _DAY_MS = 86_400_000
 NODE_LIMITS = RosterLimits(
@@ -34,15 +34,25 @@ _EXPIRE_EVERY_MS = 60_000
 
 Values = dict[str, "float | None"]
 """Values by metric name; None: known to have no value."""
+Factors = tuple[tuple[float, float], ...]
+"""Scale and offset of each channel."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A stream of one device, with the metric behind each channel."""
+    """A stream of one device, with the metric behind each channel.
+
+    Attributes:
+        stream: Its name.
+        channels: Its channels.
+        metrics: The metric of each channel.
+        factors: Scale and offset of each channel; None: its values are those of the metrics.
+    """
 
     stream: str
     channels: tuple[str, ...]
     metrics: tuple[str, ...]
+    factors: Factors | None = None
 
 
 class Moment(NamedTuple):

@@ -48,7 +48,7 @@ def notice_of(path: str, device: Device, streams: Sequence[StreamMapping]) -> st
 
 
 def _near_miss(path: str, device: Device, stream: StreamMapping) -> str | None:
-    wanted = list(stream.metrics.values())
+    wanted = stream.metric_names
     lacking = [name for name in wanted if name not in device.types]
     where = f"stream {stream.name}"
     if not lacking:

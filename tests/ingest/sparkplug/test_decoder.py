@@ -102,6 +102,24 @@ def test_report_by_exception_becomes_whole_readings(
     assert sparkplug.counters.readings_total == 3
 
 
+def test_values_are_converted_to_the_unit_of_the_channel(store: SparkplugStore) -> None:
+    metrics = {
+        "a": {"metric": "Sensors/A", "unit": "degC", "to": "K"},
+        "b": {"metric": "Sensors/B", "sign": -1, "scale": 1e38},
+    }
+    sparkplug = Sparkplug(mapping(stream=[{"name": "pair", "metrics": metrics}]), store)
+    line = node()
+    take(sparkplug, *line.births(T0_MS))
+    [reading] = take(sparkplug, line.data("press", T0_MS + 10, {"Sensors/A": 5.0}))
+    assert reading[3] == {"a": 278.15, "b": -2e38}
+    message = line.data("press", T0_MS + 20, {"Sensors/B": 4.0})
+    reason, detail = refusal(sparkplug, message)
+    assert reason is RefusalReason.not_finite
+    assert "b has no finite float32" in detail
+    [reading] = take(sparkplug, line.data("press", T0_MS + 30, {"Sensors/B": 1.0}))
+    assert reading[3] == {"a": 278.15, "b": -1e38}
+
+
 def test_one_message_may_hold_several_times_of_several_streams(store: SparkplugStore) -> None:
     streams = [
         {"name": "pair", "metrics": CHANNELS},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -43,13 +44,16 @@ def test_two_addresses_never_share_their_names(
     [
         (None, "cannot read the Sparkplug mapping"),
         ("[[stream]", "not TOML"),
-        ("", "stream: Field required"),
-        ("stream = []", "at least 1 item"),
-        ('[[stream]]\nname = "e"', "stream.0.metrics: Field required"),
+        ("", "stream: is missing"),
+        ("stream = []", "stream: must not be empty"),
+        ('[[stream]]\nname = "e"', "stream.0.metrics: is missing"),
         ('[[stream]]\nname = "e g"\nmetrics = { a = "A" }', "stream.0.name"),
         ('[[stream]]\nname = "e"\nmetrics = { "a b" = "A" }', "stream.0.metrics"),
         ('[[stream]]\nname = "e"\nmetrics = { a = 1 }', "stream.0.metrics.a"),
-        ('[[stream]]\nname = "e"\nmetrics = { a = "A" }\nunit = "K"', "stream.0.unit: Extra"),
+        (
+            '[[stream]]\nname = "e"\nmetrics = { a = "A" }\nunit = "K"',
+            "stream.0.unit: no such key; there are name, devices, metrics",
+        ),
         (
             'groups = ["a/b"]\n[[stream]]\nname = "e"\nmetrics = { a = "A" }',
             "not a level of an MQTT",
@@ -83,3 +87,44 @@ def test_the_example_of_the_module_is_a_mapping(tmp_path: Path) -> None:
     assert found.filters()[-1] == "spBv1.0/STATE/kpstream"
     assert found.stream[0].fits("Plant 7/line 3/press-2")
     assert not found.stream[0].fits("Plant 7/line 3/saw")
+
+
+UNITS = """
+[[stream]]
+name = "engine"
+[stream.metrics]
+T24 = "Engine/T24"
+T30 = { metric = "Engine/T30", unit = "degF", to = "degR", scale = 0.1 }
+"""
+
+
+def test_a_metric_may_have_units_and_a_mere_name_keeps_its_digest(tmp_path: Path) -> None:
+    path = tmp_path / "mapping.toml"
+    path.write_text(UNITS)
+    mapping = read_mapping(path)
+    [stream] = mapping.stream
+    assert stream.metric_names == ("Engine/T24", "Engine/T30")
+    assert stream.metrics["T24"].factors == (1.0, 0.0)
+    assert stream.metrics["T30"].factors == pytest.approx((0.1, 459.67))
+    path.write_text('[[stream]]\nname = "s"\nmetrics = { a = "A" }\n')
+    dumped = '{"name":"s","devices":["*"],"metrics":{"a":"A"}}'
+    assert read_mapping(path).digest == hashlib.sha256(dumped.encode()).hexdigest()[:32]
+
+
+def test_all_faults_of_a_file_are_told_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "mapping.toml"
+    path.write_text(
+        UNITS.replace("degR", "Hz").replace("[[stream]]", "grups = 1\n[[stream]]")
+        + 'x = { metrc = "a" }\n'
+    )
+    with pytest.raises(MappingInvalid) as caught:
+        read_mapping(path)
+    told = str(caught.value).splitlines()
+    assert told[0].endswith("is invalid:")
+    assert sorted(told[1:]) == [
+        "  grups: no such key; did you mean groups?",
+        "  stream.0.metrics.T30: degF measures a temperature and Hz a frequency: "
+        "no factor converts them",
+        "  stream.0.metrics.x.metrc: no such key; did you mean metric?",
+        "  stream.0.metrics.x.metric: is missing",
+    ]
