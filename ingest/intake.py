@@ -21,7 +21,7 @@ from ingest.deadletter import DeadLetter, encode_dead_letter
 from ingest.decoder import Canonical, Checked, Decoder
 from ingest.decoders import Decoders
 from ingest.errors import LogUnavailable, RefusalReason, RefusedMessage
-from ingest.labels import LabelRecord, decode_label, encode_label_record, label_key
+from ingest.labels import LabelRecord, decode_label, label_log_record
 from ingest.logwriter import LogRecord
 from ingest.messages import encode_bundle, encode_document, encode_envelope
 from ingest.mqtt.packets import Oversized
@@ -30,7 +30,6 @@ from ingest.secrettext import error_text
 from ingest.settings import IngestSettings
 from ingest.topics import (
     DEAD_LETTERS,
-    LABELS,
     READINGS,
     SPARKPLUG_PREFIX,
     Address,
@@ -387,17 +386,9 @@ class Intake:
         """
         address = self._parsed(topic, self._settings.labels_prefix)
         label = decode_label(payload)
-        if self.judge.is_ahead(label.to_ms, recv_ms):
-            detail = (
-                f"{label.to_ms} is {label.to_ms - recv_ms} ms ahead of the receive time {recv_ms}: "
-                "a label is about what has happened"
-            )
-            raise RefusedMessage(RefusalReason.future, detail)
+        label.check_past(recv_ms, self._settings.future_ms)
         record = LabelRecord(address, recv_ms, label)
-        key = device_key(address.site, address.device)
-        partition = partition_of(key, self._partitions())
-        value = encode_label_record(record)
-        self.load.labels.append(LogRecord(LABELS, partition, label_key(record), value, recv_ms))
+        self.load.labels.append(label_log_record(record, self._partitions()))
 
     def _parsed(self, topic: str, prefix: str) -> Address:
         """Return the address in a topic; count topics of other forms by their shape.

@@ -31,8 +31,9 @@ from typing import Any, Literal, NoReturn, cast, get_args
 import orjson
 
 from ingest.errors import RefusalReason, RefusedMessage
+from ingest.logwriter import LogRecord
 from ingest.payloads import YEAR_2000_MS, unit_advice
-from ingest.topics import Address, are_names, is_name
+from ingest.topics import LABELS, Address, are_names, device_key, is_name, partition_of
 
 __all__ = [
     "LABEL_KINDS",
@@ -46,6 +47,7 @@ __all__ = [
     "encode_label",
     "encode_label_record",
     "label_key",
+    "label_log_record",
     "later_of",
 ]
 
@@ -82,6 +84,19 @@ class Label:
     label: str = ""
     revoked: bool = False
     by: str = ""
+
+    def check_past(self, now_ms: int, future_ms: int) -> None:
+        """Refuse a label that is too far ahead of the time now.
+
+        Raises:
+            RefusedMessage: `future`.
+        """
+        if self.to_ms > now_ms + future_ms:
+            detail = (
+                f"{self.to_ms} is {self.to_ms - now_ms} ms ahead of the time {now_ms} at which it "
+                "was received: a label is about what has happened"
+            )
+            raise RefusedMessage(RefusalReason.future, detail)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +169,14 @@ def encode_label_record(record: LabelRecord) -> bytes:
     """Encode the value of a record of the log topic `labels`; also a line of `labels.jsonl`."""
     place = record.address._asdict()
     return orjson.dumps({**_document(record.label), **place, "recv_ms": record.recv_ms})
+
+
+def label_log_record(record: LabelRecord, partitions: int) -> LogRecord:
+    """Return the record of the log topic `labels`; those of a device are in its partition."""
+    key = device_key(record.address.site, record.address.device)
+    partition = partition_of(key, partitions)
+    value = encode_label_record(record)
+    return LogRecord(LABELS, partition, label_key(record), value, record.recv_ms)
 
 
 def label_key(record: LabelRecord) -> bytes:

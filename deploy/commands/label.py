@@ -223,13 +223,10 @@ def _give(
             raise click.UsageError(msg)
     else:
         from_ms = to_ms = now_ms() if at is None else epoch_ms(at, "--at")
-    if to_ms > now_ms() + settings.future_ms:
-        msg = f"{utc(to_ms)} is in the future: a label is about what has happened"
-        raise click.UsageError(msg)
     known = label_id or f"{kind}-{secrets.token_hex(4)}"
     given = Label(known, kind, from_ms, to_ms, text, by=_by(by))
     try:
-        decode_label(encode_label(given))
+        decode_label(encode_label(given)).check_past(now_ms(), settings.future_ms)
     except RefusedMessage as exc:
         raise click.UsageError(exc.detail) from exc
     _publish(settings, address, given)

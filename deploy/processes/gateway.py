@@ -41,11 +41,13 @@ from deploy.settings.settings import GatewaySettings
 from ingest.bridge import Bridge
 from ingest.clock import now_ms
 from ingest.deadletter import sender_of
+from ingest.labels import LabelRecord, label_log_record
 from ingest.logwriter import LogRecord
 from ingest.mqttsettings import endpoint_of
 from ingest.settings import IngestSettings
 from ingest.topics import ACCOUNTS, LABELS, READINGS
 from pipeline.app import ScoringApp, StoreApp, create_scoring_app, create_store_app
+from pipeline.console.labelling import Labelling
 from pipeline.console.notes import DeviceNotes
 from pipeline.console.pages import PageSettings
 from pipeline.console.server import create_console
@@ -172,6 +174,7 @@ class Gateway:
             more=self._measures,
             metrics_devices=settings.metrics_devices,
             notes=DeviceNotes(settings.state_dir),
+            labelling=Labelling(self._give_label, settings.console_labels, ingest.future_ms),
         )
         self._apps: list[ScoringApp | StoreApp] = [self.scoring, *self.stores]
         self._groups = {part.app.conf.id for part in self._apps}
@@ -273,6 +276,9 @@ class Gateway:
         self.results.write([point])
         if self.pipeline.influx_url is not None:
             self._points.append(point)
+
+    async def _give_label(self, record: LabelRecord) -> None:
+        await self._writer.append([label_log_record(record, self._writer.partitions)])
 
     async def _append_account(self, value: bytes) -> None:
         await self._writer.append([LogRecord(ACCOUNTS, 0, None, value, now_ms())])

@@ -59,6 +59,13 @@ class GatewaySettings(EnvironmentSettings):
             "required if console_host is not loopback."
         ),
     )
+    console_labels: Literal["loopback", "everywhere", "off"] = Field(
+        default="loopback",
+        description=(
+            "Who may give labels on the console page: people at this machine, everybody who "
+            "reaches the page, or nobody. The page has no login of its own."
+        ),
+    )
     metrics_devices: int = Field(default=1000, ge=0, le=20_000, description=_METRICS_DEVICES)
     log_durability: Literal["full", "normal"] = Field(
         default="full",

@@ -1,7 +1,8 @@
 """The listener of a process: one address, allowed hosts, security headers, bounded connections.
 
-It is read-only (GET) and answers only to known host names, so that a page of another site cannot
-read it through DNS rebinding. `pipeline.console.gate` bounds number and time of the connections.
+It answers only to known host names, so that a page of another site cannot read it through DNS
+rebinding. Nearly everything is read-only (GET); `pipeline.console.acting` decides about the rest.
+`pipeline.console.gate` bounds number and time of the connections.
 The only file that imports aiohttp.
 """
 
@@ -30,6 +31,7 @@ __all__ = [
     "empty_answer",
     "file_answer",
     "json_answer",
+    "peer_of",
     "tagged",
     "text_answer",
     "whole_number",
@@ -46,6 +48,7 @@ _TYPES = {
 }
 _BACKLOG = 128
 _SWEEP_S = 1.0
+_MOST_BODY = 16 * 1024
 _LINGER_S = 2.0  # for the body of a request that was refused
 _HEADERS = {
     "Content-Security-Policy": (
@@ -101,15 +104,23 @@ class Listener:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}/"
 
-    async def start(self, routes: Mapping[str, Answer]) -> None:
+    async def start(
+        self, routes: Mapping[str, Answer], acting: Mapping[str, Answer] | None = None
+    ) -> None:
         """Bind and serve.
+
+        Args:
+            routes: Answers to GET, by path.
+            acting: Answers to POST, by path; they decide themselves who may act.
 
         Raises:
             ConsoleError: The address cannot be bound; the message says what to change.
         """
-        app = web.Application(middlewares=[self._guard])
+        app = web.Application(middlewares=[self._guard], client_max_size=_MOST_BODY)
         for path, answer in routes.items():
             app.router.add_get(path, answer)
+        for path, answer in (acting or {}).items():
+            app.router.add_post(path, answer)
         runner = web.AppRunner(
             app,
             access_log=None,
@@ -241,6 +252,12 @@ def whole_number(request: web.Request, name: str) -> int | None:
     if text and not (text.isascii() and text.isdigit() and len(text) <= 13 and int(text) > 0):
         raise web.HTTPBadRequest(reason=f"{name} must be a positive whole number, not {text!r:.80}")
     return int(text) if text else None
+
+
+def peer_of(request: web.Request) -> str:
+    """The address that a connection comes from; "" if it has ended."""
+    found = None if request.transport is None else request.transport.get_extra_info("peername")
+    return str(found[0]) if found else ""
 
 
 def file_answer(request: web.Request, folder: Path) -> web.Response:

@@ -16,7 +16,9 @@ import orjson
 from models.tasks.contract import Task
 from models.tasks.registry import tasks
 from models.tasks.rul import CRITICAL_RUL
+from pipeline.console.acting import Access
 from pipeline.console.cards import Course, course_card, series_rows
+from pipeline.console.labelling import given_labels
 from pipeline.console.notes import Note
 from pipeline.console.queries import Device, Latest, counts, latest, newest_times, runs
 from pipeline.points.measurements import EXPLANATION
@@ -61,6 +63,7 @@ class PageSettings:
         mqtt_port: Port of the broker, for the same command.
         topic_prefix: First level of the topics, for the same command.
         explains: Whether the process can explain scores and read raw readings; the console sets it.
+        labels: Who may give labels on the page; the console sets it.
     """
 
     rul_critical: float = CRITICAL_RUL
@@ -70,6 +73,7 @@ class PageSettings:
     mqtt_port: int = 1883
     topic_prefix: str = "sensors"
     explains: bool = False
+    labels: Access = "off"
 
 
 def health_page(view: GatewayView) -> dict[str, Any]:
@@ -166,6 +170,7 @@ def device_page(
         page["series"] = series_rows(results, task, device, since_ms, until_ms)
     page["explanation"] = _explanation(results, device)
     page["labels"] = label_names(models, [entry])
+    page["given_labels"] = given_labels(results, device)
     page["health"] = health_page(view)
     return page
 

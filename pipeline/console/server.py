@@ -1,6 +1,7 @@
 """The HTTP server of a process: the console of a gateway, or the status of a site's process.
 
-The aiohttp server runs inside the event loop. It is read-only (GET) and has no login. It listens on
+The aiohttp server runs inside the event loop. It has no login, and is read-only (GET) except for
+labels, which the page itself may give (`pipeline.console.acting`). It listens on
 loopback by default, and answers only to known host names, so that a page of another site cannot
 read it through DNS rebinding. A `StatusServer` has `/health`, `/ready` and `/metrics` only.
 
@@ -11,6 +12,7 @@ read it through DNS rebinding. A `StatusServer` has `/health`, `/ready` and `/me
 | `/api/v1/devices/{site}/{device}/{stream}?span_ms=N&lead=L` | one device, last N ms (or all) |
 | `/api/v1/devices/{site}/{device}/{stream}/explanation?at_ms=N` | why a score (absent: newest) |
 | `/api/v1/devices/{site}/{device}/{stream}/readings?last=N` | the newest raw readings |
+| POST `/api/v1/devices/{site}/{device}/{stream}/labels` | 201: the label is in the log |
 | `/api/v1/pipeline` | totals, partitions, latency, throughput, dead letters |
 | `/api/v1/models` | running students, lineage, refused versions |
 | `/health` | 200 while the process works, else 503 |
@@ -38,6 +40,7 @@ from ingest.clock import now_ms as process_now_ms
 from ingest.clock import steady_ms as process_steady_ms
 from pipeline.console.explaining import Explanations, Reply
 from pipeline.console.fleet import Fleet, FleetQuery
+from pipeline.console.labelling import Labelling
 from pipeline.console.listener import (
     Listener,
     Request,
@@ -46,6 +49,7 @@ from pipeline.console.listener import (
     empty_answer,
     file_answer,
     json_answer,
+    peer_of,
     tagged,
     text_answer,
     whole_number,
@@ -162,6 +166,7 @@ def create_console(
     more: Callable[[], Sequence[Measure]] = lambda: (),
     metrics_devices: int = MOST_DEVICES,
     notes: DeviceNotes | None = None,
+    labelling: Labelling | None = None,
 ) -> Console:
     """Make a console; `Console.start` binds the port.
 
@@ -178,6 +183,7 @@ def create_console(
         more: Measures for `/metrics` beside those of the view.
         metrics_devices: Most device streams with series of their own in `/metrics`.
         notes: What people have said about devices; None: nothing.
+        labelling: Takes labels from the page; None: nobody may give any there.
     """
     return Console(
         view,
@@ -192,6 +198,7 @@ def create_console(
         more=more,
         metrics_devices=metrics_devices,
         notes=notes,
+        labelling=labelling,
     )
 
 
@@ -213,11 +220,17 @@ class Console:
         more: Callable[[], Sequence[Measure]],
         metrics_devices: int,
         notes: DeviceNotes | None,
+        labelling: Labelling | None,
     ) -> None:
         self._view = view
         self._results = results
         self._listener = Listener(host, port, allowed_hosts, "KPSTREAM_GATEWAY_CONSOLE")
-        self._settings = replace(settings, explains=explainer is not None)
+        self._settings = replace(
+            settings,
+            explains=explainer is not None,
+            labels="off" if labelling is None else labelling.access,
+        )
+        self._labelling = labelling
         self._count = PointCounts()  # as `_fleet`
         self._notes = notes  # as `_fleet`
         self._fleet = Fleet(results, self._settings, notes=notes)  # by the thread of `_executor`
@@ -265,7 +278,8 @@ class Console:
                 "/api/v1/devices/{site}/{device}/{stream}/readings": self._get_readings,
                 "/api/v1/pipeline": self._get_pipeline,
                 "/api/v1/models": self._get_models,
-            }
+            },
+            {"/api/v1/devices/{site}/{device}/{stream}/labels": self._post_label},
         )
         self._sampler = asyncio.create_task(self._sample(), name="console-sampler")
 
@@ -332,6 +346,17 @@ class Console:
     async def _get_readings(self, request: Request) -> Response:
         last = whole_number(request, "last")
         return _replied(request, await self._explanations.readings(_device(request), last))
+
+    async def _post_label(self, request: Request) -> Response:
+        if self._labelling is None:
+            return json_answer({"error": "this process takes no labels"}, 403)
+        body, now_ms = await request.read(), self._now_ms()
+        status, page = await self._labelling.take(
+            _device(request), request.headers, peer_of(request), body, now_ms
+        )
+        if status == 201:
+            self._cache.clear()
+        return json_answer(page, status)
 
     async def _get_pipeline(self, request: Request) -> Response:
         return await self._page(

@@ -10,6 +10,8 @@ from typing import Any
 import orjson
 import pytest
 
+from ingest.labels import Label, LabelRecord
+from ingest.topics import Address
 from models.seen import Seen
 from models.tasks.registry import tasks
 from pipeline.console.fleet import Fleet, FleetQuery
@@ -24,6 +26,7 @@ from pipeline.console.pages import (
     progress_page,
 )
 from pipeline.explain.explainer import explained_json
+from pipeline.points.labels import label_point
 from pipeline.points.points import explanation_point
 from pipeline.status.history import History
 from pipeline.stores.resultsfile import ResultsFile
@@ -104,6 +107,9 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     head = {"site": "plant-1", "device": "engine-03", "stream": "engine", "model": "rul-fd001"}
     why = {"channel": "T50", "span_ms": (NOW_MS - 9, NOW_MS), "importance": -8.0, "text": "T50 ..."}
     results.write([explanation_point(head | {"end_ms": NOW_MS}, **why, version=2)])
+    failed = Label("a", "failed", NOW_MS - 9, NOW_MS - 9)
+    engine = Address("plant-1", "engine-03", "engine")
+    results.write([label_point(LabelRecord(engine, NOW_MS, failed))])
     view, settings, history = FakeView.fleet(NOW_MS), PageSettings(), History()
     add_transformers(view, results, NOW_MS, hours=6)
     history.observe(view.totals(), view.partitions(), NOW_MS)

@@ -88,16 +88,18 @@ export function legend(items) {
   return h("ul.legend", {}, items.map(([cls, text]) => h("li", {}, h("i.swatch", { class: cls }), text)));
 }
 
+const dragged = { id: null, from: 0, to: 0 }; // the span over which the reader drags now
 const cursors = new Map(); // chart id -> time under the cursor, kept across redraws
 
 /**
  * A chart over time.
  * lines: [{cls, name, points: [[t, v | null]]}], band: [[t, low, high]], marks: [[t, text]],
  * fan: another band, shades: [[from, to]] behind everything,
- * levels: [[v, cls, text]], zone: [low, high] of the value, read(t) -> [[name, value, cls]] for the
+ * labels: [[from, to, text, cls]] on top, with their time behind; onselect(from, to): the reader has
+ * dragged over a span; levels: [[v, cls, text]], zone: [low, high] of the value, read(t) -> [[name, value, cls]] for the
  * cursor; width in CSS pixels; rows: grid lines wanted; exact: the domain is y and is not rounded.
  */
-export function chart({ id, width, height = 220, x, y, format, lines, band = [], fan = [], shades = [], marks = [], levels = [], zone = null, rows: wanted = 4, exact = false, read, label, redraw }) {
+export function chart({ id, width, height = 220, x, y, format, lines, band = [], fan = [], shades = [], marks = [], labels = [], onselect, levels = [], zone = null, rows: wanted = 4, exact = false, read, label, redraw }) {
   const pad = { left: exact ? 52 : 44, right: 14, top: exact ? 6 : 14, bottom: 24 };
   const inner = { w: Math.max(50, width - pad.left - pad.right), h: height - pad.top - pad.bottom };
   const [low, high] = exact ? y : niceDomain(y, wanted);
@@ -108,15 +110,29 @@ export function chart({ id, width, height = 220, x, y, format, lines, band = [],
   const moveTo = (t) => { t === undefined ? cursors.delete(id) : cursors.set(id, t); redraw(); };
   const nearest = (t) => times.reduce((best, at) => (Math.abs(at - t) < Math.abs(best - t) ? at : best), times[0]);
   const rows = cursor !== undefined && times.length ? read(nearest(cursor)) : [];
+  const timeAt = (event) => {
+    const box = event.currentTarget.getBoundingClientRect();
+    return clamp(x[0] + ((event.clientX - box.left - pad.left) / inner.w) * (x[1] - x[0]), x);
+  };
   return h(
     "div.chart", {
       key: `chart-${id}`, tabindex: "0", role: "img",
       "aria-label": label + (rows.length ? `. At ${clockTime(nearest(cursor), 0)}: ${rows.map(([n, v]) => `${n} ${v}`).join(", ")}` : ""),
       style: { height: `${height}px` },
       onpointermove: (event) => {
-        if (!times.length) return;
-        const box = event.currentTarget.getBoundingClientRect();
-        moveTo(nearest(x[0] + ((event.clientX - box.left - pad.left) / inner.w) * (x[1] - x[0])));
+        if (dragged.id === id) dragged.to = timeAt(event);
+        if (times.length) moveTo(nearest(timeAt(event)));
+      },
+      onpointerdown: (event) => {
+        if (!onselect || event.button) return;
+        event.currentTarget.setPointerCapture(event.pointerId);
+        Object.assign(dragged, { id, from: timeAt(event), to: timeAt(event) });
+      },
+      onpointerup: (event) => {
+        if (dragged.id !== id) return;
+        const [from, to] = [dragged.from, timeAt(event)].sort((a, b) => a - b).map(Math.round);
+        dragged.id = null;
+        if (px(to) - px(from) > 4) onselect(from, to);
       },
       onpointerleave: () => moveTo(undefined),
       onblur: () => moveTo(undefined),
@@ -132,6 +148,8 @@ export function chart({ id, width, height = 220, x, y, format, lines, band = [],
       zone && h("rect.zone", { x: pad.left, width: inner.w, y: py(zone[1]).toFixed(1), height: Math.max(1, py(zone[0]) - py(zone[1])).toFixed(1) }),
       shades.map(([from, to]) => [Math.max(from, x[0]), Math.min(to, x[1])]).filter(([from, to]) => to > from).map(([from, to]) =>
         h("rect.shade", { x: px(from).toFixed(1), width: Math.max(2, px(to) - px(from)).toFixed(1), y: pad.top, height: inner.h })),
+      [...labels, ...(dragged.id === id ? [[Math.min(dragged.from, dragged.to), Math.max(dragged.from, dragged.to), "", "selected"]] : [])]
+        .filter(([from, to]) => to >= x[0] && from <= x[1]).map(([from, to, text, cls]) => labelOf(px(Math.max(from, x[0])), px(Math.min(to, x[1])), text, cls, pad.top, inner.h)),
       ticks(low, high, wanted).map((v) => [
         h("line.grid", { x1: pad.left, x2: width - pad.right, y1: py(v), y2: py(v) }),
         h("text.tick", { x: pad.left - 8, y: py(v) + 4, "text-anchor": "end" }, format(v)),
@@ -162,6 +180,14 @@ export function chart({ id, width, height = 220, x, y, format, lines, band = [],
     h("b", {}, (x[1] - x[0] > 86_400_000 ? dateTime : clockTime)(nearest(cursor), 0)),
     rows.map(([name, value, cls]) => h("span", {}, h("i.swatch", { class: cls }), name, h("em", {}, value)))),
   );
+}
+
+/** What somebody said about a span or a moment. */
+function labelOf(left, right, text, cls, top, height) {
+  return h("g.label", { class: cls },
+    h("rect", { x: left.toFixed(1), width: Math.max(2, right - left).toFixed(1), y: top, height }),
+    h("rect.label-bar", { x: left.toFixed(1), width: Math.max(2, right - left).toFixed(1), y: top + height - 4, height: 4 }),
+    text && h("text.label-text", { x: (left + 4).toFixed(1), y: top + height - 9 }, text.length * 6 > Math.max(80, right - left) ? `${text.slice(0, 12)}…` : text));
 }
 
 function pathOf(points, px, py) {

@@ -2,6 +2,7 @@
 
 import { cardOf, deviceQuery } from "./cards/cards.js";
 import { dateTime, h, icon, remembered, whole } from "./dom.js";
+import { judgeButtons, labelCard } from "./label.js";
 import { equation, isStale, notePill, problems, scoreOf, stalePill, toggle } from "./parts.js";
 import { rawReadings } from "./readings.js";
 import { alertNote, whyButton, whyCard } from "./why.js";
@@ -31,12 +32,12 @@ export const devicePage = {
       h("div.head", {},
         h("div", {}, h("div.title", {}, h("h1", {}, d.device), card.pill(d, data.settings), stale ? stalePill(d, now) : null, notePill(d)),
           h("p", {}, [d.site, d.stream, d.version === undefined ? null : `scored by ${d.model} v${d.version}`].filter(Boolean).join(" · "))),
-        scoreOf(d) && h("div.head-end", {}, whyButton(d, data, context), spans)),
+        scoreOf(d) && h("div.head-end", {}, whyButton(d, data, context), judgeButtons(d, data, context), spans)),
       problems(data.health),
       scoreOf(d) && alertNote(d, data, context),
       scoreOf(d) && whyCard(d, data, context),
       scoreOf(d) ? card.device(data, context) : waiting(d),
-      h("div.stack", {}, rawReadings(d, data, context), d.account && h("section.card.pad", {},
+      h("div.stack", {}, labelCard(d, data, context), rawReadings(d, data, context), d.account && h("section.card.pad", {},
         h("div.card-head", {}, h("h2", {}, "Account of the readings"), h("span.muted.small", {}, "each reading is in exactly one of the terms")),
         equation(d.account, "small-equation"),
         h("p.flow", {}, h("span", {}, h("b", {}, whole(d.account.windows)), " windows closed,"), h("span", {}, h("b", {}, whole(d.account.gaps)), " gaps,"),

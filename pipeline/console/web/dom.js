@@ -3,7 +3,7 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 const SVG_TAGS = new Set(["svg", "path", "rect", "line", "circle", "g", "text", "title", "polyline", "polygon"]);
-const HANDLERS = ["onclick", "oninput", "onkeydown", "onpointermove", "onpointerleave", "onfocus", "onblur"];
+const HANDLERS = ["onclick", "oninput", "onkeydown", "onpointerdown", "onpointermove", "onpointerup", "onpointerleave", "onfocus", "onblur", "onchange", "onsubmit"];
 
 /** h("div.card", {key, class, style: {"--x": 1}, onclick, ...attributes}, ...children) */
 export function h(spec, props, ...children) {
@@ -96,6 +96,7 @@ const ICONS = {
   sun: "M12 8a4 4 0 1 0 0 8 4 4 0 0 0 0-8zM12 2v2M12 20v2M2 12h2M20 12h2M5 5l1.4 1.4M17.6 17.6L19 19M19 5l-1.4 1.4M6.4 17.6L5 19",
   moon: "M20 14.5A8.5 8.5 0 1 1 9.5 4a7 7 0 0 0 10.5 10.5z",
   search: "M11 4a7 7 0 1 0 0 14 7 7 0 0 0 0-14zM16.2 16.2L21 21",
+  label: "M4 4h8l8 8-8 8-8-8zM8.5 8.5v.01",
   copy: "M9 9h11v11H9zM5 15H4V4h11v1",
   why: "M12 3a9 9 0 1 0 0 18 9 9 0 0 0 0-18zM9.6 9.5a2.5 2.5 0 1 1 3.6 2.2c-.8.4-1.2 1-1.2 1.8M12 17v.01",
 };
@@ -163,6 +164,12 @@ export function clockTime(ms, spanMs) {
 
 export function dateTime(ms) {
   return new Date(ms).toLocaleString("en-GB", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", second: "2-digit" });
+}
+
+/** The value of an input of type datetime-local, in the zone of the browser. */
+export function localTime(ms) {
+  const date = new Date(ms - new Date(ms).getTimezoneOffset() * 60_000);
+  return date.toISOString().slice(0, 23).replace(/\.000$/, "");
 }
 
 /** WALKING_UPSTAIRS -> Walking upstairs */

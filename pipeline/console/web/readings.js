@@ -2,6 +2,7 @@
 
 import { chart, legend } from "./charts.js";
 import { h, significant, unitText } from "./dom.js";
+import { labelling } from "./label.js";
 import { chartInset, devicePath, pill } from "./parts.js";
 
 const EVERY_MS = 5000; // the gateway reads them from its log, so not with every poll
@@ -36,11 +37,11 @@ export function rawReadings(d, data, context) {
     h("div.card-head", {}, h("h2", {}, "Raw readings ", readings.length > 0 && h("span.unit", {}, `newest ${readings.length}`)),
       channels.length > 0 && legend([["hue-accent", "reading"], ...(seen ? [["swatch-zone", "range seen in training"]] : [])])),
     readings.length > 1
-      ? h("div.channels", {}, channels.map((channel, place) => small(channel, place, readings, context)))
+      ? h("div.channels", {}, channels.map((channel, place) => small(channel, place, readings, data, context)))
       : h("p.muted", {}, shown.error ?? (shown.data ? "The log holds no readings of this device." : "Reading the log …")));
 }
 
-function small(channel, place, readings, context) {
+function small(channel, place, readings, data, context) {
   const points = readings.map((row) => [row[0], row[place + 1]]);
   const values = points.map(([, value]) => value);
   const newest = values.at(-1);
@@ -56,7 +57,7 @@ function small(channel, place, readings, context) {
       id: `raw-${channel.name}`, width: (inner - 24 * (columns - 1)) / columns, height: 104, rows: 3, exact: true,
       x: [points[0][0], Math.max(points.at(-1)[0], points[0][0] + 1)], y, format: (value) => significant(value, 5),
       lines: [{ name: channel.name, cls: "hue-accent", points }],
-      zone: seen && [seen.low, seen.high],
+      zone: seen && [seen.low, seen.high], ...labelling(data, context),
       read: (t) => points.filter(([at]) => at === t).slice(0, 1).map(([, value]) => [channel.name, `${significant(value)}${unitText(channel.unit)}`, "hue-accent"]),
       label: `${channel.name}, newest ${significant(newest)}${unitText(channel.unit)}${seen ? `, in training ${significant(seen.low)} to ${significant(seen.high)}` : ""}; arrow keys read single readings`,
       redraw: context.redraw,

@@ -92,7 +92,7 @@ async def test_label_without_an_id_gets_one_and_the_time_of_now() -> None:
         (("failed", "engine-1"), "is not SITE/DEVICE/STREAM"),
         (("failed", "a/b/../c"), "is not SITE/DEVICE/STREAM"),
         (("failed", PLACE, "--at", "yesterday"), "neither epoch milliseconds nor a time"),
-        (("failed", PLACE, "--at", "2099-01-01"), "is in the future"),
+        (("failed", PLACE, "--at", "2099-01-01"), "a label is about what has happened"),
         (("failed", PLACE, "--at", "1700000000"), "looks like seconds"),
         (("failed", PLACE, "--id", "a b"), "is not a name"),
         (("failed", PLACE, "--note", "x" * 81), "up to 80 printable characters"),

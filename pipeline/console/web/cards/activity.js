@@ -3,6 +3,7 @@
 
 import { chart, hue, legend, strip, timeAxis, timeShares } from "../charts.js";
 import { clockTime, duration, h, percent, whole, words } from "../dom.js";
+import { labelling } from "../label.js";
 import { chartInset, deviceHref, facts, isStale, lastHeard, notePill, scoreOf, sectionId, stalePill, tile, tiles } from "../parts.js";
 
 const SPANS_MS = [1, 2, 3, 5, 10].map((minutes) => minutes * 60_000);
@@ -99,6 +100,7 @@ function course(data, context) {
             lines: [{ name: "Probability", cls: "hue-accent", points: rows.map(([t, v]) => [t, v]) }],
             band: rows.map(([t, , low, high]) => [t, low, high]),
             marks: data.versions.slice(1).map(([t, version]) => [t, `v${version}`]),
+            ...labelling(data, context),
             read: (t) => (at.has(t) ? [[labelAt(t) === "unknown" ? "Nearest class" : words(labelAt(t) ?? "Probability"), percent(at.get(t)[1]), hue(labels, labelAt(t))]] : []),
             label: "Probability of the most probable activity over time; arrow keys read single scores",
             redraw: context.redraw,

@@ -2,6 +2,7 @@
 
 import { chart, fan, legend } from "../charts.js";
 import { duration, h, percent, remembered, significant, unitText, whole } from "../dom.js";
+import { labelling } from "../label.js";
 import { cardList, chartInset, deviceHref, facts, isStale, lastHeard, notePill, pill, scoreOf, sectionId, spanOf, stalePill, tile, tiles, toggle, waiting } from "../parts.js";
 
 const PROMISED = 0.8; // share of readings between p10 and p90
@@ -92,7 +93,7 @@ function device(data, context) {
         chart({
           id: "anomaly", width: context.width - chartInset(context), height: 150, x: spanOf(data, rows), y: [0, 1], format: tick,
           lines: [{ name: "Score", cls: "hue-accent", points: rows.map(([t, v]) => [t, v]) }],
-          shades: alarms, marks,
+          shades: alarms, marks, ...labelling(data, context),
           read: (t) => readRow(rows, t, (row) => [["Score", share(row[1]), "hue-accent"], ...(row[2] ? [["Alarm", "yes", "hue-6"]] : [])]),
           label: `Anomaly score, now ${share(score.score)}${alarms.length ? `, ${alarms.length} ${alarms.length === 1 ? "alarm" : "alarms"}` : ""}; arrow keys read single scores`,
           redraw: context.redraw,

@@ -2,6 +2,7 @@
 
 import { chart, legend, sparkline } from "../charts.js";
 import { h, percent, whole, words } from "../dom.js";
+import { labelling } from "../label.js";
 import { cardList, chartInset, deviceHref, facts, isStale, lastHeard, notePill, scoreOf, sectionId, spanOf, stalePill, tile, tiles, waiting } from "../parts.js";
 
 const isNumber = (score) => score.value !== undefined;
@@ -60,6 +61,7 @@ function course(data, context, title) {
     lines: [{ name: title, cls: "hue-accent", points: rows.map(([t, value]) => [t, value]) }],
     band: rows.map(([t, , , , low, high]) => [t, low, high]),
     marks: data.versions.slice(1).map(([t, version]) => [t, `v${version}`]),
+    ...labelling(data, context),
     read: (t) => (at.has(t) ? [[title, `${short(at.get(t)[1])} ${d.unit}`, "hue-accent"]] : []),
     label: `${title} from ${short(rows[0]?.[1])} to ${short(rows.at(-1)?.[1])} ${d.unit}; arrow keys read single scores`,
     redraw: context.redraw,

@@ -2,6 +2,7 @@
 
 import { chart, legend, sparkline } from "../charts.js";
 import { h, remembered, whole } from "../dom.js";
+import { labelling } from "../label.js";
 import { cardList, chartInset, deviceHref, facts, isStale, lastHeard, notePill, pill, scoreOf, sectionId, spanOf, stalePill, subjects, tile, tiles, toggle, waiting } from "../parts.js";
 
 const choice = { layout: remembered.get("layout", "cards") };
@@ -100,6 +101,7 @@ function course(data, context) {
         lines: [{ name: "RUL", cls: "hue-accent", points: rows.map(([t, v]) => [t, v]) }],
         band: rows.filter((row) => has(row[2]) && has(row[3])).map((row) => [row[0], row[2], row[3]]),
         marks: data.versions.slice(1).map(([t, version]) => [t, `v${version}`]),
+        ...labelling(data, context),
         levels: [[settings.rul_warning, "warn", "wearing"], [settings.rul_critical, "bad", "critical"]],
         read: (t) => {
           const row = at.get(t);
