@@ -132,6 +132,51 @@ def try_command(
         raise SystemExit(1)
 
 
+@mapping.command("draft", short_help="Write a first mapping file from messages.")
+@click.argument("filters", nargs=-1, metavar="[FILTER]...")
+@_SECONDS
+@_MQTT
+@click.option(
+    "--messages",
+    "source",
+    type=click.File("rb"),
+    help="Read messages from this file (-: standard input), instead of listening to the broker.",
+)
+@click.option("--out", type=_FILE, help="Write the draft to this new file, not to the terminal.")
+def draft_command(
+    filters: tuple[str, ...],
+    seconds: float | None,
+    mqtt: str | None,
+    source: IO[bytes] | None,
+    out: Path | None,
+) -> None:
+    """Write a first mapping file for the messages on the topics of FILTER.
+
+    It listens to the broker for --seconds (30 by default), or reads --messages. The draft reads the
+    messages that it was made from; its comments, and the lines after it, say what it could not
+    know. An existing file is never overwritten.
+    """
+    from ingest.mapping.drafting import NothingToDraft
+    from ingest.mapping.drafttext import draft_mapping
+
+    if source is None and not filters:
+        msg = "give a topic filter to listen to, such as 'tele/#', or --messages FILE"
+        raise click.UsageError(msg)
+    messages = _heard(filters, seconds, mqtt) if source is None else _recorded(source, filters)
+    try:
+        draft = draft_mapping(messages)
+    except NothingToDraft as exc:
+        raise click.ClickException(str(exc)) from exc
+    if out is None:
+        click.echo(draft.text, nl=False)
+        return
+    _write_new(out, draft.text)
+    click.echo(f"{out}: reads {len(draft.messages)} of {len(messages)} messages")
+    for sentence in draft.unknown:
+        click.echo(f"  check: {sentence}")
+    click.echo(f"next: kpstream map try {out} --seconds 30")
+
+
 # -- where messages come from ---------------------------------------------------------------
 
 
@@ -145,6 +190,20 @@ def _read(stream: IO[bytes], compiled: CompiledMapping) -> Iterable[RecordedMess
         )
         raise click.UsageError(msg)
     return read_recorded(stream, lambda topic: compiled.match(topic) is not None)
+
+
+def _recorded(source: IO[bytes], filters: Sequence[str]) -> list[RecordedMessage]:
+    """Return the messages of a file on the topics of `filters`, or all of them."""
+    from ingest.mapping.recorded import BadLine, read_recorded
+    from ingest.topicfilters import takes_topic
+
+    found = []
+    for item in read_recorded(source):
+        if isinstance(item, BadLine):
+            click.echo(f"line {item.line}: no message: {item.detail}", err=True)
+        elif not filters or any(takes_topic(each, item.topic) for each in filters):
+            found.append(item)
+    return found
 
 
 def _heard(

@@ -25,6 +25,10 @@ Files, lowest first:
 - `extract`: what a message becomes.
 - `straight`: the way of plain messages.
 - `compiled`: a mapping at work.
+- `recorded`: recorded messages, as `mosquitto_sub` prints them.
+- `trial`: what recorded messages become, and what streams there are.
+- `survey`, `objects`, `guesses`, `topicdraft`, `drafting`, `drafttext`: a first file from messages.
+- `ready`: files that ship with kpstream.
 """
 
 __all__: list[str] = []

@@ -6,7 +6,6 @@ import asyncio
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import orjson
 import pytest
@@ -207,12 +206,11 @@ async def _publish(port: int, messages: dict[str, bytes]) -> None:
             await asyncio.sleep(0.05)
 
 
-def _live(tmp_path: Path, port: int, messages: dict[str, bytes], *words: str) -> dict[str, Any]:
-    """Run `kpstream map try` beside a device that keeps publishing."""
-    path = tmp_path / "kind.toml"
-    path.write_text(IMU)
-    command = [sys.executable, "-m", "deploy.cli", "map", "try", str(path), "--json"]
-    command += ["--state-dir", str(tmp_path), "--mqtt", f"127.0.0.1:{port}", *words]
+def beside_a_device(
+    port: int, messages: dict[str, bytes], *words: str
+) -> subprocess.CompletedProcess[bytes]:
+    """Run `kpstream map` beside a device that keeps publishing."""
+    command = [sys.executable, "-m", "deploy.cli", "map", *words]
 
     async def both() -> subprocess.CompletedProcess[bytes]:
         device = asyncio.ensure_future(_publish(port, messages))
@@ -223,16 +221,19 @@ def _live(tmp_path: Path, port: int, messages: dict[str, bytes], *words: str) ->
         finally:
             device.cancel()
 
-    done = asyncio.run(both())
-    assert done.returncode == 0, done.stderr.decode()
-    found: dict[str, Any] = orjson.loads(done.stdout)
-    return found
+    return asyncio.run(both())
 
 
 def test_try_listens_to_the_broker_as_a_client_of_its_own(tmp_path: Path) -> None:
     body = b'{"ts": 1700000000000, "x": 1, "y": 2, "z": 3}'
+    path = tmp_path / "kind.toml"
+    path.write_text(IMU)
     with LocalBroker(tmp_path / "broker") as broker:
-        found = _live(tmp_path, broker.port, {"imu/arm": body, "x/y": b"1"}, "--seconds", "1")
+        words = ["try", str(path), "--json", "--seconds", "1", "--state-dir", str(tmp_path)]
+        words += ["--mqtt", f"{broker.host}:{broker.port}"]
+        done = beside_a_device(broker.port, {"imu/arm": body, "x/y": b"1"}, *words)
+        assert done.returncode == 0, done.stderr.decode()
+        found = orjson.loads(done.stdout)
         assert {each["topic"] for each in found["messages"]} == {"imu/arm"}
         assert found["streams"][0]["is_received_time"] is False
 
@@ -242,3 +243,36 @@ def test_try_without_a_broker_says_so(tmp_path: Path) -> None:
     result = tried(tmp_path, IMU, b"", "--seconds", "1", "--mqtt", address)
     assert result.exit_code == 1
     assert f"not connected to {address}" in result.output
+
+
+def test_draft_writes_a_file_that_try_accepts_and_never_over_another(tmp_path: Path) -> None:
+    messages, out = tmp_path / "messages.jsonl", tmp_path / "new" / "imu.toml"
+    messages.write_bytes(imu_lines(5) + b"\nother/topic on\nnonsense\n")
+    result = run("draft", "imu/#", "--messages", messages, "--out", out)
+    assert result.exit_code == 0, result.output
+    assert "reads 5 of 5 messages" in result.output
+    assert "line 7: no message: " in result.output
+    assert "check: the units of x, y, z" in result.output
+    tried_out = run("try", out, "--state-dir", tmp_path / "state", messages=imu_lines(5))
+    assert tried_out.exit_code == 0, tried_out.output
+    again = run("draft", "--messages", messages, "--out", out)
+    assert again.exit_code == 1
+    assert "exists and stays as it is" in again.output
+
+
+def test_draft_without_numbers_or_messages_says_so(tmp_path: Path) -> None:
+    messages = tmp_path / "messages"
+    messages.write_bytes(b"a/b on\n")
+    result = run("draft", "--messages", messages)
+    assert result.exit_code == 1
+    assert "none of 1 messages holds a number (topics: a/b)" in result.output
+    assert "give a topic filter" in run("draft").output
+
+
+def test_draft_listens_to_the_broker(tmp_path: Path) -> None:
+    out = tmp_path / "imu.toml"
+    with LocalBroker(tmp_path / "broker") as broker:
+        there = ["--mqtt", f"{broker.host}:{broker.port}", "--seconds", "1", "--out", str(out)]
+        done = beside_a_device(broker.port, {"imu/arm": b'{"x": 1.5}'}, "draft", "imu/#", *there)
+        assert done.returncode == 0, done.stderr.decode()
+    assert 'topic = "imu/{device}"' in out.read_text().splitlines()
