@@ -80,8 +80,10 @@ _KEY: Final = r"(?:\\.|[^\\,= \n])+"
 _MEASUREMENT: Final = re.compile(r"(?:\\.|[^\\, \n])+")
 _TAG: Final = re.compile(rf",({_KEY})=({_KEY})")
 _FIELD: Final = re.compile(rf'({_KEY})=(?:"((?:\\.|[^\\"])*)"|([^,\s"]+))')
-_INTEGER: Final = re.compile(r"([+-]?\d{1,20})[iu]")
-_FLOAT: Final = re.compile(r"[+-]?(?:\d{1,400}\.?\d{0,400}|\.\d{1,400})(?:[eE][+-]?\d{1,4})?")
+_INTEGER: Final = re.compile(r"([+-]?\d{1,20})[iu]", re.ASCII)
+_FLOAT: Final = re.compile(
+    r"[+-]?(?:\d{1,400}\.?\d{0,400}|\.\d{1,400})(?:[eE][+-]?\d{1,4})?", re.ASCII
+)
 _BOOLEANS: Final = {
     **dict.fromkeys(("t", "T", "true", "True", "TRUE"), True),
     **dict.fromkeys(("f", "F", "false", "False", "FALSE"), False),
@@ -148,7 +150,7 @@ def _line(line: str) -> dict[str, Any]:
         raise ValueError(msg)
     found: dict[str, Any] = {"measurement": _plain(start[0]), "tags": tags, "fields": fields}
     if rest:
-        if re.fullmatch(r"-?\d{1,20}", rest) is None:
+        if re.fullmatch(r"-?[0-9]{1,20}", rest) is None:
             msg = f"{rest[:20]!r} is not a time"
             raise ValueError(msg)
         found["time"] = int(rest)

@@ -35,13 +35,14 @@ TimeForm = Callable[[Any], int]
 _HALF: Final = Fraction(1, 2)
 _MAX_FLOAT: Final = 1e25
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
-_NUMBER: Final = re.compile(r"[+-]?\d{1,25}(?:\.\d{0,25})?(?:[eE][+-]?\d{1,2})?")
+_NUMBER: Final = re.compile(r"[+-]?\d{1,25}(?:\.\d{0,25})?(?:[eE][+-]?\d{1,2})?", re.ASCII)
 _ISO: Final = re.compile(
     r"(\d{4})-?(\d\d)-?(\d\d)"
     r"[Tt _](\d\d):?(\d\d)(?::?(\d\d)(?:[.,](\d{1,18}))?)?"
-    r"\s?([Zz]|[+-]\d\d(?::?\d\d)?)?"
+    r"\s?([Zz]|[+-]\d\d(?::?\d\d)?)?",
+    re.ASCII,
 )
-_OFFSET: Final = re.compile(r"([+-])(\d\d)(?::?(\d\d))?")
+_OFFSET: Final = re.compile(r"([+-])(\d\d)(?::?(\d\d))?", re.ASCII)
 
 
 def time_reader(form: str, format_: str | None = None, zone: str | None = None) -> TimeForm:

@@ -15,8 +15,10 @@ __all__ = ["Converter", "converter"]
 Converter = Callable[[Any], "float | None"]
 """Returns the number; None: the device says that it has no value; raises ValueFault."""
 
-_POINT: Final = re.compile(r"[+-]?(?:\d{1,400}(?:\.\d{0,400})?|\.\d{1,400})(?:[eE][+-]?\d{1,4})?")
-_COMMA: Final = re.compile(_POINT.pattern.replace(r"\.", ","))
+_POINT: Final = re.compile(
+    r"[+-]?(?:\d{1,400}(?:\.\d{0,400})?|\.\d{1,400})(?:[eE][+-]?\d{1,4})?", re.ASCII
+)
+_COMMA: Final = re.compile(_POINT.pattern.replace(r"\.", ","), re.ASCII)
 
 
 def converter(
@@ -103,5 +105,10 @@ def _looked_up(value: Any, values: Mapping[str, float]) -> float:
 
 
 def _kind(value: Any) -> str:
-    names: dict[type, str] = {dict: "an object", list: "an array", bytes: "a byte string"}
+    names: dict[type, str] = {
+        dict: "an object",
+        list: "an array",
+        bytes: "a byte string",
+        int: "an integer",
+    }
     return names.get(type(value), f"a {type(value).__name__}")
