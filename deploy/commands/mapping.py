@@ -128,7 +128,7 @@ def try_command(
     else:
         for line in trial_lines(compiled, trial, students, last, future_ms):
             click.echo(line)
-    if trial.refused or not trial.streams:
+    if trial.refused or not any(stream.readings for stream in trial.streams):
         raise SystemExit(1)
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from deploy.commands.mapstudents import StreamFacts, StudentFit, fits_of
 
 if TYPE_CHECKING:
-    from ingest.mapping.compiled import ChannelRule, CompiledMapping, Piece
+    from ingest.mapping.channels import ChannelRule
+    from ingest.mapping.compiled import CompiledMapping
+    from ingest.mapping.extract import Piece
+    from ingest.mapping.joining import JoinCounters
     from ingest.mapping.trial import Outcome, StreamFound, Trial
     from models.manifest import Manifest
 
@@ -18,6 +22,7 @@ __all__ = ["trial_json", "trial_lines"]
 _MOST_VALUES = 6
 _MOST_READINGS = 3
 _MOST_SKIPPED = 10
+_MOST_STREAMS = 50
 _OFFSET_SHOWN_MS = 100
 
 
@@ -42,10 +47,22 @@ def trial_lines(
             lines += [f"      {result}" for result in results]
     for bad in trial.bad_lines[:last]:
         lines.append(f"  line {bad.line}: no message: {bad.detail}")
+    if trial.whole:
+        lines += [
+            "",
+            "readings joined" + (f" (the last {last})" if len(trial.whole) > last else ""),
+        ]
+        lines += [f"  {_piece_text(piece)}" for piece in trial.whole[-last:]]
     if trial.streams:
         lines += ["", "streams"]
-    for stream in trial.streams:
-        lines += _stream_lines(mapping, stream, students, future_ms)
+    for stream in trial.streams[:_MOST_STREAMS]:
+        lines += _stream_lines(mapping, stream, future_ms)
+    if len(trial.streams) > _MOST_STREAMS:
+        lines.append(f"  ... {len(trial.streams)} streams in all")
+    if trial.joined is not None and (told := _join_lines(trial.joined)):
+        lines += ["", "values that are in no reading", *told]
+    if trial.streams:
+        lines += ["", "students", *_student_lines(mapping, trial.streams, students)]
     if trial.skipped:
         lines += ["", "channels without a value"]
         for text, count in trial.skipped.most_common(_MOST_SKIPPED):
@@ -76,6 +93,7 @@ def trial_json(
         "readings": [_reading_json(piece) for piece in trial.whole],
         "streams": [_stream_json(mapping, each, students) for each in trial.streams],
         "skipped": dict(trial.skipped),
+        "joined": None if trial.joined is None else asdict(trial.joined),
         "refused": trial.refused,
     }
 
@@ -115,7 +133,8 @@ def _message_row(outcome: Outcome) -> tuple[str, str, list[str]]:
     if outcome.refused is not None:
         results.append(f"refused, {outcome.refused.reason}: {outcome.refused.detail}")
     if not results:
-        results.append("left out: `when` or `devices` does not fit, or it has no value")
+        why = "; ".join(outcome.skipped) or "`when` or `devices` does not fit"
+        results.append(f"left out: {why}")
     return line, message.topic, results
 
 
@@ -127,13 +146,10 @@ def _piece_text(piece: Piece) -> str:
     return f"{'/'.join(piece.address)}  {_utc(piece.ts_ms)}{how}  {' '.join(values)}"
 
 
-def _stream_lines(
-    mapping: CompiledMapping, stream: StreamFound, students: Sequence[Manifest], future_ms: int
-) -> list[str]:
-    facts = _facts(mapping, stream)
+def _stream_lines(mapping: CompiledMapping, stream: StreamFound, future_ms: int) -> list[str]:
     of = f"{stream.readings} readings"
-    if stream.parts:
-        of += f" of {stream.parts} parts"
+    if mapping.join is not None:
+        of += f" joined from {stream.parts} parts"
     rate = "rate unknown" if stream.rate_hz is None else f"{stream.rate_hz:.4g} Hz"
     lines = [f"  {'/'.join(stream.address)}: {of}, {rate}, {_clock_text(stream)}"]
     ahead = stream.clock_offset_ms
@@ -145,13 +161,37 @@ def _stream_lines(
     unseen = [name for name in stream.channels if name not in stream.seen]
     if unseen:
         lines.append(f"      no value yet for {', '.join(unseen)}")
-    lines += [f"      {text}" for fit in fits_of(facts, students) for text in _fit_texts(fit)]
-    if not any(each.stream == stream.address.stream for each in students):
-        scored = ", ".join(sorted({each.stream for each in students})) or "none"
-        lines.append(
-            f"      no student scores the stream {stream.address.stream} (those here score "
-            f"{scored}): it is windowed for no model, and refused as no_model until one is added"
-        )
+    return lines
+
+
+def _join_lines(joined: JoinCounters) -> list[str]:
+    """Say why values were in no reading."""
+    told = (
+        (joined.incomplete_total, "of the trigger came when another channel had no fresh value"),
+        (joined.expired_total, "were older than max_age_ms before a reading could use them"),
+        (joined.superseded_total, "were followed by a newer one before a reading could use them"),
+        (joined.late_total, "came too late: raise lateness_ms in [join]"),
+        (joined.duplicates_total, "came twice"),
+    )
+    return [f"  {count} values {why}" for count, why in told if count]
+
+
+def _student_lines(
+    mapping: CompiledMapping, streams: Sequence[StreamFound], students: Sequence[Manifest]
+) -> list[str]:
+    """Say for each name of a stream which student would score it, or what is lacking."""
+    lines = []
+    for name in dict.fromkeys(stream.address.stream for stream in streams):
+        alike = [stream for stream in streams if stream.address.stream == name]
+        slowest = min(alike, key=lambda stream: stream.rate_hz or float("inf"))
+        if not any(each.stream == name for each in students):
+            scored = ", ".join(sorted({each.stream for each in students})) or "none"
+            lines.append(
+                f"  {name}: no student scores this stream (students here score {scored}); until "
+                "you add one, its readings are dead letters (no_model)"
+            )
+        for fit in fits_of(_facts(mapping, slowest), students):
+            lines += [f"  {name}: {text}" for text in _fit_texts(fit)]
     return lines
 
 
@@ -178,9 +218,12 @@ def _fit_texts(fit: StudentFit) -> list[str]:
 
 
 def _summary(mapping: CompiledMapping, trial: Trial) -> str:
-    count, refused = len(trial.outcomes), trial.refused
+    count = len(trial.outcomes)
     read = sum(bool(each.readings) for each in trial.outcomes)
-    text = f"{count} messages: {read} become readings, {refused} refused"
+    what = "become readings" if mapping.join is None else "hold values"
+    text = f"{count} messages: {read} {what}, {trial.refused} refused"
+    if trial.joined is not None:
+        text += f", {len(trial.whole)} readings joined"
     if trial.foreign:
         text += f", {trial.foreign} of other topics"
     left_out = count - read - trial.foreign

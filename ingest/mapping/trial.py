@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from statistics import median
 
 from ingest.errors import RefusedMessage
-from ingest.mapping.compiled import CompiledMapping, Piece
+from ingest.mapping.compiled import CompiledMapping
+from ingest.mapping.extract import Piece
+from ingest.mapping.joining import JoinCounters, Joined, Joiner
 from ingest.mapping.recorded import BadLine, RecordedMessage
+from ingest.mapping.schema import JoinRule
 from ingest.topics import Address
 
 __all__ = ["Outcome", "StreamFound", "Trial", "rate_of", "try_mapping"]
@@ -82,7 +85,8 @@ class Trial:
         bad_lines: Lines that are no messages.
         streams: The streams found, in the order of their first reading.
         skipped: Channels without a value, each with the reason and the number of messages.
-        whole: Readings that a join has made; without `[join]`, empty.
+        whole: Readings that the join has made; without `[join]`, empty.
+        joined: What became of the values that were joined; None without `[join]`.
     """
 
     outcomes: Sequence[Outcome]
@@ -90,6 +94,7 @@ class Trial:
     streams: Sequence[StreamFound]
     skipped: Counter[str]
     whole: Sequence[Piece] = ()
+    joined: JoinCounters | None = None
 
     @property
     def refused(self) -> int:
@@ -119,7 +124,46 @@ def try_mapping(
         else:
             outcomes.append(_outcome(mapping, item, now_ms))
     skipped = Counter(text for each in outcomes for text in each.skipped)
-    return Trial(outcomes, bad_lines, _streams(outcomes), skipped)
+    streams = _streams(outcomes)
+    if mapping.join is None:
+        return Trial(outcomes, bad_lines, streams, skipped)
+    counters = JoinCounters()
+    whole = _join(mapping.join, outcomes, counters)
+    _describe_joined(streams, whole)
+    return Trial(outcomes, bad_lines, streams, skipped, whole, counters)
+
+
+def _join(rule: JoinRule, outcomes: Sequence[Outcome], counters: JoinCounters) -> list[Piece]:
+    """Return the readings that a bridge makes of these messages, and after them falls silent."""
+    joiners: dict[Address, tuple[Joiner, Piece]] = {}
+    whole: list[Piece] = []
+
+    def keep(first: Piece, made: Iterable[Joined]) -> None:
+        for ts_ms, values in made:
+            piece = replace(first, ts_ms=ts_ms, values=values)
+            whole.append(piece)
+
+    for outcome in outcomes:
+        for piece in outcome.readings:
+            if piece.address not in joiners:
+                plan = rule.plan(is_received_time=piece.is_received_time)
+                joiners[piece.address] = (Joiner(plan, piece.channels, counters), piece)
+            joiner, first = joiners[piece.address]
+            keep(first, joiner.add(piece.ts_ms, piece.values))
+    for joiner, first in joiners.values():
+        keep(first, joiner.flush())
+    return whole
+
+
+def _describe_joined(streams: Sequence[StreamFound], whole: Sequence[Piece]) -> None:
+    """Let the streams tell of whole readings, and keep the number of parts."""
+    times: dict[Address, list[int]] = {}
+    for piece in whole:
+        times.setdefault(piece.address, []).append(piece.ts_ms)
+    for stream in streams:
+        stream.parts, stream.readings = stream.readings, len(times.get(stream.address, ()))
+        is_known = stream.rate_hz is not None or not stream.is_received_time
+        stream.rate_hz = rate_of(times.get(stream.address, ())) if is_known else None
 
 
 def _outcome(mapping: CompiledMapping, message: RecordedMessage, now_ms: int) -> Outcome:

@@ -103,6 +103,7 @@ def test_try_of_a_ready_file_tells_refusals_by_its_exit_code(tmp_path: Path, nam
     result = run("try", ready_path(name), "--json", "--state-dir", tmp_path, messages=messages)
     found = orjson.loads(result.stdout)
     assert result.exit_code == (1 if any("refused" in case for case in cases) else 0)
+    assert any(stream["readings"] for stream in found["streams"])
     for case, message in zip(cases, found["messages"], strict=True):
         assert len(message["readings"]) == len(case.get("becomes", ()))
         assert (message["refused"] or {"reason": None})["reason"] == case.get("refused")
@@ -139,12 +140,56 @@ def test_try_warns_of_a_clock_ahead_that_the_bridge_refuses(tmp_path: Path) -> N
     assert "the bridge refuses its readings (future)" in result.output
 
 
+JOINED = """
+topic = "meter/{device}/{quantity}"
+format = "value"
+site = "hall"
+stream = "power"
+[channels]
+power = { unit = "W", when = { quantity = "power" } }
+voltage = { unit = "V", when = { quantity = "voltage" } }
+[join]
+max_age_ms = 2000
+emit = "power"
+"""
+
+
+def test_try_shows_the_readings_that_a_join_makes_and_what_is_in_none(tmp_path: Path) -> None:
+    messages = [
+        ("power", "60", 0),  # no voltage yet
+        ("voltage", "230.5", 1000),
+        ("power", "61", 1400),
+        ("power", "62", 3000),
+        ("power", "63", 9000),  # the voltage is too old
+    ]
+    lines = [
+        {"topic": f"meter/m1/{name}", "payload": text, "recv_ms": NOW_MS + at}
+        for name, text, at in messages
+    ]
+    given = b"\n".join(map(orjson.dumps, lines))
+    result = tried(tmp_path, JOINED, given)
+    assert result.exit_code == 0, result.output
+    assert "2 readings joined from 5 parts" in result.output
+    assert "power=61 voltage=230.5" in result.output
+    assert "power=62 voltage=230.5" in result.output
+    assert "2 values of the trigger came when another channel had no fresh value" in result.output
+    found = orjson.loads(tried(tmp_path, JOINED, given, "--json").stdout)
+    assert [each["ts_ms"] - NOW_MS for each in found["readings"]] == [1400, 3000]
+    assert found["joined"]["incomplete_total"] == 2
+
+
+def test_try_fails_if_a_join_makes_no_reading(tmp_path: Path) -> None:
+    result = tried(tmp_path, JOINED, b"meter/m1/power 60")
+    assert result.exit_code == 1
+    assert "no value yet for voltage" in result.output
+
+
 def test_try_names_the_stream_of_a_student_whose_channels_it_has(
     tmp_path: Path, registry: Path
 ) -> None:
     assert registry.is_dir()
     result = tried(tmp_path, IMU.replace('"wrist"', '"arm"'), imu_lines(3))
-    assert "no student scores the stream arm" in result.output
+    assert "arm: no student scores this stream (students here score wrist)" in result.output
     assert 'it scores the stream wrist: write stream = "wrist"' in result.output
 
 
