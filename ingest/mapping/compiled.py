@@ -267,12 +267,9 @@ class CompiledMapping:
         if isinstance(each, ObjectFault):
             raise each
         if self._places:
-            of_message = {
-                name: text_at(path, document, each, f"place {name}")
-                for name, path in self._places.items()
-            }
-            places = {**places, **of_message}
+            places = {**places, **self._places_of(document, each)}
         if fits(self._when, places):
+            self._check_packed(document)
             sender = sender or self._senders.of_object(document, each, places)
             rules = [] if sender is None else self._rules_of(sender)
             rules = [rule for rule in rules if fits(rule.when, places)]
@@ -303,6 +300,28 @@ class CompiledMapping:
             )
             for at, ts_ms in enumerate(times)
         ]
+
+    def _places_of(self, document: Any, each: Any) -> dict[str, str]:
+        """Return the places that the message has; `when` does not fit the others.
+
+        Raises:
+            ObjectFault: One that the message does not have is part of a name.
+        """
+        found = {}
+        for name, path in self._places.items():
+            value = path.of(document, each)
+            if value is ABSENT or value is None:
+                if name not in self._senders.places:
+                    continue
+            found[name] = text_at(path, document, each, f"place {name}")
+        return found
+
+    @staticmethod
+    def _check_packed(document: Any) -> None:
+        """Raise the fault of packed numbers in a message that the mapping is for."""
+        packed = document.get("packed") if type(document) is dict else None
+        if isinstance(packed, ObjectFault):
+            raise packed
 
     def _spread(self, pieces: Sequence[Piece], recv_ms: int, faults: Faults) -> list[Piece]:
         """Give the readings of each sender times of their own; the last one is that of receipt."""

@@ -7,7 +7,7 @@ import binascii
 import struct
 from typing import Any, Final
 
-from ingest.mapping.errors import BodyFault
+from ingest.mapping.errors import BodyFault, ObjectFault
 from ingest.mapping.paths import Path, parse_path
 from ingest.mapping.schema import PackedTable
 from ingest.mapping.texts import read_json
@@ -24,7 +24,8 @@ class PackedReader:
     """Reads packed numbers, as `[packed]` says.
 
     The document is `{"packed": {field: number}}`, or an array of such objects with `repeat`; with
-    `path`, the JSON object around the text is in it, too.
+    `path`, the JSON object around the text is in it, too, and a text that cannot be unpacked is an
+    `ObjectFault` in its place.
     """
 
     def __init__(self, table: PackedTable) -> None:
@@ -48,7 +49,11 @@ class PackedReader:
         if type(text) is not str or type(outer) is not dict:
             msg = f"the message has no text at {self._path.text}"
             raise BodyFault(msg)
-        return {**outer, "packed": self._unpacked(self._decoded(text.encode("utf-8", "replace")))}
+        try:
+            packed = self._unpacked(self._decoded(text.encode("utf-8", "replace")))
+        except BodyFault as exc:
+            packed = ObjectFault(str(exc))  # it counts only if the message is for the mapping
+        return {**outer, "packed": packed}
 
     def _decoded(self, raw: bytes) -> bytes:
         if self._encoding == "raw":

@@ -366,3 +366,41 @@ def test_a_device_may_have_other_keys_of_a_channel() -> None:
     for device, watts in (("plug-3", 1500.0), ("plug-7", 1.5)):
         [(_, values)] = rows(read(mapping(text), f"tele/{device}/SENSOR", SENSOR))
         assert values == {"power": watts, "voltage": 230.0}
+
+
+UPLINK = """
+topic = "v3/{device}/up"
+format = "packed"
+site = "s"
+stream = "air"
+places = { port = "port" }
+when = { port = "2" }
+[packed]
+path = "raw"
+encoding = "hex"
+format = ">h"
+fields = ["temperature"]
+[channels]
+temperature = { scale = 0.01 }
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "ignored"),
+    [({"port": 5, "raw": "0102030405"}, 1), ({"raw": "00"}, 1), ({"port": 2, "raw": "07d0"}, 0)],
+)
+def test_when_decides_before_packed_numbers_are_read(body: Any, ignored: int) -> None:
+    extract = read(mapping(UPLINK), "v3/probe/up", body)
+    assert extract.ignored == ignored
+    assert [each.values for each in extract.readings] == [{"temperature": 20.0}] * (1 - ignored)
+
+
+def test_packed_numbers_of_a_message_for_the_mapping_are_refused_if_they_do_not_fit() -> None:
+    with pytest.raises(RefusedMessage, match="5 packed bytes; the format >h takes 2"):
+        read(mapping(UPLINK), "v3/probe/up", {"port": 2, "raw": "0102030405"})
+
+
+def test_a_place_that_names_the_device_must_be_in_the_message() -> None:
+    named = mapping(UPLINK.replace('site = "s"', 'site = "s-{port}"'))
+    with pytest.raises(RefusedMessage, match="place port: the message has nothing at port"):
+        read(named, "v3/probe/up", {"raw": "07d0"})
