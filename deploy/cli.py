@@ -63,6 +63,11 @@ _COMMANDS = {
         "devices",
         "Acknowledge alarms of devices, or take devices out of use.",
     ),
+    "drift": (
+        "deploy.commands.drift",
+        "drift",
+        "Tell which streams read something else than their students learned.",
+    ),
     "models": (
         "deploy.commands.models",
         "models",

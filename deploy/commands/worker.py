@@ -7,9 +7,11 @@ dies, partitions move between workers together with their window state; no windo
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import click
 
+from deploy.processes.drifting import publish_drift
 from deploy.processes.explaining import WorkerAlerts
 from deploy.processes.lifecycle import until_crashed
 from deploy.processes.partitionwatch import PartitionWatch
@@ -18,8 +20,11 @@ from deploy.settings.settings import SiteSettings
 from ingest.clock import now_ms
 from ingest.settings import IngestSettings
 from pipeline.app import create_scoring_app
+from pipeline.drift.watch import DriftWatch
+from pipeline.scoring.batch import Scored
 from pipeline.scoring.students import Students
 from pipeline.settings import PipelineSettings
+from pipeline.windows.devices import ClosedWindow
 
 __all__ = ["WorkerProcess", "worker"]
 
@@ -35,6 +40,7 @@ class WorkerProcess:
         remembered = runtime.folder / "running.json"
         self.students = Students(site.registry_path, remembered, runtime.pipeline)
         self.alerts = WorkerAlerts(site.registry_path)
+        self.drift = DriftWatch(self.students.models.running.get, runtime.name, now_ms)
         self.scoring = create_scoring_app(
             site.kafka_url,
             runtime.pipeline,
@@ -43,7 +49,7 @@ class WorkerProcess:
             data_dir=runtime.folder / "faust",
             mqtt_prefix=ingest.mqtt_prefix,
             kafka=runtime.link,
-            on_scored=self.alerts.explainer.look,
+            on_scored=self._on_scored,
         )
         self._has_started = False
 
@@ -63,8 +69,14 @@ class WorkerProcess:
         runtime.tasks.spawn(self.students.watch(runtime.site.model_poll_ms), "models")
         append = runtime.account_writer(app)
         self.alerts.start(append)
+        drifting = publish_drift(self.drift, self.alerts.store, runtime.site.account_ms)
+        runtime.tasks.spawn(drifting, "drift")
         runtime.mark_started(append)
         return f"{runtime.name} started: Kafka {runtime.site.kafka}, group {app.conf.id}"
+
+    def _on_scored(self, closed: Sequence[ClosedWindow], scored: Scored) -> None:
+        self.alerts.explainer.look(closed, scored)
+        self.drift.look(closed, scored)
 
     async def wait(self) -> None:
         """Wait until a part of the process ends by itself.

@@ -59,14 +59,14 @@ class WorkerAlerts:
 
     Attributes:
         explainer: Looks for alert-level scores.
+        store: Appends a point to the log, and waits until the log has it.
     """
 
     def __init__(self, registry: Path) -> None:
         self._line = QuietThread("explain-alerts", waiting=32, share=0.1)
         self._points = PointAppender()
-        self.explainer = AlertExplainer(
-            ExplainingStudents(registry), self._points.append, self._line
-        )
+        self.store = self._points.append
+        self.explainer = AlertExplainer(ExplainingStudents(registry), self.store, self._line)
 
     def start(self, append: AppendAccount) -> None:
         """Take the function that appends to the log; call it in the loop that runs it."""

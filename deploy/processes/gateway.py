@@ -29,6 +29,7 @@ from deploy.processes.bridging import (
     known_versions,
     subscribed_filters,
 )
+from deploy.processes.drifting import publish_drift
 from deploy.processes.explaining import PointAppender
 from deploy.processes.filemeasures import file_measures
 from deploy.processes.formats import OtherFormats
@@ -51,6 +52,7 @@ from pipeline.console.labelling import Labelling
 from pipeline.console.notes import DeviceNotes
 from pipeline.console.pages import PageSettings
 from pipeline.console.server import create_console
+from pipeline.drift.watch import DriftWatch
 from pipeline.errors import LogError
 from pipeline.explain.alerts import AlertExplainer
 from pipeline.explain.explainer import Explainer
@@ -130,6 +132,7 @@ class Gateway:
             ExplainingStudents(registry), self._store_point, self._explaining
         )
         self.students.contests.on_compared = self._store_point
+        self.drift = DriftWatch(self.students.models.running.get, settings.own_name, now_ms)
         data_dir = settings.state_dir / "faust"
         self.scoring = create_scoring_app(
             settings.log_url,
@@ -208,6 +211,8 @@ class Gateway:
                 accounts, self._append_account, now_ms, self.settings.account_ms
             )
             self._tasks.spawn(publishing, "account")
+        drifting = publish_drift(self.drift, self._store_point, self.settings.account_ms)
+        self._tasks.spawn(drifting, "drift")
         if self.following is not None:
             has_influx = self.pipeline.influx_url is not None
             following = self.following.run(self._append_account if has_influx else None)
@@ -265,6 +270,7 @@ class Gateway:
 
     def _on_scored(self, closed: Sequence[ClosedWindow], scored: Scored) -> None:
         self.alerts.look(closed, scored)
+        self.drift.look(closed, scored)
         self.students.contests.on_scored(closed, scored)
 
     def _store_point(self, point: Point) -> None:

@@ -15,6 +15,8 @@ shows them (`pipeline.console`, `dashboards`).
 - Labels: `label`, one point per label (`ingest.labels`); the time is its beginning, with a count of
   nanoseconds that follows from its id, so that labels of one moment stay apart.
 - Marks: `rollout`, one point per change of a model; the time is when it happened.
+- Drift: `drift`, whether a stream still reads what its student has learned; the time is when it was
+  judged.
 - Rollouts from a centre: `rollout_state`, what a student of a gateway does in its release, as the
   gateway reports it, and `release`, how far a release has come, as the centre sees it.
 - Hours: `device_hourly` and one measurement per task (`hourly_measurement`), made of the above
@@ -35,6 +37,7 @@ __all__ = [
     "DEAD_LETTERS",
     "DEVICE",
     "DEVICE_HOURLY",
+    "DRIFT",
     "EXPLANATION",
     "GATEWAY",
     "LABEL",
@@ -297,6 +300,26 @@ SHADOW = Measurement(
     "no score: the window over which a challenger and the other student differ most, one a second",
 )
 
+DRIFT = Measurement(
+    "drift",
+    ("gateway", "site", "device", "stream", "channel"),
+    (
+        _float("psi", "1", "population stability index of the channel", always=False),
+        _float("limit", "1", "largest index that is no drift", always=False),
+        _int("windows", "windows", "newest windows over which the shape is judged"),
+        _int("drifted", "1", "1 while a sign is beyond its limit"),
+        _int("devices", "devices", "devices among the windows, at most 20", always=False),
+        _float("flagged", "1", "share of the last 200 windows that are doubtful", always=False),
+        _float("unknown", "1", "share of them that resemble no class", always=False),
+        _float("covered", "1", "share of readings inside the forecast interval", always=False),
+        _int("version", "1", "version of the student", always=False),
+        _int("since_ms", "ms", "when the drift was first seen, epoch; 0: none", always=False),
+        _text("text", "why it is a drift; empty if it is none", always=False),
+    ),
+    "whether the readings of a stream are still those that its student learned; site, device and "
+    "channel are * for all of them",
+)
+
 EXPLANATION = Measurement(
     "explanation",
     SCORE_TAGS,
@@ -377,7 +400,7 @@ def measurements() -> tuple[Measurement, ...]:
     scores = map(score_measurement, tasks())
     details = (detail_measurement(task) for task in tasks() if task.details)
     accounts = (DEVICE, GATEWAY, LAG, DEAD_LETTERS, MODEL, ROLLOUT, ROLLOUT_STATE, RELEASE)
-    return (*scores, *details, EXPLANATION, SHADOW, LABEL, *accounts)
+    return (*scores, *details, EXPLANATION, SHADOW, DRIFT, LABEL, *accounts)
 
 
 def hourly_measurements() -> tuple[Measurement, ...]:

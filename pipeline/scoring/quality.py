@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from ingest.units import UNITS, convert
 from models.manifest import Draft
 from models.tasks.quality import GOOD
+from models.tasks.registry import find_task
 
 __all__ = ["QualityCheck", "QualityChecks"]
 
@@ -56,13 +57,15 @@ class _Limits:
     far_high: _Floats
 
     @classmethod
-    def around(cls, low: Sequence[float], high: Sequence[float]) -> _Limits:
+    def around(
+        cls, low: Sequence[float], high: Sequence[float], near_share: float = _NEAR
+    ) -> _Limits:
         bottom, top = np.array(low, np.float64), np.array(high, np.float64)
         least = _NARROW * np.maximum(np.abs(bottom), np.abs(top))
         width = np.maximum(top - bottom, np.maximum(least, 1e-9))
         ends = (
-            bottom - _NEAR * width,
-            top + _NEAR * width,
+            bottom - near_share * width,
+            top + near_share * width,
             bottom - _FAR * width,
             top + _FAR * width,
         )
@@ -121,7 +124,9 @@ class QualityCheck:
         self._rate_hz = manifest.rate_hz
         self._slips = [_slips(channel.unit) for channel in manifest.channels]
         seen = manifest.seen
-        self._limits = None if seen is None else _Limits.around(seen.low, seen.high)
+        # Students that forecast normalise each window, so that a level may move with the seasons.
+        near = _FAR if find_task(manifest.task).trusts_doubtful else _NEAR
+        self._limits = None if seen is None else _Limits.around(seen.low, seen.high, near)
         still = None if seen is None else seen.least_spread
         self._still = None if still is None else _STILL * np.array(still, np.float32)
         self._vectors = [
@@ -246,8 +251,11 @@ def _length_outside(axes: _Floats, bounds: _Limits) -> _Bools:
 
 
 def _slips(unit: str) -> list[_Slip]:
-    """Units of the same dimension, each in one spelling; none for a unit that is not known."""
-    if unit not in UNITS:
+    """Units of the same dimension, each in one spelling; none for a unit that is not known.
+
+    Nothing converts into "1", which is every number without a unit.
+    """
+    if unit not in UNITS or unit == "1":
         return []
     dimension = UNITS[unit][0]
     found: dict[tuple[float, float], _Slip] = {}
