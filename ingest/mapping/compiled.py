@@ -27,10 +27,10 @@ from ingest.mapping.errors import BodyFault, ObjectFault, ValueFault
 from ingest.mapping.eventtimes import EventTimes
 from ingest.mapping.extract import Block, Extract, Faults, Piece, blocks_of, merged
 from ingest.mapping.file import MappingFile
-from ingest.mapping.paths import ABSENT, parse_each, parse_path
+from ingest.mapping.paths import ABSENT, parse_each
 from ingest.mapping.patterns import parse_pattern
 from ingest.mapping.schema import JoinRule, overridden
-from ingest.mapping.senders import Sender, Senders, has_device, text_at
+from ingest.mapping.senders import Sender, Senders, has_device
 from ingest.mapping.straight import NOT_PLAIN, Straight, straight
 from ingest.payloads import MAX_PAYLOAD_BYTES, MAX_READINGS, YEAR_2000_MS, unit_advice
 from ingest.topicfilters import takes_topic
@@ -44,13 +44,28 @@ _SHOWN: Final = 3
 
 
 @dataclass(slots=True)
+class _Kind:
+    """What the places of an object decide.
+
+    Attributes:
+        sender: Who sent it.
+        rules: The channels that it can carry; none: the mapping leaves it out.
+        whole: The channels of a whole reading of its stream.
+        straight: The way of plain objects, if they can be plain.
+    """
+
+    sender: Sender | None = None
+    rules: Sequence[ChannelRule] = ()
+    whole: tuple[str, ...] = ()
+    straight: Straight | None = None
+
+
+@dataclass(slots=True)
 class _Route:
-    """What a topic decides: places, and the sender if no part of its name is in the message."""
+    """What a topic decides: places, and the kind of all objects if no place is in the message."""
 
     places: dict[str, str]
-    sender: Sender | None
-    straight: Straight | None = None
-    whole: tuple[str, ...] = ()
+    kind: _Kind | None
 
 
 def compile_mapping(file: MappingFile) -> CompiledMapping:
@@ -80,7 +95,6 @@ class CompiledMapping:
         self._format = table.format
         self._body = body_reader(table)
         self._each = None if table.each_text is None else parse_each(table.each_text)
-        self._places = {name: parse_path(path) for name, path in table.places.items()}
         self._when = when_of(table.when)
         self._senders = Senders(table)
         self._times = EventTimes(table.times)
@@ -88,8 +102,12 @@ class CompiledMapping:
             (each.devices, channel_rules(overridden(table.channels, each.channels), table))
             for each in table.override
         ]
+        self._deciding = sorted(
+            {*self._when, *self._senders.places, *(p for r in self.channels for p in r.when)}
+            | {place for _, rules in self._overrides for rule in rules for place in rule.when}
+        )
         self._routes: dict[str, _Route] = {}
-        self._wholes: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._kinds: dict[tuple[str | None, ...], _Kind] = {}
 
     def match(self, topic: str) -> Mapping[str, str] | None:
         """Return the places of a topic; None if the mapping does not take it."""
@@ -119,9 +137,10 @@ class CompiledMapping:
             document = self._body(payload)
         except BodyFault as exc:
             raise self._refused(str(exc)) from exc
-        if route.straight is not None and route.sender is not None:
+        kind = route.kind
+        if kind is not None and kind.straight is not None:
             try:
-                return self._straight(route.straight, route.sender, route.whole, document, recv_ms)
+                return self._straight(kind.straight, kind, document, recv_ms)
             except NOT_PLAIN:
                 pass  # the general way decides, and names the fault
         return self._general(route, document, recv_ms)
@@ -140,25 +159,43 @@ class CompiledMapping:
         if places is None:
             detail = f"the mapping does not take the topic {topic[:200]!r}"
             raise self._refused(detail)
-        route = _Route(dict(places), self._senders.of_topic(places))
-        self._find_straight(route)
+        in_message = self._senders.in_message or (self._each is not None and self._each.places)
+        route = _Route(dict(places), None if in_message else self._kind(places))
         if len(topic) <= _MAX_TOPIC:
             if len(self._routes) >= _MAX_ROUTES:
                 self._routes.clear()
             self._routes[topic] = route
         return route
 
-    def _find_straight(self, route: _Route) -> None:
-        """Prepare the straight way, if the topic decides who sends which channels."""
-        binds = self._places or (self._each is not None and self._each.places)
-        if route.sender is None or binds or not fits(self._when, route.places):
-            return
-        rules = [r for r in self._rules_of(route.sender) if fits(r.when, route.places)]
-        whole = self._whole(route.places)
-        if self.join is None and len(rules) != len(whole):
-            return
-        route.straight = straight(rules, self._times, self._format)
-        route.whole = whole
+    def _kind(self, places: Mapping[str, str]) -> _Kind:
+        """Return what the places of an object decide; remembered like routes.
+
+        Raises:
+            ObjectFault: The message does not name the sender.
+        """
+        key = tuple(map(places.get, self._deciding))
+        found = self._kinds.get(key)
+        if found is None:
+            found = self._new_kind(places)
+            if len(self._kinds) >= _MAX_ROUTES:
+                self._kinds.clear()
+            self._kinds[key] = found
+        return found
+
+    def _new_kind(self, places: Mapping[str, str]) -> _Kind:
+        present = {place: texts for place, texts in self._when.items() if place in places}
+        if not fits(present, places):
+            return _Kind()
+        sender = self._senders.of(places)
+        if len(present) < len(self._when):
+            return _Kind()  # a place is absent, and no name needs it
+        if sender is None:
+            return _Kind()
+        rules = tuple(rule for rule in self._rules_of(sender) if fits(rule.when, places))
+        whole = self._whole(places)
+        is_part = self.join is None and len(rules) != len(whole)
+        way = None if is_part else straight(rules, self._times, self._format)
+        return _Kind(sender, rules, whole, way)
 
     def _rules_of(self, sender: Sender) -> Sequence[ChannelRule]:
         """Return the channels of a device: those of the last override that names it, or all."""
@@ -173,29 +210,22 @@ class CompiledMapping:
         A channel belongs to the streams whose address fits its `when`: where a place in the address
         has another value, the channel is one of another stream.
         """
-        key = tuple(places.get(name, "") for name in self._senders.places)
-        found = self._wholes.get(key)
-        if found is None:
-            known = dict(zip(self._senders.places, key, strict=True))
-            found = tuple(
-                rule.name
-                for rule in self.channels
-                if fits({p: texts for p, texts in rule.when.items() if p in known}, known)
-            )
-            if len(self._wholes) >= _MAX_ROUTES:
-                self._wholes.clear()
-            self._wholes[key] = found
-        return found
+        known = {name: places[name] for name in self._senders.places}
+        return tuple(
+            rule.name
+            for rule in self.channels
+            if fits({p: texts for p, texts in rule.when.items() if p in known}, known)
+        )
 
-    def _straight(
-        self, way: Straight, sender: Sender, whole: tuple[str, ...], document: Any, recv_ms: int
-    ) -> Extract:
+    def _straight(self, way: Straight, kind: _Kind, document: Any, recv_ms: int) -> Extract:
         """Return the readings of a message whose objects are all plain.
 
         Raises:
             one of NOT_PLAIN: One is not.
         """
-        address, received = sender.address, self._times.is_received
+        if kind.sender is None:
+            raise TypeError
+        address, received, whole = kind.sender.address, self._times.is_received, kind.whole
         if self._each is None:
             ts_ms, columns = way.read(document, document, recv_ms)
             values = dict(zip(way.names, columns))  # noqa: B905  # as many by construction, and costly
@@ -218,7 +248,7 @@ class CompiledMapping:
         objects = self._objects(route, document)
         for each, places in objects:
             try:
-                pieces += self._pieces(document, each, places, route.sender, recv_ms, extract)
+                pieces += self._pieces(document, each, places, recv_ms, extract)
             except ObjectFault as exc:
                 faults.add(RefusalReason.mapping, str(exc))
             if len(pieces) > MAX_READINGS:
@@ -251,46 +281,44 @@ class CompiledMapping:
         ]
 
     def _pieces(
-        self,
-        document: Any,
-        each: Any,
-        places: dict[str, str],
-        sender: Sender | None,
-        recv_ms: int,
-        extract: Extract,
+        self, document: Any, each: Any, places: Mapping[str, str], recv_ms: int, extract: Extract
     ) -> list[Piece]:
         """Return the readings of one object, complete or not.
 
         Raises:
             ObjectFault: It has none.
         """
-        if isinstance(each, ObjectFault):
+        if isinstance(each, ObjectFault) and self._format != "packed":
             raise each
-        if self._places:
-            places = {**places, **self._places_of(document, each)}
-        if fits(self._when, places):
-            self._check_packed(document)
-            sender = sender or self._senders.of_object(document, each, places)
-            rules = [] if sender is None else self._rules_of(sender)
-            rules = [rule for rule in rules if fits(rule.when, places)]
-        else:
-            rules = []
-        if not rules or sender is None:
+        kind = self._kind(self._senders.with_message(places, document, each))
+        sender, whole, received = kind.sender, kind.whole, self._times.is_received
+        if sender is None or not kind.rules:
             extract.ignored += 1
             return []
-        raws = [(rule, rule.find.of(document, each)) for rule in rules]
+        _check_packed(document)
+        if kind.straight is not None:
+            try:
+                ts_ms, numbers = kind.straight.read(document, each, recv_ms)
+            except NOT_PLAIN:
+                pass
+            else:
+                names = kind.straight.names
+                return [
+                    Piece(sender.address, ts, received, dict(zip(names, row, strict=True)), whole)
+                    for ts, row in zip(ts_ms, zip(*numbers, strict=True), strict=True)
+                ]
+        raws = [(rule, rule.find.of(document, each)) for rule in kind.rules]
         rows = _row_count(raws)
         times = self._times.of(document, each, rows or 1, recv_ms)
         columns = {rule.name: _column(rule, raw, rows, extract) for rule, raw in raws}
         if self.join is not None and _has_no_value(columns, raws):
             extract.ignored += 1
             return []
-        whole = self._whole(places)
         return [
             Piece(
                 sender.address,
                 ts_ms,
-                self._times.is_received,
+                received,
                 {
                     name: value
                     for name, column in columns.items()
@@ -300,28 +328,6 @@ class CompiledMapping:
             )
             for at, ts_ms in enumerate(times)
         ]
-
-    def _places_of(self, document: Any, each: Any) -> dict[str, str]:
-        """Return the places that the message has; `when` does not fit the others.
-
-        Raises:
-            ObjectFault: One that the message does not have is part of a name.
-        """
-        found = {}
-        for name, path in self._places.items():
-            value = path.of(document, each)
-            if value is ABSENT or value is None:
-                if name not in self._senders.places:
-                    continue
-            found[name] = text_at(path, document, each, f"place {name}")
-        return found
-
-    @staticmethod
-    def _check_packed(document: Any) -> None:
-        """Raise the fault of packed numbers in a message that the mapping is for."""
-        packed = document.get("packed") if type(document) is dict else None
-        if isinstance(packed, ObjectFault):
-            raise packed
 
     def _spread(self, pieces: Sequence[Piece], recv_ms: int, faults: Faults) -> list[Piece]:
         """Give the readings of each sender times of their own; the last one is that of receipt."""
@@ -362,6 +368,13 @@ class CompiledMapping:
 
     def _refused(self, detail: str) -> RefusedMessage:
         return RefusedMessage(RefusalReason.mapping, f"{self.name}: {detail}")
+
+
+def _check_packed(document: Any) -> None:
+    """Raise the fault of packed numbers, in a message that the mapping is for."""
+    packed = document.get("packed") if type(document) is dict else None
+    if isinstance(packed, ObjectFault):
+        raise packed
 
 
 def _column(rule: ChannelRule, raw: Any, rows: int | None, extract: Extract) -> list[float | None]:

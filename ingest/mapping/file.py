@@ -29,7 +29,7 @@ emit = "power"                        # a trigger channel, or rate_hz = 1
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,9 +38,10 @@ from pydantic import BaseModel, ValidationError
 
 from ingest.errors import MappingInvalid
 from ingest.mapping.paths import parse_each
-from ingest.mapping.patterns import parse_pattern, parse_template
+from ingest.mapping.patterns import Pattern, parse_pattern, parse_template
 from ingest.mapping.schema import (
     LINE_FORMATS,
+    OWN_PLACES,
     BaseTable,
     ChannelTable,
     CsvTable,
@@ -153,6 +154,8 @@ def _cross_faults(table: MappingTable) -> Iterator[str]:
                     f"{key}: the topic {pattern.text} has no place {shown}: "
                     f'add it there, or write {key} = "a fixed name"'
                 )
+    for name in sorted(_everywhere(patterns, of_message) & OWN_PLACES):
+        yield f"places: {{{name}}} is a place of kpstream itself; give yours another name"
     for key in ("csv", "packed"):
         if (getattr(table, key) is not None) and table.format != key:
             yield f'{key}: the format is {table.format}: write format = "{key}", or remove it'
@@ -160,7 +163,7 @@ def _cross_faults(table: MappingTable) -> Iterator[str]:
         yield "packed: the format needs a table [packed] with format and fields"
     if table.each is not None and table.format in (*LINE_FORMATS, "value"):
         yield f"each: in the format {table.format} every line is one reading; remove it"
-    everywhere = {*(name for pattern in patterns for name in pattern.names), *of_message}
+    everywhere = _everywhere(patterns, of_message)
     for key, when in [("when", table.when)] + [
         (f"channels.{name}.when", channel.when) for name, channel in table.channels.items()
     ]:
@@ -180,6 +183,10 @@ def _cross_faults(table: MappingTable) -> Iterator[str]:
     if table.join is not None and table.join.emit not in (None, *table.channels):
         known_channels = _listed(table.channels)
         yield f"join.emit: there is no channel {table.join.emit}; there are {known_channels}"
+
+
+def _everywhere(patterns: Iterable[Pattern], of_message: set[str]) -> set[str]:
+    return {*(name for pattern in patterns for name in pattern.names), *of_message}
 
 
 def _listed(names: Any) -> str:

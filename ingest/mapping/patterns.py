@@ -85,7 +85,8 @@ def parse_pattern(text: str) -> Pattern:
     expression = "/".join(expressions)
     if levels[-1] == "#":
         expression = f"{expression}(?:/.*)?" if expressions else ".*"
-    return Pattern(text, "/".join(filters), tuple(names), re.compile(expression, re.DOTALL))
+    matches = re.compile(rf"(?!\$){expression}", re.DOTALL)  # wildcards take no topic of the broker
+    return Pattern(text, "/".join(filters), tuple(names), matches)
 
 
 class TextChoice:

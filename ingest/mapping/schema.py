@@ -23,6 +23,7 @@ from ingest.tomltables import Name, Table
 
 __all__ = [
     "LINE_FORMATS",
+    "OWN_PLACES",
     "BaseTable",
     "ChannelTable",
     "CsvTable",
@@ -39,6 +40,8 @@ _MAX_PACKED = 4096
 _LATENESS_MS = 1000
 LINE_FORMATS = ("csv", "line-protocol")
 """Formats of which every line is an object."""
+OWN_PLACES = frozenset({"its_site", "its_device", "its_stream"})
+"""Places for names that the message carries (`senders`)."""
 
 
 def _parsed(parse: Any) -> AfterValidator:

@@ -1,4 +1,8 @@
-"""Who sent an object: site, device and stream, from the topic and the message."""
+"""Who sent an object: site, device and stream, from places of the topic and of the message.
+
+A name that the message carries (`device = { path = "..." }`) is a place, too, so that places alone
+decide who sent an object.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,12 @@ from fnmatch import fnmatchcase
 from typing import Any, Final, NamedTuple
 
 from ingest.mapping.errors import ObjectFault
-from ingest.mapping.paths import ABSENT, Path, parse_path
-from ingest.mapping.patterns import Template, parse_template
-from ingest.mapping.schema import FromMessage, MappingTable
-from ingest.topics import Address, is_name, readable_name
+from ingest.mapping.paths import Path, parse_path
+from ingest.mapping.patterns import parse_template
+from ingest.mapping.schema import MappingTable
+from ingest.topics import Address
 
-__all__ = ["Sender", "Senders", "has_device", "text_at"]
+__all__ = ["Sender", "Senders", "has_device"]
 
 _MAX_NAME: Final = 500
 _MAX_INT: Final = 10**18
@@ -31,55 +35,57 @@ class Senders:
 
     Attributes:
         places: The places that the names use.
+        in_message: The places that the message carries.
     """
 
     def __init__(self, table: MappingTable) -> None:
-        self._sources = tuple(map(_source, (table.site, table.device, table.stream)))
+        self.in_message = {name: parse_path(path) for name, path in table.places.items()}
+        templates = []
+        for key in _KEYS:
+            source = getattr(table, key)
+            if not isinstance(source, str):
+                self.in_message[f"its_{key}"] = parse_path(source.path)
+                source = f"{{its_{key}}}"
+            templates.append(parse_template(source))
+        self._templates = tuple(templates)
+        self._device = templates[1]
         self._devices = () if table.devices == ["*"] else tuple(table.devices)
-        self.places = tuple(
-            sorted({n for each in self._sources if isinstance(each, Template) for n in each.names})
-        )
+        self.places = tuple(sorted({name for each in templates for name in each.names}))
 
-    def of_topic(self, places: Mapping[str, str]) -> Sender | None:
-        """Return the sender; None if the topic alone does not name it."""
-        filled = []
-        for source in self._sources:
-            if not isinstance(source, Template) or not places.keys() >= set(source.names):
-                return None
-            filled.append(source.fill(places))
-        device = self._sources[1]
-        raw = device.raw(places) if isinstance(device, Template) else ""
-        return Sender(Address(*filled), raw)
-
-    def is_foreign(self, places: Mapping[str, str]) -> bool:
-        """Whether the topic alone says that the device is not of this mapping."""
-        source = self._sources[1]
-        if not self._devices or not isinstance(source, Template):
-            return False
-        if not places.keys() >= set(source.names):
-            return False
-        return not has_device(self._devices, (source.fill(places), source.raw(places)))
-
-    def of_object(self, document: Any, each: Any, places: Mapping[str, str]) -> Sender | None:
-        """Return the sender of an object; None if the mapping is not for this device.
+    def of(self, places: Mapping[str, str]) -> Sender | None:
+        """Return the sender; None if the mapping is not for this device.
 
         Raises:
-            ObjectFault: The message does not name it.
+            ObjectFault: A place has no value.
         """
-        names = []
-        device = ""
-        for key, source in zip(_KEYS, self._sources, strict=True):
-            if isinstance(source, Template):
-                name, raw = source.fill(places), source.raw(places)
-            else:
-                raw = text_at(source, document, each, key)
-                name = raw if is_name(raw) else readable_name(raw)
-            names.append(name)
-            if key == "device":
-                device = raw
-                if self._devices and not has_device(self._devices, (name, raw)):
-                    return None
-        return Sender(Address(*names), device)
+        for key, template in zip(_KEYS, self._templates, strict=True):
+            for name in template.names:
+                if name not in places:
+                    msg = f"{key}: the message has no text at {self.in_message[name].text}"
+                    raise ObjectFault(msg)
+        if self.is_foreign(places):
+            return None
+        names = [template.fill(places) for template in self._templates]
+        return Sender(Address(*names), self._device.raw(places))
+
+    def is_foreign(self, places: Mapping[str, str]) -> bool:
+        """Whether these places say already that the device is not of this mapping."""
+        if not self._devices or not places.keys() >= set(self._device.names):
+            return False
+        return not has_device(self._devices, (self._device.fill(places), self._device.raw(places)))
+
+    def with_message(
+        self, places: Mapping[str, str], document: Any, each: Any
+    ) -> Mapping[str, str]:
+        """Return the places with those that the message carries; one without a text is absent."""
+        if not self.in_message:
+            return places
+        found = {**places}
+        for name, path in self.in_message.items():
+            text = _text(path, document, each)
+            if text is not None:
+                found[name] = text
+        return found
 
 
 def has_device(patterns: Iterable[str], names: tuple[str, str]) -> bool:
@@ -87,12 +93,8 @@ def has_device(patterns: Iterable[str], names: tuple[str, str]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns for name in names)
 
 
-def text_at(path: Path, document: Any, each: Any, what: str) -> str:
-    """Return a text that a message carries; numbers without a fraction and booleans count as text.
-
-    Raises:
-        ObjectFault: There is none.
-    """
+def _text(path: Path, document: Any, each: Any) -> str | None:
+    """Return a text of a message; integers and booleans count as text."""
     value = path.of(document, each)
     if type(value) is str and 0 < len(value) <= _MAX_NAME:
         return value
@@ -100,13 +102,4 @@ def text_at(path: Path, document: Any, each: Any, what: str) -> str:
         return "true" if value else "false"
     if type(value) is int and -_MAX_INT < value < _MAX_INT:
         return str(value)
-    kinds: dict[type, str] = {str: "an empty or too long text", dict: "an object", list: "an array"}
-    shown = kinds.get(type(value), f"a {type(value).__name__}")
-    if value is ABSENT or value is None:
-        shown = "nothing"
-    msg = f"{what}: the message has {shown} at {path.text}, not a text"
-    raise ObjectFault(msg)
-
-
-def _source(source: str | FromMessage) -> Template | Path:
-    return parse_template(source) if isinstance(source, str) else parse_path(source.path)
+    return None

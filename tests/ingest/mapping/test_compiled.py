@@ -395,6 +395,18 @@ def test_when_decides_before_packed_numbers_are_read(body: Any, ignored: int) ->
     assert [each.values for each in extract.readings] == [{"temperature": 20.0}] * (1 - ignored)
 
 
+def test_when_decides_before_packed_records_are_read() -> None:
+    records = mapping(
+        UPLINK.replace('"port" }', '"$.port" }').replace('">h"', '">h"\nrepeat = true')
+        + '[time]\nfrom = "received"\nstep_ms = 1000\n'
+    )
+    assert read(records, "v3/probe/up", {"port": 5, "raw": "01"}) == Extract(ignored=1)
+    extract = read(records, "v3/probe/up", {"port": 2, "raw": "07d003e8"})
+    assert [values["temperature"] for _, values in rows(extract)] == [20.0, 10.0]
+    with pytest.raises(RefusedMessage, match="1 packed bytes; the format >h takes 2 each"):
+        read(records, "v3/probe/up", {"port": 2, "raw": "01"})
+
+
 def test_packed_numbers_of_a_message_for_the_mapping_are_refused_if_they_do_not_fit() -> None:
     with pytest.raises(RefusedMessage, match="5 packed bytes; the format >h takes 2"):
         read(mapping(UPLINK), "v3/probe/up", {"port": 2, "raw": "0102030405"})
@@ -402,5 +414,19 @@ def test_packed_numbers_of_a_message_for_the_mapping_are_refused_if_they_do_not_
 
 def test_a_place_that_names_the_device_must_be_in_the_message() -> None:
     named = mapping(UPLINK.replace('site = "s"', 'site = "s-{port}"'))
-    with pytest.raises(RefusedMessage, match="place port: the message has nothing at port"):
+    with pytest.raises(RefusedMessage, match="site: the message has no text at port"):
         read(named, "v3/probe/up", {"raw": "07d0"})
+
+
+def test_an_object_without_a_place_is_left_out_unless_its_name_needs_it() -> None:
+    common = {"bn": "dev", "t": 1.7e9, "k": "air"}
+    whole = [{**common, "n": "temp", "v": 20}, {**common, "n": "hum", "v": 40}]
+    extract = read(
+        mapping(SENML), "senml", [*whole, {**common, "v": 3}, {**common, "n": [], "v": 3}]
+    )
+    assert [piece.values for piece in extract.readings] == [{"temperature": 20.0, "humidity": 40.0}]
+    assert extract.ignored == 2
+    extract = read(mapping(SENML), "senml", [*whole, {"t": 1.7e9, "k": "air", "n": "temp", "v": 3}])
+    assert len(extract.readings) == 1
+    assert extract.refused is not None
+    assert "device: the message has no text at bn" in extract.refused.detail

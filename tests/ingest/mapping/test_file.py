@@ -39,6 +39,7 @@ FAULTS = [
     ('ech = "a"', "ech: no such key; did you mean each?"),
     ('when = { sensor = "a" }', "when: there is no place {sensor}; there are device"),
     ('places = { device = "x" }', "places: device is a place of the topic"),
+    ('places = { its_site = "x" }', "{its_site} is a place of kpstream itself"),
     ("[join]\nmax_age_ms = 10", "join: give one of emit (a channel) and rate_hz"),
     ('[join]\nmax_age_ms = 10\nemit = "pwer"', "join.emit: there is no channel pwer"),
     ('[time]\nform = "iso8601"', 'time: give path and form, or from = "received"'),
