@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dashboards.boards.explanations import explanations_panel
 from dashboards.boards.task_panels import TaskPanels
 from dashboards.queries import devices, scores
-from dashboards.visuals.board import Board, Row
+from dashboards.visuals.board import LABEL_ANNOTATION, Board, Row
 from dashboards.visuals.limits import Limits
 from dashboards.visuals.links import DEVICE_UID
 from dashboards.visuals.panels import Panel
@@ -37,7 +37,8 @@ def device_board(
     return Board(
         DEVICE_UID,
         "kpstream: device",
-        "One machine, sensor or person: scores with their intervals, account of readings, history.",
+        "One machine, sensor or person: scores with their intervals, account of readings, history. "
+        "Labels that people gave are marked in the charts.",
         [
             Row("Now", _now(tasks, panels, limits)),
             Row("Scores", _scores(tasks, panels)),
@@ -45,6 +46,7 @@ def device_board(
             Row("The last thirty days, by hour", _history(panels, hourly_bucket)),
         ],
         device_variables(tasks),
+        more_annotations=(LABEL_ANNOTATION,),
     )
 
 

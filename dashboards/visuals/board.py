@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dashboards.queries.labels import DEVICE_LABELS
 from dashboards.queries.processes import PROCESS_STARTS
 from dashboards.queries.query import Query
 from dashboards.queries.students import ROLLOUT_EVENTS
@@ -16,7 +17,15 @@ from dashboards.visuals.panels import SOURCE, Panel, panel_id
 from dashboards.visuals.variables import Variable, source_variable_json
 from dashboards.visuals.views import Json
 
-__all__ = ["GRID_WIDTH", "SCHEMA_VERSION", "TAG", "Annotation", "Board", "Row"]
+__all__ = [
+    "GRID_WIDTH",
+    "LABEL_ANNOTATION",
+    "SCHEMA_VERSION",
+    "TAG",
+    "Annotation",
+    "Board",
+    "Row",
+]
 
 SCHEMA_VERSION = 41
 """Schema of Grafana 12; later versions migrate it when they read it."""
@@ -73,6 +82,7 @@ class Annotation:
 
 ROLLOUT_ANNOTATION = Annotation("Rollouts", ROLLOUT_EVENTS, "purple")
 START_ANNOTATION = Annotation("Process starts", PROCESS_STARTS, "orange")
+LABEL_ANNOTATION = Annotation("Labels", DEVICE_LABELS, "green")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +106,7 @@ class Board:
         time_from: Start of the initial time range.
         time_to: End of the initial time range; a forecast reaches ahead of now.
         refresh: Interval at which the board repeats its queries.
+        more_annotations: Annotations beside those that every board has.
     """
 
     uid: str
@@ -106,6 +117,7 @@ class Board:
     time_from: str = "now-1h"
     time_to: str = "now"
     refresh: str = "30s"
+    more_annotations: Sequence[Annotation] = ()
 
     @property
     def panels(self) -> list[Panel]:
@@ -114,8 +126,8 @@ class Board:
 
     @property
     def annotations(self) -> tuple[Annotation, ...]:
-        """The annotations, which every board has."""
-        return (ROLLOUT_ANNOTATION, START_ANNOTATION)
+        """The annotations: rollouts and starts of processes on every board."""
+        return (ROLLOUT_ANNOTATION, START_ANNOTATION, *self.more_annotations)
 
     def panel(self, key: str) -> Panel:
         """The panel with this key.

@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 import pytest
 
 from deploy.stack.servers import InfluxServer
+from pipeline.points.labels import label_point
 from pipeline.points.points import Point
 from pipeline.points.scores import ScoreRecord, points_of
 from pipeline.stores.influx import influx_sink_from
 from pipeline.stores.influxlayout import rollup_flux, rollups
 from tests.dashboards.simulated_forecasts import explanations_of, forecast_records
+from tests.dashboards.simulated_labels import site_labels
 from tests.dashboards.simulated_site import START_MS, STOP_MS, SimulatedSite
 from tests.fakes.grafana import FakeGrafana
 from tests.fakes.grafana_flux import Frame, interpolate, send_query
@@ -37,7 +39,8 @@ def site_points(
 ) -> list[Point]:
     """All points of the simulated site."""
     points = SimulatedSite(tmp_path_factory.mktemp("site")).run()
-    return points + points_of(forecasts) + explanations_of(forecasts)
+    labels = [label_point(record) for record in site_labels()]
+    return points + points_of(forecasts) + explanations_of(forecasts) + labels
 
 
 @pytest.fixture(scope="session")

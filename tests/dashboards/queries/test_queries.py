@@ -19,6 +19,7 @@ from dashboards.queries import (
     devices,
     explanations,
     forecasts,
+    labels,
     numbers,
     processes,
     rollouts,
@@ -181,7 +182,7 @@ def written_queries() -> Iterator[Query]:
         (anomalies, choices, forecasts), FORECAST
     )
     modules = (alerts, choices, classes, devices, numbers, processes, scores, students)
-    for module in (*modules, anomalies, explanations, forecasts, rollouts):
+    for module in (*modules, anomalies, explanations, forecasts, labels, rollouts):
         arguments = ARGUMENTS | {"task": of_task.get(module)}
         for name in module.__all__:
             item = getattr(module, name)
@@ -453,6 +454,31 @@ def test_rollouts_are_annotations_with_time_text_and_tags(query_influx) -> None:
     assert len(took_over) == 3, "one a gateway, however often it is reported"
     starts = rows(query_influx(processes.PROCESS_STARTS.flux))
     assert [start["text"] for start in starts] == ["worker site-worker-1 started"]
+
+
+def test_labels_that_hold_are_annotations_of_the_device_and_spans_have_an_end(
+    query_influx: QueryInflux,
+) -> None:
+    def found(site: str, device: str) -> list[tuple[int, int, str, str]]:
+        chosen = {"site": [site], "device": [device]}
+        return [
+            (
+                round(row["_time"].timestamp() * 1000) - START_MS,
+                round(row["timeEnd"].timestamp() * 1000) - START_MS,
+                row["text"],
+                row["tags"],
+            )
+            for row in rows(query_influx(labels.DEVICE_LABELS.flux, variables=chosen))
+        ]
+
+    assert found("hangar", "engine-01") == [
+        (60_000, 60_000, "failed", "engine,Ada"),
+        (61_000, 61_000, "replaced: bearing", "engine"),
+        (63_000, 69_000, "run", "engine"),
+    ]
+    assert [text for _, _, text, _ in found("hangar", "engine-02")] == ["confirmed"]
+    chosen = {"site": ["hangar"], "device": ["engine-03"]}
+    assert query_influx(labels.DEVICE_LABELS.flux, variables=chosen) == []
 
 
 def test_a_release_is_shown_with_its_step_and_why_it_paused(query_influx) -> None:
