@@ -37,6 +37,7 @@ from training.methods.build import build_method, describe_teacher
 from training.recipes import Recipe, format_recipe, parse_recipe
 from training.scoring import score_torch
 from training.students.conditions import fit_preprocessor
+from training.teachers.boosting import score_with_boosting
 from training.teachers.ensemble import score_with_ensemble
 from training.uncertainty.fit import (
     Calibration,
@@ -198,6 +199,8 @@ class _Run:
             teacher_scores = score_with_ensemble(
                 recipe, seen, scaler, data.num_answers, build_method, preprocessor
             )
+        elif recipe.method == "boosting":
+            teacher_scores = score_with_boosting(data, recipe, seen)
         done = distill(
             recipe,
             seen,

@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 _ALLOWED = {
-    "method": ("kp", "none", "ensemble"),
+    "method": ("kp", "none", "ensemble", "boosting"),
     "anchors": (
         "text",
         "random",
@@ -61,8 +61,9 @@ class Recipe:
     task: str
     """Name of a task (`models.tasks.registry`): `rul`, `activity`, ..."""
     method: str = "kp"
-    """`kp` (Knowledge Pruning from cached anchors), `none` (the same student, plain head), or
-    `ensemble` (plain head, taught by an ensemble of larger networks)."""
+    """`kp` (Knowledge Pruning from cached anchors), `none` (the same student, plain head),
+    `ensemble` (plain head, taught by an ensemble of larger networks), or `boosting` (plain head,
+    taught by gradient boosting)."""
     anchors: str = "text"
     """`text`: from the cache of the text encoder. Controls: `random` directions, `onehot` (a free
     table), `ordinal` (thermometer code of the number), `permuted` (text, wrong answers), `centred`,

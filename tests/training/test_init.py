@@ -91,7 +91,7 @@ def test_a_spreadsheet_with_decimal_commas_and_times(tmp_path):
 def test_people_with_classes(tmp_path):
     (tmp_path / "yard.csv").write_text(to_csv(people_rows(4), ("person", "ts", "acc", "activity")))
     told, text = made(tmp_path, tmp_path / "yard.csv", "--size", "small", "--name", "yard people")
-    assert "classes are in column 'activity': rest, walk" in told
+    assert "classes are in column 'activity', such as rest, walk" in told
     for line in (
         'name = "yard_people"',
         'task = "activity"',
@@ -103,6 +103,16 @@ def test_people_with_classes(tmp_path):
     data = read_own(tmp_path / "dataset.toml").data
     assert data.labels == ("rest", "walk")
     assert "A small student" in (tmp_path / "recipe.toml").read_text()
+
+
+def test_blocks_milliseconds_and_machines_that_still_run(tmp_path):
+    rows = [[row[0], 250 * int(str(row[1])), *row[2:], "no"] for row in ROWS]
+    (tmp_path / "a.csv").write_text(to_csv(rows, ("Presse", "ms", "a", "b", "censored")))
+    told, text = made(tmp_path, tmp_path / "a.csv")
+    assert 'device_column = "Presse"' in text
+    assert 'column = "ms"\nform = "epoch_ms"' in text
+    assert 'censored_column = "censored"' in text
+    assert "6 machines" in told
 
 
 def test_recordings_with_labels(tmp_path):

@@ -21,10 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.session import Student
-from training.baselines import fit_classical, scale_for_baselines
 from training.bench.ledger import CLASSICAL, Run
 from training.bench.openvocab import run_open
 from training.candidate import Candidate, code_revision, train_candidate
+from training.classical import fit_classical, scale_for_baselines
 from training.datasets.contract import DataSet
 from training.datasets.scarce import keep_labels
 from training.errors import DataSetError, ExportError, TrainingError

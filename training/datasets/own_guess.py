@@ -30,18 +30,26 @@ __all__ = ["Guess", "guess_description"]
 _ROWS = 20_000
 _DEVICES = (
     "device unit unit_number unit_id engine engine_id machine machine_id asset asset_id equipment "
-    "unit_nr unitnumber pump bearing id subject subject_id person user user_id participant who"
+    "unit_nr unitnumber pump bearing id subject subject_id person user user_id participant who "
+    "sequence run trial session"
 ).split()
 _GROUP_WORDS = {"engine": "engine", "bearing": "bearing", "pump": "pump", "subject": "subject"}
 _TIMES = (
     "ts_ms cycle cycles time_in_cycles time_cycles cycle_number timestamp ts time datetime date t "
-    "epoch time_ms timestamp_ms"
+    "epoch time_ms timestamp_ms ms milliseconds time_s seconds sec"
 ).split()
 _LIVES = "y rul remaining_useful_life remaining_life ttf time_to_failure".split()
 _CLASSES = "activity label class state status target".split()
 _NO_CHANNEL = ("recv_ms", "index", "", "unnamed_0", "hs", "fc")  # the last two: N-CMAPSS
 _SEPARATORS = ",;\t| "
-_PATTERNS = ("%d.%m.%Y %H:%M:%S", "%d.%m.%Y %H:%M", "%d/%m/%Y %H:%M:%S", "%m/%d/%Y %H:%M:%S")
+_STOPPED = "censored suspended survived still_runs stopped".split()
+_PATTERNS = (
+    "%Y.%m.%d.%H.%M.%S",
+    "%d.%m.%Y %H:%M:%S",
+    "%d.%m.%Y %H:%M",
+    "%d/%m/%Y %H:%M:%S",
+    "%m/%d/%Y %H:%M:%S",
+)
 _MS_FROM, _S_FROM = 1e11, 1e8  # later than 1973, as milliseconds or seconds
 _MOST_CLASSES = 50
 _SECONDS = 2.56  # of a window of movements, as in UCI HAR
@@ -224,7 +232,8 @@ def _write(
         time: str | None = names[1]
         guess.unknown.append("what the columns are: the file has no header line, so name them")
     else:
-        device, time = _find(names, _DEVICES), _find(names, _TIMES)
+        time = _find(names, _TIMES)
+        device = _find(names, _DEVICES) or _find_blocks(look, [time])
     if time is not None and time == device:
         time = None
     if time is not None and _repeats(look, time, device):
@@ -296,6 +305,17 @@ def _write(
         guess.unknown.append("the stream under which your gateway gets these readings: stream")
 
 
+def _find_blocks(look: _Look, taken: Sequence[str | None]) -> str | None:
+    """A text column whose cells stand in blocks, one after the other, as files of devices do."""
+    for name, cells in look.cells.items():
+        if name in look.numbers or name in taken or _slug(name) in _CLASSES:
+            continue
+        changes = sum(one != other for one, other in pairwise(cells))
+        if 1 <= changes == len(set(cells)) - 1 and changes < len(cells) / 5:
+            return name
+    return None
+
+
 def _repeats(look: _Look, time: str, device: str | None) -> bool:
     """Whether most readings of a device have the time of the one before."""
     cells = look.cells[time]
@@ -318,7 +338,12 @@ def _time_form(
     if time in look.numbers:
         values = look.numbers[time]
         largest = float(np.nanmax(values)) if len(values) else 0.0
+        end = _slug(time).rpartition("_")[2]
         form = "epoch_ms" if largest > _MS_FROM else "epoch_s" if largest > _S_FROM else "cycle"
+        if form == "cycle" and end in ("ms", "milliseconds"):
+            form = "epoch_ms"
+        elif form == "cycle" and end in ("s", "sec", "seconds"):
+            form = "epoch_s"
         if form == "cycle":
             return form, None
         times = values if form == "epoch_ms" else 1000 * values
@@ -378,7 +403,8 @@ def _answer_lines(
     if task == "activity":
         if answer is not None:
             found = sorted(set(look.cells[answer]) - {""})
-            guess.known.append(f"classes are in column {answer!r}: {', '.join(found[:10])}")
+            shown = ", ".join(found[:10])
+            guess.known.append(f"classes are in column {answer!r}, such as {shown}")
             return ["[activity]", f"column = {_quoted(answer)}"]
         if labels is None:
             guess.unknown.append("where the classes are: activity.column or activity.labels")
@@ -393,7 +419,12 @@ def _answer_lines(
         lines.append(f"labels = {_quoted(_relative(labels, folder))}")
     else:
         lines.append('end = "failure"  # CHECK: did every machine run until it failed?')
-        lines.append("# censored = []  # the machines that still run, or were stopped before")
+        stopped = _find(list(look.cells), _STOPPED)
+        if stopped is not None:
+            lines[-1] = 'end = "failure"'
+            lines.append(f"censored_column = {_quoted(stopped)}  # CHECK: yes for those that run")
+        else:
+            lines.append("# censored = []  # the machines that still run, or were stopped before")
         guess.unknown.append("whether every machine ran until it failed: rul.censored")
     lines.append("cap = 125  # CHECK: above it, a student need not tell lives apart")
     guess.unknown.append("from which remaining life on it does not matter any more: rul.cap")

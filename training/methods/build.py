@@ -50,7 +50,7 @@ def build_method(
     encoder = build_encoder(recipe, length, channels)
     if recipe.method == "none":
         return Plain(encoder, recipe, len(label_counts))
-    if recipe.method == "ensemble":
+    if recipe.method in ("ensemble", "boosting"):
         return EnsembleDistillation(encoder, recipe, len(label_counts))
     anchors = anchors_of(recipe)
     if len(anchors.vectors) != len(label_counts):
@@ -68,5 +68,7 @@ def describe_teacher(recipe: Recipe) -> str | None:
         return None
     if recipe.method == "ensemble":
         return "ensemble of larger networks, out of fold (no language model)"
+    if recipe.method == "boosting":
+        return "gradient boosting, out of fold (no language model)"
     source = anchors_of(recipe).source
     return source if recipe.anchors == "text" else f"{source} (control)"

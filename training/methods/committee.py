@@ -8,6 +8,7 @@ of a single network of this size.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,12 @@ class Committee(nn.Module):
     def loss(self, windows: Tensor, labels: Tensor) -> Tensor:
         """Sum the losses of the members, so that each learns as if it were alone."""
         return torch.stack([one.loss(windows, labels) for one in self._methods()]).sum()
+
+    def loss_with_teacher(self, windows: Tensor, labels: Tensor, teacher_scores: Tensor) -> Tensor:
+        """Sum the losses of the members that have a teacher; see `EnsembleDistillation`."""
+        members: Any = self._methods()
+        losses = [one.loss_with_teacher(windows, labels, teacher_scores) for one in members]
+        return torch.stack(losses).sum()
 
     def exported(self) -> nn.Module:
         """Build the graph of the mean score of the members; see `Method.exported`."""

@@ -1,7 +1,7 @@
-"""Distillation from a teacher that is not a language model: an ensemble of larger networks.
+"""Distillation from a teacher that is not a language model: larger networks, or boosted trees.
 
-The teacher scores are made out of fold (`training.teachers.ensemble`), because a teacher's scores
-on windows it has learned from carry little more information than the labels.
+The teacher scores are made out of fold (`training.teachers.ensemble` and `boosting`), because a
+teacher's scores on windows it has learned from carry little more information than the labels.
 """
 
 from __future__ import annotations

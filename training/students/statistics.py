@@ -44,7 +44,7 @@ __all__ = [
 GUARD = ("mean", "deviation", "lowest", "highest", "newest", "newest_fifth", "slope", "step")
 """The out-of-distribution guard (`training.uncertainty.out_of_distribution`)."""
 BASELINE = (*GUARD, "slow_band", "fast_band")
-"""The classical baselines (`training.baselines`)."""
+"""The classical baselines (`training.classical`)."""
 TREND = ("deviation", "highest", "lowest", "newest")
 """The students `statistics` and `trend`, beside the means and slopes of `tail_matrix`."""
 SPECTRAL = ("mean", "log_power", "highest", "lowest", "log_step_power")

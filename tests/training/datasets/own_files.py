@@ -55,6 +55,26 @@ def machine_rows(count: int, seed: int = 0, shortest: int = 70) -> list[list[obj
     return rows
 
 
+def loose_rows(count: int, seed: int = 0) -> list[list[object]]:
+    """Rows of machines that work loose: one vibration lags behind the other, more and more.
+
+    Each channel by itself looks the same from the first cycle to the last.
+    """
+    chance = np.random.default_rng(seed)
+    rows: list[list[object]] = []
+    for number in range(1, count + 1):
+        life = int(chance.integers(50, 90))
+        lag = np.pi * (np.clip(1 - np.arange(life - 1, -1, -1) / 50.0, 0, 1))
+        phase = 2 * np.pi * (np.arange(life) * 0.23 + chance.random())
+        near = np.sin(phase) + chance.normal(0, 0.15, life)
+        far = np.sin(phase + lag) + chance.normal(0, 0.15, life)
+        rows += [
+            [f"press-{number}", cycle, round(float(one), 4), round(float(two), 4)]
+            for cycle, (one, two) in enumerate(zip(near, far, strict=True), start=1)
+        ]
+    return rows
+
+
 def to_csv(
     rows: Sequence[Sequence[object]], header: Sequence[str] | None = HEADER, separator: str = ","
 ) -> str:
