@@ -75,7 +75,7 @@ ONE_FILE = {
     "confluent_kafka": set(),
     "influxdb_client": {"pipeline/stores/influxclient.py"},
     "aiohttp": {"pipeline/console/listener.py"},
-    "prometheus_client": {"pipeline/console/metrics.py"},
+    "prometheus_client": {"pipeline/console/formatmetrics.py", "pipeline/console/metrics.py"},
     "onnxruntime": {"models/session.py"},
     "onnx": set(),
     "grafana_api": {"dashboards/grafana/client.py"},

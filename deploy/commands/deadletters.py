@@ -6,6 +6,9 @@ longer applies, such as a missing model or a wrong clock. Otherwise it is refuse
 same id, so a replay never duplicates a dead letter. A dead letter of the scoring stage contains
 every event time, so its message may be longer than allowed; it is then published in parts.
 
+A message of a mapped device goes through the mapping file as it is now and is published in our own
+form (`deploy.commands.remapping`).
+
 A dead letter of a *store* is not a message but a point, as a line of InfluxDB's line protocol. It
 is written to InfluxDB again with the settings of the store.
 
@@ -31,6 +34,8 @@ from deploy.commands.dead_letter_reader import (
     read_site_dead_letters,
     read_site_progress,
 )
+from deploy.commands.printable import printable
+from deploy.commands.remapping import remapped
 from deploy.commands.replayed import note_replayed, read_replayed
 from deploy.settings.brokeraddress import device_endpoint
 from deploy.settings.errors import exit_on_invalid_settings
@@ -171,14 +176,14 @@ def replay_command(
             f"{cut} cannot be published again: shortened, unreadable, no topic, or Sparkplug "
             "(which is valid only in sequence; its node sends all values in a new birth)"
         )
-    replayed_ids = [dead_letter.id for dead_letter in fit]
+    fit, replayed_ids = remapped(fit)
     if as_backfill:
         fit, left_out = backfilled(fit)
         if left_out:
             click.echo(f"{left_out} hold no readings that could be windowed, and stay")
     elif late := _would_be_late(fit, state_dir, of_site):
         for each in late:
-            click.echo(_printable(str(each)))
+            click.echo(printable(str(each)))
         if not (anyway or dry_run):
             msg = "late readings are not scored: choose --backfill to score them, or --anyway"
             raise click.UsageError(msg)
@@ -201,7 +206,7 @@ def replay_command(
             how = "backfill" if as_backfill else "replay"
             note_replayed(_state_dir(state_dir, of_site), replayed_ids, how)
         for name in sorted({dead_letter.mqtt_topic for dead_letter in fit if as_backfill}):
-            click.echo(_printable(f"scored as {name}"))
+            click.echo(printable(f"scored as {name}"))
     if points:
         stored = _write(points)
         click.echo(f"{stored} of {len(points)} points written to InfluxDB")
@@ -291,7 +296,7 @@ def _write(selected: list[DeadLetter]) -> int:
     except SinkError as exc:
         raise click.ClickException(str(exc)) from exc
     for line in refused[:10]:
-        click.echo(_printable(f"refused again, {line.reason}: {line.detail[:300]}"))
+        click.echo(printable(f"refused again, {line.reason}: {line.detail[:300]}"))
     return len(lines) - len(refused)
 
 
@@ -305,7 +310,7 @@ async def _publish(selected: list[DeadLetter], endpoint: Endpoint) -> tuple[int,
     from ingest.mqtt.publisher import Publisher
 
     def say(text: str) -> None:
-        click.echo(_printable(text))
+        click.echo(printable(text))
 
     further = 0  # messages beyond one per dead letter
 
@@ -436,11 +441,7 @@ def _print_list(
         console.print(Text("  ".join(filter(None, facts)), style="bold"))
         for line in (dead_letter.mqtt_topic, dead_letter.detail[:300]):
             if line:
-                console.print(Padding(Text(_printable(line), overflow="fold"), (0, 0, 0, 2)))
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+                console.print(Padding(Text(printable(line), overflow="fold"), (0, 0, 0, 2)))
 
 
 def _read(state_dir: Path | None, of_site: bool, *, of_late: bool) -> DeadLetters:

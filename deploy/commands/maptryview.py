@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from deploy.commands.mapstudents import StreamFacts, StudentFit, fits_of
+from deploy.commands.printable import printable
 
 if TYPE_CHECKING:
     from ingest.mapping.channels import ChannelRule
@@ -67,7 +68,7 @@ def trial_lines(
         lines += ["", "channels without a value"]
         for text, count in trial.skipped.most_common(_MOST_SKIPPED):
             lines.append(f"  {count} x {text}")
-    return [*map(_printable, lines), "", _summary(mapping, trial)]
+    return [*map(printable, lines), "", _summary(mapping, trial)]
 
 
 def trial_json(
@@ -246,10 +247,6 @@ def _utc(time_ms: int) -> str:
     except (OverflowError, OSError, ValueError):
         return f"{time_ms} ms"
     return f"{moment:%Y-%m-%d %H:%M:%S}.{time_ms % 1000:03d} UTC"
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
 # -- for programs ---------------------------------------------------------------------------

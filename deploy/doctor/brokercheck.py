@@ -64,6 +64,7 @@ def broker_check(
     ingest: IngestSettings,
     known: Version | None = None,
     sparkplug: SparkplugMapping | None = None,
+    mapped: Sequence[str] = (),
 ) -> BrokerCheck:
     """Return the check that the bridge of these settings needs.
 
@@ -71,9 +72,10 @@ def broker_check(
         ingest: Settings of the bridge.
         known: Version that the broker has accepted from the gateway before; None: none.
         sparkplug: Mapping of Sparkplug, if it is used.
+        mapped: Filters of mapped devices.
     """
     site = next(iter(ingest.mqtt_sites), None)
-    filters, retained_topic = subscriptions_of(ingest), None
+    filters, retained_topic = subscriptions_of(ingest, mapped), None
     prefixes = [ingest.mqtt_prefix, *filter(None, [ingest.labels_prefix])]
     if sparkplug is not None:
         filters, prefixes = [*filters, *sparkplug.filters()], [*prefixes, "spBv1.0"]

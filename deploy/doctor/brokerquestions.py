@@ -19,6 +19,7 @@ from ingest.mqtt.reasons import refusal_text, subscription_text
 from ingest.mqtt.versions import Version
 from ingest.secrettext import error_text
 from ingest.tls import TlsError
+from ingest.topicfilters import takes_topic
 from ingest.topics import topic_shape
 
 __all__ = ["check_beside", "check_dropped"]
@@ -72,7 +73,8 @@ async def check_beside(check: BrokerCheck, version: Version) -> list[Finding]:
     def take(topic: str, payload: bytes) -> None:
         del payload
         shape = topic_shape(topic)
-        if shape.split("/")[0] not in ours:
+        is_read = any(takes_topic(each, topic) for each in check.filters)
+        if shape.split("/")[0] not in ours and not is_read:
             beside[shape if shape in beside or len(beside) < _MOST_SHAPES else "other"] += 1
         if beside.total() >= _MOST_WATCHED:
             is_enough.set()

@@ -20,6 +20,7 @@ from deploy.doctor import machinechecks, pipelinechecks, tlschecks
 from deploy.doctor.brokercheck import broker_check
 from deploy.doctor.brokerchecks import check_broker
 from deploy.doctor.findings import Finding, unreadable
+from deploy.doctor.mappingchecks import check_mappings
 from deploy.doctor.rolloutchecks import check_rollout, rejected_here
 from deploy.processes.bridging import known_versions
 from deploy.settings.brokeraddress import broker_settings
@@ -181,8 +182,12 @@ def _check_broker(ingest: IngestSettings, state_dir: Path) -> Iterator[Finding]:
             mapping = read_mapping(ingest.sparkplug)
         except MappingInvalid as exc:
             yield Finding("sparkplug", "fail", str(exc))
+    filters: list[str] = []
+    if ingest.mappings is not None:
+        findings, filters = check_mappings(ingest.mappings, ingest, mapping)
+        yield from findings
     known = known_versions(ingest, state_dir).read()
-    yield from check_broker(broker_check(ingest, known, mapping))
+    yield from check_broker(broker_check(ingest, known, mapping, filters))
 
 
 def _is_running(log_path: Path) -> bool | None:

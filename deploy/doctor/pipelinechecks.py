@@ -295,10 +295,10 @@ def check_console(url: str, *, is_expected: bool | None, timeout_s: float = 5.0)
 
 
 def _notices(page: Mapping[str, Any]) -> list[Finding]:
-    """Report on the centre, the broker, Sparkplug devices without a stream, stray topics."""
+    """Report on the centre, the broker, mappings, Sparkplug devices, stray topics."""
     parts = page.get("parts")
-    names = ("sparkplug", "bridge", "rollout")
-    sparkplug, bridge, rollout = (
+    names = ("sparkplug", "bridge", "rollout", "mappings")
+    sparkplug, bridge, rollout, mappings = (
         part if isinstance(part, dict) else {}
         for part in map((parts if isinstance(parts, dict) else {}).get, names)
     )
@@ -307,6 +307,14 @@ def _notices(page: Mapping[str, Any]) -> list[Finding]:
     for text in kept if isinstance(kept, list) else ():
         advice = "docs/delivery.md, What a broker announces"
         found.append(Finding("session", "warn", str(text), advice))
+    former = [
+        name
+        for name, about in _table(mappings.get("in_force")).items()
+        if _table(about).get("is_former")
+    ]
+    if former:
+        text = f"the gateway uses the last good version of {', '.join(former)}"
+        found.append(Finding("mappings", "warn", text, "mend the files; see above"))
     notices, count = sparkplug.get("notices"), sparkplug.get("without_stream")
     if isinstance(notices, list) and notices:
         text = f"{count} nodes or devices match no stream: " + "; ".join(map(str, notices[:5]))
@@ -319,6 +327,10 @@ def _notices(page: Mapping[str, Any]) -> list[Finding]:
         advice = "they are dead letters: kpstream dead-letters list"
         found.append(Finding("topics", "warn", text, advice))
     return found
+
+
+def _table(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _ask(url: str, timeout_s: float) -> tuple[int | None, str]:

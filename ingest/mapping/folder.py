@@ -191,10 +191,7 @@ class MappingFolder:
             if other.name != found.name:
                 faults += claim_faults([claim, claim_of(other.file)], self._reserved)
         if found.compiled.join is not None and self._is_shared:
-            faults.append(
-                f"{found.name}.toml joins channels, but with KPSTREAM_INGEST_MQTT_SHARED_GROUP no "
-                "bridge sees all messages of a device: unset the group, or remove [join]"
-            )
+            faults.append(_share_fault(found.name))
         return "\n".join(dict.fromkeys(faults)) or None
 
     def _note(self, current: Mapping[str, InForce], faults: dict[str, str]) -> None:
@@ -233,8 +230,18 @@ class MappingFolder:
             (self._kept / f"{name}.toml").unlink(missing_ok=True)
 
 
-def read_folder(path: Path) -> tuple[list[MappingFile], list[str]]:
-    """Read all files of a folder without bringing them into force; returns the faults, too.
+def read_folder(
+    path: Path, reserved: Sequence[Claim] = (), *, is_shared: bool = False
+) -> tuple[list[MappingFile], list[str]]:
+    """Read all files of a folder without bringing them into force.
+
+    Args:
+        path: The folder.
+        reserved: Claims that come first.
+        is_shared: Whether several bridges share the messages.
+
+    Returns:
+        The valid files, and every fault that would keep one of them out of force.
 
     Raises:
         MappingInvalid: The folder cannot be read.
@@ -245,7 +252,10 @@ def read_folder(path: Path) -> tuple[list[MappingFile], list[str]]:
         raise MappingInvalid(_unreadable(path, exc)) from exc
     found = [_parsed(path / f"{name}.toml") for name in names[:_MOST_FILES]]
     files = [one.file for one, _ in found if one is not None]
-    return files, [fault for _, fault in found if fault is not None]
+    faults = [fault for _, fault in found if fault is not None]
+    faults += claim_faults([claim_of(each) for each in files], reserved)
+    faults += [_share_fault(each.name) for each in files if is_shared and each.table.join]
+    return files, faults
 
 
 def claim_of(file: MappingFile) -> Claim:
@@ -293,6 +303,13 @@ def _signature(path: Path) -> _Signature:
                 state = each.stat()
                 found.append((each.stem, state.st_mtime_ns, state.st_size, state.st_ino))
     return tuple(sorted(found))
+
+
+def _share_fault(name: str) -> str:
+    return (
+        f"{name}.toml joins channels, but with KPSTREAM_INGEST_MQTT_SHARED_GROUP no bridge sees "
+        "all messages of a device: unset the group, or remove [join]"
+    )
 
 
 def _unreadable(path: Path, exc: OSError) -> str:

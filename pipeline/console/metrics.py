@@ -19,6 +19,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from pipeline.console.formatmetrics import mapping_metrics, sparkplug_metrics
 from pipeline.status.counters import (
     COUNTER_NAMES,
     DeviceAccount,
@@ -157,7 +158,8 @@ class _ViewCollector(Collector):
         yield from self._models()
         yield from _archive(health.parts.get("archive") or {})
         yield from _broker(health.parts.get("bridge"))
-        yield from _sparkplug(health.parts.get("sparkplug") or {})
+        yield from sparkplug_metrics(health.parts.get("sparkplug") or {})
+        yield from mapping_metrics(health.parts.get("mappings") or {})
         for measure in self._more:
             family = CounterMetricFamily if measure.grows else GaugeMetricFamily
             yield family(f"kpstream_{measure.name}", measure.about, measure.value)
@@ -297,16 +299,6 @@ def _broker(status: Any) -> Iterator[Metric]:
         "Highest QoS that the broker takes and grants.",
         announced["maximum_qos"],
     )
-
-
-def _sparkplug(status: Mapping[str, object]) -> Iterator[Metric]:
-    """The counters of the Sparkplug decoder, if there is one."""
-    for name, value in status.items():
-        if not isinstance(value, int):
-            continue
-        text = f"Sparkplug: {name.removesuffix('_total').replace('_', ' ')}."
-        family = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
-        yield family(f"kpstream_sparkplug_{name}", text, value)
 
 
 def _devices(accounts: Sequence[DeviceAccount]) -> Iterator[Metric]:

@@ -23,6 +23,7 @@ from ingest.settings import IngestSettings
 from ingest.topics import DEAD_LETTERS, READINGS
 from pipeline.log.locallog import SqliteLog
 from pipeline.log.state import NewRecord
+from tests.fakes.bridging import running_bridge
 from tests.fakes.log import FakeLog, body, until
 from tests.fakes.mqttbroker import ScriptedBroker
 
@@ -263,3 +264,59 @@ def test_a_sparkplug_message_is_not_replayed_out_of_sequence(tmp_path: Path) -> 
     result = run("replay", "--all", "--state-dir", str(tmp_path))
     assert "1 cannot be published again" in result.output
     assert "nothing to publish" in result.output
+
+
+MAPPING = """
+topic = "tele/{device}/SENSOR"
+site = "plant"
+stream = "engine"
+[channels]
+power = "P"
+"""
+
+
+def mapped_letter(number: int, raw: bytes) -> DeadLetter:
+    topic = f"tele/plug-{number}/SENSOR"
+    return DeadLetter(RefusalReason.mapping, "wrong", topic, NOW_MS + number, raw, "bridge")
+
+
+async def test_mapped_messages_go_through_the_mended_mapping(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = tmp_path / "mappings"
+    files.mkdir()
+    (files / "plugs.toml").write_text(MAPPING)
+    monkeypatch.setenv("KPSTREAM_INGEST_MAPPINGS", str(files))
+    letters = [mapped_letter(1, b'{"P": 5}'), mapped_letter(2, b'{"Q": 5}'), dead_letter(3)]
+    log = SqliteLog(tmp_path / "log.db")
+    log.append(
+        [NewRecord(DEAD_LETTERS, encode_dead_letter(x), x.id.encode()) for x in letters]
+    ).result()
+    found = FakeLog()
+    with LocalBroker(tmp_path / "broker", kind="mosquitto") as broker:
+        bridge = Bridge(IngestSettings(mqtt_port=broker.port), found)
+        async with running_bridge(bridge):
+            options = ("--state-dir", str(tmp_path), "--mqtt", f"127.0.0.1:{broker.port}")
+            result = await asyncio.to_thread(run, "replay", "--reason", "mapping", *options)
+            assert result.exit_code == 0, result.output
+            await until(lambda: found.batches())
+    log.close()
+    (batch,) = found.batches()
+    assert (batch.site, batch.device, batch.stream) == ("plant", "plug-1", "engine")
+    assert batch.ts_ms.tolist() == [NOW_MS + 1]  # received then, not now
+    assert batch.values == {"power": [5.0]}
+    assert "1 refused again: " in result.output
+    rows = {row["id"]: row["replayed_as"] for row in listed(tmp_path)}
+    assert rows == {letters[0].id: "replay", letters[1].id: None, letters[2].id: None}
+
+
+def test_a_broken_mapping_stops_a_replay_before_anything_is_published(
+    state: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    files = tmp_path / "mappings"
+    files.mkdir()
+    (files / "plugs.toml").write_text("nonsense")
+    monkeypatch.setenv("KPSTREAM_INGEST_MAPPINGS", str(files))
+    result = run("replay", "--state-dir", str(state), "--all")
+    assert result.exit_code == 1
+    assert "mend the mapping files first" in result.output
