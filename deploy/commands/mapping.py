@@ -156,7 +156,7 @@ def draft_command(
     messages that it was made from; its comments, and the lines after it, say what it could not
     know. An existing file is never overwritten.
     """
-    from ingest.mapping.drafting import NothingToDraft
+    from ingest.mapping.draftplan import NothingToDraft
     from ingest.mapping.drafttext import draft_mapping
 
     if source is None and not filters:

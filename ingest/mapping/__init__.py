@@ -27,7 +27,8 @@ Files, lowest first:
 - `compiled`: a mapping at work.
 - `recorded`: recorded messages, as `mosquitto_sub` prints them.
 - `trial`: what recorded messages become, and what streams there are.
-- `survey`, `objects`, `guesses`, `topicdraft`, `drafting`, `drafttext`: a first file from messages.
+- `survey`, `objects`, `guesses`: what is in messages, as far as it can be told.
+- `topicdraft`, `draftplan`, `draftchannels`, `drafting`, `drafttext`: a first file from messages.
 - `ready`: files that ship with kpstream.
 """
 

@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from ingest.mapping.drafting import ChannelDraft, Draft, DraftPlan, plan_draft
+from ingest.mapping.drafting import plan_draft
+from ingest.mapping.draftplan import ChannelDraft, Draft, DraftPlan
 from ingest.mapping.recorded import RecordedMessage
 from ingest.mapping.topicdraft import is_generic
 from ingest.topics import is_name
@@ -129,7 +130,7 @@ def _stream(plan: DraftPlan) -> str:
     """Name the stream after a fixed level of the topic, if one is a name."""
     if plan.join_ms is None:
         for level in reversed(plan.topic.text.split("/")[1:]):
-            if is_name(level) and not is_generic(level):
+            if is_name(level) and not is_generic(level) and sum(map(str.isdigit, level)) < 4:
                 return level
     return "readings"
 

@@ -13,7 +13,15 @@ from typing import Any, NamedTuple
 from ingest.mapping.times import EPOCH_FORMS, time_reader
 from ingest.topics import is_name
 
-__all__ = ["TimeGuess", "channel_name", "is_counter", "time_guess", "time_rank", "unit_guess"]
+__all__ = [
+    "TimeGuess",
+    "channel_name",
+    "is_counter",
+    "is_time_name",
+    "time_guess",
+    "time_rank",
+    "unit_guess",
+]
 
 _YEAR_2000_MS = 946_684_800_000
 _YEAR_2100_MS = 4_102_444_800_000
@@ -44,7 +52,7 @@ _COUNTERS = {
     "data_format", "total", "today", "yesterday", "period", "energy", "returned_energy", "counts",
     "minute_ts", "qos", "retain", "spreadingfactor", "bandwidth", "mac_type", "aenergy", "update",
     "ret_aenergy", "rxinfo", "txinfo", "rx_metadata", "settings", "location", "wifi", "noise",
-    "movement_counter", "duration",
+    "movement_counter", "duration", "battery_ok", "systimestamp", "gwts",
 }  # fmt: skip
 _ABOUT = {
     "rxinfo", "txinfo", "rx_metadata", "settings", "location", "wifi", "update", "aenergy",
@@ -116,6 +124,11 @@ def is_counter(names: Iterable[str]) -> bool:
     if _COUNTERS.intersection(plain[-1:]) or _ABOUT.intersection({*plain, *joined}):
         return True
     return any(each.endswith(("_id", "_cnt", "_seq", "_total", "version")) for each in plain[-1:])
+
+
+def is_time_name(name: str) -> bool:
+    """Whether a name is one that devices give to times."""
+    return name.lower() in _TIME_NAMES
 
 
 def time_rank(name: str) -> int:

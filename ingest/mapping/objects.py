@@ -17,6 +17,7 @@ _SELECTORS = (
     "name", "sensor", "type", "channel", "metric", "tag", "quantity", "property", "parameter",
     "measurement", "n", "key", "id", "cpu", "device", "unit",
 )  # fmt: skip
+_SERIES = ("id", "mac", "serial", "sensor_id", "sensor", "name", "cpu", "unit", "channel", "device")
 _MOST_SELECTED = 64
 _MOST_ITEMS = 20_000
 _ALIKE = 0.5
@@ -40,6 +41,11 @@ class Item:
         """Return the text at a path, or None."""
         value = parse_path(path).find(self.content)
         return value if isinstance(value, str) and value else None
+
+    def number_at(self, path: str) -> str | None:
+        """Return the whole number at a path as text, or None."""
+        value = parse_path(path).find(self.content)
+        return str(value) if type(value) is int else None
 
     def time_ms(self, path: str, guess: TimeGuess | None) -> int | None:
         """Return the event time at a path, or None."""
@@ -179,11 +185,11 @@ def _select(found: Objects) -> None:
 
 def _find_series(found: Objects) -> None:
     """Find a text by which messages of one topic differ: they are of several things, not of one."""
-    for path in _SELECTORS:
+    for path in _SERIES:
         for prefix in ("", "tags."):
             texts: dict[str, set[str]] = {}
             for item in found.items:
-                text = item.text_at(prefix + path)
+                text = item.text_at(prefix + path) or item.number_at(prefix + path)
                 if text is None:
                     break
                 texts.setdefault(item.document.message.topic, set()).add(text)

@@ -11,13 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.mapping.compiled import compile_mapping
-from ingest.mapping.drafting import NothingToDraft
+from ingest.mapping.draftplan import NothingToDraft
 from ingest.mapping.drafttext import draft_mapping
 from ingest.mapping.file import parse_mapping
 from ingest.mapping.recorded import RecordedMessage, read_recorded
 from ingest.mapping.trial import Trial, try_mapping
 
-SAMPLES = Path(__file__).parent / "ready"
+HERE = Path(__file__).parent
+SAMPLES = [*(HERE / "ready").glob("*.jsonl"), *(HERE / "others").glob("*.jsonl")]
 NOW_MS = 1_700_000_000_000
 
 
@@ -37,8 +38,8 @@ def recorded(topic: str, *bodies: Any, step_ms: int = 1000) -> list[RecordedMess
     ]
 
 
-@pytest.mark.parametrize("path", sorted(SAMPLES.glob("*.jsonl")), ids=lambda path: path.stem)
-def test_draft_from_ready_samples_reads_them_at_once(path: Path) -> None:
+@pytest.mark.parametrize("path", sorted(SAMPLES), ids=lambda path: path.stem)
+def test_draft_from_samples_reads_them_at_once(path: Path) -> None:
     items = list(read_recorded(path.read_bytes().splitlines()))
     _, trial = drafted([each for each in items if isinstance(each, RecordedMessage)])
     assert trial.refused == 0

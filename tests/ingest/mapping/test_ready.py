@@ -1,7 +1,8 @@
-"""Each ready mapping file reads the messages of its devices to the number.
+"""Mapping files read the messages of their devices to the number.
 
-`ready/NAME.jsonl` holds messages as their makers document or users recorded them, and what each
-becomes: readings, a refusal, or nothing.
+`ready/NAME.jsonl` holds messages for the ready file NAME, `others/NAME.jsonl` for the file
+`others/NAME.toml`, which was written with the documentation alone. The messages are as makers
+document or users recorded them, with what each becomes: readings, a refusal, or nothing.
 """
 
 from __future__ import annotations
@@ -19,16 +20,19 @@ from ingest.mapping.file import read_mapping_file
 from ingest.mapping.ready import ready_names, ready_path
 from ingest.topics import is_name, readable_name
 
-SAMPLES = Path(__file__).parent / "ready"
+HERE = Path(__file__).parent
+FILES = {name: (ready_path(name), HERE / "ready" / f"{name}.jsonl") for name in ready_names()} | {
+    path.stem: (path, path.with_suffix(".jsonl")) for path in (HERE / "others").glob("*.toml")
+}
 CASES = [
     pytest.param(name, orjson.loads(line), id=f"{name}-{number}")
-    for name in ready_names()
-    for number, line in enumerate((SAMPLES / f"{name}.jsonl").read_bytes().splitlines(), 1)
+    for name, (_, samples) in sorted(FILES.items())
+    for number, line in enumerate(samples.read_bytes().splitlines(), 1)
 ]
 
 
 def compiled(name: str) -> CompiledMapping:
-    return compile_mapping(read_mapping_file(ready_path(name)))
+    return compile_mapping(read_mapping_file(FILES[name][0]))
 
 
 def _name(text: str) -> str:
@@ -70,9 +74,13 @@ def test_message_becomes_what_is_recorded(name: str, case: dict[str, Any]) -> No
     assert {piece.is_received_time for piece in extract.readings} == is_received
 
 
-def test_every_ready_file_has_messages_that_become_readings() -> None:
-    assert {path.stem for path in SAMPLES.glob("*.jsonl")} == set(ready_names())
-    for name in ready_names():
+def test_every_file_has_messages_that_become_readings() -> None:
+    samples = {
+        path.stem for folder in ("ready", "others") for path in (HERE / folder).glob("*.jsonl")
+    }
+    assert samples == set(FILES)
+    assert len(set(FILES) - set(ready_names())) >= 6
+    for name in FILES:
         cases = [param.values[1] for param in CASES if param.values[0] == name]
         assert any(case.get("becomes") for case in cases), name
 
@@ -80,7 +88,6 @@ def test_every_ready_file_has_messages_that_become_readings() -> None:
 @pytest.mark.parametrize("name", ready_names())
 def test_every_channel_of_a_ready_file_is_in_a_message(name: str) -> None:
     cases = [param.values[1] for param in CASES if param.values[0] == name]
-    seen = {
-        channel for case in cases for each in case.get("becomes", ()) for channel in each["values"]
-    }
+    becomes = [each for case in cases for each in case.get("becomes", ())]
+    seen = {channel for each in becomes for channel in each["values"]}
     assert seen == {rule.name for rule in compiled(name).channels}
