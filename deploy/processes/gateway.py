@@ -35,7 +35,9 @@ from deploy.processes.filemeasures import file_measures
 from deploy.processes.formats import OtherFormats
 from deploy.processes.gatewayview import RunningGateway
 from deploy.processes.lifecycle import Tasks, process_age_s, run_process, until_crashed
+from deploy.processes.recordinghold import RecordingHold, recording_group
 from deploy.processes.scoresmqtt import MqttSink
+from deploy.settings.recordsettings import RecordSettings
 from deploy.settings.rolloutsettings import RolloutSettings
 from deploy.settings.secretoutput import start_logging
 from deploy.settings.settings import GatewaySettings
@@ -160,6 +162,9 @@ class Gateway:
             self.bridge, self.scoring, self.stores, self.students, self.log_file, now_ms
         )
         self.view.also |= self.formats.parts
+        folder = RecordSettings().folder_in(settings.state_dir)
+        self.recording = RecordingHold(self.log_file, recording_group(pipeline.app_id), folder)
+        self.view.also["recording"] = self.recording.status
         if self.following is not None:
             self.following.follow(self.students)
             self.view.release_of = self.following.release_of
@@ -203,6 +208,7 @@ class Gateway:
         self._tasks.spawn(append_ticks(self.bridge, pending, self.pipeline.tick_ms), "ticks")
         self._tasks.spawn(self.formats.watch(self.bridge), "mappings")
         self._tasks.spawn(self.students.watch(self.settings.model_poll_ms), "models")
+        self._tasks.spawn(self.recording.run(), "recording")
         for part in self._apps:
             self._tasks.spawn(until_crashed(part.app), f"app {part.app.conf.id}")
         if self.pipeline.influx_url is not None:
@@ -292,7 +298,7 @@ class Gateway:
     def _drop_removed_groups(self) -> None:
         """Drop the groups of removed sinks, because they would keep records for ever."""
         for group in self.log_file.groups():
-            if group not in self._groups:
+            if group not in self._groups and group != self.recording.group:
                 log.warning(
                     "%s is no longer configured; the records it had not read are released", group
                 )
@@ -322,7 +328,13 @@ def _open_log(settings: GatewaySettings, pipeline: PipelineSettings, mqtt_prefix
         cache_bytes=_LOG_CACHE_BYTES,
         # A long outage of InfluxDB, or of a broker that takes scores, loses scores before the log
         # is full, so scoring never waits.
-        soft_groups=frozenset({f"{pipeline.app_id}-store-influx", f"{pipeline.app_id}-store-mqtt"}),
+        soft_groups=frozenset(
+            {
+                f"{pipeline.app_id}-store-influx",
+                f"{pipeline.app_id}-store-mqtt",
+                recording_group(pipeline.app_id),
+            }
+        ),
         sender_of=sender,  # dead letters and late readings have a share of the log, fair to all
     )
     _check_partitions(log_file, pipeline.partitions)

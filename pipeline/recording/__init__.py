@@ -20,7 +20,8 @@ In: records of the log topics `readings` and `labels`. Out: a folder::
    so.
 
 Files: `rows` (buffers of rows, pure), `parquetfile` (the only file that imports pyarrow), `folder`
-(the promise above), `recorder` (from the log to the folder), `source` (the log of a gateway).
+(the promise above), `positions` (its file of positions, which the gateway reads, too), `recorder`
+(from the log to the folder), `source` (the log of a gateway).
 """
 
 __all__: list[str] = []

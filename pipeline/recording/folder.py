@@ -35,16 +35,16 @@ from ingest.labels import (
     later_of,
 )
 from ingest.secrettext import error_text
-from ingest.statefile import (
-    StateFileUnusable,
-    open_regular,
-    read_object,
-    read_regular,
-    replace_file,
-    write_object,
-)
+from ingest.statefile import open_regular, read_regular, replace_file
 from ingest.topics import Address
 from pipeline.errors import RecordingUnavailable, RecordingUnusable
+from pipeline.recording.positions import (
+    POSITIONS_FILE,
+    RecordedPositions,
+    read_positions,
+    without_positions,
+    write_positions,
+)
 from pipeline.recording.rows import PartKey, PartRows
 
 __all__ = ["LABELS_FILE", "Positions", "RecordingFolder", "part_folder"]
@@ -52,7 +52,6 @@ __all__ = ["LABELS_FILE", "Positions", "RecordingFolder", "part_folder"]
 log = logging.getLogger(__name__)
 
 LABELS_FILE = "labels.jsonl"
-_POSITIONS = ".positions.json"
 _STAGING = ".staging"
 _LOCK = ".lock"
 _BLOCK = 4096
@@ -177,7 +176,8 @@ class RecordingFolder:
             if changed:
                 merged = self._write_labels({**self._labels, **changed})
             self._on_step("positions")
-            self._write_positions(source, positions, number, moves)
+            write_positions(self._path, RecordedPositions(source, positions, number, moves))
+            sync_folder(self._path)
         except (OSError, RecordingUnavailable) as exc:
             for name in moves:
                 with suppress(OSError):
@@ -205,22 +205,17 @@ class RecordingFolder:
         return lock
 
     def _read_positions(self) -> None:
-        file = self._path / _POSITIONS
-        try:
-            found = read_object(file)
-            if found is None:
-                self._check_is_new()
-                return
-            if found.keys() != {"source", "positions", "next_part", "moves"}:
-                raise StateFileUnusable(file, "it has other keys")
-            self.source, self.positions = found["source"], found["positions"]
-            self._next_part, self._moves = found["next_part"], found["moves"]
-        except StateFileUnusable as exc:
-            raise _without_positions(self._path, str(exc)) from exc
+        found = read_positions(self._path)
+        if found is None:
+            self._check_is_new()
+            return
+        self.source, self.positions = found.source, dict(found.positions)
+        self._next_part, self._moves = found.next_part, dict(found.moves)
 
     def _check_is_new(self) -> None:
         if next(self._path.glob("*/*/part-*.parquet"), None) is not None:
-            raise _without_positions(self._path, f"it has files of readings, but no {_POSITIONS}")
+            reason = f"it has files of readings, but no {POSITIONS_FILE}"
+            raise without_positions(self._path, reason)
 
     def _read_labels(self) -> None:
         try:
@@ -270,18 +265,6 @@ class RecordingFolder:
         replace_file(self._path / LABELS_FILE, b"".join(line + b"\n" for line in lines))
         sync_folder(self._path)
         return labels
-
-    def _write_positions(
-        self, source: str, positions: Positions, next_part: int, moves: Mapping[str, str]
-    ) -> None:
-        values = {
-            "source": source,
-            "positions": dict(positions),
-            "next_part": next_part,
-            "moves": dict(moves),
-        }
-        write_object(self._path / _POSITIONS, values)
-        sync_folder(self._path)
 
     def _finish_moves(self) -> None:
         """Move the committed files to their names, and delete the other staged ones."""
@@ -362,11 +345,3 @@ def _unavailable(path: Path, exc: Exception) -> RecordingUnavailable:
     with suppress(OSError):
         free = f", {shutil.disk_usage(path).free / 1e6:,.0f} MB free"
     return RecordingUnavailable(f"cannot record into {path}: {text}{free}")
-
-
-def _without_positions(path: Path, reason: str) -> RecordingUnusable:
-    message = (
-        f"{reason}. Without it, nobody knows which records of the log are in {path} already: move "
-        "the folder away (its readings stay usable for training), or record into another one"
-    )
-    return RecordingUnusable(message)
