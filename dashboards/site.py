@@ -169,7 +169,7 @@ def site_dashboards(
     rules = [rule for of_task in panels for rule in of_task.rules]
     return SiteDashboards(
         {board.uid: board for board in boards},
-        alert_groups(limits, rules),
+        alert_groups(limits, tasks, rules),
         source or DataSource(),
         folder_uid,
         folder_title,

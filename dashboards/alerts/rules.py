@@ -11,17 +11,19 @@ from collections.abc import Sequence
 from dashboards.alerts.alert import Group, Rule
 from dashboards.alerts.rollout_rules import rollout_rules
 from dashboards.queries import alerts as queries
+from dashboards.queries import drift
 from dashboards.queries.alerts import LOSS_SHOWN_S
 from dashboards.visuals.limits import Limits
 from dashboards.visuals.links import ACCOUNT_UID, FLEET_UID, MODEL_UID, PIPELINE_UID
+from models.tasks.contract import Task
 
 __all__ = ["alert_groups"]
 
 
-def alert_groups(limits: Limits, task_rules: Sequence[Rule]) -> list[Group]:
+def alert_groups(limits: Limits, tasks: Sequence[Task], task_rules: Sequence[Rule]) -> list[Group]:
     """All rules of a site, in groups."""
     return [
-        Group("kpstream machines", 60, [*task_rules, _device_silent(limits)]),
+        Group("kpstream machines", 60, [*task_rules, _device_silent(limits), _doubtful(tasks)]),
         Group(
             "kpstream line",
             30,
@@ -36,7 +38,13 @@ def alert_groups(limits: Limits, task_rules: Sequence[Rule]) -> list[Group]:
         Group(
             "kpstream content",
             60,
-            [_dead_letters(limits), _evicted(), _readings_missing(), _model_unhealthy()],
+            [
+                _dead_letters(limits),
+                _evicted(),
+                _readings_missing(),
+                _model_unhealthy(),
+                _stream_drifted(),
+            ],
         ),
         Group("kpstream rollout", 60, rollout_rules()),
     ]
@@ -67,6 +75,61 @@ def _device_silent(limits: Limits) -> Rule:
             "broker and the bridges first (board kpstream: pipeline)."
         ),
         panel=(FLEET_UID, "silent-devices"),
+    )
+
+
+def _doubtful(tasks: Sequence[Task]) -> Rule:
+    return Rule(
+        uid="kpstream-doubtful",
+        title="Scores in doubt",
+        queries={"doubtful": drift.doubtful_scores(tasks)},
+        fires_when="above",
+        limit=0.5,
+        look_back_s=3_600,
+        for_s=60,
+        no_data=("OK", "no device was scored within the hour; silent devices have their own alert"),
+        severity="warning",
+        summary=(
+            "Scores of {{ .Labels.site }}/{{ .Labels.device }} on {{ .Labels.stream }} are doubtful"
+        ),
+        meaning=(
+            "For a minute the readings of this device have not been of the kind that its student "
+            "has learned: out of range, in another unit, without movement, too slow, or mostly "
+            "made up. The student scores them nevertheless, and its answer means little. A "
+            "doubtful remaining life raises no alert by itself."
+        ),
+        action=(
+            "Read the reason in the panel; it names the channels. A unit or a constant channel is "
+            "a fault of the device or of its mapping: mend it. If the machine really works there, "
+            "train a student on its readings (docs/drift.md)."
+        ),
+        panel=(FLEET_UID, "doubtful-now"),
+    )
+
+
+def _stream_drifted() -> Rule:
+    return Rule(
+        uid="kpstream-drift",
+        title="Stream has drifted",
+        queries={"drifted": drift.STREAMS_DRIFTED},
+        fires_when="above",
+        limit=0.5,
+        look_back_s=21_600,
+        for_s=0,
+        no_data=("OK", "no stream was judged within six hours; that takes 200 windows of it"),
+        severity="warning",
+        summary="The stream {{ .Labels.stream }} has drifted from what its student has learned",
+        meaning=(
+            "Over its newest windows the readings of the stream have another shape than any part "
+            "of training, a fifth of the windows is doubtful, many resemble no class, or forecasts "
+            "miss more than they promise."
+        ),
+        action=(
+            "Read the reason in the panel, or run `kpstream drift`. If a device or its mapping is "
+            "at fault, mend it. If the world has changed, train a new student on newer readings "
+            "(docs/drift.md)."
+        ),
+        panel=(MODEL_UID, "drift-now"),
     )
 
 

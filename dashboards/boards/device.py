@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from dashboards.boards.explanations import explanations_panel
 from dashboards.boards.task_panels import TaskPanels
-from dashboards.queries import devices, scores
+from dashboards.queries import devices, drift, scores
 from dashboards.visuals.board import LABEL_ANNOTATION, Board, Row
 from dashboards.visuals.limits import Limits
 from dashboards.visuals.links import DEVICE_UID
@@ -24,8 +24,9 @@ from dashboards.visuals.styles import (
     span_ms,
 )
 from dashboards.visuals.variables import device_variables
-from dashboards.visuals.views import Column, Lines, Stat, Style, Table
+from dashboards.visuals.views import Column, Lines, Stat, Style, Table, Timeline
 from models.tasks.contract import Task
+from models.tasks.quality import GOOD
 
 __all__ = ["device_board"]
 
@@ -70,6 +71,17 @@ def _now(tasks: Sequence[Task], panels: Sequence[TaskPanels], limits: Limits) ->
             Lines(stepped=True),
             Style(NO_SCORES, decimals=0, minimum=0, name=series_name("model")),
             [scores.device_version(tasks)],
+            24,
+            5,
+        ),
+        Panel(
+            "device-quality",
+            "Quality of its scores",
+            "Good, or why a score is doubtful: its readings are not of the kind that the student "
+            "has learned.",
+            Timeline(),
+            Style(NO_SCORES, mappings={GOOD: ("good", "green")}, name=series_name("model")),
+            [drift.device_quality(tasks)],
             24,
             5,
         ),

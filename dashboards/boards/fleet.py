@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dashboards.boards.task_panels import TaskPanels
-from dashboards.queries import devices
+from dashboards.queries import devices, drift
 from dashboards.visuals.board import Board, Row
 from dashboards.visuals.limits import Limits
 from dashboards.visuals.links import DEVICE_LINK, FLEET_UID
@@ -29,6 +29,7 @@ def fleet_board(tasks: Sequence[Task], panels: Sequence[TaskPanels], limits: Lim
             Row("Now", _now(panels)),
             *(Row(of_task.task.title, of_task.fleet) for of_task in panels if of_task.fleet),
             Row("Silence", [_silent(limits)]),
+            Row("Doubt", [_doubtful(tasks, limits)]),
         ],
         fleet_variables(tasks),
     )
@@ -68,6 +69,29 @@ def _now(panels: Sequence[TaskPanels]) -> list[Panel]:
             6,
         ),
     ]
+
+
+def _doubtful(tasks: Sequence[Task], limits: Limits) -> Panel:
+    return Panel(
+        "doubtful-now",
+        "Scores in doubt",
+        "Devices whose newest score is doubtful, because its readings are not of the kind that the "
+        "student has learned.",
+        Table(
+            (
+                Column("site", "Site"),
+                Column("device", "Device", link=DEVICE_LINK),
+                Column("stream", "Stream"),
+                Column("quality", "Why"),
+                Column("model", "Model"),
+                Column("age_s", "Age", age(limits, "")),
+            )
+        ),
+        Style("no doubtful score in this time range"),
+        [drift.doubtful_now(tasks)],
+        24,
+        7,
+    )
 
 
 def _silent(limits: Limits) -> Panel:

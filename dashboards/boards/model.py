@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dashboards.boards.task_panels import TaskPanels
-from dashboards.queries import scores, students
+from dashboards.queries import drift, scores, students
 from dashboards.visuals.board import Board, Row
 from dashboards.visuals.limits import Limits
 from dashboards.visuals.links import MODEL_UID
 from dashboards.visuals.panels import Panel
-from dashboards.visuals.styles import NO_SCORES, age, count, series_name, span_ms
+from dashboards.visuals.styles import NO_SCORES, age, count, series_name, share, span_ms
 from dashboards.visuals.variables import fleet_variables
 from dashboards.visuals.views import Column, Lines, Style, Table, Timeline
 from models.tasks.contract import Task
@@ -19,6 +19,8 @@ __all__ = ["model_board"]
 
 _NO_STUDENTS = "no process has reported a student in this time range"
 _HEALTH_STATES = {"0": ("unhealthy", "red"), "1": ("healthy", "green")}
+_DRIFT_STATES = {"0": ("as learned", "green"), "1": ("drifted", "red")}
+_NO_DRIFT = "no stream has been judged in this time range; it takes 200 windows"
 _EVENTS = {
     "swapped": ("took over", "green"),
     "refused": ("refused", "red"),
@@ -36,6 +38,7 @@ def model_board(tasks: Sequence[Task], panels: Sequence[TaskPanels], limits: Lim
         [
             Row("Versions", _versions(tasks, limits)),
             Row("Behaviour", _behaviour(tasks, panels)),
+            Row("Drift", _drift(limits)),
         ],
         fleet_variables(tasks),
         time_from="now-6h",
@@ -138,6 +141,46 @@ def _rollouts() -> Panel:
         14,
         7,
     )
+
+
+def _drift(limits: Limits) -> list[Panel]:
+    return [
+        Panel(
+            "drift-now",
+            "Drift of streams and their devices",
+            "Whether the readings are still of the kind that the student has learned, by each "
+            "process that scores them; * stands for all devices of the stream.",
+            Table(
+                (
+                    Column("stream", "Stream"),
+                    Column("site", "Site"),
+                    Column("device", "Device"),
+                    Column("drifted", "Drift", Style("", mappings=_DRIFT_STATES), cell="colour"),
+                    Column("text", "Why"),
+                    Column("flagged", "Doubtful", share("")),
+                    Column("windows", "Windows", count("")),
+                    Column("version", "Version", count("")),
+                    Column("gateway", "Process"),
+                    Column("age_s", "Age", age(limits, "")),
+                )
+            ),
+            Style(_NO_DRIFT),
+            [drift.DRIFT_NOW],
+            24,
+            8,
+        ),
+        Panel(
+            "drift-shapes",
+            "Shape of each channel",
+            "Population stability index against training, as a share of its limit: above 100 % the "
+            "channel has another shape than any part of training.",
+            Lines(),
+            Style(_NO_DRIFT, "percentunit", minimum=0, name=series_name("stream", "channel")),
+            [drift.SHAPES],
+            24,
+            8,
+        ),
+    ]
 
 
 def _behaviour(tasks: Sequence[Task], panels: Sequence[TaskPanels]) -> list[Panel]:

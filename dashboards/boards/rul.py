@@ -227,7 +227,8 @@ def _machine_due(limits: Limits) -> Rule:
             "Plan the maintenance of this machine before the lower end of the interval. Then look "
             "at its board. A steady fall means wear. A sudden fall right after a rollout comes "
             "from the new version, which `kpstream models promote` can roll back. A noisy curve "
-            "points to a sensor. After a repair the alert ends with the first score."
+            "points to a sensor. After a repair the alert ends with the first score. It pauses "
+            "while the newest score is doubtful, which has an alert of its own."
         ),
         panel=(FLEET_UID, "rul-now"),
     )

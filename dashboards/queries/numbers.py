@@ -6,12 +6,13 @@ what asks for the lower end, such as an alert, then takes the number itself.
 
 from __future__ import annotations
 
-from dashboards.queries.flux import Where, pipe, read, text
+from dashboards.queries.flux import Where, names, pipe, read, text
 from dashboards.queries.query import ColumnType, Query, Shape, per_series, table
 from dashboards.queries.scores import FLEET, NEWEST_COLUMNS, ONE_DEVICE, SERIES, newest_scores
 from dashboards.queries.stages import PIVOT, every
 from models.tasks.contract import Task
 from models.tasks.number import NumberAnswer
+from models.tasks.quality import GOOD, QUALITY
 from pipeline.points.measurements import hourly_measurement, score_measurement
 
 __all__ = [
@@ -191,17 +192,20 @@ def _lowest(task: Task, count: int) -> list[str]:
 
 
 def _newest_ends(task: Task, *filters: Where) -> list[str]:
-    """Steps to the lower end of the newest score of every series, or to its number without one."""
+    """Steps to the lower end of the newest score of every series, or to its number without one.
+
+    A doubtful score has none: it is due for no reason that its readings could give.
+    """
     answer = _answer(task)
-    if not answer.low_field:
-        return [*read(score_measurement(task), [answer.field], *filters), "last()"]
-    low, number = answer.low_field, answer.field
+    number = answer.field
+    low = answer.low_field or number
     return [
-        *read(score_measurement(task), [number, low], *filters),
+        *read(score_measurement(task), [*dict.fromkeys((number, low)), QUALITY], *filters),
         "last()",
         PIVOT,
         'sort(columns: ["_time"])',  # the last score with an end may be older than the last one
         "tail(n: 1)",
+        f"filter(fn: (r) => not exists r.{QUALITY} or r.{QUALITY} == {text(GOOD)})",
         f"map(fn: (r) => ({{r with _value: if exists r.{low} then r.{low} else r.{number}}}))",
-        f'drop(columns: ["{low}", "{number}"])',
+        f"drop(columns: {names(dict.fromkeys((low, number, QUALITY)))})",
     ]

@@ -23,6 +23,7 @@ __all__ = [
     "device_version",
     "device_windows",
     "devices_of_versions",
+    "every_task",
     "latency_of_models",
     "newest_scores",
     "scores_of_models",
@@ -56,19 +57,19 @@ def newest_scores(task: Task, fields: Sequence[str]) -> list[str]:
 
 def device_windows(tasks: Sequence[Task]) -> Query:
     """Readings and gaps in the windows of one device."""
-    stage = _every_task(tasks, ["readings", "gaps"], ONE_DEVICE, every("mean"))
+    stage = every_task(tasks, ["readings", "gaps"], ONE_DEVICE, every("mean"))
     return per_series("device_windows", [stage], ("_field", *SERIES))
 
 
 def device_latency(tasks: Sequence[Task]) -> Query:
     """Longest time from receipt to score of one device, in milliseconds."""
-    stage = _every_task(tasks, ["latency_ms"], ONE_DEVICE, every("max"))
+    stage = every_task(tasks, ["latency_ms"], ONE_DEVICE, every("max"))
     return per_series("device_latency", [stage], SERIES, "int")
 
 
 def device_version(tasks: Sequence[Task]) -> Query:
     """Version that scored one device."""
-    stage = _every_task(tasks, ["version"], ONE_DEVICE, every("last"))
+    stage = every_task(tasks, ["version"], ONE_DEVICE, every("last"))
     return per_series("device_version", [stage], SERIES, "int")
 
 
@@ -77,7 +78,7 @@ def scores_of_models(tasks: Sequence[Task]) -> Query:
     return per_series(
         "scores_of_models",
         [
-            _every_task(tasks, ["version"], FLEET, every("count")),
+            every_task(tasks, ["version"], FLEET, every("count")),
             'group(columns: ["model", "_time"])',
             "sum()",
         ],
@@ -91,7 +92,7 @@ def devices_of_versions(tasks: Sequence[Task]) -> Query:
     return table(
         "devices_of_versions",
         [
-            _every_task(tasks, ["version"], FLEET, "last()"),
+            every_task(tasks, ["version"], FLEET, "last()"),
             'rename(columns: {_value: "version"})',
             'group(columns: ["model", "version"])',
             "reduce(\n"
@@ -112,7 +113,7 @@ def latency_of_models(tasks: Sequence[Task]) -> Query:
     return per_series(
         "latency_of_models",
         [
-            _every_task(tasks, ["latency_ms"], FLEET, every("max")),
+            every_task(tasks, ["latency_ms"], FLEET, every("max")),
             'group(columns: ["model", "_time"])',
             "max()",
         ],
@@ -121,7 +122,7 @@ def latency_of_models(tasks: Sequence[Task]) -> Query:
     )
 
 
-def _every_task(
+def every_task(
     tasks: Sequence[Task], fields: Sequence[str], where: tuple[Where, ...], *more: str
 ) -> str:
     """A stage that reads fields from the measurements of all tasks as one stream of tables."""

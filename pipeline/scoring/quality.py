@@ -29,8 +29,13 @@ from models.tasks.registry import find_task
 
 __all__ = ["QualityCheck", "QualityChecks"]
 
-_NEAR = 0.25
-"""A reading is outside if it is further from the seen range than this share of its width."""
+_NEAR = 0.5
+"""A reading is outside if it is further from the seen range than this share of its width.
+
+A machine leaves the range a little just before it fails, when its score matters most.
+"""
+_LENGTH = 0.25
+"""The same for the length of a vector."""
 _SHARE = 0.05
 """Share of the readings of a window that may be outside."""
 _FAR = 1.0
@@ -132,7 +137,7 @@ class QualityCheck:
         self._vectors = [
             _Vector(
                 tuple(self._names.index(name) for name in vector.channels),
-                _Limits.around([vector.low], [vector.high]),
+                _Limits.around([vector.low], [vector.high], _LENGTH),
             )
             for vector in (seen.lengths if seen is not None and seen.lengths else ())
         ]

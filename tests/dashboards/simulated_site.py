@@ -21,6 +21,7 @@ from ingest.simulators.fleet import Fleet, FleetSettings
 from ingest.topics import READINGS, SCORES, device_key, parse_topic, partition_of
 from models.registry import Registry
 from models.zoo import STARTERS, zoo_path
+from pipeline.drift.watch import DriftWatch
 from pipeline.points.accounts import Accounts
 from pipeline.points.points import Point
 from pipeline.points.scores import points_of
@@ -91,6 +92,7 @@ class SimulatedSite:
             self.registry.seed(zoo_path(name))
         self.models = ModelWatch(self.registry, lambda: self.now_ms)
         self.devices = Devices(self._plan, lambda _key: None)
+        self.drift = DriftWatch(self.models.student_of, "site-worker-1", lambda: self.now_ms)
         self.fleet = Fleet(FLEET, START_MS)
         self.dead_letters: Counter[str] = Counter()
         self.totals: Counter[str] = Counter()
@@ -179,6 +181,8 @@ class SimulatedSite:
     def _score(self, outcome: Outcome) -> None:
         scored = score_windows(outcome.windows, self.models.student_of, self.now_ms + 7)
         self.points += points_of(scored.records)
+        self.drift.look(outcome.windows, scored)
+        self.points += self.drift.points()
         self.totals["scored"] += len(scored.records)
         self.totals["stored"] += len(scored.records)
         self.totals["unscored"] += len(scored.unscored)

@@ -11,7 +11,7 @@ from dashboards.alerts.alert import Rule, duration
 from dashboards.site import SiteDashboards, is_uid, site_dashboards
 from dashboards.visuals.limits import Limits
 from pipeline.points.accounts import Accounts
-from pipeline.points.measurements import LAG
+from pipeline.points.measurements import DRIFT, LAG
 from pipeline.points.points import Point
 from pipeline.status.counters import Totals
 from tests.dashboards.simulated_site import SILENT, START_MS, STOP_MS, SimulatedProcess
@@ -296,3 +296,62 @@ def test_a_rule_with_an_unknown_panel_is_refused() -> None:
     rule = replace(RULES[0], panel=("kpstream-fleet", "gone"))
     with pytest.raises(KeyError, match="no panel 'gone'"):
         rule.file_json(SITE.boards, source_uid="x")
+
+
+@pytest.mark.needs_influxd
+def test_a_doubtful_score_alarms_as_such_and_not_as_a_machine_that_is_due(
+    query_influx, store_points
+) -> None:
+    def score(device: str, low: float, quality: str | None, at_ms: int = STOP_MS - 1_000) -> Point:
+        tags = (("site", "hall"), ("device", device), ("stream", "engine"), ("model", "rul"))
+        fields: tuple = (("rul", low + 5.0), ("rul_low", low), ("rul_high", low + 9.0))
+        extra = () if quality is None else (("quality", quality),)
+        return Point("rul", tags, fields + extra, at_ms * 1_000_000)
+
+    points = [
+        score("worn", 3.0, "good"),
+        score("old-version", 3.0, None),
+        score("odd", 3.0, "range: T24, T30"),
+        score("mended", 3.0, "unit: T24 (K)", STOP_MS - 9_000),
+        score("mended", 90.0, "good"),
+    ]
+    store_points("dashboards-doubt", points)
+
+    def send(flux: str, look_back_s: int):
+        start_ms = STOP_MS - 1000 * look_back_s
+        return query_influx(flux, start_ms=start_ms, stop_ms=STOP_MS, bucket="dashboards-doubt")
+
+    due = firing(rule_json("kpstream-rul-low"), send)
+    assert {alert.labels["device"] for alert in due} == {"worn", "old-version"}
+    (doubt,) = firing(rule_json("kpstream-doubtful"), send)
+    assert (doubt.labels["device"], doubt.labels["stream"]) == ("odd", "engine")
+
+
+@pytest.mark.needs_influxd
+def test_a_stream_that_has_drifted_alarms_whichever_process_saw_it(
+    query_influx, store_points
+) -> None:
+    def judged(gateway: str, stream: str, drifted: int, device: str = "*") -> Point:
+        tags = tuple(zip(DRIFT.tags, (gateway, device, device, stream, "*"), strict=True))
+        return Point("drift", tags, (("drifted", drifted),), (STOP_MS - 1_000) * 1_000_000)
+
+    points = [
+        judged("worker-1", "imu", 0),
+        judged("worker-2", "imu", 1),
+        judged("worker-1", "engine", 0),
+        judged("worker-1", "engine", 1, device="press-1"),
+    ]
+    store_points("dashboards-drift", points)
+
+    def send(flux: str, look_back_s: int):
+        start_ms = STOP_MS - 1000 * look_back_s
+        return query_influx(flux, start_ms=start_ms, stop_ms=STOP_MS, bucket="dashboards-drift")
+
+    (alert,) = firing(rule_json("kpstream-drift"), send)
+    assert alert.labels == {"stream": "imu"}
+
+
+@pytest.mark.needs_influxd
+@pytest.mark.parametrize("uid", ["kpstream-doubtful", "kpstream-drift"])
+def test_the_undisturbed_site_is_neither_doubtful_nor_has_it_drifted(alerts_of, uid) -> None:
+    assert alerts_of(uid) == []

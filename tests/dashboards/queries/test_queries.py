@@ -17,6 +17,7 @@ from dashboards.queries import (
     choices,
     classes,
     devices,
+    drift,
     explanations,
     forecasts,
     labels,
@@ -182,7 +183,7 @@ def written_queries() -> Iterator[Query]:
         (anomalies, choices, forecasts), FORECAST
     )
     modules = (alerts, choices, classes, devices, numbers, processes, scores, students)
-    for module in (*modules, anomalies, explanations, forecasts, labels, rollouts):
+    for module in (*modules, anomalies, drift, explanations, forecasts, labels, rollouts):
         arguments = ARGUMENTS | {"task": of_task.get(module)}
         for name in module.__all__:
             item = getattr(module, name)

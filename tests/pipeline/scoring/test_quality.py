@@ -104,9 +104,10 @@ def test_one_reading_a_little_outside_is_no_flag_and_several_or_one_far_off_are(
         windows[0, :number, 0] = high + away * width
         return CHECK.flags(windows)[0]
 
-    assert with_readings(2, 0.5) == "good"  # 5 % of 40
-    assert with_readings(3, 0.5) == "range: T"
+    assert with_readings(2, 0.8) == "good"  # 5 % of 40
+    assert with_readings(3, 0.8) == "range: T"
     assert with_readings(1, 1.1) == "range: T"
+    assert with_readings(9, 0.4) == "good"
 
 
 def test_a_unit_is_not_named_if_several_explain_the_readings():
