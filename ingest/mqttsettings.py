@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ingest.mqtt.endpoint import Endpoint
+from ingest.mqtt.subscriptions import OptionalFilter
 from ingest.settings import IngestSettings
 from ingest.topics import SHARED_GROUP, former_subscriptions, subscription
 
@@ -49,12 +50,18 @@ def subscriptions_of(settings: IngestSettings, more: Sequence[str] = ()) -> list
         settings: Prefix, sites and group.
         more: Filters of other formats.
     """
-    prefixes = [settings.mqtt_prefix, *filter(None, [settings.labels_prefix])]
     sites = settings.mqtt_sites or (None,)
-    filters = [subscription(prefix, site) for prefix in prefixes for site in sites]
+    filters = [subscription(settings.mqtt_prefix, site) for site in sites]
+    if settings.labels_prefix:
+        # Access lists of brokers may be older than labels, which must not stop readings.
+        filters += [OptionalFilter(subscription(settings.labels_prefix, site)) for site in sites]
     filters += more
     group = settings.mqtt_shared_group
-    return filters if group is None else [f"$share/{group}/{each}" for each in filters]
+    return filters if group is None else [_shared(group, each) for each in filters]
+
+
+def _shared(group: str, mqtt_filter: str) -> str:
+    return type(mqtt_filter)(f"$share/{group}/{mqtt_filter}")
 
 
 def stale_filters_of(settings: IngestSettings) -> list[str]:

@@ -3,6 +3,7 @@
 | announced | a client that subscribes | a client that publishes |
 |---|---|---|
 | QoS 0 granted in SUBACK | void | |
+| an optional filter refused in SUBACK | weaker | |
 | Maximum QoS 0 | void | every publication of QoS 1 refused |
 | session kept for less than `SHORTEST_SESSION_S` | void | |
 | session kept for less than asked | weaker | |
@@ -15,7 +16,8 @@
 | Topic Alias Maximum, subscription identifiers | not used | not used |
 
 *Void* means not ready: messages can be lost without anybody being to blame, although readings still
-flow. *Weaker* is a notice: the promise holds, but for a shorter absence than the settings ask for.
+flow. *Weaker* is a notice: the promise holds, but for a shorter absence than the settings ask for, or
+without the messages of a filter that we can do without.
 *Refused* is an error with what to change; the broker would answer by ending the connection.
 """
 
@@ -41,6 +43,7 @@ __all__ = [
 SHORTEST_SESSION_S = 60
 """A session that ends sooner does not outlast a restart; the setting has the same minimum."""
 
+_FIRST_FAILURE = 0x80
 _QOS = 1
 _FIRST_FAILURE = 0x80
 _HEADER = 5  # bytes of the longest fixed header
@@ -96,12 +99,19 @@ def void_promises(announced: Announced, wanted: Wanted) -> tuple[str, ...]:
 
 def weaker_promises(announced: Announced, wanted: Wanted) -> tuple[str, ...]:
     """Return how the broker gives less than asked for, where the promise still holds."""
+    refused = tuple(
+        f"the broker refuses the subscription {name!r}, so nothing comes from there: allow it in "
+        "the broker's access list, or take it out of our settings"
+        for name, code in announced.granted
+        if code >= _FIRST_FAILURE and name in wanted.filters
+    )
     if not wanted.filters or not wanted.session_expiry_s:
-        return ()
+        return refused
     kept_s = announced.keeps_session_s(wanted.session_expiry_s)
     if not min(SHORTEST_SESSION_S, wanted.session_expiry_s) <= kept_s < wanted.session_expiry_s:
-        return ()
-    return (_session_text(kept_s, wanted.session_expiry_s, "a longer absence loses messages"),)
+        return refused
+    text = _session_text(kept_s, wanted.session_expiry_s, "a longer absence loses messages")
+    return (*refused, text)
 
 
 def unusable_filter(announced: Announced, filters: Sequence[str]) -> str | None:

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 from ingest.mqtt.reasons import subscription_text
 
-__all__ = ["FilterMemory", "Reason", "Subscriptions"]
+__all__ = ["FilterMemory", "OptionalFilter", "Reason", "Subscriptions"]
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +25,15 @@ class Reason(NamedTuple):
     def is_failure(self) -> bool:
         """Whether the request was refused."""
         return self.code >= _FIRST_FAILURE
+
+
+class OptionalFilter(str):
+    """A filter that we can do without: where the broker refuses it, we go on with the others.
+
+    `ingest.mqtt.promise.weaker_promises` then says what does not come.
+    """
+
+    __slots__ = ()
 
 
 class FilterMemory(Protocol):
@@ -113,10 +122,11 @@ class Subscriptions:
             session_present: The broker kept our session, so stale filters may still be active.
 
         Returns:
-            The error where the broker refused a filter, and the filters to unsubscribe from now.
+            The error where the broker refused a filter that is not optional, and the filters to
+            unsubscribe from now.
         """
         for mqtt_filter, reason in zip(self._filters, reasons, strict=False):
-            if reason.is_failure:
+            if reason.is_failure and not isinstance(mqtt_filter, OptionalFilter):
                 return subscription_text(mqtt_filter, *reason), ()
         self.in_place = self.has_session = True
         stale = self._stale_filters if session_present else self._dropped

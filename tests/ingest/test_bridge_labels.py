@@ -130,3 +130,32 @@ async def test_own_prefix_is_taken() -> None:
         await until(lambda: broker.acks == [1])
     assert labels(log) == [FAILED]
     assert orjson.loads(log.records[0].value)["stream"] == "engine"
+
+
+@pytest.mark.parametrize("settings", [{}, {"mqtt_shared_group": "kpstream"}])
+async def test_broker_that_refuses_labels_still_gives_readings(
+    settings: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    log = FakeLog()
+    async with ScriptedBroker() as broker:
+        broker.suback_codes = [1, 0x87]
+        async with running(broker, log, **settings) as bridge:
+            broker.publish(1, "sensors/plant/press-1/engine", body(1))
+            await until(lambda: broker.acks == [1])
+            assert bridge.health().connected
+            (notice,) = bridge.health().notices
+    assert "refuses the subscription" in notice
+    assert "labels/#', so nothing comes from there" in notice
+    assert caplog.text.count("so nothing comes from there") == 1
+    assert log.numbers() == [1]
+
+
+async def test_broker_that_refuses_readings_is_not_ready() -> None:
+    async with ScriptedBroker() as broker:
+        broker.suback_codes = [0x87, 1]
+        bridge = Bridge(IngestSettings(mqtt_port=broker.port), FakeLog())
+        task = asyncio.ensure_future(bridge.run())
+        await until(lambda: "refuses the subscription 'sensors/#'" in str(bridge.health().error))
+        assert not bridge.health().connected
+        bridge.stop()
+        await asyncio.wait_for(task, 10)
