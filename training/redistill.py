@@ -61,6 +61,7 @@ from training.running import (
     publish_better,
     require_free_stream,
 )
+from training.testpart import print_test_part
 
 if TYPE_CHECKING:  # it needs torch, which --help does not
     from training.candidate import Candidate
@@ -116,6 +117,7 @@ class _TaskOption(click.ParamType):
     is_flag=True,
     help="Own data: publish even if a baseline (ridge, boosting) is as good as the student.",
 )
+@click.option("--with-test", is_flag=True, help="Own data: also print measures on the test part.")
 @click.option(
     "--replace",
     is_flag=True,
@@ -221,6 +223,7 @@ def _redistill_forecast(
     seed: int | None,
     epochs: int | None,
     despite_baselines: bool,
+    with_test: bool,
     **options: Any,
 ) -> int:
     from training.redistill_forecast import redistill_forecast
@@ -243,6 +246,7 @@ def _redistill(
     registry: Path,
     publish: bool,
     despite_baselines: bool,
+    with_test: bool,
     replace: bool,
     new_range: bool,
     centre: Centre | None,
@@ -283,7 +287,7 @@ def _redistill(
     if data != "dummy":  # made-up readings have no unit
         seen = seen_range(data_set.train.windows)
         require_claimed_units(data_set.title, data_set.channels, seen, running, new_range=new_range)
-    name = name or choose_name(task, data_set.name, data_set.title, running)
+    name = name or choose_name(task, data_set.name, data_set.title, running, is_own=own)
     if publish:
         require_free_stream(models, data_set.stream, name, replace)
         require_room(registry)
@@ -328,6 +332,8 @@ def _redistill(
             judge_baselines(data_set, recipe, candidate.held_out, candidate.scored) if own else (),
             despite_baselines,
         )
+    if own and with_test:
+        print_test_part(console, Path(data), recipe, candidate)
     console.print(
         f"{time.monotonic() - started_s:.0f} s from reading the data to the end, "
         f"{candidate.seconds:.0f} s of them training."

@@ -107,15 +107,28 @@ def print_running(console: Console, running: Running | None) -> Artifact | None:
     return running.artifact
 
 
-def choose_name(option: str, data_name: str, data_title: str, running: Artifact | None) -> str:
+def choose_name(
+    option: str,
+    data_name: str,
+    data_title: str,
+    running: Artifact | None,
+    *,
+    is_own: bool = False,
+) -> str:
     """Choose the name of a new student: that of the running one if its data set is the same.
 
     >>> choose_name("rul", "FD001+FD003", "C-MAPSS FD001+FD003", None)
     'rul-fd001-fd003'
+
+    Own data that are called like a public set do not make the next version of a shipped student:
+
+    >>> choose_name("rul", "fd001", "our engines", None, is_own=True)
+    'rul-fd001-own'
     """
     if running is not None and running.manifest.lineage.data.startswith(f"{data_title},"):
         return running.manifest.name
-    return re.sub(r"[^a-z0-9._-]+", "-", f"{option}-{data_name}".lower())[:64]
+    name = re.sub(r"[^a-z0-9._-]+", "-", f"{option}-{data_name}".lower())[:64]
+    return f"{name[:60]}-own" if is_own and name in list_zoo() else name
 
 
 def require_free_stream(registry: Registry, stream: str, name: str, replace: bool) -> None:

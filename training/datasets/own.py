@@ -1,7 +1,8 @@
 """Own labelled data: what `training.datasets.own_description` describes, as a `DataSet`.
 
 - **Readings** that the stream would refuse are left out and counted: one without a channel, and a
-  second one of the same time. A jump of time beyond the gap breaks a window, as in the stream.
+  second one of the same time. A jump of time beyond the gap breaks a window, and readings of
+  another rate are brought to that of the student, both as in the stream.
 - **Remaining useful life** counts down to the end of a run, in cycles or whole hours, up to a cap.
   A run that has not failed is **censored**: how long it would have lasted is unknown, except that
   it lasted until its end. So its windows count as long as their life is the cap at least, and the
@@ -24,6 +25,7 @@ from ingest.recordings import RecordingError
 from ingest.recordings.tables import parse_number
 from models.features import pad_front
 from models.manifest import Channel
+from pipeline.windows.resample import resample_series
 from training.datasets.contract import DataSet
 from training.datasets.own_description import Own, read_own_description
 from training.datasets.own_files import Device, Notes, open_files, read_devices
@@ -349,7 +351,7 @@ def _cut(own: Own, run: _Labelled, group: int, notes: Notes) -> WindowSet:
         if len(places) < (window.min_readings or window.length):
             notes.add("{} stretches of readings are shorter than a window", int(len(places) > 0))
             continue
-        series, answers = run.device.values[places], run.labels[places]
+        series, answers = _at_rate(own, run, places, notes)
         cut = slice_series(series, window.length, window.hop)
         told = slice_series(answers[:, None].astype(np.float32), window.length, window.hop)[
             :, :, 0
@@ -374,6 +376,23 @@ def _cut(own: Own, run: _Labelled, group: int, notes: Notes) -> WindowSet:
         np.concatenate([np.empty(0, np.int64), *labels]),
         np.full(count, group, dtype=np.int64),
     )
+
+
+def _at_rate(
+    own: Own, run: _Labelled, places: NDArray[np.int64], notes: Notes
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Bring a stretch to the rate of the student, as the gateway does."""
+    rate_hz, values, labels = own.window.rate_hz, run.device.values[places], run.labels[places]
+    if rate_hz is None:
+        return values, labels
+    times_ms = np.rint(run.device.times[places]).astype(np.int64)
+    made = resample_series(times_ms, values, rate_hz)
+    notes.add(
+        "{} readings are made up between others: the files are slower than window.rate_hz",
+        int((made.real == 0).sum()),
+    )
+    before = np.maximum(np.searchsorted(times_ms, made.ts_ms, "right") - 1, 0)
+    return made.values, labels[before]
 
 
 def _most_frequent(labels: NDArray[np.int64]) -> NDArray[np.int64]:

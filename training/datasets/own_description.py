@@ -39,6 +39,7 @@ from ingest.units import UnitMismatch, UnknownUnit, convert
 from models.tasks.fields import ClassLabel, Frozen, Label, Name, Text, require_unique
 from models.tasks.registry import find_task
 from models.tasks.rul import MAX_RUL
+from pipeline.windows.resample import MOST_HZ
 from training.errors import DataSetError
 
 if sys.version_info >= (3, 11):
@@ -175,7 +176,7 @@ class Window(Frozen):
 
     length: Annotated[int, Strict(), Field(ge=2, le=_MOST_READINGS)] = 30
     hop: Annotated[int, Strict(), Field(ge=1)] = 1
-    rate_hz: Annotated[float, Strict(), Field(gt=0, le=100_000)] | None = None
+    rate_hz: Annotated[float, Strict(), Field(gt=0, le=MOST_HZ)] | None = None
     gap_ms: Annotated[int, Strict(), Field(ge=1)] | None = None
     min_readings: Annotated[int, Strict(), Field(ge=1)] | None = None
     every: Annotated[int, Strict(), Field(ge=1)] = 1

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.windows.resample import resample_series
 from tests.training.datasets.own_files import (
     ACTIVITY_TOML,
     HEADER,
@@ -287,10 +288,30 @@ def test_a_gap_breaks_a_window_and_readings_that_the_stream_refuses_are_counted(
     path = write_people(tmp_path)
     (tmp_path / "yard.csv").write_text(to_csv([*broken, *others], header))
     found = read_own(path)
-    # 49 readings (one has no channel) and 50 behind the gap: 3 and 4 windows.
-    assert len(found.data.train.of_groups(np.array([1]))) == 3 + 4
+    # 49 readings, and between them one at the time of the one that is left out; 50 behind the gap.
+    assert len(found.data.train.of_groups(np.array([1]))) == 4 + 4
+    assert any("1 readings are made up between others" in note for note in found.notes)
     assert "1 readings are left out: a channel is missing" in found.notes
     assert "1 readings are left out: another one has their time" in found.notes
+
+
+def test_files_of_another_rate_are_brought_to_that_of_the_student(tmp_path):
+    slower = read_own(write_people(tmp_path, description=ACTIVITY_TOML)).data
+    text = ACTIVITY_TOML.replace("rate_hz = 20", "rate_hz = 10")
+    (tmp_path / "dataset.toml").write_text(text)
+    halved = read_own(tmp_path / "dataset.toml")
+    assert len(halved.data.train) == 6 * 38  # 399 whole cells a person instead of 800 readings
+    times = np.arange(800) * 50 + START_MS
+    rows = [row for row in people_rows(6) if row[0] == "person-0"]
+    values = np.array([[row[2]] for row in rows], dtype=np.float32)
+    made = resample_series(times, values, 10)
+    own = halved.data.train.of_groups(np.array([1]))
+    assert np.array_equal(own.windows[3], made.values[30:50])
+    text = ACTIVITY_TOML.replace("rate_hz = 20", "rate_hz = 40")
+    (tmp_path / "dataset.toml").write_text(text)
+    notes = read_own(tmp_path / "dataset.toml").notes
+    assert f"{6 * 799} readings are made up between others" in notes[0]
+    assert slower.rate_hz == 20
 
 
 def test_the_test_part_is_read_only_if_asked_and_changes_nothing(tmp_path):
