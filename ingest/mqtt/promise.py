@@ -16,8 +16,8 @@
 | Topic Alias Maximum, subscription identifiers | not used | not used |
 
 *Void* means not ready: messages can be lost without anybody being to blame, although readings still
-flow. *Weaker* is a notice: the promise holds, but for a shorter absence than the settings ask for, or
-without the messages of a filter that we can do without.
+flow. *Weaker* is a notice: the promise holds, but for a shorter absence than the settings ask for,
+or without the messages of a filter that we can do without.
 *Refused* is an error with what to change; the broker would answer by ending the connection.
 """
 

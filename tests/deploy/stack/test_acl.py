@@ -283,6 +283,16 @@ async def test_the_bridge_reads_and_does_not_write_readings(secured: SecuredBrok
         await until(lambda: len(bridge.got) == 2)
 
 
+async def test_operators_give_labels_and_devices_do_not(secured: SecuredBroker) -> None:
+    topic = f"labels/{ME}/imu"
+    async with Reader(secured.service("bridge"), "labels/#") as bridge:
+        assert await publish(secured.device(ME), topic) == 1
+        assert await publish(secured.service("bridge", "another"), topic) == 1
+        assert await publish(secured.service("operator"), topic) == 0
+        await until(lambda: bridge.got)
+        assert [found for found, _ in bridge.got] == [topic]
+
+
 async def test_bridges_share_a_subscription(secured: SecuredBroker) -> None:
     shared = "$share/kpstream/sensors/#"
     async with (
