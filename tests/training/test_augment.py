@@ -23,10 +23,25 @@ def test_augmentation_turns_triples_without_stretching_them():
     torch.testing.assert_close(products[0], products[1], atol=1e-4, rtol=1e-4)
 
 
+def test_a_turn_about_the_vertical_keeps_gravity_where_it_is():
+    windows = 0.1 * torch.randn(300, 10, 9)
+    windows[:, :, 7] += 1.0  # gravity, in the last triple
+    affine = torch.ones(9), torch.zeros(9)
+    recipe = parse_recipe("task = 'activity'\nturn_deg = 180")
+    turned = augment(windows, affine, recipe)
+    before, after = (w.mean(dim=1)[:, 6:] for w in (windows, turned))
+    torch.testing.assert_close(before, after, atol=1e-5, rtol=0)
+    # Every direction comes: the first triple is turned by angles of the whole circle.
+    first, second = (w[:, 0, [0, 2]] for w in (windows, turned))
+    cosine = torch.nn.functional.cosine_similarity(first, second)
+    assert cosine.min() < -0.9
+    assert cosine.max() > 0.9
+
+
 def test_without_augmentation_the_windows_are_only_scaled():
     windows = torch.randn(5, 10, 9)
     affine = torch.full((9,), 2.0), torch.full((9,), 1.0)
-    recipe = shipped_recipe("har-waist", rotation_deg=0.0, scale_jitter=0.0)
+    recipe = shipped_recipe("har-waist", rotation_deg=0.0, turn_deg=0.0, scale_jitter=0.0)
     assert torch.equal(augment(windows, affine, recipe), windows * 2 + 1)
 
 
