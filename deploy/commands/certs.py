@@ -157,6 +157,8 @@ def config(
     """
     from deploy.settings.errors import exit_on_invalid_settings
     from deploy.stack import acl, tlsconfig
+    from deploy.stack.mappedrights import mapped_rights
+    from ingest.errors import MappingInvalid
     from ingest.settings import IngestSettings
 
     services = sorted(path.stem for path in (folder / "services").glob("*.pem"))
@@ -172,16 +174,20 @@ def config(
         lines = text.splitlines()
     elif what in ("devices-acl", "services-acl", "gateways-acl"):
         with exit_on_invalid_settings():
-            prefix = IngestSettings().mqtt_prefix
+            ingest = IngestSettings()
+        prefix = ingest.mqtt_prefix
         bridges = [name for name in services if name.startswith("bridge")]
         try:
+            mapped = mapped_rights(ingest.mappings, folder)
             if what == "devices-acl":
-                text = acl.devices_acl(prefix=prefix, nodes=nodes, denied=denied)
+                text = acl.devices_acl(
+                    prefix=prefix, nodes=nodes, denied=denied, mapped=mapped.devices
+                )
             elif what == "gateways-acl":
                 text = acl.gateways_acl(denied=denied)
             else:
-                text = acl.services_acl(prefix=prefix, bridges=bridges)
-        except ValueError as exc:
+                text = acl.services_acl(prefix=prefix, bridges=bridges, mapped=mapped.filters)
+        except (ValueError, MappingInvalid) as exc:
             raise click.ClickException(str(exc)) from exc
         lines = text.splitlines()
     elif what == "kafka":

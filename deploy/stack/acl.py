@@ -20,7 +20,7 @@ granted, but nothing is delivered.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ingest.topics import (
@@ -71,7 +71,11 @@ _BRIDGE = (
 
 
 def devices_acl(
-    *, prefix: str = MQTT_PREFIX, nodes: Sequence[str] = (), denied: Sequence[str] = ()
+    *,
+    prefix: str = MQTT_PREFIX,
+    nodes: Sequence[str] = (),
+    denied: Sequence[str] = (),
+    mapped: Mapping[str, Sequence[str]] | None = None,
 ) -> str:
     """Return the ACL file of the devices' listener: a device publishes as itself and reads nothing.
 
@@ -81,18 +85,24 @@ def devices_acl(
             the messages of its node and of the devices behind it, and read its commands.
         denied: Common names without any access, for stolen devices. mosquitto reloads the file at
             SIGHUP and applies it to connected clients too.
+        mapped: Filters of the topics to which devices publish by mapping files, by common name
+            (`ingest.mapping.access`).
 
     Raises:
         ValueError: A name has a special meaning in an ACL file.
     """
-    _check(prefix, *nodes, *denied)
+    mapped = mapped or {}
+    _check(prefix, *nodes, *denied, *mapped)
     lines = [_HEAD, f"pattern write {prefix}/%u/+"]
     for name in denied:
         lines += ["", f"user {name}", "topic deny #"]
-    for name in nodes:
+    for name in dict.fromkeys((*nodes, *mapped)):
         if name in denied:
             continue
-        lines += ["", f"user {name}", *_node_lines(name)]
+        rights = [f"topic write {each}" for each in mapped.get(name, ()) if _is_topic(each)]
+        if rights or name in nodes:
+            own = _node_lines(name) if name in nodes else []
+            lines += ["", f"user {name}", *own, *rights]
     return "\n".join(lines) + "\n"
 
 
@@ -102,6 +112,7 @@ def services_acl(
     bridges: Sequence[str] = ("bridge",),
     operators: Sequence[str] = ("operator",),
     centres: Sequence[str] = ("centre",),
+    mapped: Sequence[str] = (),
 ) -> str:
     """Return the ACL file of the services' listener: bridges read, operators read and publish.
 
@@ -115,6 +126,7 @@ def services_acl(
         operators: Common names of clients that may publish for any device, to replay data sets or
             dead letters, to simulate, or to give labels.
         centres: Common names of clients that run `kpstream centre control`.
+        mapped: Filters of the mapping files: bridges read them, operators also publish there.
 
     Raises:
         ValueError: A name has a special meaning in an ACL file.
@@ -124,10 +136,12 @@ def services_acl(
     for name in bridges:
         own = (f"topic read {subscription(prefix)}", f"topic write {probe}", _READ_LABELS, *_SCORES)
         lines += ["", f"user {name}", *own, *_BRIDGE]
+        lines += [f"topic read {each}" for each in mapped if _is_topic(each)]
     for name in operators:
         lines += ["", f"user {name}", f"topic readwrite {subscription(prefix)}", _BROKER_STATE]
         lines += [_READ_LABELS.replace("read", "readwrite")]
         lines += [line.replace("readwrite", "read") for line in _SCORES]
+        lines += [f"topic readwrite {each}" for each in mapped if _is_topic(each)]
     for name in centres:
         lines += [
             "",
@@ -159,6 +173,11 @@ def _check(*names: str) -> None:
         if not name or set(name) & set("+#%\n\r\0") or name.strip() != name:
             message = f"{name!r} is not allowed in an ACL file: remove + # % and spaces at the ends"
             raise ValueError(message)
+
+
+def _is_topic(mqtt_filter: str) -> bool:
+    """Whether a filter can be written into an ACL file: its lines end at a line break."""
+    return mqtt_filter.isprintable() and mqtt_filter.strip() == mqtt_filter
 
 
 def _node_lines(name: str) -> list[str]:

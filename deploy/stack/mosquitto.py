@@ -15,6 +15,7 @@ from deploy.stack.acl import (
     mosquitto_tls_config,
     services_acl,
 )
+from deploy.stack.mappedrights import Rights
 from deploy.stack.process import ServerError, ServerProcess, open_connection
 from ingest.mqtt.broker import mosquitto_config, mosquitto_program
 from ingest.topics import MQTT_PREFIX
@@ -46,6 +47,7 @@ class MosquittoServer(ServerProcess):
         devices_port: int = 0,
         prefix: str = MQTT_PREFIX,
         nodes: Sequence[str] = (),
+        mapped: Rights | None = None,
     ) -> None:
         """Prepare; nothing runs before :meth:`start`.
 
@@ -59,6 +61,7 @@ class MosquittoServer(ServerProcess):
             devices_port: Port for devices, with `certs`; 0 for the one before `port`.
             prefix: First levels of the MQTT topics that devices may publish to, with `certs`.
             nodes: Devices that may also publish Sparkplug, as `group/node`, with `certs`.
+            mapped: Rights of mapped devices and their bridge, with `certs`.
         """
         super().__init__(folder, port=port, host=host)
         self._autosave_s = autosave_s
@@ -66,6 +69,7 @@ class MosquittoServer(ServerProcess):
         self.devices_port = devices_port or self.port - 1
         self._prefix = prefix
         self._nodes = tuple(nodes)
+        self._mapped = mapped or Rights()
         self._connection: socket.socket | None = None
         self._checking = threading.Lock()
 
@@ -130,8 +134,10 @@ class MosquittoServer(ServerProcess):
         if self._certs is None:
             return f"listener {self.port} {self.host}\nallow_anonymous true\n"
         lists = {
-            DEVICES_ACL: devices_acl(prefix=self._prefix, nodes=self._nodes),
-            SERVICES_ACL: services_acl(prefix=self._prefix),
+            DEVICES_ACL: devices_acl(
+                prefix=self._prefix, nodes=self._nodes, mapped=self._mapped.devices
+            ),
+            SERVICES_ACL: services_acl(prefix=self._prefix, mapped=self._mapped.filters),
         }
         for name, text in lists.items():
             (self.folder / name).touch(0o600)  # mosquitto warns if other users can read it

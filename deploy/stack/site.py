@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from deploy.settings.settings import SiteSettings
 from deploy.stack.acl import SERVICES_PORT
+from deploy.stack.mappedrights import mapped_rights
 from deploy.stack.mosquitto import MosquittoServer
 from deploy.stack.process import ServerProcess
 from deploy.stack.servers import FoundServers, InfluxServer, KafkaServer, find_servers
@@ -79,6 +80,7 @@ class Site:
             certs=self.site.certs_dir,
             prefix=self.ingest.mqtt_prefix,
             nodes=self._sparkplug_nodes(),
+            mapped=mapped_rights(self.ingest.mappings, self.site.certs_dir),
         )
 
     def _kafka(self) -> ServerProcess:
