@@ -307,10 +307,10 @@ class Bridge:
     # -- from the broker --------------------------------------------------------------------
 
     def _on_message(
-        self, packet_id: int, qos: int, topic: str, payload: bytes, is_dup: bool
+        self, packet_id: int, qos: int, topic: str, payload: bytes, is_dup: bool, is_retained: bool
     ) -> None:
-        epoch = self._connection.epoch
-        self._accept(HeldMessage(epoch, packet_id, qos, topic, payload, None, is_dup))
+        found = (self._connection.epoch, packet_id, qos, topic, payload, None, is_dup, is_retained)
+        self._accept(HeldMessage(*found))
 
     def _on_oversized(self, message: Oversized) -> None:
         """Take what is left of a message above the limit: a dead letter, acknowledged like any."""

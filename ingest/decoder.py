@@ -103,12 +103,20 @@ class Decoder(Protocol):
         ...
 
     def decode(
-        self, topic: str, payload: bytes, recv_ms: int, qos: int, *, is_dup: bool = False
+        self,
+        topic: str,
+        payload: bytes,
+        recv_ms: int,
+        qos: int,
+        *,
+        is_dup: bool = False,
+        is_retained: bool = False,
     ) -> Decoded:
         """Decode one message; faults are refused in the result, never raised.
 
         `is_dup` is MQTT's DUP flag: the broker may have sent the message before. Only such a
-        message can be a redelivery; equal bytes alone prove nothing.
+        message can be a redelivery; equal bytes alone prove nothing. `is_retained`: the broker has
+        kept the message from before the subscription, so it came now, but is not of now.
         """
         ...
 

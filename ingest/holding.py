@@ -27,8 +27,8 @@ log = logging.getLogger(__name__)
 class HeldMessage(NamedTuple):
     """A message as it came, with what its acknowledgement needs.
 
-    `oversized` is what is left of a message above the limit; its head is the payload. `is_dup` is
-    MQTT's DUP flag.
+    `oversized` is what is left of a message above the limit; its head is the payload. `is_dup` and
+    `is_retained` are MQTT's flags.
     """
 
     epoch: int
@@ -38,6 +38,7 @@ class HeldMessage(NamedTuple):
     payload: bytes
     oversized: Oversized | None = None
     is_dup: bool = False
+    is_retained: bool = False
 
 
 class Holding:
@@ -129,6 +130,7 @@ class Holding:
                 message.qos,
                 again=again,
                 is_dup=message.is_dup,
+                is_retained=message.is_retained,
             )
         if taken and message.qos:
             intake.load.acks.append((message.epoch, message.packet_id))

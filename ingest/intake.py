@@ -156,6 +156,7 @@ class Intake:
         *,
         again: bool = False,
         is_dup: bool = False,
+        is_retained: bool = False,
     ) -> bool:
         """Add one message to the load, as an envelope or as a dead letter; never raises.
 
@@ -168,6 +169,7 @@ class Intake:
             qos: Its quality of service.
             again: Whether the message was held back before, so its device has voted.
             is_dup: Whether the broker may have sent it before (MQTT's DUP flag).
+            is_retained: Whether the broker has kept it from before the subscription.
 
         Returns:
             False if the message has to wait, because this machine's clock may be wrong. Nothing has
@@ -180,7 +182,8 @@ class Intake:
                 self._add_label(topic, payload, recv_ms)
             elif known is None and (decoder := self._decoders.find(topic)) is not None:
                 self._hear_decoded(decoder, topic, payload, recv_ms, again)
-                self._take_decoded(decoder, topic, payload, recv_ms, qos, is_dup=is_dup)
+                flags = (is_dup, is_retained)
+                self._take_decoded(decoder, topic, payload, recv_ms, qos, flags)
             else:
                 address, partition = known or self._address(topic)
                 if partition is None:
@@ -285,15 +288,17 @@ class Intake:
         payload: bytes,
         recv_ms: int,
         qos: int,
-        *,
-        is_dup: bool,
+        flags: tuple[bool, bool],
     ) -> None:
         """Take a message of another format: add all good readings, then raise the first refusal.
 
         Raises:
             RefusedMessage: Part of the message, or all of it, was refused.
         """
-        decoded = decoder.decode(topic, payload, recv_ms, qos, is_dup=is_dup)
+        is_dup, is_retained = flags
+        decoded = decoder.decode(
+            topic, payload, recv_ms, qos, is_dup=is_dup, is_retained=is_retained
+        )
         refused = decoded.refused
         for message in decoded.messages:
             try:

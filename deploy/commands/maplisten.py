@@ -56,9 +56,9 @@ async def _listen(
     messages: list[RecordedMessage] = []
     size_bytes, too_large = 0, 0
 
-    def note(packet_id: int, qos: int, topic: str, payload: bytes, is_dup: bool) -> None:
+    def note(packet_id: int, qos: int, topic: str, payload: bytes, *flags: bool) -> None:
         nonlocal size_bytes
-        del is_dup
+        del flags
         if qos:
             connection.ack(packet_id)
         if len(messages) < MOST_MESSAGES and size_bytes < _MOST_BYTES:

@@ -279,8 +279,8 @@ class CentreControl:
             max_packet_bytes=MAX_REPORT_BYTES + _TOPIC_BYTES,
         )
 
-    def _take(self, packet_id: int, qos: int, topic: str, payload: bytes, is_dup: bool) -> None:
-        del is_dup
+    def _take(self, packet_id: int, qos: int, topic: str, payload: bytes, *flags: bool) -> None:
+        del flags
         self._arrived += 1
         if topic == NOTE_TOPIC:
             self._note = payload

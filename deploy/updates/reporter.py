@@ -116,8 +116,8 @@ class Reporter:
         self._is_unconfirmed = False
         self._complain(f"the broker refuses {self._topic}: look at its access list")
 
-    def _take(self, packet_id: int, qos: int, topic: str, payload: bytes, is_dup: bool) -> None:
-        del topic, is_dup
+    def _take(self, packet_id: int, qos: int, topic: str, payload: bytes, *flags: bool) -> None:
+        del topic, flags
         second = int(time.monotonic())
         self._notes = self._notes + 1 if second == self._second else 1
         self._second = second

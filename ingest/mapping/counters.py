@@ -18,6 +18,8 @@ class MappingCounters:
         readings_total: Readings made of them.
         refused_total: Messages refused, in part or as a whole; each is a dead letter.
         ignored_total: Messages, or objects in them, that the file leaves out (`devices`, `when`).
+        retained_total: Retained messages without a time of their own, which came with the
+            subscription: nobody knows when they were measured, so they are no readings.
         other_sites_total: Readings of sites that this bridge does not take
             (`KPSTREAM_INGEST_MQTT_SITES`).
         join: Accounts of values that come apart.
@@ -27,6 +29,7 @@ class MappingCounters:
     readings_total: int = 0
     refused_total: int = 0
     ignored_total: int = 0
+    retained_total: int = 0
     other_sites_total: int = 0
     join: JoinCounters = field(default_factory=JoinCounters)
 

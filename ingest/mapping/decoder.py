@@ -133,7 +133,14 @@ class Mappings:
         return Sent(sender, min(times), max(times))
 
     def decode(
-        self, topic: str, payload: bytes, recv_ms: int, qos: int, *, is_dup: bool = False
+        self,
+        topic: str,
+        payload: bytes,
+        recv_ms: int,
+        qos: int,
+        *,
+        is_dup: bool = False,
+        is_retained: bool = False,
     ) -> Decoded:
         """Take one message; see `ingest.decoder.Decoder`."""
         route = self._route(topic)
@@ -157,6 +164,9 @@ class Mappings:
                 counters.refused_total += 1
                 return Decoded(refused=exc)
         counters.ignored_total += extract.ignored
+        if is_retained and any(block.is_received_time for block in extract.blocks):
+            counters.retained_total += 1  # nobody knows when it was measured
+            return Decoded()
         if self._sites:
             self._leave_other_sites(extract, counters)
         refused = extract.refused

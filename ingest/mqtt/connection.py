@@ -68,7 +68,7 @@ class Connection:
         self,
         endpoint: Endpoint,
         *,
-        on_message: Callable[[int, int, str, bytes, bool], None] | None = None,
+        on_message: Callable[[int, int, str, bytes, bool, bool], None] | None = None,
         on_oversized: Callable[[Oversized], None] | None = None,
         on_confirmed: Callable[[int], None] | None = None,
         on_refused: Callable[[int], None] | None = None,

@@ -37,6 +37,7 @@ LARGEST_PACKET_BYTES = 268_435_455
 _WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _PUBLISH = 0x30
 _DUP = 0x08
+_RETAIN = 0x01
 _HEAD_BYTES = 72 * 1024
 """Bytes kept of an oversized message: the longest topic, the packet id, and some of the payload."""
 
@@ -50,6 +51,8 @@ class Publish(NamedTuple):
         topic: MQTT topic; invalid UTF-8 appears as U+FFFD.
         payload: The body.
         is_dup: The broker may have sent it before (the DUP flag); a new message never has it.
+        is_retained: The broker has kept it from before the subscription (the RETAIN flag), so it
+            says nothing about now.
     """
 
     packet_id: int
@@ -57,6 +60,7 @@ class Publish(NamedTuple):
     topic: str
     payload: bytes
     is_dup: bool = False
+    is_retained: bool = False
 
 
 class Oversized(NamedTuple):
@@ -200,7 +204,9 @@ class PacketSocket:
             found = _split(ahead, qos, body, end, self._has_properties)
             if found is not None and found[2] <= end:
                 payload = bytes(ahead[found[2] : end])
-                return Publish(found[0], qos, found[1], payload, bool(first & _DUP))
+                return Publish(
+                    found[0], qos, found[1], payload, bool(first & _DUP), bool(first & _RETAIN)
+                )
         return bytes(ahead[start:end])
 
     def offer(self, packet: bytes) -> None:

@@ -217,12 +217,12 @@ class Probe:
             self._end = end
         self._answered(_ENDED)
 
-    def _message(self, packet_id: int, qos: int, topic: str, payload: bytes, is_dup: bool) -> None:
-        del is_dup
+    def _message(self, packet_id: int, qos: int, topic: str, payload: bytes, *flags: bool) -> None:
+        del flags
         if qos:
             self._line.ack(packet_id)
         if self._on_message is not None:
             self._on_message(topic, payload)
 
     def _oversized(self, message: Oversized) -> None:
-        self._message(message.packet_id, message.qos, message.topic, message.head, False)
+        self._message(message.packet_id, message.qos, message.topic, message.head)

@@ -63,7 +63,7 @@ class Callbacks:
         on_broken: Reading or writing failed, or a callback raised.
     """
 
-    on_message: Callable[[int, int, str, bytes, bool], None] | None
+    on_message: Callable[[int, int, str, bytes, bool, bool], None] | None
     on_oversized: Callable[[Oversized], None] | None
     after_read: Callable[[], None] | None
     on_connack: Callable[[Reason, Announced], None]

@@ -134,7 +134,14 @@ class Sparkplug:
         return None if sent_ms is None else Sent(f"{levels[1]}/{levels[3]}", sent_ms, sent_ms)
 
     def decode(
-        self, topic: str, payload: bytes, recv_ms: int, qos: int, *, is_dup: bool = False
+        self,
+        topic: str,
+        payload: bytes,
+        recv_ms: int,
+        qos: int,
+        *,
+        is_dup: bool = False,
+        is_retained: bool = False,
     ) -> Decoded:
         """Take one message; see `ingest.decoder.Decoder`."""
         self._released: list[tuple[Address, bytes]] = []

@@ -229,7 +229,14 @@ class Timed:
         return Sent(node, int(ms), int(ms))
 
     def decode(
-        self, topic: str, payload: bytes, recv_ms: int, qos: int, *, is_dup: bool = False
+        self,
+        topic: str,
+        payload: bytes,
+        recv_ms: int,
+        qos: int,
+        *,
+        is_dup: bool = False,
+        is_retained: bool = False,
     ) -> Decoded:
         node, ms = payload.decode().split()
         self.decoded.append(node)

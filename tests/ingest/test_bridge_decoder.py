@@ -45,7 +45,14 @@ class Plain:
         self.held: list[tuple[Address, bytes]] = []
 
     def decode(
-        self, topic: str, payload: bytes, recv_ms: int, qos: int, *, is_dup: bool = False
+        self,
+        topic: str,
+        payload: bytes,
+        recv_ms: int,
+        qos: int,
+        *,
+        is_dup: bool = False,
+        is_retained: bool = False,
     ) -> Decoded:
         self.taken += 1
         if payload == b"fault":

@@ -204,7 +204,7 @@ async def test_messages_confirmed_by_the_embedded_broker_arrive_after_the_publis
         line = Connection(
             Endpoint(broker.host, broker.port, "reader", protocol="3.1.1"),
             subscribe="#",
-            on_message=lambda _id, _qos, _topic, payload, _again: got.append(payload),
+            on_message=lambda _id, _qos, _topic, payload, *_: got.append(payload),
         )
         line.start()
         await until(lambda: line.subscribed)

@@ -91,7 +91,7 @@ class Places:
     async def listening(self) -> AsyncIterator[list[bytes]]:
         notes: list[bytes] = []
 
-        def take(packet_id: int, qos: int, topic: str, payload: bytes, is_dup: bool) -> None:
+        def take(packet_id: int, qos: int, topic: str, payload: bytes, *flags: bool) -> None:
             notes.append(payload)
             if qos:
                 connection.ack(packet_id)

@@ -26,7 +26,7 @@ async def read_note(port: int) -> bytes:
     notes: asyncio.Queue[bytes] = asyncio.Queue()
     connection = Connection(
         endpoint(port, "gateway"),
-        on_message=lambda _epoch, _id, _topic, payload, _retained: notes.put_nowait(payload),
+        on_message=lambda _epoch, _id, _topic, payload, *_: notes.put_nowait(payload),
         subscribe=NOTE_TOPIC,
     )
     connection.start()

@@ -117,7 +117,7 @@ class Reader:
             on_message=self._take,
         )
 
-    def _take(self, packet_id: int, qos: int, topic: str, payload: bytes, is_dup: bool) -> None:
+    def _take(self, packet_id: int, qos: int, topic: str, payload: bytes, *flags: bool) -> None:
         self.got.append((topic, payload))
         if qos:
             self.connection.ack(packet_id)

@@ -137,6 +137,7 @@ def test_a_message_becomes_a_reading_in_the_units_of_the_file(world: World) -> N
             "readings_total": 1,
             "refused_total": 0,
             "ignored_total": 0,
+            "retained_total": 0,
             "other_sites_total": 0,
         }
 
@@ -200,6 +201,18 @@ def test_a_bridge_of_some_sites_counts_the_readings_of_others(world: World) -> N
         assert rows(take(decoder, *sent("gw/plant/batch", all=message)).messages)
         assert not take(decoder, *sent("gw/other/batch", all=message)).messages
         assert decoder.status()["counters"]["gw"]["other_sites_total"] == 1
+
+
+def test_a_retained_message_without_a_time_is_no_reading(world: World) -> None:
+    received = WHOLE.replace('[time]\npath = "t"\nform = "epoch-ms"\n', "")
+    world.write(plugs=WHOLE, others=received.replace("tele/", "other/"))
+    with world.running() as decoder:
+        topic, body = sent("tele/p/SENSOR", t=T0, E={"P": 1, "V": 1})
+        assert rows(take(decoder, topic, body, is_retained=True).messages)
+        assert take(decoder, "other/p/SENSOR", body, is_retained=True) == ((), None)
+        assert rows(take(decoder, "other/p/SENSOR", body).messages)
+        counters = decoder.status()["counters"]
+        assert (counters["plugs"]["retained_total"], counters["others"]["retained_total"]) == (0, 1)
 
 
 # -- joined readings ------------------------------------------------------------------------

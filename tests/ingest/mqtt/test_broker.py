@@ -90,7 +90,7 @@ async def test_mosquitto_keeps_more_than_its_default_for_an_absent_bridge(
             Endpoint("127.0.0.1", port, "bridge"),
             subscribe="#",
             session_expiry_s=1000,
-            on_message=lambda _id, _qos, _topic, payload, _again: got.append(payload),
+            on_message=lambda _id, _qos, _topic, payload, *_: got.append(payload),
         )
 
     broker = LocalBroker(tmp_path, kind="mosquitto")

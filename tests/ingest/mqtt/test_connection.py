@@ -376,7 +376,7 @@ async def test_speaks_tls_and_refuses_an_authority_it_does_not_know(tmp_path: Pa
         line = Connection(
             Endpoint("localhost", port, "bridge", tls=True, ca_file=cert),
             subscribe="#",
-            on_message=lambda _id, _qos, _topic, payload, _again: got.append(payload),
+            on_message=lambda _id, _qos, _topic, payload, *_: got.append(payload),
         )
         line.start()
         await until(lambda: line.subscribed)

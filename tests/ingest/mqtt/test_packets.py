@@ -27,7 +27,7 @@ def publish_bytes(message: Publish, properties: bytes | None = b"") -> bytes:
     if properties is not None:
         head += varint(len(properties)) + properties
     length = varint(len(head) + len(message.payload))
-    first = 0x30 | message.is_dup << 3 | message.qos << 1
+    first = 0x30 | message.is_dup << 3 | message.qos << 1 | message.is_retained
     return bytes([first]) + length + head + message.payload
 
 

@@ -67,7 +67,7 @@ def test_with_a_required_subscriber_it_is_sent_again_until_one_exists(
             listener = Connection(
                 Endpoint("127.0.0.1", port, "listener"),
                 subscribe="sensors/#",
-                on_message=lambda mid, qos, topic, payload, _again: heard.append(payload),
+                on_message=lambda mid, qos, topic, payload, *_: heard.append(payload),
             )
             listener.start()
             await asyncio.wait_for(publisher.flush(), 20)
