@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 _LOOK_S = 2.0
 _STORE = "mappings.db"
-_KEPT = "mappings"
+_KEPT = "mappings-in-force"
 
 
 class OtherFormats:
@@ -87,13 +87,10 @@ class OtherFormats:
             bridge: Subscribes to what the mappings in force need.
             look_s: Seconds between two looks at the folder.
         """
-        mappings = self.mappings
-        if mappings is None:
-            await asyncio.Event().wait()
-            return
         asked = asyncio.Event()
         loop = asyncio.get_running_loop()
-        with suppress(NotImplementedError, RuntimeError, ValueError):  # no signals in a test's loop
+        # Without mappings too, because SIGHUP would otherwise end the process.
+        with suppress(NotImplementedError, RuntimeError, ValueError):  # not in the main thread
             loop.add_signal_handler(signal.SIGHUP, asked.set)
         try:
             while True:
@@ -101,13 +98,23 @@ class OtherFormats:
                     await asyncio.wait_for(asked.wait(), look_s)
                 is_asked = asked.is_set()
                 asked.clear()
-                if mappings.look(now=is_asked):
-                    bridge.resubscribe()
-                if is_asked:
-                    log.warning("mappings were read again: %s", _summary(mappings))
+                self._look(bridge, is_asked=is_asked)
         finally:
             with suppress(NotImplementedError, RuntimeError, ValueError):
                 loop.remove_signal_handler(signal.SIGHUP)
+
+    def _look(self, bridge: Bridge, *, is_asked: bool) -> None:
+        """Look at the folder once; a fault of ours must not end the bridge."""
+        if self.mappings is None:
+            return
+        try:
+            if self.mappings.look(now=is_asked):
+                bridge.resubscribe()
+        except Exception:
+            log.exception("reading the mappings again failed; those in force stay")
+            return
+        if is_asked:
+            log.warning("mappings were read again: %s", _summary(self.mappings))
 
 
 def reserved_claims(

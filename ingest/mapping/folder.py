@@ -97,6 +97,9 @@ class MappingFolder:
         self._is_shared = is_shared
         self._read: _Signature | None = None
         self._seen: _Signature | None = None
+        if path.resolve() == kept.resolve():
+            msg = f"{path} is for copies: set KPSTREAM_INGEST_MAPPINGS to another folder"
+            raise MappingInvalid(msg)
         try:
             signature = _signature(path)
         except OSError as exc:

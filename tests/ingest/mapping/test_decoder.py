@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,12 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ingest.bridgehealth import BridgeCounters
 from ingest.decoder import Canonical, Checked
-from ingest.decoders import Claim
+from ingest.decoders import Claim, Decoders
 from ingest.errors import MappingInvalid, RefusalReason
+from ingest.intake import Intake
 from ingest.mapping.decoder import Mappings
 from ingest.mapping.folder import MappingFolder
 from ingest.mapping.store import JoinStore
+from ingest.messages import Batch, decode_bundle
 from ingest.payloads import decode_payload, event_times
 from ingest.roster import RosterLimits
 from ingest.settings import IngestSettings
@@ -402,3 +406,50 @@ def test_a_start_with_a_broken_file_is_refused(world: World) -> None:
     world.write(plugs="nonsense")
     with pytest.raises(MappingInvalid, match="plugs"), world.running():
         pass
+
+
+# -- anything -------------------------------------------------------------------------------
+
+numbers = st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.booleans() | st.none()
+documents = st.recursive(
+    numbers | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(["t", "p", "v", "E", "P", "V", "all", "id", "T"]), inner, max_size=5
+        )
+    ),
+    max_leaves=12,
+)
+payloads = st.binary(max_size=40) | documents.map(lambda each: json.dumps(each).encode())
+topics = st.sampled_from(
+    ["tele/a/SENSOR", "tele//SENSOR", "gw/p/batch", "shelly/d/power", "shelly/d/voltage"]
+) | st.text(max_size=12).map(lambda text: f"tele/{text}/SENSOR")
+
+
+@given(st.lists(st.tuples(topics, payloads, st.booleans()), max_size=12))
+def test_whatever_comes_on_mapped_topics_is_a_reading_or_a_dead_letter(
+    tmp_path_factory: pytest.TempPathFactory, messages: list[tuple[str, bytes, bool]]
+) -> None:
+    world = World(tmp_path_factory.mktemp("any"))
+    world.write(plugs=WHOLE, gw=EACH, meter=APART)
+    counters = BridgeCounters()
+    with world.running() as decoder:
+        intake = Intake(IngestSettings(), lambda: 4, Decoders([decoder]), counters)
+        for topic, payload, is_dup in messages:
+            intake.take(topic, payload, T0, 1, is_dup=is_dup)
+        good = ("tele/good/SENSOR", orjson.dumps({"t": T0, "E": {"P": 1, "V": 2}}))
+        intake.take(*good, T0, 1)
+        load = intake.close_load()
+        found = [each for record in intake.records(load, T0) for each in decoded(record.value)]
+    assert counters.faults_total == 0
+    assert load.messages == load.accepted + len(load.refused) == len(messages) + 1
+    assert [batch.device for batch in found].count("good") == 1
+
+
+def decoded(value: bytes) -> list[Batch]:
+    if not value.startswith(b"["):
+        return []
+    items = decode_bundle(value)
+    assert all(isinstance(each, Batch) for each in items)  # nothing unreadable
+    return [each for each in items if isinstance(each, Batch)]

@@ -196,3 +196,8 @@ def test_reading_a_folder_only_to_look_tells_files_and_faults(world: World) -> N
     assert [each.name for each in files] == ["plugs"]
     assert len(faults) == 1
     assert not world.kept.exists()
+
+
+def test_the_folder_of_copies_is_not_the_folder_of_files(world: World) -> None:
+    with pytest.raises(MappingInvalid, match="is for copies"):
+        MappingFolder(world.path, world.path, RESERVED)
