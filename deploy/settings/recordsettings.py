@@ -36,7 +36,7 @@ class RecordSettings(EnvironmentSettings):
         ),
     )
     buffer_mb: int = Field(
-        default=32,
+        default=8,
         ge=1,
         le=4096,
         description="Megabytes of readings in memory after which they are written earlier.",
