@@ -49,10 +49,12 @@ def require_enough(data: DataSet, recipe: Recipe, *, publish: bool) -> tuple[str
     faults = _to_train(data, recipe)
     wanted = [] if faults else _to_publish(data, recipe)
     if faults or (publish and wanted):
+        place = f"{data.title}: too little for what is asked"
         if wanted:
             wanted.append("Without --publish, the student is trained and measured all the same")
-        place = f"{data.title}: too little for what is asked"
-        raise DataSetError(several_faults(place, faults or wanted))
+            msg = f"{place}: {'. '.join(wanted)}"
+            raise DataSetError(msg)
+        raise DataSetError(several_faults(place, faults))
     return tuple(wanted)
 
 
