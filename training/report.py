@@ -200,7 +200,8 @@ def print_baselines(
     if not names:
         text = "The student is better than every baseline."
     else:
-        text = f"The student is not (clearly) better than {' and '.join(names)}"
+        listed = " and ".join([*filter(None, [", ".join(names[:-1])]), names[-1]])
+        text = f"The student is not (clearly) better than {listed}"
         text += (
             ", and is published all the same because of --despite-baselines."
             if despite
