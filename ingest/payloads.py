@@ -35,6 +35,7 @@ __all__ = [
     "MAX_PAYLOAD_BYTES",
     "MAX_READINGS",
     "YEAR_2000_MS",
+    "YEAR_2100_MS",
     "BatchMessage",
     "ReadingMessage",
     "SteadyBatchMessage",
@@ -50,7 +51,7 @@ MAX_READINGS = 10_000
 MAX_CHANNELS = 256
 YEAR_2000_MS = 946_684_800_000
 """2000-01-01T00:00:00Z. An earlier event time means that the device's clock was never set."""
-_YEAR_2100_MS = 4_102_444_800_000
+YEAR_2100_MS = 4_102_444_800_000
 
 _INT64_MAX = 2**63 - 1
 MAX_FLOAT32 = float(np.finfo(np.float32).max)
@@ -74,7 +75,7 @@ def unit_advice(ts: int) -> str:
     "it looks like seconds, send milliseconds; or set the device's clock"
     """
     for unit, per_second in (("seconds", 1), ("microseconds", 10**6), ("nanoseconds", 10**9)):
-        if YEAR_2000_MS * per_second <= ts * 1000 < _YEAR_2100_MS * per_second:
+        if YEAR_2000_MS * per_second <= ts * 1000 < YEAR_2100_MS * per_second:
             return f"it looks like {unit}, send milliseconds; or set the device's clock"
     return ""
 

@@ -32,7 +32,7 @@ from ingest.mapping.patterns import parse_pattern
 from ingest.mapping.schema import JoinRule, overridden
 from ingest.mapping.senders import Sender, Senders, has_device
 from ingest.mapping.straight import NOT_PLAIN, Straight, straight
-from ingest.payloads import MAX_PAYLOAD_BYTES, MAX_READINGS, YEAR_2000_MS, unit_advice
+from ingest.payloads import MAX_PAYLOAD_BYTES, MAX_READINGS, YEAR_2000_MS, YEAR_2100_MS, unit_advice
 from ingest.topicfilters import takes_topic
 from ingest.topics import Address
 
@@ -349,8 +349,8 @@ class CompiledMapping:
     def _kept(self, pieces: Sequence[Piece], extract: Extract, faults: Faults) -> Iterator[Piece]:
         """Yield the readings to keep.
 
-        Refused are those without a value or with a time before 2000, and without `[join]` those
-        that lack a channel.
+        Refused are those without a value or with a time of another century, and without `[join]`
+        those that lack a channel.
         """
         for piece in pieces:
             lacking = [name for name in piece.channels if name not in piece.values]
@@ -359,9 +359,10 @@ class CompiledMapping:
                 shown = ", ".join(lacking[:10])
                 detail = f"{piece.address.stream} needs {shown}" + (f": {why}" if why else "")
                 faults.add(RefusalReason.missing_channel, detail)
-            elif piece.ts_ms < YEAR_2000_MS:
-                advice = unit_advice(piece.ts_ms).partition(",")[0] or "set the device's clock"
-                detail = f"event time {piece.ts_ms} ms is before the year 2000: {advice}"
+            elif not YEAR_2000_MS <= piece.ts_ms < YEAR_2100_MS:
+                advice = unit_advice(piece.ts_ms).partition(",")[0]
+                hint = f"{advice}: check form in [time]" if advice else "set the device's clock"
+                detail = f"event time {piece.ts_ms} ms is not in the years 2000 to 2099: {hint}"
                 faults.add(RefusalReason.mapping, detail)
             else:
                 yield piece

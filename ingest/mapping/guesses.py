@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from ingest.mapping.times import EPOCH_FORMS, time_reader
+from ingest.payloads import YEAR_2000_MS, YEAR_2100_MS
 from ingest.topics import is_name
 
 __all__ = [
@@ -23,8 +24,6 @@ __all__ = [
     "unit_guess",
 ]
 
-_YEAR_2000_MS = 946_684_800_000
-_YEAR_2100_MS = 4_102_444_800_000
 _QUARTER_MS = 15 * 60_000
 
 _UNIT_ENDINGS = (
@@ -198,7 +197,7 @@ def _read(form: str, format_: str | None, zone: str | None, value: Any) -> int |
         found = time_reader(form, format_, zone)(value)
     except (ValueError, OverflowError):
         return None
-    return found if _YEAR_2000_MS < found < _YEAR_2100_MS else None
+    return found if YEAR_2000_MS < found < YEAR_2100_MS else None
 
 
 def _zoned(

@@ -18,8 +18,7 @@ from typing import Any, Final
 from ingest.mapping.channels import ChannelRule
 from ingest.mapping.eventtimes import EventTimes
 from ingest.mapping.paths import Path
-from ingest.mapping.times import MAX_MS
-from ingest.payloads import MAX_FLOAT32, MAX_READINGS, YEAR_2000_MS
+from ingest.payloads import MAX_FLOAT32, MAX_READINGS, YEAR_2000_MS, YEAR_2100_MS
 
 __all__ = ["NOT_PLAIN", "Columns", "Straight", "straight"]
 
@@ -75,11 +74,11 @@ class Straight:
             raise ValueError
         if self._ms_name is not None:
             time = each[self._ms_name]
-            if type(time) is not int or not YEAR_2000_MS <= time <= MAX_MS:
+            if type(time) is not int or not YEAR_2000_MS <= time < YEAR_2100_MS:
                 raise ValueError
             return (time,), zip(row)
         ts_ms = self._times.of(document, each, 1, recv_ms)
-        if ts_ms[0] < YEAR_2000_MS:
+        if not YEAR_2000_MS <= ts_ms[0] < YEAR_2100_MS:
             raise ValueError
         return ts_ms, zip(row)
 
@@ -99,9 +98,9 @@ class Straight:
             times = [self._times.of(document, each, 1, recv_ms)[0] for each in objects]
         else:
             times = list(map(itemgetter(self._ms_name), objects))
-            if set(map(type, times)) != {int} or max(times) > MAX_MS:
+            if set(map(type, times)) != {int}:
                 raise ValueError
-        if min(times) < YEAR_2000_MS:
+        if min(times) < YEAR_2000_MS or max(times) >= YEAR_2100_MS:
             raise ValueError
         return times, columns
 
@@ -135,7 +134,7 @@ class Straight:
             raise TypeError
         columns = list(map(self._numbers, values, self._factors, self._offsets))
         ts_ms = self._times.of(document, each, rows, recv_ms)
-        if min(ts_ms) < YEAR_2000_MS:
+        if min(ts_ms) < YEAR_2000_MS or max(ts_ms) >= YEAR_2100_MS:
             raise ValueError
         return ts_ms, columns
 

@@ -159,6 +159,24 @@ def test_too_many_readings_are_refused() -> None:
         read(mapping(ARRAY), "gw/s", body)
 
 
+@pytest.mark.parametrize(
+    ("factor", "told"),
+    [
+        (0.001, "looks like seconds: check form in [time]"),
+        (1000, "looks like microseconds: check form in [time]"),
+        (0.00001, "set the device's clock"),
+        (3, "set the device's clock"),
+    ],
+)
+def test_times_of_another_century_are_refused_with_advice(factor: float, told: str) -> None:
+    body = {"t0": int(T0_MS * factor), "x": 1, "y": 2, "bat": 80}
+    for message in (body, {**body, "x": [1], "y": [2]}):
+        with pytest.raises(RefusedMessage) as caught:
+            read(mapping(COLUMNS), "imu/s/d", message)
+        assert caught.value.reason is RefusalReason.mapping
+        assert told in caught.value.detail
+
+
 COLUMNS = """
 topic = "imu/{site}/{device}"
 stream = "imu"
