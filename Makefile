@@ -92,6 +92,7 @@ docs: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	@$(BIN)/python -m tests.bench $(ARGS)
+	@$(BIN)/python -m tests.bench.mapping
 
 bench-site: $(VENV)/.dev
 	@$(BIN)/kpstream site install

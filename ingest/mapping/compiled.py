@@ -137,12 +137,12 @@ class CompiledMapping:
             document = self._body(payload)
         except BodyFault as exc:
             raise self._refused(str(exc)) from exc
-        kind = route.kind
-        if kind is not None and kind.straight is not None:
-            try:
+        try:
+            kind = route.kind or self._kind_of(route, document)
+            if kind is not None and kind.straight is not None:
                 return self._straight(kind.straight, kind, document, recv_ms)
-            except NOT_PLAIN:
-                pass  # the general way decides, and names the fault
+        except NOT_PLAIN:
+            pass  # the general way decides, and names the fault
         return self._general(route, document, recv_ms)
 
     def _route(self, topic: str) -> _Route | None:
@@ -166,6 +166,16 @@ class CompiledMapping:
                 self._routes.clear()
             self._routes[topic] = route
         return route
+
+    def _kind_of(self, route: _Route, document: Any) -> _Kind | None:
+        """Return the kind of a message that is one object; None: it may have several.
+
+        Raises:
+            ObjectFault: The message does not name the sender.
+        """
+        if self._each is not None:
+            return None
+        return self._kind(self._senders.with_message(route.places, document, document))
 
     def _kind(self, places: Mapping[str, str]) -> _Kind:
         """Return what the places of an object decide; remembered like routes.
