@@ -133,7 +133,9 @@ class Straight:
         if set(map(type, values)) != {list}:
             raise TypeError
         columns = list(map(self._numbers, values, self._factors, self._offsets))
-        ts_ms = self._times.of(document, each, rows, recv_ms)
+        ts_ms = None if self._ms_name is None else each[self._ms_name]
+        if type(ts_ms) is not list or len(ts_ms) != rows or set(map(type, ts_ms)) != {int}:
+            ts_ms = self._times.of(document, each, rows, recv_ms)
         if min(ts_ms) < YEAR_2000_MS or max(ts_ms) >= YEAR_2100_MS:
             raise ValueError
         return ts_ms, columns
