@@ -28,9 +28,10 @@ In: MQTT messages. Out: records of the log. Promise: at least once, in order per
 
 Files, in the order in which data flows: `mqtt` (the connection), `bridge` (delivery), `intake`
 (checks and loads), `payloads`, `topics`, `messages`, `deadletter`, `logwriter` (contract of a log),
-`kafka` (Apache Kafka as that log), `kafkareader` (the same, from the newest record back). Sparkplug
-B is a second format behind the seam `decoder`, in the folder `sparkplug`. `settings`, `environment`
-(the base of all settings), `secrettext`,
+`kafka` (Apache Kafka as that log), `kafkareader` (the same, from the newest record back). Other
+formats stand behind the seam `decoder`: `sparkplug` (Sparkplug B) and `mapping` (messages of any
+device, described by files); both read their files with `tomltables` and convert values with
+`conversion` and `units`. `settings`, `environment` (the base of all settings), `secrettext`,
 `mqttsettings`, `bridgehealth`, `errors`, `tls`, `backoff` and `childprocess` serve all of them.
 
 Outside this path: `recordings` and `replay` (recorded data sets over MQTT), `simulators` (the
