@@ -27,6 +27,7 @@ import orjson
 
 from models.tasks.contract import Subject, Task
 from models.tasks.number import NumberAnswer
+from models.tasks.quality import GOOD, QUALITY
 from models.tasks.quantiles import QuantilesAnswer
 from models.tasks.registry import tasks
 from pipeline.console.cards import fleet_card
@@ -359,17 +360,24 @@ def _sections(found: Sequence[_Entry]) -> list[dict[str, Any]]:
 
 
 def _headline_fields(task: Task) -> tuple[str, ...]:
+    """What the index knows of the newest score; its quality is the last."""
     answer = task.answer
     if isinstance(answer, QuantilesAnswer):
-        return ("alarm", "covered")
+        return ("alarm", "covered", QUALITY)
     if isinstance(answer, NumberAnswer) and answer.low_field:
-        return (answer.headline_field, answer.low_field)
-    return (answer.headline_field,)
+        return (answer.headline_field, answer.low_field, QUALITY)
+    return (answer.headline_field, QUALITY)
+
+
+def _is_doubtful(headline: Headline) -> bool:
+    return headline.values[-1] not in (None, GOOD)
 
 
 def _cautious(headline: Headline) -> float | None:
-    """The lower end of a number's interval, or the number; None without either."""
-    return next((float(v) for v in reversed(headline.values) if v is not None), None)
+    """The lower end of a number's interval, or the number; None without either, or in doubt."""
+    if _is_doubtful(headline):
+        return None
+    return next((float(v) for v in reversed(headline.values[:-1]) if v is not None), None)
 
 
 def _urgency(
@@ -386,6 +394,8 @@ def _urgency(
     if isinstance(task.answer, QuantilesAnswer):
         return (0 if headline.values[0] else _CALM), int(is_stale), 0.0
     value = _cautious(headline) if isinstance(task.answer, NumberAnswer) else None
+    if _is_doubtful(headline):
+        return 1, int(is_stale), _NO_SCORE
     if value is None:
         return _CALM, int(is_stale), _NO_SCORE if isinstance(task.answer, NumberAnswer) else 0.0
     rank = _CALM
@@ -413,7 +423,11 @@ def _overview(
     for task in tasks():
         if devices[task.name]:
             rows = by_task.get(task.name, [])
-            about = {"devices": devices[task.name], "scored": len(rows)}
+            about = {
+                "devices": devices[task.name],
+                "scored": len(rows),
+                "doubtful": sum(_is_doubtful(headline) for _, headline in rows),
+            }
             found[task.name] = about | _figures(task, rows, models, settings)
     stale = sum(entry.is_stale for entry in entries)
     return {
@@ -444,7 +458,12 @@ def _figures(
         common = Counter(values).most_common(1)
         return {"common": list(common[0]) if common else None}
     lowest = min(
-        ((h.values[0], device) for device, h in rows if h.values[0] is not None), default=None
+        (
+            (h.values[0], device)
+            for device, h in rows
+            if h.values[0] is not None and not _is_doubtful(h)
+        ),
+        default=None,
     )
     cautious = [low for _, h in rows if (low := _cautious(h)) is not None]
     model = None if lowest is None else models.get(lowest[1][2])

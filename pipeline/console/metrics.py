@@ -316,6 +316,13 @@ def _devices(accounts: Sequence[DeviceAccount]) -> Iterator[Metric]:
         if a.last_recv_ms is not None:
             last.add_metric([a.site, a.device, a.stream], a.last_recv_ms / 1000)
     yield last
+    rate = GaugeMetricFamily(
+        "kpstream_stream_rate_hertz", "Readings per second of event time.", labels=names
+    )
+    for a in accounts:
+        if a.rate_hz is not None:
+            rate.add_metric([a.site, a.device, a.stream], a.rate_hz)
+    yield rate
 
 
 def _totals(totals: Totals) -> Iterator[Metric]:

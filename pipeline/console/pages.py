@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from models.tasks.contract import Task
+from models.tasks.quality import GOOD, QUALITY
 from models.tasks.registry import tasks
 from models.tasks.rul import CRITICAL_RUL
 from pipeline.console.acting import Access
@@ -230,6 +231,7 @@ def device_entry(
     entry["subject"] = "" if model is None else model.subject
     entry["unit"] = "" if model is None else model.unit
     entry["stale_ms"] = stale_after_ms(model, settings)
+    entry["wanted_hz"] = None if model is None else model.rate_hz
     if account is not None:
         entry["account"] = asdict(account) | {"missing": account.missing}
         entry["last_recv_ms"] = account.last_recv_ms
@@ -256,6 +258,8 @@ def scored_keys(task: Task, point: Latest, entry: Mapping[str, Any]) -> dict[str
         "latency_ms": point.fields.get("latency_ms"),
         "readings": point.fields.get("readings"),
         "window_gaps": point.fields.get("gaps"),
+        "quality": point.fields.get(QUALITY, GOOD),
+        "made_up": point.fields.get("made_up"),
     }
 
 

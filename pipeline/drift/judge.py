@@ -30,7 +30,7 @@ _MARGIN = 1.25
 _LEAST = 0.25
 """No limit of a shape is below it: by custom, an index below it is a small change."""
 _DOUBTFUL = 0.2
-_UNKNOWN = 0.3
+_UNKNOWN = 0.4
 _TIMES = 4.0
 _COVERED = 0.65
 

@@ -74,6 +74,8 @@ class DeviceAccount(ReadingCounters):
     Attributes:
         last_event_ms: Largest accepted event time, epoch milliseconds; None before the first.
         last_recv_ms: Latest receive time, epoch milliseconds; None before the first.
+        rate_hz: Readings per second of event time, measured when it was copied; None if unknown. It
+            is no part of what makes two accounts equal.
     """
 
     site: str
@@ -81,6 +83,7 @@ class DeviceAccount(ReadingCounters):
     stream: str
     last_event_ms: int | None = None
     last_recv_ms: int | None = None
+    rate_hz: float | None = field(default=None, compare=False)
 
     def copy(self) -> DeviceAccount:
         """Return a copy; several times faster than `dataclasses.replace`."""
@@ -91,6 +94,7 @@ class DeviceAccount(ReadingCounters):
             self.stream,
             self.last_event_ms,
             self.last_recv_ms,
+            self.rate_hz,
             **counters,
         )
 

@@ -203,7 +203,9 @@ class Devices:
         if self._in_order is None:
             self._in_order = sorted(self._devices)
         for key in self._changed:
-            self._copies[key] = self._devices[key].account.copy()
+            state = self._devices[key]
+            copy = self._copies[key] = state.account.copy()
+            copy.rate_hz = None if state.windower is None else state.windower.rate_hz
         self._changed.clear()
         return [self._copies[key] for key in self._in_order]
 

@@ -63,6 +63,43 @@ export function equation(account, size) {
       h("i", { class: hue, style: { flex: `${account[name]} 0 0` } }))));
 }
 
+/** Whether the newest score of a device is doubtful: its readings are not of the kind that its student learned. */
+export const isDoubtful = (d) => Boolean(d.quality) && d.quality !== "good";
+
+export const doubtPill = (d) => (isDoubtful(d) ? h("span", { title: d.quality }, pill("warn", "warn", "Doubtful")) : null);
+
+const DOUBTS = {
+  unit: "The readings seem to be in another unit",
+  range: "Readings are outside of what the student has learned",
+  constant: "A channel does not move",
+  rate: "The stream is slower than half of the student's rate",
+  "made up": "More than half of the readings were made up by resampling",
+};
+
+/** Why the newest score of a device is doubtful. */
+export function doubtNote(d) {
+  if (!isDoubtful(d)) return null;
+  const texts = d.quality.split("; ").map((flag) => {
+    const [kind, channels] = flag.split(": ");
+    return channels ? `${DOUBTS[kind] ?? kind}: ${channels}` : DOUBTS[kind] ?? kind;
+  });
+  return h("div.callout.warn", { key: "doubt", role: "status" }, icon("warn"),
+    h("div", {}, h("b", {}, "The newest score is doubtful"), h("ul", {}, texts.map((text) => h("li", {}, text)))));
+}
+
+/** The rate of a stream, and whether it fits its student. */
+export function rateTile(d) {
+  const rate = d.account?.rate_hz ?? null;
+  if (!d.wanted_hz && (rate === null || rate < 0.1)) return null;
+  const number = (hertz) => (hertz === null ? "–" : String(Number(hertz.toPrecision(3))));
+  const slow = d.wanted_hz && rate !== null && rate < d.wanted_hz / 2;
+  const fits = rate === null || Math.abs(rate / d.wanted_hz - 1) < 0.02 ? "" : slow ? "; too slow for it" : "; resampled";
+  return tile("Rate", number(rate), { unit: rate === null ? "" : "Hz", tone: slow ? "warn" : "", note: d.wanted_hz ? `student wants ${number(d.wanted_hz)} Hz${fits}` : "readings per second" });
+}
+
+/** A tile above the fleet, if a score of the task is doubtful. */
+export const doubtTiles = ({ doubtful }) => (doubtful ? [tile("Doubtful scores", whole(doubtful), { tone: "warn", note: "readings unlike training" })] : []);
+
 /** In place of a score on the fleet page. */
 export function waiting(d) {
   if (!d.task) return h("div.wait", {}, `No model for stream “${d.stream}”`);
@@ -114,7 +151,8 @@ export function facts(d, now) {
     tile("Last reading", age(heardMs(d), now), { note: heardMs(d) === null ? "" : clockTime(heardMs(d), 0) }),
     tile("Receive to score", duration(d.latency_ms), { note: "newest score" }),
     tile("Model", `v${d.version ?? "–"}`, { note: d.model }),
-  ];
+    rateTile(d),
+  ].filter(Boolean);
 }
 
 /** Padding and border of the card around a chart. */

@@ -4,7 +4,7 @@
 import { chart, hue, legend, strip, timeAxis, timeShares } from "../charts.js";
 import { clockTime, duration, h, percent, whole, words } from "../dom.js";
 import { labelling } from "../label.js";
-import { chartInset, deviceHref, facts, isStale, lastHeard, notePill, scoreOf, sectionId, stalePill, tile, tiles } from "../parts.js";
+import { chartInset, deviceHref, doubtPill, facts, isStale, lastHeard, notePill, scoreOf, sectionId, stalePill, tile, tiles } from "../parts.js";
 
 const SPANS_MS = [1, 2, 3, 5, 10].map((minutes) => minutes * 60_000);
 
@@ -63,7 +63,7 @@ function person(d, labels, settings, now, span) {
           isKnown(activity) && h("div.bar", { "aria-hidden": "true" }, h("i", { style: { width: `${(activity.probability ?? 0) * 100}%` } })))
       : h("div.who-activity.muted.small", {}, "Waiting for a full window"),
     activity ? strip(activity.runs, activity.until_ms - span, activity.until_ms, labels) : h("div"),
-    h("div.age", {}, stale ? stalePill(d, now) : lastHeard(d, now), " ", notePill(d)));
+    h("div.age", {}, stale ? stalePill(d, now) : lastHeard(d, now), " ", doubtPill(d), notePill(d)));
 }
 
 function course(data, context) {

@@ -3,7 +3,7 @@
 import { chart, fan, legend } from "../charts.js";
 import { duration, h, percent, remembered, significant, unitText, whole } from "../dom.js";
 import { labelling } from "../label.js";
-import { cardList, chartInset, deviceHref, facts, isStale, lastHeard, notePill, pill, scoreOf, sectionId, spanOf, stalePill, tile, tiles, toggle, waiting } from "../parts.js";
+import { cardList, chartInset, deviceHref, doubtPill, facts, isStale, lastHeard, notePill, pill, scoreOf, sectionId, spanOf, stalePill, tile, tiles, toggle, waiting } from "../parts.js";
 
 const PROMISED = 0.8; // share of readings between p10 and p90
 const choice = { lead: remembered.get("lead", "") };
@@ -55,7 +55,7 @@ function card(d, settings, now) {
   const score = scoreOf(d);
   const stale = isStale(d, settings, now);
   return h("li.card.machine.forecast-machine", { key: deviceHref(d), class: `${score?.alarm ? "bad" : "quiet"} ${stale ? "is-stale" : ""}` },
-    h("div.machine-head", {}, h("div", {}, h("h3", {}, h("a.cover", { href: deviceHref(d) }, d.device)), h("p", {}, d.site)), h("div.pills", {}, score && condition(score), notePill(d))),
+    h("div.machine-head", {}, h("div", {}, h("h3", {}, h("a.cover", { href: deviceHref(d) }, d.device)), h("p", {}, d.site)), h("div.pills", {}, score && condition(score), doubtPill(d), notePill(d))),
     score ? [
       h("div.fan-head", {}, h("b", {}, score.shown ?? "–"), h("span", {}, withUnit(score.readings.at(-1)?.[1], score.unit)), score.ahead.length > 0 && h("span.muted", {}, `next ${ahead(score.ahead.at(-1)[0] - score.readings.at(-1)[0])}`)),
       fan(score.readings, score.ahead, `last readings of ${score.shown}, now ${withUnit(score.readings.at(-1)?.[1], score.unit)}, and its forecast`),

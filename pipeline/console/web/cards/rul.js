@@ -3,7 +3,7 @@
 import { chart, legend, sparkline } from "../charts.js";
 import { h, remembered, whole } from "../dom.js";
 import { labelling } from "../label.js";
-import { cardList, chartInset, deviceHref, facts, isStale, lastHeard, notePill, pill, scoreOf, sectionId, spanOf, stalePill, subjects, tile, tiles, toggle, waiting } from "../parts.js";
+import { cardList, chartInset, deviceHref, facts, isDoubtful, isStale, lastHeard, notePill, pill, scoreOf, sectionId, spanOf, stalePill, subjects, tile, tiles, toggle, waiting } from "../parts.js";
 
 const choice = { layout: remembered.get("layout", "cards") };
 
@@ -34,7 +34,7 @@ export const rulCard = {
   },
 
   /** Beside the name of a device. */
-  pill: (d, settings) => (scoreOf(d) ? pill(...condition(scoreOf(d), settings)) : null),
+  pill: (d, settings) => (scoreOf(d) && !isDoubtful(d) ? pill(...condition(d, settings)) : null),
 
   /** The page of a device with a score. */
   device: course,
@@ -44,8 +44,9 @@ export const rulCard = {
 const cautious = (score) => score?.low ?? score?.value;
 
 /** Condition of a machine: a word, an icon and a tone; never colour alone. */
-function condition(score, settings) {
-  const rul = cautious(score);
+function condition(d, settings) {
+  const rul = cautious(scoreOf(d));
+  if (isDoubtful(d)) return ["warn", "warn", "Doubtful"];
   if (rul === null || rul === undefined) return ["quiet", "clock", "Waiting"];
   if (rul < settings.rul_critical) return ["bad", "alert", "Critical"];
   if (rul < settings.rul_warning) return ["warn", "warn", "Wearing"];
@@ -57,9 +58,9 @@ const between = (rul) => (rul.low === null || rul.high === null ? "" : `${whole(
 const trendOf = (d) => sparkline(scoreOf(d).trend, [0, Math.max(125, ...scoreOf(d).trend.map(([, v]) => v))], `trend of the last scores, now ${whole(scoreOf(d).value)} ${d.unit}`);
 
 function machineCard(d, settings, now) {
-  const [tone] = condition(scoreOf(d), settings);
+  const [tone] = condition(d, settings);
   return h("li.card.machine", { key: deviceHref(d), class: `${tone} ${isStale(d, settings, now) ? "is-stale" : ""}` },
-    h("div.machine-head", {}, h("div", {}, h("h3", {}, h("a.cover", { href: deviceHref(d) }, d.device)), h("p", {}, d.site)), h("div.pills", {}, pill(...condition(scoreOf(d), settings)), notePill(d))),
+    h("div.machine-head", {}, h("div", {}, h("h3", {}, h("a.cover", { href: deviceHref(d) }, d.device)), h("p", {}, d.site)), h("div.pills", {}, pill(...condition(d, settings)), notePill(d))),
     scoreOf(d) ? [
       h("div.rul", {}, h("b", {}, whole(scoreOf(d).value)), h("span", {}, d.unit),
         between(scoreOf(d)) && h("span.between", { title: "calibrated interval of this score" }, "between ", between(scoreOf(d)))),
@@ -71,8 +72,8 @@ function machineCard(d, settings, now) {
 function machineTable(machines, settings, now) {
   return h("div.card.table-box", { key: "table" }, h("table", {},
     h("thead", {}, h("tr", {}, h("th", {}, "Machine"), h("th", {}, "Site"), h("th", {}, "Condition"), h("th.num", {}, "RUL"), h("th.num", {}, "Interval"), h("th", {}, "Trend"), h("th", {}, "Model"), h("th.num", {}, "Last reading"))),
-    h("tbody", {}, machines.map((d) => h("tr.link", { key: deviceHref(d), class: `${condition(scoreOf(d), settings)[0]} ${isStale(d, settings, now) ? "is-stale" : ""}` },
-      h("td.nowrap", {}, h("a", { href: deviceHref(d) }, d.device)), h("td.muted.nowrap", {}, d.site), h("td", {}, pill(...condition(scoreOf(d), settings)), " ", notePill(d)),
+    h("tbody", {}, machines.map((d) => h("tr.link", { key: deviceHref(d), class: `${condition(d, settings)[0]} ${isStale(d, settings, now) ? "is-stale" : ""}` },
+      h("td.nowrap", {}, h("a", { href: deviceHref(d) }, d.device)), h("td.muted.nowrap", {}, d.site), h("td", {}, pill(...condition(d, settings)), " ", notePill(d)),
       h("td.num", {}, scoreOf(d) ? `${whole(scoreOf(d).value)} ${d.unit}` : "–"), h("td.num.muted", {}, scoreOf(d) ? between(scoreOf(d)) : "–"),
       h("td", {}, scoreOf(d) ? trendOf(d) : "–"), h("td.muted.nowrap", {}, d.version === undefined ? "–" : `${d.model} v${d.version}`), h("td.num.muted", {}, isStale(d, settings, now) ? stalePill(d, now) : lastHeard(d, now)))))));
 }
@@ -87,10 +88,10 @@ function course(data, context) {
   const has = (v) => v !== null && v !== undefined;
   const at = new Map(rows.map((row) => [row[0], row]));
   const versionAt = (t) => data.versions.findLast(([since]) => since <= t)?.[1];
-  const [tone] = condition(rul, settings);
+  const [tone] = condition(d, settings);
   return [
     tiles(
-      tile("Remaining useful life", whole(rul.value), { unit: d.unit, tone: tone === "good" ? "" : tone, note: condition(rul, settings)[2] }),
+      tile("Remaining useful life", whole(rul.value), { unit: d.unit, tone: tone === "good" ? "" : tone, note: condition(d, settings)[2] }),
       tile("Interval", has(rul.low) ? `${whole(Math.max(0, rul.low))} – ${whole(rul.high)}` : "–", { unit: has(rul.low) ? d.unit : "", note: has(rul.low) ? "calibrated" : "this student states none" }),
       ...facts(d, context.now),
     ),
