@@ -4,7 +4,7 @@
 
 import { cardOf, sections } from "./cards/cards.js";
 import { duration, h, icon, remembered, whole } from "./dom.js";
-import { doubtTiles, firstReading, problems, tile, tiles, toggle } from "./parts.js";
+import { doubtTile, firstReading, problems, tile, tiles, toggle } from "./parts.js";
 
 const FEW = 6; // devices that need no search
 const PER_SECTION = 12; // devices of each section at first sight
@@ -94,7 +94,8 @@ function pager({ first, matching, devices, next }, poll) {
 function overviewTiles({ overview, settings, tasks }) {
   const { stale } = overview;
   return tiles(
-    ...Object.entries(overview.tasks).flatMap(([task, figures]) => cardOf(tasks, task).tiles(figures, { settings }).concat(doubtTiles(figures))),
+    ...Object.entries(overview.tasks).flatMap(([task, figures]) => cardOf(tasks, task).tiles(figures, { settings })),
+    doubtTile(Object.values(overview.tasks)),
     tile("Stale devices", whole(stale), { tone: stale ? "warn" : "", note: `silent for ${duration(settings.stale_ms)} or more` }),
   );
 }

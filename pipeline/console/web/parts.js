@@ -97,8 +97,11 @@ export function rateTile(d) {
   return tile("Rate", number(rate), { unit: rate === null ? "" : "Hz", tone: slow ? "warn" : "", note: d.wanted_hz ? `student wants ${number(d.wanted_hz)} Hz${fits}` : "readings per second" });
 }
 
-/** A tile above the fleet, if a score of the task is doubtful. */
-export const doubtTiles = ({ doubtful }) => (doubtful ? [tile("Doubtful scores", whole(doubtful), { tone: "warn", note: "readings unlike training" })] : []);
+/** A tile above the fleet, if the newest scores of some devices are doubtful. */
+export function doubtTile(tasks) {
+  const doubtful = tasks.reduce((sum, figures) => sum + figures.doubtful, 0);
+  return doubtful > 0 && tile("Doubtful scores", whole(doubtful), { tone: "warn", note: "readings unlike training" });
+}
 
 /** In place of a score on the fleet page. */
 export function waiting(d) {

@@ -94,7 +94,7 @@ function course(data, context) {
             ? h("ul.probabilities", {}, listed.map((label) => h("li", { class: `${hue(labels, label)} ${label === activity.label ? "top" : ""}` },
                 h("span", {}, words(label)), h("div.bar", { "aria-hidden": "true" }, h("i", { style: { width: `${(activity.probabilities[label] ?? 0) * 100}%` } })), h("em", {}, percent(activity.probabilities[label] ?? 0)))))
             : h("p.muted", {}, "This model's scores carry the most probable activity only.")),
-        h("section.card.pad", {}, h("div.card-head", {}, h("h2", {}, "Probability of the activity named"), h("span.muted.small", {}, "dips mark doubtful windows")),
+        h("section.card.pad", {}, h("div.card-head", {}, h("h2", {}, "Probability of the activity named"), h("span.muted.small", {}, "dips mark uncertain windows")),
           chart({
             id: "probability", width: (context.width - (context.width > 900 ? 16 : 0)) / (context.width > 900 ? 2 : 1) - chartInset(context), height: 190, x: [since, activity.until_ms], y: [0, 1], format: percent,
             lines: [{ name: "Probability", cls: "hue-accent", points: rows.map(([t, v]) => [t, v]) }],
