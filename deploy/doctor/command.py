@@ -22,6 +22,7 @@ from deploy.doctor.brokerchecks import check_broker
 from deploy.doctor.findings import Finding, unreadable
 from deploy.doctor.mappingchecks import check_mappings
 from deploy.doctor.rolloutchecks import check_rollout, rejected_here
+from deploy.doctor.streamchecks import check_streams
 from deploy.processes.bridging import known_versions
 from deploy.settings.brokeraddress import broker_settings
 from deploy.settings.doc import env_name, settings_classes
@@ -106,6 +107,12 @@ def diagnose(
         (
             "results",
             lambda: pipelinechecks.check_results(pipeline.results_path(settings.state_dir)),
+        ),
+        (
+            "streams",
+            lambda: check_streams(
+                pipeline.results_path(settings.state_dir), settings.registry_path
+            ),
         ),
         ("rollout", lambda: () if rollout is None else check_rollout(rollout, settings.state_dir)),
         ("influx", lambda: pipelinechecks.check_influx(pipeline)),
