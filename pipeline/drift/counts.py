@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from models.seen import BINS, Histogram
 
-__all__ = ["BLOCK", "FEWEST", "RECENT", "SPAN", "Binner", "Counted", "Counts"]
+__all__ = ["BLOCK", "FEWEST", "LONGER", "RECENT", "SPAN", "Binner", "Counted", "Counts"]
 
 BLOCK = 100
 """Windows in a block."""
@@ -25,6 +25,8 @@ FEWEST = 3
 """Blocks from which on it is judged."""
 RECENT = 2
 """Newest blocks over which shares of windows are judged."""
+LONGER = 5
+"""Newest blocks over which the share of windows of no class is judged."""
 _MANY = 20
 """Devices from which on a stream is judged by `Histogram.many`, measured on ten groups."""
 _MOST_READINGS = 16

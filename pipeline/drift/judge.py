@@ -8,8 +8,8 @@ Four signs, each with its limit; docs/drift.md has how they were measured:
   that levels which move with the seasons do no harm; their error tells.
 - **Doubt**: more than `_DOUBTFUL` of the last two hundred windows have readings that are flagged
   (`pipeline.scoring.quality`).
-- **Unknown**: more than `_UNKNOWN` of them resemble no class, and four times as many as at
-  calibration.
+- **Unknown**: more than `_UNKNOWN` of the last five hundred windows resemble no class, and four
+  times as many as at calibration; somebody who does one thing for a while is no new class.
 - **Error**: fewer than `_COVERED` of the readings lay inside their forecast interval of 80 %.
 """
 
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from models.manifest import Draft
 from models.seen import stability_index
-from pipeline.drift.counts import FEWEST, RECENT, SPAN, Counts
+from pipeline.drift.counts import FEWEST, LONGER, RECENT, SPAN, Counts
 
 __all__ = ["ChannelShape", "Judgement", "judge"]
 
@@ -30,7 +30,7 @@ _MARGIN = 1.25
 _LEAST = 0.25
 """No limit of a shape is below it: by custom, an index below it is a small change."""
 _DOUBTFUL = 0.2
-_UNKNOWN = 0.4
+_UNKNOWN = 0.5
 _TIMES = 4.0
 _COVERED = 0.65
 
@@ -59,7 +59,8 @@ class Judgement:
         windows: Windows over which the shapes are judged.
         devices: Devices among them, as far as they are counted.
         flagged: Share of doubtful windows among the last two hundred.
-        unknown: Share of windows that resemble no class; None for a task without classes.
+        unknown: Share of the last five hundred windows that resemble no class; None if it is not
+            judged yet, or for a task without classes.
         covered: Share of readings inside their forecast interval; None for other tasks.
         reasons: Why it is a drift; empty if it is none.
     """
@@ -93,7 +94,10 @@ def judge(
         return None
     recent = counts.newest(RECENT)
     flagged = recent.flagged / recent.windows
-    unknown = None if rejects is None else recent.unknown / recent.windows
+    unknown = None
+    if rejects is not None and counts.blocks >= LONGER:
+        longer = counts.newest(LONGER)
+        unknown = longer.unknown / longer.windows
     covered = recent.covered / recent.windows if has_interval else None
     whole = counts.newest(SPAN)
     shapes: tuple[ChannelShape, ...] = ()

@@ -310,7 +310,7 @@ DRIFT = Measurement(
         _int("drifted", "1", "1 while a sign is beyond its limit"),
         _int("devices", "devices", "devices among the windows, at most 20", always=False),
         _float("flagged", "1", "share of the last 200 windows that are doubtful", always=False),
-        _float("unknown", "1", "share of them that resemble no class", always=False),
+        _float("unknown", "1", "share of the last 500 that resemble no class", always=False),
         _float("covered", "1", "share of readings inside the forecast interval", always=False),
         _int("version", "1", "version of the student", always=False),
         _int("since_ms", "ms", "when the drift was first seen, epoch; 0: none", always=False),
