@@ -139,7 +139,7 @@ class IngestSettings(EnvironmentSettings):
         default=None,
         description=(
             "Folder of TOML files, each of which maps the messages of one kind of device to "
-            "streams (docs/mapping-at-work.md); unset: none."
+            "streams (docs/mapping.md); unset: none."
         ),
     )
 
