@@ -107,10 +107,11 @@ def _name_time(plan: DraftPlan, objects: Objects, items: Sequence[Item]) -> None
             path = path_text(leaf.steps)
             value = leaf.value[0] if isinstance(leaf.value, list) and leaf.value else leaf.value
             guess = time_guess(value, items[0].document.message.recv_ms)
+            is_first = leaf.steps == (0,) and plan.kind.format == "csv"  # a column without a name
             if (
                 guess is None
                 or path is None
-                or (isinstance(value, (int, float)) and not is_time_name(name))
+                or (isinstance(value, (int, float)) and not is_time_name(name) and not is_first)
             ):
                 continue
             if is_root:

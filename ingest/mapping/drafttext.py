@@ -9,6 +9,7 @@ from typing import Any
 from ingest.mapping.drafting import plan_draft
 from ingest.mapping.draftplan import ChannelDraft, Draft, DraftPlan
 from ingest.mapping.recorded import RecordedMessage
+from ingest.mapping.schema import LINE_FORMATS
 from ingest.mapping.topicdraft import is_generic
 from ingest.topics import is_name
 
@@ -44,7 +45,7 @@ def _lines(plan: DraftPlan) -> Iterator[str]:
     if device != '"{device}"':
         yield f"device = {device}"
     yield f"stream = {_text(_stream(plan))}"
-    if plan.each is not None and plan.kind.format != "line-protocol":
+    if plan.each is not None and plan.kind.format not in LINE_FORMATS:
         yield f"each = {_text(plan.each)}               # one object there is one reading"
     if plan.missing:
         yield f"missing = [{', '.join(map(_text, plan.missing))}]   # seen instead of numbers"
@@ -57,6 +58,12 @@ def _lines(plan: DraftPlan) -> Iterator[str]:
         yield f"places = {{ {pairs} }}"
     if plan.guard is not None:
         yield 'when = { is = "reading" }'
+    rows = plan.kind.documents[0].rows
+    if rows is not None:
+        yield ""
+        yield "[csv]"
+        yield f"delimiter = {_text(rows.delimiter)}"
+        yield f"header = {'true' if rows.has_header else 'false'}"
     yield ""
     yield from _time_lines(plan)
     yield ""

@@ -172,7 +172,7 @@ def channel_name(steps: Sequence[str | int], taken: set[str]) -> str | None:
         name = "_".join(words[first:]).strip("_")[:64]
         if first < len(words) - 1 and isinstance(steps[first + 1], int) and first:
             continue  # a position alone with its array, never without the name above it
-        if words[first].isdigit() and first:
+        if words[first].isdigit():
             continue
         if is_name(name) and name not in taken:
             return name

@@ -95,7 +95,9 @@ def find_objects(kind: Kind) -> Objects:
     """Find the objects in the messages of a kind."""
     found = Objects(kind)
     first = kind.documents[0].content
-    if kind.format != "value":
+    if kind.format == "csv":
+        found.each = "$"
+    elif kind.format != "value":
         found.each = _members(kind)
         found.key_place = None if found.each is None else "name"
         found.each = found.each or _array(first)

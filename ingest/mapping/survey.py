@@ -24,6 +24,7 @@ __all__ = [
     "Document",
     "Kind",
     "Leaf",
+    "Rows",
     "Step",
     "expression",
     "is_number_text",
@@ -38,6 +39,7 @@ Step: TypeAlias = "str | int"
 _DEEPEST = 12
 _MOST_LEAVES = 400
 _MOST_POSITIONS = 4
+_MOST_ROWS = 1000
 _ALIKE = 0.5
 _NUMBER = re.compile(r"[+-]?(?:\d{1,20}(?:\.\d{0,20})?|\.\d{1,20})(?:[eE][+-]?\d{1,3})?")
 
@@ -68,11 +70,13 @@ class Document:
         message: The message.
         format: Its format, as a mapping file names it.
         content: What is in it.
+        rows: How it is written, if it is CSV.
     """
 
     message: RecordedMessage
     format: str
     content: Any
+    rows: Rows | None = None
 
     @property
     def levels(self) -> list[str]:
@@ -129,6 +133,9 @@ def leaves_of(content: Any) -> list[Leaf]:
     [('a."b c"', 1), ('d[0]', 2), ('d[1]', 3)]
     """
     found: list[Leaf] = []
+    is_row = isinstance(content, list) and not any(isinstance(x, (dict, list)) for x in content)
+    if is_row:
+        return [Leaf((at,), cell) for at, cell in enumerate(content[:_MOST_LEAVES])]
     for leaf in _walk(content, ()):
         found.append(leaf)
         if len(found) >= _MOST_LEAVES:
@@ -203,7 +210,10 @@ def _read(message: RecordedMessage) -> Document | None:
         content = orjson.loads(payload)
     except orjson.JSONDecodeError:
         points = _points(payload)
-        return None if points is None else Document(message, "line-protocol", points)
+        if points is not None:
+            return Document(message, "line-protocol", points)
+        rows = _rows(text)
+        return None if rows is None else Document(message, "csv", rows.content, rows)
     return Document(message, "json", content) if isinstance(content, (dict, list)) else None
 
 
@@ -229,6 +239,41 @@ def _points(payload: bytes) -> list[Any] | None:
     except BodyFault:
         return None
     return points if all(isinstance(point, dict) for point in points) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A body of CSV.
+
+    Attributes:
+        delimiter: What separates its cells.
+        has_header: Its first line names the columns.
+        content: Its rows: objects, or arrays without a header; cells with numbers are numbers.
+    """
+
+    delimiter: str
+    has_header: bool
+    content: list[Any]
+
+
+def _rows(text: str) -> Rows | None:
+    """Return rows of at least two cells, one of them a number; None if there are none."""
+    lines = [line for line in text.splitlines() if line.strip()][:_MOST_ROWS]
+    for delimiter in (";", "\t", ","):
+        cells = [[cell.strip() for cell in line.split(delimiter)] for line in lines]
+        if not cells or len(cells[0]) < 2 or len({len(row) for row in cells}) != 1:
+            continue
+        is_named = all(cell and not is_number_text(cell) for cell in cells[0])
+        has_header = is_named and len(cells) > 1 and len(set(cells[0])) == len(cells[0])
+        body = [list(map(_cell, row)) for row in cells[has_header:]]
+        if any(_is_number(cell) for row in body for cell in row):
+            named = [dict(zip(cells[0], row, strict=True)) for row in body]
+            return Rows(delimiter, has_header, named if has_header else body)
+    return None
+
+
+def _cell(text: str) -> Any:
+    return float(text) if is_number_text(text) else text
 
 
 def _names(document: Document) -> set[str]:

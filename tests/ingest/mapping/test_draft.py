@@ -90,6 +90,21 @@ def test_draft_from_samples_reads_them_at_once(path: Path) -> None:
             ['p1 = { path = "value", when = { name = "p1" } }  # 1'],
         ),
         (
+            recorded("log/m1", b"1700000000;21.5;48", b"1700000001;21.6;47"),
+            [
+                'format = "csv"',
+                'delimiter = ";"',
+                "header = false",
+                'path = "[0]"',
+                'form = "epoch-s"',
+                'channel_1 = { path = "[1]" }  # 21.5',
+            ],
+        ),
+        (
+            recorded("log/m1", b"time,temp\n2023-11-14T22:13:20Z,21.5\n2023-11-14T22:13:21Z,21"),
+            ["header = true", 'path = "time"', 'temp = { path = "temp", unit = "degC" }  # 21.5'],
+        ),
+        (
             recorded("a/b", {"odd key": 5, "x.y": 6, "deviceId": "ab:cd"}),
             [
                 'odd_key = { path = "\\"odd key\\"" }  # 5',
@@ -126,6 +141,7 @@ BODY = st.one_of(
     JSON.map(orjson.dumps),
     st.binary(max_size=30),
     NUMBER.map(lambda number: str(number).encode()),
+    st.sampled_from([b"1,2\n3,4", b"t;x\n5;a", b"a,b"]),
     st.sampled_from([b"cpu,host=a load=1.5 1700000000000000000", b"online", b"nan"]),
 )
 MESSAGE = st.builds(
