@@ -6,7 +6,8 @@ from the broker, or from the dead letters of a gateway.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -189,7 +190,19 @@ def _read(stream: IO[bytes], compiled: CompiledMapping) -> Iterable[RecordedMess
             "--seconds 30 to listen to the broker, or --dead-letters"
         )
         raise click.UsageError(msg)
-    return read_recorded(stream, lambda topic: compiled.match(topic) is not None)
+    return read_recorded(_lines(stream), lambda topic: compiled.match(topic) is not None)
+
+
+def _lines(stream: IO[bytes]) -> Iterator[bytes]:
+    """Yield lines until the end or Ctrl-C, so that an endless `mosquitto_sub` can be watched."""
+    from deploy.commands.maplisten import MOST_MESSAGES
+
+    try:
+        yield from islice(stream, MOST_MESSAGES)
+        if next(stream, None) is not None:
+            click.echo(f"only the first {MOST_MESSAGES} lines are read", err=True)
+    except KeyboardInterrupt:
+        click.echo("stopped", err=True)
 
 
 def _recorded(source: IO[bytes], filters: Sequence[str]) -> list[RecordedMessage]:
@@ -198,7 +211,7 @@ def _recorded(source: IO[bytes], filters: Sequence[str]) -> list[RecordedMessage
     from ingest.topicfilters import takes_topic
 
     found = []
-    for item in read_recorded(source):
+    for item in read_recorded(_lines(source)):
         if isinstance(item, BadLine):
             click.echo(f"line {item.line}: no message: {item.detail}", err=True)
         elif not filters or any(takes_topic(each, item.topic) for each in filters):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -281,6 +282,26 @@ def test_try_listens_to_the_broker_as_a_client_of_its_own(tmp_path: Path) -> Non
         found = orjson.loads(done.stdout)
         assert {each["topic"] for each in found["messages"]} == {"imu/arm"}
         assert found["streams"][0]["is_received_time"] is False
+
+
+class Interrupted(io.BytesIO):
+    """Standard input of which the end is Ctrl-C."""
+
+    def __next__(self) -> bytes:
+        line = self.readline()
+        if not line:
+            raise KeyboardInterrupt
+        return line
+
+
+def test_try_of_an_endless_input_ends_with_a_result_on_interrupt(tmp_path: Path) -> None:
+    path = tmp_path / "kind.toml"
+    path.write_text(IMU)
+    words = ["try", str(path), "--state-dir", str(tmp_path)]
+    result = CliRunner().invoke(mapping, words, input=Interrupted(imu_lines(3) + b"\n"))
+    assert result.exit_code == 0, result.output
+    assert "stopped" in result.output
+    assert "3 messages: 3 become readings" in result.output
 
 
 def test_try_without_a_broker_says_so(tmp_path: Path) -> None:
