@@ -49,6 +49,13 @@ class PipelineSettings(EnvironmentSettings):
         ge=0,
         description="Milliseconds by which a reading may be ahead of its receive time.",
     )
+    unresampled: tuple[str, ...] = Field(
+        default=(),
+        description=(
+            "Streams (a JSON array) whose readings go into windows as they come, although their "
+            "student was trained at one rate (docs/rate.md); unset: none."
+        ),
+    )
     tick_ms: int = Field(
         default=250,
         ge=10,

@@ -6,7 +6,7 @@ Blocking, so it is called in a `QuietThread` or in a process of its own; one thr
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -93,9 +93,10 @@ class Explainer:
                 f"{manifest.stream!r}, not {score.task.name!r} from {where.stream!r}"
             )
             raise NoStudent(msg)
-        plan = stream_plan(manifest, self._settings)
+        rate_hz = None if score.run_ms is None else manifest.rate_hz
+        spec = replace(stream_plan(manifest, self._settings).spec, rate_hz=rate_hz)
         try:
-            window = rebuild_window(self._log, score, plan.spec, manifest.channel_names, max_bytes)
+            window = rebuild_window(self._log, score, spec, manifest.channel_names, max_bytes)
             explanation = explain(student, window.values)
         except ScoreFailed as exc:
             raise ExplainError(str(exc)) from exc

@@ -93,6 +93,7 @@ def _stored(where: DeviceStream, record: dict[str, Any]) -> StoredScore:
         record["start_ms"],
         record["end_ms"],
         record["readings"],
+        record.get("run_ms"),
         fields,
     )
 

@@ -3,11 +3,12 @@
 The stream's own windower decides again which readings are late, duplicates or too far in the
 future. It starts somewhat before the window instead of at the first reading of the device, and with
 a hop of one reading, because the phase of the hop is not known there; the window asked for is then
-among the windows that close.
+among the windows that close. The grid of a resampled window begins where the score says.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -40,7 +41,8 @@ class RebuiltWindow:
 
     Attributes:
         values: [length, channels] float32 in raw units, front-padded like the window.
-        ts_ms: [length] int64 event times; padding has that of the first reading.
+        ts_ms: [length] int64 event times; padding has that of the first reading. Those of a
+            resampled window are equally far apart.
     """
 
     values: NDArray[np.float32]
@@ -55,7 +57,7 @@ def rebuild_window(
     Args:
         source: The log.
         score: The score.
-        spec: Rules by which the stream is windowed.
+        spec: Rules by which the window was cut, with a rate if it was resampled.
         channels: Channels of the window, in model order.
         max_bytes: Size of the log to search, from its end.
 
@@ -65,13 +67,15 @@ def rebuild_window(
     """
     scan = LogScan(source, score.where, max_bytes)
     items = list(_needed(scan, score, spec))[::-1]
-    windower = DeviceWindower(replace(spec, hop=1), len(channels) + 1)
+    windower = DeviceWindower(replace(spec, hop=1), len(channels) + 1, score.run_ms)
     times: list[int] = []
     for window in _windows(windower, items, channels, times):
         if (window.start_ms, window.end_ms) == (score.start_ms, score.end_ms):
-            # The last channel counts the event times; float32 holds whole numbers up to 2^24.
-            places = window.values[:, -1].astype(np.int64)
-            ts_ms = np.array(times, dtype=np.int64)[places]
+            if spec.rate_hz is None:
+                # The last channel counts the event times; float32 holds whole numbers to 2^24.
+                ts_ms = np.array(times, dtype=np.int64)[window.values[:, -1].astype(np.int64)]
+            else:
+                ts_ms = _grid_times(window, spec.rate_hz)
             return RebuiltWindow(np.ascontiguousarray(window.values[:, :-1]), ts_ms)
     where = "/".join(score.where)
     span = f"from {utc(score.start_ms)} to {utc(score.end_ms - 1)}"
@@ -88,16 +92,26 @@ def rebuild_window(
     raise ReadingsGone(msg)
 
 
+def _grid_times(window: Window, rate_hz: float) -> NDArray[np.int64]:
+    """The event times of a resampled window, equally far apart; padding has the first of them."""
+    span_ms = window.end_ms - 1 - window.start_ms
+    steps = round(span_ms * rate_hz / 1000)
+    numbers = np.maximum(np.arange(len(window.values)) - len(window.values) + 1 + steps, 0)
+    return window.start_ms + np.rint(numbers * (span_ms / max(steps, 1))).astype(np.int64)
+
+
 def _needed(scan: LogScan, score: StoredScore, spec: WindowSpec) -> Iterator[Batch | Tick]:
     """What decides about the window, newest first, until enough was seen from before it.
 
     Of the messages after the window only their newest reading counts, because it may have moved the
-    watermark past readings that came still later. One of several in a row is enough.
+    watermark past readings that came still later. One of several in a row is enough. The last
+    reading of a resampled window depends on the next readings too.
     """
     before = 0
+    until_ms = score.end_ms + _lookahead_ms(spec)
     after: Batch | None = None
     for item in scan:
-        if isinstance(item, Batch) and (ahead := _after(item, score, spec)) is not None:
+        if isinstance(item, Batch) and (ahead := _after(item, until_ms, spec)) is not None:
             if after is None or ahead.ts_ms[0] > after.ts_ms[0]:
                 after = ahead
             continue
@@ -113,9 +127,17 @@ def _needed(scan: LogScan, score: StoredScore, spec: WindowSpec) -> Iterator[Bat
         yield after
 
 
-def _after(batch: Batch, score: StoredScore, spec: WindowSpec) -> Batch | None:
-    """The newest reading of a batch that is after the window as a whole; else None."""
-    if int(batch.ts_ms.min()) < score.end_ms:
+def _lookahead_ms(spec: WindowSpec) -> int:
+    """How far after a window readings can lie that decide about its values."""
+    if spec.rate_hz is None or spec.longest_step_ms is None:
+        return 0
+    # The next reading, the rest of its cell, and the reading that ends that cell.
+    return 2 * spec.longest_step_ms + math.ceil(1000 / spec.rate_hz)
+
+
+def _after(batch: Batch, until_ms: int, spec: WindowSpec) -> Batch | None:
+    """The newest reading of a batch that lies after `until_ms` as a whole; else None."""
+    if int(batch.ts_ms.min()) < until_ms:
         return None
     accepted = np.where(batch.ts_ms <= batch.recv_ms + spec.future_ms, batch.ts_ms, -1)
     at = int(accepted.argmax())

@@ -38,6 +38,7 @@ class StoredScore:
         start_ms: Event time of the first reading of its window.
         end_ms: End of its window, event time of the last reading + 1.
         readings: Number of readings in its window.
+        run_ms: Event time at which the resampling began; None for a window as it came.
         fields: The fields of the task.
     """
 
@@ -48,6 +49,7 @@ class StoredScore:
     start_ms: int
     end_ms: int
     readings: int
+    run_ms: int | None
     fields: Mapping[str, Any]
 
 
@@ -140,6 +142,7 @@ def _newest(
         int(values["start_ms"]),
         time_ns // 1_000_000,
         int(values["readings"]),
+        None if values.get("run_ms") is None else int(values["run_ms"]),
         {name: value for name, value in values.items() if value is not None and name not in own},
     )
 

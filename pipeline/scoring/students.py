@@ -26,6 +26,7 @@ from pipeline.scoring.tried import TriedStudents, shipped_digests
 from pipeline.settings import PipelineSettings
 from pipeline.status.view import ModelStatus
 from pipeline.windows.devices import StreamPlan
+from pipeline.windows.resample import MOST_HZ
 from pipeline.windows.spec import WindowSpec
 
 __all__ = ["SHADOW_SHARE", "Students", "lost_students", "seed_starters", "stream_plan"]
@@ -112,8 +113,11 @@ class Students:
 
 
 def stream_plan(manifest: Manifest, settings: PipelineSettings) -> StreamPlan:
-    """Plan a stream: window shape from the manifest, tolerance of disorder from the settings."""
+    """Plan a stream: windows and rate from the manifest, disorder allowed by the settings."""
     window = manifest.window
+    rate_hz = manifest.rate_hz
+    if manifest.stream in settings.unresampled or (rate_hz is not None and rate_hz > MOST_HZ):
+        rate_hz = None
     return StreamPlan(
         manifest.name,
         manifest.channel_names,
@@ -125,6 +129,7 @@ def stream_plan(manifest: Manifest, settings: PipelineSettings) -> StreamPlan:
             lateness_ms=settings.lateness_ms,
             idle_ms=settings.idle_ms,
             future_ms=settings.future_ms,
+            rate_hz=rate_hz,
         ),
     )
 

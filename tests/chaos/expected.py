@@ -10,6 +10,9 @@ from models.artifact import read_artifact
 from models.session import Student
 from models.tasks.activity import ActivityScores
 from models.zoo import zoo_path
+from pipeline.scoring.students import stream_plan
+from pipeline.settings import PipelineSettings
+from pipeline.windows.spec import slice_windows
 from tests.chaos.fleet import DT_MS, readings
 
 __all__ = ["STUDENT", "ExpectedWindow", "expected_windows"]
@@ -29,16 +32,14 @@ class ExpectedWindow:
 def expected_windows(device: int, total: int, t0_ms: int) -> list[ExpectedWindow]:
     """The windows of a device that sent readings 0 .. `total - 1`, in order of their ends."""
     artifact = read_artifact(zoo_path(STUDENT))
-    length, hop = artifact.manifest.window.length, artifact.manifest.window.hop
-    starts = range(0, total - length + 1, hop)
-    if not starts:
+    spec = stream_plan(artifact.manifest, PipelineSettings()).spec
+    ts_ms = t0_ms + DT_MS * np.arange(total, dtype=np.int64)
+    windows = slice_windows(ts_ms, readings(device, 0, total).astype(np.float32), spec)
+    if not windows:
         return []
-    values = readings(device, 0, total).astype(np.float32)
-    scores = Student(artifact).score(np.stack([values[s : s + length] for s in starts]))
+    scores = Student(artifact).score(np.stack([window.values for window in windows]))
     assert isinstance(scores, ActivityScores)
     return [
-        ExpectedWindow(
-            t0_ms + (s + length - 1) * DT_MS + 1, scores.activity(i), scores.probability(i)
-        )
-        for i, s in enumerate(starts)
+        ExpectedWindow(window.end_ms, scores.activity(i), scores.probability(i))
+        for i, window in enumerate(windows)
     ]

@@ -16,7 +16,8 @@ __all__ = ["DT_MS", "SITE", "ChaosDevices", "device_name", "readings"]
 
 SITE = "chaos"
 DT_MS = 100
-"""Between two readings: slow, so that a pause is few readings (the student's own is 20)."""
+"""Between two readings: slow, so that a pause is few readings (the student's own is 20, so that
+every stream is resampled)."""
 
 
 def device_name(device: int) -> str:

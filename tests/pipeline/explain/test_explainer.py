@@ -114,9 +114,9 @@ def test_readings_come_with_the_units_of_the_student(scored: Plant) -> None:
 def test_an_anomaly_score_is_explained_from_its_own_measurement(tmp_path: Path) -> None:
     plant = Plant.make(tmp_path, task="forecast")
     names = plant.student.manifest.channel_names
-    for number in range(12):
+    for number in range(0, 120, 10):  # one a second
         plant.send(line([number], stream="power", channels=names))
-    plant.send(tick(50))
+    plant.send(tick(150))
     plant.store()
     where = DeviceStream("plant", "press-1", "power")
     found = plant.explainer().explain(where, None, MUCH)

@@ -13,7 +13,7 @@ import pytest
 from pipeline.errors import ReadingsGone
 from pipeline.explain.logscan import LogFile
 from pipeline.explain.rebuild import rebuild_window
-from pipeline.explain.scores import find_score
+from pipeline.explain.scores import DeviceStream, find_score
 from pipeline.scoring.students import stream_plan
 from pipeline.settings import PipelineSettings
 from tests.pipeline.explain.plant import CHANNELS, STEP, T0, WHERE, Plant, line, tick
@@ -60,6 +60,35 @@ def test_every_window_of_a_disturbed_stream_is_rebuilt(plant: Plant, seed: int) 
         np.testing.assert_array_equal(
             rebuilt(plant, item.window.end_ms), item.window.values, strict=True
         )
+
+
+def test_every_resampled_window_of_a_disturbed_stream_is_rebuilt(tmp_path: Path) -> None:
+    # The student wants 50 Hz and gets 10 Hz, in two runs, with duplicates and disorder.
+    plant = Plant.make(tmp_path, task="activity")
+    names = plant.student.manifest.channel_names
+    random = Random(1)
+    order = sorted([*range(200), *range(500, 800)], key=lambda n: n + random.choice((0, 0, 1.5)))
+    latest = 0
+    while order:
+        message, order = order[:3], order[3:]
+        latest = max(latest, *message)
+        plant.send(line([*message, message[0]], recv=latest, stream="imu", channels=names))
+    plant.send(tick(latest + 100))
+    plant.store()
+    spec = stream_plan(plant.student.manifest, PipelineSettings()).spec
+    windows = [item.window for item in plant.windows()]
+    assert len(windows) > 500
+    assert {window.run_ms for window in windows} == {T0, T0 + 500 * STEP}
+    where = DeviceStream("plant", "press-1", "imu")
+    for window in windows[::23]:
+        score = find_score(plant.results, where, window.end_ms - 1)
+        assert (score.end_ms, score.run_ms) == (window.end_ms, window.run_ms)
+        found = rebuild_window(LogFile(tmp_path / "log.db"), score, spec, names, MUCH)
+        np.testing.assert_array_equal(found.values, window.values, strict=True)
+        assert found.ts_ms.tolist() == list(range(window.start_ms, window.end_ms, 20))
+    explained = plant.explainer().explain(where, None, MUCH)
+    assert explained.is_same_score
+    plant.close()
 
 
 def test_a_window_whose_first_reading_has_left_the_log_is_refused(plant: Plant) -> None:
