@@ -1,6 +1,7 @@
 """Count windows of resampled readings: the resampler and the cutter of its readings, as one cutter.
 
-Released readings go into the resampler at once. What comes out waits in a buffer of its own, with
+Released readings go into the resampler, some at a time: as soon as a window may close, and before
+more of them wait than the windower keeps anyway. What comes out waits in a buffer of its own, with
 one more channel: the number of real readings in the cell. So no window needs a reading itself once
 it is released.
 """
@@ -10,14 +11,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.windows.cutters import CountCutter, ReadingBuffer
 from pipeline.windows.resample import Resampled, Resampler
 from pipeline.windows.snapshots import GridState
 from pipeline.windows.spec import Window, WindowSpec, as_resampled
 
-__all__ = ["GridCutter"]
+__all__ = ["MOST_WAITING", "GridCutter"]
+
+MOST_WAITING = 31
+"""Released readings that may wait; the windower keeps the values of the last 32."""
 
 
 class GridCutter:
@@ -30,7 +33,7 @@ class GridCutter:
         run_ms: See `pipeline.windows.resample.Resampler`.
     """
 
-    __slots__ = ("_cutter", "_first_close", "_grid", "_rate", "_resampler")
+    __slots__ = ("_cutter", "_first_close", "_grid", "_rate", "_resampler", "_waiting")
 
     def __init__(
         self, spec: WindowSpec, rate_hz: float, channels: int, run_ms: int | None = None
@@ -40,6 +43,7 @@ class GridCutter:
         self._first_close = spec.first_close
         self._cutter = CountCutter(replace(spec, rate_hz=None, gap_ms=None))
         self._grid = ReadingBuffer(channels + 1)
+        self._waiting = 0  # released readings that are not in the resampler yet
 
     @property
     def run(self) -> int:
@@ -65,12 +69,16 @@ class GridCutter:
         watermark (`before_ms`, `watermark_ms`) have no effect.
         """
         windows: list[Window] = []
+        first -= self._waiting
         for jump in jumps:
             self._extend_run(buffer, first, jump, windows)
             first = jump
             self._resampler.end_run()
             self._cutter.run, self._cutter.next_close = 0, self._first_close
-        self._extend_run(buffer, first, buffer.released, windows)
+        self._waiting = buffer.released - first
+        if self._waiting and self._is_due(int(buffer.ts[buffer.released - 1])):
+            self._waiting = 0
+            self._extend_run(buffer, first, buffer.released, windows)
         return windows
 
     def keep_rows(self, buffer: ReadingBuffer, watermark_ms: int) -> int:
@@ -83,6 +91,7 @@ class GridCutter:
         keep = self._cutter.keep_rows(grid, 0)
         return GridState(
             rate_hz=self._rate,
+            waiting=self._waiting,
             resampler=self._resampler.snapshot(),
             ts_ms=grid.ts[keep : grid.end],
             recv_ms=grid.recv(keep, grid.end),
@@ -96,6 +105,7 @@ class GridCutter:
             ValueError: The state is of another number of channels.
         """
         self._resampler.restore(state.resampler)
+        self._waiting = state.waiting
         self._grid.load(state.ts_ms, state.values, state.recv_ms, len(state.ts_ms))
         self._cutter.run, self._cutter.next_close = run, next_close
 
@@ -105,6 +115,11 @@ class GridCutter:
         if first < buffer.released:
             self._append(_push(self._resampler, buffer, first, buffer.released))
             self._cutter.run += self._grid.end
+
+    def _is_due(self, ts_ms: int) -> bool:
+        """Whether readings up to `ts_ms` may close a window, or are as many as may wait."""
+        coming = self._resampler.most_coming(ts_ms)
+        return self._waiting > MOST_WAITING or self.run + coming >= self.next_close
 
     def _extend_run(
         self, buffer: ReadingBuffer, first: int, stop: int, windows: list[Window]
@@ -128,8 +143,8 @@ class GridCutter:
             keep = self._cutter.keep_rows(grid, 0)
             grid.make_room(count, keep, keep)
         start = grid.end
-        real: NDArray[np.float32] = found.real.astype(np.float32)
-        grid.append(found.ts_ms, np.column_stack([found.values, real]), found.recv_ms)
+        real = found.real[:, None].astype(np.float32)
+        grid.append(found.ts_ms, np.concatenate([found.values, real], axis=1), found.recv_ms)
         grid.released = grid.end
         return start
 

@@ -203,6 +203,13 @@ class Resampler:
             self._keep_node(self._next - 1, self._previous_x, 1, int(recv_ms[-1]), values[-1])
         return Resampled(ts_ms, values, np.ones(count, dtype=np.int64), recv_ms)
 
+    def most_coming(self, ts_ms: int) -> int:
+        """The most grid readings that further readings of the run up to `ts_ms` can complete."""
+        if self._run_ms == _NO_RUN:
+            return 1 << 62
+        x = (ts_ms - self._run_ms) * self._rate / 1000
+        return math.floor(x + self._near) + 1 - self._next
+
     def snapshot(self) -> bytes:
         """The state for `restore`."""
         head = _STATE.pack(

@@ -34,7 +34,7 @@ _HEAD = struct.Struct("<4sI")
 _SPEC = struct.Struct("<5qI?")
 _NUMBERS = struct.Struct("<12q4I")
 _FORMER_NUMBERS = struct.Struct("<11q3I")
-_GRID = struct.Struct("<dII")
+_GRID = struct.Struct("<dIII")
 _SERIES = struct.Struct("<qqH")
 _WIDTHS = (0, 1, 2, 4, 8)
 
@@ -45,6 +45,7 @@ class GridState:
 
     Attributes:
         rate_hz: Rate of the windows.
+        waiting: Number of released readings that are not resampled yet.
         resampler: See `Resampler.snapshot`.
         ts_ms: Event times of the resampled readings that a coming window needs, int64 `[g]`.
         recv_ms: Their receive times, int64 `[g]`.
@@ -52,6 +53,7 @@ class GridState:
     """
 
     rate_hz: float
+    waiting: int
     resampler: bytes
     ts_ms: NDArray[np.int64]
     recv_ms: NDArray[np.int64]
@@ -176,10 +178,10 @@ def decode_state(spec: WindowSpec, channels: int, data: bytes) -> WindowerState:
 
 def _encode_grid(grid: GridState | None) -> bytes:
     if grid is None:
-        return _GRID.pack(0.0, 0, 0)
+        return _GRID.pack(0.0, 0, 0, 0)
     return b"".join(
         (
-            _GRID.pack(grid.rate_hz, len(grid.resampler), len(grid.ts_ms)),
+            _GRID.pack(grid.rate_hz, grid.waiting, len(grid.resampler), len(grid.ts_ms)),
             grid.resampler,
             _encode_series(grid.ts_ms),
             _encode_series(grid.recv_ms),
@@ -195,7 +197,7 @@ def _decode_grid(body: bytes, at: int, channels: int) -> tuple[GridState | None,
         struct.error: The body is too short.
         ValueError: The body is too short.
     """
-    rate_hz, size, rows = _GRID.unpack_from(body, at)
+    rate_hz, waiting, size, rows = _GRID.unpack_from(body, at)
     at += _GRID.size
     if rate_hz == 0.0:
         return None, at
@@ -204,7 +206,7 @@ def _decode_grid(body: bytes, at: int, channels: int) -> tuple[GridState | None,
     recv_ms, at = _decode_series(body, at, rows)
     values = np.frombuffer(body, dtype="<f4", count=rows * (channels + 1), offset=at)
     table = values.reshape(rows, channels + 1).astype(np.float32)
-    return GridState(rate_hz, resampler, ts_ms, recv_ms, table), at + values.nbytes
+    return GridState(rate_hz, waiting, resampler, ts_ms, recv_ms, table), at + values.nbytes
 
 
 def _decode_numbers(body: bytes, *, is_former: bool) -> tuple[dict[str, int], int]:

@@ -75,7 +75,7 @@ from numpy.typing import NDArray
 from pipeline.errors import SnapshotError
 from pipeline.status.counters import ReadingCounters
 from pipeline.windows.cutters import CountCutter, ReadingBuffer, TimeCutter
-from pipeline.windows.gridcutter import GridCutter
+from pipeline.windows.gridcutter import MOST_WAITING, GridCutter
 from pipeline.windows.resample import measured_rate
 from pipeline.windows.snapshots import WindowerState, decode_state, encode_state
 from pipeline.windows.spec import Window, WindowSpec
@@ -92,7 +92,7 @@ NEVER_MS = -(2**62)
 _LAST_MS = 2**62
 """Greater than every event time, so that differences of accepted times fit into 64 bits."""
 _REMEMBERED = 1024
-_COMPARED = 32
+_COMPARED = MOST_WAITING + 1
 _MOST_VERSIONS = 256
 _MEASURED = 256
 """Newest readings over which the rate is measured."""

@@ -33,6 +33,7 @@ PAGES = {
     ),
     "docs/knowledge-pruning.md": ("docs/results/knowledge_pruning.md",),
     "docs/operations.md": ("docs/results/site-bench.md", "docs/results/store-bench.md"),
+    "docs/rate.md": ("docs/results/rate.md",),
     "docs/starter-students.md": ("models/zoo", "docs/results/knowledge_pruning.md"),
     "docs/teachers.md": (
         "docs/results/forecast_taught.md",

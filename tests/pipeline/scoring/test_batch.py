@@ -113,6 +113,20 @@ def test_an_uncertain_window_is_recorded_as_unknown_with_its_probabilities(tmp_p
     assert dict(point.fields)["activity"] == "unknown"
 
 
+def test_a_record_of_a_resampled_window_says_how_it_was_made(students):
+    spec = windowspec.WindowSpec(length=8, hop=4, lateness_ms=0, rate_hz=50.0)
+    readings = np.random.default_rng(0).normal(0, 1, (40, 3)).astype(np.float32)
+    step = DeviceWindower(spec, 3).step(np.arange(40) * 40 + 10**12, readings, 10**12 + 2000)
+    items = [Closed("plant", "p1", "imu", window) for window in step.windows]
+    records = score_windows(items, students.get, 10**12 + 2000).records
+    assert len(records) == len(items) > 10
+    for record in decode_scores(encode_scores(records)):
+        assert record["rate_hz"] == pytest.approx(25, abs=4)
+        assert (record["made_up"], record["run_ms"], record["gaps"]) == (0.5, 10**12, 0)
+    plain = score_windows([closed("imu", "p1", 0)], students.get, 2000).records[0]
+    assert {"rate_hz", "made_up", "run_ms"}.isdisjoint(plain)
+
+
 def test_records_are_plain_json(students):
     items = [closed("engine", "e1", 0), closed("imu", "p1", 1)]
     records = score_windows(items, students.get, 2000).records

@@ -16,7 +16,7 @@ from models.registry import Registry
 from models.session import Student
 from models.zoo import STARTERS, zoo_path
 from pipeline.scoring.batch import score_windows
-from pipeline.scoring.students import Students
+from pipeline.scoring.students import Students, stream_plan
 from pipeline.scoring.thresholds import Thresholds
 from pipeline.settings import PipelineSettings
 from pipeline.windows.devices import ClosedWindow
@@ -190,3 +190,15 @@ def test_a_version_that_the_process_rejects_is_not_resumed(tmp_path: Path) -> No
         student = students.models.student_of("press")
         assert student is not None
         assert student.manifest.version == 1
+
+
+def test_a_stream_is_resampled_to_the_rate_of_its_student_unless_a_setting_says_no() -> None:
+    waist, engines = (
+        read_artifact(zoo_path(name)).manifest for name in ("har-waist", "rul-engines")
+    )
+    assert stream_plan(waist, PipelineSettings()).spec.rate_hz == waist.rate_hz == 50.0
+    assert stream_plan(engines, PipelineSettings()).spec.rate_hz is None
+    other = PipelineSettings(unresampled=("wrist", "imu"))
+    assert stream_plan(waist, other).spec.rate_hz is None
+    fast = waist.model_copy(update={"rate_hz": 4000.0})  # event times are whole milliseconds
+    assert stream_plan(fast, PipelineSettings()).spec.rate_hz is None

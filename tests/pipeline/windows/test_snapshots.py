@@ -83,9 +83,9 @@ def test_snapshot_of_other_windows_is_refused_and_says_which() -> None:
 
 
 def as_second_format(data: bytes) -> bytes:
-    """A snapshot without resampling as the format KPW2 had it: without the last 16 bytes."""
-    assert data[-16:] == bytes(16)
-    return b"KPW2" + zlib.crc32(data[8:-16]).to_bytes(4, "little") + data[8:-16]
+    """A snapshot without resampling as the format KPW2 had it: without the last 20 bytes."""
+    assert data[-20:] == bytes(20)
+    return b"KPW2" + zlib.crc32(data[8:-20]).to_bytes(4, "little") + data[8:-20]
 
 
 def test_a_snapshot_of_the_second_format_is_read() -> None:
@@ -135,7 +135,7 @@ def test_a_damaged_resampler_is_refused() -> None:
 
 def test_a_snapshot_of_the_first_format_is_read() -> None:
     data = busy_windower().snapshot()
-    body = bytearray(data[8:-16])
+    body = bytearray(data[8:-20])
     spec, numbers = 45, 8 * 12 + 16  # bytes of the head, then 12 numbers and 4 counts
     corrected, versions = spec + 8 * 11, spec + numbers - 4
     assert body[corrected : corrected + 8] == body[versions : versions + 4] * 2 == bytes(8)
