@@ -67,7 +67,8 @@ class Announced:
 
     def with_granted(self, filters: Sequence[str], codes: Sequence[int]) -> Announced:
         """Return this with the answer to a subscription: one code per filter, in order."""
-        return replace(self, granted=tuple(zip(filters, codes, strict=False)))
+        plain = map(str, filters)  # keys of JSON, also of a filter that is optional
+        return replace(self, granted=tuple(zip(plain, codes, strict=False)))
 
     def keeps_session_s(self, asked_s: int) -> int:
         """Return the seconds for which the broker keeps a session after a disconnect.

@@ -144,6 +144,7 @@ async def test_broker_that_refuses_labels_still_gives_readings(
             await until(lambda: broker.acks == [1])
             assert bridge.health().connected
             (notice,) = bridge.health().notices
+            assert orjson.loads(orjson.dumps(bridge.health()))["connected"]  # as `/health` does
     assert "refuses the subscription" in notice
     assert "labels/#', so nothing comes from there" in notice
     assert caplog.text.count("so nothing comes from there") == 1
