@@ -196,7 +196,7 @@ def list_command(
     for record in chosen:
         click.echo(encode_label_record(record) if as_json else _line(record))
     if not as_json:
-        click.echo(f"{len(chosen)} labels" if chosen else "no labels")
+        click.echo({0: "no labels", 1: "1 label"}.get(len(chosen), f"{len(chosen)} labels"))
 
 
 def _give(
