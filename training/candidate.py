@@ -31,7 +31,7 @@ from models.tasks.registry import find_task
 from training.datasets.contract import DataSet, fit_scaler
 from training.distill import Distilled, Epoch, distill
 from training.errors import LeakageError, RecipeError
-from training.evaluate import Comparison, columns_by_label, compare_groups, group_errors
+from training.evaluate import Rival, columns_by_label, judge_rival
 from training.export.artifact import export_artifact, score_raw
 from training.methods.build import build_method, describe_teacher
 from training.recipes import Recipe, format_recipe, parse_recipe
@@ -261,8 +261,10 @@ def check_comparable(running: Artifact, data: DataSet, recipe: Recipe) -> str:
         One sentence for the report.
 
     Raises:
+        ArtifactError: The two students would not read the same windows.
         LeakageError: The data are the same, but other groups were held out.
     """
+    _check_windows(running, data)
     if running.manifest.lineage.data_digest != data.digest:
         return (
             f"the running student was trained on other data ({running.manifest.lineage.data}); "
@@ -291,6 +293,15 @@ def check_comparable(running: Artifact, data: DataSet, recipe: Recipe) -> str:
     return f"both students were trained without these {data.group_word}s (same split seed)"
 
 
+def _check_windows(running: Artifact, data: DataSet) -> None:
+    """Refuse before the training what `compare` would refuse after it."""
+    window = running.manifest.window.model_copy(
+        update={"length": data.length, "hop": data.hop, "gap_ms": data.gap_ms}
+    )
+    changes = {"channels": data.channels, "rate_hz": data.rate_hz, "window": window}
+    check_fit(running.manifest, running.manifest.model_copy(update=changes))
+
+
 def _other_classes(own: Sequence[str], labels: Sequence[str]) -> str:
     """Tell which classes the running student or the data lack; "" if both have the same."""
     missing = ", ".join(label for label in labels if label not in own)
@@ -299,30 +310,29 @@ def _other_classes(own: Sequence[str], labels: Sequence[str]) -> str:
     return told + (f"; it also knows {extra}, which these data lack" if extra else "")
 
 
-def compare(running: Artifact, candidate: Candidate) -> tuple[Comparison, dict[str, float]]:
-    """Score the running student on the candidate's held-out windows and compare by group.
+def compare(other: Artifact, candidate: Candidate, name: str = "running") -> Rival:
+    """Score another student on the candidate's held-out windows and compare by group.
 
     Both are scored by the gateway's runtime, so the same student is never better than itself.
-    Classes are matched by name. One that only the running student has is always wrong here.
+    Classes are matched by name. One that only the other student has is always wrong here.
 
-    Returns:
-        The paired comparison, and the running student's measures.
+    Args:
+        other: The running student, or another one.
+        candidate: The new student.
+        name: Name of the other one for tables.
 
     Raises:
         ArtifactError: The two students do not read the same windows.
     """
-    check_fit(running.manifest, candidate.artifact.manifest)
+    check_fit(other.manifest, candidate.artifact.manifest)
     held_out, task = candidate.held_out, find_task(candidate.artifact.manifest.task)
     scored = columns_by_label(
-        score_raw(Student(running), held_out.windows),
-        _labels_of(running),
+        score_raw(Student(other), held_out.windows),
+        _labels_of(other),
         _labels_of(candidate.artifact),
     )
-    new, old = (
-        group_errors(task.answer.window_errors(held_out.labels, scores), held_out.groups)
-        for scores in (candidate.scored, scored)
-    )
-    return compare_groups(old, new), task.measure(held_out.labels, scored)
+    both = (scored, candidate.scored)
+    return judge_rival(task, name, held_out.labels, both, held_out.groups)
 
 
 def _labels_of(artifact: Artifact) -> tuple[str, ...]:

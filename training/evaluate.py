@@ -5,20 +5,26 @@ The measures of a task (RMSE, macro-F1, ...) are in its file under `models/tasks
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.tasks.contract import Task
+
 __all__ = [
     "MEASURE_TITLES",
     "Comparison",
+    "Rival",
     "calibration_error",
     "calibration_floor",
     "columns_by_label",
     "compare_groups",
     "group_errors",
+    "judge_rival",
+    "noise_of_gain",
     "residual_interval",
 ]
 
@@ -153,6 +159,72 @@ class Comparison:
     def is_better(self) -> bool:
         """Whether the whole interval lies above zero, which is the rule for publishing."""
         return self.low > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Rival:
+    """Another forecast or student, and how far the new one is ahead of it.
+
+    Attributes:
+        name: Name for tables.
+        comparison: Comparison of the errors by held-out groups.
+        measures: Its measures.
+        value: Its headline measure.
+        gain: By how much the headline measure of the new student is better; negative if it is not.
+        noise: Standard error of that gain; see `noise_of_gain`.
+    """
+
+    name: str
+    comparison: Comparison
+    measures: dict[str, float]
+    value: float
+    gain: float
+    noise: float
+
+
+def judge_rival(
+    task: Task,
+    name: str,
+    truth: NDArray[Any],
+    scores: tuple[NDArray[np.float32], NDArray[np.float32]],
+    groups: NDArray[np.int64],
+) -> Rival:
+    """Compare a rival with the new student on the same held-out windows.
+
+    Args:
+        task: Gives errors and measures.
+        name: Name of the rival for tables.
+        truth: Truth of each window `[n]`.
+        scores: Scores of the rival and of the new student: numbers `[n]`, or probabilities
+            `[n, classes]` whose first columns are those of the truth's classes.
+        groups: Group of each window `[n]`.
+    """
+    old, new = (group_errors(task.answer.window_errors(truth, each), groups) for each in scores)
+    sign = 1 if task.headline.better == "smaller" else -1
+
+    def gain(rows: NDArray[np.int64] | slice) -> float:
+        before, after = (task.headline.compute(truth[rows], each[rows]) for each in scores)
+        return sign * (before - after)
+
+    measures = task.measure(truth, scores[0])
+    value = measures[task.headline.name]
+    noise = noise_of_gain(gain, groups)
+    return Rival(name, compare_groups(old, new), measures, value, gain(slice(None)), noise)
+
+
+def noise_of_gain(
+    gain: Callable[[NDArray[np.int64]], float], groups: NDArray[np.int64], resamples: int = 200
+) -> float:
+    """Standard error of a gain on held-out groups: the groups are drawn again and again.
+
+    Args:
+        gain: Gain on some windows, by their places.
+        groups: Group of each window `[n]`.
+        resamples: Number of draws.
+    """
+    places = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+    draws = np.random.default_rng(0).integers(0, len(places), (resamples, len(places)))
+    return float(np.std([gain(np.concatenate([places[at] for at in draw])) for draw in draws]))
 
 
 def compare_groups(

@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,7 +26,13 @@ from numpy.typing import NDArray
 from models.tasks.contract import Task
 from training.datasets.series import SeriesSet, SeriesWindows
 from training.errors import DataSetError
-from training.evaluate import Comparison, compare_groups, group_errors
+from training.evaluate import (
+    Comparison,
+    Rival,
+    compare_groups,
+    group_errors,
+    noise_of_gain,
+)
 
 if TYPE_CHECKING:  # it needs ONNX Runtime, which --help does not
     from models.session import Student
@@ -96,10 +103,20 @@ class Verdict:
     rivals: tuple[Judged, ...]
     gains: tuple[Comparison, ...]
 
-    @property
-    def is_better(self) -> bool:
-        """Whether the student beats every rival, which is the rule for publishing."""
-        return all(gain.is_better for gain in self.gains)
+    def against(self, headline: str, held_out: HeldOutTime) -> tuple[Rival, ...]:
+        """The rivals, each with the gain of the student in the headline measure.
+
+        The measure is the mean of the errors of all windows.
+        """
+        found = []
+        for rival, comparison in zip(self.rivals, self.gains, strict=True):
+            apart = rival.errors - self.new.errors
+            noise = noise_of_gain(partial(_mean_of, apart), held_out.blocks)
+            value = rival.measures[headline]
+            found.append(
+                Rival(rival.name, comparison, rival.measures, value, float(apart.mean()), noise)
+            )
+        return tuple(found)
 
     @classmethod
     def of(cls, new: Judged, rivals: tuple[Judged, ...], held_out: HeldOutTime) -> Verdict:
@@ -109,6 +126,10 @@ class Verdict:
             compare_groups(group_errors(rival.errors, held_out.blocks), fresh) for rival in rivals
         )
         return cls(new, rivals, gains)
+
+
+def _mean_of(values: NDArray[np.float64], places: NDArray[np.int64]) -> float:
+    return float(values[places].mean())
 
 
 def cut_held_out(data: SeriesSet, length: int, horizon: int) -> HeldOutTime:

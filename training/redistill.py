@@ -5,7 +5,8 @@ Tasks with labels learn from cached anchors; the forecast has its own way, in `r
 Exit codes: 0 if the student was published, is better than the running student, or no student runs
 yet; 2 for wrong usage or data, or if something cannot be written; 3 if it is not (clearly) better,
 and nothing was published; 4 if the time was over: the same command continues; 5 if it was
-published, but the centre could not release it; 130 after Ctrl-C, which keeps the finished passes.
+published, but the centre could not release it; 6 if its name is held or pinned; 7 if it is equal
+to a version that was rejected; 130 after Ctrl-C, which keeps the finished passes.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ from rich.console import Console
 
 from models.artifact import Artifact
 from models.describe import seen_range
-from models.errors import ModelError
+from models.errors import Held, ModelError, Rejected
 from models.registry import Registry
 from models.tasks.contract import Task
 from models.tasks.registry import find_task
-from training.baselines import Baseline, judge_baselines, unbeaten
+from training.baselines import judge_baselines
 from training.centre import Centre
 from training.claimedunits import require_claimed_units
 from training.datasets.contract import DataSet
@@ -38,7 +39,10 @@ from training.datasets.own_description import is_own
 from training.datasets.own_recipe import own_recipe, recipe_beside
 from training.datasets.series_sources import is_description
 from training.datasets.sources import find_source, find_task_by_option, option_of, task_options
+from training.decision import HELD, REJECTED
 from training.errors import DataSetError, MissingExtraError, RecipeError, TrainingError
+from training.evaluate import Rival
+from training.publication import Orders, conclude, find_rejected, require_publishable
 from training.recipes import (
     Recipe,
     format_recipe,
@@ -46,29 +50,20 @@ from training.recipes import (
     read_recipe,
     shipped_recipe,
 )
-from training.report import RunLog, print_baselines, print_comparison, print_table
+from training.report import RunLog, print_comparison, print_table
 from training.runfolder import (
     INTERRUPTED,
     default_folder,
     open_run_folder,
     out_of_time,
-    require_room,
 )
-from training.running import (
-    choose_name,
-    find_running,
-    print_running,
-    publish_better,
-    require_free_stream,
-)
+from training.running import choose_name, find_running, print_running, title_of
 from training.testpart import print_test_part
 
 if TYPE_CHECKING:  # it needs torch, which --help does not
     from training.candidate import Candidate
 
 __all__ = ["redistill"]
-
-NOT_BETTER = 3
 
 
 class _TaskOption(click.ParamType):
@@ -122,6 +117,12 @@ class _TaskOption(click.ParamType):
     "--replace",
     is_flag=True,
     help="Retire the student of another name that scores the stream now.",
+)
+@click.option(
+    "--min-gain",
+    type=click.FloatRange(min=0),
+    help="Smallest gain that matters, in the unit of the headline measure (RMSE: cycles); by "
+    "default the noise of the measurement.",
 )
 @click.option(
     "--new-range",
@@ -184,6 +185,10 @@ def redistill(centre: Path | None, plan: Path | None, **options: Any) -> None:
         has_labels = find_task_by_option(options["task"]) in labelled_tasks()
         train = _redistill if has_labels else _redistill_forecast
         sys.exit(train(Console(), **options))
+    except Held as exc:
+        _fail(str(exc), HELD)
+    except Rejected as exc:
+        _fail(str(exc), REJECTED)
     except (TrainingError, ModelError) as exc:
         _fail(str(exc))
     except OSError as exc:  # a full disk, a registry without the right to write
@@ -209,9 +214,9 @@ def _choose_task(option: str | None, data: str) -> str:
     return str(named or option)
 
 
-def _fail(message: str) -> NoReturn:
+def _fail(message: str, code: int = 2) -> NoReturn:
     click.echo(f"train-redistill: {message}", err=True)
-    sys.exit(2)
+    sys.exit(code)
 
 
 def _redistill_forecast(
@@ -249,6 +254,7 @@ def _redistill(
     with_test: bool,
     replace: bool,
     new_range: bool,
+    min_gain: float | None,
     centre: Centre | None,
     name: str | None,
     out: Path | None,
@@ -288,9 +294,8 @@ def _redistill(
         seen = seen_range(data_set.train.windows)
         require_claimed_units(data_set.title, data_set.channels, seen, running, new_range=new_range)
     name = name or choose_name(task, data_set.name, data_set.title, running, is_own=own)
-    if publish:
-        require_free_stream(models, data_set.stream, name, replace)
-        require_room(registry)
+    orders = Orders(models, publish, replace, centre, min_gain)
+    require_publishable(orders, data_set.stream, name)
     if config is None:
         recipe = _with_split_of(running, data_set, recipe)
     if own:
@@ -317,19 +322,18 @@ def _redistill(
             )
         if candidate is None:
             return out_of_time(console, folder, max_minutes)
+        baselines: Sequence[Rival] = ()
+        if own:
+            baselines = judge_baselines(data_set, recipe, candidate.held_out, candidate.scored)
         code = _conclude(
             console,
             log,
+            orders,
             candidate,
             running,
             fairness,
             data_set,
-            models,
-            publish,
-            replace,
-            centre,
-            folder,
-            judge_baselines(data_set, recipe, candidate.held_out, candidate.scored) if own else (),
+            baselines,
             despite_baselines,
         )
     if own and with_test:
@@ -344,31 +348,29 @@ def _redistill(
 def _conclude(
     console: Console,
     log: RunLog,
+    orders: Orders,
     candidate: Candidate,
     running: Artifact | None,
     fairness: str | None,
     data_set: DataSet,
-    registry: Registry,
-    publish: bool,
-    replace: bool,
-    centre: Centre | None,
-    folder: Path,
-    baselines: Sequence[Baseline],
+    baselines: Sequence[Rival],
     despite_baselines: bool,
 ) -> int:
     from models.session import Student
     from training.candidate import compare
     from training.starters.latency import measure_latency
 
-    comparison, old_metrics = compare(running, candidate) if running else (None, {})
-    as_good = () if despite_baselines else unbeaten(baselines)
-    better = (comparison is None or comparison.is_better) and not as_good
-    _write_plot(folder / "result.png", log, candidate, data_set)
+    champion = None if running is None else compare(running, candidate, title_of(running))
+    students = [] if champion is None else [champion]
+    _write_plot(log.path.parent / "result.png", log, candidate, data_set)
+    old_metrics = {} if champion is None else champion.measures
     print_table(console, candidate, running, old_metrics, data_set, baselines)
-    if baselines:
-        print_baselines(console, baselines, data_set, despite=despite_baselines)
-    if comparison is not None:
-        print_comparison(console, comparison, data_set, fairness)
+    if students or baselines:
+        print_comparison(console, [*students, *baselines], data_set)
+    if fairness is not None:
+        console.print(f"Fairness: {fairness}.", soft_wrap=True, markup=False)
+    if baselines and despite_baselines:
+        console.print("The baselines do not count: --despite-baselines.")
     calibration = candidate.artifact.manifest.metrics.get("calibration", {})
     if calibration:
         measures = ", ".join(f"{key} {value:.4g}" for key, value in calibration.items())
@@ -377,30 +379,20 @@ def _conclude(
     console.print(
         f"One window takes {latency['p50_ms']:.3f} ms (p50), {latency['p99_ms']:.3f} ms (p99)."
     )
-    version = (
-        publish_better(registry, candidate.artifact, running, replace)
-        if publish and better
-        else None
+    name = candidate.artifact.manifest.name
+    rejected = find_rejected(
+        orders.registry, name, lambda artifact: compare(artifact, candidate, "rejected")
     )
-    log.write(
-        {
-            "result": candidate.metrics,
-            "running": old_metrics or None,
-            "gain": [comparison.gain, comparison.low, comparison.high] if comparison else None,
-            "baselines": {one.name: one.metrics for one in baselines} or None,
-            "unbeaten": list(unbeaten(baselines)),
-            "better": better,
-            "published_version": version,
-            "onnx_bytes": candidate.artifact.manifest.onnx.size_bytes,
-            "training_seconds": round(candidate.seconds, 1),
-            "calibration": calibration or None,
-            **latency,
-        }
-    )
-    console.print(_verdict(candidate, running, better, version, registry), soft_wrap=True)
-    if version is not None and centre is not None:
-        return centre.release(console, registry.root, candidate.artifact.manifest.name, version)
-    return 0 if better else NOT_BETTER
+    measured = {
+        "result": candidate.metrics,
+        "baselines": {one.name: one.measures for one in baselines} or None,
+        "unbeaten": [one.name for one in baselines if not one.comparison.is_better],
+        "training_seconds": round(candidate.seconds, 1),
+        "calibration": calibration or None,
+        **latency,
+    }
+    rivals = students if despite_baselines else [*students, *baselines]
+    return conclude(console, log, orders, candidate.artifact, running, rivals, rejected, measured)
 
 
 def _write_plot(path: Path, log: RunLog, candidate: Candidate, data_set: DataSet) -> None:
@@ -408,22 +400,6 @@ def _write_plot(path: Path, log: RunLog, candidate: Candidate, data_set: DataSet
 
     losses, curve = log.curve()
     write_plot(path, losses, curve, candidate.held_out.labels, candidate.scored, data_set)
-
-
-def _verdict(
-    candidate: Candidate,
-    running: Artifact | None,
-    better: bool,
-    version: int | None,
-    registry: Registry,
-) -> str:
-    where = f"artifact in {candidate.artifact.path}"
-    if version is not None:
-        return f"Published {candidate.artifact.manifest.name} v{version} to {registry.root}."
-    if not better:
-        return f"Not better: nothing was published; {where}."
-    reason = "Better" if running else "No student to compare with"
-    return f"{reason}; not published (add --publish); {where}."
 
 
 def _reads(shipped: Artifact, data_set: DataSet) -> bool:

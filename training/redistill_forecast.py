@@ -29,6 +29,7 @@ from training.datasets.dummy_series import make_dummy_series
 from training.datasets.series import SeriesSet
 from training.datasets.series_sources import is_description, read_series_file
 from training.errors import DataSetError, MissingExtraError, RecipeError
+from training.evaluate import Rival
 from training.forecast_gate import (
     HeldOutTime,
     Verdict,
@@ -37,15 +38,10 @@ from training.forecast_gate import (
     repeat_season,
     student_forecast,
 )
+from training.publication import Orders, conclude, find_rejected, require_publishable
 from training.report import RunLog, print_forecast_gains, print_forecast_table
-from training.runfolder import default_folder, open_run_folder, out_of_time, require_room
-from training.running import (
-    choose_name,
-    find_running,
-    print_running,
-    publish_better,
-    require_free_stream,
-)
+from training.runfolder import default_folder, open_run_folder, out_of_time
+from training.running import choose_name, find_running, print_running, title_of
 
 if TYPE_CHECKING:  # they need torch, which --help does not
     from training.forecasting.candidate import ForecastCandidate
@@ -53,7 +49,6 @@ if TYPE_CHECKING:  # they need torch, which --help does not
 
 __all__ = ["redistill_forecast"]
 
-NOT_BETTER = 3
 _NO_TEACHER = "none"
 _DEFAULT = {"length": 96, "horizon": 24, "backtest": 24, "leads": [1, 6, 12, 24]}
 
@@ -90,6 +85,7 @@ def redistill_forecast(
     publish: bool,
     replace: bool,
     new_range: bool,
+    min_gain: float | None,
     centre: Centre | None,
     name: str | None,
     out: Path | None,
@@ -100,7 +96,8 @@ def redistill_forecast(
     """Train, compare, publish; the arguments are the options of `train-redistill`.
 
     Returns:
-        Exit code: 0, 3 (not better), 4 (out of time) or 5 (published, but not released).
+        Exit code: 0, 3 (not better), 4 (out of time), 5 (published, but not released), 6 (held) or
+        7 (equal to a rejected version).
 
     Raises:
         TrainingError: Wrong data or recipe; nothing is published.
@@ -121,9 +118,8 @@ def redistill_forecast(
         seen = seen_range(np.concatenate(whole.series))
         require_claimed_units(whole.title, whole.channels, seen, given.running, new_range=new_range)
     name = name or choose_name(option, whole.name, whole.title, given.running)
-    if publish:
-        require_free_stream(models, whole.stream, name, replace)
-        require_room(registry)
+    orders = Orders(models, publish, replace, centre, min_gain)
+    require_publishable(orders, whole.stream, name)
     text = format_forecast_recipe(given.recipe)
     folder = (out or default_folder(option, text, given.known.digest)).absolute()
     with open_run_folder(folder, text, console):
@@ -141,7 +137,7 @@ def redistill_forecast(
             )
         if candidate is None:
             return out_of_time(console, folder, max_minutes)
-        code = _conclude(console, log, given, candidate, models, publish, replace, centre)
+        code = _conclude(console, log, given, orders, candidate)
     console.print(
         f"{time.monotonic() - started_s:.0f} s from reading the data to the end, "
         f"{candidate.seconds:.0f} s of them training."
@@ -239,11 +235,8 @@ def _conclude(
     console: Console,
     log: RunLog,
     given: _Inputs,
+    orders: Orders,
     candidate: ForecastCandidate,
-    registry: Registry,
-    publish: bool,
-    replace: bool,
-    centre: Centre | None,
 ) -> int:
     from training.plots import write_forecast_plot
     from training.starters.latency import measure_latency
@@ -251,7 +244,7 @@ def _conclude(
     verdict = _judge(given, candidate)
     sizes = {verdict.new.name: candidate.artifact.manifest.onnx.size_bytes}
     if given.running is not None:
-        sizes[_title(given.running)] = given.running.manifest.onnx.size_bytes
+        sizes[title_of(given.running)] = given.running.manifest.onnx.size_bytes
     print_forecast_table(console, verdict, sizes, given.held_out)
     print_forecast_gains(console, verdict, given.held_out, given.task.error_unit)
     console.print(f"Fairness: {_describe_fairness(given)}.", soft_wrap=True, markup=False)
@@ -265,28 +258,31 @@ def _conclude(
     console.print(
         f"One window takes {latency['p50_ms']:.3f} ms (p50), {latency['p99_ms']:.3f} ms (p99)."
     )
-    better = verdict.is_better
-    version = None
-    if publish and better:
-        version = publish_better(registry, candidate.artifact, given.running, replace)
-    log.write(
-        {
-            "result": verdict.new.measures,
-            "rivals": {
-                rival.name: _known(rival.measures) | {"gain": [gain.gain, gain.low, gain.high]}
-                for rival, gain in zip(verdict.rivals, verdict.gains, strict=True)
-            },
-            "better": better,
-            "published_version": version,
-            "onnx_bytes": candidate.artifact.manifest.onnx.size_bytes,
-            "training_seconds": round(candidate.seconds, 1),
-            **latency,
-        }
+    rivals = verdict.against(given.task.headline.name, given.held_out)
+    rejected = find_rejected(
+        orders.registry,
+        candidate.artifact.manifest.name,
+        lambda artifact: _against(given, candidate, verdict, artifact),
     )
-    console.print(_last_line(candidate, better, version, registry), soft_wrap=True)
-    if version is not None and centre is not None:
-        return centre.release(console, registry.root, candidate.artifact.manifest.name, version)
-    return 0 if better else NOT_BETTER
+    measured = {
+        "result": verdict.new.measures,
+        "training_seconds": round(candidate.seconds, 1),
+        **latency,
+    }
+    return conclude(
+        console, log, orders, candidate.artifact, given.running, rivals, rejected, measured
+    )
+
+
+def _against(
+    given: _Inputs, candidate: ForecastCandidate, verdict: Verdict, other: Artifact
+) -> Rival:
+    """Compare another student with the new one, as the running one is compared."""
+    check_fit(other.manifest, candidate.artifact.manifest)
+    forecast = student_forecast(Student(other), given.known, given.recipe.horizon)
+    judged = judge(given.task, "rejected", forecast, given.held_out)
+    found = Verdict.of(verdict.new, (judged,), given.held_out)
+    return found.against(given.task.headline.name, given.held_out)[0]
 
 
 def _judge(given: _Inputs, candidate: ForecastCandidate) -> Verdict:
@@ -306,13 +302,9 @@ def _judge(given: _Inputs, candidate: ForecastCandidate) -> Verdict:
     if given.running is not None:
         check_fit(given.running.manifest, candidate.artifact.manifest)
         running = student_forecast(Student(given.running), known, recipe.horizon)
-        forecasts = {_title(given.running): running} | forecasts
+        forecasts = {title_of(given.running): running} | forecasts
     judged = [judge(given.task, name, one, held_out) for name, one in forecasts.items()]
     return Verdict.of(judged[-1], tuple(judged[:-1]), held_out)
-
-
-def _title(running: Artifact) -> str:
-    return f"running ({running.manifest.name} v{running.manifest.version})"
 
 
 def _describe_data(given: _Inputs) -> str:
@@ -344,22 +336,6 @@ def _describe_fairness(given: _Inputs) -> str:
         f"the running student learned from other readings ({given.running.manifest.lineage.data}); "
         "if the held-out time is among them, that favours the running student"
     )
-
-
-def _known(measures: dict[str, float]) -> dict[str, Any]:
-    """Leave out what a forecast without a band lacks: JSON has no NaN."""
-    return {key: value for key, value in measures.items() if not math.isnan(value)}
-
-
-def _last_line(
-    candidate: ForecastCandidate, better: bool, version: int | None, registry: Registry
-) -> str:
-    where = f"artifact in {candidate.artifact.path}"
-    if version is not None:
-        return f"Published {candidate.artifact.manifest.name} v{version} to {registry.root}."
-    if not better:
-        return f"Not better: nothing was published; {where}."
-    return f"Better; not published (add --publish); {where}."
 
 
 def _describe_command(option: str, data: str, subset: str | None) -> str:

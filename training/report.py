@@ -14,10 +14,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from models.artifact import Artifact
-from training.baselines import Baseline, unbeaten
 from training.checkpoints import has_state
 from training.datasets.contract import DataSet
-from training.evaluate import Comparison
+from training.evaluate import Rival
 from training.forecast_gate import HeldOutTime, Verdict
 
 if TYPE_CHECKING:  # it needs torch
@@ -25,7 +24,6 @@ if TYPE_CHECKING:  # it needs torch
 
 __all__ = [
     "RunLog",
-    "print_baselines",
     "print_comparison",
     "print_forecast_gains",
     "print_forecast_table",
@@ -34,11 +32,7 @@ __all__ = [
 
 _RULE = (
     "Rule: a student is published only if the 90 % paired bootstrap interval of the gain over "
-    "held-out {group}s lies above zero."
-)
-_FORECAST_RULE = (
-    "Rule: a student is published only if the 90 % paired bootstrap interval of the gain over "
-    "blocks of held-out time lies above zero for every rival."
+    "{groups} lies above zero for every rival, and the gain is large enough to matter."
 )
 
 
@@ -135,7 +129,7 @@ def print_table(
     running: Artifact | None,
     old_metrics: dict[str, float],
     data_set: DataSet,
-    baselines: Sequence[Baseline] = (),
+    baselines: Sequence[Rival] = (),
 ) -> None:
     """Print the measures of both students, and of baselines, on the held-out windows."""
     every = "out_of_fold" in candidate.artifact.manifest.metrics
@@ -149,7 +143,7 @@ def print_table(
         table.add_column(key, justify="right")
     table.add_column("ONNX bytes", justify="right")
     for one in baselines:
-        table.add_row(one.name, *(f"{one.metrics[key]:.4g}" for key in shown), "-")
+        table.add_row(one.name, *(f"{one.measures[key]:.4g}" for key in shown), "-")
     rows = [("new", candidate.artifact, candidate.metrics)]
     if running is not None:
         title = f"running ({running.manifest.name} v{running.manifest.version})"
@@ -160,54 +154,17 @@ def print_table(
     console.print(table)
 
 
-def print_comparison(
-    console: Console, comparison: Comparison, data_set: DataSet, fairness: str | None
-) -> None:
-    """Print gain, interval, the rule for publishing, and the statement about leakage."""
-    console.print(
-        f"Gain per {data_set.group_word} ({data_set.error_unit}): {comparison.gain:.4g}, "
-        f"90 % interval [{comparison.low:.4g}, {comparison.high:.4g}], better on "
-        f"{comparison.wins} of {comparison.groups}.",
-        f"{_RULE.format(group=data_set.group_word)}",
-        f"Fairness: {fairness}.",
-        sep="\n",
-        soft_wrap=True,
-        markup=False,
-    )
-
-
-def print_baselines(
-    console: Console, baselines: Sequence[Baseline], data_set: DataSet, *, despite: bool
-) -> None:
-    """Print the gain over every baseline, and which of them forbid publishing.
-
-    Args:
-        console: Where to print.
-        baselines: The baselines, measured on the held-out windows.
-        data_set: Gives words and units.
-        despite: Whether the student may be published although a baseline is as good.
-    """
-    for one in baselines:
-        gain = one.comparison
-        console.print(
-            f"Gain over {one.name} per {data_set.group_word} ({data_set.error_unit}): "
-            f"{gain.gain:.4g}, 90 % interval [{gain.low:.4g}, {gain.high:.4g}], better on "
-            f"{gain.wins} of {gain.groups}.",
-            soft_wrap=True,
-            markup=False,
-        )
-    names = unbeaten(baselines)
-    if not names:
-        text = "The student is better than every baseline."
-    else:
-        listed = " and ".join([*filter(None, [", ".join(names[:-1])]), names[-1]])
-        text = f"The student is not (clearly) better than {listed}"
-        text += (
-            ", and is published all the same because of --despite-baselines."
-            if despite
-            else ", so it is not published: a simpler model is as good on these data."
-        )
-    console.print(text, soft_wrap=True)
+def print_comparison(console: Console, rivals: Sequence[Rival], data_set: DataSet) -> None:
+    """Print the gain over every rival with its interval, and the rule for publishing."""
+    lines = [
+        f"Gain over {rival.name} per {data_set.group_word} ({data_set.error_unit}): "
+        f"{rival.comparison.gain:.4g}, 90 % interval [{rival.comparison.low:.4g}, "
+        f"{rival.comparison.high:.4g}], better on {rival.comparison.wins} of "
+        f"{rival.comparison.groups}."
+        for rival in rivals
+    ]
+    rule = _RULE.format(groups=f"held-out {data_set.group_word}s")
+    console.print(*lines, rule, sep="\n", soft_wrap=True, markup=False)
 
 
 def print_forecast_table(
@@ -244,4 +201,5 @@ def print_forecast_gains(
         f"{gain.high:.4g}], better in {gain.wins} of {gain.groups} blocks of {hours:g} hours."
         for rival, gain in zip(verdict.rivals, verdict.gains, strict=True)
     ]
-    console.print(*lines, _FORECAST_RULE, sep="\n", soft_wrap=True, markup=False)
+    rule = _RULE.format(groups="blocks of held-out time")
+    console.print(*lines, rule, sep="\n", soft_wrap=True, markup=False)

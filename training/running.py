@@ -32,6 +32,7 @@ __all__ = [
     "print_running",
     "publish_better",
     "require_free_stream",
+    "title_of",
 ]
 
 
@@ -105,6 +106,11 @@ def print_running(console: Console, running: Running | None) -> Artifact | None:
         return None
     console.print(f"Running: {running.title}, because {running.why}.", soft_wrap=True, markup=False)
     return running.artifact
+
+
+def title_of(running: Artifact) -> str:
+    """The running student in tables."""
+    return f"running ({running.manifest.name} v{running.manifest.version})"
 
 
 def choose_name(

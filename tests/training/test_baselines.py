@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("torch", reason="needs the extra [training]; make test installs it")
 pytest.importorskip("sklearn", reason="needs the extra [training]; make test installs it")
 
-from training.baselines import judge_baselines, unbeaten
+from training.baselines import judge_baselines
 from training.datasets.dummy import make_dummy
 from training.recipes import Recipe
 from training.teachers.boosting import score_with_boosting
@@ -32,6 +32,10 @@ def held_out_of(data, recipe):
     return data.train.of_groups(groups)
 
 
+def unbeaten(rivals):
+    return tuple(one.name for one in rivals if not one.comparison.is_better)
+
+
 @pytest.mark.parametrize("folds", [0, 3])
 @pytest.mark.parametrize("data", [RUL, HAR], ids=["number", "classes"])
 def test_a_perfect_student_beats_every_baseline_and_a_useless_one_none(data, folds):
@@ -49,7 +53,7 @@ def test_a_perfect_student_beats_every_baseline_and_a_useless_one_none(data, fol
     assert all(one.comparison.groups == len(np.unique(held_out.groups)) for one in good)
     bad = judge_baselines(data, recipe, held_out, useless)
     assert unbeaten(bad) == ("constant", "ridge", "boosting")
-    assert {one.name: one.metrics for one in bad} == {one.name: one.metrics for one in good}
+    assert {one.name: one.measures for one in bad} == {one.name: one.measures for one in good}
 
 
 @pytest.mark.parametrize("data", [RUL, HAR], ids=["number", "classes"])

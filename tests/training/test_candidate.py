@@ -155,7 +155,9 @@ def with_classes(people, order):
 
 def test_a_student_is_not_better_than_itself(active):
     _, candidate = active
-    comparison, measures = compare(candidate.artifact, candidate)
+    rival = compare(candidate.artifact, candidate)
+    comparison, measures = rival.comparison, rival.measures
+    assert (rival.gain, rival.noise) == (0, 0)
     assert (comparison.gain, comparison.low, comparison.high) == (0, 0, 0)
     assert not comparison.is_better
     assert measures == pytest.approx(candidate.metrics, abs=1e-3)
@@ -165,7 +167,8 @@ def test_classes_are_compared_by_name_and_not_by_position(people, active, tmp_pa
     recipe, running = active
     turned = with_classes(people, [5, 4, 3, 2, 1, 0])
     new = train_candidate(turned, recipe, "student", tmp_path, command="test")
-    comparison, measures = compare(running.artifact, new)
+    rival = compare(running.artifact, new)
+    comparison, measures = rival.comparison, rival.measures
     assert measures["macro_f1"] == pytest.approx(running.metrics["macro_f1"], abs=1e-3) != 0
     assert abs(comparison.gain) < 0.5
     assert "know" not in check_comparable(running.artifact, turned, recipe)
@@ -179,13 +182,13 @@ def test_a_class_that_one_student_lacks_counts_against_it(people, active, tmp_pa
     )
     missing = people.labels[1]
 
-    _, measures = compare(small.artifact, full)
+    measures = compare(small.artifact, full).measures
     truth = full.held_out.labels
     assert measures["accuracy"] <= 1 - (truth == 1).mean()
     told = check_comparable(small.artifact, replace(people, digest="1" * 64), recipe)
     assert f"it does not know {missing}, so it is wrong" in told
 
-    _, measures = compare(full.artifact, small)
+    measures = compare(full.artifact, small).measures
     winners = score_raw(Student(full.artifact), small.held_out.windows).argmax(axis=1)
     names = np.array(people.labels)[winners]
     wanted = np.array(fewer.labels)[small.held_out.labels]

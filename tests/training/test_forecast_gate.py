@@ -84,17 +84,26 @@ def test_a_band_is_measured(held_out):
     assert judge(FORECAST, "wide", band, held_out).measures["coverage"] == 1
 
 
+def beats_all(verdict, held_out):
+    rivals = verdict.against("mse", held_out)
+    for rival, judged in zip(rivals, verdict.rivals, strict=True):
+        assert rival.value == judged.measures["mse"] == pytest.approx(rival.measures["mse"])
+        assert rival.gain == pytest.approx(judged.errors.mean() - verdict.new.errors.mean())
+        assert rival.noise >= 0
+    return all(rival.comparison.is_better for rival in rivals)
+
+
 def test_a_student_must_beat_every_rival_in_the_interval(held_out):
     windows = held_out.windows
     fine, good, bad = (
         judge(FORECAST, name, truth_with_noise(windows, deviation), held_out)
         for name, deviation in (("fine", 0.1), ("good", 0.2), ("bad", 0.5))
     )
-    assert Verdict.of(fine, (good, bad), held_out).is_better
-    assert not Verdict.of(good, (fine, bad), held_out).is_better
-    assert not Verdict.of(good, (bad, fine), held_out).is_better
+    assert beats_all(Verdict.of(fine, (good, bad), held_out), held_out)
+    assert not beats_all(Verdict.of(good, (fine, bad), held_out), held_out)
+    assert not beats_all(Verdict.of(good, (bad, fine), held_out), held_out)
     same = judge(FORECAST, "same", truth_with_noise(windows, 0.2, seed=1), held_out)
-    assert not Verdict.of(same, (good,), held_out).is_better
+    assert not beats_all(Verdict.of(same, (good,), held_out), held_out)
     gain = Verdict.of(fine, (bad,), held_out).gains[0]
     assert gain.gain == pytest.approx(0.25 - 0.01, rel=0.05)
     assert gain.groups == gain.wins == 10
@@ -105,4 +114,4 @@ def test_a_gain_in_one_stretch_of_time_is_not_enough(held_out):
     good = judge(FORECAST, "good", truth_with_noise(windows, 0.2), held_out)
     lucky = replace(good, errors=np.where(held_out.blocks == 3, 0.0, good.errors * 1.001))
     assert good.errors.mean() > lucky.errors.mean()
-    assert not Verdict.of(lucky, (good,), held_out).is_better
+    assert not beats_all(Verdict.of(lucky, (good,), held_out), held_out)

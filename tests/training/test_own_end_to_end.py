@@ -17,8 +17,9 @@ from models.session import Student
 from tests.training.datasets.own_files import loose_rows, to_csv, write_machines
 from training.command import main
 from training.datasets.own import read_own
+from training.decision import NOT_BETTER
 from training.export.artifact import score_raw
-from training.redistill import NOT_BETTER, redistill
+from training.redistill import redistill
 
 pytestmark = pytest.mark.needs_training
 
@@ -62,7 +63,7 @@ def test_two_files_and_two_commands_make_a_published_student_that_scores(
     code = run(monkeypatch, "--data", description, "--publish", "--epochs", 25, *registry)
     told = capsys.readouterr().out
     assert code == 0, told
-    for word in ("constant", "ridge", "boosting", "better than every baseline"):
+    for word in ("constant", "ridge", "boosting", "better than every rival"):
         assert word in told
     assert "Published rul-presses v1" in told
     line = last_line(tmp_path)
@@ -94,13 +95,13 @@ def test_a_student_that_a_simple_model_equals_is_published_only_if_someone_says_
     write_machines(tmp_path, count=26)
     refused = train(tmp_path, "--publish", "--epochs", "1")
     assert refused.exit_code == NOT_BETTER, refused.output
-    assert "not (clearly) better than" in refused.output
-    assert "so it is not published" in refused.output
+    assert "It is not clearly better than" in refused.output
+    assert "Not better: nothing was published" in refused.output
     assert last_line(tmp_path)["unbeaten"]
     assert Registry(tmp_path / "registry").names() == []
     done = train(tmp_path, "--publish", "--epochs", "1", "--despite-baselines")
     assert done.exit_code == 0, done.output
-    assert "is published all the same because of --despite-baselines" in done.output
+    assert "The baselines do not count: --despite-baselines" in done.output
     assert "Published rul-pumps v1" in done.output
 
 

@@ -16,11 +16,13 @@ pytest.importorskip("torch", reason="needs the extra [training]; make test insta
 from models.artifact import read_artifact
 from models.dummy import write_dummy
 from models.registry import Registry
+from models.rulings import Ruling, add_ruling
 from models.zoo import zoo_path
 from tests.training.datasets.small_files import cmapss_files, write_folder
 from training.centre import NOT_RELEASED
+from training.decision import HELD, NOT_BETTER, REJECTED
 from training.recipes import format_recipe, shipped_recipe
-from training.redistill import NOT_BETTER, redistill
+from training.redistill import redistill
 from training.runfolder import UNFINISHED, open_run_folder
 
 pytestmark = pytest.mark.needs_training
@@ -54,6 +56,43 @@ def test_publishes_the_first_then_a_better_one_and_refuses_a_worse_one(tmp_path,
     assert "Not better: nothing was published" in worse.output
     assert stable(tmp_path, name).version == 2
     assert Registry(tmp_path / "registry").list_versions(name) == [1, 2]
+
+
+def test_what_people_rule_counts_more_than_a_better_measure(tmp_path):
+    name, registry = "rul-dummy", Registry(tmp_path / "registry")
+    for epochs in ("1", "10"):
+        done = call(tmp_path, "--name", name, "--publish", "--epochs", epochs)
+        assert done.exit_code == 0, done.output
+    again = call(tmp_path, "--publish", "--epochs", "10")
+    assert again.exit_code == NOT_BETTER, again.output
+    assert "It is the same graph as that of the running rul-dummy v2" in again.output
+
+    registry.set_stable(name, 1)  # somebody has moved the pointer back
+    for words in ((), ("--publish",)):
+        rejected = call(tmp_path, "--epochs", "10", *words)
+        assert rejected.exit_code == REJECTED, rejected.output
+        assert "It gives the same scores as v2, which was rejected (rolled back to" in (
+            rejected.output
+        )
+        assert "Rejected: nothing was published" in rejected.output
+    assert stable(tmp_path, name).version == 1
+
+    ruling = Ruling(ts_ms=registry.now_ms(), who="eva", what="readmit", version=2)
+    add_ruling(registry.folder(name), ruling)
+    ruling = Ruling(ts_ms=registry.now_ms(), who="eva", what="hold", reason="audit")
+    add_ruling(registry.folder(name), ruling)
+    held = call(tmp_path, "--publish", "--epochs", "10", "--out", str(tmp_path / "kept"))
+    assert held.exit_code == HELD, held.output
+    assert "rul-dummy is held since" in held.output
+    assert not (tmp_path / "kept").exists(), "before the training"
+    shown = call(tmp_path, "--epochs", "10", "--out", str(tmp_path / "kept"))
+    assert shown.exit_code == HELD, shown.output
+    assert "It is better, but rul-dummy is held since" in shown.output
+    assert registry.list_versions(name) == [1, 2]
+    last = json.loads((tmp_path / "kept" / "log.jsonl").read_text().splitlines()[-1])
+    assert (last["outcome"], last["published_version"]) == ("held", None)
+    (rival,) = last["rivals"].values()
+    assert rival["headline_gain"] > rival["smallest_gain"] > 0
 
 
 def test_without_publish_nothing_is_published(tmp_path):

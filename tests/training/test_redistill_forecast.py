@@ -13,9 +13,11 @@ pytest.importorskip("torch", reason="needs the extra [training]; make test insta
 from models.artifact import read_artifact, write_artifact
 from models.manifest import Draft
 from models.registry import Registry
+from models.rulings import Ruling, add_ruling
 from models.zoo import STARTERS, zoo_path
 from training.datasets.dummy_series import make_dummy_series
-from training.redistill import NOT_BETTER, redistill
+from training.decision import HELD, NOT_BETTER
+from training.redistill import redistill
 from training.runfolder import UNFINISHED
 
 pytestmark = pytest.mark.needs_training
@@ -109,6 +111,19 @@ def test_a_student_with_other_windows_cannot_replace_the_running_one(published):
     assert refused.exit_code == 2
     assert "make windows of 66 readings, but the running" in refused.output
     assert "publish under a new --name" in refused.output
+
+
+def test_nothing_is_published_over_a_held_student(published, tmp_path):
+    folder, _, _ = published
+    registry = Registry(tmp_path / "registry")
+    artifact = read_artifact(folder / "kept" / "artifact")
+    registry.publish(artifact.path, stable=True)
+    ruling = Ruling(ts_ms=1, who="eva", what="hold", reason="audit")
+    add_ruling(registry.folder(artifact.manifest.name), ruling)
+    held = call(tmp_path, "--publish", "--out", str(tmp_path / "kept"))
+    assert held.exit_code == HELD, held.output
+    assert "by eva: audit" in held.output
+    assert not (tmp_path / "kept").exists(), "before the training"
 
 
 def write_rooms(folder, stream="hall", channels=None):
