@@ -1,6 +1,7 @@
 import re
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 
 from models.artifact import read_artifact
@@ -114,3 +115,35 @@ def test_a_starter_seeds_a_registry(name, tmp_path):
 def test_an_unknown_starter_is_refused(name):
     with pytest.raises(NameRefused, match="ships with kpstream"):
         zoo_path(name)
+
+
+_LEVELS = ("ORT_DISABLE_ALL", "ORT_ENABLE_BASIC", "ORT_ENABLE_EXTENDED", "ORT_ENABLE_ALL")
+_STEP = {"rul": 1.0, "activity": 0.05, "forecast": 0.05}
+"""Most that a score moves if a last bit decides between two steps of eight bits: cycles,
+probability, scaled deviations. A saturated kernel moves all windows, some by several cycles."""
+
+
+@pytest.mark.parametrize("name", list_zoo())
+def test_a_student_is_one_student_at_every_optimisation_level(name: str) -> None:
+    """Fused kernels differ from plain ones on processors without VNNI unless told not to."""
+    artifact = read_artifact(zoo_path(name))
+    manifest = artifact.manifest
+    shape = (32, manifest.window.length, len(manifest.channels))
+    steps = np.random.default_rng(0).normal(0, 1, shape).cumsum(axis=1)
+    scaled = (steps / np.sqrt(np.arange(1, shape[1] + 1))[:, None]).astype(np.float32)
+    outputs = [_run_at(artifact.onnx_bytes, level, scaled) for level in _LEVELS]
+    for output in outputs[:-1]:
+        apart = np.abs(output - outputs[-1]).max(axis=1)
+        is_moved = apart > 1e-4
+        assert is_moved.mean() <= (0.05 if name.endswith("-int8") else 0)
+        assert apart.max() <= _STEP[manifest.task]
+
+
+def _run_at(onnx_bytes: bytes, level: str, scaled: np.ndarray) -> np.ndarray:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, level)
+    options.add_session_config_entry("session.x64quantprecision", "1")  # as a gateway
+    session = ort.InferenceSession(onnx_bytes, options, providers=["CPUExecutionProvider"])
+    found = session.run(None, {"windows": scaled})
+    return np.concatenate([output.reshape(len(scaled), -1) for output in found], axis=1)
