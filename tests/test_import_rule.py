@@ -55,6 +55,9 @@ MAY_IMPORT = {
         "ingest.simulators",
         "ingest.units",
         "models",
+        "pipeline.drift.reasons",
+        "pipeline.errors",
+        "pipeline.stores.resultsfile",
         "pipeline.scoring.scorers",  # what runs is what the code of a gateway would run
         "pipeline.windows.resample",  # own data come to the student's rate as a stream does
     ),

@@ -2,6 +2,7 @@
 
 train-redistill --data dataset.toml --publish
 train-redistill init --from recordings/pump
+train-redistill schedule --kind cron -- --data dataset.toml --publish
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ import click
 
 from training.init import init
 from training.redistill import redistill
+from training.schedule import schedule
 
 __all__ = ["SUBCOMMANDS", "main"]
 
-SUBCOMMANDS: dict[str, click.Command] = {"init": init}
+SUBCOMMANDS: dict[str, click.Command] = {"init": init, "schedule": schedule}
 """Commands by the first word; without one of them, it is training itself."""
 
 

@@ -6,7 +6,8 @@ Exit codes: 0 if the student was published, is better than the running student, 
 yet; 2 for wrong usage or data, or if something cannot be written; 3 if it is not (clearly) better,
 and nothing was published; 4 if the time was over: the same command continues; 5 if it was
 published, but the centre could not release it; 6 if its name is held or pinned; 7 if it is equal
-to a version that was rejected; 130 after Ctrl-C, which keeps the finished passes.
+to a version that was rejected; 8 if --if-needed finds no reason to train; 130 after Ctrl-C, which
+keeps the finished passes.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ from training.decision import HELD, REJECTED
 from training.errors import DataSetError, MissingExtraError, RecipeError, TrainingError
 from training.evaluate import Rival
 from training.publication import Orders, conclude, find_rejected, require_publishable
+from training.reasons import NO_REASON, When, has_reason
 from training.recipes import (
     Recipe,
     format_recipe,
@@ -124,6 +126,17 @@ class _TaskOption(click.ParamType):
     help="Smallest gain that matters, in the unit of the headline measure (RMSE: cycles); by "
     "default the noise of the measurement.",
 )
+@click.option("--if-needed", is_flag=True, help="Train only if there is a reason (exit code 8).")
+@click.option(
+    "--max-age-days",
+    type=click.FloatRange(min=0),
+    help="With --if-needed: age of the running student that is a reason.",
+)
+@click.option(
+    "--drift",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="With --if-needed: results file of a gateway; its drift is a reason.",
+)
 @click.option(
     "--new-range",
     is_flag=True,
@@ -180,6 +193,11 @@ def redistill(centre: Path | None, plan: Path | None, **options: Any) -> None:
         message = "--plan needs --centre and --publish"
         raise click.UsageError(message)
     options["centre"] = None if centre is None else Centre(centre, plan)
+    when = When(*(options.pop(key) for key in ("if_needed", "max_age_days", "drift")))
+    if when != When() and not when.if_needed:
+        message = "--max-age-days and --drift need --if-needed"
+        raise click.UsageError(message)
+    options["when"] = when
     try:
         options["task"] = _choose_task(options["task"], options["data"])
         has_labels = find_task_by_option(options["task"]) in labelled_tasks()
@@ -255,6 +273,7 @@ def _redistill(
     replace: bool,
     new_range: bool,
     min_gain: float | None,
+    when: When,
     centre: Centre | None,
     name: str | None,
     out: Path | None,
@@ -290,6 +309,8 @@ def _redistill(
         warn=lambda text: console.print(text, soft_wrap=True, markup=False),
     )
     running = print_running(console, rival)
+    if not has_reason(console, when, running, data_set.digest, time.time_ns() // 1_000_000):
+        return NO_REASON
     if data != "dummy":  # made-up readings have no unit
         seen = seen_range(data_set.train.windows)
         require_claimed_units(data_set.title, data_set.channels, seen, running, new_range=new_range)

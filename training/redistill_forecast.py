@@ -39,6 +39,7 @@ from training.forecast_gate import (
     student_forecast,
 )
 from training.publication import Orders, conclude, find_rejected, require_publishable
+from training.reasons import NO_REASON, When, has_reason
 from training.report import RunLog, print_forecast_gains, print_forecast_table
 from training.runfolder import default_folder, open_run_folder, out_of_time
 from training.running import choose_name, find_running, print_running, title_of
@@ -86,6 +87,7 @@ def redistill_forecast(
     replace: bool,
     new_range: bool,
     min_gain: float | None,
+    when: When,
     centre: Centre | None,
     name: str | None,
     out: Path | None,
@@ -113,7 +115,9 @@ def redistill_forecast(
     deadline_s = started_s + (60 * max_minutes if max_minutes is not None else math.inf)
     models = Registry(registry)
     given = _read_inputs(console, task, data, subset, models, name, centre, config, changes)
-    whole = given.whole
+    whole, now_ms = given.whole, time.time_ns() // 1_000_000
+    if not has_reason(console, when, given.running, given.known.digest, now_ms):
+        return NO_REASON
     if data != "dummy":  # made-up readings have no unit
         seen = seen_range(np.concatenate(whole.series))
         require_claimed_units(whole.title, whole.channels, seen, given.running, new_range=new_range)
