@@ -162,7 +162,7 @@ def _nearest(name: str) -> str:
     close = get_close_matches(name.casefold()[:40], folded, n=3, cutoff=0.6)
     units = [unit for each in close for unit in folded[each]][:3]
     if not units:
-        return "; docs/units.md lists them"
+        return "; docs/mapping.md lists them"
     return f"; did you mean {' or '.join(units)}?"
 
 
