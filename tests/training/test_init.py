@@ -115,6 +115,17 @@ def test_blocks_milliseconds_and_machines_that_still_run(tmp_path):
     assert "6 machines" in told
 
 
+def test_machines_that_only_the_cycle_tells_apart(tmp_path):
+    rows = [row[1:] for row in ROWS]
+    (tmp_path / "cells.csv").write_text(to_csv(rows, ("Cycle_Index", "a", "b")))
+    told, text = made(tmp_path, tmp_path / "cells.csv")
+    assert "restarts = true" in text
+    assert "6 machines" in told
+    data = read_own(tmp_path / "dataset.toml").data
+    assert data.group_names == {n: f"cells-{n}" for n in range(1, 7)}
+    assert len(data.train) == len(ROWS) - 6 * 29
+
+
 def test_recordings_with_labels(tmp_path):
     arrow = pytest.importorskip("pyarrow")
     from pyarrow import parquet

@@ -83,6 +83,7 @@ class OwnTime(Frozen):
     column: Annotated[str, Field(min_length=1)] | None = None
     form: Annotated[str, Field(min_length=1)] = "cycle"
     zone: str = "UTC"
+    restarts: Annotated[bool, Strict()] = False
 
     @model_validator(mode="after")
     def _whole(self) -> OwnTime:
@@ -92,6 +93,9 @@ class OwnTime(Frozen):
             raise ValueError(msg)
         if self.column is None and self.form != "cycle":
             msg = f"form is {self.form!r}, but no column holds the time: give time.column"
+            raise ValueError(msg)
+        if self.restarts and self.column is None:
+            msg = "restarts tells machines apart by a column that begins again: give time.column"
             raise ValueError(msg)
         return self
 

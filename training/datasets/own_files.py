@@ -254,6 +254,11 @@ def _split(
     if own.device_column:
         cells = [_cells(name, columns, one) for one in own.device_column]
         devices = np.array(["/".join(row) for row in zip(*cells, strict=True)], dtype=np.str_)
+    if own.time.restarts:
+        numbers_of_runs = np.cumsum(np.diff(times, prepend=times[:1]) < 0) + 1
+        devices = np.array(
+            [f"{one}-{run}" for one, run in zip(devices, numbers_of_runs, strict=True)], np.str_
+        )
     groups = devices if own.group_column is None else _cells(name, columns, own.group_column)
     keys, places = np.unique(np.stack([devices, groups], axis=1), axis=0, return_inverse=True)
     order = np.argsort(places.ravel(), kind="stable")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import pairwise
@@ -28,28 +29,22 @@ from training.errors import DataSetError, reading_data
 __all__ = ["Guess", "guess_description"]
 
 _ROWS = 20_000
-_DEVICES = (
-    "device unit unit_number unit_id engine engine_id machine machine_id asset asset_id equipment "
-    "unit_nr unitnumber pump bearing id subject subject_id person user user_id participant who "
-    "sequence run trial session"
-).split()
+_DEVICES = """device unit unit_number unit_id engine engine_id machine machine_id asset asset_id
+equipment unit_nr unitnumber battery_id cell_id battery cell pump bearing id subject subject_id
+person user user_id participant who sequence run trial session""".split()
 _GROUP_WORDS = {"engine": "engine", "bearing": "bearing", "pump": "pump", "subject": "subject"}
-_TIMES = (
-    "ts_ms cycle cycles time_in_cycles time_cycles cycle_number timestamp ts time datetime date t "
-    "epoch time_ms timestamp_ms ms milliseconds time_s seconds sec"
-).split()
+_TIMES = """ts_ms cycle cycle_index cycles time_in_cycles time_cycles cycle_number timestamp ts time
+datetime date t epoch time_ms timestamp_ms ms milliseconds time_s seconds sec""".split()
 _LIVES = "y rul remaining_useful_life remaining_life ttf time_to_failure".split()
 _CLASSES = "activity label class state status target".split()
 _NO_CHANNEL = ("recv_ms", "index", "", "unnamed_0", "hs", "fc")  # the last two: N-CMAPSS
 _SEPARATORS = ",;\t| "
 _STOPPED = "censored suspended survived still_runs stopped".split()
-_PATTERNS = (
-    "%Y.%m.%d.%H.%M.%S",
-    "%d.%m.%Y %H:%M:%S",
-    "%d.%m.%Y %H:%M",
-    "%d/%m/%Y %H:%M:%S",
-    "%m/%d/%Y %H:%M:%S",
-)
+_PATTERNS = """%Y.%m.%d.%H.%M.%S
+%d.%m.%Y %H:%M:%S
+%d.%m.%Y %H:%M
+%d/%m/%Y %H:%M:%S
+%m/%d/%Y %H:%M:%S""".splitlines()
 _MS_FROM, _S_FROM = 1e11, 1e8  # later than 1973, as milliseconds or seconds
 _MOST_CLASSES = 50
 _SECONDS = 2.56  # of a window of movements, as in UCI HAR
@@ -194,11 +189,10 @@ def _split(line: str, separator: str) -> list[str]:
 
 
 def _is_number(cell: str) -> bool:
-    try:
+    with suppress(ValueError):
         parse_number(cell.strip().strip('"'))
-    except ValueError:
-        return False
-    return True
+        return True
+    return False
 
 
 def _slug(text: str) -> str:
@@ -236,7 +230,8 @@ def _write(
         device = _find(names, _DEVICES) or _find_blocks(look, [time])
     if time is not None and time == device:
         time = None
-    if time is not None and _repeats(look, time, device):
+    restarts = device is None and time is not None and _restarts(look, time)
+    if time is not None and not restarts and _repeats(look, time, device):
         guess.known.append(f"column {time!r} repeats within a device, so it is not the time")
         time, cycle = None, time
     else:
@@ -288,8 +283,12 @@ def _write(
     if word is not None:
         lines.append(f'word = "{word}"')
     lines += _notation_lines(look.notation)
+    if restarts:
+        guess.known.append(f"column {time!r} begins again, and each time it is another machine")
     if time is not None:
         lines += ["", "[time]", f"column = {_quoted(time)}", f"form = {_quoted(form)}"]
+    if restarts:
+        lines.append("restarts = true  # CHECK")
     lines += ["", *_answer_lines(guess, look, task, life, answer, labels, folder, form)]
     lines += ["", *_window_lines(look, task, device, rate_hz)]
     for one in channels:
@@ -299,7 +298,7 @@ def _write(
     guess.known.append(f"{where}; {len(channels)} columns of readings")
     if still:
         guess.known.append(f"left out, because they never move: {', '.join(still)}")
-    if device is None:
+    if device is None and not restarts:
         guess.unknown.append("whether each file is one machine or person; if not: device_column")
     if not is_recording:
         guess.unknown.append("the stream under which your gateway gets these readings: stream")
@@ -314,6 +313,12 @@ def _find_blocks(look: _Look, taken: Sequence[str | None]) -> str | None:
         if 1 <= changes == len(set(cells)) - 1 and changes < len(cells) / 5:
             return name
     return None
+
+
+def _restarts(look: _Look, time: str) -> bool:
+    """Whether a column of cycles begins again now and then."""
+    values = look.numbers.get(time, np.zeros(0))
+    return 1 <= int((np.diff(values) < 0).sum()) < len(values) / 5
 
 
 def _repeats(look: _Look, time: str, device: str | None) -> bool:
