@@ -68,6 +68,11 @@ _COMMANDS = {
         "drift",
         "Tell which streams read something else than their students learned.",
     ),
+    "mount": (
+        "deploy.commands.mount",
+        "mount",
+        "Measure how a motion sensor is worn, and turn its readings.",
+    ),
     "models": (
         "deploy.commands.models",
         "models",

@@ -40,7 +40,7 @@ from pipeline.log.changelog import Changelog, ChangelogRow
 from pipeline.log.statetable import LogTable
 from pipeline.scoring.batch import OnScored, Rescue, Scorer, score_and_report
 from pipeline.scoring.quality import QualityChecks
-from pipeline.scoring.stage import ScoringStage
+from pipeline.scoring.stage import ScoringStage, TurnWindows
 from pipeline.settings import PipelineSettings
 from pipeline.stage import agent_of, appender
 from pipeline.stores.sinks import LineSink, Sink
@@ -175,6 +175,7 @@ def create_scoring_app(
     kafka: KafkaLink | None = None,
     on_scored: OnScored | None = None,
     rescue: Rescue | None = None,
+    turn: TurnWindows | None = None,
 ) -> ScoringApp:
     """Build the app that windows readings and scores closed windows.
 
@@ -189,6 +190,7 @@ def create_scoring_app(
         on_scored: Called in the scoring thread with each batch; it must return at once and never
             raise.
         rescue: Finds a student in place of one that fails; called in the scoring thread.
+        turn: Turns the windows of devices that are mounted otherwise.
 
     Raises:
         PipelineError: The URL names no log, or `kafka` is missing.
@@ -209,6 +211,7 @@ def create_scoring_app(
         checkpoint_ms=settings.checkpoint_ms,
         batch_readings=settings.batch_readings,
         mqtt_prefix=mqtt_prefix,
+        turn=turn,
     )
     app.agent(topics[READINGS], name="score")(agent_of(app, stage, _follower(app)))
 

@@ -48,6 +48,7 @@ __all__ = [
     "LogHole",
     "LogLocked",
     "LogLost",
+    "MountingError",
     "NoScore",
     "NoStudent",
     "NotesError",
@@ -202,6 +203,10 @@ class LineFull(PipelineError):
 
 class ConsoleError(PipelineError):
     """The console page cannot be served; the message says why and what to change."""
+
+
+class MountingError(PipelineError):
+    """How a device is mounted cannot be measured, read or kept; the message says what to do."""
 
 
 class NotesError(PipelineError):

@@ -30,9 +30,9 @@ def augment(windows: Tensor, affine: tuple[Tensor, Tensor], recipe: Recipe) -> T
         turn = _rotations(batch, math.radians(recipe.rotation_deg))
         windows = _turned(windows, turn)
     if recipe.turn_deg:
-        means = windows.mean(dim=1).reshape(batch, -1, 3)
-        longest = means.norm(dim=2).argmax(dim=1)  # only gravity does not cancel over a window
-        vertical = torch.nn.functional.normalize(means[torch.arange(batch), longest], dim=1)
+        means = windows.mean(dim=1).reshape(batch, -1, 3).median(dim=0).values
+        longest = means.norm(dim=1).argmax()  # only gravity does not cancel over a window
+        vertical = torch.nn.functional.normalize(means[longest], dim=0).expand(batch, 3)
         angle = math.radians(recipe.turn_deg) * (2 * torch.rand(batch, 1, 1) - 1)
         windows = _turned(windows, _rotations_about(vertical, angle))
     if recipe.scale_jitter:

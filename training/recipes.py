@@ -127,8 +127,8 @@ class Recipe:
     rotation_deg: float = 0.0
     """Deviation of a random rotation of the sensor per window, in degrees (motion sensors)."""
     turn_deg: float = 0.0
-    """Largest random turn of the sensor about the vertical per window, in degrees; the vertical is
-    the longest mean of three channels (x, y, z): that of the acceleration with gravity."""
+    """Largest random turn of the sensor about the vertical of the body, per window and in degrees:
+    about the usual direction of gravity, the longest median of three channels (x, y, z)."""
     truncation: float = 0.0
     """Share of windows cut in front to a random length of at least 30 readings and padded as the
     stream pads (numbers only). Without it, padding would tell the student that an engine is new."""

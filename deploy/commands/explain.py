@@ -85,6 +85,7 @@ def _open_gateway(state_dir: Path | None) -> Iterator[_Place]:
     from pipeline.explain.explainer import Explainer
     from pipeline.explain.logscan import LogFile
     from pipeline.explain.scores import find_score, find_streams
+    from pipeline.scoring.mounting import Mountings
     from pipeline.settings import PipelineSettings
     from pipeline.stores.resultsfile import ResultsFile
 
@@ -99,8 +100,9 @@ def _open_gateway(state_dir: Path | None) -> Iterator[_Place]:
     try:
         log = LogFile(settings.log_path)
         find = partial(find_score, results)
+        mountings = Mountings(settings.state_dir, lambda _: None)
         yield _Place(
-            Explainer(find, log, settings.registry_path, pipeline),
+            Explainer(find, log, settings.registry_path, pipeline, mountings.turn_values),
             lambda device, site, stream: find_streams(results, device, site=site, stream=stream),
         )
     finally:

@@ -66,6 +66,7 @@ from pipeline.points.accounts import Accounts, publish_accounts
 from pipeline.points.points import Point
 from pipeline.quiet import QuietThread
 from pipeline.scoring.batch import Scored
+from pipeline.scoring.mounting import Mountings
 from pipeline.scoring.students import Students
 from pipeline.settings import PipelineSettings
 from pipeline.status.view import Measure
@@ -136,6 +137,7 @@ class Gateway:
         self.students.contests.on_compared = self._store_point
         self.drift = DriftWatch(self.students.models.running.get, settings.own_name, now_ms)
         data_dir = settings.state_dir / "faust"
+        mountings = Mountings(settings.state_dir, self.students.plans.get)
         self.scoring = create_scoring_app(
             settings.log_url,
             pipeline,
@@ -145,6 +147,7 @@ class Gateway:
             mqtt_prefix=ingest.mqtt_prefix,
             on_scored=self._on_scored,
             rescue=self.students.contests.rescue,
+            turn=mountings.turn,
         )
         self._sinks = _sinks(self.results, pipeline, settings, ingest)
         self.stores = [
@@ -177,7 +180,11 @@ class Gateway:
             allowed_hosts=settings.console_hosts,
             settings=_page_settings(ingest),
             explainer=Explainer(
-                partial(find_score, self.results), LogFile(settings.log_path), registry, pipeline
+                partial(find_score, self.results),
+                LogFile(settings.log_path),
+                registry,
+                pipeline,
+                mountings.turn_values,
             ),
             more=self._measures,
             metrics_devices=settings.metrics_devices,

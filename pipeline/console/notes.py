@@ -13,17 +13,16 @@ console change it, one at a time under a lock; neither waits for the other to re
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from ingest.secrettext import error_text
-from ingest.statefile import StateFileUnusable, open_regular, read_object, write_object
+from ingest.sharedstate import SharedState
+from ingest.statefile import StateFileUnusable
 from ingest.topics import are_names
 from pipeline.console.queries import Device
 from pipeline.errors import NotesError
@@ -67,20 +66,17 @@ class DeviceNotes:
         Args:
             folder: The state folder of the gateway.
         """
-        self._path = folder / FILE_NAME
-        self._stamp: tuple[int, ...] | None = None
+        self._file = SharedState(folder / FILE_NAME)
         self._notes: dict[Device, Note] = {}
 
     def read(self) -> Mapping[Device, Note]:
         """All notes; none, with one line in the log, while the file is unusable."""
-        stamp = self._file_stamp()
-        if stamp != self._stamp:
+        if self._file.has_changed():
             try:
-                self._notes = _read(self._path)
-            except NotesError as exc:
-                log.warning("%s; no device counts as acknowledged or retired", exc)
+                self._notes = _notes(self._file.read())
+            except _UNUSABLE as exc:
+                log.warning("%s; no device counts as acknowledged or retired", self._said(exc))
                 self._notes = {}
-            self._stamp = stamp
         return self._notes
 
     def put(self, device: Device, note: Note) -> None:
@@ -91,7 +87,8 @@ class DeviceNotes:
         """
         with self._changing() as notes:
             if device not in notes and len(notes) >= _MOST:
-                msg = f"{self._path} has {_MOST:,} notes; end some with `kpstream devices restore`"
+                path = self._file.path
+                msg = f"{path} has {_MOST:,} notes; end some with `kpstream devices restore`"
                 raise NotesError(msg)
             notes[device] = replace(note, by=note.by[:_MOST_TEXT], text=note.text[:_MOST_TEXT])
 
@@ -136,50 +133,32 @@ class DeviceNotes:
                 log.warning("%s; the notes stay as they are", exc)
         return kept
 
-    def _file_stamp(self) -> tuple[int, ...]:
-        try:
-            found = self._path.lstat()
-        except OSError:
-            return ()
-        return found.st_ino, found.st_mtime_ns, found.st_size
-
     @contextmanager
     def _changing(self) -> Iterator[dict[Device, Note]]:
         """Yield the notes for a change that is written when the block ends."""
-        lock = self._path.with_suffix(".lock")
         try:
-            descriptor = open_regular(lock, os.O_RDWR | os.O_CREAT)
+            with self._file.changing() as values:
+                notes = _notes(values)
+                yield notes
+                values.clear()
+                values["devices"] = {"/".join(each): asdict(note) for each, note in notes.items()}
+        except _UNUSABLE as exc:
+            raise NotesError(self._said(exc)) from exc
         except OSError as exc:
-            msg = f"cannot change {self._path}: {error_text(exc)}"
+            msg = f"cannot change {self._file.path}: {error_text(exc)}"
             raise NotesError(msg) from exc
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            notes = _read(self._path)
-            before = dict(notes)
-            yield notes
-            if notes != before:
-                rows = {"/".join(device): asdict(note) for device, note in notes.items()}
-                write_object(self._path, {"devices": rows})
-        except OSError as exc:
-            msg = f"cannot change {self._path}: {error_text(exc)}"
-            raise NotesError(msg) from exc
-        finally:
-            with suppress(OSError):
-                os.close(descriptor)
+
+    def _said(self, exc: Exception) -> str:
+        why = error_text(exc)
+        return f"the notes on devices in {self._file.path} are unusable ({why}): move the file away"
 
 
-def _read(path: Path) -> dict[Device, Note]:
-    """Read the notes.
+_UNUSABLE = (StateFileUnusable, KeyError, TypeError, AttributeError, ValueError)
 
-    Raises:
-        NotesError: The file cannot be read, or is not one of notes.
-    """
-    try:
-        found = read_object(path)
-        return {} if found is None else dict(map(_entry, found["devices"].items()))
-    except (StateFileUnusable, KeyError, TypeError, AttributeError, ValueError) as exc:
-        msg = f"the notes on devices in {path} are unusable ({error_text(exc)}): move the file away"
-        raise NotesError(msg) from exc
+
+def _notes(values: Mapping[str, Any]) -> dict[Device, Note]:
+    """The notes in the object of the file; raises one of `_UNUSABLE`."""
+    return dict(map(_entry, values["devices"].items())) if values else {}
 
 
 def _entry(item: tuple[str, Any]) -> tuple[Device, Note]:

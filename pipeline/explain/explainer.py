@@ -5,12 +5,13 @@ Blocking, so it is called in a `QuietThread` or in a process of its own; one thr
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.errors import ScoreFailed
 from models.explain import explain
@@ -25,11 +26,23 @@ from pipeline.explain.students import ExplainingStudents
 from pipeline.scoring.students import stream_plan
 from pipeline.settings import PipelineSettings
 
-__all__ = ["Explained", "Explainer", "FindScore", "explained_json", "readings_json"]
+__all__ = [
+    "Explained",
+    "Explainer",
+    "FindScore",
+    "TurnValues",
+    "explained_json",
+    "readings_json",
+]
 
 FindScore = Callable[[DeviceStream, "int | None"], StoredScore]
 """Finds the newest score of a stream, or the one that was newest at an event time; raises NoScore.
 """
+
+TurnValues = Callable[
+    [tuple[str, str, str], NDArray[np.float32], Sequence[str]], NDArray[np.float32]
+]
+"""Turns readings of a device; see `pipeline.scoring.mounting.Mountings.turn_values`."""
 
 _APART = 1e-3
 """Largest difference between a stored number and the same one made again, as a share of it."""
@@ -60,15 +73,22 @@ class Explainer:
         log: The log.
         registry: Folder of the registry.
         settings: Settings by which streams are windowed.
+        turn: Turns readings of a device that is mounted otherwise, as scoring does.
     """
 
     def __init__(
-        self, find_score: FindScore, log: LogSource, registry: Path, settings: PipelineSettings
+        self,
+        find_score: FindScore,
+        log: LogSource,
+        registry: Path,
+        settings: PipelineSettings,
+        turn: TurnValues = lambda _device, values, _channels: values,
     ) -> None:
         self.students = ExplainingStudents(registry)
         self._find_score = find_score
         self._log = log
         self._settings = settings
+        self._turn = turn
 
     def explain(self, where: DeviceStream, at_ms: int | None, max_bytes: int) -> Explained:
         """Explain the newest score of a stream, or the one that was newest at `at_ms`.
@@ -97,14 +117,17 @@ class Explainer:
         spec = replace(stream_plan(manifest, self._settings).spec, rate_hz=rate_hz)
         try:
             window = rebuild_window(self._log, score, spec, manifest.channel_names, max_bytes)
-            explanation = explain(student, window.values)
+            values = self._turn(
+                (where.site, where.device, where.stream), window.values, manifest.channel_names
+            )
+            explanation = explain(student, values)
         except ScoreFailed as exc:
             raise ExplainError(str(exc)) from exc
         same_student = manifest.version == score.version
         field = score.task.answer.headline_field
         return Explained(
             score,
-            make_report(explanation, manifest, window.values, window.ts_ms),
+            make_report(explanation, manifest, values, window.ts_ms),
             same_student,
             not same_student or _is_same(score.fields.get(field), explanation.fields.get(field)),
         )

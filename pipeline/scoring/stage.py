@@ -22,7 +22,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
@@ -54,6 +54,10 @@ _MAX_RECORD_BYTES = 500_000
 """Bytes of scores in one record, below Kafka's limit of 1 MB; forecasts may be long."""
 _BACKLOG_MS = 60_000
 """A window that was received later than this after its end is of a backlog."""
+
+
+TurnWindows = Callable[[Sequence[ClosedWindow]], Sequence[ClosedWindow]]
+"""Turns windows; see `pipeline.scoring.mounting.Mountings.turn`."""
 
 
 class ScoreWindows(Protocol):
@@ -125,6 +129,7 @@ class ScoringStage(Stage):
         checkpoint_ms: Longest time between two checkpoints while there is something to save.
         batch_readings: Readings after which a micro-batch ends even if more are waiting.
         mqtt_prefix: First levels of the MQTT topics, for the addresses of dead letters.
+        turn: Turns the windows of devices that are mounted otherwise, before they are scored.
     """
 
     def __init__(
@@ -138,6 +143,7 @@ class ScoringStage(Stage):
         checkpoint_ms: int,
         batch_readings: int,
         mqtt_prefix: str,
+        turn: TurnWindows | None = None,
     ) -> None:
         super().__init__(
             "score",
@@ -149,6 +155,7 @@ class ScoringStage(Stage):
         self.devices = devices
         self.counters = ScoringCounters()
         self._score = score
+        self._turn = turn
         self._append = append
         self._table = table
         self._checkpoint_s = checkpoint_ms / 1000
@@ -235,7 +242,9 @@ class ScoringStage(Stage):
         windows = [window for _, window in closed]
         scored = Scored()
         for start in range(0, len(windows), _MAX_SCORED):
-            part = windows[start : start + _MAX_SCORED]
+            part: Sequence[ClosedWindow] = windows[start : start + _MAX_SCORED]
+            if self._turn is not None:
+                part = self._turn(part)
             score = partial(self._score, part, scored_ms=now_ms())
             found = await loop.run_in_executor(self._thread, score)
             scored.records += found.records

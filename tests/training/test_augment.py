@@ -29,8 +29,8 @@ def test_a_turn_about_the_vertical_keeps_gravity_where_it_is():
     affine = torch.ones(9), torch.zeros(9)
     recipe = parse_recipe("task = 'activity'\nturn_deg = 180")
     turned = augment(windows, affine, recipe)
-    before, after = (w.mean(dim=1)[:, 6:] for w in (windows, turned))
-    torch.testing.assert_close(before, after, atol=1e-5, rtol=0)
+    before, after = (w.mean(dim=1)[:, 7] for w in (windows, turned))
+    torch.testing.assert_close(before, after, atol=0.02, rtol=0)
     # Every direction comes: the first triple is turned by angles of the whole circle.
     first, second = (w[:, 0, [0, 2]] for w in (windows, turned))
     cosine = torch.nn.functional.cosine_similarity(first, second)

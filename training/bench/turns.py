@@ -2,8 +2,10 @@
 
     python -m training.bench.turns --data DATA_FOLDER --only har-waist
 
-Each window of the official test people is turned about the vertical, or tilted about a random
-horizontal axis. The vertical is the direction of gravity in the window. The student is not changed.
+Each window of the official test people is turned about the vertical of the body, or tilted about a
+random axis at right angles to it. The vertical is the usual direction of gravity, that of somebody
+upright: a phone that is turned in its holder feels gravity elsewhere when its wearer lies down. The
+student is not changed.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ _SURE = 0.9
 
 
 def turned(windows: NDArray[np.float32], angle_deg: float, seed: int = 0) -> NDArray[np.float32]:
-    """Turn each window about its vertical by the angle, in a random sense.
+    """Turn each window about the vertical of the body by the angle, in a random sense.
 
     Args:
         windows: Raw windows `[n, length, channels]`; the channels are triples (x, y, z), one of
@@ -40,24 +42,25 @@ def turned(windows: NDArray[np.float32], angle_deg: float, seed: int = 0) -> NDA
         seed: Seed of the senses.
     """
     sense = np.where(np.random.default_rng(seed).random(len(windows)) < 0.5, -1.0, 1.0)
-    return _rotated(windows, vertical_of(windows), np.radians(angle_deg) * sense)
+    axis = np.broadcast_to(vertical_of(windows), (len(windows), 3))
+    return _rotated(windows, axis, np.radians(angle_deg) * sense)
 
 
 def tilted(windows: NDArray[np.float32], angle_deg: float, seed: int = 0) -> NDArray[np.float32]:
-    """Tilt each window by the angle about a random horizontal axis; arguments as in `turned`."""
+    """Tilt each window by the angle about a random level axis; arguments as in `turned`."""
     vertical = vertical_of(windows)
-    axis = np.random.default_rng(seed).normal(size=vertical.shape)
-    axis -= (axis * vertical).sum(axis=1, keepdims=True) * vertical
+    axis = np.random.default_rng(seed).normal(size=(len(windows), 3))
+    axis -= (axis @ vertical)[:, None] * vertical
     axis /= np.linalg.norm(axis, axis=1, keepdims=True)
     return _rotated(windows, axis, np.full(len(windows), np.radians(angle_deg)))
 
 
 def vertical_of(windows: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Unit vector of gravity in each window, `[n, 3]`: the longest mean of a triple of channels."""
+    """Unit vector of gravity for somebody upright, `[3]`: the longest median of three channels."""
     means = windows.astype(np.float64).mean(axis=1).reshape(len(windows), -1, 3)
-    longest = np.linalg.norm(means, axis=2).argmax(axis=1)
-    found = means[np.arange(len(windows)), longest]
-    vertical: NDArray[np.float64] = found / np.linalg.norm(found, axis=1, keepdims=True)
+    medians = np.median(means, axis=0)
+    found = medians[np.linalg.norm(medians, axis=1).argmax()]
+    vertical: NDArray[np.float64] = found / np.linalg.norm(found)
     return vertical
 
 

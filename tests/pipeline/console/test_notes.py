@@ -45,6 +45,7 @@ def notes(tmp_path: Path) -> DeviceNotes:
     ],
 )
 def test_a_note_ends_by_itself(
+    tmp_path: Path,
     notes: DeviceNotes,
     note: Note,
     rank: int,
@@ -54,7 +55,7 @@ def test_a_note_ends_by_itself(
 ) -> None:
     notes.put(DEVICE, note)
     assert notes.follow(DEVICE, note, rank, heard_ms, is_stale=is_stale) == kept
-    assert DeviceNotes(notes._path.parent).read() == ({} if kept is None else {DEVICE: kept})
+    assert DeviceNotes(tmp_path).read() == ({} if kept is None else {DEVICE: kept})
 
 
 def test_a_note_that_was_changed_meanwhile_is_left_alone(notes: DeviceNotes) -> None:
