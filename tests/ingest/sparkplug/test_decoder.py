@@ -582,10 +582,10 @@ def test_the_settings_switch_the_decoder_on(tmp_path: Path) -> None:
 
 
 def test_each_counter_is_a_metric(sparkplug: Sparkplug) -> None:
-    from pipeline.console.metrics import _sparkplug
+    from pipeline.console.formatmetrics import sparkplug_metrics
 
     take(sparkplug, *node().births(T0_MS))
-    families = {each.name: each for each in _sparkplug(sparkplug.status())}
+    families = {each.name: each for each in sparkplug_metrics(sparkplug.status())}
     assert (
         families["kpstream_sparkplug_births"].samples[0].name == "kpstream_sparkplug_births_total"
     )
