@@ -31,14 +31,16 @@ def test_a_gateway_publishes_each_score_and_takes_none_of_them_for_a_reading(
             await publisher.flush()
 
     with Plant(tmp_path, broker_kind="mosquitto", KPSTREAM_GATEWAY_SCORES_MQTT="true") as plant:
-        found = heard(plant.broker, WINDOWS, lambda: asyncio.run(publish(plant.broker.port)))
+        found = heard(plant.broker, WINDOWS + 1, lambda: asyncio.run(publish(plant.broker.port)))
         plant.wait_until(lambda: plant.totals()["stored"] == WINDOWS, 30, "stored")
         totals = plant.totals()
         assert (totals["messages_received"], totals["dead_letters"]) == (MESSAGES, {})
         parts = (plant.get("health") or {})["parts"]
         assert parts["store-mqtt"] == "ok"
         assert plant.stop_gateway() == 0
-    assert {topic for topic, _, _ in found} == {"scores/lab/ann/imu"}
-    times = [content["time_ms"] for _, content, _ in found]
+    scores = [content for topic, content, _ in found if topic == "scores/lab/ann/imu"]
+    (quality,) = [content for topic, content, _ in found if topic != "scores/lab/ann/imu"]
+    assert quality["alarm"] is (quality["quality"] != "good")
+    times = [content["time_ms"] for content in scores]
     assert times == sorted(set(times))
     assert len(times) == WINDOWS
