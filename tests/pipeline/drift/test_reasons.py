@@ -6,32 +6,15 @@ from click.testing import CliRunner
 
 from deploy.commands.drift import drift
 from pipeline.drift.reasons import Reason, reasons_in_influx, reasons_in_results
-from pipeline.points.measurements import DRIFT
-from pipeline.points.points import Point
 from pipeline.stores.resultsfile import ResultsFile
+from tests.fakes.drift import DRIFT_TEXT, drift_point
 
 NOW = 1_900_000_000_000
 
 
-def point(stream: str, drifted: int, at_ms: int = NOW, device: str = "*", channel: str = "*"):
-    site = "*" if device == "*" else "plant"
-    tags = tuple(zip(DRIFT.tags, ("gate", site, device, stream, channel), strict=True))
-    fields = (
-        ("drifted", drifted),
-        ("since_ms", (NOW - 60_000) * drifted),
-        ("version", 3),
-        ("windows", 1000),
-        ("text", "60% of the windows are doubtful" if drifted else ""),
-    )
-    if channel != "*":
-        fields = (("psi", 9.0), ("limit", 1.0), ("windows", 1000), ("drifted", drifted))
-    return Point(DRIFT.name, tags, fields, at_ms * 1_000_000)
-
-
 def reason(stream: str, device: str = "*") -> Reason:
     site = "*" if device == "*" else "plant"
-    text = "60% of the windows are doubtful"
-    return Reason("gate", site, device, stream, 3, NOW - 60_000, NOW, text)
+    return Reason("gate", site, device, stream, 3, NOW - 60_000, NOW, DRIFT_TEXT)
 
 
 @pytest.fixture
@@ -39,12 +22,12 @@ def state(tmp_path):
     results = ResultsFile(tmp_path / "results.db")
     results.write(
         [
-            point("imu", 1),
-            point("imu", 1, channel="acc_x"),
-            point("imu", 1, device="anna"),
-            point("imu", 0, device="bo"),
-            point("engine", 1, NOW - 1_000),
-            point("engine", 0),
+            drift_point("imu", 1, NOW),
+            drift_point("imu", 1, NOW, channel="acc_x"),
+            drift_point("imu", 1, NOW, device="anna"),
+            drift_point("imu", 0, NOW, device="bo"),
+            drift_point("engine", 1, NOW - 1_000),
+            drift_point("engine", 0, NOW),
         ]
     )
     yield tmp_path, results
