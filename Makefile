@@ -93,6 +93,7 @@ docs: $(VENV)/.dev
 bench: $(VENV)/.dev
 	@$(BIN)/python -m tests.bench $(ARGS)
 	@$(BIN)/python -m tests.bench.mapping
+	@$(BIN)/python -m tests.bench.resampling --cost
 
 bench-site: $(VENV)/.dev
 	@$(BIN)/kpstream site install

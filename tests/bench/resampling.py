@@ -65,7 +65,11 @@ def main() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     parser = argparse.ArgumentParser(prog="python -m tests.bench.resampling")
     parser.add_argument("--results", action="store_true", help="write docs/results/rate.md")
+    parser.add_argument("--cost", action="store_true", help="only the CPU time; needs no data")
     args = parser.parse_args()
+    if args.cost:
+        print(cost_table())
+        return
     data = Path(os.environ["KPSTREAM_TEST_DATA"])
     parts = [waist_table(data), wrist_table(data), cost_table()]
     text = "# Rates and resampling: results\n\n" + "\n\n".join(parts) + "\n"
