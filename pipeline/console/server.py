@@ -13,6 +13,7 @@ read it through DNS rebinding. A `StatusServer` has `/health`, `/ready` and `/me
 | `/api/v1/devices/{site}/{device}/{stream}/explanation?at_ms=N` | why a score (absent: newest) |
 | `/api/v1/devices/{site}/{device}/{stream}/readings?last=N` | the newest raw readings |
 | POST `/api/v1/devices/{site}/{device}/{stream}/labels` | 201: the label is in the log |
+| POST `/api/v1/devices/{site}/{device}/{stream}/note` | 200: the note is made, or ended |
 | `/api/v1/pipeline` | totals, partitions, latency, throughput, dead letters |
 | `/api/v1/models` | running students, lineage, refused versions |
 | `/health` | 200 while the process works, else 503 |
@@ -33,6 +34,7 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +58,7 @@ from pipeline.console.listener import (
 )
 from pipeline.console.metrics import CONTENT_TYPE, MOST_DEVICES, DeviceSeries, exposition
 from pipeline.console.notes import DeviceNotes
+from pipeline.console.noting import take_note
 from pipeline.console.pages import (
     PageSettings,
     device_page,
@@ -279,7 +282,10 @@ class Console:
                 "/api/v1/pipeline": self._get_pipeline,
                 "/api/v1/models": self._get_models,
             },
-            {"/api/v1/devices/{site}/{device}/{stream}/labels": self._post_label},
+            {
+                "/api/v1/devices/{site}/{device}/{stream}/labels": self._post_label,
+                "/api/v1/devices/{site}/{device}/{stream}/note": self._post_note,
+            },
         )
         self._sampler = asyncio.create_task(self._sample(), name="console-sampler")
 
@@ -355,6 +361,17 @@ class Console:
             _device(request), request.headers, peer_of(request), body, now_ms
         )
         if status == 201:
+            self._cache.clear()
+        return json_answer(page, status)
+
+    async def _post_note(self, request: Request) -> Response:
+        if self._notes is None or self._labelling is None:
+            return json_answer({"error": "this process takes no notes on devices"}, 403)
+        body, now_ms, access = await request.read(), self._now_ms(), self._labelling.access
+        who = (_device(request), request.headers, peer_of(request))
+        take = partial(take_note, self._notes, access, *who, body, now_ms)
+        status, page = await asyncio.get_running_loop().run_in_executor(self._executor, take)
+        if status == 200:
             self._cache.clear()
         return json_answer(page, status)
 

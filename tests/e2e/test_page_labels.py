@@ -1,4 +1,4 @@
-"""Labels in a real browser: a span marked on the chart, a wrong score, and their revocation."""
+"""Labels and notes in a real browser: a span on the chart, a wrong score, a known alarm."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from ingest.errors import LogUnavailable
 from ingest.labels import Label, LabelRecord, current_labels, decode_label_record, label_log_record
 from ingest.topics import LABELS, Address
 from pipeline.console.labelling import Labelling
+from pipeline.console.notes import DeviceNotes
 from pipeline.console.server import Console, create_console
 from pipeline.log.locallog import LocalLogWriter, SqliteLog, open_log
 from pipeline.log.reader import peek_log
@@ -90,7 +91,8 @@ async def site(tmp_path: Path, chromium_program: str) -> AsyncIterator[Site]:
 
     view = FakeView.fleet(time.time_ns() // 10**6)
     labelling = Labelling(give, "loopback", 60_000)
-    console = create_console(view, results, port=0, labelling=labelling)
+    notes = DeviceNotes(tmp_path)
+    console = create_console(view, results, port=0, labelling=labelling, notes=notes)
     await console.start()
     async with Browser(chromium_program) as browser:
         made = Site(console, log, browser)
@@ -159,3 +161,24 @@ async def test_a_label_that_the_log_does_not_take_is_said(site: Site) -> None:
     assert "the log does not take the label: it is full" in said
     assert site.labels() == []
     site.browser.complaints = [each for each in site.browser.complaints if "503" not in each]
+
+
+async def test_an_alarm_is_acknowledged_on_the_page_and_that_is_ended(
+    site: Site, tmp_path: Path
+) -> None:
+    pills = "[...document.querySelectorAll('.title .pill')].map((p) => p.innerText.trim())"
+    critical = Address("plant-1", "engine-02", "engine")
+    await site.browser.look(1280, 1100)
+    await site.open(critical)
+    await site.button("Acknowledge")
+    await site.browser.wait(f"{pills}.includes('Acknowledged')")
+    folder = Path(os.environ.get("KPSTREAM_SCREENSHOTS", tmp_path))
+    await site.browser.screenshot(folder / "device-acknowledged.png")
+    assert DeviceNotes(tmp_path).read()[tuple(critical)].kind == "acknowledged"
+    await site.button("No longer acknowledged")
+    await site.browser.wait(f"!{pills}.includes('Acknowledged')")
+    await site.button("Retire")
+    await site.browser.wait(f"{pills}.includes('Retired')")
+    await site.button("Bring back")
+    await site.browser.wait(f"!{pills}.includes('Retired')")
+    assert dict(DeviceNotes(tmp_path).read()) == {}

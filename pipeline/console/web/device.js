@@ -3,6 +3,7 @@
 import { cardOf, deviceQuery } from "./cards/cards.js";
 import { dateTime, h, icon, remembered, whole } from "./dom.js";
 import { judgeButtons, labelCard } from "./label.js";
+import { noteButtons } from "./note.js";
 import { doubtNote, doubtPill, equation, isStale, notePill, problems, scoreOf, stalePill, toggle } from "./parts.js";
 import { rawReadings } from "./readings.js";
 import { alertNote, whyButton, whyCard } from "./why.js";
@@ -32,7 +33,7 @@ export const devicePage = {
       h("div.head", {},
         h("div", {}, h("div.title", {}, h("h1", {}, d.device), card.pill(d, data.settings), doubtPill(d), stale ? stalePill(d, now) : null, notePill(d)),
           h("p", {}, [d.site, d.stream, d.version === undefined ? null : `scored by ${d.model} v${d.version}`].filter(Boolean).join(" · "))),
-        scoreOf(d) && h("div.head-end", {}, whyButton(d, data, context), judgeButtons(d, data, context), spans)),
+        scoreOf(d) && h("div.head-end", {}, whyButton(d, data, context), judgeButtons(d, data, context), noteButtons(d, data, context), spans)),
       problems(data.health),
       scoreOf(d) && doubtNote(d),
       scoreOf(d) && alertNote(d, data, context),

@@ -17,7 +17,7 @@ const pathOf = (d) => `/api/v1/devices/${devicePath(d)}/labels`;
 const isHere = () => ["localhost", "127.0.0.1", "[::1]"].includes(location.hostname);
 
 /** Whether this page may give labels; the gateway decides again. */
-const may = (settings) => settings.labels === "everywhere" || (settings.labels === "loopback" && isHere());
+export const may = (settings) => settings.labels === "everywhere" || (settings.labels === "loopback" && isHere());
 
 /** A label in a few words. */
 export function labelWords(label) {

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.console.acting import Access
 from pipeline.console.fleet import Fleet, FleetQuery
 from pipeline.console.notes import FILE_NAME, DeviceNotes, Note
+from pipeline.console.noting import take_note
 from pipeline.console.pages import PageSettings
 from pipeline.errors import NotesError
 from pipeline.points.points import Point
@@ -162,3 +164,49 @@ def test_an_acknowledged_machine_that_recovers_is_not_quiet_the_next_time(
         page = fleet.page(view, FleetQuery.parse({"task": "rul"}), NOW_MS)
     assert page["devices"][0]["device"] == "engine-02"
     assert page["devices"][0]["note"] is None
+
+
+OWN = {
+    "Host": "localhost:8765",
+    "Origin": "http://localhost:8765",
+    "Content-Type": "application/json",
+}
+
+
+def test_a_note_is_made_and_ended_on_the_page(notes: DeviceNotes) -> None:
+    body = b'{"kind": "acknowledged", "by": "ada", "text": "bearing ordered"}'
+    assert take_note(notes, "loopback", DEVICE, OWN, "127.0.0.1", body, NOW_MS)[0] == 200
+    assert dict(notes.read()) == {DEVICE: SEEN}
+    assert take_note(notes, "loopback", DEVICE, OWN, "127.0.0.1", b'{"kind": null}', 1)[0] == 200
+    assert dict(notes.read()) == {}
+
+
+@pytest.mark.parametrize(
+    ("access", "headers", "peer", "body", "status"),
+    [
+        ("off", {}, "127.0.0.1", b'{"kind": null}', 403),
+        ("loopback", {}, "192.168.1.9", b'{"kind": null}', 403),
+        ("loopback", {"Origin": "http://example.com"}, "127.0.0.1", b'{"kind": null}', 403),
+        ("loopback", {"Content-Type": "text/plain"}, "127.0.0.1", b'{"kind": null}', 403),
+        ("loopback", {}, "127.0.0.1", b'{"kind": "gone"}', 400),
+        ("loopback", {}, "127.0.0.1", b'{"kind": null, "rank": 1}', 400),
+        ("loopback", {}, "127.0.0.1", b"{", 400),
+        ("loopback", {}, "127.0.0.1", b'{"kind": "retired", "text": "%s"}' % (b"x" * 201), 400),
+        ("everywhere", {}, "192.168.1.9", b'{"kind": null}', 200),
+    ],
+)
+def test_who_may_make_a_note_on_the_page_and_how(
+    notes: DeviceNotes, access: Access, headers: dict[str, str], peer: str, body: bytes, status: int
+) -> None:
+    notes.put(DEVICE, SEEN)
+    found, page = take_note(notes, access, DEVICE, OWN | headers, peer, body, NOW_MS)
+    assert found == status
+    assert (dict(notes.read()) == {DEVICE: SEEN}) == (status != 200)
+    assert ("error" in page) == (status != 200)
+
+
+def test_notes_that_cannot_be_kept_are_said(tmp_path: Path, notes: DeviceNotes) -> None:
+    (tmp_path / FILE_NAME).write_bytes(b"{")
+    body = b'{"kind": "retired"}'
+    status, page = take_note(notes, "loopback", DEVICE, OWN, "127.0.0.1", body, NOW_MS)
+    assert (status, "move the file away" in page["error"]) == (503, True)
