@@ -42,6 +42,7 @@ MAY_IMPORT = {
         "ingest.extras",
         "ingest.patience",
         "ingest.secrettext",
+        "ingest.sharedstate",
         "ingest.statefile",
         "ingest.tls",
         "ingest.units",
