@@ -7,7 +7,8 @@ a choice:
 
 1. `write_object` replaces the file; it holds a JSON object with a checksum over the rest, `crc32`.
 2. `read_object` returns the object, or None without a file, or raises `StateFileUnusable`.
-3. The caller says in the log what it does without the file, and goes on.
+3. The caller says in the log what it does without the file, and goes on; or it does not go on, and
+   tells the `reason` alone.
 
 The registry has a reader of its own for artifacts (`models.artifact.open_plain_file`), because
 `models` imports nothing of kpstream.
@@ -26,6 +27,7 @@ from typing import Any
 import orjson
 
 from ingest.errors import IngestError
+from ingest.secrettext import error_text
 
 __all__ = [
     "NotRegular",
@@ -34,6 +36,7 @@ __all__ = [
     "open_regular",
     "read_object",
     "read_regular",
+    "reason_of",
     "replace_file",
     "write_object",
 ]
@@ -56,10 +59,20 @@ class NotRegular(OSError):
 
 
 class StateFileUnusable(IngestError):
-    """A small state file cannot be read, or is damaged; the message names file and reason."""
+    """A small state file cannot be read, or is damaged; the message names file and reason.
+
+    Attributes:
+        reason: The reason alone, for callers that do not go on without the file.
+    """
 
     def __init__(self, path: Path, reason: object) -> None:
         super().__init__(f"{path} is unusable and ignored: {reason}")
+        self.reason = str(reason)
+
+
+def reason_of(exc: Exception) -> str:
+    """Return why a state file is unusable, without its name and what becomes of it."""
+    return exc.reason if isinstance(exc, StateFileUnusable) else error_text(exc)
 
 
 def open_regular(path: Path, flags: int, mode: int = 0o600) -> int:

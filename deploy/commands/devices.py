@@ -78,7 +78,7 @@ def restore(device: str, stream: str | None, site: str | None, state_dir: Path |
         notes = DeviceNotes(settings.state_dir)
         known = [
             each
-            for each in notes.read()
+            for each in notes.known()
             if _fits(each, device) and stream in (None, each[2]) and site in (None, each[0])
         ]
         if len(known) != 1:
@@ -98,7 +98,9 @@ def list_command(state_dir: Path | None) -> None:
     from pipeline.explain.scores import utc
 
     settings = _settings(state_dir)
-    found = sorted(DeviceNotes(settings.state_dir).read().items(), key=lambda item: -item[1].at_ms)
+    with _errors():
+        known = DeviceNotes(settings.state_dir).known()
+    found = sorted(known.items(), key=lambda item: -item[1].at_ms)
     for device, note in found:
         why = f": {note.text}" if note.text else ""
         click.echo(f"{'/'.join(device)}  {note.kind} {utc(note.at_ms)} by {note.by}{why}")

@@ -146,7 +146,7 @@ def _remove(settings: GatewaySettings, device: str, stream: str | None, site: st
     mountings = Mountings(settings.state_dir, lambda _: None)
     known = [
         each
-        for each in mountings.read()
+        for each in mountings.known()
         if device in (each[1], "/".join(each[:2]), "/".join(each))
         and stream in (None, each[2])
         and site in (None, each[0])
@@ -163,7 +163,7 @@ def _list(settings: GatewaySettings) -> None:
     from pipeline.explain.scores import utc
     from pipeline.scoring.mounting import Mountings
 
-    found = Mountings(settings.state_dir, lambda _: None).read()
+    found = Mountings(settings.state_dir, lambda _: None).known()
     for device, mounting in sorted(found.items()):
         click.echo(
             f"{'/'.join(device)}  tilted by {mounting.tilt_deg:g}, turned by "

@@ -22,7 +22,7 @@ from typing import Any, Literal, get_args
 
 from ingest.secrettext import error_text
 from ingest.sharedstate import SharedState
-from ingest.statefile import StateFileUnusable
+from ingest.statefile import StateFileUnusable, reason_of
 from ingest.topics import are_names
 from pipeline.console.queries import Device
 from pipeline.errors import NotesError
@@ -78,6 +78,17 @@ class DeviceNotes:
                 log.warning("%s; no device counts as acknowledged or retired", self._said(exc))
                 self._notes = {}
         return self._notes
+
+    def known(self) -> Mapping[Device, Note]:
+        """All notes that the file has now.
+
+        Raises:
+            NotesError: The file is unusable.
+        """
+        try:
+            return _notes(self._file.read())
+        except _UNUSABLE as exc:
+            raise NotesError(self._said(exc)) from exc
 
     def put(self, device: Device, note: Note) -> None:
         """Make a note, in place of any earlier one.
@@ -149,7 +160,7 @@ class DeviceNotes:
             raise NotesError(msg) from exc
 
     def _said(self, exc: Exception) -> str:
-        why = error_text(exc)
+        why = reason_of(exc)
         return f"the notes on devices in {self._file.path} are unusable ({why}): move the file away"
 
 

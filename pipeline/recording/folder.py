@@ -214,7 +214,7 @@ class RecordingFolder:
 
     def _check_is_new(self) -> None:
         if next(self._path.glob("*/*/part-*.parquet"), None) is not None:
-            reason = f"it has files of readings, but no {POSITIONS_FILE}"
+            reason = f"{self._path} has files of readings, but no {POSITIONS_FILE}"
             raise without_positions(self._path, reason)
 
     def _read_labels(self) -> None:

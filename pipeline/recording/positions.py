@@ -52,7 +52,7 @@ def read_positions(folder: Path) -> RecordedPositions | None:
             raise StateFileUnusable(file, "it has other keys")
         return RecordedPositions(**found)
     except StateFileUnusable as exc:
-        raise without_positions(folder, str(exc)) from exc
+        raise without_positions(folder, f"{file} is unusable ({exc.reason})") from exc
 
 
 def write_positions(folder: Path, positions: RecordedPositions) -> None:

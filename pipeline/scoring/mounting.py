@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from ingest.secrettext import error_text
 from ingest.sharedstate import SharedState
-from ingest.statefile import StateFileUnusable
+from ingest.statefile import StateFileUnusable, reason_of
 from ingest.topics import are_names
 from models.manifest import Manifest
 from models.seen import VectorLength
@@ -119,6 +119,17 @@ class Mountings:
                 log.warning("%s; the mountings stay as they are", self._said(exc))
         return self._mountings
 
+    def known(self) -> Mapping[_Key, Mounting]:
+        """All mountings that the file has now.
+
+        Raises:
+            MountingError: The file is unusable.
+        """
+        try:
+            return _mountings(self._file.read())
+        except _UNUSABLE as exc:
+            raise MountingError(self._said(exc)) from exc
+
     def turn(self, closed: Sequence[ClosedWindow]) -> Sequence[ClosedWindow]:
         """Turn the windows of devices that have a mounting; called for each batch."""
         mountings = self.read()
@@ -188,7 +199,7 @@ class Mountings:
             raise MountingError(msg) from exc
 
     def _said(self, exc: Exception) -> str:
-        return f"{self._file.path} is unusable ({error_text(exc)}): move the file away"
+        return f"{self._file.path} is unusable ({reason_of(exc)}): move the file away"
 
 
 def find_mounting(
@@ -239,12 +250,24 @@ def find_mounting(
 
 def _vectors(manifest: Manifest) -> tuple[VectorLength, tuple[tuple[str, str, str], ...]]:
     """The vector that holds gravity, and the channels of all vectors."""
-    lengths = () if manifest.seen is None else manifest.seen.lengths or ()
+    seen = manifest.seen
+    if seen is None or seen.least_spread is None:
+        raise _no_lengths(manifest)
+    lengths = seen.lengths or ()
     steady = [each for each in lengths if each.low > _STEADY * each.high]
     if not steady:
         raise _no_gravity(manifest)
     names = [(x, y, z) for x, y, z in (each.channels for each in lengths)]
     return max(steady, key=lambda each: each.low / each.high), tuple(names)
+
+
+def _no_lengths(manifest: Manifest) -> MountingError:
+    return MountingError(
+        f"the manifest of {manifest.name} v{manifest.version} does not tell how long the vectors "
+        "of its training were: publish a version whose manifest does, for a student that ships "
+        f"with kpstream by `kpstream models add {manifest.name}`, and run the command again once "
+        "that version has scored the device"
+    )
 
 
 def _no_gravity(manifest: Manifest) -> MountingError:

@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from deploy.commands.devices import devices
+from pipeline.console.notes import FILE_NAME
 from pipeline.stores.resultsfile import ResultsFile
 from tests.fakes.view import fill
 
@@ -37,6 +38,16 @@ def test_from_acknowledged_to_restored(state: Path) -> None:
     assert said.output == "plant-1/engine-02/engine is no longer retired\n"
     assert run(state, "list").output == "no device is acknowledged or retired\n"
     assert run(state, "restore", "engine-02").exit_code == 1
+
+
+def test_a_damaged_file_is_an_error_and_no_empty_list(state: Path) -> None:
+    (state / FILE_NAME).write_bytes(b'{"x')
+    for words in (["list"], ["restore", "engine-04"]):
+        said = run(state, *words)
+        assert said.exit_code == 1, words
+        assert f"{state / FILE_NAME} are unusable (unexpected" in said.output, words
+        assert "ignored" not in said.output, words
+        assert said.output.strip().endswith("move the file away"), words
 
 
 def test_a_device_without_a_score_is_named_in_full(state: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from click.testing import CliRunner, Result
 
 from deploy.commands.mount import mount
-from pipeline.scoring.mounting import Mounting, Mountings
+from pipeline.scoring.mounting import FILE_NAME, Mounting, Mountings
 
 DEVICE = ("lab", "anna", "imu")
 STRAIGHT = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
@@ -28,6 +28,17 @@ def test_a_mounting_is_listed_and_forgotten(tmp_path: Path) -> None:
     assert said.output == "lab/anna/imu is scored as it comes, from the next window on\n"
     assert run(tmp_path, "--list").output == "no device of this gateway has a mounting\n"
     assert "found: none" in run(tmp_path, "anna", "--remove").output
+
+
+def test_a_damaged_file_is_an_error_and_no_empty_list(tmp_path: Path) -> None:
+    file = tmp_path / FILE_NAME
+    file.write_bytes(b'{"x')
+    for words in (["--list"], ["anna", "--remove"]):
+        said = run(tmp_path, *words)
+        assert said.exit_code == 1, words
+        assert f"Error: {file} is unusable (unexpected" in said.output, words
+        assert "ignored" not in said.output, words
+        assert said.output.strip().endswith("move the file away"), words
 
 
 def test_faults_are_named(tmp_path: Path) -> None:

@@ -167,8 +167,10 @@ def test_recordings_without_good_positions_are_not_added_to(
         (tmp_path / ".positions.json").unlink()
     else:
         (tmp_path / ".positions.json").write_bytes(content)
-    with pytest.raises(RecordingUnusable, match="move the folder away"):
+    with pytest.raises(RecordingUnusable, match="move the folder away") as refused:
         opened(tmp_path)
+    assert str(refused.value).startswith(str(tmp_path))
+    assert "ignored" not in str(refused.value)
 
 
 def test_damaged_line_of_labels_is_named(tmp_path: Path) -> None:

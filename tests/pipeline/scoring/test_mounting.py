@@ -168,6 +168,15 @@ def test_what_cannot_be_measured_is_said(waist: Manifest, change: object, said: 
         find_mounting(values, values[:0], waist, None, 7, still=100)
 
 
+def test_a_manifest_from_before_the_lengths_asks_for_a_newer_one(waist: Manifest) -> None:
+    assert waist.seen is not None
+    seen = waist.seen.model_copy(update={"least_spread": None, "lengths": None})
+    older = waist.model_copy(update={"seen": seen})
+    values = recording(waist, np.eye(3))
+    with pytest.raises(MountingError, match="kpstream models add har-waist"):
+        find_mounting(values, values[:0], older, None, 7, still=100)
+
+
 def test_a_student_without_gravity_has_no_mounting() -> None:
     manifest = read_artifact(zoo_path("rul-fd001")).manifest
     values = np.ones((500, 14), dtype=np.float32)
