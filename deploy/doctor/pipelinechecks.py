@@ -12,7 +12,7 @@ import json
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +37,7 @@ __all__ = [
     "log_holder",
 ]
 
+_MOST_MAPPING_FAULTS = 5
 _ON_DEMAND_BYTES = 512 * 1024 * 1024
 _REFUSED_ADVICE = (
     "gateways keep their running student; publish it again, or promote another version"
@@ -307,14 +308,7 @@ def _notices(page: Mapping[str, Any]) -> list[Finding]:
     for text in kept if isinstance(kept, list) else ():
         advice = "docs/delivery.md, What a broker announces"
         found.append(Finding("session", "warn", str(text), advice))
-    former = [
-        name
-        for name, about in _table(mappings.get("in_force")).items()
-        if _table(about).get("is_former")
-    ]
-    if former:
-        text = f"the gateway uses the last good version of {', '.join(former)}"
-        found.append(Finding("mappings", "warn", text, "mend the files; see above"))
+    found += _mapping_faults(mappings)
     notices, count = sparkplug.get("notices"), sparkplug.get("without_stream")
     if isinstance(notices, list) and notices:
         text = f"{count} nodes or devices match no stream: " + "; ".join(map(str, notices[:5]))
@@ -327,6 +321,20 @@ def _notices(page: Mapping[str, Any]) -> list[Finding]:
         advice = "they are dead letters: kpstream dead-letters list"
         found.append(Finding("topics", "warn", text, advice))
     return found
+
+
+def _mapping_faults(mappings: Mapping[str, Any]) -> Iterator[Finding]:
+    """Report mapping files that the gateway does not use as they are, whatever ours are set to."""
+    in_force = _table(mappings.get("in_force"))
+    for name, fault in list(_table(mappings.get("faults")).items())[:_MOST_MAPPING_FAULTS]:
+        if name in in_force:
+            text = f"the gateway uses the last good version of {name}: {fault}"
+        else:
+            text = f"the gateway does not read {name}: {fault}" if name else str(fault)
+        advice = (
+            "mend the file; the gateway reads it again within seconds (docs/mapping-at-work.md)"
+        )
+        yield Finding("mappings", "warn", text, advice)
 
 
 def _table(value: object) -> Mapping[str, Any]:

@@ -39,6 +39,7 @@ export function problems(health) {
   return [
     callout("bad", "alert", "The gateway is not ready", health.ready ? [] : health.problems),
     callout("warn", "warn", "The broker does not keep everything", health.notices ?? []),
+    callout("warn", "warn", "Mapping files have faults", Object.values(health.parts?.mappings?.faults ?? {})),
   ];
 }
 

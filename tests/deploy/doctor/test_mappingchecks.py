@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from deploy.doctor.brokercheck import broker_check
@@ -56,9 +57,14 @@ def test_an_empty_folder_is_a_warning_and_a_missing_one_a_failure(tmp_path: Path
 
 
 def test_a_gateway_that_uses_a_former_version_says_so() -> None:
-    in_force = '{"plugs": {"is_former": true}, "doors": {"is_former": false}}'
-    body = f'{{"ready": true, "problems": [], "parts": {{"mappings": {{"in_force": {in_force}}}}}}}'
-    with http(200, body) as url:
+    in_force = {"plugs": {"is_former": True}, "doors": {"is_former": False}}
+    faults = {"plugs": "not TOML", "meters": "meters.toml and doors.toml both claim", "": "no room"}
+    parts = {"mappings": {"in_force": in_force, "faults": faults}}
+    with http(200, json.dumps({"ready": True, "problems": [], "parts": parts})) as url:
         found = check_console(url, is_expected=True)
     assert states(found) == {"gateway": "ok", "mappings": "warn"}
-    assert found[1].text == "the gateway uses the last good version of plugs"
+    assert [each.text for each in found[1:]] == [
+        "the gateway uses the last good version of plugs: not TOML",
+        "the gateway does not read meters: meters.toml and doors.toml both claim",
+        "no room",
+    ]
