@@ -268,7 +268,7 @@ class CompiledMapping:
             _end_at_receipt(pieces, recv_ms)
         if len(objects) > 1:
             pieces = merged(pieces)
-            if self._times.path is None:
+            if self._times.is_shared:
                 pieces = self._spread(pieces, recv_ms, faults)
         extract.blocks = blocks_of(self._kept(pieces, extract, faults))
         extract.refused = faults.refusal()
@@ -305,7 +305,7 @@ class CompiledMapping:
         if sender is None or not kind.rules:
             extract.ignored += 1
             return []
-        _check_packed(document)
+        _check_packed(each if type(document) is list else document)
         if kind.straight is not None:
             try:
                 ts_ms, numbers = kind.straight.read(document, each, recv_ms)
@@ -340,14 +340,14 @@ class CompiledMapping:
         ]
 
     def _spread(self, pieces: Sequence[Piece], recv_ms: int, faults: Faults) -> list[Piece]:
-        """Give the readings of each sender times of their own; the last one is that of receipt."""
+        """Give the readings of each sender times of their own."""
         by_sender: dict[Address, list[Piece]] = {}
         for piece in pieces:
             by_sender.setdefault(piece.address, []).append(piece)
         kept = []
         for found in by_sender.values():
             try:
-                times = self._times.before(recv_ms, len(found))
+                times = self._times.spread([piece.ts_ms for piece in found], recv_ms)
             except ObjectFault as exc:
                 faults.add(RefusalReason.mapping, str(exc))
                 continue
@@ -382,7 +382,7 @@ class CompiledMapping:
 
 
 def _check_packed(document: Any) -> None:
-    """Raise the fault of packed numbers, in a message that the mapping is for."""
+    """Raise the fault of packed numbers, in a message or object that the mapping is for."""
     packed = document.get("packed") if type(document) is dict else None
     if isinstance(packed, ObjectFault):
         raise packed

@@ -35,6 +35,8 @@ _DEVICE_NAMES = (
     "serialnumber", "mac", "node", "client", "clientid", "id",
 )  # fmt: skip
 _MOST_MISSING = 20
+_STEP_MS = 1000.0  # where the messages do not tell
+_MAX_STEP_MS = 86_400_000.0  # what a mapping file may say
 _MOST_GUARDS = 8
 _PACKED_NAMES = {"data", "payload", "frm_payload", "raw", "hex", "bytes", "payload_raw"}
 _PACKED = re.compile(r"(?:[0-9a-fA-F]{2}){4,}|[A-Za-z0-9+/_-]{6,}={0,2}")
@@ -68,6 +70,7 @@ def plan_draft(messages: Iterable[RecordedMessage]) -> DraftPlan:
     plan = DraftPlan(kind, topic, objects.each)
     items = [item for item in objects.items if item.document in taken]
     _name_time(plan, objects, items)
+    _guess_step(plan, objects, items)
     if single is not None and topic.quantity is not None:
         channels_by_topic(plan, single, items)
     elif objects.selector is not None:
@@ -127,6 +130,21 @@ def _name_time(plan: DraftPlan, objects: Objects, items: Sequence[Item]) -> None
     plan.time_path, plan.time = best[1], best[2]
     if not best[2].is_sure:
         plan.unknown.append(f"the zone of {best[1]}, which has no offset: check zone in [time]")
+
+
+def _guess_step(plan: DraftPlan, objects: Objects, items: Sequence[Item]) -> None:
+    """Guess the distance of the readings of a message that have one time together."""
+    has_own = plan.time_path is not None and not plan.time_path.startswith("$.")
+    is_one_reading = objects.selector or objects.series or objects.key_place
+    received = [ms for item in items if (ms := item.document.message.recv_ms) is not None]
+    messages = len({id(item.document) for item in items})
+    if has_own or is_one_reading or len(items) == messages:
+        return
+    span_ms = max(received, default=0) - min(received, default=0)
+    guess = span_ms * messages / (messages - 1) / len(items) if messages > 1 else 0.0
+    guess = float(f"{guess:.3g}")
+    plan.step_ms = guess if 0 < guess <= _MAX_STEP_MS else _STEP_MS
+    plan.unknown.append("how far apart the readings of a message are: check step_ms in [time]")
 
 
 def _name_device(plan: DraftPlan, objects: Objects, items: Sequence[Item]) -> None:

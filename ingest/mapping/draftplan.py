@@ -60,6 +60,7 @@ class DraftPlan:
         missing: Texts that stand for a value that the device does not have.
         time_path: Path of the time, or None.
         time: Form of the time, or None.
+        step_ms: Guess of the time between readings that have one time together, or None.
         channels: The channels, in order.
         join_ms: Age for `[join]`; None: no join.
         emit: Trigger channel of the join.
@@ -77,6 +78,7 @@ class DraftPlan:
     missing: list[str] = field(default_factory=list)
     time_path: str | None = None
     time: TimeGuess | None = None
+    step_ms: float | None = None
     channels: list[ChannelDraft] = field(default_factory=list)
     join_ms: int | None = None
     emit: str = ""

@@ -89,6 +89,7 @@ def _time_lines(plan: DraftPlan) -> Iterator[str]:
     yield "[time]"
     if plan.time_path is None or plan.time is None:
         yield 'from = "received"             # no time was found in the messages'
+        yield from _step_lines(plan)
         return
     yield f"path = {_text(plan.time_path)}"
     yield f"form = {_text(plan.time.form)}"
@@ -97,6 +98,12 @@ def _time_lines(plan: DraftPlan) -> Iterator[str]:
     if plan.time.zone is not None:
         sure = "" if plan.time.is_sure else "            # a guess: the times have no offset"
         yield f"zone = {_text(plan.time.zone)}{sure}"
+    yield from _step_lines(plan)
+
+
+def _step_lines(plan: DraftPlan) -> Iterator[str]:
+    if plan.step_ms is not None:
+        yield f"step_ms = {plan.step_ms:g}            # a guess: the readings have one time"
 
 
 def _channel_lines(plan: DraftPlan) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ingest.mapping.errors import ObjectFault
@@ -75,6 +76,25 @@ class EventTimes:
             base = _time(place, read, place.of(document, each))
         times = [base + _time(self.path, self._read, cell) for cell in cells]
         return times if len(times) == rows else self.after(times[0], rows)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether all objects of a message have one time."""
+        return self.path is None or self.path.is_rooted
+
+    def spread(self, ts_ms: Sequence[int], recv_ms: int) -> Sequence[int]:
+        """Return times of their own for the readings of one sender in a message.
+
+        Raises:
+            ObjectFault: They have one time, and there is no step.
+        """
+        if self.path is None:
+            return self.before(recv_ms, len(ts_ms))
+        if not self.is_shared or len(set(ts_ms)) == len(ts_ms):
+            return ts_ms
+        if self.is_since_receipt:
+            return self.before(ts_ms[-1], len(ts_ms))
+        return self.after(ts_ms[0], len(ts_ms))
 
     def before(self, last_ms: int, rows: int) -> list[int]:
         """Return `rows` times a step apart, of which the last is given."""

@@ -25,7 +25,8 @@ class PackedReader:
 
     The document is `{"packed": {field: number}}`, or an array of such objects with `repeat`; with
     `path`, the JSON object around the text is in it, too, and a text that cannot be unpacked is an
-    `ObjectFault` in its place.
+    `ObjectFault` in its place. An array of JSON objects is an array of such documents, and `path`
+    begins at each of its objects.
     """
 
     def __init__(self, table: PackedTable) -> None:
@@ -45,15 +46,23 @@ class PackedReader:
         if self._path is None:
             return {"packed": self._unpacked(self._decoded(payload))}
         outer = read_json(payload)
-        text = self._path.find(outer)
-        if type(text) is not str or type(outer) is not dict:
-            msg = f"the message has no text at {self._path.text}"
-            raise BodyFault(msg)
-        try:
-            packed = self._unpacked(self._decoded(text.encode("utf-8", "replace")))
-        except BodyFault as exc:
-            packed = ObjectFault(str(exc))  # it counts only if the message is for the mapping
-        return {**outer, "packed": packed}
+        if type(outer) is list and self._path.steps and type(self._path.steps[0]) is str:
+            return [self._around(member, self._path) for member in outer]
+        return self._around(outer, self._path)
+
+    def _around(self, outer: Any, path: Path) -> Any:
+        """Return a JSON object with the numbers of its text, or with the fault in their place."""
+        text = path.find(outer)
+        packed: Any
+        if type(text) is not str:
+            packed = ObjectFault(f"the message has no text at {path.text}")
+        else:
+            try:
+                packed = self._unpacked(self._decoded(text.encode("utf-8", "replace")))
+            except BodyFault as exc:
+                packed = ObjectFault(str(exc))
+        # A fault counts only if the object is for the mapping.
+        return {**outer, "packed": packed} if type(outer) is dict else {"packed": packed}
 
     def _decoded(self, raw: bytes) -> bytes:
         if self._encoding == "raw":

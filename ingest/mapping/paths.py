@@ -5,6 +5,8 @@ other characters stands in quotes: `"Inlet temperature".value`. `$` is the whole
 begins there even where a path otherwise begins at one object of `each`. Every other path is an
 expression of [JMESPath](https://jmespath.org).
 
+Beside the functions of JMESPath there is `from_json(text)`, for JSON that stands as text in JSON.
+
 A path of `each` may also go through all members of an array or object with `*`, and bind the keys
 of an object to a place: `{device}.readings`.
 
@@ -22,6 +24,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import jmespath
+import orjson
+from jmespath import functions
 
 from ingest.secrettext import error_text
 
@@ -44,6 +48,20 @@ _EACH_STEP: Final = re.compile(
 _MAX_LENGTH: Final = 500
 
 
+class _Functions(functions.Functions):
+    """The functions of JMESPath, and `from_json`."""
+
+    @functions.signature({"types": ["string"]})
+    def _func_from_json(self, text: str) -> Any:
+        try:
+            return orjson.loads(text)
+        except orjson.JSONDecodeError:
+            return None
+
+
+_OPTIONS: Final = jmespath.Options(custom_functions=_Functions())
+
+
 @dataclass(frozen=True, slots=True)
 class Path:
     """One parsed path.
@@ -63,6 +81,12 @@ class Path:
     def of(self, document: Any, each: Any) -> Any:
         """Return what is there: in the message, or in one object of it."""
         return self.find(document if self.is_rooted else each)
+
+    def shown(self, each: str | None) -> str:
+        """Return the path for a message; with `each`, how to write one of the whole message."""
+        if each is None or self.is_rooted:
+            return self.text
+        return f"{self.text} in an object of each ($.{self.text} begins at the whole message)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +220,7 @@ def _finder(steps: tuple[str | int, ...]) -> Callable[[Any], Any]:
 def _searcher(expression: Any) -> Callable[[Any], Any]:
     def find(value: Any) -> Any:
         try:
-            found = expression.search(value)
+            found = expression.search(value, _OPTIONS)
         except Exception:  # a function met a value of a type that it does not take
             return ABSENT
         return ABSENT if found is None else found

@@ -50,6 +50,7 @@ class Senders:
         self._templates = tuple(templates)
         self._device = templates[1]
         self._devices = () if table.devices == ["*"] else tuple(table.devices)
+        self._each = table.each
         self.places = tuple(sorted({name for each in templates for name in each.names}))
 
     def of(self, places: Mapping[str, str]) -> Sender | None:
@@ -61,7 +62,8 @@ class Senders:
         for key, template in zip(_KEYS, self._templates, strict=True):
             for name in template.names:
                 if name not in places:
-                    msg = f"{key}: the message has no text at {self.in_message[name].text}"
+                    where = self.in_message[name].shown(self._each)
+                    msg = f"{key}: the message has no text at {where}"
                     raise ObjectFault(msg)
         if self.is_foreign(places):
             return None

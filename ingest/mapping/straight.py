@@ -96,6 +96,8 @@ class Straight:
         columns = list(map(self._numbers, found, self._factors, self._offsets))
         if self._ms_name is None:
             times = [self._times.of(document, each, 1, recv_ms)[0] for each in objects]
+            if len(objects) > 1 and self._times.is_shared:
+                times = list(self._times.spread(times, recv_ms))
         else:
             times = list(map(itemgetter(self._ms_name), objects))
             if set(map(type, times)) != {int}:

@@ -379,6 +379,31 @@ def test_readings_of_one_message_need_times_of_their_own() -> None:
     ]
 
 
+def test_readings_with_the_time_of_their_message_need_a_step() -> None:
+    text = 'topic = "a/{device}"\nsite = "s"\nstream = "t"\neach = "s"\n'
+    text = text.replace("{", "{{").replace("}", "}}") + "{when}"
+    text += '[time]\npath = "$.t"\nform = "epoch-ms"\n{step}[channels]\nx = "x"\n'
+    body = {"t": T0_MS, "k": 1, "s": [{"x": 1}, {"x": 2}, {"x": 3}]}
+    for when in ("", 'places = { k = "$.k" }\n'):  # the straight way, and the general one
+        with pytest.raises(RefusedMessage, match="3 readings have one time: give step_ms"):
+            read(mapping(text.format(when=when, step="")), "a/d", body)
+        stepped = mapping(text.format(when=when, step="step_ms = 20\n"))
+        assert [ts for ts, _ in rows(read(stepped, "a/d", body))] == [
+            T0_MS,
+            T0_MS + 20,
+            T0_MS + 40,
+        ]
+        [one] = rows(read(stepped, "a/d", {**body, "s": [{"x": 1}]}))
+        assert one == (T0_MS, {"x": 1.0})
+
+
+def test_a_refusal_says_where_a_path_begins() -> None:
+    text = 'topic = "a"\nsite = "s"\ndevice = { path = "id" }\nstream = "t"\neach = "s"\n'
+    told = r"device: the message has no text at id in an object of each \(\$\.id begins"
+    with pytest.raises(RefusedMessage, match=told):
+        read(mapping(text + '[channels]\nx = "x"\n'), "a", {"id": "d", "s": [{"x": 1}]})
+
+
 def test_a_device_may_have_other_keys_of_a_channel() -> None:
     text = PLUG + '[[override]]\ndevices = "plug-[79]"\nchannels.power = { unit = "W" }\n'
     for device, watts in (("plug-3", 1500.0), ("plug-7", 1.5)):
@@ -411,6 +436,24 @@ def test_when_decides_before_packed_numbers_are_read(body: Any, ignored: int) ->
     extract = read(mapping(UPLINK), "v3/probe/up", body)
     assert extract.ignored == ignored
     assert [each.values for each in extract.readings] == [{"temperature": 20.0}] * (1 - ignored)
+
+
+def test_packed_numbers_may_stand_in_each_object_of_an_array() -> None:
+    each = UPLINK.replace('format = "packed"', 'format = "packed"\neach = "$"')
+    each += '[time]\npath = "at"\nform = "epoch-ms"\n'
+    body = [
+        {"port": 5, "at": T0_MS},
+        {"port": 2, "at": T0_MS, "raw": "07d0"},
+        {"port": 2, "at": T0_MS + 5, "raw": "07"},
+        7,
+        {"port": 2, "at": T0_MS + 9},
+    ]
+    extract = read(mapping(each), "v3/probe/up", body)
+    assert rows(extract) == [(T0_MS, {"temperature": 20.0})]
+    assert extract.ignored == 2
+    assert extract.refused is not None
+    assert "1 packed bytes" in extract.refused.detail
+    assert "the message has no text at raw" in extract.refused.detail
 
 
 def test_when_decides_before_packed_records_are_read() -> None:

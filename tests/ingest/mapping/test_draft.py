@@ -86,6 +86,14 @@ def test_draft_from_samples_reads_them_at_once(path: Path) -> None:
             ['each = "samples"               # one object there is one reading', 'path = "$.t"'],
         ),
         (
+            recorded("imu", *({"t": NOW_MS, "s": [{"x": 1}, {"x": 2}]} for _ in range(3))),
+            ["step_ms = 500            # a guess: the readings have one time"],
+        ),
+        (
+            recorded("imu", {"s": [{"x": 1}, {"x": 2}]}),
+            ["step_ms = 1000            # a guess: the readings have one time"],
+        ),
+        (
             recorded("n/1", {"tags": [{"name": "p1", "value": 1}, {"name": "p2", "value": 2}]}),
             ['p1 = { path = "value", when = { name = "p1" } }  # 1'],
         ),

@@ -15,6 +15,7 @@ DOCUMENT: dict[str, Any] = {
     "a": {"b": [10, {"c": 20}], "x y": 30, "d-e": None},
     "list": [{"n": "t", "v": 1}, {"n": "h", "v": 2}],
     "text": "abc",
+    "json": '[215, {"v": 7}]',
     "": 5,
 }
 
@@ -39,6 +40,10 @@ DOCUMENT: dict[str, Any] = {
         ("list[*].v", [1, 2]),
         ("sum(list[*].v)", 3),
         ("sum(list)", ABSENT),
+        ("from_json(json)[0]", 215),
+        ("from_json(json)[1].v", 7),
+        ("from_json(text)", ABSENT),
+        ("from_json(list)", ABSENT),
         ("length(nothing)", ABSENT),
     ],
 )
