@@ -25,6 +25,7 @@ from deploy.settings.doc import env_name, settings_classes
 from deploy.stack.influxapi import InfluxApi
 from ingest.backoff import Backoff
 from ingest.environment import is_secret
+from ingest.mapping import ready
 from tests.attack.account import Attack
 
 SECRETS = {
@@ -45,7 +46,11 @@ SPOILED: dict[str, Callable[[str], str]] = {
 # The cases of the short form.
 SHORT = ["wrong int", "wrong url", "secret with newline inside", "secret with not UTF-8"]
 # Values of required parameters that are more than a number or a path.
-VALUES = {"since": "2026-11-28", "what": "devices-acl"}
+VALUES = {
+    "since": "2026-11-28",
+    "what": "devices-acl",
+    "file": str(next(Path(ready.__file__).parent.glob("*.toml"))),
+}
 # Commands that read no settings.
 WITHOUT_SETTINGS = {
     "bundle build",
@@ -54,6 +59,8 @@ WITHOUT_SETTINGS = {
     "certs make",
     "certs show",
     "fleet apply",
+    "map copy",
+    "map list",
     "site install",
 }
 
@@ -115,6 +122,10 @@ def line_of(words: tuple[str, ...], folder: Path) -> list[str]:
         values += [parameter.opts[0], value] if is_option else [value]
     chooses = words in (("dead-letters", "replay"), ("dead-letters", "purge"))
     more = ["--all"] if chooses else []
+    if words == ("map", "try"):
+        more = ["--seconds", "0.1"]
+    if words == ("map", "draft"):
+        more = ["tele/#", "--seconds", "0.1"]
     return [*words, *values, *more]
 
 

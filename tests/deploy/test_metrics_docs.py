@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import re
 from contextlib import closing
 from pathlib import Path
@@ -14,7 +15,9 @@ from deploy.updates.agent import RolloutAgent
 from deploy.updates.memory import RolloutMemory
 from deploy.updates.reports import rollout_measures
 from ingest.clock import now_ms
+from ingest.mapping.counters import MappingCounters
 from pipeline.app import ScoringApp
+from pipeline.console.formatmetrics import mapping_metrics
 from pipeline.console.metrics import exposition
 from pipeline.explain.alerts import AlertExplainer
 from pipeline.explain.students import ExplainingStudents
@@ -25,6 +28,7 @@ from pipeline.stores.resultsfile import ResultsFile
 from tests.fakes.view import FakeView
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
+MAPPING = "kpstream_mapping_"
 
 
 def made_up_agent(folder: Path) -> RolloutAgent:
@@ -52,4 +56,25 @@ def test_the_page_has_what_a_gateway_and_a_worker_serve(tmp_path: Path) -> None:
     names = {name for name in re.findall(r"^# TYPE (\S+)", served, re.MULTILINE)}
     documented = set(re.findall(r"^\| `(kpstream_[a-z_]+)`", PAGE.read_text(), re.MULTILINE))
     assert len(names) > 30
-    assert documented == names
+    assert {name for name in documented if not name.startswith(MAPPING)} == names
+
+
+def test_the_page_has_what_mappings_add() -> None:
+    status = {
+        "in_force": {"meters": {"is_former": False}},
+        "faults": {},
+        "joining": 0,
+        "waiting": 0,
+        "streams_removed_total": 0,
+        "counters": {"meters": MappingCounters().as_dict(joins=True)},
+    }
+    served = {sample.name for family in mapping_metrics(status) for sample in family.samples}
+    rows = re.findall(rf"^\| (`{MAPPING}[^|]*) \|", PAGE.read_text(), re.MULTILINE)
+    documented = {
+        name if name.startswith(MAPPING) else MAPPING.rstrip("_") + name
+        for row in rows
+        for name in re.findall(r"`([a-z_*]+)`", row)
+    }
+    matched = {name: fnmatch.filter(served, name) for name in documented}
+    assert [name for name, found in matched.items() if not found] == []
+    assert served == {name for found in matched.values() for name in found}
