@@ -83,7 +83,8 @@ def _init(
         problem = str(exc)
     else:
         windows, groups = len(data.train), len(np.unique(data.train.groups))
-        guess.known.append(f"{groups} {data.group_word}s, {windows} windows")
+        several = "" if groups == 1 else "s"
+        guess.known.append(f"{groups} {data.group_word}{several}, {windows} windows")
     recipe = own_recipe(guess.task, size, windows=windows, groups=groups)
     head = f"# A {size} student of own data, chosen by `train-redistill init`.\n"
     _write_new(recipe_file, head + format_recipe(recipe, changed_only=True))

@@ -37,6 +37,7 @@ _MOST_FAULTS = 20
 _N_CMAPSS = {"W_var", "X_s_var", "X_v_var", "T_var"}
 _SIMULATED = ("X_v", "T")
 _SIGNS = {"parquet": b"PAR1", "hdf5": b"\x89HDF\r\n\x1a\n"}
+_ENDINGS = {".parquet": "Parquet", ".h5": "HDF5", ".hdf5": "HDF5"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +129,13 @@ def _open(content: bytes, name: str, notation: Notation, part: str) -> _Text | _
         return _Parquet(content, name)
     if content.startswith(_SIGNS["hdf5"]):
         return _Hdf5(content, name, part)
+    for ending, kind in _ENDINGS.items():
+        if name.lower().endswith(ending):
+            msg = (
+                f"{name} does not begin as {kind} does: copy or export it again, or name it .csv "
+                "if it is text"
+            )
+            raise RecordingError(msg)
     return _Text(content, name, notation)
 
 

@@ -215,6 +215,16 @@ FAULTS = {
 }
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"), [("p.parquet", "Parquet"), ("p.H5", "HDF5"), ("p.hdf5", "HDF5")]
+)
+def test_a_file_that_is_not_what_its_name_says_is_not_read_as_text(tmp_path, name, kind):
+    (tmp_path / name).write_bytes(b"pump,cycle,flow\n" + bytes(range(200)))
+    done = call(tmp_path / "out", tmp_path / name)
+    assert done.exit_code == 2, done.output
+    assert f"{name} does not begin as {kind} does" in done.output
+
+
 @pytest.mark.parametrize(("content", "told"), FAULTS.values(), ids=FAULTS)
 def test_a_source_that_cannot_be_read_is_refused(tmp_path, content, told):
     if content is not None:
