@@ -15,8 +15,9 @@ student. Promise: the official test sets influence no choice.
 5. **Uncertainty** (`uncertainty/`) calibrates it on held-out groups. `export/` writes an artifact
    only if ONNX Runtime gives the trained student's numbers.
 6. `candidate.py` is one whole run: split by groups, train, calibrate, export, compare with the
-   running student. `redistill.py` is the command `train-redistill` around it, with its output in
-   `report.py` and `plots.py`; `evaluate.py` has the comparison.
+   running student. `redistill.py` is the command `train-redistill`, with `redistill_labelled.py`
+   around a run and its output in `report.py`, `plots.py` and `runpage.py`; `evaluate.py` has the
+   comparison.
 7. The **experiment ledger** (`bench/`, `python -m training.bench`) makes the missing experiments
    and writes their tables. `starters/` makes the shipped students and their cards.
 
@@ -49,6 +50,7 @@ Imports between files and folders run one way; every line imports from the lines
     redistill
     bench
     starters
+    runpage
     report, plots
     candidate
     export, methods, uncertainty

@@ -19,6 +19,7 @@ from training.evaluate import Rival
 from training.report import RunLog
 from training.runfolder import require_room
 from training.running import publish_better, require_free_stream
+from training.runpage import RunPage
 
 __all__ = ["Orders", "conclude", "find_rejected", "require_publishable"]
 
@@ -87,6 +88,7 @@ def find_rejected(
 def conclude(
     console: Console,
     log: RunLog,
+    page: RunPage,
     orders: Orders,
     artifact: Artifact,
     running: Artifact | None,
@@ -99,6 +101,7 @@ def conclude(
     Args:
         console: Where the outcome is told.
         log: Gets the last line of the run.
+        page: Gets the same, for its end.
         orders: What the user wants.
         artifact: The new student.
         running: The running one; None for none.
@@ -131,17 +134,17 @@ def conclude(
     version = None
     if orders.publish and decision.publishes:
         version = publish_better(orders.registry, artifact, running, orders.replace)
-    log.write(
-        {
-            **measured,
-            "rivals": {rival.name: _numbers(rival, decision) for rival in rivals},
-            "better": decision.publishes,
-            "outcome": decision.outcome,
-            "reason": decision.reason,
-            "published_version": version,
-            "onnx_bytes": artifact.manifest.onnx.size_bytes,
-        }
-    )
+    line = {
+        **measured,
+        "rivals": {rival.name: _numbers(rival, decision) for rival in rivals},
+        "better": decision.publishes,
+        "outcome": decision.outcome,
+        "reason": decision.reason,
+        "published_version": version,
+        "onnx_bytes": artifact.manifest.onnx.size_bytes,
+    }
+    page.judge(artifact.manifest, line)
+    log.write(line)
     console.print(decision.reason, soft_wrap=True, markup=False)
     console.print(_last_line(artifact, decision, version, orders.registry), soft_wrap=True)
     if version is not None and orders.centre is not None:

@@ -24,7 +24,7 @@ from pipeline.errors import SinkError
 from pipeline.stores.resultsfile import ResultsFile
 from training.errors import TrainingError
 
-__all__ = ["NO_REASON", "When", "find_reasons", "has_reason", "read_drift"]
+__all__ = ["NO_REASON", "When", "find_reasons", "look_for_reasons", "read_drift"]
 
 NO_REASON = 8
 """Exit code of a run with --if-needed that had no reason to train."""
@@ -111,16 +111,16 @@ def read_drift(path: Path, running: Artifact | None) -> list[str]:
     ]
 
 
-def has_reason(
+def look_for_reasons(
     console: Console, when: When, running: Artifact | None, digest: str, now_ms: int
-) -> bool:
-    """Say why the run trains or not; True without --if-needed."""
+) -> list[str] | None:
+    """Find the reasons to train and say them; none is an empty list, and None if nobody asked."""
     if not when.if_needed:
-        return True
+        return None
     drift = [] if when.drift is None else read_drift(when.drift, running)
     reasons = find_reasons(running, digest, now_ms, when.max_age_days, drift)
     for reason in reasons:
         console.print(f"Reason to train: {reason}", soft_wrap=True, markup=False)
     if not reasons:
         console.print("No reason to train: same data, no age, no drift. Nothing was done.")
-    return bool(reasons)
+    return reasons

@@ -39,10 +39,11 @@ from training.forecast_gate import (
     student_forecast,
 )
 from training.publication import Orders, conclude, find_rejected, require_publishable
-from training.reasons import NO_REASON, When, has_reason
+from training.reasons import NO_REASON, When, look_for_reasons
 from training.report import RunLog, print_forecast_gains, print_forecast_table
 from training.runfolder import default_folder, open_run_folder, out_of_time
-from training.running import choose_name, find_running, print_running, title_of
+from training.running import Running, choose_name, find_running, print_running, title_of
+from training.runpage import RunPage
 
 if TYPE_CHECKING:  # they need torch, which --help does not
     from training.forecasting.candidate import ForecastCandidate
@@ -62,7 +63,7 @@ class _Inputs:
         task: The task.
         whole: The data set as its reader returns it.
         known: The same without its test part; its last part is the held-out time.
-        running: Running student, if there is one for this stream.
+        rival: The running student, if there is one for this stream, and why it is that one.
         recipe: Recipe of the run.
         held_out: Windows of the held-out time.
     """
@@ -70,13 +71,19 @@ class _Inputs:
     task: Task
     whole: SeriesSet
     known: SeriesSet
-    running: Artifact | None
+    rival: Running | None
     recipe: ForecastRecipe
     held_out: HeldOutTime
+
+    @property
+    def running(self) -> Artifact | None:
+        """The running student."""
+        return None if self.rival is None else self.rival.artifact
 
 
 def redistill_forecast(
     console: Console,
+    page: RunPage,
     task: Task,
     *,
     option: str,
@@ -98,8 +105,8 @@ def redistill_forecast(
     """Train, compare, publish; the arguments are the options of `train-redistill`.
 
     Returns:
-        Exit code: 0, 3 (not better), 4 (out of time), 5 (published, but not released), 6 (held) or
-        7 (equal to a rejected version).
+        Exit code: 0, 3 (not better), 4 (out of time), 5 (published, but not released), 6 (held), 7
+        (equal to a rejected version) or 8 (no reason).
 
     Raises:
         TrainingError: Wrong data or recipe; nothing is published.
@@ -115,8 +122,11 @@ def redistill_forecast(
     deadline_s = started_s + (60 * max_minutes if max_minutes is not None else math.inf)
     models = Registry(registry)
     given = _read_inputs(console, task, data, subset, models, name, centre, config, changes)
-    whole, now_ms = given.whole, time.time_ns() // 1_000_000
-    if not has_reason(console, when, given.running, given.known.digest, now_ms):
+    whole, digest = given.whole, given.known.digest
+    page.describe_series(given.known, given.held_out, task.error_unit)
+    page.describe_running(given.rival)
+    page.reasons = look_for_reasons(console, when, given.running, digest, page.began_ms)
+    if page.reasons == []:
         return NO_REASON
     if data != "dummy":  # made-up readings have no unit
         seen = seen_range(np.concatenate(whole.series))
@@ -125,8 +135,9 @@ def redistill_forecast(
     orders = Orders(models, publish, replace, centre, min_gain)
     require_publishable(orders, whole.stream, name)
     text = format_forecast_recipe(given.recipe)
-    folder = (out or default_folder(option, text, given.known.digest)).absolute()
+    folder = (out or default_folder(option, text, digest)).absolute()
     with open_run_folder(folder, text, console):
+        page.open(folder)
         console.print(f"{_describe_data(given)}; run folder {folder}", soft_wrap=True)
         log = RunLog(folder / "log.jsonl", console, given.recipe.epochs)
         with log:
@@ -141,7 +152,7 @@ def redistill_forecast(
             )
         if candidate is None:
             return out_of_time(console, folder, max_minutes)
-        code = _conclude(console, log, given, orders, candidate)
+        code = _conclude(console, log, page, given, orders, candidate)
     console.print(
         f"{time.monotonic() - started_s:.0f} s from reading the data to the end, "
         f"{candidate.seconds:.0f} s of them training."
@@ -177,7 +188,7 @@ def _read_inputs(
     longest = max(recipe.length + recipe.backtest, whole.period)
     known = whole.before_test()
     held_out = cut_held_out(known, longest, recipe.horizon)
-    return _Inputs(task, whole, known, running, recipe, held_out)
+    return _Inputs(task, whole, known, rival, recipe, held_out)
 
 
 def _read_data(path: str, subset: str | None) -> SeriesSet:
@@ -238,6 +249,7 @@ def _check_window(running: Artifact, recipe: ForecastRecipe) -> None:
 def _conclude(
     console: Console,
     log: RunLog,
+    page: RunPage,
     given: _Inputs,
     orders: Orders,
     candidate: ForecastCandidate,
@@ -251,7 +263,8 @@ def _conclude(
         sizes[title_of(given.running)] = given.running.manifest.onnx.size_bytes
     print_forecast_table(console, verdict, sizes, given.held_out)
     print_forecast_gains(console, verdict, given.held_out, given.task.error_unit)
-    console.print(f"Fairness: {_describe_fairness(given)}.", soft_wrap=True, markup=False)
+    page.fairness = _describe_fairness(given)
+    console.print(f"Fairness: {page.fairness}.", soft_wrap=True, markup=False)
     losses, curve = log.validation_curve()
     write_forecast_plot(log.path.parent / "result.png", losses, curve, verdict, given.held_out)
     student = Student(candidate.artifact)
@@ -274,7 +287,7 @@ def _conclude(
         **latency,
     }
     return conclude(
-        console, log, orders, candidate.artifact, given.running, rivals, rejected, measured
+        console, log, page, orders, candidate.artifact, given.running, rivals, rejected, measured
     )
 
 

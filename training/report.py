@@ -28,12 +28,16 @@ __all__ = [
     "print_forecast_gains",
     "print_forecast_table",
     "print_table",
+    "rule_for",
 ]
 
-_RULE = (
-    "Rule: a student is published only if the 90 % paired bootstrap interval of the gain over "
-    "{groups} lies above zero for every rival, and the gain is large enough to matter."
-)
+
+def rule_for(groups: str) -> str:
+    """The rule for publishing, as people read it; `groups` are what is held out."""
+    return (
+        "a student is published only if the 90 % paired bootstrap interval of the gain over "
+        f"{groups} lies above zero for every rival, and the gain is large enough to matter."
+    )
 
 
 class RunLog:
@@ -163,7 +167,7 @@ def print_comparison(console: Console, rivals: Sequence[Rival], data_set: DataSe
         f"{rival.comparison.groups}."
         for rival in rivals
     ]
-    rule = _RULE.format(groups=f"held-out {data_set.group_word}s")
+    rule = f"Rule: {rule_for(f'held-out {data_set.group_word}s')}"
     console.print(*lines, rule, sep="\n", soft_wrap=True, markup=False)
 
 
@@ -201,5 +205,5 @@ def print_forecast_gains(
         f"{gain.high:.4g}], better in {gain.wins} of {gain.groups} blocks of {hours:g} hours."
         for rival, gain in zip(verdict.rivals, verdict.gains, strict=True)
     ]
-    rule = _RULE.format(groups="blocks of held-out time")
+    rule = f"Rule: {rule_for('blocks of held-out time')}"
     console.print(*lines, rule, sep="\n", soft_wrap=True, markup=False)

@@ -22,6 +22,7 @@ __all__ = [
     "open_run_folder",
     "out_of_time",
     "require_room",
+    "runs_folder",
 ]
 
 INTERRUPTED = 130
@@ -38,7 +39,12 @@ _ROOM_BYTES = 4 << 20
 def default_folder(option: str, recipe: str, digest: str) -> Path:
     """The folder of a run without --out: one per recipe and data, in any working directory."""
     name = hashlib.sha256(f"{recipe}{digest}".encode()).hexdigest()[:8]
-    return Path.home() / ".local" / "state" / "kpstream" / "runs" / f"{option}-{name}"
+    return runs_folder() / f"{option}-{name}"
+
+
+def runs_folder() -> Path:
+    """Where runs without --out have their folders."""
+    return Path.home() / ".local" / "state" / "kpstream" / "runs"
 
 
 @contextmanager

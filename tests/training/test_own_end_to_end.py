@@ -15,11 +15,13 @@ pytest.importorskip("torch", reason="needs the extra [training]; make test insta
 from models.registry import Registry
 from models.session import Student
 from tests.training.datasets.own_files import loose_rows, to_csv, write_machines
+from tests.training.lookpage import look_only
 from training.command import main
 from training.datasets.own import read_own
 from training.decision import NOT_BETTER
 from training.export.artifact import score_raw
 from training.redistill import redistill
+from training.runpage import PAGE
 
 pytestmark = pytest.mark.needs_training
 
@@ -69,6 +71,9 @@ def test_two_files_and_two_commands_make_a_published_student_that_scores(
     line = last_line(tmp_path)
     assert set(line["baselines"]) == {"constant", "ridge", "boosting"}
     assert line["unbeaten"] == []
+    page = (tmp_path / "run" / PAGE).read_text()
+    for name in ("constant", "ridge", "boosting", "new (rul-presses)"):
+        assert f"<td>{name}</td>" in page
     assert line["result"]["rmse"] < min(one["rmse"] for one in line["baselines"].values())
 
     models = Registry(tmp_path / "registry")
@@ -103,6 +108,7 @@ def test_a_student_that_a_simple_model_equals_is_published_only_if_someone_says_
     assert done.exit_code == 0, done.output
     assert "The baselines do not count: --despite-baselines" in done.output
     assert "Published rul-pumps v1" in done.output
+    assert "does not count" in (tmp_path / "run" / PAGE).read_text()
 
 
 def test_too_few_machines_are_refused_before_the_training_with_what_would_be_enough(tmp_path):
@@ -111,7 +117,7 @@ def test_too_few_machines_are_refused_before_the_training_with_what_would_be_eno
     assert refused.exit_code == 2
     assert "machines that failed are held out" in refused.output
     assert "record 2 more" in refused.output
-    assert not (tmp_path / "run").exists()
+    assert "record 2 more" in look_only(tmp_path / "run")
     one = write_machines(tmp_path / "one", count=1)
     refused = train(one.parent)
     assert refused.exit_code == 2

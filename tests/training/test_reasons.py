@@ -13,9 +13,11 @@ from models.registry import Registry
 from pipeline.points.points import Point
 from pipeline.stores.resultsfile import ResultsFile
 from tests.fakes.drift import DRIFT_TEXT, drift_point
+from tests.training.lookpage import look_only
 from training.errors import TrainingError
 from training.reasons import NO_REASON, find_reasons, read_drift
 from training.redistill import redistill
+from training.runpage import PAGE
 
 DAY_MS = 86_400_000
 NOW = 1_900_000_000_000
@@ -101,7 +103,9 @@ def test_the_second_run_on_the_same_data_has_no_reason(tmp_path: Path) -> None:
     second = CliRunner().invoke(redistill, [*words, "--out", str(tmp_path / "second")])
     assert second.exit_code == NO_REASON, second.output
     assert "No reason to train" in second.output
-    assert not (tmp_path / "second").exists()
+    page = look_only(tmp_path / "second")
+    assert "<h1>No reason to train</h1>" in page
+    assert "same data, no age, no drift" in page
     old = CliRunner().invoke(
         redistill, [*words, "--max-age-days", "0", "--out", str(tmp_path / "third")]
     )
@@ -140,9 +144,11 @@ def test_a_look_trains_for_drift_from_the_running_student_and_not_otherwise(
         done = look(name, *points)
         assert done.exit_code == NO_REASON, (name, done.output)
         assert "No reason to train" in done.output
+        look_only(tmp_path / name)
 
     drifted = look("drifted", drift_point(manifest.stream, 1, NOW, version=manifest.version))
     assert drifted.exit_code not in (2, NO_REASON), drifted.output
     reason = f"Reason to train: The stream has drifted: {DRIFT_TEXT} (gateway gate)."
     assert reason in drifted.output.splitlines()
     assert (tmp_path / "drifted" / "log.jsonl").exists()  # it has trained
+    assert reason in (tmp_path / "drifted" / PAGE).read_text()

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from html import unescape
 
 import numpy as np
 import pytest
@@ -19,11 +20,13 @@ from models.registry import Registry
 from models.rulings import Ruling, add_ruling
 from models.zoo import zoo_path
 from tests.training.datasets.small_files import cmapss_files, write_folder
+from tests.training.lookpage import look_only
 from training.centre import NOT_RELEASED
 from training.decision import HELD, NOT_BETTER, REJECTED
 from training.recipes import format_recipe, shipped_recipe
 from training.redistill import redistill
 from training.runfolder import UNFINISHED, open_run_folder
+from training.runpage import LOOK, PAGE
 
 pytestmark = pytest.mark.needs_training
 
@@ -43,6 +46,7 @@ def stable(tmp_path, name):
 def test_publishes_the_first_then_a_better_one_and_refuses_a_worse_one(tmp_path, task, name):
     first = call(tmp_path, "--name", name, "--publish", "--epochs", "1", task=task)
     assert first.exit_code == 0, first.output
+    assert f"<h1>Published {name} v1</h1>" in (tmp_path / "run0" / PAGE).read_text()
     assert stable(tmp_path, name).version == 1
 
     better = call(tmp_path, "--publish", "--epochs", "10", task=task)
@@ -50,10 +54,24 @@ def test_publishes_the_first_then_a_better_one_and_refuses_a_worse_one(tmp_path,
     assert f"Published {name} v2" in better.output
     assert "same split seed" in better.output
     assert stable(tmp_path, name).version == 2
+    page = (tmp_path / "run1" / PAGE).read_text()
+    for text in (
+        f"running ({name} v1)",
+        "same split seed",
+        "data:image/png;base64,",
+        "better than",
+    ):
+        assert text in page
+    assert f"Report: {tmp_path / 'run1' / PAGE}" in better.output
 
     worse = call(tmp_path, "--publish", "--epochs", "1", task=task)
     assert worse.exit_code == NOT_BETTER, worse.output
     assert "Not better: nothing was published" in worse.output
+    page = (tmp_path / "run2" / PAGE).read_text()
+    assert "<h1>Not better: nothing was published</h1>" in page
+    assert json.loads((tmp_path / "run2" / "log.jsonl").read_text().splitlines()[-1])["reason"] in (
+        unescape(page)
+    )
     assert stable(tmp_path, name).version == 2
     assert Registry(tmp_path / "registry").list_versions(name) == [1, 2]
 
@@ -84,13 +102,17 @@ def test_what_people_rule_counts_more_than_a_better_measure(tmp_path):
     held = call(tmp_path, "--publish", "--epochs", "10", "--out", str(tmp_path / "kept"))
     assert held.exit_code == HELD, held.output
     assert "rul-dummy is held since" in held.output
-    assert not (tmp_path / "kept").exists(), "before the training"
+    assert "<h1>Held: nothing was published</h1>" in look_only(tmp_path / "kept")
     shown = call(tmp_path, "--epochs", "10", "--out", str(tmp_path / "kept"))
     assert shown.exit_code == HELD, shown.output
     assert "It is better, but rul-dummy is held since" in shown.output
     assert registry.list_versions(name) == [1, 2]
     last = json.loads((tmp_path / "kept" / "log.jsonl").read_text().splitlines()[-1])
     assert (last["outcome"], last["published_version"]) == ("held", None)
+    page = (tmp_path / "kept" / PAGE).read_text()
+    assert "<h1>Held: nothing was published</h1>" in page
+    assert "kpstream models unhold rul-dummy" in page
+    assert not (tmp_path / "kept" / LOOK).exists()  # of the run before
     (rival,) = last["rivals"].values()
     assert rival["headline_gain"] > rival["smallest_gain"] > 0
 
@@ -176,7 +198,7 @@ def test_another_student_of_the_stream_is_replaced_only_if_asked_and_better(tmp_
     assert refused.exit_code == 2
     assert "add --replace" in refused.output
     assert "add --name rul-fd001" in refused.output
-    assert not (tmp_path / "kept").exists()  # before the training
+    assert "add --replace" in look_only(tmp_path / "kept")  # before the training
     done = call(tmp_path, "--publish", "--epochs", "10", "--replace")
     assert done.exit_code == 0, done.output
     assert "Published rul-dummy v1" in done.output
@@ -206,7 +228,7 @@ def test_scaled_readings_under_the_original_name_are_refused_before_the_training
     assert refused.exit_code == 2
     assert "T24 from 0" in refused.output
     assert "is impossible, so the readings are scaled or in another unit" in refused.output
-    assert not out.exists()
+    assert "T24 from 0" in look_only(out)
 
 
 def test_a_run_with_another_recipe_keeps_the_folder_of_the_first(tmp_path):
@@ -240,7 +262,7 @@ def test_a_damaged_state_is_named(tmp_path):
     assert "last.pt is damaged, or of another version: delete it" in refused.output
 
 
-@pytest.mark.parametrize("name", ["last.tmp", "log.jsonl", "result.png", ".model.onnx"])
+@pytest.mark.parametrize("name", ["last.tmp", "log.jsonl", "result.png", ".model.onnx", PAGE])
 def test_a_disk_that_fills_up_ends_with_2_and_the_same_command_continues(
     tmp_path, monkeypatch, name
 ):
