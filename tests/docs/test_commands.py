@@ -84,6 +84,10 @@ def test_commands_on_pages_exist(page: Path) -> None:
             from training.redistill import redistill
 
             command = SUBCOMMANDS.get(words[1]) if len(words) > 1 else None
+            if command and "--" in words:  # what follows is a training
+                at = words.index("--")
+                flaws.append(_flaw(words[at + 1 :], redistill))
+                words = words[:at]
             flaws.append(_flaw(words[2:], command) if command else _flaw(words[1:], redistill))
         elif find_spec(words[2]) is None and words[2].partition(".")[0] not in ("build", "pip"):
             flaws.append(f"no module {words[2]}")
