@@ -22,6 +22,7 @@ from typing import Literal
 
 from models.manifest import Manifest, gives_same_scores
 from models.tasks.registry import find_task
+from training.classical import BASELINES
 from training.evaluate import MEASURE_TITLES, Rival
 
 __all__ = [
@@ -146,7 +147,10 @@ def _judge(
             for rival in ahead
         )
         word = word if len(ahead) == 1 else "not clearly better"
-        return "not better", f"It is {word} than {names}."
+        hint = ""
+        if {rival.name for rival in ahead} <= set(BASELINES[1:]):
+            hint = " To publish it all the same, add --despite-baselines."
+        return "not better", f"It is {word} than {names}.{hint}"
     for rival in rivals:
         if rival.gain < smallest[rival.name]:
             return "too small", (

@@ -115,6 +115,24 @@ def test_blocks_milliseconds_and_machines_that_still_run(tmp_path):
     assert "6 machines" in told
 
 
+@pytest.mark.parametrize(("yes", "no"), [("yes", "no"), ("1", "0")])
+def test_dates_and_failures_in_plain_words(tmp_path, yes, no):
+    begin = datetime(2025, 1, 6, 8, tzinfo=timezone.utc)
+    rows = [
+        [machine, f"{begin + timedelta(hours=hour):%d.%m.%Y %H:%M}", hour % 7, "auto", failed]
+        for machine, failed in (("Press 1", yes), ("Press 2", no), ("Press 3", yes))
+        for hour in range(60)
+    ]
+    header = ("Machine", "Measured on", "Current [A]", "Mode", "Failed")
+    (tmp_path / "presses.csv").write_text(to_csv(rows, header, separator=";"))
+    told, text = made(tmp_path, tmp_path / "presses.csv")
+    assert 'column = "Measured on"\nform = "%d.%m.%Y %H:%M"' in text
+    assert 'censored = ["Press 2"]' in text
+    assert "machines that have not failed: 1 (rul.censored)" in told
+    assert "left out, because they are not numbers: Mode" in told
+    assert [one.name for one in read_own(tmp_path / "dataset.toml").data.channels] == ["Current"]
+
+
 def test_machines_that_only_the_cycle_tells_apart(tmp_path):
     rows = [row[1:] for row in ROWS]
     (tmp_path / "cells.csv").write_text(to_csv(rows, ("Cycle_Index", "a", "b")))

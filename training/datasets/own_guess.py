@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import pairwise
@@ -24,6 +23,7 @@ from ingest.recordings.tables import parse_number
 from ingest.units import UnknownUnit, dimension
 from training.datasets.own_description import Files
 from training.datasets.own_files import open_files
+from training.datasets.own_notation import guess_notation
 from training.errors import DataSetError, reading_data
 
 __all__ = ["Guess", "guess_description"]
@@ -34,11 +34,12 @@ equipment unit_nr unitnumber battery_id cell_id battery cell pump bearing id sub
 person user user_id participant who sequence run trial session""".split()
 _GROUP_WORDS = {"engine": "engine", "bearing": "bearing", "pump": "pump", "subject": "subject"}
 _TIMES = """ts_ms cycle cycle_index cycles time_in_cycles time_cycles cycle_number timestamp ts time
-datetime date t epoch time_ms timestamp_ms ms milliseconds time_s seconds sec""".split()
+datetime date time_stamp date_time t epoch time_ms timestamp_ms ms milliseconds time_s seconds
+sec""".split()
 _LIVES = "y rul remaining_useful_life remaining_life ttf time_to_failure".split()
 _CLASSES = "activity label class state status target".split()
 _NO_CHANNEL = ("recv_ms", "index", "", "unnamed_0", "hs", "fc")  # the last two: N-CMAPSS
-_SEPARATORS = ",;\t| "
+_FAILED = "failed failure has_failed".split()
 _STOPPED = "censored suspended survived still_runs stopped".split()
 _PATTERNS = """%Y.%m.%d.%H.%M.%S
 %d.%m.%Y %H:%M:%S
@@ -143,7 +144,7 @@ def _has_part(content: bytes, part: str) -> bool:
 
 def _look(content: bytes, name: str, part: str) -> _Look:
     """Read the first rows as text, with the notation that fits them."""
-    notation = _notation(content)
+    notation = guess_notation(content)
     names = list(dict.fromkeys(column_names(content, name, notation, part)))
     found = read_columns(content, name, texts=names, notation=notation, part=part, most_rows=_ROWS)
     numbers = {}
@@ -157,42 +158,6 @@ def _look(content: bytes, name: str, part: str) -> _Look:
             continue
         numbers[one] = np.array(values)
     return _Look(notation, found.texts, numbers)
-
-
-def _notation(content: bytes) -> Notation:
-    if content.startswith((b"PAR1", b"\x89HDF")):
-        return Notation()
-    encoding = "utf-8"
-    try:
-        text = content.decode(encoding)
-    except UnicodeDecodeError:
-        encoding, text = "latin-1", content.decode("latin-1")
-    lines = [line for line in text.splitlines()[:200] if line.strip()]
-    if not lines:
-        return Notation()
-    counts = {one: [len(_split(line, one)) for line in lines] for one in _SEPARATORS}
-    even = {one: found[0] for one, found in counts.items() if len(set(found)) == 1}
-    separator = max(even, key=lambda one: even[one], default=",") if even else ","
-    first = _split(lines[0], separator)
-    decimal = "."
-    if separator != "," and not any(_is_number(cell) for line in lines[1:2] for cell in first):
-        body = [cell for line in lines[1:] for cell in _split(line, separator)]
-        if any(re.fullmatch(r"-?\d+,\d+", cell.strip()) for cell in body):
-            decimal = ","
-    is_headless = all(_is_number(cell) for cell in first)
-    header = tuple(f"column_{place}" for place in range(1, len(first) + 1)) if is_headless else ()
-    return Notation(separator, decimal, encoding, header=header)
-
-
-def _split(line: str, separator: str) -> list[str]:
-    return line.split() if separator == " " else line.split(separator)
-
-
-def _is_number(cell: str) -> bool:
-    with suppress(ValueError):
-        parse_number(cell.strip().strip('"'))
-        return True
-    return False
 
 
 def _slug(text: str) -> str:
@@ -226,7 +191,7 @@ def _write(
         time: str | None = names[1]
         guess.unknown.append("what the columns are: the file has no header line, so name them")
     else:
-        time = _find(names, _TIMES)
+        time = _find(names, _TIMES) or next((one for one in names if _is_moment(look, one)), None)
         device = _find(names, _DEVICES) or _find_blocks(look, [time])
     if time is not None and time == device:
         time = None
@@ -238,24 +203,15 @@ def _write(
         cycle = None
     life = _find(names, _LIVES if content_is_hdf5 else _LIVES[1:])
     answer = _find([one for one in names if _is_class(look, one)], _CLASSES)
-    labels = next(
-        (
-            one
-            for one in (
-                source / "labels.jsonl",
-                source.parent / "labels.jsonl",
-                source.parent.parent / "labels.jsonl",
-            )
-            if one.is_file()
-        ),
-        None,
-    )
+    homes = (source, source.parent, source.parent.parent)
+    labels = next((at for home in homes if (at := home / "labels.jsonl").is_file()), None)
     kinds = labels.read_text("utf-8", "replace") if labels is not None else ""
     if task is None:
         spans = '"span"' in kinds and '"failed"' not in kinds
         task = "activity" if (answer is not None and life is None) or spans else "rul"
     guess.task = task
-    taken = {device, time, cycle, life, answer} | ({"site"} if is_recording else set())
+    failed = _find(names, _FAILED) if device is not None and life is None else None
+    taken = {device, time, cycle, life, answer, failed} | ({"site"} if is_recording else set())
     channels = [
         one
         for one in names
@@ -289,7 +245,8 @@ def _write(
         lines += ["", "[time]", f"column = {_quoted(time)}", f"form = {_quoted(form)}"]
     if restarts:
         lines.append("restarts = true  # CHECK")
-    lines += ["", *_answer_lines(guess, look, task, life, answer, labels, folder, form)]
+    running = _running(look, device, failed)
+    lines += ["", *_answer_lines(guess, look, task, life, answer, labels, folder, form, running)]
     lines += ["", *_window_lines(look, task, device, rate_hz)]
     for one in channels:
         lines += ["", *_channel_lines(one, guess)]
@@ -298,10 +255,21 @@ def _write(
     guess.known.append(f"{where}; {len(channels)} columns of readings")
     if still:
         guess.known.append(f"left out, because they never move: {', '.join(still)}")
+    if texts := [one for one in names if one not in look.numbers and one not in taken]:
+        guess.known.append(f"left out, because they are not numbers: {', '.join(texts)}")
     if device is None and not restarts:
         guess.unknown.append("whether each file is one machine or person; if not: device_column")
     if not is_recording:
         guess.unknown.append("the stream under which your gateway gets these readings: stream")
+
+
+def _running(look: _Look, device: str | None, failed: str | None) -> list[str] | None:
+    """The devices that a column of failures says have not failed; None: there is no column."""
+    if device is None or failed is None:
+        return None
+    pairs = list(zip(look.cells[device], look.cells[failed], strict=True))
+    ended = {name for name, cell in pairs if cell.lower() in ("1", "1.0", "true", "yes", "x")}
+    return [name for name in dict.fromkeys(look.cells[device]) if name not in ended]
 
 
 def _find_blocks(look: _Look, taken: Sequence[str | None]) -> str | None:
@@ -319,6 +287,12 @@ def _restarts(look: _Look, time: str) -> bool:
     """Whether a column of cycles begins again now and then."""
     values = look.numbers.get(time, np.zeros(0))
     return 1 <= int((np.diff(values) < 0).sum()) < len(values) / 5
+
+
+def _is_moment(look: _Look, column: str) -> bool:
+    """Whether a column of text holds dates or times."""
+    cells = [cell for cell in look.cells[column] if cell][:100]
+    return column not in look.numbers and bool(cells) and _text_form(cells) is not None
 
 
 def _repeats(look: _Look, time: str, device: str | None) -> bool:
@@ -404,6 +378,7 @@ def _answer_lines(
     labels: Path | None,
     folder: Path,
     form: str,
+    running: list[str] | None,
 ) -> list[str]:
     if task == "activity":
         if answer is not None:
@@ -428,6 +403,9 @@ def _answer_lines(
         if stopped is not None:
             lines[-1] = 'end = "failure"'
             lines.append(f"censored_column = {_quoted(stopped)}  # CHECK: yes for those that run")
+        elif running:
+            guess.known.append(f"machines that have not failed: {len(running)} (rul.censored)")
+            lines.append(f"censored = [{', '.join(map(_quoted, running))}]  # CHECK")
         else:
             lines.append("# censored = []  # the machines that still run, or were stopped before")
         guess.unknown.append("whether every machine ran until it failed: rul.censored")
