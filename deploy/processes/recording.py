@@ -36,6 +36,7 @@ def record_once(source: Source, path: Path, settings: RecordSettings) -> str:
         recorder = _recorder(source, folder, settings)
         recorder.turn()
         recorder.flush()
+        folder.finish()
         return _summary(recorder, folder)
 
 
@@ -70,6 +71,7 @@ async def record_until_stopped(
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(stop.wait(), wait_s)
         await asyncio.to_thread(recorder.flush)
+        await asyncio.to_thread(folder.finish)
         announce(_summary(recorder, folder))
 
 

@@ -192,6 +192,24 @@ class RecordingFolder:
             # Committed: the next commit or the next start moves the files.
             log.warning("recordings: %s", _unavailable(self._path, exc))
 
+    def finish(self) -> None:
+        """Give the files of a commit whose last step failed their names, before the folder is left.
+
+        Raises:
+            RecordingUnavailable: Files are still without their names. They are recorded, and the
+                next start tries again.
+        """
+        try:
+            self._finish_moves()
+        except OSError as exc:
+            staging = self._path / _STAGING
+            message = (
+                f"{len(list(staging.iterdir()))} files of readings are recorded, but wait in "
+                f"{staging} for their names ({error_text(exc)}): move away what is in their way, "
+                "and run the command again"
+            )
+            raise RecordingUnavailable(message) from exc
+
     # -- opening ----------------------------------------------------------------------------
 
     def _locked(self) -> IO[Any]:

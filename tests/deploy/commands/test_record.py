@@ -65,6 +65,19 @@ def test_export_records_what_the_log_has_and_nothing_twice(tmp_path: Path, log: 
     assert values(tmp_path / "other") == [0.5, 0.25]
 
 
+def test_an_export_whose_files_have_no_names_yet_fails(tmp_path: Path, log: SqliteLog) -> None:
+    folder = tmp_path / "recordings"
+    folder.mkdir()
+    (folder / "imu").write_bytes(b"in the way")
+    refused = record(tmp_path, "--export")
+    assert refused.exit_code == 1
+    assert f"1 files of readings are recorded, but wait in {folder / '.staging'}" in refused.output
+    (folder / "imu").unlink()
+    done = record(tmp_path, "--export")
+    assert done.exit_code == 0, done.output
+    assert values(folder) == [0.5, 0.25]
+
+
 def test_a_signal_writes_what_waits(tmp_path: Path, log: SqliteLog) -> None:
     command = [sys.executable, "-m", "deploy.cli", "record", "--state-dir", str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
