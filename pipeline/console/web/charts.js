@@ -149,7 +149,7 @@ export function chart({ id, width, height = 220, x, y, format, lines, band = [],
       shades.map(([from, to]) => [Math.max(from, x[0]), Math.min(to, x[1])]).filter(([from, to]) => to > from).map(([from, to]) =>
         h("rect.shade", { x: px(from).toFixed(1), width: Math.max(2, px(to) - px(from)).toFixed(1), y: pad.top, height: inner.h })),
       [...labels, ...(dragged.id === id ? [[Math.min(dragged.from, dragged.to), Math.max(dragged.from, dragged.to), "", "selected"]] : [])]
-        .filter(([from, to]) => to >= x[0] && from <= x[1]).map(([from, to, text, cls]) => labelOf(px(Math.max(from, x[0])), px(Math.min(to, x[1])), text, cls, pad.top, inner.h)),
+        .filter(([from, to]) => to >= x[0] && from <= x[1]).map(([from, to, text, cls]) => labelOf(px(Math.max(from, x[0])), px(Math.min(to, x[1])), text, cls, pad.top, inner.h, width - pad.right)),
       ticks(low, high, wanted).map((v) => [
         h("line.grid", { x1: pad.left, x2: width - pad.right, y1: py(v), y2: py(v) }),
         h("text.tick", { x: pad.left - 8, y: py(v) + 4, "text-anchor": "end" }, format(v)),
@@ -182,12 +182,14 @@ export function chart({ id, width, height = 220, x, y, format, lines, band = [],
   );
 }
 
-/** What somebody said about a span or a moment. */
-function labelOf(left, right, text, cls, top, height) {
+/** What somebody said about a span or a moment; its text stays left of the end of the chart. */
+function labelOf(left, right, text, cls, top, height, end) {
+  const shown = text.length * 6 > Math.max(80, right - left) ? `${text.slice(0, 12)}…` : text;
+  const isLast = left + 4 + shown.length * 7 > end;
   return h("g.label", { class: cls },
     h("rect", { x: left.toFixed(1), width: Math.max(2, right - left).toFixed(1), y: top, height }),
     h("rect.label-bar", { x: left.toFixed(1), width: Math.max(2, right - left).toFixed(1), y: top + height - 4, height: 4 }),
-    text && h("text.label-text", { x: (left + 4).toFixed(1), y: top + height - 9 }, text.length * 6 > Math.max(80, right - left) ? `${text.slice(0, 12)}…` : text));
+    text && h("text.label-text", { x: (isLast ? Math.min(right, end) - 4 : left + 4).toFixed(1), y: top + height - 9, "text-anchor": isLast ? "end" : "start" }, shown));
 }
 
 function pathOf(points, px, py) {
