@@ -177,6 +177,7 @@ def redistill(centre: Path | None, plan: Path | None, **options: Any) -> None:
         ),
         out=options["out"],
         began_ms=time.time_ns() // 1_000_000,
+        if_needed=when.if_needed,
     )
     try:
         code, message = _run(page, options)

@@ -89,6 +89,7 @@ class RunPage:
         key: Task and data: the name of the page where neither a run folder nor --out is known.
         out: The folder of --out.
         began_ms: When the run began, epoch milliseconds.
+        if_needed: Whether it looks for a reason first.
         reasons: Why it trains, by --if-needed; None if nobody asked, or before that.
         fairness: What the comparison favours.
     """
@@ -97,6 +98,7 @@ class RunPage:
     key: str
     out: Path | None
     began_ms: int
+    if_needed: bool = False
     reasons: list[str] | None = None
     fairness: str = ""
     _folder: Path | None = None
@@ -235,7 +237,9 @@ class RunPage:
             return [f"Reason to train: {reason}" for reason in self.reasons]
         if self.reasons == []:
             return ["None: same data, no age, no drift."]
-        return ["Not looked for: the command has no --if-needed."] if self._data else []
+        if self.if_needed:
+            return ["Not known: the run ended before it could look for one."]
+        return ["Not looked for: the command has no --if-needed."]
 
     def _decision(self) -> list[str]:
         if not self._line:

@@ -158,6 +158,24 @@ def test_no_text_becomes_markup(tmp_path: Path) -> None:
     assert text.count("&lt;script&gt;") >= 8
 
 
+@pytest.mark.parametrize(
+    ("if_needed", "reasons", "text"),
+    [
+        (False, None, "Not looked for: the command has no --if-needed."),
+        (True, None, "Not known: the run ended before it could look for one."),
+        (True, [], "None: same data, no age, no drift."),
+        (True, ["It is old."], "Reason to train: It is old."),
+    ],
+)
+def test_the_page_says_why_it_trained_or_not(
+    tmp_path: Path, if_needed: bool, reasons: list[str] | None, text: str
+) -> None:
+    page = begin(tmp_path)
+    page.if_needed, page.reasons = if_needed, reasons
+    page.finish(FAILED)
+    assert f"<h2>Reason</h2>\n<p>{text}</p>" in page.path.read_text(encoding="utf-8")
+
+
 def test_a_run_that_is_killed_shows_and_the_next_end_replaces_it(tmp_path: Path) -> None:
     page = begin()
     page.open(tmp_path)
