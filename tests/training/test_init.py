@@ -174,7 +174,9 @@ def test_recordings_with_labels(tmp_path):
         for who in range(3)
         for turn in range(4)
     ]
-    (tmp_path / "recordings" / "labels.jsonl").write_text("\n".join(map(json.dumps, spans)))
+    failed = {**spans[0], "id": "f", "kind": "failed", "stream": "pump", "at_ms": START_MS}
+    lines = [json.dumps(one) for one in (failed, *spans)]  # of another stream: says nothing here
+    (tmp_path / "recordings" / "labels.jsonl").write_text("\n".join(lines))
     told, text = made(tmp_path, tmp_path / "recordings")
     assert 'stream = "imu"\nfiles = ["recordings/imu"]' in text
     assert 'labels = "recordings/labels.jsonl"' in text

@@ -7,8 +7,10 @@ the description: the units, whether each machine ran until it failed, what a spl
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import pairwise
@@ -205,9 +207,9 @@ def _write(
     answer = _find([one for one in names if _is_class(look, one)], _CLASSES)
     homes = (source, source.parent, source.parent.parent)
     labels = next((at for home in homes if (at := home / "labels.jsonl").is_file()), None)
-    kinds = labels.read_text("utf-8", "replace") if labels is not None else ""
+    kinds = _label_kinds(labels, stream)
     if task is None:
-        spans = '"span"' in kinds and '"failed"' not in kinds
+        spans = "span" in kinds and "failed" not in kinds
         task = "activity" if (answer is not None and life is None) or spans else "rul"
     guess.task = task
     failed = _find(names, _FAILED) if device is not None and life is None else None
@@ -261,6 +263,17 @@ def _write(
         guess.unknown.append("whether each file is one machine or person; if not: device_column")
     if not is_recording:
         guess.unknown.append("the stream under which your gateway gets these readings: stream")
+
+
+def _label_kinds(path: Path | None, stream: str | None) -> set[str]:
+    """The kinds of the labels in a file; of a recording, those of its stream."""
+    kinds = set()
+    for line in path.read_text("utf-8", "replace").splitlines() if path is not None else ():
+        with suppress(ValueError):
+            label = json.loads(line)
+            if isinstance(label, dict) and (stream is None or label.get("stream") == stream):
+                kinds.add(str(label.get("kind")))
+    return kinds
 
 
 def _running(look: _Look, device: str | None, failed: str | None) -> list[str] | None:
