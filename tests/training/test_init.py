@@ -174,7 +174,8 @@ def test_recordings_with_labels(tmp_path):
         for who in range(3)
         for turn in range(4)
     ]
-    failed = {**spans[0], "id": "f", "kind": "failed", "stream": "pump", "at_ms": START_MS}
+    failed = {key: spans[0][key] for key in ("site", "device", "recv_ms")}
+    failed |= {"id": "f", "kind": "failed", "stream": "pump", "at_ms": START_MS, "label": ""}
     lines = [json.dumps(one) for one in (failed, *spans)]  # of another stream: says nothing here
     (tmp_path / "recordings" / "labels.jsonl").write_text("\n".join(lines))
     told, text = made(tmp_path, tmp_path / "recordings")
