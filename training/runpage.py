@@ -55,7 +55,7 @@ _ENDS: Mapping[int, tuple[Tone, str, str]] = {
     NOT_BETTER: (
         "quiet",
         "Not better: nothing was published",
-        "Nothing: the running student stays. More groups, more labels or another recipe can help.",
+        "Nothing: what runs stays as it is. More groups, more labels or another recipe can help.",
     ),
     UNFINISHED: ("careful", "Out of time", _CONTINUES),
     HELD: (
@@ -69,7 +69,7 @@ _ENDS: Mapping[int, tuple[Tone, str, str]] = {
         "Equal to a rejected version: nothing was published",
         "Nothing, unless the rejection was a mistake: kpstream models readmit NAME VERSION.",
     ),
-    NO_REASON: ("quiet", "No reason to train", "Nothing: the running student stays."),
+    NO_REASON: ("quiet", "No reason to train", "Nothing: what runs stays as it is."),
     INTERRUPTED: ("careful", "Stopped by a person", _CONTINUES),
     FAILED: ("bad", "Failed", "Mend what the message says and run the same command again."),
 }

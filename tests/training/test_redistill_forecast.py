@@ -20,6 +20,7 @@ from training.datasets.dummy_series import make_dummy_series
 from training.decision import HELD, NOT_BETTER
 from training.redistill import redistill
 from training.runfolder import UNFINISHED
+from training.runpage import PAGE
 
 pytestmark = pytest.mark.needs_training
 
@@ -66,6 +67,7 @@ def test_a_run_that_ran_out_of_time_continues_and_publishes_the_first_student(pu
     folder, stopped, first = published
     assert stopped.exit_code == UNFINISHED, stopped.output
     assert "the same command with --out" in " ".join(stopped.output.split())
+    assert f"Report: {folder / 'kept' / PAGE}" in stopped.output
     assert first.exit_code == 0, first.output
     assert "Published forecast-dummy-forecast v1" in first.output
     assert versions(folder) == [1]
@@ -92,6 +94,10 @@ def test_the_folder_keeps_log_plot_recipe_and_artifact(published):
     assert manifest.lineage.data_digest == known.digest
     assert manifest.channels == known.channels
     assert str(folder) not in manifest.lineage.command
+    page = (out / PAGE).read_text(encoding="utf-8")
+    assert "<h1>Published forecast-dummy-forecast v1</h1>" in page
+    for text in ("seasonal naive", "ridge", "blocks of held-out time", known.digest, "image/png"):
+        assert text in page
 
 
 def test_a_student_that_is_not_better_than_the_running_one_is_refused(published):
