@@ -24,6 +24,7 @@ from models.manifest import Manifest, gives_same_scores
 from models.tasks.registry import find_task
 from training.classical import BASELINES
 from training.evaluate import MEASURE_TITLES, Rival
+from training.recipes import labelled_tasks
 
 __all__ = [
     "HELD",
@@ -148,7 +149,8 @@ def _judge(
         )
         word = word if len(ahead) == 1 else "not clearly better"
         hint = ""
-        if {rival.name for rival in ahead} <= set(BASELINES[1:]):
+        is_labelled = find_task(new.task) in labelled_tasks()  # a forecast has no such option
+        if is_labelled and {rival.name for rival in ahead} <= set(BASELINES[1:]):
             hint = " To publish it all the same, add --despite-baselines."
         return "not better", f"It is {word} than {names}.{hint}"
     for rival in rivals:

@@ -185,3 +185,13 @@ def test_the_noise_is_the_standard_error_over_groups() -> None:
     values = random.normal(0, 1, 40)[groups]
     noise = noise_of_gain(lambda rows: float(values[rows].mean()), groups, resamples=2000)
     assert noise == pytest.approx(values[::10].std() / np.sqrt(40), rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("task", "is_told"), [("rul", True), ("activity", True), ("forecast", False)]
+)
+def test_only_a_task_with_the_option_is_told_to_publish_despite_baselines(tmp_path, task, is_told):
+    new = write_dummy(tmp_path / task, task).manifest
+    decision = decide(new, None, [rival(-1, 2, name="ridge")])
+    assert decision.outcome == "not better"
+    assert ("add --despite-baselines" in decision.reason) == is_told
