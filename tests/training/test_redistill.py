@@ -76,6 +76,7 @@ def test_publishes_the_first_then_a_better_one_and_refuses_a_worse_one(tmp_path,
     assert Registry(tmp_path / "registry").list_versions(name) == [1, 2]
 
 
+@pytest.mark.timeout(900)  # six trainings
 def test_what_people_rule_counts_more_than_a_better_measure(tmp_path):
     name, registry = "rul-dummy", Registry(tmp_path / "registry")
     for epochs in ("1", "10"):
