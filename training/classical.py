@@ -40,10 +40,8 @@ class _Scorer:
             return np.asarray(clipped, dtype=np.float32)
         if hasattr(self._model, "predict_proba"):
             known: Any = self._model.predict_proba(features)
-        else:  # ridge gives distances, not probabilities: use one-hot of the largest
-            known = np.eye(len(self._model.classes_))[
-                self._model.decision_function(features).argmax(axis=1)
-            ]
+        else:  # ridge gives distances, not probabilities: use one-hot of its choice
+            known = self._model.predict(features)[:, None] == self._model.classes_
         scored = np.zeros((len(features), len(self._data.labels)), dtype=np.float32)
         scored[:, self._model.classes_] = known
         return scored

@@ -24,6 +24,9 @@ _SHUFFLED = np.random.default_rng(0).permutation(HAR.train.labels)
 HAR = replace(HAR, train=replace(HAR.train, labels=_SHUFFLED))
 HAR = replace(HAR, train=HAR.train.where(np.arange(len(HAR.train)) % 3 == 0))
 
+_TWO = [part.where(part.labels < 2) for part in (HAR.train, HAR.test)]
+TWO = replace(HAR, labels=HAR.labels[:2], train=_TWO[0], test=_TWO[1])
+
 
 def held_out_of(data, recipe):
     if recipe.folds:
@@ -37,7 +40,7 @@ def unbeaten(rivals):
 
 
 @pytest.mark.parametrize("folds", [0, 3])
-@pytest.mark.parametrize("data", [RUL, HAR], ids=["number", "classes"])
+@pytest.mark.parametrize("data", [RUL, HAR, TWO], ids=["number", "classes", "two classes"])
 def test_a_perfect_student_beats_every_baseline_and_a_useless_one_none(data, folds):
     recipe = Recipe(task=data.task, folds=folds, hold_out=0.4)
     held_out = held_out_of(data, recipe)
@@ -56,7 +59,7 @@ def test_a_perfect_student_beats_every_baseline_and_a_useless_one_none(data, fol
     assert {one.name: one.measures for one in bad} == {one.name: one.measures for one in good}
 
 
-@pytest.mark.parametrize("data", [RUL, HAR], ids=["number", "classes"])
+@pytest.mark.parametrize("data", [RUL, HAR, TWO], ids=["number", "classes", "two classes"])
 def test_no_teacher_score_comes_from_trees_that_saw_the_group(data):
     recipe = Recipe(task=data.task)
     scores = score_with_boosting(data, recipe, data.train)
