@@ -141,13 +141,13 @@ def _judge(
         return "same", f"It is {text}, so it gives the same scores."
     ahead = [rival for rival in rivals if not rival.comparison.is_better]
     if ahead:
-        word = "worse" if ahead[0].comparison.high < 0 else "not clearly better"
+        is_worse = all(rival.comparison.high < 0 for rival in ahead)
+        word = "worse" if is_worse else "not clearly better"
         names = " and ".join(
             f"{rival.name} (90 % interval of the gain [{rival.comparison.low:.4g}, "
             f"{rival.comparison.high:.4g}])"
             for rival in ahead
         )
-        word = word if len(ahead) == 1 else "not clearly better"
         hint = ""
         is_labelled = find_task(new.task) in labelled_tasks()  # a forecast has no such option
         if is_labelled and {rival.name for rival in ahead} <= set(BASELINES[1:]):
