@@ -63,7 +63,7 @@ function machineCard(d, settings, now) {
     h("div.machine-head", {}, h("div", {}, h("h3", {}, h("a.cover", { href: deviceHref(d) }, d.device)), h("p", {}, d.site)), h("div.pills", {}, pill(...condition(d, settings)), notePill(d))),
     scoreOf(d) ? [
       h("div.rul", {}, h("b", {}, whole(scoreOf(d).value)), h("span", {}, d.unit),
-        between(scoreOf(d)) && h("span.between", { title: "calibrated interval of this score" }, "between ", between(scoreOf(d)))),
+        between(scoreOf(d)) && h("span.between", { title: "calibrated interval of this score" }, "between ", between(scoreOf(d)).replace("–", "and"))),
       trendOf(d),
     ] : waiting(d),
     h("div.machine-foot", {}, h("span", {}, d.version === undefined ? d.stream : `${d.model} v${d.version}`), isStale(d, settings, now) ? stalePill(d, now) : h("span", {}, lastHeard(d, now))));
