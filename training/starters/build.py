@@ -60,15 +60,17 @@ class Spec:
         file: File in the data folder; empty for the folder itself.
         subset: Subset of C-MAPSS, several joined by `+`; empty for activities.
         channels: Number of channels to keep, from the first on; 0 for all.
+        float_inputs: Whether the layers that read the window keep float32 activations in eight bits.
     """
 
     file: str
     subset: str = ""
     channels: int = 0
+    float_inputs: bool = False
 
 
 STUDENTS = {
-    "har-waist": Spec(""),
+    "har-waist": Spec("", float_inputs=True),
     "har-wrist": Spec("spsw_har.tar.xz", channels=3),
     "rul-engines": Spec("cmapss.zip", "FD001+FD002+FD003+FD004"),
     "rul-fd001": Spec("cmapss.zip", "FD001"),
@@ -138,17 +140,20 @@ def build(name: str, data: Path, zoo: Path, scratch: Path, console: Console) -> 
     full = read_data(name, data, with_test=True)
     metrics = _measure_all(Student(trained), full)
     whole = _install(trained, zoo / name, trained.onnx_bytes, name=name, metrics=metrics)
-    small = _install_small(whole, known, full, zoo)
+    small = _install_small(whole, known, full, zoo, float_inputs=STUDENTS[name].float_inputs)
     return [whole, small]
 
 
-def _install_small(whole: Artifact, known: DataSet, full: DataSet, zoo: Path) -> Artifact:
+def _install_small(
+    whole: Artifact, known: DataSet, full: DataSet, zoo: Path, *, float_inputs: bool
+) -> Artifact:
     from training.export.quantize import quantize
 
     name = f"{whole.manifest.name}-int8"
     at = np.unique(np.linspace(0, len(known.train) - 1, _RANGES).astype(int))
     some = known.train.windows[at]
-    onnx = quantize(whole.onnx_bytes, scale(some, whole.manifest.scaler))
+    scaled = scale(some, whole.manifest.scaler)
+    onnx = quantize(whole.onnx_bytes, scaled, float_inputs=float_inputs)
     with tempfile.TemporaryDirectory() as folder:
         trial = Student(write_artifact(folder, _draft(whole, name=name), onnx))
         trial.self_test()
