@@ -81,7 +81,7 @@ def _outage_and_account(folder: Path, server: InfluxServer, client: InfluxClient
     assert found.keys() == expected.keys()
     for key, fields in found.items():
         assert fields == {name: expected[key][name] for name in fields}, key
-        assert len(fields) == 13, "activity, probability, six classes, five of every score"
+        assert len(fields) == 17, "activity, probability, six classes, nine of a resampled score"
     gateway = last(client, 'r._measurement == "gateway" and r.role == "gateway"', "_field")
     assert (gateway["scored"], gateway["alive"]) == (windows, 1)
     assert {row["gateway"] for row in client.query(GATEWAYS)} == {"gw-7"}

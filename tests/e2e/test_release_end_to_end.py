@@ -54,6 +54,7 @@ probation_seconds = 5
 """
 
 
+@pytest.mark.timeout(900)  # it trains
 def test_a_better_student_reaches_all_gateways_and_marks_the_boards(
     tmp_path: Path, data_dir: Path
 ) -> None:

@@ -54,8 +54,9 @@ CHECKPOINT = {
     "pipeline/log/handover.py",
 }
 """Files that save state and commit offsets, later than the score."""
-BY_THE_CLOCK = {"ingest/bridgehealth.py", "pipeline/log/retention.py"}
-"""Files of health and log maintenance, which run now and then, whatever arrives."""
+BY_THE_CLOCK = {"ingest/bridgehealth.py", "ingest/decoders.py", "pipeline/log/retention.py"}
+"""Files of health, of log maintenance and of what other message formats hold back, which run now
+and then, whatever arrives."""
 GUARDS = {
     "ingest/clock.py",
     "ingest/clockjudge.py",
@@ -65,11 +66,16 @@ GUARDS = {
     "ingest/durable/mark.py",
     "ingest/durable/wal.py",
     "ingest/durable/walbound.py",
+    "ingest/sharedstate.py",
+    "models/seen.py",
+    "pipeline/scoring/mounting.py",
+    "pipeline/scoring/quality.py",
     "pipeline/stores/resultsguard.py",
 }
-"""Files that check the clock, the disk and the number of devices with every message; they change
-nothing of it."""
+"""Files that check the clock, the disk, the number of devices, how a sensor is mounted and whether
+readings fit the student with every message; they change nothing of it."""
 HELPERS = {
+    "pipeline/windows/spec.py",
     "pipeline/log/staging.py",
     "pipeline/log/tables.py",
     "pipeline/status/counters.py",

@@ -60,7 +60,7 @@ class Spec:
         file: File in the data folder; empty for the folder itself.
         subset: Subset of C-MAPSS, several joined by `+`; empty for activities.
         channels: Number of channels to keep, from the first on; 0 for all.
-        float_inputs: Whether the layers that read the window keep float32 activations in eight bits.
+        float_inputs: Whether layers that read the window keep float32 activations in eight bits.
     """
 
     file: str

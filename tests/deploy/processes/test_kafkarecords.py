@@ -51,8 +51,12 @@ def values(folder: Path) -> list[float]:
 
 
 @pytest.mark.needs_kafka_server
-def test_a_site_is_recorded_once(real_kafka: KafkaServer, tmp_path: Path) -> None:
-    endpoint = KafkaEndpoint(real_kafka.address)
+def test_a_site_is_recorded_once(tmp_path: Path) -> None:
+    with KafkaServer(tmp_path / "kafka") as kafka:
+        _record_twice(KafkaEndpoint(kafka.address), tmp_path / "recordings")
+
+
+def _record_twice(endpoint: KafkaEndpoint, tmp_path: Path) -> None:
     source = KafkaRecords(endpoint, PARTITIONS)
     for first in (0, 10):
         asyncio.run(append(endpoint, first))
