@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import getpass
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from deploy.commands.gatewaydevice import gateway_settings, only_known, showing_errors
+
 if TYPE_CHECKING:
-    from deploy.settings.settings import GatewaySettings
     from pipeline.console.notes import NoteKind
 
 __all__ = ["devices"]
@@ -73,21 +73,13 @@ def restore(device: str, stream: str | None, site: str | None, state_dir: Path |
     """End what was said about DEVICE: acknowledged or retired."""
     from pipeline.console.notes import DeviceNotes
 
-    settings = _settings(state_dir)
-    with _errors():
+    settings = gateway_settings(state_dir)
+    with showing_errors():
         notes = DeviceNotes(settings.state_dir)
-        known = [
-            each
-            for each in notes.known()
-            if _fits(each, device) and stream in (None, each[2]) and site in (None, each[0])
-        ]
-        if len(known) != 1:
-            found = ", ".join("/".join(each) for each in known) or "none"
-            message = f"one device with a note has to fit {device!r}, found: {found}"
-            raise click.ClickException(message)
-        note = notes.remove(known[0])
+        where = only_known(notes.known(), "a note", device, site, stream)
+        note = notes.remove(where)
     if note is not None:
-        click.echo(f"{'/'.join(known[0])} is no longer {note.kind}")
+        click.echo(f"{'/'.join(where)} is no longer {note.kind}")
 
 
 @devices.command("list")
@@ -97,8 +89,8 @@ def list_command(state_dir: Path | None) -> None:
     from pipeline.console.notes import DeviceNotes
     from pipeline.explain.scores import utc
 
-    settings = _settings(state_dir)
-    with _errors():
+    settings = gateway_settings(state_dir)
+    with showing_errors():
         known = DeviceNotes(settings.state_dir).known()
     found = sorted(known.items(), key=lambda item: -item[1].at_ms)
     for device, note in found:
@@ -125,12 +117,12 @@ def _put(
     from pipeline.settings import PipelineSettings
     from pipeline.stores.resultsfile import ResultsFile
 
-    settings = _settings(state_dir)
+    settings = gateway_settings(state_dir)
     path = PipelineSettings().results_path(settings.state_dir)
     if not path.is_file():
         message = f"no results at {path}: no gateway has used this state folder; see --state-dir"
         raise click.ClickException(message)
-    with _errors():
+    with showing_errors():
         whole = tuple(device.split("/"))
         if len(whole) == 3 and are_names(whole):  # which need not have a score
             streams = [DeviceStream(*whole)]
@@ -148,25 +140,3 @@ def _put(
         note = Note(kind, now_ms(), by or getpass.getuser(), text)
         DeviceNotes(settings.state_dir).put(where, note)
     click.echo(f"{'/'.join(where)} is {kind}")
-
-
-def _fits(device: tuple[str, str, str], text: str) -> bool:
-    return text in (device[1], "/".join(device[:2]), "/".join(device))
-
-
-def _settings(state_dir: Path | None) -> GatewaySettings:
-    from deploy.settings.errors import exit_on_invalid_settings
-    from deploy.settings.settings import GatewaySettings
-
-    with exit_on_invalid_settings():
-        return GatewaySettings() if state_dir is None else GatewaySettings(state_dir=state_dir)
-
-
-@contextmanager
-def _errors() -> Iterator[None]:
-    from pipeline.errors import PipelineError
-
-    try:
-        yield
-    except PipelineError as exc:
-        raise click.ClickException(str(exc)) from exc

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from deploy.commands.gatewaydevice import gateway_settings, only_known, showing_errors
 
 if TYPE_CHECKING:
     from deploy.settings.settings import GatewaySettings
@@ -50,8 +50,8 @@ def mount(
     gravity, the turn about the vertical from what its student takes for walking. In force from the
     next window on. This is for one device; a mapping exchanges axes for all devices of a kind.
     """
-    settings = _settings(state_dir)
-    with _errors():
+    settings = gateway_settings(state_dir)
+    with showing_errors():
         if lists:
             _list(settings)
         elif device is None:
@@ -144,19 +144,9 @@ def _remove(settings: GatewaySettings, device: str, stream: str | None, site: st
     from pipeline.scoring.mounting import Mountings
 
     mountings = Mountings(settings.state_dir, lambda _: None)
-    known = [
-        each
-        for each in mountings.known()
-        if device in (each[1], "/".join(each[:2]), "/".join(each))
-        and stream in (None, each[2])
-        and site in (None, each[0])
-    ]
-    if len(known) != 1:
-        found = ", ".join("/".join(each) for each in known) or "none"
-        message = f"one device with a mounting has to fit {device!r}, found: {found}"
-        raise click.ClickException(message)
-    mountings.remove(known[0])
-    click.echo(f"{'/'.join(known[0])} is scored as it comes, from the next window on")
+    where = only_known(mountings.known(), "a mounting", device, site, stream)
+    mountings.remove(where)
+    click.echo(f"{'/'.join(where)} is scored as it comes, from the next window on")
 
 
 def _list(settings: GatewaySettings) -> None:
@@ -171,22 +161,3 @@ def _list(settings: GatewaySettings) -> None:
         )
     if not found:
         click.echo("no device of this gateway has a mounting")
-
-
-def _settings(state_dir: Path | None) -> GatewaySettings:
-    from deploy.settings.errors import exit_on_invalid_settings
-    from deploy.settings.settings import GatewaySettings
-
-    with exit_on_invalid_settings():
-        return GatewaySettings() if state_dir is None else GatewaySettings(state_dir=state_dir)
-
-
-@contextmanager
-def _errors() -> Iterator[None]:
-    from ingest.errors import IngestError
-    from pipeline.errors import PipelineError
-
-    try:
-        yield
-    except (PipelineError, IngestError) as exc:
-        raise click.ClickException(str(exc)) from exc
