@@ -48,10 +48,10 @@ _EACH_STEP: Final = re.compile(
 _MAX_LENGTH: Final = 500
 
 
-class _Functions(functions.Functions):
+class _Functions(functions.Functions):  # type: ignore[misc]
     """The functions of JMESPath, and `from_json`."""
 
-    @functions.signature({"types": ["string"]})
+    @functions.signature({"types": ["string"]})  # type: ignore[untyped-decorator]
     def _func_from_json(self, text: str) -> Any:
         try:
             return orjson.loads(text)
