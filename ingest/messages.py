@@ -1,8 +1,9 @@
-"""Records of the log topic `readings`: batches, ticks, and the bundles that carry them.
+"""What a record of the log topic `readings` holds: batches, ticks; and bundles, its old form.
 
-A record is a **bundle**: a JSON array with one envelope per line, all of one partition, in the
-order in which they were received. If one line of a bundle is damaged, only that line is lost, and
-it is returned as an `Unreadable`, so no loss is silent. `ingest.payloads` defines the bodies.
+A record is written as columns (`ingest.blocks`). Earlier versions wrote a **bundle**: a JSON array
+with one envelope per line, all of one partition, in the order in which they were received. If one
+line of a bundle is damaged, only that line is lost, and it is returned as an `Unreadable`, so no
+loss is silent. `ingest.payloads` defines the bodies.
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ from ingest.payloads import check_document, encode_payload, event_times
 from ingest.topics import Address, are_names
 
 __all__ = [
+    "MAX_RECV_MS",
     "Batch",
     "Tick",
     "Unreadable",
     "columns",
-    "decode_bundle",
+    "decode_lines",
     "encode_bundle",
     "encode_document",
     "encode_envelope",
@@ -32,7 +34,8 @@ __all__ = [
     "encode_tick",
 ]
 
-_MAX_RECV_MS = 2**53
+MAX_RECV_MS = 2**53
+"""Receive times are below it; sums with a limit still fit into 64 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +158,7 @@ def encode_bundle(envelopes: Sequence[bytes]) -> bytes:
     return b"[" + b",\n".join(envelopes) + b"]"
 
 
-def decode_bundle(value: bytes) -> list[Batch | Tick | Unreadable]:
+def decode_lines(value: bytes) -> list[Batch | Tick | Unreadable]:
     """Decode a bundle, one item per envelope, in order.
 
     Never raises, whatever `value` contains: a damaged envelope becomes an `Unreadable`.
@@ -201,8 +204,8 @@ def _tick(envelope: Any) -> Tick | Unreadable:
 
 
 def _is_time(ms: Any) -> bool:
-    """Whether the bridge could have written this time; sums with a limit still fit into 64 bits."""
-    return type(ms) is int and 0 <= ms < _MAX_RECV_MS
+    """Whether the bridge could have written this time."""
+    return type(ms) is int and 0 <= ms < MAX_RECV_MS
 
 
 def _rescue(value: bytes, problem: str) -> list[Batch | Tick | Unreadable]:

@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "models": (),
     "pipeline": (
         "ingest.backoff",
+        "ingest.blocks",
         "ingest.clock",
         "ingest.labels",
         "ingest.messages",

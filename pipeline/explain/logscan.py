@@ -1,6 +1,7 @@
 """What the log holds of one device, from the newest record to the oldest, within a limit of bytes.
 
-A bundle has one envelope per line, so the lines of other devices are skipped without decoding them.
+The names of the senders stand in a record as they are, so records of other devices are skipped
+without decoding them. A record of an earlier version, JSON, has one message per line.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-from ingest.messages import Batch, Tick, decode_bundle
+from ingest.blocks import Block, batches_of, decode_record, decode_ticks
+from ingest.messages import Batch, Tick, decode_lines
 from ingest.topics import READINGS, device_key, partition_of
 from pipeline.errors import ReadingsGone
 from pipeline.explain.scores import DeviceStream
@@ -95,27 +97,42 @@ class LogScan:
         partitions = self._source.partitions(READINGS)
         if not partitions:
             return
-        site, device, stream = self._where
+        site, device, _ = self._where
         partition = partition_of(device_key(site, device), partitions)
-        own = f'"d":["{site}","{device}","{stream}"]'.encode()
         for found in self._source.read_back(READINGS, partition):
             value = found or b""
             if self.bytes and self.bytes + len(value) > self._max_bytes:
                 self.cut_short = True
                 return
             self.bytes += len(value)
-            yield from reversed(_items(value, own, self._where))
+            yield from reversed(_items(value, self._where))
 
 
-def _items(value: bytes, own: bytes, where: DeviceStream) -> list[Batch | Tick]:
+def _items(value: bytes, where: DeviceStream) -> list[Batch | Tick]:
     """The items of one record that belong to a device, in their order."""
+    site, device, stream = where
+    if value.startswith(b"["):
+        return _items_of_lines(value, where)
+    found: list[Batch | Tick] = []
+    names_device = f'["{site}","{device}"]'.encode() in value
+    for item in decode_record(value) if names_device else decode_ticks(value):
+        if isinstance(item, Tick):
+            found.append(item)
+        elif isinstance(item, Block) and item.stream == stream:
+            found += batches_of(item, (site, device))
+    return found
+
+
+def _items_of_lines(value: bytes, where: DeviceStream) -> list[Batch | Tick]:
+    site, device, stream = where
+    own = f'"d":["{site}","{device}","{stream}"]'.encode()
     if own not in value and _TICK not in value:
         return []
     lines = value.removeprefix(b"[").removesuffix(b"]").split(b",\n")
     chosen = [line for line in lines if own in line or line.startswith(_TICK)]
     return [
         item
-        for item in decode_bundle(b"[" + b",\n".join(chosen) + b"]")
+        for item in decode_lines(b"[" + b",\n".join(chosen) + b"]")
         if isinstance(item, Tick)
         or (isinstance(item, Batch) and (item.site, item.device, item.stream) == where)
     ]

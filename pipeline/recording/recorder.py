@@ -12,10 +12,11 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ingest.blocks import decode_bundle
 from ingest.clock import steady_ms as process_steady_ms
 from ingest.errors import RefusedMessage
 from ingest.labels import LabelRecord, decode_label_record
-from ingest.messages import Batch, Unreadable, decode_bundle
+from ingest.messages import Batch, Unreadable
 from ingest.topics import LABELS
 from pipeline.recording.folder import RecordingFolder
 from pipeline.recording.rows import Rows

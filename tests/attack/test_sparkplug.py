@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ingest.blocks import decode_bundle
 from ingest.bridge import Bridge
-from ingest.messages import decode_bundle
 from ingest.mqtt.broker import LocalBroker
 from ingest.mqtt.endpoint import Endpoint
 from ingest.mqtt.publisher import Publisher

@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from ingest.blocks import decode_bundle
 from ingest.errors import RefusedMessage
-from ingest.messages import Tick, decode_bundle, encode_bundle, encode_envelope, encode_tick
+from ingest.messages import Tick, encode_bundle, encode_envelope, encode_tick
 from ingest.payloads import decode_payload
 from ingest.simulators.fleet import Fleet, FleetSettings
 from ingest.topics import READINGS, SCORES, device_key, parse_topic, partition_of

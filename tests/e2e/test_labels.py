@@ -18,8 +18,9 @@ import orjson
 import pyarrow.parquet as pq
 import pytest
 
+from ingest.blocks import decode_bundle
 from ingest.labels import Label, decode_label_record, encode_label
-from ingest.messages import Batch, decode_bundle
+from ingest.messages import Batch
 from ingest.mqtt.endpoint import Endpoint
 from ingest.mqtt.publisher import Publisher
 from ingest.topics import READINGS

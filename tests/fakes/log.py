@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
+from ingest.blocks import decode_bundle
 from ingest.deadletter import DeadLetter, decode_dead_letter
 from ingest.errors import LogUnavailable
 from ingest.logwriter import LogRecord
-from ingest.messages import Batch, Tick, decode_bundle
+from ingest.messages import Batch, Tick
 from ingest.topics import DEAD_LETTERS, READINGS
 
 

@@ -2,7 +2,7 @@
 
 `python -m tests.fuzz.atheris_wire TARGET [libFuzzer options]`, for example
 `python -m tests.fuzz.atheris_wire sparkplug -max_total_time=600`. Targets: `json`, `bundle`,
-`sparkplug`, `packets`, `manifest`, `onnx` (tests/fuzz/targets.py). atheris is not one
+`record`, `sparkplug`, `packets`, `manifest`, `onnx` (tests/fuzz/targets.py). atheris is not one
 of our dependencies; its wheels are for Linux and for some versions of Python only.
 """
 

@@ -6,8 +6,10 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 
+import numpy as np
+
+from ingest.blocks import Block, decode_bundle, decode_record, decode_ticks
 from ingest.errors import MqttError, RefusedMessage
-from ingest.messages import decode_bundle
 from ingest.mqtt.packets import PacketSocket
 from ingest.payloads import decode_payload, event_times
 from ingest.sparkplug.decoder import Sparkplug
@@ -56,6 +58,19 @@ def bundle(data: bytes) -> None:
     decode_bundle(data)
 
 
+def record(data: bytes) -> None:
+    """The bytes as a record, and as its parts."""
+    for value in (data, b"KPB1" + data):
+        for item in decode_record(value):
+            if isinstance(item, Block):
+                assert np.isfinite(item.values).all()
+                assert item.values.nbytes <= 2 * len(value)
+                assert len(item.sender) == len(item.recv_ms) == len(item.counts) >= 1
+                assert len(item.ts_ms) == len(item.values) == item.counts.sum()
+        decode_bundle(value)
+        decode_ticks(value)
+
+
 def sparkplug(data: bytes) -> None:
     """A script: each message is its kind, its length and its bytes."""
     decoder = Sparkplug(MAPPING, NoStore())  # type: ignore[arg-type]
@@ -100,6 +115,7 @@ def onnx(data: bytes) -> None:
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "json": json_body,
     "bundle": bundle,
+    "record": record,
     "sparkplug": sparkplug,
     "packets": packets,
     "manifest": manifest,

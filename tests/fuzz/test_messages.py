@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ingest.blocks import decode_bundle
 from ingest.bridgehealth import BridgeCounters
 from ingest.deadletter import decode_dead_letter
 from ingest.decoderfile import StoreUnusable
 from ingest.decoders import Decoders
 from ingest.errors import RefusedMessage
 from ingest.intake import Intake
-from ingest.messages import Batch, columns, decode_bundle, encode_bundle, encode_envelope
+from ingest.messages import Batch, columns, encode_bundle, encode_envelope
 from ingest.payloads import decode_payload, event_times
 from ingest.settings import IngestSettings
 from ingest.sparkplug.decoder import Sparkplug

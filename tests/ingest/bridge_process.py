@@ -11,9 +11,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ingest.blocks import decode_bundle
 from ingest.bridge import Bridge
 from ingest.logwriter import LogRecord
-from ingest.messages import Batch, decode_bundle
+from ingest.messages import Batch
 from ingest.settings import IngestSettings
 
 

@@ -11,10 +11,11 @@ import orjson
 import pytest
 from pydantic import ValidationError
 
+from ingest.blocks import decode_bundle
 from ingest.bridge import Bridge
 from ingest.errors import LogUnavailable, RefusalReason
 from ingest.kafka import MAX_REQUEST_BYTES
-from ingest.messages import Batch, Tick, decode_bundle
+from ingest.messages import Batch, Tick
 from ingest.mqtt.connection import Connection
 from ingest.payloads import MAX_PAYLOAD_BYTES
 from ingest.settings import IngestSettings

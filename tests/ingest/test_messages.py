@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from ingest import payloads
+from ingest.blocks import decode_bundle
 from ingest.errors import RefusalReason, RefusedMessage
 from ingest.messages import (
     Batch,
     Tick,
     Unreadable,
     columns,
-    decode_bundle,
     encode_bundle,
     encode_envelope,
     encode_readings,

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ingest.blocks import decode_bundle
 from ingest.bridge import Bridge
-from ingest.messages import Batch, columns, decode_bundle, encode_bundle, encode_envelope
+from ingest.messages import Batch, columns, encode_bundle, encode_envelope
 from ingest.mqtt.broker import LocalBroker
 from ingest.mqtt.connection import Connection
 from ingest.mqtt.endpoint import Endpoint

@@ -13,10 +13,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from deploy.commands.deadletters import dead_letters
+from ingest.blocks import decode_bundle
 from ingest.bridge import Bridge
 from ingest.deadletter import DeadLetter, encode_dead_letter
 from ingest.errors import RefusalReason
-from ingest.messages import Batch, decode_bundle
+from ingest.messages import Batch
 from ingest.mqtt.broker import LocalBroker
 from ingest.payloads import MAX_PAYLOAD_BYTES, encode_payload
 from ingest.settings import IngestSettings

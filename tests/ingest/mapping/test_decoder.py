@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ingest.blocks import decode_bundle
 from ingest.bridgehealth import BridgeCounters
 from ingest.decoder import Canonical, Checked
 from ingest.decoders import Claim, Decoders
@@ -21,7 +22,7 @@ from ingest.intake import Intake
 from ingest.mapping.decoder import Mappings
 from ingest.mapping.folder import MappingFolder
 from ingest.mapping.store import JoinStore
-from ingest.messages import Batch, decode_bundle
+from ingest.messages import Batch
 from ingest.payloads import decode_payload, event_times
 from ingest.roster import RosterLimits
 from ingest.settings import IngestSettings

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import orjson
 
-from ingest.messages import Batch, Tick, decode_bundle, encode_bundle, encode_envelope, encode_tick
+from ingest.blocks import decode_bundle
+from ingest.messages import Batch, Tick, encode_bundle, encode_envelope, encode_tick
 from ingest.topics import READINGS, device_key, partition_of
 from models.artifact import write_artifact
 from models.dummy import dummy_draft, dummy_onnx
