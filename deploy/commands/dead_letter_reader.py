@@ -19,8 +19,7 @@ from ingest.errors import IngestError, RefusedMessage
 from ingest.topics import DEAD_LETTERS
 from pipeline.errors import LogError, SnapshotError
 from pipeline.log.reader import peek_log
-from pipeline.status.counters import DeviceAccount
-from pipeline.windows.rows import DeviceState, decode_row
+from pipeline.windows.rows import decode_row
 
 __all__ = [
     "DeadLetters",
@@ -105,10 +104,8 @@ def _progress(rows: Iterable[tuple[bytes, bytes | None]]) -> Progress:
         if value is None or len(name) != 3:
             continue
         site, device, stream = name
-        state = DeviceState(DeviceAccount(site, device, stream), partition=-1)
         with suppress(SnapshotError):
-            decode_row(state, value)
-            newest_ms = state.account.last_event_ms or 0
+            newest_ms = decode_row(name, value).last_event_ms
             found[site, device, stream] = max(newest_ms, found.get((site, device, stream), 0))
     return found
 

@@ -33,7 +33,8 @@ from ingest.topics import are_names
 from models.manifest import Manifest
 from models.seen import VectorLength
 from pipeline.errors import MountingError
-from pipeline.windows.devices import ClosedWindow, Plans
+from pipeline.windows.devices import Plans
+from pipeline.windows.windowbatch import WindowBatch
 
 __all__ = ["FILE_NAME", "Mounting", "Mountings", "Scores", "find_mounting"]
 
@@ -130,10 +131,10 @@ class Mountings:
         except _UNUSABLE as exc:
             raise MountingError(self._said(exc)) from exc
 
-    def turn(self, closed: Sequence[ClosedWindow]) -> Sequence[ClosedWindow]:
+    def turn(self, batches: Sequence[WindowBatch]) -> Sequence[WindowBatch]:
         """Turn the windows of devices that have a mounting; called for each batch."""
         mountings = self.read()
-        return [self._turned(window, mountings) for window in closed] if mountings else closed
+        return [self._turned(batch, mountings) for batch in batches] if mountings else batches
 
     def turn_values(
         self, device: _Key, values: NDArray[np.float32], channels: Sequence[str]
@@ -168,22 +169,32 @@ class Mountings:
         self._change(lambda found: gone.append(found.pop(device, None)))
         return gone[0] is not None
 
-    def _turned(self, closed: ClosedWindow, mountings: Mapping[_Key, Mounting]) -> ClosedWindow:
-        device = (closed.site, closed.device, closed.stream)
-        mounting, plan = mountings.get(device), self._plans(closed.stream)
-        if mounting is None or plan is None:
-            return closed
-        values = mounting.turn(closed.window.values, plan.channels)
-        if values is None:
-            if device not in self._odd:
-                self._odd.add(device)
-                log.warning(
-                    "%s is scored as it comes: its student lacks channels of the mounting; run "
-                    "`kpstream mount` again",
-                    "/".join(device),
-                )
-            return closed
-        return replace(closed, window=replace(closed.window, values=values))
+    def _turned(self, batch: WindowBatch, mountings: Mapping[_Key, Mounting]) -> WindowBatch:
+        plan = self._plans(batch.stream)
+        windows: dict[_Key, list[int]] = {}
+        for at, (site, device) in enumerate(batch.senders):
+            if (key := (site, device, batch.stream)) in mountings:
+                windows.setdefault(key, []).append(at)
+        if plan is None or not windows:
+            return batch
+        values = batch.values.copy()
+        for key, which in windows.items():
+            turned = mountings[key].turn(values[which], plan.channels)
+            if turned is None:
+                self._note_odd(key)
+            else:
+                values[which] = turned
+        values.flags.writeable = False
+        return replace(batch, values=values)
+
+    def _note_odd(self, device: _Key) -> None:
+        if device not in self._odd:
+            self._odd.add(device)
+            log.warning(
+                "%s is scored as it comes: its student lacks channels of the mounting; run "
+                "`kpstream mount` again",
+                "/".join(device),
+            )
 
     def _change(self, change: Callable[[dict[_Key, Mounting]], object]) -> None:
         try:

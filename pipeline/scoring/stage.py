@@ -27,7 +27,9 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
 
-from ingest.blocks import decode_bundle
+from numpy.typing import NDArray
+
+from ingest.blocks import decode_record
 from ingest.clock import now_ms, steady_ms
 from ingest.deadletter import DeadLetter, encode_dead_letter
 from ingest.errors import RefusalReason
@@ -37,6 +39,8 @@ from pipeline.scoring.batch import Health, Scored
 from pipeline.stage import Append, Crash, Latency, Stage
 from pipeline.status.view import LiveFigures, ModelStatus
 from pipeline.windows.devices import ClosedWindow, Devices, Outcome, Refusal
+from pipeline.windows.spec import Window
+from pipeline.windows.windowbatch import WindowBatch
 
 __all__ = ["ScoreWindows", "ScoringCounters", "ScoringStage", "StateTable"]
 
@@ -56,7 +60,7 @@ _BACKLOG_MS = 60_000
 """A window that was received later than this after its end is of a backlog."""
 
 
-TurnWindows = Callable[[Sequence[ClosedWindow]], Sequence[ClosedWindow]]
+TurnWindows = Callable[[Sequence[WindowBatch]], Sequence[WindowBatch]]
 """Turns windows; see `pipeline.scoring.mounting.Mountings.turn`."""
 
 
@@ -216,9 +220,9 @@ class ScoringStage(Stage):
         self.counters.batches += 1
         for partition, outcome in outcomes:
             await self._append_refused(partition, outcome)
-        closed = [(partition, w) for partition, outcome in outcomes for w in outcome.windows]
-        if closed:
-            await self._score_and_append(closed)
+        batches = [batch for _, outcome in outcomes for batch in outcome.windows]
+        if batches:
+            await self._score_and_append(batches)
         await asyncio.sleep(0)
 
     def _apply_inbox(self) -> list[tuple[int, Outcome]]:
@@ -227,7 +231,7 @@ class ScoringStage(Stage):
         while self._inbox and readings < self._batch_readings:
             event = self._take()
             message = event.message
-            items = decode_bundle(message.value)
+            items = decode_record(message.value)
             outcome = self.devices.apply(message.partition, message.offset, items)
             readings += outcome.readings
             outcomes.append((message.partition, outcome))
@@ -236,15 +240,16 @@ class ScoringStage(Stage):
         self.counters.readings += readings
         return outcomes
 
-    async def _score_and_append(self, closed: list[tuple[int, ClosedWindow]]) -> None:
+    async def _score_and_append(self, batches: Sequence[WindowBatch]) -> None:
         loop = asyncio.get_running_loop()
         started = time.perf_counter()
+        if self._turn is not None:
+            batches = self._turn(batches)
+        closed = [each for batch in batches for each in _closed_windows(batch)]
         windows = [window for _, window in closed]
         scored = Scored()
         for start in range(0, len(windows), _MAX_SCORED):
-            part: Sequence[ClosedWindow] = windows[start : start + _MAX_SCORED]
-            if self._turn is not None:
-                part = self._turn(part)
+            part = windows[start : start + _MAX_SCORED]
             score = partial(self._score, part, scored_ms=now_ms())
             found = await loop.run_in_executor(self._thread, score)
             scored.records += found.records
@@ -331,3 +336,21 @@ class ScoringStage(Stage):
             event.ack()
         self.counters.checkpoints += 1
         self._last_checkpoint = time.monotonic()
+
+
+def _closed_windows(batch: WindowBatch) -> list[tuple[int, ClosedWindow]]:
+    """The windows of a batch one by one, with their partitions."""
+    names = ("start_ms", "end_ms", "values", "readings", "gaps", "recv_ms", "made_up")
+    columns = [_listed(getattr(batch, name)) for name in names]
+    for column in (batch.rate_hz, batch.run_ms):
+        columns.append([None] * len(batch) if column is None else column.tolist())
+    return [
+        (partition, ClosedWindow(*sender, batch.stream, Window(*fields)))
+        for partition, sender, fields in zip(
+            batch.partition.tolist(), batch.senders, zip(*columns, strict=True), strict=True
+        )
+    ]
+
+
+def _listed(column: NDArray[Any]) -> list[Any]:
+    return list(column) if column.ndim > 1 else column.tolist()

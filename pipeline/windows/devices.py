@@ -1,8 +1,12 @@
-"""The window state of all devices of one worker. Pure, fed with decoded bundles.
+"""The window state of all devices of one worker. Pure, fed with decoded records.
 
 A record of the topic ``readings`` is applied as a whole, in the order of its partition::
 
     devices.apply(partition, offset, items)  ->  Outcome(windows, refused, late)
+
+Messages come as blocks (`ingest.blocks`) and take one step through the slab of their stream
+(`pipeline.windows.slab`). What is counted of a device is in columns
+(`pipeline.windows.devicetable`).
 
 Guarantees:
 
@@ -22,32 +26,43 @@ Guarantees:
   itself.
 - Time comes only from the records (receive times, ticks), so the same records always give the same
   windows.
+- A device keeps the rules of windows with which it began until the next start, also if its stream
+  has a new student meanwhile; only another number of channels makes it begin anew.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest.errors import RefusalReason, RefusedMessage
-from ingest.messages import Batch, Tick, Unreadable, columns, encode_readings
+from ingest.blocks import Block
+from ingest.errors import RefusalReason
+from ingest.messages import Batch, Tick, Unreadable
 from ingest.roster import Elapsed, Roster, RosterLimits
-from ingest.topics import Address
 from pipeline.errors import SnapshotError
-from pipeline.status.counters import (
-    COUNTER_NAMES,
-    DeviceAccount,
-    RunningSums,
-    Totals,
-    counter_values,
+from pipeline.status.counters import DeviceAccount, Totals
+from pipeline.windows.devicetable import (
+    CORRECTED,
+    DEAD_LETTERED,
+    DUPLICATE,
+    LATE,
+    RECEIVED,
+    WINDOWED,
+    WINDOWS,
+    DeviceTable,
+    Key,
 )
-from pipeline.windows.rows import DeviceState, decode_row, encode_row
-from pipeline.windows.spec import Window, WindowSpec
-from pipeline.windows.windower import DeviceWindower
+from pipeline.windows.joining import joined, part_of
+from pipeline.windows.refusals import Refusal, refusals_of
+from pipeline.windows.rows import decode_row
+from pipeline.windows.slabgroups import SlabGroups, StreamPlan
+from pipeline.windows.slabwindows import SlabWindows
+from pipeline.windows.spec import Window
+from pipeline.windows.windowbatch import WindowBatch
 
 __all__ = [
     "ClosedWindow",
@@ -67,17 +82,8 @@ _SHARED = "-"
 """Site of the account that devices without a student, removed and refused ones share."""
 _DAY_MS = 86_400_000
 _EXPIRE_EVERY_MS = 60_000
+_RESTORED_AT_ONCE = 500
 _LATE = "behind the watermark, or a correction after its windows had closed"
-
-
-@dataclass(frozen=True, slots=True)
-class StreamPlan:
-    """Window rules of one stream, from the manifest of the student that scores it."""
-
-    model: str
-    channels: tuple[str, ...]
-    spec: WindowSpec
-
 
 Plans = Callable[[str], StreamPlan | None]
 """Finds the plan of a stream; ``None`` when no student scores it."""
@@ -93,34 +99,15 @@ class ClosedWindow:
     window: Window
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Readings that will never be windowed; they become dead letters, or go to ``late``.
-
-    Attributes:
-        reason: ``None`` for late readings, which are an output of their own and no fault.
-        body: A message in the batch form that holds only the refused readings.
-    """
-
-    address: Address
-    reason: RefusalReason | None
-    detail: str
-    recv_ms: int
-    body: bytes
-
-
 @dataclass(slots=True)
 class Outcome:
     """The result of one record: windows to score, refused readings, late readings."""
 
-    windows: list[ClosedWindow] = field(default_factory=list)
+    windows: list[WindowBatch] = field(default_factory=list)
     refused: list[Refusal] = field(default_factory=list)
     late: list[Refusal] = field(default_factory=list)
     unreadable: list[Unreadable] = field(default_factory=list)
     readings: int = 0
-
-
-_Key = tuple[str, str, str]
 
 
 class Devices:
@@ -146,42 +133,30 @@ class Devices:
         self._plans = plans
         self._load = load
         self.reset_total = self.removed_total = 0
-        self._roster = Roster[_Key](limits or device_limits())
+        self._table = DeviceTable()
+        self._groups = SlabGroups(self._table)
+        self._saved: dict[int, bytes] = {}  # windows of devices whose student is unknown so far
+        self._roster = Roster[Key](limits or device_limits())
         self._elapsed = Elapsed()
         self._expired_ms = 0
+        self._record = 0  # number of the call of `apply`
         self._gone: dict[str, int] = {}  # names of removed devices, whose rows are to be deleted
-        self._devices: dict[_Key, DeviceState] = {}
-        self._in_order: list[_Key] | None = None  # sorted; None: to be sorted again
-        self._copies: dict[_Key, DeviceAccount] = {}
-        self._changed: set[_Key] = set()  # since the last copy
-        self._sums = RunningSums()
+        self._in_order: list[Key] | None = []  # None: a device was removed
+        self._copies: dict[Key, DeviceAccount] = {}
         self._without_student = 0
-        self._dirty: set[_Key] = set()
-        self._pending: dict[int, set[_Key]] = {}
 
     def apply(
-        self, partition: int, offset: int, items: Sequence[Batch | Tick | Unreadable]
+        self, partition: int, offset: int, items: Sequence[Block | Batch | Tick | Unreadable]
     ) -> Outcome:
         """Apply one record of ``readings``; never raises for bad content."""
         outcome = Outcome()
-        # Decide once per device, before any item, whether it has applied this record already.
-        seen_before: dict[_Key, bool] = {}
-        for item in items:
-            if isinstance(item, Batch):
-                key = (item.site, item.device, item.stream)
-                state = self._devices.get(key) or self._add_device(key, partition)
-                key = (state.account.site, state.account.device, state.account.stream)
-                if seen_before.setdefault(key, offset <= state.applied_offset):
-                    continue
-                state.applied_offset = offset
-                self._dirty.add(key)
-                before = counter_values(state.account)
-                self._apply_batch(key, state, item, outcome)
-                self._note_changed(key, state, before)
-                self._note_heard(key, state, item.recv_ms)
+        self._record += 1
+        for item in joined(items):
+            if isinstance(item, Block):
+                self._apply_block(partition, offset, item, outcome)
             elif isinstance(item, Tick):
                 self._elapsed.advance(item.now_ms)
-                self._apply_tick(partition, offset, item, seen_before, outcome)
+                self._apply_tick(partition, offset, item, outcome)
             else:
                 outcome.unreadable.append(item)
         self._expire()
@@ -189,29 +164,29 @@ class Devices:
 
     def __len__(self) -> int:
         """Number of known device streams."""
-        return len(self._devices)
+        return len(self._table)
 
     def pending_partitions(self) -> list[int]:
         """Partitions with devices whose readings wait for the watermark; these need ticks."""
-        return sorted(p for p, keys in self._pending.items() if keys)
+        found: list[int] = np.unique(self._table.partition[self._table.pending]).tolist()
+        return found
 
     def accounts(self) -> list[DeviceAccount]:
         """Copies of the accounts of all known devices, sorted by (site, device, stream).
 
         Copies only the accounts that have changed since the last call.
         """
-        if self._in_order is None:
-            self._in_order = sorted(self._devices)
-        for key in self._changed:
-            state = self._devices[key]
-            copy = self._copies[key] = state.account.copy()
-            copy.rate_hz = None if state.windower is None else state.windower.rate_hz
-        self._changed.clear()
+        table = self._table
+        for slot in np.flatnonzero(table.changed).tolist():
+            self._copies[table.key(slot)] = table.account(slot, self._groups.rate_hz(slot))
+        table.changed[:] = False
+        if self._in_order is None or len(self._in_order) != len(table):
+            self._in_order = sorted(self._copies)
         return [self._copies[key] for key in self._in_order]
 
     def totals(self) -> Totals:
         """Sums over `accounts()`, at a cost that does not grow with their number."""
-        return self._sums.totals()
+        return self._table.totals()
 
     def dirty_rows(self) -> list[tuple[int, str, bytes | None]]:
         """Rows (partition, key, value) changed since the last call; clears them.
@@ -221,242 +196,362 @@ class Devices:
         rows: list[tuple[int, str, bytes | None]] = [
             (partition, name, None) for name, partition in self._gone.items()
         ]
-        for key in sorted(self._dirty):
-            state = self._devices[key]
-            rows.append((state.partition, "/".join(key), encode_row(state)))
-        self._dirty.clear()
+        slots = np.flatnonzero(self._table.dirty)
+        for number, chosen in self._groups.by_group(slots):
+            some = slots[chosen]
+            if number < 0:
+                snapshots = [self._saved.get(slot, b"") for slot in some.tolist()]
+            else:
+                snapshots = self._groups[number].slab.snapshots(self._table.row[some])
+            rows += self._table.rows(some, snapshots)
+        self._table.dirty[slots] = False
         self._gone.clear()
         return rows
 
     def forget_partitions(self, partitions: Iterable[int]) -> None:
         """Drop the devices of partitions that moved to another worker."""
         gone = set(partitions)
-        for key in [k for k, d in self._devices.items() if d.partition in gone]:
-            self._forget(key)
+        for slot in self._table.in_partitions(gone):
+            self._forget(slot)
         self._gone = {name: at for name, at in self._gone.items() if at not in gone}
-        for partition in gone:
-            self._pending.pop(partition, None)
-        if not self._devices:
+        if not len(self._table):
             self._without_student = 0
 
     def restore(self, names: Iterable[str], partition_of: Callable[[str, str], int]) -> None:
         """Open saved devices (``site/device/stream``) at once, so that idle ones get ticks."""
-        opened: list[tuple[int, _Key]] = []
-        for name in names:
-            site, device, stream = name.split("/")
-            if (site, device, stream) not in self._devices:
+        for _ in self.restoring(names, partition_of):
+            pass
+
+    def restoring(
+        self, names: Iterable[str], partition_of: Callable[[str, str], int]
+    ) -> Iterator[int]:
+        """`restore` in steps of some milliseconds; yields the number of devices opened so far."""
+        opened: list[tuple[int, Key]] = []
+        for count, name in enumerate(names, start=1):
+            site, device, _ = key = _key(name)
+            if self._table.slot_of(key) is None:
                 shared = site == _SHARED
                 partition = int(device.rpartition("-")[2]) if shared else partition_of(site, device)
-                state = self._open((site, device, stream), partition)
+                slot = self._open(key, partition)
                 if not shared:
-                    opened.append((state.account.last_recv_ms or 0, (site, device, stream)))
+                    recv_ms = int(self._table.last_recv_ms[slot])
+                    opened.append((max(0, recv_ms), key))
+            if count % _RESTORED_AT_ONCE == 0:
+                yield count
         self._restore_roster(sorted(opened))
 
-    def _restore_roster(self, opened: Sequence[tuple[int, _Key]]) -> None:
+    def _restore_roster(self, opened: Sequence[tuple[int, Key]]) -> None:
         """Note the silence of saved devices, relative to the one that was heard last.
 
         At most half the term counts, so that a wrong clock in one row removes nobody at once.
         """
         limits = self._roster.limits
         for recv_ms, key in opened:
-            is_known = self._devices[key].account.windows > 0
+            slot = self._table.slot_of(key)
+            if slot is None:  # its partition was taken away meanwhile
+                continue
+            is_known = self._table.counters[WINDOWS, slot] > 0
             most_ms = (limits.keep_ms if is_known else limits.keep_stranger_ms) // 2
             silent_ms = min(opened[-1][0] - recv_ms, most_ms)
-            self._roster.restore(key, self._elapsed.ms - silent_ms, is_known=is_known)
+            self._roster.restore(key, self._elapsed.ms - silent_ms, is_known=bool(is_known))
         for key in self._roster.trim():
             self._remove(key)
 
     # -- who has state ----------------------------------------------------------------------
 
-    def _note_heard(self, key: _Key, state: DeviceState, recv_ms: int) -> None:
-        now_ms = self._elapsed.advance(recv_ms)
-        if state.account.windows and key[0] != _SHARED:
-            self._roster.know(key, now_ms)
-        else:
-            self._roster.hear(key, now_ms)
+    def _note_heard(self, slots: NDArray[np.intp], recv_ms: NDArray[np.int64]) -> None:
+        """Note that devices were heard; the roster is told when it has to decide."""
+        self._elapsed.advance(int(recv_ms[0]))
+        self._table.heard_ms[slots] = self._elapsed.advance(int(recv_ms[-1]))
+        self._table.heard[slots] = True
+
+    def _tell_roster(self) -> None:
+        """Tell the roster who was heard since it was told last, in the order of time."""
+        table = self._table
+        slots = np.flatnonzero(table.heard)
+        slots = slots[np.argsort(table.heard_ms[slots], kind="stable")]
+        table.heard[slots] = False
+        known = table.counters[WINDOWS, slots] > 0
+        for slot, heard_ms, is_known in zip(
+            slots.tolist(), table.heard_ms[slots].tolist(), known.tolist(), strict=True
+        ):
+            key = table.key(slot)
+            if is_known and key[0] != _SHARED:
+                self._roster.know(key, heard_ms)
+            else:
+                self._roster.hear(key, heard_ms)
 
     def _expire(self) -> None:
         """Remove devices that have been silent for too long, some every minute."""
         if self._elapsed.ms - self._expired_ms >= _EXPIRE_EVERY_MS:
             self._expired_ms = self._elapsed.ms
+            self._tell_roster()
             for key in self._roster.expire(self._elapsed.ms, self._is_saved):
                 self._remove(key)
 
-    def _is_saved(self, key: _Key) -> bool:
-        return key not in self._dirty
+    def _is_saved(self, key: Key) -> bool:
+        slot = self._table.slot_of(key)
+        return slot is None or not self._table.dirty[slot]
 
-    def _remove(self, key: _Key) -> None:
+    def _remove(self, key: Key) -> None:
         """Remove the state of a device; its counters go to the shared account."""
-        state = self._devices[key]
-        self._forget(key)
-        self._pending.get(state.partition, set()).discard(key)
+        slot = self._table.slot_of(key)
+        if slot is None:
+            return
+        partition = int(self._table.partition[slot])
+        counters = self._table.counters[:, slot].copy()
+        self._forget(slot)
         if self._plans(key[2]) is None:
             self._without_student = max(0, self._without_student - 1)
-        self._gone["/".join(key)] = state.partition
+        self._gone["/".join(key)] = partition
         self.removed_total += 1
-        shared = _shared_key(state.partition)
-        others = self._devices.get(shared) or self._open(shared, state.partition)
-        before = counter_values(others.account)
-        for name, value in zip(COUNTER_NAMES, counter_values(state.account), strict=True):
-            setattr(others.account, name, getattr(others.account, name) + value)
-        self._note_changed(shared, others, before)
-        self._dirty.add(shared)
+        shared = np.array([self._shared_slot(partition)])
+        self._table.add_counters(int(shared[0]), counters)
+        self._table.mark(shared)
 
-    def _forget(self, key: _Key) -> None:
-        self._sums.remove(counter_values(self._devices.pop(key).account))
+    def _forget(self, slot: int) -> None:
+        key = self._table.key(slot)
+        self._groups.close(slot)
+        self._saved.pop(slot, None)
+        self._table.remove(slot)
         self._roster.discard(key)
         self._copies.pop(key, None)
-        self._changed.discard(key)
-        self._dirty.discard(key)
         self._in_order = None
 
-    # -- one device -------------------------------------------------------------------------
+    # -- devices of a block -----------------------------------------------------------------
 
-    def _add_device(self, key: _Key, partition: int) -> DeviceState:
+    def _slots_of(self, block: Block, partition: int) -> NDArray[np.intp]:
+        """Slot of each sender; those that are unknown are added, or get the shared account."""
+        known = self._table.slots.get(block.stream, {})
+        found = [known.get(sender, -1) for sender in block.senders]
+        if -1 in found:
+            here = np.array([slot for slot in found if slot >= 0], dtype=np.intp)
+            self._table.heard_ms[here] = self._elapsed.ms  # who sends now makes no room for others
+            self._table.heard[here] = True
+            for at, (site, device) in enumerate(block.senders):
+                if found[at] < 0:
+                    found[at] = self._add_device((site, device, block.stream), partition)
+        return np.array(found, dtype=np.intp)
+
+    def _add_device(self, key: Key, partition: int) -> int:
         """Add a device at its first record since the start.
 
         A sender can use any number of streams that have no student, so beyond a few hundred of them
         the rest share one account per partition.
         """
-        shared = _shared_key(partition)
         if self._plans(key[2]) is None and self._load("/".join(key)) is None:
             if self._without_student >= _MAX_WITHOUT_STUDENT:
-                return self._devices.get(shared) or self._open(shared, partition)
+                return self._shared_slot(partition)
             self._without_student += 1
+        self._tell_roster()
         leaving = self._roster.admit(key, self._elapsed.ms, self._is_saved)
         if leaving is None:
-            return self._devices.get(shared) or self._open(shared, partition)
+            return self._shared_slot(partition)
         for each in leaving:
             self._remove(each)
         return self._open(key, partition)
 
-    def _open(self, key: _Key, partition: int) -> DeviceState:
-        state = DeviceState(DeviceAccount(*key), partition)
+    def _shared_slot(self, partition: int) -> int:
+        key = _shared_key(partition)
+        slot = self._table.slot_of(key)
+        return self._open(key, partition) if slot is None else slot
+
+    def _open(self, key: Key, partition: int) -> int:
+        slot = self._table.add(key, partition)
         name = "/".join(key)
         row = None if name in self._gone else self._load(name)
         if row is not None:
             try:
-                decode_row(state, row)
-            except SnapshotError as exc:
+                saved = decode_row(key, row)
+                self._table.load(slot, saved)
+                self._saved[slot] = saved.snapshot
+            except (SnapshotError, OverflowError) as exc:
                 self._note_reset(key, exc)
             plan = self._plans(key[2])
             if plan is not None:
-                self._open_windower(key, state, plan)
-                self._note_pending(key, state)
-        self._devices[key] = state
-        self._in_order = None
-        self._changed.add(key)
-        self._sums.add(counter_values(state.account))
-        return state
+                self._open_windows(slot, plan)
+        return slot
 
-    def _open_windower(self, key: _Key, state: DeviceState, plan: StreamPlan) -> DeviceWindower:
-        """Create the windower of a device, from its saved state if there is one."""
-        if state.windower is None and state.saved:
-            try:
-                state.windower = DeviceWindower.restore(plan.spec, len(plan.channels), state.saved)
-            except SnapshotError as exc:
-                self._note_reset(key, exc)
-        if state.windower is None:
-            state.windower = DeviceWindower(plan.spec, len(plan.channels))
-        state.saved = b""
-        return state.windower
+    def _open_windows(self, slot: int, plan: StreamPlan) -> None:
+        """Give a device its windows, from its saved state if there is one."""
+        saved = self._saved.pop(slot, b"")
+        try:
+            self._groups.open(slot, plan, saved)
+        except SnapshotError as exc:
+            self._note_reset(self._table.key(slot), exc)
+            self._groups.open(slot, plan, b"")
+        if saved:
+            slab, row = self._groups[int(self._table.group[slot])].slab, self._table.row[slot]
+            self._table.pending[slot] = slab.pending(np.array([row], dtype=np.int32))[0]
 
-    def _note_reset(self, key: _Key, exc: SnapshotError) -> None:
+    def _note_reset(self, key: Key, exc: Exception) -> None:
         """Count a device that starts empty; unusable state of one must not stop all the others."""
         self.reset_total += 1
         log.error("%s starts with empty windows: %s", "/".join(key), exc)
 
-    def _apply_batch(self, key: _Key, state: DeviceState, batch: Batch, outcome: Outcome) -> None:
-        account = state.account
-        count = len(batch.ts_ms)
-        outcome.readings += count
-        account.received += count
-        account.last_recv_ms = max(account.last_recv_ms or 0, batch.recv_ms)
-        try:
-            windower, values = self._columns(key, state, batch)
-        except RefusedMessage as refused:
-            account.dead_lettered += count
-            outcome.refused.append(
-                _refusal(batch, refused.reason, refused.detail, np.arange(count))
-            )
-            return
-        step = windower.step(batch.ts_ms, values, batch.recv_ms)
-        account.windowed += step.windowed
-        account.duplicate += step.duplicate
-        account.corrected += step.corrected
-        account.late += len(step.late)
-        account.dead_lettered += len(step.future)
-        account.gaps = windower.gaps
-        if step.windowed:
-            account.last_event_ms = windower.max_event_ms
-        if len(step.late):
-            outcome.late.append(_refusal(batch, None, _LATE, step.late))
-        if len(step.future):
-            detail = f"more than {windower.spec.future_ms} ms ahead of its receive time"
-            outcome.refused.append(_refusal(batch, RefusalReason.future, detail, step.future))
-        self._note_closed(key, state, step.windows, outcome)
+    def _skips(self, slots: NDArray[np.intp], offset: int) -> NDArray[np.bool_]:
+        """Whether devices have applied this record already, decided at their first item in it."""
+        table = self._table
+        new = slots[table.decided[slots] != self._record]
+        table.skips[new] = table.applied[new] >= offset
+        table.decided[new] = self._record
+        return table.skips[slots]
 
-    def _apply_tick(
+    # -- one item of a record ---------------------------------------------------------------
+
+    def _apply_block(self, partition: int, offset: int, block: Block, outcome: Outcome) -> None:
+        table = self._table
+        slots = self._slots_of(block, partition)
+        skips = self._skips(slots, offset)
+        if skips.any():
+            if skips.all():
+                return
+            block, slots = part_of(block, ~skips), slots[~skips]
+        at = slots[block.sender]
+        table.applied[slots] = offset
+        table.mark(slots)
+        outcome.readings += len(block.ts_ms)
+        table.count(at, RECEIVED, block.counts)
+        np.maximum.at(table.last_recv_ms, at, block.recv_ms)
+        self._take(partition, block, slots, outcome)
+        self._note_heard(slots, block.recv_ms)
+
+    def _take(
+        self, partition: int, block: Block, slots: NDArray[np.intp], outcome: Outcome
+    ) -> None:
+        """Take the messages of a block into the windows of their devices, or refuse them."""
+        plan = self._plans(block.stream)
+        if plan is None:
+            detail = (
+                f"no student scores the stream {block.stream!r}; publish one and replay this "
+                "dead letter"
+            )
+            self._refuse(block, slots, RefusalReason.no_model, detail, outcome)
+            return
+        shared = self._table.slot_of(_shared_key(partition))
+        if shared is not None and (has_room := slots != shared).sum() < len(slots):
+            refused, others = part_of(block, ~has_room), slots[~has_room]
+            self._refuse(refused, others, RefusalReason.too_many_devices, self._full(), outcome)
+            block, slots = part_of(block, has_room), slots[has_room]
+        missing = [name for name in plan.channels if name not in block.channels]
+        if missing:
+            has = ", ".join(block.channels)[:400]
+            detail = f"needs {', '.join(missing)}; the message has {has}"
+            self._refuse(block, slots, RefusalReason.missing_channel, detail, outcome)
+            return
+        self._place(slots, block.stream, plan)
+        for number, chosen in self._groups.by_group(slots):
+            if chosen.all():
+                self._step(partition, number, plan, block, slots, outcome)
+            else:
+                part, some = part_of(block, chosen), slots[chosen]
+                self._step(partition, number, plan, part, some, outcome)
+
+    def _place(self, slots: NDArray[np.intp], stream: str, plan: StreamPlan) -> None:
+        """Give windows to the devices without, and to those whose windows have other channels."""
+        table, number = self._table, self._groups.number_of(stream, plan)
+        for slot in slots[table.group[slots] != number].tolist():
+            former = int(table.group[slot])
+            if former >= 0 and self._groups[former].slab.channels == len(plan.channels):
+                continue
+            if former >= 0:
+                rows = table.row[slot : slot + 1]
+                self._saved[slot] = self._groups[former].slab.snapshots(rows)[0]
+                self._groups.close(slot)
+            self._open_windows(slot, plan)
+
+    def _step(
         self,
         partition: int,
-        offset: int,
-        tick: Tick,
-        seen_before: dict[_Key, bool],
+        number: int,
+        plan: StreamPlan,
+        block: Block,
+        slots: NDArray[np.intp],
         outcome: Outcome,
     ) -> None:
-        for key in sorted(self._pending.get(partition, ())):
-            state = self._devices[key]
-            if seen_before.setdefault(key, offset <= state.applied_offset):
-                continue
-            if state.windower is None:
-                continue
-            before_ms = state.windower.watermark_ms
-            before = counter_values(state.account)
-            windows = state.windower.advance(tick.now_ms, tick.since_ms)
-            if state.windower.watermark_ms != before_ms:
-                state.account.gaps = state.windower.gaps
-                state.applied_offset = offset
-                self._dirty.add(key)
-            self._note_closed(key, state, windows, outcome)
-            self._note_changed(key, state, before)
+        """Take the messages of devices that share a slab into their windows."""
+        table, slab = self._table, self._groups[number].slab
+        at, rows = slots[block.sender], table.row[slots]
+        step = slab.step(
+            rows[block.sender], block.counts, block.ts_ms, _values(block, plan), block.recv_ms
+        )
+        table.count(at, WINDOWED, step.windowed)
+        took = at if step.windowed.all() else at[step.windowed > 0]
+        table.last_event_ms[took] = slab.max_event_ms[table.row[took]]
+        for counter, counts in ((DUPLICATE, step.duplicate), (CORRECTED, step.corrected)):
+            if counts.any():
+                table.count(at, counter, counts)
+        table.set_gaps(slots, slab.gaps[rows])
+        if len(step.late):
+            table.count(at, LATE, _by_message(block, step.late))
+            outcome.late.extend(refusals_of(block, step.late, None, _LATE))
+        if len(step.future):
+            table.count(at, DEAD_LETTERED, _by_message(block, step.future))
+            detail = f"more than {slab.spec.future_ms} ms ahead of its receive time"
+            outcome.refused.extend(refusals_of(block, step.future, RefusalReason.future, detail))
+        table.pending[slots] = slab.pending(rows)
+        self._note_closed(partition, number, step.windows, outcome)
 
-    def _note_changed(self, key: _Key, state: DeviceState, before: tuple[int, ...]) -> None:
-        self._changed.add(key)
-        self._sums.change(before, counter_values(state.account))
+    def _apply_tick(self, partition: int, offset: int, tick: Tick, outcome: Outcome) -> None:
+        table = self._table
+        slots = np.flatnonzero(table.pending & (table.partition == partition))
+        slots = slots[~self._skips(slots, offset)]
+        for number, chosen in self._groups.by_group(slots):
+            some, slab = slots[chosen], self._groups[number].slab
+            windows, has_moved = slab.advance(table.row[some], tick.now_ms, tick.since_ms)
+            moved = some[has_moved]
+            if len(moved):
+                rows = table.row[moved]
+                table.set_gaps(moved, slab.gaps[rows])
+                table.applied[moved] = offset
+                table.mark(moved)
+                table.pending[moved] = slab.pending(rows)
+                self._note_closed(partition, number, windows, outcome)
 
     def _note_closed(
-        self, key: _Key, state: DeviceState, windows: Sequence[Window], outcome: Outcome
+        self, partition: int, number: int, closed: Iterable[SlabWindows], outcome: Outcome
     ) -> None:
-        state.account.windows += len(windows)
-        outcome.windows.extend(ClosedWindow(*key, window=window) for window in windows)
-        self._note_pending(key, state)
-
-    def _note_pending(self, key: _Key, state: DeviceState) -> None:
-        waiting = self._pending.setdefault(state.partition, set())
-        if state.windower is not None and state.windower.pending:
-            waiting.add(key)
-        else:
-            waiting.discard(key)
-
-    def _columns(
-        self, key: _Key, state: DeviceState, batch: Batch
-    ) -> tuple[DeviceWindower, NDArray[np.float32]]:
-        plan = self._plans(batch.stream)
-        if plan is None:
-            raise RefusedMessage(
-                RefusalReason.no_model,
-                f"no student scores the stream {batch.stream!r}; publish one and replay this "
-                "dead letter",
+        table, group = self._table, self._groups[number]
+        for windows in closed:
+            slots = group.slots[windows.row]
+            table.count(slots, WINDOWS, np.ones(len(slots), dtype=np.int64))
+            outcome.windows.append(
+                WindowBatch(
+                    stream=group.stream,
+                    senders=[table.key(slot)[:2] for slot in slots.tolist()],
+                    partition=np.full(len(slots), partition, dtype=np.int32),
+                    values=windows.values,
+                    start_ms=windows.start_ms,
+                    end_ms=windows.end_ms,
+                    readings=windows.readings,
+                    gaps=windows.gaps,
+                    recv_ms=windows.recv_ms,
+                    made_up=windows.made_up,
+                    rate_hz=windows.rate_hz,
+                    run_ms=windows.run_ms,
+                )
             )
-        if key[0] == _SHARED:
-            limits = self._roster.limits
-            raise RefusedMessage(
-                RefusalReason.too_many_devices,
-                f"no room for one more device: {len(self._roster)} of {limits.most} have state, "
-                f"{self._roster.strangers} of {limits.most_strangers} have never closed a window",
-            )
-        values = columns(batch, plan.channels)
-        return state.windower or self._open_windower(key, state, plan), values
+
+    def _refuse(
+        self,
+        block: Block,
+        slots: NDArray[np.intp],
+        reason: RefusalReason,
+        detail: str,
+        outcome: Outcome,
+    ) -> None:
+        """Refuse all messages of a block."""
+        self._table.count(slots[block.sender], DEAD_LETTERED, block.counts)
+        every = np.arange(len(block.ts_ms))
+        outcome.refused.extend(refusals_of(block, every, reason, detail))
+
+    def _full(self) -> str:
+        self._tell_roster()
+        limits = self._roster.limits
+        return (
+            f"no room for one more device: {len(self._roster)} of {limits.most} have state, "
+            f"{self._roster.strangers} of {limits.most_strangers} have never closed a window"
+        )
 
 
 def device_limits(most: int = 50_000, days: float = 30.0) -> RosterLimits:
@@ -475,12 +570,28 @@ def device_limits(most: int = 50_000, days: float = 30.0) -> RosterLimits:
     )
 
 
-def _shared_key(partition: int) -> _Key:
+def _shared_key(partition: int) -> Key:
     return (_SHARED, f"others-{partition}", "-")
 
 
-def _refusal(
-    batch: Batch, reason: RefusalReason | None, detail: str, which: NDArray[np.intp]
-) -> Refusal:
-    address = Address(batch.site, batch.device, batch.stream)
-    return Refusal(address, reason, detail, batch.recv_ms, encode_readings(batch, which))
+def _key(name: str) -> Key:
+    site, device, stream = name.split("/")
+    return site, device, stream
+
+
+def _values(block: Block, plan: StreamPlan) -> NDArray[np.float32]:
+    """The values of a block in the order of the channels of a student, `[n, channels]`.
+
+    Other channels are omitted. This is the one place where a number becomes float32.
+    """
+    if block.channels == plan.channels:
+        return block.values.astype(np.float32, order="C")
+    place = {name: at for at, name in enumerate(block.channels)}
+    columns = [place[name] for name in plan.channels]
+    return block.values[:, columns].astype(np.float32, order="C")
+
+
+def _by_message(block: Block, readings: NDArray[np.intp]) -> NDArray[np.int64]:
+    """How many of some readings each message of a block has, `[m]`."""
+    messages = np.searchsorted(np.cumsum(block.counts), readings, side="right")
+    return np.bincount(messages, minlength=len(block.counts)).astype(np.int64)

@@ -1,26 +1,25 @@
 """The saved row of a device: its account, the record it holds, and its windows, as bytes.
 
 ```
-magic "KPD1" | length of the head | head as JSON | snapshot of the windower
+magic "KPD1" | length of the head | head as JSON | snapshot of the windows
 ```
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import orjson
 
 from pipeline.errors import SnapshotError
-from pipeline.status.counters import DeviceAccount
-from pipeline.windows.windower import DeviceWindower
 
-__all__ = ["DeviceState", "applied_offset", "decode_row", "encode_row"]
+__all__ = ["COUNTERS", "SavedRow", "applied_offset", "decode_row", "encode_row"]
 
 _HEADER = struct.Struct("<4sI")
 _MAGIC = b"KPD1"
-_COUNTER_NAMES = (
+COUNTERS = (
     "received",
     "windowed",
     "duplicate",
@@ -32,24 +31,31 @@ _COUNTER_NAMES = (
     "last_recv_ms",
     "corrected",
 )
-"""Counters in a saved row, in this order; 0 stands for a time that is not known."""
+"""Numbers of a device in a saved row, in this order; 0 stands for a time that is not known."""
+_KNOWN = frozenset(COUNTERS)
+_LAST_EVENT = COUNTERS.index("last_event_ms")
 
 
-@dataclass(slots=True)
-class DeviceState:
-    """The state of one stream of one device.
+@dataclass(frozen=True, slots=True)
+class SavedRow:
+    """What a row holds.
 
     Attributes:
-        applied_offset: Offset of the last record that it holds.
-        windower: Its windows; None while no student is known.
-        saved: Snapshot of a windower whose student is unknown so far.
+        partition: Partition in which the device was.
+        offset: Offset of the last record that the state holds, valid in this partition only.
+        counters: The numbers of the device, in the order of `COUNTERS`.
+        snapshot: Its windows; empty if it had none.
     """
 
-    account: DeviceAccount
     partition: int
-    applied_offset: int = -1
-    windower: DeviceWindower | None = None
-    saved: bytes = b""
+    offset: int
+    counters: tuple[int, ...]
+    snapshot: bytes
+
+    @property
+    def last_event_ms(self) -> int:
+        """Largest accepted event time, epoch milliseconds; 0 before the first."""
+        return self.counters[_LAST_EVENT]
 
 
 def applied_offset(row: bytes) -> int:
@@ -62,44 +68,45 @@ def applied_offset(row: bytes) -> int:
         return -1
 
 
-def encode_row(state: DeviceState) -> bytes:
-    """Encode the state of a device."""
+def encode_row(partition: int, offset: int, counters: Iterable[int], snapshot: bytes) -> bytes:
+    """Encode the state of a device; see `SavedRow`."""
     head = orjson.dumps(
         {
-            "partition": state.partition,
-            "offset": state.applied_offset,
-            "counters": {name: getattr(state.account, name) or 0 for name in _COUNTER_NAMES},
+            "partition": partition,
+            "offset": offset,
+            "counters": dict(zip(COUNTERS, counters, strict=True)),
         }
     )
-    body = state.saved if state.windower is None else state.windower.snapshot()
-    return _HEADER.pack(_MAGIC, len(head)) + head + body
+    return b"".join((_HEADER.pack(_MAGIC, len(head)), head, snapshot))
 
 
-def decode_row(state: DeviceState, row: bytes) -> None:
-    """Fill a new state from a saved row; its windower stays bytes until its student is known.
+def decode_row(key: Sequence[str], row: bytes) -> SavedRow:
+    """Read the saved row of a device; a number that it lacks is 0.
 
     Raises:
-        SnapshotError: The row is unreadable.
+        SnapshotError: The row is unreadable; the message names the device.
     """
-    account = state.account
+    name = "/".join(key)
     try:
         magic, size = _HEADER.unpack_from(row)
         if magic != _MAGIC:
-            message = (
-                f"window state of {account.site}/{account.device} begins with {magic!r}, "
-                f"not {_MAGIC!r}"
-            )
+            message = f"window state of {name} begins with {magic!r}, not {_MAGIC!r}"
             raise SnapshotError(message)
-        head = orjson.loads(row[_HEADER.size : _HEADER.size + size])
-        if head["partition"] == state.partition:  # an offset is valid in its partition only
-            state.applied_offset = head["offset"]
-        counters = dict(head["counters"])
-        for name in ("last_event_ms", "last_recv_ms"):
-            counters[name] = counters.get(name) or None
-        state.account = DeviceAccount(account.site, account.device, account.stream, **counters)
-    except (struct.error, orjson.JSONDecodeError, KeyError, TypeError, ValueError) as exc:
-        message = (
-            f"window state of {account.site}/{account.device}/{account.stream} is unreadable: {exc}"
-        )
+        end = _HEADER.size + size
+        head = orjson.loads(row[_HEADER.size : end])
+        found = head["counters"]
+        if not found.keys() <= _KNOWN:
+            message = f"window state of {name} has unknown counters {sorted(found.keys() - _KNOWN)}"
+            raise SnapshotError(message)
+        counters = tuple(int(found.get(each) or 0) for each in COUNTERS)
+        return SavedRow(int(head["partition"]), int(head["offset"]), counters, row[end:])
+    except (
+        struct.error,
+        orjson.JSONDecodeError,
+        AttributeError,
+        KeyError,
+        TypeError,
+        ValueError,
+    ) as exc:
+        message = f"window state of {name} is unreadable: {exc}"
         raise SnapshotError(message) from exc
-    state.saved = row[_HEADER.size + size :]

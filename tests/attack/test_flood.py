@@ -21,6 +21,7 @@ from pipeline.windows.spec import WindowSpec
 from tests.attack.account import Attack
 from tests.e2e.devices import payload
 from tests.e2e.plant import Plant
+from tests.fakes.windows import closed_windows
 
 CAP_MB = 16
 T0_MS = 1_750_000_000_000
@@ -111,9 +112,10 @@ def test_made_up_devices_lock_no_living_one_out_and_leave_nothing(attack: Attack
         now_ms = T0_MS + 20 * n
         made_up = _batch(f"made-up-{n}", now_ms)
         living = _batch("living", now_ms)
-        expected += alone.apply(0, n, [living]).windows
+        expected += closed_windows(alone.apply(0, n, [living]).windows)
         outcome = among.apply(0, n, [made_up, living])
-        found += [window for window in outcome.windows if window.device == "living"]
+        closed = closed_windows(outcome.windows)
+        found += [window for window in closed if window.device == "living"]
         refused += sum(each.reason is RefusalReason.too_many_devices for each in outcome.refused)
         if n % 100 == 0:
             among.dirty_rows()

@@ -30,6 +30,7 @@ from tests.attack.account import Attack
 from tests.fakes.bridging import running_bridge
 from tests.fakes.log import FakeLog, until
 from tests.fakes.sparkplugnode import EdgeNode, Message, compressed
+from tests.fakes.windows import closed_windows
 
 pytestmark = pytest.mark.needs_mosquitto
 
@@ -73,7 +74,7 @@ def windowed(log: FakeLog) -> tuple[list[tuple[int, float, float]], DeviceAccoun
     for offset, record in enumerate(r for r in log.records if r.topic == READINGS):
         items = [item for item in decode_bundle(record.value) if hasattr(item, "values")]
         outcome = devices.apply(record.partition or 0, offset, items)
-        for closed in outcome.windows:
+        for closed in closed_windows(outcome.windows):
             a, b = closed.window.values[0].tolist()
             rows.append((closed.window.start_ms - T0_MS, a, b))
     (account,) = devices.accounts()

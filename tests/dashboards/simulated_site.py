@@ -36,6 +36,7 @@ from pipeline.status.view import ModelStatus
 from pipeline.windows.devices import Devices, Outcome, StreamPlan
 from pipeline.windows.spec import WindowSpec
 from tests.dashboards.simulated_release import release_points
+from tests.fakes.windows import closed_windows
 
 LENGTH_MS = 300_000
 START_MS = 1_767_225_600_000 - LENGTH_MS // 2
@@ -180,9 +181,10 @@ class SimulatedSite:
                 self.committed[partition] = self.offsets[partition]
 
     def _score(self, outcome: Outcome) -> None:
-        scored = score_windows(outcome.windows, self.models.student_of, self.now_ms + 7)
+        closed = closed_windows(outcome.windows)
+        scored = score_windows(closed, self.models.student_of, self.now_ms + 7)
         self.points += points_of(scored.records)
-        self.drift.look(outcome.windows, scored)
+        self.drift.look(closed, scored)
         self.points += self.drift.points()
         self.totals["scored"] += len(scored.records)
         self.totals["stored"] += len(scored.records)

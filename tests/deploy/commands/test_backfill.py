@@ -19,8 +19,7 @@ from ingest.errors import RefusalReason
 from ingest.topics import DEAD_LETTERS, LATE, is_name
 from pipeline.log.locallog import SqliteLog
 from pipeline.log.state import NewRecord
-from pipeline.status.counters import DeviceAccount
-from pipeline.windows.rows import DeviceState, encode_row
+from pipeline.windows.rows import COUNTERS, encode_row
 
 T0_MS = 1_700_000_000_000
 TOPIC = "sensors/plant/press-1/engine"
@@ -32,8 +31,8 @@ def letter(at_ms: int, topic: str = TOPIC, reason: str = "no_model", n: int = 2)
 
 
 def row(device: str, newest_ms: int) -> tuple[bytes, bytes]:
-    account = DeviceAccount("plant", device, "engine", last_event_ms=newest_ms)
-    return f"plant/{device}/engine".encode(), encode_row(DeviceState(account, 0))
+    counters = [newest_ms if name == "last_event_ms" else 0 for name in COUNTERS]
+    return f"plant/{device}/engine".encode(), encode_row(0, -1, counters, b"")
 
 
 @pytest.fixture

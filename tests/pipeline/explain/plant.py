@@ -30,6 +30,7 @@ from pipeline.scoring.students import stream_plan
 from pipeline.settings import PipelineSettings
 from pipeline.stores.resultsfile import ResultsFile
 from pipeline.windows.devices import ClosedWindow, Devices
+from tests.fakes.windows import closed_windows
 
 T0 = 1_700_000_000_000
 STEP = 100
@@ -73,7 +74,7 @@ class Plant:
         value = encode_bundle(lines)
         (offset,) = self.log.append([NewRecord(READINGS, value, partition=partition)]).result()
         items: list[Batch | Tick] = decode_bundle(value)  # type: ignore[assignment]
-        closed = self.devices.apply(partition, offset, items).windows
+        closed = closed_windows(self.devices.apply(partition, offset, items).windows)
         student_of = {self.student.manifest.stream: self.student}.get
         scored = score_windows(closed, student_of, T0)
         self.scored.append((closed, scored))

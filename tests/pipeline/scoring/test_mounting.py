@@ -13,8 +13,9 @@ from models.manifest import Manifest
 from models.zoo import zoo_path
 from pipeline.errors import MountingError
 from pipeline.scoring.mounting import FILE_NAME, Mounting, Mountings, find_mounting
-from pipeline.windows.devices import ClosedWindow, StreamPlan
-from pipeline.windows.spec import Window, WindowSpec
+from pipeline.windows.devices import StreamPlan
+from pipeline.windows.spec import WindowSpec
+from pipeline.windows.windowbatch import WindowBatch
 
 DEVICE = ("lab", "ada", "imu")
 CHANNELS = ("acc_x", "acc_y", "acc_z", "hum")
@@ -27,10 +28,21 @@ def plan(stream: str) -> StreamPlan | None:
     return StreamPlan("m", CHANNELS, spec) if stream == "imu" else None
 
 
-def closed(device: str = "ada", values: NDArray[np.float32] | None = None) -> ClosedWindow:
-    if values is None:
-        values = np.array([[1, 2, 3, 4], [5, 6, 7, 8]], dtype=np.float32)
-    return ClosedWindow("lab", device, "imu", Window(0, 2, values, 2, 0, 2))
+def closed(*devices: str) -> WindowBatch:
+    values = np.array([[1, 2, 3, 4], [5, 6, 7, 8]], dtype=np.float32)
+    twos = np.full(len(devices), 2)
+    return WindowBatch(
+        stream="imu",
+        senders=[("lab", device) for device in devices],
+        partition=np.zeros(len(devices), dtype=np.int32),
+        values=np.stack([values] * len(devices)),
+        start_ms=0 * twos,
+        end_ms=twos,
+        readings=twos,
+        gaps=0 * twos,
+        recv_ms=twos,
+        made_up=np.zeros(len(devices)),
+    )
 
 
 @pytest.fixture
@@ -57,14 +69,15 @@ def recording(manifest: Manifest, worn: NDArray[np.float64], noise: float = 0.01
 
 def test_a_window_of_a_mounted_device_is_turned_and_no_other(tmp_path: Path) -> None:
     mountings = Mountings(tmp_path, plan)
-    both = [closed(), closed("bob")]
+    both = [closed("ada", "bob", "ada"), closed("bob")]
     assert mountings.turn(both) is both
     Mountings(tmp_path, plan).put(DEVICE, MOUNTING)  # another process
     ada, bob = mountings.turn(both)
-    np.testing.assert_array_equal(ada.window.values, [[-2, 1, 3, 4], [-6, 5, 7, 8]])
+    for at in (0, 2):
+        np.testing.assert_array_equal(ada.values[at], [[-2, 1, 3, 4], [-6, 5, 7, 8]])
     assert bob is both[1]
-    assert both[0].window.values[0, 0] == 1
-    assert (ada.window.start_ms, ada.window.recv_ms) == (0, 2)
+    assert both[0].values[0, 0, 0] == ada.values[1, 0, 0] == 1
+    assert (ada.senders, ada.end_ms.tolist()) == (both[0].senders, [2, 2, 2])
     assert mountings.remove(DEVICE)
     assert not mountings.remove(DEVICE)
     assert mountings.turn(both) is both
@@ -76,9 +89,10 @@ def test_a_student_with_other_channels_gets_its_windows_as_they_come(
     odd = Mounting(QUARTER, (("acc_x", "acc_y", "gone"),), 1, 90.0)
     mountings = Mountings(tmp_path, plan)
     mountings.put(DEVICE, odd)
-    window = closed()
+    windows = closed("ada")
     for _ in range(3):
-        assert mountings.turn([window])[0] is window
+        (turned,) = mountings.turn([windows])
+        np.testing.assert_array_equal(turned.values, windows.values)
     assert caplog.text.count("run `kpstream mount` again") == 1
 
 

@@ -9,6 +9,7 @@ from ingest.messages import Batch, Tick
 from ingest.roster import RosterLimits
 from pipeline.windows.devices import Devices, Outcome, StreamPlan, device_limits
 from pipeline.windows.spec import WindowSpec
+from tests.fakes.windows import closed_windows
 
 T0 = 1_700_000_000_000
 MINUTE_MS, DAY_MS = 60_000, 86_400_000
@@ -84,7 +85,7 @@ def test_a_flood_of_names_removes_no_living_device_and_is_refused_with_a_reason(
     ]
     assert reasons == [RefusalReason.too_many_devices] * 95
     assert len(worker.devices) == 1 + 5 + 1  # living, strangers, the shared account
-    assert [w.device for w in worker.send("living").windows] == ["living"]
+    assert [w.device for w in closed_windows(worker.send("living").windows)] == ["living"]
     assert worker.balance() == (3 + 100 + 1, 0)
 
 

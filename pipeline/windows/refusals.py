@@ -1,0 +1,60 @@
+"""Readings that no window takes, as bodies of messages: dead letters, and late readings. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ingest.blocks import Block
+from ingest.errors import RefusalReason
+from ingest.payloads import encode_payload
+from ingest.topics import Address
+
+__all__ = ["Refusal", "refusals_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Readings that will never be windowed; they become dead letters, or go to ``late``.
+
+    Attributes:
+        reason: ``None`` for late readings, which are an output of their own and no fault.
+        body: A message in the batch form that holds only the refused readings.
+    """
+
+    address: Address
+    reason: RefusalReason | None
+    detail: str
+    recv_ms: int
+    body: bytes
+
+
+def refusals_of(
+    block: Block, readings: NDArray[np.intp], reason: RefusalReason | None, detail: str
+) -> Iterator[Refusal]:
+    """One refusal for each message of a block that has some of the readings.
+
+    Args:
+        block: The messages.
+        readings: Indices into the readings of the block, ascending.
+        reason: See `Refusal`.
+        detail: See `Refusal`.
+    """
+    ends = np.cumsum(block.counts)
+    messages = np.searchsorted(ends, readings, side="right")
+    for message in np.unique(messages).tolist():
+        which = readings[messages == message]
+        columns = block.values[which].T.tolist()
+        site, device = block.senders[block.sender[message]]
+        yield Refusal(
+            Address(site, device, block.stream),
+            reason,
+            detail,
+            int(block.recv_ms[message]),
+            encode_payload(
+                block.ts_ms[which].tolist(), dict(zip(block.channels, columns, strict=True))
+            ),
+        )
