@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -37,12 +37,13 @@ from ingest.topics import (
 )
 from pipeline.errors import PipelineError
 from pipeline.log.changelog import Changelog, ChangelogRow
+from pipeline.log.monitor import QuietMonitor
 from pipeline.log.statetable import LogTable
 from pipeline.scoring.batch import OnScored, Rescue, Scorer, score_and_report
 from pipeline.scoring.quality import QualityChecks
 from pipeline.scoring.stage import ScoringStage, TurnWindows
 from pipeline.settings import PipelineSettings
-from pipeline.stage import agent_of, appender
+from pipeline.stage import Fetches, agent_of, appender, one_by_one
 from pipeline.stores.sinks import LineSink, Sink
 from pipeline.stores.stage import StoreCounters, StoreStage, prepare_lines, prepare_points
 from pipeline.windows.devices import Devices, Plans, device_limits
@@ -213,7 +214,7 @@ def create_scoring_app(
         mqtt_prefix=mqtt_prefix,
         turn=turn,
     )
-    app.agent(topics[READINGS], name="score")(agent_of(app, stage, _follower(app)))
+    app.agent(topics[READINGS], name="score")(agent_of(app, stage, _fetches(app, READINGS)))
 
     restore = partial(_restore_devices, app, stage, table, settings.partitions)
     if isinstance(table, LogTable):
@@ -264,7 +265,8 @@ def create_store_app(
         linger_ms=settings.store_linger_ms,
         mqtt_prefix=mqtt_prefix,
     )
-    app.agent(topics, name=f"store-{name}")(agent_of(app, stage, _follower(app)))
+    fetches = _fetches(app, SCORES, LABELS, *accounts)
+    app.agent(topics, name=f"store-{name}")(agent_of(app, stage, fetches))
     return StoreApp(app, name, stage)
 
 
@@ -378,6 +380,7 @@ def _create_app(
         producer_linger=0.005,
         producer_max_batch_size=131_072,
         worker_redirect_stdouts=False,
+        Monitor=QuietMonitor,
         **options,
     )
 
@@ -405,13 +408,19 @@ def _topic(app: Any, settings: PipelineSettings, *names: str) -> Any:
     )
 
 
-def _follower(app: Any) -> Callable[[Any], Awaitable[None]] | None:
-    """The function that an agent on Kafka calls with each message before its use; else None."""
+def _fetches(app: Any, *topics: str) -> Fetches:
+    """How the agent of `topics` gets its events, see `pipeline.stage.agent_of`."""
     if not _is_kafka(str(app.conf.broker[0])):
-        return None
+        return lambda _stream: app.consumer.fetches(topics)
     from pipeline.log.kafkatransport import follow
 
-    return partial(follow, app)
+    async def followed(stream: Any) -> AsyncIterator[Iterable[Any]]:
+        async for events in one_by_one(stream):
+            for event in events:
+                await follow(app, event.message)
+            yield events
+
+    return followed
 
 
 def _is_kafka(log_url: str) -> bool:

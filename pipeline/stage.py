@@ -12,19 +12,27 @@ restart replays the records.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from typing import Any
 
 from ingest.clock import now_ms
 from pipeline.status.counters import LatencySummary
+from pipeline.wakeup import WakeUp
 
-__all__ = ["Append", "Crash", "Latency", "Stage", "agent_of", "appender"]
+__all__ = [
+    "Append",
+    "Crash",
+    "Fetches",
+    "Latency",
+    "Stage",
+    "agent_of",
+    "appender",
+    "one_by_one",
+]
 
 log = logging.getLogger(__name__)
 
@@ -63,16 +71,16 @@ class Stage:
         self._batch_bytes = batch_bytes
         self._inbox: deque[Any] = deque()
         self._inbox_bytes = 0
-        self._arrived = asyncio.Event()
-        self._has_room = asyncio.Event()
+        self._arrived = WakeUp()
+        self._has_room = WakeUp()
         self._has_room.set()
-        self._is_full = asyncio.Event()
+        self._is_full = WakeUp()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
 
-    async def offer(self, event: Any) -> None:
-        """Take one Faust event; returns when there is room for the next (back-pressure)."""
-        self._inbox.append(event)
-        self._inbox_bytes += len(event.message.value)
+    async def offer(self, *events: Any) -> None:
+        """Take Faust events; returns when there is room for the next ones (back-pressure)."""
+        self._inbox.extend(events)
+        self._inbox_bytes += sum(len(event.message.value) for event in events)
         self._note_inbox()
         self._arrived.set()
         await self._has_room.wait()
@@ -117,33 +125,37 @@ class Stage:
     async def _wait_for_arrival(self, timeout_s: float | None = None) -> None:
         """Wait until a record arrives or `_arrived` is set, for `timeout_s` at most."""
         self._arrived.clear()
-        with suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._arrived.wait(), timeout_s)
+        await self._arrived.wait(timeout_s)
 
     async def _linger(self, timeout_s: float) -> None:
         """Wait until the inbox holds a full batch, for `timeout_s` at most."""
-        with suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._is_full.wait(), timeout_s)
+        await self._is_full.wait(timeout_s)
 
 
-def agent_of(
-    app: Any, stage: Stage, follow: Callable[[Any], Awaitable[None]] | None = None
-) -> Callable[[Any], Awaitable[None]]:
+Fetches = Callable[[Any], AsyncIterator[Iterable[Any]]]
+"""The events of a stream, as many at a time as there are; see `one_by_one`."""
+
+
+async def one_by_one(stream: Any) -> AsyncIterator[Iterable[Any]]:
+    """The events of a stream as Faust delivers them, with acks that are up to the stage."""
+    async for event in stream.noack().events():
+        yield (event,)
+
+
+def agent_of(app: Any, stage: Stage, fetches: Fetches = one_by_one) -> Any:
     """The body of a Faust agent that runs a stage until the app stops.
 
     Args:
         app: The Faust app.
         stage: The stage that gets the events.
-        follow: Awaited with each message before it is used (on Kafka).
+        fetches: Gives the events of the agent's stream.
     """
 
     async def run_stage(stream: Any) -> None:
         working = app.add_future(stage.run())
         try:
-            async for event in stream.noack().events():
-                if follow is not None:
-                    await follow(event.message)
-                await stage.offer(event)
+            async for events in fetches(stream):
+                await stage.offer(*events)
         finally:
             if app.should_stop:
                 working.cancel()

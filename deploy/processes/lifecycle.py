@@ -93,9 +93,10 @@ class Tasks:
 
 
 async def until_crashed(app: Any) -> None:
-    """Wait until a Faust app crashes, then raise the reason."""
-    while not app.crashed:
-        await asyncio.sleep(0.2)
+    """Wait until a Faust app crashes, then raise the reason; wait for ever if it only stops."""
+    await app.wait_until_stopped()
+    while not app.crashed:  # it was stopped, and this task is about to be cancelled
+        await asyncio.sleep(1.0)
     raise app.crash_reason or PartFailed("the app crashed")
 
 

@@ -9,18 +9,23 @@ Deliberate differences from Kafka:
 
 Between `subscribe()` and the end of recovery, Faust's flow control delivers only changelogs;
 afterwards the other partitions are read from their committed offsets.
+
+**The agents of this product take whole fetches** (`Consumer.fetches`), past the channel of their
+stream, which would cost a lock, a queue and several turns of the loop for each record. Every other
+agent gets its records from Faust, as usual. Nothing here wakes up while nothing is appended.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
 from faust.exceptions import ImproperlyConfigured
 from faust.transport.consumer import Consumer as BaseConsumer
 from faust.types import TP, ConsumerMessage
+from mode import Service
 
 from ingest.topics import partition_of
 from pipeline.errors import LogFull
@@ -28,6 +33,7 @@ from pipeline.log.handover import Handover
 from pipeline.log.locallog import SqliteLog
 from pipeline.log.sqliteproducer import create_log_topic
 from pipeline.log.state import StoredRecord
+from pipeline.wakeup import WakeUp
 
 __all__ = ["Consumer"]
 
@@ -55,7 +61,10 @@ class Consumer(Handover, BaseConsumer):  # type: ignore[misc]
         self._positions: dict[TP, int] = {}
         self._holes: dict[TP, dict[int, int]] = {}
         self._turn = 0
-        self._something_new: asyncio.Event | None = None
+        self._taken: frozenset[str] = frozenset()
+        self._new_for_faust = WakeUp()
+        self._new_for_agent = WakeUp()
+        self._uncommitted = WakeUp()
         self._stop_listening: Any = None
         self._rebalancing: asyncio.Future[Any] | None = None
 
@@ -63,12 +72,11 @@ class Consumer(Handover, BaseConsumer):  # type: ignore[misc]
         """Open the log and subscribe to its changes."""
         transport = self.transport
         self._log = await transport.open()
-        new = self._something_new = asyncio.Event()
         loop = asyncio.get_running_loop()
 
-        def wake(_changed: object) -> None:
-            if not new.is_set() and not loop.is_closed():
-                loop.call_soon_threadsafe(new.set)
+        def wake(changed: frozenset[tuple[str, int]]) -> None:
+            if not self._topics.isdisjoint(topic for topic, _ in changed) and not loop.is_closed():
+                loop.call_soon_threadsafe(self._wake)
 
         self._stop_listening = self._log.add_listener(wake)
         await super().on_start()
@@ -184,6 +192,35 @@ class Consumer(Handover, BaseConsumer):  # type: ignore[misc]
 
     # -- committing -------------------------------------------------------------------------
 
+    @Service.task  # type: ignore[untyped-decorator]
+    async def _commit_handler(self) -> None:
+        """Commit as often as in Faust, but only while something delivered is not committed."""
+        while not self.should_stop:
+            await self._uncommitted.wait()
+            self._uncommitted.clear()
+            await self.sleep(self.commit_interval)
+            await self.commit()
+            if self._unacked_messages or any(self._acked_index.values()):
+                self._uncommitted.set()
+
+    @Service.task  # type: ignore[untyped-decorator]
+    async def _commit_livelock_detector(self) -> None:
+        """Do nothing: Faust's method looks for faults of Kafka."""
+
+    async def _commit_offsets(
+        self, offsets: Mapping[TP, int], start_new_transaction: bool = True
+    ) -> bool:
+        """As in Faust, without the table that it draws of all offsets for its debug log."""
+        held = {tp: offset for tp, offset in offsets.items() if tp in self._assigned}
+        if not held:
+            return False
+        await self.app.producer.flush()
+        did_commit = await self._commit(held)
+        if did_commit:
+            self.app.tables.on_commit(held)
+        self._committed_offset.update(held)
+        return did_commit
+
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         if self._abandoned or self.app.producer.failure is not None:  # sent records are not durable
             return False
@@ -224,6 +261,33 @@ class Consumer(Handover, BaseConsumer):  # type: ignore[misc]
 
     # -- reading ----------------------------------------------------------------------------
 
+    async def fetches(self, topics: Iterable[str]) -> AsyncIterator[list[Any]]:
+        """Read `topics` for the agent that calls this, until it is cancelled.
+
+        Yields:
+            Faust events, in the order of each partition; at most `_POLL_RECORDS`. The stream of the
+            agent gets none of them, and each has to be acked.
+        """
+        self._taken |= frozenset(topics)
+        app, new = self.app, self._new_for_agent
+        while True:
+            new.clear()  # before reading, so that no record that arrives meanwhile is missed
+            events: list[Any] = []
+            if self.flow_active and app.flow_control.is_active():
+                active = {tp for tp in self._get_active_partitions() if tp.topic in self._taken}
+                for tp, records in (await self._read(active)).items():
+                    events += [self._to_event(tp, record) for record in records]
+            if not events:
+                await new.wait()
+            elif self.flow_active:  # else the app stops: they are read again after a restart
+                yield events
+
+    def _to_event(self, tp: TP, record: StoredRecord) -> Any:
+        message = self._to_message(tp, record)
+        message.tracked = True
+        self._unacked_messages.add(message)
+        return self.app.create_event(message.key, message.value, message.headers, message)
+
     async def _wait_next_records(self, timeout: float) -> tuple[Any, Any]:
         """As in Faust, but a pause of all partitions ends when one resumes, not after a second."""
         if not self.flow_active:
@@ -234,22 +298,20 @@ class Consumer(Handover, BaseConsumer):  # type: ignore[misc]
     async def _getmany(
         self, active_partitions: set[TP] | None, timeout: float
     ) -> Mapping[TP, list[StoredRecord]]:
-        new = self._something_new
-        if new is None or not self.flow_active:
+        """Records that Faust delivers; waits without a limit, because stopping cancels the wait."""
+        new = self._new_for_faust
+        if self._log is None or not self.flow_active:
             return {}
-        new.clear()  # before reading, so that no record that arrives meanwhile is missed
-        records = await self._read(active_partitions)
+        new.clear()
+        wanted = self._assigned if active_partitions is None else active_partitions
+        records = await self._read({tp for tp in wanted if tp.topic not in self._taken})
         if not records and self.flow_active:
-            try:
-                await asyncio.wait_for(new.wait(), timeout)
-            except asyncio.TimeoutError:
-                return {}
-            records = await self._read(active_partitions)
+            await new.wait()
         return records
 
-    async def _read(self, active: set[TP] | None) -> dict[TP, list[StoredRecord]]:
+    async def _read(self, active: set[TP]) -> dict[TP, list[StoredRecord]]:
         store = self._store()
-        wanted = sorted(self._assigned if active is None else self._assigned & active)
+        wanted = sorted(self._assigned & active)
         records: dict[TP, list[StoredRecord]] = {}
         room = _POLL_RECORDS
         self._turn += 1
@@ -299,6 +361,7 @@ class Consumer(Handover, BaseConsumer):  # type: ignore[misc]
             )
 
     def _to_message(self, tp: TP, record: StoredRecord) -> ConsumerMessage:
+        self._uncommitted.set()
         return ConsumerMessage(
             record.topic,
             record.partition,
@@ -326,9 +389,14 @@ class Consumer(Handover, BaseConsumer):  # type: ignore[misc]
     def _new_topicpartition(self, topic: str, partition: int) -> TP:
         return TP(topic, partition)
 
+    def resume_flow(self) -> None:
+        """Resume reading."""
+        super().resume_flow()
+        self._wake()
+
     def _wake(self) -> None:
-        if self._something_new is not None:
-            self._something_new.set()
+        self._new_for_faust.set()
+        self._new_for_agent.set()
 
     def _store(self) -> SqliteLog:
         if self._log is None:

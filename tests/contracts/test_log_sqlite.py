@@ -21,18 +21,27 @@ def broker(request: pytest.FixtureRequest, tmp_path: Path, sqlite_broker: Any) -
     return sqlite_broker
 
 
-def holder(names: Any, **settings: Any) -> tuple[Any, Any, list[Any]]:
-    """An app that withholds its acks."""
-    app = names.app(**settings)
-    topic = names.readings(app)
-    held: list[Any] = []
+@pytest.fixture(params=["stream", "fetches"])
+def holder(request: pytest.FixtureRequest) -> Any:
+    """Makes an app that withholds its acks; its agent takes single events, or whole fetches."""
 
-    @app.agent(topic)
-    async def hold(stream: Any) -> None:
-        async for event in stream.noack().events():
-            held.append(event)
+    def make(names: Any, **settings: Any) -> tuple[Any, Any, list[Any]]:
+        app = names.app(**settings)
+        topic = names.readings(app)
+        held: list[Any] = []
 
-    return app, topic, held
+        @app.agent(topic)
+        async def hold(stream: Any) -> None:
+            if request.param == "stream":
+                async for event in stream.noack().events():
+                    held.append(event)
+            else:
+                async for events in app.consumer.fetches(topic.topics):
+                    held.extend(events)
+
+        return app, topic, held
+
+    return make
 
 
 class Elsewhere:
@@ -53,7 +62,7 @@ async def send(topic: Any, count: int, partition: int = 0) -> None:
 
 
 async def test_a_commit_never_passes_a_record_that_is_not_acked(
-    names: Any, start: Any, wait: Any
+    names: Any, holder: Any, start: Any, wait: Any
 ) -> None:
     app, topic, held = holder(names, stream_wait_empty=False)
     async with start(app):
@@ -77,7 +86,7 @@ async def test_a_commit_never_passes_a_record_that_is_not_acked(
 
 
 async def test_a_rebalance_waits_for_the_acks_and_repeats_nothing(
-    names: Any, start: Any, wait: Any
+    names: Any, holder: Any, start: Any, wait: Any
 ) -> None:
     app, topic, held = holder(names)
     async with start(app):
@@ -104,7 +113,7 @@ def committed_in(names: Any, group: str) -> int | None:
 
 
 async def test_a_crashed_app_stops_without_waiting_and_commits_nothing_unacked(
-    names: Any, start: Any, wait: Any
+    names: Any, holder: Any, start: Any, wait: Any
 ) -> None:
     app, topic, held = holder(names)
     async with start(app):
@@ -136,7 +145,7 @@ def stuck(names: Any, **settings: Any) -> tuple[Any, list[Any]]:
 
 
 async def test_an_abandoned_app_stops_at_once_and_its_records_are_redelivered(
-    names: Any, start: Any, wait: Any
+    names: Any, holder: Any, start: Any, wait: Any
 ) -> None:
     app, taken = stuck(names)
     async with start(app):
@@ -160,7 +169,7 @@ async def test_an_abandoned_app_stops_at_once_and_its_records_are_redelivered(
 
 
 async def test_an_abandoned_app_commits_no_ack_that_comes_later(
-    names: Any, start: Any, wait: Any
+    names: Any, holder: Any, start: Any, wait: Any
 ) -> None:
     app, topic, held = holder(names)
     async with start(app):
@@ -193,7 +202,7 @@ async def test_a_stop_that_is_cancelled_ends_and_commits_nothing_unacked(
 
 
 async def test_the_bridge_and_several_apps_share_the_log_and_wake_each_other(
-    names: Any, start: Any, wait: Any
+    names: Any, holder: Any, start: Any, wait: Any
 ) -> None:
     bridge = open_log(names.broker.path, partitions=4)
     app, _, held = holder(names, stream_wait_empty=False)
@@ -217,7 +226,7 @@ async def test_the_bridge_and_several_apps_share_the_log_and_wake_each_other(
 
 
 async def test_sends_into_a_full_log_wait_and_arrive_in_order(
-    names: Any, start: Any, wait: Any, caplog: pytest.LogCaptureFixture
+    names: Any, holder: Any, start: Any, wait: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     log = open_log(
         names.broker.path, max_bytes=20_000, reserve_bytes=0, min_free_bytes=0, partitions=1
@@ -244,7 +253,7 @@ async def test_sends_into_a_full_log_wait_and_arrive_in_order(
 
 
 async def test_a_record_that_cannot_be_stored_fails_alone(
-    names: Any, start: Any, wait: Any
+    names: Any, holder: Any, start: Any, wait: Any
 ) -> None:
     app, topic, held = holder(names, stream_wait_empty=False)
     async with start(app):
@@ -262,7 +271,7 @@ async def test_a_record_that_cannot_be_stored_fails_alone(
 
 
 async def test_a_failing_log_stops_the_app_and_nothing_more_is_committed(
-    names: Any, start: Any, wait: Any
+    names: Any, holder: Any, start: Any, wait: Any
 ) -> None:
     log = open_log(names.broker.path)
     app, topic, held = holder(names)
@@ -285,7 +294,9 @@ class LogFailedNow(LogFailed):
     """A simulated write error."""
 
 
-async def test_offsets_missing_in_the_log_are_skipped(names: Any, start: Any, wait: Any) -> None:
+async def test_offsets_missing_in_the_log_are_skipped(
+    names: Any, holder: Any, start: Any, wait: Any
+) -> None:
     with SqliteLog(names.broker.path) as log:
         log.create_topic(names.topic, 1, compacted=True)
         for key in (b"a", b"b", b"a", b"c", b"b", b"d"):  # 0, 1 superseded; also within
@@ -302,7 +313,7 @@ async def test_offsets_missing_in_the_log_are_skipped(names: Any, start: Any, wa
 
 
 async def test_a_soft_group_continues_after_deleted_records_and_counts_them(
-    names: Any, start: Any, wait: Any
+    names: Any, holder: Any, start: Any, wait: Any
 ) -> None:
     log = open_log(
         names.broker.path,

@@ -128,12 +128,17 @@ async def test_a_crashed_app_raises_its_reason() -> None:
     class App:
         crashed = False
         crash_reason: Any = ValueError("why")
+        ended = asyncio.Event()
+
+        async def wait_until_stopped(self) -> None:
+            await self.ended.wait()
 
     app = App()
     waiting = asyncio.ensure_future(until_crashed(app))
     await asyncio.sleep(0)
     assert not waiting.done()
     app.crashed = True
+    app.ended.set()
     with pytest.raises(ValueError, match="why"):
         await waiting
 
