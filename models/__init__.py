@@ -23,7 +23,7 @@ A walk-through:
 from models.acceptance import publish_stable
 from models.artifact import read_artifact, write_artifact
 from models.registry import Registry
-from models.session import Student          # the only import of ONNX Runtime
+from models.session import Student
 
 artifact = write_artifact("out/rul", draft, onnx_bytes)   # draft: models.manifest.Draft
 student = Student(read_artifact("out/rul"))
@@ -35,9 +35,9 @@ accepted = publish_stable(registry, "out/rul")             # tried; gateways tak
 
 Files, in the order of use: `tasks` (the kinds of answers), `manifest` (fields and their checks),
 `onnxfile` (inspects a graph without an ONNX library), `artifact` (directory), `features` (scaling,
-slicing), `session` (scoring), `trial` (a first run in a child process, with a budget), `explain`
-(which readings moved a score), `registry` (versions and pointer), `acceptance` (the checks before a
-student becomes stable), `errors` (the tree), `zoo`
+slicing), `runtime` (the only import of ONNX Runtime), `session` (scoring), `trial` (a first run in
+a child process, with a budget), `explain` (which readings moved a score), `registry` (versions and
+pointer), `acceptance` (the checks before a student becomes stable), `errors` (the tree), `zoo`
 (students that ship), `dummy` (a student without knowledge, for tests and first tries).
 `models` imports nothing else of kpstream.
 """

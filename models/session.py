@@ -1,15 +1,15 @@
-"""A loaded student: raw windows in, scores out. The only file that imports ONNX Runtime."""
+"""A loaded student: raw windows in, scores out."""
 
 from __future__ import annotations
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from models.artifact import Artifact
 from models.errors import GraphRefused, ScoreFailed, SelfTestFailed
 from models.features import scaler_arrays, unscale
 from models.manifest import Manifest
+from models.runtime import ort
 from models.tasks.contract import Scores
 from models.tasks.registry import find_task
 

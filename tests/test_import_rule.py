@@ -82,7 +82,7 @@ ONE_FILE = {
     "influxdb_client": {"pipeline/stores/influxclient.py"},
     "aiohttp": {"pipeline/console/listener.py"},
     "prometheus_client": {"pipeline/console/formatmetrics.py", "pipeline/console/metrics.py"},
-    "onnxruntime": {"models/session.py"},
+    "onnxruntime": {"models/runtime.py"},
     "onnx": set(),
     "grafana_api": {"dashboards/grafana/client.py"},
     "google": {"ingest/sparkplug/wire.py"},  # protobuf

@@ -14,8 +14,7 @@ import sys
 import traceback
 from pathlib import Path
 
-import onnxruntime  # noqa: F401 - imported once for all gateways
-
+import models.session  # noqa: F401 - ONNX Runtime, imported once for all gateways
 from tests.rollout.gateway import GatewayConfig, run_gateway
 
 __all__: list[str] = []

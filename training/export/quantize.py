@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import models.runtime  # noqa: F401 - it silences ONNX Runtime before the import below
 from training.errors import MissingExtraError
 
 __all__ = ["quantize"]

@@ -15,12 +15,12 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
-import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.manifest import Scaler
+from models.runtime import ort
 from training.errors import ExportError, MissingExtraError
 from training.export.artifact import MAX_STUDENT_BYTES, OPSET, PARITY
 from training.export.quantize import quantize
