@@ -373,6 +373,7 @@ def _create_app(
         topic_disable_leader=True,
         table_standby_replicas=0,
         web_enabled=False,
+        TableManager="pipeline.log.tablemanager:PromptTableManager",
         stream_wait_empty=True,  # if off, Faust acks unfinished work at every stop
         stream_buffer_maxsize=64,  # records are bundles of many messages
         broker_commit_interval=1.0,

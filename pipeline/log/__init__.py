@@ -39,8 +39,9 @@ Files of the local log, from the outside in: `locallog` (`SqliteLog`, shared in 
 `repair`, `firstpage`, `recordcopy`, `salvage`.
 
 Files that connect Faust: `sqlitetransport`, `sqliteconsumer`, `sqliteproducer` for ``sqlite://``;
-`kafkatransport`, `backpressure` for ``kafka://``; `handover` for both; `statetable` and `changelog`
-keep window state. `docs/faust-internals.md` lists the private parts of Faust that they rely on.
+`kafkatransport`, `backpressure` for ``kafka://``; `handover` and `tablemanager` for both;
+`statetable` and `changelog` keep window state. `docs/faust-internals.md` lists the private parts of
+Faust that they rely on.
 """
 
 __all__: list[str] = []
