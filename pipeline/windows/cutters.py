@@ -154,9 +154,13 @@ class CountCutter:
             for jump in jumps:
                 self._extend_run(buffer, first, jump, windows)
                 first = jump
-                self.run, self.next_close = 0, self._spec.first_close
+                self.begin_run()
         self._extend_run(buffer, first, buffer.released, windows)
         return windows
+
+    def begin_run(self) -> None:
+        """Begin a new run with the next reading."""
+        self.run, self.next_close = 0, self._spec.first_close
 
     def keep_rows(self, buffer: ReadingBuffer, watermark_ms: int) -> int:
         """Index of the first reading whose values a coming window needs."""

@@ -39,7 +39,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MOST_HZ", "Resampled", "Resampler", "measured_rate", "resample_series"]
+__all__ = [
+    "MOST_HZ",
+    "NO_RUN",
+    "Resampled",
+    "Resampler",
+    "measured_rate",
+    "near_cells",
+    "resample_series",
+]
 
 MOST_HZ = 1000.0
 """Highest rate of a grid: event times are whole milliseconds."""
@@ -47,7 +55,7 @@ _NEAR, _LEAST_NEAR_MS, _MOST_NEAR = 0.1, 1.0, 0.25
 _ROUNDING = 1e-6
 """Room for the rounding of grid times in cells; a run of years stays within it."""
 _STATE = struct.Struct("<9q3d")
-_NO_RUN = -(2**63)
+NO_RUN = -(2**63)
 
 
 class Resampled(NamedTuple):
@@ -88,7 +96,7 @@ def resample_series(
     """
     received = ts_ms if recv_ms is None else recv_ms
     x = (ts_ms - ts_ms[0]) * rate_hz / 1000  # in cells
-    near = _near(rate_hz)
+    near = near_cells(rate_hz)
     cell = np.ceil(x - near)
     ends = x >= cell - near
     is_next = np.zeros(len(x), dtype=bool)
@@ -152,20 +160,25 @@ class Resampler:
 
     def __init__(self, rate_hz: float, channels: int, run_ms: int | None = None) -> None:
         self._rate = rate_hz
-        self._near = _near(rate_hz)
+        self._near = near_cells(rate_hz)
         self._known_run_ms = run_ms
         self._node = np.zeros(channels)
         self._open_sum = np.zeros(channels)
         self.end_run()
 
     @property
+    def known_run_ms(self) -> int | None:
+        """The argument `run_ms`, until a run has begun."""
+        return self._known_run_ms
+
+    @property
     def run_ms(self) -> int | None:
         """Event time at which the grid of the run begins; None before its first reading."""
-        return None if self._run_ms == _NO_RUN else self._run_ms
+        return None if self._run_ms == NO_RUN else self._run_ms
 
     def end_run(self) -> None:
         """Begin a new run with the next reading."""
-        self._run_ms = _NO_RUN
+        self._run_ms = NO_RUN
         self._next = 0  # number of the next grid reading
         self._previous_x = -1.0  # the last reading, in cells
         self._node_cell, self._node_x, self._node_real, self._node_recv = -1, -1.0, 0, 0
@@ -187,7 +200,7 @@ class Resampler:
             values: Readings `[n, channels]`.
             recv_ms: Receive times `[n]`.
         """
-        if self._run_ms == _NO_RUN:
+        if self._run_ms == NO_RUN:
             self._run_ms = self._begin(int(ts_ms[0]))
             if self._run_ms < ts_ms[0]:  # what came before is not at hand
                 self._enter(int(ts_ms[0]), values[0], int(recv_ms[0]))
@@ -205,7 +218,7 @@ class Resampler:
 
     def most_coming(self, ts_ms: int) -> int:
         """The most grid readings that further readings of the run up to `ts_ms` can complete."""
-        if self._run_ms == _NO_RUN:
+        if self._run_ms == NO_RUN:
             return 1 << 62
         x = (ts_ms - self._run_ms) * self._rate / 1000
         return math.floor(x + self._near) + 1 - self._next
@@ -367,6 +380,6 @@ def measured_rate(ts_ms: NDArray[np.int64]) -> float | None:
     return 1000 / float(usual.mean())
 
 
-def _near(rate_hz: float) -> float:
+def near_cells(rate_hz: float) -> float:
     """Distance up to which a reading is at a grid time, in cells."""
     return min(max(_NEAR, _LEAST_NEAR_MS * rate_hz / 1000), _MOST_NEAR) + _ROUNDING

@@ -12,14 +12,32 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.errors import SnapshotError
 from pipeline.status.counters import ReadingCounters
-from pipeline.windows.slabwindows import SlabStep, SlabWindows, join_windows
-from pipeline.windows.spec import Window, WindowSpec
-from pipeline.windows.windower import DeviceWindower
+from pipeline.windows.resample import measured_rate
+from pipeline.windows.slabsnapshots import restore_row, row_snapshots
+from pipeline.windows.slabstate import (
+    CORRECTED,
+    DUPLICATE,
+    END,
+    FUTURE,
+    GAPS,
+    LATE,
+    MAX_EVENT,
+    RELEASED,
+    WATERMARK,
+    WINDOWED,
+    WINDOWS,
+    SlabState,
+)
+from pipeline.windows.slabstep import Messages, advance_rows, take_messages
+from pipeline.windows.slabwindows import SlabStep, SlabWindows
+from pipeline.windows.spec import WindowSpec
 
 __all__ = ["StreamSlab"]
 
-_FIRST_ROWS = 64
+_MEASURED = 256
+"""Newest readings over which the rate is measured."""
 
 
 class StreamSlab:
@@ -37,16 +55,11 @@ class StreamSlab:
     def __init__(self, spec: WindowSpec, channels: int) -> None:
         self.spec = spec
         self.channels = channels
-        self._windowers: list[DeviceWindower | None] = []
-        self._free: list[int] = []
-        self._max_event_ms = np.zeros(_FIRST_ROWS, dtype=np.int64)
-        self._watermark_ms = np.zeros(_FIRST_ROWS, dtype=np.int64)
-        self._gaps = np.zeros(_FIRST_ROWS, dtype=np.int64)
-        self._windows = np.zeros(_FIRST_ROWS, dtype=np.int64)
+        self._state = SlabState(spec, channels)
 
     def __len__(self) -> int:
         """Number of rows in use."""
-        return len(self._windowers) - len(self._free)
+        return len(self._state)
 
     @property
     def max_event_ms(self) -> NDArray[np.int64]:
@@ -54,22 +67,22 @@ class StreamSlab:
 
         To be read at once; the next `add` may move it. Rows not in use hold anything.
         """
-        return self._max_event_ms
+        return self._state.numbers[:, MAX_EVENT]
 
     @property
     def watermark_ms(self) -> NDArray[np.int64]:
         """No window of a row needs an earlier reading; never goes back. As `max_event_ms`."""
-        return self._watermark_ms
+        return self._state.numbers[:, WATERMARK]
 
     @property
     def gaps(self) -> NDArray[np.int64]:
         """Gaps between released readings of each row since it began. As `max_event_ms`."""
-        return self._gaps
+        return self._state.numbers[:, GAPS]
 
     @property
     def windows(self) -> NDArray[np.int64]:
         """Windows that each row closed since it began. As `max_event_ms`."""
-        return self._windows
+        return self._state.numbers[:, WINDOWS]
 
     def add(self, snapshot: bytes | None = None, run_ms: int | None = None) -> int:
         """Add a device, new or as it was when `snapshot` was taken; returns its row.
@@ -88,27 +101,20 @@ class StreamSlab:
                 number of channels or another kind, length, hop or min_readings of windows; nothing
                 has changed.
         """
-        if snapshot is None:
-            windower = DeviceWindower(self.spec, self.channels, run_ms)
-        else:
-            windower = DeviceWindower.restore(self.spec, self.channels, snapshot)
-        if self._free:
-            row = self._free.pop()
-            self._windowers[row] = windower
-        else:
-            row = len(self._windowers)
-            self._windowers.append(windower)
-            if row == len(self._gaps):
-                for name in ("_max_event_ms", "_watermark_ms", "_gaps", "_windows"):
-                    array = getattr(self, name)
-                    setattr(self, name, np.concatenate([array, np.zeros_like(array)]))
-        self._note(row)
+        row = self._state.add()
+        if snapshot is not None:
+            try:
+                restore_row(self._state, row, snapshot)
+            except SnapshotError:
+                self._state.remove(row)
+                raise
+        elif run_ms is not None and self.spec.rate_hz is not None:
+            self._state.runs[row] = run_ms
         return row
 
     def remove(self, row: int) -> None:
         """Forget the device of `row`; a later `add` may give the row to another one."""
-        self._windowers[row] = None
-        self._free.append(row)
+        self._state.remove(row)
 
     def step(
         self,
@@ -137,28 +143,8 @@ class StreamSlab:
         if values.shape != (n, self.channels) or len(ts_ms) != n:
             msg = f"{n} readings need values [{n}, {self.channels}], not {list(values.shape)}"
             raise ValueError(msg)
-        windowed, duplicate, corrected = np.zeros((3, len(rows)), dtype=np.int64)
-        late: list[NDArray[np.intp]] = [np.empty(0, dtype=np.intp)]
-        future: list[NDArray[np.intp]] = [np.empty(0, dtype=np.intp)]
-        closed: list[tuple[int, Window]] = []
-        at = 0
-        for i, row in enumerate(rows.tolist()):
-            stop = at + int(counts[i])
-            step = self._of(row).step(ts_ms[at:stop], values[at:stop], int(recv_ms[i]))
-            windowed[i], duplicate[i], corrected[i] = step.windowed, step.duplicate, step.corrected
-            late.append(step.late + at)
-            future.append(step.future + at)
-            closed += [(row, window) for window in step.windows]
-            self._note(row)
-            at = stop
-        return SlabStep(
-            windowed,
-            duplicate,
-            corrected,
-            np.concatenate(late),
-            np.concatenate(future),
-            join_windows(closed),
-        )
+        messages = Messages(rows, counts, ts_ms, values, recv_ms)
+        return take_messages(self._state, messages)
 
     def advance(
         self, rows: NDArray[np.int32], now_ms: int, since_ms: int
@@ -179,22 +165,19 @@ class StreamSlab:
             Windows that closed, one item for each shape, and whether the watermark of each row has
             moved, `[k]`.
         """
-        moved = np.zeros(len(rows), dtype=np.bool_)
-        closed: list[tuple[int, Window]] = []
-        for i, row in enumerate(rows.tolist()):
-            closed += [(row, window) for window in self._of(row).advance(now_ms, since_ms)]
-            before_ms = int(self._watermark_ms[row])
-            self._note(row)
-            moved[i] = self._watermark_ms[row] != before_ms
-        return join_windows(closed), moved
+        return advance_rows(self._state, rows, now_ms, since_ms)
 
     def pending(self, rows: NDArray[np.int32]) -> NDArray[np.bool_]:
         """Whether readings wait for the watermark or the end of a time window (ticks matter)."""
-        return np.array([self._of(row).pending for row in rows.tolist()], dtype=np.bool_)
+        numbers = self._state.numbers[rows]
+        waits: NDArray[np.bool_] = numbers[:, RELEASED] < numbers[:, END]
+        if self.spec.kind == "time":
+            waits |= self._state.needed(rows, numbers) < numbers[:, END]
+        return waits
 
     def snapshots(self, rows: NDArray[np.int32]) -> list[bytes]:
         """The whole state of each row for `add`: values that a coming window needs, times."""
-        return [self._of(row).snapshot() for row in rows.tolist()]
+        return row_snapshots(self._state, rows)
 
     def rate_hz(self, row: int) -> float | None:
         """Readings per second of event time, as they come; None before the third reading.
@@ -202,7 +185,10 @@ class StreamSlab:
         Measured over the newest remembered readings; steps of three times the usual one are silence
         and do not count. It costs some microseconds, so ask for it once per look, not per reading.
         """
-        return self._of(row).rate_hz
+        end = int(self._state.numbers[row, END])
+        origin, first, _ = self._state.times.place[row].tolist()
+        start = origin + max(first, end - _MEASURED)
+        return measured_rate(self._state.times.arrays[0][start : origin + end])
 
     def counters(self, row: int) -> ReadingCounters:
         """Readings, gaps and windows of a row since it began; kept in the snapshot.
@@ -210,18 +196,16 @@ class StreamSlab:
         `dead_lettered` counts the readings beyond the future limit. The counters balance after
         every call.
         """
-        return self._of(row).counters
-
-    def _of(self, row: int) -> DeviceWindower:
-        windower = self._windowers[row]
-        if windower is None:
-            msg = f"row {row} is not in use"
-            raise ValueError(msg)
-        return windower
-
-    def _note(self, row: int) -> None:
-        windower = self._of(row)
-        self._max_event_ms[row] = windower.max_event_ms
-        self._watermark_ms[row] = windower.watermark_ms
-        self._gaps[row] = windower.gaps
-        self._windows[row] = windower.counters.windows
+        numbers = self._state.numbers[row]
+        windowed, duplicate, late, future = numbers[[WINDOWED, DUPLICATE, LATE, FUTURE]].tolist()
+        gaps, windows, corrected = numbers[[GAPS, WINDOWS, CORRECTED]].tolist()
+        return ReadingCounters(
+            received=windowed + duplicate + corrected + late + future,
+            windowed=windowed,
+            duplicate=duplicate,
+            corrected=corrected,
+            late=late,
+            dead_lettered=future,
+            gaps=gaps,
+            windows=windows,
+        )

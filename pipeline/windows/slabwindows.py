@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.windows.spec import Window
 
-__all__ = ["SlabStep", "SlabWindows", "join_windows"]
+__all__ = ["SlabStep", "SlabWindows", "join_parts", "join_windows"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +68,39 @@ class SlabStep:
     windows: list[SlabWindows]
 
 
+def join_parts(parts: Sequence[SlabWindows]) -> list[SlabWindows]:
+    """The same windows with one item for each shape."""
+    groups: dict[int, list[SlabWindows]] = {}
+    for part in parts:
+        groups.setdefault(part.values.shape[1], []).append(part)
+    return [group[0] if len(group) == 1 else _joined(group) for group in groups.values()]
+
+
 def join_windows(closed: Sequence[tuple[int, Window]]) -> list[SlabWindows]:
     """Windows of any rows as columns, one item for each shape, in the order of their first."""
     groups: dict[int, list[tuple[int, Window]]] = {}
     for each in closed:
         groups.setdefault(len(each[1].values), []).append(each)
     return [_as_columns(group) for group in groups.values()]
+
+
+def _joined(parts: Sequence[SlabWindows]) -> SlabWindows:
+    values = np.concatenate([part.values for part in parts])
+    values.flags.writeable = False
+    rates = [part.rate_hz for part in parts if part.rate_hz is not None]
+    runs = [part.run_ms for part in parts if part.run_ms is not None]
+    return SlabWindows(
+        row=np.concatenate([part.row for part in parts]),
+        values=values,
+        start_ms=np.concatenate([part.start_ms for part in parts]),
+        end_ms=np.concatenate([part.end_ms for part in parts]),
+        readings=np.concatenate([part.readings for part in parts]),
+        gaps=np.concatenate([part.gaps for part in parts]),
+        recv_ms=np.concatenate([part.recv_ms for part in parts]),
+        made_up=np.concatenate([part.made_up for part in parts]),
+        rate_hz=np.concatenate(rates) if rates else None,
+        run_ms=np.concatenate(runs) if runs else None,
+    )
 
 
 def _as_columns(group: Sequence[tuple[int, Window]]) -> SlabWindows:

@@ -1,0 +1,342 @@
+"""One row of a slab, for what is not in order. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import blake2b
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.windows.cutters import CountCutter, TimeCutter
+from pipeline.windows.resample import Resampler
+from pipeline.windows.rowbuffer import RowBuffer
+from pipeline.windows.rowgrid import RowGrid
+from pipeline.windows.slabstate import COMPARED, LAST_MS, NEVER_MS, SlabState
+from pipeline.windows.spec import Window
+
+__all__ = ["RowStep", "SlabRow"]
+
+_MOST_VERSIONS = 256
+_NONE: NDArray[np.intp] = np.empty(0, dtype=np.intp)
+_NONE.flags.writeable = False
+
+
+@dataclass(frozen=True, slots=True)
+class RowStep:
+    """The result of one message.
+
+    Attributes:
+        windows: Windows it closed, in order of their ends.
+        windowed: Number of accepted readings.
+        duplicate: Number of duplicate readings.
+        corrected: Number of readings that are other versions of a known reading.
+        late: Indices of its late readings, ascending.
+        future: Indices of its readings beyond the future limit, ascending.
+    """
+
+    windows: list[Window]
+    windowed: int
+    duplicate: int
+    corrected: int
+    late: NDArray[np.intp]
+    future: NDArray[np.intp]
+
+
+class SlabRow:
+    """One row of a slab, taken out for a few messages: `store` puts its numbers back.
+
+    Positions count from the first remembered reading here. The readings themselves stay in the
+    arrays of the slab, so nothing else may change these in between.
+
+    Args:
+        state: The slab.
+        row: The row.
+    """
+
+    __slots__ = (
+        "_buffer",
+        "_corrected",
+        "_cutter",
+        "_duplicate",
+        "_future",
+        "_gaps",
+        "_grid",
+        "_late",
+        "_resampler",
+        "_row",
+        "_spec",
+        "_state",
+        "_versions",
+        "_windowed",
+        "_windows",
+        "last_recv_ms",
+        "max_event_ms",
+        "watermark_ms",
+    )
+
+    def __init__(self, state: SlabState, row: int) -> None:
+        self._state, self._row, self._spec = state, row, state.spec
+        (
+            self.watermark_ms,
+            self.max_event_ms,
+            self.last_recv_ms,
+            run,
+            next_close,
+            self._windowed,
+            self._duplicate,
+            self._late,
+            self._future,
+            self._gaps,
+            self._windows,
+            self._corrected,
+            released,
+            end,
+            waiting,
+            grid_end,
+        ) = state.numbers[row].tolist()
+        self._versions = state.versions.get(row, {})
+        self._buffer = RowBuffer(row, state.times, state.rows, released, end)
+        self._grid: RowBuffer | None = None
+        self._resampler: Resampler | None = None
+        self._cutter: CountCutter | TimeCutter | RowGrid
+        if state.spec.rate_hz is not None:
+            cutter = CountCutter(state.cut_spec)
+            self._grid = RowBuffer(row, state.grid, state.grid, grid_end, grid_end)
+            self._resampler = state.resampler(row)
+            self._cutter = RowGrid(state.spec.rate_hz, self._resampler, self._grid, cutter, waiting)
+            cutter.run, cutter.next_close = run, next_close
+        elif state.spec.kind == "count":
+            self._cutter = CountCutter(state.spec)
+            self._cutter.run, self._cutter.next_close = run, next_close
+        else:
+            self._cutter = TimeCutter(state.spec)
+
+    def store(self) -> None:
+        """Put the numbers back into the slab."""
+        buffer, cutter, state = self._buffer, self._cutter, self._state
+        waiting = grid_end = 0
+        if isinstance(cutter, RowGrid) and self._grid is not None:
+            waiting, grid_end = cutter.waiting, self._grid.end + self._grid.first
+        if self._resampler is not None:
+            state.keep_resampler(self._row, self._resampler)
+        if self._versions:
+            state.versions[self._row] = self._versions
+        state.numbers[self._row] = (
+            self.watermark_ms,
+            self.max_event_ms,
+            self.last_recv_ms,
+            cutter.run,
+            cutter.next_close,
+            self._windowed,
+            self._duplicate,
+            self._late,
+            self._future,
+            self._gaps,
+            self._windows,
+            self._corrected,
+            buffer.released + buffer.first,
+            buffer.end + buffer.first,
+            waiting,
+            grid_end,
+        )
+
+    @property
+    def pending(self) -> bool:
+        """Whether readings wait for the watermark or the end of a time window (ticks matter)."""
+        buffer = self._buffer
+        if buffer.released < buffer.end:
+            return True
+        return self._spec.kind == "time" and self._needed() < buffer.end
+
+    def step(self, ts_ms: NDArray[np.int64], values: NDArray[np.float32], recv_ms: int) -> RowStep:
+        """Take one message; see `StreamSlab.step`."""
+        n = len(ts_ms)
+        if n == 0:
+            return RowStep([], 0, 0, 0, _NONE, _NONE)
+        last = int(ts_ms[-1])
+        latest = min(recv_ms + self._spec.future_ms, LAST_MS)
+        in_order = ts_ms[0] > max(self.max_event_ms, self.watermark_ms) and last <= latest
+        if in_order and (n == 1 or bool((ts_ms[1:] > ts_ms[:-1]).all())):
+            self._make_room(n)
+            self._buffer.append(ts_ms, values, recv_ms)
+            self._windowed += n
+            return RowStep(self._accepted(last, recv_ms), n, 0, 0, _NONE, _NONE)
+        return self._step_disordered(ts_ms, values, recv_ms, latest)
+
+    def advance(self, now_ms: int, since_ms: int) -> list[Window]:
+        """Advance processing time; see `StreamSlab.advance`."""
+        self.last_recv_ms = min(self.last_recv_ms, now_ms)
+        quiet_ms = now_ms - max(self.last_recv_ms, since_ms)
+        if quiet_ms < self._spec.idle_ms or not self.pending:
+            return []
+        passed = self.max_event_ms
+        if self._spec.kind == "time":
+            passed = min(passed + quiet_ms - self._spec.idle_ms, LAST_MS)
+        return self._move_watermark(passed)
+
+    def release(self, first: int, jumps: list[int]) -> list[Window]:
+        """Windows that close on readings released from position `first` on.
+
+        Args:
+            first: Position of the first of them.
+            jumps: Positions of those with a gap before them.
+        """
+        at = self._buffer.first
+        windows = self._cutter.close(
+            self._buffer, first - at, [jump - at for jump in jumps], NEVER_MS, self.watermark_ms
+        )
+        self._windows += len(windows)
+        return windows
+
+    def adopt(self, run: int, next_close: int) -> None:
+        """Continue a run that was not resampled, from the first reading that a window needs."""
+        if isinstance(self._cutter, RowGrid):
+            released = self._buffer.released
+            needed = run - max(next_close - self._spec.length, 0)
+            first = max(released - max(needed, 0), self._buffer.first_row)
+            self._cutter.adopt(self._buffer, first, run, next_close)
+
+    def _step_disordered(
+        self,
+        ts_ms: NDArray[np.int64],
+        values: NDArray[np.float32],
+        recv_ms: int,
+        latest: int,
+    ) -> RowStep:
+        """Take any message: separate future, known, late and repeated readings, merge the rest."""
+        buffer = self._buffer
+        future = ts_ms > latest
+        known = buffer.ts[self._keep()[0] : buffer.end]
+        place = np.minimum(np.searchsorted(known, ts_ms), max(len(known) - 1, 0))
+        is_known = known[place] == ts_ms if len(known) else np.zeros(len(ts_ms), dtype=bool)
+        is_known &= ~future
+        late = ~future & ~is_known & (ts_ms < self.watermark_ms)
+        new = np.flatnonzero(~(future | is_known | late))
+        _, first = np.unique(ts_ms[new], return_index=True)
+        taken = new[first]
+        is_known[np.delete(new, first)] = True
+        if len(taken):
+            self._make_room(len(taken))
+            buffer.merge(ts_ms[taken], values[taken], recv_ms)
+        again = np.flatnonzero(is_known)
+        corrected, too_late = self._compare(ts_ms, values, recv_ms, again)
+        late[too_late] = True
+        duplicate = len(again) - corrected - len(too_late)
+
+        self._windowed += len(taken)
+        self._duplicate += duplicate
+        self._corrected += corrected
+        self._late += int(late.sum())
+        self._future += int(future.sum())
+        windows: list[Window] = []
+        if len(taken):
+            windows = self._accepted(int(ts_ms[taken[-1]]), recv_ms)
+        return RowStep(
+            windows=windows,
+            windowed=len(taken),
+            duplicate=duplicate,
+            corrected=corrected,
+            late=np.flatnonzero(late),
+            future=np.flatnonzero(future),
+        )
+
+    def _compare(
+        self,
+        ts_ms: NDArray[np.int64],
+        values: NDArray[np.float32],
+        recv_ms: int,
+        again: NDArray[np.intp],
+    ) -> tuple[int, list[int]]:
+        """Compare the readings `again` with the known ones of their event times, and correct these.
+
+        Returns:
+            The number of corrections, and the readings that correct what no window needs any more;
+            the others are duplicates.
+        """
+        if len(again) == 0:
+            return 0, []
+        buffer = self._buffer
+        first, needed = self._keep()[1], self._needed()
+        at = first + np.searchsorted(buffer.ts[first : buffer.end], ts_ms[again])
+        is_comparable = ts_ms[again] >= buffer.ts[first] if first < buffer.end else at < first
+        again, at = again[is_comparable], at[is_comparable]
+        differs = (buffer.rows(first, buffer.end)[at - first] != values[again]).any(axis=1)
+        corrected, too_late = 0, []
+        for i, index in zip(again[differs].tolist(), at[differs].tolist(), strict=True):
+            row, recv = buffer.rows(index, index + 1)[0], buffer.recv(index, index + 1)
+            version = (int(ts_ms[i]), _digest(values[i]))
+            if version in self._versions or bool((row == values[i]).all()):
+                continue
+            if index < needed:
+                too_late.append(i)
+            else:
+                corrected += 1
+                if recv_ms >= recv[0]:
+                    version = (version[0], _digest(row))
+                    row[:], recv[0] = values[i], recv_ms
+            self._versions[version] = None
+            if len(self._versions) > _MOST_VERSIONS:
+                del self._versions[next(iter(self._versions))]
+        return corrected, too_late
+
+    def _accepted(self, max_event_ms: int, recv_ms: int) -> list[Window]:
+        """Move the watermark after readings up to `max_event_ms` are buffered."""
+        self.max_event_ms = max(self.max_event_ms, max_event_ms)
+        self.last_recv_ms = max(self.last_recv_ms, recv_ms)
+        watermark_ms = max(self.max_event_ms - self._spec.lateness_ms, NEVER_MS)
+        return self._move_watermark(max(watermark_ms, self.watermark_ms))
+
+    def _move_watermark(self, watermark_ms: int) -> list[Window]:
+        """Release what the watermark has reached; returns the closed windows."""
+        buffer = self._buffer
+        before = self.watermark_ms
+        self.watermark_ms = max(before, watermark_ms)
+        first = buffer.released
+        if first < buffer.end:
+            if self.watermark_ms >= self.max_event_ms:
+                buffer.released = buffer.end
+            else:
+                waiting = buffer.ts[first : buffer.end]
+                buffer.released += int(waiting.searchsorted(self.watermark_ms, "right"))
+        longest_ms = self._state.longest_ms
+        jumps = [] if longest_ms is None else self._jumps(first, longest_ms)
+        self._gaps += len(jumps)
+        windows = self._cutter.close(buffer, first, jumps, before, self.watermark_ms)
+        self._windows += len(windows)
+        return windows
+
+    def _jumps(self, first: int, longest_ms: int) -> list[int]:
+        """Indices of the released readings from `first` on with a gap before them."""
+        before = max(first - 1, self._buffer.begin)
+        ts = self._buffer.ts[before : self._buffer.released]
+        if len(ts) < 2:
+            return []
+        found = np.flatnonzero(ts[1:] - ts[:-1] > longest_ms)
+        return [int(at) + before + 1 for at in found] if len(found) else []
+
+    def _make_room(self, readings: int) -> None:
+        if not self._buffer.has_room(readings):
+            self._buffer.make_room(readings, *self._keep())
+
+    def _keep(self) -> tuple[int, int]:
+        """Indices of the first remembered reading and of the first one whose values are kept.
+
+        Both depend on the readings only, not on when room was made, so a restored windower
+        recognises the same duplicates and corrections.
+        """
+        buffer = self._buffer
+        keep_rows = min(self._needed(), max(buffer.released - COMPARED, buffer.first_row))
+        return min(
+            max(buffer.released - self._state.remembered, buffer.begin), keep_rows
+        ), keep_rows
+
+    def _needed(self) -> int:
+        """Index of the first reading that a coming window needs."""
+        return self._cutter.keep_rows(self._buffer, self.watermark_ms)
+
+
+def _digest(row: NDArray[np.float32]) -> int:
+    """64 bits of the values of a reading; equal values give equal digests."""
+    data = (row + np.float32(0)).tobytes()  # the two zeros are equal
+    return int.from_bytes(blake2b(data, digest_size=8).digest(), "little", signed=True)
