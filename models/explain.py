@@ -35,6 +35,7 @@ from numpy.typing import NDArray
 from models.errors import ScoreFailed
 from models.manifest import Manifest
 from models.session import MAX_BATCH, Student
+from models.tasks.columns import row_of
 from models.tasks.moved import Moved, Neutral
 from models.tasks.registry import find_task
 
@@ -138,7 +139,7 @@ def explain(student: Student, window: NDArray[np.float32], spans: int = SPANS) -
         _effect([(moved[number], valid) for moved, valid in parts], len(cut))
         for number in range(len(parts[0][0]))
     )
-    (fields,) = task.answer.record_fields(before)
+    fields = row_of(task.answer.columns(before), 0)
     return Explanation(fields, cut, effects, _order(_first_effect(effects)), *baselines)
 
 

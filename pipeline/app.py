@@ -44,8 +44,9 @@ from pipeline.scoring.quality import QualityChecks
 from pipeline.scoring.stage import ScoringStage, TurnWindows
 from pipeline.settings import PipelineSettings
 from pipeline.stage import Fetches, agent_of, appender, one_by_one
+from pipeline.stores.prepared import prepare_lines, prepare_points
 from pipeline.stores.sinks import LineSink, Sink
-from pipeline.stores.stage import StoreCounters, StoreStage, prepare_lines, prepare_points
+from pipeline.stores.stage import StoreCounters, StoreStage
 from pipeline.windows.devices import Devices, Plans, device_limits
 
 if TYPE_CHECKING:

@@ -15,9 +15,12 @@ from __future__ import annotations
 import logging
 import math
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ingest.clock import now_ms
 from pipeline.status.counters import LatencySummary
@@ -184,30 +187,33 @@ class Latency:
 
     def __init__(self, horizon_ms: int = 60_000, slots: int = 6) -> None:
         self._slot_ms = max(1, horizon_ms // slots)
-        self._slots: deque[tuple[int, list[int], list[float]]] = deque(maxlen=slots)
+        self._slots: deque[tuple[int, NDArray[np.int64], list[float]]] = deque(maxlen=slots)
 
-    def record(self, value_ms: float, steady_ms: int, count: int = 1) -> None:
-        """Add `count` values of `value_ms` (negative values count as 0, because clocks differ).
+    def record(self, values_ms: NDArray[Any], steady_ms: int, count: int = 1) -> None:
+        """Add `count` values of each of `values_ms`, `[n]` for any n.
 
-        `steady_ms` is monotonic: a clock that was set must not empty or freeze the recent past.
+        Negative values count as 0, because clocks differ. `steady_ms` is monotonic: a clock that
+        was set must not empty or freeze the recent past.
         """
+        if not len(values_ms):
+            return
         number = steady_ms // self._slot_ms
         if not self._slots or self._slots[-1][0] < number:
-            self._slots.append((number, [0] * _BUCKETS, [0.0]))
+            self._slots.append((number, np.zeros(_BUCKETS, np.int64), [0.0]))
         _, counts, top = self._slots[-1]
-        value = max(value_ms, 0.0)
-        counts[_bucket(value)] += count
-        if value > top[0]:
-            top[0] = value
+        values = np.maximum(values_ms, _LOWEST_MS)
+        buckets = np.ceil(np.log2(values / _LOWEST_MS) * _PER_OCTAVE).astype(np.int64)
+        np.add.at(counts, np.minimum(buckets, _BUCKETS - 1), count)
+        top[0] = max(top[0], float(values_ms.max()), 0.0)
 
     def summary(self, steady_ms: int) -> LatencySummary:
         """Percentiles of the values within the horizon that ends at `steady_ms`."""
         oldest = steady_ms // self._slot_ms - (self._slots.maxlen or 1) + 1
         recent = [slot for slot in list(self._slots) if slot[0] >= oldest]
-        merged = [sum(column) for column in zip(*(slot[1] for slot in recent), strict=True)]
-        count = sum(merged)
-        if count == 0:
+        if not recent:
             return LatencySummary()
+        merged = np.sum([slot[1] for slot in recent], axis=0)
+        count = int(merged.sum())
         top = max(slot[2][0] for slot in recent)
         return LatencySummary(
             count=count,
@@ -217,17 +223,7 @@ class Latency:
         )
 
 
-def _bucket(value_ms: float) -> int:
-    if value_ms <= _LOWEST_MS:
-        return 0
-    return min(_BUCKETS - 1, math.ceil(math.log2(value_ms / _LOWEST_MS) * _PER_OCTAVE))
-
-
-def _percentile(counts: Sequence[int], total: int, share: float) -> float:
+def _percentile(counts: NDArray[np.int64], total: int, share: float) -> float:
     rank = max(1, math.ceil(total * share))
-    below = 0
-    for bucket, count in enumerate(counts):
-        below += count
-        if below >= rank:
-            return float(_LOWEST_MS * 2 ** (bucket / _PER_OCTAVE))
-    return float(_LOWEST_MS * 2 ** (_BUCKETS / _PER_OCTAVE))
+    bucket = int(np.searchsorted(np.cumsum(counts), rank))
+    return float(_LOWEST_MS * 2 ** (bucket / _PER_OCTAVE))

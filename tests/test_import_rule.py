@@ -130,6 +130,7 @@ SQLITE = {
     "pipeline/log/tables.py",
     "pipeline/log/writer.py",
     "pipeline/stores/resultsfile.py",
+    "pipeline/stores/resultsrows.py",
     "pipeline/stores/resultsguard.py",
 }
 PURE = (
@@ -142,7 +143,8 @@ PURE = (
     "points/points",
     "points/lines",
     "points/scores",
-    "points/scorelines",
+    "points/scorecolumns",
+    "points/pointblocks",
     "points/measurements",
     "status/counters",
     "status/health",

@@ -24,7 +24,7 @@ from pipeline.drift.watch import DriftWatch
 from pipeline.scoring.batch import Scored
 from pipeline.scoring.students import Students
 from pipeline.settings import PipelineSettings
-from pipeline.windows.devices import ClosedWindow
+from pipeline.windows.windowbatch import WindowBatch
 
 __all__ = ["WorkerProcess", "worker"]
 
@@ -74,9 +74,9 @@ class WorkerProcess:
         runtime.mark_started(append)
         return f"{runtime.name} started: Kafka {runtime.site.kafka}, group {app.conf.id}"
 
-    def _on_scored(self, closed: Sequence[ClosedWindow], scored: Scored) -> None:
-        self.alerts.explainer.look(closed, scored)
-        self.drift.look(closed, scored)
+    def _on_scored(self, _batches: Sequence[WindowBatch], scored: Scored) -> None:
+        self.alerts.explainer.look(scored)
+        self.drift.look(scored)
 
     async def wait(self) -> None:
         """Wait until a part of the process ends by itself.

@@ -72,7 +72,7 @@ from pipeline.settings import PipelineSettings
 from pipeline.status.view import Measure
 from pipeline.stores.resultsfile import ResultsFile
 from pipeline.stores.sinks import LineSink, Sink
-from pipeline.windows.devices import ClosedWindow
+from pipeline.windows.windowbatch import WindowBatch
 
 if TYPE_CHECKING:
     from deploy.processes.following import Following
@@ -281,10 +281,10 @@ class Gateway:
         files = file_measures(self.log_file, self.results)
         return [*self.alerts.measures(), *files, *following]
 
-    def _on_scored(self, closed: Sequence[ClosedWindow], scored: Scored) -> None:
-        self.alerts.look(closed, scored)
-        self.drift.look(closed, scored)
-        self.students.contests.on_scored(closed, scored)
+    def _on_scored(self, batches: Sequence[WindowBatch], scored: Scored) -> None:
+        self.alerts.look(scored)
+        self.drift.look(scored)
+        self.students.contests.on_scored(batches)
 
     def _store_point(self, point: Point) -> None:
         """Store a point in the results file, and through the log in InfluxDB if there is one.

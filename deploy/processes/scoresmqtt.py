@@ -32,6 +32,7 @@ from models.tasks.quality import QUALITY, is_doubtful
 from models.tasks.registry import tasks
 from pipeline.errors import SinkUnavailable
 from pipeline.points.measurements import score_measurement
+from pipeline.points.pointblocks import Points, each_point
 from pipeline.points.points import Point
 from pipeline.stores.sinks import Refused
 
@@ -68,7 +69,7 @@ class MqttSink:
         self._thread: threading.Thread | None = None
         self._publisher: Publisher | None = None
 
-    def write(self, points: Sequence[Point]) -> list[Refused]:
+    def write(self, points: Points) -> list[Refused]:
         """Publish scores in their order; block until the broker has confirmed all of them.
 
         Points beside a score, such as the steps of a forecast, are left out.
@@ -78,7 +79,7 @@ class MqttSink:
         """
         messages: list[tuple[str, bytes, Point]] = []
         alarms: dict[str, bool] = {}
-        for point in points:
+        for point in each_point(points):
             task = self._tasks.get(point.measurement)
             if task is not None:
                 messages += self._messages(point, task, alarms)

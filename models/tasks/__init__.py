@@ -14,7 +14,7 @@ task = find_task("rul")                                # UnknownTask names the k
 task.answer.outputs(manifest.decoding)                 # {"rul": ()}: one number per window
 decode = task.answer.decoder(manifest.decoding, manifest.interval)
 scores = decode(raw, valid, windows)
-task.answer.record_fields(scores)                      # [{"rul": 95.0, "rul_low": ...}, ...]
+task.answer.columns(scores)                            # {"rul": array([95.0, ...]), ...}
 task.measure(truth, scores.values)                     # {"rmse": 12.3, "nasa_score": 310.0, ...}
 ```
 

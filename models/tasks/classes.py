@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from models.tasks.columns import Column
 from models.tasks.fields import MAX_LABELS, ClassLabel, Decoding, Float32, Frozen, require_unique
 from models.tasks.moved import Moved, Neutral
 from models.tasks.number import Interval
@@ -168,17 +169,16 @@ class ClassAnswer:
 
         return decode
 
-    def record_fields(self, scores: ClassScores) -> Sequence[dict[str, Any]]:
-        """Fields of the score record of each row, in order."""
-        rows = zip(scores.winners.tolist(), scores.probabilities.tolist(), strict=True)
-        return [
-            {
-                self.field: scores.label(number),
-                PROBABILITY: row[winner],
-                PROBABILITIES: dict(zip(scores.labels, row, strict=True)),
-            }
-            for number, (winner, row) in enumerate(rows)
-        ]
+    def columns(self, scores: ClassScores) -> dict[str, Column]:
+        """Fields of the scores, as columns."""
+        probabilities = scores.probabilities
+        names = [*scores.labels, UNKNOWN]
+        places = np.where(scores.known, scores.winners, len(scores.labels)).tolist()
+        return {
+            self.field: [names[place] for place in places],
+            PROBABILITY: probabilities[np.arange(len(places)), scores.winners],
+            PROBABILITIES: dict(zip(scores.labels, probabilities.T, strict=True)),
+        }
 
     def window_errors(
         self, truth: NDArray[Any], values: NDArray[np.float32]

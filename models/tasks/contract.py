@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.tasks.classes import Unknown
+from models.tasks.columns import Column, Columns
 from models.tasks.fields import Decoding
 from models.tasks.moved import Moved, Neutral
 from models.tasks.number import Interval
-from models.tasks.quality import is_doubtful
+from models.tasks.quality import doubtful, is_doubtful
 from models.tasks.traits import Traits
 
 __all__ = [
@@ -205,8 +206,8 @@ class Answer(Protocol):
         The windows are `[batch, length, channels]` in raw units. Rows that are not valid become 0.
         """
 
-    def record_fields(self, scores: Any) -> Sequence[dict[str, Any]]:
-        """Fields of the score record of each row, in order."""
+    def columns(self, scores: Any) -> dict[str, Column]:
+        """Fields of the scores, as columns; see `models.tasks.columns`."""
 
     def window_errors(
         self, truth: NDArray[Any], values: NDArray[np.float32]
@@ -269,7 +270,9 @@ class Task:
         hourly: Hours in InfluxDB; None if there are none.
         card: Card of the console: `pipeline/console/web/cards/{card}.js`.
         needs_attention: Whether the fields of a score are at alert level, so that a gateway
-            explains it at once; None if no score of the task is. Ask `is_alarming`.
+            explains it at once; None if no score of the task is. It is also called with the columns
+            of many scores, so it compares without `and`, `or`, `not` and `if`. Ask `is_alarming`
+            or `alarming`.
         trusts_doubtful: Whether a doubtful score counts as any other: where odd readings are what
             the task looks for.
         subject: What wears the sensors, unless the manifest of a student says otherwise.
@@ -289,7 +292,7 @@ class Task:
     must_match: tuple[str, ...] = ()
     hourly: Hourly | None = None
     card: str = "generic"
-    needs_attention: Callable[[Mapping[str, Any]], bool] | None = None
+    needs_attention: Callable[[Mapping[str, Any]], Any] | None = None
     trusts_doubtful: bool = False
     subject: Subject = "machine"
 
@@ -322,6 +325,16 @@ class Task:
         if is_doubtful(fields) and not self.trusts_doubtful:
             return None
         return bool(self.needs_attention(fields))
+
+    def alarming(self, columns: Columns, size: int) -> NDArray[np.bool_]:
+        """Which of `size` scores, given as columns, are at alert level: `[size]`.
+
+        A doubtful score is not, unless the task trusts it.
+        """
+        if self.needs_attention is None:
+            return np.zeros(size, np.bool_)
+        found = np.broadcast_to(np.asarray(self.needs_attention(columns), np.bool_), (size,))
+        return found if self.trusts_doubtful else found & ~doubtful(columns, size)
 
     def field(self, name: str) -> Field:
         """The field of a score with this name.

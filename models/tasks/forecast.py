@@ -131,6 +131,6 @@ FORECAST = Task(
         "an hour of a forecast stream",
     ),
     card="forecast",
-    needs_attention=lambda fields: bool(fields["alarm"]),
+    needs_attention=lambda fields: fields["alarm"] == 1,
     trusts_doubtful=True,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Protocol
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from models.tasks.columns import Column
 from models.tasks.fields import Float32, Frozen, Growing
 from models.tasks.moved import Moved, Neutral
 from models.tasks.traits import NO_LABELS, Traits
@@ -185,17 +186,15 @@ class NumberAnswer:
 
         return decode
 
-    def record_fields(self, scores: NumberScores) -> Sequence[dict[str, Any]]:
-        """Fields of the score record of each row, in order."""
+    def columns(self, scores: NumberScores) -> dict[str, Column]:
+        """Fields of the scores, as columns."""
         if not (self.has_interval and scores.has_interval):
-            return [{self.field: value} for value in scores.values.tolist()]
-        columns = zip(
-            scores.values.tolist(), scores.low.tolist(), scores.high.tolist(), strict=True
-        )
-        return [
-            {self.field: value, self.low_field: low, self.high_field: high}
-            for value, low, high in columns
-        ]
+            return {self.field: scores.values}
+        return {
+            self.field: scores.values,
+            self.low_field: scores.low,
+            self.high_field: scores.high,
+        }
 
     def window_errors(
         self, truth: NDArray[Any], values: NDArray[np.float32]

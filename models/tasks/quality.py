@@ -9,7 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["GOOD", "QUALITY", "is_doubtful"]
+import numpy as np
+from numpy.typing import NDArray
+
+from models.tasks.columns import Columns
+
+__all__ = ["GOOD", "QUALITY", "doubtful", "is_doubtful"]
 
 QUALITY = "quality"
 """Name of the field."""
@@ -23,3 +28,11 @@ def is_doubtful(fields: Mapping[str, Any]) -> bool:
     (True, False)
     """
     return bool(fields.get(QUALITY, GOOD) != GOOD)
+
+
+def doubtful(columns: Columns, size: int) -> NDArray[np.bool_]:
+    """Which of `size` scores, given as columns, are flagged: `[size]`; see `is_doubtful`."""
+    quality = columns.get(QUALITY, GOOD)
+    if isinstance(quality, str):
+        return np.full(size, quality != GOOD)
+    return np.array([flags != GOOD for flags in quality], dtype=np.bool_)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -15,6 +15,7 @@ from models.tasks.anomaly import (
     AnomalyTable,
     anomaly_statistics,
 )
+from models.tasks.columns import Column
 from models.tasks.fields import MAX_CHANNELS, Count, Decoding, Float32, Name, require_unique
 from models.tasks.moved import Moved, Neutral
 from models.tasks.number import Interval
@@ -226,38 +227,23 @@ class QuantilesAnswer:
 
         return decode
 
-    def record_fields(self, scores: ForecastScores) -> Sequence[dict[str, Any]]:
-        """Fields of the score record of each row, in order."""
-        decoding = scores.decoding
+    def columns(self, scores: ForecastScores) -> dict[str, Column]:
+        """Fields of the scores, as columns; a quantile column is [batch, 3]."""
+        decoding, values = scores.decoding, scores.values
         names = decoding.channels
-        leads = [(str(lead), lead - 1) for lead in decoding.leads]
-        alarm = scores.score >= np.float32(decoding.anomaly.alarm)
-        columns = zip(
-            scores.score.tolist(),
-            scores.channel.tolist(),
-            alarm.tolist(),
-            scores.mae.tolist(),
-            scores.covered.tolist(),
-            scores.values[:, [place for _, place in leads]].tolist(),
-            scores.actual.tolist(),
-            strict=True,
-        )
-        return [
-            {
-                "score": score,
-                "channel": names[channel],
-                "alarm": int(is_alarm),
-                "mae": mae,
-                "covered": covered,
-                "step_ms": decoding.step_ms,
-                "forecast": {
-                    name: {lead: steps[at][place] for at, (lead, _) in enumerate(leads)}
-                    for place, name in enumerate(names)
-                },
-                "actual": dict(zip(names, actual, strict=True)),
-            }
-            for score, channel, is_alarm, mae, covered, steps, actual in columns
-        ]
+        return {
+            "score": scores.score,
+            "channel": [names[place] for place in scores.channel.tolist()],
+            "alarm": (scores.score >= np.float32(decoding.anomaly.alarm)).astype(np.int64),
+            "mae": scores.mae,
+            "covered": scores.covered,
+            "step_ms": decoding.step_ms,
+            "forecast": {
+                name: {str(lead): values[:, lead - 1, place] for lead in decoding.leads}
+                for place, name in enumerate(names)
+            },
+            "actual": dict(zip(names, scores.actual.T, strict=True)),
+        }
 
     def window_errors(
         self, truth: NDArray[Any], values: NDArray[np.float32]

@@ -77,8 +77,8 @@ def bias(truth: NDArray[Any], rul: NDArray[np.float32]) -> float:
     return float((rul.astype(np.float64) - truth).mean())
 
 
-def _is_critical(fields: Mapping[str, Any]) -> bool:
-    return bool(fields.get("rul_low", fields["rul"]) < CRITICAL_RUL)
+def _is_critical(fields: Mapping[str, Any]) -> Any:
+    return fields.get("rul_low", fields["rul"]) < CRITICAL_RUL
 
 
 _HOURLY = Hourly(

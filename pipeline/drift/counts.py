@@ -7,7 +7,7 @@ cover the newest `SPAN` blocks, and what is judged is always made of whole block
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,7 +15,20 @@ from numpy.typing import NDArray
 
 from models.seen import BINS, Histogram
 
-__all__ = ["BLOCK", "FEWEST", "LONGER", "RECENT", "SPAN", "Binner", "Counted", "Counts"]
+__all__ = [
+    "BLOCK",
+    "FEWEST",
+    "LONGER",
+    "MANY",
+    "RECENT",
+    "SPAN",
+    "Binner",
+    "Counted",
+    "Counts",
+    "OpenBlocks",
+    "Windows",
+    "join_windows",
+]
 
 BLOCK = 100
 """Windows in a block."""
@@ -27,7 +40,7 @@ RECENT = 2
 """Newest blocks over which shares of windows are judged."""
 LONGER = 5
 """Newest blocks over which the share of windows of no class is judged."""
-_MANY = 20
+MANY = 20
 """Devices from which on a stream is judged by `Histogram.many`, measured on ten groups."""
 _MOST_READINGS = 16
 """Readings of a window that are counted, at even distances: neighbours tell the same."""
@@ -43,7 +56,7 @@ class Counted:
         flagged: Windows whose readings are doubtful.
         unknown: Windows that resemble no class.
         covered: Sum of the shares of readings that were inside their forecast interval.
-        devices: Names of devices, at most `_MANY`.
+        devices: Names of devices, at most `MANY`.
     """
 
     bins: NDArray[np.int64]
@@ -61,13 +74,13 @@ class Counted:
         self.unknown += other.unknown
         self.covered += other.covered
         for device in other.devices:
-            if len(self.devices) < _MANY:
+            if len(self.devices) < MANY:
                 self.devices.add(device)
 
     @property
     def is_fleet(self) -> bool:
         """Whether the windows are of many devices."""
-        return len(self.devices) >= _MANY
+        return len(self.devices) >= MANY
 
 
 class Counts:
@@ -76,20 +89,14 @@ class Counts:
     def __init__(self, channels: int) -> None:
         self._channels = channels
         self._blocks: deque[Counted] = deque(maxlen=SPAN)
-        self._open = self._new()
 
-    def add(self, counted: Counted) -> bool:
-        """Add windows, at most a block at once; True if a block became full."""
-        self._open.add(counted)
-        if self._open.windows < BLOCK:
-            return False
-        self._blocks.append(self._open)
-        self._open = self._new()
-        return True
+    def push(self, block: Counted) -> None:
+        """Add a full block, which pushes out the oldest."""
+        self._blocks.append(block)
 
     def newest(self, blocks: int) -> Counted:
         """The sum over the newest full blocks."""
-        found = self._new()
+        found = Counted(np.zeros((self._channels, BINS), np.int64))
         for block in list(self._blocks)[-blocks:]:
             found.add(block)
         return found
@@ -99,12 +106,109 @@ class Counts:
         """Full blocks."""
         return len(self._blocks)
 
-    def _new(self) -> Counted:
-        return Counted(np.zeros((self._channels, BINS), np.int64))
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """What is counted of `n` windows, in the order in which they were scored.
+
+    Attributes:
+        senders: Site and device of each.
+        newest: Their newest readings, [n, readings, channels]; no readings if none are counted.
+        flagged: [n] whether the readings are doubtful.
+        unknown: [n] whether the window resembles no class.
+        covered: [n] float64 share of readings inside their forecast interval.
+    """
+
+    senders: list[tuple[str, str]]
+    newest: NDArray[np.float32]
+    flagged: NDArray[np.bool_]
+    unknown: NDArray[np.bool_]
+    covered: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        """Number of windows."""
+        return len(self.senders)
+
+    def take(self, rows: slice) -> Windows:
+        """Some of the windows."""
+        return Windows(
+            self.senders[rows],
+            self.newest[rows],
+            self.flagged[rows],
+            self.unknown[rows],
+            self.covered[rows],
+        )
+
+
+def join_windows(parts: Sequence[Windows]) -> Windows:
+    """All windows of several, in order."""
+    return Windows(
+        [sender for part in parts for sender in part.senders],
+        np.concatenate([part.newest for part in parts]),
+        np.concatenate([part.flagged for part in parts]),
+        np.concatenate([part.unknown for part in parts]),
+        np.concatenate([part.covered for part in parts]),
+    )
+
+
+class OpenBlocks:
+    """The blocks that are being filled, of several places at once; each place has a slot.
+
+    Args:
+        slots: Number of places.
+        channels: Channels of the windows.
+    """
+
+    def __init__(self, slots: int, channels: int) -> None:
+        self._bins = np.zeros((slots, channels, BINS), np.int32)
+        self._windows = np.zeros(slots, np.int64)
+        self._flagged = np.zeros(slots, np.int64)
+        self._unknown = np.zeros(slots, np.int64)
+        self._covered = np.zeros(slots, np.float64)
+
+    def clear(self, slot: int | list[int]) -> None:
+        """Empty the blocks of some slots."""
+        for counts in (self._bins, self._windows, self._flagged, self._unknown, self._covered):
+            counts[slot] = 0
+
+    def add(
+        self, slots: NDArray[np.int64], windows: Windows, cells: NDArray[np.int64]
+    ) -> Iterator[tuple[int, Counted]]:
+        """Count windows; yields each block that becomes full, with its slot.
+
+        Args:
+            slots: Slot of each window, `[n]`.
+            windows: The windows.
+            cells: Cells of their newest readings, `[n, readings]`; see `Binner.cells`.
+        """
+        count, width = len(self._windows), self._bins[0].size
+        filled = (self._windows[slots] + _ranks(slots)) // BLOCK
+        for number in range(int(filled.max(initial=-1)) + 1):
+            rows = np.flatnonzero(filled == number)
+            some = slots[rows]
+            self._windows += np.bincount(some, minlength=count)
+            self._flagged += np.bincount(some[windows.flagged[rows]], minlength=count)
+            self._unknown += np.bincount(some[windows.unknown[rows]], minlength=count)
+            self._covered += np.bincount(some, windows.covered[rows], minlength=count)
+            flat = (cells[rows] + some[:, None] * width).ravel()
+            np.add.at(self._bins.reshape(-1), flat, 1)
+            for slot in np.flatnonzero(self._windows == BLOCK).tolist():
+                yield slot, self._taken(slot)
+
+    def _taken(self, slot: int) -> Counted:
+        found = Counted(
+            self._bins[slot].astype(np.int64),
+            int(self._windows[slot]),
+            int(self._flagged[slot]),
+            int(self._unknown[slot]),
+            float(self._covered[slot]),
+        )
+        self.clear(slot)
+        return found
 
 
 class Binner:
-    """Counts the newest readings of windows in the bins of a histogram.
+    """Finds the bins of the newest readings of windows in a histogram.
 
     Args:
         histogram: Of the manifest.
@@ -115,14 +219,28 @@ class Binner:
         self._edges = [np.array(edges, np.float32) for edges in histogram.edges]
         self._newest = slice(-hop, None, max(1, hop // _MOST_READINGS))
 
-    def bins(self, windows: Sequence[NDArray[np.float32]]) -> NDArray[np.int64]:
-        """Readings of each window by channel and bin, [windows, channels, BINS]."""
-        newest = np.stack([window[self._newest] for window in windows])
-        count, length, channels = newest.shape
-        cells = np.empty((count, length, channels), np.int64)
+    def newest(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The readings that are counted, [n, readings, channels], of [n, length, channels]."""
+        newest: NDArray[np.float32] = windows[:, self._newest].copy()
+        return newest
+
+    def cells(self, newest: NDArray[np.float32]) -> NDArray[np.int64]:
+        """Where the readings count in [channels, BINS], laid flat: [n, readings * channels]."""
+        cells = np.empty(newest.shape, np.int64)
         for place, edges in enumerate(self._edges):
             cells[:, :, place] = np.searchsorted(edges, newest[:, :, place], side="right")
-        cells += np.arange(channels) * BINS
-        cells += (np.arange(count) * (channels * BINS))[:, None, None]
-        found = np.bincount(cells.ravel(), minlength=count * channels * BINS)
-        return found.reshape(count, channels, BINS)
+        cells += np.arange(newest.shape[2]) * BINS
+        return cells.reshape(len(newest), -1)
+
+
+def _ranks(slots: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many windows of the same slot come before each.
+
+    >>> _ranks(np.array([3, 1, 3, 3])).tolist()
+    [0, 0, 1, 2]
+    """
+    order = np.argsort(slots, kind="stable")
+    sorted_slots = slots[order]
+    ranks = np.empty(len(slots), np.int64)
+    ranks[order] = np.arange(len(slots)) - np.searchsorted(sorted_slots, sorted_slots)
+    return ranks

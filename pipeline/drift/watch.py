@@ -10,18 +10,23 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.manifest import Draft
-from models.seen import BINS
 from models.tasks.classes import UNKNOWN, ClassAnswer
-from models.tasks.quality import is_doubtful
+from models.tasks.quality import doubtful
 from models.tasks.quantiles import QuantilesAnswer
 from models.tasks.registry import find_task
-from pipeline.drift.counts import Binner, Counted, Counts
+from pipeline.drift.counts import (
+    BLOCK,
+    MANY,
+    Binner,
+    Counts,
+    OpenBlocks,
+    Windows,
+    join_windows,
+)
 from pipeline.drift.judge import Judgement, judge
 from pipeline.points.measurements import DRIFT
 from pipeline.points.points import FieldValue, Point
-from pipeline.points.scores import ScoreRecord
-from pipeline.scoring.batch import Scored, Scorer
-from pipeline.windows.devices import ClosedWindow
+from pipeline.scoring.batch import Scored, Scorer, StudentScores
 
 __all__ = ["ALL", "Drift", "DriftWatch"]
 
@@ -29,7 +34,8 @@ ALL = "*"
 """In place of a site, device or channel: all of them. No name of a device can be it."""
 MOST_DEVICES = 256
 """Devices of a process that are watched one by one, those that were scored last."""
-_Key = tuple[str, str, str]
+_TOGETHER = 256
+"""Windows that are counted at once; fewer wait until somebody asks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,26 +79,21 @@ class DriftWatch:
         self._streams: dict[str, _Stream] = {}
         self._lock = threading.Lock()
 
-    def look(self, closed: Sequence[ClosedWindow], scored: Scored) -> None:
-        """Count the windows of a batch; never raises for what they hold, never waits long."""
-        by_stream: dict[str, list[ScoreRecord]] = {}
-        for record in scored.records:
-            by_stream.setdefault(record["stream"], []).append(record)
-        windows = {
-            (item.site, item.device, item.stream, item.window.end_ms): item.window.values
-            for item in closed
-        }
-        for stream, records in by_stream.items():
-            student = self._student_of(stream)
-            if student is None:
-                continue
-            watched = self._streams.get(stream)
-            with self._lock:
+    def look(self, scored: Scored) -> None:
+        """Count the windows of a batch; never raises for what they hold, never waits long.
+
+        They are noted, and counted a few hundred at a time.
+        """
+        with self._lock:
+            for part in scored.parts:
+                stream = part.windows.stream
+                student = self._student_of(stream)
+                if student is None:
+                    continue
+                watched = self._streams.get(stream)
                 if watched is None or watched.manifest is not student.manifest:
                     watched = self._streams[stream] = _Stream(student.manifest, self._clock)
-                own = [r for r in records if watched.scored(r)]
-                keys = [(r["site"], r["device"], r["stream"], r["end_ms"]) for r in own]
-                watched.look(own, [windows[key] for key in keys])
+                watched.note(part)
 
     def drifts(self) -> list[Drift]:
         """The newest judgement of each stream, followed by those of its devices."""
@@ -119,59 +120,105 @@ class _Stream:
         self._has_interval = isinstance(answer, QuantilesAnswer)
         histogram = None if manifest.seen is None else manifest.seen.histogram
         self._binner = None if histogram is None else Binner(histogram, manifest.window.hop)
-        self._nothing = np.zeros((len(manifest.channels), BINS), np.int64)
-        self._counts: OrderedDict[tuple[str, str], Counts] = OrderedDict()
-        self._whole = self._new()
+        channels = len(manifest.channels)
+        self._waiting: list[Windows] = []
+        self._whole, self._whole_open = Counts(channels), OpenBlocks(1, channels)
+        self._whole_windows = 0  # in the open block
+        self._devices: set[str] = set()  # of the open block
+        self._open = OpenBlocks(MOST_DEVICES, channels)
+        self._slots: OrderedDict[tuple[str, str], int] = OrderedDict()
+        self._dropped: list[int] = []  # slots whose blocks are still those of another device
+        self._counts: dict[tuple[str, str], Counts] = {}
         self._drifts: dict[tuple[str, str], Drift] = {}
         self._fresh: set[tuple[str, str]] = set()
 
-    def scored(self, record: ScoreRecord) -> bool:
-        """Whether this student gave the score."""
-        return bool(
-            record["model"] == self.manifest.name and record["version"] == self.manifest.version
-        )
-
-    def look(self, records: Sequence[ScoreRecord], windows: Sequence[np.ndarray]) -> None:
-        """Count scored windows, one after the other, for the stream and for their devices."""
-        if not records:
+    def note(self, part: StudentScores) -> None:
+        """Keep what is counted of scored windows, if this student gave the scores."""
+        columns, size = part.scores.columns, len(part.scores)
+        given_by = (columns["model"], columns["version"])
+        if given_by != (self.manifest.name, self.manifest.version):
             return
-        bins = (
-            [self._nothing] * len(records) if self._binner is None else self._binner.bins(windows)
+        newest = np.empty((size, 0, len(self.manifest.channels)), np.float32)
+        if self._binner is not None:
+            newest = self._binner.newest(part.windows.values)
+        unknown = np.zeros(size, np.bool_)
+        if self._label_field:
+            unknown = np.array([label == UNKNOWN for label in columns[self._label_field]])
+        covered = np.asarray(columns["covered"] if self._has_interval else np.zeros(size))
+        senders = part.windows.senders
+        self._waiting.append(
+            Windows(senders, newest, doubtful(columns, size), unknown, covered.astype(np.float64))
         )
-        for record, counted_bins in zip(records, bins, strict=True):
-            place = (record["site"], record["device"])
-            counted = Counted(
-                counted_bins,
-                1,
-                int(is_doubtful(record)),
-                int(bool(self._label_field) and record[self._label_field] == UNKNOWN),
-                float(record["covered"]) if self._has_interval else 0.0,
-                {"/".join(place)},
-            )
-            if self._whole.add(counted):
-                self._judge((ALL, ALL), self._whole)
-            own = self._of_device(place)
-            if own.add(counted):
-                self._judge(place, own)
+        if sum(map(len, self._waiting)) >= _TOGETHER:
+            self._count_waiting()
 
     def drifts(self) -> list[Drift]:
         """The judgement of the stream, then those of its devices by name."""
+        self._count_waiting()
         return [self._drifts[place] for place in sorted(self._drifts)]
 
     def take_fresh(self) -> list[Drift]:
         """What was judged since the last call."""
+        self._count_waiting()
         fresh, self._fresh = self._fresh, set()
         return [self._drifts[place] for place in sorted(fresh) if place in self._drifts]
 
-    def _of_device(self, place: tuple[str, str]) -> Counts:
-        counts = self._counts.get(place)
-        if counts is None:
-            counts = self._counts[place] = self._new()
-            if len(self._counts) > MOST_DEVICES:
-                oldest, _ = self._counts.popitem(last=False)
+    def _count_waiting(self) -> None:
+        """Count the windows that wait, for the stream and for their devices."""
+        if not self._waiting:
+            return
+        windows, self._waiting = join_windows(self._waiting), []
+        for start in range(0, len(windows), MOST_DEVICES):
+            self._count(windows.take(slice(start, start + MOST_DEVICES)))
+
+    def _count(self, windows: Windows) -> None:
+        """Count windows of at most `MOST_DEVICES` devices."""
+        size = len(windows)
+        cells = np.empty((size, 0), np.int64)
+        if self._binner is not None:
+            cells = self._binner.cells(windows.newest)
+        start = 0
+        for _, block in self._whole_open.add(np.zeros(size, np.int64), windows, cells):
+            stop = start + BLOCK - self._whole_windows
+            self._name(windows.senders[start:stop])
+            block.devices, self._devices = self._devices, set()
+            start, self._whole_windows = stop, 0
+            self._whole.push(block)
+            self._judge((ALL, ALL), self._whole)
+        self._name(windows.senders[start:])
+        self._whole_windows += size - start
+        slots = np.array([self._slot(place) for place in windows.senders])
+        if self._dropped:
+            self._open.clear(self._dropped)
+            self._dropped = []
+        places = dict(zip(slots.tolist(), windows.senders, strict=True))
+        for slot, block in self._open.add(slots, windows, cells):
+            place = places[slot]
+            block.devices = {"/".join(place)}
+            counts = self._counts.setdefault(place, Counts(len(self.manifest.channels)))
+            counts.push(block)
+            self._judge(place, counts)
+
+    def _name(self, senders: Sequence[tuple[str, str]]) -> None:
+        """Note devices of the open block of the stream, as many as are counted."""
+        for place in senders:
+            if len(self._devices) >= MANY:
+                return
+            self._devices.add("/".join(place))
+
+    def _slot(self, place: tuple[str, str]) -> int:
+        """The slot of a device; a new one takes that of the device scored longest ago."""
+        slot = self._slots.get(place)
+        if slot is None:
+            slot = len(self._slots)
+            if slot >= MOST_DEVICES:
+                oldest, slot = self._slots.popitem(last=False)
+                self._counts.pop(oldest, None)
                 self._drifts.pop(oldest, None)
-        self._counts.move_to_end(place)
-        return counts
+                self._dropped.append(slot)
+            self._slots[place] = slot
+        self._slots.move_to_end(place)
+        return slot
 
     def _judge(self, place: tuple[str, str], counts: Counts) -> None:
         found = judge(counts, self.manifest, rejects=self._rejects, has_interval=self._has_interval)
@@ -191,9 +238,6 @@ class _Stream:
             now_ms,
         )
         self._fresh.add(place)
-
-    def _new(self) -> Counts:
-        return Counts(len(self.manifest.channels))
 
 
 def _points(gateway: str, drift: Drift) -> list[Point]:

@@ -7,8 +7,10 @@ explanation is left out and counted; a score never waits.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Protocol
+
+import numpy as np
 
 from models.errors import ScoreFailed
 from models.explain import explain
@@ -20,7 +22,6 @@ from pipeline.points.points import Point, explanation_point
 from pipeline.points.scores import ScoreRecord
 from pipeline.scoring.batch import Scored
 from pipeline.status.view import Measure
-from pipeline.windows.devices import ClosedWindow
 from pipeline.windows.spec import Window
 
 __all__ = ["AlertExplainer", "WaitingLine"]
@@ -62,23 +63,15 @@ class AlertExplainer:
         self.explained_total = 0
         self.dropped_total = 0
 
-    def look(self, closed: Sequence[ClosedWindow], scored: Scored) -> None:
-        """Take note of the alert-level scores of a batch; never raises, never waits.
-
-        Args:
-            closed: The windows that were scored.
-            scored: What became of them.
-        """
-        alerting = [record for record in scored.records if _needs_attention(record)]
-        if not alerting:
-            return
-        windows = {
-            (item.site, item.device, item.stream, item.window.end_ms): item.window
-            for item in closed
-        }
-        for record in alerting:
-            place = (record["site"], record["device"], record["stream"], record["end_ms"])
-            self._take(record, windows[place])
+    def look(self, scored: Scored) -> None:
+        """Take note of the alert-level scores of a batch; never raises, never waits."""
+        for part in scored.parts:
+            task = TASKS[part.scores.columns["task"]]
+            if task.needs_attention is None:
+                continue
+            alarming = task.alarming(part.scores.columns, len(part.scores))
+            for row in np.flatnonzero(alarming).tolist():
+                self._take(part.scores.record(row), part.windows.window(row))
 
     def measures(self) -> list[Measure]:
         """The counters, for `/metrics`."""
@@ -128,7 +121,3 @@ class AlertExplainer:
             text=report.text,
             version=report.version,
         )
-
-
-def _needs_attention(record: ScoreRecord) -> bool:
-    return bool(TASKS[record["task"]].is_alarming(record))

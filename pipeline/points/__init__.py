@@ -5,8 +5,9 @@ with measurement, tags, fields and time, and their lines in InfluxDB's line prot
 identity of a point is deterministic, so writing it again overwrites it.
 
 Files, in order: `measurements` (tags, fields, types and units), `points` (a point and its checks),
-`lines` (line protocol), `scores` (the form of a score record, made of its task's fields),
-`scorelines` (the same as lines, fast), `accounts` (points about a process).
+`scorecolumns` (scores as columns, and how the log holds them), `pointblocks` (many points as
+columns), `lines` (line protocol), `scores` (single score records, made of their task's fields, and
+the points of scores), `accounts` (points about a process).
 """
 
 __all__: list[str] = []

@@ -1,9 +1,10 @@
 """Score records: one form per task, made of its table of fields. Pure.
 
-1. A **score record** is one score as the scoring stage appends it to the log topic `scores`, a few
-   at once, as a JSON array of objects (`encode_scores`, `decode_scores`).
-2. A score becomes a **point** (`points_of`) or, faster, a **line** (`pipeline.points.scorelines`).
-   A task with details has further points per score.
+1. A **score record** is one score as plain data. The log topic `scores` holds many at once as
+   columns (`pipeline.points.scorecolumns`); `decode_scores` gives them one by one.
+2. A score becomes a **point**. `score_points` makes blocks of points straight from the columns
+   (`pipeline.points.pointblocks`), and takes scores one by one where a column is odd, so that a
+   flawed score affects no other. A task with details has further points per score.
 
 `ScoreHead` and `task.fields` are the only places that name the keys of a record. The
 tag `model` is the model's name without its version, so that scoring a window again, even by another
@@ -12,7 +13,6 @@ version, overwrites its point.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -22,7 +22,6 @@ import orjson
 
 from models.errors import UnknownTask
 from models.tasks.contract import Kind, Task
-from models.tasks.quality import QUALITY, is_doubtful
 from models.tasks.registry import TASKS, find_task
 from pipeline.errors import PointError
 from pipeline.points.measurements import (
@@ -31,7 +30,9 @@ from pipeline.points.measurements import (
     detail_measurement,
     score_measurement,
 )
+from pipeline.points.pointblocks import PointBlock, block_of
 from pipeline.points.points import FieldValue, Point
+from pipeline.points.scorecolumns import ScoreColumns, parse_scores
 
 __all__ = [
     "FlawedScore",
@@ -40,9 +41,6 @@ __all__ = [
     "ScorePoints",
     "ScoreRecord",
     "decode_scores",
-    "encode_scores",
-    "encode_scores_in_parts",
-    "parse_scores",
     "points_of",
     "score_form",
     "score_points",
@@ -62,12 +60,12 @@ class ScorePoints:
     """Points made of records of the log, and the scores that cannot become points.
 
     Attributes:
-        points: The points.
+        points: The points, single ones and blocks.
         end_ms: End of the window of each score that has points, epoch milliseconds.
         flawed: Scores without a point.
     """
 
-    points: list[Point] = field(default_factory=list)
+    points: list[Point | PointBlock] = field(default_factory=list)
     end_ms: list[int] = field(default_factory=list)
     flawed: list[FlawedScore] = field(default_factory=list)
 
@@ -96,69 +94,37 @@ that is not `always` there may be missing or None."""
 
 _HEAD = get_type_hints(ScoreHead)
 _HEAD_TYPES = list(_HEAD.values())
-_COUNTS = [name for name, kind in _HEAD.items() if kind is int]
-_RARE = frozenset(field.name for field in OPTIONAL_SCORE_FIELDS) - {QUALITY}
 _STORED_AS_THEY_ARE = ("version", "start_ms", "readings", "gaps")
-_LAST_MS = (2**63 - 1) // 1_000_000
-_FLOAT = frozenset([float])
-
-
-def encode_scores(records: Sequence[ScoreRecord]) -> bytes:
-    """The value of one record on the log topic `scores`.
-
-    Raises:
-        PointError: A record is not a `ScoreRecord`; JSON would turn its NaN into `null`.
-    """
-    for record in records:
-        _check(record)
-    return _dumped(records)
-
-
-def encode_scores_in_parts(records: Sequence[ScoreRecord], max_bytes: int) -> list[bytes]:
-    """The values of as many records of the log as keep each within `max_bytes`, in order.
-
-    A single score that is longer becomes a value of its own.
-
-    Raises:
-        PointError: See `encode_scores`.
-    """
-    parts = [(records, encode_scores(records))]
-    found = []
-    while parts:
-        part, value = parts.pop()
-        if len(value) <= max_bytes or len(part) < 2:
-            found.append(value)
-        else:
-            half = len(part) // 2
-            parts += [(each, _dumped(each)) for each in (part[half:], part[:half])]
-    return found
 
 
 def score_points(value: bytes, into: ScorePoints) -> None:
     """Add the points of a record of the topic `scores` to `into`; a bad score affects no other.
 
     Raises:
-        PointError: `value` is not a JSON array; `into` is unchanged.
+        PointError: `value` is no record of scores; `into` is unchanged.
     """
-    for record in parse_scores(value):
-        try:
-            _check_head(record)
-            into.points += _form_of(record).points(record)
-        except PointError as exc:
-            into.flawed.append(FlawedScore(orjson.dumps([record]), str(exc)))
-            continue
-        into.end_ms.append(record["end_ms"])
+    for part in parse_scores(value):
+        if not isinstance(part, ScoreColumns):
+            _add_score(part, into)
+        elif (block := block_of(part)) is None or not _add_block(part, block, into):
+            for record in part.records():
+                _add_score(record, into)
 
 
 def decode_scores(value: bytes) -> list[ScoreRecord]:
-    """Read the output of `encode_scores`; `points_of` accepts everything it returns.
+    """The scores in a record of the topic `scores`; `points_of` accepts everything it returns.
 
     Raises:
-        PointError: `value` is anything else.
+        PointError: `value` is no record of scores, or one of them makes no point.
     """
-    records = parse_scores(value)
+    records = [
+        record
+        for part in parse_scores(value)
+        for record in (part.records() if isinstance(part, ScoreColumns) else (part,))
+    ]
     for record in records:
-        _check(record)
+        _check_head(record)
+        _form_of(record).points(record)
     return records
 
 
@@ -166,8 +132,8 @@ def points_of(records: Sequence[ScoreRecord]) -> list[Point]:
     """The points of score records, in order: one per record, followed by its details.
 
     Raises:
-        PointError: A record is not a `ScoreRecord`. Never raised for records that `encode_scores`
-            accepted or `decode_scores` returned.
+        PointError: A record is not a `ScoreRecord`. Never raised for records that `decode_scores`
+            returned.
     """
     return [point for record in records for point in _form_of(record).points(record)]
 
@@ -178,41 +144,18 @@ def score_form(task: Task) -> ScoreForm:
     return ScoreForm(task)
 
 
-def parse_scores(value: bytes) -> list[Any]:
-    """The JSON array in a record of the topic `scores`; its elements are not checked.
-
-    Raises:
-        PointError: `value` is not a JSON array.
-    """
-    try:
-        records = orjson.loads(value)
-    except orjson.JSONDecodeError as exc:
-        msg = f"not score records: {exc}; begins with {value[:80]!r}"
-        raise PointError(msg) from exc
-    if type(records) is not list:
-        msg = f"not score records but a {type(records).__name__}: {value[:80]!r}"
-        raise PointError(msg)
-    return records
-
-
 class ScoreForm:
-    """The form of the score records of one task: its check and its point, from `task.fields`."""
+    """The form of the score records of one task: its points, from `task.fields`."""
 
     def __init__(self, task: Task) -> None:
         self._task = task
         self._measurement = score_measurement(task)
-        kinds = {"object" if field.labels_in else field.kind for field in task.fields}
-        self._floats = [field.name for field in task.fields] if kinds == {"float"} else None
         self._details = detail_measurement(task) if task.details else None
 
-    def check(self, record: ScoreRecord) -> None:
-        """Check a record whose head is valid.
-
-        Raises:
-            PointError: The record makes no point.
-        """
-        if self._details is not None or not self._surely_fine(record):
-            self.points(record)
+    @property
+    def has_details(self) -> bool:
+        """Whether a score has further points."""
+        return self._details is not None
 
     def points(self, record: ScoreRecord) -> list[Point]:
         """The point of a record, followed by those of its details.
@@ -278,35 +221,30 @@ class ScoreForm:
             if value is not None or each.always:
                 yield each.name, _READ[each.kind](each.name, value)
 
-    def _surely_fine(self, record: ScoreRecord) -> bool:
-        """Whether a record of floats makes a point: a shortcut for the most frequent records."""
-        if self._floats is None or not _RARE.isdisjoint(record) or is_doubtful(record):
-            return False
-        numbers = list(map(record.get, self._floats))
-        words = list(map(record.__getitem__, SCORE_TAGS))
-        counts = list(map(record.__getitem__, _COUNTS))
-        return (
-            _FLOAT.issuperset(map(type, numbers))
-            and math.isfinite(sum(numbers))  # type: ignore[arg-type]
-            and all(words)
-            and "".join(words).isprintable()
-            and max(counts) <= _LAST_MS
-            and min(counts) >= 0
-        )
 
-
-def _dumped(records: Sequence[ScoreRecord]) -> bytes:
+def _add_score(record: Any, into: ScorePoints) -> None:
     try:
-        return orjson.dumps(records)
-    except TypeError as exc:
-        msg = f"score records are not JSON: {exc}"
-        raise PointError(msg) from exc
+        _check_head(record)
+        into.points += _form_of(record).points(record)
+    except PointError as exc:
+        into.flawed.append(FlawedScore(orjson.dumps([record]), str(exc)))
+        return
+    into.end_ms.append(record["end_ms"])
 
 
-def _check(record: Any) -> None:
-    """Raise PointError unless `record` is a `ScoreRecord` that makes a point."""
-    _check_head(record)
-    _form_of(record).check(record)
+def _add_block(scores: ScoreColumns, block: PointBlock, into: ScorePoints) -> bool:
+    """Add a block, followed by the details of its scores; False if a detail is flawed."""
+    form = score_form(TASKS[scores.columns["task"]])
+    details: list[Point] = []
+    if form.has_details:
+        try:
+            for record in scores.records():
+                details += form.details(record)
+        except PointError:
+            return False
+    into.points += [block, *details]
+    into.end_ms += block.time_ms
+    return True
 
 
 def _check_head(record: Any) -> None:

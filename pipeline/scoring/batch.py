@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +23,9 @@ from models.manifest import Manifest
 from models.tasks.contract import Scores
 from models.tasks.quality import QUALITY
 from models.tasks.registry import TASKS
-from pipeline.points.scores import ScoreHead, ScoreRecord
+from pipeline.points.scorecolumns import ScoreColumns, encode_scores
 from pipeline.scoring.quality import QualityChecks
-
-if TYPE_CHECKING:
-    from pipeline.windows.devices import ClosedWindow
-    from pipeline.windows.spec import Window
+from pipeline.windows.windowbatch import WindowBatch, join_batches
 
 __all__ = [
     "Health",
@@ -36,7 +33,9 @@ __all__ = [
     "Rescue",
     "Scored",
     "Scorer",
+    "StudentScores",
     "Unscored",
+    "encode_by_partition",
     "score_and_report",
     "score_windows",
 ]
@@ -57,8 +56,19 @@ class Scorer(Protocol):
 class Unscored:
     """A window without a score, with the reason; it is counted, never dropped silently."""
 
-    closed: ClosedWindow
+    site: str
+    device: str
+    stream: str
+    end_ms: int
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StudentScores:
+    """The scores that one student gave: `scores` has one row for each of `windows`, in order."""
+
+    windows: WindowBatch
+    scores: ScoreColumns
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +88,14 @@ class Health:
 
 @dataclass(slots=True)
 class Scored:
-    """The outcome of a batch: each window is in `records` or in `unscored`."""
+    """The outcome of a batch: each window is in `parts` or in `unscored`."""
 
-    records: list[ScoreRecord] = field(default_factory=list)
+    parts: list[StudentScores] = field(default_factory=list)
     unscored: list[Unscored] = field(default_factory=list)
     health: list[Health] = field(default_factory=list)
 
 
-OnScored = Callable[[Sequence["ClosedWindow"], Scored], None]
+OnScored = Callable[[Sequence[WindowBatch], Scored], None]
 """Called with the windows of a batch and their outcome; it returns at once."""
 
 
@@ -99,7 +109,7 @@ class Rescue(Protocol):
 
 
 def score_windows(
-    closed: Sequence[ClosedWindow],
+    batches: Sequence[WindowBatch],
     student_of: Callable[[str], Scorer | None],
     scored_ms: int,
     rescue: Rescue | None = None,
@@ -108,80 +118,92 @@ def score_windows(
     """Score windows of any devices and streams.
 
     Args:
-        closed: Closed windows, with values [length, channels] float32 in raw units.
+        batches: Closed windows, with values in raw units.
         student_of: Returns the student of a stream; None if no student scores it.
         scored_ms: Processing time of the records, epoch milliseconds.
         rescue: Asked when a student raises, or gives no finite score to a finite window.
         checks: The checks of the students that score, kept from call to call.
 
     Returns:
-        Records grouped by stream, and in the given order within a stream. A window is unscored if
+        Scores grouped by stream, and in the given order within a stream. A window is unscored if
         its numbers are not finite, its shape is not the student's, no student scores its stream, or
         the student raises over it.
     """
     checks = QualityChecks() if checks is None else checks
-    groups: dict[str, list[ClosedWindow]] = {}
-    for item in closed:
-        groups.setdefault(item.stream, []).append(item)
+    groups: dict[str, list[WindowBatch]] = {}
+    for batch in batches:
+        if len(batch):
+            groups.setdefault(batch.stream, []).append(batch)
     scored = Scored()
     for stream, group in groups.items():
         student = student_of(stream)
-        if student is None:
-            reason = f"no student scores the stream {stream!r}"
-            scored.unscored += [Unscored(item, reason) for item in group]
-        else:
-            _score_group(group, student, checks, scored_ms, scored, rescue)
+        for windows in join_batches(group):
+            if student is None:
+                _leave(windows, f"no student scores the stream {stream!r}", scored)
+            else:
+                student = _score_batch(windows, student, checks, scored_ms, scored, rescue)
     return scored
 
 
 def score_and_report(
     student_of: Callable[[str], Scorer | None],
     on_scored: OnScored | None,
-    closed: Sequence[ClosedWindow],
+    batches: Sequence[WindowBatch],
     *,
     scored_ms: int,
     rescue: Rescue | None = None,
     checks: QualityChecks | None = None,
 ) -> Scored:
     """Score windows as `score_windows` does, and report the batch to `on_scored`."""
-    scored = score_windows(closed, student_of, scored_ms, rescue, checks)
+    scored = score_windows(batches, student_of, scored_ms, rescue, checks)
     if on_scored is not None:
-        on_scored(closed, scored)
+        on_scored(batches, scored)
     return scored
 
 
-def _score_group(
-    group: list[ClosedWindow],
+def encode_by_partition(scored: Scored) -> list[tuple[int, bytes]]:
+    """Records of the topic `scores`, each with the partition of its devices."""
+    groups: dict[int, list[ScoreColumns]] = {}
+    for part in scored.parts:
+        partition = part.windows.partition
+        if (partition == partition[0]).all():
+            groups.setdefault(int(partition[0]), []).append(part.scores)
+            continue
+        for number in np.unique(partition).tolist():
+            rows = np.flatnonzero(partition == number)
+            groups.setdefault(number, []).append(part.scores.take(rows))
+    return [(number, value) for number, group in groups.items() for value in encode_scores(group)]
+
+
+def _score_batch(
+    windows: WindowBatch,
     student: Scorer,
     checks: QualityChecks,
     scored_ms: int,
     scored: Scored,
     rescue: Rescue | None,
-) -> None:
-    manifest = student.manifest
+) -> Scorer:
+    """Score windows of one shape; returns the student that scores from now on."""
+    manifest, values = student.manifest, windows.values
     shape = (manifest.window.length, len(manifest.channels))
-    fitting = [item for item in group if item.window.values.shape == shape]
-    for item in group:
-        if item.window.values.shape != shape:
-            reason = f"window of shape {item.window.values.shape}, {manifest.name} needs {shape}"
-            scored.unscored.append(Unscored(item, reason))
-    if not fitting:
-        return
-    windows = np.stack([item.window.values for item in fitting])
-    found: Scores | str = _scores_of(student, windows)
-    if rescue is not None and _has_failed(found, windows):
+    if values.shape[1:] != shape:
+        reason = f"window of shape {values.shape[1:]}, {manifest.name} needs {shape}"
+        _leave(windows, reason, scored)
+        return student
+    found: Scores | str = _scores_of(student, values)
+    if rescue is not None and _has_failed(found, values):
         scores, error = (None, found) if isinstance(found, str) else (found, "")
-        rescued = rescue(student, windows, scores, error)
+        rescued = rescue(student, values, scores, error)
         if rescued is not None:
             student, found = rescued
-    for part, scores_or_error in _parts(student, windows, found):
-        items = fitting[part]
-        qualities = checks.of(student.manifest).flags(
-            windows[part],
-            [item.window.rate_hz for item in items],
-            [item.window.made_up for item in items],
-        )
-        _add_part(items, student.manifest, scores_or_error, qualities, scored_ms, scored)
+    for rows, scores_or_error in _parts(student, values, found):
+        part = windows if rows == slice(0, len(windows)) else windows.take(rows)
+        if isinstance(scores_or_error, str):
+            title = f"{student.manifest.name} v{student.manifest.version}"
+            _leave(part, f"{title} failed over it: {scores_or_error}", scored)
+        else:
+            _add_scores(part, student.manifest, scores_or_error, checks, scored_ms, scored)
+    return student
 
 
 def _scores_of(student: Scorer, windows: NDArray[np.float32]) -> Scores | str:
@@ -195,6 +217,8 @@ def _scores_of(student: Scorer, windows: NDArray[np.float32]) -> Scores | str:
 def _has_failed(found: Scores | str, windows: NDArray[np.float32]) -> bool:
     if isinstance(found, str):
         return True
+    if found.valid.all():
+        return False
     missing = windows[~found.valid]
     return bool(np.isfinite(missing).all(axis=(1, 2)).any())
 
@@ -211,55 +235,64 @@ def _parts(
         yield slice(start, start + len(windows)), found
 
 
-def _add_part(
-    items: list[ClosedWindow],
+def _add_scores(
+    windows: WindowBatch,
     manifest: Manifest,
-    scores: Scores | str,
-    qualities: list[str],
+    scores: Scores,
+    checks: QualityChecks,
     scored_ms: int,
     scored: Scored,
 ) -> None:
-    title = f"{manifest.name} v{manifest.version}"
-    if isinstance(scores, str):
-        scored.unscored += [Unscored(item, f"{title} failed over it: {scores}") for item in items]
-        return
     answer = TASKS[manifest.task].answer
-    if windows := int(scores.valid.sum()):
+    size = int(scores.valid.sum())
+    if size:
         student_name = (manifest.name, manifest.version)
-        scored.health.append(Health(student_name, windows, answer.health(scores)))
-    rows = answer.record_fields(scores)
-    for item, is_valid, fields, quality in zip(
-        items, scores.valid.tolist(), rows, qualities, strict=True
-    ):
-        if is_valid:
-            head = _head(item, manifest, scored_ms)
-            rates = _rate_fields(item.window)
-            scored.records.append({**head, **fields, **rates, QUALITY: quality})
-        else:
-            reason = f"{title} gave no finite score for this window"
-            scored.unscored.append(Unscored(item, reason))
+        scored.health.append(Health(student_name, size, answer.health(scores)))
+    quality = checks.of(manifest).flags(windows.values, windows.rate_hz, windows.made_up)
+    columns = {
+        **_head(windows, manifest, scored_ms),
+        **answer.columns(scores),
+        **_rate_columns(windows),
+        QUALITY: quality,
+    }
+    found = ScoreColumns(len(windows), columns)
+    if size < len(windows):
+        title = f"{manifest.name} v{manifest.version}"
+        missing = windows.take(np.flatnonzero(~scores.valid))
+        _leave(missing, f"{title} gave no finite score for this window", scored)
+        rows = np.flatnonzero(scores.valid)
+        windows, found = windows.take(rows), found.take(rows)
+    if size:
+        scored.parts.append(StudentScores(windows, found))
 
 
-def _head(item: ClosedWindow, manifest: Manifest, scored_ms: int) -> ScoreHead:
-    window = item.window
+def _leave(windows: WindowBatch, reason: str, scored: Scored) -> None:
+    """Note windows that have no score."""
+    for (site, device), end_ms in zip(windows.senders, windows.end_ms.tolist(), strict=True):
+        scored.unscored.append(Unscored(site, device, windows.stream, end_ms, reason))
+
+
+def _head(windows: WindowBatch, manifest: Manifest, scored_ms: int) -> dict[str, Any]:
+    """The columns of every score; see `pipeline.points.scores.ScoreHead`."""
+    sites, devices = zip(*windows.senders, strict=True)
     return {
         "task": manifest.task,
-        "site": item.site,
-        "device": item.device,
-        "stream": item.stream,
+        "site": list(sites),
+        "device": list(devices),
+        "stream": windows.stream,
         "model": manifest.name,
         "version": manifest.version,
-        "start_ms": window.start_ms,
-        "end_ms": window.end_ms,
-        "readings": window.readings,
-        "gaps": window.gaps,
-        "recv_ms": window.recv_ms,
+        "start_ms": windows.start_ms,
+        "end_ms": windows.end_ms,
+        "readings": windows.readings,
+        "gaps": windows.gaps,
+        "recv_ms": windows.recv_ms,
         "scored_ms": scored_ms,
     }
 
 
-def _rate_fields(window: Window) -> dict[str, float | int]:
-    """The fields that only scores of resampled windows have."""
-    if window.rate_hz is None or window.run_ms is None:
+def _rate_columns(windows: WindowBatch) -> dict[str, Any]:
+    """The columns that only scores of resampled windows have."""
+    if windows.rate_hz is None or windows.run_ms is None:
         return {}
-    return {"made_up": window.made_up, "rate_hz": window.rate_hz, "run_ms": window.run_ms}
+    return {"made_up": windows.made_up, "rate_hz": windows.rate_hz, "run_ms": windows.run_ms}

@@ -31,15 +31,16 @@ from models.artifact import Artifact
 from models.errors import Misfit
 from models.manifest import check_fit
 from models.session import Student
+from models.tasks.columns import row_of
 from models.tasks.contract import Scores
 from models.tasks.registry import find_task
 from pipeline.errors import LineFull, PointError, SinkError
 from pipeline.points.points import Point, shadow_point
-from pipeline.scoring.batch import Scored, Scorer
+from pipeline.scoring.batch import Scorer
 from pipeline.scoring.evidence import Comparison, Evidence
 from pipeline.scoring.thresholds import Thresholds
 from pipeline.status.view import ChallengerStatus
-from pipeline.windows.devices import ClosedWindow
+from pipeline.windows.windowbatch import WindowBatch
 
 __all__ = ["Contest", "Contests", "Line", "TakeBack"]
 
@@ -96,7 +97,7 @@ class Contest:
         self._shape = (manifest.window.length, len(manifest.channels))
         size = 4 * self._shape[0] * self._shape[1]
         self._most = max(1, min(_MOST_WAITING, _MOST_WAITING_BYTES // size))
-        self._waiting: list[ClosedWindow] = []
+        self._waiting: list[WindowBatch] = []
         self._shown_ms = started_ms
         self._lock = Lock()
         self._champion_first = True
@@ -105,28 +106,29 @@ class Contest:
         """What is known so far."""
         return self._evidence
 
-    def offer(self, windows: Sequence[ClosedWindow]) -> bool:
+    def offer(self, windows: WindowBatch) -> bool:
         """Keep some of the windows for the next comparison.
 
         Returns:
             True if none was waiting, so that a comparison has to be asked for.
         """
-        fitting = [item for item in windows if item.window.values.shape == self._shape]
+        size = len(windows)
+        if windows.values.shape[1:] != self._shape:
+            return False
         with self._lock:
-            room = self._most - len(self._waiting)
-            taken = fitting
-            if len(fitting) > room:  # evenly, because neighbours are often of one device
-                places = np.linspace(0, len(fitting) - 1, room).astype(int)
-                taken = [fitting[place] for place in places]
-            self.skipped_total += len(fitting) - len(taken)
+            room = self._most - sum(map(len, self._waiting))
+            taken = min(size, room)
+            self.skipped_total += size - taken
             was_empty = not self._waiting
-            self._waiting += taken
-            return was_empty and bool(taken)
+            if taken:  # evenly, because neighbours are often of one device
+                rows = np.linspace(0, size - 1, taken).astype(np.intp)
+                self._waiting.append(windows if taken == size else windows.take(rows))
+            return was_empty and taken > 0
 
     def withdraw(self) -> None:
         """Skip the windows that wait, because no comparison can be asked for."""
         with self._lock:
-            self.skipped_total += len(self._waiting)
+            self.skipped_total += sum(map(len, self._waiting))
             self._waiting = []
 
     def compare(self, now_ms: int) -> tuple[str | None, Point | None]:
@@ -140,7 +142,7 @@ class Contest:
             waiting, self._waiting = self._waiting, []
         if not waiting or self.failed is not None:
             return None, None
-        windows = np.stack([item.window.values for item in waiting])
+        windows = np.concatenate([batch.values for batch in waiting])
         # In turn, so that a warm cache helps one as often as the other.
         self._champion_first = not self._champion_first
         order = (self.champion, self.challenger)
@@ -162,7 +164,7 @@ class Contest:
         return reason, self._most_apart(waiting, reference, judged)
 
     def _most_apart(
-        self, items: Sequence[ClosedWindow], reference: Scores, judged: Scores
+        self, batches: Sequence[WindowBatch], reference: Scores, judged: Scores
     ) -> Point | None:
         manifest = self.champion.manifest
         answer = find_task(manifest.task).answer
@@ -171,17 +173,20 @@ class Contest:
         place = int(np.argmax(apart))
         if apart[place] < 0:
             return None
-        item, field = items[place], answer.headline_field
+        field = answer.headline_field
         texts = [
-            _shown(answer.record_fields(scores)[place].get(field)) for scores in (judged, reference)
+            _shown(row_of(answer.columns(scores), place).get(field))
+            for scores in (judged, reference)
         ]
+        senders = [sender for batch in batches for sender in batch.senders]
+        ends = np.concatenate([batch.end_ms for batch in batches])
         return shadow_point(
-            (item.site, item.device, item.stream),
+            (*senders[place], manifest.stream),
             manifest.name,
             versions=(self.challenger.manifest.version, manifest.version),
             disagreement=float(apart[place]),
             answers=(texts[0], texts[1]),
-            end_ms=item.window.end_ms,
+            end_ms=int(ends[place]),
         )
 
 
@@ -273,14 +278,14 @@ class Contests:
 
     # -- for scoring ------------------------------------------------------------------------
 
-    def on_scored(self, closed: Sequence[ClosedWindow], _scored: Scored) -> None:
+    def on_scored(self, batches: Sequence[WindowBatch]) -> None:
         """Hand windows to the comparisons; never raises, never waits."""
         for contest in [*self._contests.values()]:
-            stream = contest.champion.manifest.stream
-            windows = [item for item in closed if item.stream == stream]
-            if not windows or contest.failed is not None:
+            if contest.failed is not None:
                 continue
-            if contest.offer(windows):
+            stream = contest.champion.manifest.stream
+            offered = [contest.offer(batch) for batch in batches if batch.stream == stream]
+            if any(offered):
                 try:
                     self._line.submit(lambda contest=contest: self._compare(contest))  # type: ignore[misc]
                 except LineFull:

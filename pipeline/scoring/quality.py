@@ -146,31 +146,34 @@ class QualityCheck:
     def flags(
         self,
         windows: _Floats,
-        rates_hz: Sequence[float | None] = (),
-        made_up: Sequence[float] = (),
+        rates_hz: NDArray[np.float64] | None = None,
+        made_up: NDArray[np.float64] | None = None,
     ) -> list[str]:
         """The quality of each window: `good`, or its flags.
 
         Args:
             windows: [batch, length, channels] float32 in raw units.
-            rates_hz: Measured rate of each window; None where it is not known.
-            made_up: Share of made-up readings of each window.
+            rates_hz: [batch] measured rate of each window; None if it is not known.
+            made_up: [batch] share of made-up readings of each window; None if there are none.
         """
-        found: list[list[str]] = [[] for _ in windows]
+        found: dict[int, list[str]] = {}
         if self._limits is not None:
             with np.errstate(all="ignore"):  # a window may not be finite
                 self._flag_readings(windows, self._limits, found)
-        if self._rate_hz is not None:
-            slow = _HALF * self._rate_hz
-            for flags, rate_hz in zip(found, rates_hz, strict=False):
-                if rate_hz is not None and rate_hz < slow:
-                    flags.append("rate")
-        for flags, share in zip(found, made_up, strict=False):
-            if share > _HALF:
-                flags.append("made up")
-        return ["; ".join(flags) if flags else GOOD for flags in found]
+        if self._rate_hz is not None and rates_hz is not None:
+            for at in np.flatnonzero(rates_hz < _HALF * self._rate_hz).tolist():
+                found.setdefault(at, []).append("rate")
+        if made_up is not None:
+            for at in np.flatnonzero(made_up > _HALF).tolist():
+                found.setdefault(at, []).append("made up")
+        qualities = [GOOD] * len(windows)
+        for at, flags in found.items():
+            qualities[at] = "; ".join(flags)
+        return qualities
 
-    def _flag_readings(self, windows: _Floats, limits: _Limits, found: list[list[str]]) -> None:
+    def _flag_readings(
+        self, windows: _Floats, limits: _Limits, found: dict[int, list[str]]
+    ) -> None:
         low, high = windows.min(axis=1), windows.max(axis=1)
         outside = _outside(windows, low, high, limits)
         still = np.zeros_like(outside) if self._still is None else high - low < self._still
@@ -181,7 +184,7 @@ class QualityCheck:
         is_odd = outside.any(axis=1) | still.any(axis=1)
         for part in odd_lengths:
             is_odd |= part
-        for at in np.flatnonzero(is_odd):
+        for at in np.flatnonzero(is_odd).tolist():
             odd = set(np.flatnonzero(outside[at]).tolist())
             slips: dict[int, str] = {}
             for vector, part in zip(self._vectors, odd_lengths, strict=True):
@@ -191,7 +194,8 @@ class QualityCheck:
             for place in odd - self._in_vectors:
                 slips |= self._slip_of_channel(place, low[at, place], high[at, place], limits)
             constant = set(np.flatnonzero(still[at]).tolist()) - slips.keys()
-            found[at] += self._texts(slips, odd, constant)
+            if texts := self._texts(slips, odd, constant):
+                found[at] = texts
 
     def _slip_of_vector(self, vector: _Vector, window: _Floats) -> dict[int, str]:
         """The unit that gives a vector a length that training saw, for its three channels."""

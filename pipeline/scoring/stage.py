@@ -27,20 +27,16 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
 
-from numpy.typing import NDArray
-
 from ingest.blocks import decode_record
 from ingest.clock import now_ms, steady_ms
 from ingest.deadletter import DeadLetter, encode_dead_letter
 from ingest.errors import RefusalReason
 from ingest.topics import DEAD_LETTERS, LATE, SCORES
-from pipeline.points.scores import ScoreRecord, encode_scores_in_parts
-from pipeline.scoring.batch import Health, Scored
+from pipeline.scoring.batch import Health, Scored, encode_by_partition
 from pipeline.stage import Append, Crash, Latency, Stage
 from pipeline.status.view import LiveFigures, ModelStatus
-from pipeline.windows.devices import ClosedWindow, Devices, Outcome, Refusal
-from pipeline.windows.spec import Window
-from pipeline.windows.windowbatch import WindowBatch
+from pipeline.windows.devices import Devices, Outcome, Refusal
+from pipeline.windows.windowbatch import WindowBatch, cut_batches
 
 __all__ = ["ScoreWindows", "ScoringCounters", "ScoringStage", "StateTable"]
 
@@ -52,10 +48,10 @@ _MAX_WAITING_BYTES = 8_000_000
 """Bytes in the inbox: a second or two of work, for which a joining worker has to wait."""
 _MAX_SCORED = 2048
 """Windows scored at a time, because one message may close thousands and memory is small."""
-_MAX_RECORDED = 500
-"""Scores in one record of the log."""
-_MAX_RECORD_BYTES = 500_000
-"""Bytes of scores in one record, below Kafka's limit of 1 MB; forecasts may be long."""
+_SHORT_S = 0.002
+"""Time for which scoring may hold the event loop; what takes longer goes to the thread."""
+_SMOOTHED = 0.2
+"""Weight of the newest time per window in the mean that tells how long windows will take."""
 _BACKLOG_MS = 60_000
 """A window that was received later than this after its end is of a backlog."""
 
@@ -67,7 +63,7 @@ TurnWindows = Callable[[Sequence[WindowBatch]], Sequence[WindowBatch]]
 class ScoreWindows(Protocol):
     """Scores closed windows; see `pipeline.scoring.batch.score_windows`."""
 
-    def __call__(self, closed: Sequence[ClosedWindow], *, scored_ms: int) -> Scored:
+    def __call__(self, batches: Sequence[WindowBatch], *, scored_ms: int) -> Scored:
         """Score windows; `scored_ms` is processing time, epoch milliseconds."""
 
 
@@ -126,7 +122,8 @@ class ScoringStage(Stage):
 
     Args:
         devices: Window state of this worker.
-        score: Scores closed windows; runs in the one scoring thread.
+        score: Scores closed windows; runs in the one scoring thread, or for few windows in the
+            event loop, never in both at once.
         append: See :data:`pipeline.stage.Append`.
         table: Storage of window state.
         crash: See :data:`pipeline.stage.Crash`.
@@ -165,6 +162,7 @@ class ScoringStage(Stage):
         self._checkpoint_s = checkpoint_ms / 1000
         self._batch_readings = batch_readings
         self._mqtt_prefix = mqtt_prefix
+        self._window_s = _SHORT_S  # so the first windows go to the thread
         self._applied: list[Any] = []
         self._unconfirmed: list[Awaitable[object]] = []
         self._held = False
@@ -241,50 +239,45 @@ class ScoringStage(Stage):
         return outcomes
 
     async def _score_and_append(self, batches: Sequence[WindowBatch]) -> None:
-        loop = asyncio.get_running_loop()
-        started = time.perf_counter()
-        if self._turn is not None:
-            batches = self._turn(batches)
-        closed = [each for batch in batches for each in _closed_windows(batch)]
-        windows = [window for _, window in closed]
-        scored = Scored()
-        for start in range(0, len(windows), _MAX_SCORED):
-            part = windows[start : start + _MAX_SCORED]
-            score = partial(self._score, part, scored_ms=now_ms())
-            found = await loop.run_in_executor(self._thread, score)
-            scored.records += found.records
-            scored.unscored += found.unscored
-            self.counters.add_health(found.health)
-        self.counters.score_seconds += time.perf_counter() - started
-        partitions = {(w.site, w.device): partition for partition, w in closed}
-        by_partition: dict[int, list[ScoreRecord]] = {}
-        for record in scored.records:
-            partition = partitions[record["site"], record["device"]]
-            by_partition.setdefault(partition, []).append(record)
-        for partition, group in by_partition.items():
-            for start in range(0, len(group), _MAX_RECORDED):
-                some = group[start : start + _MAX_RECORDED]
-                encode = partial(encode_scores_in_parts, some, _MAX_RECORD_BYTES)
-                for value in await loop.run_in_executor(self._thread, encode):
-                    await self._send(SCORES, partition, value)
-        for item in scored.unscored:
-            self.counters.unscored += 1
-            closed_window = item.closed
-            log.error(
-                "a window of %s/%s has no score: %s",
-                closed_window.site,
-                closed_window.device,
-                item.reason,
-            )
-        self._note_latency(scored.records)
+        for some in cut_batches(batches, _MAX_SCORED):
+            part: Sequence[WindowBatch] = some if self._turn is None else self._turn(some)
+            score = partial(self._score_and_encode, part, now_ms())
+            if sum(map(len, part)) * self._window_s <= _SHORT_S:
+                scored, values = score()  # sooner done than handed to the thread and back
+            else:
+                loop = asyncio.get_running_loop()
+                scored, values = await loop.run_in_executor(self._thread, score)
+            for partition, value in values:
+                await self._send(SCORES, partition, value)
+            self._note_scored(scored)
 
-    def _note_latency(self, records: Sequence[ScoreRecord]) -> None:
+    def _score_and_encode(
+        self, batches: Sequence[WindowBatch], scored_ms: int
+    ) -> tuple[Scored, list[tuple[int, bytes]]]:
+        """Score windows, and make the records of their scores with their partitions."""
+        started = time.perf_counter()
+        scored = self._score(batches, scored_ms=scored_ms)
+        values = encode_by_partition(scored)
+        seconds = time.perf_counter() - started
+        self.counters.score_seconds += seconds
+        self._window_s += _SMOOTHED * (seconds / sum(map(len, batches)) - self._window_s)
+        return scored, values
+
+    def _note_scored(self, scored: Scored) -> None:
+        counters = self.counters
+        counters.add_health(scored.health)
+        for missing in scored.unscored:
+            counters.unscored += 1
+            log.error(
+                "a window of %s/%s has no score: %s", missing.site, missing.device, missing.reason
+            )
         now, steady = now_ms(), steady_ms()
-        for record in records:
-            self.counters.receive_to_score.record(now - record["recv_ms"], steady)
-            if record["recv_ms"] - record["end_ms"] <= _BACKLOG_MS:
-                self.counters.sensor_to_score.record(now - record["end_ms"], steady)
-        self.counters.scored += len(records)
+        for part in scored.parts:
+            recv_ms, end_ms = part.windows.recv_ms, part.windows.end_ms
+            counters.receive_to_score.record(now - recv_ms, steady)
+            is_live = recv_ms - end_ms <= _BACKLOG_MS
+            counters.sensor_to_score.record((now - end_ms)[is_live], steady)
+            counters.scored += len(part.windows)
 
     async def _append_refused(self, partition: int, outcome: Outcome) -> None:
         for refusal in outcome.refused:
@@ -336,21 +329,3 @@ class ScoringStage(Stage):
             event.ack()
         self.counters.checkpoints += 1
         self._last_checkpoint = time.monotonic()
-
-
-def _closed_windows(batch: WindowBatch) -> list[tuple[int, ClosedWindow]]:
-    """The windows of a batch one by one, with their partitions."""
-    names = ("start_ms", "end_ms", "values", "readings", "gaps", "recv_ms", "made_up")
-    columns = [_listed(getattr(batch, name)) for name in names]
-    for column in (batch.rate_hz, batch.run_ms):
-        columns.append([None] * len(batch) if column is None else column.tolist())
-    return [
-        (partition, ClosedWindow(*sender, batch.stream, Window(*fields)))
-        for partition, sender, fields in zip(
-            batch.partition.tolist(), batch.senders, zip(*columns, strict=True), strict=True
-        )
-    ]
-
-
-def _listed(column: NDArray[Any]) -> list[Any]:
-    return list(column) if column.ndim > 1 else column.tolist()

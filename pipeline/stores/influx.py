@@ -33,7 +33,7 @@ from ingest.errors import RefusalReason
 from ingest.patience import Patience
 from pipeline.errors import SinkSlow, SinkUnavailable
 from pipeline.points.lines import to_line
-from pipeline.points.points import Point
+from pipeline.points.pointblocks import Points, each_point
 from pipeline.settings import PipelineSettings
 from pipeline.stores.influxclient import Answer, InfluxClient, InfluxConnection
 from pipeline.stores.sinks import Refused, RefusedLine
@@ -90,14 +90,15 @@ class InfluxSink:
         self._patience = Patience(connection.timeout_ms / 1000)
         self._silences = 0  # of requests that cannot get shorter
 
-    def write(self, points: Sequence[Point]) -> list[Refused]:
+    def write(self, points: Points) -> list[Refused]:
         """Store points; see `Sink.write`.
 
         Raises:
             SinkUnavailable: See `writing`.
         """
-        flaws = self._finish(_Job([to_line(point) for point in points]))
-        return [Refused(points[i], flaw.detail) for i, flaw in sorted(flaws.items())]
+        single = list(each_point(points))
+        flaws = self._finish(_Job(list(map(to_line, single))))
+        return [Refused(single[i], flaw.detail) for i, flaw in sorted(flaws.items())]
 
     def writing(self, lines: Sequence[str]) -> Callable[[], list[RefusedLine]]:
         """Return a call that stores lines with times in nanoseconds; see `LineSink.writing`.

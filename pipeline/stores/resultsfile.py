@@ -19,7 +19,6 @@ their own and never block the writer.
 from __future__ import annotations
 
 import math
-import re
 import sqlite3
 import threading
 import time
@@ -28,15 +27,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-import orjson
-
 from ingest.clock import RunningTime
 from ingest.clock import now_ms as process_now_ms
 from ingest.clock import steady_ms as process_steady_ms
 from ingest.statefile import check_database
 from pipeline.errors import ResultsCorrupted, SinkUnavailable
-from pipeline.points.points import Point
+from pipeline.points.pointblocks import Points
 from pipeline.stores.resultsguard import ResultsGuard, check_results, check_tables
+from pipeline.stores.resultsrows import ResultsRows, quoted
 from pipeline.stores.sinks import Refused
 
 __all__ = ["ResultsFile"]
@@ -45,18 +43,11 @@ _T = TypeVar("_T")
 
 _APPLICATION_ID = 0x6B707374  # "kpst"
 _SCHEMA_VERSION = 1
-_MAX_NAME = 128
-# Columns of one measurement: four students with other labels each (models.tasks.fields.MAX_LABELS).
-_MAX_FIELDS = 600  # SQLite's own limit is 2000
 _CHECK_LIMIT_BYTES = 64 * 2**20  # quick_check reads everything: only small files are checked whole
 _READ_S = 60.0  # a longer read would keep the write-ahead file from being emptied
 _STEPS_BETWEEN_LOOKS = 100_000
 _RETENTION_EVERY_MS = 60_000
 _STILL_WRITTEN_MS = 86_400_000
-_NAME = re.compile(r"(?!points_|sqlite_)[a-z][a-z0-9_]{0,63}")
-_SERIES_TAGS = ("site", "device", "stream", "model")
-_MOST_INTERNED = 100_000
-_RESERVED = {"series", "time_ns", *_SERIES_TAGS}
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS _series (
     id INTEGER PRIMARY KEY,
@@ -112,8 +103,7 @@ class ResultsFile:
         self._now_ms = now_ms
         self._write_lock = threading.Lock()
         self._read_lock = threading.Lock()
-        self._series: dict[tuple[str, tuple[tuple[str, str], ...]], int] = {}
-        self._columns: dict[str, dict[str, str]] = {}  # measurement -> folded name -> name
+        self._rows = ResultsRows()
         self._steady_ms = steady_ms
         self._next_retention_ms: int | None = None  # monotonic; None: with the first write
         self._running = RunningTime(None, now_ms(), steady_ms)
@@ -133,7 +123,7 @@ class ResultsFile:
         """Path of the file."""
         return self._path
 
-    def write(self, points: Sequence[Point]) -> list[Refused]:
+    def write(self, points: Points) -> list[Refused]:
         """Store points in one transaction, durable when this returns; see `Sink.write`.
 
         Raises:
@@ -142,7 +132,6 @@ class ResultsFile:
             ResultsCorrupted: The file is damaged.
             ResultsGone: The file was deleted or replaced while it was open.
         """
-        refused: list[Refused] = []
         with self._write_lock, self._translated():
             db, guard = self._writer, self._guard
             if db is None or guard is None:
@@ -150,13 +139,12 @@ class ResultsFile:
             guard.before_write()
             db.execute("BEGIN IMMEDIATE")
             try:
-                self._store(db, points, refused)
+                refused = self._rows.store(db, points, self._now_ms(), self._running.now_ms())
                 guard.before_commit()
                 db.execute("COMMIT")
             except BaseException:
                 db.rollback()
-                self._series.clear()  # the rollback removed what this transaction interned
-                self._columns.clear()
+                self._rows.forget()  # the rollback removed what this transaction interned
                 raise
             guard.after_commit()
             if self._next_retention_ms is None or self._steady_ms() >= self._next_retention_ms:
@@ -281,101 +269,6 @@ class ResultsFile:
         except OSError as exc:
             raise SinkUnavailable(f"results file {self._path}: {exc}") from exc  # noqa: EM102
 
-    # writing
-
-    def _store(
-        self, db: sqlite3.Connection, points: Sequence[Point], refused: list[Refused]
-    ) -> None:
-        rows: dict[tuple[str, tuple[str, ...]], list[tuple[Any, ...]]] = {}
-        newest: dict[int, int] = {}
-        for point in points:
-            reason = _flaw(point) or self._add_columns(db, point)
-            if reason:
-                refused.append(Refused(point, reason))
-                continue
-            series = self._series_id(db, point)
-            names = tuple(name for name, _ in point.fields)
-            values = (series, point.time_ns, *(value for _, value in point.fields))
-            rows.setdefault((point.measurement, names), []).append(values)
-            newest[series] = max(newest.get(series, point.time_ns), point.time_ns)
-        for (measurement, names), batch in rows.items():
-            db.executemany(_upsert(measurement, names), batch)
-        now_ms, run_ms = self._now_ms(), self._running.now_ms()
-        db.executemany(
-            "UPDATE _series SET last_time_ns = max(last_time_ns, ?), written_ms = ?, run_ms = ? "
-            "WHERE id = ?",
-            [(time_ns, now_ms, run_ms, series) for series, time_ns in newest.items()],
-        )
-
-    def _series_id(self, db: sqlite3.Connection, point: Point) -> int:
-        key = (point.measurement, tuple(sorted(point.tags)))
-        found = self._series.get(key)
-        if found is None:
-            tags = dict(key[1])
-            text = orjson.dumps(tags).decode()
-            device = [tags.get(name, "") for name in _SERIES_TAGS]
-            db.execute(
-                "INSERT INTO _series (measurement, tags, site, device, stream, model, "
-                "last_time_ns, written_ms, run_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "
-                "ON CONFLICT DO NOTHING",
-                (
-                    point.measurement,
-                    text,
-                    *device,
-                    point.time_ns,
-                    self._now_ms(),
-                    self._running.now_ms(),
-                ),
-            )
-            found = int(
-                db.execute(
-                    "SELECT id FROM _series WHERE measurement = ? AND tags = ?",
-                    (point.measurement, text),
-                ).fetchone()[0]
-            )
-            if len(self._series) >= _MOST_INTERNED:
-                self._series.clear()
-            self._series[key] = found
-        return found
-
-    def _add_columns(self, db: sqlite3.Connection, point: Point) -> str | None:
-        table = _quoted(f"points_{point.measurement}")
-        known = self._columns.get(point.measurement)
-        if known is None:
-            db.execute(
-                f"CREATE TABLE IF NOT EXISTS {table} (series INTEGER NOT NULL, "
-                "time_ns INTEGER NOT NULL, PRIMARY KEY (series, time_ns)) WITHOUT ROWID"
-            )
-            names = [row[1] for row in db.execute(f"PRAGMA table_info({table})")][2:]
-            known = self._columns[point.measurement] = {name.casefold(): name for name in names}
-        new = [name for name, _ in point.fields if known.get(name.casefold()) != name]
-        if not new:
-            return None
-        taken = dict(known)
-        for name in new:
-            other = taken.setdefault(name.casefold(), name)
-            if other != name:
-                return f"field {name!r} differs from {other!r} only in case"
-        if len(known) + len(new) > _MAX_FIELDS:
-            return f"{point.measurement} would have more than {_MAX_FIELDS} fields"
-        for name in new:
-            db.execute(f"ALTER TABLE {table} ADD COLUMN {_quoted(name)}")
-            known[name.casefold()] = name
-        view = _quoted(point.measurement)
-        columns = ", ".join(f"p.{_quoted(name)}" for name in known.values())
-        tags = "".join(
-            f"json_extract(s.tags, '$.\"{name}\"') AS {_quoted(name)}, "
-            for name, _ in sorted(point.tags)
-            if name not in _SERIES_TAGS
-        )
-        db.execute(f"DROP VIEW IF EXISTS {view}")
-        db.execute(
-            f"CREATE VIEW {view} AS SELECT s.site, s.device, s.stream, s.model, {tags}p.time_ns, "  # noqa: S608 names are quoted
-            f"datetime(p.time_ns / 1000000000, 'unixepoch') AS time_utc, {columns} "
-            f"FROM {table} p JOIN _series s ON s.id = p.series"
-        )
-        return None
-
     # retention
 
     def _retain(self, db: sqlite3.Connection) -> int:
@@ -387,7 +280,7 @@ class ResultsFile:
             db.rollback()
             raise
         if deleted:
-            self._series.clear()
+            self._rows.forget()
             db.execute("PRAGMA incremental_vacuum").fetchall()
         return deleted
 
@@ -412,7 +305,7 @@ class ResultsFile:
             for measurement in _measurements(db):
                 db.execute(
                     "DELETE FROM _series WHERE measurement = ? AND NOT EXISTS (SELECT 1 FROM "  # noqa: S608
-                    f"{_quoted('points_' + measurement)} p WHERE p.series = _series.id)",
+                    f"{quoted('points_' + measurement)} p WHERE p.series = _series.id)",
                     (measurement,),
                 )
         return deleted
@@ -426,7 +319,7 @@ class ResultsFile:
             "model), last_time_ns)) FROM _series",
             {"since": self._running.now_ms() - _STILL_WRITTEN_MS},
         ).fetchall():
-            table = _quoted("points_" + measurement)
+            table = quoted("points_" + measurement)
             (oldest,) = db.execute(
                 f"SELECT min(time_ns) FROM {table} WHERE series = ?",  # noqa: S608 quoted
                 (series,),
@@ -453,28 +346,8 @@ def _connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     return db
 
 
-def _flaw(point: Point) -> str | None:
-    """The reason why this file cannot store a point, whose values `Point` has checked."""
-    if not _NAME.fullmatch(point.measurement):
-        return f"measurement {point.measurement!r} is not a lower-case name"
-    for name, _ in point.fields:
-        if len(name) > _MAX_NAME or name.casefold() in _RESERVED:
-            return f"field name {name!r} is reserved or too long"
-    return None
-
-
-def _upsert(measurement: str, names: Sequence[str]) -> str:
-    columns = ", ".join(map(_quoted, names))
-    marks = ", ".join("?" * (len(names) + 2))
-    sets = ", ".join(f"{_quoted(name)} = excluded.{_quoted(name)}" for name in names)
-    return (
-        f"INSERT INTO {_quoted('points_' + measurement)} (series, time_ns, {columns}) "  # noqa: S608
-        f"VALUES ({marks}) ON CONFLICT (series, time_ns) DO UPDATE SET {sets}"
-    )
-
-
 def _delete(db: sqlite3.Connection, measurement: str, series: int, before_ns: int | None) -> int:
-    table = _quoted("points_" + measurement)
+    table = quoted("points_" + measurement)
     if before_ns is None:
         before_ns = 2**63 - 1
     return db.execute(
@@ -494,7 +367,3 @@ def _used_bytes(db: sqlite3.Connection) -> int:
         for name in ("page_count", "freelist_count", "page_size")
     )
     return int((pages - free) * size)
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

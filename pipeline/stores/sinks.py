@@ -14,6 +14,7 @@ from typing import Protocol, runtime_checkable
 
 from ingest.backoff import Backoff
 from ingest.errors import RefusalReason
+from pipeline.points.pointblocks import Points
 from pipeline.points.points import Point
 
 __all__ = [
@@ -60,10 +61,10 @@ class LineSink(Protocol):
 
 
 class Sink(Protocol):
-    """A sink that takes points."""
+    """A sink that takes points, single ones and blocks."""
 
-    def write(self, points: Sequence[Point]) -> list[Refused]:
-        """Store points; block until they are durable.
+    def write(self, points: Points) -> list[Refused]:
+        """Store points, in order; block until they are durable.
 
         All points that are not in the returned list are stored. Writing a point twice has the same
         effect as writing it once.

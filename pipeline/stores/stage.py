@@ -26,33 +26,28 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
+
+import numpy as np
 
 from ingest.backoff import Backoff
 from ingest.clock import now_ms, steady_ms
 from ingest.deadletter import DeadLetter, encode_dead_letter
 from ingest.errors import RefusalReason
 from ingest.secrettext import error_text
-from ingest.topics import ACCOUNTS, DEAD_LETTERS, LABELS, MQTT_PREFIX, Address
-from pipeline.errors import PointError, SinkError, SinkMisconfigured, SinkUnavailable
-from pipeline.points.labels import read_label_point
-from pipeline.points.lines import to_line
+from ingest.topics import DEAD_LETTERS, MQTT_PREFIX, Address
+from pipeline.errors import SinkError, SinkMisconfigured, SinkUnavailable
 from pipeline.points.measurements import DEVICE
-from pipeline.points.points import Point
-from pipeline.points.scorelines import ScoreLines, score_lines
-from pipeline.points.scores import ScorePoints, score_points
 from pipeline.stage import Append, Crash, Latency, Stage
-from pipeline.stores.sinks import SINK_BACKOFF, LineSink, RefusedLine, Sink
+from pipeline.stores.prepared import Prepare, Prepared, Record, Work, joined, unreadable
+from pipeline.stores.sinks import SINK_BACKOFF, RefusedLine
 
 __all__ = [
-    "Prepare",
-    "Prepared",
     "StoreCounters",
     "StoreStage",
     "deliver",
     "log_unavailable",
-    "prepare_lines",
-    "prepare_points",
 ]
 
 log = logging.getLogger(__name__)
@@ -64,8 +59,6 @@ _POINT_BYTES = 300
 """Rough size of a score in the log; batches are cut by bytes before anything is decoded."""
 _MOST_RECORDS = 8_192
 """Records waiting in memory; as many records of one score each also fill a batch."""
-_MOST_TIMED = 500
-"""Scores of a batch whose latency is recorded."""
 _UNFORESEEN_TRIES = 3
 """Unforeseen errors of a batch after which its records are tried one at a time."""
 
@@ -76,83 +69,6 @@ class _Unforeseen(Exception):
     def __init__(self, cause: Exception) -> None:
         super().__init__(error_text(cause, named=True))
         self.cause = cause
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """One batch, ready to be written.
-
-    Attributes:
-        write: Stores the batch, blocking; called again after `SinkUnavailable`, it continues.
-        points: Number of points.
-        end_ms: End of each score's window, epoch milliseconds, for the latency.
-        dead_letters: Records of the batch that are unreadable.
-    """
-
-    write: Callable[[], list[RefusedLine]]
-    points: int
-    end_ms: Sequence[int]
-    dead_letters: Sequence[DeadLetter]
-
-
-Record = tuple[str, bytes]
-"""Topic and value."""
-Prepare = Callable[[Sequence[Record]], Prepared]
-
-
-def prepare_lines(sink: LineSink) -> Prepare:
-    """Prepare writes for a sink that takes lines, such as InfluxDB; the fast way."""
-
-    def prepare(records: Sequence[Record]) -> Prepared:
-        found = ScoreLines()
-        dead_letters: list[DeadLetter] = []
-        others: list[str] = []
-        for topic, value in records:
-            try:
-                if topic == ACCOUNTS:
-                    others += value.decode().splitlines()
-                elif topic == LABELS:
-                    others.append(to_line(read_label_point(value)))
-                else:
-                    score_lines(value, found)
-            except (PointError, UnicodeDecodeError) as exc:
-                dead_letters.append(_unreadable(value, str(exc)))
-        dead_letters += [_unreadable(flawed.raw, flawed.detail) for flawed in found.flawed]
-        lines = found.lines + others if others else found.lines
-        return Prepared(sink.writing(lines), len(lines), found.end_ms, dead_letters)
-
-    return prepare
-
-
-def prepare_points(sink: Sink) -> Prepare:
-    """Prepare writes for a sink that takes points, such as the results file.
-
-    Accounts are not stored there.
-    """
-
-    def prepare(records: Sequence[Record]) -> Prepared:
-        found = ScorePoints()
-        labels: list[Point] = []
-        dead_letters: list[DeadLetter] = []
-        for topic, value in records:
-            try:
-                if topic == LABELS:
-                    labels.append(read_label_point(value))
-                elif topic != ACCOUNTS:
-                    score_points(value, found)
-            except PointError as exc:
-                dead_letters.append(_unreadable(value, str(exc)))
-        dead_letters += [_unreadable(flawed.raw, flawed.detail) for flawed in found.flawed]
-        points = [*found.points, *labels]
-
-        def write() -> list[RefusedLine]:
-            refused = sink.write(points) if points else []
-            why = RefusalReason.refused_point
-            return [RefusedLine(to_line(item.point), why, item.reason) for item in refused]
-
-        return Prepared(write, len(points), found.end_ms, dead_letters)
-
-    return prepare
 
 
 @dataclass(slots=True)
@@ -268,15 +184,14 @@ class StoreStage(Stage):
     async def _store(self, events: list[Any]) -> None:
         """Store a batch, write its dead letters, then ack it."""
         records = [(event.message.topic, event.message.value) for event in events]
+        work = Work(partial(self._prepare_batch, records))
         started = time.perf_counter()
-        loop = asyncio.get_running_loop()
-        batch = await loop.run_in_executor(self._thread, self._prepare_batch, records)
-        prepared = time.perf_counter()
         try:
-            refused = await self._write(batch)
+            refused = await self._write(work)
+            batch = work.batch
         except _Unforeseen as exc:
             batch, refused = await self._store_separately(events, exc)
-        written = time.perf_counter()
+        seconds = time.perf_counter() - started
         dead = [line for line in refused if not _is_old_account(line)]
         await self._write_dead_letters([*batch.dead_letters, *map(self._dead_letter, dead)])
         for event in events:
@@ -289,23 +204,21 @@ class StoreStage(Stage):
         counters.stored += batch.points - len(refused)
         counters.refused += len(dead)
         counters.unreadable += len(batch.dead_letters)
-        counters.prepare_seconds += prepared - started
-        counters.write_seconds += written - prepared
+        counters.prepare_seconds += work.prepare_seconds
+        counters.write_seconds += seconds - work.prepare_seconds
         self._note_latency(batch.end_ms)
 
     async def _write(
-        self, batch: Prepared, unforeseen_tries: int = _UNFORESEEN_TRIES
+        self, work: Work, unforeseen_tries: int = _UNFORESEEN_TRIES
     ) -> list[RefusedLine]:
         """Write a batch until the sink confirms it; returns the points it will never take."""
-        refused: list[RefusedLine] = []
-        if batch.points:
-            refused = await deliver(
-                batch.write,
-                backoff=self._backoff,
-                executor=self._thread,
-                on_unavailable=self._on_unavailable,
-                unforeseen_tries=unforeseen_tries,
-            )
+        refused = await deliver(
+            work.write,
+            backoff=self._backoff,
+            executor=self._thread,
+            on_unavailable=self._on_unavailable,
+            unforeseen_tries=unforeseen_tries,
+        )
         self._note_success()
         return refused
 
@@ -321,10 +234,10 @@ class StoreStage(Stage):
             return self._prepare(records)
         except Exception as exc:
             if len(records) > 1:
-                return _joined([self._prepare_batch([record]) for record in records])
+                return joined([self._prepare_batch([record]) for record in records])
             log.exception("sink %s: preparing a record failed", self._sink_name)
             detail = f"preparing it failed: {error_text(exc, named=True)}"
-            return Prepared(list, 0, (), [_unreadable(records[0][1], detail)])
+            return Prepared(list, 0, (), [unreadable(records[0][1], detail)])
 
     async def _store_separately(
         self, events: list[Any], error: _Unforeseen
@@ -334,7 +247,6 @@ class StoreStage(Stage):
         A record that fails while another one succeeds is at fault itself. While all of them fail,
         the sink is, and they are tried again, once together with new records, which join `events`.
         """
-        loop = asyncio.get_running_loop()
         done: list[Prepared] = []
         refused: list[RefusedLine] = []
         waiting, attempt, first = list(events), _UNFORESEEN_TRIES, len(events)
@@ -342,10 +254,10 @@ class StoreStage(Stage):
             failing: list[tuple[Any, _Unforeseen]] = []
             for event in waiting:
                 record = (event.message.topic, event.message.value)
-                batch = await loop.run_in_executor(self._thread, self._prepare_batch, [record])
+                work = Work(partial(self._prepare_batch, [record]))
                 try:
-                    refused += await self._write(batch, 1)
-                    done.append(batch)
+                    refused += await self._write(work, 1)
+                    done.append(work.batch)
                 except _Unforeseen as exc:
                     failing.append((event, exc))
             if not failing or any(batch.points for batch in done):
@@ -361,10 +273,10 @@ class StoreStage(Stage):
                 self._unfinished = len(events)
         self._note_success()
         flawed = [
-            _unreadable(event.message.value, f"the sink failed on it: {exc}")
+            unreadable(event.message.value, f"the sink failed on it: {exc}")
             for event, exc in failing
         ]
-        return _joined([*done, Prepared(list, 0, (), flawed)]), refused
+        return joined([*done, Prepared(list, 0, (), flawed)]), refused
 
     def _on_unavailable(self, exc: SinkUnavailable, attempt: int) -> None:
         self.counters.tries_failed += 1
@@ -375,10 +287,8 @@ class StoreStage(Stage):
         log_unavailable(exc, attempt)
 
     def _note_latency(self, end_ms: Sequence[int]) -> None:
-        """Sample large batches; only a backlog produces them, so precision does not matter."""
-        now, steady, step = now_ms(), steady_ms(), 1 + len(end_ms) // _MOST_TIMED
-        for end in end_ms[::step]:
-            self.counters.sensor_to_stored.record(now - end, steady, step)
+        late = now_ms() - np.array(end_ms, np.int64)
+        self.counters.sensor_to_stored.record(late, steady_ms())
 
     # -- dead letters -----------------------------------------------------------------------
 
@@ -462,25 +372,6 @@ def _as_unavailable(error: Exception) -> SinkUnavailable:
     return SinkUnavailable(text)
 
 
-def _joined(parts: Sequence[Prepared]) -> Prepared:
-    """Return one batch that writes several, and continues after `SinkUnavailable`."""
-    waiting = list(parts)
-    refused: list[RefusedLine] = []
-
-    def write() -> list[RefusedLine]:
-        while waiting:
-            refused.extend(waiting[0].write())
-            waiting.pop(0)
-        return refused
-
-    return Prepared(
-        write,
-        sum(part.points for part in parts),
-        [end for part in parts for end in part.end_ms],
-        [letter for part in parts for letter in part.dead_letters],
-    )
-
-
 def log_unavailable(exc: SinkUnavailable, attempt: int) -> None:
     """Log some of the failed tries: an unavailable store rarely, a wrong setting often."""
     if isinstance(exc, SinkMisconfigured):
@@ -493,7 +384,3 @@ def log_unavailable(exc: SinkUnavailable, attempt: int) -> None:
 def _is_old_account(refused: RefusedLine) -> bool:
     is_account = refused.line.startswith(f"{DEVICE.name},")
     return is_account and refused.reason is RefusalReason.beyond_retention
-
-
-def _unreadable(raw: bytes, detail: str) -> DeadLetter:
-    return DeadLetter(RefusalReason.unreadable, detail, "", now_ms(), raw, "store")

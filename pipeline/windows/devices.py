@@ -61,11 +61,9 @@ from pipeline.windows.refusals import Refusal, refusals_of
 from pipeline.windows.rows import decode_row
 from pipeline.windows.slabgroups import SlabGroups, StreamPlan
 from pipeline.windows.slabwindows import SlabWindows
-from pipeline.windows.spec import Window
 from pipeline.windows.windowbatch import WindowBatch
 
 __all__ = [
-    "ClosedWindow",
     "Devices",
     "Outcome",
     "Plans",
@@ -87,16 +85,6 @@ _LATE = "behind the watermark, or a correction after its windows had closed"
 
 Plans = Callable[[str], StreamPlan | None]
 """Finds the plan of a stream; ``None`` when no student scores it."""
-
-
-@dataclass(frozen=True, slots=True)
-class ClosedWindow:
-    """A window ready to be scored, with the device it belongs to."""
-
-    site: str
-    device: str
-    stream: str
-    window: Window
 
 
 @dataclass(slots=True)

@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["WindowBatch"]
+from pipeline.windows.spec import Window
+
+__all__ = ["WindowBatch", "cut_batches", "join_batches"]
+
+_ARRAYS = (
+    "partition",
+    "values",
+    "start_ms",
+    "end_ms",
+    "readings",
+    "gaps",
+    "recv_ms",
+    "made_up",
+    "rate_hz",
+    "run_ms",
+)
+"""Attributes of a batch that are arrays, in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,3 +63,59 @@ class WindowBatch:
     def __len__(self) -> int:
         """Number of windows."""
         return len(self.senders)
+
+    def take(self, rows: slice | NDArray[np.intp]) -> WindowBatch:
+        """Some of the windows, in the order of `rows`."""
+        places = range(len(self))[rows] if isinstance(rows, slice) else rows.tolist()
+        found: list[Any] = [getattr(self, name) for name in _ARRAYS]
+        arrays: list[Any] = [None if array is None else array[rows] for array in found]
+        return WindowBatch(self.stream, [self.senders[place] for place in places], *arrays)
+
+    def window(self, row: int) -> Window:
+        """One of the windows; its values are a copy, so that it does not keep the others."""
+        return Window(
+            start_ms=int(self.start_ms[row]),
+            end_ms=int(self.end_ms[row]),
+            values=self.values[row].copy(),
+            readings=int(self.readings[row]),
+            gaps=int(self.gaps[row]),
+            recv_ms=int(self.recv_ms[row]),
+            made_up=float(self.made_up[row]),
+            rate_hz=None if self.rate_hz is None else float(self.rate_hz[row]),
+            run_ms=None if self.run_ms is None else int(self.run_ms[row]),
+        )
+
+
+def join_batches(batches: Sequence[WindowBatch]) -> list[WindowBatch]:
+    """Batches of one stream as few batches, one for each shape, in the order of their first."""
+    alike: dict[tuple[Any, ...], list[WindowBatch]] = {}
+    for batch in batches:
+        kind = (batch.values.shape[1:], batch.rate_hz is None, batch.run_ms is None)
+        alike.setdefault(kind, []).append(batch)
+    return [_joined(some) if len(some) > 1 else some[0] for some in alike.values()]
+
+
+def cut_batches(batches: Sequence[WindowBatch], most: int) -> Iterator[list[WindowBatch]]:
+    """Batches in groups of at most `most` windows, in order."""
+    group: list[WindowBatch] = []
+    room = most
+    for batch in batches:
+        start = 0
+        while start < len(batch):
+            stop = min(start + room, len(batch))
+            is_whole = stop - start == len(batch)
+            group.append(batch if is_whole else batch.take(slice(start, stop)))
+            room -= stop - start
+            start = stop
+            if not room:
+                yield group
+                group, room = [], most
+    if group:
+        yield group
+
+
+def _joined(batches: Sequence[WindowBatch]) -> WindowBatch:
+    columns: list[list[Any]] = [[getattr(batch, name) for batch in batches] for name in _ARRAYS]
+    arrays: list[Any] = [None if parts[0] is None else np.concatenate(parts) for parts in columns]
+    senders = [sender for batch in batches for sender in batch.senders]
+    return WindowBatch(batches[0].stream, senders, *arrays)

@@ -261,7 +261,7 @@ async def test_a_store_shows_no_secret_whatever_the_server_answers(
     from pipeline.settings import PipelineSettings
     from pipeline.stores.influx import InfluxSink, influx_connection
     from tests.pipeline.points.test_scores import RUL
-    from tests.pipeline.stores.test_stage import Store, encode_scores
+    from tests.pipeline.stores.test_stage import Store, encode_records
 
     token = SECRETS["KPSTREAM_PIPELINE_INFLUX_TOKEN"]
     settings = PipelineSettings(influx_url=echo, influx_token=token)  # type: ignore[arg-type]
@@ -272,7 +272,7 @@ async def test_a_store_shows_no_secret_whatever_the_server_answers(
         store = Store(sink)  # type: ignore[arg-type]
         monkeypatch.setattr(store.stage, "_backoff", Backoff(first_ms=1, max_ms=5))
         running = asyncio.ensure_future(store.stage.run())
-        await store.offer(encode_scores([RUL]))
+        await store.offer(encode_records([RUL]))
         counters = store.stage.counters
         for _ in range(1000):
             if store.acked or counters.tries_failed or store.crashed:

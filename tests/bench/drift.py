@@ -10,7 +10,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -20,15 +19,16 @@ from ingest.simulators.turbofan import engine_history
 from models.artifact import read_artifact
 from models.features import slice_windows
 from models.session import Student
+from models.tasks.columns import rows_of
 from models.tasks.quality import is_doubtful
 from models.tasks.registry import find_task
 from models.zoo import zoo_path
 from pipeline.drift.watch import ALL, DriftWatch
 from pipeline.points.scores import ScoreRecord
-from pipeline.scoring.batch import Scored
+from pipeline.scoring.batch import Scored, StudentScores
 from pipeline.scoring.quality import QualityCheck
-from pipeline.windows.devices import ClosedWindow
 from pipeline.windows.spec import Window
+from tests.fakes.scores import Closed, batches_of, columns_of
 from training.datasets.cmapss import label_engines
 from training.datasets.uci_har import read_uci_har
 
@@ -62,26 +62,24 @@ class Rig:
         found: list[ScoreRecord] = []
         for at in range(0, len(windows), 512):
             part = np.ascontiguousarray(windows[at : at + 512])
-            rows = answer.record_fields(self.student.score(part))
+            rows = rows_of(answer.columns(self.student.score(part)), len(part))
             flags = self.check.flags(part)
             found += [row | {"quality": flag} for row, flag in zip(rows, flags, strict=True)]
         return found
 
     def feed(self, device: str, windows: np.ndarray, rows: Sequence[ScoreRecord]) -> bool:
         """Let windows pass; True if the stream has drifted."""
-        manifest, closed, scored = self.manifest, [], Scored()
-        for values, row in zip(windows, rows, strict=True):
-            self.windows += 1
-            end = self.windows
-            closed.append(
-                ClosedWindow(
-                    "s", device, manifest.stream, Window(end, end, values, len(values), 0, end)
-                )
-            )
-            place: dict[str, Any] = {"site": "s", "device": device, "stream": manifest.stream}
-            who = {"model": manifest.name, "version": manifest.version, "end_ms": end}
-            scored.records.append({**row, **place, **who})
-        self.watch.look(closed, scored)
+        manifest = self.manifest
+        ends = range(self.windows + 1, self.windows + len(windows) + 1)
+        self.windows += len(windows)
+        closed = [
+            Closed("s", device, manifest.stream, Window(end, end, values, len(values), 0, end))
+            for values, end in zip(windows, ends, strict=True)
+        ]
+        who = {"task": manifest.task, "stream": manifest.stream, "model": manifest.name}
+        given = {**who, "version": manifest.version, "scored_ms": 0}
+        (scores,) = columns_of([{**row, **given} for row in rows])
+        self.watch.look(Scored([StudentScores(batches_of(closed)[0], scores)]))
         if not any(dict(point.tags)["device"] == ALL for point in self.watch.points()):
             return False
         whole = next(drift for drift in self.watch.drifts() if drift.device == ALL)

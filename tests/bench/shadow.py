@@ -42,9 +42,9 @@ from pipeline.scoring.evidence import Evidence
 from pipeline.scoring.students import SHADOW_SHARE, Students
 from pipeline.scoring.thresholds import Thresholds
 from pipeline.settings import PipelineSettings
-from pipeline.windows.devices import ClosedWindow
 from pipeline.windows.spec import Window
 from tests.fakes.badstudents import Trap, write_bad
+from tests.fakes.scores import Closed, batches_of, records_of
 
 _PAGE = Path(__file__).parents[2] / "docs" / "results" / "shadow-bench.md"
 _LIMITS = Thresholds()
@@ -262,7 +262,7 @@ def _swap(
     pause, version = 0.0, 1
     deciding.start()
     while version == 1:
-        version = _score(students, [_closed(stream, windows[0], 0)]).records[0]["version"]
+        version = records_of(_score(students, [_closed(stream, windows[0], 0)]))[0]["version"]
         now = time.perf_counter()
         pause, last = max(pause, now - last), now
         time.sleep(1e-3)
@@ -270,11 +270,11 @@ def _swap(
     return 1e3 * (last - decided), 1e3 * pause, 1e3 * cpu_s[0]
 
 
-def _score(students: Students, closed: list[ClosedWindow]) -> Any:
+def _score(students: Students, closed: list[Closed]) -> Any:
     return score_and_report(
         students.models.running.get,
-        students.contests.on_scored,
-        closed,
+        lambda batches, _: students.contests.on_scored(batches),
+        batches_of(closed),
         scored_ms=0,
         rescue=students.contests.rescue,
     )
@@ -286,9 +286,9 @@ def _as_version_two(folder: Path, name: str, registry: Registry) -> Artifact:
     return registry.read(name, 2)
 
 
-def _closed(stream: str, values: NDArray[np.float32], number: int) -> ClosedWindow:
+def _closed(stream: str, values: NDArray[np.float32], number: int) -> Closed:
     window = Window(number, number + 1, values, len(values), 0, number)
-    return ClosedWindow("bench", "device", stream, window)
+    return Closed("bench", "device", stream, window)
 
 
 @cache

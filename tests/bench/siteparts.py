@@ -18,10 +18,11 @@ from pydantic import SecretStr
 from ingest.kafka import KafkaEndpoint, KafkaLogWriter, KafkaProbe
 from ingest.logwriter import LogRecord
 from ingest.topics import READINGS, SCORES
-from pipeline.points.scores import ScoreRecord, encode_scores
+from pipeline.points.scores import ScoreRecord
 from pipeline.stores.influxclient import InfluxClient, InfluxConnection
 from tests.bench.siterig import PARTITIONS, Rig, Run, pinned, start_load
 from tests.e2e.site_plant import ORG, SitePlant, SiteProcess
+from tests.fakes.scores import encode_records
 
 __all__ = ["Latency", "Log", "Pipeline", "measure_log", "measure_pipeline", "measure_store"]
 
@@ -161,7 +162,7 @@ def measure_store(rig: Rig, points: int, sizes: tuple[int, ...]) -> dict[int, Ru
 async def _fill(plant: SitePlant, scores: list[ScoreRecord], size: int) -> None:
     async with KafkaLogWriter(plant.kafka.address) as writer:
         records = [
-            LogRecord(SCORES, at % PARTITIONS, None, encode_scores(scores[at : at + size]), 0)
+            LogRecord(SCORES, at % PARTITIONS, None, encode_records(scores[at : at + size]), 0)
             for at in range(0, len(scores), size)
         ]
         for start in range(0, len(records), 500):

@@ -35,11 +35,12 @@ from ingest.childprocess import tied_to_parent
 from ingest.errors import LogUnavailable
 from ingest.kafka import KafkaEndpoint, create_topics
 from ingest.topics import SCORES, device_key, partition_of
-from pipeline.points.scores import ScoreRecord, encode_scores
+from pipeline.points.scores import ScoreRecord
 from pipeline.stores.influxclient import InfluxClient, InfluxConnection
 from pipeline.stores.influxlayout import STORE_TOKEN, site_layout
 from pipeline.stores.influxsetup import ensure_layout
 from tests.fakes.ports import free_port
+from tests.fakes.scores import encode_records
 
 PARTITIONS = 12
 _SETTLE_S = 5.0
@@ -107,7 +108,7 @@ class Site:
             by_partition.setdefault(partition, []).append(score)
         for partition, group in by_partition.items():
             for start in range(0, len(group), per_record):
-                value = encode_scores(group[start : start + per_record])
+                value = encode_records(group[start : start + per_record])
                 sent.append(await self.producer.send(SCORES, value, partition=partition))
         for confirmation in sent:
             await confirmation

@@ -16,9 +16,8 @@ from models.dummy import write_dummy
 from models.session import Student
 from pipeline.points.points import Point, explanation_point
 from pipeline.points.scores import ScoreRecord
-from pipeline.scoring.batch import score_windows
-from pipeline.windows.devices import ClosedWindow
 from pipeline.windows.spec import WindowSpec, slice_windows
+from tests.fakes.scores import Closed, score_closed
 
 TRANSFORMERS = ("transformer-01", "transformer-02", "transformer-03")
 FAULTY = "transformer-02"
@@ -73,11 +72,11 @@ def _score(student: Student, seed: int, start_ms: int, stop_ms: int) -> Sequence
     )
     times_ms = np.arange(start_ms, stop_ms - 1, STEP_MS, dtype=np.int64)
     closed = [
-        ClosedWindow(GRID, device, "power", window)
+        Closed(GRID, device, "power", window)
         for at, device in enumerate(TRANSFORMERS)
         for window in slice_windows(times_ms, _readings(device, seed + at, len(times_ms)), spec)
     ]
-    scored = score_windows(closed, {"power": student}.get, stop_ms)
+    scored = score_closed(closed, {"power": student}.get, stop_ms)
     assert not scored.unscored
     return scored.records
 

@@ -36,7 +36,7 @@ from pipeline.status.view import ModelStatus
 from pipeline.windows.devices import Devices, Outcome, StreamPlan
 from pipeline.windows.spec import WindowSpec
 from tests.dashboards.simulated_release import release_points
-from tests.fakes.windows import closed_windows
+from tests.fakes.scores import records_of
 
 LENGTH_MS = 300_000
 START_MS = 1_767_225_600_000 - LENGTH_MS // 2
@@ -181,16 +181,16 @@ class SimulatedSite:
                 self.committed[partition] = self.offsets[partition]
 
     def _score(self, outcome: Outcome) -> None:
-        closed = closed_windows(outcome.windows)
-        scored = score_windows(closed, self.models.student_of, self.now_ms + 7)
-        self.points += points_of(scored.records)
-        self.drift.look(closed, scored)
+        scored = score_windows(outcome.windows, self.models.student_of, self.now_ms + 7)
+        records = records_of(scored)
+        self.points += points_of(records)
+        self.drift.look(scored)
         self.points += self.drift.points()
-        self.totals["scored"] += len(scored.records)
-        self.totals["stored"] += len(scored.records)
+        self.totals["scored"] += len(records)
+        self.totals["stored"] += len(records)
         self.totals["unscored"] += len(scored.unscored)
-        for record in scored.records:
-            self.latency.record(self.now_ms + 7 - record["end_ms"], self.now_ms)
+        for part in scored.parts:
+            self.latency.record(self.now_ms + 7 - part.windows.end_ms, self.now_ms)
 
     def _account(self) -> None:
         latency = self.latency.summary(self.now_ms)

@@ -13,6 +13,7 @@ from models.seen import Seen
 from pipeline.console.server import Console, create_console
 from pipeline.points.points import explanation_point
 from tests.fakes.browser import Browser
+from tests.fakes.scores import records_of
 from tests.fakes.view import FakeView
 from tests.pipeline.explain.plant import T0, Plant, line, tick
 
@@ -98,7 +99,7 @@ async def test_raw_readings_stand_below_the_scores_with_the_range_of_training(si
 
 
 async def test_an_alert_level_score_is_explained_without_asking(site: Site) -> None:
-    record = site.plant.scored[-1][1].records or site.plant.scored[-2][1].records
+    record = records_of(site.plant.scored[-1][1]) or records_of(site.plant.scored[-2][1])
     site.plant.results.write(
         [
             explanation_point(

@@ -41,11 +41,14 @@ WAY = (
     "pipeline/windows/windower.py",
     "pipeline/windows/cutters.py",
     "pipeline/scoring/batch.py",
-    "pipeline/points/scores.py",
+    "pipeline/points/scorecolumns.py",
     "pipeline/log/sqliteproducer.py",
     "pipeline/stores/stage.py",
-    "pipeline/points/points.py",
+    "pipeline/stores/prepared.py",
+    "pipeline/points/scores.py",
+    "pipeline/points/pointblocks.py",
     "pipeline/stores/resultsfile.py",
+    "pipeline/stores/resultsrows.py",
 )
 """Files of `pipeline`, in the order in which the message passes them."""
 CHECKPOINT = {

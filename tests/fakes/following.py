@@ -20,13 +20,13 @@ from models.artifact import Artifact, read_artifact
 from models.dummy import write_dummy
 from models.registry import Registry
 from models.session import Student
-from pipeline.scoring.batch import Scored, score_and_report
+from pipeline.scoring.batch import score_and_report
 from pipeline.scoring.contests import Contests
 from pipeline.scoring.rollover import ModelWatch, load_student
 from pipeline.scoring.thresholds import Thresholds
-from pipeline.windows.devices import ClosedWindow
 from pipeline.windows.spec import Window
 from tests.fakes.badstudents import Trap, write_bad
+from tests.fakes.scores import Closed, Outcome, batches_of, records_of
 
 __all__ = ["NAME", "PLAN", "MadeUpCentre", "MadeUpGateway", "make_student"]
 
@@ -212,7 +212,7 @@ class MadeUpGateway:
     def until_phase(self, phase: str) -> None:
         self.until(lambda: self.phase == phase)
 
-    def score(self, count: int, *, trapped: bool = False) -> Scored:
+    def score(self, count: int, *, trapped: bool = False) -> Outcome:
         """Score windows as the stage does; with `trapped`, a bad student fails over one of them."""
         closed = []
         for n in range(count):
@@ -221,21 +221,21 @@ class MadeUpGateway:
                 values[-1, 0] = TRAPPED
             start = (self.windows + n) * 10
             window = Window(start, start + 9, values, LENGTH, 0, start + 9)
-            closed.append(ClosedWindow("plant", f"d{n}", STREAM, window))
+            closed.append(Closed("plant", f"d{n}", STREAM, window))
         self.windows += count
-        total = Scored()
+        records, unscored = [], []
         for at in range(0, count, 20):
             found = score_and_report(
                 self.models.running.get,
-                self.contests.on_scored,
-                closed[at : at + 20],
+                lambda batches, _: self.contests.on_scored(batches),
+                batches_of(closed[at : at + 20]),
                 scored_ms=1,
                 rescue=self.contests.rescue,
             )
-            total.records += found.records
-            total.unscored += found.unscored
-        assert len(total.records) == count, "no window is lost or doubled"
-        return total
+            records += records_of(found)
+            unscored += found.unscored
+        assert len(records) == count, "no window is lost or doubled"
+        return Outcome(records, unscored, [])
 
     # -- state ------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from models.manifest import Draft
 from models.session import MAX_BATCH, Student
 from models.tasks.activity import ActivityScores
 from models.tasks.classes import Unknown
+from models.tasks.columns import rows_of
 from models.tasks.rul import RUL, RulScores
 from models.zoo import STARTERS, zoo_path
 
@@ -88,7 +89,7 @@ def test_without_an_interval_no_record_has_ends(tmp_path):
     student = Student(write_artifact(tmp_path / "a", draft, dummy_onnx(draft)))
     scores = student.score(windows(student, 3))
     assert not scores.has_interval
-    records = RUL.answer.record_fields(scores)
+    records = rows_of(RUL.answer.columns(scores), 3)
     assert [set(record) for record in records] == [{"rul"}] * 3
     assert set(RUL.answer.health(scores)) == {"mean"}
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.windows.devices import ClosedWindow
 from pipeline.windows.spec import Window
+from tests.fakes.scores import Closed
 
 __all__ = ["BASE_MS", "SHAPES", "TRAPPED", "Feed", "window_number"]
 
@@ -34,7 +34,7 @@ class Feed:
     seed: int
     number: int = 0
 
-    def take(self, count: int, *, trapped: int = 0) -> list[ClosedWindow]:
+    def take(self, count: int, *, trapped: int = 0) -> list[Closed]:
         """The next windows; `trapped` of them are traps."""
         shape = SHAPES[self.stream]
         closed = []
@@ -47,7 +47,7 @@ class Feed:
             start = BASE_MS + number * _STEP_MS
             end = start + _STEP_MS - 1
             window = Window(start, end, values, shape[0], 0, end)
-            closed.append(ClosedWindow("plant", "press-1", self.stream, window))
+            closed.append(Closed("plant", "press-1", self.stream, window))
         self.number += count
         return closed
 

@@ -18,6 +18,7 @@ from ingest.settings import IngestSettings
 from pipeline.scoring.batch import score_and_report
 from pipeline.scoring.students import Students
 from pipeline.settings import PipelineSettings
+from tests.fakes.scores import batches_of, records_of
 from tests.rollout.feed import SHAPES, Feed
 from tests.rollout.ledger import Ledger
 
@@ -142,9 +143,13 @@ class _SmallGateway:
         closed = feed.take(self.config.batch, trapped=self._traps(feed.stream))
         ms = now_ms()
         scored = score_and_report(
-            models.running.get, contests.on_scored, closed, scored_ms=ms, rescue=contests.rescue
+            models.running.get,
+            lambda batches, _: contests.on_scored(batches),
+            batches_of(closed),
+            scored_ms=ms,
+            rescue=contests.rescue,
         )
-        versions = [record["version"] for record in scored.records]
+        versions = [record["version"] for record in records_of(scored)]
         if feed.stream == "engine":
             self.new_scored += sum(version > 1 for version in versions)
         self.ledger.write(ms, feed.stream, scored)

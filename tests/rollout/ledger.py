@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.scoring.batch import Scored
+from tests.fakes.scores import records_of
 from tests.rollout.feed import window_number
 
 __all__ = ["Batch", "Ledger", "read_batches", "read_events", "unbalanced"]
@@ -49,9 +50,9 @@ class Ledger:
         """Append a batch."""
         lines = [
             [window_number(record["end_ms"]), record["version"] if _is_finite(record) else -1]
-            for record in scored.records
+            for record in records_of(scored)
         ]
-        lines += [[window_number(each.closed.window.end_ms), 0] for each in scored.unscored]
+        lines += [[window_number(each.end_ms), 0] for each in scored.unscored]
         self._append([ms, stream, sorted(lines)])
 
     def note(self, event: str, ms: int, **facts: Any) -> None:

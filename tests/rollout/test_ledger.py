@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from pipeline.scoring.batch import Scored
+from pipeline.points.scorecolumns import ScoreColumns
+from pipeline.scoring.batch import Scored, StudentScores, Unscored
+from tests.fakes.scores import batches_of
 from tests.rollout.feed import Feed
 from tests.rollout.ledger import Batch, Ledger, read_batches, read_events, unbalanced
 
@@ -30,10 +31,11 @@ def test_a_restart_goes_on_with_the_next_window_and_cuts_off_half_a_line(tmp_pat
     path = tmp_path / "ledger"
     ledger = Ledger(path)
     closed = Feed("engine", 1).take(3, trapped=1)
-    records = [{"end_ms": each.window.end_ms, "version": 1, "rul": 5.0} for each in closed[:2]]
-    records[1]["rul"] = float("nan")
-    unscored = [SimpleNamespace(closed=closed[2])]
-    ledger.write(7, "engine", Scored(records, unscored))  # type: ignore[arg-type]
+    ends = [each.window.end_ms for each in closed]
+    columns = {"end_ms": ends[:2], "version": 1, "rul": [5.0, float("nan")]}
+    part = StudentScores(batches_of(closed[:2])[0], ScoreColumns(2, columns))
+    unscored = [Unscored("plant", "press-1", "engine", ends[2], "not finite")]
+    ledger.write(7, "engine", Scored([part], unscored))
     ledger.note("failed", 8, student="x")
     with path.open("ab") as file:
         file.write(b'[9,"engine",[[3,')

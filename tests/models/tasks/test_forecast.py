@@ -15,6 +15,7 @@ from models.dummy import dummy_draft, dummy_onnx, write_dummy
 from models.errors import ManifestInvalid, ShapeMismatch
 from models.manifest import decode_manifest
 from models.session import Student
+from models.tasks.columns import row_of
 from models.tasks.forecast import FORECAST, coverage, mae, mse, pinball
 from models.tasks.quantiles import ForecastDecoding, ForecastScores
 
@@ -53,7 +54,7 @@ def test_a_backtest_is_the_forecast_that_was_made_then(student: Student) -> None
 def test_a_record_holds_each_lead_of_each_channel_and_the_newest_reading(student: Student) -> None:
     window = readings(8)
     scores = student.score(window[None])
-    (record,) = FORECAST.answer.record_fields(scores)
+    record = row_of(FORECAST.answer.columns(scores), 0)
     assert record["actual"] == dict(zip(("HUFL", "LUFL", "OT"), window[-1].tolist(), strict=True))
     assert isinstance(scores, ForecastScores)
     for place, channel in enumerate(("HUFL", "LUFL", "OT")):

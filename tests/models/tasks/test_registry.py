@@ -7,6 +7,7 @@ import pytest
 
 from models.dummy import dummy_draft
 from models.errors import UnknownTask
+from models.tasks.columns import rows_of
 from models.tasks.contract import Task
 from models.tasks.number import NumberAnswer
 from models.tasks.quantiles import QuantilesAnswer
@@ -53,7 +54,7 @@ def test_the_fields_of_a_record_are_those_of_the_table(task: Task) -> None:
     assert len(scores) == len(raw)
     keys = [field.labels_in or field.name for field in task.fields]
     keys += task.details.keys if task.details else ()
-    for record in task.answer.record_fields(scores):
+    for record in rows_of(task.answer.columns(scores), len(raw)):
         assert list(record) == keys
 
 

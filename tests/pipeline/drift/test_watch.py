@@ -6,13 +6,15 @@ import pytest
 from models.describe import describe_seen
 from models.dummy import dummy_draft
 from models.manifest import Draft
+from models.seen import BINS
 from models.tasks.classes import UNKNOWN, Unknown
 from pipeline.drift.counts import BLOCK, FEWEST, LONGER, RECENT, SPAN, Binner, Counts
 from pipeline.drift.watch import ALL, MOST_DEVICES, DriftWatch
 from pipeline.points.lines import to_line
-from pipeline.scoring.batch import Scored
-from pipeline.windows.devices import ClosedWindow
+from pipeline.points.scorecolumns import ScoreColumns
+from pipeline.scoring.batch import Scored, StudentScores
 from pipeline.windows.spec import Window
+from tests.fakes.scores import Closed, batches_of
 
 RANDOM = np.random.default_rng(0)
 GROUPS = 20
@@ -52,27 +54,18 @@ class Stream:
         self.windows = 0
 
     def feed(self, values: np.ndarray, devices: int = 1, **fields) -> None:
-        manifest = self.manifest
-        closed, scored = [], Scored()
+        manifest, closed = self.manifest, []
         for row in values:
             self.windows += 1
             device = f"d{self.windows % devices}"
             window = Window(self.windows, self.windows, row, len(row), 0, self.windows)
-            closed.append(ClosedWindow("plant", device, manifest.stream, window))
-            scored.records.append(
-                {
-                    "task": manifest.task,
-                    "site": "plant",
-                    "device": device,
-                    "stream": manifest.stream,
-                    "model": manifest.name,
-                    "version": manifest.version,
-                    "end_ms": self.windows,
-                    "quality": "good",
-                    **fields,
-                }
-            )
-        self.watch.look(closed, scored)
+            closed.append(Closed("plant", device, manifest.stream, window))
+        who = {"task": manifest.task, "model": manifest.name, "version": manifest.version}
+        spread = {name: [value] * len(closed) for name, value in fields.items() if name not in who}
+        given = {name: fields.get(name, value) for name, value in who.items()}
+        columns = {**given, "quality": "good", **spread}
+        (batch,) = batches_of(closed)
+        self.watch.look(Scored([StudentScores(batch, ScoreColumns(len(closed), columns))]))
 
     def fresh(self, windows: int, level: float = 0.0, devices: int = 1, **fields) -> None:
         self.feed(readings(windows, self.manifest.window.length, level), devices, **fields)
@@ -226,7 +219,9 @@ def test_a_reading_is_counted_in_the_bin_of_training():
     manifest = student()
     windows = readings(50, manifest.window.length)
     hop = manifest.window.hop
-    counted = Binner(manifest.seen.histogram, hop).bins(list(windows)).sum(axis=0)
+    binner = Binner(manifest.seen.histogram, hop)
+    cells = binner.cells(binner.newest(windows)).ravel()
+    counted = np.bincount(cells, minlength=len(manifest.channels) * BINS).reshape(-1, BINS)
     for place, edges in enumerate(manifest.seen.histogram.edges):
         newest = windows[:, -hop:, place][:, :: max(1, hop // 16)]
         wanted = np.bincount(np.digitize(newest.ravel(), np.float32(edges)), minlength=20)

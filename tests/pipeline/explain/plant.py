@@ -29,7 +29,8 @@ from pipeline.scoring.batch import Scored, score_windows
 from pipeline.scoring.students import stream_plan
 from pipeline.settings import PipelineSettings
 from pipeline.stores.resultsfile import ResultsFile
-from pipeline.windows.devices import ClosedWindow, Devices
+from pipeline.windows.devices import Devices
+from tests.fakes.scores import Closed, records_of
 from tests.fakes.windows import closed_windows
 
 T0 = 1_700_000_000_000
@@ -48,7 +49,7 @@ class Plant:
     log: SqliteLog
     devices: Devices
     student: Student
-    scored: list[tuple[list[ClosedWindow], Scored]]
+    scored: list[tuple[list[Closed], Scored]]
 
     @classmethod
     def make(cls, folder: Path, seen: Seen | None = None, task: str = "rul") -> Plant:
@@ -74,16 +75,17 @@ class Plant:
         value = encode_bundle(lines)
         (offset,) = self.log.append([NewRecord(READINGS, value, partition=partition)]).result()
         items: list[Batch | Tick] = decode_bundle(value)  # type: ignore[assignment]
-        closed = closed_windows(self.devices.apply(partition, offset, items).windows)
+        batches = self.devices.apply(partition, offset, items).windows
+        closed = closed_windows(batches)
         student_of = {self.student.manifest.stream: self.student}.get
-        scored = score_windows(closed, student_of, T0)
+        scored = score_windows(batches, student_of, T0)
         self.scored.append((closed, scored))
 
     def store(self) -> None:
         """Store the scores of everything sent."""
-        self.results.write([p for _, scored in self.scored for p in points_of(scored.records)])
+        self.results.write([p for _, scored in self.scored for p in points_of(records_of(scored))])
 
-    def windows(self) -> list[ClosedWindow]:
+    def windows(self) -> list[Closed]:
         return [item for closed, _ in self.scored for item in closed]
 
     def close(self) -> None:

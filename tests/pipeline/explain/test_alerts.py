@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import numpy as np
 import pytest
 
 from models.tasks.rul import CRITICAL_RUL
@@ -13,6 +14,7 @@ from pipeline.explain.alerts import AlertExplainer
 from pipeline.explain.students import ExplainingStudents
 from pipeline.points.measurements import EXPLANATION
 from pipeline.points.points import Point
+from pipeline.scoring.batch import StudentScores
 from tests.pipeline.explain.plant import STEP, T0, WHERE, Plant, line
 
 
@@ -38,11 +40,14 @@ def scored(plant: Plant) -> Plant:
     """Ten windows; those with an odd last reading are critical."""
     for number in range(14):
         plant.send(line([number]))
-    for closed, scored in plant.scored:
-        for item, record in zip(closed, scored.records, strict=True):
-            odd = (item.window.end_ms - 1 - T0) // STEP % 2
-            record["rul_low"] = CRITICAL_RUL - 1 if odd else CRITICAL_RUL
+    for part in parts(plant):
+        odd = (part.windows.end_ms - 1 - T0) // STEP % 2
+        part.scores.columns["rul_low"] = np.where(odd == 1, CRITICAL_RUL - 1, CRITICAL_RUL)
     return plant
+
+
+def parts(plant: Plant) -> list[StudentScores]:
+    return [part for _, scored in plant.scored for part in scored.parts]
 
 
 def explainer(plant: Plant, store: Callable[[Point], None], line: Line) -> AlertExplainer:
@@ -50,11 +55,9 @@ def explainer(plant: Plant, store: Callable[[Point], None], line: Line) -> Alert
 
 
 def look(alerts: AlertExplainer, plant: Plant) -> int:
-    for closed, scored in plant.scored:
-        alerts.look(closed, scored)
-    return sum(
-        record["rul_low"] < CRITICAL_RUL for _, scored in plant.scored for record in scored.records
-    )
+    for _, scored in plant.scored:
+        alerts.look(scored)
+    return sum(int((p.scores.columns["rul_low"] < CRITICAL_RUL).sum()) for p in parts(plant))
 
 
 def test_each_alert_level_score_gets_a_point_with_its_tags_and_its_time(scored: Plant) -> None:

@@ -16,6 +16,7 @@ from pipeline.errors import NoScore, NoStudent, ReadingsGone
 from pipeline.explain.explainer import explained_json
 from pipeline.explain.scores import DeviceStream
 from pipeline.points.points import Point
+from tests.fakes.scores import records_of
 from tests.pipeline.explain.plant import CHANNELS, STEP, T0, WHERE, Plant, line, tick
 
 MUCH = 10**9
@@ -60,7 +61,7 @@ def test_the_newest_score_is_explained_by_the_student_that_gave_it(scored: Plant
 def test_an_explanation_is_json(scored: Plant) -> None:
     page = orjson.loads(orjson.dumps(explained_json(scored.explainer().explain(WHERE, None, MUCH))))
     assert (page["device"], page["task"], page["version"]) == ("press-1", "rul", 1)
-    assert page["score"]["rul"] == pytest.approx(scored.scored[-1][1].records[-1]["rul"])
+    assert page["score"]["rul"] == pytest.approx(records_of(scored.scored[-1][1])[-1]["rul"])
     assert len(page["explanation"]["channels"]) == 3
     assert len(page["explanation"]["spans"]) == len(page["explanation"]["channels"][0]["spans"])
 
@@ -120,7 +121,7 @@ def test_an_anomaly_score_is_explained_from_its_own_measurement(tmp_path: Path) 
     plant.store()
     where = DeviceStream("plant", "press-1", "power")
     found = plant.explainer().explain(where, None, MUCH)
-    record = plant.scored[-1][1].records[-1]
+    record = records_of(plant.scored[-1][1])[-1]
     assert found.is_same_score
     assert found.score.fields["score"] == pytest.approx(record["score"])
     assert found.report.baseline == "expected"

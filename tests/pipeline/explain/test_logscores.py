@@ -13,8 +13,8 @@ from pipeline.explain.explainer import Explainer
 from pipeline.explain.logscan import LogFile
 from pipeline.explain.logscores import find_logged_score, find_logged_streams
 from pipeline.explain.scores import find_score
-from pipeline.points.scores import encode_scores
 from pipeline.settings import PipelineSettings
+from tests.fakes.scores import encode_records, records_of
 from tests.pipeline.explain.plant import PARTITIONS, STEP, T0, WHERE, Plant, line, tick
 
 
@@ -25,9 +25,9 @@ class Logged:
         self._readings = LogFile(plant.folder / "log.db")
         self._scores: dict[int, list[bytes]] = {number: [] for number in range(PARTITIONS)}
         for _, scored in plant.scored:
-            for record in scored.records:
+            for record in records_of(scored):
                 place = partition_of(device_key(record["site"], record["device"]), PARTITIONS)
-                self._scores[place].append(encode_scores([record]))
+                self._scores[place].append(encode_records([record]))
 
     def partitions(self, topic: str) -> int:
         return PARTITIONS if topic == SCORES else self._readings.partitions(topic)

@@ -1,7 +1,8 @@
-"""Score records and their lines, byte for byte as version 0.1 wrote them.
+"""Scores and their lines, byte for byte as version 0.1 wrote them.
 
-A log or a bucket of that version continues under this one. The texts were printed by the code of
-version 0.1 for these scores; they change only with a new format.
+A log or a bucket of that version continues under this one. The records of the log, which are
+columns now, hold the same scores. The texts were printed by the code of version 0.1 for these
+scores; they change only with a new format.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from models.manifest import Manifest, OnnxFile
 from models.tasks.activity import ActivityScores
 from models.tasks.contract import Scores
 from models.tasks.rul import RulScores
-from pipeline.points.lines import to_line
-from pipeline.points.scorelines import ScoreLines, score_lines
-from pipeline.points.scores import decode_scores, encode_scores, points_of
+from pipeline.points.lines import lines_of, to_line
+from pipeline.points.scorecolumns import encode_scores
+from pipeline.points.scores import ScorePoints, decode_scores, points_of, score_points
 from pipeline.scoring.batch import score_windows
-from pipeline.windows.devices import ClosedWindow
 from pipeline.windows.spec import Window
+from tests.fakes.scores import Closed, batches_of, encode_old, records_of
 
 RECORDS = {
     "rul": (
@@ -121,7 +122,7 @@ STUDENTS = {
 }
 
 
-def closed(stream: str, device: str, number: int) -> ClosedWindow:
+def closed(stream: str, device: str, number: int) -> Closed:
     length = STUDENTS[stream].manifest.window.length
     window = Window(
         values=np.zeros((length, 3), dtype=np.float32),
@@ -131,25 +132,30 @@ def closed(stream: str, device: str, number: int) -> ClosedWindow:
         gaps=number,
         recv_ms=1_700_000_001_100 + number,
     )
-    return ClosedWindow("plant 7", device, stream, window)
+    return Closed("plant 7", device, stream, window)
 
 
-def test_scoring_writes_the_records_of_version_0_1_and_their_quality() -> None:
+def test_scoring_gives_the_scores_of_version_0_1_and_their_quality() -> None:
     windows = [
         closed("engine", "press-2", 0),
         closed("engine", "a,b=c", 1),
         closed("imu", "anna", 0),
         closed("imu", "bo\\", 1),
     ]
-    scored = score_windows(windows, STUDENTS.get, 1_700_000_001_234)
-    assert [record.pop("quality") for record in scored.records] == ["good"] * 4
-    assert encode_scores(scored.records) == VALUE
+    scored = score_windows(batches_of(windows), STUDENTS.get, 1_700_000_001_234)
+    (value,) = encode_scores([part.scores for part in scored.parts])
+    for records in (records_of(scored), decode_scores(value)):
+        assert [record.pop("quality") for record in records] == ["good"] * 4
+        assert encode_old(records) == VALUE
+    found = ScorePoints()
+    score_points(value.replace(b',"quality":"good"', b""), found)
+    assert list(lines_of(found.points)) == list(LINES.values())
 
 
 @pytest.mark.parametrize("name", LINES)
 def test_a_record_of_version_0_1_is_the_same_line(name: str) -> None:
     value = f"[{RECORDS[name]}]".encode()
-    found = ScoreLines()
-    score_lines(value, found)
-    assert found.lines == [LINES[name]]
+    found = ScorePoints()
+    score_points(value, found)
+    assert list(lines_of(found.points)) == [LINES[name]]
     assert [to_line(point) for point in points_of(decode_scores(value))] == [LINES[name]]

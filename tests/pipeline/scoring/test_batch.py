@@ -1,5 +1,5 @@
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,19 +13,11 @@ from models.session import Student
 from models.tasks.classes import Unknown
 from models.tasks.contract import Scores
 from models.zoo import zoo_path
-from pipeline.points.scores import decode_scores, encode_scores, points_of
-from pipeline.scoring.batch import score_windows
+from pipeline.points.scores import decode_scores, points_of
 from pipeline.windows import spec as windowspec
 from pipeline.windows.spec import Window
 from pipeline.windows.windower import DeviceWindower
-
-
-@dataclass(frozen=True)
-class Closed:
-    site: str
-    device: str
-    stream: str
-    window: Window
+from tests.fakes.scores import Closed, encode_records, score_closed
 
 
 @pytest.fixture
@@ -44,7 +36,7 @@ def closed(stream: str, device: str, seed: int, end_ms: int = 1000) -> Closed:
 
 
 def test_a_rul_record_has_every_field_of_the_contract(students):
-    scored = score_windows([closed("engine", "e1", 0)], students.get, scored_ms=2000)
+    scored = score_closed([closed("engine", "e1", 0)], students.get, scored_ms=2000)
     (record,) = scored.records
     assert not scored.unscored
     rul = float(students["engine"].score(closed("engine", "e1", 0).window.values[None]).rul[0])
@@ -73,7 +65,7 @@ def test_a_window_out_of_the_range_of_training_has_its_score_and_a_flag():
     shape = (student.manifest.window.length, len(student.manifest.channels))
     item = closed("engine", "e1", 0)
     nonsense = replace(item, window=replace(item.window, values=np.full(shape, 20, np.float32)))
-    (record,) = score_windows([nonsense], {"engine": student}.get, scored_ms=2000).records
+    (record,) = score_closed([nonsense], {"engine": student}.get, scored_ms=2000).records
     assert record["rul"] == pytest.approx(float(student.score(nonsense.window.values[None]).rul[0]))
     assert record["quality"].startswith("range: T24, T30")
     assert points_of([record])[0].fields[-1] == ("quality", record["quality"])
@@ -82,17 +74,17 @@ def test_a_window_out_of_the_range_of_training_has_its_score_and_a_flag():
 def test_a_batch_has_the_figures_of_its_valid_windows(students):
     items = [closed("engine", "e1", 0), closed("engine", "e2", 1), closed("engine", "e3", 2)]
     items[2].window.values[:] = np.nan
-    scored = score_windows([*items, closed("imu", "p1", 1)], students.get, 2000)
+    scored = score_closed([*items, closed("imu", "p1", 1)], students.get, 2000)
     engine, imu = scored.health
     assert (engine.student, engine.windows) == (("dummy-rul", 3), 2)
     assert engine.means["mean"] == pytest.approx(np.mean([r["rul"] for r in scored.records[:2]]))
     assert (imu.student, imu.windows) == (("dummy-activity", 1), 1)
-    nothing = score_windows([items[2]], students.get, 2000)
+    nothing = score_closed([items[2]], students.get, 2000)
     assert (nothing.health, len(nothing.unscored)) == ([], 1)
 
 
 def test_an_activity_record_names_class_and_probabilities(students):
-    (record,) = score_windows([closed("imu", "p1", 0)], students.get, 2000).records
+    (record,) = score_closed([closed("imu", "p1", 0)], students.get, 2000).records
     assert record["task"] == "activity"
     probabilities = record["probabilities"]
     assert list(probabilities) == ["WALKING", "SITTING", "LAYING"]
@@ -105,7 +97,7 @@ def test_an_uncertain_window_is_recorded_as_unknown_with_its_probabilities(tmp_p
     decoding = draft.decoding.model_copy(update={"unknown": Unknown(threshold=0.999, rejects=0.0)})
     draft = draft.model_copy(update={"decoding": decoding})
     student = Student(write_artifact(tmp_path / "har", draft, dummy_onnx(draft)))
-    (record,) = score_windows([closed("imu", "p1", 0)], lambda stream: student, 2000).records
+    (record,) = score_closed([closed("imu", "p1", 0)], lambda stream: student, 2000).records
     assert record["activity"] == "unknown"
     assert record["probability"] == max(record["probabilities"].values()) < 0.999
     assert list(record["probabilities"]) == ["WALKING", "SITTING", "LAYING"]
@@ -118,28 +110,28 @@ def test_a_record_of_a_resampled_window_says_how_it_was_made(students):
     readings = np.random.default_rng(0).normal(0, 1, (40, 3)).astype(np.float32)
     step = DeviceWindower(spec, 3).step(np.arange(40) * 40 + 10**12, readings, 10**12 + 2000)
     items = [Closed("plant", "p1", "imu", window) for window in step.windows]
-    records = score_windows(items, students.get, 10**12 + 2000).records
+    records = score_closed(items, students.get, 10**12 + 2000).records
     assert len(records) == len(items) > 10
-    for record in decode_scores(encode_scores(records)):
+    for record in decode_scores(encode_records(records)):
         assert record["rate_hz"] == pytest.approx(25, abs=4)
         assert (record["made_up"], record["run_ms"], record["gaps"]) == (0.5, 10**12, 0)
-    plain = score_windows([closed("imu", "p1", 0)], students.get, 2000).records[0]
+    plain = score_closed([closed("imu", "p1", 0)], students.get, 2000).records[0]
     assert {"rate_hz", "made_up", "run_ms"}.isdisjoint(plain)
 
 
 def test_records_are_plain_json(students):
     items = [closed("engine", "e1", 0), closed("imu", "p1", 1)]
-    records = score_windows(items, students.get, 2000).records
+    records = score_closed(items, students.get, 2000).records
     assert json.loads(json.dumps(records)) == records
 
 
 def test_records_pass_through_the_log_and_become_points(students):
     items = [closed("engine", "e1", 0), closed("imu", "p1", 1)]
-    records = score_windows(items, students.get, 2000).records
-    assert decode_scores(encode_scores(records)) == records
+    records = score_closed(items, students.get, 2000).records
+    assert decode_scores(encode_records(records)) == records
     points = points_of(records)
     assert [point.measurement for point in points] == ["rul", "activity"]
-    assert points_of(score_windows(items, students.get, 2000).records) == points
+    assert points_of(score_closed(items, students.get, 2000).records) == points
 
 
 def test_windows_of_the_windower_are_scored_and_stored(students):
@@ -147,20 +139,20 @@ def test_windows_of_the_windower_are_scored_and_stored(students):
     readings = np.random.default_rng(0).normal(0, 1, (10, 3)).astype(np.float32)
     step = DeviceWindower(spec, 3).step(np.arange(10) * 1000 + 10**12, readings, 10**12 + 9000)
     items = [Closed("plant", "e1", "engine", window) for window in step.windows]
-    records = score_windows(items, students.get, 10**12 + 9001).records
+    records = score_closed(items, students.get, 10**12 + 9001).records
     offline = students["engine"].score(slice_offline(readings, 4, 1)).rul
     np.testing.assert_allclose([record["rul"] for record in records], offline, atol=1e-4)
-    assert decode_scores(encode_scores(records)) == records
+    assert decode_scores(encode_records(records)) == records
 
 
 def test_streams_and_devices_are_scored_together_and_kept_apart(students):
     items = [
         closed("engine" if n % 3 else "imu", f"d{n % 5}", n, end_ms=1000 + n) for n in range(40)
     ]
-    records = score_windows(items, students.get, 5000).records
+    records = score_closed(items, students.get, 5000).records
     assert len(records) == 40
     for item in items:
-        alone = score_windows([item], students.get, 5000).records[0]
+        alone = score_closed([item], students.get, 5000).records[0]
         together = next(r for r in records if r["end_ms"] == item.window.end_ms)
         assert {k: v for k, v in together.items() if k not in FLOATS} == {
             k: v for k, v in alone.items() if k not in FLOATS
@@ -180,9 +172,9 @@ def test_a_window_that_cannot_be_scored_is_returned_with_its_reason(students):
     short = closed("imu", "p9", 1)
     items = [broken, closed("engine", "e2", 1), closed("heat", "h1", 2),
              Closed("plant", "p9", "engine", short.window)]  # fmt: skip
-    scored = score_windows(items, students.get, 2000)
+    scored = score_closed(items, students.get, 2000)
     assert [r["device"] for r in scored.records] == ["e2"]
-    reasons = {(u.closed.device, u.closed.stream): u.reason for u in scored.unscored}
+    reasons = {(u.device, u.stream): u.reason for u in scored.unscored}
     assert "no finite score" in reasons["e1", "engine"]
     assert "no student scores the stream 'heat'" in reasons["h1", "heat"]
     assert "dummy-rul needs (4, 3)" in reasons["p9", "engine"]
@@ -196,7 +188,7 @@ def test_the_student_is_looked_up_once_per_call(students):
         looks.append(stream)
         return students.get(stream)
 
-    score_windows([closed("engine", "e1", n) for n in range(9)], student_of, 2000)
+    score_closed([closed("engine", "e1", n) for n in range(9)], student_of, 2000)
     assert looks == ["engine"]
 
 
@@ -222,13 +214,13 @@ def test_a_student_that_raises_loses_only_the_windows_over_which_it_raises(stude
         items[n].window.values[0, 0] = failing.trap
     imu = closed("imu", "p1", 1)
     student_of = {"engine": failing, "imu": students["imu"]}.get
-    scored = score_windows([*items, imu], student_of, 2000)
-    assert [u.closed.device for u in scored.unscored] == ["e3", "e4", "e17"]
+    scored = score_closed([*items, imu], student_of, 2000)
+    assert [u.device for u in scored.unscored] == ["e3", "e4", "e17"]
     assert {u.reason for u in scored.unscored} == {
         "dummy-rul v3 failed over it: ScoreFailed: out of memory"
     }
     others = [item for item in items if item.window.values[0, 0] != failing.trap]
-    alone = score_windows(others, students.get, 2000)
+    alone = score_closed(others, students.get, 2000)
     found = [r for r in scored.records if r["stream"] == "engine"]
     assert [r["device"] for r in found] == [r["device"] for r in alone.records]
     np.testing.assert_allclose(
@@ -242,9 +234,9 @@ def test_a_student_that_raises_over_everything_stops_no_other_stream(students):
     items = [closed("engine", "e1", 0), closed("imu", "p1", 1)]
     items[0].window.values[0, 0] = 99.0
     student_of = {"engine": Failing(students["engine"]), "imu": students["imu"]}.get
-    scored = score_windows(items, student_of, 2000)
+    scored = score_closed(items, student_of, 2000)
     assert [r["stream"] for r in scored.records] == ["imu"]
-    assert [u.closed.stream for u in scored.unscored] == ["engine"]
+    assert [u.stream for u in scored.unscored] == ["engine"]
 
 
 @pytest.mark.parametrize("broken", [False, True])
@@ -260,13 +252,13 @@ def test_a_rescued_batch_is_scored_by_the_other_student_as_a_whole(students, tmp
     if broken:
         items[2].window.values[0, 0] = 99.0
     student = Failing(students["engine"])
-    scored = score_windows(items, lambda _: student, 2000, rescue)
+    scored = score_closed(items, lambda _: student, 2000, rescue)
     if not broken:
         assert not asked
         assert {r["version"] for r in scored.records} == {3}
         return
     assert asked == [(3, 6, None, "ScoreFailed: out of memory")]
-    assert scored.records == score_windows(items, lambda _: former, 2000).records
+    assert scored.records == score_closed(items, lambda _: former, 2000).records
     assert (scored.unscored, scored.health[0].student) == ([], ("dummy-rul", 2))
 
 
@@ -274,12 +266,12 @@ def test_a_window_that_is_not_finite_asks_for_no_rescue(students):
     items = [closed("engine", "e1", 0), closed("engine", "e2", 1)]
     items[0].window.values[1, 1] = np.nan
     rescue = pytest.fail
-    scored = score_windows(items, students.get, 2000, rescue)
+    scored = score_closed(items, students.get, 2000, rescue)
     assert (len(scored.records), len(scored.unscored)) == (1, 1)
 
 
 def test_an_empty_batch_has_no_scores(students):
-    scored = score_windows([], students.get, 2000)
+    scored = score_closed([], students.get, 2000)
     assert (scored.records, scored.unscored) == ([], [])
 
 

@@ -23,15 +23,15 @@ from pipeline.errors import LineFull, SinkUnavailable
 from pipeline.points.measurements import SHADOW
 from pipeline.points.points import Point
 from pipeline.quiet import QuietThread
-from pipeline.scoring.batch import Scored, score_and_report
+from pipeline.scoring.batch import score_and_report
 from pipeline.scoring.contests import Contests
 from pipeline.scoring.rollover import ModelWatch, load_student
 from pipeline.scoring.thresholds import Thresholds
-from pipeline.windows.devices import ClosedWindow
 from pipeline.windows.spec import Window
 
 pytest.importorskip("onnx", reason="needs the extra [training]; make test installs it")
 from tests.fakes.badstudents import SOUND, Trap, write_bad
+from tests.fakes.scores import Closed, Outcome, batches_of, records_of
 
 pytestmark = pytest.mark.needs_training
 
@@ -113,31 +113,31 @@ class Plant:
     def version(self) -> int:
         return self.models.running[self.stream].manifest.version
 
-    def windows(self, count: int, *, trapped: bool = False) -> list[ClosedWindow]:
+    def windows(self, count: int, *, trapped: bool = False) -> list[Closed]:
         found = []
         for n in range(count):
             values = self.random.normal(0, 2, (self.length, 3)).astype(np.float32)
             if trapped and n == count // 2:
                 values[-1, 0] = TRAPPED
             window = Window(n * 10, n * 10 + 9, values, self.length, 0, n * 10 + 9)
-            found.append(ClosedWindow("plant", f"d{n}", self.stream, window))
+            found.append(Closed("plant", f"d{n}", self.stream, window))
         return found
 
-    def score(self, count: int, *, batch: int = 20, trapped: bool = False) -> Scored:
+    def score(self, count: int, *, batch: int = 20, trapped: bool = False) -> Outcome:
         """Score windows in batches as the stage does."""
-        total = Scored()
+        records, unscored = [], []
         closed = self.windows(count, trapped=trapped)
         for at in range(0, count, batch):
             found = score_and_report(
                 self.models.running.get,
-                self.contests.on_scored,
-                closed[at : at + batch],
+                lambda batches, _: self.contests.on_scored(batches),
+                batches_of(closed[at : at + batch]),
                 scored_ms=1,
                 rescue=self.contests.rescue,
             )
-            total.records += found.records
-            total.unscored += found.unscored
-        return total
+            records += records_of(found)
+            unscored += found.unscored
+        return Outcome(records, unscored, [])
 
 
 @pytest.fixture
@@ -211,12 +211,12 @@ def test_a_window_that_neither_student_scores_is_no_fault_of_the_challenger(plan
         item.window.values[:, 2] *= 1e38 if item is huge[1] else 1
     scored = score_and_report(
         at.models.running.get,
-        at.contests.on_scored,
-        huge,
+        lambda batches, _: at.contests.on_scored(batches),
+        batches_of(huge),
         scored_ms=1,
         rescue=at.contests.rescue,
     )
-    assert (len(scored.records), len(scored.unscored)) == (2, 1)
+    assert (len(records_of(scored)), len(scored.unscored)) == (2, 1)
     assert (at.version, at.failures) == (2, [])
 
 

@@ -120,8 +120,8 @@ def test_a_unit_is_not_named_if_several_explain_the_readings():
 
 
 def test_a_slow_rate_and_made_up_readings_are_flagged():
-    rates = [None, 50.0, 25.0, 24.0]
-    assert CHECK.flags(WINDOWS[:4], rates, [0.0, 0.5, 0.51, 0.9]) == [
+    rates = [np.nan, 50.0, 25.0, 24.0]
+    assert CHECK.flags(WINDOWS[:4], np.array(rates), np.array([0.0, 0.5, 0.51, 0.9])) == [
         "good",
         "good",
         "made up",
@@ -134,7 +134,7 @@ def test_flags_are_joined_in_a_fixed_order():
     windows[:, :, 0] -= 273.15
     windows[:, :, 1] = 1.1
     windows[:, :, 2] = 50
-    assert CHECK.flags(windows, [10.0], [0.6]) == [
+    assert CHECK.flags(windows, np.array([10.0]), np.array([0.6])) == [
         "unit: T (degC); range: n; constant: p; rate; made up"
     ]
 
@@ -154,7 +154,7 @@ def test_many_channels_are_shortened():
 def test_a_manifest_without_ranges_flags_nothing_of_the_readings():
     bare = DRAFT.model_copy(update={"seen": None})
     nonsense = np.full_like(WINDOWS[:2], 20.0)
-    assert QualityCheck(bare).flags(nonsense, [None, 10.0]) == ["good", "rate"]
+    assert QualityCheck(bare).flags(nonsense, np.array([np.nan, 10.0])) == ["good", "rate"]
 
 
 def test_a_manifest_with_ranges_alone_is_checked_for_them():

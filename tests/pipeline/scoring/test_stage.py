@@ -10,7 +10,6 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import orjson
 
 from ingest.clock import steady_ms
@@ -18,12 +17,14 @@ from ingest.deadletter import decode_dead_letter
 from ingest.messages import encode_bundle, encode_envelope
 from ingest.payloads import encode_payload
 from ingest.topics import DEAD_LETTERS, LATE, SCORES
+from pipeline.points.scorecolumns import ScoreColumns
 from pipeline.points.scores import decode_scores
-from pipeline.scoring.batch import Health, Scored, Unscored
+from pipeline.scoring.batch import Health, Scored, StudentScores, Unscored
 from pipeline.scoring.stage import ScoringCounters, ScoringStage
 from pipeline.status.view import LiveFigures, ModelStatus
-from pipeline.windows.devices import ClosedWindow, Devices, StreamPlan
+from pipeline.windows.devices import Devices, StreamPlan
 from pipeline.windows.spec import WindowSpec
+from pipeline.windows.windowbatch import WindowBatch
 
 T0 = 1_700_000_000_000
 PLAN = StreamPlan("m", ("a",), WindowSpec(length=2, hop=1, lateness_ms=0))
@@ -79,30 +80,33 @@ class FakeEvent:
         self._acked.append(self._offset)
 
 
-def score(closed: Sequence[ClosedWindow], *, scored_ms: int = 0) -> Scored:
+def score(batches: Sequence[WindowBatch], *, scored_ms: int = 0) -> Scored:
     scored = Scored()
-    for item in closed:
-        record = {
+    for batch in batches:
+        columns = {
             "task": "rul",
-            "site": item.site,
-            "device": item.device,
-            "stream": item.stream,
+            "site": [site for site, _ in batch.senders],
+            "device": [device for _, device in batch.senders],
+            "stream": batch.stream,
             "model": "m",
             "version": 1,
-            "start_ms": item.window.start_ms,
-            "end_ms": item.window.end_ms,
-            "readings": item.window.readings,
+            "start_ms": batch.start_ms,
+            "end_ms": batch.end_ms,
+            "readings": batch.readings,
             "gaps": 0,
-            "recv_ms": item.window.recv_ms,
-            "scored_ms": item.window.recv_ms,
-            "rul": float(np.sum(item.window.values)),
+            "recv_ms": batch.recv_ms,
+            "scored_ms": batch.recv_ms,
+            "rul": batch.values.sum(axis=(1, 2)),
             "rul_low": 0.0,
             "rul_high": 125.0,
         }
-        if item.device == "odd":
-            scored.unscored.append(Unscored(item, "not finite"))
+        if batch.senders[0] == ("s", "odd"):
+            scored.unscored += [
+                Unscored("s", "odd", batch.stream, end_ms, "not finite")
+                for end_ms in batch.end_ms.tolist()
+            ]
         else:
-            scored.records.append(record)
+            scored.parts.append(StudentScores(batch, ScoreColumns(len(batch), columns)))
     return scored
 
 

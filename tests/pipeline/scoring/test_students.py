@@ -19,8 +19,8 @@ from pipeline.scoring.batch import score_windows
 from pipeline.scoring.students import Students, stream_plan
 from pipeline.scoring.thresholds import Thresholds
 from pipeline.settings import PipelineSettings
-from pipeline.windows.devices import ClosedWindow
 from pipeline.windows.spec import Window
+from tests.fakes.scores import Closed, batches_of, records_of
 
 
 def test_a_stream_has_a_plan_only_once_its_student_runs(tmp_path: Path) -> None:
@@ -160,11 +160,12 @@ def test_a_new_student_is_compared_in_the_background_and_shown(tmp_path: Path) -
     students.contests.start_shadow("own", registry.read("own", 2), Thresholds())
     values = np.random.default_rng(0).normal(0, 1, (40, 4, 3)).astype(np.float32)
     closed = [
-        ClosedWindow("plant", "p", "press", Window(n, n + 1, each, 4, 0, n))
+        Closed("plant", "p", "press", Window(n, n + 1, each, 4, 0, n))
         for n, each in enumerate(values)
     ]
-    scored = score_windows(closed, students.models.student_of, 1)
-    students.contests.on_scored(closed, scored)
+    windows = batches_of(closed)
+    scored = score_windows(windows, students.models.student_of, 1)
+    students.contests.on_scored(windows)
     until = time.monotonic() + 60
     while not (shown := students.contests.status("own")) or not shown.windows:
         assert time.monotonic() < until
@@ -173,8 +174,8 @@ def test_a_new_student_is_compared_in_the_background_and_shown(tmp_path: Path) -
     assert [s.challenger for s in students.statuses() if s.name == "own"] == [shown]
     assert (shown.version, shown.against, shown.is_running) == (2, 1, False)
     assert (shown.windows, shown.skipped, shown.evidence["windows"]) == (40, 0, 40)
-    assert {record["version"] for record in scored.records} == {1}
-    students.contests.on_scored(closed, scored)  # nothing is compared any more, and nothing raises
+    assert {record["version"] for record in records_of(scored)} == {1}
+    students.contests.on_scored(windows)  # nothing is compared any more, and nothing raises
 
 
 def test_a_version_that_the_process_rejects_is_not_resumed(tmp_path: Path) -> None:

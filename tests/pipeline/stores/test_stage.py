@@ -19,12 +19,15 @@ from ingest.topics import ACCOUNTS, DEAD_LETTERS, LABELS, SCORES
 from pipeline.errors import SinkError, SinkMisconfigured, SinkUnavailable
 from pipeline.points.labels import label_point
 from pipeline.points.lines import to_line
+from pipeline.points.pointblocks import Points, each_point
 from pipeline.points.points import Point, device_point
-from pipeline.points.scores import encode_scores, points_of
+from pipeline.points.scores import points_of
+from pipeline.stores.prepared import prepare_lines, prepare_points
 from pipeline.stores.sinks import LineSink, Refused, RefusedLine, Sink
-from pipeline.stores.stage import StoreStage, prepare_lines, prepare_points
+from pipeline.stores.stage import StoreStage
 from tests.fakes.log import until
 from tests.fakes.recordings import T0_MS, label
+from tests.fakes.scores import encode_records
 from tests.pipeline.points.test_scores import ACTIVITY, RUL
 
 
@@ -81,9 +84,10 @@ class FakePoints:
     def __init__(self) -> None:
         self.points: list[Point] = []
 
-    def write(self, points: Sequence[Point]) -> list[Refused]:
-        self.points += points[1:]
-        return [Refused(points[0], "the first is never liked")]
+    def write(self, points: Points) -> list[Refused]:
+        first, *others = each_point(points)
+        self.points += others
+        return [Refused(first, "the first is never liked")]
 
     def close(self) -> None:
         pass
@@ -136,7 +140,7 @@ async def test_records_are_acked_in_order_once_the_sink_has_confirmed() -> None:
     sink = FakeLines()
     async with store_in(sink) as store:
         sink.gate.clear()
-        await store.offer(*(encode_scores([score(n), score(n + 100)]) for n in range(5)))
+        await store.offer(*(encode_records([score(n), score(n + 100)]) for n in range(5)))
         await asyncio.sleep(0.05)
         assert store.acked == []
         assert store.stage.is_working
@@ -157,7 +161,7 @@ async def test_the_account_of_a_device_silent_for_longer_than_the_retention_is_n
     old = to_line(device_point("bad", "e1", "s", {"received": 1}, 17))
     async with store_in(sink) as store:
         await store.offer(old.encode(), topic=ACCOUNTS)
-        await store.offer(encode_scores([score(1, site="bad")]))
+        await store.offer(encode_records([score(1, site="bad")]))
         await until(lambda: len(store.acked) == 2)
         assert [dead.mqtt_topic.split("/")[1] for dead in store.dead_letters()] == ["bad"]
         assert [dead.raw.startswith(b"rul,") for dead in store.dead_letters()] == [True]
@@ -166,7 +170,7 @@ async def test_the_account_of_a_device_silent_for_longer_than_the_retention_is_n
 
 async def test_batches_are_small_without_a_backlog_and_large_with_one() -> None:
     sink = FakeLines()
-    one = encode_scores([score(0)])
+    one = encode_records([score(0)])
     async with store_in(sink, batch_points=40) as store:
         for _ in range(3):
             await store.offer(one)
@@ -186,7 +190,7 @@ async def test_records_that_arrive_together_are_one_write() -> None:
     sink = FakeLines()
     async with store_in(sink, linger_ms=200) as store:
         for n in range(5):
-            await store.offer(encode_scores([score(n)]))
+            await store.offer(encode_records([score(n)]))
             await asyncio.sleep(0.01)
         await until(lambda: len(store.acked) == 5)
         assert sink.batches == [5]
@@ -194,7 +198,7 @@ async def test_records_that_arrive_together_are_one_write() -> None:
 
 async def test_an_unavailable_sink_is_awaited_and_takes_no_memory() -> None:
     sink = FakeLines(failures=[SinkUnavailable("nobody there")] * 50)
-    big = encode_scores([score(n) for n in range(400)])
+    big = encode_records([score(n) for n in range(400)])
     async with store_in(sink, batch_points=100) as store:
         filling = asyncio.create_task(store.offer(*[big] * 100))
         await until(lambda: store.stage.is_away and store.stage.counters.tries_failed > 20)
@@ -213,7 +217,7 @@ async def test_an_unavailable_sink_is_awaited_and_takes_no_memory() -> None:
 async def test_a_wrong_setting_is_reported_as_misconfigured() -> None:
     sink = FakeLines(failures=[SinkMisconfigured("the token is not accepted", 40)])
     async with store_in(sink) as store:
-        await store.offer(encode_scores([RUL]))
+        await store.offer(encode_records([RUL]))
         await until(lambda: store.stage.is_misconfigured)
         await until(lambda: bool(store.acked))
         assert not store.stage.is_misconfigured
@@ -224,7 +228,7 @@ async def test_refused_points_are_dead_letters_before_anything_is_acked() -> Non
     sink = FakeLines()
     async with store_in(sink) as store:
         store.confirms.clear()
-        await store.offer(encode_scores([score(1), score(2, model="bad"), score(3)]))
+        await store.offer(encode_records([score(1), score(2, model="bad"), score(3)]))
         await until(lambda: len(store.appended) == 1)
         await asyncio.sleep(0.02)
         assert store.acked == [], "not before the dead letter is durable"
@@ -248,7 +252,7 @@ async def test_an_unreadable_record_is_a_dead_letter_and_stops_nothing(
 ) -> None:
     sink = kind()
     async with store_in(sink) as store:
-        await store.offer(b"\xff", encode_scores([RUL, ACTIVITY]), b'{"no": "array"}')
+        await store.offer(b"\xff", encode_records([RUL, ACTIVITY]), b'{"no": "array"}')
         await until(lambda: len(store.acked) == 3)
         unreadable = [x for x in store.dead_letters() if x.reason is RefusalReason.unreadable]
         assert [dead.raw for dead in unreadable] == [b"\xff", b'{"no": "array"}']
@@ -261,7 +265,7 @@ async def test_a_flawed_score_in_a_record_affects_no_other(
 ) -> None:
     sink = kind()
     async with store_in(sink) as store:
-        value = encode_scores([score(1), score(2), score(3)]).replace(b'"e2"', b"2")
+        value = encode_records([score(1), score(2), score(3)]).replace(b'"e2"', b"2")
         await store.offer(value)
         await until(lambda: bool(store.acked))
         counters = store.stage.counters
@@ -276,12 +280,12 @@ async def test_accounts_go_to_sinks_that_take_lines_only() -> None:
     sink, results = FakeLines(), FakePoints()
     async with store_in(sink) as store:
         await store.offer(value, topic=ACCOUNTS)
-        await store.offer(encode_scores([ACTIVITY]))
+        await store.offer(encode_records([ACTIVITY]))
         await until(lambda: len(store.acked) == 2)
         assert sorted(sink.lines) == sorted([*lines, *map(to_line, points_of([ACTIVITY]))])
     async with store_in(results) as store:
         await store.offer(value, topic=ACCOUNTS)
-        await store.offer(encode_scores([RUL, ACTIVITY]))
+        await store.offer(encode_records([RUL, ACTIVITY]))
         await until(lambda: len(store.acked) == 2)
         assert results.points == points_of([ACTIVITY])
         (dead,) = store.dead_letters()
@@ -291,7 +295,7 @@ async def test_accounts_go_to_sinks_that_take_lines_only() -> None:
 async def test_an_error_that_retrying_cannot_help_stops_the_store_and_acks_nothing() -> None:
     sink = FakeLines(failures=[SinkError("the file is damaged")])
     async with store_in(sink) as store:
-        await store.offer(encode_scores([RUL]))
+        await store.offer(encode_records([RUL]))
         await until(lambda: bool(store.crashed))
         assert isinstance(store.crashed[0], SinkError)
         assert store.acked == []
@@ -322,7 +326,7 @@ class Poisoned(FakeLines):
 async def test_an_unforeseen_error_is_retried_like_an_unavailable_sink() -> None:
     sink = FakeLines(failures=[ValueError("odd"), KeyError("odder")])
     async with store_in(sink) as store:
-        await store.offer(encode_scores([score(1)]))
+        await store.offer(encode_records([score(1)]))
         await until(lambda: store.acked == [0])
         assert (store.crashed, store.dead_letters(), len(sink.lines)) == ([], [], 1)
         assert store.stage.problem is None
@@ -335,7 +339,7 @@ async def test_records_that_a_sink_trips_over_become_dead_letters_and_the_others
     sink = Poisoned()
     async with store_in(sink, linger_ms=100) as store:
         devices = ["e1", "poison", "e2", "poison", "e3"]
-        await store.offer(*(encode_scores([score(1, device=device)]) for device in devices))
+        await store.offer(*(encode_records([score(1, device=device)]) for device in devices))
         await until(lambda: len(store.acked) == 5)
         assert store.acked == [0, 1, 2, 3, 4]
         assert store.crashed == []
@@ -347,11 +351,11 @@ async def test_records_that_a_sink_trips_over_become_dead_letters_and_the_others
 
 async def test_a_record_alone_waits_until_another_one_shows_that_the_sink_works() -> None:
     async with store_in(Poisoned()) as store:
-        await store.offer(encode_scores([score(1, device="poison")]))
+        await store.offer(encode_records([score(1, device="poison")]))
         await until(lambda: store.stage.counters.tries_failed > 4)
         assert store.acked == []
         assert "nobody foresaw this" in str(store.stage.problem)
-        await store.offer(encode_scores([score(2, device="e1")]))
+        await store.offer(encode_records([score(2, device="e1")]))
         await until(lambda: store.acked == [0, 1])
         assert len(store.dead_letters()) == 1
         assert store.stage.problem is None
@@ -371,7 +375,7 @@ async def test_a_record_that_cannot_be_prepared_for_an_unforeseen_reason_is_a_de
 
     async with store_in(sink, linger_ms=100) as store:
         monkeypatch.setattr(store.stage, "_prepare", prepare)
-        await store.offer(*(encode_scores([score(1, device=d)]) for d in ("e1", "poison", "e2")))
+        await store.offer(*(encode_records([score(1, device=d)]) for d in ("e1", "poison", "e2")))
         await until(lambda: store.acked == [0, 1, 2])
         assert len(sink.lines) == 2
         assert ["odd record" in letter.detail for letter in store.dead_letters()] == [True]
@@ -384,7 +388,7 @@ async def test_labels_reach_every_sink_and_a_flawed_one_is_a_dead_letter(
     given = label("engine-1", "a", "failed", T0_MS)
     async with store_in(sink) as store:
         await store.offer(b'{"id": "a"}', topic=LABELS)
-        await store.offer(encode_scores([score(1)]))
+        await store.offer(encode_records([score(1)]))
         await store.offer(encode_label_record(given), topic=LABELS)
         await until(lambda: len(store.acked) == 3)
         dead = [each for each in store.dead_letters() if each.reason is RefusalReason.unreadable]

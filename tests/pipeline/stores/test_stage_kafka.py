@@ -19,10 +19,10 @@ from ingest.kafka import KafkaEndpoint, create_topics, read_until
 from ingest.topics import DEAD_LETTERS, SCORES
 from pipeline.app import KafkaLink, StoreApp, create_store_app
 from pipeline.errors import SinkUnavailable
-from pipeline.points.scores import encode_scores
 from pipeline.settings import PipelineSettings
 from pipeline.stores.sinks import RefusedLine
 from tests.fakes.log import until
+from tests.fakes.scores import encode_records
 from tests.pipeline.points.test_scores import RUL
 from tests.pipeline.stores.test_stage import FakeLines
 
@@ -74,7 +74,7 @@ class StoreRig:
             scores = [RUL | whose | {"end_ms": RUL["end_ms"] + n} | changes for n in ends]
             partition = self.written // PER_RECORD % PARTITIONS
             sent.append(
-                await self.producer.send(SCORES, encode_scores(scores), partition=partition)
+                await self.producer.send(SCORES, encode_records(scores), partition=partition)
             )
             self.written += PER_RECORD
         for confirmation in sent:

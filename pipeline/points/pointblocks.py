@@ -1,0 +1,176 @@
+"""Points as columns: what a store writes for the scores of a record. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from models.tasks.contract import Kind, Task
+from models.tasks.registry import TASKS
+from pipeline.points.measurements import OPTIONAL_SCORE_FIELDS, SCORE_TAGS
+from pipeline.points.points import FieldValue, Point
+from pipeline.points.scorecolumns import ScoreColumns
+
+__all__ = ["PointBlock", "Points", "block_of", "count_points", "each_point"]
+
+_TYPES: dict[Kind, type] = {"float": float, "int": int, "text": str}
+_LAST_MS = (2**63 - 1) // 1_000_000
+_COUNTS = ("start_ms", "readings", "gaps")
+
+
+@dataclass(frozen=True, slots=True)
+class PointBlock:
+    """`n` points of one measurement with the same names of tags and fields; all can be stored.
+
+    Attributes:
+        measurement: Name of the measurement.
+        tag_names: Names of the tags.
+        tags: Values of the tags of each point, `n` tuples.
+        names: Names of the fields.
+        columns: Values of each field, `n` each and all of one type: float, int or text.
+        time_ms: Time of each point, epoch milliseconds.
+    """
+
+    measurement: str
+    tag_names: tuple[str, ...]
+    tags: Sequence[tuple[str, ...]]
+    names: tuple[str, ...]
+    columns: tuple[Sequence[FieldValue], ...]
+    time_ms: Sequence[int]
+
+    def __len__(self) -> int:
+        """Number of points."""
+        return len(self.time_ms)
+
+    def point(self, row: int) -> Point:
+        """One of the points."""
+        return Point(
+            self.measurement,
+            tuple(zip(self.tag_names, self.tags[row], strict=True)),
+            tuple((name, each[row]) for name, each in zip(self.names, self.columns, strict=True)),
+            self.time_ms[row] * 1_000_000,
+        )
+
+    def points(self) -> Iterator[Point]:
+        """The points one by one, in order."""
+        return map(self.point, range(len(self)))
+
+
+Points = Sequence["Point | PointBlock"]
+"""Points in the order in which they are written, single ones and blocks."""
+
+
+def each_point(points: Iterable[Point | PointBlock]) -> Iterator[Point]:
+    """All points one by one, in order."""
+    for item in points:
+        if isinstance(item, PointBlock):
+            yield from item.points()
+        else:
+            yield item
+
+
+def count_points(points: Iterable[Point | PointBlock]) -> int:
+    """How many points there are."""
+    return sum(len(item) if isinstance(item, PointBlock) else 1 for item in points)
+
+
+def block_of(scores: ScoreColumns) -> PointBlock | None:
+    """The points of scores that were read from the log, without their details.
+
+    Returns:
+        None unless every score is surely as its task wants it. The scores are then taken one by
+        one (`pipeline.points.scores`), which finds those that make no point.
+    """
+    columns = scores.columns
+    task = TASKS.get(columns["task"]) if type(columns.get("task")) is str else None
+    if task is None:
+        return None
+    spread = _Spread(columns, len(scores))
+    tags = [spread.of(name, str) for name in SCORE_TAGS]
+    counts = {name: spread.of(name, int) for name in ("version", *_COUNTS)}
+    ends, received, scored = (spread.of(name, int) for name in ("end_ms", "recv_ms", "scored_ms"))
+    own = _task_columns(task, spread)
+    extra = [
+        (field.name, spread.of(field.name, _TYPES[field.kind]))
+        for field in OPTIONAL_SCORE_FIELDS
+        if field.name in columns
+    ]
+    if not spread.is_fine or not all(map(_are_words, tags)):
+        return None
+    latency = [at - before for at, before in zip(scored, received, strict=True)]
+    named = [*own, *counts.items(), ("latency_ms", latency), *extra]
+    names = tuple(name for name, _ in named)
+    if not _are_field_names(names):
+        return None
+    return PointBlock(
+        task.measurement,
+        SCORE_TAGS,
+        list(zip(*tags, strict=True)),
+        names,
+        tuple(column for _, column in named),
+        ends,
+    )
+
+
+class _Spread:
+    """Columns of scores as lists of values of one type; notes whether any is not.
+
+    Attributes:
+        is_fine: Whether all columns so far are of their type, and their numbers within bounds.
+    """
+
+    def __init__(self, columns: dict[str, Any], size: int) -> None:
+        self.columns = columns
+        self.is_fine = True
+        self._size = size
+
+    def of(self, name: str, kind: type) -> list[Any]:
+        """The column of a key; one value stands for all."""
+        return self.values(self.columns.get(name), kind)
+
+    def values(self, column: Any, kind: type) -> list[Any]:
+        """The values of a column."""
+        found = column if type(column) is list else [column] * self._size
+        self.is_fine = self.is_fine and _are(found, kind)
+        return found
+
+
+def _task_columns(task: Task, spread: _Spread) -> list[tuple[str, list[Any]]]:
+    """The fields of the task that the scores have, in the order of the task."""
+    found = []
+    for field in task.fields:
+        kind = _TYPES[field.kind]
+        if field.labels_in:
+            labelled = spread.columns.get(field.labels_in)
+            if type(labelled) is not dict or not labelled:
+                spread.is_fine = False
+                continue
+            found += [
+                (field.name + label, spread.values(each, kind)) for label, each in labelled.items()
+            ]
+        elif field.always or field.name in spread.columns:
+            found.append((field.name, spread.of(field.name, kind)))
+    return found
+
+
+def _are(values: list[Any], kind: type) -> bool:
+    """Whether all values are of a type; floats finite, whole numbers from 0 to a time."""
+    if set(map(type, values)) != {kind}:
+        return False
+    if kind is float:
+        return math.isfinite(sum(values))
+    return kind is str or (min(values) >= 0 and max(values) <= _LAST_MS)
+
+
+def _are_words(texts: list[str]) -> bool:
+    return all(texts) and "".join(texts).isprintable()
+
+
+@lru_cache(maxsize=256)
+def _are_field_names(names: tuple[str, ...]) -> bool:
+    """Whether fields can have these names; see `Point`."""
+    is_writable = all(name and name.isprintable() and "\\" not in name for name in names)
+    return is_writable and len(set(names)) == len(names)
