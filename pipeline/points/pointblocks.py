@@ -133,9 +133,11 @@ class _Spread:
 
     def values(self, column: Any, kind: type) -> list[Any]:
         """The values of a column."""
-        found = column if type(column) is list else [column] * self._size
-        self.is_fine = self.is_fine and _are(found, kind)
-        return found
+        if type(column) is list:
+            self.is_fine = self.is_fine and _are(column, kind)
+            return column
+        self.is_fine = self.is_fine and _are((column,), kind)
+        return [column] * self._size
 
 
 def _task_columns(task: Task, spread: _Spread) -> list[tuple[str, list[Any]]]:
@@ -156,7 +158,7 @@ def _task_columns(task: Task, spread: _Spread) -> list[tuple[str, list[Any]]]:
     return found
 
 
-def _are(values: list[Any], kind: type) -> bool:
+def _are(values: Sequence[Any], kind: type) -> bool:
     """Whether all values are of a type; floats finite, whole numbers from 0 to a time."""
     if set(map(type, values)) != {kind}:
         return False

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -40,12 +41,14 @@ class ResultsRows:
         self._series: dict[tuple[str, _Names], dict[tuple[str, ...], int]] = {}
         self._interned = 0
         self._columns: dict[str, dict[str, str]] = {}  # measurement -> folded name -> name
+        self._fitting: set[tuple[str, _Names]] = set()  # measurement and names of stored fields
 
     def forget(self) -> None:
         """Forget what is known of the file."""
         self._series.clear()
         self._interned = 0
         self._columns.clear()
+        self._fitting.clear()
 
     def store(
         self, db: sqlite3.Connection, points: Points, now_ms: int, run_ms: int
@@ -63,16 +66,14 @@ class ResultsRows:
         newest: dict[int, int] = {}
         for item in points:
             block = item if isinstance(item, PointBlock) else _block_of(item)
-            reason = _flaw(block) or self._add_columns(db, block)
-            if reason:
+            form = (block.measurement, block.names)
+            if form not in self._fitting and (reason := _flaw(block) or self._fit(db, block)):
                 single = item.points() if isinstance(item, PointBlock) else (item,)
                 refused += [Refused(point, reason) for point in single]
                 continue
             times = _times_ns(item)
             series = self._series_of(db, block, times, (now_ms, run_ms))
-            rows.setdefault((block.measurement, block.names), []).extend(
-                zip(series, times, *block.columns, strict=True)
-            )
+            rows.setdefault(form, []).extend(zip(series, times, *block.columns, strict=True))
             for number, time_ns in zip(series, times, strict=True):
                 if time_ns > newest.get(number, time_ns - 1):
                     newest[number] = time_ns
@@ -112,7 +113,7 @@ class ResultsRows:
             numbers.append(number)
         return numbers
 
-    def _add_columns(self, db: sqlite3.Connection, block: PointBlock) -> str | None:
+    def _fit(self, db: sqlite3.Connection, block: PointBlock) -> str | None:
         """Make the table and the columns of a block; returns why that cannot be."""
         measurement, names = block.measurement, block.names
         table = quoted(f"points_{measurement}")
@@ -126,6 +127,7 @@ class ResultsRows:
             known = self._columns[measurement] = {name.casefold(): name for name in columns}
         new = [name for name in names if known.get(name.casefold()) != name]
         if not new:
+            self._fitting.add((measurement, names))
             return None
         taken = dict(known)
         for name in new:
@@ -138,6 +140,7 @@ class ResultsRows:
             db.execute(f"ALTER TABLE {table} ADD COLUMN {quoted(name)}")
             known[name.casefold()] = name
         _make_view(db, measurement, block.tag_names, known.values())
+        self._fitting.add((measurement, names))
         return None
 
 
@@ -210,7 +213,8 @@ def _make_view(
     )
 
 
-def _upsert(measurement: str, names: Sequence[str]) -> str:
+@lru_cache(maxsize=256)
+def _upsert(measurement: str, names: _Names) -> str:
     columns = ", ".join(map(quoted, names))
     marks = ", ".join("?" * (len(names) + 2))
     sets = ", ".join(f"{quoted(name)} = excluded.{quoted(name)}" for name in names)
