@@ -8,6 +8,7 @@ therefore makes it larger, far beyond the cap of the data in it.
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
 import time
 from contextlib import suppress
@@ -43,6 +44,7 @@ class WalBound:
         self.size_bytes = 0
         self._db = db
         self._path = path
+        self._wal = str(wal_path(path))  # as text: its size is asked for at every commit
         self._retry_at = 0.0
         self._has_warned = False
 
@@ -83,6 +85,6 @@ class WalBound:
 
     def _size(self) -> int:
         try:
-            return wal_path(self._path).stat().st_size
+            return os.stat(self._wal).st_size  # noqa: PTH116
         except OSError:
             return 0

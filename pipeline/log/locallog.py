@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ingest.clock import RunningTime, now_ms
 from ingest.clock import steady_ms as process_steady_ms
@@ -31,6 +31,7 @@ from pipeline.log.commands import Append, Call, Commit, create_topic, register_g
 from pipeline.log.contentcheck import ContentCheck
 from pipeline.log.file import lock_file
 from pipeline.log.inspection import load_state, make_mark, open_file
+from pipeline.log.loopcalls import LoopCalls
 from pipeline.log.reader import DiskReader
 from pipeline.log.retention import LogLimits
 from pipeline.log.state import (
@@ -53,6 +54,7 @@ log = logging.getLogger(__name__)
 Changed = frozenset[tuple[str, int]]
 """Topics and partitions with new durable records."""
 
+_T = TypeVar("_T")
 _READ_BYTES = 4 * 1024 * 1024
 _registry_lock = threading.RLock()
 _open: dict[Path, SqliteLog] = {}
@@ -98,7 +100,7 @@ class SqliteLog:
         *,
         partitions: int = 4,
         durability: Literal["full", "normal"] = "full",
-        linger_ms: int = 2,
+        linger_ms: int = 0,
         max_bytes: int = 2 * 1024**3,
         reserve_bytes: int = 128 * 1024**2,
         min_free_bytes: int = 256 * 1024**2,
@@ -348,8 +350,16 @@ class SqliteLog:
         """Groups that are registered or have committed."""
         return sorted(self._state.groups)
 
-    def commit(self, group: str, offsets: Mapping[tuple[str, int], int]) -> Future[None]:
+    def commit(
+        self, group: str, offsets: Mapping[tuple[str, int], int], *, within_ms: int = 0
+    ) -> Future[None]:
         """Store the next offsets that a group has to read; never refused with LogFull.
+
+        Args:
+            group: The group.
+            offsets: Next offset by topic and partition.
+            within_ms: Milliseconds for which it may wait for a transaction to join, because one of
+                its own costs as much as one with records.
 
         Returns:
             A future that resolves when the offsets are durable.
@@ -360,7 +370,10 @@ class SqliteLog:
         for topic, partition in offsets:
             self._state.partition(topic, partition)
         command = Commit(group, dict(offsets))
-        self._writer.submit(command)
+        if within_ms:
+            self._writer.submit_later(command, within_ms / 1000)
+        else:
+            self._writer.submit(command)
         return command.future
 
     def committed(self, group: str, topic: str, partition: int) -> int | None:
@@ -396,24 +409,45 @@ class SqliteLog:
     # -- listeners, stats, closing -----------------------------------------------------------
 
     def add_listener(self, listener: Callable[[Changed], None]) -> Callable[[], None]:
-        """Call `listener` after each commit that made records durable.
-
-        It runs in the writer's thread and must be quick; with asyncio, pass
-        ``lambda changed: loop.call_soon_threadsafe(event.set)``.
+        """Call `listener` in the running event loop after each commit that made records durable.
 
         Returns:
             A function that removes the listener.
         """
+        calls = self._calls()
+
+        def hear(changed: Changed) -> None:
+            calls.add(lambda: listener(changed))
+
         with self._listen_lock:
-            self._writer.listeners = (*self._writer.listeners, listener)
+            self._writer.listeners = (*self._writer.listeners, hear)
 
         def remove() -> None:
             with self._listen_lock:
                 self._writer.listeners = tuple(
-                    found for found in self._writer.listeners if found is not listener
+                    found for found in self._writer.listeners if found is not hear
                 )
 
         return remove
+
+    def in_loop(self, future: Future[_T]) -> asyncio.Future[_T]:
+        """A future of this log as one of the running event loop.
+
+        It costs a third of ``asyncio.wrap_future``, and all futures and listeners of a transaction
+        wake the loop once. Cancelling it does not withdraw the command.
+        """
+        return self._calls().future(future)
+
+    def _calls(self) -> LoopCalls:
+        loop = asyncio.get_running_loop()
+        with self._listen_lock:
+            for calls in self._writer.loops:
+                if calls.loop is loop:
+                    return calls
+            calls = LoopCalls(loop, self._writer.is_own_thread)
+            others = [found for found in self._writer.loops if not found.loop.is_closed()]
+            self._writer.loops = (*others, calls)
+        return calls
 
     def stats(self) -> LogStats:
         """Counters and sizes; cheap enough for every scrape."""
@@ -474,7 +508,7 @@ class LocalLogWriter:
     async def append(self, records: Sequence[LogRecord]) -> None:
         """See `ingest.logwriter.LogWriter`."""
         try:
-            await asyncio.wrap_future(self._log.append(records))
+            await self._log.in_loop(self._log.append(records))
         except LogError as exc:
             raise LogUnavailable(str(exc)) from exc
 

@@ -42,6 +42,8 @@ log = logging.getLogger(__name__)
 _MEMBER = "local"
 _POLL_RECORDS = 500
 _POLL_BYTES = 1024 * 1024
+_COMMIT_WITHIN_MS = 200
+"""Time for which a commit waits for a transaction to join; a beat of the line has several."""
 
 
 class Consumer(Handover, BaseConsumer):  # type: ignore[misc]
@@ -72,13 +74,7 @@ class Consumer(Handover, BaseConsumer):  # type: ignore[misc]
         """Open the log and subscribe to its changes."""
         transport = self.transport
         self._log = await transport.open()
-        loop = asyncio.get_running_loop()
-
-        def wake(changed: frozenset[tuple[str, int]]) -> None:
-            if not self._topics.isdisjoint(topic for topic, _ in changed) and not loop.is_closed():
-                loop.call_soon_threadsafe(self._wake)
-
-        self._stop_listening = self._log.add_listener(wake)
+        self._stop_listening = self._log.add_listener(self._note_appended)
         await super().on_start()
 
     async def on_stop(self) -> None:
@@ -106,7 +102,7 @@ class Consumer(Handover, BaseConsumer):  # type: ignore[misc]
         for topic in self._topics:
             if store.topic_partitions(topic) is None:
                 wanted = self.app.conf.topic_partitions
-                await asyncio.wrap_future(store.create_topic_soon(topic, wanted))
+                await store.in_loop(store.create_topic_soon(topic, wanted))
         self.app.on_rebalance_start()
         self._rebalancing = self.add_future(self._rebalance())
 
@@ -117,7 +113,7 @@ class Consumer(Handover, BaseConsumer):  # type: ignore[misc]
         assigned = {TP(topic, n) for topic, count in counts.items() for n in range(count)}
         _assign_all(app.assignor, counts)
         acking = {topic for topic in self._topics if app.topics.acks_enabled_for(topic)}
-        await asyncio.wrap_future(
+        await store.in_loop(
             store.register_group(app.conf.id, acking, start=app.conf.consumer_auto_offset_reset)
         )
         for tp in assigned:
@@ -224,8 +220,10 @@ class Consumer(Handover, BaseConsumer):  # type: ignore[misc]
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         if self._abandoned or self.app.producer.failure is not None:  # sent records are not durable
             return False
+        within_ms = 0 if self.app.should_stop else _COMMIT_WITHIN_MS
+        store = self._store()
         try:
-            await asyncio.wrap_future(self._store().commit(self.app.conf.id, offsets))
+            await store.in_loop(store.commit(self.app.conf.id, offsets, within_ms=within_ms))
         except LogFull as exc:  # the next commit covers this one; a restart only repeats work
             log.warning("offsets of %s are not committed yet: %s", self.app.conf.id, exc)
             return False
@@ -393,6 +391,13 @@ class Consumer(Handover, BaseConsumer):  # type: ignore[misc]
         """Resume reading."""
         super().resume_flow()
         self._wake()
+
+    def _note_appended(self, changed: frozenset[tuple[str, int]]) -> None:
+        for topic, _ in changed:
+            if topic in self._taken:
+                self._new_for_agent.set()
+            elif topic in self._topics:
+                self._new_for_faust.set()
 
     def _wake(self) -> None:
         self._new_for_faust.set()

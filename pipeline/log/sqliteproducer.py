@@ -47,7 +47,8 @@ class Producer(BaseProducer):  # type: ignore[misc]
         self._waiting: list[_Send] = []
         self._waiting_bytes = 0
         self._last: asyncio.Future[RecordMetadata] | None = None
-        self._appending: asyncio.Task[None] | None = None
+        self._is_appending = False
+        self._appending_again: asyncio.Task[None] | None = None
         self._room: asyncio.Event | None = None
 
     async def on_start(self) -> None:
@@ -59,8 +60,8 @@ class Producer(BaseProducer):  # type: ignore[misc]
     async def on_stop(self) -> None:
         """Wait until everything sent is durable, then close the log."""
         await self.flush()
-        if self._appending is not None:
-            await self._appending
+        if self._appending_again is not None:
+            await self._appending_again
         store, self._log = self._log, None
         if store is not None:
             await asyncio.to_thread(store.close)
@@ -88,8 +89,9 @@ class Producer(BaseProducer):  # type: ignore[misc]
         self._waiting.append(_Send(record, future))
         self._waiting_bytes += len(value or b"")
         self._last = future
-        if self._appending is None:
-            self._appending = asyncio.create_task(self._append_waiting())
+        if not self._is_appending:
+            self._is_appending = True
+            asyncio.get_running_loop().call_soon(self._append_waiting)
         while self._waiting_bytes > _SEND_AHEAD_BYTES and self._room is not None:
             self._room.clear()
             await self._room.wait()
@@ -99,17 +101,38 @@ class Producer(BaseProducer):  # type: ignore[misc]
         """`send`, and wait until the record is durable."""
         return await (await self.send(*args, **kwargs))
 
-    async def _append_waiting(self) -> None:
-        """Append waiting records; one batch in flight at a time keeps the order."""
-        await asyncio.sleep(0)  # collect the sends of this turn of the loop
+    def _append_waiting(self) -> None:
+        """Append the sends of this turn of the loop; one append at a time keeps the order."""
+        sends, self._waiting, self._waiting_bytes = self._waiting, [], 0
+        self._is_appending = bool(sends)
+        if self._room is not None:
+            self._room.set()
+        if not sends:
+            return
         try:
-            while self._waiting:
-                sends, self._waiting, self._waiting_bytes = self._waiting, [], 0
-                if self._room is not None:
-                    self._room.set()
+            future = self._append_batch(sends)
+        except (LogError, TypeError, ValueError):
+            self._append_again(sends)
+        else:
+            future.add_done_callback(lambda done: self._note_appended(sends, done))
+
+    def _note_appended(self, sends: list[_Send], done: asyncio.Future[list[int]]) -> None:
+        if done.cancelled() or done.exception() is not None:
+            self._append_again(sends)
+            return
+        self._resolve(sends, done.result())
+        self._append_waiting()
+
+    def _append_again(self, sends: list[_Send]) -> None:
+        """Append, in a task of its own, what the log did not take at once."""
+
+        async def again() -> None:
+            try:
                 await self._append(sends)
-        finally:
-            self._appending = None
+            finally:
+                self._append_waiting()
+
+        self._appending_again = asyncio.get_running_loop().create_task(again())
 
     async def _append(self, sends: list[_Send]) -> None:
         """Append all of `sends` in order; fail those that cannot be stored."""
@@ -135,12 +158,15 @@ class Producer(BaseProducer):  # type: ignore[misc]
                 else:  # one record is at fault; the others must be stored
                     rest.extendleft([send] for send in reversed(batch))
             else:
-                for send, offset in zip(batch, offsets, strict=True):
-                    _resolve(send, offset, self._store())
+                self._resolve(batch, offsets)
 
-    async def _append_batch(self, batch: list[_Send]) -> list[int]:
-        future = self._store().append([send.record for send in batch], reserve=True)
-        return await asyncio.wrap_future(future)
+    def _append_batch(self, batch: list[_Send]) -> asyncio.Future[list[int]]:
+        store = self._store()
+        return store.in_loop(store.append([send.record for send in batch], reserve=True))
+
+    def _resolve(self, sends: list[_Send], offsets: list[int]) -> None:
+        for send, offset in zip(sends, offsets, strict=True):
+            _resolve(send, offset, self._log)
 
     def _give_up(self, rest: deque[list[_Send]], reason: LogError) -> None:
         self.failure = reason
@@ -194,7 +220,7 @@ async def create_log_topic(
         retention_ms = int(settings["retention.ms"])
     retention_bytes = settings.get("retention.bytes")
     compacted = bool(compacting) or "compact" in str(settings.get("cleanup.policy", ""))
-    await asyncio.wrap_future(
+    await store.in_loop(
         store.create_topic_soon(
             topic,
             partitions,
@@ -216,12 +242,12 @@ def _halves(batch: list[_Send]) -> list[list[_Send]]:
     return [half for half in (batch[:middle], batch[middle:]) if half]
 
 
-def _resolve(send: _Send, offset: int, store: SqliteLog) -> None:
+def _resolve(send: _Send, offset: int, store: SqliteLog | None) -> None:
     if send.future.done():  # cancelled by the sender
         return
     record = send.record
     partition = record.partition
-    if partition is None and record.key is not None:
+    if partition is None and record.key is not None and store is not None:
         partition = partition_of(record.key, store.topic_partitions(record.topic) or 1)
     if partition is None:
         partition = -1  # chosen by the log

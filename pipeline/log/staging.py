@@ -10,7 +10,7 @@ from pipeline.log.commands import Commit
 from pipeline.log.state import LogState, Partition, StoredRecord
 from pipeline.log.tables import offset_crc, slot_crc
 
-__all__ = ["Staged", "adopt_keys", "earliest_of", "write_offsets", "write_slot"]
+__all__ = ["Staged", "adopt_keys", "earliest_of", "write_offsets", "write_slots"]
 
 
 @dataclass(slots=True)
@@ -37,20 +37,24 @@ def earliest_of(stage: Staged) -> int:
     return min(next(kept, stage.next_offset), next(iter(stage.newest.values()))[0])
 
 
-def write_slot(db: sqlite3.Connection, stage: Staged) -> None:
-    """Write the row of the partition, with its checksum."""
-    part = stage.part
-    numbers = (
-        stage.next_offset,
-        stage.earliest,
-        stage.records,
-        stage.size_bytes,
-        stage.stored_ms,
-    )
-    db.execute(
+def write_slots(db: sqlite3.Connection, staged: Iterable[Staged]) -> None:
+    """Write the rows of the partitions, with their checksums."""
+    rows = []
+    for stage in staged:
+        part = stage.part
+        numbers = (
+            stage.next_offset,
+            stage.earliest,
+            stage.records,
+            stage.size_bytes,
+            stage.stored_ms,
+        )
+        crc = slot_crc(part.slot, part.topic, part.partition, *numbers)
+        rows.append((*numbers, crc, part.slot))
+    db.executemany(
         "UPDATE slots SET next_offset = ?, earliest = ?, records = ?, bytes = ?,"
         " stored_ms = ?, crc = ? WHERE slot = ?",
-        (*numbers, slot_crc(part.slot, part.topic, part.partition, *numbers), part.slot),
+        rows,
     )
 
 

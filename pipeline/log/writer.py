@@ -31,8 +31,9 @@ from pipeline.log.archive import ArchiveStats
 from pipeline.log.commands import Append, Call, Command, Commit, create_topic
 from pipeline.log.file import damaged_log, is_damage
 from pipeline.log.fill import describe_fill
+from pipeline.log.loopcalls import LoopCalls
 from pipeline.log.retention import LogLimits, Retention
-from pipeline.log.staging import Staged, adopt_keys, earliest_of, write_offsets, write_slot
+from pipeline.log.staging import Staged, adopt_keys, earliest_of, write_offsets, write_slots
 from pipeline.log.state import (
     GroupOffset,
     LogState,
@@ -71,6 +72,7 @@ class LogWriter:
     Attributes:
         failure: Reason why the writer stopped; None while it works.
         listeners: Called with the changed (topic, partition) pairs after each durable append.
+        loops: Event loops that are woken at the end of each batch of commands.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class LogWriter:
         self.stats = WriterStats()
         self.failure: LogError | None = None
         self.listeners: tuple[Callable[[frozenset[tuple[str, int]]], None], ...] = ()
+        self.loops: tuple[LoopCalls, ...] = ()
         self._retention = Retention(path, db, state, limits, self.stats)
         self._archive = self._retention.archive
         self._path = path
@@ -100,6 +103,8 @@ class LogWriter:
         self._wal = WalBound(db, path, limits.max_bytes)
         self._queue: deque[Command] = deque()
         self._queued_bytes = 0
+        self._later: list[Commit] = []
+        self._later_at = 0.0
         self._wake = threading.Condition()
         self._closing = False
         self._pressed = False  # an append was refused since the last round of retention
@@ -132,6 +137,21 @@ class LogWriter:
                 self.stats.refused += 1
             command.future.set_exception(refusal)
 
+    def submit_later(self, commit: Commit, within_s: float) -> None:
+        """Queue a commit that joins the next transaction, at the latest after `within_s` seconds.
+
+        A commit before it is not overtaken, and no call passes it.
+        """
+        with self._wake:
+            refusal = self._refusal(commit, reserve=False)
+            if refusal is None:
+                at = time.monotonic() + within_s
+                self._later_at = min(self._later_at, at) if self._later else at
+                self._later.append(commit)
+                self._wake.notify()
+        if refusal is not None:
+            commit.future.set_exception(refusal)
+
     def maintain_soon(self) -> None:
         """Run a round of retention as soon as possible."""
         with self._wake:
@@ -161,6 +181,10 @@ class LogWriter:
     def is_alive(self) -> bool:
         """Whether the thread runs."""
         return self._thread.is_alive()
+
+    def is_own_thread(self) -> bool:
+        """Whether the caller runs in the writer's thread."""
+        return threading.get_ident() == self._thread.ident
 
     # -- refusing ---------------------------------------------------------------------------
 
@@ -195,6 +219,7 @@ class LogWriter:
             try:
                 if batch:
                     self._write(batch)
+                    self._ring()
                 if time.monotonic() >= self._maintain_at and self.failure is None:
                     self._maintain()
             except Exception as exc:  # a bug: no future may stay unresolved
@@ -203,25 +228,24 @@ class LogWriter:
                 with suppress(sqlite3.Error):
                     self._db.execute("ROLLBACK")
                 _fail(batch, self.failure)
+                self._ring()
 
     def _next_batch(self) -> list[Command] | None:
         """Commands of the next transaction; empty when only maintenance is due, None at the end."""
         with self._wake:
             while not self._queue:
                 if self._closing:
-                    return None
-                wait = self._maintain_at - time.monotonic()
-                if self.failure is not None:  # no maintenance any more
-                    wait = threading.TIMEOUT_MAX
+                    return self._taken_later() or None
+                wait = self._wait_s()
                 if wait <= 0:
-                    return []
+                    return self._taken_later() if self._later_is_due() else []
                 self._wake.wait(wait)
             if self._limits.linger_ms and not self._closing:
                 deadline = time.monotonic() + self._limits.linger_ms / 1000
                 while (left := deadline - time.monotonic()) > 0 and not self._batch_is_full():
                     if not self._wake.wait(left):
                         break
-            batch: list[Command] = []
+            batch = self._taken_later()
             size = 0
             while self._queue and len(batch) < _MAX_BATCH_COMMANDS and size < _MAX_BATCH_BYTES:
                 if isinstance(self._queue[0], Call) and batch:
@@ -235,6 +259,21 @@ class LogWriter:
                 if isinstance(command, Call):
                     break
             return batch
+
+    def _wait_s(self) -> float:
+        """Seconds until there is something to do, if no command comes."""
+        now = time.monotonic()
+        until = [] if self.failure is not None else [self._maintain_at]
+        if self._later:
+            until.append(self._later_at)
+        return min(until, default=now + threading.TIMEOUT_MAX) - now
+
+    def _later_is_due(self) -> bool:
+        return bool(self._later) and time.monotonic() >= self._later_at
+
+    def _taken_later(self) -> list[Command]:
+        later, self._later = self._later, []
+        return [commit for commit in later if commit.future.set_running_or_notify_cancel()]
 
     def _batch_is_full(self) -> bool:
         return (
@@ -257,7 +296,8 @@ class LogWriter:
             start = time.perf_counter()
             self._db.execute("BEGIN IMMEDIATE")
             staged = self._write_records(appends)
-            write_offsets(self._db, self._state, commits)
+            if commits:
+                write_offsets(self._db, self._state, commits)
             self._db.execute("COMMIT")
         except sqlite3.Error as exc:
             _fail(batch, self._roll_back(exc))
@@ -354,6 +394,10 @@ class LogWriter:
             except Exception:  # an event loop that closed must not stop the writer
                 log.exception("a listener of the log failed")
 
+    def _ring(self) -> None:
+        for calls in self.loops:
+            calls.ring()
+
     def _maintain(self) -> None:
         """Run a round of retention and plan the next one."""
         pressed, self._pressed = self._pressed, False
@@ -415,7 +459,7 @@ class LogWriter:
             self.stats.compacted += len(superseded)
         for stage in staged.values():
             stage.earliest = earliest_of(stage)
-            write_slot(self._db, stage)
+        write_slots(self._db, staged.values())
         return list(staged.values())
 
     def _stage_of(self, record: Any, staged: dict[int, Staged], stored_ms: int) -> Staged:

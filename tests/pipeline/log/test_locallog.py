@@ -110,15 +110,53 @@ def test_a_listener_hears_of_durable_records_and_wakes_an_event_loop(log: Sqlite
     async def wait_for_record() -> frozenset[tuple[str, int]]:
         loop = asyncio.get_running_loop()
         heard: asyncio.Future[Any] = loop.create_future()
-        remove = log.add_listener(lambda what: loop.call_soon_threadsafe(heard.set_result, what))
+        remove = log.add_listener(heard.set_result)
         log.append([NewRecord("t", b"1")])
         changed = await asyncio.wait_for(heard, 30)
         assert log.end_offset("t", 0) == 1
         remove()
-        log.append([NewRecord("t", b"2")]).result()  # a second call would fail the future
+        await log.in_loop(log.append([NewRecord("t", b"2")]))  # a second call would fail the future
         return changed
 
     assert asyncio.run(wait_for_record()) == {("t", 0)}
+
+
+async def test_a_future_of_the_loop_has_the_result_or_the_reason(log: SqliteLog) -> None:
+    sent = [log.in_loop(log.append([NewRecord("t", b"%d" % n)])) for n in range(3)]
+    forgotten = log.in_loop(log.append([NewRecord("t", b"3")]))
+    forgotten.cancel()
+    assert await asyncio.gather(*sent) == [[0], [1], [2]]
+    with pytest.raises(LogError, match="partitions 0 to 0, not 7"):
+        await log.in_loop(log.append([NewRecord("t", b"", partition=7)]))
+    assert log.end_offset("t", 0) == 4
+
+
+def test_a_commit_that_may_wait_joins_a_transaction_and_ends_within_its_time(
+    log: SqliteLog,
+) -> None:
+    log.append([NewRecord("t", b"1")]).result()
+    before = log.stats().commits
+    waiting = log.commit("score", {("t", 0): 1}, within_ms=600_000)
+    assert not waiting.done()
+    log.append([NewRecord("t", b"2")]).result()
+    waiting.result(timeout=60)
+    assert log.stats().commits == before + 1
+    alone = log.commit("score", {("t", 0): 2}, within_ms=10)
+    alone.result(timeout=60)
+    assert log.committed("score", "t", 0) == 2
+
+
+def test_a_commit_that_waits_precedes_a_call_and_the_end(tmp_path: Path) -> None:
+    log = SqliteLog(tmp_path / "log.db", partitions=1)
+    log.append([NewRecord("t", b"1"), NewRecord("t", b"2")]).result()
+    log.commit("gone", {("t", 0): 1}, within_ms=600_000)
+    log.drop_group("gone").result()
+    assert log.committed("gone", "t", 0) is None
+    last = log.commit("score", {("t", 0): 2}, within_ms=600_000)
+    log.close()
+    last.result()
+    with SqliteLog(tmp_path / "log.db") as log:
+        assert log.committed("score", "t", 0) == 2
 
 
 def test_groups_keep_their_offsets_over_a_restart(tmp_path: Path) -> None:

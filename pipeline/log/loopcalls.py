@@ -1,0 +1,72 @@
+"""Calls from the log's writing thread into an event loop, all of one transaction at once.
+
+``call_soon_threadsafe`` wakes the loop each time. A transaction resolves several futures and tells
+several readers, so its calls are collected here, and the loop is woken once, at its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import TypeVar
+
+__all__ = ["LoopCalls"]
+
+_T = TypeVar("_T")
+
+
+class LoopCalls:
+    """The calls into one event loop.
+
+    Args:
+        loop: The loop.
+        is_collected: Whether the calling thread rings at the end of what it does; the calls of
+            every other thread wake the loop at once.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, is_collected: Callable[[], bool]) -> None:
+        self.loop = loop
+        self._is_collected = is_collected
+        self._calls: deque[Callable[[], object]] = deque()
+        self._has_rung = False
+
+    def add(self, call: Callable[[], object]) -> None:
+        """Have a function called in the loop; any thread."""
+        self._calls.append(call)
+        if not self._is_collected():
+            self.ring()
+
+    def ring(self) -> None:
+        """Wake the loop if a call waits; any thread."""
+        if self._calls and not self._has_rung:
+            self._has_rung = True
+            with suppress(RuntimeError):  # the loop is closed, and with it everything that waited
+                self.loop.call_soon_threadsafe(self._run)
+
+    def _run(self) -> None:
+        self._has_rung = False  # first: what is added from here on rings again
+        while self._calls:
+            self._calls.popleft()()
+
+    def future(self, source: Future[_T]) -> asyncio.Future[_T]:
+        """A future of the loop with the result of `source`; to be called in the loop.
+
+        Unlike with ``asyncio.wrap_future``, cancelling it does not cancel `source`.
+        """
+        copy: asyncio.Future[_T] = self.loop.create_future()
+
+        def resolve() -> None:
+            if copy.done():  # cancelled by who waited
+                return
+            if source.cancelled():
+                copy.cancel()
+            elif (error := source.exception()) is not None:
+                copy.set_exception(error)
+            else:
+                copy.set_result(source.result())
+
+        source.add_done_callback(lambda _: self.add(resolve))
+        return copy
