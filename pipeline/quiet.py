@@ -47,6 +47,11 @@ class QuietThread:
         self._stopped = threading.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name, initializer=_lower_priority)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether `submit` would raise."""
+        return len(self._line) >= self._most or self._stopped.is_set()
+
     def submit(self, work: Callable[[], _T]) -> Future[_T]:
         """Put work in the line; returns at once.
 
@@ -54,7 +59,7 @@ class QuietThread:
             LineFull: As much is waiting as may wait.
         """
         with self._lock:
-            if len(self._line) >= self._most or self._stopped.is_set():
+            if self.is_full:
                 msg = "too much was asked for at once: try again in a moment"
                 raise LineFull(msg)
             future: Future[_T] = Future()

@@ -15,7 +15,7 @@ from pipeline.points.lines import to_line
 from pipeline.points.points import Point
 from pipeline.quiet import QuietThread
 
-__all__ = ["PointAppender", "WorkerAlerts"]
+__all__ = ["PointAppender", "WorkerAlerts", "alert_lines"]
 
 _APPEND_S = 30.0
 
@@ -52,8 +52,19 @@ class PointAppender:
         await append(line)
 
 
+def alert_lines() -> tuple[QuietThread, QuietThread]:
+    """The threads that explain: a tenth of a core, and a hundredth for what was explained before.
+
+    The second one bounds what devices cost that stay at alert level for days.
+    """
+    return (
+        QuietThread("explain-alerts", waiting=32, share=0.1),
+        QuietThread("explain-again", waiting=32, share=0.01),
+    )
+
+
 class WorkerAlerts:
-    """The alert-level scores of a worker, explained in a thread that takes a tenth of a core.
+    """The alert-level scores of a worker, explained in threads that take little of a core.
 
     The store of the site writes the explanations to InfluxDB, as the accounts of processes.
 
@@ -63,10 +74,10 @@ class WorkerAlerts:
     """
 
     def __init__(self, registry: Path) -> None:
-        self._line = QuietThread("explain-alerts", waiting=32, share=0.1)
+        self._lines = alert_lines()
         self._points = PointAppender()
         self.store = self._points.append
-        self.explainer = AlertExplainer(ExplainingStudents(registry), self.store, self._line)
+        self.explainer = AlertExplainer(ExplainingStudents(registry), self.store, *self._lines)
 
     def start(self, append: AppendAccount) -> None:
         """Take the function that appends to the log; call it in the loop that runs it."""
@@ -74,4 +85,5 @@ class WorkerAlerts:
 
     async def stop(self) -> None:
         """Let the explanation in progress end, and cancel what waits."""
-        await asyncio.to_thread(self._line.close)
+        for line in self._lines:
+            await asyncio.to_thread(line.close)

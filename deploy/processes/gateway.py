@@ -30,7 +30,7 @@ from deploy.processes.bridging import (
     subscribed_filters,
 )
 from deploy.processes.drifting import publish_drift
-from deploy.processes.explaining import PointAppender
+from deploy.processes.explaining import PointAppender, alert_lines
 from deploy.processes.filemeasures import file_measures
 from deploy.processes.formats import OtherFormats
 from deploy.processes.gatewayview import RunningGateway
@@ -64,7 +64,6 @@ from pipeline.explain.students import ExplainingStudents
 from pipeline.log.locallog import LocalLogWriter, SqliteLog, open_log
 from pipeline.points.accounts import Accounts, publish_accounts
 from pipeline.points.points import Point
-from pipeline.quiet import QuietThread
 from pipeline.scoring.batch import Scored
 from pipeline.scoring.mounting import Mountings
 from pipeline.scoring.students import Students
@@ -130,9 +129,9 @@ class Gateway:
             versions=known_versions(ingest, settings.state_dir),
         )
         self._points = PointAppender()
-        self._explaining = QuietThread("explain-alerts", waiting=32, share=0.1)
+        self._explaining = alert_lines()
         self.alerts = AlertExplainer(
-            ExplainingStudents(registry), self._store_point, self._explaining
+            ExplainingStudents(registry), self._store_point, *self._explaining
         )
         self.students.contests.on_compared = self._store_point
         self.drift = DriftWatch(self.students.models.running.get, settings.own_name, now_ms)
@@ -267,7 +266,8 @@ class Gateway:
                 except Exception:  # the other parts still have to stop
                     log.exception("%s did not stop cleanly", type(part).__name__)
         finally:
-            await asyncio.to_thread(self._explaining.close)
+            for line in self._explaining:
+                await asyncio.to_thread(line.close)
             await asyncio.to_thread(self.students.close)
             for _, sink in self._sinks:
                 await asyncio.to_thread(sink.close)

@@ -1,17 +1,21 @@
 """Explains alert-level scores in the background and stores the explanations as points.
 
-The scoring thread only looks at each score and puts a window in a line. When the line is full, the
-explanation is left out and counted; a score never waits.
+The scoring thread only looks at the scores and puts windows in a line. When the line is full, the
+explanation is left out and counted; a score never waits. A device that stays at alert level would
+fill any line, and every explanation of it says much the same, so a stream that was explained a
+short time ago waits in a slower line of its own.
 """
 
 from __future__ import annotations
 
 import logging
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
 
+from ingest.clock import steady_ms as process_steady_ms
 from models.errors import ScoreFailed
 from models.explain import explain
 from models.tasks.registry import TASKS
@@ -20,7 +24,7 @@ from pipeline.explain.report import make_report, steady_times
 from pipeline.explain.students import ExplainingStudents
 from pipeline.points.points import Point, explanation_point
 from pipeline.points.scores import ScoreRecord
-from pipeline.scoring.batch import Scored
+from pipeline.scoring.batch import Scored, StudentScores
 from pipeline.status.view import Measure
 from pipeline.windows.spec import Window
 
@@ -28,9 +32,16 @@ __all__ = ["AlertExplainer", "WaitingLine"]
 
 log = logging.getLogger(__name__)
 
+_AGAIN_MS = 600_000
+_MOST_PLACES = 10_000
+
 
 class WaitingLine(Protocol):
     """Where the work is done: a `QuietThread`, or a test."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether `submit` would raise."""
 
     def submit(self, work: Callable[[], None]) -> Any:
         """Put work in the line.
@@ -44,9 +55,12 @@ class AlertExplainer:
     """Looks for alert-level scores among new ones, and explains them.
 
     Args:
-        students: Loads the students that explain; used in the thread of `line` only.
-        store: Stores a point; called in the thread of `line`.
+        students: Loads the students that explain; used in the threads of the lines only.
+        store: Stores a point; called in the threads of the lines.
         line: Where explanations are made.
+        again: Where those of streams are made that were explained within the last ten minutes; None
+            for the same line.
+        steady_ms: Monotonic milliseconds.
 
     Attributes:
         explained_total: Explanations stored.
@@ -55,11 +69,20 @@ class AlertExplainer:
     """
 
     def __init__(
-        self, students: ExplainingStudents, store: Callable[[Point], None], line: WaitingLine
+        self,
+        students: ExplainingStudents,
+        store: Callable[[Point], None],
+        line: WaitingLine,
+        again: WaitingLine | None = None,
+        *,
+        steady_ms: Callable[[], int] = process_steady_ms,
     ) -> None:
         self._students = students
         self._store = store
         self._line = line
+        self._again = line if again is None else again
+        self._steady_ms = steady_ms
+        self._explained_ms: OrderedDict[tuple[str, str, str], int] = OrderedDict()
         self.explained_total = 0
         self.dropped_total = 0
 
@@ -71,7 +94,7 @@ class AlertExplainer:
                 continue
             alarming = task.alarming(part.scores.columns, len(part.scores))
             for row in np.flatnonzero(alarming).tolist():
-                self._take(part.scores.record(row), part.windows.window(row))
+                self._take(part, row)
 
     def measures(self) -> list[Measure]:
         """The counters, for `/metrics`."""
@@ -90,9 +113,22 @@ class AlertExplainer:
             ),
         ]
 
-    def _take(self, record: ScoreRecord, window: Window) -> None:
+    def _take(self, part: StudentScores, row: int) -> None:
+        place, now_ms = (*part.windows.senders[row], part.windows.stream), self._steady_ms()
+        known_ms = self._explained_ms.get(place)
+        is_new = known_ms is None or now_ms - known_ms >= _AGAIN_MS
+        line = self._line if is_new else self._again
+        if line.is_full:
+            self.dropped_total += 1
+            return
+        if is_new:
+            self._explained_ms[place] = now_ms
+            self._explained_ms.move_to_end(place)
+            if len(self._explained_ms) > _MOST_PLACES:
+                self._explained_ms.popitem(last=False)
+        record, window = part.scores.record(row), part.windows.window(row)
         try:
-            self._line.submit(lambda: self._explain(record, window))
+            line.submit(lambda: self._explain(record, window))
         except LineFull:
             self.dropped_total += 1
 

@@ -25,8 +25,12 @@ class Line:
     most: int = 10
     waiting: list[Callable[[], None]] = field(default_factory=list)
 
+    @property
+    def is_full(self) -> bool:
+        return len(self.waiting) >= self.most
+
     def submit(self, work: Callable[[], None]) -> None:
-        if len(self.waiting) >= self.most:
+        if self.is_full:
             raise LineFull
         self.waiting.append(work)
 
@@ -98,3 +102,20 @@ def test_a_store_that_is_away_costs_an_explanation_and_no_more(scored: Plant) ->
     count = look(alerts, scored)
     line.work_off()
     assert (alerts.explained_total, alerts.dropped_total) == (0, count)
+
+
+def test_a_stream_that_stays_at_alert_level_waits_in_the_slower_line(scored: Plant) -> None:
+    line, again, now_ms = Line(), Line(most=2), [0]
+    alerts = AlertExplainer(
+        ExplainingStudents(scored.folder / "registry"),
+        lambda point: None,
+        line,
+        again,
+        steady_ms=lambda: now_ms[0],
+    )
+    count = look(alerts, scored)
+    assert (len(line.waiting), len(again.waiting)) == (1, 2)
+    assert alerts.dropped_total == count - 3
+    now_ms[0] = 600_000
+    look(alerts, scored)
+    assert (len(line.waiting), len(again.waiting)) == (2, 2)
